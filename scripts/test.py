@@ -1,0 +1,47 @@
+"""Checks everything: style, types, tests. The same here and in CI.
+
+python3 scripts/test.py            all
+python3 scripts/test.py --fast     without the tests that start the real daemon
+python3 scripts/test.py -k name    further arguments go to pytest, alone
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+from environment import ROOT, SetupError, ensure
+
+CHECKS = {
+    "style": ["-m", "ruff", "check"],
+    "format": ["-m", "ruff", "format", "--check"],
+    "types": ["-m", "pyright"],
+}
+
+
+def main() -> int:
+    arguments = sys.argv[1:]
+    try:
+        python = str(ensure(dev=True))
+    except SetupError as error:
+        print(error, file=sys.stderr)
+        return 1
+    fast = "--fast" in arguments
+    chosen = [argument for argument in arguments if argument != "--fast"]
+    failed = [] if chosen else [name for name in CHECKS if not _run(name, [python, *CHECKS[name]])]
+    tests = [python, "-m", "pytest", *(["-m", "not slow"] if fast else []), *chosen]
+    if not _run("tests", tests):
+        failed.append("tests")
+    print(f"failed: {', '.join(failed)}" if failed else "all checks passed", flush=True)
+    return 1 if failed else 0
+
+
+def _run(name: str, command: list[str]) -> bool:
+    print(f"--- {name}", flush=True)
+    environment = os.environ | {"PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"}
+    return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode == 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
