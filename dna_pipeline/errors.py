@@ -1,0 +1,240 @@
+"""Everything that can go wrong, as one tree.
+
+    DnaError
+    ├── ConfigError              a wrong call or configuration; exit status 2
+    ├── Locked                   another daemon holds this data folder; exit status 3
+    ├── Hold                     the environment is not ready: the job waits
+    │   ├── WeightsMissing  DeviceUnavailable  DiskFull  OutboxUnavailable
+    └── JobError                 this job fails and says why
+        ├── SidecarInvalid  SidecarAmbiguous  SidecarMissing  ParameterInvalid
+        ├── UnknownPipeline  UnknownModel  NoEffectiveSteps
+        ├── ImageMissing  ImageUnreadable  ImageTooSmall  ImageTooLarge
+        ├── PathEscapesInbox  SourceMissing
+        ├── WeightsMismatch  NonFiniteOutput  BlackImage  ContentFiltered
+        ├── EmptyForeground  EmptyMesh
+        └── OutOfMemory  WorkerCrashed  StageTimeout  StageFailed  Cancelled
+
+Each job error has a stable `code`, a `sentence` that says what to do, and a `detail` that tells
+this one case. Errors of the libraries below are mapped to these at the border of each provider.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+
+class DnaError(Exception):
+    """Root of all errors that this package raises on purpose."""
+
+
+class ConfigError(DnaError):
+    """A wrong call or configuration. The text names the file, the line and the mend."""
+
+
+class Locked(DnaError):
+    """Another daemon holds the data folder."""
+
+
+class Hold(DnaError):
+    """What is wrong with the environment holds work, it never fails it."""
+
+    code: ClassVar[str] = "hold"
+
+
+class WeightsMissing(Hold):
+    code = "weights_missing"
+
+
+class DeviceUnavailable(Hold):
+    code = "device_unavailable"
+
+
+class DiskFull(Hold):
+    code = "disk_full"
+
+
+class OutboxUnavailable(Hold):
+    code = "outbox_unavailable"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why one job failed; what `error.json` and the ledger keep.
+
+    `message` is the sentence for people, `detail` the facts of this case, `hint` an extra way
+    out where there is one. `retryable` says that the same job may succeed unchanged.
+    """
+
+    code: str
+    message: str
+    detail: str
+    hint: str = ""
+    retryable: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Failure:
+        return cls(**{name: data[name] for name in cls.__dataclass_fields__ if name in data})
+
+
+class JobError(DnaError):
+    """A failure of one job, with a stable code.
+
+    Args:
+        detail: the facts of this case.
+        hint: how to mend this case, beyond the general sentence.
+    """
+
+    code: ClassVar[str] = "stage_failed"
+    sentence: ClassVar[str] = "This job failed."
+    retryable: ClassVar[bool] = False
+
+    def __init__(self, detail: str = "", *, hint: str = "") -> None:
+        super().__init__(detail or self.sentence)
+        self.detail = detail
+        self.hint = hint
+
+    def failure(self) -> Failure:
+        return Failure(self.code, self.sentence, self.detail, self.hint, self.retryable)
+
+
+class SidecarInvalid(JobError):
+    code = "sidecar_invalid"
+    sentence = "The YAML beside the image cannot be used as it is; correct it and retry the job."
+
+
+class SidecarAmbiguous(JobError):
+    code = "sidecar_ambiguous"
+    sentence = (
+        "Several images share this YAML's name, so it is unclear which one it tells; "
+        "name it after the whole file name, like cat.png.yaml."
+    )
+
+
+class SidecarMissing(JobError):
+    code = "sidecar_missing"
+    sentence = "This inbox requires a YAML beside each image, and none came; drop both together."
+
+
+class ParameterInvalid(JobError):
+    code = "parameter_invalid"
+    sentence = "A parameter has a value that cannot be used; correct it and retry the job."
+
+
+class UnknownPipeline(JobError):
+    code = "unknown_pipeline"
+    sentence = "No pipeline of this name is declared in pipeline.yaml; choose one that is."
+
+
+class UnknownModel(JobError):
+    code = "unknown_model"
+    sentence = "No model of this name is declared in pipeline.yaml; choose one that is."
+
+
+class NoEffectiveSteps(JobError):
+    code = "no_effective_steps"
+    sentence = "steps × strength is below one, so nothing would change; raise either of them."
+
+
+class ImageMissing(JobError):
+    code = "image_missing"
+    sentence = "The image that this YAML tells of has not come; drop the two again together."
+
+
+class ImageUnreadable(JobError):
+    code = "image_unreadable"
+    sentence = "The file cannot be read as an image; export it again and drop it anew."
+
+
+class ImageTooSmall(JobError):
+    code = "image_too_small"
+    sentence = "The image is too small to work with; use one of at least 16 pixels a side."
+
+
+class ImageTooLarge(JobError):
+    code = "image_too_large"
+    sentence = "The image has more pixels than can be handled safely; scale it down first."
+
+
+class PathEscapesInbox(JobError):
+    code = "path_escapes_inbox"
+    sentence = "A path in the YAML leaves the inbox; name only files that lie inside it."
+
+
+class SourceMissing(JobError):
+    code = "source_missing"
+    sentence = "The original that this job was made from is gone; drop the image again."
+
+
+class WeightsMismatch(JobError):
+    code = "weights_mismatch"
+    sentence = "The weights on disk do not fit the model; fetch or convert them again."
+
+
+class NonFiniteOutput(JobError):
+    code = "non_finite_output"
+    sentence = "The model produced values that are not numbers; try dtype float32 in pipeline.yaml."
+
+
+class BlackImage(JobError):
+    code = "black_image"
+    sentence = (
+        "The model produced an all-black image; try dtype float32, another seed or fewer steps."
+    )
+
+
+class ContentFiltered(JobError):
+    code = "content_filtered"
+    sentence = "The model's safety checker blanked the result; change the prompt or the image."
+
+
+class EmptyForeground(JobError):
+    code = "empty_foreground"
+    sentence = (
+        "Nothing is left after the background was removed; use an image with a clear subject."
+    )
+
+
+class EmptyMesh(JobError):
+    code = "empty_mesh"
+    sentence = (
+        "The model found no surface in the image; lower the threshold or use a clearer image."
+    )
+
+
+class OutOfMemory(JobError):
+    code = "out_of_memory"
+    sentence = "The device ran out of memory; lower max_size, resolution or texture_resolution."
+    retryable = True
+
+
+class WorkerCrashed(JobError):
+    code = "worker_crashed"
+    sentence = (
+        "The worker process ended while it ran this job, more often than is allowed; "
+        "see the log for why, then retry the job or make it smaller."
+    )
+    retryable = True
+
+
+class StageTimeout(JobError):
+    code = "stage_timeout"
+    sentence = "A stage ran longer than runtime.stage_timeout_s; raise it or make the job smaller."
+    retryable = True
+
+
+class StageFailed(JobError):
+    code = "stage_failed"
+    sentence = (
+        "A stage failed in a way that was not foreseen; see the detail and the log, "
+        "then mend the cause and retry the job."
+    )
+
+
+class Cancelled(JobError):
+    code = "cancelled"
+    sentence = "The job was cancelled; `dna-pipeline retry` runs it again."
+    retryable = True

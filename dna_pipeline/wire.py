@@ -1,0 +1,95 @@
+"""JSON lines between a parent and a child process.
+
+The child's standard output carries nothing but its lines: `claim_stdio` moves the real pipes to
+private descriptors, so that libraries which print or read cannot disturb the talk.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import IO, Any, cast
+
+Message = dict[str, Any]
+
+LINE_BYTES = 1 << 16
+"""Longer lines on standard error are taken in pieces: a progress bar may never end its line."""
+
+
+class LineWriter:
+    """Writes messages, one a line, whole even when several threads speak."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._lock = threading.Lock()
+
+    def send(self, message: Message) -> None:
+        """Raises OSError (BrokenPipeError, …) when the other side is gone."""
+        line = json.dumps(message, separators=(",", ":"), default=str).encode() + b"\n"
+        with self._lock:
+            self._file.write(line)
+            self._file.flush()
+
+    def close(self) -> None:
+        with self._lock, suppress(OSError):  # the pipe broke with bytes still in the buffer
+            self._file.close()
+
+
+def messages(file: IO[bytes]) -> Iterator[Message]:
+    """Messages until the other side closes; a line cut off by its death is left out."""
+    for line in file:
+        if not line.endswith(b"\n"):
+            return
+        yield json.loads(line)
+
+
+def claim_stdio() -> tuple[IO[bytes], LineWriter]:
+    """In a child: take standard input and output for messages, for this process alone.
+
+    Afterwards whatever prints goes to standard error and whatever reads finds an end of file.
+    """
+    inbound = os.fdopen(os.dup(0), "rb")
+    outbound = os.fdopen(os.dup(1), "wb")
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    os.dup2(2, 1)
+    return inbound, LineWriter(outbound)
+
+
+def spawn(module: str, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+    """Start `python -m module` with pipes on all three, out of reach of the terminal's Ctrl-C."""
+    options: dict[str, Any] = (
+        {"creationflags": cast(Any, subprocess).CREATE_NEW_PROCESS_GROUP}
+        if sys.platform == "win32"
+        else {"start_new_session": True}
+    )
+    return subprocess.Popen[bytes](
+        [sys.executable, "-m", module],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | (env or {}),
+        **options,
+    )
+
+
+def follow_stderr(process: subprocess.Popen[bytes], say: Callable[[str], None]) -> None:
+    """Hand each line that a child prints to `say`, on a thread of its own, until it ends.
+
+    The thread must outlive any trouble with a line: a child whose pipe is full stands still.
+    """
+
+    def read() -> None:
+        assert process.stderr
+        with process.stderr:
+            while line := process.stderr.readline(LINE_BYTES):
+                with suppress(Exception):
+                    say(line.decode("utf-8", "replace").rstrip())
+
+    threading.Thread(target=read, name=f"stderr-{process.pid}", daemon=True).start()
