@@ -1,0 +1,1 @@
+"""What people write: pipeline.yaml and the sidecars, checked and resolved."""

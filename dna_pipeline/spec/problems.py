@@ -1,0 +1,146 @@
+"""What is wrong with a YAML file, said so that its writer can mend it."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from dna_pipeline.spec.sentences import nearest, nested_model, sentence, shown
+from dna_pipeline.spec.yaml12 import Document, KeyPath, is_list, is_mapping
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One fault: where it stands, what it is, and whether the key or the value is to blame."""
+
+    where: str
+    text: str
+    line: int
+    wrong_key: bool
+
+    def __str__(self) -> str:
+        return f"line {self.line}: {self.text}" if self.line else self.text
+
+
+def in_line_order(problems: Iterable[Problem]) -> list[Problem]:
+    """Each problem once, from the file's top to its end."""
+    return sorted(dict.fromkeys(problems), key=lambda p: p.line)
+
+
+def dotted(path: Iterable[str | int]) -> str:
+    """`("inboxes", 0, "path")` → `inboxes[0].path`."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{_printable(part)}"
+    return text.removeprefix(".")
+
+
+def _printable(key: str) -> str:
+    key = key if len(key) <= 60 else f"{key[:57]}…"
+    return key if key.isprintable() else repr(key)[1:-1]
+
+
+def unknown_key(document: Document, path: KeyPath, known: Iterable[str]) -> Problem:
+    """The problem of a key that means nothing."""
+    text = f"unknown key '{dotted(path)}'; {nearest(str(path[-1]), known)}"
+    return wrong_key(document, path, text)
+
+
+def wrong_key(document: Document, path: KeyPath, text: str) -> Problem:
+    """The problem of a key that is missing or should not stand there."""
+    return Problem(dotted(path), text, document.line(path), wrong_key=True)
+
+
+def wrong_value(document: Document, path: KeyPath, text: str) -> Problem:
+    """The problem of a value that cannot be used."""
+    start = f"{dotted(path)}: " if path else ""
+    return Problem(dotted(path), f"{start}{text}", document.line(path), wrong_key=False)
+
+
+def not_json(document: Document, besides: Iterable[Problem]) -> list[Problem]:
+    """The problems of values that JSON, and so the manifest, cannot hold; none told `besides`."""
+    told = {problem.where for problem in besides}
+    return [
+        wrong_value(document, path, f"should be {wanted}, not {shown(value)}")
+        for path, value in _leaves((), document.value)
+        if (wanted := _json_wants(value)) and dotted(path) not in told
+    ]
+
+
+def _leaves(path: KeyPath, value: Any) -> Iterator[tuple[KeyPath, Any]]:
+    """All keys and all values that hold no others, each with its place."""
+    if is_mapping(value):
+        for key, item in value.items():
+            yield (*path, key), key
+            yield from _leaves((*path, key), item)
+    elif is_list(value):
+        for index, item in enumerate(value):
+            yield from _leaves((*path, index), item)
+    else:
+        yield path, value
+
+
+def _json_wants(value: Any) -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "a finite number"
+    if isinstance(value, str) and re.search("[\ud800-\udfff]", value):
+        return "text that UTF-8 can hold"
+    return ""
+
+
+def from_validation(
+    error: ValidationError,
+    document: Document,
+    prefix: KeyPath,
+    model: type[BaseModel],
+    *,
+    spelled: Mapping[str, str] | None = None,
+    known: Iterable[str] = (),
+    partial: bool = False,
+) -> list[Problem]:
+    """Pydantic's errors in terms of the document.
+
+    Args:
+        prefix: leads from the document's root to the value that was validated against `model`.
+        spelled: the document's spellings of keys that were renamed before.
+        known: keys that are valid there although `model` does not have them.
+        partial: the value is to be completed from elsewhere: pass over what it lacks as a whole.
+    """
+    problems: list[Problem] = []
+    values: dict[KeyPath, list[dict[str, Any]]] = {}
+    for item in map(dict[str, Any], error.errors(include_url=False)):
+        loc: KeyPath = item["loc"]
+        if partial and (not loc or (len(loc) == 1 and item["type"] == "missing")):
+            continue
+        path = (*prefix, *loc)
+        if loc and loc[0] in (spelled or {}):
+            path = (*prefix, (spelled or {})[str(loc[0])], *loc[1:])
+        if item["type"] == "extra_forbidden":
+            keys = [*_keys_at(model, loc[:-1]), *(known if len(loc) == 1 else ())]
+            problems.append(unknown_key(document, path, keys))
+        elif item["type"] == "missing":
+            problems.append(wrong_key(document, path, f"the key '{dotted(path)}' is missing"))
+        else:
+            values.setdefault(_written(document, path, prefix), []).append(item)
+    problems += [wrong_value(document, path, sentence(values[path], model)) for path in values]
+    return problems
+
+
+def _written(document: Document, path: KeyPath, prefix: KeyPath) -> KeyPath:
+    """`path` without the choices of a union, which pydantic names but no document has."""
+    while len(path) > len(prefix) + 1 and not document.has(path):
+        path = path[:-1]
+    return path
+
+
+def _keys_at(model: type[BaseModel], path: KeyPath) -> list[str]:
+    """The keys that are valid at that place below a model of nested models and lists of them."""
+    for part in path:
+        if isinstance(part, str) and (field := model.model_fields.get(part)) is not None:
+            model = nested_model(field) or model
+    return list(model.model_fields)

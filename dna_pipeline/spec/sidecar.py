@@ -1,0 +1,268 @@
+"""Sidecars, and how a job's parameters come together from all that has a say in them.
+
+Precedence: sidecar, the inbox's `defaults`, the pipeline's stage, the stage's own defaults.
+Everything is resolved here, once, at intake; what is random is drawn here and recorded.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from dna_pipeline import registry
+from dna_pipeline.errors import (
+    ParameterInvalid,
+    PathEscapesInbox,
+    SidecarInvalid,
+    UnknownModel,
+    UnknownPipeline,
+)
+from dna_pipeline.spec.config import Config, Inbox, Pipeline, Priority, StageSpec
+from dna_pipeline.spec.params import check_params, keys_of, model_problem, with_defaults
+from dna_pipeline.spec.problems import (
+    Problem,
+    dotted,
+    from_validation,
+    in_line_order,
+    not_json,
+    unknown_key,
+    wrong_key,
+)
+from dna_pipeline.spec.sentences import nearest, shown
+from dna_pipeline.spec.yaml12 import Document, KeyPath, YamlError, loads
+
+if TYPE_CHECKING:
+    from dna_pipeline.stages.base import Stage
+
+
+class SidecarHead(BaseModel):
+    """The keys of a sidecar that are not a stage's."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+
+    image: str | None = None
+    pipeline: str | None = None
+    priority: Priority | None = None
+    not_before: str | None = None
+    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
+    tags: list[str] = []
+    meta: dict[str, Any] = {}
+
+    @field_validator("not_before")
+    @classmethod
+    def _is_time(cls, text: str | None) -> str | None:
+        if text is not None:
+            parse_time(text)
+        return text
+
+
+HEAD_KEYS = frozenset(SidecarHead.model_fields)
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedStage:
+    """A stage with every parameter definite; what the worker is ordered to run."""
+
+    id: str
+    type: str
+    params: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """What one job is to do. `not_before` is an aware UTC time."""
+
+    pipeline: str
+    stages: tuple[ResolvedStage, ...]
+    priority: int = 0
+    not_before: datetime | None = None
+    tags: tuple[str, ...] = ()
+    meta: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+def parse_time(text: str) -> datetime:
+    """An RFC 3339 or ISO 8601 time as UTC; without a zone it is local. Raises ValueError."""
+    wrong = ValueError("should be a date and time like 2026-12-01T22:00:00+01:00")
+    if not re.match(r"\d{4}-\d\d-\d\d", text):
+        raise wrong
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError, OSError):
+        raise wrong from None
+
+
+def parse_sidecar(data: bytes) -> Document:
+    """A sidecar's YAML; an empty one tells nothing. Raises `SidecarInvalid`."""
+    try:
+        document = loads(data)
+    except YamlError as error:
+        raise SidecarInvalid(str(error)) from None
+    if document.value is None:
+        return Document({}, {})
+    if not isinstance(document.value, dict):
+        raise SidecarInvalid(
+            f"line 1: should be keys with values, like `img2img: {{strength: 0.6}}`, "
+            f"not {shown(document.value)}"
+        )
+    return document
+
+
+def inside_path(text: str) -> str:
+    """A relative path below the YAML's folder, with forward slashes.
+
+    Raises:
+        PathEscapesInbox: absolute, with a drive, a backslash, NUL or `..`, or no file at all.
+    """
+    parts = text.split("/")
+    # Windows passes over spaces and dots at the end of a name, so that `.. ` is `..` there.
+    climbs = any(len(part) > 1 and not part.strip(". ") for part in parts)
+    if climbs or "\\" in text or "\0" in text or text.startswith(("/", "~")):
+        raise PathEscapesInbox(f"image: {shown(text)} leads out of the folder of this YAML")
+    if re.match(r"[A-Za-z]:", text):
+        raise PathEscapesInbox(f"image: {shown(text)} names a drive")
+    path = os.path.normpath(text).replace(os.sep, "/")
+    if not text.strip() or path == ".":
+        raise PathEscapesInbox(f"image: {shown(text)} names no file")
+    return path
+
+
+def resolve(
+    config: Config, inbox: Inbox, document: Document | None, draw: Callable[[], int]
+) -> JobSpec:
+    """All that one job needs to know.
+
+    Args:
+        document: the sidecar; None where there is none.
+        draw: gives a random integer in [0, 2³²) for each seed left to chance.
+
+    Raises:
+        SidecarInvalid: wrong keys. ParameterInvalid: wrong values. UnknownPipeline, UnknownModel,
+        NoEffectiveSteps: as they say. The detail has one line for each fault.
+    """
+    return _Resolver(config, inbox, document or Document({}, {})).resolve(draw)
+
+
+class _Resolver:
+    """Collects problems, so that a person mends a sidecar once and not key by key."""
+
+    def __init__(self, config: Config, inbox: Inbox, document: Document) -> None:
+        self.config = config
+        self.inbox = inbox
+        self.document = document
+        self.written: dict[str, Any] = document.value
+        self.problems: list[Problem] = []
+
+    def resolve(self, draw: Callable[[], int]) -> JobSpec:
+        head = self._head()
+        pipeline = self._pipeline(head.pipeline)
+        self._check_keys(pipeline)
+        layers = [(spec, self._told(spec, head.seed)) for spec in pipeline.stages]
+        self.problems += not_json(self.document, self.problems)
+        self._raise_problems()
+        made = [(spec, self._stage(spec, told)) for spec, told in layers]
+        self._raise_problems()
+        stages = [(spec, stage) for spec, stage in made if stage is not None]
+        for spec, stage in stages:
+            stage.check()
+            self._check_model(spec, stage.model)
+        return JobSpec(
+            pipeline=pipeline.name,
+            stages=tuple(
+                ResolvedStage(spec.id, spec.type, stage.resolved(draw).params())
+                for spec, stage in stages
+            ),
+            priority=self.inbox.priority if head.priority is None else head.priority,
+            not_before=parse_time(head.not_before) if head.not_before else None,
+            tags=tuple(head.tags),
+            meta=head.meta,
+        )
+
+    def _raise_problems(self) -> None:
+        if self.problems:
+            wrong_key = any(problem.wrong_key for problem in self.problems)
+            kind = SidecarInvalid if wrong_key else ParameterInvalid
+            raise kind("\n".join(str(problem) for problem in in_line_order(self.problems)))
+
+    def _head(self) -> SidecarHead:
+        given = {key: value for key, value in self.written.items() if value is not None}
+        try:
+            return SidecarHead.model_validate(given)
+        except ValidationError as error:
+            self.problems += from_validation(error, self.document, (), SidecarHead)
+            wrong = {item["loc"][0] for item in error.errors()}
+        if "pipeline" in wrong:
+            self._raise_problems()
+        rest = {key: value for key, value in given.items() if key not in wrong}
+        return SidecarHead.model_validate(rest)
+
+    def _pipeline(self, told: str | None) -> Pipeline:
+        name = self.inbox.pipeline if told is None else told
+        pipeline = self.config.pipelines.get(name)
+        if pipeline is None:
+            start = "" if told is None else f"line {self.document.line(('pipeline',))}: "
+            near = nearest(name, self.config.pipelines)
+            raise UnknownPipeline(f"{start}no pipeline is called {shown(name)}; {near}")
+        return pipeline
+
+    def _check_keys(self, pipeline: Pipeline) -> None:
+        stages = {key for spec in pipeline.stages for key in keys_of(spec)}
+        others = {
+            key for p in self.config.pipelines.values() for s in p.stages for key in keys_of(s)
+        }
+        others |= set(registry.stage_types())
+        for key in self.written:
+            if key in HEAD_KEYS or key in stages:
+                continue
+            stage, _, parameter = key.partition(".")
+            if parameter and stage in stages:
+                text = f"unknown key '{dotted((key,))}'; write it as `{stage}: {{{parameter}: …}}`"
+            elif key in others:
+                names = ", ".join(dict.fromkeys(spec.id for spec in pipeline.stages))
+                text = f"the pipeline {pipeline.name!r} has no stage {key!r}; it has: {names}"
+            else:
+                self.problems.append(unknown_key(self.document, (key,), HEAD_KEYS | stages))
+                continue
+            self.problems.append(wrong_key(self.document, (key,), text))
+
+    def _told(self, spec: StageSpec, seed: int | None) -> dict[str, Any]:
+        """What the sidecar says of a stage, each part checked by itself."""
+        kind = registry.stage_class(spec.type)
+        told: dict[str, Any] = {}
+        parts: list[tuple[KeyPath, Any]] = [
+            ((key,), self.written.get(key)) for key in keys_of(spec)
+        ]
+        if seed is not None and "seed" in kind.model_fields:
+            parts.insert(0, ((), {"seed": seed}))
+        for path, given in parts:
+            params, problems = check_params(kind, self.document, path, given)
+            self.problems += problems
+            told |= params
+        return told
+
+    def _stage(self, spec: StageSpec, told: dict[str, Any]) -> Stage | None:
+        """The stage with all that is said of it; None if that does not go together."""
+        kind = registry.stage_class(spec.type)
+        try:
+            return kind.model_validate(with_defaults(kind, spec, self.inbox.defaults) | told)
+        except ValidationError as error:
+            key = next((key for key in reversed(keys_of(spec)) if self.written.get(key)), None)
+            line = self.document.line((key,)) if key else 0
+            for problem in from_validation(error, self.document, (spec.id,), kind):
+                text = f"{problem.text} (with the values that apply besides)"
+                self.problems.append(replace(problem, text=text, line=line))
+            return None
+
+    def _check_model(self, spec: StageSpec, name: str | None) -> None:
+        text = model_problem(self.config.models, spec.type, name)
+        if text is None:
+            return
+        paths: list[KeyPath] = [(key, "model") for key in reversed(keys_of(spec))]
+        path = next((path for path in paths if self.document.has(path)), None)
+        start = f"line {self.document.line(path)}: {dotted(path)}" if path else spec.id
+        raise UnknownModel(f"{start}: {text}")
