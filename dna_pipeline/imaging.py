@@ -1,0 +1,349 @@
+"""Pictures in and out, safely: whatever lands in a watched folder is somebody else's file.
+
+    file → header (format, size, mode checked) → first frame decoded to its end → 8 bits
+         → upright → sRGB → RGB, or RGBA where something shows through
+
+Only the formats in `FORMATS` are ever tried. Every fault of a file becomes `ImageUnreadable`,
+`ImageTooSmall` or `ImageTooLarge`; faults of the disk (a file that is gone, a share that is away)
+stay `OSError`, since the picture is not to blame for them.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+import threading
+import warnings
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, Literal, cast
+
+from PIL import ExifTags, Image, ImageCms, PngImagePlugin, features
+
+from dna_pipeline.artifact import write_atomic
+from dna_pipeline.errors import ImageTooLarge, ImageTooSmall, ImageUnreadable, JobError
+
+if TYPE_CHECKING:
+    from PIL.ImageFile import ImageFile
+
+_AVIF = ("AVIF",) if features.check("avif") else ()
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP", *_AVIF)
+"""Pillow's names of the formats that are read; no other decoder ever sees a file."""
+
+MIN_SIDE_PX = 16
+MAX_SIDE_PX = 32_768
+MAX_PIXELS = 100_000_000
+
+_SUFFIXES = frozenset(
+    (".png", ".jpg", ".jpeg", ".jpe", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".avif")
+)
+_GREY_MODES = frozenset(("1", "L", "LA", "La"))
+_DEEP_MODES = frozenset(("I;16", "I;16L", "I;16B", "I;16N"))
+_MODES = frozenset(("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB"))
+_DISK_FAULTS = frozenset(
+    (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ETIMEDOUT)
+)
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+_decoding = threading.Lock()
+"""`warnings.catch_warnings` swaps state of the whole process, so only one thread may be in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFacts:
+    """What a picture file holds.
+
+    Attributes:
+        format: one of `FORMATS`.
+        width, height: pixels, after the rotation that EXIF asks for.
+        frames: 1, or the number of frames or pages; only the first is ever used.
+    """
+
+    format: str
+    width: int
+    height: int
+    frames: int
+
+
+def is_image_name(name: str) -> bool:
+    """True if the file's extension is one of a format that can be read."""
+    return Path(name).suffix.lower() in _SUFFIXES
+
+
+def load_image(path: Path) -> Image.Image:
+    """The first frame, upright, in sRGB: RGB, or RGBA where its alpha is not opaque all over.
+
+    The result holds 8-bit pixels only: no metadata, no open file.
+
+    Raises:
+        ImageUnreadable, ImageTooSmall, ImageTooLarge: the file is at fault.
+        OSError: the disk is.
+    """
+    with _opened(path) as image:
+        icc = image.info.get("icc_profile")
+        return _to_srgb(_upright(_eight_bits(image)), icc)
+
+
+def probe(path: Path) -> ImageFacts:
+    """What the file holds, after decoding it to its end. Raises as `load_image` does."""
+    with _opened(path) as image:
+        turned = _orientation(image) in (5, 6, 7, 8)
+        width, height = image.size[::-1] if turned else image.size
+        name = "JPEG" if image.format == "MPO" else str(image.format)
+        return ImageFacts(name, width, height, int(getattr(image, "n_frames", 1)))
+
+
+def save_png(image: Image.Image, path: Path, text: Mapping[str, str] | None = None) -> None:
+    """Write a PNG whole or not at all; the same pixels and text give the same bytes.
+
+    Args:
+        text: chunks put before the pixels, in this order: tEXt, or iTXt where a value is not
+            Latin-1. Keys are 1 to 79 Latin-1 characters.
+    """
+    info = PngImagePlugin.PngInfo()
+    for key, value in (text or {}).items():
+        info.add_text(key, value.replace("\0", ""))
+    write_atomic(path, lambda file: image.save(file, "PNG", pnginfo=info, icc_profile=None))
+
+
+@contextmanager
+def _opened(path: Path) -> Generator[ImageFile]:
+    """The file's first frame, decoded; whatever goes wrong inside is mapped to our errors."""
+    with path.open("rb") as file, _quiet():
+        try:
+            image = _open_header(file)
+            _narrow_key(image)
+            image.load()
+            _check_end(image, file)
+            yield image
+        except JobError:
+            raise
+        except Image.DecompressionBombError as error:
+            raise ImageTooLarge(_text(error)) from error
+        except OSError as error:
+            if error.errno in _DISK_FAULTS:
+                raise
+            raise ImageUnreadable(_text(error)) from error
+        except Exception as error:
+            # Pillow's decoders raise nearly everything on a damaged file: SyntaxError,
+            # struct.error, zlib.error, KeyError, OverflowError, MemoryError, …
+            raise ImageUnreadable(_text(error)) from error
+
+
+@contextmanager
+def _quiet() -> Generator[None]:
+    """Pillow warns of damaged metadata and large sizes; the first is harmless, the second ours."""
+    with _decoding, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _open_header(file: IO[bytes]) -> ImageFile:
+    """The picture with its header read and found acceptable, no pixel decoded yet."""
+    try:
+        image = Image.open(file, formats=FORMATS)
+    except Image.UnidentifiedImageError as error:
+        raise ImageUnreadable(
+            f"not an image in a format that is read ({', '.join(FORMATS)}), or broken at its start"
+        ) from error
+    width, height = image.size
+    if width > MAX_SIDE_PX or height > MAX_SIDE_PX or width * height > MAX_PIXELS:
+        raise ImageTooLarge(
+            f"{width} x {height} px; at most {MAX_SIDE_PX} px a side and {MAX_PIXELS} px in all"
+        )
+    if min(width, height) < MIN_SIDE_PX:
+        raise ImageTooSmall(f"{width} x {height} px")
+    if image.mode not in _MODES | _GREY_MODES | _DEEP_MODES:
+        raise ImageUnreadable(
+            f"its pixels are of kind {image.mode!r}", hint="Export it with 8 or 16 bits a channel."
+        )
+    return image
+
+
+def _text(error: BaseException) -> str:
+    return str(error) or type(error).__name__
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    turn = _UPRIGHT.get(_orientation(image))
+    return image if turn is None else image.transpose(turn)
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF's orientation, 1 to 8; 1 where the metadata cannot be read."""
+    with suppress(Exception):
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    return 1
+
+
+def _check_end(image: ImageFile, file: IO[bytes]) -> None:
+    """Refuse a file whose pixels are all there but that goes on behind them and then breaks off.
+
+    Pillow stops reading at the last pixel of the first frame; a copy that is still under way, or
+    was cut off, would pass as whole.
+    """
+    walk = {"PNG": _png_is_whole, "GIF": _gif_is_whole}.get(str(image.format))
+    if walk is not None and not walk(file):
+        raise ImageUnreadable("image file is truncated: it breaks off before its end mark")
+
+
+def _png_is_whole(file: IO[bytes]) -> bool:
+    """True if the chunks lead to IEND."""
+    file.seek(8)
+    while len(head := file.read(8)) == 8:
+        if head[4:] == b"IEND":
+            return True
+        file.seek(int.from_bytes(head[:4], "big") + 4, io.SEEK_CUR)
+    return False
+
+
+def _gif_is_whole(file: IO[bytes]) -> bool:
+    """True if the blocks lead to the trailer, or to the end of the file between two blocks.
+
+    The second is what some encoders write. What follows the last block of GIF is not looked at.
+    """
+    file.seek(10)
+    palette = _gif_palette_bytes(_byte(file))
+    file.seek(2 + palette, io.SEEK_CUR)
+    while (kind := file.read(1)) in (b"!", b","):
+        if kind == b"!":
+            file.seek(1, io.SEEK_CUR)
+        else:
+            file.seek(8, io.SEEK_CUR)
+            palette = _gif_palette_bytes(_byte(file))
+            file.seek(palette + 1, io.SEEK_CUR)
+        if not _skip_gif_data(file):
+            return False
+    return True
+
+
+def _gif_palette_bytes(flags: int) -> int:
+    return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
+
+
+def _skip_gif_data(file: IO[bytes]) -> bool:
+    """Pass a run of sub-blocks; False if the file ends before the empty one that closes it."""
+    while size := _byte(file):
+        if size < 0 or len(file.read(size)) < size:
+            return False
+    return True
+
+
+def _byte(file: IO[bytes]) -> int:
+    """The next byte; -1 at the end of the file."""
+    byte = file.read(1)
+    return byte[0] if byte else -1
+
+
+def _narrow_key(image: ImageFile) -> None:
+    """Fit a 16-bit PNG's transparent colour to its pixels, of which Pillow keeps the high bytes."""
+    key = image.info.get("transparency")
+    if image.tile and image.tile[0].args == "RGB;16B" and isinstance(key, tuple):
+        image.info["transparency"] = tuple(value >> 8 for value in cast("tuple[int, ...]", key))
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """The same picture as L, LA, RGB, RGBA, CMYK or LAB with 8 bits a channel."""
+    if image.mode in _DEEP_MODES:
+        return _grey_from_16_bits(image)
+    if image.mode in ("CMYK", "LAB"):
+        return image
+    colour = "L" if image.mode in _GREY_MODES else "RGB"
+    return image.convert(f"{colour}A" if image.has_transparency_data else colour)
+
+
+def _grey_from_16_bits(image: Image.Image) -> Image.Image:
+    """Scaled, where Pillow's own conversion would clip all above 255 to white."""
+    import numpy as np
+
+    values = np.asarray(image).astype(np.uint32)
+    grey = Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    key = image.info.get("transparency")
+    if isinstance(key, int):
+        opaque = Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8))
+        return Image.merge("LA", (grey, opaque))
+    return grey
+
+
+def _to_srgb(image: Image.Image, icc: object) -> Image.Image:
+    """RGB, or RGBA if something shows through, with the embedded profile applied."""
+    alpha = image.getchannel("A") if image.mode in ("LA", "RGBA") else None
+    colour = image.convert(image.mode[:-1]) if alpha is not None else image
+    result = _managed(colour, icc) or _unmanaged(colour)
+    if alpha is not None and alpha.getextrema() != (255, 255):
+        result.putalpha(alpha)
+    result.info = {}
+    return result
+
+
+def _unmanaged(colour: Image.Image) -> Image.Image:
+    if colour.mode == "LAB":
+        return _transform(_builtin_profile("LAB"), "LAB")(colour)
+    return colour.convert("RGB")
+
+
+def _managed(colour: Image.Image, icc: object) -> Image.Image | None:
+    """The picture brought from its profile to sRGB; None if there is none that is of use."""
+    if not isinstance(icc, bytes):
+        return None
+    with suppress(ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        profile: Any = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+        space = profile.profile.xcolor_space.strip()
+        if space == "RGB" and colour.mode == "L":
+            colour = colour.convert("RGB")
+        if {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}.get(colour.mode) != space:
+            return None
+        convert = _transform(profile, colour.mode)
+        return None if _changes_nothing(convert, colour.mode) else convert(colour)
+    return None
+
+
+def _builtin_profile(space: Literal["LAB", "sRGB"]) -> Any:
+    half_typed: Any = ImageCms
+    return half_typed.createProfile(space)
+
+
+def _transform(profile: Any, mode: str) -> Callable[[Image.Image], Image.Image]:
+    transform = ImageCms.buildTransform(
+        profile,
+        _builtin_profile("sRGB"),
+        mode,
+        "RGB",
+        ImageCms.Intent.RELATIVE_COLORIMETRIC,
+        ImageCms.Flags.BLACKPOINTCOMPENSATION,
+    )
+
+    def convert(image: Image.Image) -> Image.Image:
+        result = ImageCms.applyTransform(image, transform)
+        assert result is not None
+        return result
+
+    return convert
+
+
+def _changes_nothing(convert: Callable[[Image.Image], Image.Image], mode: str) -> bool:
+    """True for the many sRGB profiles, whose rounding would only blur the last bit of each pixel.
+
+    Judged by what the profile does to a sample of colours, since names lie.
+    """
+    import numpy as np
+
+    if mode == "CMYK":
+        return False
+    if mode == "L":
+        sample = Image.linear_gradient("L")
+    else:
+        steps = np.arange(0, 256, 17, dtype=np.uint8)
+        sample = Image.fromarray(np.stack(np.meshgrid(steps, steps, steps), -1).reshape(1, -1, 3))
+    before = np.asarray(sample.convert("RGB"), np.float32)
+    return float(np.abs(np.asarray(convert(sample), np.float32) - before).mean()) < 0.5
