@@ -1,0 +1,70 @@
+"""watchdog's inotify observer with three mends; Linux only.
+
+It watches no claims: each would cost one of the system's watches, and folders that come and go
+as fast as claims do trip it. It remembers the subfolders for which no watch was left, which
+watchdog passes over in silence. And it shows whether the thread that reads the events lives.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import Any
+
+from watchdog.observers.api import BaseObserver
+from watchdog.observers.inotify import InotifyEmitter
+from watchdog.observers.inotify_c import CallbackId, InotifyFD, Mask, WatchCallback, WatchDescriptor
+
+from dna_pipeline.inbox.claim import CLAIMS
+
+
+class InotifyObserver(BaseObserver):
+    """An observer whose emitters share one inotify descriptor. Creating it may raise OSError."""
+
+    def __init__(self) -> None:
+        self._reader = _Reader()
+        self._reader.start()
+        # watchdog declares only the arguments that all emitters share.
+        options: dict[str, Any] = {"inotify_fd": self._reader}
+        super().__init__(InotifyEmitter, **options)
+
+    @property
+    def is_reading(self) -> bool:
+        return self._reader.is_alive()
+
+    def unwatched_below(self, root: str) -> bool:
+        """Whether the system had no watch left for a folder below `root`."""
+        return any(path.startswith(root + os.sep) for path in self._reader.unwatched)
+
+    def forget_unwatched(self, root: str) -> None:
+        """Begin anew for `root`, which is to be watched again or otherwise."""
+        for path in list(self._reader.unwatched):
+            if path == root or path.startswith(root + os.sep):
+                self._reader.unwatched.discard(path)
+
+    def on_thread_stop(self) -> None:
+        super().on_thread_stop()
+        self._reader.stop()
+        self._reader.join()
+
+
+class _Reader(InotifyFD):
+    def __init__(self) -> None:
+        super().__init__()
+        self.unwatched: set[str] = set()
+
+    def add_callback(
+        self, path: bytes, mask: Mask, callback: WatchCallback, id_: CallbackId
+    ) -> WatchDescriptor:
+        """As watchdog's, which goes on without a subfolder for which this raises OSError."""
+        if CLAIMS.encode() in path.split(b"/"):
+            raise FileNotFoundError(errno.ENOENT, "claims are not watched")
+        try:
+            return super().add_callback(path, mask, callback, id_)
+        except RuntimeWarning as error:
+            # Two events told of one new folder. Where warnings are errors this ended the thread.
+            raise FileExistsError(errno.EEXIST, str(error)) from None
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                self.unwatched.add(os.fsdecode(path))
+            raise

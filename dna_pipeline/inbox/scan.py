@@ -1,0 +1,224 @@
+"""One look at an inbox: which files lie there, and what about each of them the eye can see."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import sys
+import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fnmatch import translate
+from functools import lru_cache
+from pathlib import Path
+
+from dna_pipeline.spec.config import Inbox
+
+IMAGE_SUFFIXES = frozenset(
+    "png jpg jpeg jpe jfif webp gif tif tiff bmp avif".split()  # noqa: SIM905
+)
+YAML_SUFFIXES = frozenset({"yaml", "yml"})
+
+_UNFINISHED = (".tmp", ".part", ".partial", ".crdownload")
+_LITTER = frozenset({"thumbs.db", "desktop.ini"})
+
+
+@dataclass(frozen=True, slots=True)
+class FileStat:
+    """What `stat` says of a file, as far as it tells one state of it from another."""
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+    device: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> FileStat:
+        return cls(
+            status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev
+        )
+
+    def same_file(self, other: FileStat) -> bool:
+        """Whether both are of one file, whatever it holds."""
+        return (self.inode, self.device) == (other.inode, other.device)
+
+    def same_content(self, other: FileStat) -> bool:
+        """Whether it is the same file, not written to in between.
+
+        The ctime has no say: a rename changes it.
+        """
+        return self.same_file(other) and (self.size, self.mtime_ns) == (other.size, other.mtime_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What lies in an inbox. Paths are relative to it, with forward slashes.
+
+    Attributes:
+        files: images and YAMLs that may be taken in. Names that are not UTF-8 carry surrogates.
+        ignored: what is left alone, and why; without what is always or by choice passed over.
+        identity: device and inode of the inbox folder itself; others when something is mounted
+            there, or when it was made anew.
+    """
+
+    files: dict[str, FileStat]
+    ignored: dict[str, str]
+    identity: tuple[int, int]
+
+
+def scan(inbox: Inbox, named: Iterable[str] = ()) -> Scan:
+    """Look at the inbox once. Symbolic links are never followed, save that of its own path.
+
+    Args:
+        named: what job files name (`Pairing.named`): looked for in subfolders of an inbox that
+            is not recursive too, and whatever its `include` says.
+
+    Raises:
+        OSError: the inbox is not there or cannot be read.
+    """
+    status = inbox.path.stat()
+    walk = _Walk(inbox, status.st_dev)
+    walk.folder("")
+    for relative in named:
+        if relative not in walk.files:
+            walk.look_up(relative)
+    return Scan(walk.files, walk.ignored, (status.st_dev, status.st_ino))
+
+
+def is_image_name(relative: str) -> bool:
+    """Whether the name is that of an image of a kind that is taken in."""
+    return _suffix(relative) in IMAGE_SUFFIXES
+
+
+def is_yaml_name(relative: str) -> bool:
+    """Whether the name is that of a sidecar or a job file."""
+    return _suffix(relative) in YAML_SUFFIXES
+
+
+def is_passed_over(name: str) -> bool:
+    """Whether a file or folder of this name (not path) is none of our business in any inbox.
+
+    Hidden ones (so rsync's and our own `.dna` too), unfinished ones, and what systems strew.
+    """
+    if name.startswith((".", "~")):
+        return True
+    folded = name.lower()
+    return folded.endswith(_UNFINISHED) or folded in _LITTER
+
+
+def _suffix(path: str) -> str:
+    _, dot, suffix = path.rpartition(".")
+    return suffix.lower() if dot else ""
+
+
+class _Walk:
+    """The folders still to be read, and what was found so far."""
+
+    def __init__(self, inbox: Inbox, device: int) -> None:
+        self.files: dict[str, FileStat] = {}
+        self.ignored: dict[str, str] = {}
+        self._inbox = inbox
+        self._root = os.fspath(inbox.path)
+        self._device = device
+
+    def folder(self, prefix: str) -> None:
+        """Read the folder `prefix` ("" or "sub/") and, where recursive, all below."""
+        below = [prefix]
+        while below:
+            prefix = below.pop()
+            try:
+                below.extend(self._entries(prefix))
+            except OSError as error:
+                if not prefix:
+                    raise
+                self.ignored[prefix[:-1]] = f"a folder that cannot be read: {error.strerror}"
+
+    def _entries(self, prefix: str) -> Iterator[str]:
+        """Sort the folder's entries; gives the subfolders that are to be read too."""
+        ignore = self._inbox.ignore
+        with os.scandir(os.path.join(self._root, prefix)) as entries:  # noqa: PTH118
+            for entry in entries:
+                relative = prefix + entry.name
+                if is_passed_over(entry.name) or (ignore and _matches(relative, ignore)):
+                    continue
+                try:
+                    reason = self._take(entry, relative)
+                except FileNotFoundError:
+                    continue
+                except OSError as error:
+                    reason = f"cannot be looked at: {error.strerror}"
+                if reason:
+                    self.ignored[relative] = reason
+                elif relative not in self.files:
+                    yield relative + "/"
+
+    def _take(self, entry: os.DirEntry[str], relative: str) -> str:
+        """Note a file. Gives the reason why not, or "" for files noted and folders to read."""
+        if entry.is_symlink():
+            return "a symbolic link"
+        if entry.is_dir(follow_symlinks=False):
+            return self._not_read(entry)
+        if not entry.is_file(follow_symlinks=False):
+            return "not a regular file"
+        include = self._inbox.include
+        if is_image_name(relative):
+            if include and not _matches(relative, include):
+                return "not among what this inbox includes"
+        elif not is_yaml_name(relative):
+            return "a kind of file that is not understood"
+        self.files[relative] = FileStat.of(_lstat(entry))
+        return ""
+
+    def _not_read(self, entry: os.DirEntry[str]) -> str:
+        if not self._inbox.recursive:
+            return "a subfolder, and this inbox is not recursive"
+        # Taking a file in is a rename, and that ends where the file system does.
+        if not self._inbox.keeps and _lstat(entry).st_dev != self._device:
+            return "a folder on another file system than the inbox"
+        return ""
+
+    def look_up(self, relative: str) -> None:
+        """Note the image at that path if it is one, reached through real folders only."""
+        parts = relative.split("/")
+        if any(is_passed_over(part) for part in parts) or not is_image_name(relative):
+            return
+        if self._inbox.ignore and _matches(relative, self._inbox.ignore):
+            return
+        path = self._inbox.path
+        try:
+            for folder in parts[:-1]:
+                path /= folder
+                if not stat.S_ISDIR(path.lstat().st_mode):
+                    return
+            status = (path / parts[-1]).lstat()
+        except (OSError, ValueError):
+            return
+        if stat.S_ISREG(status.st_mode):
+            self.files[relative] = FileStat.of(status)
+            self.ignored.pop(relative, None)
+
+
+def _lstat(entry: os.DirEntry[str]) -> os.stat_result:
+    if sys.platform == "win32":  # there a directory entry knows neither inode nor device
+        return Path(entry.path).lstat()
+    return entry.stat(follow_symlinks=False)
+
+
+def _matches(relative: str, globs: tuple[str, ...]) -> bool:
+    """Whether a glob fits the path, or the name alone; large and small letters are the same."""
+    pattern = _compiled(globs)
+    path = _fold(relative)
+    return bool(pattern.fullmatch(path) or pattern.fullmatch(path.rpartition("/")[2]))
+
+
+@lru_cache(maxsize=256)
+def _compiled(globs: tuple[str, ...]) -> re.Pattern[str]:
+    plain = [_fold(glob).removeprefix("./").rstrip("/") for glob in globs]
+    plain += [glob.removeprefix("**/") for glob in plain if glob.startswith("**/")]
+    return re.compile("|".join(translate(glob) for glob in plain))
+
+
+def _fold(text: str) -> str:
+    return unicodedata.normalize("NFC", text).lower()

@@ -1,0 +1,276 @@
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import unicodedata
+from pathlib import Path
+
+import pytest
+
+from dna_pipeline.inbox.scan import (
+    FileStat,
+    is_image_name,
+    is_passed_over,
+    is_yaml_name,
+    scan,
+)
+from dna_pipeline.spec.config import Inbox
+
+
+def inbox(path: Path, **options) -> Inbox:
+    return Inbox(name="in", path=path, pipeline="p", **options)
+
+
+def put(folder: Path, *names: str) -> None:
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+
+
+def test_files_are_images_and_yamls_with_their_stat(tmp_path: Path) -> None:
+    put(tmp_path, "cat.png", "cat.yaml", "dog.JPEG", "job.YML")
+    found = scan(inbox(tmp_path))
+    assert set(found.files) == {"cat.png", "cat.yaml", "dog.JPEG", "job.YML"}
+    assert found.files["cat.png"] == FileStat.of((tmp_path / "cat.png").lstat())
+    assert found.ignored == {}
+    status = tmp_path.stat()
+    assert found.identity == (status.st_dev, status.st_ino)
+
+
+@pytest.mark.parametrize(
+    "suffix",
+    ["png", "jpg", "jpeg", "jpe", "jfif", "webp", "gif", "tif", "tiff", "bmp", "avif", "PNG"],
+)
+def test_image_kinds(suffix: str) -> None:
+    assert is_image_name(f"sub.d/a.b.{suffix}")
+    assert not is_yaml_name(f"a.{suffix}")
+
+
+@pytest.mark.parametrize(
+    "name", ["a.heic", "a.svg", "a.yaml.txt", "png", "a.png/b", "a.", "a.pngx"]
+)
+def test_no_images(name: str) -> None:
+    assert not is_image_name(name)
+    assert not is_yaml_name(name)
+
+
+PASSED_OVER = [
+    ".cat.png",
+    "._cat.png",
+    ".DS_Store",
+    "Thumbs.db",
+    "thumbs.DB",
+    "desktop.ini",
+    "a.png.tmp",
+    "a.png.part",
+    "a.png.PARTIAL",
+    "a.png.crdownload",
+    "~a.png",
+    ".syncthing.a.png.tmp",
+    "~syncthing~a.png.tmp",
+    ".a.png.Xy12Zq",
+    ".dna/ledger/drop/a.png",
+]
+
+
+def test_what_is_none_of_our_business_is_not_even_mentioned(tmp_path: Path) -> None:
+    put(tmp_path, *PASSED_OVER, "a.sync-conflict-20260101-120000-ABCDEFG.png")
+    found = scan(inbox(tmp_path, recursive=True))
+    assert set(found.files) == {"a.sync-conflict-20260101-120000-ABCDEFG.png"}
+    assert found.ignored == {}
+    assert not is_passed_over("a.png")
+
+
+def test_what_is_ignored_is_told_with_the_reason(tmp_path: Path) -> None:
+    outside = tmp_path / "outside.png"
+    outside.write_bytes(b"x")
+    root = tmp_path / "in"
+    put(root, "cat.yaml.txt", "photo.heic", "sub/deep.png")
+    (root / "link.png").symlink_to(outside)
+    (root / "loop").symlink_to(root)
+    os.mkfifo(root / "pipe.png")
+    with socket.socket(socket.AF_UNIX) as server:
+        here = Path.cwd()
+        os.chdir(root)  # a socket's path may be no longer than 108 bytes
+        try:
+            server.bind("socket.png")
+        finally:
+            os.chdir(here)
+    found = scan(inbox(root))
+    assert found.files == {}
+    assert found.ignored == {
+        "cat.yaml.txt": "a kind of file that is not understood",
+        "photo.heic": "a kind of file that is not understood",
+        "sub": "a subfolder, and this inbox is not recursive",
+        "link.png": "a symbolic link",
+        "loop": "a symbolic link",
+        "pipe.png": "not a regular file",
+        "socket.png": "not a regular file",
+    }
+
+
+def test_recursive_reads_real_subfolders_only(tmp_path: Path) -> None:
+    root = tmp_path / "in"
+    put(root, "a.png", "x/b.png", "x/y/c.yaml", "x/.hidden/d.png", "x/notes.txt")
+    put(tmp_path / "elsewhere", "e.png")
+    (root / "x" / "up").symlink_to(root)
+    (root / "x" / "out").symlink_to(tmp_path / "elsewhere")
+    found = scan(inbox(root, recursive=True))
+    assert set(found.files) == {"a.png", "x/b.png", "x/y/c.yaml"}
+    assert found.ignored == {
+        "x/notes.txt": "a kind of file that is not understood",
+        "x/up": "a symbolic link",
+        "x/out": "a symbolic link",
+    }
+
+
+def test_include_limits_images_and_ignore_limits_everything(tmp_path: Path) -> None:
+    put(
+        tmp_path, "a.png", "a.jpg", "a.yaml", "draft.png", "old/b.png", "new/c.PNG", "new/old/d.png"
+    )
+    options = {"include": ("*.png",), "ignore": ("draft*", "old/"), "recursive": True}
+    found = scan(inbox(tmp_path, **options))
+    assert set(found.files) == {"a.png", "a.yaml", "new/c.PNG"}
+    assert found.ignored == {"a.jpg": "not among what this inbox includes"}
+
+
+@pytest.mark.parametrize("glob", ["**/b.png", "x/*.png", "x", "./x/b.png", "B.PNG"])
+def test_globs_fit_path_or_name(tmp_path: Path, glob: str) -> None:
+    put(tmp_path, "x/b.png", "y/c.png")
+    found = scan(inbox(tmp_path, recursive=True, ignore=(glob,)))
+    assert set(found.files) == {"y/c.png"}
+
+
+def test_globs_fit_names_in_either_unicode_form(tmp_path: Path) -> None:
+    composed = unicodedata.normalize("NFC", "é.png")
+    put(tmp_path, unicodedata.normalize("NFD", "é.png"))
+    assert scan(inbox(tmp_path, ignore=(composed,))).files == {}
+
+
+def test_names_that_are_not_utf8(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"caf\xe9.png")).write_bytes(b"xyz")
+    (name,) = scan(inbox(tmp_path)).files
+    assert os.fsencode(name) == b"caf\xe9.png"
+    assert (tmp_path / name).read_bytes() == b"xyz"
+
+
+def test_the_inbox_may_be_named_by_a_link(tmp_path: Path) -> None:
+    put(tmp_path / "real", "a.png")
+    (tmp_path / "in").symlink_to(tmp_path / "real")
+    assert set(scan(inbox(tmp_path / "in")).files) == {"a.png"}
+
+
+def test_an_inbox_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        scan(inbox(tmp_path / "none"))
+    put(tmp_path, "file")
+    with pytest.raises(NotADirectoryError):
+        scan(inbox(tmp_path / "file"))
+
+
+def test_a_subfolder_that_cannot_be_read_stops_nothing(tmp_path: Path, monkeypatch) -> None:
+    put(tmp_path, "a.png", "locked/b.png")
+    real = os.scandir
+
+    def scandir(path):
+        if str(path).rstrip("/").endswith("locked"):
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    found = scan(inbox(tmp_path, recursive=True))
+    assert set(found.files) == {"a.png"}
+    assert found.ignored == {"locked": "a folder that cannot be read: Permission denied"}
+
+
+def test_named_images_are_found_in_subfolders_and_beyond_include(tmp_path: Path) -> None:
+    put(tmp_path, "sub/a.png", "b.jpg", ".dna/l/d/c.png", "skip.png", "sub/notes.txt")
+    put(tmp_path.with_name("far"), "f.png")
+    (tmp_path / "link").symlink_to(tmp_path.with_name("far"))
+    (tmp_path / "link.png").symlink_to(tmp_path / "b.jpg")
+    named = [
+        "sub/a.png",
+        "b.jpg",
+        ".dna/l/d/c.png",
+        "skip.png",
+        "sub/notes.txt",
+        "link/f.png",
+        "link.png",
+        "none/at/all.png",
+        "a\0b.png",
+    ]
+    found = scan(inbox(tmp_path, include=("*.gif",), ignore=("skip*",)), named)
+    assert set(found.files) == {"sub/a.png", "b.jpg"}
+    assert "b.jpg" not in found.ignored
+    assert set(scan(inbox(tmp_path, include=("*.gif",))).files) == set()
+
+
+def test_what_stat_tells_apart(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    put(tmp_path, "a.png", "b.png")
+    before = FileStat.of(path.lstat())
+    time.sleep(0.02)
+    path.rename(tmp_path / "c.png")
+    moved = FileStat.of((tmp_path / "c.png").lstat())
+    assert moved.ctime_ns != before.ctime_ns
+    assert moved.same_content(before)
+    other = FileStat.of((tmp_path / "b.png").lstat())
+    assert not other.same_content(before)
+    assert not other.same_file(before)
+    with (tmp_path / "c.png").open("ab") as file:
+        file.write(b"more")
+    grown = FileStat.of((tmp_path / "c.png").lstat())
+    assert grown.same_file(before)
+    assert not grown.same_content(before)
+    os.utime(tmp_path / "c.png", ns=(0, 0))
+    assert not FileStat.of((tmp_path / "c.png").lstat()).same_content(grown)
+
+
+def test_many_files_in_one_folder_are_scanned_fast(tmp_path: Path) -> None:
+    for number in range(5000):
+        os.close(os.open(tmp_path / f"{number}.png", os.O_CREAT))
+    began = time.perf_counter()
+    found = scan(inbox(tmp_path))
+    assert len(found.files) == 5000
+    assert time.perf_counter() - began < 1
+
+
+MOUNTED = """
+import os, subprocess, sys
+from pathlib import Path
+from dna_pipeline.inbox.scan import scan
+from dna_pipeline.spec.config import Inbox
+root = Path(sys.argv[1])
+def look(keeps=False):
+    originals = "keep" if keeps else "archive"
+    return scan(Inbox("in", root, "p", recursive=True, originals=originals))
+bare = look()
+subprocess.run(["mount", "-t", "tmpfs", "none", root / "sub"], check=True)
+(root / "sub" / "a.png").write_bytes(b"x")
+print(look().files, look().ignored, list(look(True).files))
+subprocess.run(["mount", "-t", "tmpfs", "none", root], check=True)
+print(look().identity != bare.identity, look().files)
+subprocess.run(["umount", root], check=True)
+print(look().identity == bare.identity)
+"""
+
+
+def test_mounts_are_noticed(tmp_path: Path) -> None:
+    namespace = ["unshare", "--user", "--map-root-user", "--mount"]
+    if not shutil.which("unshare") or subprocess.run([*namespace, "true"], check=False).returncode:
+        pytest.skip("no user namespaces here")
+    (tmp_path / "sub").mkdir()
+    done = subprocess.run(
+        [*namespace, sys.executable, "-c", MOUNTED, str(tmp_path)],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.splitlines() == [
+        "{} {'sub': 'a folder on another file system than the inbox'} ['sub/a.png']",
+        "True {}",
+        "True",
+    ]
