@@ -1,0 +1,34 @@
+"""From TripoSR's conventions to glTF's: axes and colour."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dna_pipeline.tsr.mesh import FloatArray
+
+TO_GLTF: NDArray[np.float64] = np.array([[0, 1, 0], [0, 0, 1], [1, 0, 0]], np.float64)
+"""The rotation (3, 3) that takes column vectors (x, y, z) to (y, z, x).
+
+TripoSR: z up, seen from +x, image right +y. glTF 2.0, section 3.4: y up, front +z, so that
+image right is +x.
+"""
+
+
+def to_gltf(vectors: FloatArray) -> FloatArray:
+    """Points or normals (n, 3) in TripoSR's axes → (n, 3) in glTF's; winding stays."""
+    return np.ascontiguousarray(vectors[:, [1, 2, 0]])
+
+
+def srgb_to_linear(srgb: NDArray[Any]) -> FloatArray:
+    """Display-referred sRGB in [0, 1] → linear light in [0, 1] (IEC 61966-2-1), float32."""
+    value = np.clip(srgb, 0.0, 1.0).astype(np.float64)
+    curve = ((value + 0.055) / 1.055) ** 2.4
+    return np.where(value <= 0.04045, value / 12.92, curve).astype(np.float32)
+
+
+def linear_to_srgb(linear: NDArray[Any]) -> FloatArray:
+    """Linear light in [0, 1] → display-referred sRGB in [0, 1] (IEC 61966-2-1), float32."""
+    value = np.clip(linear, 0.0, 1.0).astype(np.float64)
+    curve = 1.055 * value ** (1 / 2.4) - 0.055
+    return np.where(value <= 0.0031308, value * 12.92, curve).astype(np.float32)

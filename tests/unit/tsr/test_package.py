@@ -1,0 +1,33 @@
+"""What importing the library costs, and what it may know."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import dna_pipeline.tsr
+
+SOURCES = sorted(Path(dna_pipeline.tsr.__file__).parent.glob("*.py"))
+
+
+def test_importing_the_package_loads_no_numerics() -> None:
+    code = "import sys, dna_pipeline.tsr; print(*{'torch', 'numpy', 'PIL'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+def test_only_the_library_itself_is_imported_from_the_project() -> None:
+    modules = {
+        (path.name, node.module)
+        for path in SOURCES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("dna_pipeline")
+    }
+    assert ("surface.py", "dna_pipeline.tsr.field") in modules
+    assert [m for m in modules if not m[1].startswith("dna_pipeline.tsr.")] == []
+
+
+def test_previews_need_no_torch_hungry_network() -> None:
+    code = "import sys, dna_pipeline.tsr.raster; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"

@@ -1,0 +1,173 @@
+"""Loading checkpoints: names, shapes, formats, and files one should not trust."""
+
+import json
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from dna_pipeline.tsr import weights
+from dna_pipeline.tsr.config import FULL
+from dna_pipeline.tsr.network import TSR
+from dna_pipeline.tsr.weights import WeightsError
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+
+State = dict[str, torch.Tensor]
+
+
+def test_the_published_model_has_the_published_names_and_shapes() -> None:
+    official = json.loads((GOLDEN / "triposr-official-keys.json").read_text())
+    state = weights.skeleton(FULL).state_dict()
+    assert {name: list(tensor.shape) for name, tensor in state.items()} == official
+    assert len(official) == 549
+    assert {tensor.device.type for tensor in state.values()} == {"meta"}
+
+
+def test_a_loaded_model_is_ready_for_inference(tiny: TSR) -> None:
+    assert not tiny.training
+    assert {p.device.type for p in tiny.parameters()} == {"cpu"}
+    assert not any(p.requires_grad for p in tiny.parameters())
+
+
+def test_dtype(tiny_folder: Path) -> None:
+    model = weights.load(tiny_folder, dtype=torch.bfloat16)
+    assert {p.dtype for p in model.parameters()} == {torch.bfloat16}
+
+
+def test_safetensors_hold_the_same_and_win(tiny_copy: Path, tiny: TSR) -> None:
+    path = weights.convert_to_safetensors(tiny_copy)
+    assert path == tiny_copy / "model.safetensors"
+    (tiny_copy / "model.ckpt").write_bytes(b"not read any more")
+    loaded = weights.load(tiny_copy).state_dict()
+    assert loaded.keys() == tiny.state_dict().keys()
+    for name, tensor in tiny.state_dict().items():
+        assert torch.equal(loaded[name], tensor)
+
+
+def test_loading_writes_nothing(tiny_copy: Path) -> None:
+    before = sorted(tiny_copy.rglob("*"))
+    weights.load(tiny_copy)
+    assert sorted(tiny_copy.rglob("*")) == before
+
+
+def test_a_failed_conversion_leaves_nothing(
+    tiny_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def disk_full(_: State, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(weights, "save_file", disk_full)
+    before = sorted(tiny_copy.rglob("*"))
+    with pytest.raises(OSError, match="no space left"):
+        weights.convert_to_safetensors(tiny_copy)
+    assert sorted(tiny_copy.rglob("*")) == before
+
+
+def test_a_wrong_checkpoint_is_not_converted(tiny_copy: Path) -> None:
+    save_changed(tiny_copy, lambda state: state.pop("tokenizer.embeddings"))
+    with pytest.raises(WeightsError, match=r"tokenizer\.embeddings"):
+        weights.convert_to_safetensors(tiny_copy)
+    assert not (tiny_copy / "model.safetensors").exists()
+
+
+def save_changed(folder: Path, change: Callable[[State], object]) -> None:
+    state = torch.load(folder / "model.ckpt", weights_only=True)
+    change(state)
+    torch.save(state, folder / "model.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda s: s.pop("backbone.norm.bias"),
+            r"fit config.yaml: backbone.norm.bias \(32,\) is missing$",
+        ),
+        (
+            lambda s: s.update(extra=torch.zeros(2, 3)),
+            r"extra \(2, 3\) is not part of the model$",
+        ),
+        (
+            lambda s: s.update({"post_processor.upsample.bias": torch.zeros(13)}),
+            r"post_processor.upsample.bias is \(13,\), expected \(12,\)$",
+        ),
+        (
+            lambda s: [s.pop(name) for name in list(s) if name.startswith("decoder.")],
+            r"decoder.layers.0.weight \(32, 36\) is missing; .*; and 5 more$",
+        ),
+        (
+            lambda s: s.update({"decoder.layers.0.bias": torch.zeros(32, dtype=torch.int64)}),
+            r"decoder.layers.0.bias holds torch.int64, expected floats",
+        ),
+        (lambda s: s.update(step=7), "step is int, expected a tensor"),
+    ],
+)
+def test_mismatches_are_named(
+    tiny_copy: Path, change: Callable[[State], object], message: str
+) -> None:
+    save_changed(tiny_copy, change)
+    with pytest.raises(WeightsError, match=message):
+        weights.load(tiny_copy)
+
+
+def test_a_mismatch_in_safetensors(tiny_copy: Path) -> None:
+    path = weights.convert_to_safetensors(tiny_copy)
+    state = load_file(path)
+    del state["backbone.proj_in.weight"]
+    save_file(state, path)
+    with pytest.raises(WeightsError, match=r"model.safetensors .* backbone.proj_in.weight"):
+        weights.load(tiny_copy)
+
+
+class Proof:
+    """Makes a folder when it is unpickled by a reader that trusts it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize(
+    "save", [torch.save, lambda o, p: p.write_bytes(pickle.dumps(o, protocol=2))]
+)
+def test_code_in_a_checkpoint_does_not_run(
+    tiny_copy: Path, save: Callable[[object, Path], object]
+) -> None:
+    save({"decoder": Proof(tiny_copy / "proof")}, tiny_copy / "model.ckpt")
+    with pytest.raises(WeightsError, match="cannot be read as weights"):
+        weights.load(tiny_copy)
+    assert not (tiny_copy / "proof").exists()
+
+
+@pytest.mark.parametrize("name", ["model.ckpt", "model.safetensors"])
+@pytest.mark.parametrize("size", [0, 1000])
+def test_a_torn_file(tiny_copy: Path, name: str, size: int) -> None:
+    weights.convert_to_safetensors(tiny_copy)
+    if name == "model.ckpt":
+        (tiny_copy / "model.safetensors").unlink()
+    os.truncate(tiny_copy / name, size)
+    with pytest.raises(WeightsError, match=name):
+        weights.load(tiny_copy)
+
+
+def test_checkpoints_from_before_the_zip_format(tiny_copy: Path, tiny: TSR) -> None:
+    torch.save(
+        dict(tiny.state_dict()), tiny_copy / "model.ckpt", _use_new_zipfile_serialization=False
+    )
+    loaded = weights.load(tiny_copy)
+    assert torch.equal(loaded.tokenizer.embeddings, tiny.tokenizer.embeddings)
+
+
+def test_no_weights_at_all(tiny_copy: Path) -> None:
+    (tiny_copy / "model.ckpt").unlink()
+    with pytest.raises(FileNotFoundError, match=r"model.safetensors nor model.ckpt"):
+        weights.load(tiny_copy)
