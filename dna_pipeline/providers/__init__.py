@@ -1,0 +1,1 @@
+"""The code that runs stages with models: one file a provider."""

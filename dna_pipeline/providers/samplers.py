@@ -1,0 +1,58 @@
+"""The samplers: a name, the Diffusers scheduler that implements it, and what it can do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Sampler:
+    """One sampler.
+
+    Attributes:
+        label: its name in other people's tools, as AUTOMATIC1111 spells it.
+        scheduler: the class in Diffusers.
+        options: what is set beyond the model's own scheduler configuration.
+        takes_karras: whether its noise schedule can be that of Karras et al. 2022, equation 5.
+            The others would ignore it without a word.
+        max_steps: most steps it can be asked for; None where there is no limit of its own.
+    """
+
+    label: str
+    scheduler: str
+    options: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    takes_karras: bool = True
+    max_steps: int | None = None
+
+    def scheduler_options(self, *, karras: bool) -> dict[str, Any]:
+        """Keywords for the class. Where Karras can be had it is set either way.
+
+        Otherwise a model whose own configuration asks for it would get it unasked.
+        """
+        chosen = {"use_karras_sigmas": karras} if self.takes_karras else {}
+        return {**self.options, **chosen}
+
+
+def _multistep(algorithm: str) -> dict[str, Any]:
+    return {"algorithm_type": algorithm, "solver_order": 2}
+
+
+SAMPLERS: dict[str, Sampler] = {
+    "lcm": Sampler("LCM", "LCMScheduler", takes_karras=False, max_steps=50),
+    "euler": Sampler("Euler", "EulerDiscreteScheduler"),
+    "euler_a": Sampler("Euler a", "EulerAncestralDiscreteScheduler", takes_karras=False),
+    "dpmpp_2m": Sampler("DPM++ 2M", "DPMSolverMultistepScheduler", _multistep("dpmsolver++")),
+    "dpmpp_2m_sde": Sampler(
+        "DPM++ 2M SDE", "DPMSolverMultistepScheduler", _multistep("sde-dpmsolver++")
+    ),
+    "dpmpp_sde": Sampler(
+        "DPM++ SDE",
+        "DPMSolverSinglestepScheduler",
+        {**_multistep("sde-dpmsolver++"), "lower_order_final": True},
+    ),
+    "ddim": Sampler("DDIM", "DDIMScheduler", takes_karras=False),
+    "uni_pc": Sampler("UniPC", "UniPCMultistepScheduler"),
+}
+"""All samplers by their names in pipeline.yaml, in the order in which they are listed."""

@@ -1,0 +1,1 @@
+"""The steps that a pipeline is made of: one file a stage."""

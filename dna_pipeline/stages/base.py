@@ -1,0 +1,79 @@
+"""What a stage is: a model of its parameters and a short `run`.
+
+The class is the parameters: its fields are what a pipeline, an inbox or a sidecar may set, with
+their constraints, units and defaults. Importing a stage's module imports no torch.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from dna_pipeline.artifact import Artifact
+from dna_pipeline.providers.base import ModelCache
+
+Kind = Literal["image", "mesh"]
+
+
+@dataclass(slots=True)
+class StageContext:
+    """What a running stage may touch.
+
+    Attributes:
+        stage_id: the stage's id within its pipeline.
+        stem: start of every file name it writes; holds the id where types repeat.
+        source: the image to read; never written.
+        work_dir: the one folder to write to; exists.
+        models: loads models by name.
+        on_step: reports `(step, steps)` and raises `Cancelled` when the job is to stop.
+        warnings: sentences for the manifest.
+    """
+
+    stage_id: str
+    stem: str
+    source: Path
+    work_dir: Path
+    models: ModelCache
+    on_step: Callable[[int, int], None]
+    warnings: list[str] = field(default_factory=list[str])
+
+    def path(self, suffix: str) -> Path:
+        """Where the artifact `<stem><suffix>` belongs, e.g. `ctx.path(".matte.png")`."""
+        return self.work_dir / f"{self.stem}{suffix}"
+
+
+class Stage(BaseModel, ABC):
+    """Base of all stages. Frozen: a resolved stage is a value that is stored and sent."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    type: ClassVar[str]
+    consumes: ClassVar[Kind] = "image"
+    produces: ClassVar[Kind] = "image"
+    weight: ClassVar[float] = 1.0
+    """Share of a job's time beside other stages, for the progress of the whole job."""
+    needs_model: ClassVar[bool] = True
+    aliases: ClassVar[dict[str, str]] = {}
+    """Other accepted spellings of parameters, each with the name it stands for."""
+
+    model: str | None = Field(None, description="name of the model, from `models:`")
+
+    def resolved(self, draw: Callable[[], int]) -> Self:
+        """All that is left to chance or to a default made definite; `draw` gives 32-bit seeds."""
+        return self
+
+    def check(self) -> None:
+        """Raise a `JobError` for values that are valid one by one but not together."""
+
+    @abstractmethod
+    def run(self, ctx: StageContext) -> list[Artifact]:
+        """Do the work; the files made, the one that the next stage reads first."""
+
+    def params(self) -> dict[str, Any]:
+        """All parameters by their names, as plain JSON values."""
+        return self.model_dump(mode="json")

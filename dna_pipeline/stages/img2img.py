@@ -1,0 +1,169 @@
+"""Redraws an image under a prompt."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+from PIL import Image
+from pydantic import Field
+
+from dna_pipeline.artifact import Artifact
+from dna_pipeline.errors import NoEffectiveSteps, ParameterInvalid
+from dna_pipeline.imaging import load_image, save_png
+from dna_pipeline.providers.base import ImageToImageRequest
+from dna_pipeline.providers.samplers import SAMPLERS
+from dna_pipeline.stages.base import Stage, StageContext
+
+if TYPE_CHECKING:
+    from dna_pipeline.providers.base import ImageToImage
+
+SamplerName = Literal[
+    "lcm", "euler", "euler_a", "dpmpp_2m", "dpmpp_2m_sde", "dpmpp_sde", "ddim", "uni_pc"
+]
+Schedule = Literal["normal", "karras"]
+
+MIN_SIDE_PX = 64
+MULTIPLE_PX = 8
+"""The model's latent has one pixel for so many of the picture's."""
+
+
+class Img2Img(Stage):
+    """Stable Diffusion's image to image: noise is added to the picture and taken away again."""
+
+    type: ClassVar[str] = "img2img"
+    aliases: ClassVar[dict[str, str]] = {
+        "positive_prompt": "prompt",
+        "cfg": "guidance_scale",
+        "denoise": "strength",
+        "sampler_name": "sampler",
+        "scheduler": "schedule",
+    }
+
+    prompt: str = Field("", description="what the picture should become")
+    negative_prompt: str = Field("", description="what it should not become")
+    seed: int = Field(42, lt=2**63, description="of the noise; negative: drawn for each job")
+    steps: int = Field(20, ge=1, le=1000, description="steps of a full redraw; see strength")
+    guidance_scale: float = Field(
+        7.5, ge=0, le=100, allow_inf_nan=False, description="how strictly the prompt is followed"
+    )
+    strength: float = Field(
+        0.75,
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        description="how much is redrawn; int(steps x strength) steps run",
+    )
+    sampler: SamplerName = "euler"
+    schedule: Schedule = Field(
+        "normal", description="how the noise falls from step to step; not all samplers take karras"
+    )
+    max_size: int = Field(
+        768, ge=MIN_SIDE_PX, le=4096, description="longest side of the result, in pixels"
+    )
+
+    def resolved(self, draw: Callable[[], int]) -> Self:
+        return self.model_copy(update={"seed": draw()}) if self.seed < 0 else self
+
+    def check(self) -> None:
+        if int(self.steps * self.strength) < 1:
+            raise NoEffectiveSteps(f"int({self.steps} x {self.strength}) is 0")
+        sampler = SAMPLERS[self.sampler]
+        if self.schedule == "karras" and not sampler.takes_karras:
+            able = ", ".join(name for name, other in SAMPLERS.items() if other.takes_karras)
+            raise ParameterInvalid(
+                f"schedule: karras has no effect on the sampler {self.sampler}",
+                hint=f"Use schedule: normal, or one of these samplers: {able}.",
+            )
+        if sampler.max_steps is not None and self.steps > sampler.max_steps:
+            raise ParameterInvalid(
+                f"steps: the sampler {self.sampler} takes at most {sampler.max_steps} steps, "
+                f"not {self.steps}"
+            )
+
+    def run(self, ctx: StageContext) -> list[Artifact]:
+        assert self.model is not None, "checked when the pipeline was built"
+        image = fitted(on_white(load_image(ctx.source)), self.max_size)
+        model: ImageToImage = ctx.models.get(self.model)
+        request = self._request()
+        ctx.warnings += model.remarks(request)
+        result = model.redraw(image, request, ctx.on_step)
+        path = ctx.path(".png")
+        save_png(result, path, {"parameters": self.parameters_text(result.size)})
+        facts: dict[str, Any] = {"width": result.width, "height": result.height}
+        return [Artifact(path, "image", "image/png", facts)]
+
+    def _request(self) -> ImageToImageRequest:
+        return ImageToImageRequest(
+            prompt=self.prompt,
+            negative_prompt=self.negative_prompt,
+            seed=self.seed,
+            steps=self.steps,
+            guidance_scale=self.guidance_scale,
+            strength=self.strength,
+            sampler=self.sampler,
+            schedule=self.schedule,
+        )
+
+    def parameters_text(self, size: tuple[int, int]) -> str:
+        """What AUTOMATIC1111 writes into a PNG as `parameters`, for a picture of (width, height).
+
+        Its format: `create_infotext` in its modules/processing.py.
+        """
+        facts: dict[str, object] = {
+            "Steps": self.steps,
+            "Sampler": SAMPLERS[self.sampler].label,
+            "Schedule type": self.schedule.capitalize(),
+            "CFG scale": _number(self.guidance_scale),
+            "Seed": self.seed,
+            "Size": f"{size[0]}x{size[1]}",
+            "Model": self.model,
+            "Denoising strength": _number(self.strength),
+        }
+        negative = [f"Negative prompt: {self.negative_prompt}"] if self.negative_prompt else []
+        last = ", ".join(f"{key}: {_quoted(str(value))}" for key, value in facts.items())
+        return "\n".join([self.prompt, *negative, last]).strip()
+
+
+def on_white(image: Image.Image) -> Image.Image:
+    """RGB; what is transparent shows white, as on paper."""
+    if image.mode != "RGBA":
+        return image.convert("RGB")
+    paper = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(paper, image).convert("RGB")
+
+
+def fitted(image: Image.Image, max_size: int) -> Image.Image:
+    """The picture at the size that the model works with."""
+    size = fitted_size(*image.size, max_size)
+    return image if size == image.size else image.resize(size, Image.Resampling.LANCZOS)
+
+
+def fitted_size(width: int, height: int, max_size: int) -> tuple[int, int]:
+    """Width and height for the model, multiples of 8 of at least 64.
+
+    Scaled down so that the longer side is at most `max_size`, or up so that the shorter is at
+    least 64; then each is floored. Only a picture too narrow for both bounds loses its shape.
+    """
+    longer, shorter = max(width, height), min(width, height)
+    scale = max((1, 1), (MIN_SIDE_PX, shorter), key=_ratio)
+    over, under = min((max_size, longer), scale, key=_ratio)
+
+    def side(length: int) -> int:
+        # In whole numbers: 1000 * (768 / 1000) can be a hair less than 768, and lose 8 pixels.
+        return max(length * over // under // MULTIPLE_PX * MULTIPLE_PX, MIN_SIDE_PX)
+
+    return side(width), side(height)
+
+
+def _ratio(fraction: tuple[int, int]) -> float:
+    return fraction[0] / fraction[1]
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else str(value)
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False) if set(text) & set(',:\n"') else text

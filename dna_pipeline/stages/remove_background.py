@@ -1,0 +1,73 @@
+"""The stage that cuts the subject out of its background."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from PIL import Image, ImageChops
+from pydantic import Field
+
+from dna_pipeline.artifact import Artifact
+from dna_pipeline.errors import EmptyForeground
+from dna_pipeline.imaging import load_image, save_png
+from dna_pipeline.stages.base import Stage, StageContext
+
+if TYPE_CHECKING:
+    from dna_pipeline.providers.base import Matting
+
+LEAST_FOREGROUND = 0.0005
+"""Share of the picture below which what is left counts as nothing."""
+BACKDROP = (127, 127, 127)
+"""Put behind what is transparent already, before the model looks at it."""
+
+
+class RemoveBackground(Stage):
+    """Writes `<stem>.matte.png`: the subject's colours, with the background transparent."""
+
+    type: ClassVar[str] = "remove_background"
+    weight: ClassVar[float] = 0.1
+
+    force: bool = Field(
+        False, description="also cut an image that already has transparency, within what it shows"
+    )
+    alpha_matting: bool = Field(
+        False, description="refine the edge pixel by pixel; slow, better for hair and fur"
+    )
+
+    def run(self, ctx: StageContext) -> list[Artifact]:
+        """Raises `EmptyForeground` where (nearly) nothing is left, and what the model raises."""
+        from dna_pipeline.matte import foreground_share
+
+        image = load_image(ctx.source)
+        kept = image.mode == "RGBA" and not self.force
+        cutout = image if kept else self._cut(image, ctx)
+        share = foreground_share(cutout)
+        if share < LEAST_FOREGROUND:
+            raise EmptyForeground(f"{share:.3%} of the image is left")
+        if share > 1 - LEAST_FOREGROUND:
+            ctx.warnings.append("The whole image was taken for the subject; nothing was removed.")
+        ctx.on_step(1, 1)
+        path = ctx.path(".matte.png")
+        save_png(cutout, path)
+        facts: dict[str, Any] = {"foreground_fraction": round(share, 4), "already_cut": kept}
+        facts |= {"width": cutout.width, "height": cutout.height}
+        return [Artifact(path, "matte", "image/png", facts)]
+
+    def _cut(self, image: Image.Image, ctx: StageContext) -> Image.Image:
+        from dna_pipeline.matte import cut_out
+
+        assert self.model is not None, "checked when the pipeline was built"
+        matting: Matting = ctx.models.get(self.model)
+        seen = _on_backdrop(image)
+        alpha = matting.alpha(seen, alpha_matting=self.alpha_matting)
+        if image.mode == "RGBA":
+            alpha = ImageChops.darker(alpha, image.getchannel("A"))
+        return cut_out(image.convert("RGB"), alpha)
+
+
+def _on_backdrop(image: Image.Image) -> Image.Image:
+    if image.mode == "RGB":
+        return image
+    backdrop = Image.new("RGB", image.size, BACKDROP)
+    backdrop.paste(image, mask=image.getchannel("A"))
+    return backdrop

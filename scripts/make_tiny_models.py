@@ -1,0 +1,63 @@
+"""Makes two small models in the real formats, for demos and tests without a download.
+
+    sd-v1-5-local/   a Stable Diffusion 1.5 folder as Diffusers reads it
+    triposr-base/    a TripoSR folder as the original reads it
+
+What is already there is left alone. See `tiny_models/` for how the weights are chosen.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from tiny_models.sd import make_sd
+from tiny_models.triposr import make_triposr
+
+MAKERS: dict[str, Callable[[Path], None]] = {
+    "sd-v1-5-local": make_sd,
+    "triposr-base": make_triposr,
+}
+NOTE = "Made by scripts/make_tiny_models.py; weights set by hand, free for any use (CC0-1.0).\n"
+
+
+def main() -> None:
+    root = Path(os.environ.get("DNA_DATA_DIR") or Path(__file__).parents[1] / "data") / "models"
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--out", type=Path, default=root, help="folder of models (%(default)s)")
+    parser.add_argument("--force", action="store_true", help="make anew what is already there")
+    args = parser.parse_args()
+    for folder in make_all(args.out, force=args.force):
+        print(folder)
+
+
+def make_all(out: Path, *, force: bool = False) -> list[Path]:
+    """Make the models below `out`, each whole or not at all; the folders that were made."""
+    wanted = [name for name in MAKERS if force or not (out / name).exists()]
+    return [_make(out / name, MAKERS[name]) for name in wanted]
+
+
+def _make(target: Path, make: Callable[[Path], None]) -> Path:
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    temporary.mkdir(parents=True)
+    before = torch.get_rng_state()
+    try:
+        with torch.no_grad():
+            torch.default_generator.manual_seed(0)
+            make(temporary)
+        (temporary / "LICENSE.txt").write_text(NOTE)
+        if target.exists():
+            shutil.rmtree(target)
+        temporary.rename(target)
+    finally:
+        torch.set_rng_state(before)
+        shutil.rmtree(temporary, ignore_errors=True)
+    return target
+
+
+if __name__ == "__main__":
+    main()

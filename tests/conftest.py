@@ -1,0 +1,54 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# The small models are too small to share: on busy cores two threads that wait for one another take
+# eight times as long as one. Set before torch is imported, here and in the processes started here.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+
+
+@pytest.fixture(scope="session")
+def models_dir(pytestconfig: pytest.Config) -> Path:
+    """Folder with `sd-v1-5-local` and `triposr-base`, small models in the real formats.
+
+    Made once and kept in pytest's cache until the code that makes them changes, or taken from
+    `$DNA_TEST_MODELS`. Shared by all tests: read only, copy what is to be damaged.
+    """
+    if given := os.environ.get("DNA_TEST_MODELS"):
+        return Path(given)
+    sources = [SCRIPTS / "make_tiny_models.py", *sorted(SCRIPTS.glob("tiny_models/*.py"))]
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+    assert pytestconfig.cache is not None
+    folder = Path(pytestconfig.cache.mkdir("tiny-models")) / digest[:16]
+    load_script("make_tiny_models").make_all(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """One thread for torch: with layers this small, more of them mostly wait."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def load_script(name: str):
+    """A module of `scripts/`, with what lies beside it in reach while it is imported."""
+    sys.path.insert(0, str(SCRIPTS))
+    try:
+        return __import__(name)
+    finally:
+        sys.path.remove(str(SCRIPTS))

@@ -1,0 +1,267 @@
+"""rembg's own session classes on small real networks, written as ONNX by hand."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import socket
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+from pydantic import ValidationError
+
+from dna_pipeline.errors import EmptyForeground, NonFiniteOutput, WeightsMismatch
+from dna_pipeline.providers.base import Device, Matting, ModelCache
+from dna_pipeline.providers.rembg import MODELS, RELEASE, Rembg, _execution_providers, _raise_mapped
+
+CPU = Device("cpu", "float32")
+
+
+# ONNX, by hand: https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
+
+
+def varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*out, value])
+
+
+def field(number: int, value: int | bytes | str) -> bytes:
+    if isinstance(value, int):
+        return varint(number << 3) + varint(value)
+    data = value.encode() if isinstance(value, str) else value
+    return varint(number << 3 | 2) + varint(len(data)) + data
+
+
+def tensor_info(name: str, shape: tuple[int, ...]) -> bytes:
+    dims = b"".join(field(1, field(1, size)) for size in shape)
+    return field(1, name) + field(2, field(1, field(1, 1) + field(2, dims)))
+
+
+def redness_network(size: int, weights: tuple[float, float, float] = (4, -2, -2)) -> bytes:
+    """A network of one 1x1 convolution, (1, 3, size, size) to (1, 1, size, size)."""
+    kernel = b"".join(field(1, n) for n in (1, 3, 1, 1))
+    kernel += field(2, 1) + field(8, "w") + field(9, struct.pack("<3f", *weights))
+    node = field(1, "x") + field(1, "w") + field(2, "y") + field(4, "Conv")
+    graph = field(1, node) + field(2, "redness") + field(5, kernel)
+    graph += field(11, tensor_info("x", (1, 3, size, size)))
+    graph += field(12, tensor_info("y", (1, 1, size, size)))
+    return field(1, 8) + field(7, graph) + field(8, field(1, "") + field(2, 17))
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise AssertionError("a connection was tried")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+def written(tmp_path: Path, name: str, data: bytes) -> Rembg:
+    path = tmp_path / "models" / f"{name}.onnx"
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(data)
+    provider = Rembg(name=name).located(tmp_path)
+    assert isinstance(provider, Rembg)
+    return provider
+
+
+def red_disc(size: tuple[int, int] = (300, 200)) -> tuple[Image.Image, np.ndarray]:
+    """A red disc on grey, and where it is."""
+    image = Image.new("RGB", size, (120, 125, 130))
+    box = (size[0] // 4, size[1] // 4, size[0] * 3 // 4, size[1] * 3 // 4)
+    ImageDraw.Draw(image).ellipse(box, fill=(220, 30, 30))
+    return image, np.asarray(image)[..., 0] > 200
+
+
+# Configuration
+
+
+def test_defaults_follow_from_the_name() -> None:
+    provider = Rembg.model_validate({"name": "u2net"})
+    assert provider.path == Path("models/u2net.onnx")
+    assert provider.license == "Apache-2.0"
+    assert Rembg(name="birefnet-general").license == "MIT"
+    assert Rembg(name="u2net_custom").license is None
+
+
+def test_what_is_given_wins() -> None:
+    given = {"name": "u2net", "path": "elsewhere/mine.onnx", "license": "LicenseRef-mine"}
+    provider = Rembg.model_validate(given)
+    assert (provider.path, provider.license) == (Path("elsewhere/mine.onnx"), "LicenseRef-mine")
+    assert given == {"name": "u2net", "path": "elsewhere/mine.onnx", "license": "LicenseRef-mine"}
+
+
+def test_paths_become_absolute(tmp_path: Path) -> None:
+    provider = Rembg(name="u2netp").located(tmp_path)
+    assert provider.weights()[0] == tmp_path / "models" / "u2netp.onnx"
+
+
+@pytest.mark.parametrize(
+    ("name", "says"), [("u2nett", "did you mean 'u2net'"), ("gpt", "u2net, u2netp, ")]
+)
+def test_unknown_names_are_refused_with_the_known(name: str, says: str) -> None:
+    with pytest.raises(ValidationError, match=says) as caught:
+        Rembg.model_validate({"name": name})
+    assert [e["loc"] for e in caught.value.errors()] == [("name",)]
+
+
+def test_the_name_is_required() -> None:
+    with pytest.raises(ValidationError) as caught:
+        Rembg.model_validate({})
+    assert [(e["loc"], e["type"]) for e in caught.value.errors()] == [(("name",), "missing")]
+
+
+def test_a_missing_file_says_what_to_put_where(tmp_path: Path) -> None:
+    provider = Rembg(name="isnet-general-use").located(tmp_path)
+    sentence = provider.missing()
+    assert sentence is not None
+    assert f"{tmp_path / 'models' / 'isnet-general-use.onnx'} is not there" in sentence
+    assert f"{RELEASE}isnet-general-use.onnx" in sentence
+    assert written(tmp_path, "isnet-general-use", b"x").missing() is None
+
+
+def test_the_table_agrees_with_rembg() -> None:
+    from rembg.sessions import sessions
+
+    for name, known in MODELS.items():
+        source = inspect.getsource(sessions[name].download_models)
+        assert known.file is None or f"{RELEASE}{known.file}" in source
+    others = set(sessions) - set(MODELS)
+    assert others == {"sam", "u2net_cloth_seg", "withoutbg", "atlascloud"}
+
+
+# Masks
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("u2net", 320), ("isnet-general-use", 1024), ("u2net_custom", 320)]
+)
+def test_finds_the_subject(name: str, size: int, tmp_path: Path) -> None:
+    model = written(tmp_path, name, redness_network(size)).load(CPU)
+    assert isinstance(model, Matting)
+    image, disc = red_disc()
+    alpha = model.alpha(image, alpha_matting=False)
+    assert (alpha.mode, alpha.size) == ("L", image.size)
+    found = np.asarray(alpha) > 127
+    assert (found & disc).sum() / (found | disc).sum() > 0.97
+
+
+def test_birefnet_s_sigmoid_overflows_in_silence(tmp_path: Path) -> None:
+    network = redness_network(1024, (400, -200, -200))
+    model = written(tmp_path, "birefnet-general-lite", network).load(CPU)
+    image, disc = red_disc((64, 64))
+    found = np.asarray(model.alpha(image, alpha_matting=False)) > 127
+    assert (found & disc).sum() / (found | disc).sum() > 0.9
+
+
+def test_alpha_matting_sharpens_a_coarse_mask(tmp_path: Path) -> None:
+    model = written(tmp_path, "u2net", redness_network(320)).load(CPU)
+    image, disc = red_disc((160, 120))
+    alpha = np.asarray(model.alpha(image, alpha_matting=True))
+    found = alpha > 127
+    assert alpha.shape == (120, 160)
+    assert (found & disc).sum() / (found | disc).sum() > 0.97
+
+
+def test_alpha_matting_of_a_large_picture_is_done_on_a_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dna_pipeline.providers.rembg.MATTING_PX", 10_000)
+    import rembg.bg
+
+    seen: list[tuple[int, int]] = []
+    real = rembg.bg.alpha_matting_cutout
+
+    def spy(image: Image.Image, *rest: Any) -> Image.Image:
+        seen.append(image.size)
+        return real(image, *rest)
+
+    monkeypatch.setattr(rembg.bg, "alpha_matting_cutout", spy)
+    model = written(tmp_path, "u2net", redness_network(320)).load(CPU)
+    image, _ = red_disc((400, 300))
+    assert model.alpha(image, alpha_matting=True).size == (400, 300)
+    assert seen == [(115, 87)]
+
+
+def test_alpha_matting_with_nothing_to_solve_returns_the_mask(tmp_path: Path) -> None:
+    model = written(tmp_path, "u2net", redness_network(320)).load(CPU)
+    image = Image.new("RGB", (60, 60), (120, 120, 120))
+    image.putpixel((30, 30), (255, 0, 0))  # erosion leaves no sure foreground
+    assert model.alpha(image, alpha_matting=True) == model.alpha(image, alpha_matting=False)
+
+
+# Failures
+
+
+def test_a_flat_output_is_an_empty_foreground(tmp_path: Path) -> None:
+    model = written(tmp_path, "u2net", redness_network(320, (0, 0, 0))).load(CPU)
+    with pytest.raises(EmptyForeground):
+        model.alpha(red_disc()[0], alpha_matting=False)
+
+
+def test_an_output_that_is_no_number(tmp_path: Path) -> None:
+    model = written(tmp_path, "u2net", redness_network(320, (math.nan, 0, 0))).load(CPU)
+    with pytest.raises(NonFiniteOutput):
+        model.alpha(red_disc()[0], alpha_matting=False)
+
+
+@pytest.mark.parametrize("data", [b"", b"not a network", redness_network(320)[:-40]])
+def test_a_broken_file(data: bytes, tmp_path: Path) -> None:
+    provider = written(tmp_path, "u2net", data)
+    with pytest.raises(WeightsMismatch, match=r"u2net\.onnx"):
+        ModelCache({"matte": provider}, CPU).get("matte")
+
+
+def test_the_network_of_another_name(tmp_path: Path) -> None:
+    model = written(tmp_path, "isnet-general-use", redness_network(320)).load(CPU)
+    with pytest.raises(WeightsMismatch, match="not the network its name says"):
+        model.alpha(red_disc()[0], alpha_matting=False)
+
+
+def test_errors_that_mean_nothing_known_pass(tmp_path: Path) -> None:
+    assert _raise_mapped(RuntimeError("the bus is on fire"), tmp_path) is None
+
+
+# What it costs to load
+
+
+def test_sessions_load_without_numba_and_leave_rembg_whole(tmp_path: Path) -> None:
+    written(tmp_path, "u2net", redness_network(320))
+    script = f"""
+import sys
+from pathlib import Path
+from dna_pipeline.providers.base import Device
+from dna_pipeline.providers.rembg import Rembg
+assert not {{"onnxruntime", "torch", "scipy", "rembg"}} & set(sys.modules), "heavy import"
+for _ in range(2):
+    Rembg(name="u2net").located(Path({str(tmp_path)!r})).load(Device("cpu", "float32"))
+assert not {{"numba", "pymatting", "rembg"}} & set(sys.modules), "numba was loaded"
+import rembg
+print(rembg.remove.__module__, rembg.new_session.__module__)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "rembg.bg rembg.session_factory\n"), done.stderr
+
+
+def test_the_cpu_where_onnxruntime_knows_no_cuda() -> None:
+    assert _execution_providers(CPU) == ["CPUExecutionProvider"]
+    assert _execution_providers(Device("mps", "float32")) == ["CPUExecutionProvider"]
+
+
+def test_the_device_s_number_reaches_onnxruntime(monkeypatch: pytest.MonkeyPatch) -> None:
+    import onnxruntime
+
+    both = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: both)
+    first, last = _execution_providers(Device("cuda:1", "float16"))
+    assert first == ("CUDAExecutionProvider", {"device_id": 1})
+    assert last == "CPUExecutionProvider"

@@ -1,0 +1,195 @@
+"""One file of weights becomes a folder, offline, with every tensor equal."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from dna_pipeline.errors import WeightsMismatch, WeightsMissing
+from dna_pipeline.providers import sd_convert
+from dna_pipeline.providers.base import Device
+from dna_pipeline.providers.diffusers import Diffusers
+
+spec = importlib.util.spec_from_file_location(
+    "original_names", Path(__file__).with_name("original_names.py")
+)
+assert spec is not None and spec.loader is not None
+original_names: Any = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(original_names)
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+WEIGHTS = {
+    "unet": "diffusion_pytorch_model.safetensors",
+    "vae": "diffusion_pytorch_model.safetensors",
+    "text_encoder": "model.safetensors",
+}
+
+
+def original(parts: dict[str, dict[str, torch.Tensor]], layers: int) -> dict[str, torch.Tensor]:
+    """All parts under the original's names, as one file holds them."""
+    tensors = {
+        original_names.unet_name(name, layers): value for name, value in parts["unet"].items()
+    }
+    for name, value in parts["vae"].items():
+        if original_names.is_vae_attention(name):
+            value = value[:, :, None, None]
+        tensors[original_names.vae_name(name)] = value
+    for name, value in parts["text_encoder"].items():
+        tensors[f"cond_stage_model.transformer.{name}"] = value
+    position_ids = "cond_stage_model.transformer.text_model.embeddings.position_ids"
+    return {**tensors, position_ids: torch.arange(77)[None]}
+
+
+@pytest.fixture(scope="module")
+def folder(models_dir: Path) -> Path:
+    return models_dir / "sd-v1-5-local"
+
+
+@pytest.fixture(scope="module")
+def single(folder: Path) -> dict[str, torch.Tensor]:
+    return original({name: load_file(folder / name / file) for name, file in WEIGHTS.items()}, 1)
+
+
+@pytest.fixture
+def small(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Puts the small model's configuration in the place of the full one's."""
+    config = tmp_path / "config"
+    shutil.copytree(folder, config, ignore=shutil.ignore_patterns("*.safetensors", "LICENSE.txt"))
+    monkeypatch.setattr(sd_convert.convert, "__defaults__", (config,))
+    return tmp_path
+
+
+def diffusers_model(root: Path) -> Diffusers:
+    return Diffusers(
+        path=root / "sd",
+        single_file=root / "one.safetensors",
+        tokenizer=root / "config/tokenizer",
+    )
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".ckpt"])
+def test_every_tensor_is_equal(
+    small: Path, folder: Path, single: dict[str, torch.Tensor], suffix: str
+):
+    file = small / f"one{suffix}"
+    if suffix == ".ckpt":
+        torch.save({"state_dict": single, "global_step": 7}, file)
+    else:
+        save_file({k: v.contiguous() for k, v in single.items()}, file)
+    sd_convert.convert(file, small / "config/tokenizer", small / "sd")
+    for name, weights in WEIGHTS.items():
+        ours, theirs = load_file(folder / name / weights), load_file(small / "sd" / name / weights)
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    assert sorted(path.name for path in small.iterdir()) == sorted(["config", file.name, "sd"])
+
+
+def test_the_provider_converts_once(small: Path, single: dict[str, torch.Tensor]):
+    model = diffusers_model(small)
+    assert str(small / "one.safetensors") in (model.missing() or "")
+    assert model.single_file is not None
+    save_file({k: v.contiguous() for k, v in single.items()}, model.single_file)
+    assert model.missing() is None
+    assert model.weights() == (model.single_file, [model.single_file])
+    model.load(Device("cpu", "float32"))
+    model.single_file.unlink()
+    assert model.missing() is None
+    assert model.weights()[0] == model.path
+    assert not model.convert()
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (lambda t: t.pop("model.diffusion_model.out.2.weight"), "unet: conv_out.weight is missing"),
+        (
+            lambda t: t.update({"first_stage_model.decoder.conv_in.bias": torch.zeros(3)}),
+            "decoder.conv_in.bias is (3,) and should be (16,)",
+        ),
+        (
+            lambda t: [t.pop(k) for k in list(t) if k.startswith("cond_stage_model")],
+            "text_encoder: text_model.embeddings",
+        ),
+        (lambda t: t.clear(), "not a Stable Diffusion 1.5"),
+    ],
+)
+def test_what_does_not_fit_is_named_and_leaves_nothing(
+    small: Path, single: dict[str, torch.Tensor], damage: Any, told: str
+):
+    tensors = {key: value.contiguous() for key, value in single.items()}
+    damage(tensors)
+    tensors["other"] = torch.zeros(1)
+    save_file(tensors, small / "one.safetensors")
+    with pytest.raises(WeightsMismatch) as caught:
+        sd_convert.convert(small / "one.safetensors", small / "config/tokenizer", small / "sd")
+    assert told in caught.value.detail
+    assert not (small / "sd").exists()
+    assert not list(small.glob(".*"))
+
+
+def test_a_damaged_file_and_one_with_code_are_refused(small: Path):
+    for name, data in (("one.safetensors", b"x" * 100), ("one.ckpt", b"x" * 100)):
+        (small / name).write_bytes(data)
+        with pytest.raises(WeightsMismatch):
+            sd_convert.convert(small / name, small / "config/tokenizer", small / "sd")
+    torch.save({"state_dict": {"a": Path("/")}}, small / "one.ckpt")
+    with pytest.raises(WeightsMismatch, match=r"weights_only|WeightsUnpickler|Unsupported"):
+        sd_convert.convert(small / "one.ckpt", small / "config/tokenizer", small / "sd")
+
+
+def test_the_full_model_has_the_published_names():
+    """Counts and shapes are those of v1-5-pruned-emaonly.safetensors."""
+    shapes = {
+        name: sd_convert._shapes(
+            name, sd_convert.read_json(sd_convert.CONFIG / name / "config.json")
+        )
+        for name in WEIGHTS
+    }
+    parts = {
+        name: {key: torch.empty(shape, device="meta") for key, shape in part.items()}
+        for name, part in shapes.items()
+    }
+    tensors = original(parts, 2)
+    counts = [
+        sum(key.startswith(prefix) for key in tensors)
+        for prefix in ("model.diffusion_model.", "first_stage_model.", "cond_stage_model.")
+    ]
+    assert counts == [686, 248, 197]
+    published = {
+        "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight": (320, 768),
+        "model.diffusion_model.output_blocks.8.2.conv.weight": (640, 640, 3, 3),
+        "model.diffusion_model.output_blocks.2.1.conv.weight": (1280, 1280, 3, 3),
+        "model.diffusion_model.input_blocks.3.0.op.weight": (320, 320, 3, 3),
+        "first_stage_model.decoder.up.3.upsample.conv.weight": (512, 512, 3, 3),
+        "first_stage_model.encoder.mid.attn_1.proj_out.weight": (512, 512, 1, 1),
+        "cond_stage_model.transformer.text_model.encoder.layers.11.mlp.fc1.weight": (3072, 768),
+    }
+    assert {key: tuple(tensors[key].shape) for key in published} == published
+    back = sd_convert.to_parts(tensors)
+    assert {n: {k: tuple(t.shape) for k, t in p.items()} for n, p in back.items()} == shapes
+
+
+def test_the_vocabulary_follows_from_the_merges(folder: Path, tmp_path: Path):
+    (tmp_path / "source").mkdir()
+    (tmp_path / "tokenizer").mkdir()
+    shutil.copy(folder / "tokenizer/merges.txt", tmp_path / "source")
+    sd_convert._write_vocabulary(tmp_path / "source", tmp_path / "tokenizer")
+    made = json.loads((tmp_path / "tokenizer/vocab.json").read_text())
+    assert made == json.loads((folder / "tokenizer/vocab.json").read_text())
+
+
+def test_without_the_vocabulary_the_job_waits(small: Path, single: dict[str, torch.Tensor]):
+    model = diffusers_model(small)
+    save_file({k: v.contiguous() for k, v in single.items()}, small / "one.safetensors")
+    (small / "config/tokenizer/merges.txt").unlink()
+    assert "merges.txt is not there" in (model.missing() or "")
+    with pytest.raises(WeightsMissing, match="vocabulary"):
+        model.load(Device("cpu", "float32"))

@@ -1,0 +1,396 @@
+"""The stage from picture to .glb, with the small golden model and with fields made to order."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import trimesh
+from PIL import Image, ImageDraw
+from pydantic import ValidationError
+
+from dna_pipeline.errors import (
+    Cancelled,
+    EmptyForeground,
+    EmptyMesh,
+    ImageUnreadable,
+    NonFiniteOutput,
+    WeightsMissing,
+)
+from dna_pipeline.providers.base import Device, ModelCache, Provider
+from dna_pipeline.providers.triposr import TripoSRModel
+from dna_pipeline.registry import stage_class
+from dna_pipeline.spec.params import rename_aliases
+from dna_pipeline.stages.base import StageContext
+from dna_pipeline.stages.triposr import TripoSR, mesh_facts, to_glb
+from dna_pipeline.tsr import surface
+from dna_pipeline.tsr.field import Field
+from dna_pipeline.tsr.mesh import Mesh, is_watertight
+from dna_pipeline.tsr.orientation import srgb_to_linear, to_gltf
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+GOLDEN = Path(__file__).parents[2] / "golden"
+TINY = GOLDEN / "triposr-tiny"
+
+Make = Callable[..., StageContext]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Make:
+    """Makes a context that reads the golden picture, or the one given."""
+
+    def context(image: Image.Image | None = None, provider: Provider | None = None) -> StageContext:
+        source = tmp_path / "robot.png"
+        if image is None:
+            shutil.copy(TINY / "input.png", source)
+        else:
+            image.save(source)
+        work = tmp_path / "work"
+        work.mkdir(exist_ok=True)
+        model = provider or TripoSRModel(path=TINY)
+        cache = ModelCache({"triposr": model}, Device("cpu", "float32"))
+        return StageContext("triposr", "robot", source, work, cache, lambda step, steps: None)
+
+    return context
+
+
+def stage(**params: Any) -> TripoSR:
+    return TripoSR.model_validate({"model": "triposr", "resolution": 24, **params})
+
+
+def names(ctx: StageContext) -> list[str]:
+    """All that lies in the folder, hidden files too."""
+    return sorted(path.name for path in ctx.work_dir.iterdir())
+
+
+def load(data: bytes) -> trimesh.Trimesh:
+    (mesh,) = trimesh.load(io.BytesIO(data), file_type="glb", process=False).geometry.values()
+    return mesh
+
+
+def colors(mesh: trimesh.Trimesh) -> np.ndarray:
+    """Linear light in [0, 1], (n, 3)."""
+    return np.asarray(mesh.visual.vertex_attributes["color"])[:, :3] / 65535
+
+
+# --- parameters ----------------------------------------------------------------------------------
+
+
+def test_it_is_registered() -> None:
+    assert stage_class("triposr") is TripoSR
+    assert (TripoSR.consumes, TripoSR.produces) == ("image", "mesh")
+
+
+def test_defaults_are_those_of_the_contract() -> None:
+    assert TripoSR(model=None).params() == {
+        "model": None,
+        "foreground_ratio": 0.85,
+        "resolution": 256,
+        "threshold": 25.0,
+        "chunk_size": 0,
+        "preview": True,
+    }
+
+
+def test_the_other_name_of_resolution() -> None:
+    assert rename_aliases(TripoSR, {"mc_resolution": 320}) == ({"resolution": 320}, [])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("foreground_ratio", 0.0),
+        ("foreground_ratio", 1.01),
+        ("foreground_ratio", float("nan")),
+        ("resolution", 15),
+        ("resolution", 1025),
+        ("resolution", 64.0),
+        ("resolution", True),
+        ("resolution", "256"),
+        ("threshold", 0),
+        ("threshold", -1.0),
+        ("threshold", float("inf")),
+        ("threshold", float("nan")),
+        ("chunk_size", -1),
+        ("preview", 1),
+        ("mc_resolution", 64),
+    ],
+)
+def test_values_out_of_range_are_refused(name: str, value: Any) -> None:
+    with pytest.raises(ValidationError) as caught:
+        TripoSR.model_validate({name: value})
+    assert [error["loc"] for error in caught.value.errors()] == [(name,)]
+
+
+def test_importing_the_stage_and_the_provider_loads_nothing_heavy() -> None:
+    code = (
+        "import sys, dna_pipeline.stages.triposr, dna_pipeline.providers.triposr\n"
+        "print(*{'torch', 'numpy', 'trimesh', 'skimage', 'scipy'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == []
+
+
+# --- the golden run ------------------------------------------------------------------------------
+
+
+def test_the_golden_mesh(make: Make) -> None:
+    ctx = make()
+    seen: list[tuple[int, int]] = []
+    ctx.on_step = lambda step, steps: seen.append((step, steps))
+    mesh, preview = stage(resolution=40, chunk_size=5000).run(ctx)
+    assert names(ctx) == ["robot.glb", "robot.preview.png"]
+    assert (mesh.path, mesh.role, mesh.media_type) == (
+        ctx.work_dir / "robot.glb",
+        "mesh",
+        "model/gltf-binary",
+    )
+    assert (preview.path, preview.role, preview.media_type) == (
+        ctx.work_dir / "robot.preview.png",
+        "preview",
+        "image/png",
+    )
+    assert seen == [(step, 100) for step in (7, 15, 23, 31, 39, 46, 54, 62, 70, 78, 85, 93, 100)]
+    with np.load(TINY / "expected.npz") as arrays:
+        expected = dict(arrays)
+    vertices = to_gltf(expected["mesh_vertices_xyz"])
+    found = load(mesh.path.read_bytes())
+    assert mesh.facts["vertices"] == len(found.vertices) == int(expected["mesh_vertices"])
+    assert mesh.facts["faces"] == len(found.faces) == int(expected["mesh_faces"])
+    np.testing.assert_allclose(found.vertices, vertices, rtol=0, atol=1e-4 * np.abs(vertices).max())
+    np.testing.assert_allclose(
+        mesh.facts["bounds"], to_gltf(expected["mesh_bounds"]), rtol=1e-4, atol=1e-6
+    )
+    assert mesh.facts["watertight"] is False  # noise that fills the box
+    assert found.metadata["triposr"] == stage(resolution=40, chunk_size=5000).params()
+    with Image.open(preview.path) as picture:
+        assert (picture.size, picture.mode) == ((512, 512), "RGBA")
+        assert preview.facts == {"width": 512, "height": 512}
+        alpha = np.asarray(picture)[..., 3]
+    assert alpha[0].max() == alpha[:, 0].max() == 0
+    assert (alpha == 255).mean() > 0.2
+
+
+def test_two_runs_give_the_same_bytes(make: Make) -> None:
+    ctx = make()
+    first = [file.path.read_bytes() for file in stage().run(ctx)]
+    again = [file.path.read_bytes() for file in stage(chunk_size=0).run(make())]
+    assert first == again
+
+
+def test_no_preview(make: Make) -> None:
+    ctx = make()
+    (mesh,) = stage(preview=False).run(ctx)
+    assert mesh.role == "mesh"
+    assert names(ctx) == ["robot.glb"]
+
+
+def test_the_ratio_is_the_part_of_the_frame(models_dir: Path, make: Make) -> None:
+    disc = Image.new("RGBA", (100, 100))
+    ImageDraw.Draw(disc).ellipse((20, 20, 80, 80), fill=(200, 60, 40, 255))
+    heights: list[float] = []
+    for ratio in (0.45, 0.9):
+        ctx = make(disc, TripoSRModel(path=models_dir / "triposr-base"))
+        (mesh,) = stage(foreground_ratio=ratio, resolution=64, preview=False).run(ctx)
+        low, high = mesh.facts["bounds"]
+        heights.append(high[1] - low[1])
+    assert heights[1] == pytest.approx(2 * heights[0], rel=0.15)
+
+
+def test_a_picture_without_transparency_is_cropped(make: Make) -> None:
+    """What lies beside the middle square changes nothing."""
+    with Image.open(TINY / "conditioned.png") as image:
+        wide = Image.new("RGB", (700, 224), (255, 0, 0))
+        wide.paste(image, (238, 0))
+    other = wide.copy()
+    other.paste((0, 255, 0), (0, 0, 200, 224))
+    files = [stage(preview=False).run(make(image))[0] for image in (wide, other)]
+    assert files[0].facts["faces"] > 100
+    data = [file.path.read_bytes() for file in files]
+    assert data[0] == data[1]
+
+
+# --- failures ------------------------------------------------------------------------------------
+
+
+def test_cancelling_in_the_middle_leaves_no_file(make: Make) -> None:
+    ctx = make()
+
+    def stop(step: int, steps: int) -> None:
+        if step >= 50:
+            raise Cancelled(f"at {step} of {steps}")
+
+    ctx.on_step = stop
+    with pytest.raises(Cancelled, match="at 50 of 100"):
+        stage(resolution=32, chunk_size=32**3 // 4).run(ctx)
+    assert names(ctx) == []
+
+
+def test_nothing_in_the_picture(make: Make) -> None:
+    ctx = make(Image.new("RGBA", (40, 40)))
+    with pytest.raises(EmptyForeground):
+        stage().run(ctx)
+    assert names(ctx) == []
+
+
+def test_no_surface_tells_the_range_of_densities(make: Make) -> None:
+    ctx = make()
+    with pytest.raises(EmptyMesh, match=r"densities from [\d.e-]+ to [\d.e+]+ do not cross 1e\+06"):
+        stage(threshold=1e6).run(ctx)
+    assert names(ctx) == []
+
+
+@pytest.mark.parametrize(
+    ("tensor", "told"),
+    [
+        ("decoder.layers.0.bias", "13824 of 13824 densities are not finite"),
+        ("backbone.proj_in.bias", "the scene codes are not finite, computed in float32"),
+    ],
+)
+def test_weights_that_are_no_numbers(make: Make, tmp_path: Path, tensor: str, told: str) -> None:
+    folder = Path(shutil.copytree(TINY, tmp_path / "model"))
+    state = torch.load(folder / "model.ckpt", weights_only=True)
+    state[tensor].fill_(float("nan"))
+    torch.save(state, folder / "model.ckpt")
+    ctx = make(provider=TripoSRModel(path=folder))
+    with pytest.raises(NonFiniteOutput, match=told):
+        stage().run(ctx)
+    assert names(ctx) == []
+
+
+def test_missing_weights_hold(make: Make, tmp_path: Path) -> None:
+    with pytest.raises(WeightsMissing, match=r"config\.yaml is not there; put"):
+        stage().run(make(provider=TripoSRModel(path=tmp_path / "nowhere")))
+
+
+def test_a_file_that_is_no_picture(make: Make) -> None:
+    ctx = make()
+    ctx.source.write_text("not a picture")
+    with pytest.raises(ImageUnreadable):
+        stage().run(ctx)
+
+
+# --- the mesh in glTF ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scene", ["robot", "knot"])
+def test_scenes_as_gltf(scene: str) -> None:
+    field = Field.from_npz(GOLDEN / "scenes" / f"{scene}.npz")
+    made = surface.extract(field, 64).mesh
+    found = load(to_glb(made, scene))
+    facts = mesh_facts(made)
+    assert facts["watertight"] is True
+    assert found.is_watertight
+    assert found.is_winding_consistent
+    assert found.volume > 0.04
+    np.testing.assert_allclose(facts["bounds"], found.bounds, atol=1e-6)
+    normals = np.asarray(found.vertex_normals)
+    np.testing.assert_allclose(np.linalg.norm(normals, axis=1), 1, atol=1e-5)
+    agreement = np.einsum("fcd,fd->fc", normals[found.faces], found.face_normals)
+    assert (agreement > 0).mean() > 0.99
+    np.testing.assert_allclose(colors(found), srgb_to_linear(made.colors), atol=1e-5)
+
+
+class Landmarks(Field):
+    """A white ball with a red nose at +x, a green hat at +z and a blue hand at +y."""
+
+    PARTS = ((0.6, 0, 0), (0, 0.5, 0), (0, 0, 0.7))
+    PAINT = ((1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (0.0, 1.0, 0.0))
+
+    def __init__(self) -> None:
+        field = Field.from_npz(GOLDEN / "scenes" / "robot.npz")
+        super().__init__(field.scene_code, field.decoder, field.renderer)
+
+    def distances(self, points: torch.Tensor) -> torch.Tensor:
+        """To the surfaces of the ball and of the three parts, (N, 4)."""
+        centres = torch.tensor([(0.0, 0.0, 0.0), *self.PARTS])
+        return torch.cdist(points, centres) - torch.tensor([0.4, 0.12, 0.12, 0.12])
+
+    def density(self, points: torch.Tensor) -> torch.Tensor:
+        return 25 - 100 * self.distances(points).amin(dim=1)
+
+    def density_and_color(self, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        nearest = self.distances(points).argmin(dim=1)
+        return self.density(points), torch.tensor([(1.0, 1.0, 1.0), *self.PAINT])[nearest]
+
+
+def test_the_front_looks_along_z_and_up_is_y(make: Make) -> None:
+    """The nose faces the viewer at +Z; the hat is up; what the picture has right is at +X."""
+
+    class Given(TripoSRModel):
+        def load(self, device: Device) -> Any:
+            class Network:
+                def field(self, image: Image.Image, *, foreground_ratio: float) -> Field:
+                    return Landmarks()
+
+            return Network()
+
+    ctx = make(provider=Given(path=TINY))
+    found = load(stage(resolution=64, preview=False).run(ctx)[0].path.read_bytes())
+    paint = colors(found)
+    for color, tip in (
+        ((1, 0, 0), (0, 0, 0.72)),
+        ((0, 1, 0), (0, 0.82, 0)),
+        ((0, 0, 1), (0.62, 0, 0)),
+    ):
+        part = found.vertices[(paint == color).all(axis=1)]
+        assert len(part) > 20
+        axis = int(np.argmax(tip))
+        assert part[:, axis].max() == pytest.approx(max(tip), abs=0.01)
+        np.testing.assert_allclose(np.delete(part.mean(axis=0), axis), 0, atol=0.02)
+    assert found.volume > 4 / 3 * np.pi * 0.39**3
+
+
+def test_what_the_picture_has_right_and_up_is_so_from_the_front(
+    models_dir: Path, make: Make
+) -> None:
+    """A red head, a blue foot, and a green arm on the right of the picture."""
+    picture = Image.new("RGBA", (300, 300))
+    draw = ImageDraw.Draw(picture)
+    draw.rectangle((130, 90, 170, 220), fill=(128, 128, 128, 255))
+    draw.ellipse((110, 20, 190, 100), fill=(230, 20, 20, 255))
+    draw.rectangle((170, 130, 270, 165), fill=(20, 200, 20, 255))
+    draw.rectangle((120, 200, 180, 280), fill=(20, 20, 230, 255))
+    ctx = make(picture, TripoSRModel(path=models_dir / "triposr-base"))
+    mesh, _ = stage(resolution=64).run(ctx)
+    assert mesh.facts["watertight"] is True
+    found = load(mesh.path.read_bytes())
+    assert found.volume > 0
+    strongest, paint = colors(found).argmax(axis=1), colors(found)
+    vivid = paint.max(axis=1) > 4 * np.sort(paint, axis=1)[:, 1]
+    front = found.vertices[:, 2] > 0.02
+    red, green, blue = (
+        found.vertices[vivid & front & (strongest == channel)].mean(axis=0) for channel in range(3)
+    )
+    assert red[1] > 0.2 > -0.2 > blue[1]
+    assert green[0] > 0.1 > -0.1 > red[0]
+    assert red[0] == pytest.approx(blue[0], abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("change", "closed"),
+    [
+        (lambda f: f, True),
+        (lambda f: f[:, ::-1], True),
+        (lambda f: np.vstack([f, f + 42]), True),
+        (lambda f: f[1:], False),
+        (lambda f: np.vstack([f, f]), False),
+        (lambda f: np.vstack([f[1:], f[:1, ::-1]]), False),
+        (lambda f: f[:1], False),
+    ],
+)
+def test_watertight(change: Callable[[np.ndarray], np.ndarray], closed: bool) -> None:
+    ball = trimesh.creation.icosphere(subdivisions=1)
+    faces = change(np.asarray(ball.faces)).astype(np.int32)
+    assert is_watertight(faces) is closed
+    vertices = np.vstack([ball.vertices, ball.vertices + 3]).astype(np.float32)
+    assert mesh_facts(Mesh(vertices, faces, vertices))["watertight"] is closed
