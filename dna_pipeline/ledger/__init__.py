@@ -1,0 +1,1 @@
+"""The SQLite database of drops, jobs and what became of them."""

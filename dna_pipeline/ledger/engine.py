@@ -1,0 +1,114 @@
+"""Connections to the ledger: one engine that writes, one that only looks.
+
+Writers take the lock when a transaction begins (BEGIN IMMEDIATE), so that two of them wait for one
+another instead of failing halfway. Readers use WAL where the SQLite at hand is free of the bug
+that can lose a commit when the log is reset (fixed in 3.51.3, 3.50.7 and 3.44.6); elsewhere the
+rollback journal is kept, and a COMMIT that finds a reader is tried again.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+from sqlalchemy import URL, Engine, create_engine, event
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.pool import QueuePool
+
+BUSY_TIMEOUT_MS = 15_000
+_FIXED = ((3, 51, 3),)
+_FIXED_BRANCHES = {(3, 50): 7, (3, 44): 6}
+
+T = TypeVar("T")
+
+
+def wal_is_safe(version: tuple[int, int, int]) -> bool:
+    """Whether that SQLite is free of the WAL-reset bug."""
+    patch = _FIXED_BRANCHES.get(version[:2])
+    return version >= _FIXED[0] or (patch is not None and version[2] >= patch)
+
+
+def sqlite_module() -> Any:
+    """The interpreter's own DB-API module, unless only a packaged one is safe."""
+    if wal_is_safe(sqlite3.sqlite_version_info):
+        return sqlite3
+    packaged = _packaged()
+    return packaged if packaged is not None else sqlite3
+
+
+def _packaged() -> ModuleType | None:
+    try:
+        from pysqlite3 import dbapi2  # pyright: ignore
+    except ImportError:
+        return None
+    module: Any = dbapi2
+    return module if wal_is_safe(module.sqlite_version_info) else None
+
+
+def open_writer(path: Path) -> Engine:
+    """An engine whose transactions are immediate and durable (`synchronous=FULL`)."""
+    module = sqlite_module()
+    wal = wal_is_safe(module.sqlite_version_info)
+    engine = _engine(URL.create("sqlite", database=str(path)), module)
+
+    def connected(connection: Any, _: object) -> None:
+        connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+        connection.execute(f"PRAGMA journal_mode={'WAL' if wal else 'DELETE'}")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA foreign_keys=ON")
+
+    event.listen(engine, "connect", connected)
+    event.listen(engine, "begin", _begin_immediate)
+    return engine
+
+
+def open_reader(path: Path) -> Engine:
+    """An engine that cannot write and holds no transaction open between statements."""
+    name = f"file:{quote(os.fsencode(path.as_posix()))}"
+    url = URL.create("sqlite", database=name, query={"mode": "ro", "uri": "true"})
+    engine = _engine(url, sqlite_module())
+
+    def connected(connection: Any, _: object) -> None:
+        connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+        connection.execute("PRAGMA query_only=ON")
+
+    event.listen(engine, "connect", connected)
+    return engine
+
+
+def _engine(url: URL, module: Any) -> Engine:
+    return create_engine(
+        url,
+        module=module,
+        poolclass=QueuePool,
+        # isolation_level=None leaves BEGIN and COMMIT to us; without it the driver adds its own.
+        connect_args={"isolation_level": None, "check_same_thread": False},
+    )
+
+
+def _begin_immediate(connection: Any) -> None:
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def is_busy(error: OperationalError) -> bool:
+    """Whether the database was merely in use."""
+    text = str(error.orig)
+    return "locked" in text or "busy" in text
+
+
+def retry_busy(action: Callable[[], T], seconds: float = 30) -> T:
+    """Run a whole transaction again while readers hold it up (rollback journal only)."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return action()
+        except OperationalError as error:
+            if not is_busy(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)

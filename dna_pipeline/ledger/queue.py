@@ -1,0 +1,359 @@
+"""Jobs from queued to their end. Each function is one step of a transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import case, delete, insert, select, text, update
+from sqlalchemy.orm import Session
+
+from dna_pipeline.errors import Cancelled, Failure, WorkerCrashed
+from dna_pipeline.ledger.store import OPEN_STATUSES, add_event, failed_data, get_setting
+from dna_pipeline.ledger.tables import ArtifactRow, Event, Job, StageRun, format_time, utcnow
+
+MAX_INTERRUPTIONS = 20
+"""Ends of the daemon or the machine that one job is allowed between two finished stages."""
+
+# The indexes are named, and their conditions are literal text: SQLite cannot prove that a bound
+# parameter satisfies a partial index's WHERE, and without statistics it guesses wrong. An index
+# that is gone is an error here, not a daemon that has become slow. A plus keeps SQLite from the
+# index of a column that tells little.
+_ALL = ", ".join(column.name for column in Job.__table__.columns)
+_FIRST = """SELECT seq FROM jobs INDEXED BY ix_jobs_runnable
+    WHERE status = 'queued' AND hold IS NULL ORDER BY priority DESC, seq LIMIT 1"""
+_PEEK = f"SELECT {_ALL} FROM jobs WHERE seq = ({_FIRST})"
+_CLAIM = f"""UPDATE jobs SET status = 'running', attempt = attempt + 1, stage = NULL,
+    started_at = :now WHERE seq = ({_FIRST}) RETURNING {_ALL}"""
+_TO_PUBLISH = f"""SELECT {_ALL} FROM jobs INDEXED BY ix_jobs_publish
+    WHERE publish IN ('pending', 'planned') ORDER BY hold IS NOT NULL, seq LIMIT :limit"""
+_HOLD_ALIKE = text("""UPDATE jobs INDEXED BY ix_jobs_runnable
+    SET hold = :code, hold_detail = :detail
+    WHERE status = 'queued' AND hold IS NULL AND models = :models""")
+_RELEASE = """UPDATE jobs INDEXED BY ix_jobs_hold SET hold = NULL, hold_detail = NULL
+    WHERE hold = :code AND status = 'queued'"""
+_IS_QUEUED = text("+jobs.status = 'queued'")
+_PROMOTE = text("""UPDATE jobs INDEXED BY ix_jobs_due SET hold = NULL, hold_detail = NULL
+    WHERE hold = 'not_before' AND not_before <= :now""")
+
+
+def _jobs(sql: str) -> Any:
+    """A query for jobs, in SQL."""
+    return select(Job).from_statement(text(sql).columns(*Job.__table__.columns))
+
+
+def is_paused(session: Session) -> bool:
+    return get_setting(session, "paused") is not None
+
+
+def next_runnable(session: Session) -> Job | None:
+    """The job that `claim_next` would take, untouched."""
+    return session.scalars(_jobs(_PEEK)).one_or_none()
+
+
+def claim_next(session: Session) -> Job | None:
+    """Select, mark and count the next job's attempt, in one statement."""
+    statement = _jobs(_CLAIM).execution_options(populate_existing=True)
+    job = session.scalars(statement, {"now": format_time(utcnow())}).one_or_none()
+    if job is not None:
+        add_event(session, job.id, "started", {"attempt": job.attempt})
+    return job
+
+
+def find_job(session: Session, job_id: str) -> Job | None:
+    return session.scalar(select(Job).where(Job.id == job_id))
+
+
+def is_open(session: Session, job_id: str) -> bool:
+    """Whether there is such a job and it has not come to its end."""
+    found = select(Job.id).where(
+        Job.id == job_id,
+        Job.status.in_(OPEN_STATUSES) | Job.publish.in_(("pending", "planned")),
+    )
+    return session.scalar(found) is not None
+
+
+def finished_stages(session: Session, job_id: str) -> list[tuple[StageRun, list[ArtifactRow]]]:
+    """The stages that need not run again, in the order they ran."""
+    runs = session.scalars(
+        select(StageRun).where(StageRun.job_id == job_id).order_by(StageRun.id)
+    ).all()
+    files = session.scalars(
+        select(ArtifactRow).where(ArtifactRow.job_id == job_id).order_by(ArtifactRow.id)
+    ).all()
+    return [(run, [f for f in files if f.stage_id == run.stage_id]) for run in runs]
+
+
+def finish_stage(
+    session: Session, job_id: str, run: dict[str, Any], files: Sequence[dict[str, Any]]
+) -> None:
+    """Commit a stage; a job that gets ahead is forgiven its interruptions."""
+    stage_id = run["stage_id"]
+    forget_stages(session, job_id, [stage_id])
+    session.execute(insert(StageRun), [{"job_id": job_id, "finished_at": utcnow(), **run}])
+    if files:
+        rows = [{"job_id": job_id, "stage_id": stage_id, **file} for file in files]
+        session.execute(insert(ArtifactRow), rows)
+    session.execute(update(Job).where(Job.id == job_id).values(interruptions=0))
+
+
+def forget_stages(session: Session, job_id: str, stage_ids: Sequence[str] | None = None) -> None:
+    """Forget finished stages, all of them by default, so that they run again."""
+    for table in (ArtifactRow, StageRun):
+        statement = delete(table).where(table.job_id == job_id)
+        if stage_ids is not None:
+            statement = statement.where(table.stage_id.in_(stage_ids))
+        session.execute(statement)
+
+
+def add_progress(session: Session, job_id: str, data: dict[str, Any]) -> None:
+    add_event(session, job_id, "progress", data)
+
+
+def computed(session: Session, job_id: str) -> None:
+    """All stages are done; what is left is to publish."""
+    session.execute(
+        update(Job)
+        .where(Job.id == job_id, Job.status == "running")
+        .values(publish="pending", finished_at=utcnow())
+    )
+
+
+def fail(session: Session, job_id: str, failure: Failure, stage: str | None = None) -> None:
+    """The job's outcome is a failure; its folder is still to be published."""
+    status = "cancelled" if failure.code == Cancelled.code else "failed"
+    changed = session.execute(
+        update(Job)
+        .where(Job.id == job_id, Job.status.in_(("queued", "running")))
+        .values(
+            status=status,
+            error=failure.to_dict(),
+            stage=stage,
+            hold=None,
+            hold_detail=None,
+            publish="pending",
+            finished_at=utcnow(),
+        )
+    )
+    if _count(changed):
+        add_event(session, job_id, status, failed_data(failure.to_dict()))
+        _prune_progress(session, job_id)
+
+
+def _count(result: Any) -> int:
+    return int(result.rowcount)
+
+
+def _prune_progress(session: Session, job_id: str) -> None:
+    session.execute(delete(Event).where(Event.job_id == job_id, Event.kind == "progress"))
+
+
+# --- holds ---
+
+
+def hold(session: Session, job_id: str, code: str, detail: str) -> None:
+    """Put a running or queued job back, to wait for its environment. Costs it no attempt."""
+    started = case((Job.status == "running", 1), else_=0)
+    session.execute(
+        update(Job)
+        .where(Job.id == job_id, Job.status.in_(("queued", "running")))
+        .values(status="queued", hold=code, hold_detail=detail, attempt=Job.attempt - started)
+    )
+    _cancel_if_asked(session, job_id)
+
+
+def hold_alike(session: Session, models: str, code: str, detail: str) -> None:
+    """Hold every runnable job that needs the same models."""
+    session.execute(_HOLD_ALIKE, {"models": models, "code": code, "detail": detail})
+
+
+def held_groups(session: Session, code: str) -> list[str]:
+    """The distinct model sets of jobs under that hold."""
+    rows = session.scalars(select(Job.models).where(Job.hold == code).distinct())
+    return list(rows)
+
+
+def release(session: Session, code: str, models: str | None = None) -> int:
+    """Free jobs from that hold; how many."""
+    if models is None:
+        return _count(session.execute(text(_RELEASE), {"code": code}))
+    alike = text(f"{_RELEASE} AND models = :models")
+    return _count(session.execute(alike, {"code": code, "models": models}))
+
+
+def promote_due(session: Session, now: datetime) -> int:
+    """Free the jobs whose `not_before` has come; how many."""
+    return _count(session.execute(_PROMOTE, {"now": format_time(now)}))
+
+
+# --- ends of processes ---
+
+
+def requeue(session: Session, job_id: str) -> None:
+    """Back into its place in the queue, for another attempt."""
+    session.execute(
+        update(Job)
+        .where(Job.id == job_id, Job.status == "running")
+        .values(status="queued", publish=None, finished_at=None)
+    )
+    _cancel_if_asked(session, job_id)
+
+
+def _cancel_if_asked(session: Session, job_id: str) -> None:
+    """A wish to cancel outlives the run that it was meant for."""
+    asked = select(Job.id).where(Job.id == job_id, Job.status == "queued", Job.cancel_requested)
+    if session.scalar(asked) is not None:
+        fail(session, job_id, Cancelled("cancelled while it ran").failure())
+
+
+def interrupted(session: Session, job_id: str) -> None:
+    """Back into the queue at no cost: the daemon itself chose to stop."""
+    session.execute(
+        update(Job)
+        .where(Job.id == job_id, Job.status == "running")
+        .values(status="queued", attempt=Job.attempt - 1)
+    )
+    _cancel_if_asked(session, job_id)
+
+
+def worker_died(
+    session: Session, job_id: str, max_attempts: int, failure: Failure, stage: str | None
+) -> None:
+    """Count an end of the worker that this job caused; at the last one allowed it fails."""
+    statement = update(Job).where(Job.id == job_id).values(crashes=Job.crashes + 1)
+    crashes = session.scalar(statement.returning(Job.crashes))
+    if crashes is not None and crashes < max_attempts:
+        requeue(session, job_id)
+    else:
+        fail(session, job_id, failure, stage)
+
+
+def recover(session: Session) -> list[str]:
+    """Put back the jobs that were running when the last daemon ended; their ids."""
+    running = select(Job.id).where(Job.status == "running", Job.publish.is_(None))
+    ids = list(session.scalars(running))
+    for job_id in ids:
+        requeue(session, job_id)
+        counted = update(Job).where(Job.id == job_id).values(interruptions=Job.interruptions + 1)
+        if (session.scalar(counted.returning(Job.interruptions)) or 0) >= MAX_INTERRUPTIONS:
+            detail = f"interrupted {MAX_INTERRUPTIONS} times without finishing a stage"
+            fail(session, job_id, WorkerCrashed(detail).failure())
+    return ids
+
+
+# --- publishing ---
+
+
+def to_publish(session: Session, limit: int = 20) -> list[Job]:
+    """Jobs whose folder is not in its place yet, oldest first; those last that were held up."""
+    return list(session.scalars(_jobs(_TO_PUBLISH), {"limit": limit}))
+
+
+def plan_publish(session: Session, job_id: str, name: str, manifest_sha256: str) -> None:
+    """Commit where the job's folder will be, before the rename that puts it there."""
+    session.execute(
+        update(Job)
+        .where(Job.id == job_id)
+        .values(publish="planned", publish_name=name, manifest_sha256=manifest_sha256)
+    )
+
+
+def hold_publish(session: Session, job_id: str, code: str, detail: str) -> None:
+    """Say why a finished job's folder cannot be put into its place yet."""
+    session.execute(update(Job).where(Job.id == job_id).values(hold=code, hold_detail=detail))
+
+
+def replan_publish(session: Session, job_id: str) -> None:
+    """The planned name was taken or the staging was lost: put the folder together anew."""
+    session.execute(
+        update(Job)
+        .where(Job.id == job_id)
+        .values(publish="pending", publish_name=None, manifest_sha256=None)
+    )
+
+
+def published(session: Session, job_id: str) -> None:
+    """The folder is in its place: the job's end."""
+    statement = (
+        update(Job).where(Job.id == job_id).values(publish="done", hold=None, hold_detail=None)
+    )
+    session.execute(statement)
+    ended = session.execute(
+        update(Job).where(Job.id == job_id, Job.status == "running").values(status="completed")
+    )
+    if _count(ended):
+        add_event(session, job_id, "completed")
+        _prune_progress(session, job_id)
+
+
+# --- what people ask for ---
+
+
+def request_cancel(session: Session, job_id: str) -> str | None:
+    """Cancel a queued job now, a running one at its next step; its status before, or None."""
+    found = session.execute(select(Job.status, Job.publish).where(Job.id == job_id)).one_or_none()
+    if found is None:
+        return None
+    status, publish = found
+    if status == "queued":
+        fail(session, job_id, Cancelled("cancelled before it started").failure())
+    elif status == "running" and publish is None:
+        session.execute(update(Job).where(Job.id == job_id).values(cancel_requested=True))
+    # What has run to its end and is only being published is as good as completed.
+    return status if publish is None or status != "running" else "completed"
+
+
+def cancel_requests(session: Session) -> list[str]:
+    rows = select(Job.id).where(Job.cancel_requested, Job.status == "running")
+    return list(session.scalars(rows))
+
+
+def revive(session: Session, job_id: str, changes: dict[str, Any]) -> bool:
+    """Queue a failed or cancelled job again, under the same id, with what was read anew.
+
+    `publish_name` stays: it names the failure folder, which is to go. False: someone else was
+    faster, and nothing was changed.
+    """
+    fresh: dict[str, Any] = {
+        "status": "queued", "hold": None, "hold_detail": None, "stage": None, "error": None,
+        "publish": None, "manifest_sha256": None, "cancel_requested": False,
+        "crashes": 0, "interruptions": 0, "started_at": None, "finished_at": None,
+    }  # fmt: skip
+    ended = (Job.id == job_id, Job.status.in_(("failed", "cancelled")), Job.publish == "done")
+    revived = _count(session.execute(update(Job).where(*ended).values(fresh | changes))) > 0
+    if revived:
+        forget_stages(session, job_id)
+        add_event(session, job_id, "queued", {"retry": True})
+    return revived
+
+
+def queued_from(session: Session, drop_id: str) -> str | None:
+    """The job, no batch's, that was made from that drop if it is still queued."""
+    rows = select(Job.id).where(Job.drop_id == drop_id, _IS_QUEUED, Job.batch.is_(None))
+    return session.scalars(rows).first()
+
+
+def replace_queued(session: Session, job_id: str, changes: dict[str, Any]) -> bool:
+    """Give a job that is still queued other work, which may have failed already; its id and place
+    stay. False: too late, and nothing was changed."""
+    statement = update(Job).where(Job.id == job_id, Job.status == "queued").values(changes)
+    replaced = _count(session.execute(statement)) > 0
+    if replaced:
+        forget_stages(session, job_id)
+        add_event(session, job_id, "queued", {"replaced": True})
+        if (error := changes.get("error")) is not None:
+            add_event(session, job_id, "failed", failed_data(error))
+    return replaced
+
+
+def has_newer_result(session: Session, job: Job) -> bool:
+    """Whether a later drop of the same name has been completed already."""
+    rows = select(Job.seq).where(
+        Job.inbox == job.inbox,
+        Job.folder == job.folder,
+        Job.stem == job.stem,
+        Job.seq > job.seq,
+        Job.status == "completed",
+    )
+    return session.scalar(rows.limit(1)) is not None

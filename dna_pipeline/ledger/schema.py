@@ -1,0 +1,87 @@
+"""Brings a ledger file to this version's schema, with Alembic, once and with a copy kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import DatabaseError, OperationalError
+
+from dna_pipeline.errors import ConfigError
+
+HEAD = "0001"
+"""The newest revision below `migrations/versions`."""
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+def ensure(engine: Engine, path: Path) -> None:
+    """Create the tables, or migrate them after a copy was set aside.
+
+    Raises:
+        ConfigError: the ledger was written by a newer version, or is none.
+    """
+    try:
+        with engine.connect() as connection:
+            found = revision(connection)
+    except DatabaseError as error:
+        if isinstance(error, OperationalError):
+            raise
+        raise ConfigError(
+            f"{path}: this is no ledger, or a damaged one ({error.orig}); put it aside, or put "
+            f"back a copy of it"
+        ) from None
+    if found == HEAD:
+        return
+    if found is not None and found not in known_revisions():
+        raise ConfigError(
+            f"{path}: written by a newer version of dna-pipeline (schema {found}, this one knows "
+            f"up to {HEAD}); update dna-pipeline, or point paths.data at another folder"
+        )
+    if found is not None:
+        _back_up(engine, path.with_name(f"{path.name}.before-{HEAD}"))
+    _upgrade(engine)
+
+
+def revision(connection: Connection) -> str | None:
+    """The schema's revision; None for an empty file."""
+    if not connection.dialect.has_table(connection, "alembic_version"):
+        return None
+    return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+
+
+def known_revisions() -> set[str]:
+    from alembic.script import ScriptDirectory
+
+    return {script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()}
+
+
+def _config() -> Any:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", _MIGRATIONS.as_posix().replace("%", "%%"))
+    return config
+
+
+def _back_up(engine: Engine, target: Path) -> None:
+    target.unlink(missing_ok=True)
+    with engine.connect() as connection:
+        connection.connection.execute("VACUUM INTO ?", (str(target),))  # pyright: ignore
+
+
+def _upgrade(engine: Engine) -> None:
+    from alembic import command
+
+    config = _config()
+    with engine.connect() as connection:
+        raw: Any = connection.connection
+        # Batch mode rebuilds tables; with foreign keys on, dropping the old one deletes child rows.
+        raw.execute("PRAGMA foreign_keys=OFF")
+        try:
+            with connection.begin():
+                config.attributes["connection"] = connection
+                command.upgrade(config, "head")
+        finally:
+            raw.execute("PRAGMA foreign_keys=ON")

@@ -1,0 +1,195 @@
+"""The ledger opened for writing: transactions, settings, and drops from claim to disposal."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import delete, exists, insert, select, text, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy.orm import Session
+
+from dna_pipeline.ledger import engine as engines
+from dna_pipeline.ledger import schema
+from dna_pipeline.ledger.tables import Drop, Event, Job, KnownFile, Setting, utcnow
+
+T = TypeVar("T")
+
+OPEN_STATUSES = ("queued", "running")
+
+_NOT_GONE = text("drops.state <> 'gone'")  # literal, so that the partial index applies
+
+
+class Ledger:
+    """The writing side. Safe to share between threads: each transaction has its own session."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.path = path
+        self._engine = engines.open_writer(path)
+        schema.ensure(self._engine, path)
+        self.id = self.transact(_ledger_id)
+
+    def transact(self, action: Callable[[Session], T]) -> T:
+        """Run `action` in one immediate transaction; what it returns stays usable afterwards."""
+
+        def attempt() -> T:
+            with Session(self._engine, expire_on_commit=False) as session, session.begin():
+                return action(session)
+
+        return engines.retry_busy(attempt)
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+
+def new_id() -> str:
+    """A random id: 32 hexadecimal digits."""
+    return uuid.uuid4().hex
+
+
+def _ledger_id(session: Session) -> str:
+    if (value := get_setting(session, "ledger_id")) is None:
+        value = new_id()[:12]
+        set_setting(session, "ledger_id", value)
+    return value
+
+
+def get_setting(session: Session, name: str) -> str | None:
+    return session.scalar(select(Setting.value).where(Setting.name == name))
+
+
+def set_setting(session: Session, name: str, value: str | None) -> None:
+    """Set, or with None remove, a setting."""
+    session.execute(delete(Setting).where(Setting.name == name))
+    if value is not None:
+        session.execute(insert(Setting).values(name=name, value=value))
+
+
+def add_event(session: Session, job_id: str, kind: str, data: dict[str, Any] | None = None) -> None:
+    session.execute(
+        insert(Event), [{"job_id": job_id, "at": utcnow(), "kind": kind, "data": data or {}}]
+    )
+
+
+# --- drops ---
+
+
+def begin_claims(session: Session, drops: Sequence[dict[str, Any]]) -> None:
+    """Record that these drops are about to be taken, before any file is touched."""
+    if drops:
+        session.execute(insert(Drop), list(drops))
+
+
+def claiming_drops(session: Session) -> list[Drop]:
+    """Drops whose files were being taken when someone last wrote of them."""
+    return list(session.scalars(select(Drop).where(_NOT_GONE, Drop.state == "claiming")))
+
+
+def forget_drops(session: Session, drop_ids: Sequence[str]) -> int:
+    """Remove drops whose claims were lost, put back or given up; how many were still to be."""
+    result: Any = session.execute(
+        delete(Drop).where(Drop.id.in_(drop_ids), Drop.state == "claiming")
+    )
+    return int(result.rowcount)
+
+
+def finish_claims(
+    session: Session, drops: Sequence[dict[str, Any]], jobs: Sequence[dict[str, Any]]
+) -> None:
+    """The drops are ours: commit what they hold with their jobs and the jobs' first events.
+
+    Args:
+        drops: of each its id and what was found out, the same keys in all.
+    """
+    if drops:
+        session.execute(update(Drop), [{**drop, "state": "claimed"} for drop in drops])
+    if not jobs:
+        return
+    session.execute(insert(Job), list(jobs))
+    now = utcnow()
+    events = [
+        {"job_id": job["id"], "at": now, "kind": kind, "data": data}
+        for job in jobs
+        for kind, data in _first_events(job)
+    ]
+    session.execute(insert(Event), events)
+
+
+def _first_events(job: dict[str, Any]) -> Iterable[tuple[str, dict[str, Any]]]:
+    yield "queued", {"inbox": job["inbox"], "name": job["name"], "pipeline": job["pipeline"]}
+    if job["status"] == "failed":
+        yield "failed", failed_data(job["error"])
+
+
+def failed_data(error: dict[str, Any]) -> dict[str, Any]:
+    """What the event of a failure or cancellation tells."""
+    return {"code": error["code"], "detail": error["detail"]}
+
+
+def unneeded_drops(session: Session, drop_id: str | None = None) -> list[Drop]:
+    """Drops that no job needs any more: the one of that id if it is such, or all."""
+    needed = exists().where(
+        Job.drop_id == Drop.id,
+        Job.status.in_(OPEN_STATUSES) | Job.publish.in_(("pending", "planned")),
+    )
+    rows = select(Drop).where(_NOT_GONE, Drop.state != "claiming", ~needed)
+    return list(session.scalars(rows if drop_id is None else rows.where(Drop.id == drop_id)))
+
+
+def set_drop_state(session: Session, drop_id: str, state: str) -> None:
+    session.execute(update(Drop).where(Drop.id == drop_id).values(state=state))
+
+
+# --- files of `keep` inboxes ---
+
+
+def known_files(session: Session, inbox: str) -> dict[str, KnownFile]:
+    rows = session.scalars(select(KnownFile).where(KnownFile.inbox == inbox))
+    return {row.path: row for row in rows}
+
+
+def remember_files(session: Session, rows: Sequence[dict[str, Any]]) -> None:
+    """Add or replace what is known of files of `keep` inboxes."""
+    if rows:
+        statement = upsert(KnownFile)
+        changed = {name: statement.excluded[name] for name in ("stat", "key", "error", "drop_id")}
+        session.execute(
+            statement.on_conflict_do_update(index_elements=["inbox", "path"], set_=changed),
+            list(rows),
+        )
+
+
+def set_sidecar(session: Session, drop_id: str, name: str, text: str, stat: dict[str, Any]) -> None:
+    """The drop has a sidecar after all; `stat` is what was seen of it."""
+    values = {"sidecar": name, "sidecar_text": text, "stat": stat}
+    session.execute(update(Drop).where(Drop.id == drop_id).values(values))
+
+
+def recent_drops(
+    session: Session, inbox: str, folder: str, stems: Sequence[str], since: datetime
+) -> list[tuple[Drop, Job]]:
+    """Drops of images with such stems that were taken in since then, with their jobs, the newest
+    first. `folder` and `stems` as in the jobs' rows."""
+    rows = (
+        select(Drop, Job)
+        .join(Job, Job.drop_id == Drop.id)
+        .where(Job.inbox == inbox, Job.folder == folder, Job.stem.in_(stems))
+        .where(Drop.image.is_not(None), Drop.created_at >= since)
+    )
+    # Sorted here: for an ORDER BY, SQLite would rather read all jobs of the inbox.
+    found = [(drop, job) for drop, job in session.execute(rows)]
+    return sorted(found, key=lambda pair: -pair[1].seq)
+
+
+def open_drop_ids(session: Session) -> set[str]:
+    """All drops that still own files."""
+    return set(session.scalars(select(Drop.id).where(_NOT_GONE)))
+
+
+def is_gone(session: Session, drop_id: str) -> bool:
+    """Whether that drop was done with long ago, although its files may be back."""
+    return session.scalar(select(Drop.state).where(Drop.id == drop_id)) == "gone"

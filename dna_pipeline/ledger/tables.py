@@ -1,0 +1,232 @@
+"""The ledger's tables, as typed models; `docs/ledger.md` tells them to people who write SQL."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from typing import Any, ClassVar
+
+from sqlalchemy import JSON, ForeignKey, Index, LargeBinary, Text, TypeDecorator, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """An aware time, stored as RFC 3339 text in UTC so that text order is time order."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Any) -> str | None:
+        return None if value is None else format_time(value)
+
+    def process_result_value(self, value: Any, dialect: Any) -> datetime | None:
+        return None if value is None else datetime.fromisoformat(value)
+
+
+class FsPath(TypeDecorator[str]):
+    """A path as the bytes that the file system knows; names need not be valid Unicode."""
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Any) -> bytes | None:
+        return None if value is None else os.fsencode(value)
+
+    def process_result_value(self, value: Any, dialect: Any) -> str | None:
+        return None if value is None else os.fsdecode(value)
+
+
+def format_time(value: datetime) -> str:
+    """RFC 3339 in UTC with microseconds, like `2026-12-01T21:00:00.000000Z`."""
+    # strftime writes the year 999 with three digits, which is no RFC 3339 and sorts after 1000.
+    return value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+
+
+def utcnow() -> datetime:
+    return datetime.now(UTC)
+
+
+class Base(DeclarativeBase):
+    """All tables. JSON columns hold plain values only."""
+
+    type_annotation_map: ClassVar[dict[Any, Any]] = {
+        datetime: UtcTime,
+        # None is SQL's NULL, not the JSON text `null`, so that IS NULL means what it says.
+        dict[str, Any]: JSON(none_as_null=True),
+        list[Any]: JSON(none_as_null=True),
+        str: Text,
+    }
+
+
+class Drop(Base):
+    """What was taken in at once: the owner of the source bytes.
+
+    State: `claiming` (files are being moved or copied into the claim) → `claimed` → `disposing`
+    (no open job needs it; the claim is being removed) → `gone`.
+    """
+
+    __tablename__ = "drops"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    inbox: Mapped[str]
+    state: Mapped[str]
+    originals: Mapped[str]
+    folder: Mapped[str] = mapped_column(FsPath)
+    claim: Mapped[str] = mapped_column(FsPath)
+    image: Mapped[str | None] = mapped_column(FsPath)
+    sidecar: Mapped[str | None] = mapped_column(FsPath)
+    stat: Mapped[dict[str, Any]]
+    error: Mapped[dict[str, Any] | None]
+    sha256: Mapped[str | None]
+    bytes: Mapped[int | None]
+    width: Mapped[int | None]
+    height: Mapped[int | None]
+    sidecar_text: Mapped[str | None]
+    created_at: Mapped[datetime]
+
+    __table_args__ = (Index("ix_drops_open", "state", sqlite_where=text("state <> 'gone'")),)
+
+
+class Job(Base):
+    """One run of one pipeline on one input image.
+
+    `hold` says why a queued job may not start yet; `publish` how far its folder is: `pending`
+    (to be put together), `planned` (its name and hash are committed), `done`.
+    """
+
+    __tablename__ = "jobs"
+
+    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    id: Mapped[str] = mapped_column(unique=True)
+    drop_id: Mapped[str] = mapped_column(ForeignKey("drops.id"), index=True)
+    batch: Mapped[str | None]
+    inbox: Mapped[str]
+    folder: Mapped[str]
+    name: Mapped[str]
+    stem: Mapped[str]
+    pipeline: Mapped[str]
+    priority: Mapped[int]
+    status: Mapped[str]
+    hold: Mapped[str | None]
+    hold_detail: Mapped[str | None]
+    not_before: Mapped[datetime | None]
+    stages: Mapped[list[Any]]
+    models: Mapped[str]
+    tags: Mapped[list[Any]]
+    meta: Mapped[dict[str, Any]]
+    attempt: Mapped[int] = mapped_column(default=0)
+    crashes: Mapped[int] = mapped_column(default=0)
+    interruptions: Mapped[int] = mapped_column(default=0)
+    cancel_requested: Mapped[bool] = mapped_column(default=False)
+    stage: Mapped[str | None]
+    error: Mapped[dict[str, Any] | None]
+    publish: Mapped[str | None]
+    publish_name: Mapped[str | None]
+    manifest_sha256: Mapped[str | None]
+    created_at: Mapped[datetime]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+    __table_args__ = (
+        Index(
+            "ix_jobs_runnable",
+            text("priority DESC"),
+            "seq",
+            sqlite_where=text("status = 'queued' AND hold IS NULL"),
+        ),
+        Index("ix_jobs_due", "not_before", sqlite_where=text("hold = 'not_before'")),
+        Index("ix_jobs_hold", "hold", "models", sqlite_where=text("hold IS NOT NULL")),
+        Index(
+            "ix_jobs_publish",
+            text("hold IS NOT NULL"),
+            "seq",
+            sqlite_where=text("publish IN ('pending', 'planned')"),
+        ),
+        # Each ends in the row's number, so that the newest of any choice need no sorting.
+        Index("ix_jobs_status", "status"),
+        Index("ix_jobs_inbox", "inbox"),
+        Index("ix_jobs_status_inbox", "status", "inbox"),
+        Index("ix_jobs_batch", "batch", sqlite_where=text("batch IS NOT NULL")),
+        Index("ix_jobs_finished", "finished_at", sqlite_where=text("publish = 'done'")),
+        Index("ix_jobs_name", "inbox", "folder", "stem", "status"),
+    )
+
+
+class StageRun(Base):
+    """A finished stage of a job: how it ran. A stage that is here is never run again."""
+
+    __tablename__ = "stage_runs"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
+    stage_id: Mapped[str]
+    type: Mapped[str]
+    provider: Mapped[str | None]
+    model: Mapped[dict[str, Any] | None]
+    params: Mapped[dict[str, Any]]
+    device: Mapped[str]
+    dtype: Mapped[str]
+    batch_size: Mapped[int]
+    attempt: Mapped[int]
+    seconds: Mapped[float]
+    warnings: Mapped[list[Any]]
+    environment: Mapped[dict[str, Any]]
+    finished_at: Mapped[datetime]
+
+    __table_args__ = (Index("ux_stage_runs_job_stage", "job_id", "stage_id", unique=True),)
+
+
+class ArtifactRow(Base):
+    """A file that a stage made; `path` is its name within the stage's work or result folder."""
+
+    __tablename__ = "artifacts"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), index=True)
+    stage_id: Mapped[str]
+    path: Mapped[str]
+    role: Mapped[str]
+    media_type: Mapped[str]
+    bytes: Mapped[int]
+    sha256: Mapped[str]
+    facts: Mapped[dict[str, Any]]
+
+
+class Event(Base):
+    """What happened to a job, in order. Progress is pruned when the job ends."""
+
+    __tablename__ = "events"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    job_id: Mapped[str]
+    at: Mapped[datetime]
+    kind: Mapped[str]
+    data: Mapped[dict[str, Any]]
+
+    __table_args__ = (Index("ix_events_job", "job_id", "id"), {"sqlite_autoincrement": True})
+
+
+class KnownFile(Base):
+    """A file of a `keep` inbox that was seen before, or that any inbox was told to ignore.
+
+    `path` is the image's, or that of a job file. `error` is the code of what was wrong with the
+    company it was found in; `drop_id`, the last drop made of it, is null where it was ignored.
+    """
+
+    __tablename__ = "known_files"
+
+    inbox: Mapped[str] = mapped_column(primary_key=True)
+    path: Mapped[str] = mapped_column(FsPath, primary_key=True)
+    stat: Mapped[dict[str, Any]]
+    key: Mapped[str]
+    error: Mapped[str | None]
+    drop_id: Mapped[str | None]
+
+
+class Setting(Base):
+    """Single values: the ledger's id, whether the queue is paused, which inboxes were seen."""
+
+    __tablename__ = "settings"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[str]

@@ -1,0 +1,114 @@
+"""No question that is asked again and again reads a whole table of a million jobs."""
+
+import re
+
+import pytest
+from sqlalchemy import event, text
+
+from dna_pipeline.ledger import queue, store
+from dna_pipeline.ledger.tables import Job, utcnow
+from dna_pipeline.ledger.views import Views
+
+NOW = utcnow()
+JOB = Job(id="a" * 32, inbox="in", folder="", stem="cat", seq=1)
+
+WRITER = {
+    "next_runnable": ((), "ix_jobs_runnable"),
+    "claim_next": ((), "ix_jobs_runnable"),
+    "to_publish": ((), "ix_jobs_publish"),
+    "promote_due": ((NOW,), "ix_jobs_due"),
+    "held_groups": (("weights_missing",), "ix_jobs_hold"),
+    "release": (("disk_full",), "ix_jobs_hold"),
+    "hold_alike": (("sd15", "weights_missing", "gone"), "ix_jobs_runnable"),
+    "cancel_requests": ((), "ix_jobs_status"),
+    "recover": ((), "ix_jobs_status"),
+    "has_newer_result": ((JOB,), "ix_jobs_name"),
+    "queued_from": (("d",), "ix_jobs_drop_id"),
+    "is_open": (("a",), "jobs USING INDEX sqlite_autoindex"),
+    "finished_stages": (("a",), "ix_stage_runs_job_id"),
+    "claiming_drops": ((), "ix_drops_open"),
+    "open_drop_ids": ((), "ix_drops_open"),
+    "unneeded_drops": ((), "ix_jobs_drop_id"),
+    "recent_drops": (("in", "", ["cat"], NOW), "ix_jobs_name"),
+    "request_cancel": (("a",), "jobs USING INDEX sqlite_autoindex"),
+}
+
+VIEWS = {
+    "find": (("abc",), {}, "sqlite_autoindex_jobs"),
+    "jobs": ((), {"status": "completed"}, "ix_jobs_status "),
+    "jobs of an inbox": ((), {"inbox": "in"}, "ix_jobs_inbox"),
+    "jobs of both": ((), {"inbox": "in", "status": "failed"}, "ix_jobs_status_inbox"),
+    "jobs of a batch": ((), {"batch": "b"}, "ix_jobs_batch"),
+    "events": (("a",), {}, "ix_events_job"),
+    "events of all": ((None, 5), {}, "events USING INTEGER PRIMARY KEY"),
+    "ended_since": ((5,), {}, "events USING INTEGER PRIMARY KEY"),
+    "counts": ((), {}, "COVERING INDEX ix_jobs_status_inbox"),
+    "holds": ((), {}, "ix_jobs_hold"),
+    "recent": ((), {}, "ix_jobs_finished"),
+    "finished_within": ((1,), {}, "ix_jobs_finished"),
+    "has_open_jobs": ((), {}, "ix_jobs_publish"),
+}
+
+# A whole index is read where all of it is wanted, or only its first entries.
+ALLOWED = re.compile(
+    r"SCAN \w+ USING (COVERING )?INDEX (ix_jobs_runnable|ix_jobs_publish|ix_drops_open"
+    r"|ix_jobs_status_inbox)|SCAN (CONSTANT ROW|anon_\d+)"
+)
+
+
+def plans_of(engine, ask) -> list[str]:
+    """SQLite's plans for all that `ask` has it do."""
+    seen: list[tuple[str, object]] = []
+
+    def note(_connection, _cursor, statement, parameters, *_rest) -> None:
+        seen.append((statement, parameters))
+
+    event.listen(engine, "before_cursor_execute", note)
+    ask()
+    event.remove(engine, "before_cursor_execute", note)
+    lines: list[str] = []
+    with engine.connect() as connection:
+        for statement, parameters in seen:
+            if statement.startswith(("SELECT", "UPDATE", "DELETE")):
+                rows = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)
+                lines += [row[3] for row in rows]
+    return lines
+
+
+def check(lines: list[str], wanted: str) -> None:
+    assert any(wanted in f"{line} " for line in lines), lines
+    scans = [line for line in lines if line.startswith("SCAN") and not ALLOWED.fullmatch(line)]
+    assert scans == []
+    assert not any("TEMP B-TREE" in line and "GROUP" not in line for line in lines[:1])
+
+
+@pytest.mark.parametrize("name", WRITER)
+def test_the_daemons_questions(book, name: str) -> None:
+    args, wanted = WRITER[name]
+    function = getattr(queue, name, None) or getattr(store, name)
+    check(plans_of(book.ledger._engine, lambda: book.do(function, *args)), wanted)
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_peoples_questions(book, name: str) -> None:
+    args, options, wanted = VIEWS[name]
+    views = Views(book.path)
+    ask = getattr(views, name.split(" of ")[0])
+    check(plans_of(views._engine, lambda: ask(*args, **options)), wanted)
+    views.close()
+
+
+def test_the_newest_of_a_choice_need_no_sorting(book) -> None:
+    views = Views(book.path)
+    for options in ({"status": "a"}, {"inbox": "a"}, {"status": "a", "inbox": "b"}, {"batch": "c"}):
+        lines = plans_of(views._engine, lambda options=options: views.jobs(**options))
+        assert not any("TEMP B-TREE" in line for line in lines), (options, lines)
+    views.close()
+
+
+def test_an_index_that_is_gone_is_an_error_and_no_slow_daemon(book) -> None:
+    from sqlalchemy.exc import OperationalError
+
+    book.ledger.transact(lambda s: s.execute(text("DROP INDEX ix_jobs_runnable")))
+    with pytest.raises(OperationalError, match="no such index"):
+        book.claim()

@@ -1,0 +1,134 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from dna_pipeline.errors import EmptyMesh
+from dna_pipeline.ledger import queue, store
+from dna_pipeline.ledger.tables import utcnow
+from dna_pipeline.ledger.views import AmbiguousPrefixError, Views
+
+
+@pytest.fixture
+def views(book):
+    views = Views(book.path)
+    yield views
+    views.close()
+
+
+def publish(book, job_id: str) -> None:
+    book.do(queue.plan_publish, job_id, f"in/{job_id}", "a" * 64)
+    book.do(queue.published, job_id)
+
+
+def test_find_by_any_unique_beginning(book, views) -> None:
+    book.add(id="abc1" + "0" * 28)
+    book.add(id="abd1" + "0" * 28)
+    assert views.find("ABC") == "abc1" + "0" * 28
+    assert views.find("abd1" + "0" * 28) == "abd1" + "0" * 28
+    assert [views.find(prefix) for prefix in ("", "f", "zz", "%", "abcd")] == [None] * 5
+    with pytest.raises(AmbiguousPrefixError, match="several jobs begin with 'ab'"):
+        views.find("ab")
+
+
+def test_jobs_newest_first_and_filtered(book, views) -> None:
+    a = book.add(inbox="x", batch="b1")
+    b = book.add(inbox="y")
+    c = book.add(inbox="x")
+    book.claim()
+    assert [row["id"] for row in views.jobs()] == [c, b, a]
+    assert [row["id"] for row in views.jobs(limit=1)] == [c]
+    assert [row["id"] for row in views.jobs(inbox="x", status="queued")] == [c]
+    assert [row["id"] for row in views.jobs(status="running")] == [a]
+    assert [row["id"] for row in views.jobs(batch="b1")] == [a]
+
+
+def test_counts_holds_and_pause(book, views) -> None:
+    first = book.add()
+    book.add(inbox="other")
+    book.add(hold="not_before", hold_detail="starts at 5")
+    book.add(hold="not_before", hold_detail="starts at 5")
+    assert sorted(views.counts()) == [("queued", "in", 3), ("queued", "other", 1)]
+    book.do(queue.hold, first, "disk_full", "no space")
+    assert views.holds() == [
+        {"code": "not_before", "detail": "starts at 5", "jobs": 2},
+        {"code": "disk_full", "detail": "no space", "jobs": 1},
+    ]
+    book.do(store.set_setting, "paused", "today")
+    assert views.holds()[0] == {"code": "paused", "detail": "paused since today", "jobs": None}
+
+
+def test_recent_and_the_rate(book, views) -> None:
+    done, failed, pending = book.add(), book.add(), book.add()
+    for job_id in (done, failed, pending):
+        assert book.claim() == job_id
+    book.do(queue.computed, done)
+    book.do(queue.fail, failed, EmptyMesh("x").failure())
+    book.do(queue.fail, pending, EmptyMesh("x").failure())
+    publish(book, done)
+    publish(book, failed)
+    assert [row["id"] for row in views.recent()] == [failed, done]
+    assert views.finished_within(1) == 1
+    book.set(failed, finished_at=utcnow() - timedelta(hours=2))
+    assert [row["id"] for row in views.recent()] == [done, failed]
+    book.set(done, finished_at=utcnow() - timedelta(hours=3))
+    assert views.finished_within(1) == 0
+
+
+def test_has_open_jobs(book, views) -> None:
+    assert not views.has_open_jobs()
+    job_id = book.add(hold="not_before")
+    assert not views.has_open_jobs()
+    book.do(queue.release, "not_before")
+    assert views.has_open_jobs()
+    book.claim()
+    assert views.has_open_jobs()
+    book.do(queue.fail, job_id, EmptyMesh("x").failure())
+    assert views.has_open_jobs(), "its folder is still to be published"
+    book.do(queue.hold_publish, job_id, "disk_full", "no space")
+    assert not views.has_open_jobs()
+    publish(book, job_id)
+    assert not views.has_open_jobs()
+
+
+def test_all_about_one_job(book, views) -> None:
+    job_id = book.add()
+    facts = views.job(job_id)
+    assert (facts["id"], facts["drop"]["image"], facts["stage_runs"]) == (job_id, "cat.png", [])
+
+
+def test_events_after_a_number(book, views) -> None:
+    first, second = book.add(), book.add()
+    last = views.last_event()
+    book.claim()
+    book.do(queue.fail, first, EmptyMesh("x").failure())
+    assert [e["kind"] for e in views.events(None)] == ["queued", "queued", "started", "failed"]
+    assert [e["kind"] for e in views.events(first, last)] == ["started", "failed"]
+    assert views.events(second, last) == []
+    assert [row["id"] for row in views.ended_since(last)] == [first]
+    assert views.ended_since(views.last_event()) == []
+    assert views.events(None)[0]["at"].tzinfo is not None
+
+
+def test_the_reader_cannot_write(views) -> None:
+    from sqlalchemy import text
+    from sqlalchemy.exc import OperationalError
+
+    with views._connect() as connection, pytest.raises(OperationalError, match="readonly"):
+        connection.execute(text("DELETE FROM jobs"))
+
+
+def test_the_data_version_moves_with_every_commit_and_only_then(book, views) -> None:
+    versions = views.data_version()
+    before = next(versions)
+    assert next(versions) == before
+    book.add()
+    after = next(versions)
+    assert after != before
+    assert next(versions) == after
+    versions.close()
+
+
+def test_times_come_back_as_they_went(book, views) -> None:
+    when = datetime(2099, 1, 2, 3, 4, 5, 678901, UTC)
+    job_id = book.add(not_before=when)
+    assert views.job(job_id)["not_before"] == when
