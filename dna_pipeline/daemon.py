@@ -1,0 +1,224 @@
+"""The loop that joins inbox, ledger, executor and outbox.
+
+One thread takes files in (`Gate`); this one hands out orders, listens to the executor, publishes
+and answers what people ask for through the ledger. A job's next order goes out before the last
+job is published, so that the device never waits for the disk.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Any
+
+import structlog
+
+from dna_pipeline.dispatch import Dispatcher
+from dna_pipeline.errors import Hold
+from dna_pipeline.executor import Executor, LocalExecutor, WorkerSettings
+from dna_pipeline.inbox.watcher import Watcher
+from dna_pipeline.intake.gate import Gate
+from dna_pipeline.ledger import queue
+from dna_pipeline.ledger.store import Ledger
+from dna_pipeline.ledger.views import Views
+from dna_pipeline.lock import hold_lock
+from dna_pipeline.publishing import Publisher
+from dna_pipeline.spec.config import Config
+from dna_pipeline.status import StatusFile
+
+log = structlog.get_logger()
+
+TICK_S = 0.25
+HOUSEKEEPING_S = 2.0
+PUBLISH_RETRY_S = 5.0
+CLOSE_GRACE_S = 10.0
+
+ExecutorFactory = Callable[[WorkerSettings, Callable[[], None]], Executor]
+
+
+def worker_settings(config: Config) -> WorkerSettings:
+    """What the worker needs to know of the configuration."""
+    models = {
+        name: {"provider": provider.name_in_config, **provider.model_dump(mode="json")}
+        for name, provider in config.models.items()
+    }
+    runtime = config.runtime
+    return WorkerSettings(
+        device=runtime.device,
+        dtype=runtime.dtype,
+        data=str(config.data),
+        models=models,
+        stage_timeout_s=runtime.stage_timeout_s,
+        idle_unload_s=runtime.idle_unload_s,
+    )
+
+
+class Daemon:
+    """One run of `watch` or `run` over one data folder."""
+
+    def __init__(self, config: Config, executor: ExecutorFactory = LocalExecutor) -> None:
+        self.config = config
+        self._make_executor = executor
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+        self._hints = threading.Event()
+        self._patient = True
+        self.waiting: list[dict[str, Any]] = []
+        """The files that were not taken in when `run` returned, and why."""
+        self._intake_error: BaseException | None = None
+        self._publish_at = 0.0
+        self._housekeeping_at = 0.0
+
+    def stop(self) -> None:
+        """End `run` soon; safe from a signal handler and from any thread."""
+        self._stop.set()
+        self._wake.set()
+
+    def run(self, *, until_idle: bool = False, started: Callable[[], None] = lambda: None) -> None:
+        """Work until stopped or, with `until_idle`, until nothing goes on by itself.
+
+        Raises:
+            Locked: another daemon holds the data folder.
+        """
+        with hold_lock(self.config.data), self._opened():
+            started()
+            self._patient = not until_idle
+            while not self._stop.is_set():
+                self._tick()
+                if until_idle and self._is_idle():
+                    break
+                self._wake.wait(TICK_S)
+                self._wake.clear()
+
+    @contextmanager
+    def _opened(self) -> Generator[None]:
+        """All parts made, recovered and started; ended in reverse."""
+        self._make_folders()
+        self.ledger = Ledger(self.config.ledger_path)
+        self._views = Views(self.config.ledger_path)
+        self._versions = self._views.data_version()
+        self._version = 0
+        self.publisher = Publisher(self.config, self.ledger)
+        self.executor = self._make_executor(worker_settings(self.config), self._wake.set)
+        self.dispatcher = Dispatcher(self.config, self.ledger, self.executor)
+        self.gate = Gate(self.config, self.ledger)
+        self.status = StatusFile(self.config, self._views, self.dispatcher, self.gate)
+        self._recover()
+        watcher = Watcher(self.config.inboxes, self._hint, _warn)
+        watcher.start()
+        intake = threading.Thread(target=self._take_in, args=(watcher,), name="intake", daemon=True)
+        intake.start()
+        log.info("daemon.started", data=str(self.config.data), ledger=self.ledger.id)
+        try:
+            yield
+        finally:
+            self._stop.set()
+            self._hints.set()
+            intake.join(CLOSE_GRACE_S)
+            watcher.stop()
+            self._close()
+
+    def _close(self) -> None:
+        self.waiting = self.gate.waiting()
+        self.executor.close(CLOSE_GRACE_S)
+        self.dispatcher.drain()
+        self.gate.close()
+        self.status.close()
+        self._versions.close()
+        self._views.close()
+        self.ledger.close()
+        log.info("daemon.stopped")
+
+    def _make_folders(self) -> None:
+        folders = [self.config.data, self.config.work, self.config.outbox]
+        for folder in [*folders, *(inbox.path for inbox in self.config.inboxes)]:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                log.warning("folder.missing", path=str(folder), why=error.strerror)
+
+    def _recover(self) -> None:
+        """Take up what the last daemon left, from the ledger and the claims."""
+        self.gate.recover()
+        back = self.ledger.transact(queue.recover)
+        for job_id in back:
+            log.info("job.resumed", job=job_id)
+        self.publisher.dispose()
+
+    # --- intake's thread ---
+
+    def _hint(self, name: str) -> None:
+        self.gate.hint(name)
+        self._hints.set()
+
+    def _take_in(self, watcher: Watcher) -> None:
+        refresh_s = min((i.rescan_s for i in self.config.inboxes), default=30.0)
+        refresh_at = time.monotonic() + refresh_s
+        try:
+            while not self._stop.is_set():
+                if self.gate.step():
+                    self._wake.set()
+                    continue
+                self._hints.wait(min(self.gate.seconds_to_next(), refresh_s))
+                self._hints.clear()
+                if time.monotonic() >= refresh_at:
+                    watcher.refresh()
+                    refresh_at = time.monotonic() + refresh_s
+        except BaseException as error:
+            # The daemon must not go on blind: the main loop raises this and ends.
+            self._intake_error = error
+            self._wake.set()
+
+    # --- the loop ---
+
+    def _tick(self) -> None:
+        if self._intake_error is not None:
+            raise RuntimeError("taking files in failed") from self._intake_error
+        now = time.monotonic()
+        changed = self._ledger_changed()
+        self.dispatcher.listen()
+        self.executor.tend()
+        if changed:
+            self.dispatcher.attend_cancels()
+        if now >= self._housekeeping_at:
+            self._housekeeping_at = now + HOUSEKEEPING_S
+            self.dispatcher.review_holds(patient=self._patient)
+        self.dispatcher.dispatch()
+        self._publish_some(now)
+        self.status.write(now)
+
+    def _ledger_changed(self) -> bool:
+        """Whether any connection committed since the last look."""
+        before, self._version = self._version, next(self._versions)
+        return before != self._version
+
+    def _publish_some(self, now: float) -> None:
+        """Publish what is finished, but look at the executor between any two."""
+        if now < self._publish_at:
+            return
+        for job in self.ledger.transact(queue.to_publish):
+            try:
+                self.publisher.publish(job)
+            except Hold as reason:
+                code, detail = reason.code, str(reason)
+                self.ledger.transact(
+                    lambda s, i=job.id, c=code, d=detail: queue.hold_publish(s, i, c, d)
+                )
+                log.warning("publish.held", job=job.id, why=str(reason))
+                self._publish_at = now + PUBLISH_RETRY_S
+                return
+            self.dispatcher.listen()
+            self.dispatcher.dispatch()
+
+    def _is_idle(self) -> bool:
+        return (
+            self.gate.is_quiet
+            and self.dispatcher.running is None
+            and not self._views.has_open_jobs()
+        )
+
+
+def _warn(inbox: str, sentence: str) -> None:
+    log.warning("inbox.watched_less_well", inbox=inbox, why=sentence)

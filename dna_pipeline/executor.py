@@ -1,0 +1,348 @@
+"""The seam between the daemon and whatever computes: orders in, events out.
+
+`Executor` is the seam; `LocalExecutor` is one child process that owns the device. The daemon
+imports this module and never torch. Messages carry no pixels: both sides share the work folder.
+"""
+
+from __future__ import annotations
+
+import queue
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar, Protocol
+
+from dna_pipeline import wire
+from dna_pipeline.logs import relay
+
+CANCEL_GRACE_S = 10.0
+"""How long a job may take to notice that it is cancelled before its worker is ended."""
+
+
+# --- orders ---
+
+
+@dataclass(frozen=True, slots=True)
+class FileRecord:
+    """A finished stage's file: its name in the stage's work folder, and its hash."""
+
+    path: str
+    role: str
+    media_type: str
+    bytes: int
+    sha256: str
+    facts: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True, slots=True)
+class StageOrder:
+    """One stage with all its parameters; `done` holds its files where it has run before."""
+
+    id: str
+    type: str
+    params: dict[str, Any]
+    stem: str
+    done: tuple[FileRecord, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """One attempt at one job. Paths are absolute and shared by both sides."""
+
+    job: str
+    attempt: int
+    stages: tuple[StageOrder, ...]
+    source: str
+    source_sha256: str
+    work_dir: str
+
+    def to_message(self) -> wire.Message:
+        return asdict(self)
+
+    @classmethod
+    def from_message(cls, message: wire.Message) -> Order:
+        fields: dict[str, Any] = dict(message)
+        fields["stages"] = tuple(
+            StageOrder(**stage | {"done": _records(stage["done"])}) for stage in message["stages"]
+        )
+        return cls(**fields)
+
+
+def _records(files: list[dict[str, Any]] | None) -> tuple[FileRecord, ...] | None:
+    return None if files is None else tuple(FileRecord(**file) for file in files)
+
+
+# --- events ---
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """The worker holds its device."""
+
+    kind: ClassVar[str] = "ready"
+    device: str
+    dtype: str
+    environment: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """What the job does now; over `limit_s` it counts as hung."""
+
+    kind: ClassVar[str] = "phase"
+    job: str
+    stage: str
+    phase: str
+    limit_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """`fraction` is of the whole job."""
+
+    kind: ClassVar[str] = "progress"
+    job: str
+    stage: str
+    step: int
+    steps: int
+    fraction: float
+
+
+@dataclass(frozen=True, slots=True)
+class StageDone:
+    """A stage's files are written, durable and hashed."""
+
+    kind: ClassVar[str] = "stage_done"
+    job: str
+    stage: str
+    type: str
+    provider: str | None
+    model: dict[str, Any] | None
+    params: dict[str, Any]
+    device: str
+    dtype: str
+    batch_size: int
+    seconds: float
+    warnings: list[str]
+    environment: dict[str, Any]
+    artifacts: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class JobDone:
+    kind: ClassVar[str] = "job_done"
+    job: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobFailed:
+    """`hold` is set where the environment is at fault; `poisoned` where the process must end."""
+
+    kind: ClassVar[str] = "job_failed"
+    job: str
+    failure: dict[str, Any]
+    stage: str | None = None
+    hold: bool = False
+    poisoned: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Beat:
+    kind: ClassVar[str] = "beat"
+    rss_bytes: int
+    device_busy_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerEnded:
+    """The process is gone. `job` is what it ran; `reason` is crash, timeout, cancel, or closed."""
+
+    kind: ClassVar[str] = "worker_ended"
+    job: str | None
+    reason: str
+    detail: str
+
+
+Event = Ready | Phase | Progress | StageDone | JobDone | JobFailed | Beat | WorkerEnded
+_EVENTS: dict[str, type[Any]] = {
+    cls.kind: cls
+    for cls in (Ready, Phase, Progress, StageDone, JobDone, JobFailed, Beat, WorkerEnded)
+}
+
+
+def event_to_message(event: Event) -> wire.Message:
+    return {"event": event.kind, **asdict(event)}
+
+
+def event_from_message(message: wire.Message) -> Event:
+    fields = {name: value for name, value in message.items() if name != "event"}
+    return _EVENTS[message["event"]](**fields)
+
+
+# --- executors ---
+
+
+class Executor(Protocol):
+    """Runs orders somewhere and reports on them; not more than `capacity` at a time."""
+
+    capacity: int
+
+    def submit(self, order: Order) -> None: ...
+    def cancel(self, job: str) -> None: ...
+    def events(self) -> queue.SimpleQueue[Event]: ...
+    def tend(self) -> None:
+        """Enforce limits; to be called about once a second."""
+        ...
+
+    def close(self, grace_s: float) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """What a worker is told once, before its first order."""
+
+    device: str
+    dtype: str
+    data: str
+    models: dict[str, dict[str, Any]]
+    stage_timeout_s: float
+    idle_unload_s: float
+
+
+class LocalExecutor:
+    """One child process, started with the first order and again after each of its deaths."""
+
+    capacity = 1
+
+    def __init__(self, settings: WorkerSettings, wake: Callable[[], None] = lambda: None) -> None:
+        self._settings = settings
+        self._wake = wake
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._child: _Child | None = None
+
+    def events(self) -> queue.SimpleQueue[Event]:
+        return self._events
+
+    def submit(self, order: Order) -> None:
+        with self._lock:
+            if self._child is None or self._child.ending:
+                self._child = _Child(self._settings, self._put)
+            self._child.run(order)
+
+    def cancel(self, job: str) -> None:
+        with self._lock:
+            if self._child is not None:
+                self._child.cancel(job)
+
+    def tend(self) -> None:
+        with self._lock:
+            if self._child is not None:
+                self._child.tend(time.monotonic())
+
+    def close(self, grace_s: float) -> None:
+        """End the child: at once when it is idle, else after at most `grace_s`."""
+        with self._lock:
+            if self._child is not None:
+                self._child.close(grace_s)
+                self._child = None
+
+    def _put(self, event: Event) -> None:
+        self._events.put(event)
+        self._wake()
+
+
+class _Child:
+    """A running worker process and what it is at."""
+
+    def __init__(self, settings: WorkerSettings, put: Callable[[Event], None]) -> None:
+        self._put = put
+        self._process = wire.spawn("dna_pipeline.worker")
+        assert self._process.stdin and self._process.stdout
+        wire.follow_stderr(self._process, relay)
+        self._writer = wire.LineWriter(self._process.stdin)
+        self.job: str | None = None
+        self.ending: str | None = None
+        self._detail = ""
+        self._deadline: float | None = None
+        self._cancel_deadline: float | None = None
+        self._send(asdict(settings))
+        self._reader = threading.Thread(target=self._read, name="worker-events", daemon=True)
+        self._reader.start()
+
+    def run(self, order: Order) -> None:
+        self.job = order.job
+        self._send({"order": order.to_message()})
+
+    def cancel(self, job: str) -> None:
+        if job == self.job and self._cancel_deadline is None:
+            self._cancel_deadline = time.monotonic() + CANCEL_GRACE_S
+            self._send({"cancel": job})
+
+    def tend(self, now: float) -> None:
+        if self._deadline is not None and now > self._deadline:
+            self._end("timeout")
+        elif self._cancel_deadline is not None and now > self._cancel_deadline:
+            self._end("cancel")
+
+    def close(self, grace_s: float) -> None:
+        self.ending = self.ending or "closed"
+        self._writer.close()
+        try:
+            self._process.wait(grace_s)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._reader.join(5)
+
+    def _end(self, reason: str) -> None:
+        if self.ending is None:
+            self.ending = reason
+            self._process.kill()
+
+    def _send(self, message: wire.Message) -> None:
+        with suppress(OSError, ValueError):  # it has just died; the reader reports that
+            self._writer.send(message)
+
+    def _read(self) -> None:
+        assert self._process.stdout
+        for message in wire.messages(self._process.stdout):
+            self._note(event := event_from_message(message))
+            self._put(event)
+        code = self._process.wait()
+        self._writer.close()
+        self._process.stdout.close()
+        self._put(WorkerEnded(self.job, self.ending or "crash", _how_it_ended(code, self._detail)))
+        self.ending = self.ending or "crash"
+
+    def _note(self, event: Event) -> None:
+        """Follow the child's state, for the limits."""
+        match event:
+            case Phase():
+                self._deadline = time.monotonic() + event.limit_s
+                self._detail = f"while {event.phase} in stage {event.stage}"
+            case JobDone() | JobFailed():
+                self._deadline = self._cancel_deadline = None
+                self.job = None
+                self._detail = ""
+                if isinstance(event, JobFailed) and event.poisoned:
+                    self._end("poisoned")
+            case _:
+                pass
+
+
+def _how_it_ended(code: int, detail: str) -> str:
+    if code < 0:
+        try:
+            how = f"ended by {signal.Signals(-code).name}"
+        except ValueError:
+            how = f"ended by signal {-code}"
+        if -code == getattr(signal, "SIGKILL", 9):
+            how += " (often the sign of too little memory)"
+    else:
+        how = f"ended with exit status {code}"
+    return f"the worker {how} {detail}".strip()

@@ -1,0 +1,1 @@
+"""From files in an inbox to jobs in the ledger: where inbox, sidecars and ledger meet."""

@@ -1,0 +1,311 @@
+"""All inboxes of a configuration: who is looked at when, and what is taken in at once."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from dna_pipeline.errors import Failure
+from dna_pipeline.inbox import claim
+from dna_pipeline.inbox.scan import is_image_name, is_yaml_name
+from dna_pipeline.intake import records
+from dna_pipeline.intake.known import KnownFiles, Version
+from dna_pipeline.intake.late import LateSidecars
+from dna_pipeline.intake.lookout import Lookout
+from dna_pipeline.intake.settling import Settling
+from dna_pipeline.intake.take import Claimed, Ready, Taker, put_all_back
+from dna_pipeline.ledger import store
+from dna_pipeline.ledger.store import Ledger
+from dna_pipeline.ledger.tables import Drop, utcnow
+from dna_pipeline.probe import Prober
+from dna_pipeline.spec.config import Config, Inbox
+
+log = structlog.get_logger()
+
+GROUP = 500
+"""Drops taken in with one pair of commits."""
+
+FIRST_GROUP = 8
+"""Small at first, so that work starts at once; each following group is twice as large."""
+
+FAILED_RETRY_S = 5.0
+
+ABANDONED_AFTER = timedelta(hours=1)
+
+
+class InboxGate:
+    """One inbox from look to ledger."""
+
+    def __init__(self, config: Config, inbox: Inbox, ledger: Ledger, prober: Prober) -> None:
+        self.inbox = inbox
+        self._ledger = ledger
+        self._known = KnownFiles(inbox.name, ledger)
+        self.lookout = Lookout(inbox, prober, self._known)
+        self.taker = Taker(
+            config, inbox, ledger, self._known, self.lookout.taken, self.lookout.left
+        )
+        self.late = LateSidecars(ledger, self.lookout, self.taker)
+        self.settling = Settling(inbox.settle_s, prober, self.taker)
+        self._too_late: list[Ready] = []
+        self._group = FIRST_GROUP
+        self._rest_until = 0.0
+        self._recovered: tuple[int, int] | None = None
+        """The folder whose claims are all accounted for."""
+        self._is_first_look = self._setting() is None
+        self.has_looked = False
+
+    def _setting(self) -> str | None:
+        name = f"watched:{self.inbox.name}"
+        return self._ledger.transact(lambda s: store.get_setting(s, name))
+
+    @property
+    def next_at(self) -> float:
+        """When to `step` again."""
+        if self.lookout.pending or self._too_late:
+            return self._rest_until
+        return max(self._rest_until, min(self.lookout.next_at, self.settling.next_at))
+
+    def is_busy(self) -> bool:
+        """Whether something here will be ready without anyone's doing, and before long."""
+        short = any(not waiting.long for waiting in self.lookout.waiting)
+        return bool(self.lookout.pending or self._too_late) or self.settling.is_busy or short
+
+    def step(self, now: float) -> int:
+        """Do what is due, at most one group; how many drops that were."""
+        self.recover(now)
+        self.settling.step(now)
+        if not self.lookout.pending and now >= self.lookout.next_at:
+            self._look(now)
+        return self._take_group(now)
+
+    def _look(self, now: float) -> None:
+        self.lookout.look(now)
+        self.has_looked = True
+        if self.lookout.problem is not None:
+            return
+        if self._is_first_look:
+            self._first_look()
+        self._group = FIRST_GROUP
+        self._too_late = self.late.hear(now)
+
+    def _take_group(self, now: float) -> int:
+        group, self._too_late = self._too_late, []
+        while self.lookout.pending and len(group) < self._group:
+            if (ready := self.lookout.next_ready(now)) is not None:
+                group.append(ready)
+        self._group = min(2 * self._group, GROUP)
+        if not group:
+            return 0
+        for item in self.taker.take(group):
+            self.settling.add(item, now)
+        return len(group)
+
+    def _first_look(self) -> None:
+        """Remember that this inbox is watched and, if so told, what lay there before."""
+        versions: dict[str, Version] = {}
+        if self.inbox.existing == "ignore":
+            files = self.lookout.files
+            versions = {path: Version({path: stat}) for path, stat in files.items()}
+            self.lookout.pending.clear()
+
+        def commit(session: Any) -> None:
+            store.remember_files(session, self._known.rows(versions))
+            store.set_setting(session, f"watched:{self.inbox.name}", str(utcnow()))
+
+        self._ledger.transact(commit)
+        self._known.note(versions)
+        self._is_first_look = False
+
+    def fail(self, error: Exception, now: float) -> None:
+        """After an error anywhere in `step`: begin anew, with what is half taken, before long."""
+        problem = f"could not take files in: {error}"
+        if problem != self.lookout.problem:
+            log.error("inbox.failed", inbox=self.inbox.name, exc_info=error)
+        self.lookout.problem = problem
+        self.lookout.pending.clear()
+        self.lookout.hinted(now)
+        self._rest_until = now + FAILED_RETRY_S
+        self._recovered = None
+
+    # --- what a daemon that ended, an error or an unmount left half done ---
+
+    def recover(self, now: float) -> None:
+        """Go on with drops that were being taken in, unless that was done for this folder.
+
+        Nothing is concluded from a folder that is not there: it may come back.
+        """
+        folder = _identity(self.inbox.path)
+        if folder is None or folder == self._recovered:
+            return
+        for drop in self._ledger.transact(store.claiming_drops):
+            if drop.inbox == self.inbox.name and drop.id not in self.settling.drops:
+                self._try(drop.id, lambda d=drop: self._resume(d, now))
+        if not self.inbox.keeps:
+            self._account_for_claims(now)
+        self._recovered = folder
+
+    def _try(self, drop_id: str, action: Callable[[], None]) -> None:
+        """One claim that cannot be dealt with, now, does not stop the inbox."""
+        try:
+            action()
+        except OSError as error:
+            log.warning("claim.left", inbox=self.inbox.name, drop=drop_id, why=str(error))
+
+    def _resume(self, drop: Drop, now: float) -> None:
+        folder = Path(drop.claim)
+        if self.inbox.keeps:
+            shutil.rmtree(folder, ignore_errors=True)  # a copy; the next look finds the original
+            self._forget(drop.id)
+            return
+        complete = (folder / drop.image).is_file() if drop.image else _holds_files(folder)
+        if not complete:
+            put_all_back(folder, self.inbox.path, drop.folder, drop.stat)
+            self._forget(drop.id)
+            return
+        sidecar = drop.sidecar if drop.sidecar and (folder / drop.sidecar).is_file() else None
+        row = {
+            "id": drop.id, "folder": drop.folder, "claim": drop.claim, "stat": drop.stat,
+            "image": drop.image, "sidecar": sidecar,
+        }  # fmt: skip
+        error = Failure.from_dict(drop.error) if drop.error else None
+        self.settling.add(Claimed(row, error=error), now)
+
+    def _account_for_claims(self, now: float) -> None:
+        """Every claim on disk belongs to a drop, or is given one; what is done with goes."""
+        known = self._ledger.transact(store.open_drop_ids)
+        for drop_id in claim.list_claims(self.inbox.path, self._ledger.id):
+            if drop_id not in known:
+                self._try(drop_id, lambda i=drop_id: self._adopt(i, now))
+
+    def _adopt(self, drop_id: str, now: float) -> None:
+        """Take up a claim that the ledger does not know of, or is done with."""
+        folder = claim.claim_dir(self.inbox.path, self._ledger.id, drop_id)
+        if self._ledger.transact(lambda s: store.is_gone(s, drop_id)):
+            claim.dispose(folder)  # the inbox was away when it should have been removed
+            return
+        names = sorted(path.name for path in folder.iterdir())
+        image = next((name for name in names if is_image_name(name)), None)
+        sidecar = next((name for name in names if is_yaml_name(name)), None)
+        if image is None:
+            put_all_back(folder, self.inbox.path, "")
+            return
+        row = records.drop_row(self.inbox, "", image, sidecar)
+        row |= {"id": drop_id, "claim": str(folder)}
+        self._ledger.transact(lambda s: store.begin_claims(s, [row]))
+        self.settling.add(Claimed(row), now)
+
+    def _forget(self, drop_id: str) -> None:
+        self._ledger.transact(lambda s: store.forget_drops(s, [drop_id]))
+
+
+def _holds_files(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    try:
+        status = folder.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+class Gate:
+    """All inboxes, stepped in turn by one thread."""
+
+    def __init__(self, config: Config, ledger: Ledger) -> None:
+        self._config = config
+        self._ledger = ledger
+        self._prober = Prober()
+        self._hints: set[str] = set()
+        self._lock = threading.Lock()
+        self.is_quiet = False
+        """Whether, as of the last step, nothing will be taken in soon unless something comes."""
+        self.inboxes = [InboxGate(config, inbox, ledger, self._prober) for inbox in config.inboxes]
+
+    def recover(self) -> None:
+        """Finish or undo what the last daemon was taking in."""
+        names = {gate.inbox.name for gate in self.inboxes}
+        for drop in self._ledger.transact(store.claiming_drops):
+            if drop.inbox not in names:
+                self._give_up(drop)
+        now = time.monotonic()
+        for gate in self.inboxes:
+            gate.recover(now)
+
+    def _give_up(self, drop: Drop) -> None:
+        """Undo a claim for which no inbox is configured."""
+        folder = Path(drop.claim)
+        if folder.is_relative_to(self._config.data):
+            # A copy that was cut off; a younger one of `submit` may still be being made.
+            if utcnow() - drop.created_at < ABANDONED_AFTER:
+                return
+            shutil.rmtree(folder, ignore_errors=True)
+        elif folder.is_dir():
+            put_all_back(folder, folder.parents[2], drop.folder, drop.stat)
+        else:
+            return  # its inbox may only be away
+        self._ledger.transact(lambda s: store.forget_drops(s, [drop.id]))
+
+    def hint(self, name: str) -> None:
+        """Called from any thread: that inbox is worth a look."""
+        with self._lock:
+            self._hints.add(name)
+
+    def step(self) -> int:
+        """Step every inbox once; how many drops were dealt with."""
+        with self._lock:
+            hints, self._hints = self._hints, set()
+        taken = 0
+        for gate in self.inboxes:
+            now = time.monotonic()
+            if gate.inbox.name in hints:
+                gate.lookout.hinted(now)
+            if now >= gate.next_at:
+                taken += self._step_one(gate, now)
+        self.is_quiet = self._looks_quiet()
+        return taken
+
+    def _step_one(self, gate: InboxGate, now: float) -> int:
+        """One inbox's trouble is not another's."""
+        try:
+            return gate.step(now)
+        except Exception as error:
+            gate.fail(error, now)
+            return 0
+
+    def seconds_to_next(self) -> float:
+        """How long nothing is due unless a hint comes."""
+        soonest = min((gate.next_at for gate in self.inboxes), default=float("inf"))
+        return max(0.0, soonest - time.monotonic())
+
+    def _looks_quiet(self) -> bool:
+        return all(
+            (gate.has_looked or gate.lookout.problem) and not gate.is_busy()
+            for gate in self.inboxes
+        )
+
+    def waiting(self) -> list[dict[str, Any]]:
+        """The files that are not taken in yet, and why."""
+        found: list[dict[str, Any]] = []
+        for gate in self.inboxes:
+            name = gate.inbox.name
+            if gate.lookout.problem:
+                found.append({"inbox": name, "file": None, "reason": gate.lookout.problem})
+            entries = [(w.path, w.reason) for w in gate.lookout.waiting]
+            entries += list(gate.lookout.ignored.items())
+            found += [
+                {"inbox": name, "file": records.printable(path), "reason": reason}
+                for path, reason in entries
+            ]
+        return found
+
+    def close(self) -> None:
+        self._prober.close()

@@ -1,0 +1,87 @@
+"""The files of an inbox that stay there: what was seen of each, and what came of it.
+
+An inbox that keeps its originals is full of files that were taken in long ago, and any inbox may
+have been told to ignore what lay in it before it was watched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from dna_pipeline.inbox.scan import FileStat, is_image_name
+from dna_pipeline.ledger import store
+from dna_pipeline.ledger.store import Ledger
+
+Stats = dict[str, FileStat]
+"""What was seen of the files of a drop, by their paths in the inbox."""
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """The last version of a file, with its company.
+
+    Attributes:
+        key: what its bytes and its resolved spec come to; "" where it was ignored unread.
+        error: the code of what was wrong with the pairing.
+        drop_id: the drop that was made of it.
+    """
+
+    stats: Stats
+    key: str = ""
+    error: str | None = None
+    drop_id: str | None = None
+
+
+class KnownFiles:
+    """Versions by path: that of the image, or of the job file that names it."""
+
+    def __init__(self, inbox: str, ledger: Ledger) -> None:
+        self._inbox = inbox
+        rows = ledger.transact(lambda s: store.known_files(s, inbox))
+        self._versions = {
+            path: Version(_from_json(row.stat), row.key, row.error, row.drop_id)
+            for path, row in rows.items()
+        }
+
+    def version(self, path: str) -> Version | None:
+        """What was last seen at that path."""
+        return self._versions.get(path)
+
+    def is_unchanged(self, path: str, stats: Stats, error: str | None) -> bool:
+        """Whether these very files were seen before in this company."""
+        known = self._versions.get(path)
+        if known is None:
+            return False
+        if not known.key:
+            # What was to be ignored: neither a sidecar nor a chmod makes it new.
+            return all(self._is_old(p, stats[p]) for p in stats if p == path or is_image_name(p))
+        return known.stats == stats and known.error == error
+
+    def _is_old(self, path: str, stat: FileStat) -> bool:
+        known = self._versions.get(path)
+        return known is not None and path in known.stats and known.stats[path].same_content(stat)
+
+    def note(self, versions: Mapping[str, Version]) -> None:
+        """Take note of what was committed."""
+        self._versions.update(versions)
+
+    def rows(self, versions: Mapping[str, Version]) -> list[dict[str, Any]]:
+        """The same for the ledger."""
+        return [
+            {
+                "inbox": self._inbox, "path": path, "stat": to_json(version.stats),
+                "key": version.key, "error": version.error, "drop_id": version.drop_id,
+            }
+            for path, version in versions.items()
+        ]  # fmt: skip
+
+
+def to_json(stats: Stats) -> dict[str, Any]:
+    """Plain values for a JSON column."""
+    return {path: asdict(stat) for path, stat in stats.items()}
+
+
+def _from_json(stats: dict[str, Any]) -> Stats:
+    return {path: FileStat(**stat) for path, stat in stats.items()}

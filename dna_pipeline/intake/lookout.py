@@ -1,0 +1,169 @@
+"""Looks at one inbox until something in it may be taken."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import dataclass
+
+import structlog
+
+from dna_pipeline.errors import ImageUnreadable, JobError
+from dna_pipeline.inbox.pairing import Candidate, Pairing, Waiting, pair
+from dna_pipeline.inbox.scan import FileStat, Scan, scan
+from dna_pipeline.inbox.stability import StabilityTracker
+from dna_pipeline.intake.known import KnownFiles
+from dna_pipeline.intake.records import image_named
+from dna_pipeline.intake.take import Ready
+from dna_pipeline.probe import NotReadable, Probed, Prober
+from dna_pipeline.spec.config import Inbox
+
+log = structlog.get_logger()
+
+UNREADABLE_WAIT_S = 10.0
+"""How long a file that stands still but does not decode may still turn out to be half written."""
+
+MISSING_RETRY_S = 5.0
+
+
+@dataclass(slots=True)
+class _Probe:
+    """What a file decoded to in one state; `since` is when it was first found wanting."""
+
+    stat: FileStat
+    answer: Probed | JobError
+    since: float
+
+
+class Lookout:
+    """The state of one inbox between looks. Times are monotonic seconds."""
+
+    def __init__(self, inbox: Inbox, prober: Prober, known: KnownFiles) -> None:
+        self.inbox = inbox
+        self.tracker = StabilityTracker(inbox.settle_s)
+        self.waiting: list[Waiting] = []
+        self.ignored: dict[str, str] = {}
+        self.problem: str | None = None
+        self.identity: tuple[int, int] | None = None
+        """Which folder was looked at last: another one after a mount."""
+        self.next_at = 0.0
+        self.files: dict[str, FileStat] = {}
+        """The files of the last look that were not taken since."""
+        self.pending: deque[Candidate] = deque()
+        """What the last look found ready and nobody took yet, oldest first."""
+        self._sharers: Counter[str | None] = Counter()
+        self._named: frozenset[str] = frozenset()
+        self._prober = prober
+        self._known = known
+        self._references: dict[str, tuple[FileStat, str | JobError | None]] = {}
+        self._probes: dict[str, _Probe] = {}
+
+    def hinted(self, now: float) -> None:
+        """Something may have happened: look again at once."""
+        self.next_at = min(self.next_at, now)
+
+    def look(self, now: float) -> None:
+        """Scan and pair."""
+        try:
+            seen = scan(self.inbox, self._named)
+        except OSError as error:
+            self._cannot_look(error, now)
+            return
+        self.problem = None
+        self.identity = seen.identity
+        self.files = seen.files
+        self.ignored = seen.ignored
+        self.tracker.observe(seen.files, now)
+        self._forget_vanished(seen)
+        pairing = pair(self.inbox, seen.files, self.tracker, self.reference)
+        self._named = pairing.named
+        self.waiting = pairing.waiting
+        self._plan_next(pairing, now)
+        self.pending = deque(c for c in pairing.ready if not self._is_known(c))
+        self._sharers = Counter(c.sidecar for c in self.pending)
+
+    def next_ready(self, now: float) -> Ready | None:
+        """The next of `pending` if it may be taken; None while it may still be half written."""
+        candidate = self.pending.popleft()
+        self._sharers[candidate.sidecar] -= 1
+        stats = self._stats(candidate)
+        path, error, probed = candidate.image, candidate.error, None
+        if len(stats) != len(_paths(candidate)):
+            return None  # taken in the meantime
+        if path is not None and error is None:
+            answer = self._probe(path, stats[path], now)
+            if answer is None:
+                return None
+            error, probed = (answer, None) if isinstance(answer, JobError) else (None, answer)
+        shared = self._sharers[candidate.sidecar] > 0
+        return Ready(candidate, stats, self._identity(candidate), error, probed, shared)
+
+    def taken(self, path: str) -> None:
+        """The file is in a claim now."""
+        self.tracker.forget(path)
+        self.files.pop(path, None)
+        self._references.pop(path, None)
+
+    def left(self, path: str, reason: str) -> None:
+        """The file could not be taken; the next look finds it again."""
+        self.waiting.append(Waiting(path, reason, None, True, "writing"))
+
+    def reference(self, path: str) -> str | JobError | None:
+        """The `image:` of a settled YAML, read once for each of its states."""
+        stat = self.files[path]
+        cached = self._references.get(path)
+        if cached is None or cached[0] != stat:
+            cached = self._references[path] = (stat, image_named(self.inbox.path / path))
+        return cached[1]
+
+    def _cannot_look(self, error: OSError, now: float) -> None:
+        problem = f"cannot be looked at: {error.strerror}"
+        if problem != self.problem:
+            log.warning("inbox.unavailable", inbox=self.inbox.name, why=problem)
+        self.problem = problem
+        # No conclusions from what is not seen: a share that comes back has lost nothing.
+        self.waiting = []
+        self.next_at = now + min(MISSING_RETRY_S, self.inbox.rescan_s)
+
+    def _forget_vanished(self, seen: Scan) -> None:
+        for kept in (self._probes, self._references):
+            for path in kept.keys() - seen.files.keys():
+                del kept[path]
+
+    def _plan_next(self, pairing: Pairing, now: float) -> None:
+        times = [now + self.inbox.rescan_s]
+        times += [at for at in (self.tracker.next_settle(), pairing.next_at) if at is not None]
+        self.next_at = max(min(times), now + 0.05)
+
+    def _stats(self, candidate: Candidate) -> dict[str, FileStat]:
+        return {path: self.files[path] for path in _paths(candidate) if path in self.files}
+
+    def _identity(self, candidate: Candidate) -> str:
+        """The path that a drop is known by: two job files of one image are two drops."""
+        sidecar = candidate.sidecar
+        if sidecar is not None and isinstance(self.reference(sidecar), str):
+            return sidecar
+        return candidate.image or sidecar or ""
+
+    def _is_known(self, candidate: Candidate) -> bool:
+        error = candidate.error.code if candidate.error else None
+        return self._known.is_unchanged(self._identity(candidate), self._stats(candidate), error)
+
+    def _probe(self, path: str, stat: FileStat, now: float) -> Probed | JobError | None:
+        seen = self._probes.pop(path, None)
+        if seen is None or seen.stat != stat:
+            seen = _Probe(stat, self._prober.probe(self.inbox.path / path), now)
+        if isinstance(seen.answer, NotReadable):
+            self.left(path, seen.answer.detail)
+            return None
+        until = seen.since + UNREADABLE_WAIT_S
+        if isinstance(seen.answer, ImageUnreadable) and now < until:
+            self._probes[path] = seen
+            reason = "does not decode yet; it may still be written"
+            self.waiting.append(Waiting(path, reason, until, False, "writing"))
+            self.next_at = min(self.next_at, until)
+            return None
+        return seen.answer
+
+
+def _paths(candidate: Candidate) -> list[str]:
+    return [path for path in (candidate.image, candidate.sidecar) if path is not None]

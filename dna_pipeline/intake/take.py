@@ -1,0 +1,357 @@
+"""Takes candidates in: claim, hash, resolve, record, in that order, with a commit between steps.
+
+    commit *claiming* → rename sidecar, then image → fsync → hash and read → commit *claimed* + jobs
+
+At every instant the bytes are in the inbox or in the claim, and the ledger knows which claim.
+"""
+
+from __future__ import annotations
+
+import filecmp
+import shutil
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from dna_pipeline.artifact import copy_file
+from dna_pipeline.errors import Failure, ImageUnreadable, JobError
+from dna_pipeline.inbox import claim
+from dna_pipeline.inbox.pairing import Candidate
+from dna_pipeline.inbox.scan import FileStat
+from dna_pipeline.intake import records
+from dna_pipeline.intake.known import KnownFiles, Stats, Version, to_json
+from dna_pipeline.ledger import queue, store
+from dna_pipeline.ledger.store import Ledger
+from dna_pipeline.probe import Probed
+from dna_pipeline.spec.config import Config, Inbox
+from dna_pipeline.spec.sidecar import JobSpec
+
+log = structlog.get_logger()
+
+_NO_FACTS: dict[str, Any] = dict.fromkeys(("sha256", "bytes", "width", "height", "sidecar_text"))
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A candidate that may be taken now.
+
+    Attributes:
+        stats: what was seen of its files.
+        identity: the path in the inbox that it is known by.
+        error: why its job fails, from pairing or from decoding.
+        shares_sidecar: a further candidate needs the same YAML, so this one gets a copy.
+    """
+
+    candidate: Candidate
+    stats: Stats
+    identity: str
+    error: JobError | None = None
+    probed: Probed | None = None
+    shares_sidecar: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Claimed:
+    """A drop whose files are ours, before the ledger knows its jobs.
+
+    Attributes:
+        row: of the ledger's `drops`.
+        ready: what it was made from; None after a restart.
+        stats: of the files in the claim that are as they were when they were looked at, by name.
+    """
+
+    row: dict[str, Any]
+    ready: Ready | None = None
+    error: Failure | None = None
+    probed: Probed | None = None
+    stats: Stats = field(default_factory=dict[str, FileStat])
+    folder: Path = field(init=False)
+    image: Path | None = field(init=False)
+    sidecar: Path | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        image, sidecar = self.row["image"], self.row["sidecar"]
+        self.folder = Path(self.row["claim"])
+        self.image = None if image is None else self.folder / image
+        self.sidecar = None if sidecar is None else self.folder / sidecar
+
+    @property
+    def files(self) -> list[Path]:
+        return [path for path in (self.image, self.sidecar) if path is not None]
+
+    @property
+    def is_still(self) -> bool:
+        return all(path.name in self.stats for path in self.files)
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What a claim comes to. `job` is None for a kept file that tells nothing new."""
+
+    claimed: Claimed
+    facts: dict[str, Any]
+    job: dict[str, Any] | None
+    version: Version | None = None
+    older: str | None = None
+    """The drop of the version before this one."""
+
+
+def split(relative: str) -> tuple[str, str]:
+    """`a/b/c.png` → (`a/b`, `c.png`)."""
+    folder, _, name = relative.rpartition("/")
+    return folder, name
+
+
+def keep_claims(config: Config, drop_id: str) -> Path:
+    """Where copies of kept and submitted files lie: an inbox that is kept is never written to."""
+    return config.data / "claims" / drop_id
+
+
+class Taker:
+    """Takes candidates of one inbox in.
+
+    Args:
+        taken: told each path that left the inbox.
+        left: told each path that could not be taken, and why.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        inbox: Inbox,
+        ledger: Ledger,
+        known: KnownFiles,
+        taken: Callable[[str], None],
+        left: Callable[[str, str], None],
+    ) -> None:
+        self._config = config
+        self._inbox = inbox
+        self._ledger = ledger
+        self._known = known
+        self._taken = taken
+        self._left = left
+
+    # --- a group of candidates ---
+
+    def take(self, ready: Sequence[Ready]) -> list[Claimed]:
+        """Take a group in.
+
+        Gives the claims whose files changed on the way; they are to settle and be finished later.
+        """
+        claims = [self._plan(item) for item in ready]
+        rows = [item.row for item in claims]
+        self._ledger.transact(lambda s: store.begin_claims(s, rows))
+        held = [item for item in claims if self._fetch(item)]
+        if len(held) < len(claims):
+            lost = [item.row["id"] for item in claims if item not in held]
+            self._ledger.transact(lambda s: store.forget_drops(s, lost))
+        self._sync(held)
+        moving = [item for item in held if not item.is_still]
+        return moving + self.finish([item for item in held if item.is_still])
+
+    def _plan(self, ready: Ready) -> Claimed:
+        candidate = ready.candidate
+        folder, image = split(candidate.image) if candidate.image else ("", None)
+        sidecar_folder, sidecar = split(candidate.sidecar) if candidate.sidecar else ("", None)
+        folder = folder if image is not None else sidecar_folder
+        error = ready.error.failure() if ready.error else None
+        row = records.drop_row(self._inbox, folder, image, sidecar)
+        row |= {
+            "claim": str(self._claim_folder(row["id"])),
+            "stat": to_json(ready.stats),
+            "error": error.to_dict() if error else None,
+        }
+        return Claimed(row, ready, error, ready.probed)
+
+    def _claim_folder(self, drop_id: str) -> Path:
+        if self._inbox.keeps:
+            return keep_claims(self._config, drop_id)
+        return claim.claim_dir(self._inbox.path, self._ledger.id, drop_id)
+
+    def _fetch(self, item: Claimed) -> bool:
+        """Bring the files into the claim; False where they were lost to someone or held open.
+
+        One file that cannot be taken, for whatever reason, does not stop the others.
+        """
+        assert item.ready is not None
+        candidate = item.ready.candidate
+        paths = [path for path in (candidate.sidecar, candidate.image) if path is not None]
+        try:
+            self._make_folder(item)
+            for path in paths:
+                self._bring(item, path, item.ready)
+        except (claim.ClaimError, OSError) as reason:
+            log.info("drop.left", inbox=self._inbox.name, file=paths[-1], why=str(reason))
+            self._undo(item)
+            if not isinstance(reason, claim.Lost):
+                self._left(paths[-1], f"could not be taken in: {reason}")
+            return False
+        for path in paths:
+            if not (self._inbox.keeps or (path == candidate.sidecar and item.ready.shares_sidecar)):
+                self._taken(path)
+        return True
+
+    def _make_folder(self, item: Claimed) -> None:
+        if self._inbox.keeps:
+            item.folder.mkdir(parents=True)
+        else:
+            claim.make_claim_dir(self._inbox.path, self._ledger.id, item.row["id"])
+
+    def _bring(self, item: Claimed, path: str, ready: Ready) -> None:
+        """Move or copy one file. The sidecar comes first: the image's rename is the claim."""
+        source = self._inbox.path / path
+        target = item.folder / source.name
+        if self._inbox.keeps:
+            claim.snapshot(source, target)
+        elif path == ready.candidate.sidecar and ready.shares_sidecar:
+            copy_file(source, target)
+        elif not claim.take(source, item.folder, ready.stats[path]).unchanged:
+            return
+        item.stats[target.name] = FileStat.of(target.lstat())
+
+    def _undo(self, item: Claimed) -> None:
+        if self._inbox.keeps:
+            shutil.rmtree(item.folder, ignore_errors=True)
+        else:
+            put_all_back(item.folder, self._inbox.path, item.row["folder"], item.row["stat"])
+
+    def _sync(self, held: Sequence[Claimed]) -> None:
+        if not self._inbox.keeps:
+            homes = {
+                self._inbox.path / split(path)[0] for item in held for path in item.row["stat"]
+            }
+            claim.sync_claims([item.folder for item in held], homes)
+
+    # --- claims whose files stand still ---
+
+    def finish(self, claims: Sequence[Claimed]) -> list[Claimed]:
+        """Hash, read and resolve; commit all drops with their jobs in one transaction.
+
+        Gives the claims that were still written to.
+        """
+        outcomes: list[_Outcome] = []
+        moving: list[Claimed] = []
+        for item in claims:
+            try:
+                outcomes.append(self._outcome(item))
+            except claim.Changed:
+                moving.append(item)
+        if outcomes:
+            replaced = self._ledger.transact(lambda s: self._commit(s, outcomes))
+            self._after_commit(outcomes, replaced)
+        return moving
+
+    def _outcome(self, item: Claimed) -> _Outcome:
+        data: bytes | None = None
+        facts: dict[str, Any] = {}
+        try:
+            if item.image is not None:
+                hashed = claim.hash_in_place(item.image)
+                facts = {"sha256": hashed.sha256, "bytes": hashed.size}
+            data = records.read_sidecar(item.sidecar) if item.sidecar else None
+        except claim.Changed:
+            raise
+        except (claim.ClaimError, OSError) as error:
+            item.error = ImageUnreadable(f"cannot be read where it was claimed: {error}").failure()
+        if item.probed is not None:
+            facts |= {"width": item.probed.width, "height": item.probed.height}
+        if data is not None:
+            facts["sidecar_text"] = records.as_text(data)
+        return self._judged(item, _NO_FACTS | facts, data)
+
+    def _judged(self, item: Claimed, facts: dict[str, Any], data: bytes | None) -> _Outcome:
+        version = older = None
+        if self._inbox.keeps and item.ready is not None:
+            code = item.error.code if item.error else None
+            key = records.spec_key(self._config, self._inbox, facts["sha256"], data, code)
+            before = self._known.version(item.ready.identity)
+            older = before.drop_id if before else None
+            error = item.ready.candidate.error
+            version = Version(item.ready.stats, key, error.code if error else None, item.row["id"])
+            if before is not None and before.key == key:
+                version = Version(version.stats, key, version.error, older)
+                return _Outcome(item, facts, None, version)
+        name = item.row["image"] or item.row["sidecar"]
+        spec = item.error or self.resolve(data)
+        job = records.job_row(self._inbox, item.row["folder"], name, item.row["id"], spec)
+        return _Outcome(item, facts, job, version, older)
+
+    def resolve(self, data: bytes | None) -> JobSpec | Failure:
+        """What a sidecar's bytes (or none) ask for, or why it cannot be done."""
+        try:
+            return records.resolve_text(self._config, self._inbox, data)
+        except JobError as error:
+            return error.failure()
+
+    def _commit(self, session: Any, outcomes: Sequence[_Outcome]) -> list[str]:
+        """Gives the drops whose place in the queue newer versions took."""
+        replaced: list[str] = []
+        drops = [{"id": o.claimed.row["id"], **o.facts} for o in outcomes if o.job is not None]
+        store.finish_claims(session, drops, [])
+        jobs: list[dict[str, Any]] = []
+        for outcome in outcomes:
+            if (job := outcome.job) is None:
+                continue
+            if outcome.older is not None and self._takes_the_place(session, outcome.older, job):
+                replaced.append(outcome.older)
+            else:
+                jobs.append(job)
+        store.finish_claims(session, [], jobs)
+        store.forget_drops(session, [o.claimed.row["id"] for o in outcomes if o.job is None])
+        store.remember_files(session, self._known.rows(_versions(outcomes)))
+        return replaced
+
+    def _takes_the_place(self, session: Any, older: str, job: dict[str, Any]) -> bool:
+        """Give the work to the job of an older version of the file if that is still queued."""
+        if self._inbox.on_change != "latest" or job["status"] != "queued":
+            return False
+        queued = queue.queued_from(session, older)
+        changes = {k: v for k, v in job.items() if k not in ("id", "created_at", "batch")}
+        if queued is None or not queue.replace_queued(session, queued, changes):
+            return False
+        store.set_drop_state(session, older, "disposing")
+        return True
+
+    def _after_commit(self, outcomes: Sequence[_Outcome], replaced: Iterable[str]) -> None:
+        self._known.note(_versions(outcomes))
+        for outcome in outcomes:
+            if (job := outcome.job) is None:
+                shutil.rmtree(outcome.claimed.folder, ignore_errors=True)
+            else:
+                log.info(
+                    "drop.claimed", inbox=self._inbox.name, name=job["name"],
+                    drop=job["drop_id"], status=job["status"],
+                )  # fmt: skip
+        for drop_id in replaced:
+            shutil.rmtree(keep_claims(self._config, drop_id), ignore_errors=True)
+            self._ledger.transact(lambda s, i=drop_id: store.set_drop_state(s, i, "gone"))
+
+
+def _versions(outcomes: Iterable[_Outcome]) -> dict[str, Version]:
+    return {
+        outcome.claimed.ready.identity: outcome.version
+        for outcome in outcomes
+        if outcome.version is not None and outcome.claimed.ready is not None
+    }
+
+
+def put_all_back(folder: Path, inbox: Path, home: str, stat: Iterable[str] = ()) -> None:
+    """Return a claim's files to the inbox, never over what lies there by now.
+
+    Args:
+        home: the folder in the inbox for files that are not in `stat`.
+        stat: the paths that the files had.
+    """
+    if not folder.is_dir():
+        return
+    homes = {split(path)[1]: split(path)[0] for path in stat}
+    for file in folder.iterdir():
+        original = inbox / homes.get(file.name, home) / file.name
+        if original.is_file() and filecmp.cmp(file, original, shallow=False):
+            file.unlink()  # the copy of a sidecar that others need too
+        else:
+            claim.put_back(file, original)
+    claim.dispose(folder)

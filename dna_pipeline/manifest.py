@@ -1,0 +1,153 @@
+"""manifest.json: the full account of a finished job, and error.json of a failed one."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+SCHEMA_VERSION = 1
+NAME = "manifest.json"
+ERROR_NAME = "error.json"
+
+Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
+
+
+def _told(value: Any) -> Any:
+    """Names that are not UTF-8 come with what they did wrong; they must not spoil the account."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+
+
+Told = Annotated[str, BeforeValidator(_told)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class JobPart(_Part):
+    """Who asked for what, and when. Times are RFC 3339 in UTC."""
+
+    id: str
+    batch: str | None = None
+    inbox: str
+    pipeline: str
+    priority: int
+    attempt: int
+    tags: list[str]
+    meta: dict[str, Any]
+    created_at: str
+    started_at: str | None
+    finished_at: str
+
+
+class InputPart(_Part):
+    """The image as it came; width and height in pixels, upright."""
+
+    name: str
+    sha256: str | None
+    bytes: int | None
+    width: int | None
+    height: int | None
+
+
+class ModelPart(_Part):
+    """What ran. A path within `paths.data` is relative to it; no weights have no hash."""
+
+    name: str
+    path: str
+    sha256: str | None
+    license: str | None
+
+
+class StagePart(_Part):
+    """One stage: every parameter as it was used, the drawn seed too."""
+
+    id: str
+    type: str
+    provider: str | None
+    model: ModelPart | None
+    params: dict[str, Any]
+    device: str
+    dtype: str
+    batch_size: int
+    seconds: float
+    warnings: list[Told]
+
+
+class ArtifactPart(BaseModel):
+    """A file, by its path relative to the manifest. Meshes and pictures add facts of their own."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    path: str
+    role: str
+    media_type: str
+    bytes: int
+    sha256: str = Sha256
+
+
+class Manifest(_Part):
+    """What a result folder holds and how each file in it was made."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    job: JobPart
+    input: InputPart
+    sidecar: str | None
+    stages: list[StagePart]
+    artifacts: list[ArtifactPart]
+    environment: dict[str, Any]
+
+
+class ErrorReport(_Part):
+    """Why a job failed, for programs; ERROR.txt says it to people."""
+
+    code: str
+    message: Told
+    detail: Told
+    hint: Told
+    retryable: bool
+    job: JobPart
+    input: InputPart
+    stage: str | None
+    attempts: int
+
+
+def to_bytes(part: BaseModel) -> bytes:
+    """The file's bytes: indented UTF-8 JSON that ends with a line break."""
+    plain = part.model_dump(mode="json")
+    return (json.dumps(plain, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "replace")
+
+
+def json_schema() -> bytes:
+    """The manifest's JSON Schema as it is shipped in `schemas/manifest.schema.json`."""
+    schema = Manifest.model_json_schema()
+    dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
+    return (json.dumps(dialect | schema, indent=2) + "\n").encode()
+
+
+def error_text(report: ErrorReport) -> str:
+    """ERROR.txt: the same for people."""
+    lines = [
+        f"{report.input.name} could not be processed.",
+        "",
+        report.message,
+        "",
+        f"  What exactly: {report.detail or 'nothing more is known'}",
+    ]
+    if report.hint:
+        lines.append(f"  What helps:   {report.hint}")
+    if report.stage:
+        lines.append(f"  At stage:     {report.stage}")
+    lines += [
+        f"  Code:         {report.code}",
+        f"  Job:          {report.job.id}",
+        "",
+        "The original and its YAML are beside this file, in the folder source.",
+        "Mend the YAML there, or what else is wrong, then run:",
+        "",
+        f"  dna-pipeline retry {report.job.id[:8]}",
+        "",
+    ]
+    return "\n".join(lines)

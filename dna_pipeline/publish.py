@@ -1,0 +1,151 @@
+"""Puts results together aside and lets them appear by one rename.
+
+Knows folders and bytes only; what is in them, and when each step is committed, is the daemon's.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from dna_pipeline.artifact import (
+    copy_file,
+    fsync_dir,
+    fsync_tree,
+    rename_new,
+    safe_name,
+    write_bytes,
+)
+
+FAILED = "failed"
+LATEST = "latest"
+SOURCE = "source"
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A folder to be published.
+
+    Attributes:
+        job: the job's id.
+        name: path of the folder relative to the outbox, with forward slashes.
+        files: what to copy, each with its path in the folder.
+        account: manifest.json or error.json, written last; its name and bytes.
+        texts: further small files.
+    """
+
+    job: str
+    name: str
+    files: tuple[tuple[Path, str], ...]
+    account: tuple[str, bytes]
+    texts: tuple[tuple[str, bytes], ...] = ()
+
+
+def mirrored(folder: str) -> str:
+    """A subfolder of an inbox as it is called in the outbox: safe names, of which two are taken."""
+    first, *rest = (safe_name(part) for part in folder.split("/"))
+    return "/".join([f"{first}_" if first.casefold() in (FAILED, LATEST) else first, *rest])
+
+
+class Outbox:
+    """The outbox, and the hidden folder in it where results are put together."""
+
+    def __init__(self, root: Path, ledger_id: str) -> None:
+        self.root = root
+        self._staging = root / ".dna" / ledger_id
+
+    def folder(self, name: str) -> Path:
+        return self.root / name
+
+    def staging(self, job: str) -> Path:
+        return self._staging / job
+
+    def free_name(self, name: str) -> str:
+        """`name`, or with a number after it where a folder of that name is there already."""
+        number, candidate = 1, name
+        while os.path.lexists(self.root / candidate):
+            number += 1
+            candidate = f"{name}-{number}"
+        return candidate
+
+    def build(self, publication: Publication) -> str:
+        """Fill the staging folder anew, durably; SHA-256 of the account."""
+        staging = self.staging(publication.job)
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir(parents=True)
+        for source, name in publication.files:
+            target = staging / name
+            target.parent.mkdir(exist_ok=True)
+            copy_file(source, target)
+        for name, data in (*publication.texts, publication.account):
+            write_bytes(staging / name, data)
+        fsync_tree(staging)
+        fsync_dir(self._staging)
+        return hashlib.sha256(publication.account[1]).hexdigest()
+
+    def holds(self, name: str, account: str, sha256: str) -> bool:
+        """Whether the folder of that name is the one with that account."""
+        return _has(self.root / name / account, sha256)
+
+    def is_staged(self, job: str, account: str, sha256: str) -> bool:
+        """Whether the staging folder is whole: the account is written last."""
+        return _has(self.staging(job) / account, sha256)
+
+    def publish(self, job: str, name: str) -> None:
+        """Let the staged folder appear. Raises FileExistsError if the name is taken."""
+        target = self.root / name
+        self._make_parents(target.parent)
+        rename_new(self.staging(job), target)
+        fsync_dir(self._staging)
+
+    def _make_parents(self, folder: Path) -> None:
+        if not folder.is_dir():
+            if os.path.lexists(folder):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
+            self._make_parents(folder.parent)
+            folder.mkdir(exist_ok=True)
+            fsync_dir(folder.parent)
+
+    def replace_latest(self, source: Path, inbox: str, folder: str, name: str) -> None:
+        """Swap `<inbox>/latest/<folder>/<name>` for a copy of `source` by one rename."""
+        target = self.root / inbox / LATEST / folder / name
+        self._make_parents(target.parent)
+        self._staging.mkdir(parents=True, exist_ok=True)
+        temporary = self._staging / "latest.tmp"
+        temporary.unlink(missing_ok=True)
+        copy_file(source, temporary)
+        temporary.replace(target)
+        fsync_dir(target.parent)
+
+    def remove(self, name: str) -> None:
+        """Take a published folder away, if it is there: by one rename, then its files."""
+        if not (self.root / name).is_dir():
+            return
+        trash = self._staging / f"trash-{os.urandom(4).hex()}"
+        trash.parent.mkdir(parents=True, exist_ok=True)
+        (self.root / name).rename(trash)
+        fsync_dir((self.root / name).parent)
+        shutil.rmtree(trash, ignore_errors=True)
+
+    def sweep(self, is_needed: Callable[[str], bool]) -> None:
+        """Remove what was left half made or half removed, save for the jobs that need it."""
+        sweep(self._staging, is_needed)
+
+
+def sweep(folder: Path, is_needed: Callable[[str], bool]) -> None:
+    """Remove the subfolders whose names nothing needs any more."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.is_dir() and not is_needed(path.name):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _has(path: Path, sha256: str) -> bool:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest() == sha256
+    except OSError:
+        return False

@@ -1,0 +1,212 @@
+"""One job through its stages, in the process that owns the device. Knows no database."""
+
+from __future__ import annotations
+
+import errno
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from dna_pipeline import registry
+from dna_pipeline.artifact import Artifact, fsync_dir, sha256_file
+from dna_pipeline.errors import (
+    Cancelled,
+    DiskFull,
+    Failure,
+    Hold,
+    JobError,
+    OutOfMemory,
+    SourceMissing,
+    StageFailed,
+)
+from dna_pipeline.executor import (
+    Event,
+    FileRecord,
+    JobDone,
+    JobFailed,
+    Order,
+    Phase,
+    Progress,
+    StageDone,
+    StageOrder,
+)
+from dna_pipeline.providers.base import ModelCache, Provider
+from dna_pipeline.stages.base import Stage, StageContext
+
+log = structlog.get_logger()
+
+PROGRESS_INTERVAL_S = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What a runner works with: models, the way to speak, the way to be stopped."""
+
+    models: ModelCache
+    emit: Callable[[Event], None]
+    is_cancelled: Callable[[str], bool]
+    stage_timeout_s: float
+    fingerprint: Callable[[Provider], tuple[str, str | None]]
+    """Path and SHA-256 that the manifest records for a model."""
+    environment: dict[str, Any]
+    """Versions and device, recorded with each stage."""
+
+
+def run(order: Order, bench: Bench) -> None:
+    """Run the stages that are not done yet; ends with exactly one JobDone or JobFailed."""
+    current: list[str | None] = [None]
+    try:
+        _Run(order, bench, current).go()
+    except Exception as error:
+        bench.emit(_failed(order, current[0], error))
+    else:
+        bench.emit(JobDone(order.job))
+
+
+class _Run:
+    def __init__(self, order: Order, bench: Bench, current: list[str | None]) -> None:
+        self.order = order
+        self.bench = bench
+        self.current = current
+        self.stages = [registry.stage_class(s.type).model_validate(s.params) for s in order.stages]
+        self.total = sum(stage.weight for stage in self.stages)
+        self.done = 0.0
+        self.last_progress = 0.0
+
+    def go(self) -> None:
+        source = Path(self.order.source)
+        if not source.is_file() or sha256_file(source) != self.order.source_sha256:
+            raise SourceMissing(f"{source} is gone or was changed")
+        again = False
+        for spec, stage in zip(self.order.stages, self.stages, strict=True):
+            self._check_cancelled()
+            folder = Path(self.order.work_dir, spec.id)
+            # Once a stage runs again, what was made from its old result is stale.
+            again = again or not _is_intact(folder, spec.done)
+            if again:
+                source = self._run_stage(spec, stage, source, folder)
+            else:
+                assert spec.done is not None
+                source = folder / spec.done[0].path
+            self.done += stage.weight
+
+    def _run_stage(self, spec: StageOrder, stage: Stage, source: Path, folder: Path) -> Path:
+        self.current[0] = spec.id
+        folder.mkdir(parents=True, exist_ok=True)
+        for leftover in folder.iterdir():
+            leftover.unlink()
+        if stage.model is not None and not self.bench.models.is_loaded(stage.model):
+            self._phase(spec, "loading")
+            self.bench.models.get(stage.model)
+        self._phase(spec, "running")
+        context = StageContext(
+            stage_id=spec.id,
+            stem=spec.stem,
+            source=source,
+            work_dir=folder,
+            models=self.bench.models,
+            on_step=lambda step, steps: self._on_step(spec, stage, step, steps),
+        )
+        started = time.monotonic()
+        files = stage.run(context)
+        seconds = time.monotonic() - started
+        fsync_dir(folder)
+        self.bench.emit(self._stage_done(spec, stage, files, seconds, context.warnings))
+        return files[0].path
+
+    def _stage_done(
+        self,
+        spec: StageOrder,
+        stage: Stage,
+        files: list[Artifact],
+        seconds: float,
+        warnings: list[str],
+    ) -> StageDone:
+        provider = self.bench.models.provider(stage.model) if stage.model else None
+        device = self.bench.models.device
+        on_device = provider is None or provider.needs_device
+        return StageDone(
+            job=self.order.job,
+            stage=spec.id,
+            type=spec.type,
+            provider=provider.name_in_config if provider else None,
+            model=self._model_facts(stage.model, provider),
+            params=stage.params(),
+            device=device.name if on_device else "cpu",
+            dtype=device.dtype if on_device else "float32",
+            batch_size=1,
+            seconds=round(seconds, 3),
+            warnings=warnings,
+            environment=self.bench.environment,
+            artifacts=[_record(file) for file in files],
+        )
+
+    def _model_facts(self, name: str | None, provider: Provider | None) -> dict[str, Any] | None:
+        if name is None or provider is None:
+            return None
+        path, sha256 = self.bench.fingerprint(provider)
+        return {"name": name, "path": path, "sha256": sha256, "license": provider.license}
+
+    def _phase(self, spec: StageOrder, phase: str) -> None:
+        limit = self.bench.stage_timeout_s
+        self.bench.emit(Phase(self.order.job, spec.id, phase, limit))
+
+    def _on_step(self, spec: StageOrder, stage: Stage, step: int, steps: int) -> None:
+        self._check_cancelled()
+        now = time.monotonic()
+        if now - self.last_progress < PROGRESS_INTERVAL_S and step < steps:
+            return
+        self.last_progress = now
+        fraction = (self.done + stage.weight * step / max(steps, 1)) / self.total
+        self.bench.emit(Progress(self.order.job, spec.id, step, steps, round(fraction, 4)))
+
+    def _check_cancelled(self) -> None:
+        if self.bench.is_cancelled(self.order.job):
+            raise Cancelled("cancelled while it ran")
+
+
+def _is_intact(folder: Path, files: tuple[FileRecord, ...] | None) -> bool:
+    """Whether a finished stage's files are all still there, bit for bit."""
+    return bool(files) and all(
+        (path := folder / file.path).is_file() and sha256_file(path) == file.sha256
+        for file in files
+    )
+
+
+def _record(file: Artifact) -> dict[str, Any]:
+    return {
+        "path": file.path.name,
+        "role": file.role,
+        "media_type": file.media_type,
+        "bytes": file.path.stat().st_size,
+        "sha256": sha256_file(file.path),
+        "facts": file.facts,
+    }
+
+
+def _failed(order: Order, stage: str | None, error: Exception) -> JobFailed:
+    """Map whatever was raised to one of our codes."""
+    if isinstance(error, Hold):
+        return JobFailed(order.job, Failure(error.code, "", str(error)).to_dict(), stage, hold=True)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        detail = f"{error.filename or order.work_dir}: {error.strerror}"
+        failure = Failure(DiskFull.code, "", detail)
+        return JobFailed(order.job, failure.to_dict(), stage, hold=True)
+    if not isinstance(error, JobError):
+        log.error("stage.failed", job=order.job, stage=stage, error=traceback.format_exc())
+        error = _translated(error)
+    poisoned = "CUDA error" in error.detail or "device-side assert" in error.detail
+    return JobFailed(order.job, error.failure().to_dict(), stage, poisoned=poisoned)
+
+
+def _translated(error: Exception) -> JobError:
+    detail = f"{type(error).__name__}: {error}"[:2000]
+    # torch's own class is matched by name: this module must not import torch.
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return OutOfMemory(detail)
+    return StageFailed(detail)

@@ -1,0 +1,109 @@
+"""`outbox/status.json`: what the daemon is at, for people's tools and for `dna-pipeline status`."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from dna_pipeline.artifact import write_bytes
+from dna_pipeline.dispatch import Dispatcher
+from dna_pipeline.intake.gate import Gate
+from dna_pipeline.ledger.tables import format_time, utcnow
+from dna_pipeline.ledger.views import Views
+from dna_pipeline.spec.config import Config
+
+log = structlog.get_logger()
+
+INTERVAL_S = 1.0
+IDLE_INTERVAL_S = 10.0
+WAITING_SHOWN = 200
+
+
+def queue_counts(views: Views) -> dict[str, dict[str, int]]:
+    """Number of jobs by status, and within it by inbox."""
+    counts: dict[str, dict[str, int]] = {}
+    for status, inbox, number in views.counts():
+        counts.setdefault(status, {})[inbox] = number
+    return counts
+
+
+def recent_entry(job: dict[str, Any]) -> dict[str, Any]:
+    """One line of `recent`: a result or a failure and its folder."""
+    error: dict[str, Any] | None = job["error"]
+    return {
+        "job": job["id"], "inbox": job["inbox"], "name": job["name"], "status": job["status"],
+        "folder": job["publish_name"], "code": error["code"] if error else None,
+        "finished_at": format_time(job["finished_at"]),
+    }  # fmt: skip
+
+
+class StatusFile:
+    """Writes the file, at most once a second and only when something changed."""
+
+    def __init__(self, config: Config, views: Views, dispatcher: Dispatcher, gate: Gate) -> None:
+        self._path = config.outbox / "status.json"
+        self._views = views
+        self._dispatcher = dispatcher
+        self._gate = gate
+        self._daemon = {
+            "pid": os.getpid(), "host": socket.gethostname(), "since": format_time(utcnow()),
+        }  # fmt: skip
+        self._next_at = 0.0
+        self._idle_since = -float("inf")
+        self._last: dict[str, Any] = {}
+
+    def write(self, now: float) -> None:
+        """Replace the file if it is time."""
+        if now < self._next_at:
+            return
+        self._next_at = now + INTERVAL_S
+        facts = self._facts()
+        if facts == self._last and now < self._idle_since + IDLE_INTERVAL_S:
+            return
+        self._idle_since = now
+        self._last = facts
+        self._put({"written_at": format_time(utcnow()), **facts})
+
+    def close(self) -> None:
+        """Say that no daemon runs."""
+        self._put({"written_at": format_time(utcnow()), **self._facts(), "daemon": None})
+
+    def _facts(self) -> dict[str, Any]:
+        running = self._dispatcher.running
+        waiting = self._gate.waiting()
+        return {
+            "daemon": self._daemon | (self._dispatcher.device or {"device": None}),
+            "queue": queue_counts(self._views),
+            "running": None if running is None else running.facts(),
+            "holds": self._views.holds(),
+            "waiting": waiting[:WAITING_SHOWN],
+            "waiting_total": len(waiting),
+            "recent": [recent_entry(job) for job in self._views.recent()],
+        }
+
+    def _put(self, facts: dict[str, Any]) -> None:
+        try:
+            write_bytes(self._path, json.dumps(facts, indent=1, default=str).encode())
+        except OSError as error:
+            log.warning("status.not_written", why=error.strerror)
+
+
+def read_status(outbox: Path) -> dict[str, Any] | None:
+    """What the file says; None where there is none that can be read."""
+    try:
+        return json.loads((outbox / "status.json").read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def age_s(facts: dict[str, Any]) -> float:
+    """Seconds since that status was written."""
+    from datetime import datetime
+
+    return time.time() - datetime.fromisoformat(facts["written_at"]).timestamp()

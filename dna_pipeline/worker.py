@@ -1,0 +1,197 @@
+"""The child process that owns the device and the models.
+
+It reads its settings and then orders from its standard input, and writes events to what was its
+standard output. When the pipe from its parent ends, it ends: results are written atomically, so
+that nothing is halved by that.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+from pathlib import Path
+from typing import IO, Any
+
+from dna_pipeline import registry, runner, wire
+from dna_pipeline.errors import DeviceUnavailable, Failure
+from dna_pipeline.executor import (
+    Beat,
+    Event,
+    JobFailed,
+    Order,
+    Ready,
+    WorkerSettings,
+    event_to_message,
+)
+from dna_pipeline.fingerprint import Fingerprints
+from dna_pipeline.logs import configure_child
+from dna_pipeline.providers.base import Device, ModelCache
+
+BEAT_INTERVAL_S = 2.0
+
+# No library may ask the network for weights, whatever a model's folder says.
+OFFLINE = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DISABLE_TELEMETRY": "YES",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+
+class Worker:
+    """Orders from one pipe, one after another; cancels and beats beside them."""
+
+    def __init__(self, settings: WorkerSettings, out: wire.LineWriter) -> None:
+        self.settings = settings
+        self.out = out
+        self.orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
+        self.cancelled: set[str] = set()
+        self.busy_since: float | None = None
+        self.busy_s = 0.0
+
+    def emit(self, event: Event) -> None:
+        try:
+            self.out.send(event_to_message(event))
+        except (OSError, ValueError):
+            os._exit(0)  # the parent is gone; nobody is left to work for
+
+    def listen(self, inbound: IO[bytes]) -> None:
+        for message in wire.messages(inbound):
+            if "order" in message:
+                order = Order.from_message(message["order"])
+                # A cancel that is still remembered was meant for an attempt before this one.
+                self.cancelled.discard(order.job)
+                self.orders.put(order)
+            elif "cancel" in message:
+                self.cancelled.add(message["cancel"])
+        os._exit(0)
+
+    def beat(self) -> None:
+        import psutil
+
+        process = psutil.Process()
+        while True:
+            time.sleep(BEAT_INTERVAL_S)
+            running = time.monotonic() - self.busy_since if self.busy_since else 0.0
+            self.emit(Beat(process.memory_info().rss, round(self.busy_s + running, 3)))
+
+    def work(self) -> None:
+        try:
+            device = choose_device(self.settings.device, self.settings.dtype)
+        except DeviceUnavailable as error:
+            return self._refuse_all(error)
+        facts = environment(device)
+        self.emit(Ready(device.name, device.dtype, facts))
+        fingerprints = Fingerprints(Path(self.settings.data))
+        bench = runner.Bench(
+            models=ModelCache(load_providers(self.settings.models), device),
+            emit=self.emit,
+            is_cancelled=self.cancelled.__contains__,
+            stage_timeout_s=self.settings.stage_timeout_s,
+            fingerprint=fingerprints.of,
+            environment=facts,
+        )
+        while True:
+            order = self._next_order(bench.models)
+            self.busy_since = time.monotonic()
+            runner.run(order, bench)
+            self.busy_s += time.monotonic() - self.busy_since
+            self.busy_since = None
+
+    def _next_order(self, models: ModelCache) -> Order:
+        """Wait for work; give the device's memory back when there is none for long."""
+        while True:
+            try:
+                return self.orders.get(timeout=self.settings.idle_unload_s or None)
+            except queue.Empty:
+                if models.evict():
+                    release_memory()
+
+    def _refuse_all(self, error: DeviceUnavailable) -> None:
+        failure = Failure(error.code, "", str(error)).to_dict()
+        while True:
+            order = self.orders.get()
+            # Poisoned: a process that found no device never will; the next one may.
+            self.emit(JobFailed(order.job, failure, hold=True, poisoned=True))
+
+
+def load_providers(entries: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Provider entries from their plain values, as `WorkerSettings.models` carries them."""
+    providers: dict[str, Any] = {}
+    for name, entry in entries.items():
+        fields = {key: value for key, value in entry.items() if key != "provider"}
+        providers[name] = registry.provider_class(entry["provider"]).model_validate(fields)
+    return providers
+
+
+def choose_device(wanted: str, dtype: str) -> Device:
+    """The device and number type to use. Raises `DeviceUnavailable`."""
+    import torch
+
+    name = wanted
+    if wanted == "auto":
+        mps = torch.backends.mps.is_available()
+        name = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
+    if name == "cuda":
+        name = "cuda:0"
+    if name.startswith("cuda:") and int(name[5:]) >= torch.cuda.device_count():
+        raise DeviceUnavailable(f"{name} was asked for, but torch sees no such device")
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise DeviceUnavailable("mps was asked for, but torch sees no such device")
+    if dtype == "auto":
+        dtype = "float16" if name.startswith("cuda") else "float32"
+    return Device(name, dtype)
+
+
+def environment(device: Device) -> dict[str, Any]:
+    """Versions that results depend on, for the manifest."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    import torch
+
+    facts: dict[str, Any] = {"python": platform.python_version(), "platform": platform.platform()}
+    packages = ("torch", "diffusers", "transformers", "accelerate", "numpy", "pillow",
+                "scikit-image", "trimesh", "rembg", "onnxruntime")  # fmt: skip
+    for name in packages:
+        try:
+            facts[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    is_cuda = device.name.startswith("cuda")
+    facts["gpu"] = torch.cuda.get_device_name(device.name) if is_cuda else None
+    return facts
+
+
+def release_memory() -> None:
+    """Hand cached device memory back to the system."""
+    import gc
+
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def main() -> None:
+    """Entry point of the child process."""
+    from filelock import FileLock
+
+    inbound, out = wire.claim_stdio()
+    os.environ.update(OFFLINE)
+    configure_child()
+    settings = WorkerSettings(**next(wire.messages(inbound)))
+    worker = Worker(settings, out)
+    threading.Thread(target=worker.listen, args=(inbound,), name="orders", daemon=True).start()
+    # A worker outlives a killed daemon by a moment; two on one device are worse than a wait.
+    with FileLock(Path(settings.data, "worker.lock")):
+        threading.Thread(target=worker.beat, name="beat", daemon=True).start()
+        worker.work()
+
+
+if __name__ == "__main__":
+    main()
