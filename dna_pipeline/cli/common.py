@@ -1,0 +1,102 @@
+"""What all commands share: the configuration, the ledger, and how facts are printed."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dna_pipeline.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dna_pipeline.ledger.views import Views
+    from dna_pipeline.spec.config import Config
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print facts as JSON.")]
+
+
+@dataclass(slots=True)
+class Options:
+    """What stands before the command's name."""
+
+    config: Path | None = None
+
+
+def load(context: typer.Context) -> Config:
+    """The checked configuration. Raises `ConfigError`."""
+    from dna_pipeline.spec.config import find_config
+    from dna_pipeline.spec.reader import load_config
+
+    options: Options = context.obj
+    return load_config(find_config(options.config))
+
+
+def open_views(config: Config) -> Views:
+    """The ledger, to look at. Raises `ConfigError` where there is none yet."""
+    from dna_pipeline.ledger.views import Views
+
+    if not config.ledger_path.exists():
+        raise ConfigError(
+            f"{config.ledger_path}: there is no ledger yet; `dna-pipeline watch`, `run` or "
+            "`submit` makes one"
+        )
+    return Views(config.ledger_path)
+
+
+def find_job(views: Views, prefix: str) -> str:
+    """The one job whose id begins so. Raises `ConfigError`."""
+    from dna_pipeline.ledger.views import AmbiguousPrefixError
+
+    try:
+        job_id = views.find(prefix)
+    except AmbiguousPrefixError as error:
+        raise ConfigError(str(error)) from None
+    if job_id is None:
+        raise ConfigError(f"no job's id begins with {prefix!r}; `dna-pipeline jobs` lists them")
+    return job_id
+
+
+def print_json(facts: Any) -> None:
+    """Facts on standard output, times as RFC 3339."""
+    print(json.dumps(facts, indent=2, default=_plain))
+
+
+def print_json_line(facts: Any) -> None:
+    print(json.dumps(facts, default=_plain), flush=True)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return str(value)
+
+
+def say(text: str) -> None:
+    """A remark for people, on standard error."""
+    print(text, file=sys.stderr)
+
+
+def clean(value: Any) -> str:
+    """Text that cannot steer a terminal: control characters become visible."""
+    text = "" if value is None else str(value)
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Left-aligned columns; the last one is as wide as it likes."""
+    cells = [[clean(value) for value in row] for row in rows]
+    widths = [max([len(title), *(len(row[i]) for row in cells)]) for i, title in enumerate(header)]
+    for row in [list(header), *cells]:
+        line = "  ".join(value.ljust(width) for value, width in zip(row, widths, strict=True))
+        print(line.rstrip())
+
+
+def local_time(value: datetime | None) -> str:
+    """A time as a person reads it, in the local zone."""
+    return "" if value is None else value.astimezone().strftime("%Y-%m-%d %H:%M:%S")

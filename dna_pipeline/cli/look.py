@@ -1,0 +1,197 @@
+"""`dna-pipeline jobs`, `show`, `events` and `status`: the commands that only look."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dna_pipeline.cli.common import (
+    JsonOption,
+    clean,
+    find_job,
+    load,
+    local_time,
+    open_views,
+    print_json,
+    print_json_line,
+    print_table,
+)
+
+if TYPE_CHECKING:
+    from dna_pipeline.ledger.views import Views
+    from dna_pipeline.spec.config import Config
+
+FOLLOW_INTERVAL_S = 0.25
+
+
+def jobs(
+    context: typer.Context,
+    status: Annotated[str | None, typer.Option(help="queued, running, completed, …")] = None,
+    inbox: Annotated[str | None, typer.Option(help="Only this inbox's.")] = None,
+    batch: Annotated[str | None, typer.Option(help="Only this batch's.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many at the most.")] = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """List jobs, the newest first."""
+    views = open_views(load(context))
+    rows = views.jobs(status=status, inbox=inbox, batch=batch, limit=limit)
+    if as_json:
+        print_json(rows)
+        return
+    table = [
+        (row["id"][:8], _status(row), row["inbox"], row["name"], row["pipeline"],
+         local_time(row["created_at"]), row["publish_name"])
+        for row in rows
+    ]  # fmt: skip
+    print_table(("job", "status", "inbox", "name", "pipeline", "created", "folder"), table)
+
+
+def _status(row: dict[str, Any]) -> str:
+    return f"{row['status']} ({row['hold']})" if row["hold"] else row["status"]
+
+
+def show(context: typer.Context, job: str, as_json: JsonOption = False) -> None:
+    """Print all about one job."""
+    config = load(context)
+    views = open_views(config)
+    facts = views.job(find_job(views, job))
+    if as_json:
+        print_json(facts)
+    else:
+        _print_job(config, facts)
+
+
+def _print_job(config: Config, facts: dict[str, Any]) -> None:
+    lines = [
+        ("job", facts["id"]),
+        ("status", _status(facts)),
+        ("input", f"{facts['inbox']}: {facts['name']}"),
+        ("pipeline", f"{facts['pipeline']}, priority {facts['priority']}"),
+        ("created", local_time(facts["created_at"])),
+        ("started", local_time(facts["started_at"])),
+        ("finished", local_time(facts["finished_at"])),
+        ("attempt", facts["attempt"]),
+    ]
+    if facts["hold"]:
+        lines.append(("waits for", facts["hold_detail"]))
+    if facts["error"]:
+        lines.append(("error", f"{facts['error']['code']}: {facts['error']['message']}"))
+        lines.append(("", facts["error"]["detail"]))
+    if facts["publish"] == "done":
+        lines.append(("folder", config.outbox / facts["publish_name"]))
+    for stage in facts["stages"]:
+        lines.append((stage["id"], ", ".join(f"{k}={v}" for k, v in stage["params"].items())))
+    for run in facts["stage_runs"]:
+        lines.append(("ran", f"{run['stage_id']} in {run['seconds']:.1f} s on {run['device']}"))
+    for file in facts["artifacts"]:
+        lines.append((file["role"], f"{file['path']}, {file['bytes']:,} bytes"))
+    for title, text in lines:
+        print(f"{clean(title):12} {clean(text)}".rstrip())
+
+
+def events(
+    context: typer.Context,
+    job: Annotated[str | None, typer.Argument(help="Only this job's.")] = None,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on as they happen.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Print what happened, in order: as lines or as JSON lines."""
+    views = open_views(load(context))
+    job_id = find_job(views, job) if job else None
+    try:
+        _print_events(views, job_id, follow=follow, as_json=as_json)
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
+
+
+def _print_events(views: Views, job_id: str | None, *, follow: bool, as_json: bool) -> None:
+    after = 0
+    while True:
+        found = views.events(job_id, after)
+        for event in found:
+            after = event["id"]
+            if as_json:
+                print_json_line(event)
+            else:
+                data = " ".join(f"{k}={clean(v)}" for k, v in event["data"].items())
+                print(f"{local_time(event['at'])} {event['job_id'][:8]} {event['kind']} {data}",
+                      flush=True)  # fmt: skip
+        if found:
+            continue
+        if not follow:
+            return
+        time.sleep(FOLLOW_INTERVAL_S)
+
+
+def status(context: typer.Context, as_json: JsonOption = False) -> None:
+    """Print how the daemon and the queue are doing, and what waits for what."""
+    config = load(context)
+    facts = _status_facts(config)
+    if as_json:
+        print_json(facts)
+    else:
+        _print_status(facts)
+
+
+def _status_facts(config: Config) -> dict[str, Any]:
+    from dna_pipeline.lock import is_held
+    from dna_pipeline.status import queue_counts, read_status, recent_entry
+
+    told = read_status(config.outbox) if is_held(config.data) else None
+    facts: dict[str, Any] = {
+        "daemon": None, "queue": {}, "running": None, "holds": [], "waiting": [], "recent": [],
+        "jobs_per_hour": 0,
+    }  # fmt: skip
+    if told is not None:
+        facts |= {key: told[key] for key in ("daemon", "running", "waiting")}
+    if config.ledger_path.exists():
+        views = open_views(config)
+        facts["queue"] = queue_counts(views)
+        facts["holds"] = views.holds()
+        facts["recent"] = [recent_entry(job) for job in views.recent()]
+        facts["jobs_per_hour"] = views.finished_within(1)
+    facts["hours_left"] = _hours_left(facts)
+    return facts
+
+
+def _hours_left(facts: dict[str, Any]) -> float | None:
+    """Queued jobs by the rate of the last hour; None where nothing was done in it."""
+    queued = sum(facts["queue"].get("queued", {}).values())
+    rate = facts["jobs_per_hour"]
+    return round(queued / rate, 2) if rate else None
+
+
+def _print_status(facts: dict[str, Any]) -> None:
+    daemon = facts["daemon"]
+    if daemon is None:
+        print("daemon    none runs")
+    else:
+        device = daemon.get("device") or "not loaded yet"
+        print(f"daemon    process {daemon['pid']} on {daemon['host']}, device {device}")
+    for status_, inboxes in sorted(facts["queue"].items()):
+        named = ", ".join(f"{clean(inbox)} {number}" for inbox, number in sorted(inboxes.items()))
+        print(f"{status_:9} {sum(inboxes.values())} ({named})")
+    if (running := facts["running"]) is not None:
+        eta = "" if running["eta_s"] is None else f", about {running['eta_s']:.0f} s left"
+        step = f" step {running['step']}/{running['steps']}" if running["steps"] else ""
+        print(f"running   {running['job'][:8]} {clean(running['name'])}: {running['stage']}{step}, "
+              f"{running['fraction']:.0%}{eta}")  # fmt: skip
+    if facts["hours_left"] is not None:
+        print(f"rate      {facts['jobs_per_hour']} in the last hour, "
+              f"about {facts['hours_left']:g} h left")  # fmt: skip
+    for hold in facts["holds"]:
+        number = "the whole queue" if hold["jobs"] is None else f"{hold['jobs']} jobs"
+        print(f"held      {number}: {hold['code']}: {clean(hold['detail'])}")
+    for entry in facts["waiting"]:
+        where = f"{entry['inbox']}/{entry['file']}" if entry["file"] else entry["inbox"]
+        print(f"waiting   {clean(where)}: {clean(entry['reason'])}")
+    for entry in facts["recent"][:10]:
+        why = f" ({entry['code']})" if entry["code"] else ""
+        print(f"recent    {entry['job'][:8]} {entry['status']}{why} {clean(entry['folder'])}")
+
+
+def register(app: typer.Typer) -> None:
+    for command in (jobs, show, events, status):
+        app.command()(command)

@@ -1,0 +1,65 @@
+"""The program `dna-pipeline`: assembles the commands and turns errors into exit statuses."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dna_pipeline import __version__
+from dna_pipeline.cli import change, check, init, look, verify, work
+from dna_pipeline.cli.common import Options, say
+from dna_pipeline.errors import ConfigError, Locked
+
+EXIT_WRONG_CALL = 2
+EXIT_LOCKED = 3
+
+app = typer.Typer(
+    name="dna-pipeline",
+    help="Drop images into a folder; restyled pictures and meshes come out of another.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+for group in (init, check, work, look, change, verify):
+    group.register(app)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"dna-pipeline {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    context: typer.Context,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", metavar="FILE", help="pipeline.yaml, else $DNA_CONFIG, else ./"),
+    ] = None,
+    version: Annotated[  # noqa: ARG001
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="And exit.")
+    ] = False,
+) -> None:
+    """Read what stands before the command's name."""
+    context.obj = Options(config)
+
+
+def main() -> None:
+    """Entry point."""
+    try:
+        app()
+    except ConfigError as error:
+        say(f"dna-pipeline: {error}")
+        sys.exit(EXIT_WRONG_CALL)
+    except Locked as error:
+        say(f"dna-pipeline: {error}")
+        sys.exit(EXIT_LOCKED)
+    except BrokenPipeError:
+        sys.stderr.close()  # `dna-pipeline jobs | head`: the reader has seen enough
+        sys.exit(0)

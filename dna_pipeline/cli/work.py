@@ -1,0 +1,162 @@
+"""`dna-pipeline watch`, `run` and `submit`: the commands that make jobs and do them."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dna_pipeline.cli.common import JsonOption, clean, load, open_views, print_json, say
+from dna_pipeline.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dna_pipeline.daemon import Daemon
+    from dna_pipeline.intake.resubmit import Submission
+    from dna_pipeline.spec.config import Config
+
+
+def watch(context: typer.Context) -> None:
+    """Watch the inboxes and work, until SIGTERM or Ctrl-C."""
+    from dna_pipeline.daemon import Daemon
+    from dna_pipeline.logs import configure
+
+    config = load(context)
+    configure(config.logs)
+    daemon = Daemon(config)
+    _stop_on_signals(daemon)
+    daemon.run()
+
+
+def _stop_on_signals(daemon: Daemon) -> None:
+    """The first signal stops in order, a second one at once."""
+
+    def stop(number: int, _: Any) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        daemon.stop()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, stop)
+
+
+def run(context: typer.Context, as_json: JsonOption = False) -> None:
+    """Take in what waits, work until nothing is runnable, and report."""
+    from dna_pipeline.daemon import Daemon
+    from dna_pipeline.logs import configure
+
+    config = load(context)
+    configure(config.logs)
+    daemon = Daemon(config)
+    _stop_on_signals(daemon)
+    before = _last_event(config)
+    daemon.run(until_idle=True)
+    report = _report(config, daemon, before)
+    if as_json:
+        print_json(report)
+    else:
+        _print_report(report)
+    if report["failed"]:
+        raise typer.Exit(1)
+
+
+def _last_event(config: Config) -> int:
+    """The number of the newest event before this run."""
+    if not config.ledger_path.exists():
+        return 0
+    views = open_views(config)
+    try:
+        return views.last_event()
+    finally:
+        views.close()
+
+
+def _report(config: Config, daemon: Daemon, before: int) -> dict[str, Any]:
+    """What this run did, and what it left."""
+    views = open_views(config)
+    try:
+        ended = views.ended_since(before)
+        holds = views.holds()
+    finally:
+        views.close()
+    counts = Counter(job["status"] for job in ended)
+    return {
+        "completed": counts["completed"],
+        "failed": counts["failed"],
+        "cancelled": counts["cancelled"],
+        "jobs": [
+            {
+                "job": job["id"], "inbox": job["inbox"], "name": job["name"],
+                "status": job["status"], "folder": job["publish_name"],
+                "code": job["error"]["code"] if job["error"] else None,
+            }
+            for job in ended
+        ],
+        "holds": holds,
+        "waiting": daemon.waiting,
+    }  # fmt: skip
+
+
+def _print_report(report: dict[str, Any]) -> None:
+    for job in report["jobs"]:
+        why = f" ({job['code']})" if job["code"] else ""
+        print(f"{job['status']:9}  {clean(job['name'])}{why}  {clean(job['folder'])}")
+    print(
+        f"{report['completed']} completed, {report['failed']} failed, "
+        f"{report['cancelled']} cancelled"
+    )
+    for hold in report["holds"]:
+        number = "all" if hold["jobs"] is None else hold["jobs"]
+        print(f"held: {number} jobs, {hold['code']}: {clean(hold['detail'])}")
+    for entry in report["waiting"]:
+        where = f"{entry['inbox']}/{entry['file']}" if entry["file"] else entry["inbox"]
+        print(f"left: {clean(where)}: {clean(entry['reason'])}")
+
+
+def submit(
+    context: typer.Context,
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE…", help="- is standard input.")],
+    pipeline: Annotated[
+        str | None, typer.Option(help="Which pipeline; default: the first.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="STAGE.PARAM=V", help="A parameter.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Copy images and queue them; prints their jobs' ids."""
+    from dna_pipeline.intake.resubmit import Submitter, told_by_command
+    from dna_pipeline.ledger.store import Ledger
+    from dna_pipeline.probe import Prober
+
+    config = load(context)
+    submissions = [_submission(image) for image in images]
+    ledger, prober = Ledger(config.ledger_path), Prober()
+    try:
+        submitter = Submitter(config, ledger, told_by_command(pipeline, settings or []))
+        jobs = [submitter.submit(submission, prober) for submission in submissions]
+    finally:
+        prober.close()
+        ledger.close()
+    if as_json:
+        print_json([{"job": job} for job in jobs])
+    else:
+        print("\n".join(jobs))
+        say("`dna-pipeline watch` or `run` does them")
+
+
+def _submission(image: str) -> Submission:
+    from dna_pipeline.intake.resubmit import Submission
+
+    if image == "-":
+        return Submission("stdin", sys.stdin.buffer)
+    if not Path(image).is_file():
+        raise ConfigError(f"{image}: there is no such file")
+    return Submission(Path(image).name, Path(image))
+
+
+def register(app: typer.Typer) -> None:
+    for command in (watch, run, submit):
+        app.command()(command)

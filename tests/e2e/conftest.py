@@ -1,0 +1,155 @@
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from skimage import data
+from sqlalchemy.exc import OperationalError
+
+from dna_pipeline.ledger.views import Views
+
+PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket")
+
+CONFIG = """\
+version: 1
+models:
+  sd15: {{provider: diffusers, path: {models}/sd-v1-5-local}}
+  triposr: {{provider: triposr, path: {models}/triposr-base}}
+  matte: {{provider: border_key}}
+pipelines:
+  restyle: [{{img2img: {{steps: 4, max_size: 128}}}}]
+  mesh: [{{remove_background: {{}}}}, {{triposr: {{resolution: 48}}}}]
+  restyle_to_mesh:
+    - img2img: {{steps: 4, strength: 0.3, max_size: 192}}
+    - remove_background: {{}}
+    - triposr: {{resolution: 48}}
+inboxes:
+  - {{path: inbox/restyle, pipeline: restyle, settle_seconds: 0.3, sidecar_wait_seconds: 0.6}}
+  - {{path: inbox/mesh, pipeline: mesh, settle_seconds: 0.3, sidecar_wait_seconds: 0.6}}
+  - {{path: inbox/kept, pipeline: restyle, originals: keep, settle_seconds: 0.3,
+      sidecar_wait_seconds: 0.6, rescan_seconds: 1}}
+"""
+
+
+@dataclass
+class Studio:
+    """A folder with a pipeline.yaml, as a user has it, and the program as a user calls it."""
+
+    root: Path
+
+    @property
+    def outbox(self) -> Path:
+        return self.root / "outbox"
+
+    def inbox(self, name: str) -> Path:
+        return self.root / "inbox" / name
+
+    def cli(self, *arguments: str, stdin: bytes | None = None) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "dna_pipeline", *arguments]
+        done = subprocess.run(command, cwd=self.root, input=stdin, capture_output=True, timeout=240)
+        return subprocess.CompletedProcess(
+            command, done.returncode, done.stdout.decode(), done.stderr.decode()
+        )
+
+    def facts(self, *arguments: str) -> Any:
+        done = self.cli(*arguments, "--json")
+        assert done.stdout, done.stderr
+        return json.loads(done.stdout)
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """As `dna-pipeline jobs` lists them, without the cost of a process for each look."""
+        if not (self.root / "data/ledger.db").exists():
+            return []
+        views = Views(self.root / "data/ledger.db")
+        try:
+            return views.jobs()
+        except OperationalError:
+            return []  # the file is there, its tables are just being made
+        finally:
+            views.close()
+
+    @contextmanager
+    def watch(self) -> Iterator[subprocess.Popen[bytes]]:
+        daemon = self.start()
+        try:
+            yield daemon
+        finally:
+            daemon.terminate()
+            assert daemon.wait(60) == 0
+
+    def start(self) -> subprocess.Popen[bytes]:
+        with (self.root / "watch.log").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "dna_pipeline", "watch"],
+                cwd=self.root, stdout=log, stderr=log,
+            )  # fmt: skip
+
+    def wait(self, predicate: Callable[[], Any], seconds: float = 120) -> Any:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if value := predicate():
+                return value
+            time.sleep(0.2)
+        log = self.root / "watch.log"
+        raise AssertionError(log.read_text() if log.exists() else "it never came to pass")
+
+    def ended(self, number: int) -> list[dict[str, Any]]:
+        """Waits until so many jobs have their folders."""
+
+        def done() -> list[dict[str, Any]] | None:
+            jobs = [job for job in self.jobs() if job["publish"] == "done"]
+            return jobs if len(jobs) >= number else None
+
+        return self.wait(done)
+
+    def leftovers(self) -> list[str]:
+        """Files that belong to nobody once nothing is under way."""
+        places = [self.root / "inbox", self.root / "data/work", self.root / "data/claims"]
+        places += [self.outbox / ".dna"]
+        found = [path for place in places for path in place.rglob("*") if path.is_file()]
+        return [str(path.relative_to(self.root)) for path in found]
+
+    def error_of(self, stem: str) -> dict[str, Any]:
+        (path,) = self.outbox.glob(f"*/failed/{stem}-*/error.json")
+        return json.loads(path.read_bytes())
+
+
+@pytest.fixture
+def studio(tmp_path: Path, models_dir: Path) -> Studio:
+    (tmp_path / "pipeline.yaml").write_text(CONFIG.format(models=models_dir))
+    studio = Studio(tmp_path)
+    for name in ("restyle", "mesh", "kept"):
+        studio.inbox(name).mkdir(parents=True)
+    return studio
+
+
+def photograph(name: str, side: int = 160) -> Image.Image:
+    picture = Image.fromarray(getattr(data, name)()).convert("RGB")
+    picture.thumbnail((side, side))
+    return picture
+
+
+def product_shot(side: int = 160) -> Image.Image:
+    """A subject before a plain backdrop."""
+    y, x = np.mgrid[0:side, 0:side] / side - 0.5
+    inside = (x / 0.25) ** 2 + (y / 0.38) ** 2 < 1
+    pixels = np.full((side, side, 3), 240, np.uint8)
+    pixels[inside] = np.stack([200 + 50 * x, 90 + 60 * y, 60 + 0 * x], axis=-1)[inside]
+    return Image.fromarray(pixels)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True

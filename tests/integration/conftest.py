@@ -1,0 +1,319 @@
+"""A real ledger, real folders, and a clock that is turned by hand."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import structlog
+import yaml
+
+from dna_pipeline.errors import ImageTooSmall, ImageUnreadable, JobError
+from dna_pipeline.intake.gate import InboxGate
+from dna_pipeline.ledger import queue
+from dna_pipeline.ledger.store import Ledger
+from dna_pipeline.ledger.tables import Drop, Event, Job, StageRun
+from dna_pipeline.probe import NotReadable, Probed
+from dna_pipeline.publishing import Publisher
+from dna_pipeline.spec.config import Config
+from dna_pipeline.spec.reader import load_config
+
+DIED = 9
+
+
+class StubProber:
+    """Answers by what the file begins with, at once."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def probe(self, path: Path) -> Probed | JobError:
+        self.asked.append(path.name)
+        data = path.read_bytes()
+        if data.startswith(b"broken"):
+            return ImageUnreadable("breaks off")
+        if data.startswith(b"small"):
+            return ImageTooSmall("8 x 8 px")
+        if data.startswith(b"locked"):
+            return NotReadable("cannot be read: Permission denied")
+        return Probed(64, 48)
+
+
+class Site:
+    """One inbox called `in`, its outbox and ledger. `restart` is a new process on the same disk."""
+
+    def __init__(self, root: Path, config: Config) -> None:
+        self.root = root
+        self.config = config
+        self.inbox = config.inboxes[0].path
+        self.outbox = config.outbox
+        self.now = 1000.0
+        self._start()
+
+    def _start(self) -> None:
+        self.ledger = Ledger(self.config.ledger_path)
+        self.prober = StubProber()
+        self.gate = InboxGate(self.config, self.config.inboxes[0], self.ledger, self.prober)
+        self.publisher = Publisher(self.config, self.ledger)
+
+    def close(self) -> None:
+        self.ledger.close()
+
+    def restart(self) -> None:
+        """As after a kill: everything in memory is gone."""
+        self.close()
+        self._start()
+        self.gate.recover(self.now)
+        self.ledger.transact(queue.recover)
+        self.publisher.recover()
+
+    # --- the inbox ---
+
+    def put(self, name: str, data: bytes | str = b"an image") -> Path:
+        path = self.inbox / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data.encode() if isinstance(data, str) else data)
+        return path
+
+    def tick(self, seconds: float = 0) -> None:
+        """Let time pass in steps of at most a second, looking each time."""
+        until = self.now + seconds
+        while True:
+            self.gate.lookout.hinted(self.now)
+            while self.gate.step(self.now):
+                pass
+            if self.now >= until:
+                return
+            self.now = min(self.now + 1, until)
+
+    def settle(self) -> None:
+        """Long enough for anything but a missing image."""
+        self.tick(25)
+
+    def left(self) -> set[str]:
+        """What lies in the inbox, our own folder not counted."""
+        files = [path.relative_to(self.inbox) for path in self.inbox.rglob("*") if path.is_file()]
+        return {path.as_posix() for path in files if path.parts[0] != ".dna"}
+
+    def claims(self) -> list[Path]:
+        """All files in claims, those of copies too."""
+        roots = [self.inbox / ".dna", self.config.data / "claims"]
+        return sorted(path for root in roots for path in root.rglob("*") if path.is_file())
+
+    def waiting(self) -> dict[str, str]:
+        return {entry.path: entry.reason for entry in self.gate.lookout.waiting}
+
+    # --- the ledger ---
+
+    def rows(self, table: Any, *where: Any) -> list[Any]:
+        from sqlalchemy import select
+
+        return self.ledger.transact(lambda s: list(s.scalars(select(table).where(*where))))
+
+    def jobs(self) -> list[Job]:
+        return sorted(self.rows(Job), key=lambda job: job.seq)
+
+    def job(self) -> Job:
+        (job,) = self.jobs()
+        return job
+
+    def drop(self, job: Job) -> Drop:
+        return self.ledger.transact(lambda s: s.get_one(Drop, job.drop_id))
+
+    def kinds(self, job_id: str) -> list[str]:
+        return [event.kind for event in self.rows(Event, Event.job_id == job_id)]
+
+    def claim_next(self) -> Job:
+        job = self.ledger.transact(queue.claim_next)
+        assert job is not None
+        return job
+
+    # --- work and results ---
+
+    def finish(self, job: Job, data: bytes = b"a mesh") -> None:
+        """What a worker would do for the job: one stage with one file."""
+        folder = self.config.work / job.id / "remove_background"
+        folder.mkdir(parents=True, exist_ok=True)
+        name = f"{job.stem}.matte.png"
+        (folder / name).write_bytes(data)
+        run = {
+            "stage_id": "remove_background", "type": "remove_background", "provider": "border_key",
+            "model": None, "params": {"force": False}, "device": "cpu", "dtype": "float32",
+            "batch_size": 1, "attempt": job.attempt, "seconds": 0.5, "warnings": [],
+            "environment": {"python": "3"},
+        }  # fmt: skip
+        file = {
+            "path": name, "role": "matte", "media_type": "image/png", "bytes": len(data),
+            "sha256": hashlib.sha256(data).hexdigest(), "facts": {"width": 64, "height": 48},
+        }  # fmt: skip
+
+        def commit(session: Any) -> None:
+            queue.finish_stage(session, job.id, run, [file])
+            queue.computed(session, job.id)
+
+        self.ledger.transact(commit)
+
+    def run_next(self, data: bytes = b"a mesh") -> Job:
+        """Claim, compute and publish the next job."""
+        job = self.claim_next()
+        self.finish(job, data)
+        self.publish()
+        return job
+
+    def publish(self) -> None:
+        for _ in range(10):
+            jobs = self.ledger.transact(queue.to_publish)
+            if not jobs:
+                return
+            for job in jobs:
+                self.publisher.publish(job)
+        raise AssertionError("publishing comes to no end")
+
+    def folders(self) -> list[str]:
+        """The published folders, by their accounts."""
+        accounts = [
+            path
+            for name in ("manifest.json", "error.json")
+            for path in self.outbox.rglob(name)
+            if ".dna" not in path.parts
+        ]
+        return sorted(path.parent.relative_to(self.outbox).as_posix() for path in accounts)
+
+    def stages_of(self, job_id: str) -> list[StageRun]:
+        return self.rows(StageRun, StageRun.job_id == job_id)
+
+
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(50), cache_logger_on_first_use=False
+    )
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.fixture
+def make_site(tmp_path: Path, quiet: None) -> Iterator[Callable[..., Site]]:
+    """Makes the site of an inbox with the given keys; `root` for a further one."""
+    made: list[Site] = []
+
+    def make(root: Path = tmp_path, **keys: Any) -> Site:
+        root.mkdir(exist_ok=True)
+        inbox = {"path": "in", "pipeline": "cut", **keys}
+        text = {
+            "version": 1,
+            "models": {"key": {"provider": "border_key"}},
+            "pipelines": {
+                "cut": [{"remove_background": {"model": "key"}}],
+                "other": [{"remove_background": {"model": "key", "force": True}}],
+            },
+            "inboxes": [inbox],
+        }
+        (root / "pipeline.yaml").write_text(yaml.safe_dump(text))
+        config = load_config(root / "pipeline.yaml", {})
+        for folder in (config.inboxes[0].path, config.outbox, config.data):
+            folder.mkdir(parents=True, exist_ok=True)
+        made.append(Site(root, config))
+        return made[-1]
+
+    yield make
+    for site in made:
+        site.close()
+
+
+@pytest.fixture
+def site(make_site: Callable[..., Site]) -> Site:
+    return make_site()
+
+
+STEPS: list[tuple[Any, str]] = [
+    (Path, "rename"),
+    (Path, "replace"),
+    (Path, "mkdir"),
+    (Path, "unlink"),
+    (os, "link"),
+    (os, "fsync"),
+    (shutil, "rmtree"),
+    (Ledger, "transact"),
+]
+"""What changes the disk. A process is killed before and after each call of these."""
+
+
+def _die_at(number: int) -> None:
+    """End this process, without any cleaning up, when so many points were passed."""
+    passed = [0]
+
+    def point() -> None:
+        passed[0] += 1
+        if passed[0] == number:
+            os._exit(DIED)
+
+    def wrap(real: Callable[..., Any]) -> Callable[..., Any]:
+        def step(*args: Any, **kwargs: Any) -> Any:
+            point()
+            result = real(*args, **kwargs)
+            point()
+            return result
+
+        return step
+
+    for owner, name in STEPS:
+        setattr(owner, name, wrap(getattr(owner, name)))
+
+
+def _in_child(action: Callable[[], None]) -> int:
+    """Exit status of a forked child that runs it."""
+    child = os.fork()
+    if child == 0:
+        try:
+            action()
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@pytest.fixture
+def kill_everywhere(tmp_path: Path) -> Callable[..., int]:
+    """Runs `action(prepare(root))` in children, each killed one point later than the last.
+
+    After each, and a restart, `check(site)` looks at what is left; gives how many were killed.
+    """
+
+    def campaign(
+        prepare: Callable[[Path], Site],
+        action: Callable[[Site], None],
+        check: Callable[[Site], None],
+        every: int = 1,
+    ) -> int:
+        site = prepare(tmp_path / "site")
+        site.close()  # the child opens the ledger itself: SQLite does not survive a fork
+        shutil.copytree(site.root, tmp_path / "fresh")
+        began = site.now
+
+        def act(number: int) -> None:
+            site._start()
+            _die_at(number)
+            action(site)
+
+        for number in range(1, 2000, every):
+            status = _in_child(lambda number=number: act(number))
+            assert status in (0, DIED), f"the child failed at point {number}"
+            site.restart()
+            check(site)
+            if status == 0:
+                return number // every
+            site.close()
+            shutil.rmtree(site.root)
+            shutil.copytree(tmp_path / "fresh", site.root)
+            site.now = began
+        raise AssertionError("the action comes to no end")
+
+    return campaign

@@ -1,0 +1,197 @@
+"""The commands as people and programs call them; no daemon, no models."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+CONFIG = """\
+version: 1
+models: {matte: {provider: border_key}}
+pipelines: {cut: [{remove_background: {}}]}
+inboxes: [{path: inbox/cut, pipeline: cut}]
+"""
+
+
+@pytest.fixture
+def studio(tmp_path: Path) -> Path:
+    (tmp_path / "pipeline.yaml").write_text(CONFIG)
+    (tmp_path / "inbox/cut").mkdir(parents=True)
+    return tmp_path
+
+
+def call(folder: Path, *arguments: str, env: dict[str, str] | None = None):
+    return subprocess.run(
+        [sys.executable, "-m", "dna_pipeline", *arguments],
+        cwd=folder, capture_output=True, text=True, timeout=60, env=env,
+    )  # fmt: skip
+
+
+def facts(folder: Path, *arguments: str):
+    return json.loads(call(folder, *arguments, "--json").stdout)
+
+
+def picture(path: Path) -> Path:
+    image = Image.new("RGB", (64, 64), "white")
+    image.paste((200, 30, 30), (20, 20, 44, 44))
+    image.save(path)
+    return path
+
+
+def submit(folder: Path, name: str = "box.png") -> str:
+    done = call(folder, "submit", str(picture(folder / name)))
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_init_writes_a_valid_configuration_and_overwrites_nothing(tmp_path: Path):
+    assert call(tmp_path, "init", "studio").returncode == 0
+    studio = tmp_path / "studio"
+    assert call(studio, "check").returncode == 0
+    (studio / "pipeline.yaml").write_text(CONFIG)
+    again = call(tmp_path, "init", "studio")
+    assert again.returncode == 0
+    assert "stays as it is" in again.stderr
+    assert (studio / "pipeline.yaml").read_text() == CONFIG
+
+
+def test_the_project_s_own_configuration_is_what_init_writes():
+    root = Path(__file__).parents[2]
+    template = root / "dna_pipeline/cli/templates/pipeline.yaml"
+    assert (root / "pipeline.yaml").read_bytes() == template.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["jobs"], ["show", "abc"], ["events"], ["cancel", "abc"], ["retry", "abc"]],
+)
+def test_before_there_is_a_ledger(studio: Path, arguments: list[str]):
+    done = call(studio, *arguments)
+    assert done.returncode == 2
+    assert "there is no ledger yet" in done.stderr
+    assert done.stdout == ""
+
+
+def test_status_before_anything_was_done(studio: Path):
+    assert call(studio, "status").stdout.startswith("daemon    none runs")
+
+
+def test_no_configuration(tmp_path: Path):
+    done = call(tmp_path, "status")
+    assert done.returncode == 2
+    assert "dna-pipeline init" in done.stderr
+
+
+def test_a_wrong_configuration_names_line_and_mend(studio: Path):
+    (studio / "pipeline.yaml").write_text(CONFIG + "runtime: {devise: cpu}\n")
+    done = call(studio, "status")
+    assert done.returncode == 2
+    assert "line 5" in done.stderr
+    assert "device" in done.stderr
+
+
+def test_config_by_option_and_by_environment(
+    studio: Path, tmp_path_factory: pytest.TempPathFactory
+):
+
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    config = str(studio / "pipeline.yaml")
+    assert call(elsewhere, "--config", config, "status").returncode == 0
+    assert call(elsewhere, "status", env=os.environ | {"DNA_CONFIG": config}).returncode == 0
+
+
+def test_check_tells_what_would_run_and_what_is_wrong(studio: Path):
+    inbox = studio / "inbox/cut"
+    picture(inbox / "good.png")
+    (inbox / "good.yaml").write_text("priority: 5")
+    picture(inbox / "bad.png")
+    (inbox / "bad.yaml").write_text("remove_background: {forse: true}")
+    (inbox / "words.png").write_text("hello")
+    done = call(studio, "check", "--json")
+    assert done.returncode == 2
+    jobs = {job["file"]: job for job in json.loads(done.stdout)["jobs"]}
+    assert jobs["good.png"]["pipeline"] == "cut"
+    assert jobs["good.png"]["priority"] == 5
+    assert jobs["bad.png"]["error"] == "sidecar_invalid"
+    assert "force" in jobs["bad.png"]["detail"]
+    assert jobs["words.png"]["error"] == "image_unreadable"
+    assert sorted(p.name for p in inbox.iterdir()) == [
+        "bad.png", "bad.yaml", "good.png", "good.yaml", "words.png",
+    ]  # fmt: skip
+    assert not (studio / "data").exists(), "check changes nothing"
+
+
+def test_jobs_show_events_by_any_unique_prefix(studio: Path):
+    job = submit(studio)
+    other = submit(studio, "other.png")
+    listed = facts(studio, "jobs")
+    assert [entry["id"] for entry in listed] == [other, job], "newest first"
+    assert facts(studio, "jobs", "--limit", "1")[0]["id"] == other
+    assert facts(studio, "jobs", "--status", "failed") == []
+    assert facts(studio, "show", job[:9])["drop"]["bytes"] > 0
+    shown = call(studio, "show", job).stdout
+    assert "box.png" in shown
+    lines = call(studio, "events", job[:9], "--json").stdout.splitlines()
+    assert [json.loads(line)["kind"] for line in lines] == ["queued"]
+    missing = call(studio, "show", "zzz")
+    assert missing.returncode == 2
+    assert "no job's id begins with 'zzz'" in missing.stderr
+
+
+def test_cancel_a_queued_job_at_once(studio: Path):
+    job = submit(studio)
+    assert call(studio, "cancel", job[:9]).returncode == 0
+    assert facts(studio, "jobs")[0]["status"] == "cancelled"
+    again = call(studio, "cancel", job[:9])
+    assert again.returncode == 2
+    assert "ended already" in again.stderr
+
+
+def test_pause_holds_the_queue_until_resume(studio: Path):
+    submit(studio)
+    call(studio, "pause")
+    report = facts(studio, "run")
+    assert report["completed"] == 0
+    assert report["holds"][0]["code"] == "paused"
+    call(studio, "resume")
+    assert facts(studio, "run")["completed"] == 1
+
+
+def test_nothing_but_facts_on_standard_output(studio: Path):
+    submit(studio)
+    done = call(studio, "run", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["completed"] == 1
+    assert "job.published" in done.stderr
+
+
+def test_a_wrong_submission_queues_nothing(studio: Path):
+    (studio / "words.png").write_text("hello")
+    done = call(studio, "submit", "words.png")
+    assert done.returncode == 2
+    assert "image_unreadable" in done.stderr
+    assert call(studio, "submit", "nowhere.png").returncode == 2
+    assert call(studio, "submit", str(picture(studio / "a.png")), "--set", "x").returncode == 2
+    assert list((studio / "data").rglob("*.png")) == []
+
+
+def test_names_cannot_steer_the_terminal(studio: Path):
+    submit(studio, "\x1b[31mred.png")
+    assert "\x1b" not in call(studio, "jobs").stdout
+    assert "\\x1b[31mred.png" in call(studio, "jobs").stdout
+
+
+def test_looking_loads_no_models_and_no_torch(studio: Path):
+    submit(studio)
+    code = (
+        "import sys; from dna_pipeline.cli.main import app\n"
+        "app(['jobs'], standalone_mode=False)\n"
+        "heavy = {'torch', 'numpy', 'diffusers', 'alembic', 'structlog'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=studio, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,259 @@
+"""The seam with a real worker process, driven through stages of another package."""
+
+import hashlib
+import os
+import queue
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from dna_pipeline.executor import (
+    Event,
+    JobDone,
+    JobFailed,
+    LocalExecutor,
+    Order,
+    Progress,
+    Ready,
+    StageDone,
+    StageOrder,
+    WorkerEnded,
+    WorkerSettings,
+)
+
+STAGES = """
+import errno, os, signal, time
+from typing import ClassVar
+from pydantic import Field
+from dna_pipeline.artifact import Artifact, write_bytes
+from dna_pipeline.stages.base import Stage
+
+class Act(Stage):
+    type: ClassVar[str] = "act"
+    needs_model: ClassVar[bool] = False
+    deed: str = "copy"
+    steps: int = 3
+    seconds: float = 0.0
+
+    def run(self, ctx):
+        getattr(self, self.deed)()
+        for step in range(self.steps):
+            time.sleep(self.seconds)
+            ctx.on_step(step + 1, self.steps)
+        path = ctx.path(".png")
+        write_bytes(path, ctx.source.read_bytes() + self.deed.encode())
+        return [Artifact(path, "image", "image/png")]
+
+    def copy(self): pass
+    def chatter(self):
+        print("to the wrong pipe")
+        os.write(1, b"{\\"event\\": \\"job_done\\", \\"job\\": \\"j\\"}\\n")
+        assert os.read(0, 1) == b""
+    def segfault(self): os.kill(os.getpid(), signal.SIGSEGV)
+    def leave(self): os._exit(7)
+    def freeze(self): time.sleep(3600)
+    def grab(self): raise MemoryError("no more")
+    def fill(self): raise OSError(errno.ENOSPC, "No space left on device", "/somewhere")
+    def burn(self): raise RuntimeError("CUDA error: an illegal memory access was encountered")
+    def err(self): raise ValueError("what nobody foresaw")
+"""
+
+
+@pytest.fixture
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package with a stage, found through its entry point."""
+    site = tmp_path / "site"
+    (site / "acting-1.0.dist-info").mkdir(parents=True)
+    (site / "acting-1.0.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: acting\n")
+    entry = "[dna_pipeline.stages]\nact = acting:Act\n"
+    (site / "acting-1.0.dist-info/entry_points.txt").write_text(entry)
+    (site / "acting.py").write_text(STAGES)
+    monkeypatch.setenv("PYTHONPATH", str(site))
+
+
+class Bench:
+    def __init__(self, folder: Path, stage_timeout_s: float = 60) -> None:
+        self.folder = folder
+        (folder / "data").mkdir()
+        self.source = folder / "source.png"
+        self.source.write_bytes(b"pixels")
+        settings = WorkerSettings("cpu", "auto", str(folder / "data"), {}, stage_timeout_s, 0)
+        self.executor = LocalExecutor(settings)
+
+    def order(self, *stages: StageOrder, job: str = "j") -> Order:
+        sha256 = hashlib.sha256(self.source.read_bytes()).hexdigest()
+        work = str(self.folder / "work" / job)
+        return Order(job, 1, stages, str(self.source), sha256, work)
+
+    def run(self, deed: str, job: str = "j", **params: float) -> list[Event]:
+        self.executor.submit(self.order(stage(deed, **params), job=job))
+        return self.until_end(job)
+
+    def until_end(self, job: str) -> list[Event]:
+        """Events up to the one that ends the job; limits are enforced meanwhile."""
+        seen: list[Event] = []
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            self.executor.tend()
+            try:
+                event = self.executor.events().get(timeout=0.2)
+            except queue.Empty:
+                continue
+            seen.append(event)
+            if isinstance(event, JobDone | JobFailed | WorkerEnded) and event.job == job:
+                return seen
+        raise AssertionError(f"no end in {seen}")
+
+
+def stage(deed: str, stage_id: str = "act", **params: float) -> StageOrder:
+    return StageOrder(stage_id, "act", {"deed": deed, **params}, f"pic.{stage_id}")
+
+
+@pytest.fixture
+def bench(tmp_path: Path, plugin: None) -> Iterator[Bench]:
+    bench = Bench(tmp_path)
+    yield bench
+    bench.executor.close(5)
+
+
+def kinds(events: list[Event]) -> list[str]:
+    return [event.kind for event in events if event.kind != "beat"]
+
+
+def test_a_job_is_done_and_its_files_told(bench: Bench, tmp_path: Path):
+    events = bench.run("copy")
+    assert kinds(events)[0] == "ready"
+    assert kinds(events)[-2:] == ["stage_done", "job_done"]
+    done = next(event for event in events if isinstance(event, StageDone))
+    (file,) = done.artifacts
+    path = tmp_path / "work/j/act" / file["path"]
+    assert path.read_bytes() == b"pixelscopy"
+    assert file["sha256"] == hashlib.sha256(b"pixelscopy").hexdigest()
+    assert done.environment["torch"]
+    last = [event for event in events if isinstance(event, Progress)][-1]
+    assert (last.step, last.steps, last.fraction) == (3, 3, 1.0)
+
+
+def test_one_worker_serves_many_jobs(bench: Bench):
+    first, second = bench.run("copy", job="a"), bench.run("copy", job="b")
+    assert any(isinstance(event, Ready) for event in first)
+    assert not any(isinstance(event, Ready) for event in second)
+
+
+def test_what_stages_print_does_not_disturb_the_talk(bench: Bench):
+    events = bench.run("chatter")
+    assert kinds(events)[-2:] == ["stage_done", "job_done"]
+
+
+def test_finished_stages_are_not_run_again(bench: Bench, tmp_path: Path):
+    two = (stage("copy", "one"), stage("copy", "two"))
+    bench.executor.submit(bench.order(*two))
+    events = bench.until_end("j")
+    done = {event.stage: event for event in events if isinstance(event, StageDone)}
+    assert list(done) == ["one", "two"]
+    order = bench.order(*two)
+    message = order.to_message()
+    message["stages"][0]["done"] = done["one"].artifacts
+    bench.executor.submit(Order.from_message(message))
+    again = [event.stage for event in bench.until_end("j") if isinstance(event, StageDone)]
+    assert again == ["two"]
+    damaged = tmp_path / "work/j/one" / done["one"].artifacts[0]["path"]
+    damaged.write_bytes(b"!")
+    bench.executor.submit(Order.from_message(message))
+    again = [event.stage for event in bench.until_end("j") if isinstance(event, StageDone)]
+    assert again == ["one", "two"], "what was made from a damaged file is made anew too"
+
+
+@pytest.mark.parametrize(
+    ("deed", "code", "hold", "poisoned"),
+    [
+        ("grab", "out_of_memory", False, False),
+        ("fill", "disk_full", True, False),
+        ("err", "stage_failed", False, False),
+        ("burn", "stage_failed", False, True),
+    ],
+)
+def test_what_is_raised_gets_its_code(
+    bench: Bench, deed: str, code: str, hold: bool, poisoned: bool
+):
+    failed = bench.run(deed)[-1]
+    assert isinstance(failed, JobFailed)
+    assert failed.failure["code"] == code
+    assert (failed.hold, failed.poisoned) == (hold, poisoned)
+    assert bench.run("copy", job="next")[-1] == JobDone("next")
+
+
+@pytest.mark.parametrize(("deed", "how"), [("segfault", "SIGSEGV"), ("leave", "exit status 7")])
+def test_a_dead_worker_is_told_and_replaced(bench: Bench, deed: str, how: str):
+    ended = bench.run(deed)[-1]
+    assert isinstance(ended, WorkerEnded)
+    assert ended.reason == "crash"
+    assert how in ended.detail
+    assert "in stage act" in ended.detail
+    assert bench.run("copy", job="next")[-1] == JobDone("next")
+
+
+def test_a_hang_is_ended(tmp_path: Path, plugin: None):
+    bench = Bench(tmp_path, stage_timeout_s=1)
+    try:
+        ended = bench.run("freeze")[-1]
+        assert isinstance(ended, WorkerEnded)
+        assert ended.reason == "timeout"
+    finally:
+        bench.executor.close(5)
+
+
+def test_cancel_at_the_next_step_and_the_same_job_again(bench: Bench):
+    bench.executor.submit(bench.order(stage("copy", steps=200, seconds=0.05)))
+    while not isinstance(bench.executor.events().get(timeout=60), Progress):
+        pass
+    bench.executor.cancel("j")
+    failed = bench.until_end("j")[-1]
+    assert isinstance(failed, JobFailed)
+    assert failed.failure["code"] == "cancelled"
+    assert bench.run("copy")[-1] == JobDone("j")
+
+
+def test_cancel_by_force(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("dna_pipeline.executor.CANCEL_GRACE_S", 0.5)
+    bench.executor.submit(bench.order(stage("freeze")))
+    while bench.executor.events().get(timeout=60).kind != "phase":
+        pass
+    bench.executor.cancel("j")
+    ended = bench.until_end("j")[-1]
+    assert isinstance(ended, WorkerEnded)
+    assert ended.reason == "cancel"
+
+
+def test_a_changed_source_is_noticed(bench: Bench):
+    order = bench.order(stage("copy"))
+    bench.source.write_bytes(b"other pixels")
+    bench.executor.submit(order)
+    failed = bench.until_end("j")[-1]
+    assert isinstance(failed, JobFailed)
+    assert failed.failure["code"] == "source_missing"
+
+
+def test_a_device_that_is_not_there_holds(tmp_path: Path, plugin: None):
+    (tmp_path / "x").mkdir()
+    bench = Bench(tmp_path / "x")
+    settings = WorkerSettings("cuda:9", "auto", str(tmp_path / "x/data"), {}, 60, 0)
+    bench.executor = LocalExecutor(settings)
+    try:
+        failed = bench.run("copy")[-1]
+        assert isinstance(failed, JobFailed)
+        assert failed.hold
+        assert failed.failure["code"] == "device_unavailable"
+    finally:
+        bench.executor.close(5)
+
+
+def test_close_ends_the_child(bench: Bench):
+    bench.run("copy")
+    children = psutil.Process(os.getpid()).children()
+    (worker,) = [c for c in children if "dna_pipeline.worker" in c.cmdline()]
+    bench.executor.close(5)
+    assert not worker.is_running()

@@ -1,0 +1,146 @@
+"""Sidecars that come after their image was taken in."""
+
+from dna_pipeline.intake.late import LateSidecars
+from dna_pipeline.ledger import queue
+
+
+def test_it_changes_the_job_that_is_still_queued(site) -> None:
+    site.put("cat.png", b"cat")
+    site.settle()
+    before = site.job()
+    site.put("cat.png.yaml", "priority: 9\nremove_background: {force: true}")
+    site.settle()
+    job = site.job()
+    assert (job.id, job.priority, job.stages[0]["params"]["force"]) == (before.id, 9, True)
+    assert site.drop(job).sidecar == "cat.png.yaml"
+    assert [path.name for path in site.claims()] == ["cat.png", "cat.png.yaml"]
+    assert site.left() == set()
+    folder = site.run_next()
+    assert (site.outbox / f"in/cat-{folder.id[:8]}/source/cat.png.yaml").is_file()
+
+
+def test_it_fails_and_names_the_job_that_has_begun(site) -> None:
+    site.put("cat.png", b"cat")
+    site.settle()
+    running = site.claim_next()
+    site.put("cat.yaml", "priority: 9")
+    site.settle()
+    first, late = site.jobs()
+    assert (first.id, first.status, first.priority) == (running.id, "running", 0)
+    assert (late.status, late.error["code"]) == ("failed", "image_missing")
+    assert running.id[:8] in late.error["detail"]
+    site.publish()
+    assert (site.outbox / site.folders()[0] / "source/cat.yaml").read_text() == "priority: 9"
+
+
+def test_a_job_that_begins_meanwhile_does_not_swallow_it(site, monkeypatch) -> None:
+    site.put("cat.png", b"cat")
+    site.settle()
+    real = queue.replace_queued
+
+    def too_late(session, job_id, changes):
+        queue.claim_next(session)
+        return real(session, job_id, changes)
+
+    monkeypatch.setattr(queue, "replace_queued", too_late)
+    site.put("cat.yaml", "priority: 9")
+    site.settle()
+    first, late = site.jobs()
+    assert (first.status, late.status) == ("running", "failed")
+    claims = [path for path in site.claims() if late.drop_id in path.parts]
+    assert [path.read_text() for path in claims] == ["priority: 9"]
+    assert site.left() == set()
+
+
+def test_a_wrong_one_fails_the_queued_job_and_tells_so(site) -> None:
+    site.put("cat.png", b"cat")
+    site.settle()
+    site.put("cat.yaml", "remove_background: {fierce: 1}")
+    site.settle()
+    assert site.job().error["code"] == "sidecar_invalid"
+    assert site.kinds(site.job().id) == ["queued", "queued", "failed"]
+
+
+def test_a_job_file_for_another_image_is_not_taken_for_it(site) -> None:
+    site.put("cat.png", b"cat")
+    site.settle()
+    site.put("cat.yaml", "image: dog.png\npriority: 9")
+    site.settle()
+    assert site.job().priority == 0
+    site.put("dog.png", b"dog")
+    site.settle()
+    assert [(job.name, job.priority) for job in site.jobs()] == [("cat.png", 0), ("dog.png", 9)]
+
+
+def test_a_job_file_that_names_it_is(site) -> None:
+    site.put("cat.png", b"cat")
+    site.settle()
+    site.put("order.yaml", "image: cat.png\npriority: 9")
+    site.settle()
+    assert (site.job().priority, site.drop(site.job()).sidecar) == (9, "order.yaml")
+
+
+def test_one_that_is_corrected_while_the_job_is_queued_counts(site) -> None:
+    site.put("cat.png", b"cat")
+    site.settle()
+    for priority in (5, 6):
+        site.put("cat.yaml", f"priority: {priority}")
+        site.settle()
+    assert site.job().priority == 6
+    assert [p.read_text() for p in site.claims() if p.suffix == ".yaml"] == ["priority: 6"]
+
+
+def test_one_of_another_folder_or_name_waits_for_its_own_image(make_site) -> None:
+    site = make_site(recursive=True)
+    site.put("cat.png", b"cat")
+    site.settle()
+    site.put("sub/cat.yaml", "priority: 9")
+    site.put("cat2.yaml", "priority: 9")
+    site.settle()
+    assert site.job().priority == 0
+    assert site.left() == {"sub/cat.yaml", "cat2.yaml"}
+
+
+def test_a_kept_inbox_is_not_touched(make_site) -> None:
+    site = make_site(originals="keep")
+    site.put("cat.png", b"cat")
+    site.settle()
+    (site.inbox / "cat.png").unlink()
+    site.put("cat.yaml", "priority: 9")
+    site.settle()
+    assert site.left() == {"cat.yaml"}
+    assert site.job().priority == 0
+
+
+def test_when_cut_off_after_the_commit_only_the_removal_is_left(site, monkeypatch) -> None:
+    site.put("cat.png", b"cat")
+    site.settle()
+    site.put("cat.yaml", "priority: 9")
+    with monkeypatch.context() as patched:
+        patched.setattr(LateSidecars, "_bring", lambda *_: None)
+        site.settle()
+    assert site.left() == {"cat.yaml"}
+    assert site.job().priority == 9
+    site.run_next()
+    site.restart()
+    site.settle()
+    assert site.left() == set()
+    assert len(site.jobs()) == 1
+
+
+def test_when_it_changes_while_it_is_attached_the_last_state_counts(site, monkeypatch) -> None:
+    site.put("cat.png", b"cat")
+    site.settle()
+    path = site.put("cat.yaml", "priority: 5")
+    real = LateSidecars._bring
+
+    def bring(self, *args):
+        monkeypatch.undo()
+        path.write_text("priority: 66")
+        return real(self, *args)
+
+    monkeypatch.setattr(LateSidecars, "_bring", bring)
+    site.settle()
+    site.settle()
+    assert site.job().priority == 66
+    assert site.left() == set()

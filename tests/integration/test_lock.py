@@ -1,0 +1,95 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from dna_pipeline.errors import Locked
+from dna_pipeline.lock import hold_lock, holder, is_held
+
+HOLDER = """
+import sys
+from pathlib import Path
+from dna_pipeline.lock import hold_lock
+with hold_lock(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def hold_elsewhere(data: Path):
+    child = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(data)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert child.stdout.readline() == "held\n"
+    return child
+
+
+@pytest.fixture
+def other(tmp_path: Path):
+    child = hold_elsewhere(tmp_path)
+    yield child
+    child.kill()
+    child.communicate()
+
+
+def test_the_second_is_told_who_holds_it(tmp_path: Path, other) -> None:
+    assert is_held(tmp_path)
+    with pytest.raises(Locked, match=f"process {other.pid} on .*, since 20"), hold_lock(tmp_path):
+        raise AssertionError("held twice")
+    assert holder(tmp_path)["pid"] == other.pid
+
+
+def test_a_killed_holder_holds_nothing(tmp_path: Path, other) -> None:
+    other.send_signal(signal.SIGKILL)
+    other.wait()
+    assert not is_held(tmp_path)
+    with hold_lock(tmp_path):
+        assert holder(tmp_path)["pid"] == os.getpid()
+    assert not is_held(tmp_path)
+
+
+def test_a_folder_that_was_never_held(tmp_path: Path) -> None:
+    assert not is_held(tmp_path / "none")
+    assert holder(tmp_path / "none") is None
+    assert not (tmp_path / "none").exists()
+
+
+def test_asking_does_not_keep_a_daemon_from_starting(tmp_path: Path) -> None:
+    with hold_lock(tmp_path):
+        pass
+    stop = threading.Event()
+
+    def ask() -> None:
+        while not stop.is_set():
+            is_held(tmp_path)
+
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        for _ in range(20):
+            with hold_lock(tmp_path):
+                pass
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_a_holder_that_said_nothing(tmp_path: Path, other) -> None:
+    (tmp_path / "daemon.json").write_text("{")
+    with pytest.raises(Locked, match="it did not say which"), hold_lock(tmp_path):
+        raise AssertionError("held twice")
+
+
+def test_the_lock_is_let_go_when_the_work_fails(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), hold_lock(tmp_path):
+        raise ZeroDivisionError
+    assert not is_held(tmp_path)
+    assert json.loads((tmp_path / "daemon.json").read_text())["pid"] == os.getpid()

@@ -1,0 +1,81 @@
+"""The decoder in its own process."""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from dna_pipeline import probe
+from dna_pipeline.errors import ImageTooSmall, ImageUnreadable
+from dna_pipeline.probe import NotReadable, Probed, Prober
+
+
+@pytest.fixture
+def prober():
+    prober = Prober()
+    yield prober
+    prober.close()
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / os.fsdecode(b"caf\xe9.png")
+    Image.new("RGB", (64, 48)).save(path)
+    return path
+
+
+def test_answers(prober, image: Path, tmp_path: Path) -> None:
+    assert prober.probe(image) == Probed(64, 48)
+    first = prober._process.pid
+    Image.new("RGB", (8, 8)).save(tmp_path / "small.png")
+    assert type(prober.probe(tmp_path / "small.png")) is ImageTooSmall
+    (tmp_path / "half.png").write_bytes(image.read_bytes()[:-20])
+    assert type(prober.probe(tmp_path / "half.png")) is ImageUnreadable
+    (tmp_path / "text.png").write_text("not an image")
+    assert type(prober.probe(tmp_path / "text.png")) is ImageUnreadable
+    gone = prober.probe(tmp_path / "gone.png")
+    assert type(gone) is NotReadable
+    assert gone.detail == "cannot be read: No such file or directory"
+    assert prober._process.pid == first
+
+
+def test_a_child_that_dies_is_an_answer_and_is_replaced(prober, image: Path) -> None:
+    prober.probe(image)
+    os.kill(prober._process.pid, signal.SIGKILL)
+    answer = prober.probe(image)
+    assert isinstance(answer, ImageUnreadable)
+    assert "crashed" in answer.detail
+    assert prober.probe(image) == Probed(64, 48)
+
+
+def test_a_child_that_hangs_is_ended(prober, image: Path, monkeypatch) -> None:
+    prober.probe(image)
+    monkeypatch.setattr(probe, "TIMEOUT_S", 0.2)
+    os.kill(prober._process.pid, signal.SIGSTOP)
+    assert isinstance(prober.probe(image), ImageUnreadable)
+    assert prober._process is None
+
+
+def test_closing_while_another_thread_waits_condemns_no_file(prober, image: Path) -> None:
+    prober.probe(image)
+    os.kill(prober._process.pid, signal.SIGSTOP)
+    raised: list[Exception] = []
+
+    def ask() -> None:
+        try:
+            prober.probe(image)
+        except RuntimeError as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    time.sleep(0.2)
+    prober.close()
+    thread.join(5)
+    assert [str(error) for error in raised] == ["the decoder was closed"]
+    with pytest.raises(RuntimeError):
+        prober.probe(image)
