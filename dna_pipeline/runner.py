@@ -206,7 +206,14 @@ def _failed(order: Order, stage: str | None, error: Exception) -> JobFailed:
 
 def _translated(error: Exception) -> JobError:
     detail = f"{type(error).__name__}: {error}"[:2000]
-    # torch's own class is matched by name: this module must not import torch.
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    if _is_out_of_memory(error):
         return OutOfMemory(detail)
     return StageFailed(detail)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Torch's own class is matched by name, since this module must not import torch; on the CPU
+    torch raises a plain RuntimeError."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)

@@ -13,6 +13,7 @@ import pytest
 # The small models are too small to share: on busy cores two threads that wait for one another take
 # eight times as long as one. Set before torch is imported, here and in the processes started here.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 

@@ -56,6 +56,9 @@ class Act(Stage):
     def leave(self): os._exit(7)
     def freeze(self): time.sleep(3600)
     def grab(self): raise MemoryError("no more")
+    def reserve(self):
+        import torch
+        torch.empty(1 << 60)
     def fill(self): raise OSError(errno.ENOSPC, "No space left on device", "/somewhere")
     def burn(self): raise RuntimeError("CUDA error: an illegal memory access was encountered")
     def err(self): raise ValueError("what nobody foresaw")
@@ -171,6 +174,7 @@ def test_finished_stages_are_not_run_again(bench: Bench, tmp_path: Path):
     ("deed", "code", "hold", "poisoned"),
     [
         ("grab", "out_of_memory", False, False),
+        ("reserve", "out_of_memory", False, False),
         ("fill", "disk_full", True, False),
         ("err", "stage_failed", False, False),
         ("burn", "stage_failed", False, True),
