@@ -129,25 +129,26 @@ def json_schema() -> bytes:
 
 def error_text(report: ErrorReport) -> str:
     """ERROR.txt: the same for people."""
-    lines = [
-        f"{report.input.name} could not be processed.",
-        "",
-        report.message,
-        "",
-        f"  What exactly: {report.detail or 'nothing more is known'}",
-    ]
-    if report.hint:
-        lines.append(f"  What helps:   {report.hint}")
-    if report.stage:
-        lines.append(f"  At stage:     {report.stage}")
+    facts = {
+        "What exactly": report.detail or "nothing more is known",
+        "What helps": report.hint,
+        "At stage": report.stage,
+        "Code": report.code,
+        "Job": report.job.id,
+    }
+    lines = [f"{report.input.name} could not be processed.", "", report.message, ""]
+    lines += [_entry(title, text) for title, text in facts.items() if text]
     lines += [
-        f"  Code:         {report.code}",
-        f"  Job:          {report.job.id}",
         "",
-        "The original and its YAML are beside this file, in the folder source.",
-        "Mend the YAML there, or what else is wrong, then run:",
+        "What you dropped lies beside this file, in the folder source. Mend the YAML there, or",
+        "whatever else is wrong, then run:",
         "",
         f"  dna-pipeline retry {report.job.id[:8]}",
         "",
     ]
     return "\n".join(lines)
+
+
+def _entry(title: str, text: str) -> str:
+    """A titled text; its further lines stand below its first."""
+    return f"  {title + ':':14}" + f"\n{' ' * 16}".join(text.splitlines())

@@ -80,7 +80,7 @@ def _print(facts: dict[str, Any]) -> None:
             print(f"inbox {inbox['name']}: {clean(inbox['problem'])}")
     rows = [
         (job["inbox"], job["file"], job["sidecar"] or "",
-         job["pipeline"] or f"{job['error']}: {job['detail']}")
+         job["pipeline"] or f"{job['error']}: {'; '.join(job['detail'].splitlines())}")
         for job in facts["jobs"]
     ]  # fmt: skip
     if rows:

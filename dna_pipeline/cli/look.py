@@ -78,7 +78,9 @@ def _print_job(config: Config, facts: dict[str, Any]) -> None:
         lines.append(("waits for", facts["hold_detail"]))
     if facts["error"]:
         lines.append(("error", f"{facts['error']['code']}: {facts['error']['message']}"))
-        lines.append(("", facts["error"]["detail"]))
+        lines += [("", line) for line in facts["error"]["detail"].splitlines()]
+        if facts["error"]["hint"]:
+            lines.append(("what helps", facts["error"]["hint"]))
     if facts["publish"] == "done":
         lines.append(("folder", config.outbox / facts["publish_name"]))
     for stage in facts["stages"]:
@@ -157,10 +159,10 @@ def _status_facts(config: Config) -> dict[str, Any]:
 
 
 def _hours_left(facts: dict[str, Any]) -> float | None:
-    """Queued jobs by the rate of the last hour; None where nothing was done in it."""
+    """Queued jobs by the rate of the last hour; None where there is neither."""
     queued = sum(facts["queue"].get("queued", {}).values())
     rate = facts["jobs_per_hour"]
-    return round(queued / rate, 2) if rate else None
+    return round(queued / rate, 2) if rate and queued else None
 
 
 def _print_status(facts: dict[str, Any]) -> None:
