@@ -36,9 +36,6 @@ MIN_SIDE_PX = 16
 MAX_SIDE_PX = 32_768
 MAX_PIXELS = 100_000_000
 
-_SUFFIXES = frozenset(
-    (".png", ".jpg", ".jpeg", ".jpe", ".webp", ".gif", ".tif", ".tiff", ".bmp", ".avif")
-)
 _GREY_MODES = frozenset(("1", "L", "LA", "La"))
 _DEEP_MODES = frozenset(("I;16", "I;16L", "I;16B", "I;16N"))
 _MODES = frozenset(("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB"))
@@ -73,11 +70,6 @@ class ImageFacts:
     width: int
     height: int
     frames: int
-
-
-def is_image_name(name: str) -> bool:
-    """True if the file's extension is one of a format that can be read."""
-    return Path(name).suffix.lower() in _SUFFIXES
 
 
 def load_image(path: Path) -> Image.Image:

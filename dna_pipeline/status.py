@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import time
 from pathlib import Path
 from typing import Any
 
@@ -100,10 +99,3 @@ def read_status(outbox: Path) -> dict[str, Any] | None:
         return json.loads((outbox / "status.json").read_bytes())
     except (OSError, ValueError):
         return None
-
-
-def age_s(facts: dict[str, Any]) -> float:
-    """Seconds since that status was written."""
-    from datetime import datetime
-
-    return time.time() - datetime.fromisoformat(facts["written_at"]).timestamp()

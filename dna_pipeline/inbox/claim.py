@@ -300,11 +300,6 @@ def _copy(reader: FileIO, writer: IO[bytes]) -> str:
     return digest.hexdigest()
 
 
-def sync_claim(claim: Path, inbox_folder: Path) -> None:
-    """Make the renames into one claim durable; see `sync_claims`."""
-    sync_claims([claim], [inbox_folder])
-
-
 def sync_claims(claims: Iterable[Path], inbox_folders: Iterable[Path]) -> None:
     """Make renames durable: first the claims' folders, which gained, then the inbox, which lost.
 

@@ -17,7 +17,7 @@ import skimage.data
 from PIL import Image, ImageCms
 
 from dna_pipeline.errors import ImageTooLarge, ImageTooSmall, ImageUnreadable
-from dna_pipeline.imaging import FORMATS, ImageFacts, is_image_name, load_image, probe, save_png
+from dna_pipeline.imaging import FORMATS, ImageFacts, load_image, probe, save_png
 
 ASTRONAUT = Image.fromarray(skimage.data.astronaut()).resize((160, 120))
 
@@ -437,16 +437,6 @@ def test_threads_may_read_at_once(put: Put) -> None:
 
 
 # Names and writing
-
-
-@pytest.mark.parametrize("name", ["a.png", "b.JPG", "c.jpeg", "d.jpe", "e.WebP", "f.tif", "g.avif"])
-def test_image_names(name: str) -> None:
-    assert is_image_name(name)
-
-
-@pytest.mark.parametrize("name", ["png", "a.png.yaml", "a.svg", "a.pdf", "a.heic", "a", ".png"])
-def test_other_names(name: str) -> None:
-    assert not is_image_name(name)
 
 
 def test_save_png_is_deterministic_and_readable(tmp_path: Path) -> None:

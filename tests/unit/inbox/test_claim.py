@@ -20,7 +20,6 @@ from dna_pipeline.inbox.claim import (
     make_claim_dir,
     put_back,
     snapshot,
-    sync_claim,
     sync_claims,
     take,
 )
@@ -405,7 +404,7 @@ def test_syncing_goes_from_the_claim_up_and_to_the_inbox_last(inbox, monkeypatch
     synced: list[Path] = []
     monkeypatch.setattr(claim, "fsync_dir", synced.append)
     one = make_claim_dir(inbox, "ledger", "1")
-    sync_claim(one, inbox / "sub")
+    sync_claims([one], [inbox / "sub"])
     above = [one.parent, inbox / ".dna", inbox]
     assert synced == [one, *above, inbox / "sub"]
     synced.clear()
@@ -416,7 +415,7 @@ def test_syncing_goes_from_the_claim_up_and_to_the_inbox_last(inbox, monkeypatch
 
 
 def test_syncing_real_folders_some_of_which_are_gone(inbox: Path, target: Path) -> None:
-    sync_claim(target, inbox / "removed")
+    sync_claims([target], [inbox / "removed"])
     sync_claims([], [])
 
 
