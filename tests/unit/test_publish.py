@@ -1,5 +1,4 @@
 import hashlib
-import os
 from pathlib import Path
 
 import pytest
@@ -59,7 +58,7 @@ def test_a_taken_name_is_never_replaced(outbox, publication) -> None:
     with pytest.raises(FileExistsError):
         outbox.publish("job", "in/cat-1")
     assert outbox.free_name("in/cat-1") == "in/cat-1-2"
-    os.symlink("nowhere", outbox.folder("in/cat-1-2"))
+    outbox.folder("in/cat-1-2").symlink_to("nowhere")
     assert outbox.free_name("in/cat-1") == "in/cat-1-3"
     assert outbox.free_name("in/dog-1") == "in/dog-1"
 

@@ -58,7 +58,7 @@ def test_a_newer_ledger_is_refused_and_left_alone(tmp_path: Path) -> None:
     with sqlite3.connect(path) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
     connection.close()
-    with pytest.raises(ConfigError, match="newer version of dna-pipeline .schema 9999"):
+    with pytest.raises(ConfigError, match=r"newer version of dna-pipeline .schema 9999"):
         Ledger(path)
     assert [p.name for p in tmp_path.iterdir() if "before" in p.name] == []
 

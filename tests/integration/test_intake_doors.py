@@ -1,0 +1,188 @@
+"""The other doors: submit, several inboxes at once, a look ahead without taking."""
+
+import io
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dna_pipeline.errors import ConfigError, JobError
+from dna_pipeline.inbox import claim
+from dna_pipeline.intake import preview, records
+from dna_pipeline.intake.gate import Gate
+from dna_pipeline.intake.resubmit import Submission, Submitter, told_by_command
+from dna_pipeline.ledger import store
+from dna_pipeline.ledger.tables import Drop, utcnow
+from dna_pipeline.probe import Probed
+from dna_pipeline.spec.reader import load_config
+
+
+def submitter(site, *settings: str, pipeline: str | None = None) -> Submitter:
+    return Submitter(site.config, site.ledger, told_by_command(pipeline, list(settings)))
+
+
+# --- submit ---
+
+
+def test_submitted_bytes_are_copied_and_queued(site, tmp_path) -> None:
+    (tmp_path / "cat.png").write_bytes(b"cat")
+    source = Submission("cat.png", tmp_path / "cat.png")
+    job_id = submitter(site).submit(source, site.prober)
+    job = site.job()
+    assert (job.id, job.inbox, job.pipeline) == (job_id, "submit", "cut")
+    assert (tmp_path / "cat.png").read_bytes() == b"cat"
+    assert [path.read_bytes() for path in site.claims()] == [b"cat"]
+    site.run_next()
+    assert site.folders() == [f"submit/cat-{job_id[:8]}"]
+    assert site.claims() == []
+
+
+def test_submitting_standard_input(site) -> None:
+    job_id = submitter(site).submit(Submission("stdin", io.BytesIO(b"cat")), site.prober)
+    assert (site.job().id, site.job().stem) == (job_id, "stdin")
+
+
+@pytest.mark.parametrize("data", [b"broken", b"small"])
+def test_what_is_no_image_is_refused_and_leaves_nothing(site, data: bytes) -> None:
+    with pytest.raises(ConfigError, match="image_"):
+        submitter(site).submit(Submission("cat.png", io.BytesIO(data)), site.prober)
+    assert site.claims() == []
+    assert site.rows(Drop) == []
+
+
+def test_an_interrupt_after_the_commit_takes_nothing_back(site, monkeypatch) -> None:
+    real = Submitter._queue
+
+    def queue(*args):
+        real(*args)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Submitter, "_queue", queue)
+    with pytest.raises(KeyboardInterrupt):
+        submitter(site).submit(Submission("cat.png", io.BytesIO(b"cat")), site.prober)
+    assert site.job().status == "queued"
+    assert [path.read_bytes() for path in site.claims()] == [b"cat"]
+
+
+@pytest.mark.parametrize("setting", ["force", "=1", ".x=1", "remove_background.=1"])
+def test_settings_that_cannot_be_read(setting: str) -> None:
+    with pytest.raises(ConfigError, match=r"should read stage.parameter=value"):
+        told_by_command(None, [setting])
+
+
+def test_settings_that_are_wrong(site) -> None:
+    with pytest.raises(ConfigError, match="parameter_invalid"):
+        submitter(site, "remove_background.force=7")
+    with pytest.raises(ConfigError, match="unknown_pipeline"):
+        submitter(site, pipeline="cat")
+
+
+# --- several inboxes ---
+
+
+@pytest.fixture
+def two(site):
+    text = yaml.safe_load((site.root / "pipeline.yaml").read_text())
+    text["inboxes"].append({"path": "second", "pipeline": "other", "settle_seconds": 0})
+    text["inboxes"][0]["settle_seconds"] = 0
+    (site.root / "pipeline.yaml").write_text(yaml.safe_dump(text))
+    config = load_config(site.root / "pipeline.yaml", {})
+    (site.root / "second").mkdir()
+    return config
+
+
+def step(gate: Gate, times: int = 3) -> None:
+    for _ in range(times):
+        for inbox in gate.inboxes:
+            gate.hint(inbox.inbox.name)
+        gate.step()
+
+
+@pytest.fixture
+def gate(two, site):
+    gate = Gate(two, site.ledger)
+    gate._prober.probe = site.prober.probe
+    gate.recover()
+    yield gate
+    gate.close()
+
+
+def test_trouble_in_one_inbox_is_not_the_others(gate, site, two, monkeypatch) -> None:
+    site.put("cat.png")
+    site.put("cat.yaml", "priority: 1")
+    (two.inboxes[1].path / "dog.png").write_bytes(b"dog")
+    (two.inboxes[1].path / "dog.yaml").write_text("priority: 2")
+    monkeypatch.setattr(gate.inboxes[0].lookout, "look", lambda now: 1 / 0)
+    step(gate)
+    assert [job.name for job in site.jobs()] == ["dog.png"]
+    assert gate.waiting()[0] == {
+        "inbox": "in", "file": None, "reason": "could not take files in: division by zero",
+    }  # fmt: skip
+    assert gate.seconds_to_next() > 1
+
+
+def test_a_claim_of_an_inbox_that_is_no_longer_configured_goes_back(gate, site, two) -> None:
+    old = site.root / "old"
+    old.mkdir()
+    folder = claim.make_claim_dir(old, site.ledger.id, "f" * 32)
+    (folder / "cat.png").write_bytes(b"cat")
+    row = records.drop_row(two.inboxes[0], "", "cat.png", None)
+    row |= {"inbox": "old", "claim": str(folder), "created_at": utcnow() - timedelta(hours=2)}
+    site.ledger.transact(lambda s: store.begin_claims(s, [row]))
+    gate.recover()
+    assert (old / "cat.png").read_bytes() == b"cat"
+    assert not (old / ".dna").exists()
+    assert site.rows(Drop) == []
+
+
+@pytest.mark.parametrize(("hours", "left"), [(0, 1), (2, 0)])
+def test_a_submit_that_was_cut_off_is_cleared_away_in_time(gate, site, two, hours, left) -> None:
+    row = records.drop_row(two.inbox("submit"), "", "cat.png", None)
+    folder = site.config.data / "claims" / row["id"]
+    folder.mkdir(parents=True)
+    (folder / "cat.png").write_bytes(b"ca")
+    row |= {"claim": str(folder), "created_at": utcnow() - timedelta(hours=hours)}
+    site.ledger.transact(lambda s: store.begin_claims(s, [row]))
+    gate.recover()
+    assert len(site.rows(Drop)) == len(site.claims()) == left
+
+
+def test_quiet_once_all_is_taken(gate, site) -> None:
+    site.put("cat.png")
+    site.put("cat.yaml", "priority: 1")
+    assert not gate.is_quiet
+    step(gate)
+    assert gate.is_quiet
+    assert len(site.jobs()) == 1
+
+
+# --- preview ---
+
+
+def test_what_would_become_of_an_inbox(make_site) -> None:
+    site = make_site()
+    site.put("cat.png")
+    site.put("cat.yaml", "pipeline: other")
+    site.put("bad.png")
+    site.put("bad.yaml", "fierce: 1")
+    site.put("broken.png", b"broken")
+    site.put("sub/photo.png")
+    site.put("order.yaml", "image: sub/photo.png\npriority: 3")
+    site.put("lonely.yaml", "priority: 3")
+    inbox = site.config.inboxes[0]
+    found = {c.image or c.sidecar: c for c in preview.candidates(inbox)}
+    outcomes = {
+        name: preview.outcome(site.config, inbox, candidate, site.prober)
+        for name, candidate in found.items()
+    }
+    told = {
+        name: value.code if isinstance(value, JobError) else (value.pipeline, value.priority)
+        for name, value in outcomes.items()
+    }
+    assert told == {
+        "cat.png": ("other", 0), "bad.png": "sidecar_invalid", "broken.png": "image_unreadable",
+        "sub/photo.png": ("cut", 3), "lonely.yaml": "image_missing",
+    }  # fmt: skip
+    assert len(site.left()) == 8
+    assert isinstance(site.prober.probe(Path(inbox.path / "cat.png")), Probed)

@@ -1,0 +1,97 @@
+"""Talk with a child process."""
+
+import os
+import subprocess
+import threading
+import time
+from pathlib import Path
+
+from dna_pipeline import wire
+
+ECHO = """
+import os, sys
+from dna_pipeline import wire
+inbound, out = wire.claim_stdio()
+print("a library prints")
+os.system("echo a program prints")
+assert sys.stdin.read() == ""
+for message in wire.messages(inbound):
+    out.send({"back": message})
+"""
+
+
+def child(tmp_path: Path, code: str) -> subprocess.Popen:
+    (tmp_path / "talker.py").write_text(code)
+    return wire.spawn("talker", {"PYTHONPATH": f"{tmp_path}:{Path.cwd()}"})
+
+
+def wait_for(condition) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_only_messages_come_over_the_pipe(tmp_path: Path) -> None:
+    process = child(tmp_path, ECHO)
+    printed: list[str] = []
+    wire.follow_stderr(process, printed.append)
+    writer = wire.LineWriter(process.stdin)
+    for message in ({"name": "caf\udce9"}, {"n": 2}):
+        writer.send(message)
+    writer.close()
+    with process.stdout:
+        assert list(wire.messages(process.stdout)) == [
+            {"back": {"name": "caf\udce9"}}, {"back": {"n": 2}},
+        ]  # fmt: skip
+    assert process.wait() == 0
+    wait_for(lambda: len(printed) == 2)
+    assert sorted(printed) == ["a library prints", "a program prints"]
+
+
+def test_a_listener_that_fails_and_endless_lines_do_not_block_the_child(tmp_path: Path) -> None:
+    code = "import sys\nfor _ in range(300): sys.stderr.write('x' * 1000)\n"
+    code += "sys.stderr.write('\\nlast\\n')"
+    process = child(tmp_path, code)
+    seen: list[str] = []
+
+    def say(line: str) -> None:
+        seen.append(line)
+        raise ValueError(line)
+
+    wire.follow_stderr(process, say)
+    assert process.wait(10) == 0
+    wait_for(lambda: "last" in seen)
+    assert max(len(line) for line in seen) <= wire.LINE_BYTES
+    process.stdin.close()
+    process.stdout.close()
+
+
+def test_a_line_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "lines").write_bytes(b'{"a":1}\n{"b":')
+    with (tmp_path / "lines").open("rb") as file:
+        assert list(wire.messages(file)) == [{"a": 1}]
+
+
+def test_messages_stay_whole_when_threads_speak_at_once(tmp_path: Path) -> None:
+    with (tmp_path / "lines").open("wb") as file:
+        writer = wire.LineWriter(file)
+        threads = [
+            threading.Thread(target=lambda i=i: [writer.send({"i": i, "x": "y" * 500})] * 50)
+            for i in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    with (tmp_path / "lines").open("rb") as file:
+        assert sorted(m["i"] for m in wire.messages(file)) == [0, 1, 2, 3]
+
+
+def test_a_child_is_out_of_reach_of_the_terminals_interrupt(tmp_path: Path) -> None:
+    process = child(tmp_path, "import sys; sys.stdin.read()")
+    assert os.getpgid(process.pid) != os.getpgid(0)
+    process.stdin.close()
+    process.wait(10)
+    process.stdout.close()
+    process.stderr.close()
