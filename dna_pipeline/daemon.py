@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import structlog
+from sqlalchemy.exc import OperationalError
 
 from dna_pipeline.dispatch import Dispatcher
 from dna_pipeline.errors import Hold
@@ -33,6 +34,7 @@ log = structlog.get_logger()
 TICK_S = 0.25
 HOUSEKEEPING_S = 2.0
 PUBLISH_RETRY_S = 5.0
+LEDGER_RETRY_S = 5.0
 CLOSE_GRACE_S = 10.0
 
 ExecutorFactory = Callable[[WorkerSettings, Callable[[], None]], Executor]
@@ -86,7 +88,7 @@ class Daemon:
             started()
             self._patient = not until_idle
             while not self._stop.is_set():
-                self._tick()
+                self._tick_or_rest()
                 if until_idle and self._is_idle():
                     break
                 self._wake.wait(TICK_S)
@@ -145,7 +147,7 @@ class Daemon:
         back = self.ledger.transact(queue.recover)
         for job_id in back:
             log.info("job.resumed", job=job_id)
-        self.publisher.dispose()
+        self.publisher.recover()
 
     # --- intake's thread ---
 
@@ -172,6 +174,14 @@ class Daemon:
             self._wake.set()
 
     # --- the loop ---
+
+    def _tick_or_rest(self) -> None:
+        """A ledger that cannot be written to, for a full disk say, is waited for."""
+        try:
+            self._tick()
+        except OperationalError as error:
+            log.warning("ledger.unavailable", why=str(error.orig))
+            self._stop.wait(LEDGER_RETRY_S)
 
     def _tick(self) -> None:
         if self._intake_error is not None:

@@ -82,6 +82,7 @@ class Dispatcher:
         self.device: dict[str, Any] | None = None
         self.worker: Beat | None = None
         self._hold_retry: dict[str, float] = {}
+        self._heard: Event | None = None
 
     # --- orders ---
 
@@ -152,11 +153,14 @@ class Dispatcher:
         """Record everything that the executor reported since the last time."""
         events = self._executor.events()
         while True:
-            try:
-                event = events.get_nowait()
-            except queues.Empty:
-                return
-            self._hear(event)
+            if self._heard is None:
+                try:
+                    self._heard = events.get_nowait()
+                except queues.Empty:
+                    return
+            # Kept until it is recorded: a full disk must not make a job's end unheard of.
+            self._hear(self._heard)
+            self._heard = None
 
     def _hear(self, event: Event) -> None:
         match event:
@@ -177,11 +181,11 @@ class Dispatcher:
             case StageDone():
                 self._on_stage_done(self.running, event)
             case JobDone():
-                self.running = None
                 self._ledger.transact(lambda s: queue.computed(s, event.job))
-            case JobFailed():
                 self.running = None
+            case JobFailed():
                 self._on_failed(event)
+                self.running = None
 
     def _on_progress(self, running: Running, event: Progress) -> None:
         running.step, running.steps = event.step, event.steps
@@ -213,9 +217,11 @@ class Dispatcher:
 
     def _on_worker_ended(self, event: WorkerEnded) -> None:
         self.device = self.worker = None
-        running, self.running = self.running, None
-        if running is None:
-            return
+        if self.running is not None:
+            self._on_job_ended_with_worker(self.running, event)
+            self.running = None
+
+    def _on_job_ended_with_worker(self, running: Running, event: WorkerEnded) -> None:
         stage = running.stage
         match event.reason:
             case "closed":

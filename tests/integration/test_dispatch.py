@@ -1,0 +1,103 @@
+"""Orders and their events against a real ledger; the executor is played."""
+
+import queue
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from dna_pipeline.dispatch import Dispatcher
+from dna_pipeline.executor import Event, JobDone, JobFailed, Order, WorkerEnded
+from dna_pipeline.ledger.store import Ledger
+
+
+class PlayedExecutor:
+    """Takes orders and reports what the test makes it report."""
+
+    capacity = 1
+
+    def __init__(self) -> None:
+        self.orders: list[Order] = []
+        self.reports: queue.SimpleQueue[Event] = queue.SimpleQueue()
+
+    def submit(self, order: Order) -> None:
+        self.orders.append(order)
+
+    def cancel(self, job: str) -> None:
+        raise AssertionError(f"nobody cancelled {job}")
+
+    def events(self) -> queue.SimpleQueue[Event]:
+        return self.reports
+
+    def tend(self) -> None: ...
+
+    def close(self, grace_s: float) -> None: ...
+
+
+@pytest.fixture
+def executor() -> PlayedExecutor:
+    return PlayedExecutor()
+
+
+@pytest.fixture
+def dispatcher(site: Any, executor: PlayedExecutor) -> Dispatcher:
+    site.put("a.png")
+    site.settle()
+    dispatcher = Dispatcher(site.config, site.ledger, executor)
+    dispatcher.dispatch()
+    assert [order.job for order in executor.orders] == [site.job().id]
+    return dispatcher
+
+
+def full_disk_once(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = ledger.transact
+
+    def fail(action: Callable[..., Any]) -> Any:
+        monkeypatch.setattr(ledger, "transact", real)
+        raise OperationalError("COMMIT", {}, Exception("database or disk is full"))
+
+    monkeypatch.setattr(ledger, "transact", fail)
+
+
+FAILURE = {"code": "empty_mesh", "message": "m", "detail": "d", "hint": "", "retryable": False}
+
+
+@pytest.mark.parametrize(
+    ("report", "status", "publish"),
+    [
+        (lambda job: JobDone(job), "running", "pending"),
+        (lambda job: JobFailed(job, FAILURE), "failed", "pending"),
+        (lambda job: WorkerEnded(job, "crash", "the worker ended"), "queued", None),
+    ],
+)
+def test_what_a_full_disk_kept_from_being_recorded_is_recorded_later(
+    site: Any,
+    dispatcher: Dispatcher,
+    executor: PlayedExecutor,
+    monkeypatch: pytest.MonkeyPatch,
+    report: Callable[[str], Event],
+    status: str,
+    publish: str | None,
+):
+    executor.reports.put(report(site.job().id))
+    full_disk_once(site.ledger, monkeypatch)
+
+    with pytest.raises(OperationalError):
+        dispatcher.listen()
+    assert dispatcher.running is not None
+    assert site.job().status == "running"
+    assert site.job().publish is None
+    dispatcher.listen()
+
+    assert dispatcher.running is None
+    assert (site.job().status, site.job().publish) == (status, publish)
+
+
+def test_events_of_a_job_that_is_not_running_change_nothing(
+    site: Any, dispatcher: Dispatcher, executor: PlayedExecutor
+):
+    executor.reports.put(JobDone("another"))
+    dispatcher.listen()
+    assert site.job().status == "running"
+    assert dispatcher.running is not None
