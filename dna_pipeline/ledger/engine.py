@@ -1,54 +1,25 @@
-"""Connections to the ledger: one engine that writes, one that only looks.
+"""The engine that writes to the ledger.
 
 Writers take the lock when a transaction begins (BEGIN IMMEDIATE), so that two of them wait for one
-another instead of failing halfway. Readers use WAL where the SQLite at hand is free of the bug
-that can lose a commit when the log is reset (fixed in 3.51.3, 3.50.7 and 3.44.6); elsewhere the
-rollback journal is kept, and a COMMIT that finds a reader is tried again.
+another instead of failing halfway. WAL, with which readers disturb nobody, is used where the
+SQLite at hand does it safely; elsewhere the rollback journal is kept, and a COMMIT that finds a
+reader is tried again.
 """
 
 from __future__ import annotations
 
-import os
-import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any, TypeVar
-from urllib.parse import quote
 
 from sqlalchemy import URL, Engine, create_engine, event
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import QueuePool
 
-BUSY_TIMEOUT_MS = 15_000
-_FIXED = ((3, 51, 3),)
-_FIXED_BRANCHES = {(3, 50): 7, (3, 44): 6}
+from dna_pipeline.ledger.sqlite import BUSY_TIMEOUT_MS, sqlite_module, wal_is_safe
 
 T = TypeVar("T")
-
-
-def wal_is_safe(version: tuple[int, int, int]) -> bool:
-    """Whether that SQLite is free of the WAL-reset bug."""
-    patch = _FIXED_BRANCHES.get(version[:2])
-    return version >= _FIXED[0] or (patch is not None and version[2] >= patch)
-
-
-def sqlite_module() -> Any:
-    """The interpreter's own DB-API module, unless only a packaged one is safe."""
-    if wal_is_safe(sqlite3.sqlite_version_info):
-        return sqlite3
-    packaged = _packaged()
-    return packaged if packaged is not None else sqlite3
-
-
-def _packaged() -> ModuleType | None:
-    try:
-        from pysqlite3 import dbapi2  # pyright: ignore
-    except ImportError:
-        return None
-    module: Any = dbapi2
-    return module if wal_is_safe(module.sqlite_version_info) else None
 
 
 def open_writer(path: Path) -> Engine:
@@ -65,20 +36,6 @@ def open_writer(path: Path) -> Engine:
 
     event.listen(engine, "connect", connected)
     event.listen(engine, "begin", _begin_immediate)
-    return engine
-
-
-def open_reader(path: Path) -> Engine:
-    """An engine that cannot write and holds no transaction open between statements."""
-    name = f"file:{quote(os.fsencode(path.as_posix()))}"
-    url = URL.create("sqlite", database=name, query={"mode": "ro", "uri": "true"})
-    engine = _engine(url, sqlite_module())
-
-    def connected(connection: Any, _: object) -> None:
-        connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
-        connection.execute("PRAGMA query_only=ON")
-
-    event.listen(engine, "connect", connected)
     return engine
 
 

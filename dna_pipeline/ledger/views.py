@@ -1,42 +1,44 @@
-"""Questions to the ledger that change nothing; what the commands and `status.json` show."""
+"""Questions to the ledger that change nothing; what the commands and `status.json` show.
+
+Plain SQL on a plain connection: a command that lists jobs is asked for again and again, and should
+not wait for an object-relational mapper to be imported.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
-from datetime import timedelta
+import json
+import os
+from collections.abc import Callable, Generator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, func, select, text
+from dna_pipeline.errors import ConfigError
+from dna_pipeline.ledger.sqlite import open_reader, sqlite_module
 
-from dna_pipeline.ledger.engine import open_reader
-from dna_pipeline.ledger.tables import (
-    ArtifactRow,
-    Drop,
-    Event,
-    Job,
-    Setting,
-    StageRun,
-    utcnow,
-)
+_TIMES = ("at", "created_at", "started_at", "finished_at", "not_before")
+_JSON = (
+    "stat", "error", "stages", "tags", "meta", "model", "params", "warnings", "environment",
+    "facts", "data",
+)  # fmt: skip
 
-# As literal text: SQLite cannot prove that a bound parameter satisfies a partial index's WHERE.
-# The plus keeps it from an index that half the table would come out of.
-_PUBLISHED = text("jobs.publish = 'done'")
-_COMPLETED = text("+jobs.status = 'completed'")
-_OPEN = text("""SELECT EXISTS (SELECT 1 FROM jobs WHERE status = 'running' AND hold IS NULL)
+_JOB = """id, batch, inbox, folder, name, pipeline, priority, status, hold, hold_detail, attempt,
+    stage, error, publish, publish_name, created_at, started_at, finished_at"""
+
+_OPEN = """SELECT EXISTS (SELECT 1 FROM jobs WHERE status = 'running' AND hold IS NULL)
     OR EXISTS (SELECT 1 FROM jobs INDEXED BY ix_jobs_runnable
                WHERE status = 'queued' AND hold IS NULL)
        AND NOT EXISTS (SELECT 1 FROM settings WHERE name = 'paused')
     OR EXISTS (SELECT 1 FROM jobs INDEXED BY ix_jobs_publish
-               WHERE publish IN ('pending', 'planned') AND (hold IS NOT NULL) = 0)""")
+               WHERE publish IN ('pending', 'planned') AND (hold IS NOT NULL) = 0)"""
 
-_JOB = (
-    Job.id, Job.batch, Job.inbox, Job.folder, Job.name, Job.pipeline, Job.priority, Job.status,
-    Job.hold, Job.hold_detail, Job.attempt, Job.stage, Job.error, Job.publish, Job.publish_name,
-    Job.created_at, Job.started_at, Job.finished_at,
-)  # fmt: skip
+# The plus keeps a condition from an index that half the table would come out of.
+_ENDED = f"""SELECT {_JOB} FROM jobs JOIN (
+        SELECT job_id, max(id) AS ended FROM events
+        WHERE id > ? AND kind IN ('completed', 'failed', 'cancelled') GROUP BY +job_id
+    ) ON job_id = jobs.id ORDER BY ended"""
+_COMPLETED_SINCE = """SELECT count(*) FROM jobs
+    WHERE finished_at >= ? AND publish = 'done' AND +status = 'completed'"""
 
 
 class AmbiguousPrefixError(LookupError):
@@ -44,30 +46,45 @@ class AmbiguousPrefixError(LookupError):
 
 
 class Views:
-    """A read-only look at one ledger file, which must exist."""
+    """A read-only look at one ledger file, which must exist.
+
+    Rows come as plain values: times as aware datetimes, JSON as what it stands for, paths as text.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._engine: Engine = open_reader(path)
-
-    @contextmanager
-    def _connect(self) -> Generator[Connection]:
-        with self._engine.connect() as connection:
-            yield connection
+        self._path = path
+        self._connection = self._guarded(lambda: open_reader(path))
 
     def close(self) -> None:
-        self._engine.dispose()
+        self._connection.close()
+
+    def _guarded(self, ask: Callable[[], Any]) -> Any:
+        try:
+            return ask()
+        except sqlite_module().DatabaseError as error:
+            raise ConfigError(f"{self._path}: the ledger cannot be read: {error}") from None
+
+    def _rows(self, sql: str, *values: Any) -> list[dict[str, Any]]:
+        def ask() -> list[dict[str, Any]]:
+            cursor = self._connection.execute(sql, values)
+            names = [column[0] for column in cursor.description]
+            return [_plain(names, row) for row in cursor]
+
+        return self._guarded(ask)
+
+    def _value(self, sql: str, *values: Any) -> Any:
+        row = self._guarded(lambda: self._connection.execute(sql, values).fetchone())
+        return row[0] if row is not None else None
 
     def find(self, prefix: str) -> str | None:
         """The id that begins so; None where there is none. Raises `AmbiguousPrefixError`."""
         if not prefix:
             return None
         low, high = prefix.lower(), prefix.lower() + "g"
-        rows = select(Job.id).where(Job.id >= low, Job.id < high).limit(3)
-        with self._connect() as c:
-            ids = list(c.scalars(rows))
-        if len(ids) > 1:
+        rows = self._rows("SELECT id FROM jobs WHERE id >= ? AND id < ? LIMIT 3", low, high)
+        if len(rows) > 1:
             raise AmbiguousPrefixError(f"several jobs begin with {prefix!r}; give more of the id")
-        return ids[0] if ids else None
+        return rows[0]["id"] if rows else None
 
     def jobs(
         self,
@@ -78,110 +95,88 @@ class Views:
         limit: int = 50,
     ) -> list[dict[str, Any]]:
         """The newest jobs, newest first."""
-        rows = select(*_JOB).order_by(Job.seq.desc()).limit(limit)
-        for column, value in ((Job.status, status), (Job.inbox, inbox), (Job.batch, batch)):
-            if value is not None:
-                rows = rows.where(column == value)
-        with self._connect() as c:
-            return [_plain(row) for row in c.execute(rows)]
+        wanted = {"status": status, "inbox": inbox, "batch": batch}
+        chosen = {name: value for name, value in wanted.items() if value is not None}
+        where = " AND ".join(f"{name} = ?" for name in chosen)
+        clause = f"WHERE {where}" if where else ""
+        sql = f"SELECT {_JOB} FROM jobs {clause} ORDER BY seq DESC LIMIT ?"
+        return self._rows(sql, *chosen.values(), limit)
 
     def job(self, job_id: str) -> dict[str, Any]:
-        """All about one job: itself, its drop, stages, files and events."""
-        with self._connect() as c:
-            job = _plain(c.execute(select(*Job.__table__.columns).where(Job.id == job_id)).one())
-            drop = c.execute(select(*Drop.__table__.columns).where(Drop.id == job["drop_id"])).one()
-            stages = c.execute(
-                select(*StageRun.__table__.columns)
-                .where(StageRun.job_id == job_id)
-                .order_by(StageRun.id)
-            ).all()
-            files = c.execute(
-                select(*ArtifactRow.__table__.columns)
-                .where(ArtifactRow.job_id == job_id)
-                .order_by(ArtifactRow.id)
-            ).all()
-        job["drop"] = _plain(drop)
-        job["stage_runs"] = [_plain(row) for row in stages]
-        job["artifacts"] = [_plain(row) for row in files]
+        """All about one job: itself, its drop, stages and files."""
+        (job,) = self._rows("SELECT * FROM jobs WHERE id = ?", job_id)
+        (drop,) = self._rows("SELECT * FROM drops WHERE id = ?", job["drop_id"])
+        job["drop"] = drop
+        for name, table in (("stage_runs", "stage_runs"), ("artifacts", "artifacts")):
+            job[name] = self._rows(f"SELECT * FROM {table} WHERE job_id = ? ORDER BY id", job_id)
         return job
 
     def events(self, job_id: str | None, after: int = 0, limit: int = 1000) -> list[dict[str, Any]]:
         """Events with a higher number, oldest first."""
-        rows = select(Event.id, Event.job_id, Event.at, Event.kind, Event.data)
-        rows = rows.where(Event.id > after).order_by(Event.id).limit(limit)
-        if job_id is not None:
-            rows = rows.where(Event.job_id == job_id)
-        with self._connect() as c:
-            return [_plain(row) for row in c.execute(rows)]
+        sql = "SELECT id, job_id, at, kind, data FROM events WHERE id > ?"
+        if job_id is None:
+            return self._rows(f"{sql} ORDER BY id LIMIT ?", after, limit)
+        return self._rows(f"{sql} AND job_id = ? ORDER BY id LIMIT ?", after, job_id, limit)
 
     def counts(self) -> list[tuple[str, str, int]]:
         """Number of jobs by status and inbox."""
-        rows = select(Job.status, Job.inbox, func.count()).group_by(Job.status, Job.inbox)
-        with self._connect() as c:
-            return [(row[0], row[1], row[2]) for row in c.execute(rows)]
+        sql = "SELECT status, inbox, count(*) AS jobs FROM jobs GROUP BY status, inbox"
+        return [(row["status"], row["inbox"], row["jobs"]) for row in self._rows(sql)]
 
     def holds(self) -> list[dict[str, Any]]:
         """Why jobs wait, and how many for each reason."""
-        rows = (
-            select(Job.hold, Job.hold_detail, func.count().label("jobs"))
-            .where(Job.hold.is_not(None))
-            .group_by(Job.hold, Job.hold_detail)
-            .order_by(func.count().desc())
-            .limit(50)
+        found = self._rows(
+            """SELECT hold AS code, hold_detail AS detail, count(*) AS jobs FROM jobs
+            WHERE hold IS NOT NULL GROUP BY hold, hold_detail ORDER BY count(*) DESC LIMIT 50"""
         )
-        with self._connect() as c:
-            found = [{"code": row[0], "detail": row[1], "jobs": row[2]} for row in c.execute(rows)]
-            paused = c.scalar(select(Setting.value).where(Setting.name == "paused"))
+        paused = self._value("SELECT value FROM settings WHERE name = 'paused'")
         if paused is not None:
             found.insert(0, {"code": "paused", "detail": f"paused since {paused}", "jobs": None})
         return found
 
     def recent(self, limit: int = 20) -> list[dict[str, Any]]:
         """The published jobs that ended last, newest first, with the folders they ended in."""
-        rows = (
-            select(*_JOB)
-            .where(Job.finished_at.is_not(None), _PUBLISHED)
-            .order_by(Job.finished_at.desc())
-            .limit(limit)
+        return self._rows(
+            f"""SELECT {_JOB} FROM jobs WHERE finished_at IS NOT NULL AND publish = 'done'
+            ORDER BY finished_at DESC LIMIT ?""",
+            limit,
         )
-        with self._connect() as c:
-            return [_plain(row) for row in c.execute(rows)]
 
     def last_event(self) -> int:
         """The number of the newest event; 0 where there is none."""
-        with self._connect() as c:
-            return int(c.scalar(select(func.max(Event.id))) or 0)
+        return self._value("SELECT max(id) FROM events") or 0
 
     def ended_since(self, event_id: int) -> list[dict[str, Any]]:
         """The jobs that ended after that event, in the order of their ends."""
-        ends = (
-            select(Event.job_id, func.max(Event.id).label("at"))
-            .where(Event.id > event_id, Event.kind.in_(("completed", "failed", "cancelled")))
-            .group_by(text("+events.job_id"))  # not by its index, which would read all events
-            .subquery()
-        )
-        rows = select(*_JOB).join(ends, ends.c.job_id == Job.id).order_by(ends.c.at)
-        with self._connect() as c:
-            return [_plain(row) for row in c.execute(rows)]
+        return self._rows(_ENDED, event_id)
 
     def finished_within(self, hours: float) -> int:
         """How many jobs were completed in that time."""
-        since = utcnow() - timedelta(hours=hours)
-        rows = select(func.count()).where(Job.finished_at >= since, _PUBLISHED, _COMPLETED)
-        with self._connect() as c:
-            return int(c.scalar(rows) or 0)
+        since = datetime.now(UTC) - timedelta(hours=hours)
+        return self._value(_COMPLETED_SINCE, since.strftime("%Y-%m-%dT%H:%M:%S.%fZ"))
 
     def has_open_jobs(self) -> bool:
         """Whether any job can go on by itself: running, runnable, or about to be published."""
-        with self._connect() as c:
-            return bool(c.scalar(_OPEN))
+        return bool(self._value(_OPEN))
 
     def data_version(self) -> Generator[int]:
         """Yields a number for each asking; it changes when another connection committed."""
-        with self._connect() as c:
-            while True:
-                yield int(c.exec_driver_sql("PRAGMA data_version").scalar_one())
+        while True:
+            yield self._value("PRAGMA data_version")
 
 
-def _plain(row: Row[*tuple[Any, ...]]) -> dict[str, Any]:
-    return dict(row._mapping)  # pyright: ignore[reportPrivateUsage]
+def _plain(names: list[str], row: tuple[Any, ...]) -> dict[str, Any]:
+    return {name: _value(name, value) for name, value in zip(names, row, strict=True)}
+
+
+def _value(name: str, value: Any) -> Any:
+    if isinstance(value, bytes):
+        return os.fsdecode(value)
+    if isinstance(value, str):
+        if name in _TIMES:
+            return datetime.fromisoformat(value)
+        if name in _JSON:
+            return json.loads(value)
+    if name == "cancel_requested":
+        return bool(value)
+    return value

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from skimage import data
-from sqlalchemy.exc import OperationalError
 
+from dna_pipeline.errors import ConfigError
 from dna_pipeline.ledger.views import Views
 
 PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket")
@@ -72,7 +72,7 @@ class Studio:
         views = Views(self.root / "data/ledger.db")
         try:
             return views.jobs()
-        except OperationalError:
+        except ConfigError:
             return []  # the file is there, its tables are just being made
         finally:
             views.close()

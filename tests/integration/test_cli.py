@@ -190,7 +190,7 @@ def test_looking_loads_no_models_and_no_torch(studio: Path):
     code = (
         "import sys; from dna_pipeline.cli.main import app\n"
         "app(['jobs'], standalone_mode=False)\n"
-        "heavy = {'torch', 'numpy', 'diffusers', 'alembic', 'structlog'} & set(sys.modules)\n"
+        "heavy = {'torch', 'numpy', 'diffusers', 'structlog', 'sqlalchemy'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=studio, capture_output=True, text=True)

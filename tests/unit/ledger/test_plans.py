@@ -52,7 +52,7 @@ VIEWS = {
 # A whole index is read where all of it is wanted, or only its first entries.
 ALLOWED = re.compile(
     r"SCAN \w+ USING (COVERING )?INDEX (ix_jobs_runnable|ix_jobs_publish|ix_drops_open"
-    r"|ix_jobs_status_inbox)|SCAN (CONSTANT ROW|anon_\d+)"
+    r"|ix_jobs_status_inbox)|SCAN (CONSTANT ROW|\(subquery-\d+\))"
 )
 
 
@@ -75,6 +75,17 @@ def plans_of(engine, ask) -> list[str]:
     return lines
 
 
+def plans_of_view(views: Views, ask) -> list[str]:
+    """The same for what only looks."""
+    seen: list[str] = []
+    connection = views._connection
+    connection.set_trace_callback(seen.append)
+    ask()
+    connection.set_trace_callback(None)
+    plans = [connection.execute(f"EXPLAIN QUERY PLAN {statement}") for statement in seen]
+    return [row[3] for plan in plans for row in plan]
+
+
 def check(lines: list[str], wanted: str) -> None:
     assert any(wanted in f"{line} " for line in lines), lines
     scans = [line for line in lines if line.startswith("SCAN") and not ALLOWED.fullmatch(line)]
@@ -94,14 +105,14 @@ def test_peoples_questions(book, name: str) -> None:
     args, options, wanted = VIEWS[name]
     views = Views(book.path)
     ask = getattr(views, name.split(" of ")[0])
-    check(plans_of(views._engine, lambda: ask(*args, **options)), wanted)
+    check(plans_of_view(views, lambda: ask(*args, **options)), wanted)
     views.close()
 
 
 def test_the_newest_of_a_choice_need_no_sorting(book) -> None:
     views = Views(book.path)
     for options in ({"status": "a"}, {"inbox": "a"}, {"status": "a", "inbox": "b"}, {"batch": "c"}):
-        lines = plans_of(views._engine, lambda options=options: views.jobs(**options))
+        lines = plans_of_view(views, lambda options=options: views.jobs(**options))
         assert not any("TEMP B-TREE" in line for line in lines), (options, lines)
     views.close()
 

@@ -2,8 +2,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dna_pipeline.errors import EmptyMesh
+from dna_pipeline.errors import ConfigError, EmptyMesh
 from dna_pipeline.ledger import queue, store
+from dna_pipeline.ledger.sqlite import sqlite_module
 from dna_pipeline.ledger.tables import utcnow
 from dna_pipeline.ledger.views import AmbiguousPrefixError, Views
 
@@ -110,11 +111,14 @@ def test_events_after_a_number(book, views) -> None:
 
 
 def test_the_reader_cannot_write(views) -> None:
-    from sqlalchemy import text
-    from sqlalchemy.exc import OperationalError
+    with pytest.raises(sqlite_module().OperationalError, match="readonly"):
+        views._connection.execute("DELETE FROM jobs")
 
-    with views._connect() as connection, pytest.raises(OperationalError, match="readonly"):
-        connection.execute(text("DELETE FROM jobs"))
+
+def test_a_ledger_that_cannot_be_read_is_said_so(tmp_path) -> None:
+    (tmp_path / "ledger.db").write_bytes(b"no database at all, " * 100)
+    with pytest.raises(ConfigError, match="cannot be read: file is not a database"):
+        Views(tmp_path / "ledger.db").jobs()
 
 
 def test_the_data_version_moves_with_every_commit_and_only_then(book, views) -> None:

@@ -1,0 +1,55 @@
+"""Which SQLite to use, and connections that only look.
+
+Every SQLite before 3.51.3 but 3.50.7 and 3.44.6 can lose a commit when the write-ahead log is
+reset. Free of SQLAlchemy, which takes longer to import than most questions take to answer.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from urllib.parse import quote
+
+BUSY_TIMEOUT_MS = 15_000
+_FIXED = ((3, 51, 3),)
+_FIXED_BRANCHES = {(3, 50): 7, (3, 44): 6}
+
+
+def wal_is_safe(version: tuple[int, int, int]) -> bool:
+    """Whether that SQLite is free of the WAL-reset bug."""
+    patch = _FIXED_BRANCHES.get(version[:2])
+    return version >= _FIXED[0] or (patch is not None and version[2] >= patch)
+
+
+def sqlite_module() -> Any:
+    """The interpreter's own DB-API module, unless only a packaged one is safe."""
+    if wal_is_safe(sqlite3.sqlite_version_info):
+        return sqlite3
+    packaged = _packaged()
+    return packaged if packaged is not None else sqlite3
+
+
+def _packaged() -> ModuleType | None:
+    try:
+        from pysqlite3 import dbapi2  # pyright: ignore
+    except ImportError:
+        return None
+    module: Any = dbapi2
+    return module if wal_is_safe(module.sqlite_version_info) else None
+
+
+def open_reader(path: Path) -> Any:
+    """A DB-API connection that cannot write and holds no transaction open between statements.
+
+    May be used from any thread, by one at a time.
+    """
+    name = f"file:{quote(os.fsencode(path.as_posix()))}?mode=ro"
+    connection = sqlite_module().connect(
+        name, uri=True, isolation_level=None, check_same_thread=False
+    )
+    connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+    connection.execute("PRAGMA query_only=ON")
+    return connection
