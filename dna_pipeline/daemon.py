@@ -20,7 +20,7 @@ from dna_pipeline.errors import Hold
 from dna_pipeline.executor import Executor, LocalExecutor, WorkerSettings
 from dna_pipeline.inbox.watcher import Watcher
 from dna_pipeline.intake.gate import Gate
-from dna_pipeline.ledger import queue
+from dna_pipeline.ledger import health, queue
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.views import Views
 from dna_pipeline.lock import hold_lock
@@ -96,7 +96,8 @@ class Daemon:
     def _opened(self) -> Generator[None]:
         """All parts made, recovered and started; ended in reverse."""
         self._make_folders()
-        self.ledger = Ledger(self.config.ledger_path)
+        path = self.config.ledger_path
+        self.ledger = Ledger(path, thorough=not health.was_stopped_cleanly(path))
         self._views = Views(self.config.ledger_path)
         self._versions = self._views.data_version()
         self._version = 0

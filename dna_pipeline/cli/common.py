@@ -41,6 +41,9 @@ def open_views(config: Config) -> Views:
     """The ledger, to look at. Raises `ConfigError` where there is none yet."""
     from dna_pipeline.ledger.views import Views
 
+    from dna_pipeline.ledger import health
+
+    health.check_present(config.ledger_path)
     if not config.ledger_path.exists():
         raise ConfigError(
             f"{config.ledger_path}: there is no ledger yet; `dna-pipeline watch`, `run` or "

@@ -63,3 +63,15 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()  # `dna-pipeline jobs | head`: the reader has seen enough
         sys.exit(0)
+    except Exception as error:
+        if not _is_damage(error):
+            raise
+        say(f"dna-pipeline: the ledger is damaged ({error}); `dna-pipeline repair` rebuilds it")
+        sys.exit(EXIT_WRONG_CALL)
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether a ledger turned out to be damaged after it was opened."""
+    from dna_pipeline.ledger.health import is_damage
+
+    return is_damage(error)

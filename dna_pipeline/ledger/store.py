@@ -13,7 +13,7 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.orm import Session
 
 from dna_pipeline.ledger import engine as engines
-from dna_pipeline.ledger import schema
+from dna_pipeline.ledger import health, schema
 from dna_pipeline.ledger.tables import Drop, Event, Job, KnownFile, Setting, utcnow
 
 T = TypeVar("T")
@@ -26,12 +26,30 @@ _NOT_GONE = text("drops.state <> 'gone'")  # literal, so that the partial index 
 class Ledger:
     """The writing side. Safe to share between threads: each transaction has its own session."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self, path: Path, *, thorough: bool = False, ledger_id: str | None = None
+    ) -> None:
+        """Open the ledger, or make one where there never was any.
+
+        Args:
+            thorough: look for damage in a large one too.
+            ledger_id: the id of one that is made; drawn by default.
+
+        Raises:
+            ConfigError: it is damaged, gone, or of a newer version.
+        """
         path.parent.mkdir(parents=True, exist_ok=True)
+        health.check_present(path)
         self.path = path
         self._engine = engines.open_writer(path)
-        schema.ensure(self._engine, path)
-        self.id = self.transact(_ledger_id)
+        try:
+            health.check(self._engine, path, thorough=thorough)
+            schema.ensure(self._engine, path)
+            self.id = self.transact(lambda s: _ledger_id(s, ledger_id))
+            health.note_id(path, self.id)
+        except BaseException:
+            self._engine.dispose()
+            raise
 
     def transact(self, action: Callable[[Session], T]) -> T:
         """Run `action` in one immediate transaction; what it returns stays usable afterwards."""
@@ -51,9 +69,9 @@ def new_id() -> str:
     return uuid.uuid4().hex
 
 
-def _ledger_id(session: Session) -> str:
+def _ledger_id(session: Session, wanted: str | None) -> str:
     if (value := get_setting(session, "ledger_id")) is None:
-        value = new_id()[:12]
+        value = wanted or new_id()[:12]
         set_setting(session, "ledger_id", value)
     return value
 
