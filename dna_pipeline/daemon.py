@@ -18,12 +18,13 @@ import structlog
 from dna_pipeline.dispatch import Dispatcher
 from dna_pipeline.errors import Hold
 from dna_pipeline.executor import Executor, LocalExecutor, WorkerSettings
+from dna_pipeline.inbox.owner import Heartbeat
 from dna_pipeline.inbox.watcher import Watcher
 from dna_pipeline.intake.gate import Gate
 from dna_pipeline.ledger import health, queue
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.views import Views
-from dna_pipeline.lock import hold_lock
+from dna_pipeline.lock import hold_lock, holder
 from dna_pipeline.publishing import Publisher
 from dna_pipeline.spec.config import Config
 from dna_pipeline.status import StatusFile
@@ -109,6 +110,8 @@ class Daemon:
         self._recover()
         watcher = Watcher(self.config.inboxes, self._hint, _warn)
         watcher.start()
+        heartbeat = self._heartbeat()
+        heartbeat.start()
         intake = threading.Thread(target=self._take_in, args=(watcher,), name="intake", daemon=True)
         intake.start()
         log.info("daemon.started", data=str(self.config.data), ledger=self.ledger.id)
@@ -120,6 +123,12 @@ class Daemon:
             intake.join(CLOSE_GRACE_S)
             watcher.stop()
             self._close()
+            heartbeat.stop()
+
+    def _heartbeat(self) -> Heartbeat:
+        places = [inbox.path for inbox in self.config.inboxes if not inbox.keeps]
+        facts = (holder(self.config.data) or {}) | {"data": str(self.config.data)}
+        return Heartbeat(places, self.ledger.id, facts)
 
     def _close(self) -> None:
         self.waiting = self.gate.waiting()

@@ -1,4 +1,4 @@
-"""Whether a ledger file is what it was: looked at when it is opened; refused if not, never replaced.
+"""Whether a ledger file is what it was: looked at when opened; refused if not, never replaced.
 
 Beside the database lies `ledger.id`, one line with the ledger's id. It tells a ledger that is gone
 from one that never was, and gives a rebuilt one its old name.
@@ -20,8 +20,10 @@ CHECKED_BYTES = 32 << 20
 """A ledger up to this size is checked at every opening (about 0.1 s), a larger one only by a daemon
 that starts after one that was killed."""
 
+_MAGIC = b"SQLite format 3\0"
+
 COMPANIONS = ("-wal", "-shm", "-journal")
-"""What SQLite puts beside a database while it is open; a clean stop removes it."""
+"""What SQLite puts beside a database while it is open."""
 
 
 def id_file(path: Path) -> Path:
@@ -49,8 +51,12 @@ def is_lost(path: Path) -> bool:
 
 
 def was_stopped_cleanly(path: Path) -> bool:
-    """Whether the last connection closed in order."""
-    return not any(path.with_name(path.name + end).exists() for end in COMPANIONS)
+    """Whether the last connection that wrote closed in order: it takes its log back in.
+
+    One that only looked may leave an empty log behind.
+    """
+    logs = [path.with_name(path.name + end) for end in ("-wal", "-journal")]
+    return not any(log.exists() and log.stat().st_size > 0 for log in logs)
 
 
 def refusal(path: Path, why: object) -> ConfigError:
@@ -65,6 +71,14 @@ def check_present(path: Path) -> None:
     """Refuse to begin a new ledger where there was one. Raises `ConfigError`."""
     if is_lost(path):
         raise refusal(path, f"it is {'empty' if path.exists() else 'gone'}")
+
+
+def check_header(path: Path) -> None:
+    """Refuse what is no database at first sight, for those who only look. Raises `ConfigError`."""
+    with path.open("rb") as file:
+        start = file.read(len(_MAGIC))
+    if start not in (b"", _MAGIC):
+        raise refusal(path, "it is not a database")
 
 
 def check(engine: Engine, path: Path, *, thorough: bool) -> None:

@@ -26,9 +26,7 @@ _NOT_GONE = text("drops.state <> 'gone'")  # literal, so that the partial index 
 class Ledger:
     """The writing side. Safe to share between threads: each transaction has its own session."""
 
-    def __init__(
-        self, path: Path, *, thorough: bool = False, ledger_id: str | None = None
-    ) -> None:
+    def __init__(self, path: Path, *, thorough: bool = False, ledger_id: str | None = None) -> None:
         """Open the ledger, or make one where there never was any.
 
         Args:

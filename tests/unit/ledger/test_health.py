@@ -8,6 +8,7 @@ import pytest
 from dna_pipeline.errors import ConfigError
 from dna_pipeline.ledger import health
 from dna_pipeline.ledger.store import Ledger, set_setting
+from dna_pipeline.ledger.views import Views
 
 
 @pytest.fixture
@@ -71,6 +72,13 @@ def test_the_stop_was_clean_or_not(ledger: Path) -> None:
     opened.transact(lambda s: set_setting(s, "paused", "yes"))
     assert health.was_stopped_cleanly(ledger) == (_mode(ledger) != "wal")
     opened.close()
+    assert health.was_stopped_cleanly(ledger)
+
+
+def test_a_look_is_no_unclean_stop(ledger: Path) -> None:
+    views = Views(ledger)
+    assert views.jobs() == []
+    views.close()
     assert health.was_stopped_cleanly(ledger)
 
 

@@ -69,7 +69,9 @@ def test_a_newer_ledger_is_refused_and_left_alone(tmp_path: Path) -> None:
 def test_what_is_no_ledger_is_refused_and_left_alone(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "ledger.db"
     path.write_bytes(content)
-    with pytest.raises(ConfigError, match=r"ledger\.db: the ledger is damaged .*dna-pipeline repair"):
+    with pytest.raises(
+        ConfigError, match=r"ledger\.db: the ledger is damaged .*dna-pipeline repair"
+    ):
         Ledger(path)
     assert path.read_bytes() == content
 
