@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from dna_pipeline.ledger import engine as engines
 from dna_pipeline.ledger import health, schema
-from dna_pipeline.ledger.tables import Drop, Event, Job, KnownFile, Setting, utcnow
+from dna_pipeline.ledger.tables import Drop, Event, Job, KnownFile, Setting, format_time, utcnow
 
 T = TypeVar("T")
 
@@ -209,3 +209,36 @@ def open_drop_ids(session: Session) -> set[str]:
 def is_gone(session: Session, drop_id: str) -> bool:
     """Whether that drop was done with long ago, although its files may be back."""
     return session.scalar(select(Drop.state).where(Drop.id == drop_id)) == "gone"
+
+
+# --- retention ---
+
+PRUNED_AT_ONCE = 1000
+
+_PRUNE = text("""DELETE FROM events WHERE id > :after AND id <= :last AND at < :before
+    AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.id = events.job_id
+        AND (jobs.status IN ('queued', 'running') OR jobs.publish IN ('pending', 'planned')))""")
+
+
+def prune_events(session: Session, before: datetime, after: int) -> int | None:
+    """Remove the old events of ended jobs among the next few; all of open jobs stay.
+
+    Args:
+        after: the number of the event to begin behind; 0 at first.
+
+    Returns:
+        Where to go on; None if nothing older than `before` follows.
+    """
+    rows = select(Event.id, Event.at).where(Event.id > after).order_by(Event.id)
+    looked_at = session.execute(rows.limit(PRUNED_AT_ONCE)).all()
+    if not looked_at or looked_at[0].at >= before:
+        return None
+    last = int(looked_at[-1].id)
+    values = {"after": after, "last": last, "before": format_time(before)}
+    session.execute(_PRUNE, values)
+    return last if len(looked_at) == PRUNED_AT_ONCE else None
+
+
+def drop_state(session: Session, drop_id: str) -> str | None:
+    """The state of that drop; None where there is none."""
+    return session.scalar(select(Drop.state).where(Drop.id == drop_id))

@@ -13,8 +13,9 @@ from typing import Any
 
 import structlog
 
-from dna_pipeline.artifact import fsync_dir, sha256_file
+from dna_pipeline.artifact import sha256_file
 from dna_pipeline.errors import Failure, JobError
+from dna_pipeline.housekeeping import lay_aside
 from dna_pipeline.inbox import claim
 from dna_pipeline.inbox.scan import is_image_name, is_yaml_name, scan
 from dna_pipeline.intake import records
@@ -55,7 +56,7 @@ class Copies:
         if image is None or self._is_done(folder.name) or self._has_original(folder / image):
             shutil.rmtree(folder, ignore_errors=True)
         elif not self._requeue(folder, names, image):
-            self.recovered.append(str(recover(self._config, folder)))
+            self.recovered.append(str(lay_aside(self._config.data, folder)))
 
     def _is_done(self, drop_id: str) -> bool:
         """Whether all jobs of it have their folders."""
@@ -124,14 +125,3 @@ class Copies:
             return records.resolve_text(self._config, inbox, data)
         except JobError as error:
             return error.failure()
-
-
-def recover(config: Config, folder: Path) -> Path:
-    """Move a copy that nobody owns to where people find it."""
-    home = config.data / "recovered"
-    home.mkdir(exist_ok=True)
-    target = home / folder.name
-    folder.rename(target)
-    fsync_dir(home)
-    log.warning("copy.recovered", folder=str(target))
-    return target

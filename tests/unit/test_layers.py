@@ -30,7 +30,7 @@ LEVELS = [
     "worker",
     "publish publishing",
     "intake",
-    "dispatch repair",
+    "dispatch repair housekeeping",
     "status",
     "daemon",
     "cli __main__",
