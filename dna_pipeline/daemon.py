@@ -19,12 +19,14 @@ from sqlalchemy.exc import OperationalError
 from dna_pipeline.dispatch import Dispatcher
 from dna_pipeline.errors import Hold
 from dna_pipeline.executor import Executor, LocalExecutor, WorkerSettings
+from dna_pipeline.housekeeping import Housekeeper
+from dna_pipeline.inbox.owner import Heartbeat
 from dna_pipeline.inbox.watcher import Watcher
 from dna_pipeline.intake.gate import Gate
-from dna_pipeline.ledger import queue
+from dna_pipeline.ledger import health, queue
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.views import Views
-from dna_pipeline.lock import hold_lock
+from dna_pipeline.lock import hold_kept, hold_lock, holder
 from dna_pipeline.publishing import Publisher
 from dna_pipeline.spec.config import Config
 from dna_pipeline.status import StatusFile
@@ -32,7 +34,7 @@ from dna_pipeline.status import StatusFile
 log = structlog.get_logger()
 
 TICK_S = 0.25
-HOUSEKEEPING_S = 2.0
+REVIEW_S = 2.0
 PUBLISH_RETRY_S = 5.0
 LEDGER_RETRY_S = 5.0
 CLOSE_GRACE_S = 10.0
@@ -71,7 +73,7 @@ class Daemon:
         """The files that were not taken in when `run` returned, and why."""
         self._intake_error: BaseException | None = None
         self._publish_at = 0.0
-        self._housekeeping_at = 0.0
+        self._review_at = 0.0
 
     def stop(self) -> None:
         """End `run` soon; safe from a signal handler and from any thread."""
@@ -82,9 +84,9 @@ class Daemon:
         """Work until stopped or, with `until_idle`, until nothing goes on by itself.
 
         Raises:
-            Locked: another daemon holds the data folder.
+            Locked: another daemon holds the data folder, or an inbox that keeps its files.
         """
-        with hold_lock(self.config.data), self._opened():
+        with hold_lock(self.config.data), self._folders(), self._opened():
             started()
             self._patient = not until_idle
             while not self._stop.is_set():
@@ -95,10 +97,18 @@ class Daemon:
                 self._wake.clear()
 
     @contextmanager
+    def _folders(self) -> Generator[None]:
+        """All folders made, those whose files stay there ours alone."""
+        self._make_folders()
+        kept = [(inbox.name, inbox.path) for inbox in self.config.inboxes if inbox.keeps]
+        with hold_kept(kept, self.config.data):
+            yield
+
+    @contextmanager
     def _opened(self) -> Generator[None]:
         """All parts made, recovered and started; ended in reverse."""
-        self._make_folders()
-        self.ledger = Ledger(self.config.ledger_path)
+        path = self.config.ledger_path
+        self.ledger = Ledger(path, thorough=not health.was_stopped_cleanly(path))
         self._views = Views(self.config.ledger_path)
         self._versions = self._views.data_version()
         self._version = 0
@@ -107,9 +117,12 @@ class Daemon:
         self.dispatcher = Dispatcher(self.config, self.ledger, self.executor)
         self.gate = Gate(self.config, self.ledger)
         self.status = StatusFile(self.config, self._views, self.dispatcher, self.gate)
+        self.housekeeper = Housekeeper(self.config, self.ledger)
         self._recover()
         watcher = Watcher(self.config.inboxes, self._hint, _warn)
         watcher.start()
+        heartbeat = self._heartbeat()
+        heartbeat.start()
         intake = threading.Thread(target=self._take_in, args=(watcher,), name="intake", daemon=True)
         intake.start()
         log.info("daemon.started", data=str(self.config.data), ledger=self.ledger.id)
@@ -121,6 +134,12 @@ class Daemon:
             intake.join(CLOSE_GRACE_S)
             watcher.stop()
             self._close()
+            heartbeat.stop()
+
+    def _heartbeat(self) -> Heartbeat:
+        places = [inbox.path for inbox in self.config.inboxes if not inbox.keeps]
+        facts = (holder(self.config.data) or {}) | {"data": str(self.config.data)}
+        return Heartbeat(places, self.ledger.id, facts)
 
     def _close(self) -> None:
         self.waiting = self.gate.waiting()
@@ -192,11 +211,12 @@ class Daemon:
         self.executor.tend()
         if changed:
             self.dispatcher.attend_cancels()
-        if now >= self._housekeeping_at:
-            self._housekeeping_at = now + HOUSEKEEPING_S
+        if now >= self._review_at:
+            self._review_at = now + REVIEW_S
             self.dispatcher.review_holds(patient=self._patient)
         self.dispatcher.dispatch()
         self._publish_some(now)
+        self.housekeeper.step(now)
         self.status.write(now)
 
     def _ledger_changed(self) -> bool:

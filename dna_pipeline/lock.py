@@ -1,12 +1,16 @@
-"""One daemon a data folder."""
+"""One daemon a data folder, and one for each inbox that keeps its files."""
 
 from __future__ import annotations
 
+import errno
+import getpass
 import json
 import os
 import socket
-from collections.abc import Generator
-from contextlib import contextmanager
+import stat
+import tempfile
+from collections.abc import Generator, Iterable
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -62,3 +66,60 @@ def _describe(facts: dict[str, Any] | None) -> str:
     if facts is None:
         return "it did not say which"
     return f"process {facts['pid']} on {facts['host']}, since {facts['since']}"
+
+
+def shared_dir() -> Path:
+    """Where daemons of one person on one machine find one another; only that person may look in."""
+    who = os.getuid() if hasattr(os, "getuid") else getpass.getuser()
+    folder = Path(tempfile.gettempdir()) / f"dna-pipeline-{who}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or (hasattr(os, "getuid") and status.st_uid != os.getuid()):
+        raise PermissionError(errno.EPERM, "belongs to someone else", str(folder))
+    return folder
+
+
+@contextmanager
+def hold_kept(inboxes: Iterable[tuple[str, Path]], data: Path) -> Generator[None]:
+    """Be the only daemon that copies from these folders, by device and inode, while the block runs.
+
+    A daemon writes nothing into an inbox that keeps its files, so a second one cannot see it there;
+    it can where both run on one machine for one person. Nothing is refused where that is unknown.
+
+    Raises:
+        Locked: a daemon on another data folder watches one of them.
+    """
+    with ExitStack() as held:
+        for name, path in inboxes:
+            try:
+                status = path.stat()
+                place = shared_dir() / f"keep-{status.st_dev:x}-{status.st_ino:x}"
+            except OSError:
+                continue
+            _hold_kept(held, place, f"inbox {name} ({path})", data)
+        yield
+
+
+def _hold_kept(held: ExitStack, place: Path, inbox: str, data: Path) -> None:
+    lock = FileLock(place.with_suffix(".lock"))
+    facts = place.with_suffix(".json")
+    try:
+        lock.acquire(timeout=ASKED_S, poll_interval=0.05)
+    except Timeout:
+        raise Locked(
+            f"{inbox} keeps its originals and is watched by another daemon already: "
+            f"{_told(facts)}; each would do every file. Give it `originals: archive`, or another "
+            "folder"
+        ) from None
+    except OSError:
+        return
+    held.callback(lock.release)
+    write_bytes(facts, json.dumps({"pid": os.getpid(), "data": str(data)}).encode())
+
+
+def _told(path: Path) -> str:
+    try:
+        facts = json.loads(path.read_bytes())
+        return f"process {facts['pid']}, data folder {facts['data']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "it did not say which"

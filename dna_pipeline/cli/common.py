@@ -39,13 +39,16 @@ def load(context: typer.Context) -> Config:
 
 def open_views(config: Config) -> Views:
     """The ledger, to look at. Raises `ConfigError` where there is none yet."""
+    from dna_pipeline.ledger import health
     from dna_pipeline.ledger.views import Views
 
+    health.check_present(config.ledger_path)
     if not config.ledger_path.exists():
         raise ConfigError(
             f"{config.ledger_path}: there is no ledger yet; `dna-pipeline watch`, `run` or "
             "`submit` makes one"
         )
+    health.check_header(config.ledger_path)
     return Views(config.ledger_path)
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from dna_pipeline import __version__
-from dna_pipeline.cli import change, check, init, look, verify, work
+from dna_pipeline.cli import change, check, init, look, mend, verify, work
 from dna_pipeline.cli.common import Options, say
 from dna_pipeline.errors import ConfigError, Locked
 
@@ -25,7 +25,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for group in (init, check, work, look, change, verify):
+for group in (init, check, work, look, change, verify, mend):
     group.register(app)
 
 
@@ -63,3 +63,16 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()  # `dna-pipeline jobs | head`: the reader has seen enough
         sys.exit(0)
+    except Exception as error:
+        if not _is_damage(error):
+            raise
+        why = getattr(error, "orig", error)
+        say(f"dna-pipeline: ledger.db is damaged ({why}); `dna-pipeline repair` rebuilds it")
+        sys.exit(EXIT_WRONG_CALL)
+
+
+def _is_damage(error: Exception) -> bool:
+    """Whether a ledger turned out to be damaged after it was opened."""
+    from dna_pipeline.ledger.health import is_damage
+
+    return is_damage(error)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import re
 import shutil
 import stat
 from collections.abc import Iterable, Iterator
@@ -74,9 +75,35 @@ class Hashed:
     stat: FileStat
 
 
+def claim_root(inbox: Path, ledger_id: str) -> Path:
+    """Where the claims of that ledger lie."""
+    return inbox / CLAIMS / ledger_id
+
+
 def claim_dir(inbox: Path, ledger_id: str, drop_id: str) -> Path:
     """Where the files of that drop lie."""
-    return inbox / CLAIMS / ledger_id / drop_id
+    return claim_root(inbox, ledger_id) / drop_id
+
+
+def is_ledger_id(name: str) -> bool:
+    """Whether a folder of that name can be a ledger's."""
+    return re.fullmatch("[0-9a-f]{12}", name) is not None
+
+
+def claim_roots(inbox: Path) -> list[Path]:
+    """The folders of all ledgers in there (or in an outbox), sorted."""
+    try:
+        with os.scandir(inbox / CLAIMS) as entries:
+            found = [e.name for e in entries if e.is_dir(follow_symlinks=False)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [inbox / CLAIMS / name for name in sorted(found) if is_ledger_id(name)]
+
+
+def make_claim_root(inbox: Path, ledger_id: str) -> None:
+    """Create the folder of that ledger, or find it there. Raises as `make_claim_dir`."""
+    for folder in (inbox / CLAIMS, claim_root(inbox, ledger_id)):
+        _make_real_dir(folder)
 
 
 def make_claim_dir(inbox: Path, ledger_id: str, drop_id: str) -> Path:

@@ -20,6 +20,7 @@ IMAGE_SUFFIXES = frozenset(
 )
 YAML_SUFFIXES = frozenset({"yaml", "yml"})
 
+_CONVERTIBLE = frozenset("heic heif jxl psd exr hdr svg dng cr2 nef arw raw".split())  # noqa: SIM905
 _UNFINISHED = (".tmp", ".part", ".partial", ".crdownload")
 _LITTER = frozenset({"thumbs.db", "desktop.ini"})
 
@@ -108,6 +109,16 @@ def is_passed_over(name: str) -> bool:
     return folded.endswith(_UNFINISHED) or folded in _LITTER
 
 
+def _not_understood(relative: str) -> str:
+    """Why a file of no known kind is left alone, and what its owner may have meant."""
+    stem, suffix = relative.rpartition(".")[0], _suffix(relative)
+    if suffix == "txt" and is_yaml_name(stem):
+        return "a kind of file that is not understood; a YAML's name ends in .yaml, not in .txt"
+    if suffix in _CONVERTIBLE:
+        return f"a kind of file that is not understood; {suffix.upper()} has to become PNG or JPEG"
+    return "a kind of file that is not understood"
+
+
 def _suffix(path: str) -> str:
     _, dot, suffix = path.rpartition(".")
     return suffix.lower() if dot else ""
@@ -167,7 +178,7 @@ class _Walk:
             if include and not _matches(relative, include):
                 return "not among what this inbox includes"
         elif not is_yaml_name(relative):
-            return "a kind of file that is not understood"
+            return _not_understood(relative)
         self.files[relative] = FileStat.of(_lstat(entry))
         return ""
 

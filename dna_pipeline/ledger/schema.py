@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, text
-from sqlalchemy.exc import DatabaseError, OperationalError
 
 from dna_pipeline.errors import ConfigError
 
@@ -20,18 +19,10 @@ def ensure(engine: Engine, path: Path) -> None:
     """Create the tables, or migrate them after a copy was set aside.
 
     Raises:
-        ConfigError: the ledger was written by a newer version, or is none.
+        ConfigError: the ledger was written by a newer version.
     """
-    try:
-        with engine.connect() as connection:
-            found = revision(connection)
-    except DatabaseError as error:
-        if isinstance(error, OperationalError):
-            raise
-        raise ConfigError(
-            f"{path}: this is no ledger, or a damaged one ({error.orig}); put it aside, or put "
-            f"back a copy of it"
-        ) from None
+    with engine.connect() as connection:
+        found = revision(connection)
     if found == HEAD:
         return
     if found is not None and found not in known_revisions():

@@ -13,8 +13,8 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.orm import Session
 
 from dna_pipeline.ledger import engine as engines
-from dna_pipeline.ledger import schema
-from dna_pipeline.ledger.tables import Drop, Event, Job, KnownFile, Setting, utcnow
+from dna_pipeline.ledger import health, schema
+from dna_pipeline.ledger.tables import Drop, Event, Job, KnownFile, Setting, format_time, utcnow
 
 T = TypeVar("T")
 
@@ -26,12 +26,28 @@ _NOT_GONE = text("drops.state <> 'gone'")  # literal, so that the partial index 
 class Ledger:
     """The writing side. Safe to share between threads: each transaction has its own session."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, thorough: bool = False, ledger_id: str | None = None) -> None:
+        """Open the ledger, or make one where there never was any.
+
+        Args:
+            thorough: look for damage in a large one too.
+            ledger_id: the id of one that is made; drawn by default.
+
+        Raises:
+            ConfigError: it is damaged, gone, or of a newer version.
+        """
         path.parent.mkdir(parents=True, exist_ok=True)
+        health.check_present(path)
         self.path = path
         self._engine = engines.open_writer(path)
-        schema.ensure(self._engine, path)
-        self.id = self.transact(_ledger_id)
+        try:
+            health.check(self._engine, path, thorough=thorough)
+            schema.ensure(self._engine, path)
+            self.id = self.transact(lambda s: _ledger_id(s, ledger_id))
+            health.note_id(path, self.id)
+        except BaseException:
+            self._engine.dispose()
+            raise
 
     def transact(self, action: Callable[[Session], T]) -> T:
         """Run `action` in one immediate transaction; what it returns stays usable afterwards."""
@@ -51,9 +67,9 @@ def new_id() -> str:
     return uuid.uuid4().hex
 
 
-def _ledger_id(session: Session) -> str:
+def _ledger_id(session: Session, wanted: str | None) -> str:
     if (value := get_setting(session, "ledger_id")) is None:
-        value = new_id()[:12]
+        value = wanted or new_id()[:12]
         set_setting(session, "ledger_id", value)
     return value
 
@@ -193,3 +209,36 @@ def open_drop_ids(session: Session) -> set[str]:
 def is_gone(session: Session, drop_id: str) -> bool:
     """Whether that drop was done with long ago, although its files may be back."""
     return session.scalar(select(Drop.state).where(Drop.id == drop_id)) == "gone"
+
+
+# --- retention ---
+
+PRUNED_AT_ONCE = 1000
+
+_PRUNE = text("""DELETE FROM events WHERE id > :after AND id <= :last AND at < :before
+    AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.id = events.job_id
+        AND (jobs.status IN ('queued', 'running') OR jobs.publish IN ('pending', 'planned')))""")
+
+
+def prune_events(session: Session, before: datetime, after: int) -> int | None:
+    """Remove the old events of ended jobs among the next few; all of open jobs stay.
+
+    Args:
+        after: the number of the event to begin behind; 0 at first.
+
+    Returns:
+        Where to go on; None if nothing older than `before` follows.
+    """
+    rows = select(Event.id, Event.at).where(Event.id > after).order_by(Event.id)
+    looked_at = session.execute(rows.limit(PRUNED_AT_ONCE)).all()
+    if not looked_at or looked_at[0].at >= before:
+        return None
+    last = int(looked_at[-1].id)
+    values = {"after": after, "last": last, "before": format_time(before)}
+    session.execute(_PRUNE, values)
+    return last if len(looked_at) == PRUNED_AT_ONCE else None
+
+
+def drop_state(session: Session, drop_id: str) -> str | None:
+    """The state of that drop; None where there is none."""
+    return session.scalar(select(Drop.state).where(Drop.id == drop_id))

@@ -64,6 +64,13 @@ class RuntimeSpec(_Spec):
     idle_unload_s: Seconds = 0
 
 
+class RetentionSpec(_Spec):
+    """`retention:`, how long what nobody needs any more is kept. Logs are rotated by size."""
+
+    events_days: Annotated[float, Field(gt=0, le=36500, allow_inf_nan=False)] = 30
+    work_hours: Annotated[float, Field(gt=0, le=87600, allow_inf_nan=False)] = 24
+
+
 class InboxSpec(_Spec):
     """One entry of `inboxes:`. `None` means that a default depends on another key."""
 
@@ -92,6 +99,7 @@ class PipelineFile(_Spec):
     version: Annotated[int, AfterValidator(_version)]
     paths: dict[str, Any] | None = None
     runtime: dict[str, Any] | None = None
+    retention: dict[str, Any] | None = None
     models: dict[str, Any] | None = None
     pipelines: dict[str, Any]
     inboxes: list[Any] | None = None
@@ -153,6 +161,7 @@ class Config:
     models: Mapping[str, Provider]
     pipelines: Mapping[str, Pipeline]
     inboxes: tuple[Inbox, ...]
+    retention: RetentionSpec = field(default_factory=RetentionSpec)
 
     @property
     def ledger_path(self) -> Path:

@@ -21,6 +21,7 @@ from dna_pipeline.spec.config import (
     PathsSpec,
     Pipeline,
     PipelineFile,
+    RetentionSpec,
     RuntimeSpec,
     StageSpec,
     is_valid_id,
@@ -88,6 +89,7 @@ class _Reader:
             raise self._error()
         paths = self._validate(PathsSpec, ("paths",), spec.paths or {}) or PathsSpec()
         runtime = self._validate(RuntimeSpec, ("runtime",), spec.runtime or {}) or RuntimeSpec()
+        retention = self._validate(RetentionSpec, ("retention",), spec.retention or {})
         data = self._path("DNA_DATA_DIR", paths.data)
         outbox = self._path("DNA_OUTPUT_DIR", paths.outbox)
         models = self._models(spec.models or {}, data)
@@ -98,7 +100,8 @@ class _Reader:
         if self.problems:
             raise self._error()
         listed = tuple(inboxes.values())
-        return Config(self.file, data, outbox, runtime, models, pipelines, listed)
+        keeping = retention or RetentionSpec()
+        return Config(self.file, data, outbox, runtime, models, pipelines, listed, keeping)
 
     def _error(self) -> ConfigError:
         lines = (f"{self.file}: {problem}" for problem in in_line_order(self.problems))

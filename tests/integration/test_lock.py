@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dna_pipeline.errors import Locked
-from dna_pipeline.lock import hold_lock, holder, is_held
+from dna_pipeline.lock import hold_kept, hold_lock, holder, is_held
 
 HOLDER = """
 import sys
@@ -93,3 +93,43 @@ def test_the_lock_is_let_go_when_the_work_fails(tmp_path: Path) -> None:
         raise ZeroDivisionError
     assert not is_held(tmp_path)
     assert json.loads((tmp_path / "daemon.json").read_text())["pid"] == os.getpid()
+
+
+KEEPER = """
+import sys
+from pathlib import Path
+from dna_pipeline.lock import hold_kept
+with hold_kept([("kept", Path(sys.argv[1]))], Path("/their/data")):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_an_inbox_that_keeps_its_files_has_one_daemon(tmp_path: Path) -> None:
+    inbox = tmp_path / "in"
+    inbox.mkdir()
+    (tmp_path / "link").symlink_to(inbox)
+    child = subprocess.Popen(
+        [sys.executable, "-c", KEEPER, str(inbox)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert child.stdout.readline() == "held\n"
+    said = rf"inbox mine .*process {child.pid}, data folder /their/data"
+    with (
+        pytest.raises(Locked, match=said),
+        hold_kept([("mine", tmp_path / "link")], tmp_path),
+    ):
+        raise AssertionError("held twice")
+    with hold_kept([("other", tmp_path), ("away", tmp_path / "none")], tmp_path):
+        pass
+    child.kill()
+    child.communicate()
+    with hold_kept([("mine", inbox)], tmp_path):
+        pass
+    assert list(inbox.iterdir()) == [], "nothing is ever written into it"
+
+
+def test_where_daemons_cannot_find_one_another_none_is_refused(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path / "nowhere"))
+    with hold_kept([("mine", tmp_path)], tmp_path), hold_kept([("mine", tmp_path)], tmp_path):
+        pass

@@ -30,7 +30,7 @@ LEVELS = [
     "worker",
     "publish publishing",
     "intake",
-    "dispatch",
+    "dispatch repair housekeeping",
     "status",
     "daemon",
     "cli __main__",

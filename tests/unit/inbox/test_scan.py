@@ -102,8 +102,9 @@ def test_what_is_ignored_is_told_with_the_reason(tmp_path: Path) -> None:
     found = scan(inbox(root))
     assert found.files == {}
     assert found.ignored == {
-        "cat.yaml.txt": "a kind of file that is not understood",
-        "photo.heic": "a kind of file that is not understood",
+        "cat.yaml.txt": "a kind of file that is not understood; "
+        "a YAML's name ends in .yaml, not in .txt",
+        "photo.heic": "a kind of file that is not understood; HEIC has to become PNG or JPEG",
         "sub": "a subfolder, and this inbox is not recursive",
         "link.png": "a symbolic link",
         "loop": "a symbolic link",

@@ -1,0 +1,121 @@
+"""Files of `keep` inboxes after their ledger was lost: which of them need not run again.
+
+A kept file is known by its bytes and its YAML. Where the ledger cannot tell, the results can: a
+file whose bytes and YAML are those of a job that has ended is known. Any other runs again, which
+costs time and loses nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from dna_pipeline.errors import JobError
+from dna_pipeline.inbox import claim
+from dna_pipeline.inbox.pairing import Candidate
+from dna_pipeline.inbox.scan import FileStat
+from dna_pipeline.intake import records
+from dna_pipeline.intake.known import Version, to_json
+from dna_pipeline.intake.preview import candidates
+from dna_pipeline.intake.records import image_named, printable
+from dna_pipeline.ledger import store
+from dna_pipeline.ledger.store import Ledger
+from dna_pipeline.repair.accounts import Account
+from dna_pipeline.repair.salvage import Salvage
+from dna_pipeline.spec.config import Config, Inbox
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What a job that has ended was made of."""
+
+    inbox: str
+    name: str
+    sha256: str | None
+    sidecar: str | None
+
+    @classmethod
+    def of(cls, account: Account) -> Finished:
+        told = account.input
+        return cls(account.job.inbox, told.name, told.sha256, account.sidecar)
+
+
+def remember_kept(
+    config: Config, ledger: Ledger, found: Salvage, finished: Iterable[Finished]
+) -> tuple[dict[str, int], list[str]]:
+    """Note what is known of each inbox; how many files that are, and what people should know."""
+    ended = set(finished)
+    known: dict[str, int] = {}
+    remarks: list[str] = []
+    for inbox in config.inboxes:
+        rows = [row for row in found.known_files if row["inbox"] == inbox.name]
+        has_told = f"watched:{inbox.name}" in found.settings
+        if inbox.keeps:
+            told = {row["path"] for row in rows}
+            rows += [row for row in _matching(config, inbox, ended) if row["path"] not in told]
+        ledger.transact(lambda s, r=rows: store.remember_files(s, r))
+        if rows:
+            known[inbox.name] = len(rows)
+        # Without this the next look would take all that lies there for what was there before.
+        if has_told or inbox.existing == "process":
+            name = f"watched:{inbox.name}"
+            ledger.transact(lambda s, n=name: store.set_setting(s, n, "repaired"))
+        else:
+            remarks.append(
+                f"inbox {inbox.name}: what lies there now is ignored once more (existing: "
+                "ignore); touch a file to have it taken in"
+            )
+        if inbox.keeps and not has_told:
+            remarks.append(
+                f"inbox {inbox.name}: its files are known by the results alone; those without "
+                "one, or with another YAML, run again"
+            )
+    return known, remarks
+
+
+def _matching(config: Config, inbox: Inbox, ended: set[Finished]) -> list[dict[str, Any]]:
+    try:
+        lying = candidates(inbox)
+    except OSError:
+        return []  # the inbox is away
+    rows = [_row(config, inbox, candidate, ended) for candidate in lying]
+    return [row for row in rows if row is not None]
+
+
+def _row(
+    config: Config, inbox: Inbox, candidate: Candidate, ended: set[Finished]
+) -> dict[str, Any] | None:
+    if candidate.image is None or candidate.error is not None:
+        return None
+    try:
+        hashed = claim.hash_in_place(inbox.path / candidate.image)
+        paths = [path for path in (candidate.image, candidate.sidecar) if path is not None]
+        stats = {path: FileStat.of((inbox.path / path).lstat()) for path in paths}
+        data = (
+            records.read_sidecar(inbox.path / candidate.sidecar)
+            if candidate.sidecar is not None
+            else None
+        )
+    except (claim.ClaimError, OSError):
+        return None
+    name = printable(candidate.image.rpartition("/")[2])
+    text = None if data is None else records.as_text(data)
+    if Finished(inbox.name, name, hashed.sha256, text) not in ended:
+        return None
+    key = records.spec_key(config, inbox, hashed.sha256, data, None)
+    version = Version(stats, key)
+    return {
+        "inbox": inbox.name, "path": _identity(inbox, candidate), "stat": to_json(version.stats),
+        "key": version.key, "error": None, "drop_id": None,
+    }  # fmt: skip
+
+
+def _identity(inbox: Inbox, candidate: Candidate) -> str:
+    """The path that the drop is known by: that of a job file where there is one."""
+    sidecar = candidate.sidecar
+    if sidecar is not None:
+        named = image_named(inbox.path / sidecar)
+        if named is not None and not isinstance(named, JobError):
+            return sidecar
+    return candidate.image or ""

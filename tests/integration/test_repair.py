@@ -1,0 +1,315 @@
+"""A lost ledger is rebuilt from results and claims: nothing is lost, nothing done twice."""
+
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dna_pipeline.errors import ConfigError, EmptyMesh
+from dna_pipeline.intake.resubmit import Retrier
+from dna_pipeline.ledger import queue
+from dna_pipeline.ledger.store import Ledger
+from dna_pipeline.ledger.views import Views
+from dna_pipeline.repair.rebuild import rebuild
+
+
+def destroy(site, how: str = "overwritten") -> None:
+    """The site's ledger is no more."""
+    site.close()
+    path = site.config.ledger_path
+    if how == "overwritten":
+        path.write_bytes(b"not a database" * 1000)
+    elif how == "gone":
+        path.unlink()
+    else:
+        data = bytearray(path.read_bytes())
+        data[-4096:] = b"\xa5" * 4096  # a page that most of the ledger can do without
+        path.write_bytes(data)
+
+
+def mended(site):
+    report = rebuild(site.config)
+    site._start()
+    site.gate.recover(site.now)
+    site.publisher.recover()
+    return report
+
+
+def fail(site) -> None:
+    job = site.claim_next()
+    site.ledger.transact(lambda s: queue.fail(s, job.id, EmptyMesh("none").failure(), None))
+    site.publish()
+
+
+def facts_of(site) -> list[tuple]:
+    views = Views(site.config.ledger_path)
+    names = ("id", "inbox", "folder", "name", "pipeline", "priority", "status", "publish_name")
+    found = [tuple(job[name] for name in names) for job in views.jobs()]
+    views.close()
+    return found
+
+
+@pytest.fixture
+def busy(make_site):
+    """One result, one failure and one job that waits, all of one inbox."""
+    site = make_site(recursive=True)
+    site.put("one/cat.png", b"cat")
+    site.put("one/cat.yaml", "priority: 3\ntags: [hero]")
+    site.settle()
+    site.run_next()
+    site.put("dog.png", b"dog")
+    site.settle()
+    fail(site)
+    site.put("sub/owl.png", b"owl")
+    site.put("sub/owl.png.yaml", "priority: 7")
+    site.settle()
+    return site
+
+
+@pytest.mark.parametrize("how", ["overwritten", "gone", "one page"])
+def test_what_has_ended_and_what_waits_is_all_there(busy, how: str) -> None:
+    before = facts_of(busy)
+    assert [row[6] for row in before] == ["queued", "failed", "completed"]
+    ledger_id = busy.ledger.id
+    destroy(busy, how)
+    with pytest.raises(ConfigError, match="dna-pipeline repair"):
+        Ledger(busy.config.ledger_path, thorough=True)
+
+    report = mended(busy)
+
+    assert busy.ledger.id == ledger_id == report.ledger
+    assert report.jobs == {"completed": 1, "failed": 1}
+    assert report.claims == {"in": 1}
+    assert facts_of(busy) == before[1:], "with the next look the one that waits comes again"
+    busy.settle()
+    waiting = busy.jobs()[-1]
+    assert (waiting.name, waiting.priority, waiting.status) == ("owl.png", 7, "queued")
+    busy.run_next()
+    assert len(busy.folders()) == 3
+    assert busy.claims() == []
+    assert busy.left() == set()
+    for path in map(Path, report.set_aside):
+        assert path.is_file()
+        assert path.name.startswith("ledger.db.damaged-2")
+
+
+def test_what_the_ledger_tells_of_a_result(busy) -> None:
+    job = next(job for job in busy.jobs() if job.status == "completed")
+    views = Views(busy.config.ledger_path)
+    before = views.job(job.id)
+    views.close()
+    destroy(busy)
+    mended(busy)
+    views = Views(busy.config.ledger_path)
+    after = views.job(job.id)
+    views.close()
+    for name in ("tags", "meta", "created_at", "finished_at", "manifest_sha256", "attempt"):
+        assert after[name] == before[name], name
+    assert after["folder"] == "one"
+    (stage,), (told,) = after["stage_runs"], before["stage_runs"]
+    for name in ("stage_id", "type", "params", "provider", "seconds", "device"):
+        assert stage[name] == told[name], name
+    (file,), (told,) = after["artifacts"], before["artifacts"]
+    for name in ("stage_id", "path", "role", "sha256", "bytes", "facts"):
+        assert file[name] == told[name], name
+
+
+def test_a_failure_can_be_retried(busy) -> None:
+    destroy(busy)
+    mended(busy)
+    job = next(job for job in busy.jobs() if job.status == "failed")
+    Retrier(busy.config, busy.ledger).retry(job.id, busy.prober)
+    busy.settle()
+    while any(job.status == "queued" for job in busy.jobs()):
+        busy.run_next()
+    assert {job.status for job in busy.jobs()} == {"completed"}
+    assert sum("failed" in name for name in busy.folders()) == 0
+
+
+def test_a_claim_whose_job_has_its_folder_is_not_done_again(make_site, monkeypatch) -> None:
+    """The ledger broke between the rename of the result and the removal of the claim."""
+    site = make_site()
+    site.put("cat.png", b"cat")
+    site.settle()
+    monkeypatch.setattr(site.publisher, "dispose", lambda drop=None: None)
+    site.run_next()
+    destroy(site, "one page")
+    mended(site)
+    site.settle()
+    assert [job.status for job in site.jobs()] == ["completed"]
+    assert site.claims() == []
+
+
+def test_a_whole_ledger_is_left_alone(busy) -> None:
+    busy.close()
+    before = busy.config.ledger_path.read_bytes()
+    report = rebuild(busy.config)
+    assert report.damage is None
+    assert busy.config.ledger_path.read_bytes() == before
+
+
+def test_manifests_that_are_not_ours_are_reported(busy) -> None:
+    (busy.outbox / "in/strange").mkdir()
+    (busy.outbox / "in/strange/manifest.json").write_text('{"schema_version": 1}')
+    result = next(name for name in busy.folders() if "failed" not in name and "cat" in name)
+    shutil.copytree(busy.outbox / result, busy.outbox / "copy of it")
+    destroy(busy)
+    report = mended(busy)
+    assert [line.split(":")[0] for line in report.unreadable] == ["in/strange/manifest.json"]
+    assert report.jobs["completed"] == 1
+
+
+def die_at(number: int) -> None:
+    """End this process before or after its so many-th step on the disk."""
+    passed = [0]
+
+    def wrap(real):
+        def step(*args, **kwargs):
+            for action in (None, lambda: real(*args, **kwargs)):
+                result = action and action()
+                passed[0] += 1
+                if passed[0] == number:
+                    os._exit(9)
+            return result
+
+        return step
+
+    steps = [(Path, "rename"), (Path, "unlink"), (os, "fsync"), (Ledger, "transact")]
+    for owner, name in steps:
+        setattr(owner, name, wrap(getattr(owner, name)))
+
+
+def test_killed_at_any_step_it_begins_again(busy) -> None:
+    """Meanwhile no daemon takes the half of it for the whole."""
+    destroy(busy)
+    fresh = busy.root.with_name("fresh")
+    shutil.copytree(busy.root, fresh)
+    for number in range(1, 400, 3):
+        child = os.fork()
+        if child == 0:
+            try:
+                die_at(number)
+                rebuild(busy.config)
+                os._exit(0)
+            finally:
+                os._exit(1)
+        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        assert status in (0, 9)
+        with contextlib.suppress(ConfigError):
+            opened = Ledger(busy.config.ledger_path)
+            assert opened.id == busy.ledger.id
+            opened.close()
+            assert len(facts_of(busy)) == 2
+        rebuild(busy.config)
+        assert len(facts_of(busy)) == 2
+        names = {path.name for path in busy.config.data.iterdir() if path.is_file()}
+        assert {"ledger.db", "ledger.id"} <= names
+        assert not any("rebuilt" in name for name in names)
+        assert len([name for name in names if "damaged" in name and "-wal" not in name]) >= 1
+        shutil.rmtree(busy.root)
+        shutil.copytree(fresh, busy.root)
+        if status == 0:
+            assert number > 30
+            return
+    raise AssertionError("it comes to no end")
+
+
+# --- keep ---
+
+
+@pytest.mark.parametrize("how", ["overwritten", "one page"])
+def test_kept_files_that_are_done_do_not_run_again(make_site, how: str) -> None:
+    site = make_site(originals="keep")
+    for name in ("cat", "dog"):
+        site.put(f"{name}.png", name.encode())
+    site.put("cat.yaml", "priority: 2")
+    site.settle()
+    site.run_next()
+    fail(site)
+    site.put("new.png", b"new")
+    destroy(site, how)
+    report = mended(site)
+    assert report.known == {"in": 2}
+    site.settle()
+    assert [job.name for job in site.jobs()] == ["cat.png", "dog.png", "new.png"]
+    site.put("cat.yaml", "priority: 4")
+    site.settle()
+    assert [job.name for job in site.jobs()][3:] == ["cat.png"], "another YAML makes a new job"
+
+
+def test_a_kept_file_that_waited_runs_once(make_site) -> None:
+    site = make_site(originals="keep")
+    site.put("cat.png", b"cat")
+    site.settle()
+    destroy(site)
+    report = mended(site)
+    assert report.recovered == []
+    assert site.claims() == [], "the copy has its original"
+    site.settle()
+    site.run_next()
+    assert len(site.jobs()) == 1
+
+
+def test_a_copy_without_its_original_is_queued_or_laid_where_people_find_it(make_site) -> None:
+    for how, queued in (("one page", 1), ("overwritten", 0)):
+        site = make_site(make_site().root / how.split()[0], originals="keep")
+        site.put("cat.png", b"the only cat")
+        site.settle()
+        (site.inbox / "cat.png").unlink()
+        destroy(site, how)
+        report = mended(site)
+        assert report.requeued == queued
+        assert len(report.recovered) == 1 - queued
+        site.settle()
+        assert len(site.jobs()) == queued
+        places = [site.config.data / "claims", site.config.data / "recovered"]
+        found = [path.read_bytes() for place in places for path in place.rglob("*.png")]
+        assert found == [b"the only cat"]
+
+
+def test_what_was_to_be_ignored_is_ignored_once_more(make_site) -> None:
+    site = make_site(existing="ignore")
+    site.put("old.png", b"old")
+    site.settle()
+    destroy(site)
+    report = mended(site)
+    assert "touch a file" in report.remarks[0]
+    site.settle()
+    assert site.jobs() == []
+
+
+# --- the command ---
+
+
+def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "dna_pipeline", *arguments],
+        cwd=folder, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+
+
+def test_the_commands_refuse_and_repair_mends(busy) -> None:
+    destroy(busy)
+    for command in (["run"], ["pause"], ["jobs"], ["submit", str(busy.root / "pipeline.yaml")]):
+        done = call(busy.root, *command)
+        assert done.returncode == 2, (command, done.stderr)
+        assert "ledger.db" in done.stderr
+        assert "dna-pipeline repair" in done.stderr
+    done = call(busy.root, "repair", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["jobs"] == {"completed": 1, "failed": 1}
+    assert call(busy.root, "verify").returncode == 0
+    assert len(json.loads(call(busy.root, "jobs", "--json").stdout)) == 2
+    assert "whole" in call(busy.root, "repair").stderr
+
+
+def test_repair_waits_for_no_daemon(busy) -> None:
+    from dna_pipeline.lock import hold_lock
+
+    with hold_lock(busy.config.data):
+        assert call(busy.root, "repair").returncode == 3
