@@ -35,6 +35,7 @@ from dna_pipeline.executor import (
     StageOrder,
     WorkerEnded,
 )
+from dna_pipeline.faults import point
 from dna_pipeline.ledger import queue
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Drop, Job, utcnow
@@ -120,7 +121,9 @@ class Dispatcher:
     def _submit(self, job: Job) -> None:
         log.info("job.started", job=job.id, name=job.name, attempt=job.attempt)
         self.running = Running(job.id, job.inbox, job.name, job.attempt)
+        point("attempt-committed")
         self._executor.submit(self._order(job))
+        point("order-sent")
 
     def _order(self, job: Job) -> Order:
         drop, done = self._ledger.transact(
@@ -179,6 +182,7 @@ class Dispatcher:
             case JobDone():
                 self.running = None
                 self._ledger.transact(lambda s: queue.computed(s, event.job))
+                point("outcome-committed")
             case JobFailed():
                 self.running = None
                 self._on_failed(event)
@@ -196,7 +200,9 @@ class Dispatcher:
         facts: dict[str, Any] = asdict(event) | {"attempt": running.attempt}
         job, files = facts.pop("job"), facts.pop("artifacts")
         facts["stage_id"] = facts.pop("stage")
+        point("stage-reported")
         self._ledger.transact(lambda s: queue.finish_stage(s, job, facts, files))
+        point("stage-committed")
         log.info("stage.finished", job=job, stage=event.stage, seconds=event.seconds)
 
     def _on_failed(self, event: JobFailed) -> None:

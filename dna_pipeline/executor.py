@@ -219,12 +219,22 @@ class WorkerSettings:
 
 
 class LocalExecutor:
-    """One child process, started with the first order and again after each of its deaths."""
+    """One child process, started with the first order and again after each of its deaths.
+
+    Args:
+        module: what the child runs, as `python -m`; it talks as `dna_pipeline.worker` does.
+    """
 
     capacity = 1
 
-    def __init__(self, settings: WorkerSettings, wake: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        wake: Callable[[], None] = lambda: None,
+        module: str = "dna_pipeline.worker",
+    ) -> None:
         self._settings = settings
+        self._module = module
         self._wake = wake
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._lock = threading.Lock()
@@ -236,7 +246,7 @@ class LocalExecutor:
     def submit(self, order: Order) -> None:
         with self._lock:
             if self._child is None or self._child.ending:
-                self._child = _Child(self._settings, self._put)
+                self._child = _Child(self._module, self._settings, self._put)
             self._child.run(order)
 
     def cancel(self, job: str) -> None:
@@ -264,9 +274,11 @@ class LocalExecutor:
 class _Child:
     """A running worker process and what it is at."""
 
-    def __init__(self, settings: WorkerSettings, put: Callable[[Event], None]) -> None:
+    def __init__(
+        self, module: str, settings: WorkerSettings, put: Callable[[Event], None]
+    ) -> None:
         self._put = put
-        self._process = wire.spawn("dna_pipeline.worker", WORKER_ENV | dict(os.environ))
+        self._process = wire.spawn(module, WORKER_ENV | dict(os.environ))
         assert self._process.stdin and self._process.stdout
         wire.follow_stderr(self._process, relay)
         self._writer = wire.LineWriter(self._process.stdin)

@@ -21,6 +21,7 @@ from dna_pipeline.artifact import (
     safe_name,
     write_bytes,
 )
+from dna_pipeline.faults import point
 
 FAILED = "failed"
 LATEST = "latest"
@@ -82,10 +83,12 @@ class Outbox:
             target = staging / name
             target.parent.mkdir(exist_ok=True)
             copy_file(source, target)
+        point("staging-filled")
         for name, data in (*publication.texts, publication.account):
             write_bytes(staging / name, data)
         fsync_tree(staging)
         fsync_dir(self._staging)
+        point("manifest-written")
         return hashlib.sha256(publication.account[1]).hexdigest()
 
     def holds(self, name: str, account: str, sha256: str) -> bool:

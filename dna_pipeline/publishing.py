@@ -13,6 +13,7 @@ import structlog
 
 from dna_pipeline import __version__
 from dna_pipeline.errors import DiskFull, Hold, OutboxUnavailable, StageFailed
+from dna_pipeline.faults import point
 from dna_pipeline.inbox import claim
 from dna_pipeline.ledger import queue, store
 from dna_pipeline.ledger.store import Ledger
@@ -88,14 +89,17 @@ class Publisher:
         if not self._is_published(job, name):
             try:
                 self.outbox.publish(job.id, name)
+                point("published")
             except FileExistsError:
                 self._ledger.transact(lambda s: queue.replan_publish(s, job.id))
                 return
         if job.error is None:
             self._update_latest(job, name, stages)
         self._ledger.transact(lambda s: queue.published(s, job.id))
+        point("end-committed")
         log.info("job.published", job=job.id, folder=name)
         shutil.rmtree(self._config.work / job.id, ignore_errors=True)
+        point("work-removed")
         self.dispose(job.drop_id)
 
     def _account(self, job: Job) -> str:
@@ -127,6 +131,7 @@ class Publisher:
         remove_failure(self.outbox, job)
         name = self.outbox.free_name(publication.name)
         self._ledger.transact(lambda s: queue.plan_publish(s, job.id, name, sha256))
+        point("plan-committed")
         job.manifest_sha256 = sha256
         return name
 
@@ -188,12 +193,15 @@ class Publisher:
         for drop in self._ledger.transact(lambda s: store.unneeded_drops(s, drop_id)):
             self._ledger.transact(lambda s, i=drop.id: store.set_drop_state(s, i, "disposing"))
             try:
+                point("disposing-committed")
                 self._remove_claim(Path(drop.claim))
+                point("claim-unlinked")
             except OSError as error:
                 # The job has ended well; the next start tries again.
                 log.warning("claim.left", claim=drop.claim, why=error.strerror)
                 continue
             self._ledger.transact(lambda s, i=drop.id: store.set_drop_state(s, i, "gone"))
+            point("gone-committed")
 
     def _remove_claim(self, folder: Path) -> None:
         if not folder.is_relative_to(self._config.data):

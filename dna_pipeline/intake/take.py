@@ -18,6 +18,7 @@ import structlog
 
 from dna_pipeline.artifact import copy_file
 from dna_pipeline.errors import Failure, ImageUnreadable, JobError
+from dna_pipeline.faults import point
 from dna_pipeline.inbox import claim
 from dna_pipeline.inbox.pairing import Candidate
 from dna_pipeline.inbox.scan import FileStat
@@ -144,6 +145,7 @@ class Taker:
         claims = [self._plan(item) for item in ready]
         rows = [item.row for item in claims]
         self._ledger.transact(lambda s: store.begin_claims(s, rows))
+        point("claiming-committed")
         held = [item for item in claims if self._fetch(item)]
         if len(held) < len(claims):
             lost = [item.row["id"] for item in claims if item not in held]
@@ -183,6 +185,7 @@ class Taker:
             self._make_folder(item)
             for path in paths:
                 self._bring(item, path, item.ready)
+                point("image-taken" if path == candidate.image else "sidecar-taken")
         except (claim.ClaimError, OSError) as reason:
             log.info("drop.left", inbox=self._inbox.name, file=paths[-1], why=str(reason))
             self._undo(item)
@@ -224,6 +227,7 @@ class Taker:
                 self._inbox.path / split(path)[0] for item in held for path in item.row["stat"]
             }
             claim.sync_claims([item.folder for item in held], homes)
+        point("claim-synced")
 
     # --- claims whose files stand still ---
 
@@ -240,7 +244,9 @@ class Taker:
             except claim.Changed:
                 moving.append(item)
         if outcomes:
+            point("hashed")
             replaced = self._ledger.transact(lambda s: self._commit(s, outcomes))
+            point("claimed-committed")
             self._after_commit(outcomes, replaced)
         return moving
 
