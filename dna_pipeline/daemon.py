@@ -145,7 +145,7 @@ class Daemon:
         back = self.ledger.transact(queue.recover)
         for job_id in back:
             log.info("job.resumed", job=job_id)
-        self.publisher.dispose()
+        self.publisher.recover()
 
     # --- intake's thread ---
 

@@ -274,9 +274,7 @@ class LocalExecutor:
 class _Child:
     """A running worker process and what it is at."""
 
-    def __init__(
-        self, module: str, settings: WorkerSettings, put: Callable[[Event], None]
-    ) -> None:
+    def __init__(self, module: str, settings: WorkerSettings, put: Callable[[Event], None]) -> None:
         self._put = put
         self._process = wire.spawn(module, WORKER_ENV | dict(os.environ))
         assert self._process.stdin and self._process.stdout

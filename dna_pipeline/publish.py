@@ -17,6 +17,7 @@ from dna_pipeline.artifact import (
     copy_file,
     fsync_dir,
     fsync_tree,
+    remove_temporaries,
     rename_new,
     safe_name,
     write_bytes,
@@ -59,6 +60,10 @@ class Outbox:
     def __init__(self, root: Path, ledger_id: str) -> None:
         self.root = root
         self._staging = root / ".dna" / ledger_id
+
+    @property
+    def _latest_temporary(self) -> Path:
+        return self._staging / "latest.tmp"
 
     def folder(self, name: str) -> Path:
         return self.root / name
@@ -119,7 +124,7 @@ class Outbox:
         target = self.root / inbox / LATEST / folder / name
         self._make_parents(target.parent)
         self._staging.mkdir(parents=True, exist_ok=True)
-        temporary = self._staging / "latest.tmp"
+        temporary = self._latest_temporary
         temporary.unlink(missing_ok=True)
         copy_file(source, temporary)
         temporary.replace(target)
@@ -138,11 +143,13 @@ class Outbox:
     def sweep(self, is_needed: Callable[[str], bool]) -> None:
         """Remove what was left half made or half removed, save for the jobs that need it."""
         sweep(self._staging, is_needed)
+        self._latest_temporary.unlink(missing_ok=True)
+        remove_temporaries(self.root)
 
 
 def sweep(folder: Path, is_needed: Callable[[str], bool]) -> None:
     """Remove the subfolders whose names nothing needs any more."""
-    for path in folder.iterdir() if folder.is_dir() else ():
+    for path in list(folder.iterdir()) if folder.is_dir() else ():
         if path.is_dir() and not is_needed(path.name):
             shutil.rmtree(path, ignore_errors=True)
 

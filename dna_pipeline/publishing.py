@@ -6,12 +6,14 @@ import errno
 import json
 import shutil
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import structlog
 
 from dna_pipeline import __version__
+from dna_pipeline.artifact import remove_temporaries
 from dna_pipeline.errors import DiskFull, Hold, OutboxUnavailable, StageFailed
 from dna_pipeline.faults import point
 from dna_pipeline.inbox import claim
@@ -215,9 +217,20 @@ class Publisher:
         def is_needed(job_id: str) -> bool:
             return self._ledger.transact(lambda s: queue.is_open(s, job_id))
 
+        @cache
+        def owners() -> set[str]:
+            return self._ledger.transact(store.open_drop_ids)
+
         self.dispose()
-        self.outbox.sweep(is_needed)
+        remove_temporaries(self._config.data)
+        # Asked after the folder was listed: a drop's row is there before its folder is, also where
+        # `submit` makes it meanwhile.
+        sweep(self._config.data / "claims", lambda drop_id: drop_id in owners())
         sweep(self._config.work, is_needed)
+        try:
+            self.outbox.sweep(is_needed)
+        except OSError as error:
+            log.warning("outbox.left", why=error.strerror)
 
 
 def remove_failure(outbox: Outbox, job: Job) -> None:

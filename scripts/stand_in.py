@@ -60,7 +60,11 @@ def daemon(config_file: Path, *, until_idle: bool) -> None:
     config = load_config(config_file, {})
     configure(config.logs)
     here = Daemon(config, _executor)
-    signal.signal(signal.SIGTERM, lambda *_: here.stop())
+
+    def stop(_number: int, _frame: Any) -> None:
+        here.stop()
+
+    signal.signal(signal.SIGTERM, stop)
     here.run(until_idle=until_idle)
 
 
@@ -68,6 +72,10 @@ def environment(scripts: Path) -> dict[str, str]:
     """An environment in which this module and the package can be run with `-m`."""
     paths = [str(scripts), str(scripts.parent), os.environ.get("PYTHONPATH", "")]
     return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
+def _device(wanted: str, dtype: str) -> Device:  # noqa: ARG001
+    return Device("cpu", "float32")
 
 
 def _facts(device: Device) -> dict[str, Any]:
@@ -79,7 +87,7 @@ def main() -> None:
     if len(sys.argv) > 1:
         daemon(Path(sys.argv[1]), until_idle="--until-idle" in sys.argv)
         return
-    worker.choose_device = lambda wanted, dtype: Device("cpu", "float32")
+    worker.choose_device = _device
     worker.environment = _facts
     worker.main()
 
