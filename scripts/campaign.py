@@ -1,6 +1,6 @@
 """Kills the daemon and its worker at random while files stream in, then counts.
 
-    python3 scripts/campaign.py --kills 300 --real-share 0.5
+    .venv/bin/python scripts/campaign.py --kills 300 --real-share 0.5
 
 Files come as people and programs bring them: with and without sidecars, copied slowly, renamed
 into place, overwritten where they are kept. Kills go to the daemon or to its worker, at moments
