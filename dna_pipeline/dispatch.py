@@ -219,9 +219,9 @@ class Dispatcher:
 
     def _on_worker_ended(self, event: WorkerEnded) -> None:
         self.device = self.worker = None
+        if self.running is None or event.job != self.running.job:
+            return  # it was between two jobs; the next may be at another worker already
         running, self.running = self.running, None
-        if running is None:
-            return
         stage = running.stage
         match event.reason:
             case "closed":

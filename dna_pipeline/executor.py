@@ -245,9 +245,9 @@ class LocalExecutor:
 
     def submit(self, order: Order) -> None:
         with self._lock:
-            if self._child is None or self._child.ending:
+            if self._child is None or not self._child.run(order):
                 self._child = _Child(self._module, self._settings, self._put)
-            self._child.run(order)
+                self._child.run(order)
 
     def cancel(self, job: str) -> None:
         with self._lock:
@@ -280,6 +280,8 @@ class _Child:
         assert self._process.stdin and self._process.stdout
         wire.follow_stderr(self._process, relay)
         self._writer = wire.LineWriter(self._process.stdin)
+        # An order either comes before the end, which then names its job, or goes to a new child.
+        self._turn = threading.Lock()
         self.job: str | None = None
         self.ending: str | None = None
         self._detail = ""
@@ -289,9 +291,14 @@ class _Child:
         self._reader = threading.Thread(target=self._read, name="worker-events", daemon=True)
         self._reader.start()
 
-    def run(self, order: Order) -> None:
-        self.job = order.job
+    def run(self, order: Order) -> bool:
+        """Take an order; False if this child has come to its end."""
+        with self._turn:
+            if self.ending is not None:
+                return False
+            self.job = order.job
         self._send({"order": order.to_message()})
+        return True
 
     def cancel(self, job: str) -> None:
         if job == self.job and self._cancel_deadline is None:
@@ -331,8 +338,9 @@ class _Child:
         code = self._process.wait()
         self._writer.close()
         self._process.stdout.close()
-        self._put(WorkerEnded(self.job, self.ending or "crash", _how_it_ended(code, self._detail)))
-        self.ending = self.ending or "crash"
+        with self._turn:
+            self.ending = self.ending or "crash"
+        self._put(WorkerEnded(self.job, self.ending, _how_it_ended(code, self._detail)))
 
     def _note(self, event: Event) -> None:
         """Follow the child's state, for the limits."""
