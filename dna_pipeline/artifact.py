@@ -30,6 +30,7 @@ _UNSAFE = re.compile(
     "|[\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]"  # unseen; turns text round
 )
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³]) *(\..*)?")
+_TEMPORARY = re.compile(r"\.\d+-[0-9a-f]{16}\.tmp")
 _FICLONE = 0x40049409
 
 
@@ -129,6 +130,13 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         temporary.unlink(missing_ok=True)
         raise
     fsync_dir(path.parent)
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Clear away what `write_atomic` left right in that folder where its process was killed."""
+    for path in folder.glob(".*.tmp"):
+        if _TEMPORARY.fullmatch(path.name):
+            path.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -35,6 +35,7 @@ from dna_pipeline.executor import (
     StageOrder,
     WorkerEnded,
 )
+from dna_pipeline.faults import point
 from dna_pipeline.ledger import queue
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Drop, Job, utcnow
@@ -121,7 +122,9 @@ class Dispatcher:
     def _submit(self, job: Job) -> None:
         log.info("job.started", job=job.id, name=job.name, attempt=job.attempt)
         self.running = Running(job.id, job.inbox, job.name, job.attempt)
+        point("attempt-committed")
         self._executor.submit(self._order(job))
+        point("order-sent")
 
     def _order(self, job: Job) -> Order:
         drop, done = self._ledger.transact(
@@ -182,6 +185,7 @@ class Dispatcher:
                 self._on_stage_done(self.running, event)
             case JobDone():
                 self._ledger.transact(lambda s: queue.computed(s, event.job))
+                point("outcome-committed")
                 self.running = None
             case JobFailed():
                 self._on_failed(event)
@@ -200,7 +204,9 @@ class Dispatcher:
         facts: dict[str, Any] = asdict(event) | {"attempt": running.attempt}
         job, files = facts.pop("job"), facts.pop("artifacts")
         facts["stage_id"] = facts.pop("stage")
+        point("stage-reported")
         self._ledger.transact(lambda s: queue.finish_stage(s, job, facts, files))
+        point("stage-committed")
         log.info("stage.finished", job=job, stage=event.stage, seconds=event.seconds)
 
     def _on_failed(self, event: JobFailed) -> None:
@@ -217,9 +223,10 @@ class Dispatcher:
 
     def _on_worker_ended(self, event: WorkerEnded) -> None:
         self.device = self.worker = None
-        if self.running is not None:
-            self._on_job_ended_with_worker(self.running, event)
-            self.running = None
+        if self.running is None or event.job != self.running.job:
+            return  # it was between two jobs; the next may be at another worker already
+        self._on_job_ended_with_worker(self.running, event)
+        self.running = None
 
     def _on_job_ended_with_worker(self, running: Running, event: WorkerEnded) -> None:
         stage = running.stage

@@ -219,12 +219,22 @@ class WorkerSettings:
 
 
 class LocalExecutor:
-    """One child process, started with the first order and again after each of its deaths."""
+    """One child process, started with the first order and again after each of its deaths.
+
+    Args:
+        module: what the child runs, as `python -m`; it talks as `dna_pipeline.worker` does.
+    """
 
     capacity = 1
 
-    def __init__(self, settings: WorkerSettings, wake: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        wake: Callable[[], None] = lambda: None,
+        module: str = "dna_pipeline.worker",
+    ) -> None:
         self._settings = settings
+        self._module = module
         self._wake = wake
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._lock = threading.Lock()
@@ -235,9 +245,9 @@ class LocalExecutor:
 
     def submit(self, order: Order) -> None:
         with self._lock:
-            if self._child is None or self._child.ending:
-                self._child = _Child(self._settings, self._put)
-            self._child.run(order)
+            if self._child is None or not self._child.run(order):
+                self._child = _Child(self._module, self._settings, self._put)
+                self._child.run(order)
 
     def cancel(self, job: str) -> None:
         with self._lock:
@@ -264,12 +274,14 @@ class LocalExecutor:
 class _Child:
     """A running worker process and what it is at."""
 
-    def __init__(self, settings: WorkerSettings, put: Callable[[Event], None]) -> None:
+    def __init__(self, module: str, settings: WorkerSettings, put: Callable[[Event], None]) -> None:
         self._put = put
-        self._process = wire.spawn("dna_pipeline.worker", WORKER_ENV | dict(os.environ))
+        self._process = wire.spawn(module, WORKER_ENV | dict(os.environ))
         assert self._process.stdin and self._process.stdout
         wire.follow_stderr(self._process, relay)
         self._writer = wire.LineWriter(self._process.stdin)
+        # An order either comes before the end, which then names its job, or goes to a new child.
+        self._turn = threading.Lock()
         self.job: str | None = None
         self.ending: str | None = None
         self._detail = ""
@@ -279,9 +291,14 @@ class _Child:
         self._reader = threading.Thread(target=self._read, name="worker-events", daemon=True)
         self._reader.start()
 
-    def run(self, order: Order) -> None:
-        self.job = order.job
+    def run(self, order: Order) -> bool:
+        """Take an order; False if this child has come to its end."""
+        with self._turn:
+            if self.ending is not None:
+                return False
+            self.job = order.job
         self._send({"order": order.to_message()})
+        return True
 
     def cancel(self, job: str) -> None:
         if job == self.job and self._cancel_deadline is None:
@@ -321,8 +338,9 @@ class _Child:
         code = self._process.wait()
         self._writer.close()
         self._process.stdout.close()
-        self._put(WorkerEnded(self.job, self.ending or "crash", _how_it_ended(code, self._detail)))
-        self.ending = self.ending or "crash"
+        with self._turn:
+            self.ending = self.ending or "crash"
+        self._put(WorkerEnded(self.job, self.ending, _how_it_ended(code, self._detail)))
 
     def _note(self, event: Event) -> None:
         """Follow the child's state, for the limits."""

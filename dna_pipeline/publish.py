@@ -17,10 +17,12 @@ from dna_pipeline.artifact import (
     copy_file,
     fsync_dir,
     fsync_tree,
+    remove_temporaries,
     rename_new,
     safe_name,
     write_bytes,
 )
+from dna_pipeline.faults import point
 
 FAILED = "failed"
 LATEST = "latest"
@@ -59,6 +61,10 @@ class Outbox:
         self.root = root
         self._staging = root / ".dna" / ledger_id
 
+    @property
+    def _latest_temporary(self) -> Path:
+        return self._staging / "latest.tmp"
+
     def folder(self, name: str) -> Path:
         return self.root / name
 
@@ -82,10 +88,12 @@ class Outbox:
             target = staging / name
             target.parent.mkdir(exist_ok=True)
             copy_file(source, target)
+        point("staging-filled")
         for name, data in (*publication.texts, publication.account):
             write_bytes(staging / name, data)
         fsync_tree(staging)
         fsync_dir(self._staging)
+        point("manifest-written")
         return hashlib.sha256(publication.account[1]).hexdigest()
 
     def holds(self, name: str, account: str, sha256: str) -> bool:
@@ -116,7 +124,7 @@ class Outbox:
         target = self.root / inbox / LATEST / folder / name
         self._make_parents(target.parent)
         self._staging.mkdir(parents=True, exist_ok=True)
-        temporary = self._staging / "latest.tmp"
+        temporary = self._latest_temporary
         temporary.unlink(missing_ok=True)
         copy_file(source, temporary)
         temporary.replace(target)
@@ -135,11 +143,13 @@ class Outbox:
     def sweep(self, is_needed: Callable[[str], bool]) -> None:
         """Remove what was left half made or half removed, save for the jobs that need it."""
         sweep(self._staging, is_needed)
+        self._latest_temporary.unlink(missing_ok=True)
+        remove_temporaries(self.root)
 
 
 def sweep(folder: Path, is_needed: Callable[[str], bool]) -> None:
     """Remove the subfolders whose names nothing needs any more."""
-    for path in folder.iterdir() if folder.is_dir() else ():
+    for path in list(folder.iterdir()) if folder.is_dir() else ():
         if path.is_dir() and not is_needed(path.name):
             shutil.rmtree(path, ignore_errors=True)
 

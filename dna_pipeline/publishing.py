@@ -6,13 +6,16 @@ import errno
 import json
 import shutil
 from collections import Counter
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import structlog
 
 from dna_pipeline import __version__
+from dna_pipeline.artifact import remove_temporaries
 from dna_pipeline.errors import DiskFull, Hold, OutboxUnavailable, StageFailed
+from dna_pipeline.faults import point
 from dna_pipeline.inbox import claim
 from dna_pipeline.ledger import queue, store
 from dna_pipeline.ledger.store import Ledger
@@ -88,14 +91,17 @@ class Publisher:
         if not self._is_published(job, name):
             try:
                 self.outbox.publish(job.id, name)
+                point("published")
             except FileExistsError:
                 self._ledger.transact(lambda s: queue.replan_publish(s, job.id))
                 return
         if job.error is None:
             self._update_latest(job, name, stages)
         self._ledger.transact(lambda s: queue.published(s, job.id))
+        point("end-committed")
         log.info("job.published", job=job.id, folder=name)
         shutil.rmtree(self._config.work / job.id, ignore_errors=True)
+        point("work-removed")
         self.dispose(job.drop_id)
 
     def _account(self, job: Job) -> str:
@@ -127,6 +133,7 @@ class Publisher:
         remove_failure(self.outbox, job)
         name = self.outbox.free_name(publication.name)
         self._ledger.transact(lambda s: queue.plan_publish(s, job.id, name, sha256))
+        point("plan-committed")
         job.manifest_sha256 = sha256
         return name
 
@@ -188,12 +195,15 @@ class Publisher:
         for drop in self._ledger.transact(lambda s: store.unneeded_drops(s, drop_id)):
             self._ledger.transact(lambda s, i=drop.id: store.set_drop_state(s, i, "disposing"))
             try:
+                point("disposing-committed")
                 self._remove_claim(Path(drop.claim))
+                point("claim-unlinked")
             except OSError as error:
                 # The job has ended well; the next start tries again.
                 log.warning("claim.left", claim=drop.claim, why=error.strerror)
                 continue
             self._ledger.transact(lambda s, i=drop.id: store.set_drop_state(s, i, "gone"))
+            point("gone-committed")
 
     def _remove_claim(self, folder: Path) -> None:
         if not folder.is_relative_to(self._config.data):
@@ -207,9 +217,20 @@ class Publisher:
         def is_needed(job_id: str) -> bool:
             return self._ledger.transact(lambda s: queue.is_open(s, job_id))
 
+        @cache
+        def owners() -> set[str]:
+            return self._ledger.transact(store.open_drop_ids)
+
         self.dispose()
-        self.outbox.sweep(is_needed)
+        remove_temporaries(self._config.data)
+        # Asked after the folder was listed: a drop's row is there before its folder is, also where
+        # `submit` makes it meanwhile.
+        sweep(self._config.data / "claims", lambda drop_id: drop_id in owners())
         sweep(self._config.work, is_needed)
+        try:
+            self.outbox.sweep(is_needed)
+        except OSError as error:
+            log.warning("outbox.left", why=error.strerror)
 
 
 def remove_failure(outbox: Outbox, job: Job) -> None:

@@ -35,6 +35,7 @@ from dna_pipeline.executor import (
     StageDone,
     StageOrder,
 )
+from dna_pipeline.faults import point
 from dna_pipeline.providers.base import ModelCache, Provider
 from dna_pipeline.stages.base import Stage, StageContext
 
@@ -116,6 +117,7 @@ class _Run:
         files = stage.run(context)
         seconds = time.monotonic() - started
         fsync_dir(folder)
+        point("stage-written")
         self.bench.emit(self._stage_done(spec, stage, files, seconds, context.warnings))
         return files[0].path
 

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import filecmp
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import structlog
 
 from dna_pipeline.artifact import copy_file
 from dna_pipeline.errors import Failure, ImageUnreadable, JobError
+from dna_pipeline.faults import point
 from dna_pipeline.inbox import claim
 from dna_pipeline.inbox.pairing import Candidate
 from dna_pipeline.inbox.scan import FileStat
@@ -144,6 +146,7 @@ class Taker:
         claims = [self._plan(item) for item in ready]
         rows = [item.row for item in claims]
         self._ledger.transact(lambda s: store.begin_claims(s, rows))
+        point("claiming-committed")
         held = [item for item in claims if self._fetch(item)]
         if len(held) < len(claims):
             lost = [item.row["id"] for item in claims if item not in held]
@@ -183,6 +186,7 @@ class Taker:
             self._make_folder(item)
             for path in paths:
                 self._bring(item, path, item.ready)
+                point("image-taken" if path == candidate.image else "sidecar-taken")
         except (claim.ClaimError, OSError) as reason:
             log.info("drop.left", inbox=self._inbox.name, file=paths[-1], why=str(reason))
             self._undo(item)
@@ -224,6 +228,7 @@ class Taker:
                 self._inbox.path / split(path)[0] for item in held for path in item.row["stat"]
             }
             claim.sync_claims([item.folder for item in held], homes)
+        point("claim-synced")
 
     # --- claims whose files stand still ---
 
@@ -240,7 +245,9 @@ class Taker:
             except claim.Changed:
                 moving.append(item)
         if outcomes:
+            point("hashed")
             replaced = self._ledger.transact(lambda s: self._commit(s, outcomes))
+            point("claimed-committed")
             self._after_commit(outcomes, replaced)
         return moving
 
@@ -338,20 +345,31 @@ def _versions(outcomes: Iterable[_Outcome]) -> dict[str, Version]:
     }
 
 
-def put_all_back(folder: Path, inbox: Path, home: str, stat: Iterable[str] = ()) -> None:
+def put_all_back(
+    folder: Path, inbox: Path, home: str, stat: Mapping[str, Any] = MappingProxyType({})
+) -> None:
     """Return a claim's files to the inbox, never over what lies there by now.
 
     Args:
         home: the folder in the inbox for files that are not in `stat`.
-        stat: the paths that the files had.
+        stat: what was seen of the files, by the paths that they had.
     """
     if not folder.is_dir():
         return
-    homes = {split(path)[1]: split(path)[0] for path in stat}
+    paths = {split(path)[1]: path for path in stat}
     for file in folder.iterdir():
-        original = inbox / homes.get(file.name, home) / file.name
-        if original.is_file() and filecmp.cmp(file, original, shallow=False):
-            file.unlink()  # the copy of a sidecar that others need too
+        path = paths.get(file.name)
+        original = inbox / (path or f"{home}/{file.name}".lstrip("/"))
+        if path is not None and _is_copy(file, original, stat[path]):
+            file.unlink()
         else:
             claim.put_back(file, original)
     claim.dispose(folder)
+
+
+def _is_copy(file: Path, original: Path, seen: Mapping[str, Any]) -> bool:
+    """Whether it is the copy, perhaps cut off, of a sidecar that others need too."""
+    if not original.is_file() or file.lstat().st_ino == original.lstat().st_ino:
+        return False
+    was_moved = FileStat.of(file.lstat()).same_file(FileStat(**seen))
+    return not was_moved or filecmp.cmp(file, original, shallow=False)

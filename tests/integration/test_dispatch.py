@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from dna_pipeline.dispatch import Dispatcher
+from dna_pipeline.errors import StageFailed
 from dna_pipeline.executor import Event, JobDone, JobFailed, Order, WorkerEnded
 from dna_pipeline.ledger.store import Ledger
 
@@ -101,3 +102,42 @@ def test_events_of_a_job_that_is_not_running_change_nothing(
     dispatcher.listen()
     assert site.job().status == "running"
     assert dispatcher.running is not None
+
+
+@pytest.fixture
+def two(site):
+    site.put("a.png", b"a")
+    site.put("b.png", b"b")
+    site.settle()
+    return site
+
+
+def test_the_end_of_a_poisoned_worker_is_not_the_next_job_s(two) -> None:
+    first, second = (job.id for job in two.jobs())
+    executor = PlayedExecutor()
+    dispatcher = Dispatcher(two.config, two.ledger, executor)
+    dispatcher.dispatch()
+    failure = StageFailed("CUDA error").failure().to_dict()
+    executor.reports.put(JobFailed(first, failure, poisoned=True))
+    dispatcher.listen()
+    dispatcher.dispatch()
+    assert [order.job for order in executor.orders] == [first, second]
+    # The old process is gone only now; the second job is at a new one.
+    executor.reports.put(WorkerEnded(None, "poisoned", "the worker ended by SIGKILL"))
+    dispatcher.listen()
+    dispatcher.dispatch()
+    assert [order.job for order in executor.orders] == [first, second], "one job at two places"
+    job = two.jobs()[1]
+    assert (job.status, job.crashes, job.attempt) == ("running", 0, 1)
+
+
+def test_the_end_of_its_own_worker_puts_a_job_back(two) -> None:
+    first, _ = (job.id for job in two.jobs())
+    executor = PlayedExecutor()
+    dispatcher = Dispatcher(two.config, two.ledger, executor)
+    dispatcher.dispatch()
+    executor.reports.put(WorkerEnded(first, "crash", "the worker ended by SIGSEGV"))
+    dispatcher.listen()
+    assert dispatcher.running is None
+    job = two.jobs()[0]
+    assert (job.status, job.crashes) == ("queued", 1)

@@ -261,3 +261,21 @@ def test_close_ends_the_child(bench: Bench):
     (worker,) = [c for c in children if "dna_pipeline.worker" in c.cmdline()]
     bench.executor.close(5)
     assert not worker.is_running()
+
+
+def test_an_order_right_after_a_death_goes_to_a_new_worker(bench: Bench):
+    """The worker dies between two jobs; whoever hears of it must be able to give the next."""
+    for number in range(3):
+        assert bench.run("copy", job=f"before-{number}")[-1] == JobDone(f"before-{number}")
+        for child in psutil.Process(os.getpid()).children():
+            if "dna_pipeline.worker" in child.cmdline():
+                child.kill()
+        while bench.executor.events().get(timeout=60).kind != "worker_ended":
+            pass
+        assert bench.run("copy", job=f"after-{number}")[-1] == JobDone(f"after-{number}")
+
+
+def test_a_child_that_has_ended_takes_no_order(bench: Bench):
+    bench.run("leave")
+    assert bench.executor._child is not None
+    assert not bench.executor._child.run(bench.order(stage("copy")))

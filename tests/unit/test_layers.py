@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = "dna_pipeline"
 
 LEVELS = [
-    "errors",
+    "errors faults",
     "artifact logs",
     "imaging gltf matte wire",
     "registry probe",

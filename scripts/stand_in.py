@@ -1,0 +1,96 @@
+"""The real daemon with a cheap worker: a real process, the real runner, but no torch.
+
+python -m stand_in CONFIG               watch, until SIGTERM
+python -m stand_in CONFIG --until-idle  do what waits, then end
+python -m stand_in                      the worker, as the daemon starts it
+
+Its one stage, `stand_in`, appends its id to the image, so that whoever looks at a result can
+tell whether each stage ran exactly once, on whole files.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
+
+from dna_pipeline import registry, worker
+from dna_pipeline.artifact import Artifact, write_bytes
+from dna_pipeline.daemon import Daemon
+from dna_pipeline.executor import LocalExecutor, WorkerSettings
+from dna_pipeline.logs import configure
+from dna_pipeline.providers.base import Device
+from dna_pipeline.spec.reader import load_config
+from dna_pipeline.stages.base import Stage, StageContext
+
+STEPS = 4
+
+
+class StandIn(Stage):
+    """Takes `seconds`, in steps, and copies."""
+
+    type: ClassVar[str] = "stand_in"
+    needs_model: ClassVar[bool] = False
+    seconds: float = 0.0
+
+    def run(self, ctx: StageContext) -> list[Artifact]:
+        for step in range(STEPS):
+            time.sleep(self.seconds / STEPS)
+            ctx.on_step(step + 1, STEPS)
+        path = ctx.path(".png")
+        write_bytes(path, ctx.source.read_bytes() + trace(ctx.stage_id))
+        return [Artifact(path, "image", "image/png")]
+
+
+def trace(stage_id: str) -> bytes:
+    """What the stage of that id leaves at the end of its file."""
+    return f"\n{stage_id}".encode()
+
+
+def _executor(settings: WorkerSettings, wake: Callable[[], None]) -> LocalExecutor:
+    return LocalExecutor(settings, wake, module="stand_in")
+
+
+def daemon(config_file: Path, *, until_idle: bool) -> None:
+    """Run the daemon over that configuration."""
+    config = load_config(config_file, {})
+    configure(config.logs)
+    here = Daemon(config, _executor)
+
+    def stop(_number: int, _frame: Any) -> None:
+        here.stop()
+
+    signal.signal(signal.SIGTERM, stop)
+    here.run(until_idle=until_idle)
+
+
+def environment(scripts: Path) -> dict[str, str]:
+    """An environment in which this module and the package can be run with `-m`."""
+    paths = [str(scripts), str(scripts.parent), os.environ.get("PYTHONPATH", "")]
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+
+
+def _device(wanted: str, dtype: str) -> Device:  # noqa: ARG001
+    return Device("cpu", "float32")
+
+
+def _facts(device: Device) -> dict[str, Any]:
+    return {"stand_in": True, "device": device.name, "gpu": None}
+
+
+def main() -> None:
+    registry.STAGES["stand_in"] = "stand_in:StandIn"
+    if len(sys.argv) > 1:
+        daemon(Path(sys.argv[1]), until_idle="--until-idle" in sys.argv)
+        return
+    worker.choose_device = _device
+    worker.environment = _facts
+    worker.main()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,28 @@
+"""A short campaign; `scripts/campaign.py` runs long ones."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import SCRIPTS
+
+KILLS = 20
+
+
+@pytest.mark.slow
+def test_kills_at_random_lose_nothing() -> None:
+    done = subprocess.run(
+        [sys.executable, SCRIPTS / "campaign.py", "--kills", str(KILLS), "--seed", "7", "--json"],
+        capture_output=True, text=True, timeout=280,
+    )  # fmt: skip
+    (report,) = json.loads(done.stdout)
+    assert report["findings"] == []
+    assert done.returncode == 0, done.stderr
+    assert report["kills"] == KILLS
+    assert set(report["killed"]) == {"daemon", "worker"}
+    assert report["results"] > KILLS / 2
+    assert report["failures"] > 0
