@@ -91,6 +91,7 @@ class Worker:
             emit=self.emit,
             is_cancelled=self.cancelled.__contains__,
             stage_timeout_s=self.settings.stage_timeout_s,
+            release_memory=release_memory,
             fingerprint=fingerprints.of,
             environment=facts,
         )
@@ -175,6 +176,8 @@ def release_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()
 
 
 def main() -> None:
