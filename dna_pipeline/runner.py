@@ -19,6 +19,7 @@ from dna_pipeline.errors import (
     DiskFull,
     Failure,
     Hold,
+    Hours,
     JobError,
     OutOfMemory,
     SourceMissing,
@@ -51,6 +52,8 @@ class Bench:
     models: ModelCache
     emit: Callable[[Event], None]
     is_cancelled: Callable[[str], bool]
+    is_to_rest: Callable[[str], bool]
+    """Whether a job is to be given back before its next stage."""
     stage_timeout_s: float
     release_memory: Callable[[], None]
     """Gives back what no model holds any more."""
@@ -85,13 +88,17 @@ class _Run:
         source = Path(self.order.source)
         if not source.is_file() or sha256_file(source) != self.order.source_sha256:
             raise SourceMissing(f"{source} is gone or was changed")
-        again = False
+        again = started = False
         for spec, stage in zip(self.order.stages, self.stages, strict=True):
             self._check_cancelled()
             folder = Path(self.order.work_dir, spec.id)
             # Once a stage runs again, what was made from its old result is stale.
             again = again or not _is_intact(folder, spec.done)
             if again:
+                # One that was begun in time is given at least one stage, and so comes to its end.
+                if started and self.bench.is_to_rest(self.order.job):
+                    raise Hours("its inbox rests; the stages that are done are kept")
+                started = True
                 source = self._run_stage(spec, stage, source, folder)
             else:
                 assert spec.done is not None

@@ -51,6 +51,9 @@ class Act(Stage):
         os.write(1, b"{\\"event\\": \\"job_done\\", \\"job\\": \\"j\\"}\\n")
         assert os.read(0, 1) == b""
     def segfault(self): os.kill(os.getpid(), signal.SIGSEGV)
+    def hog(self):
+        import ctypes
+        ctypes.PyDLL(None).sleep(60)  # keeps the interpreter's lock
     def leave(self): os._exit(7)
     def freeze(self): time.sleep(3600)
     def grab(self): raise MemoryError("no more")
@@ -67,13 +70,36 @@ class Act(Stage):
 """
 
 
+PROVIDER = """
+from pathlib import Path
+from typing import ClassVar
+from dna_pipeline.providers.base import Provider
+
+class Toy(Provider):
+    name_in_config: ClassVar[str] = "toy"
+    stages: ClassVar[frozenset[str]] = frozenset({"act"})
+    log: str
+    def missing(self): return None
+    def weights(self): return Path(self.log), []
+    def load(self, device):
+        with open(self.log, "a") as file:
+            file.write("loaded\\n")
+        return self
+"""
+
+SLOW = "import time\ntime.sleep(3600)\n"
+
+
 def install(site: Path) -> None:
     """Put the package there, to be found through its entry point."""
     (site / "acting-1.0.dist-info").mkdir(parents=True)
     (site / "acting-1.0.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: acting\n")
-    entry = "[dna_pipeline.stages]\nact = acting:Act\n"
+    entry = "[dna_pipeline.stages]\nact = acting:Act\nslow = slow_to_import:Act\n"
+    entry += "[dna_pipeline.providers]\ntoy = toys:Toy\n"
     (site / "acting-1.0.dist-info/entry_points.txt").write_text(entry)
     (site / "acting.py").write_text(STAGES)
+    (site / "toys.py").write_text(PROVIDER)
+    (site / "slow_to_import.py").write_text(SLOW)
 
 
 class Bench:
@@ -92,7 +118,7 @@ class Bench:
         work = str(self.folder / "work" / job)
         return Order(job, 1, stages, str(self.source), sha256, work)
 
-    def run(self, deed: str, job: str = "j", **params: float) -> list[Event]:
+    def run(self, deed: str, job: str = "j", **params: Any) -> list[Event]:
         self.executor.submit(self.order(stage(deed, **params), job=job))
         return self.until_end(job)
 
@@ -112,7 +138,7 @@ class Bench:
         raise AssertionError(f"no end in {seen}")
 
 
-def stage(deed: str, stage_id: str = "act", **params: float) -> StageOrder:
+def stage(deed: str, stage_id: str = "act", **params: Any) -> StageOrder:
     return StageOrder(stage_id, "act", {"deed": deed, **params}, f"pic.{stage_id}")
 
 
