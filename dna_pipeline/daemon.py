@@ -184,7 +184,8 @@ class Daemon:
             self.dispatcher.attend_cancels()
         if now >= self._housekeeping_at:
             self._housekeeping_at = now + HOUSEKEEPING_S
-            self.dispatcher.review_holds(patient=self._patient)
+            self.dispatcher.holds.review(patient=self._patient)
+            self.dispatcher.attend_hours()
         self.dispatcher.dispatch()
         self._publish_some(now)
         self.status.write(now)

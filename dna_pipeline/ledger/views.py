@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, func, select, text
 
+from dna_pipeline.ledger import pauses
 from dna_pipeline.ledger.engine import open_reader
 from dna_pipeline.ledger.tables import (
     ArtifactRow,
@@ -29,6 +30,7 @@ _OPEN = text("""SELECT EXISTS (SELECT 1 FROM jobs WHERE status = 'running' AND h
     OR EXISTS (SELECT 1 FROM jobs INDEXED BY ix_jobs_runnable
                WHERE status = 'queued' AND hold IS NULL)
        AND NOT EXISTS (SELECT 1 FROM settings WHERE name = 'paused')
+    OR EXISTS (SELECT 1 FROM jobs INDEXED BY ix_jobs_hold WHERE hold = 'retry_wait')
     OR EXISTS (SELECT 1 FROM jobs INDEXED BY ix_jobs_publish
                WHERE publish IN ('pending', 'planned') AND (hold IS NOT NULL) = 0)""")
 
@@ -132,6 +134,12 @@ class Views:
         with self._connect() as c:
             found = [{"code": row[0], "detail": row[1], "jobs": row[2]} for row in c.execute(rows)]
             paused = c.scalar(select(Setting.value).where(Setting.name == "paused"))
+            each = select(Setting.value).where(pauses.begins(pauses.PAUSED))
+            pipelines = list(c.scalars(each))
+        told = {hold["detail"] for hold in found}
+        found += [
+            {"code": "paused", "detail": why, "jobs": 0} for why in pipelines if why not in told
+        ]
         if paused is not None:
             found.insert(0, {"code": "paused", "detail": f"paused since {paused}", "jobs": None})
         return found

@@ -76,6 +76,10 @@ class Stage(BaseModel, ABC):
     def check(self) -> None:
         """Raise a `JobError` for values that are valid one by one but not together."""
 
+    def disk_bytes(self, width: int, height: int) -> int:
+        """About how much it writes at most, for a job's picture of that size."""
+        return 8 * width * height
+
     @abstractmethod
     def run(self, ctx: StageContext) -> list[Artifact]:
         """Do the work; the files made, the one that the next stage reads first."""

@@ -82,6 +82,9 @@ class Img2Img(Stage):
                 f"not {self.steps}"
             )
 
+    def disk_bytes(self, width: int, height: int) -> int:
+        return 4 * self.max_size**2
+
     def run(self, ctx: StageContext) -> list[Artifact]:
         assert self.model is not None, "checked when the pipeline was built"
         image = fitted(on_white(load_image(ctx.source)), self.max_size)

@@ -45,6 +45,10 @@ class TripoSR(Stage):
     )
     preview: bool = Field(True, description="also make a picture of the mesh")
 
+    def disk_bytes(self, width: int, height: int) -> int:
+        # A surface as large as the box's own: 6 n² vertices of 36 bytes, two faces each.
+        return 360 * self.resolution**2 + 4 * PREVIEW_PX**2
+
     def run(self, ctx: StageContext) -> list[Artifact]:
         assert self.model is not None, "checked when the pipeline was built"
         model: ImageToField = ctx.models.get(self.model)
