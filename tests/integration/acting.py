@@ -34,8 +34,9 @@ class Act(Stage):
     room: int = 1
 
     def run(self, ctx):
-        if self.deed == "squeeze":
-            self.squeeze(ctx)
+        if self.deed in ("squeeze", "flood"):
+            if files := getattr(self, self.deed)(ctx):
+                return files
         else:
             getattr(self, self.deed)()
         for step in range(self.steps):
@@ -64,6 +65,10 @@ class Act(Stage):
         if ctx.thrift < self.room:
             raise MemoryError(f"too much at thrift {ctx.thrift}")
         ctx.warnings.append(f"thrift {ctx.thrift}")
+    def flood(self, ctx):
+        path = ctx.path(".big")
+        write_bytes(path, bytes(100 << 20))
+        return [Artifact(path, "image", "image/png")]
     def fill(self): raise OSError(errno.ENOSPC, "No space left on device", "/somewhere")
     def burn(self): raise RuntimeError("CUDA error: an illegal memory access was encountered")
     def err(self): raise ValueError("what nobody foresaw")
