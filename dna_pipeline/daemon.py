@@ -97,7 +97,7 @@ class Daemon:
     def _opened(self) -> Generator[None]:
         """All parts made, recovered and started; ended in reverse."""
         self._make_folders()
-        self.ledger = Ledger(self.config.ledger_path)
+        self.ledger = Ledger(self.config.ledger_path, self._stop.is_set)
         self._views = Views(self.config.ledger_path)
         self._versions = self._views.data_version()
         self._version = 0

@@ -24,9 +24,15 @@ _NOT_GONE = text("drops.state <> 'gone'")  # literal, so that the partial index 
 
 
 class Ledger:
-    """The writing side. Safe to share between threads: each transaction has its own session."""
+    """The writing side. Safe to share between threads: each transaction has its own session.
 
-    def __init__(self, path: Path) -> None:
+    Args:
+        give_up: asked while the disk is full, whether to raise instead of waiting for room. What
+            a worker reported is lost if it cannot be written, so the daemon rather waits.
+    """
+
+    def __init__(self, path: Path, give_up: Callable[[], bool] = lambda: True) -> None:
+        self._give_up = give_up
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
         self._engine = engines.open_writer(path)
@@ -40,7 +46,7 @@ class Ledger:
             with Session(self._engine, expire_on_commit=False) as session, session.begin():
                 return action(session)
 
-        return engines.retry_busy(attempt)
+        return engines.retry_full(lambda: engines.retry_busy(attempt), self._give_up)
 
     def close(self) -> None:
         self._engine.dispose()
