@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from sqlalchemy.orm import Session
 
 from dna_pipeline.errors import (
     Cancelled,
     DeviceUnavailable,
-    DiskFull,
     Failure,
     SourceMissing,
     StageTimeout,
-    WeightsMissing,
     WorkerCrashed,
 )
 from dna_pipeline.executor import (
@@ -36,16 +35,14 @@ from dna_pipeline.executor import (
     WorkerEnded,
 )
 from dna_pipeline.faults import point
-from dna_pipeline.ledger import queue
+from dna_pipeline.holds import Holds
+from dna_pipeline.ledger import pauses, queue
 from dna_pipeline.ledger.store import Ledger
-from dna_pipeline.ledger.tables import Drop, Job, utcnow
+from dna_pipeline.ledger.tables import Drop, Job
 from dna_pipeline.publishing import stage_stems
 from dna_pipeline.spec.config import Config
 
 log = structlog.get_logger()
-
-DEVICE_RETRY_S = 30.0
-DISK_RETRY_S = 10.0
 
 
 @dataclass(slots=True)
@@ -62,13 +59,14 @@ class Running:
     step: int = 0
     steps: int = 0
     fraction: float = 0.0
+    resting: bool = False
 
     def facts(self) -> dict[str, Any]:
         """As `status.json` shows it."""
         elapsed = time.monotonic() - self.started
         left = elapsed / self.fraction * (1 - self.fraction) if self.fraction > 0 else None
         facts = asdict(self)
-        del facts["started"]
+        del facts["started"], facts["resting"]
         return facts | {"eta_s": None if left is None else round(left, 1)}
 
 
@@ -82,7 +80,7 @@ class Dispatcher:
         self.running: Running | None = None
         self.device: dict[str, Any] | None = None
         self.worker: Beat | None = None
-        self._hold_retry: dict[str, float] = {}
+        self.holds = Holds(config, ledger)
         self._heard: Event | None = None
 
     # --- orders ---
@@ -90,34 +88,10 @@ class Dispatcher:
     def dispatch(self) -> None:
         """Hand out the next job if the executor is free."""
         while self.running is None:
-            job = self._claim()
+            job = self.holds.claim()
             if job is None:
                 return
             self._submit(job)
-
-    def _claim(self) -> Job | None:
-        """The next job whose models are there; those whose are not are held, all alike at once."""
-
-        def action(session: Any) -> Job | None:
-            if queue.is_paused(session):
-                return None
-            while (job := queue.next_runnable(session)) is not None:
-                if (why := self._missing(job.models)) is None:
-                    return queue.claim_next(session)
-                log.warning("jobs.held", models=job.models, why=why)
-                queue.hold_alike(session, job.models, WeightsMissing.code, why)
-            return None
-
-        return self._ledger.transact(action)
-
-    def _missing(self, models: str) -> str | None:
-        for name in filter(None, models.split(",")):
-            provider = self._config.models.get(name)
-            if provider is None:
-                return f"model {name!r} is not declared in {self._config.file.name} any more"
-            if (why := provider.missing()) is not None:
-                return f"model {name!r}: {why}"
-        return None
 
     def _submit(self, job: Job) -> None:
         log.info("job.started", job=job.id, name=job.name, attempt=job.attempt)
@@ -184,7 +158,7 @@ class Dispatcher:
             case StageDone():
                 self._on_stage_done(self.running, event)
             case JobDone():
-                self._ledger.transact(lambda s: queue.computed(s, event.job))
+                self._ledger.transact(lambda s: self._succeed(s, event.job))
                 point("outcome-committed")
                 self.running = None
             case JobFailed():
@@ -214,12 +188,29 @@ class Dispatcher:
         if event.hold:
             log.warning("job.held", job=event.job, code=failure.code, why=failure.detail)
             code, detail = failure.code, failure.detail
-            self._ledger.transact(lambda s: queue.hold(s, event.job, code, detail))
+            self._ledger.transact(lambda s: _hold(s, event.job, code, detail))
             return
         log.warning("job.failed", job=event.job, code=failure.code, detail=failure.detail)
         if failure.code == SourceMissing.code:
             log.error("source.missing", job=event.job)
-        self._ledger.transact(lambda s: queue.fail(s, event.job, failure, event.stage))
+        self._ledger.transact(lambda s: self._fail(s, event.job, failure, event.stage))
+
+    def _succeed(self, session: Session, job: str) -> None:
+        pauses.note_success(session, job)
+        queue.computed(session, job)
+
+    def _fail(self, session: Session, job: str, failure: Failure, stage: str | None) -> None:
+        queue.fail(session, job, failure, stage)
+        self._count(session, job, failure)
+
+    def _count(self, session: Session, job: str, failure: Failure) -> None:
+        limit = self._config.runtime.pause_after_failures
+        if (why := pauses.note_failure(session, job, failure, limit)) is not None:
+            log.error("pipeline.paused", why=why)
+
+    def _worker_died(self, session: Session, job: str, failure: Failure, stage: str | None) -> None:
+        queue.worker_died(session, job, self._config.runtime.max_attempts, failure, stage)
+        self._count(session, job, failure)
 
     def _on_worker_ended(self, event: WorkerEnded) -> None:
         self.device = self.worker = None
@@ -240,10 +231,7 @@ class Dispatcher:
                 log.error("worker.ended", job=running.job, why=event.detail)
                 kind = StageTimeout if reason == "timeout" else WorkerCrashed
                 failure = kind(event.detail).failure()
-                limit = self._config.runtime.max_attempts
-                self._ledger.transact(
-                    lambda s: queue.worker_died(s, running.job, limit, failure, stage)
-                )
+                self._ledger.transact(lambda s: self._worker_died(s, running.job, failure, stage))
 
     def drain(self) -> None:
         """After the executor was closed: record its last words."""
@@ -262,22 +250,16 @@ class Dispatcher:
         ):
             self._executor.cancel(self.running.job)
 
-    def review_holds(self, *, patient: bool) -> None:
-        """Free the jobs whose time has come or whose cause to wait is gone.
+    def attend_hours(self) -> None:
+        """Have the running job stop before its next stage once its inbox's hours are over."""
+        running = self.running
+        if running is not None and not running.resting and self.holds.rests(running.inbox):
+            running.resting = True
+            self._executor.rest(running.job)
 
-        What can only be found out by trying is tried once, and again if `patient`.
-        """
-        now = time.monotonic()
 
-        def action(session: Any) -> None:
-            queue.promote_due(session, utcnow())
-            for models in queue.held_groups(session, WeightsMissing.code):
-                if self._missing(models) is None:
-                    queue.release(session, WeightsMissing.code, models)
-            for code, wait in ((DeviceUnavailable.code, DEVICE_RETRY_S),
-                               (DiskFull.code, DISK_RETRY_S)):  # fmt: skip
-                if now >= self._hold_retry.get(code, 0.0):
-                    self._hold_retry[code] = now + wait if patient else float("inf")
-                    queue.release(session, code)
-
-        self._ledger.transact(action)
+def _hold(session: Session, job: str, code: str, detail: str) -> None:
+    """Put the job back; where there is no device, no other need try for now."""
+    queue.hold(session, job, code, detail)
+    if code == DeviceUnavailable.code:
+        queue.hold_where(session, "status", "queued", code, detail)

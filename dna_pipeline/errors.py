@@ -5,6 +5,7 @@
     ├── Locked                   another daemon holds this data folder; exit status 3
     ├── Hold                     the environment is not ready: the job waits
     │   ├── WeightsMissing  DeviceUnavailable  DiskFull  OutboxUnavailable
+    │   └── Hours  Paused  RetryWait
     └── JobError                 this job fails and says why
         ├── SidecarInvalid  SidecarAmbiguous  SidecarMissing  ParameterInvalid
         ├── UnknownPipeline  UnknownModel  NoEffectiveSteps
@@ -56,6 +57,18 @@ class DiskFull(Hold):
 
 class OutboxUnavailable(Hold):
     code = "outbox_unavailable"
+
+
+class Hours(Hold):
+    code = "hours"
+
+
+class Paused(Hold):
+    code = "paused"
+
+
+class RetryWait(Hold):
+    code = "retry_wait"
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar, Protocol
 
 from dna_pipeline import wire
@@ -23,6 +23,12 @@ from dna_pipeline.logs import relay
 WORKER_ENV = {"OMP_WAIT_POLICY": "PASSIVE"}
 """Defaults of the worker's environment. Threads of OpenMP that spin while they wait make a job many
 times slower where other programs want the cores too; resting ones cost a little where none do."""
+
+START_LIMIT_S = 1800.0
+"""How long an order may take to come to its first stage: a worker starts, waits for one that has
+outlived its daemon, checks its device, and reads large files for their hashes."""
+
+DOUBTFUL_ENDS = ("poisoned", "crash", "timeout")
 
 CANCEL_GRACE_S = 10.0
 """How long a job may take to notice that it is cancelled before its worker is ended."""
@@ -164,7 +170,8 @@ class Beat:
 
 @dataclass(frozen=True, slots=True)
 class WorkerEnded:
-    """The process is gone. `job` is what it ran; `reason` is crash, timeout, cancel, or closed."""
+    """The process is gone. `job` is what it ran; `reason` is crash, timeout, poisoned, cancel, or
+    closed."""
 
     kind: ClassVar[str] = "worker_ended"
     job: str | None
@@ -198,6 +205,10 @@ class Executor(Protocol):
 
     def submit(self, order: Order) -> None: ...
     def cancel(self, job: str) -> None: ...
+    def rest(self, job: str) -> None:
+        """Give the job back, held as `hours`, before its next stage begins."""
+        ...
+
     def events(self) -> queue.SimpleQueue[Event]: ...
     def tend(self) -> None:
         """Enforce limits; to be called about once a second."""
@@ -216,6 +227,8 @@ class WorkerSettings:
     models: dict[str, dict[str, Any]]
     stage_timeout_s: float
     idle_unload_s: float
+    prove: bool = False
+    """Check that the device computes right before the first order."""
 
 
 class LocalExecutor:
@@ -246,13 +259,21 @@ class LocalExecutor:
     def submit(self, order: Order) -> None:
         with self._lock:
             if self._child is None or not self._child.run(order):
-                self._child = _Child(self._module, self._settings, self._put)
+                # Whatever ended the last one may have been the device's doing.
+                doubt = self._child is not None and self._child.ending in DOUBTFUL_ENDS
+                settings = replace(self._settings, prove=doubt)
+                self._child = _Child(self._module, settings, self._put)
                 self._child.run(order)
 
     def cancel(self, job: str) -> None:
         with self._lock:
             if self._child is not None:
                 self._child.cancel(job)
+
+    def rest(self, job: str) -> None:
+        with self._lock:
+            if self._child is not None:
+                self._child.rest(job)
 
     def tend(self) -> None:
         with self._lock:
@@ -297,6 +318,8 @@ class _Child:
             if self.ending is not None:
                 return False
             self.job = order.job
+            self._detail = "before its first stage"
+            self._deadline = time.monotonic() + START_LIMIT_S
         self._send({"order": order.to_message()})
         return True
 
@@ -304,6 +327,10 @@ class _Child:
         if job == self.job and self._cancel_deadline is None:
             self._cancel_deadline = time.monotonic() + CANCEL_GRACE_S
             self._send({"cancel": job})
+
+    def rest(self, job: str) -> None:
+        if job == self.job:
+            self._send({"rest": job})
 
     def tend(self, now: float) -> None:
         if self._deadline is not None and now > self._deadline:

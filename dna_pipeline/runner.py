@@ -19,6 +19,7 @@ from dna_pipeline.errors import (
     DiskFull,
     Failure,
     Hold,
+    Hours,
     JobError,
     OutOfMemory,
     SourceMissing,
@@ -42,6 +43,7 @@ from dna_pipeline.stages.base import Stage, StageContext
 log = structlog.get_logger()
 
 PROGRESS_INTERVAL_S = 0.25
+RAN_OUT = "Memory ran out, so the other models were unloaded and this is try number"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,11 @@ class Bench:
     models: ModelCache
     emit: Callable[[Event], None]
     is_cancelled: Callable[[str], bool]
+    is_to_rest: Callable[[str], bool]
+    """Whether a job is to be given back before its next stage."""
     stage_timeout_s: float
+    release_memory: Callable[[], None]
+    """Gives back what no model holds any more."""
     fingerprint: Callable[[Provider], tuple[str, str | None]]
     """Path and SHA-256 that the manifest records for a model."""
     environment: dict[str, Any]
@@ -83,13 +89,17 @@ class _Run:
         source = Path(self.order.source)
         if not source.is_file() or sha256_file(source) != self.order.source_sha256:
             raise SourceMissing(f"{source} is gone or was changed")
-        again = False
+        again = started = False
         for spec, stage in zip(self.order.stages, self.stages, strict=True):
             self._check_cancelled()
             folder = Path(self.order.work_dir, spec.id)
             # Once a stage runs again, what was made from its old result is stale.
             again = again or not _is_intact(folder, spec.done)
             if again:
+                # One that was begun in time is given at least one stage, and so comes to its end.
+                if started and self.bench.is_to_rest(self.order.job):
+                    raise Hours("its inbox rests; the stages that are done are kept")
+                started = True
                 source = self._run_stage(spec, stage, source, folder)
             else:
                 assert spec.done is not None
@@ -97,7 +107,32 @@ class _Run:
             self.done += stage.weight
 
     def _run_stage(self, spec: StageOrder, stage: Stage, source: Path, folder: Path) -> Path:
+        """Run it; where memory runs out, again with less of it. The file that comes next."""
         self.current[0] = spec.id
+        thrift = 0
+        while (made := self._try_stage(spec, stage, source, folder, thrift)) is None:
+            thrift += 1
+            self._check_cancelled()
+            self.bench.models.evict(*filter(None, [stage.model]))
+            self.bench.release_memory()
+        return made
+
+    def _try_stage(
+        self, spec: StageOrder, stage: Stage, source: Path, folder: Path, thrift: int
+    ) -> Path | None:
+        """None where memory ran out and the stage may try with less. The error must be gone by
+        then: its frames hold the memory."""
+        try:
+            return self._attempt(spec, stage, source, folder, thrift)
+        except Exception as error:
+            if thrift >= stage.most_thrift or not _is_out_of_memory(error) or _is_poison(error):
+                raise
+            log.warning("memory.exhausted", job=self.order.job, stage=spec.id, detail=str(error))
+            return None
+
+    def _attempt(
+        self, spec: StageOrder, stage: Stage, source: Path, folder: Path, thrift: int
+    ) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         for leftover in folder.iterdir():
             leftover.unlink()
@@ -112,7 +147,10 @@ class _Run:
             work_dir=folder,
             models=self.bench.models,
             on_step=lambda step, steps: self._on_step(spec, stage, step, steps),
+            thrift=thrift,
         )
+        if thrift:
+            context.warnings.append(f"{RAN_OUT} {thrift + 1}.")
         started = time.monotonic()
         files = stage.run(context)
         seconds = time.monotonic() - started
@@ -202,8 +240,12 @@ def _failed(order: Order, stage: str | None, error: Exception) -> JobFailed:
     if not isinstance(error, JobError):
         log.error("stage.failed", job=order.job, stage=stage, error=traceback.format_exc())
         error = _translated(error)
-    poisoned = "CUDA error" in error.detail or "device-side assert" in error.detail
-    return JobFailed(order.job, error.failure().to_dict(), stage, poisoned=poisoned)
+    return JobFailed(order.job, error.failure().to_dict(), stage, poisoned=_is_poison(error))
+
+
+def _is_poison(error: Exception) -> bool:
+    """Whether the device answers nothing in this process any more."""
+    return "CUDA error" in str(error) or "device-side assert" in str(error)
 
 
 def _translated(error: Exception) -> JobError:
@@ -215,7 +257,8 @@ def _translated(error: Exception) -> JobError:
 
 def _is_out_of_memory(error: Exception) -> bool:
     """Torch's own class is matched by name, since this module must not import torch; on the CPU
-    torch raises a plain RuntimeError."""
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+    and on MPS torch raises a plain RuntimeError."""
+    if isinstance(error, MemoryError | OutOfMemory) or type(error).__name__ == "OutOfMemoryError":
         return True
-    return isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    words = ("DefaultCPUAllocator", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
+    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import IO, Any
 
+from dna_pipeline import device as devices
 from dna_pipeline import registry, runner, wire
 from dna_pipeline.errors import DeviceUnavailable, Failure
 from dna_pipeline.executor import (
@@ -49,6 +50,7 @@ class Worker:
         self.out = out
         self.orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
         self.cancelled: set[str] = set()
+        self.resting: set[str] = set()
         self.busy_since: float | None = None
         self.busy_s = 0.0
 
@@ -62,11 +64,14 @@ class Worker:
         for message in wire.messages(inbound):
             if "order" in message:
                 order = Order.from_message(message["order"])
-                # A cancel that is still remembered was meant for an attempt before this one.
+                # A wish that is still remembered was meant for an attempt before this one.
                 self.cancelled.discard(order.job)
+                self.resting.discard(order.job)
                 self.orders.put(order)
             elif "cancel" in message:
                 self.cancelled.add(message["cancel"])
+            elif "rest" in message:
+                self.resting.add(message["rest"])
         os._exit(0)
 
     def beat(self) -> None:
@@ -81,6 +86,8 @@ class Worker:
     def work(self) -> None:
         try:
             device = choose_device(self.settings.device, self.settings.dtype)
+            if self.settings.prove:
+                devices.prove(device)
         except DeviceUnavailable as error:
             return self._refuse_all(error)
         facts = environment(device)
@@ -90,7 +97,9 @@ class Worker:
             models=ModelCache(load_providers(self.settings.models), device),
             emit=self.emit,
             is_cancelled=self.cancelled.__contains__,
+            is_to_rest=self.resting.__contains__,
             stage_timeout_s=self.settings.stage_timeout_s,
+            release_memory=release_memory,
             fingerprint=fingerprints.of,
             environment=facts,
         )
@@ -175,6 +184,8 @@ def release_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()
 
 
 def main() -> None:

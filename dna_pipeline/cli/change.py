@@ -57,25 +57,25 @@ def retry(context: typer.Context, jobs: Jobs, as_json: JsonOption = False) -> No
 
 def pause(context: typer.Context) -> None:
     """Hold the whole queue; survives a restart. The running job goes on."""
+    from dna_pipeline.ledger import store
+    from dna_pipeline.ledger.store import Ledger
     from dna_pipeline.ledger.tables import format_time, utcnow
 
-    _set_paused(context, format_time(utcnow()))
+    ledger = Ledger(load(context).ledger_path)
+    ledger.transact(lambda s: store.set_setting(s, "paused", format_time(utcnow())))
+    ledger.close()
     say("paused; `dna-pipeline resume` frees the queue")
 
 
 def resume(context: typer.Context) -> None:
-    """Free the queue after a pause."""
-    _set_paused(context, None)
-    say("resumed")
-
-
-def _set_paused(context: typer.Context, since: str | None) -> None:
-    from dna_pipeline.ledger import store
+    """Free the queue after a pause, and the pipelines that were paused for their failures."""
+    from dna_pipeline.ledger import pauses
     from dna_pipeline.ledger.store import Ledger
 
     ledger = Ledger(load(context).ledger_path)
-    ledger.transact(lambda s: store.set_setting(s, "paused", since))
+    ledger.transact(pauses.resume)
     ledger.close()
+    say("resumed")
 
 
 def register(app: typer.Typer) -> None:

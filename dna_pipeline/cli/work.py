@@ -34,11 +34,14 @@ def watch(context: typer.Context) -> None:
 def _stop_on_signals(daemon: Daemon) -> None:
     """The first signal stops in order, a second one at once."""
 
-    def stop(number: int, _: Any) -> None:
-        signal.signal(number, signal.SIG_DFL)
+    numbers = (signal.SIGINT, signal.SIGTERM)
+
+    def stop(_number: int, _: Any) -> None:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
         daemon.stop()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in numbers:
         signal.signal(number, stop)
 
 

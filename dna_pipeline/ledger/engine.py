@@ -13,11 +13,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
+import structlog
 from sqlalchemy import URL, Engine, create_engine, event
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import QueuePool
 
 from dna_pipeline.ledger.sqlite import BUSY_TIMEOUT_MS, sqlite_module, wal_is_safe
+
+log = structlog.get_logger()
+
+FULL_RETRY_S = 0.5
 
 T = TypeVar("T")
 
@@ -57,6 +62,26 @@ def is_busy(error: OperationalError) -> bool:
     """Whether the database was merely in use."""
     text = str(error.orig)
     return "locked" in text or "busy" in text
+
+
+def is_full(error: OperationalError) -> bool:
+    """Whether the disk had no room for it."""
+    return "disk is full" in str(error.orig)
+
+
+def retry_full(action: Callable[[], T], give_up: Callable[[], bool]) -> T:
+    """Run a whole transaction again until the disk has room for it."""
+    told = False
+    while True:
+        try:
+            return action()
+        except OperationalError as error:
+            if not is_full(error) or give_up():
+                raise
+            if not told:
+                log.error("ledger.blocked", why="its disk is full; all waits until there is room")
+                told = True
+            time.sleep(FULL_RETRY_S)
 
 
 def retry_busy(action: Callable[[], T], seconds: float = 30) -> T:

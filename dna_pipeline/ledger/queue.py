@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Literal
 
 from sqlalchemy import case, delete, insert, select, text, update
 from sqlalchemy.orm import Session
 
-from dna_pipeline.errors import Cancelled, Failure, WorkerCrashed
+from dna_pipeline.errors import Cancelled, Failure, RetryWait, WorkerCrashed
 from dna_pipeline.ledger.store import OPEN_STATUSES, add_event, failed_data, get_setting
 from dna_pipeline.ledger.tables import ArtifactRow, Event, Job, StageRun, format_time, utcnow
+
+MAX_BACKOFF_S = 300
+"""A job whose worker died is tried again after 2, 4, 8, … seconds, at most so many."""
 
 MAX_INTERRUPTIONS = 20
 """Ends of the daemon or the machine that one job is allowed between two finished stages."""
@@ -28,14 +31,15 @@ _CLAIM = f"""UPDATE jobs SET status = 'running', attempt = attempt + 1, stage = 
     started_at = :now WHERE seq = ({_FIRST}) RETURNING {_ALL}"""
 _TO_PUBLISH = f"""SELECT {_ALL} FROM jobs INDEXED BY ix_jobs_publish
     WHERE publish IN ('pending', 'planned') ORDER BY hold IS NOT NULL, seq LIMIT :limit"""
-_HOLD_ALIKE = text("""UPDATE jobs INDEXED BY ix_jobs_runnable
-    SET hold = :code, hold_detail = :detail
-    WHERE status = 'queued' AND hold IS NULL AND models = :models""")
+_HOLD = """UPDATE jobs INDEXED BY ix_jobs_runnable SET hold = :code, hold_detail = :detail
+    WHERE status = 'queued' AND hold IS NULL"""
 _RELEASE = """UPDATE jobs INDEXED BY ix_jobs_hold SET hold = NULL, hold_detail = NULL
     WHERE hold = :code AND status = 'queued'"""
 _IS_QUEUED = text("+jobs.status = 'queued'")
 _PROMOTE = text("""UPDATE jobs INDEXED BY ix_jobs_due SET hold = NULL, hold_detail = NULL
     WHERE hold = 'not_before' AND not_before <= :now""")
+_PROMOTE_RETRIES = text("""UPDATE jobs INDEXED BY ix_jobs_hold SET hold = NULL, hold_detail = NULL
+    WHERE hold = 'retry_wait' AND (not_before <= :now OR not_before > :latest)""")
 
 
 def _jobs(sql: str) -> Any:
@@ -163,9 +167,16 @@ def hold(session: Session, job_id: str, code: str, detail: str) -> None:
     _cancel_if_asked(session, job_id)
 
 
-def hold_alike(session: Session, models: str, code: str, detail: str) -> None:
-    """Hold every runnable job that needs the same models."""
-    session.execute(_HOLD_ALIKE, {"models": models, "code": code, "detail": detail})
+def hold_where(
+    session: Session,
+    column: Literal["models", "pipeline", "inbox", "status"],
+    value: str,
+    code: str,
+    detail: str,
+) -> None:
+    """Hold every runnable job that has this in common."""
+    values = {"value": value, "code": code, "detail": detail}
+    session.execute(text(f"{_HOLD} AND {column} = :value"), values)
 
 
 def held_groups(session: Session, code: str) -> list[str]:
@@ -182,9 +193,23 @@ def release(session: Session, code: str, models: str | None = None) -> int:
     return _count(session.execute(alike, {"code": code, "models": models}))
 
 
+def held_inboxes(session: Session, code: str) -> list[str]:
+    """The inboxes that have jobs under that hold."""
+    return list(session.scalars(select(Job.inbox).where(Job.hold == code).distinct()))
+
+
+def release_inbox(session: Session, code: str, inbox: str) -> int:
+    """Free that inbox's jobs from that hold; how many."""
+    alike = text(f"{_RELEASE} AND inbox = :inbox")
+    return _count(session.execute(alike, {"code": code, "inbox": inbox}))
+
+
 def promote_due(session: Session, now: datetime) -> int:
-    """Free the jobs whose `not_before` has come; how many."""
-    return _count(session.execute(_PROMOTE, {"now": format_time(now)}))
+    """Free the jobs whose `not_before` has come, or the time for another try; how many."""
+    # A wait longer than any that is given means that the clock was put back.
+    latest = format_time(now + timedelta(seconds=2 * MAX_BACKOFF_S))
+    retried = session.execute(_PROMOTE_RETRIES, {"now": format_time(now), "latest": latest})
+    return _count(retried) + _count(session.execute(_PROMOTE, {"now": format_time(now)}))
 
 
 # --- ends of processes ---
@@ -225,8 +250,20 @@ def worker_died(
     crashes = session.scalar(statement.returning(Job.crashes))
     if crashes is not None and crashes < max_attempts:
         requeue(session, job_id)
+        _back_off(session, job_id, crashes)
     else:
         fail(session, job_id, failure, stage)
+
+
+def _back_off(session: Session, job_id: str, crashes: int) -> None:
+    """Let others go first: what killed one worker may well kill the next."""
+    due = utcnow() + timedelta(seconds=min(2**crashes, MAX_BACKOFF_S))
+    detail = f"its worker ended {crashes} times; the next try is at {due:%H:%M:%S} UTC"
+    session.execute(
+        update(Job)
+        .where(Job.id == job_id, Job.status == "queued")
+        .values(hold=RetryWait.code, hold_detail=detail, not_before=due)
+    )
 
 
 def recover(session: Session) -> list[str]:

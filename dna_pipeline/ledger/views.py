@@ -29,6 +29,7 @@ _OPEN = """SELECT EXISTS (SELECT 1 FROM jobs WHERE status = 'running' AND hold I
     OR EXISTS (SELECT 1 FROM jobs INDEXED BY ix_jobs_runnable
                WHERE status = 'queued' AND hold IS NULL)
        AND NOT EXISTS (SELECT 1 FROM settings WHERE name = 'paused')
+    OR EXISTS (SELECT 1 FROM jobs INDEXED BY ix_jobs_hold WHERE hold = 'retry_wait')
     OR EXISTS (SELECT 1 FROM jobs INDEXED BY ix_jobs_publish
                WHERE publish IN ('pending', 'planned') AND (hold IS NOT NULL) = 0)"""
 
@@ -130,6 +131,15 @@ class Views:
             WHERE hold IS NOT NULL GROUP BY hold, hold_detail ORDER BY count(*) DESC LIMIT 50"""
         )
         paused = self._value("SELECT value FROM settings WHERE name = 'paused'")
+        pipelines = self._rows(
+            "SELECT value AS why FROM settings WHERE name >= 'paused:' AND name < 'paused;'"
+        )
+        told = {hold["detail"] for hold in found}
+        found += [
+            {"code": "paused", "detail": row["why"], "jobs": 0}
+            for row in pipelines
+            if row["why"] not in told
+        ]
         if paused is not None:
             found.insert(0, {"code": "paused", "detail": f"paused since {paused}", "jobs": None})
         return found

@@ -81,7 +81,10 @@ class Provider(BaseModel, ABC):
 
 @dataclass(frozen=True, slots=True)
 class ImageToImageRequest:
-    """Arguments of one img2img call; the same names and ranges as the stage's parameters."""
+    """Arguments of one img2img call; the same names and ranges as the stage's parameters.
+
+    `thrifty`: memory ran out before; take less of it, at the cost of time.
+    """
 
     prompt: str
     negative_prompt: str
@@ -91,6 +94,7 @@ class ImageToImageRequest:
     strength: float
     sampler: str
     schedule: str
+    thrifty: bool = False
 
 
 @runtime_checkable

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
+from contextlib import contextmanager, nullcontext
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -30,6 +32,9 @@ from dna_pipeline.providers.sd_folder import SdFolder, some
 if TYPE_CHECKING:
     import torch
     from PIL import Image
+
+
+SLICED = "Attention was computed in slices and the picture coded in tiles, to need less memory."
 
 
 class Diffusers(Provider):
@@ -134,7 +139,8 @@ class StableDiffusion:
             Whatever `on_step` raises.
         """
         try:
-            result = self._run(image, request, on_step)
+            with _slices(self._pipeline) if request.thrifty else nullcontext():
+                result = self._run(image, request, on_step)
         except Exception as error:
             if not _is_out_of_memory(error):
                 raise
@@ -151,7 +157,7 @@ class StableDiffusion:
             f"The {name} has {count - 2} tokens, of which only the first {limit - 2} were read."
             for name, count in counts.items()
             if count > limit
-        ]
+        ] + ([SLICED] if request.thrifty else [])
 
     def _run(self, image: Image.Image, request: ImageToImageRequest, on_step: StepCallback) -> Any:
         import torch
@@ -205,6 +211,20 @@ def make_scheduler(config: dict[str, Any], sampler: str, schedule: str) -> Any:
     return getattr(import_module("diffusers"), chosen.scheduler).from_config(
         dict(config), **options
     )
+
+
+@contextmanager
+def _slices(pipeline: Any) -> Generator[None]:
+    """Attention in slices and the VAE in tiles, for as long as it lasts."""
+    pipeline.enable_attention_slicing("max")
+    pipeline.vae.enable_slicing()
+    pipeline.vae.enable_tiling()
+    try:
+        yield
+    finally:
+        pipeline.vae.disable_tiling()
+        pipeline.vae.disable_slicing()
+        pipeline.disable_attention_slicing()
 
 
 def _pipeline(folder: SdFolder, device: Device) -> Any:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from dna_pipeline.spec.hours import Hours
+
 if TYPE_CHECKING:
     from dna_pipeline.providers.base import Provider
 
@@ -30,6 +32,10 @@ def _device(text: str) -> str:
     if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]{1,3})?", text):
         raise ValueError("should be auto, cpu, mps, cuda or cuda:N")
     return text
+
+
+def _hours(text: str) -> str:
+    return str(Hours.parse(text))
 
 
 def _version(number: int) -> int:
@@ -62,6 +68,7 @@ class RuntimeSpec(_Spec):
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
     stage_timeout_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1800
     idle_unload_s: Seconds = 0
+    pause_after_failures: Annotated[int, Field(ge=0, le=1000)] = 5
 
 
 class RetentionSpec(_Spec):
@@ -91,6 +98,7 @@ class InboxSpec(_Spec):
     priority: Priority = 0
     defaults: dict[str, Any] = {}
     latest: bool | None = None
+    hours: Annotated[str, AfterValidator(_hours)] | None = None
 
 
 class PipelineFile(_Spec):
@@ -143,6 +151,7 @@ class Inbox:
     priority: int = 0
     defaults: Mapping[str, dict[str, Any] | None] = field(default_factory=dict[str, Any])
     latest: bool = False
+    hours: Hours | None = None
 
     @property
     def keeps(self) -> bool:

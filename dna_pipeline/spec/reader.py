@@ -26,6 +26,7 @@ from dna_pipeline.spec.config import (
     StageSpec,
     is_valid_id,
 )
+from dna_pipeline.spec.hours import Hours
 from dna_pipeline.spec.params import check_params, keys_of, model_problem, with_defaults
 from dna_pipeline.spec.problems import (
     Problem,
@@ -319,6 +320,7 @@ class _Reader:
             priority=entry.priority,
             defaults=entry.defaults or {},
             latest=keep if entry.latest is None else entry.latest,
+            hours=None if entry.hours is None else Hours.parse(entry.hours),
         )
 
     def _check_name(self, path: KeyPath, given: str | None, name: str, taken: set[str]) -> None:

@@ -31,6 +31,8 @@ class StageContext:
         work_dir: the one folder to write to; exists.
         models: loads models by name.
         on_step: reports `(step, steps)` and raises `Cancelled` when the job is to stop.
+        thrift: how often memory has run out in this stage already; above 0, work with less of it
+            and say so in `warnings`.
         warnings: sentences for the manifest.
     """
 
@@ -40,6 +42,7 @@ class StageContext:
     work_dir: Path
     models: ModelCache
     on_step: Callable[[int, int], None]
+    thrift: int = 0
     warnings: list[str] = field(default_factory=list[str])
 
     def path(self, suffix: str) -> Path:
@@ -58,6 +61,9 @@ class Stage(BaseModel, ABC):
     weight: ClassVar[float] = 1.0
     """Share of a job's time beside other stages, for the progress of the whole job."""
     needs_model: ClassVar[bool] = True
+    most_thrift: ClassVar[int] = 1
+    """How often the stage is run again where memory runs out, with `StageContext.thrift` raised;
+    the other models have left the device by then."""
     aliases: ClassVar[dict[str, str]] = {}
     """Other accepted spellings of parameters, each with the name it stands for."""
 
@@ -69,6 +75,10 @@ class Stage(BaseModel, ABC):
 
     def check(self) -> None:
         """Raise a `JobError` for values that are valid one by one but not together."""
+
+    def disk_bytes(self, width: int, height: int) -> int:
+        """About how much it writes at most, for a job's picture of that size."""
+        return 8 * width * height
 
     @abstractmethod
     def run(self, ctx: StageContext) -> list[Artifact]:

@@ -82,11 +82,14 @@ class Img2Img(Stage):
                 f"not {self.steps}"
             )
 
+    def disk_bytes(self, width: int, height: int) -> int:
+        return 4 * self.max_size**2
+
     def run(self, ctx: StageContext) -> list[Artifact]:
         assert self.model is not None, "checked when the pipeline was built"
         image = fitted(on_white(load_image(ctx.source)), self.max_size)
         model: ImageToImage = ctx.models.get(self.model)
-        request = self._request()
+        request = self._request(thrifty=ctx.thrift > 0)
         ctx.warnings += model.remarks(request)
         result = model.redraw(image, request, ctx.on_step)
         path = ctx.path(".png")
@@ -94,7 +97,7 @@ class Img2Img(Stage):
         facts: dict[str, Any] = {"width": result.width, "height": result.height}
         return [Artifact(path, "image", "image/png", facts)]
 
-    def _request(self) -> ImageToImageRequest:
+    def _request(self, *, thrifty: bool) -> ImageToImageRequest:
         return ImageToImageRequest(
             prompt=self.prompt,
             negative_prompt=self.negative_prompt,
@@ -104,6 +107,7 @@ class Img2Img(Stage):
             strength=self.strength,
             sampler=self.sampler,
             schedule=self.schedule,
+            thrifty=thrifty,
         )
 
     def parameters_text(self, size: tuple[int, int]) -> str:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from dna_pipeline.tsr.mesh import Mesh
 
 PREVIEW_PX = 512
+LEAST_CHUNK = 1024
+"""Smaller chunks save no memory worth the time."""
 
 
 class TripoSR(Stage):
@@ -23,6 +25,7 @@ class TripoSR(Stage):
 
     type: ClassVar[str] = "triposr"
     produces: ClassVar[Kind] = "mesh"
+    most_thrift: ClassVar[int] = 2
     aliases: ClassVar[dict[str, str]] = {"mc_resolution": "resolution"}
 
     foreground_ratio: float = Field(
@@ -42,6 +45,10 @@ class TripoSR(Stage):
     )
     preview: bool = Field(True, description="also make a picture of the mesh")
 
+    def disk_bytes(self, width: int, height: int) -> int:
+        # A surface as large as the box's own: 6 n² vertices of 36 bytes, two faces each.
+        return 360 * self.resolution**2 + 4 * PREVIEW_PX**2
+
     def run(self, ctx: StageContext) -> list[Artifact]:
         assert self.model is not None, "checked when the pipeline was built"
         model: ImageToField = ctx.models.get(self.model)
@@ -57,19 +64,27 @@ class TripoSR(Stage):
         from dna_pipeline.tsr import surface
 
         field = model.field(load_image(ctx.source), foreground_ratio=self.foreground_ratio)
+        chunk = self._chunk(ctx, field.chunk_size)
 
         def progress(done: int, total: int) -> None:
             ctx.on_step(100 * done // total, 100)
 
         try:
-            found = surface.extract(
-                field, self.resolution, self.threshold, self.chunk_size, progress
-            )
+            found = surface.extract(field, self.resolution, self.threshold, chunk, progress)
         except surface.EmptySurface as error:
             raise EmptyMesh(str(error)) from error
         except surface.NonFiniteField as error:
             raise NonFiniteOutput(str(error)) from error
         return found.mesh
+
+    def _chunk(self, ctx: StageContext, default: int) -> int:
+        """Points to evaluate at once: a quarter for each time that memory has run out."""
+        usual = self.chunk_size or default
+        if not ctx.thrift:
+            return usual
+        chunk = max(usual >> 2 * ctx.thrift, min(usual, LEAST_CHUNK))
+        ctx.warnings.append(f"The field was read {chunk} points at a time, not {usual}.")
+        return chunk
 
 
 def to_glb(mesh: Mesh, name: str, extras: dict[str, Any] | None = None) -> bytes:

@@ -23,6 +23,7 @@ from dna_pipeline.probe import NotReadable, Probed
 from dna_pipeline.publishing import Publisher
 from dna_pipeline.spec.config import Config
 from dna_pipeline.spec.reader import load_config
+from tests.integration.acting import Bench, install
 
 DIED = 9
 
@@ -317,3 +318,20 @@ def kill_everywhere(tmp_path: Path) -> Callable[..., int]:
         raise AssertionError("the action comes to no end")
 
     return campaign
+
+
+@pytest.fixture
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The package of `acting.py`, in reach of the processes that a test starts."""
+    site = tmp_path / "site"
+    install(site)
+    paths = [str(site), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+    return site
+
+
+@pytest.fixture
+def bench(tmp_path: Path, plugin: Path) -> Iterator[Bench]:
+    bench = Bench(tmp_path)
+    yield bench
+    bench.executor.close(5)

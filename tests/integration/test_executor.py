@@ -2,128 +2,21 @@
 
 import hashlib
 import os
-import queue
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
 from dna_pipeline.executor import (
-    Event,
     JobDone,
     JobFailed,
-    LocalExecutor,
     Order,
     Progress,
     Ready,
     StageDone,
-    StageOrder,
     WorkerEnded,
-    WorkerSettings,
 )
-
-STAGES = """
-import errno, os, signal, time
-from typing import ClassVar
-from pydantic import Field
-from dna_pipeline.artifact import Artifact, write_bytes
-from dna_pipeline.stages.base import Stage
-
-class Act(Stage):
-    type: ClassVar[str] = "act"
-    needs_model: ClassVar[bool] = False
-    deed: str = "copy"
-    steps: int = 3
-    seconds: float = 0.0
-
-    def run(self, ctx):
-        getattr(self, self.deed)()
-        for step in range(self.steps):
-            time.sleep(self.seconds)
-            ctx.on_step(step + 1, self.steps)
-        path = ctx.path(".png")
-        write_bytes(path, ctx.source.read_bytes() + self.deed.encode())
-        return [Artifact(path, "image", "image/png")]
-
-    def copy(self): pass
-    def chatter(self):
-        print("to the wrong pipe")
-        os.write(1, b"{\\"event\\": \\"job_done\\", \\"job\\": \\"j\\"}\\n")
-        assert os.read(0, 1) == b""
-    def segfault(self): os.kill(os.getpid(), signal.SIGSEGV)
-    def leave(self): os._exit(7)
-    def freeze(self): time.sleep(3600)
-    def grab(self): raise MemoryError("no more")
-    def reserve(self):
-        import torch
-        torch.empty(1 << 60)
-    def fill(self): raise OSError(errno.ENOSPC, "No space left on device", "/somewhere")
-    def burn(self): raise RuntimeError("CUDA error: an illegal memory access was encountered")
-    def err(self): raise ValueError("what nobody foresaw")
-"""
-
-
-@pytest.fixture
-def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A package with a stage, found through its entry point."""
-    site = tmp_path / "site"
-    (site / "acting-1.0.dist-info").mkdir(parents=True)
-    (site / "acting-1.0.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: acting\n")
-    entry = "[dna_pipeline.stages]\nact = acting:Act\n"
-    (site / "acting-1.0.dist-info/entry_points.txt").write_text(entry)
-    (site / "acting.py").write_text(STAGES)
-    monkeypatch.setenv("PYTHONPATH", str(site))
-
-
-class Bench:
-    def __init__(self, folder: Path, stage_timeout_s: float = 60) -> None:
-        self.folder = folder
-        (folder / "data").mkdir()
-        self.source = folder / "source.png"
-        self.source.write_bytes(b"pixels")
-        settings = WorkerSettings("cpu", "auto", str(folder / "data"), {}, stage_timeout_s, 0)
-        self.executor = LocalExecutor(settings)
-
-    def order(self, *stages: StageOrder, job: str = "j") -> Order:
-        sha256 = hashlib.sha256(self.source.read_bytes()).hexdigest()
-        work = str(self.folder / "work" / job)
-        return Order(job, 1, stages, str(self.source), sha256, work)
-
-    def run(self, deed: str, job: str = "j", **params: float) -> list[Event]:
-        self.executor.submit(self.order(stage(deed, **params), job=job))
-        return self.until_end(job)
-
-    def until_end(self, job: str) -> list[Event]:
-        """Events up to the one that ends the job; limits are enforced meanwhile."""
-        seen: list[Event] = []
-        deadline = time.monotonic() + 60
-        while time.monotonic() < deadline:
-            self.executor.tend()
-            try:
-                event = self.executor.events().get(timeout=0.2)
-            except queue.Empty:
-                continue
-            seen.append(event)
-            if isinstance(event, JobDone | JobFailed | WorkerEnded) and event.job == job:
-                return seen
-        raise AssertionError(f"no end in {seen}")
-
-
-def stage(deed: str, stage_id: str = "act", **params: float) -> StageOrder:
-    return StageOrder(stage_id, "act", {"deed": deed, **params}, f"pic.{stage_id}")
-
-
-@pytest.fixture
-def bench(tmp_path: Path, plugin: None) -> Iterator[Bench]:
-    bench = Bench(tmp_path)
-    yield bench
-    bench.executor.close(5)
-
-
-def kinds(events: list[Event]) -> list[str]:
-    return [event.kind for event in events if event.kind != "beat"]
+from tests.integration.acting import Bench, kinds, stage
 
 
 def test_a_job_is_done_and_its_files_told(bench: Bench, tmp_path: Path):
@@ -200,7 +93,7 @@ def test_a_dead_worker_is_told_and_replaced(bench: Bench, deed: str, how: str):
     assert bench.run("copy", job="next")[-1] == JobDone("next")
 
 
-def test_a_hang_is_ended(tmp_path: Path, plugin: None):
+def test_a_hang_is_ended(tmp_path: Path, plugin: Path):
     bench = Bench(tmp_path, stage_timeout_s=1)
     try:
         ended = bench.run("freeze")[-1]
@@ -241,11 +134,8 @@ def test_a_changed_source_is_noticed(bench: Bench):
     assert failed.failure["code"] == "source_missing"
 
 
-def test_a_device_that_is_not_there_holds(tmp_path: Path, plugin: None):
-    (tmp_path / "x").mkdir()
-    bench = Bench(tmp_path / "x")
-    settings = WorkerSettings("cuda:9", "auto", str(tmp_path / "x/data"), {}, 60, 0)
-    bench.executor = LocalExecutor(settings)
+def test_a_device_that_is_not_there_holds(tmp_path: Path, plugin: Path):
+    bench = Bench(tmp_path, device="cuda:9")
     try:
         failed = bench.run("copy")[-1]
         assert isinstance(failed, JobFailed)

@@ -18,7 +18,9 @@ no_effective_steps non_finite_output black_image content_filtered empty_foregrou
 out_of_memory worker_crashed stage_timeout source_missing cancelled
 """.split()  # noqa: SIM905 - as it stands there
 
-HOLDS = ["weights_missing", "disk_full", "outbox_unavailable", "device_unavailable"]
+HOLDS = """
+weights_missing disk_full outbox_unavailable device_unavailable hours paused retry_wait
+""".split()  # noqa: SIM905
 
 
 def below(root: type[DnaError]) -> list[type[DnaError]]:

@@ -56,7 +56,7 @@ def test_a_hold_gives_the_attempt_back(book) -> None:
 
 def test_jobs_of_the_same_models_are_held_alike(book) -> None:
     a, b, other = book.add(models="sd15"), book.add(models="sd15"), book.add(models="key")
-    book.do(queue.hold_alike, "sd15", "weights_missing", "not there")
+    book.do(queue.hold_where, "models", "sd15", "weights_missing", "not there")
     assert [book.job(i).hold for i in (a, b, other)] == ["weights_missing"] * 2 + [None]
     assert book.do(queue.held_groups, "weights_missing") == ["sd15"]
     assert book.do(queue.release, "weights_missing", "key") == 0
@@ -127,11 +127,36 @@ def test_a_finished_stage_is_kept_and_can_be_done_anew(book) -> None:
 def test_worker_deaths_are_counted(book) -> None:
     job_id = book.add()
     for number in range(3):
+        book.do(queue.promote_due, utcnow() + timedelta(seconds=301))
         assert book.claim() == job_id
         book.do(queue.worker_died, job_id, 3, CRASH, "mesh")
         assert book.job(job_id).crashes == number + 1
     job = book.job(job_id)
     assert (job.status, job.attempt, job.error["code"]) == ("failed", 3, "worker_crashed")
+
+
+def test_what_killed_its_worker_waits_longer_each_time_and_lets_others_go(book) -> None:
+    poisonous, other = book.add(priority=5), book.add()
+    waits: list[float] = []
+    for _ in range(9):
+        assert book.claim() == poisonous
+        before = utcnow()
+        book.do(queue.worker_died, poisonous, 100, CRASH, "mesh")
+        job = book.job(poisonous)
+        assert (job.status, job.hold) == ("queued", "retry_wait")
+        assert "its worker ended" in job.hold_detail
+        waits.append(round((job.not_before - before).total_seconds()))
+        assert book.do(queue.promote_due, job.not_before - timedelta(seconds=1)) == 0
+        assert book.do(queue.next_runnable).id == other
+        assert book.do(queue.promote_due, job.not_before) == 1
+    assert waits == [2, 4, 8, 16, 32, 64, 128, 256, 300]
+
+
+def test_a_clock_put_back_keeps_nobody_waiting(book) -> None:
+    job_id = book.add()
+    book.claim()
+    book.do(queue.worker_died, job_id, 3, CRASH, "mesh")
+    assert book.do(queue.promote_due, utcnow() - timedelta(days=1)) == 1
 
 
 def test_an_interrupted_job_goes_on(book) -> None:

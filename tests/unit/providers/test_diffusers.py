@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -223,6 +224,26 @@ def test_out_of_memory(model: StableDiffusion, picture: Image.Image, error: Exce
 
     with pytest.raises(OutOfMemory):
         model.redraw(picture, REQUEST, fail)
+
+
+def test_thrift_changes_the_way_and_hardly_the_picture(model: StableDiffusion, copy: Path):
+    picture = Image.linear_gradient("L").convert("RGB").resize((256, 192))
+    seen: list[tuple[bool, str]] = []
+
+    def look(step: int, steps: int) -> None:
+        pipeline = model._pipeline
+        processors = {type(p).__name__ for p in pipeline.unet.attn_processors.values()}
+        seen.append((pipeline.vae.use_tiling and pipeline.vae.use_slicing, *processors))
+
+    before = model.redraw(picture, REQUEST, look)
+    thrifty = model.redraw(picture, replace(REQUEST, thrifty=True), look)
+    after = model.redraw(picture, REQUEST, look)
+    assert seen[0] == seen[-1] == (False, "AttnProcessor2_0")
+    assert seen[3] == (True, "SlicedAttnProcessor")
+    assert after.tobytes() == before.tobytes()
+    apart = np.abs(np.asarray(thrifty, np.int16) - np.asarray(before, np.int16))
+    assert apart.mean() < 8
+    assert any("slices" in text for text in model.remarks(replace(REQUEST, thrifty=True)))
 
 
 def test_other_errors_stay_what_they_are(model: StableDiffusion, picture: Image.Image):

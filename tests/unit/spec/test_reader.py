@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from datetime import time
 from pathlib import Path
 from types import ModuleType
 
@@ -12,6 +13,7 @@ import pytest
 from dna_pipeline import registry
 from dna_pipeline.errors import ConfigError
 from dna_pipeline.spec.config import SUBMIT_INBOX, Config, Inbox, StageSpec
+from dna_pipeline.spec.hours import Hours
 from dna_pipeline.spec.reader import load_config
 
 Read = Callable[..., Config]
@@ -63,6 +65,7 @@ def test_the_example(tmp_path: Path, read: Read, example: str):
         "max_attempts": 3,
         "stage_timeout_s": 1800,
         "idle_unload_s": 0,
+        "pause_after_failures": 5,
     }
     assert list(config.models) == ["sd15", "triposr", "matte"]
     assert config.models["sd15"].path == tmp_path / "data/models/sd-v1-5-local"
@@ -96,7 +99,8 @@ def test_every_key_of_an_inbox(tmp_path: Path, read: Read):
             "path: a/b, name: Cats, pipeline: mesh, originals: delete, on_change: all,"
             " existing: ignore, sidecar: required, sidecar_wait_seconds: 7, recursive: true,"
             " settle_seconds: 0.5, rescan_seconds: 10, watch: poll, include: ['*.png'],"
-            " ignore: ['x*'], priority: -3, defaults: {triposr: {mc_resolution: 64}}, latest: true"
+            " ignore: ['x*'], priority: -3, defaults: {triposr: {mc_resolution: 64}}, latest: true,"
+            " hours: 22:00-6:00"
         )
     )
     assert config.inboxes == (
@@ -118,6 +122,7 @@ def test_every_key_of_an_inbox(tmp_path: Path, read: Read):
             priority=-3,
             defaults={"triposr": {"mc_resolution": 64}},
             latest=True,
+            hours=Hours(time(22), time(6)),
         ),
     )
 
@@ -395,10 +400,16 @@ def test_one_wrong_key_of_an_inbox(told, cases):
         inboxes[0].pipeline: no pipeline is called 'mush'; did you mean 'mesh'?
     pipeline: 5
         inboxes[0].pipeline: should be text, not 5; put it in quotes
-    pipeline: mesh, hours: 5
-        unknown key 'inboxes[0].hours'; known here: defaults, existing, ignore, include,
+    pipeline: mesh, colour: 5
+        unknown key 'inboxes[0].colour'; known here: defaults, existing, hours, ignore, include,
         latest, name, on_change, originals, path, pipeline, priority, recursive,
         rescan_seconds, settle_seconds, sidecar, sidecar_wait_seconds, watch
+    pipeline: mesh, hours: 22-6
+        inboxes[0].hours: should be two times like "22:00-06:00", not '22-6'
+    pipeline: mesh, hours: 22:00-25:00
+        inboxes[0].hours: should be two times from 00:00 to 24:00, not '22:00-25:00'
+    pipeline: mesh, hours: 22:00-22:00
+        inboxes[0].hours: should be two different times, not '22:00-22:00'
     pipeline: mesh, Settle_second: 5
         unknown key 'inboxes[0].Settle_second'; did you mean 'settle_seconds'?
     pipeline: mesh, originals: archiv

@@ -212,3 +212,9 @@ def test_importing_the_stage_and_the_provider_imports_no_torch():
         "sys.exit(repr(heavy - {'numpy.random'}) if heavy - {'numpy.random'} else 0)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_thrift_is_passed_on_and_told(context: StageContext):
+    context.thrift = 1
+    Img2Img(model="sd15", steps=2, strength=0.5).run(context)
+    assert ["slices" in warning for warning in context.warnings] == [True]

@@ -394,3 +394,28 @@ def test_watertight(change: Callable[[np.ndarray], np.ndarray], closed: bool) ->
     assert is_watertight(faces) is closed
     vertices = np.vstack([ball.vertices, ball.vertices + 3]).astype(np.float32)
     assert mesh_facts(Mesh(vertices, faces, vertices))["watertight"] is closed
+
+
+# --- memory --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("chunk_size", "thrift", "expected"),
+    [(0, 0, 16384), (0, 1, 4096), (0, 2, 1024), (9000, 1, 2250), (9000, 2, 1024), (500, 2, 500)],
+)
+def test_thrift_makes_the_chunks_smaller(
+    make: Make, monkeypatch: pytest.MonkeyPatch, chunk_size: int, thrift: int, expected: int
+) -> None:
+    asked: list[int] = []
+    extract = surface.extract
+
+    def spy(field: Any, resolution: int, threshold: float, chunk: int, progress: Any) -> Any:
+        asked.append(chunk)
+        return extract(field, resolution, threshold, chunk, progress)
+
+    monkeypatch.setattr(surface, "extract", spy)
+    ctx = make()
+    ctx.thrift = thrift
+    stage(chunk_size=chunk_size, preview=False).run(ctx)
+    assert asked == [expected]
+    assert len(ctx.warnings) == (1 if thrift else 0)

@@ -1,0 +1,37 @@
+"""Whether a device still computes what it should."""
+
+from __future__ import annotations
+
+import math
+
+from dna_pipeline.errors import DeviceUnavailable
+from dna_pipeline.providers.base import Device
+
+SIDE = 256
+TOLERANCE = 1e-3
+"""Relative. Rounding in float32 is a hundred times finer, a fault is seldom so."""
+
+
+def prove(device: Device) -> None:
+    """Ask for something whose answer is known. Raises `DeviceUnavailable` where it is wrong."""
+    try:
+        error = _error(device.name)
+    except RuntimeError as fault:
+        raise DeviceUnavailable(f"{device.name} failed a check after a fault: {fault}") from fault
+    if not error < TOLERANCE:  # also where it is not a number
+        raise DeviceUnavailable(
+            f"{device.name} gave a wrong answer to a sum whose result is known, after a fault "
+            f"(off by {error:.3g}); restart the machine, or choose another runtime.device"
+        )
+
+
+def _error(name: str) -> float:
+    """How far exp(A·B) in float32 is from its value in float64 on the CPU, at the worst place."""
+    import torch
+
+    generator = torch.Generator("cpu").manual_seed(7)
+    a, b = torch.rand(2, SIDE, SIDE, generator=generator, dtype=torch.float64)
+    expected = (a @ b / SIDE).exp()
+    found = (a.to(name, torch.float32) @ b.to(name, torch.float32) / SIDE).exp().cpu().double()
+    worst = float(((found - expected).abs() / expected).max())
+    return worst if math.isfinite(worst) else math.nan

@@ -1,0 +1,131 @@
+"""What keeps a queued job from its turn although nothing is wrong with the job itself."""
+
+from __future__ import annotations
+
+import time
+
+import structlog
+from sqlalchemy.orm import Session
+
+from dna_pipeline import room
+from dna_pipeline.errors import (
+    ConfigError,
+    DeviceUnavailable,
+    DiskFull,
+    Hours,
+    Paused,
+    WeightsMissing,
+)
+from dna_pipeline.ledger import pauses, queue
+from dna_pipeline.ledger.store import Ledger
+from dna_pipeline.ledger.tables import Drop, Job, utcnow
+from dna_pipeline.spec.config import Config
+
+log = structlog.get_logger()
+
+DEVICE_RETRY_S = 30.0
+DISK_RETRY_S = 10.0
+
+
+class Holds:
+    """Finds the next job that may start; holds those before it that may not, and frees them."""
+
+    def __init__(self, config: Config, ledger: Ledger) -> None:
+        self._config = config
+        self._ledger = ledger
+        self._retry_at: dict[str, float] = {}
+
+    def claim(self) -> Job | None:
+        """The next job that nothing stands against; all before it are held."""
+
+        def action(session: Session) -> Job | None:
+            if queue.is_paused(session):
+                return None
+            while (job := queue.next_runnable(session)) is not None:
+                if not self._is_held(session, job):
+                    return queue.claim_next(session)
+            return None
+
+        return self._ledger.transact(action)
+
+    def _is_held(self, session: Session, job: Job) -> bool:
+        """Hold the job if something stands against it, with all to which the same applies."""
+        if (why := pauses.reason(session, job.pipeline)) is not None:
+            queue.hold_where(session, "pipeline", job.pipeline, Paused.code, why)
+        elif (why := self._resting(job.inbox)) is not None:
+            queue.hold_where(session, "inbox", job.inbox, Hours.code, why)
+        elif (why := self._missing(job.models)) is not None:
+            queue.hold_where(session, "models", job.models, WeightsMissing.code, why)
+        elif (why := self._lacks_any_room()) is not None:
+            queue.hold_where(session, "status", "queued", DiskFull.code, why)
+        elif (why := self._lacks_room(session, job)) is not None:
+            queue.hold(session, job.id, DiskFull.code, why)
+        else:
+            return False
+        log.warning("jobs.held", job=job.id, why=why)
+        return True
+
+    def review(self, *, patient: bool) -> None:
+        """Free the jobs whose time has come or whose cause to wait is gone.
+
+        What can only be found out by trying is tried once, and again if `patient`.
+        """
+        now = time.monotonic()
+
+        def action(session: Session) -> None:
+            queue.promote_due(session, utcnow())
+            for models in queue.held_groups(session, WeightsMissing.code):
+                if self._missing(models) is None:
+                    queue.release(session, WeightsMissing.code, models)
+            for inbox in queue.held_inboxes(session, Hours.code):
+                if self._resting(inbox) is None:
+                    queue.release_inbox(session, Hours.code, inbox)
+            if self._is_due(DeviceUnavailable.code, now, DEVICE_RETRY_S if patient else None):
+                queue.release(session, DeviceUnavailable.code)
+            if self._is_due(DiskFull.code, now, DISK_RETRY_S if patient else None):
+                self._release_if_roomy(session)
+
+        self._ledger.transact(action)
+
+    def rests(self, inbox: str) -> bool:
+        """Whether it is outside that inbox's hours."""
+        return self._resting(inbox) is not None
+
+    def _is_due(self, code: str, now: float, wait: float | None) -> bool:
+        """Whether it is time to try again what that hold waits for; None: try just once."""
+        if now < self._retry_at.get(code, 0.0):
+            return False
+        self._retry_at[code] = float("inf") if wait is None else now + wait
+        return True
+
+    def _release_if_roomy(self, session: Session) -> None:
+        if self._lacks_any_room() is None:
+            queue.release(session, DiskFull.code)
+
+    # --- what may stand against a job, as sentences ---
+
+    def _resting(self, inbox: str) -> str | None:
+        found = self._config.inbox(inbox)
+        if found is None or found.hours is None or found.hours.contain(utcnow()):
+            return None
+        return f"the jobs of inbox {inbox!r} run at {found.hours}"
+
+    def _missing(self, models: str) -> str | None:
+        for name in filter(None, models.split(",")):
+            provider = self._config.models.get(name)
+            if provider is None:
+                return f"model {name!r} is not declared in {self._config.file.name} any more"
+            if (why := provider.missing()) is not None:
+                return f"model {name!r}: {why}"
+        return None
+
+    def _lacks_any_room(self) -> str | None:
+        return room.shortage([self._config.data, self._config.outbox], room.FLOOR_BYTES)
+
+    def _lacks_room(self, session: Session, job: Job) -> str | None:
+        drop = session.get_one(Drop, job.drop_id)
+        try:
+            need = room.needed(drop.bytes or 0, drop.width or 0, drop.height or 0, job.stages)
+        except (KeyError, ValueError, ConfigError):
+            return None  # a stage that is gone or has changed: the worker says so
+        return room.shortage([self._config.data, self._config.outbox], need)

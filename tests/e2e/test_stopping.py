@@ -1,0 +1,75 @@
+"""How the real daemon stops: soon, whatever its worker is at, and at once when told twice."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from conftest import Studio, alive
+
+from tests.integration.acting import install
+
+pytestmark = pytest.mark.slow
+
+CONFIG = """\
+version: 1
+pipelines: {{act: [{{act: {act}}}]}}
+inboxes: [{{path: inbox/act, pipeline: act, settle_seconds: 0.2, sidecar_wait_seconds: 0}}]
+"""
+
+
+@pytest.fixture
+def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Studio:
+    """A studio whose only stage does what `perform` says."""
+    install(tmp_path / "site")
+    paths = [str(tmp_path / "site"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+    studio = Studio(tmp_path)
+    studio.inbox("act").mkdir(parents=True)
+    return studio
+
+
+def perform(studio: Studio, act: str) -> tuple[subprocess.Popen[bytes], int]:
+    """Start a daemon and wait until its worker is at the job; the daemon and the worker's id."""
+    from PIL import Image
+
+    (studio.root / "pipeline.yaml").write_text(CONFIG.format(act=act))
+    Image.new("RGB", (64, 64), "red").save(studio.inbox("act") / "a.png")
+    daemon = studio.start()
+    studio.wait(lambda: is_running(studio))
+    children = psutil.Process(daemon.pid).children()
+    (worker,) = [c.pid for c in children if "dna_pipeline.worker" in c.cmdline()]
+    return daemon, worker
+
+
+def is_running(studio: Studio) -> bool:
+    path = studio.outbox / "status.json"
+    running = json.loads(path.read_bytes())["running"] if path.exists() else None
+    return bool(running) and running["phase"] == "running"
+
+
+@pytest.mark.parametrize("act", ["{deed: hog}", "{steps: 600, seconds: 0.1}"])
+def test_one_signal_stops_within_ten_seconds(stage: Studio, act: str):
+    daemon, worker = perform(stage, act)
+    began = time.monotonic()
+    daemon.send_signal(signal.SIGTERM)
+    assert daemon.wait(30) == 0
+    assert time.monotonic() - began < 10
+    assert not alive(worker)
+    (job,) = stage.jobs()
+    assert (job["status"], job["attempt"]) == ("queued", 0), "the stop costs the job nothing"
+
+
+@pytest.mark.parametrize("second", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_stops_at_once(stage: Studio, second: signal.Signals):
+    daemon, worker = perform(stage, "{deed: hog}")
+    daemon.send_signal(signal.SIGTERM)
+    time.sleep(0.5)
+    assert daemon.poll() is None
+    daemon.send_signal(second)
+    assert daemon.wait(2) == -second
+    os.kill(worker, signal.SIGKILL)  # it holds its interpreter's lock, and would see it later

@@ -1,0 +1,298 @@
+"""What holds the queue and what frees it, with a real ledger and an executor that obeys."""
+
+import queue as queues
+import shutil
+from collections import namedtuple
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from dna_pipeline import holds, room
+from dna_pipeline.dispatch import Dispatcher
+from dna_pipeline.errors import (
+    DeviceUnavailable,
+    Failure,
+    ImageUnreadable,
+    JobError,
+    OutOfMemory,
+    StageFailed,
+)
+from dna_pipeline.executor import Event, JobDone, JobFailed, Order, WorkerEnded
+from dna_pipeline.ledger import pauses, queue
+from dna_pipeline.ledger.views import Views
+from dna_pipeline.spec.hours import Hours
+
+Usage = namedtuple("Usage", "total used free")
+
+
+class Obedient:
+    """An executor that reports what the test tells it to."""
+
+    capacity = 1
+
+    def __init__(self) -> None:
+        self.orders: list[Order] = []
+        self.rested: list[str] = []
+        self._events: queues.SimpleQueue[Event] = queues.SimpleQueue()
+
+    def submit(self, order: Order) -> None:
+        self.orders.append(order)
+
+    def rest(self, job: str) -> None:
+        self.rested.append(job)
+
+    def cancel(self, job: str) -> None: ...
+    def tend(self) -> None: ...
+    def close(self, grace_s: float) -> None: ...
+    def events(self) -> queues.SimpleQueue[Event]:
+        return self._events
+
+
+class Desk:
+    """A dispatcher over a site's ledger."""
+
+    def __init__(self, site: Any) -> None:
+        self.site = site
+        self.start()
+
+    def start(self) -> None:
+        self.executor = Obedient()
+        self.dispatcher = Dispatcher(self.site.config, self.site.ledger, self.executor)
+
+    def next(self) -> str | None:
+        """The name of the job that goes out next."""
+        self.dispatcher.dispatch()
+        return None if self.dispatcher.running is None else self.dispatcher.running.name
+
+    def answer(self, event: type[JobDone] | JobError | Failure | str, **facts: Any) -> None:
+        job = self.executor.orders[-1].job
+        if isinstance(event, JobError):
+            said: Event = JobFailed(job, event.failure().to_dict(), "s", **facts)
+        elif isinstance(event, Failure):
+            said = JobFailed(job, event.to_dict(), "s", **facts)
+        elif isinstance(event, str):
+            said = WorkerEnded(job, event, "as told")
+        else:
+            said = JobDone(job)
+        self.executor.events().put(said)
+        self.dispatcher.listen()
+
+    def holds(self) -> dict[str, str | None]:
+        return {job.name: job.hold for job in self.site.jobs()}
+
+    def said(self) -> list[dict[str, Any]]:
+        views = Views(self.site.config.ledger_path)
+        try:
+            return views.holds()
+        finally:
+            views.close()
+
+    def review(self, *, patient: bool = True) -> None:
+        self.dispatcher.holds.review(patient=patient)
+
+
+@pytest.fixture
+def desk(site) -> Desk:
+    return Desk(site)
+
+
+def put(desk: Desk, number: int) -> None:
+    for index in range(number):
+        desk.site.put(f"{index}.png", f"image {index}")
+    desk.site.settle()
+    assert len(desk.site.jobs()) == number
+
+
+# --- failures in a row ---
+
+
+def test_equal_failures_in_a_row_pause_the_pipeline(desk: Desk):
+    put(desk, 7)
+    for index in range(5):
+        assert desk.next() == f"{index}.png"
+        desk.answer(StageFailed("no kernel image"))
+    assert desk.next() is None
+    (said,) = desk.said()
+    assert (said["code"], said["jobs"]) == ("paused", 2)
+    assert "5 jobs in a row failed with stage_failed (no kernel image)" in said["detail"]
+    assert "dna-pipeline resume" in said["detail"]
+
+    desk.site.restart()
+    desk.start()
+    desk.review()
+    assert desk.next() is None, "the pause survives a restart"
+    desk.site.put("late.png", b"late")
+    desk.site.settle()
+    assert desk.next() is None
+    assert desk.holds()["late.png"] == "paused"
+
+    desk.site.ledger.transact(pauses.resume)
+    assert desk.next() == "5.png"
+    desk.answer(StageFailed("no kernel image"))
+    assert desk.next() == "6.png", "the count begins anew"
+    assert desk.said() == []
+
+
+def test_a_pause_without_jobs_is_told_too(desk: Desk):
+    put(desk, 5)
+    for _ in range(5):
+        desk.next()
+        desk.answer(StageFailed("x"))
+    (said,) = desk.said()
+    assert (said["code"], said["jobs"]) == ("paused", 0)
+
+
+@pytest.mark.parametrize(
+    "between", [JobDone, OutOfMemory("8 GiB")], ids=["a success", "another failure"]
+)
+def test_what_breaks_the_row(desk: Desk, between: Any):
+    put(desk, 10)
+    for index in range(9):
+        assert desk.next() == f"{index}.png"
+        desk.answer(between if index == 4 else StageFailed("x"))
+    assert desk.next() == "9.png"
+
+
+def test_what_is_the_inputs_fault_pauses_nothing(desk: Desk):
+    put(desk, 8)
+    for index in range(7):
+        assert desk.next() == f"{index}.png"
+        desk.answer(ImageUnreadable("breaks off"))
+    assert desk.next() == "7.png"
+
+
+def test_zero_means_never(site):
+    runtime = site.config.runtime.model_copy(update={"pause_after_failures": 0})
+    site.config = replace(site.config, runtime=runtime)
+    desk = Desk(site)
+    put(desk, 7)
+    for index in range(7):
+        assert desk.next() == f"{index}.png"
+        desk.answer(StageFailed("x"))
+
+
+def test_deaths_of_the_worker_count_once_for_each_job(desk: Desk):
+    put(desk, 6)
+    for _ in range(2):
+        assert desk.next() == "0.png"
+        desk.answer("crash")
+        desk.site.ledger.transact(
+            lambda s: queue.promote_due(s, datetime.now(UTC) + timedelta(seconds=301))
+        )
+    assert desk.next() == "0.png"
+    desk.answer("crash")
+    assert desk.site.jobs()[0].status == "failed"
+    for index in range(1, 5):
+        assert desk.next() == f"{index}.png"
+        desk.answer("crash")
+    assert desk.next() is None
+    assert desk.holds()["5.png"] == "paused"
+
+
+# --- poison ---
+
+
+def test_a_poisonous_job_does_not_block_those_behind_it(desk: Desk):
+    put(desk, 3)
+    assert desk.next() == "0.png"
+    desk.answer("crash")
+    assert desk.holds()["0.png"] == "retry_wait"
+    for name in ("1.png", "2.png"):
+        assert desk.next() == name
+        desk.answer(JobDone)
+    views = Views(desk.site.config.ledger_path)
+    assert views.has_open_jobs(), "`run` waits for the next try"
+    views.close()
+
+
+def test_where_there_is_no_device_one_try_is_enough(desk: Desk, monkeypatch: pytest.MonkeyPatch):
+    put(desk, 3)
+    desk.review()
+    desk.next()
+    sentence = "cuda:0 gave a wrong answer"
+    desk.answer(Failure(DeviceUnavailable.code, "", sentence), hold=True, poisoned=True)
+    assert desk.next() is None
+    assert set(desk.holds().values()) == {"device_unavailable"}
+    assert [job.attempt for job in desk.site.jobs()] == [0, 0, 0]
+    assert desk.said()[0]["detail"] == sentence
+    desk.review()
+    assert desk.next() is None, "not before its time"
+    monkeypatch.setattr(desk.dispatcher.holds, "_retry_at", {})
+    desk.review()
+    assert desk.next() == "0.png"
+
+
+# --- disks ---
+
+
+def free(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(1 << 40, 0, number))
+
+
+def test_a_full_disk_holds_all_and_lets_go(desk: Desk, monkeypatch: pytest.MonkeyPatch):
+    put(desk, 3)
+    free(monkeypatch, room.FLOOR_BYTES - 1)
+    assert desk.next() is None
+    assert set(desk.holds().values()) == {"disk_full"}
+    assert "63 MiB free" in desk.said()[0]["detail"]
+    desk.review()
+    assert set(desk.holds().values()) == {"disk_full"}
+    free(monkeypatch, 1 << 40)
+    monkeypatch.setattr(desk.dispatcher.holds, "_retry_at", {})
+    desk.review()
+    assert desk.next() == "0.png"
+    assert desk.site.jobs()[0].attempt == 1
+
+
+def test_a_job_too_large_for_the_disk_lets_smaller_ones_pass(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+):
+    desk.site.put("large.png", b"x" * (1 << 20))
+    desk.site.settle()
+    desk.site.put("small.png", b"x")
+    desk.site.settle()
+    free(monkeypatch, room.FLOOR_BYTES + (4 << 20))
+    assert desk.next() == "small.png"
+    assert desk.holds()["large.png"] == "disk_full"
+
+
+def test_what_a_job_needs_grows_with_what_it_makes():
+    stage = {"type": "triposr", "params": {"model": "m", "resolution": 256}}
+    fine = {"type": "triposr", "params": {"model": "m", "resolution": 1024}}
+    small, large = (room.needed(1000, 64, 64, [s]) for s in (stage, fine))
+    assert room.FLOOR_BYTES < small < large
+    assert large - small == 360 * (1024**2 - 256**2)
+
+
+# --- hours ---
+
+
+def test_jobs_wait_for_the_hours_of_their_inbox(site, monkeypatch: pytest.MonkeyPatch):
+    (inbox,) = site.config.inboxes
+    site.config = replace(site.config, inboxes=(replace(inbox, hours=Hours.parse("22:00-06:00")),))
+    desk = Desk(site)
+    put(desk, 2)
+    now = [datetime(2026, 5, 4, 12).astimezone()]
+    monkeypatch.setattr(holds, "utcnow", lambda: now[0])
+    assert desk.next() is None
+    assert set(desk.holds().values()) == {"hours"}
+    assert "22:00-06:00" in desk.said()[0]["detail"]
+    desk.review()
+    assert set(desk.holds().values()) == {"hours"}
+
+    now[0] += timedelta(hours=11)
+    desk.review()
+    assert desk.next() == "0.png"
+    desk.dispatcher.attend_hours()
+    assert desk.executor.rested == []
+
+    now[0] += timedelta(hours=8)
+    for _ in range(2):
+        desk.dispatcher.attend_hours()
+    (job,) = desk.executor.rested
+    desk.answer(Failure("hours", "", "its inbox rests"), hold=True)
+    assert desk.next() is None
+    first = desk.site.jobs()[0]
+    assert (first.id, first.status, first.hold, first.attempt) == (job, "queued", "hours", 0)

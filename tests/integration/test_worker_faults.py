@@ -1,0 +1,135 @@
+"""What a worker does about too little memory, and about a device that it cannot trust."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from dna_pipeline import device
+from dna_pipeline.errors import DeviceUnavailable
+from dna_pipeline.executor import (
+    Event,
+    JobDone,
+    JobFailed,
+    Order,
+    Phase,
+    StageDone,
+    StageOrder,
+    WorkerEnded,
+)
+from dna_pipeline.providers.base import Device
+from tests.integration.acting import Bench, stage
+
+LIAR = """
+import os
+if os.path.exists({flag!r}):
+    import torch
+    torch.Tensor.exp = lambda self: self * float("nan")
+"""
+
+
+def failure_of(events: list[Event]) -> tuple[str, bool]:
+    """Code and hold of the failure that ended a job."""
+    failed = events[-1]
+    assert isinstance(failed, JobFailed)
+    return failed.failure["code"], failed.hold
+
+
+def test_where_memory_runs_out_the_stage_runs_again_with_less(bench: Bench):
+    events = bench.run("squeeze", room=1)
+    assert events[-1] == JobDone("j")
+    (done,) = [event for event in events if isinstance(event, StageDone)]
+    assert len(done.warnings) == 2
+    assert "Memory ran out" in done.warnings[0]
+    assert "try number 2" in done.warnings[0]
+    assert done.warnings[1] == "thrift 1"
+
+
+def test_where_it_runs_out_again_the_job_fails(bench: Bench):
+    failed = bench.run("squeeze", room=2)[-1]
+    assert isinstance(failed, JobFailed)
+    assert failed.failure["code"] == "out_of_memory"
+    assert "at thrift 1" in failed.failure["detail"]
+
+
+def test_after_a_fault_the_device_is_checked_before_it_is_trusted(
+    bench: Bench, plugin: Path, tmp_path: Path
+):
+    flag = tmp_path / "liar"
+    (plugin / "sitecustomize.py").write_text(LIAR.format(flag=str(flag)))
+    flag.touch()
+    assert bench.run("burn", job="a")[-1] == JobFailed("a", *_burnt(), poisoned=True)
+    failed = bench.run("copy", job="b")[-1]
+    assert isinstance(failed, JobFailed)
+    assert (failed.failure["code"], failed.hold) == ("device_unavailable", True)
+    assert "known" in failed.failure["detail"]
+    flag.unlink()
+    assert bench.run("copy", job="b")[-1] == JobDone("b")
+
+
+def _burnt() -> tuple[dict[str, object], str]:
+    from dna_pipeline.errors import StageFailed
+
+    detail = "RuntimeError: CUDA error: an illegal memory access was encountered"
+    return StageFailed(detail).failure().to_dict(), "act"
+
+
+def test_a_sound_device_passes_the_check():
+    device.prove(Device("cpu", "float32"))
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), 1.01, 0.0])
+def test_a_wrong_answer_is_noticed(monkeypatch: pytest.MonkeyPatch, wrong: float):
+    import torch
+
+    exp = torch.Tensor.exp
+
+    def lie(self: torch.Tensor) -> torch.Tensor:
+        right = exp(self)
+        return right if self.dtype == torch.float64 else right * wrong
+
+    monkeypatch.setattr(torch.Tensor, "exp", lie)
+    with pytest.raises(DeviceUnavailable, match="known"):
+        device.prove(Device("cpu", "float32"))
+
+
+def test_models_leave_the_device_when_there_is_no_work(tmp_path: Path, plugin: Path):
+    log = tmp_path / "loads"
+    models = {"toy": {"provider": "toy", "log": str(log)}}
+    bench = Bench(tmp_path / "b", models=models, idle_unload_s=1.0)
+    try:
+        for job in ("a", "b"):
+            assert bench.run("copy", job=job, model="toy", steps=1)[-1] == JobDone(job)
+        assert log.read_text() == "loaded\n"
+        time.sleep(2.5)
+        assert bench.run("copy", job="c", model="toy")[-1] == JobDone("c")
+        assert log.read_text() == "loaded\n" * 2
+    finally:
+        bench.executor.close(5)
+
+
+def test_a_worker_that_never_comes_to_a_stage_is_ended(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("dna_pipeline.executor.START_LIMIT_S", 3.0)
+    bench.executor.submit(bench.order(StageOrder("slow", "slow", {}, "pic")))
+    ended = bench.until_end("j")[-1]
+    assert isinstance(ended, WorkerEnded)
+    assert ended.reason == "timeout"
+    assert "before its first stage" in ended.detail
+
+
+def test_a_job_that_is_to_rest_is_given_back_between_stages(bench: Bench):
+    two = (stage("copy", "one", steps=20, seconds=0.1), stage("copy", "two"))
+    order = bench.order(*two)
+    bench.executor.submit(order)
+    while not isinstance(bench.executor.events().get(timeout=60), Phase):
+        pass
+    bench.executor.rest("j")
+    events = bench.until_end("j")
+    assert failure_of(events) == ("hours", True)
+    (one,) = [event for event in events if isinstance(event, StageDone)]
+    message = order.to_message()
+    message["stages"][0]["done"] = one.artifacts
+    bench.executor.submit(Order.from_message(message))
+    assert bench.until_end("j")[-1] == JobDone("j"), "an old wish does not bind the next attempt"
