@@ -13,14 +13,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import structlog
 from sqlalchemy import URL, Engine, create_engine, event
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import QueuePool
 
 from dna_pipeline.ledger.sqlite import BUSY_TIMEOUT_MS, sqlite_module, wal_is_safe
-
-log = structlog.get_logger()
 
 FULL_RETRY_S = 0.5
 
@@ -79,9 +76,16 @@ def retry_full(action: Callable[[], T], give_up: Callable[[], bool]) -> T:
             if not is_full(error) or give_up():
                 raise
             if not told:
-                log.error("ledger.blocked", why="its disk is full; all waits until there is room")
+                _tell_that_all_waits()
                 told = True
             time.sleep(FULL_RETRY_S)
+
+
+def _tell_that_all_waits() -> None:
+    import structlog  # here, since commands that only look should start fast
+
+    why = "its disk is full; all waits until there is room"
+    structlog.get_logger().error("ledger.blocked", why=why)
 
 
 def retry_busy(action: Callable[[], T], seconds: float = 30) -> T:

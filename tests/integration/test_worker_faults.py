@@ -133,3 +133,27 @@ def test_a_job_that_is_to_rest_is_given_back_between_stages(bench: Bench):
     message["stages"][0]["done"] = one.artifacts
     bench.executor.submit(Order.from_message(message))
     assert bench.until_end("j")[-1] == JobDone("j"), "an old wish does not bind the next attempt"
+
+
+def test_other_models_leave_where_memory_runs_out(tmp_path: Path, plugin: Path):
+    logs = {name: tmp_path / name for name in ("a", "b")}
+    models = {name: {"provider": "toy", "log": str(log)} for name, log in logs.items()}
+    bench = Bench(tmp_path / "bench", models=models)
+    try:
+        for deed, model in (("copy", "a"), ("squeeze", "b"), ("copy", "a"), ("copy", "b")):
+            assert bench.run(deed, model=model, steps=1)[-1] == JobDone("j")
+        loads = {name: log.read_text().count("loaded") for name, log in logs.items()}
+        assert loads == {"a": 2, "b": 1}
+    finally:
+        bench.executor.close(5)
+
+
+def test_a_device_that_refuses_the_check_is_not_there(monkeypatch: pytest.MonkeyPatch):
+    import torch
+
+    def refuse(self: torch.Tensor) -> torch.Tensor:
+        raise RuntimeError("CUDA error: unspecified launch failure")
+
+    monkeypatch.setattr(torch.Tensor, "exp", refuse)
+    with pytest.raises(DeviceUnavailable, match="failed a check after a fault"):
+        device.prove(Device("cpu", "float32"))
