@@ -382,7 +382,7 @@ def test_one_wrong_line(told, cases):
         the key 'inboxes[0].path' is missing
     inboxes: [{path: in}]
         the key 'inboxes[0].pipeline' is missing
-    """
+    """  # noqa: E501
     )
     for line, message in table.items():
         assert told(inboxes().replace("inboxes:\n", line)) == [f"line 9: {message}"]
