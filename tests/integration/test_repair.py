@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from dna_pipeline.errors import ConfigError, EmptyMesh
+from dna_pipeline.inbox import owner
 from dna_pipeline.intake.resubmit import Retrier
 from dna_pipeline.ledger import queue
 from dna_pipeline.ledger.store import Ledger
@@ -145,6 +146,28 @@ def test_a_claim_whose_job_has_its_folder_is_not_done_again(make_site, monkeypat
     assert site.claims() == []
 
 
+@pytest.mark.parametrize(
+    ("how", "told"), [("one page", "the damaged ledger"), ("overwritten", "folders of its claims")]
+)
+def test_the_old_id_is_found_without_the_note(busy, how: str, told: str) -> None:
+    """Or nobody would ever look into its claims again."""
+    ledger_id = busy.ledger.id
+    destroy(busy, how)
+    busy.config.ledger_path.with_name("ledger.id").unlink()
+    report = mended(busy)
+    assert busy.ledger.id == ledger_id
+    assert told in report.id_from
+
+
+def test_among_the_claims_of_several_ours_are_those_that_name_our_data_folder(busy) -> None:
+    ledger_id = busy.ledger.id
+    owner.beat(busy.inbox, ledger_id, {"data": str(busy.config.data)})
+    owner.beat(busy.inbox, "0123456789ab", {"data": "/elsewhere"})
+    destroy(busy)
+    busy.config.ledger_path.with_name("ledger.id").unlink()
+    assert mended(busy).ledger == ledger_id
+
+
 def test_a_whole_ledger_is_left_alone(busy) -> None:
     busy.close()
     before = busy.config.ledger_path.read_bytes()
@@ -180,8 +203,8 @@ def die_at(number: int) -> None:
         return step
 
     steps = [(Path, "rename"), (Path, "unlink"), (os, "fsync"), (Ledger, "transact")]
-    for owner, name in steps:
-        setattr(owner, name, wrap(getattr(owner, name)))
+    for home, name in steps:
+        setattr(home, name, wrap(getattr(home, name)))
 
 
 def test_killed_at_any_step_it_begins_again(busy) -> None:
