@@ -15,7 +15,9 @@ from PIL import Image
 SIDECARS = ("priority: 5\n", "meta: {asset: chair}\n", "tags: [hero]\n")
 WRONG = "no_such_stage: {steps: 3}\n"
 
-MANNERS = ("at_once", "slowly", "renamed", "told", "told_after", "told_wrongly", "too_small")
+MANNERS = (
+    "at_once", "slowly", "stalled", "renamed", "told", "told_after", "told_wrongly", "too_small",
+)  # fmt: skip
 
 
 class Dropper:
@@ -60,6 +62,8 @@ class Dropper:
             self._write(path.with_name(f"{path.name}.yaml"), told.encode())
         if manner == "slowly":
             self._write_slowly(path, data)
+        elif manner == "stalled":
+            self._write_slowly(path, data, stall_s=1.0)
         elif manner == "renamed":
             part = path.with_name(f"{path.name}.part")
             self._write_slowly(part, data)
@@ -95,12 +99,12 @@ class Dropper:
         path.write_bytes(data)
         self.files += 1
 
-    def _write_slowly(self, path: Path, data: bytes) -> None:
-        """In pieces, with pauses that are shorter than the time to settle."""
+    def _write_slowly(self, path: Path, data: bytes, stall_s: float = 0.0) -> None:
+        """In pieces; the pauses are shorter than the time to settle, unless it is to stall."""
         with path.open("wb", buffering=0) as file:
             for start in range(0, len(data), len(data) // 4 + 1):
                 file.write(data[start : start + len(data) // 4 + 1])
-                self._stop.wait(self._dice.uniform(0, 0.15))
+                self._stop.wait(stall_s or self._dice.uniform(0, 0.15))
         self.files += 1
 
     def _picture(self, side_px: int) -> bytes:
