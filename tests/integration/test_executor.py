@@ -18,6 +18,8 @@ from dna_pipeline.executor import (
 )
 from tests.integration.acting import Bench, kinds, stage
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_job_is_done_and_its_files_told(bench: Bench, tmp_path: Path):
     events = bench.run("copy")

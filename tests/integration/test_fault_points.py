@@ -21,6 +21,8 @@ from dna_pipeline.intake import gate
 from dna_pipeline.probe import Probed
 from tests.conftest import SCRIPTS, load_script
 
+pytestmark = pytest.mark.slow
+
 audit = load_script("audit")
 stand_in = load_script("stand_in")
 

@@ -7,6 +7,8 @@ import pytest
 
 from dna_pipeline.ledger.tables import Drop
 
+pytestmark = pytest.mark.slow
+
 FILES = {
     "cat.png": b"cat",
     "cat.png.yaml": b"priority: 4",

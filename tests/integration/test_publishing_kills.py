@@ -10,6 +10,8 @@ from dna_pipeline.errors import SourceMissing
 from dna_pipeline.intake.resubmit import Retrier
 from dna_pipeline.ledger import queue
 
+pytestmark = pytest.mark.slow
+
 
 def bytes_anywhere(site) -> set[bytes]:
     roots = [site.inbox, site.outbox, site.config.data / "claims"]

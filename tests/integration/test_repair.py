@@ -18,6 +18,8 @@ from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.views import Views
 from dna_pipeline.repair.rebuild import rebuild
 
+pytestmark = pytest.mark.slow
+
 
 def destroy(site, how: str = "overwritten") -> None:
     """The site's ledger is no more."""

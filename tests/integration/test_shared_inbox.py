@@ -17,6 +17,8 @@ from dna_pipeline.lock import hold_lock
 from dna_pipeline.repair.takeover import take_over
 from dna_pipeline.spec.reader import load_config
 
+pytestmark = pytest.mark.slow
+
 PAIRS = 200
 
 CONFIG = """\

@@ -20,6 +20,8 @@ from dna_pipeline.executor import (
 from dna_pipeline.providers.base import Device
 from tests.integration.acting import Bench, stage
 
+pytestmark = pytest.mark.slow
+
 LIAR = """
 import os
 if os.path.exists({flag!r}):
