@@ -7,14 +7,14 @@ from one that never was, and gives a rebuilt one its old name.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
-
-from sqlalchemy import Engine
-from sqlalchemy.exc import DatabaseError, OperationalError
+from typing import TYPE_CHECKING, Any
 
 from dna_pipeline.artifact import write_bytes
 from dna_pipeline.errors import ConfigError
-from dna_pipeline.ledger.engine import sqlite_module
+from dna_pipeline.ledger.sqlite import sqlite_module
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
 
 CHECKED_BYTES = 32 << 20
 """A ledger up to this size is checked at every opening (about 0.1 s), a larger one only by a daemon
@@ -90,6 +90,8 @@ def check(engine: Engine, path: Path, *, thorough: bool) -> None:
     Raises:
         ConfigError: it is no database, or its pages contradict one another.
     """
+    from sqlalchemy.exc import DatabaseError
+
     size = path.stat().st_size if path.exists() else 0
     try:
         with engine.connect() as connection:
@@ -108,6 +110,8 @@ def check(engine: Engine, path: Path, *, thorough: bool) -> None:
 
 def is_damage(error: BaseException) -> bool:
     """Whether SQLite says that the file is broken: not that it is locked, full or unreadable."""
+    from sqlalchemy.exc import DatabaseError, OperationalError
+
     return (
         isinstance(error, DatabaseError)
         and not isinstance(error, OperationalError)

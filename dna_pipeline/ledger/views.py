@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from dna_pipeline.errors import ConfigError
+from dna_pipeline.ledger.health import refusal
 from dna_pipeline.ledger.sqlite import open_reader, sqlite_module
 
 _TIMES = ("at", "created_at", "started_at", "finished_at", "not_before")
@@ -62,8 +63,10 @@ class Views:
     def _guarded(self, ask: Callable[[], Any]) -> Any:
         try:
             return ask()
-        except sqlite_module().DatabaseError as error:
+        except sqlite_module().OperationalError as error:
             raise ConfigError(f"{self._path}: the ledger cannot be read: {error}") from None
+        except sqlite_module().DatabaseError as error:
+            raise refusal(self._path, error) from None
 
     def _rows(self, sql: str, *values: Any) -> list[dict[str, Any]]:
         def ask() -> list[dict[str, Any]]:
