@@ -18,7 +18,8 @@ from dna_pipeline.errors import (
 )
 from dna_pipeline.ledger import pauses, queue
 from dna_pipeline.ledger.store import Ledger
-from dna_pipeline.ledger.tables import Drop, Job, utcnow
+from dna_pipeline.ledger.tables import Drop, Job
+from dna_pipeline.ledger.times import utcnow
 from dna_pipeline.spec.config import Config
 
 log = structlog.get_logger()

@@ -16,7 +16,7 @@ import structlog
 
 from dna_pipeline.ledger import queue, store
 from dna_pipeline.ledger.store import Ledger
-from dna_pipeline.ledger.tables import utcnow
+from dna_pipeline.ledger.times import utcnow
 from dna_pipeline.spec.config import Config
 
 log = structlog.get_logger()

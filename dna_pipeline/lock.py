@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 
 from dna_pipeline.artifact import write_bytes
 from dna_pipeline.errors import Locked
-from dna_pipeline.ledger.tables import format_time, utcnow
+from dna_pipeline.ledger.times import format_time, utcnow
 
 ASKED_S = 1.0
 """Longer than it takes someone to ask `is_held`, which takes the lock for a moment."""

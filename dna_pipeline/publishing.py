@@ -19,7 +19,8 @@ from dna_pipeline.faults import point
 from dna_pipeline.inbox import claim
 from dna_pipeline.ledger import queue, store
 from dna_pipeline.ledger.store import Ledger
-from dna_pipeline.ledger.tables import ArtifactRow, Drop, Job, StageRun, format_time, utcnow
+from dna_pipeline.ledger.tables import ArtifactRow, Drop, Job, StageRun
+from dna_pipeline.ledger.times import format_time, utcnow
 from dna_pipeline.manifest import (
     ERROR_NAME,
     NAME,

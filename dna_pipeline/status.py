@@ -6,7 +6,6 @@ import json
 import os
 import socket
 import time
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -14,8 +13,9 @@ import structlog
 from dna_pipeline.artifact import write_bytes
 from dna_pipeline.dispatch import Dispatcher
 from dna_pipeline.intake.gate import Gate
-from dna_pipeline.ledger.tables import format_time, utcnow
+from dna_pipeline.ledger.times import format_time, utcnow
 from dna_pipeline.ledger.views import Views
+from dna_pipeline.snapshot import file_of, queue_counts, recent_entry
 from dna_pipeline.spec.config import Config
 
 log = structlog.get_logger()
@@ -26,29 +26,11 @@ COST_SHARE = 20
 WAITING_SHOWN = 200
 
 
-def queue_counts(views: Views) -> dict[str, dict[str, int]]:
-    """Number of jobs by status, and within it by inbox."""
-    counts: dict[str, dict[str, int]] = {}
-    for status, inbox, number in views.counts():
-        counts.setdefault(status, {})[inbox] = number
-    return counts
-
-
-def recent_entry(job: dict[str, Any]) -> dict[str, Any]:
-    """One line of `recent`: a result or a failure and its folder."""
-    error: dict[str, Any] | None = job["error"]
-    return {
-        "job": job["id"], "inbox": job["inbox"], "name": job["name"], "status": job["status"],
-        "folder": job["publish_name"], "code": error["code"] if error else None,
-        "finished_at": format_time(job["finished_at"]),
-    }  # fmt: skip
-
-
 class StatusFile:
     """Writes the file, at most once a second and only when something changed."""
 
     def __init__(self, config: Config, views: Views, dispatcher: Dispatcher, gate: Gate) -> None:
-        self._path = config.outbox / "status.json"
+        self._path = file_of(config.outbox)
         self._views = views
         self._dispatcher = dispatcher
         self._gate = gate
@@ -95,11 +77,3 @@ class StatusFile:
             write_bytes(self._path, json.dumps(facts, indent=1, default=str).encode())
         except OSError as error:
             log.warning("status.not_written", why=error.strerror)
-
-
-def read_status(outbox: Path) -> dict[str, Any] | None:
-    """What the file says; None where there is none that can be read."""
-    try:
-        return json.loads((outbox / "status.json").read_bytes())
-    except (OSError, ValueError):
-        return None

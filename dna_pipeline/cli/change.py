@@ -59,7 +59,7 @@ def pause(context: typer.Context) -> None:
     """Hold the whole queue; survives a restart. The running job goes on."""
     from dna_pipeline.ledger import store
     from dna_pipeline.ledger.store import Ledger
-    from dna_pipeline.ledger.tables import format_time, utcnow
+    from dna_pipeline.ledger.times import format_time, utcnow
 
     ledger = Ledger(load(context).ledger_path)
     ledger.transact(lambda s: store.set_setting(s, "paused", format_time(utcnow())))

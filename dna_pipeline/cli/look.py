@@ -139,7 +139,7 @@ def status(context: typer.Context, as_json: JsonOption = False) -> None:
 
 def _status_facts(config: Config) -> dict[str, Any]:
     from dna_pipeline.lock import is_held
-    from dna_pipeline.status import queue_counts, read_status, recent_entry
+    from dna_pipeline.snapshot import queue_counts, read_status, recent_entry
 
     told = read_status(config.outbox) if is_held(config.data) else None
     facts: dict[str, Any] = {

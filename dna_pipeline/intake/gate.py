@@ -23,7 +23,8 @@ from dna_pipeline.intake.settling import Settling
 from dna_pipeline.intake.take import Claimed, Ready, Taker, put_all_back
 from dna_pipeline.ledger import store
 from dna_pipeline.ledger.store import Ledger
-from dna_pipeline.ledger.tables import Drop, utcnow
+from dna_pipeline.ledger.tables import Drop
+from dna_pipeline.ledger.times import utcnow
 from dna_pipeline.probe import Prober
 from dna_pipeline.spec.config import Config, Inbox
 

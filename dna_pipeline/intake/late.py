@@ -20,7 +20,8 @@ from dna_pipeline.intake.lookout import Lookout
 from dna_pipeline.intake.take import Ready, Taker, split
 from dna_pipeline.ledger import queue, store
 from dna_pipeline.ledger.store import Ledger
-from dna_pipeline.ledger.tables import Drop, Job, utcnow
+from dna_pipeline.ledger.tables import Drop, Job
+from dna_pipeline.ledger.times import utcnow
 
 log = structlog.get_logger()
 

@@ -13,7 +13,7 @@ from typing import Any
 from dna_pipeline.artifact import safe_stem
 from dna_pipeline.errors import Failure, JobError
 from dna_pipeline.ledger.store import new_id
-from dna_pipeline.ledger.tables import utcnow
+from dna_pipeline.ledger.times import utcnow
 from dna_pipeline.spec.config import Config, Inbox
 from dna_pipeline.spec.sidecar import JobSpec, inside_path, parse_sidecar, resolve
 from dna_pipeline.spec.yaml12 import MAX_BYTES

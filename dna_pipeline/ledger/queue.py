@@ -11,7 +11,8 @@ from sqlalchemy.orm import Session
 
 from dna_pipeline.errors import Cancelled, Failure, RetryWait, WorkerCrashed
 from dna_pipeline.ledger.store import OPEN_STATUSES, add_event, failed_data, get_setting
-from dna_pipeline.ledger.tables import ArtifactRow, Event, Job, StageRun, format_time, utcnow
+from dna_pipeline.ledger.tables import ArtifactRow, Event, Job, StageRun
+from dna_pipeline.ledger.times import format_time, utcnow
 
 MAX_BACKOFF_S = 300
 """A job whose worker died is tried again after 2, 4, 8, … seconds, at most so many."""

@@ -14,7 +14,8 @@ from sqlalchemy.orm import Session
 
 from dna_pipeline.ledger import engine as engines
 from dna_pipeline.ledger import health, schema
-from dna_pipeline.ledger.tables import Drop, Event, Job, KnownFile, Setting, format_time, utcnow
+from dna_pipeline.ledger.tables import Drop, Event, Job, KnownFile, Setting
+from dna_pipeline.ledger.times import format_time, utcnow
 
 T = TypeVar("T")
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, ClassVar
 
 from sqlalchemy import JSON, ForeignKey, Index, LargeBinary, Text, TypeDecorator, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from dna_pipeline.ledger.times import format_time
 
 
 class UtcTime(TypeDecorator[datetime]):
@@ -34,16 +36,6 @@ class FsPath(TypeDecorator[str]):
 
     def process_result_value(self, value: Any, dialect: Any) -> str | None:
         return None if value is None else os.fsdecode(value)
-
-
-def format_time(value: datetime) -> str:
-    """RFC 3339 in UTC with microseconds, like `2026-12-01T21:00:00.000000Z`."""
-    # strftime writes the year 999 with three digits, which is no RFC 3339 and sorts after 1000.
-    return value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
-
-
-def utcnow() -> datetime:
-    return datetime.now(UTC)
 
 
 class Base(DeclarativeBase):

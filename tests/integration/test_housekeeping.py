@@ -12,7 +12,8 @@ from dna_pipeline import housekeeping
 from dna_pipeline.errors import ConfigError
 from dna_pipeline.housekeeping import Housekeeper
 from dna_pipeline.ledger import store
-from dna_pipeline.ledger.tables import Drop, Event, utcnow
+from dna_pipeline.ledger.tables import Drop, Event
+from dna_pipeline.ledger.times import utcnow
 from dna_pipeline.spec.reader import load_config
 
 

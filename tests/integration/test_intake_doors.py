@@ -13,7 +13,8 @@ from dna_pipeline.intake import preview, records
 from dna_pipeline.intake.gate import Gate
 from dna_pipeline.intake.resubmit import Submission, Submitter, told_by_command
 from dna_pipeline.ledger import store
-from dna_pipeline.ledger.tables import Drop, utcnow
+from dna_pipeline.ledger.tables import Drop
+from dna_pipeline.ledger.times import utcnow
 from dna_pipeline.probe import Probed
 from dna_pipeline.spec.reader import load_config
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dna_pipeline.ledger.store import Ledger, finish_claims
-from dna_pipeline.ledger.tables import utcnow
+from dna_pipeline.ledger.times import utcnow
 from tests.conftest import load_script
 
 audit = load_script("audit")

@@ -24,7 +24,7 @@ LEVELS = [
     "spec",
     "manifest",
     "inbox ledger tsr providers",
-    "stages fingerprint lock",
+    "stages fingerprint lock snapshot",
     "executor",
     "runner device",
     "worker",

@@ -10,7 +10,8 @@ import pytest
 
 from dna_pipeline.ledger import queue, store
 from dna_pipeline.ledger.store import Ledger
-from dna_pipeline.ledger.tables import Event, Job, utcnow
+from dna_pipeline.ledger.tables import Event, Job
+from dna_pipeline.ledger.times import utcnow
 
 
 class Book:

@@ -6,7 +6,8 @@ import pytest
 from sqlalchemy import event, text
 
 from dna_pipeline.ledger import queue, store
-from dna_pipeline.ledger.tables import Job, utcnow
+from dna_pipeline.ledger.tables import Job
+from dna_pipeline.ledger.times import utcnow
 from dna_pipeline.ledger.views import Views
 
 NOW = utcnow()

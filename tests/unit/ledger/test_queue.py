@@ -5,7 +5,8 @@ import pytest
 
 from dna_pipeline.errors import EmptyMesh, WorkerCrashed
 from dna_pipeline.ledger import queue, store
-from dna_pipeline.ledger.tables import Drop, format_time, utcnow
+from dna_pipeline.ledger.tables import Drop
+from dna_pipeline.ledger.times import format_time, utcnow
 
 FAILURE = EmptyMesh("nothing").failure()
 CRASH = WorkerCrashed("segfault").failure()

@@ -5,7 +5,7 @@ import pytest
 from dna_pipeline.errors import ConfigError, EmptyMesh
 from dna_pipeline.ledger import queue, store
 from dna_pipeline.ledger.sqlite import sqlite_module
-from dna_pipeline.ledger.tables import utcnow
+from dna_pipeline.ledger.times import utcnow
 from dna_pipeline.ledger.views import AmbiguousPrefixError, Views
 
 

@@ -1,0 +1,40 @@
+"""What both the daemon's `status.json` and the command `status` tell, and how the file is read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from dna_pipeline.ledger.times import format_time
+from dna_pipeline.ledger.views import Views
+
+
+def file_of(outbox: Path) -> Path:
+    return outbox / "status.json"
+
+
+def queue_counts(views: Views) -> dict[str, dict[str, int]]:
+    """Number of jobs by status, and within it by inbox."""
+    counts: dict[str, dict[str, int]] = {}
+    for status, inbox, number in views.counts():
+        counts.setdefault(status, {})[inbox] = number
+    return counts
+
+
+def recent_entry(job: dict[str, Any]) -> dict[str, Any]:
+    """One line of `recent`: a result or a failure and its folder."""
+    error: dict[str, Any] | None = job["error"]
+    return {
+        "job": job["id"], "inbox": job["inbox"], "name": job["name"], "status": job["status"],
+        "folder": job["publish_name"], "code": error["code"] if error else None,
+        "finished_at": format_time(job["finished_at"]),
+    }  # fmt: skip
+
+
+def read_status(outbox: Path) -> dict[str, Any] | None:
+    """What the file says; None where there is none that can be read."""
+    try:
+        return json.loads(file_of(outbox).read_bytes())
+    except (OSError, ValueError):
+        return None
