@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
+
+
+@pytest.fixture(scope="session")
+def lacking() -> Callable[[str], None]:
+    """To be called where the machine lacks what a test needs: a skip at home, a fault in CI."""
+
+    def lack(what: str) -> None:
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(what)
+
+    return lack
 
 
 @pytest.fixture(scope="session")

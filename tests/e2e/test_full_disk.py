@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -14,10 +14,7 @@ from conftest import Studio
 
 from tests.integration.acting import install
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="mounts a tmpfs"),
-]
+pytestmark = pytest.mark.slow
 
 CONFIG = """\
 version: 1
@@ -27,13 +24,15 @@ inboxes: [{{path: inbox/act, pipeline: act, settle_seconds: 0.2, sidecar_wait_se
 
 
 @pytest.fixture(params=["data", "outbox"])
-def small(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
+def small(
+    request: pytest.FixtureRequest, tmp_path: Path, lacking: Callable[[str], None]
+) -> Iterator[Path]:
     """One of a studio's folders on a disk of 80 MiB, enough to begin with, too little to end."""
     folder = tmp_path / request.param
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=80m", "tmpfs", str(folder)]
-    if subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("may not mount")
+    if sys.platform != "linux" or subprocess.run(mount, capture_output=True).returncode:
+        lacking("a tmpfs cannot be mounted here")
     yield folder
     subprocess.run(["umount", "-l", str(folder)], check=True)
 

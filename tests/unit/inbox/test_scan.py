@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -259,10 +260,10 @@ print(look().identity == bare.identity)
 """
 
 
-def test_mounts_are_noticed(tmp_path: Path) -> None:
+def test_mounts_are_noticed(tmp_path: Path, lacking: Callable[[str], None]) -> None:
     namespace = ["unshare", "--user", "--map-root-user", "--mount"]
     if not shutil.which("unshare") or subprocess.run([*namespace, "true"], check=False).returncode:
-        pytest.skip("no user namespaces here")
+        lacking("no user namespaces here")
     (tmp_path / "sub").mkdir()
     done = subprocess.run(
         [*namespace, sys.executable, "-c", MOUNTED, str(tmp_path)],
