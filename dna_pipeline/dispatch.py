@@ -82,22 +82,27 @@ class Dispatcher:
         self.worker: Beat | None = None
         self.holds = Holds(config, ledger)
         self._heard: Event | None = None
+        self._claimed: Job | None = None
 
     # --- orders ---
 
     def dispatch(self) -> None:
         """Hand out the next job if the executor is free."""
         while self.running is None:
-            job = self.holds.claim()
-            if job is None:
+            # Kept until it is handed over: a ledger in trouble must not leave a job that is marked
+            # as running and is not.
+            self._claimed = self._claimed or self.holds.claim()
+            if self._claimed is None:
                 return
-            self._submit(job)
+            self._submit(self._claimed)
+            self._claimed = None
 
     def _submit(self, job: Job) -> None:
+        point("attempt-committed")
+        order = self._order(job)
         log.info("job.started", job=job.id, name=job.name, attempt=job.attempt)
         self.running = Running(job.id, job.inbox, job.name, job.attempt)
-        point("attempt-committed")
-        self._executor.submit(self._order(job))
+        self._executor.submit(order)
         point("order-sent")
 
     def _order(self, job: Job) -> Order:

@@ -95,6 +95,29 @@ def test_what_a_full_disk_kept_from_being_recorded_is_recorded_later(
     assert (site.job().status, site.job().publish) == (status, publish)
 
 
+def test_a_job_that_was_claimed_as_the_ledger_failed_is_handed_over_later(
+    site: Any, executor: PlayedExecutor, monkeypatch: pytest.MonkeyPatch
+):
+    site.put("a.png")
+    site.settle()
+    dispatcher = Dispatcher(site.config, site.ledger, executor)
+    real = dispatcher.holds.claim
+
+    def claim() -> Any:
+        job = real()
+        full_disk_once(site.ledger, monkeypatch)
+        return job
+
+    monkeypatch.setattr(dispatcher.holds, "claim", claim)
+    with pytest.raises(OperationalError):
+        dispatcher.dispatch()
+    assert executor.orders == []
+    dispatcher.dispatch()
+
+    assert [order.job for order in executor.orders] == [site.job().id]
+    assert site.job().attempt == 1
+
+
 def test_events_of_a_job_that_is_not_running_change_nothing(
     site: Any, dispatcher: Dispatcher, executor: PlayedExecutor
 ):
