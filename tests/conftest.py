@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -60,6 +61,6 @@ def load_script(name: str):
     """A module of `scripts/`, with what lies beside it in reach while it is imported."""
     sys.path.insert(0, str(SCRIPTS))
     try:
-        return __import__(name)
+        return importlib.import_module(name)
     finally:
         sys.path.remove(str(SCRIPTS))

@@ -1,0 +1,191 @@
+"""From a scene code to a coloured mesh, by phase, beside the way the original does it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dna_pipeline.tsr import surface
+from dna_pipeline.tsr.field import Field
+from dna_pipeline.tsr.mesh import Mesh
+
+T = TypeVar("T")
+
+REFERENCE_CHUNK = 8192
+REFERENCE_RADIUS = 0.87
+REFERENCE_DENSITY_BIAS = -1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One mesh and what it took. Lengths are in the scene's units."""
+
+    method: str
+    seconds: dict[str, float]
+    points: int
+    inside: int
+    vertices: int
+    faces: int
+    area: float
+    volume: float
+
+
+class Stopwatch:
+    """Seconds by phase; waits for the device before it reads the clock."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._start = self._now()
+        self.seconds: dict[str, float] = {}
+
+    def measure(self, phase: str, work: Callable[[], T]) -> T:
+        start = self._now()
+        result = work()
+        self.seconds[phase] = self.seconds.get(phase, 0.0) + self._now() - start
+        return result
+
+    def total(self) -> dict[str, float]:
+        """The phases, what is in none of them, and the sum."""
+        total = self._now() - self._start
+        return {**self.seconds, "other": total - sum(self.seconds.values()), "total": total}
+
+    def _now(self) -> float:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        return time.perf_counter()
+
+
+class MeasuredField(Field):
+    """A field that counts and times what it is asked for."""
+
+    def __init__(self, field: Field, watch: Stopwatch) -> None:
+        super().__init__(field.scene_code, field.decoder, field.renderer)
+        self._watch = watch
+        self.points = 0
+
+    def density(self, points: Tensor) -> Tensor:
+        self.points += len(points)
+        return self._watch.measure("density", lambda: super(MeasuredField, self).density(points))
+
+    def density_and_color(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        return self._watch.measure(
+            "color", lambda: super(MeasuredField, self).density_and_color(points)
+        )
+
+
+def pipeline_mesh(field: Field, resolution: int) -> Report:
+    """The mesh as the `triposr` stage makes it."""
+    watch = Stopwatch(field.device)
+    measured = MeasuredField(field, watch)
+    found = surface.extract(measured, resolution)
+    return _report("pipeline", watch, found.mesh, measured.points, found.inside)
+
+
+def reference_mesh(field: Field, resolution: int) -> Report:
+    """The mesh with the original's operations on every point. Pinned: not to be made faster."""
+    watch = Stopwatch(field.device)
+    axis = torch.linspace(0, 1, resolution, device=field.device)
+    axis = axis * (2 * REFERENCE_RADIUS) - REFERENCE_RADIUS
+    grid = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1).view(-1, 3)
+    density, _ = watch.measure("density", lambda: _reference_query(field, grid))
+    volume = density.view(resolution, resolution, resolution).cpu().numpy()
+    vertices, faces = watch.measure("surface", lambda: _marching_cubes(volume))
+    vertices = vertices * (2 * REFERENCE_RADIUS / (resolution - 1)) - REFERENCE_RADIUS
+    points = torch.as_tensor(vertices.astype(np.float32), device=field.device)
+    _, color = watch.measure("color", lambda: _reference_query(field, points))
+    mesh = Mesh(vertices.astype(np.float32), faces, color.cpu().numpy())
+    inside = int(np.count_nonzero(volume > surface.DEFAULT_THRESHOLD))
+    return _report("reference", watch, mesh, volume.size, inside)
+
+
+@torch.inference_mode()
+def _reference_query(field: Field, points: Tensor) -> tuple[Tensor, Tensor]:
+    """Density (N,) and colour (N, 3): three planes sampled, both heads, all activations."""
+    layers = [m for m in field.decoder.layers if isinstance(m, torch.nn.Linear)]
+    density, color = points.new_empty(len(points)), points.new_empty(len(points), 3)
+    for start in range(0, len(points), REFERENCE_CHUNK):
+        chunk = points[start : start + REFERENCE_CHUNK]
+        unit = (chunk + REFERENCE_RADIUS) / (2 * REFERENCE_RADIUS) * 2 - 1
+        planes = torch.stack([unit[:, [0, 1]], unit[:, [0, 2]], unit[:, [1, 2]]])
+        sampled = F.grid_sample(field.scene_code, planes[:, None], align_corners=False)
+        x = sampled[:, :, 0].permute(2, 0, 1).reshape(len(chunk), -1)  # (N, 3 * C)
+        for layer in layers[:-1]:
+            x = F.silu(layer(x), inplace=True)
+        raw = layers[-1](x)
+        density[start : start + len(chunk)] = torch.exp(raw[:, 0] + REFERENCE_DENSITY_BIAS)
+        color[start : start + len(chunk)] = torch.sigmoid(raw[:, 1:])
+    return density, color
+
+
+def _marching_cubes(volume: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[np.int32]]:
+    from skimage import measure
+
+    march = cast(Callable[..., tuple[Any, ...]], getattr(measure, "marching_cubes"))  # noqa: B009
+    if not volume.min() < surface.DEFAULT_THRESHOLD < volume.max():
+        raise surface.EmptySurface("no density crosses the threshold")
+    vertices, faces, *_ = march(volume, surface.DEFAULT_THRESHOLD, gradient_direction="ascent")
+    return vertices, faces.astype(np.int32)
+
+
+def _report(method: str, watch: Stopwatch, mesh: Mesh, points: int, inside: int) -> Report:
+    seconds = {phase: round(value, 4) for phase, value in watch.total().items()}
+    a, b, c = mesh.vertices.astype(np.float64)[mesh.faces].transpose(1, 0, 2)
+    normals = np.cross(b - a, c - a)  # twice the triangles' areas long
+    return Report(
+        method=method,
+        seconds=seconds,
+        points=points,
+        inside=inside,
+        vertices=len(mesh.vertices),
+        faces=len(mesh.faces),
+        area=float(np.linalg.norm(normals, axis=1).sum() / 2),
+        volume=float(np.einsum("fk,fk->", a, normals) / 6),
+    )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--scene", type=Path, required=True, help="as in tests/golden/scenes/*.npz")
+    parser.add_argument("--resolution", type=_side, default=256, help="points a side (%(default)s)")
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--dense", action="store_true", help="the original's way instead of ours")
+    which.add_argument("--compare", action="store_true", help="ours, then the original's")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument("--device", default=device, help="as torch names it (%(default)s)")
+
+
+def _side(text: str) -> int:
+    if (points := int(text)) < 2:
+        raise argparse.ArgumentTypeError("a grid has at least 2 points a side")
+    return points
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """The facts to print. Raises `ValueError` or `OSError` for a scene that won't do."""
+    field = Field.from_npz(args.scene, args.device)
+    makers = {"pipeline": pipeline_mesh, "reference": reference_mesh}
+    main = "reference" if args.dense else "pipeline"
+    surface.density_grid(field, 32)  # the first call pays for set-up
+    facts: dict[str, Any] = {
+        "scene": args.scene.name,
+        "resolution": args.resolution,
+        "device": str(field.device),
+        "threads": torch.get_num_threads(),
+        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        **asdict(makers[main](field, args.resolution)),
+    }
+    if args.compare:
+        reference = makers["reference"](field, args.resolution)
+        facts["reference"] = asdict(reference)
+        facts["speedup"] = round(reference.seconds["total"] / facts["seconds"]["total"], 2)
+    return facts
