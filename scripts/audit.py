@@ -27,6 +27,7 @@ class Dropped:
 
     inbox: str
     name: str
+    """With its folder below the inbox, if any: `a/cat.png`."""
     sha256: str
     sidecar: str | None = None
     """Its text, where it certainly lay there before the image."""
@@ -92,7 +93,7 @@ def _jobs(root: Path, found: Findings) -> list[dict[str, Any]]:
                 drops.originals, drops.bytes AS size, drops.state AS drop_state
             FROM jobs JOIN drops ON drops.id = jobs.drop_id"""
         )
-        jobs = [dict(row) | _names(row) for row in rows]
+        jobs = [dict(row) | _names(row) | {"path": _path(row)} for row in rows]
         for (drop,) in database.execute("SELECT id FROM drops WHERE state <> 'gone'"):
             found.half_written.append(f"drop {drop} is still open")
     finally:
@@ -105,14 +106,19 @@ def _names(row: Any) -> dict[str, str | None]:
     return {key: None if row[key] is None else os.fsdecode(row[key]) for key in _NAMES}
 
 
+def _path(row: Any) -> str:
+    """Where a job's input lay, below its inbox."""
+    return f"{row['folder']}/{row['name']}" if row["folder"] else row["name"]
+
+
 # --- inputs ---
 
 
 def _check_drops(
     root: Path, dropped: list[Dropped], jobs: list[dict[str, Any]], found: Findings
 ) -> None:
-    made = Counter((job["inbox"], job["name"], job["sha256"]) for job in jobs if job["image"])
-    sidecars = {(job["inbox"], job["name"], job["sha256"]): job["sidecar_text"] for job in jobs}
+    made = Counter((job["inbox"], job["path"], job["sha256"]) for job in jobs if job["image"])
+    sidecars = {(job["inbox"], job["path"], job["sha256"]): job["sidecar_text"] for job in jobs}
     expected: set[tuple[str, str, str]] = set()
     for item in dropped:
         key = (item.inbox, item.name, item.sha256)
@@ -121,8 +127,8 @@ def _check_drops(
             found.lost.append(f"{item.inbox}/{item.name} has no job")
         elif item.sidecar is not None and sidecars[key] != item.sidecar:
             found.lost.append(f"{item.inbox}/{item.name}: its sidecar was not heard")
-        if item.inbox == "keep":
-            _check_kept(root / "inbox/keep" / item.name, item, found)
+        if item.inbox.startswith("keep"):
+            _check_kept(root / "inbox" / item.inbox / item.name, item, found)
     for key, number in made.items():
         if number > 1:
             found.doubled.append(f"{key[0]}/{key[1]} has {number} jobs")
@@ -132,7 +138,7 @@ def _check_drops(
 
 def _check_kept(path: Path, item: Dropped, found: Findings) -> None:
     if not path.is_file() or _sha256(path.read_bytes()) != item.sha256:
-        found.lost.append(f"keep/{item.name} is not in its inbox any more")
+        found.lost.append(f"{item.inbox}/{item.name} is not in its inbox any more")
 
 
 # --- results ---
@@ -223,8 +229,8 @@ def _check_litter(root: Path, found: Findings) -> None:
     litter += [
         path
         for inbox in ("archive", "delete")
-        for path in (root / "inbox" / inbox).iterdir()
-        if path.is_file() and not path.name.startswith(".")
+        for path in (root / "inbox" / inbox).rglob("*")
+        if path.is_file() and ".dna" not in path.parts
     ]
     found.half_written += [f"left over: {path.relative_to(root)}" for path in sorted(set(litter))]
 

@@ -2,10 +2,10 @@
 
     .venv/bin/python scripts/campaign.py --kills 300 --real-share 0.5
 
-Files come as people and programs bring them: with and without sidecars, copied slowly, renamed
-into place, overwritten where they are kept. Kills go to the daemon or to its worker, at moments
-drawn from the seed. At the end all is left to come to rest, and whatever was lost, doubled,
-corrupt or left half written is named; exit status 1 if anything was.
+Files come as people and programs bring them: with and without sidecars, in folders, copied
+slowly, renamed into place, overwritten where they are kept. Kills go to the daemon or to its
+worker, at moments drawn from the seed. At the end all is left to come to rest, and whatever was
+lost, doubled, corrupt or left half written is named; exit status 1 if anything was.
 
 A share of the kills goes to a run with the real worker and small real models; in the others the
 worker is `stand_in`, which starts so fast that most kills hit work and not imports.
@@ -31,20 +31,25 @@ from typing import Any
 
 import psutil
 from audit import Dropped, Findings, audit
-from dropper import Dropper
+from dropper import KEPT, Dropper
 from stand_in import environment
 
 from dna_pipeline.ledger.views import Views
 
 SCRIPTS = Path(__file__).parent
 
-_INBOXES = """\
-  - {{path: inbox/archive, pipeline: p, settle_seconds: 0.3, sidecar_wait_seconds: 0.6}}
-  - {{path: inbox/delete, pipeline: p, originals: delete, settle_seconds: 0.3,
-      sidecar_wait_seconds: 0.6}}
-  - {{path: inbox/keep, pipeline: p, originals: keep, settle_seconds: 0.3,
-      sidecar_wait_seconds: 0.6, rescan_seconds: 1}}
+_INBOXES = "".join(
+    f"""\
+  - {{{{path: inbox/{name}, pipeline: p, {keys}recursive: true, settle_seconds: 0.3,
+      sidecar_wait_seconds: 0.6, rescan_seconds: 1}}}}
 """
+    for name, keys in {
+        "archive": "",
+        "delete": "originals: delete, ",
+        "keep": "originals: keep, ",
+        "keep_all": "originals: keep, on_change: all, ",
+    }.items()
+)
 FAKE = f"""\
 version: 1
 runtime: {{{{max_attempts: 10}}}}
@@ -91,7 +96,7 @@ class Report:
 
 
 class Site:
-    """A folder with three inboxes, and the daemon on it."""
+    """A folder with its inboxes, and the daemon on it."""
 
     def __init__(self, root: Path, *, models: Path | None) -> None:
         self.root = root
@@ -99,7 +104,7 @@ class Site:
         root.mkdir(parents=True, exist_ok=True)
         text = REAL.format(models=models) if models else FAKE.format()
         (root / "pipeline.yaml").write_text(text)
-        for name in ("archive", "delete", "keep"):
+        for name in ("archive", "delete", *KEPT):
             (root / "inbox" / name).mkdir(parents=True)
         self._daemon: subprocess.Popen[bytes] | None = None
 
@@ -166,8 +171,8 @@ class Site:
         waiting = [
             path
             for inbox in ("archive", "delete")
-            for path in (self.root / "inbox" / inbox).iterdir()
-            if not path.name.startswith(".")
+            for path in (self.root / "inbox" / inbox).rglob("*")
+            if path.is_file() and ".dna" not in path.parts
         ]
         if waiting or not (self.root / "data/ledger.db").exists():
             return False

@@ -16,12 +16,14 @@ SIDECARS = ("priority: 5\n", "meta: {asset: chair}\n", "tags: [hero]\n")
 WRONG = "no_such_stage: {steps: 3}\n"
 
 MANNERS = (
-    "at_once", "slowly", "stalled", "renamed", "told", "told_after", "told_wrongly", "too_small",
+    "at_once", "slowly", "stalled", "renamed", "in_folder", "told", "told_by_stem", "told_after",
+    "told_wrongly", "too_small",
 )  # fmt: skip
+KEPT = ("keep", "keep_all")
 
 
 class Dropper:
-    """One thread that drops files into `archive/`, `delete/` and `keep/` below `inboxes`."""
+    """One thread that drops files into `archive/`, `delete/` and the kept ones below `inboxes`."""
 
     def __init__(self, inboxes: Path, seed: int, pace_s: float) -> None:
         self._inboxes = inboxes
@@ -45,21 +47,24 @@ class Dropper:
         number = 0
         while not self._stop.wait(self._dice.uniform(0, 2 * self._pace_s)):
             number += 1
-            inbox = self._dice.choice(("archive", "delete", "keep"))
-            kept = [item for item in self._dropped.values() if item.inbox == "keep"]
-            if inbox == "keep" and kept and self._dice.random() < 0.4:
+            inbox = self._dice.choice(("archive", "delete", *KEPT))
+            kept = [item for item in self._dropped.values() if item.inbox == inbox]
+            if inbox in KEPT and kept and self._dice.random() < 0.4:
                 self._overwrite(self._dice.choice(kept))
             else:
                 self._drop(inbox, number, self._dice.choice(MANNERS))
 
     def _drop(self, inbox: str, number: int, manner: str) -> None:
-        path = self._inboxes / inbox / f"{manner}-{number:05}.png"
+        folder = f"shelf{number % 3}/{number:05}" if manner == "in_folder" else ""
+        path = self._inboxes / inbox / folder / f"{manner}-{number:05}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
         data = self._picture(8 if manner == "too_small" else 48)
         text = self._dice.choice(SIDECARS)
         told = None
-        if manner in ("told", "told_wrongly"):
+        if manner in ("told", "told_by_stem", "told_wrongly"):
             told = WRONG if manner == "told_wrongly" else text
-            self._write(path.with_name(f"{path.name}.yaml"), told.encode())
+            beside = f"{path.stem}.yml" if manner == "told_by_stem" else f"{path.name}.yaml"
+            self._write(path.with_name(beside), told.encode())
         if manner == "slowly":
             self._write_slowly(path, data)
         elif manner == "stalled":
@@ -73,7 +78,7 @@ class Dropper:
         if manner == "told_after":
             self._stop.wait(self._dice.uniform(0, 0.2))
             self._write(path.with_name(f"{path.name}.yaml"), text.encode())
-        self._remember(inbox, path.name, data, told)
+        self._remember(inbox, path.relative_to(self._inboxes / inbox).as_posix(), data, told)
         self.manners[manner] += 1
 
     def _overwrite(self, item: Dropped) -> None:
