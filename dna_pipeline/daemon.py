@@ -10,12 +10,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import structlog
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
+from dna_pipeline.accounts import Accounts
 from dna_pipeline.dispatch import Dispatcher
 from dna_pipeline.errors import Hold
 from dna_pipeline.executor import Executor, LocalExecutor, WorkerSettings
@@ -118,6 +119,7 @@ class Daemon:
         self.executor = self._make_executor(worker_settings(self.config), self._wake.set)
         self.dispatcher = Dispatcher(self.config, self.ledger, self.executor)
         self.gate = Gate(self.config, self.ledger)
+        self.accounts = Accounts(self.ledger, self.publisher)
         self.status = StatusFile(self.config, self._views, self.dispatcher, self.gate)
         self.housekeeper = Housekeeper(self.config, self.ledger)
         self._recover()
@@ -150,11 +152,17 @@ class Daemon:
     def _close(self) -> None:
         self.waiting = self.gate.waiting()
         self.gate.close()
+        self._write_accounts()
         self.status.close()
         self._versions.close()
         self._views.close()
         self.ledger.close()
         log.info("daemon.stopped")
+
+    def _write_accounts(self) -> None:
+        """A last time, unless the ledger is what ended us."""
+        with suppress(SQLAlchemyError):
+            self.accounts.write()
 
     def _make_folders(self) -> None:
         folders = [self.config.data, self.config.work, self.config.outbox]
@@ -221,6 +229,7 @@ class Daemon:
             self.dispatcher.attend_hours()
         self.dispatcher.dispatch()
         self._publish_some(now)
+        self.accounts.step(now, changed=changed)
         self.housekeeper.step(now)
         self.status.write(now)
 

@@ -36,7 +36,7 @@ from dna_pipeline.executor import (
 )
 from dna_pipeline.faults import point
 from dna_pipeline.holds import Holds
-from dna_pipeline.ledger import pauses, queue
+from dna_pipeline.ledger import batches, pauses, queue
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Drop, Job
 from dna_pipeline.publishing import stage_stems
@@ -212,6 +212,11 @@ class Dispatcher:
         limit = self._config.runtime.pause_after_failures
         if (why := pauses.note_failure(session, job, failure, limit)) is not None:
             log.error("pipeline.paused", why=why)
+        found = queue.find_job(session, job)
+        if found is None or found.batch is None:
+            return
+        if (why := batches.check_failures(session, found.batch)) is not None:
+            log.error("batch.paused", why=why)
 
     def _worker_died(self, session: Session, job: str, failure: Failure, stage: str | None) -> None:
         queue.worker_died(session, job, self._config.runtime.max_attempts, failure, stage)

@@ -99,16 +99,18 @@ class JobError(DnaError):
     Args:
         detail: the facts of this case.
         hint: how to mend this case, beyond the general sentence.
+        where: the key that is to blame, as in `img2img.strength`; "" where none is.
     """
 
     code: ClassVar[str] = "stage_failed"
     sentence: ClassVar[str] = "This job failed."
     retryable: ClassVar[bool] = False
 
-    def __init__(self, detail: str = "", *, hint: str = "") -> None:
+    def __init__(self, detail: str = "", *, hint: str = "", where: str = "") -> None:
         super().__init__(detail or self.sentence)
         self.detail = detail
         self.hint = hint
+        self.where = where
 
     def failure(self) -> Failure:
         return Failure(self.code, self.sentence, self.detail, self.hint, self.retryable)

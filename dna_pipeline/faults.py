@@ -20,6 +20,7 @@ POINTS = (
     "claim-synced",
     "hashed",
     "claimed-committed",
+    "account-written",
     "attempt-committed",
     "order-sent",
     "stage-written",

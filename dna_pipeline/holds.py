@@ -16,7 +16,7 @@ from dna_pipeline.errors import (
     Paused,
     WeightsMissing,
 )
-from dna_pipeline.ledger import pauses, queue
+from dna_pipeline.ledger import batches, pauses, queue
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Drop, Job
 from dna_pipeline.ledger.times import utcnow
@@ -53,6 +53,8 @@ class Holds:
         """Hold the job if something stands against it, with all to which the same applies."""
         if (why := pauses.reason(session, job.pipeline)) is not None:
             queue.hold_where(session, "pipeline", job.pipeline, Paused.code, why)
+        elif (why := batches.paused(session, job.batch)) is not None:
+            queue.hold_where(session, "batch", str(job.batch), Paused.code, why)
         elif (why := self._resting(job.inbox)) is not None:
             queue.hold_where(session, "inbox", job.inbox, Hours.code, why)
         elif (why := self._missing(job.models)) is not None:

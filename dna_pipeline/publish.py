@@ -90,6 +90,7 @@ class Outbox:
             copy_file(source, target)
         point("staging-filled")
         for name, data in (*publication.texts, publication.account):
+            (staging / name).parent.mkdir(exist_ok=True)
             write_bytes(staging / name, data)
         fsync_tree(staging)
         fsync_dir(self._staging)
@@ -107,22 +108,23 @@ class Outbox:
     def publish(self, job: str, name: str) -> None:
         """Let the staged folder appear. Raises FileExistsError if the name is taken."""
         target = self.root / name
-        self._make_parents(target.parent)
+        self.make_folder(target.parent)
         rename_new(self.staging(job), target)
         fsync_dir(self._staging)
 
-    def _make_parents(self, folder: Path) -> None:
+    def make_folder(self, folder: Path) -> None:
+        """Make a folder, durably, with those above it."""
         if not folder.is_dir():
             if os.path.lexists(folder):
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
-            self._make_parents(folder.parent)
+            self.make_folder(folder.parent)
             folder.mkdir(exist_ok=True)
             fsync_dir(folder.parent)
 
     def replace_latest(self, source: Path, inbox: str, folder: str, name: str) -> None:
         """Swap `<inbox>/latest/<folder>/<name>` for a copy of `source` by one rename."""
         target = self.root / inbox / LATEST / folder / name
-        self._make_parents(target.parent)
+        self.make_folder(target.parent)
         self._staging.mkdir(parents=True, exist_ok=True)
         temporary = self._latest_temporary
         temporary.unlink(missing_ok=True)

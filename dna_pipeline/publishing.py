@@ -17,9 +17,9 @@ from dna_pipeline.artifact import remove_temporaries
 from dna_pipeline.errors import DiskFull, Hold, OutboxUnavailable, StageFailed
 from dna_pipeline.faults import point
 from dna_pipeline.inbox import claim
-from dna_pipeline.ledger import queue, store
+from dna_pipeline.ledger import batches, queue, store
 from dna_pipeline.ledger.store import Ledger
-from dna_pipeline.ledger.tables import ArtifactRow, Drop, Job, StageRun
+from dna_pipeline.ledger.tables import ArtifactRow, Batch, Drop, Job, StageRun
 from dna_pipeline.ledger.times import format_time, utcnow
 from dna_pipeline.manifest import (
     ERROR_NAME,
@@ -146,19 +146,28 @@ class Publisher:
             for run, artifacts in stages
             for file in artifacts
         ]
+        texts: list[tuple[str, bytes]] = []
         if drop.originals == "archive":
             files += self._source_files(drop)
+            if drop.sidecar is None:
+                texts += _request(job, drop)
         manifest = Manifest(
             job=_job_part(job),
             input=_input_part(job, drop),
-            sidecar=drop.sidecar_text,
+            sidecar=drop.sidecar_text or job.request,
             stages=[_stage_part(run) for run, _ in stages],
             artifacts=[_artifact_part(file) for _, artifacts in stages for file in artifacts],
             environment=_environment(stages),
         )
-        folder = f"{mirrored(job.folder)}/" if job.folder else ""
-        name = f"{job.inbox}/{folder}{job.stem}-{job.id[:8]}"
-        return Publication(job.id, name, tuple(files), (NAME, to_bytes(manifest)))
+        name = f"{self._home(job)}/{job.stem}-{job.id[:8]}"
+        return Publication(job.id, name, tuple(files), (NAME, to_bytes(manifest)), tuple(texts))
+
+    def _home(self, job: Job) -> str:
+        """The folder for the result's folder."""
+        if job.batch is not None:
+            batch_id = job.batch
+            return batch_folder(self._ledger.transact(lambda s: batches.get(s, batch_id)))
+        return f"{job.inbox}/{mirrored(job.folder)}" if job.folder else job.inbox
 
     def _failure(self, job: Job, drop: Drop) -> Publication:
         report = ErrorReport(
@@ -169,9 +178,10 @@ class Publisher:
             attempts=job.attempt,
         )
         name = f"{job.inbox}/{FAILED}/{job.stem}-{job.id[:8]}"
-        text = ("ERROR.txt", error_text(report).encode("utf-8", "replace"))
-        files = tuple(self._source_files(drop))
-        return Publication(job.id, name, files, (ERROR_NAME, to_bytes(report)), (text,))
+        texts = [("ERROR.txt", error_text(report).encode("utf-8", "replace")), *_request(job, drop)]
+        told = {name for name, _ in texts}
+        files = tuple(entry for entry in self._source_files(drop) if entry[1] not in told)
+        return Publication(job.id, name, files, (ERROR_NAME, to_bytes(report)), tuple(texts))
 
     def _source_files(self, drop: Drop) -> list[tuple[Path, str]]:
         names = [name for name in (drop.image, drop.sidecar) if name is not None]
@@ -232,6 +242,20 @@ class Publisher:
             self.outbox.sweep(is_needed)
         except OSError as error:
             log.warning("outbox.left", why=error.strerror)
+
+
+def batch_folder(batch: Batch) -> str:
+    """Where in the outbox the results of a batch are."""
+    folder = f"{mirrored(batch.folder)}/" if batch.folder else ""
+    return f"{batch.inbox}/{folder}{batch.stem}-{batch.id[:8]}"
+
+
+def _request(job: Job, drop: Drop) -> list[tuple[str, bytes]]:
+    """What was asked of this job alone, as a YAML that can be mended, or dropped again."""
+    if job.request is None:
+        return []
+    name = drop.sidecar or f"{drop.image}.yaml"
+    return [(f"{SOURCE}/{name}", job.request.encode())]
 
 
 def remove_failure(outbox: Outbox, job: Job) -> None:

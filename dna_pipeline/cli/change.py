@@ -2,26 +2,51 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dna_pipeline.cli.common import JsonOption, find_job, load, open_views, print_json, say
+from dna_pipeline.cli.common import (
+    JsonOption,
+    find_batch,
+    find_job,
+    load,
+    open_views,
+    print_json,
+    say,
+)
 from dna_pipeline.errors import ConfigError
 
-Jobs = Annotated[list[str], typer.Argument(metavar="JOB…", help="Ids, or unique beginnings.")]
+if TYPE_CHECKING:
+    from dna_pipeline.ledger.views import Views
+
+Jobs = Annotated[
+    list[str] | None, typer.Argument(metavar="JOB…", help="Ids, or unique beginnings.")
+]
+BatchOption = Annotated[
+    str | None, typer.Option("--batch", metavar="B", help="A batch: its id, or its folder's name.")
+]
 
 
-def cancel(context: typer.Context, jobs: Jobs, as_json: JsonOption = False) -> None:
-    """Cancel jobs: queued ones at once, running ones at their next step."""
-    from dna_pipeline.ledger import queue
+def cancel(
+    context: typer.Context,
+    jobs: Jobs = None,
+    batch: BatchOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Cancel jobs, or all of a batch: queued ones at once, running ones at their next step."""
+    from dna_pipeline.ledger import batches, queue
     from dna_pipeline.ledger.store import Ledger
 
     config = load(context)
     views = open_views(config)
-    ids = [find_job(views, job) for job in jobs]
+    _one_of(jobs, batch)
+    ids = [find_job(views, job) for job in jobs or ()]
+    batch_id = find_batch(views, batch)
     ledger = Ledger(config.ledger_path)
     before = {i: ledger.transact(lambda s, i=i: queue.request_cancel(s, i)) for i in ids}
+    if batch_id is not None:
+        before = ledger.transact(lambda s: batches.cancel(s, batch_id))
     if ended := [i for i, status in before.items() if status not in ("queued", "running")]:
         named = ", ".join(f"{i[:8]} ({before[i]})" for i in ended)
         raise ConfigError(f"ended already, so not cancelled: {named}")
@@ -32,7 +57,20 @@ def cancel(context: typer.Context, jobs: Jobs, as_json: JsonOption = False) -> N
         print(f"{job_id[:8]} {'cancelled' if status == 'queued' else 'ends at its next step'}")
 
 
-def retry(context: typer.Context, jobs: Jobs, as_json: JsonOption = False) -> None:
+def _one_of(jobs: list[str] | None, batch: str | None) -> None:
+    if bool(jobs) == (batch is not None):
+        raise ConfigError("name jobs, or one batch with --batch")
+
+
+def retry(
+    context: typer.Context,
+    jobs: Jobs = None,
+    batch: BatchOption = None,
+    failed: Annotated[
+        bool, typer.Option("--failed", help="Of the batch, all that failed or were cancelled.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
     """Queue failed or cancelled jobs again, with the sidecar as it is in their folder now."""
     from dna_pipeline.intake.resubmit import Retrier
     from dna_pipeline.ledger.store import Ledger
@@ -40,7 +78,7 @@ def retry(context: typer.Context, jobs: Jobs, as_json: JsonOption = False) -> No
 
     config = load(context)
     views = open_views(config)
-    ids = [find_job(views, job) for job in jobs]
+    ids = _to_retry(views, jobs, batch, failed=failed)
     ledger, prober = Ledger(config.ledger_path), Prober()
     try:
         retrier = Retrier(config, ledger)
@@ -55,25 +93,55 @@ def retry(context: typer.Context, jobs: Jobs, as_json: JsonOption = False) -> No
         print("\n".join(f"{job_id[:8]} queued" for job_id in ids))
 
 
-def pause(context: typer.Context) -> None:
-    """Hold the whole queue; survives a restart. The running job goes on."""
-    from dna_pipeline.ledger import store
+def _to_retry(
+    views: Views, jobs: list[str] | None, batch: str | None, *, failed: bool
+) -> list[str]:
+    _one_of(jobs, batch)
+    if failed != (batch is not None):
+        raise ConfigError("--failed and --batch go together: `retry --failed --batch B`")
+    if batch is None:
+        return [find_job(views, job) for job in jobs or ()]
+    found = [
+        job
+        for status in ("failed", "cancelled")
+        for job in views.jobs(status=status, batch=batch, limit=1_000_000)
+    ]
+    return [job["id"] for job in found if job["publish"] == "done"]
+
+
+def pause(context: typer.Context, batch: BatchOption = None) -> None:
+    """Hold the whole queue, or one batch; survives a restart. The running job goes on."""
+    from dna_pipeline.ledger import batches, store
     from dna_pipeline.ledger.store import Ledger
     from dna_pipeline.ledger.times import format_time, utcnow
 
-    ledger = Ledger(load(context).ledger_path)
-    ledger.transact(lambda s: store.set_setting(s, "paused", format_time(utcnow())))
+    config = load(context)
+    batch_id = find_batch(open_views(config), batch) if batch is not None else None
+    ledger = Ledger(config.ledger_path)
+    since = format_time(utcnow())
+    if batch_id is None:
+        ledger.transact(lambda s: store.set_setting(s, "paused", since))
+        said = "paused; `dna-pipeline resume` frees the queue"
+    else:
+        said = f"batch {batch_id[:8]} is paused; `dna-pipeline resume --batch {batch_id[:8]}`"
+        ledger.transact(lambda s: batches.pause(s, batch_id, said))
     ledger.close()
-    say("paused; `dna-pipeline resume` frees the queue")
+    say(said)
 
 
-def resume(context: typer.Context) -> None:
-    """Free the queue after a pause, and the pipelines that were paused for their failures."""
-    from dna_pipeline.ledger import pauses
+def resume(context: typer.Context, batch: BatchOption = None) -> None:
+    """Free the queue after a pause, and the pipelines and batches paused for their failures; or
+    one batch alone."""
+    from dna_pipeline.ledger import batches, pauses
     from dna_pipeline.ledger.store import Ledger
 
-    ledger = Ledger(load(context).ledger_path)
-    ledger.transact(pauses.resume)
+    config = load(context)
+    batch_id = find_batch(open_views(config), batch) if batch is not None else None
+    ledger = Ledger(config.ledger_path)
+    if batch_id is None:
+        ledger.transact(pauses.resume)
+    else:
+        ledger.transact(lambda s: batches.resume(s, batch_id))
     ledger.close()
     say("resumed")
 

@@ -6,10 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from dna_pipeline.cli.common import JsonOption, clean, load, print_json, print_table, say
+from dna_pipeline.cli.common import (
+    JsonOption,
+    clean,
+    load,
+    open_views,
+    print_json,
+    print_table,
+    say,
+)
 
 if TYPE_CHECKING:
     from dna_pipeline.inbox.pairing import Candidate
+    from dna_pipeline.intake.preview import Outlook
     from dna_pipeline.probe import Prober
     from dna_pipeline.spec.config import Config, Inbox
 
@@ -47,27 +56,45 @@ def _facts(config: Config) -> dict[str, Any]:
 
 
 def _inbox(config: Config, inbox: Inbox, prober: Prober) -> tuple[str | None, list[dict[str, Any]]]:
-    from dna_pipeline.intake.preview import candidates
+    from dna_pipeline.intake.preview import candidates, outlooks
 
     try:
         found = candidates(inbox)
     except OSError as error:
         return f"{inbox.path}: {error.strerror}", []
-    return None, [_job(config, inbox, candidate, prober) for candidate in found]
+    done = _Done(config)
+    return None, [
+        _job(inbox, candidate, outlook, done)
+        for candidate in found
+        for outlook in outlooks(config, inbox, candidate, prober)
+    ]
 
 
-def _job(config: Config, inbox: Inbox, candidate: Candidate, prober: Prober) -> dict[str, Any]:
-    from dna_pipeline.errors import JobError
-    from dna_pipeline.intake.preview import outcome
+class _Done:
+    """Which rows were done before, as far as the ledger knows."""
 
+    def __init__(self, config: Config) -> None:
+        self._views = open_views(config) if config.ledger_path.exists() else None
+
+    def has(self, inbox: Inbox, key: str | None) -> bool:
+        if key is None or self._views is None or inbox.on_duplicate == "run":
+            return False
+        return self._views.has_key(key)
+
+
+def _job(inbox: Inbox, candidate: Candidate, outlook: Outlook, done: _Done) -> dict[str, Any]:
+    told = candidate.table or candidate.sidecar
     facts: dict[str, Any] = {
-        "inbox": inbox.name, "file": candidate.image or candidate.sidecar,
-        "sidecar": candidate.sidecar, "pipeline": None, "error": None, "detail": None,
+        "inbox": inbox.name, "file": outlook.image or told, "sidecar": told, "row": outlook.row,
+        "column": None, "pipeline": None, "skipped": False, "error": None, "detail": None,
     }  # fmt: skip
-    told = outcome(config, inbox, candidate, prober)
-    if isinstance(told, JobError):
-        return facts | {"error": told.code, "detail": told.detail}
-    return facts | {"pipeline": told.pipeline, "priority": told.priority}
+    if (error := outlook.error) is not None:
+        column = error.where if outlook.row is not None else None
+        return facts | {"error": error.code, "detail": error.detail, "column": column or None}
+    spec = outlook.spec
+    assert spec is not None
+    skipped = done.has(inbox, outlook.key)
+    return facts | {"pipeline": spec.pipeline, "priority": spec.priority, "skipped": skipped}
 
 
 def _print(facts: dict[str, Any]) -> None:
@@ -79,14 +106,23 @@ def _print(facts: dict[str, Any]) -> None:
         if inbox["problem"]:
             print(f"inbox {inbox['name']}: {clean(inbox['problem'])}")
     rows = [
-        (job["inbox"], job["file"], job["sidecar"] or "",
+        (job["inbox"], job["file"], _told(job),
          job["pipeline"] or f"{job['error']}: {'; '.join(job['detail'].splitlines())}")
         for job in facts["jobs"]
+        if not job["skipped"]
     ]  # fmt: skip
     if rows:
-        print_table(("inbox", "file", "sidecar", "would run"), rows)
-    else:
+        print_table(("inbox", "file", "told by", "would run"), rows)
+    if skipped := sum(job["skipped"] for job in facts["jobs"]):
+        say(f"{skipped} more were done before and would be skipped")
+    elif not rows:
         say("nothing waits")
+
+
+def _told(job: dict[str, Any]) -> str:
+    if job["row"] is None:
+        return job["sidecar"] or ""
+    return f"{job['sidecar']} row {job['row']}"
 
 
 def register(app: typer.Typer) -> None:

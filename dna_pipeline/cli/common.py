@@ -65,6 +65,16 @@ def find_job(views: Views, prefix: str) -> str:
     return job_id
 
 
+def find_batch(views: Views, prefix: str | None) -> str | None:
+    """The one batch whose id begins so, or whose folder is called so. Raises `ConfigError`."""
+    from dna_pipeline.ledger.views import AmbiguousPrefixError
+
+    try:
+        return None if prefix is None else views.find_batch(prefix)
+    except AmbiguousPrefixError as error:
+        raise ConfigError(str(error)) from None
+
+
 def print_json(facts: Any) -> None:
     """Facts on standard output, times as RFC 3339."""
     print(json.dumps(facts, indent=2, default=_plain))

@@ -10,6 +10,7 @@ import typer
 from dna_pipeline.cli.common import (
     JsonOption,
     clean,
+    find_batch,
     find_job,
     load,
     local_time,
@@ -36,7 +37,8 @@ def jobs(
 ) -> None:
     """List jobs, the newest first."""
     views = open_views(load(context))
-    rows = views.jobs(status=status, inbox=inbox, batch=batch, limit=limit)
+    chosen = find_batch(views, batch)
+    rows = views.jobs(status=status, inbox=inbox, batch=chosen, limit=limit)
     if as_json:
         print_json(rows)
         return

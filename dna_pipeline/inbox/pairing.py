@@ -1,28 +1,31 @@
 """What belongs together: images with the YAML that tells how. Pure, and linear in the files.
 
-A YAML with an `image:` key is a job file and speaks for that image; `cat.png.yaml` tells
-`cat.png`; `cat.yaml` tells the one image called `cat` that nothing else speaks for. Whatever is
-not yet certain waits, and says why.
+A YAML with an `image:` key is a job file and speaks for that image, one with `images:`, like a
+table, for several; `cat.png.yaml` tells `cat.png`; `cat.yaml` tells the one image called `cat`
+that nothing else speaks for. Whatever is not yet certain waits, and says why.
 """
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from dna_pipeline.errors import (
     ImageMissing,
     JobError,
+    ParameterInvalid,
     PathEscapesInbox,
     SidecarAmbiguous,
     SidecarMissing,
 )
+from dna_pipeline.inbox.names import MATCHES, bare, fold, name_of
 from dna_pipeline.inbox.scan import is_image_name, is_yaml_name
 from dna_pipeline.inbox.stability import StabilityTracker, folder_of
 from dna_pipeline.spec.config import Inbox
 from dna_pipeline.spec.sidecar import inside_path
+from dna_pipeline.spec.sources import matches
+from dna_pipeline.spec.table import is_table_name
 
 IMAGE_WAIT_S = 3600.0
 """How long a YAML waits for its image."""
@@ -30,13 +33,29 @@ IMAGE_WAIT_S = 3600.0
 LONG_S = 60.0
 """Waits of more than this are not sat out by a one-shot `run`."""
 
-RESTARTS = 12
-"""A lone image waits at most so many times `sidecar_wait_s`, or a folder into which something
-comes every few seconds, for ever, would never have its images taken."""
+LONGEST_RESTART_S = 300.0
+"""What comes into its folder lengthens a lone image's wait by no more than this, or where
+something comes every few seconds, for ever, no image would ever be taken."""
 
-ImageOf = Callable[[str], str | JobError | None]
-"""The `image:` of the settled YAML at that path, as written; None where it has none. A `JobError`
-where the YAML cannot be read; `PathEscapesInbox` where that is already known."""
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """The images of the inbox that a job file or a table names.
+
+    Attributes:
+        paths: each by itself; patterns: globs. Both are relative to the inbox.
+        patient: wait long for a path that is not there, as a job file does and a table does not.
+    """
+
+    paths: tuple[str, ...] = ()
+    patterns: tuple[str, ...] = ()
+    patient: bool = True
+
+
+ImageOf = Callable[[str], "str | Names | JobError | None"]
+"""The `image:` of the settled YAML at that path, as written, or what its `images:` or the table
+there name; None where it is a plain sidecar. A `JobError` where it cannot be read;
+`PathEscapesInbox` or `ParameterInvalid` where it names what it may not."""
 
 WaitKind = Literal["writing", "partner", "sidecar", "image"]
 
@@ -46,14 +65,27 @@ class Candidate:
     """A drop to take in. With an `error` it is taken in all the same, to fail and say why.
 
     Attributes:
-        image: its path; None where the YAML waited in vain or names what it may not.
+        image: its path; None where the YAML waited in vain or names what it may not, or where there
+            are several.
         sidecar: the YAML's path. Several candidates have the same one if it is ambiguous, and a
             job file's image is in several if the inbox keeps its originals; else no file is in two.
+        table: its path, where the drop is one; `sidecar` is what tells all its rows then.
+        images: those that a job file with `images:` or a table names, as far as they are there.
+        is_batch: it is such a job file or a table.
     """
 
     image: str | None
     sidecar: str | None
     error: JobError | None = None
+    table: str | None = None
+    images: tuple[str, ...] = ()
+    is_batch: bool = False
+
+    @property
+    def paths(self) -> list[str]:
+        """All its files, what tells before what is told."""
+        several = (self.table, self.sidecar, self.image, *self.images)
+        return [path for path in several if path is not None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,48 +136,16 @@ def pair(
     """
     images: list[str] = []
     yamls: list[str] = []
+    tables: list[str] = []
     for path in paths:
         if is_image_name(path):
             images.append(path)
         elif is_yaml_name(path):
             yamls.append(path)
+        elif is_table_name(path):
+            tables.append(path)
     yamls.sort(key=lambda path: (path.lower().endswith(".yml"), path))
-    return _Round(inbox, tracker, sorted(images)).run(yamls, image_of)
-
-
-def tells(sidecar: str, image: str) -> bool:
-    """Whether a plain sidecar of that path could tell the image of that path, by their names."""
-    told = _bare(sidecar)
-    return _fold(told) == _fold(image) or _nfc(told) == _nfc(_bare(image))
-
-
-def _bare(path: str) -> str:
-    return path.rpartition(".")[0]
-
-
-def _nfc(path: str) -> str:
-    return path if path.isascii() else unicodedata.normalize("NFC", path)
-
-
-def _fold(path: str) -> str:
-    """Composed, the extension in small letters: `CAT.PNG` and `CAT.png` are one name."""
-    stem, dot, suffix = path.rpartition(".")
-    return _nfc(f"{stem}{dot}{suffix.lower()}")
-
-
-def _name(path: str) -> str:
-    return path.rpartition("/")[2]
-
-
-_Key = Callable[[str], str]
-_MATCHES: tuple[tuple[_Key, _Key], ...] = (
-    (lambda image: image, _bare),
-    (_fold, lambda sidecar: _fold(_bare(sidecar))),
-    (_bare, _bare),
-    (lambda image: _nfc(_bare(image)), lambda sidecar: _nfc(_bare(sidecar))),
-)
-"""What of an image's path must equal what of a YAML's. The whole name comes before the stem, and
-byte by byte before alike, so that twins in two Unicode forms each find their own."""
+    return _Round(inbox, tracker, sorted(images)).run(yamls, sorted(tables), image_of)
 
 
 class _Round:
@@ -158,19 +158,29 @@ class _Round:
         self._images = images
         self._free = dict.fromkeys(images)
         self._errors: dict[str, JobError] = {}
+        self._batches: list[tuple[Candidate, Names]] = []
         self._named: set[str] = set()
         self._ready: list[Candidate] = []
         self._waiting: list[Waiting] = []
         which = ", which this inbox requires" if inbox.sidecar_required else ""
         self._lone_reason = f"waits {inbox.sidecar_wait_s:g} s for a sidecar{which}"
 
-    def run(self, yamls: list[str], image_of: ImageOf) -> Pairing:
-        plain = self._read(yamls, image_of)
-        for sidecar, images in self._match(plain).items():
+    def run(self, yamls: list[str], tables: list[str], image_of: ImageOf) -> Pairing:
+        told = {fold(path): path for path in tables}
+        beside = {told[key]: y for y in yamls if (key := fold(bare(y))) in told}
+        plain = self._read([y for y in yamls if y not in beside.values()], image_of)
+        for table in tables:
+            self._table(table, beside.get(table), image_of)
+        # What is named by itself is its namer's; a glob takes what nothing else speaks for.
+        named = [(batch, names, *self._named_by(names)) for batch, names in self._batches]
+        told_by_name = self._match(plain)
+        for batch, names, images, missing in named:
+            self._batch(replace(batch, images=(*images, *self._globbed(names))), names, missing)
+        for sidecar, images in told_by_name.items():
             if images:
                 self._told(sidecar, images)
             else:
-                self._orphan(sidecar, f"an image called {_name(_bare(sidecar))}")
+                self._orphan(sidecar, f"an image called {name_of(bare(sidecar))}")
         for image in self._free:
             self._lone(image)
         self._ready.sort(key=self._arrival)
@@ -183,12 +193,15 @@ class _Round:
         for path in yamls:
             answer = image_of(path) if self._tracker.is_settled(path) else None
             try:
-                if isinstance(answer, PathEscapesInbox):
+                if isinstance(answer, PathEscapesInbox | ParameterInvalid):
                     raise answer
                 if isinstance(answer, str):
                     jobs[path] = _join(folder_of(path), inside_path(answer))
                     continue
-            except PathEscapesInbox as error:
+                if isinstance(answer, Names):
+                    self._batches.append((Candidate(None, path, is_batch=True), answer))
+                    continue
+            except (PathEscapesInbox, ParameterInvalid) as error:
                 self._ready.append(Candidate(None, path, error))
                 continue
             if answer is not None:
@@ -201,10 +214,10 @@ class _Round:
         self._named.update(jobs.values())
         index: dict[str, list[str]] = {}
         for image in self._images if jobs else ():
-            index.setdefault(_fold(image), []).append(image)
+            index.setdefault(fold(image), []).append(image)
         speaker: dict[str, str] = {}
         for sidecar, target in jobs.items():
-            found = index.get(_fold(target), [])
+            found = index.get(fold(target), [])
             image = target if target in found else found[0] if found else None
             if image is None:
                 self._orphan(sidecar, f"{target}, which its image: key names")
@@ -215,10 +228,84 @@ class _Round:
                 self._free.pop(image, None)
                 self._told(sidecar, [image])
 
+    # --- several images ---
+
+    def _table(self, table: str, beside: str | None, image_of: ImageOf) -> None:
+        answer = image_of(table) if self._tracker.is_settled(table) else Names(patient=False)
+        if isinstance(answer, JobError):
+            self._when_settled(Candidate(table, beside, answer))
+        elif isinstance(answer, Names):
+            self._batches.append((Candidate(None, beside, None, table, is_batch=True), answer))
+
+    def _when_settled(self, candidate: Candidate) -> None:
+        """Ready once all its files have settled."""
+        moving = [path for path in candidate.paths if not self._tracker.is_settled(path)]
+        for path in candidate.paths if moving else ():
+            self._wait_for(path, moving)
+        if not moving:
+            self._ready.append(candidate)
+
+    def _named_by(self, names: Names) -> tuple[list[str], list[str]]:
+        """The images that are named by themselves, free no longer; and the names in vain."""
+        self._named.update(names.paths)
+        there = set(self._images) if self._inbox.keeps else self._free.keys()
+        index = {fold(image): image for image in there} if names.paths else {}
+        found = {path: path if path in there else index.get(fold(path)) for path in names.paths}
+        images = dict.fromkeys(image for image in found.values() if image is not None)
+        for image in images:
+            self._free.pop(image, None)
+        return list(images), [path for path, image in found.items() if image is None]
+
+    def _globbed(self, names: Names) -> list[str]:
+        """The free images that a glob fits, free no longer."""
+        fitting = [i for i in self._free if any(matches(i, p) for p in names.patterns)]
+        for image in fitting:
+            del self._free[image]
+        return fitting
+
+    def _batch(self, candidate: Candidate, names: Names, missing: list[str]) -> None:
+        """A job file or a table, with those of its images that are there and nobody else's."""
+        if (why := self._holds_up(candidate, names, missing)) is None:
+            self._when_settled(candidate)
+            return
+        for path in candidate.paths:
+            if self._tracker.is_settled(path):
+                self._waiting.append(replace(why, path=path))
+            else:
+                self._writing(path)
+
+    def _holds_up(self, candidate: Candidate, names: Names, missing: list[str]) -> Waiting | None:
+        """What a batch waits for, if for anything but that its files settle."""
+        teller = candidate.table or candidate.sidecar or ""
+        if (settled := self._tracker.settled_since(teller)) is None:
+            return None
+        empty = bool(names.patterns) and not candidate.images
+        if names.patient and (missing or empty) and self._now < settled + IMAGE_WAIT_S:
+            wanted = ", ".join((missing or list(names.patterns))[:3])
+            reason = f"{name_of(teller)} waits for {wanted}"
+            return Waiting("", reason, settled + IMAGE_WAIT_S, True, "image")
+        if not (names.patterns or missing or candidate.table):
+            return None
+        folders = {folder_of(path) for path in (*candidate.paths, *names.patterns, *names.paths)}
+        changed = max(map(self._tracker.folder_changed_at, folders))
+        until = self._quiet_at(settled, changed)
+        if self._now >= until:
+            return None
+        wait = self._inbox.sidecar_wait_s
+        reason = f"{name_of(teller)} waits until nothing came for {wait:g} s"
+        return Waiting("", reason, until, wait > LONG_S, "sidecar")
+
+    def _quiet_at(self, settled: float, changed: float) -> float:
+        """When nothing will have come for the time that an image waits for its sidecar."""
+        wait = self._inbox.sidecar_wait_s
+        return min(max(settled, changed) + wait, settled + wait + LONGEST_RESTART_S)
+
+    # --- plain sidecars ---
+
     def _match(self, plain: list[str]) -> dict[str, list[str]]:
         """The images that each plain YAML tells by its name; they are no longer free."""
         told: dict[str, list[str]] = {sidecar: [] for sidecar in plain}
-        for image_key, sidecar_key in _MATCHES:
+        for image_key, sidecar_key in MATCHES:
             wanted: dict[str, str] = {}
             for sidecar in plain:
                 if not told[sidecar]:
@@ -242,15 +329,15 @@ class _Round:
             return
         error = self._errors.get(sidecar)
         if len(images) > 1:
-            names = ", ".join(_name(image) for image in images[:5])
-            error = SidecarAmbiguous(f"{_name(sidecar)} could tell {names}")
+            names = ", ".join(name_of(image) for image in images[:5])
+            error = SidecarAmbiguous(f"{name_of(sidecar)} could tell {names}")
         self._ready.extend(Candidate(image, sidecar, error) for image in images)
 
     def _wait_for(self, path: str, moving: list[str]) -> None:
         if path in moving:
             self._writing(path)
             return
-        reason = f"waits for {_name(moving[0])}, which is still being written"
+        reason = f"waits for {name_of(moving[0])}, which is still being written"
         ends = [self._tracker.settles_at(other) or self._now for other in moving]
         long = self._tracker.settle_s > LONG_S
         self._waiting.append(Waiting(path, reason, max(ends), long, "partner"))
@@ -281,16 +368,16 @@ class _Round:
             return
         wait = self._inbox.sidecar_wait_s
         changed = self._tracker.folder_changed_at(folder_of(image))
-        until = min(max(settled, changed) + wait, settled + RESTARTS * wait)
+        until = self._quiet_at(settled, changed)
         required = self._inbox.sidecar_required
         if self._now < until:
             self._waiting.append(Waiting(image, self._lone_reason, until, wait > LONG_S, "sidecar"))
             return
-        error = SidecarMissing(f"{_name(image)}: waited {wait:g} s") if required else None
+        error = SidecarMissing(f"{name_of(image)}: waited {wait:g} s") if required else None
         self._ready.append(Candidate(image, None, error))
 
     def _arrival(self, candidate: Candidate) -> tuple[float, str, str]:
-        path = candidate.image or candidate.sidecar or ""
+        path = candidate.image or candidate.table or candidate.sidecar or ""
         since = self._tracker.unchanged_since(path)
         return (self._now if since is None else since, path, candidate.sidecar or "")
 

@@ -14,6 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from dna_pipeline.spec.config import Inbox
+from dna_pipeline.spec.table import is_table_name
 
 IMAGE_SUFFIXES = frozenset(
     "png jpg jpeg jpe jfif webp gif tif tiff bmp avif".split()  # noqa: SIM905
@@ -98,6 +99,11 @@ def is_yaml_name(relative: str) -> bool:
     return _suffix(relative) in YAML_SUFFIXES
 
 
+def is_input_name(relative: str) -> bool:
+    """Whether the name is that of anything that is taken in: an image, a YAML or a table."""
+    return is_image_name(relative) or is_yaml_name(relative) or is_table_name(relative)
+
+
 def is_passed_over(name: str) -> bool:
     """Whether a file or folder of this name (not path) is none of our business in any inbox.
 
@@ -177,7 +183,7 @@ class _Walk:
         if is_image_name(relative):
             if include and not _matches(relative, include):
                 return "not among what this inbox includes"
-        elif not is_yaml_name(relative):
+        elif not is_input_name(relative):
             return _not_understood(relative)
         self.files[relative] = FileStat.of(_lstat(entry))
         return ""

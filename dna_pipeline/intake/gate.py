@@ -5,23 +5,26 @@ from __future__ import annotations
 import shutil
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from dna_pipeline.errors import Failure
+from dna_pipeline.errors import Failure, JobError
 from dna_pipeline.inbox import claim
+from dna_pipeline.inbox.pairing import Candidate
 from dna_pipeline.inbox.scan import is_image_name, is_yaml_name
 from dna_pipeline.intake import records
+from dna_pipeline.intake.batches import BatchTaker, NotYet, undo
+from dna_pipeline.intake.giveback import put_all_back
 from dna_pipeline.intake.known import KnownFiles, Version
 from dna_pipeline.intake.late import LateSidecars
 from dna_pipeline.intake.lookout import Lookout
 from dna_pipeline.intake.settling import Settling
-from dna_pipeline.intake.take import Claimed, Ready, Taker, put_all_back
-from dna_pipeline.ledger import store
+from dna_pipeline.intake.take import Claimed, Ready, Taker
+from dna_pipeline.ledger import batches, store
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Drop
 from dna_pipeline.ledger.times import utcnow
@@ -37,6 +40,7 @@ FIRST_GROUP = 8
 """Small at first, so that work starts at once; each following group is twice as large."""
 
 FAILED_RETRY_S = 5.0
+RETRY_S = 1.0
 
 ABANDONED_AFTER = timedelta(hours=1)
 
@@ -46,12 +50,17 @@ class InboxGate:
 
     def __init__(self, config: Config, inbox: Inbox, ledger: Ledger, prober: Prober) -> None:
         self.inbox = inbox
+        self._config = config
         self._ledger = ledger
         self._known = KnownFiles(inbox.name, ledger)
         self.lookout = Lookout(inbox, prober, self._known)
         self.taker = Taker(
             config, inbox, ledger, self._known, self.lookout.taken, self.lookout.left
         )
+        self._batch_taker = BatchTaker(
+            config, inbox, ledger, self._known, prober, self.lookout.taken
+        )
+        self._batch: tuple[Candidate, Generator[None]] | None = None
         self.late = LateSidecars(ledger, self.lookout, self.taker)
         self.settling = Settling(inbox.settle_s, prober, self.taker)
         self._too_late: list[Ready] = []
@@ -69,22 +78,25 @@ class InboxGate:
     @property
     def next_at(self) -> float:
         """When to `step` again."""
-        if self.lookout.pending or self._too_late:
+        if self.lookout.pending or self._too_late or self._batch:
             return self._rest_until
         return max(self._rest_until, min(self.lookout.next_at, self.settling.next_at))
 
     def is_busy(self) -> bool:
         """Whether something here will be ready without anyone's doing, and before long."""
         short = any(not waiting.long for waiting in self.lookout.waiting)
-        return bool(self.lookout.pending or self._too_late) or self.settling.is_busy or short
+        taking = bool(self.lookout.pending or self._too_late or self._batch)
+        return taking or self.settling.is_busy or short
 
     def step(self, now: float) -> int:
         """Do what is due, at most one group; how many drops that were."""
+        if self._batch is not None:
+            return self._go_on(*self._batch)
         self.recover(now)
         self.settling.step(now)
         if not self.lookout.pending and now >= self.lookout.next_at:
             self._look(now)
-        return self._take_group(now)
+        return self._take_group(now) or self._begin_batch()
 
     def _look(self, now: float) -> None:
         self.lookout.look(now)
@@ -99,6 +111,8 @@ class InboxGate:
     def _take_group(self, now: float) -> int:
         group, self._too_late = self._too_late, []
         while self.lookout.pending and len(group) < self._group:
+            if self.lookout.pending[0].is_batch:
+                break
             if (ready := self.lookout.next_ready(now)) is not None:
                 group.append(ready)
         self._group = min(2 * self._group, GROUP)
@@ -107,6 +121,43 @@ class InboxGate:
         for item in self.taker.take(group):
             self.settling.add(item, now)
         return len(group)
+
+    # --- job files and tables ---
+
+    def _begin_batch(self) -> int:
+        if (found := self.lookout.next_batch()) is None:
+            return 0
+        candidate, stats = found
+        if len(stats) != len(candidate.paths):
+            return 1  # taken in the meantime
+        patient = self.lookout.may_be_half_written(candidate)
+        self._batch = candidate, self._batch_taker.steps(candidate, stats, patient)
+        return 1
+
+    def _go_on(self, candidate: Candidate, steps: Generator[None]) -> int:
+        """One more step of the batch that is being taken in."""
+        teller = candidate.table or candidate.sidecar or ""
+        try:
+            next(steps)
+        except StopIteration:
+            self._batch = None
+        except JobError as error:
+            # Nothing at all can be made of it: its file fails, and says why.
+            self._batch = None
+            failed = Candidate(candidate.table, candidate.sidecar, error)
+            self.lookout.pending.appendleft(failed)
+        except (NotYet, claim.ClaimError) as reason:
+            self._batch = None
+            log.info("batch.left", inbox=self.inbox.name, file=teller, why=str(reason))
+            self.lookout.left(teller, f"not taken in yet: {reason}")
+            self.lookout.next_at = min(self.lookout.next_at, time.monotonic() + RETRY_S)
+        return 1
+
+    def close(self) -> None:
+        """Give back what is half taken in."""
+        if self._batch is not None:
+            self._batch[1].close()
+            self._batch = None
 
     def _first_look(self) -> None:
         """Remember that this inbox is watched and, if so told, what lay there before."""
@@ -131,6 +182,7 @@ class InboxGate:
             log.error("inbox.failed", inbox=self.inbox.name, exc_info=error)
         self.lookout.problem = problem
         self.lookout.pending.clear()
+        self._batch = None
         self.lookout.hinted(now)
         self._rest_until = now + FAILED_RETRY_S
         self._recovered = None
@@ -148,6 +200,7 @@ class InboxGate:
         for drop in self._ledger.transact(store.claiming_drops):
             if drop.inbox == self.inbox.name and drop.id not in self.settling.drops:
                 self._try(drop.id, lambda d=drop: self._resume(d, now))
+        self._ledger.transact(batches.forget_unclaimed)
         if not self.inbox.keeps:
             self._account_for_claims(now)
         self._recovered = folder
@@ -161,6 +214,12 @@ class InboxGate:
 
     def _resume(self, drop: Drop, now: float) -> None:
         folder = Path(drop.claim)
+        if drop.batch is not None:
+            undo(self._config, self.inbox, {
+                "claim": drop.claim, "folder": drop.folder, "stat": drop.stat,
+            })  # fmt: skip
+            self._forget(drop.id)
+            return
         if self.inbox.keeps:
             shutil.rmtree(folder, ignore_errors=True)  # a copy; the next look finds the original
             self._forget(drop.id)
@@ -309,4 +368,6 @@ class Gate:
         return found
 
     def close(self) -> None:
+        for gate in self.inboxes:
+            gate.close()
         self._prober.close()

@@ -14,6 +14,10 @@ from dna_pipeline.inbox.scan import FileStat, is_image_name
 from dna_pipeline.ledger import store
 from dna_pipeline.ledger.store import Ledger
 
+RESERVED = "reserved"
+"""The key of an image that a wrong row of a batch names. It stays, and is not taken in alone; the
+version's `error` says why."""
+
 Stats = dict[str, FileStat]
 """What was seen of the files of a drop, by their paths in the inbox."""
 
@@ -49,11 +53,18 @@ class KnownFiles:
         """What was last seen at that path."""
         return self._versions.get(path)
 
+    def reserved(self, path: str) -> str | None:
+        """Why that image is not taken in alone, if it is reserved for a batch."""
+        known = self._versions.get(path)
+        return known.error if known is not None and known.key == RESERVED else None
+
     def is_unchanged(self, path: str, stats: Stats, error: str | None) -> bool:
         """Whether these very files were seen before in this company."""
         known = self._versions.get(path)
         if known is None:
             return False
+        if known.key == RESERVED:
+            return list(stats) == [path] and self._is_old(path, stats[path])
         if not known.key:
             # What was to be ignored: neither a sidecar nor a chmod makes it new.
             return all(self._is_old(p, stats[p]) for p in stats if p == path or is_image_name(p))

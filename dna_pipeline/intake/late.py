@@ -12,8 +12,9 @@ import structlog
 from dna_pipeline.artifact import fsync_dir, safe_name, safe_stem
 from dna_pipeline.errors import ImageMissing
 from dna_pipeline.inbox import claim
-from dna_pipeline.inbox.pairing import Candidate, tells
-from dna_pipeline.inbox.scan import FileStat
+from dna_pipeline.inbox.names import tells
+from dna_pipeline.inbox.pairing import Candidate, Names
+from dna_pipeline.inbox.scan import FileStat, is_yaml_name
 from dna_pipeline.intake import records
 from dna_pipeline.intake.known import to_json
 from dna_pipeline.intake.lookout import Lookout
@@ -53,6 +54,8 @@ class LateSidecars:
             path = waiting.path
             settled = lookout.tracker.settled_since(path)
             if waiting.kind != "image" or path in self._heard or settled is None:
+                continue
+            if not is_yaml_name(path) or isinstance(lookout.reference(path), Names):
                 continue
             # Its image may be on its way too.
             if now >= settled + self._inbox.sidecar_wait_s:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from dataclasses import dataclass
+from math import inf
 
 import structlog
 
 from dna_pipeline.errors import ImageUnreadable, JobError
-from dna_pipeline.inbox.pairing import Candidate, Pairing, Waiting, pair
+from dna_pipeline.inbox.pairing import Candidate, Names, Pairing, Waiting, pair
 from dna_pipeline.inbox.scan import FileStat, Scan, scan
 from dna_pipeline.inbox.stability import StabilityTracker
-from dna_pipeline.intake.known import KnownFiles
-from dna_pipeline.intake.records import image_named
+from dna_pipeline.intake.known import KnownFiles, Stats
+from dna_pipeline.intake.rows import reference
 from dna_pipeline.intake.take import Ready
 from dna_pipeline.probe import NotReadable, Probed, Prober
 from dna_pipeline.spec.config import Inbox
@@ -54,7 +55,7 @@ class Lookout:
         self._named: frozenset[str] = frozenset()
         self._prober = prober
         self._known = known
-        self._references: dict[str, tuple[FileStat, str | JobError | None]] = {}
+        self._references: dict[str, tuple[FileStat, str | Names | JobError | None]] = {}
         self._probes: dict[str, _Probe] = {}
 
     def hinted(self, now: float) -> None:
@@ -81,13 +82,27 @@ class Lookout:
         self.pending = deque(c for c in pairing.ready if not self._is_known(c))
         self._sharers = Counter(c.sidecar for c in self.pending)
 
+    def next_batch(self) -> tuple[Candidate, Stats] | None:
+        """The next of `pending`, and what was seen of its files, if that is a batch."""
+        if not self.pending or not self.pending[0].is_batch:
+            return None
+        candidate = self.pending.popleft()
+        self._sharers[candidate.sidecar] -= 1
+        return candidate, self._stats(candidate)
+
+    def may_be_half_written(self, candidate: Candidate) -> bool:
+        """Whether any of its images came so lately that one which does not decode yet still may."""
+        changed = [self.tracker.unchanged_since(path) for path in candidate.images]
+        latest = max((at for at in changed if at is not None), default=-inf)
+        return self.tracker.looked_at < latest + self.inbox.settle_s + UNREADABLE_WAIT_S
+
     def next_ready(self, now: float) -> Ready | None:
         """The next of `pending` if it may be taken; None while it may still be half written."""
         candidate = self.pending.popleft()
         self._sharers[candidate.sidecar] -= 1
         stats = self._stats(candidate)
         path, error, probed = candidate.image, candidate.error, None
-        if len(stats) != len(_paths(candidate)):
+        if len(stats) != len(candidate.paths):
             return None  # taken in the meantime
         if path is not None and error is None:
             answer = self._probe(path, stats[path], now)
@@ -107,12 +122,12 @@ class Lookout:
         """The file could not be taken; the next look finds it again."""
         self.waiting.append(Waiting(path, reason, None, True, "writing"))
 
-    def reference(self, path: str) -> str | JobError | None:
-        """The `image:` of a settled YAML, read once for each of its states."""
+    def reference(self, path: str) -> str | Names | JobError | None:
+        """What a settled YAML or table names, read once for each of its states."""
         stat = self.files[path]
         cached = self._references.get(path)
         if cached is None or cached[0] != stat:
-            cached = self._references[path] = (stat, image_named(self.inbox.path / path))
+            cached = self._references[path] = (stat, reference(self.inbox, path))
         return cached[1]
 
     def _cannot_look(self, error: OSError, now: float) -> None:
@@ -135,18 +150,25 @@ class Lookout:
         self.next_at = max(min(times), now + 0.05)
 
     def _stats(self, candidate: Candidate) -> dict[str, FileStat]:
-        return {path: self.files[path] for path in _paths(candidate) if path in self.files}
+        return {path: self.files[path] for path in candidate.paths if path in self.files}
 
     def _identity(self, candidate: Candidate) -> str:
         """The path that a drop is known by: two job files of one image are two drops."""
         sidecar = candidate.sidecar
-        if sidecar is not None and isinstance(self.reference(sidecar), str):
+        if candidate.table is not None:
+            return candidate.table
+        if sidecar is not None and isinstance(self.reference(sidecar), str | Names):
             return sidecar
         return candidate.image or sidecar or ""
 
     def _is_known(self, candidate: Candidate) -> bool:
         error = candidate.error.code if candidate.error else None
-        return self._known.is_unchanged(self._identity(candidate), self._stats(candidate), error)
+        path, stats = self._identity(candidate), self._stats(candidate)
+        if not self._known.is_unchanged(path, stats, error):
+            return False
+        if (why := self._known.reserved(path)) is not None:
+            self.waiting.append(Waiting(path, why, None, True, "image"))
+        return True
 
     def _probe(self, path: str, stat: FileStat, now: float) -> Probed | JobError | None:
         seen = self._probes.pop(path, None)
@@ -163,7 +185,3 @@ class Lookout:
             self.next_at = min(self.next_at, until)
             return None
         return seen.answer
-
-
-def _paths(candidate: Candidate) -> list[str]:
-    return [path for path in (candidate.image, candidate.sidecar) if path is not None]

@@ -3,16 +3,39 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
+from dna_pipeline.artifact import sha256_file
 from dna_pipeline.errors import ImageMissing, JobError
 from dna_pipeline.inbox.pairing import Candidate, Pairing, pair
 from dna_pipeline.inbox.scan import scan
 from dna_pipeline.inbox.stability import StabilityTracker
-from dna_pipeline.intake.records import image_named, read_sidecar, resolve_text
-from dna_pipeline.probe import Prober
+from dna_pipeline.intake.records import read_sidecar, specs
+from dna_pipeline.intake.rows import Item, Planner, image_error, reference, shown_image
+from dna_pipeline.probe import Probed, Prober
 from dna_pipeline.spec.config import Config, Inbox
 from dna_pipeline.spec.sidecar import JobSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """A job that would run, or one that would not.
+
+    Attributes:
+        row: its number in its batch; None for a drop that is one job.
+        image: what would be worked on; None where that is not there.
+        spec: what it would do; `key` as the ledger has it, for rows of batches.
+        error: why it would fail.
+    """
+
+    row: int | None
+    image: str | None
+    spec: JobSpec | None = None
+    probed: Probed | None = None
+    key: str | None = None
+    error: JobError | None = None
 
 
 def candidates(inbox: Inbox) -> list[Candidate]:
@@ -30,22 +53,54 @@ def _pair(inbox: Inbox, named: frozenset[str]) -> Pairing:
     tracker = StabilityTracker(0)
     tracker.observe(seen.files, time.monotonic())
     patient = replace(inbox, sidecar_wait_s=0)
-    return pair(patient, seen.files, tracker, lambda path: image_named(inbox.path / path))
+    return pair(patient, seen.files, tracker, lambda path: reference(inbox, path))
 
 
-def outcome(
+def outlooks(
     config: Config, inbox: Inbox, candidate: Candidate, prober: Prober
-) -> JobSpec | JobError:
-    """The job that a candidate would become, or why it would fail."""
+) -> Iterator[Outlook]:
+    """The jobs that a candidate would become, and those of its rows that would become none."""
+    look = _batch if candidate.is_batch else _single
+    try:
+        yield from look(config, inbox, candidate, prober)
+    except JobError as error:
+        yield Outlook(None, candidate.image, error=error)
+
+
+def _single(
+    config: Config, inbox: Inbox, candidate: Candidate, prober: Prober
+) -> Iterator[Outlook]:
     if candidate.error is not None:
-        return candidate.error
+        raise candidate.error
     if candidate.image is None:
-        return ImageMissing("its image is not there yet")
+        raise ImageMissing("its image is not there yet")
     answer = prober.probe(inbox.path / candidate.image)
     if isinstance(answer, JobError):
-        return answer
-    try:
-        data = read_sidecar(inbox.path / candidate.sidecar) if candidate.sidecar else None
-        return resolve_text(config, inbox, data)
-    except JobError as error:
-        return error
+        raise answer
+    data = read_sidecar(inbox.path / candidate.sidecar) if candidate.sidecar else None
+    found = specs(config, inbox, data)
+    for number, (_, spec) in enumerate(found, 1):
+        yield Outlook(number if len(found) > 1 else None, candidate.image, spec, answer)
+
+
+def _batch(config: Config, inbox: Inbox, candidate: Candidate, prober: Prober) -> Iterator[Outlook]:
+    planner = Planner(config, inbox)
+    plan = planner.plan(candidate)
+    for source in plan.sources:
+        source.probe(prober)
+    models = planner.models()
+    hashes = {s: sha256_file(s.path) for s in plan.sources if s.error is None}
+    for item in plan.items:
+        item.error = image_error(item)
+        yield _row(planner, item, hashes, models)
+
+
+def _row(
+    planner: Planner, item: Item, hashes: Mapping[Any, str], models: Mapping[str, Any]
+) -> Outlook:
+    number, image = item.row.number, shown_image(item)
+    if item.error is not None or item.source is None:
+        return Outlook(number, image, error=item.error)
+    key = planner.key(item.row.document, hashes[item.source], models)
+    spec = planner.resolve(item.row.document, lambda: 0)
+    return Outlook(number, image, spec, item.source.probed, key)

@@ -6,17 +6,19 @@ import hashlib
 import json
 import os
 import secrets
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from dna_pipeline.artifact import safe_stem
-from dna_pipeline.errors import Failure, JobError
+from dna_pipeline.errors import Failure, JobError, ParameterInvalid
 from dna_pipeline.ledger.store import new_id
 from dna_pipeline.ledger.times import utcnow
+from dna_pipeline.spec.batch import combinations, head_of, request
 from dna_pipeline.spec.config import Config, Inbox
 from dna_pipeline.spec.sidecar import JobSpec, inside_path, parse_sidecar, resolve
-from dna_pipeline.spec.yaml12 import MAX_BYTES
+from dna_pipeline.spec.yaml12 import MAX_BYTES, Document
 
 
 def printable(name: str) -> str:
@@ -40,26 +42,32 @@ def as_text(data: bytes) -> str:
     return data.decode("utf-8", "replace")
 
 
-def image_named(path: Path) -> str | JobError | None:
-    """The `image:` of the YAML at `path`, as written; None where it has none or cannot be read.
-
-    A `JobError` is given, not raised.
-    """
-    try:
-        image = parse_sidecar(read_sidecar(path)).value.get("image")
-    except JobError as error:
-        return error
-    except OSError:
-        return None  # gone or locked; the next look sees it as it then is
-    return image if isinstance(image, str) else None
-
-
 def resolve_text(config: Config, inbox: Inbox, data: bytes | None) -> JobSpec:
-    """The job that a sidecar's bytes (or none) ask for. Raises `JobError`."""
-    document = parse_sidecar(data) if data is not None else None
-    if document is not None and isinstance(image := document.value.get("image"), str):
+    """The one job that a sidecar's bytes (or none) ask for. Raises `JobError`."""
+    (_, spec), *more = specs(config, inbox, data)
+    if more:
+        raise ParameterInvalid(
+            "matrix: asks for several jobs, but this image has become one job already",
+            hint="Drop the image again, with its YAML beside it.",
+            where="matrix",
+        )
+    return spec
+
+
+def specs(
+    config: Config, inbox: Inbox, data: bytes | None, draw: Callable[[], int] = draw_seed
+) -> list[tuple[Document, JobSpec]]:
+    """The jobs that a sidecar's bytes (or none) ask for, each with what it alone is told.
+
+    Raises `JobError` if anything is wrong with any of them.
+    """
+    document = parse_sidecar(data) if data is not None else Document({}, {})
+    if isinstance(image := document.value.get("image"), str):
         inside_path(image)
-    return resolve(config, inbox, document, draw_seed)
+    head_of(document)
+    several = document.value.get("matrix") is not None
+    told = combinations(document) if several else [document]
+    return [(each, resolve(config, inbox, each, draw)) for each in told]
 
 
 def spec_key(
@@ -70,9 +78,8 @@ def spec_key(
     `error` is the code of what is wrong with it whatever its sidecar says.
     """
     try:
-        document = parse_sidecar(data) if data is not None else None
-        spec = resolve(config, inbox, document, lambda: 0)
-        told = json.dumps(asdict(spec), sort_keys=True, default=str)
+        made = [asdict(spec) for _, spec in specs(config, inbox, data, lambda: 0)]
+        told = json.dumps(made, sort_keys=True, default=str)
     except JobError:
         told = hashlib.sha256(data or b"").hexdigest()
     return hashlib.sha256(f"{image_sha256}\n{error}\n{told}".encode()).hexdigest()
@@ -81,9 +88,9 @@ def spec_key(
 def drop_row(inbox: Inbox, folder: str, image: str | None, sidecar: str | None) -> dict[str, Any]:
     """A drop about to be taken, from that folder of the inbox."""
     return {
-        "id": new_id(), "inbox": inbox.name, "state": "claiming", "originals": inbox.originals,
-        "folder": folder, "claim": "", "image": image, "sidecar": sidecar, "stat": {},
-        "error": None, "created_at": utcnow(),
+        "id": new_id(), "batch": None, "inbox": inbox.name, "state": "claiming",
+        "originals": inbox.originals, "folder": folder, "claim": "", "image": image,
+        "sidecar": sidecar, "stat": {}, "error": None, "created_at": utcnow(),
     }  # fmt: skip
 
 
@@ -98,8 +105,38 @@ def job_row(
     return {
         "id": new_id(), "drop_id": drop_id, "batch": None, "inbox": inbox.name,
         "folder": printable(folder), "name": printable(name), "stem": safe_stem(name),
-        "created_at": utcnow(),
+        "key": None, "request": None, "created_at": utcnow(),
     } | work_of(inbox, outcome)  # fmt: skip
+
+
+def batch_row(inbox: Inbox, folder: str, name: str, kind: str) -> dict[str, Any]:
+    """A batch told by that file of the inbox."""
+    return {
+        "id": new_id(), "inbox": inbox.name, "folder": printable(folder), "name": printable(name),
+        "stem": safe_stem(name), "kind": kind, "originals": inbox.originals, "max_failures": None,
+        "paused": None, "rows": 0, "wrong": 0, "created_at": utcnow(), "finished_at": None,
+    }  # fmt: skip
+
+
+def matrix_batch(
+    inbox: Inbox,
+    folder: str,
+    name: str,
+    data: bytes,
+    jobs: Sequence[dict[str, Any]],
+    told: Sequence[Document],
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The batch of these jobs of one image, and its rows; the jobs learn of it."""
+    batch = batch_row(inbox, folder, name, "matrix")
+    batch["max_failures"] = head_of(parse_sidecar(data)).max_failures
+    rows: list[dict[str, Any]] = []
+    for number, (job, document) in enumerate(zip(jobs, told, strict=True), 1):
+        job |= {"batch": batch["id"], "request": request(document)}
+        rows.append(
+            {"batch_id": batch["id"], "number": number, "image": job["name"], "job_id": job["id"],
+             "status": None, "code": None, "field": None, "detail": None}
+        )  # fmt: skip
+    return batch, rows
 
 
 def work_of(inbox: Inbox, outcome: JobSpec | Failure) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from dna_pipeline.errors import ConfigError, JobError, SourceMissing
 from dna_pipeline.inbox.scan import is_yaml_name
 from dna_pipeline.intake import records
 from dna_pipeline.intake.take import keep_claims
-from dna_pipeline.ledger import queue, store
+from dna_pipeline.ledger import batches, queue, store
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Drop, Job
 from dna_pipeline.probe import Prober
@@ -208,6 +208,7 @@ class Retrier:
         def commit(session: Any) -> bool:
             store.begin_claims(session, [row])
             if queue.revive(session, job.id, changes):
+                batches.reopen(session, job.batch)
                 return True
             store.set_drop_state(session, row["id"], "gone")
             return False

@@ -7,12 +7,10 @@ At every instant the bytes are in the inbox or in the claim, and the ledger know
 
 from __future__ import annotations
 
-import filecmp
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import structlog
@@ -24,8 +22,9 @@ from dna_pipeline.inbox import claim
 from dna_pipeline.inbox.pairing import Candidate
 from dna_pipeline.inbox.scan import FileStat
 from dna_pipeline.intake import records
+from dna_pipeline.intake.giveback import put_all_back
 from dna_pipeline.intake.known import KnownFiles, Stats, Version, to_json
-from dna_pipeline.ledger import queue, store
+from dna_pipeline.ledger import batches, queue, store
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.probe import Probed
 from dna_pipeline.spec.config import Config, Inbox
@@ -91,14 +90,19 @@ class Claimed:
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """What a claim comes to. `job` is None for a kept file that tells nothing new."""
+    """What a claim comes to. There are no `jobs` for a kept file that tells nothing new.
+
+    Attributes:
+        older: the drop of the version before this one.
+        batch: the batch of the jobs if they are several, and its rows.
+    """
 
     claimed: Claimed
     facts: dict[str, Any]
-    job: dict[str, Any] | None
+    jobs: list[dict[str, Any]]
     version: Version | None = None
     older: str | None = None
-    """The drop of the version before this one."""
+    batch: tuple[dict[str, Any], list[dict[str, Any]]] | None = None
 
 
 def split(relative: str) -> tuple[str, str]:
@@ -280,11 +284,31 @@ class Taker:
             version = Version(item.ready.stats, key, error.code if error else None, item.row["id"])
             if before is not None and before.key == key:
                 version = Version(version.stats, key, version.error, older)
-                return _Outcome(item, facts, None, version)
-        name = item.row["image"] or item.row["sidecar"]
-        spec = item.error or self.resolve(data)
-        job = records.job_row(self._inbox, item.row["folder"], name, item.row["id"], spec)
-        return _Outcome(item, facts, job, version, older)
+                return _Outcome(item, facts, [], version)
+        jobs, batch = self._jobs(item, data)
+        return _Outcome(item, facts, jobs, version, older, batch)
+
+    def _jobs(
+        self, item: Claimed, data: bytes | None
+    ) -> tuple[list[dict[str, Any]], tuple[dict[str, Any], list[dict[str, Any]]] | None]:
+        """The jobs of a drop, and their batch if the sidecar's `matrix` makes several."""
+        folder, drop_id = item.row["folder"], item.row["id"]
+        name: str = item.row["image"] or item.row["sidecar"]
+
+        def job(outcome: JobSpec | Failure) -> dict[str, Any]:
+            return records.job_row(self._inbox, folder, name, drop_id, outcome)
+
+        if item.error is not None:
+            return [job(item.error)], None
+        try:
+            made = records.specs(self._config, self._inbox, data)
+        except JobError as error:
+            return [job(error.failure())], None
+        jobs = [job(spec) for _, spec in made]
+        if len(jobs) == 1:
+            return jobs, None
+        told = [document for document, _ in made]
+        return jobs, records.matrix_batch(self._inbox, folder, name, data or b"", jobs, told)
 
     def resolve(self, data: bytes | None) -> JobSpec | Failure:
         """What a sidecar's bytes (or none) ask for, or why it cannot be done."""
@@ -296,24 +320,29 @@ class Taker:
     def _commit(self, session: Any, outcomes: Sequence[_Outcome]) -> list[str]:
         """Gives the drops whose place in the queue newer versions took."""
         replaced: list[str] = []
-        drops = [{"id": o.claimed.row["id"], **o.facts} for o in outcomes if o.job is not None]
+        drops = [{"id": o.claimed.row["id"], **o.facts} for o in outcomes if o.jobs]
         store.finish_claims(session, drops, [])
         jobs: list[dict[str, Any]] = []
         for outcome in outcomes:
-            if (job := outcome.job) is None:
-                continue
-            if outcome.older is not None and self._takes_the_place(session, outcome.older, job):
+            if outcome.older is not None and self._takes_the_place(session, outcome.older, outcome):
                 replaced.append(outcome.older)
             else:
-                jobs.append(job)
+                jobs += outcome.jobs
         store.finish_claims(session, [], jobs)
-        store.forget_drops(session, [o.claimed.row["id"] for o in outcomes if o.job is None])
+        for batch, rows in (outcome.batch for outcome in outcomes if outcome.batch):
+            batches.add(session, batch, rows)
+        store.forget_drops(session, [o.claimed.row["id"] for o in outcomes if not o.jobs])
         store.remember_files(session, self._known.rows(_versions(outcomes)))
         return replaced
 
-    def _takes_the_place(self, session: Any, older: str, job: dict[str, Any]) -> bool:
+    def _takes_the_place(self, session: Any, older: str, outcome: _Outcome) -> bool:
         """Give the work to the job of an older version of the file if that is still queued."""
-        if self._inbox.on_change != "latest" or job["status"] != "queued":
+        if self._inbox.on_change != "latest" or not outcome.jobs:
+            return False
+        job = outcome.jobs[0]
+        if outcome.batch is not None or job["status"] != "queued":
+            if job["status"] == "queued":
+                batches.withdraw(session, [older])
             return False
         queued = queue.queued_from(session, older)
         changes = {k: v for k, v in job.items() if k not in ("id", "created_at", "batch")}
@@ -325,9 +354,9 @@ class Taker:
     def _after_commit(self, outcomes: Sequence[_Outcome], replaced: Iterable[str]) -> None:
         self._known.note(_versions(outcomes))
         for outcome in outcomes:
-            if (job := outcome.job) is None:
+            if not outcome.jobs:
                 shutil.rmtree(outcome.claimed.folder, ignore_errors=True)
-            else:
+            for job in outcome.jobs:
                 log.info(
                     "drop.claimed", inbox=self._inbox.name, name=job["name"],
                     drop=job["drop_id"], status=job["status"],
@@ -343,33 +372,3 @@ def _versions(outcomes: Iterable[_Outcome]) -> dict[str, Version]:
         for outcome in outcomes
         if outcome.version is not None and outcome.claimed.ready is not None
     }
-
-
-def put_all_back(
-    folder: Path, inbox: Path, home: str, stat: Mapping[str, Any] = MappingProxyType({})
-) -> None:
-    """Return a claim's files to the inbox, never over what lies there by now.
-
-    Args:
-        home: the folder in the inbox for files that are not in `stat`.
-        stat: what was seen of the files, by the paths that they had.
-    """
-    if not folder.is_dir():
-        return
-    paths = {split(path)[1]: path for path in stat}
-    for file in folder.iterdir():
-        path = paths.get(file.name)
-        original = inbox / (path or f"{home}/{file.name}".lstrip("/"))
-        if path is not None and _is_copy(file, original, stat[path]):
-            file.unlink()
-        else:
-            claim.put_back(file, original)
-    claim.dispose(folder)
-
-
-def _is_copy(file: Path, original: Path, seen: Mapping[str, Any]) -> bool:
-    """Whether it is the copy, perhaps cut off, of a sidecar that others need too."""
-    if not original.is_file() or file.lstat().st_ino == original.lstat().st_ino:
-        return False
-    was_moved = FileStat.of(file.lstat()).same_file(FileStat(**seen))
-    return not was_moved or filecmp.cmp(file, original, shallow=False)

@@ -23,7 +23,7 @@ from dna_pipeline.errors import (
     WeightsMismatch,
     WorkerCrashed,
 )
-from dna_pipeline.ledger import queue
+from dna_pipeline.ledger import batches, queue
 from dna_pipeline.ledger.store import get_setting, set_setting
 from dna_pipeline.ledger.tables import Job, Setting
 
@@ -91,4 +91,5 @@ def resume(session: Session) -> None:
     for start in (PAUSED, _STREAK):
         session.execute(delete(Setting).where(begins(start)))
     set_setting(session, "paused", None)
+    batches.resume(session)
     queue.release(session, Paused.code)

@@ -170,7 +170,7 @@ def hold(session: Session, job_id: str, code: str, detail: str) -> None:
 
 def hold_where(
     session: Session,
-    column: Literal["models", "pipeline", "inbox", "status"],
+    column: Literal["models", "pipeline", "inbox", "status", "batch"],
     value: str,
     code: str,
     detail: str,

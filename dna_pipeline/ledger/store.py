@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from dna_pipeline.ledger import engine as engines
 from dna_pipeline.ledger import health, schema
-from dna_pipeline.ledger.tables import Drop, Event, Job, KnownFile, Setting
+from dna_pipeline.ledger.tables import Batch, Drop, Event, Job, KnownFile, Setting
 from dna_pipeline.ledger.times import format_time, utcnow
 
 T = TypeVar("T")
@@ -163,7 +163,9 @@ def unneeded_drops(session: Session, drop_id: str | None = None) -> list[Drop]:
         Job.drop_id == Drop.id,
         Job.status.in_(OPEN_STATUSES) | Job.publish.in_(("pending", "planned")),
     )
-    rows = select(Drop).where(_NOT_GONE, Drop.state != "claiming", ~needed)
+    # A batch's own files are needed until its folder is in the outbox.
+    unlaid = exists().where(Batch.id == Drop.batch, Batch.state == "claimed")
+    rows = select(Drop).where(_NOT_GONE, Drop.state != "claiming", ~needed, ~unlaid)
     return list(session.scalars(rows if drop_id is None else rows.where(Drop.id == drop_id)))
 
 

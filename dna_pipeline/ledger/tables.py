@@ -75,15 +75,67 @@ class Drop(Base):
     height: Mapped[int | None]
     sidecar_text: Mapped[str | None]
     created_at: Mapped[datetime]
+    batch: Mapped[str | None]
 
-    __table_args__ = (Index("ix_drops_open", "state", sqlite_where=text("state <> 'gone'")),)
+    __table_args__ = (
+        Index("ix_drops_open", "state", sqlite_where=text("state <> 'gone'")),
+        Index("ix_drops_batch", "batch", sqlite_where=text("batch IS NOT NULL")),
+    )
+
+
+class Batch(Base):
+    """The jobs of one drop that makes several: a job file, a table, or a matrix.
+
+    Its id is also that of the drop that holds the job file or the table. State: `claiming` →
+    `claimed` (its jobs are in the queue) → `open` (its folder is in the outbox) → `done`.
+    """
+
+    __tablename__ = "batches"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    inbox: Mapped[str]
+    folder: Mapped[str]
+    name: Mapped[str]
+    stem: Mapped[str]
+    kind: Mapped[str]
+    state: Mapped[str]
+    originals: Mapped[str]
+    max_failures: Mapped[int | None]
+    paused: Mapped[str | None]
+    rows: Mapped[int] = mapped_column(default=0)
+    wrong: Mapped[int] = mapped_column(default=0)
+    created_at: Mapped[datetime]
+    finished_at: Mapped[datetime | None]
+
+    __table_args__ = (Index("ix_batches_open", "state", sqlite_where=text("state <> 'done'")),)
+
+
+class BatchRow(Base):
+    """A row of a batch. `job_id` is its job, or one that had done the same before (`skipped`).
+
+    `status` is set where the row has no job of its own: `wrong`, `skipped`, `replaced`. `field`
+    is the column, or key, that is to blame for a wrong one.
+    """
+
+    __tablename__ = "batch_rows"
+
+    batch_id: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    image: Mapped[str]
+    job_id: Mapped[str | None] = mapped_column(index=True)
+    status: Mapped[str | None]
+    code: Mapped[str | None]
+    field: Mapped[str | None]
+    detail: Mapped[str | None]
 
 
 class Job(Base):
     """One run of one pipeline on one input image.
 
     `hold` says why a queued job may not start yet; `publish` how far its folder is: `pending`
-    (to be put together), `planned` (its name and hash are committed), `done`.
+    (to be put together), `planned` (its name and hash are committed), `done`. A batch's job has a
+    `key`, equal for jobs that do the same with the same bytes, and may have a `request`: what was
+    asked of it alone, as a YAML.
     """
 
     __tablename__ = "jobs"
@@ -118,6 +170,8 @@ class Job(Base):
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+    key: Mapped[str | None]
+    request: Mapped[str | None]
 
     __table_args__ = (
         Index(
@@ -139,6 +193,7 @@ class Job(Base):
         Index("ix_jobs_inbox", "inbox"),
         Index("ix_jobs_status_inbox", "status", "inbox"),
         Index("ix_jobs_batch", "batch", sqlite_where=text("batch IS NOT NULL")),
+        Index("ix_jobs_key", "key", sqlite_where=text("key IS NOT NULL")),
         Index("ix_jobs_finished", "finished_at", sqlite_where=text("publish = 'done'")),
         Index("ix_jobs_name", "inbox", "folder", "stem", "status"),
     )

@@ -43,8 +43,15 @@ _COMPLETED_SINCE = """SELECT count(*) FROM jobs
     WHERE finished_at >= ? AND publish = 'done' AND +status = 'completed'"""
 
 
+_BATCHES = """SELECT id, inbox, folder, stem, name, rows, wrong, paused, created_at FROM batches
+    WHERE state <> 'done' AND state <> 'claiming' ORDER BY created_at DESC LIMIT 50"""
+_HAS_KEY = """SELECT EXISTS (SELECT 1 FROM jobs
+    WHERE key = ? AND +status IN ('queued', 'running', 'completed'))"""
+_BATCH_COUNTS = "SELECT status, count(*) AS jobs FROM jobs WHERE batch = ? GROUP BY +status"
+
+
 class AmbiguousPrefixError(LookupError):
-    """More than one job's id begins so."""
+    """Not exactly one id begins so."""
 
 
 class Views:
@@ -89,6 +96,31 @@ class Views:
         if len(rows) > 1:
             raise AmbiguousPrefixError(f"several jobs begin with {prefix!r}; give more of the id")
         return rows[0]["id"] if rows else None
+
+    def find_batch(self, prefix: str) -> str:
+        """The id that begins so, or that of the batch in a folder called so.
+
+        Raises:
+            AmbiguousPrefixError: there is none, or there are several.
+        """
+        low = prefix.rpartition("-")[2].lower()
+        rows = self._rows("SELECT id FROM batches WHERE id >= ? AND id < ? LIMIT 2", low, low + "g")
+        if not low or len(rows) != 1:
+            which = "several batches' ids begin" if rows else "no batch's id begins"
+            raise AmbiguousPrefixError(f"{which} with {low!r}; `dna-pipeline status` lists them")
+        return rows[0]["id"]
+
+    def has_key(self, key: str) -> bool:
+        """Whether a job that does the same is to be done, or was done well."""
+        return bool(self._value(_HAS_KEY, key))
+
+    def batches(self) -> list[dict[str, Any]]:
+        """The batches that are not done, the newest first, with how many jobs are in each state."""
+        rows = self._rows(_BATCHES)
+        for row in rows:
+            counted = self._rows(_BATCH_COUNTS, row["id"])
+            row["jobs"] = {entry["status"]: entry["jobs"] for entry in counted}
+        return rows
 
     def jobs(
         self,

@@ -18,7 +18,8 @@ from dna_pipeline.inbox.scan import FileStat
 from dna_pipeline.intake import records
 from dna_pipeline.intake.known import Version, to_json
 from dna_pipeline.intake.preview import candidates
-from dna_pipeline.intake.records import image_named, printable
+from dna_pipeline.intake.records import printable
+from dna_pipeline.intake.rows import reference
 from dna_pipeline.ledger import store
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.repair.accounts import Account
@@ -115,7 +116,7 @@ def _identity(inbox: Inbox, candidate: Candidate) -> str:
     """The path that the drop is known by: that of a job file where there is one."""
     sidecar = candidate.sidecar
     if sidecar is not None:
-        named = image_named(inbox.path / sidecar)
+        named = reference(inbox, sidecar)
         if named is not None and not isinstance(named, JobError):
             return sidecar
     return candidate.image or ""

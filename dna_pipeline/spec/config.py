@@ -99,6 +99,8 @@ class InboxSpec(_Spec):
     defaults: dict[str, Any] = {}
     latest: bool | None = None
     hours: Annotated[str, AfterValidator(_hours)] | None = None
+    source_roots: list[FilePath] = []
+    on_duplicate: Literal["skip", "run"] = "skip"
 
 
 class PipelineFile(_Spec):
@@ -152,6 +154,8 @@ class Inbox:
     defaults: Mapping[str, dict[str, Any] | None] = field(default_factory=dict[str, Any])
     latest: bool = False
     hours: Hours | None = None
+    source_roots: tuple[Path, ...] = ()
+    on_duplicate: Literal["skip", "run"] = "skip"
 
     @property
     def keeps(self) -> bool:

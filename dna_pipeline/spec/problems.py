@@ -22,9 +22,10 @@ class Problem:
     text: str
     line: int
     wrong_key: bool
+    unit: str = "line"
 
     def __str__(self) -> str:
-        return f"line {self.line}: {self.text}" if self.line else self.text
+        return f"{self.unit} {self.line}: {self.text}" if self.line else self.text
 
 
 def in_line_order(problems: Iterable[Problem]) -> list[Problem]:
@@ -53,13 +54,13 @@ def unknown_key(document: Document, path: KeyPath, known: Iterable[str]) -> Prob
 
 def wrong_key(document: Document, path: KeyPath, text: str) -> Problem:
     """The problem of a key that is missing or should not stand there."""
-    return Problem(dotted(path), text, document.line(path), wrong_key=True)
+    return Problem(dotted(path), text, document.line(path), True, document.unit)
 
 
 def wrong_value(document: Document, path: KeyPath, text: str) -> Problem:
     """The problem of a value that cannot be used."""
     start = f"{dotted(path)}: " if path else ""
-    return Problem(dotted(path), f"{start}{text}", document.line(path), wrong_key=False)
+    return Problem(dotted(path), f"{start}{text}", document.line(path), False, document.unit)
 
 
 def not_json(document: Document, besides: Iterable[Problem]) -> list[Problem]:

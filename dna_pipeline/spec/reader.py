@@ -321,6 +321,10 @@ class _Reader:
             defaults=entry.defaults or {},
             latest=keep if entry.latest is None else entry.latest,
             hours=None if entry.hours is None else Hours.parse(entry.hours),
+            source_roots=tuple(
+                Path(os.path.normpath(self.file.parent / root)) for root in entry.source_roots
+            ),
+            on_duplicate=entry.on_duplicate,
         )
 
     def _check_name(self, path: KeyPath, given: str | None, name: str, taken: set[str]) -> None:

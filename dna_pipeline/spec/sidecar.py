@@ -11,12 +11,13 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from dna_pipeline import registry
 from dna_pipeline.errors import (
+    JobError,
     ParameterInvalid,
     PathEscapesInbox,
     SidecarInvalid,
@@ -47,6 +48,10 @@ class SidecarHead(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
     image: str | None = None
+    images: str | Annotated[list[str], Field(min_length=1)] | None = None
+    matrix: dict[str, Annotated[list[Any], Field(min_length=1)]] | None = None
+    max_failures: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    on_duplicate: Literal["skip", "run"] | None = None
     pipeline: str | None = None
     priority: Priority | None = None
     not_before: str | None = None
@@ -169,7 +174,7 @@ class _Resolver:
         self._raise_problems()
         stages = [(spec, stage) for spec, stage in made if stage is not None]
         for spec, stage in stages:
-            stage.check()
+            _check(spec, stage)
             self._check_model(spec, stage.model)
         return JobSpec(
             pipeline=pipeline.name,
@@ -187,7 +192,8 @@ class _Resolver:
         if self.problems:
             wrong_key = any(problem.wrong_key for problem in self.problems)
             kind = SidecarInvalid if wrong_key else ParameterInvalid
-            raise kind("\n".join(str(problem) for problem in in_line_order(self.problems)))
+            told = in_line_order(self.problems)
+            raise kind("\n".join(str(problem) for problem in told), where=told[0].where)
 
     def _head(self) -> SidecarHead:
         given = {key: value for key, value in self.written.items() if value is not None}
@@ -205,9 +211,10 @@ class _Resolver:
         name = self.inbox.pipeline if told is None else told
         pipeline = self.config.pipelines.get(name)
         if pipeline is None:
-            start = "" if told is None else f"line {self.document.line(('pipeline',))}: "
+            start = "" if told is None else f"{self.document.place(('pipeline',))}: "
             near = nearest(name, self.config.pipelines)
-            raise UnknownPipeline(f"{start}no pipeline is called {shown(name)}; {near}")
+            text = f"{start}no pipeline is called {shown(name)}; {near}"
+            raise UnknownPipeline(text, where="pipeline")
         return pipeline
 
     def _check_keys(self, pipeline: Pipeline) -> None:
@@ -264,5 +271,13 @@ class _Resolver:
             return
         paths: list[KeyPath] = [(key, "model") for key in reversed(keys_of(spec))]
         path = next((path for path in paths if self.document.has(path)), None)
-        start = f"line {self.document.line(path)}: {dotted(path)}" if path else spec.id
-        raise UnknownModel(f"{start}: {text}")
+        start = f"{self.document.place(path)}: {dotted(path)}" if path else spec.id
+        raise UnknownModel(f"{start}: {text}", where=f"{spec.id}.model")
+
+
+def _check(spec: StageSpec, stage: Stage) -> None:
+    try:
+        stage.check()
+    except JobError as error:
+        error.where = error.where or spec.id
+        raise

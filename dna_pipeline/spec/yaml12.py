@@ -71,10 +71,14 @@ class YamlError(ValueError):
 
 @dataclass(frozen=True)
 class Document:
-    """A YAML document as plain values (dict, list, str, int, float, bool, None) and their lines."""
+    """A document as plain values (dict, list, str, int, float, bool, None) and their lines.
+
+    `unit` is what its `lines` count: lines, or the rows of a table.
+    """
 
     value: Any
     lines: dict[KeyPath, int] = field(default_factory=dict[KeyPath, int])
+    unit: str = "line"
 
     def line(self, path: KeyPath) -> int:
         """The line of that value, or of the nearest one around it."""
@@ -82,6 +86,10 @@ class Document:
             if path[:end] in self.lines:
                 return self.lines[path[:end]]
         return 1
+
+    def place(self, path: KeyPath) -> str:
+        """`line 3` or `row 17`: where to look for that value."""
+        return f"{self.unit} {self.line(path)}"
 
     def has(self, path: KeyPath) -> bool:
         """Whether something is written there."""

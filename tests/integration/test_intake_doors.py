@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dna_pipeline.errors import ConfigError, JobError
+from dna_pipeline.errors import ConfigError
 from dna_pipeline.inbox import claim
 from dna_pipeline.intake import preview, records
 from dna_pipeline.intake.gate import Gate
@@ -174,12 +174,12 @@ def test_what_would_become_of_an_inbox(make_site) -> None:
     inbox = site.config.inboxes[0]
     found = {c.image or c.sidecar: c for c in preview.candidates(inbox)}
     outcomes = {
-        name: preview.outcome(site.config, inbox, candidate, site.prober)
+        name: next(preview.outlooks(site.config, inbox, candidate, site.prober))
         for name, candidate in found.items()
     }
     told = {
-        name: value.code if isinstance(value, JobError) else (value.pipeline, value.priority)
-        for name, value in outcomes.items()
+        name: o.error.code if o.error else o.spec and (o.spec.pipeline, o.spec.priority)
+        for name, o in outcomes.items()
     }
     assert told == {
         "cat.png": ("other", 0), "bad.png": "sidecar_invalid", "broken.png": "image_unreadable",

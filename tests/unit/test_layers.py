@@ -31,7 +31,7 @@ LEVELS = [
     "publish publishing",
     "intake",
     "room holds",
-    "dispatch repair housekeeping",
+    "accounts dispatch repair housekeeping",
     "status",
     "daemon",
     "cli __main__",

@@ -14,7 +14,8 @@ from dna_pipeline.errors import (
     SidecarInvalid,
     SidecarMissing,
 )
-from dna_pipeline.inbox.pairing import Candidate, Pairing, Waiting, pair, tells
+from dna_pipeline.inbox.names import tells
+from dna_pipeline.inbox.pairing import LONGEST_RESTART_S, Candidate, Pairing, Waiting, pair
 from dna_pipeline.inbox.scan import FileStat
 from dna_pipeline.inbox.stability import StabilityTracker
 from dna_pipeline.spec.config import Inbox
@@ -150,12 +151,12 @@ def test_the_wait_begins_again_while_the_folder_changes() -> None:
 def test_an_endless_stream_does_not_starve_its_images() -> None:
     folder = Folder("0.png")
     taken_at = None
-    for number in range(1, 100):
+    for number in range(1, 400):
         folder.put(f"{number}.png")
         ready = folder.pair(1).ready
         if taken_at is None and any(c.image == "0.png" for c in ready):
             taken_at = folder.now
-    assert taken_at == SETTLE + 12 * WAIT
+    assert taken_at == SETTLE + WAIT + LONGEST_RESTART_S
 
 
 def test_no_sidecar_wait() -> None:

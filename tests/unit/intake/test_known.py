@@ -6,8 +6,10 @@ from dna_pipeline.errors import SidecarInvalid
 from dna_pipeline.inbox.scan import FileStat
 from dna_pipeline.intake import records
 from dna_pipeline.intake.known import KnownFiles, Version
+from dna_pipeline.intake.rows import reference
 from dna_pipeline.ledger import store
 from dna_pipeline.ledger.store import Ledger
+from dna_pipeline.spec.config import Inbox
 
 
 def stat(size: int = 1, mtime: int = 1, ctime: int = 1) -> FileStat:
@@ -63,13 +65,14 @@ def test_what_was_ignored_is_the_same_until_it_is_written(ledger) -> None:
 )
 def test_what_a_yaml_names(tmp_path: Path, text: str, image: str | None) -> None:
     (tmp_path / "a.yaml").write_text(text)
-    assert records.image_named(tmp_path / "a.yaml") == image
+    assert reference(Inbox("in", tmp_path, "cut"), "a.yaml") == image
 
 
 def test_a_yaml_that_cannot_be_read_or_parsed_names_nothing(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("a: [")
-    assert isinstance(records.image_named(tmp_path / "a.yaml"), SidecarInvalid)
-    assert records.image_named(tmp_path / "none.yaml") is None
+    inbox = Inbox("in", tmp_path, "cut")
+    assert isinstance(reference(inbox, "a.yaml"), SidecarInvalid)
+    assert reference(inbox, "none.yaml") is None
 
 
 def test_printable_names() -> None:

@@ -81,10 +81,10 @@ def test_a_copy_is_set_aside_before_a_migration(tmp_path: Path, monkeypatch) -> 
     ledger = Ledger(path)
     ledger.transact(lambda s: set_setting(s, "paused", "yes"))
     ledger.close()
-    monkeypatch.setattr(schema, "HEAD", "0002")
+    monkeypatch.setattr(schema, "HEAD", "9999")
     monkeypatch.setattr(schema, "_upgrade", lambda engine: None)
     Ledger(path).close()
-    copy = path.with_name("ledger.db.before-0002")
+    copy = path.with_name("ledger.db.before-9999")
     with sqlite3.connect(copy) as connection:
         assert connection.execute("SELECT value FROM settings WHERE name = 'paused'").fetchone()
     connection.close()

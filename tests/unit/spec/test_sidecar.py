@@ -304,11 +304,8 @@ def test_wrong_keys(job: Resolve, cases):
         unknown key 'pipline'; did you mean 'pipeline'?
     Priority: 1
         unknown key 'Priority'; did you mean 'priority'?
-    images: [a]
-        unknown key 'images'; did you mean 'image'?
-    matrix: {}
-        unknown key 'matrix'; known here: image, img2img, meta, not_before, pipeline,
-        priority, seed, tags
+    image_s: [a]
+        unknown key 'image_s'; did you mean 'images'?
     img2image: {}
         unknown key 'img2image'; did you mean 'img2img'?
     triposr: {}
@@ -329,11 +326,11 @@ def test_wrong_keys(job: Resolve, cases):
     img2img: {cfg: 1, cfg: 2}
         the key 'cfg' stands here twice
     'a\b': 1
-        unknown key 'a\b'; known here: image, img2img, meta, not_before, pipeline,
-        priority, seed, tags
+        unknown key 'a\b'; known here: image, images, img2img, matrix, max_failures,
+        meta, not_before, on_duplicate, pipeline, priority, seed, tags
     "\e[31m": 1
-        unknown key '\x1b[31m'; known here: image, img2img, meta, not_before, pipeline,
-        priority, seed, tags
+        unknown key '\x1b[31m'; known here: image, images, img2img, matrix, max_failures,
+        meta, not_before, on_duplicate, pipeline, priority, seed, tags
     - image
         should be keys with values, like `img2img: {strength: 0.6}`, not a list
     a cat
@@ -462,8 +459,8 @@ def test_all_problems_at_once_in_line_order(job: Resolve):
         "line 6: seed: should be a whole number from -9223372036854775808 to "
         "9223372036854775807, not 'x'",
         "line 7: meta.a: should be a finite number, not .inf",
-        "line 8: unknown key 'z'; known here: again, image, img2img, meta, not_before, pipeline, "
-        "priority, seed, tags",
+        "line 8: unknown key 'z'; known here: again, image, images, img2img, matrix, "
+        "max_failures, meta, not_before, on_duplicate, pipeline, priority, seed, tags",
     ]
 
 

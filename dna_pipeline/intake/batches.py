@@ -1,0 +1,365 @@
+"""Takes job files and tables in: all of one or nothing of it.
+
+    plan, look at every image → commit *claiming* → table, then images → fsync → hash
+         → resolve each row → commit *claimed*: jobs, rows
+
+Whatever ends this before the last commit, the files go back to where they lay, and the next look
+begins anew. It goes in steps, since thousands of images take a while and other inboxes wait.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import shutil
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from dna_pipeline.artifact import safe_stem
+from dna_pipeline.errors import DnaError, ImageMissing, ImageUnreadable, JobError
+from dna_pipeline.faults import point
+from dna_pipeline.inbox import claim
+from dna_pipeline.inbox.pairing import Candidate
+from dna_pipeline.intake import records
+from dna_pipeline.intake.giveback import put_all_back
+from dna_pipeline.intake.known import RESERVED, KnownFiles, Stats, Version, to_json
+from dna_pipeline.intake.rows import Item, Plan, Planner, Source, image_error, shown_image
+from dna_pipeline.intake.take import keep_claims, split
+from dna_pipeline.ledger import batches, store
+from dna_pipeline.ledger.store import Ledger
+from dna_pipeline.probe import NotReadable, Prober
+from dna_pipeline.spec.batch import request
+from dna_pipeline.spec.config import Config, Inbox
+
+log = structlog.get_logger()
+
+YIELD_EVERY = 16
+"""So many images are looked at, moved or hashed in one step."""
+
+
+class NotYet(DnaError):
+    """An image may still be half written; try again later."""
+
+
+@dataclass(slots=True, eq=False)
+class _Taken:
+    """What is taken with one drop: an image, or what tells the batch (`source` is None then)."""
+
+    row: dict[str, Any]
+    paths: list[Path]
+    source: Source | None = None
+    facts: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.row["claim"])
+
+    @property
+    def is_moved(self) -> bool:
+        """Moved out of the inbox, and not copied."""
+        return claim.CLAIMS in self.folder.parts
+
+
+class BatchTaker:
+    """Takes the batches of one inbox in.
+
+    Args:
+        taken: told each path that left the inbox.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        inbox: Inbox,
+        ledger: Ledger,
+        known: KnownFiles,
+        prober: Prober,
+        taken: Callable[[str], None],
+    ) -> None:
+        self._config = config
+        self._inbox = inbox
+        self._ledger = ledger
+        self._known = known
+        self._prober = prober
+        self._taken = taken
+        self._planner = Planner(config, inbox)
+
+    def steps(self, candidate: Candidate, stats: Stats, patient: bool) -> Generator[None]:
+        """Take one in, a little at each step.
+
+        Args:
+            stats: what was seen of its files.
+            patient: an image that does not decode may still be being written.
+
+        Raises:
+            NotYet: one does not. ClaimError, OSError: files changed or went meanwhile. Nothing
+            was taken then. JobError: nothing can be made of it at all.
+        """
+        plan = self._planner.plan(candidate)
+        yield from self._probe(plan, patient=patient)
+        batch = self._batch_row(plan)
+        taken = self._drops(plan, candidate, stats, batch["id"])
+        self._ledger.transact(lambda s: self._begin(s, batch, [item.row for item in taken]))
+        point("claiming-committed")
+        try:
+            yield from self._fetch(taken, stats)
+            yield from self._commit(plan, candidate, stats, batch, taken)
+        except BaseException:
+            self._undo(taken)
+            raise
+
+    def _probe(self, plan: Plan, *, patient: bool) -> Generator[None]:
+        for number, source in enumerate(plan.sources):
+            if number % YIELD_EVERY == 0:
+                yield
+            source.probe(self._prober)
+            gone = isinstance(source.error, NotReadable)
+            if gone or (patient and isinstance(source.error, ImageUnreadable)):
+                raise NotYet(f"{source.relative or source.path}: {source.error}")
+        for item in plan.items:
+            item.error = image_error(item)
+
+    # --- claiming ---
+
+    def _batch_row(self, plan: Plan) -> dict[str, Any]:
+        row = records.batch_row(self._inbox, *split(plan.teller), plan.kind)
+        return row | {"max_failures": plan.head.max_failures}
+
+    def _drops(self, plan: Plan, candidate: Candidate, stats: Stats, batch: str) -> list[_Taken]:
+        """One for what tells the batch, one for each image that a right row names."""
+        tellers = [path for path in (candidate.table, candidate.sidecar) if path is not None]
+        own = self._drop(batch, split(tellers[0])[0], None, {p: stats[p] for p in tellers})
+        own["id"] = batch
+        own["claim"] = str(self._claim_folder(batch, inside=True))
+        paths = [] if self._inbox.keeps else [self._inbox.path / path for path in tellers]
+        found = [_Taken(own, paths)]
+        right = dict.fromkeys(i.source for i in plan.items if i.source and i.error is None)
+        for source in right:
+            seen = {source.relative: stats[source.relative]} if source.relative else {}
+            row = self._drop(batch, source.folder, source.path.name, seen)
+            inside = source.relative is not None
+            row["claim"] = str(self._claim_folder(row["id"], inside=inside))
+            row["sidecar_text"] = plan.text
+            found.append(_Taken(row, [source.path], source))
+        return found
+
+    def _drop(self, batch: str, folder: str, image: str | None, seen: Stats) -> dict[str, Any]:
+        row = records.drop_row(self._inbox, folder, image, None)
+        return row | {"batch": batch, "stat": to_json(seen), "sidecar_text": None}
+
+    def _claim_folder(self, drop_id: str, *, inside: bool) -> Path:
+        if self._inbox.keeps or not inside:
+            return keep_claims(self._config, drop_id)
+        return claim.claim_dir(self._inbox.path, self._ledger.id, drop_id)
+
+    def _begin(self, session: Any, batch: dict[str, Any], rows: Sequence[dict[str, Any]]) -> None:
+        batches.begin(session, batch)
+        store.begin_claims(session, rows)
+
+    def _fetch(self, taken: Sequence[_Taken], stats: Stats) -> Generator[None]:
+        """Bring all files into their claims, durably, and hash the images."""
+        for number, item in enumerate(taken):
+            if number % YIELD_EVERY == 0:
+                yield
+            if item.is_moved:
+                claim.make_claim_dir(self._inbox.path, self._ledger.id, item.row["id"])
+            else:
+                item.folder.mkdir(parents=True)
+            for path in item.paths:
+                self._bring(item, path, stats)
+                point("image-taken" if item.source is not None else "sidecar-taken")
+        moved = [item for item in taken if item.is_moved]
+        homes = {path.parent for item in moved for path in item.paths}
+        claim.sync_claims([item.folder for item in moved], homes)
+        point("claim-synced")
+        for number, item in enumerate(moved):
+            if number % YIELD_EVERY == 0:
+                yield
+            if item.source is not None:
+                hashed = claim.hash_in_place(item.folder / item.source.path.name)
+                item.facts = {"sha256": hashed.sha256, "bytes": hashed.size}
+        point("hashed")
+
+    def _bring(self, item: _Taken, path: Path, stats: Stats) -> None:
+        if not item.is_moved:
+            hashed = claim.snapshot(path, item.folder / path.name)
+            item.facts = {"sha256": hashed.sha256, "bytes": hashed.size}
+            return
+        seen = stats[path.relative_to(self._inbox.path).as_posix()]
+        if not claim.take(path, item.folder, seen).unchanged:
+            raise claim.Changed(str(path))
+
+    def _undo(self, taken: Sequence[_Taken]) -> None:
+        """Everything as it was. What cannot be put back now is at the next start."""
+        for item in taken:
+            with suppress(OSError):
+                undo(self._config, self._inbox, item.row)
+                self._ledger.transact(lambda s, i=item: store.forget_drops(s, [i.row["id"]]))
+        self._ledger.transact(batches.forget_unclaimed)
+
+    # --- the ledger ---
+
+    def _commit(
+        self,
+        plan: Plan,
+        candidate: Candidate,
+        stats: Stats,
+        batch: dict[str, Any],
+        taken: Sequence[_Taken],
+    ) -> Generator[None]:
+        drops = {item.source: item for item in taken if item.source is not None}
+        for source, item in drops.items():
+            probed = source.probed
+            assert probed is not None
+            item.facts |= {"width": probed.width, "height": probed.height}
+        models = self._planner.models()
+        keys: dict[int, str] = {}
+        for number, item in enumerate(plan.items):
+            if number % (8 * YIELD_EVERY) == 0:
+                yield
+            if (sha256 := self._sha256(plan, item, drops)) is not None:
+                keys[item.row.number] = self._planner.key(item.row.document, sha256, models)
+        yield
+        reserved = self._reserved(plan, stats)
+        version = Version(stats, "batch", None, batch["id"])
+        versions = reserved | ({plan.teller: version} if self._inbox.keeps else {})
+
+        def commit(session: Any) -> int:
+            before = self._known.version(plan.teller)
+            if self._inbox.on_change == "latest" and before is not None and before.drop_id:
+                batches.withdraw(session, batches.drops_of(session, before.drop_id))
+            account = _Account(self._planner, self._inbox, plan, batch, drops, self._is_there)
+            jobs, rows = account.make(session, keys)
+            facts = [{"id": i.row["id"], **i.facts} for i in drops.values()]
+            store.finish_claims(session, facts, [])
+            store.finish_claims(session, [{"id": batch["id"]}], jobs)
+            store.remember_files(session, self._known.rows(versions))
+            batches.finish(session, batch["id"], rows)
+            return len(jobs)
+
+        number = self._ledger.transact(commit)
+        point("claimed-committed")
+        self._known.note(versions)
+        for path in [p for item in taken if item.is_moved for p in item.paths]:
+            self._taken(path.relative_to(self._inbox.path).as_posix())
+        log.info(
+            "batch.claimed", inbox=self._inbox.name, name=batch["name"], batch=batch["id"],
+            rows=len(plan.items), jobs=number,
+        )  # fmt: skip
+
+    def _sha256(self, plan: Plan, item: Item, drops: Mapping[Source, _Taken]) -> str | None:
+        """What a right row's image holds; or held, when it was taken in and left the inbox."""
+        if item.error is None:
+            return drops[item.source].facts["sha256"] if item.source else None
+        if not isinstance(item.error, ImageMissing) or self._planner.trial(item) is not None:
+            return None
+        text = (item.row.image or "").strip()
+        folder, name = split(posixpath.normpath(posixpath.join(split(plan.teller)[0], text)))
+        where = records.printable(folder), safe_stem(name), records.printable(name)
+        return self._ledger.transact(lambda s: batches.last_sha256(s, self._inbox.name, *where))
+
+    def _reserved(self, plan: Plan, stats: Stats) -> dict[str, Version]:
+        """The images of wrong rows, which stay where they are, and are nobody else's meanwhile."""
+        if self._inbox.keeps:
+            return {}
+        right = {item.source for item in plan.items if item.error is None}
+        name = split(plan.teller)[1]
+        found: dict[str, Version] = {}
+        for item in plan.items:
+            source = item.source
+            if source is None or source.relative is None or source in right:
+                continue
+            why = f"{name} names it in row {item.row.number}, which is wrong; mend and drop that"
+            seen = {source.relative: stats[source.relative]}
+            found[source.relative] = Version(seen, RESERVED, records.printable(why))
+        return found
+
+    def _is_there(self, folder: str | None) -> bool:
+        """Whether a result folder was not removed meanwhile."""
+        return folder is not None and (self._config.outbox / folder).is_dir()
+
+
+class _Account:
+    """The rows of a batch and the jobs of those that ask for something new."""
+
+    def __init__(
+        self,
+        planner: Planner,
+        inbox: Inbox,
+        plan: Plan,
+        batch: Mapping[str, Any],
+        drops: Mapping[Source, _Taken],
+        is_there: Callable[[str | None], bool],
+    ) -> None:
+        self._planner = planner
+        self._inbox = inbox
+        self._plan = plan
+        self._batch = batch
+        self._drops = drops
+        self._is_there = is_there
+
+    def make(
+        self, session: Any, keys: Mapping[int, str]
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Jobs and rows. Rows that are equal among themselves are each made: they were asked for.
+
+        Args:
+            keys: what each row would do, by its number, where that is known.
+        """
+        skips = (self._plan.head.on_duplicate or self._inbox.on_duplicate) == "skip"
+        found = batches.existing(session, keys.values()) if skips else {}
+        done = {
+            key: before.job
+            for key, before in found.items()
+            if before.status != "completed" or self._is_there(before.folder)
+        }
+        jobs: list[dict[str, Any]] = []
+        rows: list[dict[str, Any]] = []
+        for item in self._plan.items:
+            row = self._row(item)
+            key = keys.get(item.row.number)
+            if key in done:
+                row |= {"status": "skipped", "job_id": done[key]}
+            elif item.error is not None:
+                row |= _wrong(item.error)
+            else:
+                assert key is not None
+                jobs.append(job := self._job(item, key))
+                row["job_id"] = job["id"]
+            rows.append(row)
+        return jobs, rows
+
+    def _row(self, item: Item) -> dict[str, Any]:
+        return {
+            "batch_id": self._batch["id"], "number": item.row.number, "image": shown_image(item),
+            "job_id": None, "status": None, "code": None, "field": None, "detail": None,
+        }  # fmt: skip
+
+    def _job(self, item: Item, key: str) -> dict[str, Any]:
+        assert item.source is not None
+        taken = self._drops[item.source]
+        spec = self._planner.resolve(item.row.document, records.draw_seed)
+        name = item.source.path.name
+        job = records.job_row(self._inbox, item.source.folder, name, taken.row["id"], spec)
+        told = request(item.row.document)
+        return job | {"batch": self._batch["id"], "key": key, "request": told}
+
+
+def _wrong(error: JobError) -> dict[str, Any]:
+    return {
+        "status": "wrong", "code": error.code, "field": error.where or None,
+        "detail": error.detail or error.sentence,
+    }  # fmt: skip
+
+
+def undo(config: Config, inbox: Inbox, row: Mapping[str, Any]) -> None:
+    """Give back what a drop of a batch took; it may be nothing yet."""
+    folder = Path(row["claim"])
+    if folder.is_relative_to(config.data):
+        shutil.rmtree(folder, ignore_errors=True)
+    else:
+        put_all_back(folder, inbox.path, row["folder"], row["stat"])

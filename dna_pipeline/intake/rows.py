@@ -1,0 +1,292 @@
+"""What a job file or a table comes to: its rows, their images, and what is wrong with which.
+
+Touches nothing; both taking in and `check` ask it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dna_pipeline.errors import ImageMissing, JobError, PathEscapesInbox
+from dna_pipeline.fingerprint import Fingerprints
+from dna_pipeline.inbox.names import fold
+from dna_pipeline.inbox.pairing import Candidate, Names
+from dna_pipeline.intake import records
+from dna_pipeline.probe import Probed, Prober
+from dna_pipeline.spec.batch import (
+    BatchHead,
+    Row,
+    head_of,
+    patterns_of,
+    rows_of_job_file,
+    rows_of_table,
+)
+from dna_pipeline.spec.config import Config, Inbox
+from dna_pipeline.spec.sidecar import JobSpec, parse_sidecar, resolve
+from dna_pipeline.spec.sources import Place, is_pattern, matches, outside, places
+from dna_pipeline.spec.table import MAX_BYTES, is_table_name, read_table
+from dna_pipeline.spec.yaml12 import Document
+
+
+@dataclass(slots=True, eq=False)
+class Source:
+    """An image that rows name.
+
+    Attributes:
+        relative: its path in the inbox; None for one in a source root.
+        error: why it cannot be used.
+    """
+
+    path: Path
+    relative: str | None
+    probed: Probed | None = None
+    error: JobError | None = None
+
+    @property
+    def folder(self) -> str:
+        """Its folder in the inbox."""
+        return (self.relative or "").rpartition("/")[0]
+
+    def probe(self, prober: Prober) -> None:
+        answer = prober.probe(self.path)
+        if isinstance(answer, JobError):
+            self.error = answer
+        else:
+            self.probed = answer
+
+
+@dataclass(slots=True, eq=False)
+class Item:
+    """A row with its image."""
+
+    row: Row
+    source: Source | None = None
+    error: JobError | None = None
+
+
+@dataclass(slots=True)
+class Plan:
+    """All that a job file or a table asks for.
+
+    Attributes:
+        teller: the path of the table or the job file, relative to the inbox.
+        text: the job file as written; None for a table.
+        sources: the images that right rows name, each once.
+    """
+
+    teller: str
+    head: BatchHead
+    items: list[Item]
+    text: str | None
+    sources: list[Source] = field(default_factory=list[Source])
+
+    @property
+    def kind(self) -> str:
+        return "job_file" if self.text is not None else "table"
+
+
+# --- what is named, for pairing ---
+
+
+def reference(inbox: Inbox, path: str) -> str | Names | JobError | None:
+    """What the YAML or the table at that path of the inbox names; see `pairing.ImageOf`."""
+    try:
+        if is_table_name(path):
+            texts = [row.document.value.get("image") for row in _table(inbox.path / path)]
+            return _names(inbox, path, [t for t in texts if isinstance(t, str)], is_table=True)
+        document = parse_sidecar(records.read_sidecar(inbox.path / path))
+        if document.value.get("images") is not None:
+            return _names(inbox, path, patterns_of(document), is_table=False)
+    except JobError as error:
+        return error
+    except OSError:
+        return None  # gone or locked; the next look sees it as it then is
+    image = document.value.get("image")
+    return image if isinstance(image, str) else None
+
+
+def _table(path: Path) -> list[Any]:
+    with path.open("rb") as file:
+        return read_table({}, path.name, file.read(MAX_BYTES + 1))
+
+
+def _names(inbox: Inbox, teller: str, texts: Iterable[str], *, is_table: bool) -> Names:
+    """Raises `PathEscapesInbox` for a job file; a table's row is only wrong for that."""
+    paths: dict[str, None] = {}
+    patterns: dict[str, None] = {}
+    for text in texts:
+        try:
+            found = places(inbox, teller.rpartition("/")[0], text)
+        except PathEscapesInbox:
+            if is_table:
+                continue
+            raise
+        first = found[0]
+        if first.root is not None:
+            continue
+        if (inbox.path / first.path).is_file() or not any(map(outside, found[1:])):
+            globs = is_pattern(text) and not is_table and not (inbox.path / first.path).is_file()
+            (patterns if globs else paths)[first.path] = None
+    return Names(tuple(paths), tuple(patterns), patient=not is_table)
+
+
+# --- rows ---
+
+
+class Planner:
+    """Makes plans for one inbox."""
+
+    def __init__(self, config: Config, inbox: Inbox) -> None:
+        self._config = config
+        self._inbox = inbox
+
+    def plan(self, candidate: Candidate) -> Plan:
+        """Read the files where they lie now; images not probed yet.
+
+        Raises:
+            JobError: nothing at all can be made of them. OSError: the disk.
+        """
+        document: Document | None = None
+        text: str | None = None
+        if candidate.sidecar is not None:
+            data = records.read_sidecar(self._inbox.path / candidate.sidecar)
+            document, text = parse_sidecar(data), records.as_text(data)
+        plan = (
+            self._of_job_file(candidate, document, text)
+            if candidate.table is None
+            else self._of_table(candidate.table, candidate, document)
+        )
+        for item in plan.items:
+            if item.error is None:
+                item.error = self.trial(item)
+        self._gather(plan)
+        return plan
+
+    def _of_job_file(
+        self, candidate: Candidate, document: Document | None, text: str | None
+    ) -> Plan:
+        assert candidate.sidecar is not None
+        assert document is not None
+        folder = candidate.sidecar.rpartition("/")[0]
+        sources: dict[str, Source] = {}
+        for pattern in patterns_of(document):
+            for source in self._matching(pattern, folder, candidate.images):
+                sources.setdefault(str(source.path), source)
+        rows = rows_of_job_file(document, sources)
+        items = [Item(row, sources[row.image or ""]) for row in rows]
+        for item in items:
+            if item.source is not None and item.source.error is not None:
+                item.error = item.source.error
+        return Plan(candidate.sidecar, head_of(document), items, text or "")
+
+    def _matching(self, pattern: str, folder: str, images: Iterable[str]) -> Iterable[Source]:
+        """What a job file's entry names, which may be nothing."""
+        found: list[Source] = []
+        for place in places(self._inbox, folder, pattern):
+            found = self._at(place, images)
+            if found:
+                return found
+        if is_pattern(pattern):
+            return []
+        path = self._inbox.path / folder / pattern
+        error = ImageMissing(f"{pattern} did not come within an hour", where="images")
+        return [Source(path, None, error=error)]
+
+    def _at(self, place: Place, images: Iterable[str]) -> list[Source]:
+        if place.root is not None:
+            return [Source(Path(path), None) for path in outside(place)]
+        fitting = [i for i in images if i == place.path or matches(i, place.path)]
+        return [Source(self._inbox.path / image, image) for image in sorted(fitting)]
+
+    def _of_table(self, table: str, candidate: Candidate, common: Document | None) -> Plan:
+        with (self._inbox.path / table).open("rb") as file:
+            rows = read_table(self._config.pipelines, table, file.read(MAX_BYTES + 1))
+        sources: dict[str, Source] = {}
+        folder = table.rpartition("/")[0]
+        made = rows_of_table(rows, common)
+        there = {fold(image): image for image in candidate.images}
+        there |= {image: image for image in candidate.images}
+        items = [self._table_item(row, folder, there, sources) for row in made]
+        return Plan(table, head_of(common), items, None)
+
+    def _table_item(
+        self, row: Row, folder: str, there: Mapping[str, str], sources: dict[str, Source]
+    ) -> Item:
+        if row.error is not None or row.image is None:
+            return Item(row, None, row.error)
+        where = row.document.place(("image",))
+        text = row.image.strip()
+        try:
+            for place in places(self._inbox, folder, text):
+                if (source := self._literal(place, there)) is not None:
+                    return Item(row, sources.setdefault(str(source.path), source))
+        except PathEscapesInbox as error:
+            return Item(row, None, PathEscapesInbox(f"{where}: {error.detail}", where="image"))
+        detail = f"{where}: image: there is no {text!r}"
+        return Item(row, None, ImageMissing(detail, where="image"))
+
+    def _literal(self, place: Place, there: Mapping[str, str]) -> Source | None:
+        if place.root is not None:
+            there_too = Path(place.path).is_file() and outside(place)
+            return Source(Path(place.path), None) if there_too else None
+        image = there.get(place.path) or there.get(fold(place.path))
+        return None if image is None else Source(self._inbox.path / image, image)
+
+    def trial(self, item: Item) -> JobError | None:
+        """What is wrong with a row whatever its image is."""
+        try:
+            self.resolve(item.row.document, lambda: 0)
+        except JobError as error:
+            return error
+        return None
+
+    def _gather(self, plan: Plan) -> None:
+        used = [item.source for item in plan.items if item.source and item.error is None]
+        plan.sources = list(dict.fromkeys(used))
+
+    def resolve(self, document: Document, draw: Callable[[], int]) -> JobSpec:
+        return resolve(self._config, self._inbox, document, draw)
+
+    # --- what makes two jobs the same ---
+
+    def models(self) -> Mapping[str, Any]:
+        """What each model is that can be named: where it lies, how it is set, what it holds."""
+        prints = Fingerprints(self._config.data)
+        return {
+            name: [
+                provider.name_in_config, provider.model_dump(mode="json"),
+                None if provider.missing() else prints.of(provider),
+            ]
+            for name, provider in self._config.models.items()
+        }  # fmt: skip
+
+    def key(self, document: Document, sha256: str, models: Mapping[str, Any]) -> str:
+        """Equal for jobs that do the same with the same bytes: before chance, whenever they run."""
+        told = asdict(self.resolve(document, lambda: 0))
+        del told["priority"], told["not_before"]
+        named = {s["params"].get("model") for s in told["stages"]} - {None}
+        facts = [sha256, told, {name: models.get(name) for name in sorted(named)}]
+        return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def image_error(item: Item) -> JobError | None:
+    """What is wrong with a row for its image's sake, once that was probed."""
+    source = item.source
+    if item.error is not None or source is None or source.error is None:
+        return item.error
+    unit = item.row.document.place(("image",)) if item.row.document.unit == "row" else ""
+    text = f"{unit}: image: {source.error.detail}" if unit else source.error.detail
+    return type(source.error)(text, hint=source.error.hint, where="image")
+
+
+def shown_image(item: Item) -> str:
+    """A row's image as its batch's account names it."""
+    if item.source is None:
+        return records.printable((item.row.image or "").strip())
+    return records.printable(item.source.relative or os.fspath(item.source.path))

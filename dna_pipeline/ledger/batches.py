@@ -1,0 +1,192 @@
+"""Batches: the jobs of one drop that makes several, and the rows that made none.
+
+Each function is one step of a transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from sqlalchemy import delete, exists, func, insert, select, text, update
+from sqlalchemy.orm import Session
+
+from dna_pipeline.errors import Paused
+from dna_pipeline.ledger import queue
+from dna_pipeline.ledger.tables import Batch, BatchRow, Drop, Event, Job
+from dna_pipeline.ledger.times import utcnow
+
+_AT_ONCE = 500
+
+_ROWS = """SELECT r.number, r.image, coalesce(j.id, r.job_id) AS job, r.status AS told,
+    r.code AS told_code, r.field, r.detail, j.status, j.hold, j.error, j.stages, j.publish,
+    j.publish_name, j.started_at, j.finished_at, j.batch
+    FROM batch_rows r LEFT JOIN jobs j ON j.id = r.job_id
+    WHERE r.batch_id = :batch ORDER BY r.number"""
+
+
+class Existing(NamedTuple):
+    """A job that does, or did, what another asks for."""
+
+    job: str
+    status: str
+    folder: str | None
+
+
+def begin(session: Session, batch: dict[str, Any]) -> None:
+    """Record that a batch is about to be taken, before any file is touched."""
+    session.execute(insert(Batch), [batch | {"state": "claiming"}])
+
+
+def forget_unclaimed(session: Session) -> None:
+    """Forget the batches whose taking in was undone."""
+    owned = exists().where(Drop.batch == Batch.id)
+    session.execute(delete(Batch).where(Batch.state == "claiming", ~owned))
+
+
+def finish(session: Session, batch_id: str, rows: Sequence[dict[str, Any]]) -> None:
+    """A batch is taken: its jobs are in the queue, these are its rows."""
+    for start in range(0, len(rows), _AT_ONCE):
+        session.execute(insert(BatchRow), list(rows[start : start + _AT_ONCE]))
+    wrong = sum(row["status"] == "wrong" for row in rows)
+    values: dict[str, Any] = {"state": "claimed", "rows": len(rows), "wrong": wrong}
+    session.execute(update(Batch).where(Batch.id == batch_id).values(values))
+    check_failures(session, batch_id)
+
+
+def add(session: Session, batch: dict[str, Any], rows: Sequence[dict[str, Any]]) -> None:
+    """A batch and its rows in one step."""
+    begin(session, batch)
+    finish(session, batch["id"], rows)
+
+
+def existing(session: Session, keys: Iterable[str]) -> dict[str, Existing]:
+    """The newest job for each key that is still to be done, or was done well."""
+    wanted = list(dict.fromkeys(keys))
+    found: dict[str, Existing] = {}
+    for start in range(0, len(wanted), _AT_ONCE):
+        rows = (
+            select(Job.key, Job.id, Job.status, Job.publish_name)
+            .where(Job.key.in_(wanted[start : start + _AT_ONCE]))
+            .where(Job.status.in_(("queued", "running", "completed")))
+            .order_by(Job.seq)
+        )
+        found |= {
+            str(key): Existing(job, status, folder)
+            for key, job, status, folder in session.execute(rows)
+        }
+    return found
+
+
+def last_sha256(session: Session, inbox: str, folder: str, stem: str, name: str) -> str | None:
+    """What was taken in last under that name."""
+    rows = (
+        select(Drop.sha256)
+        .join(Job, Job.drop_id == Drop.id)
+        .where(Job.inbox == inbox, Job.folder == folder, Job.stem == stem, Job.name == name)
+        .order_by(Job.seq.desc())
+    )
+    return session.scalars(rows.limit(1)).first()
+
+
+def withdraw(session: Session, drop_ids: Sequence[str]) -> None:
+    """Take the jobs of these drops that are still queued out of the queue, leaving no trace but
+    in their batches: something newer takes their place."""
+    waiting = select(Job.id).where(Job.drop_id.in_(drop_ids), text("+jobs.status = 'queued'"))
+    ids = list(session.scalars(waiting.where(Job.publish_name.is_(None))))
+    for job_id in ids:
+        queue.forget_stages(session, job_id)
+    session.execute(
+        update(BatchRow).where(BatchRow.job_id.in_(ids)).values(job_id=None, status="replaced")
+    )
+    session.execute(delete(Event).where(Event.job_id.in_(ids)))
+    session.execute(delete(Job).where(Job.id.in_(ids)))
+
+
+def drops_of(session: Session, batch_id: str) -> list[str]:
+    return list(session.scalars(select(Drop.id).where(Drop.batch == batch_id)))
+
+
+def get(session: Session, batch_id: str) -> Batch:
+    return session.get_one(Batch, batch_id)
+
+
+def unfinished(session: Session) -> list[Batch]:
+    """The batches whose account may change yet, the oldest first."""
+    rows = select(Batch).where(Batch.state.in_(("claimed", "open"))).order_by(Batch.created_at)
+    return list(session.scalars(rows))
+
+
+def jobless_drops(session: Session, batch_id: str) -> list[Drop]:
+    """Its drops that no job was made of: what tells it, and what was there already."""
+    used = exists().where(Job.drop_id == Drop.id)
+    return list(session.scalars(select(Drop).where(Drop.batch == batch_id, ~used)))
+
+
+def report(session: Session, batch_id: str) -> list[dict[str, Any]]:
+    """Its rows with what became of them; JSON columns as text."""
+    return [dict(row) for row in session.execute(text(_ROWS), {"batch": batch_id}).mappings()]
+
+
+def set_state(session: Session, batch_id: str, state: str) -> None:
+    values: dict[str, Any] = {"state": state}
+    if state == "done":
+        values["finished_at"] = utcnow()
+    session.execute(update(Batch).where(Batch.id == batch_id).values(values))
+
+
+def reopen(session: Session, batch_id: str | None) -> None:
+    """One of its jobs is to run again."""
+    if batch_id is not None:
+        again = update(Batch).where(Batch.id == batch_id, Batch.state == "done")
+        session.execute(again.values(state="open", finished_at=None))
+
+
+# --- control ---
+
+
+def check_failures(session: Session, batch_id: str) -> str | None:
+    """Pause the batch if more went wrong than it allows; why, where it is paused now."""
+    batch = session.get_one(Batch, batch_id)
+    if batch.max_failures is None or batch.paused is not None:
+        return None
+    failed = select(func.count()).where(Job.batch == batch_id, text("+jobs.status = 'failed'"))
+    number = batch.wrong + (session.scalar(failed) or 0)
+    if number <= batch.max_failures:
+        return None
+    why = (
+        f"batch {batch.stem}-{batch_id[:8]} is paused: {number} rows went wrong, and its "
+        f"max_failures is {batch.max_failures}; `dna-pipeline resume --batch {batch_id[:8]}`"
+    )
+    pause(session, batch_id, why)
+    return why
+
+
+def pause(session: Session, batch_id: str, why: str) -> None:
+    """Hold its queued jobs until someone resumes it."""
+    session.execute(update(Batch).where(Batch.id == batch_id).values(paused=why))
+    queue.hold_where(session, "batch", batch_id, Paused.code, why)
+
+
+def paused(session: Session, batch_id: str | None) -> str | None:
+    """Why that batch is paused; None if it is not."""
+    if batch_id is None:
+        return None
+    return session.scalar(select(Batch.paused).where(Batch.id == batch_id))
+
+
+def resume(session: Session, batch_id: str | None = None) -> None:
+    """Free a batch, or all; what else holds their jobs is found out anew. A batch that was paused
+    for its failures is not paused for them again."""
+    chosen = update(Batch).where(Batch.paused.is_not(None))
+    if batch_id is not None:
+        chosen = chosen.where(Batch.id == batch_id)
+        alike = update(Job).where(Job.batch == batch_id, Job.hold == Paused.code)
+        session.execute(alike.values(hold=None, hold_detail=None))
+    session.execute(chosen.values(paused=None, max_failures=None))
+
+
+def cancel(session: Session, batch_id: str) -> dict[str, str | None]:
+    """Cancel all of its jobs that have not ended; what each was, by its id."""
+    rows = select(Job.id).where(Job.batch == batch_id, Job.status.in_(("queued", "running")))
+    return {job_id: queue.request_cancel(session, job_id) for job_id in session.scalars(rows).all()}
