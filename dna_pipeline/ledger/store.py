@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import delete, exists, insert, select, text, update
+from sqlalchemy import bindparam, delete, exists, insert, select, text, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.orm import Session
 
@@ -22,6 +22,10 @@ T = TypeVar("T")
 OPEN_STATUSES = ("queued", "running")
 
 _NOT_GONE = text("drops.state <> 'gone'")  # literal, so that the partial index applies
+
+# Part of every claim. Made once, and without the mapper: each costs more than SQLite's own work.
+_SETTING = select(Setting.value).where(Setting.name == bindparam("name"))
+_ADD_EVENT = insert(Event.metadata.tables["events"])
 
 
 class Ledger:
@@ -86,7 +90,7 @@ def _ledger_id(session: Session, wanted: str | None) -> str:
 
 
 def get_setting(session: Session, name: str) -> str | None:
-    return session.scalar(select(Setting.value).where(Setting.name == name))
+    return session.scalar(_SETTING, {"name": name})
 
 
 def set_setting(session: Session, name: str, value: str | None) -> None:
@@ -97,9 +101,8 @@ def set_setting(session: Session, name: str, value: str | None) -> None:
 
 
 def add_event(session: Session, job_id: str, kind: str, data: dict[str, Any] | None = None) -> None:
-    session.execute(
-        insert(Event), [{"job_id": job_id, "at": utcnow(), "kind": kind, "data": data or {}}]
-    )
+    values = {"job_id": job_id, "at": utcnow(), "kind": kind, "data": data or {}}
+    session.execute(_ADD_EVENT, values)
 
 
 # --- drops ---
