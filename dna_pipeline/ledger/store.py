@@ -177,8 +177,9 @@ def set_drop_state(session: Session, drop_id: str, state: str) -> None:
 # --- files of `keep` inboxes ---
 
 
-def known_files(session: Session, inbox: str) -> dict[str, KnownFile]:
-    rows = session.scalars(select(KnownFile).where(KnownFile.inbox == inbox))
+def known_files(session: Session, inbox: str) -> dict[str, Any]:
+    """Rows of `known_files` by path; plain ones, since there may be a million."""
+    rows = session.execute(select(*KnownFile.__table__.columns).where(KnownFile.inbox == inbox))
     return {row.path: row for row in rows}
 
 
