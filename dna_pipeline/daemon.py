@@ -75,6 +75,8 @@ class Daemon:
         self._intake_error: BaseException | None = None
         self._publish_at = 0.0
         self._review_at = 0.0
+        self._has_changed = True
+        """Whether the ledger was written to since all that is in it was attended to."""
 
     def stop(self) -> None:
         """End `run` soon; safe from a signal handler and from any thread."""
@@ -210,24 +212,31 @@ class Daemon:
         if self._intake_error is not None:
             raise RuntimeError("taking files in failed") from self._intake_error
         now = time.monotonic()
-        changed = self._ledger_changed()
+        self._look_for_change()
         self.dispatcher.listen()
         self.executor.tend()
-        if changed:
+        if self._has_changed:
             self.dispatcher.attend_cancels()
         if now >= self._review_at:
             self._review_at = now + REVIEW_S
             self.dispatcher.holds.review(patient=self._patient)
             self.dispatcher.attend_hours()
-        self.dispatcher.dispatch()
-        self._publish_some(now)
+            self._has_changed = True  # whatever else was waited for, it is not missed for long
+        self._look_for_change()
+        # All that could be started or published is in the ledger: an idle one is left alone.
+        if self._has_changed:
+            self.dispatcher.dispatch()
+            self._publish_some(now)
+            self._has_changed = False
         self.housekeeper.step(now)
         self.status.write(now)
 
-    def _ledger_changed(self) -> bool:
-        """Whether any connection committed since the last look."""
+    def _look_for_change(self) -> None:
+        """Note whether any connection committed since the last look."""
         before, self._version = self._version, next(self._versions)
-        return before != self._version
+        if before != self._version:
+            self._has_changed = True
+            self.status.ledger_changed()
 
     def _publish_some(self, now: float) -> None:
         """Publish what is finished, but look at the executor between any two."""

@@ -17,8 +17,9 @@ from dna_pipeline.errors import (
     WeightsMissing,
 )
 from dna_pipeline.ledger import pauses, queue
+from dna_pipeline.ledger.queue import Runnable
 from dna_pipeline.ledger.store import Ledger
-from dna_pipeline.ledger.tables import Drop, Job
+from dna_pipeline.ledger.tables import Job
 from dna_pipeline.ledger.times import utcnow
 from dna_pipeline.spec.config import Config
 
@@ -49,7 +50,7 @@ class Holds:
 
         return self._ledger.transact(action)
 
-    def _is_held(self, session: Session, job: Job) -> bool:
+    def _is_held(self, session: Session, job: Runnable) -> bool:
         """Hold the job if something stands against it, with all to which the same applies."""
         if (why := pauses.reason(session, job.pipeline)) is not None:
             queue.hold_where(session, "pipeline", job.pipeline, Paused.code, why)
@@ -59,7 +60,7 @@ class Holds:
             queue.hold_where(session, "models", job.models, WeightsMissing.code, why)
         elif (why := self._lacks_any_room()) is not None:
             queue.hold_where(session, "status", "queued", DiskFull.code, why)
-        elif (why := self._lacks_room(session, job)) is not None:
+        elif (why := self._lacks_room(job)) is not None:
             queue.hold(session, job.id, DiskFull.code, why)
         else:
             return False
@@ -123,10 +124,9 @@ class Holds:
     def _lacks_any_room(self) -> str | None:
         return room.shortage([self._config.data, self._config.outbox], room.FLOOR_BYTES)
 
-    def _lacks_room(self, session: Session, job: Job) -> str | None:
-        drop = session.get_one(Drop, job.drop_id)
+    def _lacks_room(self, job: Runnable) -> str | None:
         try:
-            need = room.needed(drop.bytes or 0, drop.width or 0, drop.height or 0, job.stages)
+            need = room.needed(job.source_bytes, job.width, job.height, job.stages)
         except (KeyError, ValueError, ConfigError):
             return None  # a stage that is gone or has changed: the worker says so
         return room.shortage([self._config.data, self._config.outbox], need)

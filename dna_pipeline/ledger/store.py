@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sqlalchemy import delete, exists, insert, select, text, update
+from sqlalchemy import bindparam, delete, exists, insert, select, text, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.orm import Session
 
@@ -22,6 +22,10 @@ T = TypeVar("T")
 OPEN_STATUSES = ("queued", "running")
 
 _NOT_GONE = text("drops.state <> 'gone'")  # literal, so that the partial index applies
+
+# Part of every claim. Made once, and without the mapper: each costs more than SQLite's own work.
+_SETTING = select(Setting.value).where(Setting.name == bindparam("name"))
+_ADD_EVENT = insert(Event.metadata.tables["events"])
 
 
 class Ledger:
@@ -86,7 +90,7 @@ def _ledger_id(session: Session, wanted: str | None) -> str:
 
 
 def get_setting(session: Session, name: str) -> str | None:
-    return session.scalar(select(Setting.value).where(Setting.name == name))
+    return session.scalar(_SETTING, {"name": name})
 
 
 def set_setting(session: Session, name: str, value: str | None) -> None:
@@ -97,9 +101,8 @@ def set_setting(session: Session, name: str, value: str | None) -> None:
 
 
 def add_event(session: Session, job_id: str, kind: str, data: dict[str, Any] | None = None) -> None:
-    session.execute(
-        insert(Event), [{"job_id": job_id, "at": utcnow(), "kind": kind, "data": data or {}}]
-    )
+    values = {"job_id": job_id, "at": utcnow(), "kind": kind, "data": data or {}}
+    session.execute(_ADD_EVENT, values)
 
 
 # --- drops ---
@@ -174,8 +177,9 @@ def set_drop_state(session: Session, drop_id: str, state: str) -> None:
 # --- files of `keep` inboxes ---
 
 
-def known_files(session: Session, inbox: str) -> dict[str, KnownFile]:
-    rows = session.scalars(select(KnownFile).where(KnownFile.inbox == inbox))
+def known_files(session: Session, inbox: str) -> dict[str, Any]:
+    """Rows of `known_files` by path; plain ones, since there may be a million."""
+    rows = session.execute(select(*KnownFile.__table__.columns).where(KnownFile.inbox == inbox))
     return {row.path: row for row in rows}
 
 

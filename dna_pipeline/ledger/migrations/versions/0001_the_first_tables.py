@@ -110,7 +110,7 @@ def upgrade() -> None:
         batch_op.create_index(
             "ix_jobs_due", ["not_before"], unique=False, sqlite_where=sa.text("hold = 'not_before'")
         )
-        batch_op.create_index("ix_jobs_name", ["inbox", "folder", "stem", "status"], unique=False)
+        batch_op.create_index("ix_jobs_name", ["inbox", "folder", "stem"], unique=False)
         batch_op.create_index("ix_jobs_inbox", ["inbox"], unique=False)
         batch_op.create_index(
             "ix_jobs_batch", ["batch"], unique=False, sqlite_where=sa.text("batch IS NOT NULL")
