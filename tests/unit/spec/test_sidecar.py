@@ -562,12 +562,18 @@ def test_paths_inside(text: str, path: str):
     "text",
     ["", " ", ".", "./", "..", "../cat.png", "a/../cat.png", "a/..", "a/.. /b", "a/.../b", "...",
      "/etc/passwd", "//host/share", "~", "~/cat.png", "~root/cat.png", "a\\b", "..\\cat.png",
-     "C:/cat.png", "c:cat.png", "a\0b", "\\\\host\\share"],
+     "C:/cat.png", "c:cat.png", "a\0b", "\\\\host\\share", "\\\\?\\C:\\cat.png", "C:\\cat.png"],
 )  # fmt: skip
 def test_paths_that_lead_out(text: str):
     with pytest.raises(PathEscapesInbox) as caught:
         inside_path(text)
     assert caught.value.detail.startswith(f"image: {text!r} ")
+
+
+def test_a_path_longer_than_any():
+    with pytest.raises(PathEscapesInbox, match="names no file") as caught:
+        inside_path("a/" * 3000 + "cat.png")
+    assert len(caught.value.detail) < 200
 
 
 # --- reading ---
