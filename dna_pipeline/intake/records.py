@@ -9,9 +9,7 @@ import os
 import secrets
 import stat
 from dataclasses import asdict
-from functools import reduce
 from io import FileIO
-from operator import or_
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +21,12 @@ from dna_pipeline.spec.config import Config, Inbox
 from dna_pipeline.spec.sidecar import JobSpec, inside_path, parse_sidecar, resolve
 from dna_pipeline.spec.yaml12 import MAX_BYTES
 
-_FLAGS = ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY")
-_OPEN = reduce(or_, (getattr(os, name, 0) for name in _FLAGS), os.O_RDONLY)
+_OPEN = (
+    os.O_RDONLY
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_BINARY", 0)
+)
 
 
 def printable(name: str) -> str:
