@@ -19,10 +19,15 @@ from dna_pipeline.errors import (
     StageTimeout,
     WorkerCrashed,
 )
-from dna_pipeline.executor import (
+from dna_pipeline.executor import Executor
+from dna_pipeline.faults import point
+from dna_pipeline.holds import Holds
+from dna_pipeline.ledger import pauses, queue
+from dna_pipeline.ledger.store import Ledger
+from dna_pipeline.ledger.tables import Drop, Job
+from dna_pipeline.messages import (
     Beat,
     Event,
-    Executor,
     FileRecord,
     JobDone,
     JobFailed,
@@ -34,11 +39,6 @@ from dna_pipeline.executor import (
     StageOrder,
     WorkerEnded,
 )
-from dna_pipeline.faults import point
-from dna_pipeline.holds import Holds
-from dna_pipeline.ledger import pauses, queue
-from dna_pipeline.ledger.store import Ledger
-from dna_pipeline.ledger.tables import Drop, Job
 from dna_pipeline.publishing import stage_stems
 from dna_pipeline.spec.config import Config
 

@@ -24,6 +24,9 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
+MAX_DETAIL_CHARS = 16_000
+"""A detail goes to the ledger, to ERROR.txt and to terminals; some quote what strangers wrote."""
+
 
 class DnaError(Exception):
     """Root of all errors that this package raises on purpose."""
@@ -111,7 +114,8 @@ class JobError(DnaError):
         self.hint = hint
 
     def failure(self) -> Failure:
-        return Failure(self.code, self.sentence, self.detail, self.hint, self.retryable)
+        detail = self.detail[:MAX_DETAIL_CHARS]
+        return Failure(self.code, self.sentence, detail, self.hint, self.retryable)
 
 
 class SidecarInvalid(JobError):

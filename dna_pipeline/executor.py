@@ -14,11 +14,20 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, ClassVar, Protocol
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Protocol
 
 from dna_pipeline import wire
 from dna_pipeline.logs import relay
+from dna_pipeline.messages import (
+    Event,
+    JobDone,
+    JobFailed,
+    Order,
+    Phase,
+    WorkerEnded,
+    event_from_message,
+)
 
 WORKER_ENV = {"OMP_WAIT_POLICY": "PASSIVE"}
 """Defaults of the worker's environment. Threads of OpenMP that spin while they wait make a job many
@@ -32,170 +41,6 @@ DOUBTFUL_ENDS = ("poisoned", "crash", "timeout")
 
 CANCEL_GRACE_S = 10.0
 """How long a job may take to notice that it is cancelled before its worker is ended."""
-
-
-# --- orders ---
-
-
-@dataclass(frozen=True, slots=True)
-class FileRecord:
-    """A finished stage's file: its name in the stage's work folder, and its hash."""
-
-    path: str
-    role: str
-    media_type: str
-    bytes: int
-    sha256: str
-    facts: dict[str, Any] = field(default_factory=dict[str, Any])
-
-
-@dataclass(frozen=True, slots=True)
-class StageOrder:
-    """One stage with all its parameters; `done` holds its files where it has run before."""
-
-    id: str
-    type: str
-    params: dict[str, Any]
-    stem: str
-    done: tuple[FileRecord, ...] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """One attempt at one job. Paths are absolute and shared by both sides."""
-
-    job: str
-    attempt: int
-    stages: tuple[StageOrder, ...]
-    source: str
-    source_sha256: str
-    work_dir: str
-
-    def to_message(self) -> wire.Message:
-        return asdict(self)
-
-    @classmethod
-    def from_message(cls, message: wire.Message) -> Order:
-        fields: dict[str, Any] = dict(message)
-        fields["stages"] = tuple(
-            StageOrder(**stage | {"done": _records(stage["done"])}) for stage in message["stages"]
-        )
-        return cls(**fields)
-
-
-def _records(files: list[dict[str, Any]] | None) -> tuple[FileRecord, ...] | None:
-    return None if files is None else tuple(FileRecord(**file) for file in files)
-
-
-# --- events ---
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """The worker holds its device."""
-
-    kind: ClassVar[str] = "ready"
-    device: str
-    dtype: str
-    environment: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Phase:
-    """What the job does now; over `limit_s` it counts as hung."""
-
-    kind: ClassVar[str] = "phase"
-    job: str
-    stage: str
-    phase: str
-    limit_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """`fraction` is of the whole job."""
-
-    kind: ClassVar[str] = "progress"
-    job: str
-    stage: str
-    step: int
-    steps: int
-    fraction: float
-
-
-@dataclass(frozen=True, slots=True)
-class StageDone:
-    """A stage's files are written, durable and hashed."""
-
-    kind: ClassVar[str] = "stage_done"
-    job: str
-    stage: str
-    type: str
-    provider: str | None
-    model: dict[str, Any] | None
-    params: dict[str, Any]
-    device: str
-    dtype: str
-    batch_size: int
-    seconds: float
-    warnings: list[str]
-    environment: dict[str, Any]
-    artifacts: list[dict[str, Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class JobDone:
-    kind: ClassVar[str] = "job_done"
-    job: str
-
-
-@dataclass(frozen=True, slots=True)
-class JobFailed:
-    """`hold` is set where the environment is at fault; `poisoned` where the process must end."""
-
-    kind: ClassVar[str] = "job_failed"
-    job: str
-    failure: dict[str, Any]
-    stage: str | None = None
-    hold: bool = False
-    poisoned: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Beat:
-    kind: ClassVar[str] = "beat"
-    rss_bytes: int
-    device_busy_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerEnded:
-    """The process is gone. `job` is what it ran; `reason` is crash, timeout, poisoned, cancel, or
-    closed."""
-
-    kind: ClassVar[str] = "worker_ended"
-    job: str | None
-    reason: str
-    detail: str
-
-
-Event = Ready | Phase | Progress | StageDone | JobDone | JobFailed | Beat | WorkerEnded
-_EVENTS: dict[str, type[Any]] = {
-    cls.kind: cls
-    for cls in (Ready, Phase, Progress, StageDone, JobDone, JobFailed, Beat, WorkerEnded)
-}
-
-
-def event_to_message(event: Event) -> wire.Message:
-    return {"event": event.kind, **asdict(event)}
-
-
-def event_from_message(message: wire.Message) -> Event:
-    fields = {name: value for name, value in message.items() if name != "event"}
-    return _EVENTS[message["event"]](**fields)
-
-
-# --- executors ---
 
 
 class Executor(Protocol):
@@ -304,6 +149,7 @@ class _Child:
         # An order either comes before the end, which then names its job, or goes to a new child.
         self._turn = threading.Lock()
         self.job: str | None = None
+        self._stages: frozenset[str] = frozenset()
         self.ending: str | None = None
         self._detail = ""
         self._deadline: float | None = None
@@ -318,6 +164,7 @@ class _Child:
             if self.ending is not None:
                 return False
             self.job = order.job
+            self._stages = frozenset(stage.id for stage in order.stages)
             self._detail = "before its first stage"
             self._deadline = time.monotonic() + START_LIMIT_S
         self._send({"order": order.to_message()})
@@ -359,15 +206,29 @@ class _Child:
 
     def _read(self) -> None:
         assert self._process.stdout
-        for message in wire.messages(self._process.stdout):
-            self._note(event := event_from_message(message))
-            self._put(event)
+        try:
+            for message in wire.messages(self._process.stdout):
+                self._check(event := event_from_message(message))
+                self._note(event)
+                self._put(event)
+        except wire.WireError as error:
+            # Whatever it is that talks so, it is not the worker that was started.
+            self._detail = f"because it sent {error} {self._detail}"
+            self._end("crash")
         code = self._process.wait()
         self._writer.close()
         self._process.stdout.close()
         with self._turn:
             self.ending = self.ending or "crash"
         self._put(WorkerEnded(self.job, self.ending, _how_it_ended(code, self._detail)))
+
+    def _check(self, event: Event) -> None:
+        """Raise WireError for what a worker that does as it was ordered cannot tell."""
+        job, stage = getattr(event, "job", None), getattr(event, "stage", None)
+        if job is not None and job != self.job:
+            raise wire.WireError(f"{event.kind} of a job that it was not given")
+        if stage is not None and stage not in self._stages:
+            raise wire.WireError(f"{event.kind} of a stage that its job does not have")
 
     def _note(self, event: Event) -> None:
         """Follow the child's state, for the limits."""

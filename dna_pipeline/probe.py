@@ -7,6 +7,7 @@ may crash or be ended when it takes too long; the daemon only reads its answers.
 from __future__ import annotations
 
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
@@ -18,6 +19,9 @@ from dna_pipeline.errors import ImageTooLarge, ImageTooSmall, ImageUnreadable, J
 from dna_pipeline.logs import configure_child, relay
 
 TIMEOUT_S = 120.0
+MEMORY_BYTES = 3 << 30
+"""Several times what the largest picture that is taken needs, decoded."""
+DETAIL_CHARS = 1000
 
 
 class NotReadable(ImageUnreadable):
@@ -59,9 +63,7 @@ class Prober:
             raise RuntimeError("the decoder was closed")
         if answer is None:
             return ImageUnreadable("the decoder crashed or took too long on this file")
-        if "error" in answer:
-            return _ERRORS.get(answer["error"], ImageUnreadable)(answer["detail"])
-        return Probed(answer["width"], answer["height"])
+        return answer
 
     def close(self) -> None:
         """End the child for good. A thread that waits for its answer gets an error."""
@@ -81,7 +83,7 @@ class Prober:
         self._process.stdout.close()
         self._process = None
 
-    def _ask(self, path: Path) -> wire.Message | None:
+    def _ask(self, path: Path) -> Probed | JobError | None:
         if self._process is None:
             self._start()
         assert self._process and self._writer
@@ -90,7 +92,10 @@ class Prober:
         try:
             with suppress(OSError):
                 self._writer.send({"path": str(path)})
-            answer = next(self._answers, None)
+            message = next(self._answers, None)
+            answer = None if message is None else _understood(message)
+        except wire.WireError:
+            answer = None
         finally:
             timer.cancel()
         if answer is None:
@@ -105,12 +110,33 @@ class Prober:
         self._answers = wire.messages(self._process.stdout)
 
 
+def _understood(message: wire.Message) -> Probed | JobError:
+    """An answer. Raises WireError where a file has brought the child to talk otherwise."""
+    match message:
+        case {"error": str(name), "detail": str(detail)} if name in _ERRORS:
+            return _ERRORS[name](detail[:DETAIL_CHARS])
+        case {"width": int(width), "height": int(height)} if min(width, height) > 0:
+            return Probed(width, height)
+        case _:
+            raise wire.WireError("no answer")
+
+
+def limit_memory() -> None:
+    """Let this process have no more than `MEMORY_BYTES`; a bomb then fails and hurts nobody."""
+    if sys.platform == "linux":  # the others know no such limit, or do not keep to it
+        import resource
+
+        # Not the address space, of which each of a decoder's threads reserves a lot unused.
+        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
+
+
 def main() -> None:
     """Entry point of the child process."""
     from dna_pipeline import imaging
 
     inbound, out = wire.claim_stdio()
     configure_child()
+    limit_memory()
     for message in wire.messages(inbound):
         try:
             facts = imaging.probe(Path(message["path"]))

@@ -25,7 +25,8 @@ from dna_pipeline.errors import (
     SourceMissing,
     StageFailed,
 )
-from dna_pipeline.executor import (
+from dna_pipeline.faults import point
+from dna_pipeline.messages import (
     Event,
     FileRecord,
     JobDone,
@@ -36,7 +37,6 @@ from dna_pipeline.executor import (
     StageDone,
     StageOrder,
 )
-from dna_pipeline.faults import point
 from dna_pipeline.providers.base import ModelCache, Provider
 from dna_pipeline.stages.base import Stage, StageContext
 
@@ -218,15 +218,10 @@ def _is_intact(folder: Path, files: tuple[FileRecord, ...] | None) -> bool:
     )
 
 
-def _record(file: Artifact) -> dict[str, Any]:
-    return {
-        "path": file.path.name,
-        "role": file.role,
-        "media_type": file.media_type,
-        "bytes": file.path.stat().st_size,
-        "sha256": sha256_file(file.path),
-        "facts": file.facts,
-    }
+def _record(file: Artifact) -> FileRecord:
+    size = file.path.stat().st_size
+    sha256 = sha256_file(file.path)
+    return FileRecord(file.path.name, file.role, file.media_type, size, sha256, file.facts)
 
 
 def _failed(order: Order, stage: str | None, error: Exception) -> JobFailed:

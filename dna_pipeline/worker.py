@@ -17,17 +17,10 @@ from typing import IO, Any
 from dna_pipeline import device as devices
 from dna_pipeline import registry, runner, wire
 from dna_pipeline.errors import DeviceUnavailable, Failure
-from dna_pipeline.executor import (
-    Beat,
-    Event,
-    JobFailed,
-    Order,
-    Ready,
-    WorkerSettings,
-    event_to_message,
-)
+from dna_pipeline.executor import WorkerSettings
 from dna_pipeline.fingerprint import Fingerprints
 from dna_pipeline.logs import configure_child
+from dna_pipeline.messages import Beat, Event, JobFailed, Order, Ready, event_to_message
 from dna_pipeline.providers.base import Device, ModelCache
 
 BEAT_INTERVAL_S = 2.0

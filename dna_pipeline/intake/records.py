@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import secrets
+import stat
 from dataclasses import asdict
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,13 @@ from dna_pipeline.ledger.times import utcnow
 from dna_pipeline.spec.config import Config, Inbox
 from dna_pipeline.spec.sidecar import JobSpec, inside_path, parse_sidecar, resolve
 from dna_pipeline.spec.yaml12 import MAX_BYTES
+
+_OPEN = (
+    os.O_RDONLY
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_BINARY", 0)
+)
 
 
 def printable(name: str) -> str:
@@ -30,8 +40,14 @@ def draw_seed() -> int:
 
 
 def read_sidecar(path: Path) -> bytes:
-    """A sidecar's bytes, one more than is allowed at the most."""
-    with path.open("rb") as file:
+    """A sidecar's bytes, one more than is allowed at the most.
+
+    Raises:
+        OSError: also where a link or a pipe has been put in its place since it was looked at.
+    """
+    with FileIO(path, opener=lambda name, _: os.open(name, _OPEN)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
         return file.read(MAX_BYTES + 1)
 
 

@@ -17,7 +17,6 @@ from typing import Any
 
 import structlog
 
-from dna_pipeline.artifact import copy_file
 from dna_pipeline.errors import Failure, ImageUnreadable, JobError
 from dna_pipeline.faults import point
 from dna_pipeline.inbox import claim
@@ -208,10 +207,10 @@ class Taker:
         """Move or copy one file. The sidecar comes first: the image's rename is the claim."""
         source = self._inbox.path / path
         target = item.folder / source.name
-        if self._inbox.keeps:
-            claim.snapshot(source, target)
-        elif path == ready.candidate.sidecar and ready.shares_sidecar:
-            copy_file(source, target)
+        if self._inbox.keeps or (path == ready.candidate.sidecar and ready.shares_sidecar):
+            # A folder on the way to it may have become a link to one that is none of ours.
+            if not claim.snapshot(source, target).stat.same_file(ready.stats[path]):
+                raise claim.Changed(str(source))
         elif not claim.take(source, item.folder, ready.stats[path]).unchanged:
             return
         item.stats[target.name] = FileStat.of(target.lstat())

@@ -19,9 +19,9 @@ from dna_pipeline.errors import (
     OutOfMemory,
     StageFailed,
 )
-from dna_pipeline.executor import Event, JobDone, JobFailed, Order, WorkerEnded
 from dna_pipeline.ledger import pauses, queue
 from dna_pipeline.ledger.views import Views
+from dna_pipeline.messages import Event, JobDone, JobFailed, Order, WorkerEnded
 from dna_pipeline.spec.hours import Hours
 
 Usage = namedtuple("Usage", "total used free")

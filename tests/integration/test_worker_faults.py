@@ -1,13 +1,14 @@
 """What a worker does about too little memory, and about a device that it cannot trust."""
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from dna_pipeline import device
 from dna_pipeline.errors import DeviceUnavailable
-from dna_pipeline.executor import (
+from dna_pipeline.messages import (
     Event,
     JobDone,
     JobFailed,
@@ -132,7 +133,7 @@ def test_a_job_that_is_to_rest_is_given_back_between_stages(bench: Bench):
     assert failure_of(events) == ("hours", True)
     (one,) = [event for event in events if isinstance(event, StageDone)]
     message = order.to_message()
-    message["stages"][0]["done"] = one.artifacts
+    message["stages"][0]["done"] = [asdict(file) for file in one.artifacts]
     bench.executor.submit(Order.from_message(message))
     assert bench.until_end("j")[-1] == JobDone("j"), "an old wish does not bind the next attempt"
 

@@ -19,7 +19,7 @@ PACKAGE = "dna_pipeline"
 LEVELS = [
     "errors faults",
     "artifact logs",
-    "imaging gltf matte wire",
+    "imaging gltf matte wire messages",
     "registry probe",
     "spec",
     "manifest",
