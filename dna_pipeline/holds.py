@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import structlog
 from sqlalchemy.orm import Session
 
-from dna_pipeline import room
+from dna_pipeline import room, sources
 from dna_pipeline.errors import (
     ConfigError,
     DeviceUnavailable,
     DiskFull,
     Hours,
+    InboxUnavailable,
     Paused,
     WeightsMissing,
 )
-from dna_pipeline.ledger import pauses, queue
+from dna_pipeline.ledger import away, pauses, queue
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Drop, Job
 from dna_pipeline.ledger.times import utcnow
@@ -26,6 +28,7 @@ log = structlog.get_logger()
 
 DEVICE_RETRY_S = 30.0
 DISK_RETRY_S = 10.0
+INBOX_RETRY_S = 5.0
 
 
 class Holds:
@@ -57,6 +60,8 @@ class Holds:
             queue.hold_where(session, "inbox", job.inbox, Hours.code, why)
         elif (why := self._missing(job.models)) is not None:
             queue.hold_where(session, "models", job.models, WeightsMissing.code, why)
+        elif (why := self._hold_away(session, job)) is not None:
+            pass
         elif (why := self._lacks_any_room()) is not None:
             queue.hold_where(session, "status", "queued", DiskFull.code, why)
         elif (why := self._lacks_room(session, job)) is not None:
@@ -83,6 +88,8 @@ class Holds:
                     queue.release_inbox(session, Hours.code, inbox)
             if self._is_due(DeviceUnavailable.code, now, DEVICE_RETRY_S if patient else None):
                 queue.release(session, DeviceUnavailable.code)
+            if self._is_due(InboxUnavailable.code, now, INBOX_RETRY_S):
+                self._release_found(session)
             if self._is_due(DiskFull.code, now, DISK_RETRY_S if patient else None):
                 self._release_if_roomy(session)
 
@@ -98,6 +105,23 @@ class Holds:
             return False
         self._retry_at[code] = float("inf") if wait is None else now + wait
         return True
+
+    @staticmethod
+    def _hold_away(session: Session, job: Job) -> str | None:
+        """If the job's source is out of reach, hold it with all that are from there."""
+        claim = Path(session.get_one(Drop, job.drop_id).claim)
+        if (why := sources.away(claim)) is None:
+            return None
+        others = away.runnable_claims(session)
+        lost = [i for i, c in others.items() if c.parent == claim.parent and sources.away(c)]
+        away.hold(session, lost, why)
+        return why
+
+    @staticmethod
+    def _release_found(session: Session) -> None:
+        """Let the jobs whose sources are in reach again go on; `claim` holds the others again."""
+        if any(sources.away(claim) is None for claim in away.held_claims(session)):
+            away.release(session)
 
     def _release_if_roomy(self, session: Session) -> None:
         if self._lacks_any_room() is None:

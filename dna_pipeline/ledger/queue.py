@@ -31,7 +31,8 @@ _PEEK = f"SELECT {_ALL} FROM jobs WHERE seq = ({_FIRST})"
 _CLAIM = f"""UPDATE jobs SET status = 'running', attempt = attempt + 1, stage = NULL,
     started_at = :now WHERE seq = ({_FIRST}) RETURNING {_ALL}"""
 _TO_PUBLISH = f"""SELECT {_ALL} FROM jobs INDEXED BY ix_jobs_publish
-    WHERE publish IN ('pending', 'planned') ORDER BY hold IS NOT NULL, seq LIMIT :limit"""
+    WHERE publish IN ('pending', 'planned') AND hold IS NOT 'inbox_unavailable'
+    ORDER BY hold IS NOT NULL, seq LIMIT :limit"""
 _HOLD = """UPDATE jobs INDEXED BY ix_jobs_runnable SET hold = :code, hold_detail = :detail
     WHERE status = 'queued' AND hold IS NULL"""
 _RELEASE = """UPDATE jobs INDEXED BY ix_jobs_hold SET hold = NULL, hold_detail = NULL
@@ -221,7 +222,7 @@ def requeue(session: Session, job_id: str) -> None:
     session.execute(
         update(Job)
         .where(Job.id == job_id, Job.status == "running")
-        .values(status="queued", publish=None, finished_at=None)
+        .values(status="queued", publish=None, finished_at=None, hold=None, hold_detail=None)
     )
     _cancel_if_asked(session, job_id)
 
