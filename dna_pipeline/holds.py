@@ -27,6 +27,9 @@ from dna_pipeline.spec.config import Config
 log = structlog.get_logger()
 
 DEVICE_RETRY_S = 30.0
+"""When a device that was not there is tried again; twice as late each further time."""
+
+MAX_DEVICE_RETRY_S = 480.0
 DISK_RETRY_S = 10.0
 INBOX_RETRY_S = 5.0
 
@@ -38,6 +41,7 @@ class Holds:
         self._config = config
         self._ledger = ledger
         self._retry_at: dict[str, float] = {}
+        self._device_losses = 0
 
     def claim(self) -> Job | None:
         """The next job that nothing stands against; all before it are held."""
@@ -86,7 +90,7 @@ class Holds:
             for inbox in queue.held_inboxes(session, Hours.code):
                 if self._resting(inbox) is None:
                     queue.release_inbox(session, Hours.code, inbox)
-            if self._is_due(DeviceUnavailable.code, now, DEVICE_RETRY_S if patient else None):
+            if self._is_due(DeviceUnavailable.code, now, None):  # until it is lost again
                 queue.release(session, DeviceUnavailable.code)
             if self._is_due(InboxUnavailable.code, now, INBOX_RETRY_S):
                 self._release_found(session)
@@ -94,6 +98,16 @@ class Holds:
                 self._release_if_roomy(session)
 
         self._ledger.transact(action)
+
+    def device_lost(self) -> None:
+        """No worker got hold of the device: wait with the next try, longer each time."""
+        wait = min(DEVICE_RETRY_S * 2**self._device_losses, MAX_DEVICE_RETRY_S)
+        self._retry_at[DeviceUnavailable.code] = time.monotonic() + wait
+        self._device_losses += 1
+
+    def device_found(self) -> None:
+        """A worker has the device."""
+        self._device_losses = 0
 
     def rests(self, inbox: str) -> bool:
         """Whether it is outside that inbox's hours."""

@@ -20,7 +20,7 @@ from dna_pipeline.errors import (
     OutOfMemory,
     StageFailed,
 )
-from dna_pipeline.executor import Event, JobDone, JobFailed, Order, WorkerEnded
+from dna_pipeline.executor import Event, JobDone, JobFailed, Order, Ready, WorkerEnded
 from dna_pipeline.inbox import claim
 from dna_pipeline.ledger import pauses, queue
 from dna_pipeline.ledger.views import Views
@@ -224,6 +224,41 @@ def test_where_there_is_no_device_one_try_is_enough(desk: Desk, monkeypatch: pyt
     monkeypatch.setattr(desk.dispatcher.holds, "_retry_at", {})
     desk.review()
     assert desk.next() == "0.png"
+
+
+def test_a_worker_that_never_gets_ready_is_no_job_s_fault(desk: Desk):
+    put(desk, 2)
+    desk.review()
+    for _ in range(4):
+        assert desk.next() == "0.png"
+        desk.answer("unready")
+        assert desk.next() is None
+        desk.site.ledger.transact(lambda s: queue.release(s, DeviceUnavailable.code))
+    assert [(job.status, job.crashes, job.attempt) for job in desk.site.jobs()] == [
+        ("queued", 0, 0), ("queued", 0, 0),
+    ]  # fmt: skip
+
+
+def test_a_lost_device_is_tried_less_and_less_often(desk: Desk, monkeypatch: pytest.MonkeyPatch):
+    now = [1000.0]
+    monkeypatch.setattr(holds.time, "monotonic", lambda: now[0])
+    put(desk, 1)
+
+    def waited() -> float:
+        """After how many seconds the job goes out again."""
+        desk.answer("unready")
+        start = now[0]
+        while desk.next() is None:
+            now[0] += 5
+            desk.review()
+        return now[0] - start
+
+    desk.review()
+    desk.next()
+    assert [waited() for _ in range(6)] == [30, 60, 120, 240, 480, 480]
+    desk.executor.events().put(Ready("cpu", "float32", {}))
+    desk.dispatcher.listen()
+    assert waited() == 30
 
 
 # --- inboxes ---
