@@ -44,8 +44,8 @@ def share(tmp_path: Path, lacking: Callable[[str], None]) -> Iterator[Share]:
     if sys.platform != "linux" or not share.mount():
         lacking("nothing can be mounted here")
     yield share
-    while share.place.is_mount():
-        share.unmount()
+    # Of a bind mount on the same disk, `is_mount` sees nothing.
+    subprocess.run(["umount", "-l", str(share.place)], capture_output=True)
 
 
 def test_its_jobs_wait_until_it_is_back(
