@@ -17,7 +17,7 @@ import structlog
 from sqlalchemy.exc import OperationalError
 
 from dna_pipeline.dispatch import Dispatcher
-from dna_pipeline.errors import Hold
+from dna_pipeline.errors import Hold, InboxUnavailable
 from dna_pipeline.executor import Executor, LocalExecutor, WorkerSettings
 from dna_pipeline.housekeeping import Housekeeper
 from dna_pipeline.inbox.owner import Heartbeat
@@ -253,8 +253,9 @@ class Daemon:
                     lambda s, i=job.id, c=code, d=detail: queue.hold_publish(s, i, c, d)
                 )
                 log.warning("publish.held", job=job.id, why=str(reason))
-                self._publish_at = now + PUBLISH_RETRY_S
-                return
+                if not isinstance(reason, InboxUnavailable):  # that is this job's trouble alone
+                    self._publish_at = now + PUBLISH_RETRY_S
+                    return
             self.dispatcher.listen()
             self.dispatcher.dispatch()
 

@@ -149,6 +149,7 @@ class Dispatcher:
             case Ready():
                 self.device = {"device": event.device, "dtype": event.dtype}
                 self.device |= {"gpu": event.environment.get("gpu")}
+                self.holds.device_found()
                 log.info("worker.ready", device=event.device, dtype=event.dtype)
             case Beat():
                 self.worker = event
@@ -192,13 +193,24 @@ class Dispatcher:
         failure = Failure.from_dict(event.failure)
         if event.hold:
             log.warning("job.held", job=event.job, code=failure.code, why=failure.detail)
-            code, detail = failure.code, failure.detail
-            self._ledger.transact(lambda s: _hold(s, event.job, code, detail))
+            self._hold(event.job, failure.code, failure.detail)
             return
         log.warning("job.failed", job=event.job, code=failure.code, detail=failure.detail)
         if failure.code == SourceMissing.code:
             log.error("source.missing", job=event.job)
         self._ledger.transact(lambda s: self._fail(s, event.job, failure, event.stage))
+
+    def _hold(self, job: str, code: str, detail: str) -> None:
+        """Put the job back; where there is no device, no other need try for now."""
+
+        def action(session: Session) -> None:
+            queue.hold(session, job, code, detail)
+            if code == DeviceUnavailable.code:
+                queue.hold_where(session, "status", "queued", code, detail)
+
+        self._ledger.transact(action)
+        if code == DeviceUnavailable.code:
+            self.holds.device_lost()
 
     def _succeed(self, session: Session, job: str) -> None:
         pauses.note_success(session, job)
@@ -229,6 +241,9 @@ class Dispatcher:
         match event.reason:
             case "closed":
                 self._ledger.transact(lambda s: queue.interrupted(s, running.job))
+            case "unready":
+                log.error("worker.unready", why=event.detail)
+                self._hold(running.job, DeviceUnavailable.code, event.detail)
             case "cancel":
                 failure = Cancelled("ended by force: it did not react to the cancel").failure()
                 self._ledger.transact(lambda s: queue.fail(s, running.job, failure, stage))
@@ -261,10 +276,3 @@ class Dispatcher:
         if running is not None and not running.resting and self.holds.rests(running.inbox):
             running.resting = True
             self._executor.rest(running.job)
-
-
-def _hold(session: Session, job: str, code: str, detail: str) -> None:
-    """Put the job back; where there is no device, no other need try for now."""
-    queue.hold(session, job, code, detail)
-    if code == DeviceUnavailable.code:
-        queue.hold_where(session, "status", "queued", code, detail)

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import queue
-import signal
 import subprocess
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -25,6 +25,7 @@ from dna_pipeline.messages import (
     JobFailed,
     Order,
     Phase,
+    Ready,
     WorkerEnded,
     event_from_message,
 )
@@ -37,7 +38,7 @@ START_LIMIT_S = 1800.0
 """How long an order may take to come to its first stage: a worker starts, waits for one that has
 outlived its daemon, checks its device, and reads large files for their hashes."""
 
-DOUBTFUL_ENDS = ("poisoned", "crash", "timeout")
+DOUBTFUL_ENDS = ("poisoned", "crash", "timeout", "unready")
 
 CANCEL_GRACE_S = 10.0
 """How long a job may take to notice that it is cancelled before its worker is ended."""
@@ -107,7 +108,12 @@ class LocalExecutor:
                 # Whatever ended the last one may have been the device's doing.
                 doubt = self._child is not None and self._child.ending in DOUBTFUL_ENDS
                 settings = replace(self._settings, prove=doubt)
-                self._child = _Child(self._module, settings, self._put)
+                try:
+                    self._child = _Child(self._module, settings, self._put)
+                except OSError as error:
+                    why = f"no worker can be started: {error}"
+                    self._put(WorkerEnded(order.job, "unready", why))
+                    return
                 self._child.run(order)
 
     def cancel(self, job: str) -> None:
@@ -144,13 +150,15 @@ class _Child:
         self._put = put
         self._process = wire.spawn(module, WORKER_ENV | dict(os.environ))
         assert self._process.stdin and self._process.stdout
-        wire.follow_stderr(self._process, relay)
+        self._said: deque[str] = deque(maxlen=3)  # its last words
+        self._stderr = wire.follow_stderr(self._process, self._overhear)
         self._writer = wire.LineWriter(self._process.stdin)
         # An order either comes before the end, which then names its job, or goes to a new child.
         self._turn = threading.Lock()
         self.job: str | None = None
         self._stages: frozenset[str] = frozenset()
         self.ending: str | None = None
+        self._is_ready = False
         self._detail = ""
         self._deadline: float | None = None
         self._cancel_deadline: float | None = None
@@ -200,6 +208,11 @@ class _Child:
             self.ending = reason
             self._process.kill()
 
+    def _overhear(self, line: str) -> None:
+        if line.strip() and not line.startswith("{"):  # the worker's own log
+            self._said.append(line.strip())
+        relay(line)
+
     def _send(self, message: wire.Message) -> None:
         with suppress(OSError, ValueError):  # it has just died; the reader reports that
             self._writer.send(message)
@@ -218,9 +231,15 @@ class _Child:
         code = self._process.wait()
         self._writer.close()
         self._process.stdout.close()
+        self._stderr.join(5)
         with self._turn:
             self.ending = self.ending or "crash"
-        self._put(WorkerEnded(self.job, self.ending, _how_it_ended(code, self._detail)))
+            if not self._is_ready and self.ending in ("crash", "timeout"):
+                self.ending = "unready"
+                said = " | ".join(self._said) or "it said nothing"
+                self._detail = f"{self._detail} before it was ready: {said}".strip()
+        why = f"the worker {wire.how_it_ended(code)} {self._detail}".strip()
+        self._put(WorkerEnded(self.job, self.ending, why))
 
     def _check(self, event: Event) -> None:
         """Raise WireError for what a worker that does as it was ordered cannot tell."""
@@ -233,6 +252,8 @@ class _Child:
     def _note(self, event: Event) -> None:
         """Follow the child's state, for the limits."""
         match event:
+            case Ready():
+                self._is_ready = True
             case Phase():
                 self._deadline = time.monotonic() + event.limit_s
                 self._detail = f"while {event.phase} in stage {event.stage}"
@@ -244,16 +265,3 @@ class _Child:
                     self._end("poisoned")
             case _:
                 pass
-
-
-def _how_it_ended(code: int, detail: str) -> str:
-    if code < 0:
-        try:
-            how = f"ended by {signal.Signals(-code).name}"
-        except ValueError:
-            how = f"ended by signal {-code}"
-        if -code == getattr(signal, "SIGKILL", 9):
-            how += " (often the sign of too little memory)"
-    else:
-        how = f"ended with exit status {code}"
-    return f"the worker {how} {detail}".strip()

@@ -177,8 +177,8 @@ class Beat:
 
 @dataclass(frozen=True, slots=True)
 class WorkerEnded:
-    """The process is gone. `job` is what it ran; `reason` is crash, timeout, poisoned, cancel, or
-    closed."""
+    """The process is gone. `job` is what it ran; `reason` is crash, timeout, poisoned, cancel,
+    closed, or unready where it ended before it was ready for any job."""
 
     kind: ClassVar[str] = "worker_ended"
     job: str | None

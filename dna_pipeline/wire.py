@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -113,7 +114,19 @@ def spawn(module: str, env: dict[str, str] | None = None) -> subprocess.Popen[by
     )
 
 
-def follow_stderr(process: subprocess.Popen[bytes], say: Callable[[str], None]) -> None:
+def how_it_ended(code: int) -> str:
+    """A return code of `Popen` in words."""
+    if code >= 0:
+        return f"ended with exit status {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    hint = " (often the sign of too little memory)" if name == "SIGKILL" else ""
+    return f"ended by {name}{hint}"
+
+
+def follow_stderr(process: subprocess.Popen[bytes], say: Callable[[str], None]) -> threading.Thread:
     """Hand each line that a child prints to `say`, on a thread of its own, until it ends.
 
     The thread must outlive any trouble with a line: a child whose pipe is full stands still.
@@ -126,4 +139,6 @@ def follow_stderr(process: subprocess.Popen[bytes], say: Callable[[str], None]) 
                 with suppress(Exception):
                     say(line.decode("utf-8", "replace").rstrip())
 
-    threading.Thread(target=read, name=f"stderr-{process.pid}", daemon=True).start()
+    thread = threading.Thread(target=read, name=f"stderr-{process.pid}", daemon=True)
+    thread.start()
+    return thread

@@ -84,7 +84,6 @@ class Worker:
         except DeviceUnavailable as error:
             return self._refuse_all(error)
         facts = environment(device)
-        self.emit(Ready(device.name, device.dtype, facts))
         fingerprints = Fingerprints(Path(self.settings.data))
         bench = runner.Bench(
             models=ModelCache(load_providers(self.settings.models), device),
@@ -96,6 +95,8 @@ class Worker:
             fingerprint=fingerprints.of,
             environment=facts,
         )
+        # What comes before this is nobody's job: a death there is charged to none.
+        self.emit(Ready(device.name, device.dtype, facts))
         while True:
             order = self._next_order(bench.models)
             self.busy_since = time.monotonic()

@@ -21,7 +21,7 @@ from io import FileIO
 from pathlib import Path
 from typing import IO, NoReturn
 
-from dna_pipeline.artifact import fsync_dir
+from dna_pipeline.artifact import fsync_dir, fsync_tree
 from dna_pipeline.errors import DnaError
 from dna_pipeline.inbox.scan import FileStat
 
@@ -328,7 +328,7 @@ def _copy(reader: FileIO, writer: IO[bytes]) -> str:
 
 
 def sync_claims(claims: Iterable[Path], inbox_folders: Iterable[Path]) -> None:
-    """Make renames durable: first the claims' folders, which gained, then the inbox, which lost.
+    """Make claims durable: first their files and folders, which gained, then the inbox, which lost.
 
     Args:
         inbox_folders: the folders that the files came from.
@@ -336,10 +336,17 @@ def sync_claims(claims: Iterable[Path], inbox_folders: Iterable[Path]) -> None:
     claims = list(claims)
     # Side by side the disk makes one flush of many: ten times as fast as one by one.
     with ThreadPoolExecutor(_SYNC_THREADS) as pool:
-        list(pool.map(_sync, claims))
+        list(pool.map(_sync_claim, claims))
     above = [claim.parents[level] for level in range(3) for claim in claims]
     for folder in dict.fromkeys([*above, *inbox_folders]):
         _sync(folder)
+
+
+def _sync_claim(claim: Path) -> None:
+    """With its files: whoever dropped them need not have synced them."""
+    with suppress(FileNotFoundError, PermissionError):
+        return fsync_tree(claim)
+    return _sync(claim)  # a file that may not be opened is told when it is read
 
 
 def _sync(folder: Path) -> None:

@@ -57,7 +57,7 @@ class Settling:
         """Finish the claims that have stood still."""
         due = [entry for entry in self._entries if entry.at <= now]
         still = [entry for entry in due if self._is_ready(entry, now)]
-        moving = self._taker.finish([entry.claimed for entry in still])
+        moving = self._taker.finish_settled([entry.claimed for entry in still])
         done = {id(entry) for entry in still if entry.claimed not in moving}
         self._entries = [entry for entry in self._entries if id(entry) not in done]
         for entry in still:

@@ -222,14 +222,21 @@ class Taker:
             put_all_back(item.folder, self._inbox.path, item.row["folder"], item.row["stat"])
 
     def _sync(self, held: Sequence[Claimed]) -> None:
+        homes: set[Path] = set()
         if not self._inbox.keeps:
             homes = {
                 self._inbox.path / split(path)[0] for item in held for path in item.row["stat"]
             }
-            claim.sync_claims([item.folder for item in held], homes)
+        claim.sync_claims([item.folder for item in held], homes)
         point("claim-synced")
 
     # --- claims whose files stand still ---
+
+    def finish_settled(self, claims: Sequence[Claimed]) -> list[Claimed]:
+        """`finish` for claims that were written to after they were made durable, or never were."""
+        if claims:
+            self._sync(claims)
+        return self.finish(claims)
 
     def finish(self, claims: Sequence[Claimed]) -> list[Claimed]:
         """Hash, read and resolve; commit all drops with their jobs in one transaction.

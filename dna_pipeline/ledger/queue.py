@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from dna_pipeline.errors import Cancelled, Failure, RetryWait, WorkerCrashed
 from dna_pipeline.ledger.store import OPEN_STATUSES, add_event, failed_data, get_setting
-from dna_pipeline.ledger.tables import ArtifactRow, Event, Job, StageRun
+from dna_pipeline.ledger.tables import ArtifactRow, Drop, Event, Job, StageRun
 from dna_pipeline.ledger.times import format_time, utcnow
 
 MAX_BACKOFF_S = 300
@@ -36,16 +36,17 @@ def _jobs(sql: str) -> Any:
 
 
 _PEEK = text(
-    f"""SELECT jobs.id, pipeline, jobs.inbox, models, stages, drops.bytes, width, height
+    f"""SELECT jobs.id, pipeline, jobs.inbox, models, stages, claim, drops.bytes, width, height
     FROM jobs JOIN drops ON drops.id = drop_id WHERE seq = ({_FIRST})"""
-).columns(stages=Job.__table__.c.stages.type)
+).columns(stages=Job.__table__.c.stages.type, claim=Drop.__table__.c.claim.type)
 _CLAIM = _jobs(
     f"""UPDATE jobs SET status = 'running', attempt = attempt + 1, stage = NULL,
     started_at = :now WHERE seq = ({_FIRST}) RETURNING {_ALL}"""
 ).execution_options(populate_existing=True)
 _TO_PUBLISH = _jobs(
     f"""SELECT {_ALL} FROM jobs INDEXED BY ix_jobs_publish
-    WHERE publish IN ('pending', 'planned') ORDER BY hold IS NOT NULL, seq LIMIT :limit"""
+    WHERE publish IN ('pending', 'planned') AND hold IS NOT 'inbox_unavailable'
+    ORDER BY hold IS NOT NULL, seq LIMIT :limit"""
 )
 _HOLD = """UPDATE jobs INDEXED BY ix_jobs_runnable SET hold = :code, hold_detail = :detail
     WHERE status = 'queued' AND hold IS NULL"""
@@ -71,6 +72,7 @@ class Runnable:
     inbox: str
     models: str
     stages: list[dict[str, Any]]
+    claim: str
     source_bytes: int
     width: int
     height: int
@@ -79,7 +81,7 @@ class Runnable:
 def next_runnable(session: Session) -> Runnable | None:
     """The job that `claim_next` would take, untouched."""
     row = session.execute(_PEEK).one_or_none()
-    return None if row is None else Runnable(*row[:5], *(size or 0 for size in row[5:]))
+    return None if row is None else Runnable(*row[:6], *(size or 0 for size in row[6:]))
 
 
 def claim_next(session: Session) -> Job | None:
@@ -245,7 +247,7 @@ def requeue(session: Session, job_id: str) -> None:
     session.execute(
         update(Job)
         .where(Job.id == job_id, Job.status == "running")
-        .values(status="queued", publish=None, finished_at=None)
+        .values(status="queued", publish=None, finished_at=None, hold=None, hold_detail=None)
     )
     _cancel_if_asked(session, job_id)
 

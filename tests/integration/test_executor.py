@@ -129,6 +129,40 @@ def test_a_changed_source_is_noticed(bench: Bench):
     assert failed.failure["code"] == "source_missing"
 
 
+def test_a_source_that_is_gone_fails_and_one_that_is_away_holds(bench: Bench, tmp_path: Path):
+    bench.source = tmp_path / "inbox/claim/source.png"
+    bench.source.parent.mkdir(parents=True)
+    bench.source.write_bytes(b"pixels")
+    order = bench.order(stage("copy"))
+    bench.source.unlink()
+    bench.executor.submit(order)
+    failed = bench.until_end("j")[-1]
+    assert isinstance(failed, JobFailed)
+    assert (failed.failure["code"], failed.hold) == ("source_missing", False)
+    bench.source.write_bytes(b"pixels")
+    (tmp_path / "inbox").rename(tmp_path / "elsewhere")
+    bench.executor.submit(order)
+    failed = bench.until_end("j")[-1]
+    assert isinstance(failed, JobFailed)
+    assert (failed.failure["code"], failed.hold) == ("inbox_unavailable", True)
+
+
+def test_an_inbox_that_goes_while_the_job_runs_holds_it(bench: Bench, tmp_path: Path):
+    bench.source = tmp_path / "inbox/source.png"
+    bench.source.parent.mkdir()
+    bench.source.write_bytes(b"pixels")
+    bench.executor.submit(bench.order(stage("copy", steps=20, seconds=0.05)))
+    while not isinstance(bench.executor.events().get(timeout=60), Progress):
+        pass
+    (tmp_path / "inbox").rename(tmp_path / "elsewhere")
+    failed = bench.until_end("j")[-1]
+    assert isinstance(failed, JobFailed)
+    assert (failed.failure["code"], failed.hold) == ("inbox_unavailable", True)
+    (tmp_path / "elsewhere").rename(tmp_path / "inbox")
+    bench.executor.submit(bench.order(stage("copy")))
+    assert bench.until_end("j")[-1] == JobDone("j")
+
+
 def test_a_device_that_is_not_there_holds(tmp_path: Path, plugin: Path):
     bench = Bench(tmp_path, device="cuda:9")
     try:

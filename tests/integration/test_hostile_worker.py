@@ -29,6 +29,7 @@ def tell(**message):
     say(json.dumps(message).encode() + b"\\n")
 """
 
+READY = "tell(event='ready', device='cpu', dtype='float32', environment={})"
 TALK = {
     "garbage": r"say(os.urandom(500) + b'\n')",
     "no object": r"say(b'[1, 2]\n')",
@@ -69,7 +70,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 def test_whatever_a_worker_says_is_at_most_its_own_crash(site: Any, start: Any, talk: str):
     site.put("a.png")
     site.settle()
-    executor = start(talk)
+    executor = start(f"{READY}\n{talk}")
     dispatcher = Dispatcher(site.config, site.ledger, executor)
     dispatcher.dispatch()
     deadline = time.monotonic() + 60
