@@ -3,9 +3,11 @@
 bench.py mesh --scene robot.npz --resolution 256            as the pipeline does it
 bench.py mesh --scene robot.npz --resolution 256 --dense    as the original does it, on every point
 bench.py mesh --scene robot.npz --resolution 256 --compare  both, in one run
+bench.py intake --files 100000 --originals archive          a full inbox, taken in by the daemon
 
 Run it with the interpreter of .venv. `--json` prints one object; a mesh's `points` are the
-densities asked for, `inside` those above the threshold.
+densities asked for, `inside` those above the threshold. An intake's seconds count from the start
+of the daemon, whose waits (seven seconds before a lone image may be taken in) are in them.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import sys
 from typing import Any, cast
 
 BENCHES = {
+    "intake": "from a full inbox to jobs in the ledger, by the real daemon",
     "mesh": "from a scene code to a mesh with vertex colours",
 }
 
