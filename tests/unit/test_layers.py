@@ -18,7 +18,7 @@ PACKAGE = "dna_pipeline"
 
 LEVELS = [
     "errors faults",
-    "artifact logs",
+    "artifact filesystem logs",
     "imaging gltf matte wire",
     "registry probe",
     "spec",
