@@ -7,7 +7,6 @@ periodic scan finds everything anyway, only later.
 from __future__ import annotations
 
 import os
-import re
 import stat
 import sys
 import time
@@ -33,6 +32,7 @@ from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver, ObservedWatch
 from watchdog.observers.polling import PollingEmitter
 
+from dna_pipeline import filesystem
 from dna_pipeline.inbox.scan import is_passed_over
 from dna_pipeline.spec.config import Inbox
 
@@ -293,22 +293,4 @@ def _identity(folder: Path) -> tuple[int, int] | None:
 
 def _is_network(folder: Path) -> bool:
     """Whether the folder lies on a file system that others change without our kernel knowing."""
-    try:
-        table = Path("/proc/self/mounts").read_text(errors="surrogateescape")
-    except OSError:
-        return False
-    return file_system_of(os.path.realpath(folder), table) in _NETWORK
-
-
-def file_system_of(path: str, table: str) -> str:
-    """Type of the file system that holds `path`, from the text of /proc/self/mounts."""
-    kind, length = "", -1
-    for line in table.splitlines():
-        fields = line.split(" ")
-        if len(fields) < 3:
-            continue
-        mount = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), fields[1])
-        inside = path == mount or path.startswith(mount.rstrip("/") + "/")
-        if inside and len(mount) >= length:
-            kind, length = fields[2], len(mount)
-    return kind
+    return filesystem.type_of(folder) in _NETWORK

@@ -16,11 +16,12 @@ from dna_pipeline.errors import Failure
 from dna_pipeline.inbox import claim
 from dna_pipeline.inbox.scan import is_image_name, is_yaml_name
 from dna_pipeline.intake import records
+from dna_pipeline.intake.giveback import put_all_back
 from dna_pipeline.intake.known import KnownFiles, Version
 from dna_pipeline.intake.late import LateSidecars
 from dna_pipeline.intake.lookout import Lookout
 from dna_pipeline.intake.settling import Settling
-from dna_pipeline.intake.take import Claimed, Ready, Taker, put_all_back
+from dna_pipeline.intake.take import Claimed, Ready, Taker
 from dna_pipeline.ledger import store
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Drop
@@ -104,6 +105,7 @@ class InboxGate:
         self._group = min(2 * self._group, GROUP)
         if not group:
             return 0
+        self.lookout.ask_ahead(self._group)
         for item in self.taker.take(group):
             self.settling.add(item, now)
         return len(group)

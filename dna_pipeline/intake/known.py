@@ -7,7 +7,7 @@ have been told to ignore what lay in it before it was watched.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from dna_pipeline.inbox.scan import FileStat, is_image_name
@@ -80,7 +80,7 @@ class KnownFiles:
 
 def to_json(stats: Stats) -> dict[str, Any]:
     """Plain values for a JSON column."""
-    return {path: asdict(stat) for path, stat in stats.items()}
+    return {path: stat.as_json() for path, stat in stats.items()}
 
 
 def _from_json(stats: dict[str, Any]) -> Stats:

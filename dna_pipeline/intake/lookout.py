@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from dataclasses import dataclass
+from itertools import islice
 
 import structlog
 
@@ -14,7 +15,7 @@ from dna_pipeline.inbox.stability import StabilityTracker
 from dna_pipeline.intake.known import KnownFiles
 from dna_pipeline.intake.records import image_named
 from dna_pipeline.intake.take import Ready
-from dna_pipeline.probe import NotReadable, Probed, Prober
+from dna_pipeline.probe import NotReadable, Probed, Prober, Question
 from dna_pipeline.spec.config import Inbox
 
 log = structlog.get_logger()
@@ -56,6 +57,8 @@ class Lookout:
         self._known = known
         self._references: dict[str, tuple[FileStat, str | JobError | None]] = {}
         self._probes: dict[str, _Probe] = {}
+        self._asked: dict[str, Question] = {}
+        """What was asked of the decoder ahead, as of the last look."""
 
     def hinted(self, now: float) -> None:
         """Something may have happened: look again at once."""
@@ -80,6 +83,14 @@ class Lookout:
         self._plan_next(pairing, now)
         self.pending = deque(c for c in pairing.ready if not self._is_known(c))
         self._sharers = Counter(c.sidecar for c in self.pending)
+        self._asked = {}
+
+    def ask_ahead(self, number: int) -> None:
+        """Have the next of `pending` decoded while others are taken in."""
+        paths = [c.image for c in islice(self.pending, number) if c.image and c.error is None]
+        paths = [p for p in paths if p in self.files and p not in self._probes]
+        questions = self._prober.ask(self.inbox.path / path for path in paths)
+        self._asked = dict(zip(paths, questions, strict=True))
 
     def next_ready(self, now: float) -> Ready | None:
         """The next of `pending` if it may be taken; None while it may still be half written."""
@@ -151,7 +162,8 @@ class Lookout:
     def _probe(self, path: str, stat: FileStat, now: float) -> Probed | JobError | None:
         seen = self._probes.pop(path, None)
         if seen is None or seen.stat != stat:
-            seen = _Probe(stat, self._prober.probe(self.inbox.path / path), now)
+            asked = self._asked.pop(path, None) or Question(self.inbox.path / path)
+            seen = _Probe(stat, self._prober.answer(asked), now)
         if isinstance(seen.answer, NotReadable):
             self.left(path, seen.answer.detail)
             return None

@@ -8,7 +8,9 @@ import json
 import os
 import secrets
 import stat
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import cached_property
 from io import FileIO
 from pathlib import Path
 from typing import Any
@@ -70,28 +72,59 @@ def image_named(path: Path) -> str | JobError | None:
     return image if isinstance(image, str) else None
 
 
-def resolve_text(config: Config, inbox: Inbox, data: bytes | None) -> JobSpec:
-    """The job that a sidecar's bytes (or none) ask for. Raises `JobError`."""
+class Resolver:
+    """Finds out what the sidecars of one inbox ask for."""
+
+    def __init__(self, config: Config, inbox: Inbox) -> None:
+        self._config = config
+        self._inbox = inbox
+        self._plain: JobSpec | None = None
+        """What no sidecar comes to, where nothing in it is left to chance."""
+
+    def resolve(self, data: bytes | None) -> JobSpec:
+        """The job that a sidecar's bytes (or none) ask for. Raises `JobError`."""
+        if data is None and self._plain is not None:
+            return self._plain
+        seeds: list[int] = []
+
+        def draw() -> int:
+            seeds.append(draw_seed())
+            return seeds[-1]
+
+        spec = resolve_text(self._config, self._inbox, data, draw)
+        if data is None and not seeds:
+            self._plain = spec
+        return spec
+
+    def key(self, image_sha256: str | None, data: bytes | None, error: str | None) -> str:
+        """What makes two versions of a kept file the same: its bytes and its spec before chance.
+
+        `error` is the code of what is wrong with it whatever its sidecar says.
+        """
+        told = self._plain_told if data is None else self._told(data)
+        return hashlib.sha256(f"{image_sha256}\n{error}\n{told}".encode()).hexdigest()
+
+    @cached_property
+    def _plain_told(self) -> str:
+        return self._told(None)
+
+    def _told(self, data: bytes | None) -> str:
+        try:
+            document = parse_sidecar(data) if data is not None else None
+            spec = resolve(self._config, self._inbox, document, lambda: 0)
+            return json.dumps(asdict(spec), sort_keys=True, default=str)
+        except JobError:
+            return hashlib.sha256(data or b"").hexdigest()
+
+
+def resolve_text(
+    config: Config, inbox: Inbox, data: bytes | None, draw: Callable[[], int] = draw_seed
+) -> JobSpec:
+    """As `Resolver.resolve`, once."""
     document = parse_sidecar(data) if data is not None else None
     if document is not None and isinstance(image := document.value.get("image"), str):
         inside_path(image)
-    return resolve(config, inbox, document, draw_seed)
-
-
-def spec_key(
-    config: Config, inbox: Inbox, image_sha256: str | None, data: bytes | None, error: str | None
-) -> str:
-    """What makes two versions of a kept file the same: its bytes and its spec before chance.
-
-    `error` is the code of what is wrong with it whatever its sidecar says.
-    """
-    try:
-        document = parse_sidecar(data) if data is not None else None
-        spec = resolve(config, inbox, document, lambda: 0)
-        told = json.dumps(asdict(spec), sort_keys=True, default=str)
-    except JobError:
-        told = hashlib.sha256(data or b"").hexdigest()
-    return hashlib.sha256(f"{image_sha256}\n{error}\n{told}".encode()).hexdigest()
+    return resolve(config, inbox, document, draw)
 
 
 def drop_row(inbox: Inbox, folder: str, image: str | None, sidecar: str | None) -> dict[str, Any]:
@@ -129,12 +162,13 @@ def work_of(inbox: Inbox, outcome: JobSpec | Failure) -> dict[str, Any]:
 
 def _row(spec: JobSpec, status: str) -> dict[str, Any]:
     models = sorted({stage.params.get("model") or "" for stage in spec.stages} - {""})
+    stages = [{"id": stage.id, "type": stage.type, "params": stage.params} for stage in spec.stages]
     later = spec.not_before is not None and spec.not_before > utcnow()
     return {
         "pipeline": spec.pipeline, "priority": spec.priority, "status": status,
         "hold": "not_before" if later else None,
         "hold_detail": f"starts at {spec.not_before:%Y-%m-%d %H:%M} UTC" if later else None,
-        "not_before": spec.not_before, "stages": [asdict(stage) for stage in spec.stages],
+        "not_before": spec.not_before, "stages": stages,
         "models": ",".join(models), "tags": list(spec.tags), "meta": spec.meta,
         "error": None, "publish": None, "finished_at": None,
     }  # fmt: skip

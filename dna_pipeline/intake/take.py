@@ -7,22 +7,23 @@ At every instant the bytes are in the inbox or in the claim, and the ledger know
 
 from __future__ import annotations
 
-import filecmp
 import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import structlog
 
+from dna_pipeline import filesystem
 from dna_pipeline.errors import Failure, ImageUnreadable, JobError
 from dna_pipeline.faults import point
 from dna_pipeline.inbox import claim
 from dna_pipeline.inbox.pairing import Candidate
 from dna_pipeline.inbox.scan import FileStat
 from dna_pipeline.intake import records
+from dna_pipeline.intake.giveback import put_all_back
 from dna_pipeline.intake.known import KnownFiles, Stats, Version, to_json
 from dna_pipeline.ledger import queue, store
 from dna_pipeline.ledger.store import Ledger
@@ -31,6 +32,9 @@ from dna_pipeline.spec.config import Config, Inbox
 from dna_pipeline.spec.sidecar import JobSpec
 
 log = structlog.get_logger()
+
+MANY = 16
+"""So many drops at once are flushed and logged as one."""
 
 _NO_FACTS: dict[str, Any] = dict.fromkeys(("sha256", "bytes", "width", "height", "sidecar_text"))
 
@@ -130,7 +134,9 @@ class Taker:
     ) -> None:
         self._config = config
         self._inbox = inbox
+        self._resolver = records.Resolver(config, inbox)
         self._ledger = ledger
+        self._root = claim.claim_root(inbox.path, ledger.id)
         self._known = known
         self._taken = taken
         self._left = left
@@ -146,11 +152,12 @@ class Taker:
         rows = [item.row for item in claims]
         self._ledger.transact(lambda s: store.begin_claims(s, rows))
         point("claiming-committed")
-        held = [item for item in claims if self._fetch(item)]
-        if len(held) < len(claims):
-            lost = [item.row["id"] for item in claims if item not in held]
-            self._ledger.transact(lambda s: store.forget_drops(s, lost))
-        self._sync(held)
+        with self._flush(len(claims)) as flush:
+            held = [item for item in claims if self._fetch(item, durable=flush is None)]
+            if len(held) < len(claims):
+                lost = [item.row["id"] for item in claims if item not in held]
+                self._ledger.transact(lambda s: store.forget_drops(s, lost))
+            self._sync(held, flush)
         moving = [item for item in held if not item.is_still]
         return moving + self.finish([item for item in held if item.is_still])
 
@@ -171,10 +178,17 @@ class Taker:
     def _claim_folder(self, drop_id: str) -> Path:
         if self._inbox.keeps:
             return keep_claims(self._config, drop_id)
-        return claim.claim_dir(self._inbox.path, self._ledger.id, drop_id)
+        return self._root / drop_id
 
-    def _fetch(self, item: Claimed) -> bool:
+    def _flush(self, number: int) -> AbstractContextManager[Callable[[], None] | None]:
+        """One flush for many drops; for a few it might have to write too much of others'."""
+        place = self._config.data if self._inbox.keeps else self._inbox.path
+        return filesystem.flush_of_all(place) if number >= MANY else nullcontext()
+
+    def _fetch(self, item: Claimed, *, durable: bool) -> bool:
         """Bring the files into the claim; False where they were lost to someone or held open.
+
+        `durable`: copies are to be on the disk at once.
 
         One file that cannot be taken, for whatever reason, does not stop the others.
         """
@@ -184,7 +198,7 @@ class Taker:
         try:
             self._make_folder(item)
             for path in paths:
-                self._bring(item, path, item.ready)
+                item.stats |= self._bring(item, path, item.ready, durable=durable)
                 point("image-taken" if path == candidate.image else "sidecar-taken")
         except (claim.ClaimError, OSError) as reason:
             log.info("drop.left", inbox=self._inbox.name, file=paths[-1], why=str(reason))
@@ -203,17 +217,21 @@ class Taker:
         else:
             claim.make_claim_dir(self._inbox.path, self._ledger.id, item.row["id"])
 
-    def _bring(self, item: Claimed, path: str, ready: Ready) -> None:
-        """Move or copy one file. The sidecar comes first: the image's rename is the claim."""
+    def _bring(self, item: Claimed, path: str, ready: Ready, *, durable: bool) -> Stats:
+        """Move or copy one file; what it is now, unless it changed on the way.
+
+        The sidecar comes first: the image's rename is the claim.
+        """
         source = self._inbox.path / path
+        is_copied = path == ready.candidate.sidecar and ready.shares_sidecar
+        if not (self._inbox.keeps or is_copied):
+            taken = claim.take(source, item.folder, ready.stats[path])
+            return {source.name: taken.stat} if taken.unchanged else {}
         target = item.folder / source.name
-        if self._inbox.keeps or (path == ready.candidate.sidecar and ready.shares_sidecar):
-            # A folder on the way to it may have become a link to one that is none of ours.
-            if not claim.snapshot(source, target).stat.same_file(ready.stats[path]):
-                raise claim.Changed(str(source))
-        elif not claim.take(source, item.folder, ready.stats[path]).unchanged:
-            return
-        item.stats[target.name] = FileStat.of(target.lstat())
+        # A folder on the way to it may have become a link to one that is none of ours.
+        if not claim.snapshot(source, target, durable=durable).stat.same_file(ready.stats[path]):
+            raise claim.Changed(str(source))
+        return {source.name: FileStat.of(target.lstat())}
 
     def _undo(self, item: Claimed) -> None:
         if self._inbox.keeps:
@@ -221,13 +239,14 @@ class Taker:
         else:
             put_all_back(item.folder, self._inbox.path, item.row["folder"], item.row["stat"])
 
-    def _sync(self, held: Sequence[Claimed]) -> None:
-        homes: set[Path] = set()
-        if not self._inbox.keeps:
-            homes = {
-                self._inbox.path / split(path)[0] for item in held for path in item.row["stat"]
-            }
-        claim.sync_claims([item.folder for item in held], homes)
+    def _sync(self, held: Sequence[Claimed], flush: Callable[[], None] | None) -> None:
+        if flush is not None:
+            flush()
+        else:
+            homes: set[str] = set()
+            if not self._inbox.keeps:
+                homes = {split(path)[0] for item in held for path in item.row["stat"]}
+            claim.sync_claims([item.folder for item in held], map(self._inbox.path.joinpath, homes))
         point("claim-synced")
 
     # --- claims whose files stand still ---
@@ -235,7 +254,7 @@ class Taker:
     def finish_settled(self, claims: Sequence[Claimed]) -> list[Claimed]:
         """`finish` for claims that were written to after they were made durable, or never were."""
         if claims:
-            self._sync(claims)
+            self._sync(claims, None)
         return self.finish(claims)
 
     def finish(self, claims: Sequence[Claimed]) -> list[Claimed]:
@@ -279,7 +298,7 @@ class Taker:
         version = older = None
         if self._inbox.keeps and item.ready is not None:
             code = item.error.code if item.error else None
-            key = records.spec_key(self._config, self._inbox, facts["sha256"], data, code)
+            key = self._resolver.key(facts["sha256"], data, code)
             before = self._known.version(item.ready.identity)
             older = before.drop_id if before else None
             error = item.ready.candidate.error
@@ -295,7 +314,7 @@ class Taker:
     def resolve(self, data: bytes | None) -> JobSpec | Failure:
         """What a sidecar's bytes (or none) ask for, or why it cannot be done."""
         try:
-            return records.resolve_text(self._config, self._inbox, data)
+            return self._resolver.resolve(data)
         except JobError as error:
             return error.failure()
 
@@ -331,16 +350,24 @@ class Taker:
     def _after_commit(self, outcomes: Sequence[_Outcome], replaced: Iterable[str]) -> None:
         self._known.note(_versions(outcomes))
         for outcome in outcomes:
-            if (job := outcome.job) is None:
+            if outcome.job is None:
                 shutil.rmtree(outcome.claimed.folder, ignore_errors=True)
-            else:
-                log.info(
-                    "drop.claimed", inbox=self._inbox.name, name=job["name"],
-                    drop=job["drop_id"], status=job["status"],
-                )  # fmt: skip
+        self._tell([outcome.job for outcome in outcomes if outcome.job is not None])
         for drop_id in replaced:
             shutil.rmtree(keep_claims(self._config, drop_id), ignore_errors=True)
             self._ledger.transact(lambda s, i=drop_id: store.set_drop_state(s, i, "gone"))
+
+    def _tell(self, jobs: Sequence[dict[str, Any]]) -> None:
+        """A line for each; of many it would be most of the work, and the ledger has them all."""
+        if len(jobs) >= MANY:
+            failed = sum(job["status"] == "failed" for job in jobs)
+            log.info("drops.claimed", inbox=self._inbox.name, number=len(jobs), failed=failed)
+            return
+        for job in jobs:
+            log.info(
+                "drop.claimed", inbox=self._inbox.name, name=job["name"],
+                drop=job["drop_id"], status=job["status"],
+            )  # fmt: skip
 
 
 def _versions(outcomes: Iterable[_Outcome]) -> dict[str, Version]:
@@ -349,33 +376,3 @@ def _versions(outcomes: Iterable[_Outcome]) -> dict[str, Version]:
         for outcome in outcomes
         if outcome.version is not None and outcome.claimed.ready is not None
     }
-
-
-def put_all_back(
-    folder: Path, inbox: Path, home: str, stat: Mapping[str, Any] = MappingProxyType({})
-) -> None:
-    """Return a claim's files to the inbox, never over what lies there by now.
-
-    Args:
-        home: the folder in the inbox for files that are not in `stat`.
-        stat: what was seen of the files, by the paths that they had.
-    """
-    if not folder.is_dir():
-        return
-    paths = {split(path)[1]: path for path in stat}
-    for file in folder.iterdir():
-        path = paths.get(file.name)
-        original = inbox / (path or f"{home}/{file.name}".lstrip("/"))
-        if path is not None and _is_copy(file, original, stat[path]):
-            file.unlink()
-        else:
-            claim.put_back(file, original)
-    claim.dispose(folder)
-
-
-def _is_copy(file: Path, original: Path, seen: Mapping[str, Any]) -> bool:
-    """Whether it is the copy, perhaps cut off, of a sidecar that others need too."""
-    if not original.is_file() or file.lstat().st_ino == original.lstat().st_ino:
-        return False
-    was_moved = FileStat.of(file.lstat()).same_file(FileStat(**seen))
-    return not was_moved or filecmp.cmp(file, original, shallow=False)

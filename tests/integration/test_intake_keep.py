@@ -191,10 +191,10 @@ def swap_before(name: str, monkeypatch: pytest.MonkeyPatch, swap: Callable[[], N
     """Do it right before `claim` does that for the first time."""
     real = getattr(claim, name)
 
-    def act(*args):
+    def act(*args, **options):
         monkeypatch.setattr(claim, name, real)
         swap()
-        return real(*args)
+        return real(*args, **options)
 
     monkeypatch.setattr(claim, name, act)
 

@@ -18,7 +18,7 @@ PACKAGE = "dna_pipeline"
 
 LEVELS = [
     "errors faults",
-    "artifact logs sources",
+    "artifact filesystem logs sources",
     "imaging gltf matte wire messages",
     "registry probe",
     "spec",

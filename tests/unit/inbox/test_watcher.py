@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from watchdog.events import FileCreatedEvent, FileMovedEvent
 
+from dna_pipeline import filesystem
 from dna_pipeline.inbox import watcher as module
-from dna_pipeline.inbox.watcher import Watcher, file_system_of
+from dna_pipeline.inbox.watcher import Watcher
 from dna_pipeline.spec.config import Inbox
 
 
@@ -401,11 +402,11 @@ short line
     ],
 )
 def test_file_systems(path: str, kind: str) -> None:
-    assert file_system_of(path, TABLE) == kind
+    assert filesystem.find_type(path, TABLE) == kind
 
 
 def test_network_mounts_are_polled(root: Path, hints: Hints, watch, monkeypatch) -> None:
-    monkeypatch.setattr(module, "file_system_of", lambda path, table: "cifs")
+    monkeypatch.setattr(filesystem, "find_type", lambda path, table: "cifs")
     other = root.with_name("other")
     other.mkdir()
     watcher = watch(inbox(root), inbox(other, watch="native"))

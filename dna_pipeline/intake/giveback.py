@@ -1,0 +1,42 @@
+"""Gives back to an inbox what was claimed and is not to be taken in after all."""
+
+from __future__ import annotations
+
+import filecmp
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from dna_pipeline.inbox import claim
+from dna_pipeline.inbox.scan import FileStat
+
+
+def put_all_back(
+    folder: Path, inbox: Path, home: str, stat: Mapping[str, Any] = MappingProxyType({})
+) -> None:
+    """Return a claim's files to the inbox, never over what lies there by now.
+
+    Args:
+        home: the folder in the inbox for files that are not in `stat`.
+        stat: what was seen of the files, by the paths that they had.
+    """
+    if not folder.is_dir():
+        return
+    paths = {path.rpartition("/")[2]: path for path in stat}
+    for file in folder.iterdir():
+        path = paths.get(file.name)
+        original = inbox / (path or f"{home}/{file.name}".lstrip("/"))
+        if path is not None and _is_copy(file, original, stat[path]):
+            file.unlink()
+        else:
+            claim.put_back(file, original)
+    claim.dispose(folder)
+
+
+def _is_copy(file: Path, original: Path, seen: Mapping[str, Any]) -> bool:
+    """Whether it is the copy, perhaps cut off, of a sidecar that others need too."""
+    if not original.is_file() or file.lstat().st_ino == original.lstat().st_ino:
+        return False
+    was_moved = FileStat.of(file.lstat()).same_file(FileStat(**seen))
+    return not was_moved or filecmp.cmp(file, original, shallow=False)
