@@ -15,6 +15,7 @@ from dna_pipeline.errors import (
     Cancelled,
     DeviceUnavailable,
     Failure,
+    InboxUnavailable,
     SourceMissing,
     StageTimeout,
     WorkerCrashed,
@@ -190,15 +191,24 @@ class Dispatcher:
 
     def _on_failed(self, event: JobFailed) -> None:
         failure = Failure.from_dict(event.failure)
-        if event.hold:
-            log.warning("job.held", job=event.job, code=failure.code, why=failure.detail)
-            code, detail = failure.code, failure.detail
+        code, detail, is_hold = failure.code, failure.detail, event.hold
+        if code == SourceMissing.code and (why := self._source_away(event.job)) is not None:
+            code, detail, is_hold = InboxUnavailable.code, why, True
+        if is_hold:
+            log.warning("job.held", job=event.job, code=code, why=detail)
             self._ledger.transact(lambda s: _hold(s, event.job, code, detail))
             return
         log.warning("job.failed", job=event.job, code=failure.code, detail=failure.detail)
         if failure.code == SourceMissing.code:
             log.error("source.missing", job=event.job)
         self._ledger.transact(lambda s: self._fail(s, event.job, failure, event.stage))
+
+    def _source_away(self, job_id: str) -> str | None:
+        def ask(session: Session) -> str | None:
+            job = queue.find_job(session, job_id)
+            return None if job is None else self.holds.source_away(session, job.drop_id)
+
+        return self._ledger.transact(ask)
 
     def _succeed(self, session: Session, job: str) -> None:
         pauses.note_success(session, job)

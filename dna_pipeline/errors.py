@@ -5,6 +5,7 @@
     ├── Locked                   another daemon holds this data folder; exit status 3
     ├── Hold                     the environment is not ready: the job waits
     │   ├── WeightsMissing  DeviceUnavailable  DiskFull  OutboxUnavailable
+    │   ├── InboxUnavailable
     │   └── Hours  Paused  RetryWait
     └── JobError                 this job fails and says why
         ├── SidecarInvalid  SidecarAmbiguous  SidecarMissing  ParameterInvalid
@@ -57,6 +58,10 @@ class DiskFull(Hold):
 
 class OutboxUnavailable(Hold):
     code = "outbox_unavailable"
+
+
+class InboxUnavailable(Hold):
+    code = "inbox_unavailable"
 
 
 class Hours(Hold):

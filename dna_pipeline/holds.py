@@ -5,14 +5,16 @@ from __future__ import annotations
 import time
 
 import structlog
+from sqlalchemy import String, select, type_coerce
 from sqlalchemy.orm import Session
 
-from dna_pipeline import room
+from dna_pipeline import room, sources
 from dna_pipeline.errors import (
     ConfigError,
     DeviceUnavailable,
     DiskFull,
     Hours,
+    InboxUnavailable,
     Paused,
     WeightsMissing,
 )
@@ -55,6 +57,8 @@ class Holds:
             queue.hold_where(session, "pipeline", job.pipeline, Paused.code, why)
         elif (why := self._resting(job.inbox)) is not None:
             queue.hold_where(session, "inbox", job.inbox, Hours.code, why)
+        elif (why := self.source_away(session, job.drop_id)) is not None:
+            queue.hold_where(session, "inbox", job.inbox, InboxUnavailable.code, why)
         elif (why := self._missing(job.models)) is not None:
             queue.hold_where(session, "models", job.models, WeightsMissing.code, why)
         elif (why := self._lacks_any_room()) is not None:
@@ -81,6 +85,9 @@ class Holds:
             for inbox in queue.held_inboxes(session, Hours.code):
                 if self._resting(inbox) is None:
                     queue.release_inbox(session, Hours.code, inbox)
+            for inbox in queue.held_inboxes(session, InboxUnavailable.code):
+                if not self._is_inbox_away(session, inbox):
+                    queue.release_inbox(session, InboxUnavailable.code, inbox)
             if self._is_due(DeviceUnavailable.code, now, DEVICE_RETRY_S if patient else None):
                 queue.release(session, DeviceUnavailable.code)
             if self._is_due(DiskFull.code, now, DISK_RETRY_S if patient else None):
@@ -91,6 +98,22 @@ class Holds:
     def rests(self, inbox: str) -> bool:
         """Whether it is outside that inbox's hours."""
         return self._resting(inbox) is not None
+
+    def source_away(self, session: Session, drop_id: str) -> str | None:
+        """Why that drop's original is out of reach for now, as a sentence."""
+        return sources.why_away(session.get_one(Drop, drop_id), self._config.data)
+
+    def _is_inbox_away(self, session: Session, inbox: str) -> bool:
+        """Asked of one held job; one that was retried has its original in the data folder."""
+        claim = type_coerce(Drop.claim, String)
+        drop = session.scalar(
+            select(Drop)
+            .join(Job, Job.drop_id == Drop.id)
+            .where(Job.hold == InboxUnavailable.code, Job.inbox == inbox)
+            .where(~claim.startswith(str(self._config.data), autoescape=True))
+            .limit(1)
+        )
+        return drop is not None and self.source_away(session, drop.id) is not None
 
     def _is_due(self, code: str, now: float, wait: float | None) -> bool:
         """Whether it is time to try again what that hold waits for; None: try just once."""

@@ -12,9 +12,9 @@ from typing import Any
 
 import structlog
 
-from dna_pipeline import __version__
+from dna_pipeline import __version__, sources
 from dna_pipeline.artifact import remove_temporaries
-from dna_pipeline.errors import DiskFull, Hold, OutboxUnavailable, StageFailed
+from dna_pipeline.errors import DiskFull, Hold, InboxUnavailable, OutboxUnavailable, StageFailed
 from dna_pipeline.faults import point
 from dna_pipeline.inbox import claim
 from dna_pipeline.ledger import queue, store
@@ -127,6 +127,11 @@ class Publisher:
         return all(path.is_file() and path.stat().st_size == size for path, size in paths)
 
     def _plan(self, job: Job, drop: Drop, stages: StageFiles) -> str:
+        # Its folder is to hold the original, of which there is no other copy.
+        if (job.error or drop.originals == "archive") and (
+            why := sources.why_away(drop, self._config.data)
+        ):
+            raise InboxUnavailable(why)
         publication = (
             self._result(job, drop, stages) if job.error is None else self._failure(job, drop)
         )

@@ -360,6 +360,8 @@ def test_a_claim_that_was_away_when_it_was_disposed_of_makes_no_second_job(site)
     site.settle()
     assert site.job().status == "completed"
     assert site.claims() == []
+    (aside,) = (site.config.data / "recovered").rglob("cat.png")
+    assert aside.read_bytes() == b"an image", "no result has it, so it may be the only copy"
 
 
 def test_a_claim_without_a_row_is_adopted(site) -> None:

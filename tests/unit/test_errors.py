@@ -19,7 +19,8 @@ out_of_memory worker_crashed stage_timeout source_missing cancelled
 """.split()  # noqa: SIM905 - as it stands there
 
 HOLDS = """
-weights_missing disk_full outbox_unavailable device_unavailable hours paused retry_wait
+weights_missing disk_full outbox_unavailable inbox_unavailable device_unavailable hours paused
+retry_wait
 """.split()  # noqa: SIM905
 
 

@@ -1,0 +1,185 @@
+"""An inbox whose disk goes and comes back: nothing is lost, nothing fails, nothing is done twice.
+
+The disk is another file system's folder behind a link, and an empty folder where it is unmounted,
+as a mount point is.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dna_pipeline.dispatch import Dispatcher
+from dna_pipeline.errors import SourceMissing
+from dna_pipeline.executor import JobFailed
+from tests.integration.test_dispatch import PlayedExecutor
+
+
+class Disk:
+    """Mounted at the inbox's path, or not."""
+
+    def __init__(self, site: Any, home: Path) -> None:
+        self.site = site
+        self.home = home
+        self.bare = site.root / "bare"
+        self.bare.mkdir()
+        site.inbox.rmdir()
+        site.inbox.symlink_to(home)
+
+    def _swap(self, target: Path) -> None:
+        self.site.inbox.unlink()
+        self.site.inbox.symlink_to(target)
+
+    def unmount(self) -> None:
+        self._swap(self.bare)
+
+    def mount(self) -> None:
+        self._swap(self.home)
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, lacking: Callable[[str], None]) -> Iterator[Path]:
+    """A folder on another file system than the test's."""
+    for place in ("/dev/shm", "/tmp", str(Path.home())):
+        if os.path.isdir(place) and os.stat(place).st_dev != tmp_path.stat().st_dev:  # noqa: PTH112, PTH116
+            with tempfile.TemporaryDirectory(dir=place) as folder:
+                yield Path(folder)
+            return
+    lacking("only one file system here")
+
+
+@pytest.fixture
+def make_disk(make_site: Callable[..., Any], elsewhere: Path) -> Callable[..., Disk]:
+    return lambda **keys: Disk(make_site(**keys), elsewhere)
+
+
+def dispatcher(site: Any) -> tuple[Dispatcher, PlayedExecutor]:
+    executor = PlayedExecutor()
+    return Dispatcher(site.config, site.ledger, executor), executor
+
+
+@pytest.mark.parametrize("originals", ["archive", "keep"])
+@pytest.mark.parametrize("restart", [False, True])
+def test_nothing_is_concluded_from_an_empty_mount_point(
+    make_disk, originals: str, restart: bool
+) -> None:
+    disk = make_disk(originals=originals)
+    site = disk.site
+    for name in ("cat.png", "dog.png"):
+        site.put(name, name)
+    site.settle()
+    disk.unmount()
+    if restart:
+        site.restart()
+    site.settle()
+    assert [job.status for job in site.jobs()] == ["queued", "queued"]
+    disk.mount()
+    if restart:
+        site.restart()
+    site.settle()
+    for _ in range(2):
+        site.run_next()
+    site.settle()
+    assert [job.status for job in site.jobs()] == ["completed", "completed"]
+    assert len(site.folders()) == 2
+    assert site.left() == ({"cat.png", "dog.png"} if originals == "keep" else set())
+
+
+@pytest.mark.parametrize("gone", ["unmounted", "missing"])
+def test_jobs_whose_originals_are_away_wait(make_disk, gone: str) -> None:
+    disk = make_disk()
+    site = disk.site
+    for name in ("cat.png", "dog.png"):
+        site.put(name, name)
+    site.settle()
+    if gone == "unmounted":
+        disk.unmount()
+    else:
+        site.inbox.unlink()
+    desk, executor = dispatcher(site)
+    desk.dispatch()
+    assert executor.orders == []
+    assert {job.hold for job in site.jobs()} == {"inbox_unavailable"}
+    assert str(site.inbox) in site.jobs()[0].hold_detail
+    desk.holds.review(patient=True)
+    assert {job.hold for job in site.jobs()} == {"inbox_unavailable"}
+    if gone == "missing":
+        site.inbox.symlink_to(disk.home)
+    else:
+        disk.mount()
+    desk.holds.review(patient=True)
+    desk.dispatch()
+    assert [order.job for order in executor.orders] == [site.jobs()[0].id]
+
+
+def test_a_job_that_loses_its_original_on_the_way_waits_too(make_disk) -> None:
+    disk = make_disk()
+    site = disk.site
+    site.put("cat.png", b"cat")
+    site.settle()
+    desk, executor = dispatcher(site)
+    desk.dispatch()
+    disk.unmount()
+    missing = SourceMissing("cat.png is gone").failure().to_dict()
+    executor.reports.put(JobFailed(site.job().id, missing, None))
+    desk.listen()
+    job = site.job()
+    assert (job.status, job.hold, job.attempt) == ("queued", "inbox_unavailable", 0)
+
+
+def test_what_is_missing_from_an_inbox_that_is_there_fails(site) -> None:
+    site.put("cat.png", b"cat")
+    site.settle()
+    shutil.rmtree(site.inbox / ".dna")
+    desk, executor = dispatcher(site)
+    desk.dispatch()
+    missing = SourceMissing("cat.png is gone").failure().to_dict()
+    executor.reports.put(JobFailed(site.job().id, missing, None))
+    desk.listen()
+    assert site.job().status == "failed"
+
+
+@pytest.mark.parametrize(("originals", "ends"), [("archive", "well"), ("delete", "badly")])
+def test_what_needs_its_original_is_not_published_without(
+    make_disk, originals: str, ends: str
+) -> None:
+    disk = make_disk(originals=originals)
+    site = disk.site
+    site.put("cat.png", b"cat" if ends == "well" else b"small")
+    site.settle()
+    if ends == "well":
+        site.finish(site.claim_next())
+    disk.unmount()
+    with pytest.raises(Exception, match="another disk") as raised:
+        site.publish()
+    assert raised.value.code == "inbox_unavailable"
+    assert site.folders() == []
+    disk.mount()
+    site.publish()
+    (folder,) = site.folders()
+    assert (site.outbox / folder / "source/cat.png").is_file()
+    assert site.claims() == []
+
+
+def test_files_that_are_to_be_ignored_stay_so_on_another_device(make_disk, tmp_path) -> None:
+    """A disk that is mounted again may have got other numbers for itself and its files."""
+    disk = make_disk(existing="ignore")
+    site = disk.site
+    site.put("old.png", b"old")
+    site.settle()
+    moved = tmp_path / "mounted elsewhere"
+    shutil.copytree(disk.home, moved)
+    disk.home = moved
+    disk.mount()
+    site.restart()
+    site.settle()
+    assert site.jobs() == []
+    site.put("old.png", b"new")
+    site.settle()
+    assert [job.name for job in site.jobs()] == ["old.png"]
