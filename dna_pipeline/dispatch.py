@@ -192,7 +192,8 @@ class Dispatcher:
     def _on_failed(self, event: JobFailed) -> None:
         failure = Failure.from_dict(event.failure)
         code, detail, is_hold = failure.code, failure.detail, event.hold
-        if code == SourceMissing.code and (why := self._source_away(event.job)) is not None:
+        # Whatever it stumbled over: as likely as not, over that.
+        if not is_hold and (why := self._source_away(event.job)) is not None:
             code, detail, is_hold = InboxUnavailable.code, why, True
         if is_hold:
             log.warning("job.held", job=event.job, code=code, why=detail)

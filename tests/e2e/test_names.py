@@ -245,3 +245,40 @@ def test_inboxes_that_are_missing_removed_and_made_anew(studio: Studio) -> None:
         time.sleep(1.5)
     names = sorted(manifest["input"]["name"] for manifest in studio.manifests().values())
     assert names == ["cat.png", "cow.png", "dog.png"], "and nothing twice"
+
+
+def test_inboxes_that_are_unmounted_while_their_jobs_run(studio: Studio, elsewhere: Path) -> None:
+    """The disk is a folder of another file system behind links, which lead to empty ones then."""
+    text = CONFIG.replace("rescan_seconds: 3600", "rescan_seconds: 0.5")
+    (studio.root / "pipeline.yaml").write_text(text.replace("{}", "{seconds: 1}"))
+    links = [studio.root / "inbox" / name for name in ("archive", "keep")]
+
+    def lead_to(disk: Path) -> None:
+        for link in links:
+            (disk / link.name).mkdir(parents=True, exist_ok=True)
+            link.unlink() if link.is_symlink() else link.rmdir()
+            link.symlink_to(disk / link.name)
+
+    def status() -> dict[str, Any]:
+        return json.loads((studio.outbox / "status.json").read_text("utf-8"))
+
+    lead_to(elsewhere)
+    names = [f"{link.name}/{number}.png" for link in links for number in range(4)]
+    for number, name in enumerate(names):
+        studio.put(name, picture(number))
+    with studio.watching():
+        studio.wait(lambda: len(studio.manifests()) == 1 and status()["running"] is not None)
+        lead_to(studio.root / "bare")
+        studio.wait(lambda: [hold["code"] for hold in status()["holds"]] == ["inbox_unavailable"])
+        studio.wait(lambda: len(studio.manifests()) >= 5)
+        time.sleep(2)
+        assert len(studio.manifests()) < len(names)
+        lead_to(elsewhere)
+        studio.wait(lambda: len(studio.manifests()) == len(names))
+        time.sleep(2)
+    assert not list(studio.outbox.rglob("failed"))
+    folders = studio.manifests()
+    assert sorted(f"{f.split('/')[0]}/{m['input']['name']}" for f, m in folders.items()) == names
+    archived = [studio.outbox / f for f in folders if f.startswith("archive/")]
+    assert all(len(list((folder / "source").iterdir())) == 1 for folder in archived)
+    assert len(list((elsewhere / "keep").iterdir())) == 4
