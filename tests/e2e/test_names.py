@@ -104,10 +104,11 @@ class Studio:
         return done.stdout.decode()  # strictly: what is no UTF-8 fails here
 
     def manifests(self) -> dict[str, dict[str, Any]]:
-        """By the folder's path below the outbox."""
+        """Those that are published, by the folder's path below the outbox."""
         return {
             path.parent.relative_to(self.outbox).as_posix(): json.loads(path.read_text("utf-8"))
             for path in self.outbox.rglob("manifest.json")
+            if ".dna" not in path.parts
         }
 
 
