@@ -11,10 +11,12 @@ from typing import Any
 import structlog
 from sqlalchemy.orm import Session
 
+from dna_pipeline import sources
 from dna_pipeline.errors import (
     Cancelled,
     DeviceUnavailable,
     Failure,
+    InboxUnavailable,
     SourceMissing,
     StageTimeout,
     WorkerCrashed,
@@ -191,9 +193,13 @@ class Dispatcher:
 
     def _on_failed(self, event: JobFailed) -> None:
         failure = Failure.from_dict(event.failure)
-        if event.hold:
-            log.warning("job.held", job=event.job, code=failure.code, why=failure.detail)
-            self._hold(event.job, failure.code, failure.detail)
+        code, detail, is_hold = failure.code, failure.detail, event.hold
+        # Whatever it stumbled over: as likely as not, over that.
+        if not is_hold and (why := self._source_away(event.job)) is not None:
+            code, detail, is_hold = InboxUnavailable.code, why, True
+        if is_hold:
+            log.warning("job.held", job=event.job, code=code, why=detail)
+            self._hold(event.job, code, detail)
             return
         log.warning("job.failed", job=event.job, code=failure.code, detail=failure.detail)
         if failure.code == SourceMissing.code:
@@ -211,6 +217,17 @@ class Dispatcher:
         self._ledger.transact(action)
         if code == DeviceUnavailable.code:
             self.holds.device_lost()
+
+    def _source_away(self, job_id: str) -> str | None:
+        def ask(session: Session) -> str | None:
+            job = queue.find_job(session, job_id)
+            return (
+                None
+                if job is None
+                else sources.away(Path(session.get_one(Drop, job.drop_id).claim))
+            )
+
+        return self._ledger.transact(ask)
 
     def _succeed(self, session: Session, job: str) -> None:
         pauses.note_success(session, job)

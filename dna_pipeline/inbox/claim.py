@@ -274,7 +274,7 @@ def hash_in_place(path: Path) -> Hashed:
     Raises:
         Changed: it did not. Lost, Busy, Refused: as for `take`.
     """
-    with _open(path) as file:
+    with open_to_read(path) as file:
         before = _regular(file, path)
         digest = hashlib.sha256()
         while chunk := file.read(_CHUNK_BYTES):
@@ -296,7 +296,7 @@ def snapshot(source: Path, target: Path, *, durable: bool = True) -> Hashed:
         Changed: the source was written to or replaced meanwhile; there is no copy then.
         Lost, Busy, Refused: as for `take`.
     """
-    with _open(source) as reader:
+    with open_to_read(source) as reader:
         before = _regular(reader, source)
         target.unlink(missing_ok=True)
         try:
@@ -315,7 +315,8 @@ def snapshot(source: Path, target: Path, *, durable: bool = True) -> Hashed:
     return Hashed(digest, before.size, before)
 
 
-def _open(path: Path) -> FileIO:
+def open_to_read(path: Path) -> FileIO:
+    """Open what lies there, never through a link. Raises as `take`."""
     try:
         return FileIO(path, opener=lambda name, _: os.open(name, _OPEN))
     except OSError as error:

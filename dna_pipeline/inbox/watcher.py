@@ -167,10 +167,19 @@ class Watcher:
         if observer is None or not _lives(observer):
             if observer:
                 observer.stop()
-            observer = _native() if kind == "native" else BaseObserver(_POLLER, timeout=POLL_S)
+            observer = self._native() if kind == "native" else _polling()
             observer.start()
             self._observers[kind] = observer
         return observer
+
+    def _native(self) -> BaseObserver:
+        return InotifyObserver(self._hint_all) if InotifyObserver else Observer()
+
+    def _hint_all(self) -> None:
+        """Events were lost, nobody knows whose."""
+        for inbox in self._inboxes:
+            with suppress(Exception):
+                self._hint(inbox.name)
 
     def _is_alive(self, watched: _Watched) -> bool:
         """Whether events still come: watchdog ends a watch when its folder is removed."""
@@ -259,8 +268,8 @@ _POLLER: Any = partial(_PatientPoller, stat=os.lstat, listdir=_visible)
 _WORDS: dict[Kind, str] = {"native": "watching natively", "poll": "polling"}
 
 
-def _native() -> BaseObserver:
-    return InotifyObserver() if InotifyObserver else Observer()
+def _polling() -> BaseObserver:
+    return BaseObserver(_POLLER, timeout=POLL_S)
 
 
 def _as_inotify(observer: BaseObserver) -> InotifyObserver | None:

@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
+from dna_pipeline.artifact import fsync_dir, fsync_tree
 from dna_pipeline.errors import Failure
 from dna_pipeline.inbox import claim
 from dna_pipeline.inbox.scan import is_image_name, is_yaml_name
@@ -24,9 +27,10 @@ from dna_pipeline.intake.settling import Settling
 from dna_pipeline.intake.take import Claimed, Ready, Taker
 from dna_pipeline.ledger import store
 from dna_pipeline.ledger.store import Ledger
-from dna_pipeline.ledger.tables import Drop
+from dna_pipeline.ledger.tables import Drop, Job
 from dna_pipeline.ledger.times import utcnow
 from dna_pipeline.probe import Prober
+from dna_pipeline.publish import SOURCE
 from dna_pipeline.spec.config import Config, Inbox
 
 log = structlog.get_logger()
@@ -47,6 +51,7 @@ class InboxGate:
 
     def __init__(self, config: Config, inbox: Inbox, ledger: Ledger, prober: Prober) -> None:
         self.inbox = inbox
+        self._config = config
         self._ledger = ledger
         self._known = KnownFiles(inbox.name, ledger)
         self.lookout = Lookout(inbox, prober, self._known)
@@ -150,9 +155,8 @@ class InboxGate:
         for drop in self._ledger.transact(store.claiming_drops):
             if drop.inbox == self.inbox.name and drop.id not in self.settling.drops:
                 self._try(drop.id, lambda d=drop: self._resume(d, now))
-        if not self.inbox.keeps:
-            self._account_for_claims(now)
-        self._recovered = folder
+        if self.inbox.keeps or self._account_for_claims(now):
+            self._recovered = folder
 
     def _try(self, drop_id: str, action: Callable[[], None]) -> None:
         """One claim that cannot be dealt with, now, does not stop the inbox."""
@@ -180,18 +184,26 @@ class InboxGate:
         error = Failure.from_dict(drop.error) if drop.error else None
         self.settling.add(Claimed(row, error=error), now)
 
-    def _account_for_claims(self, now: float) -> None:
-        """Every claim on disk belongs to a drop, or is given one; what is done with goes."""
+    def _account_for_claims(self, now: float) -> bool:
+        """Every claim on disk belongs to a drop, or is given one; what is done with goes.
+
+        False where they cannot be seen; the next look at the inbox says why.
+        """
+        try:
+            claims = claim.list_claims(self.inbox.path, self._ledger.id)
+        except OSError:
+            return False
         known = self._ledger.transact(store.open_drop_ids)
-        for drop_id in claim.list_claims(self.inbox.path, self._ledger.id):
+        for drop_id in claims:
             if drop_id not in known:
                 self._try(drop_id, lambda i=drop_id: self._adopt(i, now))
+        return True
 
     def _adopt(self, drop_id: str, now: float) -> None:
         """Take up a claim that the ledger does not know of, or is done with."""
         folder = claim.claim_dir(self.inbox.path, self._ledger.id, drop_id)
         if self._ledger.transact(lambda s: store.is_gone(s, drop_id)):
-            claim.dispose(folder)  # the inbox was away when it should have been removed
+            self._part_with(drop_id, folder)
             return
         names = sorted(path.name for path in folder.iterdir())
         image = next((name for name in names if is_image_name(name)), None)
@@ -203,6 +215,25 @@ class InboxGate:
         row |= {"id": drop_id, "claim": str(folder)}
         self._ledger.transact(lambda s: store.begin_claims(s, [row]))
         self.settling.add(Claimed(row), now)
+
+    def _part_with(self, drop_id: str, folder: Path) -> None:
+        """Remove a claim that was away when its job ended; what was not archived is laid aside."""
+        if not self._ledger.transact(lambda s: self._is_archived(s, drop_id)):
+            target = self._config.data / "recovered" / drop_id
+            shutil.copytree(folder, target, symlinks=True, dirs_exist_ok=True)
+            fsync_tree(target)
+            fsync_dir(target.parent)
+            log.warning("copy.recovered", folder=str(target))
+        claim.dispose(folder)
+
+    def _is_archived(self, session: Session, drop_id: str) -> bool:
+        """Whether nobody needs that drop's original any more, or a result folder has it."""
+        drop = session.get_one(Drop, drop_id)
+        jobs = session.scalars(select(Job).where(Job.drop_id == drop_id)).all()
+        if drop.originals == "delete" and all(job.status == "completed" for job in jobs):
+            return True
+        folders = [self._config.outbox / job.publish_name for job in jobs if job.publish_name]
+        return any((path / SOURCE / (drop.image or "")).is_file() for path in folders)
 
     def _forget(self, drop_id: str) -> None:
         self._ledger.transact(lambda s: store.forget_drops(s, [drop_id]))

@@ -61,7 +61,13 @@ class KnownFiles:
 
     def _is_old(self, path: str, stat: FileStat) -> bool:
         known = self._versions.get(path)
-        return known is not None and path in known.stats and known.stats[path].same_content(stat)
+        seen = known.stats.get(path) if known else None
+        if seen is None:
+            return False
+        if seen.device == stat.device:
+            return seen.same_content(stat)
+        # Mounted again, a disk may have got another number, and on some its files too.
+        return (seen.size, seen.mtime_ns) == (stat.size, stat.mtime_ns)
 
     def note(self, versions: Mapping[str, Version]) -> None:
         """Take note of what was committed."""

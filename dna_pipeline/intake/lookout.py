@@ -13,6 +13,7 @@ from dna_pipeline.inbox.pairing import Candidate, Pairing, Waiting, pair
 from dna_pipeline.inbox.scan import FileStat, Scan, scan
 from dna_pipeline.inbox.stability import StabilityTracker
 from dna_pipeline.intake.known import KnownFiles
+from dna_pipeline.intake.patience import patience_s
 from dna_pipeline.intake.records import image_named
 from dna_pipeline.intake.take import Ready
 from dna_pipeline.probe import NotReadable, Probed, Prober, Question
@@ -20,19 +21,20 @@ from dna_pipeline.spec.config import Inbox
 
 log = structlog.get_logger()
 
-UNREADABLE_WAIT_S = 10.0
-"""How long a file that stands still but does not decode may still turn out to be half written."""
+ASK_AGAIN_S = 5.0
+"""A file that may still be written to is decoded again so often."""
 
 MISSING_RETRY_S = 5.0
 
 
 @dataclass(slots=True)
 class _Probe:
-    """What a file decoded to in one state; `since` is when it was first found wanting."""
+    """What a file decoded to in one state, `since` when it is in that, and when it was asked."""
 
     stat: FileStat
     answer: Probed | JobError
     since: float
+    asked: float
 
 
 class Lookout:
@@ -160,19 +162,25 @@ class Lookout:
         return self._known.is_unchanged(self._identity(candidate), self._stats(candidate), error)
 
     def _probe(self, path: str, stat: FileStat, now: float) -> Probed | JobError | None:
+        file = self.inbox.path / path
         seen = self._probes.pop(path, None)
         if seen is None or seen.stat != stat:
-            asked = self._asked.pop(path, None) or Question(self.inbox.path / path)
-            seen = _Probe(stat, self._prober.answer(asked), now)
+            asked = self._asked.pop(path, None) or Question(file)
+            seen = _Probe(stat, self._prober.answer(asked), now, now)
+        elif now >= min(seen.asked + ASK_AGAIN_S, seen.since + patience_s(file, seen.answer)):
+            # What is written through a share or mapped memory may show in no time of the file.
+            seen = _Probe(stat, self._prober.probe(file), seen.since, now)
         if isinstance(seen.answer, NotReadable):
             self.left(path, seen.answer.detail)
             return None
-        until = seen.since + UNREADABLE_WAIT_S
-        if isinstance(seen.answer, ImageUnreadable) and now < until:
+        until = seen.since + patience_s(file, seen.answer)
+        if now < until:
             self._probes[path] = seen
-            reason = "does not decode yet; it may still be written"
+            wanting = isinstance(seen.answer, ImageUnreadable)
+            reason = "does not decode yet" if wanting else "ends in zeros"
+            reason += "; it may still be written"
             self.waiting.append(Waiting(path, reason, until, False, "writing"))
-            self.next_at = min(self.next_at, until)
+            self.next_at = min(self.next_at, until, seen.asked + ASK_AGAIN_S)
             return None
         return seen.answer
 

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dna_pipeline.errors import ImageUnreadable
 from dna_pipeline.inbox.scan import FileStat
 from dna_pipeline.intake.known import Stats
-from dna_pipeline.intake.lookout import UNREADABLE_WAIT_S
+from dna_pipeline.intake.patience import patience_s
 from dna_pipeline.intake.take import Claimed, Taker
 from dna_pipeline.probe import NotReadable, Probed, Prober
 
@@ -75,14 +74,14 @@ class Settling:
         if item.image is None or item.error is not None or item.image.name not in stats:
             return True
         answer = self._prober.probe(item.image)
+        is_patient = now < entry.since + patience_s(item.image, answer)
+        if is_patient or isinstance(answer, NotReadable):
+            entry.at = max(entry.at, now + 0.5)
+            return False
         if isinstance(answer, Probed):
             item.probed = answer
-            return True
-        entry.at = max(entry.at, now + 0.5)
-        patient = now < entry.since + UNREADABLE_WAIT_S
-        if isinstance(answer, NotReadable) or (isinstance(answer, ImageUnreadable) and patient):
-            return False
-        item.error = answer.failure()
+        else:
+            item.error = answer.failure()
         return True
 
 

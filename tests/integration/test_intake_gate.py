@@ -361,6 +361,7 @@ def test_a_claim_that_was_away_when_it_was_disposed_of_makes_no_second_job(make_
     site.settle()
     assert site.job().status == "completed"
     assert site.claims() == []
+    assert not (site.config.data / "recovered").exists()
 
 
 def test_a_claim_without_a_row_is_adopted(site) -> None:

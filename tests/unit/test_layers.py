@@ -28,7 +28,7 @@ LEVELS = [
     "executor",
     "runner device",
     "worker",
-    "publish publishing",
+    "publish publishing sources",
     "intake",
     "room holds",
     "dispatch repair housekeeping",
