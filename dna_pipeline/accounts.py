@@ -43,13 +43,12 @@ class Accounts:
         self._next_at = 0.0
         self._is_stale = True
 
-    def step(self, now: float, *, changed: bool) -> None:
-        """Write what has changed, if it is time.
+    def ledger_changed(self) -> None:
+        """Something was committed."""
+        self._is_stale = True
 
-        Args:
-            changed: something was committed since the last call.
-        """
-        self._is_stale = self._is_stale or changed
+    def step(self, now: float) -> None:
+        """Write what has changed, if it is time."""
         if not self._is_stale or now < self._next_at:
             return
         started = time.monotonic()

@@ -67,6 +67,11 @@ def _cut(text: str) -> str:
     return text.encode()[:STEM_BYTES].decode("utf-8", "ignore").rstrip(". ")
 
 
+def visible(text: str) -> str:
+    """Text that cannot steer a terminal: what is not to be printed is shown by its number."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
 def safe_stem(file_name: str) -> str:
     """The safe form of a file's name without its last extension."""
     return safe_name(Path(file_name).stem)

@@ -18,7 +18,7 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from dna_pipeline.accounts import Accounts
 from dna_pipeline.dispatch import Dispatcher
-from dna_pipeline.errors import Hold
+from dna_pipeline.errors import Hold, InboxUnavailable
 from dna_pipeline.executor import Executor, LocalExecutor, WorkerSettings
 from dna_pipeline.housekeeping import Housekeeper
 from dna_pipeline.inbox.owner import Heartbeat
@@ -76,6 +76,8 @@ class Daemon:
         self._intake_error: BaseException | None = None
         self._publish_at = 0.0
         self._review_at = 0.0
+        self._has_changed = True
+        """Whether the ledger was written to since all that is in it was attended to."""
 
     def stop(self) -> None:
         """End `run` soon; safe from a signal handler and from any thread."""
@@ -218,25 +220,33 @@ class Daemon:
         if self._intake_error is not None:
             raise RuntimeError("taking files in failed") from self._intake_error
         now = time.monotonic()
-        changed = self._ledger_changed()
+        self._look_for_change()
         self.dispatcher.listen()
         self.executor.tend()
-        if changed:
+        if self._has_changed:
             self.dispatcher.attend_cancels()
         if now >= self._review_at:
             self._review_at = now + REVIEW_S
             self.dispatcher.holds.review(patient=self._patient)
             self.dispatcher.attend_hours()
-        self.dispatcher.dispatch()
-        self._publish_some(now)
-        self.accounts.step(now, changed=changed)
+            self._has_changed = True  # whatever else was waited for, it is not missed for long
+        self._look_for_change()
+        # All that could be started or published is in the ledger: an idle one is left alone.
+        if self._has_changed:
+            self.dispatcher.dispatch()
+            self._publish_some(now)
+            self._has_changed = False
+        self.accounts.step(now)
         self.housekeeper.step(now)
         self.status.write(now)
 
-    def _ledger_changed(self) -> bool:
-        """Whether any connection committed since the last look."""
+    def _look_for_change(self) -> None:
+        """Note whether any connection committed since the last look."""
         before, self._version = self._version, next(self._versions)
-        return before != self._version
+        if before != self._version:
+            self._has_changed = True
+            self.status.ledger_changed()
+            self.accounts.ledger_changed()
 
     def _publish_some(self, now: float) -> None:
         """Publish what is finished, but look at the executor between any two."""
@@ -253,8 +263,9 @@ class Daemon:
                     lambda s, i=job.id, c=code, d=detail: queue.hold_publish(s, i, c, d)
                 )
                 log.warning("publish.held", job=job.id, why=str(reason))
-                self._publish_at = now + PUBLISH_RETRY_S
-                return
+                if not isinstance(reason, InboxUnavailable):  # that is this job's trouble alone
+                    self._publish_at = now + PUBLISH_RETRY_S
+                    return
             self.dispatcher.listen()
             self.dispatcher.dispatch()
 

@@ -11,18 +11,25 @@ from typing import Any
 import structlog
 from sqlalchemy.orm import Session
 
+from dna_pipeline import sources
 from dna_pipeline.errors import (
     Cancelled,
     DeviceUnavailable,
     Failure,
+    InboxUnavailable,
     SourceMissing,
     StageTimeout,
     WorkerCrashed,
 )
-from dna_pipeline.executor import (
+from dna_pipeline.executor import Executor
+from dna_pipeline.faults import point
+from dna_pipeline.holds import Holds
+from dna_pipeline.ledger import batches, pauses, queue
+from dna_pipeline.ledger.store import Ledger
+from dna_pipeline.ledger.tables import Drop, Job
+from dna_pipeline.messages import (
     Beat,
     Event,
-    Executor,
     FileRecord,
     JobDone,
     JobFailed,
@@ -34,11 +41,6 @@ from dna_pipeline.executor import (
     StageOrder,
     WorkerEnded,
 )
-from dna_pipeline.faults import point
-from dna_pipeline.holds import Holds
-from dna_pipeline.ledger import batches, pauses, queue
-from dna_pipeline.ledger.store import Ledger
-from dna_pipeline.ledger.tables import Drop, Job
 from dna_pipeline.publishing import stage_stems
 from dna_pipeline.spec.config import Config
 
@@ -149,6 +151,7 @@ class Dispatcher:
             case Ready():
                 self.device = {"device": event.device, "dtype": event.dtype}
                 self.device |= {"gpu": event.environment.get("gpu")}
+                self.holds.device_found()
                 log.info("worker.ready", device=event.device, dtype=event.dtype)
             case Beat():
                 self.worker = event
@@ -190,15 +193,41 @@ class Dispatcher:
 
     def _on_failed(self, event: JobFailed) -> None:
         failure = Failure.from_dict(event.failure)
-        if event.hold:
-            log.warning("job.held", job=event.job, code=failure.code, why=failure.detail)
-            code, detail = failure.code, failure.detail
-            self._ledger.transact(lambda s: _hold(s, event.job, code, detail))
+        code, detail, is_hold = failure.code, failure.detail, event.hold
+        # Whatever it stumbled over: as likely as not, over that.
+        if not is_hold and (why := self._source_away(event.job)) is not None:
+            code, detail, is_hold = InboxUnavailable.code, why, True
+        if is_hold:
+            log.warning("job.held", job=event.job, code=code, why=detail)
+            self._hold(event.job, code, detail)
             return
         log.warning("job.failed", job=event.job, code=failure.code, detail=failure.detail)
         if failure.code == SourceMissing.code:
             log.error("source.missing", job=event.job)
         self._ledger.transact(lambda s: self._fail(s, event.job, failure, event.stage))
+
+    def _hold(self, job: str, code: str, detail: str) -> None:
+        """Put the job back; where there is no device, no other need try for now."""
+
+        def action(session: Session) -> None:
+            queue.hold(session, job, code, detail)
+            if code == DeviceUnavailable.code:
+                queue.hold_where(session, "status", "queued", code, detail)
+
+        self._ledger.transact(action)
+        if code == DeviceUnavailable.code:
+            self.holds.device_lost()
+
+    def _source_away(self, job_id: str) -> str | None:
+        def ask(session: Session) -> str | None:
+            job = queue.find_job(session, job_id)
+            return (
+                None
+                if job is None
+                else sources.away(Path(session.get_one(Drop, job.drop_id).claim))
+            )
+
+        return self._ledger.transact(ask)
 
     def _succeed(self, session: Session, job: str) -> None:
         pauses.note_success(session, job)
@@ -234,6 +263,9 @@ class Dispatcher:
         match event.reason:
             case "closed":
                 self._ledger.transact(lambda s: queue.interrupted(s, running.job))
+            case "unready":
+                log.error("worker.unready", why=event.detail)
+                self._hold(running.job, DeviceUnavailable.code, event.detail)
             case "cancel":
                 failure = Cancelled("ended by force: it did not react to the cancel").failure()
                 self._ledger.transact(lambda s: queue.fail(s, running.job, failure, stage))
@@ -266,10 +298,3 @@ class Dispatcher:
         if running is not None and not running.resting and self.holds.rests(running.inbox):
             running.resting = True
             self._executor.rest(running.job)
-
-
-def _hold(session: Session, job: str, code: str, detail: str) -> None:
-    """Put the job back; where there is no device, no other need try for now."""
-    queue.hold(session, job, code, detail)
-    if code == DeviceUnavailable.code:
-        queue.hold_where(session, "status", "queued", code, detail)

@@ -4,7 +4,7 @@
     ├── ConfigError              a wrong call or configuration; exit status 2
     ├── Locked                   another daemon holds this data folder; exit status 3
     ├── Hold                     the environment is not ready: the job waits
-    │   ├── WeightsMissing  DeviceUnavailable  DiskFull  OutboxUnavailable
+    │   ├── WeightsMissing  DeviceUnavailable  DiskFull  OutboxUnavailable  InboxUnavailable
     │   └── Hours  Paused  RetryWait
     └── JobError                 this job fails and says why
         ├── SidecarInvalid  SidecarAmbiguous  SidecarMissing  ParameterInvalid
@@ -23,6 +23,9 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
+
+MAX_DETAIL_CHARS = 16_000
+"""A detail goes to the ledger, to ERROR.txt and to terminals; some quote what strangers wrote."""
 
 
 class DnaError(Exception):
@@ -57,6 +60,10 @@ class DiskFull(Hold):
 
 class OutboxUnavailable(Hold):
     code = "outbox_unavailable"
+
+
+class InboxUnavailable(Hold):
+    code = "inbox_unavailable"
 
 
 class Hours(Hold):
@@ -113,7 +120,8 @@ class JobError(DnaError):
         self.where = where
 
     def failure(self) -> Failure:
-        return Failure(self.code, self.sentence, self.detail, self.hint, self.retryable)
+        detail = self.detail[:MAX_DETAIL_CHARS]
+        return Failure(self.code, self.sentence, detail, self.hint, self.retryable)
 
 
 class SidecarInvalid(JobError):

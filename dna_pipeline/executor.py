@@ -8,17 +8,27 @@ from __future__ import annotations
 
 import os
 import queue
-import signal
 import subprocess
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, ClassVar, Protocol
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Protocol
 
 from dna_pipeline import wire
 from dna_pipeline.logs import relay
+from dna_pipeline.messages import (
+    Event,
+    JobDone,
+    JobFailed,
+    Order,
+    Phase,
+    Ready,
+    WorkerEnded,
+    event_from_message,
+)
 
 WORKER_ENV = {"OMP_WAIT_POLICY": "PASSIVE"}
 """Defaults of the worker's environment. Threads of OpenMP that spin while they wait make a job many
@@ -28,174 +38,10 @@ START_LIMIT_S = 1800.0
 """How long an order may take to come to its first stage: a worker starts, waits for one that has
 outlived its daemon, checks its device, and reads large files for their hashes."""
 
-DOUBTFUL_ENDS = ("poisoned", "crash", "timeout")
+DOUBTFUL_ENDS = ("poisoned", "crash", "timeout", "unready")
 
 CANCEL_GRACE_S = 10.0
 """How long a job may take to notice that it is cancelled before its worker is ended."""
-
-
-# --- orders ---
-
-
-@dataclass(frozen=True, slots=True)
-class FileRecord:
-    """A finished stage's file: its name in the stage's work folder, and its hash."""
-
-    path: str
-    role: str
-    media_type: str
-    bytes: int
-    sha256: str
-    facts: dict[str, Any] = field(default_factory=dict[str, Any])
-
-
-@dataclass(frozen=True, slots=True)
-class StageOrder:
-    """One stage with all its parameters; `done` holds its files where it has run before."""
-
-    id: str
-    type: str
-    params: dict[str, Any]
-    stem: str
-    done: tuple[FileRecord, ...] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """One attempt at one job. Paths are absolute and shared by both sides."""
-
-    job: str
-    attempt: int
-    stages: tuple[StageOrder, ...]
-    source: str
-    source_sha256: str
-    work_dir: str
-
-    def to_message(self) -> wire.Message:
-        return asdict(self)
-
-    @classmethod
-    def from_message(cls, message: wire.Message) -> Order:
-        fields: dict[str, Any] = dict(message)
-        fields["stages"] = tuple(
-            StageOrder(**stage | {"done": _records(stage["done"])}) for stage in message["stages"]
-        )
-        return cls(**fields)
-
-
-def _records(files: list[dict[str, Any]] | None) -> tuple[FileRecord, ...] | None:
-    return None if files is None else tuple(FileRecord(**file) for file in files)
-
-
-# --- events ---
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """The worker holds its device."""
-
-    kind: ClassVar[str] = "ready"
-    device: str
-    dtype: str
-    environment: dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Phase:
-    """What the job does now; over `limit_s` it counts as hung."""
-
-    kind: ClassVar[str] = "phase"
-    job: str
-    stage: str
-    phase: str
-    limit_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """`fraction` is of the whole job."""
-
-    kind: ClassVar[str] = "progress"
-    job: str
-    stage: str
-    step: int
-    steps: int
-    fraction: float
-
-
-@dataclass(frozen=True, slots=True)
-class StageDone:
-    """A stage's files are written, durable and hashed."""
-
-    kind: ClassVar[str] = "stage_done"
-    job: str
-    stage: str
-    type: str
-    provider: str | None
-    model: dict[str, Any] | None
-    params: dict[str, Any]
-    device: str
-    dtype: str
-    batch_size: int
-    seconds: float
-    warnings: list[str]
-    environment: dict[str, Any]
-    artifacts: list[dict[str, Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class JobDone:
-    kind: ClassVar[str] = "job_done"
-    job: str
-
-
-@dataclass(frozen=True, slots=True)
-class JobFailed:
-    """`hold` is set where the environment is at fault; `poisoned` where the process must end."""
-
-    kind: ClassVar[str] = "job_failed"
-    job: str
-    failure: dict[str, Any]
-    stage: str | None = None
-    hold: bool = False
-    poisoned: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Beat:
-    kind: ClassVar[str] = "beat"
-    rss_bytes: int
-    device_busy_s: float
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerEnded:
-    """The process is gone. `job` is what it ran; `reason` is crash, timeout, poisoned, cancel, or
-    closed."""
-
-    kind: ClassVar[str] = "worker_ended"
-    job: str | None
-    reason: str
-    detail: str
-
-
-Event = Ready | Phase | Progress | StageDone | JobDone | JobFailed | Beat | WorkerEnded
-_EVENTS: dict[str, type[Any]] = {
-    cls.kind: cls
-    for cls in (Ready, Phase, Progress, StageDone, JobDone, JobFailed, Beat, WorkerEnded)
-}
-
-
-def event_to_message(event: Event) -> wire.Message:
-    return {"event": event.kind, **asdict(event)}
-
-
-def event_from_message(message: wire.Message) -> Event:
-    fields = {name: value for name, value in message.items() if name != "event"}
-    return _EVENTS[message["event"]](**fields)
-
-
-# --- executors ---
 
 
 class Executor(Protocol):
@@ -262,7 +108,12 @@ class LocalExecutor:
                 # Whatever ended the last one may have been the device's doing.
                 doubt = self._child is not None and self._child.ending in DOUBTFUL_ENDS
                 settings = replace(self._settings, prove=doubt)
-                self._child = _Child(self._module, settings, self._put)
+                try:
+                    self._child = _Child(self._module, settings, self._put)
+                except OSError as error:
+                    why = f"no worker can be started: {error}"
+                    self._put(WorkerEnded(order.job, "unready", why))
+                    return
                 self._child.run(order)
 
     def cancel(self, job: str) -> None:
@@ -299,12 +150,15 @@ class _Child:
         self._put = put
         self._process = wire.spawn(module, WORKER_ENV | dict(os.environ))
         assert self._process.stdin and self._process.stdout
-        wire.follow_stderr(self._process, relay)
+        self._said: deque[str] = deque(maxlen=3)  # its last words
+        self._stderr = wire.follow_stderr(self._process, self._overhear)
         self._writer = wire.LineWriter(self._process.stdin)
         # An order either comes before the end, which then names its job, or goes to a new child.
         self._turn = threading.Lock()
         self.job: str | None = None
+        self._stages: frozenset[str] = frozenset()
         self.ending: str | None = None
+        self._is_ready = False
         self._detail = ""
         self._deadline: float | None = None
         self._cancel_deadline: float | None = None
@@ -318,6 +172,7 @@ class _Child:
             if self.ending is not None:
                 return False
             self.job = order.job
+            self._stages = frozenset(stage.id for stage in order.stages)
             self._detail = "before its first stage"
             self._deadline = time.monotonic() + START_LIMIT_S
         self._send({"order": order.to_message()})
@@ -353,25 +208,52 @@ class _Child:
             self.ending = reason
             self._process.kill()
 
+    def _overhear(self, line: str) -> None:
+        if line.strip() and not line.startswith("{"):  # the worker's own log
+            self._said.append(line.strip())
+        relay(line)
+
     def _send(self, message: wire.Message) -> None:
         with suppress(OSError, ValueError):  # it has just died; the reader reports that
             self._writer.send(message)
 
     def _read(self) -> None:
         assert self._process.stdout
-        for message in wire.messages(self._process.stdout):
-            self._note(event := event_from_message(message))
-            self._put(event)
+        try:
+            for message in wire.messages(self._process.stdout):
+                self._check(event := event_from_message(message))
+                self._note(event)
+                self._put(event)
+        except wire.WireError as error:
+            # Whatever it is that talks so, it is not the worker that was started.
+            self._detail = f"because it sent {error} {self._detail}"
+            self._end("crash")
         code = self._process.wait()
         self._writer.close()
         self._process.stdout.close()
+        self._stderr.join(5)
         with self._turn:
             self.ending = self.ending or "crash"
-        self._put(WorkerEnded(self.job, self.ending, _how_it_ended(code, self._detail)))
+            if not self._is_ready and self.ending in ("crash", "timeout"):
+                self.ending = "unready"
+                said = " | ".join(self._said) or "it said nothing"
+                self._detail = f"{self._detail} before it was ready: {said}".strip()
+        why = f"the worker {wire.how_it_ended(code)} {self._detail}".strip()
+        self._put(WorkerEnded(self.job, self.ending, why))
+
+    def _check(self, event: Event) -> None:
+        """Raise WireError for what a worker that does as it was ordered cannot tell."""
+        job, stage = getattr(event, "job", None), getattr(event, "stage", None)
+        if job is not None and job != self.job:
+            raise wire.WireError(f"{event.kind} of a job that it was not given")
+        if stage is not None and stage not in self._stages:
+            raise wire.WireError(f"{event.kind} of a stage that its job does not have")
 
     def _note(self, event: Event) -> None:
         """Follow the child's state, for the limits."""
         match event:
+            case Ready():
+                self._is_ready = True
             case Phase():
                 self._deadline = time.monotonic() + event.limit_s
                 self._detail = f"while {event.phase} in stage {event.stage}"
@@ -383,16 +265,3 @@ class _Child:
                     self._end("poisoned")
             case _:
                 pass
-
-
-def _how_it_ended(code: int, detail: str) -> str:
-    if code < 0:
-        try:
-            how = f"ended by {signal.Signals(-code).name}"
-        except ValueError:
-            how = f"ended by signal {-code}"
-        if -code == getattr(signal, "SIGKILL", 9):
-            how += " (often the sign of too little memory)"
-    else:
-        how = f"ended with exit status {code}"
-    return f"the worker {how} {detail}".strip()

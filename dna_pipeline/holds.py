@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
 import structlog
 from sqlalchemy.orm import Session
 
-from dna_pipeline import room
+from dna_pipeline import room, sources
 from dna_pipeline.errors import (
     ConfigError,
     DeviceUnavailable,
     DiskFull,
     Hours,
+    InboxUnavailable,
     Paused,
     WeightsMissing,
 )
-from dna_pipeline.ledger import batches, pauses, queue
+from dna_pipeline.ledger import away, batches, pauses, queue
+from dna_pipeline.ledger.queue import Runnable
 from dna_pipeline.ledger.store import Ledger
-from dna_pipeline.ledger.tables import Drop, Job
+from dna_pipeline.ledger.tables import Job
 from dna_pipeline.ledger.times import utcnow
 from dna_pipeline.spec.config import Config
 
 log = structlog.get_logger()
 
 DEVICE_RETRY_S = 30.0
+"""When a device that was not there is tried again; twice as late each further time."""
+
+MAX_DEVICE_RETRY_S = 480.0
 DISK_RETRY_S = 10.0
+INBOX_RETRY_S = 5.0
 
 
 class Holds:
@@ -35,6 +42,7 @@ class Holds:
         self._config = config
         self._ledger = ledger
         self._retry_at: dict[str, float] = {}
+        self._device_losses = 0
 
     def claim(self) -> Job | None:
         """The next job that nothing stands against; all before it are held."""
@@ -49,7 +57,7 @@ class Holds:
 
         return self._ledger.transact(action)
 
-    def _is_held(self, session: Session, job: Job) -> bool:
+    def _is_held(self, session: Session, job: Runnable) -> bool:
         """Hold the job if something stands against it, with all to which the same applies."""
         if (why := pauses.reason(session, job.pipeline)) is not None:
             queue.hold_where(session, "pipeline", job.pipeline, Paused.code, why)
@@ -59,9 +67,11 @@ class Holds:
             queue.hold_where(session, "inbox", job.inbox, Hours.code, why)
         elif (why := self._missing(job.models)) is not None:
             queue.hold_where(session, "models", job.models, WeightsMissing.code, why)
+        elif (why := self._hold_away(session, job)) is not None:
+            pass
         elif (why := self._lacks_any_room()) is not None:
             queue.hold_where(session, "status", "queued", DiskFull.code, why)
-        elif (why := self._lacks_room(session, job)) is not None:
+        elif (why := self._lacks_room(job)) is not None:
             queue.hold(session, job.id, DiskFull.code, why)
         else:
             return False
@@ -83,12 +93,24 @@ class Holds:
             for inbox in queue.held_inboxes(session, Hours.code):
                 if self._resting(inbox) is None:
                     queue.release_inbox(session, Hours.code, inbox)
-            if self._is_due(DeviceUnavailable.code, now, DEVICE_RETRY_S if patient else None):
+            if self._is_due(DeviceUnavailable.code, now, None):  # until it is lost again
                 queue.release(session, DeviceUnavailable.code)
+            if self._is_due(InboxUnavailable.code, now, INBOX_RETRY_S):
+                self._release_found(session)
             if self._is_due(DiskFull.code, now, DISK_RETRY_S if patient else None):
                 self._release_if_roomy(session)
 
         self._ledger.transact(action)
+
+    def device_lost(self) -> None:
+        """No worker got hold of the device: wait with the next try, longer each time."""
+        wait = min(DEVICE_RETRY_S * 2**self._device_losses, MAX_DEVICE_RETRY_S)
+        self._retry_at[DeviceUnavailable.code] = time.monotonic() + wait
+        self._device_losses += 1
+
+    def device_found(self) -> None:
+        """A worker has the device."""
+        self._device_losses = 0
 
     def rests(self, inbox: str) -> bool:
         """Whether it is outside that inbox's hours."""
@@ -100,6 +122,23 @@ class Holds:
             return False
         self._retry_at[code] = float("inf") if wait is None else now + wait
         return True
+
+    @staticmethod
+    def _hold_away(session: Session, job: Runnable) -> str | None:
+        """If the job's source is out of reach, hold it with all that are from there."""
+        claim = Path(job.claim)
+        if (why := sources.away(claim)) is None:
+            return None
+        others = away.runnable_claims(session)
+        lost = [i for i, c in others.items() if c.parent == claim.parent and sources.away(c)]
+        away.hold(session, lost, why)
+        return why
+
+    @staticmethod
+    def _release_found(session: Session) -> None:
+        """Let the jobs whose sources are in reach again go on; `claim` holds the others again."""
+        if any(sources.away(claim) is None for claim in away.held_claims(session)):
+            away.release(session)
 
     def _release_if_roomy(self, session: Session) -> None:
         if self._lacks_any_room() is None:
@@ -125,10 +164,9 @@ class Holds:
     def _lacks_any_room(self) -> str | None:
         return room.shortage([self._config.data, self._config.outbox], room.FLOOR_BYTES)
 
-    def _lacks_room(self, session: Session, job: Job) -> str | None:
-        drop = session.get_one(Drop, job.drop_id)
+    def _lacks_room(self, job: Runnable) -> str | None:
         try:
-            need = room.needed(drop.bytes or 0, drop.width or 0, drop.height or 0, job.stages)
+            need = room.needed(job.source_bytes, job.width, job.height, job.stages)
         except (KeyError, ValueError, ConfigError):
             return None  # a stage that is gone or has changed: the worker says so
         return room.shortage([self._config.data, self._config.outbox], need)

@@ -6,15 +6,18 @@ standard error, which its parent's log takes in (`relay`).
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import logging.handlers
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
+
+from dna_pipeline.artifact import visible
 
 LOG_BYTES = 10 << 20
 LOG_FILES = 5
@@ -50,7 +53,7 @@ def configure(logs: Path, *, quiet: bool = False) -> None:
         colors=sys.stderr.isatty(),
         # Names come from strangers and could steer the terminal; quoted, they cannot.
         repr_native_str=True,
-        exception_formatter=structlog.dev.plain_traceback,
+        exception_formatter=_traceback,
     )
     console.setFormatter(_formatter(readable))
     root = logging.getLogger()
@@ -62,6 +65,13 @@ def configure(logs: Path, *, quiet: bool = False) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=False,
     )
+
+
+def _traceback(out: TextIO, failure: Any) -> None:
+    """As it stands, but for what an error quotes of names and files."""
+    plain = io.StringIO()
+    structlog.dev.plain_traceback(plain, failure)
+    out.write("\n".join(map(visible, plain.getvalue().split("\n"))))
 
 
 def _formatter(*processors: Any) -> logging.Formatter:
@@ -90,7 +100,10 @@ def relay(line: str) -> None:
     try:
         facts: dict[str, Any] = json.loads(line)
         level = logging.getLevelNamesMapping().get(str(facts.pop("level", "")).upper(), 20)
-        logger.log(level, facts.pop("event"), **facts)
+        event = str(facts.pop("event"))
+        if not all(map(str.isprintable, (event, *facts))):
+            raise ValueError("none of our lines")
+        logger.log(level, event, **facts)
     except (ValueError, KeyError, TypeError, AttributeError):
         # Libraries print what they like; it belongs to the file, not to the terminal.
         logger.debug("worker.printed", text=line)

@@ -6,11 +6,16 @@ may crash or be ended when it takes too long; the daemon only reads its answers.
 
 from __future__ import annotations
 
+import queue as queues
 import subprocess
+import sys
 import threading
-from collections.abc import Iterator
-from contextlib import suppress
+import time
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from dna_pipeline import wire
@@ -18,6 +23,9 @@ from dna_pipeline.errors import ImageTooLarge, ImageTooSmall, ImageUnreadable, J
 from dna_pipeline.logs import configure_child, relay
 
 TIMEOUT_S = 120.0
+MEMORY_BYTES = 3 << 30
+"""Several times what the largest picture that is taken needs, decoded."""
+DETAIL_CHARS = 1000
 
 
 class NotReadable(ImageUnreadable):
@@ -37,31 +45,60 @@ class Probed:
     height: int
 
 
+@dataclass(slots=True, eq=False)
+class Question:
+    """A file to be decoded. The answer is None where the child died over it."""
+
+    path: Path
+    is_answered: bool = False
+    answer: Probed | JobError | None = None
+
+
 class Prober:
-    """One child, started when first asked and again after each of its deaths."""
+    """One child, started when first asked and again after each of its deaths.
+
+    It answers in the order in which it was asked, so that many files can be asked about ahead and
+    are decoded while the asker does other things.
+    """
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._answers: Iterator[wire.Message] = iter(())
         self._writer: wire.LineWriter | None = None
+        self._asked: deque[Question] = deque()
+        self._waiting_since: float | None = None
+        self._ended = threading.Event()
         self._is_closed = False
         self._lock = threading.Lock()
 
     def probe(self, path: Path) -> Probed | JobError:
-        """Decode the file. An error is an answer here, not raised.
+        """Decode the file. An error is an answer here, not raised. Raises as `answer` does."""
+        return self.answer(Question(path))
+
+    def ask(self, paths: Iterable[Path]) -> list[Question]:
+        """Have these decoded as soon as can be; `answer` tells what came of it."""
+        questions = [Question(path) for path in paths]
+        with self._lock:
+            if questions and not self._is_closed:
+                self._send(questions)
+        return questions
+
+    def answer(self, question: Question) -> Probed | JobError:
+        """Wait for an answer; a question that the child does not know of is asked.
 
         Raises:
             RuntimeError: `close` was called, by another thread perhaps.
         """
         with self._lock:
-            answer = None if self._is_closed else self._ask(path)
+            while not (question.is_answered or self._is_closed):
+                if question not in self._asked:  # new, or its child died over one before it
+                    self._send([question])
+                self._receive()
         if self._is_closed:
             raise RuntimeError("the decoder was closed")
-        if answer is None:
+        if (answer := question.answer) is None:
             return ImageUnreadable("the decoder crashed or took too long on this file")
-        if "error" in answer:
-            return _ERRORS.get(answer["error"], ImageUnreadable)(answer["detail"])
-        return Probed(answer["width"], answer["height"])
+        return answer
 
     def close(self) -> None:
         """End the child for good. A thread that waits for its answer gets an error."""
@@ -73,29 +110,43 @@ class Prober:
                 self._end()
 
     def _end(self) -> None:
-        """Clear away a child that died or hung."""
+        """Clear away a child that died or hung, and what it was still to do."""
         assert self._process and self._writer and self._process.stdout
+        self._ended.set()
+        self._asked.clear()
         self._writer.close()
         self._process.kill()
         self._process.wait()
         self._process.stdout.close()
         self._process = None
 
-    def _ask(self, path: Path) -> wire.Message | None:
+    def _send(self, questions: Sequence[Question]) -> None:
         if self._process is None:
             self._start()
-        assert self._process and self._writer
-        timer = threading.Timer(TIMEOUT_S, self._process.kill)
-        timer.start()
-        try:
-            with suppress(OSError):
-                self._writer.send({"path": str(path)})
-            answer = next(self._answers, None)
-        finally:
-            timer.cancel()
+        assert self._writer
+        self._asked.extend(questions)
+        with self._guarded(), suppress(OSError):
+            self._writer.send({"paths": [str(question.path) for question in questions]})
+
+    def _receive(self) -> None:
+        """Take the next answer; a child that gives none died over the first question."""
+        answer: Probed | JobError | None = None
+        with self._guarded(), suppress(wire.WireError):
+            message = next(self._answers, None)
+            answer = None if message is None else _understood(message)
+        question = self._asked.popleft()
+        question.answer, question.is_answered = answer, True
         if answer is None:
             self._end()
-        return answer
+
+    @contextmanager
+    def _guarded(self) -> Generator[None]:
+        """Only while someone waits for the child may it be found to take too long."""
+        self._waiting_since = time.monotonic()
+        try:
+            yield
+        finally:
+            self._waiting_since = None
 
     def _start(self) -> None:
         self._process = wire.spawn("dna_pipeline.probe")
@@ -103,23 +154,68 @@ class Prober:
         assert self._process.stdin and self._process.stdout
         self._writer = wire.LineWriter(self._process.stdin)
         self._answers = wire.messages(self._process.stdout)
+        self._ended = threading.Event()
+        guard = partial(self._end_if_late, self._process, self._ended)
+        threading.Thread(target=guard, name="probe-guard", daemon=True).start()
+
+    def _end_if_late(self, process: subprocess.Popen[bytes], ended: threading.Event) -> None:
+        """On a thread of its own: one timer for each file would cost as much as its decoding."""
+        while not ended.wait(TIMEOUT_S / 4):
+            since = self._waiting_since
+            if since is not None and time.monotonic() - since > TIMEOUT_S:
+                process.kill()
+
+
+def _understood(message: wire.Message) -> Probed | JobError:
+    """An answer. Raises WireError where a file has brought the child to talk otherwise."""
+    match message:
+        case {"error": str(name), "detail": str(detail)} if name in _ERRORS:
+            return _ERRORS[name](detail[:DETAIL_CHARS])
+        case {"width": int(width), "height": int(height)} if min(width, height) > 0:
+            return Probed(width, height)
+        case _:
+            raise wire.WireError("no answer")
+
+
+def limit_memory() -> None:
+    """Let this process have no more than `MEMORY_BYTES`; a bomb then fails and hurts nobody."""
+    if sys.platform == "linux":  # the others know no such limit, or do not keep to it
+        import resource
+
+        # Not the address space, of which each of a decoder's threads reserves a lot unused.
+        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
 
 
 def main() -> None:
     """Entry point of the child process."""
-    from dna_pipeline import imaging
-
     inbound, out = wire.claim_stdio()
     configure_child()
-    for message in wire.messages(inbound):
-        try:
-            facts = imaging.probe(Path(message["path"]))
-            out.send({"width": facts.width, "height": facts.height})
-        except JobError as error:
-            out.send({"error": type(error).__name__, "detail": error.detail})
-        except OSError as error:
-            detail = f"cannot be read: {error.strerror}"
-            out.send({"error": NotReadable.__name__, "detail": detail})
+    limit_memory()
+    paths: queues.SimpleQueue[str | None] = queues.SimpleQueue()
+
+    def listen() -> None:
+        for message in wire.messages(inbound):
+            for path in message["paths"]:
+                paths.put(path)
+        paths.put(None)
+
+    # A thread, so that whoever asks is never held up by what was asked before.
+    threading.Thread(target=listen, daemon=True).start()
+    while (path := paths.get()) is not None:
+        out.send(_decode(Path(path)))
+
+
+def _decode(path: Path) -> wire.Message:
+    from dna_pipeline import imaging  # only in the child
+
+    try:
+        facts = imaging.probe(path)
+        return {"width": facts.width, "height": facts.height}
+    except JobError as error:
+        return {"error": type(error).__name__, "detail": error.detail}
+    except OSError as error:
+        detail = f"cannot be read: {error.strerror}"
+        return {"error": NotReadable.__name__, "detail": detail}
 
 
 if __name__ == "__main__":

@@ -12,9 +12,15 @@ from typing import Any
 
 import structlog
 
-from dna_pipeline import __version__
+from dna_pipeline import __version__, sources
 from dna_pipeline.artifact import remove_temporaries
-from dna_pipeline.errors import DiskFull, Hold, OutboxUnavailable, StageFailed
+from dna_pipeline.errors import (
+    DiskFull,
+    Hold,
+    InboxUnavailable,
+    OutboxUnavailable,
+    StageFailed,
+)
 from dna_pipeline.faults import point
 from dna_pipeline.inbox import claim
 from dna_pipeline.ledger import batches, queue, store
@@ -184,6 +190,9 @@ class Publisher:
         return Publication(job.id, name, files, (ERROR_NAME, to_bytes(report)), tuple(texts))
 
     def _source_files(self, drop: Drop) -> list[tuple[Path, str]]:
+        """Those that are left. Raises InboxUnavailable: their folder is out of reach."""
+        if (why := sources.away(Path(drop.claim))) is not None:
+            raise InboxUnavailable(why)
         names = [name for name in (drop.image, drop.sidecar) if name is not None]
         files = [(Path(drop.claim, name), f"{SOURCE}/{name}") for name in names]
         return [(path, name) for path, name in files if path.is_file()]

@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from dna_pipeline import registry
+from dna_pipeline import registry, sources
 from dna_pipeline.artifact import Artifact, fsync_dir, sha256_file
 from dna_pipeline.errors import (
     Cancelled,
@@ -20,12 +20,14 @@ from dna_pipeline.errors import (
     Failure,
     Hold,
     Hours,
+    InboxUnavailable,
     JobError,
     OutOfMemory,
     SourceMissing,
     StageFailed,
 )
-from dna_pipeline.executor import (
+from dna_pipeline.faults import point
+from dna_pipeline.messages import (
     Event,
     FileRecord,
     JobDone,
@@ -36,7 +38,6 @@ from dna_pipeline.executor import (
     StageDone,
     StageOrder,
 )
-from dna_pipeline.faults import point
 from dna_pipeline.providers.base import ModelCache, Provider
 from dna_pipeline.stages.base import Stage, StageContext
 
@@ -86,9 +87,7 @@ class _Run:
         self.last_progress = 0.0
 
     def go(self) -> None:
-        source = Path(self.order.source)
-        if not source.is_file() or sha256_file(source) != self.order.source_sha256:
-            raise SourceMissing(f"{source} is gone or was changed")
+        source = _checked_source(self.order)
         again = started = False
         for spec, stage in zip(self.order.stages, self.stages, strict=True):
             self._check_cancelled()
@@ -210,6 +209,17 @@ class _Run:
             raise Cancelled("cancelled while it ran")
 
 
+def _checked_source(order: Order) -> Path:
+    """Where the source lies. Raises InboxUnavailable, or SourceMissing if it is gone for good."""
+    source = Path(order.source)
+    try:
+        if source.is_file() and sha256_file(source) == order.source_sha256:
+            return source
+    except OSError as error:
+        raise InboxUnavailable(f"{source} cannot be read: {error.strerror}") from error
+    raise SourceMissing(f"{source} is gone or was changed")
+
+
 def _is_intact(folder: Path, files: tuple[FileRecord, ...] | None) -> bool:
     """Whether a finished stage's files are all still there, bit for bit."""
     return bool(files) and all(
@@ -218,19 +228,18 @@ def _is_intact(folder: Path, files: tuple[FileRecord, ...] | None) -> bool:
     )
 
 
-def _record(file: Artifact) -> dict[str, Any]:
-    return {
-        "path": file.path.name,
-        "role": file.role,
-        "media_type": file.media_type,
-        "bytes": file.path.stat().st_size,
-        "sha256": sha256_file(file.path),
-        "facts": file.facts,
-    }
+def _record(file: Artifact) -> FileRecord:
+    size = file.path.stat().st_size
+    sha256 = sha256_file(file.path)
+    return FileRecord(file.path.name, file.role, file.media_type, size, sha256, file.facts)
 
 
 def _failed(order: Order, stage: str | None, error: Exception) -> JobFailed:
     """Map whatever was raised to one of our codes."""
+    if not isinstance(error, Hold | Cancelled) and not _is_poison(error):
+        # Whatever it looks like, an inbox that went away is enough to explain it.
+        why = sources.away(Path(order.source).parent)
+        error = error if why is None else InboxUnavailable(why)
     if isinstance(error, Hold):
         return JobFailed(order.job, Failure(error.code, "", str(error)).to_dict(), stage, hold=True)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):

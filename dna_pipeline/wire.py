@@ -7,7 +7,9 @@ private descriptors, so that libraries which print or read cannot disturb the ta
 from __future__ import annotations
 
 import json
+import math
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -15,7 +17,15 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import IO, Any, cast
 
+
+class WireError(ValueError):
+    """What came from the other side is no message."""
+
+
 Message = dict[str, Any]
+
+MESSAGE_BYTES = 32 << 20
+"""More than the longest message that is meant: an order whose sidecar is all text."""
 
 LINE_BYTES = 1 << 16
 """Longer lines on standard error are taken in pieces: a progress bar may never end its line."""
@@ -41,11 +51,36 @@ class LineWriter:
 
 
 def messages(file: IO[bytes]) -> Iterator[Message]:
-    """Messages until the other side closes; a line cut off by its death is left out."""
-    for line in file:
+    """Messages until the other side closes; a line cut off by its death is left out.
+
+    Raises:
+        WireError: a line is too long, or no JSON object.
+    """
+    while line := file.readline(MESSAGE_BYTES + 1):
+        if len(line) > MESSAGE_BYTES:
+            raise WireError(f"a line of more than {MESSAGE_BYTES >> 20} MiB")
         if not line.endswith(b"\n"):
             return
-        yield json.loads(line)
+        yield _parsed(line)
+
+
+def _parsed(line: bytes) -> Message:
+    try:
+        message: object = json.loads(line, parse_constant=_no_number, parse_float=_finite)
+    except (ValueError, RecursionError):
+        raise WireError(f"a line that is no JSON: {line[:80]!r}") from None
+    if not isinstance(message, dict):
+        raise WireError(f"a line that is no JSON object: {line[:80]!r}")
+    return cast(Message, message)
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(text)  # what goes on to the ledger and to people's tools is JSON
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _no_number(text)
 
 
 def claim_stdio() -> tuple[IO[bytes], LineWriter]:
@@ -79,7 +114,19 @@ def spawn(module: str, env: dict[str, str] | None = None) -> subprocess.Popen[by
     )
 
 
-def follow_stderr(process: subprocess.Popen[bytes], say: Callable[[str], None]) -> None:
+def how_it_ended(code: int) -> str:
+    """A return code of `Popen` in words."""
+    if code >= 0:
+        return f"ended with exit status {code}"
+    try:
+        name = signal.Signals(-code).name
+    except ValueError:
+        name = f"signal {-code}"
+    hint = " (often the sign of too little memory)" if name == "SIGKILL" else ""
+    return f"ended by {name}{hint}"
+
+
+def follow_stderr(process: subprocess.Popen[bytes], say: Callable[[str], None]) -> threading.Thread:
     """Hand each line that a child prints to `say`, on a thread of its own, until it ends.
 
     The thread must outlive any trouble with a line: a child whose pipe is full stands still.
@@ -92,4 +139,6 @@ def follow_stderr(process: subprocess.Popen[bytes], say: Callable[[str], None]) 
                 with suppress(Exception):
                     say(line.decode("utf-8", "replace").rstrip())
 
-    threading.Thread(target=read, name=f"stderr-{process.pid}", daemon=True).start()
+    thread = threading.Thread(target=read, name=f"stderr-{process.pid}", daemon=True)
+    thread.start()
+    return thread

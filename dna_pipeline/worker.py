@@ -17,17 +17,10 @@ from typing import IO, Any
 from dna_pipeline import device as devices
 from dna_pipeline import registry, runner, wire
 from dna_pipeline.errors import DeviceUnavailable, Failure
-from dna_pipeline.executor import (
-    Beat,
-    Event,
-    JobFailed,
-    Order,
-    Ready,
-    WorkerSettings,
-    event_to_message,
-)
+from dna_pipeline.executor import WorkerSettings
 from dna_pipeline.fingerprint import Fingerprints
 from dna_pipeline.logs import configure_child
+from dna_pipeline.messages import Beat, Event, JobFailed, Order, Ready, event_to_message
 from dna_pipeline.providers.base import Device, ModelCache
 
 BEAT_INTERVAL_S = 2.0
@@ -91,7 +84,6 @@ class Worker:
         except DeviceUnavailable as error:
             return self._refuse_all(error)
         facts = environment(device)
-        self.emit(Ready(device.name, device.dtype, facts))
         fingerprints = Fingerprints(Path(self.settings.data))
         bench = runner.Bench(
             models=ModelCache(load_providers(self.settings.models), device),
@@ -103,6 +95,8 @@ class Worker:
             fingerprint=fingerprints.of,
             environment=facts,
         )
+        # What comes before this is nobody's job: a death there is charged to none.
+        self.emit(Ready(device.name, device.dtype, facts))
         while True:
             order = self._next_order(bench.models)
             self.busy_since = time.monotonic()

@@ -3,9 +3,13 @@
 bench.py mesh --scene robot.npz --resolution 256            as the pipeline does it
 bench.py mesh --scene robot.npz --resolution 256 --dense    as the original does it, on every point
 bench.py mesh --scene robot.npz --resolution 256 --compare  both, in one run
+bench.py ledger --jobs 1000000 --future 100000              of claiming, of `status` and `jobs`, …
+bench.py idle --seconds 60                                  the CPU that ten quiet inboxes take
+bench.py intake --files 100000 --originals archive          a full inbox, taken in by the daemon
 
 Run it with the interpreter of .venv. `--json` prints one object; a mesh's `points` are the
-densities asked for, `inside` those above the threshold.
+densities asked for, `inside` those above the threshold. An intake's seconds count from the start
+of the daemon, whose waits (seven seconds before a lone image may be taken in) are in them.
 """
 
 from __future__ import annotations
@@ -17,7 +21,10 @@ import sys
 from typing import Any, cast
 
 BENCHES = {
+    "intake": "from a full inbox to jobs in the ledger, by the real daemon",
     "mesh": "from a scene code to a mesh with vertex colours",
+    "ledger": "a ledger of a million jobs: the daemon's questions and the commands that look",
+    "idle": "what the daemon costs while nothing is to be done",
 }
 
 
@@ -30,7 +37,7 @@ def as_text(facts: dict[str, Any]) -> str:
             lines += [f"{key}:", *(f"  {line}" for line in nested.splitlines())]
         else:
             shown = f"{value:.4g}" if isinstance(value, float) else f"{value}"
-            lines.append(f"{key:<12}{shown}")
+            lines.append(f"{key:<11} {shown}")
     return "\n".join(lines)
 
 

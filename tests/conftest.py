@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -27,6 +28,17 @@ def lacking() -> Callable[[str], None]:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(what)
 
     return lack
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, lacking: Callable[[str], None]) -> Iterator[Path]:
+    """A folder on another file system than the test's."""
+    for place in ("/dev/shm", "/tmp", str(Path.home())):
+        if os.path.isdir(place) and os.stat(place).st_dev != tmp_path.stat().st_dev:  # noqa: PTH112, PTH116
+            with tempfile.TemporaryDirectory(dir=place) as folder:
+                yield Path(folder)
+            return
+    lacking("only one file system here")
 
 
 @pytest.fixture(scope="session")

@@ -101,10 +101,10 @@ def _print(facts: dict[str, Any]) -> None:
     say(f"{facts['config']} is valid")
     for model in facts["models"]:
         if model["missing"]:
-            print(f"model {model['name']}: {clean(model['missing'])}")
+            print(clean(f"model {model['name']}: {model['missing']}"))
     for inbox in facts["inboxes"]:
         if inbox["problem"]:
-            print(f"inbox {inbox['name']}: {clean(inbox['problem'])}")
+            print(clean(f"inbox {inbox['name']}: {inbox['problem']}"))
     rows = [
         (job["inbox"], job["file"], _told(job),
          job["pipeline"] or f"{job['error']}: {'; '.join(job['detail'].splitlines())}")

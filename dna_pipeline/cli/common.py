@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dna_pipeline.artifact import visible
 from dna_pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -91,14 +92,13 @@ def _plain(value: Any) -> Any:
 
 
 def say(text: str) -> None:
-    """A remark for people, on standard error."""
-    print(text, file=sys.stderr)
+    """A remark for people, on standard error; it may quote what strangers wrote."""
+    print("\n".join(map(visible, text.split("\n"))), file=sys.stderr)
 
 
 def clean(value: Any) -> str:
     """Text that cannot steer a terminal: control characters become visible."""
-    text = "" if value is None else str(value)
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+    return visible("" if value is None else str(value))
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

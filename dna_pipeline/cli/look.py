@@ -173,7 +173,7 @@ def _print_status(facts: dict[str, Any]) -> None:
         print("daemon    none runs")
     else:
         device = daemon.get("device") or "not loaded yet"
-        print(f"daemon    process {daemon['pid']} on {daemon['host']}, device {device}")
+        print(clean(f"daemon    process {daemon['pid']} on {daemon['host']}, device {device}"))
     for status_, inboxes in sorted(facts["queue"].items()):
         named = ", ".join(f"{clean(inbox)} {number}" for inbox, number in sorted(inboxes.items()))
         print(f"{status_:9} {sum(inboxes.values())} ({named})")

@@ -21,7 +21,7 @@ from io import FileIO
 from pathlib import Path
 from typing import IO, NoReturn
 
-from dna_pipeline.artifact import fsync_dir
+from dna_pipeline.artifact import fsync_dir, fsync_tree
 from dna_pipeline.errors import DnaError
 from dna_pipeline.inbox.scan import FileStat
 
@@ -35,6 +35,7 @@ _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 _OPEN = _READ | getattr(os, "O_NONBLOCK", 0)
 _NAME_BYTES = 255
 _SYNC_THREADS = 8
+_CHUNK_BYTES = 1 << 20
 
 
 class ClaimError(DnaError):
@@ -112,21 +113,30 @@ def make_claim_dir(inbox: Path, ledger_id: str, drop_id: str) -> Path:
     Raises:
         Refused: a file or a symbolic link lies in the place of one of its folders.
     """
-    path = claim_dir(inbox, ledger_id, drop_id)
+    root = claim_root(inbox, ledger_id)
+    path = root / drop_id
     for _ in range(10):
         # `dispose` in another thread or daemon may remove an empty parent in between.
         with suppress(FileNotFoundError):
-            for folder in (path.parents[1], path.parents[0], path):
-                _make_real_dir(folder)
+            for folder in (root.parent, root):
+                _check_real_dir(folder)
+            _make_real_dir(path)
             return path
+        with suppress(FileNotFoundError):
+            make_claim_root(inbox, ledger_id)
         if not inbox.is_dir():
             break
     raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
 
 
 def _make_real_dir(folder: Path) -> None:
-    with suppress(FileExistsError):
+    try:
         folder.mkdir()
+    except FileExistsError:
+        _check_real_dir(folder)
+
+
+def _check_real_dir(folder: Path) -> None:
     if not stat.S_ISDIR(folder.lstat().st_mode):
         raise Refused(f"{folder} is in the way: it should be a plain folder")
 
@@ -264,29 +274,36 @@ def hash_in_place(path: Path) -> Hashed:
     Raises:
         Changed: it did not. Lost, Busy, Refused: as for `take`.
     """
-    with _open(path) as file:
+    with open_to_read(path) as file:
         before = _regular(file, path)
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.sha256()
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
         _check_still(file, before, path)
-    return Hashed(digest, before.size, before)
+    return Hashed(digest.hexdigest(), before.size, before)
 
 
-def snapshot(source: Path, target: Path) -> Hashed:
-    """Copy a file, durably, while hashing it; the source is not touched.
+def snapshot(source: Path, target: Path, *, durable: bool = True) -> Hashed:
+    """Copy a file while hashing it; the source is not touched.
 
     The copy shares nothing with the source, since writers overwrite in place. What an earlier
     call left at `target` is replaced.
+
+    Args:
+        durable: False where the caller sees to it that the copy's bytes are on the disk in time.
 
     Raises:
         Changed: the source was written to or replaced meanwhile; there is no copy then.
         Lost, Busy, Refused: as for `take`.
     """
-    with _open(source) as reader:
+    with open_to_read(source) as reader:
         before = _regular(reader, source)
         target.unlink(missing_ok=True)
         try:
             with target.open("xb") as writer:
                 digest = _copy(reader, writer)
+                if durable:
+                    os.fsync(writer.fileno())
             _check_still(reader, before, source)
             there = _lstat(source)
             if there is None or not FileStat.of(there).same_content(before):
@@ -298,7 +315,8 @@ def snapshot(source: Path, target: Path) -> Hashed:
     return Hashed(digest, before.size, before)
 
 
-def _open(path: Path) -> FileIO:
+def open_to_read(path: Path) -> FileIO:
+    """Open what lies there, never through a link. Raises as `take`."""
     try:
         return FileIO(path, opener=lambda name, _: os.open(name, _OPEN))
     except OSError as error:
@@ -319,16 +337,15 @@ def _check_still(file: FileIO, before: FileStat, path: Path) -> None:
 
 def _copy(reader: FileIO, writer: IO[bytes]) -> str:
     digest = hashlib.sha256()
-    while chunk := reader.read(1 << 20):
+    while chunk := reader.read(_CHUNK_BYTES):
         digest.update(chunk)
         writer.write(chunk)
     writer.flush()
-    os.fsync(writer.fileno())
     return digest.hexdigest()
 
 
 def sync_claims(claims: Iterable[Path], inbox_folders: Iterable[Path]) -> None:
-    """Make renames durable: first the claims' folders, which gained, then the inbox, which lost.
+    """Make claims durable: first their files and folders, which gained, then the inbox, which lost.
 
     Args:
         inbox_folders: the folders that the files came from.
@@ -336,10 +353,17 @@ def sync_claims(claims: Iterable[Path], inbox_folders: Iterable[Path]) -> None:
     claims = list(claims)
     # Side by side the disk makes one flush of many: ten times as fast as one by one.
     with ThreadPoolExecutor(_SYNC_THREADS) as pool:
-        list(pool.map(_sync, claims))
+        list(pool.map(_sync_claim, claims))
     above = [claim.parents[level] for level in range(3) for claim in claims]
     for folder in dict.fromkeys([*above, *inbox_folders]):
         _sync(folder)
+
+
+def _sync_claim(claim: Path) -> None:
+    """With its files: whoever dropped them need not have synced them."""
+    with suppress(FileNotFoundError, PermissionError):
+        return fsync_tree(claim)
+    return _sync(claim)  # a file that may not be opened is told when it is read
 
 
 def _sync(folder: Path) -> None:

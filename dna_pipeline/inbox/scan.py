@@ -42,6 +42,13 @@ class FileStat:
             status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev
         )
 
+    def as_json(self) -> dict[str, int]:
+        """Plain values, by the names of the fields."""
+        return {
+            "size": self.size, "mtime_ns": self.mtime_ns, "ctime_ns": self.ctime_ns,
+            "inode": self.inode, "device": self.device,
+        }  # fmt: skip
+
     def same_file(self, other: FileStat) -> bool:
         """Whether both are of one file, whatever it holds."""
         return (self.inode, self.device) == (other.inode, other.device)

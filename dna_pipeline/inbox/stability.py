@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from dna_pipeline.inbox.scan import FileStat
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Seen:
     stat: FileStat
     since: float
@@ -42,6 +42,8 @@ class StabilityTracker:
             seen = self._seen.get(path)
             if seen is None or seen.stat != stat:
                 self._restart(path, stat, now)
+            else:
+                seen.stat = stat  # equal; but the old object would be memory beside the listing's
         if len(self._seen) > len(files):
             for path in self._seen.keys() - files.keys():
                 self.forget(path)

@@ -7,7 +7,6 @@ periodic scan finds everything anyway, only later.
 from __future__ import annotations
 
 import os
-import re
 import stat
 import sys
 import time
@@ -33,6 +32,7 @@ from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver, ObservedWatch
 from watchdog.observers.polling import PollingEmitter
 
+from dna_pipeline import filesystem
 from dna_pipeline.inbox.scan import is_passed_over
 from dna_pipeline.spec.config import Inbox
 
@@ -167,10 +167,19 @@ class Watcher:
         if observer is None or not _lives(observer):
             if observer:
                 observer.stop()
-            observer = _native() if kind == "native" else BaseObserver(_POLLER, timeout=POLL_S)
+            observer = self._native() if kind == "native" else _polling()
             observer.start()
             self._observers[kind] = observer
         return observer
+
+    def _native(self) -> BaseObserver:
+        return InotifyObserver(self._hint_all) if InotifyObserver else Observer()
+
+    def _hint_all(self) -> None:
+        """Events were lost, nobody knows whose."""
+        for inbox in self._inboxes:
+            with suppress(Exception):
+                self._hint(inbox.name)
 
     def _is_alive(self, watched: _Watched) -> bool:
         """Whether events still come: watchdog ends a watch when its folder is removed."""
@@ -259,8 +268,8 @@ _POLLER: Any = partial(_PatientPoller, stat=os.lstat, listdir=_visible)
 _WORDS: dict[Kind, str] = {"native": "watching natively", "poll": "polling"}
 
 
-def _native() -> BaseObserver:
-    return InotifyObserver() if InotifyObserver else Observer()
+def _polling() -> BaseObserver:
+    return BaseObserver(_POLLER, timeout=POLL_S)
 
 
 def _as_inotify(observer: BaseObserver) -> InotifyObserver | None:
@@ -293,22 +302,4 @@ def _identity(folder: Path) -> tuple[int, int] | None:
 
 def _is_network(folder: Path) -> bool:
     """Whether the folder lies on a file system that others change without our kernel knowing."""
-    try:
-        table = Path("/proc/self/mounts").read_text(errors="surrogateescape")
-    except OSError:
-        return False
-    return file_system_of(os.path.realpath(folder), table) in _NETWORK
-
-
-def file_system_of(path: str, table: str) -> str:
-    """Type of the file system that holds `path`, from the text of /proc/self/mounts."""
-    kind, length = "", -1
-    for line in table.splitlines():
-        fields = line.split(" ")
-        if len(fields) < 3:
-            continue
-        mount = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), fields[1])
-        inside = path == mount or path.startswith(mount.rstrip("/") + "/")
-        if inside and len(mount) >= length:
-            kind, length = fields[2], len(mount)
-    return kind
+    return filesystem.type_of(folder) in _NETWORK

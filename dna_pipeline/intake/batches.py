@@ -12,23 +12,27 @@ from __future__ import annotations
 import posixpath
 import shutil
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any
 
 import structlog
 
+from dna_pipeline import filesystem
 from dna_pipeline.artifact import safe_stem
-from dna_pipeline.errors import DnaError, ImageMissing, ImageUnreadable, JobError
+from dna_pipeline.errors import DnaError, ImageMissing, JobError
 from dna_pipeline.faults import point
 from dna_pipeline.inbox import claim
 from dna_pipeline.inbox.pairing import Candidate
 from dna_pipeline.intake import records
 from dna_pipeline.intake.giveback import put_all_back
 from dna_pipeline.intake.known import RESERVED, KnownFiles, Stats, Version, to_json
+from dna_pipeline.intake.lookout import Lookout
+from dna_pipeline.intake.patience import patience_s
 from dna_pipeline.intake.rows import Item, Plan, Planner, Source, image_error, shown_image
-from dna_pipeline.intake.take import keep_claims, split
+from dna_pipeline.intake.take import MANY, keep_claims, split
 from dna_pipeline.ledger import batches, store
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.probe import NotReadable, Prober
@@ -65,11 +69,7 @@ class _Taken:
 
 
 class BatchTaker:
-    """Takes the batches of one inbox in.
-
-    Args:
-        taken: told each path that left the inbox.
-    """
+    """Takes the batches of one inbox in."""
 
     def __init__(
         self,
@@ -78,48 +78,50 @@ class BatchTaker:
         ledger: Ledger,
         known: KnownFiles,
         prober: Prober,
-        taken: Callable[[str], None],
+        lookout: Lookout,
     ) -> None:
         self._config = config
         self._inbox = inbox
         self._ledger = ledger
         self._known = known
         self._prober = prober
-        self._taken = taken
+        self._lookout = lookout
         self._planner = Planner(config, inbox)
 
-    def steps(self, candidate: Candidate, stats: Stats, patient: bool) -> Generator[None]:
+    def steps(self, candidate: Candidate, stats: Stats) -> Generator[None]:
         """Take one in, a little at each step.
 
         Args:
             stats: what was seen of its files.
-            patient: an image that does not decode may still be being written.
 
         Raises:
             NotYet: one does not. ClaimError, OSError: files changed or went meanwhile. Nothing
             was taken then. JobError: nothing can be made of it at all.
         """
         plan = self._planner.plan(candidate)
-        yield from self._probe(plan, patient=patient)
+        yield from self._probe(plan)
         batch = self._batch_row(plan)
         taken = self._drops(plan, candidate, stats, batch["id"])
         self._ledger.transact(lambda s: self._begin(s, batch, [item.row for item in taken]))
         point("claiming-committed")
         try:
-            yield from self._fetch(taken, stats)
+            with ExitStack() as stack:
+                yield from self._fetch(taken, stats, stack)
             yield from self._commit(plan, candidate, stats, batch, taken)
         except BaseException:
             self._undo(taken)
             raise
 
-    def _probe(self, plan: Plan, *, patient: bool) -> Generator[None]:
+    def _probe(self, plan: Plan) -> Generator[None]:
         for number, source in enumerate(plan.sources):
             if number % YIELD_EVERY == 0:
                 yield
-            source.probe(self._prober)
-            gone = isinstance(source.error, NotReadable)
-            if gone or (patient and isinstance(source.error, ImageUnreadable)):
-                raise NotYet(f"{source.relative or source.path}: {source.error}")
+            answer = source.probe(self._prober)
+            if isinstance(answer, NotReadable):
+                raise NotYet(f"{source.relative or source.path}: {answer}")
+            still_s = inf if source.relative is None else self._lookout.still_for(source.relative)
+            if still_s < patience_s(source.path, answer):
+                raise NotYet(f"{source.relative} may still be written")
         for item in plan.items:
             item.error = image_error(item)
 
@@ -160,8 +162,12 @@ class BatchTaker:
         batches.begin(session, batch)
         store.begin_claims(session, rows)
 
-    def _fetch(self, taken: Sequence[_Taken], stats: Stats) -> Generator[None]:
+    def _fetch(self, taken: Sequence[_Taken], stats: Stats, stack: ExitStack) -> Generator[None]:
         """Bring all files into their claims, durably, and hash the images."""
+        moved = [item for item in taken if item.is_moved]
+        copied = [item for item in taken if not item.is_moved and item.paths]
+        flush_moved = self._flush(self._inbox.path, len(moved), stack)
+        flush_copied = self._flush(self._config.data, len(copied), stack)
         for number, item in enumerate(taken):
             if number % YIELD_EVERY == 0:
                 yield
@@ -170,11 +176,14 @@ class BatchTaker:
             else:
                 item.folder.mkdir(parents=True)
             for path in item.paths:
-                self._bring(item, path, stats)
+                self._bring(item, path, stats, durable=flush_copied is None)
                 point("image-taken" if item.source is not None else "sidecar-taken")
-        moved = [item for item in taken if item.is_moved]
         homes = {path.parent for item in moved for path in item.paths}
-        claim.sync_claims([item.folder for item in moved], homes)
+        for part, flush in ((moved, flush_moved), (copied, flush_copied)):
+            if flush is not None:
+                flush()
+            else:
+                claim.sync_claims([item.folder for item in part], homes)
         point("claim-synced")
         for number, item in enumerate(moved):
             if number % YIELD_EVERY == 0:
@@ -184,9 +193,19 @@ class BatchTaker:
                 item.facts = {"sha256": hashed.sha256, "bytes": hashed.size}
         point("hashed")
 
-    def _bring(self, item: _Taken, path: Path, stats: Stats) -> None:
+    @staticmethod
+    def _flush(place: Path, number: int, stack: ExitStack) -> Callable[[], None] | None:
+        """One flush for many drops, as `Taker` does it."""
+        return stack.enter_context(filesystem.flush_of_all(place)) if number >= MANY else None
+
+    def _bring(self, item: _Taken, path: Path, stats: Stats, *, durable: bool) -> None:
         if not item.is_moved:
-            hashed = claim.snapshot(path, item.folder / path.name)
+            hashed = claim.snapshot(path, item.folder / path.name, durable=durable)
+            if path.is_relative_to(self._inbox.path):
+                seen = stats[path.relative_to(self._inbox.path).as_posix()]
+                # A folder on the way to it may have become a link to one that is none of ours.
+                if not hashed.stat.same_file(seen):
+                    raise claim.Changed(str(path))
             item.facts = {"sha256": hashed.sha256, "bytes": hashed.size}
             return
         seen = stats[path.relative_to(self._inbox.path).as_posix()]
@@ -245,7 +264,7 @@ class BatchTaker:
         point("claimed-committed")
         self._known.note(versions)
         for path in [p for item in taken if item.is_moved for p in item.paths]:
-            self._taken(path.relative_to(self._inbox.path).as_posix())
+            self._lookout.taken(path.relative_to(self._inbox.path).as_posix())
         log.info(
             "batch.claimed", inbox=self._inbox.name, name=batch["name"], batch=batch["id"],
             rows=len(plan.items), jobs=number,

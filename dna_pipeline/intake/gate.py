@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
+from dna_pipeline.artifact import fsync_dir, fsync_tree
 from dna_pipeline.errors import Failure, JobError
 from dna_pipeline.inbox import claim
-from dna_pipeline.inbox.pairing import Candidate
+from dna_pipeline.inbox.pairing import Candidate, Waiting
 from dna_pipeline.inbox.scan import is_image_name, is_yaml_name
 from dna_pipeline.intake import records
 from dna_pipeline.intake.batches import BatchTaker, NotYet, undo
@@ -26,9 +29,10 @@ from dna_pipeline.intake.settling import Settling
 from dna_pipeline.intake.take import Claimed, Ready, Taker
 from dna_pipeline.ledger import batches, store
 from dna_pipeline.ledger.store import Ledger
-from dna_pipeline.ledger.tables import Drop
+from dna_pipeline.ledger.tables import Drop, Job
 from dna_pipeline.ledger.times import utcnow
 from dna_pipeline.probe import Prober
+from dna_pipeline.publish import SOURCE
 from dna_pipeline.spec.config import Config, Inbox
 
 log = structlog.get_logger()
@@ -57,9 +61,7 @@ class InboxGate:
         self.taker = Taker(
             config, inbox, ledger, self._known, self.lookout.taken, self.lookout.left
         )
-        self._batch_taker = BatchTaker(
-            config, inbox, ledger, self._known, prober, self.lookout.taken
-        )
+        self._batch_taker = BatchTaker(config, inbox, ledger, self._known, prober, self.lookout)
         self._batch: tuple[Candidate, Generator[None]] | None = None
         self.late = LateSidecars(ledger, self.lookout, self.taker)
         self.settling = Settling(inbox.settle_s, prober, self.taker)
@@ -91,7 +93,7 @@ class InboxGate:
     def step(self, now: float) -> int:
         """Do what is due, at most one group; how many drops that were."""
         if self._batch is not None:
-            return self._go_on(*self._batch)
+            return self._go_on(*self._batch, now)
         self.recover(now)
         self.settling.step(now)
         if not self.lookout.pending and now >= self.lookout.next_at:
@@ -118,6 +120,7 @@ class InboxGate:
         self._group = min(2 * self._group, GROUP)
         if not group:
             return 0
+        self.lookout.ask_ahead(self._group)
         for item in self.taker.take(group):
             self.settling.add(item, now)
         return len(group)
@@ -130,11 +133,10 @@ class InboxGate:
         candidate, stats = found
         if len(stats) != len(candidate.paths):
             return 1  # taken in the meantime
-        patient = self.lookout.may_be_half_written(candidate)
-        self._batch = candidate, self._batch_taker.steps(candidate, stats, patient)
+        self._batch = candidate, self._batch_taker.steps(candidate, stats)
         return 1
 
-    def _go_on(self, candidate: Candidate, steps: Generator[None]) -> int:
+    def _go_on(self, candidate: Candidate, steps: Generator[None], now: float) -> int:
         """One more step of the batch that is being taken in."""
         teller = candidate.table or candidate.sidecar or ""
         try:
@@ -149,8 +151,9 @@ class InboxGate:
         except (NotYet, claim.ClaimError) as reason:
             self._batch = None
             log.info("batch.left", inbox=self.inbox.name, file=teller, why=str(reason))
-            self.lookout.left(teller, f"not taken in yet: {reason}")
-            self.lookout.next_at = min(self.lookout.next_at, time.monotonic() + RETRY_S)
+            why = f"not taken in yet: {reason}"
+            self.lookout.waiting.append(Waiting(teller, why, None, False, "writing"))
+            self.lookout.next_at = min(self.lookout.next_at, now + RETRY_S)
         return 1
 
     def close(self) -> None:
@@ -201,9 +204,8 @@ class InboxGate:
             if drop.inbox == self.inbox.name and drop.id not in self.settling.drops:
                 self._try(drop.id, lambda d=drop: self._resume(d, now))
         self._ledger.transact(batches.forget_unclaimed)
-        if not self.inbox.keeps:
-            self._account_for_claims(now)
-        self._recovered = folder
+        if self.inbox.keeps or self._account_for_claims(now):
+            self._recovered = folder
 
     def _try(self, drop_id: str, action: Callable[[], None]) -> None:
         """One claim that cannot be dealt with, now, does not stop the inbox."""
@@ -237,18 +239,26 @@ class InboxGate:
         error = Failure.from_dict(drop.error) if drop.error else None
         self.settling.add(Claimed(row, error=error), now)
 
-    def _account_for_claims(self, now: float) -> None:
-        """Every claim on disk belongs to a drop, or is given one; what is done with goes."""
+    def _account_for_claims(self, now: float) -> bool:
+        """Every claim on disk belongs to a drop, or is given one; what is done with goes.
+
+        False where they cannot be seen; the next look at the inbox says why.
+        """
+        try:
+            claims = claim.list_claims(self.inbox.path, self._ledger.id)
+        except OSError:
+            return False
         known = self._ledger.transact(store.open_drop_ids)
-        for drop_id in claim.list_claims(self.inbox.path, self._ledger.id):
+        for drop_id in claims:
             if drop_id not in known:
                 self._try(drop_id, lambda i=drop_id: self._adopt(i, now))
+        return True
 
     def _adopt(self, drop_id: str, now: float) -> None:
         """Take up a claim that the ledger does not know of, or is done with."""
         folder = claim.claim_dir(self.inbox.path, self._ledger.id, drop_id)
         if self._ledger.transact(lambda s: store.is_gone(s, drop_id)):
-            claim.dispose(folder)  # the inbox was away when it should have been removed
+            self._part_with(drop_id, folder)
             return
         names = sorted(path.name for path in folder.iterdir())
         image = next((name for name in names if is_image_name(name)), None)
@@ -260,6 +270,25 @@ class InboxGate:
         row |= {"id": drop_id, "claim": str(folder)}
         self._ledger.transact(lambda s: store.begin_claims(s, [row]))
         self.settling.add(Claimed(row), now)
+
+    def _part_with(self, drop_id: str, folder: Path) -> None:
+        """Remove a claim that was away when its job ended; what was not archived is laid aside."""
+        if not self._ledger.transact(lambda s: self._is_archived(s, drop_id)):
+            target = self._config.data / "recovered" / drop_id
+            shutil.copytree(folder, target, symlinks=True, dirs_exist_ok=True)
+            fsync_tree(target)
+            fsync_dir(target.parent)
+            log.warning("copy.recovered", folder=str(target))
+        claim.dispose(folder)
+
+    def _is_archived(self, session: Session, drop_id: str) -> bool:
+        """Whether nobody needs that drop's original any more, or a result folder has it."""
+        drop = session.get_one(Drop, drop_id)
+        jobs = session.scalars(select(Job).where(Job.drop_id == drop_id)).all()
+        if drop.originals == "delete" and all(job.status == "completed" for job in jobs):
+            return True
+        folders = [self._config.outbox / job.publish_name for job in jobs if job.publish_name]
+        return any((path / SOURCE / (drop.image or "")).is_file() for path in folders)
 
     def _forget(self, drop_id: str) -> None:
         self._ledger.transact(lambda s: store.forget_drops(s, [drop_id]))

@@ -1,4 +1,4 @@
-"""Gives an inbox back what was taken from it."""
+"""Gives back to an inbox what was claimed and is not to be taken in after all."""
 
 from __future__ import annotations
 

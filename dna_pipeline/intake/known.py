@@ -7,7 +7,7 @@ have been told to ignore what lay in it before it was watched.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from dna_pipeline.inbox.scan import FileStat, is_image_name
@@ -72,7 +72,13 @@ class KnownFiles:
 
     def _is_old(self, path: str, stat: FileStat) -> bool:
         known = self._versions.get(path)
-        return known is not None and path in known.stats and known.stats[path].same_content(stat)
+        seen = known.stats.get(path) if known else None
+        if seen is None:
+            return False
+        if seen.device == stat.device:
+            return seen.same_content(stat)
+        # Mounted again, a disk may have got another number, and on some its files too.
+        return (seen.size, seen.mtime_ns) == (stat.size, stat.mtime_ns)
 
     def note(self, versions: Mapping[str, Version]) -> None:
         """Take note of what was committed."""
@@ -91,7 +97,7 @@ class KnownFiles:
 
 def to_json(stats: Stats) -> dict[str, Any]:
     """Plain values for a JSON column."""
-    return {path: asdict(stat) for path, stat in stats.items()}
+    return {path: stat.as_json() for path, stat in stats.items()}
 
 
 def _from_json(stats: dict[str, Any]) -> Stats:

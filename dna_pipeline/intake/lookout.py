@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from dataclasses import dataclass
+from itertools import islice
 from math import inf
 
 import structlog
@@ -13,26 +14,28 @@ from dna_pipeline.inbox.pairing import Candidate, Names, Pairing, Waiting, pair
 from dna_pipeline.inbox.scan import FileStat, Scan, scan
 from dna_pipeline.inbox.stability import StabilityTracker
 from dna_pipeline.intake.known import KnownFiles, Stats
+from dna_pipeline.intake.patience import patience_s
 from dna_pipeline.intake.rows import reference
 from dna_pipeline.intake.take import Ready
-from dna_pipeline.probe import NotReadable, Probed, Prober
+from dna_pipeline.probe import NotReadable, Probed, Prober, Question
 from dna_pipeline.spec.config import Inbox
 
 log = structlog.get_logger()
 
-UNREADABLE_WAIT_S = 10.0
-"""How long a file that stands still but does not decode may still turn out to be half written."""
+ASK_AGAIN_S = 5.0
+"""A file that may still be written to is decoded again so often."""
 
 MISSING_RETRY_S = 5.0
 
 
 @dataclass(slots=True)
 class _Probe:
-    """What a file decoded to in one state; `since` is when it was first found wanting."""
+    """What a file decoded to in one state, `since` when it is in that, and when it was asked."""
 
     stat: FileStat
     answer: Probed | JobError
     since: float
+    asked: float
 
 
 class Lookout:
@@ -57,6 +60,8 @@ class Lookout:
         self._known = known
         self._references: dict[str, tuple[FileStat, str | Names | JobError | None]] = {}
         self._probes: dict[str, _Probe] = {}
+        self._asked: dict[str, Question] = {}
+        """What was asked of the decoder ahead, as of the last look."""
 
     def hinted(self, now: float) -> None:
         """Something may have happened: look again at once."""
@@ -81,6 +86,14 @@ class Lookout:
         self._plan_next(pairing, now)
         self.pending = deque(c for c in pairing.ready if not self._is_known(c))
         self._sharers = Counter(c.sidecar for c in self.pending)
+        self._asked = {}
+
+    def ask_ahead(self, number: int) -> None:
+        """Have the next of `pending` decoded while others are taken in."""
+        paths = [c.image for c in islice(self.pending, number) if c.image and c.error is None]
+        paths = [p for p in paths if p in self.files and p not in self._probes]
+        questions = self._prober.ask(self.inbox.path / path for path in paths)
+        self._asked = dict(zip(paths, questions, strict=True))
 
     def next_batch(self) -> tuple[Candidate, Stats] | None:
         """The next of `pending`, and what was seen of its files, if that is a batch."""
@@ -90,11 +103,10 @@ class Lookout:
         self._sharers[candidate.sidecar] -= 1
         return candidate, self._stats(candidate)
 
-    def may_be_half_written(self, candidate: Candidate) -> bool:
-        """Whether any of its images came so lately that one which does not decode yet still may."""
-        changed = [self.tracker.unchanged_since(path) for path in candidate.images]
-        latest = max((at for at in changed if at is not None), default=-inf)
-        return self.tracker.looked_at < latest + self.inbox.settle_s + UNREADABLE_WAIT_S
+    def still_for(self, path: str) -> float:
+        """For how many seconds that file has been settled, as of the last look."""
+        since = self.tracker.settled_since(path)
+        return inf if since is None else self.tracker.looked_at - since
 
     def next_ready(self, now: float) -> Ready | None:
         """The next of `pending` if it may be taken; None while it may still be half written."""
@@ -171,17 +183,24 @@ class Lookout:
         return True
 
     def _probe(self, path: str, stat: FileStat, now: float) -> Probed | JobError | None:
+        file = self.inbox.path / path
         seen = self._probes.pop(path, None)
         if seen is None or seen.stat != stat:
-            seen = _Probe(stat, self._prober.probe(self.inbox.path / path), now)
+            asked = self._asked.pop(path, None) or Question(file)
+            seen = _Probe(stat, self._prober.answer(asked), now, now)
+        elif now >= min(seen.asked + ASK_AGAIN_S, seen.since + patience_s(file, seen.answer)):
+            # What is written through a share or mapped memory may show in no time of the file.
+            seen = _Probe(stat, self._prober.probe(file), seen.since, now)
         if isinstance(seen.answer, NotReadable):
             self.left(path, seen.answer.detail)
             return None
-        until = seen.since + UNREADABLE_WAIT_S
-        if isinstance(seen.answer, ImageUnreadable) and now < until:
+        until = seen.since + patience_s(file, seen.answer)
+        if now < until:
             self._probes[path] = seen
-            reason = "does not decode yet; it may still be written"
+            wanting = isinstance(seen.answer, ImageUnreadable)
+            reason = "does not decode yet" if wanting else "ends in zeros"
+            reason += "; it may still be written"
             self.waiting.append(Waiting(path, reason, until, False, "writing"))
-            self.next_at = min(self.next_at, until)
+            self.next_at = min(self.next_at, until, seen.asked + ASK_AGAIN_S)
             return None
         return seen.answer

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import secrets
+import stat
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import cached_property
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +23,13 @@ from dna_pipeline.spec.batch import combinations, head_of, request
 from dna_pipeline.spec.config import Config, Inbox
 from dna_pipeline.spec.sidecar import JobSpec, inside_path, parse_sidecar, resolve
 from dna_pipeline.spec.yaml12 import MAX_BYTES, Document
+
+_OPEN = (
+    os.O_RDONLY
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_BINARY", 0)
+)
 
 
 def printable(name: str) -> str:
@@ -32,14 +43,64 @@ def draw_seed() -> int:
 
 
 def read_sidecar(path: Path) -> bytes:
-    """A sidecar's bytes, one more than is allowed at the most."""
-    with path.open("rb") as file:
+    """A sidecar's bytes, one more than is allowed at the most.
+
+    Raises:
+        OSError: also where a link or a pipe has been put in its place since it was looked at.
+    """
+    with FileIO(path, opener=lambda name, _: os.open(name, _OPEN)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
         return file.read(MAX_BYTES + 1)
 
 
 def as_text(data: bytes) -> str:
     """A sidecar as the manifest quotes it."""
     return data.decode("utf-8", "replace")
+
+
+class Resolver:
+    """Finds out what the sidecars of one inbox ask for."""
+
+    def __init__(self, config: Config, inbox: Inbox) -> None:
+        self._config = config
+        self._inbox = inbox
+        self._plain: list[tuple[Document, JobSpec]] | None = None
+        """What no sidecar comes to, where nothing in it is left to chance."""
+
+    def resolve(self, data: bytes | None) -> list[tuple[Document, JobSpec]]:
+        """The jobs that a sidecar's bytes (or none) ask for, as `specs` gives them."""
+        if data is None and self._plain is not None:
+            return self._plain
+        seeds: list[int] = []
+
+        def draw() -> int:
+            seeds.append(draw_seed())
+            return seeds[-1]
+
+        found = specs(self._config, self._inbox, data, draw)
+        if data is None and not seeds:
+            self._plain = found
+        return found
+
+    def key(self, image_sha256: str | None, data: bytes | None, error: str | None) -> str:
+        """What makes two versions of a kept file the same: its bytes and its spec before chance.
+
+        `error` is the code of what is wrong with it whatever its sidecar says.
+        """
+        told = self._plain_told if data is None else self._told(data)
+        return hashlib.sha256(f"{image_sha256}\n{error}\n{told}".encode()).hexdigest()
+
+    @cached_property
+    def _plain_told(self) -> str:
+        return self._told(None)
+
+    def _told(self, data: bytes | None) -> str:
+        try:
+            made = specs(self._config, self._inbox, data, lambda: 0)
+            return json.dumps([asdict(spec) for _, spec in made], sort_keys=True, default=str)
+        except JobError:
+            return hashlib.sha256(data or b"").hexdigest()
 
 
 def resolve_text(config: Config, inbox: Inbox, data: bytes | None) -> JobSpec:
@@ -68,21 +129,6 @@ def specs(
     several = document.value.get("matrix") is not None
     told = combinations(document) if several else [document]
     return [(each, resolve(config, inbox, each, draw)) for each in told]
-
-
-def spec_key(
-    config: Config, inbox: Inbox, image_sha256: str | None, data: bytes | None, error: str | None
-) -> str:
-    """What makes two versions of a kept file the same: its bytes and its spec before chance.
-
-    `error` is the code of what is wrong with it whatever its sidecar says.
-    """
-    try:
-        made = [asdict(spec) for _, spec in specs(config, inbox, data, lambda: 0)]
-        told = json.dumps(made, sort_keys=True, default=str)
-    except JobError:
-        told = hashlib.sha256(data or b"").hexdigest()
-    return hashlib.sha256(f"{image_sha256}\n{error}\n{told}".encode()).hexdigest()
 
 
 def drop_row(inbox: Inbox, folder: str, image: str | None, sidecar: str | None) -> dict[str, Any]:
@@ -150,12 +196,13 @@ def work_of(inbox: Inbox, outcome: JobSpec | Failure) -> dict[str, Any]:
 
 def _row(spec: JobSpec, status: str) -> dict[str, Any]:
     models = sorted({stage.params.get("model") or "" for stage in spec.stages} - {""})
+    stages = [{"id": stage.id, "type": stage.type, "params": stage.params} for stage in spec.stages]
     later = spec.not_before is not None and spec.not_before > utcnow()
     return {
         "pipeline": spec.pipeline, "priority": spec.priority, "status": status,
         "hold": "not_before" if later else None,
         "hold_detail": f"starts at {spec.not_before:%Y-%m-%d %H:%M} UTC" if later else None,
-        "not_before": spec.not_before, "stages": [asdict(stage) for stage in spec.stages],
+        "not_before": spec.not_before, "stages": stages,
         "models": ",".join(models), "tags": list(spec.tags), "meta": spec.meta,
         "error": None, "publish": None, "finished_at": None,
     }  # fmt: skip

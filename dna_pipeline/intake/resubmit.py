@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from dna_pipeline.artifact import copy_file, fsync_dir, sha256_file, write_atomic, write_bytes
+from dna_pipeline.artifact import copy_file, sha256_file, write_atomic, write_bytes
 from dna_pipeline.errors import ConfigError, JobError, SourceMissing
+from dna_pipeline.inbox.claim import sync_claims
 from dna_pipeline.inbox.scan import is_yaml_name
 from dna_pipeline.intake import records
 from dna_pipeline.intake.take import keep_claims
@@ -98,7 +99,7 @@ class Submitter:
             write_atomic(path, lambda file: shutil.copyfileobj(stream, file))
         if (sidecar := self._sidecar(submission)) is not None:
             write_bytes(folder / sidecar, self._written())
-        fsync_dir(folder)
+        sync_claims([folder], ())
         return path
 
     def _written(self) -> bytes:
@@ -177,7 +178,7 @@ class Retrier:
         folder.mkdir(parents=True)
         for name in filter(None, (row["image"], row["sidecar"])):
             copy_file(source / name, folder / name)
-        fsync_dir(folder)
+        sync_claims([folder], ())
 
     def _inbox(self, job: Job) -> Inbox:
         inbox = self._config.inbox(job.inbox)

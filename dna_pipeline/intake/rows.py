@@ -53,12 +53,13 @@ class Source:
         """Its folder in the inbox."""
         return (self.relative or "").rpartition("/")[0]
 
-    def probe(self, prober: Prober) -> None:
+    def probe(self, prober: Prober) -> Probed | JobError:
         answer = prober.probe(self.path)
         if isinstance(answer, JobError):
             self.error = answer
         else:
             self.probed = answer
+        return answer
 
 
 @dataclass(slots=True, eq=False)

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dna_pipeline.errors import ImageUnreadable
 from dna_pipeline.inbox.scan import FileStat
 from dna_pipeline.intake.known import Stats
-from dna_pipeline.intake.lookout import UNREADABLE_WAIT_S
+from dna_pipeline.intake.patience import patience_s
 from dna_pipeline.intake.take import Claimed, Taker
 from dna_pipeline.probe import NotReadable, Probed, Prober
 
@@ -57,7 +56,7 @@ class Settling:
         """Finish the claims that have stood still."""
         due = [entry for entry in self._entries if entry.at <= now]
         still = [entry for entry in due if self._is_ready(entry, now)]
-        moving = self._taker.finish([entry.claimed for entry in still])
+        moving = self._taker.finish_settled([entry.claimed for entry in still])
         done = {id(entry) for entry in still if entry.claimed not in moving}
         self._entries = [entry for entry in self._entries if id(entry) not in done]
         for entry in still:
@@ -75,14 +74,14 @@ class Settling:
         if item.image is None or item.error is not None or item.image.name not in stats:
             return True
         answer = self._prober.probe(item.image)
+        is_patient = now < entry.since + patience_s(item.image, answer)
+        if is_patient or isinstance(answer, NotReadable):
+            entry.at = max(entry.at, now + 0.5)
+            return False
         if isinstance(answer, Probed):
             item.probed = answer
-            return True
-        entry.at = max(entry.at, now + 0.5)
-        patient = now < entry.since + UNREADABLE_WAIT_S
-        if isinstance(answer, NotReadable) or (isinstance(answer, ImageUnreadable) and patient):
-            return False
-        item.error = answer.failure()
+        else:
+            item.error = answer.failure()
         return True
 
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from dna_pipeline.artifact import copy_file
+from dna_pipeline import filesystem
 from dna_pipeline.errors import Failure, ImageUnreadable, JobError
 from dna_pipeline.faults import point
 from dna_pipeline.inbox import claim
@@ -31,6 +32,9 @@ from dna_pipeline.spec.config import Config, Inbox
 from dna_pipeline.spec.sidecar import JobSpec
 
 log = structlog.get_logger()
+
+MANY = 16
+"""So many drops at once are flushed and logged as one."""
 
 _NO_FACTS: dict[str, Any] = dict.fromkeys(("sha256", "bytes", "width", "height", "sidecar_text"))
 
@@ -135,7 +139,9 @@ class Taker:
     ) -> None:
         self._config = config
         self._inbox = inbox
+        self._resolver = records.Resolver(config, inbox)
         self._ledger = ledger
+        self._root = claim.claim_root(inbox.path, ledger.id)
         self._known = known
         self._taken = taken
         self._left = left
@@ -151,11 +157,12 @@ class Taker:
         rows = [item.row for item in claims]
         self._ledger.transact(lambda s: store.begin_claims(s, rows))
         point("claiming-committed")
-        held = [item for item in claims if self._fetch(item)]
-        if len(held) < len(claims):
-            lost = [item.row["id"] for item in claims if item not in held]
-            self._ledger.transact(lambda s: store.forget_drops(s, lost))
-        self._sync(held)
+        with self._flush(len(claims)) as flush:
+            held = [item for item in claims if self._fetch(item, durable=flush is None)]
+            if len(held) < len(claims):
+                lost = [item.row["id"] for item in claims if item not in held]
+                self._ledger.transact(lambda s: store.forget_drops(s, lost))
+            self._sync(held, flush)
         moving = [item for item in held if not item.is_still]
         return moving + self.finish([item for item in held if item.is_still])
 
@@ -176,10 +183,17 @@ class Taker:
     def _claim_folder(self, drop_id: str) -> Path:
         if self._inbox.keeps:
             return keep_claims(self._config, drop_id)
-        return claim.claim_dir(self._inbox.path, self._ledger.id, drop_id)
+        return self._root / drop_id
 
-    def _fetch(self, item: Claimed) -> bool:
+    def _flush(self, number: int) -> AbstractContextManager[Callable[[], None] | None]:
+        """One flush for many drops; for a few it might have to write too much of others'."""
+        place = self._config.data if self._inbox.keeps else self._inbox.path
+        return filesystem.flush_of_all(place) if number >= MANY else nullcontext()
+
+    def _fetch(self, item: Claimed, *, durable: bool) -> bool:
         """Bring the files into the claim; False where they were lost to someone or held open.
+
+        `durable`: copies are to be on the disk at once.
 
         One file that cannot be taken, for whatever reason, does not stop the others.
         """
@@ -189,7 +203,7 @@ class Taker:
         try:
             self._make_folder(item)
             for path in paths:
-                self._bring(item, path, item.ready)
+                item.stats |= self._bring(item, path, item.ready, durable=durable)
                 point("image-taken" if path == candidate.image else "sidecar-taken")
         except (claim.ClaimError, OSError) as reason:
             log.info("drop.left", inbox=self._inbox.name, file=paths[-1], why=str(reason))
@@ -208,17 +222,21 @@ class Taker:
         else:
             claim.make_claim_dir(self._inbox.path, self._ledger.id, item.row["id"])
 
-    def _bring(self, item: Claimed, path: str, ready: Ready) -> None:
-        """Move or copy one file. The sidecar comes first: the image's rename is the claim."""
+    def _bring(self, item: Claimed, path: str, ready: Ready, *, durable: bool) -> Stats:
+        """Move or copy one file; what it is now, unless it changed on the way.
+
+        The sidecar comes first: the image's rename is the claim.
+        """
         source = self._inbox.path / path
+        is_copied = path == ready.candidate.sidecar and ready.shares_sidecar
+        if not (self._inbox.keeps or is_copied):
+            taken = claim.take(source, item.folder, ready.stats[path])
+            return {source.name: taken.stat} if taken.unchanged else {}
         target = item.folder / source.name
-        if self._inbox.keeps:
-            claim.snapshot(source, target)
-        elif path == ready.candidate.sidecar and ready.shares_sidecar:
-            copy_file(source, target)
-        elif not claim.take(source, item.folder, ready.stats[path]).unchanged:
-            return
-        item.stats[target.name] = FileStat.of(target.lstat())
+        # A folder on the way to it may have become a link to one that is none of ours.
+        if not claim.snapshot(source, target, durable=durable).stat.same_file(ready.stats[path]):
+            raise claim.Changed(str(source))
+        return {source.name: FileStat.of(target.lstat())}
 
     def _undo(self, item: Claimed) -> None:
         if self._inbox.keeps:
@@ -226,15 +244,23 @@ class Taker:
         else:
             put_all_back(item.folder, self._inbox.path, item.row["folder"], item.row["stat"])
 
-    def _sync(self, held: Sequence[Claimed]) -> None:
-        if not self._inbox.keeps:
-            homes = {
-                self._inbox.path / split(path)[0] for item in held for path in item.row["stat"]
-            }
-            claim.sync_claims([item.folder for item in held], homes)
+    def _sync(self, held: Sequence[Claimed], flush: Callable[[], None] | None) -> None:
+        if flush is not None:
+            flush()
+        else:
+            homes: set[str] = set()
+            if not self._inbox.keeps:
+                homes = {split(path)[0] for item in held for path in item.row["stat"]}
+            claim.sync_claims([item.folder for item in held], map(self._inbox.path.joinpath, homes))
         point("claim-synced")
 
     # --- claims whose files stand still ---
+
+    def finish_settled(self, claims: Sequence[Claimed]) -> list[Claimed]:
+        """`finish` for claims that were written to after they were made durable, or never were."""
+        if claims:
+            self._sync(claims, None)
+        return self.finish(claims)
 
     def finish(self, claims: Sequence[Claimed]) -> list[Claimed]:
         """Hash, read and resolve; commit all drops with their jobs in one transaction.
@@ -277,7 +303,7 @@ class Taker:
         version = older = None
         if self._inbox.keeps and item.ready is not None:
             code = item.error.code if item.error else None
-            key = records.spec_key(self._config, self._inbox, facts["sha256"], data, code)
+            key = self._resolver.key(facts["sha256"], data, code)
             before = self._known.version(item.ready.identity)
             older = before.drop_id if before else None
             error = item.ready.candidate.error
@@ -301,7 +327,7 @@ class Taker:
         if item.error is not None:
             return [job(item.error)], None
         try:
-            made = records.specs(self._config, self._inbox, data)
+            made = self._resolver.resolve(data)
         except JobError as error:
             return [job(error.failure())], None
         jobs = [job(spec) for _, spec in made]
@@ -356,14 +382,22 @@ class Taker:
         for outcome in outcomes:
             if not outcome.jobs:
                 shutil.rmtree(outcome.claimed.folder, ignore_errors=True)
-            for job in outcome.jobs:
-                log.info(
-                    "drop.claimed", inbox=self._inbox.name, name=job["name"],
-                    drop=job["drop_id"], status=job["status"],
-                )  # fmt: skip
+        self._tell([job for outcome in outcomes for job in outcome.jobs])
         for drop_id in replaced:
             shutil.rmtree(keep_claims(self._config, drop_id), ignore_errors=True)
             self._ledger.transact(lambda s, i=drop_id: store.set_drop_state(s, i, "gone"))
+
+    def _tell(self, jobs: Sequence[dict[str, Any]]) -> None:
+        """A line for each; of many it would be most of the work, and the ledger has them all."""
+        if len(jobs) >= MANY:
+            failed = sum(job["status"] == "failed" for job in jobs)
+            log.info("drops.claimed", inbox=self._inbox.name, number=len(jobs), failed=failed)
+            return
+        for job in jobs:
+            log.info(
+                "drop.claimed", inbox=self._inbox.name, name=job["name"],
+                drop=job["drop_id"], status=job["status"],
+            )  # fmt: skip
 
 
 def _versions(outcomes: Iterable[_Outcome]) -> dict[str, Version]:

@@ -21,6 +21,9 @@ from dna_pipeline.ledger.sqlite import BUSY_TIMEOUT_MS, sqlite_module, wal_is_sa
 
 FULL_RETRY_S = 0.5
 
+CACHE_KIB = 32 << 10
+"""Ids are random: each touches pages of its own in every index of a large ledger."""
+
 T = TypeVar("T")
 
 
@@ -34,6 +37,7 @@ def open_writer(path: Path) -> Engine:
         connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
         connection.execute(f"PRAGMA journal_mode={'WAL' if wal else 'DELETE'}")
         connection.execute("PRAGMA synchronous=FULL")
+        connection.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
         connection.execute("PRAGMA foreign_keys=ON")
 
     event.listen(engine, "connect", connected)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -11,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from dna_pipeline.errors import Cancelled, Failure, RetryWait, WorkerCrashed
 from dna_pipeline.ledger.store import OPEN_STATUSES, add_event, failed_data, get_setting
-from dna_pipeline.ledger.tables import ArtifactRow, Event, Job, StageRun
+from dna_pipeline.ledger.tables import ArtifactRow, Drop, Event, Job, StageRun
 from dna_pipeline.ledger.times import format_time, utcnow
 
 MAX_BACKOFF_S = 300
@@ -27,11 +28,27 @@ MAX_INTERRUPTIONS = 20
 _ALL = ", ".join(column.name for column in Job.__table__.columns)
 _FIRST = """SELECT seq FROM jobs INDEXED BY ix_jobs_runnable
     WHERE status = 'queued' AND hold IS NULL ORDER BY priority DESC, seq LIMIT 1"""
-_PEEK = f"SELECT {_ALL} FROM jobs WHERE seq = ({_FIRST})"
-_CLAIM = f"""UPDATE jobs SET status = 'running', attempt = attempt + 1, stage = NULL,
+
+
+def _jobs(sql: str) -> Any:
+    """A query for jobs, in SQL. Made once: to make one takes longer than to answer it."""
+    return select(Job).from_statement(text(sql).columns(*Job.__table__.columns))
+
+
+_PEEK = text(
+    f"""SELECT jobs.id, jobs.batch, pipeline, jobs.inbox, models, stages, claim, drops.bytes, width,
+    height
+    FROM jobs JOIN drops ON drops.id = drop_id WHERE seq = ({_FIRST})"""
+).columns(stages=Job.__table__.c.stages.type, claim=Drop.__table__.c.claim.type)
+_CLAIM = _jobs(
+    f"""UPDATE jobs SET status = 'running', attempt = attempt + 1, stage = NULL,
     started_at = :now WHERE seq = ({_FIRST}) RETURNING {_ALL}"""
-_TO_PUBLISH = f"""SELECT {_ALL} FROM jobs INDEXED BY ix_jobs_publish
-    WHERE publish IN ('pending', 'planned') ORDER BY hold IS NOT NULL, seq LIMIT :limit"""
+).execution_options(populate_existing=True)
+_TO_PUBLISH = _jobs(
+    f"""SELECT {_ALL} FROM jobs INDEXED BY ix_jobs_publish
+    WHERE publish IN ('pending', 'planned') AND hold IS NOT 'inbox_unavailable'
+    ORDER BY hold IS NOT NULL, seq LIMIT :limit"""
+)
 _HOLD = """UPDATE jobs INDEXED BY ix_jobs_runnable SET hold = :code, hold_detail = :detail
     WHERE status = 'queued' AND hold IS NULL"""
 _RELEASE = """UPDATE jobs INDEXED BY ix_jobs_hold SET hold = NULL, hold_detail = NULL
@@ -43,24 +60,35 @@ _PROMOTE_RETRIES = text("""UPDATE jobs INDEXED BY ix_jobs_hold SET hold = NULL, 
     WHERE hold = 'retry_wait' AND (not_before <= :now OR not_before > :latest)""")
 
 
-def _jobs(sql: str) -> Any:
-    """A query for jobs, in SQL."""
-    return select(Job).from_statement(text(sql).columns(*Job.__table__.columns))
-
-
 def is_paused(session: Session) -> bool:
     return get_setting(session, "paused") is not None
 
 
-def next_runnable(session: Session) -> Job | None:
+@dataclass(frozen=True, slots=True)
+class Runnable:
+    """What is to be known of a job before it is claimed; sizes are of its original, 0 unknown."""
+
+    id: str
+    batch: str | None
+    pipeline: str
+    inbox: str
+    models: str
+    stages: list[dict[str, Any]]
+    claim: str
+    source_bytes: int
+    width: int
+    height: int
+
+
+def next_runnable(session: Session) -> Runnable | None:
     """The job that `claim_next` would take, untouched."""
-    return session.scalars(_jobs(_PEEK)).one_or_none()
+    row = session.execute(_PEEK).one_or_none()
+    return None if row is None else Runnable(*row[:7], *(size or 0 for size in row[7:]))
 
 
 def claim_next(session: Session) -> Job | None:
     """Select, mark and count the next job's attempt, in one statement."""
-    statement = _jobs(_CLAIM).execution_options(populate_existing=True)
-    job = session.scalars(statement, {"now": format_time(utcnow())}).one_or_none()
+    job = session.scalars(_CLAIM, {"now": format_time(utcnow())}).one_or_none()
     if job is not None:
         add_event(session, job.id, "started", {"attempt": job.attempt})
     return job
@@ -221,7 +249,7 @@ def requeue(session: Session, job_id: str) -> None:
     session.execute(
         update(Job)
         .where(Job.id == job_id, Job.status == "running")
-        .values(status="queued", publish=None, finished_at=None)
+        .values(status="queued", publish=None, finished_at=None, hold=None, hold_detail=None)
     )
     _cancel_if_asked(session, job_id)
 
@@ -285,7 +313,7 @@ def recover(session: Session) -> list[str]:
 
 def to_publish(session: Session, limit: int = 20) -> list[Job]:
     """Jobs whose folder is not in its place yet, oldest first; those last that were held up."""
-    return list(session.scalars(_jobs(_TO_PUBLISH), {"limit": limit}))
+    return list(session.scalars(_TO_PUBLISH, {"limit": limit}))
 
 
 def plan_publish(session: Session, job_id: str, name: str, manifest_sha256: str) -> None:

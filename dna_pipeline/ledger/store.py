@@ -6,15 +6,15 @@ import uuid
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-from sqlalchemy import delete, exists, insert, select, text, update
+from sqlalchemy import Table, bindparam, delete, exists, insert, select, text, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.orm import Session
 
 from dna_pipeline.ledger import engine as engines
 from dna_pipeline.ledger import health, schema
-from dna_pipeline.ledger.tables import Batch, Drop, Event, Job, KnownFile, Setting
+from dna_pipeline.ledger.tables import Base, Batch, Drop, Event, Job, KnownFile, Setting
 from dna_pipeline.ledger.times import format_time, utcnow
 
 T = TypeVar("T")
@@ -22,6 +22,10 @@ T = TypeVar("T")
 OPEN_STATUSES = ("queued", "running")
 
 _NOT_GONE = text("drops.state <> 'gone'")  # literal, so that the partial index applies
+
+# Part of every claim. Made once, and without the mapper: each costs more than SQLite's own work.
+_SETTING = select(Setting.value).where(Setting.name == bindparam("name"))
+_ADD_EVENT = insert(Event.metadata.tables["events"])
 
 
 class Ledger:
@@ -86,7 +90,7 @@ def _ledger_id(session: Session, wanted: str | None) -> str:
 
 
 def get_setting(session: Session, name: str) -> str | None:
-    return session.scalar(select(Setting.value).where(Setting.name == name))
+    return session.scalar(_SETTING, {"name": name})
 
 
 def set_setting(session: Session, name: str, value: str | None) -> None:
@@ -97,9 +101,8 @@ def set_setting(session: Session, name: str, value: str | None) -> None:
 
 
 def add_event(session: Session, job_id: str, kind: str, data: dict[str, Any] | None = None) -> None:
-    session.execute(
-        insert(Event), [{"job_id": job_id, "at": utcnow(), "kind": kind, "data": data or {}}]
-    )
+    values = {"job_id": job_id, "at": utcnow(), "kind": kind, "data": data or {}}
+    session.execute(_ADD_EVENT, values)
 
 
 # --- drops ---
@@ -108,7 +111,7 @@ def add_event(session: Session, job_id: str, kind: str, data: dict[str, Any] | N
 def begin_claims(session: Session, drops: Sequence[dict[str, Any]]) -> None:
     """Record that these drops are about to be taken, before any file is touched."""
     if drops:
-        session.execute(insert(Drop), list(drops))
+        _add(session, Drop, drops)
 
 
 def claiming_drops(session: Session) -> list[Drop]:
@@ -136,14 +139,23 @@ def finish_claims(
         session.execute(update(Drop), [{**drop, "state": "claimed"} for drop in drops])
     if not jobs:
         return
-    session.execute(insert(Job), list(jobs))
+    _add(session, Job, jobs)
     now = utcnow()
     events = [
         {"job_id": job["id"], "at": now, "kind": kind, "data": data}
         for job in jobs
         for kind, data in _first_events(job)
     ]
-    session.execute(insert(Event), events)
+    _add(session, Event, events)
+
+
+def _add(session: Session, table: type[Base], rows: Sequence[dict[str, Any]]) -> None:
+    """Rows as they are, the same keys in all: of thousands, mapped ones cost twice as much."""
+    session.connection().execute(insert(_table(table)), list(rows))
+
+
+def _table(model: type[Base]) -> Table:
+    return cast(Table, model.__table__)
 
 
 def _first_events(job: dict[str, Any]) -> Iterable[tuple[str, dict[str, Any]]]:
@@ -176,17 +188,18 @@ def set_drop_state(session: Session, drop_id: str, state: str) -> None:
 # --- files of `keep` inboxes ---
 
 
-def known_files(session: Session, inbox: str) -> dict[str, KnownFile]:
-    rows = session.scalars(select(KnownFile).where(KnownFile.inbox == inbox))
+def known_files(session: Session, inbox: str) -> dict[str, Any]:
+    """Rows of `known_files` by path; plain ones, since there may be a million."""
+    rows = session.execute(select(*KnownFile.__table__.columns).where(KnownFile.inbox == inbox))
     return {row.path: row for row in rows}
 
 
 def remember_files(session: Session, rows: Sequence[dict[str, Any]]) -> None:
     """Add or replace what is known of files of `keep` inboxes."""
     if rows:
-        statement = upsert(KnownFile)
+        statement = upsert(_table(KnownFile))
         changed = {name: statement.excluded[name] for name in ("stat", "key", "error", "drop_id")}
-        session.execute(
+        session.connection().execute(
             statement.on_conflict_do_update(index_elements=["inbox", "path"], set_=changed),
             list(rows),
         )

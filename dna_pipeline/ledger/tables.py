@@ -195,7 +195,7 @@ class Job(Base):
         Index("ix_jobs_batch", "batch", sqlite_where=text("batch IS NOT NULL")),
         Index("ix_jobs_key", "key", sqlite_where=text("key IS NOT NULL")),
         Index("ix_jobs_finished", "finished_at", sqlite_where=text("publish = 'done'")),
-        Index("ix_jobs_name", "inbox", "folder", "stem", "status"),
+        Index("ix_jobs_name", "inbox", "folder", "stem"),
     )
 
 

@@ -104,7 +104,7 @@ def _row(
     text = None if data is None else records.as_text(data)
     if Finished(inbox.name, name, hashed.sha256, text) not in ended:
         return None
-    key = records.spec_key(config, inbox, hashed.sha256, data, None)
+    key = records.Resolver(config, inbox).key(hashed.sha256, data, None)
     version = Version(stats, key)
     return {
         "inbox": inbox.name, "path": _identity(inbox, candidate), "stat": to_json(version.stats),

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from dna_pipeline.errors import JobError, ParameterInvalid, SidecarInvalid
-from dna_pipeline.spec.problems import dotted, from_validation, in_line_order
+from dna_pipeline.spec.problems import as_lines, dotted, from_validation, in_line_order
 from dna_pipeline.spec.sidecar import SidecarHead
 from dna_pipeline.spec.table import TableRow
 from dna_pipeline.spec.yaml12 import Document, KeyPath, is_mapping
@@ -74,8 +74,7 @@ def _validated(document: Document, given: dict[str, Any]) -> SidecarHead:
         return SidecarHead.model_validate(given)
     except ValidationError as error:
         problems = in_line_order(from_validation(error, document, (), SidecarHead))
-        text = "\n".join(map(str, problems))
-        raise ParameterInvalid(text, where=problems[0].where) from None
+        raise ParameterInvalid("\n".join(as_lines(problems)), where=problems[0].where) from None
 
 
 def combinations(document: Document) -> list[Document]:

@@ -6,12 +6,18 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from dna_pipeline.spec.sentences import nearest, nested_model, sentence, shown
-from dna_pipeline.spec.yaml12 import Document, KeyPath, is_list, is_mapping
+from dna_pipeline.spec.yaml12 import Document, KeyPath, is_list, is_mapping, one_line
+
+MOST_TOLD = 20
+MOST_FOUND = 100
+"""Nobody mends more at once, and a hostile file could hold a hundred thousand."""
+MAX_TEXT_CHARS = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +31,8 @@ class Problem:
     unit: str = "line"
 
     def __str__(self) -> str:
-        return f"{self.unit} {self.line}: {self.text}" if self.line else self.text
+        text = one_line(self.text, MAX_TEXT_CHARS)
+        return f"{self.unit} {self.line}: {text}" if self.line else text
 
 
 def in_line_order(problems: Iterable[Problem]) -> list[Problem]:
@@ -33,17 +40,19 @@ def in_line_order(problems: Iterable[Problem]) -> list[Problem]:
     return sorted(dict.fromkeys(problems), key=lambda p: p.line)
 
 
+def as_lines(problems: Iterable[Problem]) -> list[str]:
+    """A line for each problem, from the file's top to its end; the first `MOST_TOLD` of many."""
+    ordered = in_line_order(problems)
+    lines = [str(problem) for problem in ordered[:MOST_TOLD]]
+    return [*lines, "and more of the kind"] if len(ordered) > MOST_TOLD else lines
+
+
 def dotted(path: Iterable[str | int]) -> str:
     """`("inboxes", 0, "path")` → `inboxes[0].path`."""
     text = ""
     for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{_printable(part)}"
+        text += f"[{part}]" if isinstance(part, int) else f".{one_line(part, 58)}"
     return text.removeprefix(".")
-
-
-def _printable(key: str) -> str:
-    key = key if len(key) <= 60 else f"{key[:57]}…"
-    return key if key.isprintable() else repr(key)[1:-1]
 
 
 def unknown_key(document: Document, path: KeyPath, known: Iterable[str]) -> Problem:
@@ -65,12 +74,13 @@ def wrong_value(document: Document, path: KeyPath, text: str) -> Problem:
 
 def not_json(document: Document, besides: Iterable[Problem]) -> list[Problem]:
     """The problems of values that JSON, and so the manifest, cannot hold; none told `besides`."""
-    told = {problem.where for problem in besides}
-    return [
+    known = {problem.where for problem in besides}
+    found = (
         wrong_value(document, path, f"should be {wanted}, not {shown(value)}")
         for path, value in _leaves((), document.value)
-        if (wanted := _json_wants(value)) and dotted(path) not in told
-    ]
+        if (wanted := _json_wants(value)) and dotted(path) not in known
+    )
+    return list(islice(found, MOST_FOUND))
 
 
 def _leaves(path: KeyPath, value: Any) -> Iterator[tuple[KeyPath, Any]]:
@@ -115,6 +125,8 @@ def from_validation(
     problems: list[Problem] = []
     values: dict[KeyPath, list[dict[str, Any]]] = {}
     for item in map(dict[str, Any], error.errors(include_url=False)):
+        if len(problems) + len(values) >= MOST_FOUND:
+            break
         loc: KeyPath = item["loc"]
         if partial and (not loc or (len(loc) == 1 and item["type"] == "missing")):
             continue

@@ -30,9 +30,9 @@ from dna_pipeline.spec.hours import Hours
 from dna_pipeline.spec.params import check_params, keys_of, model_problem, with_defaults
 from dna_pipeline.spec.problems import (
     Problem,
+    as_lines,
     dotted,
     from_validation,
-    in_line_order,
     not_json,
     unknown_key,
     wrong_key,
@@ -105,8 +105,7 @@ class _Reader:
         return Config(self.file, data, outbox, runtime, models, pipelines, listed, keeping)
 
     def _error(self) -> ConfigError:
-        lines = (f"{self.file}: {problem}" for problem in in_line_order(self.problems))
-        return ConfigError("\n".join(lines))
+        return ConfigError("\n".join(f"{self.file}: {line}" for line in as_lines(self.problems)))
 
     def _path(self, variable: str, declared: Path) -> Path:
         override = self.env.get(variable)

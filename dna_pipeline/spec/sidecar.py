@@ -27,7 +27,9 @@ from dna_pipeline.errors import (
 from dna_pipeline.spec.config import Config, Inbox, Pipeline, Priority, StageSpec
 from dna_pipeline.spec.params import check_params, keys_of, model_problem, with_defaults
 from dna_pipeline.spec.problems import (
+    MOST_FOUND,
     Problem,
+    as_lines,
     dotted,
     from_validation,
     in_line_order,
@@ -67,6 +69,7 @@ class SidecarHead(BaseModel):
         return text
 
 
+MAX_PATH_CHARS = 4096
 HEAD_KEYS = frozenset(SidecarHead.model_fields)
 
 
@@ -132,7 +135,7 @@ def inside_path(text: str) -> str:
     if re.match(r"[A-Za-z]:", text):
         raise PathEscapesInbox(f"image: {shown(text)} names a drive")
     path = os.path.normpath(text).replace(os.sep, "/")
-    if not text.strip() or path == ".":
+    if not text.strip() or path == "." or len(text) > MAX_PATH_CHARS:
         raise PathEscapesInbox(f"image: {shown(text)} names no file")
     return path
 
@@ -192,8 +195,8 @@ class _Resolver:
         if self.problems:
             wrong_key = any(problem.wrong_key for problem in self.problems)
             kind = SidecarInvalid if wrong_key else ParameterInvalid
-            told = in_line_order(self.problems)
-            raise kind("\n".join(str(problem) for problem in told), where=told[0].where)
+            first = in_line_order(self.problems)[0]
+            raise kind("\n".join(as_lines(self.problems)), where=first.where)
 
     def _head(self) -> SidecarHead:
         given = {key: value for key, value in self.written.items() if value is not None}
@@ -226,6 +229,8 @@ class _Resolver:
         for key in self.written:
             if key in HEAD_KEYS or key in stages:
                 continue
+            if len(self.problems) >= MOST_FOUND:
+                break
             stage, _, parameter = key.partition(".")
             if parameter and stage in stages:
                 text = f"unknown key '{dotted((key,))}'; write it as `{stage}: {{{parameter}: …}}`"

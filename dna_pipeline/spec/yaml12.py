@@ -20,9 +20,10 @@ import yaml
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
-MAX_NODES = 200_000
+MAX_NODES = 50_000
 MAX_CHARS = 4 << 20
 MAX_DIGITS = 1000
+MAX_PROBLEM_CHARS = 300
 
 _yaml: Any = yaml
 
@@ -64,9 +65,16 @@ class YamlError(ValueError):
     """The text is not YAML that can be used. `line` counts from 1; 0 where no line is to blame."""
 
     def __init__(self, problem: str, line: int = 0) -> None:
+        problem = one_line(problem, MAX_PROBLEM_CHARS)
         super().__init__(f"line {line}: {problem}" if line else problem)
         self.problem = problem
         self.line = line
+
+
+def one_line(text: str, most: int) -> str:
+    """At most so many characters that can be read: keys and tags are text of strangers too."""
+    text = text if len(text) <= most else f"{text[: most - 1]}…"
+    return text if text.isprintable() else repr(text)[1:-1]
 
 
 @dataclass(frozen=True)

@@ -6,17 +6,17 @@ import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from PIL import Image
 from pydantic import Field
 
 from dna_pipeline.artifact import Artifact
 from dna_pipeline.errors import NoEffectiveSteps, ParameterInvalid
-from dna_pipeline.imaging import load_image, save_png
 from dna_pipeline.providers.base import ImageToImageRequest
 from dna_pipeline.providers.samplers import SAMPLERS
 from dna_pipeline.stages.base import Stage, StageContext
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from dna_pipeline.providers.base import ImageToImage
 
 SamplerName = Literal[
@@ -86,6 +86,8 @@ class Img2Img(Stage):
         return 4 * self.max_size**2
 
     def run(self, ctx: StageContext) -> list[Artifact]:
+        from dna_pipeline.imaging import load_image, save_png  # the daemon loads no decoder
+
         assert self.model is not None, "checked when the pipeline was built"
         image = fitted(on_white(load_image(ctx.source)), self.max_size)
         model: ImageToImage = ctx.models.get(self.model)
@@ -134,6 +136,8 @@ def on_white(image: Image.Image) -> Image.Image:
     """RGB; what is transparent shows white, as on paper."""
     if image.mode != "RGBA":
         return image.convert("RGB")
+    from PIL import Image
+
     paper = Image.new("RGBA", image.size, "white")
     return Image.alpha_composite(paper, image).convert("RGB")
 
@@ -141,6 +145,8 @@ def on_white(image: Image.Image) -> Image.Image:
 def fitted(image: Image.Image, max_size: int) -> Image.Image:
     """The picture at the size that the model works with."""
     size = fitted_size(*image.size, max_size)
+    from PIL import Image
+
     return image if size == image.size else image.resize(size, Image.Resampling.LANCZOS)
 
 

@@ -191,6 +191,9 @@ _OPTIONAL = {
 }
 _INTERPOLATION = re.compile(r"\$\{\s*([A-Za-z_][\w.]*)\s*\}")
 _MAX_INTERPOLATION_DEPTH = 8
+_MAX_BYTES = 64 << 10
+_MAX_DEPTH = 8
+"""Of config.yaml; the published one has 1 KiB and two levels."""
 
 
 def load_config(folder: Path) -> TsrConfig:
@@ -201,14 +204,30 @@ def load_config(folder: Path) -> TsrConfig:
     """
     path = folder / "config.yaml"
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raw = _load_yaml(path)
+    except yaml.YAMLError as error:
         raise ConfigError(f"{path}: not YAML: {error}") from error
     try:
         document = _resolve(_mapping(raw, "the file"))
         return _build(document, _load_vit(folder / "image_tokenizer" / "config.json"))
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from error
+
+
+def _load_yaml(path: Path) -> Any:
+    """The document of a file that nobody vouches for: small, flat, and no alias in it."""
+    with path.open("rb") as file:
+        text = file.read(_MAX_BYTES + 1)
+    if len(text) > _MAX_BYTES:
+        raise ConfigError(f"{path}: larger than {_MAX_BYTES >> 10} KiB")
+    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    depth = 0
+    for event in cast(Any, yaml).parse(text, Loader=loader):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if isinstance(event, yaml.AliasEvent) or depth > _MAX_DEPTH:
+            raise ConfigError(f"{path}: aliases, or more than {_MAX_DEPTH} levels, are not read")
+    return yaml.load(text, Loader=loader)
 
 
 def _build(document: Json, vit: VitConfig) -> TsrConfig:
@@ -232,7 +251,7 @@ def _load_vit(path: Path) -> VitConfig:
         return VitConfig()
     try:
         raw = _mapping(json.loads(path.read_text(encoding="utf-8")), "the file")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not a JSON object: {error}") from error
     if raw.get("model_type", "vit") != "vit":
         raise ConfigError(f"{path}: model_type must be vit, not {raw['model_type']}")

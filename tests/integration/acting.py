@@ -7,16 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dna_pipeline.executor import (
-    Event,
-    JobDone,
-    JobFailed,
-    LocalExecutor,
-    Order,
-    StageOrder,
-    WorkerEnded,
-    WorkerSettings,
-)
+from dna_pipeline.executor import LocalExecutor, WorkerSettings
+from dna_pipeline.messages import Event, JobDone, JobFailed, Order, StageOrder, WorkerEnded
 
 STAGES = """
 import errno, os, signal, time

@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from dna_pipeline.intake.gate import InboxGate
 from dna_pipeline.ledger import queue
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Drop, Event, Job, StageRun
-from dna_pipeline.probe import NotReadable, Probed
+from dna_pipeline.probe import NotReadable, Probed, Question
 from dna_pipeline.publishing import Publisher
 from dna_pipeline.spec.config import Config
 from dna_pipeline.spec.reader import load_config
@@ -33,6 +33,12 @@ class StubProber:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+
+    def ask(self, paths: Iterable[Path]) -> list[Question]:
+        return [Question(path) for path in paths]
+
+    def answer(self, question: Question) -> Probed | JobError:
+        return self.probe(question.path)
 
     def probe(self, path: Path) -> Probed | JobError:
         self.asked.append(path.name)

@@ -33,8 +33,8 @@ def statuses(site: Site) -> dict[str, str]:
 
 
 def run_all(site: Site) -> None:
-    while (job := site.ledger.transact(queue.next_runnable)) is not None:
-        site.run_next(job.name.encode())
+    while site.ledger.transact(queue.next_runnable) is not None:
+        site.run_next()
 
 
 def params(job: Job) -> dict[str, Any]:

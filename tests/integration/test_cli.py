@@ -185,6 +185,69 @@ def test_names_cannot_steer_the_terminal(studio: Path):
     assert "\\x1b[31mred.png" in call(studio, "jobs").stdout
 
 
+EVIL = "\x1b]0;owned\x07\u202egnp\r\x9b31m"
+
+
+def evil_studio(studio: Path) -> Path:
+    """Everything that a stranger or an owner names is meant to steer a terminal."""
+    config = {
+        "version": 1,
+        "models": {"matte": {"provider": "border_key"},
+                   EVIL: {"provider": "rembg", "name": "u2net"}},
+        "pipelines": {"cut": [{"remove_background": {"model": "matte"}}]},
+        "inboxes": [{"path": "inbox/cut", "pipeline": "cut", "settle_seconds": 0}],
+    }  # fmt: skip
+    (studio / "pipeline.yaml").write_text(json.dumps(config))
+    inbox = studio / "inbox/cut"
+    picture(inbox / f"{EVIL}.png").rename(inbox / f"{EVIL}.png")
+    (inbox / f"{EVIL}.png.yaml").write_text(json.dumps({EVIL: 1, "tags": [EVIL]}))
+    (inbox / "b.yaml").write_text(json.dumps({"image": f"../{EVIL}"}))
+    picture(inbox / "c.png")
+    (inbox / "c.yaml").write_text(json.dumps({"pipeline": EVIL}))
+    (inbox / "d.yaml").write_text(f"a: '{EVIL}'".replace("\x07", ""))
+    (inbox / f"{EVIL}.heic").write_text("")
+    (inbox / os.fsdecode(b"caf\xe9.png")).write_text("no picture")
+    return studio
+
+
+def test_whatever_strangers_write_no_command_lets_it_steer_the_terminal(studio: Path):
+    evil_studio(studio)
+    calls = [
+        ("check",),
+        ("run",),
+        ("status",),
+        ("jobs",),
+        ("events",),
+        ("verify",),
+        ("cancel", EVIL),
+        ("show", EVIL),
+        ("submit", EVIL),
+        ("submit", f"inbox/cut/{EVIL}.heic"),
+        ("repair",),
+    ]
+    told = [(arguments, call(studio, *arguments)) for arguments in calls]
+    for job in facts(studio, "jobs"):
+        told.append((("show", job["id"]), call(studio, "show", job["id"])))
+        assert facts(studio, "show", job["id"])["id"] == job["id"]
+    for arguments, done in told:
+        for text in (done.stdout, done.stderr):
+            assert "Traceback" not in text, (arguments, text)
+            assert all(line.isprintable() for line in text.split("\n")), (arguments, text)
+    for arguments in (("check",), ("status",), ("jobs",), ("verify",)):
+        json.loads(call(studio, *arguments, "--json").stdout, parse_constant=pytest.fail)
+    assert "owned" in call(studio, "jobs").stdout
+
+
+def test_a_wrong_configuration_cannot_steer_the_terminal(studio: Path):
+    evil = json.dumps({"version": 1, "pipelines": {EVIL: EVIL}, EVIL: {EVIL: 1}})
+    named = studio / f"{EVIL}.yaml"
+    named.write_text(evil)
+    for arguments in (("--config", str(named), "check"), ("--config", f"{EVIL}x", "status")):
+        done = call(studio, *arguments)
+        assert done.returncode == 2
+        assert all(line.isprintable() for line in done.stderr.split("\n")), done.stderr
+
+
 def test_looking_loads_no_models_and_no_torch(studio: Path):
     submit(studio)
     code = (

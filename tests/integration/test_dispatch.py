@@ -9,8 +9,8 @@ from sqlalchemy.exc import OperationalError
 
 from dna_pipeline.dispatch import Dispatcher
 from dna_pipeline.errors import StageFailed
-from dna_pipeline.executor import Event, JobDone, JobFailed, Order, WorkerEnded
 from dna_pipeline.ledger.store import Ledger
+from dna_pipeline.messages import Event, JobDone, JobFailed, Order, WorkerEnded
 
 
 class PlayedExecutor:

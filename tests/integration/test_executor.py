@@ -2,20 +2,13 @@
 
 import hashlib
 import os
+from dataclasses import asdict
 from pathlib import Path
 
 import psutil
 import pytest
 
-from dna_pipeline.executor import (
-    JobDone,
-    JobFailed,
-    Order,
-    Progress,
-    Ready,
-    StageDone,
-    WorkerEnded,
-)
+from dna_pipeline.messages import JobDone, JobFailed, Order, Progress, Ready, StageDone, WorkerEnded
 from tests.integration.acting import Bench, kinds, stage
 
 pytestmark = pytest.mark.slow
@@ -27,9 +20,9 @@ def test_a_job_is_done_and_its_files_told(bench: Bench, tmp_path: Path):
     assert kinds(events)[-2:] == ["stage_done", "job_done"]
     done = next(event for event in events if isinstance(event, StageDone))
     (file,) = done.artifacts
-    path = tmp_path / "work/j/act" / file["path"]
+    path = tmp_path / "work/j/act" / file.path
     assert path.read_bytes() == b"pixelscopy"
-    assert file["sha256"] == hashlib.sha256(b"pixelscopy").hexdigest()
+    assert file.sha256 == hashlib.sha256(b"pixelscopy").hexdigest()
     assert done.environment["torch"]
     last = [event for event in events if isinstance(event, Progress)][-1]
     assert (last.step, last.steps, last.fraction) == (3, 3, 1.0)
@@ -54,11 +47,11 @@ def test_finished_stages_are_not_run_again(bench: Bench, tmp_path: Path):
     assert list(done) == ["one", "two"]
     order = bench.order(*two)
     message = order.to_message()
-    message["stages"][0]["done"] = done["one"].artifacts
+    message["stages"][0]["done"] = [asdict(file) for file in done["one"].artifacts]
     bench.executor.submit(Order.from_message(message))
     again = [event.stage for event in bench.until_end("j") if isinstance(event, StageDone)]
     assert again == ["two"]
-    damaged = tmp_path / "work/j/one" / done["one"].artifacts[0]["path"]
+    damaged = tmp_path / "work/j/one" / done["one"].artifacts[0].path
     damaged.write_bytes(b"!")
     bench.executor.submit(Order.from_message(message))
     again = [event.stage for event in bench.until_end("j") if isinstance(event, StageDone)]
@@ -134,6 +127,40 @@ def test_a_changed_source_is_noticed(bench: Bench):
     failed = bench.until_end("j")[-1]
     assert isinstance(failed, JobFailed)
     assert failed.failure["code"] == "source_missing"
+
+
+def test_a_source_that_is_gone_fails_and_one_that_is_away_holds(bench: Bench, tmp_path: Path):
+    bench.source = tmp_path / "inbox/claim/source.png"
+    bench.source.parent.mkdir(parents=True)
+    bench.source.write_bytes(b"pixels")
+    order = bench.order(stage("copy"))
+    bench.source.unlink()
+    bench.executor.submit(order)
+    failed = bench.until_end("j")[-1]
+    assert isinstance(failed, JobFailed)
+    assert (failed.failure["code"], failed.hold) == ("source_missing", False)
+    bench.source.write_bytes(b"pixels")
+    (tmp_path / "inbox").rename(tmp_path / "elsewhere")
+    bench.executor.submit(order)
+    failed = bench.until_end("j")[-1]
+    assert isinstance(failed, JobFailed)
+    assert (failed.failure["code"], failed.hold) == ("inbox_unavailable", True)
+
+
+def test_an_inbox_that_goes_while_the_job_runs_holds_it(bench: Bench, tmp_path: Path):
+    bench.source = tmp_path / "inbox/source.png"
+    bench.source.parent.mkdir()
+    bench.source.write_bytes(b"pixels")
+    bench.executor.submit(bench.order(stage("copy", steps=20, seconds=0.05)))
+    while not isinstance(bench.executor.events().get(timeout=60), Progress):
+        pass
+    (tmp_path / "inbox").rename(tmp_path / "elsewhere")
+    failed = bench.until_end("j")[-1]
+    assert isinstance(failed, JobFailed)
+    assert (failed.failure["code"], failed.hold) == ("inbox_unavailable", True)
+    (tmp_path / "elsewhere").rename(tmp_path / "inbox")
+    bench.executor.submit(bench.order(stage("copy")))
+    assert bench.until_end("j")[-1] == JobDone("j")
 
 
 def test_a_device_that_is_not_there_holds(tmp_path: Path, plugin: Path):

@@ -7,7 +7,7 @@ import io
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,7 +18,7 @@ from dna_pipeline import faults, imaging, registry
 from dna_pipeline.errors import JobError
 from dna_pipeline.faults import POINTS
 from dna_pipeline.intake import gate
-from dna_pipeline.probe import Probed
+from dna_pipeline.probe import Probed, Question
 from tests.conftest import SCRIPTS, load_script
 
 pytestmark = pytest.mark.slow
@@ -52,6 +52,12 @@ def picture(shade: int) -> bytes:
 
 class Decoder:
     """Decodes in this process: one child less to start for each run."""
+
+    def ask(self, paths: Iterable[Path]) -> list[Question]:
+        return [Question(path) for path in paths]
+
+    def answer(self, question: Question) -> Probed | JobError:
+        return self.probe(question.path)
 
     def probe(self, path: Path) -> Probed | JobError:
         try:

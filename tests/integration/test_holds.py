@@ -5,6 +5,7 @@ import shutil
 from collections import namedtuple
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,9 +20,10 @@ from dna_pipeline.errors import (
     OutOfMemory,
     StageFailed,
 )
-from dna_pipeline.executor import Event, JobDone, JobFailed, Order, WorkerEnded
+from dna_pipeline.inbox import claim
 from dna_pipeline.ledger import pauses, queue
 from dna_pipeline.ledger.views import Views
+from dna_pipeline.messages import Event, JobDone, JobFailed, Order, Ready, WorkerEnded
 from dna_pipeline.spec.hours import Hours
 
 Usage = namedtuple("Usage", "total used free")
@@ -219,6 +221,92 @@ def test_where_there_is_no_device_one_try_is_enough(desk: Desk, monkeypatch: pyt
     assert desk.said()[0]["detail"] == sentence
     desk.review()
     assert desk.next() is None, "not before its time"
+    monkeypatch.setattr(desk.dispatcher.holds, "_retry_at", {})
+    desk.review()
+    assert desk.next() == "0.png"
+
+
+def test_a_worker_that_never_gets_ready_is_no_job_s_fault(desk: Desk):
+    put(desk, 2)
+    desk.review()
+    for _ in range(4):
+        assert desk.next() == "0.png"
+        desk.answer("unready")
+        assert desk.next() is None
+        desk.site.ledger.transact(lambda s: queue.release(s, DeviceUnavailable.code))
+    assert [(job.status, job.crashes, job.attempt) for job in desk.site.jobs()] == [
+        ("queued", 0, 0), ("queued", 0, 0),
+    ]  # fmt: skip
+
+
+def test_a_lost_device_is_tried_less_and_less_often(desk: Desk, monkeypatch: pytest.MonkeyPatch):
+    now = [1000.0]
+    monkeypatch.setattr(holds.time, "monotonic", lambda: now[0])
+    put(desk, 1)
+
+    def waited() -> float:
+        """After how many seconds the job goes out again."""
+        desk.answer("unready")
+        start = now[0]
+        while desk.next() is None:
+            now[0] += 5
+            desk.review()
+        return now[0] - start
+
+    desk.review()
+    desk.next()
+    assert [waited() for _ in range(6)] == [30, 60, 120, 240, 480, 480]
+    desk.executor.events().put(Ready("cpu", "float32", {}))
+    desk.dispatcher.listen()
+    assert waited() == 30
+
+
+# --- inboxes ---
+
+
+def test_an_inbox_that_is_away_holds_its_jobs_and_lets_go(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+):
+    put(desk, 3)
+    inbox, elsewhere = desk.site.inbox, desk.site.root / "elsewhere"
+    claims = claim.claim_root(inbox, desk.site.ledger.id)
+    inbox.rename(elsewhere)
+    (claims / "somebody wrote into the mount point").mkdir(parents=True)
+    assert desk.next() is None
+    assert set(desk.holds().values()) == {"inbox_unavailable"}
+    (said,) = desk.said()
+    assert said["jobs"] == 3
+    assert f"below {claims} and is not there now; mount the inbox again" in said["detail"]
+    assert [job.attempt for job in desk.site.jobs()] == [0, 0, 0]
+
+    desk.site.restart()
+    desk.start()
+    desk.review()
+    assert desk.next() is None
+    shutil.rmtree(inbox)
+    elsewhere.rename(inbox)
+    monkeypatch.setattr(desk.dispatcher.holds, "_retry_at", {})
+    desk.review()
+    assert desk.next() == "0.png"
+    assert desk.said() == []
+
+
+def test_others_go_on_while_an_inbox_is_away(desk: Desk, monkeypatch: pytest.MonkeyPatch):
+    put(desk, 3)
+    lost = Path(desk.site.drop(desk.site.jobs()[0]).claim)
+    lost.rename(desk.site.root / "elsewhere")
+    assert desk.next() == "1.png"
+    assert desk.holds() == {"0.png": "inbox_unavailable", "1.png": None, "2.png": None}
+    desk.answer(JobDone)
+    desk.review()
+    assert desk.next() == "2.png"
+
+
+def test_what_the_worker_could_not_read_is_tried_again(desk: Desk, monkeypatch: pytest.MonkeyPatch):
+    put(desk, 1)
+    desk.next()
+    desk.answer(Failure("inbox_unavailable", "", "Input/output error"), hold=True)
+    assert desk.next() is None
     monkeypatch.setattr(desk.dispatcher.holds, "_retry_at", {})
     desk.review()
     assert desk.next() == "0.png"

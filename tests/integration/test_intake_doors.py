@@ -103,7 +103,7 @@ def step(gate: Gate, times: int = 3) -> None:
 @pytest.fixture
 def gate(two, site):
     gate = Gate(two, site.ledger)
-    gate._prober.probe = site.prober.probe
+    gate._prober.ask, gate._prober.answer = site.prober.ask, site.prober.answer
     gate.recover()
     yield gate
     gate.close()

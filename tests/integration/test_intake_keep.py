@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from dna_pipeline.inbox import claim
+from dna_pipeline.intake import records
 from dna_pipeline.ledger import queue
 
 
@@ -184,3 +185,44 @@ def test_a_cancelled_version_is_not_brought_back_by_a_touch(keep) -> None:
     touch(path)
     keep.settle()
     assert keep.job().status == "cancelled"
+
+
+def swap_before(name: str, monkeypatch: pytest.MonkeyPatch, swap: Callable[[], None]) -> None:
+    """Do it right before `claim` does that for the first time."""
+    real = getattr(claim, name)
+
+    def act(*args, **options):
+        monkeypatch.setattr(claim, name, real)
+        swap()
+        return real(*args, **options)
+
+    monkeypatch.setattr(claim, name, act)
+
+
+def test_a_folder_that_became_a_link_after_the_look(make_site, tmp_path, monkeypatch) -> None:
+    site = make_site(originals="keep", recursive=True)
+    site.put("sub/cat.png", b"cat")
+    site.put("sub/cat.png.yaml", "priority: 1")
+    (tmp_path / "home").mkdir()
+    for name in ("cat.png", "cat.png.yaml"):
+        (tmp_path / "home" / name).write_text("secret: 1")
+
+    def swap() -> None:
+        (site.inbox / "sub").rename(site.inbox / "gone")
+        (site.inbox / "sub").symlink_to(tmp_path / "home")
+
+    swap_before("snapshot", monkeypatch, swap)
+    site.tick(5)
+    assert [job.name for job in site.jobs() if job.folder == "sub"] == []
+    assert not any(b"secret" in path.read_bytes() for path in site.claims())
+
+
+def test_a_yaml_that_became_a_link_or_a_pipe_after_the_look(tmp_path) -> None:
+    (tmp_path / "secret.yaml").write_text("image: a.png")
+    (tmp_path / "link.yaml").symlink_to(tmp_path / "secret.yaml")
+    os.mkfifo(tmp_path / "pipe.yaml")
+    assert records.image_named(tmp_path / "secret.yaml") == "a.png"
+    for name in ("link.yaml", "pipe.yaml"):
+        with pytest.raises(OSError, match=r"symbolic links|regular file"):
+            records.read_sidecar(tmp_path / name)
+        assert records.image_named(tmp_path / name) is None

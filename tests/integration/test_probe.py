@@ -53,11 +53,43 @@ def test_a_child_that_dies_is_an_answer_and_is_replaced(prober, image: Path) -> 
 
 
 def test_a_child_that_hangs_is_ended(prober, image: Path, monkeypatch) -> None:
-    prober.probe(image)
-    monkeypatch.setattr(probe, "TIMEOUT_S", 0.2)
+    monkeypatch.setattr(probe, "TIMEOUT_S", 2.0)
+    assert prober.probe(image) == Probed(64, 48)
     os.kill(prober._process.pid, signal.SIGSTOP)
     assert isinstance(prober.probe(image), ImageUnreadable)
     assert prober._process is None
+
+
+def test_a_child_that_nobody_waits_for_is_not_late(prober, image: Path, monkeypatch) -> None:
+    monkeypatch.setattr(probe, "TIMEOUT_S", 1.0)
+    prober.probe(image)
+    (asked,) = prober.ask([image])
+    first = prober._process.pid
+    os.kill(first, signal.SIGSTOP)
+    time.sleep(1.6)
+    os.kill(first, signal.SIGCONT)
+    assert prober.answer(asked) == Probed(64, 48)
+    assert prober._process.pid == first
+
+
+def test_asked_ahead(prober, image: Path, tmp_path: Path) -> None:
+    (tmp_path / "half.png").write_bytes(image.read_bytes()[:-20])
+    paths = [image, tmp_path / "half.png", tmp_path / "gone.png", image] * 500
+    asked = prober.ask(paths)
+    assert prober.probe(image) == Probed(64, 48), "one asked in between waits its turn"
+    kinds = [type(prober.answer(question)) for question in asked]
+    assert kinds == [Probed, ImageUnreadable, NotReadable, Probed] * 500
+    assert prober.answer(asked[0]) == Probed(64, 48), "it stays answered"
+
+
+def test_only_the_file_that_the_child_died_over_is_to_blame(prober, image: Path) -> None:
+    prober.probe(image)
+    os.kill(prober._process.pid, signal.SIGSTOP)
+    asked = prober.ask([image] * 3)
+    os.kill(prober._process.pid, signal.SIGKILL)
+    answers = [prober.answer(question) for question in asked]
+    assert isinstance(answers[0], ImageUnreadable)
+    assert answers[1:] == [Probed(64, 48)] * 2
 
 
 def test_closing_while_another_thread_waits_condemns_no_file(prober, image: Path) -> None:

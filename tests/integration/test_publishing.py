@@ -9,7 +9,8 @@ import jsonschema
 import pytest
 
 from dna_pipeline import artifact, publish
-from dna_pipeline.errors import DiskFull, EmptyMesh, OutboxUnavailable
+from dna_pipeline.errors import DiskFull, EmptyMesh, InboxUnavailable, OutboxUnavailable
+from dna_pipeline.holds import Holds
 from dna_pipeline.intake.resubmit import Retrier
 from dna_pipeline.ledger import queue
 from dna_pipeline.manifest import json_schema
@@ -316,3 +317,39 @@ def test_submitted_jobs_keep_what_the_command_told(site, tmp_path) -> None:
     job = site.job()
     assert (job.id, job.pipeline, job.priority) == (job_id, "other", 3)
     assert job.stages[0]["params"]["force"] is False
+
+
+@pytest.mark.parametrize("outcome", ["result", "failure"])
+def test_no_folder_without_its_source_while_the_inbox_is_away(site, outcome: str) -> None:
+    """Published without, the bytes would be removed with their claim when the inbox is back."""
+    site.put("cat.png", b"cat")
+    site.settle()
+    fail(site) if outcome == "failure" else site.finish(site.claim_next())
+    site.inbox.rename(site.root / "elsewhere")
+    site.inbox.mkdir()
+    job = the_job(site)
+    with pytest.raises(InboxUnavailable, match="mount the inbox again"):
+        site.publisher.publish(job)
+    site.ledger.transact(lambda s: queue.hold_publish(s, job.id, InboxUnavailable.code, "away"))
+    assert site.folders() == []
+    assert site.ledger.transact(queue.to_publish) == [], "others are not kept from their turn"
+
+    holds = Holds(site.config, site.ledger)
+    holds.review(patient=True)
+    assert site.job().hold == "inbox_unavailable"
+    site.inbox.rmdir()
+    (site.root / "elsewhere").rename(site.inbox)
+    Holds(site.config, site.ledger).review(patient=True)
+    site.publish()
+    assert (site.outbox / site.folders()[0] / "source/cat.png").read_bytes() == b"cat"
+    assert site.job().hold is None
+
+
+def test_a_job_that_must_run_again_is_not_held_by_why_it_was_not_published(computed) -> None:
+    job = the_job(computed)
+    computed.ledger.transact(
+        lambda s: queue.hold_publish(s, job.id, OutboxUnavailable.code, "gone")
+    )
+    shutil.rmtree(computed.config.work / job.id)
+    computed.publish()
+    assert (computed.job().status, computed.job().hold) == ("queued", None)

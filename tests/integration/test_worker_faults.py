@@ -1,13 +1,14 @@
 """What a worker does about too little memory, and about a device that it cannot trust."""
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from dna_pipeline import device
 from dna_pipeline.errors import DeviceUnavailable
-from dna_pipeline.executor import (
+from dna_pipeline.messages import (
     Event,
     JobDone,
     JobFailed,
@@ -76,6 +77,37 @@ def _burnt() -> tuple[dict[str, object], str]:
     return StageFailed(detail).failure().to_dict(), "act"
 
 
+BROKEN = """
+import sys
+sys.modules["torch"] = None
+print("libcudart.so.12: cannot open shared object file", file=sys.stderr)
+"""
+
+
+def test_a_worker_that_cannot_start_blames_no_job(bench: Bench, plugin: Path):
+    """A broken driver or installation ends each one before it is ready."""
+    (plugin / "sitecustomize.py").write_text(BROKEN)
+    for _ in range(2):
+        ended = bench.run("copy")[-1]
+        assert isinstance(ended, WorkerEnded)
+        assert ended.reason == "unready"
+        assert "exit status 1 before it was ready: " in ended.detail
+        assert ended.detail.endswith(
+            "ModuleNotFoundError: import of torch halted; None in sys.modules"
+        )
+    (plugin / "sitecustomize.py").unlink()
+    assert bench.run("copy")[-1] == JobDone("j")
+
+
+def test_a_worker_that_cannot_even_be_made(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("sys.executable", "/nowhere/python")
+    ended = bench.run("copy")[-1]
+    assert isinstance(ended, WorkerEnded)
+    assert (ended.reason, ended.job) == ("unready", "j")
+    assert "no worker can be started" in ended.detail
+    monkeypatch.undo()
+
+
 def test_a_sound_device_passes_the_check():
     device.prove(Device("cpu", "float32"))
 
@@ -113,12 +145,24 @@ def test_models_leave_the_device_when_there_is_no_work(tmp_path: Path, plugin: P
 def test_a_worker_that_never_comes_to_a_stage_is_ended(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ):
+    bench.run("copy", job="before")
     monkeypatch.setattr("dna_pipeline.executor.START_LIMIT_S", 3.0)
     bench.executor.submit(bench.order(StageOrder("slow", "slow", {}, "pic")))
     ended = bench.until_end("j")[-1]
     assert isinstance(ended, WorkerEnded)
     assert ended.reason == "timeout"
     assert "before its first stage" in ended.detail
+
+
+def test_a_worker_that_hangs_before_it_is_ready_blames_no_job(
+    bench: Bench, plugin: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (plugin / "sitecustomize.py").write_text("import time; time.sleep(3600)")
+    monkeypatch.setattr("dna_pipeline.executor.START_LIMIT_S", 1.0)
+    ended = bench.run("copy")[-1]
+    assert isinstance(ended, WorkerEnded)
+    assert ended.reason == "unready"
+    assert "it said nothing" in ended.detail
 
 
 def test_a_job_that_is_to_rest_is_given_back_between_stages(bench: Bench):
@@ -132,7 +176,7 @@ def test_a_job_that_is_to_rest_is_given_back_between_stages(bench: Bench):
     assert failure_of(events) == ("hours", True)
     (one,) = [event for event in events if isinstance(event, StageDone)]
     message = order.to_message()
-    message["stages"][0]["done"] = one.artifacts
+    message["stages"][0]["done"] = [asdict(file) for file in one.artifacts]
     bench.executor.submit(Order.from_message(message))
     assert bench.until_end("j")[-1] == JobDone("j"), "an old wish does not bind the next attempt"
 

@@ -19,7 +19,8 @@ out_of_memory worker_crashed stage_timeout source_missing cancelled
 """.split()  # noqa: SIM905 - as it stands there
 
 HOLDS = """
-weights_missing disk_full outbox_unavailable device_unavailable hours paused retry_wait
+weights_missing disk_full outbox_unavailable inbox_unavailable device_unavailable hours paused
+retry_wait
 """.split()  # noqa: SIM905
 
 
@@ -84,3 +85,8 @@ def test_the_tree_drawn_at_the_top_is_the_tree():
     real = {error.__name__ for error in below(DnaError)} | {"DnaError"}
     assert real <= drawn
     assert {word for word in drawn if hasattr(errors, word)} == real
+
+
+def test_a_detail_has_an_end():
+    detail = errors.JobError("x" * 1_000_000).failure().detail
+    assert len(detail) == errors.MAX_DETAIL_CHARS

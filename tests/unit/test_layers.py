@@ -18,8 +18,8 @@ PACKAGE = "dna_pipeline"
 
 LEVELS = [
     "errors faults",
-    "artifact logs",
-    "imaging gltf matte wire",
+    "artifact filesystem logs sources",
+    "imaging gltf matte wire messages",
     "registry probe",
     "spec",
     "manifest",

@@ -64,6 +64,20 @@ def test_a_traceback_reaches_the_file_and_shows_no_locals(configure, capsys) -> 
     assert secret not in shown
 
 
+def test_what_an_error_or_a_child_quotes_cannot_steer_the_terminal(configure, capsys) -> None:
+    configure()
+    try:
+        raise ValueError("\x1b[2J\u202ecat\rfake")
+    except ValueError:
+        structlog.get_logger().exception("inbox.failed")
+    logs.relay(json.dumps({"event": "\x1b[2J", "level": "warning"}))
+    logs.relay(json.dumps({"event": "a", "level": "warning", "\x1b[2J": 1}))
+    logs.relay(json.dumps({"event": "b", "level": "warning", "why": "\x1b[2J\u202e"}))
+    shown = capsys.readouterr().err
+    assert "\\x1b[2J\\x202ecat\\x0dfake" in shown
+    assert all(line.isprintable() for line in shown.split("\n"))
+
+
 def test_a_childs_lines_are_taken_in(configure) -> None:
     file = configure()
     logs.relay('{"event": "stage.finished", "level": "warning", "job": "a1"}')

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dna_pipeline import artifact
 from dna_pipeline.inbox import claim
 from dna_pipeline.inbox.claim import (
     Busy,
@@ -402,7 +403,8 @@ def test_snapshot_on_a_full_disk_leaves_no_copy(inbox: Path, target: Path, monke
 
 def test_syncing_goes_from_the_claim_up_and_to_the_inbox_last(inbox, monkeypatch) -> None:
     synced: list[Path] = []
-    monkeypatch.setattr(claim, "fsync_dir", synced.append)
+    for module in (artifact, claim):
+        monkeypatch.setattr(module, "fsync_dir", synced.append)
     one = make_claim_dir(inbox, "ledger", "1")
     sync_claims([one], [inbox / "sub"])
     above = [one.parent, inbox / ".dna", inbox]

@@ -124,11 +124,11 @@ def test_dated_folders_do_not_pile_up() -> None:
 def test_many_files_that_settle_together_take_no_time() -> None:
     tracker = StabilityTracker(2)
     files = {f"{number}.png": stat() for number in range(80_000)}
-    began = time.perf_counter()
+    began = time.thread_time()
     tracker.observe(files, 0)
     tracker.observe(files, 2)
     assert all(tracker.is_settled(path) for path in files)
-    assert time.perf_counter() - began < 1.5
+    assert time.thread_time() - began < 1.5
 
 
 def test_folder_of() -> None:

@@ -1,3 +1,4 @@
+import logging
 import shutil
 import subprocess
 import sys
@@ -10,8 +11,9 @@ from pathlib import Path
 import pytest
 from watchdog.events import FileCreatedEvent, FileMovedEvent
 
+from dna_pipeline import filesystem
 from dna_pipeline.inbox import watcher as module
-from dna_pipeline.inbox.watcher import Watcher, file_system_of
+from dna_pipeline.inbox.watcher import Watcher
 from dna_pipeline.spec.config import Inbox
 
 
@@ -294,10 +296,10 @@ def test_stop_ends_all_threads(root: Path, hints: Hints) -> None:
 
 
 def test_polling_where_watching_fails(root: Path, hints: Hints, watch, monkeypatch) -> None:
-    def no_instances():
+    def no_instances(self):
         raise OSError(24, "inotify instance limit reached")
 
-    monkeypatch.setattr(module, "_native", no_instances)
+    monkeypatch.setattr(Watcher, "_native", no_instances)
     asked = root.with_name("asked")
     asked.mkdir()
     watcher = watch(inbox(root), inbox(asked, watch="native"))
@@ -328,6 +330,75 @@ def test_an_observer_that_died_is_replaced(root: Path, hints: Hints, watch, part
     hints.names.clear()
     (root / "cat.png").write_bytes(b"x")
     hints.wait()
+
+
+def test_events_that_the_kernel_threw_away_are_made_up_for(root: Path, hints: Hints, watch) -> None:
+    """The reader is held back until more has happened than the kernel keeps for it."""
+    deep = root.with_name("deep")
+    deep.mkdir()
+    watcher = watch(inbox(root), inbox(deep, recursive=True))
+    reader = watcher._observers["native"]._reader
+    go_on = threading.Event()
+    real = reader.read_events
+    reader.read_events = lambda: (go_on.wait(20), real())[1]
+    (root / "first.png").write_bytes(b"x")  # lets the reader out of the read that it is in
+    hints.wait()
+    limit = int(Path("/proc/sys/fs/inotify/max_queued_events").read_text())
+    for number in range(limit):  # each of them several events
+        (root / f"{number % 2}.png.part").write_bytes(b"x")
+    (deep / "new").mkdir()
+    (deep / "new" / "cat.png").write_bytes(b"x")
+    hints.names.clear()
+    go_on.set()
+    hints.wait("deep")
+    time.sleep(0.5)
+    hints.names.clear()
+    (deep / "new" / "dog.png").write_bytes(b"x")
+    hints.wait("deep")
+    (root / "cat.png").write_bytes(b"x")
+    hints.wait("in")
+
+
+def test_many_deep_folders_made_at_once_with_a_file_in_each(
+    root: Path, hints: Hints, watch
+) -> None:
+    """As `mkdir -p a/b/c && cp x a/b/c/` does: each file is hinted at once it is there."""
+    watch(inbox(root, recursive=True))
+    for number in range(20):
+        folder = root / str(number) / "b" / "c"
+        folder.mkdir(parents=True)
+        (folder / "cat.png.part").write_bytes(b"x")
+        time.sleep(0.02 * (number % 3))
+        hints.names.clear()
+        (folder / "cat.png").write_bytes(b"x")
+        hints.wait()
+
+
+@pytest.mark.parametrize("mode", ["native", "poll"])
+def test_a_tree_that_is_moved_in_is_watched_to_its_leaves(
+    root: Path, hints: Hints, watch, mode: str
+) -> None:
+    tree = root.with_name("tree")
+    (tree / "b" / "c").mkdir(parents=True)
+    (tree / "b" / "c" / "cat.png").write_bytes(b"x")
+    watch(inbox(root, recursive=True, watch=mode))
+    tree.rename(root / "a")
+    hints.wait()
+    time.sleep(1.2)  # watchdog holds a move back for half a second
+    hints.names.clear()
+    (root / "a" / "b" / "c" / "dog.png").write_bytes(b"x")
+    hints.wait()
+
+
+def test_ending_a_watch_logs_no_error(root: Path, hints: Hints, watch, caplog) -> None:
+    """An emitter may be stopped between its look at the flag and its read, and says so."""
+    watcher = watch(inbox(root))
+    (emitter,) = watcher._observers["native"].emitters
+    watcher.stop()
+    emitter.queue_events(0)
+    assert caplog.text == ""
+    logging.getLogger("watchdog.observers.inotify").error("what is wrong indeed")
+    assert "what is wrong indeed" in caplog.text
 
 
 EXHAUSTED = """
@@ -401,11 +472,11 @@ short line
     ],
 )
 def test_file_systems(path: str, kind: str) -> None:
-    assert file_system_of(path, TABLE) == kind
+    assert filesystem.find_type(path, TABLE) == kind
 
 
 def test_network_mounts_are_polled(root: Path, hints: Hints, watch, monkeypatch) -> None:
-    monkeypatch.setattr(module, "file_system_of", lambda path, table: "cifs")
+    monkeypatch.setattr(filesystem, "find_type", lambda path, table: "cifs")
     other = root.with_name("other")
     other.mkdir()
     watcher = watch(inbox(root), inbox(other, watch="native"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -149,6 +150,33 @@ def test_code_in_the_folder_is_not_run(copy: Path, tmp_path: Path):
     )
     provider(copy).load(CPU)
     assert not trap.exists()
+
+
+class Proof:
+    """Makes a folder when it is unpickled by a reader that trusts it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize(
+    ("part", "stem", "pickled"),
+    [
+        ("unet", "diffusion_pytorch_model", "diffusion_pytorch_model"),
+        ("text_encoder", "model", "pytorch_model"),
+    ],
+)
+def test_code_in_pickled_weights_does_not_run(
+    copy: Path, tmp_path: Path, part: str, stem: str, pickled: str
+):
+    (copy / part / f"{stem}.safetensors").unlink()
+    torch.save({"weight": Proof(tmp_path / "proof")}, copy / part / f"{pickled}.bin")
+    with pytest.raises(WeightsMismatch, match=part):
+        provider(copy).load(CPU)
+    assert not (tmp_path / "proof").exists()
 
 
 def test_parts_of_different_models_are_refused(copy: Path):

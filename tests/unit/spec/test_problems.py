@@ -9,10 +9,13 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dna_pipeline.spec.problems import (
+    MAX_TEXT_CHARS,
+    MOST_FOUND,
+    MOST_TOLD,
     Problem,
+    as_lines,
     dotted,
     from_validation,
-    in_line_order,
     not_json,
     unknown_key,
 )
@@ -74,7 +77,20 @@ def test_a_problem_as_text():
 
 def test_line_order():
     problems = [Problem("", text, int(text[1]), True) for text in ("b2", "b1", "a1", "b1")]
-    assert [p.text for p in in_line_order(problems)] == ["b1", "a1", "b2"]
+    assert as_lines(problems) == ["line 1: b1", "line 1: a1", "line 2: b2"]
+
+
+def test_of_very_many_the_first_are_told_and_shortly():
+    problems = [Problem("", f"{i}\x1b[31m {'x' * 9999}", i + 1, True) for i in range(MOST_TOLD)]
+    assert "and more of the kind" not in as_lines(problems)
+    lines = as_lines([*problems, Problem("", "last", 99, True)])
+    assert lines[-2:] == [str(problems[-1]), "and more of the kind"]
+    assert all(line.isprintable() and len(line) < MAX_TEXT_CHARS + 50 for line in lines)
+
+
+def test_no_more_are_looked_for_than_anyone_mends():
+    document = loads(b"a: [" + b".nan," * 5000 + b"]")
+    assert len(not_json(document, [])) == MOST_FOUND
 
 
 def test_unknown_key():

@@ -509,6 +509,24 @@ def test_text_that_cannot_be_stored(read):
             resolve(config, config.inboxes[0], Document({"meta": meta}, {}), no_draw)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "".join(f"key{i}: 1\n" for i in range(20_000)),
+        "img2img:\n" + "".join(f" key{i}: 1\n" for i in range(20_000)),
+        "meta: [" + ".nan," * 40_000 + "]",
+        "meta: {a: [" + ".nan," * 40_000 + "]}",
+        "tags: [" + "1," * 40_000 + "]",
+    ],
+    ids=lambda text: text[:9],
+)
+def test_of_a_hundred_thousand_faults_the_detail_is_short(read, text: str):
+    config = read(f"{PIPELINES}  - {{path: in, pipeline: twice}}")
+    with pytest.raises((SidecarInvalid, ParameterInvalid)) as caught:
+        resolve(config, config.inboxes[0], parse_sidecar(text.encode()), no_draw)
+    assert len(caught.value.detail) < 10_000
+
+
 def test_no_input_is_worse_than_a_job_error(read):
     config = read(f"{PIPELINES}  - {{path: in, pipeline: twice}}")
     scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4)
@@ -559,12 +577,18 @@ def test_paths_inside(text: str, path: str):
     "text",
     ["", " ", ".", "./", "..", "../cat.png", "a/../cat.png", "a/..", "a/.. /b", "a/.../b", "...",
      "/etc/passwd", "//host/share", "~", "~/cat.png", "~root/cat.png", "a\\b", "..\\cat.png",
-     "C:/cat.png", "c:cat.png", "a\0b", "\\\\host\\share"],
+     "C:/cat.png", "c:cat.png", "a\0b", "\\\\host\\share", "\\\\?\\C:\\cat.png", "C:\\cat.png"],
 )  # fmt: skip
 def test_paths_that_lead_out(text: str):
     with pytest.raises(PathEscapesInbox) as caught:
         inside_path(text)
     assert caught.value.detail.startswith(f"image: {text!r} ")
+
+
+def test_a_path_longer_than_any():
+    with pytest.raises(PathEscapesInbox, match="names no file") as caught:
+        inside_path("a/" * 3000 + "cat.png")
+    assert len(caught.value.detail) < 200
 
 
 # --- reading ---

@@ -133,3 +133,26 @@ def test_refused_encoder(tiny_copy: Path, text: str, message: str) -> None:
 def test_a_missing_file_is_not_a_wrong_one(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         load_config(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]", "aliases"),
+        ("a: &a {b: *a}", "aliases"),
+        ("#" * (64 << 10) + "\n", "larger than 64 KiB"),
+        ("[" * 20_000, "levels"),
+        ("a: !!python/object/apply:os.mkdir [x]", "not YAML"),
+    ],
+    ids=["laughs", "circle", "size", "depth", "code"],
+)
+def test_what_a_hostile_config_holds(tiny_copy: Path, text: str, said: str) -> None:
+    (tiny_copy / "config.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=said):
+        load_config(tiny_copy)
+
+
+def test_a_deep_image_tokenizer(tiny_copy: Path) -> None:
+    (tiny_copy / "image_tokenizer" / "config.json").write_text("[" * 200_000)
+    with pytest.raises(ConfigError, match="not a JSON object"):
+        load_config(tiny_copy)

@@ -148,6 +148,13 @@ def test_code_in_a_checkpoint_does_not_run(
     assert not (tiny_copy / "proof").exists()
 
 
+@pytest.mark.parametrize("header_bytes", [1 << 60, (1 << 64) - 1, 99_999_999])
+def test_a_header_that_claims_to_be_huge(tiny_copy: Path, header_bytes: int) -> None:
+    (tiny_copy / "model.safetensors").write_bytes(header_bytes.to_bytes(8, "little") + b"{}" * 99)
+    with pytest.raises(WeightsError, match=r"model\.safetensors cannot be read as weights"):
+        weights.load(tiny_copy)
+
+
 @pytest.mark.parametrize("name", ["model.ckpt", "model.safetensors"])
 @pytest.mark.parametrize("size", [0, 1000])
 def test_a_torn_file(tiny_copy: Path, name: str, size: int) -> None:

@@ -49,9 +49,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("batch_id", "number"),
     )
     op.create_index("ix_batch_rows_job_id", "batch_rows", ["job_id"])
+    # The status of a job changes often, and each index with it in is written anew then.
+    op.drop_index("ix_jobs_name", "jobs")
+    op.create_index("ix_jobs_name", "jobs", ["inbox", "folder", "stem"])
 
 
 def downgrade() -> None:
+    op.drop_index("ix_jobs_name", "jobs")
+    op.create_index("ix_jobs_name", "jobs", ["inbox", "folder", "stem", "status"])
     op.drop_table("batch_rows")
     op.drop_table("batches")
     op.drop_index("ix_jobs_key", "jobs")

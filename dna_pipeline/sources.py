@@ -1,0 +1,23 @@
+"""Whether the folder that holds a job's source is in reach. Knows no database."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+def away(claim: Path) -> str | None:
+    """Why what was taken in cannot be had for now, as a sentence; None if its folder is there.
+
+    A file that is missing from a folder that is there is gone for good. Of a folder that is
+    missing nothing is concluded: an unmounted inbox looks the same, also where someone writes into
+    the empty mount point.
+    """
+    try:
+        if claim.is_dir():
+            return None
+    except OSError as error:
+        return f"{claim.parent}: {error.strerror}; the job goes on when it can be read"
+    return (
+        f"the source lies below {claim.parent} and is not there now; mount the inbox again, the "
+        "job goes on by itself"
+    )

@@ -1,0 +1,236 @@
+"""A ledger of many jobs: what the daemon asks of it, and the commands that look at it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy.orm import Session
+
+from benches.daemons import ROOT, started
+from benches.history import History, data_folder
+from dna_pipeline.daemon import worker_settings
+from dna_pipeline.dispatch import Dispatcher
+from dna_pipeline.executor import LocalExecutor
+from dna_pipeline.housekeeping import Housekeeper
+from dna_pipeline.intake import records
+from dna_pipeline.intake.gate import Gate
+from dna_pipeline.ledger import pauses, queue, store
+from dna_pipeline.ledger.store import Ledger
+from dna_pipeline.ledger.tables import Job
+from dna_pipeline.ledger.views import Views
+from dna_pipeline.spec.config import Config
+from dna_pipeline.spec.reader import load_config
+from dna_pipeline.status import StatusFile
+
+T = TypeVar("T")
+
+QUEUED = 5000
+"""So many of a large ledger's jobs, one in twenty of a smaller one's, could run at once."""
+
+LONG_S = 1000.0
+"""So long after the last, every snapshot is due."""
+
+CLAIM_BYTES = 40 << 10
+
+COMMANDS = {
+    "status": ["status"],
+    "jobs": ["jobs"],
+    "jobs_of_a_status": ["jobs", "--status", "completed"],
+    "jobs_of_an_inbox": ["jobs", "--inbox", "inbox3"],
+    "jobs_of_both": ["jobs", "--status", "failed", "--inbox", "inbox3"],
+    "jobs_1000": ["jobs", "--limit", "1000"],
+}
+
+RUN: dict[str, Any] = {
+    "stage_id": "restyle", "type": "img2img", "provider": "diffusers", "model": {"name": "sd15"},
+    "params": {"steps": 30}, "device": "cuda", "dtype": "float16", "batch_size": 1, "attempt": 1,
+    "seconds": 2.5, "warnings": [], "environment": {"python": "3.11"},
+}  # fmt: skip
+FILE: dict[str, Any] = {
+    "path": "image.png", "role": "image", "media_type": "image/png", "bytes": 1, "sha256": "0" * 64,
+    "facts": {},
+}  # fmt: skip
+
+
+class Times:
+    """Milliseconds by what took them: of the clock, and of the processor alone."""
+
+    def __init__(self) -> None:
+        self._wall: dict[str, list[float]] = {}
+        self._cpu: dict[str, list[float]] = {}
+
+    def of(self, what: str, action: Callable[[], T]) -> T:
+        wall, cpu = time.perf_counter(), _cpu_s()
+        result = action()
+        self._cpu.setdefault(what, []).append(1000 * (_cpu_s() - cpu))
+        self._wall.setdefault(what, []).append(1000 * (time.perf_counter() - wall))
+        return result
+
+    def facts(self) -> dict[str, dict[str, float]]:
+        """Median and 95th percentile by the clock, median of the processor's time."""
+        return {
+            what: {
+                "median": round(statistics.median(wall), 2),
+                "p95": round(sorted(wall)[int(0.95 * len(wall))], 2),
+                "cpu": round(statistics.median(self._cpu[what]), 2),
+            }
+            for what, wall in self._wall.items()
+        }
+
+
+def _cpu_s() -> float:
+    """Of this process and of its children that ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
+def measure(root: Path, history: History, rounds: int, starts: int) -> dict[str, Any]:
+    """Build a ledger in `root` and ask it everything.
+
+    Args:
+        rounds: how many jobs are taken in, claimed and finished.
+        starts: how often each command is run.
+    """
+    began = time.monotonic()
+    file = data_folder(root, history)
+    built_s = time.monotonic() - began
+    config = load_config(file, {})
+    times = Times()
+    for name, arguments in COMMANDS.items():
+        for _ in range(starts):
+            times.of(name, lambda a=arguments: _command(file, a))
+    ready_s = _ready_s(config)
+    _ask(config, times, rounds)
+    _sync(root / "bare", times, rounds)
+    return {
+        "jobs": history.jobs, "queued": history.queued, "future": history.future,
+        "built_s": round(built_s, 1), "mib": config.ledger_path.stat().st_size >> 20,
+        "daemon_ready_s": round(ready_s, 2), "ms": times.facts(),
+    }  # fmt: skip
+
+
+def _sync(path: Path, times: Times, rounds: int) -> None:
+    """The disk's share in every commit: as many bytes as a claim writes, made durable."""
+    with path.open("wb", buffering=0) as file:
+        for _ in range(rounds):
+            file.write(bytes(CLAIM_BYTES))
+            times.of("bare_sync", lambda: os.fsync(file.fileno()))
+
+
+def _command(config: Path, arguments: list[str]) -> None:
+    command = [sys.executable, "-m", "dna_pipeline", "--config", str(config), *arguments]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+
+
+def _ready_s(config: Config) -> float:
+    """Seconds from the start of a paused daemon's process to its first `status.json`."""
+    _pause(config, "for now")
+    began = time.monotonic()
+    with started(config.file):
+        seconds = time.monotonic() - began
+    _pause(config, None)
+    return seconds
+
+
+def _pause(config: Config, value: str | None) -> None:
+    ledger = Ledger(config.ledger_path)
+    ledger.transact(lambda s: store.set_setting(s, "paused", value))
+    ledger.close()
+
+
+def _ask(config: Config, times: Times, rounds: int) -> None:
+    """All that the daemon does with its ledger."""
+    ledger, views = Ledger(config.ledger_path), Views(config.ledger_path)
+    dispatcher = Dispatcher(config, ledger, LocalExecutor(worker_settings(config)))
+    gate = Gate(config, ledger)
+    status = StatusFile(config, views, dispatcher, gate)
+    for number in range(rounds):
+        _take_in(config, ledger, times, number)
+        times.of("review", lambda: dispatcher.holds.review(patient=True))
+        job = times.of("claim", dispatcher.holds.claim)
+        assert job is not None
+        _finish(ledger, job, times)
+        status.ledger_changed()
+        times.of("snapshot", lambda n=number: status.write(LONG_S * n))
+    _keep_house(Housekeeper(config, ledger), times, rounds)
+    gate.close()
+    views.close()
+    ledger.close()
+
+
+def _take_in(config: Config, ledger: Ledger, times: Times, number: int) -> None:
+    inbox = config.inboxes[number % len(config.inboxes)]
+    drop = records.drop_row(inbox, "", "new.png", None)
+    spec = records.resolve_text(config, inbox, None)
+    job = records.job_row(inbox, "", "new.png", drop["id"], spec)
+
+    def commit() -> None:
+        ledger.transact(lambda s: store.begin_claims(s, [drop]))
+        ledger.transact(lambda s: store.finish_claims(s, [{"id": drop["id"]}], [job]))
+
+    times.of("insert", commit)
+
+
+def _finish(ledger: Ledger, job: Job, times: Times) -> None:
+    """A job's way from its stage's end to its publication, a commit a step."""
+
+    def computed(session: Session) -> None:
+        pauses.note_success(session, job.id)
+        queue.computed(session, job.id)
+
+    def ended(session: Session) -> None:
+        queue.published(session, job.id)
+        store.unneeded_drops(session, job.drop_id)
+        store.set_drop_state(session, job.drop_id, "gone")
+
+    def transact(what: str, action: Callable[[Session], Any]) -> None:
+        times.of(what, lambda: ledger.transact(action))
+
+    name = f"{job.inbox}/{job.id}"
+    transact("finish_stage", lambda s: queue.finish_stage(s, job.id, RUN, [FILE]))
+    transact("finish_job", computed)
+    transact("to_publish", queue.to_publish)
+    transact("plan_publish", lambda s: queue.plan_publish(s, job.id, name, "0" * 64))
+    transact("published", ended)
+
+
+def _keep_house(keeper: Housekeeper, times: Times, rounds: int) -> None:
+    """Some steps of the round that removes old events."""
+    for _ in range(rounds):
+        times.of("housekeeping", lambda: keeper.step(0.0))
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--jobs", type=int, default=1_000_000, help="in one ledger (%(default)s)")
+    parser.add_argument(
+        "--future", type=int, default=100_000,
+        help="jobs in another that all wait for a time to come; 0: leave it out (%(default)s)",
+    )  # fmt: skip
+    parser.add_argument("--rounds", type=int, default=200, help="jobs run (%(default)s)")
+    parser.add_argument("--starts", type=int, default=7, help="of each command (%(default)s)")
+    parser.add_argument("--folder", type=Path, help="where to build, rather than in $TMPDIR")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """The facts to print; times are milliseconds of wall clock."""
+    if min(args.jobs, args.rounds, args.starts) < 1 or args.future < 0:
+        raise ValueError("there must be something to measure")
+    queued = min(QUEUED, args.jobs // 20)
+    facts: dict[str, Any] = {"load": round(os.getloadavg()[0], 2)}
+    with tempfile.TemporaryDirectory(prefix="dna-bench-", dir=args.folder) as folder:
+        many = History(args.jobs, queued=queued)
+        facts["many"] = measure(Path(folder, "many"), many, args.rounds, args.starts)
+        if args.future:
+            later = History(args.future, future=args.future)
+            facts["later"] = measure(Path(folder, "later"), later, args.rounds, args.starts)
+    return facts

@@ -1,0 +1,276 @@
+"""Feeds the places where strangers' bytes come in with bytes that grow stranger by what they reach.
+
+fuzz.py yaml   sidecars and pipeline.yaml, from their text to resolved jobs
+fuzz.py image  pictures, from their bytes to the pixels that a stage gets
+fuzz.py wire   what a worker says, from its bytes to events
+
+Needs Atheris (`pip install -e .[fuzz]`), which follows what each input reaches. A finding is an
+exception that is none of our stated errors, a sentence that is long or could steer a terminal,
+an input that takes longer than `--limit` seconds or more than `--memory` MiB. Its bytes are left
+in `--work`; give that file in place of the time to see it again: `--replay FILE`. What the inputs
+reached is kept there too, and the next run goes on from it. Exit status 0 without a finding.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import io
+import json
+import struct
+import sys
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+LONGEST_TEXT = 20_000
+"""Characters of one input's faults, all lines together."""
+
+INSTRUMENTED = ("dna_pipeline", "PIL")
+MAX_PIXELS = 1 << 21
+"""Fewer than the program takes: decoding many pixels finds nothing that a few do not."""
+
+Door = tuple[Callable[[bytes], None], list[bytes]]
+
+
+class Finding(AssertionError):
+    """An input that did what none should."""
+
+
+def check_text(text: str) -> None:
+    """Faults go to files and terminals: they are short, and lines break only between them."""
+    if len(text) > LONGEST_TEXT:
+        raise Finding(f"a fault told in {len(text)} characters: {text[:200]}")
+    if not all(line.isprintable() for line in text.split("\n")):
+        raise Finding(f"a fault that could steer a terminal: {text!r}")
+
+
+# --- doors ---
+
+
+def yaml_door(folder: Path) -> Door:
+    from dna_pipeline.errors import ConfigError, JobError
+    from dna_pipeline.spec.reader import load_config
+    from dna_pipeline.spec.sidecar import inside_path, parse_sidecar, resolve
+
+    template = ROOT / "dna_pipeline/cli/templates/pipeline.yaml"
+    config = load_config(template, {})
+    file = folder / "pipeline.yaml"
+
+    def as_sidecar(data: bytes) -> None:
+        for inbox in config.inboxes:
+            document = parse_sidecar(data)
+            if isinstance(document.value.get("image"), str):
+                path = inside_path(document.value["image"])
+                if not (folder / path).absolute().is_relative_to(folder) or ".." in path.split("/"):
+                    raise Finding(f"the path {path!r} leads out")
+            spec = resolve(config, inbox, document, lambda: 1)
+            params = [stage.params for stage in spec.stages]
+            json.dumps([params, spec.meta, spec.tags], allow_nan=False).encode()
+
+    def as_configuration(data: bytes) -> None:
+        file.write_bytes(data)
+        load_config(file, {})
+
+    def read(data: bytes) -> None:
+        for way in (as_sidecar, as_configuration):
+            try:
+                way(data)
+            except (JobError, ConfigError) as error:
+                check_text(str(error).replace(str(file), "F"))
+
+    return read, [template.read_bytes(), *SIDECARS]
+
+
+SIDECARS = [
+    b"img2img: {prompt: a cat, strength: 0.6, seed: -1, denoise: 0.5}\npriority: 5\n",
+    b"image: sub/cat.png\npipeline: mesh\ntags: [a, b]\nmeta: {x: [1, 2.5, ~, true]}\n",
+    b"triposr: &t {resolution: 64, formats: [glb, obj]}\nmeta: {again: *t}\n",
+    b"not_before: 2026-12-01T22:00:00+01:00\nseed: 0x1f\nremove_background: ~\n",
+    'prompt: "\\u263a \\x1b[31m"\r\n? key\n: |-\n  text\n'.encode("utf-16"),
+]
+
+
+def image_door(folder: Path) -> Door:
+    from PIL import Image
+
+    from dna_pipeline import imaging
+    from dna_pipeline.errors import ImageTooLarge, ImageTooSmall, ImageUnreadable
+
+    imaging.MAX_PIXELS = MAX_PIXELS
+    file = folder / "picture"
+
+    def read(data: bytes) -> None:
+        file.write_bytes(data)
+        try:
+            facts = imaging.probe(file)
+            image = imaging.load_image(file)
+        except (ImageTooLarge, ImageTooSmall, ImageUnreadable) as error:
+            check_text(json.dumps(error.detail))
+            return
+        if image.size != (facts.width, facts.height) or image.mode not in ("RGB", "RGBA"):
+            raise Finding(f"{facts} became {image.mode} {image.size}")
+
+    return read, list(_pictures(Image, imaging.FORMATS))
+
+
+def _pictures(pillow: Any, formats: tuple[str, ...]) -> Iterator[bytes]:
+    ramp = pillow.linear_gradient("L").resize((24, 20))
+    colour = pillow.merge("RGB", (ramp, ramp.rotate(90), ramp.rotate(180)))
+    modes = ("RGB", "RGBA", "L", "P", "1", "I;16")
+    seeds: list[tuple[str, str, dict[str, Any]]]
+    seeds = [(kind, mode, {}) for kind in formats for mode in modes]
+    seeds += [("TIFF", "RGB", {"compression": c}) for c in ("tiff_lzw", "jpeg", "tiff_deflate")]
+    seeds += [("TIFF", "CMYK", {}), ("JPEG", "CMYK", {}), ("JPEG", "RGB", {"progressive": True})]
+    several = {"save_all": True, "append_images": [colour.rotate(9), colour.rotate(40)]}
+    seeds += [(kind, "RGB", several) for kind in ("GIF", "PNG", "WEBP", "TIFF")]
+    exif = pillow.Exif()
+    exif[0x0112] = 6
+    seeds += [(kind, "RGB", {"exif": exif}) for kind in ("JPEG", "PNG", "TIFF", "WEBP")]
+    for kind, mode, options in seeds:
+        buffer = io.BytesIO()
+        with suppress(OSError, ValueError, KeyError):  # not each format takes each mode
+            (ramp if mode == "I;16" else colour).convert(mode).save(buffer, kind, **options)
+            yield buffer.getvalue()
+
+
+def wire_door(_folder: Path) -> Door:
+    from dna_pipeline import messages, wire
+
+    said: list[messages.Event] = [
+        messages.Ready("cpu", "float32", {"gpu": None}),
+        messages.Phase("j", "img2img", "running", 30.0),
+        messages.Progress("j", "img2img", 1, 20, 0.05),
+        messages.JobFailed("j", {"code": "c", "message": "m", "detail": "d"}, "img2img"),
+        messages.JobDone("j"),
+        messages.Beat(1 << 20, 1.5),
+        messages.StageDone(
+            "j", "img2img", "img2img", "diffusers", {"name": "m"}, {"seed": 1}, "cpu", "float32",
+            1, 2.5, ["w"], {"torch": "2"},
+            [messages.FileRecord("a.png", "image", "image/png", 5, "0" * 64)],
+        ),
+    ]  # fmt: skip
+
+    def read(data: bytes) -> None:
+        try:
+            for message in wire.messages(io.BytesIO(data)):
+                event = messages.event_from_message(message)
+                json.dumps(messages.event_to_message(event), allow_nan=False)
+        except wire.WireError as error:
+            check_text(str(error))
+
+    lines = [json.dumps(messages.event_to_message(event)).encode() + b"\n" for event in said]
+    return read, [*lines, b"".join(lines)]
+
+
+DOORS: dict[str, Callable[[Path], Door]] = {
+    "yaml": yaml_door,
+    "image": image_door,
+    "wire": wire_door,
+}
+
+
+# --- mutating ---
+
+
+def mended_png(data: bytes) -> bytes:
+    """The chunks with the checksums that they ought to have, or no mutation came past the first."""
+    out, place = bytearray(data[:8]), 8
+    while len(head := data[place : place + 8]) == 8:
+        size = struct.unpack(">I", head[:4])[0]
+        body = data[place + 8 : place + 8 + size]
+        out += struct.pack(">I", len(body)) + head[4:] + body
+        out += struct.pack(">I", zlib.crc32(head[4:] + body))
+        place += 12 + size
+    return bytes(out)
+
+
+def png_mutator(atheris: Any) -> Callable[[bytes, int, int], bytes]:
+    def mutate(data: bytes, most: int, seed: int) -> bytes:
+        changed: bytes = atheris.Mutate(data, most)
+        is_png = changed.startswith(b"\x89PNG\r\n\x1a\n")
+        return mended_png(changed)[:most] if is_png and seed % 4 else changed
+
+    return mutate
+
+
+def dictionary(door: str) -> list[str]:
+    """Words that chance would take long to find."""
+    from dna_pipeline import messages, registry
+
+    if door == "wire":
+        words = {name for kind in vars(messages).values() if hasattr(kind, "kind")
+                 for name in (kind.kind, *kind.__dataclass_fields__)}  # fmt: skip
+        return [*sorted(words), "NaN", "1e999", "null", "\\\\ud800"]
+    if door == "image":
+        return ["IHDR", "PLTE", "tRNS", "iCCP", "zTXt", "iTXt", "eXIf", "acTL", "fcTL", "fdAT",
+                "IDAT", "IEND", "VP8X", "VP8L", "ALPH", "ANIM", "ANMF", "ICCP", "EXIF", "ftypavif",
+                "NETSCAPE2.0", "II*\\x00", "MM\\x00*", "Exif\\x00\\x00", "ICC_PROFILE\\x00",
+                "Adobe\\x00", "MPF\\x00"]  # fmt: skip
+    stages = [registry.stage_class(name) for name in registry.stage_types()]
+    keys = {key for stage in stages for key in (*stage.model_fields, *stage.aliases)}
+    keys |= {*registry.stage_types(), *registry.provider_names(), "image", "pipeline", "priority",
+             "not_before", "meta", "tags", "paths", "runtime", "retention", "models", "inboxes",
+             "hours", "defaults", "version", "pipelines"}  # fmt: skip
+    return [*sorted(keys), "!!python/object:os.system", "&a", "*a", "<<", ".nan", ".inf",
+            "\\xff\\xfe", "\\x1b[31m", "\\xe2\\x80\\xae", "..", "C:\\\\x", "\\\\uD800"]  # fmt: skip
+
+
+# --- running ---
+
+
+def arguments() -> argparse.Namespace:
+    made = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("door", choices=DOORS)
+    made.add_argument("--seconds", type=int, default=60)
+    made.add_argument("--limit", type=int, default=10, help="seconds for one input")
+    made.add_argument("--memory", type=int, default=2048, help="MiB in all")
+    made.add_argument("--work", type=Path, help="where inputs and findings are kept")
+    made.add_argument("--replay", type=Path, metavar="FILE", help="run this one input")
+    return made.parse_args()
+
+
+def options(args: argparse.Namespace, work: Path, seeds: list[bytes]) -> list[str]:
+    """libFuzzer's options; the seeds and the dictionary are written where they say."""
+    found, corpus = work / "findings", work / "corpus"
+    for folder in (found, corpus):
+        folder.mkdir(parents=True, exist_ok=True)
+    for index, seed in enumerate(seeds):
+        (corpus / f"seed-{index}").write_bytes(seed)
+    words = work / "words.txt"
+    words.write_text("".join(f'"{word}"\n' for word in dictionary(args.door)))
+    if args.replay:
+        return [str(args.replay), f"-timeout={args.limit}"]
+    return [
+        str(corpus), f"-artifact_prefix={found}/", f"-dict={words}", f"-timeout={args.limit}",
+        f"-rss_limit_mb={args.memory}", f"-max_total_time={args.seconds}", "-max_len=8192",
+        "-print_final_stats=1",
+    ]  # fmt: skip
+
+
+def main() -> None:
+    args = arguments()
+    try:
+        atheris: Any = importlib.import_module("atheris")
+    except ImportError:
+        sys.exit("fuzz.py needs Atheris: pip install -e .[fuzz]")
+    sys.path.insert(0, str(ROOT))
+    work = (args.work or Path(tempfile.gettempdir(), "dna-fuzz", args.door)).absolute()
+    work.mkdir(parents=True, exist_ok=True)
+    shared = Path("/dev/shm")
+    with tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None) as home:
+        with atheris.instrument_imports(include=list(INSTRUMENTED), enable_loader_override=False):
+            read, seeds = DOORS[args.door](Path(home))
+        more = {"custom_mutator": png_mutator(atheris)} if args.door == "image" else {}
+        atheris.Setup([sys.argv[0], *options(args, work, seeds)], read, **more)
+        atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()

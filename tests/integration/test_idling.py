@@ -1,0 +1,101 @@
+"""What the daemon leaves alone as long as nobody writes to the ledger."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from dna_pipeline import daemon as daemons
+from dna_pipeline import status
+from dna_pipeline.daemon import Daemon
+from dna_pipeline.ledger import store
+from dna_pipeline.ledger.store import Ledger
+from dna_pipeline.spec.reader import load_config
+
+CONFIG = """\
+version: 1
+models: {matte: {provider: border_key}}
+pipelines: {cut: [{remove_background: {}}]}
+inboxes: [{path: in, pipeline: cut}]
+"""
+
+
+@pytest.fixture
+def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
+    """One whose loop is turned by the test, after it found that there is nothing to do."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "pipeline.yaml").write_text(CONFIG)
+    monkeypatch.setattr(daemons, "REVIEW_S", float("inf"))
+    for limit in ("INTERVAL_S", "COST_SHARE", "COUNTS_SHARE"):
+        monkeypatch.setattr(status, limit, 0)
+    daemon = Daemon(load_config(tmp_path / "pipeline.yaml", {}))
+    daemon._make_folders()
+    with daemon._opened():
+        while not daemon.gate.is_quiet:
+            time.sleep(0.01)
+        for _ in range(3):
+            daemon._tick()
+        yield daemon
+
+
+@pytest.fixture
+def asked(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The questions to the ledger from now on."""
+    heard: list[str] = []
+
+    def listen(owner: Any, name: str) -> None:
+        real: Callable[[], Any] = getattr(owner, name)
+
+        def ask() -> Any:
+            heard.append(name)
+            return real()
+
+        monkeypatch.setattr(owner, name, ask)
+
+    listen(daemon.dispatcher.holds, "claim")
+    listen(daemon._views, "counts")
+    return heard
+
+
+def write(daemon: Daemon) -> None:
+    other = Ledger(daemon.config.ledger_path)
+    other.transact(lambda s: store.set_setting(s, "written", str(time.time())))
+    other.close()
+
+
+def test_a_ledger_that_nobody_wrote_to_is_not_asked(daemon: Daemon, asked: list[str]) -> None:
+    for _ in range(5):
+        daemon._tick()
+    assert asked == []
+    write(daemon)
+    for _ in range(5):
+        daemon._tick()
+    assert asked == ["claim", "counts"]
+
+
+def test_what_failed_is_asked_again(
+    daemon: Daemon, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = daemon.dispatcher.dispatch
+
+    def fail() -> None:
+        monkeypatch.setattr(daemon.dispatcher, "dispatch", real)
+        raise OperationalError("BEGIN", {}, Exception("database or disk is full"))
+
+    monkeypatch.setattr(daemon.dispatcher, "dispatch", fail)
+    write(daemon)
+    with pytest.raises(OperationalError):
+        daemon._tick()
+    assert asked == []
+    daemon._tick()
+    assert asked == ["claim", "counts"]
+
+
+def test_now_and_then_it_is_asked_all_the_same(daemon: Daemon, asked: list[str]) -> None:
+    daemon._review_at = 0.0
+    daemon._tick()
+    daemon._tick()
+    assert asked == ["claim"]

@@ -1,0 +1,322 @@
+"""Writers as they are: slow, stalling, preallocating, renaming, overwriting, linking, misdated."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import mmap
+import os
+import random
+import time
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from dna_pipeline import imaging
+from dna_pipeline.errors import JobError
+from dna_pipeline.intake.patience import UNREADABLE_WAIT_S, ZEROS_WAIT_S
+from dna_pipeline.probe import Probed, Question
+
+
+def sha(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def manifests(site) -> dict[str, dict]:
+    """By the folder's name below the outbox."""
+    return {
+        name: json.loads((site.outbox / name / "manifest.json").read_bytes())
+        for name in site.folders()
+        if (site.outbox / name / "manifest.json").exists()
+    }
+
+
+# --- slow, stalling, preallocating ---
+
+
+def test_a_slow_copy_is_one_job_of_the_whole(site) -> None:
+    with site.put("cat.png", b"").open("ab", buffering=0) as writer:
+        for _ in range(20):
+            writer.write(b"piece ")
+            site.tick(1.5)
+            assert site.jobs() == []
+    site.settle()
+    assert site.drop(site.job()).sha256 == sha(b"piece " * 20)
+
+
+class RealProber:
+    """Decodes, in this process."""
+
+    def ask(self, paths: Iterable[Path]) -> list[Question]:
+        return [Question(path) for path in paths]
+
+    def answer(self, question: Question) -> Probed | JobError:
+        return self.probe(question.path)
+
+    def probe(self, path: Path) -> Probed | JobError:
+        try:
+            facts = imaging.probe(path)
+        except JobError as error:
+            return error
+        return Probed(facts.width, facts.height)
+
+
+def picture(kind: str) -> bytes:
+    file = io.BytesIO()
+    noise = random.Random(1).randbytes(64 * 64 * 3)
+    Image.frombytes("RGB", (64, 64), noise).save(file, kind)
+    return file.getvalue()
+
+
+KINDS = [kind for kind in ("PNG", "JPEG", "WEBP", "AVIF") if kind in imaging.FORMATS]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("share", [0.0, 0.5])
+@pytest.mark.parametrize("originals", ["archive", "keep"])
+def test_a_file_of_full_size_that_is_filled_later(
+    make_site, kind: str, share: float, originals: str
+) -> None:
+    """Nothing shows in its size or times meanwhile; half a JPEG with zeros behind decodes."""
+    site = make_site(originals=originals)
+    site.gate.lookout._prober = RealProber()
+    data = picture(kind)
+    half = int(len(data) * share)
+    path = site.put(f"cat.{kind.lower()}", data[:half] + bytes(len(data) - half))
+    with path.open("r+b") as file, mmap.mmap(file.fileno(), 0) as pages:
+        pages[: len(data)] = pages[: len(data)]  # all pages are written to, and so the times set
+        site.tick(1)
+        before = path.stat()
+        site.tick(ZEROS_WAIT_S / 2)
+        assert site.jobs() == []
+        assert site.waiting()[path.name].endswith("it may still be written")
+        assert site.gate.is_busy()
+        pages[:] = data
+        after = path.stat()
+        assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+        site.tick(12)
+    assert (site.job().status, site.drop(site.job()).sha256) == ("queued", sha(data))
+
+
+def test_what_goes_on_ending_in_zeros_is_taken_at_last(site) -> None:
+    site.put("black.bmp", b"a picture" + bytes(100))
+    site.put("broken.bmp", b"broken" + bytes(100))
+    site.tick(ZEROS_WAIT_S)
+    assert site.jobs() == []
+    site.tick(15)
+    assert {job.name: job.status for job in site.jobs()} == {
+        "black.bmp": "queued", "broken.bmp": "failed",
+    }  # fmt: skip
+
+
+def test_a_claim_that_ends_in_zeros_settles_longer(site, monkeypatch) -> None:
+    path = site.put("cat.png", b"half")
+    writer = path.open("r+b", buffering=0)
+    real = Path.rename
+
+    def rename(self, target):
+        result = real(self, target)
+        if self == path:
+            writer.truncate(100)
+        return result
+
+    monkeypatch.setattr(Path, "rename", rename)
+    site.tick(ZEROS_WAIT_S / 2)
+    assert site.left() == set()
+    assert site.jobs() == []
+    writer.write(b"x" * 100)
+    writer.close()
+    site.settle()
+    assert site.drop(site.job()).sha256 == sha(b"x" * 100)
+
+
+def test_a_stall_longer_than_the_settle_time(site) -> None:
+    path = site.put("cat.png", b"broken")
+    for _ in range(4):
+        site.tick(UNREADABLE_WAIT_S)
+        with path.open("ab") as writer:
+            writer.write(b" off")
+    path.write_bytes(b"whole")
+    site.settle()
+    assert site.drop(site.job()).sha256 == sha(b"whole")
+
+
+# --- renaming and overwriting ---
+
+
+def test_a_part_is_no_file_until_it_is_renamed(site) -> None:
+    part = site.put("cat.png.part", b"cat")
+    site.settle()
+    assert (site.jobs(), site.waiting(), site.gate.lookout.ignored) == ([], {}, {})
+    part.rename(site.inbox / "cat.png")
+    site.settle()
+    assert site.job().name == "cat.png"
+
+
+def replace_unseen(path: Path, data: bytes) -> None:
+    """Rename another file of the same size and time over it."""
+    before = path.stat()
+    new = path.with_name("new.part")
+    new.write_bytes(data)
+    os.utime(new, ns=(before.st_atime_ns, before.st_mtime_ns))
+    new.replace(path)
+    after = path.stat()
+    assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+
+
+def test_a_file_renamed_over_one_of_equal_size_and_time_is_another(make_site) -> None:
+    site = make_site(originals="keep", settle_seconds=4, sidecar_wait_seconds=0)
+    path = site.put("cat.png", b"one")
+    site.tick(3)
+    replace_unseen(path, b"two")
+    site.tick(3)
+    assert site.jobs() == [], "it settles from then on"
+    site.settle()
+    site.run_next()
+    replace_unseen(path, b"six")
+    site.settle()
+    assert [site.drop(job).sha256 for job in site.jobs()] == [sha(b"two"), sha(b"six")]
+
+
+def test_ten_overwrites_while_the_job_runs(make_site) -> None:
+    """Each manifest tells the hash of the bytes that were worked on; the newest runs next."""
+    site = make_site(originals="keep")
+    path = site.put("cat.png", b"version 0")
+    site.settle()
+    for number in range(1, 11):
+        if number == 4:
+            first = site.claim_next()
+        with path.open("r+b") as file:
+            file.write(f"version {number}".encode())
+        site.settle()
+        if number == 7:
+            site.finish(first)
+            site.publish()
+    second = site.claim_next()
+    source = Path(site.drop(second).claim, "cat.png").read_bytes()
+    site.finish(second)
+    site.publish()
+    told = [manifest["input"]["sha256"] for manifest in manifests(site).values()]
+    assert sorted(told) == sorted([sha(b"version 3"), sha(b"version 10")])
+    assert source == path.read_bytes() == b"version 10"
+    assert {job.status for job in site.jobs()} == {"completed"}
+
+
+def test_ten_overwrites_of_a_name_whose_file_was_taken(site) -> None:
+    for number in range(10):
+        site.put("cat.png", f"version {number}")
+        site.settle()
+        if number == 0:
+            first = site.claim_next()
+    site.finish(first)
+    site.publish()
+    for _ in range(9):
+        site.run_next()
+    for name, manifest in manifests(site).items():
+        archived = (site.outbox / name / "source/cat.png").read_bytes()
+        assert sha(archived) == manifest["input"]["sha256"]
+    assert len(manifests(site)) == 10
+
+
+@pytest.mark.parametrize("originals", ["archive", "delete", "keep"])
+def test_the_other_name_of_a_file_stays_as_it_is(make_site, originals: str) -> None:
+    site = make_site(originals=originals)
+    album = site.root / "album.png"
+    album.write_bytes(b"the album's")
+    album.chmod(0o640)
+    before = album.stat()
+    os.link(album, site.inbox / "cat.png")
+    os.link(album, site.inbox / "again.png")
+    site.settle()
+    for _ in range(2):
+        site.run_next()
+    after = album.stat()
+    assert album.read_bytes() == b"the album's"
+    assert (after.st_mode, after.st_mtime_ns) == (before.st_mode, before.st_mtime_ns)
+    assert site.left() == ({"cat.png", "again.png"} if originals == "keep" else set())
+    assert all(path.stat().st_ino != after.st_ino for path in site.outbox.rglob("*.png"))
+    assert len(site.folders()) == 2
+
+
+def test_a_link_swapped_in_before_the_copy_is_refused(make_site, monkeypatch) -> None:
+    from dna_pipeline.inbox import claim
+
+    site = make_site(originals="keep")
+    secret = site.root / "secret.png"
+    secret.write_bytes(b"secret")
+    path = site.put("cat.png")
+    real = claim.snapshot
+
+    def snapshot(source: Path, target: Path, **options: bool):
+        source.unlink()
+        source.symlink_to(secret)
+        return real(source, target, **options)
+
+    monkeypatch.setattr(claim, "snapshot", snapshot)
+    site.settle()
+    assert site.jobs() == []
+    assert site.claims() == []
+    assert path.is_symlink()
+    assert secret.read_bytes() == b"secret"
+
+
+# --- names ---
+
+
+@pytest.mark.parametrize("originals", ["archive", "keep"])
+def test_names_of_two_unicode_forms_are_two_files(make_site, originals: str) -> None:
+    site = make_site(originals=originals)
+    names = [unicodedata.normalize(form, "é.png") for form in ("NFC", "NFD")]
+    for number, name in enumerate(names):
+        site.put(name, f"image {number}")
+        site.put(f"{name}.yaml", f"priority: {number}")
+    if len(site.left()) < 4:
+        pytest.skip("this file system takes both for one name")
+    site.settle()
+    assert {job.name: job.priority for job in site.jobs()} == {names[0]: 0, names[1]: 1}
+    for _ in names:
+        site.run_next()
+    told = {m["input"]["name"]: m["input"]["sha256"] for m in manifests(site).values()}
+    assert told == {names[0]: sha(b"image 0"), names[1]: sha(b"image 1")}
+    assert len(site.folders()) == 2
+
+
+# --- clocks ---
+
+
+@pytest.mark.parametrize("day", [-1, 1, 3650])
+def test_times_that_lie_in_the_past_or_the_future_settle(site, day: int) -> None:
+    path = site.put("cat.png")
+    at = time.time() + day * 86400
+    os.utime(path, (at, at))
+    site.tick(1)
+    assert site.jobs() == []
+    site.tick(9)
+    assert site.job().status == "queued"
+
+
+@pytest.mark.parametrize("jump_s", [-86400.0, 86400.0])
+def test_a_clock_that_jumps_neither_hastens_nor_stops_taking_in(
+    make_site, monkeypatch, jump_s: float
+) -> None:
+    from dna_pipeline.intake.gate import Gate
+
+    site = make_site(settle_seconds=1, sidecar_wait_seconds=0)
+    gate = Gate(site.config, site.ledger)
+    gate.inboxes[0].lookout._prober = site.prober
+    site.put("cat.png")
+    gate.step()
+    real = time.time
+    monkeypatch.setattr(time, "time", lambda: real() + jump_s)
+    gate.step()
+    assert site.jobs() == []
+    end = time.monotonic() + 20
+    while not site.jobs() and time.monotonic() < end:
+        time.sleep(min(0.1, gate.seconds_to_next()))
+        gate.step()
+    assert site.job().status == "queued"
+    gate.close()
