@@ -87,7 +87,7 @@ class Img2Img(Stage):
 
     def run(self, ctx: StageContext) -> list[Artifact]:
         assert self.model is not None, "checked when the pipeline was built"
-        image = fitted(on_white(load_image(ctx.source)), self.max_size)
+        image = fitted(on_white(load_image(ctx.source, ctx.warnings)), self.max_size)
         model: ImageToImage = ctx.models.get(self.model)
         request = self._request(thrifty=ctx.thrift > 0)
         ctx.warnings += model.remarks(request)
