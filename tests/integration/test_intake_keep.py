@@ -184,3 +184,29 @@ def test_a_cancelled_version_is_not_brought_back_by_a_touch(keep) -> None:
     touch(path)
     keep.settle()
     assert keep.job().status == "cancelled"
+
+
+def test_renders_in_subfolders_are_known_by_content_and_spec(make_site) -> None:
+    site = make_site(originals="keep", recursive=True)
+    path = site.put("shots/a/beauty.0001.exr", b"light")
+    site.put("shots/b/beauty.0001.exr", b"light")
+    site.put("shots/a/beauty.0002.exr.tmp", b"half")
+    site.settle()
+    first, second = site.run_next(), site.run_next()
+    assert {first.folder, second.folder} == {"shots/a", "shots/b"}
+    assert all(name.startswith(("in/shots/a/", "in/shots/b/")) for name in site.folders())
+    touch(path)
+    site.settle()
+    assert len(site.jobs()) == 2
+    site.put("shots/a/beauty.0001.exr.yaml", "remove_background: {force: true}")
+    site.settle()
+    third = site.run_next()
+    assert (len(site.jobs()), third.folder) == (3, "shots/a")
+    assert third.stages[0]["params"]["force"] is True
+    touch(path)
+    touch(site.inbox / "shots/a/beauty.0001.exr.yaml")
+    site.settle()
+    assert len(site.jobs()) == 3
+    site.put("shots/a/beauty.0001.exr.yaml", "remove_background: {force: false}")
+    site.settle()
+    assert len(site.jobs()) == 4
