@@ -251,7 +251,7 @@ def test_which_is_the_picture_may_be_unclear(write: Write) -> None:
 
 
 def test_names_are_safe_in_a_message(write: Write) -> None:
-    many = {f"{'x' * 150}\n{number}.Z": 1.0 for number in range(40)}
+    many = {f"layer\n{number}{'x' * 150}.Z": 1.0 for number in range(40)}
     with pytest.raises(ImageUnreadable) as caught:
         probe(write(many))
     assert "\n" not in caught.value.detail
@@ -305,8 +305,10 @@ def test_overscan_is_cut_off(write: Write) -> None:
     assert np.array_equal(np.asarray(image), np.asarray(whole)[5:45, 10:50])
 
 
-def test_a_window_beside_the_frame_shows_nothing(write: Write) -> None:
-    header = {**SCANLINE, "dataWindow": box(100, 0, SIDE, SIDE), "displayWindow": box(0, 0, 30, 30)}
+@pytest.mark.parametrize("place", [(100, 0), (-50, 0), (0, 100), (0, -50), (-50, -50)])
+def test_a_window_beside_the_frame_shows_nothing(write: Write, place: tuple[int, int]) -> None:
+    frame = box(0, 0, 60, 60)
+    header = {**SCANLINE, "dataWindow": box(*place, SIDE, SIDE), "displayWindow": frame}
     assert not np.asarray(load_image(write(rgb(1.0), header))).any()
 
 
