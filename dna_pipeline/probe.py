@@ -60,7 +60,8 @@ class Prober:
         if answer is None:
             return ImageUnreadable("the decoder crashed or took too long on this file")
         if "error" in answer:
-            return _ERRORS.get(answer["error"], ImageUnreadable)(answer["detail"])
+            kind = _ERRORS.get(answer["error"], ImageUnreadable)
+            return kind(answer["detail"], hint=answer.get("hint", ""))
         return Probed(answer["width"], answer["height"])
 
     def close(self) -> None:
@@ -116,7 +117,7 @@ def main() -> None:
             facts = imaging.probe(Path(message["path"]))
             out.send({"width": facts.width, "height": facts.height})
         except JobError as error:
-            out.send({"error": type(error).__name__, "detail": error.detail})
+            out.send({"error": type(error).__name__, "detail": error.detail, "hint": error.hint})
         except OSError as error:
             detail = f"cannot be read: {error.strerror}"
             out.send({"error": NotReadable.__name__, "detail": detail})

@@ -47,6 +47,7 @@ def test_answers(prober, image: Path, tmp_path: Path) -> None:
 
 def test_renders_are_decoded_in_the_child_too(prober, tmp_path: Path) -> None:
     planes = {name: np.full((48, 64), 0.5, np.float32) for name in "RGB"}
+    depth = np.ones((48, 64), np.float32)
     OpenEXR.File({"type": OpenEXR.scanlineimage}, planes).write(str(tmp_path / "a.exr"))
     path = (tmp_path / "a.exr").rename(tmp_path / os.fsdecode(b"caf\xe9.exr"))
     assert prober.probe(path) == Probed(64, 48)
@@ -55,6 +56,10 @@ def test_renders_are_decoded_in_the_child_too(prober, tmp_path: Path) -> None:
     answer = prober.probe(path)
     assert isinstance(answer, ImageUnreadable)
     assert "truncated" in answer.detail
+    OpenEXR.File({"type": OpenEXR.scanlineimage}, {"Z": depth}).write(str(tmp_path / "z.exr"))
+    answer = prober.probe(tmp_path / "z.exr")
+    assert isinstance(answer, ImageUnreadable)
+    assert "beauty" in answer.hint
     path.write_bytes(data)
     assert prober.probe(path) == Probed(64, 48)
 
