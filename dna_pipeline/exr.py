@@ -270,15 +270,19 @@ def _check_headers(headers: list[dict[str, Any]]) -> None:
     library: Any = OpenEXR
     if any(header.get("type") in (library.deepscanline, library.deeptile) for header in headers):
         raise ImageUnreadable("it holds deep samples", hint="Flatten it to one sample a pixel.")
-    windows = [_window(header["dataWindow"]) for header in headers]
-    decoded = sum(
-        4 * window.width * window.height * len(header["channels"])
-        for window, header in zip(windows, headers, strict=True)
-    )
+    decoded = sum(4 * _area(header) * len(header["channels"]) for header in headers)
     if decoded > MAX_DECODED_BYTES:
         raise ImageTooLarge(
             f"its layers decode to {decoded} bytes; at most {MAX_DECODED_BYTES} are read"
         )
+
+
+def _area(header: dict[str, Any]) -> int:
+    """Pixels that are in memory when a part is decoded: its own, and those of a tile, which a
+    hostile header may make larger than the picture."""
+    window, tiles = _window(header["dataWindow"]), header.get("tiles")
+    own = window.width * window.height
+    return own + (tiles.xSize * tiles.ySize if tiles is not None else 0)
 
 
 def _layers(number: int, part: Any, parts: list[Any]) -> Iterator[Layer]:

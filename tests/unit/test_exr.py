@@ -415,6 +415,19 @@ def test_layers_count_before_decoding(write: Write, monkeypatch: pytest.MonkeyPa
         probe(path)
 
 
+def test_a_huge_tile_is_refused_before_decoding(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(rgb(0.5), TILED)
+    data = bytearray(path.read_bytes())
+    at = data.index(b"tiledesc\0") + len(b"tiledesc\0") + 4
+    data[at : at + 8] = struct.pack("<2I", 32, 2**24)
+    path.write_bytes(data)
+    monkeypatch.setattr(exr, "decode", lambda *_: pytest.fail("it was decoded"))
+    with pytest.raises(ImageTooLarge, match="decode to"):
+        probe(path)
+
+
 def test_too_small(write: Write) -> None:
     planes = {name: plane(0.5, shape=(8, 8)) for name in "RGB"}
     with pytest.raises(ImageTooSmall):
