@@ -3,9 +3,9 @@
     file → header (format, size, mode checked) → first frame decoded to its end → 8 bits
          → upright → sRGB → RGB, or RGBA where something shows through
 
-Only the formats in `FORMATS` are ever tried. Every fault of a file becomes `ImageUnreadable`,
-`ImageTooSmall` or `ImageTooLarge`; faults of the disk (a file that is gone, a share that is away)
-stay `OSError`, since the picture is not to blame for them.
+Only the formats in `FORMATS`, and OpenEXR (`exr.py`), are ever tried. Every fault of a file becomes
+`ImageUnreadable`, `ImageTooSmall` or `ImageTooLarge`; faults of the disk (a file that is gone, a
+share that is away) stay `OSError`, since the picture is not to blame for them.
 """
 
 from __future__ import annotations
@@ -18,10 +18,11 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal, cast
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin, features
 
+from dna_pipeline import exr, sixteen
 from dna_pipeline.artifact import write_atomic
 from dna_pipeline.errors import ImageTooLarge, ImageTooSmall, ImageUnreadable, JobError
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 _AVIF = ("AVIF",) if features.check("avif") else ()
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP", *_AVIF)
 """Pillow's names of the formats that are read; no other decoder ever sees a file."""
+
+_EXR = "EXR"
 
 MIN_SIDE_PX = 16
 MAX_SIDE_PX = 32_768
@@ -61,7 +64,7 @@ class ImageFacts:
     """What a picture file holds.
 
     Attributes:
-        format: one of `FORMATS`.
+        format: one of `FORMATS`, or EXR.
         width, height: pixels, after the rotation that EXIF asks for.
         frames: 1, or the number of frames or pages; only the first is ever used.
     """
@@ -72,16 +75,21 @@ class ImageFacts:
     frames: int
 
 
-def load_image(path: Path) -> Image.Image:
+def load_image(path: Path, remarks: list[str] | None = None) -> Image.Image:
     """The first frame, upright, in sRGB: RGB, or RGBA where its alpha is not opaque all over.
 
     The result holds 8-bit pixels only: no metadata, no open file.
+
+    Args:
+        remarks: gets a sentence for the manifest where there was a choice in reading the file.
 
     Raises:
         ImageUnreadable, ImageTooSmall, ImageTooLarge: the file is at fault.
         OSError: the disk is.
     """
     with _opened(path) as image:
+        if image.format == _EXR and remarks is not None:
+            remarks.append(image.info["remark"])
         icc = image.info.get("icc_profile")
         return _to_srgb(_upright(_eight_bits(image)), icc)
 
@@ -109,15 +117,12 @@ def save_png(image: Image.Image, path: Path, text: Mapping[str, str] | None = No
 
 
 @contextmanager
-def _opened(path: Path) -> Generator[ImageFile]:
+def _opened(path: Path) -> Generator[Image.Image]:
     """The file's first frame, decoded; whatever goes wrong inside is mapped to our errors."""
     with path.open("rb") as file, _quiet():
         try:
-            image = _open_header(file)
-            _narrow_key(image)
-            image.load()
-            _check_end(image, file)
-            yield image
+            is_exr = file.read(len(exr.MAGIC)) == exr.MAGIC
+            yield _decoded_exr(file) if is_exr else _decoded(file)
         except JobError:
             raise
         except Image.DecompressionBombError as error:
@@ -132,6 +137,22 @@ def _opened(path: Path) -> Generator[ImageFile]:
             raise ImageUnreadable(_text(error)) from error
 
 
+def _decoded(file: IO[bytes]) -> Image.Image:
+    image = _open_header(file)
+    sixteen.load(image, lambda: _open_header(file))
+    _check_end(image, file)
+    return image
+
+
+def _decoded_exr(file: IO[bytes]) -> Image.Image:
+    layer = exr.find_layer(file)
+    _check_size(*layer.size)
+    image = exr.decode(file, layer)
+    image.format = _EXR
+    image.info["remark"] = layer.remark
+    return image
+
+
 @contextmanager
 def _quiet() -> Generator[None]:
     """Pillow warns of damaged metadata and large sizes; the first is harmless, the second ours."""
@@ -142,24 +163,29 @@ def _quiet() -> Generator[None]:
 
 def _open_header(file: IO[bytes]) -> ImageFile:
     """The picture with its header read and found acceptable, no pixel decoded yet."""
+    file.seek(0)
     try:
         image = Image.open(file, formats=FORMATS)
     except Image.UnidentifiedImageError as error:
         raise ImageUnreadable(
-            f"not an image in a format that is read ({', '.join(FORMATS)}), or broken at its start"
+            f"not an image in a format that is read ({', '.join((*FORMATS, _EXR))}), "
+            "or broken at its start"
         ) from error
-    width, height = image.size
+    _check_size(*image.size)
+    if image.mode not in _MODES | _GREY_MODES | _DEEP_MODES:
+        raise ImageUnreadable(
+            f"its pixels are of kind {image.mode!r}", hint="Export it with 8 or 16 bits a channel."
+        )
+    return image
+
+
+def _check_size(width: int, height: int) -> None:
     if width > MAX_SIDE_PX or height > MAX_SIDE_PX or width * height > MAX_PIXELS:
         raise ImageTooLarge(
             f"{width} x {height} px; at most {MAX_SIDE_PX} px a side and {MAX_PIXELS} px in all"
         )
     if min(width, height) < MIN_SIDE_PX:
         raise ImageTooSmall(f"{width} x {height} px")
-    if image.mode not in _MODES | _GREY_MODES | _DEEP_MODES:
-        raise ImageUnreadable(
-            f"its pixels are of kind {image.mode!r}", hint="Export it with 8 or 16 bits a channel."
-        )
-    return image
 
 
 def _text(error: BaseException) -> str:
@@ -237,34 +263,14 @@ def _byte(file: IO[bytes]) -> int:
     return byte[0] if byte else -1
 
 
-def _narrow_key(image: ImageFile) -> None:
-    """Fit a 16-bit PNG's transparent colour to its pixels, of which Pillow keeps the high bytes."""
-    key = image.info.get("transparency")
-    if image.tile and image.tile[0].args == "RGB;16B" and isinstance(key, tuple):
-        image.info["transparency"] = tuple(value >> 8 for value in cast("tuple[int, ...]", key))
-
-
 def _eight_bits(image: Image.Image) -> Image.Image:
     """The same picture as L, LA, RGB, RGBA, CMYK or LAB with 8 bits a channel."""
     if image.mode in _DEEP_MODES:
-        return _grey_from_16_bits(image)
+        return sixteen.grey(image)
     if image.mode in ("CMYK", "LAB"):
         return image
     colour = "L" if image.mode in _GREY_MODES else "RGB"
     return image.convert(f"{colour}A" if image.has_transparency_data else colour)
-
-
-def _grey_from_16_bits(image: Image.Image) -> Image.Image:
-    """Scaled, where Pillow's own conversion would clip all above 255 to white."""
-    import numpy as np
-
-    values = np.asarray(image).astype(np.uint32)
-    grey = Image.fromarray(((values + 128) // 257).astype(np.uint8))
-    key = image.info.get("transparency")
-    if isinstance(key, int):
-        opaque = Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8))
-        return Image.merge("LA", (grey, opaque))
-    return grey
 
 
 def _to_srgb(image: Image.Image, icc: object) -> Image.Image:

@@ -170,7 +170,8 @@ def _understood(message: wire.Message) -> Probed | JobError:
     """An answer. Raises WireError where a file has brought the child to talk otherwise."""
     match message:
         case {"error": str(name), "detail": str(detail)} if name in _ERRORS:
-            return _ERRORS[name](detail[:DETAIL_CHARS])
+            hint = str(message.get("hint") or "")[:DETAIL_CHARS]
+            return _ERRORS[name](detail[:DETAIL_CHARS], hint=hint)
         case {"width": int(width), "height": int(height)} if min(width, height) > 0:
             return Probed(width, height)
         case _:
@@ -212,7 +213,7 @@ def _decode(path: Path) -> wire.Message:
         facts = imaging.probe(path)
         return {"width": facts.width, "height": facts.height}
     except JobError as error:
-        return {"error": type(error).__name__, "detail": error.detail}
+        return {"error": type(error).__name__, "detail": error.detail, "hint": error.hint}
     except OSError as error:
         detail = f"cannot be read: {error.strerror}"
         return {"error": NotReadable.__name__, "detail": detail}

@@ -17,12 +17,21 @@ from dna_pipeline.spec.config import Inbox
 from dna_pipeline.spec.table import is_table_name
 
 IMAGE_SUFFIXES = frozenset(
-    "png jpg jpeg jpe jfif webp gif tif tiff bmp avif".split()  # noqa: SIM905
+    "png jpg jpeg jpe jfif webp gif tif tiff bmp avif exr".split()  # noqa: SIM905
 )
 YAML_SUFFIXES = frozenset({"yaml", "yml"})
 
-_CONVERTIBLE = frozenset("heic heif jxl psd exr hdr svg dng cr2 nef arw raw".split())  # noqa: SIM905
-_UNFINISHED = (".tmp", ".part", ".partial", ".crdownload")
+_CONVERTIBLE = frozenset("heic heif jxl psd psb hdr svg dng cr2 nef arw raw".split())  # noqa: SIM905
+_CHECKPOINT = ".mantra_checkpoint"
+"""Lies beside a picture that Houdini's Mantra is still rendering, which then is an empty frame."""
+
+_UNFINISHED = (".tmp", ".part", ".partial", ".crdownload", ".swp", ".lock", "~", "@", _CHECKPOINT)
+"""Nuke, Photoshop, MoonRay and many others write .tmp or .part; Blender's files end in @ while it
+saves, and those that editors, Nuke, Krita and Substance set aside in ~."""
+
+_MACOS_SAVING = re.compile(r"\.sb-[0-9a-f]{8}-[0-9a-z]{6}$")
+"""Ends the name of a folder in which a macOS program puts a document together."""
+
 _LITTER = frozenset({"thumbs.db", "desktop.ini"})
 
 
@@ -91,7 +100,7 @@ def scan(inbox: Inbox, named: Iterable[str] = ()) -> Scan:
     walk = _Walk(inbox, status.st_dev)
     walk.folder("")
     for relative in named:
-        if relative not in walk.files:
+        if relative not in walk.files and relative not in walk.rendering:
             walk.look_up(relative)
     return Scan(walk.files, walk.ignored, (status.st_dev, status.st_ino))
 
@@ -119,7 +128,9 @@ def is_passed_over(name: str) -> bool:
     if name.startswith((".", "~")):
         return True
     folded = name.lower()
-    return folded.endswith(_UNFINISHED) or folded in _LITTER
+    if folded.endswith(_UNFINISHED) or folded in _LITTER:
+        return True
+    return ".sb-" in folded and _MACOS_SAVING.search(folded) is not None
 
 
 def _not_understood(relative: str) -> str:
@@ -143,6 +154,7 @@ class _Walk:
     def __init__(self, inbox: Inbox, device: int) -> None:
         self.files: dict[str, FileStat] = {}
         self.ignored: dict[str, str] = {}
+        self.rendering: set[str] = set()
         self._inbox = inbox
         self._root = os.fspath(inbox.path)
         self._device = device
@@ -158,6 +170,9 @@ class _Walk:
                 if not prefix:
                     raise
                 self.ignored[prefix[:-1]] = f"a folder that cannot be read: {error.strerror}"
+        for relative in self.rendering:
+            if self.files.pop(relative, None):
+                self.ignored[relative] = f"Houdini is rendering it, since {_CHECKPOINT} is beside"
 
     def _entries(self, prefix: str) -> Iterator[str]:
         """Sort the folder's entries; gives the subfolders that are to be read too."""
@@ -165,6 +180,8 @@ class _Walk:
         with os.scandir(os.path.join(self._root, prefix)) as entries:  # noqa: PTH118
             for entry in entries:
                 relative = prefix + entry.name
+                if relative.endswith(_CHECKPOINT):
+                    self.rendering.add(relative.removesuffix(_CHECKPOINT))
                 if is_passed_over(entry.name) or (ignore and _matches(relative, ignore)):
                     continue
                 try:

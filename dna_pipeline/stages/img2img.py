@@ -89,7 +89,7 @@ class Img2Img(Stage):
         from dna_pipeline.imaging import load_image, save_png  # the daemon loads no decoder
 
         assert self.model is not None, "checked when the pipeline was built"
-        image = fitted(on_white(load_image(ctx.source)), self.max_size)
+        image = fitted(on_white(load_image(ctx.source, ctx.warnings)), self.max_size)
         model: ImageToImage = ctx.models.get(self.model)
         request = self._request(thrifty=ctx.thrift > 0)
         ctx.warnings += model.remarks(request)

@@ -38,7 +38,7 @@ class RemoveBackground(Stage):
         """Raises `EmptyForeground` where (nearly) nothing is left, and what the model raises."""
         from dna_pipeline.matte import foreground_share
 
-        image = load_image(ctx.source)
+        image = load_image(ctx.source, ctx.warnings)
         kept = image.mode == "RGBA" and not self.force
         cutout = image if kept else self._cut(image, ctx)
         share = foreground_share(cutout)

@@ -63,7 +63,9 @@ class TripoSR(Stage):
     def _mesh(self, ctx: StageContext, model: ImageToField) -> Mesh:
         from dna_pipeline.tsr import surface
 
-        field = model.field(load_image(ctx.source), foreground_ratio=self.foreground_ratio)
+        field = model.field(
+            load_image(ctx.source, ctx.warnings), foreground_ratio=self.foreground_ratio
+        )
         chunk = self._chunk(ctx, field.chunk_size)
 
         def progress(done: int, total: int) -> None:

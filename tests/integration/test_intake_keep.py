@@ -7,7 +7,9 @@ import pytest
 
 from dna_pipeline.inbox import claim
 from dna_pipeline.intake import records
+from dna_pipeline.intake.rows import reference
 from dna_pipeline.ledger import queue
+from dna_pipeline.spec.config import Inbox
 
 
 @pytest.fixture
@@ -221,8 +223,35 @@ def test_a_yaml_that_became_a_link_or_a_pipe_after_the_look(tmp_path) -> None:
     (tmp_path / "secret.yaml").write_text("image: a.png")
     (tmp_path / "link.yaml").symlink_to(tmp_path / "secret.yaml")
     os.mkfifo(tmp_path / "pipe.yaml")
-    assert records.image_named(tmp_path / "secret.yaml") == "a.png"
+    inbox = Inbox("in", tmp_path, "cut")
+    assert reference(inbox, "secret.yaml") == "a.png"
     for name in ("link.yaml", "pipe.yaml"):
         with pytest.raises(OSError, match=r"symbolic links|regular file"):
             records.read_sidecar(tmp_path / name)
-        assert records.image_named(tmp_path / name) is None
+        assert reference(inbox, name) is None
+
+
+def test_renders_in_subfolders_are_known_by_content_and_spec(make_site) -> None:
+    site = make_site(originals="keep", recursive=True)
+    path = site.put("shots/a/beauty.0001.exr", b"light")
+    site.put("shots/b/beauty.0001.exr", b"light")
+    site.put("shots/a/beauty.0002.exr.tmp", b"half")
+    site.settle()
+    first, second = site.run_next(), site.run_next()
+    assert {first.folder, second.folder} == {"shots/a", "shots/b"}
+    assert all(name.startswith(("in/shots/a/", "in/shots/b/")) for name in site.folders())
+    touch(path)
+    site.settle()
+    assert len(site.jobs()) == 2
+    site.put("shots/a/beauty.0001.exr.yaml", "remove_background: {force: true}")
+    site.settle()
+    third = site.run_next()
+    assert (len(site.jobs()), third.folder) == (3, "shots/a")
+    assert third.stages[0]["params"]["force"] is True
+    touch(path)
+    touch(site.inbox / "shots/a/beauty.0001.exr.yaml")
+    site.settle()
+    assert len(site.jobs()) == 3
+    site.put("shots/a/beauty.0001.exr.yaml", "remove_background: {force: false}")
+    site.settle()
+    assert len(site.jobs()) == 4

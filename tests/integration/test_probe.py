@@ -6,6 +6,8 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
+import OpenEXR
 import pytest
 from PIL import Image
 
@@ -41,6 +43,25 @@ def test_answers(prober, image: Path, tmp_path: Path) -> None:
     assert type(gone) is NotReadable
     assert gone.detail == "cannot be read: No such file or directory"
     assert prober._process.pid == first
+
+
+def test_renders_are_decoded_in_the_child_too(prober, tmp_path: Path) -> None:
+    planes = {name: np.full((48, 64), 0.5, np.float32) for name in "RGB"}
+    depth = np.ones((48, 64), np.float32)
+    OpenEXR.File({"type": OpenEXR.scanlineimage}, planes).write(str(tmp_path / "a.exr"))
+    path = (tmp_path / "a.exr").rename(tmp_path / os.fsdecode(b"caf\xe9.exr"))
+    assert prober.probe(path) == Probed(64, 48)
+    data = path.read_bytes()
+    path.write_bytes(data[:-20])
+    answer = prober.probe(path)
+    assert isinstance(answer, ImageUnreadable)
+    assert "truncated" in answer.detail
+    OpenEXR.File({"type": OpenEXR.scanlineimage}, {"Z": depth}).write(str(tmp_path / "z.exr"))
+    answer = prober.probe(tmp_path / "z.exr")
+    assert isinstance(answer, ImageUnreadable)
+    assert "beauty" in answer.hint
+    path.write_bytes(data)
+    assert prober.probe(path) == Probed(64, 48)
 
 
 def test_a_child_that_dies_is_an_answer_and_is_replaced(prober, image: Path) -> None:

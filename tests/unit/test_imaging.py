@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import skimage.data
+import tifffile
 from PIL import Image, ImageCms
 
 from dna_pipeline.errors import ImageTooLarge, ImageTooSmall, ImageUnreadable
@@ -27,9 +28,11 @@ def difference(one: Image.Image, other: Image.Image) -> float:
     return float(np.abs(np.asarray(one, float) - np.asarray(other, float)).mean())
 
 
-def png(width: int, height: int, depth: int, kind: int, rows: bytes, *extra: bytes) -> bytes:
+def png(
+    width: int, height: int, depth: int, kind: int, rows: bytes, *extra: bytes, interlaced: int = 0
+) -> bytes:
     """A PNG made by hand; `rows` holds the filter bytes too."""
-    header = struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, interlaced)
     body = (chunk(b"IHDR", header), *extra, chunk(b"IDAT", zlib.compress(rows)))
     return b"\x89PNG\r\n\x1a\n" + b"".join(body) + chunk(b"IEND", b"")
 
@@ -146,18 +149,80 @@ def test_16_bit_grey_with_a_transparent_value(put: Put) -> None:
 def test_16_bit_colour_with_and_without_alpha(put: Put) -> None:
     rgb = b"".join(b"\0" + struct.pack(">3H", 0xFF00, 0x8000, 0x0100) * 20 for _ in range(20))
     image = load_image(put(png(20, 20, 16, 2, rgb)))
-    assert (image.mode, image.getpixel((3, 3))) == ("RGB", (255, 128, 1))
+    assert (image.mode, image.getpixel((3, 3))) == ("RGB", (254, 128, 1))
     rgba = b"".join(b"\0" + struct.pack(">4H", 0xFFFF, 0, 0, 0x4000) * 20 for _ in range(20))
     image = load_image(put(png(20, 20, 16, 6, rgba)))
     assert (image.mode, image.getpixel((3, 3))) == ("RGBA", (255, 0, 0, 64))
 
 
+EVERY_BYTE = np.random.default_rng(5).integers(0, 65536, (24, 36, 4)).astype(np.uint16)
+NEAREST = np.rint(EVERY_BYTE / 257).astype(int)
+
+
+@pytest.mark.parametrize("interlaced", [0, 1])
+@pytest.mark.parametrize(("kind", "channels"), [(2, [0, 1, 2]), (6, [0, 1, 2, 3]), (4, [0, 3])])
+def test_16_bit_png_is_rounded_not_cut(
+    kind: int, channels: list[int], interlaced: int, put: Put
+) -> None:
+    values = EVERY_BYTE[..., channels].astype(">u2")
+    passes = adam7(values) if interlaced else [values]
+    rows = b"".join(b"\0" + row.tobytes() for part in passes for row in part)
+    pixels = np.asarray(load_image(put(png(36, 24, 16, kind, rows, interlaced=interlaced))))
+    want = NEAREST[..., [0, 0, 0, 3] if kind == 4 else channels]
+    assert np.array_equal(pixels, want)
+
+
+def adam7(values: Any) -> list[Any]:
+    """The seven passes of an interlaced PNG (ISO/IEC 15948, 8.2)."""
+    starts = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2)]
+    return [values[y::dy, x::dx] for y, x, dy, dx in [*starts, (1, 0, 2, 1)]]
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_16_bit_tiff_is_rounded_not_cut(
+    tmp_path: Path, channels: int, compression: str | None, order: Any
+) -> None:
+    path = tmp_path / "render.tif"
+    extra = ["unassalpha"] if channels == 4 else None
+    values = EVERY_BYTE[..., :channels]
+    options: dict[str, Any] = {"compression": compression, "byteorder": order}
+    tifffile.imwrite(path, values, photometric="rgb", extrasamples=extra, **options)
+    assert np.array_equal(np.asarray(load_image(path)), NEAREST[..., :channels])
+    assert probe(path) == ImageFacts("TIFF", 36, 24, 1)
+
+
+def test_16_bit_tiff_in_planes_is_refused_where_it_would_be_misread(tmp_path: Path) -> None:
+    path = tmp_path / "render.tif"
+    planes = np.moveaxis(EVERY_BYTE[..., :3], -1, 0)
+    tifffile.imwrite(path, planes, photometric="rgb", planarconfig="separate")
+    with pytest.raises(ImageUnreadable, match="planes") as caught:
+        probe(path)
+    assert "interleaved" in caught.value.hint
+    tifffile.imwrite(path, planes, photometric="rgb", planarconfig="separate", compression="zlib")
+    assert np.abs(np.asarray(load_image(path)) - NEAREST[..., :3]).max() <= 1
+
+
+def test_16_bit_colour_keeps_profile_and_orientation(put: Put) -> None:
+    red = b"".join(b"\0" + struct.pack(">3H", 0xFFFF, 0, 0) * 40 for _ in range(20))
+    profile = chunk(b"iCCP", b"swapped\0\0" + zlib.compress(swapped_profile()))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turn = chunk(b"eXIf", exif.tobytes()[6:])
+    image = load_image(put(png(40, 20, 16, 2, red, profile, turn)))
+    assert image.size == (20, 40)
+    assert np.allclose(image.getpixel((5, 5)), (0, 255, 0), atol=3)
+
+
 def test_16_bit_colour_with_a_transparent_colour(put: Put) -> None:
-    left, right = struct.pack(">3H", 0x1234, 0xABCD, 0xFFFF), struct.pack(">3H", 0, 0, 0)
+    # The right differs from the left in low bytes alone.
+    left = struct.pack(">3H", 0x1234, 0xABCD, 0xFFFF)
+    right = struct.pack(">3H", 0x1235, 0xABCD, 0xFFFF)
     rows = b"".join(b"\0" + left * 10 + right * 10 for _ in range(20))
     image = load_image(put(png(20, 20, 16, 2, rows, chunk(b"tRNS", left))))
     assert image.getpixel((2, 2)) == (0x12, 0xAB, 0xFF, 0)
-    assert image.getpixel((15, 2)) == (0, 0, 0, 255)
+    assert image.getpixel((15, 2)) == (0x12, 0xAB, 0xFF, 255)
 
 
 def test_palette_with_transparency(put: Put) -> None:

@@ -18,7 +18,7 @@ PACKAGE = "dna_pipeline"
 
 LEVELS = [
     "errors faults",
-    "artifact filesystem logs sources",
+    "artifact filesystem logs sources exr sixteen",
     "imaging gltf matte wire messages",
     "registry probe",
     "spec",
@@ -42,7 +42,17 @@ them. A part imports only from its own level or from those before it."""
 STRANGERS = {"inbox", "ledger", "tsr", "providers"}
 """These do not know one another; but providers may use tsr, which is a library."""
 
-HEAVY = {"torch", "numpy", "diffusers", "transformers", "skimage", "trimesh", "scipy", "rembg"}
+HEAVY = {
+    "torch",
+    "numpy",
+    "diffusers",
+    "transformers",
+    "skimage",
+    "trimesh",
+    "scipy",
+    "rembg",
+    "OpenEXR",
+}
 
 LEVEL_OF = {part: level for level, parts in enumerate(LEVELS) for part in parts.split()}
 

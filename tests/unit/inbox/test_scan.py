@@ -13,7 +13,6 @@ import pytest
 from dna_pipeline.inbox.scan import (
     FileStat,
     is_image_name,
-    is_passed_over,
     is_yaml_name,
     scan,
 )
@@ -43,7 +42,21 @@ def test_files_are_images_and_yamls_with_their_stat(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "suffix",
-    ["png", "jpg", "jpeg", "jpe", "jfif", "webp", "gif", "tif", "tiff", "bmp", "avif", "PNG"],
+    [
+        "png",
+        "jpg",
+        "jpeg",
+        "jpe",
+        "jfif",
+        "webp",
+        "gif",
+        "tif",
+        "tiff",
+        "bmp",
+        "avif",
+        "exr",
+        "PNG",
+    ],
 )
 def test_image_kinds(suffix: str) -> None:
     assert is_image_name(f"sub.d/a.b.{suffix}")
@@ -74,6 +87,31 @@ PASSED_OVER = [
     "~syncthing~a.png.tmp",
     ".a.png.Xy12Zq",
     ".dna/ledger/drop/a.png",
+    "a.png@",
+    "scene.blend@",
+    "comp.nk~",
+    "a.png~",
+    "a.yaml.swp",
+    ".~lock.a.png#",
+    "a.png.lock",
+    "psA1B2.tmp",
+    "a.exr.4711.tmp",
+    "b.exr.mantra_checkpoint",
+    "a.png.sb-515b24a2-00Ug5l/a.png",
+]
+
+FINAL = [
+    "a_tmp.exr",
+    "tmp.png",
+    "a.tmp.png",
+    "part.png",
+    "lock.png",
+    "left@2x.png",
+    "a~1.png",
+    "a.sb-12.png",
+    "door.sb-515b24a2-00Ug5l.png",
+    "ps1234.png",
+    "a_part.exr",
 ]
 
 
@@ -82,7 +120,21 @@ def test_what_is_none_of_our_business_is_not_even_mentioned(tmp_path: Path) -> N
     found = scan(inbox(tmp_path, recursive=True))
     assert set(found.files) == {"a.sync-conflict-20260101-120000-ABCDEFG.png"}
     assert found.ignored == {}
-    assert not is_passed_over("a.png")
+
+
+def test_what_may_be_a_final_name_is_taken(tmp_path: Path) -> None:
+    put(tmp_path, *FINAL)
+    assert set(scan(inbox(tmp_path)).files) == set(FINAL)
+
+
+def test_what_mantra_still_renders_is_left_and_told(tmp_path: Path) -> None:
+    put(tmp_path, "a.exr", "sub/b.exr", "sub/b.exr.mantra_checkpoint", "sub/c.exr")
+    named = ["sub/b.exr", "sub/c.exr"]
+    found = scan(inbox(tmp_path, recursive=True), named)
+    assert set(found.files) == {"a.exr", "sub/c.exr"}
+    assert "Houdini is rendering it" in found.ignored["sub/b.exr"]
+    (tmp_path / "sub" / "b.exr.mantra_checkpoint").unlink()
+    assert "sub/b.exr" in scan(inbox(tmp_path, recursive=True), named).files
 
 
 def test_what_is_ignored_is_told_with_the_reason(tmp_path: Path) -> None:

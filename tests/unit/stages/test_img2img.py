@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import OpenEXR
 import pytest
 from PIL import Image
 from pydantic import ValidationError
@@ -218,3 +220,11 @@ def test_thrift_is_passed_on_and_told(context: StageContext):
     context.thrift = 1
     Img2Img(model="sd15", steps=2, strength=0.5).run(context)
     assert ["slices" in warning for warning in context.warnings] == [True]
+
+
+def test_how_a_render_was_read_is_told(context: StageContext):
+    context.source = context.work_dir.parent / "render.exr"
+    planes = {name: np.full((64, 64), 0.5, np.float32) for name in "RGB"}
+    OpenEXR.File({"type": OpenEXR.scanlineimage}, planes).write(str(context.source))
+    Img2Img(model="sd15", steps=2, strength=0.5).run(context)
+    assert ["EXR" in warning for warning in context.warnings] == [True]

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import OpenEXR
 import pytest
 from PIL import Image, ImageDraw
 
@@ -196,3 +197,19 @@ def test_strips_meet_without_a_seam(
     monkeypatch.setattr("dna_pipeline.matte.STRIP_PX", rows)
     (matte,) = RemoveBackground(model="key").run(context(tmp_path, boxed()))
     assert matte.path.read_bytes() == whole
+
+
+def test_a_render_is_cut_out_by_its_own_alpha_and_said_to_be_one(tmp_path: Path) -> None:
+    ctx = context(tmp_path, boxed())
+    ctx.source = tmp_path / "cat.exr"
+    alpha = np.zeros((48, 64), np.float32)
+    alpha[10:30, 20:40] = 1
+    half = {"A": alpha, "R": alpha * 0.5, "G": alpha * 0, "B": alpha * 1}
+    layers = {f"ViewLayer.Combined.{name}": plane for name, plane in half.items()}
+    OpenEXR.File({"type": OpenEXR.scanlineimage}, layers).write(str(ctx.source))
+    (matte,) = RemoveBackground(model="key").run(ctx)
+    image = load_image(matte.path)
+    assert image.getpixel((25, 15)) == (188, 0, 255, 255)
+    assert image.getpixel((5, 5)) == (0, 0, 0, 0)
+    assert matte.facts["already_cut"] is True
+    assert [warning for warning in ctx.warnings if '"ViewLayer.Combined"' in warning]

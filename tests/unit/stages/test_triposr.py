@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import OpenEXR
 import pytest
 import torch
 import trimesh
@@ -25,6 +26,7 @@ from dna_pipeline.errors import (
     NonFiniteOutput,
     WeightsMissing,
 )
+from dna_pipeline.imaging import load_image
 from dna_pipeline.providers.base import Device, ModelCache, Provider
 from dna_pipeline.providers.triposr import TripoSRModel
 from dna_pipeline.registry import stage_class
@@ -419,3 +421,13 @@ def test_thrift_makes_the_chunks_smaller(
     stage(chunk_size=chunk_size, preview=False).run(ctx)
     assert asked == [expected]
     assert len(ctx.warnings) == (1 if thrift else 0)
+
+
+def test_how_a_render_was_read_is_told(make: Make) -> None:
+    ctx = make()
+    image = np.asarray(load_image(ctx.source).convert("RGBA"), np.float32) / 255
+    ctx.source = ctx.source.with_name("render.exr")
+    planes = {name: np.ascontiguousarray(image[..., at]) for at, name in enumerate("RGBA")}
+    OpenEXR.File({"type": OpenEXR.scanlineimage}, planes).write(str(ctx.source))
+    stage(preview=False).run(ctx)
+    assert ["EXR" in warning for warning in ctx.warnings] == [True]
