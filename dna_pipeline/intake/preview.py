@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
+from dna_pipeline.artifact import sha256_file
 from dna_pipeline.errors import ImageMissing, JobError
 from dna_pipeline.inbox.pairing import Candidate, Pairing, pair
 from dna_pipeline.inbox.scan import scan
 from dna_pipeline.inbox.stability import StabilityTracker
-from dna_pipeline.intake.records import image_named, read_sidecar, resolve_text
+from dna_pipeline.intake.records import facts_of, image_named, read_sidecar, resolve_text
 from dna_pipeline.probe import Prober
 from dna_pipeline.spec.config import Config, Inbox
 from dna_pipeline.spec.sidecar import JobSpec
@@ -41,11 +42,14 @@ def outcome(
         return candidate.error
     if candidate.image is None:
         return ImageMissing("its image is not there yet")
-    answer = prober.probe(inbox.path / candidate.image)
+    path = inbox.path / candidate.image
+    answer = prober.probe(path)
     if isinstance(answer, JobError):
         return answer
     try:
         data = read_sidecar(inbox.path / candidate.sidecar) if candidate.sidecar else None
-        return resolve_text(config, inbox, data)
+        folder, _, name = candidate.image.rpartition("/")
+        facts = facts_of(inbox, folder, name, sha256_file(path))
+        return resolve_text(config, inbox, data, facts)
     except JobError as error:
         return error

@@ -15,6 +15,7 @@ from dna_pipeline.errors import Failure, JobError
 from dna_pipeline.ledger.store import new_id
 from dna_pipeline.ledger.times import utcnow
 from dna_pipeline.spec.config import Config, Inbox
+from dna_pipeline.spec.facts import JobFacts
 from dna_pipeline.spec.sidecar import JobSpec, inside_path, parse_sidecar, resolve
 from dna_pipeline.spec.yaml12 import MAX_BYTES
 
@@ -54,16 +55,21 @@ def image_named(path: Path) -> str | JobError | None:
     return image if isinstance(image, str) else None
 
 
-def resolve_text(config: Config, inbox: Inbox, data: bytes | None) -> JobSpec:
+def facts_of(inbox: Inbox, folder: str, name: str | None, sha256: str | None) -> JobFacts:
+    """What is known of an image of that inbox, by the file system's names."""
+    return JobFacts(printable(name or ""), printable(folder), inbox.name, sha256=sha256)
+
+
+def resolve_text(config: Config, inbox: Inbox, data: bytes | None, facts: JobFacts) -> JobSpec:
     """The job that a sidecar's bytes (or none) ask for. Raises `JobError`."""
     document = parse_sidecar(data) if data is not None else None
     if document is not None and isinstance(image := document.value.get("image"), str):
         inside_path(image)
-    return resolve(config, inbox, document, draw_seed)
+    return resolve(config, inbox, document, draw_seed, facts)
 
 
 def spec_key(
-    config: Config, inbox: Inbox, image_sha256: str | None, data: bytes | None, error: str | None
+    config: Config, inbox: Inbox, facts: JobFacts, data: bytes | None, error: str | None
 ) -> str:
     """What makes two versions of a kept file the same: its bytes and its spec before chance.
 
@@ -71,11 +77,11 @@ def spec_key(
     """
     try:
         document = parse_sidecar(data) if data is not None else None
-        spec = resolve(config, inbox, document, lambda: 0)
+        spec = resolve(config, inbox, document, lambda: 0, facts)
         told = json.dumps(asdict(spec), sort_keys=True, default=str)
     except JobError:
         told = hashlib.sha256(data or b"").hexdigest()
-    return hashlib.sha256(f"{image_sha256}\n{error}\n{told}".encode()).hexdigest()
+    return hashlib.sha256(f"{facts.sha256}\n{error}\n{told}".encode()).hexdigest()
 
 
 def drop_row(inbox: Inbox, folder: str, image: str | None, sidecar: str | None) -> dict[str, Any]:

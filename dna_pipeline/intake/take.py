@@ -29,6 +29,7 @@ from dna_pipeline.ledger import queue, store
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.probe import Probed
 from dna_pipeline.spec.config import Config, Inbox
+from dna_pipeline.spec.facts import JobFacts
 from dna_pipeline.spec.sidecar import JobSpec
 
 log = structlog.get_logger()
@@ -271,9 +272,11 @@ class Taker:
 
     def _judged(self, item: Claimed, facts: dict[str, Any], data: bytes | None) -> _Outcome:
         version = older = None
+        name, folder = item.row["image"] or item.row["sidecar"], item.row["folder"]
+        known = records.facts_of(self._inbox, folder, name, facts["sha256"])
         if self._inbox.keeps and item.ready is not None:
             code = item.error.code if item.error else None
-            key = records.spec_key(self._config, self._inbox, facts["sha256"], data, code)
+            key = records.spec_key(self._config, self._inbox, known, data, code)
             before = self._known.version(item.ready.identity)
             older = before.drop_id if before else None
             error = item.ready.candidate.error
@@ -281,15 +284,14 @@ class Taker:
             if before is not None and before.key == key:
                 version = Version(version.stats, key, version.error, older)
                 return _Outcome(item, facts, None, version)
-        name = item.row["image"] or item.row["sidecar"]
-        spec = item.error or self.resolve(data)
-        job = records.job_row(self._inbox, item.row["folder"], name, item.row["id"], spec)
+        spec = item.error or self.resolve(data, known)
+        job = records.job_row(self._inbox, folder, name, item.row["id"], spec)
         return _Outcome(item, facts, job, version, older)
 
-    def resolve(self, data: bytes | None) -> JobSpec | Failure:
+    def resolve(self, data: bytes | None, facts: JobFacts) -> JobSpec | Failure:
         """What a sidecar's bytes (or none) ask for, or why it cannot be done."""
         try:
-            return records.resolve_text(self._config, self._inbox, data)
+            return records.resolve_text(self._config, self._inbox, data, facts)
         except JobError as error:
             return error.failure()
 
