@@ -12,6 +12,7 @@ import structlog
 
 from dna_pipeline.artifact import write_bytes
 from dna_pipeline.dispatch import Dispatcher
+from dna_pipeline.estimate import Estimator
 from dna_pipeline.intake.gate import Gate
 from dna_pipeline.ledger.times import format_time, utcnow
 from dna_pipeline.ledger.views import Views
@@ -32,6 +33,7 @@ class StatusFile:
     def __init__(self, config: Config, views: Views, dispatcher: Dispatcher, gate: Gate) -> None:
         self._path = file_of(config.outbox)
         self._views = views
+        self._estimator = Estimator(views)
         self._dispatcher = dispatcher
         self._gate = gate
         self._daemon = {
@@ -60,17 +62,24 @@ class StatusFile:
         self._put({"written_at": format_time(utcnow()), **self._facts(), "daemon": None})
 
     def _facts(self) -> dict[str, Any]:
-        running = self._dispatcher.running
         waiting = self._gate.waiting()
         return {
             "daemon": self._daemon | (self._dispatcher.device or {"device": None}),
             "queue": queue_counts(self._views),
-            "running": None if running is None else running.facts(),
+            **self._time_left(),
             "holds": self._views.holds(),
             "waiting": waiting[:WAITING_SHOWN],
             "waiting_total": len(waiting),
             "recent": [recent_entry(job) for job in self._views.recent()],
         }
+
+    def _time_left(self) -> dict[str, Any]:
+        self._estimator.refresh()
+        left = self._estimator.queue()
+        if (running := self._dispatcher.running) is None:
+            return {"running": None, **left.facts()}
+        facts = running.facts(self._estimator.job(running.job))
+        return {"running": facts, **left.facts(True, facts["eta_s"])}
 
     def _put(self, facts: dict[str, Any]) -> None:
         try:

@@ -3,6 +3,7 @@
 bench.py mesh --scene robot.npz --resolution 256            as the pipeline does it
 bench.py mesh --scene robot.npz --resolution 256 --dense    as the original does it, on every point
 bench.py mesh --scene robot.npz --resolution 256 --compare  both, in one run
+bench.py estimate --jobs 50          jobs of mixed sizes through the real daemon
 
 Run it with the interpreter of .venv. `--json` prints one object; a mesh's `points` are the
 densities asked for, `inside` those above the threshold.
@@ -17,6 +18,7 @@ import sys
 from typing import Any, cast
 
 BENCHES = {
+    "estimate": "the time that the daemon says is left, beside what it then took",
     "mesh": "from a scene code to a mesh with vertex colours",
 }
 

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from dna_pipeline.cli.common import JsonOption, clean, load, print_json, print_table, say
+from dna_pipeline.cli.common import (
+    NO_HISTORY,
+    JsonOption,
+    about,
+    clean,
+    load,
+    open_views,
+    print_json,
+    print_table,
+    say,
+)
 
 if TYPE_CHECKING:
+    from dna_pipeline.estimate import Estimator
     from dna_pipeline.inbox.pairing import Candidate
     from dna_pipeline.probe import Prober
     from dna_pipeline.spec.config import Config, Inbox
@@ -36,38 +48,81 @@ def _facts(config: Config) -> dict[str, Any]:
     inboxes: list[dict[str, Any]] = []
     jobs: list[dict[str, Any]] = []
     prober = Prober()
+    estimator = _estimator(config)
     try:
         for inbox in config.inboxes:
-            problem, found = _inbox(config, inbox, prober)
+            problem, found = _inbox(config, inbox, prober, estimator)
             inboxes.append({"name": inbox.name, "path": str(inbox.path), "problem": problem})
             jobs += found
     finally:
         prober.close()
-    return {"config": str(config.file), "models": models, "inboxes": inboxes, "jobs": jobs}
+    return {
+        "config": str(config.file), "models": models, "inboxes": inboxes, "jobs": jobs,
+        **_whole(jobs),
+    }  # fmt: skip
 
 
-def _inbox(config: Config, inbox: Inbox, prober: Prober) -> tuple[str | None, list[dict[str, Any]]]:
+def _estimator(config: Config) -> Estimator | None:
+    """What earlier jobs taught; None where there is no ledger yet."""
+    from dna_pipeline.estimate import Estimator
+
+    if not config.ledger_path.exists():
+        return None
+    estimator = Estimator(open_views(config))
+    estimator.refresh()
+    return estimator
+
+
+def _whole(jobs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Time and disk of all that would run."""
+    from dna_pipeline.estimate import total
+
+    told = [job for job in jobs if job["error"] is None]
+    seconds = total([[job["seconds"]] if job["seconds"] else [] for job in told], len(told))
+    return {
+        "seconds": None if seconds is None else round(seconds, 1),
+        "disk_bytes": sum(job["disk_bytes"] for job in told),
+    }
+
+
+def _inbox(
+    config: Config, inbox: Inbox, prober: Prober, estimator: Estimator | None
+) -> tuple[str | None, list[dict[str, Any]]]:
     from dna_pipeline.intake.preview import candidates
 
     try:
         found = candidates(inbox)
     except OSError as error:
         return f"{inbox.path}: {error.strerror}", []
-    return None, [_job(config, inbox, candidate, prober) for candidate in found]
+    return None, [_job(config, inbox, candidate, prober, estimator) for candidate in found]
 
 
-def _job(config: Config, inbox: Inbox, candidate: Candidate, prober: Prober) -> dict[str, Any]:
+def _job(
+    config: Config,
+    inbox: Inbox,
+    candidate: Candidate,
+    prober: Prober,
+    estimator: Estimator | None,
+) -> dict[str, Any]:
     from dna_pipeline.errors import JobError
     from dna_pipeline.intake.preview import outcome
+    from dna_pipeline.room import made
 
     facts: dict[str, Any] = {
         "inbox": inbox.name, "file": candidate.image or candidate.sidecar,
         "sidecar": candidate.sidecar, "pipeline": None, "error": None, "detail": None,
+        "seconds": None, "disk_bytes": 0,
     }  # fmt: skip
     told = outcome(config, inbox, candidate, prober)
     if isinstance(told, JobError):
         return facts | {"error": told.code, "detail": told.detail}
-    return facts | {"pipeline": told.pipeline, "priority": told.priority}
+    size = (told.width, told.height)
+    stages = [asdict(stage) for stage in told.spec.stages]
+    seconds = estimator.stages(stages, *size) if estimator else []
+    return facts | {
+        "pipeline": told.spec.pipeline, "priority": told.spec.priority,
+        "seconds": round(sum(seconds), 3) if seconds else None, "disk_bytes": made(*size, stages),
+    }  # fmt: skip
 
 
 def _print(facts: dict[str, Any]) -> None:
@@ -85,8 +140,19 @@ def _print(facts: dict[str, Any]) -> None:
     ]  # fmt: skip
     if rows:
         print_table(("inbox", "file", "sidecar", "would run"), rows)
+        print(_outlook(facts))
     else:
         say("nothing waits")
+
+
+def _outlook(facts: dict[str, Any]) -> str:
+    """How long all of it would take, and how much disk."""
+    jobs = sum(job["error"] is None for job in facts["jobs"])
+    time = NO_HISTORY if facts["seconds"] is None else about(facts["seconds"])
+    mebibytes = max(facts["disk_bytes"] >> 20, 1)
+    disk = f"{mebibytes} MiB" if mebibytes < 1024 else f"{mebibytes / 1024:.1f} GiB"
+    number = "1 job" if jobs == 1 else f"{jobs} jobs"
+    return f"{number}: {time}, at most {disk} of results" if jobs else "nothing would run"
 
 
 def register(app: typer.Typer) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from dna_pipeline.artifact import sha256_file
 from dna_pipeline.errors import ImageMissing, JobError
@@ -34,9 +34,18 @@ def _pair(inbox: Inbox, named: frozenset[str]) -> Pairing:
     return pair(patient, seen.files, tracker, lambda path: image_named(inbox.path / path))
 
 
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """A job as it would be, and its picture's size."""
+
+    spec: JobSpec
+    width: int
+    height: int
+
+
 def outcome(
     config: Config, inbox: Inbox, candidate: Candidate, prober: Prober
-) -> JobSpec | JobError:
+) -> Foreseen | JobError:
     """The job that a candidate would become, or why it would fail."""
     if candidate.error is not None:
         return candidate.error
@@ -50,6 +59,7 @@ def outcome(
         data = read_sidecar(inbox.path / candidate.sidecar) if candidate.sidecar else None
         folder, _, name = candidate.image.rpartition("/")
         facts = facts_of(inbox, folder, name, sha256_file(path))
-        return resolve_text(config, inbox, data, facts)
+        spec = resolve_text(config, inbox, data, facts)
+        return Foreseen(spec, answer.width, answer.height)
     except JobError as error:
         return error

@@ -98,6 +98,14 @@ class Stage(BaseModel, ABC):
         """About how much it writes at most, for a job's picture of that size."""
         return 8 * width * height
 
+    def work(self, width: int, height: int) -> float:
+        """What its time grows with, for an input of that size, in a unit of its own."""
+        return width * height
+
+    def output_size(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height of what the next stage reads, for an input of that size."""
+        return width, height
+
     @abstractmethod
     def run(self, ctx: StageContext) -> list[Artifact]:
         """Do the work; the files made, the one that the next stage reads first."""

@@ -84,6 +84,13 @@ class Img2Img(Stage):
     def disk_bytes(self, width: int, height: int) -> int:
         return 4 * self.max_size**2
 
+    def work(self, width: int, height: int) -> float:
+        width, height = self.output_size(width, height)
+        return int(self.steps * self.strength) * width * height
+
+    def output_size(self, width: int, height: int) -> tuple[int, int]:
+        return fitted_size(width, height, self.max_size)
+
     def run(self, ctx: StageContext) -> list[Artifact]:
         assert self.model is not None, "checked when the pipeline was built"
         image = fitted(on_white(load_image(ctx.source)), self.max_size)

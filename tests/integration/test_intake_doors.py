@@ -178,7 +178,9 @@ def test_what_would_become_of_an_inbox(make_site) -> None:
         for name, candidate in found.items()
     }
     told = {
-        name: value.code if isinstance(value, JobError) else (value.pipeline, value.priority)
+        name: value.code
+        if isinstance(value, JobError)
+        else (value.spec.pipeline, value.spec.priority)
         for name, value in outcomes.items()
     }
     assert told == {

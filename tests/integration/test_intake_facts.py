@@ -9,7 +9,6 @@ from dna_pipeline.intake import preview
 from dna_pipeline.intake.resubmit import Retrier, Submission, Submitter, told_by_command
 from dna_pipeline.ledger import queue
 from dna_pipeline.ledger.tables import Job
-from dna_pipeline.spec.sidecar import JobSpec
 
 SEED = int(hashlib.sha256(b"cat").hexdigest()[:8], 16)
 FROM_CONTENT = {"img2img": {"seed": "from_content"}}
@@ -47,9 +46,10 @@ def test_told_by_a_sidecar_that_came_late(site) -> None:
 def test_looked_at_before(site) -> None:
     site.put("a/cat.png", b"cat")
     (candidate,) = preview.candidates(site.config.inboxes[0])
-    spec = preview.outcome(site.config, site.config.inboxes[0], candidate, site.prober)
-    assert isinstance(spec, JobSpec)
-    assert spec.stages[0].params["prompt"] == f"a/cat.png in in, {SEED}"
+    told = preview.outcome(site.config, site.config.inboxes[0], candidate, site.prober)
+    assert isinstance(told, preview.Foreseen)
+    assert (told.width, told.height) == (64, 48)
+    assert told.spec.stages[0].params["prompt"] == f"a/cat.png in in, {SEED}"
 
 
 def test_submitted(site) -> None:
