@@ -1,7 +1,9 @@
 """About how long work will take, learned from the stages that were finished last.
 
 Each stage says what its time grows with (`Stage.work`); a line through what it took, one for each
-type and model, gives the seconds. What the device did before it was changed is forgotten.
+type and model, gives the seconds. What the device did before it was changed is forgotten, and
+where the last few stages ran faster or slower than their lines, the next are taken to do so too:
+others may use the machine, and it may be hot.
 """
 
 from __future__ import annotations
@@ -25,6 +27,9 @@ RECENT_RUNS = 2000
 RUNS_KEPT = 60
 """For each type and model; every two of them are compared."""
 
+PACE_RUNS = 8
+"""So many of the last stages tell the machine's pace."""
+
 SAMPLE = 400
 """So many of the queue's jobs are looked at; the others take as long as these on average."""
 
@@ -44,21 +49,31 @@ class Line:
         return self.fixed_s + self.slope * work
 
 
-def fit(points: Sequence[tuple[float, float]]) -> Line | None:
-    """The line through (work, seconds), neither part below zero; None without any.
+def fit(points: Sequence[tuple[float, float]]) -> Line:
+    """The line through at least one (work, seconds), neither part below zero.
 
     The median of the slopes between every two points (Theil 1950, Sen 1968), so that up to
     about a quarter of them may be far off. Where all did the same work, time is taken to grow
     with it.
     """
-    if not points:
-        return None
     slopes = [(t2 - t1) / (w2 - w1) for (w1, t1), (w2, t2) in combinations(points, 2) if w1 != w2]
     slope = median(slopes) if slopes else None
     fixed = 0.0 if slope is None else median(t - slope * w for w, t in points)
     if slope is None or fixed < 0:
         return Line(0.0, median(t / w if w else 0.0 for w, t in points))
     return Line(fixed, slope) if slope >= 0 else Line(median(t for _, t in points), 0.0)
+
+
+def pace(runs: Iterable[tuple[float, float]]) -> float:
+    """How much longer than expected things take: the median of (seconds, expected), each weighed
+    by the time that was expected; 1 without any."""
+    ratios = sorted((took / expected, expected) for took, expected in runs if expected > 0)
+    half = sum(expected for _, expected in ratios) / 2
+    for ratio, expected in ratios:
+        half -= expected
+        if half <= 0:
+            return ratio
+    return 1.0
 
 
 @dataclass(slots=True)
@@ -91,6 +106,8 @@ class Estimator:
     def __init__(self, views: Views) -> None:
         self._views = views
         self._known: dict[tuple[str, str | None], _Known] = {}
+        self._latest: deque[tuple[Stage, float, float]] = deque(maxlen=PACE_RUNS)
+        self._pace = 1.0
         self._last: dict[str, Any] = {"id": 0}
         self._size = (0, 0)
 
@@ -105,14 +122,18 @@ class Estimator:
                 self._learn(run, stage, _took(run, self._last))
                 self._size = stage.output_size(*self._size)
             self._last = run
+        self._pace = pace((took, self._seconds(stage, work)) for stage, work, took in self._latest)
 
     def _learn(self, run: dict[str, Any], stage: Stage, seconds: float) -> None:
         where = (run["provider"], run["device"], run["dtype"])
         known = self._known.get((stage.type, stage.model))
         if known is None or known.where != where:
             known = self._known[stage.type, stage.model] = _Known(where)
-        known.points.append((stage.work(*self._size), seconds))
+            self._latest.clear()
+        work = stage.work(*self._size)
+        known.points.append((work, seconds))
         known.line = None
+        self._latest.append((stage, work, seconds))
 
     def stages(self, stages: Iterable[Any], width: int | None, height: int | None) -> list[float]:
         """Seconds of each stage of a job, as `jobs.stages` has them; none where one is unknown."""
@@ -120,18 +141,17 @@ class Estimator:
         found: list[float] = []
         for spec in stages:
             stage = _stage(spec["type"], spec["params"])
-            line = None if stage is None else self._line(stage)
-            if stage is None or line is None or not all(size):
+            if stage is None or (stage.type, stage.model) not in self._known or not all(size):
                 return []
-            found.append(line.seconds(stage.work(*size)))
+            found.append(self._pace * self._seconds(stage, stage.work(*size)))
             size = stage.output_size(*size)
         return found
 
-    def _line(self, stage: Stage) -> Line | None:
-        known = self._known.get((stage.type, stage.model))
-        if known is not None and known.line is None:
-            known.line = fit(known.points)
-        return None if known is None else known.line
+    def _seconds(self, stage: Stage, work: float) -> float:
+        """By the line of its type and model, which must be known."""
+        known = self._known[stage.type, stage.model]
+        known.line = known.line or fit(known.points)
+        return known.line.seconds(work)
 
     def job(self, job_id: str) -> dict[str, float]:
         """Seconds of each of a job's stages, by their ids; none where one is unknown."""

@@ -12,7 +12,7 @@ import structlog
 
 from dna_pipeline.artifact import write_bytes
 from dna_pipeline.dispatch import Dispatcher
-from dna_pipeline.estimate import Estimator
+from dna_pipeline.estimate import Estimator, Left
 from dna_pipeline.intake.gate import Gate
 from dna_pipeline.ledger.times import format_time, utcnow
 from dna_pipeline.ledger.views import Views
@@ -24,6 +24,8 @@ log = structlog.get_logger()
 INTERVAL_S = 1.0
 IDLE_INTERVAL_S = 10.0
 COST_SHARE = 20
+LEFT_COST_SHARE = 200
+LEFT_INTERVAL_S = 10.0
 WAITING_SHOWN = 200
 
 
@@ -34,6 +36,8 @@ class StatusFile:
         self._path = file_of(config.outbox)
         self._views = views
         self._estimator = Estimator(views)
+        self._left = Left(0, None)
+        self._left_at = -float("inf")
         self._dispatcher = dispatcher
         self._gate = gate
         self._daemon = {
@@ -74,12 +78,17 @@ class StatusFile:
         }
 
     def _time_left(self) -> dict[str, Any]:
-        self._estimator.refresh()
-        left = self._estimator.queue()
+        started = time.monotonic()
+        if started >= self._left_at:
+            self._estimator.refresh()
+            self._left = self._estimator.queue()
+            cost_s = time.monotonic() - started
+            # A long queue's estimate changes little in a moment, and costs the most.
+            self._left_at = started + min(LEFT_COST_SHARE * cost_s, LEFT_INTERVAL_S)
         if (running := self._dispatcher.running) is None:
-            return {"running": None, **left.facts()}
+            return {"running": None, **self._left.facts()}
         facts = running.facts(self._estimator.job(running.job))
-        return {"running": facts, **left.facts(True, facts["eta_s"])}
+        return {"running": facts, **self._left.facts(True, facts["eta_s"])}
 
     def _put(self, facts: dict[str, Any]) -> None:
         try:

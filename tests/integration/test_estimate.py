@@ -149,6 +149,13 @@ def test_a_new_device_is_learned_anew(shop) -> None:
     assert shop.seconds(restyle()) == [pytest.approx(1)]
 
 
+def test_a_machine_that_has_become_slower_is_noticed_soon(shop) -> None:
+    for seconds in [2] * 30 + [6] * 10:
+        shop.add(restyle())
+        shop.do([seconds])
+    assert shop.seconds(restyle()) == [pytest.approx(6)]
+
+
 def test_what_loading_and_writing_take_counts_too_and_a_long_rest_does_not(shop) -> None:
     for _ in range(3):
         shop.add(restyle())
@@ -157,6 +164,17 @@ def test_what_loading_and_writing_take_counts_too_and_a_long_rest_does_not(shop)
     shop.add([*restyle(), stage("remove_background", model="key")])
     shop.do([2, 1], loading_s=7200)
     assert shop.seconds([stage("remove_background", model="key")]) == [pytest.approx(1)]
+
+
+@pytest.mark.parametrize(("gap_s", "seconds"), [(0.5, 2.5), (30, 2)])
+def test_the_moment_between_two_jobs_counts_too_and_idle_time_does_not(
+    shop, gap_s: float, seconds: float
+) -> None:
+    for _ in range(4):
+        shop.add(restyle())
+        shop.do([2])
+        shop.now += timedelta(seconds=gap_s)
+    assert shop.seconds(restyle()) == [pytest.approx(seconds)]
 
 
 def test_only_what_can_run_now_counts(shop) -> None:
@@ -174,16 +192,12 @@ def test_a_long_queue_is_judged_by_a_sample(shop, monkeypatch) -> None:
     """Jobs that alternate must not fool it, as every other of a matrix does."""
     shop.add(restyle(10))
     shop.do([1])
-    for _ in range(8):
-        for steps in (10, 30):
-            shop.add(restyle(steps), 64)
-    asked = []
-    real = shop.views.runnable_sample
-    monkeypatch.setattr("dna_pipeline.estimate.SAMPLE", 100)
-    monkeypatch.setattr(shop.views, "runnable_sample", lambda n: asked.append(real(n)) or asked[-1])
-    left = shop.left()
-    assert 40 < len(asked[0]) < 200
-    assert left == Left(1024, pytest.approx(2048, rel=0.25))
+    for _ in range(55):
+        shop.add(restyle(10))
+        shop.add(restyle(30))
+    monkeypatch.setattr("dna_pipeline.estimate.SAMPLE", 20)
+    assert len(shop.views.runnable_sample(110 // 20 + 1)) in range(12, 28)
+    assert shop.left() == Left(110, pytest.approx(220, rel=0.2))
 
 
 def test_what_the_status_file_tells(shop, site) -> None:
@@ -196,3 +210,22 @@ def test_what_the_status_file_tells(shop, site) -> None:
     status.write(0)
     told = json.loads((site.outbox / "status.json").read_text())
     assert (told["runnable"], told["queue_eta_s"]) == (3, 6.0)
+
+
+def test_a_long_queue_is_not_judged_anew_each_second(shop, site, monkeypatch) -> None:
+    clock = [0.0]
+    asked = []
+
+    def queue_of_many() -> Left:
+        asked.append(clock[0])
+        clock[0] += 0.05
+        return Left(100_000, 4e5)
+
+    dispatcher = SimpleNamespace(running=None, device=None)
+    status = StatusFile(site.config, shop.views, dispatcher, SimpleNamespace(waiting=list))  # pyright: ignore
+    monkeypatch.setattr(status._estimator, "queue", queue_of_many)
+    monkeypatch.setattr("dna_pipeline.status.time.monotonic", lambda: clock[0])
+    for second in range(30):
+        clock[0] = float(second)
+        status.write(clock[0])
+    assert asked == [0, 10, 20]

@@ -8,15 +8,11 @@ import pytest
 
 from dna_pipeline.cli.common import about
 from dna_pipeline.dispatch import Running
-from dna_pipeline.estimate import Left, Line, fit, total
+from dna_pipeline.estimate import Left, Line, fit, pace, total
 
 
 def near(seconds: float) -> object:
     return pytest.approx(seconds, rel=0.1)
-
-
-def test_nothing_is_known_of_nothing():
-    assert fit([]) is None
 
 
 def test_one_size_is_scaled_by_the_measure():
@@ -29,7 +25,6 @@ def test_a_fixed_part_is_told_from_what_grows():
     dice = random.Random(1)
     points = [(work, (3 + 0.5 * work) * dice.uniform(0.95, 1.05)) for work in (8, 27, 64, 125) * 10]
     line = fit(points)
-    assert line is not None
     for work in (8, 100, 125, 500):
         assert line.seconds(work) == near(3 + 0.5 * work)
 
@@ -39,7 +34,6 @@ def test_a_fifth_may_be_far_off():
     points = [(work, 2 + 0.1 * work + (60 if n % 5 == 0 else 0))
               for n, work in enumerate((10, 40, 20, 90) * 10)]  # fmt: skip
     line = fit(points)
-    assert line is not None
     assert line.seconds(50) == near(7)
 
 
@@ -54,13 +48,19 @@ def test_a_fifth_may_be_far_off():
 )
 def test_no_work_takes_less_than_no_time(points: list[tuple[float, float]]):
     line = fit(points)
-    assert line is not None
     assert line.fixed_s >= 0
     assert line.slope >= 0
 
 
 def test_less_time_for_more_work_is_chance():
     assert fit([(1, 5.0), (2, 4.0), (3, 4.5), (4, 3.0)]) == Line(4.25, 0.0)
+
+
+def test_the_pace_is_that_of_most_of_the_time():
+    assert pace([]) == 1.0
+    assert pace([(0.0, 0.0)]) == 1.0
+    assert pace([(4, 2), (6, 3), (90, 3)]) == 2.0
+    assert pace([(9, 1), (9, 1), (20, 10)]) == 2.0, "short stages weigh little"
 
 
 @pytest.mark.parametrize(
