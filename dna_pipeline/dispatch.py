@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue as queues
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -57,18 +58,43 @@ class Running:
     attempt: int
     started: float = field(default_factory=time.monotonic)
     stage: str | None = None
+    stage_since: float = 0.0
     phase: str | None = None
     step: int = 0
     steps: int = 0
     fraction: float = 0.0
     resting: bool = False
 
-    def facts(self) -> dict[str, Any]:
+    def enter(self, stage: str, phase: str) -> None:
+        """Note where it has come to."""
+        if stage != self.stage:
+            self.stage, self.stage_since = stage, time.monotonic()
+            self.step = self.steps = 0
+        self.phase = phase
+
+    def left_s(self, expected: Mapping[str, float]) -> float | None:
+        """Seconds to its end: by what its stages mostly take, else by its own pace so far.
+
+        Args:
+            expected: seconds of each of its stages in their order; empty where unknown.
+        """
+        now = time.monotonic()
+        if self.stage is None and expected:
+            return sum(expected.values())
+        if self.stage is None or self.stage not in expected:
+            pace = (now - self.started) / self.fraction if self.fraction else None
+            return None if pace is None else pace * (1 - self.fraction)
+        here = expected[self.stage]
+        done = here * self.step / self.steps if self.steps else now - self.stage_since
+        stages = list(expected)
+        after = stages[stages.index(self.stage) + 1 :]
+        return max(here - done, 0.0) + sum(expected[stage] for stage in after)
+
+    def facts(self, expected: Mapping[str, float]) -> dict[str, Any]:
         """As `status.json` shows it."""
-        elapsed = time.monotonic() - self.started
-        left = elapsed / self.fraction * (1 - self.fraction) if self.fraction > 0 else None
         facts = asdict(self)
-        del facts["started"], facts["resting"]
+        del facts["started"], facts["stage_since"], facts["resting"]
+        left = self.left_s(expected)
         return facts | {"eta_s": None if left is None else round(left, 1)}
 
 
@@ -160,7 +186,7 @@ class Dispatcher:
             case _ if self.running is None or event.job != self.running.job:
                 log.warning("event.stale", kind=event.kind, job=event.job)
             case Phase():
-                self.running.stage, self.running.phase = event.stage, event.phase
+                self.running.enter(event.stage, event.phase)
             case Progress():
                 self._on_progress(self.running, event)
             case StageDone():

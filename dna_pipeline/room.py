@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,17 @@ SOURCE_COPIES = 8
 
 def needed(source_bytes: int, width: int, height: int, stages: Sequence[dict[str, Any]]) -> int:
     """Bytes that must be free on each disk before the job starts: a generous guess."""
-    made = sum(
+    return FLOOR_BYTES + SOURCE_COPIES * source_bytes + made(width, height, stages)
+
+
+def made(width: int, height: int, stages: Iterable[Mapping[str, Any]]) -> int:
+    """Bytes that the stages write at most, for a picture of that size."""
+    return sum(
         registry.stage_class(stage["type"])
         .model_validate(stage["params"])
         .disk_bytes(width, height)
         for stage in stages
     )
-    return FLOOR_BYTES + SOURCE_COPIES * source_bytes + made
 
 
 def shortage(folders: Sequence[Path], need: int) -> str | None:

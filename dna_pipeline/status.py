@@ -12,6 +12,7 @@ import structlog
 
 from dna_pipeline.artifact import write_bytes
 from dna_pipeline.dispatch import Dispatcher
+from dna_pipeline.estimate import Estimator, Left
 from dna_pipeline.intake.gate import Gate
 from dna_pipeline.ledger.times import format_time, utcnow
 from dna_pipeline.ledger.views import Views
@@ -28,6 +29,8 @@ COST_SHARE = 20
 COUNTS_SHARE = 50
 """The same of what is asked of the ledger."""
 
+LEFT_COST_SHARE = 200
+LEFT_INTERVAL_S = 10.0
 WAITING_SHOWN = 200
 
 
@@ -37,6 +40,10 @@ class StatusFile:
     def __init__(self, config: Config, views: Views, dispatcher: Dispatcher, gate: Gate) -> None:
         self._path = file_of(config.outbox)
         self._views = views
+        self._estimator = Estimator(views)
+        self._left = Left(0, None)
+        self._left_at = -float("inf")
+        self._is_left_stale = True
         self._dispatcher = dispatcher
         self._gate = gate
         self._daemon = {
@@ -51,7 +58,7 @@ class StatusFile:
 
     def ledger_changed(self) -> None:
         """What the ledger told last may be true no more."""
-        self._is_stale = True
+        self._is_stale = self._is_left_stale = True
 
     def write(self, now: float) -> None:
         """Replace the file if it is time."""
@@ -85,15 +92,29 @@ class StatusFile:
         self._counts_at = now + COUNTS_SHARE * (time.monotonic() - started)
 
     def _facts(self) -> dict[str, Any]:
-        running = self._dispatcher.running
         waiting = self._gate.waiting()
         return {
             "daemon": self._daemon | (self._dispatcher.device or {"device": None}),
             **self._counts,
-            "running": None if running is None else running.facts(),
+            **self._time_left(),
             "waiting": waiting[:WAITING_SHOWN],
             "waiting_total": len(waiting),
         }
+
+    def _time_left(self) -> dict[str, Any]:
+        started = time.monotonic()
+        running = self._dispatcher.running
+        if started >= self._left_at and (self._is_left_stale or running is not None):
+            self._is_left_stale = False
+            self._estimator.refresh()
+            self._left = self._estimator.queue()
+            cost_s = time.monotonic() - started
+            # A long queue's estimate changes little in a moment, and costs the most.
+            self._left_at = started + min(LEFT_COST_SHARE * cost_s, LEFT_INTERVAL_S)
+        if running is None:
+            return {"running": None, **self._left.facts()}
+        facts = running.facts(self._estimator.job(running.job))
+        return {"running": facts, **self._left.facts(True, facts["eta_s"])}
 
     def _put(self, facts: dict[str, Any]) -> None:
         try:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import typer
 
 from dna_pipeline.cli.common import (
+    NO_HISTORY,
     JsonOption,
+    about,
     clean,
     load,
     open_views,
@@ -17,6 +20,7 @@ from dna_pipeline.cli.common import (
 )
 
 if TYPE_CHECKING:
+    from dna_pipeline.estimate import Estimator
     from dna_pipeline.inbox.pairing import Candidate
     from dna_pipeline.intake.preview import Outlook
     from dna_pipeline.probe import Prober
@@ -45,17 +49,46 @@ def _facts(config: Config) -> dict[str, Any]:
     inboxes: list[dict[str, Any]] = []
     jobs: list[dict[str, Any]] = []
     prober = Prober()
+    estimator = _estimator(config)
     try:
         for inbox in config.inboxes:
-            problem, found = _inbox(config, inbox, prober)
+            problem, found = _inbox(config, inbox, prober, estimator)
             inboxes.append({"name": inbox.name, "path": str(inbox.path), "problem": problem})
             jobs += found
     finally:
         prober.close()
-    return {"config": str(config.file), "models": models, "inboxes": inboxes, "jobs": jobs}
+    return {
+        "config": str(config.file), "models": models, "inboxes": inboxes, "jobs": jobs,
+        **_whole(jobs),
+    }  # fmt: skip
 
 
-def _inbox(config: Config, inbox: Inbox, prober: Prober) -> tuple[str | None, list[dict[str, Any]]]:
+def _estimator(config: Config) -> Estimator | None:
+    """What earlier jobs taught; None where there is no ledger yet."""
+    from dna_pipeline.estimate import Estimator
+
+    if not config.ledger_path.exists():
+        return None
+    estimator = Estimator(open_views(config))
+    estimator.refresh()
+    return estimator
+
+
+def _whole(jobs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Time and disk of all that would run."""
+    from dna_pipeline.estimate import total
+
+    told = [job for job in jobs if job["error"] is None and not job["skipped"]]
+    seconds = total([[job["seconds"]] if job["seconds"] else [] for job in told], len(told))
+    return {
+        "seconds": None if seconds is None else round(seconds, 1),
+        "disk_bytes": sum(job["disk_bytes"] for job in told),
+    }
+
+
+def _inbox(
+    config: Config, inbox: Inbox, prober: Prober, estimator: Estimator | None
+) -> tuple[str | None, list[dict[str, Any]]]:
     from dna_pipeline.intake.preview import candidates, outlooks
 
     try:
@@ -64,7 +97,7 @@ def _inbox(config: Config, inbox: Inbox, prober: Prober) -> tuple[str | None, li
         return f"{inbox.path}: {error.strerror}", []
     done = _Done(config)
     return None, [
-        _job(inbox, candidate, outlook, done)
+        _job(inbox, candidate, outlook, done, estimator)
         for candidate in found
         for outlook in outlooks(config, inbox, candidate, prober)
     ]
@@ -82,19 +115,35 @@ class _Done:
         return self._views.has_key(key)
 
 
-def _job(inbox: Inbox, candidate: Candidate, outlook: Outlook, done: _Done) -> dict[str, Any]:
+def _job(
+    inbox: Inbox,
+    candidate: Candidate,
+    outlook: Outlook,
+    done: _Done,
+    estimator: Estimator | None,
+) -> dict[str, Any]:
+    from dna_pipeline.room import made
+
     told = candidate.table or candidate.sidecar
     facts: dict[str, Any] = {
         "inbox": inbox.name, "file": outlook.image or told, "sidecar": told, "row": outlook.row,
         "column": None, "pipeline": None, "skipped": False, "error": None, "detail": None,
+        "seconds": None, "disk_bytes": 0,
     }  # fmt: skip
     if (error := outlook.error) is not None:
         column = error.where if outlook.row is not None else None
         return facts | {"error": error.code, "detail": error.detail, "column": column or None}
-    spec = outlook.spec
+    spec, probed = outlook.spec, outlook.probed
     assert spec is not None
-    skipped = done.has(inbox, outlook.key)
-    return facts | {"pipeline": spec.pipeline, "priority": spec.priority, "skipped": skipped}
+    assert probed is not None
+    stages = [asdict(stage) for stage in spec.stages]
+    seconds = estimator.stages(stages, probed.width, probed.height) if estimator else []
+    return facts | {
+        "pipeline": spec.pipeline, "priority": spec.priority,
+        "skipped": done.has(inbox, outlook.key),
+        "seconds": round(sum(seconds), 3) if seconds else None,
+        "disk_bytes": made(probed.width, probed.height, stages),
+    }  # fmt: skip
 
 
 def _print(facts: dict[str, Any]) -> None:
@@ -113,6 +162,7 @@ def _print(facts: dict[str, Any]) -> None:
     ]  # fmt: skip
     if rows:
         print_table(("inbox", "file", "told by", "would run"), rows)
+        print(_outlook(facts))
     if skipped := sum(job["skipped"] for job in facts["jobs"]):
         say(f"{skipped} more were done before and would be skipped")
     elif not rows:
@@ -123,6 +173,16 @@ def _told(job: dict[str, Any]) -> str:
     if job["row"] is None:
         return job["sidecar"] or ""
     return f"{job['sidecar']} row {job['row']}"
+
+
+def _outlook(facts: dict[str, Any]) -> str:
+    """How long all of it would take, and how much disk."""
+    jobs = sum(job["error"] is None and not job["skipped"] for job in facts["jobs"])
+    time = NO_HISTORY if facts["seconds"] is None else about(facts["seconds"])
+    mebibytes = max(facts["disk_bytes"] >> 20, 1)
+    disk = f"{mebibytes} MiB" if mebibytes < 1024 else f"{mebibytes / 1024:.1f} GiB"
+    number = "1 job" if jobs == 1 else f"{jobs} jobs"
+    return f"{number}: {time}, at most {disk} of results" if jobs else "nothing would run"
 
 
 def register(app: typer.Typer) -> None:

@@ -110,6 +110,23 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         print(line.rstrip())
 
 
+NO_HISTORY = "no history yet"
+"""Said where nothing like it was done before."""
+
+
+def about(seconds: float) -> str:
+    """A time as a person would guess it, like `about 3 h 20 min`."""
+    if seconds < 90:
+        return f"about {max(round(seconds), 1)} s"
+    minutes = round(seconds / 60)
+    hours, rest = divmod(minutes, 60)
+    if not hours:
+        return f"about {minutes} min"
+    # Nobody can tell the minute of a day.
+    rest = 0 if hours >= 24 else rest
+    return f"about {hours:,} h {rest} min" if rest else f"about {hours:,} h"
+
+
 def local_time(value: datetime | None) -> str:
     """A time as a person reads it, in the local zone."""
     return "" if value is None else value.astimezone().strftime("%Y-%m-%d %H:%M:%S")

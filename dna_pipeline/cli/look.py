@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dna_pipeline.cli.common import (
+    NO_HISTORY,
     JsonOption,
+    about,
     clean,
     find_batch,
     find_job,
@@ -146,25 +148,29 @@ def _status_facts(config: Config) -> dict[str, Any]:
     told = read_status(config.outbox) if is_held(config.data) else None
     facts: dict[str, Any] = {
         "daemon": None, "queue": {}, "running": None, "holds": [], "waiting": [], "recent": [],
-        "jobs_per_hour": 0,
+        "jobs_per_hour": 0, "runnable": 0, "queue_eta_s": None,
     }  # fmt: skip
-    if told is not None:
-        facts |= {key: told[key] for key in ("daemon", "running", "waiting")}
     if config.ledger_path.exists():
         views = open_views(config)
         facts["queue"] = queue_counts(views)
         facts["holds"] = views.holds()
         facts["recent"] = [recent_entry(job) for job in views.recent()]
         facts["jobs_per_hour"] = views.finished_within(1)
-    facts["hours_left"] = _hours_left(facts)
+        if told is None:
+            facts |= _time_left(views)
+    if told is not None:
+        from_daemon = ("daemon", "running", "waiting", "runnable", "queue_eta_s")
+        facts |= {key: told[key] for key in from_daemon if key in told}
     return facts
 
 
-def _hours_left(facts: dict[str, Any]) -> float | None:
-    """Queued jobs by the rate of the last hour; None where there is neither."""
-    queued = sum(facts["queue"].get("queued", {}).values())
-    rate = facts["jobs_per_hour"]
-    return round(queued / rate, 2) if rate and queued else None
+def _time_left(views: Views) -> dict[str, Any]:
+    """What the daemon would tell if one ran."""
+    from dna_pipeline.estimate import Estimator
+
+    estimator = Estimator(views)
+    estimator.refresh()
+    return estimator.queue().facts()
 
 
 def _print_status(facts: dict[str, Any]) -> None:
@@ -178,13 +184,16 @@ def _print_status(facts: dict[str, Any]) -> None:
         named = ", ".join(f"{clean(inbox)} {number}" for inbox, number in sorted(inboxes.items()))
         print(f"{status_:9} {sum(inboxes.values())} ({named})")
     if (running := facts["running"]) is not None:
-        eta = "" if running["eta_s"] is None else f", about {running['eta_s']:.0f} s left"
+        eta = "" if running["eta_s"] is None else f", {about(running['eta_s'])} left"
         step = f" step {running['step']}/{running['steps']}" if running["steps"] else ""
         print(f"running   {running['job'][:8]} {clean(running['name'])}: {running['stage']}{step}, "
               f"{running['fraction']:.0%}{eta}")  # fmt: skip
-    if facts["hours_left"] is not None:
-        print(f"rate      {facts['jobs_per_hour']} in the last hour, "
-              f"about {facts['hours_left']:g} h left")  # fmt: skip
+    if facts["jobs_per_hour"]:
+        print(f"rate      {facts['jobs_per_hour']} in the last hour")
+    if facts["queue_eta_s"] is not None:
+        print(f"time      {about(facts['queue_eta_s'])} left")
+    elif facts["runnable"]:
+        print(f"time      {NO_HISTORY}")
     for hold in facts["holds"]:
         number = "the whole queue" if hold["jobs"] is None else f"{hold['jobs']} jobs"
         print(f"held      {number}: {hold['code']}: {clean(hold['detail'])}")

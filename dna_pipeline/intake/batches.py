@@ -241,7 +241,8 @@ class BatchTaker:
             if number % (8 * YIELD_EVERY) == 0:
                 yield
             if (sha256 := self._sha256(plan, item, drops)) is not None:
-                keys[item.row.number] = self._planner.key(item.row.document, sha256, models)
+                facts = self._planner.facts(item, sha256)
+                keys[item.row.number] = self._planner.key(item.row.document, facts, models)
         yield
         reserved = self._reserved(plan, stats)
         version = Version(stats, "batch", None, batch["id"])
@@ -361,7 +362,8 @@ class _Account:
     def _job(self, item: Item, key: str) -> dict[str, Any]:
         assert item.source is not None
         taken = self._drops[item.source]
-        spec = self._planner.resolve(item.row.document, records.draw_seed)
+        facts = self._planner.facts(item, taken.facts["sha256"])
+        spec = self._planner.resolve(item.row.document, records.draw_seed, facts)
         name = item.source.path.name
         job = records.job_row(self._inbox, item.source.folder, name, taken.row["id"], spec)
         told = request(item.row.document)

@@ -122,7 +122,8 @@ class LateSidecars:
             raise claim.Changed(sidecar)
         fsync_dir(copy.parent)
         data = records.read_sidecar(copy)
-        work = records.work_of(self._inbox, self._taker.resolve(data))
+        facts = records.facts_of(self._inbox, drop.folder, drop.image, drop.sha256)
+        work = records.work_of(self._inbox, self._taker.resolve(data, facts))
         text = records.as_text(data)
 
         def commit(session: Any) -> bool:

@@ -12,7 +12,7 @@ from dna_pipeline.errors import ImageMissing, JobError
 from dna_pipeline.inbox.pairing import Candidate, Pairing, pair
 from dna_pipeline.inbox.scan import scan
 from dna_pipeline.inbox.stability import StabilityTracker
-from dna_pipeline.intake.records import read_sidecar, specs
+from dna_pipeline.intake.records import facts_of, read_sidecar, specs
 from dna_pipeline.intake.rows import Item, Planner, image_error, reference, shown_image
 from dna_pipeline.probe import Probed, Prober
 from dna_pipeline.spec.config import Config, Inbox
@@ -74,11 +74,14 @@ def _single(
         raise candidate.error
     if candidate.image is None:
         raise ImageMissing("its image is not there yet")
-    answer = prober.probe(inbox.path / candidate.image)
+    path = inbox.path / candidate.image
+    answer = prober.probe(path)
     if isinstance(answer, JobError):
         raise answer
     data = read_sidecar(inbox.path / candidate.sidecar) if candidate.sidecar else None
-    found = specs(config, inbox, data)
+    folder, _, name = candidate.image.rpartition("/")
+    facts = facts_of(inbox, folder, name, sha256_file(path))
+    found = specs(config, inbox, data, facts)
     for number, (_, spec) in enumerate(found, 1):
         yield Outlook(number if len(found) > 1 else None, candidate.image, spec, answer)
 
@@ -101,6 +104,7 @@ def _row(
     number, image = item.row.number, shown_image(item)
     if item.error is not None or item.source is None:
         return Outlook(number, image, error=item.error)
-    key = planner.key(item.row.document, hashes[item.source], models)
-    spec = planner.resolve(item.row.document, lambda: 0)
+    facts = planner.facts(item, hashes[item.source])
+    key = planner.key(item.row.document, facts, models)
+    spec = planner.resolve(item.row.document, lambda: 0, facts)
     return Outlook(number, image, spec, item.source.probed, key)

@@ -9,7 +9,7 @@ import os
 import secrets
 import stat
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from io import FileIO
 from pathlib import Path
@@ -21,6 +21,7 @@ from dna_pipeline.ledger.store import new_id
 from dna_pipeline.ledger.times import utcnow
 from dna_pipeline.spec.batch import combinations, head_of, request
 from dna_pipeline.spec.config import Config, Inbox
+from dna_pipeline.spec.facts import JobFacts
 from dna_pipeline.spec.sidecar import JobSpec, inside_path, parse_sidecar, resolve
 from dna_pipeline.spec.yaml12 import MAX_BYTES, Document
 
@@ -59,53 +60,73 @@ def as_text(data: bytes) -> str:
     return data.decode("utf-8", "replace")
 
 
+_TWO = (
+    JobFacts("a.png", "a", "a", "a", 1, "0" * 64),
+    JobFacts("b.png", "b", "b", "b", 2, "1" * 64),
+)
+"""Two images that have nothing in common."""
+
+Told = list[tuple[Document, JobSpec]]
+"""Jobs, each with what it alone is told."""
+
+
 class Resolver:
     """Finds out what the sidecars of one inbox ask for."""
 
     def __init__(self, config: Config, inbox: Inbox) -> None:
         self._config = config
         self._inbox = inbox
-        self._plain: list[tuple[Document, JobSpec]] | None = None
-        """What no sidecar comes to, where nothing in it is left to chance."""
 
-    def resolve(self, data: bytes | None) -> list[tuple[Document, JobSpec]]:
+    def resolve(self, data: bytes | None, facts: JobFacts) -> Told:
         """The jobs that a sidecar's bytes (or none) ask for, as `specs` gives them."""
         if data is None and self._plain is not None:
             return self._plain
-        seeds: list[int] = []
+        return specs(self._config, self._inbox, data, facts)
 
-        def draw() -> int:
-            seeds.append(draw_seed())
-            return seeds[-1]
-
-        found = specs(self._config, self._inbox, data, draw)
-        if data is None and not seeds:
-            self._plain = found
-        return found
-
-    def key(self, image_sha256: str | None, data: bytes | None, error: str | None) -> str:
+    def key(self, facts: JobFacts, data: bytes | None, error: str | None) -> str:
         """What makes two versions of a kept file the same: its bytes and its spec before chance.
 
         `error` is the code of what is wrong with it whatever its sidecar says.
         """
-        told = self._plain_told if data is None else self._told(data)
-        return hashlib.sha256(f"{image_sha256}\n{error}\n{told}".encode()).hexdigest()
+        is_plain = data is None and self._plain is not None
+        told = self._plain_told if is_plain else self._told(data, facts)
+        return hashlib.sha256(f"{facts.sha256}\n{error}\n{told}".encode()).hexdigest()
+
+    @cached_property
+    def _plain(self) -> Told | None:
+        """What no sidecar comes to, where that is the same for every image and not by chance."""
+        drawn: list[int] = []
+
+        def draw() -> int:
+            drawn.append(0)
+            return 0
+
+        try:
+            one, other = (specs(self._config, self._inbox, None, f, draw) for f in _TWO)
+        except JobError:
+            return None
+        return one if one == other and not drawn else None
 
     @cached_property
     def _plain_told(self) -> str:
-        return self._told(None)
+        return self._told(None, _TWO[0])
 
-    def _told(self, data: bytes | None) -> str:
+    def _told(self, data: bytes | None, facts: JobFacts) -> str:
         try:
-            made = specs(self._config, self._inbox, data, lambda: 0)
+            made = specs(self._config, self._inbox, data, facts, lambda: 0)
             return json.dumps([asdict(spec) for _, spec in made], sort_keys=True, default=str)
         except JobError:
             return hashlib.sha256(data or b"").hexdigest()
 
 
-def resolve_text(config: Config, inbox: Inbox, data: bytes | None) -> JobSpec:
+def facts_of(inbox: Inbox, folder: str, name: str | None, sha256: str | None) -> JobFacts:
+    """What is known of an image of that inbox, by the file system's names."""
+    return JobFacts(printable(name or ""), printable(folder), inbox.name, sha256=sha256)
+
+
+def resolve_text(config: Config, inbox: Inbox, data: bytes | None, facts: JobFacts) -> JobSpec:
     """The one job that a sidecar's bytes (or none) ask for. Raises `JobError`."""
-    (_, spec), *more = specs(config, inbox, data)
+    (_, spec), *more = specs(config, inbox, data, facts)
     if more:
         raise ParameterInvalid(
             "matrix: asks for several jobs, but this image has become one job already",
@@ -116,9 +137,13 @@ def resolve_text(config: Config, inbox: Inbox, data: bytes | None) -> JobSpec:
 
 
 def specs(
-    config: Config, inbox: Inbox, data: bytes | None, draw: Callable[[], int] = draw_seed
-) -> list[tuple[Document, JobSpec]]:
-    """The jobs that a sidecar's bytes (or none) ask for, each with what it alone is told.
+    config: Config,
+    inbox: Inbox,
+    data: bytes | None,
+    facts: JobFacts,
+    draw: Callable[[], int] = draw_seed,
+) -> Told:
+    """The jobs that a sidecar's bytes (or none) ask for.
 
     Raises `JobError` if anything is wrong with any of them.
     """
@@ -126,9 +151,12 @@ def specs(
     if isinstance(image := document.value.get("image"), str):
         inside_path(image)
     head_of(document)
-    several = document.value.get("matrix") is not None
-    told = combinations(document) if several else [document]
-    return [(each, resolve(config, inbox, each, draw)) for each in told]
+    if document.value.get("matrix") is None:
+        return [(document, resolve(config, inbox, document, draw, facts))]
+    rows = enumerate(combinations(document), 1)
+    batch = facts.fields()["stem"]
+    told = [(each, replace(facts, batch=batch, row=number)) for number, each in rows]
+    return [(each, resolve(config, inbox, each, draw, known)) for each, known in told]
 
 
 def drop_row(inbox: Inbox, folder: str, image: str | None, sidecar: str | None) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from dna_pipeline.publish import SOURCE, Outbox
 from dna_pipeline.publishing import remove_failure
 from dna_pipeline.spec import yaml12
 from dna_pipeline.spec.config import SUBMIT_INBOX, Config, Inbox
+from dna_pipeline.spec.facts import JobFacts
 from dna_pipeline.spec.sidecar import JobSpec, resolve
 from dna_pipeline.spec.yaml12 import Document
 
@@ -60,11 +61,11 @@ class Submitter:
         inbox = config.inbox(SUBMIT_INBOX)
         assert inbox is not None
         self._inbox: Inbox = inbox
-        self._resolve()
+        self._resolve(None)
 
-    def _resolve(self) -> JobSpec:
+    def _resolve(self, facts: JobFacts | None) -> JobSpec:
         try:
-            return resolve(self._config, self._inbox, self._told, records.draw_seed)
+            return resolve(self._config, self._inbox, self._told, records.draw_seed, facts)
         except JobError as error:
             raise ConfigError(f"{error.detail} ({error.code})") from None
 
@@ -114,7 +115,8 @@ class Submitter:
             "width": answer.width, "height": answer.height,
             "sidecar_text": self._written().decode() if row["sidecar"] else None,
         }  # fmt: skip
-        job = records.job_row(self._inbox, "", path.name, row["id"], self._resolve())
+        known = records.facts_of(self._inbox, "", path.name, facts["sha256"])
+        job = records.job_row(self._inbox, "", path.name, row["id"], self._resolve(known))
         self._ledger.transact(lambda s: store.finish_claims(s, [facts], [job]))
         return job["id"]
 
@@ -201,7 +203,8 @@ class Retrier:
             "width": answer.width, "height": answer.height,
             "sidecar_text": None if data is None else records.as_text(data),
         }  # fmt: skip
-        return facts, records.resolve_text(self._config, inbox, data)
+        known = records.facts_of(inbox, row["folder"], image, facts["sha256"])
+        return facts, records.resolve_text(self._config, inbox, data, known)
 
     def _commit(self, job: Job, row: dict[str, Any], spec: JobSpec) -> bool:
         changes = records.work_of(self._inbox(job), spec) | {"drop_id": row["id"]}

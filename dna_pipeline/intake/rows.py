@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from dna_pipeline.spec.batch import (
     rows_of_table,
 )
 from dna_pipeline.spec.config import Config, Inbox
+from dna_pipeline.spec.facts import JobFacts
 from dna_pipeline.spec.sidecar import JobSpec, parse_sidecar, resolve
 from dna_pipeline.spec.sources import Place, is_pattern, matches, outside, places
 from dna_pipeline.spec.table import MAX_BYTES, is_table_name, read_table
@@ -146,6 +147,8 @@ class Planner:
     def __init__(self, config: Config, inbox: Inbox) -> None:
         self._config = config
         self._inbox = inbox
+        self.batch = ""
+        """The name of what is planned, as templates may use it."""
 
     def plan(self, candidate: Candidate) -> Plan:
         """Read the files where they lie now; images not probed yet.
@@ -153,6 +156,8 @@ class Planner:
         Raises:
             JobError: nothing at all can be made of them. OSError: the disk.
         """
+        teller = (candidate.table or candidate.sidecar or "").rpartition("/")[2]
+        self.batch = records.printable(teller.rpartition(".")[0])
         document: Document | None = None
         text: str | None = None
         if candidate.sidecar is not None:
@@ -242,7 +247,7 @@ class Planner:
     def trial(self, item: Item) -> JobError | None:
         """What is wrong with a row whatever its image is."""
         try:
-            self.resolve(item.row.document, lambda: 0)
+            self.resolve(item.row.document, lambda: 0, self.facts(item, None))
         except JobError as error:
             return error
         return None
@@ -251,8 +256,15 @@ class Planner:
         used = [item.source for item in plan.items if item.source and item.error is None]
         plan.sources = list(dict.fromkeys(used))
 
-    def resolve(self, document: Document, draw: Callable[[], int]) -> JobSpec:
-        return resolve(self._config, self._inbox, document, draw)
+    def resolve(self, document: Document, draw: Callable[[], int], facts: JobFacts) -> JobSpec:
+        return resolve(self._config, self._inbox, document, draw, facts)
+
+    def facts(self, item: Item, sha256: str | None) -> JobFacts:
+        """What a row's parameters may depend on."""
+        source = item.source
+        folder, name = (source.folder, source.path.name) if source else ("", item.row.image)
+        facts = records.facts_of(self._inbox, folder, name, sha256)
+        return replace(facts, batch=self.batch, row=item.row.number)
 
     # --- what makes two jobs the same ---
 
@@ -267,13 +279,15 @@ class Planner:
             for name, provider in self._config.models.items()
         }  # fmt: skip
 
-    def key(self, document: Document, sha256: str, models: Mapping[str, Any]) -> str:
+    def key(self, document: Document, facts: JobFacts, models: Mapping[str, Any]) -> str:
         """Equal for jobs that do the same with the same bytes: before chance, whenever they run."""
-        told = asdict(self.resolve(document, lambda: 0))
+        told = asdict(self.resolve(document, lambda: 0, facts))
         del told["priority"], told["not_before"]
         named = {s["params"].get("model") for s in told["stages"]} - {None}
-        facts = [sha256, told, {name: models.get(name) for name in sorted(named)}]
-        return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
+        all_of_it = [facts.sha256, told, {name: models.get(name) for name in sorted(named)}]
+        return hashlib.sha256(
+            json.dumps(all_of_it, sort_keys=True, default=str).encode()
+        ).hexdigest()
 
 
 def image_error(item: Item) -> JobError | None:

@@ -29,6 +29,7 @@ from dna_pipeline.ledger import batches, queue, store
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.probe import Probed
 from dna_pipeline.spec.config import Config, Inbox
+from dna_pipeline.spec.facts import JobFacts
 from dna_pipeline.spec.sidecar import JobSpec
 
 log = structlog.get_logger()
@@ -301,9 +302,11 @@ class Taker:
 
     def _judged(self, item: Claimed, facts: dict[str, Any], data: bytes | None) -> _Outcome:
         version = older = None
+        name, folder = item.row["image"] or item.row["sidecar"], item.row["folder"]
+        known = records.facts_of(self._inbox, folder, name, facts["sha256"])
         if self._inbox.keeps and item.ready is not None:
             code = item.error.code if item.error else None
-            key = self._resolver.key(facts["sha256"], data, code)
+            key = self._resolver.key(known, data, code)
             before = self._known.version(item.ready.identity)
             older = before.drop_id if before else None
             error = item.ready.candidate.error
@@ -311,11 +314,11 @@ class Taker:
             if before is not None and before.key == key:
                 version = Version(version.stats, key, version.error, older)
                 return _Outcome(item, facts, [], version)
-        jobs, batch = self._jobs(item, data)
+        jobs, batch = self._jobs(item, data, known)
         return _Outcome(item, facts, jobs, version, older, batch)
 
     def _jobs(
-        self, item: Claimed, data: bytes | None
+        self, item: Claimed, data: bytes | None, known: JobFacts
     ) -> tuple[list[dict[str, Any]], tuple[dict[str, Any], list[dict[str, Any]]] | None]:
         """The jobs of a drop, and their batch if the sidecar's `matrix` makes several."""
         folder, drop_id = item.row["folder"], item.row["id"]
@@ -327,7 +330,7 @@ class Taker:
         if item.error is not None:
             return [job(item.error)], None
         try:
-            made = self._resolver.resolve(data)
+            made = self._resolver.resolve(data, known)
         except JobError as error:
             return [job(error.failure())], None
         jobs = [job(spec) for _, spec in made]
@@ -336,10 +339,10 @@ class Taker:
         told = [document for document, _ in made]
         return jobs, records.matrix_batch(self._inbox, folder, name, data or b"", jobs, told)
 
-    def resolve(self, data: bytes | None) -> JobSpec | Failure:
+    def resolve(self, data: bytes | None, facts: JobFacts) -> JobSpec | Failure:
         """What a sidecar's bytes (or none) ask for, or why it cannot be done."""
         try:
-            return records.resolve_text(self._config, self._inbox, data)
+            return records.resolve_text(self._config, self._inbox, data, facts)
         except JobError as error:
             return error.failure()
 

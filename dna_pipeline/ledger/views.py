@@ -39,6 +39,12 @@ _ENDED = f"""SELECT {_JOB} FROM jobs JOIN (
         SELECT job_id, max(id) AS ended FROM events
         WHERE id > ? AND kind IN ('completed', 'failed', 'cancelled') GROUP BY +job_id
     ) ON job_id = jobs.id ORDER BY ended"""
+_STAGE_RUNS = """SELECT r.id, r.job_id, r.type, r.provider, r.params, r.device, r.dtype, r.seconds,
+    r.finished_at, j.started_at, d.width, d.height
+    FROM stage_runs AS r JOIN jobs AS j ON j.id = r.job_id JOIN drops AS d ON d.id = j.drop_id
+    WHERE r.id > max(?, (SELECT max(id) FROM stage_runs) - ?) ORDER BY r.id"""
+_RUNNABLE = """FROM jobs AS j INDEXED BY ix_jobs_runnable JOIN drops AS d ON d.id = j.drop_id
+    WHERE j.status = 'queued' AND j.hold IS NULL"""
 _COMPLETED_SINCE = """SELECT count(*) FROM jobs
     WHERE finished_at >= ? AND publish = 'done' AND +status = 'completed'"""
 
@@ -199,6 +205,33 @@ class Views:
         """How many jobs were completed in that time."""
         since = datetime.now(UTC) - timedelta(hours=hours)
         return self._value(_COMPLETED_SINCE, since.strftime("%Y-%m-%dT%H:%M:%S.%fZ"))
+
+    def stage_runs(self, after: int, limit: int) -> list[dict[str, Any]]:
+        """The last finished stages with a higher number, oldest first, and their pictures' size."""
+        return self._rows(_STAGE_RUNS, after, limit)
+
+    def runnable(self) -> int:
+        """How many jobs wait for nothing but their turn."""
+        if self._value("SELECT 1 FROM settings WHERE name = 'paused'"):
+            return 0
+        return self._value(
+            """SELECT count(*) FROM jobs INDEXED BY ix_jobs_runnable
+            WHERE status = 'queued' AND hold IS NULL"""
+        )
+
+    def runnable_sample(self, one_in: int) -> list[dict[str, Any]]:
+        """What about one of so many of them is to do, and the size of its picture.
+
+        The choice follows no pattern that the order of a batch might have too.
+        """
+        sql = f"SELECT j.stages, d.width, d.height {_RUNNABLE} AND (j.seq * 40503 >> 5) % ? = 0"
+        return self._rows(sql, one_in)
+
+    def work_of(self, job_id: str) -> dict[str, Any] | None:
+        """What one job is to do, and the size of its picture."""
+        sql = """SELECT j.stages, d.width, d.height FROM jobs AS j JOIN drops AS d
+            ON d.id = j.drop_id WHERE j.id = ?"""
+        return next(iter(self._rows(sql, job_id)), None)
 
     def has_open_jobs(self) -> bool:
         """Whether any job can go on by itself: running, runnable, or about to be published."""

@@ -23,6 +23,7 @@ from dna_pipeline.ledger import queue, store
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.repair.salvage import Salvage
 from dna_pipeline.spec.config import Config, Inbox
+from dna_pipeline.spec.facts import JobFacts
 from dna_pipeline.spec.sidecar import JobSpec
 
 log = structlog.get_logger()
@@ -109,7 +110,8 @@ class Copies:
             "id": folder.name, "sha256": hashed.sha256, "bytes": hashed.size,
             "sidecar_text": None if data is None else records.as_text(data),
         }  # fmt: skip
-        spec = self._resolve(inbox, data)
+        known = records.facts_of(inbox, row["folder"], image, hashed.sha256)
+        spec = self._resolve(inbox, data, known)
         job = records.job_row(inbox, row["folder"], image, folder.name, spec)
 
         def commit(session: Any) -> None:
@@ -120,8 +122,8 @@ class Copies:
         self.requeued += 1
         return True
 
-    def _resolve(self, inbox: Inbox, data: bytes | None) -> JobSpec | Failure:
+    def _resolve(self, inbox: Inbox, data: bytes | None, facts: JobFacts) -> JobSpec | Failure:
         try:
-            return records.resolve_text(self._config, inbox, data)
+            return records.resolve_text(self._config, inbox, data, facts)
         except JobError as error:
             return error.failure()

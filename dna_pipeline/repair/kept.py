@@ -100,11 +100,13 @@ def _row(
         )
     except (claim.ClaimError, OSError):
         return None
-    name = printable(candidate.image.rpartition("/")[2])
+    folder, _, image = candidate.image.rpartition("/")
+    name = printable(image)
     text = None if data is None else records.as_text(data)
     if Finished(inbox.name, name, hashed.sha256, text) not in ended:
         return None
-    key = records.Resolver(config, inbox).key(hashed.sha256, data, None)
+    facts = records.facts_of(inbox, folder, image, hashed.sha256)
+    key = records.Resolver(config, inbox).key(facts, data, None)
     version = Version(stats, key)
     return {
         "inbox": inbox.name, "path": _identity(inbox, candidate), "stat": to_json(version.stats),

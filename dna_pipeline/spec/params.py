@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from dna_pipeline import registry
+from dna_pipeline.spec import template
 from dna_pipeline.spec.problems import (
     Problem,
     dotted,
@@ -64,6 +65,7 @@ def check_params(
     if params.get("model") is None:
         params.pop("model", None)
     problems = [_given_twice(stage, document, (*path, key), given) for key in twice]
+    problems += _wrong_templates(stage, document, path, given)
     try:
         stage.model_validate(params)
     except ValidationError as error:
@@ -77,6 +79,19 @@ def check_params(
             partial=True,
         )
     return params, problems
+
+
+def _wrong_templates(
+    stage: type[Stage], document: Document, path: KeyPath, given: Mapping[str, Any]
+) -> list[Problem]:
+    problems: list[Problem] = []
+    for key, text in given.items():
+        if isinstance(text, str) and stage.aliases.get(key, key) in stage.templates:
+            try:
+                template.check(text)
+            except template.TemplateError as error:
+                problems.append(wrong_value(document, (*path, key), str(error)))
+    return problems
 
 
 def _given_twice(

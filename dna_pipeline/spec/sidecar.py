@@ -25,6 +25,7 @@ from dna_pipeline.errors import (
     UnknownPipeline,
 )
 from dna_pipeline.spec.config import Config, Inbox, Pipeline, Priority, StageSpec
+from dna_pipeline.spec.facts import JobFacts
 from dna_pipeline.spec.params import check_params, keys_of, model_problem, with_defaults
 from dna_pipeline.spec.problems import (
     MOST_FOUND,
@@ -36,8 +37,10 @@ from dna_pipeline.spec.problems import (
     not_json,
     unknown_key,
     wrong_key,
+    wrong_value,
 )
 from dna_pipeline.spec.sentences import nearest, shown
+from dna_pipeline.spec.template import TemplateError, fill
 from dna_pipeline.spec.yaml12 import Document, KeyPath, YamlError, loads
 
 if TYPE_CHECKING:
@@ -57,7 +60,7 @@ class SidecarHead(BaseModel):
     pipeline: str | None = None
     priority: Priority | None = None
     not_before: str | None = None
-    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | Literal["from_content"] | None = None
     tags: list[str] = []
     meta: dict[str, Any] = {}
 
@@ -141,27 +144,34 @@ def inside_path(text: str) -> str:
 
 
 def resolve(
-    config: Config, inbox: Inbox, document: Document | None, draw: Callable[[], int]
+    config: Config,
+    inbox: Inbox,
+    document: Document | None,
+    draw: Callable[[], int],
+    facts: JobFacts | None = None,
 ) -> JobSpec:
     """All that one job needs to know.
 
     Args:
         document: the sidecar; None where there is none.
         draw: gives a random integer in [0, 2³²) for each seed left to chance.
+        facts: what is known of the image; None where there is none yet.
 
     Raises:
         SidecarInvalid: wrong keys. ParameterInvalid: wrong values. UnknownPipeline, UnknownModel,
         NoEffectiveSteps: as they say. The detail has one line for each fault.
     """
-    return _Resolver(config, inbox, document or Document({}, {})).resolve(draw)
+    facts = facts or JobFacts(inbox=inbox.name)
+    return _Resolver(config, inbox, document or Document({}, {}), facts).resolve(draw)
 
 
 class _Resolver:
     """Collects problems, so that a person mends a sidecar once and not key by key."""
 
-    def __init__(self, config: Config, inbox: Inbox, document: Document) -> None:
+    def __init__(self, config: Config, inbox: Inbox, document: Document, facts: JobFacts) -> None:
         self.config = config
         self.inbox = inbox
+        self.facts = facts
         self.document = document
         self.written: dict[str, Any] = document.value
         self.problems: list[Problem] = []
@@ -179,11 +189,18 @@ class _Resolver:
         for spec, stage in stages:
             _check(spec, stage)
             self._check_model(spec, stage.model)
+        data = self.facts.fields() | {
+            "pipeline": pipeline.name, "tags": ", ".join(head.tags), "meta": head.meta,
+        }  # fmt: skip
+        definite = [
+            (spec, self._filled(spec, stage.resolved(draw, self.facts.content), data))
+            for spec, stage in stages
+        ]
+        self._raise_problems()
         return JobSpec(
             pipeline=pipeline.name,
             stages=tuple(
-                ResolvedStage(spec.id, spec.type, stage.resolved(draw).params())
-                for spec, stage in stages
+                ResolvedStage(spec.id, spec.type, stage.params()) for spec, stage in definite
             ),
             priority=self.inbox.priority if head.priority is None else head.priority,
             not_before=parse_time(head.not_before) if head.not_before else None,
@@ -242,7 +259,7 @@ class _Resolver:
                 continue
             self.problems.append(wrong_key(self.document, (key,), text))
 
-    def _told(self, spec: StageSpec, seed: int | None) -> dict[str, Any]:
+    def _told(self, spec: StageSpec, seed: int | str | None) -> dict[str, Any]:
         """What the sidecar says of a stage, each part checked by itself."""
         kind = registry.stage_class(spec.type)
         told: dict[str, Any] = {}
@@ -270,14 +287,38 @@ class _Resolver:
                 self.problems.append(replace(problem, text=text, line=line))
             return None
 
+    def _filled(self, spec: StageSpec, stage: Stage, data: dict[str, Any]) -> Stage:
+        """The stage with its templates filled in."""
+        seed: int | str = getattr(stage, "seed", 0)
+        texts: dict[str, str] = {}
+        for name in stage.templates:
+            try:
+                texts[name] = fill(getattr(stage, name), data | {"seed": seed}, seed)
+            except TemplateError as error:
+                self.problems.append(self._wrong_template(spec, name, error))
+        return stage.model_copy(update=texts)
+
+    def _wrong_template(self, spec: StageSpec, name: str, error: TemplateError) -> Problem:
+        path = self._place(spec, name)
+        if path is not None:
+            return wrong_value(self.document, path, str(error))
+        where = dotted((spec.id, name))
+        return Problem(where, f"{where}: {error} (as pipeline.yaml has it)", 0, wrong_key=False)
+
     def _check_model(self, spec: StageSpec, name: str | None) -> None:
         text = model_problem(self.config.models, spec.type, name)
         if text is None:
             return
-        paths: list[KeyPath] = [(key, "model") for key in reversed(keys_of(spec))]
-        path = next((path for path in paths if self.document.has(path)), None)
+        path = self._place(spec, "model")
         start = f"{self.document.place(path)}: {dotted(path)}" if path else spec.id
         raise UnknownModel(f"{start}: {text}", where=f"{spec.id}.model")
+
+    def _place(self, spec: StageSpec, name: str) -> KeyPath | None:
+        """Where the sidecar sets that parameter, in whatever spelling."""
+        aliases = registry.stage_class(spec.type).aliases
+        spellings = [name, *(alias for alias, own in aliases.items() if own == name)]
+        paths = [(key, word) for key in reversed(keys_of(spec)) for word in spellings]
+        return next((path for path in paths if self.document.has(path)), None)
 
 
 def _check(spec: StageSpec, stage: Stage) -> None:

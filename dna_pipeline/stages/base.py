@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,6 +18,10 @@ from dna_pipeline.artifact import Artifact
 from dna_pipeline.providers.base import ModelCache
 
 Kind = Literal["image", "mesh"]
+
+FromContent = Literal["from_content"]
+Seed = Annotated[int, Field(lt=2**63)] | FromContent
+"""A seed as it is written: negative means drawn for each job, `from_content` the image's own."""
 
 
 @dataclass(slots=True)
@@ -66,11 +70,25 @@ class Stage(BaseModel, ABC):
     the other models have left the device by then."""
     aliases: ClassVar[dict[str, str]] = {}
     """Other accepted spellings of parameters, each with the name it stands for."""
+    templates: ClassVar[tuple[str, ...]] = ()
+    """The parameters whose text may hold fields and wildcards (see `spec/template.py`); the
+    stage's parameter `seed` decides what those choose."""
 
     model: str | None = Field(None, description="name of the model, from `models:`")
 
-    def resolved(self, draw: Callable[[], int]) -> Self:
-        """All that is left to chance or to a default made definite; `draw` gives 32-bit seeds."""
+    def resolved(self, draw: Callable[[], int], content: int | None = None) -> Self:
+        """All that is left to chance or to the image made definite.
+
+        Args:
+            draw: gives seeds of 32 bits.
+            content: the seed that the image's bytes stand for; what is to come from them stays
+                `from_content` where they are not known.
+        """
+        seed: int | str | None = getattr(self, "seed", None)
+        if isinstance(seed, int) and seed < 0:
+            return self.model_copy(update={"seed": draw()})
+        if seed == "from_content" and content is not None:
+            return self.model_copy(update={"seed": content})
         return self
 
     def check(self) -> None:
@@ -79,6 +97,14 @@ class Stage(BaseModel, ABC):
     def disk_bytes(self, width: int, height: int) -> int:
         """About how much it writes at most, for a job's picture of that size."""
         return 8 * width * height
+
+    def work(self, width: int, height: int) -> float:
+        """What its time grows with, for an input of that size, in a unit of its own."""
+        return width * height
+
+    def output_size(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height of what the next stage reads, for an input of that size."""
+        return width, height
 
     @abstractmethod
     def run(self, ctx: StageContext) -> list[Artifact]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -12,7 +11,7 @@ from dna_pipeline.artifact import Artifact
 from dna_pipeline.errors import NoEffectiveSteps, ParameterInvalid
 from dna_pipeline.providers.base import ImageToImageRequest
 from dna_pipeline.providers.samplers import SAMPLERS
-from dna_pipeline.stages.base import Stage, StageContext
+from dna_pipeline.stages.base import Seed, Stage, StageContext
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -40,10 +39,13 @@ class Img2Img(Stage):
         "sampler_name": "sampler",
         "scheduler": "schedule",
     }
+    templates: ClassVar[tuple[str, ...]] = ("prompt", "negative_prompt")
 
     prompt: str = Field("", description="what the picture should become")
     negative_prompt: str = Field("", description="what it should not become")
-    seed: int = Field(42, lt=2**63, description="of the noise; negative: drawn for each job")
+    seed: Seed = Field(
+        42, description="of the noise; negative: drawn for each job; from_content: of the image"
+    )
     steps: int = Field(20, ge=1, le=1000, description="steps of a full redraw; see strength")
     guidance_scale: float = Field(
         7.5, ge=0, le=100, allow_inf_nan=False, description="how strictly the prompt is followed"
@@ -62,9 +64,6 @@ class Img2Img(Stage):
     max_size: int = Field(
         768, ge=MIN_SIDE_PX, le=4096, description="longest side of the result, in pixels"
     )
-
-    def resolved(self, draw: Callable[[], int]) -> Self:
-        return self.model_copy(update={"seed": draw()}) if self.seed < 0 else self
 
     def check(self) -> None:
         if int(self.steps * self.strength) < 1:
@@ -85,6 +84,13 @@ class Img2Img(Stage):
     def disk_bytes(self, width: int, height: int) -> int:
         return 4 * self.max_size**2
 
+    def work(self, width: int, height: int) -> float:
+        width, height = self.output_size(width, height)
+        return int(self.steps * self.strength) * width * height
+
+    def output_size(self, width: int, height: int) -> tuple[int, int]:
+        return fitted_size(width, height, self.max_size)
+
     def run(self, ctx: StageContext) -> list[Artifact]:
         from dna_pipeline.imaging import load_image, save_png  # the daemon loads no decoder
 
@@ -100,6 +106,7 @@ class Img2Img(Stage):
         return [Artifact(path, "image", "image/png", facts)]
 
     def _request(self, *, thrifty: bool) -> ImageToImageRequest:
+        assert isinstance(self.seed, int), "made definite at intake"
         return ImageToImageRequest(
             prompt=self.prompt,
             negative_prompt=self.negative_prompt,

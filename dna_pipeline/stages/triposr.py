@@ -49,6 +49,9 @@ class TripoSR(Stage):
         # A surface as large as the box's own: 6 n² vertices of 36 bytes, two faces each.
         return 360 * self.resolution**2 + 4 * PREVIEW_PX**2
 
+    def work(self, width: int, height: int) -> float:
+        return self.resolution**3  # the network's own time is the same for any picture
+
     def run(self, ctx: StageContext) -> list[Artifact]:
         assert self.model is not None, "checked when the pipeline was built"
         model: ImageToField = ctx.models.get(self.model)

@@ -171,7 +171,7 @@ def _ask(config: Config, times: Times, rounds: int) -> None:
 def _take_in(config: Config, ledger: Ledger, times: Times, number: int) -> None:
     inbox = config.inboxes[number % len(config.inboxes)]
     drop = records.drop_row(inbox, "", "new.png", None)
-    spec = records.resolve_text(config, inbox, None)
+    spec = records.resolve_text(config, inbox, None, records.facts_of(inbox, "", "new.png", None))
     job = records.job_row(inbox, "", "new.png", drop["id"], spec)
 
     def commit() -> None:

@@ -215,10 +215,14 @@ def make_site(tmp_path: Path, quiet: None) -> Iterator[Callable[..., Site]]:
         inbox = {"path": "in", "pipeline": "cut", **keys}
         text = {
             "version": 1,
-            "models": {"key": {"provider": "border_key"}},
+            "models": {
+                "key": {"provider": "border_key"},
+                "sd": {"provider": "diffusers", "path": "sd"},
+            },
             "pipelines": {
                 "cut": [{"remove_background": {"model": "key"}}],
                 "other": [{"remove_background": {"model": "key", "force": True}}],
+                "paint": [{"img2img": {"prompt": "{folder}/{name} in {inbox}, {seed}"}}],
             },
             "inboxes": [inbox],
         }

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -123,6 +124,36 @@ def test_check_tells_what_would_run_and_what_is_wrong(studio: Path):
         "bad.png", "bad.yaml", "good.png", "good.yaml", "words.png",
     ]  # fmt: skip
     assert not (studio / "data").exists(), "check changes nothing"
+
+
+def remember(studio: Path, job: str, seconds: float) -> None:
+    """As if that job had been done, and had taken so long."""
+    with sqlite3.connect(studio / "data/ledger.db") as ledger:
+        ledger.execute(
+            """INSERT INTO stage_runs (job_id, stage_id, type, params, device, dtype, batch_size,
+                attempt, seconds, warnings, environment, finished_at)
+            SELECT id, 'remove_background', 'remove_background',
+                json_extract(stages, '$[0].params'), 'cpu', 'float32', 1, 1, ?, '[]', '{}',
+                created_at FROM jobs WHERE id = ?""",
+            (seconds, job),
+        )
+    ledger.close()
+
+
+def test_status_and_check_tell_how_long_it_will_take(studio: Path):
+    for name in ("a.png", "b.png"):
+        picture(studio / "inbox/cut" / name)
+    assert "2 jobs: no history yet, at most 1 MiB of results" in call(studio, "check").stdout
+    job = submit(studio)
+    assert "time      no history yet" in call(studio, "status").stdout
+    assert "2 jobs: no history yet" in call(studio, "check").stdout
+    remember(studio, job, 6000)
+    assert "time      about 1 h 40 min left" in call(studio, "status").stdout
+    assert facts(studio, "status")["queue_eta_s"] == 6000
+    assert "2 jobs: about 3 h 20 min, at most 1 MiB of results" in call(studio, "check").stdout
+    told = facts(studio, "check")
+    assert (told["seconds"], told["disk_bytes"]) == (12_000, 2 * 8 * 64 * 64)
+    assert [job["seconds"] for job in told["jobs"]] == [6000, 6000]
 
 
 def test_jobs_show_events_by_any_unique_prefix(studio: Path):

@@ -24,7 +24,7 @@ LEVELS = [
     "spec",
     "manifest",
     "inbox ledger tsr providers",
-    "stages fingerprint lock snapshot",
+    "stages fingerprint lock snapshot estimate",
     "executor",
     "runner device",
     "worker",

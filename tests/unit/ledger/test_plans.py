@@ -50,6 +50,10 @@ VIEWS = {
     "recent": ((), {}, "ix_jobs_finished"),
     "finished_within": ((1,), {}, "ix_jobs_finished"),
     "has_open_jobs": ((), {}, "ix_jobs_publish"),
+    "stage_runs": ((5, 9), {}, "r USING INTEGER PRIMARY KEY"),
+    "runnable": ((), {}, "ix_jobs_runnable"),
+    "runnable_sample": ((3,), {}, "ix_jobs_runnable"),
+    "work_of": (("a",), {}, "sqlite_autoindex_jobs"),
 }
 
 # A whole index is read where all of it is wanted, or only its first entries.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from textwrap import dedent
 from types import ModuleType
@@ -18,7 +17,7 @@ from dna_pipeline.errors import NoEffectiveSteps
 from dna_pipeline.providers.base import Device, Provider, WeightsPath
 from dna_pipeline.spec.config import Config
 from dna_pipeline.spec.reader import load_config
-from dna_pipeline.stages.base import Stage, StageContext
+from dna_pipeline.stages.base import FromContent, Stage, StageContext
 
 
 class _FakeStage(Stage):
@@ -34,15 +33,14 @@ class Redraw(_FakeStage):
         "positive_prompt": "prompt",
     }
 
+    templates = ("prompt",)
+
     prompt: str = ""
-    seed: Annotated[int, Field(ge=-1, lt=2**32)] = 42
+    seed: Annotated[int, Field(ge=-1, lt=2**32)] | FromContent = 42
     steps: Annotated[int, Field(ge=1, le=150)] = 20
     guidance_scale: Annotated[float, Field(ge=0, le=30)] = 7.5
     strength: Annotated[float, Field(gt=0, le=1)] = 0.75
     sampler: Literal["euler", "euler_a", "ddim"] = "euler"
-
-    def resolved(self, draw: Callable[[], int]) -> Redraw:
-        return self if self.seed >= 0 else self.model_copy(update={"seed": draw()})
 
     def check(self) -> None:
         if int(self.steps * self.strength) < 1:

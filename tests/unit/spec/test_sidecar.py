@@ -226,7 +226,7 @@ def test_a_seed_that_the_stage_does_not_take_is_told_by_its_own_line(job: Resolv
     with pytest.raises(ParameterInvalid) as caught:
         job("img2img: {steps: 3}\nseed: -7", inbox="pipeline: twice")
     assert caught.value.detail == (
-        "line 2: seed: should be at least -1 and less than 4294967296, not -7"
+        "line 2: seed: should be at least -1 and less than 4294967296 or 'from_content', not -7"
     )
 
 
@@ -392,14 +392,19 @@ def test_wrong_values(job: Resolve, cases):
     priority: 1000001
         priority: should be from -1000000 to 1000000, not 1000001
     seed: 9223372036854775808
-        seed: should be from -9223372036854775808 to 9223372036854775807, not
-        9223372036854775808
+        seed: should be from -9223372036854775808 to 9223372036854775807 or
+        'from_content', not 9223372036854775808
     seed: 4294967296
-        seed: should be at least -1 and less than 4294967296, not 4294967296
+        seed: should be at least -1 and less than 4294967296 or 'from_content', not 4294967296
     seed: 1.5
-        seed: should be a whole number from -9223372036854775808 to 9223372036854775807, not 1.5
+        seed: should be a whole number from -9223372036854775808 to 9223372036854775807 or
+        'from_content', not 1.5
+    seed: from_contents
+        seed: should be a whole number from -9223372036854775808 to 9223372036854775807 or
+        'from_content', not 'from_contents'; did you mean 'from_content'?
     seed: true
-        seed: should be a whole number from -9223372036854775808 to 9223372036854775807, not true
+        seed: should be a whole number from -9223372036854775808 to 9223372036854775807 or
+        'from_content', not true
     not_before: 5
         not_before: should be text, not 5; put it in quotes
     tags: hero
@@ -457,7 +462,7 @@ def test_all_problems_at_once_in_line_order(job: Resolve):
         "line 3: img2img.strength: should be more than 0 and at most 1, not 2",
         "line 5: again.steps: should be a whole number from 1 to 150, not 'x'",
         "line 6: seed: should be a whole number from -9223372036854775808 to "
-        "9223372036854775807, not 'x'",
+        "9223372036854775807 or 'from_content', not 'x'",
         "line 7: meta.a: should be a finite number, not .inf",
         "line 8: unknown key 'z'; known here: again, image, images, img2img, matrix, "
         "max_failures, meta, not_before, on_duplicate, pipeline, priority, seed, tags",
