@@ -28,7 +28,7 @@ LEVELS = [
     "executor",
     "runner device",
     "worker",
-    "publish publishing sources",
+    "publish publishing",
     "intake",
     "room holds",
     "dispatch repair housekeeping",
