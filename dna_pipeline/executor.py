@@ -159,7 +159,7 @@ class _Child:
         self._stages: frozenset[str] = frozenset()
         self.ending: str | None = None
         self._is_ready = False
-        self._detail = ""
+        self._detail = self._fault = ""
         self._deadline: float | None = None
         self._cancel_deadline: float | None = None
         self._send(asdict(settings))
@@ -226,7 +226,7 @@ class _Child:
                 self._put(event)
         except wire.WireError as error:
             # Whatever it is that talks so, it is not the worker that was started.
-            self._detail = f"because it sent {error} {self._detail}"
+            self._fault = f"because it sent {error} "
             self._end("crash")
         code = self._process.wait()
         self._writer.close()
@@ -237,8 +237,8 @@ class _Child:
             if not self._is_ready and self.ending in ("crash", "timeout"):
                 self.ending = "unready"
                 said = " | ".join(self._said) or "it said nothing"
-                self._detail = f"{self._detail} before it was ready: {said}".strip()
-        why = f"the worker {wire.how_it_ended(code)} {self._detail}".strip()
+                self._detail = f"before it was ready: {said}"
+        why = f"the worker {wire.how_it_ended(code)} {self._fault}{self._detail}".strip()
         self._put(WorkerEnded(self.job, self.ending, why))
 
     def _check(self, event: Event) -> None:

@@ -157,9 +157,11 @@ def _insert(connection: Any, path: Path, history: History) -> None:
         return
     created = f"""strftime('%Y-%m-%dT%H:%M:%f000Z', 'now',
         '-' || (max(:ended - n, 0) * {ENDED_EVERY_S}) || ' seconds')"""
+    claim = path.parent / "source"  # one for all; a job whose claim is not there would be held
+    claim.mkdir(exist_ok=True)
     values = {
         "jobs": history.jobs, "ended": history.ended, "queued": history.queued,
-        "claim": str(path.parent / "claims" / ("0" * 32)), "stat": json.dumps(_STAT),
+        "claim": str(claim), "stat": json.dumps(_STAT),
         "stages": json.dumps(_STAGES), "error": json.dumps(_ERROR), "model": json.dumps(_MODEL),
         "environment": json.dumps(_ENVIRONMENT),
     }  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from dna_pipeline.intake import take
+from dna_pipeline.inbox import claim
 
 TEMPORARY = ".123-0123456789abcdef.tmp"
 
@@ -39,11 +39,11 @@ def test_a_copy_that_was_cut_off_does_not_come_back_as_a_file(site, monkeypatch)
     site.put("two.jpg", b"two jpg")
     site.put("two.yaml", b"priority: 1")
 
-    def cut_off(source: Path, target: Path) -> None:
+    def cut_off(source: Path, target: Path, **_: bool) -> None:
         target.write_bytes(b"prio")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(take, "copy_file", cut_off)
+    monkeypatch.setattr(claim, "snapshot", cut_off)
     try:
         site.settle()
     except KeyboardInterrupt:
