@@ -15,7 +15,7 @@ from dna_pipeline.dispatch import Dispatcher
 from dna_pipeline.intake.gate import Gate
 from dna_pipeline.ledger.times import format_time, utcnow
 from dna_pipeline.ledger.views import Views
-from dna_pipeline.snapshot import file_of, queue_counts, recent_entry
+from dna_pipeline.snapshot import file_of, queue_counts, queued_entries, recent_entry
 from dna_pipeline.spec.config import Config
 
 log = structlog.get_logger()
@@ -24,6 +24,7 @@ INTERVAL_S = 1.0
 IDLE_INTERVAL_S = 10.0
 COST_SHARE = 20
 WAITING_SHOWN = 200
+QUEUED_SHOWN = 50
 
 
 class StatusFile:
@@ -37,6 +38,13 @@ class StatusFile:
         self._daemon = {
             "pid": os.getpid(), "host": socket.gethostname(), "since": format_time(utcnow()),
         }  # fmt: skip
+        self._places = {
+            "inboxes": [
+                {"name": inbox.name, "path": str(inbox.path), "pipeline": inbox.pipeline}
+                for inbox in config.inboxes
+            ],
+            "pipelines": list(config.pipelines),
+        }
         self._next_at = 0.0
         self._idle_since = -float("inf")
         self._last: dict[str, Any] = {}
@@ -62,10 +70,13 @@ class StatusFile:
     def _facts(self) -> dict[str, Any]:
         running = self._dispatcher.running
         waiting = self._gate.waiting()
+        queue = queue_counts(self._views)
         return {
             "daemon": self._daemon | (self._dispatcher.device or {"device": None}),
-            "queue": queue_counts(self._views),
+            **self._places,
+            "queue": queue,
             "running": None if running is None else running.facts(),
+            "queued": queued_entries(self._views, queue, QUEUED_SHOWN),
             "holds": self._views.holds(),
             "waiting": waiting[:WAITING_SHOWN],
             "waiting_total": len(waiting),
