@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import bpy
+import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -44,9 +45,23 @@ def of_image(image: Any, scene: Any) -> tuple[bytes, str]:
             with _as_png(scene, path):
                 image.save_render(str(path), scene=scene)
         else:
-            with _kept(image, file_format="PNG"):
-                image.save(filepath=str(path), save_copy=True)
+            _save_copy(image, path)
         return path.read_bytes(), ".png"
+
+
+def _save_copy(image: Any, path: Path) -> None:
+    """Write the pixels as they are now, and leave the image alone: saving it would rename it."""
+    pixels = np.empty(len(image.pixels), np.float32)
+    image.pixels.foreach_get(pixels)
+    copy = bpy.data.images.new(path.name, *image.size, alpha=True, float_buffer=image.is_float)
+    try:
+        copy.colorspace_settings.name = image.colorspace_settings.name
+        copy.alpha_mode = image.alpha_mode
+        copy.pixels.foreach_set(pixels)
+        copy.filepath_raw, copy.file_format = str(path), "PNG"
+        copy.save()
+    finally:
+        bpy.data.images.remove(copy)
 
 
 @contextmanager

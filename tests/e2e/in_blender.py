@@ -120,10 +120,18 @@ def mesh(outbox: str) -> dict:
     if new:
         seen["reloaded"] = reload(new[0])
     told.prompt = "a pipeline without img2img cannot heed this"
-    bpy.ops.image.new(name="plain", width=64, height=64)
-    told.image = bpy.data.images["plain"]
+    image = told.image = painted()
     seen["failed"] = send(bpy.ops.dna_pipeline.send_image)
+    seen["image"] = [image.source, image.filepath, image.is_dirty, sorted(bpy.data.images.keys())]
     return seen
+
+
+def painted() -> bpy.types.Image:
+    """An image that is nowhere but in Blender; half red, half clear."""
+    bpy.ops.image.new(name="painted", width=64, height=64)
+    image = bpy.data.images["painted"]
+    image.pixels = [1.0, 0.5, 0.0, 1.0] * 2048 + [0.0, 0.0, 0.0, 0.0] * 2048
+    return image
 
 
 def reload(item) -> dict:

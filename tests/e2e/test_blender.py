@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import trimesh
 from conftest import Studio
+from PIL import Image
 
 from dna_pipeline import __version__
 from tests.conftest import load_script
@@ -82,6 +83,11 @@ def test_from_a_view_to_a_mesh_at_the_cursor(
     check_mesh(seen["new"][0], seen["sent"])
     check_reloaded(seen["reloaded"])
     assert seen["failed"]["state"].startswith("failed: sidecar_invalid: ")
+    assert seen["image"] == ["GENERATED", "", True, ["Render Result", "painted"]]
+    with Image.open(studio.inbox("kept") / "painted.png") as painted:
+        assert painted.size == (64, 64)
+        assert painted.getpixel((0, 63)) == (255, 128, 0, 255)
+        assert painted.getpixel((0, 0))[3] == 0
 
 
 def check_mesh(item: dict[str, Any], sent: dict[str, Any]) -> None:
