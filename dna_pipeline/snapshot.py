@@ -22,19 +22,12 @@ def queue_counts(views: Views) -> dict[str, dict[str, int]]:
     return counts
 
 
-def queued_entries(
-    views: Views, counts: dict[str, dict[str, int]], most: int
-) -> list[dict[str, Any]]:
-    """The jobs that were queued last, newest first, and what holds them."""
-    # Where there are fewer, looking for more would go through all that ever ended.
-    number = min(most, sum(counts.get("queued", {}).values()))
-    return [
-        {
-            "job": job["id"], "inbox": job["inbox"], "name": job["name"],
-            "hold": job["hold"], "detail": job["hold_detail"],
-        }
-        for job in (views.jobs(status="queued", limit=number) if number else ())
-    ]  # fmt: skip
+def queued_entry(job: dict[str, Any]) -> dict[str, Any]:
+    """One line of `queued`: a job that has not started, and what holds it."""
+    return {
+        "job": job["id"], "inbox": job["inbox"], "name": job["name"],
+        "hold": job["hold"], "detail": job["hold_detail"],
+    }  # fmt: skip
 
 
 def recent_entry(job: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from dna_pipeline.dispatch import Dispatcher
 from dna_pipeline.intake.gate import Gate
 from dna_pipeline.ledger.times import format_time, utcnow
 from dna_pipeline.ledger.views import Views
-from dna_pipeline.snapshot import file_of, queue_counts, queued_entries, recent_entry
+from dna_pipeline.snapshot import file_of, queue_counts, queued_entry, recent_entry
 from dna_pipeline.spec.config import Config
 
 log = structlog.get_logger()
@@ -70,13 +70,14 @@ class StatusFile:
     def _facts(self) -> dict[str, Any]:
         running = self._dispatcher.running
         waiting = self._gate.waiting()
-        queue = queue_counts(self._views)
         return {
             "daemon": self._daemon | (self._dispatcher.device or {"device": None}),
             **self._places,
-            "queue": queue,
+            "queue": queue_counts(self._views),
             "running": None if running is None else running.facts(),
-            "queued": queued_entries(self._views, queue, QUEUED_SHOWN),
+            "queued": [
+                queued_entry(job) for job in self._views.jobs(status="queued", limit=QUEUED_SHOWN)
+            ],
             "holds": self._views.holds(),
             "waiting": waiting[:WAITING_SHOWN],
             "waiting_total": len(waiting),

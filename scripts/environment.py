@@ -19,7 +19,7 @@ CONSTRAINTS = ROOT / "constraints.txt"
 MINIMUM = (3, 11)
 
 BLENDER_VENV = ROOT / ".venv-blender"
-BLENDER = {(3, 11): "5.0.1"}
+BLENDER = {(3, 11): "5.0.1", (3, 13): "5.2.3"}
 """Blender as a Python module comes for one version of Python each."""
 
 
