@@ -33,15 +33,16 @@ class Panel(bpy.types.Panel):
         image.operator(operators.SendImage.bl_idname, icon="IMAGE_DATA")
         layout.operator(operators.ReloadLatest.bl_idname, icon="FILE_REFRESH")
         for task in reversed(tasks.tasks):
-            self._draw_task(task)
+            _draw_task(layout, task)
 
-    def _draw_task(self, task: Any) -> None:
-        column, state = self.layout.column(align=True), task.state
-        lines = textwrap.wrap(f"{task.title}: {state.text}", WIDTH)
-        for number, line in enumerate(lines):
-            column.label(text=line, icon="BLANK1" if number else ICONS.get(state.kind, "TIME"))
-        if state.kind == "running":
-            column.progress(factor=state.fraction)
+
+def _draw_task(layout: Any, task: Any) -> None:
+    column, state = layout.column(align=True), task.state
+    lines = textwrap.wrap(f"{task.title}: {state.text}", WIDTH)
+    for number, line in enumerate(lines):
+        column.label(text=line, icon="BLANK1" if number else ICONS.get(state.kind, "TIME"))
+    if state.kind == "running":
+        column.progress(factor=state.fraction)
 
 
 CLASSES = (Panel,)

@@ -9,6 +9,8 @@ import sys
 import time
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import bpy
 
@@ -123,7 +125,21 @@ def mesh(outbox: str) -> dict:
     image = told.image = painted()
     seen["failed"] = send(bpy.ops.dna_pipeline.send_image)
     seen["image"] = [image.source, image.filepath, image.is_dirty, sorted(bpy.data.images.keys())]
+    seen["panel"] = drawn()
     return seen
+
+
+def drawn() -> dict:
+    """What the panel says, and which of its properties are none; without a window to draw in."""
+    layout = MagicMock()
+    import_module(f"{PACKAGE}.panel").Panel.draw(SimpleNamespace(layout=layout), bpy.context)
+    shown = [*layout.prop.call_args_list, *layout.box().prop.call_args_list]
+    labels = layout.column().label.call_args_list
+    return {
+        "missing": [call.args[1] for call in shown if not hasattr(*call.args)],
+        "shown": len(shown),
+        "text": " ".join(call.kwargs["text"] for call in labels),
+    }
 
 
 def painted() -> bpy.types.Image:

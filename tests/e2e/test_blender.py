@@ -83,6 +83,9 @@ def test_from_a_view_to_a_mesh_at_the_cursor(
     check_mesh(seen["new"][0], seen["sent"])
     check_reloaded(seen["reloaded"])
     assert seen["failed"]["state"].startswith("failed: sidecar_invalid: ")
+    assert (seen["panel"]["missing"], seen["panel"]["shown"]) == ([], 7)
+    for text in ("Tower: completed", "painted: failed: sidecar_invalid:"):
+        assert text in seen["panel"]["text"]
     assert seen["image"] == ["GENERATED", "", True, ["Render Result", "painted"]]
     with Image.open(studio.inbox("kept") / "painted.png") as painted:
         assert painted.size == (64, 64)
