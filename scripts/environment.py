@@ -85,9 +85,9 @@ def ensure_blender() -> Path:
 
 def _python_for_blender() -> tuple[str, str]:
     """An interpreter that there is a Blender for, this one if it is such, and which Blender."""
+    if own := BLENDER.get(sys.version_info[:2]):
+        return sys.executable, own
     for (major, minor), version in BLENDER.items():
-        if sys.version_info[:2] == (major, minor):
-            return sys.executable, version
         if found := shutil.which(f"python{major}.{minor}"):
             return found, version
     wanted = " or ".join(f"{major}.{minor}" for major, minor in BLENDER)
