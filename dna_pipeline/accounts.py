@@ -19,7 +19,7 @@ from dna_pipeline.ledger import batches
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Batch, Drop
 from dna_pipeline.publish import SOURCE
-from dna_pipeline.publishing import Publisher, batch_folder
+from dna_pipeline.publishing import Publisher, folder_of
 
 log = structlog.get_logger()
 
@@ -67,11 +67,11 @@ class Accounts:
                 self._is_stale = True
 
     def _account(self, batch: Batch) -> None:
-        folder = self._publisher.outbox.folder(batch_folder(batch))
+        folder = self._publisher.outbox.folder(folder_of(batch))
         rows = self._ledger.transact(lambda s: batches.report(s, batch.id))
         if batch.state == "claimed":
             self._lay(batch, folder)
-        data = as_csv(rows, batch_folder(batch))
+        data = as_csv(rows, folder_of(batch))
         if self._written.get(batch.id) != data:
             write_bytes(folder / NAME, data)
             self._written[batch.id] = data
@@ -82,7 +82,7 @@ class Accounts:
         if all(_has_ended(row) for row in rows):
             self._ledger.transact(lambda s: batches.set_state(s, batch.id, "done"))
             self._written.pop(batch.id, None)
-            log.info("batch.finished", batch=batch.id, folder=batch_folder(batch))
+            log.info("batch.finished", batch=batch.id, folder=folder_of(batch))
 
     def _lay(self, batch: Batch, folder: Path) -> None:
         """Its folder, and in it what was dropped with it and no job has."""

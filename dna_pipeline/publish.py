@@ -54,6 +54,12 @@ def mirrored(folder: str) -> str:
     return "/".join([f"{first}_" if first.casefold() in (FAILED, LATEST) else first, *rest])
 
 
+def batch_folder(inbox: str, folder: str, stem: str, batch_id: str) -> str:
+    """Where in the outbox the results of a batch are, which was dropped in that folder."""
+    above = f"{inbox}/{mirrored(folder)}" if folder else inbox
+    return f"{above}/{stem}-{batch_id[:8]}"
+
+
 class Outbox:
     """The outbox, and the hidden folder in it where results are put together."""
 

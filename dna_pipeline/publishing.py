@@ -40,7 +40,15 @@ from dna_pipeline.manifest import (
     error_text,
     to_bytes,
 )
-from dna_pipeline.publish import FAILED, SOURCE, Outbox, Publication, mirrored, sweep
+from dna_pipeline.publish import (
+    FAILED,
+    SOURCE,
+    Outbox,
+    Publication,
+    batch_folder,
+    mirrored,
+    sweep,
+)
 from dna_pipeline.spec.config import Config
 
 log = structlog.get_logger()
@@ -172,7 +180,7 @@ class Publisher:
         """The folder for the result's folder."""
         if job.batch is not None:
             batch_id = job.batch
-            return batch_folder(self._ledger.transact(lambda s: batches.get(s, batch_id)))
+            return folder_of(self._ledger.transact(lambda s: batches.get(s, batch_id)))
         return f"{job.inbox}/{mirrored(job.folder)}" if job.folder else job.inbox
 
     def _failure(self, job: Job, drop: Drop) -> Publication:
@@ -253,10 +261,9 @@ class Publisher:
             log.warning("outbox.left", why=error.strerror)
 
 
-def batch_folder(batch: Batch) -> str:
+def folder_of(batch: Batch) -> str:
     """Where in the outbox the results of a batch are."""
-    folder = f"{mirrored(batch.folder)}/" if batch.folder else ""
-    return f"{batch.inbox}/{folder}{batch.stem}-{batch.id[:8]}"
+    return batch_folder(batch.inbox, batch.folder, batch.stem, batch.id)
 
 
 def _request(job: Job, drop: Drop) -> list[tuple[str, bytes]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from dna_pipeline.ledger.times import format_time
 from dna_pipeline.ledger.views import Views
+from dna_pipeline.publish import batch_folder
 
 
 def file_of(outbox: Path) -> Path:
@@ -22,6 +23,14 @@ def queue_counts(views: Views) -> dict[str, dict[str, int]]:
     return counts
 
 
+def queued_entry(job: dict[str, Any]) -> dict[str, Any]:
+    """One line of `queued`: a job that has not started, and what holds it."""
+    return {
+        "job": job["id"], "inbox": job["inbox"], "name": job["name"],
+        "hold": job["hold"], "detail": job["hold_detail"],
+    }  # fmt: skip
+
+
 def recent_entry(job: dict[str, Any]) -> dict[str, Any]:
     """One line of `recent`: a result or a failure and its folder."""
     error: dict[str, Any] | None = job["error"]
@@ -29,6 +38,16 @@ def recent_entry(job: dict[str, Any]) -> dict[str, Any]:
         "job": job["id"], "inbox": job["inbox"], "name": job["name"], "status": job["status"],
         "folder": job["publish_name"], "code": error["code"] if error else None,
         "finished_at": format_time(job["finished_at"]),
+    }  # fmt: skip
+
+
+def batch_entry(batch: dict[str, Any]) -> dict[str, Any]:
+    """One line of `batches`: one that is not done, and how far it is."""
+    folder = batch_folder(batch["inbox"], batch["folder"], batch["stem"], batch["id"])
+    return {
+        "batch": batch["id"], "inbox": batch["inbox"], "name": batch["name"], "folder": folder,
+        "rows": batch["rows"], "wrong": batch["wrong"], "jobs": batch["jobs"],
+        "paused": batch["paused"],
     }  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from dna_pipeline.estimate import Estimator, Left
 from dna_pipeline.intake.gate import Gate
 from dna_pipeline.ledger.times import format_time, utcnow
 from dna_pipeline.ledger.views import Views
-from dna_pipeline.snapshot import file_of, queue_counts, recent_entry
+from dna_pipeline.snapshot import batch_entry, file_of, queue_counts, queued_entry, recent_entry
 from dna_pipeline.spec.config import Config
 
 log = structlog.get_logger()
@@ -32,6 +32,7 @@ COUNTS_SHARE = 50
 LEFT_COST_SHARE = 200
 LEFT_INTERVAL_S = 10.0
 WAITING_SHOWN = 200
+QUEUED_SHOWN = 50
 
 
 class StatusFile:
@@ -49,6 +50,13 @@ class StatusFile:
         self._daemon = {
             "pid": os.getpid(), "host": socket.gethostname(), "since": format_time(utcnow()),
         }  # fmt: skip
+        self._places = {
+            "inboxes": [
+                {"name": inbox.name, "path": str(inbox.path), "pipeline": inbox.pipeline}
+                for inbox in config.inboxes
+            ],
+            "pipelines": list(config.pipelines),
+        }
         self._next_at = 0.0
         self._idle_since = -float("inf")
         self._last: dict[str, Any] = {}
@@ -85,6 +93,10 @@ class StatusFile:
         started = time.monotonic()
         self._counts = {
             "queue": queue_counts(self._views),
+            "queued": [
+                queued_entry(job) for job in self._views.jobs(status="queued", limit=QUEUED_SHOWN)
+            ],
+            "batches": [batch_entry(batch) for batch in self._views.batches()],
             "holds": self._views.holds(),
             "recent": [recent_entry(job) for job in self._views.recent()],
         }
@@ -95,6 +107,7 @@ class StatusFile:
         waiting = self._gate.waiting()
         return {
             "daemon": self._daemon | (self._dispatcher.device or {"device": None}),
+            **self._places,
             **self._counts,
             **self._time_left(),
             "waiting": waiting[:WAITING_SHOWN],

@@ -18,6 +18,10 @@ VENV = ROOT / ".venv"
 CONSTRAINTS = ROOT / "constraints.txt"
 MINIMUM = (3, 11)
 
+BLENDER_VENV = ROOT / ".venv-blender"
+BLENDER = {(3, 11): "5.0.1", (3, 13): "5.2.3"}
+"""Blender as a Python module comes for one version of Python each."""
+
 
 class SetupError(Exception):
     """The environment cannot be made; the text says what is missing."""
@@ -25,7 +29,16 @@ class SetupError(Exception):
 
 def venv_python() -> Path:
     """The interpreter in the virtual environment."""
-    return VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+    return _python_in(VENV)
+
+
+def blender_python() -> Path:
+    """The interpreter in the environment of the tests that run in Blender."""
+    return _python_in(BLENDER_VENV)
+
+
+def _python_in(venv: Path) -> Path:
+    return venv / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
 def ensure(*, dev: bool) -> Path:
@@ -44,11 +57,51 @@ def ensure(*, dev: bool) -> Path:
     state = _state()
     if stamp.is_file() and stamp.read_text() == state and venv_python().is_file():
         return venv_python()
-    _make_venv()
+    _make_venv(VENV, sys.executable)
     _install(dev)
     for name in ("run", "dev") if dev else ("run",):
         (VENV / f".installed-{name}").write_text(state)
     return venv_python()
+
+
+def ensure_blender() -> Path:
+    """Make the environment with Blender in it if it is missing or out of date; its interpreter.
+
+    Raises:
+        SetupError: no Python that Blender comes for, an installation failed, or a library that
+            Blender needs of the system is missing.
+    """
+    base, version = _python_for_blender()
+    stamp = BLENDER_VENV / ".installed"
+    if stamp.is_file() and stamp.read_text() == version and blender_python().is_file():
+        return blender_python()
+    print(f"Installing Blender {version} (400 MB, once) …", flush=True)
+    _make_venv(BLENDER_VENV, base)
+    _pip(f"bpy=={version}", venv=BLENDER_VENV)
+    _check_blender()
+    stamp.write_text(version)
+    return blender_python()
+
+
+def _python_for_blender() -> tuple[str, str]:
+    """An interpreter that there is a Blender for, this one if it is such, and which Blender."""
+    if own := BLENDER.get(sys.version_info[:2]):
+        return sys.executable, own
+    for (major, minor), version in BLENDER.items():
+        if found := shutil.which(f"python{major}.{minor}"):
+            return found, version
+    wanted = " or ".join(f"{major}.{minor}" for major, minor in BLENDER)
+    raise SetupError(f"The tests in Blender need Python {wanted}, and there is none here.")
+
+
+def _check_blender() -> None:
+    command = [str(blender_python()), "-c", "import bpy"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise SetupError(
+            f"Blender cannot be loaded: {done.stderr.strip()[-400:]}\nOn Debian and Ubuntu: "
+            "apt-get install libxrender1 libxi6 libxkbcommon0 libxfixes3 libxext6 libsm6 libgl1"
+        )
 
 
 def _state() -> str:
@@ -59,13 +112,13 @@ def _state() -> str:
     return digest.hexdigest()
 
 
-def _make_venv() -> None:
-    if venv_python().is_file():
+def _make_venv(venv: Path, base: str) -> None:
+    if _python_in(venv).is_file():
         return
-    print(f"Making {VENV} …", flush=True)
-    made = subprocess.run([sys.executable, "-m", "venv", str(VENV)], check=False)
+    print(f"Making {venv} …", flush=True)
+    made = subprocess.run([base, "-m", "venv", str(venv)], check=False)
     if made.returncode != 0:
-        shutil.rmtree(VENV, ignore_errors=True)
+        shutil.rmtree(venv, ignore_errors=True)
         raise SetupError(
             "Python could not make a virtual environment. On Debian and Ubuntu the module comes "
             "with the package python3-venv."
@@ -102,9 +155,9 @@ def has_nvidia_driver() -> bool:
     return Path("/proc/driver/nvidia/version").exists() or shutil.which("nvidia-smi") is not None
 
 
-def _pip_command(*arguments: str) -> list[str]:
+def _pip_command(*arguments: str, venv: Path = VENV) -> list[str]:
     options = ["--quiet", "--disable-pip-version-check", "--no-input"]
-    return [str(venv_python()), "-m", "pip", "install", *options, *arguments]
+    return [str(_python_in(venv)), "-m", "pip", "install", *options, *arguments]
 
 
 def _try_pip(*arguments: str) -> bool:
@@ -112,8 +165,8 @@ def _try_pip(*arguments: str) -> bool:
     return done.returncode == 0
 
 
-def _pip(*arguments: str) -> None:
-    command = _pip_command(*arguments)
+def _pip(*arguments: str, venv: Path = VENV) -> None:
+    command = _pip_command(*arguments, venv=venv)
     done = subprocess.run(command, check=False, stderr=subprocess.PIPE, text=True)
     if done.returncode != 0:
         lines = [line for line in done.stderr.splitlines() if not line.startswith("WARNING")]

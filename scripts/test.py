@@ -2,6 +2,7 @@
 
 python3 scripts/test.py            all
 python3 scripts/test.py --fast     without the tests that start the real daemon
+python3 scripts/test.py --blender  with those in Blender, which is fetched once; always so in CI
 python3 scripts/test.py -k name    further arguments go to pytest, alone
 """
 
@@ -11,7 +12,7 @@ import os
 import subprocess
 import sys
 
-from environment import ROOT, SetupError, ensure
+from environment import ROOT, SetupError, ensure, ensure_blender
 
 CHECKS = {
     "style": ["-m", "ruff", "check"],
@@ -22,13 +23,15 @@ CHECKS = {
 
 def main() -> int:
     arguments = sys.argv[1:]
+    fast = "--fast" in arguments
     try:
         python = str(ensure(dev=True))
+        if "--blender" in arguments or (os.environ.get("CI") and not fast):
+            ensure_blender()
     except SetupError as error:
         print(error, file=sys.stderr)
         return 1
-    fast = "--fast" in arguments
-    chosen = [argument for argument in arguments if argument != "--fast"]
+    chosen = [argument for argument in arguments if argument not in ("--fast", "--blender")]
     failed = [] if chosen else [name for name in CHECKS if not _run(name, [python, *CHECKS[name]])]
     # Most tests wait for processes or the disk, so two at a time take half as long.
     spread = [] if chosen else ["-n", "logical", "--dist", "worksteal"]

@@ -58,6 +58,16 @@ def models_dir(pytestconfig: pytest.Config) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def blender_python(lacking: Callable[[str], None]) -> Path:
+    """The interpreter of an environment with Blender as a module; `$DNA_TEST_BLENDER` if set."""
+    given = os.environ.get("DNA_TEST_BLENDER")
+    python = Path(given) if given else load_script("environment").blender_python()
+    if not python.is_file():
+        lacking("Blender is not there; `python3 scripts/test.py --blender` fetches it (400 MB)")
+    return python
+
+
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
     """One thread for torch: with layers this small, more of them mostly wait."""

@@ -143,16 +143,17 @@ def status(context: typer.Context, as_json: JsonOption = False) -> None:
 
 def _status_facts(config: Config) -> dict[str, Any]:
     from dna_pipeline.lock import is_held
-    from dna_pipeline.snapshot import queue_counts, read_status, recent_entry
+    from dna_pipeline.snapshot import batch_entry, queue_counts, read_status, recent_entry
 
     told = read_status(config.outbox) if is_held(config.data) else None
     facts: dict[str, Any] = {
         "daemon": None, "queue": {}, "running": None, "holds": [], "waiting": [], "recent": [],
-        "jobs_per_hour": 0, "runnable": 0, "queue_eta_s": None,
+        "batches": [], "jobs_per_hour": 0, "runnable": 0, "queue_eta_s": None,
     }  # fmt: skip
     if config.ledger_path.exists():
         views = open_views(config)
         facts["queue"] = queue_counts(views)
+        facts["batches"] = [batch_entry(batch) for batch in views.batches()]
         facts["holds"] = views.holds()
         facts["recent"] = [recent_entry(job) for job in views.recent()]
         facts["jobs_per_hour"] = views.finished_within(1)
@@ -171,6 +172,13 @@ def _time_left(views: Views) -> dict[str, Any]:
     estimator = Estimator(views)
     estimator.refresh()
     return estimator.queue().facts()
+
+
+def _print_batches(found: list[dict[str, Any]]) -> None:
+    for batch in found:
+        counts = ", ".join(f"{number} {status}" for status, number in sorted(batch["jobs"].items()))
+        wrong = f", {batch['wrong']} wrong rows" if batch["wrong"] else ""
+        print(f"batch     {batch['batch'][:8]} {clean(batch['folder'])}: {counts}{wrong}")
 
 
 def _print_status(facts: dict[str, Any]) -> None:
@@ -194,6 +202,7 @@ def _print_status(facts: dict[str, Any]) -> None:
         print(f"time      {about(facts['queue_eta_s'])} left")
     elif facts["runnable"]:
         print(f"time      {NO_HISTORY}")
+    _print_batches(facts["batches"])
     for hold in facts["holds"]:
         number = "the whole queue" if hold["jobs"] is None else f"{hold['jobs']} jobs"
         print(f"held      {number}: {hold['code']}: {clean(hold['detail'])}")

@@ -1,0 +1,97 @@
+"""What the buttons do."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import bpy
+from bpy.props import StringProperty
+
+from . import pictures, results, settings, tasks
+
+Picture = tuple[bytes, str, str]
+"""Bytes, suffix, and what to call it unless told otherwise."""
+
+
+def _send(operator: Any, context: Any, picture: Callable[[Any], Picture]) -> set[str]:
+    told = context.scene.dna_pipeline
+    try:
+        if not told.inbox:
+            raise ValueError("Choose an inbox")
+        client = settings.client_for(told.inbox)
+        image, suffix, name = picture(context)
+    except (OSError, RuntimeError, ValueError) as error:
+        operator.report({"ERROR"}, str(error).strip())
+        return {"CANCELLED"}
+    given = {
+        "inbox": told.inbox, "sidecar": told.sidecar(), "name": told.name or name,
+        "suffix": suffix, "unique": not told.keeps_name,
+    }  # fmt: skip
+    tasks.start(client, image, given)
+    return {"FINISHED"}
+
+
+class SendView(bpy.types.Operator):
+    """Send what the viewport shows; the mesh comes to where the 3D cursor is now"""
+
+    bl_idname = "dna_pipeline.send_view"
+    bl_label = "Send View"
+
+    def execute(self, context: Any) -> set[str]:
+        return _send(self, context, self.picture)
+
+    def picture(self, context: Any) -> Picture:
+        blend = Path(bpy.data.filepath).stem
+        name = context.object.name if context.object else blend or "view"
+        return pictures.view(context, context.scene.dna_pipeline.size), ".png", name
+
+
+class SendImage(bpy.types.Operator):
+    """Send the image, or the file; the mesh comes to where the 3D cursor is now"""
+
+    bl_idname = "dna_pipeline.send_image"
+    bl_label = "Send Image"
+
+    filepath: StringProperty(
+        name="File", description="Empty: the image chosen in the panel", subtype="FILE_PATH"
+    )
+
+    def execute(self, context: Any) -> set[str]:
+        return _send(self, context, self.picture)
+
+    def picture(self, context: Any) -> Picture:
+        if self.filepath:
+            path = Path(bpy.path.abspath(self.filepath))
+            return path.read_bytes(), path.suffix, path.stem
+        image = context.scene.dna_pipeline.image
+        if image is None:
+            raise ValueError("Choose an image")
+        return *pictures.of_image(image, context.scene), Path(image.name).stem
+
+
+class ReloadLatest(bpy.types.Operator):
+    """Replace the active object's mesh by the newest result of its name; it stays as placed"""
+
+    bl_idname = "dna_pipeline.reload_latest"
+    bl_label = "Reload Latest"
+    bl_options = {"REGISTER"}
+
+    @classmethod
+    def poll(cls, context: Any) -> bool:
+        return context.mode == "OBJECT" and results.collection_of(context.object) is not None
+
+    def execute(self, context: Any) -> set[str]:
+        collection = results.collection_of(context.object)
+        inbox, stem = collection[results.INBOX], collection[results.STEM]
+        try:
+            path = settings.client_for(inbox).latest(inbox, stem)
+            if path is None:
+                raise ValueError(f"There is no {inbox}/latest/{stem}.glb in the outbox")
+            results.replace(collection, path)
+        except (OSError, RuntimeError, ValueError) as error:
+            self.report({"ERROR"}, str(error).strip())
+            return {"CANCELLED"}
+        return {"FINISHED"}
+
+
+CLASSES = (SendView, SendImage, ReloadLatest)

@@ -1,0 +1,352 @@
+"""Hands images to a running `dna-pipeline watch` and follows them, through its folders alone.
+
+One file, standard library only, Python 3.9 or newer: made to be copied beside a tool's own scripts.
+
+    client = Client("/studio/outbox")
+    drop = client.send("mesh", "chair.png", {"triposr": {"resolution": 192}})
+    state = client.wait(drop, timeout_s=600, on_progress=lambda state: print(state.text))
+    print(state.paths("mesh"))
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import socket
+import time
+import unicodedata
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from glob import escape
+from pathlib import Path
+from typing import Any, Union
+
+Image = Union[str, "os.PathLike[str]", bytes, Callable[[Path], object]]
+"""A file to copy, the bytes of one, or a function that saves one at the path it is given."""
+
+TOKEN = "client_token"
+"""The key in a sidecar's `meta` by which a drop is found again in manifest.json and error.json."""
+
+FRESH_S = 15.0
+"""A daemon writes status.json at least every 10 s."""
+STALE_S = 60.0
+"""One with a million jobs to count may take longer; after this nobody is taken to be there."""
+CLOCKS_S = 60.0
+"""How far the clocks of this machine and of the file server may differ."""
+
+# What JSON may hold as it is and YAML may not, or takes for the end of a line.
+_NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+_RESERVED = re.compile(r"(?i)con|prn|aux|nul|com\d|lpt\d")
+
+
+@dataclass(frozen=True)
+class Drop:
+    """An image that was sent: where it was put, and how its job is known."""
+
+    inbox: str
+    path: Path
+    token: str
+    sha256: str
+    sent_at: float
+    """Seconds since 1970, by the clock of the inbox's file system."""
+
+
+@dataclass(frozen=True)
+class State:
+    """What has become of a drop.
+
+    Attributes:
+        kind: `waiting` (not taken in), `queued`, `running`, `completed` or `failed`.
+        why: what it waits for, or what it is doing.
+        fraction: of the job, in [0, 1].
+        eta_s: seconds left; None where nobody knows.
+        folder: of the result or the failure.
+        manifest: of the result.
+        error: error.json of the failure: `code`, `message`, `detail`, `hint`, …
+    """
+
+    kind: str
+    why: str = ""
+    fraction: float = 0.0
+    eta_s: float | None = None
+    folder: Path | None = None
+    manifest: dict[str, Any] = field(default_factory=dict[str, Any])
+    error: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def is_over(self) -> bool:
+        return self.kind in ("completed", "failed")
+
+    @property
+    def text(self) -> str:
+        """One line for people."""
+        if self.kind == "failed":
+            return f"failed: {self.error['code']}: {self.error['message']}"
+        share = f" {self.fraction:.0%}" if self.kind == "running" else ""
+        left = "" if self.eta_s is None else f", about {self.eta_s:.0f} s left"
+        return f"{self.kind}{share}{': ' if self.why else ''}{self.why}{left}"
+
+    def paths(self, role: str) -> list[Path]:
+        """The files of that role: image, matte, mesh, preview, turntable or texture."""
+        found = self.manifest.get("artifacts", [])
+        return [Path(self.folder or "", f["path"]) for f in found if f["role"] == role]
+
+
+class Client:
+    """One outbox, and the inboxes that its daemon watches.
+
+    Args:
+        outbox: the folder of status.json, or that of pipeline.yaml with the outbox in it.
+        inboxes: folders by name, where the daemon's paths are not those of this machine.
+    """
+
+    def __init__(
+        self, outbox: str | os.PathLike[str], inboxes: Mapping[str, str | os.PathLike[str]] = {}
+    ) -> None:
+        self.outbox = Path(outbox)
+        if not (self.outbox / "status.json").exists() and (self.outbox / "outbox").is_dir():
+            self.outbox /= "outbox"
+        self._inboxes = {name: Path(path) for name, path in inboxes.items()}
+        self._status: dict[str, Any] = {}
+        self._changed_at = -STALE_S
+
+    # --- the daemon ---
+
+    def status(self) -> dict[str, Any]:
+        """status.json; as it was last, where it cannot be read just now."""
+        with suppress(OSError, ValueError):
+            seen = json.loads((self.outbox / "status.json").read_bytes())
+            if self._status and seen["written_at"] != self._status["written_at"]:
+                self._changed_at = time.monotonic()
+            self._status = seen
+        return self._status
+
+    def is_alive(self) -> bool:
+        """Whether a daemon runs, as far as can be told from here."""
+        daemon = self.status().get("daemon")
+        if daemon is None:
+            return False
+        written = datetime.fromisoformat(self._status["written_at"].replace("Z", "+00:00"))
+        by_clock = abs((datetime.now(timezone.utc) - written).total_seconds())
+        age_s = min(by_clock, time.monotonic() - self._changed_at)
+        if FRESH_S < age_s < STALE_S and daemon["host"] == socket.gethostname():
+            return _is_process(daemon["pid"])
+        return age_s < STALE_S
+
+    def inboxes(self) -> dict[str, Path]:
+        """The inboxes' folders by name."""
+        told = self.status().get("inboxes", [])
+        return {entry["name"]: Path(entry["path"]) for entry in told} | self._inboxes
+
+    # --- a drop ---
+
+    def send(
+        self,
+        inbox: str,
+        image: Image,
+        sidecar: Mapping[str, Any] = {},
+        *,
+        name: str | None = None,
+        suffix: str | None = None,
+        unique: bool = True,
+    ) -> Drop:
+        """Put an image and its sidecar into an inbox, whole and for good when it returns.
+
+        Args:
+            inbox: its name.
+            sidecar: as in a sidecar's YAML; plain values.
+            name: what the result is to be called; default: the image file's name.
+            suffix: of the image; default: the file's, else `.png`.
+            unique: add something to the name that no other has. Otherwise a file of that name
+                in the inbox is replaced, as inboxes with `originals: keep` and `latest` want it.
+
+        Raises:
+            OSError: it could not be written; nothing is left behind.
+            LookupError: there is no such inbox.
+            ValueError, TypeError: the sidecar holds what YAML cannot.
+        """
+        known = self.inboxes()
+        if inbox not in known:
+            raise LookupError(f"no inbox is called {inbox!r}; there are: {', '.join(known)}")
+        folder, token = known[inbox], secrets.token_hex(8)
+        source = None if isinstance(image, bytes) or callable(image) else Path(image)
+        stem = _safe_stem(name or (source.stem if source else "image"))
+        suffix = suffix or (source.suffix if source else ".png")
+        target = folder / f"{stem}-{token[:8]}{suffix}" if unique else folder / f"{stem}{suffix}"
+        meta: Mapping[str, Any] = sidecar.get("meta") or {}
+        told = {**sidecar, "meta": {**meta, TOKEN: token}}
+        # Hidden, so that no daemon looks at them; an image's true suffix is what savers go by.
+        parts = folder / f".{token}{suffix}", folder / f".{token}.yaml"
+        try:
+            _fill(parts[1], to_yaml(told).encode())
+            _fill(parts[0], image)
+            sha256, sent_at = _sha256(parts[0]), parts[0].stat().st_mtime
+            parts[1].replace(target.with_name(f"{target.name}.yaml"))
+            parts[0].replace(target)
+        finally:
+            for part in parts:
+                with suppress(FileNotFoundError):
+                    part.unlink()
+        _sync_folder(folder)
+        return Drop(inbox, target, token, sha256, sent_at)
+
+    def state(self, drop: Drop) -> State:
+        """What has become of it by now."""
+        alive, status = self.is_alive(), self._status
+        for entry in status.get("recent", []):
+            is_alike = (entry["inbox"], entry["name"]) == (drop.inbox, drop.path.name)
+            if is_alike and (ended := self._ended(drop, self.outbox / entry["folder"])):
+                return ended
+        current = _current(status, drop) if alive else None
+        return current or self.find_result(drop) or self._unknown(drop, alive)
+
+    def find_result(self, drop: Drop) -> State | None:
+        """Its result or failure, however long ago that was; None where there is none yet."""
+        stem = escape(drop.path.stem)
+        # A result of its own, a failure, or one of a batch, whose folder has a name like the drop.
+        for pattern in (f"{stem}-*", f"failed/{stem}-*", f"{stem}*/{stem}-*"):
+            for folder in (self.outbox / drop.inbox).glob(pattern):
+                if ended := self._ended(drop, folder):
+                    return ended
+        return None
+
+    def wait(
+        self,
+        drop: Drop,
+        timeout_s: float | None = None,
+        on_progress: Callable[[State], object] | None = None,
+        poll_s: float = 0.5,
+    ) -> State:
+        """Wait for its end, telling of each change on the way. Raises TimeoutError."""
+        until = None if timeout_s is None else time.monotonic() + timeout_s
+        last: State | None = None
+        while True:
+            state = self.state(drop)
+            if on_progress is not None and state != last:
+                on_progress(state)
+            if state.is_over:
+                return state
+            if until is not None and time.monotonic() > until:
+                raise TimeoutError(f"{drop.path.name} after {timeout_s:g} s: {state.text}")
+            last = state
+            time.sleep(poll_s)
+
+    def latest(self, inbox: str, stem: str, suffix: str = ".glb") -> Path | None:
+        """The newest result of that name, in an inbox that keeps `latest`."""
+        path = self.outbox / inbox / "latest" / f"{stem}{suffix}"
+        return path if path.is_file() else None
+
+    def _ended(self, drop: Drop, folder: Path) -> State | None:
+        with suppress(OSError):
+            if folder.stat().st_mtime < drop.sent_at - CLOCKS_S:
+                return None
+        for kind, name, key in (
+            ("completed", "manifest.json", "manifest"), ("failed", "error.json", "error"),
+        ):  # fmt: skip
+            with suppress(OSError, ValueError):
+                account = json.loads((folder / name).read_bytes())
+                if _is_of(drop, account):
+                    done = 1.0 if kind == "completed" else 0.0
+                    return State(kind, folder.name, done, folder=folder, **{key: account})
+        return None
+
+    def _unknown(self, drop: Drop, alive: bool) -> State:
+        """The daemon's last word does not speak of it."""
+        kind = "waiting" if drop.path.exists() else "queued"
+        with suppress(OSError):
+            if drop.token not in drop.path.with_name(f"{drop.path.name}.yaml").read_text("utf-8"):
+                sentence = "Another image of this name was sent and took its place."
+                return State("failed", error={"code": "replaced", "message": sentence})
+        return State(kind, "" if alive else "no daemon runs")
+
+
+def to_yaml(told: Mapping[str, Any]) -> str:
+    """A mapping of plain values as JSON that is YAML 1.2 too."""
+    text = json.dumps(told, ensure_ascii=False, allow_nan=False, indent=1)
+    return _NOT_IN_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"
+
+
+def _current(status: Mapping[str, Any], drop: Drop) -> State | None:
+    """What status.json says of a drop that has not ended."""
+    running = status.get("running")
+    if running and (running["inbox"], running["name"]) == (drop.inbox, drop.path.name):
+        step = f" {running['step']}/{running['steps']}" if running["steps"] else ""
+        why = f"{running['stage'] or 'starting'}{step}"
+        return State("running", why, running["fraction"], running["eta_s"])
+    for entry in status.get("queued", []):
+        if (entry["inbox"], entry["name"]) == (drop.inbox, drop.path.name):
+            return State("queued", entry["detail"] or _pause(status))
+    names = (drop.path.name, f"{drop.path.name}.yaml", None)
+    told = {e["file"]: e["reason"] for e in status.get("waiting", []) if e["inbox"] == drop.inbox}
+    reasons = (told[name] for name in names if name in told)
+    why = next(reasons, None) if drop.path.exists() else None
+    return None if why is None else State("waiting", why)
+
+
+def _pause(status: Mapping[str, Any]) -> str:
+    """Why the whole queue rests; "" where it does not."""
+    return next((h["detail"] for h in status["holds"] if h["jobs"] is None), "")
+
+
+def _is_of(drop: Drop, account: Mapping[str, Any]) -> bool:
+    token = account["job"]["meta"].get(TOKEN)
+    if token is not None:
+        return token == drop.token
+    # The sidecar could not be read, so nothing of it was copied.
+    given = account["input"]
+    return given["name"] == drop.path.name and given["sha256"] in (drop.sha256, None)
+
+
+def _safe_stem(name: str) -> str:
+    """A name that every file system takes, and that the daemon leaves as it is."""
+    text = re.sub(r"[^\w-]+", "_", unicodedata.normalize("NFC", name)).strip("_")
+    text = text.encode()[:96].decode("utf-8", "ignore") or "image"
+    return f"{text}_" if _RESERVED.fullmatch(text) else text
+
+
+def _fill(path: Path, content: Image) -> None:
+    """Write a file that must survive a loss of power."""
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    elif callable(content):
+        content(path)
+    else:
+        shutil.copyfile(content, path)
+    with path.open("r+b") as file:
+        os.fsync(file.fileno())
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the renames in it durable, where the system has a call for that."""
+    if os.name != "nt":
+        descriptor = os.open(folder, os.O_RDONLY)
+        with suppress(OSError):  # some network file systems refuse
+            os.fsync(descriptor)
+        os.close(descriptor)
+
+
+def _is_process(pid: int) -> bool:
+    """Whether there is such a process here; Windows is not asked, where asking could end it."""
+    if os.name == "nt":
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

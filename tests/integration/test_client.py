@@ -1,0 +1,127 @@
+"""`integrations/client.py` with a real daemon; its worker is the stand-in, which needs no torch."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from integrations.client import Client, Drop, State
+from tests.conftest import SCRIPTS, load_script
+
+stand_in = load_script("stand_in")
+
+WAIT = "settle_seconds: 0.2, sidecar_wait_seconds: 5, rescan_seconds: 0.5"
+CONFIG = f"""\
+version: 1
+pipelines:
+  slow: [{{stand_in: {{seconds: 3}}}}]
+  quick: [{{stand_in: {{}}}}]
+inboxes:
+  - {{path: in/archive, pipeline: quick, {WAIT}}}
+  - {{path: in/kept, name: keeper, pipeline: quick, originals: keep, latest: true, {WAIT}}}
+"""
+TIMEOUT_S = 120
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("studio")
+    (root / "pipeline.yaml").write_text(CONFIG)
+    for name in ("archive", "kept"):
+        (root / "in" / name).mkdir(parents=True)
+    return root
+
+
+@pytest.fixture(scope="module")
+def client(root: Path) -> Iterator[Client]:
+    """With the daemon running."""
+    with (root / "log").open("wb") as log:
+        daemon = subprocess.Popen(
+            [sys.executable, "-m", "stand_in", "pipeline.yaml"],
+            cwd=root, stdout=log, stderr=log, env=stand_in.environment(SCRIPTS),
+        )  # fmt: skip
+    client = Client(root / "outbox")
+    try:
+        until = time.monotonic() + TIMEOUT_S
+        while not client.is_alive():
+            assert daemon.poll() is None, (root / "log").read_text()
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        yield client
+    finally:
+        daemon.terminate()
+        assert daemon.wait(30) == 0
+    assert not client.is_alive()
+
+
+def picture(color: str) -> Callable[[Path], None]:
+    return lambda path: Image.new("RGB", (48, 48), color).save(path)
+
+
+def send(client: Client, told: dict, inbox: str = "archive", color: str = "red") -> Drop:
+    return client.send(inbox, picture(color), told, name="chair", unique=inbox == "archive")
+
+
+def until(client: Client, drop: Drop, wanted: Callable[[State], bool]) -> State:
+    deadline = time.monotonic() + TIMEOUT_S
+    while not wanted(state := client.state(drop)):
+        assert time.monotonic() < deadline, state
+        time.sleep(0.05)
+    return state
+
+
+def test_from_a_picture_to_its_result(root: Path, client: Client):
+    assert client.inboxes() == {"archive": root / "in/archive", "keeper": root / "in/kept"}
+    assert client.status()["pipelines"] == ["slow", "quick"]
+    drop = send(client, {"pipeline": "slow", "meta": {"asset": "chair_01"}})
+    states: list[State] = []
+    state = client.wait(drop, TIMEOUT_S, states.append, poll_s=0.05)
+
+    kinds = list(dict.fromkeys(state.kind for state in states))
+    assert (kinds[0], kinds[-2:]) == ("waiting", ["running", "completed"])
+    assert any(0 < state.fraction < 1 and state.eta_s for state in states)
+    assert state.manifest["input"]["sha256"] == drop.sha256
+    assert state.manifest["job"]["meta"] == {"asset": "chair_01", "client_token": drop.token}
+    (result,) = state.paths("image")
+    assert result.parent == state.folder
+    assert Image.open(result).getpixel((0, 0)) == (255, 0, 0)
+    assert client.find_result(drop) == state
+
+
+def test_why_a_job_is_held(client: Client):
+    drop = send(client, {"not_before": "2099-01-01T00:00:00Z"})
+    state = until(client, drop, lambda state: bool(state.kind == "queued" and state.why))
+    assert "2099" in state.why
+    assert client.status()["queued"][0]["hold"] == "not_before"
+
+
+def test_failures_come_with_what_to_do(client: Client):
+    wrong = [{"stand_in": {"seconds": "soon"}}, {"no_such_key": 1}]
+    drops = [send(client, told) for told in wrong]
+    codes = [client.wait(drop, TIMEOUT_S).error["code"] for drop in drops]
+    assert codes == ["parameter_invalid", "sidecar_invalid"]
+
+
+def test_a_kept_name_has_a_latest_result(client: Client):
+    for color in ("red", "blue"):
+        state = client.wait(send(client, {}, "keeper", color), TIMEOUT_S)
+        assert state.kind == "completed", state.text
+        newest = client.latest("keeper", "chair", ".png")
+        assert newest
+        assert newest.read_bytes() == state.paths("image")[0].read_bytes()
+
+
+def test_a_result_is_found_without_status(
+    root: Path, client: Client, monkeypatch: pytest.MonkeyPatch
+):
+    first = send(client, {})
+    client.wait(first, TIMEOUT_S)
+    for color in ("green", "blue", "white"):
+        client.wait(send(client, {}, color=color), TIMEOUT_S)
+    elsewhere = Client(root)
+    monkeypatch.setattr(elsewhere, "status", lambda: {"daemon": None})
+    assert elsewhere.state(first).manifest["input"]["sha256"] == first.sha256
