@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from PIL import Image, ImageChops
 from pydantic import Field
 
 from dna_pipeline.artifact import Artifact
 from dna_pipeline.errors import EmptyForeground
-from dna_pipeline.imaging import load_image, save_png
 from dna_pipeline.stages.base import Stage, StageContext
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from dna_pipeline.providers.base import Matting
 
 LEAST_FOREGROUND = 0.0005
@@ -36,6 +36,7 @@ class RemoveBackground(Stage):
 
     def run(self, ctx: StageContext) -> list[Artifact]:
         """Raises `EmptyForeground` where (nearly) nothing is left, and what the model raises."""
+        from dna_pipeline.imaging import load_image, save_png  # the daemon loads no decoder
         from dna_pipeline.matte import foreground_share
 
         image = load_image(ctx.source, ctx.warnings)
@@ -54,6 +55,8 @@ class RemoveBackground(Stage):
         return [Artifact(path, "matte", "image/png", facts)]
 
     def _cut(self, image: Image.Image, ctx: StageContext) -> Image.Image:
+        from PIL import ImageChops
+
         from dna_pipeline.matte import cut_out
 
         assert self.model is not None, "checked when the pipeline was built"
@@ -68,6 +71,8 @@ class RemoveBackground(Stage):
 def _on_backdrop(image: Image.Image) -> Image.Image:
     if image.mode == "RGB":
         return image
+    from PIL import Image
+
     backdrop = Image.new("RGB", image.size, BACKDROP)
     backdrop.paste(image, mask=image.getchannel("A"))
     return backdrop

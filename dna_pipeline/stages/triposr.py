@@ -8,7 +8,6 @@ from pydantic import Field
 
 from dna_pipeline.artifact import Artifact, write_bytes
 from dna_pipeline.errors import EmptyMesh, NonFiniteOutput
-from dna_pipeline.imaging import load_image, save_png
 from dna_pipeline.stages.base import Kind, Stage, StageContext
 
 if TYPE_CHECKING:
@@ -64,6 +63,7 @@ class TripoSR(Stage):
         return files
 
     def _mesh(self, ctx: StageContext, model: ImageToField) -> Mesh:
+        from dna_pipeline.imaging import load_image  # the daemon loads no decoder
         from dna_pipeline.tsr import surface
 
         field = model.field(
@@ -122,6 +122,7 @@ def mesh_facts(mesh: Mesh) -> dict[str, Any]:
 
 
 def _preview(ctx: StageContext, mesh: Mesh) -> Artifact:
+    from dna_pipeline.imaging import save_png
     from dna_pipeline.tsr.preview import render_preview
 
     path = ctx.path(".preview.png")

@@ -52,6 +52,7 @@ HEAVY = {
     "scipy",
     "rembg",
     "OpenEXR",
+    "PIL",
 }
 
 LEVEL_OF = {part: level for level, parts in enumerate(LEVELS) for part in parts.split()}
