@@ -76,6 +76,8 @@ class Daemon:
         self._intake_error: BaseException | None = None
         self._publish_at = 0.0
         self._review_at = 0.0
+        self._trouble = ""
+        """What the ledger was last unavailable for."""
         self._has_changed = True
         """Whether the ledger was written to since all that is in it was attended to."""
 
@@ -113,7 +115,7 @@ class Daemon:
         """All parts made, recovered and started; ended in reverse."""
         path = self.config.ledger_path
         thorough = not health.was_stopped_cleanly(path)
-        self.ledger = Ledger(path, self._stop.is_set, thorough=thorough)
+        self.ledger = Ledger(path, thorough=thorough)
         self._views = Views(self.config.ledger_path)
         self._versions = self._views.data_version()
         self._version = 0
@@ -140,7 +142,8 @@ class Daemon:
             end = time.monotonic() + CLOSE_GRACE_S
             # The worker first: what it holds is the most, and it needs no one's leave to end.
             self.executor.close(CLOSE_GRACE_S / 2)
-            self.dispatcher.drain()
+            with suppress(SQLAlchemyError):  # what could not be recorded is done again
+                self.dispatcher.drain()
             intake.join(max(end - time.monotonic(), 0.5))
             watcher.stop()
             self._close()
@@ -212,8 +215,11 @@ class Daemon:
         """A ledger that cannot be written to, for a full disk say, is waited for."""
         try:
             self._tick()
+            self._trouble = ""
         except OperationalError as error:
-            log.warning("ledger.unavailable", why=str(error.orig))
+            if (trouble := str(error.orig)) != self._trouble:
+                log.error("ledger.unavailable", why=trouble)
+            self._trouble = trouble
             self._stop.wait(LEDGER_RETRY_S)
 
     def _tick(self) -> None:

@@ -19,8 +19,6 @@ from sqlalchemy.pool import QueuePool
 
 from dna_pipeline.ledger.sqlite import BUSY_TIMEOUT_MS, sqlite_module, wal_is_safe
 
-FULL_RETRY_S = 0.5
-
 CACHE_KIB = 32 << 10
 """Ids are random: each touches pages of its own in every index of a large ledger."""
 
@@ -63,33 +61,6 @@ def is_busy(error: OperationalError) -> bool:
     """Whether the database was merely in use."""
     text = str(error.orig)
     return "locked" in text or "busy" in text
-
-
-def is_full(error: OperationalError) -> bool:
-    """Whether the disk had no room for it."""
-    return "disk is full" in str(error.orig)
-
-
-def retry_full(action: Callable[[], T], give_up: Callable[[], bool]) -> T:
-    """Run a whole transaction again until the disk has room for it."""
-    told = False
-    while True:
-        try:
-            return action()
-        except OperationalError as error:
-            if not is_full(error) or give_up():
-                raise
-            if not told:
-                _tell_that_all_waits()
-                told = True
-            time.sleep(FULL_RETRY_S)
-
-
-def _tell_that_all_waits() -> None:
-    import structlog  # here, since commands that only look should start fast
-
-    why = "its disk is full; all waits until there is room"
-    structlog.get_logger().error("ledger.blocked", why=why)
 
 
 def retry_busy(action: Callable[[], T], seconds: float = 30) -> T:

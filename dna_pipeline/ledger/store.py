@@ -34,7 +34,6 @@ class Ledger:
     def __init__(
         self,
         path: Path,
-        give_up: Callable[[], bool] = lambda: True,
         *,
         thorough: bool = False,
         ledger_id: str | None = None,
@@ -42,15 +41,12 @@ class Ledger:
         """Open the ledger, or make one where there never was any.
 
         Args:
-            give_up: asked while the disk is full, whether to raise instead of waiting for room.
-                What a worker reported is lost if it cannot be written, so the daemon rather waits.
             thorough: look for damage in a large one too.
             ledger_id: the id of one that is made; drawn by default.
 
         Raises:
             ConfigError: it is damaged, gone, or of a newer version.
         """
-        self._give_up = give_up
         path.parent.mkdir(parents=True, exist_ok=True)
         health.check_present(path)
         self.path = path
@@ -71,7 +67,7 @@ class Ledger:
             with Session(self._engine, expire_on_commit=False) as session, session.begin():
                 return action(session)
 
-        return engines.retry_full(lambda: engines.retry_busy(attempt), self._give_up)
+        return engines.retry_busy(attempt)
 
     def close(self) -> None:
         self._engine.dispose()

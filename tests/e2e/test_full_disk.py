@@ -69,7 +69,7 @@ def test_others_may_fill_the_disk_of_the_ledger(small: Path, studio: Studio):
     with studio.watch() as daemon:
         studio.wait(lambda: any(job["status"] == "running" for job in studio.jobs()))
         fill(small / "other")
-        studio.wait(lambda: "ledger.blocked" in (studio.root / "watch.log").read_text())
+        studio.wait(lambda: "ledger.unavailable" in (studio.root / "watch.log").read_text())
         time.sleep(2)
         assert daemon.poll() is None
         (small / "other").unlink()

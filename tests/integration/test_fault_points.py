@@ -82,7 +82,9 @@ class Plugged:
             self.drop("archive", "wrong.png", 20, "stand_in: {seconds: soon}"),
             self.drop("delete", "gone.png", 30, "priority: 3"),
             self.drop("keep", "kept.png", 40),
+            self.drop("delete", "listed.png", 50),
         ]
+        (root / "inbox/delete/batch.yaml").write_text("images: [listed.png]\n")
 
     def drop(self, inbox: str, name: str, shade: int, sidecar: str | None = None):
         folder = self.root / "inbox" / inbox
@@ -121,7 +123,7 @@ class Plugged:
     def check(self) -> None:
         found = audit.audit(self.root, self.dropped)
         assert found.sentences() == [], (self.root / "log").read_text()
-        assert (found.jobs, found.results, found.failures) == (4, 3, 1)
+        assert (found.jobs, found.results, found.failures) == (5, 4, 1)
 
 
 @pytest.fixture
