@@ -27,7 +27,7 @@ from dna_pipeline.spec.config import Config
 
 log = structlog.get_logger()
 
-DEVICE_RETRY_S = 30.0
+DEVICE_RETRY_S = 2.0
 """When a device that was not there is tried again; twice as late each further time."""
 
 MAX_DEVICE_RETRY_S = 480.0

@@ -249,16 +249,16 @@ def test_a_lost_device_is_tried_less_and_less_often(desk: Desk, monkeypatch: pyt
         desk.answer("unready")
         start = now[0]
         while desk.next() is None:
-            now[0] += 5
+            now[0] += 1
             desk.review()
         return now[0] - start
 
     desk.review()
     desk.next()
-    assert [waited() for _ in range(6)] == [30, 60, 120, 240, 480, 480]
+    assert [waited() for _ in range(10)] == [2, 4, 8, 16, 32, 64, 128, 256, 480, 480]
     desk.executor.events().put(Ready("cpu", "float32", {}))
     desk.dispatcher.listen()
-    assert waited() == 30
+    assert waited() == 2
 
 
 # --- inboxes ---
