@@ -157,7 +157,7 @@ def test_the_disk_fails(site: Plugged, name: str, error: str) -> None:
     assert site.run() == 0
     found = audit.audit(site.root, site.dropped)
     assert found.sentences() == [], (site.root / "log").read_text()
-    assert found.jobs == 4
+    assert found.jobs == 5
 
 
 @pytest.mark.parametrize("wrong", ["claimed", "hashed:0", "hashed=full", "hashed,published"])
