@@ -52,7 +52,7 @@ _INBOXES = "".join(
 )
 FAKE = f"""\
 version: 1
-runtime: {{{{max_attempts: 10}}}}
+runtime: {{{{max_attempts: 10, pause_after_failures: 0}}}}
 pipelines:
   p:
     - stand_in: {{{{id: first, seconds: 0.05}}}}
@@ -61,7 +61,7 @@ inboxes:
 {_INBOXES}"""
 REAL = f"""\
 version: 1
-runtime: {{{{device: cpu, max_attempts: 10}}}}
+runtime: {{{{device: cpu, max_attempts: 10, pause_after_failures: 0}}}}
 models:
   sd15: {{{{provider: diffusers, path: {{models}}/sd-v1-5-local}}}}
   matte: {{{{provider: border_key}}}}
