@@ -150,7 +150,7 @@ class Holds:
         found = self._config.inbox(inbox)
         if found is None or found.hours is None or found.hours.contain(utcnow()):
             return None
-        return f"the jobs of inbox {inbox!r} run at {found.hours}"
+        return f"inbox {inbox!r} works at {found.hours}; its jobs go on at {found.hours.begin}"
 
     def _missing(self, models: str) -> str | None:
         for name in filter(None, models.split(",")):
