@@ -12,6 +12,7 @@ from dna_pipeline.cli.common import (
     JsonOption,
     about,
     clean,
+    jobs_text,
     load,
     open_views,
     print_json,
@@ -181,8 +182,7 @@ def _outlook(facts: dict[str, Any]) -> str:
     time = NO_HISTORY if facts["seconds"] is None else about(facts["seconds"])
     mebibytes = max(facts["disk_bytes"] >> 20, 1)
     disk = f"{mebibytes} MiB" if mebibytes < 1024 else f"{mebibytes / 1024:.1f} GiB"
-    number = "1 job" if jobs == 1 else f"{jobs} jobs"
-    return f"{number}: {time}, at most {disk} of results" if jobs else "nothing would run"
+    return f"{jobs_text(jobs)}: {time}, at most {disk} of results" if jobs else "nothing would run"
 
 
 def register(app: typer.Typer) -> None:

@@ -53,11 +53,6 @@ class Hours:
             return self.start <= wall < self.end
         return wall >= self.start or wall < self.end
 
-    @property
-    def begin(self) -> str:
-        """The time at which they begin, for people."""
-        return f"{self.start:%H:%M}" + (f" {self.zone}" if self.zone else "")
-
     def __str__(self) -> str:
         times = f"{self.start:%H:%M}-{self.end:%H:%M}"
         return f"{times} {self.zone}" if self.zone else times

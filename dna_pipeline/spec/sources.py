@@ -14,8 +14,6 @@ from dna_pipeline.errors import PathEscapesInbox
 from dna_pipeline.spec.config import Inbox
 from dna_pipeline.spec.sentences import shown
 
-MAX_MATCHES = 100_000
-
 
 @dataclass(frozen=True, slots=True)
 class Place:
