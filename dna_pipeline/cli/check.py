@@ -108,12 +108,14 @@ class _Done:
     """Which rows were done before, as far as the ledger knows."""
 
     def __init__(self, config: Config) -> None:
+        self._outbox = config.outbox
         self._views = open_views(config) if config.ledger_path.exists() else None
 
-    def has(self, inbox: Inbox, key: str | None) -> bool:
-        if key is None or self._views is None or inbox.on_duplicate == "run":
+    def has(self, key: str | None) -> bool:
+        """Whether a job that does the same is to be done, or was done and its result is there."""
+        if key is None or self._views is None or (job := self._views.same(key)) is None:
             return False
-        return self._views.has_key(key)
+        return job["status"] != "completed" or (self._outbox / str(job["publish_name"])).is_dir()
 
 
 def _job(
@@ -141,7 +143,7 @@ def _job(
     seconds = estimator.stages(stages, probed.width, probed.height) if estimator else []
     return facts | {
         "pipeline": spec.pipeline, "priority": spec.priority,
-        "skipped": done.has(inbox, outlook.key),
+        "skipped": done.has(outlook.key),
         "seconds": round(sum(seconds), 3) if seconds else None,
         "disk_bytes": made(probed.width, probed.height, stages),
     }  # fmt: skip

@@ -54,8 +54,8 @@ _BATCH = "SELECT id, inbox, folder, stem, name, rows, wrong, paused, created_at 
 _BATCHES = f"""{_BATCH}
     WHERE state <> 'done' AND state <> 'claiming' ORDER BY created_at DESC LIMIT 50"""
 _NEW_BATCHES = f"{_BATCH} WHERE created_at >= ? AND state <> 'claiming' ORDER BY created_at"
-_HAS_KEY = """SELECT EXISTS (SELECT 1 FROM jobs
-    WHERE key = ? AND +status IN ('queued', 'running', 'completed'))"""
+_SAME = """SELECT status, publish_name FROM jobs
+    WHERE key = ? AND +status IN ('queued', 'running', 'completed') ORDER BY seq DESC LIMIT 1"""
 _BATCH_COUNTS = "SELECT status, count(*) AS jobs FROM jobs WHERE batch = ? GROUP BY +status"
 
 
@@ -119,9 +119,9 @@ class Views:
             raise AmbiguousPrefixError(f"{which} with {low!r}; `dna-pipeline status` lists them")
         return rows[0]["id"]
 
-    def has_key(self, key: str) -> bool:
-        """Whether a job that does the same is to be done, or was done well."""
-        return bool(self._value(_HAS_KEY, key))
+    def same(self, key: str) -> dict[str, Any] | None:
+        """The newest job of that key that is to be done, or was done well."""
+        return next(iter(self._rows(_SAME, key)), None)
 
     def batches(self) -> list[dict[str, Any]]:
         """The batches that are not done, the newest first, with how many jobs are in each state."""

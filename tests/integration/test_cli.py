@@ -359,3 +359,31 @@ def test_what_names_no_batch(shots: Path):
         done = call(shots, *command, "--batch", "shots-ffffffff")
         assert (done.returncode, done.stdout) == (2, "")
         assert "no batch's id begins with 'ffffffff'" in done.stderr
+
+
+def test_check_tells_what_would_be_skipped_as_taking_in_does(shots: Path):
+    file = shots / "pipeline.yaml"
+    file.write_text(CONFIG.replace("pipeline: cut}", "pipeline: cut, source_roots: [library]}"))
+    (shots / "library").mkdir()
+    picture(shots / "library/c.png")
+    for name in ("a.png", "b.png", "shots.csv"):
+        (shots / "inbox/cut" / name).unlink()
+    table = shots / "inbox/cut/again.csv"
+
+    def skipped(beside: str = "") -> list[bool]:
+        table.write_text("image\nc.png\n")
+        table.with_name("again.csv.yaml").write_text(beside or "tags: []\n")
+        return [job["skipped"] for job in facts(shots, "check")["jobs"]]
+
+    assert skipped() == [False]
+    call(shots, "run")
+    assert skipped() == [True]
+    assert skipped("on_duplicate: run\n") == [False]
+    folder = shots / "outbox/cut/result"
+    folder.mkdir()
+    ledger = sqlite3.connect(shots / "data/ledger.db")
+    ledger.execute("UPDATE jobs SET status = 'completed', publish_name = 'cut/result'")
+    ledger.commit()
+    assert skipped() == [True]
+    folder.rmdir()
+    assert skipped() == [False]
