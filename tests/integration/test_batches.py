@@ -397,6 +397,18 @@ def test_what_is_no_table_fails(site: Site) -> None:
     assert (folder / "source/shots.csv").is_file()
 
 
+@pytest.mark.parametrize("told", ["matrix: {remove_background.force: [true]}", 'images: "*.png"'])
+def test_the_yaml_beside_a_table_asks_for_no_jobs_of_its_own(site: Site, told: str) -> None:
+    site.put("a.png")
+    site.put("shots.csv", "image\na.png\n")
+    site.put("shots.csv.yaml", f"tags: [x]\n{told}\n")
+    site.settle()
+    (failed,) = [job for job in site.jobs() if job.status == "failed"]
+    assert failed.error is not None
+    assert failed.error["code"] == "sidecar_invalid"
+    assert f"line 2: {told.partition(':')[0]}: belongs into a job file" in failed.error["detail"]
+
+
 def test_images_of_a_table_that_are_slow_to_come(make_site: MakeSite) -> None:
     site = make_site(sidecar_wait_seconds=5)
     site.put("shots.csv", "image\n" + "".join(f"{n}.png\n" for n in range(10)))
