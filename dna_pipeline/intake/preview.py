@@ -74,7 +74,7 @@ def _single(
     if candidate.error is not None:
         raise candidate.error
     if candidate.image is None:
-        raise ImageMissing("its image is not there yet")
+        raise ImageMissing("no image that it tells of is there yet")
     path = inbox.path / candidate.image
     answer = prober.probe(path)
     if isinstance(answer, JobError):
