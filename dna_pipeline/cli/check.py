@@ -90,14 +90,19 @@ def _whole(jobs: list[dict[str, Any]]) -> dict[str, Any]:
 def _inbox(
     config: Config, inbox: Inbox, prober: Prober, estimator: Estimator | None
 ) -> tuple[str | None, list[dict[str, Any]]]:
+    from dna_pipeline.intake.batches import lacking_root
     from dna_pipeline.intake.preview import candidates, outlooks
 
     try:
         found = candidates(inbox)
     except OSError as error:
         return f"{inbox.path}: {error.strerror}", []
+    problem: str | None = None
+    if (root := lacking_root(inbox)) is not None:
+        problem = f"{root}, one of its source_roots, is not there; its batches wait for that"
+        found = [candidate for candidate in found if not candidate.is_batch]
     done = _Done(config)
-    return None, [
+    return problem, [
         _job(inbox, candidate, outlook, done, estimator)
         for candidate in found
         for outlook in outlooks(config, inbox, candidate, prober)

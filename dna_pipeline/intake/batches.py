@@ -46,7 +46,15 @@ YIELD_EVERY = 16
 
 
 class NotYet(DnaError):
-    """An image may still be half written; try again later."""
+    """An image may still be half written; try again later.
+
+    Attributes:
+        long: it may take longer than a one-shot `run` should sit out.
+    """
+
+    def __init__(self, why: str, *, long: bool = False) -> None:
+        super().__init__(why)
+        self.long = long
 
 
 @dataclass(slots=True, eq=False)
@@ -95,9 +103,12 @@ class BatchTaker:
             stats: what was seen of its files.
 
         Raises:
-            NotYet: one does not. ClaimError, OSError: files changed or went meanwhile. Nothing
-            was taken then. JobError: nothing can be made of it at all.
+            NotYet: one may still be written, or a source root is away. ClaimError, OSError: files
+            changed or went meanwhile. Nothing was taken then. JobError: it is of no use.
         """
+        if (root := lacking_root(self._inbox)) is not None:
+            # Rows would be wrong that are right once it is mounted again.
+            raise NotYet(f"{root}, one of the inbox's source_roots, is not there", long=True)
         plan = self._planner.plan(candidate)
         yield from self._probe(plan)
         batch = self._batch_row(plan)
@@ -301,6 +312,17 @@ class BatchTaker:
     def _is_there(self, folder: str | None) -> bool:
         """Whether a result folder was not removed meanwhile."""
         return folder is not None and (self._config.outbox / folder).is_dir()
+
+
+def lacking_root(inbox: Inbox) -> Path | None:
+    """A source root that is not there, or empty as where nothing is mounted."""
+    for root in inbox.source_roots:
+        try:
+            if next(root.iterdir(), None) is None:
+                return root
+        except OSError:
+            return root
+    return None
 
 
 class _Account:

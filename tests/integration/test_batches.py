@@ -375,6 +375,23 @@ def test_a_source_root_is_read_and_never_written(make_site: MakeSite, where: str
     assert (site.left(), site.claims()) == (set(), [])
 
 
+def test_a_batch_waits_for_a_source_root_that_is_not_mounted(make_site: MakeSite) -> None:
+    site = make_site(source_roots=["library"])
+    site.put("shots.csv", "image\na.png\n")
+    for _ in range(2):
+        site.settle()
+        assert site.rows(Batch) == []
+        assert (
+            "library, one of the inbox's source_roots, is not there"
+            in (site.waiting()["shots.csv"])
+        )
+        (site.root / "library").mkdir(exist_ok=True)  # where it will be mounted
+    assert site.left() == {"shots.csv"}
+    library(site, "a.png")
+    site.settle()
+    assert statuses(site) == {"2": "queued"}
+
+
 def test_a_link_out_of_a_source_root_is_nothing(make_site: MakeSite) -> None:
     site = make_site(source_roots=["library"])
     root = library(site)

@@ -387,3 +387,16 @@ def test_check_tells_what_would_be_skipped_as_taking_in_does(shots: Path):
     assert skipped() == [True]
     folder.rmdir()
     assert skipped() == [False]
+
+
+def test_a_source_root_that_is_not_there_is_told_and_not_waited_for(studio: Path):
+    file = studio / "pipeline.yaml"
+    file.write_text(CONFIG.replace("pipeline: cut}", "pipeline: cut, source_roots: [library]}"))
+    (studio / "inbox/cut/shots.csv").write_text("image\na.png\n")
+    checked = call(studio, "check")
+    assert checked.returncode == 2
+    assert "library, one of its source_roots, is not there; its batches wait" in checked.stdout
+    done = call(studio, "run")
+    assert done.returncode == 0
+    assert "left: cut/shots.csv: not taken in yet: " in done.stdout
+    assert "library, one of the inbox's source_roots, is not there" in done.stdout
