@@ -90,8 +90,8 @@ def _whole(jobs: list[dict[str, Any]]) -> dict[str, Any]:
 def _inbox(
     config: Config, inbox: Inbox, prober: Prober, estimator: Estimator | None
 ) -> tuple[str | None, list[dict[str, Any]]]:
-    from dna_pipeline.intake.batches import lacking_root
     from dna_pipeline.intake.preview import candidates, outlooks
+    from dna_pipeline.spec.sources import lacking_root
 
     try:
         found = candidates(inbox)

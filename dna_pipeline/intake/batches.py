@@ -38,6 +38,7 @@ from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.probe import NotReadable, Prober
 from dna_pipeline.spec.batch import request
 from dna_pipeline.spec.config import Config, Inbox
+from dna_pipeline.spec.sources import lacking_root
 
 log = structlog.get_logger()
 
@@ -312,17 +313,6 @@ class BatchTaker:
     def _is_there(self, folder: str | None) -> bool:
         """Whether a result folder was not removed meanwhile."""
         return folder is not None and (self._config.outbox / folder).is_dir()
-
-
-def lacking_root(inbox: Inbox) -> Path | None:
-    """A source root that is not there, or empty as where nothing is mounted."""
-    for root in inbox.source_roots:
-        try:
-            if next(root.iterdir(), None) is None:
-                return root
-        except OSError:
-            return root
-    return None
 
 
 class _Account:

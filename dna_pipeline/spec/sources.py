@@ -100,6 +100,17 @@ def outside(place: Place) -> list[str]:
     return sorted(str(path) for path in found if path.resolve().is_relative_to(real))
 
 
+def lacking_root(inbox: Inbox) -> Path | None:
+    """A source root that is not there, or empty as where nothing is mounted."""
+    for root in inbox.source_roots:
+        try:
+            if next(root.iterdir(), None) is None:
+                return root
+        except OSError:
+            return root
+    return None
+
+
 def matches(path: str, pattern: str) -> bool:
     """Whether a path fits a glob: `*` within a name, `**/` any folders; case is the same."""
     return _compiled(pattern).fullmatch(_fold(path)) is not None
