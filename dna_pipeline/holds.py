@@ -150,7 +150,8 @@ class Holds:
         found = self._config.inbox(inbox)
         if found is None or found.hours is None or found.hours.contain(utcnow()):
             return None
-        return f"the jobs of inbox {inbox!r} run at {found.hours}"
+        begin = f"{found.hours.start:%H:%M}"
+        return f"inbox {inbox!r} rests outside {found.hours}; its jobs go on at {begin}"
 
     def _missing(self, models: str) -> str | None:
         for name in filter(None, models.split(",")):

@@ -47,6 +47,8 @@ def cancel(
     before = {i: ledger.transact(lambda s, i=i: queue.request_cancel(s, i)) for i in ids}
     if batch_id is not None:
         before = ledger.transact(lambda s: batches.cancel(s, batch_id))
+        if not before:
+            say("nothing of that batch is queued or running")
     if ended := [i for i, status in before.items() if status not in ("queued", "running")]:
         named = ", ".join(f"{i[:8]} ({before[i]})" for i in ended)
         raise ConfigError(f"ended already, so not cancelled: {named}")
@@ -80,17 +82,25 @@ def retry(
     views = open_views(config)
     ids = _to_retry(views, jobs, batch, failed=failed)
     ledger, prober = Ledger(config.ledger_path), Prober()
+    queued: list[str] = []
+    problems: list[str] = []
     try:
         retrier = Retrier(config, ledger)
         for job_id in ids:
-            retrier.retry(job_id, prober)
+            try:
+                retrier.retry(job_id, prober)
+                queued.append(job_id)
+            except ConfigError as error:
+                problems.append(str(error))
     finally:
         prober.close()
         ledger.close()
     if as_json:
-        print_json([{"job": job_id} for job_id in ids])
-    else:
-        print("\n".join(f"{job_id[:8]} queued" for job_id in ids))
+        print_json([{"job": job_id} for job_id in queued])
+    for job_id in () if as_json else queued:
+        print(f"{job_id[:8]} queued")
+    if problems:
+        raise ConfigError("\n".join(problems))
 
 
 def _to_retry(
@@ -101,12 +111,15 @@ def _to_retry(
         raise ConfigError("--failed and --batch go together: `retry --failed --batch B`")
     if batch is None:
         return [find_job(views, job) for job in jobs or ()]
+    batch_id = find_batch(views, batch)
     found = [
         job
         for status in ("failed", "cancelled")
-        for job in views.jobs(status=status, batch=batch, limit=1_000_000)
+        for job in views.jobs(status=status, batch=batch_id, limit=1_000_000)
     ]
-    return [job["id"] for job in found if job["publish"] == "done"]
+    if not found:
+        say("nothing of that batch failed or was cancelled")
+    return [job["id"] for job in reversed(found)]
 
 
 def pause(context: typer.Context, batch: BatchOption = None) -> None:

@@ -12,6 +12,7 @@ from dna_pipeline.cli.common import (
     JsonOption,
     about,
     clean,
+    jobs_text,
     load,
     open_views,
     print_json,
@@ -90,13 +91,18 @@ def _inbox(
     config: Config, inbox: Inbox, prober: Prober, estimator: Estimator | None
 ) -> tuple[str | None, list[dict[str, Any]]]:
     from dna_pipeline.intake.preview import candidates, outlooks
+    from dna_pipeline.spec.sources import lacking_root
 
     try:
         found = candidates(inbox)
     except OSError as error:
         return f"{inbox.path}: {error.strerror}", []
+    problem: str | None = None
+    if (root := lacking_root(inbox)) is not None:
+        problem = f"{root}, one of its source_roots, is not there; its batches wait for that"
+        found = [candidate for candidate in found if not candidate.is_batch]
     done = _Done(config)
-    return None, [
+    return problem, [
         _job(inbox, candidate, outlook, done, estimator)
         for candidate in found
         for outlook in outlooks(config, inbox, candidate, prober)
@@ -107,12 +113,14 @@ class _Done:
     """Which rows were done before, as far as the ledger knows."""
 
     def __init__(self, config: Config) -> None:
+        self._outbox = config.outbox
         self._views = open_views(config) if config.ledger_path.exists() else None
 
-    def has(self, inbox: Inbox, key: str | None) -> bool:
-        if key is None or self._views is None or inbox.on_duplicate == "run":
+    def has(self, key: str | None) -> bool:
+        """Whether a job that does the same is to be done, or was done and its result is there."""
+        if key is None or self._views is None or (job := self._views.same(key)) is None:
             return False
-        return self._views.has_key(key)
+        return job["status"] != "completed" or (self._outbox / str(job["publish_name"])).is_dir()
 
 
 def _job(
@@ -140,7 +148,7 @@ def _job(
     seconds = estimator.stages(stages, probed.width, probed.height) if estimator else []
     return facts | {
         "pipeline": spec.pipeline, "priority": spec.priority,
-        "skipped": done.has(inbox, outlook.key),
+        "skipped": done.has(outlook.key),
         "seconds": round(sum(seconds), 3) if seconds else None,
         "disk_bytes": made(probed.width, probed.height, stages),
     }  # fmt: skip
@@ -181,8 +189,7 @@ def _outlook(facts: dict[str, Any]) -> str:
     time = NO_HISTORY if facts["seconds"] is None else about(facts["seconds"])
     mebibytes = max(facts["disk_bytes"] >> 20, 1)
     disk = f"{mebibytes} MiB" if mebibytes < 1024 else f"{mebibytes / 1024:.1f} GiB"
-    number = "1 job" if jobs == 1 else f"{jobs} jobs"
-    return f"{number}: {time}, at most {disk} of results" if jobs else "nothing would run"
+    return f"{jobs_text(jobs)}: {time}, at most {disk} of results" if jobs else "nothing would run"
 
 
 def register(app: typer.Typer) -> None:

@@ -110,6 +110,11 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         print(line.rstrip())
 
 
+def jobs_text(number: int) -> str:
+    """`1 job`, `5,000 jobs`."""
+    return "1 job" if number == 1 else f"{number:,} jobs"
+
+
 NO_HISTORY = "no history yet"
 """Said where nothing like it was done before."""
 

@@ -14,6 +14,7 @@ from dna_pipeline.cli.common import (
     clean,
     find_batch,
     find_job,
+    jobs_text,
     load,
     local_time,
     open_views,
@@ -178,7 +179,8 @@ def _print_batches(found: list[dict[str, Any]]) -> None:
     for batch in found:
         counts = ", ".join(f"{number} {status}" for status, number in sorted(batch["jobs"].items()))
         wrong = f", {batch['wrong']} wrong rows" if batch["wrong"] else ""
-        print(f"batch     {batch['batch'][:8]} {clean(batch['folder'])}: {counts}{wrong}")
+        paused = ", paused" if batch["paused"] else ""
+        print(f"batch     {batch['batch'][:8]} {clean(batch['folder'])}: {counts}{wrong}{paused}")
 
 
 def _print_status(facts: dict[str, Any]) -> None:
@@ -204,7 +206,7 @@ def _print_status(facts: dict[str, Any]) -> None:
         print(f"time      {NO_HISTORY}")
     _print_batches(facts["batches"])
     for hold in facts["holds"]:
-        number = "the whole queue" if hold["jobs"] is None else f"{hold['jobs']} jobs"
+        number = "the whole queue" if hold["jobs"] is None else jobs_text(hold["jobs"])
         print(f"held      {number}: {hold['code']}: {clean(hold['detail'])}")
     for entry in facts["waiting"]:
         where = f"{entry['inbox']}/{entry['file']}" if entry["file"] else entry["inbox"]

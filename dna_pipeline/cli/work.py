@@ -5,12 +5,13 @@ from __future__ import annotations
 import signal
 import sys
 from collections import Counter
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dna_pipeline.cli.common import JsonOption, clean, load, open_views, print_json, say
+from dna_pipeline.cli.common import JsonOption, clean, jobs_text, load, open_views, print_json, say
 from dna_pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -48,20 +49,21 @@ def _stop_on_signals(daemon: Daemon) -> None:
 def run(context: typer.Context, as_json: JsonOption = False) -> None:
     """Take in what waits, work until nothing is runnable, and report."""
     from dna_pipeline.daemon import Daemon
+    from dna_pipeline.ledger.times import utcnow
     from dna_pipeline.logs import configure
 
     config = load(context)
     configure(config.logs)
     daemon = Daemon(config)
     _stop_on_signals(daemon)
-    before = _last_event(config)
+    before, since = _last_event(config), utcnow()
     daemon.run(until_idle=True)
-    report = _report(config, daemon, before)
+    report = _report(config, daemon, before, since)
     if as_json:
         print_json(report)
     else:
         _print_report(report)
-    if report["failed"]:
+    if report["failed"] or any(batch["wrong"] for batch in report["batches"]):
         raise typer.Exit(1)
 
 
@@ -76,12 +78,15 @@ def _last_event(config: Config) -> int:
         views.close()
 
 
-def _report(config: Config, daemon: Daemon, before: int) -> dict[str, Any]:
+def _report(config: Config, daemon: Daemon, before: int, since: datetime) -> dict[str, Any]:
     """What this run did, and what it left."""
+    from dna_pipeline.snapshot import batch_entry
+
     views = open_views(config)
     try:
         ended = views.ended_since(before)
         holds = views.holds()
+        batches = [batch_entry(batch) for batch in views.batches_since(since)]
     finally:
         views.close()
     counts = Counter(job["status"] for job in ended)
@@ -97,6 +102,7 @@ def _report(config: Config, daemon: Daemon, before: int) -> dict[str, Any]:
             }
             for job in ended
         ],
+        "batches": batches,
         "holds": holds,
         "waiting": daemon.waiting,
     }  # fmt: skip
@@ -110,9 +116,13 @@ def _print_report(report: dict[str, Any]) -> None:
         f"{report['completed']} completed, {report['failed']} failed, "
         f"{report['cancelled']} cancelled"
     )
+    for batch in report["batches"]:
+        if batch["wrong"]:
+            told = f"{batch['wrong']:,} of {batch['rows']:,} rows of {batch['name']}"
+            print(clean(f"wrong: {told}; {batch['folder']}/batch.csv says what"))
     for hold in report["holds"]:
-        number = "all" if hold["jobs"] is None else hold["jobs"]
-        print(f"held: {number} jobs, {hold['code']}: {clean(hold['detail'])}")
+        number = "the whole queue" if hold["jobs"] is None else jobs_text(hold["jobs"])
+        print(f"held: {number}, {hold['code']}: {clean(hold['detail'])}")
     for entry in report["waiting"]:
         where = f"{entry['inbox']}/{entry['file']}" if entry["file"] else entry["inbox"]
         print(f"left: {clean(where)}: {clean(entry['reason'])}")

@@ -38,6 +38,7 @@ from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.probe import NotReadable, Prober
 from dna_pipeline.spec.batch import request
 from dna_pipeline.spec.config import Config, Inbox
+from dna_pipeline.spec.sources import lacking_root
 
 log = structlog.get_logger()
 
@@ -46,7 +47,15 @@ YIELD_EVERY = 16
 
 
 class NotYet(DnaError):
-    """An image may still be half written; try again later."""
+    """An image may still be half written; try again later.
+
+    Attributes:
+        long: it may take longer than a one-shot `run` should sit out.
+    """
+
+    def __init__(self, why: str, *, long: bool = False) -> None:
+        super().__init__(why)
+        self.long = long
 
 
 @dataclass(slots=True, eq=False)
@@ -95,9 +104,12 @@ class BatchTaker:
             stats: what was seen of its files.
 
         Raises:
-            NotYet: one does not. ClaimError, OSError: files changed or went meanwhile. Nothing
-            was taken then. JobError: nothing can be made of it at all.
+            NotYet: one may still be written, or a source root is away. ClaimError, OSError: files
+            changed or went meanwhile. Nothing was taken then. JobError: it is of no use.
         """
+        if (root := lacking_root(self._inbox)) is not None:
+            # Rows would be wrong that are right once it is mounted again.
+            raise NotYet(f"{root}, one of the inbox's source_roots, is not there", long=True)
         plan = self._planner.plan(candidate)
         yield from self._probe(plan)
         batch = self._batch_row(plan)

@@ -149,11 +149,13 @@ class InboxGate:
             failed = Candidate(candidate.table, candidate.sidecar, error)
             self.lookout.pending.appendleft(failed)
         except (NotYet, claim.ClaimError) as reason:
+            is_long = isinstance(reason, NotYet) and reason.long
             self._batch = None
             log.info("batch.left", inbox=self.inbox.name, file=teller, why=str(reason))
             why = f"not taken in yet: {reason}"
-            self.lookout.waiting.append(Waiting(teller, why, None, False, "writing"))
-            self.lookout.next_at = min(self.lookout.next_at, now + RETRY_S)
+            self.lookout.waiting.append(Waiting(teller, why, None, is_long, "writing"))
+            retry_s = FAILED_RETRY_S if is_long else RETRY_S
+            self.lookout.next_at = min(self.lookout.next_at, now + retry_s)
         return 1
 
     def close(self) -> None:

@@ -26,7 +26,8 @@ class Outlook:
     Attributes:
         row: its number in its batch; None for a drop that is one job.
         image: what would be worked on; None where that is not there.
-        spec: what it would do; `key` as the ledger has it, for rows of batches.
+        spec: what it would do.
+        key: as the ledger has it; None where it runs even if it was done before.
         error: why it would fail.
     """
 
@@ -73,7 +74,7 @@ def _single(
     if candidate.error is not None:
         raise candidate.error
     if candidate.image is None:
-        raise ImageMissing("its image is not there yet")
+        raise ImageMissing("no image that it tells of is there yet")
     path = inbox.path / candidate.image
     answer = prober.probe(path)
     if isinstance(answer, JobError):
@@ -91,7 +92,8 @@ def _batch(config: Config, inbox: Inbox, candidate: Candidate, prober: Prober) -
     plan = planner.plan(candidate)
     for source in plan.sources:
         source.probe(prober)
-    models = planner.models()
+    skips = (plan.head.on_duplicate or inbox.on_duplicate) == "skip"
+    models = planner.models() if skips else None
     hashes = {s: sha256_file(s.path) for s in plan.sources if s.error is None}
     for item in plan.items:
         item.error = image_error(item)
@@ -99,12 +101,12 @@ def _batch(config: Config, inbox: Inbox, candidate: Candidate, prober: Prober) -
 
 
 def _row(
-    planner: Planner, item: Item, hashes: Mapping[Any, str], models: Mapping[str, Any]
+    planner: Planner, item: Item, hashes: Mapping[Any, str], models: Mapping[str, Any] | None
 ) -> Outlook:
     number, image = item.row.number, shown_image(item)
     if item.error is not None or item.source is None:
         return Outlook(number, image, error=item.error)
     facts = planner.facts(item, hashes[item.source])
-    key = planner.key(item.row.document, facts, models)
+    key = None if models is None else planner.key(item.row.document, facts, models)
     spec = planner.resolve(item.row.document, lambda: 0, facts)
     return Outlook(number, image, spec, item.source.probed, key)

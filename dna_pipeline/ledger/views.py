@@ -49,10 +49,13 @@ _COMPLETED_SINCE = """SELECT count(*) FROM jobs
     WHERE finished_at >= ? AND publish = 'done' AND +status = 'completed'"""
 
 
-_BATCHES = """SELECT id, inbox, folder, stem, name, rows, wrong, paused, created_at FROM batches
+_TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
+_BATCH = "SELECT id, inbox, folder, stem, name, rows, wrong, paused, created_at FROM batches"
+_BATCHES = f"""{_BATCH}
     WHERE state <> 'done' AND state <> 'claiming' ORDER BY created_at DESC LIMIT 50"""
-_HAS_KEY = """SELECT EXISTS (SELECT 1 FROM jobs
-    WHERE key = ? AND +status IN ('queued', 'running', 'completed'))"""
+_NEW_BATCHES = f"{_BATCH} WHERE created_at >= ? AND state <> 'claiming' ORDER BY created_at"
+_SAME = """SELECT status, publish_name FROM jobs
+    WHERE key = ? AND +status IN ('queued', 'running', 'completed') ORDER BY seq DESC LIMIT 1"""
 _BATCH_COUNTS = "SELECT status, count(*) AS jobs FROM jobs WHERE batch = ? GROUP BY +status"
 
 
@@ -116,17 +119,23 @@ class Views:
             raise AmbiguousPrefixError(f"{which} with {low!r}; `dna-pipeline status` lists them")
         return rows[0]["id"]
 
-    def has_key(self, key: str) -> bool:
-        """Whether a job that does the same is to be done, or was done well."""
-        return bool(self._value(_HAS_KEY, key))
+    def same(self, key: str) -> dict[str, Any] | None:
+        """The newest job of that key that is to be done, or was done well."""
+        return next(iter(self._rows(_SAME, key)), None)
 
     def batches(self) -> list[dict[str, Any]]:
         """The batches that are not done, the newest first, with how many jobs are in each state."""
-        rows = self._rows(_BATCHES)
-        for row in rows:
-            counted = self._rows(_BATCH_COUNTS, row["id"])
-            row["jobs"] = {entry["status"]: entry["jobs"] for entry in counted}
-        return rows
+        return self._counted(self._rows(_BATCHES))
+
+    def batches_since(self, time: datetime) -> list[dict[str, Any]]:
+        """The same of those that were taken in since then, the oldest first."""
+        return self._counted(self._rows(_NEW_BATCHES, time.strftime(_TIME)))
+
+    def _counted(self, batches: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        for batch in batches:
+            counted = self._rows(_BATCH_COUNTS, batch["id"])
+            batch["jobs"] = {entry["status"]: entry["jobs"] for entry in counted}
+        return batches
 
     def jobs(
         self,
@@ -204,7 +213,7 @@ class Views:
     def finished_within(self, hours: float) -> int:
         """How many jobs were completed in that time."""
         since = datetime.now(UTC) - timedelta(hours=hours)
-        return self._value(_COMPLETED_SINCE, since.strftime("%Y-%m-%dT%H:%M:%S.%fZ"))
+        return self._value(_COMPLETED_SINCE, since.strftime(_TIME))
 
     def stage_runs(self, after: int, limit: int) -> list[dict[str, Any]]:
         """The last finished stages with a higher number, oldest first, and their pictures' size."""

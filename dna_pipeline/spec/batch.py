@@ -140,7 +140,15 @@ def rows_of_job_file(document: Document, images: Iterable[str]) -> list[Row]:
 
 
 def rows_of_table(rows: Iterable[TableRow], common: Document | None) -> list[Row]:
-    """A table's rows; what the YAML beside it says holds where a row says nothing."""
+    """A table's rows; what the YAML beside it says holds where a row says nothing.
+
+    Raises:
+        SidecarInvalid: that YAML asks for jobs of its own.
+    """
+    for key in ("images", "matrix"):
+        if common is not None and common.value.get(key) is not None:
+            text = f"{common.place((key,))}: {key}: belongs into a job file, not beside a table"
+            raise SidecarInvalid(f"{text}, whose rows say which jobs there are", where=key)
     return [_table_row(row, common) for row in rows]
 
 

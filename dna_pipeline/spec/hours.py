@@ -5,45 +5,71 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import datetime, time
+from zoneinfo import ZoneInfo, available_timezones
 
-_HOURS = re.compile(r"([0-9]{1,2}):([0-9]{2})\s*-\s*([0-9]{1,2}):([0-9]{2})")
+from dna_pipeline.spec.sentences import closest, shown
+
+_HOURS = re.compile(r"([0-9]{1,2}):([0-9]{2})\s*-\s*([0-9]{1,2}):([0-9]{2})(?:\s+(\S.*))?")
 
 
 @dataclass(frozen=True, slots=True)
 class Hours:
-    """From `start` until just before `end` on the local clock; over midnight where end is first."""
+    """From `start` until just before `end`; over midnight where `end` is first.
+
+    Attributes:
+        zone: whose clock counts; None for the machine's own.
+    """
 
     start: time
     end: time
+    zone: ZoneInfo | None = None
 
     @classmethod
     def parse(cls, text: str) -> Hours:
-        """Read `22:00-06:00`; 24:00 is midnight. Raises ValueError."""
+        """Read `22:00-06:00` or `22:00-06:00 Europe/Berlin`; 24:00 is midnight.
+
+        Raises:
+            ValueError: it is none, or there is no such zone.
+        """
         if (found := _HOURS.fullmatch(text.strip())) is None:
             raise ValueError('should be two times like "22:00-06:00"')
-        from_hour, from_minute, to_hour, to_minute = map(int, found.groups())
+        from_hour, from_minute, to_hour, to_minute = map(int, found.groups()[:4])
         try:
-            hours = cls(_time(from_hour, from_minute), _time(to_hour, to_minute))
+            start, end = _time(from_hour, from_minute), _time(to_hour, to_minute)
         except ValueError:
             raise ValueError("should be two times from 00:00 to 24:00") from None
-        if hours.start == hours.end:
+        if start == end:
             raise ValueError("should be two different times")
-        return hours
+        return cls(start, end, _zone(found[5]) if found[5] else None)
 
     def contain(self, now: datetime) -> bool:
-        """Whether an aware time lies within, by the clock on the local wall.
+        """Whether an aware time lies within, by the clock on the wall.
 
         Only the wall's time of day is compared, so the hours are right on the days on which the
         clock is put forward or back, too.
         """
-        wall = now.astimezone().time()
+        wall = now.astimezone(self.zone).time()
         if self.start < self.end:
             return self.start <= wall < self.end
         return wall >= self.start or wall < self.end
 
     def __str__(self) -> str:
-        return f"{self.start:%H:%M}-{self.end:%H:%M}"
+        times = f"{self.start:%H:%M}-{self.end:%H:%M}"
+        return f"{times} {self.zone}" if self.zone else times
 
 
 def _time(hour: int, minute: int) -> time:
     return time(0, 0) if (hour, minute) == (24, 0) else time(hour, minute)
+
+
+def _zone(name: str) -> ZoneInfo:
+    """The zone of that name; `New York` is told that it is America/New_York. Raises ValueError."""
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError):  # OSError: the name of a folder, such as Europe
+        known = available_timezones()
+    if not known:
+        raise ValueError("this machine has no list of time zones; `pip install tzdata` brings one")
+    near = closest(name.replace(" ", "_"), sorted(known))
+    advice = f"did you mean {near!r}?" if near else "they are called like Europe/Berlin"
+    raise ValueError(f"no time zone is called {shown(name)}; {advice}")

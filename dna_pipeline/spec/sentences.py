@@ -32,12 +32,13 @@ _BE = "should be "
 def nearest(word: str, known: Iterable[str]) -> str:
     """A clause that names the nearest known word, or all of them."""
     names = sorted(known)
-    if close := _closest(word, names):
+    if close := closest(word, names):
         return f"did you mean {close!r}?"
     return f"known here: {', '.join(names)}" if names else "nothing is known here"
 
 
-def _closest(word: str, names: Iterable[str]) -> str | None:
+def closest(word: str, names: Iterable[str]) -> str | None:
+    """The name that is most like the word, whatever its case; None if none is."""
     folded = {name.casefold(): name for name in names}
     close = get_close_matches(word.casefold()[:100], folded, n=1)
     return folded[close[0]] if close else None
@@ -77,7 +78,7 @@ def _advice(items: list[dict[str, Any]], value: Any) -> str:
     if isinstance(value, int | float) and "string_type" in kinds:
         return "; put it in quotes"
     expected = " ".join(i["ctx"]["expected"] for i in items if i["type"] == "literal_error")
-    if isinstance(value, str) and (close := _closest(value, re.findall(r"'([^']*)'", expected))):
+    if isinstance(value, str) and (close := closest(value, re.findall(r"'([^']*)'", expected))):
         return f"; did you mean {close!r}?"
     return ""
 

@@ -14,8 +14,6 @@ from dna_pipeline.errors import PathEscapesInbox
 from dna_pipeline.spec.config import Inbox
 from dna_pipeline.spec.sentences import shown
 
-MAX_MATCHES = 100_000
-
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -100,6 +98,17 @@ def outside(place: Place) -> list[str]:
         return []
     real = place.root.resolve()
     return sorted(str(path) for path in found if path.resolve().is_relative_to(real))
+
+
+def lacking_root(inbox: Inbox) -> Path | None:
+    """A source root that is not there, or empty as where nothing is mounted."""
+    for root in inbox.source_roots:
+        try:
+            if next(root.iterdir(), None) is None:
+                return root
+        except OSError:
+            return root
+    return None
 
 
 def matches(path: str, pattern: str) -> bool:

@@ -67,7 +67,7 @@ class Img2Img(Stage):
 
     def check(self) -> None:
         if int(self.steps * self.strength) < 1:
-            raise NoEffectiveSteps(f"int({self.steps} x {self.strength}) is 0")
+            raise NoEffectiveSteps(f"{self.steps} steps at strength {self.strength} come to none")
         sampler = SAMPLERS[self.sampler]
         if self.schedule == "karras" and not sampler.takes_karras:
             able = ", ".join(name for name, other in SAMPLERS.items() if other.takes_karras)

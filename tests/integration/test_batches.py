@@ -375,6 +375,23 @@ def test_a_source_root_is_read_and_never_written(make_site: MakeSite, where: str
     assert (site.left(), site.claims()) == (set(), [])
 
 
+def test_a_batch_waits_for_a_source_root_that_is_not_mounted(make_site: MakeSite) -> None:
+    site = make_site(source_roots=["library"])
+    site.put("shots.csv", "image\na.png\n")
+    for _ in range(2):
+        site.settle()
+        assert site.rows(Batch) == []
+        assert (
+            "library, one of the inbox's source_roots, is not there"
+            in (site.waiting()["shots.csv"])
+        )
+        (site.root / "library").mkdir(exist_ok=True)  # where it will be mounted
+    assert site.left() == {"shots.csv"}
+    library(site, "a.png")
+    site.settle()
+    assert statuses(site) == {"2": "queued"}
+
+
 def test_a_link_out_of_a_source_root_is_nothing(make_site: MakeSite) -> None:
     site = make_site(source_roots=["library"])
     root = library(site)
@@ -395,6 +412,18 @@ def test_what_is_no_table_fails(site: Site) -> None:
     site.publish()
     (folder,) = site.outbox.glob("in/failed/shots-*")
     assert (folder / "source/shots.csv").is_file()
+
+
+@pytest.mark.parametrize("told", ["matrix: {remove_background.force: [true]}", 'images: "*.png"'])
+def test_the_yaml_beside_a_table_asks_for_no_jobs_of_its_own(site: Site, told: str) -> None:
+    site.put("a.png")
+    site.put("shots.csv", "image\na.png\n")
+    site.put("shots.csv.yaml", f"tags: [x]\n{told}\n")
+    site.settle()
+    (failed,) = [job for job in site.jobs() if job.status == "failed"]
+    assert failed.error is not None
+    assert failed.error["code"] == "sidecar_invalid"
+    assert f"line 2: {told.partition(':')[0]}: belongs into a job file" in failed.error["detail"]
 
 
 def test_images_of_a_table_that_are_slow_to_come(make_site: MakeSite) -> None:

@@ -289,3 +289,114 @@ def test_looking_loads_no_models_and_no_torch(studio: Path):
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=studio, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+# --- batches ---
+
+
+def folder_of_batch(studio: Path) -> str:
+    (folder,) = (studio / "outbox/cut").glob("shots-*")
+    return folder.name
+
+
+@pytest.fixture
+def shots(studio: Path) -> Path:
+    """A table of three rows, one of them wrong, was taken in while the queue was paused."""
+    inbox = studio / "inbox/cut"
+    for name in ("a.png", "b.png"):
+        picture(inbox / name)
+    (inbox / "shots.csv").write_text("image,priority\na.png,1\nb.png,2\nb.png,high\n")
+    assert call(studio, "pause").returncode == 0
+    return studio
+
+
+def test_run_tells_the_rows_that_were_wrong(shots: Path):
+    done = call(shots, "run")
+    assert done.returncode == 1
+    folder = folder_of_batch(shots)
+    assert f"wrong: 1 of 3 rows of shots.csv; cut/{folder}/batch.csv says what" in done.stdout
+    rows = (shots / "outbox/cut" / folder / "batch.csv").read_text().splitlines()
+    assert rows[3].startswith('4,b.png,,wrong,parameter_invalid,priority,"row 4: priority: should')
+    # What was told once is not told again.
+    again = call(shots, "run", "--json")
+    assert (again.returncode, json.loads(again.stdout)["batches"]) == (0, [])
+
+
+def test_a_batch_is_paused_cancelled_and_retried_by_its_folder_s_name(shots: Path):
+    call(shots, "run")
+    folder = folder_of_batch(shots)
+    assert (
+        "nothing of that batch failed" in call(shots, "retry", "--failed", "--batch", folder).stderr
+    )
+    assert f"resume --batch {folder[-8:]}" in call(shots, "pause", "--batch", folder).stderr
+    status = call(shots, "status").stdout
+    assert f"cut/{folder}: 2 queued, 1 wrong rows, paused" in status
+    assert call(shots, "resume", "--batch", folder).returncode == 0
+    assert facts(shots, "status")["batches"][0]["paused"] is None
+    assert call(shots, "cancel", "--batch", f"cut/{folder}").stdout.count("cancelled") == 2
+    assert "nothing of that batch is queued" in call(shots, "cancel", "--batch", folder).stderr
+    early = call(shots, "retry", "--failed", "--batch", folder)
+    assert (early.returncode, early.stdout) == (2, "")
+    assert early.stderr.count("is still being put under failed/") == 2
+
+    call(shots, "run")
+    (broken,) = (shots / "outbox/cut/failed").glob("a-*/source/a.png.yaml")
+    broken.write_text("priority: [")
+    done = call(shots, "retry", "--failed", "--batch", folder)
+    jobs = {job["name"]: job for job in facts(shots, "jobs", "--batch", folder)}
+    assert {name: job["status"] for name, job in jobs.items()} == {
+        "a.png": "cancelled",
+        "b.png": "queued",
+    }
+    assert done.returncode == 2
+    assert done.stdout == f"{jobs['b.png']['id'][:8]} queued\n"
+    assert f"job {jobs['a.png']['id'][:8]}: " in done.stderr
+
+
+def test_what_names_no_batch(shots: Path):
+    call(shots, "run")
+    for command in (["cancel"], ["retry", "--failed"], ["pause"], ["resume"], ["jobs"]):
+        done = call(shots, *command, "--batch", "shots-ffffffff")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "no batch's id begins with 'ffffffff'" in done.stderr
+
+
+def test_check_tells_what_would_be_skipped_as_taking_in_does(shots: Path):
+    file = shots / "pipeline.yaml"
+    file.write_text(CONFIG.replace("pipeline: cut}", "pipeline: cut, source_roots: [library]}"))
+    (shots / "library").mkdir()
+    picture(shots / "library/c.png")
+    for name in ("a.png", "b.png", "shots.csv"):
+        (shots / "inbox/cut" / name).unlink()
+    table = shots / "inbox/cut/again.csv"
+
+    def skipped(beside: str = "") -> list[bool]:
+        table.write_text("image\nc.png\n")
+        table.with_name("again.csv.yaml").write_text(beside or "tags: []\n")
+        return [job["skipped"] for job in facts(shots, "check")["jobs"]]
+
+    assert skipped() == [False]
+    call(shots, "run")
+    assert skipped() == [True]
+    assert skipped("on_duplicate: run\n") == [False]
+    folder = shots / "outbox/cut/result"
+    folder.mkdir()
+    ledger = sqlite3.connect(shots / "data/ledger.db")
+    ledger.execute("UPDATE jobs SET status = 'completed', publish_name = 'cut/result'")
+    ledger.commit()
+    assert skipped() == [True]
+    folder.rmdir()
+    assert skipped() == [False]
+
+
+def test_a_source_root_that_is_not_there_is_told_and_not_waited_for(studio: Path):
+    file = studio / "pipeline.yaml"
+    file.write_text(CONFIG.replace("pipeline: cut}", "pipeline: cut, source_roots: [library]}"))
+    (studio / "inbox/cut/shots.csv").write_text("image\na.png\n")
+    checked = call(studio, "check")
+    assert checked.returncode == 2
+    assert "library, one of its source_roots, is not there; its batches wait" in checked.stdout
+    done = call(studio, "run")
+    assert done.returncode == 0
+    assert "left: cut/shots.csv: not taken in yet: " in done.stdout
+    assert "library, one of the inbox's source_roots, is not there" in done.stdout

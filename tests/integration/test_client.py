@@ -1,11 +1,13 @@
 """`integrations/client.py` with a real daemon; its worker is the stand-in, which needs no torch."""
 
+import json
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import jsonschema
 import pytest
 from PIL import Image
 
@@ -13,6 +15,7 @@ from integrations.client import Client, Drop, State
 from tests.conftest import SCRIPTS, load_script
 
 stand_in = load_script("stand_in")
+SCHEMAS = SCRIPTS.parent / "schemas"
 
 WAIT = "settle_seconds: 0.2, sidecar_wait_seconds: 5, rescan_seconds: 0.5"
 CONFIG = f"""\
@@ -90,6 +93,28 @@ def test_from_a_picture_to_its_result(root: Path, client: Client):
     assert result.parent == state.folder
     assert Image.open(result).getpixel((0, 0)) == (255, 0, 0)
     assert client.find_result(drop) == state
+
+
+def test_status_fits_its_schema_while_a_batch_runs(root: Path, client: Client):
+    schema = json.loads((SCHEMAS / "status.schema.json").read_bytes())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    inbox = root / "in/archive"
+    picture("green")(inbox / "row.png")
+    rows = "row.png,slow,\nrow.png,slow,2099-01-01\nrow.png,slwo,\n"
+    (inbox / "rows.csv").write_text(f"image,pipeline,not_before\n{rows}")
+    seen: list[dict] = []
+    deadline = time.monotonic() + TIMEOUT_S
+    while not any(s["running"] and s["running"]["steps"] and s["batches"] for s in seen):
+        assert time.monotonic() < deadline
+        if (status := client.status()) not in (None, *seen[-1:]):
+            jsonschema.validate(status, schema)
+            seen.append(status)
+        time.sleep(0.1)
+    (batch,) = seen[-1]["batches"]
+    assert (batch["name"], batch["rows"], batch["wrong"]) == ("rows.csv", 3, 1)
+    assert batch["jobs"] == {"running": 1, "queued": 1}
+    assert "not_before" in {hold["code"] for hold in seen[-1]["holds"]}
+    assert any(status["waiting"] for status in seen)
 
 
 def test_why_a_job_is_held(client: Client):

@@ -366,7 +366,9 @@ def test_jobs_wait_for_the_hours_of_their_inbox(site, monkeypatch: pytest.Monkey
     monkeypatch.setattr(holds, "utcnow", lambda: now[0])
     assert desk.next() is None
     assert set(desk.holds().values()) == {"hours"}
-    assert "22:00-06:00" in desk.said()[0]["detail"]
+    assert desk.said()[0]["detail"] == (
+        "inbox 'in' rests outside 22:00-06:00; its jobs go on at 22:00"
+    )
     desk.review()
     assert set(desk.holds().values()) == {"hours"}
 

@@ -88,6 +88,38 @@ def test_a_changed_sidecar_makes_a_new_job_once_the_first_has_begun(keep) -> Non
     assert len(keep.jobs()) == 2
 
 
+def test_a_touched_sidecar_makes_nothing_and_an_edited_one_a_job_of_the_same_bytes(keep) -> None:
+    image = keep.put("cat.png", b"cat")
+    sidecar = keep.put("cat.yaml", "meta: {asset: a}")
+    keep.settle()
+    keep.run_next()
+    touch(sidecar)
+    keep.settle()
+    keep.restart()
+    touch(sidecar)
+    keep.settle()
+    assert len(keep.jobs()) == 1
+    keep.put("cat.yaml", "meta: {asset: b}")
+    keep.settle()
+    keep.run_next()
+    first, second = keep.jobs()
+    assert (first.meta, second.meta) == ({"asset": "a"}, {"asset": "b"})
+    assert keep.drop(first).sha256 == keep.drop(second).sha256
+    sidecar.unlink()
+    keep.settle()
+    assert [job.meta for job in keep.jobs()][2:] == [{}]
+    assert image.read_bytes() == b"cat"
+
+
+def test_an_edited_sidecar_takes_the_place_of_the_queued_job(keep) -> None:
+    keep.put("cat.png", b"cat")
+    keep.put("cat.yaml", "priority: 1")
+    keep.settle()
+    keep.put("cat.yaml", "priority: 2")
+    keep.settle()
+    assert [job.priority for job in keep.jobs()] == [2]
+
+
 def test_on_change_all_runs_each_version(make_site) -> None:
     site = make_site(originals="keep", on_change="all")
     for data in (b"one", b"two", b"one"):

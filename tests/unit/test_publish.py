@@ -73,6 +73,19 @@ def test_latest_is_swapped(outbox, tmp_path: Path) -> None:
     assert len(list((outbox.root / "in/latest/sub/dir").iterdir())) == 1
 
 
+def test_who_reads_latest_while_it_is_swapped_reads_the_old_one_to_its_end(
+    outbox, tmp_path: Path
+) -> None:
+    source = tmp_path / "cat.glb"
+    source.write_bytes(b"one")
+    outbox.replace_latest(source, "in", "", "cat.glb")
+    target = outbox.root / "in/latest/cat.glb"
+    source.write_bytes(b"twenty")
+    with target.open("rb") as reader:
+        outbox.replace_latest(source, "in", "", "cat.glb")
+        assert (reader.read(), target.read_bytes()) == (b"one", b"twenty")
+
+
 def test_latest_that_was_cut_off_is_swapped_all_the_same(outbox, tmp_path: Path) -> None:
     (outbox.root / ".dna/ledger").mkdir(parents=True)
     (outbox.root / ".dna/ledger/latest.tmp").write_bytes(b"half")

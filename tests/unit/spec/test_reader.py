@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import time
 from pathlib import Path
 from types import ModuleType
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -100,7 +101,7 @@ def test_every_key_of_an_inbox(tmp_path: Path, read: Read):
             " existing: ignore, sidecar: required, sidecar_wait_seconds: 7, recursive: true,"
             " settle_seconds: 0.5, rescan_seconds: 10, watch: poll, include: ['*.png'],"
             " ignore: ['x*'], priority: -3, defaults: {triposr: {mc_resolution: 64}}, latest: true,"
-            " hours: 22:00-6:00"
+            " hours: 22:00-6:00 Europe/Berlin"
         )
     )
     assert config.inboxes == (
@@ -122,7 +123,7 @@ def test_every_key_of_an_inbox(tmp_path: Path, read: Read):
             priority=-3,
             defaults={"triposr": {"mc_resolution": 64}},
             latest=True,
-            hours=Hours(time(22), time(6)),
+            hours=Hours(time(22), time(6), ZoneInfo("Europe/Berlin")),
         ),
     )
 
@@ -410,6 +411,8 @@ def test_one_wrong_key_of_an_inbox(told, cases):
         inboxes[0].hours: should be two times from 00:00 to 24:00, not '22:00-25:00'
     pipeline: mesh, hours: 22:00-22:00
         inboxes[0].hours: should be two different times, not '22:00-22:00'
+    pipeline: mesh, hours: 22:00-06:00 Europe/Berln
+        inboxes[0].hours: no time zone is called 'Europe/Berln'; did you mean 'Europe/Berlin'?
     pipeline: mesh, Settle_second: 5
         unknown key 'inboxes[0].Settle_second'; did you mean 'settle_seconds'?
     pipeline: mesh, originals: archiv
