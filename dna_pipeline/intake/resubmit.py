@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -148,8 +148,9 @@ class Retrier:
         folder = Path(row["claim"])
         try:
             self._copy(row, source, folder)
-            facts, spec = self._read_again(row, folder, self._inbox(job), prober)
-            revived = self._commit(job, row | facts, spec)
+            facts, spec = self._read_again(job, row, prober)
+            is_same = (drop.sha256, job.request) == (facts["sha256"], facts["sidecar_text"])
+            revived = self._commit(job, row | facts, spec, is_same=is_same)
         except JobError as error:
             shutil.rmtree(folder, ignore_errors=True)
             raise ConfigError(f"job {job_id[:8]}: {error.detail} ({error.code})") from None
@@ -189,9 +190,10 @@ class Retrier:
         return inbox
 
     def _read_again(
-        self, row: Mapping[str, Any], folder: Path, inbox: Inbox, prober: Prober
+        self, job: Job, row: Mapping[str, Any], prober: Prober
     ) -> tuple[dict[str, Any], JobSpec]:
         image, sidecar = row["image"], row["sidecar"]
+        inbox, folder = self._inbox(job), Path(row["claim"])
         if image is None:
             raise SourceMissing("there is no image in the folder source of its failure")
         answer = prober.probe(folder / image)
@@ -204,10 +206,16 @@ class Retrier:
             "sidecar_text": None if data is None else records.as_text(data),
         }  # fmt: skip
         known = records.facts_of(inbox, row["folder"], image, facts["sha256"])
+        if job.batch is not None:
+            batch, number = self._ledger.transact(lambda s: batches.place_of(s, job))
+            known = replace(known, batch=batch, row=number)
         return facts, records.resolve_text(self._config, inbox, data, known)
 
-    def _commit(self, job: Job, row: dict[str, Any], spec: JobSpec) -> bool:
+    def _commit(self, job: Job, row: dict[str, Any], spec: JobSpec, *, is_same: bool) -> bool:
+        """`is_same`: bytes and YAML are those that it failed with."""
         changes = records.work_of(self._inbox(job), spec) | {"drop_id": row["id"]}
+        if job.batch is not None and not is_same:
+            changes |= {"request": row["sidecar_text"], "key": None}
 
         def commit(session: Any) -> bool:
             store.begin_claims(session, [row])
