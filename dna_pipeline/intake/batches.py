@@ -3,12 +3,16 @@
     plan, look at every image → commit *claiming* → table, then images → fsync → hash
          → resolve each row → commit *claimed*: jobs, rows
 
-Whatever ends this before the last commit, the files go back to where they lay, and the next look
-begins anew. It goes in steps, since thousands of images take a while and other inboxes wait.
+Whatever ends this before the last commit, the files go back to where they lay, at the next start if
+it was the daemon's end, and the next look begins anew. It goes in steps, since thousands of images
+take a while and other inboxes wait.
 """
 
 from __future__ import annotations
 
+import errno
+import hashlib
+import os
 import posixpath
 import shutil
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -98,7 +102,11 @@ class BatchTaker:
             NotYet: one does not. ClaimError, OSError: files changed or went meanwhile. Nothing
             was taken then. JobError: nothing can be made of it at all.
         """
-        plan = self._planner.plan(candidate)
+        try:
+            plan = self._planner.plan(candidate)
+        except JobError:
+            self._reserve_all(candidate, stats)
+            raise
         yield from self._probe(plan)
         batch = self._batch_row(plan)
         taken = self._drops(plan, candidate, stats, batch["id"])
@@ -108,6 +116,8 @@ class BatchTaker:
             with ExitStack() as stack:
                 yield from self._fetch(taken, stats, stack)
             yield from self._commit(plan, candidate, stats, batch, taken)
+        except GeneratorExit:
+            raise  # the daemon stops, which is to be quick: the next start undoes it
         except BaseException:
             self._undo(taken)
             raise
@@ -213,12 +223,21 @@ class BatchTaker:
             raise claim.Changed(str(path))
 
     def _undo(self, taken: Sequence[_Taken]) -> None:
-        """Everything as it was. What cannot be put back now is at the next start."""
+        """Everything as it was, unless it was committed; `recover` does what cannot be done now."""
+        batch_id = taken[0].row["id"]
+        if self._ledger.transact(lambda s: batches.get(s, batch_id)).state != "claiming":
+            return
+        undone: list[str] = []
         for item in taken:
             with suppress(OSError):
                 undo(self._config, self._inbox, item.row)
-                self._ledger.transact(lambda s, i=item: store.forget_drops(s, [i.row["id"]]))
-        self._ledger.transact(batches.forget_unclaimed)
+                undone.append(item.row["id"])
+
+        def forget(session: Any) -> None:
+            store.forget_drops(session, undone)
+            batches.forget_unclaimed(session)
+
+        self._ledger.transact(forget)
 
     # --- the ledger ---
 
@@ -244,14 +263,19 @@ class BatchTaker:
                 facts = self._planner.facts(item, sha256)
                 keys[item.row.number] = self._planner.key(item.row.document, facts, models)
         yield
-        reserved = self._reserved(plan, stats)
-        version = Version(stats, "batch", None, batch["id"])
-        versions = reserved | ({plan.teller: version} if self._inbox.keeps else {})
+        versions = self._reserved(plan, stats)
+        if self._inbox.keeps:
+            told, before = self._told(plan, drops), self._known.version(plan.teller)
+            if before is not None and before.key == told:
+                self._pass_over(plan.teller, Version(stats, told, None, before.drop_id), taken)
+                return
+            versions[plan.teller] = Version(stats, told, None, batch["id"])
 
         def commit(session: Any) -> int:
             before = self._known.version(plan.teller)
             if self._inbox.on_change == "latest" and before is not None and before.drop_id:
-                batches.withdraw(session, batches.drops_of(session, before.drop_id))
+                older = [before.drop_id, *batches.drops_of(session, before.drop_id)]
+                batches.withdraw(session, older)
             account = _Account(self._planner, self._inbox, plan, batch, drops, self._is_there)
             jobs, rows = account.make(session, keys)
             facts = [{"id": i.row["id"], **i.facts} for i in drops.values()]
@@ -270,6 +294,25 @@ class BatchTaker:
             "batch.claimed", inbox=self._inbox.name, name=batch["name"], batch=batch["id"],
             rows=len(plan.items), jobs=number,
         )  # fmt: skip
+
+    def _told(self, plan: Plan, drops: Mapping[Source, _Taken]) -> str:
+        """What makes two versions of a kept batch the same: its images' bytes and its rows."""
+
+        def row(item: Item) -> str:
+            if item.error is not None or item.source is None:
+                return item.error.code if item.error is not None else ""
+            facts = self._planner.facts(item, drops[item.source].facts["sha256"])
+            return self._planner.key(item.row.document, facts, {})
+
+        rows = [(item.row.number, shown_image(item), row(item)) for item in plan.items]
+        return hashlib.sha256(f"{plan.head}\n{rows}".encode()).hexdigest()
+
+    def _pass_over(self, teller: str, version: Version, taken: Sequence[_Taken]) -> None:
+        """A batch that tells nothing new: its files were touched only."""
+        self._undo(taken)
+        known = {teller: version}
+        self._ledger.transact(lambda s: store.remember_files(s, self._known.rows(known)))
+        self._known.note(known)
 
     def _sha256(self, plan: Plan, item: Item, drops: Mapping[Source, _Taken]) -> str | None:
         """What a right row's image holds; or held, when it was taken in and left the inbox."""
@@ -298,9 +341,21 @@ class BatchTaker:
             found[source.relative] = Version(seen, RESERVED, records.printable(why))
         return found
 
+    def _reserve_all(self, candidate: Candidate, stats: Stats) -> None:
+        """The images of what is wrong as a whole, likewise."""
+        if self._inbox.keeps:
+            return
+        name = split(candidate.table or candidate.sidecar or "")[1]
+        why = records.printable(f"{name} names it, which is wrong; mend and drop that")
+        found = {i: Version({i: stats[i]}, RESERVED, why) for i in candidate.images}
+        self._ledger.transact(lambda s: store.remember_files(s, self._known.rows(found)))
+        self._known.note(found)
+
     def _is_there(self, folder: str | None) -> bool:
-        """Whether a result folder was not removed meanwhile."""
-        return folder is not None and (self._config.outbox / folder).is_dir()
+        """Whether a result folder was not removed meanwhile, as far as can be seen."""
+        if folder is None:
+            return False
+        return (self._config.outbox / folder).is_dir() or not self._config.outbox.is_dir()
 
 
 class _Account:
@@ -378,9 +433,23 @@ def _wrong(error: JobError) -> dict[str, Any]:
 
 
 def undo(config: Config, inbox: Inbox, row: Mapping[str, Any]) -> None:
-    """Give back what a drop of a batch took; it may be nothing yet."""
+    """Give back what a drop of a batch took; it may be nothing yet.
+
+    Raises:
+        OSError: it cannot be now. What is on a disk that is away must not be forgotten: without its
+        batch it would be taken for an image by itself when the disk comes back.
+    """
     folder = Path(row["claim"])
     if folder.is_relative_to(config.data):
         shutil.rmtree(folder, ignore_errors=True)
-    else:
+    elif folder.is_dir():
         put_all_back(folder, inbox.path, row["folder"], row["stat"])
+    elif _is_away(inbox.path, row["stat"]):
+        raise FileNotFoundError(errno.ENOENT, "its disk is away", str(folder))
+
+
+def _is_away(inbox: Path, stat: Mapping[str, Any]) -> bool:
+    """Whether these files lie on a disk that is not mounted there now. Raises `OSError`."""
+    if inbox.stat().st_dev in {seen["device"] for seen in stat.values()}:
+        return False
+    return not any(os.path.lexists(inbox / path) for path in stat)

@@ -148,19 +148,15 @@ class InboxGate:
             self._batch = None
             failed = Candidate(candidate.table, candidate.sidecar, error)
             self.lookout.pending.appendleft(failed)
-        except (NotYet, claim.ClaimError) as reason:
+        except (NotYet, claim.ClaimError, OSError) as reason:
             self._batch = None
+            if not isinstance(reason, NotYet):
+                self._recovered = None  # what could not be undone is at the next step
             log.info("batch.left", inbox=self.inbox.name, file=teller, why=str(reason))
             why = f"not taken in yet: {reason}"
             self.lookout.waiting.append(Waiting(teller, why, None, False, "writing"))
             self.lookout.next_at = min(self.lookout.next_at, now + RETRY_S)
         return 1
-
-    def close(self) -> None:
-        """Give back what is half taken in."""
-        if self._batch is not None:
-            self._batch[1].close()
-            self._batch = None
 
     def _first_look(self) -> None:
         """Remember that this inbox is watched and, if so told, what lay there before."""
@@ -397,6 +393,5 @@ class Gate:
         return found
 
     def close(self) -> None:
-        for gate in self.inboxes:
-            gate.close()
+        """End the decoder; what is half taken in waits for the next start."""
         self._prober.close()
