@@ -118,11 +118,21 @@ def get(session: Session, batch_id: str) -> Batch:
     return session.get_one(Batch, batch_id)
 
 
+def find(session: Session, batch_id: str | None) -> Batch | None:
+    """None where there is none, or a ledger that was rebuilt does not know it."""
+    return None if batch_id is None else session.get(Batch, batch_id)
+
+
 def place_of(session: Session, job: Job) -> tuple[str, int | None]:
     """The name of a job's batch, as templates have it, and its row there; as far as is known."""
-    batch = session.get(Batch, job.batch)
     own = select(BatchRow.number).where(BatchRow.batch_id == job.batch, BatchRow.job_id == job.id)
-    return batch.name.rpartition(".")[0] if batch is not None else "", session.scalar(own)
+    return name_of(session, job.batch), session.scalar(own)
+
+
+def name_of(session: Session, batch_id: str | None) -> str:
+    """The name of a batch, as templates have it; "" where it is not known."""
+    batch = find(session, batch_id)
+    return "" if batch is None else batch.name.rpartition(".")[0]
 
 
 def unfinished(session: Session) -> list[str]:
@@ -170,8 +180,8 @@ def reopen(session: Session, batch_id: str | None) -> None:
 
 def check_failures(session: Session, batch_id: str) -> str | None:
     """Pause the batch if more went wrong than it allows; why, where it is paused now."""
-    batch = session.get_one(Batch, batch_id)
-    if batch.max_failures is None or batch.paused is not None:
+    batch = find(session, batch_id)
+    if batch is None or batch.max_failures is None or batch.paused is not None:
         return None
     failed = select(func.count()).where(Job.batch == batch_id, text("+jobs.status = 'failed'"))
     number = batch.wrong + (session.scalar(failed) or 0)
