@@ -30,6 +30,7 @@ from dna_pipeline.errors import DnaError, ImageMissing, JobError
 from dna_pipeline.faults import point
 from dna_pipeline.inbox import claim
 from dna_pipeline.inbox.pairing import Candidate
+from dna_pipeline.inbox.scan import FileStat
 from dna_pipeline.intake import records
 from dna_pipeline.intake.giveback import put_all_back
 from dna_pipeline.intake.known import RESERVED, KnownFiles, Stats, Version, to_json
@@ -39,7 +40,7 @@ from dna_pipeline.intake.rows import Item, Plan, Planner, Source, image_error, s
 from dna_pipeline.intake.take import MANY, keep_claims, split
 from dna_pipeline.ledger import batches, store
 from dna_pipeline.ledger.store import Ledger
-from dna_pipeline.probe import NotReadable, Prober
+from dna_pipeline.probe import NotReadable, Probed, Prober
 from dna_pipeline.spec.batch import request
 from dna_pipeline.spec.config import Config, Inbox
 
@@ -91,6 +92,8 @@ class BatchTaker:
         self._prober = prober
         self._lookout = lookout
         self._planner = Planner(config, inbox)
+        self._probed: dict[Path, tuple[FileStat, Probed]] = {}
+        """What was decoded whole of a batch that is not ready: it is not decoded at each try."""
 
     def steps(self, candidate: Candidate, stats: Stats) -> Generator[None]:
         """Take one in, a little at each step.
@@ -107,7 +110,7 @@ class BatchTaker:
         except JobError:
             self._reserve_all(candidate, stats)
             raise
-        yield from self._probe(plan)
+        yield from self._probe(plan, stats)
         batch = self._batch_row(plan)
         taken = self._drops(plan, candidate, stats, batch["id"])
         self._ledger.transact(lambda s: self._begin(s, batch, [item.row for item in taken]))
@@ -122,16 +125,25 @@ class BatchTaker:
             self._undo(taken)
             raise
 
-    def _probe(self, plan: Plan) -> Generator[None]:
+    def _probe(self, plan: Plan, stats: Stats) -> Generator[None]:
         for number, source in enumerate(plan.sources):
             if number % YIELD_EVERY == 0:
                 yield
+            seen = None if source.relative is None else stats[source.relative]
+            before = self._probed.get(source.path)
+            if seen is not None and before is not None and before[0] == seen:
+                source.probed = before[1]
+                continue
             answer = source.probe(self._prober)
             if isinstance(answer, NotReadable):
                 raise NotYet(f"{source.relative or source.path}: {answer}")
             still_s = inf if source.relative is None else self._lookout.still_for(source.relative)
-            if still_s < patience_s(source.path, answer):
+            patience = patience_s(source.path, answer)
+            if still_s < patience:
                 raise NotYet(f"{source.relative} may still be written")
+            if seen is not None and isinstance(answer, Probed) and not patience:
+                self._probed[source.path] = seen, answer
+        self._probed.clear()
         for item in plan.items:
             item.error = image_error(item)
 
@@ -254,6 +266,7 @@ class BatchTaker:
             probed = source.probed
             assert probed is not None
             item.facts |= {"width": probed.width, "height": probed.height}
+        account = _Account(self._planner, self._inbox, plan, batch, drops, self._is_there)
         models = self._planner.models()
         keys: dict[int, str] = {}
         for number, item in enumerate(plan.items):
@@ -261,7 +274,9 @@ class BatchTaker:
                 yield
             if (sha256 := self._sha256(plan, item, drops)) is not None:
                 facts = self._planner.facts(item, sha256)
-                keys[item.row.number] = self._planner.key(item.row.document, facts, models)
+                key = self._planner.key(item.row.document, facts, models)
+                keys[item.row.number] = key
+                account.prepare(item, key)
         yield
         versions = self._reserved(plan, stats)
         if self._inbox.keeps:
@@ -276,7 +291,6 @@ class BatchTaker:
             if self._inbox.on_change == "latest" and before is not None and before.drop_id:
                 older = [before.drop_id, *batches.drops_of(session, before.drop_id)]
                 batches.withdraw(session, older)
-            account = _Account(self._planner, self._inbox, plan, batch, drops, self._is_there)
             jobs, rows = account.make(session, keys)
             facts = [{"id": i.row["id"], **i.facts} for i in drops.values()]
             store.finish_claims(session, facts, [])
@@ -302,7 +316,7 @@ class BatchTaker:
             if item.error is not None or item.source is None:
                 return item.error.code if item.error is not None else ""
             facts = self._planner.facts(item, drops[item.source].facts["sha256"])
-            return self._planner.key(item.row.document, facts, {})
+            return self._planner.key(item.row.document, facts, lambda _: None)
 
         rows = [(item.row.number, shown_image(item), row(item)) for item in plan.items]
         return hashlib.sha256(f"{plan.head}\n{rows}".encode()).hexdigest()
@@ -376,6 +390,12 @@ class _Account:
         self._batch = batch
         self._drops = drops
         self._is_there = is_there
+        self._jobs: dict[int, dict[str, Any]] = {}
+
+    def prepare(self, item: Item, key: str) -> None:
+        """Make a right row's job ahead: of thousands it takes longer than a commit should."""
+        if item.error is None:
+            self._jobs[item.row.number] = self._job(item, key)
 
     def make(
         self, session: Any, keys: Mapping[int, str]
@@ -402,8 +422,7 @@ class _Account:
             elif item.error is not None:
                 row |= _wrong(item.error)
             else:
-                assert key is not None
-                jobs.append(job := self._job(item, key))
+                jobs.append(job := self._jobs[item.row.number])
                 row["job_id"] = job["id"]
             rows.append(row)
         return jobs, rows

@@ -13,7 +13,14 @@ from dna_pipeline.inbox.pairing import Candidate, Pairing, pair
 from dna_pipeline.inbox.scan import scan
 from dna_pipeline.inbox.stability import StabilityTracker
 from dna_pipeline.intake.records import facts_of, read_sidecar, specs
-from dna_pipeline.intake.rows import Item, Planner, image_error, reference, shown_image
+from dna_pipeline.intake.rows import (
+    Item,
+    ModelFacts,
+    Planner,
+    image_error,
+    reference,
+    shown_image,
+)
 from dna_pipeline.probe import Probed, Prober
 from dna_pipeline.spec.config import Config, Inbox
 from dna_pipeline.spec.sidecar import JobSpec
@@ -98,9 +105,7 @@ def _batch(config: Config, inbox: Inbox, candidate: Candidate, prober: Prober) -
         yield _row(planner, item, hashes, models)
 
 
-def _row(
-    planner: Planner, item: Item, hashes: Mapping[Any, str], models: Mapping[str, Any]
-) -> Outlook:
+def _row(planner: Planner, item: Item, hashes: Mapping[Any, str], models: ModelFacts) -> Outlook:
     number, image = item.row.number, shown_image(item)
     if item.error is not None or item.source is None:
         return Outlook(number, image, error=item.error)

@@ -262,25 +262,37 @@ def test_a_matrix_is_not_changed_by_a_late_sidecar(site: Site, text: str) -> Non
 # --- weights ---
 
 
-def test_weights_that_no_row_needs_are_not_read(make_site: MakeSite) -> None:
-    site = make_site(source_roots=["library"])
-    library(site, "a.png")
+def test_only_the_weights_that_a_row_needs_are_read(
+    make_site: MakeSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And where they cannot be, the worker says so."""
+    site = make_site()
     asked: list[str] = []
-    from dna_pipeline.fingerprint import Fingerprints
-
-    real = Fingerprints.of
 
     def of(self: Any, provider: Any) -> Any:
         asked.append(provider.name_in_config)
-        return real(self, provider)
+        raise PermissionError("weights")
 
-    Fingerprints.of = of  # type: ignore
-    try:
-        site.put("shots.csv", "image\na.png\n")
-        site.settle()
-    finally:
-        Fingerprints.of = real  # type: ignore
-    assert set(asked) <= {"border_key"}
+    monkeypatch.setattr("dna_pipeline.fingerprint.Fingerprints.of", of)
+    monkeypatch.setattr(type(site.config.models["sd"]), "missing", lambda _: None)
+    site.put("a.png", "a")
+    site.put("shots.csv", "image\na.png\n")
+    site.settle()
+    assert statuses(site) == {"2": "queued"}
+    assert asked == ["border_key"]
+
+
+def test_a_batch_that_waits_is_not_decoded_again_and_again(site: Site) -> None:
+    for name, data in (("a", "a"), ("b", "b"), ("c", "locked")):
+        site.put(f"{name}.png", data)
+    site.put("shots.csv", "image\na.png\nb.png\nc.png\n")
+    site.tick(60)
+    assert (site.prober.asked.count("a.png"), site.prober.asked.count("b.png")) == (1, 1)
+    assert site.jobs() == []
+    site.put("c.png", "c")
+    site.put("b.png", "broken by now")
+    site.settle()
+    assert statuses(site) == {"2": "queued", "3": "wrong", "4": "queued"}
 
 
 # --- files that go ---
