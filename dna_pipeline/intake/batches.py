@@ -13,7 +13,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import posixpath
 import shutil
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -272,7 +271,7 @@ class BatchTaker:
         for number, item in enumerate(plan.items):
             if number % (8 * YIELD_EVERY) == 0:
                 yield
-            if (sha256 := self._sha256(plan, item, drops)) is not None:
+            if (sha256 := self._sha256(item, drops)) is not None:
                 facts = self._planner.facts(item, sha256)
                 key = self._planner.key(item.row.document, facts, models)
                 keys[item.row.number] = key
@@ -328,14 +327,13 @@ class BatchTaker:
         self._ledger.transact(lambda s: store.remember_files(s, self._known.rows(known)))
         self._known.note(known)
 
-    def _sha256(self, plan: Plan, item: Item, drops: Mapping[Source, _Taken]) -> str | None:
+    def _sha256(self, item: Item, drops: Mapping[Source, _Taken]) -> str | None:
         """What a right row's image holds; or held, when it was taken in and left the inbox."""
         if item.error is None:
             return drops[item.source].facts["sha256"] if item.source else None
         if not isinstance(item.error, ImageMissing) or self._planner.trial(item) is not None:
             return None
-        text = (item.row.image or "").strip()
-        folder, name = split(posixpath.normpath(posixpath.join(split(plan.teller)[0], text)))
+        folder, name = self._planner.place(item)
         where = records.printable(folder), safe_stem(name), records.printable(name)
         return self._ledger.transact(lambda s: batches.last_sha256(s, self._inbox.name, *where))
 

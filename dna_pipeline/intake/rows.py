@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import posixpath
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -153,6 +154,7 @@ class Planner:
         self._inbox = inbox
         self.batch = ""
         """The name of what is planned, as templates may use it."""
+        self._folder = ""
 
     def plan(self, candidate: Candidate) -> Plan:
         """Read the files where they lie now; images not probed yet.
@@ -160,7 +162,7 @@ class Planner:
         Raises:
             JobError: nothing at all can be made of them. OSError: the disk.
         """
-        teller = (candidate.table or candidate.sidecar or "").rpartition("/")[2]
+        self._folder, _, teller = (candidate.table or candidate.sidecar or "").rpartition("/")
         self.batch = records.printable(teller.rpartition(".")[0])
         document: Document | None = None
         text: str | None = None
@@ -265,10 +267,17 @@ class Planner:
 
     def facts(self, item: Item, sha256: str | None) -> JobFacts:
         """What a row's parameters may depend on."""
-        source = item.source
-        folder, name = (source.folder, source.path.name) if source else ("", item.row.image)
+        folder, name = self.place(item)
         facts = records.facts_of(self._inbox, folder, name, sha256)
         return replace(facts, batch=self.batch, row=item.row.number)
+
+    def place(self, item: Item) -> tuple[str, str]:
+        """Folder in the inbox and name of a row's image, be it there or not."""
+        if item.source is not None:
+            return item.source.folder, item.source.path.name
+        text = (item.row.image or "").strip()
+        folder, _, name = posixpath.normpath(posixpath.join(self._folder, text)).rpartition("/")
+        return folder, name
 
     # --- what makes two jobs the same ---
 

@@ -295,6 +295,30 @@ def test_a_batch_that_waits_is_not_decoded_again_and_again(site: Site) -> None:
     assert statuses(site) == {"2": "queued", "3": "wrong", "4": "queued"}
 
 
+def test_a_row_whose_image_was_archived_is_known_by_its_place(make_site: MakeSite) -> None:
+    """The prompt names the image's folder."""
+    site = make_site(pipeline="paint", recursive=True)
+    site.put("sub/deep/a.png")
+    site.put("sub/shots.csv", "image\ndeep/a.png\n")
+    site.settle()
+    assert statuses(site) == {"2": "queued"}
+    site.put("sub/shots.csv", "image\ndeep/a.png\n")
+    site.settle()
+    assert statuses(site) == {"2": "skipped"}
+
+
+def test_a_daemon_that_stops_in_the_middle_gives_back_at_the_next_start(site: Site) -> None:
+    for number in range(40):
+        site.put(f"{number:02}.png", f"image {number}")
+    site.put("shots.csv", "image\n" + "".join(f"{n:02}.png\n" for n in range(40)))
+    start_batch(site, 5)
+    assert site.claims()
+    site.restart()
+    assert (len(site.left()), site.claims(), site.rows(Batch)) == (41, [], [])
+    site.settle()
+    assert len(site.jobs()) == 40
+
+
 # --- files that go ---
 
 
