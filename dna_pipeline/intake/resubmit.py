@@ -149,8 +149,7 @@ class Retrier:
         try:
             self._copy(row, source, folder)
             facts, spec = self._read_again(job, row, prober)
-            is_same = (drop.sha256, job.request) == (facts["sha256"], facts["sidecar_text"])
-            revived = self._commit(job, row | facts, spec, is_same=is_same)
+            revived = self._commit(job, row | facts, spec)
         except JobError as error:
             shutil.rmtree(folder, ignore_errors=True)
             raise ConfigError(f"job {job_id[:8]}: {error.detail} ({error.code})") from None
@@ -211,11 +210,12 @@ class Retrier:
             known = replace(known, batch=batch, row=number)
         return facts, records.resolve_text(self._config, inbox, data, known)
 
-    def _commit(self, job: Job, row: dict[str, Any], spec: JobSpec, *, is_same: bool) -> bool:
-        """`is_same`: bytes and YAML are those that it failed with."""
+    def _commit(self, job: Job, row: dict[str, Any], spec: JobSpec) -> bool:
         changes = records.work_of(self._inbox(job), spec) | {"drop_id": row["id"]}
-        if job.batch is not None and not is_same:
-            changes |= {"request": row["sidecar_text"], "key": None}
+        if job.batch is not None:
+            before = self._ledger.transact(lambda s: s.get_one(Drop, job.drop_id))
+            if (before.sha256, job.request) != (row["sha256"], row["sidecar_text"]):
+                changes |= {"request": row["sidecar_text"], "key": None}
 
         def commit(session: Any) -> bool:
             store.begin_claims(session, [row])
