@@ -7,7 +7,9 @@ import io
 import json
 import os
 import time
+from collections.abc import Iterator
 from datetime import datetime
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,8 @@ COLUMNS = (
 )  # fmt: skip
 INTERVAL_S = 2.0
 COST_SHARE = 20
+STEP_S = 0.05
+"""For so long the other work of the daemon's loop may wait at once."""
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -42,47 +46,82 @@ class Accounts:
         self._written: dict[str, bytes] = {}
         self._next_at = 0.0
         self._is_stale = True
+        self._round: Iterator[None] | None = None
+        self._spent_s = 0.0
 
     def ledger_changed(self) -> None:
         """Something was committed."""
         self._is_stale = True
 
     def step(self, now: float) -> None:
-        """Write what has changed, if it is time."""
-        if not self._is_stale or now < self._next_at:
-            return
+        """Write a little of what has changed, if it is time; others wait for the loop."""
+        if self._round is None:
+            if not self._is_stale or now < self._next_at:
+                return
+            self._round, self._spent_s = self._all(), 0.0
         started = time.monotonic()
-        self._is_stale = False
-        self.write()
-        self._next_at = now + max(INTERVAL_S, COST_SHARE * (time.monotonic() - started))
+        for _ in self._round:
+            if time.monotonic() - started > STEP_S:
+                self._spent_s += time.monotonic() - started
+                return
+        self._round = None
+        self._spent_s += time.monotonic() - started
+        self._next_at = now + max(INTERVAL_S, COST_SHARE * self._spent_s)
 
-    def write(self) -> None:
-        """Bring all accounts up to date. What cannot be written now is tried again."""
-        for batch in self._ledger.transact(batches.unfinished):
-            try:
-                self._account(batch)
-            except OSError as error:
-                log.warning("batch.not_written", batch=batch.id, why=str(error))
-                self._written.pop(batch.id, None)
-                self._is_stale = True
+    def write(self, limit_s: float = inf) -> None:
+        """Bring all accounts up to date, or as many as there is time for."""
+        started = time.monotonic()
+        for _ in self._all():
+            if time.monotonic() - started > limit_s:
+                return
 
-    def _account(self, batch: Batch) -> None:
+    def _all(self) -> Iterator[None]:
+        """One batch at each step. What cannot be written now is tried again."""
+        self._is_stale = not self._publisher.outbox.root.is_dir()
+        if self._is_stale:
+            return  # to make it anew would be to write below an empty mount point
+        has_moved_on = False
+        try:
+            for batch_id in self._ledger.transact(batches.unfinished):
+                has_moved_on |= self._try(batch_id)
+                yield
+            if has_moved_on:
+                self._publisher.dispose()
+        except BaseException:
+            self._is_stale = True
+            raise
+
+    def _try(self, batch_id: str) -> bool:
+        try:
+            return self._account(batch_id)
+        except OSError as error:
+            log.warning("batch.not_written", batch=batch_id, why=str(error))
+            self._written.pop(batch_id, None)
+            self._is_stale = True
+            return False
+
+    def _account(self, batch_id: str) -> bool:
+        """Write one; whether files that were kept for it may be needed no more."""
+        batch = self._ledger.transact(lambda s: batches.get(s, batch_id))
         folder = self._publisher.outbox.folder(folder_of(batch))
-        rows = self._ledger.transact(lambda s: batches.report(s, batch.id))
+        rows = self._ledger.transact(lambda s: batches.report(s, batch_id))
         if batch.state == "claimed":
             self._lay(batch, folder)
         data = as_csv(rows, folder_of(batch))
-        if self._written.get(batch.id) != data:
+        if self._written.get(batch_id) != data:
+            self._publisher.outbox.make_folder(folder)
             write_bytes(folder / NAME, data)
-            self._written[batch.id] = data
+            self._written[batch_id] = data
             point("account-written")
         if batch.state == "claimed":
-            self._ledger.transact(lambda s: batches.set_state(s, batch.id, "open"))
-            self._publisher.dispose()
-        if all(_has_ended(row) for row in rows):
-            self._ledger.transact(lambda s: batches.set_state(s, batch.id, "done"))
-            self._written.pop(batch.id, None)
-            log.info("batch.finished", batch=batch.id, folder=folder_of(batch))
+            self._ledger.transact(lambda s: batches.open_(s, batch_id))
+        is_done = all(_has_ended(row) for row in rows) and self._ledger.transact(
+            lambda s: batches.close(s, batch_id)
+        )
+        if is_done:
+            self._written.pop(batch_id, None)
+            log.info("batch.finished", batch=batch_id, folder=folder_of(batch))
+        return is_done or batch.state == "claimed"
 
     def _lay(self, batch: Batch, folder: Path) -> None:
         """Its folder, and in it what was dropped with it and no job has."""

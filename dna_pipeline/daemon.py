@@ -167,7 +167,7 @@ class Daemon:
     def _write_accounts(self) -> None:
         """A last time, unless the ledger is what ended us."""
         with suppress(SQLAlchemyError):
-            self.accounts.write()
+            self.accounts.write(CLOSE_GRACE_S / 4)
 
     def _make_folders(self) -> None:
         folders = [self.config.data, self.config.work, self.config.outbox]

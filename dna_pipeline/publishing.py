@@ -178,9 +178,8 @@ class Publisher:
 
     def _home(self, job: Job) -> str:
         """The folder for the result's folder."""
-        if job.batch is not None:
-            batch_id = job.batch
-            return folder_of(self._ledger.transact(lambda s: batches.get(s, batch_id)))
+        if (batch := self._ledger.transact(lambda s: batches.find(s, job.batch))) is not None:
+            return folder_of(batch)
         return f"{job.inbox}/{mirrored(job.folder)}" if job.folder else job.inbox
 
     def _failure(self, job: Job, drop: Drop) -> Publication:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Literal
 
 from dna_pipeline.errors import (
@@ -36,6 +37,11 @@ LONG_S = 60.0
 LONGEST_RESTART_S = 300.0
 """What comes into its folder lengthens a lone image's wait by no more than this, or where
 something comes every few seconds, for ever, no image would ever be taken."""
+
+
+QUIET_S = 5.0
+"""What names its images waits so long for more of them where an image may wait an hour to be
+named: there the long wait is for what tells, and that has come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +162,7 @@ class _Round:
         self._tracker = tracker
         self._now = tracker.looked_at
         self._images = images
+        self._all = frozenset(images)
         self._free = dict.fromkeys(images)
         self._errors: dict[str, JobError] = {}
         self._batches: list[tuple[Candidate, Names]] = []
@@ -212,12 +219,9 @@ class _Round:
 
     def _job_files(self, jobs: dict[str, str]) -> None:
         self._named.update(jobs.values())
-        index: dict[str, list[str]] = {}
-        for image in self._images if jobs else ():
-            index.setdefault(fold(image), []).append(image)
         speaker: dict[str, str] = {}
         for sidecar, target in jobs.items():
-            found = index.get(fold(target), [])
+            found = self._alike.get(fold(target), [])
             image = target if target in found else found[0] if found else None
             if image is None:
                 self._orphan(sidecar, f"{target}, which its image: key names")
@@ -248,13 +252,24 @@ class _Round:
     def _named_by(self, names: Names) -> tuple[list[str], list[str]]:
         """The images that are named by themselves, free no longer; and the names in vain."""
         self._named.update(names.paths)
-        there = set(self._images) if self._inbox.keeps else self._free.keys()
-        index = {fold(image): image for image in there} if names.paths else {}
-        found = {path: path if path in there else index.get(fold(path)) for path in names.paths}
+        found = {path: self._find(path) for path in names.paths}
         images = dict.fromkeys(image for image in found.values() if image is not None)
         for image in images:
             self._free.pop(image, None)
         return list(images), [path for path, image in found.items() if image is None]
+
+    def _find(self, path: str) -> str | None:
+        """The image of that name, or of one alike, if it is there and may be had."""
+        there = self._all if self._inbox.keeps else self._free
+        alike = (path, *self._alike.get(fold(path), ()))
+        return next((image for image in alike if image in there), None)
+
+    @cached_property
+    def _alike(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for image in self._images:
+            found.setdefault(fold(image), []).append(image)
+        return found
 
     def _globbed(self, names: Names) -> list[str]:
         """The free images that a glob fits, free no longer."""
@@ -288,16 +303,17 @@ class _Round:
             return None
         folders = {folder_of(path) for path in (*candidate.paths, *names.patterns, *names.paths)}
         changed = max(map(self._tracker.folder_changed_at, folders))
-        until = self._quiet_at(settled, changed)
+        wait = self._inbox.sidecar_wait_s
+        if self._inbox.sidecar_required:
+            wait = min(wait, QUIET_S)
+        until = self._quiet_at(settled, changed, wait)
         if self._now >= until:
             return None
-        wait = self._inbox.sidecar_wait_s
         reason = f"{name_of(teller)} waits until nothing came for {wait:g} s"
         return Waiting("", reason, until, wait > LONG_S, "sidecar")
 
-    def _quiet_at(self, settled: float, changed: float) -> float:
-        """When nothing will have come for the time that an image waits for its sidecar."""
-        wait = self._inbox.sidecar_wait_s
+    def _quiet_at(self, settled: float, changed: float, wait: float) -> float:
+        """When nothing will have come for that long."""
         return min(max(settled, changed) + wait, settled + wait + LONGEST_RESTART_S)
 
     # --- plain sidecars ---
@@ -368,7 +384,7 @@ class _Round:
             return
         wait = self._inbox.sidecar_wait_s
         changed = self._tracker.folder_changed_at(folder_of(image))
-        until = self._quiet_at(settled, changed)
+        until = self._quiet_at(settled, changed, wait)
         required = self._inbox.sidecar_required
         if self._now < until:
             self._waiting.append(Waiting(image, self._lone_reason, until, wait > LONG_S, "sidecar"))

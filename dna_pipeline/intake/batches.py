@@ -3,13 +3,16 @@
     plan, look at every image → commit *claiming* → table, then images → fsync → hash
          → resolve each row → commit *claimed*: jobs, rows
 
-Whatever ends this before the last commit, the files go back to where they lay, and the next look
-begins anew. It goes in steps, since thousands of images take a while and other inboxes wait.
+Whatever ends this before the last commit, the files go back to where they lay, at the next start if
+it was the daemon's end, and the next look begins anew. It goes in steps, since thousands of images
+take a while and other inboxes wait.
 """
 
 from __future__ import annotations
 
-import posixpath
+import errno
+import hashlib
+import os
 import shutil
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -26,6 +29,7 @@ from dna_pipeline.errors import DnaError, ImageMissing, JobError
 from dna_pipeline.faults import point
 from dna_pipeline.inbox import claim
 from dna_pipeline.inbox.pairing import Candidate
+from dna_pipeline.inbox.scan import FileStat
 from dna_pipeline.intake import records
 from dna_pipeline.intake.giveback import put_all_back
 from dna_pipeline.intake.known import RESERVED, KnownFiles, Stats, Version, to_json
@@ -35,7 +39,7 @@ from dna_pipeline.intake.rows import Item, Plan, Planner, Source, image_error, s
 from dna_pipeline.intake.take import MANY, keep_claims, split
 from dna_pipeline.ledger import batches, store
 from dna_pipeline.ledger.store import Ledger
-from dna_pipeline.probe import NotReadable, Prober
+from dna_pipeline.probe import NotReadable, Probed, Prober
 from dna_pipeline.spec.batch import request
 from dna_pipeline.spec.config import Config, Inbox
 from dna_pipeline.spec.sources import lacking_root
@@ -96,6 +100,8 @@ class BatchTaker:
         self._prober = prober
         self._lookout = lookout
         self._planner = Planner(config, inbox)
+        self._probed: dict[Path, tuple[FileStat, Probed]] = {}
+        """What was decoded whole of a batch that is not ready: it is not decoded at each try."""
 
     def steps(self, candidate: Candidate, stats: Stats) -> Generator[None]:
         """Take one in, a little at each step.
@@ -110,8 +116,12 @@ class BatchTaker:
         if (root := lacking_root(self._inbox)) is not None:
             # Rows would be wrong that are right once it is mounted again.
             raise NotYet(f"{root}, one of the inbox's source_roots, is not there", long=True)
-        plan = self._planner.plan(candidate)
-        yield from self._probe(plan)
+        try:
+            plan = self._planner.plan(candidate)
+        except JobError:
+            self._reserve_all(candidate, stats)
+            raise
+        yield from self._probe(plan, stats)
         batch = self._batch_row(plan)
         taken = self._drops(plan, candidate, stats, batch["id"])
         self._ledger.transact(lambda s: self._begin(s, batch, [item.row for item in taken]))
@@ -120,20 +130,31 @@ class BatchTaker:
             with ExitStack() as stack:
                 yield from self._fetch(taken, stats, stack)
             yield from self._commit(plan, candidate, stats, batch, taken)
+        except GeneratorExit:
+            raise  # the daemon stops, which is to be quick: the next start undoes it
         except BaseException:
             self._undo(taken)
             raise
 
-    def _probe(self, plan: Plan) -> Generator[None]:
+    def _probe(self, plan: Plan, stats: Stats) -> Generator[None]:
         for number, source in enumerate(plan.sources):
             if number % YIELD_EVERY == 0:
                 yield
+            seen = None if source.relative is None else stats[source.relative]
+            before = self._probed.get(source.path)
+            if seen is not None and before is not None and before[0] == seen:
+                source.probed = before[1]
+                continue
             answer = source.probe(self._prober)
             if isinstance(answer, NotReadable):
                 raise NotYet(f"{source.relative or source.path}: {answer}")
             still_s = inf if source.relative is None else self._lookout.still_for(source.relative)
-            if still_s < patience_s(source.path, answer):
+            patience = patience_s(source.path, answer)
+            if still_s < patience:
                 raise NotYet(f"{source.relative} may still be written")
+            if seen is not None and isinstance(answer, Probed) and not patience:
+                self._probed[source.path] = seen, answer
+        self._probed.clear()
         for item in plan.items:
             item.error = image_error(item)
 
@@ -225,12 +246,21 @@ class BatchTaker:
             raise claim.Changed(str(path))
 
     def _undo(self, taken: Sequence[_Taken]) -> None:
-        """Everything as it was. What cannot be put back now is at the next start."""
+        """Everything as it was, unless it was committed; `recover` does what cannot be done now."""
+        batch_id = taken[0].row["id"]
+        if self._ledger.transact(lambda s: batches.get(s, batch_id)).state != "claiming":
+            return
+        undone: list[str] = []
         for item in taken:
             with suppress(OSError):
                 undo(self._config, self._inbox, item.row)
-                self._ledger.transact(lambda s, i=item: store.forget_drops(s, [i.row["id"]]))
-        self._ledger.transact(batches.forget_unclaimed)
+                undone.append(item.row["id"])
+
+        def forget(session: Any) -> None:
+            store.forget_drops(session, undone)
+            batches.forget_unclaimed(session)
+
+        self._ledger.transact(forget)
 
     # --- the ledger ---
 
@@ -247,24 +277,31 @@ class BatchTaker:
             probed = source.probed
             assert probed is not None
             item.facts |= {"width": probed.width, "height": probed.height}
+        account = _Account(self._planner, self._inbox, plan, batch, drops, self._is_there)
         models = self._planner.models()
         keys: dict[int, str] = {}
         for number, item in enumerate(plan.items):
             if number % (8 * YIELD_EVERY) == 0:
                 yield
-            if (sha256 := self._sha256(plan, item, drops)) is not None:
+            if (sha256 := self._sha256(item, drops)) is not None:
                 facts = self._planner.facts(item, sha256)
-                keys[item.row.number] = self._planner.key(item.row.document, facts, models)
+                key = self._planner.key(item.row.document, facts, models)
+                keys[item.row.number] = key
+                account.prepare(item, key)
         yield
-        reserved = self._reserved(plan, stats)
-        version = Version(stats, "batch", None, batch["id"])
-        versions = reserved | ({plan.teller: version} if self._inbox.keeps else {})
+        versions = self._reserved(plan, stats)
+        if self._inbox.keeps:
+            told, before = self._told(plan, drops), self._known.version(plan.teller)
+            if before is not None and before.key == told:
+                self._pass_over(plan.teller, Version(stats, told, None, before.drop_id), taken)
+                return
+            versions[plan.teller] = Version(stats, told, None, batch["id"])
 
         def commit(session: Any) -> int:
             before = self._known.version(plan.teller)
             if self._inbox.on_change == "latest" and before is not None and before.drop_id:
-                batches.withdraw(session, batches.drops_of(session, before.drop_id))
-            account = _Account(self._planner, self._inbox, plan, batch, drops, self._is_there)
+                older = [before.drop_id, *batches.drops_of(session, before.drop_id)]
+                batches.withdraw(session, older)
             jobs, rows = account.make(session, keys)
             facts = [{"id": i.row["id"], **i.facts} for i in drops.values()]
             store.finish_claims(session, facts, [])
@@ -283,14 +320,32 @@ class BatchTaker:
             rows=len(plan.items), jobs=number,
         )  # fmt: skip
 
-    def _sha256(self, plan: Plan, item: Item, drops: Mapping[Source, _Taken]) -> str | None:
+    def _told(self, plan: Plan, drops: Mapping[Source, _Taken]) -> str:
+        """What makes two versions of a kept batch the same: its images' bytes and its rows."""
+
+        def row(item: Item) -> str:
+            if item.error is not None or item.source is None:
+                return item.error.code if item.error is not None else ""
+            facts = self._planner.facts(item, drops[item.source].facts["sha256"])
+            return self._planner.key(item.row.document, facts, lambda _: None)
+
+        rows = [(item.row.number, shown_image(item), row(item)) for item in plan.items]
+        return hashlib.sha256(f"{plan.head}\n{rows}".encode()).hexdigest()
+
+    def _pass_over(self, teller: str, version: Version, taken: Sequence[_Taken]) -> None:
+        """A batch that tells nothing new: its files were touched only."""
+        self._undo(taken)
+        known = {teller: version}
+        self._ledger.transact(lambda s: store.remember_files(s, self._known.rows(known)))
+        self._known.note(known)
+
+    def _sha256(self, item: Item, drops: Mapping[Source, _Taken]) -> str | None:
         """What a right row's image holds; or held, when it was taken in and left the inbox."""
         if item.error is None:
             return drops[item.source].facts["sha256"] if item.source else None
         if not isinstance(item.error, ImageMissing) or self._planner.trial(item) is not None:
             return None
-        text = (item.row.image or "").strip()
-        folder, name = split(posixpath.normpath(posixpath.join(split(plan.teller)[0], text)))
+        folder, name = self._planner.place(item)
         where = records.printable(folder), safe_stem(name), records.printable(name)
         return self._ledger.transact(lambda s: batches.last_sha256(s, self._inbox.name, *where))
 
@@ -310,9 +365,21 @@ class BatchTaker:
             found[source.relative] = Version(seen, RESERVED, records.printable(why))
         return found
 
+    def _reserve_all(self, candidate: Candidate, stats: Stats) -> None:
+        """The images of what is wrong as a whole, likewise."""
+        if self._inbox.keeps:
+            return
+        name = split(candidate.table or candidate.sidecar or "")[1]
+        why = records.printable(f"{name} names it, which is wrong; mend and drop that")
+        found = {i: Version({i: stats[i]}, RESERVED, why) for i in candidate.images}
+        self._ledger.transact(lambda s: store.remember_files(s, self._known.rows(found)))
+        self._known.note(found)
+
     def _is_there(self, folder: str | None) -> bool:
-        """Whether a result folder was not removed meanwhile."""
-        return folder is not None and (self._config.outbox / folder).is_dir()
+        """Whether a result folder was not removed meanwhile, as far as can be seen."""
+        if folder is None:
+            return False
+        return (self._config.outbox / folder).is_dir() or not self._config.outbox.is_dir()
 
 
 class _Account:
@@ -333,6 +400,12 @@ class _Account:
         self._batch = batch
         self._drops = drops
         self._is_there = is_there
+        self._jobs: dict[int, dict[str, Any]] = {}
+
+    def prepare(self, item: Item, key: str) -> None:
+        """Make a right row's job ahead: of thousands it takes longer than a commit should."""
+        if item.error is None:
+            self._jobs[item.row.number] = self._job(item, key)
 
     def make(
         self, session: Any, keys: Mapping[int, str]
@@ -359,8 +432,7 @@ class _Account:
             elif item.error is not None:
                 row |= _wrong(item.error)
             else:
-                assert key is not None
-                jobs.append(job := self._job(item, key))
+                jobs.append(job := self._jobs[item.row.number])
                 row["job_id"] = job["id"]
             rows.append(row)
         return jobs, rows
@@ -390,9 +462,23 @@ def _wrong(error: JobError) -> dict[str, Any]:
 
 
 def undo(config: Config, inbox: Inbox, row: Mapping[str, Any]) -> None:
-    """Give back what a drop of a batch took; it may be nothing yet."""
+    """Give back what a drop of a batch took; it may be nothing yet.
+
+    Raises:
+        OSError: it cannot be now. What is on a disk that is away must not be forgotten: without its
+        batch it would be taken for an image by itself when the disk comes back.
+    """
     folder = Path(row["claim"])
     if folder.is_relative_to(config.data):
         shutil.rmtree(folder, ignore_errors=True)
-    else:
+    elif folder.is_dir():
         put_all_back(folder, inbox.path, row["folder"], row["stat"])
+    elif _is_away(inbox.path, row["stat"]):
+        raise FileNotFoundError(errno.ENOENT, "its disk is away", str(folder))
+
+
+def _is_away(inbox: Path, stat: Mapping[str, Any]) -> bool:
+    """Whether these files lie on a disk that is not mounted there now. Raises `OSError`."""
+    if inbox.stat().st_dev in {seen["device"] for seen in stat.values()}:
+        return False
+    return not any(os.path.lexists(inbox / path) for path in stat)

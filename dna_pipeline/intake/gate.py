@@ -148,21 +148,17 @@ class InboxGate:
             self._batch = None
             failed = Candidate(candidate.table, candidate.sidecar, error)
             self.lookout.pending.appendleft(failed)
-        except (NotYet, claim.ClaimError) as reason:
+        except (NotYet, claim.ClaimError, OSError) as reason:
             is_long = isinstance(reason, NotYet) and reason.long
             self._batch = None
+            if not isinstance(reason, NotYet):
+                self._recovered = None  # what could not be undone is at the next step
             log.info("batch.left", inbox=self.inbox.name, file=teller, why=str(reason))
             why = f"not taken in yet: {reason}"
             self.lookout.waiting.append(Waiting(teller, why, None, is_long, "writing"))
             retry_s = FAILED_RETRY_S if is_long else RETRY_S
             self.lookout.next_at = min(self.lookout.next_at, now + retry_s)
         return 1
-
-    def close(self) -> None:
-        """Give back what is half taken in."""
-        if self._batch is not None:
-            self._batch[1].close()
-            self._batch = None
 
     def _first_look(self) -> None:
         """Remember that this inbox is watched and, if so told, what lay there before."""
@@ -399,6 +395,5 @@ class Gate:
         return found
 
     def close(self) -> None:
-        for gate in self.inboxes:
-            gate.close()
+        """End the decoder; what is half taken in waits for the next start."""
         self._prober.close()

@@ -69,6 +69,8 @@ class LateSidecars:
         for drop, job in self._drops(sidecar):
             if not self._tells(sidecar, posixpath.join(drop.folder, drop.image or "")):
                 continue
+            if job.batch is not None:
+                return _too_late(sidecar, stat, job)
             is_newer = drop.sidecar == name and job.status == "queued"
             if drop.sidecar is None or is_newer or _is_same(drop, sidecar, stat):
                 return self._give(sidecar, stat, drop, job)
@@ -150,8 +152,9 @@ class LateSidecars:
 
 def _too_late(sidecar: str, stat: FileStat, job: Job) -> Ready:
     name = split(sidecar)[1]
+    why = "had begun by then" if job.batch is None else f"is one of batch {job.batch[:8]}"
     error = ImageMissing(
-        f"{name} came after its image had been taken in; job {job.id[:8]} had begun by then",
+        f"{name} came after its image had been taken in; job {job.id[:8]} {why}",
         hint="drop the image and its YAML again, together",
     )
     return Ready(Candidate(None, sidecar, error), {sidecar: stat}, sidecar, error)

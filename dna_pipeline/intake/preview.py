@@ -13,7 +13,14 @@ from dna_pipeline.inbox.pairing import Candidate, Pairing, pair
 from dna_pipeline.inbox.scan import scan
 from dna_pipeline.inbox.stability import StabilityTracker
 from dna_pipeline.intake.records import facts_of, read_sidecar, specs
-from dna_pipeline.intake.rows import Item, Planner, image_error, reference, shown_image
+from dna_pipeline.intake.rows import (
+    Item,
+    ModelFacts,
+    Planner,
+    image_error,
+    reference,
+    shown_image,
+)
 from dna_pipeline.probe import Probed, Prober
 from dna_pipeline.spec.config import Config, Inbox
 from dna_pipeline.spec.sidecar import JobSpec
@@ -101,7 +108,7 @@ def _batch(config: Config, inbox: Inbox, candidate: Candidate, prober: Prober) -
 
 
 def _row(
-    planner: Planner, item: Item, hashes: Mapping[Any, str], models: Mapping[str, Any] | None
+    planner: Planner, item: Item, hashes: Mapping[Any, str], models: ModelFacts | None
 ) -> Outlook:
     number, image = item.row.number, shown_image(item)
     if item.error is not None or item.source is None:

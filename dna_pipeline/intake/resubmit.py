@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -148,7 +148,7 @@ class Retrier:
         folder = Path(row["claim"])
         try:
             self._copy(row, source, folder)
-            facts, spec = self._read_again(row, folder, self._inbox(job), prober)
+            facts, spec = self._read_again(job, row, prober)
             revived = self._commit(job, row | facts, spec)
         except JobError as error:
             shutil.rmtree(folder, ignore_errors=True)
@@ -189,9 +189,10 @@ class Retrier:
         return inbox
 
     def _read_again(
-        self, row: Mapping[str, Any], folder: Path, inbox: Inbox, prober: Prober
+        self, job: Job, row: Mapping[str, Any], prober: Prober
     ) -> tuple[dict[str, Any], JobSpec]:
         image, sidecar = row["image"], row["sidecar"]
+        inbox, folder = self._inbox(job), Path(row["claim"])
         if image is None:
             raise SourceMissing("there is no image in the folder source of its failure")
         answer = prober.probe(folder / image)
@@ -204,10 +205,17 @@ class Retrier:
             "sidecar_text": None if data is None else records.as_text(data),
         }  # fmt: skip
         known = records.facts_of(inbox, row["folder"], image, facts["sha256"])
+        if job.batch is not None:
+            batch, number = self._ledger.transact(lambda s: batches.place_of(s, job))
+            known = replace(known, batch=batch, row=number)
         return facts, records.resolve_text(self._config, inbox, data, known)
 
     def _commit(self, job: Job, row: dict[str, Any], spec: JobSpec) -> bool:
         changes = records.work_of(self._inbox(job), spec) | {"drop_id": row["id"]}
+        if job.batch is not None:
+            before = self._ledger.transact(lambda s: s.get_one(Drop, job.drop_id))
+            if (before.sha256, job.request) != (row["sha256"], row["sidecar_text"]):
+                changes |= {"request": row["sidecar_text"], "key": None}
 
         def commit(session: Any) -> bool:
             store.begin_claims(session, [row])

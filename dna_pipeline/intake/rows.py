@@ -8,8 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import posixpath
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +36,8 @@ from dna_pipeline.spec.sidecar import JobSpec, parse_sidecar, resolve
 from dna_pipeline.spec.sources import Place, is_pattern, matches, outside, places
 from dna_pipeline.spec.table import MAX_BYTES, is_table_name, read_table
 from dna_pipeline.spec.yaml12 import Document
+
+ModelFacts = Callable[[str], Any]
 
 
 @dataclass(slots=True, eq=False)
@@ -149,6 +154,7 @@ class Planner:
         self._inbox = inbox
         self.batch = ""
         """The name of what is planned, as templates may use it."""
+        self._folder = ""
 
     def plan(self, candidate: Candidate) -> Plan:
         """Read the files where they lie now; images not probed yet.
@@ -156,7 +162,7 @@ class Planner:
         Raises:
             JobError: nothing at all can be made of them. OSError: the disk.
         """
-        teller = (candidate.table or candidate.sidecar or "").rpartition("/")[2]
+        self._folder, _, teller = (candidate.table or candidate.sidecar or "").rpartition("/")
         self.batch = records.printable(teller.rpartition(".")[0])
         document: Document | None = None
         text: str | None = None
@@ -261,30 +267,44 @@ class Planner:
 
     def facts(self, item: Item, sha256: str | None) -> JobFacts:
         """What a row's parameters may depend on."""
-        source = item.source
-        folder, name = (source.folder, source.path.name) if source else ("", item.row.image)
+        folder, name = self.place(item)
         facts = records.facts_of(self._inbox, folder, name, sha256)
         return replace(facts, batch=self.batch, row=item.row.number)
 
+    def place(self, item: Item) -> tuple[str, str]:
+        """Folder in the inbox and name of a row's image, be it there or not."""
+        if item.source is not None:
+            return item.source.folder, item.source.path.name
+        text = (item.row.image or "").strip()
+        folder, _, name = posixpath.normpath(posixpath.join(self._folder, text)).rpartition("/")
+        return folder, name
+
     # --- what makes two jobs the same ---
 
-    def models(self) -> Mapping[str, Any]:
-        """What each model is that can be named: where it lies, how it is set, what it holds."""
-        prints = Fingerprints(self._config.data)
-        return {
-            name: [
-                provider.name_in_config, provider.model_dump(mode="json"),
-                None if provider.missing() else prints.of(provider),
-            ]
-            for name, provider in self._config.models.items()
-        }  # fmt: skip
+    def models(self) -> ModelFacts:
+        """What each model is by its name: where it lies, how it is set, what it holds.
 
-    def key(self, document: Document, facts: JobFacts, models: Mapping[str, Any]) -> str:
+        Asked for once it is needed, since large ones take a while to read for the first time.
+        """
+        prints = Fingerprints(self._config.data)
+
+        @cache
+        def facts(name: str) -> Any:
+            if (provider := self._config.models.get(name)) is None:
+                return None
+            held = None
+            with suppress(OSError):  # the worker will say so
+                held = None if provider.missing() else prints.of(provider)
+            return [provider.name_in_config, provider.model_dump(mode="json"), held]
+
+        return facts
+
+    def key(self, document: Document, facts: JobFacts, models: ModelFacts) -> str:
         """Equal for jobs that do the same with the same bytes: before chance, whenever they run."""
         told = asdict(self.resolve(document, lambda: 0, facts))
         del told["priority"], told["not_before"]
         named = {s["params"].get("model") for s in told["stages"]} - {None}
-        all_of_it = [facts.sha256, told, {name: models.get(name) for name in sorted(named)}]
+        all_of_it = [facts.sha256, told, {name: models(name) for name in sorted(named)}]
         return hashlib.sha256(
             json.dumps(all_of_it, sort_keys=True, default=str).encode()
         ).hexdigest()

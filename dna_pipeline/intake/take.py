@@ -369,13 +369,12 @@ class Taker:
         if self._inbox.on_change != "latest" or not outcome.jobs:
             return False
         job = outcome.jobs[0]
-        if outcome.batch is not None or job["status"] != "queued":
-            if job["status"] == "queued":
-                batches.withdraw(session, [older])
+        if job["status"] != "queued":
             return False
-        queued = queue.queued_from(session, older)
+        queued = queue.queued_from(session, older) if outcome.batch is None else None
         changes = {k: v for k, v in job.items() if k not in ("id", "created_at", "batch")}
         if queued is None or not queue.replace_queued(session, queued, changes):
+            batches.withdraw(session, [older, *batches.drops_of(session, older)])
             return False
         store.set_drop_state(session, older, "disposing")
         return True

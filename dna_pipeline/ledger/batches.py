@@ -5,7 +5,7 @@ Each function is one step of a transaction.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from sqlalchemy import delete, exists, func, insert, select, text, update
@@ -92,15 +92,22 @@ def last_sha256(session: Session, inbox: str, folder: str, stem: str, name: str)
 def withdraw(session: Session, drop_ids: Sequence[str]) -> None:
     """Take the jobs of these drops that are still queued out of the queue, leaving no trace but
     in their batches: something newer takes their place."""
-    waiting = select(Job.id).where(Job.drop_id.in_(drop_ids), text("+jobs.status = 'queued'"))
-    ids = list(session.scalars(waiting.where(Job.publish_name.is_(None))))
+    waiting = select(Job.id).where(text("+jobs.status = 'queued'"), Job.publish_name.is_(None))
+    ids: list[str] = []
+    for some in _some(drop_ids):
+        ids += session.scalars(waiting.where(Job.drop_id.in_(some)))
     for job_id in ids:
         queue.forget_stages(session, job_id)
-    session.execute(
-        update(BatchRow).where(BatchRow.job_id.in_(ids)).values(job_id=None, status="replaced")
-    )
-    session.execute(delete(Event).where(Event.job_id.in_(ids)))
-    session.execute(delete(Job).where(Job.id.in_(ids)))
+    replaced = update(BatchRow).values(job_id=None, status="replaced")
+    for some in _some(ids):
+        session.execute(replaced.where(BatchRow.job_id.in_(some)))
+        session.execute(delete(Event).where(Event.job_id.in_(some)))
+        session.execute(delete(Job).where(Job.id.in_(some)))
+
+
+def _some(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    """So many at once as a statement may name."""
+    return (ids[start : start + _AT_ONCE] for start in range(0, len(ids), _AT_ONCE))
 
 
 def drops_of(session: Session, batch_id: str) -> list[str]:
@@ -111,9 +118,26 @@ def get(session: Session, batch_id: str) -> Batch:
     return session.get_one(Batch, batch_id)
 
 
-def unfinished(session: Session) -> list[Batch]:
+def find(session: Session, batch_id: str | None) -> Batch | None:
+    """None where there is none, or a ledger that was rebuilt does not know it."""
+    return None if batch_id is None else session.get(Batch, batch_id)
+
+
+def place_of(session: Session, job: Job) -> tuple[str, int | None]:
+    """The name of a job's batch, as templates have it, and its row there; as far as is known."""
+    own = select(BatchRow.number).where(BatchRow.batch_id == job.batch, BatchRow.job_id == job.id)
+    return name_of(session, job.batch), session.scalar(own)
+
+
+def name_of(session: Session, batch_id: str | None) -> str:
+    """The name of a batch, as templates have it; "" where it is not known."""
+    batch = find(session, batch_id)
+    return "" if batch is None else batch.name.rpartition(".")[0]
+
+
+def unfinished(session: Session) -> list[str]:
     """The batches whose account may change yet, the oldest first."""
-    rows = select(Batch).where(Batch.state.in_(("claimed", "open"))).order_by(Batch.created_at)
+    rows = select(Batch.id).where(Batch.state.in_(("claimed", "open"))).order_by(Batch.created_at)
     return list(session.scalars(rows))
 
 
@@ -128,11 +152,20 @@ def report(session: Session, batch_id: str) -> list[dict[str, Any]]:
     return [dict(row) for row in session.execute(text(_ROWS), {"batch": batch_id}).mappings()]
 
 
-def set_state(session: Session, batch_id: str, state: str) -> None:
-    values: dict[str, Any] = {"state": state}
-    if state == "done":
-        values["finished_at"] = utcnow()
-    session.execute(update(Batch).where(Batch.id == batch_id).values(values))
+def open_(session: Session, batch_id: str) -> None:
+    """Its folder is in the outbox."""
+    session.execute(update(Batch).where(Batch.id == batch_id).values(state="open"))
+
+
+def close(session: Session, batch_id: str) -> bool:
+    """All of its jobs have ended; False where one was begun again meanwhile."""
+    begun = exists().where(
+        Job.batch == batch_id,
+        Job.status.in_(("queued", "running")) | Job.publish.in_(("pending", "planned")),
+    )
+    done = update(Batch).where(Batch.id == batch_id, ~begun)
+    closed: Any = session.execute(done.values(state="done", finished_at=utcnow()))
+    return int(closed.rowcount) > 0
 
 
 def reopen(session: Session, batch_id: str | None) -> None:
@@ -147,8 +180,8 @@ def reopen(session: Session, batch_id: str | None) -> None:
 
 def check_failures(session: Session, batch_id: str) -> str | None:
     """Pause the batch if more went wrong than it allows; why, where it is paused now."""
-    batch = session.get_one(Batch, batch_id)
-    if batch.max_failures is None or batch.paused is not None:
+    batch = find(session, batch_id)
+    if batch is None or batch.max_failures is None or batch.paused is not None:
         return None
     failed = select(func.count()).where(Job.batch == batch_id, text("+jobs.status = 'failed'"))
     number = batch.wrong + (session.scalar(failed) or 0)

@@ -21,6 +21,9 @@ T = TypeVar("T")
 
 OPEN_STATUSES = ("queued", "running")
 
+_AT_ONCE = 500
+"""So many values a statement names at the most: SQLite allows 32,766."""
+
 _NOT_GONE = text("drops.state <> 'gone'")  # literal, so that the partial index applies
 
 # Part of every claim. Made once, and without the mapper: each costs more than SQLite's own work.
@@ -117,10 +120,12 @@ def claiming_drops(session: Session) -> list[Drop]:
 
 def forget_drops(session: Session, drop_ids: Sequence[str]) -> int:
     """Remove drops whose claims were lost, put back or given up; how many were still to be."""
-    result: Any = session.execute(
-        delete(Drop).where(Drop.id.in_(drop_ids), Drop.state == "claiming")
-    )
-    return int(result.rowcount)
+    forgotten = 0
+    for start in range(0, len(drop_ids), _AT_ONCE):
+        some = Drop.id.in_(drop_ids[start : start + _AT_ONCE])
+        result: Any = session.execute(delete(Drop).where(some, Drop.state == "claiming"))
+        forgotten += int(result.rowcount)
+    return forgotten
 
 
 def finish_claims(

@@ -135,8 +135,8 @@ def _drop(account: Account, originals: str, drop_id: str) -> dict[str, Any]:
 
 
 def _folder(account: Account) -> str:
-    """The subfolder that was mirrored; failures do not tell theirs."""
-    parts = account.name.split("/")[1:-1]
+    """The subfolder that was mirrored, a batch's for its results; failures do not tell theirs."""
+    parts = account.name.split("/")[1 : -1 if account.job.batch is None else -2]
     return "" if parts[:1] == [FAILED] else "/".join(parts)
 
 

@@ -8,6 +8,7 @@ there is: it is queued again where the damaged ledger still says for which inbox
 from __future__ import annotations
 
 import shutil
+from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +38,11 @@ class Copies:
         recovered: the folders that were moved out of the way.
     """
 
-    def __init__(self, config: Config, ledger: Ledger, found: Salvage) -> None:
+    def __init__(self, config: Config, ledger: Ledger, found: Salvage, restored: Set[str]) -> None:
         self._config = config
         self._ledger = ledger
         self._found = found
+        self._restored = restored
         self._originals: dict[str, list[Path]] | None = None
         self.requeued = 0
         self.recovered: list[str] = []
@@ -48,7 +50,8 @@ class Copies:
     def settle(self) -> None:
         claims = self._config.data / "claims"
         for folder in sorted(claims.iterdir()) if claims.is_dir() else ():
-            if folder.is_dir() and not folder.is_symlink():
+            is_ours = folder.is_dir() and not folder.is_symlink()
+            if is_ours and folder.name not in self._restored:
                 self._settle(folder)
 
     def _settle(self, folder: Path) -> None:

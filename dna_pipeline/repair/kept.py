@@ -20,7 +20,7 @@ from dna_pipeline.intake.known import Version, to_json
 from dna_pipeline.intake.preview import candidates
 from dna_pipeline.intake.records import printable
 from dna_pipeline.intake.rows import reference
-from dna_pipeline.ledger import store
+from dna_pipeline.ledger import queue, store
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.repair.accounts import Account
 from dna_pipeline.repair.salvage import Salvage
@@ -51,10 +51,12 @@ def remember_kept(
     remarks: list[str] = []
     for inbox in config.inboxes:
         rows = [row for row in found.known_files if row["inbox"] == inbox.name]
+        rows = [row for row in rows if not _is_lost(ledger, found, row["drop_id"])]
         has_told = f"watched:{inbox.name}" in found.settings
         if inbox.keeps:
             told = {row["path"] for row in rows}
             rows += [row for row in _matching(config, inbox, ended) if row["path"] not in told]
+        rows = [row | {"drop_id": None} for row in rows]
         ledger.transact(lambda s, r=rows: store.remember_files(s, r))
         if rows:
             known[inbox.name] = len(rows)
@@ -73,6 +75,16 @@ def remember_kept(
                 "one, or with another YAML, run again"
             )
     return known, remarks
+
+
+def _is_lost(ledger: Ledger, found: Salvage, drop_id: str | None) -> bool:
+    """Whether what was made of a file waited, and waits no longer: it is to be taken in anew."""
+    if drop_id not in found.drops:
+        return False
+    jobs = found.jobs_of.get(str(drop_id), set())
+    known = [ledger.transact(lambda s, i=job: queue.find_job(s, i)) for job in jobs]
+    restored = ledger.transact(lambda s: store.drop_state(s, str(drop_id)))
+    return restored is None and (not jobs or None in known)
 
 
 def _matching(config: Config, inbox: Inbox, ended: set[Finished]) -> list[dict[str, Any]]:

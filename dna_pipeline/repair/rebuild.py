@@ -9,7 +9,7 @@ although `ledger.id` is there), and a second call begins from the beginning.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +24,7 @@ from dna_pipeline.ledger import health, store
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import ArtifactRow, Drop, Event, Job, StageRun
 from dna_pipeline.repair.accounts import Account, Rows, find_accounts, read_account, rows_of
+from dna_pipeline.repair.batches import Batches
 from dna_pipeline.repair.copies import Copies
 from dna_pipeline.repair.kept import Finished, remember_kept
 from dna_pipeline.repair.salvage import Salvage, salvage
@@ -127,8 +128,10 @@ class _Rebuilder:
     def run(self) -> None:
         self._settings()
         self._jobs()
-        self._open_drops()
-        copies = Copies(self._config, self._ledger, self._found)
+        batches = Batches(self._config, self._ledger, self._found)
+        batches.restore()
+        self._open_drops(batches.drops)
+        copies = Copies(self._config, self._ledger, self._found, batches.drops)
         copies.settle()
         self._report.requeued, self._report.recovered = copies.requeued, copies.recovered
         known, remarks = remember_kept(self._config, self._ledger, self._found, self._finished)
@@ -195,14 +198,18 @@ class _Rebuilder:
 
     # --- drops that still own files ---
 
-    def _open_drops(self) -> None:
+    def _open_drops(self, restored: Set[str]) -> None:
         """Claims whose drops can still be read go on as what they were; those whose jobs all have
         their folders are done with. The others are adopted by the next daemon."""
         names = {inbox.name for inbox in self._config.inboxes if not inbox.keeps}
         for drop in self._found.drops.values():
             folder = Path(str(drop["claim"]))
             is_claim = folder.name == drop["id"] and folder.parent.name == self._ledger.id
-            if drop["inbox"] not in names or not (is_claim and folder.is_dir()):
+            if (
+                drop["id"] in restored
+                or drop["inbox"] not in names
+                or not (is_claim and folder.is_dir())
+            ):
                 continue
             done = drop["state"] == "disposing" or self._is_done(str(drop["id"]))
             row = drop | {"state": "gone" if done else "claiming", "created_at": _now()}

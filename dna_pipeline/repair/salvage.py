@@ -15,8 +15,7 @@ from typing import Any
 
 from dna_pipeline.ledger.engine import sqlite_module
 
-_DROPS = """SELECT id, inbox, state, originals, folder, claim, image, sidecar, stat, error
-    FROM drops WHERE state <> 'gone'"""
+_DROPS = "drops WHERE state <> 'gone'"
 
 
 @dataclass(slots=True)
@@ -26,12 +25,20 @@ class Salvage:
     known_files: rows of that table, as they were.
     drops: those that still owned files, by id.
     jobs_of: the ids of the jobs of each drop.
+    told: the batch, the request and the key of each job.
+    batches, batch_rows: rows of these tables, as they were; times as text.
+    row_of: the batch and the number of the row of each job that is in one.
     """
 
     settings: dict[str, str] = field(default_factory=dict[str, str])
     known_files: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     drops: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     jobs_of: dict[str, set[str]] = field(default_factory=dict[str, set[str]])
+
+    told: dict[str, tuple[Any, Any, Any]] = field(default_factory=dict[str, tuple[Any, Any, Any]])
+    batches: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    batch_rows: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+    row_of: dict[str, tuple[str, int]] = field(default_factory=dict[str, tuple[str, int]])
 
     def drop_of(self) -> dict[str, str]:
         """The drop of each job."""
@@ -44,18 +51,23 @@ def salvage(path: Path) -> Salvage:
     if not path.exists():
         return found
     found.settings = {str(r[0]): str(r[1]) for r in _rows(path, "SELECT name, value FROM settings")}
-    for row in _rows(path, "SELECT inbox, path, stat, key, error FROM known_files"):
-        known = _decoded(("inbox", "path", "stat", "key", "error"), row)
-        if known is not None:
-            found.known_files.append(known | {"drop_id": None})
-    names = tuple(
-        name.strip() for name in _DROPS.split("FROM")[0].removeprefix("SELECT").split(",")
-    )
-    for row in _rows(path, _DROPS):
-        if (drop := _decoded(names, row)) is not None:
+    for row in _dicts(path, "known_files"):
+        if (known := _decoded(row)) is not None:
+            found.known_files.append(known)
+    for row in _dicts(path, _DROPS):
+        if (drop := _decoded({"batch": None} | row)) is not None:
             found.drops[str(drop["id"])] = drop
-    for job, drop_id in _rows(path, "SELECT id, drop_id FROM jobs"):
-        found.jobs_of.setdefault(str(drop_id), set()).add(str(job))
+    for job in _dicts(path, "jobs"):
+        found.jobs_of.setdefault(str(job["drop_id"]), set()).add(str(job["id"]))
+        told = (job.get("batch"), job.get("request"), job.get("key"))
+        found.told[str(job["id"])] = told
+    found.batches = list(_dicts(path, "batches"))
+    found.batch_rows = list(_dicts(path, "batch_rows"))
+    found.row_of = {
+        str(row["job_id"]): (str(row["batch_id"]), int(row["number"]))
+        for row in found.batch_rows
+        if row["job_id"] is not None and row["status"] is None
+    }
     return found
 
 
@@ -70,9 +82,23 @@ def _rows(path: Path, sql: str) -> Iterator[tuple[Any, ...]]:
         return
 
 
-def _decoded(names: tuple[str, ...], row: tuple[Any, ...]) -> dict[str, Any] | None:
+def _dicts(path: Path, table: str) -> Iterator[dict[str, Any]]:
+    """The rows of a table by its columns, which an older version may have fewer of."""
+    module = sqlite_module()
+    try:
+        uri = f"{path.absolute().as_uri()}?mode=ro"
+        with closing(module.connect(uri, uri=True, timeout=5)) as connection:
+            cursor = connection.execute(f"SELECT * FROM {table}")
+            names = [column[0] for column in cursor.description]
+            for row in cursor:
+                yield dict(zip(names, row, strict=True))
+    except module.DatabaseError:
+        return
+
+
+def _decoded(row: dict[str, Any]) -> dict[str, Any] | None:
     """A row with its JSON and paths in their own types; None where that cannot be."""
-    values: dict[str, Any] = dict(zip(names, row, strict=True))
+    values = dict(row)
     try:
         for name in {"stat", "error"} & values.keys():
             told = values[name]

@@ -1,6 +1,7 @@
 """A lost ledger is rebuilt from results and claims: nothing is lost, nothing done twice."""
 
 import contextlib
+import csv
 import json
 import os
 import shutil
@@ -10,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from dna_pipeline.accounts import Accounts
 from dna_pipeline.errors import ConfigError, EmptyMesh
 from dna_pipeline.inbox import owner
 from dna_pipeline.intake.resubmit import Retrier
-from dna_pipeline.ledger import queue
+from dna_pipeline.ledger import batches, queue
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.views import Views
 from dna_pipeline.repair.rebuild import rebuild
@@ -267,11 +269,12 @@ def test_kept_files_that_are_done_do_not_run_again(make_site, how: str) -> None:
     assert [job.name for job in site.jobs()][3:] == ["cat.png"], "another YAML makes a new job"
 
 
-def test_a_kept_file_that_waited_runs_once(make_site) -> None:
+@pytest.mark.parametrize("how", ["overwritten", "one page"])
+def test_a_kept_file_that_waited_runs_once(make_site, how: str) -> None:
     site = make_site(originals="keep")
     site.put("cat.png", b"cat")
     site.settle()
-    destroy(site)
+    destroy(site, how)
     report = mended(site)
     assert report.recovered == []
     assert site.claims() == [], "the copy has its original"
@@ -338,3 +341,57 @@ def test_repair_waits_for_no_daemon(busy) -> None:
 
     with hold_lock(busy.config.data):
         assert call(busy.root, "repair").returncode == 3
+
+
+def a_batch(make_site, **keys):
+    """Of three rows one is done, one failed, and one, whose image two rows name, waits."""
+    site = make_site(**keys)
+    for name in "abc":
+        site.put(f"{name}.png", name)
+    rows = "".join(f"{name}.png,{8 - n},{name}\n" for n, name in enumerate("abcc"))
+    site.put("shots.csv", f"image,priority,meta.x\n{rows}")
+    site.settle()
+    site.run_next()
+    fail(site)
+    Accounts(site.ledger, site.publisher).write()
+    return site
+
+
+@pytest.mark.parametrize("how", ["overwritten", "one page"])
+def test_a_failed_row_can_be_retried(make_site, how: str) -> None:
+    site = a_batch(make_site)
+    destroy(site, how)
+    mended(site)
+    failed = next(job for job in site.jobs() if job.status == "failed")
+    Retrier(site.config, site.ledger).retry(failed.id, site.prober)
+    while site.ledger.transact(queue.next_runnable) is not None:
+        fail(site)
+    site.ledger.transact(lambda s: batches.check_failures(s, failed.batch))
+    Retrier(site.config, site.ledger).retry(failed.id, site.prober)
+    while site.ledger.transact(queue.next_runnable) is not None:
+        site.run_next()
+    (name,) = [job.publish_name for job in site.jobs() if job.id == failed.id]
+    assert (site.outbox / name / "manifest.json").is_file()
+    assert {job.folder for job in site.jobs()} == {""}
+
+
+@pytest.mark.parametrize("originals", ["archive", "keep"])
+def test_rows_that_wait_do_what_they_were_told(make_site, originals: str) -> None:
+    site = a_batch(make_site, originals=originals)
+    before = {job.id: job for job in site.jobs()}
+    destroy(site, "one page")
+    mended(site)
+    site.settle()
+    after = {job.id: job for job in site.jobs()}
+    for name in ("status", "priority", "meta", "batch", "request", "folder"):
+        assert {i: getattr(j, name) for i, j in after.items() if j.status == "queued"} == {
+            i: getattr(j, name) for i, j in before.items() if j.status == "queued"
+        }, name
+    assert len(after) == 4
+    while site.ledger.transact(queue.next_runnable) is not None:
+        site.run_next()
+    Accounts(site.ledger, site.publisher).write()
+    (account,) = site.outbox.glob("in/shots-*/batch.csv")
+    told = list(csv.DictReader(account.read_text().splitlines()))
+    assert [row["status"] for row in told] == ["completed", "failed", "completed", "completed"]
+    assert site.claims() == []

@@ -1,0 +1,360 @@
+"""Batches when something goes wrong beside them, and what is done to their jobs afterwards."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dna_pipeline.accounts import Accounts
+from dna_pipeline.errors import BlackImage
+from dna_pipeline.intake.resubmit import Retrier
+from dna_pipeline.ledger import batches, queue
+from dna_pipeline.ledger.tables import Batch, Job
+from tests.integration.conftest import Site
+from tests.integration.test_batches import MATRIX, library, params, run_all, statuses, three
+from tests.integration.test_unmounting import Disk, make_disk
+
+__all__ = ["make_disk"]
+
+MakeSite = Callable[..., Site]
+
+
+def start_batch(site: Site, steps: int) -> None:
+    """Let time pass until a batch is begun, and go so many steps further."""
+    for _ in range(60):
+        site.gate.lookout.hinted(site.now)
+        site.gate.step(site.now)
+        if site.gate._batch is not None:  # pyright: ignore
+            break
+        site.now += 1
+    for _ in range(steps):
+        site.gate.step(site.now)
+
+
+def step_till_quiet(site: Site) -> None:
+    """As the daemon does: an error in one step does not end the next."""
+    for _ in range(60):
+        try:
+            site.tick(1)
+        except Exception as error:
+            site.gate.fail(error, site.now)
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_unmounted_in_the_middle_a_batch_is_taken_again_as_it_was(
+    make_disk: Callable[..., Disk], restart: bool
+) -> None:
+    disk = make_disk()
+    site = disk.site
+    for number in range(40):
+        site.put(f"{number:02}.png", f"image {number}")
+    site.put("shots.csv", "image,priority\n" + "".join(f"{n:02}.png,7\n" for n in range(40)))
+    start_batch(site, 5)
+    assert len(site.claims()) > 1
+    disk.unmount()
+    if restart:
+        site.restart()
+    step_till_quiet(site)
+    disk.mount()
+    if restart:
+        site.restart()
+    step_till_quiet(site)
+    assert [job.priority for job in site.jobs()] == [7] * 40
+    assert len(site.rows(Batch)) == 1
+
+
+# --- jobs that are done again ---
+
+
+def fail_one(site: Site) -> Job:
+    job = site.claim_next()
+    site.ledger.transact(lambda s: queue.fail(s, job.id, BlackImage().failure()))
+    site.publish()
+    return job
+
+
+def told(site: Site, job: Job) -> Path:
+    (path,) = site.outbox.glob(f"in/failed/*-{job.id[:8]}/source/*.yaml")
+    return path
+
+
+def retry(site: Site, job: Job) -> None:
+    Retrier(site.config, site.ledger).retry(job.id, site.prober)  # pyright: ignore
+
+
+def test_what_was_mended_for_a_retry_is_there_for_the_next(site: Site) -> None:
+    site.put("a.png")
+    site.put("shots.csv", "image,remove_background.force\na.png,true\n")
+    site.settle()
+    job = fail_one(site)
+    told(site, job).write_text("remove_background: {force: false}\n")
+    retry(site, job)
+    assert fail_one(site).id == job.id
+    assert told(site, job).read_text() == "remove_background: {force: false}\n"
+
+
+def test_a_retried_row_still_knows_its_batch_and_number(make_site: MakeSite) -> None:
+    site = make_site(pipeline="paint")
+    text = 'image,img2img.prompt\nnone.png,x\na.png,"{batch} {row}"\n'
+    site.put("a.png")
+    site.put("shots.csv", text)
+    site.settle()
+    assert params(site.job())["prompt"] == "shots 3"
+    job = fail_one(site)
+    retry(site, job)
+    assert params(site.job())["prompt"] == "shots 3"
+
+
+def test_a_row_mended_by_a_retry_does_not_stand_for_what_it_was(make_site: MakeSite) -> None:
+    site = make_site(source_roots=["library"])
+    library(site, "a.png")
+    text = "image,remove_background.force\na.png,true\n"
+    site.put("shots.csv", text)
+    site.settle()
+    job = fail_one(site)
+    told(site, job).write_text("remove_background: {force: false}\n")
+    retry(site, job)
+    run_all(site)
+    site.put("shots.csv", text)
+    site.settle()
+    assert statuses(site) == {"2": "queued"}
+
+
+def test_a_row_retried_as_it_was_stands_for_itself(make_site: MakeSite) -> None:
+    site = make_site(source_roots=["library"])
+    library(site, "a.png")
+    text = "image,remove_background.force\na.png,true\n"
+    site.put("shots.csv", text)
+    site.settle()
+    retry(site, fail_one(site))
+    run_all(site)
+    site.put("shots.csv", text)
+    site.settle()
+    assert statuses(site) == {"2": "skipped"}
+
+
+# --- the account ---
+
+
+def test_an_outbox_that_is_away_is_not_made_anew(site: Site) -> None:
+    three(site)
+    away = site.outbox.rename(site.root / "away")
+    Accounts(site.ledger, site.publisher).write()
+    assert not site.outbox.exists()
+    away.rename(site.outbox)
+    assert set(statuses(site).values()) == {"queued"}
+
+
+def test_a_folder_that_was_removed_does_not_keep_the_batch_open(site: Site) -> None:
+    batch = three(site)
+    statuses(site)
+    shutil.rmtree(next(site.outbox.glob("in/all-*")))
+    site.ledger.transact(lambda s: batches.cancel(s, batch))
+    site.publish()
+    assert set(statuses(site).values()) == {"cancelled"}
+    assert site.rows(Batch)[0].state == "done"
+
+
+def test_many_batches_are_accounted_for_a_few_at_a_time(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the claims that they leave are looked for once, not once for each."""
+    monkeypatch.setattr("dna_pipeline.accounts.STEP_S", 0.0)
+    for number in range(4):
+        site.put(f"{number}.png.yaml", MATRIX)
+        site.put(f"{number}.png", str(number))
+    site.settle()
+    looks: list[str | None] = []
+    dispose = site.publisher.dispose
+    site.publisher.dispose = lambda drop_id=None: (looks.append(drop_id), dispose(drop_id))[1]
+    accounts = Accounts(site.ledger, site.publisher)
+    laid: list[int] = []
+    for now in range(5):
+        accounts.step(float(now))
+        laid.append(sum(batch.state == "open" for batch in site.rows(Batch)))
+    assert laid == [1, 2, 3, 4, 4]
+    assert looks == [None]
+
+
+def test_a_job_that_is_begun_again_keeps_its_batch_open(site: Site) -> None:
+    batch = three(site)
+    assert not site.ledger.transact(lambda s: batches.close(s, batch))
+    run_all(site)
+    assert site.ledger.transact(lambda s: batches.close(s, batch))
+
+
+def test_results_that_cannot_be_seen_are_not_made_again(make_site: MakeSite) -> None:
+    site = make_site(source_roots=["library"])
+    library(site, "a.png")
+    site.put("shots.csv", "image\na.png\n")
+    site.settle()
+    run_all(site)
+    statuses(site)
+    away = site.outbox.rename(site.root / "away")
+    site.put("shots.csv", "image\na.png\n")
+    site.settle()
+    away.rename(site.outbox)
+    assert statuses(site) == {"2": "skipped"}
+
+
+# --- kept ---
+
+
+@pytest.mark.parametrize("told", ["", "on_duplicate: run\n"])
+def test_a_touch_makes_no_batch(make_site: MakeSite, told: str) -> None:
+    site = make_site(originals="keep")
+    image = site.put("a.png", "a")
+    site.put("all.yaml", f"images: [a.png]\n{told}")
+    site.settle()
+    run_all(site)
+    image.touch()
+    site.settle()
+    site.restart()
+    site.settle()
+    assert len(site.jobs()) == 1
+    assert len(site.rows(Batch)) == 1
+    Accounts(site.ledger, site.publisher).write()
+    assert site.claims() == []
+
+
+def test_one_job_takes_the_place_of_a_matrix_that_waits(make_site: MakeSite) -> None:
+    site = make_site(originals="keep")
+    told = site.put("cat.png.yaml", MATRIX)
+    site.put("cat.png", "one")
+    site.settle()
+    told.write_text("tags: [hero]\n")
+    site.settle()
+    assert len(site.jobs()) == 1
+
+
+# --- sidecars that come late ---
+
+
+def test_a_late_sidecar_changes_no_row(site: Site) -> None:
+    site.put("a.png")
+    site.put("shots.csv", "image,priority\na.png,1\na.png,2\n")
+    site.settle()
+    site.put("a.png.yaml", "priority: 9\n")
+    site.settle()
+    first, second, *late = site.jobs()
+    assert (first.priority, second.priority) == (1, 2)
+    assert [job.status for job in late] == ["failed"]
+
+
+@pytest.mark.parametrize("text", [MATRIX, "tags: [x]\n"])
+def test_a_matrix_is_not_changed_by_a_late_sidecar(site: Site, text: str) -> None:
+    site.put("cat.png.yaml", MATRIX)
+    site.put("cat.png")
+    site.settle()
+    site.put("cat.png.yaml", text)
+    site.settle()
+    one, other, *late = site.jobs()
+    assert [(job.status, params(job)["force"]) for job in (one, other)] == [
+        ("queued", True), ("queued", False),
+    ]  # fmt: skip
+    assert [job.status for job in late] == ["failed"]
+
+
+# --- weights ---
+
+
+def test_only_the_weights_that_a_row_needs_are_read(
+    make_site: MakeSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And where they cannot be, the worker says so."""
+    site = make_site()
+    asked: list[str] = []
+
+    def of(self: Any, provider: Any) -> Any:
+        asked.append(provider.name_in_config)
+        raise PermissionError("weights")
+
+    monkeypatch.setattr("dna_pipeline.fingerprint.Fingerprints.of", of)
+    monkeypatch.setattr(type(site.config.models["sd"]), "missing", lambda _: None)
+    site.put("a.png", "a")
+    site.put("shots.csv", "image\na.png\n")
+    site.settle()
+    assert statuses(site) == {"2": "queued"}
+    assert asked == ["border_key"]
+
+
+def test_a_batch_that_waits_is_not_decoded_again_and_again(site: Site) -> None:
+    for name, data in (("a", "a"), ("b", "b"), ("c", "locked")):
+        site.put(f"{name}.png", data)
+    site.put("shots.csv", "image\na.png\nb.png\nc.png\n")
+    site.tick(60)
+    assert (site.prober.asked.count("a.png"), site.prober.asked.count("b.png")) == (1, 1)
+    assert site.jobs() == []
+    site.put("c.png", "c")
+    site.put("b.png", "broken by now")
+    site.settle()
+    assert statuses(site) == {"2": "queued", "3": "wrong", "4": "queued"}
+
+
+def test_a_row_whose_image_was_archived_is_known_by_its_place(make_site: MakeSite) -> None:
+    """The prompt names the image's folder."""
+    site = make_site(pipeline="paint", recursive=True)
+    site.put("sub/deep/a.png")
+    site.put("sub/shots.csv", "image\ndeep/a.png\n")
+    site.settle()
+    assert statuses(site) == {"2": "queued"}
+    site.put("sub/shots.csv", "image\ndeep/a.png\n")
+    site.settle()
+    assert statuses(site) == {"2": "skipped"}
+
+
+def test_a_daemon_that_stops_in_the_middle_gives_back_at_the_next_start(site: Site) -> None:
+    for number in range(40):
+        site.put(f"{number:02}.png", f"image {number}")
+    site.put("shots.csv", "image\n" + "".join(f"{n:02}.png\n" for n in range(40)))
+    start_batch(site, 5)
+    assert site.claims()
+    site.restart()
+    assert (len(site.left()), site.claims(), site.rows(Batch)) == (41, [], [])
+    site.settle()
+    assert len(site.jobs()) == 40
+
+
+# --- files that go ---
+
+
+def test_a_table_that_vanishes_stops_nobody(site: Site) -> None:
+    site.put("a.png")
+    table = site.put("shots.csv", "image\na.png\n")
+    start_batch(site, 0)
+    table.unlink()
+    site.settle()
+    assert [job.name for job in site.jobs()] == ["a.png"]
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_the_images_of_a_wrong_job_file_wait_for_its_mend(make_site: MakeSite, kept: bool) -> None:
+    site = make_site(originals="keep" if kept else "archive")
+    site.put("a.png")
+    site.put("all.yaml", "images: [a.png]\nmatrix: {x: []}\n")
+    site.settle()
+    assert [(job.name, job.status) for job in site.jobs()] == [("all.yaml", "failed")]
+    site.restart()
+    site.tick(60)
+    assert len(site.jobs()) == 1
+    site.put("all.yaml", "images: [a.png]\npriority: 3\n")
+    site.settle()
+    assert [(job.name, job.priority) for job in site.jobs()[1:]] == [("a.png", 3)]
+
+
+@pytest.mark.parametrize("told", ["all.yaml", "shots.csv", "glob.yaml"])
+def test_what_names_its_images_need_not_wait_an_hour(make_site: MakeSite, told: str) -> None:
+    site = make_site(sidecar="required")
+    texts = {
+        "all.yaml": "images: [a.png]\n",
+        "shots.csv": "image\na.png\n",
+        "glob.yaml": "images: '*.png'\n",
+    }
+    site.put("a.png")
+    site.put(told, texts[told])
+    site.settle()
+    assert [job.name for job in site.jobs()] == ["a.png"]
