@@ -80,31 +80,42 @@ def retry(
     views = open_views(config)
     ids = _to_retry(views, jobs, batch, failed=failed)
     ledger, prober = Ledger(config.ledger_path), Prober()
+    queued: list[str] = []
+    problems: list[str] = []
     try:
         retrier = Retrier(config, ledger)
         for job_id in ids:
-            retrier.retry(job_id, prober)
+            try:
+                retrier.retry(job_id, prober)
+                queued.append(job_id)
+            except ConfigError as error:
+                problems.append(str(error))
     finally:
         prober.close()
         ledger.close()
     if as_json:
-        print_json([{"job": job_id} for job_id in ids])
-    else:
-        print("\n".join(f"{job_id[:8]} queued" for job_id in ids))
+        print_json([{"job": job_id} for job_id in queued])
+    for job_id in () if as_json else queued:
+        print(f"{job_id[:8]} queued")
+    if not ids:
+        say("none of its jobs failed or was cancelled")
+    if problems:
+        raise ConfigError("\n".join(problems))
 
 
 def _to_retry(
     views: Views, jobs: list[str] | None, batch: str | None, *, failed: bool
 ) -> list[str]:
-    _one_of(jobs, batch)
     if failed != (batch is not None):
         raise ConfigError("--failed and --batch go together: `retry --failed --batch B`")
+    _one_of(jobs, batch)
     if batch is None:
         return [find_job(views, job) for job in jobs or ()]
+    batch_id = find_batch(views, batch)
     found = [
         job
         for status in ("failed", "cancelled")
-        for job in views.jobs(status=status, batch=batch, limit=1_000_000)
+        for job in views.jobs(status=status, batch=batch_id, limit=1_000_000)
     ]
     return [job["id"] for job in found if job["publish"] == "done"]
 

@@ -26,7 +26,7 @@ class Outlook:
     Attributes:
         row: its number in its batch; None for a drop that is one job.
         image: what would be worked on; None where that is not there.
-        spec: what it would do; `key` as the ledger has it, for rows of batches.
+        spec: what it would do; `key` as the ledger has it, for rows of batches, if there is one.
         error: why it would fail.
     """
 
@@ -91,7 +91,8 @@ def _batch(config: Config, inbox: Inbox, candidate: Candidate, prober: Prober) -
     plan = planner.plan(candidate)
     for source in plan.sources:
         source.probe(prober)
-    models = planner.models()
+    # Without a ledger nothing was done before, and hashes of weights are for nothing.
+    models = planner.models() if config.ledger_path.exists() else None
     hashes = {s: sha256_file(s.path) for s in plan.sources if s.error is None}
     for item in plan.items:
         item.error = image_error(item)
@@ -99,12 +100,12 @@ def _batch(config: Config, inbox: Inbox, candidate: Candidate, prober: Prober) -
 
 
 def _row(
-    planner: Planner, item: Item, hashes: Mapping[Any, str], models: Mapping[str, Any]
+    planner: Planner, item: Item, hashes: Mapping[Any, str], models: Mapping[str, Any] | None
 ) -> Outlook:
     number, image = item.row.number, shown_image(item)
     if item.error is not None or item.source is None:
         return Outlook(number, image, error=item.error)
     facts = planner.facts(item, hashes[item.source])
-    key = planner.key(item.row.document, facts, models)
+    key = None if models is None else planner.key(item.row.document, facts, models)
     spec = planner.resolve(item.row.document, lambda: 0, facts)
     return Outlook(number, image, spec, item.source.probed, key)
