@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -148,7 +148,7 @@ class Retrier:
         folder = Path(row["claim"])
         try:
             self._copy(row, source, folder)
-            facts, spec = self._read_again(row, folder, self._inbox(job), prober)
+            facts, spec = self._read_again(job, row, folder, prober)
             revived = self._commit(job, row | facts, spec)
         except JobError as error:
             shutil.rmtree(folder, ignore_errors=True)
@@ -189,9 +189,9 @@ class Retrier:
         return inbox
 
     def _read_again(
-        self, row: Mapping[str, Any], folder: Path, inbox: Inbox, prober: Prober
+        self, job: Job, row: Mapping[str, Any], folder: Path, prober: Prober
     ) -> tuple[dict[str, Any], JobSpec]:
-        image, sidecar = row["image"], row["sidecar"]
+        image, sidecar, inbox = row["image"], row["sidecar"], self._inbox(job)
         if image is None:
             raise SourceMissing("there is no image in the folder source of its failure")
         answer = prober.probe(folder / image)
@@ -204,6 +204,9 @@ class Retrier:
             "sidecar_text": None if data is None else records.as_text(data),
         }  # fmt: skip
         known = records.facts_of(inbox, row["folder"], image, facts["sha256"])
+        place = self._ledger.transact(lambda s: batches.place_of(s, job.id))
+        if place is not None:
+            known = replace(known, batch=place[0].rpartition(".")[0], row=place[1])
         return facts, records.resolve_text(self._config, inbox, data, known)
 
     def _commit(self, job: Job, row: dict[str, Any], spec: JobSpec) -> bool:

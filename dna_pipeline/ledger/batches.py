@@ -115,6 +115,14 @@ def newest(session: Session, inbox: str, folder: str, name: str, since: datetime
     return session.scalars(rows.order_by(Batch.created_at.desc()).limit(1)).first()
 
 
+def place_of(session: Session, job_id: str) -> tuple[str, int] | None:
+    """The name of the file that told the job's batch, and its row; None where it is in none."""
+    mine = (BatchRow.job_id == Job.id) & (BatchRow.batch_id == Job.batch)
+    rows = select(Batch.name, BatchRow.number).join(Job, Job.batch == Batch.id).join(BatchRow, mine)
+    found = session.execute(rows.where(Job.id == job_id)).first()
+    return None if found is None else (found[0], found[1])
+
+
 def get(session: Session, batch_id: str) -> Batch:
     return session.get_one(Batch, batch_id)
 

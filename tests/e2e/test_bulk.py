@@ -192,7 +192,7 @@ def again(studio: Studio, inbox: str, rows: int, nth: int, *, mended: bool) -> C
     return Counter(row["status"] for row in account(studio, inbox, nth))
 
 
-def test_a_thousand_rows_twenty_of_them_wrong(studio: Studio) -> None:
+def test_a_thousand_rows_twenty_of_them_wrong_and_three_kills(studio: Studio) -> None:
     rows = 1000
     images(studio.root / "library", rows)
     (studio.inbox("library") / "shots.csv").write_text(table(rows))
@@ -211,6 +211,7 @@ def test_a_thousand_rows_twenty_of_them_wrong(studio: Studio) -> None:
     assert len(lines) == 1
     assert "row 450: the pipeline 'copy' has no stage 'img2img'" in lines[0]
 
+    kill_three_times(studio, "image-taken:300", 100, 400)
     run(studio)
     assert is_as_told(studio, "library", rows)
     assert again(studio, "library", rows, 2, mended=False) == {"skipped": 980, "wrong": 20}
@@ -221,36 +222,39 @@ def test_a_thousand_rows_twenty_of_them_wrong(studio: Studio) -> None:
     assert (verified.returncode, "1000 results" in verified.stderr) == (0, True), verified.stderr
 
 
-@pytest.mark.parametrize("inbox", ["library", "beside", "kept"])
-def test_killed_three_times(studio: Studio, inbox: str) -> None:
-    rows = 60
-    here = studio.inbox(inbox)
-    images(studio.root / "library" if inbox == "library" else here, rows, also_unnamed=False)
-    (here / "shots.csv").write_text(table(rows))
-    before = left(studio, inbox)
-
-    assert start(studio, fault="image-taken:30").wait(60) == 137
+def kill_three_times(studio: Studio, fault: str, *done: int) -> None:
+    """While it is taken in, and whenever so many jobs are done, the worker with it."""
+    assert start(studio, fault=fault).wait(60) == 137
     assert ask(studio, "SELECT state FROM batches") == ["claiming"]
-    for number in (10, 25):
+    for number in done:
         daemon = start(studio)
         studio.wait(lambda n=number: ask(studio, DONE)[0] >= n)
         os.killpg(daemon.pid, signal.SIGKILL)
         daemon.wait()
+
+
+@pytest.mark.parametrize("inbox", ["beside", "kept"])
+def test_images_beside_their_table(studio: Studio, inbox: str) -> None:
+    rows = 60
+    here = studio.inbox(inbox)
+    images(here, rows, also_unnamed=False)
+    (here / "shots.csv").write_text(table(rows))
+    before = left(studio, inbox)
+
+    if inbox == "beside":
+        kill_three_times(studio, "image-taken:30", 10, 25)
     run(studio)
 
     assert is_as_told(studio, inbox, rows)
     if inbox == "kept":
         assert left(studio, inbox) == before
-    elif inbox == "beside":
-        named = {number for number, (said, *_) in faults(rows).items() if "image" not in said}
-        assert left(studio, inbox) == {f"{number:04}.png" for number in named} | {
-            "cut off.png",
-            "dot.png",
-        }
     else:
-        assert left(studio, inbox) == set()
+        # What wrong rows name stays, and nobody else takes it.
+        named = {number for number, (said, *_) in faults(rows).items() if "image" not in said}
+        stay = {f"{number:04}.png" for number in named}
+        assert left(studio, inbox) == stay | {"cut off.png", "dot.png"}
     assert ask(studio, "SELECT count(*) FROM jobs") == [40]
-    images(studio.root / "library" if inbox == "library" else here, rows)
+    images(here, rows)
     for name in ("cut off.png", "dot.png"):  # which the mended table does not name
         (here / name).unlink(missing_ok=True)
     assert again(studio, inbox, rows, 2, mended=True) == {"skipped": 40, "completed": 20}

@@ -7,9 +7,12 @@ from collections.abc import Callable
 
 import pytest
 
+from dna_pipeline.intake.resubmit import Retrier
 from dna_pipeline.ledger.tables import Batch
+from dna_pipeline.probe import Prober
 from tests.integration.conftest import Site
-from tests.integration.test_batches import library, report, run_all, statuses
+from tests.integration.test_batches import fail_next, library, params, report, run_all, statuses
+from tests.integration.test_cli import picture
 
 MakeSite = Callable[..., Site]
 
@@ -213,3 +216,15 @@ def test_the_image_of_a_row_with_a_cell_too_many_stays(site: Site) -> None:
     site.put("shots.csv", "image\na.png\nb.png\n")
     site.settle()
     assert statuses(site) == {"2": "skipped", "3": "queued"}
+
+
+def test_a_row_that_is_retried_says_what_it_said(make_site: MakeSite) -> None:
+    site = make_site(source_roots=["library"])
+    picture(library(site) / "a.png")
+    site.put("my shots.csv", "image,img2img.prompt,pipeline\na.png,{batch} {row},paint\n")
+    site.settle()
+    before = params(site.job())
+    assert before["prompt"] == "my shots 2"
+    fail_next(site)
+    Retrier(site.config, site.ledger).retry(site.job().id, Prober())
+    assert params(site.job()) == before
