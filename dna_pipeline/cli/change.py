@@ -106,9 +106,9 @@ def retry(
 def _to_retry(
     views: Views, jobs: list[str] | None, batch: str | None, *, failed: bool
 ) -> list[str]:
-    _one_of(jobs, batch)
     if failed != (batch is not None):
         raise ConfigError("--failed and --batch go together: `retry --failed --batch B`")
+    _one_of(jobs, batch)
     if batch is None:
         return [find_job(views, job) for job in jobs or ()]
     batch_id = find_batch(views, batch)

@@ -187,7 +187,8 @@ class _Round:
             if images:
                 self._told(sidecar, images)
             else:
-                self._orphan(sidecar, f"an image called {name_of(bare(sidecar))}")
+                kind = "a table" if is_table_name(bare(sidecar)) else "an image"
+                self._orphan(sidecar, f"{kind} called {name_of(bare(sidecar))}")
         for image in self._free:
             self._lone(image)
         self._ready.sort(key=self._arrival)

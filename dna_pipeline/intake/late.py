@@ -12,17 +12,18 @@ import structlog
 from dna_pipeline.artifact import fsync_dir, safe_name, safe_stem
 from dna_pipeline.errors import ImageMissing
 from dna_pipeline.inbox import claim
-from dna_pipeline.inbox.names import tells
+from dna_pipeline.inbox.names import bare, tells
 from dna_pipeline.inbox.pairing import Candidate, Names
 from dna_pipeline.inbox.scan import FileStat, is_yaml_name
 from dna_pipeline.intake import records
 from dna_pipeline.intake.known import to_json
 from dna_pipeline.intake.lookout import Lookout
 from dna_pipeline.intake.take import Ready, Taker, split
-from dna_pipeline.ledger import queue, store
+from dna_pipeline.ledger import batches, queue, store
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Drop, Job
 from dna_pipeline.ledger.times import utcnow
+from dna_pipeline.spec.table import is_table_name
 
 log = structlog.get_logger()
 
@@ -66,6 +67,8 @@ class LateSidecars:
 
     def _hear(self, sidecar: str, stat: FileStat) -> Ready | None:
         name = split(sidecar)[1]
+        if (of_table := self._of_table(sidecar, stat)) is not None:
+            return of_table
         for drop, job in self._drops(sidecar):
             if not self._tells(sidecar, posixpath.join(drop.folder, drop.image or "")):
                 continue
@@ -75,6 +78,24 @@ class LateSidecars:
             if drop.sidecar is None or is_newer or _is_same(drop, sidecar, stat):
                 return self._give(sidecar, stat, drop, job)
         return None
+
+    def _of_table(self, sidecar: str, stat: FileStat) -> Ready | None:
+        """A YAML whose table was taken in without one: its jobs are what they are."""
+        if not is_table_name(bare(sidecar)):
+            return None
+        folder, name = map(records.printable, split(bare(sidecar)))
+        since = utcnow() - WINDOW
+        batch = self._ledger.transact(
+            lambda s: batches.newest(s, self._inbox.name, folder, name, since)
+        )
+        if batch is None or sidecar in batch.stat:
+            return None
+        error = ImageMissing(
+            f"{split(sidecar)[1]} came after its table had been taken in, as batch "
+            f"{safe_stem(name)}-{batch.id[:8]}",
+            hint="cancel that batch, then drop the table and its YAML again, together",
+        )
+        return Ready(Candidate(None, sidecar, error), {sidecar: stat}, sidecar, error)
 
     def _drops(self, sidecar: str) -> list[tuple[Drop, Job]]:
         """Recent drops that it could tell by its name, or that it names."""

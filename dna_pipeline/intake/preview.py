@@ -99,8 +99,9 @@ def _batch(config: Config, inbox: Inbox, candidate: Candidate, prober: Prober) -
     plan = planner.plan(candidate)
     for source in plan.sources:
         source.probe(prober)
+    # Without a ledger nothing was done before, and hashes of weights are for nothing.
     skips = (plan.head.on_duplicate or inbox.on_duplicate) == "skip"
-    models = planner.models() if skips else None
+    models = planner.models() if skips and config.ledger_path.exists() else None
     hashes = {s: sha256_file(s.path) for s in plan.sources if s.error is None}
     for item in plan.items:
         item.error = image_error(item)

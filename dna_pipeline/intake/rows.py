@@ -35,7 +35,7 @@ from dna_pipeline.spec.facts import JobFacts
 from dna_pipeline.spec.sidecar import JobSpec, parse_sidecar, resolve
 from dna_pipeline.spec.sources import Place, is_pattern, matches, outside, places
 from dna_pipeline.spec.table import MAX_BYTES, is_table_name, read_table
-from dna_pipeline.spec.yaml12 import Document
+from dna_pipeline.spec.yaml12 import Document, is_mapping
 
 ModelFacts = Callable[[str], Any]
 
@@ -230,18 +230,20 @@ class Planner:
     def _table_item(
         self, row: Row, folder: str, there: Mapping[str, str], sources: dict[str, Source]
     ) -> Item:
-        if row.error is not None or row.image is None:
+        """A row that is wrong anyway has its image too: that is not left for others to take."""
+        if row.image is None:
             return Item(row, None, row.error)
         where = row.document.place(("image",))
         text = row.image.strip()
         try:
             for place in places(self._inbox, folder, text):
                 if (source := self._literal(place, there)) is not None:
-                    return Item(row, sources.setdefault(str(source.path), source))
+                    return Item(row, sources.setdefault(str(source.path), source), row.error)
         except PathEscapesInbox as error:
-            return Item(row, None, PathEscapesInbox(f"{where}: {error.detail}", where="image"))
+            escapes = PathEscapesInbox(f"{where}: {error.detail}", where="image")
+            return Item(row, None, row.error or escapes)
         detail = f"{where}: image: there is no {text!r}"
-        return Item(row, None, ImageMissing(detail, where="image"))
+        return Item(row, None, row.error or ImageMissing(detail, where="image"))
 
     def _literal(self, place: Place, there: Mapping[str, str]) -> Source | None:
         if place.root is not None:
@@ -255,7 +257,7 @@ class Planner:
         try:
             self.resolve(item.row.document, lambda: 0, self.facts(item, None))
         except JobError as error:
-            return error
+            return _of_row(item.row, error)
         return None
 
     def _gather(self, plan: Plan) -> None:
@@ -308,6 +310,18 @@ class Planner:
         return hashlib.sha256(
             json.dumps(all_of_it, sort_keys=True, default=str).encode()
         ).hexdigest()
+
+
+def _of_row(row: Row, error: JobError) -> JobError:
+    """An error as a person looks for it in a table: with the row and, where a stage as a whole is
+    wrong, the first column that tells it."""
+    if row.document.unit == "row":
+        start = f"row {row.number}: "
+        error.detail = error.detail if error.detail.startswith(start) else start + error.detail
+        inner = row.document.value.get(error.where)
+        if is_mapping(inner) and inner:
+            error.where += f".{next(iter(inner))}"
+    return error
 
 
 def image_error(item: Item) -> JobError | None:

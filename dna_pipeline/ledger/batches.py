@@ -6,6 +6,7 @@ Each function is one step of a transaction.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from sqlalchemy import delete, exists, func, insert, select, text, update
@@ -112,6 +113,13 @@ def _some(ids: Sequence[str]) -> Iterator[Sequence[str]]:
 
 def drops_of(session: Session, batch_id: str) -> list[str]:
     return list(session.scalars(select(Drop.id).where(Drop.batch == batch_id)))
+
+
+def newest(session: Session, inbox: str, folder: str, name: str, since: datetime) -> Drop | None:
+    """What told the newest batch of a file called so."""
+    where = (Batch.inbox == inbox, Batch.folder == folder, Batch.name == name)
+    rows = select(Drop).join(Batch, Batch.id == Drop.id).where(*where, Batch.created_at >= since)
+    return session.scalars(rows.order_by(Batch.created_at.desc()).limit(1)).first()
 
 
 def get(session: Session, batch_id: str) -> Batch:

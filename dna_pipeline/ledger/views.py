@@ -112,11 +112,13 @@ class Views:
         Raises:
             AmbiguousPrefixError: there is none, or there are several.
         """
-        low = prefix.rpartition("-")[2].lower()
+        low = prefix.rstrip("/").rpartition("-")[2].lower()
         rows = self._rows("SELECT id FROM batches WHERE id >= ? AND id < ? LIMIT 2", low, low + "g")
         if not low or len(rows) != 1:
             which = "several batches' ids begin" if rows else "no batch's id begins"
-            raise AmbiguousPrefixError(f"{which} with {low!r}; `dna-pipeline status` lists them")
+            raise AmbiguousPrefixError(
+                f"{which} with {low!r}; `dna-pipeline status` lists the open ones"
+            )
         return rows[0]["id"]
 
     def same(self, key: str) -> dict[str, Any] | None:

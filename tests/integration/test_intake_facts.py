@@ -46,9 +46,10 @@ def test_told_by_a_sidecar_that_came_late(site) -> None:
 def test_looked_at_before(site) -> None:
     site.put("a/cat.png", b"cat")
     (candidate,) = preview.candidates(site.config.inboxes[0])
-    told = preview.outcome(site.config, site.config.inboxes[0], candidate, site.prober)
-    assert isinstance(told, preview.Foreseen)
-    assert (told.width, told.height) == (64, 48)
+    (told,) = preview.outlooks(site.config, site.config.inboxes[0], candidate, site.prober)
+    assert told.probed is not None
+    assert (told.probed.width, told.probed.height) == (64, 48)
+    assert told.spec is not None
     assert told.spec.stages[0].params["prompt"] == f"a/cat.png in in, {SEED}"
 
 

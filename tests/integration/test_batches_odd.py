@@ -1,0 +1,230 @@
+"""Tables and job files as strange programs and people make them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import pytest
+
+from dna_pipeline.intake.resubmit import Retrier
+from dna_pipeline.ledger.tables import Batch
+from dna_pipeline.probe import Prober
+from tests.integration.conftest import Site
+from tests.integration.test_batches import fail_next, library, params, report, run_all, statuses
+from tests.integration.test_cli import picture
+
+MakeSite = Callable[..., Site]
+
+NAMES = (
+    "a b.png",
+    "=1+1.png",
+    "été 漢字.png",
+    'in "quotes".png',
+    "two\nlines.png",
+    "semi;colon, .png",
+    "-x.png",
+    "'.png",
+    "100%.png",
+    "#1.png",
+    "{name}.png",
+    "[a].png",
+    "*.png",
+)
+
+
+def quoted(*cells: str) -> str:
+    return ",".join('"' + cell.replace('"', '""') + '"' for cell in cells)
+
+
+@pytest.mark.parametrize("originals", ["archive", "keep"])
+def test_odd_names_in_cells(make_site: MakeSite, originals: str) -> None:
+    site = make_site(originals=originals)
+    for name in NAMES:
+        site.put(name, name)
+    lines = [quoted("image", "meta.told"), *(quoted(name, f"{name} told") for name in NAMES)]
+    site.put("shots.csv", "\r\n".join(lines))
+    site.settle()
+    assert [job.name for job in site.jobs()] == list(NAMES)
+    assert [job.meta["told"] for job in site.jobs()] == [f"{name} told" for name in NAMES]
+    run_all(site)
+    assert set(statuses(site).values()) == {"completed"}
+    assert {row["row"] for row in report(site)} == {str(n) for n in range(2, len(NAMES) + 2)}
+
+
+ROWS = (
+    ["image", "remove_background.force", "meta.note"],
+    ["a.png", "true", "two\nlines"],
+    ["b.png", "x", "é"],
+)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_a_table_as_any_spreadsheet_writes_it(
+    site: Site, encoding: str, delimiter: str, end: str
+) -> None:
+    for name in "ab":
+        site.put(f"{name}.png", name)
+    lines = [delimiter.join(f'"{cell}"' for cell in row) for row in ROWS]
+    site.put("shots.csv", (end.join(lines) + end).encode(encoding))
+    site.settle()
+    (job,) = site.jobs()
+    assert (job.name, job.meta) == ("a.png", {"note": "two\nlines"})
+    assert [(r["row"], r["column"]) for r in report(site) if r["status"] == "wrong"] == [
+        ("3", "remove_background.force")
+    ]
+
+
+def test_columns_twice_make_no_table(site: Site) -> None:
+    site.put("a.png")
+    site.put("shots.csv", "image,seed,seed\na.png,1,2\n")
+    site.settle()
+    assert (
+        "two columns are called 'seed'"
+        in {j.name: j for j in site.jobs()}["shots.csv"].error["detail"]
+    )
+    assert site.rows(Batch) == []
+
+
+def test_a_table_that_is_replaced_while_it_is_read(make_site: MakeSite, monkeypatch) -> None:
+    site = make_site(source_roots=["library"])
+    library(site, "a.png", "b.png")
+    site.put("shots.csv", "image\na.png\n")
+    site.tick(4)
+    probe, done = site.prober.probe, []
+
+    def replaced(path):
+        if not done:
+            done.append(site.put("new", "image\nb.png\n").rename(site.inbox / "shots.csv"))
+        return probe(path)
+
+    site.prober.probe = replaced
+    site.settle()
+    assert done
+    assert [job.name for job in site.jobs()] == ["b.png"]
+    assert len(site.rows(Batch)) == 1
+    assert site.left() == set()
+
+
+def test_two_tables_of_one_image(site: Site) -> None:
+    site.put("a.png", "a")
+    site.put("1.csv", "image\na.png\n")
+    site.put("2.csv", "image\na.png\n")
+    site.settle()
+    assert len(site.jobs()) == 1
+    assert statuses(site) == {"2": "skipped"}
+    site.put("1.csv", "image,remove_background.force\nb.png,true\n")
+    site.put("2.csv", "image,remove_background.force\nb.png,false\n")
+    site.put("b.png", "b")
+    site.settle()
+    assert [job.name for job in site.jobs()] == ["a.png", "b.png"]
+    assert statuses(site) == {"2": "wrong"}
+
+
+def test_two_tables_of_one_image_kept(make_site: MakeSite) -> None:
+    site = make_site(originals="keep")
+    site.put("a.png", "a")
+    site.put("1.csv", "image,remove_background.force\na.png,true\n")
+    site.put("2.csv", "image,remove_background.force\na.png,false\n")
+    site.settle()
+    assert [job.stages[0]["params"]["force"] for job in site.jobs()] == [True, False]
+
+
+def test_the_yaml_of_a_table_comes_late(make_site: MakeSite) -> None:
+    site = make_site(source_roots=["library"])
+    library(site, "a.png")
+    site.put("shots.csv", "image\na.png\n")
+    site.settle()
+    assert [job.priority for job in site.jobs()] == [0]
+    site.put("shots.csv.yaml", "priority: 7\n")
+    site.settle()
+    job, late = site.jobs()
+    assert (job.status, job.priority, late.status, late.name) == (
+        "queued",
+        0,
+        "failed",
+        "shots.csv.yaml",
+    )
+    assert late.error is not None
+    assert late.error["code"] == "image_missing"
+    (batch,) = site.rows(Batch)
+    assert f"batch shots-{batch.id[:8]}" in late.error["detail"]
+
+
+def test_the_yaml_of_a_table_waits_for_it(make_site: MakeSite) -> None:
+    site = make_site(source_roots=["library"])
+    library(site, "a.png")
+    site.put("shots.csv.yaml", "priority: 7\n")
+    site.settle()
+    assert site.waiting() == {"shots.csv.yaml": "waits for a table called shots.csv"}
+    site.put("shots.csv", "image\na.png\n")
+    site.settle()
+    assert [job.priority for job in site.jobs()] == [7]
+    # The next one is on its way, as far as anyone can tell.
+    site.put("shots.csv.yaml", "priority: 7\n")
+    site.settle()
+    assert len(site.jobs()) == 1
+
+
+def test_a_job_file_in_a_folder_names_a_library(make_site: MakeSite) -> None:
+    site = make_site(source_roots=["library"], recursive=True)
+    library(site, "a.png", "b.png")
+    site.put("sub/all.yaml", 'images: "../../library/*.png"\n')
+    site.settle()
+    assert [job.name for job in site.jobs()] == ["a.png", "b.png"]
+    run_all(site)
+    assert set(statuses(site).values()) == {"completed"}
+    (batch,) = site.rows(Batch)
+    assert (site.outbox / f"in/sub/all-{batch.id[:8]}/batch.csv").is_file()
+
+
+@pytest.mark.parametrize("text", ['images: ["A.png"]', 'images: "a.*"', "images: A.PNG"])
+def test_the_case_of_extensions_and_globs_is_passed_over(site: Site, text: str) -> None:
+    site.put("A.PNG", "a")
+    site.put("all.yaml", text)
+    site.settle()
+    assert [job.name for job in site.jobs()] == ["A.PNG"]
+    assert statuses(site) == {"1": "queued"}
+
+
+@pytest.mark.parametrize("folder", ["failed", "latest", "sub/failed"])
+def test_folders_with_names_of_ours(make_site: MakeSite, folder: str) -> None:
+    site = make_site(recursive=True)
+    for name in ("a.png", "b.png"):
+        site.put(f"{folder}/{name}", name)
+    site.put(f"{folder}/shots.csv", "image,remove_background.force\na.png,true\nb.png,7\n")
+    site.settle()
+    run_all(site)
+    (batch,) = site.rows(Batch)
+    assert statuses(site) == {"2": "completed", "3": "wrong"}
+    shown = folder if "/" in folder else f"{folder}_"
+    assert (site.outbox / f"in/{shown}/shots-{batch.id[:8]}/source/shots.csv").is_file()
+    assert site.left() == {f"{folder}/b.png"}
+    manifest = json.loads(next(site.outbox.rglob("manifest.json")).read_bytes())
+    assert manifest["input"]["name"] == "a.png"
+
+
+def test_the_image_of_a_row_with_a_cell_too_many_stays(site: Site) -> None:
+    site.put("a.png", "a")
+    site.put("b.png", "b")
+    site.put("shots.csv", "image\na.png\nb.png,astray\n")
+    site.settle()
+    assert [job.name for job in site.jobs()] == ["a.png"]
+    assert site.left() == {"b.png"}
+    site.put("shots.csv", "image\na.png\nb.png\n")
+    site.settle()
+    assert statuses(site) == {"2": "skipped", "3": "queued"}
+
+
+def test_a_row_that_is_retried_says_what_it_said(make_site: MakeSite) -> None:
+    site = make_site(source_roots=["library"])
+    picture(library(site) / "a.png")
+    site.put("my shots.csv", "image,img2img.prompt,pipeline\na.png,{batch} {row},paint\n")
+    site.settle()
+    before = params(site.job())
+    assert before["prompt"] == "my shots 2"
+    fail_next(site)
+    Retrier(site.config, site.ledger).retry(site.job().id, Prober())
+    assert params(site.job()) == before
