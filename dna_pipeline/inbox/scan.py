@@ -7,7 +7,7 @@ import re
 import stat
 import sys
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import translate
 from functools import lru_cache
@@ -86,18 +86,21 @@ class Scan:
     identity: tuple[int, int]
 
 
-def scan(inbox: Inbox, named: Iterable[str] = ()) -> Scan:
+def scan(
+    inbox: Inbox, named: Iterable[str] = (), before: Mapping[str, FileStat] | None = None
+) -> Scan:
     """Look at the inbox once. Symbolic links are never followed, save that of its own path.
 
     Args:
         named: what job files name (`Pairing.named`): looked for in subfolders of an inbox that
             is not recursive too, and whatever its `include` says.
+        before: the files of the look before; what is as it was then takes no memory again.
 
     Raises:
         OSError: the inbox is not there or cannot be read.
     """
     status = inbox.path.stat()
-    walk = _Walk(inbox, status.st_dev)
+    walk = _Walk(inbox, status.st_dev, before or {})
     walk.folder("")
     for relative in named:
         if relative not in walk.files and relative not in walk.rendering:
@@ -151,13 +154,14 @@ def _suffix(path: str) -> str:
 class _Walk:
     """The folders still to be read, and what was found so far."""
 
-    def __init__(self, inbox: Inbox, device: int) -> None:
+    def __init__(self, inbox: Inbox, device: int, before: Mapping[str, FileStat]) -> None:
         self.files: dict[str, FileStat] = {}
         self.ignored: dict[str, str] = {}
         self.rendering: set[str] = set()
         self._inbox = inbox
         self._root = os.fspath(inbox.path)
         self._device = device
+        self._before = before
 
     def folder(self, prefix: str) -> None:
         """Read the folder `prefix` ("" or "sub/") and, where recursive, all below."""
@@ -209,7 +213,7 @@ class _Walk:
                 return "not among what this inbox includes"
         elif not is_input_name(relative):
             return _not_understood(relative)
-        self.files[relative] = FileStat.of(_lstat(entry))
+        self._note(relative, _lstat(entry))
         return ""
 
     def _not_read(self, entry: os.DirEntry[str]) -> str:
@@ -237,8 +241,12 @@ class _Walk:
         except (OSError, ValueError):
             return
         if stat.S_ISREG(status.st_mode):
-            self.files[relative] = FileStat.of(status)
+            self._note(relative, status)
             self.ignored.pop(relative, None)
+
+    def _note(self, relative: str, status: os.stat_result) -> None:
+        now, before = FileStat.of(status), self._before.get(relative)
+        self.files[relative] = before if before == now else now
 
 
 def _lstat(entry: os.DirEntry[str]) -> os.stat_result:

@@ -45,13 +45,14 @@ class KnownFiles:
         self._inbox = inbox
         rows = ledger.transact(lambda s: store.known_files(s, inbox))
         self._versions = {
-            path: Version(_from_json(row.stat), row.key, row.error, row.drop_id)
+            path: _packed(path, Version(_from_json(row.stat), row.key, row.error, row.drop_id))
             for path, row in rows.items()
         }
 
     def version(self, path: str) -> Version | None:
         """What was last seen at that path."""
-        return self._versions.get(path)
+        packed = self._versions.get(path)
+        return None if packed is None else _unpacked(path, packed)
 
     def reserved(self, path: str) -> str | None:
         """Why that image is not taken in alone, if it is reserved for a batch."""
@@ -60,7 +61,7 @@ class KnownFiles:
 
     def is_unchanged(self, path: str, stats: Stats, error: str | None) -> bool:
         """Whether these very files were seen before in this company."""
-        known = self._versions.get(path)
+        known = self.version(path)
         if known is None:
             return False
         if known.key == RESERVED:
@@ -71,7 +72,7 @@ class KnownFiles:
         return known.stats == stats and known.error == error
 
     def _is_old(self, path: str, stat: FileStat) -> bool:
-        known = self._versions.get(path)
+        known = self.version(path)
         seen = known.stats.get(path) if known else None
         if seen is None:
             return False
@@ -82,7 +83,7 @@ class KnownFiles:
 
     def note(self, versions: Mapping[str, Version]) -> None:
         """Take note of what was committed."""
-        self._versions.update(versions)
+        self._versions.update((path, _packed(path, v)) for path, v in versions.items())
 
     def rows(self, versions: Mapping[str, Version]) -> list[dict[str, Any]]:
         """The same for the ledger."""
@@ -93,6 +94,38 @@ class KnownFiles:
             }
             for path, version in versions.items()
         ]  # fmt: skip
+
+
+_Packed = tuple[FileStat | Stats, bytes | str, str | None, bytes | str | None]
+"""A version as it lies in memory, at a third of the bytes: there may be a million."""
+
+
+def _packed(path: str, version: Version) -> _Packed:
+    stats = version.stats
+    alone = len(stats) == 1 and path in stats
+    drop_id = None if version.drop_id is None else _short(version.drop_id)
+    return (stats[path] if alone else stats, _short(version.key), version.error, drop_id)
+
+
+def _unpacked(path: str, packed: _Packed) -> Version:
+    stats, key, error, drop_id = packed
+    return Version(
+        {path: stats} if isinstance(stats, FileStat) else stats,
+        _long(key), error, None if drop_id is None else _long(drop_id),
+    )  # fmt: skip
+
+
+def _short(text: str) -> bytes | str:
+    """Hexadecimal digits as bytes; what is none stays."""
+    try:
+        data = bytes.fromhex(text)
+    except ValueError:
+        return text
+    return data if data.hex() == text else text
+
+
+def _long(short: bytes | str) -> str:
+    return short.hex() if isinstance(short, bytes) else short
 
 
 def to_json(stats: Stats) -> dict[str, Any]:

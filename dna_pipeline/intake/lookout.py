@@ -70,7 +70,7 @@ class Lookout:
     def look(self, now: float) -> None:
         """Scan and pair."""
         try:
-            seen = scan(self.inbox, self._named)
+            seen = scan(self.inbox, self._named, self.files)
         except OSError as error:
             self._cannot_look(error, now)
             return
