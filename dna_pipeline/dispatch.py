@@ -25,7 +25,7 @@ from dna_pipeline.errors import (
 from dna_pipeline.executor import Executor
 from dna_pipeline.faults import point
 from dna_pipeline.holds import Holds
-from dna_pipeline.ledger import batches, pauses, queue
+from dna_pipeline.ledger import batches, pauses, queue, wishes
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Drop, Job
 from dna_pipeline.messages import (
@@ -314,7 +314,7 @@ class Dispatcher:
     def attend_cancels(self) -> None:
         """Pass on the wish to cancel the running job."""
         if self.running is not None and self.running.job in self._ledger.transact(
-            queue.cancel_requests
+            wishes.cancel_requests
         ):
             self._executor.cancel(self.running.job)
 

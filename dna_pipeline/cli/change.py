@@ -35,7 +35,7 @@ def cancel(
     as_json: JsonOption = False,
 ) -> None:
     """Cancel jobs, or all of a batch: queued ones at once, running ones at their next step."""
-    from dna_pipeline.ledger import batches, queue
+    from dna_pipeline.ledger import batches, wishes
     from dna_pipeline.ledger.store import Ledger
 
     config = load(context)
@@ -44,7 +44,7 @@ def cancel(
     ids = [find_job(views, job) for job in jobs or ()]
     batch_id = find_batch(views, batch)
     ledger = Ledger(config.ledger_path)
-    before = {i: ledger.transact(lambda s, i=i: queue.request_cancel(s, i)) for i in ids}
+    before = {i: ledger.transact(lambda s, i=i: wishes.request_cancel(s, i)) for i in ids}
     if batch_id is not None:
         before = ledger.transact(lambda s: batches.cancel(s, batch_id))
         if not before:

@@ -10,13 +10,9 @@ take a while and other inboxes wait.
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import os
-import shutil
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -31,7 +27,8 @@ from dna_pipeline.inbox import claim
 from dna_pipeline.inbox.pairing import Candidate
 from dna_pipeline.inbox.scan import FileStat
 from dna_pipeline.intake import records
-from dna_pipeline.intake.giveback import put_all_back
+from dna_pipeline.intake.account import Account, Taken
+from dna_pipeline.intake.giveback import undo
 from dna_pipeline.intake.known import RESERVED, KnownFiles, Stats, Version, to_json
 from dna_pipeline.intake.lookout import Lookout
 from dna_pipeline.intake.patience import patience_s
@@ -40,7 +37,6 @@ from dna_pipeline.intake.take import MANY, keep_claims, split
 from dna_pipeline.ledger import batches, store
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.probe import NotReadable, Probed, Prober
-from dna_pipeline.spec.batch import request
 from dna_pipeline.spec.config import Config, Inbox
 from dna_pipeline.spec.sources import lacking_root
 
@@ -60,25 +56,6 @@ class NotYet(DnaError):
     def __init__(self, why: str, *, long: bool = False) -> None:
         super().__init__(why)
         self.long = long
-
-
-@dataclass(slots=True, eq=False)
-class _Taken:
-    """What is taken with one drop: an image, or what tells the batch (`source` is None then)."""
-
-    row: dict[str, Any]
-    paths: list[Path]
-    source: Source | None = None
-    facts: dict[str, Any] = field(default_factory=dict[str, Any])
-
-    @property
-    def folder(self) -> Path:
-        return Path(self.row["claim"])
-
-    @property
-    def is_moved(self) -> bool:
-        """Moved out of the inbox, and not copied."""
-        return claim.CLAIMS in self.folder.parts
 
 
 class BatchTaker:
@@ -164,14 +141,14 @@ class BatchTaker:
         row = records.batch_row(self._inbox, *split(plan.teller), plan.kind)
         return row | {"max_failures": plan.head.max_failures}
 
-    def _drops(self, plan: Plan, candidate: Candidate, stats: Stats, batch: str) -> list[_Taken]:
+    def _drops(self, plan: Plan, candidate: Candidate, stats: Stats, batch: str) -> list[Taken]:
         """One for what tells the batch, one for each image that a right row names."""
         tellers = [path for path in (candidate.table, candidate.sidecar) if path is not None]
         own = self._drop(batch, split(tellers[0])[0], None, {p: stats[p] for p in tellers})
         own["id"] = batch
         own["claim"] = str(self._claim_folder(batch, inside=True))
         paths = [] if self._inbox.keeps else [self._inbox.path / path for path in tellers]
-        found = [_Taken(own, paths)]
+        found = [Taken(own, paths)]
         right = dict.fromkeys(i.source for i in plan.items if i.source and i.error is None)
         for source in right:
             seen = {source.relative: stats[source.relative]} if source.relative else {}
@@ -179,7 +156,7 @@ class BatchTaker:
             inside = source.relative is not None
             row["claim"] = str(self._claim_folder(row["id"], inside=inside))
             row["sidecar_text"] = plan.text
-            found.append(_Taken(row, [source.path], source))
+            found.append(Taken(row, [source.path], source))
         return found
 
     def _drop(self, batch: str, folder: str, image: str | None, seen: Stats) -> dict[str, Any]:
@@ -195,7 +172,7 @@ class BatchTaker:
         batches.begin(session, batch)
         store.begin_claims(session, rows)
 
-    def _fetch(self, taken: Sequence[_Taken], stats: Stats, stack: ExitStack) -> Generator[None]:
+    def _fetch(self, taken: Sequence[Taken], stats: Stats, stack: ExitStack) -> Generator[None]:
         """Bring all files into their claims, durably, and hash the images."""
         moved = [item for item in taken if item.is_moved]
         copied = [item for item in taken if not item.is_moved and item.paths]
@@ -231,7 +208,7 @@ class BatchTaker:
         """One flush for many drops, as `Taker` does it."""
         return stack.enter_context(filesystem.flush_of_all(place)) if number >= MANY else None
 
-    def _bring(self, item: _Taken, path: Path, stats: Stats, *, durable: bool) -> None:
+    def _bring(self, item: Taken, path: Path, stats: Stats, *, durable: bool) -> None:
         if not item.is_moved:
             hashed = claim.snapshot(path, item.folder / path.name, durable=durable)
             if path.is_relative_to(self._inbox.path):
@@ -245,7 +222,7 @@ class BatchTaker:
         if not claim.take(path, item.folder, seen).unchanged:
             raise claim.Changed(str(path))
 
-    def _undo(self, taken: Sequence[_Taken]) -> None:
+    def _undo(self, taken: Sequence[Taken]) -> None:
         """Everything as it was, unless it was committed; `recover` does what cannot be done now."""
         batch_id = taken[0].row["id"]
         if self._ledger.transact(lambda s: batches.get(s, batch_id)).state != "claiming":
@@ -270,14 +247,14 @@ class BatchTaker:
         candidate: Candidate,
         stats: Stats,
         batch: dict[str, Any],
-        taken: Sequence[_Taken],
+        taken: Sequence[Taken],
     ) -> Generator[None]:
         drops = {item.source: item for item in taken if item.source is not None}
         for source, item in drops.items():
             probed = source.probed
             assert probed is not None
             item.facts |= {"width": probed.width, "height": probed.height}
-        account = _Account(self._planner, self._inbox, plan, batch, drops, self._is_there)
+        account = Account(self._planner, self._inbox, plan, batch, drops, self._is_there)
         models = self._planner.models()
         keys: dict[int, str] = {}
         for number, item in enumerate(plan.items):
@@ -320,7 +297,7 @@ class BatchTaker:
             rows=len(plan.items), jobs=number,
         )  # fmt: skip
 
-    def _told(self, plan: Plan, drops: Mapping[Source, _Taken]) -> str:
+    def _told(self, plan: Plan, drops: Mapping[Source, Taken]) -> str:
         """What makes two versions of a kept batch the same: its images' bytes and its rows."""
 
         def row(item: Item) -> str:
@@ -332,14 +309,14 @@ class BatchTaker:
         rows = [(item.row.number, shown_image(item), row(item)) for item in plan.items]
         return hashlib.sha256(f"{plan.head}\n{rows}".encode()).hexdigest()
 
-    def _pass_over(self, teller: str, version: Version, taken: Sequence[_Taken]) -> None:
+    def _pass_over(self, teller: str, version: Version, taken: Sequence[Taken]) -> None:
         """A batch that tells nothing new: its files were touched only."""
         self._undo(taken)
         known = {teller: version}
         self._ledger.transact(lambda s: store.remember_files(s, self._known.rows(known)))
         self._known.note(known)
 
-    def _sha256(self, item: Item, drops: Mapping[Source, _Taken]) -> str | None:
+    def _sha256(self, item: Item, drops: Mapping[Source, Taken]) -> str | None:
         """What a right row's image holds; or held, when it was taken in and left the inbox."""
         if item.error is None:
             return drops[item.source].facts["sha256"] if item.source else None
@@ -380,105 +357,3 @@ class BatchTaker:
         if folder is None:
             return False
         return (self._config.outbox / folder).is_dir() or not self._config.outbox.is_dir()
-
-
-class _Account:
-    """The rows of a batch and the jobs of those that ask for something new."""
-
-    def __init__(
-        self,
-        planner: Planner,
-        inbox: Inbox,
-        plan: Plan,
-        batch: Mapping[str, Any],
-        drops: Mapping[Source, _Taken],
-        is_there: Callable[[str | None], bool],
-    ) -> None:
-        self._planner = planner
-        self._inbox = inbox
-        self._plan = plan
-        self._batch = batch
-        self._drops = drops
-        self._is_there = is_there
-        self._jobs: dict[int, dict[str, Any]] = {}
-
-    def prepare(self, item: Item, key: str) -> None:
-        """Make a right row's job ahead: of thousands it takes longer than a commit should."""
-        if item.error is None:
-            self._jobs[item.row.number] = self._job(item, key)
-
-    def make(
-        self, session: Any, keys: Mapping[int, str]
-    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """Jobs and rows. Rows that are equal among themselves are each made: they were asked for.
-
-        Args:
-            keys: what each row would do, by its number, where that is known.
-        """
-        skips = (self._plan.head.on_duplicate or self._inbox.on_duplicate) == "skip"
-        found = batches.existing(session, keys.values()) if skips else {}
-        done = {
-            key: before.job
-            for key, before in found.items()
-            if before.status != "completed" or self._is_there(before.folder)
-        }
-        jobs: list[dict[str, Any]] = []
-        rows: list[dict[str, Any]] = []
-        for item in self._plan.items:
-            row = self._row(item)
-            key = keys.get(item.row.number)
-            if key in done:
-                row |= {"status": "skipped", "job_id": done[key]}
-            elif item.error is not None:
-                row |= _wrong(item.error)
-            else:
-                jobs.append(job := self._jobs[item.row.number])
-                row["job_id"] = job["id"]
-            rows.append(row)
-        return jobs, rows
-
-    def _row(self, item: Item) -> dict[str, Any]:
-        return {
-            "batch_id": self._batch["id"], "number": item.row.number, "image": shown_image(item),
-            "job_id": None, "status": None, "code": None, "field": None, "detail": None,
-        }  # fmt: skip
-
-    def _job(self, item: Item, key: str) -> dict[str, Any]:
-        assert item.source is not None
-        taken = self._drops[item.source]
-        facts = self._planner.facts(item, taken.facts["sha256"])
-        spec = self._planner.resolve(item.row.document, records.draw_seed, facts)
-        name = item.source.path.name
-        job = records.job_row(self._inbox, item.source.folder, name, taken.row["id"], spec)
-        told = request(item.row.document)
-        return job | {"batch": self._batch["id"], "key": key, "request": told}
-
-
-def _wrong(error: JobError) -> dict[str, Any]:
-    return {
-        "status": "wrong", "code": error.code, "field": error.where or None,
-        "detail": error.detail or error.sentence,
-    }  # fmt: skip
-
-
-def undo(config: Config, inbox: Inbox, row: Mapping[str, Any]) -> None:
-    """Give back what a drop of a batch took; it may be nothing yet.
-
-    Raises:
-        OSError: it cannot be now. What is on a disk that is away must not be forgotten: without its
-        batch it would be taken for an image by itself when the disk comes back.
-    """
-    folder = Path(row["claim"])
-    if folder.is_relative_to(config.data):
-        shutil.rmtree(folder, ignore_errors=True)
-    elif folder.is_dir():
-        put_all_back(folder, inbox.path, row["folder"], row["stat"])
-    elif _is_away(inbox.path, row["stat"]):
-        raise FileNotFoundError(errno.ENOENT, "its disk is away", str(folder))
-
-
-def _is_away(inbox: Path, stat: Mapping[str, Any]) -> bool:
-    """Whether these files lie on a disk that is not mounted there now. Raises `OSError`."""
-    if inbox.stat().st_dev in {seen["device"] for seen in stat.values()}:
-        return False
-    return not any(os.path.lexists(inbox / path) for path in stat)

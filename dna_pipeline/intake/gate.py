@@ -20,8 +20,8 @@ from dna_pipeline.inbox import claim
 from dna_pipeline.inbox.pairing import Candidate, Waiting
 from dna_pipeline.inbox.scan import is_image_name, is_yaml_name
 from dna_pipeline.intake import records
-from dna_pipeline.intake.batches import BatchTaker, NotYet, undo
-from dna_pipeline.intake.giveback import put_all_back
+from dna_pipeline.intake.batches import BatchTaker, NotYet
+from dna_pipeline.intake.giveback import put_all_back, undo
 from dna_pipeline.intake.known import KnownFiles, Version
 from dna_pipeline.intake.late import LateSidecars
 from dna_pipeline.intake.lookout import Lookout

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import filecmp
+import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -10,6 +13,7 @@ from typing import Any
 
 from dna_pipeline.inbox import claim
 from dna_pipeline.inbox.scan import FileStat
+from dna_pipeline.spec.config import Config, Inbox
 
 
 def put_all_back(
@@ -40,3 +44,26 @@ def _is_copy(file: Path, original: Path, seen: Mapping[str, Any]) -> bool:
         return False
     was_moved = FileStat.of(file.lstat()).same_file(FileStat(**seen))
     return not was_moved or filecmp.cmp(file, original, shallow=False)
+
+
+def undo(config: Config, inbox: Inbox, row: Mapping[str, Any]) -> None:
+    """Give back what a drop of a batch took; it may be nothing yet.
+
+    Raises:
+        OSError: it cannot be now. What is on a disk that is away must not be forgotten: without its
+        batch it would be taken for an image by itself when the disk comes back.
+    """
+    folder = Path(row["claim"])
+    if folder.is_relative_to(config.data):
+        shutil.rmtree(folder, ignore_errors=True)
+    elif folder.is_dir():
+        put_all_back(folder, inbox.path, row["folder"], row["stat"])
+    elif _is_away(inbox.path, row["stat"]):
+        raise FileNotFoundError(errno.ENOENT, "its disk is away", str(folder))
+
+
+def _is_away(inbox: Path, stat: Mapping[str, Any]) -> bool:
+    """Whether these files lie on a disk that is not mounted there now. Raises `OSError`."""
+    if inbox.stat().st_dev in {seen["device"] for seen in stat.values()}:
+        return False
+    return not any(os.path.lexists(inbox / path) for path in stat)

@@ -19,7 +19,7 @@ from dna_pipeline.intake import records
 from dna_pipeline.intake.known import to_json
 from dna_pipeline.intake.lookout import Lookout
 from dna_pipeline.intake.take import Ready, Taker, split
-from dna_pipeline.ledger import batches, queue, store
+from dna_pipeline.ledger import batches, store, wishes
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Drop, Job
 from dna_pipeline.ledger.times import utcnow
@@ -150,7 +150,7 @@ class LateSidecars:
         text = records.as_text(data)
 
         def commit(session: Any) -> bool:
-            if not queue.replace_queued(session, job.id, work):
+            if not wishes.replace_queued(session, job.id, work):
                 return False
             seen = drop.stat | to_json({sidecar: stat})
             store.set_sidecar(session, drop.id, copy.name, text, seen)

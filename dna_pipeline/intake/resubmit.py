@@ -15,7 +15,7 @@ from dna_pipeline.inbox.claim import sync_claims
 from dna_pipeline.inbox.scan import is_yaml_name
 from dna_pipeline.intake import records
 from dna_pipeline.intake.take import keep_claims
-from dna_pipeline.ledger import batches, queue, store
+from dna_pipeline.ledger import batches, queue, store, wishes
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Drop, Job
 from dna_pipeline.probe import Prober
@@ -219,7 +219,7 @@ class Retrier:
 
         def commit(session: Any) -> bool:
             store.begin_claims(session, [row])
-            if queue.revive(session, job.id, changes):
+            if wishes.revive(session, job.id, changes):
                 batches.reopen(session, job.batch)
                 return True
             store.set_drop_state(session, row["id"], "gone")

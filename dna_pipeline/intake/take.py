@@ -25,7 +25,7 @@ from dna_pipeline.inbox.scan import FileStat
 from dna_pipeline.intake import records
 from dna_pipeline.intake.giveback import put_all_back
 from dna_pipeline.intake.known import KnownFiles, Stats, Version, to_json
-from dna_pipeline.ledger import batches, queue, store
+from dna_pipeline.ledger import batches, store, wishes
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.probe import Probed
 from dna_pipeline.spec.config import Config, Inbox
@@ -371,9 +371,9 @@ class Taker:
         job = outcome.jobs[0]
         if job["status"] != "queued":
             return False
-        queued = queue.queued_from(session, older) if outcome.batch is None else None
+        queued = wishes.queued_from(session, older) if outcome.batch is None else None
         changes = {k: v for k, v in job.items() if k not in ("id", "created_at", "batch")}
-        if queued is None or not queue.replace_queued(session, queued, changes):
+        if queued is None or not wishes.replace_queued(session, queued, changes):
             batches.withdraw(session, [older, *batches.drops_of(session, older)])
             return False
         store.set_drop_state(session, older, "disposing")

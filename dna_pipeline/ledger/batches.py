@@ -13,7 +13,7 @@ from sqlalchemy import delete, exists, func, insert, select, text, update
 from sqlalchemy.orm import Session
 
 from dna_pipeline.errors import Paused
-from dna_pipeline.ledger import queue
+from dna_pipeline.ledger import queue, wishes
 from dna_pipeline.ledger.tables import Batch, BatchRow, Drop, Event, Job
 from dna_pipeline.ledger.times import utcnow
 
@@ -230,4 +230,6 @@ def resume(session: Session, batch_id: str | None = None) -> None:
 def cancel(session: Session, batch_id: str) -> dict[str, str | None]:
     """Cancel all of its jobs that have not ended; what each was, by its id."""
     rows = select(Job.id).where(Job.batch == batch_id, Job.status.in_(("queued", "running")))
-    return {job_id: queue.request_cancel(session, job_id) for job_id in session.scalars(rows).all()}
+    return {
+        job_id: wishes.request_cancel(session, job_id) for job_id in session.scalars(rows).all()
+    }

@@ -53,7 +53,7 @@ _HOLD = """UPDATE jobs INDEXED BY ix_jobs_runnable SET hold = :code, hold_detail
     WHERE status = 'queued' AND hold IS NULL"""
 _RELEASE = """UPDATE jobs INDEXED BY ix_jobs_hold SET hold = NULL, hold_detail = NULL
     WHERE hold = :code AND status = 'queued'"""
-_IS_QUEUED = text("+jobs.status = 'queued'")
+IS_QUEUED = text("+jobs.status = 'queued'")
 _PROMOTE = text("""UPDATE jobs INDEXED BY ix_jobs_due SET hold = NULL, hold_detail = NULL
     WHERE hold = 'not_before' AND not_before <= :now""")
 _PROMOTE_RETRIES = text("""UPDATE jobs INDEXED BY ix_jobs_hold SET hold = NULL, hold_detail = NULL
@@ -169,12 +169,12 @@ def fail(session: Session, job_id: str, failure: Failure, stage: str | None = No
             finished_at=utcnow(),
         )
     )
-    if _count(changed):
+    if rows_changed(changed):
         add_event(session, job_id, status, failed_data(failure.to_dict()))
         _prune_progress(session, job_id)
 
 
-def _count(result: Any) -> int:
+def rows_changed(result: Any) -> int:
     return int(result.rowcount)
 
 
@@ -217,9 +217,9 @@ def held_groups(session: Session, code: str) -> list[str]:
 def release(session: Session, code: str, models: str | None = None) -> int:
     """Free jobs from that hold; how many."""
     if models is None:
-        return _count(session.execute(text(_RELEASE), {"code": code}))
+        return rows_changed(session.execute(text(_RELEASE), {"code": code}))
     alike = text(f"{_RELEASE} AND models = :models")
-    return _count(session.execute(alike, {"code": code, "models": models}))
+    return rows_changed(session.execute(alike, {"code": code, "models": models}))
 
 
 def held_inboxes(session: Session, code: str) -> list[str]:
@@ -230,7 +230,7 @@ def held_inboxes(session: Session, code: str) -> list[str]:
 def release_inbox(session: Session, code: str, inbox: str) -> int:
     """Free that inbox's jobs from that hold; how many."""
     alike = text(f"{_RELEASE} AND inbox = :inbox")
-    return _count(session.execute(alike, {"code": code, "inbox": inbox}))
+    return rows_changed(session.execute(alike, {"code": code, "inbox": inbox}))
 
 
 def promote_due(session: Session, now: datetime) -> int:
@@ -238,7 +238,9 @@ def promote_due(session: Session, now: datetime) -> int:
     # A wait longer than any that is given means that the clock was put back.
     latest = format_time(now + timedelta(seconds=2 * MAX_BACKOFF_S))
     retried = session.execute(_PROMOTE_RETRIES, {"now": format_time(now), "latest": latest})
-    return _count(retried) + _count(session.execute(_PROMOTE, {"now": format_time(now)}))
+    return rows_changed(retried) + rows_changed(
+        session.execute(_PROMOTE, {"now": format_time(now)})
+    )
 
 
 # --- ends of processes ---
@@ -348,69 +350,9 @@ def published(session: Session, job_id: str) -> None:
     ended = session.execute(
         update(Job).where(Job.id == job_id, Job.status == "running").values(status="completed")
     )
-    if _count(ended):
+    if rows_changed(ended):
         add_event(session, job_id, "completed")
         _prune_progress(session, job_id)
-
-
-# --- what people ask for ---
-
-
-def request_cancel(session: Session, job_id: str) -> str | None:
-    """Cancel a queued job now, a running one at its next step; its status before, or None."""
-    found = session.execute(select(Job.status, Job.publish).where(Job.id == job_id)).one_or_none()
-    if found is None:
-        return None
-    status, publish = found
-    if status == "queued":
-        fail(session, job_id, Cancelled("cancelled before it started").failure())
-    elif status == "running" and publish is None:
-        session.execute(update(Job).where(Job.id == job_id).values(cancel_requested=True))
-    # What has run to its end and is only being published is as good as completed.
-    return status if publish is None or status != "running" else "completed"
-
-
-def cancel_requests(session: Session) -> list[str]:
-    rows = select(Job.id).where(Job.cancel_requested, Job.status == "running")
-    return list(session.scalars(rows))
-
-
-def revive(session: Session, job_id: str, changes: dict[str, Any]) -> bool:
-    """Queue a failed or cancelled job again, under the same id, with what was read anew.
-
-    `publish_name` stays: it names the failure folder, which is to go. False: someone else was
-    faster, and nothing was changed.
-    """
-    fresh: dict[str, Any] = {
-        "status": "queued", "hold": None, "hold_detail": None, "stage": None, "error": None,
-        "publish": None, "manifest_sha256": None, "cancel_requested": False,
-        "crashes": 0, "interruptions": 0, "started_at": None, "finished_at": None,
-    }  # fmt: skip
-    ended = (Job.id == job_id, Job.status.in_(("failed", "cancelled")), Job.publish == "done")
-    revived = _count(session.execute(update(Job).where(*ended).values(fresh | changes))) > 0
-    if revived:
-        forget_stages(session, job_id)
-        add_event(session, job_id, "queued", {"retry": True})
-    return revived
-
-
-def queued_from(session: Session, drop_id: str) -> str | None:
-    """The job, no batch's, that was made from that drop if it is still queued."""
-    rows = select(Job.id).where(Job.drop_id == drop_id, _IS_QUEUED, Job.batch.is_(None))
-    return session.scalars(rows).first()
-
-
-def replace_queued(session: Session, job_id: str, changes: dict[str, Any]) -> bool:
-    """Give a job that is still queued other work, which may have failed already; its id and place
-    stay. False: too late, and nothing was changed."""
-    statement = update(Job).where(Job.id == job_id, Job.status == "queued").values(changes)
-    replaced = _count(session.execute(statement)) > 0
-    if replaced:
-        forget_stages(session, job_id)
-        add_event(session, job_id, "queued", {"replaced": True})
-        if (error := changes.get("error")) is not None:
-            add_event(session, job_id, "failed", failed_data(error))
-    return replaced
 
 
 def has_newer_result(session: Session, job: Job) -> bool:

@@ -8,7 +8,7 @@ import pytest
 from dna_pipeline.inbox import claim
 from dna_pipeline.intake import records
 from dna_pipeline.intake.rows import reference
-from dna_pipeline.ledger import queue
+from dna_pipeline.ledger import wishes
 from dna_pipeline.spec.config import Inbox
 
 
@@ -215,7 +215,7 @@ def test_a_file_that_changes_while_it_is_copied_is_left_for_the_next_look(
 def test_a_cancelled_version_is_not_brought_back_by_a_touch(keep) -> None:
     path = keep.put("cat.png", b"one")
     keep.settle()
-    keep.ledger.transact(lambda s: queue.request_cancel(s, keep.job().id))
+    keep.ledger.transact(lambda s: wishes.request_cancel(s, keep.job().id))
     touch(path)
     keep.settle()
     assert keep.job().status == "cancelled"

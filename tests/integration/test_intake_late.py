@@ -1,7 +1,7 @@
 """Sidecars that come after their image was taken in."""
 
 from dna_pipeline.intake.late import LateSidecars
-from dna_pipeline.ledger import queue
+from dna_pipeline.ledger import queue, wishes
 
 
 def test_it_changes_the_job_that_is_still_queued(site) -> None:
@@ -36,7 +36,7 @@ def test_it_fails_and_names_the_job_that_has_begun(site) -> None:
 def test_a_job_that_begins_meanwhile_does_not_swallow_it(site, monkeypatch) -> None:
     site.put("cat.png", b"cat")
     site.settle()
-    real = queue.replace_queued
+    real = wishes.replace_queued
 
     def too_late(session, job_id, changes):
         queue.claim_next(session)

@@ -1,0 +1,114 @@
+"""What a batch took, and what it comes to in the ledger: its rows and their jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dna_pipeline.errors import JobError
+from dna_pipeline.inbox import claim
+from dna_pipeline.intake import records
+from dna_pipeline.intake.rows import Item, Plan, Planner, Source, shown_image
+from dna_pipeline.ledger import batches
+from dna_pipeline.spec.batch import request
+from dna_pipeline.spec.config import Inbox
+
+
+@dataclass(slots=True, eq=False)
+class Taken:
+    """What is taken with one drop: an image, or what tells the batch (`source` is None then)."""
+
+    row: dict[str, Any]
+    paths: list[Path]
+    source: Source | None = None
+    facts: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.row["claim"])
+
+    @property
+    def is_moved(self) -> bool:
+        """Moved out of the inbox, and not copied."""
+        return claim.CLAIMS in self.folder.parts
+
+
+class Account:
+    """The rows of a batch and the jobs of those that ask for something new."""
+
+    def __init__(
+        self,
+        planner: Planner,
+        inbox: Inbox,
+        plan: Plan,
+        batch: Mapping[str, Any],
+        drops: Mapping[Source, Taken],
+        is_there: Callable[[str | None], bool],
+    ) -> None:
+        self._planner = planner
+        self._inbox = inbox
+        self._plan = plan
+        self._batch = batch
+        self._drops = drops
+        self._is_there = is_there
+        self._jobs: dict[int, dict[str, Any]] = {}
+
+    def prepare(self, item: Item, key: str) -> None:
+        """Make a right row's job ahead: of thousands it takes longer than a commit should."""
+        if item.error is None:
+            self._jobs[item.row.number] = self._job(item, key)
+
+    def make(
+        self, session: Any, keys: Mapping[int, str]
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Jobs and rows. Rows that are equal among themselves are each made: they were asked for.
+
+        Args:
+            keys: what each row would do, by its number, where that is known.
+        """
+        skips = (self._plan.head.on_duplicate or self._inbox.on_duplicate) == "skip"
+        found = batches.existing(session, keys.values()) if skips else {}
+        done = {
+            key: before.job
+            for key, before in found.items()
+            if before.status != "completed" or self._is_there(before.folder)
+        }
+        jobs: list[dict[str, Any]] = []
+        rows: list[dict[str, Any]] = []
+        for item in self._plan.items:
+            row = self._row(item)
+            key = keys.get(item.row.number)
+            if key in done:
+                row |= {"status": "skipped", "job_id": done[key]}
+            elif item.error is not None:
+                row |= _wrong(item.error)
+            else:
+                jobs.append(job := self._jobs[item.row.number])
+                row["job_id"] = job["id"]
+            rows.append(row)
+        return jobs, rows
+
+    def _row(self, item: Item) -> dict[str, Any]:
+        return {
+            "batch_id": self._batch["id"], "number": item.row.number, "image": shown_image(item),
+            "job_id": None, "status": None, "code": None, "field": None, "detail": None,
+        }  # fmt: skip
+
+    def _job(self, item: Item, key: str) -> dict[str, Any]:
+        assert item.source is not None
+        taken = self._drops[item.source]
+        facts = self._planner.facts(item, taken.facts["sha256"])
+        spec = self._planner.resolve(item.row.document, records.draw_seed, facts)
+        name = item.source.path.name
+        job = records.job_row(self._inbox, item.source.folder, name, taken.row["id"], spec)
+        told = request(item.row.document)
+        return job | {"batch": self._batch["id"], "key": key, "request": told}
+
+
+def _wrong(error: JobError) -> dict[str, Any]:
+    return {
+        "status": "wrong", "code": error.code, "field": error.where or None,
+        "detail": error.detail or error.sentence,
+    }  # fmt: skip
