@@ -245,7 +245,8 @@ class _Walk:
             self.ignored.pop(relative, None)
 
     def _note(self, relative: str, status: os.stat_result) -> None:
-        now, before = FileStat.of(status), self._before.get(relative)
+        now = FileStat.of(status)
+        before = self._before.get(relative, now)
         self.files[relative] = before if before == now else now
 
 
