@@ -56,7 +56,7 @@ class KnownFiles:
 
     def reserved(self, path: str) -> str | None:
         """Why that image is not taken in alone, if it is reserved for a batch."""
-        known = self._versions.get(path)
+        known = self.version(path)
         return known.error if known is not None and known.key == RESERVED else None
 
     def is_unchanged(self, path: str, stats: Stats, error: str | None) -> bool:
