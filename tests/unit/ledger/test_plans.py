@@ -5,7 +5,7 @@ import re
 import pytest
 from sqlalchemy import event, text
 
-from dna_pipeline.ledger import queue, store
+from dna_pipeline.ledger import queue, store, wishes
 from dna_pipeline.ledger.tables import Job
 from dna_pipeline.ledger.times import utcnow
 from dna_pipeline.ledger.views import Views
@@ -103,7 +103,7 @@ def check(lines: list[str], wanted: str) -> None:
 @pytest.mark.parametrize("name", WRITER)
 def test_the_daemons_questions(book, name: str) -> None:
     args, wanted = WRITER[name]
-    function = getattr(queue, name, None) or getattr(store, name)
+    function = next(filter(None, (getattr(m, name, None) for m in (queue, wishes, store))))
     check(plans_of(book.ledger._engine, lambda: book.do(function, *args)), wanted)
 
 
