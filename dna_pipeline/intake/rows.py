@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import posixpath
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -335,7 +334,6 @@ def image_error(item: Item) -> JobError | None:
 
 
 def shown_image(item: Item) -> str:
-    """A row's image as its batch's account names it."""
-    if item.source is None:
-        return records.printable((item.row.image or "").strip())
-    return records.printable(item.source.relative or os.fspath(item.source.path))
+    """A row's image as its batch's account names it: by its path in the inbox, or as told."""
+    found = item.source.relative if item.source is not None else None
+    return records.printable(found or (item.row.image or "").strip())
