@@ -21,12 +21,13 @@ from dna_pipeline.inbox.pairing import Candidate, Waiting
 from dna_pipeline.inbox.scan import is_image_name, is_yaml_name
 from dna_pipeline.intake import records
 from dna_pipeline.intake.batches import BatchTaker, NotYet
+from dna_pipeline.intake.drops import Claimed, Ready
 from dna_pipeline.intake.giveback import put_all_back, undo
 from dna_pipeline.intake.known import KnownFiles, Version
 from dna_pipeline.intake.late import LateSidecars
 from dna_pipeline.intake.lookout import Lookout
 from dna_pipeline.intake.settling import Settling
-from dna_pipeline.intake.take import Claimed, Ready, Taker
+from dna_pipeline.intake.take import Taker
 from dna_pipeline.ledger import batches, store
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Drop, Job

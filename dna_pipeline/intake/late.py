@@ -16,9 +16,10 @@ from dna_pipeline.inbox.names import bare, tells
 from dna_pipeline.inbox.pairing import Candidate, Names
 from dna_pipeline.inbox.scan import FileStat, is_yaml_name
 from dna_pipeline.intake import records
+from dna_pipeline.intake.drops import Ready
 from dna_pipeline.intake.known import to_json
 from dna_pipeline.intake.lookout import Lookout
-from dna_pipeline.intake.take import Ready, Taker, split
+from dna_pipeline.intake.take import Taker, split
 from dna_pipeline.ledger import batches, store, wishes
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Drop, Job

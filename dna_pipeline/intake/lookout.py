@@ -13,10 +13,10 @@ from dna_pipeline.errors import ImageUnreadable, JobError
 from dna_pipeline.inbox.pairing import Candidate, Names, Pairing, Waiting, pair
 from dna_pipeline.inbox.scan import FileStat, Scan, scan
 from dna_pipeline.inbox.stability import StabilityTracker
+from dna_pipeline.intake.drops import Ready
 from dna_pipeline.intake.known import KnownFiles, Stats
 from dna_pipeline.intake.patience import patience_s
 from dna_pipeline.intake.rows import reference
-from dna_pipeline.intake.take import Ready
 from dna_pipeline.probe import NotReadable, Probed, Prober, Question
 from dna_pipeline.spec.config import Inbox
 

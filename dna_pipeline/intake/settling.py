@@ -8,9 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from dna_pipeline.inbox.scan import FileStat
+from dna_pipeline.intake.drops import Claimed
 from dna_pipeline.intake.known import Stats
 from dna_pipeline.intake.patience import patience_s
-from dna_pipeline.intake.take import Claimed, Taker
+from dna_pipeline.intake.take import Taker
 from dna_pipeline.probe import NotReadable, Probed, Prober
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +20,13 @@ from dna_pipeline import filesystem
 from dna_pipeline.errors import Failure, ImageUnreadable, JobError
 from dna_pipeline.faults import point
 from dna_pipeline.inbox import claim
-from dna_pipeline.inbox.pairing import Candidate
 from dna_pipeline.inbox.scan import FileStat
 from dna_pipeline.intake import records
+from dna_pipeline.intake.drops import Claimed, Ready
 from dna_pipeline.intake.giveback import put_all_back
 from dna_pipeline.intake.known import KnownFiles, Stats, Version, to_json
 from dna_pipeline.ledger import batches, store, wishes
 from dna_pipeline.ledger.store import Ledger
-from dna_pipeline.probe import Probed
 from dna_pipeline.spec.config import Config, Inbox
 from dna_pipeline.spec.facts import JobFacts
 from dna_pipeline.spec.sidecar import JobSpec
@@ -38,59 +37,6 @@ MANY = 16
 """So many drops at once are flushed and logged as one."""
 
 _NO_FACTS: dict[str, Any] = dict.fromkeys(("sha256", "bytes", "width", "height", "sidecar_text"))
-
-
-@dataclass(frozen=True, slots=True)
-class Ready:
-    """A candidate that may be taken now.
-
-    Attributes:
-        stats: what was seen of its files.
-        identity: the path in the inbox that it is known by.
-        error: why its job fails, from pairing or from decoding.
-        shares_sidecar: a further candidate needs the same YAML, so this one gets a copy.
-    """
-
-    candidate: Candidate
-    stats: Stats
-    identity: str
-    error: JobError | None = None
-    probed: Probed | None = None
-    shares_sidecar: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class Claimed:
-    """A drop whose files are ours, before the ledger knows its jobs.
-
-    Attributes:
-        row: of the ledger's `drops`.
-        ready: what it was made from; None after a restart.
-        stats: of the files in the claim that are as they were when they were looked at, by name.
-    """
-
-    row: dict[str, Any]
-    ready: Ready | None = None
-    error: Failure | None = None
-    probed: Probed | None = None
-    stats: Stats = field(default_factory=dict[str, FileStat])
-    folder: Path = field(init=False)
-    image: Path | None = field(init=False)
-    sidecar: Path | None = field(init=False)
-
-    def __post_init__(self) -> None:
-        image, sidecar = self.row["image"], self.row["sidecar"]
-        self.folder = Path(self.row["claim"])
-        self.image = None if image is None else self.folder / image
-        self.sidecar = None if sidecar is None else self.folder / sidecar
-
-    @property
-    def files(self) -> list[Path]:
-        return [path for path in (self.image, self.sidecar) if path is not None]
-
-    @property
-    def is_still(self) -> bool:
-        return all(path.name in self.stats for path in self.files)
 
 
 @dataclass(frozen=True, slots=True)
