@@ -227,5 +227,6 @@ def test_a_long_queue_is_not_judged_anew_each_second(shop, site, monkeypatch) ->
     monkeypatch.setattr("dna_pipeline.status.time.monotonic", lambda: clock[0])
     for second in range(30):
         clock[0] = float(second)
+        status.ledger_changed()
         status.write(clock[0])
     assert asked == [0, 10, 20]
