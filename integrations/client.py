@@ -238,7 +238,10 @@ class Client:
             time.sleep(poll_s)
 
     def latest(self, inbox: str, stem: str, suffix: str = ".glb") -> Path | None:
-        """The newest result of that name, in an inbox that keeps `latest`."""
+        """The newest result of that name, in an inbox that keeps `latest`.
+
+        It is replaced a moment after the result itself has appeared.
+        """
         path = self.outbox / inbox / "latest" / f"{stem}{suffix}"
         return path if path.is_file() else None
 

@@ -42,7 +42,7 @@ def test_a_job_that_begins_meanwhile_does_not_swallow_it(site, monkeypatch) -> N
         queue.claim_next(session)
         return real(session, job_id, changes)
 
-    monkeypatch.setattr(queue, "replace_queued", too_late)
+    monkeypatch.setattr(wishes, "replace_queued", too_late)
     site.put("cat.yaml", "priority: 9")
     site.settle()
     first, late = site.jobs()
