@@ -101,7 +101,7 @@ def to_glb(mesh: Mesh, name: str, extras: dict[str, Any] | None = None) -> bytes
     normals = to_gltf(vertex_normals(mesh.vertices, mesh.faces))
     colors = srgb_to_linear(mesh.colors)
     vertices = to_gltf(mesh.vertices)
-    return glb(vertices, normals, colors, mesh.faces, name=name, extras=extras)
+    return glb(vertices, normals, mesh.faces, name=name, colors=colors, extras=extras)
 
 
 def mesh_facts(mesh: Mesh) -> dict[str, Any]:
