@@ -12,7 +12,7 @@ from typing import Any
 
 import structlog
 
-from dna_pipeline import registry, sources
+from dna_pipeline import __version__, registry, sources
 from dna_pipeline.artifact import Artifact, fsync_dir, sha256_file
 from dna_pipeline.errors import (
     Cancelled,
@@ -147,6 +147,7 @@ class _Run:
             models=self.bench.models,
             on_step=lambda step, steps: self._on_step(spec, stage, step, steps),
             thrift=thrift,
+            recipe=self._recipe(spec),
         )
         if thrift:
             context.warnings.append(f"{RAN_OUT} {thrift + 1}.")
@@ -184,6 +185,23 @@ class _Run:
             environment=self.bench.environment,
             artifacts=[_record(file) for file in files],
         )
+
+    def _recipe(self, last: StageOrder) -> dict[str, Any]:
+        """How a file of that stage comes about, with nothing of when, where and by which job."""
+        until = self.order.stages.index(last) + 1
+        told: list[dict[str, Any]] = []
+        for spec, stage in zip(self.order.stages[:until], self.stages[:until], strict=True):
+            provider = self.bench.models.provider(stage.model) if stage.model else None
+            model = self._model_facts(stage.model, provider)
+            if model is not None:
+                del model["path"]
+            told.append({
+                "id": spec.id, "type": spec.type,
+                "provider": provider.name_in_config if provider else None,
+                "model": model, "params": stage.params(),
+            })  # fmt: skip
+        given = {"sha256": self.order.source_sha256}
+        return {"version": __version__, "input": given, "stages": told}
 
     def _model_facts(self, name: str | None, provider: Provider | None) -> dict[str, Any] | None:
         if name is None or provider is None:
