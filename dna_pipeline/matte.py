@@ -40,9 +40,9 @@ def framing(image: Image.Image) -> list[str]:
             "The picture has no transparent background, so all of it was taken for the subject; "
             "remove_background before this stage cuts the subject out."
         ]
-    solid = np.asarray(image.getchannel("A")) >= _MOSTLY
-    edges = {"top": solid[0], "bottom": solid[-1], "left": solid[:, 0], "right": solid[:, -1]}
-    reached = [name for name, edge in edges.items() if edge.mean() > _STRAY]
+    alpha = np.asarray(image.getchannel("A"))
+    edges = {"top": alpha[0], "bottom": alpha[-1], "left": alpha[:, 0], "right": alpha[:, -1]}
+    reached = [name for name, edge in edges.items() if (edge >= _MOSTLY).mean() > _STRAY]
     if not reached:
         return []
     return [

@@ -191,7 +191,7 @@ def _texels(mesh: TexturedMesh) -> FloatArray:
     """Colours (n, 3), sRGB in [0, 1]: the texel that each vertex lies in."""
     height, width = mesh.texture.shape[:2]
     place = np.clip(mesh.texcoords * [width, height], 0, [width - 1, height - 1]).astype(np.intp)
-    return mesh.texture[place[:, 1], place[:, 0]].astype(np.float32) / 255
+    return mesh.texture[place[:, 1], place[:, 0]].astype(np.float32) / np.float32(255)
 
 
 def _rounded(value: float) -> float:

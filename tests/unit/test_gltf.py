@@ -241,6 +241,28 @@ def test_extras():
     assert "extras" not in document["meshes"][0]
 
 
+Validate = Callable[[bytes], dict[str, Any]]
+
+
+@pytest.mark.parametrize("make", [ball, textured_ball])
+def test_khronos_finds_nothing_to_say(validate_gltf: Validate, make: Callable[[], dict[str, Any]]):
+    """No error, no warning, no information, no hint; and it saw the whole of the file."""
+    recipe = {"input": {"sha256": "0" * 64}, "stages": [{"id": "a", "model": None, "params": {}}]}
+    report = validate_gltf(glb(**make(), extras={"dna_pipeline": recipe}))
+    assert report["issues"]["messages"] == []
+    counts = [report["issues"][f"num{kind}s"] for kind in ("Error", "Warning", "Info", "Hint")]
+    assert counts == [0, 0, 0, 0]
+    info = report["info"]
+    assert (info["totalVertexCount"], info["totalTriangleCount"]) == (162, 320)
+    assert info["hasTextures"] is (make is textured_ball)
+    assert info["hasDefaultScene"] is True
+
+
+def test_khronos_finds_faults(validate_gltf: Validate):
+    report = validate_gltf(glb(**ball() | {"normals": ball()["normals"] * 2}))
+    assert report["issues"]["numErrors"] == 162
+
+
 def test_trimesh_reads_the_texture():
     given = textured_ball()
     scene = trimesh.load(io.BytesIO(glb(**given)), file_type="glb", process=False)

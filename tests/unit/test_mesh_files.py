@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,45 +18,15 @@ from dna_pipeline.artifact import Artifact
 from dna_pipeline.errors import NonFiniteOutput
 from dna_pipeline.tsr import surface
 from dna_pipeline.tsr.field import Field
-from dna_pipeline.tsr.mesh import Mesh, TexturedMesh, vertex_normals
+from dna_pipeline.tsr.mesh import Mesh, TexturedMesh
 from dna_pipeline.tsr.orientation import srgb_to_linear, to_gltf
 from dna_pipeline.tsr.placement import place
+from tests.meshes import signpost, textured
 
 SCENES = Path(__file__).parents[1] / "golden" / "scenes"
 ALL = ("glb", "obj", "ply", "stl")
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-def signpost() -> Mesh:
-    """A tall box with a nose at TripoSR's front (+x) and an arm at the picture's right (+y)."""
-    parts = [
-        ((0.2, 0.2, 1.0), (0, 0, 0), (0.5, 0.5, 0.5)),
-        ((0.3, 0.1, 0.1), (0.25, 0, 0.3), (1, 0, 0)),
-        ((0.1, 0.4, 0.1), (0, 0.3, 0.1), (0, 0.25, 0)),
-    ]
-    boxes = [trimesh.creation.box(size) for size, _, _ in parts]
-    vertices = [box.vertices + np.array(at) for box, (_, at, _) in zip(boxes, parts, strict=True)]
-    return Mesh(
-        np.concatenate(vertices).astype(np.float32),
-        np.concatenate([box.faces + 8 * i for i, box in enumerate(boxes)]).astype(np.int32),
-        np.repeat(np.array([color for _, _, color in parts], np.float32), 8, axis=0),
-    )
-
-
-def textured() -> TexturedMesh:
-    """The same with each face's vertices its own, and a picture of three columns for the parts."""
-    mesh = signpost()
-    corners = mesh.faces.ravel()
-    normals = vertex_normals(mesh.vertices, mesh.faces)
-    column = (corners // 8 * 2 + 1) / 6
-    row = np.tile([0.25, 0.5, 0.75], len(mesh.faces))
-    picture = np.rint(mesh.colors[[0, 8, 16]] * 255).astype(np.uint8)
-    return TexturedMesh(
-        mesh.vertices[corners], np.arange(len(corners), dtype=np.int32).reshape(-1, 3),
-        normals[corners], np.stack([column, row], axis=1).astype(np.float32),
-        np.tile(np.repeat(picture, 4, axis=0), (12, 1, 1)),
-    )  # fmt: skip
 
 
 def write(
@@ -201,10 +171,14 @@ def test_the_recipe_is_in_the_glb(tmp_path: Path):
 
 
 @pytest.mark.parametrize("scene", ["robot", "knot"])
-def test_scenes(scene: str, tmp_path: Path):
-    """Closed, outward, and each normal on the side of its faces."""
+def test_scenes(scene: str, tmp_path: Path, validate_gltf: Callable[[bytes], dict[str, Any]]):
+    """Closed, outward, each normal on the side of its faces, and nothing for Khronos to say."""
     made = surface.extract(Field.from_npz(SCENES / f"{scene}.npz"), 64).mesh
-    for file in write(tmp_path, made):
+    files = write(tmp_path, made)
+    report = validate_gltf(files[0].path.read_bytes())
+    assert report["issues"]["messages"] == []
+    assert report["info"]["totalTriangleCount"] == len(made.faces)
+    for file in files:
         assert file.facts["watertight"] is True
         found = load(file)
         assert found.extents.max() == pytest.approx(2, abs=1e-5)
