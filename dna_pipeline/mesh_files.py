@@ -183,7 +183,8 @@ def _bounds(shape: _Shape, kind: str) -> dict[str, Any]:
 
 def _png(mesh: TexturedMesh) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(mesh.texture).save(file, "PNG", compress_level=6)
+    # Level 6, the usual, takes two and a half times as long for a file 4 % smaller.
+    Image.fromarray(mesh.texture).save(file, "PNG", compress_level=4)
     return file.getvalue()
 
 

@@ -6,6 +6,7 @@ import errno
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -189,19 +190,21 @@ class _Run:
     def _recipe(self, last: StageOrder) -> dict[str, Any]:
         """How a file of that stage comes about, with nothing of when, where and by which job."""
         until = self.order.stages.index(last) + 1
-        told: list[dict[str, Any]] = []
-        for spec, stage in zip(self.order.stages[:until], self.stages[:until], strict=True):
-            provider = self.bench.models.provider(stage.model) if stage.model else None
-            model = self._model_facts(stage.model, provider)
-            if model is not None:
-                del model["path"]
-            told.append({
-                "id": spec.id, "type": spec.type,
-                "provider": provider.name_in_config if provider else None,
-                "model": model, "params": stage.params(),
-            })  # fmt: skip
+        told = [
+            {"id": spec.id, "type": spec.type, **self._model_told(stage), "params": stage.params()}
+            for spec, stage in zip(self.order.stages[:until], self.stages[:until], strict=True)
+        ]
         given = {"sha256": self.order.source_sha256}
         return {"version": __version__, "input": given, "stages": told}
+
+    def _model_told(self, stage: Stage) -> dict[str, Any]:
+        if stage.model is None:
+            return {"provider": None, "model": None}
+        provider, sha256 = self.bench.models.provider(stage.model), None
+        with suppress(OSError):  # the weights of a stage that is done may be gone by now
+            _, sha256 = self.bench.fingerprint(provider)
+        model = {"name": stage.model, "sha256": sha256, "license": provider.license}
+        return {"provider": provider.name_in_config, "model": model}
 
     def _model_facts(self, name: str | None, provider: Provider | None) -> dict[str, Any] | None:
         if name is None or provider is None:

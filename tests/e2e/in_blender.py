@@ -132,9 +132,9 @@ def mesh(outbox: str) -> dict:
 
 def without_glb() -> dict:
     """What becomes of a result whose formats are others."""
-    state = import_module(f"{PACKAGE}.client").State(
-        "completed", folder=Path("Tower-1"), manifest={"artifacts": [{"path": "a.obj", "role": "mesh"}]}
-    )  # fmt: skip
+    manifest = {"artifacts": [{"path": "a.obj", "role": "mesh"}]}
+    client = import_module(f"{PACKAGE}.client")
+    state = client.State("completed", folder=Path("Tower-1"), manifest=manifest)
     task = SimpleNamespace(state=state, is_done=False)
     import_module(f"{PACKAGE}.tasks")._finish(task)
     return {"is_done": task.is_done, **task.state.error}
