@@ -4,6 +4,8 @@ python3 scripts/test.py            all
 python3 scripts/test.py --fast     without the tests that start the real daemon
 python3 scripts/test.py --blender  with those in Blender, which is fetched once; always so in CI
 python3 scripts/test.py -k name    further arguments go to pytest, alone
+
+Khronos' glTF validator is fetched once too; it is small.
 """
 
 from __future__ import annotations

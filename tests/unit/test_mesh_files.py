@@ -19,7 +19,7 @@ from dna_pipeline.errors import NonFiniteOutput
 from dna_pipeline.tsr import surface
 from dna_pipeline.tsr.field import Field
 from dna_pipeline.tsr.mesh import Mesh, TexturedMesh
-from dna_pipeline.tsr.orientation import srgb_to_linear, to_gltf
+from dna_pipeline.tsr.orientation import srgb_to_linear, to_gltf, to_z_up
 from dna_pipeline.tsr.placement import place
 from tests.meshes import signpost, textured
 
@@ -132,6 +132,19 @@ def test_the_texture_of_each_format(tmp_path: Path):
     assert b"comment TextureFile a.b.texture.png\n" in header
     points = np.frombuffer(body, np.dtype([("p", "V24"), ("c", "u1", 3), ("t", "V8")]), 108)
     np.testing.assert_array_equal(points["c"], expected)
+
+
+def test_normals_of_a_textured_mesh_are_its_own(tmp_path: Path):
+    """Smooth across the seams; computed anew they would be flat."""
+    mesh = textured()
+    glb, obj, ply, *_ = write(tmp_path, mesh)
+    (shown,) = trimesh.load(glb.path, process=False).geometry.values()
+    np.testing.assert_allclose(shown.vertex_normals, to_gltf(mesh.normals), atol=1e-6)
+    rows = [line.split()[1:] for line in obj.path.read_text().splitlines() if line[:3] == "vn "]
+    np.testing.assert_allclose(np.array(rows, float), to_gltf(mesh.normals), atol=1e-4)
+    body = ply.path.read_bytes().split(b"end_header\n")[1]
+    points = np.frombuffer(body, np.dtype([("p", "V12"), ("n", "<f4", 3), ("rest", "V11")]), 108)
+    np.testing.assert_array_equal(points["n"], to_z_up(mesh.normals))
 
 
 @pytest.mark.parametrize(

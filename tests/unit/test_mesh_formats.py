@@ -14,7 +14,8 @@ from dna_pipeline import mesh_formats
 
 BALL = trimesh.creation.icosphere(subdivisions=2)
 VERTICES = np.asarray(BALL.vertices, np.float32) * np.float32(1 / 3)
-NORMALS = np.asarray(BALL.vertices, np.float32)
+NORMALS = np.roll(np.asarray(BALL.vertices, np.float32), 1, axis=1)
+"""Of unit length, but none that could be worked out from the faces."""
 FACES = np.asarray(BALL.faces, np.int32)
 COLORS = np.abs(NORMALS)
 TEXCOORDS = np.abs(NORMALS[:, :2]) * np.float32(0.9)
@@ -93,7 +94,8 @@ def test_ply():
     mesh = trimesh.load(io.BytesIO(ply()), file_type="ply", process=False)
     np.testing.assert_array_equal(mesh.vertices, VERTICES)
     np.testing.assert_array_equal(mesh.faces, FACES)
-    np.testing.assert_allclose(mesh.vertex_normals, NORMALS, atol=1e-6)
+    points = np.frombuffer(body, np.dtype([("p", "<f4", 3), ("n", "<f4", 3), ("c", "V3")]), 162)
+    np.testing.assert_array_equal(points["n"], NORMALS)
     np.testing.assert_array_equal(mesh.visual.vertex_colors[:, :3], np.rint(COLORS * 255))
 
 

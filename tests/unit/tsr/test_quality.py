@@ -128,3 +128,10 @@ def test_the_side_that_cuts_is_named(axis: int, end: int, side: str):
     vertices = boxes(1).vertices
     vertices[:, axis] += end * (RADIUS - 0.5)
     assert cut_sides(vertices, RADIUS) == [side]
+
+
+def test_a_side_reached_but_for_rounding_counts():
+    vertices = boxes(1).vertices
+    vertices[:, 2] += np.nextafter(np.float32(RADIUS), np.float32(0)) - np.float32(0.5)
+    assert vertices.max() < RADIUS
+    assert cut_sides(vertices, RADIUS) == ["top"]
