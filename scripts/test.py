@@ -4,6 +4,8 @@ python3 scripts/test.py            all
 python3 scripts/test.py --fast     without the tests that start the real daemon
 python3 scripts/test.py --blender  with those in Blender, which is fetched once; always so in CI
 python3 scripts/test.py -k name    further arguments go to pytest, alone
+
+Khronos' glTF validator is fetched once too; it is small.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import os
 import subprocess
 import sys
 
-from environment import ROOT, SetupError, ensure, ensure_blender
+from environment import ROOT, SetupError, ensure, ensure_blender, ensure_validator
 
 CHECKS = {
     "style": ["-m", "ruff", "check"],
@@ -26,6 +28,7 @@ def main() -> int:
     fast = "--fast" in arguments
     try:
         python = str(ensure(dev=True))
+        ensure_validator()
         if "--blender" in arguments or (os.environ.get("CI") and not fast):
             ensure_blender()
     except SetupError as error:
