@@ -40,7 +40,7 @@ class Artifact:
 
     Attributes:
         path: where it lies now; its name is its name in the result folder.
-        role: image, matte, mesh, preview, turntable or texture.
+        role: image, matte, mesh, preview, turntable, texture or material.
         media_type: as registered with IANA.
         facts: what else the manifest tells of it, as plain JSON values.
     """

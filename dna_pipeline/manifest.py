@@ -76,10 +76,52 @@ class StagePart(_Part):
     warnings: list[Told]
 
 
+_POINT = {"type": "array", "items": {"type": "number"}, "minItems": 3, "maxItems": 3}
+_COUNT = {"type": "integer", "minimum": 0}
+MESH_FACTS: dict[str, Any] = {
+    "vertices": _COUNT,
+    "faces": _COUNT,
+    "watertight": {"type": "boolean"},
+    "bounds": {
+        "type": "array", "items": _POINT, "minItems": 2, "maxItems": 2,
+        "description": "the least and the greatest corner, in the file's axes and its unit",
+    },
+    "up": {"enum": ["+Y", "+Z"], "description": "the file's axis that points up"},
+    "front": {"enum": ["+Z", "-Y"], "description": "the file's axis that points to the viewer"},
+    "placement": {
+        "type": "object",
+        "description": "what a point of TripoSR's box, in the file's axes, was multiplied by, and "
+        "what was then added",
+        "properties": {"scale": {"type": "number"}, "offset": _POINT},
+        "required": ["scale", "offset"],
+    },
+    "components": _COUNT,
+    "area": {"type": "number"},
+    "volume": {"type": ["number", "null"], "description": "null: the mesh is open"},
+    "removed": {
+        "type": "object",
+        "description": "what min_component took out",
+        "properties": {"components": _COUNT, "faces": _COUNT},
+        "required": ["components", "faces"],
+    },
+    "cut_by_box": {"type": "boolean"},
+    "cut_sides": {
+        "type": "array",
+        "items": {"enum": ["back", "front", "left", "right", "bottom", "top"]},
+    },
+}  # fmt: skip
+"""Facts that a mesh adds to an artifact, as JSON Schema; which of them there are depends on what
+was asked for."""
+
+
+def _with_mesh_facts(schema: dict[str, Any]) -> None:
+    schema["properties"] |= MESH_FACTS
+
+
 class ArtifactPart(BaseModel):
     """A file, by its path relative to the manifest. Meshes and pictures add facts of their own."""
 
-    model_config = ConfigDict(extra="allow", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True, json_schema_extra=_with_mesh_facts)
 
     path: str
     role: str

@@ -16,6 +16,11 @@ BLEED_PX = 8
 
 SOLID = 250
 """Least alpha of a pixel whose colour is its own."""
+_NOTHING = 0.0005
+"""Share of a picture that does not count."""
+_MOSTLY, _STRAY = 128, 0.02
+"""Least alpha of a pixel at the picture's edge that counts, and the share of the edge that they
+must exceed to count."""
 STRIP_PX = 1024
 """Rows worked on at once: the distances take much memory."""
 
@@ -23,6 +28,27 @@ STRIP_PX = 1024
 def foreground_share(cutout: Image.Image) -> float:
     """Share of the picture that is opaque, soft pixels in part."""
     return float(np.asarray(cutout.getchannel("A"), np.float32).mean() / 255)
+
+
+def framing(image: Image.Image) -> list[str]:
+    """What may be wrong with how a subject stands in its picture, in sentences.
+
+    Nothing may be transparent, or the subject may reach an edge with more than a stray pixel.
+    """
+    if image.mode != "RGBA" or foreground_share(image) > 1 - _NOTHING:
+        return [
+            "The picture has no transparent background, so all of it was taken for the subject; "
+            "remove_background before this stage cuts the subject out."
+        ]
+    alpha = np.asarray(image.getchannel("A"))
+    edges = {"top": alpha[0], "bottom": alpha[-1], "left": alpha[:, 0], "right": alpha[:, -1]}
+    reached = [name for name, edge in edges.items() if (edge >= _MOSTLY).mean() > _STRAY]
+    if not reached:
+        return []
+    return [
+        f"The subject reaches the picture's edge ({', '.join(reached)}); where the picture cuts "
+        "it off, so will the mesh."
+    ]
 
 
 def cut_out(colour: Image.Image, alpha: Image.Image) -> Image.Image:

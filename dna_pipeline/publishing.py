@@ -7,7 +7,7 @@ import json
 import shutil
 from collections import Counter
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import structlog
@@ -212,10 +212,10 @@ class Publisher:
             return
         if self._ledger.transact(lambda s: queue.has_newer_result(s, job)):
             return
-        for suffix, file in _latest_files(stages).items():
+        for target, file in _latest_files(stages, job.stem).items():
             source = self.outbox.folder(name) / file
             folder = mirrored(job.folder) if job.folder else ""
-            self.outbox.replace_latest(source, job.inbox, folder, f"{job.stem}{suffix}")
+            self.outbox.replace_latest(source, job.inbox, folder, target)
 
     def dispose(self, drop_id: str | None = None) -> None:
         """Remove the claims that no job needs; of one drop, or of all."""
@@ -288,16 +288,23 @@ def _failed_job(path: Path) -> str | None:
         return None
 
 
-def _latest_files(stages: StageFiles) -> dict[str, str]:
-    """The newest mesh and picture of a job, by the suffix they get in `latest`."""
-    found: dict[str, str] = {}
+def _latest_files(stages: StageFiles, stem: str) -> dict[str, str]:
+    """A job's newest mesh in each format and its picture, each by its name in `latest`.
+
+    What an OBJ names keeps its name, and comes before it. Their order is that of the renames.
+    """
+    beside: dict[str, str] = {}
+    meshes: dict[str, str] = {}
+    pictures: dict[str, str] = {}
     for _, artifacts in stages:
         for file in artifacts:
-            if file.role == "mesh" and file.path.endswith(".glb"):
-                found[".glb"] = file.path
-            elif file.role == "image" or (file.role == "matte" and ".png" not in found):
-                found[".png"] = file.path
-    return found
+            if file.role == "mesh":
+                meshes[f"{stem}{PurePosixPath(file.path).suffix}"] = file.path
+            elif file.role in ("material", "texture"):
+                beside[file.path] = file.path
+            elif file.role == "image" or (file.role == "matte" and not pictures):
+                pictures[f"{stem}.png"] = file.path
+    return beside | meshes | pictures
 
 
 def _as_hold(error: OSError, outbox: Path) -> Hold:

@@ -6,13 +6,14 @@ import errno
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from dna_pipeline import registry, sources
+from dna_pipeline import __version__, registry, sources
 from dna_pipeline.artifact import Artifact, fsync_dir, sha256_file
 from dna_pipeline.errors import (
     Cancelled,
@@ -147,6 +148,7 @@ class _Run:
             models=self.bench.models,
             on_step=lambda step, steps: self._on_step(spec, stage, step, steps),
             thrift=thrift,
+            recipe=self._recipe(spec),
         )
         if thrift:
             context.warnings.append(f"{RAN_OUT} {thrift + 1}.")
@@ -184,6 +186,25 @@ class _Run:
             environment=self.bench.environment,
             artifacts=[_record(file) for file in files],
         )
+
+    def _recipe(self, last: StageOrder) -> dict[str, Any]:
+        """How a file of that stage comes about, with nothing of when, where and by which job."""
+        until = self.order.stages.index(last) + 1
+        told = [
+            {"id": spec.id, "type": spec.type, **self._model_told(stage), "params": stage.params()}
+            for spec, stage in zip(self.order.stages[:until], self.stages[:until], strict=True)
+        ]
+        given = {"sha256": self.order.source_sha256}
+        return {"version": __version__, "input": given, "stages": told}
+
+    def _model_told(self, stage: Stage) -> dict[str, Any]:
+        if stage.model is None:
+            return {"provider": None, "model": None}
+        provider, sha256 = self.bench.models.provider(stage.model), None
+        with suppress(OSError):  # the weights of a stage that is done may be gone by now
+            _, sha256 = self.bench.fingerprint(provider)
+        model = {"name": stage.model, "sha256": sha256, "license": provider.license}
+        return {"provider": provider.name_in_config, "model": model}
 
     def _model_facts(self, name: str | None, provider: Provider | None) -> dict[str, Any] | None:
         if name is None or provider is None:

@@ -93,7 +93,7 @@ class State:
         return f"{self.kind}{share}{': ' if self.why else ''}{self.why}{left}"
 
     def paths(self, role: str) -> list[Path]:
-        """The files of that role: image, matte, mesh, preview, turntable or texture."""
+        """The files of that role: image, matte, mesh, preview, turntable, texture or material."""
         found = self.manifest.get("artifacts", [])
         return [Path(self.folder or "", f["path"]) for f in found if f["role"] == role]
 

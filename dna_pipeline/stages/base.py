@@ -38,6 +38,8 @@ class StageContext:
         thrift: how often memory has run out in this stage already; above 0, work with less of it
             and say so in `warnings`.
         warnings: sentences for the manifest.
+        recipe: what the manifest will say of the input and of the stages up to this one, without
+            what differs from run to run; for files that carry it along.
     """
 
     stage_id: str
@@ -48,6 +50,7 @@ class StageContext:
     on_step: Callable[[int, int], None]
     thrift: int = 0
     warnings: list[str] = field(default_factory=list[str])
+    recipe: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def path(self, suffix: str) -> Path:
         """Where the artifact `<stem><suffix>` belongs, e.g. `ctx.path(".matte.png")`."""

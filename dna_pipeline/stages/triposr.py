@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from dna_pipeline.artifact import Artifact, write_bytes
+from dna_pipeline.artifact import Artifact
 from dna_pipeline.errors import EmptyMesh, NonFiniteOutput
 from dna_pipeline.stages.base import Kind, Stage, StageContext
 
@@ -14,13 +14,18 @@ if TYPE_CHECKING:
     from dna_pipeline.providers.base import ImageToField
     from dna_pipeline.tsr.mesh import Mesh
 
+Format = Literal["glb", "obj", "ply", "stl"]
+
 PREVIEW_PX = 512
 LEAST_CHUNK = 1024
 """Smaller chunks save no memory worth the time."""
+BYTES = {"glb": 360, "obj": 1200, "ply": 350, "stl": 600}
+"""Of a file, by the square of the resolution: a surface as large as the box's own has 6 n²
+vertices and 12 n² faces."""
 
 
 class TripoSR(Stage):
-    """A mesh with vertex colours, +Y up, front +Z, in glTF; and a picture of it."""
+    """A mesh of the subject, upright, facing the viewer, in metres; and a picture of it."""
 
     type: ClassVar[str] = "triposr"
     produces: ClassVar[Kind] = "mesh"
@@ -43,10 +48,34 @@ class TripoSR(Stage):
         0, ge=0, le=1 << 26, description="points evaluated at once; 0: chosen for the device"
     )
     preview: bool = Field(True, description="also make a picture of the mesh")
+    formats: list[Format] = Field(["glb"], min_length=1, description="files to write the mesh to")
+    scale: float | None = Field(
+        1.0,
+        gt=0,
+        le=1e4,
+        allow_inf_nan=False,
+        description="metres of the mesh's longest side; null: as the model has it",
+    )
+    origin: Literal["base", "center"] | None = Field(
+        "base", description="what lies at the origin; null: the middle of the model's box"
+    )
+    min_component: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="components with less than this part of the largest one's area are left out",
+    )
+
+    @field_validator("formats")
+    @classmethod
+    def _once(cls, formats: list[Format]) -> list[Format]:
+        if twice := next((name for name in formats if formats.count(name) > 1), None):
+            raise ValueError(f"names {twice} twice")
+        return formats
 
     def disk_bytes(self, width: int, height: int) -> int:
-        # A surface as large as the box's own: 6 n² vertices of 36 bytes, two faces each.
-        return 360 * self.resolution**2 + 4 * PREVIEW_PX**2
+        meshes = sum(BYTES[name] for name in self.formats) * self.resolution**2
+        return meshes + 4 * PREVIEW_PX**2
 
     def work(self, width: int, height: int) -> float:
         return self.resolution**3  # the network's own time is the same for any picture
@@ -54,21 +83,31 @@ class TripoSR(Stage):
     def run(self, ctx: StageContext) -> list[Artifact]:
         assert self.model is not None, "checked when the pipeline was built"
         model: ImageToField = ctx.models.get(self.model)
-        mesh = self._mesh(ctx, model)
-        path = ctx.path(".glb")
-        write_bytes(path, to_glb(mesh, path.stem, {self.type: self.params()}))
-        files = [Artifact(path, "mesh", "model/gltf-binary", mesh_facts(mesh))]
+        mesh, facts = self._mesh(ctx, model)
+        files = self._files(ctx, mesh, facts)
         if self.preview:
             files.append(_preview(ctx, mesh))
         return files
 
-    def _mesh(self, ctx: StageContext, model: ImageToField) -> Mesh:
+    def _files(self, ctx: StageContext, mesh: Mesh, facts: dict[str, Any]) -> list[Artifact]:
+        from dna_pipeline import mesh_files
+        from dna_pipeline.tsr.placement import place
+
+        placement = place(mesh.vertices, self.scale, self.origin)
+        return mesh_files.write(
+            mesh, ctx.path, self.formats, placement, facts=facts, recipe=ctx.recipe
+        )
+
+    def _mesh(self, ctx: StageContext, model: ImageToField) -> tuple[Mesh, dict[str, Any]]:
+        """The mesh in TripoSR's axes and box, and what was found when it was checked."""
         from dna_pipeline.imaging import load_image  # the daemon loads no decoder
+        from dna_pipeline.matte import framing
+        from dna_pipeline.mesh_files import checked
         from dna_pipeline.tsr import surface
 
-        field = model.field(
-            load_image(ctx.source, ctx.warnings), foreground_ratio=self.foreground_ratio
-        )
+        image = load_image(ctx.source, ctx.warnings)
+        ctx.warnings += framing(image)
+        field = model.field(image, foreground_ratio=self.foreground_ratio)
         chunk = self._chunk(ctx, field.chunk_size)
 
         def progress(done: int, total: int) -> None:
@@ -80,7 +119,7 @@ class TripoSR(Stage):
             raise EmptyMesh(str(error)) from error
         except surface.NonFiniteField as error:
             raise NonFiniteOutput(str(error)) from error
-        return found.mesh
+        return checked(found.mesh, field.radius, self.min_component, ctx.warnings.append)
 
     def _chunk(self, ctx: StageContext, default: int) -> int:
         """Points to evaluate at once: a quarter for each time that memory has run out."""
@@ -90,35 +129,6 @@ class TripoSR(Stage):
         chunk = max(usual >> 2 * ctx.thrift, min(usual, LEAST_CHUNK))
         ctx.warnings.append(f"The field was read {chunk} points at a time, not {usual}.")
         return chunk
-
-
-def to_glb(mesh: Mesh, name: str, extras: dict[str, Any] | None = None) -> bytes:
-    """The mesh in glTF's axes and colour, as a .glb file."""
-    from dna_pipeline.gltf import glb
-    from dna_pipeline.tsr.mesh import vertex_normals
-    from dna_pipeline.tsr.orientation import srgb_to_linear, to_gltf
-
-    normals = to_gltf(vertex_normals(mesh.vertices, mesh.faces))
-    colors = srgb_to_linear(mesh.colors)
-    vertices = to_gltf(mesh.vertices)
-    return glb(vertices, normals, colors, mesh.faces, name=name, extras=extras)
-
-
-def mesh_facts(mesh: Mesh) -> dict[str, Any]:
-    """What the manifest tells of a mesh; bounds are the least and the greatest corner, metres."""
-    from dna_pipeline.tsr.mesh import is_watertight
-    from dna_pipeline.tsr.orientation import to_gltf
-
-    vertices = to_gltf(mesh.vertices)
-    return {
-        "vertices": len(mesh.vertices),
-        "faces": len(mesh.faces),
-        "watertight": is_watertight(mesh.faces),
-        "bounds": [
-            [round(float(x), 6) for x in corner]
-            for corner in (vertices.min(axis=0), vertices.max(axis=0))
-        ],
-    }
 
 
 def _preview(ctx: StageContext, mesh: Mesh) -> Artifact:

@@ -22,6 +22,22 @@ class Mesh:
     colors: FloatArray
 
 
+@dataclass(frozen=True)
+class TexturedMesh:
+    """Triangles in TripoSR's axes with a picture on them; vertices are doubled along its seams.
+
+    vertices: (n, 3) float32. faces: (m, 3) int32, counter-clockwise seen from outside. normals:
+    (n, 3) float32, unit length. texcoords: (n, 2) float32, u right, v down from the upper left
+    corner. texture: (side, side, 3) uint8, sRGB.
+    """
+
+    vertices: FloatArray
+    faces: IntArray
+    normals: FloatArray
+    texcoords: FloatArray
+    texture: NDArray[np.uint8]
+
+
 def vertex_normals(vertices: FloatArray, faces: IntArray) -> FloatArray:
     """Smooth normals (n, 3) float32 of unit length, each the area-weighted mean of its faces'.
 

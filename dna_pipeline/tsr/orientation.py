@@ -20,6 +20,15 @@ def to_gltf(vectors: FloatArray) -> FloatArray:
     return np.ascontiguousarray(vectors[:, [1, 2, 0]])
 
 
+def to_z_up(vectors: FloatArray) -> FloatArray:
+    """Points or normals (n, 3) in TripoSR's axes → (n, 3) with z up and the front at -y.
+
+    As Blender has it: (x, y, z) → (y, -x, z), so that image right is +x; winding stays.
+    """
+    y, minus_x, z = vectors[:, 1], -vectors[:, 0], vectors[:, 2]
+    return np.stack([y, minus_x, z], axis=1)
+
+
 def srgb_to_linear(srgb: NDArray[Any]) -> FloatArray:
     """Display-referred sRGB in [0, 1] → linear light in [0, 1] (IEC 61966-2-1), float32."""
     value = np.clip(srgb, 0.0, 1.0).astype(np.float64)

@@ -77,9 +77,13 @@ def poll() -> float | None:
 
 def _finish(task: Task) -> None:
     task.is_done = True
-    for path in task.state.paths("mesh"):
+    meshes = task.state.paths("mesh")
+    for path in meshes:
         if path.suffix == ".glb":
             _bring(task, path)
+    if meshes and not any(path.suffix == ".glb" for path in meshes):
+        message = f"{task.state.folder} has no .glb; add glb to the formats of its stage triposr"
+        task.state = State("failed", error={"code": "not_imported", "message": message})
 
 
 def _bring(task: Task, path: Path) -> None:

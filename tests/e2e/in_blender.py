@@ -126,7 +126,18 @@ def mesh(outbox: str) -> dict:
     seen["failed"] = send(bpy.ops.dna_pipeline.send_image)
     seen["image"] = [image.source, image.filepath, image.is_dirty, sorted(bpy.data.images.keys())]
     seen["panel"] = drawn()
+    seen["without_glb"] = without_glb()
     return seen
+
+
+def without_glb() -> dict:
+    """What becomes of a result whose formats are others."""
+    manifest = {"artifacts": [{"path": "a.obj", "role": "mesh"}]}
+    client = import_module(f"{PACKAGE}.client")
+    state = client.State("completed", folder=Path("Tower-1"), manifest=manifest)
+    task = SimpleNamespace(state=state, is_done=False)
+    import_module(f"{PACKAGE}.tasks")._finish(task)
+    return {"is_done": task.is_done, **task.state.error}
 
 
 def drawn() -> dict:

@@ -86,6 +86,10 @@ def test_from_a_view_to_a_mesh_at_the_cursor(
     assert (seen["panel"]["missing"], seen["panel"]["shown"]) == ([], 7)
     for text in ("Tower: completed", "painted: failed: sidecar_invalid:"):
         assert text in seen["panel"]["text"]
+    assert seen["without_glb"] == {
+        "is_done": True, "code": "not_imported",
+        "message": "Tower-1 has no .glb; add glb to the formats of its stage triposr",
+    }  # fmt: skip
     assert seen["image"] == ["GENERATED", "", True, ["Render Result", "painted"]]
     with Image.open(studio.inbox("kept") / "painted.png") as painted:
         assert painted.size == (64, 64)
@@ -107,6 +111,10 @@ def check_mesh(item: dict[str, Any], sent: dict[str, Any]) -> None:
     x, y, z = mesh.vertices.T
     expected = np.stack([x, -z, y], axis=1) + item["origin"]
     assert np.array(item["points"]) == pytest.approx(expected, abs=1e-5)
+    # It stands on the cursor, and is one metre long.
+    low, high = expected.min(axis=0), expected.max(axis=0)
+    assert [*(low + high)[:2] / 2, low[2]] == pytest.approx(item["origin"], abs=1e-5)
+    assert max(high - low) == pytest.approx(1)
 
 
 def check_reloaded(seen: dict[str, Any]) -> None:

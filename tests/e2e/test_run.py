@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -52,7 +53,7 @@ def test_what_verify_says_of_a_changed_result(studio: Studio):
 def test_a_photograph_becomes_a_mesh(studio: Studio):
     product_shot().save(studio.inbox("mesh") / "egg.png")
     (studio.inbox("mesh") / "egg.yaml").write_text(
-        "pipeline: restyle_to_mesh\nseed: -1\ntriposr: {mc_resolution: 40}\n"
+        "pipeline: restyle_to_mesh\nseed: -1\ntriposr: {mc_resolution: 40, formats: [glb, stl]}\n"
         "tags: [hero]\nmeta: {asset: egg_01}\n"
     )
 
@@ -64,7 +65,7 @@ def test_a_photograph_becomes_a_mesh(studio: Studio):
     names = {file["path"]: file["role"] for file in manifest["artifacts"]}
     assert names == {
         "egg.png": "image", "egg.matte.png": "matte", "egg.glb": "mesh",
-        "egg.preview.png": "preview",
+        "egg.stl": "mesh", "egg.preview.png": "preview",
     }  # fmt: skip
     assert sorted(p.name for p in (folder / "source").iterdir()) == ["egg.png", "egg.yaml"]
     assert manifest["job"]["tags"] == ["hero"]
@@ -74,10 +75,25 @@ def test_a_photograph_becomes_a_mesh(studio: Studio):
     ]  # fmt: skip
     assert 0 <= manifest["stages"][0]["params"]["seed"] < 2**32
     assert manifest["stages"][2]["params"]["resolution"] == 40
-    mesh = trimesh.load(folder / "egg.glb", force="mesh")
+    (mesh,) = trimesh.load(folder / "egg.glb").geometry.values()
     told = next(file for file in manifest["artifacts"] if file["role"] == "mesh")
     assert (len(mesh.vertices), len(mesh.faces)) == (told["vertices"], told["faces"])
     assert mesh.volume > 0
+    assert mesh.metadata["dna_pipeline"] == recipe(manifest)
+
+
+def recipe(manifest: dict[str, Any]) -> dict[str, Any]:
+    """What of a manifest is the same each time the same is made."""
+    stages = [
+        {key: stage[key] for key in ("id", "type", "provider", "model", "params")}
+        for stage in manifest["stages"]
+    ]
+    for stage in stages:
+        if stage["model"]:
+            del stage["model"]["path"]
+    given = {"sha256": manifest["input"]["sha256"]}
+    version = manifest["environment"]["dna_pipeline"]
+    return {"version": version, "input": given, "stages": stages}
 
 
 BAD = {

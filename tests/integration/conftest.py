@@ -143,25 +143,31 @@ class Site:
 
     # --- work and results ---
 
-    def finish(self, job: Job, data: bytes = b"a mesh") -> None:
-        """What a worker would do for the job: one stage with one file."""
+    def finish(
+        self, job: Job, data: bytes = b"a mesh", roles: dict[str, str] | None = None
+    ) -> None:
+        """What a worker would do for the job: one stage with one file, or with these by role."""
         folder = self.config.work / job.id / "remove_background"
         folder.mkdir(parents=True, exist_ok=True)
-        name = f"{job.stem}.matte.png"
-        (folder / name).write_bytes(data)
+        roles = roles or {f"{job.stem}.matte.png": "matte"}
+        for name in roles:
+            (folder / name).write_bytes(data)
         run = {
             "stage_id": "remove_background", "type": "remove_background", "provider": "border_key",
             "model": None, "params": {"force": False}, "device": "cpu", "dtype": "float32",
             "batch_size": 1, "attempt": job.attempt, "seconds": 0.5, "warnings": [],
             "environment": {"python": "3"},
         }  # fmt: skip
-        file = {
-            "path": name, "role": "matte", "media_type": "image/png", "bytes": len(data),
-            "sha256": hashlib.sha256(data).hexdigest(), "facts": {"width": 64, "height": 48},
-        }  # fmt: skip
+        files = [
+            {
+                "path": name, "role": role, "media_type": "image/png", "bytes": len(data),
+                "sha256": hashlib.sha256(data).hexdigest(), "facts": {"width": 64, "height": 48},
+            }
+            for name, role in roles.items()
+        ]  # fmt: skip
 
         def commit(session: Any) -> None:
-            queue.finish_stage(session, job.id, run, [file])
+            queue.finish_stage(session, job.id, run, files)
             queue.computed(session, job.id)
 
         self.ledger.transact(commit)

@@ -181,6 +181,22 @@ def test_the_newest_input_wins_latest(keep) -> None:
     assert [path.name for path in latest.parent.iterdir()] == ["cat.png"]
 
 
+def test_latest_has_each_format_of_a_mesh_and_what_an_obj_names(keep) -> None:
+    """The material and the picture keep the names by which the OBJ and the MTL call them."""
+    keep.put("cat.png", b"one")
+    keep.settle()
+    roles = {
+        "cat.b.obj": "mesh", "cat.b.ply": "mesh", "cat.b.mtl": "material",
+        "cat.b.texture.png": "texture", "cat.b.preview.png": "preview", "cat.matte.png": "matte",
+    }  # fmt: skip
+    keep.finish(keep.claim_next(), b"made", roles)
+    keep.publish()
+    latest = keep.outbox / "in/latest"
+    assert sorted(path.name for path in latest.iterdir()) == [
+        "cat.b.mtl", "cat.b.texture.png", "cat.obj", "cat.ply", "cat.png",
+    ]  # fmt: skip
+
+
 def test_overwrites_while_the_job_runs(keep) -> None:
     for number in range(10):
         keep.put("cat.png", f"version {number}".encode())

@@ -5,19 +5,20 @@ from __future__ import annotations
 import io
 import json
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 import trimesh
+from PIL import Image
 
 from dna_pipeline.gltf import ROUGHNESS, glb
 
 FLOAT, UNSIGNED_SHORT, UNSIGNED_INT = 5126, 5123, 5125
 ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER = 34962, 34963
 DTYPES = {FLOAT: "<f4", UNSIGNED_SHORT: "<u2", UNSIGNED_INT: "<u4"}
-COMPONENTS = {"SCALAR": 1, "VEC3": 3, "VEC4": 4}
+COMPONENTS = {"SCALAR": 1, "VEC2": 2, "VEC3": 3, "VEC4": 4}
 
 
 def ball(subdivisions: int = 2) -> dict[str, Any]:
@@ -27,10 +28,19 @@ def ball(subdivisions: int = 2) -> dict[str, Any]:
     return {
         "vertices": vertices * 0.3 + np.float32([0.1, 0.5, -0.2]),
         "normals": vertices,
-        "linear_colors": np.abs(vertices) ** 3,
+        "colors": np.abs(vertices) ** 3,
         "faces": np.asarray(shape.faces, np.int32),
         "name": "ball",
     }
+
+
+def textured_ball() -> dict[str, Any]:
+    """The same ball with a picture of two pixels around it, black and orange."""
+    given = ball()
+    colors = given.pop("colors")
+    file = io.BytesIO()
+    Image.fromarray(np.uint8([[[0, 0, 0], [255, 128, 3]]])).save(file, "PNG")
+    return given | {"texcoords": np.abs(colors[:, :2]), "texture_png": file.getvalue()}
 
 
 def chunks(data: bytes) -> tuple[dict[str, Any], bytes]:
@@ -65,7 +75,15 @@ def view_faults(document: dict[str, Any], binary: bytes) -> Iterator[str]:
     if document["buffers"] != [{"byteLength": len(binary)}]:
         yield "buffer's length"
     end = 0
-    for accessor, view in zip(document["accessors"], document["bufferViews"], strict=True):
+    views = document["bufferViews"]
+    for image in document.get("images", []):
+        view = views[image["bufferView"]]
+        if view is not views[-1] or "target" in view or view["byteOffset"] % 4:
+            yield "image"
+        if not 0 <= len(binary) - view["byteOffset"] - view["byteLength"] <= 3:
+            yield "bounds of the image"
+        views = views[:-1]
+    for accessor, view in zip(document["accessors"], views, strict=True):
         size = np.dtype(DTYPES[accessor["componentType"]]).itemsize
         stride = size * COMPONENTS[accessor["type"]]
         if view["byteOffset"] % 4 or (view["target"] == ARRAY_BUFFER and stride % 4):
@@ -89,15 +107,19 @@ def content_faults(document: dict[str, Any], binary: bytes) -> Iterator[str]:
     indices = read(document, binary, primitive["indices"])
     if indices.shape[1] != 1 or indices.max() >= len(positions) or len(indices) % 3:
         yield "indices"
-    targets = [view["target"] for view in document["bufferViews"]]
-    if targets != [ARRAY_BUFFER] * 3 + [ELEMENT_ARRAY_BUFFER]:
+    targets = [view.get("target") for view in document["bufferViews"]]
+    expected = (
+        [ARRAY_BUFFER] * 3 + [ELEMENT_ARRAY_BUFFER] + [None] * len(document.get("images", []))
+    )
+    if targets != expected:
         yield "targets"
 
 
+@pytest.mark.parametrize("make", [ball, textured_ball])
 @pytest.mark.parametrize("name", ["b", "ba", "bal", "ball", 'Stuhl «1» \\ "東京" 🪑'])
-def test_structure(name: str):
+def test_structure(name: str, make: Callable[[], dict[str, Any]]):
     """Names of any length, so that each padding of the JSON comes about."""
-    data = glb(**ball() | {"name": name})
+    data = glb(**make() | {"name": name})
     document, binary = chunks(data)
     assert faults(document, binary) == []
     assert document["nodes"] == [{"name": name, "mesh": 0}]
@@ -145,7 +167,7 @@ def test_colors_are_linear_and_16_bits_wide():
     given = ball(subdivisions=1)
     colors = np.zeros((42, 3), np.float32)
     colors[:4] = [[0, 0.25, 1], [1e-4, 2e-4, 3e-4], [-1, 2, 0.5], [0.5, 0.5, 0.5]]
-    document, binary = chunks(glb(**given | {"linear_colors": colors}))
+    document, binary = chunks(glb(**given | {"colors": colors}))
     index = document["meshes"][0]["primitives"][0]["attributes"]["COLOR_0"]
     accessor = document["accessors"][index]
     assert (accessor["componentType"], accessor["type"]) == (UNSIGNED_SHORT, "VEC4")
@@ -169,12 +191,86 @@ def test_the_material_is_matte():
     assert 0.8 <= ROUGHNESS <= 1
 
 
+@pytest.mark.parametrize("padding", range(4))
+def test_the_texture_is_embedded_as_it_is(padding: int):
+    given = textured_ball()
+    given["texture_png"] += b"\0" * padding  # so that each padding of the binary comes about
+    document, binary = chunks(glb(**given))
+    assert faults(document, binary) == []
+    (image,), (texture,), (sampler,) = (document[k] for k in ("images", "textures", "samplers"))
+    view = document["bufferViews"][image["bufferView"]]
+    assert binary[view["byteOffset"] :][: view["byteLength"]] == given["texture_png"]
+    assert image["mimeType"] == "image/png"
+    assert texture == {"sampler": 0, "source": 0}
+    # Linear, with mipmaps, and clamped: an atlas does not repeat.
+    assert sampler == {"magFilter": 9729, "minFilter": 9987, "wrapS": 33071, "wrapT": 33071}
+    shading = document["materials"][0]["pbrMetallicRoughness"]
+    assert shading == {
+        "metallicFactor": 0.0, "roughnessFactor": ROUGHNESS, "baseColorTexture": {"index": 0},
+    }  # fmt: skip
+    attributes = document["meshes"][0]["primitives"][0]["attributes"]
+    assert set(attributes) == {"POSITION", "NORMAL", "TEXCOORD_0"}
+    np.testing.assert_array_equal(
+        read(document, binary, attributes["TEXCOORD_0"]), given["texcoords"]
+    )
+
+
+def test_neither_colors_nor_texture():
+    document, _ = chunks(glb(**{k: v for k, v in ball().items() if k != "colors"}))
+    primitive = document["meshes"][0]["primitives"][0]
+    assert set(primitive["attributes"]) == {"POSITION", "NORMAL"}
+    assert primitive["material"] == 0
+    assert "images" not in document
+
+
+@pytest.mark.parametrize("extra", ["colors", "texcoords", "texture_png"])
+def test_colors_or_texture_and_never_both(extra: str):
+    bare = {k: v for k, v in ball().items() if k != "colors"}
+    given = ball() | textured_ball()
+    glb(**textured_ball())
+    wrong = textured_ball() if extra == "colors" else bare
+    with pytest.raises(ValueError, match="or a texture with its coordinates, or neither"):
+        glb(**wrong | {extra: given[extra]})
+
+
 def test_extras():
     extras = {"triposr": {"resolution": 256, "model": None, "name": "Café"}}
     document, _ = chunks(glb(**ball(), extras=extras))
     assert document["meshes"][0]["extras"] == extras
     document, _ = chunks(glb(**ball()))
     assert "extras" not in document["meshes"][0]
+
+
+Validate = Callable[[bytes], dict[str, Any]]
+
+
+@pytest.mark.parametrize("make", [ball, textured_ball])
+def test_khronos_finds_nothing_to_say(validate_gltf: Validate, make: Callable[[], dict[str, Any]]):
+    """No error, no warning, no information, no hint; and it saw the whole of the file."""
+    recipe = {"input": {"sha256": "0" * 64}, "stages": [{"id": "a", "model": None, "params": {}}]}
+    report = validate_gltf(glb(**make(), extras={"dna_pipeline": recipe}))
+    assert report["issues"]["messages"] == []
+    counts = [report["issues"][f"num{kind}s"] for kind in ("Error", "Warning", "Info", "Hint")]
+    assert counts == [0, 0, 0, 0]
+    info = report["info"]
+    assert (info["totalVertexCount"], info["totalTriangleCount"]) == (162, 320)
+    assert info["hasTextures"] is (make is textured_ball)
+    assert info["hasDefaultScene"] is True
+
+
+def test_khronos_finds_faults(validate_gltf: Validate):
+    report = validate_gltf(glb(**ball() | {"normals": ball()["normals"] * 2}))
+    assert report["issues"]["numErrors"] == 162
+
+
+def test_trimesh_reads_the_texture():
+    given = textured_ball()
+    scene = trimesh.load(io.BytesIO(glb(**given)), file_type="glb", process=False)
+    (mesh,) = scene.geometry.values()
+    picture = mesh.visual.material.baseColorTexture
+    assert np.asarray(picture.convert("RGB")).tolist() == [[[0, 0, 0], [255, 128, 3]]]
+    flipped = mesh.visual.uv * [1, -1] + [0, 1]  # trimesh counts v upwards
+    np.testing.assert_allclose(flipped, given["texcoords"], atol=1e-6)
 
 
 def test_trimesh_reads_the_same():
@@ -185,7 +281,7 @@ def test_trimesh_reads_the_same():
     np.testing.assert_array_equal(mesh.vertices, given["vertices"])
     np.testing.assert_array_equal(mesh.faces, given["faces"])
     np.testing.assert_allclose(mesh.vertex_normals, given["normals"], atol=1e-6)
-    expected = np.rint(given["linear_colors"] * 65535)
+    expected = np.rint(given["colors"] * 65535)
     np.testing.assert_allclose(mesh.visual.vertex_attributes["color"][:, :3], expected, atol=1)
     assert mesh.metadata["a"] == 1
     assert mesh.is_watertight
@@ -198,7 +294,7 @@ def test_bytes_depend_on_the_values_alone():
     other = {
         "vertices": np.asfortranarray(given["vertices"].astype(np.float64)),
         "normals": np.hstack([given["normals"]] * 2)[:, :3],
-        "linear_colors": given["linear_colors"].astype(np.float64),
+        "colors": given["colors"].astype(np.float64),
         "faces": np.asfortranarray(given["faces"].astype(np.int64)),
     }
     assert glb(**given) == glb(**given | other)
@@ -217,9 +313,11 @@ def test_bounds_are_those_of_the_rounded_positions():
         {"faces": np.zeros((0, 3), np.int32)},
         {"vertices": np.full((162, 3), np.nan, np.float32)},
         {"vertices": np.full((162, 3), np.inf, np.float32)},
+        {"normals": np.full((162, 3), np.nan, np.float32)},
+        {"colors": np.full((162, 3), np.nan, np.float32)},
         {"extras": {"a": float("nan")}},
     ],
 )
 def test_what_gltf_cannot_hold(change: dict[str, Any]):
-    with pytest.raises(ValueError, match=r"without faces|not JSON compliant"):
+    with pytest.raises(ValueError, match=r"without faces|not finite|not JSON compliant"):
         glb(**ball() | change)

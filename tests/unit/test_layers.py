@@ -19,11 +19,12 @@ PACKAGE = "dna_pipeline"
 LEVELS = [
     "errors faults",
     "artifact filesystem logs sources exr sixteen",
-    "imaging gltf matte wire messages",
+    "imaging gltf mesh_formats matte wire messages",
     "registry probe",
     "spec",
     "manifest",
     "inbox ledger tsr providers",
+    "mesh_files",
     "stages fingerprint lock estimate",
     "executor",
     "runner device",
