@@ -4,22 +4,12 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 
+import moderngl
 import psutil
 import pytest
 
 from dna_pipeline.tsr import gl
-
-
-@pytest.fixture
-def opengl(lacking: Callable[[str], None]) -> None:
-    """For tests that draw with OpenGL; `DNA_OPENGL=off` skips them too."""
-    try:
-        with gl.context():
-            pass
-    except gl.NoOpenGL as error:
-        lacking(f"no OpenGL: {error}")
 
 
 def cleared(context) -> bytes:
@@ -55,6 +45,7 @@ def test_nothing_of_one_use_is_left_for_the_next() -> None:
 def test_a_use_that_fails_takes_the_context_with_it() -> None:
     with pytest.raises(KeyError), gl.context() as failed:
         raise KeyError
+    assert isinstance(failed.mglo, moderngl.InvalidObject)
     with gl.context() as fresh:
         assert fresh is not failed
         assert cleared(fresh)
