@@ -46,7 +46,7 @@ def load(
     _require_same(path, {name: tuple(t.shape) for name, t in state.items()}, config)
     model = skeleton(config)
     model.load_state_dict(state, assign=True)
-    return model.requires_grad_(False).eval().to(device, dtype)
+    return model.requires_grad_(False).eval().float().compute_in(dtype).to(device)
 
 
 def skeleton(config: TsrConfig) -> TSR:
