@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 
-WORK = {"mesh": 1, "nerf": 100}
+WORK = {"mesh": 1, "nerf": 10}
 """Time for a pixel, by that for a point of the field."""
-PERCENT = {"mesh": 20, "nerf": 80}
+PERCENT = {"mesh": 20, "nerf": 60}
 """Of the stage's time, where nothing but a mesh is made besides."""
 
 
@@ -52,7 +52,7 @@ def of_mesh(
 def of_field(
     ctx: StageContext, field: Field, size: Size, chunk: int, progress: Progress
 ) -> Artifact:
-    """By volume rendering, as TripoSR renders. progress(done, total) counts pixels or rays."""
+    """By volume rendering, as TripoSR renders. progress(done, total) counts pixels."""
     film = _film(ctx, _volume(field, size, chunk, progress), size, None)
     film.facts["renderer"] = "volume"
     return film
@@ -64,12 +64,8 @@ def _volume(field: Field, size: Size, chunk: int, progress: Progress) -> Iterato
     from dna_pipeline.tsr import volume
     from dna_pipeline.tsr.camera import turntable
 
-    for view, camera in enumerate(turntable(size.views)):
-
-        def within(done: int, total: int, view: int = view) -> None:
-            progress(view * total + done, size.views * total)
-
-        picture = volume.render_view(field, camera, size.side_px, chunk, within)
+    cameras = turntable(size.views)
+    for picture in volume.render_turntable(field, cameras, size.side_px, chunk, progress):
         yield np.round(picture * 255).astype(np.uint8)
 
 

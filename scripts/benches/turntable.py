@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from benches import turntable_mesh
+from benches import turntable_mesh, turntable_nerf
 
-MODES = {"mesh": turntable_mesh.run}
+MODES = {"mesh": turntable_mesh.run, "nerf": turntable_nerf.run}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mode", choices=MODES, required=True, help="how the pictures are made")
+    turntable_nerf.add_arguments(parser)
     turntable_mesh.add_arguments(parser)
 
 

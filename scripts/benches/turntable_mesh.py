@@ -24,19 +24,14 @@ FPS = 12
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--scene", type=Path, required=True, help="as in tests/golden/scenes/*.npz")
-    parser.add_argument("--views", type=_count, default=30, help="around the scene (%(default)s)")
-    parser.add_argument("--size", type=_count, default=256, help="pixels a side (%(default)s)")
+    """Those that a film of a mesh has besides the other mode's."""
     parser.add_argument(
-        "--resolution", type=_count, default=256, help="of the mesh's grid, points a side (256)"
+        "--resolution",
+        type=int,
+        default=256,
+        help="of the mesh's grid, points a side (%(default)s)",
     )
-    parser.add_argument("--software", action="store_true", help="without OpenGL")
-
-
-def _count(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError("at least 1")
-    return number
+    parser.add_argument("--software", action="store_true", help="the mesh without OpenGL")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:

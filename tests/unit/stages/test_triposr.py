@@ -402,7 +402,7 @@ def test_a_turntable_of_the_field(make: Make) -> None:
     assert apart.diagonal().max() < 12  # noise, of which a film's coarser colours lose much
     assert steps == sorted(steps)
     assert steps[-1] == 100
-    assert len(set(steps)) > 5
+    assert {55, 70, 85} <= set(steps)  # three of the four views are done
 
 
 def test_cancelling_a_turntable_leaves_no_film(make: Make) -> None:

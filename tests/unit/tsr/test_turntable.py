@@ -1,221 +1,188 @@
-"""The turning mesh: framed once, seamless, and the same by OpenGL as by numpy."""
+"""Views without the samples that nobody can see, beside views from every sample."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
-import trimesh
+import torch
+from torch import Tensor
 
-from dna_pipeline.tsr import gl, gl_drawing
-from dna_pipeline.tsr.drawing import Subject, draw, on_white, sample
-from dna_pipeline.tsr.mesh import Mesh, TexturedMesh, is_watertight
-from dna_pipeline.tsr.preview import render_preview
-from dna_pipeline.tsr.turntable import Turntable
-from tests.meshes import signpost, textured
+from dna_pipeline.tsr.camera import Camera, turntable
+from dna_pipeline.tsr.config import FULL, DecoderConfig
+from dna_pipeline.tsr.decoder import Decoder
+from dna_pipeline.tsr.field import Field
+from dna_pipeline.tsr.lattice import Lattice, side_of
+from dna_pipeline.tsr.volume import render_turntable, render_view
 
-
-def pictures(mesh: Mesh | TexturedMesh, views: int = 4, size_px: int = 96) -> np.ndarray:
-    """(views, size, size, 3), by numpy."""
-    return np.stack(list(Turntable(mesh, views, size_px, software=True))).astype(int)
+SCENES = Path(__file__).parents[2] / "golden" / "scenes"
 
 
-def difference(ours: np.ndarray, theirs: np.ndarray) -> tuple[float, float]:
-    """Mean difference of 8-bit values, and the part of them that differs by more than two."""
-    apart = np.abs(ours.astype(int) - theirs)
-    return float(apart.mean()), float((apart > 2).mean())
+class Asked(Field):
+    """A field that notes how many points it is asked for at once."""
+
+    def __init__(self, field: Field) -> None:
+        super().__init__(field.scene_code, field.decoder, field.renderer)
+        self.asked: list[int] = []
+
+    def density_and_color(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        self.asked.append(len(points))
+        return super().density_and_color(points)
 
 
-def ball(paint: str) -> Mesh:
-    solid = trimesh.creation.icosphere(subdivisions=4)
-    colors = np.random.default_rng(1).random((len(solid.vertices), 3)).astype(np.float32)
-    faces = solid.faces if paint == "closed" else solid.faces[solid.triangles_center[:, 2] < 0.3]
-    vertices = (
-        solid.vertices * (1, 0.7, 1.3) @ trimesh.transformations.euler_matrix(1, 2, 3)[:3, :3]
+def wires(haze: float = -4.0, *, samples: int = 128) -> Asked:
+    """Wires along each axis, red, green and blue, thinner than the lattice's step.
+
+    A texel on a plane is a tent two texels wide; only its tip is dense.
+    """
+    planes = torch.zeros(3, 1, 64, 64)
+    for plane, places in enumerate([[(8, 40), (33, 20)], [(25, 31)], [(40, 12), (50, 51)]]):
+        for row, column in places:
+            planes[plane, 0, row, column] = 1
+    decoder = Decoder(DecoderConfig(in_channels=3, n_neurons=3, n_hidden_layers=1))
+    state = {
+        "layers.0.weight": 20 * torch.eye(3),
+        "layers.0.bias": torch.full((3,), -12.0),
+        "layers.2.weight": torch.cat([torch.full((1, 3), 2.0), torch.eye(3)]),
+        "layers.2.bias": torch.tensor([haze, -2.0, -2.0, -2.0]),
+    }
+    decoder.load_state_dict(state)
+    renderer = replace(FULL.renderer, num_samples_per_ray=samples)
+    return Asked(Field(planes, decoder.requires_grad_(False), renderer))
+
+
+def fitted(name: str) -> Asked:
+    return Asked(Field.from_npz(SCENES / f"{name}.npz"))
+
+
+def psnr_db(found: Sequence[np.ndarray], exact: Sequence[np.ndarray]) -> float:
+    mean = np.mean((np.stack(found) - np.stack(exact)) ** 2)
+    return float(-10 * np.log10(mean + 1e-12))
+
+
+@pytest.mark.parametrize(("scene", "share"), [("robot", 0.04), ("knot", 0.05)])
+def test_views_are_those_from_every_sample(scene: str, share: float) -> None:
+    field, cameras, size = fitted(scene), turntable(7)[1:3], 64
+    found = list(render_turntable(field, cameras, size))
+    points = sum(field.asked) - side_of(field) ** 3
+    exact = [render_view(field, camera, size) for camera in cameras]
+    assert psnr_db(found, exact) > 48
+    assert np.abs(np.stack(found) - np.stack(exact)).max() < 0.05
+    assert points < share * 2 * size**2 * 128
+
+
+def test_thin_wires_are_whole() -> None:
+    field, cameras = wires(), [Camera(20.0, 10.0), Camera(100.0, -35.0)]
+    exact = [render_view(field, camera, 96) for camera in cameras]
+    field.asked.clear()
+    found = list(render_turntable(field, cameras, 96))
+    assert psnr_db(found, exact) > 60
+    assert np.abs(np.stack(found) - np.stack(exact)).max() < 0.05
+    assert sum(field.asked) - side_of(field) ** 3 < 0.03 * 2 * 96**2 * 128
+
+
+def test_haze_is_not_lost() -> None:
+    """Each of its samples weighs too little to be asked for; together they weigh 13 %."""
+    field = wires(haze=-1.0)
+    exact = render_view(field, Camera(), 16)
+    assert exact[0].max() < 0.9
+    np.testing.assert_allclose(next(render_turntable(field, [Camera()], 16)), exact, atol=0.01)
+
+
+@pytest.mark.parametrize("samples", [128, 100, 37, 5])
+@pytest.mark.parametrize(
+    ("camera", "size"),
+    [
+        (Camera(45.0, 80.0, 2.6, 20.0), 33),
+        (Camera(10.0, 0.0, 0.3, 100.0), 24),
+        (Camera(10.0, -90.0, 0.0, 90.0), 8),
+        (Camera(200.0, 30.0, 9.0, 40.0), 25),
+    ],
+    ids=["above", "inside", "in the middle", "far off"],
+)
+def test_any_camera_any_size_any_number_of_samples(camera: Camera, size: int, samples: int) -> None:
+    field = wires(samples=samples)
+    exact = render_view(field, camera, size)
+    (found,) = render_turntable(field, [camera], size)
+    assert found.shape == (size, size, 3)
+    assert found.dtype == np.float32
+    assert psnr_db([found], [exact]) > 45
+
+
+@pytest.mark.parametrize(("samples", "haze"), [(128, -4.0), (5, 0.3)])
+def test_no_more_points_at_once_than_allowed(samples: int, haze: float) -> None:
+    """With five samples to a ray, each of a thin haze is asked for."""
+    field = wires(haze, samples=samples)
+    (usual,) = render_turntable(field, [Camera(20.0, 10.0)], 48)
+    field.asked.clear()
+    (found,) = render_turntable(field, [Camera(20.0, 10.0)], 48, chunk_size=1000)
+    assert max(field.asked) <= 1000
+    np.testing.assert_allclose(found, usual, atol=1e-5)
+
+
+def test_pictures_come_one_by_one_and_progress_counts_their_pixels() -> None:
+    told: list[tuple[int, int]] = []
+    field = wires()
+    pictures = render_turntable(
+        field, turntable(3), 64, chunk_size=40_000, progress=lambda *step: told.append(step)
     )
-    return Mesh(vertices.astype(np.float32), np.asarray(faces, np.int32), colors)
+    assert field.asked == []
+    next(pictures)
+    assert told[0] == (0, 3 * 64**2)
+    within = [done for done, _ in told if 0 < done < 64**2]
+    assert len(within) >= 1
+    assert told[-1] == (64**2, 3 * 64**2)
+    assert len(list(pictures)) == 2
+    assert told[-1] == (3 * 64**2, 3 * 64**2)
+    assert told == sorted(told)
 
 
-def painted() -> TexturedMesh:
-    """A sheet with a noisy picture, both of whose sides are seen in a turn."""
-    steps = np.linspace(-0.5, 0.5, 9)
-    y, z = np.meshgrid(steps, steps)
-    vertices = np.stack([0.3 * y**2, y, z], axis=-1).reshape(-1, 3)
-    corner = (np.arange(8)[:, None] * 9 + np.arange(8)).ravel()
-    faces = np.concatenate([corner[:, None] + [0, 1, 10], corner[:, None] + [0, 10, 9]])
-    normals = np.stack([np.ones(81), -0.6 * y.ravel(), np.zeros(81)], axis=1)
-    return TexturedMesh(
-        vertices.astype(np.float32),
-        faces.astype(np.int32),
-        (normals / np.linalg.norm(normals, axis=1, keepdims=True)).astype(np.float32),
-        np.stack([y + 0.5, 0.5 - z], axis=-1).reshape(-1, 2).astype(np.float32),
-        np.random.default_rng(2).integers(0, 256, (23, 31, 3), np.uint8),
-    )
+class Enough(Exception):
+    pass
 
 
-MESHES = {
-    "closed": lambda: ball("closed"),
-    "open": lambda: ball("open"),
-    "textured": painted,
-    "signpost": signpost,
-    "seams": textured,
-}
+@pytest.mark.parametrize("at", [0, 1000])
+def test_cancelling(at: int) -> None:
+    """Within the lattice, and within a view."""
+    field = wires()
+
+    def progress(done: int, _total: int) -> None:
+        if done >= at:
+            raise Enough
+
+    with pytest.raises(Enough):
+        next(render_turntable(field, turntable(2), 64, 40_000, progress))
+    assert len(field.asked) == 1 or at
 
 
-@pytest.mark.usefixtures("opengl")
-@pytest.mark.parametrize("mesh", MESHES)
-def test_opengl_draws_what_numpy_draws(mesh: str) -> None:
-    made = MESHES[mesh]()
-    turntable = Turntable(made, 4, 96)
-    drawn = np.stack(list(turntable))
-    assert (turntable.renderer, turntable.fault) == ("gl", None)
-    mean, part = difference(drawn, pictures(made))
-    assert mean < 0.05
-    assert part < 0.001
+def test_densities_without_a_logarithm_or_end() -> None:
+    for haze, expected in ((-300.0, 1.0), (300.0, None)):
+        field = wires(haze)
+        exact = render_view(field, Camera(), 8)
+        found = next(render_turntable(field, [Camera()], 8))
+        np.testing.assert_allclose(found, exact, atol=0.02)
+        assert expected is None or found[0, 0].min() == pytest.approx(expected, abs=1e-5)
 
 
-def test_what_a_closed_mesh_hides_need_not_be_drawn() -> None:
-    subject = replace(Subject.of(ball("closed")), closed=True)
-    (view,) = Turntable(ball("closed"), 1, 96)._views
-    whole = replace(subject, closed=False)
-    front = draw(subject, view, 96, 2)
-    assert front[..., 3].mean() > 0.3
-    np.testing.assert_array_equal(front, draw(whole, view, 96, 2))
-
-
-def test_of_an_open_mesh_the_inside_is_drawn() -> None:
-    bowl = ball("open")
-    assert not is_watertight(bowl.faces)
-    assert not Turntable(bowl, 1, 64)._subject.closed
-    assert Turntable(ball("closed"), 1, 64)._subject.closed
-
-
-def test_it_turns_on_by_equal_steps() -> None:
-    """The camera moves towards +y, so the mesh turns the other way."""
-    turntable = Turntable(signpost(), 8, 96, software=True)
-    found, subject = list(turntable), turntable._subject
-    for step in (0, 1, 3, 6):
-        turn = trimesh.transformations.rotation_matrix(-2 * np.pi * step / 8, (0, 0, 1))[:3, :3].T
-        turned = replace(subject, vertices=subject.vertices @ turn, normals=subject.normals @ turn)
-        alone = on_white(draw(turned, turntable._views[0], 96, 2))
-        assert difference(found[step], alone)[0] < 0.02
-
-
-def test_it_begins_at_the_input_view() -> None:
-    (picture,) = pictures(signpost(), views=1)
-    red = (picture[..., 0] > 120) & (picture[..., 1] < 60)
-    green = picture[..., 1] > 2 * picture[..., 0] + 20
-    rows, columns = np.nonzero(red)
-    assert rows.mean() < 45  # the nose is high up, in the middle
-    assert abs(columns.mean() - np.nonzero((picture < 250).any(axis=-1))[1].min() - 9) < 6
-    assert np.nonzero(green)[1].mean() > columns.mean() + 10  # the arm at the picture's right
-
-
-def box(picture: np.ndarray) -> tuple[int, int, int, int]:
-    rows, columns = np.nonzero((picture < 250).any(axis=-1))
-    return rows.min(), rows.max() + 1, columns.min(), columns.max() + 1
-
-
-SOLIDS = {
-    "cube": lambda: trimesh.creation.box((1, 1, 1)),
-    "tower": lambda: trimesh.creation.box((1, 1, 1.6)),
-    "pole": lambda: trimesh.creation.box((0.3, 0.2, 4)),
-    "plank": lambda: trimesh.creation.box((5, 1, 0.1)),
-    "hat": lambda: trimesh.creation.cone(1, 0.8),
-    "needle": lambda: trimesh.creation.cone(1, 2.5),
-}
-
-
-@pytest.mark.parametrize("name", SOLIDS)
-def test_one_frame_for_the_whole_turn(name: str) -> None:
-    solid = SOLIDS[name]()
-    solid.apply_translation([3, -2, 7])
-    grey = np.full((len(solid.vertices), 3), 0.5, np.float32)
-    mesh = Mesh(solid.vertices.astype(np.float32), solid.faces.astype(np.int32), grey)
-    boxes = np.array([box(picture) for picture in pictures(mesh, views=24, size_px=128)])
-    top, bottom, left, right = (
-        boxes[:, 0].min(), boxes[:, 1].max(), boxes[:, 2].min(), boxes[:, 3].max()
-    )  # fmt: skip
-    assert max(bottom - top, right - left) == pytest.approx(0.92 * 128, abs=3)
-    assert abs(top + bottom - 128) <= 3
-    assert abs(left + right - 128) <= 3
-
-
-def test_the_ground_is_white_and_light_comes_from_above() -> None:
-    (picture,) = pictures(replace_colors(ball("closed"), 0.7), views=1)
-    assert (picture[0] == 255).all()
-    assert (picture[:, 0] == 255).all()
-    top, bottom, left, right = box(picture)
-    middle = picture[:, (left + right) // 2].mean(axis=-1)
-    assert middle[top + 12] > middle[bottom - 8] + 40
-
-
-def replace_colors(mesh: Mesh, grey: float) -> Mesh:
-    return Mesh(mesh.vertices, mesh.faces, np.full_like(mesh.colors, grey))
-
-
-def test_edges_are_smooth() -> None:
-    (picture,) = pictures(replace_colors(ball("closed"), 0.1), views=1)
-    light = on_white(np.array([[[0.0, 0.0, 0.0, 0.5]]], np.float32))
-    assert light[0, 0, 0] == 188  # half the light, not half the value
-    between = (picture > 150) & (picture < 250)
-    assert between.any(axis=-1).sum() > 60
-
-
-# --- where OpenGL is not there, or fails ---------------------------------------------------------
-
-
-def test_without_opengl_numpy_draws(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(gl.SWITCH, "off")
-    turntable = Turntable(signpost(), 3, 48)
-    drawn = np.stack(list(turntable))
-    assert (turntable.renderer, turntable.fault) == ("software", None)
-    np.testing.assert_array_equal(drawn, pictures(signpost(), 3, 48))
-
-
-@pytest.mark.usefixtures("opengl")
-def test_where_opengl_fails_in_the_middle_numpy_draws_the_rest(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    import moderngl
-
-    real, calls = gl_drawing.Renderer.draw, list[int]()
-
-    def fails(self, view):
-        calls.append(1)
-        if len(calls) == 3:
-            raise moderngl.Error("out of memory")
-        return real(self, view)
-
-    monkeypatch.setattr(gl_drawing.Renderer, "draw", fails)
-    turntable = Turntable(signpost(), 5, 48)
-    drawn = np.stack(list(turntable))
-    assert (turntable.renderer, turntable.fault) == ("software", "out of memory")
-    assert len(drawn) == 5
-    assert difference(drawn, pictures(signpost(), 5, 48))[0] < 0.1
-
-
-def test_no_faces() -> None:
-    nothing = Mesh(np.zeros((3, 3), np.float32), np.zeros((0, 3), np.int32), np.zeros((3, 3)))
-    with pytest.raises(ValueError, match="without faces"):
-        Turntable(nothing, 3, 48)
-
-
-# --- textures ------------------------------------------------------------------------------------
-
-
-def test_texels_lie_at_their_middles_and_mix_as_light() -> None:
-    texture = np.zeros((2, 2, 3), np.uint8)
-    texture[0, 1] = 255
-    places = np.array([[0.25, 0.25], [0.75, 0.25], [0.5, 0.25], [0.75, 0.5], [1.2, -0.1]])
-    light = sample(texture, places.astype(np.float32))
-    np.testing.assert_allclose(light[:, 0], [0, 1, 0.5, 0.5, 1], atol=1e-6)
-
-
-def test_a_texture_looks_as_the_same_colours_on_vertices() -> None:
-    mean, part = difference(pictures(textured()), pictures(signpost()))
-    assert mean < 0.5
-    assert part < 0.02
-    previews = [
-        np.asarray(render_preview(mesh, 96)).astype(int) for mesh in (textured(), signpost())
-    ]
-    assert difference(*previews)[0] < 0.5
+def test_a_lattice_holds_the_field_and_the_peaks_around() -> None:
+    field = wires()
+    reach = 0.05
+    held = Lattice.of(field, reach)
+    axis = torch.linspace(-1, 1, side_of(field))
+    index = torch.randint(0, side_of(field), (400, 3), generator=torch.Generator().manual_seed(0))
+    at = axis[index]  # (400, 3)
+    density, color = field.density_and_color(at * field.radius)
+    found, wide_peak, found_color = held.wide(at[None])
+    np.testing.assert_allclose(found[0], density.clamp(1e-6), rtol=2e-3)
+    np.testing.assert_allclose(found_color[0], color, atol=1e-3)
+    near, peak = held.near(at)
+    np.testing.assert_allclose(near, density.clamp(1e-6), rtol=2e-3)
+    assert (peak >= near * 0.999).all()
+    step = 2 / (side_of(field) - 1)
+    for offset in torch.tensor([[1.0, 1.0, -1.0], [0.0, -1.0, 1.0]]):
+        beside = (at + step * offset).clamp(-1, 1)
+        assert (peak >= 0.99 * held.near(beside)[0]).all()
+        far = (at + reach / field.radius * offset).clamp(-1, 1)
+        assert (wide_peak[0] >= 0.99 * held.near(far)[0]).all()
+    assert wide_peak.min() < 0.02 < 25 < wide_peak.max()
