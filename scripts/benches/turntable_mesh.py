@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     at hand; `film` both at once, as the pipeline does it. The first context of a process is in
     `open`, with one picture.
     """
-    mesh = surface.extract(Field.from_npz(args.scene), args.resolution).mesh
+    mesh = surface.extract(Field.from_npz(args.scene, args.device), args.resolution).mesh
     software: bool = args.software
 
     def made() -> Turntable:
