@@ -12,7 +12,7 @@
         ├── ImageMissing  ImageUnreadable  ImageTooSmall  ImageTooLarge
         ├── PathEscapesInbox  SourceMissing
         ├── WeightsMismatch  NonFiniteOutput  BlackImage  ContentFiltered
-        ├── EmptyForeground  EmptyMesh
+        ├── EmptyForeground  EmptyMesh  VideoFailed
         └── OutOfMemory  WorkerCrashed  StageTimeout  StageFailed  Cancelled
 
 Each job error has a stable `code`, a `sentence` that says what to do, and a `detail` that tells
@@ -225,6 +225,14 @@ class EmptyMesh(JobError):
     code = "empty_mesh"
     sentence = (
         "The model found no surface in the image; lower the threshold or use a clearer image."
+    )
+
+
+class VideoFailed(JobError):
+    code = "video_failed"
+    sentence = (
+        "The turntable's film could not be written; see that the package imageio-ffmpeg is "
+        "installed, or that IMAGEIO_FFMPEG_EXE names an ffmpeg with libx264."
     )
 
 

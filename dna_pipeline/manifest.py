@@ -114,14 +114,27 @@ MESH_FACTS: dict[str, Any] = {
 was asked for."""
 
 
-def _with_mesh_facts(schema: dict[str, Any]) -> None:
-    schema["properties"] |= MESH_FACTS
+TURNTABLE_FACTS: dict[str, Any] = {
+    "width": _COUNT,
+    "height": _COUNT,
+    "frames": _COUNT,
+    "fps": {"type": "integer", "minimum": 1},
+    "renderer": {
+        "enum": ["gl", "software", "volume"],
+        "description": "what drew it: OpenGL or numpy (a mesh), or rays through the field",
+    },
+}
+"""Facts that a turntable adds; a preview has the first two."""
+
+
+def _with_facts(schema: dict[str, Any]) -> None:
+    schema["properties"] |= MESH_FACTS | TURNTABLE_FACTS
 
 
 class ArtifactPart(BaseModel):
     """A file, by its path relative to the manifest. Meshes and pictures add facts of their own."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, json_schema_extra=_with_mesh_facts)
+    model_config = ConfigDict(extra="allow", frozen=True, json_schema_extra=_with_facts)
 
     path: str
     role: str

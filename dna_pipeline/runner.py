@@ -179,7 +179,7 @@ class _Run:
             model=self._model_facts(stage.model, provider),
             params=stage.params(),
             device=device.name if on_device else "cpu",
-            dtype=device.dtype if on_device else "float32",
+            dtype=provider.dtype_on(device) if provider else device.dtype,
             batch_size=1,
             seconds=round(seconds, 3),
             warnings=warnings,

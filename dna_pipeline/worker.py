@@ -144,9 +144,9 @@ def choose_device(wanted: str, dtype: str) -> Device:
         raise DeviceUnavailable(f"{name} was asked for, but torch sees no such device")
     if name == "mps" and not torch.backends.mps.is_available():
         raise DeviceUnavailable("mps was asked for, but torch sees no such device")
-    if dtype == "auto":
-        dtype = "float16" if name.startswith("cuda") else "float32"
-    return Device(name, dtype)
+    if dtype != "auto":
+        return Device(name, dtype)
+    return Device(name, "float16" if name.startswith("cuda") else "float32", dtype_is_free=True)
 
 
 def environment(device: Device) -> dict[str, Any]:

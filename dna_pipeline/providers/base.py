@@ -29,10 +29,14 @@ StepCallback = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """Where models run, as torch names it: `cpu`, `cuda:0`, `mps`; `float32`, `float16`, …"""
+    """Where models run, as torch names it: `cpu`, `cuda:0`, `mps`; `float32`, `float16`, …
+
+    `dtype_is_free`: nobody asked for that dtype, so that a model may choose a better one.
+    """
 
     name: str
     dtype: str
+    dtype_is_free: bool = False
 
 
 WeightsPath = Annotated[Path, Field(strict=False)]
@@ -73,6 +77,10 @@ class Provider(BaseModel, ABC):
     @abstractmethod
     def weights(self) -> tuple[Path, list[Path]]:
         """The root that the manifest names, and all files that the model is read from."""
+
+    def dtype_on(self, device: Device) -> str:
+        """What the model computes in on that device, for the manifest."""
+        return device.dtype if self.needs_device else "float32"
 
     @abstractmethod
     def load(self, device: Device) -> Any:

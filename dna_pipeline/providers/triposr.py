@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from dna_pipeline.errors import EmptyForeground, NonFiniteOutput, WeightsMismatch, WeightsMissing
 from dna_pipeline.providers.base import Device, Provider, WeightsPath
@@ -28,6 +28,8 @@ class TripoSRModel(Provider):
 
     path: WeightsPath
     license: str | None = "MIT"
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    """What the two transformers compute in."""
 
     def missing(self) -> str | None:
         if not (self.path / CONFIG).is_file():
@@ -43,29 +45,36 @@ class TripoSRModel(Provider):
         names = (CONFIG, chosen, ENCODER_CONFIG)
         return self.path, [self.path / n for n in names if (self.path / n).is_file()]
 
+    def dtype_on(self, device: Device) -> str:
+        """The entry's own, else what `runtime.dtype` asks for, else what is fastest there."""
+        if self.dtype != "auto":
+            return self.dtype
+        if not device.dtype_is_free:
+            return device.dtype
+        from dna_pipeline.tsr.hardware import fast_dtype
+
+        return str(fast_dtype(device.name)).removeprefix("torch.")
+
     def load(self, device: Device) -> TripoSRNetwork:
         """Raises `WeightsMissing`, or `WeightsMismatch` for files that are not such a model.
 
-        The network takes the device's dtype, but not the decoder. It is a thousandth of the
-        model and decides the surface: at 128³ the golden robot's 59,993 inside points become
-        59,668 in bfloat16, and its normals turn by 1.3° on average and 10° here and there, so
-        that smooth walls look hammered; float16 moves few of them, but takes 17 times as long on
-        a CPU.
+        The decoder stays float32 whatever the dtype. It is a thousandth of the model and decides
+        the surface: at 128³ the golden robot's 59,993 inside points become 59,668 in bfloat16,
+        and its normals turn by 1.3° on average and 10° here and there, so that smooth walls look
+        hammered; float16 moves few of them, but takes 17 times as long on a CPU.
         """
         import torch
 
         from dna_pipeline.tsr.config import ConfigError
         from dna_pipeline.tsr.weights import WeightsError, load
 
+        dtype: torch.dtype = getattr(torch, self.dtype_on(device))
         try:
-            network = load(self.path)
+            network = load(self.path, device.name, dtype)
         except FileNotFoundError as error:
             raise WeightsMissing(self.missing() or str(error)) from error
         except (WeightsError, ConfigError) as error:
             raise WeightsMismatch(str(error)) from error
-        dtype: torch.dtype = getattr(torch, device.dtype)
-        for part in network.children():
-            part.to(device.name, torch.float32 if part is network.decoder else dtype)
         return TripoSRNetwork(network)
 
 

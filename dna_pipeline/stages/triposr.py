@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from dna_pipeline.artifact import Artifact
 from dna_pipeline.errors import EmptyMesh, NonFiniteOutput
+from dna_pipeline.stages import turntable
 from dna_pipeline.stages.base import Kind, Stage, StageContext
 
 if TYPE_CHECKING:
     from dna_pipeline.providers.base import ImageToField
+    from dna_pipeline.tsr.field import Field as SceneField
     from dna_pipeline.tsr.mesh import Mesh
 
 Format = Literal["glb", "obj", "ply", "stl"]
+
+
+def _mode(value: object) -> object:
+    if type(value) is int:  # 0 would pass for False
+        raise ValueError("should be false, true, mesh or nerf")
+    return "mesh" if value is True else value
+
+
+TurntableMode = Annotated[Literal[False, "mesh", "nerf"], BeforeValidator(_mode)]
 
 PREVIEW_PX = 512
 LEAST_CHUNK = 1024
@@ -30,7 +42,12 @@ class TripoSR(Stage):
     type: ClassVar[str] = "triposr"
     produces: ClassVar[Kind] = "mesh"
     most_thrift: ClassVar[int] = 2
-    aliases: ClassVar[dict[str, str]] = {"mc_resolution": "resolution"}
+    aliases: ClassVar[dict[str, str]] = {
+        "mc_resolution": "resolution",
+        "render_video": "turntable",
+        "render_n_views": "turntable_views",
+        "render_resolution": "turntable_size",
+    }
 
     foreground_ratio: float = Field(
         0.85, gt=0.1, le=1, allow_inf_nan=False, description="part of the frame the subject fills"
@@ -47,6 +64,16 @@ class TripoSR(Stage):
     chunk_size: int = Field(
         0, ge=0, le=1 << 26, description="points evaluated at once; 0: chosen for the device"
     )
+    turntable: TurntableMode = Field(
+        False,
+        description="also make a film of it as it turns: of the mesh (true means that), or of the "
+        "field itself (nerf), which takes far longer",
+    )
+    turntable_views: int = Field(30, ge=1, le=720, description="pictures of one turn")
+    turntable_size: int = Field(
+        256, ge=16, le=2048, multiple_of=2, description="side of the film, pixels; even"
+    )
+    turntable_fps: int = Field(12, ge=1, le=60, description="pictures a second")
     preview: bool = Field(True, description="also make a picture of the mesh")
     formats: list[Format] = Field(["glb"], min_length=1, description="files to write the mesh to")
     scale: float | None = Field(
@@ -75,19 +102,38 @@ class TripoSR(Stage):
 
     def disk_bytes(self, width: int, height: int) -> int:
         meshes = sum(BYTES[name] for name in self.formats) * self.resolution**2
-        return meshes + 4 * PREVIEW_PX**2
+        return meshes + 4 * PREVIEW_PX**2 + 2 * self._turntable_pixels()
 
     def work(self, width: int, height: int) -> float:
-        return self.resolution**3  # the network's own time is the same for any picture
+        # The network's own time is the same for any picture.
+        film = turntable.WORK[self.turntable] * self._turntable_pixels() if self.turntable else 0
+        return self.resolution**3 + film
+
+    def _turntable_percent(self) -> int:
+        return turntable.PERCENT[self.turntable] if self.turntable else 0
+
+    def _turntable_pixels(self) -> int:
+        return self.turntable_views * self.turntable_size**2 if self.turntable else 0
 
     def run(self, ctx: StageContext) -> list[Artifact]:
         assert self.model is not None, "checked when the pipeline was built"
         model: ImageToField = ctx.models.get(self.model)
-        mesh, facts = self._mesh(ctx, model)
+        field = self._field(ctx, model)
+        chunk = self._chunk(ctx, field.chunk_size)
+        mesh, facts = self._mesh(ctx, field, chunk)
         files = self._files(ctx, mesh, facts)
         if self.preview:
             files.append(_preview(ctx, mesh))
+        if self.turntable:
+            files.append(self._turntable(ctx, field, mesh, chunk))
         return files
+
+    def _turntable(self, ctx: StageContext, field: SceneField, mesh: Mesh, chunk: int) -> Artifact:
+        size = turntable.Size(self.turntable_views, self.turntable_size, self.turntable_fps)
+        progress = _share(ctx, 100 - self._turntable_percent(), 100)
+        if self.turntable == "nerf":
+            return turntable.of_field(ctx, field, size, chunk, progress)
+        return turntable.of_mesh(ctx, mesh, size, progress)
 
     def _files(self, ctx: StageContext, mesh: Mesh, facts: dict[str, Any]) -> list[Artifact]:
         from dna_pipeline import mesh_files
@@ -98,21 +144,22 @@ class TripoSR(Stage):
             mesh, ctx.path, self.formats, placement, facts=facts, recipe=ctx.recipe
         )
 
-    def _mesh(self, ctx: StageContext, model: ImageToField) -> tuple[Mesh, dict[str, Any]]:
-        """The mesh in TripoSR's axes and box, and what was found when it was checked."""
+    def _field(self, ctx: StageContext, model: ImageToField) -> SceneField:
         from dna_pipeline.imaging import load_image  # the daemon loads no decoder
         from dna_pipeline.matte import framing
-        from dna_pipeline.mesh_files import checked
-        from dna_pipeline.tsr import surface
 
         image = load_image(ctx.source, ctx.warnings)
         ctx.warnings += framing(image)
-        field = model.field(image, foreground_ratio=self.foreground_ratio)
-        chunk = self._chunk(ctx, field.chunk_size)
+        return model.field(image, foreground_ratio=self.foreground_ratio)
 
-        def progress(done: int, total: int) -> None:
-            ctx.on_step(100 * done // total, 100)
+    def _mesh(
+        self, ctx: StageContext, field: SceneField, chunk: int
+    ) -> tuple[Mesh, dict[str, Any]]:
+        """The mesh in TripoSR's axes and box, and what was found when it was checked."""
+        from dna_pipeline.mesh_files import checked
+        from dna_pipeline.tsr import surface
 
+        progress = _share(ctx, 0, 100 - self._turntable_percent())
         try:
             found = surface.extract(field, self.resolution, self.threshold, chunk, progress)
         except surface.EmptySurface as error:
@@ -129,6 +176,15 @@ class TripoSR(Stage):
         chunk = max(usual >> 2 * ctx.thrift, min(usual, LEAST_CHUNK))
         ctx.warnings.append(f"The field was read {chunk} points at a time, not {usual}.")
         return chunk
+
+
+def _share(ctx: StageContext, start: int, end: int) -> Callable[[int, int], None]:
+    """What reports a part of the stage, in percent of the whole."""
+
+    def progress(done: int, total: int) -> None:
+        ctx.on_step(start + (end - start) * done // total, 100)
+
+    return progress
 
 
 def _preview(ctx: StageContext, mesh: Mesh) -> Artifact:

@@ -1,5 +1,8 @@
 """The network: a picture in, scene codes out."""
 
+from collections.abc import Iterator
+from typing import Self
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -73,7 +76,18 @@ class TSR(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.tokenizer.embeddings.dtype
+        """What the large matrix products are computed in."""
+        return next(_large_layers(self)).weight.dtype
+
+    def compute_in(self, dtype: torch.dtype) -> Self:
+        """Keeps the linear layers of the two transformers' blocks in that type, and returns self.
+
+        They are nearly all of the work. What comes before and after them, the norms and the sums
+        that run from block to block stay float32: they cost little, and rounding adds up in them.
+        """
+        for layer in _large_layers(self):
+            layer.to(dtype)
+        return self
 
     def forward(self, image: Tensor) -> Tensor:
         """Scene codes (B, 3, C, 2P, 2P) of pictures (B, H, W, 3) or (B, 3, H, W).
@@ -87,10 +101,10 @@ class TSR(nn.Module):
         return self.post_processor(self.tokenizer.to_planes(tokens))
 
     def pixels(self, image: Tensor) -> Tensor:
-        """The picture at the network's size, (B, 3, S, S), on its device and in its dtype.
+        """The picture at the network's size, (B, 3, S, S) float32, on its device.
 
-        Resized in float32, since half precision has too few bits for eight-bit colours; first
-        along the rows, strip by strip, so that no large picture lies in memory as floats.
+        Resized first along the rows, strip by strip, so that no large picture lies in memory as
+        floats.
         """
         if image.ndim != 4 or 3 not in (image.shape[1], image.shape[-1]):
             raise ValueError(f"expected (B, H, W, 3) or (B, 3, H, W), got {tuple(image.shape)}")
@@ -100,11 +114,16 @@ class TSR(nn.Module):
         strips = [
             _resize(_unit(strip.to(self.device)), strip.shape[2], size) for strip in _strips(image)
         ]
-        return _resize(torch.cat(strips, dim=2), size, size).to(self.dtype)
+        return _resize(torch.cat(strips, dim=2), size, size)
 
     def field(self, scene_code: Tensor) -> Field:
         """The field of one scene code (3, C, H, W)."""
         return Field(scene_code, self.decoder, self.config.renderer)
+
+
+def _large_layers(network: TSR) -> Iterator[nn.Linear]:
+    parts = (network.image_tokenizer.model.encoder, network.backbone.transformer_blocks)
+    return (m for part in parts for m in part.modules() if isinstance(m, nn.Linear))
 
 
 def _strips(image: Tensor) -> list[Tensor]:

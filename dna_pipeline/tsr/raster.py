@@ -38,8 +38,11 @@ class Fragments:
 
     def interpolate(self, attribute: NDArray[Any], faces: IntArray) -> NDArray[Any]:
         """A vertex attribute (n, k) at the covered pixels, (covered, k), in row-major order."""
-        corners = attribute[faces[self.face[self.covered]]]  # (covered, 3, k)
-        return np.einsum("pck,pc->pk", corners, self.barycentric[self.covered])
+        corners, weights = faces[self.face[self.covered]].T, self.barycentric[self.covered].T
+        values = attribute[corners[0]] * weights[0, :, None]  # (covered, k)
+        values += attribute[corners[1]] * weights[1, :, None]
+        values += attribute[corners[2]] * weights[2, :, None]
+        return values
 
 
 @dataclass(frozen=True)
@@ -83,12 +86,15 @@ def _prepare(
 ) -> _Triangles:
     corners = positions.astype(np.float64)[faces]  # (m, 3, 2)
     depths = depth.astype(np.float64)[faces]  # (m, 3)
-    finite = np.isfinite(np.concatenate([corners[..., 0], corners[..., 1], depths], axis=1))
-    usable = np.logical_and(finite.all(axis=1), (depths > 0).all(axis=1))
-    corners = np.where(usable[:, None, None], corners, -1.0)
+    good: NDArray[np.bool_] = np.isfinite(depth) & (depth > 0)
+    good &= np.isfinite(positions).all(axis=1)
+    usable = good[faces].all(axis=1)
+    corners[~usable] = -1.0
     limit = np.array([width_px, height_px])
-    first = np.ceil(np.clip(corners.min(1), 0, limit) - 0.5).astype(np.int64)  # (m, 2)
-    last = np.floor(np.clip(corners.max(1), 0, limit) - 0.5).astype(np.int64)
+    least = np.minimum(np.minimum(corners[:, 0], corners[:, 1]), corners[:, 2])
+    most = np.maximum(np.maximum(corners[:, 0], corners[:, 1]), corners[:, 2])
+    first = np.ceil(np.clip(least, 0, limit) - 0.5).astype(np.int64)  # (m, 2)
+    last = np.floor(np.clip(most, 0, limit) - 0.5).astype(np.int64)
     size = np.minimum(last, limit - 1) - first + 1
     edges = corners[:, 1:] - corners[:, :1]
     area = edges[:, 0, 0] * edges[:, 1, 1] - edges[:, 0, 1] * edges[:, 1, 0]

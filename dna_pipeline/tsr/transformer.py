@@ -1,12 +1,18 @@
 """The backbone: a transformer that writes the image tokens into the triplane tokens.
 
-Shapes: B pictures, N triplane tokens, M image tokens, C channels, h heads.
+Shapes: B pictures, N triplane tokens, M image tokens, C channels, h heads. A block's linear
+layers may compute in half precision; what runs from block to block stays float32.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from dna_pipeline.tsr.attention import attend
 from dna_pipeline.tsr.config import BackboneConfig
+
+_CPU_ROWS = 512
+"""Tokens that pass the wide layer at once: its 8192 channels then stay in the CPU's cache."""
 
 
 class Attention(nn.Module):
@@ -23,12 +29,13 @@ class Attention(nn.Module):
         self.to_out = nn.ModuleList([nn.Linear(inner, inner), nn.Identity()])
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        context = x if context is None else context
+        x = x.to(self.to_q.weight.dtype)
+        context = x if context is None else context.to(x.dtype)
         q, k, v = (
             y.unflatten(2, (self.heads, -1)).transpose(1, 2)  # (B, h, N or M, C / h)
             for y in (self.to_q(x), self.to_k(context), self.to_v(context))
         )
-        y = F.scaled_dot_product_attention(q, k, v)
+        y = attend(q, k, v)
         return self.to_out[0](y.transpose(1, 2).flatten(2))  # (B, N, C)
 
 
@@ -40,7 +47,7 @@ class Geglu(nn.Module):
         self.proj = nn.Linear(size_in, 2 * size_out)
 
     def forward(self, x: Tensor) -> Tensor:
-        value, gate = self.proj(x).chunk(2, dim=-1)
+        value, gate = self.proj(x.to(self.proj.weight.dtype)).chunk(2, dim=-1)
         return value * F.gelu(gate)
 
 
@@ -51,7 +58,8 @@ class FeedForward(nn.Module):
         self.net = nn.Sequential(Geglu(size, 4 * size), nn.Identity(), nn.Linear(4 * size, size))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.net(x)
+        rows = _CPU_ROWS if x.device.type == "cpu" else x.shape[1]
+        return torch.cat([self.net(part) for part in torch.split(x, rows, dim=1)], dim=1)
 
 
 class Block(nn.Module):

@@ -1,7 +1,8 @@
 """The image encoder: a vision transformer (Dosovitskiy et al. 2020; weights of DINO).
 
 Module names are those of transformers before version 5, so that the checkpoint's names map one
-to one. Shapes: B pictures, N = 1 + patches tokens, D hidden size, h heads.
+to one. Shapes: B pictures, N = 1 + patches tokens, D hidden size, h heads. A layer's linear
+parts may compute in half precision; what runs from layer to layer stays float32.
 """
 
 import torch
@@ -9,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dna_pipeline.tsr.activations import activation
+from dna_pipeline.tsr.attention import attend
 from dna_pipeline.tsr.config import VitConfig
 
 
@@ -51,13 +53,13 @@ class Embeddings(nn.Module):
         grid = grid.transpose(1, 2).reshape(1, -1, self.grid, self.grid)  # (1, D, grid, grid)
         scale = ((rows + 0.1) / self.grid, (columns + 0.1) / self.grid)
         resized = F.interpolate(
-            grid.float(),
+            grid,
             scale_factor=scale,
             mode="bicubic",
             align_corners=False,
             recompute_scale_factor=False,
         )  # (1, D, rows, columns)
-        return torch.cat([cls, resized.to(cls.dtype).flatten(2).transpose(1, 2)], dim=1)
+        return torch.cat([cls, resized.flatten(2).transpose(1, 2)], dim=1)
 
 
 class SelfAttention(nn.Module):
@@ -70,11 +72,12 @@ class SelfAttention(nn.Module):
         self.value = nn.Linear(size, size, bias=config.qkv_bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        x = x.to(self.query.weight.dtype)
         q, k, v = (
             layer(x).unflatten(2, (self.heads, -1)).transpose(1, 2)  # (B, h, N, D / h)
             for layer in (self.query, self.key, self.value)
         )
-        y = F.scaled_dot_product_attention(q, k, v)
+        y = attend(q, k, v)
         return y.transpose(1, 2).flatten(2)  # (B, N, D)
 
 
@@ -87,7 +90,7 @@ class Dense(nn.Module):
         self.activation = activation(activation_name)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.activation(self.dense(x))
+        return self.activation(self.dense(x.to(self.dense.weight.dtype)))
 
 
 class Attention(nn.Module):

@@ -53,7 +53,9 @@ def test_what_verify_says_of_a_changed_result(studio: Studio):
 def test_a_photograph_becomes_a_mesh(studio: Studio):
     product_shot().save(studio.inbox("mesh") / "egg.png")
     (studio.inbox("mesh") / "egg.yaml").write_text(
-        "pipeline: restyle_to_mesh\nseed: -1\ntriposr: {mc_resolution: 40, formats: [glb, stl]}\n"
+        "pipeline: restyle_to_mesh\nseed: -1\n"
+        "triposr: {mc_resolution: 40, formats: [glb, stl],\n"
+        "  render_video: true, render_n_views: 4, render_resolution: 64}\n"
         "tags: [hero]\nmeta: {asset: egg_01}\n"
     )
 
@@ -65,7 +67,7 @@ def test_a_photograph_becomes_a_mesh(studio: Studio):
     names = {file["path"]: file["role"] for file in manifest["artifacts"]}
     assert names == {
         "egg.png": "image", "egg.matte.png": "matte", "egg.glb": "mesh",
-        "egg.stl": "mesh", "egg.preview.png": "preview",
+        "egg.stl": "mesh", "egg.preview.png": "preview", "egg.turntable.mp4": "turntable",
     }  # fmt: skip
     assert sorted(p.name for p in (folder / "source").iterdir()) == ["egg.png", "egg.yaml"]
     assert manifest["job"]["tags"] == ["hero"]
@@ -80,6 +82,9 @@ def test_a_photograph_becomes_a_mesh(studio: Studio):
     assert (len(mesh.vertices), len(mesh.faces)) == (told["vertices"], told["faces"])
     assert mesh.volume > 0
     assert mesh.metadata["dna_pipeline"] == recipe(manifest)
+    film = manifest["artifacts"][-1]
+    assert (film["media_type"], film["frames"], film["width"]) == ("video/mp4", 4, 64)
+    assert manifest["stages"][2]["params"]["turntable"] == "mesh"
 
 
 def recipe(manifest: dict[str, Any]) -> dict[str, Any]:

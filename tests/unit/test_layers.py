@@ -19,7 +19,7 @@ PACKAGE = "dna_pipeline"
 LEVELS = [
     "errors faults",
     "artifact filesystem logs sources exr sixteen",
-    "imaging gltf mesh_formats matte wire messages",
+    "imaging video gltf mesh_formats matte wire messages",
     "registry probe",
     "spec",
     "manifest",
@@ -54,6 +54,8 @@ HEAVY = {
     "rembg",
     "OpenEXR",
     "PIL",
+    "moderngl",
+    "imageio_ffmpeg",
 }
 
 LEVEL_OF = {part: level for level, parts in enumerate(LEVELS) for part in parts.split()}

@@ -22,7 +22,7 @@ from dna_pipeline.imaging import load_image
 from dna_pipeline.providers.base import Device, ImageToField, ModelCache
 from dna_pipeline.providers.triposr import TripoSRModel
 from dna_pipeline.registry import provider_class
-from dna_pipeline.tsr import conditioning, network, surface, weights
+from dna_pipeline.tsr import conditioning, hardware, network, surface, weights
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -188,7 +188,7 @@ def test_the_field_is_the_golden_one() -> None:
     np.testing.assert_allclose(field.density(torch.as_tensor(points)), density, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("dtype", "agreement"), [("float16", 0.98), ("bfloat16", 0.92)])
+@pytest.mark.parametrize(("dtype", "agreement"), [("float16", 0.99), ("bfloat16", 0.97)])
 def test_half_precision_is_for_the_network_alone(dtype: str, agreement: float) -> None:
     exact = weights.load(TINY)
     model = TripoSRModel(path=TINY).load(Device("cpu", dtype))
@@ -196,11 +196,30 @@ def test_half_precision_is_for_the_network_alone(dtype: str, agreement: float) -
     for ours, theirs in zip(field.decoder.parameters(), exact.decoder.parameters(), strict=True):
         assert torch.equal(ours, theirs)
         assert ours.dtype == torch.float32
-    assert (field.scene_code == field.scene_code.to(getattr(torch, dtype))).all()
+    assert model._network.dtype == getattr(torch, dtype)
     with np.load(TINY / "expected.npz") as expected:
         inside = expected["density_grid"] > 25
     found = surface.density_grid(field, 40) > 25
     assert (found & inside).sum() / (found | inside).sum() > agreement
+
+
+@pytest.mark.parametrize(
+    ("entry", "device", "expected"),
+    [
+        ("auto", Device("cpu", "float32", dtype_is_free=True), "bfloat16"),
+        ("auto", CPU, "float32"),
+        ("auto", Device("cpu", "float16"), "float16"),
+        ("float32", Device("cpu", "float32", dtype_is_free=True), "float32"),
+        ("bfloat16", CPU, "bfloat16"),
+    ],
+)
+def test_the_entrys_dtype_then_the_runtimes_then_the_fastest(
+    entry: str, device: Device, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hardware, "fast_dtype", lambda _: torch.bfloat16)
+    model = TripoSRModel.model_validate({"path": TINY, "dtype": entry})
+    assert model.dtype_on(device) == expected
+    assert model.load(device)._network.dtype == getattr(torch, expected)
 
 
 def test_an_empty_picture(folder: Path) -> None:

@@ -15,6 +15,7 @@ import OpenEXR
 import pytest
 import torch
 import trimesh
+from imageio_ffmpeg import get_ffmpeg_exe
 from PIL import Image, ImageDraw
 from pydantic import ValidationError
 
@@ -24,6 +25,7 @@ from dna_pipeline.errors import (
     EmptyMesh,
     ImageUnreadable,
     NonFiniteOutput,
+    VideoFailed,
     WeightsMissing,
 )
 from dna_pipeline.imaging import load_image
@@ -99,6 +101,10 @@ def test_defaults_are_those_of_the_contract() -> None:
         "resolution": 256,
         "threshold": 25.0,
         "chunk_size": 0,
+        "turntable": False,
+        "turntable_views": 30,
+        "turntable_size": 256,
+        "turntable_fps": 12,
         "preview": True,
         "formats": ["glb"],
         "scale": 1.0,
@@ -107,8 +113,31 @@ def test_defaults_are_those_of_the_contract() -> None:
     }
 
 
-def test_the_other_name_of_resolution() -> None:
-    assert rename_aliases(TripoSR, {"mc_resolution": 320}) == ({"resolution": 320}, [])
+def test_the_other_names() -> None:
+    given = {
+        "mc_resolution": 320,
+        "render_video": True,
+        "render_n_views": 24,
+        "render_resolution": 512,
+    }
+    own = {"resolution": 320, "turntable": True, "turntable_views": 24, "turntable_size": 512}
+    assert rename_aliases(TripoSR, given) == (own, [])
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"), [(False, False), (True, "mesh"), ("mesh", "mesh"), ("nerf", "nerf")]
+)
+def test_what_a_turntable_may_be(given: Any, meant: Any) -> None:
+    made = stage(turntable=given)
+    assert made.turntable is meant or made.turntable == meant
+    assert made.params()["turntable"] == meant
+    assert TripoSR.model_validate(made.params()) == made
+
+
+def test_a_turntable_takes_time_and_room() -> None:
+    none, mesh, nerf = (stage(turntable=mode) for mode in (False, "mesh", "nerf"))
+    assert none.work(9, 9) < mesh.work(9, 9) < nerf.work(9, 9)
+    assert mesh.disk_bytes(9, 9) == none.disk_bytes(9, 9) + 2 * 30 * 256**2
 
 
 @pytest.mark.parametrize(
@@ -128,6 +157,16 @@ def test_the_other_name_of_resolution() -> None:
         ("threshold", float("nan")),
         ("chunk_size", -1),
         ("preview", 1),
+        ("turntable", 1),
+        ("turntable", 0),
+        ("turntable", "film"),
+        ("turntable_views", 0),
+        ("turntable_views", True),
+        ("turntable_size", 255),
+        ("turntable_size", 14),
+        ("turntable_size", 2050),
+        ("turntable_fps", 0),
+        ("turntable_fps", 61),
         ("mc_resolution", 64),
         ("formats", "glb"),
         ("formats", []),
@@ -150,7 +189,8 @@ def test_values_out_of_range_are_refused(name: str, value: Any) -> None:
 def test_importing_the_stage_and_the_provider_loads_nothing_heavy() -> None:
     code = (
         "import sys, dna_pipeline.stages.triposr, dna_pipeline.providers.triposr\n"
-        "print(*{'torch', 'numpy', 'trimesh', 'skimage', 'scipy'} & set(sys.modules))"
+        "heavy = {'torch', 'numpy', 'trimesh', 'skimage', 'scipy', 'moderngl', 'imageio_ffmpeg'}\n"
+        "print(*heavy & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
@@ -309,6 +349,80 @@ def test_a_picture_without_transparency_is_told(make: Make) -> None:
     ctx = make(Image.new("RGB", (64, 64), (200, 20, 20)))
     stage(preview=False).run(ctx)
     assert "no transparent background" in ctx.warnings[0]
+
+
+# --- the turntable -------------------------------------------------------------------------------
+
+
+def film_of(path: Path, size_px: int) -> np.ndarray:
+    command = [get_ffmpeg_exe(), "-v", "error", "-i", str(path)]
+    command += ["-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    data = subprocess.run(command, capture_output=True, check=True).stdout
+    return np.frombuffer(data, np.uint8).reshape(-1, size_px, size_px, 3).astype(int)
+
+
+def test_a_turntable_of_the_mesh(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DNA_OPENGL", "off")  # so that this runs everywhere
+    ctx = make()
+    seen: list[int] = []
+    ctx.on_step = lambda step, steps: seen.append(step)
+    size = {"turntable_views": 5, "turntable_size": 64, "turntable_fps": 10}
+    _, film = stage(turntable=True, preview=False, chunk_size=24**3 // 4, **size).run(ctx)
+    assert names(ctx) == ["robot.glb", "robot.turntable.mp4"]
+    assert (film.path, film.role, film.media_type) == (
+        ctx.work_dir / "robot.turntable.mp4",
+        "turntable",
+        "video/mp4",
+    )
+    assert film.facts == {
+        "width": 64, "height": 64, "frames": 5, "fps": 10, "renderer": "software",
+    }  # fmt: skip
+    assert seen == [20, 40, 60, 80, 84, 88, 92, 96, 100]
+    assert not any("OpenGL" in warning for warning in ctx.warnings)
+    pictures = film_of(film.path, 64)
+    assert len(pictures) == 5
+    assert (pictures[:, 0] > 225).all()
+    assert 0.1 < (pictures < 240).any(axis=-1).mean() < 0.95
+
+
+def test_a_turntable_of_the_field(make: Make) -> None:
+    """As the original renders it: the golden views, where their size and number are asked for."""
+    with np.load(TINY / "expected.npz") as arrays:
+        views = arrays["views"]
+    ctx = make()
+    steps: list[int] = []
+    ctx.on_step = lambda step, steps_: steps.append(step)
+    size = {"turntable_views": len(views), "turntable_size": views.shape[1]}
+    _, film = stage(turntable="nerf", preview=False, **size).run(ctx)
+    assert film.facts["renderer"] == "volume"
+    found = film_of(film.path, views.shape[1])
+    assert len(found) == len(views)
+    apart = np.abs(found[:, None] - 255 * views[None]).mean(axis=(2, 3, 4))
+    assert apart.argmin(axis=1).tolist() == [0, 1, 2, 3]
+    assert apart.diagonal().max() < 12  # noise, of which a film's coarser colours lose much
+    assert steps == sorted(steps)
+    assert steps[-1] == 100
+    assert {55, 70, 85} <= set(steps)  # three of the four views are done
+
+
+def test_cancelling_a_turntable_leaves_no_film(make: Make) -> None:
+    ctx = make()
+
+    def stop(step: int, steps: int) -> None:
+        if step >= 90:
+            raise Cancelled(f"at {step} of {steps}")
+
+    ctx.on_step = stop
+    with pytest.raises(Cancelled, match="at 90 of 100"):
+        stage(turntable="mesh", preview=False, turntable_views=4, turntable_size=32).run(ctx)
+    assert names(ctx) == ["robot.glb"]
+
+
+def test_no_ffmpeg_is_a_failure_of_its_own(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", "/nowhere/ffmpeg")
+    with pytest.raises(VideoFailed, match="/nowhere/ffmpeg cannot be run") as caught:
+        stage(turntable="mesh", preview=False, turntable_views=1, turntable_size=32).run(make())
+    assert caught.value.code == "video_failed"
 
 
 # --- failures ------------------------------------------------------------------------------------

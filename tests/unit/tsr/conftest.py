@@ -1,7 +1,7 @@
 """The small golden model and scenes, loaded once."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dna_pipeline.tsr import weights
+from dna_pipeline.tsr import gl, weights
 from dna_pipeline.tsr.field import Field
 from dna_pipeline.tsr.network import TSR
 
@@ -55,3 +55,13 @@ def tiny_field(tiny: TSR, conditioned: torch.Tensor) -> Field:
 @pytest.fixture(scope="session")
 def robot() -> Field:
     return Field.from_npz(GOLDEN / "scenes" / "robot.npz")
+
+
+@pytest.fixture
+def opengl(lacking: Callable[[str], None]) -> None:
+    """For tests that draw with OpenGL; `DNA_OPENGL=off` skips them too."""
+    try:
+        with gl.context():
+            pass
+    except gl.NoOpenGL as error:
+        lacking(f"no OpenGL: {error}")

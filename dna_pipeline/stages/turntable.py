@@ -1,0 +1,92 @@
+"""The film of a mesh, or of the field it was cut from, as it turns once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from dna_pipeline.artifact import Artifact
+from dna_pipeline.stages.base import StageContext
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from dna_pipeline.tsr.field import Field
+    from dna_pipeline.tsr.mesh import Mesh, TexturedMesh
+
+    Picture = NDArray[np.uint8]
+
+Progress = Callable[[int, int], None]
+
+WORK = {"mesh": 1, "nerf": 25}
+"""Time for a pixel, by that for a point of the field."""
+PERCENT = {"mesh": 20, "nerf": 60}
+"""Of the stage's time, where nothing but a mesh is made besides."""
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Pictures of one turn, their side in pixels, and how many are shown a second."""
+
+    views: int
+    side_px: int
+    fps: int
+
+
+def of_mesh(
+    ctx: StageContext, mesh: Mesh | TexturedMesh, size: Size, progress: Progress
+) -> Artifact:
+    """Lit as the preview is. progress(done, total) counts views, and cancels by raising."""
+    from dna_pipeline.tsr.turntable import Turntable
+
+    pictures = Turntable(mesh, size.views, size.side_px)
+    film = _film(ctx, pictures, size, progress)
+    film.facts["renderer"] = pictures.renderer
+    if pictures.fault:
+        ctx.warnings.append(f"OpenGL failed, the turntable was drawn without it: {pictures.fault}")
+    return film
+
+
+def of_field(
+    ctx: StageContext, field: Field, size: Size, chunk: int, progress: Progress
+) -> Artifact:
+    """By volume rendering, as TripoSR renders. progress(done, total) counts pixels."""
+    film = _film(ctx, _volume(field, size, chunk, progress), size, None)
+    film.facts["renderer"] = "volume"
+    return film
+
+
+def _volume(field: Field, size: Size, chunk: int, progress: Progress) -> Iterator[Picture]:
+    import numpy as np
+
+    from dna_pipeline.tsr import volume
+    from dna_pipeline.tsr.camera import turntable
+
+    cameras = turntable(size.views)
+    for picture in volume.render_turntable(field, cameras, size.side_px, chunk, progress):
+        yield np.round(picture * 255).astype(np.uint8)
+
+
+def _film(
+    ctx: StageContext, pictures: Iterable[Picture], size: Size, progress: Progress | None
+) -> Artifact:
+    from dna_pipeline.video import MEDIA_TYPE, write_mp4
+
+    path = ctx.path(".turntable.mp4")
+    write_mp4(path, _told(pictures, size.views, progress), size.side_px, size.fps)
+    facts: dict[str, Any] = {
+        "width": size.side_px,
+        "height": size.side_px,
+        "frames": size.views,
+        "fps": size.fps,
+    }
+    return Artifact(path, "turntable", MEDIA_TYPE, facts)
+
+
+def _told(pictures: Iterable[Picture], views: int, progress: Progress | None) -> Iterator[Picture]:
+    for done, picture in enumerate(pictures, 1):
+        yield picture
+        if progress is not None:
+            progress(done, views)
