@@ -3,13 +3,16 @@
 bench.py mesh --scene robot.npz --resolution 256            as the pipeline does it
 bench.py mesh --scene robot.npz --resolution 256 --dense    as the original does it, on every point
 bench.py mesh --scene robot.npz --resolution 256 --compare  both, in one run
+bench.py forward                                            TripoSR's network, full size
+bench.py turntable --mode nerf --scene robot.npz            30 views, beside every sample of two
 bench.py ledger --jobs 1000000 --future 100000              of claiming, of `status` and `jobs`, …
 bench.py idle --seconds 60                                  the CPU that ten quiet inboxes take
 bench.py intake --files 100000 --originals archive          a full inbox, taken in by the daemon
 bench.py estimate --jobs 50          jobs of mixed sizes through the real daemon
 
 Run it with the interpreter of .venv. `--json` prints one object; a mesh's `points` are the
-densities asked for, `inside` those above the threshold. An intake's seconds count from the start
+densities asked for, `inside` those above the threshold. A turntable's `reference` is scaled up
+from a few views. An intake's seconds count from the start
 of the daemon, whose waits (seven seconds before a lone image may be taken in) are in them.
 """
 
@@ -25,6 +28,8 @@ BENCHES = {
     "intake": "from a full inbox to jobs in the ledger, by the real daemon",
     "estimate": "the time that the daemon says is left, beside what it then took",
     "mesh": "from a scene code to a mesh with vertex colours",
+    "forward": "from a picture to scene codes, in float32 and in bfloat16",
+    "turntable": "from a scene code to pictures all around",
     "ledger": "a ledger of a million jobs: the daemon's questions and the commands that look",
     "idle": "what the daemon costs while nothing is to be done",
 }

@@ -127,3 +127,22 @@ def test_phases_are_timed_where_the_work_is() -> None:
     seconds = watch.total()
     assert set(seconds) == {"density", "color", "other", "total"}
     assert min(seconds.values()) > 0
+
+
+def test_a_turntable_beside_every_sample(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene = str(SCENES / "robot.npz")
+    words = f"bench.py turntable --mode nerf --device cpu --json --scene {scene}"
+    more = "--views 4 --size 24 --reference-views 1"
+    monkeypatch.setattr("sys.argv", [*words.split(), *more.split()])
+    bench.main()
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["views"], facts["reference"]["views"], facts["reference"]["scaled_by"]) == (
+        4,
+        1,
+        4,
+    )
+    assert facts["psnr_db"] > 45
+    assert facts["reference"]["points"] == 4 * 24**2 * 128
+    assert 129**3 < facts["points"] < 129**3 + 0.05 * facts["reference"]["points"]
