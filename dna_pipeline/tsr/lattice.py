@@ -75,7 +75,7 @@ class Lattice:
         """What lies between the lattice's points, (channels, …)."""
         where = points.view(1, 1, 1, -1, 3)
         found = F.grid_sample(values, where, align_corners=True, padding_mode="border")
-        return found.view(-1, *points.shape[:-1])
+        return found.view(values.shape[1], *points.shape[:-1])
 
 
 def side_of(field: Field) -> int:

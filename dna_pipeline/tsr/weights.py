@@ -1,11 +1,14 @@
 """Loading the checkpoint: `model.safetensors` if it is there, else `model.ckpt`.
 
 Nothing in the folder is executed or fetched. Both formats are memory-mapped, so a float32 model
-on the CPU is read page by page as it is used and never lies in memory twice.
+on the CPU is read page by page as it is used and never lies in memory twice. A large checkpoint
+is unpickled only once: from then on a copy of it beside it, `.model.ckpt.safetensors`, is mapped,
+for as long as the checkpoint stays what it was. Where none can be written, the checkpoint does.
 """
 
 import os
 import pickle
+import time
 import zipfile
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,7 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file  # pyright: ignore[reportUnknownVariableType]
 from torch import Tensor
 
@@ -22,7 +25,14 @@ from dna_pipeline.tsr.network import TSR
 
 CHECKPOINT = "model.ckpt"
 SAFETENSORS = "model.safetensors"
+COPY = f".{CHECKPOINT}.safetensors"
 _NAMED_DIFFERENCES = 5
+_COPIED_BYTES = 64 << 20
+"""Checkpoints below it are read so quickly that a copy would only be in the way."""
+_SOURCE = "source"
+"""The copy's note of what it was made from."""
+_ABANDONED_S = 3600.0
+"""After so long without a write, a half-written copy is nobody's any more."""
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -42,8 +52,12 @@ def load(
     """
     config = load_config(folder)
     path = weights_path(folder)
-    state = _read(path)
+    source = _identity(path)
+    copied = _copied(path, source)
+    state = copied or _read(path)
     _require_same(path, {name: tuple(t.shape) for name, t in state.items()}, config)
+    if not copied:
+        state = _copy(path, source, state) or state
     model = skeleton(config)
     model.load_state_dict(state, assign=True)
     return model.requires_grad_(False).eval().float().compute_in(dtype).to(device)
@@ -76,6 +90,53 @@ def convert_to_safetensors(folder: Path) -> Path:
     with _replacing(target) as temporary:
         save_file({name: tensor.contiguous() for name, tensor in state.items()}, temporary)
     return target
+
+
+def _identity(path: Path) -> str:
+    """What changes when a file is written anew or replaced."""
+    stat = path.stat()
+    return f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ino}"
+
+
+def _copied(path: Path, source: str) -> dict[str, Tensor] | None:
+    """The checkpoint's tensors from its copy, if there is a sound one of just this file."""
+    if path.name != CHECKPOINT:
+        return None
+    copy = path.with_name(COPY)
+    try:
+        with cast(Any, safe_open)(copy, "pt") as file:
+            if (file.metadata() or {}).get(_SOURCE) != source:
+                return None
+        return _read(copy)
+    except (OSError, SafetensorError, WeightsError):
+        return None
+
+
+def _copy(path: Path, source: str, state: dict[str, Tensor]) -> dict[str, Tensor] | None:
+    """Writes the copy, whole or not at all, and reads it; None where that cannot be done.
+
+    Processes that do so at once write a file each; the last one's stays, and is as good.
+    """
+    if path.name != CHECKPOINT or path.stat().st_size < _COPIED_BYTES:
+        return None
+    copy = path.with_name(COPY)
+    try:
+        _remove_abandoned(copy)
+        with _replacing(copy) as temporary:
+            tensors = {name: tensor.contiguous() for name, tensor in state.items()}
+            save_file(tensors, temporary, {_SOURCE: source})
+            if _identity(path) != source:
+                raise OSError(f"{path} changed while it was read")
+    except (OSError, SafetensorError, RuntimeError):
+        return None  # read-only, full, …: the checkpoint itself does
+    return _copied(path, source)
+
+
+def _remove_abandoned(copy: Path) -> None:
+    """Removes what processes left that were killed while they wrote."""
+    for path in copy.parent.glob(f".{copy.name}.*.tmp"):
+        if time.time() - path.stat().st_mtime > _ABANDONED_S:
+            path.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> dict[str, Tensor]:

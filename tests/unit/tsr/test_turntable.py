@@ -110,11 +110,13 @@ def test_any_camera_any_size_any_number_of_samples(camera: Camera, size: int, sa
     assert psnr_db([found], [exact]) > 45
 
 
-def test_no_more_points_at_once_than_allowed() -> None:
-    field = wires()
-    (usual,) = render_turntable(field, [Camera(20.0, 10.0)], 24)
+@pytest.mark.parametrize(("samples", "haze"), [(128, -4.0), (5, 0.3)])
+def test_no_more_points_at_once_than_allowed(samples: int, haze: float) -> None:
+    """With five samples to a ray, each of a thin haze is asked for."""
+    field = wires(haze, samples=samples)
+    (usual,) = render_turntable(field, [Camera(20.0, 10.0)], 48)
     field.asked.clear()
-    (found,) = render_turntable(field, [Camera(20.0, 10.0)], 24, chunk_size=1000)
+    (found,) = render_turntable(field, [Camera(20.0, 10.0)], 48, chunk_size=1000)
     assert max(field.asked) <= 1000
     np.testing.assert_allclose(found, usual, atol=1e-5)
 

@@ -3,6 +3,8 @@
 import json
 import os
 import pickle
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -181,3 +183,121 @@ def test_no_weights_at_all(tiny_copy: Path) -> None:
     (tiny_copy / "model.ckpt").unlink()
     with pytest.raises(FileNotFoundError, match=r"model.safetensors nor model.ckpt"):
         weights.load(tiny_copy)
+
+
+# --- the copy that is mapped from the second time on ---------------------------------------------
+
+
+@pytest.fixture
+def copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Small checkpoints are copied too."""
+    monkeypatch.setattr(weights, "_COPIED_BYTES", 0)
+
+
+def unpickled(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The checkpoints that are unpickled from now on."""
+    paths: list[Path] = []
+    read = weights._read_checkpoint
+    monkeypatch.setattr(weights, "_read_checkpoint", lambda p: (paths.append(p), read(p))[1])
+    return paths
+
+
+def same(model: TSR, other: TSR) -> bool:
+    pairs = zip(model.state_dict().values(), other.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.usefixtures("copied")
+def test_a_checkpoint_is_unpickled_once(
+    tiny_copy: Path, tiny: TSR, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = unpickled(monkeypatch)
+    assert same(weights.load(tiny_copy), tiny)
+    assert (tiny_copy / weights.COPY).is_file()
+    assert same(weights.load(tiny_copy), tiny)
+    assert paths == [tiny_copy / "model.ckpt"]
+    assert weights.weights_path(tiny_copy) == tiny_copy / "model.ckpt"
+    assert not list(tiny_copy.glob("*.tmp")) + list(tiny_copy.glob(".*.tmp"))
+
+
+def test_a_small_checkpoint_has_no_copy(tiny_copy: Path) -> None:
+    weights.load(tiny_copy)
+    assert not (tiny_copy / weights.COPY).exists()
+
+
+@pytest.mark.usefixtures("copied")
+def test_a_checkpoint_that_changed_is_copied_again(
+    tiny_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights.load(tiny_copy)
+    state = torch.load(tiny_copy / "model.ckpt", weights_only=True)
+    state["decoder.layers.0.bias"].fill_(7)
+    torch.save(state, tiny_copy / "model.ckpt")
+    paths = unpickled(monkeypatch)
+    for _ in range(2):
+        assert weights.load(tiny_copy).decoder.layers[0].bias[0] == 7
+    assert len(paths) == 1
+
+
+@pytest.mark.usefixtures("copied")
+@pytest.mark.parametrize("size", [0, 5, 1000, 300_000])
+def test_a_damaged_copy_is_made_anew(
+    tiny_copy: Path, tiny: TSR, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights.load(tiny_copy)
+    os.truncate(tiny_copy / weights.COPY, size)
+    paths = unpickled(monkeypatch)
+    for _ in range(2):
+        assert same(weights.load(tiny_copy), tiny)
+    assert len(paths) == 1
+
+
+@pytest.mark.usefixtures("copied")
+def test_a_folder_that_cannot_be_written_is_read_all_the_same(
+    tiny_copy: Path, tiny: TSR, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError("read-only file system")
+
+    monkeypatch.setattr(weights, "save_file", refuse)
+    assert same(weights.load(tiny_copy), tiny)
+    assert not (tiny_copy / weights.COPY).exists()
+
+
+@pytest.mark.usefixtures("copied")
+def test_a_checkpoint_that_changes_while_it_is_copied_has_no_copy(
+    tiny_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = weights.save_file
+
+    def late(*args: Any) -> None:
+        write(*args)
+        os.utime(tiny_copy / "model.ckpt", (1, 1))
+
+    monkeypatch.setattr(weights, "save_file", late)
+    weights.load(tiny_copy)
+    assert not (tiny_copy / weights.COPY).exists()
+
+
+@pytest.mark.usefixtures("copied")
+def test_half_written_copies_of_the_dead_go_those_of_the_living_stay(tiny_copy: Path) -> None:
+    dead, living = (tiny_copy / f".{weights.COPY}.{pid}.tmp" for pid in (1, 2))
+    for path in (dead, living):
+        path.write_bytes(b"half")
+    os.utime(dead, (1, 1))
+    weights.load(tiny_copy)
+    assert (dead.exists(), living.exists()) == (False, True)
+
+
+def test_two_processes_copy_at_once(tiny_copy: Path, tiny: TSR) -> None:
+    code = (
+        "import sys, pathlib; from dna_pipeline.tsr import weights; weights._COPIED_BYTES = 0\n"
+        "for _ in range(5):\n"
+        "    weights.load(pathlib.Path(sys.argv[1]))\n"
+        "    (pathlib.Path(sys.argv[1]) / weights.COPY).unlink(missing_ok=True)\n"
+        "weights.load(pathlib.Path(sys.argv[1]))\n"
+    )
+    command = [sys.executable, "-c", code, str(tiny_copy)]
+    processes = [subprocess.Popen(command) for _ in range(2)]
+    assert [process.wait(120) for process in processes] == [0, 0]
+    assert same(weights.load(tiny_copy), tiny)

@@ -1,0 +1,113 @@
+"""From a picture to scene codes: random weights in the published model's full size."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from dna_pipeline.tsr import weights
+from dna_pipeline.tsr.config import FULL
+from dna_pipeline.tsr.network import TSR
+
+T = TypeVar("T")
+
+SEED = 0
+CONFIG = """\
+cond_image_size: 512
+image_tokenizer_cls: tsr.models.tokenizers.image.DINOSingleImageTokenizer
+tokenizer_cls: tsr.models.tokenizers.triplane.Triplane1DTokenizer
+tokenizer: {plane_size: 32, num_channels: 1024}
+backbone_cls: tsr.models.transformer.transformer_1d.Transformer1D
+backbone:
+  {in_channels: 1024, num_attention_heads: 16, attention_head_dim: 64, num_layers: 16,
+   cross_attention_dim: 768, norm_num_groups: 32}
+post_processor_cls: tsr.models.network_utils.TriplaneUpsampleNetwork
+post_processor: {in_channels: 1024, out_channels: 40}
+decoder_cls: tsr.models.network_utils.NeRFMLP
+decoder: {in_channels: 120, n_neurons: 64, n_hidden_layers: 9, activation: silu}
+renderer_cls: tsr.models.nerf_renderer.TriplaneNeRFRenderer
+renderer: {radius: 0.87}
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--folder", type=Path, default=Path(tempfile.gettempdir()), help="room for 3.5 GB of files"
+    )
+    parser.add_argument("--repeat", type=int, default=2, help="the best counts (%(default)s)")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument("--device", default=device, help="as torch names it (%(default)s)")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """The facts to print; `error` is |codes - float32's| / |float32's|, Euclidean norms."""
+    with tempfile.TemporaryDirectory(dir=args.folder) as name:
+        folder = Path(name)
+        folder.joinpath("config.yaml").write_text(CONFIG)
+        torch.save(random_network().state_dict(), folder / weights.CHECKPOINT)
+        convert_s, _ = _timed(lambda: weights.load(folder))
+        facts: dict[str, Any] = {
+            "device": args.device,
+            "threads": torch.get_num_threads(),
+            "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+            "first_load_s": convert_s,  # with the copy as safetensors
+        }
+        codes: dict[str, Tensor] = {}
+        for dtype in ("float32", "bfloat16"):
+            facts[dtype], codes[dtype] = _measure(folder, args, getattr(torch, dtype))
+    exact = codes["float32"]
+    facts["error"] = ((codes["bfloat16"] - exact).norm() / exact.norm()).item()
+    facts["speedup"] = round(facts["float32"]["seconds"] / facts["bfloat16"]["seconds"], 2)
+    return facts
+
+
+def _measure(
+    folder: Path, args: argparse.Namespace, dtype: torch.dtype
+) -> tuple[dict[str, Any], Tensor]:
+    load_s, network = _timed(lambda: weights.load(folder, args.device, dtype))
+    picture = torch.rand(1, 512, 512, 3, generator=torch.Generator().manual_seed(SEED))
+    runs: list[tuple[float, float]] = []
+    codes = picture
+    with torch.inference_mode():
+        for _ in range(args.repeat):
+            cpu = time.process_time()
+            seconds, codes = _timed(lambda: network(picture).float().cpu())
+            runs.append((seconds, round(time.process_time() - cpu, 3)))
+    seconds, cpu_seconds = min(runs)
+    facts: dict[str, Any] = {"load_s": load_s, "seconds": seconds, "cpu_seconds": cpu_seconds}
+    # Of the process so far: float32 comes first, and mapped files count while they are in memory.
+    facts["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    return facts, codes
+
+
+def _timed(work: Callable[[], T]) -> tuple[float, T]:
+    start = time.perf_counter()
+    result = work()
+    return round(time.perf_counter() - start, 3), result
+
+
+@torch.no_grad()
+def random_network() -> TSR:
+    """Weights that keep the size of what flows through: norms do nothing, sums stay near 1."""
+    torch.manual_seed(SEED)
+    network = weights.skeleton(FULL).to_empty(device="cpu")
+    for parameter in network.parameters():
+        parameter.normal_(0, 0.02)
+    for module in network.modules():
+        if isinstance(module, (nn.LayerNorm, nn.GroupNorm)):
+            module.weight.fill_(1)
+        elif isinstance(module, (nn.Linear, nn.Conv2d)):
+            module.weight.normal_(0, module.weight[0].numel() ** -0.5)
+    network.tokenizer.embeddings.normal_()
+    upsample = network.post_processor.upsample
+    upsample.weight.normal_(0, upsample.in_channels**-0.5)
+    return network
