@@ -105,9 +105,9 @@ def _copied(path: Path, source: str) -> dict[str, Tensor] | None:
     copy = path.with_name(COPY)
     try:
         with cast(Any, safe_open)(copy, "pt") as file:
-            told: dict[str, str] = file.metadata() or {}
-            if told.get(_SOURCE) != source:
-                return None
+            notes: dict[str, str] = file.metadata() or {}
+        if notes.get(_SOURCE) != source:
+            return None
         return _read(copy)
     except (OSError, SafetensorError, WeightsError):
         return None
