@@ -54,6 +54,8 @@ HEAVY = {
     "rembg",
     "OpenEXR",
     "PIL",
+    "moderngl",
+    "imageio_ffmpeg",
 }
 
 LEVEL_OF = {part: level for level, parts in enumerate(LEVELS) for part in parts.split()}

@@ -1,0 +1,96 @@
+"""OpenGL without a display, on EGL.
+
+Works on a GPU's EGL device and on Mesa's llvmpipe alike. A thread's context is kept for its next
+use, since each one opened and released costs the process 40 kB for good; the objects made with it
+are not kept. A process that has opened one must not fork and draw in the child.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import moderngl
+
+SWITCH = "DNA_OPENGL"
+"""The environment variable that, set to `off`, lets this machine pass for one without OpenGL."""
+
+_VERSION = 330
+_MOST_DEVICES = 8
+# By its soname: what is looked for by its bare name takes a compiler or half a second to find.
+# It hands out the functions of OpenGL too, so that libGL and X's libraries need not be there.
+_LIBRARY = "libEGL.so.1"
+
+
+class NoOpenGL(RuntimeError):
+    """There is no EGL, no driver, or it is switched off; the message tells which."""
+
+
+_kept = threading.local()
+
+
+@contextmanager
+def context() -> Generator[moderngl.Context]:
+    """A context of OpenGL 3.3 core or later, current in this thread until the end of the block.
+
+    Tests such as depth's are off at first; other state is as the last use left it. Objects made
+    in the block need no release, and must not be used after it. Not to be nested.
+
+    Raises NoOpenGL. What goes wrong later, such as a device's lack of memory, is moderngl.Error;
+    a block that ends with any error takes the context with it, so that the next use starts afresh.
+    """
+    if os.environ.get(SWITCH, "").strip().lower() == "off":
+        raise NoOpenGL(f"{SWITCH} is off")
+    if sys.platform != "linux":
+        raise NoOpenGL("OpenGL without a display is sought on Linux only")
+    opened = _kept.context = getattr(_kept, "context", None) or _open()
+    try:
+        with opened:
+            _collect(opened)  # what was still referred to at the end of the last use
+            opened.enable_only(opened.NOTHING)
+            yield opened
+            _collect(opened)
+    except BaseException:
+        _kept.context = None
+        opened.release()
+        raise
+
+
+def _collect(opened: moderngl.Context) -> None:
+    """Release the objects that are referred to no more; the context's own way stumbles over those
+    that were released by hand."""
+    while opened.objects:
+        dead = opened.objects.popleft()
+        if hasattr(dead, "release"):
+            dead.release()
+
+
+def _open() -> moderngl.Context:
+    """The context on the first device that has one.
+
+    Not every device that EGL lists may be opened: a graphics card whose file is another user's
+    comes before the software renderer.
+    """
+    library = {"libegl": _LIBRARY, "libgl": _LIBRARY}
+    reasons: list[str] = []
+    try:
+        import moderngl
+
+        for device in range(_MOST_DEVICES):
+            settings: dict[str, Any] = {"backend": "egl", "device_index": device, **library}
+            try:
+                opened = moderngl.create_context(require=_VERSION, standalone=True, **settings)
+            except Exception as error:  # the library raises no narrower type
+                reasons.append(str(error))
+            else:
+                # An object may die in another thread, or while no context is current.
+                opened.gc_mode = "context_gc"
+                return opened
+    except ImportError as error:
+        reasons.append(str(error))
+    raise NoOpenGL(reasons[0])
