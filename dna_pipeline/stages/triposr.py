@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
 from dna_pipeline.artifact import Artifact
-from dna_pipeline.errors import EmptyMesh, NonFiniteOutput
+from dna_pipeline.errors import EmptyMesh, NonFiniteOutput, UnwrapFailed
 from dna_pipeline.stages.base import Kind, Stage, StageContext
 
 if TYPE_CHECKING:
     from dna_pipeline.providers.base import ImageToField
-    from dna_pipeline.tsr.mesh import Mesh
+    from dna_pipeline.tsr.field import Field as SceneField
+    from dna_pipeline.tsr.mesh import Mesh, TexturedMesh
 
 Format = Literal["glb", "obj", "ply", "stl"]
 
@@ -22,6 +24,13 @@ LEAST_CHUNK = 1024
 BYTES = {"glb": 360, "obj": 1200, "ply": 350, "stl": 600}
 """Of a file, by the square of the resolution: a surface as large as the box's own has 6 n²
 vertices and 12 n² faces."""
+FACES_PER_SQUARE = 12
+BAKED_FACES = 50_000
+"""Laying out a mesh for its texture takes a tenth of a millisecond a face."""
+UNWRAP_WORK = 128
+"""A face laid out takes as long as so many points of the field."""
+BAKE_PERCENT = 45
+"""Of the stage's time, where a texture is baked."""
 
 
 class TripoSR(Stage):
@@ -46,6 +55,16 @@ class TripoSR(Stage):
     )
     chunk_size: int = Field(
         0, ge=0, le=1 << 26, description="points evaluated at once; 0: chosen for the device"
+    )
+    target_faces: int | None = Field(
+        None,
+        ge=100,
+        le=10_000_000,
+        description=f"most faces; null: all there are, or {BAKED_FACES} with a texture",
+    )
+    bake_texture: bool = Field(False, description="colours as a texture, not on the vertices")
+    texture_resolution: int = Field(
+        2048, ge=64, le=4096, description="side of the texture, in pixels"
     )
     preview: bool = Field(True, description="also make a picture of the mesh")
     formats: list[Format] = Field(["glb"], min_length=1, description="files to write the mesh to")
@@ -74,22 +93,39 @@ class TripoSR(Stage):
         return formats
 
     def disk_bytes(self, width: int, height: int) -> int:
-        meshes = sum(BYTES[name] for name in self.formats) * self.resolution**2
-        return meshes + 4 * PREVIEW_PX**2
+        meshes = sum(BYTES[name] for name in self.formats) * self._faces() // FACES_PER_SQUARE
+        textures = 3 * self.texture_resolution**2 * len(self.formats) if self.bake_texture else 0
+        return meshes + textures + 4 * PREVIEW_PX**2
 
     def work(self, width: int, height: int) -> float:
-        return self.resolution**3  # the network's own time is the same for any picture
+        mesh = self.resolution**3  # the network's own time is the same for any picture
+        if not self.bake_texture:
+            return mesh
+        return mesh + self.texture_resolution**2 + UNWRAP_WORK * self._faces()
 
     def run(self, ctx: StageContext) -> list[Artifact]:
         assert self.model is not None, "checked when the pipeline was built"
         model: ImageToField = ctx.models.get(self.model)
-        mesh, facts = self._mesh(ctx, model)
-        files = self._files(ctx, mesh, facts)
+        field = self._field(ctx, model)
+        chunk = self._chunk(ctx, field.chunk_size)
+        mesh, facts = self._mesh(ctx, field, chunk)
+        baked = self._baked(ctx, field, mesh, chunk, facts) if self.bake_texture else mesh
+        files = self._files(ctx, baked, facts)
         if self.preview:
             files.append(_preview(ctx, mesh))
         return files
 
-    def _files(self, ctx: StageContext, mesh: Mesh, facts: dict[str, Any]) -> list[Artifact]:
+    def _most_faces(self) -> int | None:
+        return self.target_faces or (BAKED_FACES if self.bake_texture else None)
+
+    def _faces(self) -> int:
+        """About how many faces there are at most."""
+        found = FACES_PER_SQUARE * self.resolution**2
+        return min(found, self._most_faces() or found)
+
+    def _files(
+        self, ctx: StageContext, mesh: Mesh | TexturedMesh, facts: dict[str, Any]
+    ) -> list[Artifact]:
         from dna_pipeline import mesh_files
         from dna_pipeline.tsr.placement import place
 
@@ -98,28 +134,49 @@ class TripoSR(Stage):
             mesh, ctx.path, self.formats, placement, facts=facts, recipe=ctx.recipe
         )
 
-    def _mesh(self, ctx: StageContext, model: ImageToField) -> tuple[Mesh, dict[str, Any]]:
-        """The mesh in TripoSR's axes and box, and what was found when it was checked."""
+    def _field(self, ctx: StageContext, model: ImageToField) -> SceneField:
         from dna_pipeline.imaging import load_image  # the daemon loads no decoder
         from dna_pipeline.matte import framing
-        from dna_pipeline.mesh_files import checked
-        from dna_pipeline.tsr import surface
 
         image = load_image(ctx.source, ctx.warnings)
         ctx.warnings += framing(image)
-        field = model.field(image, foreground_ratio=self.foreground_ratio)
-        chunk = self._chunk(ctx, field.chunk_size)
+        return model.field(image, foreground_ratio=self.foreground_ratio)
 
-        def progress(done: int, total: int) -> None:
-            ctx.on_step(100 * done // total, 100)
+    def _mesh(
+        self, ctx: StageContext, field: SceneField, chunk: int
+    ) -> tuple[Mesh, dict[str, Any]]:
+        """The mesh in TripoSR's axes and box, and what was found when it was checked."""
+        from dna_pipeline.mesh_files import checked
+        from dna_pipeline.tsr import surface
 
+        progress = _share(ctx, 0, 100 - BAKE_PERCENT if self.bake_texture else 100)
         try:
             found = surface.extract(field, self.resolution, self.threshold, chunk, progress)
         except surface.EmptySurface as error:
             raise EmptyMesh(str(error)) from error
         except surface.NonFiniteField as error:
             raise NonFiniteOutput(str(error)) from error
-        return checked(found.mesh, field.radius, self.min_component, ctx.warnings.append)
+        mesh, facts = checked(found.mesh, field.radius, self.min_component, ctx.warnings.append)
+        most = self._most_faces()
+        if most is None or len(mesh.faces) <= most:
+            return mesh, facts
+        return _decimated(ctx, field, mesh, most, chunk), facts | {"faces_before": len(mesh.faces)}
+
+    def _baked(
+        self, ctx: StageContext, field: SceneField, mesh: Mesh, chunk: int, facts: dict[str, Any]
+    ) -> TexturedMesh:
+        """The mesh with a texture, of which it tells in the facts."""
+        from dna_pipeline.tsr.bake import bake
+        from dna_pipeline.tsr.unwrap import UnwrapError
+
+        progress = _share(ctx, 100 - BAKE_PERCENT, 100)
+        size = self.texture_resolution
+        try:
+            baked = bake(field, mesh.vertices, mesh.faces, size, chunk, progress)
+        except UnwrapError as error:
+            raise UnwrapFailed(str(error)) from error
+        facts["texture"] = {"size": size, "used": round(baked.used, 4), "charts": baked.charts}
+        return baked.mesh
 
     def _chunk(self, ctx: StageContext, default: int) -> int:
         """Points to evaluate at once: a quarter for each time that memory has run out."""
@@ -129,6 +186,25 @@ class TripoSR(Stage):
         chunk = max(usual >> 2 * ctx.thrift, min(usual, LEAST_CHUNK))
         ctx.warnings.append(f"The field was read {chunk} points at a time, not {usual}.")
         return chunk
+
+
+def _share(ctx: StageContext, first: int, last: int) -> Callable[[int, int], None]:
+    """Progress of a part of the stage, which goes from one percentage to the other."""
+    return lambda done, total: ctx.on_step(first + (last - first) * done // total, 100)
+
+
+def _decimated(ctx: StageContext, field: SceneField, mesh: Mesh, most: int, chunk: int) -> Mesh:
+    """Fewer faces, with the field's colours where the vertices are now."""
+    from dna_pipeline.tsr import surface
+    from dna_pipeline.tsr.decimate import decimate
+    from dna_pipeline.tsr.mesh import Mesh
+
+    vertices, faces = decimate(mesh.vertices, mesh.faces, most)
+    if len(faces) > most:
+        ctx.warnings.append(
+            f"The mesh has {len(faces)} faces, not {most}: it would not have stayed whole."
+        )
+    return Mesh(vertices, faces, surface.colors_at(field, vertices, chunk))
 
 
 def _preview(ctx: StageContext, mesh: Mesh) -> Artifact:
