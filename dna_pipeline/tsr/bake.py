@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,7 +80,9 @@ def fill(texels: Texels, colors: NDArray[np.uint8]) -> NDArray[np.uint8]:
     colour, so that neither filtering nor a mip-map brings in any other at a seam."""
     index = np.zeros(texels.covered.shape, np.int32)
     index[texels.covered] = np.arange(len(colors), dtype=np.int32)
-    row, column = ndimage.distance_transform_edt(  # pyright: ignore[reportUnknownMemberType]
-        ~texels.covered, return_distances=False, return_indices=True
+    nearest = cast(
+        Callable[..., NDArray[np.int32]],
+        getattr(ndimage, "distance_transform_edt"),  # noqa: B009
     )
+    row, column = nearest(~texels.covered, return_distances=False, return_indices=True)
     return colors[index[row, column]]

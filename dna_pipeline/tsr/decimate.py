@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
@@ -50,8 +51,8 @@ def _simplified(
 
     found = cast(
         tuple[NDArray[np.float64], NDArray[np.int64]],
-        fast_simplification.simplify(  # pyright: ignore[reportUnknownMemberType]
-            vertices, faces, target_count=target, agg=aggressiveness
+        fast_simplification.simplify(
+            vertices.astype(np.float64), faces, target_count=target, agg=aggressiveness
         ),
     )
     return found[0].astype(np.float32), _unfolded(found[1].astype(np.int32))
@@ -76,16 +77,19 @@ def _unfolded(faces: IntArray) -> IntArray:
 
 def _joined(vertices: FloatArray, faces: IntArray) -> tuple[FloatArray, IntArray]:
     """Edges of no length contracted, and the faces gone that had them."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
+    from scipy.sparse import coo_array, csgraph
 
+    components = cast(
+        Callable[..., tuple[int, IntArray]],
+        getattr(csgraph, "connected_components"),  # noqa: B009
+    )
     size = float(np.ptp(vertices, axis=0).max())
     start, end = faces.ravel(), np.roll(faces, -1, axis=1).ravel()
     short = np.linalg.norm(vertices[start] - vertices[end], axis=1) <= _COINCIDENT * size
     pairs: Any = coo_array(
         (np.ones(short.sum(), np.int8), (start[short], end[short])), (len(vertices),) * 2
     )
-    label: NDArray[np.int32] = connected_components(pairs, directed=False)[1]
+    _, label = components(pairs, directed=False)
     _, first = np.unique(label, return_index=True)
     joined = first[label][faces].astype(np.int32)
     left = (joined != np.roll(joined, 1, axis=1)).all(axis=1)

@@ -8,6 +8,7 @@ driver which of the two faces has those, and there is none beyond the chart's ri
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,7 +75,8 @@ def locate_on_gpu(
 ) -> Texels:
     """As `locate`, by OpenGL. Raises `gl.NoOpenGL`."""
     corners = np.concatenate([_snapped(texcoords, size_px), vertices], axis=1).astype(np.float32)
-    with gl.context() as context:
+    with gl.context() as opened:
+        context: Any = opened  # whose methods are partly untyped
         program = context.program(vertex_shader=_VERTEX_SHADER, fragment_shader=_FRAGMENT_SHADER)
         program["side"] = float(size_px)
         content = [(context.buffer(corners), "2f 3f", "place", "position")]

@@ -7,6 +7,7 @@ as one .npz on the pipes, so that no file is left behind by any end.
 
 from __future__ import annotations
 
+import importlib
 import io
 import math
 import os
@@ -117,9 +118,8 @@ def _unpacked(file: IO[bytes]) -> dict[str, NDArray[Any]]:
 
 def lay_out(vertices: FloatArray, faces: IntArray, size_px: int) -> Layout:
     """As `unwrap`, in this process."""
-    import xatlas
-
-    atlas: Any = xatlas.Atlas()
+    xatlas: Any = importlib.import_module("xatlas")  # it has no types
+    atlas = xatlas.Atlas()
     pieces = list(_pieces(vertices[faces].mean(axis=1), np.arange(len(faces))))
     used: list[IntArray] = []
     for piece in pieces:

@@ -8,7 +8,7 @@ import resource
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -85,9 +85,14 @@ def agreement(field: Field, mesh: TexturedMesh, size_px: int) -> dict[str, float
     cameras = turntable(VIEWS)
     expected = volume.render_views(field, cameras, size_px)
     drawn = [draw_unlit(mesh, camera, size_px) for camera in cameras]
-    inside = np.stack([ndimage.binary_erosion(alpha >= 1, iterations=RIM_PX) for _, alpha in drawn])
+    inside = np.stack([_eroded(alpha >= 1) for _, alpha in drawn])
     error = (np.stack([picture for picture, _ in drawn]) - expected) ** 2
     return {"whole_db": _decibel(error), "inside_db": _decibel(error[inside])}
+
+
+def _eroded(mask: NDArray[Any]) -> NDArray[np.bool_]:
+    erode = cast(Callable[..., NDArray[np.bool_]], getattr(ndimage, "binary_erosion"))  # noqa: B009
+    return erode(mask, iterations=RIM_PX)
 
 
 def _decibel(error: NDArray[Any]) -> float:
