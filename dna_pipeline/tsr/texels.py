@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dna_pipeline.tsr import gl
+from dna_pipeline.tsr.gl import NoOpenGL, context
 from dna_pipeline.tsr.mesh import FloatArray, IntArray
 from dna_pipeline.tsr.raster import rasterize
 
@@ -57,7 +57,7 @@ def locate(vertices: FloatArray, texcoords: FloatArray, faces: IntArray, size_px
     """
     try:
         return locate_on_gpu(vertices, texcoords, faces, size_px)
-    except gl.NoOpenGL:
+    except NoOpenGL:
         return locate_on_cpu(vertices, texcoords, faces, size_px)
 
 
@@ -73,15 +73,15 @@ def locate_on_cpu(
 def locate_on_gpu(
     vertices: FloatArray, texcoords: FloatArray, faces: IntArray, size_px: int
 ) -> Texels:
-    """As `locate`, by OpenGL. Raises `gl.NoOpenGL`."""
+    """As `locate`, by OpenGL. Raises `NoOpenGL`."""
     corners = np.concatenate([_snapped(texcoords, size_px), vertices], axis=1).astype(np.float32)
-    with gl.context() as opened:
-        context: Any = opened  # whose methods are partly untyped
-        program = context.program(vertex_shader=_VERTEX_SHADER, fragment_shader=_FRAGMENT_SHADER)
+    with context() as opened:
+        drawing: Any = opened  # whose methods are partly untyped
+        program = drawing.program(vertex_shader=_VERTEX_SHADER, fragment_shader=_FRAGMENT_SHADER)
         program["side"] = float(size_px)
-        content = [(context.buffer(corners), "2f 3f", "place", "position")]
-        array = context.vertex_array(program, content, context.buffer(faces.astype(np.int32)))
-        target = context.framebuffer([context.texture((size_px, size_px), 4, dtype="f4")])
+        content = [(drawing.buffer(corners), "2f 3f", "place", "position")]
+        array = drawing.vertex_array(program, content, drawing.buffer(faces.astype(np.int32)))
+        target = drawing.framebuffer([drawing.texture((size_px, size_px), 4, dtype="f4")])
         target.use()
         target.clear()
         array.render()

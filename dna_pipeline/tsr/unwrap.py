@@ -24,7 +24,6 @@ from typing import IO, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from dna_pipeline import wire
 from dna_pipeline.tsr.mesh import FloatArray, IntArray
 
 Progress = Callable[[int, int], None]
@@ -74,9 +73,16 @@ def unwrap(
     ended then. On Linux the child also ends when this thread does, in whatever way.
     Raises UnwrapError.
     """
-    process = wire.spawn(__name__)
+    process = subprocess.Popen(
+        [sys.executable, "-m", __name__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,  # out of reach of the terminal's Ctrl-C
+    )
     sent = _packed(vertices=vertices, faces=faces, size_px=size_px, parent=os.getpid())
     # Not by `communicate`, which does not go on with its input after a timeout.
+    assert process.stdin
     inbound, process.stdin = process.stdin, None
     threading.Thread(target=_send, args=(inbound, sent), daemon=True).start()
     since, expected_s = time.monotonic(), _SECONDS_PER_FACE * len(faces)
@@ -94,10 +100,16 @@ def unwrap(
             process.kill()
     if process.returncode != 0:
         last = said.decode("utf-8", "replace").strip().rpartition("\n")[2][:_DETAIL_CHARS]
-        how = wire.how_it_ended(process.returncode)
-        raise UnwrapError(f"the process that lays out the texture {how}: {last or 'no word'}")
+        how = _how_it_ended(process.returncode)
+        raise UnwrapError(f"the process that lays out the texture ended {how}: {last or 'no word'}")
     made = _unpacked(io.BytesIO(out))
     return Layout(made["vertex"], made["faces"], made["texcoords"], int(made["charts"]))
+
+
+def _how_it_ended(code: int) -> str:
+    if code < 0 and -code in set(signal.Signals):
+        return f"by {signal.Signals(-code).name}"
+    return f"with exit status {code}"
 
 
 def _send(inbound: IO[bytes], data: bytes) -> None:
