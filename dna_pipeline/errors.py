@@ -12,7 +12,7 @@
         ├── ImageMissing  ImageUnreadable  ImageTooSmall  ImageTooLarge
         ├── PathEscapesInbox  SourceMissing
         ├── WeightsMismatch  NonFiniteOutput  BlackImage  ContentFiltered
-        ├── EmptyForeground  EmptyMesh  VideoFailed
+        ├── EmptyForeground  EmptyMesh  UnwrapFailed  VideoFailed
         └── OutOfMemory  WorkerCrashed  StageTimeout  StageFailed  Cancelled
 
 Each job error has a stable `code`, a `sentence` that says what to do, and a `detail` that tells
@@ -225,6 +225,14 @@ class EmptyMesh(JobError):
     code = "empty_mesh"
     sentence = (
         "The model found no surface in the image; lower the threshold or use a clearer image."
+    )
+
+
+class UnwrapFailed(JobError):
+    code = "unwrap_failed"
+    sentence = (
+        "The mesh could not be laid out for its texture; lower target_faces, raise min_component, "
+        "or set bake_texture: false."
     )
 
 

@@ -104,6 +104,13 @@ MESH_FACTS: dict[str, Any] = {
         "properties": {"components": _COUNT, "faces": _COUNT},
         "required": ["components", "faces"],
     },
+    "faces_before": _COUNT | {"description": "what target_faces was reached from"},
+    "texture": {
+        "type": "object",
+        "description": "side in pixels, part of the texels that a face covers, pieces it is cut in",
+        "properties": {"size": _COUNT, "used": {"type": "number"}, "charts": _COUNT},
+        "required": ["size", "used", "charts"],
+    },
     "cut_by_box": {"type": "boolean"},
     "cut_sides": {
         "type": "array",

@@ -158,7 +158,8 @@ def environment(device: Device) -> dict[str, Any]:
 
     facts: dict[str, Any] = {"python": platform.python_version(), "platform": platform.platform()}
     packages = ("torch", "diffusers", "transformers", "accelerate", "numpy", "pillow",
-                "scikit-image", "trimesh", "rembg", "onnxruntime")  # fmt: skip
+                "scikit-image", "trimesh", "fast-simplification", "xatlas", "moderngl", "rembg",
+                "onnxruntime")  # fmt: skip
     for name in packages:
         try:
             facts[name] = version(name)

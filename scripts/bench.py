@@ -3,9 +3,10 @@
 bench.py mesh --scene robot.npz --resolution 256            as the pipeline does it
 bench.py mesh --scene robot.npz --resolution 256 --dense    as the original does it, on every point
 bench.py mesh --scene robot.npz --resolution 256 --compare  both, in one run
+bench.py bake --scene robot.npz                             … and a mesh with a texture
 bench.py turntable --mode mesh --scene robot.npz --size 512 a film of the mesh as it turns
-bench.py forward                                            TripoSR's network, full size
 bench.py turntable --mode nerf --scene robot.npz            30 views, beside every sample of two
+bench.py forward                                            TripoSR's network, full size
 bench.py ledger --jobs 1000000 --future 100000              of claiming, of `status` and `jobs`, …
 bench.py idle --seconds 60                                  the CPU that ten quiet inboxes take
 bench.py intake --files 100000 --originals archive          a full inbox, taken in by the daemon
@@ -29,6 +30,7 @@ BENCHES = {
     "intake": "from a full inbox to jobs in the ledger, by the real daemon",
     "estimate": "the time that the daemon says is left, beside what it then took",
     "mesh": "from a scene code to a mesh with vertex colours",
+    "bake": "from a scene code to a mesh with a texture, and how it looks beside its field",
     "forward": "from a picture to scene codes, in float32 and in bfloat16",
     "turntable": "from a scene code to pictures all around",
     "ledger": "a ledger of a million jobs: the daemon's questions and the commands that look",

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import BeforeValidator, Field, field_validator
 
 from dna_pipeline.artifact import Artifact
-from dna_pipeline.errors import EmptyMesh, NonFiniteOutput
+from dna_pipeline.errors import EmptyMesh, NonFiniteOutput, UnwrapFailed
 from dna_pipeline.stages import turntable
 from dna_pipeline.stages.base import Kind, Stage, StageContext
 
 if TYPE_CHECKING:
     from dna_pipeline.providers.base import ImageToField
     from dna_pipeline.tsr.field import Field as SceneField
-    from dna_pipeline.tsr.mesh import Mesh
+    from dna_pipeline.tsr.mesh import Mesh, TexturedMesh
 
 Format = Literal["glb", "obj", "ply", "stl"]
 
@@ -34,6 +34,15 @@ LEAST_CHUNK = 1024
 BYTES = {"glb": 360, "obj": 1200, "ply": 350, "stl": 600}
 """Of a file, by the square of the resolution: a surface as large as the box's own has 6 n²
 vertices and 12 n² faces."""
+FACES_PER_SQUARE = 12
+BAKED_FACES = 50_000
+"""Laying out a mesh for its texture takes a tenth of a millisecond a face."""
+
+# Microseconds on a few CPU cores, about: of the network, of the surface by the square of the
+# resolution, of a face that is laid out for a texture.
+NETWORK_WORK = 5e6
+SURFACE_WORK = 10
+UNWRAP_WORK = 100
 
 
 class TripoSR(Stage):
@@ -74,6 +83,16 @@ class TripoSR(Stage):
         256, ge=16, le=2048, multiple_of=2, description="side of the film, pixels; even"
     )
     turntable_fps: int = Field(12, ge=1, le=60, description="pictures a second")
+    target_faces: int | None = Field(
+        None,
+        ge=100,
+        le=10_000_000,
+        description=f"most faces; null: all there are, or {BAKED_FACES} with a texture",
+    )
+    bake_texture: bool = Field(False, description="colours as a texture, not on the vertices")
+    texture_resolution: int = Field(
+        2048, ge=64, le=4096, description="side of the texture, in pixels"
+    )
     preview: bool = Field(True, description="also make a picture of the mesh")
     formats: list[Format] = Field(["glb"], min_length=1, description="files to write the mesh to")
     scale: float | None = Field(
@@ -101,19 +120,36 @@ class TripoSR(Stage):
         return formats
 
     def disk_bytes(self, width: int, height: int) -> int:
-        meshes = sum(BYTES[name] for name in self.formats) * self.resolution**2
-        return meshes + 4 * PREVIEW_PX**2 + 2 * self._turntable_pixels()
+        meshes = sum(BYTES[name] for name in self.formats) * self._faces() // FACES_PER_SQUARE
+        textures = 3 * self.texture_resolution**2 * len(self.formats) if self.bake_texture else 0
+        return meshes + textures + 4 * PREVIEW_PX**2 + 2 * self._turntable_pixels()
 
     def work(self, width: int, height: int) -> float:
-        # The network's own time is the same for any picture.
-        film = turntable.WORK[self.turntable] * self._turntable_pixels() if self.turntable else 0
-        return self.resolution**3 + film
+        return sum(self._parts().values())
 
-    def _turntable_percent(self) -> int:
-        return turntable.PERCENT[self.turntable] if self.turntable else 0
+    def _parts(self) -> dict[str, float]:
+        """The parts of the stage, and about how long each takes, in microseconds on a CPU."""
+        parts: dict[str, float] = {"mesh": NETWORK_WORK + SURFACE_WORK * self.resolution**2}
+        if self.bake_texture:
+            parts["bake"] = self.texture_resolution**2 + UNWRAP_WORK * self._faces()
+        if self.turntable:
+            parts["film"] = turntable.WORK[self.turntable] * self._turntable_pixels()
+        return parts
 
     def _turntable_pixels(self) -> int:
         return self.turntable_views * self.turntable_size**2 if self.turntable else 0
+
+    def _progress(self, ctx: StageContext, part: str) -> Callable[[int, int], None]:
+        """Progress of a part of the stage, in percent of the whole."""
+        parts = self._parts()
+        names = list(parts)
+        before = sum(parts[name] for name in names[: names.index(part)])
+        own, whole = parts[part], sum(parts.values())
+
+        def progress(done: int, total: int) -> None:
+            ctx.on_step(int(100 * (before + own * done / total) / whole), 100)
+
+        return progress
 
     def run(self, ctx: StageContext) -> list[Artifact]:
         assert self.model is not None, "checked when the pipeline was built"
@@ -121,21 +157,34 @@ class TripoSR(Stage):
         field = self._field(ctx, model)
         chunk = self._chunk(ctx, field.chunk_size)
         mesh, facts = self._mesh(ctx, field, chunk)
-        files = self._files(ctx, mesh, facts)
+        baked = self._baked(ctx, field, mesh, chunk, facts) if self.bake_texture else mesh
+        files = self._files(ctx, baked, facts)
         if self.preview:
             files.append(_preview(ctx, mesh))
         if self.turntable:
-            files.append(self._turntable(ctx, field, mesh, chunk))
+            files.append(self._turntable(ctx, field, baked, chunk))
         return files
 
-    def _turntable(self, ctx: StageContext, field: SceneField, mesh: Mesh, chunk: int) -> Artifact:
+    def _turntable(
+        self, ctx: StageContext, field: SceneField, mesh: Mesh | TexturedMesh, chunk: int
+    ) -> Artifact:
         size = turntable.Size(self.turntable_views, self.turntable_size, self.turntable_fps)
-        progress = _share(ctx, 100 - self._turntable_percent(), 100)
+        progress = self._progress(ctx, "film")
         if self.turntable == "nerf":
             return turntable.of_field(ctx, field, size, chunk, progress)
         return turntable.of_mesh(ctx, mesh, size, progress)
 
-    def _files(self, ctx: StageContext, mesh: Mesh, facts: dict[str, Any]) -> list[Artifact]:
+    def _most_faces(self) -> int | None:
+        return self.target_faces or (BAKED_FACES if self.bake_texture else None)
+
+    def _faces(self) -> int:
+        """About how many faces there are at most."""
+        found = FACES_PER_SQUARE * self.resolution**2
+        return min(found, self._most_faces() or found)
+
+    def _files(
+        self, ctx: StageContext, mesh: Mesh | TexturedMesh, facts: dict[str, Any]
+    ) -> list[Artifact]:
         from dna_pipeline import mesh_files
         from dna_pipeline.tsr.placement import place
 
@@ -159,14 +208,34 @@ class TripoSR(Stage):
         from dna_pipeline.mesh_files import checked
         from dna_pipeline.tsr import surface
 
-        progress = _share(ctx, 0, 100 - self._turntable_percent())
+        progress = self._progress(ctx, "mesh")
         try:
             found = surface.extract(field, self.resolution, self.threshold, chunk, progress)
         except surface.EmptySurface as error:
             raise EmptyMesh(str(error)) from error
         except surface.NonFiniteField as error:
             raise NonFiniteOutput(str(error)) from error
-        return checked(found.mesh, field.radius, self.min_component, ctx.warnings.append)
+        mesh, facts = checked(found.mesh, field.radius, self.min_component, ctx.warnings.append)
+        most = self._most_faces()
+        if most is None or len(mesh.faces) <= most:
+            return mesh, facts
+        return _decimated(ctx, field, mesh, most, chunk), facts | {"faces_before": len(mesh.faces)}
+
+    def _baked(
+        self, ctx: StageContext, field: SceneField, mesh: Mesh, chunk: int, facts: dict[str, Any]
+    ) -> TexturedMesh:
+        """The mesh with a texture, of which it tells in the facts."""
+        from dna_pipeline.tsr.bake import bake
+        from dna_pipeline.tsr.unwrap import UnwrapError
+
+        progress = self._progress(ctx, "bake")
+        size = self.texture_resolution
+        try:
+            baked = bake(field, mesh.vertices, mesh.faces, size, chunk, progress)
+        except UnwrapError as error:
+            raise UnwrapFailed(str(error)) from error
+        facts["texture"] = {"size": size, "used": round(baked.used, 4), "charts": baked.charts}
+        return baked.mesh
 
     def _chunk(self, ctx: StageContext, default: int) -> int:
         """Points to evaluate at once: a quarter for each time that memory has run out."""
@@ -178,13 +247,18 @@ class TripoSR(Stage):
         return chunk
 
 
-def _share(ctx: StageContext, start: int, end: int) -> Callable[[int, int], None]:
-    """What reports a part of the stage, in percent of the whole."""
+def _decimated(ctx: StageContext, field: SceneField, mesh: Mesh, most: int, chunk: int) -> Mesh:
+    """Fewer faces, with the field's colours where the vertices are now."""
+    from dna_pipeline.tsr import surface
+    from dna_pipeline.tsr.decimate import decimate
+    from dna_pipeline.tsr.mesh import Mesh
 
-    def progress(done: int, total: int) -> None:
-        ctx.on_step(start + (end - start) * done // total, 100)
-
-    return progress
+    vertices, faces = decimate(mesh.vertices, mesh.faces, most)
+    if len(faces) > most:
+        ctx.warnings.append(
+            f"The mesh has {len(faces)} faces, not {most}: it would not have stayed whole."
+        )
+    return Mesh(vertices, faces, surface.colors_at(field, vertices, chunk))
 
 
 def _preview(ctx: StageContext, mesh: Mesh) -> Artifact:

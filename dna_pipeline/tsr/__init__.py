@@ -6,6 +6,9 @@ The way of the data, one module a step:
     network        picture → scene codes (config, weights, vit, transformer are its parts)
     field          scene code + decoder → density and colour at any point
     surface        field → triangle mesh
+    decimate       triangle mesh → fewer triangles
+    unwrap         triangle mesh → its layout on a square, in a process of its own
+    texels, bake   layout + field → textured mesh
     camera, volume field → pictures, by volume rendering
     orientation    TripoSR's axes and sRGB colours → glTF's axes and linear colours
     raster, preview mesh → picture, in numpy alone

@@ -156,7 +156,7 @@ def _report(method: str, watch: Stopwatch, mesh: Mesh, points: int, inside: int)
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scene", type=Path, required=True, help="as in tests/golden/scenes/*.npz")
-    parser.add_argument("--resolution", type=_side, default=256, help="points a side (%(default)s)")
+    parser.add_argument("--resolution", type=side, default=256, help="points a side (%(default)s)")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--dense", action="store_true", help="the original's way instead of ours")
     which.add_argument("--compare", action="store_true", help="ours, then the original's")
@@ -164,7 +164,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default=device, help="as torch names it (%(default)s)")
 
 
-def _side(text: str) -> int:
+def side(text: str) -> int:
     if (points := int(text)) < 2:
         raise argparse.ArgumentTypeError("a grid has at least 2 points a side")
     return points

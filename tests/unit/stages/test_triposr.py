@@ -25,6 +25,7 @@ from dna_pipeline.errors import (
     EmptyMesh,
     ImageUnreadable,
     NonFiniteOutput,
+    UnwrapFailed,
     VideoFailed,
     WeightsMissing,
 )
@@ -35,7 +36,7 @@ from dna_pipeline.registry import stage_class
 from dna_pipeline.spec.params import rename_aliases
 from dna_pipeline.stages.base import StageContext
 from dna_pipeline.stages.triposr import TripoSR
-from dna_pipeline.tsr import surface
+from dna_pipeline.tsr import surface, unwrap
 from dna_pipeline.tsr.field import Field
 from dna_pipeline.tsr.mesh import is_watertight
 from dna_pipeline.tsr.orientation import to_gltf
@@ -110,6 +111,9 @@ def test_defaults_are_those_of_the_contract() -> None:
         "scale": 1.0,
         "origin": "base",
         "min_component": 0.0,
+        "target_faces": None,
+        "bake_texture": False,
+        "texture_resolution": 2048,
     }
 
 
@@ -175,6 +179,12 @@ def test_a_turntable_takes_time_and_room() -> None:
         ("scale", float("inf")),
         ("scale", "1"),
         ("origin", "middle"),
+        ("target_faces", 99),
+        ("target_faces", 10_000_001),
+        ("bake_texture", "yes"),
+        ("texture_resolution", 63),
+        ("texture_resolution", 4097),
+        ("texture_resolution", 512.0),
         ("min_component", -0.1),
         ("min_component", 1.1),
         ("min_component", float("nan")),
@@ -526,16 +536,19 @@ class Landmarks(Field):
         return self.density(points), torch.tensor([(1.0, 1.0, 1.0), *self.PAINT])[nearest]
 
 
+class Given(TripoSRModel):
+    """Gives the landmarks for any picture."""
+
+    def load(self, device: Device) -> Any:
+        class Network:
+            def field(self, image: Image.Image, *, foreground_ratio: float) -> Field:
+                return Landmarks()
+
+        return Network()
+
+
 def test_the_front_looks_along_z_and_up_is_y(make: Make) -> None:
     """The nose faces the viewer at +Z; the hat is up; what the picture has right is at +X."""
-
-    class Given(TripoSRModel):
-        def load(self, device: Device) -> Any:
-            class Network:
-                def field(self, image: Image.Image, *, foreground_ratio: float) -> Field:
-                    return Landmarks()
-
-            return Network()
 
     ctx = make(provider=Given(path=TINY))
     own = stage(resolution=64, preview=False, scale=None, origin=None)
@@ -631,3 +644,84 @@ def test_how_a_render_was_read_is_told(make: Make) -> None:
     OpenEXR.File({"type": OpenEXR.scanlineimage}, planes).write(str(ctx.source))
     stage(preview=False).run(ctx)
     assert ["EXR" in warning for warning in ctx.warnings].count(True) == 1
+
+
+# --- fewer faces, and textures -------------------------------------------------------------------
+
+
+def test_target_faces_and_colours_where_the_vertices_are_then(make: Make) -> None:
+    ctx = make(provider=Given(path=TINY))
+    mesh, *_ = stage(resolution=40, target_faces=500, preview=False).run(ctx)
+    found = load(mesh.path.read_bytes())
+    assert 400 < len(found.faces) == mesh.facts["faces"] <= 500 < mesh.facts["faces_before"]
+    assert mesh.facts["watertight"] is True
+    assert ((colors(found) == 0) | (colors(found) == 1)).all()  # no mixtures of the landmarks'
+
+
+def test_a_mesh_of_few_faces_is_left_alone(make: Make) -> None:
+    plain = stage(preview=False).run(make())[0]
+    before = plain.path.read_bytes()
+    mesh = stage(preview=False, target_faces=10**6).run(make())[0]
+    assert "faces_before" not in mesh.facts
+    assert load(mesh.path.read_bytes()).faces.tolist() == load(before).faces.tolist()
+
+
+def test_a_texture_in_the_glb_and_beside_the_obj(make: Make) -> None:
+    files: list[list[bytes]] = []
+    for _ in range(2):
+        ctx = make(provider=Given(path=TINY))
+        seen: list[int] = []
+        ctx.on_step = lambda step, steps, seen=seen: seen.append(100 * step // steps)
+        baked = stage(
+            resolution=32, bake_texture=True, texture_resolution=128, formats=["glb", "obj"]
+        )
+        made = baked.run(ctx)
+        files.append([file.path.read_bytes() for file in made])
+        assert seen == sorted(seen)
+        assert seen[-1] == 100
+    assert files[0] == files[1]
+    roles = {file.role: file for file in made}
+    assert set(roles) >= {"mesh", "texture", "preview"}
+    assert roles["texture"].path.name == "robot.texture.png"
+    facts = made[0].facts
+    assert facts["watertight"] is True
+    assert facts["texture"]["size"] == 128
+    assert 0.3 < facts["texture"]["used"] < 1
+    found = load(files[0][0])
+    picture = np.asarray(found.visual.material.baseColorTexture.convert("RGB"))
+    with Image.open(roles["texture"].path) as image:
+        assert (np.asarray(image) == picture).all()
+    # trimesh counts v upwards. The nose, the hat and the hand have their colours where they are.
+    place = np.clip(found.visual.uv * (128, -128) + (0, 128), 0, 127).astype(int)
+    paint = picture[place[:, 1], place[:, 0]]
+    for axis, color in ((2, (255, 0, 0)), (1, (0, 255, 0)), (0, (0, 0, 255))):
+        tip = found.vertices[:, axis] > found.vertices[:, axis].max() - 0.03
+        assert (paint[tip] == color).all(axis=1).mean() > 0.9
+
+
+def test_cancelling_while_the_texture_is_laid_out(make: Make) -> None:
+    ctx = make(provider=Given(path=TINY))
+
+    def stop(step: int, steps: int) -> None:
+        if step > 55:
+            raise Cancelled("now")
+
+    ctx.on_step = stop
+    with pytest.raises(Cancelled):
+        stage(resolution=32, bake_texture=True, texture_resolution=128).run(ctx)
+    assert names(ctx) == []
+
+
+def test_a_mesh_that_cannot_be_laid_out(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(unwrap, "__name__", "nowhere_at_all")
+    with pytest.raises(UnwrapFailed, match=r"ended with exit status 1: .*nowhere_at_all"):
+        stage(bake_texture=True, texture_resolution=64).run(make())
+
+
+def test_a_texture_takes_disk_and_time() -> None:
+    plain, baked = stage(), stage(bake_texture=True)
+    assert baked.disk_bytes(64, 64) > plain.disk_bytes(64, 64) + 2048**2
+    assert baked.work(64, 64) > plain.work(64, 64) + 2048**2
+    assert stage(resolution=256, target_faces=1000).disk_bytes(1, 1) < stage(
+        resolution=256
+    ).disk_bytes(1, 1)

@@ -1,0 +1,174 @@
+"""From a scene code to a textured mesh, by phase, and how much it looks like its field."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import resource
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from benches.mesh import Stopwatch, side
+from dna_pipeline import mesh_files
+from dna_pipeline.tsr import bake, surface, volume
+from dna_pipeline.tsr.camera import Camera, turntable
+from dna_pipeline.tsr.decimate import decimate
+from dna_pipeline.tsr.field import Field
+from dna_pipeline.tsr.mesh import TexturedMesh
+from dna_pipeline.tsr.placement import place
+from dna_pipeline.tsr.raster import rasterize
+
+VIEWS = 4
+SUPERSAMPLING = 4
+RIM_PX = 2
+"""Volume rendering is soft where the surface turns away, the mesh is not: what is compared as the
+inside lies so far from its outline."""
+PHASES = {"unwrap": "unwrap", "locate": "rasterise", "paint": "colour", "fill": "dilate"}
+"""What `bake` calls, and how the phase is named."""
+
+
+def textured(
+    field: Field, resolution: int, texture_px: int, target_faces: int
+) -> tuple[bake.Baked, dict[str, Any]]:
+    """The mesh as the `triposr` stage makes it, and what that took."""
+    watch = Stopwatch(field.device)
+    found = watch.measure("mesh", lambda: surface.extract(field, resolution)).mesh
+    vertices, faces = watch.measure(
+        "decimate", lambda: decimate(found.vertices, found.faces, target_faces)
+    )
+    usual = {name: getattr(bake, name) for name in PHASES}
+    for name, phase in PHASES.items():
+        setattr(bake, name, _measured(watch, phase, usual[name]))
+    try:
+        made = bake.bake(field, vertices, faces, texture_px)
+    finally:
+        for name, function in usual.items():
+            setattr(bake, name, function)
+    size = watch.measure("encode", lambda: _encoded(made.mesh))
+    facts = {
+        "seconds": {phase: round(seconds, 3) for phase, seconds in watch.total().items()},
+        "faces": {"before": len(found.faces), "after": len(faces)},
+        "vertices": len(made.mesh.vertices),
+        "charts": made.charts,
+        "used": round(made.used, 4),
+        "bytes": size,
+    }
+    return made, facts
+
+
+def _measured(watch: Stopwatch, phase: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *given: watch.measure(phase, lambda: function(*given))
+
+
+def _encoded(mesh: TexturedMesh) -> int:
+    """The size of the .glb."""
+    with tempfile.TemporaryDirectory() as folder:
+        (file,) = mesh_files.write(
+            mesh,
+            lambda suffix: Path(folder, f"mesh{suffix}"),
+            ["glb"],
+            place(mesh.vertices, 1.0, "base"),
+        )
+        return file.path.stat().st_size
+
+
+def agreement(field: Field, mesh: TexturedMesh, size_px: int) -> dict[str, float]:
+    """PSNR in dB of the mesh, unlit, against the field's volume rendering from four sides: over
+    the whole pictures, and at least `RIM_PX` inside the mesh's outline."""
+    cameras = turntable(VIEWS)
+    expected = volume.render_views(field, cameras, size_px)
+    drawn = [draw_unlit(mesh, camera, size_px) for camera in cameras]
+    inside = np.stack([_eroded(alpha >= 1) for _, alpha in drawn])
+    error = (np.stack([picture for picture, _ in drawn]) - expected) ** 2
+    return {"whole_db": _decibel(error), "inside_db": _decibel(error[inside])}
+
+
+def _eroded(mask: NDArray[Any]) -> NDArray[np.bool_]:
+    erode = cast(Callable[..., NDArray[np.bool_]], getattr(ndimage, "binary_erosion"))  # noqa: B009
+    return erode(mask, iterations=RIM_PX)
+
+
+def _decibel(error: NDArray[Any]) -> float:
+    return round(float(-10 * np.log10(error.mean())), 2)
+
+
+def draw_unlit(
+    mesh: TexturedMesh, camera: Camera, size_px: int
+) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The texture as the camera sees it on the mesh, (size, size, 3) sRGB in [0, 1] on white, and
+    the part of each pixel that the mesh covers, (size, size).
+
+    Averaged as sRGB values, since that is what volume rendering does.
+    """
+    many = size_px * SUPERSAMPLING
+    seen = (mesh.vertices - camera.distance * camera.axes()[2].numpy()) @ camera.axes().numpy().T
+    depth = -seen[:, 2].astype(np.float64)
+    focal = 0.5 * many / np.tan(0.5 * np.radians(camera.fovy_deg))
+    place_px = many / 2 + seen[:, :2] / depth[:, None] * focal * (1, -1)
+    fragments = rasterize(place_px, depth, mesh.faces, many, many)
+    picture = np.ones((many, many, 3), np.float32)
+    at = fragments.interpolate(mesh.texcoords, mesh.faces)
+    picture[fragments.covered] = sample(mesh.texture, at)
+    blocks = (size_px, SUPERSAMPLING, size_px, SUPERSAMPLING)
+    covered = fragments.covered.reshape(blocks).mean(axis=(1, 3))
+    return picture.reshape(*blocks, 3).mean(axis=(1, 3)), covered
+
+
+def sample(texture: NDArray[np.uint8], texcoords: NDArray[Any]) -> NDArray[Any]:
+    """The texture (side, side, 3) at (n, 2), bilinear, clamped at its edges; in [0, 1]."""
+    last = len(texture) - 1
+    place = np.clip(texcoords * len(texture) - 0.5, 0, last)
+    low = np.floor(place).astype(np.intp)
+    high, part = np.minimum(low + 1, last), (place - low)[:, :, None]
+    upper = texture[low[:, 1], low[:, 0]] * (1 - part[:, 0]) + (
+        texture[low[:, 1], high[:, 0]] * part[:, 0]
+    )
+    lower = texture[high[:, 1], low[:, 0]] * (1 - part[:, 0]) + (
+        texture[high[:, 1], high[:, 0]] * part[:, 0]
+    )
+    return (upper * (1 - part[:, 1]) + lower * part[:, 1]) / 255
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--scene", type=Path, required=True, help="as in tests/golden/scenes/*.npz")
+    parser.add_argument("--resolution", type=side, default=256, help="points a side (%(default)s)")
+    parser.add_argument("--texture", type=side, default=2048, help="texels a side (%(default)s)")
+    parser.add_argument("--target-faces", type=int, default=50_000, help="at most (%(default)s)")
+    parser.add_argument(
+        "--view-size", type=int, default=128, help="pixels a side of the views compared; 0: none"
+    )
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument("--device", default=device, help="as torch names it (%(default)s)")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """The facts to print. Raises `ValueError` or `OSError` for a scene that won't do."""
+    field = Field.from_npz(args.scene, args.device)
+    surface.extract(field, 32)  # the first call pays for set-up
+    before = _cpu_s()
+    made, facts = textured(field, args.resolution, args.texture, args.target_faces)
+    facts["seconds"]["cpu"] = round(_cpu_s() - before, 3)
+    if args.view_size:
+        facts["psnr"] = agreement(field, made.mesh, args.view_size)
+    return {
+        "scene": args.scene.name,
+        "resolution": args.resolution,
+        "texture": args.texture,
+        "device": str(field.device),
+        "threads": torch.get_num_threads(),
+        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        **facts,
+    }
+
+
+def _cpu_s() -> float:
+    """Of this process and of its children that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
