@@ -125,11 +125,11 @@ class TripoSR(Stage):
         return meshes + textures + 4 * PREVIEW_PX**2 + 2 * self._turntable_pixels()
 
     def work(self, width: int, height: int) -> float:
-        return sum(self._parts().values())
+        return sum(self._parts().values()) - NETWORK_WORK  # which is the same for any picture
 
     def _parts(self) -> dict[str, float]:
         """The parts of the stage, and about how long each takes, in microseconds on a CPU."""
-        parts: dict[str, float] = {"mesh": NETWORK_WORK + SURFACE_WORK * self.resolution**2}
+        parts = {"network": NETWORK_WORK, "mesh": SURFACE_WORK * self.resolution**2}
         if self.bake_texture:
             parts["bake"] = self.texture_resolution**2 + UNWRAP_WORK * self._faces()
         if self.turntable:
