@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 CONFIG = "config.yaml"
 WEIGHTS = ("model.safetensors", "model.ckpt")
 ENCODER_CONFIG = "image_tokenizer/config.json"
+SMALL_BYTES = 100_000_000
 SOURCE = "https://huggingface.co/stabilityai/TripoSR"
 
 
@@ -49,11 +50,18 @@ class TripoSRModel(Provider):
         """The entry's own, else what `runtime.dtype` asks for, else what is fastest there."""
         if self.dtype != "auto":
             return self.dtype
-        if not device.dtype_is_free:
+        if not device.dtype_is_free or self._is_small():
             return device.dtype
         from dna_pipeline.tsr.hardware import fast_dtype
 
         return str(fast_dtype(device.name)).removeprefix("torch.")
+
+    def _is_small(self) -> bool:
+        """Whether there is too little to compute for shorter numbers to save time."""
+        try:
+            return sum(path.stat().st_size for path in self.weights()[1]) < SMALL_BYTES
+        except OSError:
+            return True
 
     def load(self, device: Device) -> TripoSRNetwork:
         """Raises `WeightsMissing`, or `WeightsMismatch` for files that are not such a model.

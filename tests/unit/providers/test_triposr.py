@@ -19,6 +19,7 @@ from dna_pipeline.errors import (
     WeightsMissing,
 )
 from dna_pipeline.imaging import load_image
+from dna_pipeline.providers import triposr
 from dna_pipeline.providers.base import Device, ImageToField, ModelCache
 from dna_pipeline.providers.triposr import TripoSRModel
 from dna_pipeline.registry import provider_class
@@ -217,9 +218,16 @@ def test_the_entrys_dtype_then_the_runtimes_then_the_fastest(
     entry: str, device: Device, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hardware, "fast_dtype", lambda _: torch.bfloat16)
+    monkeypatch.setattr(triposr, "SMALL_BYTES", 1000)
     model = TripoSRModel.model_validate({"path": TINY, "dtype": entry})
     assert model.dtype_on(device) == expected
     assert model.load(device)._network.dtype == getattr(torch, expected)
+
+
+def test_a_small_network_stays_exact(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hardware, "fast_dtype", lambda _: torch.bfloat16)
+    free = Device("cpu", "float32", dtype_is_free=True)
+    assert TripoSRModel(path=TINY).dtype_on(free) == "float32"
 
 
 def test_an_empty_picture(folder: Path) -> None:
