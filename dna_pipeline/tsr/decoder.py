@@ -56,7 +56,7 @@ class Decoder(nn.Module):
 
     def after_first(self, answer: Tensor) -> Tensor:
         """All outputs, from the first layer's answer (N, n_neurons), which is overwritten."""
-        for layer in self.layers[1:]:
+        for layer in list(self.layers)[1:]:
             answer = layer(answer)
         return answer
 
@@ -64,7 +64,7 @@ class Decoder(nn.Module):
         """The raw density, (N,): the colours' rows of the last layer are left out."""
         if len(self.layers) == 1:
             return answer[:, 0]
-        for layer in self.layers[1:-1]:
+        for layer in list(self.layers)[1:-1]:
             answer = layer(answer)
         output = cast(nn.Linear, self.layers[-1])
         bias = output.bias[:1] if self.config.bias else None

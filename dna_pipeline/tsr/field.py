@@ -96,9 +96,8 @@ class Field:
         layer = self.decoder.first
         weight = layer.weight.detach().float()
         if self.renderer.feature_reduction == "mean":
-            weight = (weight / 3).expand(3, -1, -1).transpose(0, 1)  # (n, 3, C)
-        else:
-            weight = weight.unflatten(1, (3, -1))  # (n, 3, C)
+            weight = (weight / 3).repeat(1, 3)
+        weight = weight.view(len(weight), 3, -1)  # (n, 3, C)
         bias = layer.bias.detach().float() if self.decoder.config.bias else None
         return ProjectedPlanes(self.scene_code, weight, bias)
 

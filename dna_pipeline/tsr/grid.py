@@ -47,21 +47,27 @@ def density_grid(
     return grid.reshape(resolution, resolution, resolution)
 
 
-def near(density: Tensor, threshold: float) -> Tensor:
-    """Where rounding might have put a density on the wrong side of the threshold."""
-    return (density - threshold).abs() < _NEAR * threshold
+def settle(field: Field, grid: FloatArray, threshold: float) -> None:
+    """Computes again, in place, the densities that are so near to the threshold that rounding
+    decides their side: as the original rounds.
+    """
+    close = np.flatnonzero(np.abs(grid - threshold) < _NEAR * threshold)
+    if len(close):
+        index = torch.as_tensor(close, device=field.device)
+        density = torch.as_tensor(grid.reshape(-1)[close], device=field.device)
+        settled = _settled(field, grid_axis(field, len(grid)), index, density)
+        grid.reshape(-1)[close] = settled.cpu().numpy()
 
 
-def settled(field: Field, resolution: int, index: Tensor, density: Tensor) -> Tensor:
-    """Densities (n,) at the grid's points `index`, rounded as the original's.
+def _settled(field: Field, axis: Tensor, index: Tensor, density: Tensor) -> Tensor:
+    """Densities (n,) at the grid's points `index` (n,), computed as the original does.
 
     `density` is what the field answered there. A field that answers by other means than its
     planes keeps that: the original's way would be off by more than by rounding.
     """
-    batch = index.repeat(-(-_NEAR_BATCH // max(len(index), 1)))
-    published = field.density_as_published(_positions(grid_axis(field, resolution), batch))
-    published = published[: len(index)]
-    return torch.where(((published - density).abs() < 2 * _NEAR * density), published, density)
+    batch = index.repeat(-(-_NEAR_BATCH // len(index)))
+    published = field.density_as_published(_positions(axis, batch))[: len(index)]
+    return torch.where((published - density).abs() < 2 * _NEAR * density, published, density)
 
 
 def _positions(axis: Tensor, index: Tensor) -> Tensor:
@@ -71,11 +77,20 @@ def _positions(axis: Tensor, index: Tensor) -> Tensor:
     return torch.stack([axis[x], axis[rest // side], axis[rest % side]], dim=1)
 
 
-class SparseGrid:
-    """Densities at those points of a grid that were asked for.
+def untouched(count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Zeros (count,). On a CPU they take memory only where something is written.
 
-    What is never asked for takes no memory on a CPU, where the system gives none to pages that
-    nobody writes. Points are named by their place in the flattened grid.
+    The system gives none to pages that nobody touches; but torch would write its zeros.
+    """
+    if device.type == "cpu":
+        kind = {torch.float32: np.float32, torch.uint8: np.uint8, torch.bool: np.bool_}[dtype]
+        return torch.as_tensor(np.zeros(count, kind))
+    return torch.zeros(count, dtype=dtype, device=device)
+
+
+class SparseGrid:
+    """Densities at those points of a grid that were asked for; their names are their places in
+    the flattened grid.
     """
 
     def __init__(self, field: Field, resolution: int, threshold: float, chunk_size: int) -> None:
@@ -84,8 +99,8 @@ class SparseGrid:
         self._chunk = chunk_size or field.chunk_size
         self._axis = grid_axis(field, resolution)
         self.resolution = resolution
-        self.density = torch.zeros(resolution**3, device=field.device)
-        self._state = torch.zeros(resolution**3, dtype=torch.uint8, device=field.device)
+        self.density = untouched(resolution**3, torch.float32, field.device)
+        self._state = untouched(resolution**3, torch.uint8, field.device)
         self.points = 0
         self.low, self.high = float("inf"), float("-inf")
 
@@ -116,13 +131,12 @@ class SparseGrid:
 
     def _check(self, index: Tensor) -> None:
         density = self.density[index]
-        low, high = torch.stack(density.aminmax()).tolist()
+        low, high = (float(bound) for bound in density.aminmax())
         if not np.isfinite([low, high]).all():
             bad = len(index) - int(density.isfinite().sum())
             raise NonFiniteField(f"{bad} of {len(index)} densities are not finite")
         self.low, self.high = min(self.low, low), max(self.high, high)
-        close = torch.nonzero(near(density, self._threshold))[:, 0]
+        near = (density - self._threshold).abs() < _NEAR * self._threshold
+        close = index[near]
         if len(close):
-            index = index[close]
-            found = settled(self._field, self.resolution, index, density[close])
-            self.density[index] = found
+            self.density[close] = _settled(self._field, self._axis, close, density[near])

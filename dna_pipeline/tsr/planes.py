@@ -19,34 +19,38 @@ class ProjectedPlanes:
 
     def __init__(self, planes: Tensor, weight: Tensor, bias: Tensor | None) -> None:
         """planes (3, C, H, W); weight (n, 3, C), a matrix for each plane; bias (n,)."""
-        self._rows, self._columns = planes.shape[2:]
-        texels = torch.einsum("pchw,npc->phwn", planes, weight)
-        self._texels = texels.reshape(-1, len(weight)).contiguous()  # (3 * H * W, n)
+        rows, columns = planes.shape[2:]
+        texels = F.pad(torch.einsum("pchw,npc->phwn", planes, weight), (0, 0, 1, 1, 1, 1))
+        self._texels = texels.reshape(-1, len(weight)).contiguous()  # (3 * (H + 2) * (W + 2), n)
         self._bias = bias
-        first = torch.arange(3, device=planes.device) * (self._rows * self._columns)
-        self._first = first[:, None, None]  # the first texel of each plane
+        self._rows, self._columns = rows, columns
+        width = columns + 2  # a border of zeros all around
+        first = torch.arange(3, device=planes.device) * (rows + 2) * width
+        self._first, self._width = first + width + 1, width  # the first texel of each plane
+        self._beside = torch.tensor([0, 1, width, width + 1], device=planes.device)
 
     def at(self, unit: Tensor) -> Tensor:
         """The layer's answer (N, n) at points (N, 3) whose box is [-1, 1]³."""
-        row, row_weight = _neighbours(unit[:, ROW_AXES], self._rows)  # (N, 3, 2)
-        column, column_weight = _neighbours(unit[:, COLUMN_AXES], self._columns)
-        texel = self._first + row[..., :, None] * self._columns + column[..., None, :]
-        weight = row_weight[..., :, None] * column_weight[..., None, :]  # (N, 3, 2, 2)
+        row, down = _place(unit[:, ROW_AXES], self._rows)  # (N, 3)
+        column, right = _place(unit[:, COLUMN_AXES], self._columns)
+        texel = self._first + row * self._width + column
+        weight = torch.stack(
+            [(1 - down) * (1 - right), (1 - down) * right, down * (1 - right), down * right], dim=-1
+        )
         answer = F.embedding_bag(
-            texel.flatten(1), self._texels, per_sample_weights=weight.flatten(1), mode="sum"
+            (texel[..., None] + self._beside).flatten(1),  # (N, 12)
+            self._texels,
+            per_sample_weights=weight.flatten(1),
+            mode="sum",
         )
         return answer if self._bias is None else answer.add_(self._bias)
 
 
-def _neighbours(unit: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The two texels beside each coordinate and their weights: (N, 3, 2), (N, 3, 2).
+def _place(unit: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """The texel below each coordinate and how far on the next the coordinate is, in [0, 1].
 
-    A texel beside the plane weighs nothing, as does one beside a coordinate that is no number.
+    Beyond the plane, and where a coordinate is no number, the border is read.
     """
-    place = ((unit + 1) * count - 1) / 2
-    lower = place.floor()
-    upper_weight = place - lower
-    texel = torch.stack([lower, lower + 1], dim=-1)
-    weight = torch.stack([1 - upper_weight, upper_weight], dim=-1)
-    there = (texel >= 0) & (texel < count)
-    return torch.where(there, texel, 0).long(), torch.where(there, weight, 0)
+    place = (((unit + 1) * count - 1) / 2).nan_to_num(nan=-1).clamp_(-1, count)
+    lower = place.floor().clamp_max_(count - 1)
+    return lower.long(), place - lower

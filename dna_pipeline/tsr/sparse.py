@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from dna_pipeline.tsr.field import Field
-from dna_pipeline.tsr.grid import Progress, SparseGrid
+from dna_pipeline.tsr.grid import Progress, SparseGrid, untouched
 
 MIN_CELLS = 64
 """Cells along each side of the first lattice; more where the planes have more texels."""
@@ -39,14 +39,14 @@ Combine = Callable[[Tensor, Tensor], Tensor]
 class Crossing:
     """The cells of the grid that the level set crosses.
 
-    cells: (n, 3) int64, the indices of each one's lowest corner, in the grid's order of points.
-    corners: (n, 8) float32, the densities at its corners, the last axis varying fastest.
-    inside: how many of the grid's points lie above the threshold. low, high: the least and the
-    greatest density that was read.
+    places: (8, n) int64, of each one's corners in the flattened grid, the lowest first and the last
+    axis varying fastest; the cells are in the grid's order. density: (8, n) float32, there.
+    inside: how many of the grid's points lie above the threshold. points: how many were read.
+    low, high: the least and the greatest density among them.
     """
 
-    cells: Tensor
-    corners: Tensor
+    places: Tensor
+    density: Tensor
     inside: int
     points: int
     low: float
@@ -66,12 +66,16 @@ def lattices(resolution: int, cells: int) -> list[Tensor]:
     found = [torch.linspace(0, resolution - 1, cells + 1, dtype=torch.float64).round().long()]
     while len(found[-1]) < resolution:
         last = found[-1]
-        found.append(torch.cat([last, (last[:-1] + last[1:]) // 2]).unique())
+        middle = (last[:-1] + last[1:]) // 2
+        found.append(torch.cat([last, middle[last.diff() > 1]]).sort()[0])
     return found
 
 
 class Search:
-    """One search; `coarse`, then `fine`."""
+    """One search: `coarse`, then `fine`.
+
+    Cells are columns (3, n) of indices into a lattice: those of their lowest corners.
+    """
 
     def __init__(
         self, field: Field, resolution: int, threshold: float, chunk_size: int, progress: Progress
@@ -81,7 +85,7 @@ class Search:
         self._progress = progress
         self._lattices = [at.to(field.device) for at in lattices(resolution, _cells(field))]
         self._side = len(self._lattices[0]) - 1
-        self._read = torch.zeros(resolution**3, dtype=torch.bool, device=field.device)
+        self._read = untouched(resolution**3, torch.bool, field.device)
         """Whether a cell of the grid is known, by its lowest corner."""
         self._inferred = torch.zeros(self._side**3, dtype=torch.int64, device=field.device)
         """Points of each cell of the first lattice that lie inside though they were not read."""
@@ -89,116 +93,158 @@ class Search:
 
     @torch.inference_mode()
     def coarse(self) -> tuple[Tensor, Tensor]:
-        """Reads the first lattice: cells (n, 3) to look into and how far each may rise (n,)."""
+        """Reads the first lattice: cells (3, n) to look into, and how far each may rise (n,)."""
         at = self._lattices[0]
         index = self._index(at[:, None, None], at[:, None], at)
-        self._grid.read(index, self._part(0))
-        density = self._grid.density[index]
-        scale, inside = self._scale(density), density > self._threshold
-        margin = _SAFETY * sum(
-            (_over_corners(_bend(scale, at, axis), torch.maximum) for axis in range(3)),
-            torch.zeros((), device=scale.device),
-        )
-        high, low = (_over_corners(sign * scale, torch.maximum) for sign in (1, -1))
-        every = _over_corners(inside, torch.logical_and)
-        some = _over_corners(inside, torch.logical_or)
-        active = _is_active(every, some, low, high, margin)
+        density = self._read_points(index, self._part(0))
+        margin = self._bend(density, at.diff())
+        active, every = self._active(density, margin)
         owned = self._owned(0)
         volume = owned[:, None, None] * owned[:, None] * owned
         self._inferred += (volume * (every & ~active)).flatten()
-        return torch.nonzero(active), margin[active]
+        return torch.nonzero(active).T, margin[active]
 
     @torch.inference_mode()
     def fine(self, cells: Tensor, margin: Tensor) -> Crossing:
         """What is crossed, from the cells and margins of `coarse`."""
         found: list[tuple[Tensor, Tensor]] = []
         steps = len(self._lattices) - 1
-        follow = self._part(steps + 1)
-        while len(cells):
-            for level in range(1, steps + 1):
-                first = not found
-                cells, margin = self._halve(
-                    level, cells, margin, self._part(level) if first else follow
-                )
-            found.append(self._finish(cells))
+        while cells.shape[1]:
+            for level in range(1, steps):
+                progress = self._part(steps + 1 if found else level)
+                cells, margin = self._halve(level, cells, margin, progress)
+            found.append(self._finish(cells, self._part(steps + 1 if found else steps)))
             cells = self._beyond(*found[-1])
-            margin = torch.full((len(cells),), torch.inf, device=cells.device)
+            margin = torch.full(cells.shape[1:], torch.inf, device=cells.device)
         self._progress(_PROGRESS, _PROGRESS)
         return self._crossing(found)
 
     def _halve(
         self, level: int, cells: Tensor, margin: Tensor, progress: Progress
     ) -> tuple[Tensor, Tensor]:
-        """Cells of lattice `level`, of those of the lattice before it, that are to be halved."""
+        """Cells of lattice `level` that are to be halved, of those of the lattice before it."""
+        index, lowest, there = self._block(level, cells)
+        density = self._read_points(index, progress)
+        steps = torch.ones(2, dtype=torch.int64, device=cells.device)
+        margin = torch.maximum(self._bend(density, steps).amax(dim=(0, 1, 2)), margin / 4)
+        active, every = self._active(density, margin)
+        self._infer(level, _children(lowest, every & ~active & there))
+        active &= there
+        return _children(lowest, active), margin.expand(active.shape)[active]
+
+    def _finish(self, cells: Tensor, progress: Progress) -> tuple[Tensor, Tensor]:
+        """Reads cells of the last lattice but one: the grid's cells in them that are crossed.
+
+        Gives those and the places (8, n) of their corners.
+        """
+        index, lowest, there = self._block(len(self._lattices) - 1, cells)
+        inside = self._read_points(index, progress) > self._threshold
+        own = index[:2, :2, :2]
+        new = there & ~self._read[own]
+        self._read[own[new]] = True
+        self._inside += int((inside[:2, :2, :2] & new).sum()) + self._at_the_ends(lowest, new)
+        every = _over_corners(inside, torch.logical_and)
+        some = _over_corners(inside, torch.logical_or)
+        crossed = _children(lowest, some & ~every & new)
+        return crossed, self._corners(crossed)
+
+    def _block(self, level: int, cells: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Cells (3, n) of the lattice before `level`, each as up to eight of that lattice.
+
+        Gives the places (3, 3, 3, n) of their corners in the flattened grid, the lowest of the
+        eight (3, n), and which of them there are (2, 2, 2, n): a cell of one step is not halved.
+        """
         before, at = self._lattices[level - 1], self._lattices[level]
         start = torch.searchsorted(at, before)  # where each point before is now
-        count = start.diff()
-        offsets = torch.tensor(_CORNERS, device=cells.device)
-        there = (offsets < count[cells][:, None]).all(dim=2)  # (n, 8)
-        children = (start[cells][:, None] + offsets)[there]
-        margin = (margin / 2)[:, None].expand(-1, 8)[there]
-        corners = self._corners(at, children)
-        self._grid.read(corners, progress)
-        if level == len(self._lattices) - 1:
-            return children, margin
-        density = self._grid.density[corners]
-        scale, inside = self._scale(density), density > self._threshold
-        every, some = inside.all(dim=1), inside.any(dim=1)
-        active = _is_active(every, some, (-scale).amax(dim=1), scale.amax(dim=1), margin)
-        self._infer(level, children[every & ~active])
-        return children[active], margin[active]
+        lowest, count = start[cells], start.diff()[cells]
+        x, y, z = at[torch.stack([lowest, lowest + 1, lowest + count])].unbind(dim=1)  # (3, n)
+        index = self._index(x[:, None, None], y[:, None], z)
+        halves = count > torch.arange(2, device=cells.device)[:, None, None]  # (2, 3, n)
+        x, y, z = halves.unbind(dim=1)
+        return index, lowest, x[:, None, None] & y[:, None] & z
+
+    def _read_points(self, index: Tensor, progress: Progress) -> Tensor:
+        self._grid.read(index, progress)
+        return self._grid.density[index]
+
+    def _active(self, density: Tensor, margin: Tensor) -> tuple[Tensor, Tensor]:
+        """Which cells the surface crosses, or might; and which have every corner inside."""
+        inside = density > self._threshold
+        every = _over_corners(inside, torch.logical_and)
+        some = _over_corners(inside, torch.logical_or)
+        scale = self._scale(density)
+        high = _over_corners(scale, torch.maximum)
+        low = _over_corners(scale, torch.minimum)
+        return (some & ~every) | (torch.where(some, low, -high) < margin), every
+
+    def _bend(self, density: Tensor, steps: Tensor) -> Tensor:
+        """How far the field may be, in a cell, from what lies between its corners.
+
+        That is, over all axes, the sum of the most that the slope changes at a corner, times a
+        step. At the ends, where nothing lies beyond, the change is that of the neighbour.
+        """
+        scale, longest = self._scale(density), steps.max()
+        total = torch.zeros((), device=density.device)
+        for axis in range(3):
+            slope = scale.diff(dim=axis) / steps.view(
+                [-1 if at == axis else 1 for at in range(scale.ndim)]
+            )
+            bend = slope.diff(dim=axis).abs_() * longest
+            ends = bend.narrow(axis, 0, 1), bend.narrow(axis, bend.shape[axis] - 1, 1)
+            bend = torch.cat([ends[0], bend, ends[1]], dim=axis)
+            total = total + _over_corners(bend, torch.maximum)
+        return _SAFETY * total
 
     def _infer(self, level: int, cells: Tensor) -> None:
         """Counts the points of cells that lie inside as a whole."""
         home = torch.searchsorted(self._lattices[0], self._lattices[level][:-1], right=True) - 1
-        x, y, z = home[cells].unbind(dim=1)
-        volume = self._owned(level)[cells].prod(dim=1)
-        self._inferred.index_add_(0, (x * self._side + y) * self._side + z, volume)
+        volume = self._owned(level)[cells].prod(dim=0)
+        self._inferred.index_add_(0, self._home(home[cells]), volume)
 
-    def _finish(self, cells: Tensor) -> tuple[Tensor, Tensor]:
-        """Takes in cells of the grid: those that are crossed, and whether corners are inside."""
+    def _at_the_ends(self, lowest: Tensor, new: Tensor) -> int:
+        """Points inside that cells of the grid own at the box's upper ends.
+
+        A cell owns its lowest corner; beyond the last cell along an axis there is none that
+        would own the others.
+        """
         last = self._grid.resolution - 2
-        place = self._index(*cells.unbind(dim=1))
-        new = ~self._read[place]
-        cells, place = cells[new], place[new]
-        self._read[place] = True
-        inside = self._grid.density[self._corners(self._lattices[-1], cells)] > self._threshold
-        self._inside += int(inside[:, 0].sum())
-        ends = (cells == last).any(dim=1)  # these own their upper corners too
-        offsets = torch.tensor(_CORNERS, device=cells.device)
-        owns = ((offsets == 0) | (cells[ends] == last)[:, None]).all(dim=2)
-        self._inside += int((owns & inside[ends])[:, 1:].sum())
-        crossed = inside.any(dim=1) & ~inside.all(dim=1)
-        return cells[crossed], inside[crossed]
+        cells = _children(lowest, new & (lowest >= last - 1).any(dim=0))
+        offsets = torch.tensor(_CORNERS, device=cells.device).T[:, :, None]  # (3, 8, 1)
+        owns = ((offsets == 0) | (cells == last)[:, None]).all(dim=0)  # (8, n)
+        inside = self._grid.density[self._corners(cells)] > self._threshold
+        return int((owns & inside)[1:].sum())
 
-    def _beyond(self, cells: Tensor, inside: Tensor) -> Tensor:
+    def _beyond(self, cells: Tensor, corners: Tensor) -> Tensor:
         """Cells of the first lattice into which the surface leads from crossed cells of the grid.
 
         What had been inferred of them is forgotten.
         """
+        last = self._grid.resolution - 2
         missing: list[Tensor] = []
-        corners = inside.view(-1, 2, 2, 2)
+        inside = (self._grid.density[corners] > self._threshold).view(2, 2, 2, -1)
         for axis in range(3):
             for side in (0, 1):
-                face = corners.select(axis + 1, side).flatten(1)
-                across = cells[face.any(dim=1) & ~face.all(dim=1)]
-                across[:, axis] += 2 * side - 1
-                beside = across[:, axis]
-                missing.append(across[(beside >= 0) & (beside < self._grid.resolution - 1)])
-        cells = torch.cat(missing)
-        cells = cells[~self._read[self._index(*cells.unbind(dim=1))]]
-        homes = (torch.searchsorted(self._lattices[0], cells, right=True) - 1).unique(dim=0)
-        x, y, z = homes.unbind(dim=1)
-        self._inferred[(x * self._side + y) * self._side + z] = 0
-        return homes
+                face = inside.select(axis, side).flatten(0, 1)
+                beside = cells[axis] + (2 * side - 1)
+                leads = face.any(dim=0) & ~face.all(dim=0) & (beside >= 0) & (beside <= last)
+                across = cells[:, leads]
+                across[axis] = beside[leads]
+                missing.append(across)
+        cells = torch.cat(missing, dim=1)
+        cells = cells[:, ~self._read[self._index(*cells)]]
+        wanted = torch.zeros((self._side,) * 3, dtype=torch.bool, device=cells.device)
+        wanted[tuple(torch.searchsorted(self._lattices[0], cells, right=True) - 1)] = True
+        self._inferred[wanted.flatten()] = 0
+        return torch.nonzero(wanted).T
 
     def _crossing(self, found: list[tuple[Tensor, Tensor]]) -> Crossing:
-        empty = torch.zeros((0, 3), dtype=torch.int64, device=self._read.device)
-        cells = torch.cat([empty, *(cells for cells, _ in found)])
-        cells = cells[self._index(*cells.unbind(dim=1)).argsort()]
+        places = torch.cat([places for _, places in found], dim=1) if found else None
+        if places is None:
+            places = torch.zeros((8, 0), dtype=torch.int64, device=self._read.device)
+        places = places[:, places[0].argsort()]
         return Crossing(
-            cells,
-            self._grid.density[self._corners(self._lattices[-1], cells)],
+            places,
+            self._grid.density[places],
             self._inside + int(self._inferred.sum()),
             self._grid.points,
             self._grid.low,
@@ -213,11 +259,14 @@ class Search:
         """Places in the flattened grid."""
         return (x * self._grid.resolution + y) * self._grid.resolution + z
 
-    def _corners(self, at: Tensor, cells: Tensor) -> Tensor:
-        """Places (n, 8) in the flattened grid of the corners of cells (n, 3) of a lattice."""
-        ends = torch.stack([at[cells], at[cells + 1]], dim=2)  # (n, 3, 2)
-        x, y, z = ends.unbind(dim=1)
-        return self._index(x[:, :, None, None], y[:, None, :, None], z[:, None, None]).flatten(1)
+    def _corners(self, cells: Tensor) -> Tensor:
+        """Places (8, n) in the flattened grid of the corners of the grid's cells (3, n)."""
+        x, y, z = torch.stack([cells, cells + 1]).unbind(dim=1)  # (2, n)
+        return self._index(x[:, None, None], y[:, None], z).flatten(0, 2)
+
+    def _home(self, cells: Tensor) -> Tensor:
+        """Places in the flattened first lattice of its cells (3, n)."""
+        return (cells[0] * self._side + cells[1]) * self._side + cells[2]
 
     def _owned(self, level: int) -> Tensor:
         """How many points each interval of a lattice owns: its first up to the next one's first."""
@@ -239,28 +288,15 @@ def _cells(field: Field) -> int:
     return max(MIN_CELLS, *field.scene_code.shape[2:])
 
 
-def _is_active(every: Tensor, some: Tensor, low: Tensor, high: Tensor, margin: Tensor) -> Tensor:
-    """Which cells the surface crosses or might; `low` and `high` as of the corners, low negated."""
-    return (some & ~every) | (torch.where(some, -low, -high) < margin)
+def _children(lowest: Tensor, which: Tensor) -> Tensor:
+    """Cells (3, k) out of the eight (2, 2, 2, n) above each of the lowest (3, n)."""
+    *offsets, parent = torch.nonzero(which).T
+    return lowest[:, parent] + torch.stack(offsets)
 
 
 def _over_corners(values: Tensor, combine: Combine) -> Tensor:
-    """Combines the values (n, n, n) at the eight corners of each cell (n-1, n-1, n-1)."""
+    """Combines the values at the eight corners of each cell: (n, n, n, …) → (n-1, n-1, n-1, …)."""
     for axis in range(3):
         count = values.shape[axis] - 1
         values = combine(values.narrow(axis, 0, count), values.narrow(axis, 1, count))
     return values
-
-
-def _bend(values: Tensor, at: Tensor, axis: int) -> Tensor:
-    """How much the slope of values (n, n, n) changes at each point along an axis, times a step.
-
-    Steps differ by one at most where the grid's points cannot be divided evenly. At the ends,
-    where nothing lies beyond, it is that of the neighbour.
-    """
-    shape = [1, 1, 1]
-    shape[axis] = -1
-    steps = at.diff()
-    bend = (values.diff(dim=axis) / steps.view(shape)).diff(dim=axis).abs_() * steps.max()
-    first, last = bend.narrow(axis, 0, 1), bend.narrow(axis, bend.shape[axis] - 1, 1)
-    return torch.cat([first, bend, last], dim=axis)
