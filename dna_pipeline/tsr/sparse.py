@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from dna_pipeline.tsr.field import Field
-from dna_pipeline.tsr.grid import Progress, SparseGrid, untouched
+from dna_pipeline.tsr.grid import Box, GridReader, Progress
 
 MIN_CELLS = 64
 """Cells along each side of the first lattice; more where the planes have more texels."""
@@ -39,13 +39,13 @@ Combine = Callable[[Tensor, Tensor], Tensor]
 class Crossing:
     """The cells of the grid that the level set crosses.
 
-    places: (8, n) int64, of each one's corners in the flattened grid, the lowest first and the last
-    axis varying fastest; the cells are in the grid's order. density: (8, n) float32, there.
-    inside: how many of the grid's points lie above the threshold. points: how many were read.
-    low, high: the least and the greatest density among them.
+    cells: (3, n) int64, the indices of each one's lowest corner, in the grid's order. density:
+    (8, n) float32, at its corners, the last axis varying fastest. inside: how many of the grid's
+    points lie above the threshold. points: how many were read. low, high: the least and the
+    greatest density among them.
     """
 
-    places: Tensor
+    cells: Tensor
     density: Tensor
     inside: int
     points: int
@@ -80,13 +80,15 @@ class Search:
     def __init__(
         self, field: Field, resolution: int, threshold: float, chunk_size: int, progress: Progress
     ) -> None:
-        self._grid = SparseGrid(field, resolution, threshold, chunk_size)
+        self._reader = GridReader(field, resolution, threshold, chunk_size)
         self._threshold = threshold
         self._progress = progress
         self._lattices = [at.to(field.device) for at in lattices(resolution, _cells(field))]
         self._side = len(self._lattices[0]) - 1
-        self._read = untouched(resolution**3, torch.bool, field.device)
-        """Whether a cell of the grid is known, by its lowest corner."""
+        self._coarse = torch.zeros(0)
+        self._range: list[tuple[int, int]] = []
+        """Of the first lattice's points, along each axis, that the box reaches from and to."""
+        self._box = Box(self._reader, [0, 0, 0], [0, 0, 0])
         self._inferred = torch.zeros(self._side**3, dtype=torch.int64, device=field.device)
         """Points of each cell of the first lattice that lie inside though they were not read."""
         self._inside = 0
@@ -95,8 +97,9 @@ class Search:
     def coarse(self) -> tuple[Tensor, Tensor]:
         """Reads the first lattice: cells (3, n) to look into, and how far each may rise (n,)."""
         at = self._lattices[0]
-        index = self._index(at[:, None, None], at[:, None], at)
-        density = self._read_points(index, self._part(0))
+        x, y, z = torch.cartesian_prod(at, at, at).unbind(dim=1)
+        density = self._reader.read(x, y, z, self._part(0)).view(3 * [len(at)])
+        self._coarse = density
         margin = self._bend(density, at.diff())
         active, every = self._active(density, margin)
         owned = self._owned(0)
@@ -110,6 +113,7 @@ class Search:
         found: list[tuple[Tensor, Tensor]] = []
         steps = len(self._lattices) - 1
         while cells.shape[1]:
+            self._reach(cells)
             for level in range(1, steps):
                 progress = self._part(steps + 1 if found else level)
                 cells, margin = self._halve(level, cells, margin, progress)
@@ -124,7 +128,7 @@ class Search:
     ) -> tuple[Tensor, Tensor]:
         """Cells of lattice `level` that are to be halved, of those of the lattice before it."""
         index, lowest, there = self._block(level, cells)
-        density = self._read_points(index, progress)
+        density = self._box.read(index, progress)
         steps = torch.ones(2, dtype=torch.int64, device=cells.device)
         margin = torch.maximum(self._bend(density, steps).amax(dim=(0, 1, 2)), margin / 4)
         active, every = self._active(density, margin)
@@ -135,37 +139,55 @@ class Search:
     def _finish(self, cells: Tensor, progress: Progress) -> tuple[Tensor, Tensor]:
         """Reads cells of the last lattice but one: the grid's cells in them that are crossed.
 
-        Gives those and the places (8, n) of their corners.
+        Gives those and the densities (8, n) at their corners.
         """
         index, lowest, there = self._block(len(self._lattices) - 1, cells)
-        inside = self._read_points(index, progress) > self._threshold
+        inside = self._box.read(index, progress) > self._threshold
         own = index[:2, :2, :2]
-        new = there & ~self._read[own]
-        self._read[own[new]] = True
+        new = there & ~self._box.cells[own]
+        self._box.cells[own[new]] = True
         self._inside += int((inside[:2, :2, :2] & new).sum()) + self._at_the_ends(lowest, new)
         every = _over_corners(inside, torch.logical_and)
         some = _over_corners(inside, torch.logical_or)
         crossed = _children(lowest, some & ~every & new)
-        return crossed, self._corners(crossed)
+        return crossed, self._box.density[self._corners(crossed)]
 
     def _block(self, level: int, cells: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Cells (3, n) of the lattice before `level`, each as up to eight of that lattice.
 
-        Gives the places (3, 3, 3, n) of their corners in the flattened grid, the lowest of the
+        Gives the places (3, 3, 3, n) of their corners in the box, the lowest of the
         eight (3, n), and which of them there are (2, 2, 2, n): a cell of one step is not halved.
         """
         before, at = self._lattices[level - 1], self._lattices[level]
         start = torch.searchsorted(at, before)  # where each point before is now
         lowest, count = start[cells], start.diff()[cells]
         x, y, z = at[torch.stack([lowest, lowest + 1, lowest + count])].unbind(dim=1)  # (3, n)
-        index = self._index(x[:, None, None], y[:, None], z)
+        index = self._box.place(x[:, None, None], y[:, None], z)
         halves = count > torch.arange(2, device=cells.device)[:, None, None]  # (2, 3, n)
         x, y, z = halves.unbind(dim=1)
         return index, lowest, x[:, None, None] & y[:, None] & z
 
-    def _read_points(self, index: Tensor, progress: Progress) -> Tensor:
-        self._grid.read(index, progress)
-        return self._grid.density[index]
+    def _reach(self, homes: Tensor) -> None:
+        """Widens the box to hold cells (3, n) of the first lattice and those around them."""
+        at = self._lattices[0]
+        around = torch.cat([homes - 1, homes + 2], dim=1).clamp_(0, self._side)
+        reach = [(int(low), int(high)) for low, high in zip(*around.aminmax(dim=1), strict=True)]
+        if self._range:
+            pairs = zip(reach, self._range, strict=True)
+            reach = [(min(a, c), max(b, d)) for (a, b), (c, d) in pairs]
+        if reach == self._range:
+            return
+        box = Box(
+            self._reader,
+            [int(at[low]) for low, _ in reach],
+            [int(at[high] - at[low]) + 1 for low, high in reach],
+        )
+        part = tuple(slice(low, high + 1) for low, high in reach)
+        x, y, z = (at[along] for along in part)
+        box.know(box.place(x[:, None, None], y[:, None], z), self._coarse[part])
+        if self._range:
+            box.take_over(self._box)
+        self._box, self._range = box, reach
 
     def _active(self, density: Tensor, margin: Tensor) -> tuple[Tensor, Tensor]:
         """Which cells the surface crosses, or might; and which have every corner inside."""
@@ -207,21 +229,21 @@ class Search:
         A cell owns its lowest corner; beyond the last cell along an axis there is none that
         would own the others.
         """
-        last = self._grid.resolution - 2
+        last = self._reader.resolution - 2
         cells = _children(lowest, new & (lowest >= last - 1).any(dim=0))
         offsets = torch.tensor(_CORNERS, device=cells.device).T[:, :, None]  # (3, 8, 1)
         owns = ((offsets == 0) | (cells == last)[:, None]).all(dim=0)  # (8, n)
-        inside = self._grid.density[self._corners(cells)] > self._threshold
+        inside = self._box.density[self._corners(cells)] > self._threshold
         return int((owns & inside)[1:].sum())
 
-    def _beyond(self, cells: Tensor, corners: Tensor) -> Tensor:
+    def _beyond(self, cells: Tensor, density: Tensor) -> Tensor:
         """Cells of the first lattice into which the surface leads from crossed cells of the grid.
 
         What had been inferred of them is forgotten.
         """
-        last = self._grid.resolution - 2
+        last = self._reader.resolution - 2
         missing: list[Tensor] = []
-        inside = (self._grid.density[corners] > self._threshold).view(2, 2, 2, -1)
+        inside = (density > self._threshold).view(2, 2, 2, -1)
         for axis in range(3):
             for side in (0, 1):
                 face = inside.select(axis, side).flatten(0, 1)
@@ -231,38 +253,36 @@ class Search:
                 across[axis] = beside[leads]
                 missing.append(across)
         cells = torch.cat(missing, dim=1)
-        cells = cells[:, ~self._read[self._index(*cells)]]
+        cells = cells[:, ~self._box.cells[self._box.place(*cells)]]
         wanted = torch.zeros((self._side,) * 3, dtype=torch.bool, device=cells.device)
         wanted[tuple(torch.searchsorted(self._lattices[0], cells, right=True) - 1)] = True
         self._inferred[wanted.flatten()] = 0
         return torch.nonzero(wanted).T
 
     def _crossing(self, found: list[tuple[Tensor, Tensor]]) -> Crossing:
-        places = torch.cat([places for _, places in found], dim=1) if found else None
-        if places is None:
-            places = torch.zeros((8, 0), dtype=torch.int64, device=self._read.device)
-        places = places[:, places[0].argsort()]
+        device = self._reader.device
+        none = torch.zeros((3, 0), dtype=torch.int64, device=device)
+        cells = torch.cat([none, *(cells for cells, _ in found)], dim=1)
+        density = torch.cat([torch.zeros((8, 0), device=device), *(at for _, at in found)], dim=1)
+        side = self._reader.resolution
+        order = ((cells[0] * side + cells[1]) * side + cells[2]).argsort()
         return Crossing(
-            places,
-            self._grid.density[places],
+            cells[:, order],
+            density[:, order],
             self._inside + int(self._inferred.sum()),
-            self._grid.points,
-            self._grid.low,
-            self._grid.high,
+            self._reader.points,
+            self._reader.low,
+            self._reader.high,
         )
 
     def _scale(self, density: Tensor) -> Tensor:
         """0 at the threshold, and one more for each factor of e."""
         return (density / self._threshold).clamp_min(_FLOOR).log()
 
-    def _index(self, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
-        """Places in the flattened grid."""
-        return (x * self._grid.resolution + y) * self._grid.resolution + z
-
     def _corners(self, cells: Tensor) -> Tensor:
-        """Places (8, n) in the flattened grid of the corners of the grid's cells (3, n)."""
+        """Places (8, n) in the box of the corners of the grid's cells (3, n)."""
         x, y, z = torch.stack([cells, cells + 1]).unbind(dim=1)  # (2, n)
-        return self._index(x[:, None, None], y[:, None], z).flatten(0, 2)
+        return self._box.place(x[:, None, None], y[:, None], z).flatten(0, 2)
 
     def _home(self, cells: Tensor) -> Tensor:
         """Places in the flattened first lattice of its cells (3, n)."""

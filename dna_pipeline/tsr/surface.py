@@ -1,5 +1,6 @@
 """From a field to a triangle mesh: marching cubes on densities of a regular grid."""
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Mapping
@@ -146,15 +147,16 @@ def _sparse(
     watch.lap("coarse")
     found = search.fine(cells, margin)
     _require_surface(found.low, found.high, threshold)
-    density, places = found.density.cpu().numpy(), found.places.cpu().numpy()
+    density, cells = found.density.cpu().numpy(), found.cells.cpu().numpy()
     watch.lap("fine")
-    corners = np.stack(np.unravel_index(places, (resolution,) * 3))  # (3, 8, n)
-    origin = corners.min(axis=(1, 2))
-    corners -= origin[:, None, None]
-    shape = tuple(int(side) + 1 for side in corners.max(axis=(1, 2)))
+    origin = cells.min(axis=1)
+    cells -= origin[:, None]
+    shape = tuple(int(side) + 2 for side in cells.max(axis=1))
     volume, mask = np.zeros(shape, np.float32), np.zeros(shape, np.bool_)
-    volume[tuple(corners)] = density
-    mask[tuple(corners[:, -1])] = True
+    corners = itertools.product((0, 1), repeat=3)
+    for (x, y, z), at_corner in zip(corners, density, strict=True):
+        volume[cells[0] + x, cells[1] + y, cells[2] + z] = at_corner
+    mask[tuple(cells + 1)] = True
     return _Sampled(volume, tuple(origin.tolist()), mask, found.inside, found.points)
 
 
