@@ -13,7 +13,8 @@ bench.py intake --files 100000 --originals archive          a full inbox, taken 
 bench.py estimate --jobs 50          jobs of mixed sizes through the real daemon
 
 Run it with the interpreter of .venv. `--json` prints one object; a mesh's `points` are the
-densities asked for, `inside` those above the threshold. A turntable's `reference` is scaled up
+densities asked for, `inside` those above the threshold, `peak_mib` the memory it took beside the
+model and what the process held already. A turntable's `reference` is scaled up
 from a few views. An intake's seconds count from the start
 of the daemon, whose waits (seven seconds before a lone image may be taken in) are in them.
 """

@@ -4,8 +4,8 @@ The way of the data, one module a step:
 
     conditioning   picture → square RGB picture, the object centred on grey
     network        picture → scene codes (config, weights, vit, transformer are its parts)
-    field          scene code + decoder → density and colour at any point
-    surface        field → triangle mesh
+    field          scene code + decoder → density and colour at any point (planes is a part of it)
+    surface        field → triangle mesh (grid and sparse find where to look)
     decimate       triangle mesh → fewer triangles
     unwrap         triangle mesh → its layout on a square, in a process of its own
     texels, bake   layout + field → textured mesh

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dna_pipeline.tsr.activations import activation
+from dna_pipeline.tsr.activations import in_place_activation
 from dna_pipeline.tsr.config import DecoderConfig
 
 OUTPUTS = 4
@@ -15,9 +15,11 @@ OUTPUTS = 4
 
 
 class Activate(nn.Module):
+    """Overwrites its input where it can: that is always a linear layer's own answer."""
+
     def __init__(self, name: str) -> None:
         super().__init__()
-        self.function = activation(name)
+        self.function = in_place_activation(name)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.function(x)
@@ -40,14 +42,30 @@ class Decoder(nn.Module):
     def dtype(self) -> torch.dtype:
         return next(self.layers.parameters()).dtype
 
+    @property
+    def first(self) -> nn.Linear:
+        """The layer that reads the features."""
+        return cast(nn.Linear, self.layers[0])
+
     def forward(self, features: Tensor) -> Tensor:
-        return self.layers(features)
+        return self.after_first(self.first(features))
 
     def density(self, features: Tensor) -> Tensor:
-        """The raw density alone, (N,): the colours' rows of the last layer are left out."""
-        *hidden, output = self.layers
-        for layer in hidden:
-            features = layer(features)
-        output = cast(nn.Linear, output)
+        """The raw density alone, (N,)."""
+        return self.density_after_first(self.first(features))
+
+    def after_first(self, answer: Tensor) -> Tensor:
+        """All outputs, from the first layer's answer (N, n_neurons), which is overwritten."""
+        for layer in list(self.layers)[1:]:
+            answer = layer(answer)
+        return answer
+
+    def density_after_first(self, answer: Tensor) -> Tensor:
+        """The raw density, (N,): the colours' rows of the last layer are left out."""
+        if len(self.layers) == 1:
+            return answer[:, 0]
+        for layer in list(self.layers)[1:-1]:
+            answer = layer(answer)
+        output = cast(nn.Linear, self.layers[-1])
         bias = output.bias[:1] if self.config.bias else None
-        return F.linear(features, output.weight[:1], bias)[:, 0]
+        return F.linear(answer, output.weight[:1], bias)[:, 0]

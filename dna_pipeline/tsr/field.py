@@ -1,6 +1,7 @@
 """A scene as a field: density and colour at any point of TripoSR's box."""
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,7 @@ from torch import Tensor
 from dna_pipeline.tsr.activations import activation
 from dna_pipeline.tsr.config import FULL, ConfigError, DecoderConfig, RendererConfig
 from dna_pipeline.tsr.decoder import Decoder
-
-PLANE_AXES = ((0, 1), (0, 2), (1, 2))
-"""The coordinates that index each plane: (column, row)."""
+from dna_pipeline.tsr.planes import COLUMN_AXES, ROW_AXES, ProjectedPlanes
 
 _CPU_CHUNK = 1 << 14
 _GPU_CHUNK = 1 << 20
@@ -54,26 +53,53 @@ class Field:
     @torch.inference_mode()
     def density(self, points: Tensor) -> Tensor:
         """Density at points (N, 3): (N,) float32, ≥ 0 with the published model's exp."""
-        return self._to_density(self.decoder.density(self.features(points)))
+        return self._to_density(self.decoder.density_after_first(self._first_layer(points)))
 
     @torch.inference_mode()
     def density_and_color(self, points: Tensor) -> tuple[Tensor, Tensor]:
         """Density (N,) and display-referred sRGB colour (N, 3) in [0, 1], both float32."""
-        raw = self.decoder(self.features(points))
+        raw = self.decoder.after_first(self._first_layer(points))
         return self._to_density(raw[:, 0]), self._color_activation(raw[:, 1:].float())
+
+    @torch.inference_mode()
+    def density_as_published(self, points: Tensor) -> Tensor:
+        """Density by the original's own operations: slower, and rounded as it rounds.
+
+        `density` differs from it by rounding alone, by some 1e-6 of the value.
+        """
+        return self._to_density(self.decoder(self.features(points))[:, 0])
 
     def features(self, points: Tensor) -> Tensor:
         """What the planes hold at points (N, 3): the decoder's input (N, in_channels)."""
         unit = self._unit(points)
-        grid = torch.stack([unit[:, axes] for axes in PLANE_AXES])[:, None]  # (3, 1, N, 2)
+        grid = torch.stack([unit[:, COLUMN_AXES], unit[:, ROW_AXES]], dim=-1)  # (N, 3, 2)
         samples = F.grid_sample(
-            self.scene_code, grid, mode="bilinear", padding_mode="zeros", align_corners=False
+            self.scene_code,
+            grid.transpose(0, 1)[:, None],
+            mode="bilinear",
+            padding_mode="zeros",
+            align_corners=False,
         )[:, :, 0]  # (3, C, N)
         if self.renderer.feature_reduction == "mean":
             features = samples.mean(dim=0).T  # (N, C)
         else:
             features = samples.flatten(0, 1).T  # (N, 3 * C)
         return features.to(self.decoder.dtype)
+
+    def _first_layer(self, points: Tensor) -> Tensor:
+        """What the decoder's first layer answers at points (N, 3): (N, n_neurons)."""
+        return self._planes.at(self._unit(points)).to(self.decoder.dtype)
+
+    @cached_property
+    def _planes(self) -> ProjectedPlanes:
+        """The planes after the decoder's first layer, made when a point is first asked for."""
+        layer = self.decoder.first
+        weight = layer.weight.detach().float()
+        if self.renderer.feature_reduction == "mean":
+            weight = (weight / 3).repeat(1, 3)
+        weight = weight.view(len(weight), 3, -1)  # (n, 3, C)
+        bias = layer.bias.detach().float() if self.decoder.config.bias else None
+        return ProjectedPlanes(self.scene_code, weight, bias)
 
     def _unit(self, points: Tensor) -> Tensor:
         """Points in [-1, 1]³, rounded as the original rounds.

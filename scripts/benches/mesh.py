@@ -22,6 +22,7 @@ from dna_pipeline.tsr.mesh import Mesh
 
 T = TypeVar("T")
 
+PROCESS = Path("/proc/self")
 REFERENCE_CHUNK = 8192
 REFERENCE_RADIUS = 0.87
 REFERENCE_DENSITY_BIAS = -1.0
@@ -29,10 +30,14 @@ REFERENCE_DENSITY_BIAS = -1.0
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One mesh and what it took. Lengths are in the scene's units."""
+    """One mesh and what it took. Lengths are in the scene's units.
+
+    peak_mib: the memory that making it took at most, beside the model and the scene.
+    """
 
     method: str
     seconds: dict[str, float]
+    peak_mib: float | None
     points: int
     inside: int
     vertices: int
@@ -66,35 +71,45 @@ class Stopwatch:
         return time.perf_counter()
 
 
-class MeasuredField(Field):
-    """A field that counts and times what it is asked for."""
+class PeakMemory:
+    """The most memory held since it was made, above what was held then; on Linux and on CUDA."""
 
-    def __init__(self, field: Field, watch: Stopwatch) -> None:
-        super().__init__(field.scene_code, field.decoder, field.renderer)
-        self._watch = watch
-        self.points = 0
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+        elif PROCESS.is_dir():
+            (PROCESS / "clear_refs").write_text("5")  # the peak is from now on
+        self._before = self._bytes("VmRSS")
 
-    def density(self, points: Tensor) -> Tensor:
-        self.points += len(points)
-        return self._watch.measure("density", lambda: super(MeasuredField, self).density(points))
+    def mib(self) -> float | None:
+        peak = self._bytes("VmHWM")
+        if peak is None or self._before is None:
+            return None
+        return round((peak - self._before) / 2**20, 1)
 
-    def density_and_color(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        return self._watch.measure(
-            "color", lambda: super(MeasuredField, self).density_and_color(points)
-        )
+    def _bytes(self, which: str) -> int | None:
+        if self._device.type == "cuda":
+            ask = torch.cuda.memory_allocated, torch.cuda.max_memory_allocated
+            return ask[which == "VmHWM"](self._device)
+        if not PROCESS.is_dir():
+            return None
+        lines = (PROCESS / "status").read_text().splitlines()
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(which))
 
 
 def pipeline_mesh(field: Field, resolution: int) -> Report:
     """The mesh as the `triposr` stage makes it."""
-    watch = Stopwatch(field.device)
-    measured = MeasuredField(field, watch)
-    found = surface.extract(measured, resolution)
-    return _report("pipeline", watch, found.mesh, measured.points, found.inside)
+    memory, watch = PeakMemory(field.device), Stopwatch(field.device)
+    field = Field(field.scene_code, field.decoder, field.renderer)  # the planes are read anew
+    found = surface.extract(field, resolution)
+    watch.seconds.update(found.seconds)
+    return _report("pipeline", watch, memory, found.mesh, found.points, found.inside)
 
 
 def reference_mesh(field: Field, resolution: int) -> Report:
     """The mesh with the original's operations on every point. Pinned: not to be made faster."""
-    watch = Stopwatch(field.device)
+    memory, watch = PeakMemory(field.device), Stopwatch(field.device)
     axis = torch.linspace(0, 1, resolution, device=field.device)
     axis = axis * (2 * REFERENCE_RADIUS) - REFERENCE_RADIUS
     grid = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1).view(-1, 3)
@@ -106,7 +121,7 @@ def reference_mesh(field: Field, resolution: int) -> Report:
     _, color = watch.measure("color", lambda: _reference_query(field, points))
     mesh = Mesh(vertices.astype(np.float32), faces, color.cpu().numpy())
     inside = int(np.count_nonzero(volume > surface.DEFAULT_THRESHOLD))
-    return _report("reference", watch, mesh, volume.size, inside)
+    return _report("reference", watch, memory, mesh, volume.size, inside)
 
 
 @torch.inference_mode()
@@ -138,13 +153,16 @@ def _marching_cubes(volume: NDArray[np.float32]) -> tuple[NDArray[Any], NDArray[
     return vertices, faces.astype(np.int32)
 
 
-def _report(method: str, watch: Stopwatch, mesh: Mesh, points: int, inside: int) -> Report:
+def _report(
+    method: str, watch: Stopwatch, memory: PeakMemory, mesh: Mesh, points: int, inside: int
+) -> Report:
     seconds = {phase: round(value, 4) for phase, value in watch.total().items()}
     a, b, c = mesh.vertices.astype(np.float64)[mesh.faces].transpose(1, 0, 2)
     normals = np.cross(b - a, c - a)  # twice the triangles' areas long
     return Report(
         method=method,
         seconds=seconds,
+        peak_mib=memory.mib(),
         points=points,
         inside=inside,
         vertices=len(mesh.vertices),

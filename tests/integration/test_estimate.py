@@ -126,9 +126,9 @@ def test_a_stage_is_measured_by_what_the_one_before_it_made(shop) -> None:
 def test_resolution_counts_by_its_square_whatever_the_picture(shop) -> None:
     for resolution in (10, 20):
         shop.add([stage("triposr", model="tsr", resolution=resolution + 6)], size=(99, 50))
-        shop.do([1 + (resolution + 6) ** 2 / 1000])
+        shop.do([1 + (resolution + 6) ** 2 / 100])
     told = shop.seconds([stage("triposr", model="tsr", resolution=100)], (7, 7000))
-    assert told == [pytest.approx(11)]
+    assert told == [pytest.approx(101)]
 
 
 def test_each_model_by_itself(shop) -> None:

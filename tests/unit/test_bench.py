@@ -117,18 +117,6 @@ def test_wrong_calls_end_with_a_sentence(
     assert told in capsys.readouterr().err
 
 
-def test_phases_are_timed_where_the_work_is() -> None:
-    watch = mesh_bench.Stopwatch(torch.device("cpu"))
-    measured = mesh_bench.MeasuredField(Field.from_npz(SCENES / "robot.npz"), watch)
-    measured.density(torch.zeros(7, 3))
-    measured.density(torch.zeros(5, 3))
-    measured.density_and_color(torch.zeros(3, 3))
-    assert measured.points == 12
-    seconds = watch.total()
-    assert set(seconds) == {"density", "color", "other", "total"}
-    assert min(seconds.values()) > 0
-
-
 def test_a_turntable_beside_every_sample(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -146,3 +134,21 @@ def test_a_turntable_beside_every_sample(
     assert facts["psnr_db"] > 45
     assert facts["reference"]["points"] == 4 * 24**2 * 128
     assert 129**3 < facts["points"] < 129**3 + 0.05 * facts["reference"]["points"]
+
+
+def test_what_finding_a_surface_took() -> None:
+    report = mesh_bench.pipeline_mesh(Field.from_npz(SCENES / "robot.npz"), 128)
+    phases = ["coarse", "fine", "marching_cubes", "colors", "other", "total"]
+    assert list(report.seconds) == phases
+    assert min(report.seconds.values()) >= 0
+    assert report.points < 128**3 / 4
+    assert 0 <= report.peak_mib < 1500
+
+
+def test_the_peak_of_memory_is_above_what_was_held() -> None:
+    held = np.ones(8 << 20)
+    memory = mesh_bench.PeakMemory(torch.device("cpu"))
+    assert memory.mib() < 16
+    np.ones(8 << 20).sum()
+    assert 60 < memory.mib() < 80
+    assert held.all()

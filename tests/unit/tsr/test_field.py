@@ -83,6 +83,39 @@ def test_which_coordinates_read_which_plane() -> None:
     torch.testing.assert_close(density, torch.tensor([4 * (x + 10 * z) - 2]))
 
 
+@pytest.mark.parametrize("reduction", ["concat", "mean"])
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize(("hidden", "act"), [(0, "silu"), (1, "gelu"), (3, "silu"), (2, "relu")])
+def test_projected_planes_answer_as_the_original(
+    reduction: str, bias: bool, hidden: int, act: str
+) -> None:
+    """Whatever the decoder's shape, on planes that are no squares, beside the box too."""
+    torch.manual_seed(5)
+    width = 12 if reduction == "concat" else 4
+    decoder = Decoder(DecoderConfig(width, 8, hidden, act, bias)).requires_grad_(False)
+    renderer = replace(RendererConfig(radius=0.5), feature_reduction=reduction)
+    field = Field(torch.randn(3, 4, 5, 9), decoder, renderer)
+    points = torch.rand(500, 3) * 1.4 - 0.7
+    points[:4] = torch.tensor([[0.5, 0.5, 0.5], [-0.5, -0.5, -0.5], [1e9, 0, 0], [0, -1e9, 7]])
+    raw = decoder(field.features(points))
+    density, color = field.density_and_color(points)
+    torch.testing.assert_close(density, torch.exp(raw[:, 0] - 1), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(color, torch.sigmoid(raw[:, 1:]), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(field.density(points), density)
+    torch.testing.assert_close(field.density_as_published(points), density, rtol=1e-5, atol=1e-6)
+
+
+def test_reading_changes_no_weights(robot: Field) -> None:
+    """Activations overwrite what a layer answered, never what others hold."""
+    before = [tensor.clone() for tensor in (robot.scene_code, *robot.decoder.parameters())]
+    points = torch.rand(50, 3) - 0.5
+    first = robot.density(points)
+    robot.density_and_color(points)
+    assert torch.equal(robot.density(points), first)
+    after = (robot.scene_code, *robot.decoder.parameters())
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
 def test_a_scene_code_that_does_not_fit(robot: Field) -> None:
     with pytest.raises(ValueError, match=r"expected \(3, 40, H, W\), got \(3, 39, 64, 64\)"):
         Field(robot.scene_code[:, :39], robot.decoder, robot.renderer)
