@@ -113,19 +113,19 @@ def reference_mesh(field: Field, resolution: int) -> Report:
     axis = torch.linspace(0, 1, resolution, device=field.device)
     axis = axis * (2 * REFERENCE_RADIUS) - REFERENCE_RADIUS
     grid = torch.stack(torch.meshgrid(axis, axis, axis, indexing="ij"), dim=-1).view(-1, 3)
-    density, _ = watch.measure("density", lambda: _reference_query(field, grid))
+    density, _ = watch.measure("density", lambda: reference_query(field, grid))
     volume = density.view(resolution, resolution, resolution).cpu().numpy()
     vertices, faces = watch.measure("surface", lambda: _marching_cubes(volume))
     vertices = vertices * (2 * REFERENCE_RADIUS / (resolution - 1)) - REFERENCE_RADIUS
     points = torch.as_tensor(vertices.astype(np.float32), device=field.device)
-    _, color = watch.measure("color", lambda: _reference_query(field, points))
+    _, color = watch.measure("color", lambda: reference_query(field, points))
     mesh = Mesh(vertices.astype(np.float32), faces, color.cpu().numpy())
     inside = int(np.count_nonzero(volume > surface.DEFAULT_THRESHOLD))
     return _report("reference", watch, memory, mesh, volume.size, inside)
 
 
 @torch.inference_mode()
-def _reference_query(field: Field, points: Tensor) -> tuple[Tensor, Tensor]:
+def reference_query(field: Field, points: Tensor) -> tuple[Tensor, Tensor]:
     """Density (N,) and colour (N, 3): three planes sampled, both heads, all activations."""
     layers = [m for m in field.decoder.layers if isinstance(m, torch.nn.Linear)]
     density, color = points.new_empty(len(points)), points.new_empty(len(points), 3)
