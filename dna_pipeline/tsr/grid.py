@@ -121,7 +121,7 @@ class GridReader:
 class Box:
     """What is known of a part of the grid: densities at points, and cells by their lowest corner.
 
-    Points are named by their place in the flattened box. On a CPU one that is never asked for
+    A point that was not read has the density that was presumed of it, or none. Points are named by their place in the flattened box. On a CPU one that is never asked for
     takes no memory, but for its page.
     """
 
@@ -130,7 +130,7 @@ class Box:
         self._reader = reader
         self._lowest, self._shape = lowest, shape
         self.density = _untouched(count, torch.float32, device)
-        self.cells = _untouched(count, torch.bool, device)
+        self.cells = _untouched(count, torch.uint8, device)
         self._state = _untouched(count, torch.uint8, device)
 
     def place(self, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
@@ -140,6 +140,11 @@ class Box:
 
     def know(self, place: Tensor, density: Tensor) -> None:
         self.density[place], self._state[place] = density, 1
+
+    def presume(self, place: Tensor, density: Tensor) -> None:
+        """What is to stand for the densities of points, both of one shape, until they are read."""
+        open_ = self._state[place] == 0
+        self.density[place[open_]] = density[open_]
 
     def take_over(self, other: "Box") -> None:
         """All that a box within this one knows."""
@@ -177,6 +182,6 @@ def _untouched(count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     The system gives none to pages that nobody touches; but torch would write its zeros.
     """
     if device.type == "cpu":
-        kind = {torch.float32: np.float32, torch.uint8: np.uint8, torch.bool: np.bool_}[dtype]
+        kind = {torch.float32: np.float32, torch.uint8: np.uint8}[dtype]
         return torch.as_tensor(np.zeros(count, kind))
     return torch.zeros(count, dtype=dtype, device=device)

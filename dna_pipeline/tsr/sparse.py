@@ -31,6 +31,8 @@ _FLOOR = 1e-9
 """Of the threshold: the scale ends there, so that no density is too small for it."""
 _CORNERS = ((0, 0, 0), (0, 0, 1), (0, 1, 0), (0, 1, 1), (1, 0, 0), (1, 0, 1), (1, 1, 0), (1, 1, 1))
 _PROGRESS = 10_000
+_SEEN, _CROSSED = 1, 2
+"""What is known of a cell of the grid; 0 where nothing is."""
 
 Combine = Callable[[Tensor, Tensor], Tensor]
 
@@ -91,7 +93,8 @@ class Search:
         self._box = Box(self._reader, [0, 0, 0], [0, 0, 0])
         self._inferred = torch.zeros(self._side**3, dtype=torch.int64, device=field.device)
         """Points of each cell of the first lattice that lie inside though they were not read."""
-        self._inside = 0
+        self._owned_points: list[Tensor] = []
+        """Columns (3, n) of the grid's points in the cells that were looked at, each once."""
 
     @torch.inference_mode()
     def coarse(self) -> tuple[Tensor, Tensor]:
@@ -112,13 +115,21 @@ class Search:
         """What is crossed, from the cells and margins of `coarse`."""
         found: list[tuple[Tensor, Tensor]] = []
         steps = len(self._lattices) - 1
+        following = self._part(steps + 1)
         while cells.shape[1]:
             self._reach(cells)
             for level in range(1, steps):
-                progress = self._part(steps + 1 if found else level)
+                progress = following if found else self._part(level)
                 cells, margin = self._halve(level, cells, margin, progress)
-            found.append(self._finish(cells, self._part(steps + 1 if found else steps)))
-            cells = self._beyond(*found[-1])
+            crossed = self._finish(cells, margin, following if found else self._part(steps))
+            unseen: list[Tensor] = []
+            while crossed.shape[1]:
+                found.append(self._confirm(crossed, following))
+                beside = self._beside(*found[-1])
+                seen = self._box.cells[self._box.place(*beside)]
+                unseen.append(beside[:, seen == 0])
+                crossed = beside[:, seen == _SEEN].unique(dim=1)
+            cells = self._homes(unseen)
             margin = torch.full(cells.shape[1:], torch.inf, device=cells.device)
         self._progress(_PROGRESS, _PROGRESS)
         return self._crossing(found)
@@ -136,21 +147,33 @@ class Search:
         active &= there
         return _children(lowest, active), margin.expand(active.shape)[active]
 
-    def _finish(self, cells: Tensor, progress: Progress) -> tuple[Tensor, Tensor]:
-        """Reads cells of the last lattice but one: the grid's cells in them that are crossed.
+    def _finish(self, cells: Tensor, margin: Tensor, progress: Progress) -> Tensor:
+        """Looks at the grid's cells in cells (3, n) of the last lattice but one.
 
-        Gives those and the densities (8, n) at their corners.
+        Gives those that seem to be crossed. A point is read where what lies between the corners
+        is nearer to the threshold than the margin (n,); elsewhere that stands for the density.
         """
         index, lowest, there = self._block(len(self._lattices) - 1, cells)
-        inside = self._box.read(index, progress) > self._threshold
+        between = _halfway(self._scale(self._box.density[index[::2, ::2, ::2]]))
+        self._box.presume(index, between.exp() * self._threshold)
+        self._box.read(index[between.abs() < margin], progress)
+        inside = self._box.density[index] > self._threshold
         own = index[:2, :2, :2]
-        new = there & ~self._box.cells[own]
-        self._box.cells[own[new]] = True
-        self._inside += int((inside[:2, :2, :2] & new).sum()) + self._at_the_ends(lowest, new)
+        new = there & (self._box.cells[own] == 0)
+        self._box.cells[own[new]] = _SEEN
+        self._own(_children(lowest, new))
         every = _over_corners(inside, torch.logical_and)
         some = _over_corners(inside, torch.logical_or)
-        crossed = _children(lowest, some & ~every & new)
-        return crossed, self._box.density[self._corners(crossed)]
+        return _children(lowest, some & ~every & new)
+
+    def _confirm(self, cells: Tensor, progress: Progress) -> tuple[Tensor, Tensor]:
+        """Those of the grid's cells (3, n) that are crossed indeed, and their densities (8, n)."""
+        density = self._box.read(self._corners(cells), progress)
+        inside = density > self._threshold
+        crossed = inside.any(dim=0) & ~inside.all(dim=0)
+        cells, density = cells[:, crossed], density[:, crossed]
+        self._box.cells[self._box.place(*cells)] = _CROSSED
+        return cells, density
 
     def _block(self, level: int, cells: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Cells (3, n) of the lattice before `level`, each as up to eight of that lattice.
@@ -223,26 +246,25 @@ class Search:
         volume = self._owned(level)[cells].prod(dim=0)
         self._inferred.index_add_(0, self._home(home[cells]), volume)
 
-    def _at_the_ends(self, lowest: Tensor, new: Tensor) -> int:
-        """Points inside that cells of the grid own at the box's upper ends.
+    def _own(self, cells: Tensor) -> None:
+        """Keeps the points that cells (3, n) of the grid own, to count those inside at last.
 
-        A cell owns its lowest corner; beyond the last cell along an axis there is none that
-        would own the others.
+        That is its lowest corner; beyond the last cell along an axis there is none that would own
+        the others.
         """
         last = self._reader.resolution - 2
-        cells = _children(lowest, new & (lowest >= last - 1).any(dim=0))
-        offsets = torch.tensor(_CORNERS, device=cells.device).T[:, :, None]  # (3, 8, 1)
-        owns = ((offsets == 0) | (cells == last)[:, None]).all(dim=0)  # (8, n)
-        inside = self._box.density[self._corners(cells)] > self._threshold
-        return int((owns & inside)[1:].sum())
+        ends = cells[:, (cells == last).any(dim=0)]
+        offsets = torch.tensor(_CORNERS[1:], device=cells.device).T[:, :, None]  # (3, 7, 1)
+        owns = ((offsets == 0) | (ends == last)[:, None]).all(dim=0)  # (7, n)
+        self._owned_points += [cells, (ends[:, None] + offsets)[:, owns]]
 
-    def _beyond(self, cells: Tensor, density: Tensor) -> Tensor:
-        """Cells of the first lattice into which the surface leads from crossed cells of the grid.
+    def _beside(self, cells: Tensor, density: Tensor) -> Tensor:
+        """Cells into which the surface leads from crossed ones, all of the grid; some repeatedly.
 
-        What had been inferred of them is forgotten.
+        It leads through a side whose corners lie on both sides of it.
         """
         last = self._reader.resolution - 2
-        missing: list[Tensor] = []
+        found: list[Tensor] = []
         inside = (density > self._threshold).view(2, 2, 2, -1)
         for axis in range(3):
             for side in (0, 1):
@@ -251,11 +273,17 @@ class Search:
                 leads = face.any(dim=0) & ~face.all(dim=0) & (beside >= 0) & (beside <= last)
                 across = cells[:, leads]
                 across[axis] = beside[leads]
-                missing.append(across)
-        cells = torch.cat(missing, dim=1)
-        cells = cells[:, ~self._box.cells[self._box.place(*cells)]]
-        wanted = torch.zeros((self._side,) * 3, dtype=torch.bool, device=cells.device)
-        wanted[tuple(torch.searchsorted(self._lattices[0], cells, right=True) - 1)] = True
+                found.append(across)
+        return torch.cat(found, dim=1)
+
+    def _homes(self, cells: list[Tensor]) -> Tensor:
+        """The cells of the first lattice that hold such of the grid.
+
+        What had been inferred of them is forgotten.
+        """
+        wanted = torch.zeros((self._side,) * 3, dtype=torch.bool, device=self._reader.device)
+        for some in cells:
+            wanted[tuple(torch.searchsorted(self._lattices[0], some, right=True) - 1)] = True
         self._inferred[wanted.flatten()] = 0
         return torch.nonzero(wanted).T
 
@@ -269,11 +297,16 @@ class Search:
         return Crossing(
             cells[:, order],
             density[:, order],
-            self._inside + int(self._inferred.sum()),
+            self._inside() + int(self._inferred.sum()),
             self._reader.points,
             self._reader.low,
             self._reader.high,
         )
+
+    def _inside(self) -> int:
+        """How many of the points that were looked at lie inside."""
+        places = [self._box.place(*points) for points in self._owned_points]
+        return sum(int((self._box.density[place] > self._threshold).sum()) for place in places)
 
     def _scale(self, density: Tensor) -> Tensor:
         """0 at the threshold, and one more for each factor of e."""
@@ -312,6 +345,14 @@ def _children(lowest: Tensor, which: Tensor) -> Tensor:
     """Cells (3, k) out of the eight (2, 2, 2, n) above each of the lowest (3, n)."""
     *offsets, parent = torch.nonzero(which).T
     return lowest[:, parent] + torch.stack(offsets)
+
+
+def _halfway(corners: Tensor) -> Tensor:
+    """What lies at and halfway between corners (2, 2, 2, n) of cells, by their means."""
+    for axis in range(3):
+        low, high = corners.unbind(dim=axis)
+        corners = torch.stack([low, (low + high) / 2, high], dim=axis)
+    return corners
 
 
 def _over_corners(values: Tensor, combine: Combine) -> Tensor:

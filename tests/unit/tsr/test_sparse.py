@@ -192,7 +192,7 @@ def test_the_surface_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
     found = surface.extract(field, 200)
     assert found.inside == whole.inside
     np.testing.assert_array_equal(found.mesh.faces, whole.mesh.faces)
-    monkeypatch.setattr(sparse.Search, "_beyond", lambda *_: torch.zeros((3, 0), dtype=torch.int64))
+    monkeypatch.setattr(sparse.Search, "_homes", lambda *_: torch.zeros((3, 0), dtype=torch.int64))
     assert len(surface.extract(field, 200).mesh.faces) < len(whole.mesh.faces)
 
 
