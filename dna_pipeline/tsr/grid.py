@@ -121,8 +121,9 @@ class GridReader:
 class Box:
     """What is known of a part of the grid: densities at points, and cells by their lowest corner.
 
-    A point that was not read has the density that was presumed of it, or none. Points are named by their place in the flattened box. On a CPU one that is never asked for
-    takes no memory, but for its page.
+    A point that was not read has the density that was presumed of it, or none. Points are named
+    by their place in the flattened box. On a CPU one that is never asked for takes no memory, but
+    for its page.
     """
 
     def __init__(self, reader: GridReader, lowest: list[int], shape: list[int]) -> None:

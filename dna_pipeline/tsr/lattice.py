@@ -1,5 +1,7 @@
 """A field read once on a lattice of points: what lies where, well enough to look away from it."""
 
+import itertools
+import math
 from collections.abc import Callable
 from typing import Self
 
@@ -7,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dna_pipeline.tsr.cells import bend, over_corners
 from dna_pipeline.tsr.field import Field
 
 _MOST_POINTS = 257
@@ -16,24 +19,33 @@ _DENSITIES = (1e-6, 1e6)
 """Below and above, a density is as good as nothing or a wall; both have a logarithm."""
 
 
+EMPTY_DENSITY = 0.2
+"""Below it, nothing is near. A sample of it has a weight of 0.0016 with 128 to a ray."""
+
+_SOME_DENSITY = 1.0
+"""Above it, it counts how far a sample is from the lattice's points."""
+
+_CORNERS = [(x, y, z) for z, y, x in itertools.product((0, 1), repeat=3)]
+
+
 class Lattice:
-    """Logarithms of densities, and colours, at side³ points over the field's box.
+    """Densities and colours at side³ points over the field's box.
 
     The points lie on the middles and the borders of the planes' texels: between these what the
     planes hold bends nowhere, so that hardly a peak of density stays unseen.
-
-    `peak` is about the greatest density within one step of the lattice along each axis, and
-    `wide_peak` within a reach that is told when it is made.
     """
 
     def __init__(self, density: Tensor, color: Tensor, reach: float, radius: float) -> None:
         """density (z, y, x), color (z, y, x, 3), reach and radius in the scene's units."""
-        log_density = density.clamp(*_DENSITIES).log()[None, None]
+        self._side = len(density)
+        log_density = density.log()
         peak = _peaks(log_density, 1)
-        steps = int(reach / (2 * radius) * (len(density) - 1)) + 2
-        colors = color.permute(3, 0, 1, 2)[None]
-        self._near = torch.cat([log_density, peak], dim=1)  # (1, 2, z, y, x)
-        self._wide = torch.cat([log_density, _peaks(peak, steps - 1), colors], dim=1)
+        steps = math.ceil(reach / (2 * radius) * (self._side - 1) + 0.5)
+        wide_peak = _peaks(peak, steps).exp()
+        self._wide = _rows(density, wide_peak, *color.unbind(-1))
+        self._nearest = _rows(density, _peaks(peak, 1).exp())
+        self._around = _rows(log_density, peak, *[torch.zeros_like(peak)] * 2)
+        self._corners = self._row(torch.tensor(_CORNERS, device=density.device))  # (8,)
 
     @classmethod
     def of(
@@ -43,39 +55,101 @@ class Lattice:
         chunk_size: int = 0,
         on_chunk: Callable[[], None] = lambda: None,
     ) -> Self:
-        """Reads the field at all points.
+        """Reads the field at the middles of the texels, and between them where something is.
 
-        reach: how far off, along each axis, a density counts in `wide_peak`.
+        reach: how far off, along each axis, a density counts in `wide`'s peak.
         chunk_size: points asked for at once, 0 = the field's choice. on_chunk: called after each.
         """
         side = side_of(field)
-        density = torch.empty(side**3, device=field.device)
-        color = torch.empty(side**3, 3, device=field.device)
-        axis = torch.linspace(-field.radius, field.radius, side, device=field.device)
-        every = torch.arange(side**3, device=field.device)
-        for index in torch.split(every, chunk_size or field.chunk_size):
-            z, y, x = index // side**2, index // side % side, index % side
-            points = torch.stack([axis[x], axis[y], axis[z]], dim=1)
-            density[index], color[index] = field.density_and_color(points)
-            on_chunk()
-        cube = (side, side, side)
-        return cls(density.view(cube), color.view(*cube, 3), reach, field.radius)
+        first = torch.cat([torch.tensor([0]), torch.arange(1, side, 2), torch.tensor([side - 1])])
+        first = first.to(field.device)
+        every = torch.arange(side**3, device=field.device).view(side, side, side)
 
-    def near(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """Density and peak, both (…), at points (…, 3) in [-1, 1]³, on the field's device."""
-        density, peak = self._read(self._near, points)
-        return density.exp(), peak.exp()
+        def read(index: Tensor) -> Tensor:
+            """Log densities and colours (4, n) at points (n,)."""
+            parts = torch.split(index, chunk_size or field.chunk_size)
+            return torch.cat([_read(field, side, part, on_chunk) for part in parts], dim=1)
+
+        coarse = read(every[first][:, first][:, :, first].flatten()).view(4, *3 * [len(first)])
+        values = _between(coarse, first, side).flatten(1)
+        index = torch.nonzero(_where_something_is(coarse[0], first, side).flatten())[:, 0]
+        values[:, index] = read(index)
+        density, *color = values.view(4, side, side, side)
+        return cls(density.exp(), torch.stack(color, dim=-1), reach, field.radius)
 
     def wide(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Density (…), wide peak (…) and colour (…, 3), sRGB in [0, 1], at such points."""
-        density, peak, *color = self._read(self._wide, points)
-        return density.exp(), peak.exp(), torch.stack(color, dim=-1)
+        """What is nearest to points (…, 3) in [-1, 1]³, on the field's device.
 
-    def _read(self, values: Tensor, points: Tensor) -> Tensor:
-        """What lies between the lattice's points, (channels, …)."""
-        where = points.view(1, 1, 1, -1, 3)
-        found = F.grid_sample(values, where, align_corners=True, padding_mode="border")
-        return found.view(values.shape[1], *points.shape[:-1])
+        The density (…), the greatest (…) within the lattice's reach, and the colour (…, 3), sRGB
+        in [0, 1].
+        """
+        density, peak, *color = self._at_nearest(self._wide, points).unbind(-1)
+        return density, peak, torch.stack(color, dim=-1)
+
+    def near(self, points: Tensor) -> tuple[Tensor, Tensor]:
+        """About the density (…) at such points, and about the greatest (…) within a step.
+
+        Between the lattice's points, where there is something near; else as at the nearest.
+        """
+        density, peak = self._at_nearest(self._nearest, points).unbind(-1)
+        some = peak > _SOME_DENSITY
+        found = self._at_all_corners(self._around, points[some]).exp()
+        density[some], peak[some] = found[:, 0], found[:, 1]
+        return density, peak
+
+    def _at_nearest(self, rows: Tensor, points: Tensor) -> Tensor:
+        """(…, columns)"""
+        place = ((points + 1) * ((self._side - 1) / 2)).round_().clamp_(0, self._side - 1)
+        found = rows.index_select(0, self._row(place).flatten())
+        return found.view(*points.shape[:-1], rows.shape[1])
+
+    def _at_all_corners(self, rows: Tensor, points: Tensor) -> Tensor:
+        """What lies between the eight around each of the points (n, 3): (n, columns)."""
+        place = ((points + 1) * ((self._side - 1) / 2)).clamp_(0, self._side - 1)
+        lowest = place.floor().clamp_max_(self._side - 2)
+        above = place - lowest
+        x, y, z = torch.stack([1 - above.T, above.T], dim=1)  # (2, n)
+        weight = z[:, None, None] * y[:, None] * x  # (2, 2, 2, n)
+        index = self._row(lowest)[:, None] + self._corners
+        weight = weight.flatten(0, 2).T.contiguous()
+        return F.embedding_bag(index, rows, per_sample_weights=weight, mode="sum")
+
+    def _row(self, place: Tensor) -> Tensor:
+        """The row (…) of a lattice point (…, 3), which is counted as x, y, z."""
+        x, y, z = place.int().unbind(-1)
+        return (z * self._side + y) * self._side + x
+
+
+def _read(field: Field, side: int, index: Tensor, on_chunk: Callable[[], None]) -> Tensor:
+    axis = torch.linspace(-field.radius, field.radius, side, device=field.device)
+    z, y, x = index // side**2, index // side % side, index % side
+    density, color = field.density_and_color(torch.stack([axis[x], axis[y], axis[z]], dim=1))
+    on_chunk()
+    return torch.cat([density.clamp(*_DENSITIES).log()[None], color.T])
+
+
+def _where_something_is(log_density: Tensor, first: Tensor, side: int) -> Tensor:
+    """Of a lattice's points, (side,)³ bool: those between the `first`, which are known, to read."""
+    most = over_corners(log_density, torch.maximum) + bend(log_density, first.diff())
+    cells = most > math.log(EMPTY_DENSITY)
+    every = torch.arange(side, device=first.device)
+    below = torch.searchsorted(first, every).sub_(1).clamp_min_(0)  # the cell that ends at or after
+    above = torch.searchsorted(first, every, right=True).sub_(1).clamp_max_(len(first) - 2)
+    for axis in range(3):
+        cells = cells.index_select(axis, below) | cells.index_select(axis, above)
+    known = torch.zeros_like(every, dtype=torch.bool)
+    known[first] = True
+    return cells & ~(known[:, None, None] & known[:, None] & known)
+
+
+def _between(values: Tensor, first: Tensor, side: int) -> Tensor:
+    """From values (…, n, n, n) at the `first` points to those at all, as means of neighbours."""
+    every = torch.arange(side, device=first.device)
+    below = torch.searchsorted(first, every, right=True) - 1
+    above = torch.searchsorted(first, every)
+    for axis in (-3, -2, -1):
+        values = (values.index_select(axis, below) + values.index_select(axis, above)) / 2
+    return values
 
 
 def side_of(field: Field) -> int:
@@ -83,10 +157,15 @@ def side_of(field: Field) -> int:
     return min(2 * max(field.scene_code.shape[-2:]) + 1, _MOST_POINTS)
 
 
+def _rows(*columns: Tensor) -> Tensor:
+    """(side³, columns) of cubes."""
+    return torch.stack([column.flatten() for column in columns], dim=1)
+
+
 def _peaks(cube: Tensor, steps: int) -> Tensor:
-    """The greatest value within so many steps along each axis of (1, 1, z, y, x)."""
+    """The greatest value within so many steps along each axis of (z, y, x)."""
     for axis in range(3):
         kernel, padding = [1, 1, 1], [0, 0, 0]
         kernel[axis], padding[axis] = 2 * steps + 1, steps
-        cube = F.max_pool3d(cube, kernel, stride=1, padding=padding)
+        cube = F.max_pool3d(cube[None], kernel, stride=1, padding=padding)[0]
     return cube

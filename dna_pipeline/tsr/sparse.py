@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dna_pipeline.tsr.cells import bend, over_corners
 from dna_pipeline.tsr.field import Field
 from dna_pipeline.tsr.grid import Box, GridReader, Progress
 
@@ -33,8 +34,6 @@ _CORNERS = ((0, 0, 0), (0, 0, 1), (0, 1, 0), (0, 1, 1), (1, 0, 0), (1, 0, 1), (1
 _PROGRESS = 10_000
 _SEEN, _CROSSED = 1, 2
 """What is known of a cell of the grid; 0 where nothing is."""
-
-Combine = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -128,7 +127,7 @@ class Search:
                 beside = self._beside(*found[-1])
                 seen = self._box.cells[self._box.place(*beside)]
                 unseen.append(beside[:, seen == 0])
-                crossed = beside[:, seen == _SEEN].unique(dim=1)
+                crossed = _once(beside[:, seen == _SEEN])
             cells = self._homes(unseen)
             margin = torch.full(cells.shape[1:], torch.inf, device=cells.device)
         self._progress(_PROGRESS, _PROGRESS)
@@ -162,8 +161,8 @@ class Search:
         new = there & (self._box.cells[own] == 0)
         self._box.cells[own[new]] = _SEEN
         self._own(_children(lowest, new))
-        every = _over_corners(inside, torch.logical_and)
-        some = _over_corners(inside, torch.logical_or)
+        every = over_corners(inside, torch.logical_and)
+        some = over_corners(inside, torch.logical_or)
         return _children(lowest, some & ~every & new)
 
     def _confirm(self, cells: Tensor, progress: Progress) -> tuple[Tensor, Tensor]:
@@ -215,30 +214,16 @@ class Search:
     def _active(self, density: Tensor, margin: Tensor) -> tuple[Tensor, Tensor]:
         """Which cells the surface crosses, or might; and which have every corner inside."""
         inside = density > self._threshold
-        every = _over_corners(inside, torch.logical_and)
-        some = _over_corners(inside, torch.logical_or)
+        every = over_corners(inside, torch.logical_and)
+        some = over_corners(inside, torch.logical_or)
         scale = self._scale(density)
-        high = _over_corners(scale, torch.maximum)
-        low = _over_corners(scale, torch.minimum)
+        high = over_corners(scale, torch.maximum)
+        low = over_corners(scale, torch.minimum)
         return (some & ~every) | (torch.where(some, low, -high) < margin), every
 
     def _bend(self, density: Tensor, steps: Tensor) -> Tensor:
-        """How far the field may be, in a cell, from what lies between its corners.
-
-        That is, over all axes, the sum of the most that the slope changes at a corner, times a
-        step. At the ends, where nothing lies beyond, the change is that of the neighbour.
-        """
-        scale, longest = self._scale(density), steps.max()
-        total = torch.zeros((), device=density.device)
-        for axis in range(3):
-            slope = scale.diff(dim=axis) / steps.view(
-                [-1 if at == axis else 1 for at in range(scale.ndim)]
-            )
-            bend = slope.diff(dim=axis).abs_() * longest
-            ends = bend.narrow(axis, 0, 1), bend.narrow(axis, bend.shape[axis] - 1, 1)
-            bend = torch.cat([ends[0], bend, ends[1]], dim=axis)
-            total = total + _over_corners(bend, torch.maximum)
-        return _SAFETY * total
+        """How far the field may be, in a cell, from what lies between its corners."""
+        return _SAFETY * bend(self._scale(density), steps)
 
     def _infer(self, level: int, cells: Tensor) -> None:
         """Counts the points of cells that lie inside as a whole."""
@@ -347,17 +332,15 @@ def _children(lowest: Tensor, which: Tensor) -> Tensor:
     return lowest[:, parent] + torch.stack(offsets)
 
 
+def _once(cells: Tensor) -> Tensor:
+    """Cells (3, n), each once."""
+    unique: Callable[..., Tensor] = torch.unique  # pyright: ignore[reportUnknownMemberType]
+    return unique(cells, dim=1)
+
+
 def _halfway(corners: Tensor) -> Tensor:
     """What lies at and halfway between corners (2, 2, 2, n) of cells, by their means."""
     for axis in range(3):
         low, high = corners.unbind(dim=axis)
         corners = torch.stack([low, (low + high) / 2, high], dim=axis)
     return corners
-
-
-def _over_corners(values: Tensor, combine: Combine) -> Tensor:
-    """Combines the values at the eight corners of each cell: (n, n, n, …) → (n-1, n-1, n-1, …)."""
-    for axis in range(3):
-        count = values.shape[axis] - 1
-        values = combine(values.narrow(axis, 0, count), values.narrow(axis, 1, count))
-    return values

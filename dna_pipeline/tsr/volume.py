@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dna_pipeline.tsr.camera import Camera
 from dna_pipeline.tsr.field import Field
-from dna_pipeline.tsr.lattice import Lattice
+from dna_pipeline.tsr.lattice import EMPTY_DENSITY, Lattice
 from dna_pipeline.tsr.mesh import FloatArray
 
 Progress = Callable[[int, int], None]
@@ -25,14 +25,14 @@ _MIN_DIRECTION = 1e-6
 
 _SEGMENT = 8
 """Samples that are looked at as one where little is near."""
-_EMPTY_DENSITY = 0.2
-"""Below it, nothing is near. A sample of it has a weight of 0.0016 with 128 to a ray."""
-_MIN_WEIGHT = 0.07
+_MIN_WEIGHT = 0.08
 """Samples that may weigh more are asked for; what the lattice says does for the others."""
 _LOOKS = 2
 """What the lattice takes for a wall may turn out to be a veil: then, what is behind it is seen."""
-_CHUNK_SHARE = 8
-"""Samples looked at together, by points asked for at once: few are asked for."""
+_OPAQUE = 2e-3
+"""Where less light comes through, nothing is looked at: half a step of a picture's 256."""
+_CHUNK_SHARE = 2
+"""Rays looked at together, by points asked for at once: few of a segment's are asked for."""
 
 
 def render_view(
@@ -105,7 +105,7 @@ def render_turntable(
     samples = field.renderer.num_samples_per_ray
     reach = field.radius / samples * _segment(samples)  # half a segment, in the longest ray
     lattice = Lattice.of(field, reach, chunk_size, tell)
-    step = max(1, chunk_size * _CHUNK_SHARE // samples)
+    step = chunk_size * _CHUNK_SHARE
     for camera in cameras:
         picture = torch.ones(size_px * size_px, 3)
         rays, hits = _rays(camera, size_px, field.radius)
@@ -174,43 +174,58 @@ def _segment(samples: int) -> int:
 
 @torch.inference_mode()
 def _look(field: Field, lattice: Lattice, rays: _Rays, chunk_size: int) -> Tensor:
-    """Colours (N, 3) of rays, over white."""
+    """Colours (N, 3) of rays, over white: segment after segment, the nearest first."""
     rays, samples = rays.to(field.device), field.renderer.num_samples_per_ray
-    shares = _middles(samples).to(field.device)
-    depth, most, rough_color = _survey(lattice, rays.scaled(1 / field.radius), shares)
-    better: list[tuple[Tensor, Tensor, Tensor]] = []
-    for _ in range(_LOOKS):
-        seen = torch.exp(-_before(depth)) * -torch.expm1(-most)  # no weight can be greater
-        for some in torch.split(torch.nonzero(seen > _MIN_WEIGHT), chunk_size):
-            ray, sample = some.unbind(1)
-            points = rays.part(ray).points(shares[sample, None])[:, 0]
-            density, color = field.density_and_color(points)
-            depth[ray, sample], most[ray, sample] = density / samples, 0  # not to be asked again
-            better.append((ray, sample, color))
-    weights = _weights(depth)  # (N, S)
     step = _segment(samples)
-    picture = torch.einsum("npc,nps->nc", rough_color, weights.unflatten(1, (-1, step)))
-    for ray, sample, color in better:
-        change = color - rough_color[ray, sample // step]
-        picture.index_add_(0, ray, weights[ray, sample, None] * change)
-    return (picture + (1 - weights.sum(dim=1, keepdim=True))).clamp(0, 1)
+    segments = _middles(samples).to(field.device).view(-1, step)  # (P, s)
+    inside = rays.scaled(1 / field.radius)
+    density, peak, color = lattice.wide(inside.points(segments.mean(1)))  # (N, P), (N, P, 3)
+    passes = torch.exp(-density * (step / samples))  # the share of light, (N, P)
+    light = (1 - passes)[..., None] * color
+    picture, through = torch.zeros_like(light[:, 0]), torch.ones_like(passes[:, 0])
+    for part, shares in enumerate(segments):
+        some = torch.nonzero((peak[:, part] > EMPTY_DENSITY) & (through > _OPAQUE))[:, 0]
+        looked_at = _Segment(rays.part(some), inside.part(some), shares, color[some, part])
+        closer = looked_at.seen(field, lattice, through[some], chunk_size)
+        passes[some, part], light[some, part] = closer
+        picture += through[:, None] * light[:, part]
+        through *= passes[:, part]
+    return (picture + through[:, None]).clamp(0, 1)
 
 
-def _survey(lattice: Lattice, rays: _Rays, shares: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """What a lattice says: samples' depths (N, S), the greatest that they may have (N, S), and
-    segments' colours (N, P, 3).
+@dataclass(frozen=True)
+class _Segment:
+    """The samples of N rays at shares (s,) of their way, in the scene's units and in [-1, 1]³.
 
-    A segment is read at its middle, and sample by sample only if something is near. Where nothing
-    is, the greatest depth is given as 0.
+    color: (N, 3), about that of all of them.
     """
-    samples, step = len(shares), _segment(len(shares))
-    parts = shares.view(-1, step)  # (P, s)
-    rough, wide_peak, color = lattice.wide(rays.points(parts.mean(1)))  # (N, P)
-    depth = rough[..., None].repeat(1, 1, step)  # (N, P, s)
-    most = torch.zeros_like(depth)
-    ray, part = torch.nonzero(wide_peak > _EMPTY_DENSITY, as_tuple=True)
-    depth[ray, part], most[ray, part] = lattice.near(rays.part(ray).points(parts[part]))
-    return depth.flatten(1) / samples, most.flatten(1) / samples, color
+
+    rays: _Rays
+    inside: _Rays
+    shares: Tensor
+    color: Tensor
+
+    def seen(
+        self, field: Field, lattice: Lattice, through: Tensor, chunk_size: int
+    ) -> tuple[Tensor, Tensor]:
+        """The share of light that passes, (N,), and what is added to it, (N, 3).
+
+        through: the share (N,) that comes so far. The field is asked where a sample may be seen;
+        elsewhere what the lattice says will do.
+        """
+        samples = field.renderer.num_samples_per_ray
+        density, most = lattice.near(self.inside.points(self.shares))
+        depth, most = density / samples, -torch.expm1(-most / samples)  # (N, s)
+        color = self.color[:, None].repeat(1, len(self.shares), 1)
+        for _ in range(_LOOKS):
+            seen = through[:, None] * torch.exp(-_before(depth)) * most
+            for some in torch.split(torch.nonzero(seen > _MIN_WEIGHT), chunk_size):
+                ray, sample = some.unbind(1)
+                points = self.rays.part(ray).points(self.shares[sample, None])[:, 0]
+                density, color[ray, sample] = field.density_and_color(points)
+                depth[ray, sample], most[ray, sample] = density / samples, 0  # asked once
+        light = torch.einsum("ns,nsc->nc", _weights(depth), color)
+        return torch.exp(-depth.sum(dim=1)), light
 
 
 def _integrate(field: Field, points: Tensor) -> Tensor:
