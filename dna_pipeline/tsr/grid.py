@@ -18,6 +18,10 @@ _NEAR_BATCH = 256
 """Matrix products of few rows are rounded otherwise than those of many."""
 
 
+_BOOKS_BYTES = 16
+"""A point's part in a `Box` of the whole grid, twice over while it is widened, and some more."""
+
+
 class NonFiniteField(ValueError):
     """The density is infinite or not a number somewhere."""
 
@@ -81,16 +85,28 @@ def _unravel(place: Tensor, shape: list[int]) -> tuple[Tensor, Tensor, Tensor]:
     return rest // shape[1], rest % shape[1], place % shape[2]
 
 
+def books_device(device: torch.device, resolution: int) -> torch.device:
+    """Where to keep what is known of a grid: in the computer's memory if the GPU's might not do."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        if free < _BOOKS_BYTES * resolution**3:
+            return torch.device("cpu")
+    return device
+
+
 class GridReader:
-    """Reads densities at points of a grid, and keeps account of them."""
+    """Reads densities at points of a grid, and keeps account of them.
+
+    device: where indices come from and densities go to, not always the field's.
+    """
 
     def __init__(self, field: Field, resolution: int, threshold: float, chunk_size: int) -> None:
         self._field = field
         self._threshold = threshold
         self._chunk = chunk_size or field.chunk_size
-        self._axis = grid_axis(field, resolution)
         self.resolution = resolution
-        self.device = field.device
+        self.device = books_device(field.device, resolution)
+        self._axis = grid_axis(field, resolution).to(self.device)
         self.points = 0
         self.low, self.high = float("inf"), float("-inf")
 
@@ -99,14 +115,16 @@ class GridReader:
         points = torch.stack([self._axis[x], self._axis[y], self._axis[z]], dim=1)
         density = points.new_empty(len(points))
         for start in range(0, len(points), self._chunk):
-            part = points[start : start + self._chunk]
+            part = points[start : start + self._chunk].to(self._field.device)
             density[start : start + len(part)] = self._field.density(part)
             progress(start + len(part), len(points))
         if len(points):
             self._take_account(density)
         near = torch.nonzero((density - self._threshold).abs() < _NEAR * self._threshold)[:, 0]
         if len(near):
-            density[near] = _settled(self._field, points[near], density[near])
+            part = points[near].to(self._field.device)
+            settled = _settled(self._field, part, density[near].to(part.device))
+            density[near] = settled.to(self.device)
         return density
 
     def _take_account(self, density: Tensor) -> None:

@@ -11,6 +11,7 @@ The scale is the logarithm of the density: with the published model, what its de
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -84,13 +85,14 @@ class Search:
         self._reader = GridReader(field, resolution, threshold, chunk_size)
         self._threshold = threshold
         self._progress = progress
-        self._lattices = [at.to(field.device) for at in lattices(resolution, _cells(field))]
+        device = self._reader.device
+        self._lattices = [at.to(device) for at in lattices(resolution, _cells(field))]
         self._side = len(self._lattices[0]) - 1
         self._coarse = torch.zeros(0)
         self._range: list[tuple[int, int]] = []
         """Of the first lattice's points, along each axis, that the box reaches from and to."""
         self._box = Box(self._reader, [0, 0, 0], [0, 0, 0])
-        self._inferred = torch.zeros(self._side**3, dtype=torch.int64, device=field.device)
+        self._inferred = torch.zeros(self._side**3, dtype=torch.int64, device=device)
         """Points of each cell of the first lattice that lie inside though they were not read."""
         self._owned_points: list[Tensor] = []
         """Columns (3, n) of the grid's points in the cells that were looked at, each once."""
@@ -334,7 +336,7 @@ def _children(lowest: Tensor, which: Tensor) -> Tensor:
 
 def _once(cells: Tensor) -> Tensor:
     """Cells (3, n), each once."""
-    unique: Callable[..., Tensor] = torch.unique  # pyright: ignore[reportUnknownMemberType]
+    unique = cast(Callable[..., Tensor], getattr(torch, "unique"))  # noqa: B009
     return unique(cells, dim=1)
 
 

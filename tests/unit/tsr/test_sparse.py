@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dna_pipeline.tsr import sparse, surface
+from dna_pipeline.tsr import grid, sparse, surface
 from dna_pipeline.tsr.config import FULL, DecoderConfig
 from dna_pipeline.tsr.decoder import Decoder
 from dna_pipeline.tsr.field import Field
@@ -194,6 +194,14 @@ def test_the_surface_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_array_equal(found.mesh.faces, whole.mesh.faces)
     monkeypatch.setattr(sparse.Search, "_homes", lambda *_: torch.zeros((3, 0), dtype=torch.int64))
     assert len(surface.extract(field, 200).mesh.faces) < len(whole.mesh.faces)
+
+
+def test_books_of_a_large_grid_leave_a_small_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu, free = torch.device("cuda", 0), 6 * 2**30
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free, 8 * 2**30))
+    assert grid.books_device(gpu, 512) == gpu
+    assert grid.books_device(gpu, 1024).type == "cpu"
+    assert grid.books_device(torch.device("cpu"), 1024).type == "cpu"
 
 
 @pytest.mark.parametrize("resolution", [24, 128])
