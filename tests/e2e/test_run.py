@@ -1,6 +1,7 @@
 """`dna-pipeline run`: a folder of drops, good and bad, is worked off."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,29 @@ def test_a_photograph_becomes_a_mesh(studio: Studio):
     film = manifest["artifacts"][-1]
     assert (film["media_type"], film["frames"], film["width"]) == ("video/mp4", 4, 64)
     assert manifest["stages"][2]["params"]["turntable"] == "mesh"
+
+
+def test_two_runs_give_the_same_bytes(studio: Studio, monkeypatch: pytest.MonkeyPatch):
+    """Each with a daemon and a worker of its own, and sets in another order."""
+    runs: list[dict[str, bytes]] = []
+    for number in ("1", "2"):
+        monkeypatch.setenv("PYTHONHASHSEED", number)
+        product_shot().save(studio.inbox("mesh") / "egg.png")
+        (studio.inbox("mesh") / "egg.yaml").write_text(
+            "pipeline: restyle_to_mesh\nseed: 5\n"
+            "triposr: {resolution: 40, formats: [glb, obj, ply, stl], bake_texture: true,\n"
+            "  texture_resolution: 128, turntable: nerf, turntable_views: 4, turntable_size: 64}\n"
+        )
+        done = studio.cli("run")
+        assert done.returncode == 0, done.stderr
+        (folder,) = studio.outbox.glob("mesh/egg-*")
+        files = [path for path in folder.iterdir() if path.is_file()]
+        runs.append({path.name: path.read_bytes() for path in files})
+        shutil.rmtree(folder)
+    first, second = runs
+    assert len(first) == 11  # two pictures, four meshes, material, texture, preview, film, manifest
+    assert first.pop("manifest.json") != second.pop("manifest.json")
+    assert first == second
 
 
 def recipe(manifest: dict[str, Any]) -> dict[str, Any]:
