@@ -31,6 +31,10 @@ class NoOpenGL(RuntimeError):
     """There is no EGL, no driver, or it is switched off; the message tells which."""
 
 
+class OpenGLError(RuntimeError):
+    """OpenGL is there but could not do what it was asked, most often for lack of memory."""
+
+
 _kept = threading.local()
 
 
@@ -41,8 +45,9 @@ def context() -> Generator[moderngl.Context]:
     Tests such as depth's are off at first; other state is as the last use left it. Objects made
     in the block need no release, and must not be used after it. Not to be nested.
 
-    Raises NoOpenGL. What goes wrong later, such as a device's lack of memory, is moderngl.Error;
-    a block that ends with any error takes the context with it, so that the next use starts afresh.
+    Raises NoOpenGL; OpenGLError for what moderngl finds wrong in the block, which is not all: see
+    `check`. A block that ends with any error takes the context with it, so that the next use
+    starts afresh.
     """
     if os.environ.get(SWITCH, "").strip().lower() == "off":
         raise NoOpenGL(f"{SWITCH} is off")
@@ -55,10 +60,23 @@ def context() -> Generator[moderngl.Context]:
             opened.enable_only(opened.NOTHING)
             yield opened
             _collect(opened)
-    except BaseException:
+    except BaseException as error:
         _kept.context = None
         opened.release()
+        from moderngl import Error
+
+        if isinstance(error, Error):
+            raise OpenGLError(str(error)) from error
         raise
+
+
+def check(opened: moderngl.Context) -> None:
+    """Raises OpenGLError where something has gone wrong since the context's last check.
+
+    OpenGL does not tell by itself: what lacks memory is left out, and the drawing goes on.
+    """
+    if (fault := opened.error) != "GL_NO_ERROR":
+        raise OpenGLError(fault)
 
 
 def _collect(opened: moderngl.Context) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dna_pipeline.tsr.drawing import SUPERSAMPLING, Subject, View
+from dna_pipeline.tsr.gl import check
 from dna_pipeline.tsr.gl import context as opengl
 from dna_pipeline.tsr.shading import GLSL
 
@@ -95,6 +96,7 @@ class Renderer:
         self._picture = context.framebuffer([context.texture((size_px, size_px), 3)])
         self._mesh = self._upload(subject)
         self._pass = _vertex_array(context, self._resolve, [])
+        check(context)  # a driver may crash on what it has no memory for
 
     def _upload(self, subject: Subject) -> moderngl.VertexArray:
         context = self._context
@@ -114,7 +116,7 @@ class Renderer:
         return _vertex_array(context, self._program, [layout], faces)
 
     def draw(self, view: View) -> NDArray[np.uint8]:
-        """sRGB (size, size, 3)."""
+        """sRGB (size, size, 3). Raises OpenGLError."""
         distance = float(np.linalg.norm(view.shift))
         self._program["axes"] = tuple(view.axes.T.ravel())  # OpenGL takes columns
         self._program["shift"] = tuple(view.shift)
@@ -134,6 +136,7 @@ class Renderer:
         self._samples.use()
         self._pass.render(vertices=3)
         data = self._picture.read(components=3)
+        check(self._context)
         return np.frombuffer(data, np.uint8).reshape(self._picture.height, self._picture.width, 3)
 
 
@@ -143,6 +146,6 @@ def _vertex_array(context: Any, *parts: Any) -> moderngl.VertexArray:
 
 @contextmanager
 def renderer(subject: Subject, size_px: int) -> Generator[Renderer]:
-    """Raises NoOpenGL; moderngl.Error where the device cannot hold or draw it."""
+    """Raises NoOpenGL; OpenGLError where the device cannot hold or draw it."""
     with opengl() as context:
         yield Renderer(context, subject, size_px)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from dna_pipeline.tsr.camera import Camera, turntable
 from dna_pipeline.tsr.drawing import SUPERSAMPLING, Subject, View, draw, on_white
-from dna_pipeline.tsr.gl import NoOpenGL
+from dna_pipeline.tsr.gl import NoOpenGL, OpenGLError
 from dna_pipeline.tsr.mesh import Mesh, TexturedMesh, is_watertight
 
 _FOVY_DEG = 30.0
@@ -50,11 +50,6 @@ class Turntable:
 
     def _by_opengl(self) -> Iterator[NDArray[np.uint8]]:
         """As many as OpenGL can draw; where it fails in the middle, numpy draws the rest."""
-        try:
-            import moderngl
-        except ImportError:
-            self.renderer = "software"
-            return
         from dna_pipeline.tsr.gl_drawing import renderer
 
         try:
@@ -63,7 +58,7 @@ class Turntable:
                     yield opened.draw(view)
         except NoOpenGL:
             self.renderer = "software"
-        except moderngl.Error as error:
+        except OpenGLError as error:
             self.renderer, self.fault = "software", str(error)
 
 

@@ -54,6 +54,16 @@ def test_a_use_that_fails_takes_the_context_with_it() -> None:
 
 
 @pytest.mark.usefixtures("opengl")
+def test_what_fails_is_told_as_one_error() -> None:
+    with pytest.raises(gl.OpenGLError, match="not complete"), gl.context() as context:
+        context.framebuffer([context.texture((context.info["GL_MAX_TEXTURE_SIZE"] + 1, 1), 4)])
+    with pytest.raises(gl.OpenGLError, match="GL_OUT_OF_MEMORY"), gl.context() as context:
+        gl.check(context)
+        context.buffer(reserve=1 << 44)
+        gl.check(context)
+
+
+@pytest.mark.usefixtures("opengl")
 def test_depth_is_not_tested_because_it_was_before() -> None:
     program = {
         "vertex_shader": """#version 330

@@ -194,6 +194,29 @@ def test_where_opengl_fails_in_the_middle_numpy_draws_the_rest(
     assert difference(drawn, pictures(signpost(), 5, 48))[0] < 0.1
 
 
+@pytest.mark.usefixtures("opengl")
+@pytest.mark.parametrize("shape", [(1, 70_000), (70_000, 1)])
+def test_what_opengl_fails_at_in_silence_is_noticed(shape: tuple[int, int]) -> None:
+    """No device holds a texture so long, and moderngl does not say so."""
+    mesh = replace(painted(), texture=np.full((*shape, 3), 200, np.uint8))
+    turntable = Turntable(mesh, 2, 48)
+    drawn = np.stack(list(turntable))
+    assert (turntable.renderer, turntable.fault) == ("software", "GL_INVALID_VALUE")
+    np.testing.assert_array_equal(drawn, pictures(mesh, 2, 48))
+
+
+@pytest.mark.usefixtures("opengl")
+def test_memory_that_runs_out_while_it_draws_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    import moderngl
+
+    errors = iter(["GL_NO_ERROR", "GL_NO_ERROR", "GL_OUT_OF_MEMORY"])
+    monkeypatch.setattr(moderngl.Context, "error", property(lambda _: next(errors)))
+    turntable = Turntable(signpost(), 3, 48)
+    drawn = np.stack(list(turntable))
+    assert (turntable.renderer, turntable.fault) == ("software", "GL_OUT_OF_MEMORY")
+    assert difference(drawn, pictures(signpost(), 3, 48))[0] < 0.1
+
+
 def test_no_faces() -> None:
     nothing = Mesh(np.zeros((3, 3), np.float32), np.zeros((0, 3), np.int32), np.zeros((3, 3)))
     with pytest.raises(ValueError, match="without faces"):
