@@ -50,13 +50,13 @@ def test_both_rasterisers_give_the_same_texels(
     np.testing.assert_allclose(*places, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("switch", ["off", ""])
+@pytest.mark.parametrize("way", ["cpu", "gpu"])
 def test_each_texel_lies_where_its_coordinates_say(
-    switch: str, monkeypatch: pytest.MonkeyPatch
+    way: str, request: pytest.FixtureRequest
 ) -> None:
-    """A square of two faces on the texture's left upper quarter, its position its coordinates."""
-    monkeypatch.setenv(gl.SWITCH, switch)
-    found = texels.locate(*square())
+    if way == "gpu":
+        request.getfixturevalue("opengl")
+    found = getattr(texels, f"locate_on_{way}")(*square())
     assert found.covered[:32, :32].all()
     assert found.covered.sum() == 32 * 32
     row, column = np.nonzero(found.covered)
