@@ -42,8 +42,9 @@ _kept = threading.local()
 def context() -> Generator[moderngl.Context]:
     """A context of OpenGL 3.3 core or later, current in this thread until the end of the block.
 
-    Tests such as depth's are off at first; other state is as the last use left it. Objects made
-    in the block need no release, and must not be used after it. Not to be nested.
+    Tests such as depth's are off at first; other state is as the last use left it. Objects that
+    nothing refers to by the end of the block need no release; others would stay until the next
+    use, and must not be used. Not to be nested.
 
     Raises NoOpenGL; OpenGLError for what moderngl finds wrong in the block, which is not all: see
     `check`. A block that ends with any error takes the context with it, so that the next use
@@ -59,6 +60,7 @@ def context() -> Generator[moderngl.Context]:
             _collect(opened)  # what was still referred to at the end of the last use
             opened.enable_only(opened.NOTHING)
             yield opened
+            _look_away(opened)
             _collect(opened)
     except BaseException as error:
         _kept.context = None
@@ -77,6 +79,13 @@ def check(opened: moderngl.Context) -> None:
     """
     if (fault := opened.error) != "GL_NO_ERROR":
         raise OpenGLError(fault)
+
+
+def _look_away(opened: moderngl.Context) -> None:
+    """Mesa keeps what was drawn on last, released or not, until it draws on something else."""
+    elsewhere = opened.framebuffer([opened.texture((1, 1), 4)])
+    elsewhere.use()
+    elsewhere.clear()
 
 
 def _collect(opened: moderngl.Context) -> None:

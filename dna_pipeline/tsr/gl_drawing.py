@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     import moderngl
 
 _SRGB8 = 0x8C41
+_SAMPLES_UNIT = 1
+"""Not the mesh's own unit 0: no texture may be in reach of a program that draws into it."""
 
 _VERTEX = """
 #version 330
@@ -91,6 +93,7 @@ class Renderer:
         self._radius = float(np.linalg.norm(subject.vertices, axis=1).max())
         self._program = context.program(vertex_shader=_VERTEX, fragment_shader=_FRAGMENT)
         self._resolve = context.program(vertex_shader=_WHOLE, fragment_shader=_ON_WHITE)
+        self._resolve["samples"] = _SAMPLES_UNIT
         self._samples = context.texture((side, side), 4, dtype="f2")
         self._wide = context.framebuffer([self._samples], context.depth_renderbuffer((side, side)))
         self._picture = context.framebuffer([context.texture((size_px, size_px), 3)])
@@ -133,11 +136,21 @@ class Renderer:
         self._mesh.render()
         self._context.enable_only(self._context.NOTHING)
         self._picture.use()
-        self._samples.use()
+        self._samples.use(_SAMPLES_UNIT)
         self._pass.render(vertices=3)
         data = self._picture.read(components=3)
         check(self._context)
         return np.frombuffer(data, np.uint8).reshape(self._picture.height, self._picture.width, 3)
+
+    def release(self) -> None:
+        """Let go of all that is in the device's memory; nothing can be drawn after it.
+
+        Mesa keeps a texture that is read, released or not, until it draws with another.
+        """
+        self._context.framebuffer([self._context.texture((1, 1), 3)]).use()
+        self._context.texture((1, 1), 4, dtype="f2").use(_SAMPLES_UNIT)
+        self._pass.render(vertices=3)
+        vars(self).clear()
 
 
 def _vertex_array(context: Any, *parts: Any) -> moderngl.VertexArray:
@@ -148,4 +161,6 @@ def _vertex_array(context: Any, *parts: Any) -> moderngl.VertexArray:
 def renderer(subject: Subject, size_px: int) -> Generator[Renderer]:
     """Raises NoOpenGL; OpenGLError where the device cannot hold or draw it."""
     with opengl() as context:
-        yield Renderer(context, subject, size_px)
+        drawing = Renderer(context, subject, size_px)
+        yield drawing
+        drawing.release()  # after an error the context goes, and all with it

@@ -78,23 +78,32 @@ def locate_on_gpu(
     """As `locate`, by OpenGL. Raises NoOpenGL; OpenGLError, also if no texel has a face."""
     corners = np.concatenate([_snapped(texcoords, size_px), vertices], axis=1).astype(np.float32)
     with context() as opened:
-        drawing: Any = opened  # whose methods are partly untyped
-        program = drawing.program(vertex_shader=_VERTEX_SHADER, fragment_shader=_FRAGMENT_SHADER)
-        program["side"] = float(size_px)
-        content = [(drawing.buffer(corners), "2f 3f", "place", "position")]
-        array = drawing.vertex_array(program, content, drawing.buffer(faces.astype(np.int32)))
-        target = drawing.framebuffer([drawing.texture((size_px, size_px), 4, dtype="f4")])
-        target.use()
-        target.clear()
-        check(opened)  # a driver may crash on what it has no memory for
-        array.render()
-        data = target.read(components=4, dtype="f4")
-        check(opened)
-    texels = np.frombuffer(data, np.float32).reshape(size_px, size_px, 4)  # row 0 at place y = 0
-    covered = texels[..., 3] > 0
-    if not covered.any():
-        raise OpenGLError("nothing was drawn")
+        texels = _drawn(opened, corners, faces, size_px)
+        covered = texels[..., 3] > 0
+        if not covered.any():
+            raise OpenGLError("nothing was drawn")
     return Texels(covered, texels[covered][:, :3])
+
+
+def _drawn(
+    context: Any, corners: NDArray[np.float32], faces: IntArray, size_px: int
+) -> NDArray[np.float32]:
+    """Position and coverage of each texel (size, size, 4), row 0 at place y = 0.
+
+    corners: (n, 5), places in texels and positions. The context's methods are partly untyped.
+    """
+    program = context.program(vertex_shader=_VERTEX_SHADER, fragment_shader=_FRAGMENT_SHADER)
+    program["side"] = float(size_px)
+    content = [(context.buffer(corners), "2f 3f", "place", "position")]
+    array = context.vertex_array(program, content, context.buffer(faces.astype(np.int32)))
+    target = context.framebuffer([context.texture((size_px, size_px), 4, dtype="f4")])
+    target.use()
+    target.clear()
+    check(context)  # a driver may crash on what it has no memory for
+    array.render()
+    data = target.read(components=4, dtype="f4")
+    check(context)
+    return np.frombuffer(data, np.float32).reshape(size_px, size_px, 4)
 
 
 def _snapped(texcoords: FloatArray, size_px: int) -> NDArray[np.float64]:
