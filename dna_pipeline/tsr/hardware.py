@@ -17,7 +17,8 @@ def fast_dtype(device: torch.device | str) -> torch.dtype:
     """
     kind = torch.device(device).type
     if kind == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        with torch.cuda.device(device):  # only the current one is asked
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.bfloat16 if native else torch.float16
     if kind == "cpu" and (has_amx() or has_bfloat16()):
         return torch.bfloat16
