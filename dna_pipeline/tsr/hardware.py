@@ -1,7 +1,6 @@
 """What a processor can compute in, and how fast."""
 
 from functools import cache
-from typing import Any
 
 import torch
 
@@ -37,6 +36,5 @@ def has_bfloat16() -> bool:
 
 @cache
 def _features() -> frozenset[str]:
-    # Not in every torch that may be installed.
-    known = getattr(torch.cpu, "get_capabilities", dict[str, Any])()
+    known = torch.cpu.get_capabilities()
     return frozenset(name for name in (_AMX, _AVX512) if known.get(name))

@@ -122,16 +122,10 @@ def test_a_cpu_with_amx_has_torchs_attention(
 def test_a_cpu_computes_in_bfloat16_if_it_has_it(
     features: dict[str, bool], expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: features, raising=False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: features)
     monkeypatch.setattr(hardware, "_features", hardware._features.__wrapped__)
     assert hardware.fast_dtype("cpu") == expected
     assert hardware.fast_dtype("mps") == torch.float32
-
-
-def test_a_torch_that_does_not_tell_has_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
-    monkeypatch.setattr(hardware, "_features", hardware._features.__wrapped__)
-    assert hardware.fast_dtype("cpu") == torch.float32
 
 
 def test_a_gpu_computes_in_bfloat16_unless_it_only_imitates_it(
