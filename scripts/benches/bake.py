@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from benches import options
-from benches.mesh import Stopwatch, side
+from benches.mesh import Stopwatch
 from dna_pipeline import mesh_files
 from dna_pipeline.tsr import bake, surface, volume
 from dna_pipeline.tsr.camera import Camera, turntable
@@ -136,8 +136,12 @@ def sample(texture: NDArray[np.uint8], texcoords: NDArray[Any]) -> NDArray[Any]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_scene(parser)
-    parser.add_argument("--resolution", type=side, default=256, help="points a side (%(default)s)")
-    parser.add_argument("--texture", type=side, default=2048, help="texels a side (%(default)s)")
+    parser.add_argument(
+        "--resolution", type=options.at_least(2), default=256, help="points a side (%(default)s)"
+    )
+    parser.add_argument(
+        "--texture", type=options.at_least(2), default=2048, help="texels a side (%(default)s)"
+    )
     parser.add_argument("--target-faces", type=int, default=50_000, help="at most (%(default)s)")
     parser.add_argument(
         "--view-size", type=int, default=128, help="pixels a side of the views compared; 0: none"
