@@ -59,6 +59,7 @@ def context() -> Generator[moderngl.Context]:
         with opened:
             _collect(opened)  # what was still referred to at the end of the last use
             opened.enable_only(opened.NOTHING)
+            _ = opened.error  # of what was done before, such as opening it
             yield opened
             _look_away(opened)
             _collect(opened)
@@ -73,7 +74,7 @@ def context() -> Generator[moderngl.Context]:
 
 
 def check(opened: moderngl.Context) -> None:
-    """Raises OpenGLError where something has gone wrong since the context's last check.
+    """Raises OpenGLError where something has gone wrong since the last check in this use.
 
     OpenGL does not tell by itself: what lacks memory is left out, and the drawing goes on.
     """

@@ -103,6 +103,15 @@ def test_what_fails_is_told_as_one_error() -> None:
 
 
 @pytest.mark.usefixtures("opengl")
+def test_an_error_is_not_the_next_uses() -> None:
+    with gl.context() as context:
+        context.buffer(reserve=1 << 44)
+    with gl.context() as again:
+        gl.check(again)
+    assert again is context
+
+
+@pytest.mark.usefixtures("opengl")
 def test_depth_is_not_tested_because_it_was_before() -> None:
     program = {
         "vertex_shader": """#version 330

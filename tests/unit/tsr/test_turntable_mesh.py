@@ -229,7 +229,7 @@ def test_what_opengl_fails_at_in_silence_is_noticed(shape: tuple[int, int]) -> N
 def test_memory_that_runs_out_while_it_draws_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     import moderngl
 
-    errors = iter(["GL_NO_ERROR", "GL_NO_ERROR", "GL_OUT_OF_MEMORY"])
+    errors = iter(["GL_NO_ERROR"] * 3 + ["GL_OUT_OF_MEMORY"])
     monkeypatch.setattr(moderngl.Context, "error", property(lambda _: next(errors)))
     turntable = Turntable(signpost(), 3, 48)
     drawn = np.stack(list(turntable))
