@@ -1,4 +1,7 @@
-"""What several benches share: their options, and how they tell of the machine."""
+"""What several benches share: their options, and how they tell of the machine.
+
+Importing it loads no torch, since some benches measure a program without it.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,10 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import torch
+if TYPE_CHECKING:
+    import torch
 
 T = TypeVar("T")
 
@@ -20,6 +24,8 @@ def add_scene(parser: argparse.ArgumentParser) -> None:
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
+    import torch
+
     device = "cuda" if torch.cuda.is_available() else "cpu"
     parser.add_argument("--device", default=device, help="as torch names it (%(default)s)")
 
@@ -37,11 +43,14 @@ def at_least(least: int) -> Callable[[str], int]:
 
 def surroundings(device: torch.device | str) -> dict[str, Any]:
     """On what a bench runs, and how busy the machine is."""
-    return {
-        "device": str(device),
-        "threads": torch.get_num_threads(),
-        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
-    }
+    import torch
+
+    return {"device": str(device), "threads": torch.get_num_threads(), "load": load()}
+
+
+def load() -> float | None:
+    """How many wanted a processor in the last minute, on average; None on Windows."""
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
 def timed(work: Callable[[], T]) -> tuple[T, float, float]:
