@@ -234,6 +234,8 @@ class TripoSR(Stage):
             baked = bake(field, mesh.vertices, mesh.faces, size, chunk, progress)
         except UnwrapError as error:
             raise UnwrapFailed(str(error)) from error
+        if baked.fault:
+            ctx.warnings.append(f"OpenGL failed, the texture was baked without it: {baked.fault}")
         facts["texture"] = {"size": size, "used": round(baked.used, 4), "charts": baked.charts}
         return baked.mesh
 

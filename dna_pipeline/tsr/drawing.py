@@ -13,6 +13,11 @@ from dna_pipeline.tsr.shading import shade, towards_viewer
 
 SUPERSAMPLING = 2
 """Samples along each side of a pixel."""
+FOVY_DEG = 30.0
+HALF_FRAME = float(np.tan(np.radians(FOVY_DEG) / 2) * 0.92)
+"""How far a mesh may reach from the middle of the picture, at unit depth."""
+CENTRING_STEPS = 6
+"""Of what has no closed form: to bring a mesh to the middle."""
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,10 @@ class NoOpenGL(RuntimeError):
     """There is no EGL, no driver, or it is switched off; the message tells which."""
 
 
+class OpenGLError(RuntimeError):
+    """OpenGL is there but could not do what it was asked, most often for lack of memory."""
+
+
 _kept = threading.local()
 
 
@@ -38,11 +42,13 @@ _kept = threading.local()
 def context() -> Generator[moderngl.Context]:
     """A context of OpenGL 3.3 core or later, current in this thread until the end of the block.
 
-    Tests such as depth's are off at first; other state is as the last use left it. Objects made
-    in the block need no release, and must not be used after it. Not to be nested.
+    Tests such as depth's are off at first; other state is as the last use left it. Objects that
+    nothing refers to by the end of the block need no release; others would stay until the next
+    use, and must not be used. Not to be nested.
 
-    Raises NoOpenGL. What goes wrong later, such as a device's lack of memory, is moderngl.Error;
-    a block that ends with any error takes the context with it, so that the next use starts afresh.
+    Raises NoOpenGL; OpenGLError for what moderngl finds wrong in the block, which is not all: see
+    `check`. A block that ends with any error takes the context with it, so that the next use
+    starts afresh.
     """
     if os.environ.get(SWITCH, "").strip().lower() == "off":
         raise NoOpenGL(f"{SWITCH} is off")
@@ -53,12 +59,34 @@ def context() -> Generator[moderngl.Context]:
         with opened:
             _collect(opened)  # what was still referred to at the end of the last use
             opened.enable_only(opened.NOTHING)
+            _ = opened.error  # of what was done before, such as opening it
             yield opened
+            _look_away(opened)
             _collect(opened)
-    except BaseException:
+    except BaseException as error:
         _kept.context = None
         opened.release()
+        from moderngl import Error
+
+        if isinstance(error, Error):
+            raise OpenGLError(str(error)) from error
         raise
+
+
+def check(opened: moderngl.Context) -> None:
+    """Raises OpenGLError where something has gone wrong since the last check in this use.
+
+    OpenGL does not tell by itself: what lacks memory is left out, and the drawing goes on.
+    """
+    if (fault := opened.error) != "GL_NO_ERROR":
+        raise OpenGLError(fault)
+
+
+def _look_away(opened: moderngl.Context) -> None:
+    """Mesa keeps what was drawn on last, released or not, until it draws on something else."""
+    elsewhere = opened.framebuffer([opened.texture((1, 1), 4)])
+    elsewhere.use()
+    elsewhere.clear()
 
 
 def _collect(opened: moderngl.Context) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dna_pipeline.tsr.drawing import SUPERSAMPLING, Subject, View
+from dna_pipeline.tsr.gl import check
 from dna_pipeline.tsr.gl import context as opengl
 from dna_pipeline.tsr.shading import GLSL
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     import moderngl
 
 _SRGB8 = 0x8C41
+_SAMPLES_UNIT = 1
+"""Not the mesh's own unit 0: no texture may be in reach of a program that draws into it."""
 
 _VERTEX = """
 #version 330
@@ -90,11 +93,13 @@ class Renderer:
         self._radius = float(np.linalg.norm(subject.vertices, axis=1).max())
         self._program = context.program(vertex_shader=_VERTEX, fragment_shader=_FRAGMENT)
         self._resolve = context.program(vertex_shader=_WHOLE, fragment_shader=_ON_WHITE)
+        self._resolve["samples"] = _SAMPLES_UNIT
         self._samples = context.texture((side, side), 4, dtype="f2")
         self._wide = context.framebuffer([self._samples], context.depth_renderbuffer((side, side)))
         self._picture = context.framebuffer([context.texture((size_px, size_px), 3)])
         self._mesh = self._upload(subject)
         self._pass = _vertex_array(context, self._resolve, [])
+        check(context)  # a driver may crash on what it has no memory for
 
     def _upload(self, subject: Subject) -> moderngl.VertexArray:
         context = self._context
@@ -114,7 +119,7 @@ class Renderer:
         return _vertex_array(context, self._program, [layout], faces)
 
     def draw(self, view: View) -> NDArray[np.uint8]:
-        """sRGB (size, size, 3)."""
+        """sRGB (size, size, 3). Raises OpenGLError."""
         distance = float(np.linalg.norm(view.shift))
         self._program["axes"] = tuple(view.axes.T.ravel())  # OpenGL takes columns
         self._program["shift"] = tuple(view.shift)
@@ -131,10 +136,21 @@ class Renderer:
         self._mesh.render()
         self._context.enable_only(self._context.NOTHING)
         self._picture.use()
-        self._samples.use()
+        self._samples.use(_SAMPLES_UNIT)
         self._pass.render(vertices=3)
         data = self._picture.read(components=3)
+        check(self._context)
         return np.frombuffer(data, np.uint8).reshape(self._picture.height, self._picture.width, 3)
+
+    def release(self) -> None:
+        """Let go of all that is in the device's memory; nothing can be drawn after it.
+
+        Mesa keeps a texture that is read, released or not, until it draws with another.
+        """
+        self._context.framebuffer([self._context.texture((1, 1), 3)]).use()
+        self._context.texture((1, 1), 4, dtype="f2").use(_SAMPLES_UNIT)
+        self._pass.render(vertices=3)
+        vars(self).clear()
 
 
 def _vertex_array(context: Any, *parts: Any) -> moderngl.VertexArray:
@@ -143,6 +159,8 @@ def _vertex_array(context: Any, *parts: Any) -> moderngl.VertexArray:
 
 @contextmanager
 def renderer(subject: Subject, size_px: int) -> Generator[Renderer]:
-    """Raises NoOpenGL; moderngl.Error where the device cannot hold or draw it."""
+    """Raises NoOpenGL; OpenGLError where the device cannot hold or draw it."""
     with opengl() as context:
-        yield Renderer(context, subject, size_px)
+        drawing = Renderer(context, subject, size_px)
+        yield drawing
+        drawing.release()  # after an error the context goes, and all with it

@@ -1,7 +1,6 @@
 """What a processor can compute in, and how fast."""
 
 from functools import cache
-from typing import Any
 
 import torch
 
@@ -17,7 +16,8 @@ def fast_dtype(device: torch.device | str) -> torch.dtype:
     """
     kind = torch.device(device).type
     if kind == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        with torch.cuda.device(device):  # only the current one is asked
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
         return torch.bfloat16 if native else torch.float16
     if kind == "cpu" and (has_amx() or has_bfloat16()):
         return torch.bfloat16
@@ -36,6 +36,5 @@ def has_bfloat16() -> bool:
 
 @cache
 def _features() -> frozenset[str]:
-    # Not in every torch that may be installed.
-    known = getattr(torch.cpu, "get_capabilities", dict[str, Any])()
+    known = torch.cpu.get_capabilities()
     return frozenset(name for name in (_AMX, _AVX512) if known.get(name))

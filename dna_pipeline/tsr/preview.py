@@ -4,13 +4,17 @@ import numpy as np
 from PIL import Image
 
 from dna_pipeline.tsr.camera import Camera
-from dna_pipeline.tsr.drawing import SUPERSAMPLING, Subject, View, draw
+from dna_pipeline.tsr.drawing import (
+    CENTRING_STEPS,
+    FOVY_DEG,
+    HALF_FRAME,
+    SUPERSAMPLING,
+    Subject,
+    View,
+    draw,
+)
 from dna_pipeline.tsr.mesh import FloatArray, Mesh, TexturedMesh
 from dna_pipeline.tsr.orientation import linear_to_srgb
-
-_FOVY_DEG = 30.0
-_FILL_OF_FRAME = 0.92
-_CENTRING_STEPS = 6
 
 
 def render_preview(
@@ -39,14 +43,13 @@ def _frame(subject: Subject, camera: Camera) -> View:
     """
     axes = camera.axes().double().numpy()
     seen = subject.vertices @ axes.T
-    half = np.tan(np.radians(_FOVY_DEG) / 2) * _FILL_OF_FRAME
-    high = (seen[:, :2] / half + seen[:, 2:]).max(0)
-    low = (-seen[:, :2] / half + seen[:, 2:]).max(0)
-    shift, distance = half * (high - low) / 2, ((high + low) / 2).max()
-    for _ in range(_CENTRING_STEPS):
+    high = (seen[:, :2] / HALF_FRAME + seen[:, 2:]).max(0)
+    low = (-seen[:, :2] / HALF_FRAME + seen[:, 2:]).max(0)
+    shift, distance = HALF_FRAME * (high - low) / 2, ((high + low) / 2).max()
+    for _ in range(CENTRING_STEPS):
         slopes = (seen[:, :2] - shift) / (distance - seen[:, 2:])
         shift += distance * (slopes.max(0) + slopes.min(0)) / 2
-    return View(axes, np.array([*shift, distance]), _FOVY_DEG)
+    return View(axes, np.array([*shift, distance]), FOVY_DEG)
 
 
 def _to_image(light: FloatArray) -> Image.Image:

@@ -7,13 +7,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dna_pipeline.tsr.camera import Camera, turntable
-from dna_pipeline.tsr.drawing import SUPERSAMPLING, Subject, View, draw, on_white
-from dna_pipeline.tsr.gl import NoOpenGL
+from dna_pipeline.tsr.drawing import (
+    CENTRING_STEPS,
+    FOVY_DEG,
+    HALF_FRAME,
+    SUPERSAMPLING,
+    Subject,
+    View,
+    draw,
+    on_white,
+)
+from dna_pipeline.tsr.gl import NoOpenGL, OpenGLError
 from dna_pipeline.tsr.mesh import Mesh, TexturedMesh, is_watertight
-
-_FOVY_DEG = 30.0
-_FILL_OF_FRAME = 0.92
-_CENTRING_STEPS = 6
 
 
 class Turntable:
@@ -50,11 +55,6 @@ class Turntable:
 
     def _by_opengl(self) -> Iterator[NDArray[np.uint8]]:
         """As many as OpenGL can draw; where it fails in the middle, numpy draws the rest."""
-        try:
-            import moderngl
-        except ImportError:
-            self.renderer = "software"
-            return
         from dna_pipeline.tsr.gl_drawing import renderer
 
         try:
@@ -63,7 +63,7 @@ class Turntable:
                     yield opened.draw(view)
         except NoOpenGL:
             self.renderer = "software"
-        except moderngl.Error as error:
+        except OpenGLError as error:
             self.renderer, self.fault = "software", str(error)
 
 
@@ -75,16 +75,15 @@ def frame(vertices: NDArray[np.float64]) -> tuple[float, float]:
     circle's tangents, and if ±(z - h) / t + ρ ≤ d. Where the width decides, the height is centred
     at that distance, which has no closed form.
     """
-    half = np.tan(np.radians(_FOVY_DEG) / 2) * _FILL_OF_FRAME
     radius, z = np.hypot(vertices[:, 0], vertices[:, 1]), vertices[:, 2]
-    high, low = (z / half + radius).max(), (-z / half + radius).max()
-    distance = max((high + low) / 2, radius.max() * np.hypot(1 / half, 1))
-    rise = half * (high - low) / 2
-    for _ in range(_CENTRING_STEPS):
+    high, low = (z / HALF_FRAME + radius).max(), (-z / HALF_FRAME + radius).max()
+    distance = max((high + low) / 2, radius.max() * np.hypot(1 / HALF_FRAME, 1))
+    rise = HALF_FRAME * (high - low) / 2
+    for _ in range(CENTRING_STEPS):
         slopes = [(z - rise) / (distance + side * radius) for side in (-1, 1)]
         rise += distance * (np.max(slopes) + np.min(slopes)) / 2
     return float(distance), float(rise)
 
 
 def _view(camera: Camera, distance: float, rise: float) -> View:
-    return View(camera.axes().double().numpy(), np.array([0, rise, distance]), _FOVY_DEG)
+    return View(camera.axes().double().numpy(), np.array([0, rise, distance]), FOVY_DEG)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import os
-import resource
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from benches.mesh import Stopwatch, side
+from benches import options
+from benches.mesh import Stopwatch
 from dna_pipeline import mesh_files
 from dna_pipeline.tsr import bake, surface, volume
 from dna_pipeline.tsr.camera import Camera, turntable
@@ -137,38 +135,33 @@ def sample(texture: NDArray[np.uint8], texcoords: NDArray[Any]) -> NDArray[Any]:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--scene", type=Path, required=True, help="as in tests/golden/scenes/*.npz")
-    parser.add_argument("--resolution", type=side, default=256, help="points a side (%(default)s)")
-    parser.add_argument("--texture", type=side, default=2048, help="texels a side (%(default)s)")
+    options.add_scene(parser)
+    parser.add_argument(
+        "--resolution", type=options.at_least(2), default=256, help="points a side (%(default)s)"
+    )
+    parser.add_argument(
+        "--texture", type=options.at_least(2), default=2048, help="texels a side (%(default)s)"
+    )
     parser.add_argument("--target-faces", type=int, default=50_000, help="at most (%(default)s)")
     parser.add_argument(
         "--view-size", type=int, default=128, help="pixels a side of the views compared; 0: none"
     )
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    parser.add_argument("--device", default=device, help="as torch names it (%(default)s)")
+    options.add_device(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """The facts to print. Raises `ValueError` or `OSError` for a scene that won't do."""
     field = Field.from_npz(args.scene, args.device)
     surface.extract(field, 32)  # the first call pays for set-up
-    before = _cpu_s()
+    before = options.cpu_s()
     made, facts = textured(field, args.resolution, args.texture, args.target_faces)
-    facts["seconds"]["cpu"] = round(_cpu_s() - before, 3)
+    facts["seconds"]["cpu"] = round(options.cpu_s() - before, 3)
     if args.view_size:
         facts["psnr"] = agreement(field, made.mesh, args.view_size)
     return {
         "scene": args.scene.name,
         "resolution": args.resolution,
         "texture": args.texture,
-        "device": str(field.device),
-        "threads": torch.get_num_threads(),
-        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        **options.surroundings(field.device),
         **facts,
     }
-
-
-def _cpu_s() -> float:
-    """Of this process and of its children that have ended."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(one.ru_utime + one.ru_stime for one in used)

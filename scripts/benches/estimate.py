@@ -17,6 +17,8 @@ from typing import Any
 import yaml
 from PIL import Image, ImageDraw
 
+from benches import options
+
 ROOT = Path(__file__).parents[2]
 CONFIG = """\
 version: 1
@@ -75,7 +77,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return {
         "jobs": args.jobs,
         "seconds": round(samples[-1].at, 1),
-        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "load": options.load(),
         "error_percent": {name: _at(errors, part * args.jobs) for name, part in MARKS.items()},
         "worst_percent": _worst(errors, args.jobs),
     }

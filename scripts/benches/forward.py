@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import os
-import resource
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from benches import options
 from dna_pipeline.tsr import weights
 from dna_pipeline.tsr.config import FULL
 from dna_pipeline.tsr.network import TSR
-
-T = TypeVar("T")
 
 SEED = 0
 CONFIG = """\
@@ -44,8 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--folder", type=Path, default=Path(tempfile.gettempdir()), help="room for 3.5 GB of files"
     )
     parser.add_argument("--repeat", type=int, default=2, help="the best counts (%(default)s)")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    parser.add_argument("--device", default=device, help="as torch names it (%(default)s)")
+    options.add_device(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -54,11 +48,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         folder = Path(name)
         folder.joinpath("config.yaml").write_text(CONFIG)
         torch.save(random_network().state_dict(), folder / weights.CHECKPOINT)
-        convert_s, _ = _timed(lambda: weights.load(folder))
+        _, convert_s, _ = options.timed(lambda: weights.load(folder))
         facts: dict[str, Any] = {
-            "device": args.device,
-            "threads": torch.get_num_threads(),
-            "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+            **options.surroundings(args.device),
             "first_load_s": convert_s,  # with the copy as safetensors
         }
         codes: dict[str, Tensor] = {}
@@ -74,26 +66,19 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def _measure(
     folder: Path, args: argparse.Namespace, dtype: torch.dtype
 ) -> tuple[dict[str, Any], Tensor]:
-    load_s, network = _timed(lambda: weights.load(folder, args.device, dtype))
+    network, load_s, _ = options.timed(lambda: weights.load(folder, args.device, dtype))
     picture = torch.rand(1, 512, 512, 3, generator=torch.Generator().manual_seed(SEED))
-    runs: list[tuple[float, float]] = []
+    runs: list[list[float]] = []
     codes = picture
     with torch.inference_mode():
         for _ in range(args.repeat):
-            cpu = time.process_time()
-            seconds, codes = _timed(lambda: network(picture).float().cpu())
-            runs.append((seconds, round(time.process_time() - cpu, 3)))
+            codes, *took = options.timed(lambda: network(picture).float().cpu())
+            runs.append(took)
     seconds, cpu_seconds = min(runs)
     facts: dict[str, Any] = {"load_s": load_s, "seconds": seconds, "cpu_seconds": cpu_seconds}
     # Of the process so far: float32 comes first, and mapped files count while they are in memory.
-    facts["peak_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+    facts["peak_mib"] = options.peak_mib()
     return facts, codes
-
-
-def _timed(work: Callable[[], T]) -> tuple[float, T]:
-    start = time.perf_counter()
-    result = work()
-    return round(time.perf_counter() - start, 3), result
 
 
 @torch.no_grad()

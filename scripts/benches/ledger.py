@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -16,6 +15,7 @@ from typing import Any, TypeVar
 
 from sqlalchemy.orm import Session
 
+from benches import options
 from benches.daemons import ROOT, started
 from benches.history import History, data_folder
 from dna_pipeline.daemon import worker_settings
@@ -70,9 +70,9 @@ class Times:
         self._cpu: dict[str, list[float]] = {}
 
     def of(self, what: str, action: Callable[[], T]) -> T:
-        wall, cpu = time.perf_counter(), _cpu_s()
+        wall, cpu = time.perf_counter(), options.cpu_s()
         result = action()
-        self._cpu.setdefault(what, []).append(1000 * (_cpu_s() - cpu))
+        self._cpu.setdefault(what, []).append(1000 * (options.cpu_s() - cpu))
         self._wall.setdefault(what, []).append(1000 * (time.perf_counter() - wall))
         return result
 
@@ -86,12 +86,6 @@ class Times:
             }
             for what, wall in self._wall.items()
         }
-
-
-def _cpu_s() -> float:
-    """Of this process and of its children that ended."""
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 def measure(root: Path, history: History, rounds: int, starts: int) -> dict[str, Any]:
@@ -226,7 +220,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     if min(args.jobs, args.rounds, args.starts) < 1 or args.future < 0:
         raise ValueError("there must be something to measure")
     queued = min(QUEUED, args.jobs // 20)
-    facts: dict[str, Any] = {"load": round(os.getloadavg()[0], 2)}
+    facts: dict[str, Any] = {"load": options.load()}
     with tempfile.TemporaryDirectory(prefix="dna-bench-", dir=args.folder) as folder:
         many = History(args.jobs, queued=queued)
         facts["many"] = measure(Path(folder, "many"), many, args.rounds, args.starts)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,6 +16,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from benches import options
 from dna_pipeline.tsr import surface
 from dna_pipeline.tsr.field import Field
 from dna_pipeline.tsr.mesh import Mesh
@@ -174,19 +174,14 @@ def _report(
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--scene", type=Path, required=True, help="as in tests/golden/scenes/*.npz")
-    parser.add_argument("--resolution", type=side, default=256, help="points a side (%(default)s)")
+    options.add_scene(parser)
+    parser.add_argument(
+        "--resolution", type=options.at_least(2), default=256, help="points a side (%(default)s)"
+    )
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--dense", action="store_true", help="the original's way instead of ours")
     which.add_argument("--compare", action="store_true", help="ours, then the original's")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    parser.add_argument("--device", default=device, help="as torch names it (%(default)s)")
-
-
-def side(text: str) -> int:
-    if (points := int(text)) < 2:
-        raise argparse.ArgumentTypeError("a grid has at least 2 points a side")
-    return points
+    options.add_device(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -199,9 +194,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "scene": args.scene.name,
         "resolution": args.resolution,
-        "device": str(field.device),
-        "threads": torch.get_num_threads(),
-        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        **options.surroundings(field.device),
         **asdict(makers[main](field, args.resolution)),
     }
     if args.compare:

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import argparse
-import os
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benches import options
 from dna_pipeline.tsr import surface
 from dna_pipeline.tsr.field import Field
+from dna_pipeline.tsr.mesh import Mesh
 from dna_pipeline.tsr.turntable import Turntable
 from dna_pipeline.video import write_mp4
 
-T = TypeVar("T")
+Phases = dict[str, tuple[Any, float, float]]
+"""What each gave, and its seconds of the clock and of the CPU."""
 
 FPS = 12
 
@@ -42,29 +43,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     `open`, with one picture.
     """
     mesh = surface.extract(Field.from_npz(args.scene, args.device), args.resolution).mesh
-    software: bool = args.software
-
-    def made() -> Turntable:
-        return Turntable(mesh, args.views, args.size, software=software)
-
-    seconds: dict[str, float] = {}
-    cpu: dict[str, float] = {}
-
-    def measure(phase: str, work: Callable[[], T]) -> T:
-        start, before = time.perf_counter(), _cpu()
-        result = work()
-        seconds[phase] = round(time.perf_counter() - start, 3)
-        cpu[phase] = round(_cpu() - before, 3)
-        return result
-
-    measure("open", lambda: next(iter(Turntable(mesh, 1, args.size, software=software))))
-    turntable = made()
-    pictures: list[NDArray[np.uint8]] = measure("render", lambda: list(turntable))
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "film.mp4")
-        measure("encode", lambda: write_mp4(path, pictures, args.size, FPS))
-        measure("film", lambda: write_mp4(path, made(), args.size, FPS))
-        size = path.stat().st_size
+    turntable, phases = _filmed(mesh, args)
     return {
         "scene": args.scene.name,
         "mode": "mesh",
@@ -72,14 +51,29 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "size": args.size,
         "faces": len(mesh.faces),
         "renderer": turntable.renderer,
-        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
-        "seconds": seconds,
-        "cpu_seconds": cpu,
-        "bytes": size,
+        **options.surroundings(args.device),
+        "seconds": {phase: wall for phase, (_, wall, _) in phases.items()},
+        "cpu_seconds": {phase: cpu for phase, (_, _, cpu) in phases.items()},
+        "bytes": phases["film"][0],
     }
 
 
-def _cpu() -> float:
-    """CPU seconds of this process and of those it has waited for."""
-    times = os.times()
-    return times.user + times.system + times.children_user + times.children_system
+def _filmed(mesh: Mesh, args: argparse.Namespace) -> tuple[Turntable, Phases]:
+    """How the pictures were made, and what each phase gave and took."""
+
+    def made(views: int = args.views) -> Turntable:
+        return Turntable(mesh, views, args.size, software=args.software)
+
+    def film(pictures: Iterable[NDArray[np.uint8]]) -> int:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "film.mp4")
+            write_mp4(path, pictures, args.size, FPS)
+            return path.stat().st_size
+
+    phases: Phases = {"open": options.timed(lambda: next(iter(made(1))))}
+    turntable = made()
+    rendered = options.timed(lambda: list(turntable))
+    phases["render"] = rendered
+    phases["encode"] = options.timed(lambda: film(rendered[0]))
+    phases["film"] = options.timed(lambda: film(made()))
+    return turntable, phases

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import os
-import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from benches import options
 from benches.mesh import reference_query
 from dna_pipeline.tsr import volume
-from dna_pipeline.tsr.camera import turntable
+from dna_pipeline.tsr.camera import Camera, turntable
 from dna_pipeline.tsr.field import Field
 
 
@@ -37,23 +35,20 @@ class ReferenceField(CountingField):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--scene", type=Path, required=True, help="as in tests/golden/scenes/*.npz")
-    parser.add_argument("--views", type=_count, default=30, help="around the scene (%(default)s)")
-    parser.add_argument("--size", type=_count, default=256, help="pixels a side (%(default)s)")
+    options.add_scene(parser)
+    parser.add_argument(
+        "--views", type=options.at_least(1), default=30, help="around the scene (%(default)s)"
+    )
+    parser.add_argument(
+        "--size", type=options.at_least(1), default=256, help="pixels a side (%(default)s)"
+    )
     parser.add_argument(
         "--reference-views",
-        type=_count,
+        type=options.at_least(1),
         default=2,
         help="views rendered from every sample too; their time is scaled up (%(default)s)",
     )
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    parser.add_argument("--device", default=device, help="as torch names it (%(default)s)")
-
-
-def _count(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise argparse.ArgumentTypeError("at least 1")
-    return number
+    options.add_device(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -65,38 +60,43 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     known: int = min(args.reference_views, args.views)
     chosen: list[int] = [view * len(cameras) // known for view in range(known)]
     field.points = 0
-    start, cpu = time.perf_counter(), time.process_time()
-    pictures = list(volume.render_turntable(field, cameras, args.size))
-    seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu
-    original = ReferenceField(scene.scene_code, scene.decoder, scene.renderer)
-    volume.render_view(original, cameras[0], 8)
-    original.points = 0
-    start, cpu = time.perf_counter(), time.process_time()
-    exact = [volume.render_view(original, cameras[view], args.size) for view in chosen]
-    scale = len(cameras) / known
-    full = (time.perf_counter() - start) * scale
-    full_cpu = (time.process_time() - cpu) * scale
+    pictures, seconds, cpu_seconds = options.timed(
+        lambda: list(volume.render_turntable(field, cameras, args.size))
+    )
+    exact, reference = _reference(scene, [cameras[view] for view in chosen], args)
     off = np.stack([pictures[view] for view in chosen]) - np.stack(exact)
     return {
         "scene": args.scene.name,
         "mode": "nerf",
         "views": args.views,
         "size": args.size,
-        "device": str(field.device),
-        "threads": torch.get_num_threads(),
-        "load": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
-        "seconds": round(seconds, 3),
-        "cpu_seconds": round(cpu_seconds, 3),
+        **options.surroundings(field.device),
+        "seconds": seconds,
+        "cpu_seconds": cpu_seconds,
         "points": field.points,
         "psnr_db": round(float(-10 * np.log10((off**2).mean() + 1e-12)), 2),
         "worst": round(float(np.abs(off).max()), 4),
-        "reference": {
-            "views": known,
-            "scaled_by": scale,
-            "seconds": round(full, 3),
-            "cpu_seconds": round(full_cpu, 3),
-            "points": round(original.points * scale),
-        },
-        "speedup": round(full / seconds, 2),
-        "cpu_speedup": round(full_cpu / cpu_seconds, 2),
+        "reference": reference,
+        "speedup": round(reference["seconds"] / seconds, 2),
+        "cpu_speedup": round(reference["cpu_seconds"] / cpu_seconds, 2),
+    }
+
+
+def _reference(
+    scene: Field, cameras: list[Camera], args: argparse.Namespace
+) -> tuple[list[NDArray[np.float32]], dict[str, Any]]:
+    """The original's views from a few cameras, and what all of them would take."""
+    field = ReferenceField(scene.scene_code, scene.decoder, scene.renderer)
+    volume.render_view(field, cameras[0], 8)
+    field.points = 0
+    views, seconds, cpu_seconds = options.timed(
+        lambda: [volume.render_view(field, camera, args.size) for camera in cameras]
+    )
+    scale = args.views / len(cameras)
+    return views, {
+        "views": len(cameras),
+        "scaled_by": scale,
+        "seconds": round(seconds * scale, 3),
+        "cpu_seconds": round(cpu_seconds * scale, 3),
+        "points": round(field.points * scale),
     }

@@ -95,7 +95,7 @@ def test_text(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
     [
         (["--scene", "nowhere.npz"], "No such file"),
         (["--scene", "{empty}"], "no array scene_code"),
-        (["--scene", "{robot}", "--resolution", "1"], "at least 2 points a side"),
+        (["--scene", "{robot}", "--resolution", "1"], "--resolution: at least 2"),
         (["--scene", "{robot}", "--resolution", "2"], "do not cross 25"),
         (["--scene", "{robot}", "--resolution", "2", "--dense"], "no density crosses"),
         (["--scene", "{robot}", "--dense", "--compare"], "not allowed with"),

@@ -37,7 +37,7 @@ from dna_pipeline.spec.params import rename_aliases
 from dna_pipeline.stages import triposr
 from dna_pipeline.stages.base import StageContext
 from dna_pipeline.stages.triposr import TripoSR
-from dna_pipeline.tsr import surface, unwrap
+from dna_pipeline.tsr import gl, gl_drawing, surface, texels, unwrap
 from dna_pipeline.tsr.field import Field
 from dna_pipeline.tsr.mesh import is_watertight
 from dna_pipeline.tsr.orientation import to_gltf
@@ -720,6 +720,28 @@ def test_a_mesh_that_cannot_be_laid_out(make: Make, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(unwrap, "__name__", "nowhere_at_all")
     with pytest.raises(UnwrapFailed, match=r"ended with exit status 1: .*nowhere_at_all"):
         stage(bake_texture=True, texture_resolution=64).run(make())
+
+
+@pytest.mark.parametrize("error", [gl.OpenGLError("out of memory"), gl.NoOpenGL("none")])
+def test_opengl_that_fails_is_told(
+    make: Make, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """There is nothing to tell of a machine without it."""
+
+    def fails(*given: object) -> None:
+        raise error
+
+    monkeypatch.setattr(texels, "context", fails)
+    monkeypatch.setattr(gl_drawing, "opengl", fails)
+    ctx = make()
+    film = {"turntable": True, "turntable_views": 1, "turntable_size": 16}
+    stage(bake_texture=True, texture_resolution=64, preview=False, **film).run(ctx)
+    told = [warning for warning in ctx.warnings if "OpenGL" in warning]
+    expected = [
+        "OpenGL failed, the texture was baked without it: out of memory",
+        "OpenGL failed, the turntable was drawn without it: out of memory",
+    ]
+    assert told == (expected if isinstance(error, gl.OpenGLError) else [])
 
 
 def test_a_texture_takes_disk_and_time() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import moderngl
 import numpy as np
 import pytest
 import torch
@@ -49,20 +50,43 @@ def test_both_rasterisers_give_the_same_texels(
     np.testing.assert_allclose(*places, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("switch", ["off", ""])
+@pytest.mark.parametrize("way", ["cpu", "gpu"])
 def test_each_texel_lies_where_its_coordinates_say(
-    switch: str, monkeypatch: pytest.MonkeyPatch
+    way: str, request: pytest.FixtureRequest
 ) -> None:
-    """A square of two faces on the texture's left upper quarter, its position its coordinates."""
-    monkeypatch.setenv(gl.SWITCH, switch)
-    corners = np.array([[0, 0], [0.5, 0], [0.5, 0.5], [0, 0.5]], np.float32)
-    positions = np.column_stack([corners, np.zeros(4)]).astype(np.float32)
-    found = texels.locate(positions, corners, np.array([[0, 1, 2], [0, 2, 3]], np.int32), 64)
+    if way == "gpu":
+        request.getfixturevalue("opengl")
+    found = getattr(texels, f"locate_on_{way}")(*square())
     assert found.covered[:32, :32].all()
     assert found.covered.sum() == 32 * 32
     row, column = np.nonzero(found.covered)
     expected = np.column_stack([(column + 0.5) / 64, (row + 0.5) / 64, 0 * row])
     np.testing.assert_allclose(found.positions, expected, atol=1e-6)
+
+
+def square() -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """Two faces on the texture's left upper quarter, their positions their coordinates."""
+    corners = np.array([[0, 0], [0.5, 0], [0.5, 0.5], [0, 0.5]], np.float32)
+    positions = np.column_stack([corners, np.zeros(4)]).astype(np.float32)
+    return positions, corners, np.array([[0, 1, 2], [0, 2, 3]], np.int32), 64
+
+
+@pytest.mark.usefixtures("opengl")
+@pytest.mark.parametrize("fault", ["GLSL Compiler failed", "GL_OUT_OF_MEMORY", "nothing was drawn"])
+def test_where_opengl_fails_numpy_finds_the_texels(
+    fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if fault == "GL_OUT_OF_MEMORY":  # there is no calling for it
+        answers = iter(["GL_NO_ERROR", "GL_NO_ERROR", fault])
+        monkeypatch.setattr(moderngl.Context, "error", property(lambda _: next(answers)))
+    elif fault == "nothing was drawn":
+        empty = texels._FRAGMENT_SHADER.replace("void main() {", "void main() { discard;")
+        monkeypatch.setattr(texels, "_FRAGMENT_SHADER", empty)
+    else:
+        monkeypatch.setattr(texels, "_FRAGMENT_SHADER", "no program")
+    found = texels.locate(*square())
+    assert fault in (found.fault or "")
+    np.testing.assert_array_equal(found.covered, texels.locate_on_cpu(*square()).covered)
 
 
 def test_uncovered_texels_take_the_nearest_colour() -> None:

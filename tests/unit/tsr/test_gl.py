@@ -4,12 +4,17 @@ import os
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 
 import moderngl
+import numpy as np
 import psutil
 import pytest
 
-from dna_pipeline.tsr import gl
+from dna_pipeline.tsr import gl, gl_drawing, texels
+from dna_pipeline.tsr.drawing import Subject
+from dna_pipeline.tsr.turntable import Turntable
+from tests.meshes import signpost
 
 
 def cleared(context) -> bytes:
@@ -41,6 +46,40 @@ def test_nothing_of_one_use_is_left_for_the_next() -> None:
     assert sizes[-1] - sizes[1] < 3 * 64 << 20
 
 
+def locate_texels(size_px: int) -> None:
+    corners = np.array([[0, 0], [1, 0], [0, 1]], np.float32)
+    texels.locate_on_gpu(np.eye(3, dtype=np.float32), corners, np.array([[0, 1, 2]]), size_px)
+
+
+def turn_a_mesh(size_px: int) -> Turntable:
+    """What is returned lives on."""
+    turntable = Turntable(signpost(), 2, size_px)
+    assert turntable.renderer == "gl"
+    list(turntable)
+    return turntable
+
+
+def draw_a_mesh(size_px: int) -> gl_drawing.Renderer:
+    (view,) = Turntable(signpost(), 1, 16)._views
+    with gl_drawing.renderer(Subject.of(signpost()), size_px) as renderer:
+        renderer.draw(view)
+    return renderer
+
+
+@pytest.mark.usefixtures("opengl")
+@pytest.mark.parametrize("use", [locate_texels, turn_a_mesh, draw_a_mesh])
+def test_nothing_of_a_use_is_left_after_it(use: Callable[[int], object]) -> None:
+    """The software renderer's textures lie in this process's memory: 64 MiB and more."""
+    kept = use(16)
+    before = psutil.Process().memory_info().rss
+    kept = use(2048)
+    assert psutil.Process().memory_info().rss - before < 48 << 20
+    context = gl._kept.context
+    assert not context.objects
+    del kept
+    assert not context.objects
+
+
 @pytest.mark.usefixtures("opengl")
 def test_a_use_that_fails_takes_the_context_with_it() -> None:
     with pytest.raises(KeyError), gl.context() as failed:
@@ -51,6 +90,25 @@ def test_a_use_that_fails_takes_the_context_with_it() -> None:
         assert cleared(fresh)
     with gl.context() as again:
         assert again is fresh
+
+
+@pytest.mark.usefixtures("opengl")
+def test_what_fails_is_told_as_one_error() -> None:
+    with pytest.raises(gl.OpenGLError, match="not complete"), gl.context() as context:
+        context.framebuffer([context.texture((context.info["GL_MAX_TEXTURE_SIZE"] + 1, 1), 4)])
+    with pytest.raises(gl.OpenGLError, match="GL_OUT_OF_MEMORY"), gl.context() as context:
+        gl.check(context)
+        context.buffer(reserve=1 << 44)
+        gl.check(context)
+
+
+@pytest.mark.usefixtures("opengl")
+def test_an_error_is_not_the_next_uses() -> None:
+    with gl.context() as context:
+        context.buffer(reserve=1 << 44)
+    with gl.context() as again:
+        gl.check(again)
+    assert again is context
 
 
 @pytest.mark.usefixtures("opengl")

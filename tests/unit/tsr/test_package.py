@@ -1,6 +1,7 @@
 """What importing the library costs, and what it may know."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,11 @@ from pathlib import Path
 import dna_pipeline.tsr
 
 SOURCES = sorted(Path(dna_pipeline.tsr.__file__).parent.glob("*.py"))
+
+
+def test_the_package_tells_of_each_module() -> None:
+    words = re.findall(r"\w+", dna_pipeline.tsr.__doc__ or "")
+    assert {path.stem for path in SOURCES} - set(words) == {"__init__"}
 
 
 def test_importing_the_package_loads_no_numerics() -> None:

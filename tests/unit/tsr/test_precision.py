@@ -1,5 +1,7 @@
 """Half precision: where it is used, where not, and what it costs."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -120,24 +122,28 @@ def test_a_cpu_with_amx_has_torchs_attention(
 def test_a_cpu_computes_in_bfloat16_if_it_has_it(
     features: dict[str, bool], expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: features, raising=False)
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: features)
     monkeypatch.setattr(hardware, "_features", hardware._features.__wrapped__)
     assert hardware.fast_dtype("cpu") == expected
     assert hardware.fast_dtype("mps") == torch.float32
 
 
-def test_a_torch_that_does_not_tell_has_float32(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
-    monkeypatch.setattr(hardware, "_features", hardware._features.__wrapped__)
-    assert hardware.fast_dtype("cpu") == torch.float32
-
-
-@pytest.mark.parametrize(("native", "expected"), [(True, "bfloat16"), (False, "float16")])
 def test_a_gpu_computes_in_bfloat16_unless_it_only_imitates_it(
-    native: bool, expected: str, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def supported(including_emulation: bool = True) -> bool:
-        return native or including_emulation
+    """Of two GPUs the second one has it."""
+    current = [0]
 
+    @contextmanager
+    def device(chosen: torch.device) -> Generator[None]:
+        current.append(torch.device(chosen).index)
+        yield
+        current.pop()
+
+    def supported(including_emulation: bool = True) -> bool:
+        return current[-1] == 1 or including_emulation
+
+    monkeypatch.setattr(torch.cuda, "device", device)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
-    assert hardware.fast_dtype("cuda:0") == getattr(torch, expected)
+    assert hardware.fast_dtype("cuda:0") == torch.float16
+    assert hardware.fast_dtype(torch.device("cuda:1")) == torch.bfloat16

@@ -1,5 +1,6 @@
 """The turning mesh: framed once, seamless, and the same by OpenGL as by numpy."""
 
+import ctypes
 from dataclasses import replace
 
 import numpy as np
@@ -71,6 +72,25 @@ def test_opengl_draws_what_numpy_draws(mesh: str) -> None:
     mean, part = difference(drawn, pictures(made))
     assert mean < 0.05
     assert part < 0.001
+
+
+@pytest.mark.usefixtures("opengl")
+def test_what_is_drawn_on_is_out_of_the_meshs_reach() -> None:
+    """Its sampler reads unit 0, even if only in name; what it draws on must not be there."""
+    library = ctypes.CDLL("libEGL.so.1")
+    library.eglGetProcAddress.restype = ctypes.c_void_p
+    activate = ctypes.CFUNCTYPE(None, ctypes.c_uint)(library.eglGetProcAddress(b"glActiveTexture"))
+    get = ctypes.CFUNCTYPE(None, ctypes.c_uint, ctypes.POINTER(ctypes.c_int))(
+        library.eglGetProcAddress(b"glGetIntegerv")
+    )
+    (view,) = Turntable(signpost(), 1, 16)._views
+    with gl_drawing.renderer(Subject.of(signpost()), 16) as drawn:
+        drawn.draw(view)
+        assert drawn._program["picture"].value == 0
+        activate(0x84C0)  # GL_TEXTURE0
+        bound = ctypes.c_int(-1)
+        get(0x8069, ctypes.byref(bound))  # GL_TEXTURE_BINDING_2D
+        assert bound.value not in (-1, drawn._samples.glo)
 
 
 def test_what_a_closed_mesh_hides_need_not_be_drawn() -> None:
@@ -192,6 +212,29 @@ def test_where_opengl_fails_in_the_middle_numpy_draws_the_rest(
     assert (turntable.renderer, turntable.fault) == ("software", "out of memory")
     assert len(drawn) == 5
     assert difference(drawn, pictures(signpost(), 5, 48))[0] < 0.1
+
+
+@pytest.mark.usefixtures("opengl")
+@pytest.mark.parametrize("shape", [(1, 70_000), (70_000, 1)])
+def test_what_opengl_fails_at_in_silence_is_noticed(shape: tuple[int, int]) -> None:
+    """No device holds a texture so long, and moderngl does not say so."""
+    mesh = replace(painted(), texture=np.full((*shape, 3), 200, np.uint8))
+    turntable = Turntable(mesh, 2, 48)
+    drawn = np.stack(list(turntable))
+    assert (turntable.renderer, turntable.fault) == ("software", "GL_INVALID_VALUE")
+    np.testing.assert_array_equal(drawn, pictures(mesh, 2, 48))
+
+
+@pytest.mark.usefixtures("opengl")
+def test_memory_that_runs_out_while_it_draws_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    import moderngl
+
+    errors = iter(["GL_NO_ERROR"] * 3 + ["GL_OUT_OF_MEMORY"])
+    monkeypatch.setattr(moderngl.Context, "error", property(lambda _: next(errors)))
+    turntable = Turntable(signpost(), 3, 48)
+    drawn = np.stack(list(turntable))
+    assert (turntable.renderer, turntable.fault) == ("software", "GL_OUT_OF_MEMORY")
+    assert difference(drawn, pictures(signpost(), 3, 48))[0] < 0.1
 
 
 def test_no_faces() -> None:

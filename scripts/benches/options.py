@@ -1,0 +1,80 @@
+"""What several benches share: their options, and how they tell of the machine.
+
+Importing it loads no torch, since some benches measure a program without it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    import torch
+
+T = TypeVar("T")
+
+
+def add_scene(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--scene", type=Path, required=True, help="as in tests/golden/scenes/*.npz")
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    import torch
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    parser.add_argument("--device", default=device, help="as torch names it (%(default)s)")
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """The type of an option that takes a whole number."""
+
+    def number(text: str) -> int:
+        if (given := int(text)) < least:
+            raise argparse.ArgumentTypeError(f"at least {least}")
+        return given
+
+    return number
+
+
+def surroundings(device: torch.device | str) -> dict[str, Any]:
+    """On what a bench runs, and how busy the machine is."""
+    import torch
+
+    return {"device": str(device), "threads": torch.get_num_threads(), "load": load()}
+
+
+def load() -> float | None:
+    """How many wanted a processor in the last minute, on average; None on Windows."""
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+
+
+def timed(work: Callable[[], T]) -> tuple[T, float, float]:
+    """What the work gives, and how long it took: seconds of the clock, and of CPU as of `cpu_s`."""
+    start, before = time.perf_counter(), cpu_s()
+    result = work()
+    return result, round(time.perf_counter() - start, 3), round(cpu_s() - before, 3)
+
+
+def cpu_s() -> float:
+    """CPU seconds of this process and, but for Windows, of its children that have ended."""
+    if sys.platform == "win32":
+        return time.process_time()
+    import resource
+
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
+
+
+def peak_mib() -> int | None:
+    """The most memory that this process has held so far; None on Windows."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak >> (20 if sys.platform == "darwin" else 10)
