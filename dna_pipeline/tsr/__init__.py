@@ -5,7 +5,7 @@ The way of the data, step by step, with the modules that each step is made of:
     conditioning   picture → square RGB picture, the object centred on grey
     network        picture → scene codes (config, weights; vit, transformer, attention, hardware)
     field          scene code → density and colour at any point (decoder, planes; activations)
-    surface        field → mesh, triangles with colours (lattice, grid, sparse find where to look)
+    surface        field → mesh, triangles with colours (grid, sparse, cells find where to look)
     quality        mesh → what can be said of it; the same without its smallest pieces
     decimate       mesh → fewer triangles
     bake           mesh + field → textured mesh (unwrap lays it out, texels finds the places)
@@ -14,7 +14,7 @@ The way of the data, step by step, with the modules that each step is made of:
 
 And pictures of it, seen by a camera:
 
-    volume         field → pictures, by volume rendering
+    volume         field → pictures, by volume rendering (lattice tells where to look)
     preview        mesh → one picture (drawing, raster, shading: in numpy)
     turntable      mesh → many (gl, gl_drawing: the same by OpenGL)
 

@@ -133,7 +133,7 @@ def test_a_turntable_beside_every_sample(
     )
     assert facts["psnr_db"] > 45
     assert facts["reference"]["points"] == 4 * 24**2 * 128
-    assert 129**3 < facts["points"] < 129**3 + 0.05 * facts["reference"]["points"]
+    assert 66**3 < facts["points"] < 0.4 * 129**3 + 0.05 * facts["reference"]["points"]
 
 
 def test_what_finding_a_surface_took() -> None:
