@@ -22,7 +22,7 @@ _DENSITIES = (1e-6, 1e6)
 EMPTY_DENSITY = 0.2
 """Below it, nothing is near. A sample of it has a weight of 0.0016 with 128 to a ray."""
 
-_SOME_DENSITY = 1.0
+_SOME_LOG_DENSITY = 0.0
 """Above it, it counts how far a sample is from the lattice's points."""
 
 _CORNERS = [(x, y, z) for z, y, x in itertools.product((0, 1), repeat=3)]
@@ -41,10 +41,10 @@ class Lattice:
         log_density = density.log()
         peak = _peaks(log_density, 1)
         steps = math.ceil(reach / (2 * radius) * (self._side - 1) + 0.5)
-        wide_peak = _peaks(peak, steps).exp()
-        self._wide = _rows(density, wide_peak, *color.unbind(-1))
-        self._nearest = _rows(density, _peaks(peak, 1).exp())
-        self._around = _rows(log_density, peak, *[torch.zeros_like(peak)] * 2)
+        peaks = peak, _peaks(peak, 1), _peaks(peak, steps)  # within 1, 2 and steps + 1
+        spare = torch.zeros_like(peak)  # eight columns lie in one line of a cache
+        columns = [log_density, *color.unbind(-1), *peaks, spare]
+        self._rows = torch.stack([column.flatten() for column in columns], dim=1)  # (side³, 8)
         self._corners = self._row(torch.tensor(_CORNERS, device=density.device))  # (8,)
 
     @classmethod
@@ -83,28 +83,28 @@ class Lattice:
         The density (…), the greatest (…) within the lattice's reach, and the colour (…, 3), sRGB
         in [0, 1].
         """
-        density, peak, *color = self._at_nearest(self._wide, points).unbind(-1)
-        return density, peak, torch.stack(color, dim=-1)
+        values = self._at_nearest(points)
+        return values[..., 0].exp(), values[..., 6].exp(), values[..., 1:4]
 
-    def near(self, points: Tensor) -> tuple[Tensor, Tensor]:
-        """About the density (…) at such points, and about the greatest (…) within a step.
+    def near(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The same at such points, but the greatest density within a step alone.
 
-        Between the lattice's points, where there is something near; else as at the nearest.
+        Between the lattice's points, where there is something near; else what is nearest.
         """
-        density, peak = self._at_nearest(self._nearest, points).unbind(-1)
-        some = peak > _SOME_DENSITY
-        found = self._at_all_corners(self._around, points[some]).exp()
-        density[some], peak[some] = found[:, 0], found[:, 1]
-        return density, peak
+        values = self._at_nearest(points).view(-1, 8)
+        some = torch.nonzero(values[:, 5] > _SOME_LOG_DENSITY)[:, 0]
+        values.index_copy_(0, some, self._at_all_corners(points.view(-1, 3)[some]))
+        values = values.view(*points.shape[:-1], 8)
+        return values[..., 0].exp(), values[..., 4].exp(), values[..., 1:4]
 
-    def _at_nearest(self, rows: Tensor, points: Tensor) -> Tensor:
-        """(…, columns)"""
+    def _at_nearest(self, points: Tensor) -> Tensor:
+        """(…, 8)"""
         place = ((points + 1) * ((self._side - 1) / 2)).round_().clamp_(0, self._side - 1)
-        found = rows.index_select(0, self._row(place).flatten())
-        return found.view(*points.shape[:-1], rows.shape[1])
+        found = self._rows.index_select(0, self._row(place).flatten())
+        return found.view(*points.shape[:-1], 8)
 
-    def _at_all_corners(self, rows: Tensor, points: Tensor) -> Tensor:
-        """What lies between the eight around each of the points (n, 3): (n, columns)."""
+    def _at_all_corners(self, points: Tensor) -> Tensor:
+        """What lies between the eight around each of the points (n, 3): (n, 8)."""
         place = ((points + 1) * ((self._side - 1) / 2)).clamp_(0, self._side - 1)
         lowest = place.floor().clamp_max_(self._side - 2)
         above = place - lowest
@@ -112,7 +112,7 @@ class Lattice:
         weight = z[:, None, None] * y[:, None] * x  # (2, 2, 2, n)
         index = self._row(lowest)[:, None] + self._corners
         weight = weight.flatten(0, 2).T.contiguous()
-        return F.embedding_bag(index, rows, per_sample_weights=weight, mode="sum")
+        return F.embedding_bag(index, self._rows, per_sample_weights=weight, mode="sum")
 
     def _row(self, place: Tensor) -> Tensor:
         """The row (…) of a lattice point (…, 3), which is counted as x, y, z."""
@@ -155,11 +155,6 @@ def _between(values: Tensor, first: Tensor, side: int) -> Tensor:
 def side_of(field: Field) -> int:
     """How many points a field's lattice has a side."""
     return min(2 * max(field.scene_code.shape[-2:]) + 1, _MOST_POINTS)
-
-
-def _rows(*columns: Tensor) -> Tensor:
-    """(side³, columns) of cubes."""
-    return torch.stack([column.flatten() for column in columns], dim=1)
 
 
 def _peaks(cube: Tensor, steps: int) -> Tensor:

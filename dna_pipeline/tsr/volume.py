@@ -185,7 +185,7 @@ def _look(field: Field, lattice: Lattice, rays: _Rays, chunk_size: int) -> Tenso
     picture, through = torch.zeros_like(light[:, 0]), torch.ones_like(passes[:, 0])
     for part, shares in enumerate(segments):
         some = torch.nonzero((peak[:, part] > EMPTY_DENSITY) & (through > _OPAQUE))[:, 0]
-        looked_at = _Segment(rays.part(some), inside.part(some), shares, color[some, part])
+        looked_at = _Segment(rays.part(some), inside.part(some), shares)
         closer = looked_at.seen(field, lattice, through[some], chunk_size)
         passes[some, part], light[some, part] = closer
         picture += through[:, None] * light[:, part]
@@ -195,15 +195,11 @@ def _look(field: Field, lattice: Lattice, rays: _Rays, chunk_size: int) -> Tenso
 
 @dataclass(frozen=True)
 class _Segment:
-    """The samples of N rays at shares (s,) of their way, in the scene's units and in [-1, 1]³.
-
-    color: (N, 3), about that of all of them.
-    """
+    """The samples of N rays at shares (s,) of their way, in the scene's units and in [-1, 1]³."""
 
     rays: _Rays
     inside: _Rays
     shares: Tensor
-    color: Tensor
 
     def seen(
         self, field: Field, lattice: Lattice, through: Tensor, chunk_size: int
@@ -214,9 +210,8 @@ class _Segment:
         elsewhere what the lattice says will do.
         """
         samples = field.renderer.num_samples_per_ray
-        density, most = lattice.near(self.inside.points(self.shares))
+        density, most, color = lattice.near(self.inside.points(self.shares))
         depth, most = density / samples, -torch.expm1(-most / samples)  # (N, s)
-        color = self.color[:, None].repeat(1, len(self.shares), 1)
         for _ in range(_LOOKS):
             seen = through[:, None] * torch.exp(-_before(depth)) * most
             for some in torch.split(torch.nonzero(seen > _MIN_WEIGHT), chunk_size):
