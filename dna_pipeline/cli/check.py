@@ -22,7 +22,7 @@ from dna_pipeline.cli.common import (
 
 if TYPE_CHECKING:
     from dna_pipeline.estimate import Estimator
-    from dna_pipeline.inbox.pairing import Candidate
+    from dna_pipeline.inbox.candidates import Candidate
     from dna_pipeline.intake.preview import Outlook
     from dna_pipeline.probe import Prober
     from dna_pipeline.spec.config import Config, Inbox

@@ -10,7 +10,8 @@ from math import inf
 import structlog
 
 from dna_pipeline.errors import ImageUnreadable, JobError
-from dna_pipeline.inbox.pairing import Candidate, Names, Pairing, Waiting, pair
+from dna_pipeline.inbox.candidates import Candidate, Names, Pairing, Waiting
+from dna_pipeline.inbox.pairing import pair
 from dna_pipeline.inbox.scan import FileStat, Scan, scan
 from dna_pipeline.inbox.stability import StabilityTracker
 from dna_pipeline.intake.drops import Ready

@@ -9,7 +9,8 @@ from typing import Any
 
 from dna_pipeline.artifact import sha256_file
 from dna_pipeline.errors import ImageMissing, JobError
-from dna_pipeline.inbox.pairing import Candidate, Pairing, pair
+from dna_pipeline.inbox.candidates import Candidate, Pairing
+from dna_pipeline.inbox.pairing import pair
 from dna_pipeline.inbox.scan import scan
 from dna_pipeline.inbox.stability import StabilityTracker
 from dna_pipeline.intake.records import facts_of, read_sidecar, specs

@@ -17,8 +17,8 @@ from typing import Any
 
 from dna_pipeline.errors import ImageMissing, JobError, PathEscapesInbox
 from dna_pipeline.fingerprint import Fingerprints
+from dna_pipeline.inbox.candidates import Candidate, Names
 from dna_pipeline.inbox.names import fold
-from dna_pipeline.inbox.pairing import Candidate, Names
 from dna_pipeline.intake import records
 from dna_pipeline.probe import Probed, Prober
 from dna_pipeline.spec.batch import (

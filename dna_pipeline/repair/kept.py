@@ -13,7 +13,7 @@ from typing import Any
 
 from dna_pipeline.errors import JobError
 from dna_pipeline.inbox import claim
-from dna_pipeline.inbox.pairing import Candidate
+from dna_pipeline.inbox.candidates import Candidate
 from dna_pipeline.inbox.scan import FileStat
 from dna_pipeline.intake import records
 from dna_pipeline.intake.known import Version, to_json

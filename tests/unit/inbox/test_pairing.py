@@ -14,8 +14,9 @@ from dna_pipeline.errors import (
     SidecarInvalid,
     SidecarMissing,
 )
+from dna_pipeline.inbox.candidates import Candidate, Pairing, Waiting
 from dna_pipeline.inbox.names import tells
-from dna_pipeline.inbox.pairing import LONGEST_RESTART_S, Candidate, Pairing, Waiting, pair
+from dna_pipeline.inbox.pairing import LONGEST_RESTART_S, pair
 from dna_pipeline.inbox.scan import FileStat
 from dna_pipeline.inbox.stability import StabilityTracker
 from dna_pipeline.spec.config import Inbox
