@@ -23,12 +23,22 @@ class Names:
     patient: bool = True
 
 
-ImageOf = Callable[[str], "str | Names | JobError | None"]
-"""The `image:` of the settled YAML at that path, as written, or what its `images:` or the table
-there name; None where it is a plain sidecar. A `JobError` where it cannot be read;
-`PathEscapesInbox` or `ParameterInvalid` where it names what it may not."""
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A YAML or a table whose bytes could not be had, as while a program holds it; and why."""
 
-WaitKind = Literal["writing", "partner", "sidecar", "image"]
+    why: str
+
+
+Told = str | Names | JobError | Unread | None
+"""The `image:` of a YAML, as written, or what its `images:` or a table names; None where it is a
+plain sidecar. A `JobError` where it is wrong; `PathEscapesInbox` or `ParameterInvalid` where it
+names what it may not."""
+
+ImageOf = Callable[[str], Told]
+"""What the settled YAML or table at that path tells."""
+
+WaitKind = Literal["writing", "partner", "sidecar", "image", "unread"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +78,8 @@ class Waiting:
         until: monotonic time at which this ends unless something changes; None if unknown.
         long: more than a one-shot `run` should sit out.
         kind: `writing`: has not settled; `partner`: another file of the same drop has not;
-            `sidecar`: an image that may get one; `image`: a YAML whose image is not there.
+            `sidecar`: an image that may get one; `image`: a YAML whose image is not there;
+            `unread`: a YAML or a table that cannot be read.
     """
 
     path: str

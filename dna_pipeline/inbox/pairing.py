@@ -19,7 +19,7 @@ from dna_pipeline.errors import (
     SidecarAmbiguous,
     SidecarMissing,
 )
-from dna_pipeline.inbox.candidates import Candidate, ImageOf, Names, Pairing, Waiting
+from dna_pipeline.inbox.candidates import Candidate, ImageOf, Names, Pairing, Unread, Waiting
 from dna_pipeline.inbox.names import MATCHES, bare, fold, name_of
 from dna_pipeline.inbox.scan import is_image_name, is_yaml_name
 from dna_pipeline.inbox.stability import StabilityTracker, folder_of
@@ -78,7 +78,9 @@ class _Round:
         self._all = frozenset(images)
         self._free = dict.fromkeys(images)
         self._errors: dict[str, JobError] = {}
+        self._unread: dict[str, str] = {}
         self._batches: list[tuple[Candidate, Names]] = []
+        self._may_name: dict[str, str] = {}
         self._named: set[str] = set()
         self._ready: list[Candidate] = []
         self._waiting: list[Waiting] = []
@@ -99,9 +101,14 @@ class _Round:
         for sidecar, images in told_by_name.items():
             if images:
                 self._told(sidecar, images)
-            else:
+            elif sidecar not in self._unread:
                 kind = "a table" if is_table_name(bare(sidecar)) else "an image"
                 self._orphan(sidecar, f"{kind} called {name_of(bare(sidecar))}")
+        for path, why in self._unread.items():
+            self._waiting.append(Waiting(path, f"cannot be read: {why}", None, True, "unread"))
+        # Those that tell no image by their names may name any.
+        unread = (path for path in self._unread if not told_by_name.get(path))
+        self._may_name = {folder_of(path): path for path in unread}
         for image in self._free:
             self._lone(image)
         self._ready.sort(key=self._arrival)
@@ -125,7 +132,9 @@ class _Round:
             except (PathEscapesInbox, ParameterInvalid) as error:
                 self._ready.append(Candidate(None, path, error))
                 continue
-            if answer is not None:
+            if isinstance(answer, Unread):
+                self._unread[path] = answer.why
+            elif answer is not None:
                 self._errors[path] = answer
             plain.append(path)
         self._job_files(jobs)
@@ -154,6 +163,11 @@ class _Round:
             self._when_settled(Candidate(table, beside, answer))
         elif isinstance(answer, Names):
             self._batches.append((Candidate(None, beside, None, table, is_batch=True), answer))
+        elif isinstance(answer, Unread):
+            self._unread[table] = answer.why
+            if beside is not None:
+                why = f"waits for {name_of(table)}, which cannot be read"
+                self._waiting.append(Waiting(beside, why, None, True, "partner"))
 
     def _when_settled(self, candidate: Candidate) -> None:
         """Ready once all its files have settled."""
@@ -257,6 +271,10 @@ class _Round:
             for path in files:
                 self._wait_for(path, moving)
             return
+        if sidecar in self._unread:
+            why = f"waits for {name_of(sidecar)}, which cannot be read"
+            self._waiting += [Waiting(image, why, None, True, "partner") for image in images]
+            return
         error = self._errors.get(sidecar)
         if len(images) > 1:
             names = ", ".join(name_of(image) for image in images[:5])
@@ -303,8 +321,22 @@ class _Round:
         if self._now < until:
             self._waiting.append(Waiting(image, self._lone_reason, until, wait > LONG_S, "sidecar"))
             return
+        if (teller := self._namer(image, settled)) is not None:
+            why = f"{name_of(teller)}, which may name it, cannot be read"
+            until = settled + IMAGE_WAIT_S
+            self._waiting.append(Waiting(image, why, until, True, "sidecar"))
+            return
         error = SidecarMissing(f"{name_of(image)}: waited {wait:g} s") if required else None
         self._ready.append(Candidate(image, None, error))
+
+    def _namer(self, image: str, settled: float) -> str | None:
+        """What cannot be read now and may name that image; for an hour, then it is let go."""
+        folder = image if self._now < settled + IMAGE_WAIT_S else ""
+        while folder:
+            folder = folder_of(folder)
+            if folder in self._may_name:
+                return self._may_name[folder]
+        return None
 
     def _arrival(self, candidate: Candidate) -> tuple[float, str, str]:
         path = candidate.image or candidate.table or candidate.sidecar or ""

@@ -10,7 +10,7 @@ from math import inf
 import structlog
 
 from dna_pipeline.errors import ImageUnreadable, JobError
-from dna_pipeline.inbox.candidates import Candidate, Names, Pairing, Waiting
+from dna_pipeline.inbox.candidates import Candidate, Names, Pairing, Told, Unread, Waiting
 from dna_pipeline.inbox.pairing import pair
 from dna_pipeline.inbox.scan import FileStat, Scan, scan
 from dna_pipeline.inbox.stability import StabilityTracker
@@ -59,7 +59,7 @@ class Lookout:
         self._named: frozenset[str] = frozenset()
         self._prober = prober
         self._known = known
-        self._references: dict[str, tuple[FileStat, str | Names | JobError | None]] = {}
+        self._references: dict[str, tuple[FileStat, Told]] = {}
         self._probes: dict[str, _Probe] = {}
         self._asked: dict[str, Question] = {}
         """What was asked of the decoder ahead, as of the last look."""
@@ -135,13 +135,16 @@ class Lookout:
         """The file could not be taken; the next look finds it again."""
         self.waiting.append(Waiting(path, reason, None, True, "writing"))
 
-    def reference(self, path: str) -> str | Names | JobError | None:
+    def reference(self, path: str) -> Told:
         """What a settled YAML or table names, read once for each of its states."""
         stat = self.files[path]
         cached = self._references.get(path)
-        if cached is None or cached[0] != stat:
-            cached = self._references[path] = (stat, reference(self.inbox, path))
-        return cached[1]
+        if cached is not None and cached[0] == stat:
+            return cached[1]
+        told = reference(self.inbox, path)
+        if not isinstance(told, Unread):  # what holds it may let go without a change to be seen
+            self._references[path] = stat, told
+        return told
 
     def _cannot_look(self, error: OSError, now: float) -> None:
         problem = f"cannot be looked at: {error.strerror}"

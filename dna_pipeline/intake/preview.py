@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dna_pipeline.artifact import sha256_file
-from dna_pipeline.errors import ImageMissing, JobError
+from dna_pipeline.errors import ImageMissing, JobError, SidecarInvalid
 from dna_pipeline.inbox.candidates import Candidate, Pairing
 from dna_pipeline.inbox.pairing import pair
 from dna_pipeline.inbox.scan import scan
@@ -53,8 +53,10 @@ def candidates(inbox: Inbox) -> list[Candidate]:
     if found.named:
         # What job files name is looked for where it lies, whatever the inbox takes otherwise.
         found = _pair(inbox, found.named)
-    orphans = [w.path for w in found.waiting if w.kind == "image"]
-    return found.ready + [Candidate(None, path) for path in orphans]
+    orphans = [Candidate(None, w.path) for w in found.waiting if w.kind == "image"]
+    unread = [Candidate(None, w.path, SidecarInvalid(w.reason))
+              for w in found.waiting if w.kind == "unread"]  # fmt: skip
+    return found.ready + orphans + unread
 
 
 def _pair(inbox: Inbox, named: frozenset[str]) -> Pairing:

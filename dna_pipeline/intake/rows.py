@@ -17,7 +17,7 @@ from typing import Any
 
 from dna_pipeline.errors import ImageMissing, JobError, PathEscapesInbox
 from dna_pipeline.fingerprint import Fingerprints
-from dna_pipeline.inbox.candidates import Candidate, Names
+from dna_pipeline.inbox.candidates import Candidate, Names, Told, Unread
 from dna_pipeline.inbox.names import fold
 from dna_pipeline.intake import records
 from dna_pipeline.probe import Probed, Prober
@@ -32,7 +32,7 @@ from dna_pipeline.spec.batch import (
 from dna_pipeline.spec.config import Config, Inbox
 from dna_pipeline.spec.facts import JobFacts
 from dna_pipeline.spec.sidecar import JobSpec, parse_sidecar, resolve
-from dna_pipeline.spec.sources import Place, is_pattern, matches, outside, places
+from dna_pipeline.spec.sources import Place, is_file, is_pattern, matches, outside, places
 from dna_pipeline.spec.table import MAX_BYTES, is_table_name, read_table
 from dna_pipeline.spec.yaml12 import Document, is_mapping
 
@@ -100,8 +100,8 @@ class Plan:
 # --- what is named, for pairing ---
 
 
-def reference(inbox: Inbox, path: str) -> str | Names | JobError | None:
-    """What the YAML or the table at that path of the inbox names; see `pairing.ImageOf`."""
+def reference(inbox: Inbox, path: str) -> Told:
+    """What the YAML or the table at that path of the inbox names."""
     try:
         if is_table_name(path):
             texts = [row.document.value.get("image") for row in _table(inbox.path / path)]
@@ -111,8 +111,8 @@ def reference(inbox: Inbox, path: str) -> str | Names | JobError | None:
             return _names(inbox, path, patterns_of(document), is_table=False)
     except JobError as error:
         return error
-    except OSError:
-        return None  # gone or locked; the next look sees it as it then is
+    except OSError as error:
+        return Unread(error.strerror or str(error))
     image = document.value.get("image")
     return image if isinstance(image, str) else None
 
@@ -136,8 +136,9 @@ def _names(inbox: Inbox, teller: str, texts: Iterable[str], *, is_table: bool) -
         first = found[0]
         if first.root is not None:
             continue
-        if (inbox.path / first.path).is_file() or not any(map(outside, found[1:])):
-            globs = is_pattern(text) and not is_table and not (inbox.path / first.path).is_file()
+        is_there = is_file(inbox.path / first.path)
+        if is_there or not any(map(outside, found[1:])):
+            globs = is_pattern(text) and not is_table and not is_there
             (patterns if globs else paths)[first.path] = None
     return Names(tuple(paths), tuple(patterns), patient=not is_table)
 
@@ -246,7 +247,7 @@ class Planner:
 
     def _literal(self, place: Place, there: Mapping[str, str]) -> Source | None:
         if place.root is not None:
-            there_too = Path(place.path).is_file() and outside(place)
+            there_too = is_file(place.path) and outside(place)
             return Source(Path(place.path), None) if there_too else None
         image = there.get(place.path) or there.get(fold(place.path))
         return None if image is None else Source(self._inbox.path / image, image)

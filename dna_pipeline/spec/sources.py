@@ -83,17 +83,22 @@ def is_pattern(text: str) -> bool:
     return any(sign in text for sign in "*?[")
 
 
+def is_file(path: str | Path) -> bool:
+    """Whether a file lies there; what no file system would take for a name is none."""
+    return os.path.isfile(path)  # noqa: PTH113  Path.is_file raises for a name that is too long
+
+
 def outside(place: Place) -> list[str]:
     """The files in a source root that a place (a path, or a glob) names, sorted.
 
     What a symbolic link leads to counts only if it lies in the root too.
     """
     assert place.root is not None
-    if Path(place.path).is_file():
+    if is_file(place.path):
         found = [Path(place.path)]
     elif is_pattern(place.path):
         pattern = os.path.relpath(place.path, place.root)
-        found = [path for path in place.root.glob(pattern) if path.is_file()]
+        found = [path for path in place.root.glob(pattern) if is_file(path)]
     else:
         return []
     real = place.root.resolve()

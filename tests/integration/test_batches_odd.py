@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from dna_pipeline.intake import preview, records
 from dna_pipeline.intake.resubmit import Retrier
 from dna_pipeline.ledger.tables import Batch
 from dna_pipeline.probe import Prober
@@ -228,3 +230,93 @@ def test_a_row_that_is_retried_says_what_it_said(make_site: MakeSite) -> None:
     fail_next(site)
     Retrier(site.config, site.ledger).retry(site.job().id, Prober())
     assert params(site.job()) == before
+
+
+HELD = ["shots.csv", "jobs.yaml", "job.yaml", "a.yaml"]
+TELLS = dict(
+    zip(HELD, ["image\na.png\n", "images: [a.png]", "image: a.png", "priority: 3"], strict=True)
+)
+
+
+@pytest.fixture
+def held(monkeypatch) -> set[str]:
+    """Names of files that another program lets nobody read."""
+    names: set[str] = set()
+    opened, read = Path.open, records.read_sidecar
+
+    def refuse(path: Path) -> None:
+        if path.name in names:
+            raise PermissionError(13, "Permission denied", str(path))
+
+    def read_sidecar(path: Path) -> bytes:
+        refuse(path)
+        return read(path)
+
+    def open_path(path: Path, *args, **options):
+        refuse(path)
+        return opened(path, *args, **options)
+
+    monkeypatch.setattr(records, "read_sidecar", read_sidecar)
+    monkeypatch.setattr(preview, "read_sidecar", read_sidecar)
+    monkeypatch.setattr(Path, "open", open_path)
+    return names
+
+
+@pytest.mark.parametrize("teller", HELD)
+def test_what_is_held_open_is_waited_for(site: Site, held: set[str], teller: str) -> None:
+    site.put("a.png")
+    site.put(teller, TELLS[teller])
+    held.add(teller)
+    site.tick(120)
+    assert site.jobs() == []
+    waiting = site.waiting()
+    assert waiting.pop(teller) == "cannot be read: Permission denied"
+    assert "cannot be read" in waiting.pop("a.png")
+    assert waiting == {}
+    assert not site.gate.is_busy()
+    assert teller in [c.sidecar for c in preview.candidates(site.config.inboxes[0]) if c.error]
+    held.clear()
+    site.settle()
+    job = site.job()
+    assert (job.name, job.status) == ("a.png", "queued")
+    assert (job.batch is not None) == (teller in ("shots.csv", "jobs.yaml"))
+    assert site.left() == set()
+
+
+def test_an_image_waits_no_longer_than_an_hour_for_what_cannot_be_read(
+    site: Site, held: set[str]
+) -> None:
+    site.put("a.png")
+    site.put("shots.csv", TELLS["shots.csv"])
+    held.add("shots.csv")
+    site.put("shots.csv.yaml", "priority: 3")
+    site.tick(10)
+    assert set(site.waiting()) == {"a.png", "shots.csv", "shots.csv.yaml"}
+    site.now += 3600
+    site.tick()
+    assert site.job().batch is None
+    assert site.left() == {"shots.csv", "shots.csv.yaml"}
+
+
+def test_a_name_that_no_file_system_takes_is_a_wrong_row(make_site: MakeSite) -> None:
+    site = make_site(source_roots=["library"])
+    library(site, "b.png")
+    site.put("a.png")
+    long = "a clay figurine, " * 20
+    site.put("shots.csv", f'image\na.png\n"{long}"\nb.png\n"{site.root}/library/{long}"\n')
+    site.settle()
+    assert [job.name for job in site.jobs()] == ["a.png", "b.png"]
+    assert {r["row"]: r["code"] for r in report(site) if r["status"] == "wrong"} == {
+        "3": "image_missing",
+        "5": "image_missing",
+    }
+
+
+def test_a_job_file_that_names_what_no_file_system_takes(site: Site) -> None:
+    site.put("a.png")
+    site.put("jobs.yaml", f"images: [a.png, {'long ' * 60}x.png]\n")
+    site.tick(10)
+    site.now += 3600
+    site.settle()
+    assert [job.name for job in site.jobs()] == ["a.png"]
+    assert statuses(site)["2"] == "wrong"
