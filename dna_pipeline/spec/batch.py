@@ -18,10 +18,12 @@ from pydantic import ValidationError
 from dna_pipeline.errors import JobError, ParameterInvalid, SidecarInvalid
 from dna_pipeline.spec.problems import as_lines, dotted, from_validation, in_line_order
 from dna_pipeline.spec.sidecar import SidecarHead
+from dna_pipeline.spec.sources import is_pattern
 from dna_pipeline.spec.table import TableRow
 from dna_pipeline.spec.yaml12 import Document, KeyPath, is_mapping
 
 MAX_JOBS = 100_000
+MAX_GLOB_CHARS = 1000
 
 OF_BATCH = frozenset({"image", "images", "matrix", "max_failures", "on_duplicate"})
 """Keys that say which jobs there are, not what one of them does."""
@@ -66,7 +68,12 @@ def patterns_of(document: Document) -> tuple[str, ...]:
     if (given := document.value.get("images")) is None:
         return ()
     images = _validated(document, {"images": given}).images or []
-    return (images,) if isinstance(images, str) else tuple(images)
+    found = (images,) if isinstance(images, str) else tuple(images)
+    if any(is_pattern(text) and len(text) > MAX_GLOB_CHARS for text in found):
+        where = document.place(("images",))
+        text = f"{where}: images: a glob of more than {MAX_GLOB_CHARS:,} characters"
+        raise ParameterInvalid(text, where="images")
+    return found
 
 
 def _validated(document: Document, given: dict[str, Any]) -> SidecarHead:

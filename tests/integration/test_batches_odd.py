@@ -320,3 +320,51 @@ def test_a_job_file_that_names_what_no_file_system_takes(site: Site) -> None:
     site.settle()
     assert [job.name for job in site.jobs()] == ["a.png"]
     assert statuses(site)["2"] == "wrong"
+
+
+@pytest.mark.parametrize(
+    ("glob", "found"),
+    [
+        ("**.png", ["b.PNG", "c.png"]),
+        ("*", ["a.jpg", "b.PNG", "c.png"]),
+        ("*.png", ["b.PNG", "c.png"]),
+        ("**/*.Png", ["b.PNG", "c.png", "d.png"]),
+        ("S*/*.png", ["d.png"]),
+        ("linked/*.png", ["d.png"]),
+        ("[z-a]*.png", []),
+    ],
+)
+def test_a_glob_in_a_source_root_fits_what_it_would_in_an_inbox(
+    make_site: MakeSite, glob: str, found: list[str]
+) -> None:
+    site = make_site(source_roots=["library"])
+    names = (
+        "a.jpg", "b.PNG", "c.png", "sub/d.png", "._b.png", ".cache/e.png", "x.tmp", "notes.txt",
+    )  # fmt: skip
+    root = library(site, *names)
+    (root / "linked").symlink_to("sub")
+    (root / "round").symlink_to("round")
+    site.put("all.yaml", f"images: {json.dumps(glob)}")
+    site.tick(10)
+    site.now += 3600
+    site.settle()
+    assert [job.name for job in site.jobs() if job.error is None] == found
+
+
+def test_a_name_that_reads_like_a_glob_is_a_name_where_it_is_there(site: Site) -> None:
+    for name in ("[a].png", "a.png", "b.png"):
+        site.put(name, name)
+    site.put("all.yaml", 'images: ["[a].png", "[b].png"]')
+    site.settle()
+    assert [job.name for job in site.jobs() if job.batch] == ["[a].png", "b.png"]
+
+
+def test_too_many_globs_are_refused(site: Site) -> None:
+    site.put("a.png")
+    site.put("all.yaml", json.dumps({"images": [f"{n}*.png" for n in range(1001)]}))
+    site.settle()
+    (job,) = [job for job in site.jobs() if job.error]
+    assert (job.error["code"], job.error["detail"]) == (
+        "parameter_invalid",
+        "images: more than 1,000 globs",
+    )
