@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from dna_pipeline.errors import JobError, ParameterInvalid, SidecarInvalid
+from dna_pipeline.spec import yaml12
 from dna_pipeline.spec.problems import as_lines, dotted, from_validation, in_line_order
 from dna_pipeline.spec.sidecar import SidecarHead
 from dna_pipeline.spec.sources import is_pattern
@@ -182,4 +182,4 @@ def _table_row(row: TableRow, common: Document | None) -> Row:
 
 def request(document: Document) -> str:
     """A row as a YAML that says the same; it is written as JSON, which YAML understands."""
-    return json.dumps(document.value, indent=2, ensure_ascii=False) + "\n"
+    return yaml12.dumps(document.value, indent=2) + "\n"

@@ -8,6 +8,7 @@ its line.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -38,6 +39,8 @@ _INF = re.compile(r"([-+]?)\.(inf|Inf|INF)")
 _NAN = re.compile(r"\.(nan|NaN|NAN)")
 _NUMBER_START = frozenset("+-.0123456789")
 _TAG = "tag:yaml.org,2002:"
+_TO_ESCAPE = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
+"""What may stand in JSON as it is, and to YAML is no text, or the end of a line."""
 _HINTS = {
     "mapping values are not allowed": "mend the indentation, or put text with a colon in quotes",
     "cannot start any token": "put such text in quotes",
@@ -129,6 +132,12 @@ class _Anchored:
     nodes: int
     chars: int
     height: int
+
+
+def dumps(value: Any, indent: int | None = None) -> str:
+    """A plain value as JSON that is YAML, too: it is read back as it was."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    return _TO_ESCAPE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def load(path: Path) -> Document:

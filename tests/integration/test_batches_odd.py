@@ -232,6 +232,54 @@ def test_a_row_that_is_retried_says_what_it_said(make_site: MakeSite) -> None:
     assert params(site.job()) == before
 
 
+ODD_TEXT = "a 🐈, \x7f \x85 \u2028 of {stem}"
+
+
+@pytest.mark.parametrize("name", ["shots.jsonl", "shots.csv"])
+def test_any_text_goes_through_a_table_and_a_retry(make_site: MakeSite, name: str) -> None:
+    site = make_site(source_roots=["library"])
+    picture(library(site) / "a.png")
+    row = {"image": "a.png", "img2img.prompt": ODD_TEXT, "pipeline": "paint"}
+    lines = f"{quoted(*row)}\r\n{quoted(*row.values())}"
+    site.put(name, lines if name.endswith(".csv") else json.dumps(row))
+    site.settle()
+    before = params(site.job())
+    assert before["prompt"] == ODD_TEXT.format(stem="a")
+    fail_next(site)
+    Retrier(site.config, site.ledger).retry(site.job().id, Prober())
+    assert params(site.job()) == before
+
+
+def test_the_image_of_a_wrong_line_stays(site: Site) -> None:
+    lines = (
+        '{"image": "a.png", "priority": 1, "priority": 2}',
+        '{"image": "b.png", "tags": ["x\\u0000"]}',
+        '{"image": "c.png", "meta.x": 1',
+        '{"image": "d.png", "meta": "\\ud83d"}',
+        '{"image": "\\ud83d.png", "meta": }',
+        '{"image": 5, "meta": }',
+        '{"image": "é.png"}',
+    )
+    for letter in "abcdé":
+        site.put(f"{letter}.png", letter)
+    site.put("shots.jsonl", "\n".join(lines))
+    site.settle()
+    assert [job.name for job in site.jobs()] == ["é.png"]
+    assert site.left() == {"a.png", "b.png", "c.png", "d.png"}
+    assert {r["row"]: r["image"] for r in report(site) if r["status"] == "wrong"} == {
+        "1": "a.png", "2": "b.png", "3": "c.png", "4": "d.png", "5": "", "6": "",
+    }  # fmt: skip
+
+
+def test_no_cell_holds_a_nul(site: Site) -> None:
+    site.put("a.png")
+    site.put("shots.csv", "image,meta.x\na.png,b\0c\n")
+    site.settle()
+    assert site.jobs() == []
+    (row,) = report(site)
+    assert (row["code"], row["column"]) == ("sidecar_invalid", "meta.x")
+
+
 HELD = ["shots.csv", "jobs.yaml", "job.yaml", "a.yaml"]
 TELLS = dict(
     zip(HELD, ["image\na.png\n", "images: [a.png]", "image: a.png", "priority: 3"], strict=True)
