@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 from math import inf
@@ -10,7 +11,7 @@ from math import inf
 import structlog
 
 from dna_pipeline.errors import ImageUnreadable, JobError
-from dna_pipeline.inbox.candidates import Candidate, Names, Pairing, Told, Unread, Waiting
+from dna_pipeline.inbox.candidates import Candidate, ImageOf, Names, Pairing, Told, Unread, Waiting
 from dna_pipeline.inbox.pairing import pair
 from dna_pipeline.inbox.scan import FileStat, Scan, scan
 from dna_pipeline.inbox.stability import StabilityTracker
@@ -37,6 +38,28 @@ class _Probe:
     answer: Probed | JobError
     since: float
     asked: float
+
+
+def identity(candidate: Candidate, told: ImageOf) -> str:
+    """The path that a drop is known by: two job files of one image are two drops."""
+    sidecar = candidate.sidecar
+    if candidate.table is not None:
+        return candidate.table
+    if sidecar is not None and isinstance(told(sidecar), str | Names):
+        return sidecar
+    return candidate.image or sidecar or ""
+
+
+def is_known(
+    known: KnownFiles, candidate: Candidate, path: str, files: Mapping[str, FileStat]
+) -> bool:
+    """Whether a drop was dealt with before, as it is now; `path` is what it is known by."""
+    error = candidate.error.code if candidate.error else None
+    return known.is_unchanged(path, _stats(candidate, files), error)
+
+
+def _stats(candidate: Candidate, files: Mapping[str, FileStat]) -> Stats:
+    return {path: files[path] for path in candidate.paths if path in files}
 
 
 class Lookout:
@@ -123,7 +146,7 @@ class Lookout:
                 return None
             error, probed = (answer, None) if isinstance(answer, JobError) else (None, answer)
         shared = self._sharers[candidate.sidecar] > 0
-        return Ready(candidate, stats, self._identity(candidate), error, probed, shared)
+        return Ready(candidate, stats, identity(candidate, self.reference), error, probed, shared)
 
     def taken(self, path: str) -> None:
         """The file is in a claim now."""
@@ -166,21 +189,11 @@ class Lookout:
         self.next_at = max(min(times), now + 0.05)
 
     def _stats(self, candidate: Candidate) -> dict[str, FileStat]:
-        return {path: self.files[path] for path in candidate.paths if path in self.files}
-
-    def _identity(self, candidate: Candidate) -> str:
-        """The path that a drop is known by: two job files of one image are two drops."""
-        sidecar = candidate.sidecar
-        if candidate.table is not None:
-            return candidate.table
-        if sidecar is not None and isinstance(self.reference(sidecar), str | Names):
-            return sidecar
-        return candidate.image or sidecar or ""
+        return _stats(candidate, self.files)
 
     def _is_known(self, candidate: Candidate) -> bool:
-        error = candidate.error.code if candidate.error else None
-        path, stats = self._identity(candidate), self._stats(candidate)
-        if not self._known.is_unchanged(path, stats, error):
+        path = identity(candidate, self.reference)
+        if not is_known(self._known, candidate, path, self.files):
             return False
         if (why := self._known.reserved(path)) is not None:
             self.waiting.append(Waiting(path, why, None, True, "image"))
