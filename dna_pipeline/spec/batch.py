@@ -5,9 +5,9 @@ document → its combinations → for each image, a row → resolved like any ot
 
 from __future__ import annotations
 
-import copy
 import itertools
 import math
+from collections import ChainMap
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -101,8 +101,13 @@ def combinations(document: Document) -> list[Document]:
         raise ParameterInvalid(f"{where}: matrix: asks for more than {MAX_JOBS:,} jobs")
     for key in matrix:
         _check_key(document, plain, key)
-    axes = [[(key, index) for index in range(len(values))] for key, values in matrix.items()]
-    return [_combined(document, plain, matrix, choice) for choice in itertools.product(*axes)]
+    plainly = {path: line for path, line in document.lines.items() if path[:1] != ("matrix",)}
+    axes = [
+        [_Choice(key, value, document.line(("matrix", key, index)))
+         for index, value in enumerate(values)]
+        for key, values in matrix.items()
+    ]  # fmt: skip
+    return [_combined(plain, plainly, choices) for choices in itertools.product(*axes)]
 
 
 def _check_key(document: Document, plain: dict[str, Any], key: str) -> None:
@@ -116,24 +121,30 @@ def _check_key(document: Document, plain: dict[str, Any], key: str) -> None:
         raise SidecarInvalid(f"{where}: is told outside the matrix too; keep one")
 
 
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """One value of an axis, and the line that it stands in."""
+
+    key: str
+    value: Any
+    line: int
+
+
 def _combined(
-    document: Document,
-    plain: dict[str, Any],
-    matrix: dict[str, list[Any]],
-    choice: tuple[tuple[str, int], ...],
+    plain: dict[str, Any], plainly: dict[KeyPath, int], choices: Iterable[_Choice]
 ) -> Document:
-    value, lines = copy.deepcopy(plain), dict(document.lines)
-    for key, index in choice:
-        first, dot, rest = key.partition(".")
-        item = matrix[key][index]
+    """What is the same for all combinations is shared by them: there may be many."""
+    value: dict[str, Any] = dict(plain)
+    lines: dict[KeyPath, int] = {}
+    for choice in choices:
+        first, dot, rest = choice.key.partition(".")
         if dot:
             inner = value.get(first)
-            value[first] = {**(inner if is_mapping(inner) else {}), rest: item}
+            value[first] = {**(inner if is_mapping(inner) else {}), rest: choice.value}
         else:
-            value[first] = item
-        line = document.line(("matrix", key, index))
-        lines[(first, rest) if dot else (first,)] = line
-    return Document(value, lines, document.unit)
+            value[first] = choice.value
+        lines[(first, rest) if dot else (first,)] = choice.line
+    return Document(value, ChainMap(lines, plainly))
 
 
 def rows_of_job_file(document: Document, images: Iterable[str]) -> list[Row]:
@@ -160,7 +171,7 @@ def rows_of_table(rows: Iterable[TableRow], common: Document | None) -> list[Row
 
 
 def _table_row(row: TableRow, common: Document | None) -> Row:
-    value: dict[str, Any] = {} if common is None else copy.deepcopy(common.value)
+    value: dict[str, Any] = {} if common is None else dict(common.value)
     for key, item in row.document.value.items():
         before = value.get(key)
         value[key] = {**before, **item} if is_mapping(before) and is_mapping(item) else item

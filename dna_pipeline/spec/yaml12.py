@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import getitem
@@ -84,11 +84,12 @@ def one_line(text: str, most: int) -> str:
 class Document:
     """A document as plain values (dict, list, str, int, float, bool, None) and their lines.
 
-    `unit` is what its `lines` count: lines, or the rows of a table.
+    `unit` is what its `lines` count: lines, or the rows of a table. Nobody changes its values: an
+    alias, and what several jobs are told alike, is there once.
     """
 
     value: Any
-    lines: dict[KeyPath, int] = field(default_factory=dict[KeyPath, int])
+    lines: Mapping[KeyPath, int] = field(default_factory=dict[KeyPath, int])
     unit: str = "line"
 
     def line(self, path: KeyPath) -> int:
