@@ -10,6 +10,7 @@ import csv
 import io
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -24,6 +25,7 @@ from dna_pipeline.spec.yaml12 import Document, KeyPath
 
 MAX_BYTES = 64 << 20
 MAX_ROWS = 100_000
+MAX_COLUMNS = 1000
 _MAX_CELL = 1 << 20
 
 _IMAGE = re.compile(r'"image"\s*:\s*("(?:[^"\\]|\\.)*")')
@@ -94,9 +96,11 @@ def _csv(pipelines: Mapping[str, Pipeline], text: str) -> Iterator[TableRow]:
 
 
 def _check_columns(columns: list[str]) -> None:
+    if len(columns) > MAX_COLUMNS:
+        raise SidecarInvalid(f"row 1: the table has more than {MAX_COLUMNS:,} columns")
     named = [column for column in columns if column]
-    twice = next((column for column in named if named.count(column) > 1), None)
-    if twice is not None:
+    twice, number = next(iter(Counter(named).most_common(1)), ("", 0))
+    if number > 1:
         raise SidecarInvalid(f"row 1: two columns are called {shown(twice)}", where=twice)
     if "image" not in named:
         told = (

@@ -1,7 +1,7 @@
 import pytest
 
 from dna_pipeline.errors import SidecarInvalid
-from dna_pipeline.spec.table import read_table
+from dna_pipeline.spec.table import MAX_COLUMNS, read_table
 
 
 def test_what_is_wrong_is_said_shortly_and_cannot_steer_a_terminal() -> None:
@@ -15,3 +15,11 @@ def test_what_is_wrong_is_said_shortly_and_cannot_steer_a_terminal() -> None:
     for text in texts:
         assert len(text) < 2000
         assert text.isprintable()
+
+
+def test_too_many_columns() -> None:
+    columns = [f"meta.{n}" for n in range(MAX_COLUMNS)]
+    with pytest.raises(SidecarInvalid, match="row 1: the table has more than 1,000 columns"):
+        read_table({}, "t.csv", ",".join(["image", *columns]).encode() + b"\na.png\n")
+    header = ",".join(["image", *columns[1:]]).encode()
+    assert len(read_table({}, "t.csv", header + b"\na.png\n")) == 1
