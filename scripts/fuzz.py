@@ -57,7 +57,8 @@ def check_text(text: str) -> None:
 def yaml_door(folder: Path) -> Door:
     from dna_pipeline.errors import ConfigError, JobError
     from dna_pipeline.spec.reader import load_config
-    from dna_pipeline.spec.sidecar import inside_path, parse_sidecar, resolve
+    from dna_pipeline.spec.sidecar import parse_sidecar, resolve
+    from dna_pipeline.spec.sources import places
 
     template = ROOT / "dna_pipeline/cli/templates/pipeline.yaml"
     config = load_config(template, {})
@@ -67,9 +68,9 @@ def yaml_door(folder: Path) -> Door:
         for inbox in config.inboxes:
             document = parse_sidecar(data)
             if isinstance(document.value.get("image"), str):
-                path = inside_path(document.value["image"])
-                if not (folder / path).absolute().is_relative_to(folder) or ".." in path.split("/"):
-                    raise Finding(f"the path {path!r} leads out")
+                for place in places(inbox, "sub", document.value["image"]):
+                    if place.path.startswith("/") or ".." in place.path.split("/"):
+                        raise Finding(f"the path {place.path!r} leads out")
             spec = resolve(config, inbox, document, lambda: 1)
             params = [stage.params for stage in spec.stages]
             json.dumps([params, spec.meta, spec.tags], allow_nan=False).encode()

@@ -24,8 +24,7 @@ from dna_pipeline.inbox.names import MATCHES, bare, fold, name_of
 from dna_pipeline.inbox.scan import is_image_name, is_yaml_name
 from dna_pipeline.inbox.stability import StabilityTracker, folder_of
 from dna_pipeline.spec.config import Inbox
-from dna_pipeline.spec.sidecar import inside_path
-from dna_pipeline.spec.sources import matches
+from dna_pipeline.spec.sources import matches, places
 from dna_pipeline.spec.table import is_table_name
 
 IMAGE_WAIT_S = 3600.0
@@ -124,7 +123,7 @@ class _Round:
                 if isinstance(answer, PathEscapesInbox | ParameterInvalid):
                     raise answer
                 if isinstance(answer, str):
-                    jobs[path] = _join(folder_of(path), inside_path(answer))
+                    jobs[path] = places(self._inbox, folder_of(path), answer)[0].path
                     continue
                 if isinstance(answer, Names):
                     self._batches.append((Candidate(None, path, is_batch=True), answer))
@@ -342,7 +341,3 @@ class _Round:
         path = candidate.image or candidate.table or candidate.sidecar or ""
         since = self._tracker.unchanged_since(path)
         return (self._now if since is None else since, path, candidate.sidecar or "")
-
-
-def _join(folder: str, path: str) -> str:
-    return f"{folder}/{path}" if folder else path

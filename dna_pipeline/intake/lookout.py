@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 from math import inf
+from posixpath import join, normpath
 
 import structlog
 
@@ -14,7 +15,7 @@ from dna_pipeline.errors import ImageUnreadable, JobError
 from dna_pipeline.inbox.candidates import Candidate, ImageOf, Names, Pairing, Told, Unread, Waiting
 from dna_pipeline.inbox.pairing import pair
 from dna_pipeline.inbox.scan import FileStat, Scan, scan
-from dna_pipeline.inbox.stability import StabilityTracker
+from dna_pipeline.inbox.stability import StabilityTracker, folder_of
 from dna_pipeline.intake.drops import Ready
 from dna_pipeline.intake.known import KnownFiles, Stats
 from dna_pipeline.intake.patience import patience_s
@@ -165,9 +166,19 @@ class Lookout:
         if cached is not None and cached[0] == stat:
             return cached[1]
         told = reference(self.inbox, path)
-        if not isinstance(told, Unread):  # what holds it may let go without a change to be seen
+        # What holds it may let go without a change to be seen.
+        if not isinstance(told, Unread) and self._is_final(path, told):
             self._references[path] = stat, told
         return told
+
+    def _is_final(self, teller: str, told: Told) -> bool:
+        """Whether it names no single image that may yet come to lie in a source root instead."""
+        if not self.inbox.source_roots:
+            return True
+        named = told.paths if isinstance(told, Names) and told.patient else ()
+        if isinstance(told, str):
+            named = (normpath(join(folder_of(teller), told)),)
+        return len(named) != 1 or named[0] in self.files
 
     def _cannot_look(self, error: OSError, now: float) -> None:
         problem = f"cannot be looked at: {error.strerror}"

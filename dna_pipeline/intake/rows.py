@@ -33,7 +33,7 @@ from dna_pipeline.spec.batch import (
 from dna_pipeline.spec.config import Config, Inbox
 from dna_pipeline.spec.facts import JobFacts
 from dna_pipeline.spec.sidecar import JobSpec, parse_sidecar, resolve
-from dna_pipeline.spec.sources import Place, is_file, is_pattern, matches, places
+from dna_pipeline.spec.sources import Place, is_file, is_pattern, lacking_root, matches, places
 from dna_pipeline.spec.table import MAX_BYTES, is_table_name, read_table
 from dna_pipeline.spec.yaml12 import Document, is_mapping
 
@@ -113,12 +113,25 @@ def reference(inbox: Inbox, path: str) -> Told:
         document = parse_sidecar(records.read_sidecar(inbox.path / path))
         if document.value.get("images") is not None:
             return _names(inbox, path, patterns_of(document), is_table=False)
+        image = document.value.get("image")
+        return _single(inbox, path, image) if isinstance(image, str) else None
     except JobError as error:
         return error
     except OSError as error:
         return Unread(error.strerror or str(error))
-    image = document.value.get("image")
-    return image if isinstance(image, str) else None
+
+
+def _single(inbox: Inbox, teller: str, text: str) -> str | Names:
+    """An `image:` as written where it is one of the inbox. One of a source root makes a batch, that
+    copies it and waits for roots that are away. Raises `PathEscapesInbox`."""
+    first, *others = places(inbox, teller.rpartition("/")[0], text)
+    if first.root is not None:
+        return Names()
+    if not others or is_file(inbox.path / first.path):
+        return text
+    if any(is_file(place.path) and outside(place) for place in others):
+        return Names()
+    return text if lacking_root(inbox) is None else Names((first.path,))
 
 
 def _table(path: Path) -> list[Any]:
@@ -208,17 +221,21 @@ class Planner:
     def _matching(self, pattern: str, folder: str, there: Mapping[str, str]) -> Iterable[Source]:
         """What a job file's entry names, which may be nothing."""
         is_glob = is_pattern(pattern)
-        for place in places(self._inbox, folder, pattern):
+        found = places(self._inbox, folder, pattern)
+        for place in found:
             # A name that reads like a glob is a name, where a file is called that.
             if (source := self._literal(place, there)) is not None:
                 return [source]
-            if is_glob and (found := self._globbed(place, there)):
-                return found
+            if is_glob and (fitting := self._globbed(place, there)):
+                return fitting
         if is_glob:
             return []
         path = self._inbox.path / folder / pattern
-        error = ImageMissing(f"{pattern} did not come within an hour", where="images")
-        return [Source(path, None, error=error)]
+        was_waited_for = found[0].root is None
+        text = (
+            f"{pattern} did not come within an hour" if was_waited_for else f"there is no {pattern}"
+        )
+        return [Source(path, None, error=ImageMissing(text, where="images"))]
 
     def _globbed(self, place: Place, there: Mapping[str, str]) -> list[Source]:
         if place.root is not None:

@@ -64,9 +64,10 @@ def head_of(document: Document | None) -> BatchHead:
 
 
 def patterns_of(document: Document) -> tuple[str, ...]:
-    """What `images:` names, as written. Raises `ParameterInvalid`."""
+    """What `images:` or else `image:` names, as written. Raises `ParameterInvalid`."""
     if (given := document.value.get("images")) is None:
-        return ()
+        image = document.value.get("image")
+        return (image,) if isinstance(image, str) else ()
     images = _validated(document, {"images": given}).images or []
     found = (images,) if isinstance(images, str) else tuple(images)
     if any(is_pattern(text) and len(text) > MAX_GLOB_CHARS for text in found):

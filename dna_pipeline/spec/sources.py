@@ -14,6 +14,8 @@ from dna_pipeline.errors import PathEscapesInbox
 from dna_pipeline.spec.config import Inbox
 from dna_pipeline.spec.sentences import shown
 
+MAX_PATH_CHARS = 4096
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -62,7 +64,7 @@ def _refuse(text: str) -> None:
     # Windows passes over spaces and dots at the end of a name, so that `.. ` is `..` there.
     if any(part not in ("", ".", "..") and not part.strip(". ") for part in text.split("/")):
         raise PathEscapesInbox(f"{shown(text)} leads out of the inbox")
-    if not text.strip() or os.path.normpath(text) in (".", "/"):
+    if not text.strip() or os.path.normpath(text) in (".", "/") or len(text) > MAX_PATH_CHARS:
         raise PathEscapesInbox(f"{shown(text)} names no file")
 
 

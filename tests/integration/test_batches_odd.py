@@ -416,3 +416,102 @@ def test_too_many_globs_are_refused(site: Site) -> None:
         "parameter_invalid",
         "images: more than 1,000 globs",
     )
+
+
+@pytest.mark.parametrize("originals", ["archive", "keep"])
+@pytest.mark.parametrize("where", ["../library/a.png", "../jobs/../library/a.png", "{inbox}"])
+def test_a_job_file_names_an_image_beside_its_folder(
+    make_site: MakeSite, originals: str, where: str
+) -> None:
+    site = make_site(originals=originals, recursive=True)
+    site.put("library/a.png")
+    text = where.format(inbox=f"{site.inbox}/library/a.png")
+    site.put("jobs/one.yaml", f"image: {text}\npriority: 3\n")
+    site.settle()
+    job = site.job()
+    assert (job.folder, job.name, job.priority, job.batch) == ("library", "a.png", 3, None)
+    site.run_next()
+    assert site.job().status == "completed"
+    assert site.left() == (
+        {"library/a.png", "jobs/one.yaml"} if originals == "keep" else set[str]()
+    )
+
+
+@pytest.mark.parametrize("where", ["a.png", "../library/a.png", "{root}/library/a.png"])
+def test_a_job_file_names_an_image_in_a_source_root(make_site: MakeSite, where: str) -> None:
+    site = make_site(source_roots=["library"], originals="delete")
+    root = library(site, "a.png", "b.png")
+    site.put("one.yaml", f"image: {where.format(root=site.root)}\npriority: 3\n")
+    site.settle()
+    assert [(job.name, job.priority) for job in site.jobs()] == [("a.png", 3)]
+    run_all(site)
+    assert statuses(site) == {"1": "completed"}
+    assert (root / "a.png").read_bytes() == b"image a.png"
+    assert (site.left(), site.claims()) == (set(), [])
+
+
+def test_a_job_file_waits_for_an_image_that_comes_to_a_source_root(make_site: MakeSite) -> None:
+    site = make_site(source_roots=["library"])
+    library(site, "b.png")
+    site.put("one.yaml", "image: a.png\n")
+    site.settle()
+    assert site.waiting() == {"one.yaml": "waits for a.png, which its image: key names"}
+    library(site, "a.png")
+    site.settle()
+    assert site.job().name == "a.png"
+
+
+def test_a_job_file_names_what_is_in_no_source_root(make_site: MakeSite) -> None:
+    site = make_site(source_roots=["library"])
+    library(site, "b.png")
+    site.put("one.yaml", "image: ../library/a.png\n")
+    site.settle()
+    (row,) = report(site)
+    assert (row["code"], row["detail"]) == ("image_missing", "there is no ../library/a.png")
+
+
+def test_an_image_of_the_inbox_comes_before_one_of_a_source_root(make_site: MakeSite) -> None:
+    site = make_site(source_roots=["library"])
+    library(site, "a.png")
+    site.put("a.png", "of the inbox")
+    site.put("one.yaml", "image: a.png\n")
+    site.settle()
+    job = site.job()
+    assert (job.batch, site.drop(job).bytes) == (None, len("of the inbox"))
+
+
+def test_a_job_file_waits_for_a_source_root_that_is_away(make_site: MakeSite) -> None:
+    site = make_site(source_roots=["library"])
+    site.put("one.yaml", "image: a.png\n")
+    site.tick(10)
+    site.now += 4000
+    site.settle()
+    assert site.jobs() == []
+    assert "one of the inbox's source_roots, is not there" in site.waiting()["one.yaml"]
+    library(site, "a.png")
+    site.settle()
+    assert site.job().name == "a.png"
+
+
+def test_a_job_file_is_taken_once_its_source_root_is_there(make_site: MakeSite) -> None:
+    site = make_site(source_roots=["library"])
+    site.put("one.yaml", "image: a.png\n")
+    site.settle()
+    assert site.jobs() == []
+    library(site, "a.png")
+    site.settle()
+    assert site.job().name == "a.png"
+    assert site.left() == set()
+
+
+def test_a_matrix_of_an_image_in_a_source_root(make_site: MakeSite) -> None:
+    site = make_site(source_roots=["library"], originals="keep")
+    library(site, "[a].png", "a.png")
+    site.put("one.yaml", 'image: "[a].png"\nmatrix: {priority: [1, 2]}\n')
+    site.settle()
+    assert [(job.name, job.priority) for job in site.jobs()] == [("[a].png", 1), ("[a].png", 2)]
+    site.restart()
+    site.settle()
+    assert len(site.jobs()) == 2
+    inbox = site.config.inboxes[0]
+    assert preview.new_candidates(site.config, inbox) == []

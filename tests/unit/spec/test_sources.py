@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dna_pipeline.errors import ParameterInvalid
+from dna_pipeline.errors import ParameterInvalid, PathEscapesInbox
 from dna_pipeline.spec.batch import patterns_of
-from dna_pipeline.spec.sources import is_file, matches, may_lead
+from dna_pipeline.spec.config import Inbox
+from dna_pipeline.spec.sources import is_file, matches, may_lead, places
 from dna_pipeline.spec.yaml12 import Document
 
 
@@ -95,3 +96,41 @@ def test_a_glob_has_an_end() -> None:
 def test_what_no_file_system_takes_is_no_file(tmp_path: Path, name: str) -> None:
     assert not is_file(tmp_path / name)
     assert not is_file(f"{tmp_path}/{name}")
+
+
+# --- paths ---
+
+
+INBOX = Inbox("in", Path("/home/in"), "cut", source_roots=(Path("/lib"), Path("/home/in2")))
+
+
+@pytest.mark.parametrize(
+    ("text", "paths"),
+    [
+        ("cat.png", ["sub/cat.png", "/lib/cat.png", "/home/in2/cat.png"]),
+        ("a/cat.png", ["sub/a/cat.png", "/lib/a/cat.png", "/home/in2/a/cat.png"]),
+        ("./a//./b", ["sub/a/b", "/lib/a/b", "/home/in2/a/b"]),
+        ("..cat.png", ["sub/..cat.png", "/lib/..cat.png", "/home/in2/..cat.png"]),
+        ("../cat.png", ["cat.png"]),
+        ("a/../cat.png", ["sub/cat.png"]),
+        ("../../in2/cat.png", ["/home/in2/cat.png"]),
+        ("/home/in/cat.png", ["cat.png"]),
+        ("/lib/x/../cat.png", ["/lib/cat.png"]),
+    ],
+)
+def test_where_a_path_may_lead(text: str, paths: list[str]) -> None:
+    assert [place.path for place in places(INBOX, "sub", text)] == paths
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", " ", ".", "./", "..", "../../cat.png", "a/..", "a/.. /b", "a/.../b", "...",
+     "/etc/passwd", "/lib/../etc/passwd", "/home/in", "/lib", "//lib/cat.png", "~", "~/cat.png",
+     "~root/cat.png", "a\\b", "..\\cat.png", "C:/cat.png", "c:cat.png", "a\0b",
+     "\\\\host\\share", "a/" * 3000 + "cat.png"],
+)  # fmt: skip
+def test_paths_that_lead_out(text: str) -> None:
+    with pytest.raises(PathEscapesInbox) as caught:
+        places(INBOX, "sub", text)
+    assert len(caught.value.detail) < 300
+    assert caught.value.detail.isprintable()
