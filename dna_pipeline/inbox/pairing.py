@@ -88,8 +88,13 @@ class _Round:
 
     def run(self, yamls: list[str], tables: list[str], image_of: ImageOf) -> Pairing:
         told = {fold(path): path for path in tables}
-        beside = {told[key]: y for y in yamls if (key := fold(bare(y))) in told}
-        plain = self._read([y for y in yamls if y not in beside.values()], image_of)
+        beside: dict[str, str] = {}
+        others: list[str] = []
+        for path in yamls:
+            table = told.get(fold(bare(path)))
+            if table is None or beside.setdefault(table, path) != path:
+                others.append(path)
+        plain = self._read(others, image_of)
         for table in tables:
             self._table(table, beside.get(table), image_of)
         # What is named by itself is its namer's; a glob takes what nothing else speaks for.
