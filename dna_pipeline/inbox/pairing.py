@@ -17,6 +17,7 @@ from dna_pipeline.errors import (
     ParameterInvalid,
     PathEscapesInbox,
     SidecarAmbiguous,
+    SidecarInvalid,
     SidecarMissing,
 )
 from dna_pipeline.inbox.candidates import Candidate, ImageOf, Names, Pairing, Unread, Waiting
@@ -77,7 +78,7 @@ class _Round:
         self._all = frozenset(images)
         self._free = dict.fromkeys(images)
         self._errors: dict[str, JobError] = {}
-        self._unread: dict[str, str] = {}
+        self._unread: set[str] = set()
         self._batches: list[tuple[Candidate, Names]] = []
         self._may_name: dict[str, str] = {}
         self._named: set[str] = set()
@@ -108,8 +109,6 @@ class _Round:
             elif sidecar not in self._unread:
                 kind = "a table" if is_table_name(bare(sidecar)) else "an image"
                 self._orphan(sidecar, f"{kind} called {name_of(bare(sidecar))}")
-        for path, why in self._unread.items():
-            self._waiting.append(Waiting(path, f"cannot be read: {why}", None, True, "unread"))
         # Those that tell no image by their names may name any.
         unread = (path for path in self._unread if not told_by_name.get(path))
         self._may_name = {folder_of(path): path for path in unread}
@@ -137,8 +136,8 @@ class _Round:
                 self._ready.append(Candidate(None, path, error))
                 continue
             if isinstance(answer, Unread):
-                self._unread[path] = answer.why
-            elif answer is not None:
+                answer = self._unreadable(path, answer.why)
+            if answer is not None:
                 self._errors[path] = answer
             plain.append(path)
         self._job_files(jobs)
@@ -163,15 +162,40 @@ class _Round:
 
     def _table(self, table: str, beside: str | None, image_of: ImageOf) -> None:
         answer = image_of(table) if self._tracker.is_settled(table) else Names(patient=False)
+        if isinstance(answer, Unread):
+            answer = self._unreadable(table, answer.why)
+            if answer is None and beside is not None:
+                self._waiting.append(self._for_unread(beside, table))
         if isinstance(answer, JobError):
             self._when_settled(Candidate(table, beside, answer))
         elif isinstance(answer, Names):
             self._batches.append((Candidate(None, beside, None, table, is_batch=True), answer))
-        elif isinstance(answer, Unread):
-            self._unread[table] = answer.why
-            if beside is not None:
-                why = f"waits for {name_of(table)}, which cannot be read"
-                self._waiting.append(Waiting(beside, why, None, True, "partner"))
+
+    # --- what cannot be read ---
+
+    def _unreadable(self, path: str, why: str) -> JobError | None:
+        """What is wrong with it once it could not be read for an hour; until then it waits."""
+        if self._now < (until := self._given_up_at(path)):
+            self._unread.add(path)
+            self._waiting.append(Waiting(path, f"cannot be read: {why}", until, True, "unread"))
+            return None
+        return SidecarInvalid(f"could not be read for an hour: {why}")
+
+    def _given_up_at(self, path: str) -> float:
+        return (self._tracker.settled_since(path) or self._now) + IMAGE_WAIT_S
+
+    def _for_unread(self, path: str, teller: str, may: str = "") -> Waiting:
+        reason = f"waits for {name_of(teller)}, which {may}cannot be read"
+        return Waiting(path, reason, self._given_up_at(teller), True, "partner")
+
+    def _may_be_named(self, image: str) -> str | None:
+        """What cannot be read, and may name that image."""
+        folder = image if self._may_name else ""
+        while folder:
+            folder = folder_of(folder)
+            if folder in self._may_name:
+                return self._may_name[folder]
+        return None
 
     def _when_settled(self, candidate: Candidate) -> None:
         """Ready once all its files have settled."""
@@ -276,8 +300,7 @@ class _Round:
                 self._wait_for(path, moving)
             return
         if sidecar in self._unread:
-            why = f"waits for {name_of(sidecar)}, which cannot be read"
-            self._waiting += [Waiting(image, why, None, True, "partner") for image in images]
+            self._waiting += [self._for_unread(image, sidecar) for image in images]
             return
         error = self._errors.get(sidecar)
         if len(images) > 1:
@@ -325,22 +348,11 @@ class _Round:
         if self._now < until:
             self._waiting.append(Waiting(image, self._lone_reason, until, wait > LONG_S, "sidecar"))
             return
-        if (teller := self._namer(image, settled)) is not None:
-            why = f"{name_of(teller)}, which may name it, cannot be read"
-            until = settled + IMAGE_WAIT_S
-            self._waiting.append(Waiting(image, why, until, True, "sidecar"))
+        if (teller := self._may_be_named(image)) is not None:
+            self._waiting.append(self._for_unread(image, teller, "may name it and "))
             return
         error = SidecarMissing(f"{name_of(image)}: waited {wait:g} s") if required else None
         self._ready.append(Candidate(image, None, error))
-
-    def _namer(self, image: str, settled: float) -> str | None:
-        """What cannot be read now and may name that image; for an hour, then it is let go."""
-        folder = image if self._now < settled + IMAGE_WAIT_S else ""
-        while folder:
-            folder = folder_of(folder)
-            if folder in self._may_name:
-                return self._may_name[folder]
-        return None
 
     def _arrival(self, candidate: Candidate) -> tuple[float, str, str]:
         path = candidate.image or candidate.table or candidate.sidecar or ""

@@ -73,12 +73,12 @@ TELLS = dict(
 
 @pytest.fixture
 def held(monkeypatch) -> set[str]:
-    """Names of files that another program lets nobody read."""
+    """Names of files that another program lets nobody read where they lie."""
     names: set[str] = set()
     opened, read = Path.open, records.read_sidecar
 
     def refuse(path: Path) -> None:
-        if path.name in names:
+        if path.name in names and ".dna" not in path.parts:
             raise PermissionError(13, "Permission denied", str(path))
 
     def read_sidecar(path: Path) -> bytes:
@@ -116,19 +116,25 @@ def test_what_is_held_open_is_waited_for(site: Site, held: set[str], teller: str
     assert site.left() == set()
 
 
-def test_an_image_waits_no_longer_than_an_hour_for_what_cannot_be_read(
-    site: Site, held: set[str]
+@pytest.mark.parametrize("teller", HELD)
+def test_what_cannot_be_read_for_an_hour_is_given_up(
+    site: Site, held: set[str], teller: str
 ) -> None:
     site.put("a.png")
-    site.put("shots.csv", TELLS["shots.csv"])
-    held.add("shots.csv")
-    site.put("shots.csv.yaml", "priority: 3")
+    site.put(teller, TELLS[teller])
+    site.put(f"{teller}.yaml", "priority: 3")
+    held.add(teller)
     site.tick(10)
-    assert set(site.waiting()) == {"a.png", "shots.csv", "shots.csv.yaml"}
+    assert set(site.waiting()) == {"a.png", teller, f"{teller}.yaml"}
     site.now += 3600
     site.tick()
-    assert site.job().batch is None
-    assert site.left() == {"shots.csv", "shots.csv.yaml"}
+    codes = {job.name: job.error and job.error["code"] for job in site.jobs()}
+    assert codes.pop(f"{teller}.yaml", "image_missing") == "image_missing"
+    assert codes == (
+        {"a.png": "sidecar_invalid"}
+        if teller == "a.yaml"
+        else {"a.png": None, teller: "sidecar_invalid"}
+    )
 
 
 def test_a_name_that_no_file_system_takes_is_a_wrong_row(make_site: MakeSite) -> None:
