@@ -1,5 +1,6 @@
 """Feeds the places where strangers' bytes come in with bytes that grow stranger by what they reach.
 
+fuzz.py table  tables and job files, from their text to resolved rows; globs
 fuzz.py yaml   sidecars and pipeline.yaml, from their text to resolved jobs
 fuzz.py image  pictures, from their bytes to the pixels that a stage gets
 fuzz.py wire   what a worker says, from its bytes to events
@@ -23,6 +24,7 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +57,8 @@ def check_text(text: str) -> None:
 def yaml_door(folder: Path) -> Door:
     from dna_pipeline.errors import ConfigError, JobError
     from dna_pipeline.spec.reader import load_config
-    from dna_pipeline.spec.sidecar import inside_path, parse_sidecar, resolve
+    from dna_pipeline.spec.sidecar import parse_sidecar, resolve
+    from dna_pipeline.spec.sources import places
 
     template = ROOT / "dna_pipeline/cli/templates/pipeline.yaml"
     config = load_config(template, {})
@@ -65,9 +68,9 @@ def yaml_door(folder: Path) -> Door:
         for inbox in config.inboxes:
             document = parse_sidecar(data)
             if isinstance(document.value.get("image"), str):
-                path = inside_path(document.value["image"])
-                if not (folder / path).absolute().is_relative_to(folder) or ".." in path.split("/"):
-                    raise Finding(f"the path {path!r} leads out")
+                for place in places(inbox, "sub", document.value["image"]):
+                    if place.path.startswith("/") or ".." in place.path.split("/"):
+                        raise Finding(f"the path {place.path!r} leads out")
             spec = resolve(config, inbox, document, lambda: 1)
             params = [stage.params for stage in spec.stages]
             json.dumps([params, spec.meta, spec.tags], allow_nan=False).encode()
@@ -92,6 +95,67 @@ SIDECARS = [
     b"triposr: &t {resolution: 64, formats: [glb, obj]}\nmeta: {again: *t}\n",
     b"not_before: 2026-12-01T22:00:00+01:00\nseed: 0x1f\nremove_background: ~\n",
     'prompt: "\\u263a \\x1b[31m"\r\n? key\n: |-\n  text\n'.encode("utf-16"),
+]
+
+
+def table_door(_folder: Path) -> Door:
+    from dna_pipeline.errors import JobError
+    from dna_pipeline.spec.reader import load_config
+    from dna_pipeline.spec.table import read_table
+
+    config = load_config(ROOT / "dna_pipeline/cli/templates/pipeline.yaml", {})
+
+    def as_table(name: str, data: bytes) -> None:
+        check_rows(config, read_table(config.pipelines, name, data)[:20])
+
+    def read(data: bytes) -> None:
+        ways = (partial(as_table, "t.csv"), partial(as_table, "t.jsonl"), check_job_file)
+        for way in ways:
+            try:
+                way(data)
+            except JobError as error:
+                check_text(str(error))
+
+    return read, TABLES
+
+
+def check_rows(config: Any, found: list[Any]) -> None:
+    """Raises JobError for the first that cannot be resolved."""
+    from dna_pipeline.spec.batch import request, rows_of_table
+    from dna_pipeline.spec.sidecar import parse_sidecar, resolve
+    from dna_pipeline.spec.sources import places
+
+    inbox = config.inboxes[0]
+    for row in rows_of_table(found, None):
+        if row.error is not None:
+            check_text(str(row.error))
+            continue
+        places(inbox, "", row.image or "")
+        resolve(config, inbox, row.document, lambda: 1)
+        if parse_sidecar(request(row.document).encode()).value != row.document.value:
+            raise Finding(f"a retry would not say {row.document.value!r}")
+
+
+def check_job_file(data: bytes) -> None:
+    """Raises JobError for what is none."""
+    from dna_pipeline.spec.batch import patterns_of, rows_of_job_file
+    from dna_pipeline.spec.sidecar import parse_sidecar
+    from dna_pipeline.spec.sources import matches, may_lead
+
+    document = parse_sidecar(data)
+    patterns = patterns_of(document)[:20]
+    for pattern in patterns:
+        for path in ("a" * 200, "a/" * 60 + "a.png", "chairs/chair_1.png"):
+            matches(path, pattern)
+            may_lead(path, pattern)
+    rows_of_job_file(document, patterns)
+
+
+TABLES = [
+    b'image,img2img.prompt,tags,meta.x,seed\r\na.png,"a, ""b""",x;y,1e3,-1\r\n',
+    b'{"image": "a.png", "img2img": {"prompt": "\\ud83d\\ude00"}, "meta.x": [1]}\n{"image": 1',
+    'image;priority;meta.x\n\u00e9.png;;"\x7f \x85 \u2028"\n'.encode("utf-16"),
+    b'images: ["*a*a*a*a*a*a*a*a*b", "**/a/**/*a*/**/b", "[!a-c]?.png"]\nmatrix: {seed: [1, 2]}\n',
 ]
 
 
@@ -169,6 +233,7 @@ def wire_door(_folder: Path) -> Door:
 
 DOORS: dict[str, Callable[[Path], Door]] = {
     "yaml": yaml_door,
+    "table": table_door,
     "image": image_door,
     "wire": wire_door,
 }
@@ -213,9 +278,9 @@ def dictionary(door: str) -> list[str]:
                 "Adobe\\x00", "MPF\\x00"]  # fmt: skip
     stages = [registry.stage_class(name) for name in registry.stage_types()]
     keys = {key for stage in stages for key in (*stage.model_fields, *stage.aliases)}
-    keys |= {*registry.stage_types(), *registry.provider_names(), "image", "pipeline", "priority",
-             "not_before", "meta", "tags", "paths", "runtime", "retention", "models", "inboxes",
-             "hours", "defaults", "version", "pipelines"}  # fmt: skip
+    keys |= {*registry.stage_types(), *registry.provider_names(), "image", "images", "matrix",
+             "pipeline", "priority", "not_before", "meta", "tags", "paths", "runtime", "retention",
+             "models", "inboxes", "hours", "defaults", "version", "pipelines"}  # fmt: skip
     return [*sorted(keys), "!!python/object:os.system", "&a", "*a", "<<", ".nan", ".inf",
             "\\xff\\xfe", "\\x1b[31m", "\\xe2\\x80\\xae", "..", "C:\\\\x", "\\\\uD800"]  # fmt: skip
 

@@ -22,7 +22,7 @@ from dna_pipeline.cli.common import (
 
 if TYPE_CHECKING:
     from dna_pipeline.estimate import Estimator
-    from dna_pipeline.inbox.pairing import Candidate
+    from dna_pipeline.inbox.candidates import Candidate
     from dna_pipeline.intake.preview import Outlook
     from dna_pipeline.probe import Prober
     from dna_pipeline.spec.config import Config, Inbox
@@ -90,11 +90,11 @@ def _whole(jobs: list[dict[str, Any]]) -> dict[str, Any]:
 def _inbox(
     config: Config, inbox: Inbox, prober: Prober, estimator: Estimator | None
 ) -> tuple[str | None, list[dict[str, Any]]]:
-    from dna_pipeline.intake.preview import candidates, outlooks
+    from dna_pipeline.intake.preview import new_candidates, outlooks
     from dna_pipeline.spec.sources import lacking_root
 
     try:
-        found = candidates(inbox)
+        found = new_candidates(config, inbox)
     except OSError as error:
         return f"{inbox.path}: {error.strerror}", []
     problem: str | None = None

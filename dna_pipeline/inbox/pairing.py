@@ -7,10 +7,9 @@ that nothing else speaks for. Whatever is not yet certain waits, and says why.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import replace
 from functools import cached_property
-from typing import Literal
 
 from dna_pipeline.errors import (
     ImageMissing,
@@ -18,14 +17,15 @@ from dna_pipeline.errors import (
     ParameterInvalid,
     PathEscapesInbox,
     SidecarAmbiguous,
+    SidecarInvalid,
     SidecarMissing,
 )
+from dna_pipeline.inbox.candidates import Candidate, ImageOf, Names, Pairing, Unread, Waiting
 from dna_pipeline.inbox.names import MATCHES, bare, fold, name_of
 from dna_pipeline.inbox.scan import is_image_name, is_yaml_name
 from dna_pipeline.inbox.stability import StabilityTracker, folder_of
 from dna_pipeline.spec.config import Inbox
-from dna_pipeline.spec.sidecar import inside_path
-from dna_pipeline.spec.sources import matches
+from dna_pipeline.spec.sources import matches, places
 from dna_pipeline.spec.table import is_table_name
 
 IMAGE_WAIT_S = 3600.0
@@ -42,93 +42,6 @@ something comes every few seconds, for ever, no image would ever be taken."""
 QUIET_S = 5.0
 """What names its images waits so long for more of them where an image may wait an hour to be
 named: there the long wait is for what tells, and that has come."""
-
-
-@dataclass(frozen=True, slots=True)
-class Names:
-    """The images of the inbox that a job file or a table names.
-
-    Attributes:
-        paths: each by itself; patterns: globs. Both are relative to the inbox.
-        patient: wait long for a path that is not there, as a job file does and a table does not.
-    """
-
-    paths: tuple[str, ...] = ()
-    patterns: tuple[str, ...] = ()
-    patient: bool = True
-
-
-ImageOf = Callable[[str], "str | Names | JobError | None"]
-"""The `image:` of the settled YAML at that path, as written, or what its `images:` or the table
-there name; None where it is a plain sidecar. A `JobError` where it cannot be read;
-`PathEscapesInbox` or `ParameterInvalid` where it names what it may not."""
-
-WaitKind = Literal["writing", "partner", "sidecar", "image"]
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A drop to take in. With an `error` it is taken in all the same, to fail and say why.
-
-    Attributes:
-        image: its path; None where the YAML waited in vain or names what it may not, or where there
-            are several.
-        sidecar: the YAML's path. Several candidates have the same one if it is ambiguous, and a
-            job file's image is in several if the inbox keeps its originals; else no file is in two.
-        table: its path, where the drop is one; `sidecar` is what tells all its rows then.
-        images: those that a job file with `images:` or a table names, as far as they are there.
-        is_batch: it is such a job file or a table.
-    """
-
-    image: str | None
-    sidecar: str | None
-    error: JobError | None = None
-    table: str | None = None
-    images: tuple[str, ...] = ()
-    is_batch: bool = False
-
-    @property
-    def paths(self) -> list[str]:
-        """All its files, what tells before what is told."""
-        several = (self.table, self.sidecar, self.image, *self.images)
-        return [path for path in several if path is not None]
-
-
-@dataclass(frozen=True, slots=True)
-class Waiting:
-    """A file that is not taken in yet.
-
-    Attributes:
-        reason: for people.
-        until: monotonic time at which this ends unless something changes; None if unknown.
-        long: more than a one-shot `run` should sit out.
-        kind: `writing`: has not settled; `partner`: another file of the same drop has not;
-            `sidecar`: an image that may get one; `image`: a YAML whose image is not there.
-    """
-
-    path: str
-    reason: str
-    until: float | None
-    long: bool
-    kind: WaitKind
-
-
-@dataclass(frozen=True, slots=True)
-class Pairing:
-    """What one look at the inbox comes to; `ready` in the order of arrival.
-
-    Attributes:
-        named: where job files say their images are; give it to the next `scan`.
-    """
-
-    ready: list[Candidate]
-    waiting: list[Waiting]
-    named: frozenset[str]
-
-    @property
-    def next_at(self) -> float | None:
-        """When to pair again even if nothing changes."""
-        return min((w.until for w in self.waiting if w.until is not None), default=None)
 
 
 def pair(
@@ -165,7 +78,9 @@ class _Round:
         self._all = frozenset(images)
         self._free = dict.fromkeys(images)
         self._errors: dict[str, JobError] = {}
+        self._unread: set[str] = set()
         self._batches: list[tuple[Candidate, Names]] = []
+        self._may_name: dict[str, str] = {}
         self._named: set[str] = set()
         self._ready: list[Candidate] = []
         self._waiting: list[Waiting] = []
@@ -174,8 +89,13 @@ class _Round:
 
     def run(self, yamls: list[str], tables: list[str], image_of: ImageOf) -> Pairing:
         told = {fold(path): path for path in tables}
-        beside = {told[key]: y for y in yamls if (key := fold(bare(y))) in told}
-        plain = self._read([y for y in yamls if y not in beside.values()], image_of)
+        beside: dict[str, str] = {}
+        others: list[str] = []
+        for path in yamls:
+            table = told.get(fold(bare(path)))
+            if table is None or beside.setdefault(table, path) != path:
+                others.append(path)
+        plain = self._read(others, image_of)
         for table in tables:
             self._table(table, beside.get(table), image_of)
         # What is named by itself is its namer's; a glob takes what nothing else speaks for.
@@ -186,9 +106,12 @@ class _Round:
         for sidecar, images in told_by_name.items():
             if images:
                 self._told(sidecar, images)
-            else:
+            elif sidecar not in self._unread:
                 kind = "a table" if is_table_name(bare(sidecar)) else "an image"
                 self._orphan(sidecar, f"{kind} called {name_of(bare(sidecar))}")
+        # Those that tell no image by their names may name any.
+        unread = (path for path in self._unread if not told_by_name.get(path))
+        self._may_name = {folder_of(path): path for path in unread}
         for image in self._free:
             self._lone(image)
         self._ready.sort(key=self._arrival)
@@ -204,7 +127,7 @@ class _Round:
                 if isinstance(answer, PathEscapesInbox | ParameterInvalid):
                     raise answer
                 if isinstance(answer, str):
-                    jobs[path] = _join(folder_of(path), inside_path(answer))
+                    jobs[path] = places(self._inbox, folder_of(path), answer)[0].path
                     continue
                 if isinstance(answer, Names):
                     self._batches.append((Candidate(None, path, is_batch=True), answer))
@@ -212,6 +135,8 @@ class _Round:
             except (PathEscapesInbox, ParameterInvalid) as error:
                 self._ready.append(Candidate(None, path, error))
                 continue
+            if isinstance(answer, Unread):
+                answer = self._unreadable(path, answer.why)
             if answer is not None:
                 self._errors[path] = answer
             plain.append(path)
@@ -237,10 +162,40 @@ class _Round:
 
     def _table(self, table: str, beside: str | None, image_of: ImageOf) -> None:
         answer = image_of(table) if self._tracker.is_settled(table) else Names(patient=False)
+        if isinstance(answer, Unread):
+            answer = self._unreadable(table, answer.why)
+            if answer is None and beside is not None:
+                self._waiting.append(self._for_unread(beside, table))
         if isinstance(answer, JobError):
             self._when_settled(Candidate(table, beside, answer))
         elif isinstance(answer, Names):
             self._batches.append((Candidate(None, beside, None, table, is_batch=True), answer))
+
+    # --- what cannot be read ---
+
+    def _unreadable(self, path: str, why: str) -> JobError | None:
+        """What is wrong with it once it could not be read for an hour; until then it waits."""
+        if self._now < (until := self._given_up_at(path)):
+            self._unread.add(path)
+            self._waiting.append(Waiting(path, f"cannot be read: {why}", until, True, "unread"))
+            return None
+        return SidecarInvalid(f"could not be read for an hour: {why}")
+
+    def _given_up_at(self, path: str) -> float:
+        return (self._tracker.settled_since(path) or self._now) + IMAGE_WAIT_S
+
+    def _for_unread(self, path: str, teller: str, may: str = "") -> Waiting:
+        reason = f"waits for {name_of(teller)}, which {may}cannot be read"
+        return Waiting(path, reason, self._given_up_at(teller), True, "partner")
+
+    def _may_be_named(self, image: str) -> str | None:
+        """What cannot be read, and may name that image."""
+        folder = image if self._may_name else ""
+        while folder:
+            folder = folder_of(folder)
+            if folder in self._may_name:
+                return self._may_name[folder]
+        return None
 
     def _when_settled(self, candidate: Candidate) -> None:
         """Ready once all its files have settled."""
@@ -344,6 +299,9 @@ class _Round:
             for path in files:
                 self._wait_for(path, moving)
             return
+        if sidecar in self._unread:
+            self._waiting += [self._for_unread(image, sidecar) for image in images]
+            return
         error = self._errors.get(sidecar)
         if len(images) > 1:
             names = ", ".join(name_of(image) for image in images[:5])
@@ -390,6 +348,9 @@ class _Round:
         if self._now < until:
             self._waiting.append(Waiting(image, self._lone_reason, until, wait > LONG_S, "sidecar"))
             return
+        if (teller := self._may_be_named(image)) is not None:
+            self._waiting.append(self._for_unread(image, teller, "may name it and "))
+            return
         error = SidecarMissing(f"{name_of(image)}: waited {wait:g} s") if required else None
         self._ready.append(Candidate(image, None, error))
 
@@ -397,7 +358,3 @@ class _Round:
         path = candidate.image or candidate.table or candidate.sidecar or ""
         since = self._tracker.unchanged_since(path)
         return (self._now if since is None else since, path, candidate.sidecar or "")
-
-
-def _join(folder: str, path: str) -> str:
-    return f"{folder}/{path}" if folder else path

@@ -24,7 +24,7 @@ from dna_pipeline.artifact import safe_stem
 from dna_pipeline.errors import DnaError, ImageMissing, JobError
 from dna_pipeline.faults import point
 from dna_pipeline.inbox import claim
-from dna_pipeline.inbox.pairing import Candidate
+from dna_pipeline.inbox.candidates import Candidate
 from dna_pipeline.inbox.scan import FileStat
 from dna_pipeline.intake import records
 from dna_pipeline.intake.account import Account, Taken

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dna_pipeline.errors import Failure, JobError
-from dna_pipeline.inbox.pairing import Candidate
+from dna_pipeline.inbox.candidates import Candidate
 from dna_pipeline.inbox.scan import FileStat
 from dna_pipeline.intake.known import Stats
 from dna_pipeline.probe import Probed

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from dna_pipeline.artifact import fsync_dir, fsync_tree
 from dna_pipeline.errors import Failure, JobError
 from dna_pipeline.inbox import claim
-from dna_pipeline.inbox.pairing import Candidate, Waiting
+from dna_pipeline.inbox.candidates import Candidate, Waiting
 from dna_pipeline.inbox.scan import is_image_name, is_yaml_name
 from dna_pipeline.intake import records
 from dna_pipeline.intake.batches import BatchTaker, NotYet

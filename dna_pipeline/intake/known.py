@@ -13,6 +13,7 @@ from typing import Any
 from dna_pipeline.inbox.scan import FileStat, is_image_name
 from dna_pipeline.ledger import store
 from dna_pipeline.ledger.store import Ledger
+from dna_pipeline.ledger.views import Views
 
 RESERVED = "reserved"
 """The key of an image that a wrong row of a batch names. It stays, and is not taken in alone; the
@@ -41,9 +42,12 @@ class Version:
 class KnownFiles:
     """Versions by path: that of the image, or of the job file that names it."""
 
-    def __init__(self, inbox: str, ledger: Ledger) -> None:
+    def __init__(self, inbox: str, ledger: Ledger | Views) -> None:
         self._inbox = inbox
-        rows = ledger.transact(lambda s: store.known_files(s, inbox))
+        if isinstance(ledger, Views):
+            rows = ledger.known_files(inbox)
+        else:
+            rows = ledger.transact(lambda s: store.known_files(s, inbox))
         self._versions = {
             path: _packed(path, Version(_from_json(row.stat), row.key, row.error, row.drop_id))
             for path, row in rows.items()

@@ -12,8 +12,8 @@ import structlog
 from dna_pipeline.artifact import fsync_dir, safe_name, safe_stem
 from dna_pipeline.errors import ImageMissing
 from dna_pipeline.inbox import claim
+from dna_pipeline.inbox.candidates import Candidate, Names
 from dna_pipeline.inbox.names import bare, tells
-from dna_pipeline.inbox.pairing import Candidate, Names
 from dna_pipeline.inbox.scan import FileStat, is_yaml_name
 from dna_pipeline.intake import records
 from dna_pipeline.intake.drops import Ready

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 from math import inf
+from posixpath import join, normpath
 
 import structlog
 
 from dna_pipeline.errors import ImageUnreadable, JobError
-from dna_pipeline.inbox.pairing import Candidate, Names, Pairing, Waiting, pair
+from dna_pipeline.inbox.candidates import Candidate, ImageOf, Names, Pairing, Told, Unread, Waiting
+from dna_pipeline.inbox.pairing import pair
 from dna_pipeline.inbox.scan import FileStat, Scan, scan
-from dna_pipeline.inbox.stability import StabilityTracker
+from dna_pipeline.inbox.stability import StabilityTracker, folder_of
 from dna_pipeline.intake.drops import Ready
 from dna_pipeline.intake.known import KnownFiles, Stats
 from dna_pipeline.intake.patience import patience_s
@@ -38,6 +41,28 @@ class _Probe:
     asked: float
 
 
+def identity(candidate: Candidate, told: ImageOf) -> str:
+    """The path that a drop is known by: two job files of one image are two drops."""
+    sidecar = candidate.sidecar
+    if candidate.table is not None:
+        return candidate.table
+    if sidecar is not None and isinstance(told(sidecar), str | Names):
+        return sidecar
+    return candidate.image or sidecar or ""
+
+
+def is_known(
+    known: KnownFiles, candidate: Candidate, path: str, files: Mapping[str, FileStat]
+) -> bool:
+    """Whether a drop was dealt with before, as it is now; `path` is what it is known by."""
+    error = candidate.error.code if candidate.error else None
+    return known.is_unchanged(path, _stats(candidate, files), error)
+
+
+def _stats(candidate: Candidate, files: Mapping[str, FileStat]) -> Stats:
+    return {path: files[path] for path in candidate.paths if path in files}
+
+
 class Lookout:
     """The state of one inbox between looks. Times are monotonic seconds."""
 
@@ -58,7 +83,7 @@ class Lookout:
         self._named: frozenset[str] = frozenset()
         self._prober = prober
         self._known = known
-        self._references: dict[str, tuple[FileStat, str | Names | JobError | None]] = {}
+        self._references: dict[str, tuple[FileStat, Told]] = {}
         self._probes: dict[str, _Probe] = {}
         self._asked: dict[str, Question] = {}
         """What was asked of the decoder ahead, as of the last look."""
@@ -122,7 +147,7 @@ class Lookout:
                 return None
             error, probed = (answer, None) if isinstance(answer, JobError) else (None, answer)
         shared = self._sharers[candidate.sidecar] > 0
-        return Ready(candidate, stats, self._identity(candidate), error, probed, shared)
+        return Ready(candidate, stats, identity(candidate, self.reference), error, probed, shared)
 
     def taken(self, path: str) -> None:
         """The file is in a claim now."""
@@ -134,13 +159,26 @@ class Lookout:
         """The file could not be taken; the next look finds it again."""
         self.waiting.append(Waiting(path, reason, None, True, "writing"))
 
-    def reference(self, path: str) -> str | Names | JobError | None:
+    def reference(self, path: str) -> Told:
         """What a settled YAML or table names, read once for each of its states."""
         stat = self.files[path]
         cached = self._references.get(path)
-        if cached is None or cached[0] != stat:
-            cached = self._references[path] = (stat, reference(self.inbox, path))
-        return cached[1]
+        if cached is not None and cached[0] == stat:
+            return cached[1]
+        told = reference(self.inbox, path)
+        # What holds it may let go without a change to be seen.
+        if not isinstance(told, Unread) and self._is_final(path, told):
+            self._references[path] = stat, told
+        return told
+
+    def _is_final(self, teller: str, told: Told) -> bool:
+        """Whether it names no single image that may yet come to lie in a source root instead."""
+        if not self.inbox.source_roots:
+            return True
+        named = told.paths if isinstance(told, Names) and told.patient else ()
+        if isinstance(told, str):
+            named = (normpath(join(folder_of(teller), told)),)
+        return len(named) != 1 or named[0] in self.files
 
     def _cannot_look(self, error: OSError, now: float) -> None:
         problem = f"cannot be looked at: {error.strerror}"
@@ -162,21 +200,11 @@ class Lookout:
         self.next_at = max(min(times), now + 0.05)
 
     def _stats(self, candidate: Candidate) -> dict[str, FileStat]:
-        return {path: self.files[path] for path in candidate.paths if path in self.files}
-
-    def _identity(self, candidate: Candidate) -> str:
-        """The path that a drop is known by: two job files of one image are two drops."""
-        sidecar = candidate.sidecar
-        if candidate.table is not None:
-            return candidate.table
-        if sidecar is not None and isinstance(self.reference(sidecar), str | Names):
-            return sidecar
-        return candidate.image or sidecar or ""
+        return _stats(candidate, self.files)
 
     def _is_known(self, candidate: Candidate) -> bool:
-        error = candidate.error.code if candidate.error else None
-        path, stats = self._identity(candidate), self._stats(candidate)
-        if not self._known.is_unchanged(path, stats, error):
+        path = identity(candidate, self.reference)
+        if not is_known(self._known, candidate, path, self.files):
             return False
         if (why := self._known.reserved(path)) is not None:
             self.waiting.append(Waiting(path, why, None, True, "image"))

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import cache, partial
 from typing import Any
 
 from dna_pipeline.artifact import sha256_file
-from dna_pipeline.errors import ImageMissing, JobError
-from dna_pipeline.inbox.pairing import Candidate, Pairing, pair
-from dna_pipeline.inbox.scan import scan
+from dna_pipeline.errors import ImageMissing, ImageUnreadable, JobError, SidecarInvalid
+from dna_pipeline.inbox.candidates import Candidate, ImageOf, Pairing
+from dna_pipeline.inbox.pairing import pair
+from dna_pipeline.inbox.scan import FileStat, is_image_name, scan
 from dna_pipeline.inbox.stability import StabilityTracker
+from dna_pipeline.intake.known import KnownFiles
+from dna_pipeline.intake.lookout import identity, is_known
 from dna_pipeline.intake.records import facts_of, read_sidecar, specs
 from dna_pipeline.intake.rows import (
     Item,
@@ -21,9 +26,11 @@ from dna_pipeline.intake.rows import (
     reference,
     shown_image,
 )
+from dna_pipeline.ledger.views import Views
 from dna_pipeline.probe import Probed, Prober
 from dna_pipeline.spec.config import Config, Inbox
 from dna_pipeline.spec.sidecar import JobSpec
+from dna_pipeline.spec.sources import is_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,33 +53,70 @@ class Outlook:
     error: JobError | None = None
 
 
+_IN_VAIN = {"image": ImageMissing, "unread": SidecarInvalid}
+
+
 def candidates(inbox: Inbox) -> list[Candidate]:
     """The drops that lie in the inbox now, as if all waits were over. Raises OSError."""
-    found = _pair(inbox, frozenset())
+    return _lying(inbox, partial(reference, inbox))[0]
+
+
+def new_candidates(config: Config, inbox: Inbox) -> list[Candidate]:
+    """The same without those that the ledger knows, as of files that were kept. Raises OSError."""
+    told = cache(partial(reference, inbox))
+    lying, files = _lying(inbox, told)
+    if not config.ledger_path.exists():
+        return lying
+    with closing(Views(config.ledger_path)) as views:
+        known = KnownFiles(inbox.name, views)
+    return [c for c in lying if not is_known(known, c, identity(c, told), files)]
+
+
+def _lying(inbox: Inbox, told: ImageOf) -> tuple[list[Candidate], dict[str, FileStat]]:
+    files, found = _pair(inbox, told, frozenset())
     if found.named:
         # What job files name is looked for where it lies, whatever the inbox takes otherwise.
-        found = _pair(inbox, found.named)
-    orphans = [w.path for w in found.waiting if w.kind == "image"]
-    return found.ready + [Candidate(None, path) for path in orphans]
+        files, found = _pair(inbox, told, found.named)
+    in_vain = [
+        Candidate(None, waiting.path, _IN_VAIN[waiting.kind](waiting.reason))
+        for waiting in found.waiting
+        if waiting.kind in _IN_VAIN and not is_image_name(waiting.path)
+    ]
+    return found.ready + in_vain, files
 
 
-def _pair(inbox: Inbox, named: frozenset[str]) -> Pairing:
+def _pair(
+    inbox: Inbox, told: ImageOf, named: frozenset[str]
+) -> tuple[dict[str, FileStat], Pairing]:
     seen = scan(inbox, named)
     tracker = StabilityTracker(0)
     tracker.observe(seen.files, time.monotonic())
     patient = replace(inbox, sidecar_wait_s=0)
-    return pair(patient, seen.files, tracker, lambda path: reference(inbox, path))
+    return seen.files, pair(patient, seen.files, tracker, told)
 
 
 def outlooks(
     config: Config, inbox: Inbox, candidate: Candidate, prober: Prober
 ) -> Iterator[Outlook]:
-    """The jobs that a candidate would become, and those of its rows that would become none."""
+    """The jobs that a candidate would become, and those of its rows that would become none.
+
+    Nothing, where a daemon takes its files meanwhile.
+    """
     look = _batch if candidate.is_batch else _single
     try:
         yield from look(config, inbox, candidate, prober)
-    except JobError as error:
-        yield Outlook(None, candidate.image, error=error)
+    except (JobError, OSError) as error:
+        if _is_there(inbox, candidate):
+            told = error if isinstance(error, JobError) else _unreadable(error)
+            yield Outlook(None, candidate.image, error=told)
+
+
+def _is_there(inbox: Inbox, candidate: Candidate) -> bool:
+    return all(is_file(inbox.path / path) for path in candidate.paths)
+
+
+def _unreadable(error: OSError) -> JobError:
+    return ImageUnreadable(f"{error.filename}: cannot be read: {error.strerror}")
 
 
 def _single(
@@ -80,8 +124,7 @@ def _single(
 ) -> Iterator[Outlook]:
     if candidate.error is not None:
         raise candidate.error
-    if candidate.image is None:
-        raise ImageMissing("no image that it tells of is there yet")
+    assert candidate.image is not None
     path = inbox.path / candidate.image
     answer = prober.probe(path)
     if isinstance(answer, JobError):
@@ -99,6 +142,8 @@ def _batch(config: Config, inbox: Inbox, candidate: Candidate, prober: Prober) -
     plan = planner.plan(candidate)
     for source in plan.sources:
         source.probe(prober)
+    if not _is_there(inbox, candidate):
+        return
     # Without a ledger nothing was done before, and hashes of weights are for nothing.
     skips = (plan.head.on_duplicate or inbox.on_duplicate) == "skip"
     models = planner.models() if skips and config.ledger_path.exists() else None

@@ -22,7 +22,7 @@ from dna_pipeline.ledger.times import utcnow
 from dna_pipeline.spec.batch import combinations, head_of, request
 from dna_pipeline.spec.config import Config, Inbox
 from dna_pipeline.spec.facts import JobFacts
-from dna_pipeline.spec.sidecar import JobSpec, inside_path, parse_sidecar, resolve
+from dna_pipeline.spec.sidecar import JobSpec, parse_sidecar, resolve
 from dna_pipeline.spec.yaml12 import MAX_BYTES, Document
 
 _OPEN = (
@@ -148,8 +148,6 @@ def specs(
     Raises `JobError` if anything is wrong with any of them.
     """
     document = parse_sidecar(data) if data is not None else Document({}, {})
-    if isinstance(image := document.value.get("image"), str):
-        inside_path(image)
     head_of(document)
     if document.value.get("matrix") is None:
         return [(document, resolve(config, inbox, document, draw, facts))]

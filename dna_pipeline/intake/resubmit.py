@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -104,7 +103,7 @@ class Submitter:
         return path
 
     def _written(self) -> bytes:
-        return json.dumps(self._told.value, indent=2, ensure_ascii=False).encode()
+        return yaml12.dumps(self._told.value, indent=2).encode()
 
     def _queue(self, row: Mapping[str, Any], path: Path, prober: Prober) -> str:
         answer = prober.probe(path)

@@ -15,11 +15,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from dna_pipeline.errors import ImageMissing, JobError, PathEscapesInbox
+from dna_pipeline.errors import ImageMissing, JobError, ParameterInvalid, PathEscapesInbox
 from dna_pipeline.fingerprint import Fingerprints
+from dna_pipeline.inbox.candidates import Candidate, Names, Told, Unread
 from dna_pipeline.inbox.names import fold
-from dna_pipeline.inbox.pairing import Candidate, Names
 from dna_pipeline.intake import records
+from dna_pipeline.intake.roots import outside
 from dna_pipeline.probe import Probed, Prober
 from dna_pipeline.spec.batch import (
     BatchHead,
@@ -32,9 +33,12 @@ from dna_pipeline.spec.batch import (
 from dna_pipeline.spec.config import Config, Inbox
 from dna_pipeline.spec.facts import JobFacts
 from dna_pipeline.spec.sidecar import JobSpec, parse_sidecar, resolve
-from dna_pipeline.spec.sources import Place, is_pattern, matches, outside, places
+from dna_pipeline.spec.sources import Place, is_file, is_pattern, lacking_root, matches, places
 from dna_pipeline.spec.table import MAX_BYTES, is_table_name, read_table
 from dna_pipeline.spec.yaml12 import Document, is_mapping
+
+MAX_GLOBS = 1000
+"""Each is held against every image at each look."""
 
 ModelFacts = Callable[[str], Any]
 
@@ -100,8 +104,8 @@ class Plan:
 # --- what is named, for pairing ---
 
 
-def reference(inbox: Inbox, path: str) -> str | Names | JobError | None:
-    """What the YAML or the table at that path of the inbox names; see `pairing.ImageOf`."""
+def reference(inbox: Inbox, path: str) -> Told:
+    """What the YAML or the table at that path of the inbox names."""
     try:
         if is_table_name(path):
             texts = [row.document.value.get("image") for row in _table(inbox.path / path)]
@@ -109,12 +113,25 @@ def reference(inbox: Inbox, path: str) -> str | Names | JobError | None:
         document = parse_sidecar(records.read_sidecar(inbox.path / path))
         if document.value.get("images") is not None:
             return _names(inbox, path, patterns_of(document), is_table=False)
+        image = document.value.get("image")
+        return _single(inbox, path, image) if isinstance(image, str) else None
     except JobError as error:
         return error
-    except OSError:
-        return None  # gone or locked; the next look sees it as it then is
-    image = document.value.get("image")
-    return image if isinstance(image, str) else None
+    except OSError as error:
+        return Unread(error.strerror or str(error))
+
+
+def _single(inbox: Inbox, teller: str, text: str) -> str | Names:
+    """An `image:` as written where it is one of the inbox. One of a source root makes a batch, that
+    copies it and waits for roots that are away. Raises `PathEscapesInbox`."""
+    first, *others = places(inbox, teller.rpartition("/")[0], text)
+    if first.root is not None:
+        return Names()
+    if not others or is_file(inbox.path / first.path):
+        return text
+    if any(is_file(place.path) and outside(place) for place in others):
+        return Names()
+    return text if lacking_root(inbox) is None else Names((first.path,))
 
 
 def _table(path: Path) -> list[Any]:
@@ -123,7 +140,8 @@ def _table(path: Path) -> list[Any]:
 
 
 def _names(inbox: Inbox, teller: str, texts: Iterable[str], *, is_table: bool) -> Names:
-    """Raises `PathEscapesInbox` for a job file; a table's row is only wrong for that."""
+    """Raises `PathEscapesInbox` and `ParameterInvalid` for a job file; a table's row is only wrong
+    for the first."""
     paths: dict[str, None] = {}
     patterns: dict[str, None] = {}
     for text in texts:
@@ -136,9 +154,12 @@ def _names(inbox: Inbox, teller: str, texts: Iterable[str], *, is_table: bool) -
         first = found[0]
         if first.root is not None:
             continue
-        if (inbox.path / first.path).is_file() or not any(map(outside, found[1:])):
-            globs = is_pattern(text) and not is_table and not (inbox.path / first.path).is_file()
+        is_there = is_file(inbox.path / first.path)
+        if is_there or not any(map(outside, found[1:])):
+            globs = is_pattern(text) and not is_table and not is_there
             (patterns if globs else paths)[first.path] = None
+    if len(patterns) > MAX_GLOBS:
+        raise ParameterInvalid(f"images: more than {MAX_GLOBS:,} globs", where="images")
     return Names(tuple(paths), tuple(patterns), patient=not is_table)
 
 
@@ -186,8 +207,9 @@ class Planner:
         assert document is not None
         folder = candidate.sidecar.rpartition("/")[0]
         sources: dict[str, Source] = {}
+        there = _by_name(candidate.images)
         for pattern in patterns_of(document):
-            for source in self._matching(pattern, folder, candidate.images):
+            for source in self._matching(pattern, folder, there):
                 sources.setdefault(str(source.path), source)
         rows = rows_of_job_file(document, sources)
         items = [Item(row, sources[row.image or ""]) for row in rows]
@@ -196,23 +218,29 @@ class Planner:
                 item.error = item.source.error
         return Plan(candidate.sidecar, head_of(document), items, text or "")
 
-    def _matching(self, pattern: str, folder: str, images: Iterable[str]) -> Iterable[Source]:
+    def _matching(self, pattern: str, folder: str, there: Mapping[str, str]) -> Iterable[Source]:
         """What a job file's entry names, which may be nothing."""
-        found: list[Source] = []
-        for place in places(self._inbox, folder, pattern):
-            found = self._at(place, images)
-            if found:
-                return found
-        if is_pattern(pattern):
+        is_glob = is_pattern(pattern)
+        found = places(self._inbox, folder, pattern)
+        for place in found:
+            # A name that reads like a glob is a name, where a file is called that.
+            if (source := self._literal(place, there)) is not None:
+                return [source]
+            if is_glob and (fitting := self._globbed(place, there)):
+                return fitting
+        if is_glob:
             return []
         path = self._inbox.path / folder / pattern
-        error = ImageMissing(f"{pattern} did not come within an hour", where="images")
-        return [Source(path, None, error=error)]
+        was_waited_for = found[0].root is None
+        text = (
+            f"{pattern} did not come within an hour" if was_waited_for else f"there is no {pattern}"
+        )
+        return [Source(path, None, error=ImageMissing(text, where="images"))]
 
-    def _at(self, place: Place, images: Iterable[str]) -> list[Source]:
+    def _globbed(self, place: Place, there: Mapping[str, str]) -> list[Source]:
         if place.root is not None:
             return [Source(Path(path), None) for path in outside(place)]
-        fitting = [i for i in images if i == place.path or matches(i, place.path)]
+        fitting = {image for image in there.values() if matches(image, place.path)}
         return [Source(self._inbox.path / image, image) for image in sorted(fitting)]
 
     def _of_table(self, table: str, candidate: Candidate, common: Document | None) -> Plan:
@@ -221,8 +249,7 @@ class Planner:
         sources: dict[str, Source] = {}
         folder = table.rpartition("/")[0]
         made = rows_of_table(rows, common)
-        there = {fold(image): image for image in candidate.images}
-        there |= {image: image for image in candidate.images}
+        there = _by_name(candidate.images)
         items = [self._table_item(row, folder, there, sources) for row in made]
         return Plan(table, head_of(common), items, None)
 
@@ -246,7 +273,7 @@ class Planner:
 
     def _literal(self, place: Place, there: Mapping[str, str]) -> Source | None:
         if place.root is not None:
-            there_too = Path(place.path).is_file() and outside(place)
+            there_too = is_file(place.path) and outside(place)
             return Source(Path(place.path), None) if there_too else None
         image = there.get(place.path) or there.get(fold(place.path))
         return None if image is None else Source(self._inbox.path / image, image)
@@ -309,6 +336,12 @@ class Planner:
         return hashlib.sha256(
             json.dumps(all_of_it, sort_keys=True, default=str).encode()
         ).hexdigest()
+
+
+def _by_name(images: Iterable[str]) -> dict[str, str]:
+    """The images by their own names and, where none is called that, by those alike."""
+    images = list(images)
+    return {fold(image): image for image in images} | {image: image for image in images}
 
 
 def _of_row(row: Row, error: JobError) -> JobError:

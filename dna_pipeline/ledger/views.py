@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Generator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from dna_pipeline.errors import ConfigError
@@ -124,6 +125,13 @@ class Views:
     def same(self, key: str) -> dict[str, Any] | None:
         """The newest job of that key that is to be done, or was done well."""
         return next(iter(self._rows(_SAME, key)), None)
+
+    def known_files(self, inbox: str) -> dict[str, Any]:
+        """As `store.known_files` gives them."""
+        rows = self._rows(
+            "SELECT path, stat, key, error AS code, drop_id FROM known_files WHERE inbox = ?", inbox
+        )
+        return {row["path"]: SimpleNamespace(error=row.pop("code"), **row) for row in rows}
 
     def batches(self) -> list[dict[str, Any]]:
         """The batches that are not done, the newest first, with how many jobs are in each state."""

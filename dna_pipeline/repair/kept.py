@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from dna_pipeline.errors import JobError
 from dna_pipeline.inbox import claim
-from dna_pipeline.inbox.pairing import Candidate
+from dna_pipeline.inbox.candidates import Candidate
 from dna_pipeline.inbox.scan import FileStat
 from dna_pipeline.intake import records
 from dna_pipeline.intake.known import Version, to_json
+from dna_pipeline.intake.lookout import identity
 from dna_pipeline.intake.preview import candidates
 from dna_pipeline.intake.records import printable
 from dna_pipeline.intake.rows import reference
@@ -120,17 +121,8 @@ def _row(
     facts = records.facts_of(inbox, folder, image, hashed.sha256)
     key = records.Resolver(config, inbox).key(facts, data, None)
     version = Version(stats, key)
+    path = identity(candidate, partial(reference, inbox))
     return {
-        "inbox": inbox.name, "path": _identity(inbox, candidate), "stat": to_json(version.stats),
+        "inbox": inbox.name, "path": path, "stat": to_json(version.stats),
         "key": version.key, "error": None, "drop_id": None,
     }  # fmt: skip
-
-
-def _identity(inbox: Inbox, candidate: Candidate) -> str:
-    """The path that the drop is known by: that of a job file where there is one."""
-    sidecar = candidate.sidecar
-    if sidecar is not None:
-        named = reference(inbox, sidecar)
-        if named is not None and not isinstance(named, JobError):
-            return sidecar
-    return candidate.image or ""

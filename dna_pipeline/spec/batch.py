@@ -5,10 +5,9 @@ document → its combinations → for each image, a row → resolved like any ot
 
 from __future__ import annotations
 
-import copy
 import itertools
-import json
 import math
+from collections import ChainMap
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -16,12 +15,15 @@ from typing import Any
 from pydantic import ValidationError
 
 from dna_pipeline.errors import JobError, ParameterInvalid, SidecarInvalid
+from dna_pipeline.spec import yaml12
 from dna_pipeline.spec.problems import as_lines, dotted, from_validation, in_line_order
 from dna_pipeline.spec.sidecar import SidecarHead
+from dna_pipeline.spec.sources import is_pattern
 from dna_pipeline.spec.table import TableRow
 from dna_pipeline.spec.yaml12 import Document, KeyPath, is_mapping
 
 MAX_JOBS = 100_000
+MAX_GLOB_CHARS = 1000
 
 OF_BATCH = frozenset({"image", "images", "matrix", "max_failures", "on_duplicate"})
 """Keys that say which jobs there are, not what one of them does."""
@@ -62,11 +64,17 @@ def head_of(document: Document | None) -> BatchHead:
 
 
 def patterns_of(document: Document) -> tuple[str, ...]:
-    """What `images:` names, as written. Raises `ParameterInvalid`."""
+    """What `images:` or else `image:` names, as written. Raises `ParameterInvalid`."""
     if (given := document.value.get("images")) is None:
-        return ()
+        image = document.value.get("image")
+        return (image,) if isinstance(image, str) else ()
     images = _validated(document, {"images": given}).images or []
-    return (images,) if isinstance(images, str) else tuple(images)
+    found = (images,) if isinstance(images, str) else tuple(images)
+    if any(is_pattern(text) and len(text) > MAX_GLOB_CHARS for text in found):
+        where = document.place(("images",))
+        text = f"{where}: images: a glob of more than {MAX_GLOB_CHARS:,} characters"
+        raise ParameterInvalid(text, where="images")
+    return found
 
 
 def _validated(document: Document, given: dict[str, Any]) -> SidecarHead:
@@ -94,8 +102,13 @@ def combinations(document: Document) -> list[Document]:
         raise ParameterInvalid(f"{where}: matrix: asks for more than {MAX_JOBS:,} jobs")
     for key in matrix:
         _check_key(document, plain, key)
-    axes = [[(key, index) for index in range(len(values))] for key, values in matrix.items()]
-    return [_combined(document, plain, matrix, choice) for choice in itertools.product(*axes)]
+    plainly = {path: line for path, line in document.lines.items() if path[:1] != ("matrix",)}
+    axes = [
+        [_Choice(key, value, document.line(("matrix", key, index)))
+         for index, value in enumerate(values)]
+        for key, values in matrix.items()
+    ]  # fmt: skip
+    return [_combined(plain, plainly, choices) for choices in itertools.product(*axes)]
 
 
 def _check_key(document: Document, plain: dict[str, Any], key: str) -> None:
@@ -109,24 +122,30 @@ def _check_key(document: Document, plain: dict[str, Any], key: str) -> None:
         raise SidecarInvalid(f"{where}: is told outside the matrix too; keep one")
 
 
+@dataclass(frozen=True, slots=True)
+class _Choice:
+    """One value of an axis, and the line that it stands in."""
+
+    key: str
+    value: Any
+    line: int
+
+
 def _combined(
-    document: Document,
-    plain: dict[str, Any],
-    matrix: dict[str, list[Any]],
-    choice: tuple[tuple[str, int], ...],
+    plain: dict[str, Any], plainly: dict[KeyPath, int], choices: Iterable[_Choice]
 ) -> Document:
-    value, lines = copy.deepcopy(plain), dict(document.lines)
-    for key, index in choice:
-        first, dot, rest = key.partition(".")
-        item = matrix[key][index]
+    """What is the same for all combinations is shared by them: there may be many."""
+    value: dict[str, Any] = dict(plain)
+    lines: dict[KeyPath, int] = {}
+    for choice in choices:
+        first, dot, rest = choice.key.partition(".")
         if dot:
             inner = value.get(first)
-            value[first] = {**(inner if is_mapping(inner) else {}), rest: item}
+            value[first] = {**(inner if is_mapping(inner) else {}), rest: choice.value}
         else:
-            value[first] = item
-        line = document.line(("matrix", key, index))
-        lines[(first, rest) if dot else (first,)] = line
-    return Document(value, lines, document.unit)
+            value[first] = choice.value
+        lines[(first, rest) if dot else (first,)] = choice.line
+    return Document(value, ChainMap(lines, plainly))
 
 
 def rows_of_job_file(document: Document, images: Iterable[str]) -> list[Row]:
@@ -153,7 +172,7 @@ def rows_of_table(rows: Iterable[TableRow], common: Document | None) -> list[Row
 
 
 def _table_row(row: TableRow, common: Document | None) -> Row:
-    value: dict[str, Any] = {} if common is None else copy.deepcopy(common.value)
+    value: dict[str, Any] = {} if common is None else dict(common.value)
     for key, item in row.document.value.items():
         before = value.get(key)
         value[key] = {**before, **item} if is_mapping(before) and is_mapping(item) else item
@@ -175,4 +194,4 @@ def _table_row(row: TableRow, common: Document | None) -> Row:
 
 def request(document: Document) -> str:
     """A row as a YAML that says the same; it is written as JSON, which YAML understands."""
-    return json.dumps(document.value, indent=2, ensure_ascii=False) + "\n"
+    return yaml12.dumps(document.value, indent=2) + "\n"

@@ -26,6 +26,7 @@ from dna_pipeline.spec.config import (
     StageSpec,
     is_valid_id,
 )
+from dna_pipeline.spec.folders import holds_file, overlaps
 from dna_pipeline.spec.hours import Hours
 from dna_pipeline.spec.params import check_params, keys_of, model_problem, with_defaults
 from dna_pipeline.spec.problems import (
@@ -96,7 +97,7 @@ class _Reader:
         models = self._models(spec.models or {}, data)
         pipelines = self._pipelines(spec, models)
         inboxes = self._inboxes(spec, pipelines, models)
-        self._check_overlaps(data, outbox, inboxes)
+        self.problems += overlaps(self.document, self.env, data, outbox, inboxes)
         self.problems += not_json(self.document, self.problems)
         if self.problems:
             raise self._error()
@@ -293,7 +294,9 @@ class _Reader:
                 text = f"no pipeline is called {inbox.pipeline!r}"
                 self._wrong((*path, "pipeline"), f"{text}; {nearest(inbox.pipeline, pipelines)}")
             inboxes[index] = inbox
-            self._check_file(path, inbox)
+            if holds_file(inbox, self.file):
+                text = "this folder holds pipeline.yaml itself, which would be taken for a sidecar"
+                self._wrong((*path, "path"), f"{text}; watch another folder")
         return inboxes
 
     def _inbox(self, entry: InboxSpec) -> Inbox:
@@ -370,32 +373,3 @@ class _Reader:
             return
         if (text := model_problem(models, kind, name)) is not None:
             self._wrong((*path, "model"), text)
-
-    # --- folders ---
-
-    def _check_file(self, path: KeyPath, inbox: Inbox) -> None:
-        home, folder = self.file.parent.resolve(), inbox.path.resolve()
-        if home == folder or (inbox.recursive and home.is_relative_to(folder)):
-            text = "this folder holds pipeline.yaml itself, which would be taken for a sidecar"
-            self._wrong((*path, "path"), f"{text}; watch another folder")
-
-    def _check_overlaps(self, data: Path, outbox: Path, inboxes: Mapping[int, Inbox]) -> None:
-        places = [
-            (*self._origin("DNA_DATA_DIR", ("paths", "data")), data),
-            (*self._origin("DNA_OUTPUT_DIR", ("paths", "outbox")), outbox),
-        ]
-        for index, inbox in inboxes.items():
-            path: KeyPath = ("inboxes", index, "path")
-            places.append((dotted(path), self.document.line(path), inbox.path))
-        real = [(name, line, Path(os.path.realpath(folder))) for name, line, folder in places]
-        for index, (name, line, folder) in enumerate(real):
-            for other_name, _, other in real[:index]:
-                if folder.is_relative_to(other) or other.is_relative_to(folder):
-                    text = f"{name}: {folder} overlaps {other_name} ({other}); keep them apart"
-                    self.problems.append(Problem(name, text, line, wrong_key=False))
-
-    def _origin(self, variable: str, path: KeyPath) -> tuple[str, int]:
-        """What names a folder: the environment or a line of the file."""
-        if self.env.get(variable):
-            return f"${variable}", 0
-        return dotted(path), self.document.line(path) if self.document.has(path) else 0

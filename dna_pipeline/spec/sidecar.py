@@ -6,7 +6,6 @@ Everything is resolved here, once, at intake; what is random is drawn here and r
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -19,7 +18,6 @@ from dna_pipeline import registry
 from dna_pipeline.errors import (
     JobError,
     ParameterInvalid,
-    PathEscapesInbox,
     SidecarInvalid,
     UnknownModel,
     UnknownPipeline,
@@ -72,7 +70,6 @@ class SidecarHead(BaseModel):
         return text
 
 
-MAX_PATH_CHARS = 4096
 HEAD_KEYS = frozenset(SidecarHead.model_fields)
 
 
@@ -122,25 +119,6 @@ def parse_sidecar(data: bytes) -> Document:
             f"not {shown(document.value)}"
         )
     return document
-
-
-def inside_path(text: str) -> str:
-    """A relative path below the YAML's folder, with forward slashes.
-
-    Raises:
-        PathEscapesInbox: absolute, with a drive, a backslash, NUL or `..`, or no file at all.
-    """
-    parts = text.split("/")
-    # Windows passes over spaces and dots at the end of a name, so that `.. ` is `..` there.
-    climbs = any(len(part) > 1 and not part.strip(". ") for part in parts)
-    if climbs or "\\" in text or "\0" in text or text.startswith(("/", "~")):
-        raise PathEscapesInbox(f"image: {shown(text)} leads out of the folder of this YAML")
-    if re.match(r"[A-Za-z]:", text):
-        raise PathEscapesInbox(f"image: {shown(text)} names a drive")
-    path = os.path.normpath(text).replace(os.sep, "/")
-    if not text.strip() or path == "." or len(text) > MAX_PATH_CHARS:
-        raise PathEscapesInbox(f"image: {shown(text)} names no file")
-    return path
 
 
 def resolve(

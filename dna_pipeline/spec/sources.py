@@ -14,6 +14,8 @@ from dna_pipeline.errors import PathEscapesInbox
 from dna_pipeline.spec.config import Inbox
 from dna_pipeline.spec.sentences import shown
 
+MAX_PATH_CHARS = 4096
+
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -62,7 +64,7 @@ def _refuse(text: str) -> None:
     # Windows passes over spaces and dots at the end of a name, so that `.. ` is `..` there.
     if any(part not in ("", ".", "..") and not part.strip(". ") for part in text.split("/")):
         raise PathEscapesInbox(f"{shown(text)} leads out of the inbox")
-    if not text.strip() or os.path.normpath(text) in (".", "/"):
+    if not text.strip() or os.path.normpath(text) in (".", "/") or len(text) > MAX_PATH_CHARS:
         raise PathEscapesInbox(f"{shown(text)} names no file")
 
 
@@ -83,21 +85,9 @@ def is_pattern(text: str) -> bool:
     return any(sign in text for sign in "*?[")
 
 
-def outside(place: Place) -> list[str]:
-    """The files in a source root that a place (a path, or a glob) names, sorted.
-
-    What a symbolic link leads to counts only if it lies in the root too.
-    """
-    assert place.root is not None
-    if Path(place.path).is_file():
-        found = [Path(place.path)]
-    elif is_pattern(place.path):
-        pattern = os.path.relpath(place.path, place.root)
-        found = [path for path in place.root.glob(pattern) if path.is_file()]
-    else:
-        return []
-    real = place.root.resolve()
-    return sorted(str(path) for path in found if path.resolve().is_relative_to(real))
+def is_file(path: str | Path) -> bool:
+    """Whether a file lies there; what no file system would take for a name is none."""
+    return os.path.isfile(path)  # noqa: PTH113  Path.is_file raises for a name that is too long
 
 
 def lacking_root(inbox: Inbox) -> Path | None:
@@ -116,22 +106,68 @@ def matches(path: str, pattern: str) -> bool:
     return _compiled(pattern).fullmatch(_fold(path)) is not None
 
 
+def may_lead(folder: str, pattern: str, *, at_any_depth: bool = True) -> bool:
+    """Whether something below a folder may fit a glob, where that may be said of its parent.
+
+    `at_any_depth`: it may do so by a `**/` that stands for the folder.
+    """
+    segments = pattern.split("/")
+    depth = folder.count("/") + 1
+    if "**" in segments[: min(depth, len(segments) - 1)]:
+        return at_any_depth
+    return depth < len(segments) and matches(folder, "/".join(segments[:depth]))
+
+
 @lru_cache(maxsize=1024)
 def _compiled(pattern: str) -> re.Pattern[str]:
-    text, index, made = _fold(pattern), 0, ""
-    while index < len(text):
-        if text.startswith("**/", index):
-            made, index = made + r"(?:[^/]+/)*", index + 3
-        elif text[index] == "*":
-            made, index = made + r"[^/]*", index + 1
-        elif text[index] == "?":
-            made, index = made + r"[^/]", index + 1
-        elif (choice := re.compile(r"\[(!?)([^]/]+)\]").match(text, index)) is not None:
-            inner = re.sub(r"([\\^\[])", r"\\\1", choice[2])
-            made, index = made + f"[{'^/' if choice[1] else ''}{inner}]", choice.end()
+    """A glob as an expression that takes about as long as path and pattern are.
+
+    Between two `*` of a name, or two `**/`, the first place that fits is as good as any, so it is
+    never left for another: `(?>…)`. Else each of them would multiply what there is to try.
+    """
+    runs: list[list[str]] = [[]]
+    *folders, last = _fold(pattern).split("/")
+    for segment in folders:
+        if segment == "**":
+            runs.append([])
         else:
-            made, index = made + re.escape(text[index]), index + 1
-    return re.compile(made)
+            runs[-1].append(f"{_segment(segment)}/")
+    first, *others = ["".join(run) for run in runs]
+    if others:
+        any_folders = r"(?:[^/]+/)*"
+        first += "".join(f"(?>{any_folders}?{run})" for run in others[:-1])
+        first += any_folders + others[-1]
+    return re.compile(first + _segment(last))
+
+
+def _segment(text: str) -> str:
+    """A glob without folders."""
+    parts = [""]
+    for token in re.findall(r"\*+|\[!?[^]]+\]|.", text, re.DOTALL):
+        if token[0] == "*":
+            parts.append("")
+        elif token == "?":
+            parts[-1] += "[^/]"
+        else:
+            parts[-1] += re.escape(token) if len(token) == 1 else _choice(token)
+    first, *others = parts
+    if others:
+        first += "".join(f"(?>[^/]*?{part})" for part in others[:-1])
+        first += f"[^/]*{others[-1]}"
+    return first
+
+
+def _choice(token: str) -> str:
+    """One character of `[…]`; what is none, like `[z-a]`, stands for itself."""
+    inner = token[1:-1]
+    is_negated = inner[0] == "!" and len(inner) > 1
+    told = re.sub(r"[^\w-]|-(?=-)", r"\\\g<0>", inner[is_negated:])
+    made = f"(?!/)[{'^' if is_negated else ''}{told}]"
+    try:
+        re.compile(made)
+    except re.error:
+        return re.escape(token)
+    return made
 
 
 def _fold(text: str) -> str:

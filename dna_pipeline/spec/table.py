@@ -9,6 +9,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
@@ -23,8 +25,10 @@ from dna_pipeline.spec.yaml12 import Document, KeyPath
 
 MAX_BYTES = 64 << 20
 MAX_ROWS = 100_000
+MAX_COLUMNS = 1000
 _MAX_CELL = 1 << 20
 
+_IMAGE = re.compile(r'"image"\s*:\s*("(?:[^"\\]|\\.)*")')
 _TEXT = {"image", "pipeline", "not_before"}
 
 
@@ -92,13 +96,23 @@ def _csv(pipelines: Mapping[str, Pipeline], text: str) -> Iterator[TableRow]:
 
 
 def _check_columns(columns: list[str]) -> None:
+    if len(columns) > MAX_COLUMNS:
+        raise SidecarInvalid(f"row 1: the table has more than {MAX_COLUMNS:,} columns")
     named = [column for column in columns if column]
-    twice = next((column for column in named if named.count(column) > 1), None)
-    if twice is not None:
+    twice, number = next(iter(Counter(named).most_common(1)), ("", 0))
+    if number > 1:
         raise SidecarInvalid(f"row 1: two columns are called {shown(twice)}", where=twice)
     if "image" not in named:
-        told = f"it has: {', '.join(named[:20])}" if named else "its first row names the columns"
+        told = (
+            f"it has: {', '.join(map(_shown, named[:20]))}"
+            if named
+            else "its first row names the columns"
+        )
         raise SidecarInvalid(f"row 1: no column is called 'image'; {told}", where="image")
+
+
+def _shown(column: str) -> str:
+    return yaml12.one_line(column, 60)
 
 
 def _is_text(pipelines: Mapping[str, Pipeline], column: str) -> bool:
@@ -127,12 +141,14 @@ def _csv_row(number: int, columns: list[str], cells: list[str], kinds: dict[str,
         try:
             _put(value, column, _cell(column, cell, is_text=kinds[column]))
         except ValueError as fault:
-            error = SidecarInvalid(f"row {number}: {column}: {fault}", where=column)
+            error = SidecarInvalid(f"row {number}: {_shown(column)}: {fault}", where=column)
     return TableRow(number, _document(number, value), error)
 
 
 def _cell(column: str, cell: str, *, is_text: bool) -> Any:
     """What a cell says. Raises ValueError."""
+    if "\0" in cell:
+        raise ValueError("text cannot hold a NUL character")
     if column == "tags":
         return [tag.strip() for tag in cell.replace(";", ",").split(",") if tag.strip()]
     if is_text:
@@ -158,12 +174,24 @@ def _json_row(number: int, line: str) -> TableRow:
         if not isinstance(given, dict):
             raise ValueError(f"should be an object, not {shown(given)}")
         value: dict[str, Any] = {}
-        for key, item in yaml12.loads(json.dumps(given).encode()).value.items():
+        for key, item in yaml12.loads(yaml12.dumps(given).encode()).value.items():
             _put(value, key, item)
     except (ValueError, RecursionError) as fault:
         text = getattr(fault, "msg", None) or str(fault) or "nested too deep"
-        return TableRow(number, _document(number, {}), SidecarInvalid(f"row {number}: {text}"))
+        error = SidecarInvalid(f"row {number}: {text}")
+        return TableRow(number, _document(number, _image_of(line)), error)
     return TableRow(number, _document(number, value))
+
+
+def _image_of(line: str) -> dict[str, Any]:
+    """The image of a row that is wrong, as far as it can be seen: nobody else is to take it."""
+    found = _IMAGE.search(line)
+    try:
+        image = json.loads(found[1]) if found else ""
+        image.encode()
+    except ValueError:
+        return {}
+    return {"image": image} if image else {}
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -8,8 +8,9 @@ its line.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import getitem
@@ -38,6 +39,8 @@ _INF = re.compile(r"([-+]?)\.(inf|Inf|INF)")
 _NAN = re.compile(r"\.(nan|NaN|NAN)")
 _NUMBER_START = frozenset("+-.0123456789")
 _TAG = "tag:yaml.org,2002:"
+_TO_ESCAPE = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
+"""What may stand in JSON as it is, and to YAML is no text, or the end of a line."""
 _HINTS = {
     "mapping values are not allowed": "mend the indentation, or put text with a colon in quotes",
     "cannot start any token": "put such text in quotes",
@@ -81,11 +84,12 @@ def one_line(text: str, most: int) -> str:
 class Document:
     """A document as plain values (dict, list, str, int, float, bool, None) and their lines.
 
-    `unit` is what its `lines` count: lines, or the rows of a table.
+    `unit` is what its `lines` count: lines, or the rows of a table. Nobody changes its values: an
+    alias, and what several jobs are told alike, is there once.
     """
 
     value: Any
-    lines: dict[KeyPath, int] = field(default_factory=dict[KeyPath, int])
+    lines: Mapping[KeyPath, int] = field(default_factory=dict[KeyPath, int])
     unit: str = "line"
 
     def line(self, path: KeyPath) -> int:
@@ -129,6 +133,12 @@ class _Anchored:
     nodes: int
     chars: int
     height: int
+
+
+def dumps(value: Any, indent: int | None = None) -> str:
+    """A plain value as JSON that is YAML, too: it is read back as it was."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    return _TO_ESCAPE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def load(path: Path) -> Document:

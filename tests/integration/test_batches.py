@@ -185,6 +185,7 @@ def library(site: Site, *names: str) -> Path:
     root = site.root / "library"
     root.mkdir(exist_ok=True)
     for name in names:
+        (root / name).parent.mkdir(exist_ok=True)
         (root / name).write_bytes(f"image {name}".encode())
     return root
 

@@ -1,6 +1,7 @@
 """The other doors: submit, several inboxes at once, a look ahead without taking."""
 
 import io
+import itertools
 from datetime import timedelta
 from pathlib import Path
 
@@ -187,3 +188,97 @@ def test_what_would_become_of_an_inbox(make_site) -> None:
     }  # fmt: skip
     assert len(site.left()) == 8
     assert isinstance(site.prober.probe(Path(inbox.path / "cat.png")), Probed)
+
+
+def lying(site) -> dict[str, str | None]:
+    """What `check` says of the inbox: by file, the code of what is wrong with it."""
+    inbox = site.config.inboxes[0]
+    outlooks = [
+        (outlook.image or candidate.table or candidate.sidecar, outlook.error)
+        for candidate in preview.new_candidates(site.config, inbox)
+        for outlook in preview.outlooks(site.config, inbox, candidate, site.prober)
+    ]
+    return {name: error and error.code for name, error in outlooks}
+
+
+def test_kept_files_that_were_taken_in_would_not_run(make_site) -> None:
+    site = make_site(originals="keep")
+    site.put("cat.png", "cat")
+    site.put("dog.png", "dog")
+    site.put("dog.yaml", "priority: 1")
+    site.put("caf\udce9.png", "cafe")
+    site.put("order.yaml", "image: cat.png\npriority: 2")
+    site.put("shots.csv", "image\ncat.png\n")
+    site.put("lonely.yaml", "priority: 3")
+    assert lying(site) == {
+        "cat.png": None, "dog.png": None, "caf\udce9.png": None, "lonely.yaml": "image_missing",
+    }  # fmt: skip
+    site.settle()
+    assert lying(site) == {"lonely.yaml": "image_missing"}
+    site.now += 3600
+    site.settle()
+    asked = len(site.prober.asked)
+    assert lying(site) == {}
+    assert len(site.prober.asked) == asked
+    site.put("dog.yaml", "priority: 12")
+    site.put("new.png")
+    assert lying(site) == {"dog.png": None, "new.png": None}
+
+
+def test_an_image_that_is_reserved_would_not_run(site) -> None:
+    site.put("a.png")
+    site.put("shots.csv", "image,priority\na.png,high\n")
+    site.settle()
+    assert site.left() == {"a.png"}
+    assert lying(site) == {}
+
+
+def test_a_job_file_and_what_it_waits_for(site) -> None:
+    site.put("a.png")
+    site.put("all.yaml", "images: [a.png, b.png]")
+    inbox = site.config.inboxes[0]
+    (candidate,) = preview.candidates(inbox)
+    (told,) = preview.outlooks(site.config, inbox, candidate, site.prober)
+    assert told.error is not None
+    assert (told.error.code, told.error.detail) == ("image_missing", "all.yaml waits for b.png")
+
+
+@pytest.mark.parametrize("gone", ["a.png", "the teller"])
+@pytest.mark.parametrize(
+    ("teller", "when"),
+    [
+        *itertools.product(["a.yaml", "shots.csv", "all.yaml"], ["probed", "hashed"]),
+        ("a.yaml", "read"),
+    ],
+)
+def test_files_that_are_taken_while_they_are_looked_at(
+    site, monkeypatch, teller: str, gone: str, when: str
+) -> None:
+    told = {"a.yaml": "priority: 1", "shots.csv": "image\na.png\n", "all.yaml": "images: a.png"}
+    site.put("a.png")
+    site.put("b.png")
+    site.put(teller, told[teller])
+
+    def before(target, name: str) -> None:
+        real = getattr(target, name)
+
+        def taken_first(path):
+            (site.inbox / (teller if gone == "the teller" else gone)).unlink(missing_ok=True)
+            return real(path)
+
+        monkeypatch.setattr(target, name, taken_first)
+
+    target = site.prober if when == "probed" else preview
+    before(target, {"probed": "probe", "hashed": "sha256_file", "read": "read_sidecar"}[when])
+    found = lying(site)
+    assert found.pop("b.png") is None
+    assert set(found.values()) <= {None}
+
+
+def test_what_check_may_not_read_is_told(site, monkeypatch) -> None:
+    def refuse(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    site.put("a.png")
+    monkeypatch.setattr(preview, "sha256_file", refuse)
+    assert lying(site) == {"a.png": "image_unreadable"}

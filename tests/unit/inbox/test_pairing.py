@@ -14,8 +14,9 @@ from dna_pipeline.errors import (
     SidecarInvalid,
     SidecarMissing,
 )
+from dna_pipeline.inbox.candidates import Candidate, Names, Pairing, Waiting
 from dna_pipeline.inbox.names import tells
-from dna_pipeline.inbox.pairing import LONGEST_RESTART_S, Candidate, Pairing, Waiting, pair
+from dna_pipeline.inbox.pairing import LONGEST_RESTART_S, pair
 from dna_pipeline.inbox.scan import FileStat
 from dna_pipeline.inbox.stability import StabilityTracker
 from dna_pipeline.spec.config import Inbox
@@ -412,3 +413,11 @@ def test_the_order_of_arrival_does_not_matter(files, order) -> None:
         one_by_one.look(1)
     assert set(drops(at_once.pair(2 * HOUR))) == set(drops(one_by_one.pair(2 * HOUR)))
     assert at_once.pair().waiting == []
+
+
+def test_of_two_yamls_the_same_one_tells_a_table_as_an_image() -> None:
+    for told in ("shots.csv", "cat.png"):
+        yamls = f"{told}.yml", f"{told}.yaml"
+        pairing = Folder(told, *yamls, names={"shots.csv": Names(patient=False)}).pair(HOUR - 1)
+        assert [(c.sidecar, c.error) for c in pairing.ready] == [(f"{told}.yaml", None)]
+        assert set(waits(pairing)) == {f"{told}.yml"}

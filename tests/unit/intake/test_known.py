@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from dna_pipeline.errors import SidecarInvalid
+from dna_pipeline.inbox.candidates import Unread
 from dna_pipeline.inbox.scan import FileStat
 from dna_pipeline.intake import records
 from dna_pipeline.intake.known import KnownFiles, Version
@@ -72,7 +73,7 @@ def test_a_yaml_that_cannot_be_read_or_parsed_names_nothing(tmp_path: Path) -> N
     (tmp_path / "a.yaml").write_text("a: [")
     inbox = Inbox("in", tmp_path, "cut")
     assert isinstance(reference(inbox, "a.yaml"), SidecarInvalid)
-    assert reference(inbox, "none.yaml") is None
+    assert reference(inbox, "none.yaml") == Unread("No such file or directory")
 
 
 def test_printable_names() -> None:

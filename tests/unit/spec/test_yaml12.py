@@ -382,3 +382,27 @@ def test_a_valid_file_damaged_at_random():
         for _ in range(dice.randint(1, 4)):
             data[dice.randrange(len(data))] = dice.randrange(256)
         check_any(bytes(data))
+
+
+# --- writing ---
+
+
+PLAIN = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=9)
+BREAKS = st.sampled_from(["a \x85 b", "\x7f", " \u2028 ", "x\u2029 y", "\ufeff", "\uffff", "🐈"])
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | PLAIN | BREAKS,
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(PLAIN | BREAKS, inner),
+        max_leaves=9,
+    ),
+    st.sampled_from([None, 2]),
+)
+def test_what_is_written_is_read_as_it_was(value: object, indent: int | None):
+    assert loads(yaml12.dumps(value, indent).encode()).value == value
+
+
+def test_half_a_character_is_no_text():
+    with pytest.raises(YamlError, match="invalid Unicode character escape code"):
+        loads(yaml12.dumps("\ud83d").encode())
