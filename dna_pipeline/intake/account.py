@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from dna_pipeline.errors import JobError
-from dna_pipeline.inbox import claim
 from dna_pipeline.intake import records
 from dna_pipeline.intake.rows import Item, Plan, Planner, Source, shown_image
 from dna_pipeline.ledger import batches
@@ -18,21 +17,21 @@ from dna_pipeline.spec.config import Inbox
 
 @dataclass(slots=True, eq=False)
 class Taken:
-    """What is taken with one drop: an image, or what tells the batch (`source` is None then)."""
+    """What is taken with one drop: an image, or what tells the batch (`source` is None then).
+
+    Attributes:
+        is_moved: moved out of the inbox, and not copied.
+    """
 
     row: dict[str, Any]
     paths: list[Path]
+    is_moved: bool
     source: Source | None = None
     facts: dict[str, Any] = field(default_factory=dict[str, Any])
 
     @property
     def folder(self) -> Path:
         return Path(self.row["claim"])
-
-    @property
-    def is_moved(self) -> bool:
-        """Moved out of the inbox, and not copied."""
-        return claim.CLAIMS in self.folder.parts
 
 
 class Account:

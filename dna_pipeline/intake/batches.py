@@ -146,27 +146,28 @@ class BatchTaker:
         tellers = [path for path in (candidate.table, candidate.sidecar) if path is not None]
         own = self._drop(batch, split(tellers[0])[0], None, {p: stats[p] for p in tellers})
         own["id"] = batch
-        own["claim"] = str(self._claim_folder(batch, inside=True))
-        paths = [] if self._inbox.keeps else [self._inbox.path / path for path in tellers]
-        found = [Taken(own, paths)]
+        moves = not self._inbox.keeps
+        own["claim"] = str(self._claim_folder(batch, is_moved=moves))
+        paths = [self._inbox.path / path for path in tellers] if moves else []
+        found = [Taken(own, paths, moves)]
         right = dict.fromkeys(i.source for i in plan.items if i.source and i.error is None)
         for source in right:
             seen = {source.relative: stats[source.relative]} if source.relative else {}
             row = self._drop(batch, source.folder, source.path.name, seen)
-            inside = source.relative is not None
-            row["claim"] = str(self._claim_folder(row["id"], inside=inside))
+            is_moved = moves and source.relative is not None
+            row["claim"] = str(self._claim_folder(row["id"], is_moved=is_moved))
             row["sidecar_text"] = plan.text
-            found.append(Taken(row, [source.path], source))
+            found.append(Taken(row, [source.path], is_moved, source))
         return found
 
     def _drop(self, batch: str, folder: str, image: str | None, seen: Stats) -> dict[str, Any]:
         row = records.drop_row(self._inbox, folder, image, None)
         return row | {"batch": batch, "stat": to_json(seen), "sidecar_text": None}
 
-    def _claim_folder(self, drop_id: str, *, inside: bool) -> Path:
-        if self._inbox.keeps or not inside:
-            return keep_claims(self._config, drop_id)
-        return claim.claim_dir(self._inbox.path, self._ledger.id, drop_id)
+    def _claim_folder(self, drop_id: str, *, is_moved: bool) -> Path:
+        if is_moved:
+            return claim.claim_dir(self._inbox.path, self._ledger.id, drop_id)
+        return keep_claims(self._config, drop_id)
 
     def _begin(self, session: Any, batch: dict[str, Any], rows: Sequence[dict[str, Any]]) -> None:
         batches.begin(session, batch)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -228,3 +229,18 @@ def test_a_row_that_is_retried_says_what_it_said(make_site: MakeSite) -> None:
     fail_next(site)
     Retrier(site.config, site.ledger).retry(site.job().id, Prober())
     assert params(site.job()) == before
+
+
+@pytest.mark.parametrize("originals", ["archive", "keep"])
+def test_a_data_folder_below_one_called_as_ours(
+    make_site: MakeSite, tmp_path: Path, originals: str
+) -> None:
+    """Copies lie in the data folder: it is not told by its name what was moved."""
+    site = make_site(tmp_path / ".dna", originals=originals, source_roots=["library"])
+    library(site, "b.png")
+    site.put("a.png")
+    site.put("shots.csv", "image\na.png\nb.png\n")
+    site.settle()
+    run_all(site)
+    assert statuses(site) == {"2": "completed", "3": "completed"}
+    assert not (site.inbox / ".dna").exists()
