@@ -162,12 +162,14 @@ def as_csv(rows: list[dict[str, Any]], folder: str) -> bytes:
 
 def _line(row: dict[str, Any], folder: str) -> tuple[Any, ...]:
     error: dict[str, Any] = json.loads(row["error"]) if row["error"] else {}
-    own = row["told"] is None
+    # What another batch's job does for this row, it may do in vain.
+    own = row["told"] is None or row["status"] in ("failed", "cancelled")
+    status = row["status"] if own else row["told"]
     code = row["told_code"] or (error.get("code") or row["hold"] if own else None)
     detail = row["detail"] or (error.get("detail") if own else None)
     result = os.path.relpath(row["publish_name"], folder) if row["publish"] == "done" else None
     return (
-        row["number"], row["image"], (row["job"] or "")[:8], row["told"] or row["status"], code,
+        row["number"], row["image"], (row["job"] or "")[:8], status, code,
         row["field"], " / ".join((detail or "").splitlines()), _seconds(row) if own else None,
         _seeds(row), result,
     )  # fmt: skip

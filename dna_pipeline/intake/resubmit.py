@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -53,7 +53,7 @@ class Submission:
 
 
 @contextmanager
-def _claiming(ledger: Ledger, row: dict[str, Any]) -> Iterator[None]:
+def _claiming(ledger: Ledger, row: dict[str, Any]) -> Generator[None]:
     """While a command fills a drop's claim: the drop is committed as *claiming* before there is a
     folder, which a daemon that starts meanwhile would clear away, and an error leaves nothing."""
     # Of no inbox yet: a daemon that starts puts back, or goes on with, what one was half taking.
@@ -230,7 +230,7 @@ class Retrier:
                 return False
             drop = {"id": row["id"], "inbox": job.inbox, **facts}
             store.finish_claims(session, [drop], [])
-            batches.reopen(session, job.batch)
+            batches.reopen(session, job.id)
             return True
 
         return self._ledger.transact(commit)

@@ -92,8 +92,12 @@ def last_sha256(session: Session, inbox: str, folder: str, stem: str, name: str)
 
 def withdraw(session: Session, drop_ids: Sequence[str]) -> None:
     """Take the jobs of these drops that are still queued out of the queue, leaving no trace but
-    in their batches: something newer takes their place."""
-    waiting = select(Job.id).where(text("+jobs.status = 'queued'"), Job.publish_name.is_(None))
+    in their batches: something newer takes their place. Those that stand for another batch's rows
+    stay."""
+    shared = exists().where(BatchRow.job_id == Job.id, BatchRow.batch_id != Job.batch)
+    waiting = select(Job.id).where(
+        text("+jobs.status = 'queued'"), Job.publish_name.is_(None), ~shared
+    )
     ids: list[str] = []
     for some in _some(drop_ids):
         ids += session.scalars(waiting.where(Job.drop_id.in_(some)))
@@ -176,11 +180,11 @@ def close(session: Session, batch_id: str) -> bool:
     return int(closed.rowcount) > 0
 
 
-def reopen(session: Session, batch_id: str | None) -> None:
-    """One of its jobs is to run again."""
-    if batch_id is not None:
-        again = update(Batch).where(Batch.id == batch_id, Batch.state == "done")
-        session.execute(again.values(state="open", finished_at=None))
+def reopen(session: Session, job_id: str) -> None:
+    """A job is to run again: the batches with rows that count on it have not ended."""
+    counting = select(BatchRow.batch_id).where(BatchRow.job_id == job_id)
+    again = update(Batch).where(Batch.id.in_(counting), Batch.state == "done")
+    session.execute(again.values(state="open", finished_at=None))
 
 
 # --- control ---

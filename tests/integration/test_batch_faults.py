@@ -15,7 +15,7 @@ from dna_pipeline.intake.resubmit import Retrier
 from dna_pipeline.ledger import batches, queue
 from dna_pipeline.ledger.tables import Batch, Job
 from tests.integration.conftest import Site
-from tests.integration.test_batches import MATRIX, library, params, run_all, statuses, three
+from tests.integration.test_batches import MATRIX, library, params, report, run_all, statuses, three
 from tests.integration.test_unmounting import Disk, make_disk
 
 __all__ = ["make_disk"]
@@ -198,6 +198,47 @@ def test_results_that_cannot_be_seen_are_not_made_again(make_site: MakeSite) -> 
     site.put("shots.csv", "image\na.png\n")
     site.settle()
     away.rename(site.outbox)
+    assert statuses(site) == {"2": "skipped"}
+
+
+def row_of_another(site: Site) -> Job:
+    """`b.csv` with one row, which the queued job of `a.csv` does."""
+    site.put("a.png", "a")
+    site.put("a.csv", "image\na.png\n")
+    site.settle()
+    site.put("b.csv", "image\na.png\n")
+    site.settle()
+    assert statuses(site) == {"2": "skipped"}
+    return site.job()
+
+
+@pytest.mark.parametrize("image", ["none.png", "a.png"])
+def test_a_job_that_another_batch_counts_on_is_not_withdrawn(
+    make_site: MakeSite, image: str
+) -> None:
+    """It is done also where the newer version of its own batch asks for it again."""
+    site = make_site(originals="keep")
+    job = row_of_another(site)
+    site.put("a.csv", f"image,meta.new\n{image},\nelse.png,x\n")
+    site.settle()
+    run_all(site)
+    (done,) = site.jobs()
+    assert (done.id, done.status) == (job.id, "completed")
+    for account in sorted(site.outbox.rglob("batch.csv")):
+        lines = account.read_text().splitlines()[1:]
+        assert all(done.id[:8] in line for line in lines if ",a.png," in line), account
+
+
+def test_what_another_batch_did_for_a_row_in_vain_is_told(make_site: MakeSite) -> None:
+    site = make_site(originals="keep")
+    job = row_of_another(site)
+    fail_one(site)
+    (row,) = report(site)
+    assert (row["job"], row["status"], row["code"]) == (job.id[:8], "failed", "black_image")
+    assert [batch.state for batch in site.rows(Batch)] == ["done", "done"]
+    retry(site, job)
+    assert [batch.state for batch in site.rows(Batch)] == ["open", "open"]
+    run_all(site)
     assert statuses(site) == {"2": "skipped"}
 
 
