@@ -47,7 +47,7 @@ YIELD_EVERY = 16
 
 
 class NotYet(DnaError):
-    """An image may still be half written; try again later.
+    """An image may still be half written, or cannot be read; try again later.
 
     Attributes:
         long: it may take longer than a one-shot `run` should sit out.
@@ -56,6 +56,13 @@ class NotYet(DnaError):
     def __init__(self, why: str, *, long: bool = False) -> None:
         super().__init__(why)
         self.long = long
+
+
+def may_last(reason: NotYet | claim.ClaimError | OSError) -> bool:
+    """Whether it may take longer than a one-shot `run` should sit out. What moved on, did so."""
+    if isinstance(reason, NotYet):
+        return reason.long
+    return not isinstance(reason, claim.Changed | claim.Lost)
 
 
 class BatchTaker:
@@ -87,8 +94,9 @@ class BatchTaker:
             stats: what was seen of its files.
 
         Raises:
-            NotYet: one may still be written, or a source root is away. ClaimError, OSError: files
-            changed or went meanwhile. Nothing was taken then. JobError: it is of no use.
+            NotYet: one may still be written or cannot be read, or a source root is away.
+            ClaimError, OSError: files changed or went meanwhile. Nothing was taken then.
+            JobError: it is of no use.
         """
         if (root := lacking_root(self._inbox)) is not None:
             # Rows would be wrong that are right once it is mounted again.
@@ -124,7 +132,7 @@ class BatchTaker:
                 continue
             answer = source.probe(self._prober)
             if isinstance(answer, NotReadable):
-                raise NotYet(f"{source.relative or source.path}: {answer}")
+                raise NotYet(f"{source.relative or source.path}: {answer}", long=True)
             still_s = inf if source.relative is None else self._lookout.still_for(source.relative)
             patience = patience_s(source.path, answer)
             if still_s < patience:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from dna_pipeline.accounts import Accounts
 from dna_pipeline.errors import BlackImage
+from dna_pipeline.inbox import claim
 from dna_pipeline.intake.resubmit import Retrier
 from dna_pipeline.ledger import batches, queue
 from dna_pipeline.ledger.tables import Batch, Job
@@ -330,10 +332,37 @@ def test_a_batch_that_waits_is_not_decoded_again_and_again(site: Site) -> None:
     site.tick(60)
     assert (site.prober.asked.count("a.png"), site.prober.asked.count("b.png")) == (1, 1)
     assert site.jobs() == []
+    assert not site.gate.is_busy(), "`run` would wait for it for ever"
     site.put("c.png", "c")
     site.put("b.png", "broken by now")
     site.settle()
     assert statuses(site) == {"2": "queued", "3": "wrong", "4": "queued"}
+
+
+@pytest.mark.parametrize(
+    ("reason", "is_busy"),
+    [
+        (claim.Busy("read-only"), False),
+        (OSError(errno.ENOSPC, "no space left"), False),
+        (claim.Changed("a.png"), True),
+        (claim.Lost("a.png"), True),
+    ],
+)
+def test_run_waits_for_what_moves_not_for_what_may_last(
+    site: Site, monkeypatch: pytest.MonkeyPatch, reason: Exception, is_busy: bool
+) -> None:
+    def take(*_: Any) -> None:
+        raise reason
+
+    monkeypatch.setattr(claim, "take", take)
+    site.put("a.png")
+    site.put("shots.csv", "image\na.png\n")
+    site.settle()
+    assert site.waiting()["shots.csv"].startswith("not taken in yet: ")
+    assert site.gate.is_busy() == is_busy
+    monkeypatch.undo()
+    site.settle()
+    assert statuses(site) == {"2": "queued"}
 
 
 def test_a_row_whose_image_was_archived_is_known_by_its_place(make_site: MakeSite) -> None:
