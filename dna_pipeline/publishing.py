@@ -23,6 +23,7 @@ from dna_pipeline.errors import (
 )
 from dna_pipeline.faults import point
 from dna_pipeline.inbox import claim
+from dna_pipeline.inbox.names import sidecar_name
 from dna_pipeline.ledger import batches, queue, store
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import ArtifactRow, Batch, Drop, Job, StageRun
@@ -269,7 +270,7 @@ def _request(job: Job, drop: Drop) -> list[tuple[str, bytes]]:
     """What was asked of this job alone, as a YAML that can be mended, or dropped again."""
     if job.request is None:
         return []
-    name = drop.sidecar or f"{drop.image}.yaml"
+    name = drop.sidecar or sidecar_name(drop.image or "")
     return [(f"{SOURCE}/{name}", job.request.encode())]
 
 

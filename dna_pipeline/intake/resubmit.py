@@ -13,6 +13,7 @@ from typing import IO, Any
 from dna_pipeline.artifact import copy_file, sha256_file, write_atomic, write_bytes
 from dna_pipeline.errors import ConfigError, JobError, SourceMissing
 from dna_pipeline.inbox.claim import sync_claims
+from dna_pipeline.inbox.names import sidecar_name
 from dna_pipeline.inbox.scan import is_yaml_name
 from dna_pipeline.intake import records
 from dna_pipeline.intake.take import keep_claims
@@ -98,7 +99,7 @@ class Submitter:
 
     def _sidecar(self, submission: Submission) -> str | None:
         """What the command told is written down as a YAML, to be kept, seen and corrected."""
-        return f"{Path(submission.name).name}.yaml" if self._told.value else None
+        return sidecar_name(Path(submission.name).name) if self._told.value else None
 
     def _fetch(self, submission: Submission, folder: Path) -> Path:
         folder.mkdir(parents=True)

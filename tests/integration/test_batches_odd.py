@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from dna_pipeline.inbox.names import tells
 from dna_pipeline.intake.resubmit import Retrier
 from dna_pipeline.ledger.tables import Batch
-from dna_pipeline.probe import Prober
 from tests.integration.conftest import Site
 from tests.integration.test_batches import fail_next, library, params, report, run_all, statuses
 from tests.integration.test_cli import picture
@@ -227,7 +227,7 @@ def test_a_row_that_is_retried_says_what_it_said(make_site: MakeSite) -> None:
     before = params(site.job())
     assert before["prompt"] == "my shots 2"
     fail_next(site)
-    Retrier(site.config, site.ledger).retry(site.job().id, Prober())
+    Retrier(site.config, site.ledger).retry(site.job().id, site.prober)  # pyright: ignore
     assert params(site.job()) == before
 
 
@@ -244,3 +244,18 @@ def test_a_data_folder_below_one_called_as_ours(
     run_all(site)
     assert statuses(site) == {"2": "completed", "3": "completed"}
     assert not (site.inbox / ".dna").exists()
+
+
+LONGEST = "é" * 125 + "x.png"
+
+
+def test_the_longest_name_has_room_for_a_yaml(site: Site) -> None:
+    site.put(LONGEST, "a")
+    site.put("shots.csv", f"image,remove_background.force\n{LONGEST},true\n{LONGEST},false\n")
+    site.settle()
+    fail_next(site)
+    (told,) = site.outbox.glob("in/failed/*/source/*.y*ml")
+    assert tells(told.name, LONGEST)
+    Retrier(site.config, site.ledger).retry(site.jobs()[0].id, site.prober)  # pyright: ignore
+    run_all(site)
+    assert set(statuses(site).values()) == {"completed"}
