@@ -65,6 +65,11 @@ def may_last(reason: NotYet | claim.ClaimError | OSError) -> bool:
     return not isinstance(reason, claim.Changed | claim.Lost)
 
 
+def _tellers(candidate: Candidate) -> list[str]:
+    """The table and the YAML beside it, or the job file."""
+    return [path for path in (candidate.table, candidate.sidecar) if path is not None]
+
+
 class BatchTaker:
     """Takes the batches of one inbox in."""
 
@@ -103,7 +108,9 @@ class BatchTaker:
             raise NotYet(f"{root}, one of the inbox's source_roots, is not there", long=True)
         try:
             plan = self._planner.plan(candidate)
-        except JobError:
+        except JobError as error:
+            if self._has_failed(candidate, stats, error):
+                return
             self._reserve_all(candidate, stats)
             raise
         yield from self._probe(plan, stats)
@@ -120,6 +127,13 @@ class BatchTaker:
         except BaseException:
             self._undo(taken)
             raise
+
+    def _has_failed(self, candidate: Candidate, stats: Stats, error: JobError) -> bool:
+        """Whether these very files, which stay in the inbox, failed for the same before."""
+        tellers = _tellers(candidate)
+        known = self._known.version(tellers[0])
+        seen = {path: stats[path] for path in tellers}
+        return known is not None and (known.stats, known.error) == (seen, error.code)
 
     def _probe(self, plan: Plan, stats: Stats) -> Generator[None]:
         for number, source in enumerate(plan.sources):
@@ -151,7 +165,7 @@ class BatchTaker:
 
     def _drops(self, plan: Plan, candidate: Candidate, stats: Stats, batch: str) -> list[Taken]:
         """One for what tells the batch, one for each image that a right row names."""
-        tellers = [path for path in (candidate.table, candidate.sidecar) if path is not None]
+        tellers = _tellers(candidate)
         own = self._drop(batch, split(tellers[0])[0], None, {p: stats[p] for p in tellers})
         own["id"] = batch
         moves = not self._inbox.keeps

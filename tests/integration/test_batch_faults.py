@@ -14,6 +14,7 @@ from dna_pipeline.accounts import Accounts
 from dna_pipeline.errors import BlackImage
 from dna_pipeline.inbox import claim
 from dna_pipeline.intake.resubmit import Retrier
+from dna_pipeline.intake.take import Taker
 from dna_pipeline.ledger import batches, queue
 from dna_pipeline.ledger.tables import Batch, Job
 from tests.integration.conftest import Site
@@ -402,14 +403,18 @@ def test_a_table_that_vanishes_stops_nobody(site: Site) -> None:
 
 
 @pytest.mark.parametrize("kept", [False, True])
-def test_the_images_of_a_wrong_job_file_wait_for_its_mend(make_site: MakeSite, kept: bool) -> None:
+def test_the_images_of_a_wrong_job_file_wait_for_its_mend(
+    make_site: MakeSite, monkeypatch: pytest.MonkeyPatch, kept: bool
+) -> None:
     site = make_site(originals="keep" if kept else "archive")
     site.put("a.png")
     site.put("all.yaml", "images: [a.png]\nmatrix: {x: []}\n")
     site.settle()
     assert [(job.name, job.status) for job in site.jobs()] == [("all.yaml", "failed")]
     site.restart()
+    monkeypatch.setattr(Taker, "take", lambda *_: pytest.fail("it is taken in again"))
     site.tick(60)
+    monkeypatch.undo()
     assert len(site.jobs()) == 1
     site.put("all.yaml", "images: [a.png]\npriority: 3\n")
     site.settle()
