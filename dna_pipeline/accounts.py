@@ -137,7 +137,7 @@ class Accounts:
 def _copy_all(drop: Drop, batch: Batch, source: Path) -> None:
     claim = Path(drop.claim)
     below = Path(os.path.relpath(drop.folder or ".", batch.folder or "."))
-    inner = [safe_name(part) for part in below.parts if part != ".."]
+    inner = ["_" if part == ".." else safe_name(part) for part in below.parts]
     for path in claim.iterdir() if claim.is_dir() else ():
         target = source.joinpath(*inner, path.name)
         target.parent.mkdir(parents=True, exist_ok=True)

@@ -246,6 +246,25 @@ def test_a_data_folder_below_one_called_as_ours(
     assert not (site.inbox / ".dna").exists()
 
 
+def test_what_was_done_before_is_archived_by_its_place(make_site: MakeSite) -> None:
+    site = make_site(recursive=True)
+    for name in ("a.png", "sub/a.png"):
+        site.put(name, name)
+    table = "image\na.png\n../a.png\n"
+    site.put("sub/shots.csv", table)
+    site.settle()
+    run_all(site)
+    for name in ("a.png", "sub/a.png"):
+        site.put(name, name)
+    site.put("sub/shots.csv", table)
+    site.settle()
+    assert statuses(site) == {"2": "skipped", "3": "skipped"}
+    newest = max(site.rows(Batch), key=lambda batch: batch.created_at)
+    source = site.outbox / f"in/sub/shots-{newest.id[:8]}/source"
+    assert (source / "a.png").read_text() == "sub/a.png"
+    assert (source / "_/a.png").read_text() == "a.png"
+
+
 LONGEST = "é" * 125 + "x.png"
 
 
