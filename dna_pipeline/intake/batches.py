@@ -167,7 +167,8 @@ class BatchTaker:
         """One for what tells the batch, one for each image that a right row names."""
         tellers = _tellers(candidate)
         own = self._drop(batch, split(tellers[0])[0], None, {p: stats[p] for p in tellers})
-        own["id"] = batch
+        # Once, and not with each of its images: it may name thousands.
+        own |= {"id": batch, "sidecar_text": plan.text}
         moves = not self._inbox.keeps
         own["claim"] = str(self._claim_folder(batch, is_moved=moves))
         paths = [self._inbox.path / path for path in tellers] if moves else []
@@ -178,7 +179,6 @@ class BatchTaker:
             row = self._drop(batch, source.folder, source.path.name, seen)
             is_moved = moves and source.relative is not None
             row["claim"] = str(self._claim_folder(row["id"], is_moved=is_moved))
-            row["sidecar_text"] = plan.text
             found.append(Taken(row, [source.path], is_moved, source))
         return found
 

@@ -66,6 +66,8 @@ class Batches:
                 return  # whoever looks at claims next says so
             jobs = [job for job in self._jobs(inbox, drop, sha256) if job is not None]
         told = {c.name: drop[c.name] for c in Drop.__table__.columns if c.name in drop}
+        # Its batch's own drop, which had it for all, may be gone.
+        told["sidecar_text"] = told["sidecar_text"] or self._found.job_files.get(str(drop["batch"]))
         row = told | {"state": "claimed", "sha256": sha256, "created_at": utcnow()}
 
         def commit(session: Any) -> None:

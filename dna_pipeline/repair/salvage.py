@@ -15,6 +15,7 @@ from typing import Any
 
 from dna_pipeline.ledger.engine import sqlite_module
 
+_JOB_FILES = "SELECT id, sidecar_text FROM drops WHERE id = batch AND sidecar_text IS NOT NULL"
 _DROPS = "drops WHERE state <> 'gone'"
 
 
@@ -28,6 +29,7 @@ class Salvage:
     told: the batch, the request and the key of each job.
     batches, batch_rows: rows of these tables, as they were; times as text.
     row_of: the batch and the number of the row of each job that is in one.
+    job_files: the text of each batch's job file.
     """
 
     settings: dict[str, str] = field(default_factory=dict[str, str])
@@ -39,6 +41,7 @@ class Salvage:
     batches: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     batch_rows: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     row_of: dict[str, tuple[str, int]] = field(default_factory=dict[str, tuple[str, int]])
+    job_files: dict[str, str] = field(default_factory=dict[str, str])
 
     def drop_of(self) -> dict[str, str]:
         """The drop of each job."""
@@ -68,6 +71,7 @@ def salvage(path: Path) -> Salvage:
         for row in found.batch_rows
         if row["job_id"] is not None and row["status"] is None
     }
+    found.job_files = {str(r[0]): str(r[1]) for r in _rows(path, _JOB_FILES)}
     return found
 
 

@@ -13,7 +13,7 @@ import pytest
 from dna_pipeline.accounts import NAME, Accounts
 from dna_pipeline.intake import preview
 from dna_pipeline.ledger import batches, queue
-from dna_pipeline.ledger.tables import Batch, BatchRow, Job
+from dna_pipeline.ledger.tables import Batch, BatchRow, Drop, Job
 from tests.integration.conftest import Site
 
 MakeSite = Callable[..., Site]
@@ -121,6 +121,8 @@ def test_thirty_images_then_their_job_file(make_site: MakeSite) -> None:
     manifest = json.loads((next(folder.glob("07-*")) / "manifest.json").read_text())
     assert manifest["sidecar"].startswith("images:")
     assert manifest["job"]["batch"] == batch.id
+    texts = [drop.sidecar_text for drop in site.rows(Drop) if drop.sidecar_text is not None]
+    assert len(texts) == 1, "it may be long, and its images many"
 
 
 def test_a_job_file_waits_for_what_it_names(site: Site) -> None:

@@ -395,3 +395,19 @@ def test_rows_that_wait_do_what_they_were_told(make_site, originals: str) -> Non
     told = list(csv.DictReader(account.read_text().splitlines()))
     assert [row["status"] for row in told] == ["completed", "failed", "completed", "completed"]
     assert site.claims() == []
+
+
+def test_what_waits_still_quotes_its_job_file(make_site) -> None:
+    site = make_site()
+    for name in "abc":
+        site.put(f"{name}.png", name)
+    site.put("all.yaml", "images: '*.png'\n")
+    site.settle()
+    site.run_next()
+    Accounts(site.ledger, site.publisher).write()
+    destroy(site, "one page")
+    mended(site)
+    while site.ledger.transact(queue.next_runnable) is not None:
+        site.run_next()
+    manifests = [json.loads(path.read_bytes()) for path in site.outbox.rglob("manifest.json")]
+    assert [manifest["sidecar"] for manifest in manifests] == ["images: '*.png'\n"] * 3
