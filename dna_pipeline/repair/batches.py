@@ -44,7 +44,9 @@ class Batches:
         rows = [row for row in self._found.batch_rows if row["batch_id"] in ids]
         for table, values in ((Batch, known), (BatchRow, rows)):
             if values:
-                self._ledger.transact(lambda s, t=table, v=values: s.execute(insert(t), v))
+                # A damaged page may tell a row twice, or half of it.
+                add = insert(table).prefix_with("OR IGNORE")
+                self._ledger.transact(lambda s, a=add, v=values: s.connection().execute(a, v))
         for drop in self._found.drops.values():
             if self._batches_of(drop) & ids and Path(str(drop["claim"])).is_dir():
                 self._restore_drop(drop)
