@@ -18,7 +18,15 @@ from dna_pipeline.intake.take import Taker
 from dna_pipeline.ledger import batches, queue
 from dna_pipeline.ledger.tables import Batch, Job
 from tests.integration.conftest import Site
-from tests.integration.test_batches import MATRIX, library, params, report, run_all, statuses, three
+from tests.integration.test_batches import (
+    MATRIX,
+    from_library,
+    params,
+    report,
+    run_all,
+    statuses,
+    three,
+)
 from tests.integration.test_unmounting import Disk, make_disk
 
 __all__ = ["make_disk"]
@@ -113,11 +121,8 @@ def test_a_retried_row_still_knows_its_batch_and_number(make_site: MakeSite) -> 
 
 
 def test_a_row_mended_by_a_retry_does_not_stand_for_what_it_was(make_site: MakeSite) -> None:
-    site = make_site(source_roots=["library"])
-    library(site, "a.png")
     text = "image,remove_background.force\na.png,true\n"
-    site.put("shots.csv", text)
-    site.settle()
+    site = from_library(make_site, text)
     job = fail_one(site)
     told(site, job).write_text("remove_background: {force: false}\n")
     retry(site, job)
@@ -128,11 +133,8 @@ def test_a_row_mended_by_a_retry_does_not_stand_for_what_it_was(make_site: MakeS
 
 
 def test_a_row_retried_as_it_was_stands_for_itself(make_site: MakeSite) -> None:
-    site = make_site(source_roots=["library"])
-    library(site, "a.png")
     text = "image,remove_background.force\na.png,true\n"
-    site.put("shots.csv", text)
-    site.settle()
+    site = from_library(make_site, text)
     retry(site, fail_one(site))
     run_all(site)
     site.put("shots.csv", text)
@@ -191,10 +193,7 @@ def test_a_job_that_is_begun_again_keeps_its_batch_open(site: Site) -> None:
 
 
 def test_results_that_cannot_be_seen_are_not_made_again(make_site: MakeSite) -> None:
-    site = make_site(source_roots=["library"])
-    library(site, "a.png")
-    site.put("shots.csv", "image\na.png\n")
-    site.settle()
+    site = from_library(make_site)
     run_all(site)
     statuses(site)
     away = site.outbox.rename(site.root / "away")

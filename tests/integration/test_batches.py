@@ -191,6 +191,15 @@ def library(site: Site, *names: str) -> Path:
     return root
 
 
+def from_library(make_site: MakeSite, table: str = "image\na.png\n") -> Site:
+    """A site that has taken in a table of one image, which stays in a library."""
+    site = make_site(source_roots=["library"])
+    library(site, "a.png")
+    site.put("shots.csv", table)
+    site.settle()
+    return site
+
+
 TABLE = """image,pipeline,priority,remove_background.force,meta.asset
 a.png,,5,true,chair
 b.png,other,,,"a, b"
@@ -334,10 +343,7 @@ def test_a_table_again_after_its_images_were_archived(site: Site) -> None:
 def test_a_result_that_was_removed_is_made_again(make_site: MakeSite) -> None:
     import shutil
 
-    site = make_site(source_roots=["library"])
-    library(site, "a.png")
-    site.put("shots.csv", "image\na.png\n")
-    site.settle()
+    site = from_library(make_site)
     run_all(site)
     shutil.rmtree(next(site.outbox.glob("in/shots-*/a-*")))
     site.put("shots.csv", "image\na.png\n")
