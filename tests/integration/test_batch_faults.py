@@ -185,6 +185,26 @@ def test_many_batches_are_accounted_for_a_few_at_a_time(
     assert looks == [None]
 
 
+def test_a_long_account_is_made_some_rows_at_a_time(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dna_pipeline.accounts.STEP_S", 0.0)
+    monkeypatch.setattr(batches, "REPORTED_AT_ONCE", 2)
+    for name in "abcde":
+        site.put(f"{name}.png", name)
+    site.put("shots.csv", "image\n" + "".join(f"{name}.png\n" for name in "abcde"))
+    site.settle()
+    accounts = Accounts(site.ledger, site.publisher)
+    steps = 0
+    while not list(site.outbox.rglob("batch.csv")):
+        accounts.step(float(steps))
+        steps += 1
+    assert steps == 3
+    run_all(site)
+    assert statuses(site) == dict.fromkeys("23456", "completed")
+    assert site.rows(Batch)[0].state == "done"
+
+
 def test_a_job_that_is_begun_again_keeps_its_batch_open(site: Site) -> None:
     batch = three(site)
     assert not site.ledger.transact(lambda s: batches.close(s, batch))
@@ -240,6 +260,8 @@ def test_what_another_batch_did_for_a_row_in_vain_is_told(make_site: MakeSite) -
     assert [batch.state for batch in site.rows(Batch)] == ["done", "done"]
     retry(site, job)
     assert [batch.state for batch in site.rows(Batch)] == ["open", "open"]
+    for batch in site.rows(Batch):
+        assert not site.ledger.transact(lambda s, i=batch.id: batches.close(s, i))
     run_all(site)
     assert statuses(site) == {"2": "skipped"}
 
