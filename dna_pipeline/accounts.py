@@ -7,7 +7,7 @@ import io
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator
 from datetime import datetime
 from math import inf
 from pathlib import Path
@@ -76,14 +76,14 @@ class Accounts:
                 return
 
     def _all(self) -> Iterator[None]:
-        """One batch at each step. What cannot be written now is tried again."""
+        """A batch, or some rows of it, at each step. What cannot be written now is tried again."""
         self._is_stale = not self._publisher.outbox.root.is_dir()
         if self._is_stale:
             return  # to make it anew would be to write below an empty mount point
         has_moved_on = False
         try:
             for batch_id in self._ledger.transact(batches.unfinished):
-                has_moved_on |= self._try(batch_id)
+                has_moved_on |= yield from self._try(batch_id)
                 yield
             if has_moved_on:
                 self._publisher.dispose()
@@ -91,23 +91,22 @@ class Accounts:
             self._is_stale = True
             raise
 
-    def _try(self, batch_id: str) -> bool:
+    def _try(self, batch_id: str) -> Generator[None, None, bool]:
         try:
-            return self._account(batch_id)
+            return (yield from self._account(batch_id))
         except OSError as error:
             log.warning("batch.not_written", batch=batch_id, why=str(error))
             self._written.pop(batch_id, None)
             self._is_stale = True
             return False
 
-    def _account(self, batch_id: str) -> bool:
+    def _account(self, batch_id: str) -> Generator[None, None, bool]:
         """Write one; whether files that were kept for it may be needed no more."""
         batch = self._ledger.transact(lambda s: batches.get(s, batch_id))
         folder = self._publisher.outbox.folder(folder_of(batch))
-        rows = self._ledger.transact(lambda s: batches.report(s, batch_id))
         if batch.state == "claimed":
             self._lay(batch, folder)
-        data = as_csv(rows, folder_of(batch))
+        data, has_ended = yield from self._read(batch)
         if self._written.get(batch_id) != data:
             self._publisher.outbox.make_folder(folder)
             write_bytes(folder / NAME, data)
@@ -115,13 +114,23 @@ class Accounts:
             point("account-written")
         if batch.state == "claimed":
             self._ledger.transact(lambda s: batches.open_(s, batch_id))
-        is_done = all(_has_ended(row) for row in rows) and self._ledger.transact(
-            lambda s: batches.close(s, batch_id)
-        )
+        is_done = has_ended and self._ledger.transact(lambda s: batches.close(s, batch_id))
         if is_done:
             self._written.pop(batch_id, None)
             log.info("batch.finished", batch=batch_id, folder=folder_of(batch))
         return is_done or batch.state == "claimed"
+
+    def _read(self, batch: Batch) -> Generator[None, None, tuple[bytes, bool]]:
+        """The account as it is now, and whether all in it has ended."""
+        data, has_ended, after = bytearray(_csv([COLUMNS])), True, 0
+        while rows := self._ledger.transact(lambda s, a=after: batches.report(s, batch.id, a)):
+            data += _csv(_line(row, folder_of(batch)) for row in rows)
+            has_ended &= all(_has_ended(row) for row in rows)
+            after = rows[-1]["number"]
+            if len(rows) < batches.REPORTED_AT_ONCE:
+                break
+            yield
+        return bytes(data), has_ended
 
     def _lay(self, batch: Batch, folder: Path) -> None:
         """Its folder, and in it what was dropped with it and no job has."""
@@ -137,7 +146,7 @@ class Accounts:
 def _copy_all(drop: Drop, batch: Batch, source: Path) -> None:
     claim = Path(drop.claim)
     below = Path(os.path.relpath(drop.folder or ".", batch.folder or "."))
-    inner = [safe_name(part) for part in below.parts if part != ".."]
+    inner = ["_" if part == ".." else safe_name(part) for part in below.parts]
     for path in claim.iterdir() if claim.is_dir() else ():
         target = source.joinpath(*inner, path.name)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -150,24 +159,23 @@ def _has_ended(row: dict[str, Any]) -> bool:
     return row["status"] is None or row["publish"] == "done"
 
 
-def as_csv(rows: list[dict[str, Any]], folder: str) -> bytes:
-    """The account of those rows of `batches.report`, for a batch in that folder of the outbox."""
+def _csv(lines: Iterable[Iterable[Any]]) -> bytes:
     file = io.StringIO(newline="")
-    writer = csv.writer(file)
-    writer.writerow(COLUMNS)
-    for row in rows:
-        writer.writerow([_cell(value) for value in _line(row, folder)])
+    csv.writer(file).writerows([_cell(value) for value in line] for line in lines)
     return file.getvalue().encode("utf-8", "backslashreplace")
 
 
 def _line(row: dict[str, Any], folder: str) -> tuple[Any, ...]:
+    """A row of `batches.report` as a line, for a batch in that folder of the outbox."""
     error: dict[str, Any] = json.loads(row["error"]) if row["error"] else {}
-    own = row["told"] is None
+    # What another batch's job does for this row, it may do in vain.
+    own = row["told"] is None or row["status"] in ("failed", "cancelled")
+    status = row["status"] if own else row["told"]
     code = row["told_code"] or (error.get("code") or row["hold"] if own else None)
     detail = row["detail"] or (error.get("detail") if own else None)
     result = os.path.relpath(row["publish_name"], folder) if row["publish"] == "done" else None
     return (
-        row["number"], row["image"], (row["job"] or "")[:8], row["told"] or row["status"], code,
+        row["number"], row["image"], (row["job"] or "")[:8], status, code,
         row["field"], " / ".join((detail or "").splitlines()), _seconds(row) if own else None,
         _seeds(row), result,
     )  # fmt: skip

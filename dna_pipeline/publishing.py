@@ -23,6 +23,7 @@ from dna_pipeline.errors import (
 )
 from dna_pipeline.faults import point
 from dna_pipeline.inbox import claim
+from dna_pipeline.inbox.names import sidecar_name
 from dna_pipeline.ledger import batches, queue, store
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import ArtifactRow, Batch, Drop, Job, StageRun
@@ -168,13 +169,20 @@ class Publisher:
         manifest = Manifest(
             job=_job_part(job),
             input=_input_part(job, drop),
-            sidecar=drop.sidecar_text or job.request,
+            sidecar=drop.sidecar_text or self._job_file(drop) or job.request,
             stages=[_stage_part(run) for run, _ in stages],
             artifacts=[_artifact_part(file) for _, artifacts in stages for file in artifacts],
             environment=_environment(stages),
         )
         name = f"{self._home(job)}/{job.stem}-{job.id[:8]}"
         return Publication(job.id, name, tuple(files), (NAME, to_bytes(manifest)), tuple(texts))
+
+    def _job_file(self, drop: Drop) -> str | None:
+        """The text of the job file that a drop was taken in with."""
+        if drop.batch is None:
+            return None
+        own = self._ledger.transact(lambda s: s.get(Drop, drop.batch))
+        return None if own is None else own.sidecar_text
 
     def _home(self, job: Job) -> str:
         """The folder for the result's folder."""
@@ -269,7 +277,7 @@ def _request(job: Job, drop: Drop) -> list[tuple[str, bytes]]:
     """What was asked of this job alone, as a YAML that can be mended, or dropped again."""
     if job.request is None:
         return []
-    name = drop.sidecar or f"{drop.image}.yaml"
+    name = drop.sidecar or sidecar_name(drop.image or "")
     return [(f"{SOURCE}/{name}", job.request.encode())]
 
 

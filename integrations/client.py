@@ -187,8 +187,7 @@ class Client:
             _fill(parts[1], to_yaml(told).encode())
             _fill(parts[0], image)
             sha256, sent_at = _sha256(parts[0]), parts[0].stat().st_mtime
-            parts[1].replace(target.with_name(f"{target.name}.yaml"))
-            parts[0].replace(target)
+            _replace_both(parts, target)
         finally:
             for part in parts:
                 with suppress(FileNotFoundError):
@@ -323,6 +322,22 @@ def _fill(path: Path, content: Image) -> None:
         shutil.copyfile(content, path)
     with path.open("r+b") as file:
         os.fsync(file.fileno())
+
+
+def _replace_both(parts: tuple[Path, Path], target: Path) -> None:
+    """Move an image and its sidecar into place. Raises `OSError`: nothing has changed then."""
+    sidecar = target.with_name(f"{target.name}.yaml")
+    before = sidecar.read_bytes() if sidecar.exists() else None
+    parts[1].replace(sidecar)
+    try:
+        parts[0].replace(target)
+    except OSError:
+        with suppress(OSError):
+            sidecar.replace(parts[1])
+            if before is not None:
+                _fill(parts[1], before)
+                parts[1].replace(sidecar)
+        raise
 
 
 def _sha256(path: Path) -> str:

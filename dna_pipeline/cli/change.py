@@ -8,6 +8,7 @@ import typer
 
 from dna_pipeline.cli.common import (
     JsonOption,
+    do_each,
     find_batch,
     find_job,
     load,
@@ -41,7 +42,7 @@ def cancel(
     config = load(context)
     views = open_views(config)
     _one_of(jobs, batch)
-    ids = [find_job(views, job) for job in jobs or ()]
+    ids = dict.fromkeys(find_job(views, job) for job in jobs or ())
     batch_id = find_batch(views, batch)
     ledger = Ledger(config.ledger_path)
     before = {i: ledger.transact(lambda s, i=i: wishes.request_cancel(s, i)) for i in ids}
@@ -49,14 +50,13 @@ def cancel(
         before = ledger.transact(lambda s: batches.cancel(s, batch_id))
         if not before:
             say("nothing of that batch is queued or running")
-    if ended := [i for i, status in before.items() if status not in ("queued", "running")]:
-        named = ", ".join(f"{i[:8]} ({before[i]})" for i in ended)
-        raise ConfigError(f"ended already, so not cancelled: {named}")
+    open_ = {i: status for i, status in before.items() if status in ("queued", "running")}
     if as_json:
-        print_json([{"job": i, "was": status} for i, status in before.items()])
-        return
-    for job_id, status in before.items():
+        print_json([{"job": i, "was": status} for i, status in open_.items()])
+    for job_id, status in () if as_json else open_.items():
         print(f"{job_id[:8]} {'cancelled' if status == 'queued' else 'ends at its next step'}")
+    if ended := ", ".join(f"{i[:8]} ({before[i]})" for i in before if i not in open_):
+        raise ConfigError(f"ended already, so not cancelled: {ended}")
 
 
 def _one_of(jobs: list[str] | None, batch: str | None) -> None:
@@ -82,16 +82,14 @@ def retry(
     views = open_views(config)
     ids = _to_retry(views, jobs, batch, failed=failed)
     ledger, prober = Ledger(config.ledger_path), Prober()
-    queued: list[str] = []
-    problems: list[str] = []
+    retrier = Retrier(config, ledger)
+
+    def retry_one(job_id: str) -> str:
+        retrier.retry(job_id, prober)
+        return job_id
+
     try:
-        retrier = Retrier(config, ledger)
-        for job_id in ids:
-            try:
-                retrier.retry(job_id, prober)
-                queued.append(job_id)
-            except ConfigError as error:
-                problems.append(str(error))
+        queued, problems = do_each(ids, retry_one)
     finally:
         prober.close()
         ledger.close()
@@ -110,7 +108,7 @@ def _to_retry(
         raise ConfigError("--failed and --batch go together: `retry --failed --batch B`")
     _one_of(jobs, batch)
     if batch is None:
-        return [find_job(views, job) for job in jobs or ()]
+        return list(dict.fromkeys(find_job(views, job) for job in jobs or ()))
     batch_id = find_batch(views, batch)
     found = [
         job

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -74,6 +74,38 @@ def find_batch(views: Views, prefix: str | None) -> str | None:
         return None if prefix is None else views.find_batch(prefix)
     except AmbiguousPrefixError as error:
         raise ConfigError(str(error)) from None
+
+
+def sentence(error: Exception) -> str | None:
+    """What to say of an error that is the surroundings' and not the program's; None of others."""
+    from sqlalchemy.exc import OperationalError
+
+    from dna_pipeline.ledger.health import is_damage
+
+    if isinstance(error, ConfigError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if is_damage(error):
+        why = getattr(error, "orig", error)
+        return f"ledger.db is damaged ({why}); `dna-pipeline repair` rebuilds it"
+    if isinstance(error, OperationalError):
+        return f"ledger.db cannot be used now ({error.orig})"
+    return None
+
+
+def do_each(items: Iterable[str], action: Callable[[str], str]) -> tuple[list[str], list[str]]:
+    """What came of each, and what is to be said of those for which it could not be done."""
+    done: list[str] = []
+    problems: list[str] = []
+    for item in items:
+        try:
+            done.append(action(item))
+        except ConfigError as error:
+            problems.append(str(error))
+        except OSError as error:
+            problems.append(f"{item}: {sentence(error) or error}")
+    return done, problems
 
 
 def print_json(facts: Any) -> None:

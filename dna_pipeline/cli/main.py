@@ -10,8 +10,8 @@ import typer
 
 from dna_pipeline import __version__
 from dna_pipeline.cli import change, check, init, look, mend, verify, work
-from dna_pipeline.cli.common import Options, say
-from dna_pipeline.errors import ConfigError, Locked
+from dna_pipeline.cli.common import Options, say, sentence
+from dna_pipeline.errors import Locked
 
 EXIT_WRONG_CALL = 2
 EXIT_LOCKED = 3
@@ -54,9 +54,6 @@ def main() -> None:
     """Entry point."""
     try:
         app()
-    except ConfigError as error:
-        say(f"dna-pipeline: {error}")
-        sys.exit(EXIT_WRONG_CALL)
     except Locked as error:
         say(f"dna-pipeline: {error}")
         sys.exit(EXIT_LOCKED)
@@ -64,15 +61,7 @@ def main() -> None:
         sys.stderr.close()  # `dna-pipeline jobs | head`: the reader has seen enough
         sys.exit(0)
     except Exception as error:
-        if not _is_damage(error):
+        if (said := sentence(error)) is None:
             raise
-        why = getattr(error, "orig", error)
-        say(f"dna-pipeline: ledger.db is damaged ({why}); `dna-pipeline repair` rebuilds it")
+        say(f"dna-pipeline: {said}")
         sys.exit(EXIT_WRONG_CALL)
-
-
-def _is_damage(error: Exception) -> bool:
-    """Whether a ledger turned out to be damaged after it was opened."""
-    from dna_pipeline.ledger.health import is_damage
-
-    return is_damage(error)

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dna_pipeline.cli.common import JsonOption, clean, jobs_text, load, open_views, print_json, say
+from dna_pipeline.cli.common import (
+    JsonOption,
+    clean,
+    do_each,
+    jobs_text,
+    load,
+    open_views,
+    print_json,
+    say,
+)
 from dna_pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -145,19 +154,21 @@ def submit(
     from dna_pipeline.probe import Prober
 
     config = load(context)
-    submissions = [_submission(image) for image in images]
+    submissions = {image: _submission(image) for image in images}
     ledger, prober = Ledger(config.ledger_path), Prober()
     try:
         submitter = Submitter(config, ledger, told_by_command(pipeline, settings or []))
-        jobs = [submitter.submit(submission, prober) for submission in submissions]
+        jobs, problems = do_each(images, lambda i: submitter.submit(submissions[i], prober))
     finally:
         prober.close()
         ledger.close()
     if as_json:
         print_json([{"job": job} for job in jobs])
-    else:
+    elif jobs:
         print("\n".join(jobs))
         say("`dna-pipeline watch` or `run` does them")
+    if problems:
+        raise ConfigError("\n".join(problems))
 
 
 def _submission(image: str) -> Submission:

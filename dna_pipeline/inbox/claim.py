@@ -23,6 +23,7 @@ from typing import IO, NoReturn
 
 from dna_pipeline.artifact import fsync_dir, fsync_tree
 from dna_pipeline.errors import DnaError
+from dna_pipeline.inbox.names import NAME_BYTES
 from dna_pipeline.inbox.scan import FileStat
 
 CLAIMS = ".dna"
@@ -33,7 +34,6 @@ _NO_LINKS = _BUSY | {errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL,
 _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
 # A pipe put in the file's place would let a plain open wait for ever.
 _OPEN = _READ | getattr(os, "O_NONBLOCK", 0)
-_NAME_BYTES = 255
 _SYNC_THREADS = 8
 _CHUNK_BYTES = 1 << 20
 
@@ -263,7 +263,7 @@ def _free_names(name: str) -> Iterator[str]:
     while True:
         number += 1
         tail = f" ({number}){suffix}"
-        while stem and len(os.fsencode(stem + tail)) > _NAME_BYTES:
+        while stem and len(os.fsencode(stem + tail)) > NAME_BYTES:
             stem = stem[:-1]
         yield stem + tail
 

@@ -12,9 +12,11 @@ import errno
 import logging
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from watchdog.observers.api import BaseObserver
+from watchdog.events import FileSystemEventHandler
+from watchdog.observers.api import BaseObserver, ObservedWatch
 from watchdog.observers.inotify import InotifyEmitter
 from watchdog.observers.inotify_c import (
     CallbackId,
@@ -54,6 +56,12 @@ class InotifyObserver(BaseObserver):
         options: dict[str, Any] = {"inotify_fd": self._reader}
         super().__init__(InotifyEmitter, **options)
 
+    def schedule(
+        self, event_handler: FileSystemEventHandler, path: str | Path, **options: Any
+    ) -> ObservedWatch:
+        self._reader.roots.add(os.fsencode(path))
+        return super().schedule(event_handler, path, **options)
+
     @property
     def is_reading(self) -> bool:
         return self._reader.is_alive()
@@ -78,6 +86,7 @@ class _Reader(InotifyFD):
     def __init__(self, overflowed: Callable[[], None]) -> None:
         super().__init__()
         self.unwatched: set[str] = set()
+        self.roots: set[bytes] = set()
         self._overflowed = overflowed
 
     def handle_event(self, event: InotifyEvent) -> None:
@@ -90,7 +99,8 @@ class _Reader(InotifyFD):
         self, path: bytes, mask: Mask, callback: WatchCallback, id_: CallbackId
     ) -> WatchDescriptor:
         """As watchdog's, which goes on without a subfolder for which this raises OSError."""
-        if CLAIMS.encode() in path.split(b"/"):
+        inside = (path[len(root) :] for root in self.roots if path.startswith(root + b"/"))
+        if CLAIMS.encode() in next(inside, b"").split(b"/"):
             raise FileNotFoundError(errno.ENOENT, "claims are not watched")
         try:
             return super().add_callback(path, mask, callback, id_)

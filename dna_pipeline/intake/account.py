@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from dna_pipeline.errors import JobError
-from dna_pipeline.inbox import claim
 from dna_pipeline.intake import records
 from dna_pipeline.intake.rows import Item, Plan, Planner, Source, shown_image
 from dna_pipeline.ledger import batches
@@ -18,10 +17,15 @@ from dna_pipeline.spec.config import Inbox
 
 @dataclass(slots=True, eq=False)
 class Taken:
-    """What is taken with one drop: an image, or what tells the batch (`source` is None then)."""
+    """What is taken with one drop: an image, or what tells the batch (`source` is None then).
+
+    Attributes:
+        is_moved: moved out of the inbox, and not copied.
+    """
 
     row: dict[str, Any]
     paths: list[Path]
+    is_moved: bool
     source: Source | None = None
     facts: dict[str, Any] = field(default_factory=dict[str, Any])
 
@@ -29,31 +33,23 @@ class Taken:
     def folder(self) -> Path:
         return Path(self.row["claim"])
 
-    @property
-    def is_moved(self) -> bool:
-        """Moved out of the inbox, and not copied."""
-        return claim.CLAIMS in self.folder.parts
 
-
+@dataclass(slots=True, eq=False)
 class Account:
-    """The rows of a batch and the jobs of those that ask for something new."""
+    """The rows of a batch and the jobs of those that ask for something new.
 
-    def __init__(
-        self,
-        planner: Planner,
-        inbox: Inbox,
-        plan: Plan,
-        batch: Mapping[str, Any],
-        drops: Mapping[Source, Taken],
-        is_there: Callable[[str | None], bool],
-    ) -> None:
-        self._planner = planner
-        self._inbox = inbox
-        self._plan = plan
-        self._batch = batch
-        self._drops = drops
-        self._is_there = is_there
-        self._jobs: dict[int, dict[str, Any]] = {}
+    Attributes:
+        batch: its row in the ledger.
+        is_there: whether a result folder was not removed meanwhile.
+    """
+
+    planner: Planner
+    inbox: Inbox
+    plan: Plan
+    batch: Mapping[str, Any]
+    drops: Mapping[Source, Taken]
+    is_there: Callable[[str | None], bool]
+    _jobs: dict[int, dict[str, Any]] = field(init=False, default_factory=dict[int, dict[str, Any]])
 
     def prepare(self, item: Item, key: str) -> None:
         """Make a right row's job ahead: of thousands it takes longer than a commit should."""
@@ -68,16 +64,16 @@ class Account:
         Args:
             keys: what each row would do, by its number, where that is known.
         """
-        skips = (self._plan.head.on_duplicate or self._inbox.on_duplicate) == "skip"
+        skips = (self.plan.head.on_duplicate or self.inbox.on_duplicate) == "skip"
         found = batches.existing(session, keys.values()) if skips else {}
         done = {
             key: before.job
             for key, before in found.items()
-            if before.status != "completed" or self._is_there(before.folder)
+            if before.status != "completed" or self.is_there(before.folder)
         }
         jobs: list[dict[str, Any]] = []
         rows: list[dict[str, Any]] = []
-        for item in self._plan.items:
+        for item in self.plan.items:
             row = self._row(item)
             key = keys.get(item.row.number)
             if key in done:
@@ -92,19 +88,19 @@ class Account:
 
     def _row(self, item: Item) -> dict[str, Any]:
         return {
-            "batch_id": self._batch["id"], "number": item.row.number, "image": shown_image(item),
+            "batch_id": self.batch["id"], "number": item.row.number, "image": shown_image(item),
             "job_id": None, "status": None, "code": None, "field": None, "detail": None,
         }  # fmt: skip
 
     def _job(self, item: Item, key: str) -> dict[str, Any]:
         assert item.source is not None
-        taken = self._drops[item.source]
-        facts = self._planner.facts(item, taken.facts["sha256"])
-        spec = self._planner.resolve(item.row.document, records.draw_seed, facts)
+        taken = self.drops[item.source]
+        facts = self.planner.facts(item, taken.facts["sha256"])
+        spec = self.planner.resolve(item.row.document, records.draw_seed, facts)
         name = item.source.path.name
-        job = records.job_row(self._inbox, item.source.folder, name, taken.row["id"], spec)
+        job = records.job_row(self.inbox, item.source.folder, name, taken.row["id"], spec)
         told = request(item.row.document)
-        return job | {"batch": self._batch["id"], "key": key, "request": told}
+        return job | {"batch": self.batch["id"], "key": key, "request": told}
 
 
 def _wrong(error: JobError) -> dict[str, Any]:

@@ -47,7 +47,7 @@ YIELD_EVERY = 16
 
 
 class NotYet(DnaError):
-    """An image may still be half written; try again later.
+    """An image may still be half written, or cannot be read; try again later.
 
     Attributes:
         long: it may take longer than a one-shot `run` should sit out.
@@ -56,6 +56,18 @@ class NotYet(DnaError):
     def __init__(self, why: str, *, long: bool = False) -> None:
         super().__init__(why)
         self.long = long
+
+
+def may_last(reason: NotYet | claim.ClaimError | OSError) -> bool:
+    """Whether it may take longer than a one-shot `run` should sit out. What moved on, did so."""
+    if isinstance(reason, NotYet):
+        return reason.long
+    return not isinstance(reason, claim.Changed | claim.Lost)
+
+
+def _tellers(candidate: Candidate) -> list[str]:
+    """The table and the YAML beside it, or the job file."""
+    return [path for path in (candidate.table, candidate.sidecar) if path is not None]
 
 
 class BatchTaker:
@@ -87,15 +99,18 @@ class BatchTaker:
             stats: what was seen of its files.
 
         Raises:
-            NotYet: one may still be written, or a source root is away. ClaimError, OSError: files
-            changed or went meanwhile. Nothing was taken then. JobError: it is of no use.
+            NotYet: one may still be written or cannot be read, or a source root is away.
+            ClaimError, OSError: files changed or went meanwhile. Nothing was taken then.
+            JobError: it is of no use.
         """
         if (root := lacking_root(self._inbox)) is not None:
             # Rows would be wrong that are right once it is mounted again.
             raise NotYet(f"{root}, one of the inbox's source_roots, is not there", long=True)
         try:
             plan = self._planner.plan(candidate)
-        except JobError:
+        except JobError as error:
+            if self._has_failed(candidate, stats, error):
+                return
             self._reserve_all(candidate, stats)
             raise
         yield from self._probe(plan, stats)
@@ -113,6 +128,13 @@ class BatchTaker:
             self._undo(taken)
             raise
 
+    def _has_failed(self, candidate: Candidate, stats: Stats, error: JobError) -> bool:
+        """Whether these very files, which stay in the inbox, failed for the same before."""
+        tellers = _tellers(candidate)
+        known = self._known.version(tellers[0])
+        seen = {path: stats[path] for path in tellers}
+        return known is not None and (known.stats, known.error) == (seen, error.code)
+
     def _probe(self, plan: Plan, stats: Stats) -> Generator[None]:
         for number, source in enumerate(plan.sources):
             if number % YIELD_EVERY == 0:
@@ -124,7 +146,7 @@ class BatchTaker:
                 continue
             answer = source.probe(self._prober)
             if isinstance(answer, NotReadable):
-                raise NotYet(f"{source.relative or source.path}: {answer}")
+                raise NotYet(f"{source.relative or source.path}: {answer}", long=True)
             still_s = inf if source.relative is None else self._lookout.still_for(source.relative)
             patience = patience_s(source.path, answer)
             if still_s < patience:
@@ -143,30 +165,31 @@ class BatchTaker:
 
     def _drops(self, plan: Plan, candidate: Candidate, stats: Stats, batch: str) -> list[Taken]:
         """One for what tells the batch, one for each image that a right row names."""
-        tellers = [path for path in (candidate.table, candidate.sidecar) if path is not None]
+        tellers = _tellers(candidate)
         own = self._drop(batch, split(tellers[0])[0], None, {p: stats[p] for p in tellers})
-        own["id"] = batch
-        own["claim"] = str(self._claim_folder(batch, inside=True))
-        paths = [] if self._inbox.keeps else [self._inbox.path / path for path in tellers]
-        found = [Taken(own, paths)]
+        # Once, and not with each of its images: it may name thousands.
+        own |= {"id": batch, "sidecar_text": plan.text}
+        moves = not self._inbox.keeps
+        own["claim"] = str(self._claim_folder(batch, is_moved=moves))
+        paths = [self._inbox.path / path for path in tellers] if moves else []
+        found = [Taken(own, paths, moves)]
         right = dict.fromkeys(i.source for i in plan.items if i.source and i.error is None)
         for source in right:
             seen = {source.relative: stats[source.relative]} if source.relative else {}
             row = self._drop(batch, source.folder, source.path.name, seen)
-            inside = source.relative is not None
-            row["claim"] = str(self._claim_folder(row["id"], inside=inside))
-            row["sidecar_text"] = plan.text
-            found.append(Taken(row, [source.path], source))
+            is_moved = moves and source.relative is not None
+            row["claim"] = str(self._claim_folder(row["id"], is_moved=is_moved))
+            found.append(Taken(row, [source.path], is_moved, source))
         return found
 
     def _drop(self, batch: str, folder: str, image: str | None, seen: Stats) -> dict[str, Any]:
         row = records.drop_row(self._inbox, folder, image, None)
         return row | {"batch": batch, "stat": to_json(seen), "sidecar_text": None}
 
-    def _claim_folder(self, drop_id: str, *, inside: bool) -> Path:
-        if self._inbox.keeps or not inside:
-            return keep_claims(self._config, drop_id)
-        return claim.claim_dir(self._inbox.path, self._ledger.id, drop_id)
+    def _claim_folder(self, drop_id: str, *, is_moved: bool) -> Path:
+        if is_moved:
+            return claim.claim_dir(self._inbox.path, self._ledger.id, drop_id)
+        return keep_claims(self._config, drop_id)
 
     def _begin(self, session: Any, batch: dict[str, Any], rows: Sequence[dict[str, Any]]) -> None:
         batches.begin(session, batch)

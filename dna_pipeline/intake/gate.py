@@ -20,7 +20,7 @@ from dna_pipeline.inbox import claim
 from dna_pipeline.inbox.candidates import Candidate, Waiting
 from dna_pipeline.inbox.scan import is_image_name, is_yaml_name
 from dna_pipeline.intake import records
-from dna_pipeline.intake.batches import BatchTaker, NotYet
+from dna_pipeline.intake.batches import BatchTaker, NotYet, may_last
 from dna_pipeline.intake.drops import Claimed, Ready
 from dna_pipeline.intake.giveback import put_all_back, undo
 from dna_pipeline.intake.known import KnownFiles, Version
@@ -150,7 +150,7 @@ class InboxGate:
             failed = Candidate(candidate.table, candidate.sidecar, error)
             self.lookout.pending.appendleft(failed)
         except (NotYet, claim.ClaimError, OSError) as reason:
-            is_long = isinstance(reason, NotYet) and reason.long
+            is_long = may_last(reason)
             self._batch = None
             if not isinstance(reason, NotYet):
                 self._recovered = None  # what could not be undone is at the next step

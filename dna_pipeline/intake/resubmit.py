@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
@@ -11,6 +12,7 @@ from typing import IO, Any
 from dna_pipeline.artifact import copy_file, sha256_file, write_atomic, write_bytes
 from dna_pipeline.errors import ConfigError, JobError, SourceMissing
 from dna_pipeline.inbox.claim import sync_claims
+from dna_pipeline.inbox.names import sidecar_name
 from dna_pipeline.inbox.scan import is_yaml_name
 from dna_pipeline.intake import records
 from dna_pipeline.intake.take import keep_claims
@@ -50,6 +52,21 @@ class Submission:
     source: Path | IO[bytes]
 
 
+@contextmanager
+def _claiming(ledger: Ledger, row: dict[str, Any]) -> Generator[None]:
+    """While a command fills a drop's claim: the drop is committed as *claiming* before there is a
+    folder, which a daemon that starts meanwhile would clear away, and an error leaves nothing."""
+    # Of no inbox yet: a daemon that starts puts back, or goes on with, what one was half taking.
+    ledger.transact(lambda s: store.begin_claims(s, [row | {"inbox": SUBMIT_INBOX}]))
+    try:
+        yield
+    except BaseException:
+        # Nothing to forget means that the job was committed before we were interrupted.
+        if ledger.transact(lambda s: store.forget_drops(s, [row["id"]])):
+            shutil.rmtree(row["claim"], ignore_errors=True)
+        raise
+
+
 class Submitter:
     """Copies images into the data folder and queues them there."""
 
@@ -75,19 +92,13 @@ class Submitter:
         )
         folder = keep_claims(self._config, row["id"])
         row["claim"] = str(folder)
-        self._ledger.transact(lambda s: store.begin_claims(s, [row]))
-        try:
+        with _claiming(self._ledger, row):
             path = self._fetch(submission, folder)
             return self._queue(row, path, prober)
-        except BaseException:
-            # Nothing to forget means that the job was committed before we were interrupted.
-            if self._ledger.transact(lambda s: store.forget_drops(s, [row["id"]])):
-                shutil.rmtree(folder, ignore_errors=True)
-            raise
 
     def _sidecar(self, submission: Submission) -> str | None:
         """What the command told is written down as a YAML, to be kept, seen and corrected."""
-        return f"{Path(submission.name).name}.yaml" if self._told.value else None
+        return sidecar_name(Path(submission.name).name) if self._told.value else None
 
     def _fetch(self, submission: Submission, folder: Path) -> Path:
         folder.mkdir(parents=True)
@@ -144,17 +155,14 @@ class Retrier:
         source = self._config.outbox / job.publish_name / SOURCE
         drop = self._ledger.transact(lambda s: s.get_one(Drop, job.drop_id))
         row = self._new_drop(job, drop, source)
-        folder = Path(row["claim"])
-        try:
-            self._copy(row, source, folder)
-            facts, spec = self._read_again(job, row, prober)
-            revived = self._commit(job, row | facts, spec)
-        except JobError as error:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise ConfigError(f"job {job_id[:8]}: {error.detail} ({error.code})") from None
-        if not revived:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise ConfigError(f"job {job_id[:8]} was retried by someone else at the same time")
+        with _claiming(self._ledger, row):
+            self._copy(row, source, Path(row["claim"]))
+            try:
+                facts, spec = self._read_again(job, row, prober)
+            except JobError as error:
+                raise ConfigError(f"job {job_id[:8]}: {error.detail} ({error.code})") from None
+            if not self._commit(job, row, facts, spec):
+                raise ConfigError(f"job {job_id[:8]} was retried by someone else at the same time")
         self._ledger.transact(lambda s: self._remove_failure(s, job))
 
     def _remove_failure(self, session: Any, job: Job) -> None:
@@ -171,8 +179,7 @@ class Retrier:
         image = drop.image if drop.image in names else None
         sidecar = next((name for name in names if is_yaml_name(name)), None)
         row = records.drop_row(self._inbox(job), drop.folder, image, sidecar)
-        claim = str(keep_claims(self._config, row["id"]))
-        return row | {"claim": claim, "state": "claimed"}
+        return row | {"claim": str(keep_claims(self._config, row["id"]))}
 
     @staticmethod
     def _copy(row: Mapping[str, Any], source: Path, folder: Path) -> None:
@@ -209,19 +216,21 @@ class Retrier:
             known = replace(known, batch=batch, row=number)
         return facts, records.resolve_text(self._config, inbox, data, known)
 
-    def _commit(self, job: Job, row: dict[str, Any], spec: JobSpec) -> bool:
+    def _commit(
+        self, job: Job, row: Mapping[str, Any], facts: Mapping[str, Any], spec: JobSpec
+    ) -> bool:
         changes = records.work_of(self._inbox(job), spec) | {"drop_id": row["id"]}
         if job.batch is not None:
             before = self._ledger.transact(lambda s: s.get_one(Drop, job.drop_id))
-            if (before.sha256, job.request) != (row["sha256"], row["sidecar_text"]):
-                changes |= {"request": row["sidecar_text"], "key": None}
+            if (before.sha256, job.request) != (facts["sha256"], facts["sidecar_text"]):
+                changes |= {"request": facts["sidecar_text"], "key": None}
 
         def commit(session: Any) -> bool:
-            store.begin_claims(session, [row])
-            if wishes.revive(session, job.id, changes):
-                batches.reopen(session, job.batch)
-                return True
-            store.set_drop_state(session, row["id"], "gone")
-            return False
+            if not wishes.revive(session, job.id, changes):
+                return False
+            drop = {"id": row["id"], "inbox": job.inbox, **facts}
+            store.finish_claims(session, [drop], [])
+            batches.reopen(session, job.id)
+            return True
 
         return self._ledger.transact(commit)

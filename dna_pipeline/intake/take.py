@@ -17,7 +17,7 @@ from typing import Any
 import structlog
 
 from dna_pipeline import filesystem
-from dna_pipeline.errors import Failure, ImageUnreadable, JobError
+from dna_pipeline.errors import Failure, ImageUnreadable, JobError, SidecarInvalid
 from dna_pipeline.faults import point
 from dna_pipeline.inbox import claim
 from dna_pipeline.inbox.scan import FileStat
@@ -35,6 +35,8 @@ log = structlog.get_logger()
 
 MANY = 16
 """So many drops at once are flushed and logged as one."""
+
+_UNREAD = "cannot be read where it was claimed"
 
 _NO_FACTS: dict[str, Any] = dict.fromkeys(("sha256", "bytes", "width", "height", "sidecar_text"))
 
@@ -235,11 +237,14 @@ class Taker:
             if item.image is not None:
                 hashed = claim.hash_in_place(item.image)
                 facts = {"sha256": hashed.sha256, "bytes": hashed.size}
-            data = records.read_sidecar(item.sidecar) if item.sidecar else None
         except claim.Changed:
             raise
         except (claim.ClaimError, OSError) as error:
-            item.error = ImageUnreadable(f"cannot be read where it was claimed: {error}").failure()
+            item.error = ImageUnreadable(f"{_UNREAD}: {error}").failure()
+        try:
+            data = records.read_sidecar(item.sidecar) if item.sidecar else None
+        except OSError as error:
+            item.error = item.error or SidecarInvalid(f"{_UNREAD}: {error}").failure()
         if item.probed is not None:
             facts |= {"width": item.probed.width, "height": item.probed.height}
         if data is not None:

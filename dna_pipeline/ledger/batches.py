@@ -17,13 +17,14 @@ from dna_pipeline.ledger import queue, wishes
 from dna_pipeline.ledger.tables import Batch, BatchRow, Drop, Event, Job
 from dna_pipeline.ledger.times import utcnow
 
+REPORTED_AT_ONCE = 1000
 _AT_ONCE = 500
 
 _ROWS = """SELECT r.number, r.image, coalesce(j.id, r.job_id) AS job, r.status AS told,
     r.code AS told_code, r.field, r.detail, j.status, j.hold, j.error, j.stages, j.publish,
     j.publish_name, j.started_at, j.finished_at, j.batch
     FROM batch_rows r LEFT JOIN jobs j ON j.id = r.job_id
-    WHERE r.batch_id = :batch ORDER BY r.number"""
+    WHERE r.batch_id = :batch AND r.number > :after ORDER BY r.number LIMIT :limit"""
 
 
 class Existing(NamedTuple):
@@ -92,8 +93,12 @@ def last_sha256(session: Session, inbox: str, folder: str, stem: str, name: str)
 
 def withdraw(session: Session, drop_ids: Sequence[str]) -> None:
     """Take the jobs of these drops that are still queued out of the queue, leaving no trace but
-    in their batches: something newer takes their place."""
-    waiting = select(Job.id).where(text("+jobs.status = 'queued'"), Job.publish_name.is_(None))
+    in their batches: something newer takes their place. Those that stand for another batch's rows
+    stay."""
+    shared = exists().where(BatchRow.job_id == Job.id, BatchRow.batch_id != Job.batch)
+    waiting = select(Job.id).where(
+        text("+jobs.status = 'queued'"), Job.publish_name.is_(None), ~shared
+    )
     ids: list[str] = []
     for some in _some(drop_ids):
         ids += session.scalars(waiting.where(Job.drop_id.in_(some)))
@@ -155,9 +160,14 @@ def jobless_drops(session: Session, batch_id: str) -> list[Drop]:
     return list(session.scalars(select(Drop).where(Drop.batch == batch_id, ~used)))
 
 
-def report(session: Session, batch_id: str) -> list[dict[str, Any]]:
-    """Its rows with what became of them; JSON columns as text."""
-    return [dict(row) for row in session.execute(text(_ROWS), {"batch": batch_id}).mappings()]
+def report(session: Session, batch_id: str, after: int) -> list[dict[str, Any]]:
+    """Its next rows, at most `REPORTED_AT_ONCE`, with what became of them; JSON columns as text.
+
+    Args:
+        after: the number of the row to begin behind; 0 at first.
+    """
+    values = {"batch": batch_id, "after": after, "limit": REPORTED_AT_ONCE}
+    return [dict(row) for row in session.execute(text(_ROWS), values).mappings()]
 
 
 def open_(session: Session, batch_id: str) -> None:
@@ -166,21 +176,21 @@ def open_(session: Session, batch_id: str) -> None:
 
 
 def close(session: Session, batch_id: str) -> bool:
-    """All of its jobs have ended; False where one was begun again meanwhile."""
-    begun = exists().where(
-        Job.batch == batch_id,
-        Job.status.in_(("queued", "running")) | Job.publish.in_(("pending", "planned")),
-    )
-    done = update(Batch).where(Batch.id == batch_id, ~begun)
+    """All jobs that its rows count on have ended; False where one was begun again meanwhile."""
+    goes_on = Job.status.in_(("queued", "running")) | Job.publish.in_(("pending", "planned"))
+    own = exists().where(Job.batch == batch_id, goes_on)
+    row = (BatchRow.batch_id == batch_id, BatchRow.status == "skipped")
+    others = exists().where(*row, BatchRow.job_id == Job.id, goes_on)
+    done = update(Batch).where(Batch.id == batch_id, ~own, ~others)
     closed: Any = session.execute(done.values(state="done", finished_at=utcnow()))
     return int(closed.rowcount) > 0
 
 
-def reopen(session: Session, batch_id: str | None) -> None:
-    """One of its jobs is to run again."""
-    if batch_id is not None:
-        again = update(Batch).where(Batch.id == batch_id, Batch.state == "done")
-        session.execute(again.values(state="open", finished_at=None))
+def reopen(session: Session, job_id: str) -> None:
+    """A job is to run again: the batches with rows that count on it have not ended."""
+    counting = select(BatchRow.batch_id).where(BatchRow.job_id == job_id)
+    again = update(Batch).where(Batch.id.in_(counting), Batch.state == "done")
+    session.execute(again.values(state="open", finished_at=None))
 
 
 # --- control ---

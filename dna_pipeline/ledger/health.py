@@ -22,6 +22,9 @@ that starts after one that was killed."""
 
 _MAGIC = b"SQLite format 3\0"
 
+_NO_TEXT = "what should be text in it is none"
+"""Where SQLite's own complaint quotes what cannot be decoded."""
+
 COMPANIONS = ("-wal", "-shm", "-journal")
 """What SQLite puts beside a database while it is open."""
 
@@ -104,6 +107,8 @@ def check(engine: Engine, path: Path, *, thorough: bool) -> None:
         if not is_damage(error):
             raise
         raise refusal(path, error.orig) from None
+    except UnicodeDecodeError:
+        raise refusal(path, _NO_TEXT) from None
     if said != "ok":
         raise refusal(path, " ".join(str(said).split()))
 
@@ -133,6 +138,8 @@ def problem(path: Path) -> str | None:
         raise
     except module.DatabaseError as error:
         return str(error)
+    except UnicodeDecodeError:
+        return _NO_TEXT
     finally:
         connection.close()
     return None if said == "ok" else " ".join(str(said).split())

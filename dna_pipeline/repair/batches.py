@@ -44,7 +44,9 @@ class Batches:
         rows = [row for row in self._found.batch_rows if row["batch_id"] in ids]
         for table, values in ((Batch, known), (BatchRow, rows)):
             if values:
-                self._ledger.transact(lambda s, t=table, v=values: s.execute(insert(t), v))
+                # A damaged page may tell a row twice, or half of it.
+                add = insert(table).prefix_with("OR IGNORE")
+                self._ledger.transact(lambda s, a=add, v=values: s.connection().execute(a, v))
         for drop in self._found.drops.values():
             if self._batches_of(drop) & ids and Path(str(drop["claim"])).is_dir():
                 self._restore_drop(drop)
@@ -66,6 +68,8 @@ class Batches:
                 return  # whoever looks at claims next says so
             jobs = [job for job in self._jobs(inbox, drop, sha256) if job is not None]
         told = {c.name: drop[c.name] for c in Drop.__table__.columns if c.name in drop}
+        # Its batch's own drop, which had it for all, may be gone.
+        told["sidecar_text"] = told["sidecar_text"] or self._found.job_files.get(str(drop["batch"]))
         row = told | {"state": "claimed", "sha256": sha256, "created_at": utcnow()}
 
         def commit(session: Any) -> None:

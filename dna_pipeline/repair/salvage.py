@@ -15,6 +15,7 @@ from typing import Any
 
 from dna_pipeline.ledger.engine import sqlite_module
 
+_JOB_FILES = "SELECT id, sidecar_text FROM drops WHERE id = batch AND sidecar_text IS NOT NULL"
 _DROPS = "drops WHERE state <> 'gone'"
 
 
@@ -28,6 +29,7 @@ class Salvage:
     told: the batch, the request and the key of each job.
     batches, batch_rows: rows of these tables, as they were; times as text.
     row_of: the batch and the number of the row of each job that is in one.
+    job_files: the text of each batch's job file.
     """
 
     settings: dict[str, str] = field(default_factory=dict[str, str])
@@ -39,6 +41,7 @@ class Salvage:
     batches: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     batch_rows: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     row_of: dict[str, tuple[str, int]] = field(default_factory=dict[str, tuple[str, int]])
+    job_files: dict[str, str] = field(default_factory=dict[str, str])
 
     def drop_of(self) -> dict[str, str]:
         """The drop of each job."""
@@ -57,43 +60,50 @@ def salvage(path: Path) -> Salvage:
     for row in _dicts(path, _DROPS):
         if (drop := _decoded({"batch": None} | row)) is not None:
             found.drops[str(drop["id"])] = drop
-    for job in _dicts(path, "jobs"):
-        found.jobs_of.setdefault(str(job["drop_id"]), set()).add(str(job["id"]))
-        told = (job.get("batch"), job.get("request"), job.get("key"))
-        found.told[str(job["id"])] = told
+    # Twice, since what is long lies in pages of its own, any of which may be damaged.
+    for job, drop_id in _rows(path, "SELECT id, drop_id FROM jobs"):
+        found.jobs_of.setdefault(str(drop_id), set()).add(str(job))
+        found.told[str(job)] = (None, None, None)
+    for job, batch, request, key in _rows(path, "SELECT id, batch, request, key FROM jobs"):
+        found.told[str(job)] = (batch, request, key)
     found.batches = list(_dicts(path, "batches"))
-    found.batch_rows = list(_dicts(path, "batch_rows"))
+    rows = _dicts(path, "batch_rows")
+    found.batch_rows = [row for row in rows if isinstance(row["number"], int)]
     found.row_of = {
-        str(row["job_id"]): (str(row["batch_id"]), int(row["number"]))
+        str(row["job_id"]): (str(row["batch_id"]), row["number"])
         for row in found.batch_rows
         if row["job_id"] is not None and row["status"] is None
     }
+    found.job_files = {str(r[0]): str(r[1]) for r in _rows(path, _JOB_FILES)}
     return found
 
 
 def _rows(path: Path, sql: str) -> Iterator[tuple[Any, ...]]:
     """The rows up to the first damaged page."""
-    module = sqlite_module()
-    try:
-        uri = f"{path.absolute().as_uri()}?mode=ro"
-        with closing(module.connect(uri, uri=True, timeout=5)) as connection:
-            yield from connection.execute(sql)
-    except module.DatabaseError:
-        return
+    return (tuple(row.values()) for row in _select(path, sql))
 
 
 def _dicts(path: Path, table: str) -> Iterator[dict[str, Any]]:
     """The rows of a table by its columns, which an older version may have fewer of."""
+    return _select(path, f"SELECT * FROM {table}")
+
+
+def _select(path: Path, sql: str) -> Iterator[dict[str, Any]]:
     module = sqlite_module()
     try:
         uri = f"{path.absolute().as_uri()}?mode=ro"
         with closing(module.connect(uri, uri=True, timeout=5)) as connection:
-            cursor = connection.execute(f"SELECT * FROM {table}")
+            connection.text_factory = _as_text
+            cursor = connection.execute(sql)
             names = [column[0] for column in cursor.description]
             for row in cursor:
                 yield dict(zip(names, row, strict=True))
-    except module.DatabaseError:
+    except (module.DatabaseError, UnicodeDecodeError):
         return
+
+
+def _as_text(data: bytes) -> str:
+    return data.decode("utf-8", "replace")
 
 
 def _decoded(row: dict[str, Any]) -> dict[str, Any] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +12,21 @@ import pytest
 
 from dna_pipeline.accounts import Accounts
 from dna_pipeline.errors import BlackImage
+from dna_pipeline.inbox import claim
 from dna_pipeline.intake.resubmit import Retrier
+from dna_pipeline.intake.take import Taker
 from dna_pipeline.ledger import batches, queue
 from dna_pipeline.ledger.tables import Batch, Job
 from tests.integration.conftest import Site
-from tests.integration.test_batches import MATRIX, library, params, run_all, statuses, three
+from tests.integration.test_batches import (
+    MATRIX,
+    from_library,
+    params,
+    report,
+    run_all,
+    statuses,
+    three,
+)
 from tests.integration.test_unmounting import Disk, make_disk
 
 __all__ = ["make_disk"]
@@ -110,11 +121,8 @@ def test_a_retried_row_still_knows_its_batch_and_number(make_site: MakeSite) -> 
 
 
 def test_a_row_mended_by_a_retry_does_not_stand_for_what_it_was(make_site: MakeSite) -> None:
-    site = make_site(source_roots=["library"])
-    library(site, "a.png")
     text = "image,remove_background.force\na.png,true\n"
-    site.put("shots.csv", text)
-    site.settle()
+    site = from_library(make_site, text)
     job = fail_one(site)
     told(site, job).write_text("remove_background: {force: false}\n")
     retry(site, job)
@@ -125,11 +133,8 @@ def test_a_row_mended_by_a_retry_does_not_stand_for_what_it_was(make_site: MakeS
 
 
 def test_a_row_retried_as_it_was_stands_for_itself(make_site: MakeSite) -> None:
-    site = make_site(source_roots=["library"])
-    library(site, "a.png")
     text = "image,remove_background.force\na.png,true\n"
-    site.put("shots.csv", text)
-    site.settle()
+    site = from_library(make_site, text)
     retry(site, fail_one(site))
     run_all(site)
     site.put("shots.csv", text)
@@ -180,6 +185,26 @@ def test_many_batches_are_accounted_for_a_few_at_a_time(
     assert looks == [None]
 
 
+def test_a_long_account_is_made_some_rows_at_a_time(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dna_pipeline.accounts.STEP_S", 0.0)
+    monkeypatch.setattr(batches, "REPORTED_AT_ONCE", 2)
+    for name in "abcde":
+        site.put(f"{name}.png", name)
+    site.put("shots.csv", "image\n" + "".join(f"{name}.png\n" for name in "abcde"))
+    site.settle()
+    accounts = Accounts(site.ledger, site.publisher)
+    steps = 0
+    while not list(site.outbox.rglob("batch.csv")):
+        accounts.step(float(steps))
+        steps += 1
+    assert steps == 3
+    run_all(site)
+    assert statuses(site) == dict.fromkeys("23456", "completed")
+    assert site.rows(Batch)[0].state == "done"
+
+
 def test_a_job_that_is_begun_again_keeps_its_batch_open(site: Site) -> None:
     batch = three(site)
     assert not site.ledger.transact(lambda s: batches.close(s, batch))
@@ -188,16 +213,56 @@ def test_a_job_that_is_begun_again_keeps_its_batch_open(site: Site) -> None:
 
 
 def test_results_that_cannot_be_seen_are_not_made_again(make_site: MakeSite) -> None:
-    site = make_site(source_roots=["library"])
-    library(site, "a.png")
-    site.put("shots.csv", "image\na.png\n")
-    site.settle()
+    site = from_library(make_site)
     run_all(site)
     statuses(site)
     away = site.outbox.rename(site.root / "away")
     site.put("shots.csv", "image\na.png\n")
     site.settle()
     away.rename(site.outbox)
+    assert statuses(site) == {"2": "skipped"}
+
+
+def row_of_another(site: Site) -> Job:
+    """`b.csv` with one row, which the queued job of `a.csv` does."""
+    site.put("a.png", "a")
+    site.put("a.csv", "image\na.png\n")
+    site.settle()
+    site.put("b.csv", "image\na.png\n")
+    site.settle()
+    assert statuses(site) == {"2": "skipped"}
+    return site.job()
+
+
+@pytest.mark.parametrize("image", ["none.png", "a.png"])
+def test_a_job_that_another_batch_counts_on_is_not_withdrawn(
+    make_site: MakeSite, image: str
+) -> None:
+    """It is done also where the newer version of its own batch asks for it again."""
+    site = make_site(originals="keep")
+    job = row_of_another(site)
+    site.put("a.csv", f"image,meta.new\n{image},\nelse.png,x\n")
+    site.settle()
+    run_all(site)
+    (done,) = site.jobs()
+    assert (done.id, done.status) == (job.id, "completed")
+    for account in sorted(site.outbox.rglob("batch.csv")):
+        lines = account.read_text().splitlines()[1:]
+        assert all(done.id[:8] in line for line in lines if ",a.png," in line), account
+
+
+def test_what_another_batch_did_for_a_row_in_vain_is_told(make_site: MakeSite) -> None:
+    site = make_site(originals="keep")
+    job = row_of_another(site)
+    fail_one(site)
+    (row,) = report(site)
+    assert (row["job"], row["status"], row["code"]) == (job.id[:8], "failed", "black_image")
+    assert [batch.state for batch in site.rows(Batch)] == ["done", "done"]
+    retry(site, job)
+    assert [batch.state for batch in site.rows(Batch)] == ["open", "open"]
+    for batch in site.rows(Batch):
+        assert not site.ledger.transact(lambda s, i=batch.id: batches.close(s, i))
+    run_all(site)
     assert statuses(site) == {"2": "skipped"}
 
 
@@ -289,10 +354,37 @@ def test_a_batch_that_waits_is_not_decoded_again_and_again(site: Site) -> None:
     site.tick(60)
     assert (site.prober.asked.count("a.png"), site.prober.asked.count("b.png")) == (1, 1)
     assert site.jobs() == []
+    assert not site.gate.is_busy(), "`run` would wait for it for ever"
     site.put("c.png", "c")
     site.put("b.png", "broken by now")
     site.settle()
     assert statuses(site) == {"2": "queued", "3": "wrong", "4": "queued"}
+
+
+@pytest.mark.parametrize(
+    ("reason", "is_busy"),
+    [
+        (claim.Busy("read-only"), False),
+        (OSError(errno.ENOSPC, "no space left"), False),
+        (claim.Changed("a.png"), True),
+        (claim.Lost("a.png"), True),
+    ],
+)
+def test_run_waits_for_what_moves_not_for_what_may_last(
+    site: Site, monkeypatch: pytest.MonkeyPatch, reason: Exception, is_busy: bool
+) -> None:
+    def take(*_: Any) -> None:
+        raise reason
+
+    monkeypatch.setattr(claim, "take", take)
+    site.put("a.png")
+    site.put("shots.csv", "image\na.png\n")
+    site.settle()
+    assert site.waiting()["shots.csv"].startswith("not taken in yet: ")
+    assert site.gate.is_busy() == is_busy
+    monkeypatch.undo()
+    site.settle()
+    assert statuses(site) == {"2": "queued"}
 
 
 def test_a_row_whose_image_was_archived_is_known_by_its_place(make_site: MakeSite) -> None:
@@ -332,14 +424,18 @@ def test_a_table_that_vanishes_stops_nobody(site: Site) -> None:
 
 
 @pytest.mark.parametrize("kept", [False, True])
-def test_the_images_of_a_wrong_job_file_wait_for_its_mend(make_site: MakeSite, kept: bool) -> None:
+def test_the_images_of_a_wrong_job_file_wait_for_its_mend(
+    make_site: MakeSite, monkeypatch: pytest.MonkeyPatch, kept: bool
+) -> None:
     site = make_site(originals="keep" if kept else "archive")
     site.put("a.png")
     site.put("all.yaml", "images: [a.png]\nmatrix: {x: []}\n")
     site.settle()
     assert [(job.name, job.status) for job in site.jobs()] == [("all.yaml", "failed")]
     site.restart()
+    monkeypatch.setattr(Taker, "take", lambda *_: pytest.fail("it is taken in again"))
     site.tick(60)
+    monkeypatch.undo()
     assert len(site.jobs()) == 1
     site.put("all.yaml", "images: [a.png]\npriority: 3\n")
     site.settle()

@@ -13,7 +13,7 @@ import pytest
 from dna_pipeline.accounts import NAME, Accounts
 from dna_pipeline.intake import preview
 from dna_pipeline.ledger import batches, queue
-from dna_pipeline.ledger.tables import Batch, BatchRow, Job
+from dna_pipeline.ledger.tables import Batch, BatchRow, Drop, Job
 from tests.integration.conftest import Site
 
 MakeSite = Callable[..., Site]
@@ -121,6 +121,8 @@ def test_thirty_images_then_their_job_file(make_site: MakeSite) -> None:
     manifest = json.loads((next(folder.glob("07-*")) / "manifest.json").read_text())
     assert manifest["sidecar"].startswith("images:")
     assert manifest["job"]["batch"] == batch.id
+    texts = [drop.sidecar_text for drop in site.rows(Drop) if drop.sidecar_text is not None]
+    assert len(texts) == 1, "it may be long, and its images many"
 
 
 def test_a_job_file_waits_for_what_it_names(site: Site) -> None:
@@ -188,6 +190,15 @@ def library(site: Site, *names: str) -> Path:
         (root / name).parent.mkdir(exist_ok=True)
         (root / name).write_bytes(f"image {name}".encode())
     return root
+
+
+def from_library(make_site: MakeSite, table: str = "image\na.png\n") -> Site:
+    """A site that has taken in a table of one image, which stays in a library."""
+    site = make_site(source_roots=["library"])
+    library(site, "a.png")
+    site.put("shots.csv", table)
+    site.settle()
+    return site
 
 
 TABLE = """image,pipeline,priority,remove_background.force,meta.asset
@@ -333,10 +344,7 @@ def test_a_table_again_after_its_images_were_archived(site: Site) -> None:
 def test_a_result_that_was_removed_is_made_again(make_site: MakeSite) -> None:
     import shutil
 
-    site = make_site(source_roots=["library"])
-    library(site, "a.png")
-    site.put("shots.csv", "image\na.png\n")
-    site.settle()
+    site = from_library(make_site)
     run_all(site)
     shutil.rmtree(next(site.outbox.glob("in/shots-*/a-*")))
     site.put("shots.csv", "image\na.png\n")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+from dna_pipeline.inbox.names import tells
 from dna_pipeline.intake.resubmit import Retrier
 from dna_pipeline.ledger.tables import Batch
-from dna_pipeline.probe import Prober
 from tests.integration.conftest import Site
 from tests.integration.test_batches import fail_next, library, params, report, run_all, statuses
 from tests.integration.test_cli import picture
@@ -226,5 +227,54 @@ def test_a_row_that_is_retried_says_what_it_said(make_site: MakeSite) -> None:
     before = params(site.job())
     assert before["prompt"] == "my shots 2"
     fail_next(site)
-    Retrier(site.config, site.ledger).retry(site.job().id, Prober())
+    Retrier(site.config, site.ledger).retry(site.job().id, site.prober)  # pyright: ignore
     assert params(site.job()) == before
+
+
+@pytest.mark.parametrize("originals", ["archive", "keep"])
+def test_a_data_folder_below_one_called_as_ours(
+    make_site: MakeSite, tmp_path: Path, originals: str
+) -> None:
+    """Copies lie in the data folder: it is not told by its name what was moved."""
+    site = make_site(tmp_path / ".dna", originals=originals, source_roots=["library"])
+    library(site, "b.png")
+    site.put("a.png")
+    site.put("shots.csv", "image\na.png\nb.png\n")
+    site.settle()
+    run_all(site)
+    assert statuses(site) == {"2": "completed", "3": "completed"}
+    assert not (site.inbox / ".dna").exists()
+
+
+def test_what_was_done_before_is_archived_by_its_place(make_site: MakeSite) -> None:
+    site = make_site(recursive=True)
+    for name in ("a.png", "sub/a.png"):
+        site.put(name, name)
+    table = "image\na.png\n../a.png\n"
+    site.put("sub/shots.csv", table)
+    site.settle()
+    run_all(site)
+    for name in ("a.png", "sub/a.png"):
+        site.put(name, name)
+    site.put("sub/shots.csv", table)
+    site.settle()
+    assert statuses(site) == {"2": "skipped", "3": "skipped"}
+    newest = max(site.rows(Batch), key=lambda batch: batch.created_at)
+    source = site.outbox / f"in/sub/shots-{newest.id[:8]}/source"
+    assert (source / "a.png").read_text() == "sub/a.png"
+    assert (source / "_/a.png").read_text() == "a.png"
+
+
+LONGEST = "é" * 125 + "x.png"
+
+
+def test_the_longest_name_has_room_for_a_yaml(site: Site) -> None:
+    site.put(LONGEST, "a")
+    site.put("shots.csv", f"image,remove_background.force\n{LONGEST},true\n{LONGEST},false\n")
+    site.settle()
+    fail_next(site)
+    (told,) = site.outbox.glob("in/failed/*/source/*.y*ml")
+    assert tells(told.name, LONGEST)
+    Retrier(site.config, site.ledger).retry(site.jobs()[0].id, site.prober)  # pyright: ignore
+    run_all(site)
+    assert set(statuses(site).values()) == {"completed"}

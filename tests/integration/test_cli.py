@@ -5,6 +5,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -180,6 +181,48 @@ def test_cancel_a_queued_job_at_once(studio: Path):
     again = call(studio, "cancel", job[:9])
     assert again.returncode == 2
     assert "ended already" in again.stderr
+
+
+def test_what_can_be_cancelled_is_and_what_ended_is_told(studio: Path):
+    ended, queued = submit(studio, "a.png"), submit(studio, "b.png")
+    call(studio, "cancel", ended)
+    done = call(studio, "cancel", queued, ended, queued)
+    assert (done.returncode, done.stdout) == (2, f"{queued[:8]} cancelled\n")
+    assert f"not cancelled: {ended[:8]} (cancelled)" in done.stderr
+    assert call(studio, "cancel", queued, ended, "--json").stdout == "[]\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a file of Linux's that cannot be read")
+def test_what_can_be_submitted_is_and_what_is_wrong_is_told(studio: Path):
+    (studio / "words.png").write_text("hello")
+    picture(studio / "a.png")
+    done = call(studio, "submit", "words.png", "/proc/self/mem", "a.png")
+    assert done.returncode == 2
+    assert [job["id"] for job in facts(studio, "jobs")] == done.stdout.split()
+    assert "words.png: " in done.stderr
+    assert "/proc/self/mem: Input/output error" in done.stderr
+
+
+def no_folder(studio: Path) -> None:
+    (studio / "data").write_text("")
+
+
+def no_file(studio: Path) -> None:
+    (studio / "data/ledger.db").mkdir(parents=True)
+
+
+@pytest.mark.parametrize("command", ["run", "pause", "submit"])
+@pytest.mark.parametrize("spoil", [no_folder, no_file])
+def test_surroundings_that_are_wrong_are_told_in_a_line(
+    studio: Path, spoil: Callable[[Path], None], command: str
+):
+    """No traceback, and not exit status 1, which is that a job failed."""
+    spoil(studio)
+    images = [str(picture(studio / "a.png"))] if command == "submit" else []
+    done = call(studio, command, *images)
+    assert done.returncode == 2
+    assert [line for line in done.stderr.splitlines() if line.startswith("dna-pipeline: ")]
+    assert "Traceback" not in done.stderr
 
 
 def test_pause_holds_the_queue_until_resume(studio: Path):

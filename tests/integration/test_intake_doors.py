@@ -45,6 +45,16 @@ def test_submitting_standard_input(site) -> None:
     assert (site.job().id, site.job().stem) == (job_id, "stdin")
 
 
+@pytest.mark.parametrize("name", ["x" * 251 + ".png", "x" * 255])
+def test_submitting_under_the_longest_name(site, name: str) -> None:
+    made = submitter(site, "remove_background.force=true")
+    made.submit(Submission(name, io.BytesIO(b"cat")), site.prober)
+    site.run_next()
+    (manifest,) = site.outbox.rglob("manifest.json")
+    names = [path.name for path in (manifest.parent / "source").iterdir()]
+    assert set(names) == {name, "x" * 251 + ".yml"}
+
+
 @pytest.mark.parametrize("data", [b"broken", b"small"])
 def test_what_is_no_image_is_refused_and_leaves_nothing(site, data: bytes) -> None:
     with pytest.raises(ConfigError, match="image_"):

@@ -1,5 +1,6 @@
 """From files in an inbox to jobs in the ledger."""
 
+import errno
 import hashlib
 import os
 from pathlib import Path
@@ -310,6 +311,19 @@ def test_a_claim_that_cannot_be_read_fails_alone(site, monkeypatch) -> None:
     monkeypatch.setattr(claim, "hash_in_place", hash_in_place)
     site.settle()
     assert {job.name: job.status for job in site.jobs()} == {"a.png": "failed", "b.png": "queued"}
+
+
+def test_a_sidecar_that_cannot_be_read_is_what_is_wrong(site, monkeypatch) -> None:
+    site.put("cat.png")
+    site.put("cat.yaml", "priority: 1")
+
+    def read(_: Path) -> bytes:
+        raise OSError(errno.EIO, "the disk is broken there")
+
+    monkeypatch.setattr("dna_pipeline.intake.records.read_sidecar", read)
+    site.settle()
+    assert site.job().error["code"] == "sidecar_invalid"
+    assert "the disk is broken there" in site.job().error["detail"]
 
 
 # --- trouble ---

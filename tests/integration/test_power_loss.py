@@ -12,6 +12,7 @@ import pytest
 from dna_pipeline.errors import EmptyMesh
 from dna_pipeline.intake.resubmit import Retrier, Submission, Submitter, told_by_command
 from dna_pipeline.ledger import queue
+from dna_pipeline.ledger.tables import Drop
 from tests.integration.power import followed
 
 pytestmark = [
@@ -89,7 +90,9 @@ def goes_on(site: Any) -> None:
     site.restart()
     site.settle()
     assert len(site.folders()) == 1
-    assert site.claims() == []
+    # The copy of a command that was cut off goes after an hour: it might still be made.
+    commands = {row.id for row in site.rows(Drop, Drop.state == "claiming", Drop.inbox == "submit")}
+    assert [path for path in site.claims() if path.parent.name not in commands] == []
 
 
 @pytest.fixture

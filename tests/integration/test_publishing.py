@@ -11,8 +11,10 @@ import pytest
 from dna_pipeline import artifact, publish
 from dna_pipeline.errors import DiskFull, EmptyMesh, InboxUnavailable, OutboxUnavailable
 from dna_pipeline.holds import Holds
+from dna_pipeline.intake.gate import Gate
 from dna_pipeline.intake.resubmit import Retrier
 from dna_pipeline.ledger import queue
+from dna_pipeline.ledger.tables import Drop
 from dna_pipeline.manifest import json_schema
 
 
@@ -289,6 +291,41 @@ def test_two_retries_at_once(site) -> None:
         retrier.retry(job.id, site.prober)
     assert site.job().status == "queued"
     assert len(site.claims()) == 2, "one image and one sidecar"
+
+
+@pytest.mark.parametrize("originals", ["archive", "keep"])
+def test_a_daemon_that_starts_during_a_retry_takes_nothing_from_it(make_site, originals) -> None:
+    """Nor does it take the copy, half made, for a drop of the inbox."""
+    site = make_site(originals=originals)
+    failed(site)
+    retrier = Retrier(site.config, site.ledger)
+    real = retrier._read_again
+
+    def read_again(*args):
+        gate = Gate(site.config, site.ledger)
+        gate.recover()
+        gate.close()
+        site.publisher.recover()
+        return real(*args)
+
+    retrier._read_again = read_again
+    retrier.retry(site.job().id, site.prober)
+    site.run_next()
+    assert site.folders() == [f"in/cat-{site.job().id[:8]}"]
+    assert site.left() == ({"cat.png", "cat.yaml"} if originals == "keep" else set())
+
+
+def test_a_retry_that_cannot_copy_leaves_nothing(site, monkeypatch) -> None:
+    folder = failed(site)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr("dna_pipeline.intake.resubmit.sync_claims", full)
+    with pytest.raises(OSError, match="no space left"):
+        retry(site)
+    assert (site.claims(), site.rows(Drop, Drop.state == "claiming")) == ([], [])
+    assert (folder / "source/cat.png").exists()
 
 
 def test_a_strangers_folder_under_the_old_name_is_not_removed(site) -> None:

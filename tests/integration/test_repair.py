@@ -5,6 +5,7 @@ import csv
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -17,8 +18,11 @@ from dna_pipeline.inbox import owner
 from dna_pipeline.intake.resubmit import Retrier
 from dna_pipeline.ledger import batches, queue
 from dna_pipeline.ledger.store import Ledger
+from dna_pipeline.ledger.tables import BatchRow
 from dna_pipeline.ledger.views import Views
+from dna_pipeline.repair import rebuild as rebuilding
 from dna_pipeline.repair.rebuild import rebuild
+from dna_pipeline.repair.salvage import salvage
 
 pytestmark = pytest.mark.slow
 
@@ -395,3 +399,66 @@ def test_rows_that_wait_do_what_they_were_told(make_site, originals: str) -> Non
     told = list(csv.DictReader(account.read_text().splitlines()))
     assert [row["status"] for row in told] == ["completed", "failed", "completed", "completed"]
     assert site.claims() == []
+
+
+def test_what_waits_still_quotes_its_job_file(make_site) -> None:
+    site = make_site()
+    for name in "abc":
+        site.put(f"{name}.png", name)
+    site.put("all.yaml", "images: '*.png'\n")
+    site.settle()
+    site.run_next()
+    Accounts(site.ledger, site.publisher).write()
+    destroy(site, "one page")
+    mended(site)
+    while site.ledger.transact(queue.next_runnable) is not None:
+        site.run_next()
+    manifests = [json.loads(path.read_bytes()) for path in site.outbox.rglob("manifest.json")]
+    assert [manifest["sidecar"] for manifest in manifests] == ["images: '*.png'\n"] * 3
+
+
+def test_rows_that_make_no_sense_do_not_stop_a_repair(make_site, monkeypatch) -> None:
+    site = a_batch(make_site)
+    with sqlite3.connect(site.config.ledger_path) as ledger:
+        ledger.execute("UPDATE batch_rows SET number = 'garbage' WHERE number = 2")
+    ledger.close()
+    real = rebuilding.salvage
+
+    def twice(path):
+        found = real(path)
+        found.batch_rows += [*found.batch_rows, {**found.batch_rows[0], "number": 9, "image": None}]
+        found.batches *= 2
+        return found
+
+    monkeypatch.setattr(rebuilding, "salvage", twice)
+    destroy(site, "one page")
+    mended(site)
+    assert [row.number for row in site.rows(BatchRow)] == [3, 4, 5]
+
+
+def test_a_job_is_known_although_what_is_long_in_it_is_damaged(make_site) -> None:
+    """It is not in the page that tells whose it is."""
+    site = a_batch(make_site)
+    (first, *_) = before = {job.id for job in site.jobs()}
+    path = site.config.ledger_path
+    site.close()
+    with sqlite3.connect(path) as ledger:
+        long = json.dumps({"x": "LONG" * 5000})
+        ledger.execute("UPDATE jobs SET meta = ? WHERE id = ?", (long, first))
+    ledger.close()
+    data = bytearray(path.read_bytes())
+    at = data.index(b"LONG" * 500) // 4096 * 4096
+    path.write_bytes(data[:at] + bytes(4096) + data[at + 4096 :])
+    assert set(salvage(path).drop_of()) == before
+    assert {job.id for job in mended(site) and site.jobs()} == before
+
+
+def test_damage_that_sqlite_cannot_name_is_damage(busy) -> None:
+    busy.close()
+    path = busy.config.ledger_path
+    path.write_bytes(path.read_bytes().replace(b"ix_jobs_hold ON", b"ix_jobs_hold \xff\xff"))
+    with pytest.raises(ConfigError, match="is damaged"):
+        Ledger(path)
+    mended(busy)
+    busy.settle()
+    assert len(busy.jobs()) == 3

@@ -157,6 +157,20 @@ def test_what_fails_leaves_nothing(root: Path, client: Client):
     assert list((root / "in").iterdir()) == []
 
 
+@pytest.mark.parametrize("before", [None, "seed: 1\n"])
+def test_an_image_that_cannot_be_put_in_place_changes_nothing(
+    root: Path, client: Client, before: str | None
+):
+    (root / "in/chair.png").mkdir()
+    sidecar = root / "in/chair.png.yaml"
+    if before is not None:
+        sidecar.write_text(before)
+    with pytest.raises(OSError):
+        client.send("mesh", b"image", name="chair", unique=False)
+    assert [path for path in (root / "in").iterdir() if path.is_file()] == [sidecar] * bool(before)
+    assert before is None or sidecar.read_text() == before
+
+
 def test_the_sidecar_is_there_first(client: Client, monkeypatch: pytest.MonkeyPatch):
     order: list[str] = []
     replace = Path.replace

@@ -83,6 +83,14 @@ def test_a_new_file_is_hinted_at(root: Path, hints: Hints, watch, mode: str, kin
     assert hints.warnings == []
 
 
+def test_an_inbox_below_a_folder_called_as_ours(tmp_path: Path, hints: Hints, watch) -> None:
+    root = tmp_path / ".dna" / "in"
+    root.mkdir(parents=True)
+    assert watch(inbox(root)).kind("in") == "native"
+    (root / "cat.png").write_bytes(b"x")
+    hints.wait()
+
+
 @pytest.mark.parametrize("mode", ["native", "poll"])
 def test_subfolders_of_a_recursive_inbox(root: Path, hints: Hints, watch, mode: str) -> None:
     (root / "old").mkdir()
