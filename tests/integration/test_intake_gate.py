@@ -321,6 +321,8 @@ def test_a_sidecar_that_cannot_be_read_is_what_is_wrong(site, monkeypatch) -> No
         raise OSError(errno.EIO, "the disk is broken there")
 
     monkeypatch.setattr("dna_pipeline.intake.records.read_sidecar", read)
+    site.settle()  # from now on it is waited for
+    site.now += 3600
     site.settle()
     assert site.job().error["code"] == "sidecar_invalid"
     assert "the disk is broken there" in site.job().error["detail"]
