@@ -249,14 +249,19 @@ class TripoSR(Stage):
 
 def _decimated(ctx: StageContext, field: SceneField, mesh: Mesh, most: int, chunk: int) -> Mesh:
     """Fewer faces, with the field's colours where the vertices are now."""
-    from dna_pipeline.tsr import surface
+    from dna_pipeline.tsr import quality, surface
     from dna_pipeline.tsr.decimate import decimate
     from dna_pipeline.tsr.mesh import Mesh
 
     vertices, faces = decimate(mesh.vertices, mesh.faces, most)
     if len(faces) > most:
         ctx.warnings.append(
-            f"The mesh has {len(faces)} faces, not {most}: it would not have stayed whole."
+            f"The mesh has {len(faces)} faces, not {most}: no way to fewer left it whole."
+        )
+    before, after = quality.components(mesh.faces), quality.components(faces)
+    if before != after:
+        ctx.warnings.append(
+            f"The mesh was of {before} separate pieces, and is of {after} with {len(faces)} faces."
         )
     return Mesh(vertices, faces, surface.colors_at(field, vertices, chunk))
 

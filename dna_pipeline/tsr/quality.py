@@ -45,10 +45,15 @@ def measure(vertices: FloatArray, faces: IntArray) -> Measures:
     volume = float(np.einsum("ij,ij->", vertices[faces[:, 0]], doubled)) / 6
     return Measures(
         watertight=closed,
-        components=int(_components(faces).max()) + 1,
+        components=components(faces),
         area=float(np.linalg.norm(doubled, axis=1).sum()) / 2,
         volume=volume if closed else None,
     )
+
+
+def components(faces: IntArray) -> int:
+    """The pieces that share no vertex; of at least one face."""
+    return int(_components(faces).max()) + 1
 
 
 def welded(vertices: FloatArray, faces: IntArray) -> IntArray:

@@ -37,7 +37,7 @@ from dna_pipeline.spec.params import rename_aliases
 from dna_pipeline.stages import triposr
 from dna_pipeline.stages.base import StageContext
 from dna_pipeline.stages.triposr import TripoSR
-from dna_pipeline.tsr import surface, unwrap
+from dna_pipeline.tsr import decimate, surface, unwrap
 from dna_pipeline.tsr.field import Field
 from dna_pipeline.tsr.mesh import is_watertight
 from dna_pipeline.tsr.orientation import to_gltf
@@ -521,6 +521,7 @@ class Landmarks(Field):
     """A white ball with a red nose at +x, a green hat at +z and a blue hand at +y."""
 
     PARTS = ((0.6, 0, 0), (0, 0.5, 0), (0, 0, 0.7))
+    RADII = (0.4, 0.12, 0.12, 0.12)
     PAINT = ((1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (0.0, 1.0, 0.0))
 
     def __init__(self) -> None:
@@ -530,7 +531,7 @@ class Landmarks(Field):
     def distances(self, points: torch.Tensor) -> torch.Tensor:
         """To the surfaces of the ball and of the three parts, (N, 4)."""
         centres = torch.tensor([(0.0, 0.0, 0.0), *self.PARTS])
-        return torch.cdist(points, centres) - torch.tensor([0.4, 0.12, 0.12, 0.12])
+        return torch.cdist(points, centres) - torch.tensor(self.RADII)
 
     def density(self, points: torch.Tensor) -> torch.Tensor:
         return 25 - 100 * self.distances(points).amin(dim=1)
@@ -660,6 +661,29 @@ def test_target_faces_and_colours_where_the_vertices_are_then(make: Make) -> Non
     assert 400 < len(found.faces) == mesh.facts["faces"] <= 500 < mesh.facts["faces_before"]
     assert mesh.facts["watertight"] is True
     assert ((colors(found) == 0) | (colors(found) == 1)).all()  # no mixtures of the landmarks'
+
+
+def test_pieces_that_vanish_and_faces_too_many_are_told(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A ball with three beads around it."""
+    monkeypatch.setattr(Landmarks, "PARTS", ((0.7, 0, 0), (0, 0.7, 0), (0, 0, 0.7)))
+    monkeypatch.setattr(Landmarks, "RADII", (0.4, 0.07, 0.07, 0.07))
+    ctx = make(provider=Given(path=TINY))
+    few = stage(resolution=32, preview=False, target_faces=100)
+    facts = few.run(ctx)[0].facts
+    assert facts["components"] < 4
+    assert ctx.warnings[1:] == [  # the first is of the picture
+        f"The mesh was of 4 separate pieces, and is of {facts['components']} "
+        f"with {facts['faces']} faces."
+    ]
+    monkeypatch.setattr(decimate, "_AGGRESSIVENESS", ())
+    ctx = make(provider=Given(path=TINY))
+    facts = few.run(ctx)[0].facts
+    assert facts["components"] == 4
+    assert ctx.warnings[1:] == [  # the first is of the picture
+        f"The mesh has {facts['faces']} faces, not 100: no way to fewer left it whole."
+    ]
 
 
 def test_a_mesh_of_few_faces_is_left_alone(make: Make) -> None:

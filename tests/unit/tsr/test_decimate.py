@@ -88,3 +88,29 @@ def test_what_cannot_stay_whole_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(module, "_simplified", torn)
     assert decimate(vertices, faces, 100) == (vertices, faces)
     assert len(tried) > 1
+
+
+@pytest.mark.parametrize(
+    ("left", "expected"),
+    [
+        ({5: 80, 6: 80, 4: 320, 3: 320}, 80),
+        ({5: 320, 6: 80, 4: 320, 3: 320}, 80),
+        ({5: 79, 6: 80, 4: 320, 3: 320}, 80),
+        ({5: 79, 6: 1280, 4: 320, 3: 1280}, 320),
+    ],
+)
+def test_a_way_that_leads_to_the_target_or_nearest_to_it(
+    left: dict[int, int], expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Faces by how rough the pass is; 79 are a torn ball."""
+
+    def ball(subdivisions: int) -> tuple[np.ndarray, np.ndarray]:
+        made = trimesh.creation.icosphere(subdivisions=subdivisions)
+        return np.asarray(made.vertices, np.float32), np.asarray(made.faces, np.int32)
+
+    balls = {len(faces): (vertices, faces) for vertices, faces in map(ball, (1, 2, 3))}
+    balls[79] = (balls[80][0], balls[80][1][1:])
+    monkeypatch.setattr(
+        module, "_simplified", lambda vertices, faces, target, rough: balls[left[round(rough)]]
+    )
+    assert len(decimate(*ball(4), 100)[1]) == expected
