@@ -234,7 +234,17 @@ class TripoSR(Stage):
             baked = bake(field, mesh.vertices, mesh.faces, size, chunk, progress)
         except UnwrapError as error:
             raise UnwrapFailed(str(error)) from error
-        facts["texture"] = {"size": size, "used": round(baked.used, 4), "charts": baked.charts}
+        facts["texture"] = {
+            "size": size,
+            "used": round(baked.used, 4),
+            "charts": baked.charts,
+            "gap": round(baked.gap_px, 2),
+        }
+        if baked.gap_px < 1:
+            ctx.warnings.append(
+                f"The texture of {size} × {size} is too small for {baked.charts} charts, which "
+                "share texels: a larger texture_resolution or fewer target_faces part them."
+            )
         return baked.mesh
 
     def _chunk(self, ctx: StageContext, default: int) -> int:

@@ -25,11 +25,15 @@ _UNWRAP_PERCENT = 60
 
 @dataclass(frozen=True)
 class Baked:
-    """A textured mesh; the part of its texels that a face covers, and how many charts there are."""
+    """A textured mesh, and what is to be told of its texture.
+
+    used: the part of its texels that a face covers. gap_px: how far apart the charts are.
+    """
 
     mesh: TexturedMesh
     used: float
     charts: int
+    gap_px: float
 
 
 def bake(
@@ -51,7 +55,7 @@ def bake(
     colors = paint(field, texels.positions, chunk_size, _share(progress, _UNWRAP_PERCENT, 100))
     normals = vertex_normals(vertices, faces)[layout.vertex]
     mesh = TexturedMesh(corners, layout.faces, normals, layout.texcoords, fill(texels, colors))
-    return Baked(mesh, float(texels.covered.mean()), layout.charts)
+    return Baked(mesh, float(texels.covered.mean()), layout.charts, layout.gap_px)
 
 
 def _share(progress: Progress | None, first: int, last: int) -> Progress | None:

@@ -715,6 +715,8 @@ def test_a_texture_in_the_glb_and_beside_the_obj(make: Make) -> None:
     assert facts["watertight"] is True
     assert facts["texture"]["size"] == 128
     assert 0.3 < facts["texture"]["used"] < 1
+    assert facts["texture"]["gap"] >= 3
+    assert not any("too small" in warning for warning in ctx.warnings)
     found = load(files[0][0])
     picture = np.asarray(found.visual.material.baseColorTexture.convert("RGB"))
     with Image.open(roles["texture"].path) as image:
@@ -725,6 +727,14 @@ def test_a_texture_in_the_glb_and_beside_the_obj(make: Make) -> None:
     for axis, color in ((2, (255, 0, 0)), (1, (0, 255, 0)), (0, (0, 0, 255))):
         tip = found.vertices[:, axis] > found.vertices[:, axis].max() - 0.03
         assert (paint[tip] == color).all(axis=1).mean() > 0.9
+
+
+def test_a_texture_too_small_for_its_charts_is_told(make: Make) -> None:
+    """Noise in many small pieces."""
+    ctx = make()
+    mesh = stage(bake_texture=True, texture_resolution=64, preview=False).run(ctx)[0]
+    assert mesh.facts["texture"]["gap"] < 1
+    assert "64 × 64 is too small for" in ctx.warnings[-1]
 
 
 def test_cancelling_while_the_texture_is_laid_out(make: Make) -> None:
