@@ -44,9 +44,7 @@ def checked(
     Raises:
         NonFiniteOutput: a position or a colour is not a number.
     """
-    for what, values in (("positions", mesh.vertices), ("colors", mesh.colors)):
-        if bad := int((~np.isfinite(values)).any(axis=1).sum()):
-            raise NonFiniteOutput(f"{bad} of {len(values)} {what} are not finite")
+    require_finite(mesh)
     facts: dict[str, Any] = {}
     if min_component:
         mesh, removed = quality.without_small(mesh, min_component)
@@ -60,6 +58,13 @@ def checked(
             "and open there; a smaller foreground_ratio leaves more room."
         )
     return mesh, facts
+
+
+def require_finite(mesh: Mesh) -> None:
+    """Raises NonFiniteOutput where a position or a colour is not a number."""
+    for what, values in (("positions", mesh.vertices), ("colors", mesh.colors)):
+        if bad := int((~np.isfinite(values)).any(axis=1).sum()):
+            raise NonFiniteOutput(f"{bad} of {len(values)} {what} are not finite")
 
 
 def write(

@@ -226,6 +226,7 @@ class TripoSR(Stage):
     ) -> TexturedMesh:
         """The mesh with a texture, of which it tells in the facts."""
         from dna_pipeline.tsr.bake import bake
+        from dna_pipeline.tsr.surface import NonFiniteField
         from dna_pipeline.tsr.unwrap import UnwrapError
 
         progress = self._progress(ctx, "bake")
@@ -234,6 +235,8 @@ class TripoSR(Stage):
             baked = bake(field, mesh.vertices, mesh.faces, size, chunk, progress)
         except UnwrapError as error:
             raise UnwrapFailed(str(error)) from error
+        except NonFiniteField as error:
+            raise NonFiniteOutput(str(error)) from error
         facts["texture"] = {
             "size": size,
             "used": round(baked.used, 4),
@@ -259,6 +262,7 @@ class TripoSR(Stage):
 
 def _decimated(ctx: StageContext, field: SceneField, mesh: Mesh, most: int, chunk: int) -> Mesh:
     """Fewer faces, with the field's colours where the vertices are now."""
+    from dna_pipeline.mesh_files import require_finite
     from dna_pipeline.tsr import quality, surface
     from dna_pipeline.tsr.decimate import decimate
     from dna_pipeline.tsr.mesh import Mesh
@@ -273,7 +277,9 @@ def _decimated(ctx: StageContext, field: SceneField, mesh: Mesh, most: int, chun
         ctx.warnings.append(
             f"The mesh was of {before} separate pieces, and is of {after} with {len(faces)} faces."
         )
-    return Mesh(vertices, faces, surface.colors_at(field, vertices, chunk))
+    fewer = Mesh(vertices, faces, surface.colors_at(field, vertices, chunk))
+    require_finite(fewer)
+    return fewer
 
 
 def _preview(ctx: StageContext, mesh: Mesh) -> Artifact:

@@ -502,6 +502,27 @@ def test_colors_that_are_no_numbers(make: Make, monkeypatch: pytest.MonkeyPatch)
     assert names(ctx) == []
 
 
+@pytest.mark.parametrize("later", [{"target_faces": 200}, {"bake_texture": True}])
+def test_colours_that_are_none_once_the_mesh_was_checked(
+    make: Make, monkeypatch: pytest.MonkeyPatch, later: dict[str, Any]
+) -> None:
+    """Of the vertices of the decimated mesh, and of the texels."""
+    both = surface.extract, Landmarks.density_and_color
+
+    def then_spoilt(*arguments: Any) -> Any:
+        found = both[0](*arguments)
+        monkeypatch.setattr(
+            Landmarks, "density_and_color", lambda self, p: (both[1](self, p)[0], p * np.nan)
+        )
+        return found
+
+    monkeypatch.setattr(surface, "extract", then_spoilt)
+    ctx = make(provider=Given(path=TINY))
+    with pytest.raises(NonFiniteOutput, match=r"colou?rs (of the texture )?are not finite"):
+        stage(resolution=32, texture_resolution=64, formats=["obj"], **later).run(ctx)
+    assert names(ctx) == []
+
+
 def test_missing_weights_hold(make: Make, tmp_path: Path) -> None:
     with pytest.raises(WeightsMissing, match=r"config\.yaml is not there; put"):
         stage().run(make(provider=TripoSRModel(path=tmp_path / "nowhere")))
