@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ def write(
         path: gives where a file with that suffix belongs.
         formats: at least one of `MEDIA_TYPES`.
         placement: to its size and place, in metres.
-        facts: what else the manifest is to tell of each mesh.
+        facts: what else the manifest is to tell of each mesh; of an STL no `texture`.
         recipe: how it was made, for the extras of a .glb.
     """
     shape = _Shape(mesh, placement, path(".glb").stem)
@@ -92,7 +93,8 @@ def write(
     for kind in formats:
         target = path(f".{kind}")
         write_bytes(target, shape.encode(kind, recipe))
-        files.append(Artifact(target, "mesh", MEDIA_TYPES[kind], _bounds(shape, kind) | told))
+        own = {name: fact for name, fact in told.items() if (kind, name) != ("stl", "texture")}
+        files.append(Artifact(target, "mesh", MEDIA_TYPES[kind], _bounds(shape, kind) | own))
     files += shape.companions(path, formats)
     return files
 
@@ -105,11 +107,16 @@ class _Shape:
         self.placement = placement
         self.name = name
         self.vertices = placement.apply(mesh.vertices)
-        self.texture_png = _png(mesh) if isinstance(mesh, TexturedMesh) else None
         if isinstance(mesh, TexturedMesh):
             self.normals = mesh.normals
         else:
             self.normals = vertex_normals(mesh.vertices, mesh.faces)
+
+    @cached_property
+    def texture_png(self) -> bytes:
+        """Made once for all files, where one is to have it."""
+        assert isinstance(self.mesh, TexturedMesh)
+        return _png(self.mesh)
 
     def encode(self, kind: str, recipe: dict[str, Any] | None) -> bytes:
         turn = turned(kind)
@@ -138,14 +145,13 @@ class _Shape:
 
     def companions(self, path: Callable[[str], Path], formats: Sequence[str]) -> Iterator[Artifact]:
         """The picture and the material that are not in the file itself."""
-        if self.texture_png is None or not {"obj", "ply"} & set(formats):
+        if not isinstance(self.mesh, TexturedMesh) or not {"obj", "ply"} & set(formats):
             return
         picture = path(".texture.png")
         if "obj" in formats:
             data = mesh_formats.mtl(self.name, picture.name, gltf.ROUGHNESS)
             write_bytes(path(".mtl"), data)
             yield Artifact(path(".mtl"), "material", "model/mtl")
-        assert isinstance(self.mesh, TexturedMesh)
         height, width = self.mesh.texture.shape[:2]
         write_bytes(picture, self.texture_png)
         yield Artifact(picture, "texture", "image/png", {"width": width, "height": height})

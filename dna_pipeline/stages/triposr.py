@@ -121,7 +121,7 @@ class TripoSR(Stage):
 
     def disk_bytes(self, width: int, height: int) -> int:
         meshes = sum(BYTES[name] for name in self.formats) * self._faces() // FACES_PER_SQUARE
-        textures = 3 * self.texture_resolution**2 * len(self.formats) if self.bake_texture else 0
+        textures = 3 * self.texture_resolution**2 * len(self.formats) if self._is_textured() else 0
         return meshes + textures + 4 * PREVIEW_PX**2 + 2 * self._turntable_pixels()
 
     def work(self, width: int, height: int) -> float:
@@ -130,7 +130,7 @@ class TripoSR(Stage):
     def _parts(self) -> dict[str, float]:
         """The parts of the stage, and about how long each takes, in microseconds on a CPU."""
         parts = {"network": NETWORK_WORK, "mesh": SURFACE_WORK * self.resolution**2}
-        if self.bake_texture:
+        if self._is_textured():
             parts["bake"] = self.texture_resolution**2 + UNWRAP_WORK * self._faces()
         if self.turntable:
             parts["film"] = turntable.WORK[self.turntable] * self._turntable_pixels()
@@ -157,7 +157,9 @@ class TripoSR(Stage):
         field = self._field(ctx, model)
         chunk = self._chunk(ctx, field.chunk_size)
         mesh, facts = self._mesh(ctx, field, chunk)
-        baked = self._baked(ctx, field, mesh, chunk, facts) if self.bake_texture else mesh
+        baked = self._baked(ctx, field, mesh, chunk, facts) if self._is_textured() else mesh
+        if self.bake_texture and not self._is_textured():
+            ctx.warnings.append("No texture was made: an STL holds none.")
         files = self._files(ctx, baked, facts)
         if self.preview:
             files.append(_preview(ctx, mesh))
@@ -175,7 +177,11 @@ class TripoSR(Stage):
         return turntable.of_mesh(ctx, mesh, size, progress)
 
     def _most_faces(self) -> int | None:
-        return self.target_faces or (BAKED_FACES if self.bake_texture else None)
+        return self.target_faces or (BAKED_FACES if self._is_textured() else None)
+
+    def _is_textured(self) -> bool:
+        """Whether a texture is asked for by what can show it."""
+        return self.bake_texture and (self.formats != ["stl"] or self.turntable == "mesh")
 
     def _faces(self) -> int:
         """About how many faces there are at most."""

@@ -112,7 +112,8 @@ def test_colours_of_each_format(tmp_path: Path):
 def test_the_texture_of_each_format(tmp_path: Path):
     """Embedded in the .glb, beside the .obj and the .ply, whose vertices have its colours too."""
     mesh = textured()
-    files = write(tmp_path, mesh)
+    files = write(tmp_path, mesh, facts={"texture": {"size": 12}})
+    assert ["texture" in file.facts for file in files[:4]] == [True, True, True, False]
     assert [(file.path.name, file.role, file.media_type) for file in files] == [
         ("a.b.glb", "mesh", "model/gltf-binary"),
         ("a.b.obj", "mesh", "model/obj"),
@@ -160,6 +161,18 @@ def test_only_what_is_needed_lies_beside(tmp_path: Path, formats: list[str], bes
     files = write(tmp_path, textured(), formats)
     assert [file.path.name for file in files[len(formats) :]] == beside
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f.path.name for f in files)
+
+
+def test_a_texture_that_no_file_holds_is_not_encoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    made: list[int] = []
+    encode = mesh_files._png
+    monkeypatch.setattr(mesh_files, "_png", lambda mesh: (made.append(1), encode(mesh))[1])
+    write(tmp_path, textured(), ["stl"])
+    assert made == []
+    write(tmp_path, textured())
+    assert made == [1]
 
 
 def test_texture_coordinates_at_the_border_are_within(tmp_path: Path):

@@ -37,7 +37,7 @@ from dna_pipeline.spec.params import rename_aliases
 from dna_pipeline.stages import triposr
 from dna_pipeline.stages.base import StageContext
 from dna_pipeline.stages.triposr import TripoSR
-from dna_pipeline.tsr import decimate, surface, unwrap
+from dna_pipeline.tsr import bake, decimate, surface, unwrap
 from dna_pipeline.tsr.field import Field
 from dna_pipeline.tsr.mesh import is_watertight
 from dna_pipeline.tsr.orientation import to_gltf
@@ -775,6 +775,32 @@ def test_a_mesh_that_cannot_be_laid_out(make: Make, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(unwrap, "__name__", "nowhere_at_all")
     with pytest.raises(UnwrapFailed, match=r"ended with exit status 1: .*nowhere_at_all"):
         stage(bake_texture=True, texture_resolution=64).run(make())
+
+
+@pytest.mark.parametrize(
+    ("shown", "made"),
+    [
+        ({"formats": ["stl"]}, False),
+        ({"formats": ["stl"], "turntable": "nerf"}, False),
+        ({"formats": ["stl"], "turntable": "mesh"}, True),
+        ({"formats": ["stl", "ply"]}, True),
+    ],
+)
+def test_a_texture_that_nothing_shows_is_not_made(
+    make: Make, monkeypatch: pytest.MonkeyPatch, shown: dict[str, Any], made: bool
+) -> None:
+    baked: list[int] = []
+    bake_it = bake.bake
+    monkeypatch.setattr(bake, "bake", lambda *given: (baked.append(1), bake_it(*given))[1])
+    ctx = make(provider=Given(path=TINY))
+    asked = {"bake_texture": True, "texture_resolution": 64, "preview": False, **shown}
+    small = {"turntable_views": 1, "turntable_size": 16}
+    textured, plain = (stage(**asked | small | more) for more in ({}, {"bake_texture": False}))
+    textured.run(ctx)
+    assert bool(baked) == made
+    assert ("No texture was made: an STL holds none." in ctx.warnings) != made
+    assert (textured.disk_bytes(1, 1) > plain.disk_bytes(1, 1)) == made
+    assert (textured.work(1, 1) > plain.work(1, 1)) == made
 
 
 def test_a_texture_takes_disk_and_time() -> None:
