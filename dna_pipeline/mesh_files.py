@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -187,7 +188,12 @@ def _bounds(shape: _Shape, kind: str) -> dict[str, Any]:
     vertices = turn(shape.vertices)
     moved = turn(np.array([shape.placement.offset], np.float32))
     corners = [vertices.min(axis=0), vertices.max(axis=0), moved[0]]
-    least, greatest, offset = ([round(float(x), 6) + 0.0 for x in corner] for corner in corners)
+    extent = float((corners[1] - corners[0]).max())
+    # Micrometres; of what is smaller than a metre, a millionth.
+    decimals = 6 + max(0, -math.floor(math.log10(extent))) if extent else 6
+    least, greatest, offset = (
+        [round(float(x), decimals) + 0.0 for x in corner] for corner in corners
+    )
     placement = {"scale": _rounded(shape.placement.factor), "offset": offset}
     return {**AXES[kind], "bounds": [least, greatest], "placement": placement}
 

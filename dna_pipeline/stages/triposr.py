@@ -97,7 +97,7 @@ class TripoSR(Stage):
     formats: list[Format] = Field(["glb"], min_length=1, description="files to write the mesh to")
     scale: float | None = Field(
         1.0,
-        gt=0,
+        ge=1e-4,
         le=1e4,
         allow_inf_nan=False,
         description="metres of the mesh's longest side; null: as the model has it",

@@ -75,6 +75,17 @@ def test_placement_in_each_files_axes(tmp_path: Path):
         np.testing.assert_allclose(there.vertices, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
+def test_what_is_told_of_the_place_is_as_fine_as_the_mesh(tmp_path: Path, scale: float):
+    mesh = signpost()
+    placement = place(mesh.vertices, scale, "base")
+    (file,) = mesh_files.write(mesh, lambda end: tmp_path / f"r{end}", ["glb"], placement)
+    np.testing.assert_allclose(file.facts["bounds"], load(file).bounds, atol=2e-6 * scale)
+    told = file.facts["placement"]
+    expected = to_gltf(mesh.vertices) * told["scale"] + told["offset"]
+    np.testing.assert_allclose(load(file).vertices, expected, atol=2e-6 * scale)
+
+
 def test_facts(tmp_path: Path):
     """The same of a mesh and of the one whose seams double its vertices, but for their number."""
     plain, *_ = write(tmp_path, signpost(), ["glb"], facts={"cut_by_box": False})

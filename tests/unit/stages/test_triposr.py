@@ -178,6 +178,7 @@ def test_a_turntable_takes_time_and_room() -> None:
         ("formats", []),
         ("formats", ["glb", "obj", "glb"]),
         ("scale", 0.0),
+        ("scale", 1e-44),
         ("scale", float("inf")),
         ("scale", "1"),
         ("origin", "middle"),
