@@ -70,6 +70,11 @@ class TripoSR(Stage):
     threshold: float = Field(
         25.0, gt=0, le=1e6, allow_inf_nan=False, description="density at which the surface lies"
     )
+    level_set: Literal["density", "logit"] = Field(
+        "density",
+        description="what sets the vertices between the grid's points: the density, as in the "
+        "original, or its logarithm (logit), for smoother walls",
+    )
     chunk_size: int = Field(
         0, ge=0, le=1 << 26, description="points evaluated at once; 0: chosen for the device"
     )
@@ -216,7 +221,9 @@ class TripoSR(Stage):
 
         progress = self._progress(ctx, "mesh")
         try:
-            found = surface.extract(field, self.resolution, self.threshold, chunk, progress)
+            found = surface.extract(
+                field, self.resolution, self.threshold, chunk, progress, level_set=self.level_set
+            )
         except surface.EmptySurface as error:
             raise EmptyMesh(str(error)) from error
         except surface.NonFiniteField as error:

@@ -103,6 +103,7 @@ def test_defaults_are_those_of_the_contract() -> None:
         "foreground_ratio": 0.85,
         "resolution": 256,
         "threshold": 25.0,
+        "level_set": "density",
         "chunk_size": 0,
         "turntable": False,
         "turntable_views": 30,
@@ -161,6 +162,7 @@ def test_a_turntable_takes_time_and_room() -> None:
         ("threshold", -1.0),
         ("threshold", float("inf")),
         ("threshold", float("nan")),
+        ("level_set", "linear"),
         ("chunk_size", -1),
         ("preview", 1),
         ("turntable", 1),
@@ -293,6 +295,19 @@ def test_a_picture_without_transparency_is_cropped(make: Make) -> None:
     assert files[0].facts["faces"] > 100
     data = [file.path.read_bytes() for file in files]
     assert data[0] == data[1]
+
+
+def test_the_logarithm_of_the_density_sets_other_vertices(make: Make) -> None:
+    """Between the same points of the grid."""
+    own = {"preview": False, "scale": None, "origin": None}
+    one, other = (
+        load(stage(level_set=name, **own).run(make(None, Given(path=TINY)))[0].path.read_bytes())
+        for name in ("density", "logit")
+    )
+    assert one.faces.shape == other.faces.shape
+    apart = np.abs(one.vertices - other.vertices).max(axis=1)
+    assert apart.mean() > 1e-3
+    assert apart.max() < 2 * 0.87 / 23
 
 
 def test_each_format_and_its_facts(make: Make) -> None:
@@ -491,8 +506,8 @@ def test_weights_that_are_no_numbers(make: Make, tmp_path: Path, tensor: str, to
 def test_colors_that_are_no_numbers(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     extract = surface.extract
 
-    def spoilt(*arguments: Any) -> Any:
-        found = extract(*arguments)
+    def spoilt(*arguments: Any, **named: Any) -> Any:
+        found = extract(*arguments, **named)
         found.mesh.colors[3:5] = np.nan
         return found
 
@@ -510,8 +525,8 @@ def test_colours_that_are_none_once_the_mesh_was_checked(
     """Of the vertices of the decimated mesh, and of the texels."""
     both = surface.extract, Landmarks.density_and_color
 
-    def then_spoilt(*arguments: Any) -> Any:
-        found = both[0](*arguments)
+    def then_spoilt(*arguments: Any, **named: Any) -> Any:
+        found = both[0](*arguments, **named)
         monkeypatch.setattr(
             Landmarks, "density_and_color", lambda self, p: (both[1](self, p)[0], p * np.nan)
         )
@@ -651,9 +666,9 @@ def test_thrift_makes_the_chunks_smaller(
     asked: list[int] = []
     extract = surface.extract
 
-    def spy(field: Any, resolution: int, threshold: float, chunk: int, progress: Any) -> Any:
+    def spy(field: Any, resolution: int, threshold: float, chunk: int, *rest: Any, **named: Any):
         asked.append(chunk)
-        return extract(field, resolution, threshold, chunk, progress)
+        return extract(field, resolution, threshold, chunk, *rest, **named)
 
     monkeypatch.setattr(surface, "extract", spy)
     ctx = make()
