@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dna_pipeline.tsr.mesh import FloatArray, IntArray, is_watertight
+from dna_pipeline.tsr.mesh import FloatArray, IntArray, compact, groups, is_manifold, is_watertight
 
 # How fast the bound on the error rises from pass to pass. Gentle ones cost nothing more but give
 # up on a target that is far away; the library's own default, 7, folds faces over most often.
@@ -33,20 +32,13 @@ def decimate(vertices: FloatArray, faces: IntArray, target: int) -> tuple[FloatA
         start = vertices, faces
     best = vertices, faces
     for aggressiveness in _AGGRESSIVENESS:
-        fewer = _compact(*_simplified(*start, target, aggressiveness))
+        fewer = compact(*_simplified(*start, target, aggressiveness))[:2]
         whole = is_watertight(fewer[1]) if closed else is_manifold(fewer[1])
         if whole and 0 < len(fewer[1]) < len(best[1]):
             best = fewer
             if len(fewer[1]) <= target:
                 break
     return best
-
-
-def is_manifold(faces: IntArray) -> bool:
-    """Whether no edge is run along twice in the same direction; open borders may be there."""
-    start, end = faces.astype(np.int64).ravel(), np.roll(faces, -1, axis=1).astype(np.int64).ravel()
-    edges = np.sort(start * (int(faces.max(initial=0)) + 1) + end)
-    return bool((np.diff(edges) > 0).all() and (start != end).all())
 
 
 def _simplified(
@@ -82,26 +74,11 @@ def _unfolded(faces: IntArray) -> IntArray:
 
 def _joined(vertices: FloatArray, faces: IntArray) -> tuple[FloatArray, IntArray]:
     """Edges of no length contracted, and the faces gone that had them."""
-    from scipy.sparse import coo_array, csgraph
-
-    components = cast(
-        Callable[..., tuple[int, IntArray]],
-        getattr(csgraph, "connected_components"),  # noqa: B009
-    )
     size = float(np.ptp(vertices, axis=0).max())
     start, end = faces.ravel(), np.roll(faces, -1, axis=1).ravel()
     short = np.linalg.norm(vertices[start] - vertices[end], axis=1) <= _COINCIDENT * size
-    pairs: Any = coo_array(
-        (np.ones(short.sum(), np.int8), (start[short], end[short])), (len(vertices),) * 2
-    )
-    _, label = components(pairs, directed=False)
+    label = groups(np.stack([start[short], end[short]], axis=1), len(vertices))
     _, first = np.unique(label, return_index=True)
     joined = first[label][faces].astype(np.int32)
     left = (joined != np.roll(joined, 1, axis=1)).all(axis=1)
-    return _compact(vertices, _unfolded(joined[left]))
-
-
-def _compact(vertices: FloatArray, faces: IntArray) -> tuple[FloatArray, IntArray]:
-    """Without the vertices that no face uses."""
-    used, index = np.unique(faces, return_inverse=True)
-    return vertices[used], index.reshape(-1, 3).astype(np.int32)
+    return compact(vertices, _unfolded(joined[left]))[:2]

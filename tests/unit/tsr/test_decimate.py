@@ -10,9 +10,9 @@ import trimesh
 
 from dna_pipeline.tsr import decimate as module
 from dna_pipeline.tsr import surface
-from dna_pipeline.tsr.decimate import decimate, is_manifold
+from dna_pipeline.tsr.decimate import decimate
 from dna_pipeline.tsr.field import Field
-from dna_pipeline.tsr.mesh import is_watertight
+from dna_pipeline.tsr.mesh import is_manifold, is_watertight
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
