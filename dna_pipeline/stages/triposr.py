@@ -232,7 +232,8 @@ class TripoSR(Stage):
         most = self._most_faces()
         if most is None or len(mesh.faces) <= most:
             return mesh, facts
-        return _decimated(ctx, field, mesh, most, chunk), facts | {"faces_before": len(mesh.faces)}
+        fewer = _decimated(ctx, field, mesh, most, chunk, lambda _done, _total: progress(1, 1))
+        return fewer, facts | {"faces_before": len(mesh.faces)}
 
     def _baked(
         self, ctx: StageContext, field: SceneField, mesh: Mesh, chunk: int, facts: dict[str, Any]
@@ -273,14 +274,21 @@ class TripoSR(Stage):
         return chunk
 
 
-def _decimated(ctx: StageContext, field: SceneField, mesh: Mesh, most: int, chunk: int) -> Mesh:
+def _decimated(
+    ctx: StageContext,
+    field: SceneField,
+    mesh: Mesh,
+    most: int,
+    chunk: int,
+    progress: Callable[[int, int], None],
+) -> Mesh:
     """Fewer faces, with the field's colours where the vertices are now."""
     from dna_pipeline.mesh_files import require_finite
     from dna_pipeline.tsr import quality, surface
     from dna_pipeline.tsr.decimate import decimate
     from dna_pipeline.tsr.mesh import Mesh
 
-    vertices, faces = decimate(mesh.vertices, mesh.faces, most)
+    vertices, faces = decimate(mesh.vertices, mesh.faces, most, progress)
     if len(faces) > most:
         ctx.warnings.append(
             f"The mesh has {len(faces)} faces, not {most}: no way to fewer left it whole."

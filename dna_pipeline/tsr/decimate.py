@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dna_pipeline.tsr.mesh import FloatArray, IntArray, compact, groups, is_manifold, is_watertight
+from dna_pipeline.tsr.mesh import (
+    FloatArray,
+    IntArray,
+    border_loops,
+    compact,
+    groups,
+    is_manifold,
+)
 
 # How fast the bound on the error rises from pass to pass. Gentle ones cost nothing more but give
 # up on a target that is far away; the library's own default, 7, folds faces over most often.
@@ -16,29 +24,40 @@ _COINCIDENT = 1e-6
 """Of the mesh's size: marching cubes puts vertices at one place where a grid point lies on the
 surface, and the faces between them, which have no area, stand in the way of the decimation."""
 
+Progress = Callable[[int, int], None]
 
-def decimate(vertices: FloatArray, faces: IntArray, target: int) -> tuple[FloatArray, IntArray]:
+
+def decimate(
+    vertices: FloatArray, faces: IntArray, target: int, progress: Progress | None = None
+) -> tuple[FloatArray, IntArray]:
     """Vertices (n, 3) float32 and faces (m, 3) int32, at most `target` of them if that can be.
 
     A mesh of no more faces than that is given back untouched. Where no way leads there that leaves
-    it watertight, or as open as it was, it has the fewest faces that one did, or all. Small
-    components may vanish. The same arrays give the same result.
+    it watertight, or an open one without more holes, it has the fewest faces that one did, or all.
+    Small components may vanish. The same arrays give the same result. progress(done, total) is
+    called between the ways, each of which holds Python's lock, and cancels by raising.
     """
     if len(faces) <= target:
         return vertices, faces
-    closed = is_watertight(faces)
+    holes = border_loops(faces)
     start = _joined(vertices, faces)
-    if closed and not is_watertight(start[1]):
+    if not _is_whole(start[1], holes):
         start = vertices, faces
     best = vertices, faces
-    for aggressiveness in _AGGRESSIVENESS:
+    for at, aggressiveness in enumerate(_AGGRESSIVENESS):
+        if progress is not None:
+            progress(at, len(_AGGRESSIVENESS))
         fewer = compact(*_simplified(*start, target, aggressiveness))[:2]
-        whole = is_watertight(fewer[1]) if closed else is_manifold(fewer[1])
-        if whole and 0 < len(fewer[1]) < len(best[1]):
+        if 0 < len(fewer[1]) < len(best[1]) and _is_whole(fewer[1], holes):
             best = fewer
             if len(fewer[1]) <= target:
                 break
     return best
+
+
+def _is_whole(faces: IntArray, holes: int) -> bool:
+    """Whether it has no more holes than that, and no edge with more than two faces."""
+    return is_manifold(faces) and border_loops(faces) <= holes
 
 
 def _simplified(

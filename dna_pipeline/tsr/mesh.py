@@ -84,6 +84,15 @@ def is_manifold(faces: IntArray) -> bool:
     return bool((np.diff(np.sort(there)) > 0).all() and (there != back).all())
 
 
+def border_loops(faces: IntArray) -> int:
+    """Of a manifold: how many closed lines its open edges make; two that touch are two."""
+    there, back = _edges(faces)
+    edges = np.stack(np.divmod(there[~np.isin(there, back)], _vertices(faces)), axis=1)
+    vertices = np.unique(edges)
+    apart = len(np.unique(groups(edges, _vertices(faces))[vertices]))
+    return apart + len(edges) - len(vertices)
+
+
 def groups(edges: NDArray[Any], count: int) -> NDArray[np.int64]:
     """The number of each of `count` vertices' group: those that edges (n, 2) join have one."""
     sparse: Any = importlib.import_module("scipy.sparse")

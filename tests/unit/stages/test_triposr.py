@@ -700,6 +700,21 @@ def test_target_faces_and_colours_where_the_vertices_are_then(make: Make) -> Non
     assert ((colors(found) == 0) | (colors(found) == 1)).all()  # no mixtures of the landmarks'
 
 
+def test_cancelling_while_faces_are_taken_out(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    ctx = make(provider=Given(path=TINY))
+
+    def cancelled(step: int, steps: int) -> None:
+        raise Cancelled("now")
+
+    start = decimate._joined
+    monkeypatch.setattr(
+        decimate, "_joined", lambda *mesh: (setattr(ctx, "on_step", cancelled), start(*mesh))[1]
+    )
+    with pytest.raises(Cancelled):
+        stage(resolution=32, target_faces=100).run(ctx)
+    assert names(ctx) == []
+
+
 def test_pieces_that_vanish_and_faces_too_many_are_told(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
