@@ -257,7 +257,7 @@ def test_small_components_are_counted():
 
 
 def test_only_what_is_left_can_be_cut():
-    """The nose reaches the front of a box just so large, and goes as the smallest part."""
+    """The arm reaches the right of a box just so large, and goes with the nose as too small."""
     warnings: list[str] = []
     _, facts = mesh_files.checked(signpost(), 0.5, 0.0, warnings.append)
     assert facts["cut_sides"] == ["right", "bottom", "top"]
