@@ -107,8 +107,8 @@ MESH_FACTS: dict[str, Any] = {
     "faces_before": _COUNT | {"description": "what target_faces was reached from"},
     "texture": {
         "type": "object",
-        "description": "side in pixels, part of the texels that a face covers, pieces it is cut in, "
-        "texels between these",
+        "description": "side in pixels, part of the texels that a face covers, pieces it is cut "
+        "in, texels between these",
         "properties": {
             "size": _COUNT,
             "used": {"type": "number"},

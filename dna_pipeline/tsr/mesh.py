@@ -86,8 +86,11 @@ def is_manifold(faces: IntArray) -> bool:
 
 def border_loops(faces: IntArray) -> int:
     """Of a manifold: how many closed lines its open edges make; two that touch are two."""
-    there, back = _edges(faces)
-    edges = np.stack(np.divmod(there[~np.isin(there, back)], _vertices(faces)), axis=1)
+    there, back = map(np.sort, _edges(faces))
+    if np.array_equal(there, back):
+        return 0
+    found = back[np.minimum(np.searchsorted(back, there), len(back) - 1)]
+    edges = np.stack(np.divmod(there[found != there], _vertices(faces)), axis=1)
     vertices = np.unique(edges)
     apart = len(np.unique(groups(edges, _vertices(faces))[vertices]))
     return apart + len(edges) - len(vertices)
