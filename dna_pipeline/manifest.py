@@ -107,8 +107,14 @@ MESH_FACTS: dict[str, Any] = {
     "faces_before": _COUNT | {"description": "what target_faces was reached from"},
     "texture": {
         "type": "object",
-        "description": "side in pixels, part of the texels that a face covers, pieces it is cut in",
-        "properties": {"size": _COUNT, "used": {"type": "number"}, "charts": _COUNT},
+        "description": "side in pixels, part of the texels that a face covers, pieces it is cut "
+        "in, texels between these",
+        "properties": {
+            "size": _COUNT,
+            "used": {"type": "number"},
+            "charts": _COUNT,
+            "gap": {"type": "number"},
+        },
         "required": ["size", "used", "charts"],
     },
     "cut_by_box": {"type": "boolean"},

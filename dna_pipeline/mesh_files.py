@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +46,7 @@ def checked(
     Raises:
         NonFiniteOutput: a position or a colour is not a number.
     """
-    for what, values in (("positions", mesh.vertices), ("colors", mesh.colors)):
-        if bad := int((~np.isfinite(values)).any(axis=1).sum()):
-            raise NonFiniteOutput(f"{bad} of {len(values)} {what} are not finite")
+    require_finite(mesh)
     facts: dict[str, Any] = {}
     if min_component:
         mesh, removed = quality.without_small(mesh, min_component)
@@ -60,6 +60,13 @@ def checked(
             "and open there; a smaller foreground_ratio leaves more room."
         )
     return mesh, facts
+
+
+def require_finite(mesh: Mesh) -> None:
+    """Raises NonFiniteOutput where a position or a colour is not a number."""
+    for what, values in (("positions", mesh.vertices), ("colors", mesh.colors)):
+        if bad := int((~np.isfinite(values)).any(axis=1).sum()):
+            raise NonFiniteOutput(f"{bad} of {len(values)} {what} are not finite")
 
 
 def write(
@@ -78,7 +85,7 @@ def write(
         path: gives where a file with that suffix belongs.
         formats: at least one of `MEDIA_TYPES`.
         placement: to its size and place, in metres.
-        facts: what else the manifest is to tell of each mesh.
+        facts: what else the manifest is to tell of each mesh; of an STL no `texture`.
         recipe: how it was made, for the extras of a .glb.
     """
     shape = _Shape(mesh, placement, path(".glb").stem)
@@ -87,7 +94,8 @@ def write(
     for kind in formats:
         target = path(f".{kind}")
         write_bytes(target, shape.encode(kind, recipe))
-        files.append(Artifact(target, "mesh", MEDIA_TYPES[kind], _bounds(shape, kind) | told))
+        own = {name: fact for name, fact in told.items() if (kind, name) != ("stl", "texture")}
+        files.append(Artifact(target, "mesh", MEDIA_TYPES[kind], _bounds(shape, kind) | own))
     files += shape.companions(path, formats)
     return files
 
@@ -100,11 +108,16 @@ class _Shape:
         self.placement = placement
         self.name = name
         self.vertices = placement.apply(mesh.vertices)
-        self.texture_png = _png(mesh) if isinstance(mesh, TexturedMesh) else None
         if isinstance(mesh, TexturedMesh):
             self.normals = mesh.normals
         else:
             self.normals = vertex_normals(mesh.vertices, mesh.faces)
+
+    @cached_property
+    def texture_png(self) -> bytes:
+        """Made once for all files, where one is to have it."""
+        assert isinstance(self.mesh, TexturedMesh)
+        return _png(self.mesh)
 
     def encode(self, kind: str, recipe: dict[str, Any] | None) -> bytes:
         turn = turned(kind)
@@ -133,14 +146,13 @@ class _Shape:
 
     def companions(self, path: Callable[[str], Path], formats: Sequence[str]) -> Iterator[Artifact]:
         """The picture and the material that are not in the file itself."""
-        if self.texture_png is None or not {"obj", "ply"} & set(formats):
+        if not isinstance(self.mesh, TexturedMesh) or not {"obj", "ply"} & set(formats):
             return
         picture = path(".texture.png")
         if "obj" in formats:
             data = mesh_formats.mtl(self.name, picture.name, gltf.ROUGHNESS)
             write_bytes(path(".mtl"), data)
             yield Artifact(path(".mtl"), "material", "model/mtl")
-        assert isinstance(self.mesh, TexturedMesh)
         height, width = self.mesh.texture.shape[:2]
         write_bytes(picture, self.texture_png)
         yield Artifact(picture, "texture", "image/png", {"width": width, "height": height})
@@ -176,7 +188,12 @@ def _bounds(shape: _Shape, kind: str) -> dict[str, Any]:
     vertices = turn(shape.vertices)
     moved = turn(np.array([shape.placement.offset], np.float32))
     corners = [vertices.min(axis=0), vertices.max(axis=0), moved[0]]
-    least, greatest, offset = ([round(float(x), 6) + 0.0 for x in corner] for corner in corners)
+    extent = float((corners[1] - corners[0]).max())
+    # Micrometres; of what is smaller than a metre, a millionth.
+    decimals = 6 + max(0, -math.floor(math.log10(extent))) if extent else 6
+    least, greatest, offset = (
+        [round(float(x), decimals) + 0.0 for x in corner] for corner in corners
+    )
     placement = {"scale": _rounded(shape.placement.factor), "offset": offset}
     return {**AXES[kind], "bounds": [least, greatest], "placement": placement}
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
 
+_BLOCK_ROWS = 1 << 14
 _STL_HEADER = b"binary STL by dna-pipeline".ljust(80, b"\0")
 
 
@@ -44,18 +45,18 @@ def obj(
         lines.append(f"mtllib {material_file}")
     lines.append(f"o {_word(name)}")
     if colors is None:
-        lines.append(_rows("v %.7g %.7g %.7g", vertices))
+        lines += _rows("v %.7g %.7g %.7g", vertices)
     else:
         both = np.hstack([vertices, np.clip(colors, 0, 1)])
-        lines.append(_rows("v %.7g %.7g %.7g %.5g %.5g %.5g", both))
+        lines += _rows("v %.7g %.7g %.7g %.5g %.5g %.5g", both)
     if texcoords is not None:
-        lines.append(_rows("vt %.7g %.7g", _upwards(texcoords)))
-    lines.append(_rows("vn %.4f %.4f %.4f", normals))
+        lines += _rows("vt %.7g %.7g", _upwards(texcoords))
+    lines += _rows("vn %.4f %.4f %.4f", normals)
     if material_file is not None:
         lines.append(f"usemtl {_word(name)}")
     corner = "%d//%d" if texcoords is None else "%d/%d/%d"
     index = np.repeat(faces.astype(np.int64) + 1, 2 if texcoords is None else 3, axis=1)
-    lines += ["s 1", _rows(f"f {corner} {corner} {corner}", index), ""]
+    lines += ["s 1", *_rows(f"f {corner} {corner} {corner}", index), ""]
     return "\n".join(lines).encode()
 
 
@@ -114,9 +115,11 @@ def stl(vertices: Floats, faces: Ints) -> bytes:
     return _STL_HEADER + np.uint32(len(faces)).astype("<u4").tobytes() + triangles.tobytes()
 
 
-def _rows(form: str, rows: NDArray[Any]) -> str:
-    """Each row by that form; one call of Python's formatting for all of them."""
-    return "\n".join([form] * len(rows)) % tuple(rows.ravel().tolist())
+def _rows(form: str, rows: NDArray[Any]) -> list[str]:
+    """Each row by that form, in blocks: one call of Python's formatting for each, since numbers of
+    Python take several times the memory of the text."""
+    parts = [rows[start : start + _BLOCK_ROWS] for start in range(0, len(rows), _BLOCK_ROWS)]
+    return ["\n".join([form] * len(part)) % tuple(part.ravel().tolist()) for part in parts]
 
 
 def _upwards(texcoords: Floats) -> Floats:

@@ -11,10 +11,9 @@ import errno
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -92,9 +91,23 @@ def _encode(command: list[str], pictures: Iterable[NDArray[np.uint8]]) -> None:
 
 def _feed(process: subprocess.Popen[bytes], pictures: Iterable[NDArray[np.uint8]]) -> None:
     assert process.stdin is not None
-    with suppress(BrokenPipeError), process.stdin as stdin:  # it has ended, and will say why
+    try:
         for picture in pictures:
-            stdin.write(np.ascontiguousarray(picture).data)
+            if not _taken(process.stdin.write, np.ascontiguousarray(picture).data):
+                return
+    finally:
+        _taken(process.stdin.close)
+
+
+def _taken(act: Callable[..., object], *given: Any) -> bool:
+    """Whether it could be done; not where the process has ended, which will say why."""
+    try:
+        act(*given)
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.EINVAL):  # the latter is what Windows says
+            raise
+        return False
+    return True
 
 
 def _failure(code: int, said: IO[bytes]) -> Exception:

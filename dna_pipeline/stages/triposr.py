@@ -70,6 +70,11 @@ class TripoSR(Stage):
     threshold: float = Field(
         25.0, gt=0, le=1e6, allow_inf_nan=False, description="density at which the surface lies"
     )
+    level_set: Literal["density", "logit"] = Field(
+        "density",
+        description="what sets the vertices between the grid's points: the density, as in the "
+        "original, or its logarithm (logit), for smoother walls",
+    )
     chunk_size: int = Field(
         0, ge=0, le=1 << 26, description="points evaluated at once; 0: chosen for the device"
     )
@@ -97,7 +102,7 @@ class TripoSR(Stage):
     formats: list[Format] = Field(["glb"], min_length=1, description="files to write the mesh to")
     scale: float | None = Field(
         1.0,
-        gt=0,
+        ge=1e-4,
         le=1e4,
         allow_inf_nan=False,
         description="metres of the mesh's longest side; null: as the model has it",
@@ -121,7 +126,7 @@ class TripoSR(Stage):
 
     def disk_bytes(self, width: int, height: int) -> int:
         meshes = sum(BYTES[name] for name in self.formats) * self._faces() // FACES_PER_SQUARE
-        textures = 3 * self.texture_resolution**2 * len(self.formats) if self.bake_texture else 0
+        textures = 3 * self.texture_resolution**2 * len(self.formats) if self._is_textured() else 0
         return meshes + textures + 4 * PREVIEW_PX**2 + 2 * self._turntable_pixels()
 
     def work(self, width: int, height: int) -> float:
@@ -130,7 +135,7 @@ class TripoSR(Stage):
     def _parts(self) -> dict[str, float]:
         """The parts of the stage, and about how long each takes, in microseconds on a CPU."""
         parts = {"network": NETWORK_WORK, "mesh": SURFACE_WORK * self.resolution**2}
-        if self.bake_texture:
+        if self._is_textured():
             parts["bake"] = self.texture_resolution**2 + UNWRAP_WORK * self._faces()
         if self.turntable:
             parts["film"] = turntable.WORK[self.turntable] * self._turntable_pixels()
@@ -157,7 +162,9 @@ class TripoSR(Stage):
         field = self._field(ctx, model)
         chunk = self._chunk(ctx, field.chunk_size)
         mesh, facts = self._mesh(ctx, field, chunk)
-        baked = self._baked(ctx, field, mesh, chunk, facts) if self.bake_texture else mesh
+        baked = self._baked(ctx, field, mesh, chunk, facts) if self._is_textured() else mesh
+        if self.bake_texture and not self._is_textured():
+            ctx.warnings.append("No texture was made: an STL holds none.")
         files = self._files(ctx, baked, facts)
         if self.preview:
             files.append(_preview(ctx, mesh))
@@ -175,7 +182,11 @@ class TripoSR(Stage):
         return turntable.of_mesh(ctx, mesh, size, progress)
 
     def _most_faces(self) -> int | None:
-        return self.target_faces or (BAKED_FACES if self.bake_texture else None)
+        return self.target_faces or (BAKED_FACES if self._is_textured() else None)
+
+    def _is_textured(self) -> bool:
+        """Whether a texture is asked for by what can show it."""
+        return self.bake_texture and (self.formats != ["stl"] or self.turntable == "mesh")
 
     def _faces(self) -> int:
         """About how many faces there are at most."""
@@ -210,7 +221,9 @@ class TripoSR(Stage):
 
         progress = self._progress(ctx, "mesh")
         try:
-            found = surface.extract(field, self.resolution, self.threshold, chunk, progress)
+            found = surface.extract(
+                field, self.resolution, self.threshold, chunk, progress, level_set=self.level_set
+            )
         except surface.EmptySurface as error:
             raise EmptyMesh(str(error)) from error
         except surface.NonFiniteField as error:
@@ -219,13 +232,15 @@ class TripoSR(Stage):
         most = self._most_faces()
         if most is None or len(mesh.faces) <= most:
             return mesh, facts
-        return _decimated(ctx, field, mesh, most, chunk), facts | {"faces_before": len(mesh.faces)}
+        fewer = _decimated(ctx, field, mesh, most, chunk, lambda _done, _total: progress(1, 1))
+        return fewer, facts | {"faces_before": len(mesh.faces)}
 
     def _baked(
         self, ctx: StageContext, field: SceneField, mesh: Mesh, chunk: int, facts: dict[str, Any]
     ) -> TexturedMesh:
         """The mesh with a texture, of which it tells in the facts."""
         from dna_pipeline.tsr.bake import bake
+        from dna_pipeline.tsr.surface import NonFiniteField
         from dna_pipeline.tsr.unwrap import UnwrapError
 
         progress = self._progress(ctx, "bake")
@@ -234,9 +249,21 @@ class TripoSR(Stage):
             baked = bake(field, mesh.vertices, mesh.faces, size, chunk, progress)
         except UnwrapError as error:
             raise UnwrapFailed(str(error)) from error
+        except NonFiniteField as error:
+            raise NonFiniteOutput(str(error)) from error
         if baked.fault:
             ctx.warnings.append(f"OpenGL failed, the texture was baked without it: {baked.fault}")
-        facts["texture"] = {"size": size, "used": round(baked.used, 4), "charts": baked.charts}
+        facts["texture"] = {
+            "size": size,
+            "used": round(baked.used, 4),
+            "charts": baked.charts,
+            "gap": round(baked.gap_px, 2),
+        }
+        if baked.gap_px < 1:
+            ctx.warnings.append(
+                f"The texture of {size} × {size} is too small for {baked.charts} charts, which "
+                "share texels: a larger texture_resolution or fewer target_faces part them."
+            )
         return baked.mesh
 
     def _chunk(self, ctx: StageContext, default: int) -> int:
@@ -249,18 +276,33 @@ class TripoSR(Stage):
         return chunk
 
 
-def _decimated(ctx: StageContext, field: SceneField, mesh: Mesh, most: int, chunk: int) -> Mesh:
+def _decimated(
+    ctx: StageContext,
+    field: SceneField,
+    mesh: Mesh,
+    most: int,
+    chunk: int,
+    progress: Callable[[int, int], None],
+) -> Mesh:
     """Fewer faces, with the field's colours where the vertices are now."""
-    from dna_pipeline.tsr import surface
+    from dna_pipeline.mesh_files import require_finite
+    from dna_pipeline.tsr import quality, surface
     from dna_pipeline.tsr.decimate import decimate
     from dna_pipeline.tsr.mesh import Mesh
 
-    vertices, faces = decimate(mesh.vertices, mesh.faces, most)
+    vertices, faces = decimate(mesh.vertices, mesh.faces, most, progress)
     if len(faces) > most:
         ctx.warnings.append(
-            f"The mesh has {len(faces)} faces, not {most}: it would not have stayed whole."
+            f"The mesh has {len(faces)} faces, not {most}: no way to fewer left it whole."
         )
-    return Mesh(vertices, faces, surface.colors_at(field, vertices, chunk))
+    before, after = quality.components(mesh.faces), quality.components(faces)
+    if before != after:
+        ctx.warnings.append(
+            f"The mesh was of {before} separate pieces, and is of {after} with {len(faces)} faces."
+        )
+    fewer = Mesh(vertices, faces, surface.colors_at(field, vertices, chunk))
+    require_finite(fewer)
+    return fewer
 
 
 def _preview(ctx: StageContext, mesh: Mesh) -> Artifact:

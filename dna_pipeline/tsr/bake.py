@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from dna_pipeline.tsr.field import Field
 from dna_pipeline.tsr.mesh import FloatArray, IntArray, TexturedMesh, vertex_normals
-from dna_pipeline.tsr.surface import colors_at
+from dna_pipeline.tsr.surface import NonFiniteField, colors_at
 from dna_pipeline.tsr.texels import Texels, locate
 from dna_pipeline.tsr.unwrap import unwrap
 
@@ -25,14 +25,16 @@ _UNWRAP_PERCENT = 60
 
 @dataclass(frozen=True)
 class Baked:
-    """A textured mesh; the part of its texels that a face covers, and how many charts there are.
+    """A textured mesh, and what is to be told of its texture.
 
+    used: the part of its texels that a face covers. gap_px: how far apart the charts are.
     fault: what went wrong with OpenGL, without which it was baked then; or None.
     """
 
     mesh: TexturedMesh
     used: float
     charts: int
+    gap_px: float
     fault: str | None = None
 
 
@@ -47,7 +49,7 @@ def bake(
     """Paint the mesh (n, 3), (m, 3) on a texture of size_px².
 
     Normals are smooth across seams. chunk_size: points asked for at once, 0 = the field's choice.
-    progress(done, 100) cancels by raising. Raises UnwrapError.
+    progress(done, 100) cancels by raising. Raises UnwrapError and NonFiniteField.
     """
     layout = unwrap(vertices, faces, size_px, _share(progress, 0, _UNWRAP_PERCENT))
     corners = vertices[layout.vertex]
@@ -55,7 +57,8 @@ def bake(
     colors = paint(field, texels.positions, chunk_size, _share(progress, _UNWRAP_PERCENT, 100))
     normals = vertex_normals(vertices, faces)[layout.vertex]
     mesh = TexturedMesh(corners, layout.faces, normals, layout.texcoords, fill(texels, colors))
-    return Baked(mesh, float(texels.covered.mean()), layout.charts, texels.fault)
+    used = float(texels.covered.mean())
+    return Baked(mesh, used, layout.charts, layout.gap_px, texels.fault)
 
 
 def _share(progress: Progress | None, first: int, last: int) -> Progress | None:
@@ -68,12 +71,14 @@ def _share(progress: Progress | None, first: int, last: int) -> Progress | None:
 def paint(
     field: Field, points: FloatArray, chunk_size: int = 0, progress: Progress | None = None
 ) -> NDArray[np.uint8]:
-    """The field's colours (n, 3), sRGB, at points (n, 3)."""
+    """The field's colours (n, 3), sRGB, at points (n, 3). Raises NonFiniteField."""
     colors = np.empty(points.shape, np.uint8)
     step = max(_POINTS_PER_REPORT, chunk_size or field.chunk_size)
     for start in range(0, len(points), step):
         part = colors_at(field, points[start : start + step], chunk_size)
-        colors[start : start + step] = np.rint(part * 255)
+        if not np.isfinite(part).all():
+            raise NonFiniteField("the colours of the texture are not finite")
+        colors[start : start + step] = np.rint(np.clip(part, 0, 1) * 255)
         if progress is not None:
             progress(min(start + step, len(points)), len(points))
     return colors

@@ -50,10 +50,6 @@ class Decoder(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         return self.after_first(self.first(features))
 
-    def density(self, features: Tensor) -> Tensor:
-        """The raw density alone, (N,)."""
-        return self.density_after_first(self.first(features))
-
     def after_first(self, answer: Tensor) -> Tensor:
         """All outputs, from the first layer's answer (N, n_neurons), which is overwritten."""
         for layer in list(self.layers)[1:]:

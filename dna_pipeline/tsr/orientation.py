@@ -7,16 +7,13 @@ from numpy.typing import NDArray
 
 from dna_pipeline.tsr.mesh import FloatArray
 
-TO_GLTF: NDArray[np.float64] = np.array([[0, 1, 0], [0, 0, 1], [1, 0, 0]], np.float64)
-"""The rotation (3, 3) that takes column vectors (x, y, z) to (y, z, x).
-
-TripoSR: z up, seen from +x, image right +y. glTF 2.0, section 3.4: y up, front +z, so that
-image right is +x.
-"""
-
 
 def to_gltf(vectors: FloatArray) -> FloatArray:
-    """Points or normals (n, 3) in TripoSR's axes → (n, 3) in glTF's; winding stays."""
+    """Points or normals (n, 3) in TripoSR's axes → (n, 3) in glTF's; winding stays.
+
+    (x, y, z) → (y, z, x). TripoSR: z up, seen from +x, image right +y. glTF 2.0, section 3.4: y up,
+    front +z, so that image right is +x.
+    """
     return np.ascontiguousarray(vectors[:, [1, 2, 0]])
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dna_pipeline.tsr.mesh import FloatArray, IntArray, Mesh, is_watertight
+from dna_pipeline.tsr.mesh import (
+    FloatArray,
+    IntArray,
+    Mesh,
+    compact,
+    face_normals,
+    groups,
+    is_watertight,
+)
 
 SIDES = (("back", "front"), ("left", "right"), ("bottom", "top"))
 """Of the box, seen from its front: the lower and the upper end of x, y and z."""
@@ -40,15 +46,20 @@ class Removed:
 
 def measure(vertices: FloatArray, faces: IntArray) -> Measures:
     """Of vertices (n, 3) and faces (m, 3), at least one."""
-    doubled = _doubled_areas(vertices, faces)
+    doubled = face_normals(vertices, faces)
     closed = is_watertight(faces)
     volume = float(np.einsum("ij,ij->", vertices[faces[:, 0]], doubled)) / 6
     return Measures(
         watertight=closed,
-        components=int(_components(faces).max()) + 1,
+        components=components(faces),
         area=float(np.linalg.norm(doubled, axis=1).sum()) / 2,
         volume=volume if closed else None,
     )
+
+
+def components(faces: IntArray) -> int:
+    """The pieces that share no vertex; of at least one face."""
+    return int(_components(faces).max()) + 1
 
 
 def welded(vertices: FloatArray, faces: IntArray) -> IntArray:
@@ -70,17 +81,14 @@ def without_small(mesh: Mesh, least: float) -> tuple[Mesh, Removed]:
     least: in [0, 1]; the largest stays in any case. The order of the vertices and faces stays.
     """
     component = _components(mesh.faces)
-    areas = np.bincount(
-        component, np.linalg.norm(_doubled_areas(mesh.vertices, mesh.faces), axis=1)
-    )
+    areas = np.bincount(component, np.linalg.norm(face_normals(mesh.vertices, mesh.faces), axis=1))
     stays = areas >= least * areas.max()
     faces = mesh.faces[stays[component]]
     removed = Removed(int((~stays).sum()), len(mesh.faces) - len(faces))
     if removed.components == 0:
         return mesh, removed
-    used, index = np.unique(faces, return_inverse=True)
-    index = index.reshape(faces.shape).astype(np.int32)
-    return Mesh(mesh.vertices[used], index, mesh.colors[used]), removed
+    vertices, faces, used = compact(mesh.vertices, faces)
+    return Mesh(vertices, faces, mesh.colors[used]), removed
 
 
 def cut_sides(vertices: FloatArray, radius: float) -> list[str]:
@@ -95,18 +103,7 @@ def cut_sides(vertices: FloatArray, radius: float) -> list[str]:
     ]
 
 
-def _doubled_areas(vertices: FloatArray, faces: IntArray) -> NDArray[np.float64]:
-    """Vectors (m, 3) along the faces' normals, each twice as long as its face is large."""
-    corners = vertices[faces].astype(np.float64)  # (m, 3, 3)
-    return np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-
-
 def _components(faces: IntArray) -> NDArray[np.int64]:
     """The number (m,) of each face's component, from 0 on in the order of their first vertices."""
-    sparse: Any = importlib.import_module("scipy.sparse")
-    graphs: Any = importlib.import_module("scipy.sparse.csgraph")
-    count = int(faces.max()) + 1
-    start, end = faces[:, :2].ravel(), faces[:, 1:].ravel()
-    graph = sparse.coo_matrix((np.ones(len(start), bool), (start, end)), shape=(count, count))
-    labels: NDArray[np.int64] = graphs.connected_components(graph, directed=False)[1]
+    labels = groups(np.vstack([faces[:, :2], faces[:, 1:]]), int(faces.max()) + 1)
     return np.unique(labels[faces[:, 0]], return_inverse=True)[1]  # without unused vertices

@@ -76,7 +76,8 @@ def extract(
     after every chunk, tells how much of the search is done, and cancels by raising.
     method: `dense` reads the field at every point; `sparse` only where the surface might be (see
     `sparse`), and where the grid is hardly finer than the planes, at every point too. Both give
-    the same mesh; `sparse` does not see what is not finite where it does not look.
+    the same mesh but for rounding, by which a vertex moves less than 1e-6; `sparse` does not see
+    what is not finite where it does not look.
     level_set: whether vertices are set between points by the density, as the original does, or
     by its logarithm, which changes more evenly; the faces are the same but where four corners of
     a cell's side alternate.

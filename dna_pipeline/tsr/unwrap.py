@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib
 import io
+import itertools
 import math
 import os
 import signal
@@ -19,7 +20,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import IO, Any, cast
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,8 +40,12 @@ _MEAN_EDGE = 1.0
 _MAX_COST = 4.0
 """Of a chart's roughness while it grows; at xatlas' 2 there is a quarter more of them."""
 _PADDING_PARTS = 256
-"""Of the texture's side, between charts; so that four halvings leave them apart."""
-_LEAST_PADDING_PX = 2
+"""Of the texture's side, around each chart; so that four halvings leave them apart."""
+_LEAST_PADDING_PX = 1
+_FITTING_TRIES = 8
+_OFF_CENTRE_PX = 0.25
+"""xatlas sets the rims of charts on the centres of texels, where it is up to the driver which of
+them they cover."""
 _DETAIL_CHARS = 300
 _PR_SET_PDEATHSIG = 1
 
@@ -56,12 +61,14 @@ class Layout:
     vertex: (n,) int32, the vertex of the mesh that each vertex of the layout stands for. faces:
     (m, 3) int32 in the order and winding of the mesh, with vertices of the layout. texcoords:
     (n, 2) float32 in [0, 1], u right and v down; charts are not mirrored and do not overlap.
+    gap_px: how far apart they are at least, in texels; below 1 they share some.
     """
 
     vertex: IntArray
     faces: IntArray
     texcoords: FloatArray
     charts: int
+    gap_px: float
 
 
 def unwrap(
@@ -103,7 +110,8 @@ def unwrap(
         how = _how_it_ended(process.returncode)
         raise UnwrapError(f"the process that lays out the texture ended {how}: {last or 'no word'}")
     made = _unpacked(io.BytesIO(out))
-    return Layout(made["vertex"], made["faces"], made["texcoords"], int(made["charts"]))
+    charts, gap_px = int(made["charts"]), float(made["gap_px"])
+    return Layout(made["vertex"], made["faces"], made["texcoords"], charts, gap_px)
 
 
 def _how_it_ended(code: int) -> str:
@@ -132,16 +140,58 @@ def lay_out(vertices: FloatArray, faces: IntArray, size_px: int) -> Layout:
     """As `unwrap`, in this process."""
     xatlas: Any = importlib.import_module("xatlas")  # it has no types
     atlas = xatlas.Atlas()
+    scaled = _scaled(vertices, faces)
     pieces = list(_pieces(vertices[faces].mean(axis=1), np.arange(len(faces))))
     used: list[IntArray] = []
     for piece in pieces:
         vertex, index = np.unique(faces[piece], return_inverse=True)
-        atlas.add_mesh(_scaled(vertices, faces)[vertex], index.reshape(-1, 3).astype(np.uint32))
+        atlas.add_mesh(scaled[vertex], index.reshape(-1, 3).astype(np.uint32))
         used.append(vertex.astype(np.int32))
-    atlas.generate(*_options(xatlas, size_px))
+    chart, pack = _options(xatlas, size_px)
+    atlas.generate(chart, pack)
+    if max(atlas.width, atlas.height) > size_px:
+        used = [used[at][original] for at, (original, _, _) in enumerate(_meshes(atlas))]
+        atlas = _fitted(xatlas, atlas, pack, size_px)
     if atlas.atlas_count != 1:
         raise ValueError(f"the charts fill {atlas.atlas_count} textures")
-    return _gathered(atlas, pieces, used, len(faces))
+    # Each chart has its padding around it, and a texel is left for filtering.
+    gap_px = (2 * pack.padding + 1) * size_px / max(atlas.width, atlas.height)
+    return _gathered(atlas, pieces, used, len(faces), gap_px)
+
+
+def _fitted(xatlas: Any, grown: Any, pack: Any, size_px: int) -> Any:
+    """The charts packed anew, smaller, so that they fit with their padding.
+
+    xatlas takes a side for a wish: of 2048 it makes 2400, and would by shrinking lose the padding.
+    This is halved where the charts do not fit with it however small they are; where they do not
+    without any, they come out larger than size_px.
+    """
+    atlas, scale = grown, grown.texels_per_unit
+    unit = np.array([grown.width, grown.height], np.float32) / scale
+    # All held while they are added: xatlas takes arrays at one address for one mesh.
+    shapes = [((uv * unit).astype(np.float32), corners) for _, corners, uv in _meshes(grown)]
+    pack.resolution, pack.rotate_charts_to_axis = 0, False
+    for attempt in itertools.count(1):
+        scale *= size_px / max(atlas.width, atlas.height)
+        pack.texels_per_unit = scale
+        atlas = xatlas.Atlas()
+        for texcoords, corners in shapes:
+            atlas.add_uv_mesh(texcoords, corners)
+        atlas.generate(xatlas.ChartOptions(), pack)
+        if max(atlas.width, atlas.height) <= size_px:
+            break
+        if attempt % _FITTING_TRIES == 0:
+            if pack.padding == 0:
+                break
+            pack.padding //= 2
+            atlas, scale = grown, grown.texels_per_unit
+    return atlas
+
+
+def _meshes(atlas: Any) -> Iterator[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]:
+    """Of each: the vertices that its own stand for, its faces, and coordinates in [0, 1]."""
+    for at in range(atlas.mesh_count):
+        yield atlas[at]
 
 
 def _pieces(centres: FloatArray, chosen: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
@@ -173,7 +223,11 @@ def _options(xatlas: Any, size_px: int) -> tuple[Any, Any]:
 
 
 def _gathered(
-    atlas: Any, pieces: list[NDArray[np.int64]], used: list[IntArray], faces: int
+    atlas: Any,
+    pieces: list[NDArray[np.int64]],
+    used: list[IntArray],
+    faces: int,
+    gap_px: float,
 ) -> Layout:
     """The pieces as one mesh again, its charts in a square without a change of their shape."""
     index = np.empty((faces, 3), np.int32)
@@ -181,14 +235,15 @@ def _gathered(
     texcoords: list[FloatArray] = []
     side = max(atlas.width, atlas.height)
     scale = np.array([atlas.width / side, atlas.height / side], np.float32)
+    off = np.float32(_OFF_CENTRE_PX / side)
     count = 0
-    for at, piece in enumerate(pieces):
-        original, corners, uv = cast(tuple[NDArray[Any], ...], atlas[at])
+    for piece, mine, (original, corners, uv) in zip(pieces, used, _meshes(atlas), strict=True):
         index[piece] = corners.astype(np.int32) + count
-        vertex.append(used[at][original])
-        texcoords.append(np.clip(uv.astype(np.float32) * scale, 0, 1))
+        vertex.append(mine[original])
+        texcoords.append(np.clip(uv.astype(np.float32) * scale + off, 0, 1))
         count += len(original)
-    return Layout(np.concatenate(vertex), index, np.concatenate(texcoords), atlas.chart_count)
+    joined = np.concatenate(vertex), index, np.concatenate(texcoords)
+    return Layout(*joined, atlas.chart_count, gap_px)
 
 
 def _end_with_parent(parent: int) -> None:

@@ -8,6 +8,7 @@ for as long as the checkpoint stays what it was. Where none can be written, the 
 
 import os
 import pickle
+import shutil
 import time
 import zipfile
 from collections.abc import Generator, Iterator, Mapping
@@ -29,6 +30,8 @@ COPY = f".{CHECKPOINT}.safetensors"
 _NAMED_DIFFERENCES = 5
 _COPIED_BYTES = 64 << 20
 """Checkpoints below it are read so quickly that a copy would only be in the way."""
+_SPARED = 2
+"""A copy is made only where there is room for so many, so that it fills no disk."""
 _SOURCE = "source"
 """The copy's note of what it was made from."""
 _ABANDONED_S = 3600.0
@@ -93,9 +96,10 @@ def convert_to_safetensors(folder: Path) -> Path:
 
 
 def _identity(path: Path) -> str:
-    """What changes when a file is written anew or replaced."""
+    """What changes when a file is written anew or replaced; not its inode's number, which some
+    network file systems give out anew at each mount."""
     stat = path.stat()
-    return f"{stat.st_size} {stat.st_mtime_ns} {stat.st_ino}"
+    return f"{stat.st_size} {stat.st_mtime_ns}"
 
 
 def _copied(path: Path, source: str) -> dict[str, Tensor] | None:
@@ -118,10 +122,13 @@ def _copy(path: Path, source: str, state: dict[str, Tensor]) -> dict[str, Tensor
 
     Processes that do so at once write a file each; the last one's stays, and is as good.
     """
-    if path.name != CHECKPOINT or path.stat().st_size < _COPIED_BYTES:
+    size = path.stat().st_size
+    if path.name != CHECKPOINT or size < _COPIED_BYTES:
         return None
     copy = path.with_name(COPY)
     try:
+        if shutil.disk_usage(path.parent).free < _SPARED * size:
+            return None
         _remove_abandoned(copy)
         with _replacing(copy) as temporary:
             tensors = {name: tensor.contiguous() for name, tensor in state.items()}
@@ -207,7 +214,7 @@ def _replacing(target: Path) -> Generator[Path]:
 
 
 def _fsync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+    descriptor = os.open(path, os.O_RDWR)  # Windows refuses to flush what is open for reading
     try:
         os.fsync(descriptor)
     finally:

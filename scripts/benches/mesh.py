@@ -7,8 +7,9 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_args
 
 import numpy as np
 import torch
@@ -99,11 +100,11 @@ class PeakMemory:
         return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(which))
 
 
-def pipeline_mesh(field: Field, resolution: int) -> Report:
+def pipeline_mesh(field: Field, resolution: int, level_set: surface.LevelSet = "density") -> Report:
     """The mesh as the `triposr` stage makes it."""
     memory, watch = PeakMemory(field.device), Stopwatch(field.device)
     field = Field(field.scene_code, field.decoder, field.renderer)  # the planes are read anew
-    found = surface.extract(field, resolution)
+    found = surface.extract(field, resolution, level_set=level_set)
     watch.seconds.update(found.seconds)
     return _report("pipeline", watch, memory, found.mesh, found.points, found.inside)
 
@@ -181,24 +182,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--dense", action="store_true", help="the original's way instead of ours")
     which.add_argument("--compare", action="store_true", help="ours, then the original's")
+    named = get_args(surface.LevelSet)
+    parser.add_argument("--level-set", choices=named, default=named[0], help="of ours")
     options.add_device(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """The facts to print. Raises `ValueError` or `OSError` for a scene that won't do."""
     field = Field.from_npz(args.scene, args.device)
-    makers = {"pipeline": pipeline_mesh, "reference": reference_mesh}
-    main = "reference" if args.dense else "pipeline"
+    make = reference_mesh if args.dense else partial(pipeline_mesh, level_set=args.level_set)
     with suppress(surface.EmptySurface):
         surface.extract(field, 112)  # the first call pays for set-up
     facts: dict[str, Any] = {
         "scene": args.scene.name,
         "resolution": args.resolution,
         **options.surroundings(field.device),
-        **asdict(makers[main](field, args.resolution)),
+        **asdict(make(field, args.resolution)),
     }
     if args.compare:
-        reference = makers["reference"](field, args.resolution)
+        reference = reference_mesh(field, args.resolution)
         facts["reference"] = asdict(reference)
         facts["speedup"] = round(reference.seconds["total"] / facts["seconds"]["total"], 2)
     return facts

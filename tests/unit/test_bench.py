@@ -80,6 +80,15 @@ def test_json(
     assert "reference" not in facts
 
 
+def test_the_level_set_of_the_logarithm(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("--scene", str(SCENES / "knot.npz"), "--resolution", "24", "--level-set")
+    density, logit = (facts_of(monkeypatch, capsys, *arguments, s) for s in ("density", "logit"))
+    assert density["vertices"] == logit["vertices"]
+    assert density["area"] != logit["area"]
+
+
 def test_text(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ("--scene", str(SCENES / "robot.npz"), "--resolution", "24", "--compare")
     lines = run(monkeypatch, capsys, *arguments).splitlines()

@@ -75,6 +75,17 @@ def test_placement_in_each_files_axes(tmp_path: Path):
         np.testing.assert_allclose(there.vertices, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
+def test_what_is_told_of_the_place_is_as_fine_as_the_mesh(tmp_path: Path, scale: float):
+    mesh = signpost()
+    placement = place(mesh.vertices, scale, "base")
+    (file,) = mesh_files.write(mesh, lambda end: tmp_path / f"r{end}", ["glb"], placement)
+    np.testing.assert_allclose(file.facts["bounds"], load(file).bounds, atol=2e-6 * scale)
+    told = file.facts["placement"]
+    expected = to_gltf(mesh.vertices) * told["scale"] + told["offset"]
+    np.testing.assert_allclose(load(file).vertices, expected, atol=2e-6 * scale)
+
+
 def test_facts(tmp_path: Path):
     """The same of a mesh and of the one whose seams double its vertices, but for their number."""
     plain, *_ = write(tmp_path, signpost(), ["glb"], facts={"cut_by_box": False})
@@ -112,7 +123,8 @@ def test_colours_of_each_format(tmp_path: Path):
 def test_the_texture_of_each_format(tmp_path: Path):
     """Embedded in the .glb, beside the .obj and the .ply, whose vertices have its colours too."""
     mesh = textured()
-    files = write(tmp_path, mesh)
+    files = write(tmp_path, mesh, facts={"texture": {"size": 12}})
+    assert ["texture" in file.facts for file in files[:4]] == [True, True, True, False]
     assert [(file.path.name, file.role, file.media_type) for file in files] == [
         ("a.b.glb", "mesh", "model/gltf-binary"),
         ("a.b.obj", "mesh", "model/obj"),
@@ -160,6 +172,18 @@ def test_only_what_is_needed_lies_beside(tmp_path: Path, formats: list[str], bes
     files = write(tmp_path, textured(), formats)
     assert [file.path.name for file in files[len(formats) :]] == beside
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(f.path.name for f in files)
+
+
+def test_a_texture_that_no_file_holds_is_not_encoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    made: list[int] = []
+    encode = mesh_files._png
+    monkeypatch.setattr(mesh_files, "_png", lambda mesh: (made.append(1), encode(mesh))[1])
+    write(tmp_path, textured(), ["stl"])
+    assert made == []
+    write(tmp_path, textured())
+    assert made == [1]
 
 
 def test_texture_coordinates_at_the_border_are_within(tmp_path: Path):
@@ -233,7 +257,7 @@ def test_small_components_are_counted():
 
 
 def test_only_what_is_left_can_be_cut():
-    """The nose reaches the front of a box just so large, and goes as the smallest part."""
+    """The arm reaches the right of a box just so large, and goes with the nose as too small."""
     warnings: list[str] = []
     _, facts = mesh_files.checked(signpost(), 0.5, 0.0, warnings.append)
     assert facts["cut_sides"] == ["right", "bottom", "top"]

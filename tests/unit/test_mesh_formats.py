@@ -53,6 +53,13 @@ def test_obj_with_colours():
     assert data.endswith(b"\n")
 
 
+def test_an_obj_is_the_same_in_blocks_of_any_size(monkeypatch: pytest.MonkeyPatch):
+    whole = obj(colors=COLORS)
+    for rows in (1, 7, len(VERTICES), len(FACES)):
+        monkeypatch.setattr(mesh_formats, "_BLOCK_ROWS", rows)
+        assert obj(colors=COLORS) == whole
+
+
 def test_obj_with_a_texture(tmp_path: Any):
     data = obj(texcoords=TEXCOORDS, material_file="my ball.mtl")
     found = np.array(lines(data, "vt"), float)

@@ -2,14 +2,18 @@
 
 import errno
 import hashlib
+import io
+import os
 import struct
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from dna_pipeline import video
 from dna_pipeline.errors import Cancelled, VideoFailed
 from dna_pipeline.video import write_mp4
 
@@ -132,6 +136,28 @@ def test_an_ffmpeg_that_fails_is_quoted(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(VideoFailed, match="ended with 8: Unknown encoder libx264"):
         write_mp4(folder / "film.mp4", frames(200), 64, 12)
     assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [errno.EPIPE, errno.EINVAL])
+def test_a_process_that_has_ended_takes_no_more(number: int) -> None:
+    """On Windows a write to it is an invalid argument; what stops the pictures is told as it is."""
+
+    class Ended(io.BytesIO):
+        def write(self, data: object) -> int:
+            raise OSError(number, os.strerror(number))
+
+    pictures = iter(np.zeros((3, 2, 2, 3), np.uint8))
+    process = SimpleNamespace(stdin=Ended())
+    video._feed(process, pictures)
+    assert process.stdin.closed
+    assert len(list(pictures)) == 2
+
+    def failing() -> Iterator[np.ndarray]:
+        raise OSError(number, "a picture")
+        yield
+
+    with pytest.raises(OSError, match="a picture"):
+        video._feed(SimpleNamespace(stdin=io.BytesIO()), failing())
 
 
 def test_a_full_disk_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

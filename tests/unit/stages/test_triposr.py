@@ -1,12 +1,10 @@
-"""The stage from picture to .glb, with the small golden model and with fields made to order."""
+"""The `triposr` stage from picture to mesh: parameters, the golden run, failures, memory."""
 
 from __future__ import annotations
 
-import io
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +12,6 @@ import numpy as np
 import OpenEXR
 import pytest
 import torch
-import trimesh
-from imageio_ffmpeg import get_ffmpeg_exe
 from PIL import Image, ImageDraw
 from pydantic import ValidationError
 
@@ -25,71 +21,18 @@ from dna_pipeline.errors import (
     EmptyMesh,
     ImageUnreadable,
     NonFiniteOutput,
-    UnwrapFailed,
-    VideoFailed,
     WeightsMissing,
 )
 from dna_pipeline.imaging import load_image
-from dna_pipeline.providers.base import Device, ModelCache, Provider
 from dna_pipeline.providers.triposr import TripoSRModel
 from dna_pipeline.registry import stage_class
 from dna_pipeline.spec.params import rename_aliases
-from dna_pipeline.stages import triposr
-from dna_pipeline.stages.base import StageContext
 from dna_pipeline.stages.triposr import TripoSR
-from dna_pipeline.tsr import gl, gl_drawing, surface, texels, unwrap
-from dna_pipeline.tsr.field import Field
-from dna_pipeline.tsr.mesh import is_watertight
+from dna_pipeline.tsr import surface
 from dna_pipeline.tsr.orientation import to_gltf
+from tests.triposr_stage import TINY, Given, Landmarks, Make, load, names, stage
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-GOLDEN = Path(__file__).parents[2] / "golden"
-TINY = GOLDEN / "triposr-tiny"
-
-Make = Callable[..., StageContext]
-
-
-@pytest.fixture
-def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
-    """Makes a context that reads the golden picture, or the one given."""
-    monkeypatch.setattr(triposr, "NETWORK_WORK", 0)  # a small network takes no time
-
-    def context(image: Image.Image | None = None, provider: Provider | None = None) -> StageContext:
-        source = tmp_path / "robot.png"
-        if image is None:
-            shutil.copy(TINY / "input.png", source)
-        else:
-            image.save(source)
-        work = tmp_path / "work"
-        work.mkdir(exist_ok=True)
-        model = provider or TripoSRModel(path=TINY)
-        cache = ModelCache({"triposr": model}, Device("cpu", "float32"))
-        return StageContext("triposr", "robot", source, work, cache, lambda step, steps: None)
-
-    return context
-
-
-def stage(**params: Any) -> TripoSR:
-    return TripoSR.model_validate({"model": "triposr", "resolution": 24, **params})
-
-
-def names(ctx: StageContext) -> list[str]:
-    """All that lies in the folder, hidden files too."""
-    return sorted(path.name for path in ctx.work_dir.iterdir())
-
-
-def load(data: bytes) -> trimesh.Trimesh:
-    (mesh,) = trimesh.load(io.BytesIO(data), file_type="glb", process=False).geometry.values()
-    return mesh
-
-
-def colors(mesh: trimesh.Trimesh) -> np.ndarray:
-    """Linear light in [0, 1], (n, 3)."""
-    return np.asarray(mesh.visual.vertex_attributes["color"])[:, :3] / 65535
-
-
-# --- parameters ----------------------------------------------------------------------------------
 
 
 def test_it_is_registered() -> None:
@@ -103,6 +46,7 @@ def test_defaults_are_those_of_the_contract() -> None:
         "foreground_ratio": 0.85,
         "resolution": 256,
         "threshold": 25.0,
+        "level_set": "density",
         "chunk_size": 0,
         "turntable": False,
         "turntable_views": 30,
@@ -161,6 +105,7 @@ def test_a_turntable_takes_time_and_room() -> None:
         ("threshold", -1.0),
         ("threshold", float("inf")),
         ("threshold", float("nan")),
+        ("level_set", "linear"),
         ("chunk_size", -1),
         ("preview", 1),
         ("turntable", 1),
@@ -178,6 +123,7 @@ def test_a_turntable_takes_time_and_room() -> None:
         ("formats", []),
         ("formats", ["glb", "obj", "glb"]),
         ("scale", 0.0),
+        ("scale", 1e-44),
         ("scale", float("inf")),
         ("scale", "1"),
         ("origin", "middle"),
@@ -294,45 +240,17 @@ def test_a_picture_without_transparency_is_cropped(make: Make) -> None:
     assert data[0] == data[1]
 
 
-def test_each_format_and_its_facts(make: Make) -> None:
-    """In the order asked for; the first is what a next stage would read."""
-    ctx = make()
-    files = stage(formats=["stl", "glb", "ply", "obj"], preview=False).run(ctx)
-    assert [file.path.name for file in files] == [
-        "robot.stl", "robot.glb", "robot.ply", "robot.obj",
-    ]  # fmt: skip
-    assert names(ctx) == sorted(file.path.name for file in files)
-    assert {file.role for file in files} == {"mesh"}
-    for file in files:
-        found = trimesh.load(file.path, process=False, force="mesh")
-        assert len(found.faces) == file.facts["faces"]
-        np.testing.assert_allclose(found.bounds, file.facts["bounds"], atol=2e-6)
-
-
-def test_by_default_a_mesh_stands_on_the_ground_one_metre_long(make: Make) -> None:
-    (mesh,) = stage(preview=False).run(make())
-    found = load(mesh.path.read_bytes())
-    low, high = np.asarray(found.bounds)
-    assert low[1] == 0
-    np.testing.assert_allclose((low + high)[[0, 2]], 0, atol=1e-6)
-    assert (high - low).max() == pytest.approx(1, abs=1e-6)
-    np.testing.assert_allclose(mesh.facts["bounds"], found.bounds, atol=1e-6)
-
-
-@pytest.mark.parametrize("origin", ["base", "center", None])
-def test_size_and_origin(make: Make, origin: str | None) -> None:
-    (own,) = stage(preview=False, scale=None, origin=None).run(make())
-    raw = load(own.path.read_bytes())
-    (mesh,) = stage(preview=False, scale=1.8, origin=origin).run(make())
-    found = load(mesh.path.read_bytes())
-    assert found.extents.max() == pytest.approx(1.8, rel=1e-6)
-    placement = mesh.facts["placement"]
-    expected = raw.vertices * placement["scale"] + placement["offset"]
-    np.testing.assert_allclose(found.vertices, expected, atol=3e-6)
-    middle = found.bounds.mean(axis=0) if origin else placement["offset"]
-    if origin == "base":
-        middle[1] = found.bounds[0][1]
-    np.testing.assert_allclose(middle, 0, atol=1e-6)
+def test_the_logarithm_of_the_density_sets_other_vertices(make: Make) -> None:
+    """Between the same points of the grid."""
+    own = {"preview": False, "scale": None, "origin": None}
+    one, other = (
+        load(stage(level_set=name, **own).run(make(None, Given(path=TINY)))[0].path.read_bytes())
+        for name in ("density", "logit")
+    )
+    assert one.faces.shape == other.faces.shape
+    apart = np.abs(one.vertices - other.vertices).max(axis=1)
+    assert apart.mean() > 1e-3
+    assert apart.max() < 2 * 0.87 / 23
 
 
 def test_small_components_are_left_out_if_asked(make: Make) -> None:
@@ -361,82 +279,6 @@ def test_a_picture_without_transparency_is_told(make: Make) -> None:
     ctx = make(Image.new("RGB", (64, 64), (200, 20, 20)))
     stage(preview=False).run(ctx)
     assert "no transparent background" in ctx.warnings[0]
-
-
-# --- the turntable -------------------------------------------------------------------------------
-
-
-def film_of(path: Path, size_px: int) -> np.ndarray:
-    command = [get_ffmpeg_exe(), "-v", "error", "-i", str(path)]
-    command += ["-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
-    data = subprocess.run(command, capture_output=True, check=True).stdout
-    return np.frombuffer(data, np.uint8).reshape(-1, size_px, size_px, 3).astype(int)
-
-
-def test_a_turntable_of_the_mesh(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DNA_OPENGL", "off")  # so that this runs everywhere
-    ctx = make()
-    seen: list[int] = []
-    ctx.on_step = lambda step, steps: seen.append(step)
-    size = {"turntable_views": 5, "turntable_size": 64, "turntable_fps": 10}
-    _, film = stage(turntable=True, preview=False, chunk_size=24**3 // 4, **size).run(ctx)
-    assert names(ctx) == ["robot.glb", "robot.turntable.mp4"]
-    assert (film.path, film.role, film.media_type) == (
-        ctx.work_dir / "robot.turntable.mp4",
-        "turntable",
-        "video/mp4",
-    )
-    assert film.facts == {
-        "width": 64, "height": 64, "frames": 5, "fps": 10, "renderer": "software",
-    }  # fmt: skip
-    assert seen == sorted(seen)
-    assert len(set(seen)) > 5
-    assert seen[-1] == 100
-    assert not any("OpenGL" in warning for warning in ctx.warnings)
-    pictures = film_of(film.path, 64)
-    assert len(pictures) == 5
-    assert (pictures[:, 0] > 225).all()
-    assert 0.1 < (pictures < 240).any(axis=-1).mean() < 0.95
-
-
-def test_a_turntable_of_the_field(make: Make) -> None:
-    """As the original renders it: the golden views, where their size and number are asked for."""
-    with np.load(TINY / "expected.npz") as arrays:
-        views = arrays["views"]
-    ctx = make()
-    steps: list[int] = []
-    ctx.on_step = lambda step, steps_: steps.append(step)
-    size = {"turntable_views": len(views), "turntable_size": views.shape[1]}
-    _, film = stage(turntable="nerf", preview=False, **size).run(ctx)
-    assert film.facts["renderer"] == "volume"
-    found = film_of(film.path, views.shape[1])
-    assert len(found) == len(views)
-    apart = np.abs(found[:, None] - 255 * views[None]).mean(axis=(2, 3, 4))
-    assert apart.argmin(axis=1).tolist() == [0, 1, 2, 3]
-    assert apart.diagonal().max() < 12  # noise, of which a film's coarser colours lose much
-    assert steps == sorted(steps)
-    assert steps[-1] == 100
-    assert len(set(steps)) >= 4
-
-
-def test_cancelling_a_turntable_leaves_no_film(make: Make) -> None:
-    ctx = make()
-
-    def stop(step: int, steps: int) -> None:
-        if step > 60:  # of the mesh, 58 are the last
-            raise Cancelled(f"at {step} of {steps}")
-
-    ctx.on_step = stop
-    with pytest.raises(Cancelled, match=r"at (6|7|8)\d of 100"):
-        stage(turntable="mesh", preview=False, turntable_views=5, turntable_size=64).run(ctx)
-    assert names(ctx) == ["robot.glb"]
-
-
-def test_no_ffmpeg_is_a_failure_of_its_own(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("IMAGEIO_FFMPEG_EXE", "/nowhere/ffmpeg")
-    with pytest.raises(VideoFailed, match="/nowhere/ffmpeg cannot be run") as caught:
-        stage(turntable="mesh", preview=False, turntable_views=1, turntable_size=32).run(make())
-    assert caught.value.code == "video_failed"
 
 
 # --- failures ------------------------------------------------------------------------------------
@@ -490,8 +332,8 @@ def test_weights_that_are_no_numbers(make: Make, tmp_path: Path, tensor: str, to
 def test_colors_that_are_no_numbers(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     extract = surface.extract
 
-    def spoilt(*arguments: Any) -> Any:
-        found = extract(*arguments)
+    def spoilt(*arguments: Any, **named: Any) -> Any:
+        found = extract(*arguments, **named)
         found.mesh.colors[3:5] = np.nan
         return found
 
@@ -499,6 +341,27 @@ def test_colors_that_are_no_numbers(make: Make, monkeypatch: pytest.MonkeyPatch)
     ctx = make()
     with pytest.raises(NonFiniteOutput, match=r"^2 of \d+ colors are not finite"):
         stage().run(ctx)
+    assert names(ctx) == []
+
+
+@pytest.mark.parametrize("later", [{"target_faces": 200}, {"bake_texture": True}])
+def test_colours_that_are_none_once_the_mesh_was_checked(
+    make: Make, monkeypatch: pytest.MonkeyPatch, later: dict[str, Any]
+) -> None:
+    """Of the vertices of the decimated mesh, and of the texels."""
+    both = surface.extract, Landmarks.density_and_color
+
+    def then_spoilt(*arguments: Any, **named: Any) -> Any:
+        found = both[0](*arguments, **named)
+        monkeypatch.setattr(
+            Landmarks, "density_and_color", lambda self, p: (both[1](self, p)[0], p * np.nan)
+        )
+        return found
+
+    monkeypatch.setattr(surface, "extract", then_spoilt)
+    ctx = make(provider=Given(path=TINY))
+    with pytest.raises(NonFiniteOutput, match=r"colou?rs (of the texture )?are not finite"):
+        stage(resolution=32, texture_resolution=64, formats=["obj"], **later).run(ctx)
     assert names(ctx) == []
 
 
@@ -514,107 +377,6 @@ def test_a_file_that_is_no_picture(make: Make) -> None:
         stage().run(ctx)
 
 
-# --- up and front ----------------------------------------------------------------------------
-
-
-class Landmarks(Field):
-    """A white ball with a red nose at +x, a green hat at +z and a blue hand at +y."""
-
-    PARTS = ((0.6, 0, 0), (0, 0.5, 0), (0, 0, 0.7))
-    PAINT = ((1.0, 0.0, 0.0), (0.0, 0.0, 1.0), (0.0, 1.0, 0.0))
-
-    def __init__(self) -> None:
-        field = Field.from_npz(GOLDEN / "scenes" / "robot.npz")
-        super().__init__(field.scene_code, field.decoder, field.renderer)
-
-    def distances(self, points: torch.Tensor) -> torch.Tensor:
-        """To the surfaces of the ball and of the three parts, (N, 4)."""
-        centres = torch.tensor([(0.0, 0.0, 0.0), *self.PARTS])
-        return torch.cdist(points, centres) - torch.tensor([0.4, 0.12, 0.12, 0.12])
-
-    def density(self, points: torch.Tensor) -> torch.Tensor:
-        return 25 - 100 * self.distances(points).amin(dim=1)
-
-    def density_and_color(self, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        nearest = self.distances(points).argmin(dim=1)
-        return self.density(points), torch.tensor([(1.0, 1.0, 1.0), *self.PAINT])[nearest]
-
-
-class Given(TripoSRModel):
-    """Gives the landmarks for any picture."""
-
-    def load(self, device: Device) -> Any:
-        class Network:
-            def field(self, image: Image.Image, *, foreground_ratio: float) -> Field:
-                return Landmarks()
-
-        return Network()
-
-
-def test_the_front_looks_along_z_and_up_is_y(make: Make) -> None:
-    """The nose faces the viewer at +Z; the hat is up; what the picture has right is at +X."""
-
-    ctx = make(provider=Given(path=TINY))
-    own = stage(resolution=64, preview=False, scale=None, origin=None)
-    found = load(own.run(ctx)[0].path.read_bytes())
-    paint = colors(found)
-    for color, tip in (
-        ((1, 0, 0), (0, 0, 0.72)),
-        ((0, 1, 0), (0, 0.82, 0)),
-        ((0, 0, 1), (0.62, 0, 0)),
-    ):
-        part = found.vertices[(paint == color).all(axis=1)]
-        assert len(part) > 20
-        axis = int(np.argmax(tip))
-        assert part[:, axis].max() == pytest.approx(max(tip), abs=0.01)
-        np.testing.assert_allclose(np.delete(part.mean(axis=0), axis), 0, atol=0.02)
-    assert found.volume > 4 / 3 * np.pi * 0.39**3
-
-
-def test_what_the_picture_has_right_and_up_is_so_from_the_front(
-    models_dir: Path, make: Make
-) -> None:
-    """A red head, a blue foot, and a green arm on the right of the picture."""
-    picture = Image.new("RGBA", (300, 300))
-    draw = ImageDraw.Draw(picture)
-    draw.rectangle((130, 90, 170, 220), fill=(128, 128, 128, 255))
-    draw.ellipse((110, 20, 190, 100), fill=(230, 20, 20, 255))
-    draw.rectangle((170, 130, 270, 165), fill=(20, 200, 20, 255))
-    draw.rectangle((120, 200, 180, 280), fill=(20, 20, 230, 255))
-    ctx = make(picture, TripoSRModel(path=models_dir / "triposr-base"))
-    mesh, _ = stage(resolution=64, origin="center").run(ctx)
-    assert mesh.facts["watertight"] is True
-    found = load(mesh.path.read_bytes())
-    assert found.volume > 0
-    strongest, paint = colors(found).argmax(axis=1), colors(found)
-    vivid = paint.max(axis=1) > 4 * np.sort(paint, axis=1)[:, 1]
-    front = found.vertices[:, 2] > 0.02
-    red, green, blue = (
-        found.vertices[vivid & front & (strongest == channel)].mean(axis=0) for channel in range(3)
-    )
-    assert red[1] > 0.2 > -0.2 > blue[1]
-    assert green[0] > 0.1 > -0.1 > red[0]
-    assert red[0] == pytest.approx(blue[0], abs=0.05)
-
-
-@pytest.mark.parametrize(
-    ("change", "closed"),
-    [
-        (lambda f: f, True),
-        (lambda f: f[:, ::-1], True),
-        (lambda f: np.vstack([f, f + 42]), True),
-        (lambda f: f[1:], False),
-        (lambda f: np.vstack([f, f]), False),
-        (lambda f: np.vstack([f[1:], f[:1, ::-1]]), False),
-        (lambda f: f[:1], False),
-    ],
-)
-def test_watertight(change: Callable[[np.ndarray], np.ndarray], closed: bool) -> None:
-    ball = trimesh.creation.icosphere(subdivisions=1)
-    faces = change(np.asarray(ball.faces)).astype(np.int32)
-    assert is_watertight(faces) is closed
-
-
 # --- memory --------------------------------------------------------------------------------------
 
 
@@ -628,9 +390,9 @@ def test_thrift_makes_the_chunks_smaller(
     asked: list[int] = []
     extract = surface.extract
 
-    def spy(field: Any, resolution: int, threshold: float, chunk: int, progress: Any) -> Any:
+    def spy(field: Any, resolution: int, threshold: float, chunk: int, *rest: Any, **named: Any):
         asked.append(chunk)
-        return extract(field, resolution, threshold, chunk, progress)
+        return extract(field, resolution, threshold, chunk, *rest, **named)
 
     monkeypatch.setattr(surface, "extract", spy)
     ctx = make()
@@ -648,106 +410,3 @@ def test_how_a_render_was_read_is_told(make: Make) -> None:
     OpenEXR.File({"type": OpenEXR.scanlineimage}, planes).write(str(ctx.source))
     stage(preview=False).run(ctx)
     assert ["EXR" in warning for warning in ctx.warnings].count(True) == 1
-
-
-# --- fewer faces, and textures -------------------------------------------------------------------
-
-
-def test_target_faces_and_colours_where_the_vertices_are_then(make: Make) -> None:
-    ctx = make(provider=Given(path=TINY))
-    mesh, *_ = stage(resolution=40, target_faces=500, preview=False).run(ctx)
-    found = load(mesh.path.read_bytes())
-    assert 400 < len(found.faces) == mesh.facts["faces"] <= 500 < mesh.facts["faces_before"]
-    assert mesh.facts["watertight"] is True
-    assert ((colors(found) == 0) | (colors(found) == 1)).all()  # no mixtures of the landmarks'
-
-
-def test_a_mesh_of_few_faces_is_left_alone(make: Make) -> None:
-    plain = stage(preview=False).run(make())[0]
-    before = plain.path.read_bytes()
-    mesh = stage(preview=False, target_faces=10**6).run(make())[0]
-    assert "faces_before" not in mesh.facts
-    assert load(mesh.path.read_bytes()).faces.tolist() == load(before).faces.tolist()
-
-
-def test_a_texture_in_the_glb_and_beside_the_obj(make: Make) -> None:
-    files: list[list[bytes]] = []
-    for _ in range(2):
-        ctx = make(provider=Given(path=TINY))
-        seen: list[int] = []
-        ctx.on_step = lambda step, steps, seen=seen: seen.append(100 * step // steps)
-        baked = stage(
-            resolution=32, bake_texture=True, texture_resolution=128, formats=["glb", "obj"]
-        )
-        made = baked.run(ctx)
-        files.append([file.path.read_bytes() for file in made])
-        assert seen == sorted(seen)
-        assert seen[-1] == 100
-    assert files[0] == files[1]
-    roles = {file.role: file for file in made}
-    assert set(roles) >= {"mesh", "texture", "preview"}
-    assert roles["texture"].path.name == "robot.texture.png"
-    facts = made[0].facts
-    assert facts["watertight"] is True
-    assert facts["texture"]["size"] == 128
-    assert 0.3 < facts["texture"]["used"] < 1
-    found = load(files[0][0])
-    picture = np.asarray(found.visual.material.baseColorTexture.convert("RGB"))
-    with Image.open(roles["texture"].path) as image:
-        assert (np.asarray(image) == picture).all()
-    # trimesh counts v upwards. The nose, the hat and the hand have their colours where they are.
-    place = np.clip(found.visual.uv * (128, -128) + (0, 128), 0, 127).astype(int)
-    paint = picture[place[:, 1], place[:, 0]]
-    for axis, color in ((2, (255, 0, 0)), (1, (0, 255, 0)), (0, (0, 0, 255))):
-        tip = found.vertices[:, axis] > found.vertices[:, axis].max() - 0.03
-        assert (paint[tip] == color).all(axis=1).mean() > 0.9
-
-
-def test_cancelling_while_the_texture_is_laid_out(make: Make) -> None:
-    ctx = make(provider=Given(path=TINY))
-
-    def stop(step: int, steps: int) -> None:
-        if step > 55:
-            raise Cancelled("now")
-
-    ctx.on_step = stop
-    with pytest.raises(Cancelled):
-        stage(resolution=32, bake_texture=True, texture_resolution=128).run(ctx)
-    assert names(ctx) == []
-
-
-def test_a_mesh_that_cannot_be_laid_out(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(unwrap, "__name__", "nowhere_at_all")
-    with pytest.raises(UnwrapFailed, match=r"ended with exit status 1: .*nowhere_at_all"):
-        stage(bake_texture=True, texture_resolution=64).run(make())
-
-
-@pytest.mark.parametrize("error", [gl.OpenGLError("out of memory"), gl.NoOpenGL("none")])
-def test_opengl_that_fails_is_told(
-    make: Make, monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
-    """There is nothing to tell of a machine without it."""
-
-    def fails(*given: object) -> None:
-        raise error
-
-    monkeypatch.setattr(texels, "context", fails)
-    monkeypatch.setattr(gl_drawing, "opengl", fails)
-    ctx = make()
-    film = {"turntable": True, "turntable_views": 1, "turntable_size": 16}
-    stage(bake_texture=True, texture_resolution=64, preview=False, **film).run(ctx)
-    told = [warning for warning in ctx.warnings if "OpenGL" in warning]
-    expected = [
-        "OpenGL failed, the texture was baked without it: out of memory",
-        "OpenGL failed, the turntable was drawn without it: out of memory",
-    ]
-    assert told == (expected if isinstance(error, gl.OpenGLError) else [])
-
-
-def test_a_texture_takes_disk_and_time() -> None:
-    plain, baked = stage(), stage(bake_texture=True)
-    assert baked.disk_bytes(64, 64) > plain.disk_bytes(64, 64) + 2048**2
-    assert baked.work(64, 64) > plain.work(64, 64) + 2048**2
-    assert stage(resolution=256, target_faces=1000).disk_bytes(1, 1) < stage(
-        resolution=256
-    ).disk_bytes(1, 1)

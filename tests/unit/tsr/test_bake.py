@@ -135,3 +135,13 @@ def test_the_field_is_read_at_the_texels(robot: Field) -> None:
     colors = module.paint(robot, points.numpy())
     expected = robot.density_and_color(points)[1] * 255
     assert np.abs(colors - expected.numpy()).max() <= 0.5 + 1e-3
+
+
+@pytest.mark.parametrize(("value", "expected"), [(1.7, 255), (-0.2, 0)])
+def test_colours_beyond_the_range_are_cut(
+    robot: Field, value: float, expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not every activation keeps to it; 1.7 would come round to another colour."""
+    monkeypatch.setattr(module, "colors_at", lambda field, points, chunk: points + value)
+    colors = module.paint(robot, np.zeros((10, 3), np.float32))
+    assert (colors == expected).all()

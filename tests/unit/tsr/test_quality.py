@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import trimesh
@@ -78,6 +80,27 @@ def test_faces_that_are_lines_once_joined_are_left_out():
     vertices = np.float32([[0, 0, 0], [1, 0, 0], [0, 1, 0], [1, 0, 0]])
     faces = np.int32([[0, 1, 2], [0, 1, 3]])
     assert len(welded(vertices, faces)) == 1
+
+
+# --- closed or open ---
+
+
+@pytest.mark.parametrize(
+    ("change", "closed"),
+    [
+        (lambda f: f, True),
+        (lambda f: f[:, ::-1], True),
+        (lambda f: np.vstack([f, f + 42]), True),
+        (lambda f: f[1:], False),
+        (lambda f: np.vstack([f, f]), False),
+        (lambda f: np.vstack([f[1:], f[:1, ::-1]]), False),
+        (lambda f: f[:1], False),
+    ],
+)
+def test_watertight(change: Callable[[np.ndarray], np.ndarray], closed: bool) -> None:
+    ball = trimesh.creation.icosphere(subdivisions=1)
+    faces = change(np.asarray(ball.faces)).astype(np.int32)
+    assert is_watertight(faces) is closed
 
 
 # --- small components ---

@@ -134,7 +134,7 @@ def assert_same(field: Field, resolution: int) -> surface.Surface:
     assert list(found.seconds) == ["coarse", "fine", "marching_cubes", "colors"]
     assert found.inside == dense.inside
     np.testing.assert_array_equal(found.mesh.faces, dense.mesh.faces)
-    np.testing.assert_allclose(found.mesh.vertices, dense.mesh.vertices, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(found.mesh.vertices, dense.mesh.vertices, rtol=0, atol=1e-6)
     assert dense.points == resolution**3
     assert found.points < dense.points
     return found

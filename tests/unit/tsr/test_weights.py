@@ -1,8 +1,10 @@
 """Loading checkpoints: names, shapes, formats, and files one should not trust."""
 
+import errno
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -287,6 +289,50 @@ def test_half_written_copies_of_the_dead_go_those_of_the_living_stay(tiny_copy: 
     os.utime(dead, (1, 1))
     weights.load(tiny_copy)
     assert (dead.exists(), living.exists()) == (False, True)
+
+
+@pytest.mark.usefixtures("copied")
+def test_a_disk_with_little_room_gets_no_copy(
+    tiny_copy: Path, tiny: TSR, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = 2 * (tiny_copy / "model.ckpt").stat().st_size - 1
+    usage = shutil.disk_usage(tiny_copy)._replace(free=room)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    assert same(weights.load(tiny_copy), tiny)
+    assert not (tiny_copy / weights.COPY).exists()
+
+
+@pytest.mark.usefixtures("copied")
+@pytest.mark.skipif(sys.platform == "win32", reason="stands in for Windows")
+def test_what_is_flushed_is_open_for_writing(
+    tiny_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Windows refuses anything else."""
+    import fcntl
+
+    def flush(descriptor: int) -> None:
+        if fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+    monkeypatch.setattr(os, "fsync", flush)
+    weights.load(tiny_copy)
+    assert (tiny_copy / weights.COPY).is_file()
+
+
+@pytest.mark.usefixtures("copied")
+def test_another_inode_is_no_other_checkpoint(
+    tiny_copy: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As file systems without lasting numbers have it at each mount."""
+    weights.load(tiny_copy)
+    checkpoint, other = tiny_copy / "model.ckpt", tiny_copy / "other"
+    shutil.copy2(checkpoint, other)
+    inode = checkpoint.stat().st_ino
+    other.replace(checkpoint)
+    assert checkpoint.stat().st_ino != inode
+    paths = unpickled(monkeypatch)
+    weights.load(tiny_copy)
+    assert paths == []
 
 
 def test_two_processes_copy_at_once(tiny_copy: Path, tiny: TSR) -> None:
