@@ -189,8 +189,10 @@ class Box:
 
     def _unknown(self, wanted: Tensor) -> Tensor:
         """Those not yet known, each once, in the box's order; they count as known from now on."""
-        self._state[wanted[self._state[wanted] == 0]] = 2
-        place = torch.nonzero(self._state == 2)[:, 0]
+        place = wanted[self._state[wanted] == 0].sort()[0]
+        first = torch.ones_like(place, dtype=torch.bool)
+        first[1:] = place[1:] != place[:-1]
+        place = place[first]
         self._state[place] = 1
         return place
 
