@@ -7,19 +7,18 @@ import io
 import os
 import sys
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 from PIL import Image
 
-from dna_pipeline import faults, imaging, registry
-from dna_pipeline.errors import JobError
+from dna_pipeline import faults, registry
 from dna_pipeline.faults import POINTS
 from dna_pipeline.intake import gate
-from dna_pipeline.probe import Probed, Question
 from tests.conftest import SCRIPTS, load_script
+from tests.integration.decoding import Decoder
 
 pytestmark = pytest.mark.slow
 
@@ -48,26 +47,6 @@ def picture(shade: int) -> bytes:
     file = io.BytesIO()
     Image.new("RGB", (24, 16), (shade, 90, 160)).save(file, "PNG")
     return file.getvalue()
-
-
-class Decoder:
-    """Decodes in this process: one child less to start for each run."""
-
-    def ask(self, paths: Iterable[Path]) -> list[Question]:
-        return [Question(path) for path in paths]
-
-    def answer(self, question: Question) -> Probed | JobError:
-        return self.probe(question.path)
-
-    def probe(self, path: Path) -> Probed | JobError:
-        try:
-            facts = imaging.probe(path)
-        except JobError as error:
-            return error
-        return Probed(facts.width, facts.height)
-
-    def close(self) -> None:
-        pass
 
 
 class Plugged:

@@ -10,16 +10,14 @@ import os
 import random
 import time
 import unicodedata
-from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from dna_pipeline import imaging
-from dna_pipeline.errors import JobError
 from dna_pipeline.intake.patience import UNREADABLE_WAIT_S, ZEROS_WAIT_S
-from dna_pipeline.probe import Probed, Question
+from tests.integration.decoding import Decoder
 
 
 def sha(data: bytes) -> str:
@@ -48,23 +46,6 @@ def test_a_slow_copy_is_one_job_of_the_whole(site) -> None:
     assert site.drop(site.job()).sha256 == sha(b"piece " * 20)
 
 
-class RealProber:
-    """Decodes, in this process."""
-
-    def ask(self, paths: Iterable[Path]) -> list[Question]:
-        return [Question(path) for path in paths]
-
-    def answer(self, question: Question) -> Probed | JobError:
-        return self.probe(question.path)
-
-    def probe(self, path: Path) -> Probed | JobError:
-        try:
-            facts = imaging.probe(path)
-        except JobError as error:
-            return error
-        return Probed(facts.width, facts.height)
-
-
 def picture(kind: str) -> bytes:
     file = io.BytesIO()
     noise = random.Random(1).randbytes(64 * 64 * 3)
@@ -83,7 +64,7 @@ def test_a_file_of_full_size_that_is_filled_later(
 ) -> None:
     """Nothing shows in its size or times meanwhile; half a JPEG with zeros behind decodes."""
     site = make_site(originals=originals)
-    site.gate.lookout._prober = RealProber()
+    site.gate.lookout._prober = Decoder()
     data = picture(kind)
     half = int(len(data) * share)
     path = site.put(f"cat.{kind.lower()}", data[:half] + bytes(len(data) - half))

@@ -1,0 +1,30 @@
+"""Images decoded in the process of the test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from dna_pipeline import imaging
+from dna_pipeline.errors import JobError
+from dna_pipeline.probe import Probed, Question
+
+
+class Decoder:
+    """In the place of a `Prober`: one child less to start for each run."""
+
+    def ask(self, paths: Iterable[Path]) -> list[Question]:
+        return [Question(path) for path in paths]
+
+    def answer(self, question: Question) -> Probed | JobError:
+        return self.probe(question.path)
+
+    def probe(self, path: Path) -> Probed | JobError:
+        try:
+            facts = imaging.probe(path)
+        except JobError as error:
+            return error
+        return Probed(facts.width, facts.height)
+
+    def close(self) -> None:
+        pass
