@@ -160,6 +160,10 @@ class Box:
     def know(self, place: Tensor, density: Tensor) -> None:
         self.density[place], self._state[place] = density, 1
 
+    def is_known(self, place: Tensor) -> Tensor:
+        """Which points were read."""
+        return self._state[place] == 1
+
     def presume(self, place: Tensor, density: Tensor) -> None:
         """What is to stand for the densities of points, both of one shape, until they are read."""
         open_ = self._state[place] == 0

@@ -156,13 +156,14 @@ class Search:
         """
         index, lowest, there = self._block(len(self._lattices) - 1, cells)
         between = _halfway(self._scale(self._box.density[index[::2, ::2, ::2]]))
-        self._box.presume(index, between.exp() * self._threshold)
         self._box.read(index[between.abs() < margin], progress)
-        inside = self._box.density[index] > self._threshold
+        density = self._box.density[index]
+        inside = torch.where(self._box.is_known(index), density > self._threshold, between > 0)
         own = index[:2, :2, :2]
         new = there & (self._box.cells[own] == 0)
         self._box.cells[own[new]] = _SEEN
-        self._own(_children(lowest, new))
+        self._box.presume(own[new], between[:2, :2, :2][new].exp() * self._threshold)
+        self._own(_children(lowest, new), progress)
         every = over_corners(inside, torch.logical_and)
         some = over_corners(inside, torch.logical_or)
         return _children(lowest, some & ~every & new)
@@ -233,17 +234,19 @@ class Search:
         volume = self._owned(level)[cells].prod(dim=0)
         self._inferred.index_add_(0, self._home(home[cells]), volume)
 
-    def _own(self, cells: Tensor) -> None:
+    def _own(self, cells: Tensor, progress: Progress) -> None:
         """Keeps the points that cells (3, n) of the grid own, to count those inside at last.
 
         That is its lowest corner; beyond the last cell along an axis there is none that would own
-        the others.
+        the others, which are read.
         """
         last = self._reader.resolution - 2
         ends = cells[:, (cells == last).any(dim=0)]
         offsets = torch.tensor(_CORNERS[1:], device=cells.device).T[:, :, None]  # (3, 7, 1)
         owns = ((offsets == 0) | (ends == last)[:, None]).all(dim=0)  # (7, n)
-        self._owned_points += [cells, (ends[:, None] + offsets)[:, owns]]
+        beyond = (ends[:, None] + offsets)[:, owns]
+        self._box.read(self._box.place(*beyond), progress)
+        self._owned_points += [cells, beyond]
 
     def _beside(self, cells: Tensor, density: Tensor) -> Tensor:
         """Cells into which the surface leads from crossed ones, all of the grid; some repeatedly.
