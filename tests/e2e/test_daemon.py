@@ -13,13 +13,13 @@ from conftest import Studio, alive, photograph, product_shot
 
 pytestmark = pytest.mark.slow
 
-LONG = "img2img: {steps: 120, strength: 1.0, max_size: 192, seed: 5}"
+LONG = "img2img: {{steps: {steps}, strength: 1.0, max_size: 192, seed: 5}}"
 
 
-def long_job(studio: Studio, name: str = "long") -> None:
+def long_job(studio: Studio, name: str = "long", steps: int = 120) -> None:
     inbox = studio.inbox("restyle")
     photograph("astronaut", 256).save(inbox / f"{name}.png.part", format="PNG")
-    (inbox / f"{name}.yaml").write_text(LONG)
+    (inbox / f"{name}.yaml").write_text(LONG.format(steps=steps))
     (inbox / f"{name}.png.part").rename(inbox / f"{name}.png")
 
 
@@ -116,7 +116,7 @@ def test_a_job_that_keeps_killing_its_worker_fails(studio: Studio):
 
 
 def test_cancel_then_mend_the_sidecar_then_retry(studio: Studio):
-    long_job(studio)
+    long_job(studio, steps=1000)  # not done before a command has started on a busy machine
     with studio.watch():
         studio.wait(lambda: running_step(studio) > 3)
         (job,) = studio.jobs()
