@@ -13,17 +13,22 @@ from dna_pipeline.tsr.cells import bend, over_corners
 from dna_pipeline.tsr.field import Field
 
 _MOST_POINTS = 257
-"""A side; 0.5 GB. The published model has 129."""
+"""A side; 0.5 GB, and more than twice that while it is made. The published model has 129."""
 
 _DENSITIES = (1e-6, 1e6)
 """Below and above, a density is as good as nothing or a wall; both have a logarithm."""
-
 
 EMPTY_DENSITY = 0.2
 """Below it, nothing is near. A sample of it has a weight of 0.0016 with 128 to a ray."""
 
 _SOME_LOG_DENSITY = 0.0
 """Above it, it counts how far a sample is from the lattice's points."""
+
+_DENSITY, _COLOR, _PEAK, _PEAK_OF_TWO, _WIDE_PEAK = 0, slice(1, 4), 4, 5, 6
+"""Columns of what is held of a point: a logarithm of its density, its colour, and the greatest such
+logarithms within one step, within two, and within the reach."""
+_COLUMNS = 8
+"""One to spare: so many lie in half a line of a cache."""
 
 _CORNERS = [(x, y, z) for z, y, x in itertools.product((0, 1), repeat=3)]
 
@@ -35,17 +40,18 @@ class Lattice:
     planes hold bends nowhere, so that hardly a peak of density stays unseen.
     """
 
-    def __init__(self, density: Tensor, color: Tensor, reach: float, radius: float) -> None:
-        """density (z, y, x), color (z, y, x, 3), reach and radius in the scene's units."""
-        self._side = len(density)
-        log_density = density.log()
+    def __init__(self, log_density: Tensor, color: Tensor, reach: float, radius: float) -> None:
+        """log_density (z, y, x), color (3, z, y, x), reach and radius in the scene's units."""
+        self._side = len(log_density)
         peak = _peaks(log_density, 1)
         steps = math.ceil(reach / (2 * radius) * (self._side - 1) + 0.5)
-        peaks = peak, _peaks(peak, 1), _peaks(peak, steps)  # within 1, 2 and steps + 1
-        spare = torch.zeros_like(peak)  # eight columns lie in one line of a cache
-        columns = [log_density, *color.unbind(-1), *peaks, spare]
-        self._rows = torch.stack([column.flatten() for column in columns], dim=1)  # (side³, 8)
-        self._corners = self._row(torch.tensor(_CORNERS, device=density.device))  # (8,)
+        self._rows = torch.zeros(self._side**3, _COLUMNS, device=log_density.device)
+        self._rows[:, _DENSITY] = log_density.flatten()
+        self._rows[:, _COLOR] = color.flatten(1).T
+        self._rows[:, _PEAK] = peak.flatten()
+        self._rows[:, _PEAK_OF_TWO] = _peaks(peak, 1).flatten()
+        self._rows[:, _WIDE_PEAK] = _peaks(peak, steps).flatten()
+        self._corners = self._row(torch.tensor(_CORNERS, device=log_density.device))  # (8,)
 
     @classmethod
     def of(
@@ -74,8 +80,8 @@ class Lattice:
         values = _between(coarse, first, side).flatten(1)
         index = torch.nonzero(_where_something_is(coarse[0], first, side).flatten())[:, 0]
         values[:, index] = read(index)
-        density, *color = values.view(4, side, side, side)
-        return cls(density.exp(), torch.stack(color, dim=-1), reach, field.radius)
+        values = values.view(4, side, side, side)
+        return cls(values[0], values[1:], reach, field.radius)
 
     def wide(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """What is nearest to points (…, 3) in [-1, 1]³, on the field's device.
@@ -84,27 +90,27 @@ class Lattice:
         in [0, 1].
         """
         values = self._at_nearest(points)
-        return values[..., 0].exp(), values[..., 6].exp(), values[..., 1:4]
+        return values[..., _DENSITY].exp(), values[..., _WIDE_PEAK].exp(), values[..., _COLOR]
 
     def near(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The same at such points, but the greatest density within a step alone.
 
         Between the lattice's points, where there is something near; else what is nearest.
         """
-        values = self._at_nearest(points).view(-1, 8)
-        some = torch.nonzero(values[:, 5] > _SOME_LOG_DENSITY)[:, 0]
+        values = self._at_nearest(points).view(-1, _COLUMNS)
+        some = torch.nonzero(values[:, _PEAK_OF_TWO] > _SOME_LOG_DENSITY)[:, 0]
         values.index_copy_(0, some, self._at_all_corners(points.view(-1, 3)[some]))
-        values = values.view(*points.shape[:-1], 8)
-        return values[..., 0].exp(), values[..., 4].exp(), values[..., 1:4]
+        values = values.view(*points.shape[:-1], _COLUMNS)
+        return values[..., _DENSITY].exp(), values[..., _PEAK].exp(), values[..., _COLOR]
 
     def _at_nearest(self, points: Tensor) -> Tensor:
-        """(…, 8)"""
+        """(…, columns)"""
         place = ((points + 1) * ((self._side - 1) / 2)).round_().clamp_(0, self._side - 1)
         found = self._rows.index_select(0, self._row(place).flatten())
-        return found.view(*points.shape[:-1], 8)
+        return found.view(*points.shape[:-1], _COLUMNS)
 
     def _at_all_corners(self, points: Tensor) -> Tensor:
-        """What lies between the eight around each of the points (n, 3): (n, 8)."""
+        """What lies between the eight around each of the points (n, 3): (n, columns)."""
         place = ((points + 1) * ((self._side - 1) / 2)).clamp_(0, self._side - 1)
         lowest = place.floor().clamp_max_(self._side - 2)
         above = place - lowest

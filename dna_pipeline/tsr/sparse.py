@@ -3,8 +3,9 @@
 A lattice of the grid's points, one for each texel of the planes, is read everywhere. Its cells
 are halved, and halved again down to those of the grid, wherever the surface crosses them or might:
 a cell whose corners lie on one side is left alone only if the field bends too little around it to
-reach the other side. At last the surface is followed out of the cells that were read, so that no
-connected piece is cut off.
+reach the other side. Of the grid's own points those are read whose side that bend leaves open, and
+all corners of the cells that are crossed. At last the surface is followed out of the cells that
+were looked at, so that no connected piece is cut off.
 
 The scale is the logarithm of the density: with the published model, what its decoder answers.
 """

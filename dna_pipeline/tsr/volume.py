@@ -8,7 +8,6 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -60,22 +59,6 @@ def render_view(
     return picture.view(size_px, size_px, 3).numpy()
 
 
-def render_views(
-    field: Field,
-    cameras: Sequence[Camera],
-    size_px: int = 256,
-    chunk_size: int = 0,
-    progress: Progress | None = None,
-) -> FloatArray:
-    """Pictures (views, size, size, 3) as of `render_view`; progress(done, total) counts views."""
-    pictures = np.empty((len(cameras), size_px, size_px, 3), np.float32)
-    for view, camera in enumerate(cameras):
-        pictures[view] = render_view(field, camera, size_px, chunk_size)
-        if progress is not None:
-            progress(view + 1, len(cameras))
-    return pictures
-
-
 def render_turntable(
     field: Field,
     cameras: Sequence[Camera],
@@ -87,7 +70,7 @@ def render_turntable(
 
     The field is read once on a lattice. Along a ray, what the lattice says stands for empty space
     and for what lies behind a surface; the field itself is asked where a sample may be seen. It
-    came to 50 dB and more (peak signal to noise) for the scenes that this was tried on.
+    came to 45 dB and more (peak signal to noise) for the scenes that this was tried on.
 
     progress(done, total) counts the views' pixels, is also called while the lattice is made, and
     cancels by raising. Memory is bounded by chunk_size, for any size of picture.

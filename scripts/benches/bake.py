@@ -81,7 +81,7 @@ def agreement(field: Field, mesh: TexturedMesh, size_px: int) -> dict[str, float
     """PSNR in dB of the mesh, unlit, against the field's volume rendering from four sides: over
     the whole pictures, and at least `RIM_PX` inside the mesh's outline."""
     cameras = turntable(VIEWS)
-    expected = volume.render_views(field, cameras, size_px)
+    expected = np.stack([volume.render_view(field, camera, size_px) for camera in cameras])
     drawn = [draw_unlit(mesh, camera, size_px) for camera in cameras]
     inside = np.stack([_eroded(alpha >= 1) for _, alpha in drawn])
     error = (np.stack([picture for picture, _ in drawn]) - expected) ** 2
