@@ -8,11 +8,10 @@ import shutil
 from collections import Counter
 from functools import cache
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import structlog
 
-from dna_pipeline import __version__, sources
+from dna_pipeline import sources
 from dna_pipeline.artifact import remove_temporaries
 from dna_pipeline.errors import (
     DiskFull,
@@ -27,19 +26,21 @@ from dna_pipeline.inbox.names import sidecar_name
 from dna_pipeline.ledger import batches, queue, store
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import ArtifactRow, Batch, Drop, Job, StageRun
-from dna_pipeline.ledger.times import format_time, utcnow
 from dna_pipeline.manifest import (
     ERROR_NAME,
     NAME,
-    ArtifactPart,
     ErrorReport,
-    InputPart,
-    JobPart,
     Manifest,
-    ModelPart,
-    StagePart,
     error_text,
     to_bytes,
+)
+from dna_pipeline.manifest_parts import (
+    StageFiles,
+    artifact_part,
+    environment,
+    input_part,
+    job_part,
+    stage_part,
 )
 from dna_pipeline.publish import (
     FAILED,
@@ -53,8 +54,6 @@ from dna_pipeline.publish import (
 from dna_pipeline.spec.config import Config
 
 log = structlog.get_logger()
-
-StageFiles = list[tuple[StageRun, list[ArtifactRow]]]
 
 
 def stage_stems(job: Job) -> dict[str, str]:
@@ -167,12 +166,12 @@ class Publisher:
             if drop.sidecar is None:
                 texts += _request(job, drop)
         manifest = Manifest(
-            job=_job_part(job),
-            input=_input_part(job, drop),
+            job=job_part(job),
+            input=input_part(job, drop),
             sidecar=drop.sidecar_text or self._job_file(drop) or job.request,
-            stages=[_stage_part(run) for run, _ in stages],
-            artifacts=[_artifact_part(file) for _, artifacts in stages for file in artifacts],
-            environment=_environment(stages),
+            stages=[stage_part(run) for run, _ in stages],
+            artifacts=[artifact_part(file) for _, artifacts in stages for file in artifacts],
+            environment=environment(stages),
         )
         name = f"{self._home(job)}/{job.stem}-{job.id[:8]}"
         return Publication(job.id, name, tuple(files), (NAME, to_bytes(manifest)), tuple(texts))
@@ -193,8 +192,8 @@ class Publisher:
     def _failure(self, job: Job, drop: Drop) -> Publication:
         report = ErrorReport(
             **(job.error or {}),
-            job=_job_part(job),
-            input=_input_part(job, drop),
+            job=job_part(job),
+            input=input_part(job, drop),
             stage=job.stage,
             attempts=job.attempt,
         )
@@ -319,42 +318,3 @@ def _as_hold(error: OSError, outbox: Path) -> Hold:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DiskFull(f"no space left to publish to {outbox}")
     return OutboxUnavailable(f"{error.filename or outbox}: {error.strerror}")
-
-
-def _job_part(job: Job) -> JobPart:
-    return JobPart(
-        id=job.id, batch=job.batch, inbox=job.inbox, pipeline=job.pipeline, priority=job.priority,
-        attempt=job.attempt, tags=job.tags, meta=job.meta,
-        created_at=format_time(job.created_at),
-        started_at=format_time(job.started_at) if job.started_at else None,
-        finished_at=format_time(job.finished_at or utcnow()),
-    )  # fmt: skip
-
-
-def _input_part(job: Job, drop: Drop) -> InputPart:
-    return InputPart(
-        name=job.name, sha256=drop.sha256, bytes=drop.bytes, width=drop.width, height=drop.height
-    )
-
-
-def _stage_part(run: StageRun) -> StagePart:
-    return StagePart(
-        id=run.stage_id, type=run.type, provider=run.provider,
-        model=ModelPart(**run.model) if run.model else None, params=run.params, device=run.device,
-        dtype=run.dtype, batch_size=run.batch_size, seconds=run.seconds, warnings=run.warnings,
-    )  # fmt: skip
-
-
-def _artifact_part(file: ArtifactRow) -> ArtifactPart:
-    facts: dict[str, Any] = file.facts
-    return ArtifactPart(
-        path=file.path, role=file.role, media_type=file.media_type, bytes=file.bytes,
-        sha256=file.sha256, **facts,
-    )  # fmt: skip
-
-
-def _environment(stages: StageFiles) -> dict[str, Any]:
-    facts: dict[str, Any] = {"dna_pipeline": __version__}
-    for run, _ in stages:
-        facts |= run.environment
-    return facts
