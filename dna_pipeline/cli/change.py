@@ -74,7 +74,7 @@ def retry(
     as_json: JsonOption = False,
 ) -> None:
     """Queue failed or cancelled jobs again, with the sidecar as it is in their folder now."""
-    from dna_pipeline.intake.resubmit import Retrier
+    from dna_pipeline.intake.retry import Retrier
     from dna_pipeline.ledger.store import Ledger
     from dna_pipeline.probe import Prober
 

@@ -13,7 +13,7 @@ import pytest
 from dna_pipeline.accounts import Accounts
 from dna_pipeline.errors import BlackImage
 from dna_pipeline.inbox import claim
-from dna_pipeline.intake.resubmit import Retrier
+from dna_pipeline.intake.retry import Retrier
 from dna_pipeline.intake.take import Taker
 from dna_pipeline.ledger import batches, queue
 from dna_pipeline.ledger.tables import Batch, Job

@@ -92,7 +92,7 @@ def test_a_failed_combination_can_be_mended_alone(site: Site) -> None:
     source = site.outbox / f"in/failed/cat-{first.id[:8]}/source"
     told = json.loads((source / "cat.png.yaml").read_text())
     assert told == {"remove_background": {"force": True}, "tags": ["hero"]}
-    from dna_pipeline.intake.resubmit import Retrier
+    from dna_pipeline.intake.retry import Retrier
 
     Retrier(site.config, site.ledger).retry(first.id, site.prober)  # pyright: ignore
     run_all(site)

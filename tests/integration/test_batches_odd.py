@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dna_pipeline.inbox.names import tells
-from dna_pipeline.intake.resubmit import Retrier
+from dna_pipeline.intake.retry import Retrier
 from dna_pipeline.ledger.tables import Batch
 from tests.integration.conftest import Site
 from tests.integration.test_batches import fail_next, library, params, report, run_all, statuses

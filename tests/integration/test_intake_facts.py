@@ -6,7 +6,8 @@ import io
 import pytest
 
 from dna_pipeline.intake import preview
-from dna_pipeline.intake.resubmit import Retrier, Submission, Submitter, told_by_command
+from dna_pipeline.intake.resubmit import Submission, Submitter, told_by_command
+from dna_pipeline.intake.retry import Retrier
 from dna_pipeline.ledger import queue
 from dna_pipeline.ledger.tables import Job
 

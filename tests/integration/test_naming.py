@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dna_pipeline.intake import preview, records
-from dna_pipeline.intake.resubmit import Retrier
+from dna_pipeline.intake.retry import Retrier
 from tests.integration.conftest import Site
 from tests.integration.test_batches import fail_next, library, params, report, run_all, statuses
 from tests.integration.test_batches_odd import quoted

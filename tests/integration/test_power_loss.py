@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from dna_pipeline.errors import EmptyMesh
-from dna_pipeline.intake.resubmit import Retrier, Submission, Submitter, told_by_command
+from dna_pipeline.intake.resubmit import Submission, Submitter, told_by_command
+from dna_pipeline.intake.retry import Retrier
 from dna_pipeline.ledger import queue
 from dna_pipeline.ledger.tables import Drop
 from tests.integration.power import followed

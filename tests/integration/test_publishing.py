@@ -12,7 +12,7 @@ from dna_pipeline import artifact, publish
 from dna_pipeline.errors import DiskFull, EmptyMesh, InboxUnavailable, OutboxUnavailable
 from dna_pipeline.holds import Holds
 from dna_pipeline.intake.gate import Gate
-from dna_pipeline.intake.resubmit import Retrier
+from dna_pipeline.intake.retry import Retrier
 from dna_pipeline.ledger import queue
 from dna_pipeline.ledger.tables import Drop
 from dna_pipeline.manifest import json_schema

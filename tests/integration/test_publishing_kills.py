@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dna_pipeline.errors import SourceMissing
-from dna_pipeline.intake.resubmit import Retrier
+from dna_pipeline.intake.retry import Retrier
 from dna_pipeline.ledger import queue
 
 pytestmark = pytest.mark.slow

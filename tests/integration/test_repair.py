@@ -15,7 +15,7 @@ import pytest
 from dna_pipeline.accounts import Accounts
 from dna_pipeline.errors import ConfigError, EmptyMesh
 from dna_pipeline.inbox import owner
-from dna_pipeline.intake.resubmit import Retrier
+from dna_pipeline.intake.retry import Retrier
 from dna_pipeline.ledger import batches, queue
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import BatchRow
