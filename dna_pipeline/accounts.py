@@ -15,12 +15,12 @@ from typing import Any
 
 import structlog
 
-from dna_pipeline.artifact import copy_file, fsync_tree, safe_name, write_bytes
+from dna_pipeline.artifact import copy_file, fsync_tree, write_bytes
 from dna_pipeline.faults import point
 from dna_pipeline.ledger import batches
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Batch, Drop
-from dna_pipeline.publish import SOURCE
+from dna_pipeline.publish import SOURCE, place_below
 from dna_pipeline.publishing import Publisher, folder_of
 
 log = structlog.get_logger()
@@ -145,10 +145,9 @@ class Accounts:
 
 def _copy_all(drop: Drop, batch: Batch, source: Path) -> None:
     claim = Path(drop.claim)
-    below = Path(os.path.relpath(drop.folder or ".", batch.folder or "."))
-    inner = ["_" if part == ".." else safe_name(part) for part in below.parts]
+    inner = place_below(drop.folder, batch.folder)
     for path in claim.iterdir() if claim.is_dir() else ():
-        target = source.joinpath(*inner, path.name)
+        target = source / inner / path.name
         target.parent.mkdir(parents=True, exist_ok=True)
         if not target.is_file() or target.stat().st_size != path.stat().st_size:
             target.unlink(missing_ok=True)

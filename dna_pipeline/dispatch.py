@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 from sqlalchemy.orm import Session
 
-from dna_pipeline import sources
+from dna_pipeline import sources, stage_files
 from dna_pipeline.errors import (
     Cancelled,
     DeviceUnavailable,
@@ -137,17 +137,20 @@ class Dispatcher:
         drop, done = self._ledger.transact(
             lambda s: (s.get_one(Drop, job.drop_id), queue.finished_stages(s, job.id))
         )
+        self._restore_stages(job, Path(drop.claim))
         files = {
             run.stage_id: tuple(
                 FileRecord(f.path, f.role, f.media_type, f.bytes, f.sha256, f.facts) for f in rows
             )
             for run, rows in done
         }
+        keys = {run.stage_id: run.stage_key for run, _ in done}
         stems = stage_stems(job)
         stages = tuple(
-            StageOrder(s["id"], s["type"], s["params"], stems[s["id"]], files.get(s["id"]))
+            StageOrder(s["id"], s["type"], s["params"], stems[s["id"]], files.get(s["id"]),
+                       keys.get(s["id"]))
             for s in job.stages
-        )
+        )  # fmt: skip
         return Order(
             job=job.id,
             attempt=job.attempt,
@@ -156,6 +159,16 @@ class Dispatcher:
             source_sha256=drop.sha256 or "",
             work_dir=str(self._config.work / job.id),
         )
+
+    def _restore_stages(self, job: Job, claim: Path) -> None:
+        """Bring the files that a retry kept to where the worker looks for them."""
+        if not claim.is_relative_to(self._config.data):
+            return  # in an inbox, which a retry never puts anything into
+        try:
+            stage_files.restore(claim, self._config.work / job.id)
+        except OSError as error:
+            # The worker runs the stages again whose files it does not find.
+            log.warning("stages.lost", job=job.id, why=str(error))
 
     # --- events ---
 

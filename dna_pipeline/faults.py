@@ -27,6 +27,8 @@ POINTS = (
     "stage-reported",
     "stage-committed",
     "outcome-committed",
+    "original-copied",
+    "row-written",
     "staging-filled",
     "manifest-written",
     "plan-committed",

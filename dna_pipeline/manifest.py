@@ -62,7 +62,11 @@ class ModelPart(_Part):
 
 
 class StagePart(_Part):
-    """One stage: every parameter as it was used, the drawn seed too."""
+    """One stage: every parameter as it was used, the drawn seed too.
+
+    `stage_key` is equal for runs of the same code on the same input with the same parameters and
+    weights.
+    """
 
     id: str
     type: str
@@ -74,6 +78,7 @@ class StagePart(_Part):
     batch_size: int
     seconds: float
     warnings: list[Told]
+    stage_key: str | None = None
 
 
 _POINT = {"type": "array", "items": {"type": "number"}, "minItems": 3, "maxItems": 3}
@@ -169,7 +174,11 @@ class Manifest(_Part):
 
 
 class ErrorReport(_Part):
-    """Why a job failed, for programs; ERROR.txt says it to people."""
+    """Why a job failed, for programs; ERROR.txt says it to people.
+
+    `stages` and `artifacts` tell of the stages that had finished, as in the manifest; their files
+    lie beside error.json.
+    """
 
     code: str
     message: Told
@@ -180,6 +189,9 @@ class ErrorReport(_Part):
     input: InputPart
     stage: str | None
     attempts: int
+    stages: list[StagePart] = []
+    artifacts: list[ArtifactPart] = []
+    environment: dict[str, Any] = {}
 
 
 def to_bytes(part: BaseModel) -> bytes:

@@ -34,6 +34,7 @@ def stage_part(run: StageRun) -> StagePart:
         id=run.stage_id, type=run.type, provider=run.provider,
         model=ModelPart(**run.model) if run.model else None, params=run.params, device=run.device,
         dtype=run.dtype, batch_size=run.batch_size, seconds=run.seconds, warnings=run.warnings,
+        stage_key=run.stage_key,
     )  # fmt: skip
 
 
@@ -43,6 +44,17 @@ def artifact_part(file: ArtifactRow) -> ArtifactPart:
         path=file.path, role=file.role, media_type=file.media_type, bytes=file.bytes,
         sha256=file.sha256, **facts,
     )  # fmt: skip
+
+
+def makes_parts(run: StageRun, files: list[ArtifactRow]) -> bool:
+    """True if a stage's rows hold what a manifest may say."""
+    try:
+        stage_part(run)
+        for file in files:
+            artifact_part(file)
+    except (ValueError, TypeError):
+        return False
+    return True
 
 
 def environment(stages: StageFiles) -> dict[str, Any]:

@@ -54,13 +54,18 @@ class FileRecord:
 
 @dataclass(frozen=True, slots=True)
 class StageOrder:
-    """One stage with all its parameters; `done` holds its files where it has run before."""
+    """One stage with all its parameters.
+
+    `done` holds its files where it has run before, `done_key` the key of that run; None for a run
+    of a version that recorded none.
+    """
 
     id: str
     type: str
     params: dict[str, Any]
     stem: str
     done: tuple[FileRecord, ...] | None = None
+    done_key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +152,7 @@ class StageDone:
     warnings: list[str]
     environment: dict[str, Any]
     artifacts: list[FileRecord]
+    stage_key: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
 
 @dataclass(frozen=True, slots=True)

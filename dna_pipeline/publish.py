@@ -25,8 +25,10 @@ from dna_pipeline.artifact import (
 from dna_pipeline.faults import point
 
 FAILED = "failed"
+CANCELLED = "cancelled"
 LATEST = "latest"
 SOURCE = "source"
+_TAKEN = (FAILED, CANCELLED, LATEST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +51,16 @@ class Publication:
 
 
 def mirrored(folder: str) -> str:
-    """A subfolder of an inbox as it is called in the outbox: safe names, of which two are taken."""
+    """A subfolder of an inbox as it is called in the outbox: safe names, some of them taken."""
     first, *rest = (safe_name(part) for part in folder.split("/"))
-    return "/".join([f"{first}_" if first.casefold() in (FAILED, LATEST) else first, *rest])
+    return "/".join([f"{first}_" if first.casefold() in _TAKEN else first, *rest])
+
+
+def place_below(folder: str, batch_folder: str) -> str:
+    """A folder of an inbox as the source folder of a batch mirrors it; "" for the batch's own."""
+    below = Path(os.path.relpath(folder or ".", batch_folder or "."))
+    parts = ["_" if part == ".." else safe_name(part) for part in below.parts]
+    return "/".join(parts)
 
 
 def batch_folder(inbox: str, folder: str, stem: str, batch_id: str) -> str:
@@ -129,7 +138,10 @@ class Outbox:
 
     def replace_latest(self, source: Path, inbox: str, folder: str, name: str) -> None:
         """Swap `<inbox>/latest/<folder>/<name>` for a copy of `source` by one rename."""
-        target = self.root / inbox / LATEST / folder / name
+        self.put(source, self.root / inbox / LATEST / folder / name)
+
+    def put(self, source: Path, target: Path) -> None:
+        """Copy a file to a place in the outbox by one rename, durably; replaces what lies there."""
         self.make_folder(target.parent)
         self._staging.mkdir(parents=True, exist_ok=True)
         temporary = self._latest_temporary

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import shutil
 from collections import Counter
 from functools import cache
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
 import structlog
 
-from dna_pipeline import sources
+from dna_pipeline import cancelled_rows, sources, stage_files
 from dna_pipeline.artifact import remove_temporaries
 from dna_pipeline.errors import (
     DiskFull,
@@ -40,15 +42,18 @@ from dna_pipeline.manifest_parts import (
     environment,
     input_part,
     job_part,
+    makes_parts,
     stage_part,
 )
 from dna_pipeline.publish import (
+    CANCELLED,
     FAILED,
     SOURCE,
     Outbox,
     Publication,
     batch_folder,
     mirrored,
+    place_below,
     sweep,
 )
 from dna_pipeline.spec.config import Config
@@ -97,19 +102,15 @@ class Publisher:
         drop, stages = self._ledger.transact(
             lambda s: (s.get_one(Drop, job.drop_id), queue.finished_stages(s, job.id))
         )
-        if (name := self._planned_name(job)) is None:
-            if job.error is None and not self._has_all_files(job, stages):
-                log.warning("job.resumed", job=job.id, why="files that its stages made are gone")
-                self._ledger.transact(lambda s: queue.requeue(s, job.id))
-                return
-            name = self._plan(job, drop, stages)
-        if not self._is_published(job, name):
-            try:
-                self.outbox.publish(job.id, name)
-                point("published")
-            except FileExistsError:
-                self._ledger.transact(lambda s: queue.replan_publish(s, job.id))
-                return
+        batch = self._ledger.transact(lambda s: batches.find(s, job.batch))
+        if job.error is not None:
+            stages = self._finished(job, drop, stages)
+        if batch is not None and job.cancelled_while == queue.WAITING and not stages:
+            name = self._add_cancelled_row(job, drop, batch)
+        elif (found := self._publish_folder(job, drop, stages)) is None:
+            return
+        else:
+            name = found
         if job.error is None:
             self._update_latest(job, name, stages)
         self._ledger.transact(lambda s: queue.published(s, job.id))
@@ -118,6 +119,63 @@ class Publisher:
         shutil.rmtree(self._config.work / job.id, ignore_errors=True)
         point("work-removed")
         self.dispose(job.drop_id)
+
+    def _publish_folder(self, job: Job, drop: Drop, stages: StageFiles) -> str | None:
+        """Put the job's own folder into its place; its name. None: it is to be tried again."""
+        if (name := self._planned_name(job)) is None:
+            if job.error is None and not all(self._is_whole(job, *stage) for stage in stages):
+                log.warning("job.resumed", job=job.id, why="files that its stages made are gone")
+                self._ledger.transact(lambda s: queue.requeue(s, job.id))
+                return None
+            name = self._plan(job, drop, stages)
+        if not self._is_published(job, name):
+            try:
+                self.outbox.publish(job.id, name)
+                point("published")
+            except FileExistsError:
+                self._ledger.transact(lambda s: queue.replan_publish(s, job.id))
+                return None
+        return name
+
+    def _finished(self, job: Job, drop: Drop, stages: StageFiles) -> StageFiles:
+        """The stages whose results a failure keeps, up to the first that is not whole.
+
+        A stage behind one that was lost or begun anew was made from an older result of it.
+        """
+        if Path(drop.claim).is_relative_to(self._config.data):
+            stage_files.restore(Path(drop.claim), self._config.work / job.id)
+        by_id = {run.stage_id: (run, files) for run, files in stages}
+        ids = [stage["id"] for stage in job.stages]
+        known = [by_id[i] for i in takewhile(by_id.__contains__, ids)]
+        return list(
+            takewhile(lambda stage: makes_parts(*stage) and self._is_whole(job, *stage), known)
+        )
+
+    def _add_cancelled_row(self, job: Job, drop: Drop, batch: Batch) -> str:
+        """Write a row that was cancelled while it waited into the folder that such rows share."""
+        name = f"{folder_of(batch)}/{CANCELLED}"
+        sources = [path for path, _ in self._source_files(drop)]
+        image = next((path for path in sources if path.name == drop.image), None)
+        place = None
+        if image is not None:
+            below = place_below(drop.folder, batch.folder)
+            place = cancelled_rows.put_original(self.outbox, name, image, below)
+            point("original-copied")
+        row = cancelled_rows.CancelledRow(source=place, **dict(self._report(job, drop, [])))
+        folder = self.outbox.folder(name)
+        self.outbox.make_folder(folder)
+        request = next((data for _, data in _request(job, drop)), None)
+        cancelled_rows.write_row(folder, job.stem, row, request)
+        point("row-written")
+        if job.publish_name != name:
+            self._remove_failure(job)
+        sha256 = hashlib.sha256(to_bytes(row)).hexdigest()
+        self._ledger.transact(lambda s: queue.plan_publish(s, job.id, name, sha256))
+        return name
+
+    def _remove_failure(self, job: Job) -> None:
+        shares = self._ledger.transact(lambda s: queue.shares_original(s, job))
+        remove_failure(self.outbox, job, keep_original=shares)
 
     def _account(self, job: Job) -> str:
         return NAME if job.error is None else ERROR_NAME
@@ -136,16 +194,16 @@ class Publisher:
     def _work_file(self, job: Job, run: StageRun, file: ArtifactRow) -> Path:
         return self._config.work / job.id / run.stage_id / file.path
 
-    def _has_all_files(self, job: Job, stages: StageFiles) -> bool:
-        paths = [(self._work_file(job, run, f), f.bytes) for run, files in stages for f in files]
+    def _is_whole(self, job: Job, run: StageRun, files: list[ArtifactRow]) -> bool:
+        """True if a stage's files are all there, of the right size."""
+        paths = [(self._work_file(job, run, file), file.bytes) for file in files]
         return all(path.is_file() and path.stat().st_size == size for path, size in paths)
 
     def _plan(self, job: Job, drop: Drop, stages: StageFiles) -> str:
-        publication = (
-            self._result(job, drop, stages) if job.error is None else self._failure(job, drop)
-        )
+        contents = self._result if job.error is None else self._failure
+        publication = contents(job, drop, stages)
         sha256 = self.outbox.build(publication)
-        remove_failure(self.outbox, job)
+        self._remove_failure(job)
         name = self.outbox.free_name(publication.name)
         self._ledger.transact(lambda s: queue.plan_publish(s, job.id, name, sha256))
         point("plan-committed")
@@ -155,11 +213,7 @@ class Publisher:
     # --- what goes into the folder ---
 
     def _result(self, job: Job, drop: Drop, stages: StageFiles) -> Publication:
-        files = [
-            (self._work_file(job, run, file), file.path)
-            for run, artifacts in stages
-            for file in artifacts
-        ]
+        files = self._stage_files(job, stages)
         texts: list[tuple[str, bytes]] = []
         if drop.originals == "archive":
             files += self._source_files(drop)
@@ -176,6 +230,14 @@ class Publisher:
         name = f"{self._home(job)}/{job.stem}-{job.id[:8]}"
         return Publication(job.id, name, tuple(files), (NAME, to_bytes(manifest)), tuple(texts))
 
+    def _stage_files(self, job: Job, stages: StageFiles) -> list[tuple[Path, str]]:
+        """The files of these stages, each with its name in the job's folder."""
+        return [
+            (self._work_file(job, run, file), file.path)
+            for run, artifacts in stages
+            for file in artifacts
+        ]
+
     def _job_file(self, drop: Drop) -> str | None:
         """The text of the job file that a drop was taken in with."""
         if drop.batch is None:
@@ -189,19 +251,33 @@ class Publisher:
             return folder_of(batch)
         return f"{job.inbox}/{mirrored(job.folder)}" if job.folder else job.inbox
 
-    def _failure(self, job: Job, drop: Drop) -> Publication:
-        report = ErrorReport(
+    def _report(self, job: Job, drop: Drop, stages: StageFiles) -> ErrorReport:
+        return ErrorReport(
             **(job.error or {}),
             job=job_part(job),
             input=input_part(job, drop),
             stage=job.stage,
             attempts=job.attempt,
+            stages=[stage_part(run) for run, _ in stages],
+            artifacts=[artifact_part(file) for _, files in stages for file in files],
+            environment=environment(stages),
         )
-        name = f"{job.inbox}/{FAILED}/{job.stem}-{job.id[:8]}"
+
+    def _failure_home(self, job: Job) -> str:
+        """The folder for the folder of a job that failed or was cancelled."""
+        if job.cancelled_while != queue.WAITING:
+            return f"{job.inbox}/{FAILED}"
+        batch = self._ledger.transact(lambda s: batches.find(s, job.batch))
+        return f"{job.inbox if batch is None else folder_of(batch)}/{CANCELLED}"
+
+    def _failure(self, job: Job, drop: Drop, stages: StageFiles) -> Publication:
+        report = self._report(job, drop, stages)
+        name = f"{self._failure_home(job)}/{job.stem}-{job.id[:8]}"
         texts = [("ERROR.txt", error_text(report).encode("utf-8", "replace")), *_request(job, drop)]
         told = {name for name, _ in texts}
-        files = tuple(entry for entry in self._source_files(drop) if entry[1] not in told)
-        return Publication(job.id, name, files, (ERROR_NAME, to_bytes(report)), tuple(texts))
+        files = [entry for entry in self._source_files(drop) if entry[1] not in told]
+        files += self._stage_files(job, stages)
+        return Publication(job.id, name, tuple(files), (ERROR_NAME, to_bytes(report)), tuple(texts))
 
     def _source_files(self, drop: Drop) -> list[tuple[Path, str]]:
         """Those that are left. Raises InboxUnavailable: their folder is out of reach."""
@@ -280,10 +356,19 @@ def _request(job: Job, drop: Drop) -> list[tuple[str, bytes]]:
     return [(f"{SOURCE}/{name}", job.request.encode())]
 
 
-def remove_failure(outbox: Outbox, job: Job) -> None:
-    """Take away the failure folder of a job that was retried, if that is what lies there."""
-    name = job.publish_name
-    if name is not None and _failed_job(outbox.folder(name) / ERROR_NAME) == job.id:
+def remove_failure(outbox: Outbox, job: Job, *, keep_original: bool) -> None:
+    """Take away the failure folder of a job that was retried, if that is what lies there.
+
+    Args:
+        keep_original: other rows of a shared folder have the same original.
+    """
+    if (name := job.publish_name) is None:
+        return
+    if cancelled_rows.is_shared(name):
+        row = cancelled_rows.find_row(outbox.folder(name), job.stem, job.id)
+        if row is not None:
+            cancelled_rows.remove_row(row, keep_original=keep_original)
+    elif _failed_job(outbox.folder(name) / ERROR_NAME) == job.id:
         outbox.remove(name)
 
 

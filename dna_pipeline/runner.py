@@ -40,6 +40,7 @@ from dna_pipeline.messages import (
     StageOrder,
 )
 from dna_pipeline.providers.base import ModelCache, Provider
+from dna_pipeline.stage_key import stage_key
 from dna_pipeline.stages.base import Stage, StageContext
 
 log = structlog.get_logger()
@@ -86,15 +87,18 @@ class _Run:
         self.total = sum(stage.weight for stage in self.stages)
         self.done = 0.0
         self.last_progress = 0.0
+        self.input_sha256 = ""
+        """SHA-256 of the file that the current stage reads."""
 
     def go(self) -> None:
         source = _checked_source(self.order)
+        self.input_sha256 = self.order.source_sha256
         again = started = False
         for spec, stage in zip(self.order.stages, self.stages, strict=True):
             self._check_cancelled()
             folder = Path(self.order.work_dir, spec.id)
             # Once a stage runs again, what was made from its old result is stale.
-            again = again or not _is_intact(folder, spec.done)
+            again = again or not self._may_keep(spec, stage, folder)
             if again:
                 # One that was begun in time is given at least one stage, and so comes to its end.
                 if started and self.bench.is_to_rest(self.order.job):
@@ -104,7 +108,26 @@ class _Run:
             else:
                 assert spec.done is not None
                 source = folder / spec.done[0].path
+                self.input_sha256 = spec.done[0].sha256
             self.done += stage.weight
+
+    def _may_keep(self, spec: StageOrder, stage: Stage, folder: Path) -> bool:
+        """True if the stage has run, would do the same again, and its files are as it left them."""
+        if spec.done is None:
+            return False
+        try:
+            is_same = spec.done_key in (None, self._stage_key(spec, stage))
+        except OSError:
+            # Without its weights a stage cannot be judged; when it runs, it says what is missing.
+            return False
+        if not is_same:
+            log.info("stage.changed", job=self.order.job, stage=spec.id)
+        return is_same and _is_intact(folder, spec.done)
+
+    def _stage_key(self, spec: StageOrder, stage: Stage) -> str:
+        provider = self.bench.models.provider(stage.model) if stage.model else None
+        weights = None if provider is None else self.bench.fingerprint(provider)[1]
+        return stage_key(stage, spec.stem, self.input_sha256, provider, weights)
 
     def _run_stage(self, spec: StageOrder, stage: Stage, source: Path, folder: Path) -> Path:
         """Run it; where memory runs out, again with less of it. The file that comes next."""
@@ -157,7 +180,9 @@ class _Run:
         seconds = time.monotonic() - started
         fsync_dir(folder)
         point("stage-written")
-        self.bench.emit(self._stage_done(spec, stage, files, seconds, context.warnings))
+        done = self._stage_done(spec, stage, files, seconds, context.warnings)
+        self.bench.emit(done)
+        self.input_sha256 = done.artifacts[0].sha256
         return files[0].path
 
     def _stage_done(
@@ -185,6 +210,7 @@ class _Run:
             warnings=warnings,
             environment=self.bench.environment,
             artifacts=[_record(file) for file in files],
+            stage_key=self._stage_key(spec, stage),
         )
 
     def _recipe(self, last: StageOrder) -> dict[str, Any]:

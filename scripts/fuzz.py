@@ -215,7 +215,7 @@ def wire_door(_folder: Path) -> Door:
         messages.StageDone(
             "j", "img2img", "img2img", "diffusers", {"name": "m"}, {"seed": 1}, "cpu", "float32",
             1, 2.5, ["w"], {"torch": "2"},
-            [messages.FileRecord("a.png", "image", "image/png", 5, "0" * 64)],
+            [messages.FileRecord("a.png", "image", "image/png", 5, "0" * 64)], "1" * 64,
         ),
     ]  # fmt: skip
 

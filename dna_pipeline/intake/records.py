@@ -8,7 +8,7 @@ import json
 import os
 import secrets
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
 from io import FileIO
@@ -124,9 +124,16 @@ def facts_of(inbox: Inbox, folder: str, name: str | None, sha256: str | None) ->
     return JobFacts(printable(name or ""), printable(folder), inbox.name, sha256=sha256)
 
 
-def resolve_text(config: Config, inbox: Inbox, data: bytes | None, facts: JobFacts) -> JobSpec:
+def resolve_text(
+    config: Config,
+    inbox: Inbox,
+    data: bytes | None,
+    facts: JobFacts,
+    draw: Callable[[], int] = draw_seed,
+    seeds: Mapping[str, int] | None = None,
+) -> JobSpec:
     """The one job that a sidecar's bytes (or none) ask for. Raises `JobError`."""
-    (_, spec), *more = specs(config, inbox, data, facts)
+    (_, spec), *more = specs(config, inbox, data, facts, draw, seeds)
     if more:
         raise ParameterInvalid(
             "matrix: asks for several jobs, but this image has become one job already",
@@ -142,6 +149,7 @@ def specs(
     data: bytes | None,
     facts: JobFacts,
     draw: Callable[[], int] = draw_seed,
+    seeds: Mapping[str, int] | None = None,
 ) -> Told:
     """The jobs that a sidecar's bytes (or none) ask for.
 
@@ -150,11 +158,11 @@ def specs(
     document = parse_sidecar(data) if data is not None else Document({}, {})
     head_of(document)
     if document.value.get("matrix") is None:
-        return [(document, resolve(config, inbox, document, draw, facts))]
+        return [(document, resolve(config, inbox, document, draw, facts, seeds))]
     rows = enumerate(combinations(document), 1)
     batch = facts.fields()["stem"]
     told = [(each, replace(facts, batch=batch, row=number)) for number, each in rows]
-    return [(each, resolve(config, inbox, each, draw, known)) for each, known in told]
+    return [(each, resolve(config, inbox, each, draw, known, seeds)) for each, known in told]
 
 
 def drop_row(inbox: Inbox, folder: str, image: str | None, sidecar: str | None) -> dict[str, Any]:

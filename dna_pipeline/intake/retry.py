@@ -1,15 +1,18 @@
-"""Jobs that do not come through an inbox: retried from their failure."""
+"""Retry: what lies in the folder of a job that failed or was cancelled becomes its next attempt."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from dna_pipeline import cancelled_rows, stage_files
 from dna_pipeline.artifact import copy_file, sha256_file
 from dna_pipeline.errors import ConfigError, JobError, SourceMissing
 from dna_pipeline.inbox.claim import sync_claims
+from dna_pipeline.inbox.names import sidecar_name
 from dna_pipeline.inbox.scan import is_yaml_name
 from dna_pipeline.intake import records
 from dna_pipeline.intake.resubmit import claiming
@@ -21,19 +24,53 @@ from dna_pipeline.probe import Prober
 from dna_pipeline.publish import SOURCE, Outbox
 from dna_pipeline.publishing import remove_failure
 from dna_pipeline.spec.config import Config, Inbox
+from dna_pipeline.spec.facts import JobFacts
 from dna_pipeline.spec.sidecar import JobSpec
+
+_DRAWN = -1
+"""Stands for a seed that would be drawn; no seed that is drawn or resolved is negative."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sources:
+    """What a retry reads.
+
+    Attributes:
+        image: where the original lies; None if it was removed.
+        sidecar: the YAML to read, and the name to give to it.
+        folder: where the files of finished stages lie.
+    """
+
+    image: Path | None
+    sidecar: tuple[Path, str] | None
+    folder: Path
+
+
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """A job as it is to run again. `facts`: of the drop; `stages`: ids of those that are kept."""
+
+    facts: dict[str, Any]
+    spec: JobSpec
+    stages: list[str]
 
 
 class Retrier:
-    """Queues failed and cancelled jobs again, with the sidecar as it is now."""
+    """Queues failed and cancelled jobs again, with the sidecar as it is now.
+
+    The stages that had finished are kept up to the first whose input or parameters changed.
+    """
 
     def __init__(self, config: Config, ledger: Ledger) -> None:
         self._config = config
         self._ledger = ledger
         self._outbox = Outbox(config.outbox, ledger.id)
 
-    def retry(self, job_id: str, prober: Prober) -> None:
+    def retry(self, job_id: str, prober: Prober) -> list[str]:
         """Queue one job again under its id; its failure folder goes.
+
+        Returns:
+            The ids of the stages that need not run again.
 
         Raises:
             ConfigError: it has neither failed nor been cancelled, or cannot be made to work.
@@ -43,20 +80,23 @@ class Retrier:
             raise ConfigError(f"job {job_id[:8]} has not failed; only such jobs can be retried")
         if job.publish != "done" or job.publish_name is None:
             raise ConfigError(
-                f"job {job_id[:8]} is still being put under failed/; try again in a moment"
+                f"job {job_id[:8]} is still being put into the outbox; try again in a moment"
             )
-        source = self._config.outbox / job.publish_name / SOURCE
         drop = self._ledger.transact(lambda s: s.get_one(Drop, job.drop_id))
-        row = self._new_drop(job, drop, source)
+        sources = self._sources(job, drop, job.publish_name)
+        row = self._new_drop(job, drop, sources)
         with claiming(self._ledger, row):
-            self._copy(row, source, Path(row["claim"]))
+            claim = Path(row["claim"])
+            _copy(sources, claim)
             try:
-                facts, spec = self._read_again(job, row, prober)
+                attempt = self._read_again(job, drop, row, sources, prober)
             except JobError as error:
                 raise ConfigError(f"job {job_id[:8]}: {error.detail} ({error.code})") from None
-            if not self._commit(job, row, facts, spec):
+            sync_claims([claim], ())
+            if not self._commit(job, drop, row, attempt):
                 raise ConfigError(f"job {job_id[:8]} was retried by someone else at the same time")
         self._ledger.transact(lambda s: self._remove_failure(s, job))
+        return attempt.stages
 
     def _remove_failure(self, session: Any, job: Job) -> None:
         """Take the old failure folder away, while the lock keeps the daemon from making a new one.
@@ -65,21 +105,26 @@ class Retrier:
         """
         now = queue.find_job(session, job.id)
         if now is not None and now.manifest_sha256 is None:
-            remove_failure(self._outbox, job)
+            shares = queue.shares_original(session, job)
+            remove_failure(self._outbox, job, keep_original=shares)
 
-    def _new_drop(self, job: Job, drop: Drop, source: Path) -> dict[str, Any]:
-        names = sorted(p.name for p in source.iterdir()) if source.is_dir() else []
-        image = drop.image if drop.image in names else None
-        sidecar = next((name for name in names if is_yaml_name(name)), None)
+    # --- what lies in the failure folder ---
+
+    def _sources(self, job: Job, drop: Drop, name: str) -> _Sources:
+        folder = self._outbox.folder(name)
+        if cancelled_rows.is_shared(name):
+            return _shared_sources(job, folder)
+        source = folder / SOURCE
+        names = sorted(path.name for path in source.iterdir()) if source.is_dir() else []
+        image = source / drop.image if drop.image is not None and drop.image in names else None
+        sidecar = next((name for name in names if is_yaml_name(name) and name != drop.image), None)
+        return _Sources(image, None if sidecar is None else (source / sidecar, sidecar), folder)
+
+    def _new_drop(self, job: Job, drop: Drop, sources: _Sources) -> dict[str, Any]:
+        image = None if sources.image is None else (drop.image or sources.image.name)
+        sidecar = None if sources.sidecar is None else sources.sidecar[1]
         row = records.drop_row(self._inbox(job), drop.folder, image, sidecar)
         return row | {"claim": str(keep_claims(self._config, row["id"]))}
-
-    @staticmethod
-    def _copy(row: Mapping[str, Any], source: Path, folder: Path) -> None:
-        folder.mkdir(parents=True)
-        for name in filter(None, (row["image"], row["sidecar"])):
-            copy_file(source / name, folder / name)
-        sync_claims([folder], ())
 
     def _inbox(self, job: Job) -> Inbox:
         inbox = self._config.inbox(job.inbox)
@@ -87,43 +132,125 @@ class Retrier:
             raise ConfigError(f"inbox {job.inbox!r} is not in pipeline.yaml any more")
         return inbox
 
+    # --- what it asks for now ---
+
     def _read_again(
-        self, job: Job, row: Mapping[str, Any], prober: Prober
-    ) -> tuple[dict[str, Any], JobSpec]:
-        image, sidecar = row["image"], row["sidecar"]
-        inbox, folder = self._inbox(job), Path(row["claim"])
+        self, job: Job, drop: Drop, row: Mapping[str, Any], sources: _Sources, prober: Prober
+    ) -> _Attempt:
+        claim, image, sidecar = Path(row["claim"]), row["image"], row["sidecar"]
         if image is None:
             raise SourceMissing("there is no image in the folder source of its failure")
-        answer = prober.probe(folder / image)
+        answer = prober.probe(claim / image)
         if isinstance(answer, JobError):
             raise answer
-        data = records.read_sidecar(folder / sidecar) if sidecar else None
+        data = records.read_sidecar(claim / sidecar) if sidecar else None
         facts: dict[str, Any] = {
-            "sha256": sha256_file(folder / image), "bytes": (folder / image).stat().st_size,
+            "sha256": sha256_file(claim / image), "bytes": (claim / image).stat().st_size,
             "width": answer.width, "height": answer.height,
             "sidecar_text": None if data is None else records.as_text(data),
         }  # fmt: skip
-        known = records.facts_of(inbox, row["folder"], image, facts["sha256"])
-        if job.batch is not None:
-            batch, number = self._ledger.transact(lambda s: batches.place_of(s, job))
-            known = replace(known, batch=batch, row=number)
-        return facts, records.resolve_text(self._config, inbox, data, known)
+        spec = self._resolve(job, drop, data, self._job_facts(job, row, facts["sha256"]))
+        kept: list[str] = []
+        if facts["sha256"] == drop.sha256:
+            kept = self._keep_stages(job, spec, sources.folder, claim)
+        return _Attempt(facts, spec, kept)
 
-    def _commit(
-        self, job: Job, row: Mapping[str, Any], facts: Mapping[str, Any], spec: JobSpec
-    ) -> bool:
-        changes = records.work_of(self._inbox(job), spec) | {"drop_id": row["id"]}
-        if job.batch is not None:
-            before = self._ledger.transact(lambda s: s.get_one(Drop, job.drop_id))
-            if (before.sha256, job.request) != (facts["sha256"], facts["sidecar_text"]):
-                changes |= {"request": facts["sidecar_text"], "key": None}
+    def _job_facts(self, job: Job, row: Mapping[str, Any], sha256: str) -> JobFacts:
+        facts = records.facts_of(self._inbox(job), row["folder"], row["image"], sha256)
+        if job.batch is None:
+            return facts
+        batch, number = self._ledger.transact(lambda s: batches.place_of(s, job))
+        return replace(facts, batch=batch, row=number)
+
+    def _resolve(self, job: Job, drop: Drop, data: bytes | None, facts: JobFacts) -> JobSpec:
+        """The job that the sidecar asks for now. Raises `JobError`.
+
+        A seed that was drawn stays if the sidecar is the same, or at least all parameters of its
+        stage are: then the stage's result can be kept.
+        """
+        inbox = self._inbox(job)
+
+        def resolve(
+            text: bytes | None, draw: Callable[[], int], seeds: Mapping[str, int] | None = None
+        ) -> JobSpec:
+            return records.resolve_text(self._config, inbox, text, facts, draw, seeds)
+
+        def draws(text: bytes | None) -> set[str]:
+            spec = resolve(text, lambda: _DRAWN)
+            return {stage.id for stage in spec.stages if stage.params.get("seed") == _DRAWN}
+
+        before = drop.sidecar_text if job.batch is None else job.request
+        old_text = None if before is None else before.encode()
+        stages = {stage["id"]: stage["params"] for stage in job.stages}
+        stages |= {run.stage_id: run.params for run, _ in self._finished(job)}
+        drawn = draws(data)
+        if old_text != data:
+            try:
+                drawn &= draws(old_text)
+            except JobError:
+                drawn = set[str]()  # the old sidecar was wrong, so that nothing was drawn for it
+        seeds: dict[str, int] = {i: stages[i]["seed"] for i in drawn if "seed" in stages.get(i, {})}
+        spec = resolve(data, records.draw_seed, seeds)
+        if old_text == data:
+            return spec
+        same = {stage.id for stage in spec.stages if stage.params == stages.get(stage.id)}
+        return resolve(data, records.draw_seed, {i: seeds[i] for i in seeds.keys() & same})
+
+    # --- finished stages ---
+
+    def _finished(self, job: Job) -> list[Any]:
+        return self._ledger.transact(lambda s: queue.finished_stages(s, job.id))
+
+    def _keep_stages(self, job: Job, spec: JobSpec, folder: Path, claim: Path) -> list[str]:
+        """Copy the files of the first stages that are the same into the claim; their ids.
+
+        The worker looks once more, at weights and code too, before it goes on from them.
+        """
+        finished = {run.stage_id: (run, files) for run, files in self._finished(job)}
+        wanted: list[tuple[str, dict[str, str]]] = []
+        for stage in spec.stages:
+            run, files = finished.get(stage.id, (None, []))
+            params = json.loads(json.dumps(stage.params))
+            if run is None or (run.type, run.params) != (stage.type, params):
+                break
+            wanted.append((stage.id, {file.path: file.sha256 for file in files}))
+        if (claim / stage_files.KEPT).exists():
+            return []  # an original of that name
+        return stage_files.keep(folder, claim, wanted)
+
+    # --- the ledger ---
+
+    def _commit(self, job: Job, drop: Drop, row: Mapping[str, Any], attempt: _Attempt) -> bool:
+        facts = attempt.facts
+        changes = records.work_of(self._inbox(job), attempt.spec) | {"drop_id": row["id"]}
+        asked = (facts["sha256"], facts["sidecar_text"])
+        if job.batch is not None and (drop.sha256, job.request) != asked:
+            changes |= {"request": facts["sidecar_text"], "key": None}
 
         def commit(session: Any) -> bool:
-            if not wishes.revive(session, job.id, changes):
+            if not wishes.revive(session, job.id, changes, attempt.stages):
                 return False
-            drop = {"id": row["id"], "inbox": job.inbox, **facts}
-            store.finish_claims(session, [drop], [])
+            claimed = {"id": row["id"], "inbox": job.inbox, **facts}
+            store.finish_claims(session, [claimed], [])
             batches.reopen(session, job.id)
             return True
 
         return self._ledger.transact(commit)
+
+
+def _shared_sources(job: Job, folder: Path) -> _Sources:
+    """A row's files in a folder that cancelled rows share."""
+    row = cancelled_rows.find_row(folder, job.stem, job.id)
+    if row is None:
+        return _Sources(None, None, folder)
+    image = row.image if row.image is not None and row.image.is_file() else None
+    has_request = row.request.is_file() and image is not None
+    sidecar = (row.request, sidecar_name(image.name)) if has_request and image else None
+    return _Sources(image, sidecar, folder)
+
+
+def _copy(sources: _Sources, claim: Path) -> None:
+    claim.mkdir(parents=True)
+    for path, name in ((sources.image, None), sources.sidecar or (None, None)):
+        if path is not None:
+            copy_file(path, claim / (name or path.name))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import case, delete, insert, select, text, update
+from sqlalchemy import bindparam, case, delete, insert, literal, select, text, update
 from sqlalchemy.orm import Session
 
 from dna_pipeline.errors import Cancelled, Failure, RetryWait, WorkerCrashed
@@ -17,6 +17,9 @@ from dna_pipeline.ledger.times import format_time, utcnow
 
 MAX_BACKOFF_S = 300
 """A job whose worker died is tried again after 2, 4, 8, … seconds, at most so many."""
+
+WAITING, RUNNING = "waiting", "running"
+"""Values of `jobs.cancelled_while`."""
 
 MAX_INTERRUPTIONS = 20
 """Ends of the daemon or the machine that one job is allowed between two finished stages."""
@@ -49,6 +52,7 @@ _TO_PUBLISH = _jobs(
     WHERE publish IN ('pending', 'planned') AND hold IS NOT 'inbox_unavailable'
     ORDER BY hold IS NOT NULL, seq LIMIT :limit"""
 )
+_STAGES = select(Job.stages).where(Job.id == bindparam("id"))
 _HOLD = """UPDATE jobs INDEXED BY ix_jobs_runnable SET hold = :code, hold_detail = :detail
     WHERE status = 'queued' AND hold IS NULL"""
 _RELEASE = """UPDATE jobs INDEXED BY ix_jobs_hold SET hold = NULL, hold_detail = NULL
@@ -121,9 +125,14 @@ def finished_stages(session: Session, job_id: str) -> list[tuple[StageRun, list[
 def finish_stage(
     session: Session, job_id: str, run: dict[str, Any], files: Sequence[dict[str, Any]]
 ) -> None:
-    """Commit a stage; a job that gets ahead is forgiven its interruptions."""
+    """Commit a stage, and forget the later ones: they were made from an older result of it.
+
+    A job that gets ahead is forgiven its interruptions.
+    """
     stage_id = run["stage_id"]
-    forget_stages(session, job_id, [stage_id])
+    ids = [stage["id"] for stage in session.scalar(_STAGES, {"id": job_id}) or ()]
+    later = ids[ids.index(stage_id) + 1 :] if stage_id in ids else []
+    forget_stages(session, job_id, [stage_id, *later])
     session.execute(insert(StageRun), [{"job_id": job_id, "finished_at": utcnow(), **run}])
     if files:
         rows = [{"job_id": job_id, "stage_id": stage_id, **file} for file in files]
@@ -153,9 +162,22 @@ def computed(session: Session, job_id: str) -> None:
     )
 
 
-def fail(session: Session, job_id: str, failure: Failure, stage: str | None = None) -> None:
-    """The job's outcome is a failure; its folder is still to be published."""
+def fail(
+    session: Session,
+    job_id: str,
+    failure: Failure,
+    stage: str | None = None,
+    *,
+    has_run: bool = False,
+) -> None:
+    """The job's outcome is a failure; its folder is still to be published.
+
+    Args:
+        has_run: a queued job counts as one that was running: it was put back a moment ago.
+    """
     status = "cancelled" if failure.code == Cancelled.code else "failed"
+    waited = literal(not has_run) & (Job.status == "queued")
+    doing = case((waited, WAITING), else_=RUNNING) if status == "cancelled" else None
     changed = session.execute(
         update(Job)
         .where(Job.id == job_id, Job.status.in_(("queued", "running")))
@@ -163,6 +185,7 @@ def fail(session: Session, job_id: str, failure: Failure, stage: str | None = No
             status=status,
             error=failure.to_dict(),
             stage=stage,
+            cancelled_while=doing,
             hold=None,
             hold_detail=None,
             publish="pending",
@@ -260,7 +283,7 @@ def _cancel_if_asked(session: Session, job_id: str) -> None:
     """A wish to cancel outlives the run that it was meant for."""
     asked = select(Job.id).where(Job.id == job_id, Job.status == "queued", Job.cancel_requested)
     if session.scalar(asked) is not None:
-        fail(session, job_id, Cancelled("cancelled while it ran").failure())
+        fail(session, job_id, Cancelled("cancelled while it ran").failure(), has_run=True)
 
 
 def interrupted(session: Session, job_id: str) -> None:
@@ -353,6 +376,21 @@ def published(session: Session, job_id: str) -> None:
     if rows_changed(ended):
         add_event(session, job_id, "completed")
         _prune_progress(session, job_id)
+
+
+def shares_original(session: Session, job: Job) -> bool:
+    """True if another cancelled row in the same folder of the outbox has the same image."""
+    rows = select(Job.seq).where(
+        Job.inbox == job.inbox,
+        Job.folder == job.folder,
+        Job.stem == job.stem,
+        Job.name == job.name,
+        Job.publish_name == job.publish_name,
+        Job.publish == "done",
+        Job.status == "cancelled",
+        Job.id != job.id,
+    )
+    return session.scalar(rows.limit(1)) is not None
 
 
 def has_newer_result(session: Session, job: Job) -> bool:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Engine, text
 
 from dna_pipeline.errors import ConfigError
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest revision below `migrations/versions`."""
 
 _MIGRATIONS = Path(__file__).parent / "migrations"

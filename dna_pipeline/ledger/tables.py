@@ -135,7 +135,8 @@ class Job(Base):
     `hold` says why a queued job may not start yet; `publish` how far its folder is: `pending`
     (to be put together), `planned` (its name and hash are committed), `done`. A batch's job has a
     `key`, equal for jobs that do the same with the same bytes, and may have a `request`: what was
-    asked of it alone, as a YAML.
+    asked of it alone, as a YAML. `cancelled_while` says whether a cancelled job was `waiting` or
+    `running`.
     """
 
     __tablename__ = "jobs"
@@ -172,6 +173,7 @@ class Job(Base):
     finished_at: Mapped[datetime | None]
     key: Mapped[str | None]
     request: Mapped[str | None]
+    cancelled_while: Mapped[str | None]
 
     __table_args__ = (
         Index(
@@ -200,7 +202,11 @@ class Job(Base):
 
 
 class StageRun(Base):
-    """A finished stage of a job: how it ran. A stage that is here is never run again."""
+    """A finished stage of a job: how it ran.
+
+    It is not run again while `stage_key` is what a new run would have (see `stage_key.py`); null
+    where an older version recorded none.
+    """
 
     __tablename__ = "stage_runs"
 
@@ -219,6 +225,7 @@ class StageRun(Base):
     warnings: Mapped[list[Any]]
     environment: Mapped[dict[str, Any]]
     finished_at: Mapped[datetime]
+    stage_key: Mapped[str | None]
 
     __table_args__ = (Index("ux_stage_runs_job_stage", "job_id", "stage_id", unique=True),)
 

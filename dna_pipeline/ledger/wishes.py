@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from dna_pipeline.errors import Cancelled
-from dna_pipeline.ledger.queue import IS_QUEUED, fail, forget_stages, rows_changed
+from dna_pipeline.ledger.queue import (
+    IS_QUEUED,
+    fail,
+    finished_stages,
+    forget_stages,
+    rows_changed,
+)
 from dna_pipeline.ledger.store import add_event, failed_data
 from dna_pipeline.ledger.tables import Job
 
@@ -32,21 +39,26 @@ def cancel_requests(session: Session) -> list[str]:
     return list(session.scalars(rows))
 
 
-def revive(session: Session, job_id: str, changes: dict[str, Any]) -> bool:
+def revive(
+    session: Session, job_id: str, changes: dict[str, Any], stages: Sequence[str] = ()
+) -> bool:
     """Queue a failed or cancelled job again, under the same id, with what was read anew.
 
+    The runs of these stages are kept, all others are forgotten.
     `publish_name` stays: it names the failure folder, which is to go. False: someone else was
     faster, and nothing was changed.
     """
     fresh: dict[str, Any] = {
         "status": "queued", "hold": None, "hold_detail": None, "stage": None, "error": None,
         "publish": None, "manifest_sha256": None, "cancel_requested": False,
+        "cancelled_while": None,
         "crashes": 0, "interruptions": 0, "started_at": None, "finished_at": None,
     }  # fmt: skip
     ended = (Job.id == job_id, Job.status.in_(("failed", "cancelled")), Job.publish == "done")
     revived = rows_changed(session.execute(update(Job).where(*ended).values(fresh | changes))) > 0
     if revived:
-        forget_stages(session, job_id)
+        runs = [run.stage_id for run, _ in finished_stages(session, job_id)]
+        forget_stages(session, job_id, [stage_id for stage_id in runs if stage_id not in stages])
         add_event(session, job_id, "queued", {"retry": True})
     return revived
 

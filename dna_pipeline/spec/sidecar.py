@@ -7,7 +7,7 @@ Everything is resolved here, once, at intake; what is random is drawn here and r
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -127,6 +127,7 @@ def resolve(
     document: Document | None,
     draw: Callable[[], int],
     facts: JobFacts | None = None,
+    seeds: Mapping[str, int] | None = None,
 ) -> JobSpec:
     """All that one job needs to know.
 
@@ -134,13 +135,14 @@ def resolve(
         document: the sidecar; None where there is none.
         draw: gives a random integer in [0, 2³²) for each seed left to chance.
         facts: what is known of the image; None where there is none yet.
+        seeds: by stage id, seeds that were drawn before and are to be taken instead of new ones.
 
     Raises:
         SidecarInvalid: wrong keys. ParameterInvalid: wrong values. UnknownPipeline, UnknownModel,
         NoEffectiveSteps: as they say. The detail has one line for each fault.
     """
     facts = facts or JobFacts(inbox=inbox.name)
-    return _Resolver(config, inbox, document or Document({}, {}), facts).resolve(draw)
+    return _Resolver(config, inbox, document or Document({}, {}), facts).resolve(draw, seeds or {})
 
 
 class _Resolver:
@@ -154,7 +156,7 @@ class _Resolver:
         self.written: dict[str, Any] = document.value
         self.problems: list[Problem] = []
 
-    def resolve(self, draw: Callable[[], int]) -> JobSpec:
+    def resolve(self, draw: Callable[[], int], seeds: Mapping[str, int]) -> JobSpec:
         head = self._head()
         pipeline = self._pipeline(head.pipeline)
         self._check_keys(pipeline)
@@ -171,7 +173,7 @@ class _Resolver:
             "pipeline": pipeline.name, "tags": ", ".join(head.tags), "meta": head.meta,
         }  # fmt: skip
         definite = [
-            (spec, self._filled(spec, stage.resolved(draw, self.facts.content), data))
+            (spec, self._filled(spec, self._definite(spec, stage, draw, seeds), data))
             for spec, stage in stages
         ]
         self._raise_problems()
@@ -185,6 +187,12 @@ class _Resolver:
             tags=tuple(head.tags),
             meta=head.meta,
         )
+
+    def _definite(
+        self, spec: StageSpec, stage: Stage, draw: Callable[[], int], seeds: Mapping[str, int]
+    ) -> Stage:
+        return stage.resolved(lambda: seeds[spec.id] if spec.id in seeds else draw(),
+                              self.facts.content)  # fmt: skip
 
     def _raise_problems(self) -> None:
         if self.problems:

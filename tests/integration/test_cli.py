@@ -380,10 +380,10 @@ def test_a_batch_is_paused_cancelled_and_retried_by_its_folder_s_name(shots: Pat
     assert "nothing of that batch is queued" in call(shots, "cancel", "--batch", folder).stderr
     early = call(shots, "retry", "--failed", "--batch", folder)
     assert (early.returncode, early.stdout) == (2, "")
-    assert early.stderr.count("is still being put under failed/") == 2
+    assert early.stderr.count("is still being put into the outbox") == 2
 
     call(shots, "run")
-    (broken,) = (shots / "outbox/cut/failed").glob("a-*/source/a.png.yaml")
+    (broken,) = (shots / "outbox/cut" / folder / "cancelled").glob("a-*.yaml")
     broken.write_text("priority: [")
     done = call(shots, "retry", "--failed", "--batch", folder)
     jobs = {job["name"]: job for job in facts(shots, "jobs", "--batch", folder)}

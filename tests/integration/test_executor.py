@@ -2,13 +2,22 @@
 
 import hashlib
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import psutil
 import pytest
 
-from dna_pipeline.messages import JobDone, JobFailed, Order, Progress, Ready, StageDone, WorkerEnded
+from dna_pipeline.messages import (
+    JobDone,
+    JobFailed,
+    Order,
+    Progress,
+    Ready,
+    StageDone,
+    StageOrder,
+    WorkerEnded,
+)
 from tests.integration.acting import Bench, kinds, stage
 
 pytestmark = pytest.mark.slow
@@ -56,6 +65,48 @@ def test_finished_stages_are_not_run_again(bench: Bench, tmp_path: Path):
     bench.executor.submit(Order.from_message(message))
     again = [event.stage for event in bench.until_end("j") if isinstance(event, StageDone)]
     assert again == ["one", "two"], "what was made from a damaged file is made anew too"
+
+
+def done_before(bench: Bench, *stages: StageOrder) -> Order:
+    """An order for stages that ran just now, with what the ledger would know of them."""
+    bench.executor.submit(bench.order(*stages))
+    events = bench.until_end("j")
+    done = {event.stage: event for event in events if isinstance(event, StageDone)}
+    records = [
+        replace(s, done=tuple(done[s.id].artifacts), done_key=done[s.id].stage_key) for s in stages
+    ]
+    return bench.order(*records)
+
+
+def stages_run(bench: Bench, order: Order) -> list[str]:
+    bench.executor.submit(order)
+    events = bench.until_end("j")
+    assert events[-1] == JobDone("j")
+    return [event.stage for event in events if isinstance(event, StageDone)]
+
+
+def test_a_finished_stage_runs_again_once_its_key_has_changed(bench: Bench):
+    order = done_before(bench, *(stage("copy", name) for name in ("one", "two", "three")))
+    assert stages_run(bench, order) == []
+
+    one, two, three = order.stages
+    changed = replace(two, params=two.params | {"steps": 4})
+    assert stages_run(bench, replace(order, stages=(one, changed, three))) == ["two", "three"]
+    older = replace(one, done_key="0" * 64)
+    assert stages_run(bench, replace(order, stages=(older, two, three))) == ["one", "two", "three"]
+
+
+def test_a_stage_without_a_key_is_taken_as_it_is(bench: Bench):
+    order = done_before(bench, stage("copy", "one"))
+    (one,) = order.stages
+    assert stages_run(bench, replace(order, stages=(replace(one, done_key=None),))) == []
+
+
+def test_another_input_is_another_key(bench: Bench):
+    order = done_before(bench, stage("copy", "one"))
+    bench.source.write_bytes(b"other pixels")
+    again = replace(bench.order(*order.stages), stages=order.stages)
+    assert stages_run(bench, again) == ["one"]
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ TALK = {
         "tell(event='stage_done', job=job, stage=stage, type='t', provider=None, model=None,"
         " params={}, device='cpu', dtype='x', batch_size=1, seconds=1.0, warnings=[],"
         " environment={}, artifacts=[dict(path='../../../secret', role='image',"
-        " media_type='image/png', bytes=1, sha256='0' * 64, facts={})])"
+        " media_type='image/png', bytes=1, sha256='0' * 64, facts={})], stage_key='0' * 64)"
     ),
     "an end of its own": "tell(event='worker_ended', job=job, reason='closed', detail='')",
 }

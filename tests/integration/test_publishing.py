@@ -16,6 +16,7 @@ from dna_pipeline.intake.retry import Retrier
 from dna_pipeline.ledger import queue
 from dna_pipeline.ledger.tables import Drop
 from dna_pipeline.manifest import json_schema
+from tests.integration.conftest import StubProber
 
 
 @pytest.fixture
@@ -71,6 +72,7 @@ def test_a_failure_folder_tells_people_and_programs(site) -> None:
     report = json.loads((site.outbox / name / "error.json").read_bytes())
     assert report.keys() == {
         "code", "message", "detail", "hint", "retryable", "job", "input", "stage", "attempts",
+        "stages", "artifacts", "environment",
     }  # fmt: skip
     assert (report["code"], report["stage"], report["attempts"]) == (
         "empty_mesh", "remove_background", 1,
@@ -280,15 +282,17 @@ def test_two_retries_at_once(site) -> None:
     failed(site)
     retrier = Retrier(site.config, site.ledger)
     job = site.job()
-    real = retrier._copy
+    prober = site.prober
 
-    def copy(*args):
-        real(*args)
-        retry(site)
+    class SlowProber(StubProber):
+        """Lets another retry be faster."""
 
-    retrier._copy = copy
+        def probe(self, path: Path):
+            retry(site)
+            return prober.probe(path)
+
     with pytest.raises(ConfigError, match="someone else"):
-        retrier.retry(job.id, site.prober)
+        retrier.retry(job.id, SlowProber())
     assert site.job().status == "queued"
     assert len(site.claims()) == 2, "one image and one sidecar"
 
@@ -321,7 +325,7 @@ def test_a_retry_that_cannot_copy_leaves_nothing(site, monkeypatch) -> None:
     def full(*_):
         raise OSError(errno.ENOSPC, "no space left")
 
-    monkeypatch.setattr("dna_pipeline.intake.resubmit.sync_claims", full)
+    monkeypatch.setattr("dna_pipeline.intake.retry.sync_claims", full)
     with pytest.raises(OSError, match="no space left"):
         retry(site)
     assert (site.claims(), site.rows(Drop, Drop.state == "claiming")) == ([], [])

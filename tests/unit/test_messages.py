@@ -30,7 +30,7 @@ FILE = FileRecord("a\u00a0cat.png", "image", "image/png", 5, "0" * 64, {"width_p
 FAILURE = {"code": "empty_mesh", "message": "m", "detail": "d", "hint": "", "retryable": False}
 STAGE_DONE = StageDone(
     "j", "img2img", "img2img", None, None, {"seed": 1}, "cpu", "float32", 1, 2.5, ["w"],
-    {"torch": "2"}, [FILE],
+    {"torch": "2"}, [FILE], "1" * 64,
 )  # fmt: skip
 EVENTS = [
     Ready("cpu", "float32", {"gpu": None}),

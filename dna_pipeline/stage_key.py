@@ -1,0 +1,56 @@
+"""The key of a stage run: equal keys mean that the same code would do the same work again.
+
+A job that is resumed or retried keeps a finished stage only while its key is the same, so that
+no result mixes old parameters, weights or code with new ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from dna_pipeline import __version__
+from dna_pipeline.providers.base import Provider
+from dna_pipeline.stages.base import Stage
+
+
+def stage_key(
+    stage: Stage,
+    stem: str,
+    input_sha256: str,
+    provider: Provider | None,
+    weights_sha256: str | None,
+) -> str:
+    """Hexadecimal SHA-256 of all that decides what a stage writes.
+
+    The device and its dtype are left out: a result does not become wrong when the machine changes.
+
+    Args:
+        stem: the start of the names of its files.
+        input_sha256: of the file that the stage reads.
+        provider: the entry of the stage's model; None for a stage without one.
+        weights_sha256: of the model's weights; None for a model without any.
+    """
+    facts = {
+        "version": __version__,
+        "type": stage.type,
+        "params": stage.params(),
+        "stem": stem,
+        "input": input_sha256,
+        "provider": None if provider is None else _options(provider),
+        "weights": weights_sha256,
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _options(provider: Provider) -> dict[str, Any]:
+    """The entry's kind and keys. Paths are left out: the hash of the weights stands for them."""
+    values = provider.model_dump(mode="json")
+    kept = {
+        name: values[name]
+        for name, value in provider
+        if name != "license" and not isinstance(value, Path)
+    }
+    return {"kind": provider.name_in_config, **kept}

@@ -1,0 +1,205 @@
+"""A retry goes on from the first stage whose input or parameters changed."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+
+from dna_pipeline.dispatch import Dispatcher
+from dna_pipeline.errors import EmptyMesh
+from dna_pipeline.intake.retry import Retrier
+from dna_pipeline.ledger import queue, wishes
+from dna_pipeline.ledger.tables import ArtifactRow
+from dna_pipeline.providers.diffusers import Diffusers
+
+SIDECAR = "pipeline: both\nimg2img: {seed: -1, prompt: 'a {red|blue|green|grey} cat'}\n"
+
+
+class Recorder:
+    """An executor that only remembers its orders."""
+
+    capacity = 1
+
+    def __init__(self) -> None:
+        self.orders = []
+
+    def submit(self, order) -> None:
+        self.orders.append(order)
+
+
+@pytest.fixture(autouse=True)
+def weights_are_there(monkeypatch) -> None:
+    """Nothing here computes: it is enough that no job waits for weights."""
+    monkeypatch.setattr(Diffusers, "missing", lambda self: None)
+
+
+@pytest.fixture
+def site(make_site):
+    """A site with a job of two stages, whose first has finished and whose second failed."""
+    made = make_site()
+    made.put("cat.png", b"cat")
+    made.put("cat.yaml", SIDECAR)
+    made.settle()
+    fail_second(made)
+    return made
+
+
+def fail_second(site) -> None:
+    job = site.claim_next()
+    first, second = job.stages
+    folder = site.config.work / job.id / first["id"]
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "cat.png").write_bytes(b"a painting")
+    run = {
+        "stage_id": first["id"], "type": first["type"], "provider": "diffusers", "model": None,
+        "params": first["params"], "device": "cpu", "dtype": "float32", "batch_size": 1,
+        "attempt": job.attempt, "seconds": 0.5, "warnings": [], "environment": {"torch": "2"},
+        "stage_key": "1" * 64,
+    }  # fmt: skip
+    file = {
+        "path": "cat.png", "role": "image", "media_type": "image/png", "bytes": 10,
+        "sha256": hashlib.sha256(b"a painting").hexdigest(), "facts": {"width": 64, "height": 48},
+    }  # fmt: skip
+    failure = EmptyMesh("nothing there").failure()
+
+    def commit(session) -> None:
+        queue.finish_stage(session, job.id, run, [file])
+        queue.fail(session, job.id, failure, second["id"])
+
+    site.ledger.transact(commit)
+    site.publish()
+
+
+def failure_folder(site) -> Path:
+    (name,) = site.folders()
+    return site.outbox / name
+
+
+def retry(site) -> list[str]:
+    return Retrier(site.config, site.ledger).retry(site.job().id, site.prober)
+
+
+def order_of(site):
+    """The order that the daemon makes of the next job."""
+    executor = Recorder()
+    Dispatcher(site.config, site.ledger, executor).dispatch()
+    (order,) = executor.orders
+    return order
+
+
+def seed(site) -> int:
+    return site.job().stages[0]["params"]["seed"]
+
+
+def test_a_failure_keeps_what_was_computed(site) -> None:
+    folder = failure_folder(site)
+    assert (folder / "cat.png").read_bytes() == b"a painting"
+    report = json.loads((folder / "error.json").read_bytes())
+    (stage,), (file,) = report["stages"], report["artifacts"]
+    assert (stage["id"], stage["stage_key"]) == ("img2img", "1" * 64)
+    assert (file["path"], file["sha256"]) == (
+        "cat.png", hashlib.sha256(b"a painting").hexdigest(),
+    )  # fmt: skip
+    assert report["environment"]["torch"] == "2"
+    assert not (site.config.work / site.job().id).exists()
+
+
+def test_an_unchanged_job_goes_on_behind_its_finished_stage(site) -> None:
+    before, params = seed(site), site.job().stages
+    assert retry(site) == ["img2img"]
+    assert (seed(site), site.job().stages) == (before, params), "a drawn seed stays"
+    assert site.folders() == []
+    order = order_of(site)
+    first, second = order.stages
+    assert first.done is not None
+    assert (first.done[0].sha256, first.done_key) == (
+        hashlib.sha256(b"a painting").hexdigest(), "1" * 64,
+    )  # fmt: skip
+    assert second.done is None
+    assert Path(order.work_dir, "img2img/cat.png").read_bytes() == b"a painting"
+    assert [path.name for path in site.claims()] == ["cat.png", "cat.yaml"]
+
+
+def edit(site, text: str) -> None:
+    (failure_folder(site) / "source/cat.yaml").write_text(text)
+
+
+def test_a_changed_second_stage_keeps_the_first_and_its_seed(site) -> None:
+    before = seed(site)
+    edit(site, SIDECAR + "remove_background: {force: true}\n")
+    assert retry(site) == ["img2img"]
+    assert seed(site) == before
+    assert site.job().stages[1]["params"]["force"] is True
+    assert order_of(site).stages[0].done is not None
+
+
+def test_a_changed_first_stage_runs_again_with_a_new_seed(site) -> None:
+    before = seed(site)
+    edit(site, SIDECAR.replace("cat'", "cat', steps: 30"))
+    assert retry(site) == []
+    assert seed(site) != before
+    assert site.stages_of(site.job().id) == []
+    assert order_of(site).stages[0].done is None
+
+
+def test_a_seed_that_was_given_is_not_taken_for_a_drawn_one(make_site) -> None:
+    site = make_site()
+    site.put("cat.png", b"cat")
+    site.put("cat.yaml", "pipeline: both\nimg2img: {seed: 42}\n")
+    site.settle()
+    fail_second(site)
+    edit(site, "pipeline: both\nimg2img: {seed: -1}\n")
+    assert retry(site) == []
+    assert seed(site) != 42
+
+
+def test_a_changed_image_runs_everything_again(site) -> None:
+    (failure_folder(site) / "source/cat.png").write_bytes(b"another cat")
+    assert retry(site) == []
+    assert order_of(site).stages[0].done is None
+
+
+@pytest.mark.parametrize("damage", ["changed", "removed"])
+def test_a_stage_file_that_people_touched_is_made_again(site, damage: str) -> None:
+    file = failure_folder(site) / "cat.png"
+    if damage == "changed":
+        file.write_bytes(b"a scribble")
+    else:
+        file.unlink()
+    assert retry(site) == []
+    assert order_of(site).stages[0].done is None
+
+
+def test_a_retry_is_swept_by_no_start(site) -> None:
+    retry(site)
+    site.restart()
+    site.restart()
+    assert order_of(site).stages[0].done is not None
+    assert (site.config.work / site.job().id / "img2img/cat.png").exists()
+    site.restart()
+    assert (site.config.work / site.job().id / "img2img/cat.png").exists()
+
+
+def test_cancelled_before_it_ran_again_it_still_keeps_them(site) -> None:
+    retry(site)
+    site.ledger.transact(lambda s: wishes.request_cancel(s, site.job().id))
+    site.publish()
+    assert site.folders() == [f"in/cancelled/cat-{site.job().id[:8]}"]
+    assert (failure_folder(site) / "cat.png").read_bytes() == b"a painting"
+    assert retry(site) == ["img2img"]
+
+
+def test_a_later_stage_is_forgotten_once_an_earlier_one_ran_again(site) -> None:
+    retry(site)
+    job = site.claim_next()
+    run = {
+        "type": "img2img", "params": {}, "device": "cpu", "dtype": "float32", "batch_size": 1,
+        "attempt": 1, "seconds": 1, "warnings": [], "environment": {},
+    }  # fmt: skip
+    for stage_id in ("img2img", "remove_background", "img2img"):
+        site.ledger.transact(
+            lambda s, i=stage_id: queue.finish_stage(s, job.id, {"stage_id": i, **run}, [])
+        )
+    assert [run.stage_id for run in site.stages_of(job.id)] == ["img2img"]
+    assert site.rows(ArtifactRow) == []
