@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 
-from dna_pipeline.artifact import copy_file, fsync_tree, write_bytes
+from dna_pipeline.artifact import copy_file, fsync_tree
 from dna_pipeline.faults import point
 from dna_pipeline.ledger import batches
 from dna_pipeline.ledger.store import Ledger
@@ -108,8 +108,7 @@ class Accounts:
             self._lay(batch, folder)
         data, has_ended = yield from self._read(batch)
         if self._written.get(batch_id) != data:
-            self._publisher.outbox.make_folder(folder)
-            write_bytes(folder / NAME, data)
+            self._publisher.outbox.put(data, folder / NAME)
             self._written[batch_id] = data
             point("account-written")
         if batch.state == "claimed":

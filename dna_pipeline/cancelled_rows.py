@@ -12,12 +12,14 @@ that a row can be written again after a crash.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path, PurePath
 
-from dna_pipeline.artifact import fsync_dir, sha256_file, write_bytes
+from dna_pipeline.artifact import fsync_dir, sha256_file
 from dna_pipeline.manifest import ErrorReport, to_bytes
 from dna_pipeline.publish import CANCELLED, SOURCE, Outbox
 
@@ -32,11 +34,15 @@ class CancelledRow(ErrorReport):
 
 @dataclass(frozen=True, slots=True)
 class RowFiles:
-    """Where a row is written down. `request` may be missing: people may remove it."""
+    """Where a row is written down."""
 
     account: Path
-    request: Path
     report: CancelledRow
+
+    @property
+    def request(self) -> Path:
+        """What the row asked for; it may be missing."""
+        return self.account.with_suffix(".yaml")
 
     @property
     def image(self) -> Path | None:
@@ -79,43 +85,51 @@ def _numbered(name: str) -> Iterator[str]:
         yield f"{path.stem} ({number}){path.suffix}"
 
 
-def write_row(folder: Path, stem: str, row: CancelledRow, request: bytes | None) -> None:
+def write_row(
+    outbox: Outbox, name: str, stem: str, row: CancelledRow, request: bytes | None
+) -> None:
     """Write a row's files durably, the account last: a row without it is not there."""
-    text = folder / TEXT_NAME
-    if not text.exists():
-        write_bytes(text, _text(row.job.batch or "").encode())
-    account, beside = next(
-        (path, beside)
-        for path, beside in _files(folder, stem, row.job.id)
-        if not path.exists() or _read(path, row.job.id) is not None
-    )
+    folder = outbox.folder(name)
+    if not (folder / TEXT_NAME).exists():
+        outbox.put(_text(row.job.batch or "").encode(), folder / TEXT_NAME)
+    places = _places(folder, stem, row.job.id)
+    account = next(p for p in places if not p.exists() or _read(p, row.job.id) is not None)
     if request is not None:
-        write_bytes(beside, request)
-    write_bytes(account, to_bytes(row))
+        outbox.put(request, account.with_suffix(".yaml"))
+    outbox.put(to_bytes(row), account)
+
+
+def accounts(folder: Path) -> list[Path]:
+    """The accounts of all rows in a shared folder."""
+    return sorted(folder.glob("*.json"))
 
 
 def find_row(folder: Path, stem: str, job_id: str) -> RowFiles | None:
     """The files of that job; None where there are none."""
-    for account, request in _files(folder, stem, job_id):
+    for account in _places(folder, stem, job_id):
         if (report := _read(account, job_id)) is not None:
-            return RowFiles(account, request, report)
+            return RowFiles(account, report)
     return None
 
 
-def remove_row(row: RowFiles, *, keep_original: bool) -> None:
-    """Remove a row that was retried, and what nobody needs any more when it was the last.
+def remove_row(folder: Path, stem: str, job_id: str, *, keep_original: bool) -> None:
+    """Remove a row that was retried, and the folder with the last one.
+
+    The account goes after the original, so that a call that was cut off can be repeated.
 
     Args:
         keep_original: other rows of the same original are left.
     """
-    folder = row.account.parent
-    row.request.unlink(missing_ok=True)
-    row.account.unlink(missing_ok=True)
-    if row.image is not None and not keep_original:
-        row.image.unlink(missing_ok=True)
-        _remove_empty(row.image.parent, folder)
+    if (row := find_row(folder, stem, job_id)) is not None:
+        if row.image is not None and not keep_original:
+            row.image.unlink(missing_ok=True)
+            _remove_empty(row.image.parent, folder)
+        row.request.unlink(missing_ok=True)
+        row.account.unlink(missing_ok=True)
     with suppress(FileNotFoundError):
-        if [path.name for path in folder.iterdir()] == [TEXT_NAME]:
+        with os.scandir(folder) as entries:  # of thousands, two say enough
+            first = [entry.name for entry in islice(entries, 2)]
+        if first == [TEXT_NAME]:
             (folder / TEXT_NAME).unlink()
         _remove_empty(folder, folder.parent)
         fsync_dir(folder if folder.is_dir() else folder.parent)
@@ -131,10 +145,9 @@ def _remove_empty(folder: Path, root: Path) -> None:
         folder = folder.parent
 
 
-def _files(folder: Path, stem: str, job_id: str) -> Iterator[tuple[Path, Path]]:
-    """Names of a row's account and request: short ones, then ones that no other job can have."""
-    for end in (job_id[:8], job_id):
-        yield folder / f"{stem}-{end}.json", folder / f"{stem}-{end}.yaml"
+def _places(folder: Path, stem: str, job_id: str) -> list[Path]:
+    """Names of a row's account: the short one, then one that no other job can have."""
+    return [folder / f"{stem}-{end}.json" for end in (job_id[:8], job_id)]
 
 
 def _read(path: Path, job_id: str) -> CancelledRow | None:

@@ -77,8 +77,8 @@ class Outbox:
         self._staging = root / ".dna" / ledger_id
 
     @property
-    def _latest_temporary(self) -> Path:
-        return self._staging / "latest.tmp"
+    def _temporary(self) -> Path:
+        return self._staging / "file.tmp"
 
     def folder(self, name: str) -> Path:
         return self.root / name
@@ -140,13 +140,22 @@ class Outbox:
         """Swap `<inbox>/latest/<folder>/<name>` for a copy of `source` by one rename."""
         self.put(source, self.root / inbox / LATEST / folder / name)
 
-    def put(self, source: Path, target: Path) -> None:
-        """Copy a file to a place in the outbox by one rename, durably; replaces what lies there."""
+    def put(self, source: Path | bytes, target: Path) -> None:
+        """Let a file appear at a place in the outbox by one rename, durably.
+
+        What lies there is replaced. Nothing but the file is ever seen in its folder.
+
+        Args:
+            source: a file to copy, or the bytes themselves.
+        """
         self.make_folder(target.parent)
         self._staging.mkdir(parents=True, exist_ok=True)
-        temporary = self._latest_temporary
+        temporary = self._temporary
         temporary.unlink(missing_ok=True)
-        copy_file(source, temporary)
+        if isinstance(source, Path):
+            copy_file(source, temporary)
+        else:
+            write_bytes(temporary, source)
         temporary.replace(target)
         fsync_dir(target.parent)
 
@@ -163,7 +172,9 @@ class Outbox:
     def sweep(self, is_needed: Callable[[str], bool]) -> None:
         """Remove what was left half made or half removed, save for the jobs that need it."""
         sweep(self._staging, is_needed)
-        self._latest_temporary.unlink(missing_ok=True)
+        for temporary in (self._temporary, self._staging / "latest.tmp"):  # an older version's
+            temporary.unlink(missing_ok=True)
+        remove_temporaries(self._staging)
         remove_temporaries(self.root)
 
 

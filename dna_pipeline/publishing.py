@@ -162,10 +162,8 @@ class Publisher:
             place = cancelled_rows.put_original(self.outbox, name, image, below)
             point("original-copied")
         row = cancelled_rows.CancelledRow(source=place, **dict(self._report(job, drop, [])))
-        folder = self.outbox.folder(name)
-        self.outbox.make_folder(folder)
         request = next((data for _, data in _request(job, drop)), None)
-        cancelled_rows.write_row(folder, job.stem, row, request)
+        cancelled_rows.write_row(self.outbox, name, job.stem, row, request)
         point("row-written")
         if job.publish_name != name:
             self._remove_failure(job)
@@ -365,9 +363,8 @@ def remove_failure(outbox: Outbox, job: Job, *, keep_original: bool) -> None:
     if (name := job.publish_name) is None:
         return
     if cancelled_rows.is_shared(name):
-        row = cancelled_rows.find_row(outbox.folder(name), job.stem, job.id)
-        if row is not None:
-            cancelled_rows.remove_row(row, keep_original=keep_original)
+        folder = outbox.folder(name)
+        cancelled_rows.remove_row(folder, job.stem, job.id, keep_original=keep_original)
     elif _failed_job(outbox.folder(name) / ERROR_NAME) == job.id:
         outbox.remove(name)
 

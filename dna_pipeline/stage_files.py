@@ -6,6 +6,7 @@ cleanup removes them before the retry is committed. The daemon moves them on to 
 
 from __future__ import annotations
 
+import errno
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -63,6 +64,15 @@ def restore(claim: Path, work_dir: Path) -> None:
         target = work_dir / folder.name
         if target.is_dir():
             shutil.rmtree(target)
-        shutil.move(folder, target)
+        _move(folder, target)
     fsync_dir(work_dir)
     kept.rmdir()
+
+
+def _move(folder: Path, target: Path) -> None:
+    try:
+        folder.rename(target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        shutil.move(folder, target)  # copies: the two lie on different file systems

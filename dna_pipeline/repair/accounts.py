@@ -8,9 +8,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from dna_pipeline import cancelled_rows
 from dna_pipeline.artifact import safe_stem
 from dna_pipeline.errors import Cancelled, Failure
 from dna_pipeline.inbox.scan import is_image_name, is_yaml_name
@@ -25,7 +26,7 @@ from dna_pipeline.manifest import (
     Manifest,
     StagePart,
 )
-from dna_pipeline.publish import FAILED, SOURCE
+from dna_pipeline.publish import CANCELLED, FAILED, SOURCE
 
 _ROLE_STAGES = {"image": "img2img", "matte": "remove_background"}
 
@@ -61,9 +62,12 @@ class Account:
 
 
 def find_accounts(outbox: Path) -> Iterator[Path]:
-    """The manifest.json or error.json of all published folders."""
+    """The manifest.json or error.json of all published folders, and the accounts of cancelled
+    rows."""
     for folder, below, names in os.walk(outbox):
         below[:] = sorted(name for name in below if not name.startswith("."))
+        if cancelled_rows.is_shared(folder):
+            yield from cancelled_rows.accounts(Path(folder))
         for name in sorted({NAME, ERROR_NAME} & set(names)):
             yield Path(folder, name)
 
@@ -74,15 +78,29 @@ def read_account(outbox: Path, path: Path) -> Account | str:
     relative = folder.relative_to(outbox).as_posix()
     try:
         data = (folder / name).read_bytes()
-        model = Manifest if name == NAME else ErrorReport
-        told = model.model_validate_json(data)
-        source = folder / SOURCE
-        names = tuple(sorted(p.name for p in source.iterdir())) if source.is_dir() else ()
-        sidecar = told.sidecar if isinstance(told, Manifest) else _sidecar_text(source, names)
+        told = _model(name).model_validate_json(data)
+        names, sidecar = _sources(path, told)
         _check(told.job)
     except (OSError, ValueError) as error:
         return f"{relative}/{name}: {str(error).splitlines()[0]}"
     return Account(relative, hashlib.sha256(data).hexdigest(), told, names, sidecar)
+
+
+def _model(name: str) -> type[Manifest | ErrorReport]:
+    if name == NAME:
+        return Manifest
+    return ErrorReport if name == ERROR_NAME else cancelled_rows.CancelledRow
+
+
+def _sources(path: Path, told: Manifest | ErrorReport) -> tuple[tuple[str, ...], str | None]:
+    """Names of the originals that belong to an account, and the text of its YAML."""
+    if isinstance(told, cancelled_rows.CancelledRow):
+        row = cancelled_rows.RowFiles(path, told)
+        names = () if row.image is None else (row.image.name,)
+        return names, _text(row.request) if row.request.is_file() else None
+    source = path.parent / SOURCE
+    names = tuple(sorted(p.name for p in source.iterdir())) if source.is_dir() else ()
+    return names, told.sidecar if isinstance(told, Manifest) else _sidecar_text(source, names)
 
 
 def _check(job: JobPart) -> None:
@@ -96,7 +114,11 @@ def _check(job: JobPart) -> None:
 
 def _sidecar_text(source: Path, names: tuple[str, ...]) -> str | None:
     sidecar = next((name for name in names if is_yaml_name(name)), None)
-    return None if sidecar is None else (source / sidecar).read_bytes().decode("utf-8", "replace")
+    return None if sidecar is None else _text(source / sidecar)
+
+
+def _text(path: Path) -> str:
+    return path.read_bytes().decode("utf-8", "replace")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +135,8 @@ class Rows:
 def rows_of(account: Account, originals: str, drop_id: str | None = None) -> Rows:
     """The rows of a job that has ended and whose drop is gone."""
     drop = _drop(account, originals, drop_id or new_id())
-    stages: list[dict[str, Any]] = []
-    artifacts: list[dict[str, Any]] = []
-    if isinstance(account.told, Manifest):
-        stages = [_stage_run(account.told, stage) for stage in account.told.stages]
-        artifacts = [_artifact(account.told, file) for file in account.told.artifacts]
+    stages = [_stage_run(account.told, stage) for stage in account.told.stages]
+    artifacts = [_artifact(account.told, file) for file in account.told.artifacts]
     return Rows(drop, _job(account, drop["id"]), stages, artifacts, _events(account))
 
 
@@ -136,8 +155,17 @@ def _drop(account: Account, originals: str, drop_id: str) -> dict[str, Any]:
 
 def _folder(account: Account) -> str:
     """The subfolder that was mirrored, a batch's for its results; failures do not tell theirs."""
-    parts = account.name.split("/")[1 : -1 if account.job.batch is None else -2]
-    return "" if parts[:1] == [FAILED] else "/".join(parts)
+    _, *above, _ = account.name.split("/")
+    if above[:1] in ([FAILED], [CANCELLED]):
+        return ""
+    if account.job.batch is None:
+        return "/".join(above)
+    if isinstance(account.told, cancelled_rows.CancelledRow):
+        below = PurePosixPath(account.told.source or SOURCE).parent.parts[1:]
+        return "/".join([*above[:-1], *below])
+    if above[-1:] == [CANCELLED]:
+        above.pop()  # a cancelled row with a folder of its own
+    return "/".join(above[:-1])
 
 
 def _job(account: Account, drop_id: str) -> dict[str, Any]:
@@ -168,7 +196,7 @@ def _error(told: ErrorReport) -> dict[str, Any]:
     return Failure.from_dict({name: getattr(told, name) for name in names}).to_dict()
 
 
-def _stage_run(manifest: Manifest, stage: StagePart) -> dict[str, Any]:
+def _stage_run(manifest: Manifest | ErrorReport, stage: StagePart) -> dict[str, Any]:
     facts = stage.model_dump(mode="json")
     return {
         "job_id": manifest.job.id, "stage_id": facts.pop("id"), "attempt": manifest.job.attempt,
@@ -177,14 +205,14 @@ def _stage_run(manifest: Manifest, stage: StagePart) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _artifact(manifest: Manifest, file: ArtifactPart) -> dict[str, Any]:
+def _artifact(manifest: Manifest | ErrorReport, file: ArtifactPart) -> dict[str, Any]:
     facts = file.model_dump(mode="json")
     plain = {name: facts.pop(name) for name in ("path", "role", "media_type", "bytes", "sha256")}
     stage_id = _made_by(manifest, file)
     return {"job_id": manifest.job.id, "stage_id": stage_id, "facts": facts, **plain}
 
 
-def _made_by(manifest: Manifest, file: ArtifactPart) -> str:
+def _made_by(manifest: Manifest | ErrorReport, file: ArtifactPart) -> str:
     """The stage that made a file: its id is in the name where types repeat, else the role tells."""
     parts = file.path.split(".")
     named = [stage.id for stage in manifest.stages if stage.id in parts[1:-1]]

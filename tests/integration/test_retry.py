@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from dna_pipeline.intake.retry import Retrier
 from dna_pipeline.ledger import queue, wishes
 from dna_pipeline.ledger.tables import ArtifactRow
 from dna_pipeline.providers.diffusers import Diffusers
+from tests.integration.power import followed
 
 SIDECAR = "pipeline: both\nimg2img: {seed: -1, prompt: 'a {red|blue|green|grey} cat'}\n"
 
@@ -35,9 +37,13 @@ def weights_are_there(monkeypatch) -> None:
 
 
 @pytest.fixture
-def site(make_site):
+def site(make_site, tmp_path):
+    return failed_site(make_site, tmp_path)
+
+
+def failed_site(make_site, root: Path):
     """A site with a job of two stages, whose first has finished and whose second failed."""
-    made = make_site()
+    made = make_site(root)
     made.put("cat.png", b"cat")
     made.put("cat.yaml", SIDECAR)
     made.settle()
@@ -45,7 +51,7 @@ def site(make_site):
     return made
 
 
-def fail_second(site) -> None:
+def fail_second(site, *, publish: bool = True) -> None:
     job = site.claim_next()
     first, second = job.stages
     folder = site.config.work / job.id / first["id"]
@@ -68,7 +74,8 @@ def fail_second(site) -> None:
         queue.fail(session, job.id, failure, second["id"])
 
     site.ledger.transact(commit)
-    site.publish()
+    if publish:
+        site.publish()
 
 
 def failure_folder(site) -> Path:
@@ -203,3 +210,72 @@ def test_a_later_stage_is_forgotten_once_an_earlier_one_ran_again(site) -> None:
         )
     assert [run.stage_id for run in site.stages_of(job.id)] == ["img2img"]
     assert site.rows(ArtifactRow) == []
+
+
+def computed(site) -> list[Path]:
+    """Where the finished stage's result lies."""
+    roots = [site.outbox, site.config.data]
+    return [p for root in roots for p in root.rglob("cat.png") if p.read_bytes() == b"a painting"]
+
+
+@pytest.mark.slow
+def test_killed_at_any_step_of_a_retry_nothing_computed_is_lost(make_site, kill_everywhere) -> None:
+    def act(site) -> None:
+        retry(site)
+        order_of(site)
+
+    def check(site) -> None:
+        assert computed(site)
+        if site.job().status == "failed":
+            assert retry(site) == ["img2img"]
+        order = order_of(site)
+        assert order.stages[0].done is not None
+        assert Path(order.work_dir, "img2img/cat.png").read_bytes() == b"a painting"
+        site.ledger.transact(queue.recover)
+        fail_second(site)
+        assert site.folders() == [f"in/failed/cat-{site.job().id[:8]}"]
+        site.restart()
+        assert not (site.config.work / site.job().id).exists()
+
+    def prepare(root: Path):
+        return failed_site(make_site, root)
+
+    assert kill_everywhere(prepare, act, check, every=3) > 5
+
+
+@pytest.mark.slow
+def test_killed_at_any_step_of_a_failure_nothing_computed_is_lost(
+    make_site, kill_everywhere
+) -> None:
+    def prepare(root: Path):
+        site = failed_site(make_site, root)
+        retry(site)
+        fail_second(site, publish=False)
+        return site
+
+    def check(site) -> None:
+        assert computed(site)
+        site.publish()
+        assert (failure_folder(site) / "cat.png").read_bytes() == b"a painting"
+        assert retry(site) == ["img2img"]
+
+    assert kill_everywhere(prepare, lambda site: site.publish(), check, every=3) > 5
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="follows inodes through /proc")
+def test_when_the_power_goes_during_a_retry_nothing_computed_is_lost(site) -> None:
+    with followed(site.root) as disk:
+        retry(site)
+        order_of(site)
+    assert len(disk.states) > 8
+    for when, state in disk.states.items():
+        site.close()
+        disk.build(state)
+        site._start()
+        site.restart()
+        assert computed(site), f"lost at {when}"
+        if site.job().status == "failed":
+            assert retry(site) == ["img2img"]
+        folder = Path(order_of(site).work_dir, "img2img")
+        assert (folder / "cat.png").read_bytes() == b"a painting", when
