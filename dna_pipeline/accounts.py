@@ -138,6 +138,11 @@ class Accounts:
             return
         for drop in self._ledger.transact(lambda s: batches.jobless_drops(s, batch.id)):
             _copy_all(drop, batch, folder / SOURCE)
+        if batch.kind == "matrix":
+            # A failure holds only what its own row asked for: the whole YAML must not be lost.
+            name, text = self._ledger.transact(lambda s: batches.matrix_sidecar(s, batch.id))
+            if name is not None and text is not None:
+                self._publisher.outbox.put(text.encode(), folder / SOURCE / name)
         if (folder / SOURCE).is_dir():
             fsync_tree(folder / SOURCE)
 

@@ -216,8 +216,13 @@ def error_text(report: ErrorReport) -> str:
         "Code": report.code,
         "Job": report.job.id,
     }
-    lines = [f"{report.input.name} could not be processed.", "", report.message, ""]
+    end = "was cancelled" if report.code == "cancelled" else "could not be processed"
+    lines = [f"{report.input.name} {end}.", "", report.message, ""]
     lines += [_entry(title, text) for title, text in facts.items() if text]
+    if report.stages:
+        names = ", ".join(stage.id for stage in report.stages)
+        lines += ["", f"Finished before that: {names}. Its files lie here, and are not made again",
+                  "unless you change what it depends on."]  # fmt: skip
     lines += [
         "",
         "What you dropped lies beside this file, in the folder source. Mend the YAML there, or",

@@ -99,10 +99,13 @@ class Publisher:
     def _publish(self, job: Job) -> None:
         if not self._config.outbox.is_dir():
             raise OutboxUnavailable(f"{self._config.outbox} is not there")
-        drop, stages = self._ledger.transact(
-            lambda s: (s.get_one(Drop, job.drop_id), queue.finished_stages(s, job.id))
+        drop, stages, batch = self._ledger.transact(
+            lambda s: (
+                s.get_one(Drop, job.drop_id),
+                queue.finished_stages(s, job.id),
+                batches.find(s, job.batch),
+            )
         )
-        batch = self._ledger.transact(lambda s: batches.find(s, job.batch))
         if job.error is not None:
             stages = self._finished(job, drop, stages)
         if batch is not None and job.cancelled_while == queue.WAITING and not stages:
@@ -172,6 +175,8 @@ class Publisher:
         return name
 
     def _remove_failure(self, job: Job) -> None:
+        if job.publish_name is None:
+            return  # it was never retried
         shares = self._ledger.transact(lambda s: queue.shares_original(s, job))
         remove_failure(self.outbox, job, keep_original=shares)
 

@@ -208,10 +208,13 @@ class Client:
     def find_result(self, drop: Drop) -> State | None:
         """Its result or failure, however long ago that was; None where there is none yet."""
         stem = escape(drop.path.stem)
-        # A result of its own, a failure, or one of a batch, whose folder has a name like the drop.
-        for pattern in (f"{stem}-*", f"failed/{stem}-*", f"{stem}*/{stem}-*"):
-            for folder in (self.outbox / drop.inbox).glob(pattern):
-                if ended := self._ended(drop, folder):
+        # A result of its own, a failure, one that was cancelled, or one of a batch, whose folder
+        # has a name like the drop; the cancelled rows of a batch are files in one folder.
+        patterns = ("{0}-*", "failed/{0}-*", "cancelled/{0}-*", "{0}*/{0}-*",
+                    "{0}*/cancelled/{0}-*")  # fmt: skip
+        for pattern in patterns:
+            for place in (self.outbox / drop.inbox).glob(pattern.format(stem)):
+                if ended := self._ended(drop, place):
                     return ended
         return None
 
@@ -244,12 +247,14 @@ class Client:
         path = self.outbox / inbox / "latest" / f"{stem}{suffix}"
         return path if path.is_file() else None
 
-    def _ended(self, drop: Drop, folder: Path) -> State | None:
+    def _ended(self, drop: Drop, place: Path) -> State | None:
+        """The end that a folder, or the file of a cancelled row, tells of; None if another's."""
         with suppress(OSError):
-            if folder.stat().st_mtime < drop.sent_at - CLOCKS_S:
+            if place.stat().st_mtime < drop.sent_at - CLOCKS_S:
                 return None
+        folder, row = (place.parent, place.name) if place.suffix == ".json" else (place, None)
         for kind, name, key in (
-            ("completed", "manifest.json", "manifest"), ("failed", "error.json", "error"),
+            ("completed", "manifest.json", "manifest"), ("failed", row or "error.json", "error"),
         ):  # fmt: skip
             with suppress(OSError, ValueError):
                 account = json.loads((folder / name).read_bytes())

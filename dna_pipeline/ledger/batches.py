@@ -160,6 +160,13 @@ def jobless_drops(session: Session, batch_id: str) -> list[Drop]:
     return list(session.scalars(select(Drop).where(Drop.batch == batch_id, ~used)))
 
 
+def matrix_sidecar(session: Session, batch_id: str) -> tuple[str | None, str | None]:
+    """Name and text of the YAML that a matrix was written in."""
+    rows = select(Drop.sidecar, Drop.sidecar_text).join(Job, Job.drop_id == Drop.id)
+    found = session.execute(rows.where(Job.batch == batch_id).limit(1)).first()
+    return (None, None) if found is None else (found[0], found[1])
+
+
 def report(session: Session, batch_id: str, after: int) -> list[dict[str, Any]]:
     """Its next rows, at most `REPORTED_AT_ONCE`, with what became of them; JSON columns as text.
 

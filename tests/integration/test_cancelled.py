@@ -265,3 +265,17 @@ def test_killed_at_any_step_of_retrying_rows(make_site, kill_everywhere) -> None
         assert files_in_claims(site) == []
 
     assert kill_everywhere(prepare, act, check, every=7) > 10
+
+
+def test_a_cancelled_matrix_loses_nothing_that_was_written(site) -> None:
+    text = "matrix: {remove_background.force: [true, false]}  # both, please\n"
+    site.put("cat.png", b"cat")
+    site.put("cat.png.yaml", text)
+    site.settle()
+    cancel_batch(site)
+    site.publish()
+    Accounts(site.ledger, site.publisher).write()
+    (folder,) = site.outbox.glob("in/cat-*")
+    assert (folder / "source/cat.png.yaml").read_text() == text
+    assert originals(folder / "cancelled") == {"cat.png": b"cat"}
+    assert len(list((folder / "cancelled").glob("cat-*.yaml"))) == 2

@@ -266,6 +266,21 @@ def test_a_failure(root: Path, client: Client, drop: Drop):
     assert state.text == "failed: image_unreadable: Not an image."
 
 
+def test_a_job_that_was_cancelled_while_it_waited(root: Path, client: Client, drop: Drop):
+    error = {"code": "cancelled", "message": "It was cancelled."}
+    publish(root, drop, f"cancelled/{drop.path.stem}-1", drop.token, **error)
+    assert client.state(drop).text == "failed: cancelled: It was cancelled."
+
+
+def test_a_row_that_was_cancelled_while_it_waited(root: Path, client: Client, drop: Drop):
+    error = {"code": "cancelled", "message": "It was cancelled."}
+    stem = drop.path.stem
+    folder = publish(root, drop, f"{stem}-1/cancelled", drop.token, **error)
+    (folder / "error.json").rename(folder / f"{stem}-2.json")
+    state = client.state(drop)
+    assert (state.text, state.folder) == ("failed: cancelled: It was cancelled.", folder)
+
+
 def test_a_failure_whose_sidecar_could_not_be_read(root: Path, client: Client, drop: Drop):
     error = {"code": "sidecar_invalid", "message": "Mend it."}
     publish(root, drop, f"failed/{drop.path.stem}-1", None, **error)
