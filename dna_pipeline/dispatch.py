@@ -47,6 +47,12 @@ from dna_pipeline.spec.config import Config
 
 log = structlog.get_logger()
 
+DEVICE_HINT = (
+    "The device or its driver reported the error. See its state (`nvidia-smi`, the system's log), "
+    "reload the driver or restart the machine, then `dna-pipeline retry`; or set "
+    "`runtime.device: cpu` in pipeline.yaml."
+)
+
 
 @dataclass(slots=True)
 class Running:
@@ -226,6 +232,12 @@ class Dispatcher:
         if is_hold:
             log.warning("job.held", job=event.job, code=code, why=detail)
             self._hold(event.job, code, detail)
+            return
+        if event.poisoned:
+            log.error("device.failed", job=event.job, stage=event.stage, why=detail)
+            # The worker's process has to end for it, so it is counted as the worker's end is.
+            failure = WorkerCrashed(detail, hint=DEVICE_HINT).failure()
+            self._ledger.transact(lambda s: self._worker_died(s, event.job, failure, event.stage))
             return
         log.warning("job.failed", job=event.job, code=failure.code, detail=failure.detail)
         if failure.code == SourceMissing.code:
