@@ -126,11 +126,10 @@ class Estimator:
 
     def _learn(self, run: dict[str, Any], stage: Stage, seconds: float) -> None:
         where = (stage.type, stage.model, run["provider"], run["device"], run["dtype"])
-        known = self._by_place.get(where)
-        if known is None:
-            known = self._by_place[where] = _Known()
+        known = self._by_place.setdefault(where, _Known())
+        if self._known.get((stage.type, stage.model)) is not known:
+            self._known[stage.type, stage.model] = known
             self._latest.clear()
-        self._known[stage.type, stage.model] = known
         work = stage.work(*self._size)
         known.points.append((work, seconds))
         known.line = None

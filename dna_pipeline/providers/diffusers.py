@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-TILED = "The picture was encoded and decoded in tiles, to need less memory."
+TILED = "The picture was encoded and decoded in tiles of at most {} px, to need less memory."
 
 
 class Diffusers(Provider):
@@ -164,7 +164,7 @@ class StableDiffusion:
             f"The {name} has {count - 2} tokens, of which only the first {limit - 2} were read."
             for name, count in counts.items()
             if count > limit
-        ] + ([TILED] if request.thrifty else [])
+        ] + ([TILED.format(self._pipeline.vae.tile_sample_min_size)] if request.thrifty else [])
 
     def _run(self, image: Image.Image, request: ImageToImageRequest, on_step: StepCallback) -> Any:
         import torch
