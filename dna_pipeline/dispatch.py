@@ -290,9 +290,11 @@ class Dispatcher:
         self._count(session, job, failure)
 
     def _on_worker_ended(self, event: WorkerEnded) -> None:
+        if self.running is not None and event.job != self.running.job:
+            return  # it was between two jobs, and the next is at another worker already
         self.device = self.worker = None
-        if self.running is None or event.job != self.running.job:
-            return  # it was between two jobs; the next may be at another worker already
+        if self.running is None:
+            return
         self._on_job_ended_with_worker(self.running, event)
         self.running = None
 
