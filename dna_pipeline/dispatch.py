@@ -47,6 +47,12 @@ from dna_pipeline.spec.config import Config
 
 log = structlog.get_logger()
 
+DEVICE_HINT = (
+    "The device or its driver reported the error. See its state (`nvidia-smi`, the system's log), "
+    "reload the driver or restart the machine, then `dna-pipeline retry`; or set "
+    "`runtime.device: cpu` in pipeline.yaml."
+)
+
 
 @dataclass(slots=True)
 class Running:
@@ -240,6 +246,12 @@ class Dispatcher:
             log.warning("job.held", job=event.job, code=code, why=detail)
             self._hold(event.job, code, detail)
             return
+        if event.poisoned:
+            log.error("device.failed", job=event.job, stage=event.stage, why=detail)
+            # The worker's process has to end for it, so it is counted as the worker's end is.
+            failure = WorkerCrashed(detail, hint=DEVICE_HINT).failure()
+            self._ledger.transact(lambda s: self._worker_died(s, event.job, failure, event.stage))
+            return
         log.warning("job.failed", job=event.job, code=failure.code, detail=failure.detail)
         if failure.code == SourceMissing.code:
             log.error("source.missing", job=event.job)
@@ -291,9 +303,11 @@ class Dispatcher:
         self._count(session, job, failure)
 
     def _on_worker_ended(self, event: WorkerEnded) -> None:
+        if self.running is not None and event.job != self.running.job:
+            return  # it was between two jobs, and the next is at another worker already
         self.device = self.worker = None
-        if self.running is None or event.job != self.running.job:
-            return  # it was between two jobs; the next may be at another worker already
+        if self.running is None:
+            return
         self._on_job_ended_with_worker(self.running, event)
         self.running = None
 

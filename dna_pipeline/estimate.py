@@ -1,7 +1,7 @@
 """About how long work will take, learned from the stages that were finished last.
 
 Each stage says what its time grows with (`Stage.work`); a line through what it took, one for each
-type and model, gives the seconds. What the device did before it was changed is forgotten, and
+type and model, gives the seconds. What another device did is kept apart, and
 where the last few stages ran faster or slower than their lines, the next are taken to do so too:
 others may use the machine, and it may be hot.
 """
@@ -80,7 +80,6 @@ def pace(runs: Iterable[tuple[float, float]]) -> float:
 class _Known:
     """How long one type of stage took with one model, on one device."""
 
-    where: tuple[Any, ...]
     points: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=RUNS_KEPT))
     line: Line | None = None
 
@@ -106,6 +105,7 @@ class Estimator:
     def __init__(self, views: Views) -> None:
         self._views = views
         self._known: dict[tuple[str, str | None], _Known] = {}
+        self._by_place: dict[tuple[Any, ...], _Known] = {}
         self._latest: deque[tuple[Stage, float, float]] = deque(maxlen=PACE_RUNS)
         self._pace = 1.0
         self._last: dict[str, Any] = {"id": 0}
@@ -125,10 +125,10 @@ class Estimator:
         self._pace = pace((took, self._seconds(stage, work)) for stage, work, took in self._latest)
 
     def _learn(self, run: dict[str, Any], stage: Stage, seconds: float) -> None:
-        where = (run["provider"], run["device"], run["dtype"])
-        known = self._known.get((stage.type, stage.model))
-        if known is None or known.where != where:
-            known = self._known[stage.type, stage.model] = _Known(where)
+        where = (stage.type, stage.model, run["provider"], run["device"], run["dtype"])
+        known = self._by_place.setdefault(where, _Known())
+        if self._known.get((stage.type, stage.model)) is not known:
+            self._known[stage.type, stage.model] = known
             self._latest.clear()
         work = stage.work(*self._size)
         known.points.append((work, seconds))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import structlog
 from sqlalchemy.orm import Session
@@ -18,7 +20,7 @@ from dna_pipeline.errors import (
     Paused,
     WeightsMissing,
 )
-from dna_pipeline.ledger import away, batches, pauses, queue
+from dna_pipeline.ledger import away, batches, model_sets, pauses, queue
 from dna_pipeline.ledger.queue import Runnable
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Job
@@ -65,7 +67,7 @@ class Holds:
             queue.hold_where(session, "batch", str(job.batch), Paused.code, why)
         elif (why := self._resting(job.inbox)) is not None:
             queue.hold_where(session, "inbox", job.inbox, Hours.code, why)
-        elif (why := self._missing(job.models)) is not None:
+        elif (why := self._missing(job.stages)) is not None:
             queue.hold_where(session, "models", job.models, WeightsMissing.code, why)
         elif (why := self._hold_away(session, job)) is not None:
             pass
@@ -88,7 +90,8 @@ class Holds:
         def action(session: Session) -> None:
             queue.promote_due(session, utcnow())
             for models in queue.held_groups(session, WeightsMissing.code):
-                if self._missing(models) is None:
+                stages = queue.stages_held(session, WeightsMissing.code, models)
+                if self._missing(stages) is None:
                     queue.release(session, WeightsMissing.code, models)
             for inbox in queue.held_inboxes(session, Hours.code):
                 if self._resting(inbox) is None:
@@ -153,8 +156,8 @@ class Holds:
         begin = f"{found.hours.start:%H:%M}"
         return f"inbox {inbox!r} rests outside {found.hours}; its jobs go on at {begin}"
 
-    def _missing(self, models: str) -> str | None:
-        for name in filter(None, models.split(",")):
+    def _missing(self, stages: Sequence[Mapping[str, Any]]) -> str | None:
+        for name in model_sets.names_in(stages):
             provider = self._config.models.get(name)
             if provider is None:
                 return f"model {name!r} is not declared in {self._config.file.name} any more"

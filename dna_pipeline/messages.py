@@ -163,7 +163,8 @@ class JobDone:
 
 @dataclass(frozen=True, slots=True)
 class JobFailed:
-    """`hold` is set where the environment is at fault; `poisoned` where the process must end."""
+    """`hold` is set where the environment is at fault. `poisoned` is set where the process must
+    end; without `hold`, the job is then tried again as after a crash of its worker."""
 
     kind: ClassVar[str] = "job_failed"
     job: str

@@ -15,6 +15,7 @@ import structlog
 
 from dna_pipeline import __version__, registry, sources
 from dna_pipeline.artifact import Artifact, fsync_dir, sha256_file
+from dna_pipeline.device_errors import is_device_fault, is_out_of_memory
 from dna_pipeline.errors import (
     Cancelled,
     DiskFull,
@@ -39,13 +40,16 @@ from dna_pipeline.messages import (
     StageDone,
     StageOrder,
 )
-from dna_pipeline.providers.base import ModelCache, Provider
+from dna_pipeline.providers.base import Device, ModelCache, Provider
 from dna_pipeline.stage_key import stage_key
 from dna_pipeline.stages.base import Stage, StageContext
 
 log = structlog.get_logger()
 
 PROGRESS_INTERVAL_S = 0.25
+ON_CPU = Device("cpu", "float32")
+"""Where a stage without a model computes."""
+
 RAN_OUT = "Memory ran out, so the other models were unloaded and this is try number"
 
 
@@ -136,7 +140,7 @@ class _Run:
         while (made := self._try_stage(spec, stage, source, folder, thrift)) is None:
             thrift += 1
             self._check_cancelled()
-            self.bench.models.evict(*filter(None, [stage.model]))
+            self.bench.models.evict(*([] if stage.model is None else [stage.model]))
             self.bench.release_memory()
         return made
 
@@ -148,7 +152,7 @@ class _Run:
         try:
             return self._attempt(spec, stage, source, folder, thrift)
         except Exception as error:
-            if thrift >= stage.most_thrift or not _is_out_of_memory(error) or _is_poison(error):
+            if thrift >= stage.most_thrift or not is_out_of_memory(error):
                 raise
             log.warning("memory.exhausted", job=self.order.job, stage=spec.id, detail=str(error))
             return None
@@ -180,7 +184,7 @@ class _Run:
         seconds = time.monotonic() - started
         fsync_dir(folder)
         point("stage-written")
-        done = self._stage_done(spec, stage, files, seconds, context.warnings)
+        done = self._stage_done(spec, stage, files, seconds, context)
         self.bench.emit(done)
         self.input_sha256 = done.artifacts[0].sha256
         return files[0].path
@@ -191,11 +195,10 @@ class _Run:
         stage: Stage,
         files: list[Artifact],
         seconds: float,
-        warnings: list[str],
+        context: StageContext,
     ) -> StageDone:
-        provider = self.bench.models.provider(stage.model) if stage.model else None
-        device = self.bench.models.device
-        on_device = provider is None or provider.needs_device
+        provider = None if stage.model is None else self.bench.models.provider(stage.model)
+        place = context.computed_on or self._place_of(stage)
         return StageDone(
             job=self.order.job,
             stage=spec.id,
@@ -203,15 +206,19 @@ class _Run:
             provider=provider.name_in_config if provider else None,
             model=self._model_facts(stage.model, provider),
             params=stage.params(),
-            device=device.name if on_device else "cpu",
-            dtype=provider.dtype_on(device) if provider else device.dtype,
+            device=place.name,
+            dtype=place.dtype,
             batch_size=1,
             seconds=round(seconds, 3),
-            warnings=warnings,
+            warnings=context.warnings,
             environment=self.bench.environment,
             artifacts=[_record(file) for file in files],
             stage_key=self._stage_key(spec, stage),
         )
+
+    def _place_of(self, stage: Stage) -> Device:
+        """Where a stage computes that does not say so itself: where its model does."""
+        return ON_CPU if stage.model is None else self.bench.models.computes_on(stage.model)
 
     def _recipe(self, last: StageOrder) -> dict[str, Any]:
         """How a file of that stage comes about, with nothing of when, where and by which job."""
@@ -283,7 +290,8 @@ def _record(file: Artifact) -> FileRecord:
 
 def _failed(order: Order, stage: str | None, error: Exception) -> JobFailed:
     """Map whatever was raised to one of our codes."""
-    if not isinstance(error, Hold | Cancelled) and not _is_poison(error):
+    is_fault = is_device_fault(error)
+    if not isinstance(error, Hold | Cancelled) and not is_fault:
         # Whatever it looks like, an inbox that went away is enough to explain it.
         why = sources.away(Path(order.source).parent)
         error = error if why is None else InboxUnavailable(why)
@@ -293,28 +301,15 @@ def _failed(order: Order, stage: str | None, error: Exception) -> JobFailed:
         detail = f"{error.filename or order.work_dir}: {error.strerror}"
         failure = Failure(DiskFull.code, "", detail)
         return JobFailed(order.job, failure.to_dict(), stage, hold=True)
-    if not isinstance(error, JobError):
+    if is_fault or not isinstance(error, JobError):
         log.error("stage.failed", job=order.job, stage=stage, error=traceback.format_exc())
-        error = _translated(error)
-    return JobFailed(order.job, error.failure().to_dict(), stage, poisoned=_is_poison(error))
+    failure = _translated(error, is_fault=is_fault).failure().to_dict()
+    return JobFailed(order.job, failure, stage, poisoned=is_fault)
 
 
-def _is_poison(error: Exception) -> bool:
-    """Whether the device answers nothing in this process any more."""
-    return "CUDA error" in str(error) or "device-side assert" in str(error)
-
-
-def _translated(error: Exception) -> JobError:
+def _translated(error: Exception, *, is_fault: bool) -> JobError:
+    """The error as one of our codes, by its cause where that was memory or the device."""
     detail = f"{type(error).__name__}: {error}"[:2000]
-    if _is_out_of_memory(error):
-        return OutOfMemory(detail)
-    return StageFailed(detail)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Torch's own class is matched by name, since this module must not import torch; on the CPU
-    and on MPS torch raises a plain RuntimeError."""
-    if isinstance(error, MemoryError | OutOfMemory) or type(error).__name__ == "OutOfMemoryError":
-        return True
-    words = ("DefaultCPUAllocator", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
-    return isinstance(error, RuntimeError) and any(word in str(error) for word in words)
+    if is_out_of_memory(error):
+        return error if isinstance(error, OutOfMemory) else OutOfMemory(detail)
+    return error if isinstance(error, JobError) and not is_fault else StageFailed(detail)

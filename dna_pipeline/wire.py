@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -40,7 +41,10 @@ class LineWriter:
 
     def send(self, message: Message) -> None:
         """Raises OSError (BrokenPipeError, …) when the other side is gone."""
-        line = json.dumps(message, separators=(",", ":"), default=str).encode() + b"\n"
+        self.write(encoded(message))
+
+    def write(self, line: bytes) -> None:
+        """Write one encoded message; raises as `send` does."""
         with self._lock:
             self._file.write(line)
             self._file.flush()
@@ -48,6 +52,43 @@ class LineWriter:
     def close(self) -> None:
         with self._lock, suppress(OSError):  # the pipe broke with bytes still in the buffer
             self._file.close()
+
+
+class QueuedWriter:
+    """Writes messages in their order on a thread of its own, so that no caller waits for the pipe.
+
+    A pipe is full while the other side does not read, and whoever writes to it then stands still.
+    What the other side can no longer take is dropped; its end is noticed by whoever reads from it.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._writer = LineWriter(file)
+        self._lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._write, name="pipe-writer", daemon=True)
+        _start(self._thread, file)
+
+    def send(self, message: Message) -> None:
+        """Add a message to what is to be written."""
+        self._lines.put(encoded(message))
+
+    def close(self) -> None:
+        """Close the pipe once all that was sent before is written."""
+        self._lines.put(None)
+
+    def join(self, timeout_s: float) -> None:
+        """Wait until the pipe is closed."""
+        self._thread.join(timeout_s)
+
+    def _write(self) -> None:
+        with suppress(OSError, ValueError):  # the other side has ended
+            while (line := self._lines.get()) is not None:
+                self._writer.write(line)
+        self._writer.close()
+
+
+def encoded(message: Message) -> bytes:
+    """A message as the line that carries it."""
+    return json.dumps(message, separators=(",", ":"), default=str).encode() + b"\n"
 
 
 def messages(file: IO[bytes]) -> Iterator[Message]:
@@ -139,6 +180,20 @@ def follow_stderr(process: subprocess.Popen[bytes], say: Callable[[str], None]) 
                 with suppress(Exception):
                     say(line.decode("utf-8", "replace").rstrip())
 
+    assert process.stderr
     thread = threading.Thread(target=read, name=f"stderr-{process.pid}", daemon=True)
-    thread.start()
+    _start(thread, process.stderr)
     return thread
+
+
+def _start(thread: threading.Thread, pipe: IO[bytes]) -> None:
+    """Start a thread that closes the pipe at its end; close it now if there is no thread to be had.
+
+    Raises:
+        RuntimeError: no thread can be started.
+    """
+    try:
+        thread.start()
+    except RuntimeError:
+        pipe.close()
+        raise

@@ -11,8 +11,12 @@ import os
 import queue
 import threading
 import time
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+
+import structlog
 
 from dna_pipeline import device as devices
 from dna_pipeline import registry, runner, wire
@@ -22,6 +26,8 @@ from dna_pipeline.fingerprint import Fingerprints
 from dna_pipeline.logs import configure_child
 from dna_pipeline.messages import Beat, Event, JobFailed, Order, Ready, event_to_message
 from dna_pipeline.providers.base import Device, ModelCache
+
+log = structlog.get_logger()
 
 BEAT_INTERVAL_S = 2.0
 
@@ -35,6 +41,39 @@ OFFLINE = {
 }
 
 
+class BusyClock:
+    """Seconds spent at work so far; one thread works, any other may ask.
+
+    Each figure is exact for its moment and none is less than one before.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._since: float | None = None
+        self._before_s = 0.0
+
+    @contextmanager
+    def running(self) -> Generator[None]:
+        """Count the time of the block."""
+        with self._lock:
+            self._since = time.monotonic()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._before_s = self._now()
+                self._since = None
+
+    def seconds(self) -> float:
+        """All that was counted, up to now if the clock runs."""
+        with self._lock:
+            return self._now()
+
+    def _now(self) -> float:
+        running_s = 0.0 if self._since is None else time.monotonic() - self._since
+        return self._before_s + running_s
+
+
 class Worker:
     """Orders from one pipe, one after another; cancels and beats beside them."""
 
@@ -44,8 +83,7 @@ class Worker:
         self.orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
         self.cancelled: set[str] = set()
         self.resting: set[str] = set()
-        self.busy_since: float | None = None
-        self.busy_s = 0.0
+        self.busy = BusyClock()
 
     def emit(self, event: Event) -> None:
         try:
@@ -68,17 +106,21 @@ class Worker:
         os._exit(0)
 
     def beat(self) -> None:
-        import psutil
-
-        process = psutil.Process()
+        """Report memory and busy time for ever; what fails is tried again at the next beat."""
+        trouble = ""
         while True:
             time.sleep(BEAT_INTERVAL_S)
-            running = time.monotonic() - self.busy_since if self.busy_since else 0.0
-            self.emit(Beat(process.memory_info().rss, round(self.busy_s + running, 3)))
+            try:
+                self.emit(Beat(resident_bytes(), round(self.busy.seconds(), 3)))
+            except Exception as error:
+                if repr(error) != trouble:  # once, not every two seconds
+                    trouble = repr(error)
+                    log.warning("beat.failed", why=trouble)
 
     def work(self) -> None:
         try:
             device = choose_device(self.settings.device, self.settings.dtype)
+            devices.refuse_worse(device, self.settings.seen_device, self.settings.seen_gpu)
             if self.settings.prove:
                 devices.prove(device)
         except DeviceUnavailable as error:
@@ -99,10 +141,8 @@ class Worker:
         self.emit(Ready(device.name, device.dtype, facts))
         while True:
             order = self._next_order(bench.models)
-            self.busy_since = time.monotonic()
-            runner.run(order, bench)
-            self.busy_s += time.monotonic() - self.busy_since
-            self.busy_since = None
+            with self.busy.running():
+                runner.run(order, bench)
 
     def _next_order(self, models: ModelCache) -> Order:
         """Wait for work; give the device's memory back when there is none for long."""
@@ -119,6 +159,13 @@ class Worker:
             order = self.orders.get()
             # Poisoned: a process that found no device never will; the next one may.
             self.emit(JobFailed(order.job, failure, hold=True, poisoned=True))
+
+
+def resident_bytes() -> int:
+    """Memory that this process holds."""
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
 
 
 def load_providers(entries: dict[str, dict[str, Any]]) -> dict[str, Any]:

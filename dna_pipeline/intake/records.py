@@ -17,6 +17,7 @@ from typing import Any
 
 from dna_pipeline.artifact import safe_stem
 from dna_pipeline.errors import Failure, JobError, ParameterInvalid
+from dna_pipeline.ledger import model_sets
 from dna_pipeline.ledger.store import new_id
 from dna_pipeline.ledger.times import utcnow
 from dna_pipeline.spec.batch import combinations, head_of, request
@@ -229,7 +230,6 @@ def work_of(inbox: Inbox, outcome: JobSpec | Failure) -> dict[str, Any]:
 
 
 def _row(spec: JobSpec, status: str) -> dict[str, Any]:
-    models = sorted({stage.params.get("model") or "" for stage in spec.stages} - {""})
     stages = [{"id": stage.id, "type": stage.type, "params": stage.params} for stage in spec.stages]
     later = spec.not_before is not None and spec.not_before > utcnow()
     return {
@@ -237,6 +237,6 @@ def _row(spec: JobSpec, status: str) -> dict[str, Any]:
         "hold": "not_before" if later else None,
         "hold_detail": f"starts at {spec.not_before:%Y-%m-%d %H:%M} UTC" if later else None,
         "not_before": spec.not_before, "stages": stages,
-        "models": ",".join(models), "tags": list(spec.tags), "meta": spec.meta,
-        "error": None, "publish": None, "finished_at": None,
+        "models": model_sets.text_of(model_sets.names_in(stages)), "tags": list(spec.tags),
+        "meta": spec.meta, "error": None, "publish": None, "finished_at": None,
     }  # fmt: skip

@@ -57,6 +57,8 @@ _HOLD = """UPDATE jobs INDEXED BY ix_jobs_runnable SET hold = :code, hold_detail
     WHERE status = 'queued' AND hold IS NULL"""
 _RELEASE = """UPDATE jobs INDEXED BY ix_jobs_hold SET hold = NULL, hold_detail = NULL
     WHERE hold = :code AND status = 'queued'"""
+_STAGES_HELD = text("""SELECT stages FROM jobs INDEXED BY ix_jobs_hold
+    WHERE hold = :code AND models = :models LIMIT 1""").columns(stages=Job.__table__.c.stages.type)
 IS_QUEUED = text("+jobs.status = 'queued'")
 _PROMOTE = text("""UPDATE jobs INDEXED BY ix_jobs_due SET hold = NULL, hold_detail = NULL
     WHERE hold = 'not_before' AND not_before <= :now""")
@@ -235,6 +237,12 @@ def held_groups(session: Session, code: str) -> list[str]:
     """The distinct model sets of jobs under that hold."""
     rows = session.scalars(select(Job.models).where(Job.hold == code).distinct())
     return list(rows)
+
+
+def stages_held(session: Session, code: str, models: str) -> list[dict[str, Any]]:
+    """The stages of one of the jobs of that model set under that hold; none where there is none."""
+    values = {"code": code, "models": models}
+    return session.execute(_STAGES_HELD, values).scalar_one_or_none() or []
 
 
 def release(session: Session, code: str, models: str | None = None) -> int:

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from dna_pipeline.errors import UnknownModel, WeightsMissing
 
 if TYPE_CHECKING:
+    import torch
     from PIL import Image
 
     from dna_pipeline.tsr.field import Field as SceneField
@@ -37,6 +38,12 @@ class Device:
     name: str
     dtype: str
     dtype_is_free: bool = False
+
+
+def device_of(device: torch.device, dtype: torch.dtype) -> Device:
+    """A device of torch and a number type by the names that manifests use."""
+    name = str(device) if device.type == "cuda" else device.type
+    return Device(name, str(dtype).removeprefix("torch."))
 
 
 WeightsPath = Annotated[Path, Field(strict=False)]
@@ -79,7 +86,7 @@ class Provider(BaseModel, ABC):
         """The root that the manifest names, and all files that the model is read from."""
 
     def dtype_on(self, device: Device) -> str:
-        """What the model computes in on that device, for the manifest."""
+        """Number type that the model is to compute in on that device."""
         return device.dtype if self.needs_device else "float32"
 
     @abstractmethod
@@ -142,6 +149,16 @@ class ImageToField(Protocol):
         ...
 
 
+@runtime_checkable
+class Placed(Protocol):
+    """A loaded model that knows where it computes, which may differ from what was asked for."""
+
+    @property
+    def computes_on(self) -> Device:
+        """The device and number type of its computation, for the manifest."""
+        ...
+
+
 class ModelCache:
     """Models by name, each loaded once and kept until it is evicted.
 
@@ -178,6 +195,15 @@ class ModelCache:
                     raise WeightsMissing(why)
                 self._loaded[name] = provider.load(self._device)
             return self._loaded[name]
+
+    def computes_on(self, name: str) -> Device:
+        """Where that model computes and in which number type: as it says itself once it is loaded,
+        else as its provider declares. Raises `UnknownModel`."""
+        provider, model = self.provider(name), self._loaded.get(name)
+        if isinstance(model, Placed):
+            return model.computes_on
+        device = self._device.name if provider.needs_device else "cpu"
+        return Device(device, provider.dtype_on(self._device))
 
     def evict(self, *keep: str) -> list[str]:
         """Forget all loaded models but those named; the names of the forgotten ones."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
+from dna_pipeline.device_errors import is_out_of_memory
 from dna_pipeline.errors import (
     BlackImage,
     ContentFiltered,
@@ -25,6 +26,7 @@ from dna_pipeline.providers.base import (
     Provider,
     StepCallback,
     WeightsPath,
+    device_of,
 )
 from dna_pipeline.providers.samplers import SAMPLERS
 from dna_pipeline.providers.sd_folder import SdFolder, some
@@ -34,7 +36,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-SLICED = "Attention was computed in slices and the picture coded in tiles, to need less memory."
+TILED = "The picture was encoded and decoded in tiles of at most {} px, to need less memory."
 
 
 class Diffusers(Provider):
@@ -125,6 +127,11 @@ class StableDiffusion:
         self._pipeline = pipeline
         self._scheduler_config = scheduler_config
 
+    @property
+    def computes_on(self) -> Device:
+        """Where the UNet lies, and its dtype."""
+        return device_of(self._pipeline.unet.device, self._pipeline.unet.dtype)
+
     def redraw(
         self, image: Image.Image, request: ImageToImageRequest, on_step: StepCallback
     ) -> Image.Image:
@@ -139,10 +146,10 @@ class StableDiffusion:
             Whatever `on_step` raises.
         """
         try:
-            with _slices(self._pipeline) if request.thrifty else nullcontext():
+            with _tiles(self._pipeline) if request.thrifty else nullcontext():
                 result = self._run(image, request, on_step)
         except Exception as error:
-            if not _is_out_of_memory(error):
+            if not is_out_of_memory(error):
                 raise
             _free_device_memory()
             raise OutOfMemory(f"{image.width} x {image.height}: {error}"[:500]) from error
@@ -157,7 +164,7 @@ class StableDiffusion:
             f"The {name} has {count - 2} tokens, of which only the first {limit - 2} were read."
             for name, count in counts.items()
             if count > limit
-        ] + ([SLICED] if request.thrifty else [])
+        ] + ([TILED.format(self._pipeline.vae.tile_sample_min_size)] if request.thrifty else [])
 
     def _run(self, image: Image.Image, request: ImageToImageRequest, on_step: StepCallback) -> Any:
         import torch
@@ -214,9 +221,12 @@ def make_scheduler(config: dict[str, Any], sampler: str, schedule: str) -> Any:
 
 
 @contextmanager
-def _slices(pipeline: Any) -> Generator[None]:
-    """Attention in slices and the VAE in tiles, for as long as it lasts."""
-    pipeline.enable_attention_slicing("max")
+def _tiles(pipeline: Any) -> Generator[None]:
+    """The VAE in tiles, for as long as it lasts.
+
+    Attention stays whole: torch computes it without its matrix of weights, which slices would
+    make, so that they need more memory and not less.
+    """
     pipeline.vae.enable_slicing()
     pipeline.vae.enable_tiling()
     try:
@@ -224,7 +234,6 @@ def _slices(pipeline: Any) -> Generator[None]:
     finally:
         pipeline.vae.disable_tiling()
         pipeline.vae.disable_slicing()
-        pipeline.disable_attention_slicing()
 
 
 def _pipeline(folder: SdFolder, device: Device) -> Any:
@@ -284,18 +293,6 @@ def _hush() -> None:
     for logging in (diffusers_logging, transformers_logging):
         logging.set_verbosity_error()
         logging.disable_progress_bar()
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """torch's own class on CUDA; plain RuntimeErrors on the CPU and on MPS."""
-    import torch
-
-    if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return True
-    text = str(error)
-    return isinstance(error, RuntimeError) and (
-        "DefaultCPUAllocator" in text or "out of memory" in text
-    )
 
 
 def _free_device_memory() -> None:

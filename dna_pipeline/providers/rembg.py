@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import structlog
 from pydantic import Field, field_validator, model_validator
 
+from dna_pipeline.device_errors import is_device_fault, is_out_of_memory
 from dna_pipeline.errors import EmptyForeground, NonFiniteOutput, OutOfMemory, WeightsMismatch
 from dna_pipeline.providers.base import Device, Provider, WeightsPath
 
@@ -30,6 +31,8 @@ log = structlog.get_logger()
 
 RELEASE = "https://github.com/danielgatis/rembg/releases/download/v0.0.0/"
 """Where rembg's own files are."""
+
+CUDA = "CUDAExecutionProvider"
 
 MATTING_PX = 2_000_000
 """Alpha matting solves for each pixel; larger pictures are matted on a copy of that many."""
@@ -125,6 +128,17 @@ class RembgMatting:
         self._path = path
         self._session = session
 
+    @property
+    def computes_on(self) -> Device:
+        """The CPU or CUDA device that onnxruntime took, and what it multiplies in there. On the
+        CPU it computes networks of float16 in float32."""
+        inner = self._session.inner_session
+        if inner.get_providers()[0] != CUDA:
+            return Device("cpu", "float32")
+        index = inner.get_provider_options()[CUDA].get("device_id", "0")
+        is_half = self._session.model_name.endswith("-fp16")
+        return Device(f"cuda:{index}", "float16" if is_half else "float32")
+
     def alpha(self, image: Image.Image, *, alpha_matting: bool = False) -> Image.Image:
         """RGB in; mode L of the same size out.
 
@@ -160,10 +174,13 @@ class RembgMatting:
 
 
 def _raise_mapped(error: Exception, path: Path) -> None:
-    """Raise what an error of onnxruntime or of rembg's reading of its output means, if known."""
+    """Raise what an error of onnxruntime or of rembg's reading of its output means, if known. A
+    failed device is raised as it is: it says nothing of the file."""
     text = str(error).strip().partition("\n")[0]
-    if any(sign in text.lower() for sign in ("allocate memory", "out of memory", "bad allocation")):
+    if is_out_of_memory(error):
         raise OutOfMemory(text) from error
+    if is_device_fault(error):
+        raise error
     if type(error).__name__ == "InvalidArgument" or isinstance(error, IndexError | ValueError):
         raise WeightsMismatch(f"{path} is not the network its name says: {text}") from error
 
@@ -214,9 +231,9 @@ def _onnxruntime() -> Any:
 def _execution_providers(device: Device) -> list[Any]:
     """onnxruntime's name for the device; the CPU where its build knows no better."""
     kind, _, index = device.name.partition(":")
-    if kind != "cuda" or "CUDAExecutionProvider" not in _onnxruntime().get_available_providers():
+    if kind != "cuda" or CUDA not in _onnxruntime().get_available_providers():
         return ["CPUExecutionProvider"]
-    return [("CUDAExecutionProvider", {"device_id": int(index or 0)}), "CPUExecutionProvider"]
+    return [(CUDA, {"device_id": int(index or 0)}), "CPUExecutionProvider"]
 
 
 def _tell_fallback(name: str, wanted: list[Any], active: list[str]) -> None:

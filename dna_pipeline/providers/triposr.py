@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from dna_pipeline.errors import EmptyForeground, NonFiniteOutput, WeightsMismatch, WeightsMissing
-from dna_pipeline.providers.base import Device, Provider, WeightsPath
+from dna_pipeline.providers.base import Device, Provider, WeightsPath, device_of
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -91,6 +91,11 @@ class TripoSRNetwork:
 
     def __init__(self, network: TSR) -> None:
         self._network = network
+
+    @property
+    def computes_on(self) -> Device:
+        """Where the network lies, and the dtype of its transformers."""
+        return device_of(self._network.device, self._network.dtype)
 
     def field(self, image: Image.Image, *, foreground_ratio: float) -> Field:
         """The scene in the picture. Raises `EmptyForeground` and `NonFiniteOutput`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +16,7 @@ from dna_pipeline import cancelled_rows
 from dna_pipeline.artifact import safe_stem
 from dna_pipeline.errors import Cancelled, Failure
 from dna_pipeline.inbox.scan import is_image_name, is_yaml_name
+from dna_pipeline.ledger import model_sets
 from dna_pipeline.ledger.store import new_id
 from dna_pipeline.manifest import (
     ERROR_NAME,
@@ -172,13 +174,14 @@ def _job(account: Account, drop_id: str) -> dict[str, Any]:
     told, job = account.told, account.job
     is_result = isinstance(told, Manifest)
     stages = told.stages if is_result else []
-    models = sorted({stage.model.name for stage in stages if stage.model is not None})
+    models = [stage.model.name for stage in stages if stage.model is not None]
     return {
         "id": job.id, "drop_id": drop_id, "batch": job.batch, "inbox": job.inbox,
         "folder": _folder(account), "name": account.input.name,
         "stem": safe_stem(account.input.name), "pipeline": job.pipeline, "priority": job.priority,
         "status": account.status, "stages": [_stage(stage) for stage in stages],
-        "models": ",".join(models), "tags": job.tags, "meta": job.meta, "attempt": job.attempt,
+        "models": model_sets.text_of(models), "tags": job.tags, "meta": job.meta,
+        "attempt": job.attempt,
         "stage": None if is_result else told.stage, "error": None if is_result else _error(told),
         "publish": "done", "publish_name": account.name, "manifest_sha256": account.sha256,
         "created_at": _time(job.created_at),
@@ -213,9 +216,12 @@ def _artifact(manifest: Manifest | ErrorReport, file: ArtifactPart) -> dict[str,
 
 
 def _made_by(manifest: Manifest | ErrorReport, file: ArtifactPart) -> str:
-    """The stage that made a file: its id is in the name where types repeat, else the role tells."""
-    parts = file.path.split(".")
-    named = [stage.id for stage in manifest.stages if stage.id in parts[1:-1]]
+    """The stage that made a file: its id follows the stem where types repeat, else the role tells.
+    A stem may hold dots, and words that are ids too."""
+    rest = file.path.removeprefix(f"{safe_stem(manifest.input.name)}.").split(".")
+    kinds = Counter(stage.type for stage in manifest.stages)
+    repeated = [stage.id for stage in manifest.stages if kinds[stage.type] > 1]
+    named = [stage_id for stage_id in repeated if rest[0] == stage_id]
     kind = _ROLE_STAGES.get(file.role, "triposr")
     typed = [stage.id for stage in manifest.stages if stage.type == kind]
     return next(iter([*named, *typed]), kind)

@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from dna_pipeline.artifact import Artifact
-from dna_pipeline.providers.base import ModelCache
+from dna_pipeline.providers.base import Device, ModelCache
 
 Kind = Literal["image", "mesh"]
 
@@ -38,6 +38,8 @@ class StageContext:
         thrift: how often memory has run out in this stage already; above 0, work with less of it
             and say so in `warnings`.
         warnings: sentences for the manifest.
+        computed_on: set by a stage that did not compute where its model does, or has no model;
+            for the manifest.
         recipe: what the manifest will say of the input and of the stages up to this one, without
             what differs from run to run; for files that carry it along.
     """
@@ -50,6 +52,7 @@ class StageContext:
     on_step: Callable[[int, int], None]
     thrift: int = 0
     warnings: list[str] = field(default_factory=list[str])
+    computed_on: Device | None = None
     recipe: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def path(self, suffix: str) -> Path:

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from dna_pipeline.artifact import Artifact
 from dna_pipeline.errors import EmptyForeground
+from dna_pipeline.providers.base import Device
 from dna_pipeline.stages.base import Stage, StageContext
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ class RemoveBackground(Stage):
 
         image = load_image(ctx.source, ctx.warnings)
         kept = image.mode == "RGBA" and not self.force
+        if kept:
+            ctx.computed_on = Device("cpu", "uint8")
         cutout = image if kept else self._cut(image, ctx)
         share = foreground_share(cutout)
         if share < LEAST_FOREGROUND:

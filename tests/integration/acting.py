@@ -24,9 +24,11 @@ class Act(Stage):
     steps: int = 3
     seconds: float = 0.0
     room: int = 1
+    error: str = "RuntimeError"
+    text: str = "CUDA error: an illegal memory access was encountered"
 
     def run(self, ctx):
-        if self.deed in ("squeeze", "flood"):
+        if self.deed in ("squeeze", "starve", "flood"):
             if files := getattr(self, self.deed)(ctx):
                 return files
         else:
@@ -57,12 +59,17 @@ class Act(Stage):
         if ctx.thrift < self.room:
             raise MemoryError(f"too much at thrift {ctx.thrift}")
         ctx.warnings.append(f"thrift {ctx.thrift}")
+    def starve(self, ctx):
+        if ctx.thrift < self.room:
+            self.burn()
     def flood(self, ctx):
         path = ctx.path(".big")
         write_bytes(path, bytes(100 << 20))
         return [Artifact(path, "image", "image/png")]
     def fill(self): raise OSError(errno.ENOSPC, "No space left on device", "/somewhere")
-    def burn(self): raise RuntimeError("CUDA error: an illegal memory access was encountered")
+    def burn(self):
+        import torch
+        raise getattr(torch, self.error, RuntimeError)(self.text)
     def err(self): raise ValueError("what nobody foresaw")
 """
 

@@ -10,7 +10,7 @@ from sqlalchemy.exc import OperationalError
 from dna_pipeline.dispatch import Dispatcher
 from dna_pipeline.errors import StageFailed
 from dna_pipeline.ledger.store import Ledger
-from dna_pipeline.messages import Event, JobDone, JobFailed, Order, WorkerEnded
+from dna_pipeline.messages import Event, JobDone, JobFailed, Order, Ready, WorkerEnded
 
 
 class PlayedExecutor:
@@ -145,11 +145,13 @@ def test_the_end_of_a_poisoned_worker_is_not_the_next_job_s(two) -> None:
     dispatcher.listen()
     dispatcher.dispatch()
     assert [order.job for order in executor.orders] == [first, second]
+    executor.reports.put(Ready("cuda:0", "float16", {"gpu": "H200"}))
     # The old process is gone only now; the second job is at a new one.
     executor.reports.put(WorkerEnded(None, "poisoned", "the worker ended by SIGKILL"))
     dispatcher.listen()
     dispatcher.dispatch()
     assert [order.job for order in executor.orders] == [first, second], "one job at two places"
+    assert dispatcher.device == {"device": "cuda:0", "dtype": "float16", "gpu": "H200"}
     job = two.jobs()[1]
     assert (job.status, job.crashes, job.attempt) == ("running", 0, 1)
 

@@ -147,6 +147,9 @@ def test_a_new_device_is_learned_anew(shop) -> None:
     shop.add(restyle())
     shop.do([1], device="cuda")
     assert shop.seconds(restyle()) == [pytest.approx(1)]
+    shop.add(restyle())
+    shop.do([20])
+    assert shop.seconds(restyle()) == [pytest.approx(20)], "what was known of the old one is kept"
 
 
 def test_a_machine_that_has_become_slower_is_noticed_soon(shop) -> None:

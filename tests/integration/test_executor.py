@@ -2,13 +2,21 @@
 
 import hashlib
 import os
+import queue
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import psutil
 import pytest
 
+from dna_pipeline import executor as executors
+from dna_pipeline.executor import LocalExecutor, WorkerSettings
 from dna_pipeline.messages import (
+    Event,
     JobDone,
     JobFailed,
     Order,
@@ -249,3 +257,193 @@ def test_a_child_that_has_ended_takes_no_order(bench: Bench):
     bench.run("leave")
     assert bench.executor._child is not None
     assert not bench.executor._child.run(bench.order(stage("copy")))
+
+
+# --- one end for each order, whatever happens to the worker ---
+
+Start = Callable[[str], LocalExecutor]
+
+DEATHS = {
+    "at once": "import os; os._exit(3)",
+    "as it reads its settings": "import sys; sys.stdin.buffer.readline(); raise SystemExit(3)",
+    "with the order unread": "import os; os.close(0); import time; time.sleep(0.5); os._exit(3)",
+    "as it reads its order": "import sys; [sys.stdin.buffer.readline() for _ in range(2)]",
+    "by a signal": "import os; os.kill(os.getpid(), 9)",
+}
+
+
+@pytest.fixture
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
+    """Makes executors whose worker is the given code."""
+    made: list[LocalExecutor] = []
+
+    def make(code: str) -> LocalExecutor:
+        (tmp_path / "played_worker.py").write_text(code)
+        monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path.cwd()}")
+        settings = WorkerSettings("cpu", "auto", str(tmp_path), {}, 60, 0)
+        made.append(LocalExecutor(settings, module="played_worker"))
+        return made[-1]
+
+    yield make
+    monkeypatch.undo()
+    for executor in made:
+        executor.close(0)
+
+
+def order(job: str, text: str = "") -> Order:
+    return Order(job, 1, (StageOrder("act", "act", {"text": text}, "pic"),), "", "", "")
+
+
+def ends(executor: LocalExecutor, job: str) -> list[Event]:
+    """The events that end the job: the first, and whatever comes soon after it."""
+    found: list[Event] = []
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        executor.tend()
+        try:
+            event = executor.events().get(timeout=0.5)
+        except queue.Empty:
+            if found:
+                return found
+            continue
+        if isinstance(event, JobDone | JobFailed | WorkerEnded) and event.job == job:
+            found.append(event)
+    raise AssertionError(f"{job} has no end")
+
+
+@pytest.mark.parametrize("is_reader_first", [True, False])
+@pytest.mark.parametrize("code", DEATHS.values(), ids=DEATHS.keys())
+def test_a_worker_that_dies_young_ends_its_job_once(
+    start: Start, monkeypatch: pytest.MonkeyPatch, code: str, is_reader_first: bool
+):
+    """Also where its end is seen before the one who started it goes on."""
+    begin = threading.Thread.start
+
+    def begin_and_wait(thread: threading.Thread) -> None:
+        begin(thread)
+        if thread.name == "worker-events":
+            thread.join()
+
+    if is_reader_first:
+        monkeypatch.setattr(threading.Thread, "start", begin_and_wait)
+    executor = start(code)
+    for job in ("first", "second"):
+        executor.submit(order(job))
+        (ended,) = ends(executor, job)
+        assert isinstance(ended, WorkerEnded)
+        assert ended.reason == "unready"
+
+
+def test_a_worker_that_reads_nothing_stops_nobody(start: Start, monkeypatch: pytest.MonkeyPatch):
+    """An order may be larger than a pipe holds."""
+    monkeypatch.setattr("dna_pipeline.executor.START_LIMIT_S", 1.0)
+    executor = start("import time; time.sleep(3600)")
+    large = order("j", "x" * (1 << 22))
+    submitting = threading.Thread(target=executor.submit, args=(large,), daemon=True)
+    submitting.start()
+    submitting.join(30)
+    assert not submitting.is_alive()
+    (ended,) = ends(executor, "j")
+    assert isinstance(ended, WorkerEnded)
+    assert ended.reason == "unready"
+
+
+@pytest.mark.parametrize("refused", ["worker-events", "pipe-writer", "stderr"])
+def test_a_worker_that_cannot_be_served_is_ended(
+    start: Start, monkeypatch: pytest.MonkeyPatch, refused: str
+):
+    """A machine that has no more threads to give refuses them at any time."""
+    executor = start("import sys; sys.stdin.read()")
+    begin, started = threading.Thread.start, list[subprocess.Popen[bytes]]()
+    spawn = executors.wire.spawn
+
+    def refuse(thread: threading.Thread) -> None:
+        if thread.name.startswith(refused):
+            raise RuntimeError("can't start new thread")
+        begin(thread)
+
+    def note(*arguments: object) -> subprocess.Popen[bytes]:
+        started.append(spawn(*arguments))
+        return started[-1]
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    monkeypatch.setattr(executors.wire, "spawn", note)
+    executor.submit(order("j"))
+    (ended,) = ends(executor, "j")
+    assert ended == WorkerEnded("j", "unready", "no worker can be started: can't start new thread")
+    assert [process.poll() for process in started] == [-9]
+
+
+def test_an_order_after_the_end_of_all_is_given_back(bench: Bench):
+    bench.run("copy")
+    bench.executor.close(5)
+    assert bench.run("copy", job="late")[-1] == WorkerEnded(
+        "late", "closed", "the executor was closed"
+    )
+
+
+def test_closing_ends_the_running_job_once(bench: Bench):
+    bench.executor.submit(bench.order(stage("freeze")))
+    while bench.executor.events().get(timeout=60).kind != "phase":
+        pass
+    bench.executor.close(1)
+    (ended,) = ends(bench.executor, "j")
+    assert isinstance(ended, WorkerEnded)
+    assert ended.reason == "closed"
+
+
+OBSTINATE = """
+import json, os, sys, time
+for line in sys.stdin.buffer:
+    message = json.loads(line)
+    if "device" in message:
+        print('{"event":"ready","device":"cpu","dtype":"float32","environment":{}}', flush=True)
+    elif "order" in message:
+        job = message["order"]["job"]
+        while job == "first" and not os.path.exists("FLAG"):
+            time.sleep(0.01)
+        time.sleep(2 * (job == "second"))
+        print(json.dumps({"event": "job_done", "job": job}), flush=True)
+"""
+
+
+def test_a_cancel_that_comes_as_its_job_ends_is_not_the_next_one_s(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    flag = tmp_path / "flag"
+    executor = start(OBSTINATE.replace("FLAG", str(flag)))
+    executor.submit(order("first"))
+    assert executor.events().get(timeout=60).kind == "ready"
+    monkeypatch.setattr("dna_pipeline.executor.CANCEL_GRACE_S", 0.3)
+    now = time.monotonic
+
+    def end_meanwhile() -> float:
+        """The job ends between two steps of the cancel, if anything can come between them."""
+        flag.touch()
+        deadline = now() + 1
+        while executor.events().empty() and now() < deadline:
+            time.sleep(0.01)
+        return now()
+
+    monkeypatch.setattr(executors.time, "monotonic", end_meanwhile)
+    executor.cancel("first")
+    monkeypatch.setattr(executors.time, "monotonic", now)
+    assert ends(executor, "first") == [JobDone("first")]
+    executor.submit(order("second"))
+    assert ends(executor, "second") == [JobDone("second")]
+
+
+def test_a_worker_that_cannot_be_killed_keeps_no_job(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    """A driver that hangs holds even a killed process."""
+    monkeypatch.setattr("dna_pipeline.executor.CANCEL_GRACE_S", 0.2)
+    monkeypatch.setattr("dna_pipeline.executor.UNKILLABLE_S", 0.2)
+    bench.executor.submit(bench.order(stage("freeze")))
+    while bench.executor.events().get(timeout=60).kind != "phase":
+        pass
+    monkeypatch.setattr(subprocess.Popen, "kill", lambda self: None)
+    bench.executor.cancel("j")
+    (ended,) = ends(bench.executor, "j")
+    assert isinstance(ended, WorkerEnded)
+    assert ended.reason == "cancel"
+    assert "does not end" in ended.detail
+    monkeypatch.undo()

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from dna_pipeline import holds, room
 from dna_pipeline.dispatch import Dispatcher
@@ -22,8 +23,11 @@ from dna_pipeline.errors import (
 )
 from dna_pipeline.inbox import claim
 from dna_pipeline.ledger import pauses, queue
+from dna_pipeline.ledger.tables import Job
 from dna_pipeline.ledger.views import Views
 from dna_pipeline.messages import Event, JobDone, JobFailed, Order, Ready, WorkerEnded
+from dna_pipeline.providers.rembg import Rembg
+from dna_pipeline.spec.config import Pipeline, StageSpec
 from dna_pipeline.spec.hours import Hours
 
 Usage = namedtuple("Usage", "total used free")
@@ -209,6 +213,28 @@ def test_a_poisonous_job_does_not_block_those_behind_it(desk: Desk):
     views.close()
 
 
+def test_a_device_that_failed_counts_as_a_crash_of_its_worker(desk: Desk):
+    put(desk, 2)
+    text = "AcceleratorError: CUDA error: unspecified launch failure"
+    for crashes in (1, 2):
+        assert desk.next() == "0.png"
+        desk.answer(StageFailed(text), poisoned=True)
+        job = desk.site.jobs()[0]
+        assert (job.status, job.hold, job.crashes) == ("queued", "retry_wait", crashes)
+        assert desk.next() == "1.png", "others go first"
+        desk.answer("closed")
+        desk.site.ledger.transact(
+            lambda s: queue.promote_due(s, datetime.now(UTC) + timedelta(seconds=301))
+        )
+    assert desk.next() == "0.png"
+    desk.answer(StageFailed(text), poisoned=True)
+    job = desk.site.jobs()[0]
+    assert (job.status, job.stage, job.error["code"]) == ("failed", "s", "worker_crashed")
+    assert job.error["detail"] == text
+    assert "`runtime.device: cpu`" in job.error["hint"]
+    assert desk.next() == "1.png"
+
+
 def test_where_there_is_no_device_one_try_is_enough(desk: Desk, monkeypatch: pytest.MonkeyPatch):
     put(desk, 3)
     desk.review()
@@ -308,6 +334,61 @@ def test_what_the_worker_could_not_read_is_tried_again(desk: Desk, monkeypatch: 
     desk.answer(Failure("inbox_unavailable", "", "Input/output error"), hold=True)
     assert desk.next() is None
     monkeypatch.setattr(desk.dispatcher.holds, "_retry_at", {})
+    desk.review()
+    assert desk.next() == "0.png"
+
+
+# --- weights ---
+
+ODD_NAMES = ["a,b", "a, b", ",", "", " ", "[a]", '["a"]', "x\ny", "ü"]
+
+
+def named(desk: Desk, *names: str) -> Path:
+    """Models of these names in one pipeline each; the file that all of them lack."""
+    weights = desk.site.root / "u2net.onnx"
+    provider = Rembg(name="u2net", path=weights)
+    pipelines = {
+        f"cut{number}": Pipeline(
+            f"cut{number}",
+            (StageSpec("remove_background", "remove_background", {"model": name}),),
+        )
+        for number, name in enumerate(names)
+    }
+    (inbox,) = desk.site.config.inboxes
+    desk.site.config = replace(
+        desk.site.config,
+        models=dict.fromkeys(names, provider),
+        pipelines=pipelines,
+        inboxes=(replace(inbox, pipeline="cut0"),),
+    )
+    desk.site.restart()
+    desk.start()
+    return weights
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_any_name_of_a_model_holds_its_jobs_and_lets_go(desk: Desk, name: str):
+    weights = named(desk, name)
+    put(desk, 2)
+    assert desk.next() is None
+    (said,) = desk.said()
+    assert (said["code"], said["jobs"]) == ("weights_missing", 2)
+    assert said["detail"].startswith(f"model {name!r}: {weights} is not there")
+    desk.review()
+    assert desk.next() is None
+    weights.touch()
+    desk.review()
+    assert desk.next() == "0.png"
+
+
+def test_jobs_that_an_older_version_held_for_ever_go_on(desk: Desk):
+    weights = named(desk, "a,b")
+    put(desk, 1)
+    held = {"models": "a,b", "hold": "weights_missing", "hold_detail": "model 'a' is not declared"}
+    desk.site.ledger.transact(lambda s: s.execute(update(Job).values(held)))
+    desk.review()
+    assert desk.next() is None
+    weights.touch()
     desk.review()
     assert desk.next() == "0.png"
 

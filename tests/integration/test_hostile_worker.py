@@ -46,6 +46,9 @@ TALK = {
         " environment={}, artifacts=[dict(path='../../../secret', role='image',"
         " media_type='image/png', bytes=1, sha256='0' * 64, facts={})], stage_key='0' * 64)"
     ),
+    "another device in the middle of a job": (
+        "tell(event='ready', device='cuda:0', dtype='float16', environment={})"
+    ),
     "an end of its own": "tell(event='worker_ended', job=job, reason='closed', detail='')",
 }
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import hashlib
 import json
 import os
 import shutil
@@ -11,6 +12,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from dna_pipeline.accounts import Accounts
 from dna_pipeline.errors import ConfigError, EmptyMesh
@@ -18,11 +20,12 @@ from dna_pipeline.inbox import owner
 from dna_pipeline.intake.retry import Retrier
 from dna_pipeline.ledger import batches, queue
 from dna_pipeline.ledger.store import Ledger
-from dna_pipeline.ledger.tables import BatchRow
+from dna_pipeline.ledger.tables import ArtifactRow, BatchRow
 from dna_pipeline.ledger.views import Views
 from dna_pipeline.repair import rebuild as rebuilding
 from dna_pipeline.repair.rebuild import rebuild
 from dna_pipeline.repair.salvage import salvage
+from dna_pipeline.spec.reader import load_config
 
 pytestmark = pytest.mark.slow
 
@@ -126,6 +129,45 @@ def test_what_the_ledger_tells_of_a_result(busy) -> None:
     (file,), (told,) = after["artifacts"], before["artifacts"]
     for name in ("stage_id", "path", "role", "sha256", "bytes", "facts"):
         assert file[name] == told[name], name
+
+
+def test_a_stem_that_holds_the_id_of_a_stage(make_site) -> None:
+    """Which stage made a file is read from its name, where the stem comes first."""
+    site = make_site()
+    twice = [{"remove_background": {"id": name, "model": "key"}} for name in ("one", "two")]
+    text = yaml.safe_load(site.config.file.read_text()) | {"pipelines": {"cut": twice}}
+    site.config.file.write_text(yaml.safe_dump(text))
+    site.config = load_config(site.config.file, {})
+    site.restart()
+    site.put("a.one.png", b"image")
+    site.settle()
+    job = site.claim_next()
+    for stage in job.stages:
+        finish(site, job, stage["id"], f"a.one.{stage['id']}.matte.png")
+    site.ledger.transact(lambda s: queue.computed(s, job.id))
+    site.publish()
+    before = {file.path: file.stage_id for file in site.rows(ArtifactRow)}
+    assert before == {"a.one.one.matte.png": "one", "a.one.two.matte.png": "two"}
+    destroy(site)
+    mended(site)
+    assert {file.path: file.stage_id for file in site.rows(ArtifactRow)} == before
+
+
+def finish(site, job, stage_id: str, name: str) -> None:
+    """What a worker would do for one stage of a job."""
+    path = site.config.work / job.id / stage_id / name
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"a matte")
+    run = {
+        "stage_id": stage_id, "type": "remove_background", "provider": "border_key", "model": None,
+        "params": {}, "device": "cpu", "dtype": "float32", "batch_size": 1, "attempt": 1,
+        "seconds": 0.5, "warnings": [], "environment": {},
+    }  # fmt: skip
+    file = {
+        "path": name, "role": "matte", "media_type": "image/png", "bytes": 7,
+        "sha256": hashlib.sha256(b"a matte").hexdigest(), "facts": {},
+    }  # fmt: skip
+    site.ledger.transact(lambda s: queue.finish_stage(s, job.id, run, [file]))
 
 
 def test_a_failure_can_be_retried(busy) -> None:

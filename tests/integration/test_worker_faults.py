@@ -1,6 +1,7 @@
 """What a worker does about too little memory, and about a device that it cannot trust."""
 
 import time
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from dna_pipeline.messages import (
     JobFailed,
     Order,
     Phase,
+    Ready,
     StageDone,
     StageOrder,
     WorkerEnded,
@@ -75,6 +77,117 @@ def _burnt() -> tuple[dict[str, object], str]:
 
     detail = "RuntimeError: CUDA error: an illegal memory access was encountered"
     return StageFailed(detail).failure().to_dict(), "act"
+
+
+OUT_OF_MEMORY = [
+    ("RuntimeError", "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ("RuntimeError", "cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
+    ("AcceleratorError", "CUDA error: out of memory\nCUDA kernel errors might be asynchronously"),
+    ("OutOfMemoryError", "HIP out of memory. Tried to allocate 20.00 MiB"),
+    ("RuntimeError", "MPS backend out of memory (MPS allocated: 16.00 GB)"),
+]
+
+
+@pytest.mark.parametrize(("error", "text"), OUT_OF_MEMORY, ids=[t[:24] for _, t in OUT_OF_MEMORY])
+def test_a_device_without_memory_gets_less_to_do(bench: Bench, error: str, text: str):
+    events = bench.run("starve", error=error, text=text)
+    assert events[-1] == JobDone("j")
+    (done,) = [event for event in events if isinstance(event, StageDone)]
+    assert ["Memory ran out" in warning for warning in done.warnings] == [True]
+    failed = bench.run("starve", error=error, text=text, room=9)[-1]
+    assert isinstance(failed, JobFailed)
+    assert (failed.failure["code"], failed.poisoned) == ("out_of_memory", False)
+
+
+FAULTS = [
+    ("AcceleratorError", "CUDA error: unspecified launch failure"),
+    ("RuntimeError", "cuDNN error: CUDNN_STATUS_EXECUTION_FAILED"),
+]
+
+
+@pytest.mark.parametrize(("error", "text"), FAULTS)
+def test_a_device_that_fails_ends_its_worker(bench: Bench, error: str, text: str):
+    failed = bench.run("burn", error=error, text=text)[-1]
+    assert isinstance(failed, JobFailed)
+    assert (failed.poisoned, failed.hold) == (True, False)
+    assert text in failed.failure["detail"]
+    again = bench.run("copy", job="next")
+    assert isinstance(again[0], WorkerEnded | Ready)
+    assert again[-1] == JobDone("next")
+
+
+GPU = """
+import os
+if os.path.exists({flag!r}):
+    import torch
+    torch.cuda.is_available = lambda: True
+    torch.cuda.device_count = lambda: 1
+    torch.cuda.get_device_name = lambda *_: "NVIDIA H200"
+    torch.cuda.empty_cache = lambda: None
+    move = torch.Tensor.to
+    torch.Tensor.to = lambda self, device, *rest: move(self, "cpu", *rest)
+"""
+
+
+@pytest.mark.parametrize("fault", ["burn", "segfault"])
+def test_a_gpu_that_is_gone_is_waited_for(plugin: Path, tmp_path: Path, fault: str):
+    """`device: auto` must not go on on the CPU where a GPU was."""
+    flag = tmp_path / "gpu"
+    (plugin / "sitecustomize.py").write_text(GPU.format(flag=str(flag)))
+    flag.touch()
+    bench = Bench(tmp_path / "bench", device="auto")
+    try:
+        assert devices_in(bench.run("copy")) == ["cuda:0"]
+        bench.run(fault)
+        flag.unlink()
+        for _ in range(2):
+            events = bench.run("copy")
+            assert failure_of(events) == ("device_unavailable", True)
+            assert devices_in(events) == []
+            sentence = events[-1].failure["detail"]
+            assert sentence.startswith("cuda:0 (NVIDIA H200) computed for this daemon and is gone")
+            assert "only cpu is found" in sentence
+            assert "set `runtime.device: cpu`" in sentence
+        flag.touch()
+        events = bench.run("copy")
+        assert (devices_in(events), events[-1]) == (["cuda:0"], JobDone("j"))
+    finally:
+        bench.executor.close(5)
+
+
+def test_a_gpu_that_comes_later_is_taken(plugin: Path, tmp_path: Path):
+    flag = tmp_path / "gpu"
+    (plugin / "sitecustomize.py").write_text(GPU.format(flag=str(flag)))
+    bench = Bench(tmp_path / "bench", device="auto")
+    try:
+        assert devices_in(bench.run("copy")) == ["cpu"]
+        bench.run("leave")
+        flag.touch()
+        assert devices_in(bench.run("copy")) == ["cuda:0"]
+        bench.run("leave")
+        flag.unlink()
+        assert failure_of(bench.run("copy")) == ("device_unavailable", True)
+    finally:
+        bench.executor.close(5)
+
+
+def devices_in(events: list[Event]) -> list[str]:
+    """Devices of the workers that became ready."""
+    return [event.device for event in events if isinstance(event, Ready)]
+
+
+@pytest.mark.parametrize(
+    ("seen", "found", "is_refused"),
+    [
+        (None, "cpu", False), ("cpu", "cpu", False), ("cpu", "cuda:0", False),
+        ("cuda:0", "cuda:0", False), ("cuda:0", "cpu", True), ("mps", "cpu", True),
+        ("cuda:0", "mps", True), ("mps", "cuda:0", False),
+    ],
+)  # fmt: skip
+def test_a_slower_kind_of_device_is_refused(seen: str | None, found: str, is_refused: bool):
+    refusal = pytest.raises(DeviceUnavailable) if is_refused else nullcontext()
+    with refusal:
+        device.refuse_worse(Device(found, "float32"), seen, None)
 
 
 BROKEN = """

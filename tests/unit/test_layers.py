@@ -18,7 +18,7 @@ PACKAGE = "dna_pipeline"
 
 LEVELS = [
     "errors faults",
-    "artifact filesystem logs sources exr sixteen",
+    "device_errors artifact filesystem logs sources exr sixteen",
     "imaging video gltf mesh_formats matte wire messages",
     "registry probe",
     "spec",

@@ -19,6 +19,7 @@ WRITER = {
     "to_publish": ((), "ix_jobs_publish"),
     "promote_due": ((NOW,), "ix_jobs_due"),
     "held_groups": (("weights_missing",), "ix_jobs_hold"),
+    "stages_held": (("weights_missing", "sd15"), "ix_jobs_hold"),
     "release": (("disk_full",), "ix_jobs_hold"),
     "hold_where": (("pipeline", "mesh", "paused", "it failed"), "ix_jobs_runnable"),
     "held_inboxes": (("hours",), "ix_jobs_hold"),

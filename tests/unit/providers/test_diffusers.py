@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from dna_pipeline.errors import (
     BlackImage,
@@ -20,7 +22,7 @@ from dna_pipeline.errors import (
     NonFiniteOutput,
     OutOfMemory,
 )
-from dna_pipeline.providers.base import ImageToImage
+from dna_pipeline.providers.base import ImageToImage, ImageToImageRequest
 from dna_pipeline.providers.diffusers import StableDiffusion, make_scheduler
 from dna_pipeline.providers.samplers import SAMPLERS
 from tests.unit.providers.conftest import (
@@ -226,24 +228,44 @@ def test_out_of_memory(model: StableDiffusion, picture: Image.Image, error: Exce
         model.redraw(picture, REQUEST, fail)
 
 
-def test_thrift_changes_the_way_and_hardly_the_picture(model: StableDiffusion, copy: Path):
-    picture = Image.linear_gradient("L").convert("RGB").resize((256, 192))
-    seen: list[tuple[bool, str]] = []
+class Meter(TorchDispatchMode):
+    """The largest tensor that torch was asked for, in bytes, in each part of a redraw."""
 
-    def look(step: int, steps: int) -> None:
-        pipeline = model._pipeline
-        processors = {type(p).__name__ for p in pipeline.unet.attn_processors.values()}
-        seen.append((pipeline.vae.use_tiling and pipeline.vae.use_slicing, *processors))
+    def __init__(self) -> None:
+        super().__init__()
+        self.largest: dict[str, int] = {}
+        self.part = "encode"
 
-    before = model.redraw(picture, REQUEST, look)
-    thrifty = model.redraw(picture, replace(REQUEST, thrifty=True), look)
-    after = model.redraw(picture, REQUEST, look)
-    assert seen[0] == seen[-1] == (False, "AttnProcessor2_0")
-    assert seen[3] == (True, "SlicedAttnProcessor")
-    assert after.tobytes() == before.tobytes()
-    apart = np.abs(np.asarray(thrifty, np.int16) - np.asarray(before, np.int16))
+    def on_step(self, step: int, steps: int) -> None:
+        self.part = "decode" if step == steps else "denoise"
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        tensors = [leaf for leaf in tree_leaves(result) if isinstance(leaf, torch.Tensor)]
+        sizes = [tensor.untyped_storage().nbytes() for tensor in tensors]
+        self.largest[self.part] = max([self.largest.get(self.part, 0), *sizes])
+        return result
+
+
+def test_thrift_takes_less_memory_and_hardly_changes_the_picture(model: StableDiffusion):
+    picture = Image.linear_gradient("L").convert("RGB").resize((768, 640))
+    thrifty = replace(REQUEST, thrifty=True)
+
+    def measured(request: ImageToImageRequest) -> tuple[dict[str, int], Image.Image]:
+        with Meter() as meter:
+            result = model.redraw(picture, request, meter.on_step)
+        return meter.largest, result
+
+    (usual, before), (less, tiled), (again, after) = map(measured, (REQUEST, thrifty, REQUEST))
+    assert less["encode"] < usual["encode"] * 0.6
+    assert less["decode"] < usual["decode"] * 0.6
+    assert less["denoise"] == usual["denoise"], "attention in slices asks for its whole matrix"
+    assert (again, after.tobytes()) == (usual, before.tobytes())
+    apart = np.abs(np.asarray(tiled, np.int16) - np.asarray(before, np.int16))
     assert apart.mean() < 8
-    assert any("slices" in text for text in model.remarks(replace(REQUEST, thrifty=True)))
+    assert any("in tiles of at most 512 px" in text for text in model.remarks(thrifty))
 
 
 def test_other_errors_stay_what_they_are(model: StableDiffusion, picture: Image.Image):

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image, ImageDraw
 from pydantic import ValidationError
 
-from dna_pipeline.errors import EmptyForeground, NonFiniteOutput, WeightsMismatch
+from dna_pipeline.errors import EmptyForeground, NonFiniteOutput, OutOfMemory, WeightsMismatch
 from dna_pipeline.providers.base import Device, Matting, ModelCache
 from dna_pipeline.providers.rembg import MODELS, RELEASE, Rembg, _execution_providers, _raise_mapped
 
@@ -229,6 +229,33 @@ def test_the_network_of_another_name(tmp_path: Path) -> None:
 
 def test_errors_that_mean_nothing_known_pass(tmp_path: Path) -> None:
     assert _raise_mapped(RuntimeError("the bus is on fire"), tmp_path) is None
+
+
+@pytest.mark.parametrize("name", ["RuntimeException", "Fail", "EPFail"])
+def test_errors_of_a_device_are_not_the_file_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """onnxruntime is made to raise what it raises where it computes on CUDA."""
+    import onnxruntime
+
+    error = getattr(onnxruntime.capi.onnxruntime_pybind11_state, name)
+
+    def fail(text: str) -> None:
+        def refuse(*_: Any, **__: Any) -> None:
+            raise error(text)
+
+        monkeypatch.setattr(onnxruntime, "InferenceSession", refuse)
+
+    provider = written(tmp_path, "u2net", redness_network(320))
+    fail("CUDA failure 700: an illegal memory access was encountered ; GPU=0 ; hostname=egg")
+    with pytest.raises(error, match="CUDA failure 700"):
+        provider.load(Device("cuda:0", "float16"))
+    fail("CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED ; GPU=0 ; hostname=egg")
+    with pytest.raises(OutOfMemory):
+        provider.load(Device("cuda:0", "float16"))
+    fail("Load model from u2net.onnx failed")
+    with pytest.raises(WeightsMismatch):
+        provider.load(Device("cuda:0", "float16"))
 
 
 # What it costs to load

@@ -221,7 +221,7 @@ def test_importing_the_stage_and_the_provider_imports_no_torch():
 def test_thrift_is_passed_on_and_told(context: StageContext):
     context.thrift = 1
     Img2Img(model="sd15", steps=2, strength=0.5).run(context)
-    assert ["slices" in warning for warning in context.warnings] == [True]
+    assert ["in tiles" in warning for warning in context.warnings] == [True]
 
 
 def test_how_a_render_was_read_is_told(context: StageContext):

@@ -1,0 +1,27 @@
+"""The models of a job, by their names and as the text that groups jobs."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import pytest
+
+from dna_pipeline.ledger.model_sets import names_in, text_of
+
+NAMES = ["a", "b", "a,b", "a, b", "", "[", '["a"]', '["a", "b"]', '["", "a"]', "a\nb", "ü", ","]
+
+
+@pytest.mark.parametrize(("names", "text"), [([], ""), (["key"], "key"), (["b", "a", "b"], "a,b")])
+def test_plain_names_are_joined_as_they_always_were(names: list[str], text: str):
+    assert text_of(names) == text
+
+
+def test_different_sets_have_different_texts():
+    sets = [names for size in range(4) for names in combinations(NAMES, size)]
+    assert len({text_of(names) for names in sets}) == len(sets)
+
+
+def test_names_are_read_from_the_stages():
+    models = ["b,c", None, "", "a", "b,c"]
+    stages = [{"id": "s", "type": "t", "params": {"model": model}} for model in models]
+    assert names_in([*stages, {"id": "s", "type": "t", "params": {}}]) == ["", "a", "b,c"]
