@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from dna_pipeline.inbox.scan import is_image_name, is_passed_over
+from dna_pipeline.filesystem import is_link
+from dna_pipeline.inbox.scan import is_image_name, is_noise
 from dna_pipeline.spec.sources import Place, is_file, is_pattern, matches, may_lead
 
 
@@ -37,12 +38,13 @@ def _fitting(root: Path, pattern: str) -> Iterator[str]:
         with suppress(OSError), os.scandir(root / prefix) as entries:
             for entry in entries:
                 relative = prefix + entry.name
-                if is_passed_over(entry.name):
+                if is_noise(entry.name):
                     continue
                 with suppress(OSError):  # a link in a circle
                     if entry.is_dir():
                         # One that leads to where it lies would never end below `**/`.
-                        if may_lead(relative, pattern, at_any_depth=not entry.is_symlink()):
+                        is_linked = is_link(entry.stat(follow_symlinks=False))
+                        if may_lead(relative, pattern, at_any_depth=not is_linked):
                             folders.append(f"{relative}/")
                     elif is_image_name(relative) and matches(relative, pattern):
                         yield entry.path
