@@ -314,11 +314,15 @@ class _Round:
             return
         reason = f"waits for {name_of(moving[0])}, which is still being written"
         ends = [self._tracker.settles_at(other) or self._now for other in moving]
-        long = self._tracker.settle_s > LONG_S
+        long = self._tracker.settle_s > LONG_S or any(map(self._tracker.is_downloading, moving))
         self._waiting.append(Waiting(path, reason, max(ends), long, "partner"))
 
     def _writing(self, path: str) -> None:
         until = self._tracker.settles_at(path)
+        if self._tracker.is_downloading(path):
+            reason = "still being downloaded, since a partial file lies beside it"
+            self._waiting.append(Waiting(path, reason, until, True, "writing"))
+            return
         long = self._tracker.settle_s > LONG_S
         self._waiting.append(Waiting(path, "still being written", until, long, "writing"))
 

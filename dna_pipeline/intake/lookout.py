@@ -103,7 +103,7 @@ class Lookout:
         self.identity = seen.identity
         self.files = seen.files
         self.ignored = seen.ignored
-        self.tracker.observe(seen.files, now)
+        self.tracker.observe(seen.files, now, seen.downloading)
         self._forget_vanished(seen)
         pairing = pair(self.inbox, seen.files, self.tracker, self.reference)
         self._named = pairing.named
@@ -227,7 +227,7 @@ class Lookout:
             self._probes[path] = seen
             wanting = isinstance(seen.answer, ImageUnreadable)
             reason = "does not decode yet" if wanting else "ends in zeros"
-            reason += "; it may still be written"
+            reason = f"{reason if stat.size else 'is empty'}; it may still be written"
             self.waiting.append(Waiting(path, reason, until, False, "writing"))
             self.next_at = min(self.next_at, until, seen.asked + ASK_AGAIN_S)
             return None
