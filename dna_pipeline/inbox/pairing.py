@@ -7,7 +7,7 @@ that nothing else speaks for. Whatever is not yet certain waits, and says why.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import replace
 from functools import cached_property
 
@@ -45,13 +45,20 @@ named: there the long wait is for what tells, and that has come."""
 
 
 def pair(
-    inbox: Inbox, paths: Iterable[str], tracker: StabilityTracker, image_of: ImageOf
+    inbox: Inbox,
+    paths: Iterable[str],
+    tracker: StabilityTracker,
+    image_of: ImageOf,
+    looked_for: Container[str] | None = None,
 ) -> Pairing:
     """Sort the files of the last scan into drops, as of the tracker's last look.
 
     Args:
         paths: images and YAMLs, relative to the inbox; their order does not matter.
         image_of: asked for settled YAMLs only, once each; keeps its own cache between calls.
+        looked_for: the names that the scan looked for by themselves (its `named`). A name that is
+            neither there nor among them may be anywhere: what names it waits for the next scan.
+            None: all were.
     """
     images: list[str] = []
     yamls: list[str] = []
@@ -64,15 +71,23 @@ def pair(
         elif is_table_name(path):
             tables.append(path)
     yamls.sort(key=lambda path: (path.lower().endswith(".yml"), path))
-    return _Round(inbox, tracker, sorted(images)).run(yamls, sorted(tables), image_of)
+    this_round = _Round(inbox, tracker, sorted(images), looked_for)
+    return this_round.run(yamls, sorted(tables), image_of)
 
 
 class _Round:
     """One call of `pair`."""
 
-    def __init__(self, inbox: Inbox, tracker: StabilityTracker, images: list[str]) -> None:
+    def __init__(
+        self,
+        inbox: Inbox,
+        tracker: StabilityTracker,
+        images: list[str],
+        looked_for: Container[str] | None,
+    ) -> None:
         self._inbox = inbox
         self._tracker = tracker
+        self._looked_for = looked_for
         self._now = tracker.looked_at
         self._images = images
         self._all = frozenset(images)
@@ -149,7 +164,9 @@ class _Round:
         for sidecar, target in jobs.items():
             found = self._alike.get(fold(target), [])
             image = target if target in found else found[0] if found else None
-            if image is None:
+            if image is None and self._is_unknown(target):
+                self._waiting.append(self._look_first(sidecar))
+            elif image is None:
                 self._orphan(sidecar, f"{target}, which its image: key names")
             elif image in speaker and not self._inbox.keeps:
                 self._orphan(sidecar, f"{target}, which {speaker[image]} takes")
@@ -250,6 +267,8 @@ class _Round:
         teller = candidate.table or candidate.sidecar or ""
         if (settled := self._tracker.settled_since(teller)) is None:
             return None
+        if any(map(self._is_unknown, missing)):
+            return self._look_first("")
         empty = bool(names.patterns) and not candidate.images
         if names.patient and (missing or empty) and self._now < settled + IMAGE_WAIT_S:
             wanted = ", ".join((missing or list(names.patterns))[:3])
@@ -267,6 +286,14 @@ class _Round:
             return None
         reason = f"{name_of(teller)} waits until nothing came for {wait:g} s"
         return Waiting("", reason, until, wait > LONG_S, "sidecar")
+
+    def _is_unknown(self, path: str) -> bool:
+        """Whether the scan did not look for that image, so that it may be there all the same."""
+        return self._looked_for is not None and path not in self._looked_for
+
+    def _look_first(self, path: str) -> Waiting:
+        reason = "the images that it names are looked for"
+        return Waiting(path, reason, self._now, False, "partner")
 
     def _quiet_at(self, settled: float, changed: float, wait: float) -> float:
         """When nothing will have come for that long."""

@@ -105,7 +105,7 @@ class Lookout:
         self.ignored = seen.ignored
         self.tracker.observe(seen.files, now, seen.downloading)
         self._forget_vanished(seen)
-        pairing = pair(self.inbox, seen.files, self.tracker, self.reference)
+        pairing = pair(self.inbox, seen.files, self.tracker, self.reference, self._named)
         self._named = pairing.named
         self.waiting = pairing.waiting
         self._plan_next(pairing, now)

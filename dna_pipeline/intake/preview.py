@@ -92,7 +92,7 @@ def _pair(
     tracker = StabilityTracker(0)
     tracker.observe(seen.files, time.monotonic())
     patient = replace(inbox, sidecar_wait_s=0)
-    return seen.files, pair(patient, seen.files, tracker, told)
+    return seen.files, pair(patient, seen.files, tracker, told, named)
 
 
 def outlooks(

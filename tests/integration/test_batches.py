@@ -229,6 +229,37 @@ def test_a_table(site: Site) -> None:
     assert (site.left(), site.claims()) == (set(), [])
 
 
+@pytest.mark.parametrize("wait", [0, 0.5, 5])
+@pytest.mark.parametrize("settle", [0, 2])
+@pytest.mark.parametrize("teller", ["shots.csv", "all.yaml", "one.yaml"])
+def test_what_is_named_is_looked_for_before_it_is_missing(
+    make_site: MakeSite, teller: str, settle: float, wait: float
+) -> None:
+    """An image in a subfolder, and one that the inbox does not include."""
+    keys = {"sidecar_wait_seconds": wait, "settle_seconds": settle, "include": ["*.gif"]}
+    texts = {
+        "shots.csv": "image\nchairs/c.png\nd.png\n",
+        "all.yaml": "images: [chairs/c.png, d.png]\n",
+        "one.yaml": "image: chairs/c.png\n",
+    }
+    site = make_site(**keys)
+    site.put("chairs/c.png", "c")
+    site.put("d.png", "d")
+    site.put(teller, texts[teller])
+    told = preview.candidates(site.config.inboxes[0])
+    assert [c.error for c in told] == [None]
+    site.tick(25)
+    names = {"one.yaml": ["c.png"]}.get(teller, ["c.png", "d.png"])
+    assert [(job.name, job.status) for job in site.jobs()] == [(name, "queued") for name in names]
+
+
+def test_an_image_that_is_really_not_there_is_missing_without_a_wait(make_site: MakeSite) -> None:
+    site = make_site(sidecar_wait_seconds=0)
+    site.put("shots.csv", "image\nchairs/c.png\n")
+    site.tick(4)
+    assert [row["code"] for row in report(site)] == ["image_missing"]
+
+
 def test_json_lines(site: Site) -> None:
     site.put("a.png", "a")
     lines = [
