@@ -40,6 +40,7 @@ class StabilityTracker:
         self._moving: OrderedDict[str, None] = OrderedDict()
         self._folders: dict[str, float] = {}
         self._downloading: frozenset[str] = frozenset()
+        self._returned: set[str] = set()
 
     def observe(
         self, files: Mapping[str, FileStat], now: float, downloading: Collection[str] = ()
@@ -51,14 +52,16 @@ class StabilityTracker:
         """
         for path, stat in files.items():
             seen = self._seen.get(path)
-            if seen is None or seen.stat != stat:
+            if seen is None or not (seen.stat == stat or self._is_back(path, seen.stat, stat)):
                 self._restart(path, stat, now)
             else:
-                seen.stat = stat  # equal; but the old object would be memory beside the listing's
+                # Mostly equal; but the old object would be memory beside the listing's.
+                seen.stat = stat
         if len(self._seen) > len(files):
             for path in self._seen.keys() - files.keys():
                 self.forget(path)
                 self._folders[folder_of(path)] = now
+        self._returned.clear()
         self.looked_at = now
         self._note_downloads(frozenset(downloading))
         self._drop_settled()
@@ -68,6 +71,10 @@ class StabilityTracker:
         """We took this file ourselves: that it is gone is no change in its folder."""
         self._seen.pop(path, None)
         self._moving.pop(path, None)
+
+    def expect_back(self, path: str) -> None:
+        """We moved this file out and back: the change of its ctime is our own."""
+        self._returned.add(path)
 
     def unchanged_since(self, path: str) -> float | None:
         """When it was first seen as it is now; None for a file that was not seen."""
@@ -105,6 +112,9 @@ class StabilityTracker:
         """When to look again because a file may then have settled; None if none is moving."""
         path = next(iter(self._moving), None)
         return None if path is None else self.settles_at(path)
+
+    def _is_back(self, path: str, before: FileStat, now: FileStat) -> bool:
+        return path in self._returned and before.same_content(now)
 
     def _restart(self, path: str, stat: FileStat, now: float) -> None:
         self._seen[path] = _Seen(stat, now)

@@ -155,6 +155,10 @@ class Lookout:
         self.files.pop(path, None)
         self._references.pop(path, None)
 
+    def returned(self, path: str) -> None:
+        """The file was in a claim and is back, as it was."""
+        self.tracker.expect_back(path)
+
     def left(self, path: str, reason: str) -> None:
         """The file could not be taken; the next look finds it again."""
         self.waiting.append(Waiting(path, reason, None, True, "writing"))

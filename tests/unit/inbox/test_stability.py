@@ -59,6 +59,26 @@ def test_a_partial_file_that_was_left_holds_nothing_up_for_ever() -> None:
     assert tracker.is_settled("a.png")
 
 
+def test_what_we_moved_out_and_back_is_still_settled() -> None:
+    tracker = StabilityTracker(2)
+    for now in (0, 2):
+        tracker.observe({"a": FileStat(1, 2, 3, 4, 5)}, now)
+    tracker.expect_back("a")
+    tracker.observe({"a": FileStat(1, 2, 9, 4, 5)}, 3)
+    assert tracker.settled_since("a") == 2
+    tracker.observe({"a": FileStat(1, 2, 10, 4, 5)}, 4)
+    assert not tracker.is_settled("a"), "that was somebody else"
+
+
+def test_what_was_written_to_in_between_is_not() -> None:
+    tracker = StabilityTracker(2)
+    for now in (0, 2):
+        tracker.observe({"a": FileStat(1, 2, 3, 4, 5)}, now)
+    tracker.expect_back("a")
+    tracker.observe({"a": FileStat(1, 3, 9, 4, 5)}, 3)
+    assert not tracker.is_settled("a")
+
+
 def test_time_without_a_look_proves_nothing() -> None:
     tracker = StabilityTracker(2)
     tracker.observe({"a.png": stat()}, 10)
