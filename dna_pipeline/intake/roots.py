@@ -60,14 +60,24 @@ def _real_path(path: str, roots: Sequence[Path]) -> Path | None:
     return real if inside else None
 
 
-def why_no_image(path: Path) -> str:
-    """What lies there that is no file to be read, as the end of a sentence; "" if nothing does."""
+def why_unseen(path: Path, *, through_links: bool) -> str:
+    """Why nobody can tell whether a file lies there; "" if that can be told."""
     try:
-        status = path.lstat()
+        if is_link(path.lstat()) and through_links:
+            path.stat()
     except ValueError:
         return ""
     except OSError as error:
         return "" if error.errno in _NOTHING else f"cannot be looked at: {error.strerror}"
+    return ""
+
+
+def why_no_image(path: Path) -> str:
+    """What lies there that is no file to be read, as the end of a sentence; "" if nothing does."""
+    try:
+        status = path.lstat()
+    except (OSError, ValueError):
+        return ""
     if is_link(status):
         leads_to_a_file = is_file(path)
         return "is a link, which is not followed there" if leads_to_a_file else "is a broken link"

@@ -20,8 +20,8 @@ from dna_pipeline.fingerprint import Fingerprints
 from dna_pipeline.inbox.candidates import Candidate, Names, Told, Unread
 from dna_pipeline.inbox.names import fold
 from dna_pipeline.intake import records
-from dna_pipeline.intake.roots import Outside, named, outside, why_no_image
-from dna_pipeline.probe import Probed, Prober
+from dna_pipeline.intake.roots import Outside, named, outside, why_no_image, why_unseen
+from dna_pipeline.probe import NotReadable, Probed, Prober
 from dna_pipeline.spec.batch import (
     BatchHead,
     Row,
@@ -51,6 +51,7 @@ class Source:
         relative: its path in the inbox; None for one in a source root.
         error: why it cannot be used.
         real: the file itself where `path`, in a source root, may lead to it by symbolic links.
+        unseen: why it could not even be looked for, as where a right is lacking.
     """
 
     path: Path
@@ -58,6 +59,7 @@ class Source:
     probed: Probed | None = None
     error: JobError | None = None
     real: Path | None = None
+    unseen: str = ""
 
     @property
     def file(self) -> Path:
@@ -70,7 +72,7 @@ class Source:
         return (self.relative or "").rpartition("/")[0]
 
     def probe(self, prober: Prober) -> Probed | JobError:
-        answer = prober.probe(self.file)
+        answer = NotReadable(self.unseen) if self.unseen else prober.probe(self.file)
         if isinstance(answer, JobError):
             self.error = answer
         else:
@@ -249,6 +251,8 @@ class Planner:
             return [escaping]
         if is_glob:
             return []
+        if (unseen := self._unseen(found)) is not None:
+            return [unseen]
         path = self._inbox.path / folder / pattern
         was_waited_for = found[0].root is None
         text = (
@@ -297,6 +301,8 @@ class Planner:
             if source.error is not None:
                 raise source.error
             return source
+        if (unseen := self._unseen(found)) is not None:
+            return unseen
         why = self._why_none(found)
         raise ImageMissing(f"image: {text!r} {why}" if why else f"image: there is no {text!r}")
 
@@ -309,6 +315,14 @@ class Planner:
             return Source(file.path, None, error=error, real=file.real)
         image = there.get(place.path) or there.get(fold(place.path))
         return None if image is None else Source(self._inbox.path / image, image)
+
+    def _unseen(self, found: Iterable[Place]) -> Source | None:
+        """An image that may lie in the first of these places that cannot be looked at."""
+        for place in found:
+            path = self._inbox.path / place.path
+            if why := why_unseen(path, through_links=place.root is not None):
+                return Source(path, None, unseen=why)
+        return None
 
     def _why_none(self, found: Iterable[Place]) -> str:
         """What lies where an image may lie, if it is something else, as the end of a sentence."""

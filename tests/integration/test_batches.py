@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 from collections.abc import Callable
@@ -493,6 +494,19 @@ def test_a_link_out_of_a_source_root_is_a_wrong_row(make_site: MakeSite, teller:
     assert b"secret" not in b"".join(path.read_bytes() for path in site.claims())
 
 
+def test_globs_pass_over_litter_in_source_roots_and_its_names_are_had(make_site: MakeSite) -> None:
+    site = make_site(source_roots=["library"])
+    copy = "a.sync-conflict-20260101-120000-ABCDEFG.png"
+    root = library(site, "a.png")
+    for name in ("@eaDir/a.png/SYNOPHOTO_THUMB_XL.jpg", "#recycle/b.png", "sub/@eaDir/c.png", copy):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(name.encode())
+    site.put("glob.yaml", "images: '**/*.png'\n")
+    site.put("shots.csv", f"image\n#recycle/b.png\n{copy}\n")
+    site.settle()
+    assert sorted(job.name for job in site.jobs()) == ["a.png", copy, "b.png"]
+
+
 def test_a_job_file_of_a_link_that_leads_out_fails(make_site: MakeSite) -> None:
     site = make_site(source_roots=["library"])
     root = library(site, "b.png")
@@ -538,6 +552,38 @@ def test_what_is_no_image_is_a_wrong_row_and_holds_nothing_up(
     assert right["status"] == "queued"
     assert [row["code"] for row in wrong] == codes[:-1]
     assert all(text in row["detail"] for row, text in zip(wrong, odd.values(), strict=True))
+
+
+@pytest.mark.parametrize("where", ["in/sub", "library/sub"])
+def test_a_row_whose_image_cannot_be_looked_for_waits(
+    make_site: MakeSite, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """A folder on the way gives no right, or its server does not answer."""
+    monkeypatch.setattr("dna_pipeline.intake.blocked.IMAGE_WAIT_S", 600.0)
+    site = make_site(source_roots=["library"])
+    library(site, "x.png")
+    (site.root / where).mkdir()
+    (site.root / where / "a.png").write_bytes(b"a")
+    site.put("b.png")
+    lstat, isfile = Path.lstat, os.path.isfile
+
+    def deny(path: Path) -> os.stat_result:
+        if path.parent.name == "sub":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return lstat(path)
+
+    monkeypatch.setattr(Path, "lstat", deny)
+    monkeypatch.setattr(
+        "os.path.isfile", lambda path: Path(path).parent.name != "sub" and isfile(path)
+    )
+    site.put("shots.csv", "image\nsub/a.png\nb.png\n")
+    assert checked(site) == [("sub/a.png", "image_unreadable"), ("b.png", None)]
+    site.tick(500)
+    assert site.jobs() == []
+    assert "cannot be looked at: Permission denied" in site.waiting()["shots.csv"]
+    site.tick(200)
+    wrong, right = report(site)
+    assert (wrong["code"], right["status"]) == ("image_unreadable", "queued")
 
 
 def test_a_link_in_the_inbox_is_a_wrong_row(make_site: MakeSite) -> None:
