@@ -11,12 +11,12 @@ from collections.abc import Iterable
 
 ENDINGS = (
     ".part", ".partial", ".crdownload", ".opdownload", ".download", ".filepart", ".tmp", ".aria2",
-    ".!qb", ".!ut", ".bc!",
+    ".lftp-pget-status", ".fdmdownload", ".xltd", ".!sync", ".!qb", ".!ut", ".bc!",
 )  # fmt: skip
 """Endings, in small letters, of what programs write into until they rename it."""
 
-CONTROL = ".aria2"
-"""Ending of a file that lies beside its download, whose final name it has in front."""
+CONTROL = (".aria2", ".lftp-pget-status")
+"""Endings of files that lie beside a download, whose final name they have in front."""
 
 
 def is_partial(name: str) -> bool:
@@ -32,7 +32,7 @@ class Downloads:
         self._beginnings: set[str] = set()
         for name in map(str.lower, partials):
             if name.endswith(CONTROL):
-                self._written.add(name.removesuffix(CONTROL))
+                self._written.add(name.rpartition(".")[0])
             self._beginnings.update(name[:at] for at, sign in enumerate(name) if sign == ".")
 
     def holds(self, name: str, size: int) -> bool:

@@ -93,7 +93,8 @@ class _Round:
         self._all = frozenset(images)
         self._free = dict.fromkeys(images)
         self._errors: dict[str, JobError] = {}
-        self._unread: set[str] = set()
+        self._unread: dict[str, float] = {}
+        """When they are given up."""
         self._batches: list[tuple[Candidate, Names]] = []
         self._may_name: dict[str, str] = {}
         self._named: set[str] = set()
@@ -151,7 +152,7 @@ class _Round:
                 self._ready.append(Candidate(None, path, error))
                 continue
             if isinstance(answer, Unread):
-                answer = self._unreadable(path, answer.why)
+                answer = self._unreadable(path, answer)
             if answer is not None:
                 self._errors[path] = answer
             plain.append(path)
@@ -180,7 +181,7 @@ class _Round:
     def _table(self, table: str, beside: str | None, image_of: ImageOf) -> None:
         answer = image_of(table) if self._tracker.is_settled(table) else Names(patient=False)
         if isinstance(answer, Unread):
-            answer = self._unreadable(table, answer.why)
+            answer = self._unreadable(table, answer)
             if answer is None and beside is not None:
                 self._waiting.append(self._for_unread(beside, table))
         if isinstance(answer, JobError):
@@ -190,20 +191,21 @@ class _Round:
 
     # --- what cannot be read ---
 
-    def _unreadable(self, path: str, why: str) -> JobError | None:
-        """What is wrong with it once it could not be read for an hour; until then it waits."""
-        if self._now < (until := self._given_up_at(path)):
-            self._unread.add(path)
-            self._waiting.append(Waiting(path, f"cannot be read: {why}", until, True, "unread"))
+    def _unreadable(self, path: str, answer: Unread) -> JobError | None:
+        """What is wrong with it once it could not be read for long; until then it waits."""
+        wait_s = IMAGE_WAIT_S if answer.wait_s is None else answer.wait_s
+        until = (self._tracker.settled_since(path) or self._now) + wait_s
+        if self._now < until:
+            self._unread[path] = until
+            reason = f"cannot be read: {answer.why}"
+            self._waiting.append(Waiting(path, reason, until, wait_s > LONG_S, "unread"))
             return None
-        return SidecarInvalid(f"could not be read for an hour: {why}")
-
-    def _given_up_at(self, path: str) -> float:
-        return (self._tracker.settled_since(path) or self._now) + IMAGE_WAIT_S
+        return answer.then or SidecarInvalid(f"could not be read for an hour: {answer.why}")
 
     def _for_unread(self, path: str, teller: str, may: str = "") -> Waiting:
         reason = f"waits for {name_of(teller)}, which {may}cannot be read"
-        return Waiting(path, reason, self._given_up_at(teller), True, "partner")
+        until = self._unread[teller]
+        return Waiting(path, reason, until, until - self._now > LONG_S, "partner")
 
     def _may_be_named(self, image: str) -> str | None:
         """What cannot be read, and may name that image."""

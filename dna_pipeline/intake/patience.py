@@ -25,12 +25,12 @@ def patience_s(path: Path, answer: Probed | JobError) -> float:
     nothing then, its times may not change before the end, and half a JPEG or WebP followed by
     zeros decodes. Browsers and others make an empty file first, to have the name.
     """
-    if _lacks_its_end(path):
+    if lacks_its_end(path):
         return ZEROS_WAIT_S
     return UNREADABLE_WAIT_S if isinstance(answer, ImageUnreadable) else 0.0
 
 
-def _lacks_its_end(path: Path) -> bool:
+def lacks_its_end(path: Path) -> bool:
     """Whether nothing but zeros, or nothing at all, is where the file ends."""
     try:
         with claim.open_to_read(path) as file:

@@ -20,6 +20,7 @@ from dna_pipeline.fingerprint import Fingerprints
 from dna_pipeline.inbox.candidates import Candidate, Names, Told, Unread
 from dna_pipeline.inbox.names import fold
 from dna_pipeline.intake import records
+from dna_pipeline.intake.patience import ZEROS_WAIT_S, lacks_its_end
 from dna_pipeline.intake.roots import Outside, named, outside, why_no_image, why_unseen
 from dna_pipeline.probe import NotReadable, Probed, Prober
 from dna_pipeline.spec.batch import (
@@ -125,6 +126,10 @@ def reference(inbox: Inbox, path: str) -> Told:
         image = document.value.get("image")
         return _single(inbox, path, image) if isinstance(image, str) else None
     except JobError as error:
+        if lacks_its_end(inbox.path / path):
+            return Unread(
+                "it is empty or ends in zeros, and may yet be written", ZEROS_WAIT_S, error
+            )
         return error
     except OSError as error:
         return Unread(error.strerror or str(error))

@@ -152,6 +152,42 @@ def test_a_sidecar_that_is_still_downloaded_keeps_its_image_waiting(site) -> Non
     assert site.job().priority == 3
 
 
+ROWS = b"image\na.png\n"
+SIDECAR = b"priority: 3\nimage: a.png\n"
+
+
+@pytest.mark.parametrize(
+    ("teller", "first", "data"),
+    [
+        ("shots.csv", b"", ROWS),
+        ("shots.csv", bytes(len(ROWS)), ROWS),
+        ("shots.csv", b"ima" + bytes(30), ROWS + b"none.png\n" * 3),
+        ("shots.jsonl", b"", b'{"image": "a.png"}\n'),
+        ("a.png.yaml", bytes(len(SIDECAR)), SIDECAR),
+        ("job.yaml", b"priority: 3\n" + bytes(20), SIDECAR),
+    ],
+)
+def test_what_tells_is_there_before_its_bytes(site, teller: str, first: bytes, data: bytes) -> None:
+    site.put("a.png")
+    site.put(teller, first)
+    site.tick(40)
+    assert site.jobs() == []
+    assert "may yet be written" in site.waiting()[teller]
+    assert site.gate.is_busy()
+    site.put(teller, data)
+    site.settle()
+    assert [(job.name, job.status) for job in site.jobs()] == [("a.png", "queued")]
+
+
+@pytest.mark.parametrize("teller", ["shots.csv", "a.png.yaml"])
+def test_what_tells_nothing_but_zeros_fails_after_a_minute(site, teller: str) -> None:
+    site.put("a.png")
+    site.put(teller, bytes(100))
+    site.tick(ZEROS_WAIT_S + 20)
+    errors = [job.error["code"] for job in site.jobs() if job.error]
+    assert errors == ["sidecar_invalid"]
+
+
 def test_an_empty_sidecar_says_nothing_and_is_one(site) -> None:
     site.put("cat.png")
     site.put("cat.png.yaml", "")
