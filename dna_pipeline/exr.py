@@ -31,7 +31,8 @@ MAGIC = b"\x76\x2f\x31\x01"
 
 MAX_DECODED_BYTES = 4 << 30
 """All layers of a file are decoded, since only so is it known to be whole. Enough for 32 passes of
-RGBA in 32 bits at 3840 x 2160 px."""
+RGBA in 32 bits at 3840 x 2160 px. `probe.MEMORY_BYTES` lets the decoder have that and what it needs
+besides."""
 
 _BEAUTY = (
     "",
@@ -53,11 +54,13 @@ _VIEWS = ("left", "right")
 _DATA = re.compile(r"crypto|normal|position|vector|motion|velocity|depth|^(n|p|z|uv|id)$")
 """Layers that hold numbers in R, G and B, and are no picture even where nothing else is there."""
 
+_OUT_OF_MEMORY = re.compile("MemoryError|bad_alloc|Unable to allocate")
 _COMPONENTS = {"red": "r", "green": "g", "blue": "b", "alpha": "a"}
 _HINT = "Write the beauty or combined layer, or R, G, B without a layer name."
 _FIRST = len(_BEAUTY)
 _UNKNOWN = _FIRST + 1
-_STRIP_ROWS = 256
+_STRIP_PIXELS = 1 << 20
+"""So many pixels are brought to sRGB at once: each takes about 100 bytes meanwhile."""
 _MOST_NAMED = 12
 
 
@@ -165,6 +168,7 @@ def decode(file: IO[bytes], layer: Layer) -> Image.Image:
 
     Raises:
         ImageUnreadable: a part of the file, this layer's or another, is damaged or breaks off.
+        MemoryError: this process may not have as much memory as its layers take.
         OSError: the disk is at fault.
     """
     import numpy as np
@@ -179,8 +183,9 @@ def decode(file: IO[bytes], layer: Layer) -> Image.Image:
     result = np.zeros((frame.height, frame.width, depth), np.uint8)
     left, right = max(own.left, frame.left), min(own.right, frame.right)
     top, bottom = max(own.top, frame.top), min(own.bottom, frame.bottom)
-    for row in range(top, bottom, _STRIP_ROWS) if left < right else ():
-        rows = slice(row, min(row + _STRIP_ROWS, bottom))
+    step = max(1, _STRIP_PIXELS // max(1, right - left))
+    for row in range(top, bottom, step) if left < right else ():
+        rows = slice(row, min(row + step, bottom))
         here = _within(rows, left, right, own)
         strip = np.stack([plane[here] for plane in light], -1).astype(np.float32)
         cover = None if alpha is None else alpha[here].astype(np.float32)
@@ -252,13 +257,18 @@ def _read(file: IO[bytes], whole: int = 0) -> list[Any]:
         with contextlib.redirect_stdout(said):
             parts = library.File(source, separate_channels=True, header_only=not whole).parts
     except RuntimeError as error:
+        if _OUT_OF_MEMORY.search(str(error)):
+            raise MemoryError from error
         if source.fault is None:
             raise ImageUnreadable("an EXR file whose header is truncated or damaged") from error
     if source.fault is not None:
         raise source.fault
     if len(parts) < whole:
         # The library prints what is wrong with a part, and leaves the part out.
-        reason = _printable(said.getvalue().strip().rpartition(" - ")[2])
+        text = said.getvalue().strip()
+        if _OUT_OF_MEMORY.search(text):
+            raise MemoryError
+        reason = _printable(text.rpartition(" - ")[2])
         raise ImageUnreadable(f"image file is truncated or damaged: {reason}")
     return parts
 
@@ -273,7 +283,9 @@ def _check_headers(headers: list[dict[str, Any]]) -> None:
     decoded = sum(4 * _area(header) * len(header["channels"]) for header in headers)
     if decoded > MAX_DECODED_BYTES:
         raise ImageTooLarge(
-            f"its layers decode to {decoded} bytes; at most {MAX_DECODED_BYTES} are read"
+            f"its layers decode to {decoded} bytes, at 4 bytes a sample; "
+            f"at most {MAX_DECODED_BYTES} bytes ({MAX_DECODED_BYTES / (1 << 30):.3g} GiB) are read",
+            hint="Write fewer layers, or the beauty layer into a file of its own.",
         )
 
 

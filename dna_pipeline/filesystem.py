@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import stat
 import sys
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -14,6 +15,19 @@ from typing import Any
 
 _FLUSHED_WHOLE = frozenset("ext2 ext3 ext4 xfs btrfs f2fs tmpfs".split())  # noqa: SIM905
 """Where `syncfs` is known to do for every file and folder what fsync does for one."""
+
+_NAME_SURROGATE = 0x2000_0000
+"""Bit of a Windows reparse tag that says that the file or folder stands for another one."""
+
+
+def is_link(status: os.stat_result) -> bool:
+    """True for the lstat of a symbolic link, or of a junction or volume mount point on Windows.
+
+    Windows' junctions are no symbolic links to Python: they read as plain folders, and may lead out
+    of the folder that they lie in, or in circles.
+    """
+    tag: int = getattr(status, "st_reparse_tag", 0)
+    return stat.S_ISLNK(status.st_mode) or bool(tag & _NAME_SURROGATE)
 
 
 def type_of(folder: Path) -> str:

@@ -5,7 +5,8 @@
 
 Only the formats in `FORMATS`, and OpenEXR (`exr.py`), are ever tried. Every fault of a file becomes
 `ImageUnreadable`, `ImageTooSmall` or `ImageTooLarge`; faults of the disk (a file that is gone, a
-share that is away) stay `OSError`, since the picture is not to blame for them.
+share that is away) stay `OSError`, and a lack of memory `MemoryError`, since the picture is not to
+blame for them.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def load_image(path: Path, remarks: list[str] | None = None) -> Image.Image:
 
     Raises:
         ImageUnreadable, ImageTooSmall, ImageTooLarge: the file is at fault.
-        OSError: the disk is.
+        OSError: the disk is. MemoryError: there is too little of it for this picture.
     """
     with _opened(path) as image:
         if image.format == _EXR and remarks is not None:
@@ -123,7 +124,7 @@ def _opened(path: Path) -> Generator[Image.Image]:
         try:
             is_exr = file.read(len(exr.MAGIC)) == exr.MAGIC
             yield _decoded_exr(file) if is_exr else _decoded(file)
-        except JobError:
+        except (JobError, MemoryError):
             raise
         except Image.DecompressionBombError as error:
             raise ImageTooLarge(_text(error)) from error
@@ -133,7 +134,7 @@ def _opened(path: Path) -> Generator[Image.Image]:
             raise ImageUnreadable(_text(error)) from error
         except Exception as error:
             # Pillow's decoders raise nearly everything on a damaged file: SyntaxError,
-            # struct.error, zlib.error, KeyError, OverflowError, MemoryError, …
+            # struct.error, zlib.error, KeyError, OverflowError, …
             raise ImageUnreadable(_text(error)) from error
 
 

@@ -6,6 +6,7 @@ may crash or be ended when it takes too long; the daemon only reads its answers.
 
 from __future__ import annotations
 
+import os
 import queue as queues
 import subprocess
 import sys
@@ -23,9 +24,11 @@ from dna_pipeline.errors import ImageTooLarge, ImageTooSmall, ImageUnreadable, J
 from dna_pipeline.logs import configure_child, relay
 
 TIMEOUT_S = 120.0
-MEMORY_BYTES = 3 << 30
-"""Several times what the largest picture that is taken needs, decoded."""
+MEMORY_BYTES = 5 << 30
+"""`exr.MAX_DECODED_BYTES`, which is more than any other format needs, and 1 GiB for the libraries,
+their threads and the picture itself. On a machine with less memory the limit is lower."""
 DETAIL_CHARS = 1000
+_LARGE_HINT = "Make it smaller, or write fewer layers; a damaged file may also ask for too much."
 
 
 class NotReadable(ImageUnreadable):
@@ -47,10 +50,9 @@ class Probed:
 
 @dataclass(slots=True, eq=False)
 class Question:
-    """A file to be decoded. The answer is None where the child died over it."""
+    """A file to be decoded."""
 
     path: Path
-    is_answered: bool = False
     answer: Probed | JobError | None = None
 
 
@@ -67,6 +69,8 @@ class Prober:
         self._writer: wire.LineWriter | None = None
         self._asked: deque[Question] = deque()
         self._waiting_since: float | None = None
+        self._late: subprocess.Popen[bytes] | None = None
+        """The child that was ended since it took too long."""
         self._ended = threading.Event()
         self._is_closed = False
         self._lock = threading.Lock()
@@ -90,15 +94,14 @@ class Prober:
             RuntimeError: `close` was called, by another thread perhaps.
         """
         with self._lock:
-            while not (question.is_answered or self._is_closed):
+            while question.answer is None and not self._is_closed:
                 if question not in self._asked:  # new, or its child died over one before it
                     self._send([question])
                 self._receive()
         if self._is_closed:
             raise RuntimeError("the decoder was closed")
-        if (answer := question.answer) is None:
-            return ImageUnreadable("the decoder crashed or took too long on this file")
-        return answer
+        assert question.answer is not None
+        return question.answer
 
     def close(self) -> None:
         """End the child for good. A thread that waits for its answer gets an error."""
@@ -131,13 +134,29 @@ class Prober:
     def _receive(self) -> None:
         """Take the next answer; a child that gives none died over the first question."""
         answer: Probed | JobError | None = None
+        ending = "gave no answer that makes sense"
         with self._guarded(), suppress(wire.WireError):
             message = next(self._answers, None)
-            answer = None if message is None else _understood(message)
+            if message is None:
+                ending = self._how_it_ended()
+            else:
+                answer = _understood(message)
         question = self._asked.popleft()
-        question.answer, question.is_answered = answer, True
+        question.answer = answer or ImageUnreadable(f"the decoder {ending}, on this file")
         if answer is None:
             self._end()
+
+    def _how_it_ended(self) -> str:
+        """What became of a child that closed its pipe, in words."""
+        assert self._process
+        if self._process is self._late:
+            return f"took too long: more than {TIMEOUT_S:g} s"
+        try:
+            code = self._process.wait(1.0)
+        except subprocess.TimeoutExpired:
+            return "crashed"
+        limit = _gib(memory_limit())
+        return f"crashed: it {wire.how_it_ended(code)}, and may use {limit} of memory"
 
     @contextmanager
     def _guarded(self) -> Generator[None]:
@@ -163,6 +182,7 @@ class Prober:
         while not ended.wait(TIMEOUT_S / 4):
             since = self._waiting_since
             if since is not None and time.monotonic() - since > TIMEOUT_S:
+                self._late = process
                 process.kill()
 
 
@@ -178,13 +198,24 @@ def _understood(message: wire.Message) -> Probed | JobError:
             raise wire.WireError("no answer")
 
 
+def memory_limit() -> int:
+    """Bytes that the decoder may have: `MEMORY_BYTES`, or all of a smaller machine's."""
+    try:
+        return min(MEMORY_BYTES, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    except (AttributeError, ValueError, OSError):  # not every system tells
+        return MEMORY_BYTES
+
+
 def limit_memory() -> None:
-    """Let this process have no more than `MEMORY_BYTES`; a bomb then fails and hurts nobody."""
+    """Let this process have no more than `memory_limit()`; a bomb then fails and hurts nobody."""
+    # Each thread of numpy's OpenBLAS takes 40 MB from the limit, and decoding needs none of them.
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
     if sys.platform == "linux":  # the others know no such limit, or do not keep to it
         import resource
 
         # Not the address space, of which each of a decoder's threads reserves a lot unused.
-        resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, MEMORY_BYTES))
+        limit = memory_limit()
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
 
 def main() -> None:
@@ -206,6 +237,10 @@ def main() -> None:
         out.send(_decode(Path(path)))
 
 
+def _gib(size: int) -> str:
+    return f"{size / (1 << 30):.3g} GiB"
+
+
 def _decode(path: Path) -> wire.Message:
     from dna_pipeline import imaging  # only in the child
 
@@ -214,6 +249,9 @@ def _decode(path: Path) -> wire.Message:
         return {"width": facts.width, "height": facts.height}
     except JobError as error:
         return {"error": type(error).__name__, "detail": error.detail, "hint": error.hint}
+    except MemoryError:
+        detail = f"decoding it takes more than the {_gib(memory_limit())} of memory allowed for it"
+        return {"error": ImageTooLarge.__name__, "detail": detail, "hint": _LARGE_HINT}
     except OSError as error:
         detail = f"cannot be read: {error.strerror}"
         return {"error": NotReadable.__name__, "detail": detail}

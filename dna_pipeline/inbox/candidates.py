@@ -25,9 +25,16 @@ class Names:
 
 @dataclass(frozen=True, slots=True)
 class Unread:
-    """A YAML or a table whose bytes could not be had, as while a program holds it; and why."""
+    """A YAML or a table whose bytes cannot be had yet, as while a program holds it; and why.
+
+    Attributes:
+        wait_s: how long to wait for them; None for as long as for a missing image.
+        then: what is wrong with it once that was in vain; None if only that it cannot be read.
+    """
 
     why: str
+    wait_s: float | None = None
+    then: JobError | None = None
 
 
 Told = str | Names | JobError | Unread | None

@@ -23,6 +23,7 @@ from typing import IO, NoReturn
 
 from dna_pipeline.artifact import fsync_dir, fsync_tree
 from dna_pipeline.errors import DnaError
+from dna_pipeline.filesystem import is_link
 from dna_pipeline.inbox.names import NAME_BYTES
 from dna_pipeline.inbox.scan import FileStat
 
@@ -137,7 +138,8 @@ def _make_real_dir(folder: Path) -> None:
 
 
 def _check_real_dir(folder: Path) -> None:
-    if not stat.S_ISDIR(folder.lstat().st_mode):
+    status = folder.lstat()
+    if is_link(status) or not stat.S_ISDIR(status.st_mode):
         raise Refused(f"{folder} is in the way: it should be a plain folder")
 
 

@@ -1,7 +1,8 @@
 """watchdog's inotify observer with five mends; Linux only.
 
 It watches no claims: each would cost one of the system's watches, and folders that come and go
-as fast as claims do trip it. It remembers the subfolders for which no watch was left, which
+as fast as claims do trip it. For the same cause it watches no other folder that a scan passes over,
+such as the recycle bin of a NAS. It remembers the subfolders for which no watch was left, which
 watchdog passes over in silence. It tells when the kernel threw events away. It shows whether the
 thread that reads the events lives. And it logs no error where a watch is only being ended.
 """
@@ -27,7 +28,7 @@ from watchdog.observers.inotify_c import (
     WatchDescriptor,
 )
 
-from dna_pipeline.inbox.claim import CLAIMS
+from dna_pipeline.inbox.scan import is_noise
 
 
 def _is_worth_a_line(record: logging.LogRecord) -> bool:
@@ -100,8 +101,8 @@ class _Reader(InotifyFD):
     ) -> WatchDescriptor:
         """As watchdog's, which goes on without a subfolder for which this raises OSError."""
         inside = (path[len(root) :] for root in self.roots if path.startswith(root + b"/"))
-        if CLAIMS.encode() in next(inside, b"").split(b"/"):
-            raise FileNotFoundError(errno.ENOENT, "claims are not watched")
+        if any(is_noise(os.fsdecode(part)) for part in next(inside, b"").split(b"/") if part):
+            raise FileNotFoundError(errno.ENOENT, "this folder is not watched")
         try:
             return super().add_callback(path, mask, callback, id_)
         except RuntimeWarning as error:

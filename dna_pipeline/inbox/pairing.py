@@ -7,7 +7,7 @@ that nothing else speaks for. Whatever is not yet certain waits, and says why.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import replace
 from functools import cached_property
 
@@ -45,13 +45,20 @@ named: there the long wait is for what tells, and that has come."""
 
 
 def pair(
-    inbox: Inbox, paths: Iterable[str], tracker: StabilityTracker, image_of: ImageOf
+    inbox: Inbox,
+    paths: Iterable[str],
+    tracker: StabilityTracker,
+    image_of: ImageOf,
+    looked_for: Container[str] | None = None,
 ) -> Pairing:
     """Sort the files of the last scan into drops, as of the tracker's last look.
 
     Args:
         paths: images and YAMLs, relative to the inbox; their order does not matter.
         image_of: asked for settled YAMLs only, once each; keeps its own cache between calls.
+        looked_for: the names that the scan looked for by themselves (its `named`). A name that is
+            neither there nor among them may be anywhere: what names it waits for the next scan.
+            None: all were.
     """
     images: list[str] = []
     yamls: list[str] = []
@@ -64,21 +71,30 @@ def pair(
         elif is_table_name(path):
             tables.append(path)
     yamls.sort(key=lambda path: (path.lower().endswith(".yml"), path))
-    return _Round(inbox, tracker, sorted(images)).run(yamls, sorted(tables), image_of)
+    this_round = _Round(inbox, tracker, sorted(images), looked_for)
+    return this_round.run(yamls, sorted(tables), image_of)
 
 
 class _Round:
     """One call of `pair`."""
 
-    def __init__(self, inbox: Inbox, tracker: StabilityTracker, images: list[str]) -> None:
+    def __init__(
+        self,
+        inbox: Inbox,
+        tracker: StabilityTracker,
+        images: list[str],
+        looked_for: Container[str] | None,
+    ) -> None:
         self._inbox = inbox
         self._tracker = tracker
+        self._looked_for = looked_for
         self._now = tracker.looked_at
         self._images = images
         self._all = frozenset(images)
         self._free = dict.fromkeys(images)
         self._errors: dict[str, JobError] = {}
-        self._unread: set[str] = set()
+        self._unread: dict[str, float] = {}
+        """When they are given up."""
         self._batches: list[tuple[Candidate, Names]] = []
         self._may_name: dict[str, str] = {}
         self._named: set[str] = set()
@@ -136,7 +152,7 @@ class _Round:
                 self._ready.append(Candidate(None, path, error))
                 continue
             if isinstance(answer, Unread):
-                answer = self._unreadable(path, answer.why)
+                answer = self._unreadable(path, answer)
             if answer is not None:
                 self._errors[path] = answer
             plain.append(path)
@@ -149,7 +165,9 @@ class _Round:
         for sidecar, target in jobs.items():
             found = self._alike.get(fold(target), [])
             image = target if target in found else found[0] if found else None
-            if image is None:
+            if image is None and self._is_unknown(target):
+                self._waiting.append(self._look_first(sidecar))
+            elif image is None:
                 self._orphan(sidecar, f"{target}, which its image: key names")
             elif image in speaker and not self._inbox.keeps:
                 self._orphan(sidecar, f"{target}, which {speaker[image]} takes")
@@ -163,7 +181,7 @@ class _Round:
     def _table(self, table: str, beside: str | None, image_of: ImageOf) -> None:
         answer = image_of(table) if self._tracker.is_settled(table) else Names(patient=False)
         if isinstance(answer, Unread):
-            answer = self._unreadable(table, answer.why)
+            answer = self._unreadable(table, answer)
             if answer is None and beside is not None:
                 self._waiting.append(self._for_unread(beside, table))
         if isinstance(answer, JobError):
@@ -173,20 +191,21 @@ class _Round:
 
     # --- what cannot be read ---
 
-    def _unreadable(self, path: str, why: str) -> JobError | None:
-        """What is wrong with it once it could not be read for an hour; until then it waits."""
-        if self._now < (until := self._given_up_at(path)):
-            self._unread.add(path)
-            self._waiting.append(Waiting(path, f"cannot be read: {why}", until, True, "unread"))
+    def _unreadable(self, path: str, answer: Unread) -> JobError | None:
+        """What is wrong with it once it could not be read for long; until then it waits."""
+        wait_s = IMAGE_WAIT_S if answer.wait_s is None else answer.wait_s
+        until = (self._tracker.settled_since(path) or self._now) + wait_s
+        if self._now < until:
+            self._unread[path] = until
+            reason = f"cannot be read: {answer.why}"
+            self._waiting.append(Waiting(path, reason, until, wait_s > LONG_S, "unread"))
             return None
-        return SidecarInvalid(f"could not be read for an hour: {why}")
-
-    def _given_up_at(self, path: str) -> float:
-        return (self._tracker.settled_since(path) or self._now) + IMAGE_WAIT_S
+        return answer.then or SidecarInvalid(f"could not be read for an hour: {answer.why}")
 
     def _for_unread(self, path: str, teller: str, may: str = "") -> Waiting:
         reason = f"waits for {name_of(teller)}, which {may}cannot be read"
-        return Waiting(path, reason, self._given_up_at(teller), True, "partner")
+        until = self._unread[teller]
+        return Waiting(path, reason, until, until - self._now > LONG_S, "partner")
 
     def _may_be_named(self, image: str) -> str | None:
         """What cannot be read, and may name that image."""
@@ -250,6 +269,8 @@ class _Round:
         teller = candidate.table or candidate.sidecar or ""
         if (settled := self._tracker.settled_since(teller)) is None:
             return None
+        if any(map(self._is_unknown, missing)):
+            return self._look_first("")
         empty = bool(names.patterns) and not candidate.images
         if names.patient and (missing or empty) and self._now < settled + IMAGE_WAIT_S:
             wanted = ", ".join((missing or list(names.patterns))[:3])
@@ -267,6 +288,14 @@ class _Round:
             return None
         reason = f"{name_of(teller)} waits until nothing came for {wait:g} s"
         return Waiting("", reason, until, wait > LONG_S, "sidecar")
+
+    def _is_unknown(self, path: str) -> bool:
+        """Whether the scan did not look for that image, so that it may be there all the same."""
+        return self._looked_for is not None and path not in self._looked_for
+
+    def _look_first(self, path: str) -> Waiting:
+        reason = "the images that it names are looked for"
+        return Waiting(path, reason, self._now, False, "partner")
 
     def _quiet_at(self, settled: float, changed: float, wait: float) -> float:
         """When nothing will have come for that long."""
@@ -314,11 +343,15 @@ class _Round:
             return
         reason = f"waits for {name_of(moving[0])}, which is still being written"
         ends = [self._tracker.settles_at(other) or self._now for other in moving]
-        long = self._tracker.settle_s > LONG_S
+        long = self._tracker.settle_s > LONG_S or any(map(self._tracker.is_downloading, moving))
         self._waiting.append(Waiting(path, reason, max(ends), long, "partner"))
 
     def _writing(self, path: str) -> None:
         until = self._tracker.settles_at(path)
+        if self._tracker.is_downloading(path):
+            reason = "still being downloaded, since a partial file lies beside it"
+            self._waiting.append(Waiting(path, reason, until, True, "writing"))
+            return
         long = self._tracker.settle_s > LONG_S
         self._waiting.append(Waiting(path, "still being written", until, long, "writing"))
 

@@ -13,6 +13,9 @@ from fnmatch import translate
 from functools import lru_cache
 from pathlib import Path
 
+from dna_pipeline.filesystem import is_link
+from dna_pipeline.inbox.downloads import ENDINGS, Downloads, is_partial
+from dna_pipeline.inbox.foreign import CONFLICT_COPY, is_conflict_copy, is_system_name
 from dna_pipeline.spec.config import Inbox
 from dna_pipeline.spec.table import is_table_name
 
@@ -25,14 +28,12 @@ _CONVERTIBLE = frozenset("heic heif jxl psd psb hdr svg dng cr2 nef arw raw".spl
 _CHECKPOINT = ".mantra_checkpoint"
 """Lies beside a picture that Houdini's Mantra is still rendering, which then is an empty frame."""
 
-_UNFINISHED = (".tmp", ".part", ".partial", ".crdownload", ".swp", ".lock", "~", "@", _CHECKPOINT)
+_UNFINISHED = (*ENDINGS, ".swp", ".lock", "~", "@", _CHECKPOINT)
 """Nuke, Photoshop, MoonRay and many others write .tmp or .part; Blender's files end in @ while it
 saves, and those that editors, Nuke, Krita and Substance set aside in ~."""
 
 _MACOS_SAVING = re.compile(r"\.sb-[0-9a-f]{8}-[0-9a-z]{6}$")
 """Ends the name of a folder in which a macOS program puts a document together."""
-
-_LITTER = frozenset({"thumbs.db", "desktop.ini"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +80,13 @@ class Scan:
         ignored: what is left alone, and why; without what is always or by choice passed over.
         identity: device and inode of the inbox folder itself; others when something is mounted
             there, or when it was made anew.
+        downloading: those of the files whose download is still under way, as far as names tell.
     """
 
     files: dict[str, FileStat]
     ignored: dict[str, str]
     identity: tuple[int, int]
+    downloading: frozenset[str] = frozenset()
 
 
 def scan(
@@ -93,7 +96,8 @@ def scan(
 
     Args:
         named: what job files name (`Pairing.named`): looked for in subfolders of an inbox that
-            is not recursive too, and whatever its `include` says.
+            is not recursive and in folders of systems too, whatever its `include` says, and also
+            if it is a conflict copy.
         before: the files of the look before; what is as it was then takes no memory again.
 
     Raises:
@@ -103,9 +107,10 @@ def scan(
     walk = _Walk(inbox, status.st_dev, before or {})
     walk.folder("")
     for relative in named:
-        if relative not in walk.files and relative not in walk.rendering:
+        if relative not in walk.files:
             walk.look_up(relative)
-    return Scan(walk.files, walk.ignored, (status.st_dev, status.st_ino))
+    downloading = walk.finish()
+    return Scan(walk.files, walk.ignored, (status.st_dev, status.st_ino), downloading)
 
 
 def is_image_name(relative: str) -> bool:
@@ -126,12 +131,22 @@ def is_input_name(relative: str) -> bool:
 def is_passed_over(name: str) -> bool:
     """Whether a file or folder of this name (not path) is none of our business in any inbox.
 
-    Hidden ones (so rsync's and our own `.dna` too), unfinished ones, and what systems strew.
+    Hidden ones (so rsync's and our own `.dna` too), unfinished ones, and those of systems.
     """
+    return _is_never_taken(name) or is_system_name(name)
+
+
+def is_noise(name: str) -> bool:
+    """Whether a change of a file or folder of this name is no reason to look at an inbox."""
+    return is_passed_over(name) or is_conflict_copy(name)
+
+
+def _is_never_taken(name: str) -> bool:
+    """Whether it is hidden or unfinished, and so not taken even if a job file names it."""
     if name.startswith((".", "~")):
         return True
     folded = name.lower()
-    if folded.endswith(_UNFINISHED) or folded in _LITTER:
+    if folded.endswith(_UNFINISHED):
         return True
     return ".sb-" in folded and _MACOS_SAVING.search(folded) is not None
 
@@ -157,7 +172,8 @@ class _Walk:
     def __init__(self, inbox: Inbox, device: int, before: Mapping[str, FileStat]) -> None:
         self.files: dict[str, FileStat] = {}
         self.ignored: dict[str, str] = {}
-        self.rendering: set[str] = set()
+        self._partials: dict[str, list[str]] = {}
+        """By folder (as in `folder`), the names in it of files that are still written."""
         self._inbox = inbox
         self._root = os.fspath(inbox.path)
         self._device = device
@@ -174,19 +190,19 @@ class _Walk:
                 if not prefix:
                     raise
                 self.ignored[prefix[:-1]] = f"a folder that cannot be read: {error.strerror}"
-        for relative in self.rendering:
-            if self.files.pop(relative, None):
-                self.ignored[relative] = f"Houdini is rendering it, since {_CHECKPOINT} is beside"
 
     def _entries(self, prefix: str) -> Iterator[str]:
         """Sort the folder's entries; gives the subfolders that are to be read too."""
         ignore = self._inbox.ignore
-        with os.scandir(os.path.join(self._root, prefix)) as entries:  # noqa: PTH118
+        partials: list[str] = []
+        with os.scandir(self._path(prefix)) as entries:
             for entry in entries:
                 relative = prefix + entry.name
-                if relative.endswith(_CHECKPOINT):
-                    self.rendering.add(relative.removesuffix(_CHECKPOINT))
-                if is_passed_over(entry.name) or (ignore and _matches(relative, ignore)):
+                if is_passed_over(entry.name):
+                    if _is_beside_its_file(entry.name):
+                        partials.append(entry.name)
+                    continue
+                if ignore and _matches(relative, ignore):
                     continue
                 try:
                     reason = self._take(entry, relative)
@@ -198,9 +214,12 @@ class _Walk:
                     self.ignored[relative] = reason
                 elif relative not in self.files:
                     yield relative + "/"
+        self._partials[prefix] = partials
 
     def _take(self, entry: os.DirEntry[str], relative: str) -> str:
         """Note a file. Gives the reason why not, or "" for files noted and folders to read."""
+        if is_conflict_copy(entry.name):
+            return CONFLICT_COPY
         if entry.is_symlink():
             return "a symbolic link"
         if entry.is_dir(follow_symlinks=False):
@@ -219,15 +238,18 @@ class _Walk:
     def _not_read(self, entry: os.DirEntry[str]) -> str:
         if not self._inbox.recursive:
             return "a subfolder, and this inbox is not recursive"
+        status = _lstat(entry)
+        if is_link(status):
+            return "a folder that is a link (junction)"
         # Taking a file in is a rename, and that ends where the file system does.
-        if not self._inbox.keeps and _lstat(entry).st_dev != self._device:
+        if not self._inbox.keeps and status.st_dev != self._device:
             return "a folder on another file system than the inbox"
         return ""
 
     def look_up(self, relative: str) -> None:
         """Note the image at that path if it is one, reached through real folders only."""
         parts = relative.split("/")
-        if any(is_passed_over(part) for part in parts) or not is_image_name(relative):
+        if any(_is_never_taken(part) for part in parts) or not is_image_name(relative):
             return
         if self._inbox.ignore and _matches(relative, self._inbox.ignore):
             return
@@ -235,19 +257,67 @@ class _Walk:
         try:
             for folder in parts[:-1]:
                 path /= folder
-                if not stat.S_ISDIR(path.lstat().st_mode):
+                status = path.lstat()
+                if is_link(status) or not stat.S_ISDIR(status.st_mode):
+                    self.ignored.setdefault(relative, "not reached through folders alone")
                     return
             status = (path / parts[-1]).lstat()
+            self._list_partials(relative)
         except (OSError, ValueError):
             return
-        if stat.S_ISREG(status.st_mode):
-            self._note(relative, status)
-            self.ignored.pop(relative, None)
+        if reason := self._refused(status):
+            self.ignored.setdefault(relative, reason)
+            return
+        self._note(relative, status)
+        self.ignored.pop(relative, None)
+
+    def _refused(self, status: os.stat_result) -> str:
+        """Why what a job file names cannot be taken in, by its lstat; "" if it can."""
+        if is_link(status):
+            return "a symbolic link"
+        if not stat.S_ISREG(status.st_mode):
+            return "not a regular file"
+        if not self._inbox.keeps and status.st_dev != self._device:
+            return "on another file system than the inbox"
+        return ""
+
+    def _list_partials(self, relative: str) -> None:
+        prefix = relative[: relative.rfind("/") + 1]
+        if prefix not in self._partials:
+            names = os.listdir(self._path(prefix))  # noqa: PTH208  names, and no paths made of them
+            self._partials[prefix] = list(filter(_is_beside_its_file, names))
+
+    def finish(self) -> frozenset[str]:
+        """Leave out what Houdini renders; gives the files whose download is under way."""
+        partials = {prefix: names for prefix, names in self._partials.items() if names}
+        for prefix, names in partials.items():
+            for name in names:
+                rendered = prefix + name.removesuffix(_CHECKPOINT)
+                if name.endswith(_CHECKPOINT) and self.files.pop(rendered, None):
+                    reason = f"Houdini is rendering it, since {_CHECKPOINT} is beside"
+                    self.ignored[rendered] = reason
+        downloads = {prefix: Downloads(filter(is_partial, n)) for prefix, n in partials.items()}
+        return frozenset(self._held(downloads)) if downloads else frozenset()
+
+    def _held(self, downloads: Mapping[str, Downloads]) -> Iterator[str]:
+        for path, seen in self.files.items():
+            start = path.rfind("/") + 1
+            here = downloads.get(path[:start])
+            if here is not None and here.holds(path[start:], seen.size):
+                yield path
+
+    def _path(self, prefix: str) -> str:
+        return os.path.join(self._root, prefix)  # noqa: PTH118
 
     def _note(self, relative: str, status: os.stat_result) -> None:
         now = FileStat.of(status)
         before = self._before.get(relative, now)
         self.files[relative] = before if before == now else now
+
+
+def _is_beside_its_file(name: str) -> bool:
+    """Whether it tells that a file beside it is still written."""
+    return is_partial(name) or name.endswith(_CHECKPOINT)
 
 
 def _lstat(entry: os.DirEntry[str]) -> os.stat_result:

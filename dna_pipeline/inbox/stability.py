@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from dna_pipeline.inbox.scan import FileStat
+
+DOWNLOAD_WAIT_S = 3600.0
+"""How long a file must have stood still that its download may yet fill. Longer would let a partial
+file that was left behind hold up what belongs together for ever."""
 
 
 @dataclass(slots=True)
@@ -35,20 +39,31 @@ class StabilityTracker:
         # dict takes ever longer to find its first key while keys are removed from its front.
         self._moving: OrderedDict[str, None] = OrderedDict()
         self._folders: dict[str, float] = {}
+        self._downloading: frozenset[str] = frozenset()
+        self._returned: set[str] = set()
 
-    def observe(self, files: Mapping[str, FileStat], now: float) -> None:
-        """Take note of a whole listing; what is not in it any more is forgotten."""
+    def observe(
+        self, files: Mapping[str, FileStat], now: float, downloading: Collection[str] = ()
+    ) -> None:
+        """Take note of a whole listing; what is not in it any more is forgotten.
+
+        Args:
+            downloading: those of the files that settle after `DOWNLOAD_WAIT_S` only.
+        """
         for path, stat in files.items():
             seen = self._seen.get(path)
-            if seen is None or seen.stat != stat:
+            if seen is None or not (seen.stat == stat or self._is_back(path, seen.stat, stat)):
                 self._restart(path, stat, now)
             else:
-                seen.stat = stat  # equal; but the old object would be memory beside the listing's
+                # Mostly equal; but the old object would be memory beside the listing's.
+                seen.stat = stat
         if len(self._seen) > len(files):
             for path in self._seen.keys() - files.keys():
                 self.forget(path)
                 self._folders[folder_of(path)] = now
+        self._returned.clear()
         self.looked_at = now
+        self._note_downloads(frozenset(downloading))
         self._drop_settled()
         self._drop_folders()
 
@@ -57,6 +72,10 @@ class StabilityTracker:
         self._seen.pop(path, None)
         self._moving.pop(path, None)
 
+    def expect_back(self, path: str) -> None:
+        """We moved this file out and back: the change of its ctime is our own."""
+        self._returned.add(path)
+
     def unchanged_since(self, path: str) -> float | None:
         """When it was first seen as it is now; None for a file that was not seen."""
         seen = self._seen.get(path)
@@ -64,8 +83,14 @@ class StabilityTracker:
 
     def settles_at(self, path: str) -> float | None:
         """When a look that finds it unchanged will show it settled, or has."""
-        seen = self._seen.get(path)
-        return None if seen is None else seen.since + self.settle_s
+        if (seen := self._seen.get(path)) is None:
+            return None
+        is_awaited = path in self._downloading
+        return seen.since + max(self.settle_s, DOWNLOAD_WAIT_S if is_awaited else 0)
+
+    def is_downloading(self, path: str) -> bool:
+        """Whether its download was still under way at the last look."""
+        return path in self._downloading
 
     def settled_since(self, path: str) -> float | None:
         """When it settled, None while it has not."""
@@ -88,11 +113,24 @@ class StabilityTracker:
         path = next(iter(self._moving), None)
         return None if path is None else self.settles_at(path)
 
+    def _is_back(self, path: str, before: FileStat, now: FileStat) -> bool:
+        return path in self._returned and before.same_content(now)
+
     def _restart(self, path: str, stat: FileStat, now: float) -> None:
         self._seen[path] = _Seen(stat, now)
         self._moving.pop(path, None)
         self._moving[path] = None
         self._folders[folder_of(path)] = now
+
+    def _note_downloads(self, downloading: frozenset[str]) -> None:
+        """Keep files that wait for their download out of the order in which the others settle."""
+        for path in self._downloading - downloading:
+            if path in self._seen and not self.is_settled(path):
+                self._moving[path] = None
+                self._moving.move_to_end(path, last=False)
+        for path in downloading:
+            self._moving.pop(path, None)
+        self._downloading = downloading
 
     def _drop_settled(self) -> None:
         while (path := next(iter(self._moving), None)) is not None and self.is_settled(path):

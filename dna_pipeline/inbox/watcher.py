@@ -33,7 +33,7 @@ from watchdog.observers.api import BaseObserver, ObservedWatch
 from watchdog.observers.polling import PollingEmitter
 
 from dna_pipeline import filesystem
-from dna_pipeline.inbox.scan import is_passed_over
+from dna_pipeline.inbox.scan import is_noise
 from dna_pipeline.spec.config import Inbox
 
 if sys.platform == "linux":
@@ -233,7 +233,7 @@ class _Handler(FileSystemEventHandler):
         path = os.fsdecode(event.dest_path or event.src_path)
         if path != self._root:
             inside = path.removeprefix(self._root + os.sep)
-            if any(is_passed_over(part) for part in inside.split(os.sep)):  # noqa: PTH206
+            if any(is_noise(part) for part in inside.split(os.sep)):  # noqa: PTH206
                 return
             if isinstance(event, DirDeletedEvent):
                 return
@@ -258,8 +258,17 @@ def _visible(folder: str | None) -> Iterator[os.DirEntry[str]]:
     """The folder's entries without those that no scan would look at, our claims among them."""
     with os.scandir(folder) as entries:
         for entry in entries:
-            if not is_passed_over(entry.name):
+            if not (is_noise(entry.name) or _is_linked_folder(entry)):
                 yield entry
+
+
+def _is_linked_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a junction of Windows, which the poller would take for a folder and enter."""
+    try:
+        is_folder = entry.is_dir(follow_symlinks=False)
+        return is_folder and filesystem.is_link(entry.stat(follow_symlinks=False))
+    except OSError:
+        return False
 
 
 # lstat, or a link to a folder above would be walked in circles.

@@ -33,6 +33,11 @@ class Taken:
     def folder(self) -> Path:
         return Path(self.row["claim"])
 
+    @property
+    def image(self) -> Path | None:
+        """The image as the batch names it; None for what tells the batch."""
+        return None if self.source is None else self.source.path
+
 
 @dataclass(slots=True, eq=False)
 class Account:

@@ -28,6 +28,7 @@ from dna_pipeline.inbox.candidates import Candidate
 from dna_pipeline.inbox.scan import FileStat
 from dna_pipeline.intake import records
 from dna_pipeline.intake.account import Account, Taken
+from dna_pipeline.intake.blocked import BlockedImages
 from dna_pipeline.intake.giveback import undo
 from dna_pipeline.intake.known import RESERVED, KnownFiles, Stats, Version, to_json
 from dna_pipeline.intake.lookout import Lookout
@@ -91,6 +92,7 @@ class BatchTaker:
         self._planner = Planner(config, inbox)
         self._probed: dict[Path, tuple[FileStat, Probed]] = {}
         """What was decoded whole of a batch that is not ready: it is not decoded at each try."""
+        self._blocked = BlockedImages(lookout.tracker)
 
     def steps(self, candidate: Candidate, stats: Stats) -> Generator[None]:
         """Take one in, a little at each step.
@@ -120,7 +122,7 @@ class BatchTaker:
         point("claiming-committed")
         try:
             with ExitStack() as stack:
-                yield from self._fetch(taken, stats, stack)
+                yield from self._fetch(plan.teller, taken, stats, stack)
             yield from self._commit(plan, candidate, stats, batch, taken)
         except GeneratorExit:
             raise  # the daemon stops, which is to be quick: the next start undoes it
@@ -143,19 +145,28 @@ class BatchTaker:
             before = self._probed.get(source.path)
             if seen is not None and before is not None and before[0] == seen:
                 source.probed = before[1]
-                continue
-            answer = source.probe(self._prober)
-            if isinstance(answer, NotReadable):
-                raise NotYet(f"{source.relative or source.path}: {answer}", long=True)
-            still_s = inf if source.relative is None else self._lookout.still_for(source.relative)
-            patience = patience_s(source.path, answer)
-            if still_s < patience:
-                raise NotYet(f"{source.relative} may still be written")
-            if seen is not None and isinstance(answer, Probed) and not patience:
-                self._probed[source.path] = seen, answer
-        self._probed.clear()
+            else:
+                self._decode(plan, source, seen)
+            source.error = self._blocked.given_up(plan.teller, source.path) or source.error
+            if source.error is None and (why := self._blocked.rests(plan.teller, source.path)):
+                raise NotYet(why, long=True)
         for item in plan.items:
             item.error = image_error(item)
+
+    def _decode(self, plan: Plan, source: Source, seen: FileStat | None) -> None:
+        """Raises `NotYet` where it may be otherwise later."""
+        answer = source.probe(self._prober)
+        if isinstance(answer, NotReadable):
+            self._blocked.note_unread(plan.teller, source.path, answer.detail)
+            if self._blocked.given_up(plan.teller, source.path) is None:
+                raise NotYet(f"{source.relative or source.path}: {answer}", long=True)
+            return
+        still_s = inf if source.relative is None else self._lookout.still_for(source.relative)
+        patience = patience_s(source.file, answer)
+        if still_s < patience:
+            raise NotYet(f"{source.relative} may still be written")
+        if seen is not None and isinstance(answer, Probed) and not patience:
+            self._probed[source.path] = seen, answer
 
     # --- claiming ---
 
@@ -174,7 +185,9 @@ class BatchTaker:
         paths = [self._inbox.path / path for path in tellers] if moves else []
         found = [Taken(own, paths, moves)]
         right = dict.fromkeys(i.source for i in plan.items if i.source and i.error is None)
-        for source in right:
+        # Those that may fail come first, or each try would move all the others to and fro.
+        blocked = self._blocked.is_blocked
+        for source in sorted(right, key=lambda source: not blocked(plan.teller, source.path)):
             seen = {source.relative: stats[source.relative]} if source.relative else {}
             row = self._drop(batch, source.folder, source.path.name, seen)
             is_moved = moves and source.relative is not None
@@ -195,7 +208,9 @@ class BatchTaker:
         batches.begin(session, batch)
         store.begin_claims(session, rows)
 
-    def _fetch(self, taken: Sequence[Taken], stats: Stats, stack: ExitStack) -> Generator[None]:
+    def _fetch(
+        self, teller: str, taken: Sequence[Taken], stats: Stats, stack: ExitStack
+    ) -> Generator[None]:
         """Bring all files into their claims, durably, and hash the images."""
         moved = [item for item in taken if item.is_moved]
         copied = [item for item in taken if not item.is_moved and item.paths]
@@ -209,7 +224,8 @@ class BatchTaker:
             else:
                 item.folder.mkdir(parents=True)
             for path in item.paths:
-                self._bring(item, path, stats, durable=flush_copied is None)
+                with self._blocked.noting(teller, item.image):
+                    self._bring(item, path, stats, durable=flush_copied is None)
                 point("image-taken" if item.source is not None else "sidecar-taken")
         homes = {path.parent for item in moved for path in item.paths}
         for part, flush in ((moved, flush_moved), (copied, flush_copied)):
@@ -222,7 +238,8 @@ class BatchTaker:
             if number % YIELD_EVERY == 0:
                 yield
             if item.source is not None:
-                hashed = claim.hash_in_place(item.folder / item.source.path.name)
+                with self._blocked.noting(teller, item.image):
+                    hashed = claim.hash_in_place(item.folder / item.source.path.name)
                 item.facts = {"sha256": hashed.sha256, "bytes": hashed.size}
         point("hashed")
 
@@ -233,8 +250,9 @@ class BatchTaker:
 
     def _bring(self, item: Taken, path: Path, stats: Stats, *, durable: bool) -> None:
         if not item.is_moved:
-            hashed = claim.snapshot(path, item.folder / path.name, durable=durable)
-            if path.is_relative_to(self._inbox.path):
+            file = path if item.source is None else item.source.file
+            hashed = claim.snapshot(file, item.folder / path.name, durable=durable)
+            if item.source is None or item.source.relative is not None:
                 seen = stats[path.relative_to(self._inbox.path).as_posix()]
                 # A folder on the way to it may have become a link to one that is none of ours.
                 if not hashed.stat.same_file(seen):
@@ -255,6 +273,8 @@ class BatchTaker:
             with suppress(OSError):
                 undo(self._config, self._inbox, item.row)
                 undone.append(item.row["id"])
+                for path in item.row["stat"] if item.is_moved else ():
+                    self._lookout.returned(path)
 
         def forget(session: Any) -> None:
             store.forget_drops(session, undone)
@@ -312,6 +332,8 @@ class BatchTaker:
 
         number = self._ledger.transact(commit)
         point("claimed-committed")
+        self._blocked.forget(plan.teller)
+        self._probed.clear()
         self._known.note(versions)
         for path in [p for item in taken if item.is_moved for p in item.paths]:
             self._lookout.taken(path.relative_to(self._inbox.path).as_posix())

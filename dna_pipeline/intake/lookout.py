@@ -103,9 +103,9 @@ class Lookout:
         self.identity = seen.identity
         self.files = seen.files
         self.ignored = seen.ignored
-        self.tracker.observe(seen.files, now)
+        self.tracker.observe(seen.files, now, seen.downloading)
         self._forget_vanished(seen)
-        pairing = pair(self.inbox, seen.files, self.tracker, self.reference)
+        pairing = pair(self.inbox, seen.files, self.tracker, self.reference, self._named)
         self._named = pairing.named
         self.waiting = pairing.waiting
         self._plan_next(pairing, now)
@@ -154,6 +154,10 @@ class Lookout:
         self.tracker.forget(path)
         self.files.pop(path, None)
         self._references.pop(path, None)
+
+    def returned(self, path: str) -> None:
+        """The file was in a claim and is back, as it was."""
+        self.tracker.expect_back(path)
 
     def left(self, path: str, reason: str) -> None:
         """The file could not be taken; the next look finds it again."""
@@ -227,7 +231,7 @@ class Lookout:
             self._probes[path] = seen
             wanting = isinstance(seen.answer, ImageUnreadable)
             reason = "does not decode yet" if wanting else "ends in zeros"
-            reason += "; it may still be written"
+            reason = f"{reason if stat.size else 'is empty'}; it may still be written"
             self.waiting.append(Waiting(path, reason, until, False, "writing"))
             self.next_at = min(self.next_at, until, seen.asked + ASK_AGAIN_S)
             return None

@@ -13,7 +13,7 @@ UNREADABLE_WAIT_S = 10.0
 """For a file that does not decode."""
 
 ZEROS_WAIT_S = 60.0
-"""For one that ends in zeros, whether it decodes or not."""
+"""For one that is empty or ends in zeros, whether it decodes or not."""
 
 _TAIL_BYTES = 16
 
@@ -23,14 +23,15 @@ def patience_s(path: Path, answer: Probed | JobError) -> float:
 
     Explorer and Samba give a file its full size first and fill it from the start. Its size tells
     nothing then, its times may not change before the end, and half a JPEG or WebP followed by
-    zeros decodes.
+    zeros decodes. Browsers and others make an empty file first, to have the name.
     """
-    if _ends_in_zeros(path):
+    if lacks_its_end(path):
         return ZEROS_WAIT_S
     return UNREADABLE_WAIT_S if isinstance(answer, ImageUnreadable) else 0.0
 
 
-def _ends_in_zeros(path: Path) -> bool:
+def lacks_its_end(path: Path) -> bool:
+    """Whether nothing but zeros, or nothing at all, is where the file ends."""
     try:
         with claim.open_to_read(path) as file:
             size = file.seek(0, os.SEEK_END)
@@ -38,4 +39,4 @@ def _ends_in_zeros(path: Path) -> bool:
             tail = file.read(_TAIL_BYTES)
     except (OSError, claim.ClaimError):
         return False
-    return bool(tail) and not any(tail)
+    return not any(tail)

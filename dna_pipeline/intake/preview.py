@@ -92,7 +92,7 @@ def _pair(
     tracker = StabilityTracker(0)
     tracker.observe(seen.files, time.monotonic())
     patient = replace(inbox, sidecar_wait_s=0)
-    return seen.files, pair(patient, seen.files, tracker, told)
+    return seen.files, pair(patient, seen.files, tracker, told, named)
 
 
 def outlooks(
@@ -147,7 +147,7 @@ def _batch(config: Config, inbox: Inbox, candidate: Candidate, prober: Prober) -
     # Without a ledger nothing was done before, and hashes of weights are for nothing.
     skips = (plan.head.on_duplicate or inbox.on_duplicate) == "skip"
     models = planner.models() if skips and config.ledger_path.exists() else None
-    hashes = {s: sha256_file(s.path) for s in plan.sources if s.error is None}
+    hashes = {s: sha256_file(s.file) for s in plan.sources if s.error is None}
     for item in plan.items:
         item.error = image_error(item)
         yield _row(planner, item, hashes, models)

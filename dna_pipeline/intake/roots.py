@@ -2,31 +2,88 @@
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-from dna_pipeline.inbox.scan import is_image_name, is_passed_over
+from dna_pipeline.filesystem import is_link
+from dna_pipeline.inbox.scan import is_image_name, is_noise
 from dna_pipeline.spec.sources import Place, is_file, is_pattern, matches, may_lead
 
+_NOTHING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP})
 
-def outside(place: Place) -> list[str]:
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """A file in a source root.
+
+    Attributes:
+        path: as it is named, which may be by a symbolic link.
+        real: the file itself, with all links followed; None if that lies in none of the source
+            roots, so that it must not be read.
+    """
+
+    path: Path
+    real: Path | None
+
+
+def named(place: Place, roots: Sequence[Path]) -> Outside | None:
+    """The file at that very path, if there is one."""
+    if not is_file(place.path):
+        return None
+    return Outside(Path(place.path), _real_path(place.path, roots))
+
+
+def outside(place: Place, roots: Sequence[Path]) -> list[Outside]:
     """The files in a source root that a place names, sorted: one by its path, or the images that a
-    glob fits, those that no inbox would take passed over.
+    glob fits.
 
-    What a symbolic link leads to counts only if it lies in the root too.
+    A glob passes over what no inbox would take, and links that lead out of the source roots.
     """
     assert place.root is not None
+    if (file := named(place, roots)) is not None:
+        return [file]
     pattern = os.path.relpath(place.path, place.root)
-    if is_file(place.path):
-        found = [Path(place.path)]
-    elif is_pattern(pattern):
-        found = [Path(path) for path in _fitting(place.root, pattern)]
-    else:
+    if not is_pattern(pattern):
         return []
-    real = place.root.resolve()
-    return sorted(str(path) for path in found if path.resolve().is_relative_to(real))
+    found = [Outside(Path(p), _real_path(p, roots)) for p in sorted(_fitting(place.root, pattern))]
+    return [file for file in found if file.real is not None]
+
+
+def _real_path(path: str, roots: Sequence[Path]) -> Path | None:
+    real = Path(os.path.realpath(path))
+    inside = any(real.is_relative_to(os.path.realpath(root)) for root in roots)
+    return real if inside else None
+
+
+def why_unseen(path: Path, *, through_links: bool) -> str:
+    """Why nobody can tell whether a file lies there; "" if that can be told."""
+    try:
+        if is_link(path.lstat()) and through_links:
+            path.stat()
+    except ValueError:
+        return ""
+    except OSError as error:
+        return "" if error.errno in _NOTHING else f"cannot be looked at: {error.strerror}"
+    return ""
+
+
+def why_no_image(path: Path) -> str:
+    """What lies there that is no file to be read, as the end of a sentence; "" if nothing does."""
+    try:
+        status = path.lstat()
+    except (OSError, ValueError):
+        return ""
+    if is_link(status):
+        leads_to_a_file = is_file(path)
+        return "is a link, which is not followed there" if leads_to_a_file else "is a broken link"
+    if stat.S_ISDIR(status.st_mode):
+        return "is a folder"
+    return "" if stat.S_ISREG(status.st_mode) else "is not a regular file"
 
 
 def _fitting(root: Path, pattern: str) -> Iterator[str]:
@@ -37,12 +94,13 @@ def _fitting(root: Path, pattern: str) -> Iterator[str]:
         with suppress(OSError), os.scandir(root / prefix) as entries:
             for entry in entries:
                 relative = prefix + entry.name
-                if is_passed_over(entry.name):
+                if is_noise(entry.name):
                     continue
                 with suppress(OSError):  # a link in a circle
                     if entry.is_dir():
                         # One that leads to where it lies would never end below `**/`.
-                        if may_lead(relative, pattern, at_any_depth=not entry.is_symlink()):
+                        is_linked = is_link(entry.stat(follow_symlinks=False))
+                        if may_lead(relative, pattern, at_any_depth=not is_linked):
                             folders.append(f"{relative}/")
                     elif is_image_name(relative) and matches(relative, pattern):
                         yield entry.path

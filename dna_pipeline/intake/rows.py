@@ -20,8 +20,9 @@ from dna_pipeline.fingerprint import Fingerprints
 from dna_pipeline.inbox.candidates import Candidate, Names, Told, Unread
 from dna_pipeline.inbox.names import fold
 from dna_pipeline.intake import records
-from dna_pipeline.intake.roots import outside
-from dna_pipeline.probe import Probed, Prober
+from dna_pipeline.intake.patience import ZEROS_WAIT_S, lacks_its_end
+from dna_pipeline.intake.roots import Outside, named, outside, why_no_image, why_unseen
+from dna_pipeline.probe import NotReadable, Probed, Prober
 from dna_pipeline.spec.batch import (
     BatchHead,
     Row,
@@ -50,12 +51,21 @@ class Source:
     Attributes:
         relative: its path in the inbox; None for one in a source root.
         error: why it cannot be used.
+        real: the file itself where `path`, in a source root, may lead to it by symbolic links.
+        unseen: why it could not even be looked for, as where a right is lacking.
     """
 
     path: Path
     relative: str | None
     probed: Probed | None = None
     error: JobError | None = None
+    real: Path | None = None
+    unseen: str = ""
+
+    @property
+    def file(self) -> Path:
+        """What is to be read: never a symbolic link."""
+        return self.real or self.path
 
     @property
     def folder(self) -> str:
@@ -63,7 +73,7 @@ class Source:
         return (self.relative or "").rpartition("/")[0]
 
     def probe(self, prober: Prober) -> Probed | JobError:
-        answer = prober.probe(self.path)
+        answer = NotReadable(self.unseen) if self.unseen else prober.probe(self.file)
         if isinstance(answer, JobError):
             self.error = answer
         else:
@@ -116,6 +126,10 @@ def reference(inbox: Inbox, path: str) -> Told:
         image = document.value.get("image")
         return _single(inbox, path, image) if isinstance(image, str) else None
     except JobError as error:
+        if lacks_its_end(inbox.path / path):
+            return Unread(
+                "it is empty or ends in zeros, and may yet be written", ZEROS_WAIT_S, error
+            )
         return error
     except OSError as error:
         return Unread(error.strerror or str(error))
@@ -124,14 +138,21 @@ def reference(inbox: Inbox, path: str) -> Told:
 def _single(inbox: Inbox, teller: str, text: str) -> str | Names:
     """An `image:` as written where it is one of the inbox. One of a source root makes a batch, that
     copies it and waits for roots that are away. Raises `PathEscapesInbox`."""
-    first, *others = places(inbox, teller.rpartition("/")[0], text)
-    if first.root is not None:
-        return Names()
-    if not others or is_file(inbox.path / first.path):
+    first, *others = found = places(inbox, teller.rpartition("/")[0], text)
+    if first.root is None and (not others or is_file(inbox.path / first.path)):
         return text
-    if any(is_file(place.path) and outside(place) for place in others):
+    roots = inbox.source_roots
+    files = [f for p in found if p.root is not None and (f := named(p, roots)) is not None]
+    if files and all(file.real is None for file in files):
+        raise _leads_out(files[0])
+    if files or first.root is not None:
         return Names()
     return text if lacking_root(inbox) is None else Names((first.path,))
+
+
+def _leads_out(file: Outside) -> PathEscapesInbox:
+    shown = records.printable(str(file.path))
+    return PathEscapesInbox(f"{shown} is a link that leads out of the source_roots", where="image")
 
 
 def _table(path: Path) -> list[Any]:
@@ -155,7 +176,7 @@ def _names(inbox: Inbox, teller: str, texts: Iterable[str], *, is_table: bool) -
         if first.root is not None:
             continue
         is_there = is_file(inbox.path / first.path)
-        if is_there or not any(map(outside, found[1:])):
+        if is_there or not any(outside(place, inbox.source_roots) for place in found[1:]):
             globs = is_pattern(text) and not is_table and not is_there
             (patterns if globs else paths)[first.path] = None
     if len(patterns) > MAX_GLOBS:
@@ -222,24 +243,34 @@ class Planner:
         """What a job file's entry names, which may be nothing."""
         is_glob = is_pattern(pattern)
         found = places(self._inbox, folder, pattern)
+        escaping: Source | None = None
         for place in found:
             # A name that reads like a glob is a name, where a file is called that.
             if (source := self._literal(place, there)) is not None:
-                return [source]
+                if source.error is None:
+                    return [source]
+                escaping = escaping or source
             if is_glob and (fitting := self._globbed(place, there)):
                 return fitting
+        if escaping is not None:
+            return [escaping]
         if is_glob:
             return []
+        if (unseen := self._unseen(found)) is not None:
+            return [unseen]
         path = self._inbox.path / folder / pattern
         was_waited_for = found[0].root is None
         text = (
             f"{pattern} did not come within an hour" if was_waited_for else f"there is no {pattern}"
         )
+        if why := self._why_none(found):
+            text = f"{pattern} {why}"
         return [Source(path, None, error=ImageMissing(text, where="images"))]
 
     def _globbed(self, place: Place, there: Mapping[str, str]) -> list[Source]:
         if place.root is not None:
-            return [Source(Path(path), None) for path in outside(place)]
+            found = outside(place, self._inbox.source_roots)
+            return [Source(file.path, None, real=file.real) for file in found]
         fitting = {image for image in there.values() if matches(image, place.path)}
         return [Source(self._inbox.path / image, image) for image in sorted(fitting)]
 
@@ -260,23 +291,48 @@ class Planner:
         if row.image is None:
             return Item(row, None, row.error)
         where = row.document.place(("image",))
-        text = row.image.strip()
         try:
-            for place in places(self._inbox, folder, text):
-                if (source := self._literal(place, there)) is not None:
-                    return Item(row, sources.setdefault(str(source.path), source), row.error)
-        except PathEscapesInbox as error:
-            escapes = PathEscapesInbox(f"{where}: {error.detail}", where="image")
-            return Item(row, None, row.error or escapes)
-        detail = f"{where}: image: there is no {text!r}"
-        return Item(row, None, row.error or ImageMissing(detail, where="image"))
+            source = self._named_image(folder, row.image.strip(), there)
+        except (ImageMissing, PathEscapesInbox) as error:
+            wrong = type(error)(f"{where}: {error.detail}", where="image")
+            return Item(row, None, row.error or wrong)
+        return Item(row, sources.setdefault(str(source.path), source), row.error)
+
+    def _named_image(self, folder: str, text: str, there: Mapping[str, str]) -> Source:
+        """The first image that a path leads to. Raises `ImageMissing` and `PathEscapesInbox`."""
+        found = places(self._inbox, folder, text)
+        sources = [s for place in found if (s := self._literal(place, there)) is not None]
+        for source in sorted(sources, key=lambda source: source.error is not None):
+            if source.error is not None:
+                raise source.error
+            return source
+        if (unseen := self._unseen(found)) is not None:
+            return unseen
+        why = self._why_none(found)
+        raise ImageMissing(f"image: {text!r} {why}" if why else f"image: there is no {text!r}")
 
     def _literal(self, place: Place, there: Mapping[str, str]) -> Source | None:
+        """The image at that very path; with an error if it leads out of the source roots."""
         if place.root is not None:
-            there_too = is_file(place.path) and outside(place)
-            return Source(Path(place.path), None) if there_too else None
+            if (file := named(place, self._inbox.source_roots)) is None:
+                return None
+            error = _leads_out(file) if file.real is None else None
+            return Source(file.path, None, error=error, real=file.real)
         image = there.get(place.path) or there.get(fold(place.path))
         return None if image is None else Source(self._inbox.path / image, image)
+
+    def _unseen(self, found: Iterable[Place]) -> Source | None:
+        """An image that may lie in the first of these places that cannot be looked at."""
+        for place in found:
+            path = self._inbox.path / place.path
+            if why := why_unseen(path, through_links=place.root is not None):
+                return Source(path, None, unseen=why)
+        return None
+
+    def _why_none(self, found: Iterable[Place]) -> str:
+        """What lies where an image may lie, if it is something else, as the end of a sentence."""
+        reasons = (why_no_image(self._inbox.path / place.path) for place in found)
+        return next(filter(None, reasons), "")
 
     def trial(self, item: Item) -> JobError | None:
         """What is wrong with a row whatever its image is."""

@@ -13,6 +13,7 @@ import pytest
 from dna_pipeline.accounts import Accounts
 from dna_pipeline.errors import BlackImage
 from dna_pipeline.inbox import claim
+from dna_pipeline.intake.blocked import REFUSED_WAIT_S
 from dna_pipeline.intake.retry import Retrier
 from dna_pipeline.intake.take import Taker
 from dna_pipeline.ledger import batches, queue
@@ -21,6 +22,7 @@ from tests.integration.conftest import Site
 from tests.integration.test_batches import (
     MATRIX,
     from_library,
+    library,
     params,
     report,
     run_all,
@@ -32,6 +34,8 @@ from tests.integration.test_unmounting import Disk, make_disk
 __all__ = ["make_disk"]
 
 MakeSite = Callable[..., Site]
+
+WAIT_S = 600.0
 
 
 def start_batch(site: Site, steps: int) -> None:
@@ -383,6 +387,123 @@ def test_run_waits_for_what_moves_not_for_what_may_last(
     assert site.waiting()["shots.csv"].startswith("not taken in yet: ")
     assert site.gate.is_busy() == is_busy
     monkeypatch.undo()
+    site.settle()
+    assert statuses(site) == {"2": "queued"}
+
+
+def take_others(
+    monkeypatch: pytest.MonkeyPatch, name: str, error: Callable[[], Exception]
+) -> list[str]:
+    """Let the file of that name be one that cannot be taken; gives the names that are tried."""
+    tried: list[str] = []
+    real = claim.take
+
+    def take(source: Path, target_dir: Path, expected: Any) -> claim.Taken:
+        tried.append(source.name)
+        if source.name == name:
+            raise error()
+        return real(source, target_dir, expected)
+
+    monkeypatch.setattr(claim, "take", take)
+    return tried
+
+
+@pytest.fixture
+def short_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Less than an hour, but longer than a lone image waits while its folder changes."""
+    monkeypatch.setattr("dna_pipeline.intake.blocked.IMAGE_WAIT_S", WAIT_S)
+
+
+def test_an_image_that_cannot_be_read_holds_its_batch_up_for_a_while(
+    site: Site, short_wait: None
+) -> None:
+    for name, data in (("a", "a"), ("b", "b"), ("c", "locked")):
+        site.put(f"{name}.png", data)
+    site.put("shots.csv", "image\na.png\nb.png\nc.png\n")
+    site.tick(WAIT_S - 30)
+    assert site.jobs() == []
+    assert "cannot be read: Permission denied" in site.waiting()["shots.csv"]
+    site.tick(60)
+    assert statuses(site) == {"2": "queued", "3": "queued", "4": "wrong"}
+    (row,) = [row for row in report(site) if row["row"] == "4"]
+    assert row["code"] == "image_unreadable"
+    assert "for 10 min: cannot be read: Permission denied" in row["detail"]
+    assert site.left() == {"c.png"}
+
+
+def test_a_locked_image_in_a_source_root_holds_its_batch_up_for_a_while(
+    make_site: MakeSite, short_wait: None
+) -> None:
+    site = make_site(source_roots=["library"])
+    library(site, "a.png")
+    (site.root / "library" / "locked.png").write_bytes(b"locked")
+    site.put("shots.csv", "image\na.png\nlocked.png\n")
+    site.tick(WAIT_S - 30)
+    assert site.jobs() == []
+    site.tick(60)
+    assert statuses(site) == {"2": "queued", "3": "wrong"}
+
+
+@pytest.mark.parametrize(
+    ("error", "seconds"),
+    [
+        (lambda: claim.Busy("c.png: Operation not permitted"), WAIT_S),
+        (lambda: claim.Changed("c.png"), WAIT_S),
+        (lambda: claim.Refused("c.png is on another file system"), REFUSED_WAIT_S),
+    ],
+)
+def test_an_image_that_cannot_be_taken_holds_its_batch_up_for_a_while(
+    site: Site,
+    monkeypatch: pytest.MonkeyPatch,
+    short_wait: None,
+    error: Callable[[], Exception],
+    seconds: float,
+) -> None:
+    for name in "abcd":
+        site.put(f"{name}.png", name)
+    site.put("shots.csv", "image\na.png\nb.png\nc.png\nd.png\n")
+    tried = take_others(monkeypatch, "c.png", error)
+    site.tick(seconds - 20)
+    assert site.jobs() == []
+    assert site.left() == {"a.png", "b.png", "c.png", "d.png", "shots.csv"}
+    assert "c.png" in site.waiting()["shots.csv"]
+    assert tried.count("a.png") == 1, "the others are moved to and fro at each try"
+    assert site.prober.asked.count("d.png") <= 2
+    site.tick(90)
+    assert statuses(site) == {"2": "queued", "3": "queued", "4": "wrong", "5": "queued"}
+    assert site.left() == {"c.png"}
+    assert "shots.csv names it in row 4" in site.waiting()["c.png"]
+    assert [job.name for job in site.jobs()] == ["a.png", "b.png", "d.png"]
+
+
+def test_what_was_blocked_and_is_free_again_is_taken(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dna_pipeline.intake.blocked.IMAGE_WAIT_S", WAIT_S)
+    for name in "ab":
+        site.put(f"{name}.png", name)
+    site.put("shots.csv", "image\na.png\nb.png\n")
+    take_others(monkeypatch, "a.png", lambda: claim.Busy("a.png"))
+    site.tick(WAIT_S / 2)
+    monkeypatch.undo()
+    monkeypatch.setattr("dna_pipeline.intake.blocked.IMAGE_WAIT_S", WAIT_S)
+    take_others(monkeypatch, "b.png", lambda: claim.Busy("b.png"))
+    site.tick(WAIT_S - 60)
+    assert site.jobs() == []
+    site.tick(180)
+    assert statuses(site) == {"2": "queued", "3": "wrong"}
+
+
+def test_a_table_that_is_dropped_again_has_its_image_tried_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch, short_wait: None
+) -> None:
+    site.put("a.png")
+    site.put("shots.csv", "image\na.png\n")
+    take_others(monkeypatch, "a.png", lambda: claim.Busy("a.png"))
+    site.tick(WAIT_S + 60)
+    assert statuses(site) == {"2": "wrong"}
+    monkeypatch.undo()
+    site.put("shots.csv", "image\na.png\n")
     site.settle()
     assert statuses(site) == {"2": "queued"}
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -229,6 +231,37 @@ def test_a_table(site: Site) -> None:
     assert (site.left(), site.claims()) == (set(), [])
 
 
+@pytest.mark.parametrize("wait", [0, 0.5, 5])
+@pytest.mark.parametrize("settle", [0, 2])
+@pytest.mark.parametrize("teller", ["shots.csv", "all.yaml", "one.yaml"])
+def test_what_is_named_is_looked_for_before_it_is_missing(
+    make_site: MakeSite, teller: str, settle: float, wait: float
+) -> None:
+    """An image in a subfolder, and one that the inbox does not include."""
+    keys = {"sidecar_wait_seconds": wait, "settle_seconds": settle, "include": ["*.gif"]}
+    texts = {
+        "shots.csv": "image\nchairs/c.png\nd.png\n",
+        "all.yaml": "images: [chairs/c.png, d.png]\n",
+        "one.yaml": "image: chairs/c.png\n",
+    }
+    site = make_site(**keys)
+    site.put("chairs/c.png", "c")
+    site.put("d.png", "d")
+    site.put(teller, texts[teller])
+    told = preview.candidates(site.config.inboxes[0])
+    assert [c.error for c in told] == [None]
+    site.tick(25)
+    names = {"one.yaml": ["c.png"]}.get(teller, ["c.png", "d.png"])
+    assert [(job.name, job.status) for job in site.jobs()] == [(name, "queued") for name in names]
+
+
+def test_an_image_that_is_really_not_there_is_missing_without_a_wait(make_site: MakeSite) -> None:
+    site = make_site(sidecar_wait_seconds=0)
+    site.put("shots.csv", "image\nchairs/c.png\n")
+    site.tick(4)
+    assert [row["code"] for row in report(site)] == ["image_missing"]
+
+
 def test_json_lines(site: Site) -> None:
     site.put("a.png", "a")
     lines = [
@@ -401,14 +434,168 @@ def test_a_batch_waits_for_a_source_root_that_is_not_mounted(make_site: MakeSite
     assert statuses(site) == {"2": "queued"}
 
 
-def test_a_link_out_of_a_source_root_is_nothing(make_site: MakeSite) -> None:
+def checked(site: Site) -> list[tuple[str | None, str | None]]:
+    """What `check` says of each row: its image, and what is wrong with it."""
+    inbox = site.config.inboxes[0]
+    return [
+        (look.image, look.error.code if look.error else None)
+        for candidate in preview.candidates(inbox)
+        for look in preview.outlooks(site.config, inbox, candidate, site.prober)  # pyright: ignore
+    ]
+
+
+@pytest.mark.parametrize("originals", ["archive", "delete", "keep"])
+@pytest.mark.parametrize("where", ["library", "other"])
+def test_a_link_within_the_source_roots_is_read_through(
+    make_site: MakeSite, originals: str, where: str
+) -> None:
+    site = make_site(source_roots=["library", "other"], originals=originals)
+    (site.root / "other").mkdir()
+    (site.root / "other" / "x.png").write_bytes(b"x")
+    root = library(site, "b.png")
+    target = site.root / where / "v003.png"
+    target.write_bytes(b"the third version")
+    (root / "a.png").symlink_to(target)
+    site.put("shots.csv", "image\na.png\nb.png\n")
+    assert checked(site) == [("a.png", None), ("b.png", None)]
+    site.settle()
+    assert [job.name for job in site.jobs()] == ["a.png", "b.png"]
+    assert site.waiting() == {}
+    run_all(site)
+    (folder,) = [name for name in site.folders() if "/a-" in name]
+    if originals == "archive":
+        archived = site.outbox / folder / "source" / "a.png"
+        assert (archived.read_bytes(), archived.is_symlink()) == (b"the third version", False)
+    assert (root / "a.png").readlink() == target
+    assert target.read_bytes() == b"the third version"
+
+
+TELLERS = {
+    "shots.csv": "image\na.png\nb.png\n",
+    "all.yaml": "images: [a.png, b.png]\n",
+    "glob.yaml": "images: '*.png'\n",
+}
+
+
+@pytest.mark.parametrize("teller", TELLERS)
+def test_a_link_out_of_a_source_root_is_a_wrong_row(make_site: MakeSite, teller: str) -> None:
     site = make_site(source_roots=["library"])
-    root = library(site)
+    root = library(site, "b.png")
     (site.root / "secret.png").write_bytes(b"secret")
     (root / "a.png").symlink_to(site.root / "secret.png")
-    site.put("shots.csv", "image\na.png\n")
+    site.put(teller, TELLERS[teller])
+    codes = [code for _, code in checked(site)]
     site.settle()
-    assert [row["code"] for row in report(site)] == ["image_missing"]
+    rows = report(site)
+    # A glob names only what may be had.
+    expected = [] if teller == "glob.yaml" else [("path_escapes_inbox", "wrong")]
+    assert [(row["code"], row["status"]) for row in rows] == [*expected, ("", "queued")]
+    assert codes == [row["code"] or None for row in rows]
+    assert b"secret" not in b"".join(path.read_bytes() for path in site.claims())
+
+
+def test_globs_pass_over_litter_in_source_roots_and_its_names_are_had(make_site: MakeSite) -> None:
+    site = make_site(source_roots=["library"])
+    copy = "a.sync-conflict-20260101-120000-ABCDEFG.png"
+    root = library(site, "a.png")
+    for name in ("@eaDir/a.png/SYNOPHOTO_THUMB_XL.jpg", "#recycle/b.png", "sub/@eaDir/c.png", copy):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(name.encode())
+    site.put("glob.yaml", "images: '**/*.png'\n")
+    site.put("shots.csv", f"image\n#recycle/b.png\n{copy}\n")
+    site.settle()
+    assert sorted(job.name for job in site.jobs()) == ["a.png", copy, "b.png"]
+
+
+def test_a_job_file_of_a_link_that_leads_out_fails(make_site: MakeSite) -> None:
+    site = make_site(source_roots=["library"])
+    root = library(site, "b.png")
+    (root / "a.png").symlink_to("/etc/hostname")
+    site.put("one.yaml", "image: a.png\n")
+    assert checked(site) == [(None, "path_escapes_inbox")]
+    site.settle()
+    assert (site.job().error or {})["code"] == "path_escapes_inbox"
+
+
+def odd_things(folder: Path) -> dict[str, str]:
+    """What is no image there, by name, and how a row says so."""
+    (folder / "folder.png").mkdir()
+    os.mkfifo(folder / "pipe.png")
+    (folder / "broken.png").symlink_to(folder / "none")
+    (folder / "circle.png").symlink_to(folder / "circle.png")
+    return {
+        "folder.png": "is a folder",
+        "pipe.png": "is not a regular file",
+        "broken.png": "is a broken link",
+        "circle.png": "is a broken link",
+        "none.png": "there is no 'none.png'",
+    }
+
+
+@pytest.mark.parametrize("where", ["in", "in/sub", "library"])
+def test_what_is_no_image_is_a_wrong_row_and_holds_nothing_up(
+    make_site: MakeSite, where: str
+) -> None:
+    site = make_site(source_roots=["library"])
+    library(site, "x.png")
+    (site.root / where).mkdir(exist_ok=True)
+    odd = odd_things(site.root / where)
+    site.put("b.png")
+    prefix = "sub/" if where == "in/sub" else ""
+    if prefix:
+        odd = {name: text.replace(name, f"sub/{name}") for name, text in odd.items()}
+    site.put("shots.csv", "image\n" + "".join(f"{prefix}{name}\n" for name in odd) + "b.png\n")
+    codes = [code for _, code in checked(site)]
+    assert codes == ["image_missing"] * len(odd) + [None]
+    site.settle()
+    *wrong, right = report(site)
+    assert right["status"] == "queued"
+    assert [row["code"] for row in wrong] == codes[:-1]
+    assert all(text in row["detail"] for row, text in zip(wrong, odd.values(), strict=True))
+
+
+@pytest.mark.parametrize("where", ["in/sub", "library/sub"])
+def test_a_row_whose_image_cannot_be_looked_for_waits(
+    make_site: MakeSite, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """A folder on the way gives no right, or its server does not answer."""
+    monkeypatch.setattr("dna_pipeline.intake.blocked.IMAGE_WAIT_S", 600.0)
+    site = make_site(source_roots=["library"])
+    library(site, "x.png")
+    (site.root / where).mkdir()
+    (site.root / where / "a.png").write_bytes(b"a")
+    site.put("b.png")
+    lstat, isfile = Path.lstat, os.path.isfile
+
+    def deny(path: Path) -> os.stat_result:
+        if path.parent.name == "sub":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return lstat(path)
+
+    monkeypatch.setattr(Path, "lstat", deny)
+    monkeypatch.setattr(
+        "os.path.isfile", lambda path: Path(path).parent.name != "sub" and isfile(path)
+    )
+    site.put("shots.csv", "image\nsub/a.png\nb.png\n")
+    assert checked(site) == [("sub/a.png", "image_unreadable"), ("b.png", None)]
+    site.tick(500)
+    assert site.jobs() == []
+    assert "cannot be looked at: Permission denied" in site.waiting()["shots.csv"]
+    site.tick(200)
+    wrong, right = report(site)
+    assert (wrong["code"], right["status"]) == ("image_unreadable", "queued")
+
+
+def test_a_link_in_the_inbox_is_a_wrong_row(make_site: MakeSite) -> None:
+    site = make_site()
+    (site.root / "far.png").write_bytes(b"far")
+    (site.inbox / "a.png").symlink_to(site.root / "far.png")
+    site.put("b.png")
+    site.put("shots.csv", "image\na.png\nb.png\n")
+    site.settle()
+    wrong, right = report(site)
+    assert (wrong["code"], right["status"]) == ("image_missing", "queued")
+    assert "'a.png' is a link" in wrong["detail"]
 
 
 def test_what_is_no_table_fails(site: Site) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from dna_pipeline import probe, wire
 from dna_pipeline.dispatch import Dispatcher
-from dna_pipeline.errors import ImageUnreadable
+from dna_pipeline.errors import ImageTooLarge, ImageUnreadable
 from dna_pipeline.executor import LocalExecutor, WorkerSettings
 from dna_pipeline.probe import Prober
 
@@ -115,29 +115,49 @@ def test_whatever_a_decoder_says_is_about_the_file(
 
 
 GLUTTON = """
+import os
 from dna_pipeline import imaging, probe
 
 def swallow(path):
     bytearray(probe.MEMORY_BYTES)
     return imaging.ImageFacts("PNG", 64, 64, 1)
 
-imaging.probe = swallow
+def abort(path):
+    os.abort()  # as a library in C does that is given no memory
+
+imaging.probe = {"swallow": swallow, "abort": abort}[os.environ["GLUTTON"]]
 probe.main()
 """
 
 
-def test_a_decoder_does_not_swallow_the_machine_s_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+@pytest.fixture
+def ask_glutton(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Asks a decoder that does so with each file."""
     (tmp_path / "glutton.py").write_text(GLUTTON)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path.cwd()}")
     real = wire.spawn
     monkeypatch.setattr(wire, "spawn", lambda module: real("glutton"))
     prober = Prober()
-    try:
-        answer = prober.probe(tmp_path / "a.png")
-        assert isinstance(answer, ImageUnreadable)
-        assert "crashed" in answer.detail
-    finally:
-        prober.close()
-    assert probe.MEMORY_BYTES < 4 << 30
+
+    def ask(how: str) -> object:
+        monkeypatch.setenv("GLUTTON", how)
+        return prober.probe(tmp_path / "a.png")
+
+    yield ask
+    prober.close()
+
+
+def test_a_decoder_does_not_swallow_the_machine_s_memory(ask_glutton: Any):
+    answer = ask_glutton("swallow")
+    assert isinstance(answer, ImageTooLarge)
+    limit = probe.memory_limit()
+    assert f"{limit / (1 << 30):.3g} GiB of memory" in answer.detail
+    assert limit <= probe.MEMORY_BYTES <= 5 << 30
+    assert isinstance(ask_glutton("swallow"), ImageTooLarge), "it goes on with the next file"
+
+
+def test_a_decoder_that_dies_says_how_and_what_it_may_use(ask_glutton: Any):
+    answer = ask_glutton("abort")
+    assert isinstance(answer, ImageUnreadable)
+    assert "SIGABRT" in answer.detail
+    assert "GiB of memory" in answer.detail

@@ -11,8 +11,8 @@ import OpenEXR
 import pytest
 from PIL import Image
 
-from dna_pipeline import probe
-from dna_pipeline.errors import ImageTooSmall, ImageUnreadable
+from dna_pipeline import exr, imaging, probe, wire
+from dna_pipeline.errors import ImageTooLarge, ImageTooSmall, ImageUnreadable
 from dna_pipeline.probe import NotReadable, Probed, Prober
 
 
@@ -64,6 +64,65 @@ def test_renders_are_decoded_in_the_child_too(prober, tmp_path: Path) -> None:
     assert prober.probe(path) == Probed(64, 48)
 
 
+SMALLER = """
+from dna_pipeline import exr, probe
+exr.MAX_DECODED_BYTES, probe.MEMORY_BYTES = LIMITS
+probe.main()
+"""
+MIB = 1 << 20
+
+
+@pytest.fixture
+def render(tmp_path: Path) -> Path:
+    """Eight passes that decode to 64 MiB."""
+    light = np.zeros((1024, 2048), np.float32)
+    planes = dict.fromkeys(("R", "G", "B", "A", "a.X", "b.X", "c.X", "d.X"), light)
+    path = tmp_path / "a.exr"
+    header = {"type": OpenEXR.scanlineimage, "compression": OpenEXR.ZIP_COMPRESSION}
+    OpenEXR.File(header, planes).write(str(path))
+    return path
+
+
+def smaller(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *limits: int) -> None:
+    """Start decoders with these limits: what decodes in all, what memory they may have."""
+    (tmp_path / "smaller.py").write_text(SMALLER.replace("LIMITS", repr(limits)))
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path.cwd()}")
+    real = wire.spawn
+    monkeypatch.setattr(wire, "spawn", lambda _: real("smaller"))
+
+
+def test_the_largest_render_that_is_let_in_can_be_decoded(
+    prober, render: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit on layers and that on memory fit together, at any number of cores."""
+    beside = probe.MEMORY_BYTES - exr.MAX_DECODED_BYTES
+    # 100,000,000 px are the most: as 8 bits of RGBA twice, once as an array and once as a picture.
+    assert beside >= 2 * 4 * imaging.MAX_PIXELS + 200 * MIB
+    pixels = 2 * 4 * 1024 * 2048
+    smaller(monkeypatch, tmp_path, 64 * MIB, 64 * MIB + pixels + 200 * MIB)
+    monkeypatch.setenv("OPENBLAS_NUM_THREADS", "16")
+    assert prober.probe(render) == Probed(2048, 1024)
+
+
+def test_a_render_that_is_too_large_is_refused_by_a_limit_that_is_named(
+    prober, render: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    smaller(monkeypatch, tmp_path, 64 * MIB - 1, 5 << 30)
+    answer = prober.probe(render)
+    assert isinstance(answer, ImageTooLarge)
+    assert f"at most {64 * MIB - 1} bytes" in answer.detail
+
+
+@pytest.mark.parametrize("spare_mib", [40, 60, 80])
+def test_a_render_for_which_memory_is_lacking_is_not_called_damaged(
+    prober, render: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spare_mib: int
+) -> None:
+    smaller(monkeypatch, tmp_path, 5 << 30, (64 + spare_mib) * MIB)
+    answer = prober.probe(render)
+    assert isinstance(answer, ImageTooLarge)
+    assert "of memory allowed for it" in answer.detail
+
+
 def test_a_child_that_dies_is_an_answer_and_is_replaced(prober, image: Path) -> None:
     prober.probe(image)
     os.kill(prober._process.pid, signal.SIGKILL)
@@ -77,7 +136,9 @@ def test_a_child_that_hangs_is_ended(prober, image: Path, monkeypatch) -> None:
     monkeypatch.setattr(probe, "TIMEOUT_S", 2.0)
     assert prober.probe(image) == Probed(64, 48)
     os.kill(prober._process.pid, signal.SIGSTOP)
-    assert isinstance(prober.probe(image), ImageUnreadable)
+    answer = prober.probe(image)
+    assert isinstance(answer, ImageUnreadable)
+    assert "took too long" in answer.detail
     assert prober._process is None
 
 

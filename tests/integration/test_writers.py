@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from dna_pipeline import imaging
+from dna_pipeline.inbox.stability import DOWNLOAD_WAIT_S
 from dna_pipeline.intake.patience import UNREADABLE_WAIT_S, ZEROS_WAIT_S
 from tests.integration.decoding import Decoder
 
@@ -92,6 +93,117 @@ def test_what_goes_on_ending_in_zeros_is_taken_at_last(site) -> None:
     assert {job.name: job.status for job in site.jobs()} == {
         "black.bmp": "queued", "broken.bmp": "failed",
     }  # fmt: skip
+
+
+# --- downloads ---
+
+
+def test_an_empty_file_waits_as_long_as_one_of_zeros(site) -> None:
+    site.put("cat.png", b"")
+    site.tick(ZEROS_WAIT_S)
+    assert site.jobs() == []
+    assert site.waiting()["cat.png"].startswith("is empty; it may still be written")
+    assert site.gate.is_busy()
+    site.put("cat.png", b"the picture")
+    site.settle()
+    assert site.drop(site.job()).sha256 == sha(b"the picture")
+
+
+PARTIALS = ["photo.Xa1b2.png.part", "photo.png.part", "photo.png.crdownload"]
+
+
+@pytest.mark.parametrize("partial", PARTIALS)
+def test_a_browser_that_takes_long(site, partial: str) -> None:
+    """It makes the final name empty, writes beside it, and renames that over it at the end."""
+    site.put("photo.png", b"")
+    part = site.put(partial, b"the pic")
+    for _ in range(20):
+        site.tick(20)
+        with part.open("ab") as writer:
+            writer.write(b"t")
+    assert site.jobs() == []
+    assert "still being downloaded" in site.waiting()["photo.png"]
+    assert not site.gate.is_busy(), "`run` would wait for it"
+    part.rename(site.inbox / "photo.png")
+    site.settle()
+    assert site.drop(site.job()).sha256 == sha(b"the pic" + b"t" * 20)
+    assert site.left() == set()
+
+
+def test_a_partial_file_that_was_left_behind_is_waited_for_an_hour(site) -> None:
+    site.put("photo.png", b"")
+    site.put("photo.png.part", b"the pic")
+    site.tick(DOWNLOAD_WAIT_S - 10)
+    assert site.jobs() == []
+    site.tick(ZEROS_WAIT_S + 30)
+    assert [job.name for job in site.jobs()] == ["photo.png"]
+    assert site.left() == {"photo.png.part"}
+
+
+def test_a_sidecar_that_is_still_downloaded_keeps_its_image_waiting(site) -> None:
+    site.put("cat.png")
+    site.put("cat.png.yaml", "")
+    part = site.put("cat.png.Xa1b2.yaml.part", "priority: 3\n")
+    site.tick(60)
+    assert site.jobs() == []
+    assert "waits for cat.png.yaml" in site.waiting()["cat.png"]
+    part.rename(site.inbox / "cat.png.yaml")
+    site.settle()
+    assert site.job().priority == 3
+
+
+ROWS = b"image\na.png\n"
+SIDECAR = b"priority: 3\nimage: a.png\n"
+
+
+@pytest.mark.parametrize(
+    ("teller", "first", "data"),
+    [
+        ("shots.csv", b"", ROWS),
+        ("shots.csv", bytes(len(ROWS)), ROWS),
+        ("shots.csv", b"ima" + bytes(30), ROWS + b"none.png\n" * 3),
+        ("shots.jsonl", b"", b'{"image": "a.png"}\n'),
+        ("a.png.yaml", bytes(len(SIDECAR)), SIDECAR),
+        ("job.yaml", b"priority: 3\n" + bytes(20), SIDECAR),
+    ],
+)
+def test_what_tells_is_there_before_its_bytes(site, teller: str, first: bytes, data: bytes) -> None:
+    site.put("a.png")
+    site.put(teller, first)
+    site.tick(40)
+    assert site.jobs() == []
+    assert "may yet be written" in site.waiting()[teller]
+    assert site.gate.is_busy()
+    site.put(teller, data)
+    site.settle()
+    assert [(job.name, job.status) for job in site.jobs()] == [("a.png", "queued")]
+
+
+@pytest.mark.parametrize("teller", ["shots.csv", "a.png.yaml"])
+def test_what_tells_nothing_but_zeros_fails_after_a_minute(site, teller: str) -> None:
+    site.put("a.png")
+    site.put(teller, bytes(100))
+    site.tick(ZEROS_WAIT_S + 20)
+    errors = [job.error["code"] for job in site.jobs() if job.error]
+    assert errors == ["sidecar_invalid"]
+
+
+def test_an_empty_sidecar_says_nothing_and_is_one(site) -> None:
+    site.put("cat.png")
+    site.put("cat.png.yaml", "")
+    site.settle()
+    assert (site.job().status, site.left()) == ("queued", set())
+
+
+def test_a_file_that_aria2_fills_waits_for_its_end(site) -> None:
+    site.put("cat.png", b"the first half")
+    control = site.put("cat.png.aria2", b"state")
+    site.tick(120)
+    assert site.jobs() == []
+    site.put("cat.png", b"the first half, and the second")
+    control.unlink()
+    site.settle()
+    assert site.drop(site.job()).sha256 == sha(b"the first half, and the second")
 
 
 def test_a_claim_that_ends_in_zeros_settles_longer(site, monkeypatch) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
@@ -40,3 +43,26 @@ def test_where_one_flush_may_not_do_there_is_none(
     monkeypatch.setattr(filesystem, "type_of", lambda folder: kind)
     with filesystem.flush_of_all(tmp_path) as flush:
         assert flush is None
+
+
+@pytest.mark.parametrize(
+    ("tag", "expected"),
+    [
+        (0, False),
+        (0xA0000003, True),  # a junction, or a volume mount point
+        (0xA000000C, True),  # a symbolic link
+        (0xA000001D, True),  # one that WSL made
+        (0x9000301A, False),  # a file that OneDrive keeps in the cloud
+        (0x80000013, False),  # one that Windows Server deduplicated
+    ],
+)
+def test_what_windows_says_of_links(tmp_path: Path, tag: int, expected: bool) -> None:
+    mode = tmp_path.lstat().st_mode
+    status = SimpleNamespace(st_mode=mode, st_reparse_tag=tag)
+    assert filesystem.is_link(cast(os.stat_result, status)) == expected
+
+
+def test_links_of_other_systems(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    assert filesystem.is_link((tmp_path / "link").lstat())
+    assert not filesystem.is_link(tmp_path.lstat())

@@ -1,6 +1,7 @@
 import time
 import unicodedata
 from collections import Counter
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -55,9 +56,9 @@ class Folder:
         self.asked.append(path)
         return self.names.get(path)
 
-    def pair(self, after: float = 0) -> Pairing:
+    def pair(self, after: float = 0, looked_for: Collection[str] | None = None) -> Pairing:
         self.look(after)
-        return pair(self.inbox, list(self.files), self.tracker, self.image_of)
+        return pair(self.inbox, list(self.files), self.tracker, self.image_of, looked_for)
 
 
 def drops(pairing: Pairing) -> list[tuple]:
@@ -115,6 +116,26 @@ def test_no_sidecar_by_its_name(image: str, sidecar: str) -> None:
     assert waits(pairing)[sidecar].kind == "image"
     assert waits(pairing)[image].kind == "sidecar"
     assert not tells(sidecar, image)
+
+
+@pytest.mark.parametrize("names", [Names(("sub/a.png",), patient=False), Names(("sub/a.png",))])
+def test_nothing_is_missing_before_it_was_looked_for(names: Names) -> None:
+    """However late the round is: the waits may have passed while the inbox was away."""
+    teller = "all.yaml" if names.patient else "shots.csv"
+    folder = Folder(teller, names={teller: names}, sidecar_wait_s=0)
+    first = folder.pair(2 * HOUR, looked_for=())
+    assert (first.ready, first.named) == ([], {"sub/a.png"})
+    assert waits(first)[teller].until == folder.now
+    (decided,) = folder.pair(0, looked_for=first.named).ready
+    assert (decided.table or decided.sidecar, decided.images) == (teller, ())
+
+
+def test_a_job_file_of_one_image_has_it_looked_for_first() -> None:
+    folder = Folder("all.yaml", names={"all.yaml": "sub/a.png"})
+    first = folder.pair(2 * HOUR, looked_for=())
+    assert first.ready == []
+    assert waits(first)["all.yaml"].kind != "image", "it would be taken for a late sidecar"
+    assert drops(folder.pair(0, looked_for=first.named)) == [(None, "all.yaml", ImageMissing)]
 
 
 def test_a_pair_waits_for_its_second_half_to_settle() -> None:

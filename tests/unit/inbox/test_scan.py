@@ -17,6 +17,7 @@ from dna_pipeline.inbox.scan import (
     scan,
 )
 from dna_pipeline.spec.config import Inbox
+from tests.junctions import pretend
 
 
 def inbox(path: Path, **options) -> Inbox:
@@ -98,6 +99,88 @@ PASSED_OVER = [
     "a.exr.4711.tmp",
     "b.exr.mantra_checkpoint",
     "a.png.sb-515b24a2-00Ug5l/a.png",
+    "b.png.aria2",
+    "b.png.opdownload",
+    "b.png.!qB",
+    "SYNOPHOTO_THUMB_XL.jpg",
+    "ehthumbs.db",
+]
+
+SYSTEM_FOLDERS = [
+    "@eaDir",
+    "#recycle",
+    "#snapshot",
+    "@sharesnap",
+    "@Recycle",
+    "@Recently-Snapshot",
+    "@tmp",
+    "@sharebin",
+    "$RECYCLE.BIN",
+    "RECYCLER",
+    "System Volume Information",
+    "found.000",
+    "lost+found",
+    ".Trashes",
+    ".Trash-1000",
+    "__MACOSX",
+    "~snapshot",
+    ".snapshots",
+    ".zfs",
+    ".stfolder",
+    ".stversions",
+    ".AppleDouble",
+    ".@__thumb",
+    "Network Trash Folder",
+    "cat.png.download",
+    "Photos Library.photoslibrary",
+    "Aperture.aplibrary",
+    "iPhoto.migratedphotolibrary",
+    "Lightroom Previews.lrdata",
+    "Poster.pages",
+]
+
+ORDINARY_FOLDERS = [
+    "@home",
+    "#1",
+    "recycled glass",
+    "snapshot",
+    "tmp",
+    "lost and found",
+    "found.objects",
+    "download",
+    "photoslibrary",
+    "__render",
+    "battle (conflict)",
+    "clash of titans",
+]
+
+CONFLICT_COPIES = [
+    "c.sync-conflict-20240101-120000-ABCDEFG.png",
+    "c.sync-conflict-20150101-120000.jpg",
+    "cat.png.sync-conflict-20260101-120000-ABCDEFG.yaml",
+    "cat (Anna's conflicted copy 2026-01-01).png",
+    "cat (Anna (work)'s conflicted copy 2026-01-01).png",
+    "cat (2) (Anna\u2019s conflicted copy 2026-01-01 (1)).png",
+    "shots (Anna's conflicted copy 2026-01-01).csv",
+    "cat (Case Conflict).png",
+    "cat (Anna's case conflict 1).yaml",
+    "cat (Unicode Encoding Conflict).png",
+    "cat (white space conflict).png",
+    "cat (Annas in Konflikt stehende Kopie 2026-01-01).png",
+    "cat (Copie en conflit de Anna 2026-01-01).png",
+    "cat (Copie en conflit de Anna (pro) 2026-01-01).png",
+    "cat (Copia en conflicto de Anna 2026-01-01).png",
+    "cat (C\u00f3pia em conflito de Anna 2026-01-01).png",
+    "cat (Anna \u306e\u7af6\u5408\u30b3\u30d4\u30fc 2026-01-01).png",
+    "cat (conflicted copy 2026-04-10 093612).png",
+    "cat (conflicted copy anna 2026-04-10 093612).png",
+    "cat (case clash from anna 2026-05-12 101010).png",
+    "cat_conflict-20160101-120000.png",
+    "cat (SFConflict anna@example.org 2026-03-07-11-30-28).png",
+    "cat_Anna-PC_Jan-03-0901-2026_CaseConflict_1.png",
+    "cat.Conflict.png",
+    "cat.conflict1.png",
+    "cat [conflicted].png",
 ]
 
 FINAL = [
@@ -112,14 +195,66 @@ FINAL = [
     "door.sb-515b24a2-00Ug5l.png",
     "ps1234.png",
     "a_part.exr",
+    "conflict.png",
+    "cat_conflict.png",
+    "cat.conflict.png",
+    "battle (conflict).png",
+    "the conflicted copy.png",
+    "clash (of titans).png",
+    "cat (2026-01-01).png",
+    "sync-conflict.png",
+    "@cat.png",
+    "#cat.png",
+    "recycler.png",
 ]
 
 
 def test_what_is_none_of_our_business_is_not_even_mentioned(tmp_path: Path) -> None:
-    put(tmp_path, *PASSED_OVER, "a.sync-conflict-20260101-120000-ABCDEFG.png")
+    put(tmp_path, *PASSED_OVER, "a.png")
     found = scan(inbox(tmp_path, recursive=True))
-    assert set(found.files) == {"a.sync-conflict-20260101-120000-ABCDEFG.png"}
+    assert set(found.files) == {"a.png"}
     assert found.ignored == {}
+
+
+@pytest.mark.parametrize("case", [str, str.upper, str.lower])
+@pytest.mark.parametrize("above", ["", "photos/2026/"])
+def test_folders_of_systems_are_passed_over(
+    tmp_path: Path, above: str, case: Callable[[str], str]
+) -> None:
+    put(tmp_path, *(f"{above}{case(name)}/sub/a.png" for name in SYSTEM_FOLDERS), f"{above}b.png")
+    found = scan(inbox(tmp_path, recursive=True))
+    assert set(found.files) == {f"{above}b.png"}
+    assert found.ignored == {}
+
+
+def test_folders_with_names_alike_are_read(tmp_path: Path) -> None:
+    put(tmp_path, *(f"{name}/a.png" for name in ORDINARY_FOLDERS))
+    found = scan(inbox(tmp_path, recursive=True))
+    assert set(found.files) == {f"{name}/a.png" for name in ORDINARY_FOLDERS}
+
+
+@pytest.mark.parametrize("name", ["#recycle", "@eaDir", "a (Case Conflict)", ".hidden"])
+def test_an_inbox_may_be_called_anything(tmp_path: Path, name: str) -> None:
+    put(tmp_path / name, "sub/a.png")
+    assert set(scan(inbox(tmp_path / name, recursive=True)).files) == {"sub/a.png"}
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_conflict_copies_are_told_of_and_not_taken(tmp_path: Path, form: str) -> None:
+    names = [unicodedata.normalize(form, name) for name in CONFLICT_COPIES]
+    put(tmp_path, *names, "photos (Anna's conflicted copy 2026-01-01)/a.png", "cat.png")
+    found = scan(inbox(tmp_path, recursive=True, include=("*.png",)))
+    assert set(found.files) == {"cat.png"}
+    assert set(found.ignored) == {*names, "photos (Anna's conflicted copy 2026-01-01)"}
+    assert all(reason.startswith("a conflict copy") for reason in found.ignored.values())
+
+
+def test_what_a_job_file_names_is_taken_from_anywhere_but_hidden_places(tmp_path: Path) -> None:
+    names = ["@eaDir/a.png", "#recycle/b.png", CONFLICT_COPIES[0], ".hidden/c.png", "d.png.part"]
+    put(tmp_path, *names)
+    found = scan(inbox(tmp_path), names)
+    assert set(found.files) == set(names[:3])
+    assert CONFLICT_COPIES[0] not in found.ignored
 
 
 def test_what_may_be_a_final_name_is_taken(tmp_path: Path) -> None:
@@ -135,6 +270,35 @@ def test_what_mantra_still_renders_is_left_and_told(tmp_path: Path) -> None:
     assert "Houdini is rendering it" in found.ignored["sub/b.exr"]
     (tmp_path / "sub" / "b.exr.mantra_checkpoint").unlink()
     assert "sub/b.exr" in scan(inbox(tmp_path, recursive=True), named).files
+
+
+@pytest.mark.parametrize(
+    ("name", "partial", "size"),
+    [
+        ("cat.png", "cat.Xa1b2.png.part", 0),
+        ("cat.png", "cat.png.part", 0),
+        ("CAT.png", "cat.PNG.crdownload", 0),
+        ("cat.png", "cat.png.a1b2.partial", 0),
+        ("shots.csv", "shots.Xa1b2.csv.part", 0),
+        ("cat.png.yaml", "cat.png.Xa1b2.yaml.part", 0),
+        ("cat.png", "cat.png.aria2", 5),
+    ],
+)
+@pytest.mark.parametrize("folder", ["", "sub/"])
+def test_a_download_under_way_is_known_by_the_file_beside_it(
+    tmp_path: Path, name: str, partial: str, size: int, folder: str
+) -> None:
+    put(tmp_path, folder + partial, folder + "other.png", "dog.jpg.part")
+    (tmp_path / folder / name).write_bytes(bytes(size))
+    (tmp_path / folder / "empty.png").touch()
+    found = scan(inbox(tmp_path, recursive=True))
+    assert found.downloading == {folder + name}
+    assert folder + name in found.files
+    if name.endswith(".png"):
+        named = scan(inbox(tmp_path, include=("*.gif",)), [folder + name])
+        assert named.downloading == {folder + name}
+    (tmp_path / folder / partial).unlink()
+    assert scan(inbox(tmp_path, recursive=True)).downloading == set()
 
 
 def test_what_is_ignored_is_told_with_the_reason(tmp_path: Path) -> None:
@@ -178,6 +342,18 @@ def test_recursive_reads_real_subfolders_only(tmp_path: Path) -> None:
         "x/notes.txt": "a kind of file that is not understood",
         "x/up": "a symbolic link",
         "x/out": "a symbolic link",
+    }
+
+
+def test_a_junction_is_a_link_and_not_entered(tmp_path: Path, monkeypatch) -> None:
+    put(tmp_path, "a.png", "there/b.png", "real/c.png")
+    pretend(monkeypatch, "there")
+    found = scan(inbox(tmp_path, recursive=True), ["there/b.png"])
+    assert set(found.files) == {"a.png", "real/c.png"}
+    assert "junction" in found.ignored["there"]
+    assert set(scan(inbox(tmp_path), ["there/b.png", "real/c.png"]).files) == {
+        "a.png",
+        "real/c.png",
     }
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dna_pipeline.inbox.scan import FileStat
-from dna_pipeline.inbox.stability import StabilityTracker, folder_of
+from dna_pipeline.inbox.stability import DOWNLOAD_WAIT_S, StabilityTracker, folder_of
 
 
 def stat(version: int = 0) -> FileStat:
@@ -24,6 +24,59 @@ def test_a_file_settles_when_it_was_seen_unchanged_long_enough() -> None:
     assert tracker.settled_since("a.png") == 12
     assert tracker.unchanged_since("a.png") == 10
     assert tracker.next_settle() is None
+
+
+def test_a_download_settles_when_its_partial_file_is_gone() -> None:
+    tracker = StabilityTracker(2)
+    files = {"a.png": stat(), "b.png": stat()}
+    tracker.observe(files, 10, {"a.png"})
+    assert tracker.next_settle() == 12, "that of the other file"
+    tracker.observe(files, 100, {"a.png"})
+    assert [tracker.is_settled(path) for path in files] == [False, True]
+    assert (tracker.is_downloading("a.png"), tracker.next_settle()) == (True, None)
+    tracker.observe(files, 101)
+    assert tracker.settled_since("a.png") == 12
+    assert not tracker.is_downloading("a.png")
+
+
+def test_a_download_that_ends_has_its_place_among_those_that_settle() -> None:
+    tracker = StabilityTracker(50)
+    tracker.observe({"a.png": stat()}, 0, {"a.png"})
+    files = {"a.png": stat(), "b.png": stat()}
+    tracker.observe(files, 20, {"a.png"})
+    tracker.observe(files, 30)
+    assert tracker.next_settle() == 50
+    tracker.observe(files, 50)
+    assert tracker.next_settle() == 70
+
+
+def test_a_partial_file_that_was_left_holds_nothing_up_for_ever() -> None:
+    tracker = StabilityTracker(2)
+    for now in (0, DOWNLOAD_WAIT_S - 1):
+        tracker.observe({"a.png": stat()}, now, {"a.png"})
+    assert not tracker.is_settled("a.png")
+    tracker.observe({"a.png": stat()}, DOWNLOAD_WAIT_S, {"a.png"})
+    assert tracker.is_settled("a.png")
+
+
+def test_what_we_moved_out_and_back_is_still_settled() -> None:
+    tracker = StabilityTracker(2)
+    for now in (0, 2):
+        tracker.observe({"a": FileStat(1, 2, 3, 4, 5)}, now)
+    tracker.expect_back("a")
+    tracker.observe({"a": FileStat(1, 2, 9, 4, 5)}, 3)
+    assert tracker.settled_since("a") == 2
+    tracker.observe({"a": FileStat(1, 2, 10, 4, 5)}, 4)
+    assert not tracker.is_settled("a"), "that was somebody else"
+
+
+def test_what_was_written_to_in_between_is_not() -> None:
+    tracker = StabilityTracker(2)
+    for now in (0, 2):
+        tracker.observe({"a": FileStat(1, 2, 3, 4, 5)}, now)
+    tracker.expect_back("a")
+    tracker.observe({"a": FileStat(1, 3, 9, 4, 5)}, 3)
+    assert not tracker.is_settled("a")
 
 
 def test_time_without_a_look_proves_nothing() -> None:

@@ -15,6 +15,7 @@ from dna_pipeline import filesystem
 from dna_pipeline.inbox import watcher as module
 from dna_pipeline.inbox.watcher import Watcher
 from dna_pipeline.spec.config import Inbox
+from tests.junctions import pretend
 
 
 class Hints:
@@ -183,6 +184,52 @@ def test_claims_cost_no_watches(root: Path, hints: Hints, watch) -> None:
     assert watched_folders() - before == 3
 
 
+@pytest.mark.parametrize("mode", ["native", "poll"])
+def test_litter_of_systems_gives_no_hints(root: Path, hints: Hints, watch, mode: str) -> None:
+    (root / "photos" / "@eaDir").mkdir(parents=True)
+    watch(inbox(root, recursive=True, watch=mode))
+    time.sleep(0.3)
+    hints.names.clear()
+    for name in (
+        "photos/@eaDir/cat.png/SYNOPHOTO_THUMB_XL.jpg",
+        "#recycle/cat.png",
+        "System Volume Information/cat.png",
+        "cat.png.download/cat.png",
+        "cat.sync-conflict-20260101-120000-ABCDEFG.png",
+        "cat (Anna's conflicted copy 2026-01-01).png",
+    ):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"x")
+    time.sleep(1.2)
+    assert hints.names == []
+    (root / "photos" / "cat.png").write_bytes(b"x")
+    hints.wait()
+
+
+def test_folders_of_systems_cost_no_watches(root: Path, hints: Hints, watch) -> None:
+    (root / "#recycle" / "photos" / "deep").mkdir(parents=True)
+    (root / "photos" / "@eaDir" / "cat.png").mkdir(parents=True)
+    before = watched_folders()
+    watch(inbox(root, recursive=True))
+    (root / "@eaDir" / "dog.png").mkdir(parents=True)
+    (root / "dog.png").write_bytes(b"x")
+    hints.wait()
+    assert watched_folders() - before == 2
+
+
+def test_a_folder_that_comes_out_of_a_bin_is_watched(root: Path, hints: Hints, watch) -> None:
+    (root / "#recycle" / "photos" / "deep").mkdir(parents=True)
+    watch(inbox(root, recursive=True))
+    (root / "#recycle" / "photos").rename(root / "photos")
+    hints.wait()
+    (root / "#recycle").rename(root / "saved")
+    time.sleep(1.2)
+    for folder in (root / "photos" / "deep", root / "saved"):
+        hints.names.clear()
+        (folder / "cat.png").write_bytes(b"x")
+        hints.wait()
+
+
 def test_folders_that_come_and_go_fast(root: Path, hints: Hints, watch) -> None:
     """Each is told of by several events, which watchdog must not stumble over."""
     watcher = watch(inbox(root, recursive=True))
@@ -206,6 +253,19 @@ def test_linked_folders_are_not_watched(root: Path, hints: Hints, watch, mode: s
     watch(inbox(root, recursive=True, watch=mode))
     (far / "cat.png").write_bytes(b"x")
     time.sleep(0.4)
+    assert hints.names == []
+    (root / "cat.png").write_bytes(b"x")
+    hints.wait()
+
+
+def test_a_junction_is_not_polled(root: Path, hints: Hints, watch, monkeypatch) -> None:
+    (root / "there").mkdir()
+    pretend(monkeypatch, "there")
+    watch(inbox(root, recursive=True, watch="poll"))
+    time.sleep(0.3)
+    hints.names.clear()
+    (root / "there" / "cat.png").write_bytes(b"x")
+    time.sleep(0.5)
     assert hints.names == []
     (root / "cat.png").write_bytes(b"x")
     hints.wait()

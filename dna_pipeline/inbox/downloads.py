@@ -1,0 +1,44 @@
+"""Files that a download makes under their final names before it has their bytes.
+
+Firefox, Internet Explorer and others make an empty `photo.png`, write `photo.Xa1b2.png.part` beside
+it, and rename that at the end. aria2 writes into the final name, in any order, while
+`photo.png.aria2` lies beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+ENDINGS = (
+    ".part", ".partial", ".crdownload", ".opdownload", ".download", ".filepart", ".tmp", ".aria2",
+    ".lftp-pget-status", ".fdmdownload", ".xltd", ".!sync", ".!qb", ".!ut", ".bc!",
+)  # fmt: skip
+"""Endings, in small letters, of what programs write into until they rename it."""
+
+CONTROL = (".aria2", ".lftp-pget-status")
+"""Endings of files that lie beside a download, whose final name they have in front."""
+
+
+def is_partial(name: str) -> bool:
+    """True for the name (not path) of a file, or of Safari's folder, that is still downloaded."""
+    return name.lower().endswith(ENDINGS)
+
+
+class Downloads:
+    """The downloads under way in one folder, by the names of their partial files."""
+
+    def __init__(self, partials: Iterable[str]) -> None:
+        self._written: set[str] = set()
+        self._beginnings: set[str] = set()
+        for name in map(str.lower, partials):
+            if name.endswith(CONTROL):
+                self._written.add(name.rpartition(".")[0])
+            self._beginnings.update(name[:at] for at, sign in enumerate(name) if sign == ".")
+
+    def holds(self, name: str, size: int) -> bool:
+        """True if a file of this name and size may be one that its download has yet to fill."""
+        name = name.lower()
+        if name in self._written:
+            return True
+        stem = name.rpartition(".")[0]
+        return size == 0 and (name in self._beginnings or stem in self._beginnings)

@@ -1,0 +1,97 @@
+"""Images that hold up their batch, since they cannot be read or taken in, and for how long.
+
+A batch is taken in whole or not at all, so one such image would let it begin again and again for
+ever. It does so for a while, in which a right may be given or a program may close the file; then
+the image's row is wrong, and the others run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from dna_pipeline.errors import ImageUnreadable
+from dna_pipeline.inbox import claim
+from dna_pipeline.inbox.pairing import IMAGE_WAIT_S
+from dna_pipeline.inbox.stability import StabilityTracker
+
+RETRY_S = 30.0
+"""What may not be moved is tried again so often: each try takes the table out and puts it back."""
+
+REFUSED_WAIT_S = 60.0
+"""How long what is no plain file of this file system is tried again. It was one when the batch was
+planned, so something is being moved about."""
+
+STALE_S = 600.0
+"""An image that was not tried for so long is no longer held to have been blocked all the time."""
+
+_HINT = "Give the daemon the right to read and move it, then drop the table again."
+
+
+@dataclass(slots=True)
+class _Block:
+    since: float
+    last: float
+    patience_s: float
+    retry_s: float
+    why: str
+
+
+class BlockedImages:
+    """Those of one inbox, by their batch and their path. The clock is the tracker's last look."""
+
+    def __init__(self, tracker: StabilityTracker) -> None:
+        self._tracker = tracker
+        self._blocks: dict[tuple[str, Path], _Block] = {}
+
+    def is_blocked(self, batch: str, image: Path) -> bool:
+        """Whether it could not be read or taken in of late."""
+        return (batch, image) in self._blocks
+
+    def given_up(self, batch: str, image: Path) -> ImageUnreadable | None:
+        """What is wrong with an image that was blocked for too long."""
+        block = self._blocks.get((batch, image))
+        if block is None or self._tracker.looked_at > block.last + STALE_S:
+            return None
+        if block.last - block.since < block.patience_s:
+            return None
+        minutes = round(block.patience_s / 60)
+        return ImageUnreadable(f"cannot be taken in for {minutes} min: {block.why}", hint=_HINT)
+
+    def rests(self, batch: str, image: Path) -> str | None:
+        """Why it could not be taken in, if it is too early to try again."""
+        block = self._blocks.get((batch, image))
+        if block is None or self._tracker.looked_at >= block.last + block.retry_s:
+            return None
+        return block.why
+
+    def note_unread(self, batch: str, image: Path, why: str) -> None:
+        """Take note that the decoder could not read it."""
+        self._note(batch, image, why, IMAGE_WAIT_S, 0.0)
+
+    @contextmanager
+    def noting(self, batch: str, image: Path | None) -> Generator[None]:
+        """Take note of an image that cannot be taken in; the error passes."""
+        try:
+            yield
+        except claim.ClaimError as error:
+            if image is not None:
+                is_refused = isinstance(error, claim.Refused)
+                patience_s = REFUSED_WAIT_S if is_refused else IMAGE_WAIT_S
+                # What changed or went is moving on, and soon done.
+                retry_s = 0.0 if isinstance(error, claim.Changed | claim.Lost) else RETRY_S
+                self._note(batch, image, str(error), patience_s, retry_s)
+            raise
+
+    def forget(self, batch: str) -> None:
+        """Its rows are made, right and wrong ones."""
+        for key in [key for key in self._blocks if key[0] == batch]:
+            del self._blocks[key]
+
+    def _note(self, batch: str, image: Path, why: str, patience_s: float, retry_s: float) -> None:
+        now = self._tracker.looked_at
+        before = self._blocks.get((batch, image))
+        since = now if before is None or now > before.last + STALE_S else before.since
+        self._blocks[batch, image] = _Block(since, now, patience_s, retry_s, why)
