@@ -6,7 +6,6 @@ import errno
 import json
 import shutil
 from collections import Counter
-from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -14,6 +13,7 @@ import structlog
 
 from dna_pipeline import __version__, sources
 from dna_pipeline.artifact import remove_temporaries
+from dna_pipeline.cleanup import Cleanup
 from dna_pipeline.errors import (
     DiskFull,
     Hold,
@@ -22,7 +22,6 @@ from dna_pipeline.errors import (
     StageFailed,
 )
 from dna_pipeline.faults import point
-from dna_pipeline.inbox import claim
 from dna_pipeline.inbox.names import sidecar_name
 from dna_pipeline.ledger import batches, queue, store
 from dna_pipeline.ledger.store import Ledger
@@ -48,7 +47,6 @@ from dna_pipeline.publish import (
     Publication,
     batch_folder,
     mirrored,
-    sweep,
 )
 from dna_pipeline.spec.config import Config
 
@@ -73,6 +71,7 @@ class Publisher:
         self._config = config
         self._ledger = ledger
         self.outbox = Outbox(config.outbox, ledger.id)
+        self._cleanup = Cleanup(config, ledger)
 
     def publish(self, job: Job) -> None:
         """Take the job from its outcome to its end, or back into the queue if files of it are lost.
@@ -231,7 +230,7 @@ class Publisher:
             self._ledger.transact(lambda s, i=drop.id: store.set_drop_state(s, i, "disposing"))
             try:
                 point("disposing-committed")
-                self._remove_claim(Path(drop.claim))
+                self._cleanup.dispose(Path(drop.claim))
                 point("claim-unlinked")
             except OSError as error:
                 # The job has ended well; the next start tries again.
@@ -240,30 +239,13 @@ class Publisher:
             self._ledger.transact(lambda s, i=drop.id: store.set_drop_state(s, i, "gone"))
             point("gone-committed")
 
-    def _remove_claim(self, folder: Path) -> None:
-        if not folder.is_relative_to(self._config.data):
-            claim.dispose(folder)
-        elif folder.is_dir():
-            shutil.rmtree(folder)
-
     def recover(self) -> None:
         """Clear away what the last daemon left: claims, work files and half-made folders."""
-
-        def is_needed(job_id: str) -> bool:
-            return self._ledger.transact(lambda s: queue.is_open(s, job_id))
-
-        @cache
-        def owners() -> set[str]:
-            return self._ledger.transact(store.open_drop_ids)
-
         self.dispose()
         remove_temporaries(self._config.data)
-        # Asked after the folder was listed: a drop's row is there before its folder is, also where
-        # `submit` makes it meanwhile.
-        sweep(self._config.data / "claims", lambda drop_id: drop_id in owners())
-        sweep(self._config.work, is_needed)
+        self._cleanup.at_start()
         try:
-            self.outbox.sweep(is_needed)
+            self.outbox.remove_temporaries()
         except OSError as error:
             log.warning("outbox.left", why=error.strerror)
 

@@ -177,7 +177,7 @@ class Retrier:
     def _new_drop(self, job: Job, drop: Drop, source: Path) -> dict[str, Any]:
         names = sorted(p.name for p in source.iterdir()) if source.is_dir() else []
         image = drop.image if drop.image in names else None
-        sidecar = next((name for name in names if is_yaml_name(name)), None)
+        sidecar = next((name for name in names if name != image and is_yaml_name(name)), None)
         row = records.drop_row(self._inbox(job), drop.folder, image, sidecar)
         return row | {"claim": str(keep_claims(self._config, row["id"]))}
 

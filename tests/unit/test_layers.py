@@ -29,7 +29,7 @@ LEVELS = [
     "executor",
     "runner device",
     "worker",
-    "publish publishing",
+    "publish publishing ownership cleanup",
     "intake snapshot",
     "room holds",
     "accounts dispatch repair housekeeping",
