@@ -69,12 +69,12 @@ class Cleanup:
     def steps(self, grace_s: float) -> Iterator[None]:
         """Deal with one folder a step; those that changed within `grace_s` seconds are left."""
         staging = self._config.outbox / claim.CLAIMS / self._ledger.id
-        for root, decider in (
-            (self._config.work, lambda: self._job_fate),
-            (staging, lambda: self._job_fate),
-            (self._config.claims, self._claims_fate),
+        for root, is_name, decider in (
+            (self._config.work, is_id, lambda: self._job_fate),
+            (staging, _is_staged, lambda: self._job_fate),
+            (self._config.claims, is_id, self._claims_fate),
         ):
-            names = [path.name for path in entries(root) if self._is_ours(path)]
+            names = [p.name for p in entries(root) if is_name(p.name) and self._is_ours(p)]
             # A row is there before its folder is. So the ledger is asked after the folders were
             # listed, or a drop that a command makes meanwhile would look unknown.
             decide = decider()
@@ -83,8 +83,7 @@ class Cleanup:
                     yield
 
     def _is_ours(self, path: Path) -> bool:
-        is_ours = is_id(path.name) or is_trash(path.name)
-        return is_ours and is_real_folder(path) and not self._mark.is_foreign(path)
+        return is_real_folder(path) and not self._mark.is_foreign(path)
 
     def _deal_with(self, folder: Path, decide: Decide, grace_s: float) -> bool:
         """True if something was done. Trouble with one folder is no trouble of the others."""
@@ -205,6 +204,10 @@ def lay_aside(config: Config, folder: Path) -> Path | None:
     target = _move(folder, home)
     log.warning("copy.recovered", folder=str(target), was=str(folder))
     return target
+
+
+def _is_staged(name: str) -> bool:
+    return is_id(name) or is_trash(name)
 
 
 def remove(folder: Path) -> None:

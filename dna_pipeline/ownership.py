@@ -53,12 +53,8 @@ def is_id(name: str) -> bool:
 
 
 def is_trash(name: str) -> bool:
-    """Whether it is the name of a folder that was being removed."""
+    """Whether it is the name of a folder of the outbox that was being removed."""
     return _TRASH.fullmatch(name) is not None
-
-
-def is_ours_by_name(name: str) -> bool:
-    return is_id(name) or is_trash(name)
 
 
 def is_real_folder(path: Path) -> bool:
@@ -118,7 +114,7 @@ def write_mark(data: Path, mark: Mark) -> None:
 
 def _named_like_ours(config: Config) -> Iterator[Path]:
     for root in (config.work, config.claims):
-        yield from (path for path in entries(root) if is_ours_by_name(path.name))
+        yield from (path for path in entries(root) if is_id(path.name))
 
 
 def _knows(ledger: Ledger, folder: Path) -> bool:
@@ -154,7 +150,7 @@ class Leftovers:
     def facts(self, limit: int = 50) -> dict[str, Any]:
         """As in `status.json`: at most `limit` paths."""
         return {
-            "recovered": {"folder": str(self.folder), "count": self.recovered},
+            "recovered": {"folder": printable(self.folder), "count": self.recovered},
             "foreign": [printable(path) for path in self.foreign[:limit]],
             "foreign_total": len(self.foreign),
         }
@@ -172,8 +168,14 @@ def look(config: Config) -> Leftovers:
     if mark is None:  # no daemon of this version was here: nothing is known to be foreign
         return Leftovers(config.recovered, len(recovered))
     places = [config.outbox, *(inbox.path for inbox in config.inboxes if not inbox.keeps)]
-    roots = [config.work, config.claims, *(claim.claim_root(p, mark.ledger) for p in places)]
-    foreign = [path for root in roots for path in _foreign(root, mark)]
+    staging, *claims = (claim.claim_root(place, mark.ledger) for place in places)
+    roots = [config.work, config.claims, staging, *claims]
+    foreign = [
+        path
+        for root in roots
+        for path in _foreign(root, mark)
+        if root != staging or not (is_trash(path.name) and is_real_folder(path))
+    ]
     return Leftovers(config.recovered, len(recovered), tuple(foreign))
 
 
@@ -185,7 +187,7 @@ def _foreign(root: Path, mark: Mark) -> Iterator[Path]:
         return
     for name, is_folder in names:
         is_known_file = not is_folder and name in _KNOWN_FILES
-        is_ours = is_folder and is_ours_by_name(name) and not mark.is_foreign(root / name)
+        is_ours = is_folder and is_id(name) and not mark.is_foreign(root / name)
         if not (is_ours or is_known_file or name.startswith(".")):
             yield root / name
 

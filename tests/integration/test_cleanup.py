@@ -60,7 +60,12 @@ def foreign_files(site: Site) -> list[Path]:
     """Folders of other people among ours."""
     data, staging = site.config.data, site.outbox / ".dna" / site.ledger.id
     homes = [data / "work/my_scene", data / "claims/insurance", data / "claims" / UNKNOWN[:31]]
-    homes += [data / "work/TRASH-00112233", staging / "notes", site.inbox / ".dna/notes"]
+    homes += [
+        data / "work/trash-00112233",
+        data / "claims/trash-00112233",
+        staging / "notes",
+        site.inbox / ".dna/notes",
+    ]
     homes += [site.inbox / ".dna" / site.ledger.id / "notes"]
     for home in homes:
         home.mkdir(parents=True)

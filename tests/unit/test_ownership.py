@@ -117,7 +117,7 @@ def test_a_new_ledger_owns_nothing_that_was_there(config: Config) -> None:
     fill(config, f"claims/{UNKNOWN}/a")
     assert make_mark(config, ledger) == mark == read_mark(config.data)
     assert mark.ledger == ledger.id
-    assert mark.others == {f"work/{OTHER}", f"claims/{OTHER}", "work/trash-00112233"}
+    assert mark.others == {f"work/{OTHER}", f"claims/{OTHER}"}
     assert mark.is_foreign(config.claims / OTHER)
     assert not mark.is_foreign(config.claims / UNKNOWN)
     ledger.close()
