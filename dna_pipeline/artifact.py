@@ -137,10 +137,15 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     fsync_dir(path.parent)
 
 
+def is_temporary(name: str) -> bool:
+    """Whether `write_atomic` gives its files such names until they are whole."""
+    return _TEMPORARY.fullmatch(name) is not None
+
+
 def remove_temporaries(folder: Path) -> None:
     """Clear away what `write_atomic` left right in that folder where its process was killed."""
     for path in folder.glob(".*.tmp"):
-        if _TEMPORARY.fullmatch(path.name):
+        if is_temporary(path.name):
             path.unlink(missing_ok=True)
 
 

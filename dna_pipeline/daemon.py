@@ -28,6 +28,7 @@ from dna_pipeline.ledger import health, queue
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.views import Views
 from dna_pipeline.lock import hold_kept, hold_lock, holder
+from dna_pipeline.ownership import check_data_folder
 from dna_pipeline.publishing import Publisher
 from dna_pipeline.spec.config import Config
 from dna_pipeline.status import StatusFile
@@ -90,8 +91,10 @@ class Daemon:
         """Work until stopped or, with `until_idle`, until nothing goes on by itself.
 
         Raises:
+            ConfigError: there is no ledger yet, and the data folder holds other people's files.
             Locked: another daemon holds the data folder, or an inbox that keeps its files.
         """
+        check_data_folder(self.config)
         with hold_lock(self.config.data), self._folders(), self._opened():
             started()
             self._patient = not until_idle

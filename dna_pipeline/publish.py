@@ -9,7 +9,6 @@ import errno
 import hashlib
 import os
 import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -169,20 +168,12 @@ class Outbox:
         fsync_dir((self.root / name).parent)
         shutil.rmtree(trash, ignore_errors=True)
 
-    def sweep(self, is_needed: Callable[[str], bool]) -> None:
-        """Remove what was left half made or half removed, save for the jobs that need it."""
-        sweep(self._staging, is_needed)
+    def remove_temporaries(self) -> None:
+        """Remove files that were left half written."""
         for temporary in (self._temporary, self._staging / "latest.tmp"):  # an older version's
             temporary.unlink(missing_ok=True)
         remove_temporaries(self._staging)
         remove_temporaries(self.root)
-
-
-def sweep(folder: Path, is_needed: Callable[[str], bool]) -> None:
-    """Remove the subfolders whose names nothing needs any more."""
-    for path in list(folder.iterdir()) if folder.is_dir() else ():
-        if path.is_dir() and not is_needed(path.name):
-            shutil.rmtree(path, ignore_errors=True)
 
 
 def _has(path: Path, sha256: str) -> bool:

@@ -7,7 +7,6 @@ import hashlib
 import json
 import shutil
 from collections import Counter
-from functools import cache
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
@@ -15,6 +14,7 @@ import structlog
 
 from dna_pipeline import cancelled_rows, sources, stage_files
 from dna_pipeline.artifact import remove_temporaries
+from dna_pipeline.cleanup import Cleanup
 from dna_pipeline.errors import (
     DiskFull,
     Hold,
@@ -23,7 +23,6 @@ from dna_pipeline.errors import (
     StageFailed,
 )
 from dna_pipeline.faults import point
-from dna_pipeline.inbox import claim
 from dna_pipeline.inbox.names import sidecar_name
 from dna_pipeline.ledger import batches, queue, store
 from dna_pipeline.ledger.store import Ledger
@@ -54,7 +53,6 @@ from dna_pipeline.publish import (
     batch_folder,
     mirrored,
     place_below,
-    sweep,
 )
 from dna_pipeline.spec.config import Config
 
@@ -77,6 +75,7 @@ class Publisher:
         self._config = config
         self._ledger = ledger
         self.outbox = Outbox(config.outbox, ledger.id)
+        self._cleanup = Cleanup(config, ledger)
 
     def publish(self, job: Job) -> None:
         """Take the job from its outcome to its end, or back into the queue if files of it are lost.
@@ -309,7 +308,7 @@ class Publisher:
             self._ledger.transact(lambda s, i=drop.id: store.set_drop_state(s, i, "disposing"))
             try:
                 point("disposing-committed")
-                self._remove_claim(Path(drop.claim))
+                self._cleanup.dispose(Path(drop.claim))
                 point("claim-unlinked")
             except OSError as error:
                 # The job has ended well; the next start tries again.
@@ -318,30 +317,13 @@ class Publisher:
             self._ledger.transact(lambda s, i=drop.id: store.set_drop_state(s, i, "gone"))
             point("gone-committed")
 
-    def _remove_claim(self, folder: Path) -> None:
-        if not folder.is_relative_to(self._config.data):
-            claim.dispose(folder)
-        elif folder.is_dir():
-            shutil.rmtree(folder)
-
     def recover(self) -> None:
         """Clear away what the last daemon left: claims, work files and half-made folders."""
-
-        def is_needed(job_id: str) -> bool:
-            return self._ledger.transact(lambda s: queue.is_open(s, job_id))
-
-        @cache
-        def owners() -> set[str]:
-            return self._ledger.transact(store.open_drop_ids)
-
         self.dispose()
         remove_temporaries(self._config.data)
-        # Asked after the folder was listed: a drop's row is there before its folder is, also where
-        # `submit` makes it meanwhile.
-        sweep(self._config.data / "claims", lambda drop_id: drop_id in owners())
-        sweep(self._config.work, is_needed)
+        self._cleanup.at_start()
         try:
-            self.outbox.sweep(is_needed)
+            self.outbox.remove_temporaries()
         except OSError as error:
             log.warning("outbox.left", why=error.strerror)
 

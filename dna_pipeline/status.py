@@ -16,6 +16,7 @@ from dna_pipeline.estimate import Estimator, Left
 from dna_pipeline.intake.gate import Gate
 from dna_pipeline.ledger.times import format_time, utcnow
 from dna_pipeline.ledger.views import Views
+from dna_pipeline.ownership import look
 from dna_pipeline.snapshot import batch_entry, file_of, queue_counts, queued_entry, recent_entry
 from dna_pipeline.spec.config import Config
 
@@ -31,6 +32,7 @@ COUNTS_SHARE = 50
 
 LEFT_COST_SHARE = 200
 LEFT_INTERVAL_S = 10.0
+LEFTOVERS_INTERVAL_S = 30.0
 WAITING_SHOWN = 200
 QUEUED_SHOWN = 50
 
@@ -39,6 +41,7 @@ class StatusFile:
     """Writes the file, at most once a second and only when something changed."""
 
     def __init__(self, config: Config, views: Views, dispatcher: Dispatcher, gate: Gate) -> None:
+        self._config = config
         self._path = file_of(config.outbox)
         self._views = views
         self._estimator = Estimator(views)
@@ -62,6 +65,8 @@ class StatusFile:
         self._last: dict[str, Any] = {}
         self._counts: dict[str, Any] = {}
         self._counts_at = 0.0
+        self._leftovers: dict[str, Any] = {}
+        self._leftovers_at = -float("inf")
         self._is_stale = True
 
     def ledger_changed(self) -> None:
@@ -110,9 +115,19 @@ class StatusFile:
             **self._places,
             **self._counts,
             **self._time_left(),
+            **self._look_for_leftovers(),
             "waiting": waiting[:WAITING_SHOWN],
             "waiting_total": len(waiting),
         }
+
+    def _look_for_leftovers(self) -> dict[str, Any]:
+        """Facts of folders that nothing is done with: they change seldom, so seldom looked for."""
+        started = time.monotonic()
+        if started >= self._leftovers_at:
+            self._leftovers = look(self._config).facts()
+            cost_s = time.monotonic() - started
+            self._leftovers_at = started + max(LEFTOVERS_INTERVAL_S, LEFT_COST_SHARE * cost_s)
+        return self._leftovers
 
     def _time_left(self) -> dict[str, Any]:
         started = time.monotonic()

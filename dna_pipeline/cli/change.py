@@ -12,6 +12,8 @@ from dna_pipeline.cli.common import (
     find_batch,
     find_job,
     load,
+    load_to_write,
+    open_ledger,
     open_views,
     print_json,
     say,
@@ -123,12 +125,11 @@ def _to_retry(
 def pause(context: typer.Context, batch: BatchOption = None) -> None:
     """Hold the whole queue, or one batch; survives a restart. The running job goes on."""
     from dna_pipeline.ledger import batches, store
-    from dna_pipeline.ledger.store import Ledger
     from dna_pipeline.ledger.times import format_time, utcnow
 
-    config = load(context)
+    config = load_to_write(context)
     batch_id = find_batch(open_views(config), batch) if batch is not None else None
-    ledger = Ledger(config.ledger_path)
+    ledger = open_ledger(config)
     since = format_time(utcnow())
     if batch_id is None:
         ledger.transact(lambda s: store.set_setting(s, "paused", since))
@@ -144,11 +145,10 @@ def resume(context: typer.Context, batch: BatchOption = None) -> None:
     """Free the queue after a pause, and the pipelines and batches paused for their failures; or
     one batch alone."""
     from dna_pipeline.ledger import batches, pauses
-    from dna_pipeline.ledger.store import Ledger
 
-    config = load(context)
+    config = load_to_write(context)
     batch_id = find_batch(open_views(config), batch) if batch is not None else None
-    ledger = Ledger(config.ledger_path)
+    ledger = open_ledger(config)
     if batch_id is None:
         ledger.transact(pauses.resume)
     else:

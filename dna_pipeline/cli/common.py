@@ -16,6 +16,7 @@ from dna_pipeline.artifact import visible
 from dna_pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
+    from dna_pipeline.ledger.store import Ledger
     from dna_pipeline.ledger.views import Views
     from dna_pipeline.spec.config import Config
 
@@ -36,6 +37,29 @@ def load(context: typer.Context) -> Config:
 
     options: Options = context.obj
     return load_config(find_config(options.config))
+
+
+def load_to_write(context: typer.Context) -> Config:
+    """The checked configuration, for a command that may write the first file to the data folder.
+
+    Raises:
+        ConfigError: also where that folder holds other people's files and no ledger.
+    """
+    from dna_pipeline.ownership import check_data_folder
+
+    config = load(context)
+    check_data_folder(config)
+    return config
+
+
+def open_ledger(config: Config) -> Ledger:
+    """The ledger, to write to; made where there is none yet. Raises `ConfigError`."""
+    from dna_pipeline.ledger.store import Ledger
+    from dna_pipeline.ownership import make_mark
+
+    ledger = Ledger(config.ledger_path)
+    make_mark(config, ledger)
+    return ledger
 
 
 def open_views(config: Config) -> Views:

@@ -144,12 +144,14 @@ def status(context: typer.Context, as_json: JsonOption = False) -> None:
 
 def _status_facts(config: Config) -> dict[str, Any]:
     from dna_pipeline.lock import is_held
+    from dna_pipeline.ownership import look
     from dna_pipeline.snapshot import batch_entry, queue_counts, read_status, recent_entry
 
     told = read_status(config.outbox) if is_held(config.data) else None
     facts: dict[str, Any] = {
         "daemon": None, "queue": {}, "running": None, "holds": [], "waiting": [], "recent": [],
         "batches": [], "jobs_per_hour": 0, "runnable": 0, "queue_eta_s": None,
+        **look(config).facts(),
     }  # fmt: skip
     if config.ledger_path.exists():
         views = open_views(config)
@@ -183,6 +185,19 @@ def _print_batches(found: list[dict[str, Any]]) -> None:
         print(f"batch     {batch['batch'][:8]} {clean(batch['folder'])}: {counts}{wrong}{paused}")
 
 
+def _print_leftovers(facts: dict[str, Any]) -> None:
+    if number := facts["recovered"]["count"]:
+        folders = "1 folder" if number == 1 else f"{number:,} folders"
+        print(clean(
+            f"recovered {folders} in {facts['recovered']['folder']}: copies of images that no job "
+            "knows; look at them and remove them yourself"
+        ))  # fmt: skip
+    for path in facts["foreign"]:
+        print(clean(f"foreign   {path}: not dna-pipeline's; it is left alone"))
+    if more := facts["foreign_total"] - len(facts["foreign"]):
+        print(f"foreign   and {more:,} more")
+
+
 def _print_status(facts: dict[str, Any]) -> None:
     daemon = facts["daemon"]
     if daemon is None:
@@ -211,6 +226,7 @@ def _print_status(facts: dict[str, Any]) -> None:
     for entry in facts["waiting"]:
         where = f"{entry['inbox']}/{entry['file']}" if entry["file"] else entry["inbox"]
         print(f"waiting   {clean(where)}: {clean(entry['reason'])}")
+    _print_leftovers(facts)
     for entry in facts["recent"][:10]:
         why = f" ({entry['code']})" if entry["code"] else ""
         print(f"recent    {entry['job'][:8]} {entry['status']}{why} {clean(entry['folder'])}")

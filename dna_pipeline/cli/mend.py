@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dna_pipeline.cli.common import JsonOption, clean, load, print_json, say
+from dna_pipeline.cli.common import (
+    JsonOption,
+    clean,
+    load_to_write,
+    open_ledger,
+    print_json,
+    say,
+)
 
 if TYPE_CHECKING:
     from dna_pipeline.spec.config import Config
@@ -24,7 +31,7 @@ def repair(
     from dna_pipeline.lock import hold_lock
     from dna_pipeline.logs import configure
 
-    config = load(context)
+    config = load_to_write(context)
     configure(config.logs, quiet=True)
     with hold_lock(config.data):
         facts = _take_over(config) if claims else _rebuild(config)
@@ -43,10 +50,9 @@ def _rebuild(config: Config) -> dict[str, Any]:
 
 
 def _take_over(config: Config) -> dict[str, Any]:
-    from dna_pipeline.ledger.store import Ledger
     from dna_pipeline.repair.takeover import take_over
 
-    ledger = Ledger(config.ledger_path)
+    ledger = open_ledger(config)
     try:
         return {"claims": [found.to_dict() for found in take_over(config, ledger)]}
     finally:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -36,15 +35,11 @@ def verify(
 def _manifests(root: Path) -> list[Path]:
     """All manifests at or below `root`, our own hidden folders left out."""
     from dna_pipeline.manifest import NAME
+    from dna_pipeline.repair.accounts import find_accounts
 
     if root.is_file():
         return [root]
-    found: list[Path] = []
-    for folder, subfolders, names in os.walk(root):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
-        if NAME in names:
-            found.append(Path(folder, NAME))
-    return found
+    return [path for path in find_accounts(root) if path.name == NAME]
 
 
 def _verify(path: Path) -> dict[str, Any]:

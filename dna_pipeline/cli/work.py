@@ -16,7 +16,8 @@ from dna_pipeline.cli.common import (
     clean,
     do_each,
     jobs_text,
-    load,
+    load_to_write,
+    open_ledger,
     open_views,
     print_json,
     say,
@@ -34,7 +35,7 @@ def watch(context: typer.Context) -> None:
     from dna_pipeline.daemon import Daemon
     from dna_pipeline.logs import configure
 
-    config = load(context)
+    config = load_to_write(context)
     configure(config.logs)
     daemon = Daemon(config)
     _stop_on_signals(daemon)
@@ -61,7 +62,7 @@ def run(context: typer.Context, as_json: JsonOption = False) -> None:
     from dna_pipeline.ledger.times import utcnow
     from dna_pipeline.logs import configure
 
-    config = load(context)
+    config = load_to_write(context)
     configure(config.logs)
     daemon = Daemon(config)
     _stop_on_signals(daemon)
@@ -150,12 +151,11 @@ def submit(
 ) -> None:
     """Copy images and queue them; prints their jobs' ids."""
     from dna_pipeline.intake.resubmit import Submitter, told_by_command
-    from dna_pipeline.ledger.store import Ledger
     from dna_pipeline.probe import Prober
 
-    config = load(context)
+    config = load_to_write(context)
     submissions = {image: _submission(image) for image in images}
-    ledger, prober = Ledger(config.ledger_path), Prober()
+    ledger, prober = open_ledger(config), Prober()
     try:
         submitter = Submitter(config, ledger, told_by_command(pipeline, settings or []))
         jobs, problems = do_each(images, lambda i: submitter.submit(submissions[i], prober))

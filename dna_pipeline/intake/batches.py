@@ -21,6 +21,7 @@ import structlog
 
 from dna_pipeline import filesystem
 from dna_pipeline.artifact import safe_stem
+from dna_pipeline.cleanup import remove
 from dna_pipeline.errors import DnaError, ImageMissing, JobError
 from dna_pipeline.faults import point
 from dna_pipeline.inbox import claim
@@ -45,6 +46,16 @@ log = structlog.get_logger()
 
 YIELD_EVERY = 16
 """So many images are looked at, moved or hashed in one step."""
+
+
+def _seen(source: Source, stats: Stats) -> Stats:
+    """What was seen of an image, by its path: in the inbox, or whole for one in a source root."""
+    if source.relative is not None:
+        return {source.relative: stats[source.relative]}
+    try:
+        return {str(source.path): FileStat.of(source.file.stat())}
+    except OSError:
+        return {}  # whoever copies it says so
 
 
 class NotYet(DnaError):
@@ -188,7 +199,7 @@ class BatchTaker:
         # Those that may fail come first, or each try would move all the others to and fro.
         blocked = self._blocked.is_blocked
         for source in sorted(right, key=lambda source: not blocked(plan.teller, source.path)):
-            seen = {source.relative: stats[source.relative]} if source.relative else {}
+            seen = _seen(source, stats)
             row = self._drop(batch, source.folder, source.path.name, seen)
             is_moved = moves and source.relative is not None
             row["claim"] = str(self._claim_folder(row["id"], is_moved=is_moved))
@@ -271,7 +282,7 @@ class BatchTaker:
         undone: list[str] = []
         for item in taken:
             with suppress(OSError):
-                undo(self._config, self._inbox, item.row)
+                undo(self._config, self._inbox, item.row, remove)
                 undone.append(item.row["id"])
                 for path in item.row["stat"] if item.is_moved else ():
                     self._lookout.returned(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -11,14 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from sqlalchemy import select
-from sqlalchemy.orm import Session
 
-from dna_pipeline.artifact import fsync_dir, fsync_tree
+from dna_pipeline.cleanup import Cleanup
 from dna_pipeline.errors import Failure, JobError
 from dna_pipeline.inbox import claim
 from dna_pipeline.inbox.candidates import Candidate, Waiting
-from dna_pipeline.inbox.scan import is_image_name, is_yaml_name
+from dna_pipeline.inbox.scan import FileStat, is_image_name, is_yaml_name
 from dna_pipeline.intake import records
 from dna_pipeline.intake.batches import BatchTaker, NotYet, may_last
 from dna_pipeline.intake.drops import Claimed, Ready
@@ -30,10 +27,10 @@ from dna_pipeline.intake.settling import Settling
 from dna_pipeline.intake.take import Taker
 from dna_pipeline.ledger import batches, store
 from dna_pipeline.ledger.store import Ledger
-from dna_pipeline.ledger.tables import Drop, Job
+from dna_pipeline.ledger.tables import Drop
 from dna_pipeline.ledger.times import utcnow
+from dna_pipeline.ownership import is_id, is_real_folder
 from dna_pipeline.probe import Prober
-from dna_pipeline.publish import SOURCE
 from dna_pipeline.spec.config import Config, Inbox
 
 log = structlog.get_logger()
@@ -57,6 +54,7 @@ class InboxGate:
         self.inbox = inbox
         self._config = config
         self._ledger = ledger
+        self._cleanup = Cleanup(config, ledger)
         self._known = KnownFiles(inbox.name, ledger)
         self.lookout = Lookout(inbox, prober, self._known)
         self.taker = Taker(
@@ -216,13 +214,12 @@ class InboxGate:
     def _resume(self, drop: Drop, now: float) -> None:
         folder = Path(drop.claim)
         if drop.batch is not None:
-            undo(self._config, self.inbox, {
-                "claim": drop.claim, "folder": drop.folder, "stat": drop.stat,
-            })  # fmt: skip
+            row = {"claim": drop.claim, "folder": drop.folder, "stat": drop.stat}
+            undo(self._config, self.inbox, row, lambda _: self._give_up_copy(drop))
             self._forget(drop.id)
             return
-        if self.inbox.keeps:
-            shutil.rmtree(folder, ignore_errors=True)  # a copy; the next look finds the original
+        if self._cleanup.is_copy(folder):
+            self._give_up_copy(drop)  # the next look finds the original
             self._forget(drop.id)
             return
         complete = (folder / drop.image).is_file() if drop.image else _holds_files(folder)
@@ -238,6 +235,11 @@ class InboxGate:
         error = Failure.from_dict(drop.error) if drop.error else None
         self.settling.add(Claimed(row, error=error), now)
 
+    def _give_up_copy(self, drop: Drop) -> None:
+        # A path in the stat is absolute where the file is in a source root.
+        seen = {self.inbox.path / path: FileStat(**stat) for path, stat in drop.stat.items()}
+        self._cleanup.give_up_copy(Path(drop.claim), seen)
+
     def _account_for_claims(self, now: float) -> bool:
         """Every claim on disk belongs to a drop, or is given one; what is done with goes.
 
@@ -249,7 +251,7 @@ class InboxGate:
             return False
         known = self._ledger.transact(store.open_drop_ids)
         for drop_id in claims:
-            if drop_id not in known:
+            if drop_id not in known and is_id(drop_id):
                 self._try(drop_id, lambda i=drop_id: self._adopt(i, now))
         return True
 
@@ -257,7 +259,7 @@ class InboxGate:
         """Take up a claim that the ledger does not know of, or is done with."""
         folder = claim.claim_dir(self.inbox.path, self._ledger.id, drop_id)
         if self._ledger.transact(lambda s: store.is_gone(s, drop_id)):
-            self._part_with(drop_id, folder)
+            self._cleanup.part_with(drop_id, folder)
             return
         names = sorted(path.name for path in folder.iterdir())
         image = next((name for name in names if is_image_name(name)), None)
@@ -269,25 +271,6 @@ class InboxGate:
         row |= {"id": drop_id, "claim": str(folder)}
         self._ledger.transact(lambda s: store.begin_claims(s, [row]))
         self.settling.add(Claimed(row), now)
-
-    def _part_with(self, drop_id: str, folder: Path) -> None:
-        """Remove a claim that was away when its job ended; what was not archived is laid aside."""
-        if not self._ledger.transact(lambda s: self._is_archived(s, drop_id)):
-            target = self._config.data / "recovered" / drop_id
-            shutil.copytree(folder, target, symlinks=True, dirs_exist_ok=True)
-            fsync_tree(target)
-            fsync_dir(target.parent)
-            log.warning("copy.recovered", folder=str(target))
-        claim.dispose(folder)
-
-    def _is_archived(self, session: Session, drop_id: str) -> bool:
-        """Whether nobody needs that drop's original any more, or a result folder has it."""
-        drop = session.get_one(Drop, drop_id)
-        jobs = session.scalars(select(Job).where(Job.drop_id == drop_id)).all()
-        if drop.originals == "delete" and all(job.status == "completed" for job in jobs):
-            return True
-        folders = [self._config.outbox / job.publish_name for job in jobs if job.publish_name]
-        return any((path / SOURCE / (drop.image or "")).is_file() for path in folders)
 
     def _forget(self, drop_id: str) -> None:
         self._ledger.transact(lambda s: store.forget_drops(s, [drop_id]))
@@ -311,6 +294,7 @@ class Gate:
     def __init__(self, config: Config, ledger: Ledger) -> None:
         self._config = config
         self._ledger = ledger
+        self._cleanup = Cleanup(config, ledger)
         self._prober = Prober()
         self._hints: set[str] = set()
         self._lock = threading.Lock()
@@ -331,15 +315,19 @@ class Gate:
     def _give_up(self, drop: Drop) -> None:
         """Undo a claim for which no inbox is configured."""
         folder = Path(drop.claim)
-        if folder.is_relative_to(self._config.data):
-            # A copy that was cut off; a younger one of `submit` may still be being made.
-            if utcnow() - drop.created_at < ABANDONED_AFTER:
-                return
-            shutil.rmtree(folder, ignore_errors=True)
-        elif folder.is_dir():
-            put_all_back(folder, folder.parents[2], drop.folder, drop.stat)
-        else:
-            return  # its inbox may only be away
+        try:
+            if self._cleanup.is_copy(folder):
+                # One that was cut off; a younger one of `submit` may still be being made.
+                if utcnow() - drop.created_at < ABANDONED_AFTER:
+                    return
+                self._cleanup.give_up_copy(folder, {})
+            elif self._cleanup.is_claim(folder) and is_real_folder(folder):
+                put_all_back(folder, folder.parents[2], drop.folder, drop.stat)
+            else:
+                return  # its inbox may only be away
+        except OSError as error:
+            log.warning("claim.left", inbox=drop.inbox, drop=drop.id, why=str(error))
+            return
         self._ledger.transact(lambda s: store.forget_drops(s, [drop.id]))
 
     def hint(self, name: str) -> None:

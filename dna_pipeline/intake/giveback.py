@@ -5,8 +5,7 @@ from __future__ import annotations
 import errno
 import filecmp
 import os
-import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -46,16 +45,21 @@ def _is_copy(file: Path, original: Path, seen: Mapping[str, Any]) -> bool:
     return not was_moved or filecmp.cmp(file, original, shallow=False)
 
 
-def undo(config: Config, inbox: Inbox, row: Mapping[str, Any]) -> None:
+def undo(
+    config: Config, inbox: Inbox, row: Mapping[str, Any], discard: Callable[[Path], None]
+) -> None:
     """Give back what a drop of a batch took; it may be nothing yet.
+
+    Args:
+        discard: deals with the folder of a copy, whose original was not moved.
 
     Raises:
         OSError: it cannot be now. What is on a disk that is away must not be forgotten: without its
         batch it would be taken for an image by itself when the disk comes back.
     """
     folder = Path(row["claim"])
-    if folder.is_relative_to(config.data):
-        shutil.rmtree(folder, ignore_errors=True)
+    if folder.parent == config.claims:
+        discard(folder)
     elif folder.is_dir():
         put_all_back(folder, inbox.path, row["folder"], row["stat"])
     elif _is_away(inbox.path, row["stat"]):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from typing import Any
 import structlog
 
 from dna_pipeline import filesystem
+from dna_pipeline.cleanup import remove
 from dna_pipeline.errors import Failure, ImageUnreadable, JobError, SidecarInvalid
 from dna_pipeline.faults import point
 from dna_pipeline.inbox import claim
@@ -66,7 +67,7 @@ def split(relative: str) -> tuple[str, str]:
 
 def keep_claims(config: Config, drop_id: str) -> Path:
     """Where copies of kept and submitted files lie: an inbox that is kept is never written to."""
-    return config.data / "claims" / drop_id
+    return config.claims / drop_id
 
 
 class Taker:
@@ -225,6 +226,12 @@ class Taker:
                 moving.append(item)
         if outcomes:
             point("hashed")
+            for outcome in outcomes:
+                if not outcome.jobs:
+                    # Before the commit that forgets the drop: a kept file has its original, and a
+                    # folder that the ledger no longer knows would be taken for the only copy.
+                    with suppress(OSError):
+                        remove(outcome.claimed.folder)
             replaced = self._ledger.transact(lambda s: self._commit(s, outcomes))
             point("claimed-committed")
             self._after_commit(outcomes, replaced)
@@ -332,9 +339,6 @@ class Taker:
 
     def _after_commit(self, outcomes: Sequence[_Outcome], replaced: Iterable[str]) -> None:
         self._known.note(_versions(outcomes))
-        for outcome in outcomes:
-            if not outcome.jobs:
-                shutil.rmtree(outcome.claimed.folder, ignore_errors=True)
         self._tell([job for outcome in outcomes for job in outcome.jobs])
         for drop_id in replaced:
             shutil.rmtree(keep_claims(self._config, drop_id), ignore_errors=True)

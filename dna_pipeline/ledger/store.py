@@ -233,6 +233,11 @@ def open_drop_ids(session: Session) -> set[str]:
     return set(session.scalars(select(Drop.id).where(_NOT_GONE)))
 
 
+def has_drops(session: Session) -> bool:
+    """Whether anything was ever taken in."""
+    return session.scalar(select(Drop.id).limit(1)) is not None
+
+
 def is_gone(session: Session, drop_id: str) -> bool:
     """Whether that drop was done with long ago, although its files may be back."""
     return session.scalar(select(Drop.state).where(Drop.id == drop_id)) == "gone"

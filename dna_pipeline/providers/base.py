@@ -65,6 +65,11 @@ class Provider(BaseModel, ABC):
     license: str | None = None
     """SPDX expression of the weights' licence, recorded in the manifest."""
 
+    @property
+    def weight_paths(self) -> list[Path]:
+        """The files and folders that the entry names."""
+        return [value for _, value in self if isinstance(value, Path)]
+
     def located(self, models_root: Path) -> Provider:
         """This entry with its paths made absolute, relative ones below `models_root`."""
         changes = {

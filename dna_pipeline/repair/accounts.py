@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path, PurePosixPath
@@ -15,7 +15,8 @@ from typing import Any
 from dna_pipeline import cancelled_rows
 from dna_pipeline.artifact import safe_stem
 from dna_pipeline.errors import Cancelled, Failure
-from dna_pipeline.inbox.scan import is_image_name, is_yaml_name
+from dna_pipeline.inbox.scan import is_yaml_name
+from dna_pipeline.intake.records import printable
 from dna_pipeline.ledger import model_sets
 from dna_pipeline.ledger.store import new_id
 from dna_pipeline.manifest import (
@@ -64,14 +65,17 @@ class Account:
 
 
 def find_accounts(outbox: Path) -> Iterator[Path]:
-    """The manifest.json or error.json of all published folders, and the accounts of cancelled
-    rows."""
+    """The manifest.json or error.json of all published folders, and the accounts of cancelled rows.
+
+    What lies in a published folder's `source` is what was dropped, whatever it is called.
+    """
     for folder, below, names in os.walk(outbox):
-        below[:] = sorted(name for name in below if not name.startswith("."))
+        found = [Path(folder, name) for name in sorted({NAME, ERROR_NAME} & set(names))]
         if cancelled_rows.is_shared(folder):
-            yield from cancelled_rows.accounts(Path(folder))
-        for name in sorted({NAME, ERROR_NAME} & set(names)):
-            yield Path(folder, name)
+            found += cancelled_rows.accounts(Path(folder))
+        passed_over = {SOURCE} if found else set[str]()
+        below[:] = sorted(n for n in below if not n.startswith(".") and n not in passed_over)
+        yield from found
 
 
 def read_account(outbox: Path, path: Path) -> Account | str:
@@ -102,7 +106,7 @@ def _sources(path: Path, told: Manifest | ErrorReport) -> tuple[tuple[str, ...],
         return names, _text(row.request) if row.request.is_file() else None
     source = path.parent / SOURCE
     names = tuple(sorted(p.name for p in source.iterdir())) if source.is_dir() else ()
-    return names, told.sidecar if isinstance(told, Manifest) else _sidecar_text(source, names)
+    return names, told.sidecar if isinstance(told, Manifest) else _sidecar_text(source, names, told)
 
 
 def _check(job: JobPart) -> None:
@@ -114,8 +118,25 @@ def _check(job: JobPart) -> None:
             raise ValueError("a time without a zone")
 
 
-def _sidecar_text(source: Path, names: tuple[str, ...]) -> str | None:
-    sidecar = next((name for name in names if is_yaml_name(name)), None)
+def image_of(names: Sequence[str], known: str | None) -> str | None:
+    """The name of the image among the files of a drop; None where it cannot be told.
+
+    What is submitted may have any name, and standard input has none with a suffix: so it is the
+    one that is known, as printed, else the one file that is no YAML.
+    """
+    named = [name for name in names if known is not None and known in (name, printable(name))]
+    found = named or [name for name in names if not is_yaml_name(name)]
+    return found[0] if len(found) == 1 else None
+
+
+def sidecar_of(names: Sequence[str], image: str | None, known: str | None = None) -> str | None:
+    """The name of the YAML beside an image, which may itself be called like one."""
+    found = sorted(name for name in names if name != image and is_yaml_name(name))
+    return known if known in found else next(iter(found), None)
+
+
+def _sidecar_text(source: Path, names: tuple[str, ...], told: Manifest | ErrorReport) -> str | None:
+    sidecar = sidecar_of(names, image_of(names, told.input.name))
     return None if sidecar is None else _text(source / sidecar)
 
 
@@ -143,8 +164,8 @@ def rows_of(account: Account, originals: str, drop_id: str | None = None) -> Row
 
 
 def _drop(account: Account, originals: str, drop_id: str) -> dict[str, Any]:
-    image = next((name for name in account.source if is_image_name(name)), account.input.name)
-    sidecar = next((name for name in account.source if is_yaml_name(name)), None)
+    image = image_of(account.source, account.input.name) or account.input.name
+    sidecar = sidecar_of(account.source, image)
     facts = account.input
     return {
         "id": drop_id, "inbox": account.job.inbox, "state": "gone", "originals": originals,

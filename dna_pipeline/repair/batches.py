@@ -20,6 +20,7 @@ from dna_pipeline.ledger import batches, queue, store
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Batch, BatchRow, Drop
 from dna_pipeline.ledger.times import utcnow
+from dna_pipeline.ownership import is_real_folder
 from dna_pipeline.repair.salvage import Salvage
 from dna_pipeline.spec.config import Config, Inbox
 from dna_pipeline.spec.sidecar import JobSpec
@@ -48,8 +49,15 @@ class Batches:
                 add = insert(table).prefix_with("OR IGNORE")
                 self._ledger.transact(lambda s, a=add, v=values: s.connection().execute(a, v))
         for drop in self._found.drops.values():
-            if self._batches_of(drop) & ids and Path(str(drop["claim"])).is_dir():
+            if self._batches_of(drop) & ids and self._has_claim(drop):
                 self._restore_drop(drop)
+
+    def _has_claim(self, drop: dict[str, Any]) -> bool:
+        """Whether its folder is there; a damaged path leads to no folder that is not a claim."""
+        folder = Path(str(drop["claim"]))
+        homes = (self._config.claims.name, self._ledger.id)
+        is_ours = folder.name == drop["id"] and folder.parent.name in homes
+        return is_ours and is_real_folder(folder)
 
     def _batches_of(self, drop: dict[str, Any]) -> set[Any]:
         jobs = self._found.jobs_of.get(str(drop["id"]), set())

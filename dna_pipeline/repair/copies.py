@@ -1,27 +1,31 @@
 """Copies in `<data>/claims` after their ledger was lost: put to use, or where people find them.
 
-A copy of a kept file has its original in the inbox. One that was submitted or retried may be all
-there is: it is queued again where the damaged ledger still says for which inbox, else it moves to
-`<data>/recovered`, which nothing ever removes.
+A copy is removed only if its bytes are known to lie elsewhere, or its ledger had decided so. One
+that was submitted or retried may be all there is: it is queued again where the damaged ledger still
+says for which inbox, else it moves to `<data>/recovered`, which nothing ever removes. Folders that
+are not ours by name or mark are left.
 """
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from dna_pipeline.artifact import sha256_file
+from dna_pipeline.artifact import is_temporary
+from dna_pipeline.cleanup import is_same_file, lay_aside, remove
 from dna_pipeline.errors import Failure, JobError
-from dna_pipeline.housekeeping import lay_aside
 from dna_pipeline.inbox import claim
-from dna_pipeline.inbox.scan import is_image_name, is_yaml_name, scan
+from dna_pipeline.inbox.scan import scan
 from dna_pipeline.intake import records
 from dna_pipeline.ledger import queue, store
 from dna_pipeline.ledger.store import Ledger
+from dna_pipeline.ledger.tables import Job
+from dna_pipeline.ownership import entries, is_id, is_real_folder, read_mark
+from dna_pipeline.publish import SOURCE
+from dna_pipeline.repair.accounts import image_of, sidecar_of
 from dna_pipeline.repair.salvage import Salvage
 from dna_pipeline.spec.config import Config, Inbox
 from dna_pipeline.spec.facts import JobFacts
@@ -48,38 +52,57 @@ class Copies:
         self.recovered: list[str] = []
 
     def settle(self) -> None:
-        claims = self._config.data / "claims"
-        for folder in sorted(claims.iterdir()) if claims.is_dir() else ():
-            is_ours = folder.is_dir() and not folder.is_symlink()
-            if is_ours and folder.name not in self._restored:
+        mark = read_mark(self._config.data)
+        for folder in entries(self._config.claims):
+            is_ours = is_id(folder.name) and is_real_folder(folder)
+            is_foreign = mark is not None and mark.is_foreign(folder)
+            if is_ours and not is_foreign and folder.name not in self._restored:
                 self._settle(folder)
 
     def _settle(self, folder: Path) -> None:
-        names = sorted(path.name for path in folder.iterdir())
-        image = next((name for name in names if is_image_name(name)), None)
-        if image is None or self._is_done(folder.name) or self._has_original(folder / image):
-            shutil.rmtree(folder, ignore_errors=True)
-        elif not self._requeue(folder, names, image):
-            self.recovered.append(str(lay_aside(self._config.data, folder)))
+        drop = self._found.drops.get(folder.name)
+        files = [path for path in entries(folder) if not is_temporary(path.name)]
+        if not files or self._is_done(folder, drop, files):
+            remove(folder)
+        elif not self._has_ended(folder.name) and self._requeue(folder, drop, files):
+            self.requeued += 1
+        elif (target := lay_aside(self._config, folder)) is not None:
+            self.recovered.append(str(target))
 
-    def _is_done(self, drop_id: str) -> bool:
-        """Whether all jobs of it have their folders."""
-        jobs = self._found.jobs_of.get(drop_id, set())
-        return bool(jobs) and self._ledger.transact(
-            lambda s: all(queue.find_job(s, job) is not None for job in jobs)
-        )
+    def _is_done(self, folder: Path, drop: Mapping[str, Any] | None, files: list[Path]) -> bool:
+        """Whether the copy is needed no more: the ledger said so, or its bytes lie elsewhere too.
+
+        That its jobs have ended is not enough: a damaged ledger may tell only some of them.
+        """
+        if drop is not None and drop["state"] == "disposing":
+            return True
+        if self._has_ended(folder.name):
+            images = [path for path in files if path.name == _image(files, drop)]
+            return bool(images) and all(map(self._is_archived, images))
+        inbox = None if drop is None else self._config.inbox(str(drop["inbox"]))
+        # What was submitted is to be done, also where a kept file has the same bytes.
+        may_be_kept = drop is None or (inbox is not None and inbox.keeps)
+        return may_be_kept and all(map(self._has_original, files))
+
+    def _has_ended(self, drop_id: str) -> bool:
+        """Whether all jobs of it that are known have their folders."""
+        return bool(jobs := self._jobs(drop_id)) and None not in jobs
+
+    def _jobs(self, drop_id: str) -> list[Job | None]:
+        ids = self._found.jobs_of.get(drop_id, set())
+        return [self._ledger.transact(lambda s, i=job: queue.find_job(s, i)) for job in ids]
+
+    def _is_archived(self, copy: Path) -> bool:
+        """Whether the same bytes lie in the folder of one of its jobs, or in its inbox."""
+        names = [job.publish_name for job in self._jobs(copy.parent.name) if job is not None]
+        places = [self._config.outbox / name / SOURCE / copy.name for name in names if name]
+        return any(is_same_file(copy, place) for place in places) or self._has_original(copy)
 
     def _has_original(self, copy: Path) -> bool:
         """Whether the same bytes lie under that name in an inbox that keeps its files."""
         if self._originals is None:
             self._originals = self._find_originals()
-        places = self._originals.get(copy.name, [])
-        size = copy.stat().st_size
-        return any(
-            place.stat().st_size == size and sha256_file(place) == sha256_file(copy)
-            for place in places
-            if place.is_file()
-        )
+        return any(is_same_file(copy, place) for place in self._originals.get(copy.name, []))
 
     def _find_originals(self) -> dict[str, list[Path]]:
         found: dict[str, list[Path]] = {}
@@ -94,15 +117,15 @@ class Copies:
                 found.setdefault(path.rpartition("/")[2], []).append(inbox.path / path)
         return found
 
-    def _requeue(self, folder: Path, names: list[str], image: str) -> bool:
-        """Make it a job again; False where nobody knows whose."""
-        drop = self._found.drops.get(folder.name)
+    def _requeue(self, folder: Path, drop: Mapping[str, Any] | None, files: list[Path]) -> bool:
+        """Make it a job again; False where nobody knows whose, or which file is its image."""
         inbox = self._config.inbox(str(drop["inbox"])) if drop else None
-        if drop is None or inbox is None or drop["state"] != "claimed":
+        image = _image(files, drop)
+        if drop is None or inbox is None or image is None or drop["state"] != "claimed":
             return False
-        sidecar = next((name for name in names if is_yaml_name(name)), None)
-        data = records.read_sidecar(folder / sidecar) if sidecar else None
+        sidecar = sidecar_of([path.name for path in files], image, drop["sidecar"])
         try:
+            data = records.read_sidecar(folder / sidecar) if sidecar else None
             hashed = claim.hash_in_place(folder / image)
         except (claim.ClaimError, OSError) as error:
             log.warning("copy.unreadable", folder=str(folder), why=str(error))
@@ -122,7 +145,6 @@ class Copies:
             store.finish_claims(session, [facts], [job])
 
         self._ledger.transact(commit)
-        self.requeued += 1
         return True
 
     def _resolve(self, inbox: Inbox, data: bytes | None, facts: JobFacts) -> JobSpec | Failure:
@@ -130,3 +152,10 @@ class Copies:
             return records.resolve_text(self._config, inbox, data, facts)
         except JobError as error:
             return error.failure()
+
+
+def _image(files: list[Path], drop: Mapping[str, Any] | None) -> str | None:
+    """The name of a claim's image; None where there is none, or it cannot be told."""
+    if drop is not None and drop["image"] is None:
+        return None
+    return image_of([path.name for path in files], drop["image"] if drop else None)

@@ -23,6 +23,7 @@ from dna_pipeline.inbox import claim, owner
 from dna_pipeline.ledger import health, store
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import ArtifactRow, Drop, Event, Job, StageRun
+from dna_pipeline.ownership import MARK, Mark, read_mark, write_mark
 from dna_pipeline.repair.accounts import Account, Rows, find_accounts, read_account, rows_of
 from dna_pipeline.repair.batches import Batches
 from dna_pipeline.repair.copies import Copies
@@ -107,6 +108,9 @@ def _ledger_id(config: Config, found: Salvage) -> tuple[str, str]:
         return told, "the damaged ledger"
     places = [inbox.path for inbox in config.inboxes if not inbox.keeps] + [config.outbox]
     roots = [root for place in places for root in claim.claim_roots(place)]
+    if (mark := read_mark(config.data)) is not None:
+        is_seen = any(root.name == mark.ledger for root in roots)
+        return mark.ledger, "the folders of its claims" if is_seen else str(config.data / MARK)
     owned = {root.name for root in roots if owner.data_of(root) == str(config.data)}
     unowned = {root.name for root in roots if owner.data_of(root) is None}
     for ids in (owned, unowned):
@@ -133,6 +137,9 @@ class _Rebuilder:
         self._open_drops(batches.drops)
         copies = Copies(self._config, self._ledger, self._found, batches.drops)
         copies.settle()
+        mark = read_mark(self._config.data)
+        others = mark.others if mark is not None else frozenset[str]()
+        write_mark(self._config.data, Mark(self._ledger.id, others))
         self._report.requeued, self._report.recovered = copies.requeued, copies.recovered
         known, remarks = remember_kept(self._config, self._ledger, self._found, self._finished)
         self._report.known = known

@@ -18,6 +18,7 @@ from dna_pipeline.artifact import fsync_dir
 from dna_pipeline.inbox import claim, owner
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.lock import is_held
+from dna_pipeline.ownership import is_id
 from dna_pipeline.spec.config import Config, Inbox
 
 log = structlog.get_logger()
@@ -73,7 +74,7 @@ def _server_time(inbox: Path, ledger_id: str) -> float:
 
 
 def _take_root(inbox: Inbox, root: Path, ledger_id: str, now: float) -> Foreign:
-    drops = claim.list_claims(inbox.path, root.name)
+    drops = [name for name in claim.list_claims(inbox.path, root.name) if is_id(name)]
     silent = owner.silence_s(root, now)
     found = Foreign(
         inbox.name, root.name, owner.read(root), None if silent == float("inf") else silent,

@@ -185,6 +185,16 @@ class Config:
         return self.data / "work"
 
     @property
+    def claims(self) -> Path:
+        """Folder of the copies of kept, submitted and retried files."""
+        return self.data / "claims"
+
+    @property
+    def recovered(self) -> Path:
+        """Folder for what no ledger knows any more; nothing in it is ever removed."""
+        return self.data / "recovered"
+
+    @property
     def logs(self) -> Path:
         return self.data / "logs"
 

@@ -97,7 +97,8 @@ class _Reader:
         models = self._models(spec.models or {}, data)
         pipelines = self._pipelines(spec, models)
         inboxes = self._inboxes(spec, pipelines, models)
-        self.problems += overlaps(self.document, self.env, data, outbox, inboxes)
+        weights = [path for model in models.values() for path in model.weight_paths]
+        self.problems += overlaps(self.document, self.env, data, outbox, inboxes, weights)
         self.problems += not_json(self.document, self.problems)
         if self.problems:
             raise self._error()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import insert, update
 
-from dna_pipeline import housekeeping
+from dna_pipeline import cleanup, housekeeping
 from dna_pipeline.errors import ConfigError
 from dna_pipeline.housekeeping import Housekeeper
 from dna_pipeline.ledger import store
@@ -49,42 +49,55 @@ def done(site):
     return site
 
 
+UNKNOWN, YOUNG, THEIRS = "a" * 32, "b" * 32, "c" * 32
+
+
 def test_leftovers_go_after_their_time(done) -> None:
     ended, waiting = done.jobs()
     staging = done.outbox / ".dna" / done.ledger.id
     old = [
         aged(done.config.work / ended.id, 25),
-        aged(done.config.work / "nobody", 25),
         aged(staging / ended.id, 25),
         aged(staging / "trash-0011aabb", 25),
-        aged(done.config.data / "claims" / ended.drop_id, 25),
+        aged(done.config.claims / ended.drop_id, 25),
     ]
     kept = [
         aged(done.config.work / waiting.id, 25),
-        aged(done.config.work / "young", 23),
+        aged(done.config.work / YOUNG, 23),
+        aged(done.config.work / "my_scene", 1000),
         aged(staging / waiting.id, 25),
-        aged(staging / "trash-young", 0),
-        aged(done.outbox / ".dna/0123456789ab/theirs", 1000),
-        aged(done.config.data / "claims" / waiting.drop_id, 25),
-        aged(done.config.data / "claims/being-made", 0),
+        aged(staging / "trash-ccddeeff", 0),
+        aged(staging / "trash-mine", 1000),
+        aged(done.outbox / ".dna/0123456789ab" / THEIRS, 1000),
+        aged(done.config.claims / waiting.drop_id, 25),
+        aged(done.config.claims / YOUNG, 0),
+        aged(done.config.claims / "insurance", 1000),
     ]
     clean(done)
     assert [path for path in old if path.exists()] == []
     assert [path for path in kept if not path.exists()] == []
+    assert not done.config.recovered.exists()
 
 
-def test_a_copy_of_which_nothing_is_known_is_laid_aside(done) -> None:
-    aged(done.config.data / "claims/unknown", 25)
-    clean(done)
-    assert (done.config.data / "recovered/unknown/file").read_bytes() == b"bytes"
+def test_what_is_not_known_is_laid_aside(done) -> None:
+    staging = done.outbox / ".dna" / done.ledger.id
+    for number, root in enumerate((done.config.work, done.config.claims, staging)):
+        aged(root / UNKNOWN, 25)
+        clean(done)
+        name = UNKNOWN if number == 0 else f"{UNKNOWN}-{number + 1}"
+        assert (done.config.recovered / name / "file").read_bytes() == b"bytes"
+        assert not (root / UNKNOWN).exists()
 
 
 def test_nothing_outside_is_touched_through_a_link(done, tmp_path: Path) -> None:
     outside = aged(tmp_path / "outside", 1000)
     (done.config.work).mkdir(exist_ok=True)
-    (done.config.work / "link").symlink_to(outside)
+    links = [done.config.work / name for name in ("link", UNKNOWN, done.jobs()[0].id)]
+    for link in links:
+        link.symlink_to(outside)
     clean(done)
     assert (outside / "file").exists()
+    assert all(link.is_symlink() for link in links)
 
 
 def events(site, job_id: str) -> int:
@@ -121,26 +134,36 @@ def test_events_stay_for_their_time(done) -> None:
 
 def test_it_is_done_at_the_start_and_every_hour(done) -> None:
     keeper = Housekeeper(done.config, done.ledger)
+    ended = done.jobs()[0]
     for now in (0.0, 3599.0, 3600.0):
-        folder = aged(done.config.work / f"at{now:.0f}", 25)
+        folder = aged(done.config.work / ended.id, 25)
         for _ in range(10):
             keeper.step(now)
         assert folder.exists() == (now == 3599.0)
 
 
-def test_trouble_with_one_round_does_not_end_the_daemon(done, monkeypatch) -> None:
-    def refuse(root):
-        raise PermissionError(13, "Permission denied")
+def test_trouble_with_one_folder_is_no_trouble_of_the_others(done, monkeypatch) -> None:
+    real = cleanup.remove
 
+    def refuse(folder):
+        if folder.parent == done.config.work:
+            raise PermissionError(13, "Permission denied", str(folder))
+        real(folder)
+
+    ended = done.jobs()[0]
+    folders = [
+        aged(root / ended.id, 25)
+        for root in (done.config.work, done.outbox / ".dna" / done.ledger.id)
+    ]
     keeper = Housekeeper(done.config, done.ledger)
-    monkeypatch.setattr(housekeeping, "_subfolders", refuse)
-    for _ in range(5):
+    monkeypatch.setattr(cleanup, "remove", refuse)
+    for _ in range(10):
         keeper.step(0.0)
+    assert [folder.exists() for folder in folders] == [True, False]
     monkeypatch.undo()
-    folder = aged(done.config.work / "later", 25)
-    for _ in range(5):
+    for _ in range(10):
         keeper.step(housekeeping.INTERVAL_S)
-    assert not folder.exists()
+    assert not folders[0].exists()
 
 
 def test_retention_is_configured_and_checked(done) -> None:

@@ -22,16 +22,17 @@ def test_temporary_files_go(site) -> None:
     assert all(path.exists() for path in theirs)
 
 
-def test_a_copy_of_a_kept_file_that_nothing_owns_goes(make_site) -> None:
+def test_a_copy_of_a_kept_file_that_nothing_knows_is_laid_aside(make_site) -> None:
     site = make_site(originals="keep")
     site.put("cat.png", b"cat")
     site.settle()
     (owned,) = site.claims()
-    orphan = site.config.data / "claims/0123/cat.png"
+    orphan = site.config.claims / ("f" * 32) / "cat.png"
     orphan.parent.mkdir()
     shutil.copy(owned, orphan)
     site.restart()
     assert site.claims() == [owned]
+    assert (site.config.recovered / ("f" * 32) / "cat.png").read_bytes() == b"cat"
 
 
 def test_a_copy_that_was_cut_off_does_not_come_back_as_a_file(site, monkeypatch) -> None:

@@ -15,7 +15,7 @@ from dna_pipeline.ledger.tables import ArtifactRow
 from dna_pipeline.providers.diffusers import Diffusers
 from tests.integration.power import followed
 
-SIDECAR = "pipeline: both\nimg2img: {seed: -1, prompt: 'a {red|blue|green|grey} cat'}\n"
+SIDECAR = "pipeline: two_stages\nimg2img: {seed: -1, prompt: 'a {red|blue|green|grey} cat'}\n"
 
 
 class Recorder:
@@ -153,10 +153,10 @@ def test_a_changed_first_stage_runs_again_with_a_new_seed(site) -> None:
 def test_a_seed_that_was_given_is_not_taken_for_a_drawn_one(make_site) -> None:
     site = make_site()
     site.put("cat.png", b"cat")
-    site.put("cat.yaml", "pipeline: both\nimg2img: {seed: 42}\n")
+    site.put("cat.yaml", "pipeline: two_stages\nimg2img: {seed: 42}\n")
     site.settle()
     fail_second(site)
-    edit(site, "pipeline: both\nimg2img: {seed: -1}\n")
+    edit(site, "pipeline: two_stages\nimg2img: {seed: -1}\n")
     assert retry(site) == []
     assert seed(site) != 42
 

@@ -95,7 +95,8 @@ def test_status_tells_what_was_left_and_why(root: Path) -> None:
 
 
 def test_the_daemon_shows_that_it_lives_and_cleans_up(root: Path) -> None:
-    leftover = root / "data/work/nobody"
+    call(root, "resume")  # makes the ledger: what lay there before it is not its own
+    leftover = root / "data/work" / ("0" * 32)
     leftover.mkdir(parents=True)
     os.utime(leftover, (0, 0))
     with watching(root) as daemon:

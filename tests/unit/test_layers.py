@@ -30,7 +30,7 @@ LEVELS = [
     "executor",
     "runner device",
     "worker",
-    "publish publishing manifest_parts cancelled_rows",
+    "publish publishing manifest_parts cancelled_rows ownership cleanup",
     "intake snapshot",
     "room holds",
     "accounts dispatch repair housekeeping",

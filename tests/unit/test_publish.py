@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from dna_pipeline.publish import Outbox, Publication, mirrored, sweep
+from dna_pipeline.publish import Outbox, Publication, mirrored
 
 
 @pytest.fixture
@@ -102,12 +102,3 @@ def test_removing(outbox, publication) -> None:
     outbox.remove("in/cat-1")
     assert list((outbox.root / "in").iterdir()) == []
     assert list((outbox.root / ".dna/ledger").iterdir()) == []
-
-
-def test_sweeping_leaves_what_is_needed(tmp_path: Path) -> None:
-    for name in ("needed", "trash-1"):
-        (tmp_path / name / "sub").mkdir(parents=True)
-    (tmp_path / "file").touch()
-    sweep(tmp_path, lambda name: name == "needed")
-    assert {path.name for path in tmp_path.iterdir()} == {"needed", "file"}
-    sweep(tmp_path / "none", lambda name: False)

@@ -1,0 +1,304 @@
+"""Decides what becomes of folders that no job needs any more, and does it.
+
+All removing of what an earlier process left behind goes through here, by these rules:
+
+    not ours (by name or mark)        left where it is; `status` lists it
+    ours, its job or drop is open     left, since it is needed
+    ours, its job or drop has ended   removed
+    ours, but unknown to the ledger   moved to `<data>/recovered`, where nothing is ever removed
+
+A folder that the ledger does not know may hold the only copy of an image: an older copy of the
+ledger may have been put back. Each step can be repeated after a kill; no byte loses its name before
+another one has it durably.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from enum import Enum
+from pathlib import Path
+
+import structlog
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from dna_pipeline import cancelled_rows
+from dna_pipeline.artifact import fsync_dir, fsync_tree, is_temporary, rename_new, sha256_file
+from dna_pipeline.inbox import claim
+from dna_pipeline.inbox.scan import FileStat
+from dna_pipeline.ledger import queue, store
+from dna_pipeline.ledger.store import Ledger
+from dna_pipeline.ledger.tables import Drop, Job
+from dna_pipeline.ownership import entries, is_id, is_real_folder, is_trash, make_mark
+from dna_pipeline.publish import SOURCE
+from dna_pipeline.spec.config import Config
+
+log = structlog.get_logger()
+
+
+class Fate(Enum):
+    """What becomes of a folder."""
+
+    KEEP = "keep"
+    REMOVE = "remove"
+    LAY_ASIDE = "lay aside"
+
+
+Decide = Callable[[str], Fate]
+
+
+class Cleanup:
+    """Cleans up after earlier processes, for one data folder and its ledger."""
+
+    def __init__(self, config: Config, ledger: Ledger) -> None:
+        self._config = config
+        self._ledger = ledger
+        self._mark = make_mark(config, ledger)
+
+    # --- all folders, at the start and every hour ---
+
+    def at_start(self) -> None:
+        """Deal at once with all that the last daemon left."""
+        for _ in self.steps(0):
+            pass
+
+    def steps(self, grace_s: float) -> Iterator[None]:
+        """Deal with one folder a step; those that changed within `grace_s` seconds are left."""
+        staging = self._config.outbox / claim.CLAIMS / self._ledger.id
+        for root, is_name, decider in (
+            (self._config.work, is_id, lambda: self._job_fate),
+            (staging, _is_staged, lambda: self._job_fate),
+            (self._config.claims, is_id, self._claims_fate),
+        ):
+            names = [p.name for p in entries(root) if is_name(p.name) and self._is_ours(p)]
+            # A row is there before its folder is. So the ledger is asked after the folders were
+            # listed, or a drop that a command makes meanwhile would look unknown.
+            decide = decider()
+            for name in names:
+                if self._deal_with(root / name, decide, grace_s):
+                    yield
+
+    def _is_ours(self, path: Path) -> bool:
+        return is_real_folder(path) and not self._mark.is_foreign(path)
+
+    def _deal_with(self, folder: Path, decide: Decide, grace_s: float) -> bool:
+        """True if something was done. Trouble with one folder is no trouble of the others."""
+        try:
+            if grace_s and _age_s(folder) <= grace_s:
+                return False
+            fate = decide(folder.name)
+            if fate is Fate.REMOVE:
+                remove(folder)
+                log.info("leftover.removed", folder=str(folder))
+            elif fate is Fate.LAY_ASIDE:
+                lay_aside(self._config, folder)
+        except OSError as error:
+            log.warning("leftover.left", folder=str(folder), why=str(error))
+            return True
+        return fate is not Fate.KEEP
+
+    def _job_fate(self, name: str) -> Fate:
+        """Of work files and half-made results, which belong to a job."""
+        if is_trash(name):
+            return Fate.REMOVE
+        is_open, job = self._ledger.transact(
+            lambda s: (queue.is_open(s, name), queue.find_job(s, name))
+        )
+        if job is None:
+            return Fate.LAY_ASIDE
+        return Fate.KEEP if is_open else Fate.REMOVE
+
+    def _claims_fate(self) -> Decide:
+        """Of copies, which belong to a drop."""
+        needed = self._ledger.transact(store.open_drop_ids)
+
+        def decide(name: str) -> Fate:
+            if name in needed:
+                return Fate.KEEP
+            state = self._ledger.transact(lambda s: store.drop_state(s, name))
+            fates = {None: Fate.LAY_ASIDE, "gone": Fate.REMOVE}
+            return fates.get(state, Fate.KEEP)
+
+        return decide
+
+    # --- single claims ---
+
+    def is_copy(self, folder: Path) -> bool:
+        """Whether it is the folder of a copy in the data folder, and not of moved originals."""
+        return folder.parent == self._config.claims and is_id(folder.name)
+
+    def is_claim(self, folder: Path) -> bool:
+        """Whether it is the folder of originals that this ledger moved out of an inbox."""
+        root = folder.parent
+        is_ours = root.name == self._ledger.id and root.parent.name == claim.CLAIMS
+        return is_ours and is_id(folder.name)
+
+    def dispose(self, folder: Path) -> None:
+        """Remove the claim of a drop that no job needs. A path that is no claim is left alone."""
+        if self.is_copy(folder):
+            remove(folder)
+        elif self.is_claim(folder):
+            claim.dispose(folder)
+        else:
+            log.warning("claim.left", claim=str(folder), why="it is not the folder of a claim")
+
+    def part_with(self, drop_id: str, folder: Path) -> None:
+        """Deal with a claim that was out of reach when its drop ended and is back.
+
+        It is removed if its original was to be deleted or lies in a result's folder; else it is
+        laid aside.
+        """
+        image, places = self._ledger.transact(lambda s: self._archives(s, drop_id))
+        is_archived = image is None or any(is_same_file(folder / image, path) for path in places)
+        if not is_archived:
+            lay_aside(self._config, folder)
+        claim.dispose(folder)
+
+    def _archives(self, session: Session, drop_id: str) -> tuple[str | None, list[Path]]:
+        """The image, and where it may have been archived; None if nobody wants it any more."""
+        drop = session.get_one(Drop, drop_id)
+        jobs = session.scalars(select(Job).where(Job.drop_id == drop_id)).all()
+        if drop.originals == "delete" and all(job.status == "completed" for job in jobs):
+            return None, []
+        image = drop.image or ""
+        places = [self._place(job, job.publish_name, image) for job in jobs if job.publish_name]
+        return image, [place for place in places if place is not None]
+
+    def _place(self, job: Job, name: str, image: str) -> Path | None:
+        folder = self._config.outbox / name
+        if not cancelled_rows.is_shared(name):
+            return folder / SOURCE / image
+        row = cancelled_rows.find_row(folder, job.stem, job.id)
+        return None if row is None else row.image
+
+    def give_up_copy(self, folder: Path, originals: Mapping[Path, FileStat]) -> None:
+        """Undo a copy that was cut off before its job was recorded.
+
+        It is removed if all its files have their originals, unchanged; else it is laid aside: an
+        older ledger that was put back knows nothing of what the copy became since.
+
+        Args:
+            originals: what was seen of them before they were copied.
+        """
+        if not is_real_folder(folder):
+            return
+        by_name = {path.name: path for path in originals}
+        files = [path for path in entries(folder) if not is_temporary(path.name)]
+        if all(_has_original(path, by_name.get(path.name), originals) for path in files):
+            remove(folder)
+        else:
+            lay_aside(self._config, folder)
+
+
+def lay_aside(config: Config, folder: Path) -> Path | None:
+    """Move a folder to where people find it and nothing removes it; an empty one goes.
+
+    Gives where it is now.
+    """
+    with suppress(OSError):
+        folder.rmdir()
+        fsync_dir(folder.parent)
+        return None
+    home = config.recovered
+    if not home.is_dir():
+        home.mkdir()
+        fsync_dir(home.parent)
+    target = _move(folder, home)
+    log.warning("copy.recovered", folder=str(target), was=str(folder))
+    return target
+
+
+def _is_staged(name: str) -> bool:
+    return is_id(name) or is_trash(name)
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder of ours, if it is there. Links in it are removed, never followed."""
+    with suppress(FileNotFoundError):
+        shutil.rmtree(folder)
+
+
+def _age_s(folder: Path) -> float:
+    return time.time() - folder.stat().st_mtime
+
+
+def _has_original(copy: Path, original: Path | None, seen: Mapping[Path, FileStat]) -> bool:
+    if original is None:
+        return False
+    try:
+        now = FileStat.of(original.stat())  # of a link in a source root: of the file it leads to
+        return now.same_content(seen[original]) or is_same_file(copy, original)
+    except OSError:
+        return False
+
+
+def is_same_file(one: Path, other: Path) -> bool:
+    """Whether both are plain files with the same bytes."""
+    if not all(path.is_file() and not path.is_symlink() for path in (one, other)):
+        return False
+    return one.stat().st_size == other.stat().st_size and sha256_file(one) == sha256_file(other)
+
+
+# --- moving, also to another file system ---
+
+
+def _move(folder: Path, home: Path) -> Path:
+    """Move into `home` under a free name: by one rename, or where that cannot be, by a copy."""
+    try:
+        target = _free_name(home, folder.name)
+        rename_new(folder, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        target = _copy(folder, home)
+        remove(folder)
+    fsync_dir(folder.parent)
+    return target
+
+
+def _copy(folder: Path, home: Path) -> Path:
+    """Copy a folder durably; one that was copied before, and not removed since, is found."""
+    if twin := next(filter(lambda p: _is_same_tree(folder, p), _names(home, folder.name)), None):
+        return twin
+    partial = home / f".{folder.name}.partial"
+    remove(partial)
+    shutil.copytree(folder, partial, symlinks=True)
+    fsync_tree(partial)
+    target = _free_name(home, folder.name)
+    rename_new(partial, target)
+    return target
+
+
+def _free_name(home: Path, name: str) -> Path:
+    *_, last = _names(home, name)
+    return last
+
+
+def _names(home: Path, name: str) -> Iterator[Path]:
+    """`name`, `name-2` and so on; the last one is free."""
+    number, path = 1, home / name
+    while os.path.lexists(path):
+        yield path
+        number += 1
+        path = home / f"{name}-{number}"
+    yield path
+
+
+def _is_same_tree(one: Path, other: Path) -> bool:
+    """Whether both folders hold the same: names, bytes, and where links lead."""
+    if not (is_real_folder(one) and is_real_folder(other)):
+        return False
+    names = [sorted(path.name for path in folder.iterdir()) for folder in (one, other)]
+    return names[0] == names[1] and all(_is_same(one / n, other / n) for n in names[0])
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    if one.is_symlink() or other.is_symlink():
+        both = one.is_symlink() and other.is_symlink()
+        return both and one.readlink() == other.readlink()
+    return _is_same_tree(one, other) or is_same_file(one, other)
