@@ -147,7 +147,7 @@ class Prober:
             self._end()
 
     def _how_it_ended(self) -> str:
-        """What became of a child that closed its pipe, in words."""
+        """Words for the end of a child that closed its pipe."""
         assert self._process
         if self._process is self._late:
             return f"took too long: more than {TIMEOUT_S:g} s"

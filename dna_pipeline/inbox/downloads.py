@@ -13,7 +13,7 @@ ENDINGS = (
     ".part", ".partial", ".crdownload", ".opdownload", ".download", ".filepart", ".tmp", ".aria2",
     ".lftp-pget-status", ".fdmdownload", ".xltd", ".!sync", ".!qb", ".!ut", ".bc!",
 )  # fmt: skip
-"""Endings, in small letters, of what programs write into until they rename it."""
+"""Endings, in small letters, of files that programs write into until they rename them."""
 
 CONTROL = (".aria2", ".lftp-pget-status")
 """Endings of files that lie beside a download, whose final name they have in front."""

@@ -18,14 +18,15 @@ from dna_pipeline.inbox.pairing import IMAGE_WAIT_S
 from dna_pipeline.inbox.stability import StabilityTracker
 
 RETRY_S = 30.0
-"""What may not be moved is tried again so often: each try takes the table out and puts it back."""
+"""Pause between two tries to take an image that may not be moved. Each try moves the table into its
+claim and back."""
 
 REFUSED_WAIT_S = 60.0
-"""How long what is no plain file of this file system is tried again. It was one when the batch was
-planned, so something is being moved about."""
+"""Time in which an image is tried again that turned out to be no plain file of this file system. It
+was one when the batch was planned, so files may be on the move."""
 
 STALE_S = 600.0
-"""An image that was not tried for so long is no longer held to have been blocked all the time."""
+"""Longest time between two failures that still count as one lasting block."""
 
 _HINT = "Give the daemon the right to read and move it, then drop the table again."
 
@@ -51,7 +52,7 @@ class BlockedImages:
         return (batch, image) in self._blocks
 
     def given_up(self, batch: str, image: Path) -> ImageUnreadable | None:
-        """What is wrong with an image that was blocked for too long."""
+        """The error of an image that was blocked for too long; None while it may be tried."""
         block = self._blocks.get((batch, image))
         if block is None or self._tracker.looked_at > block.last + STALE_S:
             return None
@@ -61,7 +62,7 @@ class BlockedImages:
         return ImageUnreadable(f"cannot be taken in for {minutes} min: {block.why}", hint=_HINT)
 
     def rests(self, batch: str, image: Path) -> str | None:
-        """Why it could not be taken in, if it is too early to try again."""
+        """Reason of the last failure if it is too early to try again, else None."""
         block = self._blocks.get((batch, image))
         if block is None or self._tracker.looked_at >= block.last + block.retry_s:
             return None
@@ -86,7 +87,7 @@ class BlockedImages:
             raise
 
     def forget(self, batch: str) -> None:
-        """Its rows are made, right and wrong ones."""
+        """Forget the images of a batch that was taken in."""
         for key in [key for key in self._blocks if key[0] == batch]:
             del self._blocks[key]
 

@@ -61,7 +61,7 @@ def _real_path(path: str, roots: Sequence[Path]) -> Path | None:
 
 
 def why_unseen(path: Path, *, through_links: bool) -> str:
-    """Why nobody can tell whether a file lies there; "" if that can be told."""
+    """Reason why it is unknown whether a file lies there; "" if it is known."""
     try:
         if is_link(path.lstat()) and through_links:
             path.stat()
@@ -73,7 +73,7 @@ def why_unseen(path: Path, *, through_links: bool) -> str:
 
 
 def why_no_image(path: Path) -> str:
-    """What lies there that is no file to be read, as the end of a sentence; "" if nothing does."""
+    """Thing other than a file that lies there, as the end of a sentence; "" if none does."""
     try:
         status = path.lstat()
     except (OSError, ValueError):

@@ -64,7 +64,7 @@ class Source:
 
     @property
     def file(self) -> Path:
-        """What is to be read: never a symbolic link."""
+        """The file to read: never a symbolic link."""
         return self.real or self.path
 
     @property
@@ -330,7 +330,7 @@ class Planner:
         return None
 
     def _why_none(self, found: Iterable[Place]) -> str:
-        """What lies where an image may lie, if it is something else, as the end of a sentence."""
+        """Thing that lies in an image's place, as the end of a sentence; "" if none does."""
         reasons = (why_no_image(self._inbox.path / place.path) for place in found)
         return next(filter(None, reasons), "")
 
