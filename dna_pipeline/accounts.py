@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 
-from dna_pipeline.artifact import copy_file, fsync_tree, safe_name, write_bytes
+from dna_pipeline.artifact import copy_file, fsync_tree, remove_file, safe_name, write_bytes
 from dna_pipeline.faults import point
 from dna_pipeline.ledger import batches
 from dna_pipeline.ledger.store import Ledger
@@ -151,7 +151,7 @@ def _copy_all(drop: Drop, batch: Batch, source: Path) -> None:
         target = source.joinpath(*inner, path.name)
         target.parent.mkdir(parents=True, exist_ok=True)
         if not target.is_file() or target.stat().st_size != path.stat().st_size:
-            target.unlink(missing_ok=True)
+            remove_file(target, missing_ok=True)
             copy_file(path, target)
 
 

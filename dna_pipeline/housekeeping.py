@@ -6,7 +6,6 @@ hold the only bytes of something is moved to `<data>/recovered`, never removed.
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import structlog
 
+from dna_pipeline.artifact import remove_tree
 from dna_pipeline.ledger import queue, store
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.times import utcnow
@@ -108,4 +108,4 @@ def _age_s(folder: Path) -> float:
 
 
 def _remove(folder: Path) -> None:
-    shutil.rmtree(folder, ignore_errors=True)
+    remove_tree(folder, ignore_errors=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +16,11 @@ from dna_pipeline.artifact import (
     copy_file,
     fsync_dir,
     fsync_tree,
+    remove_file,
     remove_temporaries,
+    remove_tree,
     rename_new,
+    replace_file,
     safe_name,
     write_bytes,
 )
@@ -88,7 +90,7 @@ class Outbox:
     def build(self, publication: Publication) -> str:
         """Fill the staging folder anew, durably; SHA-256 of the account."""
         staging = self.staging(publication.job)
-        shutil.rmtree(staging, ignore_errors=True)
+        remove_tree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
         for source, name in publication.files:
             target = staging / name
@@ -133,9 +135,9 @@ class Outbox:
         self.make_folder(target.parent)
         self._staging.mkdir(parents=True, exist_ok=True)
         temporary = self._latest_temporary
-        temporary.unlink(missing_ok=True)
+        remove_file(temporary, missing_ok=True)
         copy_file(source, temporary)
-        temporary.replace(target)
+        replace_file(temporary, target)
         fsync_dir(target.parent)
 
     def remove(self, name: str) -> None:
@@ -146,12 +148,12 @@ class Outbox:
         trash.parent.mkdir(parents=True, exist_ok=True)
         (self.root / name).rename(trash)
         fsync_dir((self.root / name).parent)
-        shutil.rmtree(trash, ignore_errors=True)
+        remove_tree(trash, ignore_errors=True)
 
     def sweep(self, is_needed: Callable[[str], bool]) -> None:
         """Remove what was left half made or half removed, save for the jobs that need it."""
         sweep(self._staging, is_needed)
-        self._latest_temporary.unlink(missing_ok=True)
+        remove_file(self._latest_temporary, missing_ok=True)
         remove_temporaries(self.root)
 
 
@@ -159,7 +161,7 @@ def sweep(folder: Path, is_needed: Callable[[str], bool]) -> None:
     """Remove the subfolders whose names nothing needs any more."""
     for path in list(folder.iterdir()) if folder.is_dir() else ():
         if path.is_dir() and not is_needed(path.name):
-            shutil.rmtree(path, ignore_errors=True)
+            remove_tree(path, ignore_errors=True)
 
 
 def _has(path: Path, sha256: str) -> bool:

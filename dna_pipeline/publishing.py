@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import json
-import shutil
 from collections import Counter
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -13,7 +12,7 @@ from typing import Any
 import structlog
 
 from dna_pipeline import __version__, sources
-from dna_pipeline.artifact import remove_temporaries
+from dna_pipeline.artifact import remove_temporaries, remove_tree
 from dna_pipeline.errors import (
     DiskFull,
     Hold,
@@ -116,7 +115,7 @@ class Publisher:
         self._ledger.transact(lambda s: queue.published(s, job.id))
         point("end-committed")
         log.info("job.published", job=job.id, folder=name)
-        shutil.rmtree(self._config.work / job.id, ignore_errors=True)
+        remove_tree(self._config.work / job.id, ignore_errors=True)
         point("work-removed")
         self.dispose(job.drop_id)
 
@@ -244,7 +243,7 @@ class Publisher:
         if not folder.is_relative_to(self._config.data):
             claim.dispose(folder)
         elif folder.is_dir():
-            shutil.rmtree(folder)
+            remove_tree(folder)
 
     def recover(self) -> None:
         """Clear away what the last daemon left: claims, work files and half-made folders."""

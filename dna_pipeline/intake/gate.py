@@ -14,7 +14,7 @@ import structlog
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from dna_pipeline.artifact import fsync_dir, fsync_tree
+from dna_pipeline.artifact import copy_anew, fsync_dir, fsync_tree, remove_tree
 from dna_pipeline.errors import Failure, JobError
 from dna_pipeline.inbox import claim
 from dna_pipeline.inbox.candidates import Candidate, Waiting
@@ -222,7 +222,7 @@ class InboxGate:
             self._forget(drop.id)
             return
         if self.inbox.keeps:
-            shutil.rmtree(folder, ignore_errors=True)  # a copy; the next look finds the original
+            remove_tree(folder, ignore_errors=True)  # a copy; the next look finds the original
             self._forget(drop.id)
             return
         complete = (folder / drop.image).is_file() if drop.image else _holds_files(folder)
@@ -274,7 +274,9 @@ class InboxGate:
         """Remove a claim that was away when its job ended; what was not archived is laid aside."""
         if not self._ledger.transact(lambda s: self._is_archived(s, drop_id)):
             target = self._config.data / "recovered" / drop_id
-            shutil.copytree(folder, target, symlinks=True, dirs_exist_ok=True)
+            shutil.copytree(
+                folder, target, symlinks=True, copy_function=copy_anew, dirs_exist_ok=True
+            )
             fsync_tree(target)
             fsync_dir(target.parent)
             log.warning("copy.recovered", folder=str(target))
@@ -335,7 +337,7 @@ class Gate:
             # A copy that was cut off; a younger one of `submit` may still be being made.
             if utcnow() - drop.created_at < ABANDONED_AFTER:
                 return
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_tree(folder, ignore_errors=True)
         elif folder.is_dir():
             put_all_back(folder, folder.parents[2], drop.folder, drop.stat)
         else:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import filecmp
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from dna_pipeline.artifact import remove_file, remove_tree
 from dna_pipeline.inbox import claim
 from dna_pipeline.inbox.scan import FileStat
 from dna_pipeline.spec.config import Config, Inbox
@@ -32,7 +32,7 @@ def put_all_back(
         path = paths.get(file.name)
         original = inbox / (path or f"{home}/{file.name}".lstrip("/"))
         if path is not None and _is_copy(file, original, stat[path]):
-            file.unlink()
+            remove_file(file)
         else:
             claim.put_back(file, original)
     claim.dispose(folder)
@@ -55,7 +55,7 @@ def undo(config: Config, inbox: Inbox, row: Mapping[str, Any]) -> None:
     """
     folder = Path(row["claim"])
     if folder.is_relative_to(config.data):
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_tree(folder, ignore_errors=True)
     elif folder.is_dir():
         put_all_back(folder, inbox.path, row["folder"], row["stat"])
     elif _is_away(inbox.path, row["stat"]):

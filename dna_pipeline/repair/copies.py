@@ -7,14 +7,13 @@ there is: it is queued again where the damaged ledger still says for which inbox
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Set
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from dna_pipeline.artifact import sha256_file
+from dna_pipeline.artifact import remove_tree, sha256_file
 from dna_pipeline.errors import Failure, JobError
 from dna_pipeline.housekeeping import lay_aside
 from dna_pipeline.inbox import claim
@@ -58,7 +57,7 @@ class Copies:
         names = sorted(path.name for path in folder.iterdir())
         image = next((name for name in names if is_image_name(name)), None)
         if image is None or self._is_done(folder.name) or self._has_original(folder / image):
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_tree(folder, ignore_errors=True)
         elif not self._requeue(folder, names, image):
             self.recovered.append(str(lay_aside(self._config.data, folder)))
 
