@@ -107,6 +107,8 @@ class _Shape:
         self.mesh = mesh
         self.placement = placement
         self.name = name
+        beside = mesh_formats.word(name)
+        self.material_file, self.texture_file = f"{beside}.mtl", f"{beside}.texture.png"
         self.vertices = placement.apply(mesh.vertices)
         if isinstance(mesh, TexturedMesh):
             self.normals = mesh.normals
@@ -141,18 +143,22 @@ class _Shape:
         if kind == "glb":
             return given | {"texture_png": self.texture_png}
         if kind == "obj":
-            return given | {"material_file": f"{self.name}.mtl"}
-        return given | {"texture_file": f"{self.name}.texture.png", "colors": _texels(mesh)}
+            return given | {"material_file": self.material_file}
+        return given | {"texture_file": self.texture_file, "colors": _texels(mesh)}
 
     def companions(self, path: Callable[[str], Path], formats: Sequence[str]) -> Iterator[Artifact]:
-        """The picture and the material that are not in the file itself."""
+        """The picture and the material that are not in the file itself.
+
+        Their names are those that an OBJ can say, which need not begin with its own.
+        """
         if not isinstance(self.mesh, TexturedMesh) or not {"obj", "ply"} & set(formats):
             return
-        picture = path(".texture.png")
+        picture = path(".texture.png").with_name(self.texture_file)
         if "obj" in formats:
             data = mesh_formats.mtl(self.name, picture.name, gltf.ROUGHNESS)
-            write_bytes(path(".mtl"), data)
-            yield Artifact(path(".mtl"), "material", "model/mtl")
+            material = picture.with_name(self.material_file)
+            write_bytes(material, data)
+            yield Artifact(material, "material", "model/mtl")
         height, width = self.mesh.texture.shape[:2]
         write_bytes(picture, self.texture_png)
         yield Artifact(picture, "texture", "image/png", {"width": width, "height": height})

@@ -7,6 +7,7 @@ come in the axes of the file (`docs/meshes.md`), colours in sRGB.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
 
 _BLOCK_ROWS = 1 << 14
+_NO_WORD = re.compile(r"^-+|[\s#\"'`\\\x00-\x1f\x7f-\x9f]+")
 _STL_HEADER = b"binary STL by dna-pipeline".ljust(80, b"\0")
 
 
@@ -38,12 +40,12 @@ def obj(
         name: of the object, and of its material if it has one.
         colors: (n, 3), sRGB in [0, 1]: `v x y z r g b`, which many programs read.
         texcoords: (n, 2), v down as in glTF; OBJ counts it upwards.
-        material_file: name of the MTL beside it.
+        material_file: name of the MTL beside it; a `word`.
     """
     lines = ["# dna-pipeline"]
     if material_file is not None:
         lines.append(f"mtllib {material_file}")
-    lines.append(f"o {_word(name)}")
+    lines.append(f"o {word(name)}")
     if colors is None:
         lines += _rows("v %.7g %.7g %.7g", vertices)
     else:
@@ -53,7 +55,7 @@ def obj(
         lines += _rows("vt %.7g %.7g", _upwards(texcoords))
     lines += _rows("vn %.4f %.4f %.4f", normals)
     if material_file is not None:
-        lines.append(f"usemtl {_word(name)}")
+        lines.append(f"usemtl {word(name)}")
     corner = "%d//%d" if texcoords is None else "%d/%d/%d"
     index = np.repeat(faces.astype(np.int64) + 1, 2 if texcoords is None else 3, axis=1)
     lines += ["s 1", *_rows(f"f {corner} {corner} {corner}", index), ""]
@@ -61,8 +63,8 @@ def obj(
 
 
 def mtl(name: str, texture_file: str, roughness: float) -> bytes:
-    """The material of an OBJ: a matte surface with a picture on it."""
-    lines = ["# dna-pipeline", f"newmtl {_word(name)}", "Kd 1 1 1", "Ks 0 0 0"]
+    """The material of an OBJ: a matte surface with a picture on it, whose name is a `word`."""
+    lines = ["# dna-pipeline", f"newmtl {word(name)}", "Kd 1 1 1", "Ks 0 0 0"]
     lines += ["illum 1", f"Pr {roughness:g}", "Pm 0", f"map_Kd {texture_file}", ""]
     return "\n".join(lines).encode()
 
@@ -140,6 +142,11 @@ def _records(columns: list[tuple[str, NDArray[Any], str]]) -> NDArray[Any]:
     return records
 
 
-def _word(name: str) -> str:
-    """Names of objects and materials end at a blank for many readers."""
-    return "_".join(name.split()) or "mesh"
+def word(name: str) -> str:
+    """A name as OBJ and MTL can say it, whose words end at white space.
+
+    White space, `#` (a comment), quotes, `\\` (goes on in the next line) and control characters
+    become `_`, and so does a hyphen at the start, which begins an option of `map_Kd`. Other
+    letters stay, in UTF-8.
+    """
+    return _NO_WORD.sub("_", name) or "mesh"
