@@ -15,6 +15,7 @@ from PIL import Image
 from dna_pipeline import gltf, mesh_formats
 from dna_pipeline.artifact import Artifact, write_bytes
 from dna_pipeline.errors import NonFiniteOutput
+from dna_pipeline.obj_names import word
 from dna_pipeline.tsr import quality
 from dna_pipeline.tsr.mesh import FloatArray, Mesh, TexturedMesh, vertex_normals
 from dna_pipeline.tsr.orientation import srgb_to_linear, to_gltf, to_z_up
@@ -107,7 +108,7 @@ class _Shape:
         self.mesh = mesh
         self.placement = placement
         self.name = name
-        beside = mesh_formats.word(name)
+        beside = word(name)
         self.material_file, self.texture_file = f"{beside}.mtl", f"{beside}.texture.png"
         self.vertices = placement.apply(mesh.vertices)
         if isinstance(mesh, TexturedMesh):

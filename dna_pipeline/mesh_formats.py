@@ -7,17 +7,17 @@ come in the axes of the file (`docs/meshes.md`), colours in sRGB.
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dna_pipeline.obj_names import word
+
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
 
 _BLOCK_ROWS = 1 << 14
-_NO_WORD = re.compile(r"^-+|[\s#\"'`\\\x00-\x1f\x7f-\x9f]+")
 _STL_HEADER = b"binary STL by dna-pipeline".ljust(80, b"\0")
 
 
@@ -140,13 +140,3 @@ def _records(columns: list[tuple[str, NDArray[Any], str]]) -> NDArray[Any]:
     for name, values, _ in columns:
         records[name] = values
     return records
-
-
-def word(name: str) -> str:
-    """A name as OBJ and MTL can say it, whose words end at white space.
-
-    White space, `#` (a comment), quotes, `\\` (goes on in the next line) and control characters
-    become `_`, and so does a hyphen at the start, which begins an option of `map_Kd`. Other
-    letters stay, in UTF-8.
-    """
-    return _NO_WORD.sub("_", name) or "mesh"

@@ -8,9 +8,10 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from dna_pipeline.artifact import (
     copy_file,
@@ -25,6 +26,7 @@ from dna_pipeline.artifact import (
     write_bytes,
 )
 from dna_pipeline.faults import point
+from dna_pipeline.obj_names import copy_renamed
 
 FAILED = "failed"
 LATEST = "latest"
@@ -129,14 +131,28 @@ class Outbox:
             folder.mkdir(exist_ok=True)
             fsync_dir(folder.parent)
 
-    def replace_latest(self, source: Path, inbox: str, folder: str, name: str) -> None:
-        """Swap `<inbox>/latest/<folder>/<name>` for a copy of `source` by one rename."""
+    def replace_latest(
+        self,
+        source: Path,
+        inbox: str,
+        folder: str,
+        name: str,
+        renamed: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """Swap `<inbox>/latest/<folder>/<name>` for a copy of `source` by one rename.
+
+        Args:
+            renamed: new names, by the old ones, of files that an OBJ, MTL or PLY names.
+        """
         target = self.root / inbox / LATEST / folder / name
         self.make_folder(target.parent)
         self._staging.mkdir(parents=True, exist_ok=True)
         temporary = self._latest_temporary
         remove_file(temporary, missing_ok=True)
-        copy_file(source, temporary)
+        if renamed:
+            copy_renamed(source, temporary, renamed)
+        else:
+            copy_file(source, temporary)
         replace_file(temporary, target)
         fsync_dir(target.parent)
 

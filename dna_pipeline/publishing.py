@@ -6,7 +6,7 @@ import errno
 import json
 from collections import Counter
 from functools import cache
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -23,6 +23,7 @@ from dna_pipeline.errors import (
 from dna_pipeline.faults import point
 from dna_pipeline.inbox import claim
 from dna_pipeline.inbox.names import sidecar_name
+from dna_pipeline.latest import LatestFiles
 from dna_pipeline.ledger import batches, queue, store
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import ArtifactRow, Batch, Drop, Job, StageRun
@@ -72,6 +73,7 @@ class Publisher:
         self._config = config
         self._ledger = ledger
         self.outbox = Outbox(config.outbox, ledger.id)
+        self._latest = LatestFiles(ledger, self.outbox)
 
     def publish(self, job: Job) -> None:
         """Take the job from its outcome to its end, or back into the queue if files of it are lost.
@@ -111,7 +113,7 @@ class Publisher:
                 self._ledger.transact(lambda s: queue.replan_publish(s, job.id))
                 return
         if job.error is None:
-            self._update_latest(job, name, stages)
+            self._update_latest(job, drop, name, stages)
         self._ledger.transact(lambda s: queue.published(s, job.id))
         point("end-committed")
         log.info("job.published", job=job.id, folder=name)
@@ -213,16 +215,11 @@ class Publisher:
 
     # --- afterwards ---
 
-    def _update_latest(self, job: Job, name: str, stages: StageFiles) -> None:
+    def _update_latest(self, job: Job, drop: Drop, name: str, stages: StageFiles) -> None:
         inbox = self._config.inbox(job.inbox)
-        if inbox is None or not inbox.latest:
-            return
-        if self._ledger.transact(lambda s: queue.has_newer_result(s, job)):
-            return
-        for target, file in _latest_files(stages, job.stem).items():
-            source = self.outbox.folder(name) / file
-            folder = mirrored(job.folder) if job.folder else ""
-            self.outbox.replace_latest(source, job.inbox, folder, target)
+        if inbox is not None and inbox.latest:
+            files = [file for _, artifacts in stages for file in artifacts]
+            self._latest.update(job, drop, name, files)
 
     def dispose(self, drop_id: str | None = None) -> None:
         """Remove the claims that no job needs; of one drop, or of all."""
@@ -293,25 +290,6 @@ def _failed_job(path: Path) -> str | None:
         return json.loads(path.read_bytes())["job"]["id"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _latest_files(stages: StageFiles, stem: str) -> dict[str, str]:
-    """A job's newest mesh in each format and its picture, each by its name in `latest`.
-
-    What an OBJ names keeps its name, and comes before it. Their order is that of the renames.
-    """
-    beside: dict[str, str] = {}
-    meshes: dict[str, str] = {}
-    pictures: dict[str, str] = {}
-    for _, artifacts in stages:
-        for file in artifacts:
-            if file.role == "mesh":
-                meshes[f"{stem}{PurePosixPath(file.path).suffix}"] = file.path
-            elif file.role in ("material", "texture"):
-                beside[file.path] = file.path
-            elif file.role == "image" or (file.role == "matte" and not pictures):
-                pictures[f"{stem}.png"] = file.path
-    return beside | meshes | pictures
 
 
 def _as_hold(error: OSError, outbox: Path) -> Hold:

@@ -238,12 +238,18 @@ class Client:
             last = state
             time.sleep(poll_s)
 
-    def latest(self, inbox: str, stem: str, suffix: str = ".glb") -> Path | None:
+    def latest(self, inbox: str, stem: str, suffix: str = ".glb", *, name: str = "") -> Path | None:
         """The newest result of that name, in an inbox that keeps `latest`.
 
         It is replaced a moment after the result itself has appeared.
+
+        Args:
+            name: of the image, with its extension. Of `chair.png` and `chair.jpg` only one has
+                `chair.glb`; the other has `chair.jpg.glb`.
         """
-        path = self.outbox / inbox / "latest" / f"{stem}{suffix}"
+        folder = self.outbox / inbox / "latest"
+        whole = folder / f"{stem}{Path(name).suffix}{suffix}"
+        path = whole if whole.is_file() else folder / f"{stem}{suffix}"
         return path if path.is_file() else None
 
     def _ended(self, drop: Drop, folder: Path) -> State | None:

@@ -70,6 +70,13 @@ def _tellers(candidate: Candidate) -> list[str]:
     return [path for path in (candidate.table, candidate.sidecar) if path is not None]
 
 
+def _seen(source: Source) -> Stats:
+    """What is seen of an image in a source root, by its whole path: two may have one name."""
+    with suppress(OSError):
+        return {str(source.path): FileStat.of(source.path.lstat())}
+    return {}  # copying it will say why
+
+
 class BatchTaker:
     """Takes the batches of one inbox in."""
 
@@ -175,7 +182,7 @@ class BatchTaker:
         found = [Taken(own, paths, moves)]
         right = dict.fromkeys(i.source for i in plan.items if i.source and i.error is None)
         for source in right:
-            seen = {source.relative: stats[source.relative]} if source.relative else {}
+            seen = {source.relative: stats[source.relative]} if source.relative else _seen(source)
             row = self._drop(batch, source.folder, source.path.name, seen)
             is_moved = moves and source.relative is not None
             row["claim"] = str(self._claim_folder(row["id"], is_moved=is_moved))

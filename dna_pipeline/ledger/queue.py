@@ -353,15 +353,3 @@ def published(session: Session, job_id: str) -> None:
     if rows_changed(ended):
         add_event(session, job_id, "completed")
         _prune_progress(session, job_id)
-
-
-def has_newer_result(session: Session, job: Job) -> bool:
-    """Whether a later drop of the same name has been completed already."""
-    rows = select(Job.seq).where(
-        Job.inbox == job.inbox,
-        Job.folder == job.folder,
-        Job.stem == job.stem,
-        Job.seq > job.seq,
-        Job.status == "completed",
-    )
-    return session.scalar(rows.limit(1)) is not None

@@ -19,6 +19,7 @@ PACKAGE = "dna_pipeline"
 LEVELS = [
     "errors faults",
     "artifact filesystem logs sources exr sixteen",
+    "obj_names",
     "imaging video gltf mesh_formats matte wire messages",
     "registry probe",
     "spec",
@@ -29,7 +30,7 @@ LEVELS = [
     "executor",
     "runner device",
     "worker",
-    "publish publishing",
+    "publish latest publishing",
     "intake snapshot",
     "room holds",
     "accounts dispatch repair housekeeping",

@@ -86,26 +86,6 @@ def test_the_material_of_an_obj():
     assert (told["Kd"], told["Ks"], told["Pr"], told["Pm"]) == ("1 1 1", "0 0 0", "0.9", "0")
 
 
-@pytest.mark.parametrize(
-    ("name", "word"),
-    [
-        ("my chair", "my_chair"),
-        ("a \t b", "a_b"),
-        ("a\u00a0b\u3000c\u2028d", "a_b_c_d"),
-        ('shot #3 "hero" it\'s `x`', "shot_3_hero_it_s_x_"),
-        ("a\\b\x00\x1f\x85c", "a_b_c"),
-        ("--help", "_help"),
-        ("a-b", "a-b"),
-        ("椅子 é", "椅子_é"),
-        (" ", "_"),
-        ("", "mesh"),
-    ],
-)
-def test_what_an_obj_can_say(name: str, word: str):
-    assert mesh_formats.word(name) == word
-    assert mesh_formats.word(word) == word
-
-
 # --- PLY ---
 
 
