@@ -261,7 +261,7 @@ def remove_tree(folder: Path, *, ignore_errors: bool = False) -> None:
 
 def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Let `write` fill a new file, then put it at `path` by one rename, durably."""
-    temporary = path.with_name(f".{os.getpid()}-{secrets.token_hex(8)}.tmp")
+    temporary = path.with_name(_temporary_name())
     try:
         with temporary.open("xb") as file:
             write(file)
@@ -274,8 +274,13 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     fsync_dir(path.parent)
 
 
+def _temporary_name() -> str:
+    return f".{os.getpid()}-{secrets.token_hex(8)}.tmp"
+
+
 def remove_temporaries(folder: Path) -> None:
-    """Clear away what `write_atomic` left right in that folder where its process was killed."""
+    """Clear away what `write_atomic` and `copy_whole`, whose process was killed, left right in
+    that folder."""
     for path in folder.glob(".*.tmp"):
         if _TEMPORARY.fullmatch(path.name):
             path.unlink(missing_ok=True)
@@ -311,6 +316,18 @@ def copy_file(source: Path, target: Path) -> None:
         shutil.copystat(source, target)
     with contextlib.suppress(OSError):
         unprotect(target)
+
+
+def copy_whole(source: Path, target: Path) -> None:
+    """`copy_file` that appears at `target` by one rename, over what is there."""
+    temporary = target.with_name(_temporary_name())
+    try:
+        copy_file(source, temporary)
+        replace_file(temporary, target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    fsync_dir(target.parent)
 
 
 def copy_anew(source: str | Path, target: str | Path) -> None:

@@ -231,7 +231,7 @@ def put_back(claimed: Path, original: Path) -> Path:
     """
     status = claimed.lstat()
     original.parent.mkdir(parents=True, exist_ok=True)
-    places = (original.with_name(name) for name in _free_names(original.name))
+    places = (original.with_name(name) for name in free_names(original.name))
     place = next(place for place in places if _place(claimed, place, status))
     fsync_dir(place.parent)
     return place
@@ -257,7 +257,8 @@ def _place(claimed: Path, place: Path, status: os.stat_result) -> bool:
     return True
 
 
-def _free_names(name: str) -> Iterator[str]:
+def free_names(name: str) -> Iterator[str]:
+    """A file's name, then `name (1).png` and so on, without end."""
     yield name
     stem, suffix = os.path.splitext(name)  # noqa: PTH122
     number = 0
