@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 JsonOption = Annotated[bool, typer.Option("--json", help="Print facts as JSON.")]
 
 
+HAS_UTF8_NAMES = sys.getfilesystemencoding() == "utf-8"
+ONLY_ASCII_NAMES = (
+    "this locale takes file names for plain ASCII, and results are named as their images are; "
+    "set PYTHONUTF8=1, or a locale like C.UTF-8"
+)
+
+
 @dataclass(slots=True)
 class Options:
     """What stands before the command's name."""
@@ -36,6 +43,12 @@ def load(context: typer.Context) -> Config:
 
     options: Options = context.obj
     return load_config(find_config(options.config))
+
+
+def require_utf8_names() -> None:
+    """Raises `ConfigError` where a file could not get every name."""
+    if not HAS_UTF8_NAMES:
+        raise ConfigError(ONLY_ASCII_NAMES)
 
 
 def open_views(config: Config) -> Views:
@@ -86,6 +99,8 @@ def sentence(error: Exception) -> str | None:
         return str(error)
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, UnicodeEncodeError) and not HAS_UTF8_NAMES:
+        return ONLY_ASCII_NAMES
     if is_damage(error):
         why = getattr(error, "orig", error)
         return f"ledger.db is damaged ({why}); `dna-pipeline repair` rebuilds it"

@@ -19,6 +19,7 @@ from dna_pipeline.cli.common import (
     load,
     open_views,
     print_json,
+    require_utf8_names,
     say,
 )
 from dna_pipeline.errors import ConfigError
@@ -34,6 +35,7 @@ def watch(context: typer.Context) -> None:
     from dna_pipeline.daemon import Daemon
     from dna_pipeline.logs import configure
 
+    require_utf8_names()
     config = load(context)
     configure(config.logs)
     daemon = Daemon(config)
@@ -61,6 +63,7 @@ def run(context: typer.Context, as_json: JsonOption = False) -> None:
     from dna_pipeline.ledger.times import utcnow
     from dna_pipeline.logs import configure
 
+    require_utf8_names()
     config = load(context)
     configure(config.logs)
     daemon = Daemon(config)

@@ -87,14 +87,14 @@ class Views:
 
     def _rows(self, sql: str, *values: Any) -> list[dict[str, Any]]:
         def ask() -> list[dict[str, Any]]:
-            cursor = self._connection.execute(sql, values)
+            cursor = self._connection.execute(sql, _bound(values))
             names = [column[0] for column in cursor.description]
             return [_plain(names, row) for row in cursor]
 
         return self._guarded(ask)
 
     def _value(self, sql: str, *values: Any) -> Any:
-        row = self._guarded(lambda: self._connection.execute(sql, values).fetchone())
+        row = self._guarded(lambda: self._connection.execute(sql, _bound(values)).fetchone())
         return row[0] if row is not None else None
 
     def find(self, prefix: str) -> str | None:
@@ -260,6 +260,17 @@ class Views:
         """Yields a number for each asking; it changes when another connection committed."""
         while True:
             yield self._value("PRAGMA data_version")
+
+
+def _bound(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Values as SQLite takes them: what was typed need not be UTF-8, or may come as its bytes where
+    the locale is plain ASCII."""
+    return tuple(
+        value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        if isinstance(value, str) and not value.isascii()
+        else value
+        for value in values
+    )
 
 
 def _plain(names: list[str], row: tuple[Any, ...]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ PACKAGE = "dna_pipeline"
 LEVELS = [
     "errors faults",
     "artifact filesystem logs sources exr sixteen",
-    "obj_names",
+    "obj_names streams",
     "imaging video gltf mesh_formats matte wire messages",
     "registry probe",
     "spec",
