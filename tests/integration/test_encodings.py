@@ -207,3 +207,11 @@ def test_the_log_on_standard_error(tmp_path: Path, kind: str) -> None:
     assert done.returncode == 0, error
     assert "job.published" in error
     assert "--- Logging error ---" not in error
+
+
+@pytest.mark.parametrize("kind", ["cp1252", "C"])
+def test_what_a_library_prints_in_the_worker(tmp_path: Path, kind: str) -> None:
+    code = "from dna_pipeline.logs import configure_child\nconfigure_child()\nprint('猫 🐈')\n"
+    (tmp_path / "child.py").write_text(code, encoding="utf-8")
+    out, _ = Shell(tmp_path, kind).run("child.py")
+    assert out.strip() == "\\u732b \\U0001f408"
