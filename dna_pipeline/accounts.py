@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import filecmp
 import io
 import json
 import os
@@ -15,8 +16,9 @@ from typing import Any
 
 import structlog
 
-from dna_pipeline.artifact import copy_file, fsync_tree
+from dna_pipeline.artifact import copy_whole, fsync_tree, remove_temporaries
 from dna_pipeline.faults import point
+from dna_pipeline.inbox.claim import free_names
 from dna_pipeline.ledger import batches
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Batch, Drop
@@ -151,11 +153,34 @@ def _copy_all(drop: Drop, batch: Batch, source: Path) -> None:
     claim = Path(drop.claim)
     inner = place_below(drop.folder, batch.folder)
     for path in claim.iterdir() if claim.is_dir() else ():
-        target = source / inner / path.name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if not target.is_file() or target.stat().st_size != path.stat().st_size:
-            target.unlink(missing_ok=True)
-            copy_file(path, target)
+        _keep(path, _make_folder(source, inner.split("/")))
+
+
+def _make_folder(home: Path, parts: Iterable[str]) -> Path:
+    """The folder below another, made if missing; with a `_` where a file has its name."""
+    home.mkdir(parents=True, exist_ok=True)
+    for part in parts:
+        while os.path.lexists(home / part) and not (home / part).is_dir():
+            part = f"{part}_"
+        home /= part
+        home.mkdir(exist_ok=True)
+    return home
+
+
+def _keep(path: Path, folder: Path) -> None:
+    """Copy a file there, unless it was before a restart; beside what has its name already.
+
+    Files of several folders of the inbox may come to one folder here, where their safe names or a
+    file system that passes over case make those folders one.
+    """
+    remove_temporaries(folder)
+    for name in free_names(path.name):
+        target = folder / name
+        if not os.path.lexists(target):
+            copy_whole(path, target)
+            return
+        if target.is_file() and filecmp.cmp(path, target, shallow=False):
+            return
 
 
 def _has_ended(row: dict[str, Any]) -> bool:

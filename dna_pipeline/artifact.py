@@ -19,7 +19,7 @@ import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 STEM_BYTES = 120
 """Longest stem: leaves room for the job's id, a stage's id and the longest suffix in 255 bytes."""
@@ -32,6 +32,10 @@ _UNSAFE = re.compile(
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³]) *(\..*)?")
 _TEMPORARY = re.compile(r"\.\d+-[0-9a-f]{16}\.tmp")
 _FICLONE = 0x40049409
+_NO_FULL_FLUSH = frozenset({errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTTY})
+"""Errors of file systems that do not know F_FULLFSYNC: SMB and NTFS, WebDAV, ZFS."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +87,25 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def fsync(fd: int) -> None:
+    """Make an open file durable. Every flush of the program goes through here.
+
+    On macOS, fsync leaves the bytes in the drive's own cache, which a power cut empties;
+    F_FULLFSYNC does not. File systems that do not know it get the plain fsync.
+    """
+    if sys.platform == "darwin":
+        import fcntl
+
+        try:
+            fcntl.fcntl(fd, fcntl.F_FULLFSYNC)
+        except OSError as error:
+            if error.errno not in _NO_FULL_FLUSH:
+                raise
+        else:
+            return
+    os.fsync(fd)
+
+
 def fsync_dir(path: Path) -> None:
     """Make renames in that folder durable, where the system has a call for it.
 
@@ -92,7 +115,7 @@ def fsync_dir(path: Path) -> None:
         return
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(fd)
+        fsync(fd)
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise
@@ -115,22 +138,136 @@ def _raise(error: OSError) -> None:
 
 
 def _fsync_file(path: Path) -> None:
-    fd = os.open(path, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)
+    """Make one file durable; its protection against writing stays as it is."""
+    fd, restore = _open_to_flush(path)
     try:
-        os.fsync(fd)
+        fsync(fd)
     finally:
         os.close(fd)
+        restore()
+
+
+def _open_to_flush(path: Path) -> tuple[int, Callable[[], None]]:
+    """Open a file to be flushed; gives the descriptor, and how to protect the file again.
+
+    Windows flushes only what is open for writing, and opens no read-only file for that.
+    """
+    if sys.platform != "win32":
+        return os.open(path, os.O_RDONLY), _nothing
+    try:
+        return os.open(path, os.O_RDWR), _nothing
+    except PermissionError:
+        if (restore := unprotect(path)) is None:
+            raise
+    try:
+        return os.open(path, os.O_RDWR), restore
+    except BaseException:
+        restore()
+        raise
+
+
+def _nothing() -> None:
+    pass
+
+
+# --- files that their owners protected ---
+
+
+def unprotect(path: Path) -> Callable[[], None] | None:
+    """Let a file be written to, replaced and removed; gives how to undo that.
+
+    Windows refuses to remove or replace a file with the read-only attribute, macOS does where
+    Finder's "Locked" is set. None where neither (nor a lacking write permission) is in the way, and
+    for links, which have no protection of their own.
+    """
+    status = path.lstat()
+    if stat.S_ISLNK(status.st_mode):
+        return None
+    flags = int(getattr(status, "st_flags", 0))
+    locks = flags & (stat.UF_IMMUTABLE | stat.UF_APPEND)
+    mode = stat.S_IMODE(status.st_mode)
+    if not locks and mode & stat.S_IWUSR:
+        return None
+    if locks:
+        _set_flags(path, flags & ~locks)
+    path.chmod(mode | stat.S_IWUSR)
+
+    def restore() -> None:
+        path.chmod(mode)
+        if locks:
+            _set_flags(path, flags)
+
+    return restore
+
+
+def _set_flags(path: Path, flags: int) -> None:
+    change: Callable[[Path, int], None] = getattr(os, "chflags")  # noqa: B009  not on every system
+    change(path, flags)
+
+
+def _despite_protection(path: Path, action: Callable[[], T]) -> T:
+    """Do what the protection of the file at `path` may refuse. Raises as the action does; the
+    file is then as it was."""
+    try:
+        return action()
+    except PermissionError:
+        if (restore := _try_to_unprotect(path)) is None:
+            raise
+    try:
+        return action()
+    except BaseException:
+        restore()
+        raise
+
+
+def _try_to_unprotect(path: Path) -> Callable[[], None] | None:
+    """`unprotect`; None also where it fails, since the first error says more."""
+    with contextlib.suppress(OSError):
+        return unprotect(path)
+    return None
+
+
+def remove_file(path: Path, *, missing_ok: bool = False) -> None:
+    """Remove a file, read-only or not."""
+    _despite_protection(path, lambda: path.unlink(missing_ok=missing_ok))
+
+
+def replace_file(source: Path, target: Path) -> None:
+    """Rename over what is at `target`, read-only or not."""
+    _despite_protection(target, lambda: source.replace(target))
+
+
+def remove_tree(folder: Path, *, ignore_errors: bool = False) -> None:
+    """Remove a folder of ours with all in it, read-only files too. Links are not followed."""
+
+    def again(function: Callable[[str], object], name: str, error: BaseException) -> None:
+        try:
+            if not isinstance(error, PermissionError) or function not in (os.unlink, os.rmdir):
+                raise error
+            unprotect(Path(name))
+            function(name)
+        except OSError:
+            if not ignore_errors:
+                raise
+
+    if sys.version_info >= (3, 12):
+        shutil.rmtree(folder, onexc=again)
+    else:
+        shutil.rmtree(folder, onerror=lambda function, name, info: again(function, name, info[1]))
+
+
+# --- files that appear whole ---
 
 
 def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Let `write` fill a new file, then put it at `path` by one rename, durably."""
-    temporary = path.with_name(f".{os.getpid()}-{secrets.token_hex(8)}.tmp")
+    temporary = path.with_name(_temporary_name())
     try:
         with temporary.open("xb") as file:
             write(file)
             file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+            fsync(file.fileno())
+        replace_file(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -142,8 +279,13 @@ def is_temporary(name: str) -> bool:
     return _TEMPORARY.fullmatch(name) is not None
 
 
+def _temporary_name() -> str:
+    return f".{os.getpid()}-{secrets.token_hex(8)}.tmp"
+
+
 def remove_temporaries(folder: Path) -> None:
-    """Clear away what `write_atomic` left right in that folder where its process was killed."""
+    """Clear away what `write_atomic` and `copy_whole`, whose process was killed, left right in
+    that folder."""
     for path in folder.glob(".*.tmp"):
         if is_temporary(path.name):
             path.unlink(missing_ok=True)
@@ -158,7 +300,9 @@ def copy_file(source: Path, target: Path) -> None:
     """Copy the bytes, sharing the blocks where the file system can (never a hard link).
 
     A hard link would let whoever still holds the source open write into the copy. What cannot be
-    copied whole leaves nothing behind.
+    copied whole leaves nothing behind. The copy has the times and the mode of the source, but no
+    protection against its owner: a read-only or locked original makes a copy that can be flushed,
+    renamed and removed.
 
     Raises:
         FileExistsError: something is at `target`; it stays as it is.
@@ -168,13 +312,33 @@ def copy_file(source: Path, target: Path) -> None:
             if not _clone(reader.fileno(), writer.fileno()):
                 shutil.copyfileobj(reader, writer, 1 << 20)
             writer.flush()
-            os.fsync(writer.fileno())
+            fsync(writer.fileno())
         except BaseException:
             writer.close()
             target.unlink(missing_ok=True)
             raise
     with contextlib.suppress(OSError):  # times and modes; not every file system takes them
         shutil.copystat(source, target)
+    with contextlib.suppress(OSError):
+        unprotect(target)
+
+
+def copy_whole(source: Path, target: Path) -> None:
+    """`copy_file` that appears at `target` by one rename, over what is there."""
+    temporary = target.with_name(_temporary_name())
+    try:
+        copy_file(source, temporary)
+        replace_file(temporary, target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    fsync_dir(target.parent)
+
+
+def copy_anew(source: str | Path, target: str | Path) -> None:
+    """`copy_file` in the place of what an earlier call, which may have been cut off, left there."""
+    remove_file(Path(target), missing_ok=True)
+    copy_file(Path(source), Path(target))
 
 
 def _clone(reader: int, writer: int) -> bool:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePath
 
-from dna_pipeline.artifact import fsync_dir, sha256_file
+from dna_pipeline.artifact import fsync_dir, remove_file, sha256_file
 from dna_pipeline.manifest import ErrorReport, to_bytes
 from dna_pipeline.publish import CANCELLED, SOURCE, Outbox
 
@@ -122,10 +122,10 @@ def remove_row(folder: Path, stem: str, job_id: str, *, keep_original: bool) -> 
     """
     if (row := find_row(folder, stem, job_id)) is not None:
         if row.image is not None and not keep_original:
-            row.image.unlink(missing_ok=True)
+            remove_file(row.image, missing_ok=True)
             _remove_empty(row.image.parent, folder)
-        row.request.unlink(missing_ok=True)
-        row.account.unlink(missing_ok=True)
+        remove_file(row.request, missing_ok=True)
+        remove_file(row.account, missing_ok=True)
     with suppress(FileNotFoundError):
         with os.scandir(folder) as entries:  # of thousands, two say enough
             first = [entry.name for entry in islice(entries, 2)]

@@ -28,7 +28,15 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from dna_pipeline import cancelled_rows
-from dna_pipeline.artifact import fsync_dir, fsync_tree, is_temporary, rename_new, sha256_file
+from dna_pipeline.artifact import (
+    copy_anew,
+    fsync_dir,
+    fsync_tree,
+    is_temporary,
+    remove_tree,
+    rename_new,
+    sha256_file,
+)
 from dna_pipeline.inbox import claim
 from dna_pipeline.inbox.scan import FileStat
 from dna_pipeline.ledger import queue, store
@@ -220,7 +228,7 @@ def _is_staged(name: str) -> bool:
 def remove(folder: Path) -> None:
     """Remove a folder of ours, if it is there. Links in it are removed, never followed."""
     with suppress(FileNotFoundError):
-        shutil.rmtree(folder)
+        remove_tree(folder)
 
 
 def _age_s(folder: Path) -> float:
@@ -267,7 +275,7 @@ def _copy(folder: Path, home: Path) -> Path:
         return twin
     partial = home / f".{folder.name}.partial"
     remove(partial)
-    shutil.copytree(folder, partial, symlinks=True)
+    shutil.copytree(folder, partial, symlinks=True, copy_function=copy_anew)
     fsync_tree(partial)
     target = _free_name(home, folder.name)
     rename_new(partial, target)

@@ -18,6 +18,7 @@ from typing import Any, TextIO
 import structlog
 
 from dna_pipeline.artifact import visible
+from dna_pipeline.streams import escape_unencodable
 
 LOG_BYTES = 10 << 20
 LOG_FILES = 5
@@ -83,6 +84,7 @@ def _formatter(*processors: Any) -> logging.Formatter:
 
 def configure_child() -> None:
     """Set up a child's log: JSON lines on standard error, for the parent to relay."""
+    escape_unencodable()  # what a library prints must end no stage
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,

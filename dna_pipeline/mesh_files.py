@@ -15,6 +15,7 @@ from PIL import Image
 from dna_pipeline import gltf, mesh_formats
 from dna_pipeline.artifact import Artifact, write_bytes
 from dna_pipeline.errors import NonFiniteOutput
+from dna_pipeline.obj_names import word
 from dna_pipeline.tsr import quality
 from dna_pipeline.tsr.mesh import FloatArray, Mesh, TexturedMesh, vertex_normals
 from dna_pipeline.tsr.orientation import srgb_to_linear, to_gltf, to_z_up
@@ -107,6 +108,8 @@ class _Shape:
         self.mesh = mesh
         self.placement = placement
         self.name = name
+        beside = word(name)
+        self.material_file, self.texture_file = f"{beside}.mtl", f"{beside}.texture.png"
         self.vertices = placement.apply(mesh.vertices)
         if isinstance(mesh, TexturedMesh):
             self.normals = mesh.normals
@@ -141,18 +144,22 @@ class _Shape:
         if kind == "glb":
             return given | {"texture_png": self.texture_png}
         if kind == "obj":
-            return given | {"material_file": f"{self.name}.mtl"}
-        return given | {"texture_file": f"{self.name}.texture.png", "colors": _texels(mesh)}
+            return given | {"material_file": self.material_file}
+        return given | {"texture_file": self.texture_file, "colors": _texels(mesh)}
 
     def companions(self, path: Callable[[str], Path], formats: Sequence[str]) -> Iterator[Artifact]:
-        """The picture and the material that are not in the file itself."""
+        """The picture and the material that are not in the file itself.
+
+        Their names are those that an OBJ can say, which need not begin with its own.
+        """
         if not isinstance(self.mesh, TexturedMesh) or not {"obj", "ply"} & set(formats):
             return
-        picture = path(".texture.png")
+        picture = path(".texture.png").with_name(self.texture_file)
         if "obj" in formats:
             data = mesh_formats.mtl(self.name, picture.name, gltf.ROUGHNESS)
-            write_bytes(path(".mtl"), data)
-            yield Artifact(path(".mtl"), "material", "model/mtl")
+            material = picture.with_name(self.material_file)
+            write_bytes(material, data)
+            yield Artifact(material, "material", "model/mtl")
         height, width = self.mesh.texture.shape[:2]
         write_bytes(picture, self.texture_png)
         yield Artifact(picture, "texture", "image/png", {"width": width, "height": height})

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dna_pipeline.obj_names import word
+
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
 
@@ -38,12 +40,12 @@ def obj(
         name: of the object, and of its material if it has one.
         colors: (n, 3), sRGB in [0, 1]: `v x y z r g b`, which many programs read.
         texcoords: (n, 2), v down as in glTF; OBJ counts it upwards.
-        material_file: name of the MTL beside it.
+        material_file: name of the MTL beside it; a `word`.
     """
     lines = ["# dna-pipeline"]
     if material_file is not None:
         lines.append(f"mtllib {material_file}")
-    lines.append(f"o {_word(name)}")
+    lines.append(f"o {word(name)}")
     if colors is None:
         lines += _rows("v %.7g %.7g %.7g", vertices)
     else:
@@ -53,7 +55,7 @@ def obj(
         lines += _rows("vt %.7g %.7g", _upwards(texcoords))
     lines += _rows("vn %.4f %.4f %.4f", normals)
     if material_file is not None:
-        lines.append(f"usemtl {_word(name)}")
+        lines.append(f"usemtl {word(name)}")
     corner = "%d//%d" if texcoords is None else "%d/%d/%d"
     index = np.repeat(faces.astype(np.int64) + 1, 2 if texcoords is None else 3, axis=1)
     lines += ["s 1", *_rows(f"f {corner} {corner} {corner}", index), ""]
@@ -61,8 +63,8 @@ def obj(
 
 
 def mtl(name: str, texture_file: str, roughness: float) -> bytes:
-    """The material of an OBJ: a matte surface with a picture on it."""
-    lines = ["# dna-pipeline", f"newmtl {_word(name)}", "Kd 1 1 1", "Ks 0 0 0"]
+    """The material of an OBJ: a matte surface with a picture on it, whose name is a `word`."""
+    lines = ["# dna-pipeline", f"newmtl {word(name)}", "Kd 1 1 1", "Ks 0 0 0"]
     lines += ["illum 1", f"Pr {roughness:g}", "Pm 0", f"map_Kd {texture_file}", ""]
     return "\n".join(lines).encode()
 
@@ -138,8 +140,3 @@ def _records(columns: list[tuple[str, NDArray[Any], str]]) -> NDArray[Any]:
     for name, values, _ in columns:
         records[name] = values
     return records
-
-
-def _word(name: str) -> str:
-    """Names of objects and materials end at a blank for many readers."""
-    return "_".join(name.split()) or "mesh"

@@ -8,20 +8,25 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from dna_pipeline.artifact import (
     copy_file,
     fsync_dir,
     fsync_tree,
+    remove_file,
     remove_temporaries,
+    remove_tree,
     rename_new,
+    replace_file,
     safe_name,
     write_bytes,
 )
 from dna_pipeline.faults import point
+from dna_pipeline.obj_names import copy_renamed
 
 FAILED = "failed"
 CANCELLED = "cancelled"
@@ -96,7 +101,7 @@ class Outbox:
     def build(self, publication: Publication) -> str:
         """Fill the staging folder anew, durably; SHA-256 of the account."""
         staging = self.staging(publication.job)
-        shutil.rmtree(staging, ignore_errors=True)
+        remove_tree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
         for source, name in publication.files:
             target = staging / name
@@ -135,27 +140,46 @@ class Outbox:
             folder.mkdir(exist_ok=True)
             fsync_dir(folder.parent)
 
-    def replace_latest(self, source: Path, inbox: str, folder: str, name: str) -> None:
-        """Swap `<inbox>/latest/<folder>/<name>` for a copy of `source` by one rename."""
-        self.put(source, self.root / inbox / LATEST / folder / name)
+    def replace_latest(
+        self,
+        source: Path,
+        inbox: str,
+        folder: str,
+        name: str,
+        renamed: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """Swap `<inbox>/latest/<folder>/<name>` for a copy of `source` by one rename.
 
-    def put(self, source: Path | bytes, target: Path) -> None:
+        Args:
+            renamed: new names, by the old ones, of files that an OBJ, MTL or PLY names.
+        """
+        self.put(source, self.root / inbox / LATEST / folder / name, renamed)
+
+    def put(
+        self,
+        source: Path | bytes,
+        target: Path,
+        renamed: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         """Let a file appear at a place in the outbox by one rename, durably.
 
         What lies there is replaced. Nothing but the file is ever seen in its folder.
 
         Args:
             source: a file to copy, or the bytes themselves.
+            renamed: as for `replace_latest`.
         """
         self.make_folder(target.parent)
         self._staging.mkdir(parents=True, exist_ok=True)
         temporary = self._temporary
-        temporary.unlink(missing_ok=True)
-        if isinstance(source, Path):
-            copy_file(source, temporary)
-        else:
+        remove_file(temporary, missing_ok=True)
+        if isinstance(source, bytes):
             write_bytes(temporary, source)
-        temporary.replace(target)
+        elif renamed:
+            copy_renamed(source, temporary, renamed)
+        else:
+            copy_file(source, temporary)
+        replace_file(temporary, target)
         fsync_dir(target.parent)
 
     def remove(self, name: str) -> None:
@@ -166,12 +190,12 @@ class Outbox:
         trash.parent.mkdir(parents=True, exist_ok=True)
         (self.root / name).rename(trash)
         fsync_dir((self.root / name).parent)
-        shutil.rmtree(trash, ignore_errors=True)
+        remove_tree(trash, ignore_errors=True)
 
     def remove_temporaries(self) -> None:
         """Remove files that were left half written."""
         for temporary in (self._temporary, self._staging / "latest.tmp"):  # an older version's
-            temporary.unlink(missing_ok=True)
+            remove_file(temporary, missing_ok=True)
         remove_temporaries(self._staging)
         remove_temporaries(self.root)
 

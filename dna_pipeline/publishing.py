@@ -5,15 +5,14 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import shutil
 from collections import Counter
 from itertools import takewhile
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import structlog
 
 from dna_pipeline import cancelled_rows, sources, stage_files
-from dna_pipeline.artifact import remove_temporaries
+from dna_pipeline.artifact import remove_temporaries, remove_tree
 from dna_pipeline.cleanup import Cleanup
 from dna_pipeline.errors import (
     DiskFull,
@@ -24,6 +23,7 @@ from dna_pipeline.errors import (
 )
 from dna_pipeline.faults import point
 from dna_pipeline.inbox.names import sidecar_name
+from dna_pipeline.latest import LatestFiles
 from dna_pipeline.ledger import batches, queue, store
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import ArtifactRow, Batch, Drop, Job, StageRun
@@ -76,6 +76,7 @@ class Publisher:
         self._ledger = ledger
         self.outbox = Outbox(config.outbox, ledger.id)
         self._cleanup = Cleanup(config, ledger)
+        self._latest = LatestFiles(ledger, self.outbox)
 
     def publish(self, job: Job) -> None:
         """Take the job from its outcome to its end, or back into the queue if files of it are lost.
@@ -114,11 +115,11 @@ class Publisher:
         else:
             name = found
         if job.error is None:
-            self._update_latest(job, name, stages)
+            self._update_latest(job, drop, name, stages)
         self._ledger.transact(lambda s: queue.published(s, job.id))
         point("end-committed")
         log.info("job.published", job=job.id, folder=name)
-        shutil.rmtree(self._config.work / job.id, ignore_errors=True)
+        remove_tree(self._config.work / job.id, ignore_errors=True)
         point("work-removed")
         self.dispose(job.drop_id)
 
@@ -291,16 +292,11 @@ class Publisher:
 
     # --- afterwards ---
 
-    def _update_latest(self, job: Job, name: str, stages: StageFiles) -> None:
+    def _update_latest(self, job: Job, drop: Drop, name: str, stages: StageFiles) -> None:
         inbox = self._config.inbox(job.inbox)
-        if inbox is None or not inbox.latest:
-            return
-        if self._ledger.transact(lambda s: queue.has_newer_result(s, job)):
-            return
-        for target, file in _latest_files(stages, job.stem).items():
-            source = self.outbox.folder(name) / file
-            folder = mirrored(job.folder) if job.folder else ""
-            self.outbox.replace_latest(source, job.inbox, folder, target)
+        if inbox is not None and inbox.latest:
+            files = [file for _, artifacts in stages for file in artifacts]
+            self._latest.update(job, drop, name, files)
 
     def dispose(self, drop_id: str | None = None) -> None:
         """Remove the claims that no job needs; of one drop, or of all."""
@@ -362,25 +358,6 @@ def _failed_job(path: Path) -> str | None:
         return json.loads(path.read_bytes())["job"]["id"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _latest_files(stages: StageFiles, stem: str) -> dict[str, str]:
-    """A job's newest mesh in each format and its picture, each by its name in `latest`.
-
-    What an OBJ names keeps its name, and comes before it. Their order is that of the renames.
-    """
-    beside: dict[str, str] = {}
-    meshes: dict[str, str] = {}
-    pictures: dict[str, str] = {}
-    for _, artifacts in stages:
-        for file in artifacts:
-            if file.role == "mesh":
-                meshes[f"{stem}{PurePosixPath(file.path).suffix}"] = file.path
-            elif file.role in ("material", "texture"):
-                beside[file.path] = file.path
-            elif file.role == "image" or (file.role == "matte" and not pictures):
-                pictures[f"{stem}.png"] = file.path
-    return beside | meshes | pictures
 
 
 def _as_hold(error: OSError, outbox: Path) -> Hold:

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from dna_pipeline.artifact import copy_file, fsync_dir, sha256_file
+from dna_pipeline.artifact import copy_file, fsync_dir, remove_tree, sha256_file
 
 KEPT = ".stages"
 """Folder in a claim with one folder for each stage."""
@@ -33,7 +33,7 @@ def keep(folder: Path, claim: Path, stages: Iterable[tuple[str, Mapping[str, str
     for stage_id, files in stages:
         target = claim / KEPT / stage_id
         if not files or not _copy(folder, target, files):
-            shutil.rmtree(target, ignore_errors=True)
+            remove_tree(target, ignore_errors=True)
             break
         kept.append(stage_id)
     return kept
@@ -63,7 +63,7 @@ def restore(claim: Path, work_dir: Path) -> None:
     for folder in sorted(kept.iterdir()):
         target = work_dir / folder.name
         if target.is_dir():
-            shutil.rmtree(target)
+            remove_tree(target)
         _move(folder, target)
     fsync_dir(work_dir)
     kept.rmdir()

@@ -10,6 +10,7 @@ One file, standard library only, Python 3.9 or newer: made to be copied beside a
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -17,6 +18,7 @@ import re
 import secrets
 import shutil
 import socket
+import sys
 import time
 import unicodedata
 from collections.abc import Callable, Mapping
@@ -239,12 +241,18 @@ class Client:
             last = state
             time.sleep(poll_s)
 
-    def latest(self, inbox: str, stem: str, suffix: str = ".glb") -> Path | None:
+    def latest(self, inbox: str, stem: str, suffix: str = ".glb", *, name: str = "") -> Path | None:
         """The newest result of that name, in an inbox that keeps `latest`.
 
         It is replaced a moment after the result itself has appeared.
+
+        Args:
+            name: of the image, with its extension. Of `chair.png` and `chair.jpg` only one has
+                `chair.glb`; the other has `chair.jpg.glb`.
         """
-        path = self.outbox / inbox / "latest" / f"{stem}{suffix}"
+        folder = self.outbox / inbox / "latest"
+        whole = folder / f"{stem}{Path(name).suffix}{suffix}"
+        path = whole if whole.is_file() else folder / f"{stem}{suffix}"
         return path if path.is_file() else None
 
     def _ended(self, drop: Drop, place: Path) -> State | None:
@@ -326,7 +334,22 @@ def _fill(path: Path, content: Image) -> None:
     else:
         shutil.copyfile(content, path)
     with path.open("r+b") as file:
-        os.fsync(file.fileno())
+        _flush(file.fileno())
+
+
+def _flush(descriptor: int) -> None:
+    """Make what is open there durable; on macOS fsync leaves it in the drive's own cache."""
+    if sys.platform == "darwin":
+        import fcntl
+
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+            return
+        except OSError as error:
+            # File systems that do not know this call: SMB and NTFS, WebDAV, ZFS.
+            if error.errno not in (errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTTY):
+                raise
+    os.fsync(descriptor)
 
 
 def _replace_both(parts: tuple[Path, Path], target: Path) -> None:
@@ -358,7 +381,7 @@ def _sync_folder(folder: Path) -> None:
     if os.name != "nt":
         descriptor = os.open(folder, os.O_RDONLY)
         with suppress(OSError):  # some network file systems refuse
-            os.fsync(descriptor)
+            _flush(descriptor)
         os.close(descriptor)
 
 

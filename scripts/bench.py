@@ -27,6 +27,8 @@ import json
 import sys
 from typing import Any, cast
 
+from environment import escape_unencodable
+
 BENCHES = {
     "intake": "from a full inbox to jobs in the ledger, by the real daemon",
     "estimate": "the time that the daemon says is left, beside what it then took",
@@ -69,6 +71,7 @@ def parser(chosen: str | None) -> argparse.ArgumentParser:
 
 
 def main() -> None:
+    escape_unencodable()
     made = parser(next((word for word in sys.argv[1:] if word in BENCHES), None))
     args = made.parse_args()
     try:

@@ -32,6 +32,7 @@ from typing import Any
 import psutil
 from audit import Dropped, Findings, audit
 from dropper import KEPT, Dropper
+from environment import escape_unencodable
 from stand_in import environment
 
 from dna_pipeline.ledger.views import Views
@@ -230,6 +231,7 @@ def _print(report: Report) -> None:
 
 
 def main() -> int:
+    escape_unencodable()
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--kills", type=int, default=100, help="in all (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of what is drawn (%(default)s)")

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from environment import ROOT, SetupError, ensure, venv_python
+from environment import ROOT, SetupError, ensure, escape_unencodable, venv_python
 
 TIMEOUT_S = 900
 MODELS = ROOT / "data" / "models"
@@ -55,6 +55,7 @@ class DemoError(Exception):
 
 
 def main() -> int:
+    escape_unencodable()
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--dir", type=Path, default=ROOT / "demo", help="where (%(default)s)")
     folder = parser.parse_args().dir.resolve()

@@ -6,6 +6,7 @@ Standard library only: this runs on a machine that has nothing but Python and pi
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import re
 import shutil
@@ -28,6 +29,14 @@ VALIDATOR_VERSION = "2.0.0-dev.3.10"
 
 class SetupError(Exception):
     """The environment cannot be made; the text says what is missing."""
+
+
+def escape_unencodable() -> None:
+    """Have output show letters that its encoding lacks by their numbers, as where it is piped on
+    Windows: a print of one would end the script."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def venv_python() -> Path:

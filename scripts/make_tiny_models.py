@@ -15,6 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from environment import escape_unencodable
 from tiny_models.sd import make_sd
 from tiny_models.triposr import make_triposr
 
@@ -26,6 +27,7 @@ NOTE = "Made by scripts/make_tiny_models.py; weights set by hand, free for any u
 
 
 def main() -> None:
+    escape_unencodable()
     root = Path(os.environ.get("DNA_DATA_DIR") or Path(__file__).parents[1] / "data") / "models"
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--out", type=Path, default=root, help="folder of models (%(default)s)")

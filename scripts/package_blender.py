@@ -12,6 +12,8 @@ import re
 import zipfile
 from pathlib import Path
 
+from environment import escape_unencodable
+
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ROOT / "integrations" / "blender"
 MANIFEST = "blender_manifest.toml"
@@ -45,6 +47,7 @@ def package(folder: Path) -> Path:
 
 
 def main() -> None:
+    escape_unencodable()
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--out", type=Path, default=ROOT / "dist", help="where (%(default)s)")
     print(package(parser.parse_args().out))

@@ -14,7 +14,14 @@ import os
 import subprocess
 import sys
 
-from environment import ROOT, SetupError, ensure, ensure_blender, ensure_validator
+from environment import (
+    ROOT,
+    SetupError,
+    ensure,
+    ensure_blender,
+    ensure_validator,
+    escape_unencodable,
+)
 
 CHECKS = {
     "style": ["-m", "ruff", "check"],
@@ -24,6 +31,7 @@ CHECKS = {
 
 
 def main() -> int:
+    escape_unencodable()
     arguments = sys.argv[1:]
     fast = "--fast" in arguments
     try:

@@ -11,6 +11,7 @@ from dna_pipeline.cli.common import (
     do_each,
     find_batch,
     find_job,
+    jobs_text,
     load,
     load_to_write,
     open_ledger,
@@ -22,6 +23,7 @@ from dna_pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
     from dna_pipeline.ledger.views import Views
+    from dna_pipeline.spec.config import Config
 
 Jobs = Annotated[
     list[str] | None, typer.Argument(metavar="JOB…", help="Ids, or unique beginnings.")
@@ -71,8 +73,15 @@ def retry(
     jobs: Jobs = None,
     batch: BatchOption = None,
     failed: Annotated[
-        bool, typer.Option("--failed", help="Of the batch, all that failed or were cancelled.")
+        bool,
+        typer.Option(
+            "--failed",
+            help="All jobs that failed; with --batch also those of the batch that were cancelled.",
+        ),
     ] = False,
+    inbox: Annotated[
+        str | None, typer.Option(metavar="I", help="With --failed: only this inbox's.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Queue failed or cancelled jobs again, with the sidecar as it is in their folder now."""
@@ -82,44 +91,60 @@ def retry(
 
     config = load(context)
     views = open_views(config)
-    ids = _to_retry(views, jobs, batch, failed=failed)
+    _check_choice(config, jobs, batch, inbox, failed=failed)
+    ids = _all_failed(views, batch, inbox) if failed else [find_job(views, j) for j in jobs or ()]
     ledger, prober = Ledger(config.ledger_path), Prober()
     retrier = Retrier(config, ledger)
 
     def retry_one(job_id: str) -> str:
         retrier.retry(job_id, prober)
+        if not as_json:
+            print(f"{job_id[:8]} queued", flush=True)
         return job_id
 
     try:
-        queued, problems = do_each(ids, retry_one)
+        queued, problems = do_each(dict.fromkeys(ids), retry_one)
     finally:
         prober.close()
         ledger.close()
     if as_json:
         print_json([{"job": job_id} for job_id in queued])
-    for job_id in () if as_json else queued:
-        print(f"{job_id[:8]} queued")
     if problems:
         raise ConfigError("\n".join(problems))
 
 
-def _to_retry(
-    views: Views, jobs: list[str] | None, batch: str | None, *, failed: bool
-) -> list[str]:
-    if failed != (batch is not None):
-        raise ConfigError("--failed and --batch go together: `retry --failed --batch B`")
-    _one_of(jobs, batch)
-    if batch is None:
-        return list(dict.fromkeys(find_job(views, job) for job in jobs or ()))
-    batch_id = find_batch(views, batch)
-    found = [
-        job
-        for status in ("failed", "cancelled")
-        for job in views.jobs(status=status, batch=batch_id, limit=1_000_000)
-    ]
+def _check_choice(
+    config: Config, jobs: list[str] | None, batch: str | None, inbox: str | None, *, failed: bool
+) -> None:
+    """Raises `ConfigError` where it is not clear which jobs are meant."""
+    if bool(jobs) == failed or (not failed and (batch is not None or inbox is not None)):
+        raise ConfigError(
+            "name jobs, or one batch with --batch and --failed: `retry JOB…`, `retry --failed`, "
+            "`retry --failed --batch B` or `retry --failed --inbox I`"
+        )
+    if inbox is not None and config.inbox(inbox) is None:
+        names = ", ".join(entry.name for entry in config.inboxes)
+        raise ConfigError(f"no inbox is called {inbox!r}; there are: {names}")
+
+
+def _all_failed(views: Views, batch: str | None, inbox: str | None) -> list[str]:
+    """The jobs that `--failed` means, oldest first; says what it leaves out, and where it is none.
+
+    A batch is to be whole in the end, so its cancelled jobs count as well. Elsewhere what people
+    cancelled in the course of time stays cancelled.
+    """
+    if batch is not None:
+        batch_id = find_batch(views, batch)
+        found = views.ids(("failed", "cancelled"), inbox=inbox, batch=batch_id)
+        if not found:
+            say("nothing of that batch failed or was cancelled")
+        return found
+    found = views.ids(("failed",), inbox=inbox)
     if not found:
-        say("nothing of that batch failed or was cancelled")
-    return [job["id"] for job in reversed(found)]
+        say("no job has failed")
+    if left := len(views.ids(("cancelled",), inbox=inbox)):
+        say(f"{jobs_text(left)} cancelled: left so; `retry JOB…` queues them again")
+    return found
 
 
 def pause(context: typer.Context, batch: BatchOption = None) -> None:

@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 JsonOption = Annotated[bool, typer.Option("--json", help="Print facts as JSON.")]
 
 
+HAS_UTF8_NAMES = sys.getfilesystemencoding() == "utf-8"
+ONLY_ASCII_NAMES = (
+    "this locale takes file names for plain ASCII, and results are named as their images are; "
+    "set PYTHONUTF8=1, or a locale like C.UTF-8"
+)
+
+
 @dataclass(slots=True)
 class Options:
     """What stands before the command's name."""
@@ -60,6 +67,12 @@ def open_ledger(config: Config) -> Ledger:
     ledger = Ledger(config.ledger_path)
     make_mark(config, ledger)
     return ledger
+
+
+def require_utf8_names() -> None:
+    """Raises `ConfigError` where a file could not get every name."""
+    if not HAS_UTF8_NAMES:
+        raise ConfigError(ONLY_ASCII_NAMES)
 
 
 def open_views(config: Config) -> Views:
@@ -110,6 +123,8 @@ def sentence(error: Exception) -> str | None:
         return str(error)
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, UnicodeEncodeError) and not HAS_UTF8_NAMES:
+        return ONLY_ASCII_NAMES
     if is_damage(error):
         why = getattr(error, "orig", error)
         return f"ledger.db is damaged ({why}); `dna-pipeline repair` rebuilds it"

@@ -12,6 +12,7 @@ from dna_pipeline import __version__
 from dna_pipeline.cli import change, check, init, look, mend, verify, work
 from dna_pipeline.cli.common import Options, say, sentence
 from dna_pipeline.errors import Locked
+from dna_pipeline.streams import escape_unencodable
 
 EXIT_WRONG_CALL = 2
 EXIT_LOCKED = 3
@@ -52,6 +53,7 @@ def options(
 
 def main() -> None:
     """Entry point."""
+    escape_unencodable()
     try:
         app()
     except Locked as error:

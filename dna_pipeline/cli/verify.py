@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -55,9 +56,14 @@ def _verify(path: Path) -> dict[str, Any]:
     problems = [
         problem
         for artifact in manifest.artifacts
-        if (problem := _compare(path.parent / artifact.path, artifact.sha256)) is not None
+        if (problem := _compare(_file(path.parent, artifact.path), artifact.sha256)) is not None
     ]
     return {"folder": str(path.parent), "files": len(manifest.artifacts), "problems": problems}
+
+
+def _file(folder: Path, name: str) -> Path:
+    """A file by its name in a manifest, also where the locale takes names for plain ASCII."""
+    return folder / os.fsdecode(name.encode("utf-8", "surrogatepass"))
 
 
 def _compare(path: Path, sha256: str) -> str | None:

@@ -20,6 +20,7 @@ from dna_pipeline.cli.common import (
     open_ledger,
     open_views,
     print_json,
+    require_utf8_names,
     say,
 )
 from dna_pipeline.errors import ConfigError
@@ -35,6 +36,7 @@ def watch(context: typer.Context) -> None:
     from dna_pipeline.daemon import Daemon
     from dna_pipeline.logs import configure
 
+    require_utf8_names()
     config = load_to_write(context)
     configure(config.logs)
     daemon = Daemon(config)
@@ -62,6 +64,7 @@ def run(context: typer.Context, as_json: JsonOption = False) -> None:
     from dna_pipeline.ledger.times import utcnow
     from dna_pipeline.logs import configure
 
+    require_utf8_names()
     config = load_to_write(context)
     configure(config.logs)
     daemon = Daemon(config)

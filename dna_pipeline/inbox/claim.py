@@ -11,7 +11,6 @@ import errno
 import hashlib
 import os
 import re
-import shutil
 import stat
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +20,7 @@ from io import FileIO
 from pathlib import Path
 from typing import IO, NoReturn
 
-from dna_pipeline.artifact import fsync_dir, fsync_tree
+from dna_pipeline.artifact import fsync, fsync_dir, fsync_tree, remove_file, remove_tree
 from dna_pipeline.errors import DnaError
 from dna_pipeline.filesystem import is_link
 from dna_pipeline.inbox.names import NAME_BYTES
@@ -234,7 +233,7 @@ def put_back(claimed: Path, original: Path) -> Path:
     """
     status = claimed.lstat()
     original.parent.mkdir(parents=True, exist_ok=True)
-    places = (original.with_name(name) for name in _free_names(original.name))
+    places = (original.with_name(name) for name in free_names(original.name))
     place = next(place for place in places if _place(claimed, place, status))
     fsync_dir(place.parent)
     return place
@@ -254,11 +253,14 @@ def _place(claimed: Path, place: Path, status: os.stat_result) -> bool:
             return False
         claimed.rename(place)
         return True
-    claimed.unlink()
+    remove_file(claimed)
+    if not status.st_mode & stat.S_IWUSR:  # both names had one protection, which was in the way
+        place.chmod(stat.S_IMODE(status.st_mode))
     return True
 
 
-def _free_names(name: str) -> Iterator[str]:
+def free_names(name: str) -> Iterator[str]:
+    """A file's name, then `name (1).png` and so on, without end."""
     yield name
     stem, suffix = os.path.splitext(name)  # noqa: PTH122
     number = 0
@@ -300,19 +302,19 @@ def snapshot(source: Path, target: Path, *, durable: bool = True) -> Hashed:
     """
     with open_to_read(source) as reader:
         before = _regular(reader, source)
-        target.unlink(missing_ok=True)
+        remove_file(target, missing_ok=True)
         try:
             with target.open("xb") as writer:
                 digest = _copy(reader, writer)
                 if durable:
-                    os.fsync(writer.fileno())
+                    fsync(writer.fileno())
             _check_still(reader, before, source)
             there = _lstat(source)
             if there is None or not FileStat.of(there).same_content(before):
                 raise Changed(str(source))
             os.utime(target, ns=(before.mtime_ns, before.mtime_ns))
         except BaseException:
-            target.unlink(missing_ok=True)
+            remove_file(target, missing_ok=True)
             raise
     return Hashed(digest, before.size, before)
 
@@ -377,7 +379,7 @@ def _sync(folder: Path) -> None:
 def dispose(claim: Path) -> None:
     """Remove a claim with all its files, durably, and the folders above up to `.dna` if empty."""
     with suppress(FileNotFoundError):
-        shutil.rmtree(claim)
+        remove_tree(claim)
     ledger, hidden, inbox = claim.parents[:3]
     kept = ledger
     for folder, above in ((ledger, hidden), (hidden, inbox)):

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from dna_pipeline.artifact import remove_file
 from dna_pipeline.inbox import claim
 from dna_pipeline.inbox.scan import FileStat
 from dna_pipeline.spec.config import Config, Inbox
@@ -31,7 +32,7 @@ def put_all_back(
         path = paths.get(file.name)
         original = inbox / (path or f"{home}/{file.name}".lstrip("/"))
         if path is not None and _is_copy(file, original, stat[path]):
-            file.unlink()
+            remove_file(file)
         else:
             claim.put_back(file, original)
     claim.dispose(folder)

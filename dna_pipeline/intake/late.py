@@ -9,7 +9,13 @@ from typing import Any
 
 import structlog
 
-from dna_pipeline.artifact import fsync_dir, safe_name, safe_stem
+from dna_pipeline.artifact import (
+    fsync_dir,
+    remove_file,
+    replace_file,
+    safe_name,
+    safe_stem,
+)
 from dna_pipeline.errors import ImageMissing
 from dna_pipeline.inbox import claim
 from dna_pipeline.inbox.candidates import Candidate, Names
@@ -165,9 +171,9 @@ class LateSidecars:
         if not FileStat.of(source.lstat()).same_content(stat):
             raise claim.Changed(sidecar)
         if folder.is_dir():
-            source.replace(folder / source.name)
+            replace_file(source, folder / source.name)
         else:
-            source.unlink()
+            remove_file(source)
         fsync_dir(source.parent)
         self._lookout.taken(sidecar)
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from dna_pipeline.artifact import copy_file, sha256_file, write_atomic, write_bytes
+from dna_pipeline.artifact import copy_file, remove_tree, sha256_file, write_atomic, write_bytes
 from dna_pipeline.errors import ConfigError, JobError
 from dna_pipeline.inbox.claim import sync_claims
 from dna_pipeline.inbox.names import sidecar_name
@@ -59,7 +59,7 @@ def claiming(ledger: Ledger, row: dict[str, Any]) -> Generator[None]:
     except BaseException:
         # Nothing to forget means that the job was committed before we were interrupted.
         if ledger.transact(lambda s: store.forget_drops(s, [row["id"]])):
-            shutil.rmtree(row["claim"], ignore_errors=True)
+            remove_tree(row["claim"], ignore_errors=True)
         raise
 
 

@@ -7,7 +7,6 @@ At every instant the bytes are in the inbox or in the claim, and the ledger know
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Any
 import structlog
 
 from dna_pipeline import filesystem
+from dna_pipeline.artifact import remove_tree
 from dna_pipeline.cleanup import remove
 from dna_pipeline.errors import Failure, ImageUnreadable, JobError, SidecarInvalid
 from dna_pipeline.faults import point
@@ -190,7 +190,7 @@ class Taker:
 
     def _undo(self, item: Claimed) -> None:
         if self._inbox.keeps:
-            shutil.rmtree(item.folder, ignore_errors=True)
+            remove_tree(item.folder, ignore_errors=True)
         else:
             put_all_back(item.folder, self._inbox.path, item.row["folder"], item.row["stat"])
 
@@ -341,7 +341,7 @@ class Taker:
         self._known.note(_versions(outcomes))
         self._tell([job for outcome in outcomes for job in outcome.jobs])
         for drop_id in replaced:
-            shutil.rmtree(keep_claims(self._config, drop_id), ignore_errors=True)
+            remove_tree(keep_claims(self._config, drop_id), ignore_errors=True)
             self._ledger.transact(lambda s, i=drop_id: store.set_drop_state(s, i, "gone"))
 
     def _tell(self, jobs: Sequence[dict[str, Any]]) -> None:

@@ -17,7 +17,7 @@ from sqlalchemy import URL, Engine, create_engine, event
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import QueuePool
 
-from dna_pipeline.ledger.sqlite import BUSY_TIMEOUT_MS, sqlite_module, wal_is_safe
+from dna_pipeline.ledger.sqlite import BUSY_TIMEOUT_MS, flush_fully, sqlite_module, wal_is_safe
 
 CACHE_KIB = 32 << 10
 """Ids are random: each touches pages of its own in every index of a large ledger."""
@@ -33,6 +33,7 @@ def open_writer(path: Path) -> Engine:
 
     def connected(connection: Any, _: object) -> None:
         connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
+        flush_fully(connection)
         connection.execute(f"PRAGMA journal_mode={'WAL' if wal else 'DELETE'}")
         connection.execute("PRAGMA synchronous=FULL")
         connection.execute(f"PRAGMA cache_size=-{CACHE_KIB}")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from dna_pipeline.artifact import write_bytes
 from dna_pipeline.errors import ConfigError
-from dna_pipeline.ledger.sqlite import sqlite_module
+from dna_pipeline.ledger.sqlite import flush_fully, sqlite_module
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -133,6 +133,7 @@ def problem(path: Path) -> str | None:
     module = sqlite_module()
     connection: Any = module.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=15)
     try:
+        flush_fully(connection)  # closing the last connection writes the log into the ledger
         said = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     except module.OperationalError:
         raise

@@ -399,15 +399,3 @@ def shares_original(session: Session, job: Job) -> bool:
         Job.id != job.id,
     )
     return session.scalar(rows.limit(1)) is not None
-
-
-def has_newer_result(session: Session, job: Job) -> bool:
-    """Whether a later drop of the same name has been completed already."""
-    rows = select(Job.seq).where(
-        Job.inbox == job.inbox,
-        Job.folder == job.folder,
-        Job.stem == job.stem,
-        Job.seq > job.seq,
-        Job.status == "completed",
-    )
-    return session.scalar(rows.limit(1)) is not None

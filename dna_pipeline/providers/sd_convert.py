@@ -14,7 +14,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dna_pipeline.artifact import fsync_tree, rename_new
+from dna_pipeline.artifact import fsync_tree, remove_tree, rename_new
 from dna_pipeline.errors import WeightsMismatch
 from dna_pipeline.providers.sd_folder import read_json, readable, some
 
@@ -41,14 +41,14 @@ def convert(single_file: Path, tokenizer: Path, target: Path, config: Path = CON
         WeightsMismatch: it is not a Stable Diffusion 1.5 for text and images, or it is damaged.
     """
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    remove_tree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     try:
         _fill(single_file, tokenizer, temporary, config)
         fsync_tree(temporary)
         rename_new(temporary, target)
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        remove_tree(temporary, ignore_errors=True)
 
 
 def _fill(single_file: Path, tokenizer: Path, folder: Path, config: Path) -> None:

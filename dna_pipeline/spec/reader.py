@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -269,6 +270,22 @@ class _Reader:
                 )
                 self._wrong((*path, index), f"{stage.id} needs {needs}, but {start} {gets}")
             before, available = stage.id, kind.produces
+        self._check_file_names(path, stages)
+
+    def _check_file_names(self, path: KeyPath, stages: list[StageSpec]) -> None:
+        """The id of a stage whose type repeats is in the names of its files, where it must not
+        make them another stage's."""
+        times = Counter(stage.type for stage in stages)
+        words = {
+            word: stage.id
+            for stage in stages
+            if times[stage.type] == 1
+            for word in registry.stage_class(stage.type).file_words
+        }
+        for index, stage in enumerate(stages):
+            if times[stage.type] > 1 and (other := words.get(stage.id.casefold())) is not None:
+                text = f"files of {other} are called so; choose another id than {stage.id!r}"
+                self._wrong((*path, index, stage.type, "id"), text)
 
     # --- inboxes ---
 

@@ -70,6 +70,9 @@ class Stage(BaseModel, ABC):
     produces: ClassVar[Kind] = "image"
     weight: ClassVar[float] = 1.0
     """Share of a job's time beside other stages, for the progress of the whole job."""
+    file_words: ClassVar[frozenset[str]] = frozenset()
+    """What follows the stem in the names of its files: `matte` in `cat.matte.png`. No stage that
+    has its id there may be called so."""
     needs_model: ClassVar[bool] = True
     most_thrift: ClassVar[int] = 1
     """How often the stage is run again where memory runs out, with `StageContext.thrift` raised;

@@ -26,6 +26,7 @@ class RemoveBackground(Stage):
     """Writes `<stem>.matte.png`: the subject's colours, with the background transparent."""
 
     type: ClassVar[str] = "remove_background"
+    file_words: ClassVar[frozenset[str]] = frozenset({"matte"})
     weight: ClassVar[float] = 0.1
 
     force: bool = Field(

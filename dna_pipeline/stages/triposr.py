@@ -49,6 +49,7 @@ class TripoSR(Stage):
     """A mesh of the subject, upright, facing the viewer, in metres; and a picture of it."""
 
     type: ClassVar[str] = "triposr"
+    file_words: ClassVar[frozenset[str]] = frozenset({"preview", "texture", "turntable"})
     produces: ClassVar[Kind] = "mesh"
     most_thrift: ClassVar[int] = 2
     aliases: ClassVar[dict[str, str]] = {

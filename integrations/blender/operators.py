@@ -84,7 +84,9 @@ class ReloadLatest(bpy.types.Operator):
         collection = results.collection_of(context.object)
         inbox, stem = collection[results.INBOX], collection[results.STEM]
         try:
-            path = settings.client_for(inbox).latest(inbox, stem)
+            path = settings.client_for(inbox).latest(
+                inbox, stem, name=collection.get(results.NAME, "")
+            )
             if path is None:
                 raise ValueError(f"There is no {inbox}/latest/{stem}.glb in the outbox")
             results.replace(collection, path)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from .client import State
 
-INBOX, STEM = "dna_inbox", "dna_stem"
+INBOX, STEM, NAME = "dna_inbox", "dna_stem", "dna_name"
 """Custom properties of a result's collection: of what its meshes were made."""
 
 
@@ -28,6 +28,7 @@ def bring(path: Path, state: State, scene: Any, at: Any) -> None:
     collection = bpy.data.collections.new(state.folder.name)
     collection[INBOX] = state.manifest["job"]["inbox"]
     collection[STEM] = path.stem
+    collection[NAME] = state.manifest["input"]["name"]
     scene.collection.children.link(collection)
     for item in objects:
         _move(item, collection)

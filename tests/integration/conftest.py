@@ -229,7 +229,10 @@ def make_site(tmp_path: Path, quiet: None) -> Iterator[Callable[..., Site]]:
                 "cut": [{"remove_background": {"model": "key"}}],
                 "other": [{"remove_background": {"model": "key", "force": True}}],
                 "paint": [{"img2img": {"prompt": "{folder}/{name} in {inbox}, {seed}"}}],
-                "two_stages": [{"img2img": {"model": "sd"}}, {"remove_background": {"model": "key"}}],
+                "two_stages": [
+                    {"img2img": {"model": "sd"}},
+                    {"remove_background": {"model": "key"}},
+                ],
             },
             "inboxes": [inbox],
         }

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from dna_pipeline import accounts
 from dna_pipeline.inbox.names import tells
 from dna_pipeline.intake.retry import Retrier
 from dna_pipeline.ledger.tables import Batch
@@ -278,3 +279,40 @@ def test_the_longest_name_has_room_for_a_yaml(site: Site) -> None:
     Retrier(site.config, site.ledger).retry(site.jobs()[0].id, site.prober)  # pyright: ignore
     run_all(site)
     assert set(statuses(site).values()) == {"completed"}
+
+
+TWINS = [("q?b", "q_b"), ("..", "_")]
+
+
+@pytest.mark.parametrize("folders", TWINS)
+@pytest.mark.parametrize("killed", [False, True])
+def test_originals_of_folders_that_become_one_are_all_kept(
+    make_site: MakeSite, folders: tuple[str, str], killed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two images of equal size that were done before come once more, and so make no jobs."""
+    site = make_site(recursive=True)
+    images = {f"jobs/{folder}/x.png": f"image {n}" for n, folder in enumerate(folders)}
+    names = [name.removeprefix("jobs/") for name in images]
+    for _ in range(2):
+        (site.inbox / "jobs").mkdir(exist_ok=True)
+        for name, data in images.items():
+            site.put(name, data)
+        site.put("jobs/shots.csv", "\n".join(["image", *names]))
+        site.settle()
+        run_all(site)
+        if killed:
+            with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+                patch.setattr(accounts, "write_bytes", _die)
+                report(site)
+            site.restart()
+        report(site)
+    assert site.left() == set()
+    batch = max(site.rows(Batch), key=lambda batch: batch.created_at)
+    assert set(statuses(site).values()) == {"skipped"}
+    source = site.outbox / f"in/jobs/shots-{batch.id[:8]}/source"
+    kept = sorted(path.read_text() for path in source.rglob("*") if path.is_file())
+    assert kept == sorted([*images.values(), (source / "shots.csv").read_text()])
+
+
+def _die(*_: object) -> None:
+    raise KeyboardInterrupt

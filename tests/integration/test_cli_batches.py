@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tracemalloc
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from dna_pipeline.accounts import Accounts
 from dna_pipeline.cli.main import main
 from dna_pipeline.errors import BlackImage
+from dna_pipeline.intake.resubmit import Retrier
 from dna_pipeline.ledger import queue
-from dna_pipeline.ledger.tables import Batch
+from dna_pipeline.ledger.tables import Batch, Job
 from tests.integration.conftest import Site
 from tests.integration.test_cli import picture
 
@@ -133,6 +136,51 @@ def test_retry_what_failed_of_a_batch(site: Site, call: Program) -> None:
     assert "nothing of that batch failed" in nothing.stderr
 
 
+def test_retry_all_that_failed(site: Site, call: Program) -> None:
+    """What was cancelled stays so, unless it is of a batch that is named."""
+    call("cancel", "--batch", batch(site, "more"))
+    for job in [site.claim_next() for _ in range(2)]:
+        site.ledger.transact(lambda s, i=job.id: queue.fail(s, i, BlackImage("all").failure()))
+    site.publish()
+    failed = [job.id for job in site.jobs() if job.status == "failed"]
+    assert len(failed) == 3
+    assert call.facts("retry", "--failed", "--inbox", "submit") == []
+    done = call("retry", "--failed", "--inbox", "in")
+    assert done.stdout.splitlines() == [f"{job_id[:8]} queued" for job_id in failed]
+    assert done.stderr == "3 jobs cancelled: left so; `retry JOB…` queues them again\n"
+    nothing = call("retry", "--failed")
+    assert (nothing.returncode, nothing.stdout) == (0, "")
+    assert nothing.stderr.startswith("no job has failed\n3 jobs cancelled")
+
+
+def test_retry_of_very_many(site: Site, call: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first is begun at once, and none needs more of memory than its id until then."""
+    before = site.jobs()[0]
+    columns = [column.name for column in Job.__table__.columns if column.name not in ("seq", "id")]
+    names = ", ".join(columns)
+    many = (
+        f"INSERT INTO jobs (id, {names}) WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL "
+        f"SELECT i + 1 FROM n WHERE i < 100000) SELECT printf('%032x', i), {names} FROM n, jobs "
+        f"WHERE id = '{before.id}'"
+    )
+    site.ledger.transact(lambda s: s.execute(text(many)))
+    assert before.status == "failed"
+    peak: list[int] = []
+
+    def stop(_: Retrier, job_id: str, prober: object) -> None:
+        peak.append(tracemalloc.get_traced_memory()[1])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Retrier, "retry", stop)
+    tracemalloc.start()
+    try:
+        call("retry", "--failed")
+    finally:
+        tracemalloc.stop()
+    assert len(peak) == 1
+    assert peak[0] < 100 << 20
+
+
 def test_pause_and_resume_a_batch(site: Site, call: Program) -> None:
     for name in spellings(site, "all")[1:4]:
         done = call("pause", "--batch", name)
@@ -184,7 +232,9 @@ WRONG_CALLS = {
     "cancel --batch 00zz": "no batch's id begins with '00zz'",
     "retry": "name jobs, or one batch with --batch",
     "retry {job} --failed": "`retry --failed --batch B`",
-    "retry --failed": "`retry --failed --batch B`",
+    "retry --inbox in": "`retry --failed --inbox I`",
+    "retry {job} --failed --inbox in": "`retry --failed --inbox I`",
+    "retry --failed --inbox none": "no inbox is called 'none'; there are: in",
     "retry --batch {batch}": "`retry --failed --batch B`",
     "retry {job} --failed --batch {batch}": "name jobs, or one batch with --batch",
     "retry --failed --batch 00zz": "no batch's id begins with '00zz'",

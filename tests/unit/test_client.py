@@ -319,6 +319,16 @@ def test_latest(root: Path, client: Client):
     assert client.latest("mesh", "chair", ".png") is None
 
 
+def test_latest_of_two_with_one_stem(root: Path, client: Client):
+    folder = root / "outbox/mesh/latest"
+    folder.mkdir(parents=True)
+    for name in ("chair.glb", "chair.jpg.glb"):
+        (folder / name).touch()
+    assert client.latest("mesh", "chair", name="chair.jpg") == folder / "chair.jpg.glb"
+    assert client.latest("mesh", "chair", name="chair.png") == folder / "chair.glb"
+    assert client.latest("mesh", "chair") == folder / "chair.glb"
+
+
 # --- the daemon ---
 
 

@@ -19,6 +19,7 @@ PACKAGE = "dna_pipeline"
 LEVELS = [
     "errors faults",
     "device_errors artifact filesystem logs sources exr sixteen",
+    "obj_names streams",
     "imaging video gltf mesh_formats matte wire messages",
     "registry probe",
     "spec",
@@ -30,7 +31,7 @@ LEVELS = [
     "executor",
     "runner device",
     "worker",
-    "publish publishing manifest_parts cancelled_rows ownership cleanup",
+    "publish manifest_parts cancelled_rows ownership cleanup latest publishing",
     "intake snapshot",
     "room holds",
     "accounts dispatch repair housekeeping",

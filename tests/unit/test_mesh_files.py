@@ -265,3 +265,69 @@ def test_only_what_is_left_can_be_cut():
     assert to_gltf(signpost().vertices)[:, 0].max() == pytest.approx(0.5)
     _, facts = mesh_files.checked(signpost(), 0.5, 0.21, warnings.append)
     assert facts["cut_sides"] == ["bottom", "top"]
+
+
+def read_strictly(folder: Path, name: str) -> Image.Image:
+    """The texture of an OBJ as readers find it that keep to the format, like tinyobjloader.
+
+    A line's words end at white space, its rest after `#` is a comment; `mtllib` and `map_Kd` name
+    files beside it, and a word that begins with a hyphen is an option.
+    """
+
+    def told(file: str, key: str) -> list[str]:
+        (words,) = (
+            words[1:]
+            for line in (folder / file).read_bytes().replace(b"\\\n", b" ").decode().split("\n")
+            if (words := line.partition("#")[0].split())[:1] == [key]
+        )
+        return words
+
+    (material_file,) = told(name, "mtllib")
+    (texture,) = told(material_file, "map_Kd")
+    assert not texture.startswith("-")
+    assert told(name, "usemtl") == told(material_file, "newmtl")
+    assert len(told(name, "o")) == 1
+    return Image.open(folder / texture)
+
+
+@pytest.mark.parametrize(
+    "stem",
+    [
+        "my chair",
+        "a.b",
+        "shot #3",
+        'it\'s "x"',
+        "-s 2",
+        "--help",
+        "椅子\u3000é",
+        "a  b .c",
+        "$HOME",
+    ],
+)
+def test_an_obj_of_any_name_finds_what_lies_beside_it(tmp_path: Path, stem: str):
+    mesh = textured()
+    placement = place(mesh.vertices, 2.0, "base")
+    files = mesh_files.write(mesh, lambda end: tmp_path / f"{stem}{end}", ["obj", "ply"], placement)
+    assert files[0].path.name == f"{stem}.obj"
+    assert {file.path for file in files} == set(tmp_path.iterdir())
+    with read_strictly(tmp_path, f"{stem}.obj") as picture:
+        np.testing.assert_array_equal(np.asarray(picture), mesh.texture)
+    assert load(files[0]).visual.material.image.size == (12, 12)
+    header = files[1].path.read_bytes().split(b"end_header\n")[0].decode()
+    (texture,) = [line.split(" ")[2:] for line in header.splitlines() if "TextureFile" in line]
+    assert texture == [files[-1].path.name]
+
+
+def test_the_companions_of_two_files_do_not_meet(tmp_path: Path):
+    """A stage's work folder may hold the files of one stem only, a result those of several."""
+    mesh = textured()
+    placement = place(mesh.vertices, 2.0, "base")
+    stems = ("my chair.one", "my chair.two")
+    files = [
+        file.path
+        for stem in stems
+        for file in mesh_files.write(
+            mesh, lambda end, stem=stem: tmp_path / f"{stem}{end}", ["obj"], placement
+        )
+    ]
+    assert len(set(files)) == len(files) == 6

@@ -61,14 +61,14 @@ def test_an_obj_is_the_same_in_blocks_of_any_size(monkeypatch: pytest.MonkeyPatc
 
 
 def test_obj_with_a_texture(tmp_path: Any):
-    data = obj(texcoords=TEXCOORDS, material_file="my ball.mtl")
+    data = obj(texcoords=TEXCOORDS, material_file="my_ball.mtl")
     found = np.array(lines(data, "vt"), float)
     np.testing.assert_allclose(found, TEXCOORDS * [1, -1] + [0, 1], atol=1e-6)
     assert lines(data, "f")[0] == [f"{i}/{i}/{i}" for i in (FACES[0] + 1).tolist()]
     assert {len(row) for row in lines(data, "v")} == {3}
     (tmp_path / "my ball.obj").write_bytes(data)
-    (tmp_path / "my ball.mtl").write_bytes(mesh_formats.mtl("my ball", "my ball.texture.png", 0.9))
-    Image.new("RGB", (4, 4), (200, 100, 50)).save(tmp_path / "my ball.texture.png")
+    (tmp_path / "my_ball.mtl").write_bytes(mesh_formats.mtl("my ball", "my_ball.texture.png", 0.9))
+    Image.new("RGB", (4, 4), (200, 100, 50)).save(tmp_path / "my_ball.texture.png")
     mesh = trimesh.load(tmp_path / "my ball.obj", process=False)
     np.testing.assert_allclose(mesh.vertices, VERTICES, rtol=1e-6)
     assert mesh.visual.material.image.getpixel((0, 0)) == (200, 100, 50)
@@ -78,11 +78,11 @@ def test_obj_with_a_texture(tmp_path: Any):
 
 def test_the_material_of_an_obj():
     rows = [
-        line.split(" ", 1) for line in mesh_formats.mtl("a b", "a b.png", 0.9).decode().split("\n")
+        line.split(" ", 1) for line in mesh_formats.mtl("a b", "a_b.png", 0.9).decode().split("\n")
     ]
     told = dict(row for row in rows if len(row) == 2)
     assert told["newmtl"] == "a_b"
-    assert told["map_Kd"] == "a b.png"
+    assert told["map_Kd"] == "a_b.png"
     assert (told["Kd"], told["Ks"], told["Pr"], told["Pm"]) == ("1 1 1", "0 0 0", "0.9", "0")
 
 

@@ -49,6 +49,7 @@ class Redraw(_FakeStage):
 
 class Cut(_FakeStage):
     type = "remove_background"
+    file_words: ClassVar[frozenset[str]] = frozenset({"matte"})
 
     force: bool = False
 

@@ -570,6 +570,9 @@ def test_one_wrong_pipeline(told, cases):
         pipelines.p[1]: two stages are called 'img2img'; give each an `id` of its own
     [{img2img: {id: A}}, {img2img: {id: a}}]
         pipelines.p[1]: two stages are called 'a'; give each an `id` of its own
+    [{img2img: {id: a}}, {img2img: {id: Matte}}, {remove_background: {model: matte}}]
+        pipelines.p[1].img2img.id: files of remove_background are called so; choose another id
+        than 'Matte'
     [{img2img: {id: seed}}]
         pipelines.p[0].img2img.id: 'seed' has a meaning of its own in sidecars; choose
         another

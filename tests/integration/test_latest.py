@@ -1,0 +1,243 @@
+"""`latest/` where names made from parts of names are one: nobody's files are lost, names stay."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from dna_pipeline.repair.rebuild import rebuild
+from tests.integration.conftest import Site
+from tests.integration.test_batches import library
+
+MakeSite = Callable[..., Site]
+
+
+@pytest.fixture
+def keep(make_site: MakeSite) -> Site:
+    return make_site(originals="keep", recursive=True)
+
+
+def make(site: Site, name: str, data: bytes) -> None:
+    """Drop an image, or a new version of it, and publish what is made of it."""
+    site.put(name, data)
+    site.settle()
+    site.run_next(b"of " + data)
+
+
+def latest(site: Site) -> dict[str, bytes]:
+    home = site.outbox / "in/latest"
+    return {
+        path.relative_to(home).as_posix(): path.read_bytes()
+        for path in home.rglob("*")
+        if path.is_file()
+    }
+
+
+def test_two_of_one_stem_have_a_file_each_for_good(keep: Site) -> None:
+    make(keep, "cat.png", b"png 1")
+    make(keep, "cat.jpg", b"jpg 1")
+    assert latest(keep) == {"cat.png": b"of png 1", "cat.jpg.png": b"of jpg 1"}
+    keep.restart()
+    make(keep, "cat.jpg", b"jpg version 2")
+    make(keep, "cat.png", b"png version 2")
+    make(keep, "cat.webp", b"webp 1")
+    keep.restart()
+    make(keep, "cat.jpg", b"jpg version 3.")
+    assert latest(keep) == {
+        "cat.png": b"of png version 2",
+        "cat.jpg.png": b"of jpg version 3.",
+        "cat.webp.png": b"of webp 1",
+    }
+
+
+ALIKE = [
+    ["cat.png", "cat.jpg", "cat.jpg.png", "cat.png.jpg", "cat.jpg.jpg.png"],
+    ["Cat.png", "cat.png", "CAT.png", "cAT.PNG"],
+    [unicodedata.normalize(form, "é.png") for form in ("NFC", "NFD")],
+    ["a:b/cat.png", "a_b/cat.png", "a?b/cat.png", "A_B/cat.png"],
+    ["failed/cat.png", "failed_/cat.png"],
+    ["a:.png", "a?.png", "a_.png"],
+    ["x" * 130 + "1.png", "x" * 130 + "2.png", "x" * 130 + "3.jpg"],
+    ["con.png", "_con.png"],
+    ["cat.jpg", "cat.png/dog.png", "Cat.PNG/cow.png", "cat.png_/dog.png", "dog.glb/x.png"],
+]
+
+
+@pytest.mark.parametrize("names", ALIKE, ids=[names[0][:9] for names in ALIKE])
+@pytest.mark.parametrize("way", ["there", "back"])
+def test_names_that_become_one(keep: Site, names: list[str], way: str) -> None:
+    names = names if way == "there" else names[::-1]
+    for version in ("one", "two and more"):
+        for number, name in enumerate(names):
+            make(keep, name, f"{version} {number}".encode())
+        found = latest(keep)
+        assert sorted(found.values()) == [
+            f"of {version} {number}".encode() for number in range(len(names))
+        ]
+        assert len({path.casefold() for path in found}) == len(names)
+        keep.restart()
+
+
+def test_a_stem_alone_is_the_whole_name(keep: Site) -> None:
+    for name in ("cat.png", "dog.JPG", "my chair.png", "a.b.png", "x.texture.png"):
+        make(keep, name, name.encode())
+    assert set(latest(keep)) == {
+        "cat.png", "dog.png", "my chair.png", "a.b.png", "x.texture.png",
+    }  # fmt: skip
+
+
+def test_a_name_whose_files_were_removed_is_free(keep: Site) -> None:
+    """But nobody who has a name gets another."""
+    make(keep, "cat.png", b"png")
+    make(keep, "cat.jpg", b"jpg")
+    (keep.outbox / "in/latest/cat.png").unlink()
+    make(keep, "cat.jpg", b"jpg 2")
+    assert set(latest(keep)) == {"cat.jpg.png"}
+    make(keep, "cat.webp", b"webp")
+    make(keep, "cat.png", b"png 2")
+    assert latest(keep) == {
+        "cat.png": b"of webp", "cat.jpg.png": b"of jpg 2", "cat.png.png": b"of png 2",
+    }  # fmt: skip
+
+
+def test_the_newest_version_of_each_wins(keep: Site) -> None:
+    """Whichever ends first."""
+    for name in ("cat.png", "cat.jpg"):
+        keep.put(name, b"old")
+    keep.settle()
+    old = [keep.claim_next() for _ in range(2)]
+    for name in ("cat.png", "cat.jpg"):
+        make(keep, name, b"new version of " + name.encode())
+    for job in old:
+        keep.finish(job, b"late")
+    keep.publish()
+    assert set(latest(keep).values()) == {
+        b"of new version of cat.png", b"of new version of cat.jpg",
+    }  # fmt: skip
+
+
+def test_two_of_a_table_in_folders_of_a_source_root(make_site: MakeSite) -> None:
+    site = make_site(source_roots=["library"], originals="keep")
+    library(site, "one/cat.png", "two/cat.png")
+    for version in range(2):
+        site.put("shots.csv", f"image,meta.v\none/cat.png,{version}\ntwo/cat.png,{version}\n")
+        site.settle()
+        jobs = [site.claim_next() for _ in range(2)]
+        for job in reversed(jobs):
+            site.finish(job, f"{site.drop(job).sha256} {version}".encode())
+        site.publish()
+        found = latest(site)
+        assert set(found) == {"cat.png", "cat.png.png"}
+        assert len({data[:64] for data in found.values()}) == 2
+        assert all(data.endswith(str(version).encode()) for data in found.values())
+    assert len(site.jobs()) == 4
+
+
+@pytest.mark.slow
+def test_names_after_the_ledger_was_lost(keep: Site) -> None:
+    make(keep, "cat.png", b"png")
+    make(keep, "cat.jpg", b"jpg")
+    keep.close()
+    keep.config.ledger_path.unlink()
+    rebuild(keep.config)
+    keep.restart()
+    keep.put("cat.jpg", b"jpg 2")
+    keep.put("cat.png", b"png 2")
+    keep.settle()
+    for job in keep.jobs()[-2:]:
+        keep.claim_next()
+        keep.finish(job, f"of {job.name} 2".encode())
+    keep.publish()
+    assert latest(keep) == {"cat.png": b"of cat.png 2", "cat.jpg.png": b"of cat.jpg 2"}
+
+
+# --- an OBJ and what it names ---
+
+
+def make_mesh(site: Site, name: str, data: bytes) -> None:
+    """Publish a textured OBJ and PLY, as they are written, whose texture is that data."""
+    from dna_pipeline.obj_names import word
+
+    site.put(name, data)
+    site.settle()
+    job = site.claim_next()
+    beside = word(job.stem)
+    written = {
+        f"{job.stem}.obj": ("mesh", f"# x\nmtllib {beside}.mtl\no x\nv 1 2 3\n".encode()),
+        f"{job.stem}.ply": (
+            "mesh", f"ply\ncomment TextureFile {beside}.texture.png\nend\n".encode() + data,
+        ),
+        f"{beside}.mtl": ("material", f"newmtl x\nmap_Kd {beside}.texture.png\n".encode()),
+        f"{beside}.texture.png": ("texture", data),
+        f"{job.stem}.png": ("image", b"picture " + data),
+    }  # fmt: skip
+    site.finish(job, roles={path: role for path, (role, _) in written.items()})
+    for path, (_, content) in written.items():
+        _rewrite(site, site.config.work / job.id / "remove_background" / path, content)
+    site.publish()
+
+
+def _rewrite(site: Site, path: Path, content: bytes) -> None:
+    """Give a stage's file other bytes, in the ledger too."""
+    from sqlalchemy import update
+
+    from dna_pipeline.ledger.tables import ArtifactRow
+
+    path.write_bytes(content)
+    of_file = update(ArtifactRow).where(ArtifactRow.path == path.name)
+    site.ledger.transact(lambda s: s.execute(of_file.values(bytes=len(content))))
+
+
+def textures(site: Site) -> dict[str, tuple[bytes, bytes, bytes]]:
+    """For each OBJ in latest its texture, that of the PLY beside it, and the picture."""
+    home = site.outbox / "in/latest"
+
+    def named(file: Path, key: str) -> Path:
+        lines = file.read_bytes().splitlines()
+        (told,) = [
+            line.removeprefix(key.encode()) for line in lines if line.startswith(key.encode())
+        ]
+        assert len(told.split()) == 1
+        return home / told.decode().strip()
+
+    found: dict[str, tuple[bytes, bytes, bytes]] = {}
+    for path in home.glob("*.obj"):
+        texture = named(named(path, "mtllib "), "map_Kd ").read_bytes()
+        of_ply = named(path.with_suffix(".ply"), "comment TextureFile ").read_bytes()
+        found[path.name] = texture, of_ply, path.with_suffix(".png").read_bytes()
+    return found
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["cat.png", "cat.jpg"],
+        ["my chair.png", "my_chair.png", "my#chair.png", "my  chair.png"],
+        ["cat.texture.png", "cat.png"],
+        ["cat.png", "cat.texture.png"],
+        ["my chair.png", "my_chair.texture.png"],
+        ["Cat.png", "cat.png"],
+    ],
+    ids=lambda names: "+".join(names),
+)
+def test_each_obj_finds_its_own_texture(keep: Site, names: list[str]) -> None:
+    for version in (b"first", b"the second"):
+        for number, name in enumerate(names):
+            make_mesh(keep, name, b"%d %s" % (number, version))
+        found = textures(keep)
+        assert sorted(found.values()) == [
+            (data, data, b"picture " + data)
+            for data in (b"%d %s" % (number, version) for number in range(len(names)))
+        ]
+        keep.restart()
+    assert len(list((keep.outbox / "in/latest").iterdir())) == 5 * len(names)
+
+
+def test_results_are_left_as_they_are(keep: Site) -> None:
+    make_mesh(keep, "cat.png", b"one")
+    make_mesh(keep, "cat.jpg", b"two")
+    for folder in keep.folders():
+        assert b"mtllib cat.mtl" in (keep.outbox / folder / "cat.obj").read_bytes()
