@@ -29,6 +29,7 @@ from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.views import Views
 from dna_pipeline.lock import hold_kept, hold_lock, holder
 from dna_pipeline.publishing import Publisher
+from dna_pipeline.reachability import FolderProbe
 from dna_pipeline.spec.config import Config
 from dna_pipeline.status import StatusFile
 
@@ -40,6 +41,9 @@ PUBLISH_RETRY_S = 5.0
 LEDGER_RETRY_S = 5.0
 CLOSE_GRACE_S = 8.0
 """How long all parts together may take to end: less than the ten seconds that are promised."""
+
+CLOSING_LIMIT_S = 0.5
+"""How long a folder may take to answer while the daemon ends."""
 
 ExecutorFactory = Callable[[WorkerSettings, Callable[[], None]], Executor]
 
@@ -73,6 +77,8 @@ class Daemon:
         self._patient = True
         self.waiting: list[dict[str, Any]] = []
         """The files that were not taken in when `run` returned, and why."""
+        self.is_stuck = False
+        """Whether taking files in has not ended with `run`: a dead disk blocks it."""
         self._intake_error: BaseException | None = None
         self._publish_at = 0.0
         self._review_at = 0.0
@@ -92,7 +98,7 @@ class Daemon:
         Raises:
             Locked: another daemon holds the data folder, or an inbox that keeps its files.
         """
-        with hold_lock(self.config.data), self._folders(), self._opened():
+        with hold_lock(self.config.data), self._probed(), self._folders(), self._opened():
             started()
             self._patient = not until_idle
             while not self._stop.is_set():
@@ -103,11 +109,22 @@ class Daemon:
                 self._wake.clear()
 
     @contextmanager
+    def _probed(self) -> Generator[None]:
+        """The helpers that ask whether folders answer."""
+        self._probe = FolderProbe()
+        self._look = self._probe.look
+        try:
+            yield
+        finally:
+            self._probe.close()
+
+    @contextmanager
     def _folders(self) -> Generator[None]:
         """All folders made, those whose files stay there ours alone."""
         self._make_folders()
         kept = [(inbox.name, inbox.path) for inbox in self.config.inboxes if inbox.keeps]
-        with hold_kept(kept, self.config.data):
+        answering = [(name, path) for name, path in kept if self._look(path).is_there]
+        with hold_kept(answering, self.config.data):
             yield
 
     @contextmanager
@@ -119,15 +136,16 @@ class Daemon:
         self._views = Views(self.config.ledger_path)
         self._versions = self._views.data_version()
         self._version = 0
-        self.publisher = Publisher(self.config, self.ledger)
+        look = self._look
+        self.publisher = Publisher(self.config, self.ledger, look)
         self.executor = self._make_executor(worker_settings(self.config), self._wake.set)
-        self.dispatcher = Dispatcher(self.config, self.ledger, self.executor)
-        self.gate = Gate(self.config, self.ledger)
+        self.dispatcher = Dispatcher(self.config, self.ledger, self.executor, look)
+        self.gate = Gate(self.config, self.ledger, look)
         self.accounts = Accounts(self.ledger, self.publisher)
-        self.status = StatusFile(self.config, self._views, self.dispatcher, self.gate)
-        self.housekeeper = Housekeeper(self.config, self.ledger)
+        self.status = StatusFile(self.config, self._views, self.dispatcher, self.gate, look)
+        self.housekeeper = Housekeeper(self.config, self.ledger, look)
         self._recover()
-        watcher = Watcher(self.config.inboxes, self._hint, _warn)
+        watcher = Watcher(self.config.inboxes, self._hint, _warn, look)
         watcher.start()
         heartbeat = self._heartbeat()
         heartbeat.start()
@@ -139,12 +157,14 @@ class Daemon:
         finally:
             self._stop.set()
             self._hints.set()
+            self._probe.limit_s = CLOSING_LIMIT_S
             end = time.monotonic() + CLOSE_GRACE_S
             # The worker first: what it holds is the most, and it needs no one's leave to end.
             self.executor.close(CLOSE_GRACE_S / 2)
             with suppress(SQLAlchemyError):  # what could not be recorded is done again
                 self.dispatcher.drain()
             intake.join(max(end - time.monotonic(), 0.5))
+            self.is_stuck = intake.is_alive()
             watcher.stop()
             self._close()
             heartbeat.stop()
@@ -152,7 +172,7 @@ class Daemon:
     def _heartbeat(self) -> Heartbeat:
         places = [inbox.path for inbox in self.config.inboxes if not inbox.keeps]
         facts = (holder(self.config.data) or {}) | {"data": str(self.config.data)}
-        return Heartbeat(places, self.ledger.id, facts)
+        return Heartbeat(places, self.ledger.id, facts, self._look)
 
     def _close(self) -> None:
         self.waiting = self.gate.waiting()
@@ -172,6 +192,9 @@ class Daemon:
     def _make_folders(self) -> None:
         folders = [self.config.data, self.config.work, self.config.outbox]
         for folder in [*folders, *(inbox.path for inbox in self.config.inboxes)]:
+            if (reach := self._look(folder)).is_silent:
+                log.warning("folder.missing", path=str(folder), why=reach.why)
+                continue
             try:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
@@ -269,9 +292,10 @@ class Daemon:
                     lambda s, i=job.id, c=code, d=detail: queue.hold_publish(s, i, c, d)
                 )
                 log.warning("publish.held", job=job.id, why=str(reason))
-                if not isinstance(reason, InboxUnavailable):  # that is this job's trouble alone
+                if not isinstance(reason, InboxUnavailable):
                     self._publish_at = now + PUBLISH_RETRY_S
                     return
+                self.dispatcher.holds.sources.note(job.id)  # that is this job's trouble alone
             self.dispatcher.listen()
             self.dispatcher.dispatch()
 

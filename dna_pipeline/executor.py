@@ -40,6 +40,9 @@ outlived its daemon, checks its device, and reads large files for their hashes."
 
 DOUBTFUL_ENDS = ("poisoned", "crash", "timeout", "unready")
 
+KILLED_S = 2.0
+"""How long a worker that was killed is waited for."""
+
 CANCEL_GRACE_S = 10.0
 """How long a job may take to notice that it is cancelled before its worker is ended."""
 
@@ -199,9 +202,8 @@ class _Child:
         try:
             self._process.wait(grace_s)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._reader.join(5)
+            wire.end(self._process, KILLED_S)
+        self._reader.join(KILLED_S)
 
     def _end(self, reason: str) -> None:
         if self.ending is None:

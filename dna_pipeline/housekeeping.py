@@ -17,6 +17,7 @@ import structlog
 from dna_pipeline.ledger import queue, store
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.times import utcnow
+from dna_pipeline.reachability import Look, look_directly
 from dna_pipeline.spec.config import Config
 
 log = structlog.get_logger()
@@ -27,8 +28,9 @@ INTERVAL_S = 3600.0
 class Housekeeper:
     """Cleans up at the daemon's start and every hour after."""
 
-    def __init__(self, config: Config, ledger: Ledger) -> None:
+    def __init__(self, config: Config, ledger: Ledger, look: Look = look_directly) -> None:
         self._config = config
+        self._look = look
         self._ledger = ledger
         self._next_at = 0.0
         self._round: Iterator[None] = iter(())
@@ -48,7 +50,8 @@ class Housekeeper:
         yield from self._prune_events()
         staging = self._config.outbox / ".dna" / self._ledger.id
         yield from self._sweep(self._config.work, self._is_open, _remove)
-        yield from self._sweep(staging, self._is_open, _remove)
+        if not self._look(self._config.outbox).is_silent:
+            yield from self._sweep(staging, self._is_open, _remove)
         yield from self._sweep(self._config.data / "claims", self._owns_files, self._part_with)
 
     def _prune_events(self) -> Iterator[None]:

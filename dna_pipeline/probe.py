@@ -12,20 +12,29 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import IO
 
 from dna_pipeline import wire
 from dna_pipeline.errors import ImageTooLarge, ImageTooSmall, ImageUnreadable, JobError
 from dna_pipeline.logs import configure_child, relay
+from dna_pipeline.reachability import Look, look_directly
 
 TIMEOUT_S = 120.0
 MEMORY_BYTES = 3 << 30
 """Several times what the largest picture that is taken needs, decoded."""
 DETAIL_CHARS = 1000
+ANSWERS = 16
+"""So many answers are taken from the child before they are asked for."""
+REAP_S = 1.0
+"""How long a child that was killed is waited for."""
+
+
+_Answers = queues.Queue[wire.Message | None]
 
 
 class NotReadable(ImageUnreadable):
@@ -59,11 +68,15 @@ class Prober:
 
     It answers in the order in which it was asked, so that many files can be asked about ahead and
     are decoded while the asker does other things.
+
+    Args:
+        look: says whether a file's folder can be reached, where the child gave no answer.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, look: Look = look_directly) -> None:
+        self._look = look
         self._process: subprocess.Popen[bytes] | None = None
-        self._answers: Iterator[wire.Message] = iter(())
+        self._answers: _Answers = queues.Queue(ANSWERS)
         self._writer: wire.LineWriter | None = None
         self._asked: deque[Question] = deque()
         self._waiting_since: float | None = None
@@ -96,13 +109,17 @@ class Prober:
                 self._receive()
         if self._is_closed:
             raise RuntimeError("the decoder was closed")
-        if (answer := question.answer) is None:
-            return ImageUnreadable("the decoder crashed or took too long on this file")
-        return answer
+        if (answer := question.answer) is not None:
+            return answer
+        if not (reach := self._look(question.path.parent)).is_there:
+            return NotReadable(f"its folder cannot be reached: {reach.why}")
+        return ImageUnreadable("the decoder crashed or took too long on this file")
 
     def close(self) -> None:
         """End the child for good. A thread that waits for its answer gets an error."""
         self._is_closed = True
+        with suppress(queues.Full):
+            self._answers.put_nowait(None)
         if (process := self._process) is not None:
             process.kill()
         with self._lock:
@@ -111,13 +128,11 @@ class Prober:
 
     def _end(self) -> None:
         """Clear away a child that died or hung, and what it was still to do."""
-        assert self._process and self._writer and self._process.stdout
+        assert self._process and self._writer
         self._ended.set()
         self._asked.clear()
         self._writer.close()
-        self._process.kill()
-        self._process.wait()
-        self._process.stdout.close()
+        wire.end(self._process, REAP_S)
         self._process = None
 
     def _send(self, questions: Sequence[Question]) -> None:
@@ -131,8 +146,8 @@ class Prober:
     def _receive(self) -> None:
         """Take the next answer; a child that gives none died over the first question."""
         answer: Probed | JobError | None = None
-        with self._guarded(), suppress(wire.WireError):
-            message = next(self._answers, None)
+        with suppress(queues.Empty, wire.WireError):
+            message = self._answers.get(timeout=TIMEOUT_S)
             answer = None if message is None else _understood(message)
         question = self._asked.popleft()
         question.answer, question.is_answered = answer, True
@@ -153,8 +168,10 @@ class Prober:
         wire.follow_stderr(self._process, relay)
         assert self._process.stdin and self._process.stdout
         self._writer = wire.LineWriter(self._process.stdin)
-        self._answers = wire.messages(self._process.stdout)
+        self._answers = queues.Queue(ANSWERS)
         self._ended = threading.Event()
+        reader = partial(_read, self._process.stdout, self._answers, self._ended)
+        threading.Thread(target=reader, name="probe-answers", daemon=True).start()
         guard = partial(self._end_if_late, self._process, self._ended)
         threading.Thread(target=guard, name="probe-guard", daemon=True).start()
 
@@ -164,6 +181,22 @@ class Prober:
             since = self._waiting_since
             if since is not None and time.monotonic() - since > TIMEOUT_S:
                 process.kill()
+
+
+def _read(file: IO[bytes], answers: _Answers, ended: threading.Event) -> None:
+    """Pass a child's answers on, until it was ended; None where it says what is no message."""
+    with file, suppress(wire.WireError):
+        for message in wire.messages(file):
+            _pass_on(message, answers, ended)
+    _pass_on(None, answers, ended)
+
+
+def _pass_on(message: wire.Message | None, answers: _Answers, ended: threading.Event) -> None:
+    """Wait for room: a child that talks without being asked must not fill our memory."""
+    while not ended.is_set():
+        with suppress(queues.Full):
+            answers.put(message, timeout=0.5)
+            return
 
 
 def _understood(message: wire.Message) -> Probed | JobError:

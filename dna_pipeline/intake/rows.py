@@ -22,6 +22,7 @@ from dna_pipeline.inbox.names import fold
 from dna_pipeline.intake import records
 from dna_pipeline.intake.roots import outside
 from dna_pipeline.probe import Probed, Prober
+from dna_pipeline.reachability import Look, look_directly
 from dna_pipeline.spec.batch import (
     BatchHead,
     Row,
@@ -33,7 +34,15 @@ from dna_pipeline.spec.batch import (
 from dna_pipeline.spec.config import Config, Inbox
 from dna_pipeline.spec.facts import JobFacts
 from dna_pipeline.spec.sidecar import JobSpec, parse_sidecar, resolve
-from dna_pipeline.spec.sources import Place, is_file, is_pattern, lacking_root, matches, places
+from dna_pipeline.spec.sources import (
+    Place,
+    check_roots,
+    is_file,
+    is_pattern,
+    lacking_root,
+    matches,
+    places,
+)
 from dna_pipeline.spec.table import MAX_BYTES, is_table_name, read_table
 from dna_pipeline.spec.yaml12 import Document, is_mapping
 
@@ -104,34 +113,41 @@ class Plan:
 # --- what is named, for pairing ---
 
 
-def reference(inbox: Inbox, path: str) -> Told:
-    """What the YAML or the table at that path of the inbox names."""
+def reference(inbox: Inbox, path: str, look: Look = look_directly) -> Told:
+    """What the YAML or the table at that path of the inbox names.
+
+    Args:
+        look: says whether a source root can be reached; each is asked about once.
+    """
+    look = cache(look)
     try:
         if is_table_name(path):
             texts = [row.document.value.get("image") for row in _table(inbox.path / path)]
-            return _names(inbox, path, [t for t in texts if isinstance(t, str)], is_table=True)
+            named = [text for text in texts if isinstance(text, str)]
+            return _names(inbox, path, named, look, is_table=True)
         document = parse_sidecar(records.read_sidecar(inbox.path / path))
         if document.value.get("images") is not None:
-            return _names(inbox, path, patterns_of(document), is_table=False)
+            return _names(inbox, path, patterns_of(document), look, is_table=False)
         image = document.value.get("image")
-        return _single(inbox, path, image) if isinstance(image, str) else None
+        return _single(inbox, path, image, look) if isinstance(image, str) else None
     except JobError as error:
         return error
     except OSError as error:
         return Unread(error.strerror or str(error))
 
 
-def _single(inbox: Inbox, teller: str, text: str) -> str | Names:
+def _single(inbox: Inbox, teller: str, text: str, look: Look) -> str | Names:
     """An `image:` as written where it is one of the inbox. One of a source root makes a batch, that
-    copies it and waits for roots that are away. Raises `PathEscapesInbox`."""
+    copies it and waits for roots that are away. Raises `PathEscapesInbox`, `TimeoutError`."""
     first, *others = places(inbox, teller.rpartition("/")[0], text)
     if first.root is not None:
         return Names()
     if not others or is_file(inbox.path / first.path):
         return text
+    check_roots(others, look)
     if any(is_file(place.path) and outside(place) for place in others):
         return Names()
-    return text if lacking_root(inbox) is None else Names((first.path,))
+    return text if lacking_root(inbox, look) is None else Names((first.path,))
 
 
 def _table(path: Path) -> list[Any]:
@@ -139,9 +155,9 @@ def _table(path: Path) -> list[Any]:
         return read_table({}, path.name, file.read(MAX_BYTES + 1))
 
 
-def _names(inbox: Inbox, teller: str, texts: Iterable[str], *, is_table: bool) -> Names:
+def _names(inbox: Inbox, teller: str, texts: Iterable[str], look: Look, *, is_table: bool) -> Names:
     """Raises `PathEscapesInbox` and `ParameterInvalid` for a job file; a table's row is only wrong
-    for the first."""
+    for the first. Raises `TimeoutError`."""
     paths: dict[str, None] = {}
     patterns: dict[str, None] = {}
     for text in texts:
@@ -155,6 +171,7 @@ def _names(inbox: Inbox, teller: str, texts: Iterable[str], *, is_table: bool) -
         if first.root is not None:
             continue
         is_there = is_file(inbox.path / first.path)
+        check_roots(found, look)
         if is_there or not any(map(outside, found[1:])):
             globs = is_pattern(text) and not is_table and not is_there
             (patterns if globs else paths)[first.path] = None

@@ -18,9 +18,9 @@ PACKAGE = "dna_pipeline"
 
 LEVELS = [
     "errors faults",
-    "artifact filesystem logs sources exr sixteen",
+    "artifact filesystem logs exr sixteen",
     "imaging video gltf mesh_formats matte wire messages",
-    "registry probe",
+    "registry probe reachability sources",
     "spec",
     "manifest",
     "inbox ledger tsr providers",
@@ -31,7 +31,7 @@ LEVELS = [
     "worker",
     "publish publishing",
     "intake snapshot",
-    "room holds",
+    "room source_holds holds",
     "accounts dispatch repair housekeeping",
     "status",
     "daemon",
