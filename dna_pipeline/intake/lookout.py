@@ -179,6 +179,8 @@ class Lookout:
         """Whether it names no single image that may yet come to lie in a source root instead."""
         if not self.inbox.source_roots:
             return True
+        if any(self._look_at(root).is_silent for root in self.inbox.source_roots):
+            return False
         named = told.paths if isinstance(told, Names) and told.patient else ()
         if isinstance(told, str):
             named = (normpath(join(folder_of(teller), told)),)

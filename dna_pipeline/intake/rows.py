@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import posixpath
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
@@ -36,7 +36,6 @@ from dna_pipeline.spec.facts import JobFacts
 from dna_pipeline.spec.sidecar import JobSpec, parse_sidecar, resolve
 from dna_pipeline.spec.sources import (
     Place,
-    check_roots,
     is_file,
     is_pattern,
     lacking_root,
@@ -138,16 +137,20 @@ def reference(inbox: Inbox, path: str, look: Look = look_directly) -> Told:
 
 def _single(inbox: Inbox, teller: str, text: str, look: Look) -> str | Names:
     """An `image:` as written where it is one of the inbox. One of a source root makes a batch, that
-    copies it and waits for roots that are away. Raises `PathEscapesInbox`, `TimeoutError`."""
+    copies it and waits for roots that are away. Raises `PathEscapesInbox`."""
     first, *others = places(inbox, teller.rpartition("/")[0], text)
     if first.root is not None:
         return Names()
     if not others or is_file(inbox.path / first.path):
         return text
-    check_roots(others, look)
-    if any(is_file(place.path) and outside(place) for place in others):
+    if any(is_file(place.path) and outside(place) for place in _reachable(others, look)):
         return Names()
     return text if lacking_root(inbox, look) is None else Names((first.path,))
+
+
+def _reachable(found: Iterable[Place], look: Look) -> Iterator[Place]:
+    """The places whose source roots answer; in the others nothing can be found now."""
+    return (place for place in found if place.root is None or not look(place.root).is_silent)
 
 
 def _table(path: Path) -> list[Any]:
@@ -157,7 +160,7 @@ def _table(path: Path) -> list[Any]:
 
 def _names(inbox: Inbox, teller: str, texts: Iterable[str], look: Look, *, is_table: bool) -> Names:
     """Raises `PathEscapesInbox` and `ParameterInvalid` for a job file; a table's row is only wrong
-    for the first. Raises `TimeoutError`."""
+    for the first."""
     paths: dict[str, None] = {}
     patterns: dict[str, None] = {}
     for text in texts:
@@ -171,8 +174,7 @@ def _names(inbox: Inbox, teller: str, texts: Iterable[str], look: Look, *, is_ta
         if first.root is not None:
             continue
         is_there = is_file(inbox.path / first.path)
-        check_roots(found, look)
-        if is_there or not any(map(outside, found[1:])):
+        if is_there or not any(map(outside, _reachable(found[1:], look))):
             globs = is_pattern(text) and not is_table and not is_there
             (patterns if globs else paths)[first.path] = None
     if len(patterns) > MAX_GLOBS:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -100,13 +99,6 @@ def lacking_root(inbox: Inbox, look: Look = look_directly) -> tuple[Path, str] |
         if not reach.is_there or reach.is_empty:
             return root, reach.why if reach.is_silent else "is not there"
     return None
-
-
-def check_roots(found: Iterable[Place], look: Look) -> None:
-    """Raises TimeoutError: the source root that a place lies in does not answer."""
-    for place in found:
-        if place.root is not None and (reach := look(place.root)).is_silent:
-            raise TimeoutError(errno.ETIMEDOUT, f"{place.root} {reach.why}", place.path)
 
 
 def matches(path: str, pattern: str) -> bool:

@@ -99,8 +99,10 @@ def test_results_wait_for_an_outbox_that_does_not_answer(studio: Studio, hang: H
         for name in ("second", "third"):
             drop(studio, "near", name)
         studio.wait(
-            lambda: [j["hold"] for j in studio.jobs()].count("outbox_unavailable") == 1
-            and all(job["finished_at"] for job in studio.jobs())
+            lambda: (
+                [j["hold"] for j in studio.jobs()].count("outbox_unavailable") == 1
+                and all(job["finished_at"] for job in studio.jobs())
+            )
         )
         said = studio.cli("status")
         assert "daemon    process" in said.stdout
