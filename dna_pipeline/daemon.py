@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import structlog
@@ -38,6 +39,8 @@ log = structlog.get_logger()
 TICK_S = 0.25
 REVIEW_S = 2.0
 PUBLISH_RETRY_S = 5.0
+PUBLISH_WAIT_S = 2.0
+"""How long the loop waits for a result to be published before it goes on beside that."""
 LEDGER_RETRY_S = 5.0
 CLOSE_GRACE_S = 8.0
 """How long all parts together may take to end: less than the ten seconds that are promised."""
@@ -65,6 +68,35 @@ def worker_settings(config: Config) -> WorkerSettings:
     )
 
 
+class Publishing:
+    """A job that is being published, on a thread of its own: a disk that dies in the middle of that
+    blocks this thread, and not the daemon's loop."""
+
+    def __init__(self, job: str, publish: Callable[[], None]) -> None:
+        self.job = job
+        self._publish = publish
+        self._error: BaseException | None = None
+        self._ended = threading.Event()
+        threading.Thread(target=self._run, name="publish", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            self._publish()
+        except BaseException as error:
+            self._error = error
+        finally:
+            self._ended.set()
+
+    def has_ended(self, wait_s: float) -> bool:
+        """Whether it has ended by then."""
+        return self._ended.wait(wait_s)
+
+    def check(self) -> None:
+        """Raise what ended it, if that was an error."""
+        if self._error is not None:
+            raise self._error
+
+
 class Daemon:
     """One run of `watch` or `run` over one data folder."""
 
@@ -78,9 +110,10 @@ class Daemon:
         self.waiting: list[dict[str, Any]] = []
         """The files that were not taken in when `run` returned, and why."""
         self.is_stuck = False
-        """Whether taking files in has not ended with `run`: a dead disk blocks it."""
+        """Whether a thread has not ended with `run`, since a dead disk blocks it."""
         self._intake_error: BaseException | None = None
         self._publish_at = 0.0
+        self._publishing: Publishing | None = None
         self._review_at = 0.0
         self._trouble = ""
         """What the ledger was last unavailable for."""
@@ -163,8 +196,8 @@ class Daemon:
             self.executor.close(CLOSE_GRACE_S / 2)
             with suppress(SQLAlchemyError):  # what could not be recorded is done again
                 self.dispatcher.drain()
-            intake.join(max(end - time.monotonic(), 0.5))
-            self.is_stuck = intake.is_alive()
+            intake.join(max(end - CLOSE_GRACE_S / 4 - time.monotonic(), 0.5))
+            self.is_stuck = intake.is_alive() or not self._has_ended_publishing()
             watcher.stop()
             self._close()
             heartbeat.stop()
@@ -279,25 +312,42 @@ class Daemon:
 
     def _publish_some(self, now: float) -> None:
         """Publish what is finished, but look at the executor between any two."""
-        if now < self._publish_at:
+        if now < self._publish_at or not self._has_published(0.0):
             return
         for job in self.ledger.transact(queue.to_publish):
             if self._stop.is_set():
                 return
-            try:
-                self.publisher.publish(job)
-            except Hold as reason:
-                code, detail = reason.code, str(reason)
-                self.ledger.transact(
-                    lambda s, i=job.id, c=code, d=detail: queue.hold_publish(s, i, c, d)
-                )
-                log.warning("publish.held", job=job.id, why=str(reason))
-                if not isinstance(reason, InboxUnavailable):
-                    self._publish_at = now + PUBLISH_RETRY_S
-                    return
-                self.dispatcher.holds.sources.note(job.id)  # that is this job's trouble alone
+            self._publishing = Publishing(job.id, partial(self.publisher.publish, job))
+            if not self._has_published(PUBLISH_WAIT_S):
+                return
             self.dispatcher.listen()
             self.dispatcher.dispatch()
+
+    def _has_published(self, wait_s: float) -> bool:
+        """Whether the next job may be published: the last one was, or waits for its source."""
+        if (last := self._publishing) is None:
+            return True
+        try:
+            if not last.has_ended(wait_s):
+                self.publisher.check_outbox()
+                return False
+            self._publishing = None
+            last.check()
+        except Hold as reason:
+            self._hold_publish(last.job, reason)
+            return isinstance(reason, InboxUnavailable)  # that is this job's trouble alone
+        return True
+
+    def _has_ended_publishing(self) -> bool:
+        return self._publishing is None or self._publishing.has_ended(PUBLISH_WAIT_S / 4)
+
+    def _hold_publish(self, job: str, reason: Hold) -> None:
+        self.ledger.transact(lambda s: queue.hold_publish(s, job, reason.code, str(reason)))
+        log.warning("publish.held", job=job, why=str(reason))
+        if isinstance(reason, InboxUnavailable):
+            self.dispatcher.holds.sources.note(job)
+        else:
+            self._publish_at = time.monotonic() + PUBLISH_RETRY_S
 
     def _is_idle(self) -> bool:
         return (

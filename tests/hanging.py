@@ -14,6 +14,13 @@ import threading
 from contextlib import suppress
 from pathlib import Path
 
+
+def has_blocked_thread(process: int) -> bool:
+    """Whether a thread of that process waits for a disk."""
+    states = [path.read_text() for path in Path(f"/proc/{process}/task").glob("*/stat")]
+    return any(text.rpartition(")")[2].split()[0] == "D" for text in states)
+
+
 _IN_HEADER = struct.Struct("=IIQQIIIHH")
 _OUT_HEADER = struct.Struct("=IiQ")
 _INIT = 26
@@ -32,6 +39,7 @@ class HangingMount:
         self.place = place
         self.stubborn = stubborn
         self._fd: int | None = None
+        self._is_there = False
         self._thread: threading.Thread | None = None
 
     def mount(self) -> bool:
@@ -46,17 +54,24 @@ class HangingMount:
             os.close(fd)
             return False
         self._fd = fd
+        self._is_there = True
         if self.stubborn:
             self._thread = threading.Thread(target=self._take_requests, args=(fd,), daemon=True)
             self._thread.start()
         return True
+
+    def detach(self) -> None:
+        """Give the folder back, as `umount -l` does; who waits goes on to wait."""
+        if self._is_there:
+            ctypes.CDLL(None).umount2(os.fsencode(self.place), _MNT_DETACH)
+            self._is_there = False
 
     def unmount(self) -> None:
         """Let go of all who wait, with an error."""
         fd, self._fd = self._fd, None
         if fd is None:
             return
-        ctypes.CDLL(None).umount2(os.fsencode(self.place), _MNT_DETACH)
+        self.detach()
         if self._thread is not None:
             self._thread.join()
             self._thread = None

@@ -46,7 +46,7 @@ else:
 POLL_S = 2.0
 """Shortest time between two polls."""
 
-STOP_S = 3.0
+STOP_S = 1.5
 """How long the threads may take to end; one that a dead disk blocks ends with the process."""
 
 POLL_SHARE = 20
@@ -214,8 +214,13 @@ class Watcher:
         watched = self._watched.pop(name, None)
         observer = watched and self._observers.get(watched.kind)
         if watched and observer:
-            with suppress(Exception):
-                observer.unschedule(watched.watch)
+            end = threading.Thread(target=_unschedule, args=(observer, watched.watch), daemon=True)
+            end.start()
+            end.join(STOP_S)
+            if end.is_alive():
+                # A dead disk blocks the thread that polled it, and that blocks this observer. The
+                # other inboxes' watches are missed at once, and set on a new one.
+                self._observers.pop(watched.kind, None)
             if inotify := _as_inotify(observer):
                 inotify.forget_unwatched(watched.watch.path)
 
@@ -281,6 +286,11 @@ def _visible(folder: str | None) -> Iterator[os.DirEntry[str]]:
 _POLLER: Any = partial(_PatientPoller, stat=os.lstat, listdir=_visible)
 
 _WORDS: dict[Kind, str] = {"native": "watching natively", "poll": "polling"}
+
+
+def _unschedule(observer: BaseObserver, watch: ObservedWatch) -> None:
+    with suppress(Exception):
+        observer.unschedule(watch)
 
 
 def _end(observer: BaseObserver) -> None:

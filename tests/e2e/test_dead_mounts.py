@@ -16,7 +16,7 @@ import pytest
 from conftest import Studio
 from PIL import Image
 
-from tests.hanging import HangingMount
+from tests.hanging import HangingMount, has_blocked_thread
 from tests.integration.acting import install
 
 pytestmark = pytest.mark.slow
@@ -138,7 +138,7 @@ def test_sigterm_ends_a_daemon_that_a_mount_blocks(studio: Studio, hang: Hang) -
     decoder.suspend()
     gone = hang(studio.inbox("far"))
     decoder.resume()
-    studio.wait(lambda: has_blocked_thread(daemon))
+    studio.wait(lambda: has_blocked_thread(daemon.pid))
     began = time.monotonic()
     daemon.send_signal(signal.SIGTERM)
     assert daemon.wait(30) == 0
@@ -146,6 +146,32 @@ def test_sigterm_ends_a_daemon_that_a_mount_blocks(studio: Studio, hang: Hang) -
     gone.unmount()
     with studio.watch():
         studio.ended(1)
+
+
+def test_the_loop_goes_on_while_a_result_is_stuck(studio: Studio, hang: Hang) -> None:
+    """The disk of the outbox answers, and dies while a result is written to it."""
+    drop(studio, "near", "first")
+    daemon = studio.start()
+    studio.wait(lambda: is_done(studio, "first"))
+    gone = hang(studio.outbox / ".dna")
+    for name in ("second", "third"):
+        drop(studio, "near", name)
+        studio.wait(
+            lambda name=name: (job := by_name(studio).get(f"{name}.png")) and job["finished_at"]
+        )
+    before = written_at(studio)
+    studio.wait(lambda: written_at(studio) > before)
+    began = time.monotonic()
+    daemon.send_signal(signal.SIGTERM)
+    assert daemon.wait(30) == 0
+    assert time.monotonic() - began < 10
+    gone.unmount()
+    with studio.watch():
+        studio.ended(3)
+
+
+def written_at(studio: Studio) -> str:
+    return json.loads((studio.outbox / "status.json").read_bytes())["written_at"]
 
 
 def reader_of(daemon: subprocess.Popen[bytes], name: str) -> psutil.Process | None:
@@ -157,11 +183,6 @@ def reader_of(daemon: subprocess.Popen[bytes], name: str) -> psutil.Process | No
                 if any(Path(file.path).name == name for file in child.open_files()):
                     return child
     return None
-
-
-def has_blocked_thread(daemon: subprocess.Popen[bytes]) -> bool:
-    states = [path.read_text() for path in Path(f"/proc/{daemon.pid}/task").glob("*/stat")]
-    return any(text.rpartition(")")[2].split()[0] == "D" for text in states)
 
 
 def test_commands_come_to_an_end(studio: Studio, hang: Hang) -> None:

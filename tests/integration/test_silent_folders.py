@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 import time
@@ -29,7 +30,7 @@ from dna_pipeline.publishing import Publisher
 from dna_pipeline.reachability import SILENT, FolderProbe, Reach, look_directly
 from dna_pipeline.spec.config import Config
 from dna_pipeline.spec.reader import load_config
-from tests.hanging import HangingMount
+from tests.hanging import HangingMount, has_blocked_thread
 from tests.integration.test_dispatch import PlayedExecutor
 
 Hang = Callable[..., HangingMount]
@@ -82,6 +83,13 @@ class Desk:
 def no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is due every few seconds is due at once."""
     monkeypatch.setattr(holds_module, "INBOX_RETRY_S", 0.0)
+
+
+def wait_until(predicate: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not predicate():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def put(site: Any, *names: str) -> None:
@@ -438,9 +446,7 @@ def test_closing_waits_for_no_decoder_that_a_dead_mount_blocks(
 
     thread = threading.Thread(target=ask)
     thread.start()
-    deadline = time.monotonic() + 60
-    while prober._process is None and time.monotonic() < deadline:
-        time.sleep(0.01)
+    wait_until(lambda: prober._process is not None)
     prober.close()
     thread.join(30)
     assert [str(error) for error in raised] == ["the decoder was closed"]
@@ -459,8 +465,33 @@ def test_a_poll_that_hangs_keeps_no_one_from_stopping(
     watcher.start()
     assert watcher.kind("in") == "poll"
     gone = hang(site.inbox)
-    time.sleep(0.5)
+    wait_until(lambda: has_blocked_thread(os.getpid()))
     watcher.refresh()
+    watcher.stop()
+    gone.unmount()
+
+
+def test_a_poll_that_hangs_keeps_no_other_inbox_from_being_watched(
+    site, hang: Hang, helper: FolderProbe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mount was taken away (`umount -l`) while the poll waits for it, and another is there."""
+    monkeypatch.setattr("dna_pipeline.inbox.watcher.POLL_S", 0.05)
+    monkeypatch.setattr("dna_pipeline.inbox.watcher.STOP_S", 0.5)
+    inboxes = [replace(inbox, watch="poll") for inbox in two_inboxes(site).inboxes]
+    hints: list[str] = []
+    watcher = Watcher(inboxes, hints.append, lambda *_: None, helper.look)
+    watcher.start()
+    gone = hang(site.inbox)
+    wait_until(lambda: has_blocked_thread(os.getpid()))
+    gone.detach()
+    site.inbox.rename(site.root / "before")
+    site.inbox.mkdir()
+    for inbox in inboxes:
+        watcher.refresh()
+        watcher.refresh()
+        hints.clear()
+        (inbox.path / "new.png").touch()
+        wait_until(lambda inbox=inbox: inbox.name in hints)
     watcher.stop()
     gone.unmount()
 
