@@ -17,6 +17,7 @@ from typing import Any
 import structlog
 
 from dna_pipeline.artifact import copy_whole, fsync_tree, remove_temporaries
+from dna_pipeline.errors import OutboxUnavailable
 from dna_pipeline.faults import point
 from dna_pipeline.inbox.claim import free_names
 from dna_pipeline.ledger import batches
@@ -79,9 +80,12 @@ class Accounts:
 
     def _all(self) -> Iterator[None]:
         """A batch, or some rows of it, at each step. What cannot be written now is tried again."""
-        self._is_stale = not self._publisher.outbox.root.is_dir()
-        if self._is_stale:
+        self._is_stale = True
+        try:
+            self._publisher.check_outbox()
+        except OutboxUnavailable:
             return  # to make it anew would be to write below an empty mount point
+        self._is_stale = False
         has_moved_on = False
         try:
             for batch_id in self._ledger.transact(batches.unfinished):
@@ -139,6 +143,7 @@ class Accounts:
         if batch.originals != "archive":
             return
         for drop in self._ledger.transact(lambda s: batches.jobless_drops(s, batch.id)):
+            self._publisher.check_claim(Path(drop.claim))
             _copy_all(drop, batch, folder / SOURCE)
         if batch.kind == "matrix":
             # A failure holds only what its own row asked for: the whole YAML must not be lost.

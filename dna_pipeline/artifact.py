@@ -261,7 +261,7 @@ def remove_tree(folder: Path, *, ignore_errors: bool = False) -> None:
 
 def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Let `write` fill a new file, then put it at `path` by one rename, durably."""
-    temporary = path.with_name(_temporary_name())
+    temporary = path.with_name(temporary_name())
     try:
         with temporary.open("xb") as file:
             write(file)
@@ -279,7 +279,8 @@ def is_temporary(name: str) -> bool:
     return _TEMPORARY.fullmatch(name) is not None
 
 
-def _temporary_name() -> str:
+def temporary_name() -> str:
+    """A name for a file that is still being written; `remove_temporaries` knows such names."""
     return f".{os.getpid()}-{secrets.token_hex(8)}.tmp"
 
 
@@ -325,7 +326,7 @@ def copy_file(source: Path, target: Path) -> None:
 
 def copy_whole(source: Path, target: Path) -> None:
     """`copy_file` that appears at `target` by one rename, over what is there."""
-    temporary = target.with_name(_temporary_name())
+    temporary = target.with_name(temporary_name())
     try:
         copy_file(source, temporary)
         replace_file(temporary, target)

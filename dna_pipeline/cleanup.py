@@ -44,6 +44,7 @@ from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Drop, Job
 from dna_pipeline.ownership import entries, is_id, is_real_folder, is_trash, make_mark
 from dna_pipeline.publish import SOURCE
+from dna_pipeline.reachability import Look, look_directly
 from dna_pipeline.spec.config import Config
 
 log = structlog.get_logger()
@@ -61,10 +62,15 @@ Decide = Callable[[str], Fate]
 
 
 class Cleanup:
-    """Cleans up after earlier processes, for one data folder and its ledger."""
+    """Cleans up after earlier processes, for one data folder and its ledger.
 
-    def __init__(self, config: Config, ledger: Ledger) -> None:
+    Args:
+        look: says whether a folder can be reached; one that does not answer is left as it is.
+    """
+
+    def __init__(self, config: Config, ledger: Ledger, look: Look = look_directly) -> None:
         self._config = config
+        self._look = look
         self._ledger = ledger
         self._mark = make_mark(config, ledger)
 
@@ -83,6 +89,8 @@ class Cleanup:
             (staging, _is_staged, lambda: self._job_fate),
             (self._config.claims, is_id, self._claims_fate),
         ):
+            if self._look(root).is_silent:
+                continue
             names = [p.name for p in entries(root) if is_name(p.name) and self._is_ours(p)]
             # A row is there before its folder is. So the ledger is asked after the folders were
             # listed, or a drop that a command makes meanwhile would look unknown.

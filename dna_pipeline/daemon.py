@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any
 
 import structlog
@@ -30,6 +31,7 @@ from dna_pipeline.ledger.views import Views
 from dna_pipeline.lock import hold_kept, hold_lock, holder
 from dna_pipeline.ownership import check_data_folder
 from dna_pipeline.publishing import Publisher
+from dna_pipeline.reachability import FolderProbe
 from dna_pipeline.spec.config import Config
 from dna_pipeline.status import StatusFile
 
@@ -38,9 +40,14 @@ log = structlog.get_logger()
 TICK_S = 0.25
 REVIEW_S = 2.0
 PUBLISH_RETRY_S = 5.0
+PUBLISH_WAIT_S = 2.0
+"""How long the loop waits for a result to be published before it goes on beside that."""
 LEDGER_RETRY_S = 5.0
 CLOSE_GRACE_S = 8.0
 """How long all parts together may take to end: less than the ten seconds that are promised."""
+
+CLOSING_LIMIT_S = 0.5
+"""How long a folder may take to answer while the daemon ends."""
 
 ExecutorFactory = Callable[[WorkerSettings, Callable[[], None]], Executor]
 
@@ -62,6 +69,35 @@ def worker_settings(config: Config) -> WorkerSettings:
     )
 
 
+class Publishing:
+    """A job that is being published, on a thread of its own: a disk that dies in the middle of that
+    blocks this thread, and not the daemon's loop."""
+
+    def __init__(self, job: str, publish: Callable[[], None]) -> None:
+        self.job = job
+        self._publish = publish
+        self._error: BaseException | None = None
+        self._ended = threading.Event()
+        threading.Thread(target=self._run, name="publish", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            self._publish()
+        except BaseException as error:
+            self._error = error
+        finally:
+            self._ended.set()
+
+    def has_ended(self, wait_s: float) -> bool:
+        """Whether it has ended by then."""
+        return self._ended.wait(wait_s)
+
+    def check(self) -> None:
+        """Raise what ended it, if that was an error."""
+        if self._error is not None:
+            raise self._error
+
+
 class Daemon:
     """One run of `watch` or `run` over one data folder."""
 
@@ -74,8 +110,11 @@ class Daemon:
         self._patient = True
         self.waiting: list[dict[str, Any]] = []
         """The files that were not taken in when `run` returned, and why."""
+        self.is_stuck = False
+        """Whether a thread has not ended with `run`, since a dead disk blocks it."""
         self._intake_error: BaseException | None = None
         self._publish_at = 0.0
+        self._publishing: Publishing | None = None
         self._review_at = 0.0
         self._trouble = ""
         """What the ledger was last unavailable for."""
@@ -95,7 +134,7 @@ class Daemon:
             Locked: another daemon holds the data folder, or an inbox that keeps its files.
         """
         check_data_folder(self.config)
-        with hold_lock(self.config.data), self._folders(), self._opened():
+        with hold_lock(self.config.data), self._probed(), self._folders(), self._opened():
             started()
             self._patient = not until_idle
             while not self._stop.is_set():
@@ -106,11 +145,22 @@ class Daemon:
                 self._wake.clear()
 
     @contextmanager
+    def _probed(self) -> Generator[None]:
+        """The helpers that ask whether folders answer."""
+        self._probe = FolderProbe()
+        self._look = self._probe.look
+        try:
+            yield
+        finally:
+            self._probe.close()
+
+    @contextmanager
     def _folders(self) -> Generator[None]:
         """All folders made, those whose files stay there ours alone."""
         self._make_folders()
         kept = [(inbox.name, inbox.path) for inbox in self.config.inboxes if inbox.keeps]
-        with hold_kept(kept, self.config.data):
+        answering = [(name, path) for name, path in kept if self._look(path).is_there]
+        with hold_kept(answering, self.config.data):
             yield
 
     @contextmanager
@@ -122,15 +172,16 @@ class Daemon:
         self._views = Views(self.config.ledger_path)
         self._versions = self._views.data_version()
         self._version = 0
-        self.publisher = Publisher(self.config, self.ledger)
+        look = self._look
+        self.publisher = Publisher(self.config, self.ledger, look)
         self.executor = self._make_executor(worker_settings(self.config), self._wake.set)
-        self.dispatcher = Dispatcher(self.config, self.ledger, self.executor)
-        self.gate = Gate(self.config, self.ledger)
+        self.dispatcher = Dispatcher(self.config, self.ledger, self.executor, look)
+        self.gate = Gate(self.config, self.ledger, look)
         self.accounts = Accounts(self.ledger, self.publisher)
-        self.status = StatusFile(self.config, self._views, self.dispatcher, self.gate)
-        self.housekeeper = Housekeeper(self.config, self.ledger)
+        self.status = StatusFile(self.config, self._views, self.dispatcher, self.gate, look)
+        self.housekeeper = Housekeeper(self.config, self.ledger, look)
         self._recover()
-        watcher = Watcher(self.config.inboxes, self._hint, _warn)
+        watcher = Watcher(self.config.inboxes, self._hint, _warn, look)
         watcher.start()
         heartbeat = self._heartbeat()
         heartbeat.start()
@@ -142,12 +193,14 @@ class Daemon:
         finally:
             self._stop.set()
             self._hints.set()
+            self._probe.limit_s = CLOSING_LIMIT_S
             end = time.monotonic() + CLOSE_GRACE_S
             # The worker first: what it holds is the most, and it needs no one's leave to end.
             self.executor.close(CLOSE_GRACE_S / 2)
             with suppress(SQLAlchemyError):  # what could not be recorded is done again
                 self.dispatcher.drain()
-            intake.join(max(end - time.monotonic(), 0.5))
+            intake.join(max(end - CLOSE_GRACE_S / 4 - time.monotonic(), 0.5))
+            self.is_stuck = intake.is_alive() or not self._has_ended_publishing()
             watcher.stop()
             self._close()
             heartbeat.stop()
@@ -155,7 +208,7 @@ class Daemon:
     def _heartbeat(self) -> Heartbeat:
         places = [inbox.path for inbox in self.config.inboxes if not inbox.keeps]
         facts = (holder(self.config.data) or {}) | {"data": str(self.config.data)}
-        return Heartbeat(places, self.ledger.id, facts)
+        return Heartbeat(places, self.ledger.id, facts, self._look)
 
     def _close(self) -> None:
         self.waiting = self.gate.waiting()
@@ -175,6 +228,9 @@ class Daemon:
     def _make_folders(self) -> None:
         folders = [self.config.data, self.config.work, self.config.outbox]
         for folder in [*folders, *(inbox.path for inbox in self.config.inboxes)]:
+            if (reach := self._look(folder)).is_silent:
+                log.warning("folder.missing", path=str(folder), why=reach.why)
+                continue
             try:
                 folder.mkdir(parents=True, exist_ok=True)
             except OSError as error:
@@ -259,24 +315,42 @@ class Daemon:
 
     def _publish_some(self, now: float) -> None:
         """Publish what is finished, but look at the executor between any two."""
-        if now < self._publish_at:
+        if now < self._publish_at or not self._has_published(0.0):
             return
         for job in self.ledger.transact(queue.to_publish):
             if self._stop.is_set():
                 return
-            try:
-                self.publisher.publish(job)
-            except Hold as reason:
-                code, detail = reason.code, str(reason)
-                self.ledger.transact(
-                    lambda s, i=job.id, c=code, d=detail: queue.hold_publish(s, i, c, d)
-                )
-                log.warning("publish.held", job=job.id, why=str(reason))
-                if not isinstance(reason, InboxUnavailable):  # that is this job's trouble alone
-                    self._publish_at = now + PUBLISH_RETRY_S
-                    return
+            self._publishing = Publishing(job.id, partial(self.publisher.publish, job))
+            if not self._has_published(PUBLISH_WAIT_S):
+                return
             self.dispatcher.listen()
             self.dispatcher.dispatch()
+
+    def _has_published(self, wait_s: float) -> bool:
+        """Whether the next job may be published: the last one was, or waits for its source."""
+        if (last := self._publishing) is None:
+            return True
+        try:
+            if not last.has_ended(wait_s):
+                self.publisher.check_outbox()
+                return False
+            self._publishing = None
+            last.check()
+        except Hold as reason:
+            self._hold_publish(last.job, reason)
+            return isinstance(reason, InboxUnavailable)  # that is this job's trouble alone
+        return True
+
+    def _has_ended_publishing(self) -> bool:
+        return self._publishing is None or self._publishing.has_ended(PUBLISH_WAIT_S / 4)
+
+    def _hold_publish(self, job: str, reason: Hold) -> None:
+        self.ledger.transact(lambda s: queue.hold_publish(s, job, reason.code, str(reason)))
+        log.warning("publish.held", job=job, why=str(reason))
+        if isinstance(reason, InboxUnavailable):
+            self.dispatcher.holds.sources.note(job)
+        else:
+            self._publish_at = time.monotonic() + PUBLISH_RETRY_S
 
     def _is_idle(self) -> bool:
         return (

@@ -25,7 +25,7 @@ from dna_pipeline.errors import (
 from dna_pipeline.executor import Executor
 from dna_pipeline.faults import point
 from dna_pipeline.holds import Holds
-from dna_pipeline.ledger import batches, pauses, queue, wishes
+from dna_pipeline.ledger import away, batches, pauses, queue, wishes
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Drop, Job
 from dna_pipeline.messages import (
@@ -43,6 +43,7 @@ from dna_pipeline.messages import (
     WorkerEnded,
 )
 from dna_pipeline.publishing import stage_stems
+from dna_pipeline.reachability import Look, look_directly
 from dna_pipeline.spec.config import Config
 
 log = structlog.get_logger()
@@ -107,14 +108,17 @@ class Running:
 class Dispatcher:
     """The running job, and the queue behind it."""
 
-    def __init__(self, config: Config, ledger: Ledger, executor: Executor) -> None:
+    def __init__(
+        self, config: Config, ledger: Ledger, executor: Executor, look: Look = look_directly
+    ) -> None:
         self._config = config
         self._ledger = ledger
         self._executor = executor
+        self._look = look
         self.running: Running | None = None
         self.device: dict[str, Any] | None = None
         self.worker: Beat | None = None
-        self.holds = Holds(config, ledger)
+        self.holds = Holds(config, ledger, look)
         self._heard: Event | None = None
         self._claimed: Job | None = None
 
@@ -268,17 +272,13 @@ class Dispatcher:
         self._ledger.transact(action)
         if code == DeviceUnavailable.code:
             self.holds.device_lost()
+        elif code == InboxUnavailable.code:
+            self.holds.sources.note(job)
 
     def _source_away(self, job_id: str) -> str | None:
-        def ask(session: Session) -> str | None:
-            job = queue.find_job(session, job_id)
-            return (
-                None
-                if job is None
-                else sources.away(Path(session.get_one(Drop, job.drop_id).claim))
-            )
-
-        return self._ledger.transact(ask)
+        """Why the job's source cannot be reached; None if it can."""
+        claim = self._ledger.transact(lambda s: away.claim_of(s, job_id))
+        return None if claim is None else sources.unreachable(claim, self._look)
 
     def _succeed(self, session: Session, job: str) -> None:
         pauses.note_success(session, job)
@@ -322,6 +322,9 @@ class Dispatcher:
             case "cancel":
                 failure = Cancelled("ended by force: it did not react to the cancel").failure()
                 self._ledger.transact(lambda s: queue.fail(s, running.job, failure, stage))
+            case reason if (why := self._source_away(running.job)) is not None:
+                log.error("worker.ended", job=running.job, why=event.detail, reason=reason)
+                self._hold(running.job, InboxUnavailable.code, why)
             case reason:
                 log.error("worker.ended", job=running.job, why=event.detail)
                 kind = StageTimeout if reason == "timeout" else WorkerCrashed

@@ -40,6 +40,9 @@ outlived its daemon, checks its device, and reads large files for their hashes."
 
 DOUBTFUL_ENDS = ("poisoned", "crash", "timeout", "unready")
 
+KILLED_S = 2.0
+"""How long a worker that was killed is waited for."""
+
 CANCEL_GRACE_S = 10.0
 """How long a job may take to notice that it is cancelled before its worker is ended."""
 
@@ -262,9 +265,7 @@ class _Child:
         try:
             self._process.wait(grace_s)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            with suppress(subprocess.TimeoutExpired):  # a driver may keep even a killed process
-                self._process.wait(KILL_WAIT_S)
+            wire.end(self._process, KILL_WAIT_S)  # a driver may keep even a killed process
         self._reader.join(KILL_WAIT_S)
 
     def _end(self, reason: str) -> None:

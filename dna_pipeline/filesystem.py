@@ -30,13 +30,58 @@ def is_link(status: os.stat_result) -> bool:
     return stat.S_ISLNK(status.st_mode) or bool(tag & _NAME_SURROGATE)
 
 
+_LOCAL = _FLUSHED_WHOLE | frozenset(
+    """
+    bcachefs devtmpfs exfat fuseblk hfsplus iso9660 jfs ntfs3 overlay ramfs reiserfs rootfs
+    squashfs udf vfat zfs
+    """.split()  # noqa: SIM905
+)
+"""File systems that wait for no other machine and no other program."""
+
+_MAX_LINKS = 40
+
+
 def type_of(folder: Path) -> str:
     """Type of the file system that holds the folder, "" where the system does not tell."""
+    return find_type(os.path.realpath(folder), _mount_table())
+
+
+def _mount_table() -> str:
     try:
-        table = Path("/proc/self/mounts").read_text(errors="surrogateescape")
+        return Path("/proc/self/mounts").read_text(errors="surrogateescape")
     except OSError:
         return ""
-    return find_type(os.path.realpath(folder), table)
+
+
+def may_hang(folder: Path) -> bool:
+    """Whether a look at the folder, or a link on the way to it, may wait for ever.
+
+    Goes by the mount table and by links on local disks, and touches nothing else.
+    """
+    if not (table := _mount_table()):
+        return False
+    todo, done, links = _parts(os.path.abspath(folder)), "/", 0  # noqa: PTH100  resolves nothing
+    while todo:
+        part = todo.pop()
+        step = os.path.dirname(done) if part == ".." else os.path.join(done, part)  # noqa: PTH118, PTH120
+        if (kind := find_type(step, table)) and kind not in _LOCAL:
+            return True
+        try:
+            target = os.readlink(step)  # noqa: PTH115
+        except OSError:  # no link, or not there
+            done = step
+            continue
+        links += 1
+        if links > _MAX_LINKS:
+            return False
+        done = "/" if target.startswith("/") else done
+        todo += _parts(target)
+    return False
+
+
+def _parts(path: str) -> list[str]:
+    """The names in a path, the last one first."""
+    return [part for part in reversed(path.split("/")) if part not in ("", ".")]
 
 
 def find_type(path: str, table: str) -> str:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import structlog
 from sqlalchemy.orm import Session
 
-from dna_pipeline import room, sources
+from dna_pipeline import room
 from dna_pipeline.errors import (
     ConfigError,
     DeviceUnavailable,
@@ -20,11 +21,13 @@ from dna_pipeline.errors import (
     Paused,
     WeightsMissing,
 )
-from dna_pipeline.ledger import away, batches, model_sets, pauses, queue
+from dna_pipeline.ledger import batches, model_sets, pauses, queue
 from dna_pipeline.ledger.queue import Runnable
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Job
 from dna_pipeline.ledger.times import utcnow
+from dna_pipeline.reachability import Look, look_directly
+from dna_pipeline.source_holds import Obstacle, SourceHolds
 from dna_pipeline.spec.config import Config
 
 log = structlog.get_logger()
@@ -38,26 +41,51 @@ INBOX_RETRY_S = 5.0
 
 
 class Holds:
-    """Finds the next job that may start; holds those before it that may not, and frees them."""
+    """Finds the next job that may start; holds those before it that may not, and frees them.
 
-    def __init__(self, config: Config, ledger: Ledger) -> None:
+    What the ledger cannot tell is asked of the file system, and never inside a transaction: a disk
+    that is slow, or does not answer, must not stop everyone who writes to the ledger.
+
+    Args:
+        look: says whether a folder can be reached.
+    """
+
+    def __init__(self, config: Config, ledger: Ledger, look: Look = look_directly) -> None:
         self._config = config
         self._ledger = ledger
+        self._look = look
+        self.sources = SourceHolds(ledger, look)
         self._retry_at: dict[str, float] = {}
         self._device_losses = 0
 
     def claim(self) -> Job | None:
         """The next job that nothing stands against; all before it are held."""
+        while (job := self._ledger.transact(self._next)) is not None:
+            obstacle = self._obstacle(job)
+            claimed = self._ledger.transact(partial(self._settle, job=job, obstacle=obstacle))
+            if claimed is not None:
+                return claimed
+        return None
 
-        def action(session: Session) -> Job | None:
-            if queue.is_paused(session):
-                return None
-            while (job := queue.next_runnable(session)) is not None:
-                if not self._is_held(session, job):
-                    return queue.claim_next(session)
+    def _next(self, session: Session) -> Runnable | None:
+        """The next job that nothing in the ledger stands against; all before it are held."""
+        if queue.is_paused(session):
             return None
+        while (job := queue.next_runnable(session)) is not None:
+            if not self._is_held(session, job):
+                return job
+        return None
 
-        return self._ledger.transact(action)
+    def _settle(self, session: Session, job: Runnable, obstacle: Obstacle | None) -> Job | None:
+        """Claim the job, or hold it; neither if another one is next by now."""
+        after = self._next(session)
+        if after is None or after.id != job.id:
+            return None
+        if obstacle is None:
+            return queue.claim_next(session)
+        obstacle.hold(session)
+        log.warning("jobs.held", job=job.id, why=obstacle.why)
+        return None
 
     def _is_held(self, session: Session, job: Runnable) -> bool:
         """Hold the job if something stands against it, with all to which the same applies."""
@@ -67,18 +95,24 @@ class Holds:
             queue.hold_where(session, "batch", str(job.batch), Paused.code, why)
         elif (why := self._resting(job.inbox)) is not None:
             queue.hold_where(session, "inbox", job.inbox, Hours.code, why)
-        elif (why := self._missing(job.stages)) is not None:
-            queue.hold_where(session, "models", job.models, WeightsMissing.code, why)
-        elif (why := self._hold_away(session, job)) is not None:
-            pass
-        elif (why := self._lacks_any_room()) is not None:
-            queue.hold_where(session, "status", "queued", DiskFull.code, why)
-        elif (why := self._lacks_room(job)) is not None:
-            queue.hold(session, job.id, DiskFull.code, why)
         else:
             return False
         log.warning("jobs.held", job=job.id, why=why)
         return True
+
+    def _obstacle(self, job: Runnable) -> Obstacle | None:
+        """What outside the ledger stands against the job."""
+        if (why := self._missing(job.stages)) is not None:
+            values = {"value": job.models, "code": WeightsMissing.code, "detail": why}
+            return Obstacle(why, partial(queue.hold_where, column="models", **values))
+        if (found := self.sources.obstacle(job)) is not None:
+            return found
+        if (why := self._lacks_any_room()) is not None:
+            values = {"value": "queued", "code": DiskFull.code, "detail": why}
+            return Obstacle(why, partial(queue.hold_where, column="status", **values))
+        if (why := self._lacks_room(job)) is not None:
+            return Obstacle(why, partial(queue.hold, job_id=job.id, code=DiskFull.code, detail=why))
+        return None
 
     def review(self, *, patient: bool) -> None:
         """Free the jobs whose time has come or whose cause to wait is gone.
@@ -86,22 +120,24 @@ class Holds:
         What can only be found out by trying is tried once, and again if `patient`.
         """
         now = time.monotonic()
+        held = self._ledger.transact(_held_models)
+        complete = [models for models, stages in held.items() if self._missing(stages) is None]
+        if self._is_due(InboxUnavailable.code, now, INBOX_RETRY_S):
+            self.sources.review()
+        is_due = self._is_due(DiskFull.code, now, DISK_RETRY_S if patient else None)
+        is_roomy = is_due and self._lacks_any_room() is None
 
         def action(session: Session) -> None:
             queue.promote_due(session, utcnow())
-            for models in queue.held_groups(session, WeightsMissing.code):
-                stages = queue.stages_held(session, WeightsMissing.code, models)
-                if self._missing(stages) is None:
-                    queue.release(session, WeightsMissing.code, models)
+            for models in complete:
+                queue.release(session, WeightsMissing.code, models)
             for inbox in queue.held_inboxes(session, Hours.code):
                 if self._resting(inbox) is None:
                     queue.release_inbox(session, Hours.code, inbox)
             if self._is_due(DeviceUnavailable.code, now, None):  # until it is lost again
                 queue.release(session, DeviceUnavailable.code)
-            if self._is_due(InboxUnavailable.code, now, INBOX_RETRY_S):
-                self._release_found(session)
-            if self._is_due(DiskFull.code, now, DISK_RETRY_S if patient else None):
-                self._release_if_roomy(session)
+            if is_roomy:
+                queue.release(session, DiskFull.code)
 
         self._ledger.transact(action)
 
@@ -126,27 +162,6 @@ class Holds:
         self._retry_at[code] = float("inf") if wait is None else now + wait
         return True
 
-    @staticmethod
-    def _hold_away(session: Session, job: Runnable) -> str | None:
-        """If the job's source is out of reach, hold it with all that are from there."""
-        claim = Path(job.claim)
-        if (why := sources.away(claim)) is None:
-            return None
-        others = away.runnable_claims(session)
-        lost = [i for i, c in others.items() if c.parent == claim.parent and sources.away(c)]
-        away.hold(session, lost, why)
-        return why
-
-    @staticmethod
-    def _release_found(session: Session) -> None:
-        """Let the jobs whose sources are in reach again go on; `claim` holds the others again."""
-        if any(sources.away(claim) is None for claim in away.held_claims(session)):
-            away.release(session)
-
-    def _release_if_roomy(self, session: Session) -> None:
-        if self._lacks_any_room() is None:
-            queue.release(session, DiskFull.code)
-
     # --- what may stand against a job, as sentences ---
 
     def _resting(self, inbox: str) -> str | None:
@@ -166,11 +181,25 @@ class Holds:
         return None
 
     def _lacks_any_room(self) -> str | None:
-        return room.shortage([self._config.data, self._config.outbox], room.FLOOR_BYTES)
+        return room.shortage(self._disks(), room.FLOOR_BYTES)
 
     def _lacks_room(self, job: Runnable) -> str | None:
         try:
             need = room.needed(job.source_bytes, job.width, job.height, job.stages)
         except (KeyError, ValueError, ConfigError):
             return None  # a stage that is gone or has changed: the worker says so
-        return room.shortage([self._config.data, self._config.outbox], need)
+        return room.shortage(self._disks(), need)
+
+    def _disks(self) -> list[Path]:
+        """The folders that need room. Results wait for an outbox that does not answer."""
+        outbox = self._config.outbox
+        return [self._config.data, *([] if self._look(outbox).is_silent else [outbox])]
+
+
+def _held_models(session: Session) -> dict[str, list[dict[str, Any]]]:
+    """The sets of models that jobs wait for, each with the stages of one of these jobs."""
+    code = WeightsMissing.code
+    return {
+        models: queue.stages_held(session, code, models)
+        for models in queue.held_groups(session, code)
+    }

@@ -25,6 +25,7 @@ from dna_pipeline.inbox import claim, owner
 from dna_pipeline.ledger import health, queue, store
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.logs import log_file
+from dna_pipeline.reachability import Look, look_directly
 from dna_pipeline.spec.config import Config
 from dna_pipeline.spec.folders import is_own_name
 
@@ -161,8 +162,12 @@ def printable(path: Path) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def look(config: Config) -> Leftovers:
-    """Look at what is left. Reads folders only, never the ledger."""
+def find_leftovers(config: Config, look: Look = look_directly) -> Leftovers:
+    """Look at what is left. Reads folders only, never the ledger.
+
+    Args:
+        look: says whether a folder can be reached; one that does not answer is left out.
+    """
     recovered = [path for path in entries(config.recovered) if not path.name.startswith(".")]
     mark = read_mark(config.data)
     if mark is None:  # no daemon of this version was here: nothing is known to be foreign
@@ -173,6 +178,7 @@ def look(config: Config) -> Leftovers:
     foreign = [
         path
         for root in roots
+        if not look(root).is_silent
         for path in _foreign(root, mark)
         if root != staging or not (is_trash(path.name) and is_real_folder(path))
     ]

@@ -13,15 +13,17 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import IO
 
 from dna_pipeline import wire
 from dna_pipeline.errors import ImageTooLarge, ImageTooSmall, ImageUnreadable, JobError
 from dna_pipeline.logs import configure_child, relay
+from dna_pipeline.reachability import Look, look_directly
 
 TIMEOUT_S = 120.0
 MEMORY_BYTES = 5 << 30
@@ -29,6 +31,14 @@ MEMORY_BYTES = 5 << 30
 their threads and the picture itself. On a machine with less memory the limit is lower."""
 DETAIL_CHARS = 1000
 _LARGE_HINT = "Make it smaller, or write fewer layers; a damaged file may also ask for too much."
+ANSWERS = 16
+"""So many answers are taken from the child before they are asked for."""
+REAP_S = 1.0
+"""How long a child that was killed is waited for."""
+
+
+_TOO_LATE = f"took too long: more than {TIMEOUT_S:g} s"
+_Answers = queues.Queue[wire.Message | None]
 
 
 class NotReadable(ImageUnreadable):
@@ -54,6 +64,8 @@ class Question:
 
     path: Path
     answer: Probed | JobError | None = None
+    ending: str | None = None
+    """How the decoder ended over it, if it gave no answer."""
 
 
 class Prober:
@@ -61,11 +73,15 @@ class Prober:
 
     It answers in the order in which it was asked, so that many files can be asked about ahead and
     are decoded while the asker does other things.
+
+    Args:
+        look: says whether a file's folder can be reached, where the child gave no answer.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, look: Look = look_directly) -> None:
+        self._look = look
         self._process: subprocess.Popen[bytes] | None = None
-        self._answers: Iterator[wire.Message] = iter(())
+        self._answers: _Answers = queues.Queue(ANSWERS)
         self._writer: wire.LineWriter | None = None
         self._asked: deque[Question] = deque()
         self._waiting_since: float | None = None
@@ -94,18 +110,23 @@ class Prober:
             RuntimeError: `close` was called, by another thread perhaps.
         """
         with self._lock:
-            while question.answer is None and not self._is_closed:
+            while question.answer is None and question.ending is None and not self._is_closed:
                 if question not in self._asked:  # new, or its child died over one before it
                     self._send([question])
                 self._receive()
         if self._is_closed:
             raise RuntimeError("the decoder was closed")
-        assert question.answer is not None
-        return question.answer
+        if question.answer is not None:
+            return question.answer
+        if not (reach := self._look(question.path.parent)).is_there:
+            return NotReadable(f"its folder cannot be reached: {reach.why}")
+        return ImageUnreadable(f"the decoder {question.ending}, on this file")
 
     def close(self) -> None:
         """End the child for good. A thread that waits for its answer gets an error."""
         self._is_closed = True
+        with suppress(queues.Full):
+            self._answers.put_nowait(None)
         if (process := self._process) is not None:
             process.kill()
         with self._lock:
@@ -114,13 +135,11 @@ class Prober:
 
     def _end(self) -> None:
         """Clear away a child that died or hung, and what it was still to do."""
-        assert self._process and self._writer and self._process.stdout
+        assert self._process and self._writer
         self._ended.set()
         self._asked.clear()
         self._writer.close()
-        self._process.kill()
-        self._process.wait()
-        self._process.stdout.close()
+        wire.end(self._process, REAP_S)
         self._process = None
 
     def _send(self, questions: Sequence[Question]) -> None:
@@ -136,21 +155,26 @@ class Prober:
         answer: Probed | JobError | None = None
         ending = "gave no answer that makes sense"
         with self._guarded(), suppress(wire.WireError):
-            message = next(self._answers, None)
-            if message is None:
-                ending = self._how_it_ended()
+            try:
+                message = self._answers.get(timeout=TIMEOUT_S)
+            except queues.Empty:
+                ending = _TOO_LATE
             else:
-                answer = _understood(message)
+                if message is None:
+                    ending = self._how_it_ended()
+                else:
+                    answer = _understood(message)
         question = self._asked.popleft()
-        question.answer = answer or ImageUnreadable(f"the decoder {ending}, on this file")
+        question.answer = answer
         if answer is None:
+            question.ending = ending
             self._end()
 
     def _how_it_ended(self) -> str:
         """Words for the end of a child that closed its pipe."""
         assert self._process
         if self._process is self._late:
-            return f"took too long: more than {TIMEOUT_S:g} s"
+            return _TOO_LATE
         try:
             code = self._process.wait(1.0)
         except subprocess.TimeoutExpired:
@@ -172,8 +196,10 @@ class Prober:
         wire.follow_stderr(self._process, relay)
         assert self._process.stdin and self._process.stdout
         self._writer = wire.LineWriter(self._process.stdin)
-        self._answers = wire.messages(self._process.stdout)
+        self._answers = queues.Queue(ANSWERS)
         self._ended = threading.Event()
+        reader = partial(_read, self._process.stdout, self._answers, self._ended)
+        threading.Thread(target=reader, name="probe-answers", daemon=True).start()
         guard = partial(self._end_if_late, self._process, self._ended)
         threading.Thread(target=guard, name="probe-guard", daemon=True).start()
 
@@ -184,6 +210,22 @@ class Prober:
             if since is not None and time.monotonic() - since > TIMEOUT_S:
                 self._late = process
                 process.kill()
+
+
+def _read(file: IO[bytes], answers: _Answers, ended: threading.Event) -> None:
+    """Pass a child's answers on, until it was ended; None where it says what is no message."""
+    with file, suppress(wire.WireError):
+        for message in wire.messages(file):
+            _pass_on(message, answers, ended)
+    _pass_on(None, answers, ended)
+
+
+def _pass_on(message: wire.Message | None, answers: _Answers, ended: threading.Event) -> None:
+    """Wait for room: a child that talks without being asked must not fill our memory."""
+    while not ended.is_set():
+        with suppress(queues.Full):
+            answers.put(message, timeout=0.5)
+            return
 
 
 def _understood(message: wire.Message) -> Probed | JobError:

@@ -23,6 +23,7 @@ from dna_pipeline.artifact import (
     rename_new,
     replace_file,
     safe_name,
+    temporary_name,
     write_bytes,
 )
 from dna_pipeline.faults import point
@@ -79,10 +80,6 @@ class Outbox:
     def __init__(self, root: Path, ledger_id: str) -> None:
         self.root = root
         self._staging = root / ".dna" / ledger_id
-
-    @property
-    def _temporary(self) -> Path:
-        return self._staging / "file.tmp"
 
     def folder(self, name: str) -> Path:
         return self.root / name
@@ -171,8 +168,8 @@ class Outbox:
         """
         self.make_folder(target.parent)
         self._staging.mkdir(parents=True, exist_ok=True)
-        temporary = self._temporary
-        remove_file(temporary, missing_ok=True)
+        # A name of its own each time: results and batch reports are written by two threads.
+        temporary = self._staging / temporary_name()
         if isinstance(source, bytes):
             write_bytes(temporary, source)
         elif renamed:
@@ -194,8 +191,7 @@ class Outbox:
 
     def remove_temporaries(self) -> None:
         """Remove files that were left half written."""
-        for temporary in (self._temporary, self._staging / "latest.tmp"):  # an older version's
-            remove_file(temporary, missing_ok=True)
+        remove_file(self._staging / "latest.tmp", missing_ok=True)  # an older version's
         remove_temporaries(self._staging)
         remove_temporaries(self.root)
 

@@ -54,6 +54,7 @@ from dna_pipeline.publish import (
     mirrored,
     place_below,
 )
+from dna_pipeline.reachability import Look, look_directly
 from dna_pipeline.spec.config import Config
 
 log = structlog.get_logger()
@@ -69,14 +70,31 @@ def stage_stems(job: Job) -> dict[str, str]:
 
 
 class Publisher:
-    """Publishes ended jobs and disposes of the claims that nobody needs any more."""
+    """Publishes ended jobs and disposes of the claims that nobody needs any more.
 
-    def __init__(self, config: Config, ledger: Ledger) -> None:
+    Args:
+        look: says whether a folder can be reached.
+    """
+
+    def __init__(self, config: Config, ledger: Ledger, look: Look = look_directly) -> None:
         self._config = config
         self._ledger = ledger
+        self._look = look
         self.outbox = Outbox(config.outbox, ledger.id)
-        self._cleanup = Cleanup(config, ledger)
+        self._cleanup = Cleanup(config, ledger, look)
         self._latest = LatestFiles(ledger, self.outbox)
+
+    def check_outbox(self) -> None:
+        """Raises OutboxUnavailable: it is not there, or does not answer."""
+        reach = self._look(self._config.outbox)
+        if not reach.is_there:
+            why = reach.why if reach.is_silent else f"is not there ({reach.why})"
+            raise OutboxUnavailable(f"{self._config.outbox} {why}")
+
+    def check_claim(self, claim: Path) -> None:
+        """Raises TimeoutError: the folder that holds the claim does not answer."""
+        if (reach := self._look(claim.parent)).is_silent:
+            raise TimeoutError(errno.ETIMEDOUT, reach.why, str(claim.parent))
 
     def publish(self, job: Job) -> None:
         """Take the job from its outcome to its end, or back into the queue if files of it are lost.
@@ -97,8 +115,7 @@ class Publisher:
             self._ledger.transact(lambda s: queue.fail(s, job.id, StageFailed(detail).failure()))
 
     def _publish(self, job: Job) -> None:
-        if not self._config.outbox.is_dir():
-            raise OutboxUnavailable(f"{self._config.outbox} is not there")
+        self.check_outbox()
         drop, stages, batch = self._ledger.transact(
             lambda s: (
                 s.get_one(Drop, job.drop_id),
@@ -284,7 +301,7 @@ class Publisher:
 
     def _source_files(self, drop: Drop) -> list[tuple[Path, str]]:
         """Those that are left. Raises InboxUnavailable: their folder is out of reach."""
-        if (why := sources.away(Path(drop.claim))) is not None:
+        if (why := sources.unreachable(Path(drop.claim), self._look)) is not None:
             raise InboxUnavailable(why)
         names = [name for name in (drop.image, drop.sidecar) if name is not None]
         files = [(Path(drop.claim, name), f"{SOURCE}/{name}") for name in names]
@@ -303,6 +320,7 @@ class Publisher:
         for drop in self._ledger.transact(lambda s: store.unneeded_drops(s, drop_id)):
             self._ledger.transact(lambda s, i=drop.id: store.set_drop_state(s, i, "disposing"))
             try:
+                self.check_claim(Path(drop.claim))
                 point("disposing-committed")
                 self._cleanup.dispose(Path(drop.claim))
                 point("claim-unlinked")
@@ -319,7 +337,10 @@ class Publisher:
         remove_temporaries(self._config.data)
         self._cleanup.at_start()
         try:
+            self.check_outbox()
             self.outbox.remove_temporaries()
+        except OutboxUnavailable as reason:
+            log.warning("outbox.left", why=str(reason))
         except OSError as error:
             log.warning("outbox.left", why=error.strerror)
 

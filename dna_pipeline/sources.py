@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from dna_pipeline.reachability import Look, Reach
+
 
 def away(claim: Path) -> str | None:
     """Why what was taken in cannot be had for now, as a sentence; None if its folder is there.
@@ -21,3 +23,14 @@ def away(claim: Path) -> str | None:
         f"the source lies below {claim.parent} and is not there now; mount the inbox again, the "
         "job goes on by itself"
     )
+
+
+def unreachable(claim: Path, look: Look) -> str | None:
+    """The same as `away`, but the claim is touched only if the folder that holds it answers."""
+    root = claim.parent
+    return silence(root, reach) if (reach := look(root)).is_silent else away(claim)
+
+
+def silence(root: Path, reach: Reach) -> str:
+    """The sentence for jobs whose sources lie in a folder that does not answer."""
+    return f"{root} {reach.why} The job goes on by itself when it answers"

@@ -16,7 +16,8 @@ from dna_pipeline.estimate import Estimator, Left
 from dna_pipeline.intake.gate import Gate
 from dna_pipeline.ledger.times import format_time, utcnow
 from dna_pipeline.ledger.views import Views
-from dna_pipeline.ownership import look
+from dna_pipeline.ownership import find_leftovers
+from dna_pipeline.reachability import Look, look_directly
 from dna_pipeline.snapshot import batch_entry, file_of, queue_counts, queued_entry, recent_entry
 from dna_pipeline.spec.config import Config
 
@@ -40,9 +41,18 @@ QUEUED_SHOWN = 50
 class StatusFile:
     """Writes the file, at most once a second and only when something changed."""
 
-    def __init__(self, config: Config, views: Views, dispatcher: Dispatcher, gate: Gate) -> None:
+    def __init__(
+        self,
+        config: Config,
+        views: Views,
+        dispatcher: Dispatcher,
+        gate: Gate,
+        look: Look = look_directly,
+    ) -> None:
         self._config = config
+        self._outbox = config.outbox
         self._path = file_of(config.outbox)
+        self._look = look
         self._views = views
         self._estimator = Estimator(views)
         self._left = Left(0, None)
@@ -124,7 +134,7 @@ class StatusFile:
         """Facts of folders that nothing is done with: they change seldom, so seldom looked for."""
         started = time.monotonic()
         if started >= self._leftovers_at:
-            self._leftovers = look(self._config).facts()
+            self._leftovers = find_leftovers(self._config, self._look).facts()
             cost_s = time.monotonic() - started
             self._leftovers_at = started + max(LEFTOVERS_INTERVAL_S, LEFT_COST_SHARE * cost_s)
         return self._leftovers
@@ -145,6 +155,8 @@ class StatusFile:
         return {"running": facts, **self._left.facts(True, facts["eta_s"])}
 
     def _put(self, facts: dict[str, Any]) -> None:
+        if self._look(self._outbox).is_silent:
+            return  # results that wait for it say so, in the log and in the ledger
         try:
             write_bytes(self._path, json.dumps(facts, indent=1, default=str).encode())
         except OSError as error:

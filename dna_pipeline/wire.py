@@ -155,6 +155,16 @@ def spawn(module: str, env: dict[str, str] | None = None) -> subprocess.Popen[by
     )
 
 
+def end(process: subprocess.Popen[bytes], wait_s: float) -> None:
+    """Kill a child. One that does not end within `wait_s`, since a call of its never returns, is
+    left to a thread that waits for it."""
+    process.kill()
+    try:
+        process.wait(wait_s)
+    except subprocess.TimeoutExpired:
+        threading.Thread(target=process.wait, name="abandoned-child", daemon=True).start()
+
+
 def how_it_ended(code: int) -> str:
     """A return code of `Popen` in words."""
     if code >= 0:

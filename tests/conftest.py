@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from tests.hanging import HangingMount
+
 # The small models are too small to share: on busy cores two threads that wait for one another take
 # eight times as long as one. Set before torch is imported, here and in the processes started here.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -41,6 +43,22 @@ def elsewhere(tmp_path: Path, lacking: Callable[[str], None]) -> Iterator[Path]:
                 yield Path(folder)
             return
     lacking("only one file system here")
+
+
+@pytest.fixture
+def hang(lacking: Callable[[str], None]) -> Iterator[Callable[..., HangingMount]]:
+    """Has a folder answer no more, until `unmount` is called of what this gives."""
+    made: list[HangingMount] = []
+
+    def mount(place: Path, **options: Any) -> HangingMount:
+        made.append(HangingMount(place, **options))
+        if not made[-1].mount():
+            lacking("nothing can be mounted here")
+        return made[-1]
+
+    yield mount
+    for one in made:
+        one.unmount()
 
 
 @pytest.fixture(scope="session")

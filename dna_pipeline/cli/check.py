@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from dna_pipeline.inbox.candidates import Candidate
     from dna_pipeline.intake.preview import Outlook
     from dna_pipeline.probe import Prober
+    from dna_pipeline.reachability import Look
     from dna_pipeline.spec.config import Config, Inbox
 
 
@@ -42,6 +44,7 @@ def check(context: typer.Context, as_json: JsonOption = False) -> None:
 
 def _facts(config: Config) -> dict[str, Any]:
     from dna_pipeline.probe import Prober
+    from dna_pipeline.reachability import brief_looks
 
     models = [
         {"name": name, "provider": provider.name_in_config, "missing": provider.missing()}
@@ -49,15 +52,13 @@ def _facts(config: Config) -> dict[str, Any]:
     ]
     inboxes: list[dict[str, Any]] = []
     jobs: list[dict[str, Any]] = []
-    prober = Prober()
     estimator = _estimator(config)
-    try:
+    with brief_looks() as look, closing(Prober(look)) as prober:
+        done = _Done(config, look)
         for inbox in config.inboxes:
-            problem, found = _inbox(config, inbox, prober, estimator)
+            problem, found = _inbox(config, inbox, prober, estimator, done, look)
             inboxes.append({"name": inbox.name, "path": str(inbox.path), "problem": problem})
             jobs += found
-    finally:
-        prober.close()
     return {
         "config": str(config.file), "models": models, "inboxes": inboxes, "jobs": jobs,
         **_whole(jobs),
@@ -88,20 +89,27 @@ def _whole(jobs: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _inbox(
-    config: Config, inbox: Inbox, prober: Prober, estimator: Estimator | None
+    config: Config,
+    inbox: Inbox,
+    prober: Prober,
+    estimator: Estimator | None,
+    done: _Done,
+    look: Look,
 ) -> tuple[str | None, list[dict[str, Any]]]:
     from dna_pipeline.intake.preview import new_candidates, outlooks
     from dna_pipeline.spec.sources import lacking_root
 
+    if (reach := look(inbox.path)).is_silent:
+        return f"{inbox.path} {reach.why}", []
     try:
-        found = new_candidates(config, inbox)
+        found = new_candidates(config, inbox, look)
     except OSError as error:
         return f"{inbox.path}: {error.strerror}", []
     problem: str | None = None
-    if (root := lacking_root(inbox)) is not None:
-        problem = f"{root}, one of its source_roots, is not there; its batches wait for that"
+    if (lacking := lacking_root(inbox, look)) is not None:
+        root, why = lacking
+        problem = f"{root}, one of its source_roots, {why}; its batches wait for that"
         found = [candidate for candidate in found if not candidate.is_batch]
-    done = _Done(config)
     return problem, [
         _job(inbox, candidate, outlook, done, estimator)
         for candidate in found
@@ -112,15 +120,18 @@ def _inbox(
 class _Done:
     """Which rows were done before, as far as the ledger knows."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, look: Look) -> None:
         self._outbox = config.outbox
+        self._is_outbox_silent = look(config.outbox).is_silent
         self._views = open_views(config) if config.ledger_path.exists() else None
 
     def has(self, key: str | None) -> bool:
         """Whether a job that does the same is to be done, or was done and its result is there."""
         if key is None or self._views is None or (job := self._views.same(key)) is None:
             return False
-        return job["status"] != "completed" or (self._outbox / str(job["publish_name"])).is_dir()
+        if job["status"] != "completed" or self._is_outbox_silent:
+            return True
+        return (self._outbox / str(job["publish_name"])).is_dir()
 
 
 def _job(

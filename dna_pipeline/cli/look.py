@@ -21,6 +21,7 @@ from dna_pipeline.cli.common import (
     print_json,
     print_json_line,
     print_table,
+    say,
 )
 
 if TYPE_CHECKING:
@@ -144,14 +145,17 @@ def status(context: typer.Context, as_json: JsonOption = False) -> None:
 
 def _status_facts(config: Config) -> dict[str, Any]:
     from dna_pipeline.lock import is_held
-    from dna_pipeline.ownership import look
-    from dna_pipeline.snapshot import batch_entry, queue_counts, read_status, recent_entry
+    from dna_pipeline.ownership import find_leftovers
+    from dna_pipeline.reachability import brief_looks
+    from dna_pipeline.snapshot import batch_entry, queue_counts, recent_entry
 
-    told = read_status(config.outbox) if is_held(config.data) else None
+    told = _told(config) if is_held(config.data) else None
+    with brief_looks() as look:
+        leftovers = find_leftovers(config, look)
     facts: dict[str, Any] = {
         "daemon": None, "queue": {}, "running": None, "holds": [], "waiting": [], "recent": [],
         "batches": [], "jobs_per_hour": 0, "runnable": 0, "queue_eta_s": None,
-        **look(config).facts(),
+        **leftovers.facts(),
     }  # fmt: skip
     if config.ledger_path.exists():
         views = open_views(config)
@@ -166,6 +170,20 @@ def _status_facts(config: Config) -> dict[str, Any]:
         from_daemon = ("daemon", "running", "waiting", "runnable", "queue_eta_s")
         facts |= {key: told[key] for key in from_daemon if key in told}
     return facts
+
+
+def _told(config: Config) -> dict[str, Any] | None:
+    """What the daemon, which runs, last wrote; only who it is where the outbox does not answer."""
+    from dna_pipeline.lock import holder
+    from dna_pipeline.reachability import brief_looks
+    from dna_pipeline.snapshot import read_status
+
+    with brief_looks() as look:
+        reach = look(config.outbox)
+    if not reach.is_silent:
+        return read_status(config.outbox)
+    say(f"{config.outbox} {reach.why} What the daemon is at cannot be told")
+    return {"daemon": holder(config.data)}
 
 
 def _time_left(views: Views) -> dict[str, Any]:

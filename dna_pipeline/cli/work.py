@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections import Counter
@@ -42,6 +43,15 @@ def watch(context: typer.Context) -> None:
     daemon = Daemon(config)
     _stop_on_signals(daemon)
     daemon.run()
+    _leave_stuck_threads(daemon)
+
+
+def _leave_stuck_threads(daemon: Daemon, status: int = 0) -> None:
+    """End the process without waiting for threads that a dead disk blocks."""
+    if daemon.is_stuck:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
 
 
 def _stop_on_signals(daemon: Daemon) -> None:
@@ -76,7 +86,9 @@ def run(context: typer.Context, as_json: JsonOption = False) -> None:
         print_json(report)
     else:
         _print_report(report)
-    if report["failed"] or any(batch["wrong"] for batch in report["batches"]):
+    has_failed = bool(report["failed"]) or any(batch["wrong"] for batch in report["batches"])
+    _leave_stuck_threads(daemon, int(has_failed))
+    if has_failed:
         raise typer.Exit(1)
 
 

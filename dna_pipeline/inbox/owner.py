@@ -17,6 +17,7 @@ from typing import Any, cast
 
 from dna_pipeline.artifact import write_bytes
 from dna_pipeline.inbox import claim
+from dna_pipeline.reachability import Look, look_directly
 
 NAME = "owner.json"
 BEAT_S = 10.0
@@ -87,12 +88,23 @@ def is_alive(root: Path, now: float, is_held: Callable[[Path], bool]) -> bool:
 
 
 class Heartbeat:
-    """Shows in each inbox, from a thread of its own, that this daemon lives."""
+    """Shows in each inbox, from a thread of its own, that this daemon lives.
 
-    def __init__(self, inboxes: Iterable[Path], ledger_id: str, facts: dict[str, Any]) -> None:
+    Args:
+        look: says whether an inbox can be reached: one that cannot must not silence the others.
+    """
+
+    def __init__(
+        self,
+        inboxes: Iterable[Path],
+        ledger_id: str,
+        facts: dict[str, Any],
+        look: Look = look_directly,
+    ) -> None:
         self._inboxes = list(inboxes)
         self._ledger_id = ledger_id
         self._facts = facts
+        self._look = look
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
 
@@ -104,7 +116,8 @@ class Heartbeat:
         self._stop.set()
         self._thread.join(1.0)
         for inbox in self._inboxes:
-            resign(inbox, self._ledger_id)
+            if self._look(inbox).is_there:
+                resign(inbox, self._ledger_id)
 
     def _run(self) -> None:
         while not self._stop.wait(BEAT_S):
@@ -112,6 +125,8 @@ class Heartbeat:
 
     def _beat(self) -> None:
         for inbox in self._inboxes:
+            if self._look(inbox).is_silent:
+                continue
             # An inbox that is away or read-only holds no claims of ours either.
             with suppress(OSError, claim.ClaimError):
                 beat(inbox, self._ledger_id, self._facts)

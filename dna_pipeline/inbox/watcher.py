@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -34,6 +35,7 @@ from watchdog.observers.polling import PollingEmitter
 
 from dna_pipeline import filesystem
 from dna_pipeline.inbox.scan import is_noise
+from dna_pipeline.reachability import Look, look_directly
 from dna_pipeline.spec.config import Inbox
 
 if sys.platform == "linux":
@@ -43,6 +45,9 @@ else:
 
 POLL_S = 2.0
 """Shortest time between two polls."""
+
+STOP_S = 1.5
+"""How long the threads may take to end; one that a dead disk blocks ends with the process."""
 
 POLL_SHARE = 20
 """A poll that takes t seconds is followed by a rest of at least this many times t."""
@@ -86,12 +91,16 @@ class Watcher:
             once for one change: it should only set a flag, and call nothing of the watcher.
         warn: called with an inbox's name and a sentence when it is watched less well than asked
             for; once for each cause.
+        look: says whether a folder can be reached; one that does not answer is left as it is.
     """
 
-    def __init__(self, inboxes: Iterable[Inbox], hint: Hint, warn: Warn) -> None:
+    def __init__(
+        self, inboxes: Iterable[Inbox], hint: Hint, warn: Warn, look: Look = look_directly
+    ) -> None:
         self._inboxes = tuple(inboxes)
         self._hint = hint
         self._warn = warn
+        self._look = look
         self._observers: dict[Kind, BaseObserver] = {}
         self._watched: dict[str, _Watched] = {}
         self._warned: set[tuple[str, str]] = set()
@@ -103,11 +112,15 @@ class Watcher:
     def stop(self) -> None:
         """End all threads; waits a few seconds for them at most."""
         self._watched.clear()
+        ends: list[threading.Thread] = []
         while self._observers:
             _, observer = self._observers.popitem()
-            with suppress(Exception):
-                observer.stop()
-                observer.join(5)
+            # watchdog waits for a thread that polls, however long the disk takes to answer that.
+            ends.append(threading.Thread(target=_end, args=(observer,), daemon=True))
+            ends[-1].start()
+        until = time.monotonic() + STOP_S
+        for end in ends:
+            end.join(max(until - time.monotonic(), 0.0))
 
     def refresh(self) -> None:
         """Watch folders that came, or came back, and let go those that went.
@@ -129,6 +142,8 @@ class Watcher:
         return watched.kind if watched else None
 
     def _refresh(self, inbox: Inbox) -> None:
+        if self._look(inbox.path).is_silent:
+            return
         identity = _identity(inbox.path)
         watched = self._watched.get(inbox.name)
         if watched and (watched.identity != identity or not self._is_alive(watched)):
@@ -199,8 +214,13 @@ class Watcher:
         watched = self._watched.pop(name, None)
         observer = watched and self._observers.get(watched.kind)
         if watched and observer:
-            with suppress(Exception):
-                observer.unschedule(watched.watch)
+            end = threading.Thread(target=_unschedule, args=(observer, watched.watch), daemon=True)
+            end.start()
+            end.join(STOP_S)
+            if end.is_alive():
+                # A dead disk blocks the thread that polled it, and that blocks this observer. The
+                # other inboxes' watches are missed at once, and set on a new one.
+                self._observers.pop(watched.kind, None)
             if inotify := _as_inotify(observer):
                 inotify.forget_unwatched(watched.watch.path)
 
@@ -275,6 +295,17 @@ def _is_linked_folder(entry: os.DirEntry[str]) -> bool:
 _POLLER: Any = partial(_PatientPoller, stat=os.lstat, listdir=_visible)
 
 _WORDS: dict[Kind, str] = {"native": "watching natively", "poll": "polling"}
+
+
+def _unschedule(observer: BaseObserver, watch: ObservedWatch) -> None:
+    with suppress(Exception):
+        observer.unschedule(watch)
+
+
+def _end(observer: BaseObserver) -> None:
+    with suppress(Exception):
+        observer.stop()
+        observer.join()
 
 
 def _polling() -> BaseObserver:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ class Account:
 
     Attributes:
         batch: its row in the ledger.
-        is_there: whether a result folder was not removed meanwhile.
+        removed: result folders that are not in the outbox any more.
     """
 
     planner: Planner
@@ -53,13 +53,18 @@ class Account:
     plan: Plan
     batch: Mapping[str, Any]
     drops: Mapping[Source, Taken]
-    is_there: Callable[[str | None], bool]
+    removed: Collection[str] = ()
     _jobs: dict[int, dict[str, Any]] = field(init=False, default_factory=dict[int, dict[str, Any]])
 
     def prepare(self, item: Item, key: str) -> None:
         """Make a right row's job ahead: of thousands it takes longer than a commit should."""
         if item.error is None:
             self._jobs[item.row.number] = self._job(item, key)
+
+    @property
+    def skips(self) -> bool:
+        """Whether rows are skipped that were done before."""
+        return (self.plan.head.on_duplicate or self.inbox.on_duplicate) == "skip"
 
     def make(
         self, session: Any, keys: Mapping[int, str]
@@ -69,12 +74,11 @@ class Account:
         Args:
             keys: what each row would do, by its number, where that is known.
         """
-        skips = (self.plan.head.on_duplicate or self.inbox.on_duplicate) == "skip"
-        found = batches.existing(session, keys.values()) if skips else {}
+        found = batches.existing(session, keys.values()) if self.skips else {}
         done = {
             key: before.job
             for key, before in found.items()
-            if before.status != "completed" or self.is_there(before.folder)
+            if before.status != "completed" or self._is_there(before.folder)
         }
         jobs: list[dict[str, Any]] = []
         rows: list[dict[str, Any]] = []
@@ -90,6 +94,9 @@ class Account:
                 row["job_id"] = job["id"]
             rows.append(row)
         return jobs, rows
+
+    def _is_there(self, folder: str | None) -> bool:
+        return folder is not None and folder not in self.removed
 
     def _row(self, item: Item) -> dict[str, Any]:
         return {

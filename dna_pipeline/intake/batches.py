@@ -11,7 +11,7 @@ take a while and other inboxes wait.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from math import inf
 from pathlib import Path
@@ -39,6 +39,7 @@ from dna_pipeline.intake.take import MANY, keep_claims, split
 from dna_pipeline.ledger import batches, store
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.probe import NotReadable, Probed, Prober
+from dna_pipeline.reachability import Look, look_directly
 from dna_pipeline.spec.config import Config, Inbox
 from dna_pipeline.spec.sources import lacking_root
 
@@ -93,8 +94,10 @@ class BatchTaker:
         known: KnownFiles,
         prober: Prober,
         lookout: Lookout,
+        look: Look = look_directly,
     ) -> None:
         self._config = config
+        self._look = look
         self._inbox = inbox
         self._ledger = ledger
         self._known = known
@@ -116,9 +119,10 @@ class BatchTaker:
             ClaimError, OSError: files changed or went meanwhile. Nothing was taken then.
             JobError: it is of no use.
         """
-        if (root := lacking_root(self._inbox)) is not None:
+        if (lacking := lacking_root(self._inbox, self._look)) is not None:
             # Rows would be wrong that are right once it is mounted again.
-            raise NotYet(f"{root}, one of the inbox's source_roots, is not there", long=True)
+            root, why = lacking
+            raise NotYet(f"{root}, one of the inbox's source_roots, {why}", long=True)
         try:
             plan = self._planner.plan(candidate)
         except JobError as error:
@@ -308,7 +312,7 @@ class BatchTaker:
             probed = source.probed
             assert probed is not None
             item.facts |= {"width": probed.width, "height": probed.height}
-        account = Account(self._planner, self._inbox, plan, batch, drops, self._is_there)
+        account = Account(self._planner, self._inbox, plan, batch, drops)
         models = self._planner.models()
         keys: dict[int, str] = {}
         for number, item in enumerate(plan.items):
@@ -320,6 +324,7 @@ class BatchTaker:
                 keys[item.row.number] = key
                 account.prepare(item, key)
         yield
+        account.removed = self._removed(keys.values()) if account.skips else ()
         versions = self._reserved(plan, stats)
         if self._inbox.keeps:
             told, before = self._told(plan, drops), self._known.version(plan.teller)
@@ -408,8 +413,11 @@ class BatchTaker:
         self._ledger.transact(lambda s: store.remember_files(s, self._known.rows(found)))
         self._known.note(found)
 
-    def _is_there(self, folder: str | None) -> bool:
-        """Whether a result folder was not removed meanwhile, as far as can be seen."""
-        if folder is None:
-            return False
-        return (self._config.outbox / folder).is_dir() or not self._config.outbox.is_dir()
+    def _removed(self, keys: Iterable[str]) -> set[str]:
+        """The result folders of jobs with these keys that were removed from the outbox, as far as
+        can be seen. Asked before the commit: a disk must not keep the ledger waiting."""
+        found = self._ledger.transact(lambda s: batches.existing(s, keys))
+        folders = {job.folder for job in found.values() if job.folder is not None}
+        if not self._look(self._config.outbox).is_there:
+            return set()
+        return {folder for folder in folders if not (self._config.outbox / folder).is_dir()}

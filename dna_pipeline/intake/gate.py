@@ -31,6 +31,7 @@ from dna_pipeline.ledger.tables import Drop
 from dna_pipeline.ledger.times import utcnow
 from dna_pipeline.ownership import is_id, is_real_folder
 from dna_pipeline.probe import Prober
+from dna_pipeline.reachability import Look, look_directly
 from dna_pipeline.spec.config import Config, Inbox
 
 log = structlog.get_logger()
@@ -50,17 +51,28 @@ ABANDONED_AFTER = timedelta(hours=1)
 class InboxGate:
     """One inbox from look to ledger."""
 
-    def __init__(self, config: Config, inbox: Inbox, ledger: Ledger, prober: Prober) -> None:
+    def __init__(
+        self,
+        config: Config,
+        inbox: Inbox,
+        ledger: Ledger,
+        prober: Prober,
+        look: Look = look_directly,
+    ) -> None:
         self.inbox = inbox
         self._config = config
         self._ledger = ledger
-        self._cleanup = Cleanup(config, ledger)
+        self._cleanup = Cleanup(config, ledger, look)
+        self._look_at = look
+        self._is_silent = False
         self._known = KnownFiles(inbox.name, ledger)
-        self.lookout = Lookout(inbox, prober, self._known)
+        self.lookout = Lookout(inbox, prober, self._known, look)
         self.taker = Taker(
             config, inbox, ledger, self._known, self.lookout.taken, self.lookout.left
         )
-        self._batch_taker = BatchTaker(config, inbox, ledger, self._known, prober, self.lookout)
+        self._batch_taker = BatchTaker(
+            config, inbox, ledger, self._known, prober, self.lookout, look
+        )
         self._batch: tuple[Candidate, Generator[None]] | None = None
         self.late = LateSidecars(ledger, self.lookout, self.taker)
         self.settling = Settling(inbox.settle_s, prober, self.taker)
@@ -87,7 +99,17 @@ class InboxGate:
         """Whether something here will be ready without anyone's doing, and before long."""
         short = any(not waiting.long for waiting in self.lookout.waiting)
         taking = bool(self.lookout.pending or self._too_late or self._batch)
-        return taking or self.settling.is_busy or short
+        return not self._is_silent and (taking or self.settling.is_busy or short)
+
+    def answers(self, now: float) -> bool:
+        """Whether the inbox may be touched: its disk answers. If not, `status` says so, and it is
+        asked again before long."""
+        reach = self._look_at(self.inbox.path)
+        self._is_silent = reach.is_silent
+        if reach.is_silent:
+            self.lookout.cannot_look(reach.why, now)
+            self._rest_until = now + FAILED_RETRY_S
+        return not reach.is_silent
 
     def step(self, now: float) -> int:
         """Do what is due, at most one group; how many drops that were."""
@@ -245,6 +267,8 @@ class InboxGate:
 
         False where they cannot be seen; the next look at the inbox says why.
         """
+        if self._look_at(self._config.outbox).is_silent:
+            return False  # it shows which claims are archived
         try:
             claims = claim.list_claims(self.inbox.path, self._ledger.id)
         except OSError:
@@ -291,16 +315,19 @@ def _identity(folder: Path) -> tuple[int, int] | None:
 class Gate:
     """All inboxes, stepped in turn by one thread."""
 
-    def __init__(self, config: Config, ledger: Ledger) -> None:
+    def __init__(self, config: Config, ledger: Ledger, look: Look = look_directly) -> None:
         self._config = config
         self._ledger = ledger
-        self._cleanup = Cleanup(config, ledger)
-        self._prober = Prober()
+        self._look = look
+        self._cleanup = Cleanup(config, ledger, look)
+        self._prober = Prober(look)
         self._hints: set[str] = set()
         self._lock = threading.Lock()
         self.is_quiet = False
         """Whether, as of the last step, nothing will be taken in soon unless something comes."""
-        self.inboxes = [InboxGate(config, inbox, ledger, self._prober) for inbox in config.inboxes]
+        self.inboxes = [
+            InboxGate(config, inbox, ledger, self._prober, look) for inbox in config.inboxes
+        ]
 
     def recover(self) -> None:
         """Finish or undo what the last daemon was taking in."""
@@ -310,7 +337,8 @@ class Gate:
                 self._give_up(drop)
         now = time.monotonic()
         for gate in self.inboxes:
-            gate.recover(now)
+            if gate.answers(now):
+                gate.recover(now)
 
     def _give_up(self, drop: Drop) -> None:
         """Undo a claim for which no inbox is configured."""
@@ -321,7 +349,7 @@ class Gate:
                 if utcnow() - drop.created_at < ABANDONED_AFTER:
                     return
                 self._cleanup.give_up_copy(folder, {})
-            elif self._cleanup.is_claim(folder) and is_real_folder(folder):
+            elif self._cleanup.is_claim(folder) and self._is_reachable(folder):
                 put_all_back(folder, folder.parents[2], drop.folder, drop.stat)
             else:
                 return  # its inbox may only be away
@@ -329,6 +357,9 @@ class Gate:
             log.warning("claim.left", inbox=drop.inbox, drop=drop.id, why=str(error))
             return
         self._ledger.transact(lambda s: store.forget_drops(s, [drop.id]))
+
+    def _is_reachable(self, claim: Path) -> bool:
+        return self._look(claim.parent).is_there and is_real_folder(claim)
 
     def hint(self, name: str) -> None:
         """Called from any thread: that inbox is worth a look."""
@@ -352,7 +383,7 @@ class Gate:
     def _step_one(self, gate: InboxGate, now: float) -> int:
         """One inbox's trouble is not another's."""
         try:
-            return gate.step(now)
+            return gate.step(now) if gate.answers(now) else 0
         except Exception as error:
             gate.fail(error, now)
             return 0

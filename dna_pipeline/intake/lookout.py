@@ -21,6 +21,7 @@ from dna_pipeline.intake.known import KnownFiles, Stats
 from dna_pipeline.intake.patience import patience_s
 from dna_pipeline.intake.rows import reference
 from dna_pipeline.probe import NotReadable, Probed, Prober, Question
+from dna_pipeline.reachability import Look, look_directly
 from dna_pipeline.spec.config import Inbox
 
 log = structlog.get_logger()
@@ -66,8 +67,11 @@ def _stats(candidate: Candidate, files: Mapping[str, FileStat]) -> Stats:
 class Lookout:
     """The state of one inbox between looks. Times are monotonic seconds."""
 
-    def __init__(self, inbox: Inbox, prober: Prober, known: KnownFiles) -> None:
+    def __init__(
+        self, inbox: Inbox, prober: Prober, known: KnownFiles, look: Look = look_directly
+    ) -> None:
         self.inbox = inbox
+        self._look_at = look
         self.tracker = StabilityTracker(inbox.settle_s)
         self.waiting: list[Waiting] = []
         self.ignored: dict[str, str] = {}
@@ -97,7 +101,7 @@ class Lookout:
         try:
             seen = scan(self.inbox, self._named, self.files)
         except OSError as error:
-            self._cannot_look(error, now)
+            self.cannot_look(f"cannot be looked at: {error.strerror}", now)
             return
         self.problem = None
         self.identity = seen.identity
@@ -169,7 +173,7 @@ class Lookout:
         cached = self._references.get(path)
         if cached is not None and cached[0] == stat:
             return cached[1]
-        told = reference(self.inbox, path)
+        told = reference(self.inbox, path, self._look_at)
         # What holds it may let go without a change to be seen.
         if not isinstance(told, Unread) and self._is_final(path, told):
             self._references[path] = stat, told
@@ -179,13 +183,15 @@ class Lookout:
         """Whether it names no single image that may yet come to lie in a source root instead."""
         if not self.inbox.source_roots:
             return True
+        if any(self._look_at(root).is_silent for root in self.inbox.source_roots):
+            return False
         named = told.paths if isinstance(told, Names) and told.patient else ()
         if isinstance(told, str):
             named = (normpath(join(folder_of(teller), told)),)
         return len(named) != 1 or named[0] in self.files
 
-    def _cannot_look(self, error: OSError, now: float) -> None:
-        problem = f"cannot be looked at: {error.strerror}"
+    def cannot_look(self, problem: str, now: float) -> None:
+        """Note why the inbox cannot be looked at, and try again before long."""
         if problem != self.problem:
             log.warning("inbox.unavailable", inbox=self.inbox.name, why=problem)
         self.problem = problem

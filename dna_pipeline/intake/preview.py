@@ -28,6 +28,7 @@ from dna_pipeline.intake.rows import (
 )
 from dna_pipeline.ledger.views import Views
 from dna_pipeline.probe import Probed, Prober
+from dna_pipeline.reachability import Look, look_directly
 from dna_pipeline.spec.config import Config, Inbox
 from dna_pipeline.spec.sidecar import JobSpec
 from dna_pipeline.spec.sources import is_file
@@ -61,9 +62,13 @@ def candidates(inbox: Inbox) -> list[Candidate]:
     return _lying(inbox, partial(reference, inbox))[0]
 
 
-def new_candidates(config: Config, inbox: Inbox) -> list[Candidate]:
-    """The same without those that the ledger knows, as of files that were kept. Raises OSError."""
-    told = cache(partial(reference, inbox))
+def new_candidates(config: Config, inbox: Inbox, look: Look = look_directly) -> list[Candidate]:
+    """The same without those that the ledger knows, as of files that were kept. Raises OSError.
+
+    Args:
+        look: says whether a source root can be reached.
+    """
+    told = cache(partial(reference, inbox, look=look))
     lying, files = _lying(inbox, told)
     if not config.ledger_path.exists():
         return lying

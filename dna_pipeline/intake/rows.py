@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import posixpath
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
@@ -23,6 +23,7 @@ from dna_pipeline.intake import records
 from dna_pipeline.intake.patience import ZEROS_WAIT_S, lacks_its_end
 from dna_pipeline.intake.roots import Outside, named, outside, why_no_image, why_unseen
 from dna_pipeline.probe import NotReadable, Probed, Prober
+from dna_pipeline.reachability import Look, look_directly
 from dna_pipeline.spec.batch import (
     BatchHead,
     Row,
@@ -34,7 +35,14 @@ from dna_pipeline.spec.batch import (
 from dna_pipeline.spec.config import Config, Inbox
 from dna_pipeline.spec.facts import JobFacts
 from dna_pipeline.spec.sidecar import JobSpec, parse_sidecar, resolve
-from dna_pipeline.spec.sources import Place, is_file, is_pattern, lacking_root, matches, places
+from dna_pipeline.spec.sources import (
+    Place,
+    is_file,
+    is_pattern,
+    lacking_root,
+    matches,
+    places,
+)
 from dna_pipeline.spec.table import MAX_BYTES, is_table_name, read_table
 from dna_pipeline.spec.yaml12 import Document, is_mapping
 
@@ -114,17 +122,23 @@ class Plan:
 # --- what is named, for pairing ---
 
 
-def reference(inbox: Inbox, path: str) -> Told:
-    """What the YAML or the table at that path of the inbox names."""
+def reference(inbox: Inbox, path: str, look: Look = look_directly) -> Told:
+    """What the YAML or the table at that path of the inbox names.
+
+    Args:
+        look: says whether a source root can be reached; each is asked about once.
+    """
+    look = cache(look)
     try:
         if is_table_name(path):
             texts = [row.document.value.get("image") for row in _table(inbox.path / path)]
-            return _names(inbox, path, [t for t in texts if isinstance(t, str)], is_table=True)
+            named = [text for text in texts if isinstance(text, str)]
+            return _names(inbox, path, named, look, is_table=True)
         document = parse_sidecar(records.read_sidecar(inbox.path / path))
         if document.value.get("images") is not None:
-            return _names(inbox, path, patterns_of(document), is_table=False)
+            return _names(inbox, path, patterns_of(document), look, is_table=False)
         image = document.value.get("image")
-        return _single(inbox, path, image) if isinstance(image, str) else None
+        return _single(inbox, path, image, look) if isinstance(image, str) else None
     except JobError as error:
         if lacks_its_end(inbox.path / path):
             return Unread(
@@ -135,19 +149,28 @@ def reference(inbox: Inbox, path: str) -> Told:
         return Unread(error.strerror or str(error))
 
 
-def _single(inbox: Inbox, teller: str, text: str) -> str | Names:
+def _single(inbox: Inbox, teller: str, text: str, look: Look) -> str | Names:
     """An `image:` as written where it is one of the inbox. One of a source root makes a batch, that
     copies it and waits for roots that are away. Raises `PathEscapesInbox`."""
     first, *others = found = places(inbox, teller.rpartition("/")[0], text)
     if first.root is None and (not others or is_file(inbox.path / first.path)):
         return text
     roots = inbox.source_roots
-    files = [f for p in found if p.root is not None and (f := named(p, roots)) is not None]
+    files = [
+        f
+        for p in _reachable(found, look)
+        if p.root is not None and (f := named(p, roots)) is not None
+    ]
     if files and all(file.real is None for file in files):
         raise _leads_out(files[0])
     if files or first.root is not None:
         return Names()
-    return text if lacking_root(inbox) is None else Names((first.path,))
+    return text if lacking_root(inbox, look) is None else Names((first.path,))
+
+
+def _reachable(found: Iterable[Place], look: Look) -> Iterator[Place]:
+    """The places whose source roots answer; in the others nothing can be found now."""
+    return (place for place in found if place.root is None or not look(place.root).is_silent)
 
 
 def _leads_out(file: Outside) -> PathEscapesInbox:
@@ -160,7 +183,7 @@ def _table(path: Path) -> list[Any]:
         return read_table({}, path.name, file.read(MAX_BYTES + 1))
 
 
-def _names(inbox: Inbox, teller: str, texts: Iterable[str], *, is_table: bool) -> Names:
+def _names(inbox: Inbox, teller: str, texts: Iterable[str], look: Look, *, is_table: bool) -> Names:
     """Raises `PathEscapesInbox` and `ParameterInvalid` for a job file; a table's row is only wrong
     for the first."""
     paths: dict[str, None] = {}
@@ -176,7 +199,8 @@ def _names(inbox: Inbox, teller: str, texts: Iterable[str], *, is_table: bool) -
         if first.root is not None:
             continue
         is_there = is_file(inbox.path / first.path)
-        if is_there or not any(outside(place, inbox.source_roots) for place in found[1:]):
+        reachable = _reachable(found[1:], look)
+        if is_there or not any(outside(place, inbox.source_roots) for place in reachable):
             globs = is_pattern(text) and not is_table and not is_there
             (patterns if globs else paths)[first.path] = None
     if len(patterns) > MAX_GLOBS:

@@ -39,8 +39,8 @@ def _jobs(sql: str) -> Any:
 
 
 _PEEK = text(
-    f"""SELECT jobs.id, jobs.batch, pipeline, jobs.inbox, models, stages, claim, drops.bytes, width,
-    height
+    f"""SELECT jobs.id, drop_id, jobs.batch, pipeline, jobs.inbox, models, stages, claim,
+    drops.bytes, width, height
     FROM jobs JOIN drops ON drops.id = drop_id WHERE seq = ({_FIRST})"""
 ).columns(stages=Job.__table__.c.stages.type, claim=Drop.__table__.c.claim.type)
 _CLAIM = _jobs(
@@ -75,6 +75,7 @@ class Runnable:
     """What is to be known of a job before it is claimed; sizes are of its original, 0 unknown."""
 
     id: str
+    drop_id: str
     batch: str | None
     pipeline: str
     inbox: str
@@ -89,7 +90,7 @@ class Runnable:
 def next_runnable(session: Session) -> Runnable | None:
     """The job that `claim_next` would take, untouched."""
     row = session.execute(_PEEK).one_or_none()
-    return None if row is None else Runnable(*row[:7], *(size or 0 for size in row[7:]))
+    return None if row is None else Runnable(*row[:8], *(size or 0 for size in row[8:]))
 
 
 def claim_next(session: Session) -> Job | None:

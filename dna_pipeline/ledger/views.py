@@ -57,6 +57,9 @@ _BATCHES = f"""{_BATCH}
 _NEW_BATCHES = f"{_BATCH} WHERE created_at >= ? AND state <> 'claiming' ORDER BY created_at"
 _SAME = """SELECT status, publish_name FROM jobs
     WHERE key = ? AND +status IN ('queued', 'running', 'completed') ORDER BY seq DESC LIMIT 1"""
+# A claim is called as its drop, and lies right in its root.
+_HELD_ROOTS = """SELECT DISTINCT substr(claim, 1, length(claim) - length(drops.id) - 1) AS root
+    FROM jobs INDEXED BY ix_jobs_hold JOIN drops ON drops.id = drop_id WHERE hold = ?"""
 _BATCH_COUNTS = "SELECT status, count(*) AS jobs FROM jobs WHERE batch = ? GROUP BY +status"
 
 
@@ -267,6 +270,10 @@ class Views:
         sql = """SELECT j.stages, d.width, d.height FROM jobs AS j JOIN drops AS d
             ON d.id = j.drop_id WHERE j.id = ?"""
         return next(iter(self._rows(sql, job_id)), None)
+
+    def held_roots(self, code: str) -> set[Path]:
+        """The folders that hold the claims of all jobs under that hold. Reads every such job."""
+        return {Path(row["root"]) for row in self._rows(_HELD_ROOTS, code)}
 
     def has_open_jobs(self) -> bool:
         """Whether any job can go on by itself: running, runnable, or about to be published."""

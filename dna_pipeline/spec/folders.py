@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+from dna_pipeline.reachability import Look
 from dna_pipeline.spec.config import Inbox
 from dna_pipeline.spec.problems import Problem, dotted
 from dna_pipeline.spec.yaml12 import Document, KeyPath
@@ -28,9 +29,9 @@ def is_own_name(name: str) -> bool:
     return name in OWN_FOLDERS or name in WEIGHT_FOLDERS or name.startswith(_OWN_FILES)
 
 
-def holds_file(inbox: Inbox, file: Path) -> bool:
+def holds_file(inbox: Inbox, file: Path, look: Look) -> bool:
     """Whether that file lies where the inbox looks."""
-    home, folder = file.parent.resolve(), inbox.path.resolve()
+    home, folder = file.parent.resolve(), _real(inbox.path, look)
     return home == folder or (inbox.recursive and home.is_relative_to(folder))
 
 
@@ -40,6 +41,7 @@ def overlaps(
     data: Path,
     outbox: Path,
     inboxes: Mapping[int, Inbox],
+    look: Look,
     models: Iterable[Path] = (),
 ) -> Iterator[Problem]:
     """Yield a problem for each pair of data, outbox and inboxes that lie in one another.
@@ -50,6 +52,7 @@ def overlaps(
 
     Args:
         inboxes: by their places in the list.
+        look: says whether a folder can be reached.
         models: the paths that models are read from.
     """
     places = [
@@ -59,15 +62,15 @@ def overlaps(
     for index, inbox in inboxes.items():
         path: KeyPath = ("inboxes", index, "path")
         places.append((dotted(path), document.line(path), inbox.path))
-    real = [(name, line, _real(folder)) for name, line, folder in places]
-    linked = [(real[0][0], 0, folder) for folder in _linked(data)]
+    real = [(name, line, _real(folder, look)) for name, line, folder in places]
+    linked = [(real[0][0], 0, folder) for folder in _linked(data, look)]
     for index, (name, line, folder) in enumerate(real):
         for other_name, _, other in [*real[:index], *(linked if index else ())]:
             if not _touch(folder, other):
                 continue
             text: str | None = f"{name}: {folder} overlaps {other_name} ({other}); keep them apart"
             if index == 1 and other == real[0][2] and other in folder.parents:
-                text = _below_data(name, folder, other, map(_real, models))
+                text = _below_data(name, folder, other, (_real(model, look) for model in models))
             if text is not None:
                 yield Problem(name, text, line, wrong_key=False)
 
@@ -84,10 +87,10 @@ def _below_data(name: str, outbox: Path, data: Path, models: Iterable[Path]) -> 
     return None
 
 
-def _linked(data: Path) -> list[Path]:
+def _linked(data: Path, look: Look) -> list[Path]:
     """Where the program's own folders lie that are links to somewhere outside the data folder."""
-    inside = _real(data)
-    found = [_real(data / name) for name in sorted(OWN_FOLDERS)]
+    inside = _real(data, look)
+    found = [_real(data / name, look) for name in sorted(OWN_FOLDERS)]
     return [folder for folder in found if not folder.is_relative_to(inside)]
 
 
@@ -95,8 +98,9 @@ def _touch(one: Path, other: Path) -> bool:
     return one.is_relative_to(other) or other.is_relative_to(one)
 
 
-def _real(folder: Path) -> Path:
-    return Path(os.path.realpath(folder))
+def _real(folder: Path, look: Look) -> Path:
+    """The folder without links; as it is written where it does not answer."""
+    return folder if look(folder).is_silent else Path(os.path.realpath(folder))
 
 
 def _origin(

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from dna_pipeline import registry
 from dna_pipeline.artifact import safe_name
 from dna_pipeline.errors import ConfigError, JobError
+from dna_pipeline.reachability import Look, brief_looks
 from dna_pipeline.spec import yaml12
 from dna_pipeline.spec.config import (
     SUBMIT_INBOX,
@@ -84,6 +85,10 @@ class _Reader:
         self.broken_pipelines: set[str] = set()
 
     def read(self) -> Config:
+        with brief_looks() as look:
+            return self._read(look)
+
+    def _read(self, look: Look) -> Config:
         if self.document.value is None:
             raise ConfigError(f"{self.file}: the file is empty; `dna-pipeline init` writes one")
         stand_in: dict[str, Any] = {"version": 1, "pipelines": {}}
@@ -97,9 +102,9 @@ class _Reader:
         outbox = self._path("DNA_OUTPUT_DIR", paths.outbox)
         models = self._models(spec.models or {}, data)
         pipelines = self._pipelines(spec, models)
-        inboxes = self._inboxes(spec, pipelines, models)
+        inboxes = self._inboxes(spec, pipelines, models, look)
         weights = [path for model in models.values() for path in model.weight_paths]
-        self.problems += overlaps(self.document, self.env, data, outbox, inboxes, weights)
+        self.problems += overlaps(self.document, self.env, data, outbox, inboxes, look, weights)
         self.problems += not_json(self.document, self.problems)
         if self.problems:
             raise self._error()
@@ -294,6 +299,7 @@ class _Reader:
         spec: PipelineFile,
         pipelines: Mapping[str, Pipeline],
         models: Mapping[str, Provider],
+        look: Look,
     ) -> dict[int, Inbox]:
         """The inboxes by their places in the list."""
         names: set[str] = set()
@@ -312,7 +318,7 @@ class _Reader:
                 text = f"no pipeline is called {inbox.pipeline!r}"
                 self._wrong((*path, "pipeline"), f"{text}; {nearest(inbox.pipeline, pipelines)}")
             inboxes[index] = inbox
-            if holds_file(inbox, self.file):
+            if holds_file(inbox, self.file, look):
                 text = "this folder holds pipeline.yaml itself, which would be taken for a sidecar"
                 self._wrong((*path, "path"), f"{text}; watch another folder")
         return inboxes

@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from dna_pipeline.errors import PathEscapesInbox
+from dna_pipeline.reachability import Look, look_directly
 from dna_pipeline.spec.config import Inbox
 from dna_pipeline.spec.sentences import shown
 
@@ -90,14 +91,13 @@ def is_file(path: str | Path) -> bool:
     return os.path.isfile(path)  # noqa: PTH113  Path.is_file raises for a name that is too long
 
 
-def lacking_root(inbox: Inbox) -> Path | None:
-    """A source root that is not there, or empty as where nothing is mounted."""
+def lacking_root(inbox: Inbox, look: Look = look_directly) -> tuple[Path, str] | None:
+    """A source root that cannot be used, and why: it does not answer, is not there, or is empty as
+    where nothing is mounted."""
     for root in inbox.source_roots:
-        try:
-            if next(root.iterdir(), None) is None:
-                return root
-        except OSError:
-            return root
+        reach = look(root)
+        if not reach.is_there or reach.is_empty:
+            return root, reach.why if reach.is_silent else "is not there"
     return None
 
 

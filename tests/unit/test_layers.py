@@ -18,10 +18,10 @@ PACKAGE = "dna_pipeline"
 
 LEVELS = [
     "errors faults",
-    "device_errors artifact filesystem logs sources exr sixteen",
+    "device_errors artifact filesystem logs exr sixteen",
     "obj_names streams",
     "imaging video gltf mesh_formats matte wire messages",
-    "registry probe",
+    "registry probe reachability sources",
     "spec",
     "manifest",
     "inbox ledger tsr providers",
@@ -33,7 +33,7 @@ LEVELS = [
     "worker",
     "publish manifest_parts cancelled_rows ownership cleanup latest publishing",
     "intake snapshot",
-    "room holds",
+    "room source_holds holds",
     "accounts dispatch repair housekeeping",
     "status",
     "daemon",

@@ -1,11 +1,12 @@
 """No question that is asked again and again reads a whole table of a million jobs."""
 
 import re
+from pathlib import Path
 
 import pytest
 from sqlalchemy import event, text
 
-from dna_pipeline.ledger import queue, store, wishes
+from dna_pipeline.ledger import away, queue, store, wishes
 from dna_pipeline.ledger.tables import Job
 from dna_pipeline.ledger.times import utcnow
 from dna_pipeline.ledger.views import Views
@@ -37,6 +38,16 @@ WRITER = {
     "request_cancel": (("a",), "jobs USING INDEX sqlite_autoindex"),
 }
 
+AWAY = {
+    "hold_below": ((Path("/in/.dna/a"), "it is away"), "ix_jobs_runnable"),
+    "release_below": ((Path("/in/.dna/a"),), "ix_jobs_hold"),
+    "hold": ((["d"], "it is away"), "ix_jobs_drop_id"),
+    "release": ((["d"],), "ix_jobs_drop_id"),
+    "next_claims": ((500,), "ix_jobs_runnable"),
+    "owns_any": ((["d"],), "sqlite_autoindex_drops"),
+    "claim_of": (("a",), "sqlite_autoindex_jobs"),
+}
+
 VIEWS = {
     "find": (("abc",), {}, "sqlite_autoindex_jobs"),
     "jobs": ((), {"status": "completed"}, "ix_jobs_status "),
@@ -51,6 +62,7 @@ VIEWS = {
     "recent": ((), {}, "ix_jobs_finished"),
     "finished_within": ((1,), {}, "ix_jobs_finished"),
     "has_open_jobs": ((), {}, "ix_jobs_publish"),
+    "held_roots": (("inbox_unavailable",), {}, "ix_jobs_hold"),
     "stage_runs": ((5, 9), {}, "r USING INTEGER PRIMARY KEY"),
     "runnable": ((), {}, "ix_jobs_runnable"),
     "runnable_sample": ((3,), {}, "ix_jobs_runnable"),
@@ -106,6 +118,12 @@ def test_the_daemons_questions(book, name: str) -> None:
     args, wanted = WRITER[name]
     function = next(filter(None, (getattr(m, name, None) for m in (queue, wishes, store))))
     check(plans_of(book.ledger._engine, lambda: book.do(function, *args)), wanted)
+
+
+@pytest.mark.parametrize("name", AWAY)
+def test_what_holds_and_releases_by_folder(book, name: str) -> None:
+    args, wanted = AWAY[name]
+    check(plans_of(book.ledger._engine, lambda: book.do(getattr(away, name), *args)), wanted)
 
 
 @pytest.mark.parametrize("name", VIEWS)
