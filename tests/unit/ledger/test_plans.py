@@ -27,7 +27,7 @@ WRITER = {
     "release_inbox": (("hours", "in"), "ix_jobs_hold"),
     "cancel_requests": ((), "ix_jobs_status"),
     "recover": ((), "ix_jobs_status"),
-    "has_newer_result": ((JOB,), "ix_jobs_name"),
+    "shares_original": ((JOB,), "ix_jobs_name"),
     "queued_from": (("d",), "ix_jobs_drop_id"),
     "is_open": (("a",), "jobs USING INDEX sqlite_autoindex"),
     "finished_stages": (("a",), "ix_stage_runs_job_id"),

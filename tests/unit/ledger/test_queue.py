@@ -254,15 +254,6 @@ def test_only_a_queued_job_is_replaced(book) -> None:
     assert book.kinds(second) == ["queued", "queued"]
 
 
-def test_the_newest_result_of_a_name(book) -> None:
-    old, new, other = book.add(), book.add(), book.add(stem="dog")
-    assert not book.do(queue.has_newer_result, book.job(old))
-    for job_id in (new, other):
-        book.set(job_id, status="completed", publish="done")
-    assert book.do(queue.has_newer_result, book.job(old))
-    assert not book.do(queue.has_newer_result, book.job(new))
-
-
 def test_pause(book) -> None:
     assert not book.do(queue.is_paused)
     book.do(store.set_setting, "paused", "2026")
