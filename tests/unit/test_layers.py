@@ -17,9 +17,9 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = "dna_pipeline"
 
 LEVELS = [
-    "errors faults",
+    "errors faults streams",
     "artifact filesystem logs sources exr sixteen",
-    "obj_names streams",
+    "obj_names",
     "imaging video gltf mesh_formats matte wire messages",
     "registry probe",
     "spec",
