@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 POINTS = (
+    "stages-kept",
+    "retry-committed",
+    "failure-removed",
     "claiming-committed",
     "sidecar-taken",
     "image-taken",
@@ -22,6 +25,7 @@ POINTS = (
     "claimed-committed",
     "account-written",
     "attempt-committed",
+    "stages-restored",
     "order-sent",
     "stage-written",
     "stage-reported",
@@ -39,8 +43,8 @@ POINTS = (
     "claim-unlinked",
     "gone-committed",
 )
-"""In the order that a drop passes them. Each step lies between two of them, so that before and
-after each step there is one."""
+"""In the order that a drop passes them, those of a retry first. Each step lies between two of
+them, so that before and after each step there is one."""
 
 EXIT_STATUS = 137
 

@@ -10,6 +10,7 @@ from itertools import takewhile
 from pathlib import Path
 
 import structlog
+from sqlalchemy.orm import Session
 
 from dna_pipeline import cancelled_rows, sources, stage_files
 from dna_pipeline.artifact import remove_temporaries, remove_tree
@@ -176,20 +177,39 @@ class Publisher:
         name = f"{folder_of(batch)}/{CANCELLED}"
         sources = [path for path, _ in self._source_files(drop)]
         image = next((path for path in sources if path.name == drop.image), None)
-        place = None
-        if image is not None:
-            below = place_below(drop.folder, batch.folder)
-            place = cancelled_rows.put_original(self.outbox, name, image, below)
-            point("original-copied")
+        below = place_below(drop.folder, batch.folder)
+        is_written = False
+        while not is_written:
+            place = None
+            if image is not None:
+                place = cancelled_rows.put_original(self.outbox, name, image, below)
+                point("original-copied")
+            is_written = self._ledger.transact(
+                lambda s, p=place: self._write_row(s, job, drop, name, p)
+            )
+        point("plan-committed")
+        return name
+
+    def _write_row(
+        self, session: Session, job: Job, drop: Drop, name: str, place: str | None
+    ) -> bool:
+        """Write a cancelled row and plan its publishing; False if its original has gone.
+
+        The retry of another row of the same original, which lay there alone until now, removes
+        it. The lock of the ledger lets that happen before this transaction or not at all, since
+        a planned row keeps its original.
+        """
+        if place is not None and not (self.outbox.folder(name) / place).is_file():
+            return False
         row = cancelled_rows.CancelledRow(source=place, **dict(self._report(job, drop, [])))
         request = next((data for _, data in _request(job, drop)), None)
         cancelled_rows.write_row(self.outbox, name, job.stem, row, request)
         point("row-written")
-        if job.publish_name != name:
-            self._remove_failure(job)
-        sha256 = hashlib.sha256(to_bytes(row)).hexdigest()
-        self._ledger.transact(lambda s: queue.plan_publish(s, job.id, name, sha256))
-        return name
+        if job.publish_name not in (name, None):
+            shares = queue.shares_original(session, job)
+            remove_failure(self.outbox, job, keep_original=shares)
+        queue.plan_publish(session, job.id, name, hashlib.sha256(to_bytes(row)).hexdigest())
+        return True
 
     def _remove_failure(self, job: Job) -> None:
         if job.publish_name is None:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from dna_pipeline.artifact import copy_file, fsync_dir, remove_tree, sha256_file
+from dna_pipeline.faults import point
 
 KEPT = ".stages"
 """Folder in a claim with one folder for each stage."""
@@ -67,6 +68,7 @@ def restore(claim: Path, work_dir: Path) -> None:
         _move(folder, target)
     fsync_dir(work_dir)
     kept.rmdir()
+    point("stages-restored")
 
 
 def _move(folder: Path, target: Path) -> None:

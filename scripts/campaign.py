@@ -1,11 +1,14 @@
-"""Kills the daemon and its worker at random while files stream in, then counts.
+"""Kills the daemon, its worker and commands at random while files stream in, then counts.
 
     .venv/bin/python scripts/campaign.py --kills 300 --real-share 0.5
 
 Files come as people and programs bring them: with and without sidecars, in folders, copied
-slowly, renamed into place, overwritten where they are kept. Kills go to the daemon or to its
-worker, at moments drawn from the seed. At the end all is left to come to rest, and whatever was
-lost, doubled, corrupt or left half written is named; exit status 1 if anything was.
+slowly, renamed into place, overwritten where they are kept, as job files, tables and matrices.
+Meanwhile jobs are cancelled and retried by commands, some of them after their YAML was mended, and
+images are submitted. Kills go to the daemon, to its worker, or to such a command, at moments drawn
+from the seed; after some of its kills the daemon stays down for a while. At the end what waits for
+a time far away is cancelled and all is left to come to rest; what failed or was cancelled stays so.
+Whatever was lost, doubled, corrupt or left half written is named; exit status 1 if anything was.
 
 A share of the kills goes to a run with the real worker and small real models; in the others the
 worker is `stand_in`, which starts so fast that most kills hit work and not imports.
@@ -24,6 +27,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,11 +35,11 @@ from typing import Any
 
 import psutil
 from audit import Dropped, Findings, audit
-from dropper import KEPT, Dropper
+from dropper import KEPT, Dropper, Requests
 from environment import escape_unencodable
+from findings import dropped_files
+from people import People, open_batches, read_jobs
 from stand_in import environment
-
-from dna_pipeline.ledger.views import Views
 
 SCRIPTS = Path(__file__).parent
 
@@ -66,12 +70,34 @@ runtime: {{{{device: cpu, max_attempts: 10, pause_after_failures: 0}}}}
 models:
   sd15: {{{{provider: diffusers, path: {{models}}/sd-v1-5-local}}}}
   matte: {{{{provider: border_key}}}}
+  nothing: {{{{provider: border_key, min_area: 0.999}}}}
 pipelines:
   p:
     - img2img: {{{{steps: 2, strength: 0.5, max_size: 64}}}}
-    - remove_background: {{{{force: true}}}}
+    - remove_background: {{{{model: matte, force: true}}}}
 inboxes:
 {_INBOXES}"""
+
+
+FAKE_REQUESTS = Requests(
+    failing="last: {fails: true}\n",
+    lasting="first: {seconds: 2.5}\n",
+    matrix="matrix: {first.seconds: [0.04, 0.06]}\n",
+    column=("last.fails", "true"),
+)
+REAL_REQUESTS = Requests(
+    failing="remove_background: {model: nothing}\n",
+    lasting="img2img: {steps: 40}\n",
+    matrix="matrix: {img2img.seed: [1, 2]}\n",
+    column=("remove_background.model", "nothing"),
+)
+FAKE_SETTINGS = {"plain": [], "failing": ["--set", "last.fails=true"]}
+REAL_SETTINGS = {"plain": [], "failing": ["--set", "remove_background.model=nothing"]}
+
+KINDS = {"daemon": 0.35, "worker": 0.35, "command": 0.3}
+"""What is killed, and how often it is tried."""
+DOWN_SHARE = 0.25
+"""Of the daemon's kills, after which it stays down for a while."""
 
 
 @dataclass(slots=True)
@@ -81,18 +107,31 @@ class Report:
     worker: str
     kills: Counter[str] = field(default_factory=Counter[str])
     files_in: int = 0
+    mended: int = 0
+    commands: Counter[str] = field(default_factory=Counter[str])
+    """Commands that ran to their end, by name."""
+    commands_killed: Counter[str] = field(default_factory=Counter[str])
     seconds: float = 0.0
     findings: Findings = field(default_factory=Findings)
+    faults: list[str] = field(default_factory=list[str])
+    """Processes that ended as none should."""
+
+    @property
+    def is_well(self) -> bool:
+        return self.findings.is_well and not self.faults
 
     def facts(self) -> dict[str, Any]:
         return {
             "worker": self.worker,
             "kills": sum(self.kills.values()),
             "killed": dict(self.kills),
+            "commands_killed": dict(self.commands_killed),
+            "commands_done": dict(self.commands),
+            "yaml_mended": self.mended,
             "files_in": self.files_in,
             **self.findings.numbers(),
             "seconds": round(self.seconds, 1),
-            "findings": self.findings.sentences(),
+            "findings": self.findings.sentences() + self.faults,
         }
 
 
@@ -102,6 +141,7 @@ class Site:
     def __init__(self, root: Path, *, models: Path | None) -> None:
         self.root = root
         self.is_real = models is not None
+        self.faults: list[str] = []
         root.mkdir(parents=True, exist_ok=True)
         text = REAL.format(models=models) if models else FAKE.format()
         (root / "pipeline.yaml").write_text(text)
@@ -111,29 +151,52 @@ class Site:
 
     def start(self) -> None:
         """Start the daemon unless it runs."""
-        if self._daemon is not None and self._daemon.poll() is None:
-            return
-        command = ["dna_pipeline", "watch"] if self.is_real else ["stand_in", "pipeline.yaml"]
-        quiet = {"OMP_NUM_THREADS": "1"} if self.is_real else {}
+        if self._daemon is not None:
+            if (status := self._daemon.poll()) is None:
+                return
+            if status != -signal.SIGKILL:
+                self.faults.append(f"the daemon ended with {status}; see {self.root / 'log'}")
         with (self.root / "log").open("ab") as log:
             self._daemon = subprocess.Popen(
-                [sys.executable, "-m", *command], cwd=self.root, stdout=log, stderr=log,
-                env=environment(SCRIPTS) | quiet,
+                self._python("watch"), cwd=self.root, stdout=log, stderr=log,
+                env=self._environment(),
             )  # fmt: skip
 
-    def kill(self, dice: random.Random) -> str | None:
-        """SIGKILL to the daemon or its worker; which, or None where there was none to kill."""
+    def command(self, arguments: Sequence[str]) -> subprocess.Popen[str]:
+        """Start a command of dna-pipeline, with its output in pipes."""
+        return subprocess.Popen(
+            self._python(*arguments), cwd=self.root, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, text=True, env=self._environment(),
+        )  # fmt: skip
+
+    def _python(self, *arguments: str) -> list[str]:
+        module = ["dna_pipeline"] if self.is_real else ["stand_in", "do"]
+        if arguments == ("watch",) and not self.is_real:
+            return [sys.executable, "-m", "stand_in", "pipeline.yaml"]
+        return [sys.executable, "-m", *module, *arguments]
+
+    def _environment(self) -> dict[str, str]:
+        quiet = {"OMP_NUM_THREADS": "1"} if self.is_real else {}
+        return environment(SCRIPTS) | quiet
+
+    def kill_worker(self, dice: random.Random) -> bool:
+        """SIGKILL to the worker; False where there was none."""
+        if (worker := self._await_worker(8)) is None:
+            return False
+        time.sleep(dice.uniform(0, 0.5))
+        with suppress(ProcessLookupError):
+            os.kill(worker, signal.SIGKILL)
+            return True
+        return False
+
+    def kill_daemon(self) -> bool:
+        """SIGKILL to the daemon; False where it did not run."""
         assert self._daemon is not None
-        if dice.random() < 0.5 and (worker := self._await_worker(20)) is not None:
-            time.sleep(dice.uniform(0, 0.5))
-            with suppress(ProcessLookupError):
-                os.kill(worker, signal.SIGKILL)
-                return "worker"
         if self._daemon.poll() is not None:
-            return None
+            return False
         self._daemon.kill()
         self._daemon.wait()
-        return "daemon"
+        return True
 
     def _await_worker(self, seconds: float) -> int | None:
         """The worker's process id; None if there comes none, since the first job starts it."""
@@ -151,40 +214,36 @@ class Site:
                     return child.pid
         return None
 
-    def rest(self, dropped: list[Dropped], seconds: float) -> None:
+    def rest(self, dropped: list[Dropped], people: People, seconds: float) -> None:
         """Wait until nothing goes on, then end the daemon in order."""
-        assert self._daemon is not None
         until = time.monotonic() + seconds
         calm = 0
         while calm < 6 and time.monotonic() < until:
             self.start()
+            people.cancel_all([j["id"] for j in read_jobs(self.root, "hold = 'not_before'")])
             calm = calm + 1 if self._is_calm(dropped) else 0
             time.sleep(0.5)
-        self._daemon.terminate()
-        self._daemon.wait(60)
+        self._stop()
         # A last start clears away what the last kill may have left.
+        self._daemon = None
         self.start()
         time.sleep(3)
+        self._stop()
+
+    def _stop(self) -> None:
+        assert self._daemon is not None
         self._daemon.terminate()
-        self._daemon.wait(60)
+        if (status := self._daemon.wait(60)) != 0:
+            self.faults.append(f"the daemon ended with {status} when it was to stop")
 
     def _is_calm(self, dropped: list[Dropped]) -> bool:
-        waiting = [
-            path
-            for inbox in ("archive", "delete")
-            for path in (self.root / "inbox" / inbox).rglob("*")
-            if path.is_file() and ".dna" not in path.parts
-        ]
-        if waiting or not (self.root / "data/ledger.db").exists():
+        if any(dropped_files(self.root / "inbox" / name) for name in ("archive", "delete")):
             return False
-        views = Views(self.root / "data/ledger.db")
-        try:
-            jobs = views.jobs(limit=1_000_000)
-            # What is held for a while, since a kill hit a worker's start, is open too.
-            ended = all(job["publish"] == "done" for job in jobs)
-            return len(jobs) >= len(dropped) and ended
-        finally:
-            views.close()
+        # What is held for a while, since a kill hit a worker's start, is open too.
+        jobs = read_jobs(self.root, "true")
+        expected = sum(item.jobs for item in dropped if item.is_certain)
+        is_ended = all(job["publish"] == "done" for job in jobs)
+        return len(jobs) >= expected and is_ended and not open_batches(self.root)
 
 
 def run(root: Path, kills: int, seed: int, models: Path | None = None) -> Report:
@@ -193,32 +252,65 @@ def run(root: Path, kills: int, seed: int, models: Path | None = None) -> Report
     if not kills:
         return report
     began = time.monotonic()
-    dice = random.Random(seed)
+    is_real = models is not None
     site = Site(root, models=models)
-    dropper = Dropper(root / "inbox", seed + 1, pace_s=1.0 if models else 0.2)
+    requests = REAL_REQUESTS if is_real else FAKE_REQUESTS
+    dropper = Dropper(root / "inbox", seed + 1, 1.0 if is_real else 0.3, requests)
+    settings = REAL_SETTINGS if is_real else FAKE_SETTINGS
+    people = People(root, seed + 2, site.command, settings)
     site.start()
-    stream = threading.Thread(target=dropper.run, name="dropper")
-    stream.start()
+    threads = [
+        threading.Thread(target=dropper.run, name="dropper"),
+        threading.Thread(target=people.run, args=(2.0 if is_real else 0.4,), name="people"),
+    ]
+    for thread in threads:
+        thread.start()
     try:
-        while sum(report.kills.values()) < kills:
-            time.sleep(_pause(dice, real=models is not None))
-            if (who := site.kill(dice)) is not None:
-                report.kills[who] += 1
-            site.start()
+        _kill(site, people, kills, random.Random(seed), report.kills)
     finally:
         dropper.stop()
-        stream.join()
-    dropped = dropper.dropped()
-    report.files_in = dropper.files
-    site.rest(dropped, 120 + 2.0 * len(dropped))
-    report.findings = audit(root, dropped, is_traced=models is None)
+        people.stop()
+        for thread in threads:
+            thread.join()
+    dropped = dropper.dropped() + people.submitted()
+    site.rest(dropped, people, 120 + 2.0 * len(dropped))
+    report.files_in = dropper.files + len(people.submitted())
+    report.commands, report.commands_killed = people.did, people.killed
+    report.mended = people.mended
+    report.faults = site.faults + people.faults
+    report.findings = audit(
+        root, dropped, dropper.batches(), is_traced=not is_real,
+        killed_commands=people.claiming_killed(),
+    )  # fmt: skip
     report.seconds = time.monotonic() - began
     return report
 
 
+def _kill(site: Site, people: People, kills: int, dice: random.Random, done: Counter[str]) -> None:
+    """Kill so many processes, of a kind that is drawn each time, and some of each kind."""
+    while (left := kills - sum(done.values())) > 0:
+        time.sleep(_pause(dice, real=site.is_real))
+        missing = [kind for kind in KINDS if not done[kind]]
+        kind = (
+            missing[0]
+            if len(missing) >= left
+            else dice.choices(list(KINDS), list(KINDS.values()))[0]
+        )
+        if kind == "command":
+            was_killed = people.act(kill=True)
+        elif kind == "worker":
+            was_killed = site.kill_worker(dice)
+        else:
+            was_killed = site.kill_daemon()
+        done[kind] += was_killed
+        if kind == "daemon" and dice.random() < DOWN_SHARE:
+            time.sleep(dice.uniform(1, 3))
+        site.start()
+
+
 def _pause(dice: random.Random, *, real: bool) -> float:
     """Some kills hit a start, most hit work."""
-    longest = 12.0 if real else 2.5
+    longest = 8.0 if real else 2.0
     return dice.uniform(0.05, 0.6) if dice.random() < 0.25 else dice.uniform(0.6, longest)
 
 
@@ -226,7 +318,7 @@ def _print(report: Report) -> None:
     for key, value in report.facts().items():
         if key != "findings":
             print(f"{key:13} {value}")
-    for sentence in report.findings.sentences():
+    for sentence in report.facts()["findings"]:
         print(f"  {sentence}")
 
 
@@ -254,7 +346,7 @@ def main() -> int:
     else:
         for report in reports:
             _print(report)
-    return 0 if all(report.findings.is_well for report in reports) else 1
+    return 0 if all(report.is_well for report in reports) else 1
 
 
 if __name__ == "__main__":

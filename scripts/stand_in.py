@@ -2,10 +2,12 @@
 
 python -m stand_in CONFIG               watch, until SIGTERM
 python -m stand_in CONFIG --until-idle  do what waits, then end
+python -m stand_in do COMMAND...        a command of dna-pipeline, which knows the stage too
 python -m stand_in                      the worker, as the daemon starts it
 
 Its one stage, `stand_in`, appends its id to the image, so that whoever looks at a result can
-tell whether each stage ran exactly once, on whole files.
+tell whether each stage ran exactly once, on whole files. With `fails: true` it ends in
+`empty_foreground` instead.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from typing import Any, ClassVar
 from dna_pipeline import registry, worker
 from dna_pipeline.artifact import Artifact, write_bytes
 from dna_pipeline.daemon import Daemon
+from dna_pipeline.errors import EmptyForeground
 from dna_pipeline.executor import LocalExecutor, WorkerSettings
 from dna_pipeline.logs import configure
 from dna_pipeline.providers.base import Device
@@ -36,11 +39,14 @@ class StandIn(Stage):
     type: ClassVar[str] = "stand_in"
     needs_model: ClassVar[bool] = False
     seconds: float = 0.0
+    fails: bool = False
 
     def run(self, ctx: StageContext) -> list[Artifact]:
         for step in range(STEPS):
             time.sleep(self.seconds / STEPS)
             ctx.on_step(step + 1, STEPS)
+        if self.fails:
+            raise EmptyForeground("its YAML says `fails: true`")
         path = ctx.path(".png")
         write_bytes(path, ctx.source.read_bytes() + trace(ctx.stage_id))
         return [Artifact(path, "image", "image/png")]
@@ -84,6 +90,12 @@ def _facts(device: Device) -> dict[str, Any]:
 
 def main() -> None:
     registry.STAGES["stand_in"] = "stand_in:StandIn"
+    if sys.argv[1:2] == ["do"]:
+        from dna_pipeline.cli.main import main as command
+
+        del sys.argv[1]
+        command()
+        return
     if len(sys.argv) > 1:
         daemon(Path(sys.argv[1]), until_idle="--until-idle" in sys.argv)
         return

@@ -11,6 +11,7 @@ from typing import Any
 from dna_pipeline import cancelled_rows, stage_files
 from dna_pipeline.artifact import copy_file, sha256_file
 from dna_pipeline.errors import ConfigError, JobError, SourceMissing
+from dna_pipeline.faults import point
 from dna_pipeline.inbox.claim import sync_claims
 from dna_pipeline.inbox.names import sidecar_name
 from dna_pipeline.inbox.scan import is_yaml_name
@@ -93,9 +94,12 @@ class Retrier:
             except JobError as error:
                 raise ConfigError(f"job {job_id[:8]}: {error.detail} ({error.code})") from None
             sync_claims([claim], ())
+            point("stages-kept")
             if not self._commit(job, drop, row, attempt):
                 raise ConfigError(f"job {job_id[:8]} was retried by someone else at the same time")
+        point("retry-committed")
         self._ledger.transact(lambda s: self._remove_failure(s, job))
+        point("failure-removed")
         return attempt.stages
 
     def _remove_failure(self, session: Any, job: Job) -> None:

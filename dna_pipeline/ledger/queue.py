@@ -388,14 +388,17 @@ def published(session: Session, job_id: str) -> None:
 
 
 def shares_original(session: Session, job: Job) -> bool:
-    """True if another cancelled row in the same folder of the outbox has the same image."""
+    """True if another cancelled row in the same folder of the outbox has the same image.
+
+    A row that is about to be put there counts from the moment at which that is planned.
+    """
     rows = select(Job.seq).where(
         Job.inbox == job.inbox,
         Job.folder == job.folder,
         Job.stem == job.stem,
         Job.name == job.name,
         Job.publish_name == job.publish_name,
-        Job.publish == "done",
+        Job.publish.in_(("planned", "done")),
         Job.status == "cancelled",
         Job.id != job.id,
     )

@@ -23,6 +23,7 @@ def test_kills_at_random_lose_nothing() -> None:
     assert report["findings"] == []
     assert done.returncode == 0, done.stderr
     assert report["kills"] == KILLS
-    assert set(report["killed"]) == {"daemon", "worker"}
+    assert all(report["killed"][kind] > 0 for kind in ("daemon", "worker", "command"))
     assert report["results"] > KILLS / 2
-    assert report["failures"] > 0
+    assert min(report["failures"], report["cancelled"], report["shared"]) > 0
+    assert {"cancel", "retry"} <= report["commands_done"].keys()

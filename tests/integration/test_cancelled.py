@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from dna_pipeline import cancelled_rows
 from dna_pipeline.accounts import Accounts
 from dna_pipeline.errors import Cancelled
 from dna_pipeline.intake.retry import Retrier
@@ -124,6 +125,30 @@ def test_cancelled_twice(make_site, tmp_path) -> None:
     site.publish()
     assert originals(shared(site)) == PICTURES
     assert len(list(shared(site).glob("*.json"))) == 4
+
+
+def test_a_row_is_retried_while_another_of_its_original_is_published(
+    make_site, tmp_path, monkeypatch
+) -> None:
+    site = table_of(make_site, tmp_path)
+    first, second = site.jobs()[:2]
+    cancel(site, first)
+    site.publish()
+    cancel(site, second)
+    real = cancelled_rows.put_original
+
+    def put_original(*arguments) -> str:
+        place = real(*arguments)
+        if site.jobs()[0].status == "cancelled":
+            retry(site, first)
+        return place
+
+    monkeypatch.setattr(cancelled_rows, "put_original", put_original)
+    site.publish()
+    assert originals(shared(site)) == {"chairs/a.png": b"chair a"}
+    assert (shared(site) / "CANCELLED.txt").exists()
+    retry(site, second)
+    assert [job.status for job in site.jobs()[:2]] == ["queued", "queued"]
 
 
 def test_a_row_whose_original_was_removed_says_so(make_site, tmp_path) -> None:

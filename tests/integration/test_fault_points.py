@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import shutil
 import sys
 import traceback
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -15,8 +17,14 @@ import pytest
 from PIL import Image
 
 from dna_pipeline import faults, registry
+from dna_pipeline.errors import ConfigError
 from dna_pipeline.faults import POINTS
 from dna_pipeline.intake import gate
+from dna_pipeline.intake.retry import Retrier
+from dna_pipeline.ledger import batches
+from dna_pipeline.ledger.store import Ledger
+from dna_pipeline.ledger.views import Views
+from dna_pipeline.spec.reader import load_config
 from tests.conftest import SCRIPTS, load_script
 from tests.integration.decoding import Decoder
 
@@ -35,10 +43,17 @@ inboxes:
       sidecar_wait_seconds: 0}
   - {path: inbox/keep, pipeline: two, originals: keep, settle_seconds: 0, sidecar_wait_seconds: 0}
 """
+FAILS = "last: {fails: true}"
+TABLE = """\
+image,not_before
+row.png,2099-01-01T00:00:00Z
+row.png,2099-01-01T00:00:00Z
+"""
 
 FILE_SYSTEM_POINTS = [
-    "sidecar-taken", "image-taken", "claim-synced", "hashed", "stage-written", "staging-filled",
-    "manifest-written", "published", "claim-unlinked",
+    "stages-kept", "sidecar-taken", "image-taken", "claim-synced", "hashed", "stages-restored",
+    "stage-written", "original-copied", "row-written", "staging-filled", "manifest-written",
+    "published", "claim-unlinked",
 ]  # fmt: skip
 """Where a full or failing disk would be met."""
 
@@ -49,30 +64,63 @@ def picture(shade: int) -> bytes:
     return file.getvalue()
 
 
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
 class Plugged:
-    """A site with drops of every kind, and a daemon that can be made to fail."""
+    """A site with drops of every kind, and a daemon that can be made to fail.
+
+    Two rows were cancelled and a job has failed in its last stage before it starts. That job's
+    YAML is mended, and each start of the daemon is preceded by its retry while it has failed.
+    """
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.mark = root / "mark"
-        (root / "pipeline.yaml").write_text(CONFIG)
-        self.dropped = [
-            self.drop("archive", "told.png", 10, "meta: {told: 1}"),
-            self.drop("archive", "wrong.png", 20, "stand_in: {seconds: soon}"),
-            self.drop("delete", "gone.png", 30, "priority: 3"),
-            self.drop("keep", "kept.png", 40),
-            self.drop("delete", "listed.png", 50),
+        self.is_mended = False
+        self.batches = [
+            audit.DroppedBatch("archive", "rows.csv", (("rows.csv", sha256(TABLE.encode())),), 2),
+            audit.DroppedBatch("delete", "batch.yaml", (), 1),
         ]
-        (root / "inbox/delete/batch.yaml").write_text("images: [listed.png]\n")
+        self.dropped = []
 
-    def drop(self, inbox: str, name: str, shade: int, sidecar: str | None = None):
+    def prepare(self) -> None:
+        self.root.mkdir()
+        (self.root / "pipeline.yaml").write_text(CONFIG)
+        self.drop("archive", "again.png", 60, FAILS)
+        self.drop("archive", "row.png", 70, jobs=2)
+        (self.root / "inbox/archive/rows.csv").write_text(TABLE)
+        assert self.run() == 0
+        self._cancel_rows_and_mend()
+        self.drop("archive", "told.png", 10, "meta: {told: 1}")
+        self.drop("archive", "wrong.png", 20, "stand_in: {seconds: soon}")
+        self.drop("delete", "gone.png", 30, "priority: 3")
+        self.drop("keep", "kept.png", 40)
+        self.drop("delete", "listed.png", 50)
+        (self.root / "inbox/delete/batch.yaml").write_text("images: [listed.png]\n")
+
+    def drop(self, inbox: str, name: str, shade: int, sidecar: str | None = None, jobs=1) -> None:
         folder = self.root / "inbox" / inbox
         folder.mkdir(parents=True, exist_ok=True)
         if sidecar is not None:
             (folder / f"{name}.yaml").write_text(sidecar)
         data = picture(shade)
         (folder / name).write_bytes(data)
-        return audit.Dropped(inbox, name, hashlib.sha256(data).hexdigest(), sidecar)
+        self.dropped.append(audit.Dropped(inbox, name, sha256(data), sidecar, jobs=jobs))
+
+    def _cancel_rows_and_mend(self) -> None:
+        ledger = Ledger(self.root / "data/ledger.db")
+        views = Views(ledger.path)
+        first, second = views.jobs(status="queued")
+        (failed,) = views.jobs(status="failed")
+        views.close()
+        assert first["batch"] == second["batch"]
+        ledger.transact(lambda s: batches.cancel(s, first["batch"]))
+        ledger.close()
+        failure = self.root / "outbox" / failed["publish_name"]
+        (failure / "source/again.png.yaml").write_text(FAILS.replace("true", "false"))
+        self.is_mended = True
 
     def run(self, fault: str = "") -> int:
         """Exit status of a daemon that did what it could; forked, so that it need not import."""
@@ -97,27 +145,59 @@ class Plugged:
         registry.STAGES["stand_in"] = "stand_in:StandIn"
         registry._known.cache_clear()
         gate.Prober = Decoder
+        if self.is_mended:
+            self._retry()
         stand_in.daemon(self.root / "pipeline.yaml", until_idle=True)
 
+    def _retry(self) -> None:
+        """What the command does; another try of it is refused where the first one succeeded."""
+        config = load_config(self.root / "pipeline.yaml", {})
+        views = Views(config.ledger_path)
+        (job,) = [job for job in views.jobs(limit=100) if job["name"] == "again.png"]
+        views.close()
+        ledger = Ledger(config.ledger_path)
+        with suppress(ConfigError, OSError):
+            Retrier(config, ledger).retry(job["id"], Decoder())
+        ledger.close()
+
     def check(self) -> None:
-        found = audit.audit(self.root, self.dropped)
+        found = audit.audit(self.root, self.dropped, self.batches, killed_commands=1)
         assert found.sentences() == [], (self.root / "log").read_text()
-        assert (found.jobs, found.results, found.failures) == (5, 4, 1)
+        assert (found.jobs, found.cancelled, found.shared) == (8, 2, 2)
+        assert (found.results, found.failures) == (5, 1)
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Plugged, Path]]:
+    """A site, and a copy of it from which it can be put back as it was.
+
+    In memory where the system offers that: what is killed here is processes, not the power.
+    """
+    memory = Path("/dev/shm")
+    place = memory if memory.is_dir() else tmp_path_factory.mktemp("plugged")
+    with TemporaryDirectory(dir=place) as folder:
+        site = Plugged(Path(folder, "site"))
+        site.prepare()
+        shutil.copytree(site.root, copy := Path(folder, "copy"))
+        yield site, copy
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Iterator[Plugged]:
-    """In memory where the system offers that: what is killed here is processes, not the power."""
-    memory = Path("/dev/shm")
-    with TemporaryDirectory(dir=memory if memory.is_dir() else tmp_path) as root:
-        yield Plugged(Path(root))
+def site(prepared: tuple[Plugged, Path]) -> Plugged:
+    site, copy = prepared
+    shutil.rmtree(site.root)
+    shutil.copytree(copy, site.root)
+    return site
 
 
-# The first to be published is the failure.
-SECOND = [f"{name}:2" for name in POINTS[POINTS.index("staging-filled") :]]
+# Published first are the two rows, which have no folder of their own, and the failure.
+LATER = [
+    *(f"{name}:2" for name in POINTS[POINTS.index("original-copied") :]),
+    *(f"{name}:{n}" for name in POINTS[POINTS.index("plan-committed") :] for n in (3, 4)),
+]
 
 
-@pytest.mark.parametrize("point", [*POINTS, *SECOND])
+@pytest.mark.parametrize("point", [*POINTS, *LATER])
 def test_the_plug_is_pulled(site: Plugged, point: str) -> None:
     name = point.partition(":")[0]
     status = site.run(point)
@@ -134,9 +214,9 @@ def test_the_disk_fails(site: Plugged, name: str, error: str) -> None:
     site.run(f"{name}={error}")
     assert site.mark.exists()
     assert site.run() == 0
-    found = audit.audit(site.root, site.dropped)
+    found = audit.audit(site.root, site.dropped, site.batches)
     assert found.sentences() == [], (site.root / "log").read_text()
-    assert found.jobs == 5
+    assert (found.jobs, found.cancelled, found.unfinished_claims) == (8, 2, 0)
 
 
 @pytest.mark.parametrize("wrong", ["claimed", "hashed:0", "hashed=full", "hashed,published"])

@@ -1,0 +1,110 @@
+"""Records of files that were brought to a site, and the list of faults that an audit found."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+WRONG = "no_such_stage: {steps: 3}\n"
+FAR_FUTURE = "2099-01-01T00:00:00Z"
+
+_MENDS = (
+    ("true", "false"),  # the parameter `fails` of the stand-in's stage
+    ("nothing", "matte"),  # the model that leaves nothing of any image
+    (FAR_FUTURE, FAR_FUTURE.replace("2099", "2020")),
+    (WRONG, "priority: 4\n"),
+)
+
+
+def mend(text: str) -> str:
+    """A YAML of the campaign without what keeps its job from being completed.
+
+    The text is returned as it is where nothing in it does.
+    """
+    for wrong, right in _MENDS:
+        text = text.replace(wrong, right)
+    return text
+
+
+def dropped_files(inbox: Path) -> list[Path]:
+    """The files in an inbox, without those of claims; folders may go meanwhile."""
+    found: list[Path] = []
+    for folder, subfolders, names in os.walk(inbox):
+        subfolders[:] = [name for name in subfolders if name != ".dna"]
+        found += [Path(folder, name) for name in names]
+    return found
+
+
+def sha256_of(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """An image's last version that was dropped or submitted, and what is to come of it."""
+
+    inbox: str
+    name: str
+    """With its folder below the inbox, if any: `a/cat.png`."""
+    sha256: str
+    sidecar: str | None = None
+    """Its text, where it certainly lay there before the image."""
+    older: tuple[str, ...] = ()
+    """Hashes of earlier versions that this one may have overtaken."""
+    jobs: int = 1
+    """Number of jobs: several for a matrix, or where several rows of a table name the image."""
+    is_certain: bool = True
+    """False if the command that submitted it was killed: then there may be no job."""
+
+
+@dataclass(frozen=True, slots=True)
+class DroppedBatch:
+    """A job file or a table."""
+
+    inbox: str
+    name: str
+    """With its folder below the inbox."""
+    files: tuple[tuple[str, str], ...]
+    """Name and SHA-256 of the file, and of the YAML beside a table."""
+    rows: int
+
+
+@dataclass(slots=True)
+class Findings:
+    """Numbers, and sentences about each thing that should not be."""
+
+    jobs: int = 0
+    results: int = 0
+    failures: int = 0
+    cancelled: int = 0
+    shared: int = 0
+    """Cancelled rows in folders that they share."""
+    unfinished_claims: int = 0
+    """Claims of killed commands, which the daemon gives up after an hour."""
+    lost: list[str] = field(default_factory=list[str])
+    doubled: list[str] = field(default_factory=list[str])
+    corrupt: list[str] = field(default_factory=list[str])
+    half_written: list[str] = field(default_factory=list[str])
+
+    @property
+    def is_well(self) -> bool:
+        return not (self.lost or self.doubled or self.corrupt or self.half_written)
+
+    def numbers(self) -> dict[str, int]:
+        """The lists as their lengths."""
+        return {
+            "jobs": self.jobs, "results": self.results, "failures": self.failures,
+            "cancelled": self.cancelled, "shared": self.shared,
+            "unfinished_claims": self.unfinished_claims, "lost": len(self.lost),
+            "doubled": len(self.doubled), "corrupt": len(self.corrupt),
+            "half_written": len(self.half_written),
+        }  # fmt: skip
+
+    def sentences(self) -> list[str]:
+        return [
+            f"{kind}: {what}"
+            for kind in ("lost", "doubled", "corrupt", "half_written")
+            for what in getattr(self, kind)
+        ]
