@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from typing import Any
 
@@ -104,6 +104,8 @@ class Daemon:
     def __init__(self, config: Config, executor: ExecutorFactory = LocalExecutor) -> None:
         self.config = config
         self._make_executor = executor
+        self._probe = FolderProbe()
+        self._look = self._probe.look
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._hints = threading.Event()
@@ -134,7 +136,7 @@ class Daemon:
             Locked: another daemon holds the data folder, or an inbox that keeps its files.
         """
         check_data_folder(self.config)
-        with hold_lock(self.config.data), self._probed(), self._folders(), self._opened():
+        with hold_lock(self.config.data), closing(self._probe), self._folders(), self._opened():
             started()
             self._patient = not until_idle
             while not self._stop.is_set():
@@ -143,16 +145,6 @@ class Daemon:
                     break
                 self._wake.wait(TICK_S)
                 self._wake.clear()
-
-    @contextmanager
-    def _probed(self) -> Generator[None]:
-        """The helpers that ask whether folders answer."""
-        self._probe = FolderProbe()
-        self._look = self._probe.look
-        try:
-            yield
-        finally:
-            self._probe.close()
 
     @contextmanager
     def _folders(self) -> Generator[None]:
@@ -204,6 +196,7 @@ class Daemon:
             watcher.stop()
             self._close()
             heartbeat.stop()
+            self._probe.close()
 
     def _heartbeat(self) -> Heartbeat:
         places = [inbox.path for inbox in self.config.inboxes if not inbox.keeps]

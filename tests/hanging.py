@@ -16,9 +16,9 @@ from pathlib import Path
 
 
 def has_blocked_thread(process: int) -> bool:
-    """Whether a thread of that process waits for a disk."""
-    states = [path.read_text() for path in Path(f"/proc/{process}/task").glob("*/stat")]
-    return any(text.rpartition(")")[2].split()[0] == "D" for text in states)
+    """Whether a thread of that process waits for such a mount, by where in the kernel it waits."""
+    places = [path.read_text() for path in Path(f"/proc/{process}/task").glob("*/wchan")]
+    return any("fuse" in place or place == "request_wait_answer" for place in places)
 
 
 _IN_HEADER = struct.Struct("=IIQQIIIHH")
