@@ -221,8 +221,8 @@ def error_text(report: ErrorReport) -> str:
     lines += [_entry(title, text) for title, text in facts.items() if text]
     if report.stages:
         names = ", ".join(stage.id for stage in report.stages)
-        lines += ["", f"Finished before that: {names}. Its files lie here, and are not made again",
-                  "unless you change what it depends on."]  # fmt: skip
+        lines += ["", f"Finished before that: {names}. The files made there lie here too, and are",
+                  "not made again unless you change what they depend on."]  # fmt: skip
     lines += [
         "",
         "What you dropped lies beside this file, in the folder source. Mend the YAML there, or",

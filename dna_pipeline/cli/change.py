@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -96,11 +96,12 @@ def retry(
     ledger, prober = Ledger(config.ledger_path), Prober()
     retrier = Retrier(config, ledger)
 
-    def retry_one(job_id: str) -> str:
-        retrier.retry(job_id, prober)
+    def retry_one(job_id: str) -> dict[str, Any]:
+        kept = retrier.retry(job_id, prober)
         if not as_json:
-            print(f"{job_id[:8]} queued", flush=True)
-        return job_id
+            behind = f", goes on behind {kept[-1]}" if kept else ""
+            print(f"{job_id[:8]} queued{behind}", flush=True)
+        return {"job": job_id, "kept_stages": kept}
 
     try:
         queued, problems = do_each(dict.fromkeys(ids), retry_one)
@@ -108,7 +109,7 @@ def retry(
         prober.close()
         ledger.close()
     if as_json:
-        print_json([{"job": job_id} for job_id in queued])
+        print_json(queued)
     if problems:
         raise ConfigError("\n".join(problems))
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from dna_pipeline.ledger.store import Ledger
     from dna_pipeline.ledger.views import Views
     from dna_pipeline.spec.config import Config
+
+T = TypeVar("T")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print facts as JSON.")]
 
@@ -133,9 +135,9 @@ def sentence(error: Exception) -> str | None:
     return None
 
 
-def do_each(items: Iterable[str], action: Callable[[str], str]) -> tuple[list[str], list[str]]:
+def do_each(items: Iterable[str], action: Callable[[str], T]) -> tuple[list[T], list[str]]:
     """What came of each, and what is to be said of those for which it could not be done."""
-    done: list[str] = []
+    done: list[T] = []
     problems: list[str] = []
     for item in items:
         try:
