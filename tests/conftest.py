@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.hanging import HangingMount
+from tests.hanging import HangingMount, knows_fuse
 
 # The small models are too small to share: on busy cores two threads that wait for one another take
 # eight times as long as one. Set before torch is imported, here and in the processes started here.
@@ -52,6 +52,8 @@ def hang(lacking: Callable[[str], None]) -> Iterator[Callable[..., HangingMount]
 
     def mount(place: Path, **options: Any) -> HangingMount:
         made.append(HangingMount(place, **options))
+        if not knows_fuse():
+            pytest.skip("this kernel has no FUSE, which no installation can mend")
         if not made[-1].mount():
             lacking("nothing can be mounted here")
         return made[-1]

@@ -21,6 +21,13 @@ def has_blocked_thread(process: int) -> bool:
     return any("fuse" in place or place == "request_wait_answer" for place in places)
 
 
+def knows_fuse() -> bool:
+    """Whether this machine's kernel has FUSE at all; a device file for it can be made."""
+    with suppress(OSError):
+        return "\tfuse\n" in Path("/proc/filesystems").read_text()
+    return False
+
+
 _IN_HEADER = struct.Struct("=IIQQIIIHH")
 _OUT_HEADER = struct.Struct("=IiQ")
 _INIT = 26
