@@ -8,10 +8,14 @@ from pathlib import Path
 from dna_pipeline import imaging
 from dna_pipeline.errors import JobError
 from dna_pipeline.probe import Probed, Question
+from dna_pipeline.reachability import Look, look_directly
 
 
 class Decoder:
     """In the place of a `Prober`: one child less to start for each run."""
+
+    def __init__(self, look: Look = look_directly) -> None:
+        self._look = look
 
     def ask(self, paths: Iterable[Path]) -> list[Question]:
         return [Question(path) for path in paths]
