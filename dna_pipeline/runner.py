@@ -120,7 +120,7 @@ class _Run:
         if spec.done is None:
             return False
         try:
-            is_same = spec.done_key in (None, self._stage_key(spec, stage))
+            is_same = spec.done_key is None or spec.done_key == self._stage_key(spec, stage)
         except OSError:
             # Without its weights a stage cannot be judged; when it runs, it says what is missing.
             return False

@@ -21,7 +21,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file  # pyright: ignore[reportUnknownVariableType]
 from torch import Tensor
 
-from dna_pipeline.artifact import fsync
 from dna_pipeline.tsr.config import TsrConfig, load_config
 from dna_pipeline.tsr.network import TSR
 
@@ -217,6 +216,6 @@ def _replacing(target: Path) -> Generator[Path]:
 def _fsync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDWR)  # Windows refuses to flush what is open for reading
     try:
-        fsync(descriptor)
+        os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from dna_pipeline import accounts
 from dna_pipeline.inbox.names import tells
 from dna_pipeline.intake.retry import Retrier
 from dna_pipeline.ledger.tables import Batch
+from dna_pipeline.publish import Outbox
 from tests.integration.conftest import Site
 from tests.integration.test_batches import fail_next, library, params, report, run_all, statuses
 from tests.integration.test_cli import picture
@@ -302,7 +302,7 @@ def test_originals_of_folders_that_become_one_are_all_kept(
         run_all(site)
         if killed:
             with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-                patch.setattr(accounts, "write_bytes", _die)
+                patch.setattr(Outbox, "put", _die)
                 report(site)
             site.restart()
         report(site)

@@ -17,7 +17,7 @@ from sqlalchemy import text
 from dna_pipeline.accounts import Accounts
 from dna_pipeline.cli.main import main
 from dna_pipeline.errors import BlackImage
-from dna_pipeline.intake.resubmit import Retrier
+from dna_pipeline.intake.retry import Retrier
 from dna_pipeline.ledger import queue
 from dna_pipeline.ledger.tables import Batch, Job
 from tests.integration.conftest import Site

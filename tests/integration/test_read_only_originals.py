@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from dna_pipeline.inbox import claim
-from dna_pipeline.intake.resubmit import Retrier, Submission, Submitter, told_by_command
+from dna_pipeline.intake.resubmit import Submission, Submitter, told_by_command
+from dna_pipeline.intake.retry import Retrier
 from tests.integration.conftest import Site
 from tests.integration.test_batches import report, run_all
 from tests.windows import protect_read_only_files

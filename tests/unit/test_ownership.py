@@ -8,7 +8,7 @@ import pytest
 
 from dna_pipeline.errors import ConfigError
 from dna_pipeline.ledger.store import Ledger
-from dna_pipeline.ownership import check_data_folder, look, make_mark, read_mark
+from dna_pipeline.ownership import check_data_folder, find_leftovers, make_mark, read_mark
 from dna_pipeline.spec.config import Config
 from dna_pipeline.spec.reader import load_config
 
@@ -166,7 +166,7 @@ def test_what_is_left_is_seen(config: Config) -> None:
         "recovered/x/y",
     ]
     fill(config, *names)
-    facts = look(config).facts()
+    facts = find_leftovers(config).facts()
     assert facts == {
         "recovered": {"folder": str(config.recovered), "count": 1},
         "foreign": [
@@ -176,10 +176,10 @@ def test_what_is_left_is_seen(config: Config) -> None:
         "foreign_total": 4,
     }
     json.dumps(facts)
-    assert look(config).facts(limit=1)["foreign"] == [str(config.work / OTHER)]
+    assert find_leftovers(config).facts(limit=1)["foreign"] == [str(config.work / OTHER)]
     ledger.close()
 
 
 def test_before_the_first_start_nothing_is_said(config: Config) -> None:
     fill(config, "work/my_scene/a")
-    assert look(config).facts()["foreign"] == []
+    assert find_leftovers(config).facts()["foreign"] == []

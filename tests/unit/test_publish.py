@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from dna_pipeline.artifact import temporary_name
 from dna_pipeline.publish import Outbox, Publication, mirrored
 
 
@@ -88,10 +89,12 @@ def test_who_reads_latest_while_it_is_swapped_reads_the_old_one_to_its_end(
 
 def test_latest_that_was_cut_off_is_swapped_all_the_same(outbox, tmp_path: Path) -> None:
     (outbox.root / ".dna/ledger").mkdir(parents=True)
-    (outbox.root / ".dna/ledger/latest.tmp").write_bytes(b"half")
+    for name in ("latest.tmp", temporary_name()):
+        (outbox.root / ".dna/ledger" / name).write_bytes(b"half")
     (tmp_path / "cat.glb").write_bytes(b"whole")
     outbox.replace_latest(tmp_path / "cat.glb", "in", "", "cat.glb")
     assert (outbox.root / "in/latest/cat.glb").read_bytes() == b"whole"
+    outbox.remove_temporaries()
     assert list((outbox.root / ".dna/ledger").iterdir()) == []
 
 
