@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -112,16 +112,17 @@ def find_row(folder: Path, stem: str, job_id: str) -> RowFiles | None:
     return None
 
 
-def remove_row(folder: Path, stem: str, job_id: str, *, keep_original: bool) -> None:
+def remove_row(folder: Path, stem: str, job_id: str, is_needed: Callable[[str], bool]) -> None:
     """Remove a row that was retried, and the folder with the last one.
 
     The account goes after the original, so that a call that was cut off can be repeated.
 
     Args:
-        keep_original: other rows of the same original are left.
+        is_needed: says of the place of an original whether another row has it.
     """
     if (row := find_row(folder, stem, job_id)) is not None:
-        if row.image is not None and not keep_original:
+        source = row.report.source
+        if row.image is not None and source is not None and not is_needed(source):
             remove_file(row.image, missing_ok=True)
             _remove_empty(row.image.parent, folder)
         remove_file(row.request, missing_ok=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import hashlib
-import json
 from collections import Counter
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from dna_pipeline.errors import (
     OutboxUnavailable,
     StageFailed,
 )
+from dna_pipeline.failure_folders import TEXT_NAME, remove_failure
 from dna_pipeline.faults import point
 from dna_pipeline.inbox.names import sidecar_name
 from dna_pipeline.latest import LatestFiles
@@ -206,16 +207,20 @@ class Publisher:
         cancelled_rows.write_row(self.outbox, name, job.stem, row, request)
         point("row-written")
         if job.publish_name not in (name, None):
-            shares = queue.shares_original(session, job)
-            remove_failure(self.outbox, job, keep_original=shares)
-        queue.plan_publish(session, job.id, name, hashlib.sha256(to_bytes(row)).hexdigest())
+            needed = partial(queue.is_original_needed, session, job)
+            remove_failure(self.outbox, job, drop, needed)
+        sha256 = hashlib.sha256(to_bytes(row)).hexdigest()
+        queue.plan_publish(session, job.id, name, sha256, place)
         return True
 
-    def _remove_failure(self, job: Job) -> None:
+    def _remove_failure(self, job: Job, drop: Drop) -> None:
         if job.publish_name is None:
             return  # it was never retried
-        shares = self._ledger.transact(lambda s: queue.shares_original(s, job))
-        remove_failure(self.outbox, job, keep_original=shares)
+
+        def is_needed(place: str) -> bool:
+            return self._ledger.transact(lambda s: queue.is_original_needed(s, job, place))
+
+        remove_failure(self.outbox, job, drop, is_needed)
 
     def _account(self, job: Job) -> str:
         return NAME if job.error is None else ERROR_NAME
@@ -243,7 +248,7 @@ class Publisher:
         contents = self._result if job.error is None else self._failure
         publication = contents(job, drop, stages)
         sha256 = self.outbox.build(publication)
-        self._remove_failure(job)
+        self._remove_failure(job, drop)
         name = self.outbox.free_name(publication.name)
         self._ledger.transact(lambda s: queue.plan_publish(s, job.id, name, sha256))
         point("plan-committed")
@@ -313,7 +318,7 @@ class Publisher:
     def _failure(self, job: Job, drop: Drop, stages: StageFiles) -> Publication:
         report = self._report(job, drop, stages)
         name = f"{self._failure_home(job)}/{job.stem}-{job.id[:8]}"
-        texts = [("ERROR.txt", error_text(report).encode("utf-8", "replace")), *_request(job, drop)]
+        texts = [(TEXT_NAME, error_text(report).encode("utf-8", "replace")), *_request(job, drop)]
         told = {name for name, _ in texts}
         files = [entry for entry in self._source_files(drop) if entry[1] not in told]
         files += self._stage_files(job, stages)
@@ -376,29 +381,6 @@ def _request(job: Job, drop: Drop) -> list[tuple[str, bytes]]:
         return []
     name = drop.sidecar or sidecar_name(drop.image or "")
     return [(f"{SOURCE}/{name}", job.request.encode())]
-
-
-def remove_failure(outbox: Outbox, job: Job, *, keep_original: bool) -> None:
-    """Take away the failure folder of a job that was retried, if that is what lies there.
-
-    Args:
-        keep_original: other rows of a shared folder have the same original.
-    """
-    if (name := job.publish_name) is None:
-        return
-    if cancelled_rows.is_shared(name):
-        folder = outbox.folder(name)
-        cancelled_rows.remove_row(folder, job.stem, job.id, keep_original=keep_original)
-    elif _failed_job(outbox.folder(name) / ERROR_NAME) == job.id:
-        outbox.remove(name)
-
-
-def _failed_job(path: Path) -> str | None:
-    """The id in an error.json."""
-    try:
-        return json.loads(path.read_bytes())["job"]["id"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def _as_hold(error: OSError, outbox: Path) -> Hold:

@@ -97,11 +97,13 @@ def retry(
     retrier = Retrier(config, ledger)
 
     def retry_one(job_id: str) -> dict[str, Any]:
-        kept = retrier.retry(job_id, prober)
+        done = retrier.retry(job_id, prober)
+        if done.left is not None:
+            say(f"{job_id[:8]}: what you put into {done.left}, or changed there, stays there")
         if not as_json:
-            behind = f", goes on behind {kept[-1]}" if kept else ""
+            behind = f", goes on behind {done.stages[-1]}" if done.stages else ""
             print(f"{job_id[:8]} queued{behind}", flush=True)
-        return {"job": job_id, "kept_stages": kept}
+        return {"job": job_id, "kept_stages": done.stages}
 
     try:
         queued, problems = do_each(dict.fromkeys(ids), retry_one)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from dna_pipeline import cancelled_rows, stage_files
 from dna_pipeline.artifact import copy_file, sha256_file
 from dna_pipeline.errors import ConfigError, JobError, SourceMissing
+from dna_pipeline.failure_folders import remove_failure
 from dna_pipeline.faults import point
 from dna_pipeline.inbox.claim import sync_claims
 from dna_pipeline.inbox.names import sidecar_name
@@ -23,7 +25,6 @@ from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Drop, Job
 from dna_pipeline.probe import Prober
 from dna_pipeline.publish import SOURCE, Outbox
-from dna_pipeline.publishing import remove_failure
 from dna_pipeline.spec.config import Config, Inbox
 from dna_pipeline.spec.facts import JobFacts
 from dna_pipeline.spec.sidecar import JobSpec
@@ -40,11 +41,13 @@ class _Sources:
         image: where the original lies; None if it was removed.
         sidecar: the YAML to read, and the name to give to it.
         folder: where the files of finished stages lie.
+        home: where the original should lie.
     """
 
     image: Path | None
     sidecar: tuple[Path, str] | None
     folder: Path
+    home: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +57,19 @@ class _Attempt:
     facts: dict[str, Any]
     spec: JobSpec
     stages: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """What became of a retry.
+
+    Attributes:
+        stages: ids of the finished stages that need not run again.
+        left: the failure folder, if files of people stay in it.
+    """
+
+    stages: list[str]
+    left: Path | None
 
 
 class Retrier:
@@ -67,11 +83,8 @@ class Retrier:
         self._ledger = ledger
         self._outbox = Outbox(config.outbox, ledger.id)
 
-    def retry(self, job_id: str, prober: Prober) -> list[str]:
+    def retry(self, job_id: str, prober: Prober) -> Retried:
         """Queue one job again under its id; its failure folder goes.
-
-        Returns:
-            The ids of the stages that need not run again.
 
         Raises:
             ConfigError: it has neither failed nor been cancelled, or cannot be made to work.
@@ -88,7 +101,7 @@ class Retrier:
         row = self._new_drop(job, drop, sources)
         with claiming(self._ledger, row):
             claim = Path(row["claim"])
-            _copy(sources, claim)
+            _copy(sources, row, claim)
             try:
                 attempt = self._read_again(job, drop, row, sources, prober)
             except JobError as error:
@@ -98,31 +111,34 @@ class Retrier:
             if not self._commit(job, drop, row, attempt):
                 raise ConfigError(f"job {job_id[:8]} was retried by someone else at the same time")
         point("retry-committed")
-        self._ledger.transact(lambda s: self._remove_failure(s, job))
+        left = self._ledger.transact(lambda s: self._remove_failure(s, job))
         point("failure-removed")
-        return attempt.stages
+        return Retried(attempt.stages, left)
 
-    def _remove_failure(self, session: Any, job: Job) -> None:
+    def _remove_failure(self, session: Any, job: Job) -> Path | None:
         """Take the old failure folder away, while the lock keeps the daemon from making a new one.
 
-        Where the daemon was faster it did this itself.
+        Where the daemon was faster it did this itself. Gives the folder if files of people stay.
         """
         now = queue.find_job(session, job.id)
-        if now is not None and now.manifest_sha256 is None:
-            shares = queue.shares_original(session, job)
-            remove_failure(self._outbox, job, keep_original=shares)
+        if now is None or now.manifest_sha256 is not None:
+            return None
+        drop = session.get_one(Drop, now.drop_id)
+        needed = partial(queue.is_original_needed, session, job)
+        return remove_failure(self._outbox, job, drop, needed)
 
     # --- what lies in the failure folder ---
 
     def _sources(self, job: Job, drop: Drop, name: str) -> _Sources:
         folder = self._outbox.folder(name)
         if cancelled_rows.is_shared(name):
-            return _shared_sources(job, folder)
+            return _shared_sources(job, drop, folder)
         source = folder / SOURCE
         names = sorted(path.name for path in source.iterdir()) if source.is_dir() else []
         image = source / drop.image if drop.image is not None and drop.image in names else None
         sidecar = next((name for name in names if is_yaml_name(name) and name != drop.image), None)
-        return _Sources(image, None if sidecar is None else (source / sidecar, sidecar), folder)
+        found = None if sidecar is None else (source / sidecar, sidecar)
+        return _Sources(image, found, folder, source)
 
     def _new_drop(self, job: Job, drop: Drop, sources: _Sources) -> dict[str, Any]:
         image = None if sources.image is None else (drop.image or sources.image.name)
@@ -143,7 +159,7 @@ class Retrier:
     ) -> _Attempt:
         claim, image, sidecar = Path(row["claim"]), row["image"], row["sidecar"]
         if image is None:
-            raise SourceMissing("there is no image in the folder source of its failure")
+            raise SourceMissing(f"its image is not in {sources.home} any more")
         answer = prober.probe(claim / image)
         if isinstance(answer, JobError):
             raise answer
@@ -242,19 +258,22 @@ class Retrier:
         return self._ledger.transact(commit)
 
 
-def _shared_sources(job: Job, folder: Path) -> _Sources:
+def _shared_sources(job: Job, drop: Drop, folder: Path) -> _Sources:
     """A row's files in a folder that cancelled rows share."""
     row = cancelled_rows.find_row(folder, job.stem, job.id)
     if row is None:
-        return _Sources(None, None, folder)
+        return _Sources(None, None, folder, folder / SOURCE)
     image = row.image if row.image is not None and row.image.is_file() else None
-    has_request = row.request.is_file() and image is not None
-    sidecar = (row.request, sidecar_name(image.name)) if has_request and image else None
-    return _Sources(image, sidecar, folder)
+    sidecar = None
+    if image is not None and row.request.is_file():
+        sidecar = row.request, sidecar_name(drop.image or image.name)
+    return _Sources(image, sidecar, folder, (row.image or folder / SOURCE).parent)
 
 
-def _copy(sources: _Sources, claim: Path) -> None:
+def _copy(sources: _Sources, row: Mapping[str, Any], claim: Path) -> None:
+    """Copy image and sidecar under the names that the drop has for them."""
     claim.mkdir(parents=True)
-    for path, name in ((sources.image, None), sources.sidecar or (None, None)):
-        if path is not None:
-            copy_file(path, claim / (name or path.name))
+    if sources.image is not None:
+        copy_file(sources.image, claim / row["image"])
+    if sources.sidecar is not None:
+        copy_file(sources.sidecar[0], claim / row["sidecar"])

@@ -350,12 +350,23 @@ def to_publish(session: Session, limit: int = 20) -> list[Job]:
     return list(session.scalars(_TO_PUBLISH, {"limit": limit}))
 
 
-def plan_publish(session: Session, job_id: str, name: str, manifest_sha256: str) -> None:
+def plan_publish(
+    session: Session,
+    job_id: str,
+    name: str,
+    manifest_sha256: str,
+    original_place: str | None = None,
+) -> None:
     """Commit where the job's folder will be, before the rename that puts it there."""
     session.execute(
         update(Job)
         .where(Job.id == job_id)
-        .values(publish="planned", publish_name=name, manifest_sha256=manifest_sha256)
+        .values(
+            publish="planned",
+            publish_name=name,
+            manifest_sha256=manifest_sha256,
+            original_place=original_place,
+        )
     )
 
 
@@ -387,19 +398,17 @@ def published(session: Session, job_id: str) -> None:
         _prune_progress(session, job_id)
 
 
-def shares_original(session: Session, job: Job) -> bool:
-    """True if another cancelled row in the same folder of the outbox has the same image.
+def is_original_needed(session: Session, job: Job, place: str) -> bool:
+    """True if another cancelled row of the job's batch has its original at that place.
 
     A row that is about to be put there counts from the moment at which that is planned.
     """
     rows = select(Job.seq).where(
-        Job.inbox == job.inbox,
-        Job.folder == job.folder,
-        Job.stem == job.stem,
-        Job.name == job.name,
+        Job.batch == job.batch,
+        Job.original_place == place,
         Job.publish_name == job.publish_name,
         Job.publish.in_(("planned", "done")),
-        Job.status == "cancelled",
+        text("+jobs.status = 'cancelled'"),
         Job.id != job.id,
     )
     return session.scalar(rows.limit(1)) is not None

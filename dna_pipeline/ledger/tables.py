@@ -136,7 +136,8 @@ class Job(Base):
     (to be put together), `planned` (its name and hash are committed), `done`. A batch's job has a
     `key`, equal for jobs that do the same with the same bytes, and may have a `request`: what was
     asked of it alone, as a YAML. `cancelled_while` says whether a cancelled job was `waiting` or
-    `running`.
+    `running`; `original_place` where the original of a cancelled row lies in the folder that it
+    shares with others.
     """
 
     __tablename__ = "jobs"
@@ -174,6 +175,7 @@ class Job(Base):
     key: Mapped[str | None]
     request: Mapped[str | None]
     cancelled_while: Mapped[str | None]
+    original_place: Mapped[str | None]
 
     __table_args__ = (
         Index(

@@ -51,7 +51,7 @@ def revive(
     fresh: dict[str, Any] = {
         "status": "queued", "hold": None, "hold_detail": None, "stage": None, "error": None,
         "publish": None, "manifest_sha256": None, "cancel_requested": False,
-        "cancelled_while": None,
+        "cancelled_while": None, "original_place": None,
         "crashes": 0, "interruptions": 0, "started_at": None, "finished_at": None,
     }  # fmt: skip
     ended = (Job.id == job_id, Job.status.in_(("failed", "cancelled")), Job.publish == "done")

@@ -205,6 +205,7 @@ def _job(account: Account, drop_id: str) -> dict[str, Any]:
         "attempt": job.attempt,
         "stage": None if is_result else told.stage, "error": None if is_result else _error(told),
         "publish": "done", "publish_name": account.name, "manifest_sha256": account.sha256,
+        "original_place": getattr(told, "source", None),
         "created_at": _time(job.created_at),
         "started_at": _time(job.started_at) if job.started_at else None,
         "finished_at": _time(job.finished_at),

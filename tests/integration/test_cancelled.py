@@ -151,6 +151,41 @@ def test_a_row_is_retried_while_another_of_its_original_is_published(
     assert [job.status for job in site.jobs()[:2]] == ["queued", "queued"]
 
 
+@pytest.mark.parametrize("names", [("a?b", "a_b"), ("caf\u00e9", "cafe\u0301")])
+def test_equal_images_of_folders_that_become_one(make_site, tmp_path, names) -> None:
+    site = make_site(tmp_path, originals="delete", recursive=True)
+    for name in names:
+        site.put(f"{name}/x.png", b"the same")
+    site.put("shots.csv", "\n".join(["image", *(f"{name}/x.png" for name in names)]))
+    site.settle()
+    cancel_batch(site)
+    site.publish()
+    first, second = site.jobs()
+    retry(site, first)
+    site.run_next()
+    assert list(originals(shared(site)).values()) == [b"the same"]
+    retry(site, second)
+    assert not shared(site).exists()
+
+
+def test_images_of_one_name_in_folders_of_a_source_root(make_site, tmp_path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / "roots" / folder).mkdir(parents=True)
+        (tmp_path / "roots" / folder / "x.png").write_bytes(folder.encode())
+    site = make_site(tmp_path, source_roots=["roots"])
+    site.put("shots.csv", "image\na/x.png\nb/x.png\n")
+    site.settle()
+    cancel_batch(site)
+    site.publish()
+    assert sorted(originals(shared(site)).values()) == [b"a", b"b"]
+    for job in site.jobs():
+        retry(site, job)
+        site.run_next()
+    assert {job.status for job in site.jobs()} == {"completed"}
+    assert len({site.drop(job).sha256 for job in site.jobs()}) == 2
+    assert not shared(site).exists()
+
+
 def test_a_row_whose_original_was_removed_says_so(make_site, tmp_path) -> None:
     from dna_pipeline.errors import ConfigError
 
@@ -158,7 +193,9 @@ def test_a_row_whose_original_was_removed_says_so(make_site, tmp_path) -> None:
     cancel_batch(site)
     site.publish()
     (shared(site) / "source/chairs/b.png").unlink()
-    with pytest.raises(ConfigError, match="no image in the folder"):
+    with pytest.raises(
+        ConfigError, match=r"its image is not in .*cancelled/source/chairs any more"
+    ):
         retry(site, site.jobs()[2])
     assert site.jobs()[2].status == "cancelled"
 

@@ -84,7 +84,8 @@ def failure_folder(site) -> Path:
 
 
 def retry(site) -> list[str]:
-    return Retrier(site.config, site.ledger).retry(site.job().id, site.prober)
+    """The stages that are kept."""
+    return Retrier(site.config, site.ledger).retry(site.job().id, site.prober).stages
 
 
 def order_of(site):
@@ -165,6 +166,23 @@ def test_a_changed_image_runs_everything_again(site) -> None:
     (failure_folder(site) / "source/cat.png").write_bytes(b"another cat")
     assert retry(site) == []
     assert order_of(site).stages[0].done is None
+
+
+def test_what_people_put_into_a_failure_folder_stays(site) -> None:
+    folder = failure_folder(site)
+    strangers = {
+        "notes.txt": b"note", "sub/x": b"x", "source/w.psd": b"psd", "cat.png": b"painted over",
+        "source/dog.yaml": b"priority: 1", "source/cat.png.bak": b"old",
+    }  # fmt: skip
+    for name, data in strangers.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(data)
+    done = Retrier(site.config, site.ledger).retry(site.job().id, site.prober)
+    assert (done.stages, done.left) == ([], folder)
+    there = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
+    assert {name: path.read_bytes() for name, path in there.items()} == strangers
+    fail_second(site)
+    assert site.folders() == [f"in/failed/{folder.name}-2"]
 
 
 @pytest.mark.parametrize("damage", ["changed", "removed"])

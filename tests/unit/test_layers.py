@@ -31,7 +31,7 @@ LEVELS = [
     "executor",
     "runner device",
     "worker",
-    "publish manifest_parts cancelled_rows ownership cleanup latest publishing",
+    "publish manifest_parts cancelled_rows ownership cleanup failure_folders latest publishing",
     "intake snapshot",
     "room source_holds holds",
     "accounts dispatch repair housekeeping",

@@ -13,6 +13,7 @@ from dna_pipeline.ledger.views import Views
 
 NOW = utcnow()
 JOB = Job(id="a" * 32, inbox="in", folder="", stem="cat", seq=1)
+ROW = Job(id="a" * 32, batch="b" * 32, publish_name="in/b/cancelled")
 
 WRITER = {
     "next_runnable": ((), "ix_jobs_runnable"),
@@ -27,7 +28,7 @@ WRITER = {
     "release_inbox": (("hours", "in"), "ix_jobs_hold"),
     "cancel_requests": ((), "ix_jobs_status"),
     "recover": ((), "ix_jobs_status"),
-    "shares_original": ((JOB,), "ix_jobs_name"),
+    "is_original_needed": ((ROW, "source/a.png"), "ix_jobs_batch"),
     "queued_from": (("d",), "ix_jobs_drop_id"),
     "is_open": (("a",), "jobs USING INDEX sqlite_autoindex"),
     "finished_stages": (("a",), "ix_stage_runs_job_id"),
