@@ -236,8 +236,9 @@ class BatchTaker:
             hashed = claim.snapshot(path, item.folder / path.name, durable=durable)
             if path.is_relative_to(self._inbox.path):
                 seen = stats[path.relative_to(self._inbox.path).as_posix()]
-                # A folder on the way to it may have become a link to one that is none of ours.
-                if not hashed.stat.same_file(seen):
+                # Its writer may have begun anew since it was decoded, or a folder on the way to it
+                # became a link to one that is none of ours.
+                if not hashed.stat.same_content(seen):
                     raise claim.Changed(str(path))
             item.facts = {"sha256": hashed.sha256, "bytes": hashed.size}
             return
