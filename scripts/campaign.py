@@ -96,6 +96,8 @@ REAL_SETTINGS = {"plain": [], "failing": ["--set", "remove_background.model=noth
 
 KINDS = {"daemon": 0.35, "worker": 0.35, "command": 0.3}
 """What is killed, and how often it is tried."""
+RUNNING = """status = 'running' AND EXISTS (SELECT 1 FROM events WHERE job_id = jobs.id
+    AND kind = 'progress' AND at > started_at)"""
 DOWN_SHARE = 0.25
 """Of the daemon's kills, after which it stays down for a while."""
 
@@ -183,6 +185,8 @@ class Site:
         """SIGKILL to the worker; False where there was none."""
         if (worker := self._await_worker(8)) is None:
             return False
+        if dice.random() < 0.8:
+            self._await_running(8)
         time.sleep(dice.uniform(0, 0.5))
         with suppress(ProcessLookupError):
             os.kill(worker, signal.SIGKILL)
@@ -205,6 +209,16 @@ class Site:
             time.sleep(0.05)
         return worker
 
+    def _await_running(self, seconds: float) -> None:
+        """Until a stage runs: kills of workers that start make the daemon wait ever longer."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and not read_jobs(self.root, RUNNING):
+            time.sleep(0.05)
+
+    def is_behind(self) -> bool:
+        """True if many jobs could run."""
+        return len(read_jobs(self.root, "status = 'queued' AND hold IS NOT 'not_before'")) > 60
+
     def _worker(self) -> int | None:
         assert self._daemon is not None
         name = "dna_pipeline.worker" if self.is_real else "stand_in"
@@ -226,9 +240,16 @@ class Site:
         self._stop()
         # A last start clears away what the last kill may have left.
         self._daemon = None
+        before = self._starts()
         self.start()
-        time.sleep(3)
+        while self._starts() == before and time.monotonic() < until + 60:
+            time.sleep(0.5)
+        time.sleep(2)
         self._stop()
+
+    def _starts(self) -> int:
+        """How often a daemon has started, and cleared away what the last one left."""
+        return (self.root / "log").read_bytes().count(b"daemon.started")
 
     def _stop(self) -> None:
         assert self._daemon is not None
@@ -255,7 +276,9 @@ def run(root: Path, kills: int, seed: int, models: Path | None = None) -> Report
     is_real = models is not None
     site = Site(root, models=models)
     requests = REAL_REQUESTS if is_real else FAKE_REQUESTS
-    dropper = Dropper(root / "inbox", seed + 1, 1.0 if is_real else 0.3, requests)
+    dropper = Dropper(
+        root / "inbox", seed + 1, 1.0 if is_real else 0.3, requests, site.is_behind
+    )  # fmt: skip
     settings = REAL_SETTINGS if is_real else FAKE_SETTINGS
     people = People(root, seed + 2, site.command, settings)
     site.start()
@@ -310,7 +333,7 @@ def _kill(site: Site, people: People, kills: int, dice: random.Random, done: Cou
 
 def _pause(dice: random.Random, *, real: bool) -> float:
     """Some kills hit a start, most hit work."""
-    longest = 8.0 if real else 2.0
+    longest = 8.0 if real else 1.5
     return dice.uniform(0.05, 0.6) if dice.random() < 0.25 else dice.uniform(0.6, longest)
 
 

@@ -7,6 +7,7 @@ import io
 import random
 import threading
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,7 +45,22 @@ class Requests:
 class Dropper:
     """One thread that drops files into `archive/`, `delete/` and the kept ones below `inboxes`."""
 
-    def __init__(self, inboxes: Path, seed: int, pace_s: float, requests: Requests) -> None:
+    def __init__(
+        self,
+        inboxes: Path,
+        seed: int,
+        pace_s: float,
+        requests: Requests,
+        is_behind: Callable[[], bool],
+    ) -> None:
+        """Make one.
+
+        Args:
+            pace_s: seconds between two drops, on average.
+            is_behind: asked before each; while true, nothing is dropped, so that the daemon comes
+                to jobs of every kind.
+        """
+        self._is_behind = is_behind
         self._requests = requests
         self._inboxes = inboxes
         self._dice = random.Random(seed)
@@ -72,6 +88,8 @@ class Dropper:
         """Drop until stopped."""
         number = 0
         while not self._stop.wait(self._dice.uniform(0, 2 * self._pace_s)):
+            if self._is_behind():
+                continue
             number += 1
             inbox = self._dice.choice(("archive", "delete", *KEPT))
             kept = [self._dropped[key] for key in self._single if key[0] == inbox]
@@ -126,9 +144,9 @@ class Dropper:
     def _drop_batch(self, inbox: str, number: int, kind: str) -> None:
         """A batch that comes as a folder in one rename, save for a slow one.
 
-        Half of them wait for a time far away, so that their rows can be cancelled as they wait.
+        Some wait for a time far away, so that their rows can be cancelled as they wait.
         """
-        head = LATER if self._dice.random() < 0.5 else ""
+        head = LATER if self._dice.random() < 0.35 else ""
         home = f"{kind}-{number:05}"
         folder = self._inboxes.parent / "bringing" / home
         if kind == "slow_job_file":

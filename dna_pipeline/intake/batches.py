@@ -269,8 +269,9 @@ class BatchTaker:
             hashed = claim.snapshot(file, item.folder / path.name, durable=durable)
             if item.source is None or item.source.relative is not None:
                 seen = stats[path.relative_to(self._inbox.path).as_posix()]
-                # A folder on the way to it may have become a link to one that is none of ours.
-                if not hashed.stat.same_file(seen):
+                # Its writer may have begun anew since it was decoded, or a folder on the way to it
+                # became a link to one that is none of ours.
+                if not hashed.stat.same_content(seen):
                     raise claim.Changed(str(path))
             item.facts = {"sha256": hashed.sha256, "bytes": hashed.size}
             return

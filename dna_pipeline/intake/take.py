@@ -183,8 +183,10 @@ class Taker:
             taken = claim.take(source, item.folder, ready.stats[path])
             return {source.name: taken.stat} if taken.unchanged else {}
         target = item.folder / source.name
-        # A folder on the way to it may have become a link to one that is none of ours.
-        if not claim.snapshot(source, target, durable=durable).stat.same_file(ready.stats[path]):
+        # Since it was decoded, its writer may have begun anew and now pause, so that a half file
+        # stands still; or a folder on the way to it became a link to one that is none of ours.
+        copied = claim.snapshot(source, target, durable=durable)
+        if not copied.stat.same_content(ready.stats[path]):
             raise claim.Changed(str(source))
         return {source.name: FileStat.of(target.lstat())}
 

@@ -250,6 +250,20 @@ def swap_before(name: str, monkeypatch: pytest.MonkeyPatch, swap: Callable[[], N
     monkeypatch.setattr(claim, name, act)
 
 
+@pytest.mark.parametrize("files", [{}, {"shots.csv": "image,priority\ncat.png,1\n"}])
+def test_a_writer_that_begins_between_the_look_and_the_copy(keep, monkeypatch, files) -> None:
+    """It pauses with half of the file, which is then as still as a whole one."""
+    path = keep.put("cat.png", b"an old version")
+    for name, text in files.items():
+        keep.put(name, text)
+    swap_before("snapshot", monkeypatch, lambda: path.write_bytes(b"broken"))
+    keep.tick(8)
+    assert keep.jobs() == []
+    path.write_bytes(b"a new version")
+    keep.settle()
+    assert keep.drop(keep.job()).bytes == len(b"a new version")
+
+
 def test_a_folder_that_became_a_link_after_the_look(make_site, tmp_path, monkeypatch) -> None:
     site = make_site(originals="keep", recursive=True)
     site.put("sub/cat.png", b"cat")

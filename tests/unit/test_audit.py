@@ -175,6 +175,14 @@ def test_leftovers_are_found(root: Path, name: str) -> None:
     broken(root, "half_written")
 
 
+def test_a_damaged_ledger_is_corrupt(root: Path) -> None:
+    with closing(sqlite_module().connect(root / "data/ledger.db")) as database, database:
+        database.execute("PRAGMA writable_schema = ON")
+        sql = "UPDATE sqlite_schema SET sql = replace(sql, 'hold TEXT', 'hold TEXT NOT NULL')"
+        assert database.execute(f"{sql} WHERE sql LIKE '%hold TEXT,%'").rowcount == 1
+    broken(root, "corrupt")
+
+
 def test_a_job_that_is_not_published_is_lost(root: Path) -> None:
     change(root, "UPDATE jobs SET publish = 'planned'")
     found = audit.audit(root, DROPPED)
