@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import PurePosixPath
 from typing import Any
+
+from sqlalchemy import select
 
 from dna_pipeline.artifact import safe_name
 from dna_pipeline.inbox.names import name_of
@@ -19,6 +22,8 @@ from dna_pipeline.obj_names import SUFFIXES, word
 from dna_pipeline.publish import LATEST, Outbox, mirrored
 
 _RESULT_SUFFIXES = (".glb", ".obj", ".ply", ".stl", ".png", ".mtl")
+_OWN_SUFFIXES = _RESULT_SUFFIXES[:-1]
+"""Without that of materials, which have names of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +78,24 @@ class LatestFiles:
         source = source_of(job, drop)
 
         def is_there(file: str) -> bool:
-            return self._outbox.folder(file).exists()
+            return os.path.lexists(self._outbox.folder(file))
+
+        def foreign(wanted: Mapping[str, str], others: Iterable[str], name: str) -> set[str]:
+            there = {end for end in {*wanted, *others} if is_there(f"{place}/{name}{end}")}
+            own = there & _made_before(session, job, source) if there else set[str]()
+            # One file of its own makes a name this input's, unless it is to replace another's.
+            return (there - own) & wanted.keys() if own else there
 
         latest.note_first(session, place, job, _RESULT_SUFFIXES, is_there)
         wanted = Input(source, job.seq, tuple(chosen.results))
-        name = latest.take(session, place, RESULT, wanted, _names(job), is_there)
+        others = partial(foreign, chosen.results, _OWN_SUFFIXES)
+        name = latest.take(session, place, RESULT, wanted, _names(job), is_there, others)
         if name is None or not chosen.companions:
             return None if name is None else (name, "")
         wanted = Input(source, job.seq, tuple(chosen.companions))
         names = _numbered(word(name))
-        beside = latest.take(session, place, COMPANION, wanted, names, is_there)
+        others = partial(foreign, chosen.companions, ())
+        beside = latest.take(session, place, COMPANION, wanted, names, is_there, others)
         return None if beside is None else (name, beside)
 
 
@@ -115,6 +128,25 @@ def source_of(job: Job, drop: Drop) -> str:
         if name_of(path) == drop.image:
             return os.fsencode(path).decode("utf-8", "backslashreplace")
     return f"{job.folder}/{job.name}".lstrip("/")
+
+
+def _made_before(session: Any, job: Job, source: str) -> set[str]:
+    """The endings of the files that earlier jobs of this input may have put there though no name
+    is written down: jobs of version 0.1, and those that a rebuilt ledger knows."""
+    rows = (
+        select(Job, Drop, ArtifactRow)
+        .join(Drop, Drop.id == Job.drop_id)
+        .join(ArtifactRow, ArtifactRow.job_id == Job.id)
+        .where(Job.inbox == job.inbox, Job.folder == job.folder, Job.name == job.name)
+        .where(Job.status == "completed", Job.publish == "done", Job.seq != job.seq)
+    )
+    plain = f"{job.folder}/{job.name}".lstrip("/")
+    found: set[str] = set()
+    for old, drop, file in session.execute(rows):
+        if source_of(old, drop) in (source, plain):
+            made = choose(old.stem, [file])
+            found.update(made.results, made.companions)
+    return found
 
 
 def _references(file: str, renamed: Mapping[str, str]) -> dict[str, str]:

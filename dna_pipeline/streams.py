@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import io
 import sys
+import unicodedata
 
 _ESCAPING = "ascii_with_escapes"
 """Does what ASCII does. Click takes a stream that says that it is ASCII for misconfigured, and
@@ -22,6 +23,26 @@ def escape_unencodable() -> None:
         if isinstance(stream, io.TextIOWrapper):
             encoding = _ESCAPING if codecs.lookup(stream.encoding).name == "ascii" else None
             stream.reconfigure(encoding=encoding, errors="backslashreplace")
+
+
+def shown(text: str) -> str:
+    """Text as standard output shows it: letters that its encoding lacks are escaped."""
+    encoding, errors = sys.stdout.encoding, sys.stdout.errors
+    if encoding is None or errors != "backslashreplace":
+        return text
+    return text.encode(encoding, errors).decode(encoding)
+
+
+def width(text: str) -> int:
+    """How many columns of a terminal the text takes: two for a Chinese letter, none for a mark
+    that is put on the letter before it."""
+    return sum(map(_letter_width, text))
+
+
+def _letter_width(letter: str) -> int:
+    if unicodedata.category(letter) in ("Mn", "Me"):
+        return 0
+    return 2 if unicodedata.east_asian_width(letter) in "WF" else 1
 
 
 def _find_escaping(name: str) -> codecs.CodecInfo | None:

@@ -43,25 +43,29 @@ def check(context: typer.Context, as_json: JsonOption = False) -> None:
 
 
 def _facts(config: Config) -> dict[str, Any]:
+    from dna_pipeline.ledger import health
     from dna_pipeline.probe import Prober
     from dna_pipeline.reachability import brief_looks
 
+    health.check_present(config.ledger_path)
     models = [
         {"name": name, "provider": provider.name_in_config, "missing": provider.missing()}
         for name, provider in config.models.items()
     ]
     inboxes: list[dict[str, Any]] = []
     jobs: list[dict[str, Any]] = []
+    waiting: list[dict[str, Any]] = []
     estimator = _estimator(config)
     with brief_looks() as look, closing(Prober(look)) as prober:
         done = _Done(config, look)
         for inbox in config.inboxes:
-            problem, found = _inbox(config, inbox, prober, estimator, done, look)
+            problem, found, waits = _inbox(config, inbox, prober, estimator, done, look)
             inboxes.append({"name": inbox.name, "path": str(inbox.path), "problem": problem})
             jobs += found
+            waiting += waits
     return {
         "config": str(config.file), "models": models, "inboxes": inboxes, "jobs": jobs,
-        **_whole(jobs),
+        "waiting": waiting, **_whole(jobs),
     }  # fmt: skip
 
 
@@ -95,26 +99,32 @@ def _inbox(
     estimator: Estimator | None,
     done: _Done,
     look: Look,
-) -> tuple[str | None, list[dict[str, Any]]]:
-    from dna_pipeline.intake.preview import new_candidates, outlooks
+) -> tuple[str | None, list[dict[str, Any]], list[dict[str, Any]]]:
+    """What is wrong with the inbox, the jobs of what lies there, and the files that wait."""
+    from dna_pipeline.intake.preview import outlooks, preview
     from dna_pipeline.spec.sources import lacking_root
 
     if (reach := look(inbox.path)).is_silent:
-        return f"{inbox.path} {reach.why}", []
+        return f"{inbox.path} {reach.why}", [], []
     try:
-        found = new_candidates(config, inbox, look)
+        seen = preview(config, inbox, look)
     except OSError as error:
-        return f"{inbox.path}: {error.strerror}", []
+        return f"{inbox.path}: {error.strerror}", [], []
+    found = seen.candidates
     problem: str | None = None
     if (lacking := lacking_root(inbox, look)) is not None:
         root, why = lacking
         problem = f"{root}, one of its source_roots, {why}; its batches wait for that"
         found = [candidate for candidate in found if not candidate.is_batch]
-    return problem, [
+    jobs = [
         _job(inbox, candidate, outlook, done, estimator)
         for candidate in found
         for outlook in outlooks(config, inbox, candidate, prober)
     ]
+    waiting = [
+        {"inbox": inbox.name, "file": waits.path, "reason": waits.reason} for waits in seen.waiting
+    ]
+    return problem, jobs, waiting
 
 
 class _Done:
@@ -182,9 +192,11 @@ def _print(facts: dict[str, Any]) -> None:
     if rows:
         print_table(("inbox", "file", "told by", "would run"), rows)
         print(_outlook(facts))
+    for entry in facts["waiting"]:
+        print(clean(f"waiting {entry['inbox']}/{entry['file']}: {entry['reason']}"))
     if skipped := sum(job["skipped"] for job in facts["jobs"]):
         say(f"{skipped} more were done before and would be skipped")
-    elif not rows:
+    elif not rows and not facts["waiting"]:
         say("nothing waits")
 
 

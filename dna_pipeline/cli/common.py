@@ -14,6 +14,7 @@ import typer
 
 from dna_pipeline.artifact import visible
 from dna_pipeline.errors import ConfigError
+from dna_pipeline.streams import shown, width
 
 if TYPE_CHECKING:
     from dna_pipeline.ledger.store import Ledger
@@ -176,11 +177,11 @@ def clean(value: Any) -> str:
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Left-aligned columns; the last one is as wide as it likes."""
-    cells = [[clean(value) for value in row] for row in rows]
-    widths = [max([len(title), *(len(row[i]) for row in cells)]) for i, title in enumerate(header)]
-    for row in [list(header), *cells]:
-        line = "  ".join(value.ljust(width) for value, width in zip(row, widths, strict=True))
-        print(line.rstrip())
+    cells = [list(header), *([shown(clean(value)) for value in row] for row in rows)]
+    widths = [max(width(row[i]) for row in cells) for i in range(len(header))]
+    for row in cells:
+        padded = (v + " " * (wide - width(v)) for v, wide in zip(row, widths, strict=True))
+        print("  ".join(padded).rstrip())
 
 
 def jobs_text(number: int) -> str:

@@ -144,11 +144,13 @@ def status(context: typer.Context, as_json: JsonOption = False) -> None:
 
 
 def _status_facts(config: Config) -> dict[str, Any]:
+    from dna_pipeline.ledger import health
     from dna_pipeline.lock import is_held
     from dna_pipeline.ownership import find_leftovers
     from dna_pipeline.reachability import brief_looks
     from dna_pipeline.snapshot import batch_entry, queue_counts, recent_entry
 
+    health.check_present(config.ledger_path)
     told = _told(config) if is_held(config.data) else None
     with brief_looks() as look:
         leftovers = find_leftovers(config, look)

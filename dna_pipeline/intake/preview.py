@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cache, partial
@@ -11,7 +11,7 @@ from typing import Any
 
 from dna_pipeline.artifact import sha256_file
 from dna_pipeline.errors import ImageMissing, ImageUnreadable, JobError, SidecarInvalid
-from dna_pipeline.inbox.candidates import Candidate, ImageOf, Pairing
+from dna_pipeline.inbox.candidates import Candidate, ImageOf, Pairing, Waiting
 from dna_pipeline.inbox.pairing import pair
 from dna_pipeline.inbox.scan import FileStat, is_image_name, scan
 from dna_pipeline.inbox.stability import StabilityTracker
@@ -54,48 +54,73 @@ class Outlook:
     error: JobError | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """What lies in an inbox, as if all waits were over but those for downloads.
+
+    Attributes:
+        candidates: the drops that would be taken in, as far as the ledger does not know them.
+        waiting: files whose download is under way, and those that belong to such a file.
+    """
+
+    candidates: list[Candidate]
+    waiting: list[Waiting]
+
+
 _IN_VAIN = {"image": ImageMissing, "unread": SidecarInvalid}
 
 
 def candidates(inbox: Inbox) -> list[Candidate]:
     """The drops that lie in the inbox now, as if all waits were over. Raises OSError."""
-    return _lying(inbox, partial(reference, inbox))[0]
+    return _lying(inbox, partial(reference, inbox), _pair)[0].candidates
 
 
 def new_candidates(config: Config, inbox: Inbox, look: Look = look_directly) -> list[Candidate]:
-    """The same without those that the ledger knows, as of files that were kept. Raises OSError.
+    """The drops of `preview` alone. Raises OSError."""
+    return preview(config, inbox, look).candidates
+
+
+def preview(config: Config, inbox: Inbox, look: Look = look_directly) -> Preview:
+    """What would be taken in that the ledger does not know, as it knows files that were kept.
+
+    A file that is still being downloaded waits, as in a run. Raises OSError.
 
     Args:
         look: says whether a source root can be reached.
     """
     told = cache(partial(reference, inbox, look=look))
-    lying, files = _lying(inbox, told)
+    lying, files = _lying(inbox, told, partial(_pair, awaits_downloads=True))
     if not config.ledger_path.exists():
         return lying
     with closing(Views(config.ledger_path)) as views:
         known = KnownFiles(inbox.name, views)
-    return [c for c in lying if not is_known(known, c, identity(c, told), files)]
+        new = [c for c in lying.candidates if not is_known(known, c, identity(c, told), files)]
+    return replace(lying, candidates=new)
 
 
-def _lying(inbox: Inbox, told: ImageOf) -> tuple[list[Candidate], dict[str, FileStat]]:
-    files, found = _pair(inbox, told, frozenset())
+def _lying(
+    inbox: Inbox, told: ImageOf, pairing: Callable[..., tuple[dict[str, FileStat], Pairing]]
+) -> tuple[Preview, dict[str, FileStat]]:
+    files, found = pairing(inbox, told, frozenset())
     if found.named:
         # What job files name is looked for where it lies, whatever the inbox takes otherwise.
-        files, found = _pair(inbox, told, found.named)
+        files, found = pairing(inbox, told, found.named)
     in_vain = [
         Candidate(None, waiting.path, _IN_VAIN[waiting.kind](waiting.reason))
         for waiting in found.waiting
         if waiting.kind in _IN_VAIN and not is_image_name(waiting.path)
     ]
-    return found.ready + in_vain, files
+    waiting = [waits for waits in found.waiting if waits.kind in ("writing", "partner")]
+    return Preview(found.ready + in_vain, waiting), files
 
 
 def _pair(
-    inbox: Inbox, told: ImageOf, named: frozenset[str]
+    inbox: Inbox, told: ImageOf, named: frozenset[str], *, awaits_downloads: bool = False
 ) -> tuple[dict[str, FileStat], Pairing]:
     seen = scan(inbox, named)
     tracker = StabilityTracker(0)
-    tracker.observe(seen.files, time.monotonic())
+    downloading = seen.downloading if awaits_downloads else ()
+    tracker.observe(seen.files, time.monotonic(), downloading)
     patient = replace(inbox, sidecar_wait_s=0)
     return seen.files, pair(patient, seen.files, tracker, told, named)
 

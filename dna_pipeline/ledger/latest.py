@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,6 +26,9 @@ Kind = Literal["latest", "latest-companion"]
 
 RESULT: Kind = "latest"
 COMPANION: Kind = "latest-companion"
+FOREIGN = ""
+"""Has the names of files that somebody else put there, in place of an input's path."""
+
 TEXTURE = ".texture"
 """Ends the name of a texture: `cat.texture.png` may be that of `cat`, or a picture of the input
 `cat.texture`."""
@@ -62,17 +65,20 @@ def take(
     wanted: Input,
     names: Iterable[str],
     is_there: Callable[[str], bool],
+    foreign: Callable[[str], Collection[str]],
 ) -> str | None:
     """The name of an input's files in that folder; None if a newer job's files have it.
 
     An input keeps its name. A new one gets the first that nobody has, or whose owner's files are
     gone. Names that differ only in case or Unicode form count as one, since many file systems do
-    not tell them apart.
+    not tell them apart. A name that no input has, but under which files lie that are somebody
+    else's, is written down as theirs.
 
     Args:
         folder: below the outbox; each has its own names.
         names: to choose from, in this order, without end.
         is_there: True if there is a file of that path below the outbox.
+        foreign: what follows a name that no input has in the names of somebody else's files.
     """
     free: str | None = None
     for name in names:
@@ -85,7 +91,11 @@ def take(
         if owner is not None:
             if free is None and not any(map(is_there, owner.files)):
                 free = name
-        elif not _clashes(session, kind, folder, name, wanted.source):
+        elif _clashes(session, kind, folder, name, wanted.source):
+            continue
+        elif suffixes := foreign(name):
+            _record(session, kind, folder, name, Input(FOREIGN, 0, tuple(suffixes)))
+        else:
             free = free or name
             break
     assert free is not None, "names to choose from have no end"
@@ -112,7 +122,7 @@ def note_first(
     rows = (
         select(Job.name, Job.seq)
         .where(Job.inbox == job.inbox, Job.folder == job.folder, Job.stem == job.stem)
-        .where(Job.status == "completed")
+        .where(Job.status == "completed", Job.publish == "done")
         .order_by(Job.finished_at, Job.seq)
     )
     first = session.execute(rows.limit(1)).first()

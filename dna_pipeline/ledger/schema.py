@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import filecmp
+import os
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Engine, text
 
+from dna_pipeline.artifact import rename_new, temporary_name
 from dna_pipeline.errors import ConfigError
 
 HEAD = "0003"
@@ -57,9 +61,24 @@ def _config() -> Any:
 
 
 def _back_up(engine: Engine, target: Path) -> None:
-    target.unlink(missing_ok=True)
-    with engine.connect() as connection:
-        connection.connection.execute("VACUUM INTO ?", (str(target),))  # pyright: ignore
+    """Copy the ledger to `target`, or to that name with a number where it is in use.
+
+    A migration that fails is tried again at each start: a copy that is there already is not made
+    twice.
+    """
+    temporary = target.with_name(temporary_name())
+    try:
+        with engine.connect() as connection:
+            connection.connection.execute("VACUUM INTO ?", (str(temporary),))  # pyright: ignore
+        for number in count(1):
+            copy = target if number == 1 else target.with_name(f"{target.name}-{number}")
+            if not os.path.lexists(copy):
+                rename_new(temporary, copy)
+                return
+            if copy.is_file() and filecmp.cmp(temporary, copy, shallow=False):
+                return
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def _upgrade(engine: Engine) -> None:

@@ -1,6 +1,6 @@
 """`dna-pipeline repair`: a new ledger in the place of a damaged one, from what lies on disk.
 
-    build rebuilt.db → set ledger.db aside → rename rebuilt.db → write ledger.id
+    build .dna-rebuilding.db → set ledger.db aside → rename .dna-rebuilding.db → write ledger.id
 
 Cut off anywhere, a daemon still refuses to start (`ledger.db` is the damaged one, or is gone
 although `ledger.id` is there), and a second call begins from the beginning.
@@ -35,6 +35,10 @@ log = structlog.get_logger()
 
 GROUP = 500
 
+BUILDING = ".dna-rebuilding.db"
+"""The new ledger until it is whole. It is cleared away when a rebuild begins, so it must be a name
+that nobody gives to a file of their own."""
+
 
 @dataclass(slots=True)
 class Report:
@@ -59,11 +63,11 @@ class Report:
 def rebuild(config: Config) -> Report:
     """Rebuild the ledger if it is damaged or gone. The caller holds the data folder's lock."""
     path = config.ledger_path
-    building = path.with_name("rebuilt.db")
-    _discard(building)
     report = Report(damage=health.problem(path))
     if report.damage is None:
         return report
+    building = path.with_name(BUILDING)
+    _discard(building)
     found = salvage(path)
     report.ledger, report.id_from = _ledger_id(config, found)
     ledger = Ledger(building, ledger_id=report.ledger)
@@ -72,11 +76,12 @@ def rebuild(config: Config) -> Report:
         _Rebuilder(config, ledger, found, report).run()
     finally:
         ledger.close()
+    # Removed before the rename: after it the ledger is whole, and nothing clears it away any more.
+    health.id_file(building).unlink(missing_ok=True)
     report.set_aside = _set_aside(path)
     building.rename(path)
     fsync_dir(path.parent)
     health.note_id(path, report.ledger)
-    _discard(building)
     return report
 
 

@@ -127,6 +127,65 @@ def test_check_tells_what_would_run_and_what_is_wrong(studio: Path):
     assert not (studio / "data").exists(), "check changes nothing"
 
 
+@pytest.mark.parametrize("empty", [False, True], ids=["gone", "empty"])
+@pytest.mark.parametrize(
+    "arguments", [["status"], ["status", "--json"], ["check"], ["jobs"]], ids=" ".join
+)
+def test_a_lost_ledger_is_no_new_beginning(studio: Path, arguments: list[str], empty: bool):
+    submit(studio)
+    for path in studio.glob("data/ledger.db*"):
+        path.unlink()
+    if empty:
+        (studio / "data/ledger.db").touch()
+    done = call(studio, *arguments)
+    assert done.returncode == 2
+    assert f"the ledger is damaged (it is {'empty' if empty else 'gone'})" in done.stderr
+    assert "dna-pipeline repair" in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("partial", "content"),
+    [("dl.Xa1b2.png.part", b""), ("dl.png.part", b""), ("dl.png.aria2", b"half of it")],
+)
+def test_check_waits_for_a_download_as_run_does(studio: Path, partial: str, content: bytes):
+    inbox = studio / "inbox/cut"
+    (inbox / "dl.png").write_bytes(content)
+    (inbox / "dl.yaml").write_text("priority: 5")
+    (inbox / partial).write_bytes(b"half")
+    picture(inbox / "good.png")
+    done = call(studio, "check", "--json")
+    assert done.returncode == 0
+    said = json.loads(done.stdout)
+    assert [job["file"] for job in said["jobs"]] == ["good.png"]
+    reasons = {entry["file"]: entry["reason"] for entry in said["waiting"]}
+    assert set(reasons) == {"dl.png", "dl.yaml"}
+    assert "still being downloaded" in reasons["dl.png"]
+    (inbox / "good.png").unlink()
+    done = call(studio, "check")
+    assert (done.returncode, "nothing waits" in done.stderr) == (0, False)
+    assert "waiting cut/dl.png: still being downloaded" in done.stdout
+    ran = call(studio, "run", "--json")
+    assert ran.returncode == 0
+    assert {e["file"]: e["reason"] for e in json.loads(ran.stdout)["waiting"]} == reasons
+    (inbox / partial).unlink()
+    if not content:
+        assert facts(studio, "check")["jobs"][0]["error"] == "image_unreadable"
+
+
+@pytest.mark.parametrize(
+    ("teller", "text"), [("job.yaml", "image: dl.png"), ("table.csv", "image\ndl.png\n")]
+)
+def test_check_waits_for_a_download_that_is_named(studio: Path, teller: str, text: str):
+    inbox = studio / "inbox/cut"
+    (inbox / "dl.png").touch()
+    (inbox / "dl.Xa1b2.png.part").write_bytes(b"half")
+    (inbox / teller).write_text(text)
+    said = facts(studio, "check")
+    assert said["jobs"] == []
+    assert {entry["file"] for entry in said["waiting"]} == {"dl.png", teller}
+
+
 def remember(studio: Path, job: str, seconds: float) -> None:
     """As if that job had been done, and had taken so long."""
     with sqlite3.connect(studio / "data/ledger.db") as ledger:

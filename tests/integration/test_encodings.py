@@ -116,6 +116,25 @@ def test_every_command_that_looks(full: Site, kind: str) -> None:
         assert job_id in out
 
 
+def column_of(line: str, cell: str) -> int:
+    """In which column of a terminal a cell begins; Chinese letters and animals take two."""
+    before = line[: line.index(f"  {cell}")]
+    return len(before) + len(re.findall("[\u4e00-\u9fff\u3040-\u30ff\U0001f408]", before))
+
+
+@pytest.mark.parametrize("kind", ["cp1252", "C", "utf-8"])
+def test_columns_are_in_line_as_they_are_printed(full: Site, kind: str) -> None:
+    (jobs, _), (check, _) = Shell(full.root, kind).dna(["jobs"], ["check"], codes=(0, 2))
+    head, *rows = jobs.splitlines()
+    assert len(rows) == len(NAMES)
+    assert {column_of(row, "cut") for row in rows} == {column_of(head, "pipeline")}
+    head, *rows = [line for line in check.splitlines() if line.startswith("in")]
+    cells = ["image_missing" if "image_missing" in row else "cut" for row in rows]
+    assert sorted(cells) == ["cut", "image_missing"]
+    starts = {column_of(row, cell) for row, cell in zip(rows, cells, strict=True)}
+    assert starts == {column_of(head, "would run")}
+
+
 @pytest.mark.parametrize("kind", ["cp1252", "C"])
 def test_json_is_valid_and_loses_nothing(full: Site, kind: str) -> None:
     shows = [["show", job.id] for job in full.jobs()]

@@ -154,6 +154,91 @@ def test_names_after_the_ledger_was_lost(keep: Site) -> None:
     assert latest(keep) == {"cat.png": b"of cat.png 2", "cat.jpg.png": b"of cat.jpg 2"}
 
 
+# --- files that are not ours ---
+
+
+def put_foreign(site: Site, *names: str) -> None:
+    home = site.outbox / "in/latest"
+    home.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (home / name).write_bytes(b"mine")
+
+
+def forget_names(site: Site) -> None:
+    """Make the ledger like one of version 0.1, which has no names of files in latest."""
+    from sqlalchemy import delete
+
+    from dna_pipeline.ledger.tables import Setting
+
+    of_latest = delete(Setting).where(Setting.name.startswith("latest"))
+    site.ledger.transact(lambda s: s.execute(of_latest))
+
+
+@pytest.mark.parametrize("foreign", ["k.png", "k.glb"])
+def test_a_file_that_no_input_owns_is_not_replaced(keep: Site, foreign: str) -> None:
+    put_foreign(keep, foreign)
+    for version in (b"1", b"version 2"):
+        make(keep, "k.png", version)
+        assert latest(keep) == {foreign: b"mine", "k.png.png": b"of " + version}
+        keep.restart()
+    (keep.outbox / "in/latest" / foreign).unlink()
+    make(keep, "k.png", b"the third version")
+    assert latest(keep) == {"k.png.png": b"of the third version"}
+    make(keep, "k.jpg", b"jpg")
+    assert latest(keep)["k.png"] == b"of jpg"
+
+
+def test_a_link_that_leads_nowhere_is_not_replaced(keep: Site) -> None:
+    put_foreign(keep)
+    link = keep.outbox / "in/latest/k.png"
+    link.symlink_to("away.png")
+    make(keep, "k.png", b"1")
+    assert link.is_symlink()
+    assert latest(keep) == {"k.png.png": b"of 1"}
+
+
+def test_each_name_of_an_input_may_be_in_use(keep: Site) -> None:
+    put_foreign(keep, "k.png", "k.png.png")
+    make(keep, "k.png", b"1")
+    found = latest(keep)
+    assert (found["k.png"], found["k.png.png"]) == (b"mine", b"mine")
+    assert sorted(found.values()) == [b"mine", b"mine", b"of 1"]
+
+
+def test_a_file_is_not_another_job_s_because_that_waits_to_be_published(keep: Site) -> None:
+    put_foreign(keep, "k.png")
+    for name in ("k.png", "k.jpg"):
+        keep.put(name, name.encode())
+    keep.settle()
+    for _ in range(2):
+        job = keep.claim_next()
+        keep.finish(job, b"of " + job.name.encode())
+    keep.publish()
+    assert latest(keep) == {
+        "k.png": b"mine", "k.png.png": b"of k.png", "k.jpg.png": b"of k.jpg",
+    }  # fmt: skip
+
+
+def test_files_of_version_0_1_stay_with_their_input(keep: Site) -> None:
+    make(keep, "cat.png", b"png 1")
+    make(keep, "dog.png", b"dog 1")
+    forget_names(keep)
+    make(keep, "cat.jpg", b"jpg 1")
+    make(keep, "cat.png", b"png version 2")
+    make(keep, "dog.png", b"dog version 2")
+    assert latest(keep) == {
+        "cat.png": b"of png version 2", "cat.jpg.png": b"of jpg 1", "dog.png": b"of dog version 2",
+    }  # fmt: skip
+
+
+def test_an_older_picture_does_not_make_a_foreign_material_ours(keep: Site) -> None:
+    make(keep, "cat.png", b"a picture")
+    put_foreign(keep, "cat.mtl")
+    make_mesh(keep, "cat.png", b"a texture")
+    assert (keep.outbox / "in/latest/cat.mtl").read_bytes() == b"mine"
+    assert textures(keep) == {"cat.obj": (b"a texture", b"a texture", b"picture a texture")}
+
+
 # --- an OBJ and what it names ---
 
 

@@ -282,7 +282,7 @@ def test_killed_at_any_step_it_begins_again(busy) -> None:
         assert len(facts_of(busy)) == 2
         names = {path.name for path in busy.config.data.iterdir() if path.is_file()}
         assert {"ledger.db", "ledger.id"} <= names
-        assert not any("rebuilt" in name for name in names)
+        assert not any("rebuilding" in name for name in names)
         assert len([name for name in names if "damaged" in name and "-wal" not in name]) >= 1
         shutil.rmtree(busy.root)
         shutil.copytree(fresh, busy.root)
@@ -290,6 +290,29 @@ def test_killed_at_any_step_it_begins_again(busy) -> None:
             assert number > 30
             return
     raise AssertionError("it comes to no end")
+
+
+@pytest.mark.parametrize("how", ["whole", "overwritten"])
+def test_files_called_like_a_ledger_that_was_rebuilt_are_left_alone(site, how: str) -> None:
+    foreign = [site.config.data / name for name in ("rebuilt.db", "rebuilt.db-wal", "rebuilt.id")]
+    for path in foreign:
+        path.write_bytes(b"mine")
+    if how == "whole":
+        site.close()
+        assert rebuild(site.config).damage is None
+    else:
+        destroy(site, how)
+        assert rebuild(site.config).damage is not None
+    assert [path.read_bytes() for path in foreign] == [b"mine"] * 3
+
+
+def test_a_rebuild_that_was_cut_off_is_cleared_away_by_the_next(site) -> None:
+    destroy(site)
+    half = site.config.data / rebuilding.BUILDING
+    half.write_bytes(b"not a database")
+    half.with_suffix(".id").write_bytes(b"0123456789ab")
+    rebuild(site.config)
+    assert not list(site.config.data.glob(".dna-rebuilding*"))
 
 
 # --- keep ---

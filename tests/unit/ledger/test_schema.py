@@ -90,6 +90,34 @@ def test_a_copy_is_set_aside_before_a_migration(tmp_path: Path, monkeypatch) -> 
     connection.close()
 
 
+def migrate_again(path: Path, monkeypatch) -> None:
+    """Open a ledger whose migration ends before it has changed anything."""
+    monkeypatch.setattr(schema, "HEAD", "9999")
+    monkeypatch.setattr(schema, "_upgrade", lambda engine: None)
+    Ledger(path).close()
+
+
+def test_an_older_copy_stays_and_the_new_one_gets_a_number(tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "ledger.db"
+    Ledger(path).close()
+    older = path.with_name("ledger.db.before-9999")
+    older.write_bytes(b"mine")
+    migrate_again(path, monkeypatch)
+    assert older.read_bytes() == b"mine"
+    with sqlite3.connect(path.with_name("ledger.db.before-9999-2")) as connection:
+        assert connection.execute("PRAGMA quick_check").fetchone() == ("ok",)
+    connection.close()
+
+
+def test_a_migration_that_is_tried_again_makes_no_second_copy(tmp_path: Path, monkeypatch) -> None:
+    path = tmp_path / "ledger.db"
+    Ledger(path).close()
+    for _ in range(3):
+        migrate_again(path, monkeypatch)
+    names = {file.name for file in tmp_path.iterdir()}
+    assert names == {"ledger.db", "ledger.id", "ledger.db.before-9999"}
+
+
 def test_a_second_opening_changes_nothing(tmp_path: Path) -> None:
     first = Ledger(tmp_path / "ledger.db")
     second = Ledger(tmp_path / "ledger.db")
