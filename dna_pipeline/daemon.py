@@ -32,6 +32,7 @@ from dna_pipeline.lock import hold_kept, hold_lock, holder
 from dna_pipeline.ownership import check_data_folder
 from dna_pipeline.publishing import Publisher
 from dna_pipeline.reachability import FolderProbe
+from dna_pipeline.repair.overtaken import Overtaken
 from dna_pipeline.spec.config import Config
 from dna_pipeline.status import StatusFile
 
@@ -172,6 +173,7 @@ class Daemon:
         self.accounts = Accounts(self.ledger, self.publisher)
         self.status = StatusFile(self.config, self._views, self.dispatcher, self.gate, look)
         self.housekeeper = Housekeeper(self.config, self.ledger, look)
+        self.overtaken = Overtaken(self.config, self.ledger, look)
         self._recover()
         watcher = Watcher(self.config.inboxes, self._hint, _warn, look)
         watcher.start()
@@ -232,6 +234,8 @@ class Daemon:
     def _recover(self) -> None:
         """Take up what the last daemon left, from the ledger and the claims."""
         self.gate.recover()
+        # Before those that were running are put back, and before the copies that are unknown go.
+        self.dispatcher.holds.sources.has_missed = not self.overtaken.settle()
         back = self.ledger.transact(queue.recover)
         for job_id in back:
             log.info("job.resumed", job=job_id)
@@ -287,6 +291,7 @@ class Daemon:
             self._review_at = now + REVIEW_S
             self.dispatcher.holds.review(patient=self._patient)
             self.dispatcher.attend_hours()
+            self._settle_overtaken()
             self._has_changed = True  # whatever else was waited for, it is not missed for long
         self._look_for_change()
         # All that could be started or published is in the ledger: an idle one is left alone.
@@ -297,6 +302,12 @@ class Daemon:
         self.accounts.step(now)
         self.housekeeper.step(now)
         self.status.write(now)
+
+    def _settle_overtaken(self) -> None:
+        """End jobs whose sources are gone for good, once the outbox can say which they are."""
+        sources = self.dispatcher.holds.sources
+        if sources.has_missed and self.overtaken.settle(only_held=True):
+            sources.has_missed = False
 
     def _look_for_change(self) -> None:
         """Note whether any connection committed since the last look."""

@@ -326,7 +326,10 @@ class Publisher:
 
     def _source_files(self, drop: Drop) -> list[tuple[Path, str]]:
         """Those that are left. Raises InboxUnavailable: their folder is out of reach."""
-        if (why := sources.unreachable(Path(drop.claim), self._look)) is not None:
+        claim = Path(drop.claim)
+        if sources.is_lost(claim, self._config.claims):
+            return []
+        if (why := sources.unreachable(claim, self._look)) is not None:
             raise InboxUnavailable(why)
         names = [name for name in (drop.image, drop.sidecar) if name is not None]
         files = [(Path(drop.claim, name), f"{SOURCE}/{name}") for name in names]

@@ -52,6 +52,10 @@ class SourceHolds:
 
     The daemon is the only one that holds jobs for their sources, so what is remembered is complete
     but for the jobs that an earlier daemon left held, which are read from the ledger once.
+
+    Attributes:
+        has_missed: a claim was missing although its folder was there, or went while its job ran.
+            Whoever looks for what became of such jobs sets it back.
     """
 
     def __init__(self, ledger: Ledger, look: Look) -> None:
@@ -61,6 +65,7 @@ class SourceHolds:
         self._claims: dict[str, Path] = {}
         """Claims that are missing although their root is there, by drop."""
         self._has_read = False
+        self.has_missed = False
 
     def obstacle(self, job: Runnable) -> Obstacle | None:
         """What keeps the job from its source."""
@@ -68,6 +73,7 @@ class SourceHolds:
         root = claim.parent
         if (why := sources.unreachable(claim, self._look)) is None:
             return None
+        self.has_missed |= self._look(root).is_there
         if self._holds_ours(root):
             return self._missing_alone(job, claim, why)
 
@@ -83,6 +89,7 @@ class SourceHolds:
         """A job was held for its source by someone else: let `review` release it."""
         if (claim := self._ledger.transact(lambda s: away.claim_of(s, job_id))) is not None:
             self._roots.add(claim.parent)
+            self.has_missed = True
 
     def review(self) -> None:
         """Release the jobs whose sources can be reached again."""

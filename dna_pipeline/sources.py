@@ -25,6 +25,23 @@ def away(claim: Path) -> str | None:
     )
 
 
+def is_lost(claim: Path, copies: Path) -> bool:
+    """Whether what was taken in is gone for good: a copy that is not in the folder of copies.
+
+    That folder lies beside the ledger, so that no mount can bring the copy back, unless the folder
+    itself is a link to somewhere else.
+    """
+    if claim.parent != copies or (copies.is_symlink() and not copies.is_dir()):
+        return False
+    try:
+        claim.lstat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        pass
+    return False
+
+
 def unreachable(claim: Path, look: Look) -> str | None:
     """The same as `away`, but the claim is touched only if the folder that holds it answers."""
     root = claim.parent

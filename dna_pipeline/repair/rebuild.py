@@ -149,9 +149,23 @@ class _Rebuilder:
         known, remarks = remember_kept(self._config, self._ledger, self._found, self._finished)
         self._report.known = known
         self._report.remarks += remarks
+        self._count_claims()
+
+    def _count_claims(self) -> None:
         for inbox in self._config.inboxes:
             if not inbox.keeps and (n := len(claim.list_claims(inbox.path, self._ledger.id))):
                 self._report.claims[inbox.name] = n
+        if self._report.claims and not self._found.drops:
+            self._report.remarks.append(
+                "what the rows of job files and tables asked for is lost: an image of such a row "
+                "in the claims runs at once, outside its batch, with its inbox's parameters "
+                "(`dna-pipeline pause` before the next start, then `cancel` those not wanted)"
+            )
+        if not self._found.settings:
+            self._report.remarks.append(
+                "whether the queue was paused is lost: it is not paused now; `dna-pipeline pause` "
+                "pauses it"
+            )
 
     def _settings(self) -> None:
         kept = {n: v for n, v in self._found.settings.items() if n == "paused"}

@@ -21,6 +21,7 @@ from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Drop, Event, Job, StageRun
 from dna_pipeline.probe import NotReadable, Probed, Question
 from dna_pipeline.publishing import Publisher
+from dna_pipeline.repair.overtaken import Overtaken
 from dna_pipeline.spec.config import Config
 from dna_pipeline.spec.reader import load_config
 from tests.integration.acting import Bench, install
@@ -77,6 +78,7 @@ class Site:
         self.close()
         self._start()
         self.gate.recover(self.now)
+        Overtaken(self.config, self.ledger).settle()
         self.ledger.transact(queue.recover)
         self.publisher.recover()
 

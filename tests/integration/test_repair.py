@@ -18,7 +18,7 @@ from dna_pipeline.accounts import Accounts
 from dna_pipeline.errors import ConfigError, EmptyMesh
 from dna_pipeline.inbox import owner
 from dna_pipeline.intake.retry import Retrier
-from dna_pipeline.ledger import batches, queue
+from dna_pipeline.ledger import batches, queue, store
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import ArtifactRow, BatchRow
 from dna_pipeline.ledger.views import Views
@@ -378,6 +378,20 @@ def test_what_was_to_be_ignored_is_ignored_once_more(make_site) -> None:
     assert "touch a file" in report.remarks[0]
     site.settle()
     assert site.jobs() == []
+
+
+@pytest.mark.parametrize("how", ["overwritten", "one page"])
+def test_it_says_that_rows_of_tables_and_the_pause_are_lost(make_site, how: str) -> None:
+    site = make_site()
+    for name in "ab":
+        site.put(f"{name}.png", name)
+    site.put("shots.csv", "image,not_before\na.png,2099-01-01\nb.png,2099-01-01\n")
+    site.settle()
+    site.ledger.transact(lambda s: store.set_setting(s, "paused", "now"))
+    destroy(site, how)
+    told = " ".join(mended(site).remarks)
+    is_told = how == "overwritten"
+    assert ("rows of job files and tables" in told, "queue was paused" in told) == (is_told,) * 2
 
 
 # --- the command ---

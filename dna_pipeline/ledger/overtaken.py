@@ -1,0 +1,90 @@
+"""Open jobs whose sources are not there, and the end that they had in a newer ledger.
+
+An older copy of the ledger that was put back has jobs as open that have ended since. Each function
+is one step of a transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import insert, select, text, update
+from sqlalchemy.orm import Session
+
+from dna_pipeline.errors import Failure, InboxUnavailable
+from dna_pipeline.ledger import queue
+from dna_pipeline.ledger.store import OPEN_STATUSES, add_event
+from dna_pipeline.ledger.tables import ArtifactRow, Drop, Job, StageRun
+
+_CLAIMS = text(
+    "SELECT id, claim FROM drops INDEXED BY ix_drops_open WHERE state <> 'gone'"
+    " AND state IN ('claimed', 'disposing')"
+).columns(Drop.id, Drop.claim)
+_IS_OPEN = Job.status.in_(OPEN_STATUSES) | Job.publish.in_(("pending", "planned"))
+_AT_ONCE = 500
+
+
+def claims(session: Session) -> list[tuple[str, str]]:
+    """The ids of all drops that own files, and the folders that hold these."""
+    return [(drop, claim) for drop, claim in session.execute(_CLAIMS)]
+
+
+def open_jobs(session: Session, drop_ids: Sequence[str], *, only_held: bool) -> list[Job]:
+    """The jobs of these drops that have not come to their end, in the order of the queue.
+
+    Args:
+        only_held: those alone that wait for their sources, which nobody else works on.
+    """
+    found: list[Job] = []
+    for start in range(0, len(drop_ids), _AT_ONCE):
+        some = select(Job).where(Job.drop_id.in_(drop_ids[start : start + _AT_ONCE]), _IS_OPEN)
+        if only_held:
+            some = some.where(Job.hold == InboxUnavailable.code)
+        found += session.scalars(some)
+    return sorted(found, key=lambda job: job.seq)
+
+
+def _is_as_it_was(session: Session, job: Job) -> bool:
+    """Whether nobody has changed the job since it was read."""
+    now = queue.find_job(session, job.id)
+    return now is not None and (now.status, now.publish, now.hold, now.drop_id) == (
+        job.status, job.publish, job.hold, job.drop_id,
+    )  # fmt: skip
+
+
+def end(
+    session: Session,
+    job: Job,
+    changes: dict[str, Any],
+    runs: list[dict[str, Any]],
+    files: list[dict[str, Any]],
+) -> bool:
+    """Let the job be ended and published, with these stages and files; False if it has changed."""
+    if not _is_as_it_was(session, job):
+        return False
+    released = {"hold": None, "hold_detail": None, "not_before": None, "cancel_requested": False}
+    session.execute(update(Job).where(Job.id == job.id).values(**released, **changes))
+    queue.forget_stages(session, job.id)
+    for table, rows in ((StageRun, runs), (ArtifactRow, files)):
+        if rows:
+            session.execute(insert(table), rows)
+    error: dict[str, Any] = changes["error"] or {}
+    facts = {name: error[name] for name in ("code", "detail") if name in error}
+    add_event(session, job.id, changes["status"], {**facts, "found": changes["publish_name"]})
+    return True
+
+
+def lose(session: Session, job: Job, failure: Failure) -> bool:
+    """The source is gone for good: a job that waits fails, one that has ended is published.
+
+    False if the job has changed.
+    """
+    if not _is_as_it_was(session, job):
+        return False
+    if job.publish is None:
+        queue.fail(session, job.id, failure)
+    elif job.hold == InboxUnavailable.code:
+        release = {"hold": None, "hold_detail": None}
+        session.execute(update(Job).where(Job.id == job.id).values(**release))
+    return True
