@@ -178,7 +178,7 @@ def _drop(account: Account, originals: str, drop_id: str) -> dict[str, Any]:
 
 def _folder(account: Account) -> str:
     """The subfolder that was mirrored, a batch's for its results; failures do not tell theirs."""
-    _, *above, _ = account.name.split("/")
+    above = account.name.split("/")[1:-1]  # a copy may lie anywhere in the outbox
     if above[:1] in ([FAILED], [CANCELLED]):
         return ""
     if account.job.batch is None:
