@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Generator, Iterable, Iterator
 from datetime import datetime
+from itertools import chain
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -72,9 +73,14 @@ class Accounts:
         self._next_at = now + max(INTERVAL_S, COST_SHARE * self._spent_s)
 
     def write(self, limit_s: float = inf) -> None:
-        """Bring all accounts up to date, or as many as there is time for."""
+        """Bring all accounts up to date, or as many as there is time for.
+
+        What `step` has begun comes first: the claims that it found to be needed no more go at its
+        end.
+        """
         started = time.monotonic()
-        for _ in self._all():
+        begun, self._round = self._round or (), None
+        for _ in chain(begun, self._all()):
             if time.monotonic() - started > limit_s:
                 return
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager, suppress
 from functools import partial
+from math import inf
 from typing import Any
 
 import structlog
@@ -136,16 +137,22 @@ class Daemon:
             ConfigError: there is no ledger yet, and the data folder holds other people's files.
             Locked: another daemon holds the data folder, or an inbox that keeps its files.
         """
-        check_data_folder(self.config)
-        with hold_lock(self.config.data), closing(self._probe), self._folders(), self._opened():
-            started()
-            self._patient = not until_idle
-            while not self._stop.is_set():
-                self._tick_or_rest()
-                if until_idle and self._is_idle():
-                    break
-                self._wake.wait(TICK_S)
-                self._wake.clear()
+        with closing(self._probe):
+            check_data_folder(self.config, self._look)
+            with hold_lock(self.config.data), self._folders(), self._opened():
+                self._work(started, until_idle=until_idle)
+
+    def _work(self, started: Callable[[], None], *, until_idle: bool) -> None:
+        started()
+        self._patient = not until_idle
+        while not self._stop.is_set():
+            self._tick_or_rest()
+            if until_idle and self._is_idle():
+                # Now, and not at the end, where there is little time for it.
+                self._write_accounts(inf)
+                break
+            self._wake.wait(TICK_S)
+            self._wake.clear()
 
     @contextmanager
     def _folders(self) -> Generator[None]:
@@ -215,10 +222,10 @@ class Daemon:
         self.ledger.close()
         log.info("daemon.stopped")
 
-    def _write_accounts(self) -> None:
+    def _write_accounts(self, limit_s: float = CLOSE_GRACE_S / 4) -> None:
         """A last time, unless the ledger is what ended us."""
         with suppress(SQLAlchemyError):
-            self.accounts.write(CLOSE_GRACE_S / 4)
+            self.accounts.write(limit_s)
 
     def _make_folders(self) -> None:
         folders = [self.config.data, self.config.work, self.config.outbox]

@@ -201,8 +201,12 @@ def _foreign(root: Path, mark: Mark) -> Iterator[Path]:
 # --- the first start ---
 
 
-def check_data_folder(config: Config) -> None:
+def check_data_folder(config: Config, look: Look = look_directly) -> None:
     """Refuse to begin a ledger among other people's files.
+
+    Args:
+        look: says whether a folder can be reached; of one that does not answer, links are not
+            followed.
 
     Raises:
         ConfigError: there is no ledger yet, and the data folder holds what is not ours.
@@ -210,7 +214,7 @@ def check_data_folder(config: Config) -> None:
     path = config.ledger_path
     if path.exists() or health.known_id(path) is not None or read_mark(config.data) is not None:
         return
-    if not (foreign := _foreign_content(config)):
+    if not (foreign := _foreign_content(config, look)):
         return
     names = ", ".join(printable(Path(name)) for name in foreign[:_NAMES_SHOWN])
     more = f" and {len(foreign) - _NAMES_SHOWN} more" if len(foreign) > _NAMES_SHOWN else ""
@@ -221,9 +225,9 @@ def check_data_folder(config: Config) -> None:
     )
 
 
-def _foreign_content(config: Config) -> list[str]:
+def _foreign_content(config: Config, look: Look) -> list[str]:
     """Names in the data folder that neither the program nor its configuration accounts for."""
-    configured = {path.parts[0] for path in _below(config.data, _configured(config))}
+    configured = {path.parts[0] for path in _below(config.data, _configured(config), look)}
     return [
         path.name
         for path in entries(config.data)
@@ -239,10 +243,12 @@ def _configured(config: Config) -> Iterator[Path]:
         yield from model.weight_paths
 
 
-def _below(folder: Path, paths: Iterable[Path]) -> Iterator[Path]:
+def _below(folder: Path, paths: Iterable[Path], look: Look) -> Iterator[Path]:
     """Those below `folder`, relative to it, whether they are reached by links or not."""
-    for base, path in ((f, p) for p in paths for f in (folder, Path(os.path.realpath(folder)))):
-        for place in (path, Path(os.path.realpath(path))):
+    bases = (folder, Path(os.path.realpath(folder)))
+    for path in paths:
+        places = [path] if look(path).is_silent else [path, Path(os.path.realpath(path))]
+        for base, place in ((base, place) for base in bases for place in places):
             if base in place.parents:
                 yield place.relative_to(base)
 

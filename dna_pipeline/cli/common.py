@@ -56,9 +56,11 @@ def load_to_write(context: typer.Context) -> Config:
         ConfigError: also where that folder holds other people's files and no ledger.
     """
     from dna_pipeline.ownership import check_data_folder
+    from dna_pipeline.reachability import brief_looks
 
     config = load(context)
-    check_data_folder(config)
+    with brief_looks() as look:
+        check_data_folder(config, look)
     return config
 
 

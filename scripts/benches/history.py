@@ -23,6 +23,9 @@ version: 1
 paths: {data: data, outbox: outbox}
 models:
   key: {provider: border_key}
+  # Names that the jobs have; here they stand for weights that are there.
+  sd15: {provider: border_key}
+  triposr: {provider: border_key}
 pipelines:
   cut: [{remove_background: {model: key}}]
 inboxes:

@@ -13,13 +13,13 @@ from conftest import Studio, alive, photograph, product_shot
 
 pytestmark = pytest.mark.slow
 
-LONG = "img2img: {{steps: {steps}, strength: 1.0, max_size: 192, seed: 5}}"
+LONG = "img2img: {{steps: {steps}, strength: 1.0, max_size: {size}, seed: 5}}"
 
 
-def long_job(studio: Studio, name: str = "long", steps: int = 120) -> None:
+def long_job(studio: Studio, name: str = "long", steps: int = 120, size: int = 192) -> None:
     inbox = studio.inbox("restyle")
-    photograph("astronaut", 256).save(inbox / f"{name}.png.part", format="PNG")
-    (inbox / f"{name}.yaml").write_text(LONG.format(steps=steps))
+    photograph("astronaut", max(size, 256)).save(inbox / f"{name}.png.part", format="PNG")
+    (inbox / f"{name}.yaml").write_text(LONG.format(steps=steps, size=size))
     (inbox / f"{name}.png.part").rename(inbox / f"{name}.png")
 
 
@@ -116,7 +116,9 @@ def test_a_job_that_keeps_killing_its_worker_fails(studio: Studio):
 
 
 def test_cancel_then_mend_the_sidecar_then_retry(studio: Studio):
-    long_job(studio, steps=1000)  # not done before a command has started on a busy machine
+    long_job(
+        studio, steps=1000, size=512
+    )  # not done before a command has started on a busy machine
     with studio.watch():
         studio.wait(lambda: running_step(studio) > 3)
         (job,) = studio.jobs()
