@@ -115,8 +115,9 @@ def make_claim_dir(inbox: Path, ledger_id: str, drop_id: str) -> Path:
     """
     root = claim_root(inbox, ledger_id)
     path = root / drop_id
-    for _ in range(10):
-        # `dispose` in another thread or daemon may remove an empty parent in between.
+    for _ in range(100):
+        # `dispose` in another thread or daemon may remove an empty parent in between, time and
+        # again where several are busy.
         with suppress(FileNotFoundError):
             for folder in (root.parent, root):
                 _check_real_dir(folder)
