@@ -40,9 +40,6 @@ outlived its daemon, checks its device, and reads large files for their hashes."
 
 DOUBTFUL_ENDS = ("poisoned", "crash", "timeout", "unready")
 
-KILLED_S = 2.0
-"""How long a worker that was killed is waited for."""
-
 CANCEL_GRACE_S = 10.0
 """How long a job may take to notice that it is cancelled before its worker is ended."""
 

@@ -127,12 +127,13 @@ class Publisher:
         )
         if job.error is not None:
             stages = self._finished(job, drop, stages)
-        if batch is not None and job.cancelled_while == queue.WAITING and not stages:
+        shares_folder = job.cancelled_while == queue.WAITING and not stages
+        if batch is not None and shares_folder:
             name = self._add_cancelled_row(job, drop, batch)
-        elif (found := self._publish_folder(job, drop, stages)) is None:
-            return
         else:
-            name = found
+            name = self._publish_folder(job, drop, stages)
+        if name is None:
+            return
         if job.error is None:
             self._update_latest(job, drop, name, stages)
         self._ledger.transact(lambda s: queue.published(s, job.id))
@@ -176,8 +177,8 @@ class Publisher:
     def _add_cancelled_row(self, job: Job, drop: Drop, batch: Batch) -> str:
         """Write a row that was cancelled while it waited into the folder that such rows share."""
         name = f"{folder_of(batch)}/{CANCELLED}"
-        sources = [path for path, _ in self._source_files(drop)]
-        image = next((path for path in sources if path.name == drop.image), None)
+        originals = [path for path, _ in self._source_files(drop)]
+        image = next((path for path in originals if path.name == drop.image), None)
         below = place_below(drop.folder, batch.folder)
         is_written = False
         while not is_written:
@@ -240,7 +241,7 @@ class Publisher:
         return self._config.work / job.id / run.stage_id / file.path
 
     def _is_whole(self, job: Job, run: StageRun, files: list[ArtifactRow]) -> bool:
-        """True if a stage's files are all there, of the right size."""
+        """True if a stage's files are all in the work folder, with the sizes that were recorded."""
         paths = [(self._work_file(job, run, file), file.bytes) for file in files]
         return all(path.is_file() and path.stat().st_size == size for path, size in paths)
 

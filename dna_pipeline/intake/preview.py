@@ -75,11 +75,6 @@ def candidates(inbox: Inbox) -> list[Candidate]:
     return _lying(inbox, partial(reference, inbox), _pair)[0].candidates
 
 
-def new_candidates(config: Config, inbox: Inbox, look: Look = look_directly) -> list[Candidate]:
-    """The drops of `preview` alone. Raises OSError."""
-    return preview(config, inbox, look).candidates
-
-
 def preview(config: Config, inbox: Inbox, look: Look = look_directly) -> Preview:
     """What would be taken in that the ledger does not know, as it knows files that were kept.
 

@@ -205,7 +205,7 @@ def lying(site) -> dict[str, str | None]:
     inbox = site.config.inboxes[0]
     outlooks = [
         (outlook.image or candidate.table or candidate.sidecar, outlook.error)
-        for candidate in preview.new_candidates(site.config, inbox)
+        for candidate in preview.preview(site.config, inbox).candidates
         for outlook in preview.outlooks(site.config, inbox, candidate, site.prober)
     ]
     return {name: error and error.code for name, error in outlooks}

@@ -305,4 +305,4 @@ def test_a_matrix_of_an_image_in_a_source_root(make_site: MakeSite) -> None:
     site.settle()
     assert len(site.jobs()) == 2
     inbox = site.config.inboxes[0]
-    assert preview.new_candidates(site.config, inbox) == []
+    assert preview.preview(site.config, inbox).candidates == []
