@@ -51,11 +51,11 @@ log = structlog.get_logger()
 
 
 class Fate(Enum):
-    """What becomes of a folder."""
+    """Decision about one leftover folder."""
 
     KEEP = "keep"
     REMOVE = "remove"
-    LAY_ASIDE = "lay aside"
+    RECOVER = "recover"
 
 
 Decide = Callable[[str], Fate]
@@ -111,33 +111,33 @@ class Cleanup:
             if fate is Fate.REMOVE:
                 remove(folder)
                 log.info("leftover.removed", folder=str(folder))
-            elif fate is Fate.LAY_ASIDE:
-                lay_aside(self._config, folder)
+            elif fate is Fate.RECOVER:
+                move_to_recovered(self._config, folder)
         except OSError as error:
             log.warning("leftover.left", folder=str(folder), why=str(error))
             return True
         return fate is not Fate.KEEP
 
     def _job_fate(self, name: str) -> Fate:
-        """Of work files and half-made results, which belong to a job."""
+        """Decide about a work folder or a half-made result, which is named by its job."""
         if is_trash(name):
             return Fate.REMOVE
         is_open, job = self._ledger.transact(
             lambda s: (queue.is_open(s, name), queue.find_job(s, name))
         )
         if job is None:
-            return Fate.LAY_ASIDE
+            return Fate.RECOVER
         return Fate.KEEP if is_open else Fate.REMOVE
 
     def _claims_fate(self) -> Decide:
-        """Of copies, which belong to a drop."""
+        """Give the decision about copies, each of which is named by its drop."""
         needed = self._ledger.transact(store.open_drop_ids)
 
         def decide(name: str) -> Fate:
             if name in needed:
                 return Fate.KEEP
             state = self._ledger.transact(lambda s: store.drop_state(s, name))
-            fates = {None: Fate.LAY_ASIDE, "gone": Fate.REMOVE}
+            fates = {None: Fate.RECOVER, "gone": Fate.REMOVE}
             return fates.get(state, Fate.KEEP)
 
         return decide
@@ -163,16 +163,16 @@ class Cleanup:
         else:
             log.warning("claim.left", claim=str(folder), why="it is not the folder of a claim")
 
-    def part_with(self, drop_id: str, folder: Path) -> None:
+    def settle_returned_claim(self, drop_id: str, folder: Path) -> None:
         """Deal with a claim that was out of reach when its drop ended and is back.
 
         It is removed if its original was to be deleted or lies in a result's folder; else it is
-        laid aside.
+        moved to `<data>/recovered`.
         """
         image, places = self._ledger.transact(lambda s: self._archives(s, drop_id))
         is_archived = image is None or any(is_same_file(folder / image, path) for path in places)
         if not is_archived:
-            lay_aside(self._config, folder)
+            move_to_recovered(self._config, folder)
         claim.dispose(folder)
 
     def _archives(self, session: Session, drop_id: str) -> tuple[str | None, list[Path]]:
@@ -195,8 +195,8 @@ class Cleanup:
     def give_up_copy(self, folder: Path, originals: Mapping[Path, FileStat]) -> None:
         """Undo a copy that was cut off before its job was recorded.
 
-        It is removed if all its files have their originals, unchanged; else it is laid aside: an
-        older ledger that was put back knows nothing of what the copy became since.
+        It is removed if all its files have their originals, unchanged; else it is moved to
+        `<data>/recovered`: an older ledger that was put back does not know what became of the copy.
 
         Args:
             originals: what was seen of them before they were copied.
@@ -208,10 +208,10 @@ class Cleanup:
         if all(_has_original(path, by_name.get(path.name), originals) for path in files):
             remove(folder)
         else:
-            lay_aside(self._config, folder)
+            move_to_recovered(self._config, folder)
 
 
-def lay_aside(config: Config, folder: Path) -> Path | None:
+def move_to_recovered(config: Config, folder: Path) -> Path | None:
     """Move a folder to where people find it and nothing removes it; an empty one goes.
 
     Gives where it is now.

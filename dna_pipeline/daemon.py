@@ -338,7 +338,7 @@ class Daemon:
             self.dispatcher.dispatch()
 
     def _has_published(self, wait_s: float) -> bool:
-        """Whether the next job may be published: the last one was, or waits for its source."""
+        """True if the next job may be published: the last one is done or waits for its source."""
         if (last := self._publishing) is None:
             return True
         try:

@@ -101,7 +101,7 @@ class Holds:
         return True
 
     def _obstacle(self, job: Runnable) -> Obstacle | None:
-        """What outside the ledger stands against the job."""
+        """Find what keeps the job from starting outside the ledger: weights, source, disk space."""
         if (why := self._missing(job.stages)) is not None:
             values = {"value": job.models, "code": WeightsMissing.code, "detail": why}
             return Obstacle(why, partial(queue.hold_where, column="models", **values))

@@ -150,7 +150,7 @@ def _made_before(session: Any, job: Job, source: str) -> set[str]:
 
 
 def _references(file: str, renamed: Mapping[str, str]) -> dict[str, str]:
-    """What has another name in `latest/` than this file says."""
+    """New names, by the old ones, of the companions that this file names."""
     if PurePosixPath(file).suffix not in SUFFIXES:
         return {}
     return {old: new for old, new in renamed.items() if old != new}
@@ -170,7 +170,7 @@ def _numbered(name: str) -> Iterator[str]:
 
 
 def _end(path: str, stem: str) -> str:
-    """What follows the stem in a companion's name."""
+    """The part of a companion's name behind the stem."""
     for start in (word(stem), stem):
         if path.startswith(f"{start}."):
             return path[len(start) :]

@@ -10,7 +10,7 @@ from shutil import copyfileobj
 from dna_pipeline.artifact import write_atomic
 
 SUFFIXES = frozenset({".obj", ".mtl", ".ply"})
-"""Of files that name others."""
+"""Suffixes of files that name other files."""
 
 _NO_WORD = re.compile(r"^-+|[\s#\"'`\\\x00-\x1f\x7f-\x9f]+")
 _REFERENCE = re.compile(rb"^(mtllib |map_Kd |comment TextureFile )(.*)$", re.MULTILINE)

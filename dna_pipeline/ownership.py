@@ -137,7 +137,7 @@ def entries(root: Path) -> list[Path]:
 
 @dataclass(frozen=True, slots=True)
 class Leftovers:
-    """What nothing will ever be done with unless a person does it.
+    """Leftovers that stay until a person removes them.
 
     Attributes:
         recovered: how many folders lie in `<data>/recovered`.

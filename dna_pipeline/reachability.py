@@ -107,7 +107,7 @@ def brief_looks() -> Generator[Look]:
 
 @dataclass(slots=True)
 class _Folder:
-    """What is known of one folder. `asked` is the helper that has yet to answer for it."""
+    """State of one folder. `asked`: the helper whose answer for it is still due."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     asked: _Helper | None = None

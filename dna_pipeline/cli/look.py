@@ -175,7 +175,7 @@ def _status_facts(config: Config) -> dict[str, Any]:
 
 
 def _told(config: Config) -> dict[str, Any] | None:
-    """What the daemon, which runs, last wrote; only who it is where the outbox does not answer."""
+    """Status as the running daemon last wrote it; where the outbox is silent, who the daemon is."""
     from dna_pipeline.lock import holder
     from dna_pipeline.reachability import brief_looks
     from dna_pipeline.snapshot import read_status

@@ -192,7 +192,7 @@ class _Round:
     # --- what cannot be read ---
 
     def _unreadable(self, path: str, answer: Unread) -> JobError | None:
-        """What is wrong with it once it could not be read for long; until then it waits."""
+        """Error of a file that could not be read for too long; None while the wait lasts."""
         wait_s = IMAGE_WAIT_S if answer.wait_s is None else answer.wait_s
         until = (self._tracker.settled_since(path) or self._now) + wait_s
         if self._now < until:
@@ -290,7 +290,7 @@ class _Round:
         return Waiting("", reason, until, wait > LONG_S, "sidecar")
 
     def _is_unknown(self, path: str) -> bool:
-        """Whether the scan did not look for that image, so that it may be there all the same."""
+        """True if the scan did not look for that image: it may be there all the same."""
         return self._looked_for is not None and path not in self._looked_for
 
     def _look_first(self, path: str) -> Waiting:

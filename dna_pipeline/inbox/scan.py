@@ -316,7 +316,7 @@ class _Walk:
 
 
 def _is_beside_its_file(name: str) -> bool:
-    """Whether it tells that a file beside it is still written."""
+    """True for the name of a partial download or checkpoint, which lies beside its final file."""
     return is_partial(name) or name.endswith(_CHECKPOINT)
 
 

@@ -41,14 +41,14 @@ class _Block:
 
 
 class BlockedImages:
-    """Those of one inbox, by their batch and their path. The clock is the tracker's last look."""
+    """Blocked images of one inbox, by batch and path. Time is that of the tracker's last look."""
 
     def __init__(self, tracker: StabilityTracker) -> None:
         self._tracker = tracker
         self._blocks: dict[tuple[str, Path], _Block] = {}
 
     def is_blocked(self, batch: str, image: Path) -> bool:
-        """Whether it could not be read or taken in of late."""
+        """True if the image could not be read or claimed at the last attempt."""
         return (batch, image) in self._blocks
 
     def given_up(self, batch: str, image: Path) -> ImageUnreadable | None:

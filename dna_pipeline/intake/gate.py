@@ -283,7 +283,7 @@ class InboxGate:
         """Take up a claim that the ledger does not know of, or is done with."""
         folder = claim.claim_dir(self.inbox.path, self._ledger.id, drop_id)
         if self._ledger.transact(lambda s: store.is_gone(s, drop_id)):
-            self._cleanup.part_with(drop_id, folder)
+            self._cleanup.settle_returned_claim(drop_id, folder)
             return
         names = sorted(path.name for path in folder.iterdir())
         image = next((name for name in names if is_image_name(name)), None)

@@ -22,7 +22,7 @@ from dna_pipeline.ledger.store import get_setting, set_setting
 from dna_pipeline.ledger.tables import Job
 
 Kind = Literal["latest", "latest-companion"]
-"""What has a name: meshes and pictures, or the material and the texture that an OBJ names."""
+"""Kinds of names: of meshes and pictures, or of the companions (MTL, texture) of an OBJ."""
 
 RESULT: Kind = "latest"
 COMPANION: Kind = "latest-companion"
@@ -51,7 +51,7 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Who has a name: an input, the number of its newest job, and the paths of all its files."""
+    """Owner of a name: its input, the number of the newest job, and the paths of its files."""
 
     source: str
     seq: int

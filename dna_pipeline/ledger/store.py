@@ -234,7 +234,7 @@ def open_drop_ids(session: Session) -> set[str]:
 
 
 def has_drops(session: Session) -> bool:
-    """Whether anything was ever taken in."""
+    """True if the ledger has any drop."""
     return session.scalar(select(Drop.id).limit(1)) is not None
 
 

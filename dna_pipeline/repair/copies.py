@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 
 from dna_pipeline.artifact import is_temporary
-from dna_pipeline.cleanup import is_same_file, lay_aside, remove
+from dna_pipeline.cleanup import is_same_file, move_to_recovered, remove
 from dna_pipeline.errors import Failure, JobError
 from dna_pipeline.inbox import claim
 from dna_pipeline.inbox.scan import scan
@@ -66,7 +66,7 @@ class Copies:
             remove(folder)
         elif not self._has_ended(folder.name) and self._requeue(folder, drop, files):
             self.requeued += 1
-        elif (target := lay_aside(self._config, folder)) is not None:
+        elif (target := move_to_recovered(self._config, folder)) is not None:
             self.recovered.append(str(target))
 
     def _is_done(self, folder: Path, drop: Mapping[str, Any] | None, files: list[Path]) -> bool:

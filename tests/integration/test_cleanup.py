@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from dna_pipeline.cleanup import lay_aside
+from dna_pipeline.cleanup import move_to_recovered
 from dna_pipeline.errors import EmptyMesh
 from dna_pipeline.inbox import claim
 from dna_pipeline.intake.gate import Gate
@@ -372,8 +372,8 @@ def folder_at(home: Path, data: bytes = b"bytes") -> Path:
 
 def test_names_that_collide_get_a_number(site: Site, elsewhere: Path) -> None:
     for home, data in ((site.config.work, b"1"), (site.config.claims, b"2"), (elsewhere, b"3")):
-        lay_aside(site.config, folder_at(home, data))
-    lay_aside(site.config, folder_at(elsewhere, b"3"))
+        move_to_recovered(site.config, folder_at(home, data))
+    move_to_recovered(site.config, folder_at(elsewhere, b"3"))
     names = [UNKNOWN, f"{UNKNOWN}-2", f"{UNKNOWN}-3"]
     found = {name: (site.config.recovered / name / "sub/a.png").read_bytes() for name in names}
     assert list(found.values()) == [b"1", b"2", b"3"]
@@ -408,7 +408,7 @@ def test_killed_at_any_step_a_folder_is_whole_somewhere(
         return (site.config.claims if place == "near" else elsewhere) / UNKNOWN
 
     def act(site: Site) -> None:
-        lay_aside(site.config, folder_of(site))
+        move_to_recovered(site.config, folder_of(site))
 
     def begin(site: Site) -> None:
         if place == "far" and not folder_of(site).exists():
