@@ -165,7 +165,7 @@ def _read(path: Path, job_id: str) -> CancelledRow | None:
 def _text(batch: str) -> str:
     return (
         "These rows were cancelled before they started.\n\n"
-        "source holds their originals, each .yaml what one row asked for.\n"
+        "The folder source holds their originals; each .yaml file says what one row asked for.\n"
         "To run all of them after all:\n\n"
         f"  dna-pipeline retry --failed --batch {batch[:8]}\n\n"
         "To run one, give its id, the last part of its file's name:\n\n"
