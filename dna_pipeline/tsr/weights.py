@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file  # pyright: ignore[reportUnknownVariableType]
 from torch import Tensor
 
+from dna_pipeline.artifact import fsync
 from dna_pipeline.tsr.config import TsrConfig, load_config
 from dna_pipeline.tsr.network import TSR
 
@@ -216,6 +217,6 @@ def _replacing(target: Path) -> Generator[Path]:
 def _fsync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDWR)  # Windows refuses to flush what is open for reading
     try:
-        os.fsync(descriptor)
+        fsync(descriptor)
     finally:
         os.close(descriptor)
