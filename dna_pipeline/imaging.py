@@ -90,7 +90,7 @@ def load_image(path: Path, remarks: list[str] | None = None) -> Image.Image:
     """
     with _opened(path) as image:
         if image.format == _EXR and remarks is not None:
-            remarks.append(image.info["remark"])
+            remarks.extend(image.info["remarks"])
         icc = image.info.get("icc_profile")
         return _to_srgb(_upright(_eight_bits(image)), icc)
 
@@ -150,7 +150,6 @@ def _decoded_exr(file: IO[bytes]) -> Image.Image:
     _check_size(*layer.size)
     image = exr.decode(file, layer)
     image.format = _EXR
-    image.info["remark"] = layer.remark
     return image
 
 
