@@ -1,11 +1,8 @@
 """Layers of an OpenEXR file, and which of them is the picture.
 
-    headers of all parts → layers (channels by what stands before the last dot of their names; the
-        name of their part where nothing does) → eye of a stereo pair → role by name → the best
-
-Roles, the surest first: a name that renderers give to the finished picture (`_BEAUTY`); channels
-without a layer name in the first part; a name that says nothing; one contribution to the picture
-(`_COMPONENT`: diffuse light, say). Numbers that are no light (`_DATA`) are never the picture.
+headers of all parts → layers (channels by what stands before the last dot of their names; the
+    name of their part where nothing does) → eye of a stereo pair → rank of the name
+    (`exr_names`) → the best
 """
 
 from __future__ import annotations
@@ -16,54 +13,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dna_pipeline.errors import ImageUnreadable
-
-_DENOISED = frozenset(
-    form
-    for stem in (
-        *("", "image", "beauty", "combined", "composite", "rgba", "rgb", "main", "color", "c"),
-        *("ci", "final", "finalimage", "render", "pass"),
-    )
-    for form in (f"denoised{stem}", f"{stem}denoised", f"{stem}denoise", f"{stem}denoiser")
-) | {"demain", "vraydenoiser", "effectsresult", "cifiltered"}
-"""The picture without its noise. "effectsResult" and "VRayDenoiser": V-Ray, "DeMain" and "Denoised
-Beauty": Octane, "RGBA_denoise" and "beauty_denoise": Arnold."""
-
-_BEAUTY = (
-    "",
-    *("combined", "composite"),  # Blender: view layers and Cycles; its compositor
-    *("beauty", "rgba", "rgb"),  # Redshift, Octane, Corona, Moonray; Arnold, Nuke, Natron
-    *("image", "finalimage"),  # Blender's File Output; Unreal
-    *("c", "ci"),  # Karma and Mantra; RenderMan and 3Delight
-    *("color", "colour"),  # Natron
-    *("main", "mainpass", "masterbeauty"),  # Octane; mental ray
-    "effectsresult",  # V-Ray, after its denoiser and lens effects
-    *("rgbcolor", "rgbaimage", "rgbimagepipeline"),  # V-Ray; Cinema 4D; LuxCore
-    *("cf", "pathtracer", "finalimagepathtracer"),  # Mantra; Unreal
-    *("final", "finalcolor", "finalcolour", "finalcoloroutput", "finalrender", "render"),  # Modo
-    *sorted(_DENOISED - {"effectsresult"}),
-    *("noisyimage", "noisybeauty", "noisy"),  # Cycles, before its denoiser
+from dna_pipeline.exr_names import (
+    BEAUTY,
+    CONTRIBUTION,
+    FIRST,
+    LIKE_BEAUTY,
+    UNKNOWN,
+    is_denoised,
+    is_numbers,
+    name_key,
+    name_rank,
 )
-"""Names of the layer that is the picture, the surest first, without blanks and in small letters:
-none at all is what most renderers write."""
-
-_COMPONENT = re.compile(
-    r"(diffuse|diff(dir|ind|col)?$|gloss|spec(ular|$)|trans(mi|pa|lu|dir|ind|col)|subsurface|sss"
-    r"|volum|emi(t$|ssi)|env($|iron)|ao$|ambientocc|occlusion|shadow|albedo|basecolou?r|refl|refr"
-    r"|coat|sheen|direct|indirect|lighting|lightselect|lightgroup|gi$|globalillum|caustic|selfillum"
-    r"|incandesc|background|bg$|atmos|bloom|glare|raw(light|gi|refl|refr|diff|shadow|total))"
-    r"|.*(direct|albedo|occlusion|shadows?|filter)$"
-)
-"""One contribution to the picture, or what it is computed from. Matched at the start of a name."""
-
-_DATA = re.compile(
-    r"crypto|normal|(?<!com)position|vector|motion|velocity|depth|tangent|barycentric|variance"
-    r"|hitproxy|samplecount|samplerate|stencil"
-    r"|index(ob|ma)|^(n|p|z|st|pref|nref|mist|alpha|coverage|u?id)$|^uv[a-z]?\d*$|texcoord"
-    r"|(obj|object|mat|material|mtl|node|render|instance|prim|primitive|particle|layer|light|element"
-    r"|face|geo|asset|group|shape|surface)ids?\d*$"
-    r"|^(multi|puzzle|clown|id|object|material|holdout)?(mask|matte)\d*$|puzzlematte|multimatte"
-)
-"""Numbers in R, G and B that are no light; not the picture even where nothing else is there."""
 
 _EYES = {"left": "left", "l": "left", "right": "right", "r": "right"}
 _OTHER_EYE = {"l": "r", "r": "l"}
@@ -76,10 +36,6 @@ of its own, and a view layer that nobody named is called so, as of 2.8 and befor
 _COMPONENTS = {"red": "r", "green": "g", "blue": "b", "alpha": "a"}
 _CHROMA = ("ry", "by")
 _COLOURS = frozenset((*"rgbay", *_CHROMA, *_COMPONENTS))
-_FIRST = len(_BEAUTY)
-_UNKNOWN = _FIRST + 1
-_FIRST_COMPONENT = _UNKNOWN + 1
-_CONTRIBUTION = _UNKNOWN + 2
 _MOST_NAMED = 12
 _HINT = "Write the beauty or combined layer, or R, G, B without a layer name."
 _HINT_MANY = (
@@ -141,13 +97,18 @@ class Layer:
 
     @property
     def key(self) -> str:
-        """The last word of its name without blanks, as `_BEAUTY` has it."""
-        return _key(self.words[-1]) if self.words else ""
+        """The last word of its name without blanks, as `exr_names` has them."""
+        return name_key(self.words[-1]) if self.words else ""
+
+    @property
+    def rank(self) -> int:
+        """How sure its name is; lower is surer."""
+        return name_rank(self.key, is_first=self.is_first)
 
     @property
     def scene(self) -> str:
         """The words before that one, without blanks: Blender's view layer."""
-        return _key(".".join(self.words[:-1]))
+        return name_key(".".join(self.words[:-1]))
 
     @property
     def colour(self) -> list[str]:
@@ -181,7 +142,7 @@ class Layer:
     @property
     def is_picture(self) -> bool:
         """True if nothing speaks against it."""
-        return bool(self.colour) and not self.is_cryptomatte and not _DATA.search(self.key)
+        return bool(self.colour) and not self.is_cryptomatte and not is_numbers(self.key)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -211,12 +172,14 @@ def find_picture(headers: Sequence[dict[str, Any]]) -> Layer:
     pictures = [layer for layer in layers if layer.is_picture]
     if not pictures:
         raise ImageUnreadable(f"{_no_picture(layers)}; it has: {_listed(layers)}", hint=_HINT)
-    best = min(pictures, key=lambda layer: _rank(layer, pictures))
-    rivals = {layer.words for layer in pictures if _role(layer) == _role(best)}
-    if len(rivals) > 1 and _role(best) in (_UNKNOWN, _CONTRIBUTION):
+    best = _best(pictures)
+    rivals = {layer.words for layer in pictures if layer.rank == best.rank}
+    if len(rivals) > 1 and best.rank in (LIKE_BEAUTY, UNKNOWN, CONTRIBUTION):
         reason = f"several layers could be the picture; it has: {_listed(layers)}"
         raise ImageUnreadable(reason, hint=_HINT_MANY)
-    notes = tuple(filter(None, (_eye_note(best, pictures), _others_note(best, pictures))))
+    in_stereo = _eye_note(best, pictures)
+    others = _others_note(best, pictures, in_stereo=bool(in_stereo))
+    notes = tuple(note for note in (in_stereo, others) if note)
     return replace(best, siblings=len(layers), notes=notes)
 
 
@@ -307,28 +270,25 @@ def _is_eye(stem: str, suffix: str, *, own: str, words: list[str], names: set[st
     """True if "stem_suffix" is an eye's view of "stem", and not the light from the left, say."""
     if own in _EYES:
         return _EYES[own] == _EYES[suffix]
-    if _key(stem) not in _BEAUTY:
+    if name_key(stem) not in BEAUTY:
         return False
     other = ".".join(words)[: -len(suffix)] + _OTHER_EYE.get(suffix, "")
     return suffix in ("left", "right") or other in names
 
 
-def _rank(layer: Layer, pictures: list[Layer]) -> tuple[int, ...]:
-    """Lower is surer; equal ranks are settled by the order of the file."""
-    scenes = _SCENES.index(layer.scene) if layer.scene in _SCENES else len(_SCENES)
-    views = {other.view for other in pictures if _is_twin(other, layer)}
-    # A third view beside both eyes is the one that the file means for a flat screen.
-    other = -1 if {"left", "right"} <= views else 1
-    view = _VIEW_RANKS.get(layer.view, other)
-    return _role(layer), scenes, view, layer.view_order
+def _best(pictures: list[Layer]) -> Layer:
+    """The surest by its name, its view layer and its view; then the first of the file."""
+    views: dict[tuple[str, ...], set[str]] = {}
+    for layer in pictures:
+        views.setdefault(layer.words, set()).add(layer.view)
 
+    def order(layer: Layer) -> tuple[int, ...]:
+        scene = _SCENES.index(layer.scene) if layer.scene in _SCENES else len(_SCENES)
+        # A third view beside both eyes is the one that the file means for a flat screen.
+        third = -1 if {"left", "right"} <= views[layer.words] else 1
+        return layer.rank, scene, _VIEW_RANKS.get(layer.view, third), layer.view_order
 
-def _role(layer: Layer) -> int:
-    if layer.key in _BEAUTY:
-        return _BEAUTY.index(layer.key)
-    if _COMPONENT.match(layer.key):
-        return _FIRST_COMPONENT if layer.is_first else _CONTRIBUTION
-    return _FIRST if layer.is_first else _UNKNOWN
+    return min(pictures, key=order)
 
 
 def _is_twin(layer: Layer, other: Layer) -> bool:
@@ -340,31 +300,38 @@ def _eye_note(best: Layer, pictures: list[Layer]) -> str:
     if best.view == "right":
         return "The EXR holds only the right eye of a stereo pair; that was taken."
     twins = {layer.view: layer for layer in pictures if _is_twin(layer, best)}
-    # A picture without a view beside a right eye alone is the left one.
-    if "right" not in twins or (best.view != "left" and "left" in twins):
+    # A picture without a view beside one eye alone is the other eye.
+    right = twins.get("right") or (twins.get("") if best.view == "left" else None)
+    if right is None or (best.view != "left" and "left" in twins):
         return ""
     return (
         "The EXR is in stereo: its left eye was taken. "
-        f"For the right one write {twins['right'].label} into a file of its own."
+        f"For the right one write {right.label} into a file of its own."
     )
 
 
-def _others_note(best: Layer, pictures: list[Layer]) -> str:
-    """Names the finished pictures that could have been taken as well."""
+def _others_note(best: Layer, pictures: list[Layer], *, in_stereo: bool) -> str:
+    """Names the pictures that could have been taken as well."""
     if best.scene == "composite":
         return ""
     others = [
         layer
         for layer in pictures
         if layer is not best
-        and layer.view == best.view
-        and (layer.key == best.key or layer.key in _DENOISED)
-        and _role(layer) < _FIRST
+        and _is_as_good(layer, best)
+        and (layer.view == best.view or not in_stereo)
     ]
     if not others:
         return ""
-    names = [f'"{printable(layer.name)}"' for layer in others[:_MOST_NAMED]]
-    return f"The EXR also has {' and '.join(names)}; write the one you want into a file of its own."
+    names = " and ".join(layer.label for layer in others[:_MOST_NAMED])
+    more = " and more" if len(others) > _MOST_NAMED else ""
+    return f"The EXR also has {names}{more}; write the one you want into a file of its own."
+
+
+def _is_as_good(layer: Layer, best: Layer) -> bool:
+    if best.rank == FIRST:
+        return layer.rank in (FIRST, UNKNOWN)
+    return layer.rank < LIKE_BEAUTY and (layer.key == best.key or is_denoised(layer.key))
 
 
 def _no_picture(layers: list[Layer]) -> str:
@@ -373,10 +340,6 @@ def _no_picture(layers: list[Layer]) -> str:
     if (half := next(halves, None)) is not None:
         return f"{half.label} has only one of its coarsely sampled chroma channels RY and BY"
     return "no layer is a picture"
-
-
-def _key(words: str) -> str:
-    return re.sub(r"[\s_-]+", "", words.lower())
 
 
 def window_of(box: tuple[Any, Any]) -> Window:

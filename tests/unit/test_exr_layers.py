@@ -88,6 +88,8 @@ WRITTEN_AS: dict[str, Planes] = {
         **red("diffuse"),
         **others("N", "uv", "Material ID", "mask"),
     },
+    "a name made from beauty": {**red("hero_beauty"), **others("hero_diffuse", "hero_key")},
+    "a beauty that is numbered": {**red("Beauty 2"), **others("key", "fill")},
     "an albedo alone": red("albedo"),
     "a clay render alone": red("AO"),
 }
@@ -140,7 +142,10 @@ def test_what_the_header_calls_cryptomatte_is_not(tmp_path: Path, name: str) -> 
     assert is_red(write_exr(tmp_path / "a.exr", planes, header))
 
 
-@pytest.mark.parametrize("names", [("one", "two"), ("diffuse", "specular"), ("a.left", "b.right")])
+@pytest.mark.parametrize(
+    "names",
+    [("one", "two"), ("diffuse", "specular"), ("a.left", "b.right"), ("a_beauty", "b_beauty")],
+)
 def test_unclear_which(tmp_path: Path, names: tuple[str, str]) -> None:
     error = refusal(write_exr(tmp_path / "a.exr", {**others(*names), **numbers("Z")}))
     assert "several layers could be the picture" in error.detail
@@ -155,7 +160,7 @@ def test_a_denoised_or_noisy_twin_is_remarked(tmp_path: Path) -> None:
     first, second = remarks_of(write_exr(tmp_path / "a.exr", planes))
     assert '"Image" (of 3)' in first
     assert second == (
-        'The EXR also has "Denoised Image"; write the one you want into a file of its own.'
+        'The EXR also has layer "Denoised Image"; write the one you want into a file of its own.'
     )
     assert len(remarks_of(write_exr(tmp_path / "b.exr", {**red("Image"), **BLENDER_PASSES}))) == 1
 
@@ -184,7 +189,7 @@ def test_other_view_layers_are_remarked(tmp_path: Path) -> None:
     first, second = remarks_of(write_exr(tmp_path / "a.exr", planes))
     assert '"Hills.Combined"' in first
     assert second == (
-        'The EXR also has "Sky.Combined" and "Trees.Combined"; '
+        'The EXR also has layer "Sky.Combined" and layer "Trees.Combined"; '
         "write the one you want into a file of its own."
     )
 
@@ -233,19 +238,23 @@ STEREO: dict[str, tuple[Planes, list[str]]] = {
 def test_the_left_eye_is_the_picture(tmp_path: Path, planes: Planes, views: list[str]) -> None:
     path = write_exr(tmp_path / "a.exr", planes, {"multiView": views} if views else None)
     assert is_red(path)
-    second = remarks_of(path)[1] if views or "right" in str(planes) else "left eye right"
-    assert "left eye" in second
-    assert "right" in second
+    assert len(remarks_of(path)) == 2
+    assert "left eye" in remarks_of(path)[1]
+    assert "right one" in remarks_of(path)[1]
 
 
 def test_a_third_view_that_is_unnamed_is_the_file_s_own_choice(tmp_path: Path) -> None:
     planes = {**red(), **green("left"), **green("right")}
-    assert is_red(write_exr(tmp_path / "a.exr", planes, {"multiView": ["mono", "right", "left"]}))
+    path = write_exr(tmp_path / "a.exr", planes, {"multiView": ["mono", "right", "left"]})
+    assert is_red(path)
+    assert 'also has layer "left" and layer "right"' in remarks_of(path)[1]
 
 
 def test_other_views_come_in_the_order_of_the_header(tmp_path: Path) -> None:
     planes = {**green("beauty.a"), **red("beauty.b"), **green("beauty.c")}
-    assert is_red(write_exr(tmp_path / "a.exr", planes, {"multiView": ["b", "a", "c"]}))
+    path = write_exr(tmp_path / "a.exr", planes, {"multiView": ["b", "a", "c"]})
+    assert is_red(path)
+    assert 'also has layer "beauty.a" and layer "beauty.c"' in remarks_of(path)[1]
 
 
 @pytest.mark.parametrize(
@@ -296,6 +305,16 @@ def test_one_eye_alone_needs_no_remark(tmp_path: Path, views: list[str]) -> None
 def test_a_part_is_a_layer(tmp_path: Path, parts: list[tuple[str, Planes]]) -> None:
     made = [({"name": name}, planes) for name, planes in parts]
     assert is_red(write_parts(tmp_path / "a.exr", *made))
+
+
+def test_other_parts_of_unknown_names_are_remarked(tmp_path: Path) -> None:
+    parts = [("hero", red()), ("villain", green()), ("diffuse", green()), ("depth", numbers("Z"))]
+    path = write_parts(tmp_path / "a.exr", *(({"name": name}, planes) for name, planes in parts))
+    first, second = remarks_of(path)
+    assert '"hero" (of 4)' in first
+    assert second == (
+        'The EXR also has layer "villain"; write the one you want into a file of its own.'
+    )
 
 
 @pytest.mark.parametrize(

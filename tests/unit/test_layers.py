@@ -18,7 +18,7 @@ PACKAGE = "dna_pipeline"
 
 LEVELS = [
     "errors faults streams",
-    "exr_colour exr_layers",
+    "exr_colour exr_names exr_layers",
     "device_errors artifact filesystem logs exr sixteen",
     "obj_names",
     "imaging video gltf mesh_formats matte wire messages",
