@@ -3,6 +3,8 @@
 A file names the colours of its red, green, blue and white by CIE 1931 x and y, in the attribute
 `chromaticities`, or a colour space in `colorInteropID`. Without either its primaries are those of
 Rec. 709.
+
+Matrices are tuples of rows, since the library behind numpy.linalg takes 32 MB and more for buffers.
 """
 
 from __future__ import annotations
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Values = NDArray[np.floating[Any]]
+
+Vector = tuple[float, float, float]
+Matrix = tuple[Vector, Vector, Vector]
 
 _REC_709 = (0.64, 0.33, 0.30, 0.60, 0.15, 0.06, 0.3127, 0.3290)
 _SPACES = {
@@ -48,9 +53,10 @@ _BRADFORD = ((0.8951, 0.2664, -0.1614), (-0.7502, 1.7135, 0.0367), (0.0389, -0.0
 
 _ROUNDING = 0.001
 """Files give three or four digits of each coordinate, some less exactly than that."""
-_MOST_CONDITION = 1000.0
-"""Condition number above which primaries lie too close to a line to mean anything: that of
-ACES2065-1 is 3, that of CIE XYZ 4."""
+_LEAST_DETERMINANT = 1e-3
+"""Twice the area of the triangle of the primaries; that of Rec. 709 is 0.22."""
+_MOST_COORDINATE = 10.0
+"""No camera's and no display's primary has x or y above 1.5."""
 _ENDLESS = 1e30
 """Stands for infinite light, which no matrix could work with."""
 
@@ -60,13 +66,13 @@ class ColourSpace:
     """Red, green and blue of a file.
 
     Attributes:
-        matrix: (3, 3), from its linear light to that of Rec. 709; None where they are the same.
+        matrix: from its linear light to that of Rec. 709; None where they are the same.
         weights: luminance of its red, green and blue; their sum is 1.
         remark: a sentence for the manifest where it is not Rec. 709; "" otherwise.
     """
 
-    matrix: Values | None
-    weights: tuple[float, float, float]
+    matrix: Matrix | None
+    weights: Vector
     remark: str
 
     def to_rec709(self, light: Values) -> Values:
@@ -76,8 +82,8 @@ class ColourSpace:
         if self.matrix is None:
             return light
         finite = np.nan_to_num(light, nan=0.0, posinf=_ENDLESS, neginf=0.0)
-        finite = finite.clip(-_ENDLESS, _ENDLESS)
-        return finite @ self.matrix.T.astype(light.dtype)
+        matrix = np.array(self.matrix, light.dtype)
+        return np.einsum("...c,rc->...r", finite.clip(-_ENDLESS, _ENDLESS), matrix)
 
     def from_luminance_chroma(self, light: Values) -> Values:
         """Red, green and blue of Y, RY and BY (…, 3), by the OpenEXR technical introduction:
@@ -102,7 +108,7 @@ def colour_space(header: dict[str, Any]) -> ColourSpace:
 
 
 def _rec709(remark: str = "") -> ColourSpace:
-    return ColourSpace(None, _weights(_to_xyz(_REC_709)), remark)
+    return ColourSpace(None, _to_xyz(_REC_709)[1], remark)
 
 
 def _space_of(given: object) -> ColourSpace | None:
@@ -113,46 +119,86 @@ def _space_of(given: object) -> ColourSpace | None:
         values: tuple[float, ...] = tuple(np.asarray(given, np.float64).reshape(8).tolist())
         if _are_close(values, _REC_709):
             return _rec709()
-        with np.errstate(all="ignore"):
-            own, rec709 = _to_xyz(values), _to_xyz(_REC_709)
-            matrix = np.linalg.solve(rec709, _adaptation(own.sum(1), rec709.sum(1)) @ own)
-            condition = np.linalg.cond(matrix)
-    except (ValueError, TypeError, ZeroDivisionError, np.linalg.LinAlgError):
+        own, rec709 = _to_xyz(values), _to_xyz(_REC_709)
+        adapted = _product(_adaptation(_white(own), _white(rec709)), own)
+    except (ValueError, TypeError, ZeroDivisionError):
         return None
-    if not condition <= _MOST_CONDITION:
-        return None
-    return ColourSpace(matrix, _weights(own), _converted(values))
+    return ColourSpace(_product(_inverse(rec709), adapted), own[1], _converted(values))
 
 
-def _to_xyz(values: tuple[float, ...]) -> Values:
-    """The matrix (3, 3) from RGB to CIE XYZ, with the luminance of white at 1: SMPTE RP 177.
+def _to_xyz(values: tuple[float, ...]) -> Matrix:
+    """The matrix from RGB to CIE XYZ, with the luminance of white at 1: SMPTE RP 177.
 
     Raises:
-        ValueError: white is no mixture of the primaries.
-        ZeroDivisionError, LinAlgError: white is black, or the primaries lie on a line.
+        ValueError: white is no mixture of the primaries, or they lie on a line.
+        ZeroDivisionError: white has no luminance.
     """
-    import numpy as np
-
-    points = [(x, y, 1 - x - y) for x, y in zip(values[::2], values[1::2], strict=True)]
-    primaries = np.array(points[:3], np.float64).T
-    white = np.array([value / points[3][1] for value in points[3]], np.float64)
-    amounts = np.linalg.solve(primaries, white)
-    if not (amounts > 0).all():
+    if not all(abs(value) <= _MOST_COORDINATE for value in values):  # nor NaN
         raise ValueError
-    return primaries * amounts
+    points = [(x, y, 1 - x - y) for x, y in zip(values[::2], values[1::2], strict=True)]
+    red, green, blue, (x, y, z) = points
+    primaries = _transposed((red, green, blue))
+    if abs(_dot(red, _cross(green, blue))) < _LEAST_DETERMINANT:
+        raise ValueError
+    amounts = _times(_inverse(primaries), (x / y, 1.0, z / y))
+    if min(amounts) <= 0:
+        raise ValueError
+    first, second, third = (
+        (row[0] * amounts[0], row[1] * amounts[1], row[2] * amounts[2]) for row in primaries
+    )
+    return first, second, third
 
 
-def _adaptation(white: Values, wanted: Values) -> Values:
-    """The matrix (3, 3) from XYZ under one white to XYZ under another: Bradford's."""
-    import numpy as np
-
-    cones = np.array(_BRADFORD, np.float64)
-    return np.linalg.solve(cones, np.diag((cones @ wanted) / (cones @ white)) @ cones)
+def _white(to_xyz: Matrix) -> Vector:
+    return _times(to_xyz, (1.0, 1.0, 1.0))
 
 
-def _weights(to_xyz: Values) -> tuple[float, float, float]:
-    red, green, blue = (float(value) for value in to_xyz[1])
-    return red, green, blue
+def _adaptation(white: Vector, wanted: Vector) -> Matrix:
+    """The matrix from XYZ under one white to XYZ under another: Bradford's."""
+    have, want = _times(_BRADFORD, white), _times(_BRADFORD, wanted)
+    long, medium, short = (
+        (row[0] * gain, row[1] * gain, row[2] * gain)
+        for row, gain in zip(
+            _BRADFORD, (w / h for w, h in zip(want, have, strict=True)), strict=True
+        )
+    )
+    return _product(_inverse(_BRADFORD), (long, medium, short))
+
+
+def _dot(one: Vector, other: Vector) -> float:
+    return one[0] * other[0] + one[1] * other[1] + one[2] * other[2]
+
+
+def _cross(one: Vector, other: Vector) -> Vector:
+    (a, b, c), (d, e, f) = one, other
+    return b * f - c * e, c * d - a * f, a * e - b * d
+
+
+def _times(matrix: Matrix, vector: Vector) -> Vector:
+    return _dot(matrix[0], vector), _dot(matrix[1], vector), _dot(matrix[2], vector)
+
+
+def _transposed(matrix: Matrix) -> Matrix:
+    (a, b, c), (d, e, f), (g, h, i) = matrix
+    return (a, d, g), (b, e, h), (c, f, i)
+
+
+def _product(one: Matrix, other: Matrix) -> Matrix:
+    columns = _transposed(other)
+    return _times(columns, one[0]), _times(columns, one[1]), _times(columns, one[2])
+
+
+def _inverse(matrix: Matrix) -> Matrix:
+    first, second, third = matrix
+    determinant = _dot(first, _cross(second, third))
+    (a, b, c), (d, e, f), (g, h, i) = _transposed(
+        (_cross(second, third), _cross(third, first), _cross(first, second))
+    )
+    return (
+        (a / determinant, b / determinant, c / determinant),
+        (d / determinant, e / determinant, f / determinant),
+        (g / determinant, h / determinant, i / determinant),
+    )
 
 
 def _are_close(values: tuple[float, ...], others: tuple[float, ...]) -> bool:

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dna_pipeline import exr
 from dna_pipeline.imaging import load_image
@@ -295,3 +297,17 @@ def test_infinite_luminance_is_made_safe(tmp_path: Path) -> None:
         image = exr.decode(file, exr.find_layer(file))
     assert image.getpixel((4, 4)) == (0, 0, 0)
     assert np.asarray(image)[3, 3].max() == 255
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.floats(-3, 3) | st.floats(width=32), min_size=8, max_size=8))
+def test_no_chromaticities_escape_as_an_error(
+    tmp_path_factory: pytest.TempPathFactory, given_values: list[float]
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.exr"
+    header = {"chromaticities": tuple(given_values)}
+    planes = dict(zip("RGB", (0.2, 0.5, 1.5), strict=True))
+    with write_exr(path, planes, header).open("rb") as file:
+        image = exr.decode(file, exr.find_layer(file))
+    assert image.getcolors() is not None
+    assert 1 <= len(image.info["remarks"]) <= 2
