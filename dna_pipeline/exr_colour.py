@@ -223,6 +223,6 @@ def _described(values: tuple[float, ...]) -> str:
 def _ignored(given: object) -> str:
     text = "".join(char if char.isprintable() else "?" for char in str(given)[:200])
     return (
-        f"The EXR's chromaticities attribute describes no colour space ({text}) and was ignored; "
-        "its light was taken for Rec. 709."
+        f"The EXR's chromaticities attribute describes no colour space and was ignored: {text}. "
+        "The light was taken for Rec. 709."
     )
