@@ -18,7 +18,10 @@ PACKAGE = "dna_pipeline"
 
 LEVELS = [
     "errors faults streams",
-    "device_errors artifact filesystem logs exr sixteen",
+    "device_errors artifact filesystem logs exr",
+    "colour_space tiff_pages tiff_samples",
+    "icc_matrix png_colour sixteen",
+    "profiles",
     "obj_names",
     "imaging video gltf mesh_formats matte wire messages",
     "registry probe reachability sources",
