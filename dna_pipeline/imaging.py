@@ -182,9 +182,8 @@ def _decoded_by_pillow(
     if overrules_profile:
         image.info.pop("icc_profile", None)
     exact = None
-    if sixteen.is_deep(image):
-        mode = "L" if image.mode in _DEEP_MODES or image.mode == "LA" else image.mode[:3]
-        exact = profiles.exact_space(image.info.get("icc_profile"), mode, space)
+    if deep := sixteen.colours(image):
+        exact = profiles.exact_space(image.info.get("icc_profile"), deep, space)
     if exact is not None:
         image.info.pop("icc_profile", None)
         space = None

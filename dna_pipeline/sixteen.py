@@ -29,9 +29,15 @@ _PLANES = 2
 _PLANAR_CONFIGURATION = 284
 
 
-def is_deep(image: ImageFile) -> bool:
-    """True if the picture, whose header alone was read, has 16 bits a channel."""
-    return image.mode.startswith("I;16") or bool(_raw_mode(image))
+def colours(image: ImageFile) -> str:
+    """The mode of a picture with 16 bits a channel, alpha left out: L, RGB or CMYK; "" for others.
+
+    Its header alone needs to be read.
+    """
+    raw = _raw_mode(image)
+    if image.mode.startswith("I;16") or raw.startswith("LA"):
+        return "L"
+    return image.mode.removesuffix("A") if raw else ""
 
 
 def load(image: ImageFile, again: Callable[[], ImageFile], space: ColourSpace | None) -> None:
