@@ -128,6 +128,8 @@ def _layout(tags: Any, order: str) -> Layout | None:
     piece = (width, min(height, tags.get(_ROWS_PER_STRIP, height)))
     if is_tiled:
         piece = (tags[_TILE_WIDTH], tags[_TILE_HEIGHT])
+    if min(piece) < 1:
+        return None
     offsets = tags[_TILE_OFFSETS if is_tiled else _STRIP_OFFSETS]
     sizes = tags[_TILE_BYTES if is_tiled else _STRIP_BYTES]
     return Layout(
