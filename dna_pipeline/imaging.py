@@ -25,7 +25,7 @@ from typing import IO, TYPE_CHECKING
 
 from PIL import ExifTags, Image, PngImagePlugin, features
 
-from dna_pipeline import exr, png_colour, profiles, sixteen, tiff_pages, tiff_samples
+from dna_pipeline import exif_colour, exr, png_colour, profiles, sixteen, tiff_pages, tiff_samples
 from dna_pipeline.artifact import write_atomic
 from dna_pipeline.errors import ImageTooLarge, ImageTooSmall, ImageUnreadable, JobError
 
@@ -181,6 +181,7 @@ def _decoded_by_pillow(
     image = _open_header(file)
     if overrules_profile:
         image.info.pop("icc_profile", None)
+    space = space or exif_colour.space(image)
     exact = None
     if deep := sixteen.colours(image):
         exact = profiles.exact_space(image.info.get("icc_profile"), deep, space)

@@ -207,7 +207,8 @@ def test_16_bit_tiff_in_planes_is_refused_where_it_would_be_misread(tmp_path: Pa
     planes = np.moveaxis(EVERY_BYTE[..., :3], -1, 0)
     tifffile.imwrite(path, planes, photometric="rgb", planarconfig="separate", byteorder="<")
     sizes = struct.pack("<HHI", 279, 3, 3)  # StripByteCounts, without which planes are not found
-    assert sizes in (data := path.read_bytes())
+    data = path.read_bytes()
+    assert sizes in data
     path.write_bytes(data.replace(sizes, struct.pack("<HHI", 60_279, 3, 3)))
     with pytest.raises(ImageUnreadable, match="planes") as caught:
         probe(path)

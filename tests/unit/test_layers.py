@@ -20,7 +20,7 @@ LEVELS = [
     "errors faults streams",
     "device_errors artifact filesystem logs exr",
     "colour_space tiff_pages tiff_samples",
-    "icc_matrix png_colour sixteen",
+    "exif_colour icc_matrix png_colour sixteen",
     "profiles",
     "obj_names",
     "imaging video gltf mesh_formats matte wire messages",
