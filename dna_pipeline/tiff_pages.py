@@ -135,13 +135,10 @@ def _remark(kinds: list[str], chosen: int) -> str:
     """A sentence on the choice. Smaller copies and masks behind the picture are as expected."""
     count = f"{len(kinds):,}" if len(kinds) < MAX_PAGES else f"at least {MAX_PAGES:,}"
     if chosen > 0:
-        return (
-            f"Page {chosen + 1} of the TIFF's {count} pages was taken, since the one before it is "
-            f"marked as {kinds[0]}."
-            if chosen == 1
-            else f"Page {chosen + 1} of the TIFF's {count} pages was taken, since those before it "
-            "are marked as smaller copies or masks."
-        )
+        earlier = "those before it are marked as smaller copies or masks"
+        if chosen == 1:
+            earlier = f"the one before it is marked as {kinds[0]}"
+        return f"Page {chosen + 1} of the TIFF's {count} pages was taken, since {earlier}."
     if kinds.count("") > 1:
         return f"The TIFF has {count} pages; only the first was taken."
     return ""

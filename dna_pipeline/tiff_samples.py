@@ -29,7 +29,7 @@ _STRIP_OFFSETS, _ORIENTATION, _CHANNELS, _ROWS_PER_STRIP, _STRIP_BYTES = 273, 27
 _PLANAR, _PREDICTOR = 284, 317
 _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_BYTES = 322, 323, 324, 325
 _EXTRA_SAMPLES, _SAMPLE_FORMAT = 338, 339
-ICC_PROFILE = 34675
+_ICC_PROFILE = 34675
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _CMYK = 0, 1, 2, 5
 _COLOURS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _CMYK: 4}
@@ -146,7 +146,7 @@ def _layout(tags: Any, order: str) -> Layout | None:
         piece,
         list(zip(offsets, sizes, strict=True)),
         tags.get(_ORIENTATION, 1),
-        tags.get(ICC_PROFILE),
+        tags.get(_ICC_PROFILE),
         order,
     )
 

@@ -19,7 +19,14 @@ WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, CMYK = 0, 1, 2, 5
 COLOURS = {WHITE_IS_ZERO: 1, BLACK_IS_ZERO: 1, RGB: 3, CMYK: 4}
 RANDOM = np.random.default_rng(8)
 NOISE = RANDOM.integers(0, 65536, (36, 50, 8)).astype(np.uint16)
-NUMBERS = {None: 1, "tiff_lzw": 5, "tiff_adobe_deflate": 8, "packbits": 32773, "zstd": 50000}
+NUMBERS = {
+    None: 1,
+    "tiff_lzw": 5,
+    "tiff_adobe_deflate": 8,
+    "packbits": 32773,
+    "zstd": 50000,
+    "lzma": 34925,
+}
 
 
 def samples(photometric: int, bits: int, extras: tuple[int, ...]) -> Any:
