@@ -1,7 +1,9 @@
 """Pictures in and out, safely: whatever lands in a watched folder is somebody else's file.
 
-    file → header (format, size, mode checked) → first frame decoded to its end → 8 bits
+    file → page, colour space → header (format, size, mode checked) → decoded to its end → 8 bits
          → upright → sRGB → RGB, or RGBA where something shows through
+
+Pixels of 16 bits are brought to sRGB before they are rounded to 8.
 
 Only the formats in `FORMATS`, and OpenEXR (`exr.py`), are ever tried. Every fault of a file becomes
 `ImageUnreadable`, `ImageTooSmall` or `ImageTooLarge`; faults of the disk (a file that is gone, a
@@ -15,20 +17,22 @@ import errno
 import io
 import threading
 import warnings
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING
 
-from PIL import ExifTags, Image, ImageCms, PngImagePlugin, features
+from PIL import ExifTags, Image, PngImagePlugin, features
 
-from dna_pipeline import exr, sixteen
+from dna_pipeline import exif_colour, exr, png_colour, profiles, sixteen, tiff_pages, tiff_samples
 from dna_pipeline.artifact import write_atomic
 from dna_pipeline.errors import ImageTooLarge, ImageTooSmall, ImageUnreadable, JobError
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
+
+    from dna_pipeline.colour_space import ColourSpace
 
 _AVIF = ("AVIF",) if features.check("avif") else ()
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP", *_AVIF)
@@ -67,13 +71,32 @@ class ImageFacts:
     Attributes:
         format: one of `FORMATS`, or EXR.
         width, height: pixels, after the rotation that EXIF asks for.
-        frames: 1, or the number of frames or pages; only the first is ever used.
+        frames: 1, or the number of frames or pages; only one is ever used.
     """
 
     format: str
     width: int
     height: int
     frames: int
+
+
+@dataclass(slots=True)
+class _Decoded:
+    """A picture as it comes from its decoder.
+
+    Attributes:
+        space: what its pixels of 8 bits are converted from, where no ICC profile says so.
+        exact: what its grey of 16 bits is converted from.
+        alpha: what shows through, where the picture's mode has no room for it.
+        pages: how many a TIFF has.
+    """
+
+    image: Image.Image
+    space: ColourSpace | None = None
+    exact: ColourSpace | None = None
+    alpha: Image.Image | None = None
+    remarks: list[str] = field(default_factory=list[str])
+    pages: int = 0
 
 
 def load_image(path: Path, remarks: list[str] | None = None) -> Image.Image:
@@ -88,20 +111,24 @@ def load_image(path: Path, remarks: list[str] | None = None) -> Image.Image:
         ImageUnreadable, ImageTooSmall, ImageTooLarge: the file is at fault.
         OSError: the disk is. MemoryError: there is too little of it for this picture.
     """
-    with _opened(path) as image:
-        if image.format == _EXR and remarks is not None:
-            remarks.extend(image.info["remarks"])
-        icc = image.info.get("icc_profile")
-        return _to_srgb(_upright(_eight_bits(image)), icc)
+    with _opened(path) as decoded:
+        flat = _eight_bits(decoded.image, decoded.exact)
+        upright = _upright(flat, _orientation(decoded.image))
+        icc = decoded.image.info.get("icc_profile")
+        result = _to_srgb(upright, icc, decoded.space, decoded.alpha)
+        if remarks is not None:
+            remarks += [*decoded.remarks, *_frames_remark(decoded.image)]
+        return result
 
 
 def probe(path: Path) -> ImageFacts:
     """What the file holds, after decoding it to its end. Raises as `load_image` does."""
-    with _opened(path) as image:
+    with _opened(path) as decoded:
+        image = decoded.image
         turned = _orientation(image) in (5, 6, 7, 8)
         width, height = image.size[::-1] if turned else image.size
         name = "JPEG" if image.format == "MPO" else str(image.format)
-        return ImageFacts(name, width, height, int(getattr(image, "n_frames", 1)))
+        return ImageFacts(name, width, height, decoded.pages or _frames(image))
 
 
 def save_png(image: Image.Image, path: Path, text: Mapping[str, str] | None = None) -> None:
@@ -118,7 +145,7 @@ def save_png(image: Image.Image, path: Path, text: Mapping[str, str] | None = No
 
 
 @contextmanager
-def _opened(path: Path) -> Generator[Image.Image]:
+def _opened(path: Path) -> Generator[_Decoded]:
     """The file's first frame, decoded; whatever goes wrong inside is mapped to our errors."""
     with path.open("rb") as file, _quiet():
         try:
@@ -138,19 +165,65 @@ def _opened(path: Path) -> Generator[Image.Image]:
             raise ImageUnreadable(_text(error)) from error
 
 
-def _decoded(file: IO[bytes]) -> Image.Image:
+def _decoded(file: IO[bytes]) -> _Decoded:
+    if (pages := tiff_pages.find(file)) is not None:
+        return _decoded_tiff(pages.picture(file), pages)
+    if (png := png_colour.read(file)) is not None:
+        decoded = _decoded_by_pillow(png.file, png.space, png.overrules_profile)
+        decoded.remarks += png.remarks
+        return decoded
+    return _decoded_by_pillow(file)
+
+
+def _decoded_by_pillow(
+    file: IO[bytes], space: ColourSpace | None = None, overrules_profile: bool = False
+) -> _Decoded:
     image = _open_header(file)
-    sixteen.load(image, lambda: _open_header(file))
+    if overrules_profile:
+        image.info.pop("icc_profile", None)
+    space = space or exif_colour.space(image)
+    exact = None
+    if deep := sixteen.colours(image):
+        exact = profiles.exact_space(image.info.get("icc_profile"), deep, space)
+    if exact is not None:
+        image.info.pop("icc_profile", None)
+        space = None
+    sixteen.load(image, lambda: _open_header(file), exact)
     _check_end(image, file)
-    return image
+    return _Decoded(image, space, exact)
 
 
-def _decoded_exr(file: IO[bytes]) -> Image.Image:
+def _decoded_tiff(file: IO[bytes], pages: tiff_pages.Pages) -> _Decoded:
+    layout = tiff_samples.layout(file)
+    if layout is None:
+        decoded = _decoded_by_pillow(file)
+    else:
+        _check_size(*layout.size)
+        decoded = _decoded_samples(layout, tiff_samples.read(file, layout))
+    decoded.pages = pages.count
+    decoded.remarks += [pages.remark] if pages.remark else []
+    return decoded
+
+
+def _decoded_samples(layout: tiff_samples.Layout, picture: tiff_samples.Picture) -> _Decoded:
+    exact = profiles.exact_space(layout.profile, layout.mode, None) if layout.bits == 16 else None
+    pixels = sixteen.to_eight(picture.colours, exact)
+    image = Image.fromarray(pixels, "CMYK" if layout.mode == "CMYK" else None)
+    if exact is None:
+        image.info["icc_profile"] = layout.profile
+    image.format = "TIFF"
+    alpha = None
+    if picture.alpha is not None:
+        alpha = Image.fromarray(sixteen.to_eight(picture.alpha))
+    return _Decoded(image, alpha=alpha)
+
+
+def _decoded_exr(file: IO[bytes]) -> _Decoded:
     layer = exr.find_layer(file)
     _check_size(*layer.size)
     image = exr.decode(file, layer)
     image.format = _EXR
-    return image
+    return _Decoded(image, remarks=list(image.info["remarks"]))
 
 
 @contextmanager
@@ -192,8 +265,8 @@ def _text(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    turn = _UPRIGHT.get(_orientation(image))
+def _upright(image: Image.Image, orientation: int) -> Image.Image:
+    turn = _UPRIGHT.get(orientation)
     return image if turn is None else image.transpose(turn)
 
 
@@ -202,6 +275,17 @@ def _orientation(image: Image.Image) -> int:
     with suppress(Exception):
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     return 1
+
+
+def _frames(image: Image.Image) -> int:
+    return int(getattr(image, "n_frames", 1))
+
+
+def _frames_remark(image: Image.Image) -> list[str]:
+    """A sentence on the frames that are left out; an MPO's are other views of the same picture."""
+    if image.format in ("TIFF", "MPO") or (count := _frames(image)) < 2:
+        return []
+    return [f"The {image.format} has {count} frames; only the first was taken."]
 
 
 def _check_end(image: ImageFile, file: IO[bytes]) -> None:
@@ -263,85 +347,37 @@ def _byte(file: IO[bytes]) -> int:
     return byte[0] if byte else -1
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
+def _eight_bits(image: Image.Image, exact: ColourSpace | None) -> Image.Image:
     """The same picture as L, LA, RGB, RGBA, CMYK or LAB with 8 bits a channel."""
     if image.mode in _DEEP_MODES:
-        return sixteen.grey(image)
+        return sixteen.grey(image, exact)
     if image.mode in ("CMYK", "LAB"):
         return image
     colour = "L" if image.mode in _GREY_MODES else "RGB"
     return image.convert(f"{colour}A" if image.has_transparency_data else colour)
 
 
-def _to_srgb(image: Image.Image, icc: object) -> Image.Image:
-    """RGB, or RGBA if something shows through, with the embedded profile applied."""
-    alpha = image.getchannel("A") if image.mode in ("LA", "RGBA") else None
-    colour = image.convert(image.mode[:-1]) if alpha is not None else image
-    result = _managed(colour, icc) or _unmanaged(colour)
+def _to_srgb(
+    image: Image.Image, icc: object, space: ColourSpace | None, alpha: Image.Image | None
+) -> Image.Image:
+    """RGB, or RGBA if something shows through, with the embedded profile or the space applied."""
+    if image.mode in ("LA", "RGBA"):
+        alpha = image.getchannel("A")
+    colour = image.convert(image.mode[:-1]) if image.mode in ("LA", "RGBA") else image
+    result = profiles.applied(colour, icc) or _from_space(colour, space) or _unmanaged(colour)
     if alpha is not None and alpha.getextrema() != (255, 255):
         result.putalpha(alpha)
     result.info = {}
     return result
 
 
-def _unmanaged(colour: Image.Image) -> Image.Image:
-    if colour.mode == "LAB":
-        return _transform(_builtin_profile("LAB"), "LAB")(colour)
-    return colour.convert("RGB")
-
-
-def _managed(colour: Image.Image, icc: object) -> Image.Image | None:
-    """The picture brought from its profile to sRGB; None if there is none that is of use."""
-    if not isinstance(icc, bytes):
+def _from_space(colour: Image.Image, space: ColourSpace | None) -> Image.Image | None:
+    if space is None or colour.mode not in ("L", "RGB"):
         return None
-    with suppress(ImageCms.PyCMSError, OSError, ValueError, TypeError):
-        profile: Any = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-        space = profile.profile.xcolor_space.strip()
-        if space == "RGB" and colour.mode == "L":
-            colour = colour.convert("RGB")
-        if {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}.get(colour.mode) != space:
-            return None
-        convert = _transform(profile, colour.mode)
-        return None if _changes_nothing(convert, colour.mode) else convert(colour)
-    return None
-
-
-def _builtin_profile(space: Literal["LAB", "sRGB"]) -> Any:
-    half_typed: Any = ImageCms
-    return half_typed.createProfile(space)
-
-
-def _transform(profile: Any, mode: str) -> Callable[[Image.Image], Image.Image]:
-    transform = ImageCms.buildTransform(
-        profile,
-        _builtin_profile("sRGB"),
-        mode,
-        "RGB",
-        ImageCms.Intent.RELATIVE_COLORIMETRIC,
-        ImageCms.Flags.BLACKPOINTCOMPENSATION,
-    )
-
-    def convert(image: Image.Image) -> Image.Image:
-        result = ImageCms.applyTransform(image, transform)
-        assert result is not None
-        return result
-
-    return convert
-
-
-def _changes_nothing(convert: Callable[[Image.Image], Image.Image], mode: str) -> bool:
-    """True for the many sRGB profiles, whose rounding would only blur the last bit of each pixel.
-
-    Judged by what the profile does to a sample of colours, since names lie.
-    """
     import numpy as np
 
-    if mode == "CMYK":
-        return False
-    if mode == "L":
-        sample = Image.linear_gradient("L")
-    else:
-        steps = np.arange(0, 256, 17, dtype=np.uint8)
-        sample = Image.fromarray(np.stack(np.meshgrid(steps, steps, steps), -1).reshape(1, -1, 3))
-    before = np.asarray(sample.convert("RGB"), np.float32)
-    return float(np.abs(np.asarray(convert(sample), np.float32) - before).mean()) < 0.5
+    return Image.fromarray(space.pixels(np.asarray(colour)))
+
+
+def _unmanaged(colour: Image.Image) -> Image.Image:
+    return profiles.lab(colour) if colour.mode == "LAB" else colour.convert("RGB")

@@ -19,7 +19,10 @@ PACKAGE = "dna_pipeline"
 LEVELS = [
     "errors faults streams",
     "exr_colour exr_names exr_layers",
-    "device_errors artifact filesystem logs exr sixteen",
+    "device_errors artifact filesystem logs exr",
+    "colour_space tiff_pages tiff_samples",
+    "exif_colour icc_matrix png_colour sixteen",
+    "profiles",
     "obj_names",
     "imaging video gltf mesh_formats matte wire messages",
     "registry probe reachability sources",
