@@ -14,6 +14,17 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from dna_pipeline.primaries import (
+    REC_709,
+    Chromaticities,
+    Matrix,
+    Vector,
+    are_close,
+    matrix_to_rec709,
+    rgb_to_xyz,
+    white_of,
+)
+
 Floats: TypeAlias = NDArray[np.float64]
 Light: TypeAlias = NDArray[np.float64 | np.float32]
 Bytes: TypeAlias = NDArray[np.uint8]
@@ -21,23 +32,12 @@ Samples: TypeAlias = NDArray[np.uint8 | np.uint16]
 Curve: TypeAlias = Callable[[Floats], Floats]
 """From samples in 0 to 1 to linear light."""
 
-Chromaticities: TypeAlias = tuple[float, float, float, float, float, float, float, float]
-"""CIE x and y of white, red, green and blue."""
-
-D65 = (0.3127, 0.3290)
-REC709: Chromaticities = (*D65, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06)
-ADOBE_RGB: Chromaticities = (*D65, 0.64, 0.33, 0.21, 0.71, 0.15, 0.06)
-
 SDR_WHITE_CD_M2 = 203.0
 """The brightness of white paper in HDR pictures (ITU-R BT.2408); it becomes white in sRGB."""
 
 HLG_PEAK_CD_M2 = 1000.0
 HLG_SYSTEM_GAMMA = 1.2
 
-D50_XYZ: Floats = np.array([0.9642, 1.0, 0.8249])
-_BRADFORD = np.array(
-    [[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]]
-)
 _SAME_CHROMATICITY = 0.002
 _SAME_MATRIX = 0.002
 _BAND_SAMPLES = 1 << 20
@@ -55,7 +55,7 @@ class ColourSpace:
     """
 
     curves: tuple[Curve, Curve, Curve]
-    matrix: Floats | None = None
+    matrix: Matrix | None = None
     is_narrow: bool = False
     is_scene: bool = False
 
@@ -100,7 +100,7 @@ class ColourSpace:
     def _mixed(self, light: Light) -> Light:
         """(..., 3): the same light with sRGB's primaries, as a display shows it."""
         if self.matrix is not None:
-            light = np.matmul(light, self.matrix.T.astype(light.dtype))
+            light = np.matmul(light, np.array(self.matrix, light.dtype).T)
         if self.is_scene:
             light = light * _hlg_gain(light)
         return light
@@ -161,54 +161,36 @@ def hlg(values: Floats) -> Floats:
     return np.where(values <= 0.5, values**2 / 3, (np.exp((values - c) / a) + b) / 12)
 
 
-def matrix_to_srgb(chromaticities: Chromaticities) -> Floats | None:
+def matrix_to_srgb(chromaticities: Chromaticities) -> Matrix | None:
     """The way to sRGB's primaries, white to white (Bradford); None if these are sRGB's.
 
     Raises:
         ValueError: no primaries can be where these are.
     """
-    if are_close(chromaticities, REC709):
+    points = zip(chromaticities[::2], chromaticities[1::2], strict=True)
+    if not all(0 <= x <= 1 and 0 < y <= 1 and x + y <= 1.0001 for x, y in points):
+        raise ValueError("no light has these chromaticities")
+    if is_like(chromaticities, REC_709):
         return None
-    white = _xyz(chromaticities[:2])
-    return matrix_from_xyz(_rgb_to_xyz(chromaticities), white)
+    to_xyz = rgb_to_xyz(chromaticities)
+    return matrix_from_xyz(to_xyz, white_of(to_xyz))
 
 
-def matrix_from_xyz(to_xyz: Floats, white: Floats) -> Floats | None:
-    """The way to sRGB's primaries from a matrix to CIE XYZ; None if it is hardly one.
+def matrix_from_xyz(to_xyz: Matrix, white: Vector) -> Matrix | None:
+    """The way to sRGB's primaries from a matrix to CIE XYZ; None if it hardly changes anything.
 
     Args:
         white: CIE XYZ of what becomes white.
     """
-    adapted = _adaptation(white, _xyz(D65)) @ to_xyz
-    matrix = np.linalg.inv(_rgb_to_xyz(REC709)) @ adapted
-    return None if np.abs(matrix - np.eye(3)).max() < _SAME_MATRIX else matrix
+    matrix = matrix_to_rec709(to_xyz, white)
+    differences = (
+        abs(value - (row == column))
+        for row, values in enumerate(matrix)
+        for column, value in enumerate(values)
+    )
+    return None if max(differences) < _SAME_MATRIX else matrix
 
 
-def are_close(one: Chromaticities, other: Chromaticities) -> bool:
+def is_like(one: Chromaticities, other: Chromaticities) -> bool:
     """True if the difference is no more than that of rounding."""
-    return all(abs(a - b) <= _SAME_CHROMATICITY for a, b in zip(one, other, strict=True))
-
-
-def _rgb_to_xyz(chromaticities: Chromaticities) -> Floats:
-    """(3, 3): from linear light to CIE XYZ (SMPTE RP 177)."""
-    white, *primaries = (_xyz(chromaticities[at : at + 2]) for at in (0, 2, 4, 6))
-    directions = np.stack(primaries, -1)
-    if abs(np.linalg.det(directions)) < 1e-4:
-        raise ValueError("the primaries lie on a line")
-    shares = np.linalg.solve(directions, white)
-    if shares.min() <= 0:
-        raise ValueError("white lies outside the primaries")
-    return directions * shares
-
-
-def _xyz(chromaticity: tuple[float, ...]) -> Floats:
-    """CIE XYZ of brightness 1."""
-    x, y = chromaticity
-    if not (0 <= x <= 1 and 0 < y <= 1 and x + y <= 1.0001):
-        raise ValueError("no light has that chromaticity")
-    return np.array([x / y, 1.0, (1 - x - y) / y])
-
-
-def _adaptation(white: Floats, target: Floats) -> Floats:
-    gains = (_BRADFORD @ target) / (_BRADFORD @ white)
-    return np.linalg.inv(_BRADFORD) @ np.diag(gains) @ _BRADFORD
+    return are_close(one, other, _SAME_CHROMATICITY)

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from PIL import ExifTags
 
+from dna_pipeline.primaries import ADOBE_RGB
+
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -27,7 +29,7 @@ def space(image: Image.Image) -> ColourSpace | None:
     from dna_pipeline import colour_space as spaces
 
     curve = spaces.power(563 / 256)
-    return spaces.ColourSpace((curve, curve, curve), spaces.matrix_to_srgb(spaces.ADOBE_RGB))
+    return spaces.ColourSpace((curve, curve, curve), spaces.matrix_to_srgb(ADOBE_RGB))
 
 
 def _is_adobe_rgb(image: Image.Image) -> bool:

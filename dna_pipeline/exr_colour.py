@@ -3,8 +3,6 @@
 A file names the colours of its red, green, blue and white by CIE 1931 x and y, in the attribute
 `chromaticities`, or a colour space in `colorInteropID`. Without either its primaries are those of
 Rec. 709.
-
-Matrices are tuples of rows, since the library behind numpy.linalg takes 32 MB and more for buffers.
 """
 
 from __future__ import annotations
@@ -12,25 +10,33 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from dna_pipeline.primaries import (
+    ADOBE_RGB,
+    REC_709,
+    Chromaticities,
+    Matrix,
+    Vector,
+    are_close,
+    matrix_to_rec709,
+    rgb_to_xyz,
+    white_of,
+)
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     Values = NDArray[np.floating[Any]]
 
-Vector = tuple[float, float, float]
-Matrix = tuple[Vector, Vector, Vector]
-
-_REC_709 = (0.64, 0.33, 0.30, 0.60, 0.15, 0.06, 0.3127, 0.3290)
-_SPACES = {
-    "Rec. 709": _REC_709,
+_SPACES: dict[str, Chromaticities] = {
+    "Rec. 709": REC_709,
     "ACEScg (AP1)": (0.713, 0.293, 0.165, 0.830, 0.128, 0.044, 0.32168, 0.33767),
     "ACES2065-1 (AP0)": (0.7347, 0.2653, 0.0, 1.0, 0.0001, -0.077, 0.32168, 0.33767),
     "Rec. 2020": (0.708, 0.292, 0.170, 0.797, 0.131, 0.046, 0.3127, 0.3290),
     "Display P3 (P3-D65)": (0.680, 0.320, 0.265, 0.690, 0.150, 0.060, 0.3127, 0.3290),
     "DCI-P3": (0.680, 0.320, 0.265, 0.690, 0.150, 0.060, 0.314, 0.351),
     "P3-D60": (0.680, 0.320, 0.265, 0.690, 0.150, 0.060, 0.32168, 0.33767),
-    "Adobe RGB (1998)": (0.64, 0.33, 0.21, 0.71, 0.15, 0.06, 0.3127, 0.3290),
+    "Adobe RGB (1998)": ADOBE_RGB,
     "CIE XYZ": (1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 1 / 3, 1 / 3),
     "CIE XYZ (D65)": (1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.3127, 0.3290),
 }
@@ -48,15 +54,8 @@ _INTEROP_IDS = {
 }
 """Linear colour spaces of the Color Interop Forum that OpenEXR 3.4 recommends to name."""
 
-_BRADFORD = ((0.8951, 0.2664, -0.1614), (-0.7502, 1.7135, 0.0367), (0.0389, -0.0685, 1.0296))
-"""Cone responses of XYZ by Bradford, as ICC.1 (annex E) and ACES use them."""
-
 _ROUNDING = 0.001
 """Files give three or four digits of each coordinate, some less exactly than that."""
-_LEAST_DETERMINANT = 1e-3
-"""Twice the area of the triangle of the primaries; that of Rec. 709 is 0.22."""
-_MOST_COORDINATE = 10.0
-"""No camera's and no display's primary has x or y above 1.5."""
 _ENDLESS = 1e30
 """Stands for infinite light, which no matrix could work with."""
 
@@ -108,7 +107,7 @@ def colour_space(header: dict[str, Any]) -> ColourSpace:
 
 
 def _rec709(remark: str = "") -> ColourSpace:
-    return ColourSpace(None, _to_xyz(_REC_709)[1], remark)
+    return ColourSpace(None, rgb_to_xyz(REC_709)[1], remark)
 
 
 def _space_of(given: object) -> ColourSpace | None:
@@ -116,105 +115,26 @@ def _space_of(given: object) -> ColourSpace | None:
     import numpy as np
 
     try:
-        values: tuple[float, ...] = tuple(np.asarray(given, np.float64).reshape(8).tolist())
-        if _are_close(values, _REC_709):
+        a, b, c, d, e, f, g, h = np.asarray(given, np.float64).reshape(8).tolist()
+        values = (a, b, c, d, e, f, g, h)
+        if are_close(values, REC_709, _ROUNDING):
             return _rec709()
-        own, rec709 = _to_xyz(values), _to_xyz(_REC_709)
-        adapted = _product(_adaptation(_white(own), _white(rec709)), own)
+        own = rgb_to_xyz(values)
+        matrix = matrix_to_rec709(own, white_of(own))
     except (ValueError, TypeError, ZeroDivisionError):
         return None
-    return ColourSpace(_product(_inverse(rec709), adapted), own[1], _converted(values))
+    return ColourSpace(matrix, own[1], _converted(values))
 
 
-def _to_xyz(values: tuple[float, ...]) -> Matrix:
-    """The matrix from RGB to CIE XYZ, with the luminance of white at 1: SMPTE RP 177.
-
-    Raises:
-        ValueError: white is no mixture of the primaries, or they lie on a line.
-        ZeroDivisionError: white has no luminance.
-    """
-    if not all(abs(value) <= _MOST_COORDINATE for value in values):  # nor NaN
-        raise ValueError
-    points = [(x, y, 1 - x - y) for x, y in zip(values[::2], values[1::2], strict=True)]
-    red, green, blue, (x, y, z) = points
-    primaries = _transposed((red, green, blue))
-    if abs(_dot(red, _cross(green, blue))) < _LEAST_DETERMINANT:
-        raise ValueError
-    amounts = _times(_inverse(primaries), (x / y, 1.0, z / y))
-    if min(amounts) <= 0:
-        raise ValueError
-    first, second, third = (
-        (row[0] * amounts[0], row[1] * amounts[1], row[2] * amounts[2]) for row in primaries
-    )
-    return first, second, third
-
-
-def _white(to_xyz: Matrix) -> Vector:
-    return _times(to_xyz, (1.0, 1.0, 1.0))
-
-
-def _adaptation(white: Vector, wanted: Vector) -> Matrix:
-    """The matrix from XYZ under one white to XYZ under another: Bradford's."""
-    have, want = _times(_BRADFORD, white), _times(_BRADFORD, wanted)
-    long, medium, short = (
-        (row[0] * gain, row[1] * gain, row[2] * gain)
-        for row, gain in zip(
-            _BRADFORD, (w / h for w, h in zip(want, have, strict=True)), strict=True
-        )
-    )
-    return _product(_inverse(_BRADFORD), (long, medium, short))
-
-
-def _dot(one: Vector, other: Vector) -> float:
-    return one[0] * other[0] + one[1] * other[1] + one[2] * other[2]
-
-
-def _cross(one: Vector, other: Vector) -> Vector:
-    (a, b, c), (d, e, f) = one, other
-    return b * f - c * e, c * d - a * f, a * e - b * d
-
-
-def _times(matrix: Matrix, vector: Vector) -> Vector:
-    return _dot(matrix[0], vector), _dot(matrix[1], vector), _dot(matrix[2], vector)
-
-
-def _transposed(matrix: Matrix) -> Matrix:
-    (a, b, c), (d, e, f), (g, h, i) = matrix
-    return (a, d, g), (b, e, h), (c, f, i)
-
-
-def _product(one: Matrix, other: Matrix) -> Matrix:
-    columns = _transposed(other)
-    return _times(columns, one[0]), _times(columns, one[1]), _times(columns, one[2])
-
-
-def _inverse(matrix: Matrix) -> Matrix:
-    first, second, third = matrix
-    determinant = _dot(first, _cross(second, third))
-    (a, b, c), (d, e, f), (g, h, i) = _transposed(
-        (_cross(second, third), _cross(third, first), _cross(first, second))
-    )
-    return (
-        (a / determinant, b / determinant, c / determinant),
-        (d / determinant, e / determinant, f / determinant),
-        (g / determinant, h / determinant, i / determinant),
-    )
-
-
-def _are_close(values: tuple[float, ...], others: tuple[float, ...]) -> bool:
-    pairs = zip(values, others, strict=True)
-    return all(abs(value - other) <= _ROUNDING for value, other in pairs)
-
-
-def _converted(values: tuple[float, ...]) -> str:
-    names = (name for name, others in _SPACES.items() if _are_close(values, others))
+def _converted(values: Chromaticities) -> str:
+    names = (name for name, others in _SPACES.items() if are_close(values, others, _ROUNDING))
     return (
         f"The EXR's light is in {next(names, _described(values))}; "
         "it was converted to the primaries of sRGB (Rec. 709)."
     )
 
 
-def _described(values: tuple[float, ...]) -> str:
+def _described(values: Chromaticities) -> str:
     points = [f"{x:.4g} {y:.4g}" for x, y in zip(values[::2], values[1::2], strict=True)]
     red, green, blue, white = points
     return f"a colour space of its own (red {red}, green {green}, blue {blue}, white {white})"

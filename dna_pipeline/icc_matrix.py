@@ -11,7 +11,8 @@ import struct
 
 import numpy as np
 
-from dna_pipeline.colour_space import D50_XYZ, ColourSpace, Curve, Floats, matrix_from_xyz, power
+from dna_pipeline.colour_space import ColourSpace, Curve, Floats, matrix_from_xyz, power
+from dna_pipeline.primaries import D50_XYZ, Vector
 
 _HEADER_BYTES = 128
 _MAX_TAGS = 100
@@ -33,8 +34,8 @@ def colour_space(profile: bytes) -> ColourSpace | None:
         if profile[16:20] != b"RGB ":
             return None
         red, green, blue = (_curve(tags[name]) for name in (b"rTRC", b"gTRC", b"bTRC"))
-        to_xyz = np.stack([_xyz(tags[name]) for name in (b"rXYZ", b"gXYZ", b"bXYZ")], -1)
-        return ColourSpace((red, green, blue), matrix_from_xyz(to_xyz, D50_XYZ))
+        x, y, z = zip(*(_xyz(tags[name]) for name in (b"rXYZ", b"gXYZ", b"bXYZ")), strict=True)
+        return ColourSpace((red, green, blue), matrix_from_xyz((x, y, z), D50_XYZ))
     except (KeyError, IndexError, ValueError, struct.error):
         return None
 
@@ -50,10 +51,11 @@ def _tags(profile: bytes) -> dict[bytes, bytes]:
     return tags
 
 
-def _xyz(tag: bytes) -> Floats:
+def _xyz(tag: bytes) -> Vector:
     if tag[:4] != b"XYZ ":
         raise ValueError("not a colour")
-    return np.array(struct.unpack_from(">3i", tag, 8)) / 65536
+    x, y, z = struct.unpack_from(">3i", tag, 8)
+    return x / 65536, y / 65536, z / 65536
 
 
 def _curve(tag: bytes) -> Curve:

@@ -13,8 +13,10 @@ import zlib
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING
 
+from dna_pipeline.primaries import ADOBE_RGB, D65, REC_709, Chromaticities
+
 if TYPE_CHECKING:
-    from dna_pipeline.colour_space import Chromaticities, ColourSpace, Curve
+    from dna_pipeline.colour_space import ColourSpace, Curve
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _SIZES = {b"cICP": 4, b"sRGB": 1, b"gAMA": 4, b"cHRM": 32}
@@ -26,20 +28,19 @@ _GAMMAS = (0.1, 10.0)
 """The range of `gAMA` that a picture can have; what lies outside was written by mistake."""
 
 _ILLUMINANT_C = (0.310, 0.316)
-_D65 = (0.3127, 0.3290)
 _PRIMARIES: dict[int, Chromaticities] = {
-    1: (*_D65, 0.64, 0.33, 0.30, 0.60, 0.15, 0.06),
-    4: (*_ILLUMINANT_C, 0.67, 0.33, 0.21, 0.71, 0.14, 0.08),
-    5: (*_D65, 0.64, 0.33, 0.29, 0.60, 0.15, 0.06),
-    6: (*_D65, 0.630, 0.340, 0.310, 0.595, 0.155, 0.070),
-    7: (*_D65, 0.630, 0.340, 0.310, 0.595, 0.155, 0.070),
-    8: (*_ILLUMINANT_C, 0.681, 0.319, 0.243, 0.692, 0.145, 0.049),
-    9: (*_D65, 0.708, 0.292, 0.170, 0.797, 0.131, 0.046),
-    11: (0.314, 0.351, 0.680, 0.320, 0.265, 0.690, 0.150, 0.060),
-    12: (*_D65, 0.680, 0.320, 0.265, 0.690, 0.150, 0.060),
-    22: (*_D65, 0.630, 0.340, 0.295, 0.605, 0.155, 0.077),
+    1: REC_709,
+    4: (0.67, 0.33, 0.21, 0.71, 0.14, 0.08, *_ILLUMINANT_C),
+    5: (0.64, 0.33, 0.29, 0.60, 0.15, 0.06, *D65),
+    6: (0.630, 0.340, 0.310, 0.595, 0.155, 0.070, *D65),
+    7: (0.630, 0.340, 0.310, 0.595, 0.155, 0.070, *D65),
+    8: (0.681, 0.319, 0.243, 0.692, 0.145, 0.049, *_ILLUMINANT_C),
+    9: (0.708, 0.292, 0.170, 0.797, 0.131, 0.046, *D65),
+    11: (0.680, 0.320, 0.265, 0.690, 0.150, 0.060, 0.314, 0.351),
+    12: (0.680, 0.320, 0.265, 0.690, 0.150, 0.060, *D65),
+    22: (0.630, 0.340, 0.295, 0.605, 0.155, 0.077, *D65),
 }
-"""White, red, green and blue by their number in ITU-T H.273, table 2."""
+"""Primaries and white by their number in ITU-T H.273, table 2."""
 
 _SRGB_CURVE, _PQ, _HLG = 13, 16, 18
 
@@ -166,7 +167,7 @@ def _take_gamma(colour: PngColour, chunks: dict[bytes, bytes]) -> None:
     matrix = None
     if primaries is not None:
         matrix = spaces.matrix_to_srgb(primaries)
-        if gamma is None and b"gAMA" in chunks and spaces.are_close(primaries, spaces.ADOBE_RGB):
+        if gamma is None and b"gAMA" in chunks and spaces.is_like(primaries, ADOBE_RGB):
             curve = spaces.power(1 / _SRGB_GAMMA)  # Adobe RGB has no other curve
     if matrix is not None or gamma is not None:
         colour.space = spaces.ColourSpace((curve, curve, curve), matrix)
@@ -184,14 +185,14 @@ def _gamma(colour: PngColour, chunks: dict[bytes, bytes]) -> float | None:
 
 
 def _primaries(colour: PngColour, chunks: dict[bytes, bytes]) -> Chromaticities | None:
-    """White, red, green and blue; None if they are those of sRGB."""
+    """Primaries and white of the cHRM chunk; None if they are those of sRGB."""
     if b"cHRM" not in chunks:
         return None
     from dna_pipeline.colour_space import matrix_to_srgb
 
     numbers = struct.unpack(">8I", chunks[b"cHRM"])
     x0, y0, x1, y1, x2, y2, x3, y3 = (number / 100_000 for number in numbers)
-    chromaticities = (x0, y0, x1, y1, x2, y2, x3, y3)
+    chromaticities = (x1, y1, x2, y2, x3, y3, x0, y0)  # the chunk begins with white
     try:
         matrix = matrix_to_srgb(chromaticities)
     except ValueError as error:

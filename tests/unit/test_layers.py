@@ -18,7 +18,8 @@ PACKAGE = "dna_pipeline"
 
 LEVELS = [
     "errors faults streams",
-    "exr_colour exr_names exr_layers",
+    "primaries exr_names",
+    "exr_colour exr_layers",
     "device_errors artifact filesystem logs exr",
     "colour_space tiff_pages tiff_samples",
     "exif_colour icc_matrix png_colour sixteen",
