@@ -24,6 +24,7 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin, features
 
 from dna_pipeline import exr, sixteen
+from dna_pipeline.alpha import without_idle_alpha
 from dna_pipeline.artifact import write_atomic
 from dna_pipeline.errors import ImageTooLarge, ImageTooSmall, ImageUnreadable, JobError
 
@@ -92,7 +93,8 @@ def load_image(path: Path, remarks: list[str] | None = None) -> Image.Image:
         if image.format == _EXR and remarks is not None:
             remarks.append(image.info["remark"])
         icc = image.info.get("icc_profile")
-        return _to_srgb(_upright(_eight_bits(image)), icc)
+        result = _to_srgb(_upright(_eight_bits(image)), icc)
+        return result if image.format == _EXR else without_idle_alpha(result, remarks)
 
 
 def probe(path: Path) -> ImageFacts:

@@ -18,7 +18,7 @@ PACKAGE = "dna_pipeline"
 
 LEVELS = [
     "errors faults streams",
-    "device_errors artifact filesystem logs exr sixteen",
+    "device_errors artifact filesystem logs exr sixteen alpha",
     "obj_names",
     "imaging video gltf mesh_formats matte wire messages",
     "registry probe reachability sources",
