@@ -206,9 +206,8 @@ def size_remarks(size: tuple[int, int], max_size: int) -> list[str]:
     shape = ", of another shape" if is_stretched else ""
     *others, last = (reason for reason, holds in reasons.items() if holds)
     why = ", and ".join([", ".join(others), last] if others else [last])
-    return [
-        f"The picture of {size[0]} x {size[1]} px became {result[0]} x {result[1]} px{shape}: {why}."
-    ]
+    before, after = (f"{width} x {height} px" for width, height in (size, result))
+    return [f"The picture of {before} became {after}{shape}: {why}."]
 
 
 def fitted_size(width: int, height: int, max_size: int) -> tuple[int, int]:
