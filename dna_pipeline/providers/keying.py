@@ -145,7 +145,7 @@ def _noise(rest: Floats, radius: float) -> float:
     if noise > NOISE_LIMIT:
         raise BackgroundNotPlain(
             f"the border is too noisy or textured: its colour varies by {noise:.1f} CIELAB units "
-            f"(standard deviation), and at most {NOISE_LIMIT} may be",
+            f"(standard deviation), and at most {NOISE_LIMIT} is allowed",
             hint=_HINT,
         )
     return noise
