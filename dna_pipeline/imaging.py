@@ -26,6 +26,7 @@ from typing import IO, TYPE_CHECKING
 from PIL import ExifTags, Image, PngImagePlugin, features
 
 from dna_pipeline import exif_colour, exr, png_colour, profiles, sixteen, tiff_pages, tiff_samples
+from dna_pipeline.alpha import without_idle_alpha
 from dna_pipeline.artifact import write_atomic
 from dna_pipeline.errors import ImageTooLarge, ImageTooSmall, ImageUnreadable, JobError
 
@@ -118,7 +119,8 @@ def load_image(path: Path, remarks: list[str] | None = None) -> Image.Image:
         result = _to_srgb(upright, icc, decoded.space, decoded.alpha)
         if remarks is not None:
             remarks += [*decoded.remarks, *_frames_remark(decoded.image)]
-        return result
+        # Of an EXR that was decided on its light.
+        return result if decoded.image.format == _EXR else without_idle_alpha(result, remarks)
 
 
 def probe(path: Path) -> ImageFacts:

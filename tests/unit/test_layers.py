@@ -20,7 +20,7 @@ LEVELS = [
     "errors faults streams",
     "primaries exr_names",
     "exr_colour exr_layers",
-    "device_errors artifact filesystem logs exr",
+    "device_errors artifact filesystem logs exr alpha",
     "colour_space tiff_pages tiff_samples",
     "exif_colour icc_matrix png_colour sixteen",
     "profiles",
