@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -17,6 +17,7 @@ from dna_pipeline.spec.problems import (
     wrong_value,
 )
 from dna_pipeline.spec.sentences import nearest, shown
+from dna_pipeline.spec.yaml_faults import without_blank
 from dna_pipeline.spec.yaml12 import Document, KeyPath, is_mapping
 
 if TYPE_CHECKING:
@@ -46,12 +47,14 @@ def check_params(
     given: object,
     *,
     known: Iterable[str] = (),
+    hint: Callable[[str], str] = lambda key: "",
 ) -> tuple[dict[str, Any], list[Problem]]:
     """Check what is written at `path` by itself; the rest may be set elsewhere.
 
     Args:
         given: the value there; null is as good as an empty mapping, and so is `model: null`.
         known: other keys that are valid beside the parameters.
+        hint: says where an unknown key belongs, "" if that is not known.
 
     Returns:
         The parameters under their own names, and what is wrong with them.
@@ -60,7 +63,8 @@ def check_params(
         return {}, []
     if not is_mapping(given):
         text = f"should be a mapping of parameters to values, not {shown(given)}"
-        return {}, [wrong_value(document, path, text)]
+        mend = without_blank(given) if isinstance(given, str) else None
+        return {}, [wrong_value(document, path, f"{text}; {mend}" if mend else text)]
     params, twice = rename_aliases(stage, given)
     if params.get("model") is None:
         params.pop("model", None)
@@ -77,6 +81,8 @@ def check_params(
             spelled={stage.aliases.get(key, key): key for key in given},
             known=[*stage.aliases, *known],
             partial=True,
+            hint=hint,
+            advice=stage.advice,
         )
     return params, problems
 

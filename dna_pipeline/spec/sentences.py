@@ -11,6 +11,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from dna_pipeline.spec import advice
 from dna_pipeline.spec.yaml12 import KeyPath
 
 _NOUNS = {
@@ -70,16 +71,29 @@ def sentence(items: list[dict[str, Any]], model: type[BaseModel]) -> str:
         return "; ".join(clauses)
     value = items[0]["input"]
     wanted = " or ".join(clause.removeprefix(_BE) for clause in clauses)
-    return f"{_BE}{wanted}, not {shown(value)}{_advice(items, value)}"
+    mend = _advice(items, value, _limits(_field_at(model, items[0]["loc"])))
+    return f"{_BE}{wanted}, not {shown(value)}{mend and '; '}{mend}"
 
 
-def _advice(items: list[dict[str, Any]], value: Any) -> str:
+def _advice(items: list[dict[str, Any]], value: Any, limits: Mapping[str, float]) -> str:
+    """How to write the value that was meant; "" if that is unknown."""
     kinds = {item["type"] for item in items}
-    if isinstance(value, int | float) and "string_type" in kinds:
-        return "; put it in quotes"
+    most = [limits[name] for name in ("le", "lt") if name in limits]
+    text = advice.for_text(value) if "string_type" in kinds else ""
+    text = text or (advice.for_list(value) if "list_type" in kinds else "")
+    text = text or (advice.for_switch(value) if "bool_type" in kinds else "")
+    text = text or (advice.over_one(value, most) if "less_than_equal" in kinds else "")
+    if not text and kinds & _NUMBERS:
+        text = advice.for_number(value, most, whole="float_type" not in kinds)
+    return text or _nearest_choice(items, value)
+
+
+def _nearest_choice(items: list[dict[str, Any]], value: Any) -> str:
     expected = " ".join(i["ctx"]["expected"] for i in items if i["type"] == "literal_error")
     if isinstance(value, str) and (close := closest(value, re.findall(r"'([^']*)'", expected))):
-        return f"; did you mean {close!r}?"
+        return f"did you mean {close!r}?"
+    if "'from_content'" in expected and isinstance(value, str | None):
+        return "-1 draws one for each job, from_content makes one of the image's bytes"
     return ""
 
 

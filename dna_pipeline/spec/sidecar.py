@@ -22,6 +22,7 @@ from dna_pipeline.errors import (
     UnknownModel,
     UnknownPipeline,
 )
+from dna_pipeline.spec import elsewhere
 from dna_pipeline.spec.config import Config, Inbox, Pipeline, Priority, StageSpec
 from dna_pipeline.spec.facts import JobFacts
 from dna_pipeline.spec.params import check_params, keys_of, model_problem, with_defaults
@@ -40,6 +41,7 @@ from dna_pipeline.spec.problems import (
 from dna_pipeline.spec.sentences import nearest, shown
 from dna_pipeline.spec.template import TemplateError, fill
 from dna_pipeline.spec.yaml12 import Document, KeyPath, YamlError, loads
+from dna_pipeline.spec.yaml_faults import without_blank
 
 if TYPE_CHECKING:
     from dna_pipeline.stages.base import Stage
@@ -114,10 +116,11 @@ def parse_sidecar(data: bytes) -> Document:
     if document.value is None:
         return Document({}, {})
     if not isinstance(document.value, dict):
-        raise SidecarInvalid(
-            f"line 1: should be keys with values, like `img2img: {{strength: 0.6}}`, "
-            f"not {shown(document.value)}"
-        )
+        wanted = "should be keys with values, like `img2img: {strength: 0.6}`"
+        text = document.value
+        mend = without_blank(text) if isinstance(text, str) else None
+        told = f"line 1: {wanted}, not {shown(text)}"
+        raise SidecarInvalid(f"{told}; {mend}" if mend else told)
     return document
 
 
@@ -155,6 +158,8 @@ class _Resolver:
         self.document = document
         self.written: dict[str, Any] = document.value
         self.problems: list[Problem] = []
+        self.stages: elsewhere.Stages = {}
+        self.others: elsewhere.Stages = {}
 
     def resolve(self, draw: Callable[[], int], seeds: Mapping[str, int]) -> JobSpec:
         head = self._head()
@@ -224,6 +229,9 @@ class _Resolver:
         return pipeline
 
     def _check_keys(self, pipeline: Pipeline) -> None:
+        self.stages = elsewhere.stages_of([pipeline])
+        in_config = elsewhere.stages_of(self.config.pipelines.values())
+        self.others = in_config | elsewhere.known_stages()
         stages = {key for spec in pipeline.stages for key in keys_of(spec)}
         others = {
             key for p in self.config.pipelines.values() for s in p.stages for key in keys_of(s)
@@ -236,12 +244,16 @@ class _Resolver:
                 break
             stage, _, parameter = key.partition(".")
             if parameter and stage in stages:
-                text = f"unknown key '{dotted((key,))}'; write it as `{stage}: {{{parameter}: …}}`"
+                way = elsewhere.written(self.document.unit, stage, parameter)
+                text = f"unknown key '{dotted((key,))}'; write it as {way}"
             elif key in others:
                 names = ", ".join(dict.fromkeys(spec.id for spec in pipeline.stages))
                 text = f"the pipeline {pipeline.name!r} has no stage {key!r}; it has: {names}"
             else:
-                self.problems.append(unknown_key(self.document, (key,), HEAD_KEYS | stages))
+                unit = self.document.unit
+                hint = elsewhere.at_top(key, unit, HEAD_KEYS, self.stages, self.others)
+                known = HEAD_KEYS | stages
+                self.problems.append(unknown_key(self.document, (key,), known, hint))
                 continue
             self.problems.append(wrong_key(self.document, (key,), text))
 
@@ -255,7 +267,11 @@ class _Resolver:
         if seed is not None and "seed" in kind.model_fields:
             parts.insert(0, ((), {"seed": seed}))
         for path, given in parts:
-            params, problems = check_params(kind, self.document, path, given)
+            unit, stages, others = self.document.unit, self.stages, self.others
+            params, problems = check_params(
+                kind, self.document, path, given,
+                hint=lambda key: elsewhere.in_stage(key, unit, kind, HEAD_KEYS, stages, others),
+            )  # fmt: skip
             self.problems += problems
             told |= params
         return told

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from pydantic import Field
 
 from dna_pipeline.artifact import Artifact
 from dna_pipeline.errors import NoEffectiveSteps, ParameterInvalid
 from dna_pipeline.providers.base import ImageToImageRequest
-from dna_pipeline.providers.samplers import SAMPLERS
+from dna_pipeline.providers.samplers import SAMPLERS, sampler_named
 from dna_pipeline.stages.base import Seed, Stage, StageContext
 
 if TYPE_CHECKING:
@@ -39,6 +39,18 @@ class Img2Img(Stage):
         "sampler_name": "sampler",
         "scheduler": "schedule",
     }
+    foreign_words: ClassVar[dict[str, str]] = {
+        "cfg_scale": "guidance_scale",
+        "denoising_strength": "strength",
+        "height": "max_size",
+        "negative": "negative_prompt",
+        "num_inference_steps": "steps",
+        "resolution": "max_size",
+        "sampling_method": "sampler",
+        "sampling_steps": "steps",
+        "size": "max_size",
+        "width": "max_size",
+    }
     templates: ClassVar[tuple[str, ...]] = ("prompt", "negative_prompt")
 
     prompt: str = Field("", description="what the picture should become")
@@ -64,6 +76,21 @@ class Img2Img(Stage):
     max_size: int = Field(
         768, ge=MIN_SIDE_PX, le=4096, description="longest side of the result, in pixels"
     )
+
+    @classmethod
+    def advice(cls, name: str, value: object) -> str:
+        """Ours for a sampler as AUTOMATIC1111, ComfyUI or Diffusers call it."""
+        if not isinstance(value, str):
+            return ""
+        own, schedule = sampler_named(value)
+        if cls.aliases.get(name, name) == "schedule":
+            if own is not None:
+                return f"that is a sampler: write sampler: {own}"
+            near = value.strip().casefold()
+            return f"write {near}" if near in get_args(Schedule) else ""
+        if cls.aliases.get(name, name) != "sampler" or own is None:
+            return ""
+        return f"write sampler: {own}" + (f", schedule: {schedule}" if schedule else "")
 
     def check(self) -> None:
         if int(self.steps * self.strength) < 1:
