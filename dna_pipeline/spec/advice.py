@@ -6,11 +6,12 @@ make a wrong picture, and each is answered with the value to write.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Collection
 from typing import Any
+from unicodedata import normalize
 
+from dna_pipeline.spec.yaml12 import is_list, is_mapping
 from dna_pipeline.spec.yaml_slips import in_quotes, quote_it, with_point
 
 _YES = frozenset({"yes", "y", "on", "true", "1", "enabled"})
@@ -19,7 +20,8 @@ _NUMBER = r"[-+]?(?:[0-9]{1,15}(?:\.[0-9]{0,15})?|\.[0-9]{1,15})"
 _AMOUNT = re.compile(rf"({_NUMBER})\s*(%|[A-Za-z]{{1,9}}|)")
 _FRACTION = re.compile(r"([0-9]{1,9})\s*/\s*([0-9]{1,9})")
 _UNITS = frozenset(
-    "px pixel pixels s sec secs second seconds fps step steps face faces views x f".split()
+    {"px", "pixel", "pixels", "s", "sec", "secs", "second", "seconds", "fps", "step", "steps"}
+    | {"face", "faces", "views", "x", "f"}
 )
 """Words after a number that say what it counts anyway."""
 _THOUSANDS = {"k": 1000, "K": 1000}
@@ -31,9 +33,9 @@ def for_text(value: Any) -> str:
         return ""
     if isinstance(value, int | float):
         return "put it in quotes"
-    if isinstance(value, dict) and value and all(v is None for v in value.values()):
-        return quote_it("{" + ", ".join(map(str, value)) + "}", what="it")
-    if isinstance(value, list) and value and all(isinstance(v, str | int | float) for v in value):
+    if is_mapping(value) and value and all(item is None for item in value.values()):
+        return quote_it("{" + ", ".join(value) + "}", what="it")
+    if is_list(value) and value and all(isinstance(item, str | int | float) for item in value):
         return quote_it("[" + ", ".join(map(str, value)) + "]", what="it")
     return "put text with braces or brackets in quotes" if isinstance(value, dict | list) else ""
 
@@ -70,18 +72,27 @@ def for_number(value: Any, limits: Collection[float], *, whole: bool) -> str:
     if isinstance(value, bool):
         return ""
     if isinstance(value, float):
-        is_whole = math.isfinite(value) and value == int(value) and abs(value) < 1e15
+        is_whole = value.is_integer() and abs(value) < 1e15
         return f"write {int(value)}" if whole and is_whole else ""
     if not isinstance(value, str):
         return ""
-    text = value.strip()
+    text = normalize("NFKC", value).strip()
     if advice := with_point(text):
-        return advice if not whole or "write 0" not in advice else "write a whole number"
+        return _whole(text) if whole else advice
     if (found := _FRACTION.fullmatch(text)) and not whole and int(found[2]):
         return f"write {_short(int(found[1]) / int(found[2]))}"
     if found := _AMOUNT.fullmatch(text):
         return _amount(float(found[1]), found[2], limits, whole=whole)
     return ""
+
+
+def _whole(text: str) -> str:
+    plain = text.replace(",", "")
+    return (
+        f"write {plain}"
+        if re.fullmatch(r"[-+]?[1-9][0-9]{0,2}(,[0-9]{3})+", text)
+        else ("write a whole number")
+    )
 
 
 def _amount(number: float, unit: str, limits: Collection[float], *, whole: bool) -> str:
@@ -93,7 +104,7 @@ def _amount(number: float, unit: str, limits: Collection[float], *, whole: bool)
     if whole and number != int(number):
         return "write a whole number"
     if not unit:
-        return f"write {_short(number)} without quotes"
+        return f"write {_short(number)}, in plain digits and without quotes"
     if unit.casefold() in _UNITS or unit in _THOUSANDS:
         return f"write {_short(number)}"
     return "write the number alone, without a unit"

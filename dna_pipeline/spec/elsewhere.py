@@ -44,6 +44,12 @@ def known_stages() -> dict[str, type[Stage]]:
     return {kind: registry.stage_class(kind) for kind in registry.STAGES}
 
 
+def stages_near(name: object, pipelines: Mapping[str, Pipeline]) -> Stages:
+    """The stages of all pipelines, those of the one of that name first."""
+    own = [pipelines[name]] if isinstance(name, str) and name in pipelines else []
+    return stages_of(own) | stages_of(pipelines.values())
+
+
 def written(unit: str, stage: str, parameter: str) -> str:
     """A stage's parameter as it is written in a document of that unit (see `Document`)."""
     if unit == "row":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import ValidationError
 
@@ -13,12 +13,13 @@ from dna_pipeline.spec.problems import (
     Problem,
     dotted,
     from_validation,
+    no_hint,
     wrong_key,
     wrong_value,
 )
 from dna_pipeline.spec.sentences import nearest, shown
-from dna_pipeline.spec.yaml_faults import without_blank
 from dna_pipeline.spec.yaml12 import Document, KeyPath, is_mapping
+from dna_pipeline.spec.yaml_faults import without_blank
 
 if TYPE_CHECKING:
     from dna_pipeline.providers.base import Provider
@@ -40,6 +41,12 @@ def rename_aliases(
     return renamed, twice
 
 
+def takes_text(stages: Iterable[type[Stage]], parameter: str) -> bool:
+    """True if the parameter may be any text, so that `12` or `no` is text there, too."""
+    fields = (s.model_fields.get(s.aliases.get(parameter, parameter)) for s in stages)
+    return any(f is not None and str in (f.annotation, *get_args(f.annotation)) for f in fields)
+
+
 def check_params(
     stage: type[Stage],
     document: Document,
@@ -47,7 +54,7 @@ def check_params(
     given: object,
     *,
     known: Iterable[str] = (),
-    hint: Callable[[str], str] = lambda key: "",
+    hint: Callable[[str], str] = no_hint,
 ) -> tuple[dict[str, Any], list[Problem]]:
     """Check what is written at `path` by itself; the rest may be set elsewhere.
 

@@ -12,7 +12,6 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from dna_pipeline.spec.sentences import nearest, nested_model, sentence, shown
-from dna_pipeline.spec.yaml_faults import without_blank
 from dna_pipeline.spec.yaml12 import (
     Document,
     KeyPath,
@@ -21,6 +20,7 @@ from dna_pipeline.spec.yaml12 import (
     is_mapping,
     one_line,
 )
+from dna_pipeline.spec.yaml_faults import without_blank
 
 MOST_TOLD = 20
 MOST_FOUND = 100
@@ -55,9 +55,12 @@ def as_lines(problems: Iterable[Problem]) -> list[str]:
     return [*lines, "and more of the kind"] if len(ordered) > MOST_TOLD else lines
 
 
-def unknown_key(
-    document: Document, path: KeyPath, known: Iterable[str], hint: str = ""
-) -> Problem:
+def no_hint(*_: object) -> str:
+    """Nothing better is known than what is said in any case."""
+    return ""
+
+
+def unknown_key(document: Document, path: KeyPath, known: Iterable[str], hint: str = "") -> Problem:
     """The problem of a key that means nothing.
 
     Args:
@@ -122,8 +125,8 @@ def from_validation(
     spelled: Mapping[str, str] | None = None,
     known: Iterable[str] = (),
     partial: bool = False,
-    hint: Callable[[str], str] = lambda key: "",
-    advice: Callable[[str, object], str] = lambda key, value: "",
+    hint: Callable[[str], str] = no_hint,
+    advice: Callable[[str, object], str] = no_hint,
 ) -> list[Problem]:
     """Pydantic's errors in terms of the document.
 

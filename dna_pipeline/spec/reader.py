@@ -37,6 +37,7 @@ from dna_pipeline.spec.problems import (
     as_lines,
     dotted,
     from_validation,
+    no_hint,
     not_json,
     unknown_key,
     wrong_key,
@@ -131,7 +132,7 @@ class _Reader:
         path: KeyPath,
         value: Any,
         stand_in: Mapping[str, Any] | None = None,
-        hint: Callable[[str], str] = lambda key: "",
+        hint: Callable[[str], str] = no_hint,
     ) -> _M | None:
         """The model; where keys are wrong, one without them, to look for more problems."""
         try:
@@ -392,7 +393,7 @@ class _Reader:
             types = sorted(kind for name, kind in stages if name == key)
             if not types and not self.broken_pipelines:
                 known = {name for name, _ in stages}
-                near = _stages_near(inbox.pipeline, pipelines)
+                near = elsewhere.stages_near(inbox.pipeline, pipelines)
                 hint = elsewhere.in_defaults(key, HEAD_KEYS, near)
                 self.problems.append(unknown_key(self.document, (*path, key), known, hint))
             for kind in types:
@@ -422,10 +423,4 @@ def _at_top(key: str) -> str:
 
 def _in_inbox(entry: Any, pipelines: Mapping[str, Pipeline], key: str) -> str:
     name = entry.get("pipeline") if is_mapping(entry) else None
-    return elsewhere.in_inbox(key, HEAD_KEYS, _stages_near(name, pipelines))
-
-
-def _stages_near(name: Any, pipelines: Mapping[str, Pipeline]) -> elsewhere.Stages:
-    """The stages of all pipelines by their keys, those of one first."""
-    own = [pipelines[name]] if isinstance(name, str) and name in pipelines else []
-    return {**elsewhere.stages_of(own), **elsewhere.stages_of(pipelines.values())}
+    return elsewhere.in_inbox(key, HEAD_KEYS, elsewhere.stages_near(name, pipelines))

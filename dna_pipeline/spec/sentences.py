@@ -89,9 +89,12 @@ def _advice(items: list[dict[str, Any]], value: Any, limits: Mapping[str, float]
 
 
 def _nearest_choice(items: list[dict[str, Any]], value: Any) -> str:
+    """The choice that is most like the value."""
     expected = " ".join(i["ctx"]["expected"] for i in items if i["type"] == "literal_error")
     if isinstance(value, str) and (close := closest(value, re.findall(r"'([^']*)'", expected))):
         return f"did you mean {close!r}?"
+    if re.search("True|False", expected):
+        return advice.for_switch(value)
     if "'from_content'" in expected and isinstance(value, str | None):
         return "-1 draws one for each job, from_content makes one of the image's bytes"
     return ""
@@ -109,6 +112,8 @@ def _clause(item: dict[str, Any], field: FieldInfo | None) -> str:
     if kind in ("string_too_short", "too_short") and context.get("min_length") == 1:
         return "should not be empty"
     text = str(item["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+    if kind == "literal_error":
+        text = re.sub(r"\b(True|False)\b", lambda word: word[0].lower(), text)
     return text.replace(" after validation", "")
 
 

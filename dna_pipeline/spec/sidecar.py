@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -222,7 +223,7 @@ class _Resolver:
         name = self.inbox.pipeline if told is None else told
         pipeline = self.config.pipelines.get(name)
         if pipeline is None:
-            start = "" if told is None else f"{self.document.place(('pipeline',))}: "
+            start = "" if told is None else self.document.start(("pipeline",))
             near = nearest(name, self.config.pipelines)
             text = f"{start}no pipeline is called {shown(name)}; {near}"
             raise UnknownPipeline(text, where="pipeline")
@@ -267,11 +268,11 @@ class _Resolver:
         if seed is not None and "seed" in kind.model_fields:
             parts.insert(0, ((), {"seed": seed}))
         for path, given in parts:
-            unit, stages, others = self.document.unit, self.stages, self.others
-            params, problems = check_params(
-                kind, self.document, path, given,
-                hint=lambda key: elsewhere.in_stage(key, unit, kind, HEAD_KEYS, stages, others),
+            hint = partial(
+                elsewhere.in_stage, unit=self.document.unit, stage=kind, head=HEAD_KEYS,
+                stages=self.stages, others=self.others,
             )  # fmt: skip
+            params, problems = check_params(kind, self.document, path, given, hint=hint)
             self.problems += problems
             told |= params
         return told
@@ -312,7 +313,7 @@ class _Resolver:
         if text is None:
             return
         path = self._place(spec, "model")
-        start = f"{self.document.place(path)}: {dotted(path)}" if path else spec.id
+        start = f"{self.document.start(path)}{dotted(path)}" if path else spec.id
         raise UnknownModel(f"{start}: {text}", where=f"{spec.id}.model")
 
     def _place(self, spec: StageSpec, name: str) -> KeyPath | None:

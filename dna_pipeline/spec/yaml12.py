@@ -19,36 +19,25 @@ from typing import Any, TypeGuard
 
 import yaml
 
+from dna_pipeline.spec.yaml_errors import KeyPath, YamlError, dotted
+from dna_pipeline.spec.yaml_errors import one_line as one_line
 from dna_pipeline.spec.yaml_faults import explain, not_utf8
+from dna_pipeline.spec.yaml_scalars import MAX_DIGITS as MAX_DIGITS
+from dna_pipeline.spec.yaml_scalars import scalar
 from dna_pipeline.spec.yaml_slips import FlowText, Slip, SlipFinder, quote_it
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
 MAX_NODES = 50_000
 MAX_CHARS = 4 << 20
-MAX_DIGITS = 1000
-MAX_PROBLEM_CHARS = 300
-MOST_PROBLEMS = 20
 
 _yaml: Any = yaml
 
-_NULL = re.compile(r"null|Null|NULL|~|")
-_TRUE = re.compile(r"true|True|TRUE")
-_FALSE = re.compile(r"false|False|FALSE")
-_INT = re.compile(r"[-+]?[0-9]+")
-_OCT = re.compile(r"0o[0-7]+")
-_HEX = re.compile(r"0x[0-9a-fA-F]+")
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-_INF = re.compile(r"([-+]?)\.(inf|Inf|INF)")
-_NAN = re.compile(r"\.(nan|NaN|NAN)")
-_NUMBER_START = frozenset("+-.0123456789")
 _TAG = "tag:yaml.org,2002:"
 _TO_ESCAPE = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
 """What may stand in JSON as it is, and to YAML is no text, or the end of a line."""
 _LIKE_A_PATH = re.compile(r"(?<=\")([A-Za-z]|\.?)([:.])(?=\\[^\\])")
 """What begins like a path in double quotes with its backslashes not doubled; see `yaml_slips`."""
-
-KeyPath = tuple[str | int, ...]
 
 
 def is_mapping(value: object) -> TypeGuard[dict[str, Any]]:
@@ -61,45 +50,13 @@ def is_list(value: object) -> TypeGuard[list[Any]]:
     return isinstance(value, list)
 
 
-class YamlError(ValueError):
-    """The text is not YAML that can be used.
-
-    Attributes:
-        problem: what is wrong first.
-        line: where, from 1; 0 where no line is to blame.
-        messages: a line of text for each problem, from the file's top to its end.
-    """
-
-    def __init__(self, problem: str, line: int = 0, more: Iterable[tuple[int, str]] = ()) -> None:
-        ordered = sorted(dict.fromkeys([(line, problem), *more]), key=lambda each: each[0])
-        told = [(at, one_line(text, MAX_PROBLEM_CHARS)) for at, text in ordered[:MOST_PROBLEMS]]
-        self.line, self.problem = told[0]
-        self.messages = [f"line {at}: {text}" if at else text for at, text in told]
-        if len(ordered) > MOST_PROBLEMS:
-            self.messages.append("and more of the kind")
-        super().__init__("\n".join(self.messages))
-
-
-def one_line(text: str, most: int) -> str:
-    """At most so many characters that can be read: keys and tags are text of strangers too."""
-    text = text if len(text) <= most else f"{text[: most - 1]}…"
-    return text if text.isprintable() else repr(text)[1:-1]
-
-
-def dotted(path: Iterable[str | int]) -> str:
-    """`("inboxes", 0, "path")` → `inboxes[0].path`."""
-    text = ""
-    for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{one_line(part, 58)}"
-    return text.removeprefix(".")
-
-
 @dataclass(frozen=True)
 class Document:
     """A document as plain values (dict, list, str, int, float, bool, None) and their lines.
 
-    `unit` is what its `lines` count: lines, or the rows of a table. Nobody changes its values: an
-    alias, and what several jobs are told alike, is there once.
+    `unit` is what its `lines` count: lines, or the rows of a table; `--set` for a command's
+    options, which have none. Nobody changes its values: an alias, and what several jobs are told
+    alike, is there once.
     """
 
     value: Any
@@ -116,6 +73,10 @@ class Document:
     def place(self, path: KeyPath) -> str:
         """`line 3` or `row 17`: where to look for that value."""
         return f"{self.unit} {self.line(path)}"
+
+    def start(self, path: KeyPath) -> str:
+        """`line 3: `, to begin a message with; "" where the document has no lines."""
+        return f"{self.place(path)}: " if self.line(path) else ""
 
     def has(self, path: KeyPath) -> bool:
         """Whether something is written there."""
@@ -308,9 +269,7 @@ class _Builder:
         path = self._put(value, line)
         in_flow = bool(event.flow_style)
         flow = FlowText(self.finder) if in_flow and is_mapping else None
-        self.stack.append(
-            _Open(value, path, event.anchor, self.nodes, self.chars, flow, in_flow)
-        )
+        self.stack.append(_Open(value, path, event.anchor, self.nodes, self.chars, flow, in_flow))
         self._count(1, 0, line)
 
     def _close(self) -> None:
@@ -414,37 +373,3 @@ def _resolve(event: Any, line: int) -> Any:
     if type(value).__name__ != {"null": "NoneType"}.get(kind, kind):
         raise _wrong_tag(event.tag, line)
     return value
-
-
-def scalar(text: str, line: int = 0) -> Any:
-    """The value of a plain scalar by YAML 1.2's core schema.
-
-    Raises:
-        YamlError: a number of more than `MAX_DIGITS` characters, costly to read and to print.
-    """
-    if text[:1] in _NUMBER_START:
-        return _number(text, line)
-    if _NULL.fullmatch(text):
-        return None
-    if _TRUE.fullmatch(text) or _FALSE.fullmatch(text):
-        return text[0] in "tT"
-    return text
-
-
-def _number(text: str, line: int) -> Any:
-    """A number, or text that only begins like one."""
-    bases = ((_INT, 10), (_OCT, 8), (_HEX, 16))
-    base = next((base for pattern, base in bases if pattern.fullmatch(text)), None)
-    if base is None and not _FLOAT.fullmatch(text):
-        return _not_finite(text)
-    if len(text) > MAX_DIGITS:
-        raise YamlError(f"a number of more than {MAX_DIGITS:,} digits", line)
-    if base is None:
-        return float(text)
-    return int(text if base == 10 else text[2:], base)
-
-
-def _not_finite(text: str) -> Any:
-    if match := _INF.fullmatch(text):
-        return float(f"{match[1]}inf")
-    return float("nan") if _NAN.fullmatch(text) else text

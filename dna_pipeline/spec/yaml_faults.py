@@ -93,14 +93,23 @@ def _unexplained(words: str) -> str:
 def without_blank(line: str) -> str | None:
     """What is wrong with `strength:0.6` or `strength：0.6`; None for other lines."""
     if found := _NO_BLANK.match(line):
-        key, value = found[1], found[2].strip()
-        shown = f": `{key}: {value}`" if len(value) <= MAX_SHOWN else ""
-        return f"a blank is missing after the colon; write it{shown}"
-    if ": " not in line and (found := _WIDE.match(line)):
-        key, value = found[1], found[2].strip()
-        shown = f"`{key}: {value}`".replace(": `", ":`") if len(value) <= MAX_SHOWN else "`: `"
-        return f"the colon after {key[:MAX_SHOWN]!r} is a full-width one (：); write {shown}"
+        return f"a blank is missing after the colon; write {_entry(found[1], found[2])}"
+    if found := _WIDE.match(line):
+        shown = _entry(found[1], found[2])
+        return f"the colon after {found[1][:MAX_SHOWN]!r} is a full-width one (：); write {shown}"
     return None
+
+
+def _entry(key: str, value: str) -> str:
+    """A key and its value as they should be; only their beginning where they are long or many."""
+    value = value.strip()
+    is_short = len(value) <= MAX_SHOWN and value[:1] not in ("{", "[")
+    is_one = re.search(r"\s\w+[:：]", value) is None
+    return (
+        f"`{key[:MAX_SHOWN]}: {value}`".replace(": `", ":`")
+        if is_short and is_one
+        else (f"`{key[:MAX_SHOWN]}: …`")
+    )
 
 
 def _tab(spot: _Spot) -> Fault | None:
@@ -235,7 +244,10 @@ def _unclosed(spot: _Spot) -> Fault:
             cut = found[1][:MAX_SHOWN]
             return line, f"YAML takes {cut} for a comment; put the text in quotes"
     opening = spot.opening if spot.opening in ("{", "[") else "{ or ["
-    return first, f"the {opening} in this line is not closed: a closing bracket or a comma is missing"
+    return (
+        first,
+        f"the {opening} in this line is not closed: a closing bracket or a comma is missing",
+    )
 
 
 def _after_comment(spot: _Spot) -> Fault | None:

@@ -153,7 +153,9 @@ class SlipFinder:
         if cut := cut_text(text, self._line(event.end_mark), event.end_mark.column):
             whole = quote_it("x" * 99 if in_flow else f"{text} {cut}", key)
             shown = cut if len(cut) <= MAX_SHOWN else f"{cut[: MAX_SHOWN - 1]}…"
-            told = f"YAML ends the text before {shown}" if text else f"YAML reads no text in {shown}"
+            told = (
+                f"YAML ends the text before {shown}" if text else f"YAML reads no text in {shown}"
+            )
             mend = f"{whole} (in a comment, write a blank after the #)"
             return f"{told}, which it takes for a comment; {mend}"
         if quotes := typographic(text):
@@ -176,7 +178,8 @@ class SlipFinder:
             self.add(path, backslash(written), start.line + 1)
 
     def _line(self, mark: Any) -> str:
-        return self.lines[mark.line] if mark.line < len(self.lines) else ""
+        number: int = mark.line
+        return self.lines[number] if number < len(self.lines) else ""
 
 
 def backslash(written: str) -> str:

@@ -104,7 +104,7 @@ class Stage(BaseModel, ABC):
         return self
 
     @classmethod
-    def advice(cls, name: str, value: object) -> str:
+    def advice(cls, name: str, value: object) -> str:  # noqa: ARG003 - for those that know some
         """How to write what was meant by a wrong value of that parameter; "" if that is unknown.
 
         Called with what other programs call the same, such as a sampler's label.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from pydantic import Field
@@ -82,6 +83,8 @@ class Img2Img(Stage):
         """Ours for a sampler as AUTOMATIC1111, ComfyUI or Diffusers call it."""
         if not isinstance(value, str):
             return ""
+        if name == "max_size" and (sides := re.fullmatch(r"(\d{2,4})\s*[x×*]\s*(\d{2,4})", value)):
+            return f"write the longer side alone: {max(map(int, sides.groups()))}"
         own, schedule = sampler_named(value)
         if cls.aliases.get(name, name) == "schedule":
             if own is not None:
