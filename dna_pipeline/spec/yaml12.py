@@ -36,7 +36,7 @@ _yaml: Any = yaml
 _TAG = "tag:yaml.org,2002:"
 _TO_ESCAPE = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
 """What may stand in JSON as it is, and to YAML is no text, or the end of a line."""
-_LIKE_A_PATH = re.compile(r"(?<=\")([A-Za-z]|\.?)([:.])(?=\\[^\\])")
+_LIKE_A_PATH = re.compile(r"(?<=\")([A-Za-z](?=:\\[^\\])|\.(?=\.?\\[^\\]))")
 """What begins like a path in double quotes with its backslashes not doubled; see `yaml_slips`."""
 
 
@@ -129,7 +129,7 @@ class _Anchored:
 def dumps(value: Any, indent: int | None = None) -> str:
     """A plain value as JSON that is YAML, too: it is read back as it was."""
     text = json.dumps(value, indent=indent, ensure_ascii=False)
-    text = _LIKE_A_PATH.sub(lambda found: f"{found[1]}\\u{ord(found[2]):04x}", text)
+    text = _LIKE_A_PATH.sub(lambda found: f"\\u{ord(found[1]):04x}", text)
     return _TO_ESCAPE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 

@@ -134,7 +134,7 @@ class SlipFinder:
         line = event.start_mark.line + 1
         if event.style == '"':
             self._path(path, event)
-        elif not event.style and (value is None or isinstance(value, str)):
+        elif not event.style and (not event.value or isinstance(value, str)):
             text = self._plain(path, event, in_flow=in_flow)
             if text is not None:
                 self.add(path, text, line)
@@ -146,7 +146,7 @@ class SlipFinder:
     def _plain(self, path: tuple[str | int, ...], event: Any, *, in_flow: bool) -> str | None:
         text: str = event.value
         key = None if in_flow else next((p for p in path[-1:] if isinstance(p, str)), None)
-        if event.anchor and text not in ("~", "null"):
+        if event.anchor:
             self._anchor(path, event, key)
         if event.tag == "!":
             return f"YAML drops the ! before the text; {quote_it(f'! {text}', key)}"
