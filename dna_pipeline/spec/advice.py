@@ -42,7 +42,7 @@ def for_text(value: Any) -> str:
 
 def for_switch(value: Any) -> str:
     """For a value in place of `true` or `false`."""
-    word = str(value).strip().casefold()
+    word = str(value).strip().casefold() if isinstance(value, str | int) else ""
     if word in _YES | _NO:
         right = "true" if word in _YES else "false"
         return f"write {right} without quotes" if value == right else f"write {right}"

@@ -180,11 +180,16 @@ def in_inbox(key: str, head: Iterable[str], stages: Stages) -> str:
     return "it belongs into a sidecar, the YAML beside an image" if key in head else ""
 
 
-def in_defaults(key: str, head: Iterable[str], stages: Stages) -> str:
-    """For an unknown key of an inbox's `defaults`."""
-    if is_almost(key, stages):
+def in_defaults(key: str, head: Iterable[str], stages: Stages, others: Stages) -> str:
+    """For an unknown key of an inbox's `defaults`.
+
+    Args:
+        stages: those of its pipeline.
+        others: those of all.
+    """
+    if is_almost(key, others):
         return ""
-    if clause := _parameter_of(key, "line", stages):
+    if clause := _parameter_of(key, "line", stages) or _parameter_of(key, "line", others):
         return clause
     if key in InboxSpec.model_fields:
         return "it belongs to the inbox itself; move it to the left"

@@ -393,8 +393,9 @@ class _Reader:
             types = sorted(kind for name, kind in stages if name == key)
             if not types and not self.broken_pipelines:
                 known = {name for name, _ in stages}
-                near = elsewhere.stages_near(inbox.pipeline, pipelines)
-                hint = elsewhere.in_defaults(key, HEAD_KEYS, near)
+                own = elsewhere.stages_of([pipelines[inbox.pipeline]])
+                others = elsewhere.stages_of(pipelines.values())
+                hint = elsewhere.in_defaults(key, HEAD_KEYS, own, others)
                 self.problems.append(unknown_key(self.document, (*path, key), known, hint))
             for kind in types:
                 self._check_default((*path, key), kind, given, models)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -32,8 +34,8 @@ FAULTS = [
     ('m: "C:\\Users\\x"', 1, "a backslash in double quotes begins an escape"),
     ('m: "\\\\server\\share"', 1, "a backslash in double quotes begins an escape"),
     ("a: 1\np: 'b\nq: 1\n", 2, "a closing quote is missing for the ' in this line"),
-    ("p: 'it's a chair'", 1, "text goes on after its closing '; put all of it in quotes: p: \"it's"),
-    ('p: "a "red" one"', 1, "text goes on after its closing \"; put all of it in quotes: p: 'a \"r"),
+    ("p: 'it's a chair'", 1, "text goes on after its closing '; put all of it in quotes: p: \"it"),
+    ('p: "a "red" one"', 1, "text goes on after its closing \"; put all of it in quotes: p: 'a \""),
     ('p: "a" chair', 1, "text goes on after its closing \"; put all of it in quotes: p: '\"a\" ch"),
     ("p: a chair: red", 1, 'put text with a colon in quotes: p: "a chair: red"'),
     ("p: (red:1.4) a: b", 1, "put text with a colon in quotes"),
@@ -96,4 +98,4 @@ def test_no_text_is_worse_than_a_yaml_error(text: str):
         loads(text.encode())
     except YamlError as error:
         assert all(len(message) < 350 and message.isprintable() for message in error.messages)
-        assert all(1 <= int(m.split()[1].rstrip(":")) for m in error.messages if m[:5] == "line ")
+        assert all(re.match("line [1-9]", m) for m in error.messages if m.startswith("line "))

@@ -170,17 +170,18 @@ def test_of_very_many_the_first_are_told():
 
 # --- what the program and its documentation write ---
 
+_TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=12)
 _VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=12)
+    st.none() | st.booleans() | st.integers() | _TEXT
     | st.from_regex(r"[A-Za-z.]{0,2}[:.]?[\\\n\t\"#&!*“” ,{}a]{0,6}", fullmatch=True),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_TEXT, inner, max_size=3),
     max_leaves=6,
 )  # fmt: skip
 
 
 @given(_VALUES, st.sampled_from([None, 2]))
 @example({"a": "C:\new"}, None)
-@example({"C:\n": '"A:\nb', ".": "..\t", "b": "x\\\"C:\n"}, 2)
+@example({"C:\n": '"A:\nb', ".": "..\t", "b": 'x\\"C:\n'}, 2)
 @settings(max_examples=400, deadline=None)
 def test_what_the_program_writes_is_read_back(value: object, indent: int | None):
     assert loads(dumps({"a": value}, indent).encode()).value == {"a": value}
@@ -193,11 +194,11 @@ def test_our_own_files_are_read(path: str):
     assert loads((ROOT / path).read_bytes()).value["version"] == 1
 
 
-@pytest.mark.parametrize("path", ["README.md", *(str(p) for p in Path("docs").glob("*.md"))])
+@pytest.mark.parametrize("path", ["README.md", "docs/batches.md"])
 def test_the_examples_in_the_documentation_are_read(path: str):
     text = (ROOT / path).read_text(encoding="utf-8")
-    blocks = re.findall(r"\n\n((?: {4,}\S.*\n|\n)+)", text)
-    yaml_like = [b for b in blocks if re.match(r" +[a-z_]+: ", b)]
-    for block in yaml_like:
+    blocks = re.findall(r"\n\n((?: {4,}\S.*\n)+)", text)
+    written = [block for block in blocks if re.match(r" +[a-z_]+:[ \n]", block)]
+    assert written
+    for block in written:
         assert loads(block.encode()).value
-    assert path != "README.md" or len(yaml_like) == 1
