@@ -224,7 +224,7 @@ class _Builder:
         self._count(1, chars, line)
         if event.anchor:
             self.anchors[event.anchor] = _Anchored(value, 1, chars, 0)
-        in_flow = bool(self.stack) and self.stack[-1].in_flow
+        in_flow = self._in_flow()
         top = self.stack[-1] if self.stack else None
         path = self._put(value, line)
         self.finder.value(path, event, value, in_flow=in_flow)
@@ -238,8 +238,10 @@ class _Builder:
         except YamlError as error:
             if not event.tag or event.tag.startswith(_TAG) or not _is_plain(event):
                 raise
-            text = f"{error.problem}; {quote_it(f'{event.tag} {event.value}')}, if it is text"
-            self.finder.add(self._next_path(), text, line)
+            path = self._next_path()
+            key = str(path[-1]) if path and not self._in_flow() else None
+            mend = quote_it(f"{event.tag} {event.value}", key, "it")
+            self.finder.add(path, f"{error.problem}; if it is text, {mend}", line)
             return None
 
     def _alias(self, event: Any, line: int) -> None:
@@ -291,6 +293,9 @@ class _Builder:
     def _end_text(self) -> None:
         if self.stack:
             self.stack[-1].end_text()
+
+    def _in_flow(self) -> bool:
+        return bool(self.stack) and self.stack[-1].in_flow
 
     def _wants_key(self) -> bool:
         return (

@@ -18,6 +18,10 @@ _ENTRY = re.compile(r"\s*(?:- +)*([^\s:\"'{\[#][^:\"'{\[#]*?):[ \t]+(\S.*)")
 """A key with a value on its line."""
 _NO_BLANK = re.compile(r"\s*(?:- +)*([A-Za-z_][\w.]*):([^ \t:/\\].*)")
 _WIDE = re.compile(r"\s*(?:- +)*([^\s:：]+)：(.*)")
+_CUT_IN_FLOW = re.compile(r"(?<=[\s\[{,])#\S.*")
+"""A comment without a blank after its `#`."""
+_MOST_LINES = 2000
+"""How far a cause is looked for: nobody's braces are open for longer."""
 _BEGIN = "text cannot begin with"
 _WRONG_INDENT = "look for a wrong indentation"
 _PLAIN_WORDS = {
@@ -170,18 +174,14 @@ def _colon_in_text(spot: _Spot) -> Fault | None:
         return None
     entry = _ENTRY.match(spot.here)
     if entry is not None and entry.start(2) < spot.column:
-        return spot.line, f"put text with a colon in quotes: {_entry_in_quotes(entry)}"
-    for above in range(spot.line - 1, -1, -1):
+        return spot.line, quote_it(entry[2], entry[1], "text with a colon")
+    for above in range(spot.line - 1, max(spot.line - _MOST_LINES, 0) - 1, -1):
         if (fault := without_blank(spot.at(above))) is not None:
             return above, fault
         if _ENTRY.match(spot.at(above)):
             break
     told = "the line is indented as if it belonged to the text above it"
     return spot.line, f"{told}; mend the indentation, or put text with a colon in quotes"
-
-
-def _entry_in_quotes(entry: re.Match[str]) -> str:
-    return quote_it(entry[2], entry[1]).removeprefix("put the text in quotes: ")
 
 
 def _no_colon(spot: _Spot) -> Fault | None:
@@ -236,18 +236,18 @@ def _in_flow(spot: _Spot) -> Fault | None:
 
 
 def _unclosed(spot: _Spot) -> Fault:
-    first = spot.first_line
-    while spot.opening not in ("{", "[") and first > 0 and not re.search(r"[\[{]", spot.at(first)):
-        first -= 1
-    for line in range(first, spot.line + 1):
-        if found := re.search(r"(?:^|[\s\[{,])(#\S.*)", spot.at(line)):
-            cut = found[1][:MAX_SHOWN]
+    first, opening = spot.first_line, spot.opening
+    if opening not in ("{", "["):
+        above = range(first, max(first - _MOST_LINES, -1), -1)
+        first = next((line for line in above if re.search(r"[\[{]", spot.at(line))), first)
+        opening = "{ or ["
+    for line in range(first, min(spot.line + 1, first + _MOST_LINES)):
+        found = _CUT_IN_FLOW.search(spot.at(line))
+        if found and found.string[: found.start()].lstrip()[:1] not in ("", "#"):
+            cut = found[0][:MAX_SHOWN]
             return line, f"YAML takes {cut} for a comment; put the text in quotes"
-    opening = spot.opening if spot.opening in ("{", "[") else "{ or ["
-    return (
-        first,
-        f"the {opening} in this line is not closed: a closing bracket or a comma is missing",
-    )
+    told = f"the {opening} in this line is not closed"
+    return first, f"{told}: a closing bracket or a comma is missing"
 
 
 def _after_comment(spot: _Spot) -> Fault | None:

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+MOST_SLIPS = 100
 MAX_SHOWN = 60
 """Longest text that is repeated in a message, with its quotes."""
 
@@ -116,6 +117,11 @@ class SlipFinder:
     def add(self, path: Iterable[str | int], text: str, line: int) -> None:
         self.slips.append(Slip(tuple(path), text, line))
 
+    @property
+    def has_enough(self) -> bool:
+        """True where nobody would read of more, and a hostile file could hold thousands."""
+        return len(self.slips) > MOST_SLIPS
+
     def key(self, path: tuple[str | int, ...], event: Any) -> None:
         """Check a key."""
         text: str = event.value
@@ -131,13 +137,14 @@ class SlipFinder:
             value: what it was read as.
             in_flow: it stands in braces or brackets, where its line may say more.
         """
-        line = event.start_mark.line + 1
+        if self.has_enough:
+            return
         if event.style == '"':
             self._path(path, event)
         elif not event.style and (not event.value or isinstance(value, str)):
             text = self._plain(path, event, in_flow=in_flow)
             if text is not None:
-                self.add(path, text, line)
+                self.add(path, text, event.start_mark.line + 1)
 
     def used(self, anchor: str) -> None:
         """An alias names that anchor."""

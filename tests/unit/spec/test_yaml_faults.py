@@ -48,6 +48,8 @@ FAULTS = [
     ("q: 1\ns：5", 2, "the colon after 's' is a full-width one (：); write `s: 5`"),
     ("p: [a\nq: 1", 1, "the [ in this line is not closed: a closing bracket"),
     ("i: {a: 1,\n b: 2\nq: 2", 1, "the { in this line is not closed: a closing bracket"),
+    ("t: [a,\n  #seed: 1\n  b", 1, "the [ in this line is not closed"),
+    ("t: [#a, b]", 1, "YAML takes #a, b] for a comment; put the text in quotes"),
     ("i: {a: 1,\n", 1, "the { or [ in this line is not closed"),
     ("a: x\n  b: y", 2, "the line is indented as if it belonged to the text above it"),
     ("i:\n   p: a\n  q: b", 3, "the line does not go on from those above it; look for a wrong ind"),
