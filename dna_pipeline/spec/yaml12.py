@@ -24,7 +24,7 @@ from dna_pipeline.spec.yaml_errors import one_line as one_line
 from dna_pipeline.spec.yaml_faults import explain, not_utf8
 from dna_pipeline.spec.yaml_scalars import MAX_DIGITS as MAX_DIGITS
 from dna_pipeline.spec.yaml_scalars import scalar
-from dna_pipeline.spec.yaml_slips import FlowText, Slip, SlipFinder, quote_it
+from dna_pipeline.spec.yaml_slips import FlowNumbers, FlowText, Slip, SlipFinder, quote_it
 
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
@@ -94,7 +94,7 @@ class _Open:
     Attributes:
         key: the pending key of a mapping.
         key_start, key_end: where that stands, in characters.
-        flow: finds text that a comma cut, in braces; None in brackets and in block style.
+        flow: finds what a comma cut, in braces or brackets; None in block style.
         in_flow: the collection stands in braces or brackets.
     """
 
@@ -103,7 +103,7 @@ class _Open:
     anchor: str | None
     nodes_before: int
     chars_before: int
-    flow: FlowText | None
+    flow: FlowText | FlowNumbers | None
     in_flow: bool
     key: str | None = None
     key_start: int = 0
@@ -270,7 +270,7 @@ class _Builder:
         self._end_text()
         path = self._put(value, line)
         in_flow = bool(event.flow_style)
-        flow = FlowText(self.finder) if in_flow and is_mapping else None
+        flow = (FlowText if is_mapping else FlowNumbers)(self.finder) if in_flow else None
         self.stack.append(_Open(value, path, event.anchor, self.nodes, self.chars, flow, in_flow))
         self._count(1, 0, line)
 

@@ -224,6 +224,44 @@ class FlowText:
             self._finder.add(run.path, _cut_at_comma(run), run.line)
 
 
+class FlowNumbers:
+    """Finds decimal commas in a list: `[7,5, 8,5]` has four numbers, and two were meant.
+
+    Only the blanks tell: none within each pair, one between them. `[7, 5]` and `[1,2,3,4]` are
+    what they seem.
+    """
+
+    def __init__(self, finder: SlipFinder) -> None:
+        self._finder = finder
+        self._texts: list[str] = []
+        self._is_tight: list[bool] = []
+        self._place: tuple[tuple[str | int, ...], int] = ((), 0)
+        self._end = -1
+        self._is_over = False
+
+    def scalar(self, path: tuple[str | int, ...], event: Any, *_: int) -> None:
+        """An item of the list was read."""
+        self._is_over |= bool(event.style) or not re.fullmatch(r"[-+]?[0-9]+", event.value)
+        if self._is_over:
+            return
+        if self._texts:
+            self._is_tight.append(event.start_mark.index == self._end + 1)
+        else:
+            self._place = path[:-1], event.start_mark.line + 1
+        self._texts.append(event.value)
+        self._end = event.end_mark.index
+
+    def end(self) -> None:
+        """Another kind of value begins, or the list ends."""
+        pairs = [index % 2 == 0 for index in range(len(self._is_tight))]
+        if not self._is_over and len(pairs) % 2 == 1 and len(pairs) > 1 and pairs == self._is_tight:
+            first, second = self._texts[:2]
+            told = f"a comma ends a number, so that {first},{second} are two"
+            mend = f"write {first}.{second}, or a blank after each comma"
+            self._finder.add(self._place[0], f"{told}; {mend}", self._place[1])
+        self._is_over = True
+
+
 def _cut_at_comma(run: _Run) -> str:
     if run.is_plain and run.is_tight and (number := with_point(",".join(run.parts))):
         return f"a comma ends the number; {number}"

@@ -120,6 +120,8 @@ def test_what_was_meant_as_a_comment_stays_one(text: str, value: object):
         ("i: {prompt: “a, b”}", 'all of it in quotes: prompt: "a, b"'),
         ("i: {strength: 0,6}", "i.strength: a comma ends the number; write 0.6"),
         ("i: {a: [1], strength: -1,25, b: 1}", "i.strength: .* write -1.25"),
+        ("m: {i.cfg: [7,5, 8,5]}", "m.i.cfg: a comma ends a number, .*; write 7.5, or a blank"),
+        ("m: [0,4, 0,6, 0,8]", "m: a comma ends a number, .*; write 0.4, or a blank"),
         ("i: {threshold: 1,000}", "i.threshold: .* write 1000, or 1.000"),
     ],
 )
@@ -135,6 +137,9 @@ def test_other_signs_that_change_a_text(text: str, message: str):
         ("mesh: [{remove_background}, {triposr}]",
          {"mesh": [{"remove_background": None}, {"triposr": None}]}),
         ("a: {b: 1, c: , d: [e, f]}", {"a": {"b": 1, "c": None, "d": ["e", "f"]}}),
+        ("a: [1,2,3,4]\nb: [7,5]\nc: [1, 2, 3, 4]\nd: [1,2, 3]",
+         {"a": [1, 2, 3, 4], "b": [7, 5], "c": [1, 2, 3, 4], "d": [1, 2, 3]}),
+        ("a: [1,x, 2,y]\nb: [1,[2], 3,4]", {"a": [1, "x", 2, "y"], "b": [1, [2], 3, 4]}),
         ("a: {b, c}", {"a": {"b": None, "c": None}}),
         ("prompt: “Red” and “blue”", {"prompt": "“Red” and “blue”"}),
         ("prompt: '“a chair”'", {"prompt": "“a chair”"}),
