@@ -16,7 +16,8 @@
         └── OutOfMemory  WorkerCrashed  StageTimeout  StageFailed  Cancelled
 
 Each job error has a stable `code`, a `sentence` that says what to do, and a `detail` that tells
-this one case. Errors of the libraries below are mapped to these at the border of each provider.
+this one case; docs/failures.md has an entry for each code. Errors of the libraries below are
+mapped to these at the border of each provider.
 """
 
 from __future__ import annotations

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+import re
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from pydantic import Field
 
 from dna_pipeline.artifact import Artifact
 from dna_pipeline.errors import NoEffectiveSteps, ParameterInvalid
 from dna_pipeline.providers.base import ImageToImageRequest
-from dna_pipeline.providers.samplers import SAMPLERS
+from dna_pipeline.providers.samplers import SAMPLERS, sampler_named
 from dna_pipeline.stages.base import Seed, Stage, StageContext
 
 if TYPE_CHECKING:
@@ -43,6 +44,18 @@ class Img2Img(Stage):
         "sampler_name": "sampler",
         "scheduler": "schedule",
     }
+    foreign_words: ClassVar[dict[str, str]] = {
+        "cfg_scale": "guidance_scale",
+        "denoising_strength": "strength",
+        "height": "max_size",
+        "negative": "negative_prompt",
+        "num_inference_steps": "steps",
+        "resolution": "max_size",
+        "sampling_method": "sampler",
+        "sampling_steps": "steps",
+        "size": "max_size",
+        "width": "max_size",
+    }
     templates: ClassVar[tuple[str, ...]] = ("prompt", "negative_prompt")
 
     prompt: str = Field("", description="what the picture should become")
@@ -73,6 +86,23 @@ class Img2Img(Stage):
         description="transparency of the input: put back on the result, or white instead of it; "
         "the model sees it on white either way",
     )
+
+    @classmethod
+    def advice(cls, name: str, value: object) -> str:
+        """Ours for a sampler as AUTOMATIC1111, ComfyUI or Diffusers call it."""
+        if not isinstance(value, str):
+            return ""
+        if name == "max_size" and (sides := re.fullmatch(r"(\d{2,4})\s*[x×*]\s*(\d{2,4})", value)):
+            return f"write the longer side alone: {max(map(int, sides.groups()))}"
+        own, schedule = sampler_named(value)
+        if cls.aliases.get(name, name) == "schedule":
+            if own is not None:
+                return f"that is a sampler: write sampler: {own}"
+            near = value.strip().casefold()
+            return f"write {near}" if near in get_args(Schedule) else ""
+        if cls.aliases.get(name, name) != "sampler" or own is None:
+            return ""
+        return f"write sampler: {own}" + (f", schedule: {schedule}" if schedule else "")
 
     def check(self) -> None:
         if int(self.steps * self.strength) < 1:

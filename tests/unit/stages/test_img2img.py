@@ -46,6 +46,47 @@ def test_defaults_are_those_of_the_contract():
     }
 
 
+@pytest.mark.parametrize(
+    ("written", "advice"),
+    [
+        ("Euler", "write sampler: euler"),
+        ("Euler a", "write sampler: euler_a"),
+        ("euler_ancestral", "write sampler: euler_a"),
+        ("k_euler_a", "write sampler: euler_a"),
+        ("DPM++ 2M Karras", "write sampler: dpmpp_2m, schedule: karras"),
+        ("DPM++ 2M SDE Karras", "write sampler: dpmpp_2m_sde, schedule: karras"),
+        ("dpm++ sde", "write sampler: dpmpp_sde"),
+        ("UniPC", "write sampler: uni_pc"),
+        ("uni_pc_bh2", "write sampler: uni_pc"),
+        ("LCM", "write sampler: lcm"),
+        ("DDIM Karras", "write sampler: ddim"),
+        ("EulerDiscreteScheduler", "write sampler: euler"),
+        ("DPMSolverMultistepScheduler", "write sampler: dpmpp_2m"),
+        ("Heun", ""),
+        ("DPM2", ""),
+        ("", ""),
+        (5, ""),
+    ],
+)
+@pytest.mark.parametrize("key", ["sampler", "sampler_name"])
+def test_what_other_programs_call_the_samplers(key: str, written: object, advice: str):
+    assert Img2Img.advice(key, written) == advice
+
+
+def test_advice_on_other_parameters():
+    assert Img2Img.advice("schedule", "Karras") == "write karras"
+    assert Img2Img.advice("scheduler", "DPM++ 2M") == "that is a sampler: write sampler: dpmpp_2m"
+    assert Img2Img.advice("schedule", "exponential") == ""
+    assert Img2Img.advice("max_size", "768 x 512") == "write the longer side alone: 768"
+    assert Img2Img.advice("prompt", "Euler") == ""
+
+
+def test_foreign_words_stand_for_parameters_and_are_none():
+    names = set(Img2Img.model_fields)
+    assert set(Img2Img.foreign_words.values()) <= names
+    assert not set(Img2Img.foreign_words) & {*names, *Img2Img.aliases}
+
+
 def test_the_samplers_are_those_of_the_table():
     assert set(Img2Img.model_fields["sampler"].annotation.__args__) == set(SAMPLERS)
 
