@@ -5,8 +5,9 @@ while they write a prompt. The result is a valid document that says something el
 wrong picture. Each check here finds one such place, and says how to write what was meant.
 
 A `#` in or instead of plain text counts as text, and is refused, where no blank follows it
-(`#1`, `#hero`), where a number follows after one blank on each side (`# 3 in red`), and where a
-bracket is still open before it. Any other `#` begins a comment, as YAML has it.
+(`#1`, `#hero`), where one blank parts it from several words (`a red chair # best`) or a number
+follows (`chair # 3`), and where a bracket is still open before it. Any other `#` begins a comment,
+as YAML has it.
 """
 
 from __future__ import annotations
@@ -76,9 +77,12 @@ def cut_text(text: str, line: str, column: int) -> str | None:
         return None
     blanks, comment = found[1], found[2]
     is_number_sign = _NUMBER_SIGN.match(comment) is not None
+    is_in_words = len(blanks) == 1 and re.search(r"\s", text) is not None
     is_numbered = bool(text) and len(blanks) == 1 and re.match(r"[ \t][0-9]", comment) is not None
     is_open = any(text.count(a) > text.count(b) for a, b in ("()", "[]", "{}"))
-    return f"#{comment}".rstrip() if is_number_sign or is_numbered or is_open else None
+    return (
+        f"#{comment}".rstrip() if is_number_sign or is_in_words or is_numbered or is_open else None
+    )
 
 
 def typographic(text: str) -> str | None:
@@ -163,7 +167,7 @@ class SlipFinder:
             told = (
                 f"YAML ends the text before {shown}" if text else f"YAML reads no text in {shown}"
             )
-            mend = f"{whole} (in a comment, write a blank after the #)"
+            mend = f"{whole} (before a comment, write two blanks; behind its #, one)"
             return f"{told}, which it takes for a comment; {mend}"
         if quotes := typographic(text):
             told = f"the quotes {quotes} are a word processor's and would stay in the text"

@@ -46,7 +46,7 @@ def test_a_comment_that_cuts_a_text_is_refused(text: str, quoted: str, encoding:
         loads(document.encode(encoding))
     assert caught.value.line == 3
     assert caught.value.problem.startswith("img2img.prompt: YAML ")
-    assert f"put the text in quotes: prompt: {quoted} (in a comment" in caught.value.problem
+    assert f"put the text in quotes: prompt: {quoted} (before a comment" in caught.value.problem
     assert " ".join(text.split()) == loads(quoted.encode()).value
 
 
@@ -60,6 +60,9 @@ def test_a_comment_that_cuts_a_text_is_refused(text: str, quoted: str, encoding:
         "tags: [#hero, #night]",
         "meta:\n  asset: a chair,\n    red #1",
         "a chair #1",
+        "prompt: a red chair # my favourite",
+        "prompt: a red chair # best quality, 4k",
+        "meta: {note: a red chair # two}\n}",
     ],
 )
 def test_wherever_it_stands(text: str):
@@ -74,11 +77,11 @@ def test_wherever_it_stands(text: str):
         ("priority: 10 #higher first", {"priority": 10}),
         ("pipeline: mesh   # default: the inbox's", {"pipeline": "mesh"}),
         ("pipeline: mesh # default", {"pipeline": "mesh"}),
-        ("prompt: a red chair # my favourite", {"prompt": "a red chair"}),
+        ("prompt: a red chair  # my favourite", {"prompt": "a red chair"}),
         ("prompt: a red chair   # 2 of these", {"prompt": "a red chair"}),
-        ("prompt: a (red) chair # it's mine", {"prompt": "a (red) chair"}),
-        ("prompt: a chair ## mine", {"prompt": "a chair"}),
-        ("prompt: a chair #", {"prompt": "a chair"}),
+        ("prompt: a (red) chair  # it's mine", {"prompt": "a (red) chair"}),
+        ("prompt: a chair  ## mine", {"prompt": "a chair"}),
+        ("prompt: a chair  #", {"prompt": "a chair"}),
         ("a: true #yes\nb: null #no\nc: .5 #half", {"a": True, "b": None, "c": 0.5}),
         ("prompt: 'a chair' #1\ntags: [a] #1", {"prompt": "a chair", "tags": ["a"]}),
         ("img2img:   # nothing\nmeta: {a: b} #x", {"img2img": None, "meta": {"a": "b"}}),
