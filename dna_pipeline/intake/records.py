@@ -9,7 +9,7 @@ import os
 import secrets
 import stat
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cached_property
 from io import FileIO
 from pathlib import Path
@@ -115,7 +115,7 @@ class Resolver:
     def _told(self, data: bytes | None, facts: JobFacts) -> str:
         try:
             made = specs(self._config, self._inbox, data, facts, lambda: 0)
-            return json.dumps([asdict(spec) for _, spec in made], sort_keys=True, default=str)
+            return json.dumps([spec.identity() for _, spec in made], sort_keys=True, default=str)
         except JobError:
             return hashlib.sha256(data or b"").hexdigest()
 

@@ -10,7 +10,7 @@ import json
 import posixpath
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -409,7 +409,7 @@ class Planner:
 
     def key(self, document: Document, facts: JobFacts, models: ModelFacts) -> str:
         """Equal for jobs that do the same with the same bytes: before chance, whenever they run."""
-        told = asdict(self.resolve(document, lambda: 0, facts))
+        told = self.resolve(document, lambda: 0, facts).identity()
         del told["priority"], told["not_before"]
         named = {s["params"].get("model") for s in told["stages"]} - {None}
         all_of_it = [facts.sha256, told, {name: models(name) for name in sorted(named)}]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -95,6 +95,15 @@ class JobSpec:
     not_before: datetime | None = None
     tags: tuple[str, ...] = ()
     meta: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    def identity(self) -> dict[str, Any]:
+        """What the job is to do, equal in all versions of the program that would do the same."""
+        values = asdict(self)
+        for stage in values["stages"]:
+            later = registry.stage_class(stage["type"]).later_parameters
+            params = stage["params"]
+            stage["params"] = {k: v for k, v in params.items() if k not in later or later[k] != v}
+        return values
 
 
 def parse_time(text: str) -> datetime:

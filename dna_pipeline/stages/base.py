@@ -82,6 +82,9 @@ class Stage(BaseModel, ABC):
     foreign_words: ClassVar[dict[str, str]] = {}
     """Names that other programs have for parameters, each with ours. They are not accepted, since
     the meaning may differ a little, but answered with the right one."""
+    later_parameters: ClassVar[dict[str, Any]] = {}
+    """Parameters that came after the stage's first release, each with its default then. A job's
+    identity leaves them out at that value: what was done before an update is not done again."""
     templates: ClassVar[tuple[str, ...]] = ()
     """The parameters whose text may hold fields and wildcards (see `spec/template.py`); the
     stage's parameter `seed` decides what those choose."""

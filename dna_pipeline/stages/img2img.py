@@ -56,6 +56,7 @@ class Img2Img(Stage):
         "size": "max_size",
         "width": "max_size",
     }
+    later_parameters: ClassVar[dict[str, Any]] = {"alpha": "keep"}
     templates: ClassVar[tuple[str, ...]] = ("prompt", "negative_prompt")
 
     prompt: str = Field("", description="what the picture should become")

@@ -1,0 +1,68 @@
+"""Keys by which a job is the same in all versions of the program."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dna_pipeline.intake.records import Resolver, facts_of
+from dna_pipeline.intake.rows import Planner
+from dna_pipeline.spec.config import Config
+from dna_pipeline.spec.reader import load_config
+from dna_pipeline.spec.yaml12 import loads
+
+CONFIG = """\
+version: 1
+models:
+  sd: {provider: diffusers, path: m}
+  key: {provider: border_key}
+  t: {provider: triposr, path: t}
+pipelines:
+  restyle: [{img2img: {model: sd}}, {remove_background: {model: key}}, {triposr: {model: t}}]
+inboxes: [{path: in, pipeline: restyle, originals: keep}]
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "pipeline.yaml").write_text(CONFIG)
+    return load_config(tmp_path / "pipeline.yaml", {})
+
+
+@pytest.mark.parametrize(
+    ("sidecar", "key"),
+    [
+        (None, "79d3a7b17675766f18c40a18a84773c0fe348fcc2188019bf958f2f168fac88a"),
+        (
+            b"img2img: {prompt: x, seed: -1}\npriority: 3\n",
+            "f9b69433e44ba016c965bff0f485d6a13b4eed199a01bcc7d02f8cf1aa442d47",
+        ),
+    ],
+)
+def test_a_kept_file_that_version_0_1_did_is_not_done_again(
+    config: Config, sidecar: bytes | None, key: str
+) -> None:
+    inbox = config.inboxes[0]
+    facts = facts_of(inbox, "", "a.png", "0" * 64)
+    assert Resolver(config, inbox).key(facts, sidecar, None) == key
+
+
+def test_a_row_that_version_0_1_did_is_skipped(config: Config) -> None:
+    inbox = config.inboxes[0]
+    facts = facts_of(inbox, "", "a.png", "0" * 64)
+    document = loads(b"img2img: {prompt: x}\n")
+    key = Planner(config, inbox).key(document, facts, lambda name: {"name": name})
+    assert key == "a62f528a540ac83836410be33f28051d1e2d24b7426bbbdcc295d25079ae6d86"
+
+
+def test_another_value_of_a_later_parameter_makes_another_job(config: Config) -> None:
+    inbox = config.inboxes[0]
+    facts = facts_of(inbox, "", "a.png", "0" * 64)
+    resolver = Resolver(config, inbox)
+    keys = [
+        resolver.key(facts, text, None)
+        for text in (None, b"img2img: {alpha: keep}", b"img2img: {alpha: white}")
+    ]
+    assert keys[0] == keys[1] != keys[2]
