@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = "dna_pipeline"
 
 LEVELS = [
-    "errors faults streams",
+    "errors faults streams clock",
     "device_errors artifact filesystem logs exr sixteen",
     "obj_names",
     "imaging video gltf mesh_formats matte wire messages",
