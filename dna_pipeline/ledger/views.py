@@ -223,6 +223,13 @@ class Views:
             found.insert(0, {"code": "paused", "detail": f"paused since {paused}", "jobs": None})
         return found
 
+    def watched_inboxes(self) -> set[str]:
+        """Names of the inboxes that were looked into at least once."""
+        rows = self._rows(
+            "SELECT name FROM settings WHERE name >= 'watched:' AND name < 'watched;'"
+        )
+        return {row["name"].removeprefix("watched:") for row in rows}
+
     def recent(self, limit: int = 20) -> list[dict[str, Any]]:
         """The published jobs that ended last, newest first, with the folders they ended in."""
         return self._rows(

@@ -158,6 +158,8 @@ class Inbox:
     hours: Hours | None = None
     source_roots: tuple[Path, ...] = ()
     on_duplicate: Literal["skip", "run"] = "skip"
+    line: int = field(default=0, compare=False)
+    """Line of its path in pipeline.yaml; 0 where it has none."""
 
     @property
     def keeps(self) -> bool:

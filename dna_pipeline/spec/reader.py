@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -309,7 +310,7 @@ class _Reader:
             given = self._validate(InboxSpec, path, entry)
             if given is None:
                 continue
-            inbox = self._inbox(given)
+            inbox = replace(self._inbox(given), line=self.document.line((*path, "path")))
             self._check_name(path, given.name, inbox.name, names)
             names.add(inbox.name.casefold())
             if inbox.pipeline in pipelines:

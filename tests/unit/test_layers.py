@@ -23,7 +23,7 @@ LEVELS = [
     "imaging video gltf mesh_formats matte wire messages",
     "registry probe reachability sources",
     "spec",
-    "manifest",
+    "manifest inbox_folders",
     "inbox ledger tsr providers",
     "mesh_files",
     "stages fingerprint lock estimate",
