@@ -11,12 +11,14 @@ import stat
 import tempfile
 from collections.abc import Generator, Iterable
 from contextlib import ExitStack, contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from dna_pipeline.artifact import write_bytes
+from dna_pipeline.clock import to_second
 from dna_pipeline.errors import Locked
 from dna_pipeline.ledger.times import format_time, utcnow
 
@@ -67,7 +69,8 @@ def _is_locked(path: Path) -> bool:
 def _describe(facts: dict[str, Any] | None) -> str:
     if facts is None:
         return "it did not say which"
-    return f"process {facts['pid']} on {facts['host']}, since {facts['since']}"
+    since = to_second(datetime.fromisoformat(facts["since"]))
+    return f"process {facts['pid']} on {facts['host']}, since {since}"
 
 
 def shared_dir() -> Path:

@@ -218,7 +218,7 @@ def error_text(report: ErrorReport) -> str:
         "What helps": report.hint,
         "At stage": report.stage,
         "Code": report.code,
-        "Job": report.job.id,
+        "Job": report.job.id[:8],
     }
     end = "was cancelled" if report.code == "cancelled" else "could not be processed"
     lines = [f"{report.input.name} {end}.", "", report.message, ""]

@@ -96,13 +96,11 @@ def _pauses(views: Views | None) -> list[dict[str, Any]]:
     if views is None:
         return []
     holds = [hold for hold in views.holds() if hold["code"] == "paused"]
+    whole = "the queue is "
     return [
-        remark("paused", hold["detail"] if hold["jobs"] is not None else QUEUE_IS_PAUSED)
+        remark("paused", hold["detail"] if hold["jobs"] is not None else whole + hold["detail"])
         for hold in holds
     ]
-
-
-QUEUE_IS_PAUSED = "the queue is paused; `dna-pipeline resume` frees it"
 
 
 def _hours(config: Config) -> list[dict[str, Any]]:
