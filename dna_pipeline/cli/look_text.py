@@ -17,6 +17,9 @@ FILES_SHOWN = 10
 
 RECENT_SHOWN = 10
 
+HOLDS_SHOWN = 3
+"""So many reasons of one kind are listed."""
+
 
 def status_words(job: Facts) -> str:
     """A job's status, and what it waits for."""
@@ -104,7 +107,7 @@ def _status_lines(facts: Facts) -> Iterator[tuple[str, str]]:
     elif facts["runnable"]:
         yield "time", NO_HISTORY
     yield from (("batch", _batch(batch)) for batch in facts["batches"])
-    yield from (("held", _hold(hold)) for hold in facts["holds"])
+    yield from (("held", text) for text in _holds(facts["holds"]))
     yield from _waiting(facts["waiting"], facts.get("waiting_total", 0))
     yield from _leftovers(facts)
     for entry in facts["recent"][:RECENT_SHOWN]:
@@ -137,6 +140,17 @@ def _batch(batch: Facts) -> str:
     return f"{short(batch['batch'])} {batch['folder']}: {counts}{wrong}{paused}"
 
 
+def _holds(holds: list[Facts]) -> Iterator[str]:
+    """Each reason with its jobs; the first few where jobs wait for one kind of cause, as for many
+    different times."""
+    for code in dict.fromkeys(hold["code"] for hold in holds):
+        alike = [hold for hold in holds if hold["code"] == code]
+        yield from map(_hold, alike[:HOLDS_SHOWN])
+        if rest := alike[HOLDS_SHOWN:]:
+            jobs = sum(hold["jobs"] or 0 for hold in rest)
+            yield f"{jobs_text(jobs)}: {code}, with {number_of(len(rest), 'more reason')}"
+
+
 def _hold(hold: Facts) -> str:
     number = "the whole queue" if hold["jobs"] is None else jobs_text(hold["jobs"])
     return f"{number}: {hold['code']}: {hold['detail']}"
@@ -161,13 +175,9 @@ def _waiting(entries: list[Facts], total: int) -> Iterator[tuple[str, str]]:
 
 def _leftovers(facts: Facts) -> Iterator[tuple[str, str]]:
     if number := facts["recovered"]["count"]:
-        yield (
-            "recovered",
-            (
-                f"{number_of(number, 'folder')} in {facts['recovered']['folder']}: copies of images "
-                "that no job knows; look at them and remove them yourself"
-            ),
-        )
+        folders = f"{number_of(number, 'folder')} in {facts['recovered']['folder']}"
+        what = "copies of images that no job knows; look at them and remove them yourself"
+        yield "recovered", f"{folders}: {what}"
     for path in facts["foreign"]:
         yield "foreign", f"{path}: not dna-pipeline's; it is left alone"
     if more := facts["foreign_total"] - len(facts["foreign"]):

@@ -38,7 +38,7 @@ def triposr(tmp_path: Path) -> TripoSRModel:
 def sd15(tmp_path: Path, models_dir: Path) -> Diffusers:
     folder = tmp_path / "sd15"
     shutil.copytree(models_dir / "sd-v1-5-local", folder)
-    return Diffusers(path=folder)
+    return Diffusers.model_validate({"path": folder})
 
 
 def weights_of(provider: Provider) -> list[Path]:
@@ -85,7 +85,7 @@ def test_the_configuration_s_word_wins(
 
 
 def test_what_has_no_weights_has_no_licence(tmp_path: Path):
-    assert Fingerprints(tmp_path).licence(BorderKey()) is None
+    assert Fingerprints(tmp_path).licence(BorderKey.model_validate({})) is None
 
 
 def test_licences_that_differ_name_none():
