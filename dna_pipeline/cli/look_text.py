@@ -167,7 +167,7 @@ def _waiting(entries: list[Facts], total: int) -> Iterator[tuple[str, str]]:
         for entry in alike[:FILES_SHOWN]:
             where = f"{inbox}/{entry['file']}" if entry["file"] else inbox
             yield "waiting", f"{where}: {reason}"
-        if more := len(alike) - FILES_SHOWN if len(alike) > FILES_SHOWN else 0:
+        if (more := len(alike) - FILES_SHOWN) > 0:
             yield "waiting", f"{inbox}, and {number_of(more, 'more file')}: {reason}"
     if more := max(total - len(entries), 0):
         yield "waiting", f"and {number_of(more, 'more file')}"

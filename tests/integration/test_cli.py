@@ -432,7 +432,7 @@ def test_a_batch_is_paused_cancelled_and_retried_by_its_folder_s_name(shots: Pat
     )
     assert f"resume --batch {folder[-8:]}" in call(shots, "pause", "--batch", folder).stderr
     status = call(shots, "status").stdout
-    assert f"cut/{folder}: 2 queued, 1 wrong rows, paused" in status
+    assert f"cut/{folder}: 2 queued, 1 wrong row, paused" in status
     assert call(shots, "resume", "--batch", folder).returncode == 0
     assert facts(shots, "status")["batches"][0]["paused"] is None
     assert call(shots, "cancel", "--batch", f"cut/{folder}").stdout.count("cancelled") == 2
