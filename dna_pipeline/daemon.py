@@ -20,11 +20,12 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from dna_pipeline.accounts import Accounts
 from dna_pipeline.dispatch import Dispatcher
-from dna_pipeline.errors import Hold, InboxUnavailable
+from dna_pipeline.errors import ConfigError, Hold, InboxUnavailable
 from dna_pipeline.executor import Executor, LocalExecutor, WorkerSettings
 from dna_pipeline.housekeeping import Housekeeper
 from dna_pipeline.inbox.owner import Heartbeat
 from dna_pipeline.inbox.watcher import Watcher
+from dna_pipeline.inbox_folders import make_folder, make_inboxes
 from dna_pipeline.intake.gate import Gate
 from dna_pipeline.ledger import health, queue
 from dna_pipeline.ledger.store import Ledger
@@ -228,15 +229,17 @@ class Daemon:
             self.accounts.write(limit_s)
 
     def _make_folders(self) -> None:
-        folders = [self.config.data, self.config.work, self.config.outbox]
-        for folder in [*folders, *(inbox.path for inbox in self.config.inboxes)]:
-            if (reach := self._look(folder)).is_silent:
-                log.warning("folder.missing", path=str(folder), why=reach.why)
-                continue
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-            except OSError as error:
-                log.warning("folder.missing", path=str(folder), why=error.strerror)
+        for folder in (self.config.data, self.config.work, self.config.outbox):
+            make_folder(folder, self._look)
+        make_inboxes(self.config, self._watched_before(), self._look)
+
+    def _watched_before(self) -> set[str]:
+        """Names of the inboxes that a daemon on this data folder has looked into before."""
+        if not self.config.ledger_path.exists():
+            return set()
+        with suppress(ConfigError), closing(Views(self.config.ledger_path)) as views:
+            return views.watched_inboxes()
+        return set()  # a ledger that cannot be read is refused when it is opened
 
     def _recover(self) -> None:
         """Take up what the last daemon left, from the ledger and the claims."""

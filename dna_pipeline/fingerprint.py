@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dna_pipeline.artifact import sha256_file, write_bytes
 from dna_pipeline.providers.base import Provider
+from dna_pipeline.providers.licences import is_weights, licence_of
 
 
 class Fingerprints:
@@ -36,6 +37,17 @@ class Fingerprints:
         for name, path in sorted((f.relative_to(root).as_posix(), f) for f in files):
             digest.update(f"{name}\0{self._hash(path)}\n".encode())
         return self._named(root), digest.hexdigest()
+
+    def licence(self, provider: Provider) -> str | None:
+        """The licence that the manifest records: the configuration's, else that of known weights.
+
+        None for a model without weights; `not known` where nothing names the licence. Raises
+        OSError if the weights cannot be read.
+        """
+        files = provider.weights()[1]
+        if provider.license is not None or not files:
+            return provider.license
+        return licence_of(self._hash(path) for path in files if is_weights(path))
 
     def _named(self, path: Path) -> str:
         inside = path.is_relative_to(self._data)

@@ -57,6 +57,8 @@ class Holds:
         self.sources = SourceHolds(ledger, look)
         self._retry_at: dict[str, float] = {}
         self._device_losses = 0
+        self._resting_inboxes: set[str] = set()
+        """Inboxes whose jobs were all held since their hours ended."""
 
     def claim(self) -> Job | None:
         """The next job that nothing stands against; all before it are held."""
@@ -128,18 +130,29 @@ class Holds:
         is_roomy = is_due and self._lacks_any_room() is None
 
         def action(session: Session) -> None:
-            queue.promote_due(session, utcnow())
+            freed = queue.promote_due(session, utcnow())
             for models in complete:
-                queue.release(session, WeightsMissing.code, models)
+                freed += queue.release(session, WeightsMissing.code, models)
             for inbox in queue.held_inboxes(session, Hours.code):
                 if self._resting(inbox) is None:
                     queue.release_inbox(session, Hours.code, inbox)
             if self._is_due(DeviceUnavailable.code, now, None):  # until it is lost again
-                queue.release(session, DeviceUnavailable.code)
+                freed += queue.release(session, DeviceUnavailable.code)
             if is_roomy:
-                queue.release(session, DiskFull.code)
+                freed += queue.release(session, DiskFull.code)
+            self._hold_resting(session, has_freed=freed > 0)
 
         self._ledger.transact(action)
+
+    def _hold_resting(self, session: Session, *, has_freed: bool) -> None:
+        """Hold the jobs of inboxes whose hours have ended, before it is their turn.
+
+        Only when the hours end or jobs were freed: the statement reads all jobs that can run.
+        """
+        resting = {inbox.name for inbox in self._config.inboxes if self.rests(inbox.name)}
+        if has_freed or resting - self._resting_inboxes:
+            hold_resting(session, self._config)
+        self._resting_inboxes = resting
 
     def device_lost(self) -> None:
         """No worker got hold of the device: wait with the next try, longer each time."""
@@ -166,10 +179,7 @@ class Holds:
 
     def _resting(self, inbox: str) -> str | None:
         found = self._config.inbox(inbox)
-        if found is None or found.hours is None or found.hours.contain(utcnow()):
-            return None
-        begin = f"{found.hours.start:%H:%M}"
-        return f"inbox {inbox!r} rests outside {found.hours}; its jobs go on at {begin}"
+        return None if found is None else found.resting(utcnow())
 
     def _missing(self, stages: Sequence[Mapping[str, Any]]) -> str | None:
         for name in model_sets.names_in(stages):
@@ -194,6 +204,13 @@ class Holds:
         """The folders that need room. Results wait for an outbox that does not answer."""
         outbox = self._config.outbox
         return [self._config.data, *([] if self._look(outbox).is_silent else [outbox])]
+
+
+def hold_resting(session: Session, config: Config) -> None:
+    """Hold all jobs of inboxes outside their hours, so that `status` says so at once."""
+    for inbox in config.inboxes:
+        if (why := inbox.resting(utcnow())) is not None:
+            queue.hold_where(session, "inbox", inbox.name, Hours.code, why)
 
 
 def _held_models(session: Session) -> dict[str, list[dict[str, Any]]]:

@@ -10,13 +10,15 @@ import socket
 import stat
 import tempfile
 from collections.abc import Generator, Iterable
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from dna_pipeline.artifact import write_bytes
+from dna_pipeline.clock import to_second
 from dna_pipeline.errors import Locked
 from dna_pipeline.ledger.times import format_time, utcnow
 
@@ -51,9 +53,11 @@ def holder(data: Path) -> dict[str, Any] | None:
 
 def is_held(data: Path) -> bool:
     """Whether a daemon holds the folder now."""
-    if not (data / "daemon.lock").exists():
-        return False
-    lock = FileLock(data / "daemon.lock")
+    return (data / "daemon.lock").exists() and _is_locked(data / "daemon.lock")
+
+
+def _is_locked(path: Path) -> bool:
+    lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -65,7 +69,8 @@ def is_held(data: Path) -> bool:
 def _describe(facts: dict[str, Any] | None) -> str:
     if facts is None:
         return "it did not say which"
-    return f"process {facts['pid']} on {facts['host']}, since {facts['since']}"
+    since = to_second(datetime.fromisoformat(facts["since"]))
+    return f"process {facts['pid']} on {facts['host']}, since {since}"
 
 
 def shared_dir() -> Path:
@@ -98,6 +103,25 @@ def hold_kept(inboxes: Iterable[tuple[str, Path]], data: Path) -> Generator[None
                 continue
             _hold_kept(held, place, f"inbox {name} ({path})", data)
         yield
+
+
+def keeper(inbox: Path, data: Path) -> str | None:
+    """Which daemon on another data folder holds that inbox, as `hold_kept` does; None if none does.
+
+    Asks only, and makes no file. None also where that cannot be found out.
+    """
+    try:
+        status = inbox.stat()
+        place = shared_dir() / f"keep-{status.st_dev:x}-{status.st_ino:x}"
+    except OSError:
+        return None
+    if not place.with_suffix(".lock").exists() or not _is_locked(place.with_suffix(".lock")):
+        return None
+    facts = place.with_suffix(".json")
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        if json.loads(facts.read_bytes())["data"] == str(data):
+            return None
+    return _told(facts)
 
 
 def _hold_kept(held: ExitStack, place: Path, inbox: str, data: Path) -> None:

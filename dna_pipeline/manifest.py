@@ -53,7 +53,11 @@ class InputPart(_Part):
 
 
 class ModelPart(_Part):
-    """What ran. A path within `paths.data` is relative to it; no weights have no hash."""
+    """What ran. A path within `paths.data` is relative to it; no weights have no hash.
+
+    `license` is what the model's key `license` in pipeline.yaml says, else the licence of weights
+    whose hash is that of a published model, else `not known`; null for a model without weights.
+    """
 
     name: str
     path: str
@@ -214,7 +218,7 @@ def error_text(report: ErrorReport) -> str:
         "What helps": report.hint,
         "At stage": report.stage,
         "Code": report.code,
-        "Job": report.job.id,
+        "Job": report.job.id[:8],
     }
     end = "was cancelled" if report.code == "cancelled" else "could not be processed"
     lines = [f"{report.input.name} {end}.", "", report.message, ""]

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,8 @@ class Bench:
     """Path and SHA-256 that the manifest records for a model."""
     environment: dict[str, Any]
     """Versions and device, recorded with each stage."""
+    licence: Callable[[Provider], str | None] = attrgetter("license")
+    """Licence of a model's weights, as the manifest records it."""
 
 
 def run(order: Order, bench: Bench) -> None:
@@ -234,16 +237,19 @@ class _Run:
         if stage.model is None:
             return {"provider": None, "model": None}
         provider, sha256 = self.bench.models.provider(stage.model), None
+        licence = provider.license
         with suppress(OSError):  # the weights of a stage that is done may be gone by now
             _, sha256 = self.bench.fingerprint(provider)
-        model = {"name": stage.model, "sha256": sha256, "license": provider.license}
+            licence = self.bench.licence(provider)
+        model = {"name": stage.model, "sha256": sha256, "license": licence}
         return {"provider": provider.name_in_config, "model": model}
 
     def _model_facts(self, name: str | None, provider: Provider | None) -> dict[str, Any] | None:
         if name is None or provider is None:
             return None
         path, sha256 = self.bench.fingerprint(provider)
-        return {"name": name, "path": path, "sha256": sha256, "license": provider.license}
+        licence = self.bench.licence(provider)
+        return {"name": name, "path": path, "sha256": sha256, "license": licence}
 
     def _phase(self, spec: StageOrder, phase: str) -> None:
         limit = self.bench.stage_timeout_s

@@ -136,6 +136,7 @@ class Worker:
             release_memory=release_memory,
             fingerprint=fingerprints.of,
             environment=facts,
+            licence=fingerprints.licence,
         )
         # What comes before this is nobody's job: a death there is charged to none.
         self.emit(Ready(device.name, device.dtype, facts))

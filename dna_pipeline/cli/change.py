@@ -22,6 +22,8 @@ from dna_pipeline.cli.common import (
 from dna_pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
+
     from dna_pipeline.ledger.views import Views
     from dna_pipeline.spec.config import Config
 
@@ -172,15 +174,21 @@ def pause(context: typer.Context, batch: BatchOption = None) -> None:
 def resume(context: typer.Context, batch: BatchOption = None) -> None:
     """Free the queue after a pause, and the pipelines and batches paused for their failures; or
     one batch alone."""
+    from dna_pipeline.holds import hold_resting
     from dna_pipeline.ledger import batches, pauses
 
     config = load_to_write(context)
     batch_id = find_batch(open_views(config), batch) if batch is not None else None
     ledger = open_ledger(config)
-    if batch_id is None:
-        ledger.transact(pauses.resume)
-    else:
-        ledger.transact(lambda s: batches.resume(s, batch_id))
+
+    def free(session: Session) -> None:
+        if batch_id is None:
+            pauses.resume(session)
+        else:
+            batches.resume(session, batch_id)
+        hold_resting(session, config)
+
+    ledger.transact(free)
     ledger.close()
     say("resumed")
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from dna_pipeline.artifact import visible
+from dna_pipeline.clock import to_second
 from dna_pipeline.errors import ConfigError
 from dna_pipeline.streams import shown, width
 
@@ -210,4 +211,4 @@ def about(seconds: float) -> str:
 
 def local_time(value: datetime | None) -> str:
     """A time as a person reads it, in the local zone."""
-    return "" if value is None else value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return "" if value is None else to_second(value)

@@ -8,13 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dna_pipeline.cli.common import (
-    NO_HISTORY,
     JsonOption,
-    about,
     clean,
     find_batch,
     find_job,
-    jobs_text,
     load,
     local_time,
     open_views,
@@ -23,6 +20,8 @@ from dna_pipeline.cli.common import (
     print_table,
     say,
 )
+from dna_pipeline.cli.look_text import job_lines, print_status, status_words
+from dna_pipeline.cli.words import event_words, short
 
 if TYPE_CHECKING:
     from dna_pipeline.ledger.views import Views
@@ -47,15 +46,11 @@ def jobs(
         print_json(rows)
         return
     table = [
-        (row["id"][:8], _status(row), row["inbox"], row["name"], row["pipeline"],
+        (short(row["id"]), status_words(row), row["inbox"], row["name"], row["pipeline"],
          local_time(row["created_at"]), row["publish_name"])
         for row in rows
     ]  # fmt: skip
     print_table(("job", "status", "inbox", "name", "pipeline", "created", "folder"), table)
-
-
-def _status(row: dict[str, Any]) -> str:
-    return f"{row['status']} ({row['hold']})" if row["hold"] else row["status"]
 
 
 def show(context: typer.Context, job: str, as_json: JsonOption = False) -> None:
@@ -70,32 +65,7 @@ def show(context: typer.Context, job: str, as_json: JsonOption = False) -> None:
 
 
 def _print_job(config: Config, facts: dict[str, Any]) -> None:
-    lines = [
-        ("job", facts["id"]),
-        ("status", _status(facts)),
-        ("input", f"{facts['inbox']}: {facts['name']}"),
-        ("pipeline", f"{facts['pipeline']}, priority {facts['priority']}"),
-        ("created", local_time(facts["created_at"])),
-        ("started", local_time(facts["started_at"])),
-        ("finished", local_time(facts["finished_at"])),
-        ("attempt", facts["attempt"]),
-    ]
-    if facts["hold"]:
-        lines.append(("waits for", facts["hold_detail"]))
-    if facts["error"]:
-        lines.append(("error", f"{facts['error']['code']}: {facts['error']['message']}"))
-        lines += [("", line) for line in facts["error"]["detail"].splitlines()]
-        if facts["error"]["hint"]:
-            lines.append(("what helps", facts["error"]["hint"]))
-    if facts["publish"] == "done":
-        lines.append(("folder", config.outbox / facts["publish_name"]))
-    for stage in facts["stages"]:
-        lines.append((stage["id"], ", ".join(f"{k}={v}" for k, v in stage["params"].items())))
-    for run in facts["stage_runs"]:
-        lines.append(("ran", f"{run['stage_id']} in {run['seconds']:.1f} s on {run['device']}"))
-    for file in facts["artifacts"]:
-        lines.append((file["role"], f"{file['path']}, {file['bytes']:,} bytes"))
-    for title, text in lines:
+    for title, text in job_lines(config.outbox, facts):
         print(f"{clean(title):12} {clean(text)}".rstrip())
 
 
@@ -123,9 +93,9 @@ def _print_events(views: Views, job_id: str | None, *, follow: bool, as_json: bo
             if as_json:
                 print_json_line(event)
             else:
-                data = " ".join(f"{k}={clean(v)}" for k, v in event["data"].items())
-                print(f"{local_time(event['at'])} {event['job_id'][:8]} {event['kind']} {data}",
-                      flush=True)  # fmt: skip
+                said = clean(event_words(event["kind"], event["data"]))
+                line = f"{local_time(event['at'])} {short(event['job_id'])} {event['kind']} {said}"
+                print(line.rstrip(), flush=True)
         if found:
             continue
         if not follow:
@@ -140,7 +110,7 @@ def status(context: typer.Context, as_json: JsonOption = False) -> None:
     if as_json:
         print_json(facts)
     else:
-        _print_status(facts)
+        print_status(facts)
 
 
 def _status_facts(config: Config) -> dict[str, Any]:
@@ -169,9 +139,20 @@ def _status_facts(config: Config) -> dict[str, Any]:
         if told is None:
             facts |= _time_left(views)
     if told is not None:
-        from_daemon = ("daemon", "running", "waiting", "runnable", "queue_eta_s")
+        from_daemon = (
+            "daemon", "running", "waiting", "waiting_total", "runnable", "queue_eta_s",
+        )  # fmt: skip
         facts |= {key: told[key] for key in from_daemon if key in told}
+        if _is_held(facts["holds"]):
+            # What the daemon wrote may be older than the pause.
+            running: dict[str, Any] | None = facts["running"]
+            facts |= {"runnable": 0, "queue_eta_s": None if running is None else running["eta_s"]}
     return facts
+
+
+def _is_held(holds: list[dict[str, Any]]) -> bool:
+    """Whether the whole queue is paused."""
+    return any(hold["jobs"] is None for hold in holds)
 
 
 def _told(config: Config) -> dict[str, Any] | None:
@@ -195,61 +176,6 @@ def _time_left(views: Views) -> dict[str, Any]:
     estimator = Estimator(views)
     estimator.refresh()
     return estimator.queue().facts()
-
-
-def _print_batches(found: list[dict[str, Any]]) -> None:
-    for batch in found:
-        counts = ", ".join(f"{number} {status}" for status, number in sorted(batch["jobs"].items()))
-        wrong = f", {batch['wrong']} wrong rows" if batch["wrong"] else ""
-        paused = ", paused" if batch["paused"] else ""
-        print(f"batch     {batch['batch'][:8]} {clean(batch['folder'])}: {counts}{wrong}{paused}")
-
-
-def _print_leftovers(facts: dict[str, Any]) -> None:
-    if number := facts["recovered"]["count"]:
-        folders = "1 folder" if number == 1 else f"{number:,} folders"
-        print(clean(
-            f"recovered {folders} in {facts['recovered']['folder']}: copies of images that no job "
-            "knows; look at them and remove them yourself"
-        ))  # fmt: skip
-    for path in facts["foreign"]:
-        print(clean(f"foreign   {path}: not dna-pipeline's; it is left alone"))
-    if more := facts["foreign_total"] - len(facts["foreign"]):
-        print(f"foreign   and {more:,} more")
-
-
-def _print_status(facts: dict[str, Any]) -> None:
-    daemon = facts["daemon"]
-    if daemon is None:
-        print("daemon    none runs")
-    else:
-        device = daemon.get("device") or "not loaded yet"
-        print(clean(f"daemon    process {daemon['pid']} on {daemon['host']}, device {device}"))
-    for status_, inboxes in sorted(facts["queue"].items()):
-        named = ", ".join(f"{clean(inbox)} {number}" for inbox, number in sorted(inboxes.items()))
-        print(f"{status_:9} {sum(inboxes.values())} ({named})")
-    if (running := facts["running"]) is not None:
-        eta = "" if running["eta_s"] is None else f", {about(running['eta_s'])} left"
-        step = f" step {running['step']}/{running['steps']}" if running["steps"] else ""
-        print(f"running   {running['job'][:8]} {clean(running['name'])}: {running['stage']}{step}, "
-              f"{running['fraction']:.0%}{eta}")  # fmt: skip
-    if facts["jobs_per_hour"]:
-        print(f"rate      {facts['jobs_per_hour']} in the last hour")
-    if facts["queue_eta_s"] is not None:
-        print(f"time      {about(facts['queue_eta_s'])} left")
-    elif facts["runnable"]:
-        print(f"time      {NO_HISTORY}")
-    _print_batches(facts["batches"])
-    for hold in facts["holds"]:
-        number = "the whole queue" if hold["jobs"] is None else jobs_text(hold["jobs"])
-        print(f"held      {number}: {hold['code']}: {clean(hold['detail'])}")
-    for entry in facts["waiting"]:
-        where = f"{entry['inbox']}/{entry['file']}" if entry["file"] else entry["inbox"]
-        print(f"waiting   {clean(where)}: {clean(entry['reason'])}")
-    _print_leftovers(facts)
-    for entry in facts["recent"][:10]:
-        why = f" ({entry['code']})" if entry["code"] else ""
-        print(f"recent    {entry['job'][:8]} {entry['status']}{why} {clean(entry['folder'])}")
 
 
 def register(app: typer.Typer) -> None:

@@ -16,6 +16,7 @@ from dna_pipeline.errors import Failure, JobError
 from dna_pipeline.inbox import claim
 from dna_pipeline.inbox.candidates import Candidate, Waiting
 from dna_pipeline.inbox.scan import FileStat, is_image_name, is_yaml_name
+from dna_pipeline.inbox_folders import missing_sentence
 from dna_pipeline.intake import records
 from dna_pipeline.intake.batches import BatchTaker, NotYet, may_last
 from dna_pipeline.intake.drops import Claimed, Ready
@@ -66,7 +67,7 @@ class InboxGate:
         self._look_at = look
         self._is_silent = False
         self._known = KnownFiles(inbox.name, ledger)
-        self.lookout = Lookout(inbox, prober, self._known, look)
+        self.lookout = Lookout(inbox, prober, self._known, look, self._describe)
         self.taker = Taker(
             config, inbox, ledger, self._known, self.lookout.taken, self.lookout.left
         )
@@ -83,6 +84,14 @@ class InboxGate:
         """The folder whose claims are all accounted for."""
         self._is_first_look = self._setting() is None
         self.has_looked = False
+
+    def _describe(self, error: OSError) -> str:
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            return f"cannot be looked at: {error.strerror}"
+        was_watched = not self._is_first_look
+        return missing_sentence(
+            self._config, self.inbox, was_watched=was_watched, look=self._look_at
+        )
 
     def _setting(self) -> str | None:
         name = f"watched:{self.inbox.name}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from math import inf
@@ -65,12 +65,22 @@ def _stats(candidate: Candidate, files: Mapping[str, FileStat]) -> Stats:
 
 
 class Lookout:
-    """The state of one inbox between looks. Times are monotonic seconds."""
+    """The state of one inbox between looks. Times are monotonic seconds.
+
+    Args:
+        describe: says in a sentence why the inbox cannot be looked at.
+    """
 
     def __init__(
-        self, inbox: Inbox, prober: Prober, known: KnownFiles, look: Look = look_directly
+        self,
+        inbox: Inbox,
+        prober: Prober,
+        known: KnownFiles,
+        look: Look = look_directly,
+        describe: Callable[[OSError], str] = lambda e: f"cannot be looked at: {e.strerror}",
     ) -> None:
         self.inbox = inbox
+        self._describe = describe
         self._look_at = look
         self.tracker = StabilityTracker(inbox.settle_s)
         self.waiting: list[Waiting] = []
@@ -101,7 +111,7 @@ class Lookout:
         try:
             seen = scan(self.inbox, self._named, self.files)
         except OSError as error:
-            self.cannot_look(f"cannot be looked at: {error.strerror}", now)
+            self.cannot_look(self._describe(error), now)
             return
         self.problem = None
         self.identity = seen.identity

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from typing import Any
 
@@ -13,7 +13,7 @@ from dna_pipeline.artifact import sha256_file
 from dna_pipeline.errors import ImageMissing, ImageUnreadable, JobError, SidecarInvalid
 from dna_pipeline.inbox.candidates import Candidate, ImageOf, Pairing, Waiting
 from dna_pipeline.inbox.pairing import pair
-from dna_pipeline.inbox.scan import FileStat, is_image_name, scan
+from dna_pipeline.inbox.scan import FileStat, Scan, is_image_name, scan
 from dna_pipeline.inbox.stability import StabilityTracker
 from dna_pipeline.intake.known import KnownFiles
 from dna_pipeline.intake.lookout import identity, is_known
@@ -61,10 +61,12 @@ class Preview:
     Attributes:
         candidates: the drops that would be taken in, as far as the ledger does not know them.
         waiting: files whose download is under way, and those that belong to such a file.
+        ignored: what is left alone, and why, by path.
     """
 
     candidates: list[Candidate]
     waiting: list[Waiting]
+    ignored: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 _IN_VAIN = {"image": ImageMissing, "unread": SidecarInvalid}
@@ -94,30 +96,30 @@ def preview(config: Config, inbox: Inbox, look: Look = look_directly) -> Preview
 
 
 def _lying(
-    inbox: Inbox, told: ImageOf, pairing: Callable[..., tuple[dict[str, FileStat], Pairing]]
+    inbox: Inbox, told: ImageOf, pairing: Callable[..., tuple[Scan, Pairing]]
 ) -> tuple[Preview, dict[str, FileStat]]:
-    files, found = pairing(inbox, told, frozenset())
+    seen, found = pairing(inbox, told, frozenset())
     if found.named:
         # What job files name is looked for where it lies, whatever the inbox takes otherwise.
-        files, found = pairing(inbox, told, found.named)
+        seen, found = pairing(inbox, told, found.named)
     in_vain = [
         Candidate(None, waiting.path, _IN_VAIN[waiting.kind](waiting.reason))
         for waiting in found.waiting
         if waiting.kind in _IN_VAIN and not is_image_name(waiting.path)
     ]
     waiting = [waits for waits in found.waiting if waits.kind in ("writing", "partner")]
-    return Preview(found.ready + in_vain, waiting), files
+    return Preview(found.ready + in_vain, waiting, seen.ignored), seen.files
 
 
 def _pair(
     inbox: Inbox, told: ImageOf, named: frozenset[str], *, awaits_downloads: bool = False
-) -> tuple[dict[str, FileStat], Pairing]:
+) -> tuple[Scan, Pairing]:
     seen = scan(inbox, named)
     tracker = StabilityTracker(0)
     downloading = seen.downloading if awaits_downloads else ()
     tracker.observe(seen.files, time.monotonic(), downloading)
     patient = replace(inbox, sidecar_wait_s=0)
-    return seen.files, pair(patient, seen.files, tracker, told, named)
+    return seen, pair(patient, seen.files, tracker, told, named)
 
 
 def outlooks(

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from dna_pipeline.artifact import safe_stem
-from dna_pipeline.errors import Failure, JobError, ParameterInvalid
+from dna_pipeline.clock import to_minute
+from dna_pipeline.errors import Failure, Hours, JobError, ParameterInvalid
 from dna_pipeline.ledger import model_sets
 from dna_pipeline.ledger.store import new_id
 from dna_pipeline.ledger.times import utcnow
@@ -226,16 +227,25 @@ def work_of(inbox: Inbox, outcome: JobSpec | Failure) -> dict[str, Any]:
         return _row(JobSpec(inbox.pipeline, ()), "failed") | {
             "error": outcome.to_dict(), "publish": "pending", "finished_at": utcnow(),
         }  # fmt: skip
-    return _row(outcome, "queued")
+    return _row(outcome, "queued", *_first_hold(inbox, outcome))
 
 
-def _row(spec: JobSpec, status: str) -> dict[str, Any]:
+def _first_hold(inbox: Inbox, spec: JobSpec) -> tuple[str | None, str | None]:
+    """What a job waits for from the start, and the sentence for it: a time, or its hours."""
+    now = utcnow()
+    if spec.not_before is not None and spec.not_before > now:
+        return "not_before", f"starts at {to_minute(spec.not_before)}"
+    why = inbox.resting(now)
+    return (None, None) if why is None else (Hours.code, why)
+
+
+def _row(
+    spec: JobSpec, status: str, hold: str | None = None, detail: str | None = None
+) -> dict[str, Any]:
     stages = [{"id": stage.id, "type": stage.type, "params": stage.params} for stage in spec.stages]
-    later = spec.not_before is not None and spec.not_before > utcnow()
     return {
         "pipeline": spec.pipeline, "priority": spec.priority, "status": status,
-        "hold": "not_before" if later else None,
-        "hold_detail": f"starts at {spec.not_before:%Y-%m-%d %H:%M} UTC" if later else None,
+        "hold": hold, "hold_detail": detail,
         "not_before": spec.not_before, "stages": stages,
         "models": model_sets.text_of(model_sets.names_in(stages)), "tags": list(spec.tags),
         "meta": spec.meta, "error": None, "publish": None, "finished_at": None,

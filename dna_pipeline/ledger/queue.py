@@ -10,6 +10,7 @@ from typing import Any, Literal
 from sqlalchemy import bindparam, case, delete, insert, literal, select, text, update
 from sqlalchemy.orm import Session
 
+from dna_pipeline.clock import to_second
 from dna_pipeline.errors import Cancelled, Failure, RetryWait, WorkerCrashed
 from dna_pipeline.ledger.store import OPEN_STATUSES, add_event, failed_data, get_setting
 from dna_pipeline.ledger.tables import ArtifactRow, Drop, Event, Job, StageRun
@@ -321,7 +322,7 @@ def worker_died(
 def _back_off(session: Session, job_id: str, crashes: int) -> None:
     """Let others go first: what killed one worker may well kill the next."""
     due = utcnow() + timedelta(seconds=min(2**crashes, MAX_BACKOFF_S))
-    detail = f"its worker ended {crashes} times; the next try is at {due:%H:%M:%S} UTC"
+    detail = f"its worker ended {crashes} times; the next try is at {to_second(due)[11:]}"
     session.execute(
         update(Job)
         .where(Job.id == job_id, Job.status == "queued")

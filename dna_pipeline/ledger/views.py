@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from dna_pipeline.clock import to_second
 from dna_pipeline.errors import ConfigError
 from dna_pipeline.ledger.health import refusal
 from dna_pipeline.ledger.sqlite import open_reader, sqlite_module
@@ -220,8 +221,15 @@ class Views:
             if row["why"] not in told
         ]
         if paused is not None:
-            found.insert(0, {"code": "paused", "detail": f"paused since {paused}", "jobs": None})
+            found.insert(0, {"code": "paused", "detail": _paused(paused), "jobs": None})
         return found
+
+    def watched_inboxes(self) -> set[str]:
+        """Names of the inboxes that were looked into at least once."""
+        rows = self._rows(
+            "SELECT name FROM settings WHERE name >= 'watched:' AND name < 'watched;'"
+        )
+        return {row["name"].removeprefix("watched:") for row in rows}
 
     def recent(self, limit: int = 20) -> list[dict[str, Any]]:
         """The published jobs that ended last, newest first, with the folders they ended in."""
@@ -283,6 +291,15 @@ class Views:
         """Yields a number for each asking; it changes when another connection committed."""
         while True:
             yield self._value("PRAGMA data_version")
+
+
+def _paused(since: str) -> str:
+    """Sentence for a pause of the whole queue."""
+    try:
+        began = f" since {to_second(datetime.fromisoformat(since))}"
+    except ValueError:
+        began = ""
+    return f"paused{began}; `dna-pipeline resume` frees it"
 
 
 def _bound(values: tuple[Any, ...]) -> tuple[Any, ...]:

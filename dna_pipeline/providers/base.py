@@ -63,7 +63,7 @@ class Provider(BaseModel, ABC):
     """False for models that run on the CPU whatever `runtime.device` says."""
 
     license: str | None = None
-    """SPDX expression of the weights' licence, recorded in the manifest."""
+    """SPDX expression of the weights' licence, as the configuration names it."""
 
     @property
     def weight_paths(self) -> list[Path]:

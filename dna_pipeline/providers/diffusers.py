@@ -45,7 +45,6 @@ class Diffusers(Provider):
     name_in_config: ClassVar[str] = "diffusers"
     stages: ClassVar[frozenset[str]] = frozenset({"img2img"})
 
-    license: str | None = "CreativeML-OpenRAIL-M"
     path: WeightsPath = Field(description="folder in the Diffusers format")
     single_file: WeightsPath | None = Field(
         None, description="weights in one file, converted to `path` when that is not there"

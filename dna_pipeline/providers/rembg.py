@@ -10,7 +10,6 @@ import importlib
 import importlib.util
 import os
 import sys
-from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -44,40 +43,28 @@ would be a little transparent all over."""
 _SOLIDIFIED = [255 if value >= OPAQUE else value for value in range(256)]
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """What is known of one of rembg's models.
-
-    Attributes:
-        file: its name in rembg's release, None where there is none to fetch.
-        license: SPDX expression of its weights' licence, None where it is not stated.
-    """
-
-    file: str | None
-    license: str | None
-
-
-MODELS: Mapping[str, Known] = {
-    "u2net": Known("u2net.onnx", "Apache-2.0"),
-    "u2netp": Known("u2netp.onnx", "Apache-2.0"),
-    "u2net_human_seg": Known("u2net_human_seg.onnx", "Apache-2.0"),
-    "silueta": Known("silueta.onnx", None),
-    "isnet-general-use": Known("isnet-general-use.onnx", "Apache-2.0"),
-    "isnet-anime": Known("isnet-anime.onnx", "Apache-2.0"),
-    "birefnet-general": Known("BiRefNet-general-epoch_244.onnx", "MIT"),
-    "birefnet-general-fp16": Known(None, "MIT"),
-    "birefnet-general-lite": Known("BiRefNet-general-bb_swin_v1_tiny-epoch_232.onnx", "MIT"),
-    "birefnet-portrait": Known("BiRefNet-portrait-epoch_150.onnx", "MIT"),
-    "birefnet-dis": Known("BiRefNet-DIS-epoch_590.onnx", "MIT"),
-    "birefnet-hrsod": Known("BiRefNet-HRSOD_DHU-epoch_115.onnx", "MIT"),
-    "birefnet-cod": Known("BiRefNet-COD-epoch_125.onnx", "MIT"),
-    "birefnet-massive": Known("BiRefNet-massive-TR_DIS5K_TR_TEs-epoch_420.onnx", "MIT"),
-    "bria-rmbg": Known("bria-rmbg-2.0.onnx", "CC-BY-NC-4.0"),
-    "u2net_custom": Known(None, None),
-    "dis_custom": Known(None, None),
-    "ben_custom": Known(None, None),
+MODELS: Mapping[str, str | None] = {
+    "u2net": "u2net.onnx",
+    "u2netp": "u2netp.onnx",
+    "u2net_human_seg": "u2net_human_seg.onnx",
+    "silueta": "silueta.onnx",
+    "isnet-general-use": "isnet-general-use.onnx",
+    "isnet-anime": "isnet-anime.onnx",
+    "birefnet-general": "BiRefNet-general-epoch_244.onnx",
+    "birefnet-general-fp16": None,
+    "birefnet-general-lite": "BiRefNet-general-bb_swin_v1_tiny-epoch_232.onnx",
+    "birefnet-portrait": "BiRefNet-portrait-epoch_150.onnx",
+    "birefnet-dis": "BiRefNet-DIS-epoch_590.onnx",
+    "birefnet-hrsod": "BiRefNet-HRSOD_DHU-epoch_115.onnx",
+    "birefnet-cod": "BiRefNet-COD-epoch_125.onnx",
+    "birefnet-massive": "BiRefNet-massive-TR_DIS5K_TR_TEs-epoch_420.onnx",
+    "bria-rmbg": "bria-rmbg-2.0.onnx",
+    "u2net_custom": None,
+    "dis_custom": None,
+    "ben_custom": None,
 }
-"""The models that give one mask from one picture, by rembg's names."""
+"""The models that give one mask from one picture, by rembg's names, and the name of each one's
+file in rembg's release; None where there is none to fetch."""
 
 
 class Rembg(Provider):
@@ -98,8 +85,7 @@ class Rembg(Provider):
             return data
         given = cast("dict[str, Any]", data)
         name = str(given.get("name"))
-        known = MODELS.get(name, Known(None, None))
-        return {"path": f"models/{name}.onnx", "license": known.license} | given
+        return {"path": f"models/{name}.onnx"} | given
 
     @field_validator("name")
     @classmethod
@@ -115,7 +101,7 @@ class Rembg(Provider):
     def missing(self) -> str | None:
         if self.path.is_file():
             return None
-        file = MODELS[self.name].file
+        file = MODELS[self.name]
         what = f"download {RELEASE}{file}" if file else f"take your {self.name} model as ONNX"
         return f"{self.path} is not there; {what} and put it there under that name"
 

@@ -28,7 +28,6 @@ class TripoSRModel(Provider):
     stages: ClassVar[frozenset[str]] = frozenset({"triposr"})
 
     path: WeightsPath
-    license: str | None = "MIT"
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     """What the two transformers compute in."""
 

@@ -6,11 +6,13 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
+from dna_pipeline.clock import to_minute
 from dna_pipeline.spec.hours import Hours
 
 if TYPE_CHECKING:
@@ -156,11 +158,20 @@ class Inbox:
     hours: Hours | None = None
     source_roots: tuple[Path, ...] = ()
     on_duplicate: Literal["skip", "run"] = "skip"
+    line: int = field(default=0, compare=False)
+    """Line of its path in pipeline.yaml; 0 where it has none."""
 
     @property
     def keeps(self) -> bool:
         """True where files are copied at intake and never touched."""
         return self.originals == "keep"
+
+    def resting(self, now: datetime) -> str | None:
+        """Why its jobs may not run at that time, and until when; None if they may."""
+        if self.hours is None or self.hours.contain(now):
+            return None
+        begin = to_minute(self.hours.begin_after(now))
+        return f"inbox {self.name!r} rests until {begin}; its hours are {self.hours}"
 
 
 @dataclass(frozen=True)

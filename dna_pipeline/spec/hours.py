@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from datetime import datetime, time
+from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo, available_timezones
 
 from dna_pipeline.spec.sentences import closest, shown
@@ -52,6 +52,16 @@ class Hours:
         if self.start < self.end:
             return self.start <= wall < self.end
         return wall >= self.start or wall < self.end
+
+    def begin_after(self, now: datetime) -> datetime:
+        """The next time at which the hours begin, as an aware time."""
+        today = now.astimezone(self.zone).date()
+        for days in range(3):  # an hour that the clock skips may put the first one into the past
+            wall = datetime.combine(today + timedelta(days=days), self.start)
+            begin = wall.replace(tzinfo=self.zone) if self.zone else wall.astimezone()
+            if begin.astimezone(UTC) > now:
+                return begin
+        raise AssertionError("hours begin each day")
 
     def __str__(self) -> str:
         times = f"{self.start:%H:%M}-{self.end:%H:%M}"

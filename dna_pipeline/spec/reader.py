@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -325,7 +326,7 @@ class _Reader:
             )
             if given is None:
                 continue
-            inbox = self._inbox(given)
+            inbox = replace(self._inbox(given), line=self.document.line((*path, "path")))
             self._check_name(path, given.name, inbox.name, names)
             names.add(inbox.name.casefold())
             if inbox.pipeline in pipelines:

@@ -163,7 +163,7 @@ def test_check_waits_for_a_download_as_run_does(studio: Path, partial: str, cont
     assert "still being downloaded" in reasons["dl.png"]
     (inbox / "good.png").unlink()
     done = call(studio, "check")
-    assert (done.returncode, "nothing waits" in done.stderr) == (0, False)
+    assert (done.returncode, "nothing waits" in done.stdout) == (0, False)
     assert "waiting cut/dl.png: still being downloaded" in done.stdout
     ran = call(studio, "run", "--json")
     assert ran.returncode == 0
@@ -203,14 +203,14 @@ def remember(studio: Path, job: str, seconds: float) -> None:
 def test_status_and_check_tell_how_long_it_will_take(studio: Path):
     for name in ("a.png", "b.png"):
         picture(studio / "inbox/cut" / name)
-    assert "2 jobs: no history yet, at most 1 MiB of results" in call(studio, "check").stdout
+    assert "nothing is wrong; 2 jobs, no history yet, 1 MiB" in call(studio, "check").stdout
     job = submit(studio)
     assert "time      no history yet" in call(studio, "status").stdout
-    assert "2 jobs: no history yet" in call(studio, "check").stdout
+    assert "2 jobs, no history yet" in call(studio, "check").stdout
     remember(studio, job, 6000)
     assert "time      about 1 h 40 min left" in call(studio, "status").stdout
     assert facts(studio, "status")["queue_eta_s"] == 6000
-    assert "2 jobs: about 3 h 20 min, at most 1 MiB of results" in call(studio, "check").stdout
+    assert "2 jobs, about 3 h 20 min, 1 MiB" in call(studio, "check").stdout
     told = facts(studio, "check")
     assert (told["seconds"], told["disk_bytes"]) == (12_000, 2 * 8 * 64 * 64)
     assert [job["seconds"] for job in told["jobs"]] == [6000, 6000]
@@ -432,7 +432,7 @@ def test_a_batch_is_paused_cancelled_and_retried_by_its_folder_s_name(shots: Pat
     )
     assert f"resume --batch {folder[-8:]}" in call(shots, "pause", "--batch", folder).stderr
     status = call(shots, "status").stdout
-    assert f"cut/{folder}: 2 queued, 1 wrong rows, paused" in status
+    assert f"cut/{folder}: 2 queued, 1 wrong row, paused" in status
     assert call(shots, "resume", "--batch", folder).returncode == 0
     assert facts(shots, "status")["batches"][0]["paused"] is None
     assert call(shots, "cancel", "--batch", f"cut/{folder}").stdout.count("cancelled") == 2

@@ -22,6 +22,7 @@ from dna_pipeline.errors import (
     StageFailed,
 )
 from dna_pipeline.inbox import claim
+from dna_pipeline.intake import records
 from dna_pipeline.ledger import pauses, queue
 from dna_pipeline.ledger.tables import Job
 from dna_pipeline.ledger.views import Views
@@ -438,17 +439,24 @@ def test_what_a_job_needs_grows_with_what_it_makes():
 # --- hours ---
 
 
-def test_jobs_wait_for_the_hours_of_their_inbox(site, monkeypatch: pytest.MonkeyPatch):
+def with_hours(site: Any, hours: str) -> None:
     (inbox,) = site.config.inboxes
-    site.config = replace(site.config, inboxes=(replace(inbox, hours=Hours.parse("22:00-06:00")),))
+    site.config = replace(site.config, inboxes=(replace(inbox, hours=Hours.parse(hours)),))
+    site.restart()
+
+
+def test_jobs_wait_for_the_hours_of_their_inbox(site, monkeypatch: pytest.MonkeyPatch):
+    with_hours(site, "22:00-06:00")
     desk = Desk(site)
-    put(desk, 2)
     now = [datetime(2026, 5, 4, 12).astimezone()]
+    monkeypatch.setattr(records, "utcnow", lambda: now[0])
+    put(desk, 2)
+    assert set(desk.holds().values()) == {"hours"}, "before anything asked for the next job"
     monkeypatch.setattr(holds, "utcnow", lambda: now[0])
     assert desk.next() is None
     assert set(desk.holds().values()) == {"hours"}
     assert desk.said()[0]["detail"] == (
-        "inbox 'in' rests outside 22:00-06:00; its jobs go on at 22:00"
+        "inbox 'in' rests until 2026-05-04 22:00; its hours are 22:00-06:00"
     )
     desk.review()
     assert set(desk.holds().values()) == {"hours"}
@@ -467,3 +475,52 @@ def test_jobs_wait_for_the_hours_of_their_inbox(site, monkeypatch: pytest.Monkey
     assert desk.next() is None
     first = desk.site.jobs()[0]
     assert (first.id, first.status, first.hold, first.attempt) == (job, "queued", "hours", 0)
+
+
+def test_jobs_are_held_when_the_hours_end_not_at_their_turn(
+    site: Any, monkeypatch: pytest.MonkeyPatch
+):
+    with_hours(site, "22:00-06:00")
+    desk = Desk(site)
+    now = [datetime(2026, 5, 4, 5, 59).astimezone()]
+    monkeypatch.setattr(holds, "utcnow", lambda: now[0])
+    monkeypatch.setattr(records, "utcnow", lambda: now[0])
+    put(desk, 3)
+    assert desk.next() == "0.png"
+    desk.review()
+    assert set(desk.holds().values()) == {None}
+
+    now[0] += timedelta(minutes=1)
+    desk.review()
+    assert desk.holds() == {"0.png": None, "1.png": "hours", "2.png": "hours"}
+    (said,) = desk.said()
+    assert said["detail"] == "inbox 'in' rests until 2026-05-04 22:00; its hours are 22:00-06:00"
+
+
+def test_jobs_that_are_freed_outside_their_hours_are_held_at_once(
+    site: Any, monkeypatch: pytest.MonkeyPatch
+):
+    """While a job of another inbox runs, which may take long."""
+    with_hours(site, "22:00-06:00")
+    desk = Desk(site)
+    now = [datetime(2026, 5, 4, 12).astimezone()]
+    monkeypatch.setattr(holds, "utcnow", lambda: now[0])
+    desk.review()
+    monkeypatch.setattr(records, "utcnow", lambda: now[0] - timedelta(hours=8))
+    put(desk, 2)
+    held = {"hold": "not_before", "hold_detail": "", "not_before": now[0]}
+    site.ledger.transact(lambda s: s.execute(update(Job).values(**held)))
+    desk.review()
+    assert set(desk.holds().values()) == {"hours"}
+
+
+def test_all_that_rests_is_held(site: Any, monkeypatch: pytest.MonkeyPatch):
+    with_hours(site, "22:00-06:00")
+    desk = Desk(site)
+    now = datetime(2026, 5, 4, 12).astimezone()
+    monkeypatch.setattr(holds, "utcnow", lambda: now)
+    monkeypatch.setattr(records, "utcnow", lambda: now - timedelta(hours=8))
+    put(desk, 2)
+    assert set(desk.holds().values()) == {None}
+    site.ledger.transact(lambda s: holds.hold_resting(s, site.config))
+    assert set(desk.holds().values()) == {"hours"}

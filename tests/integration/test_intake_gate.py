@@ -336,7 +336,10 @@ def test_an_inbox_that_goes_and_comes_back(site) -> None:
     site.settle()
     site.inbox.rename(site.root / "away")
     site.settle()
-    assert site.gate.lookout.problem == "cannot be looked at: No such file or directory"
+    assert site.gate.lookout.problem == (
+        f"the folder {site.inbox} does not exist any more; connect its disk or share, or mend the "
+        "path in pipeline.yaml, line 2"
+    )
     (site.root / "away").rename(site.inbox)
     site.put("dog.png")
     site.settle()

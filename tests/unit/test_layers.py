@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = "dna_pipeline"
 
 LEVELS = [
-    "errors faults streams",
+    "errors faults streams clock",
     "primaries exr_names",
     "exr_colour exr_layers",
     "device_errors artifact filesystem logs exr alpha",
@@ -28,7 +28,7 @@ LEVELS = [
     "imaging video gltf mesh_formats matte wire messages",
     "registry probe reachability sources",
     "spec",
-    "manifest",
+    "manifest inbox_folders",
     "inbox ledger tsr providers",
     "mesh_files",
     "stages fingerprint lock estimate",

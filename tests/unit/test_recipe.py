@@ -56,6 +56,7 @@ def recipe_of(folder: Path, weights: str | None) -> dict[str, Any]:
         release_memory=lambda: None,
         fingerprint=fingerprint,
         environment={},
+        licence=lambda provider: "MIT" if isinstance(provider, TripoSRModel) else None,
     )
     runner.run(order, bench)
     assert events[-1] == JobDone("a job")

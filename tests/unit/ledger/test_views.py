@@ -5,7 +5,7 @@ import pytest
 from dna_pipeline.errors import ConfigError, EmptyMesh
 from dna_pipeline.ledger import queue, store
 from dna_pipeline.ledger.sqlite import sqlite_module
-from dna_pipeline.ledger.times import utcnow
+from dna_pipeline.ledger.times import format_time, utcnow
 from dna_pipeline.ledger.views import AmbiguousPrefixError, Views
 
 
@@ -54,8 +54,12 @@ def test_counts_holds_and_pause(book, views) -> None:
         {"code": "not_before", "detail": "starts at 5", "jobs": 2},
         {"code": "disk_full", "detail": "no space", "jobs": 1},
     ]
-    book.do(store.set_setting, "paused", "today")
-    assert views.holds()[0] == {"code": "paused", "detail": "paused since today", "jobs": None}
+    noon = datetime(2026, 5, 4, 12)
+    book.do(store.set_setting, "paused", format_time(noon.astimezone()))
+    assert views.holds()[0] == {
+        "code": "paused", "jobs": None,
+        "detail": "paused since 2026-05-04 12:00:00; `dna-pipeline resume` frees it",
+    }  # fmt: skip
 
 
 def test_recent_and_the_rate(book, views) -> None:
@@ -136,3 +140,9 @@ def test_times_come_back_as_they_went(book, views) -> None:
     when = datetime(2099, 1, 2, 3, 4, 5, 678901, UTC)
     job_id = book.add(not_before=when)
     assert views.job(job_id)["not_before"] == when
+
+
+def test_the_inboxes_that_were_watched(book, views) -> None:
+    for name in ("watched:in", "watched:a: b", "paused:cut", "watcher"):
+        book.do(store.set_setting, name, "x")
+    assert views.watched_inboxes() == {"in", "a: b"}

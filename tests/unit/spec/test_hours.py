@@ -141,3 +141,18 @@ def test_a_machine_without_zones(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "available_timezones", set)
     with pytest.raises(ValueError, match="pip install tzdata"):
         Hours.parse("22:00-06:00 Nowhere")
+
+
+@pytest.mark.parametrize(
+    ("hours", "utc", "begin"),
+    [
+        ("22:00-06:00", "2026-01-10T12:00:00", "2026-01-10T21:00:00"),
+        ("00:00-06:00", "2026-01-10T12:00:00", "2026-01-10T23:00:00"),
+        ("09:00-17:00", "2026-01-10T17:00:00", "2026-01-11T08:00:00"),
+        ("09:00-17:00", "2026-03-28T17:00:00", "2026-03-29T07:00:00"),
+        ("22:00-06:00 Asia/Tokyo", "2026-01-10T12:00:00", "2026-01-10T13:00:00"),
+        ("22:00-06:00 America/New_York", "2026-01-10T12:00:00", "2026-01-11T03:00:00"),
+    ],
+)
+def test_when_the_hours_begin(hours: str, utc: str, begin: str):
+    assert Hours.parse(hours).begin_after(at(utc)) == at(begin)
