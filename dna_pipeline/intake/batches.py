@@ -344,7 +344,7 @@ class BatchTaker:
             store.finish_claims(session, facts, [])
             store.finish_claims(session, [{"id": batch["id"]}], jobs)
             store.remember_files(session, self._known.rows(versions))
-            batches.finish(session, batch["id"], rows)
+            batches.finish(session, batch["id"], rows, plan.dialect.to_json())
             return len(jobs)
 
         number = self._ledger.transact(commit)
