@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from dna_pipeline.spec.dialect import Dialect
+from dna_pipeline.spec.yaml12 import is_mapping
 
 MOST_COLUMNS = 256
 """Tables may have more `meta.` columns than anyone reads side by side."""
@@ -75,11 +76,11 @@ class VaryingColumns:
         self.version += 1
 
     def _note_given(self, request: str | None) -> None:
-        told = json.loads(request) if request else {}
+        told: dict[str, Any] = json.loads(request) if request else {}
         names = {
             f"{key}.{name}"
             for key, item in told.items()
-            if isinstance(item, dict) and key != "meta"
+            if is_mapping(item) and key != "meta"
             for name in item
         }
         if names - self._given:
