@@ -132,28 +132,33 @@ class Accounts:
         return is_done or batch.state == "claimed"
 
     def _read(self, batch: Batch) -> Generator[None, None, tuple[bytes, bool]]:
-        """The account as it is now, and whether all in it has ended.
-
-        It is read again where its rows turned out to differ in more columns than were known.
-        """
+        """The account as it is now, and whether all in it has ended."""
         dialect = Dialect.from_json(
             self._ledger.transact(lambda s: batches.dialect_of(s, batch.id))
         )
         columns = self._columns.setdefault(batch.id, VaryingColumns())
-        while True:
-            version, names = columns.version, columns.names
-            head = f"{dialect.start}{dialect.lines([[*COLUMNS, *names]])}"
-            data, has_ended, after = bytearray(_encoded(head)), True, 0
-            while rows := self._ledger.transact(lambda s, a=after: batches.report(s, batch.id, a)):
-                lines = [_line(row, folder_of(batch), dialect, columns) for row in rows]
-                data += _encoded(dialect.lines(lines))
-                has_ended &= all(_has_ended(row) for row in rows)
-                after = rows[-1]["number"]
-                if len(rows) < batches.REPORTED_AT_ONCE:
-                    break
-                yield
-            if columns.version == version:
-                return bytes(data), has_ended
+        while (made := (yield from self._pass(batch, dialect, columns))) is None:
+            yield
+        return made
+
+    def _pass(
+        self, batch: Batch, dialect: Dialect, columns: VaryingColumns
+    ) -> Generator[None, None, tuple[bytes, bool] | None]:
+        """All rows once; None where a column was missing. The first rows mostly show which."""
+        version = columns.version
+        data = bytearray(_encoded(dialect.start + dialect.lines([[*COLUMNS, *columns.names]])))
+        has_ended, after = True, 0
+        while rows := self._ledger.transact(lambda s, a=after: batches.report(s, batch.id, a)):
+            lines = [_line(row, folder_of(batch), dialect, columns) for row in rows]
+            if after == 0 and columns.version != version:
+                return None
+            data += _encoded(dialect.lines(lines))
+            has_ended &= all(_has_ended(row) for row in rows)
+            after = rows[-1]["number"]
+            if len(rows) < batches.REPORTED_AT_ONCE:
+                break
+            yield
+        return (bytes(data), has_ended) if columns.version == version else None
 
     def _lay(self, batch: Batch, folder: Path) -> None:
         """Its folder, and in it what was dropped with it and no job has."""
@@ -217,7 +222,6 @@ def _encoded(text: str) -> bytes:
 def _line(row: dict[str, Any], folder: str, dialect: Dialect, columns: VaryingColumns) -> list[str]:
     """A row of `batches.report` as cells, for a batch in that folder of the outbox."""
     stages: list[dict[str, Any]] = json.loads(row["stages"]) if row["stages"] else []
-    columns.note(row, stages)
     error: dict[str, Any] = json.loads(row["error"]) if row["error"] else {}
     # What another batch's job does for this row, it may do in vain.
     own = row["told"] is None or row["status"] in ("failed", "cancelled")

@@ -17,7 +17,7 @@ from dna_pipeline.ledger import queue, store, wishes
 from dna_pipeline.ledger.tables import Batch, BatchRow, Drop, Event, Job
 from dna_pipeline.ledger.times import utcnow
 
-REPORTED_AT_ONCE = 1000
+REPORTED_AT_ONCE = 500
 DIALECT = "dialect:"
 """Begins the name of the setting that holds the form of a batch's table."""
 
