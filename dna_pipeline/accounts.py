@@ -138,7 +138,7 @@ class Accounts:
         )
         columns = self._columns.setdefault(batch.id, VaryingColumns())
         while (made := (yield from self._pass(batch, dialect, columns))) is None:
-            yield
+            pass  # each of them learns of a column at least
         return made
 
     def _pass(
