@@ -27,7 +27,7 @@ from dna_pipeline.cleanup import remove
 from dna_pipeline.errors import DnaError, ImageMissing, JobError
 from dna_pipeline.faults import point
 from dna_pipeline.inbox import claim
-from dna_pipeline.inbox.candidates import Candidate
+from dna_pipeline.inbox.candidates import Candidate, Names
 from dna_pipeline.inbox.scan import FileStat
 from dna_pipeline.intake import records
 from dna_pipeline.intake.account import Account, Taken
@@ -128,6 +128,8 @@ class BatchTaker:
             raise NotYet(f"{root}, one of the inbox's source_roots, {why}", long=True)
         try:
             plan = self._planner.plan(candidate)
+            if not plan.items:
+                raise self._fits_nothing(plan.teller)
         except JobError as error:
             if self._has_failed(candidate, stats, error):
                 return
@@ -148,6 +150,15 @@ class BatchTaker:
         except BaseException:
             self._undo(taken)
             raise
+
+    def _fits_nothing(self, job_file: str) -> ImageMissing:
+        """The error of a job file whose globs fit no image."""
+        told = self._lookout.reference(job_file)
+        globs = told.patterns if isinstance(told, Names) else ()
+        text = f"no image fits {', '.join(globs[:3])}" if globs else "no image fits its images:"
+        recent = RecentImages(self._ledger, self._inbox)
+        why = "" if self._inbox.keeps else explanation(recent.find((), globs))
+        return ImageMissing(f"{text}; {why}" if why else text, where="images")
 
     def _explain_missing(self, plan: Plan) -> None:
         """Add to rows without their image that it was taken in before this file came."""

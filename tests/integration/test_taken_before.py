@@ -93,6 +93,22 @@ def test_a_job_file_that_waited_in_vain_says_so(site: Site) -> None:
     )
 
 
+def test_a_job_file_whose_globs_fit_nothing_fails_and_says_so(site: Site) -> None:
+    site.put("cat.png", "cat")
+    site.settle()
+    site.put("jobs.yaml", 'images: "*.png"')
+    site.put("jpegs.yaml", 'images: ["*.jpg", "x/*.jpg"]')
+    site.tick(3700)
+    first, *failed = site.jobs()
+    errors = {job.name: job.error for job in failed if job.error is not None}
+    assert {error["code"] for error in errors.values()} == {"image_missing"}
+    assert errors["jpegs.yaml"]["detail"] == "no image fits *.jpg, x/*.jpg"
+    assert errors["jobs.yaml"]["detail"].startswith(
+        f"no image fits *.png; cat.png was taken in at {clock(first)} as job {first.id[:8]}"
+    )
+    assert site.left() == set()
+
+
 def test_what_was_taken_in_long_ago_is_not_meant(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
