@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import filecmp
-import io
 import json
 import os
 import time
@@ -18,6 +16,7 @@ from typing import Any
 import structlog
 
 from dna_pipeline.artifact import copy_whole, fsync_tree, remove_temporaries
+from dna_pipeline.batch_columns import VaryingColumns, cell_text
 from dna_pipeline.errors import OutboxUnavailable
 from dna_pipeline.faults import point
 from dna_pipeline.inbox.claim import free_names
@@ -26,6 +25,7 @@ from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Batch, Drop
 from dna_pipeline.publish import SOURCE, place_below
 from dna_pipeline.publishing import Publisher, folder_of
+from dna_pipeline.spec.dialect import Dialect
 
 log = structlog.get_logger()
 
@@ -38,8 +38,6 @@ COST_SHARE = 20
 STEP_S = 0.05
 """For so long the other work of the daemon's loop may wait at once."""
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
-
 
 class Accounts:
     """Makes the folders of new batches and keeps the account of each that is not done."""
@@ -48,6 +46,7 @@ class Accounts:
         self._ledger = ledger
         self._publisher = publisher
         self._written: dict[str, bytes] = {}
+        self._columns: dict[str, VaryingColumns] = {}
         self._next_at = 0.0
         self._is_stale = True
         self._round: Iterator[None] | None = None
@@ -128,20 +127,38 @@ class Accounts:
         is_done = has_ended and self._ledger.transact(lambda s: batches.close(s, batch_id))
         if is_done:
             self._written.pop(batch_id, None)
+            self._columns.pop(batch_id, None)
             log.info("batch.finished", batch=batch_id, folder=folder_of(batch))
         return is_done or batch.state == "claimed"
 
     def _read(self, batch: Batch) -> Generator[None, None, tuple[bytes, bool]]:
         """The account as it is now, and whether all in it has ended."""
-        data, has_ended, after = bytearray(_csv([COLUMNS])), True, 0
+        dialect = Dialect.from_json(
+            self._ledger.transact(lambda s: batches.dialect_of(s, batch.id))
+        )
+        columns = self._columns.setdefault(batch.id, VaryingColumns())
+        while (made := (yield from self._pass(batch, dialect, columns))) is None:
+            pass  # each of them learns of a column at least
+        return made
+
+    def _pass(
+        self, batch: Batch, dialect: Dialect, columns: VaryingColumns
+    ) -> Generator[None, None, tuple[bytes, bool] | None]:
+        """All rows once; None where a column was missing. The first rows mostly show which."""
+        version = columns.version
+        data = bytearray(_encoded(dialect.start + dialect.lines([[*COLUMNS, *columns.names]])))
+        has_ended, after = True, 0
         while rows := self._ledger.transact(lambda s, a=after: batches.report(s, batch.id, a)):
-            data += _csv(_line(row, folder_of(batch)) for row in rows)
+            lines = [_line(row, folder_of(batch), dialect, columns) for row in rows]
+            if after == 0 and columns.version != version:
+                return None
+            data += _encoded(dialect.lines(lines))
             has_ended &= all(_has_ended(row) for row in rows)
             after = rows[-1]["number"]
             if len(rows) < batches.REPORTED_AT_ONCE:
                 break
             yield
-        return bytes(data), has_ended
+        return (bytes(data), has_ended) if columns.version == version else None
 
     def _lay(self, batch: Batch, folder: Path) -> None:
         """Its folder, and in it what was dropped with it and no job has."""
@@ -198,14 +215,13 @@ def _has_ended(row: dict[str, Any]) -> bool:
     return row["status"] is None or row["publish"] == "done"
 
 
-def _csv(lines: Iterable[Iterable[Any]]) -> bytes:
-    file = io.StringIO(newline="")
-    csv.writer(file).writerows([_cell(value) for value in line] for line in lines)
-    return file.getvalue().encode("utf-8", "backslashreplace")
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace")
 
 
-def _line(row: dict[str, Any], folder: str) -> tuple[Any, ...]:
-    """A row of `batches.report` as a line, for a batch in that folder of the outbox."""
+def _line(row: dict[str, Any], folder: str, dialect: Dialect, columns: VaryingColumns) -> list[str]:
+    """A row of `batches.report` as cells, for a batch in that folder of the outbox."""
+    stages: list[dict[str, Any]] = json.loads(row["stages"]) if row["stages"] else []
     error: dict[str, Any] = json.loads(row["error"]) if row["error"] else {}
     # What another batch's job does for this row, it may do in vain.
     own = row["told"] is None or row["status"] in ("failed", "cancelled")
@@ -213,27 +229,22 @@ def _line(row: dict[str, Any], folder: str) -> tuple[Any, ...]:
     code = row["told_code"] or (error.get("code") or row["hold"] if own else None)
     detail = row["detail"] or (error.get("detail") if own else None)
     result = os.path.relpath(row["publish_name"], folder) if row["publish"] == "done" else None
-    return (
+    values = (
         row["number"], row["image"], (row["job"] or "")[:8], status, code,
-        row["field"], " / ".join((detail or "").splitlines()), _seconds(row) if own else None,
-        _seeds(row), result,
+        row["field"], " / ".join((detail or "").splitlines()),
+        _seconds(row, dialect) if own else None, _seeds(stages), result,
+        *columns.cells(row, stages),
     )  # fmt: skip
+    return [cell_text(value, dialect) for value in values]
 
 
-def _seconds(row: dict[str, Any]) -> str | None:
+def _seconds(row: dict[str, Any], dialect: Dialect) -> str | None:
     """How long its last attempt took, from start to the end of its stages."""
     if not row["started_at"] or not row["finished_at"]:
         return None
     ended, started = (datetime.fromisoformat(row[key]) for key in ("finished_at", "started_at"))
-    return f"{(ended - started).total_seconds():.1f}"
+    return f"{(ended - started).total_seconds():.1f}".replace(".", dialect.decimal)
 
 
-def _seeds(row: dict[str, Any]) -> str:
-    stages: list[dict[str, Any]] = json.loads(row["stages"]) if row["stages"] else []
+def _seeds(stages: list[dict[str, Any]]) -> str:
     return " ".join(str(s["params"]["seed"]) for s in stages if "seed" in s["params"])
-
-
-def _cell(value: Any) -> str:
-    """A cell that no spreadsheet takes for a formula."""
-    text = "" if value is None else str(value)
-    return f"'{text}" if text.startswith(_FORMULA) else text

@@ -11,6 +11,8 @@ take a while and other inboxes wait.
 from __future__ import annotations
 
 import hashlib
+import os
+import posixpath
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from math import inf
@@ -25,7 +27,7 @@ from dna_pipeline.cleanup import remove
 from dna_pipeline.errors import DnaError, ImageMissing, JobError
 from dna_pipeline.faults import point
 from dna_pipeline.inbox import claim
-from dna_pipeline.inbox.candidates import Candidate
+from dna_pipeline.inbox.candidates import Candidate, Names
 from dna_pipeline.inbox.scan import FileStat
 from dna_pipeline.intake import records
 from dna_pipeline.intake.account import Account, Taken
@@ -36,6 +38,7 @@ from dna_pipeline.intake.lookout import Lookout
 from dna_pipeline.intake.patience import patience_s
 from dna_pipeline.intake.rows import Item, Plan, Planner, Source, image_error, shown_image
 from dna_pipeline.intake.take import MANY, keep_claims, split
+from dna_pipeline.intake.taken_before import RecentImages, explanation
 from dna_pipeline.ledger import batches, store
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.probe import NotReadable, Probed, Prober
@@ -125,11 +128,14 @@ class BatchTaker:
             raise NotYet(f"{root}, one of the inbox's source_roots, {why}", long=True)
         try:
             plan = self._planner.plan(candidate)
+            if not plan.items:
+                raise self._fits_nothing(plan.teller)
         except JobError as error:
             if self._has_failed(candidate, stats, error):
                 return
             self._reserve_all(candidate, stats)
             raise
+        self._explain_missing(plan)
         yield from self._probe(plan, stats)
         batch = self._batch_row(plan)
         taken = self._drops(plan, candidate, stats, batch["id"])
@@ -144,6 +150,32 @@ class BatchTaker:
         except BaseException:
             self._undo(taken)
             raise
+
+    def _fits_nothing(self, job_file: str) -> ImageMissing:
+        """The error of a job file whose globs fit no image."""
+        told = self._lookout.reference(job_file)
+        globs = told.patterns if isinstance(told, Names) else ()
+        text = f"no image fits {', '.join(globs[:3])}" if globs else "no image fits its images:"
+        recent = RecentImages(self._ledger, self._inbox)
+        why = "" if self._inbox.keeps else explanation(recent.find((), globs))
+        return ImageMissing(f"{text}; {why}" if why else text, where="images")
+
+    def _explain_missing(self, plan: Plan) -> None:
+        """Add to rows without their image that it was taken in before this file came."""
+        missing = [item for item in plan.items if isinstance(item.error, ImageMissing)]
+        if self._inbox.keeps or not missing:
+            return
+        recent = RecentImages(self._ledger, self._inbox)
+        for item in missing:
+            assert item.error is not None
+            if text := explanation(recent.find([self._path_of(item)])):
+                item.error = ImageMissing(f"{item.error.detail}; {text}", where=item.error.where)
+
+    def _path_of(self, item: Item) -> str:
+        """Path in the inbox of a row's image, which need not be there."""
+        if item.source is not None:
+            return os.path.relpath(item.source.path, self._inbox.path).replace(os.sep, "/")
+        return posixpath.join(*self._planner.place(item))
 
     def _has_failed(self, candidate: Candidate, stats: Stats, error: JobError) -> bool:
         """Whether these very files, which stay in the inbox, failed for the same before."""
@@ -344,7 +376,7 @@ class BatchTaker:
             store.finish_claims(session, facts, [])
             store.finish_claims(session, [{"id": batch["id"]}], jobs)
             store.remember_files(session, self._known.rows(versions))
-            batches.finish(session, batch["id"], rows)
+            batches.finish(session, batch["id"], rows, plan.dialect.to_json())
             return len(jobs)
 
         number = self._ledger.transact(commit)

@@ -139,6 +139,7 @@ class InboxGate:
             self._first_look()
         self._group = FIRST_GROUP
         self._too_late = self.late.hear(now)
+        self.late.explain()
 
     def _take_group(self, now: float) -> int:
         group, self._too_late = self._too_late, []

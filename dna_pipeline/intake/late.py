@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from dna_pipeline.intake.drops import Ready
 from dna_pipeline.intake.known import to_json
 from dna_pipeline.intake.lookout import Lookout
 from dna_pipeline.intake.take import Taker, split
+from dna_pipeline.intake.taken_before import RecentImages, explanation
 from dna_pipeline.ledger import batches, store, wishes
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Drop, Job
@@ -47,6 +49,7 @@ class LateSidecars:
         self._taker = taker
         self._inbox = lookout.inbox
         self._heard: dict[str, FileStat] = {}
+        self._explained: dict[str, tuple[FileStat, str]] = {}
 
     def hear(self, now: float) -> list[Ready]:
         """Deal with the YAMLs that wait for an image, once each.
@@ -71,6 +74,38 @@ class LateSidecars:
                 if (too_late := self._hear(path, lookout.files[path])) is not None:
                     found.append(too_late)
         return found
+
+    def explain(self) -> None:
+        """Add to what a job file waits for that it was taken in before the job file came.
+
+        Asked of the ledger once for each state of a file.
+        """
+        lookout = self._lookout
+        if self._inbox.keeps:
+            return
+        self._explained = {
+            p: known for p, known in self._explained.items() if lookout.files.get(p) == known[0]
+        }
+        for index, waiting in enumerate(lookout.waiting):
+            is_job_file = waiting.kind == "image" and is_yaml_name(waiting.path)
+            if is_job_file and (text := self._explanation(waiting.path)):
+                lookout.waiting[index] = replace(waiting, reason=f"{waiting.reason}; {text}")
+
+    def _explanation(self, job_file: str) -> str:
+        if (known := self._explained.get(job_file)) is not None:
+            return known[1]
+        if (stat := self._lookout.files.get(job_file)) is None:
+            return ""
+        told = self._lookout.reference(job_file)
+        text = ""
+        if isinstance(told, str):
+            told = Names((posixpath.normpath(posixpath.join(split(job_file)[0], told)),))
+        if isinstance(told, Names):
+            missing = [path for path in told.paths if path not in self._lookout.files]
+            recent = RecentImages(self._ledger, self._inbox)
+            text = explanation(recent.find(missing, told.patterns))
+        self._explained[job_file] = stat, text
+        return text
 
     def _hear(self, sidecar: str, stat: FileStat) -> Ready | None:
         name = split(sidecar)[1]

@@ -33,6 +33,7 @@ from dna_pipeline.spec.batch import (
     rows_of_table,
 )
 from dna_pipeline.spec.config import Config, Inbox
+from dna_pipeline.spec.dialect import Dialect
 from dna_pipeline.spec.facts import JobFacts
 from dna_pipeline.spec.sidecar import JobSpec, parse_sidecar, resolve
 from dna_pipeline.spec.sources import (
@@ -42,8 +43,9 @@ from dna_pipeline.spec.sources import (
     lacking_root,
     matches,
     places,
+    slashed,
 )
-from dna_pipeline.spec.table import MAX_BYTES, is_table_name, read_table
+from dna_pipeline.spec.table import MAX_BYTES, is_table_name, parse_table, read_table
 from dna_pipeline.spec.yaml12 import Document, is_mapping
 
 MAX_GLOBS = 1000
@@ -106,12 +108,14 @@ class Plan:
         teller: the path of the table or the job file, relative to the inbox.
         text: the job file as written; None for a table.
         sources: the images that right rows name, each once.
+        dialect: form of the table; that of `batch.csv`.
     """
 
     teller: str
     head: BatchHead
     items: list[Item]
     text: str | None
+    dialect: Dialect = field(default_factory=Dialect)
     sources: list[Source] = field(default_factory=list[Source])
 
     @property
@@ -153,6 +157,7 @@ def _single(inbox: Inbox, teller: str, text: str, look: Look) -> str | Names:
     """An `image:` as written where it is one of the inbox. One of a source root makes a batch, that
     copies it and waits for roots that are away. Raises `PathEscapesInbox`."""
     first, *others = found = places(inbox, teller.rpartition("/")[0], text)
+    text = slashed(text)
     if first.root is None and (not others or is_file(inbox.path / first.path)):
         return text
     roots = inbox.source_roots
@@ -300,13 +305,13 @@ class Planner:
 
     def _of_table(self, table: str, candidate: Candidate, common: Document | None) -> Plan:
         with (self._inbox.path / table).open("rb") as file:
-            rows = read_table(self._config.pipelines, table, file.read(MAX_BYTES + 1))
+            read = parse_table(self._config.pipelines, table, file.read(MAX_BYTES + 1))
         sources: dict[str, Source] = {}
         folder = table.rpartition("/")[0]
-        made = rows_of_table(rows, common)
+        made = rows_of_table(read.rows, common)
         there = _by_name(candidate.images)
         items = [self._table_item(row, folder, there, sources) for row in made]
-        return Plan(table, head_of(common), items, None)
+        return Plan(table, head_of(common), items, None, read.dialect)
 
     def _table_item(
         self, row: Row, folder: str, there: Mapping[str, str], sources: dict[str, Source]
@@ -383,7 +388,7 @@ class Planner:
         """Folder in the inbox and name of a row's image, be it there or not."""
         if item.source is not None:
             return item.source.folder, item.source.path.name
-        text = (item.row.image or "").strip()
+        text = slashed((item.row.image or "").strip())
         folder, _, name = posixpath.normpath(posixpath.join(self._folder, text)).rpartition("/")
         return folder, name
 

@@ -13,16 +13,20 @@ from sqlalchemy import delete, exists, func, insert, select, text, update
 from sqlalchemy.orm import Session
 
 from dna_pipeline.errors import Paused
-from dna_pipeline.ledger import queue, wishes
+from dna_pipeline.ledger import queue, store, wishes
 from dna_pipeline.ledger.tables import Batch, BatchRow, Drop, Event, Job
 from dna_pipeline.ledger.times import utcnow
 
-REPORTED_AT_ONCE = 1000
+REPORTED_AT_ONCE = 500
+DIALECT = "dialect:"
+"""Begins the name of the setting that holds the form of a batch's table."""
+
 _AT_ONCE = 500
 
 _ROWS = """SELECT r.number, r.image, coalesce(j.id, r.job_id) AS job, r.status AS told,
     r.code AS told_code, r.field, r.detail, j.status, j.hold, j.error, j.stages, j.publish,
-    j.publish_name, j.started_at, j.finished_at, j.batch
+    j.publish_name, j.started_at, j.finished_at, j.batch, j.pipeline, j.priority, j.not_before,
+    j.tags, j.meta, j.request
     FROM batch_rows r LEFT JOIN jobs j ON j.id = r.job_id
     WHERE r.batch_id = :batch AND r.number > :after ORDER BY r.number LIMIT :limit"""
 
@@ -46,8 +50,16 @@ def forget_unclaimed(session: Session) -> None:
     session.execute(delete(Batch).where(Batch.state == "claiming", ~owned))
 
 
-def finish(session: Session, batch_id: str, rows: Sequence[dict[str, Any]]) -> None:
-    """A batch is taken: its jobs are in the queue, these are its rows."""
+def finish(
+    session: Session, batch_id: str, rows: Sequence[dict[str, Any]], dialect: str | None = None
+) -> None:
+    """A batch is taken: its jobs are in the queue, these are its rows.
+
+    Args:
+        dialect: form of its table as JSON, which its account has too; None for a plain comma table.
+    """
+    if dialect is not None:
+        store.set_setting(session, f"{DIALECT}{batch_id}", dialect)
     for start in range(0, len(rows), _AT_ONCE):
         session.execute(insert(BatchRow), list(rows[start : start + _AT_ONCE]))
     wrong = sum(row["status"] == "wrong" for row in rows)
@@ -175,6 +187,11 @@ def report(session: Session, batch_id: str, after: int) -> list[dict[str, Any]]:
     """
     values = {"batch": batch_id, "after": after, "limit": REPORTED_AT_ONCE}
     return [dict(row) for row in session.execute(text(_ROWS), values).mappings()]
+
+
+def dialect_of(session: Session, batch_id: str) -> str | None:
+    """The form of the batch's table; None for that of a plain comma table."""
+    return store.get_setting(session, f"{DIALECT}{batch_id}")
 
 
 def open_(session: Session, batch_id: str) -> None:

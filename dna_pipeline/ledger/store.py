@@ -228,6 +228,13 @@ def recent_drops(
     return sorted(found, key=lambda pair: -pair[1].seq)
 
 
+def recent_jobs(session: Session, inbox: str, most: int) -> list[tuple[str, str, str, datetime]]:
+    """Folder, name and id of the newest jobs of an inbox, and when they were taken in."""
+    rows = select(Job.folder, Job.name, Job.id, Job.created_at).where(Job.inbox == inbox)
+    found = session.execute(rows.order_by(Job.seq.desc()).limit(most))
+    return [(folder, name, job, at) for folder, name, job, at in found]
+
+
 def open_drop_ids(session: Session) -> set[str]:
     """All drops that still own files."""
     return set(session.scalars(select(Drop.id).where(_NOT_GONE)))

@@ -20,7 +20,7 @@ from sqlalchemy import insert
 
 from dna_pipeline.artifact import fsync_dir
 from dna_pipeline.inbox import claim, owner
-from dna_pipeline.ledger import health, store
+from dna_pipeline.ledger import batches, health, store
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import ArtifactRow, Drop, Event, Job, StageRun
 from dna_pipeline.ownership import MARK, Mark, read_mark, write_mark
@@ -168,7 +168,11 @@ class _Rebuilder:
             )
 
     def _settings(self) -> None:
-        kept = {n: v for n, v in self._found.settings.items() if n == "paused"}
+        kept = {
+            name: value
+            for name, value in self._found.settings.items()
+            if name == "paused" or name.startswith(batches.DIALECT)
+        }
         for name, value in kept.items():
             self._ledger.transact(lambda s, n=name, v=value: store.set_setting(s, n, v))
 

@@ -16,6 +16,7 @@ from dna_pipeline.spec.config import Inbox
 from dna_pipeline.spec.sentences import shown
 
 MAX_PATH_CHARS = 4096
+_RELATIVE = "write the path from the file that names it, or from a source root"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,7 @@ def places(inbox: Inbox, folder: str, text: str) -> list[Place]:
     Raises:
         PathEscapesInbox: it leads nowhere that is allowed.
     """
+    text = slashed(text)
     _refuse(text)
     home = Path(os.path.normpath(inbox.path))
     if text.startswith("/"):
@@ -57,16 +59,37 @@ def places(inbox: Inbox, folder: str, text: str) -> list[Place]:
     return found
 
 
+def slashed(text: str) -> str:
+    """A path with the separators of Windows as `/`: `chairs\\a.png` is `chairs/a.png`."""
+    return text.replace("\\", "/")
+
+
 def _refuse(text: str) -> None:
-    if "\\" in text or "\0" in text or text.startswith("~"):
-        raise PathEscapesInbox(f"{shown(text)} leads out of the inbox")
+    """Refuse what can never be a path to an image here; `text` has forward slashes."""
+    if re.match(r"[A-Za-z]:(/|$)", text):
+        raise PathEscapesInbox(
+            f"{shown(text)} begins with a drive of Windows; {_RELATIVE}, like {shown(_tail(text))}"
+        )
+    if text.startswith("//"):
+        raise PathEscapesInbox(f"{shown(text)} is a folder on the network; {_RELATIVE}")
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text):
+        raise PathEscapesInbox(
+            f"{shown(text)} is a web address; save the image in the inbox and name it there"
+        )
     if re.match(r"[A-Za-z]:", text):
         raise PathEscapesInbox(f"{shown(text)} names a drive")
+    if "\0" in text or text.startswith("~"):
+        raise PathEscapesInbox(f"{shown(text)} leads out of the inbox; {_RELATIVE}")
     # Windows passes over spaces and dots at the end of a name, so that `.. ` is `..` there.
     if any(part not in ("", ".", "..") and not part.strip(". ") for part in text.split("/")):
         raise PathEscapesInbox(f"{shown(text)} leads out of the inbox")
     if not text.strip() or os.path.normpath(text) in (".", "/") or len(text) > MAX_PATH_CHARS:
         raise PathEscapesInbox(f"{shown(text)} names no file")
+
+
+def _tail(text: str) -> str:
+    """The last folder and the name of a path."""
+    return "/".join([part for part in text.split("/") if part][-2:])
 
 
 def _climbs(text: str) -> bool:

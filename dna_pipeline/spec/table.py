@@ -6,30 +6,39 @@ in JSON Lines the line's.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, get_args
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
-from dna_pipeline import registry
-from dna_pipeline.errors import JobError, SidecarInvalid
+from dna_pipeline.errors import JobError, ParameterInvalid, SidecarInvalid
 from dna_pipeline.spec import yaml12
+from dna_pipeline.spec.cells import EMPTY, cell_value, is_decimal_comma
+from dna_pipeline.spec.columns import Column, Columns
 from dna_pipeline.spec.config import Pipeline
-from dna_pipeline.spec.params import keys_of
+from dna_pipeline.spec.dialect import (
+    SEPARATORS,
+    Dialect,
+    Sheet,
+    clean,
+    decode,
+    has_curly_quotes,
+    read_sheet,
+)
+from dna_pipeline.spec.problems import MOST_TOLD
 from dna_pipeline.spec.sentences import shown
 from dna_pipeline.spec.yaml12 import Document, KeyPath
 
 MAX_BYTES = 64 << 20
 MAX_ROWS = 100_000
 MAX_COLUMNS = 1000
-_MAX_CELL = 1 << 20
 
 _IMAGE = re.compile(r'"image"\s*:\s*("(?:[^"\\]|\\.)*")')
-_TEXT = {"image", "pipeline", "not_before"}
+
+
+_NUL = "text cannot hold a NUL character"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,143 +53,218 @@ class TableRow:
     error: JobError | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Table:
+    """All rows of a table, empty ones passed over, and the form that it is written in."""
+
+    rows: list[TableRow]
+    dialect: Dialect
+
+
 def is_table_name(path: str) -> bool:
     """Whether the name is that of a table."""
     return path.lower().endswith((".csv", ".jsonl"))
 
 
 def read_table(pipelines: Mapping[str, Pipeline], name: str, data: bytes) -> list[TableRow]:
-    """All rows, empty ones passed over.
+    """The rows of `parse_table`."""
+    return parse_table(pipelines, name, data).rows
+
+
+def parse_table(pipelines: Mapping[str, Pipeline], name: str, data: bytes) -> Table:
+    """Read a table.
 
     Args:
-        pipelines: they tell which columns hold text, whatever it looks like.
+        pipelines: their stages say what kind of value each column holds.
 
     Raises:
         SidecarInvalid: it is no table at all.
     """
     if len(data) > MAX_BYTES:
         raise SidecarInvalid(f"the table is larger than {MAX_BYTES >> 20} MiB")
-    try:
-        text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise SidecarInvalid(f"line {line}: the table is not UTF-8; save it as such") from None
-    rows: list[TableRow] = []
-    for row in _json_lines(text) if name.lower().endswith(".jsonl") else _csv(pipelines, text):
-        if len(rows) == MAX_ROWS:
+    text, has_mark = decode(data)
+    columns = Columns(pipelines)
+    if name.lower().endswith(".jsonl"):
+        return Table(_limited(_json_lines(columns, text)), Dialect())
+    sheet = read_sheet(text, has_mark=has_mark)
+    _check_columns(sheet)
+    named = [columns.column(name) for name in sheet.columns]
+    _check_names(named)
+    dialect = replace(sheet.dialect, decimal=_decimal_of(sheet, named))
+    sheet = replace(sheet, dialect=dialect)
+    rows = (_csv_row(sheet, named, number, cells) for number, cells in sheet.rows())
+    return Table(_limited(rows), dialect)
+
+
+def _limited(rows: Iterable[TableRow]) -> list[TableRow]:
+    found: list[TableRow] = []
+    for row in rows:
+        if len(found) == MAX_ROWS:
             raise SidecarInvalid(f"the table has more than {MAX_ROWS:,} rows; make several of it")
-        rows.append(row)
-    if not rows:
+        found.append(row)
+    if not found:
         raise SidecarInvalid("the table has no rows")
-    return rows
+    return found
 
 
 # --- CSV ---
 
 
-def _csv(pipelines: Mapping[str, Pipeline], text: str) -> Iterator[TableRow]:
-    header = text.split("\n", 1)[0]
-    # A spreadsheet writes semicolons where the comma is for decimals, and tabs on request.
-    delimiter = max(",;\t", key=header.count)
-    csv.field_size_limit(_MAX_CELL)
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    try:
-        columns = [cell.strip() for cell in next(reader, list[str]())]
-        _check_columns(columns)
-        kinds = {column: _is_text(pipelines, column) for column in columns}
-        for number, cells in enumerate(reader, 2):
-            if any(cell.strip() for cell in cells):
-                yield _csv_row(number, columns, cells, kinds)
-    except csv.Error as error:
-        raise SidecarInvalid(f"line {reader.line_num}: this is no CSV: {error}") from None
-
-
-def _check_columns(columns: list[str]) -> None:
-    if len(columns) > MAX_COLUMNS:
-        raise SidecarInvalid(f"row 1: the table has more than {MAX_COLUMNS:,} columns")
-    named = [column for column in columns if column]
-    twice, number = next(iter(Counter(named).most_common(1)), ("", 0))
-    if number > 1:
-        raise SidecarInvalid(f"row 1: two columns are called {shown(twice)}", where=twice)
-    if "image" not in named:
-        told = (
+def _check_columns(sheet: Sheet) -> None:
+    start = f"row {sheet.header}"
+    if len(sheet.columns) > MAX_COLUMNS:
+        raise SidecarInvalid(f"{start}: the table has more than {MAX_COLUMNS:,} columns")
+    named = [column for column in sheet.columns if column]
+    if "image" not in map(str.casefold, named):
+        rest = (
             f"it has: {', '.join(map(_shown, named[:20]))}"
             if named
             else "its first row names the columns"
         )
-        raise SidecarInvalid(f"row 1: no column is called 'image'; {told}", where="image")
+        signs = ", ".join(SEPARATORS.values())
+        text = f"{start}: no column is called 'image'; {rest} (columns are separated by {signs})"
+        raise SidecarInvalid(text, where="image")
+
+
+def _check_names(columns: list[Column]) -> None:
+    names = Counter(column.name for column in columns if column.name)
+    twice, number = next(iter(names.most_common(1)), ("", 0))
+    if number > 1:
+        raise SidecarInvalid(f"row 1: two columns are called {shown(twice)}", where=twice)
+
+
+def _decimal_of(sheet: Sheet, columns: list[Column]) -> str:
+    """The sign before decimals: a comma if any number of the table has one there."""
+    numbers = [index for index, column in enumerate(columns) if column.is_number]
+    if sheet.dialect.delimiter == "," or not numbers:
+        return "."
+    for _, cells in sheet.rows():
+        if any(index < len(cells) and is_decimal_comma(cells[index]) for index in numbers):
+            return ","
+    return "."
 
 
 def _shown(column: str) -> str:
     return yaml12.one_line(column, 60)
 
 
-def _is_text(pipelines: Mapping[str, Pipeline], column: str) -> bool:
-    """Whether a column's cells are text as they stand: `12` or `no` may be a prompt."""
-    first, dot, parameter = column.partition(".")
-    if not dot or first == "meta":
-        return first in _TEXT or first == "meta"
-    types = {s.type for p in pipelines.values() for s in p.stages if first in keys_of(s)}
-    for kind in map(registry.stage_class, types):
-        field = kind.model_fields.get(kind.aliases.get(parameter, parameter))
-        if field is not None and str in (field.annotation, *get_args(field.annotation)):
-            return True
-    return False
-
-
-def _csv_row(number: int, columns: list[str], cells: list[str], kinds: dict[str, bool]) -> TableRow:
+def _csv_row(sheet: Sheet, columns: list[Column], number: int, cells: list[str]) -> TableRow:
     value: dict[str, Any] = {}
-    error: JobError | None = None
+    wrong: list[_Wrong] = []
     for index, cell in enumerate(cells):
-        if not cell.strip():
+        if not clean(cell):
             continue
-        if index >= len(columns) or not columns[index]:
-            error = SidecarInvalid(f"row {number}: {shown(cell)} stands in a column without a name")
-            continue
+        if index >= len(columns):
+            wrong.append(_Wrong("", _too_many(sheet, cells)))
+            break
         column = columns[index]
+        if not column.name:
+            # The first column of pandas and R counts the rows, and has no name.
+            if index or not clean(cell).isdigit():
+                wrong.append(_Wrong("", _nameless(index, cell)))
+            continue
+        if problem := column.problem or (_NUL if "\0" in cell else ""):
+            wrong.append(_Wrong(column.name, problem))
+            continue
         try:
-            _put(value, column, _cell(column, cell, is_text=kinds[column]))
+            item = cell_value(cell, column, sheet.dialect, is_curly=sheet.is_curly)
+            if item is not EMPTY:
+                _put(value, column.name, item)
         except ValueError as fault:
-            error = SidecarInvalid(f"row {number}: {_shown(column)}: {fault}", where=column)
-    return TableRow(number, _document(number, value), error)
+            wrong.append(_Wrong(column.name, str(fault), is_value=True))
+    return TableRow(number, _document(number, value), _row_error(number, wrong))
 
 
-def _cell(column: str, cell: str, *, is_text: bool) -> Any:
-    """What a cell says. Raises ValueError."""
-    if "\0" in cell:
-        raise ValueError("text cannot hold a NUL character")
-    if column == "tags":
-        return [tag.strip() for tag in cell.replace(";", ",").split(",") if tag.strip()]
-    if is_text:
-        return cell if column.partition(".")[2] else cell.strip()
-    text = cell.strip()
-    if text[0] in "[{":
-        return yaml12.loads(text.encode()).value
-    return yaml12.scalar(text)
+@dataclass(frozen=True, slots=True)
+class _Wrong:
+    """A fault of a row: its column, if one is to blame, and whether its value is."""
+
+    column: str
+    text: str
+    is_value: bool = False
+
+    def __str__(self) -> str:
+        return f"{_shown(self.column)}: {self.text}" if self.column else self.text
+
+
+def _row_error(number: int, wrong: list[_Wrong]) -> JobError | None:
+    """A line for each fault; the first one's column is the one to blame."""
+    if not wrong:
+        return None
+    lines = "\n".join(f"row {number}: {fault}" for fault in wrong[:MOST_TOLD])
+    kind = ParameterInvalid if all(fault.is_value for fault in wrong) else SidecarInvalid
+    return kind(lines, where=wrong[0].column)
+
+
+def _too_many(sheet: Sheet, cells: list[str]) -> str:
+    name = SEPARATORS[sheet.dialect.delimiter]
+    quotes = 'straight quotes ("…")' if any(map(has_curly_quotes, cells)) else "double quotes"
+    number = max(index for index, cell in enumerate(cells, 1) if clean(cell))
+    return (
+        f"it has {number} cells where row {sheet.header} names {len(sheet.columns)} columns; "
+        f"put text that holds a separator ({name}) in {quotes}"
+    )
+
+
+def _nameless(index: int, cell: str) -> str:
+    return f"{shown(cell)} stands in column {index + 1}, which has no name; name it or empty it"
 
 
 # --- JSON Lines ---
 
 
-def _json_lines(text: str) -> Iterator[TableRow]:
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            yield _json_row(number, line)
+def _json_lines(columns: Columns, text: str) -> Iterator[TableRow]:
+    start = text.lstrip()
+    if start.startswith("[") or re.match(r"\{\s*[\r\n]", start):
+        what = "one JSON array" if start.startswith("[") else "JSON that runs over several lines"
+        text = f"the table is {what}; a .jsonl has one object a line, without brackets or commas"
+        raise SidecarInvalid(f"{text} between them (`jq -c` writes it so)")
+    for number, line in enumerate(re.split(r"\r\n|\r|\n", text), 1):
+        if clean(line):
+            yield _json_row(columns, number, line)
 
 
-def _json_row(number: int, line: str) -> TableRow:
+def _json_row(columns: Columns, number: int, line: str) -> TableRow:
     try:
-        given = json.loads(line, object_pairs_hook=_once)
+        given = json.loads(line, object_pairs_hook=_once, parse_constant=_constant)
         if not isinstance(given, dict):
             raise ValueError(f"should be an object, not {shown(given)}")
         value: dict[str, Any] = {}
         for key, item in yaml12.loads(yaml12.dumps(given).encode()).value.items():
-            _put(value, key, item)
-    except (ValueError, RecursionError) as fault:
-        text = getattr(fault, "msg", None) or str(fault) or "nested too deep"
-        error = SidecarInvalid(f"row {number}: {text}")
+            _put(value, columns.column(key).name, item)
+    except (ValueError, TypeError, RecursionError) as fault:
+        error = SidecarInvalid(f"row {number}: {_json_words(fault, line)}")
         return TableRow(number, _document(number, _image_of(line)), error)
-    return TableRow(number, _document(number, value))
+    value = columns.with_whole_numbers(value)
+    wrong = [_Wrong(key, text) for key in value if (text := columns.column(key).problem)]
+    return TableRow(number, _document(number, value), _row_error(number, wrong))
+
+
+def _constant(name: str) -> object:
+    """`EMPTY` for NaN, which Python and pandas write for what is not there."""
+    if name != "NaN":
+        raise ValueError(f"{name} is no number of JSON; write a finite one")
+    return EMPTY
+
+
+def _json_words(fault: Exception, line: str) -> str:
+    """The fault of a line, with the mend of what programs and people often write."""
+    text = getattr(fault, "msg", None) or str(fault) or "nested too deep"
+    if not isinstance(fault, json.JSONDecodeError):
+        return text
+    rest = line[fault.pos :].strip()
+    if text == "Extra data" and rest == ",":
+        return "a comma follows the object; in a .jsonl none does"
+    if rest.startswith("'") or line.strip().startswith("{'"):
+        return 'JSON has double quotes only; write {"image": "a.png"}'
+    if re.match(r"[}\]]", rest) or re.match(r",\s*[}\]]", rest):
+        return "a comma stands before a closing bracket; remove it"
+    if word := re.match(r"(True|False|None)\b", rest):
+        meant = {"True": "true", "False": "false", "None": "null"}[word[1]]
+        return f"JSON has no {word[1]}; write {meant}"
+    if rest[:1] in ("\u201c", "\u201d", "\u201e"):
+        return 'the quotes are curly; write straight ones: {"image": "a.png"}'
+    return f"this is no JSON: {text} at character {fault.pos + 1}"
 
 
 def _image_of(line: str) -> dict[str, Any]:
@@ -199,7 +283,8 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     for key, item in pairs:
         if key in value:
             raise ValueError(f"the key {shown(key)} stands there twice")
-        value[key] = item
+        if item is not EMPTY:
+            value[key] = item
     return value
 
 
@@ -213,13 +298,13 @@ def _put(value: dict[str, Any], column: str, item: Any) -> None:
         if isinstance(value.get(first), dict) and isinstance(item, dict):
             value[first] |= item
         elif first in value:
-            raise ValueError("is told in two ways")
+            raise ValueError("is set twice in this row; keep one")
         else:
             value[first] = item
         return
     inner = value.setdefault(first, {})
     if not isinstance(inner, dict) or rest in inner:
-        raise ValueError("is told in two ways")
+        raise ValueError("is set twice in this row; keep one")
     inner[rest] = item
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import csv
 import errno
+import io
 import json
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,8 +28,9 @@ def report(site: Site) -> list[dict[str, str]]:
     Accounts(site.ledger, site.publisher).write()
     newest = max(site.rows(Batch), key=lambda batch: batch.created_at)
     (path,) = site.outbox.rglob(f"{newest.stem}-{newest.id[:8]}/{NAME}")
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    text = re.sub(r"\Asep=.\s+", "", path.read_bytes().decode("utf-8-sig"))
+    delimiter = text.removeprefix("row")[0]
+    return list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter))
 
 
 def statuses(site: Site) -> dict[str, str]:

@@ -316,3 +316,44 @@ def test_originals_of_folders_that_become_one_are_all_kept(
 
 def _die(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("table", ["image\nchairs\\a.png\n", "image\n.\\chairs\\a.png\n"])
+def test_paths_with_the_separators_of_windows(site: Site, table: str) -> None:
+    site.put("chairs/a.png", "a")
+    site.put("shots.csv", table)
+    site.settle()
+    assert [(job.folder, job.name) for job in site.jobs()] == [("chairs", "a.png")]
+    assert [row["image"] for row in report(site)] == ["chairs/a.png"]
+
+
+@pytest.mark.parametrize(
+    "text", ["images: 'chairs\\*.png'", "images: ['chairs\\a.png']", "image: chairs\\a.png"]
+)
+def test_job_files_with_the_separators_of_windows(make_site: MakeSite, text: str) -> None:
+    site = make_site(recursive=True)
+    site.put("chairs/a.png", "a")
+    site.put("all.yaml", text)
+    site.settle()
+    assert [(job.folder, job.name, job.status) for job in site.jobs()] == [
+        ("chairs", "a.png", "queued")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("..\\a.png", "leads out of the inbox"),
+        ("C:\\Users\\me\\chairs\\a.png", "begins with a drive of Windows; write the path from the"),
+        ("\\\\nas\\share\\a.png", "is a folder on the network"),
+        ("https://example.org/a.png", "is a web address; save the image in the inbox"),
+    ],
+)
+def test_paths_that_lead_nowhere_are_called_what_they_are(
+    site: Site, path: str, words: str
+) -> None:
+    site.put("shots.csv", f"image\n{path}\n")
+    site.settle()
+    (row,) = report(site)
+    assert (row["code"], row["column"]) == ("path_escapes_inbox", "image")
+    assert words in row["detail"]

@@ -38,7 +38,7 @@ LEVELS = [
     "worker",
     "publish manifest_parts cancelled_rows ownership cleanup failure_folders latest publishing",
     "intake snapshot",
-    "room source_holds holds",
+    "room source_holds holds batch_columns",
     "accounts dispatch repair housekeeping",
     "status",
     "daemon",

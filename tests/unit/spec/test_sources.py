@@ -116,6 +116,9 @@ INBOX = Inbox("in", Path("/home/in"), "cut", source_roots=(Path("/lib"), Path("/
         ("../../in2/cat.png", ["/home/in2/cat.png"]),
         ("/home/in/cat.png", ["cat.png"]),
         ("/lib/x/../cat.png", ["/lib/cat.png"]),
+        ("a\\cat.png", ["sub/a/cat.png", "/lib/a/cat.png", "/home/in2/a/cat.png"]),
+        (".\\a/b\\cat.png", ["sub/a/b/cat.png", "/lib/a/b/cat.png", "/home/in2/a/b/cat.png"]),
+        ("..\\cat.png", ["cat.png"]),
     ],
 )
 def test_where_a_path_may_lead(text: str, paths: list[str]) -> None:
@@ -126,7 +129,7 @@ def test_where_a_path_may_lead(text: str, paths: list[str]) -> None:
     "text",
     ["", " ", ".", "./", "..", "../../cat.png", "a/..", "a/.. /b", "a/.../b", "...",
      "/etc/passwd", "/lib/../etc/passwd", "/home/in", "/lib", "//lib/cat.png", "~", "~/cat.png",
-     "~root/cat.png", "a\\b", "..\\cat.png", "C:/cat.png", "c:cat.png", "a\0b",
+     "~root/cat.png", "..\\..\\cat.png", "C:\\x\\cat.png", "C:/cat.png", "c:cat.png", "a\0b",
      "\\\\host\\share", "a/" * 3000 + "cat.png"],
 )  # fmt: skip
 def test_paths_that_lead_out(text: str) -> None:
