@@ -3,10 +3,12 @@
     file → header (format, size, mode checked) → first frame decoded to its end → 8 bits
          → upright → sRGB → RGB, or RGBA where something shows through
 
-Only the formats in `FORMATS`, and OpenEXR (`exr.py`), are ever tried. Every fault of a file becomes
-`ImageUnreadable`, `ImageTooSmall` or `ImageTooLarge`; faults of the disk (a file that is gone, a
-share that is away) stay `OSError`, and a lack of memory `MemoryError`, since the picture is not to
-blame for them.
+The content decides which decoder reads a file, never its name. Only the formats in `FORMATS`, HEIF
+(`heif.py`) and OpenEXR (`exr.py`) are ever tried; of all else it is said what it is
+(`file_kinds.py`). Metadata that nothing here uses never refuses a picture. Every fault of a file
+becomes `ImageUnreadable`, `ImageTooSmall` or `ImageTooLarge`; faults of the disk (a file that is
+gone, a share that is away) stay `OSError`, and a lack of memory `MemoryError`, since the picture is
+not to blame for them.
 """
 
 from __future__ import annotations
@@ -23,7 +25,16 @@ from typing import IO, TYPE_CHECKING, Any, Literal
 
 from PIL import ExifTags, Image, ImageCms, PngImagePlugin, features
 
-from dna_pipeline import exr, sixteen
+from dna_pipeline import (
+    exr,
+    file_kinds,
+    heif,
+    jpeg_words,
+    png_chunks,
+    sixteen,
+    tiff_tags,
+    tiff_words,
+)
 from dna_pipeline.artifact import write_atomic
 from dna_pipeline.errors import ImageTooLarge, ImageTooSmall, ImageUnreadable, JobError
 
@@ -32,7 +43,7 @@ if TYPE_CHECKING:
 
 _AVIF = ("AVIF",) if features.check("avif") else ()
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP", *_AVIF)
-"""Pillow's names of the formats that are read; no other decoder ever sees a file."""
+"""Pillow's names of the formats that its own decoders read."""
 
 _EXR = "EXR"
 
@@ -65,7 +76,7 @@ class ImageFacts:
     """What a picture file holds.
 
     Attributes:
-        format: one of `FORMATS`, or EXR.
+        format: one of `FORMATS`, HEIF or EXR.
         width, height: pixels, after the rotation that EXIF asks for.
         frames: 1, or the number of frames or pages; only the first is ever used.
     """
@@ -89,7 +100,7 @@ def load_image(path: Path, remarks: list[str] | None = None) -> Image.Image:
         OSError: the disk is. MemoryError: there is too little of it for this picture.
     """
     with _opened(path) as image:
-        if image.format == _EXR and remarks is not None:
+        if image.format in (_EXR, heif.FORMAT) and remarks is not None and image.info["remark"]:
             remarks.append(image.info["remark"])
         icc = image.info.get("icc_profile")
         return _to_srgb(_upright(_eight_bits(image)), icc)
@@ -131,16 +142,17 @@ def _opened(path: Path) -> Generator[Image.Image]:
         except OSError as error:
             if error.errno in _DISK_FAULTS:
                 raise
-            raise ImageUnreadable(_text(error)) from error
+            raise ImageUnreadable(_damage(file, error)) from error
         except Exception as error:
             # Pillow's decoders raise nearly everything on a damaged file: SyntaxError,
             # struct.error, zlib.error, KeyError, OverflowError, …
-            raise ImageUnreadable(_text(error)) from error
+            raise ImageUnreadable(_damage(file, error)) from error
 
 
 def _decoded(file: IO[bytes]) -> Image.Image:
     image = _open_header(file)
     sixteen.load(image, lambda: _open_header(file))
+    _check_size(*image.size)  # an HEIC may turn out larger than its header says
     _check_end(image, file)
     return image
 
@@ -164,20 +176,59 @@ def _quiet() -> Generator[None]:
 
 def _open_header(file: IO[bytes]) -> ImageFile:
     """The picture with its header read and found acceptable, no pixel decoded yet."""
-    file.seek(0)
-    try:
-        image = Image.open(file, formats=FORMATS)
-    except Image.UnidentifiedImageError as error:
-        raise ImageUnreadable(
-            f"not an image in a format that is read ({', '.join((*FORMATS, _EXR))}), "
-            "or broken at its start"
-        ) from error
+    head = file_kinds.read_head(file)
+    name = file_kinds.format_of(head)
+    if not name or (name == "AVIF" and not _AVIF):
+        raise ImageUnreadable(file_kinds.describe(file))
+    if name == "TIFF" and tiff_words.is_raw(file, head):
+        raise ImageUnreadable(file_kinds.sentence(file_kinds.RAW))
+    image = _open_as(name, file)
     _check_size(*image.size)
     if image.mode not in _MODES | _GREY_MODES | _DEEP_MODES:
         raise ImageUnreadable(
-            f"its pixels are of kind {image.mode!r}", hint="Export it with 8 or 16 bits a channel."
+            _why_not(name, file, f"its pixels are of kind {image.mode!r}"),
+            hint="Export it with 8 or 16 bits a channel.",
         )
     return image
+
+
+def _open_as(name: str, file: IO[bytes]) -> ImageFile:
+    """Open a file by the decoder that its first bytes ask for."""
+    if name == heif.FORMAT:
+        return heif.open_header(file)
+    png = png_chunks.view(file) if name == "PNG" else None
+    source = png.file if png else tiff_tags.without_broken(file) if name == "TIFF" else file
+    try:
+        image = Image.open(source, formats=(name.upper(),))
+    except (Image.UnidentifiedImageError, SyntaxError) as error:
+        raise ImageUnreadable(_why_not(name, file, "its header cannot be read")) from error
+    if png is not None:
+        image.info["icc_profile"] = png.icc
+        image.n_frames = png.frames  # pyright: ignore[reportAttributeAccessIssue]
+    return image
+
+
+def _why_not(name: str, file: IO[bytes], reason: str) -> str:
+    """Why a file that begins as one of this format does is not read, for people."""
+    if name == "TIFF":
+        return tiff_words.why_not(file, reason)
+    if name == "JPEG":
+        return jpeg_words.why_not(file, reason)
+    return f"the {name} is broken or cut off at its start ({reason}): copy or export it again"
+
+
+def _damage(file: IO[bytes], error: Exception) -> str:
+    """Say what is wrong with a file whose pixels cannot be decoded, and what to do."""
+    reason, name = _text(error), file_kinds.format_of(file_kinds.read_head(file))
+    if name == _EXR:
+        return reason
+    if "truncated" in reason:
+        return f"{reason}: the file ends too early; copy it again from where it is whole"
+    if name == heif.FORMAT:
+        return heif.why_not(reason)
+    if name in ("TIFF", "JPEG"):
+        return _why_not(name, file, reason)
+    return f"the {name} is damaged ({reason}): copy or export it again"
 
 
 def _check_size(width: int, height: int) -> None:

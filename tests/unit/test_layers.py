@@ -17,9 +17,9 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = "dna_pipeline"
 
 LEVELS = [
-    "errors faults streams",
-    "device_errors artifact filesystem logs exr sixteen",
-    "obj_names",
+    "errors faults streams iso_boxes jpeg_words nclx png_chunks tiff_tags",
+    "device_errors artifact filesystem logs exr sixteen file_kinds heif",
+    "obj_names tiff_words",
     "imaging video gltf mesh_formats matte wire messages",
     "registry probe reachability sources",
     "spec",
@@ -56,6 +56,7 @@ HEAVY = {
     "rembg",
     "OpenEXR",
     "PIL",
+    "pi_heif",
     "moderngl",
     "imageio_ffmpeg",
 }
