@@ -20,6 +20,9 @@ from dna_pipeline import iso_boxes
 HEAD_BYTES = 4096
 """So many bytes at the start of a file decide what it is."""
 
+_APP_PNG = b"CgBI"
+"""Stands where a PNG's header should, in one that only apps on iPhones read."""
+
 _BLOCK_BYTES = 1 << 20
 _BOMS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
 
@@ -68,7 +71,7 @@ _MAGIC: tuple[tuple[int, bytes, Kind], ...] = (
     (0, b"\xef\xbf\xbd" * 4, Kind("binary data that was stored as if it were text", _BINARY_MODE)),
     (0, b"\xc3\xbf\xc3\x98\xc3\xbf", Kind("a JPEG that was stored as if it were text",
                                          _BINARY_MODE)),
-    (12, b"CgBI", Kind("a PNG that Xcode rewrote for an iPhone app",
+    (12, _APP_PNG, Kind("a PNG that Xcode rewrote for an iPhone app",
                        "convert it back (xcrun pngcrush -revert-iphone-optimizations)")),
     # Pictures of other kinds
     (0, b"8BPS\0\x02", Kind("a large Photoshop document (PSB)", _SAVE_COPY)),
@@ -152,9 +155,9 @@ _VIDEO_BRANDS = (
 
 _TEXTS: tuple[tuple[str, Kind], ...] = (
     (r"<!doctype html|<html|<head|<body|<!doctype\s+html", _WEB_PAGE),
-    (r"(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*(<!doctype svg[^>]*>\s*)?<svg[\s>]",
+    (r"(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*(<!doctype svg[^>]*>\s*)?<svg[\s>/]",
      Kind("an SVG drawing", "export it as PNG in the size that you want")),
-    (r"(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*(<!doctype html[^>]*>\s*)?<html[\s>]", _WEB_PAGE),
+    (r"(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)*(<!doctype html[^>]*>\s*)?<html[\s>/]", _WEB_PAGE),
     (r"version https://git-lfs\.github\.com/spec/",
      Kind("a Git LFS pointer, which stands for the image", "fetch the image with `git lfs pull`")),
     (r"data:image/", Kind("the text of a data URL", "decode it (base64) to an image first")),
@@ -171,7 +174,6 @@ _TEXTS: tuple[tuple[str, Kind], ...] = (
     (r"[\[{]\s*([\"{\[\]}]|-?\d)", Kind("a JSON text",
                        "an error message may have been saved in place of the image; "
                        "download the image itself")),
-    (r"p[1-6]\s+(#.*\s+)*\d+\s+\d+", Kind("a PNM image", _EXPORT)),
 )  # fmt: skip
 """Patterns, in small letters, of what a text begins with."""
 
@@ -192,6 +194,8 @@ def format_of(head: bytes) -> str:
     """The format that is read and that a file begins like; "" for any other."""
     if head[4:8] == b"ftyp":
         return iso_boxes.picture_format(head)
+    if head[12:16] == _APP_PNG:
+        return ""
     found = (name for at, magic, name in _READ if head[at : at + len(magic)] == magic)
     return next(found, "")
 
@@ -226,6 +230,8 @@ def _container(head: bytes) -> Kind | None:
         return _of_brand(head[8:12])
     if head[:4] in (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08"):
         return _zip(head)
+    if re.match(rb"P[1-7]\s+(#[^\n]*\s+|WIDTH )*\d", head):
+        return Kind("a PNM image", _EXPORT)
     if b"%PDF-" in head[:1024]:
         return Kind("a PDF document", "export the page, or the picture in it, as PNG")
     if head[:1] == b"G" and head[188:189] == b"G" and head[376:377] == b"G":
@@ -270,7 +276,7 @@ def _text(head: bytes) -> Kind | None:
             return kind
     if "<html" in start[:2048] and start.startswith("<"):
         return _WEB_PAGE
-    return Kind("a plain text", _ORIGINAL)
+    return Kind("plain text", _ORIGINAL)
 
 
 def _decoded(head: bytes) -> str | None:
@@ -323,8 +329,9 @@ def _unknown(head: bytes, size: int) -> str:
     """Plain words for a file that nothing recognises: its first bytes, and what may be wrong."""
     shown = head[:8]
     text = "".join(chr(byte) if 32 <= byte < 127 else "." for byte in shown)
+    length = "1 byte" if size == 1 else f"{size:,} bytes"
     return (
-        f"not an image in a format that is known: it has {size:,} bytes and begins with "
+        f"not an image in a format that is known: it has {length} and begins with "
         f"{shown.hex(' ').upper()} ({text!r}), no format's mark; it may be damaged or encrypted: "
         "open it in an image viewer, and if that shows it, save it from there as PNG"
     )

@@ -14,6 +14,7 @@ from __future__ import annotations
 import io
 import zlib
 from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO
 
@@ -64,27 +65,38 @@ class _Walk:
         self._file = file
         self._spans: list[tuple[int, int]] = [(0, len(SIGNATURE))]
         """Where the kept parts of the file begin and end."""
+        self._behind: list[tuple[int, int]] = []
+        """Kept chunks from between those of pixels, which a decoder wants in one row."""
         self._seen: set[bytes] = set()
         self._icc: bytes | None = None
         self._controls = 0
         self._is_default_extra = False
 
     def run(self) -> Png:
-        at = len(SIGNATURE)
-        while True:
+        for kind, at, end in self._chunks():
+            if not self._is_kept(kind, at, end):
+                continue
+            if kind == b"IEND":
+                for span in self._behind:
+                    self._keep(*span)
+            if b"IDAT" in self._seen and kind not in (b"IDAT", b"IEND"):
+                self._behind.append((at, end))
+            else:
+                self._keep(at, end)
+        frames = max(1, self._controls + self._is_default_extra)
+        return Png(io.BufferedReader(_Spans(self._file, self._spans)), self._icc, frames)
+
+    def _chunks(self) -> Iterator[tuple[bytes, int, int]]:
+        """Type, begin and end of each chunk; what cannot be parsed counts as the last one."""
+        at, kind = len(SIGNATURE), b""
+        while kind != b"IEND":
             self._file.seek(at)
             head = self._file.read(8)
             kind, end = head[4:], at + 12 + int.from_bytes(head[:4], "big")
             if len(head) < 8 or not (kind.isascii() and kind.isalpha()):
-                self._keep(at, self._file.seek(0, io.SEEK_END))
-                break
-            if self._is_kept(kind, at, end):
-                self._keep(at, end)
-            if kind == b"IEND":
-                break
+                kind, end = b"IEND", self._file.seek(0, io.SEEK_END)
+            yield kind, at, end
             at = end
-        frames = max(1, self._controls + self._is_default_extra)
-        return Png(io.BufferedReader(_Spans(self._file, self._spans)), self._icc, frames)
 
     def _is_kept(self, kind: bytes, at: int, end: int) -> bool:
         """True for a chunk that the decoder should see."""
