@@ -12,11 +12,12 @@
         ├── ImageMissing  ImageUnreadable  ImageTooSmall  ImageTooLarge
         ├── PathEscapesInbox  SourceMissing
         ├── WeightsMismatch  NonFiniteOutput  BlackImage  ContentFiltered
-        ├── EmptyForeground  EmptyMesh  UnwrapFailed  VideoFailed
+        ├── EmptyForeground  BackgroundNotPlain  EmptyMesh  UnwrapFailed  VideoFailed
         └── OutOfMemory  WorkerCrashed  StageTimeout  StageFailed  Cancelled
 
 Each job error has a stable `code`, a `sentence` that says what to do, and a `detail` that tells
-this one case. Errors of the libraries below are mapped to these at the border of each provider.
+this one case; docs/failures.md has an entry for each code. Errors of the libraries below are
+mapped to these at the border of each provider.
 """
 
 from __future__ import annotations
@@ -218,6 +219,14 @@ class EmptyForeground(JobError):
     code = "empty_foreground"
     sentence = (
         "Nothing is left after the background was removed; use an image with a clear subject."
+    )
+
+
+class BackgroundNotPlain(JobError):
+    code = "background_not_plain"
+    sentence = (
+        "The background is not one plain colour, which border_key needs; "
+        "use a rembg model, or a picture with a plain backdrop."
     )
 
 

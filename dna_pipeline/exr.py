@@ -1,11 +1,12 @@
-"""OpenEXR pictures: which layer of the file is the picture, and how its light becomes sRGB.
+"""OpenEXR pictures: how a file is read, and how the light of its picture becomes sRGB.
 
-    headers of all parts → the beauty layer → every part decoded → the light within the display
-        window → alpha divided out → clipped → sRGB, 8 bits
+    headers of all parts → the beauty layer (`exr_layers`) → every part decoded → the light within
+        the display window → Rec. 709 primaries (`exr_colour`) → alpha divided out → clipped →
+        sRGB, 8 bits
 
-The values are taken for scene-linear light with Rec. 709 primaries (a `chromaticities` attribute
-has no say) and shown as the view transform "Standard" does: the sRGB curve of IEC 61966-2-1, what
-is brighter than white clipped to white, no exposure and no filmic shoulder.
+The values are taken for scene-linear light and shown as the view transform "Standard" does: the
+sRGB curve of IEC 61966-2-1, what is brighter than white clipped to white, no exposure and no filmic
+shoulder.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from typing import IO, TYPE_CHECKING, Any
 
 from PIL import Image
 
 from dna_pipeline.errors import ImageTooLarge, ImageUnreadable
+from dna_pipeline.exr_colour import ColourSpace, colour_space
+from dna_pipeline.exr_layers import Layer, Window, find_picture, printable, window_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,109 +35,13 @@ MAX_DECODED_BYTES = 4 << 30
 RGBA in 32 bits at 3840 x 2160 px. `probe.MEMORY_BYTES` lets the decoder have that and what it needs
 besides."""
 
-_BEAUTY = (
-    "",
-    "combined",
-    "composite",
-    "beauty",
-    "rgba",
-    "rgb",
-    "c",
-    "ci",
-    "color",
-    "colour",
-    "main",
-)
-"""Names of the layer that is the picture, the surest first: none at all (most renderers), Blender,
-Arnold and Redshift, Nuke, Karma, RenderMan."""
-
-_VIEWS = ("left", "right")
-_DATA = re.compile(r"crypto|normal|position|vector|motion|velocity|depth|^(n|p|z|uv|id)$")
-"""Layers that hold numbers in R, G and B, and are no picture even where nothing else is there."""
-
 _OUT_OF_MEMORY = re.compile("MemoryError|bad_alloc|Unable to allocate")
-_COMPONENTS = {"red": "r", "green": "g", "blue": "b", "alpha": "a"}
-_HINT = "Write the beauty or combined layer, or R, G, B without a layer name."
-_FIRST = len(_BEAUTY)
-_UNKNOWN = _FIRST + 1
 _STRIP_PIXELS = 1 << 20
 """So many pixels are brought to sRGB at once: each takes about 100 bytes meanwhile."""
-_MOST_NAMED = 12
-
-
-@dataclass(frozen=True, slots=True)
-class _Window:
-    """Pixels of a plane: the first column and row, and the ones behind the last."""
-
-    left: int
-    top: int
-    right: int
-    bottom: int
-
-    @property
-    def width(self) -> int:
-        return self.right - self.left
-
-    @property
-    def height(self) -> int:
-        return self.bottom - self.top
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """One picture of a file.
-
-    Attributes:
-        part: its part's number.
-        parts: how many parts the file has.
-        name: as people know it; "" for the channels without a layer name.
-        channels: full channel names by what they hold: r, g, b, a, y, z, …
-        siblings: how many layers the file has.
-        window: where its pixels lie.
-        display: the picture's frame; what lies outside of `window` is black or transparent.
-        is_first: no layer name, and in the file's first part.
-        has_full_samples: each of its channels has a sample for each pixel.
-    """
-
-    part: int
-    parts: int
-    name: str
-    channels: dict[str, str]
-    siblings: int
-    window: _Window
-    display: _Window
-    is_first: bool
-    has_full_samples: bool
-
-    @property
-    def last_word(self) -> str:
-        """The last part of its name, in small letters; Blender puts the view layer before it and
-        the view behind it."""
-        words = [word for word in self.name.lower().split(".") if word not in _VIEWS]
-        return words[-1] if words else ""
-
-    @property
-    def colour(self) -> list[str]:
-        """The names of its red, green and blue channels; its luminance thrice; or nothing."""
-        if self.channels.keys() >= {"r", "g", "b"}:
-            return [self.channels[key] for key in "rgb"]
-        # Where there is an X too, Y is a coordinate.
-        if "y" in self.channels and "x" not in self.channels:
-            return [self.channels["y"]] * 3
-        return []
-
-    @property
-    def size(self) -> tuple[int, int]:
-        return self.display.width, self.display.height
-
-    @property
-    def remark(self) -> str:
-        """A sentence for the manifest."""
-        layer = f'layer "{_printable(self.name)}"' if self.name else "the layer without a name"
-        return (
-            f"The input is an EXR: {layer} (of {self.siblings}) was taken for scene-linear "
-            "light and clipped to sRGB."
-        )
+_WITHOUT_ALPHA = (
+    "The EXR's alpha is nowhere above 0 although there is light, so it says nothing: the picture "
+    "was taken for opaque."
+)
 
 
 def find_layer(file: IO[bytes]) -> Layer:
@@ -147,24 +52,18 @@ def find_layer(file: IO[bytes]) -> Layer:
         ImageTooLarge: the layers together would decode to more than `MAX_DECODED_BYTES`.
         OSError: the disk is at fault.
     """
-    parts = _read(file)
-    _check_headers([part.header for part in parts])
-    layers = [layer for number, part in enumerate(parts) for layer in _layers(number, part, parts)]
-    pictures = [layer for layer in layers if layer.colour and not _DATA.search(layer.last_word)]
-    best = min(pictures, key=_rank, default=None)
-    if best is None or (len(pictures) > 1 and _rank(best)[0] == _UNKNOWN):
-        reason = "several layers could be the picture" if pictures else "no layer is a picture"
-        raise ImageUnreadable(f"{reason}; it has: {_listed(layers)}", hint=_HINT)
-    if not best.has_full_samples:
-        raise ImageUnreadable("its colour is sampled more coarsely than its pixels", hint=_HINT)
-    return replace(best, siblings=len(layers))
+    headers = [part.header for part in _read(file)]
+    _check_headers(headers)
+    return find_picture(headers)
 
 
 def decode(file: IO[bytes], layer: Layer) -> Image.Image:
     """The layer as RGB, or as RGBA with straight alpha where it has alpha.
 
     NaN and light below zero become black, endless light white; light where alpha is 0 (a glow that
-    covers nothing) is lost, since straight alpha cannot hold it.
+    covers nothing) is lost, since straight alpha cannot hold it. Alpha that is 0 everywhere says
+    nothing where there is light, and the picture is opaque. `info["remarks"]` lists sentences for
+    the manifest.
 
     Raises:
         ImageUnreadable: a part of the file, this layer's or another, is damaged or breaks off.
@@ -173,11 +72,47 @@ def decode(file: IO[bytes], layer: Layer) -> Image.Image:
     """
     import numpy as np
 
-    planes = _read(file, layer.parts)[layer.part].channels
-    light = [planes[name].pixels for name in layer.colour]
-    alpha = planes[layer.channels["a"]].pixels if "a" in layer.channels else None
-    if any(plane.dtype.kind != "f" for plane in light):
-        raise ImageUnreadable("its picture holds whole numbers, not light", hint=_HINT)
+    part = _read(file, layer.parts)[layer.part]
+    colour = [part.channels[name] for name in layer.colour]
+    alpha = part.channels[layer.channels["a"]] if "a" in layer.channels else None
+    if any(channel.pixels.dtype.kind != "f" for channel in colour):
+        raise ImageUnreadable(
+            f"{layer.label} holds whole numbers, not light",
+            hint="Write the beauty or combined layer in half or float, as Red, Green and Blue.",
+        )
+    space = colour_space(part.header)
+    # White and its shades are the same in every space.
+    remarks = [layer.remark, *layer.notes, "" if layer.is_grey else space.remark]
+    if alpha is not None and _is_zero(alpha.pixels):
+        result = _to_srgb(layer, space, colour, None)
+        if result.any():
+            remarks.append(_WITHOUT_ALPHA)
+        else:
+            result = np.zeros((*result.shape[:2], 4), np.uint8)
+    else:
+        result = _to_srgb(layer, space, colour, alpha)
+    image = Image.fromarray(result)
+    image.info["remarks"] = [remark for remark in remarks if remark]
+    return image
+
+
+def _is_zero(alpha: Values) -> bool:
+    """True if no pixel's alpha is a number that would be shown as more than 0 of 255."""
+    import numpy as np
+
+    most = float(np.fmax.reduce(alpha, axis=None))
+    return not most * 255 + 0.5 >= 1
+
+
+def _to_srgb(layer: Layer, space: ColourSpace, colour: list[Any], alpha: Any) -> NDArray[np.uint8]:
+    """sRGB (rows, columns, 3), or 4 with alpha, of the layer's frame.
+
+    Args:
+        colour: red, green and blue, or Y, RY and BY, as the library has them.
+        alpha: None where it is opaque.
+    """
+    import numpy as np
+
     own, frame = layer.window, layer.display
     depth = 3 if alpha is None else 4
     result = np.zeros((frame.height, frame.width, depth), np.uint8)
@@ -187,13 +122,39 @@ def decode(file: IO[bytes], layer: Layer) -> Image.Image:
     for row in range(top, bottom, step) if left < right else ():
         rows = slice(row, min(row + step, bottom))
         here = _within(rows, left, right, own)
-        strip = np.stack([plane[here] for plane in light], -1).astype(np.float32)
-        cover = None if alpha is None else alpha[here].astype(np.float32)
-        result[_within(rows, left, right, frame)] = _to_bytes(strip, cover)
-    return Image.fromarray(result)
+        light = np.stack([_samples(channel, here) for channel in colour], -1).astype(np.float32)
+        if layer.has_chroma:
+            light = space.from_luminance_chroma(light)
+        if not layer.is_grey:
+            light = space.to_rec709(light)
+        cover = None if alpha is None else _samples(alpha, here).astype(np.float32)
+        result[_within(rows, left, right, frame)] = _to_bytes(light, cover)
+    return result
 
 
-def _within(rows: slice, left: int, right: int, window: _Window) -> tuple[slice, slice]:
+def _samples(channel: Any, here: tuple[slice, slice]) -> Values:
+    """Values of a channel at these rows and columns of the layer's window.
+
+    A channel may have fewer samples than pixels, as chroma has: one at each second row and column,
+    from the first on. Between them they are interpolated.
+    """
+    import numpy as np
+
+    rows, columns = here
+    values: Values = channel.pixels
+    if channel.xSampling == channel.ySampling == 1:
+        return values[rows, columns]
+    for wanted, step in ((rows, channel.ySampling), (columns, channel.xSampling)):
+        place = np.arange(wanted.start, wanted.stop, dtype=np.float32) / step
+        before = place.astype(np.intp)
+        after = np.minimum(before + 1, len(values) - 1)
+        share = (place - before)[:, None]
+        # Rows are interpolated, then, of the transposed plane, columns.
+        values = (values[before] * (1 - share) + values[after] * share).T
+    return values
+
+
+def _within(rows: slice, left: int, right: int, window: Window) -> tuple[slice, slice]:
     """The place of these rows and columns in the array of a window."""
     return (
         slice(rows.start - window.top, rows.stop - window.top),
@@ -268,7 +229,7 @@ def _read(file: IO[bytes], whole: int = 0) -> list[Any]:
         text = said.getvalue().strip()
         if _OUT_OF_MEMORY.search(text):
             raise MemoryError
-        reason = _printable(text.rpartition(" - ")[2])
+        reason = printable(text.rpartition(" - ")[2])
         raise ImageUnreadable(f"image file is truncated or damaged: {reason}")
     return parts
 
@@ -292,57 +253,6 @@ def _check_headers(headers: list[dict[str, Any]]) -> None:
 def _area(header: dict[str, Any]) -> int:
     """Pixels that are in memory when a part is decoded: its own, and those of a tile, which a
     hostile header may make larger than the picture."""
-    window, tiles = _window(header["dataWindow"]), header.get("tiles")
+    window, tiles = window_of(header["dataWindow"]), header.get("tiles")
     own = window.width * window.height
     return own + (tiles.xSize * tiles.ySize if tiles is not None else 0)
-
-
-def _layers(number: int, part: Any, parts: list[Any]) -> Iterator[Layer]:
-    """The layers of a part: its channels by what stands before the last dot of their names."""
-    header = part.header
-    groups: dict[str, dict[str, Any]] = {}
-    for channel in header["channels"]:
-        name: str = channel.name
-        prefix, _, component = name.rpartition(".")
-        component = component.lower()
-        groups.setdefault(prefix, {})[_COMPONENTS.get(component, component)] = channel
-    # In a file of several parts, a part is a layer; in one of one part its name says nothing.
-    title = str(header.get("name", "")) if len(parts) > 1 else ""
-    for prefix, channels in groups.items():
-        yield Layer(
-            part=number,
-            parts=len(parts),
-            name=prefix or title,
-            channels={key: channel.name for key, channel in channels.items()},
-            siblings=0,
-            window=_window(header["dataWindow"]),
-            display=_window(header["displayWindow"]),
-            is_first=number == 0 and not prefix,
-            has_full_samples=all(c.xSampling == c.ySampling == 1 for c in channels.values()),
-        )
-
-
-def _rank(layer: Layer) -> tuple[int, bool]:
-    """Lower is surer. Blender's compositor has its own `Combined`, which beats a view layer's."""
-    if layer.last_word in _BEAUTY:
-        return _BEAUTY.index(layer.last_word), not layer.name.lower().startswith("composite")
-    return (_FIRST if layer.is_first else _UNKNOWN), True
-
-
-def _window(box: tuple[Any, Any]) -> _Window:
-    """Of a header's box, whose last column and row belong to it."""
-    (left, top), (right, bottom) = ([int(value) for value in corner] for corner in box)
-    return _Window(left, top, right + 1, bottom + 1)
-
-
-def _listed(layers: list[Layer]) -> str:
-    named = [
-        f"{_printable(layer.name) or 'no name'} ({_printable(', '.join(layer.channels.values()))})"
-        for layer in layers[:_MOST_NAMED]
-    ]
-    return "; ".join(named) + (" …" if len(layers) > _MOST_NAMED else "")
-
-
-def _printable(name: str) -> str:
-    """Safe in a message: the name is somebody else's text."""
-    return "".join(char if char.isprintable() else "?" for char in name[:100])

@@ -1,7 +1,9 @@
 """Pictures in and out, safely: whatever lands in a watched folder is somebody else's file.
 
-    file → header (format, size, mode checked) → first frame decoded to its end → 8 bits
+    file → page, colour space → header (format, size, mode checked) → decoded to its end → 8 bits
          → upright → sRGB → RGB, or RGBA where something shows through
+
+Pixels of 16 bits are brought to sRGB before they are rounded to 8.
 
 The content decides which decoder reads a file, never its name. Only the formats in `FORMATS`, HEIF
 (`heif.py`) and OpenEXR (`exr.py`) are ever tried; of all else it is said what it is
@@ -17,29 +19,37 @@ import errno
 import io
 import threading
 import warnings
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Literal
+from typing import IO, TYPE_CHECKING
 
-from PIL import ExifTags, Image, ImageCms, PngImagePlugin, features
+from PIL import ExifTags, Image, PngImagePlugin, features
 
 from dna_pipeline import (
+    exif_colour,
     exr,
     file_kinds,
     heif,
     jpeg_words,
     png_chunks,
+    png_colour,
+    profiles,
     sixteen,
+    tiff_pages,
+    tiff_samples,
     tiff_tags,
     tiff_words,
 )
+from dna_pipeline.alpha import without_idle_alpha
 from dna_pipeline.artifact import write_atomic
 from dna_pipeline.errors import ImageTooLarge, ImageTooSmall, ImageUnreadable, JobError
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
+
+    from dna_pipeline.colour_space import ColourSpace
 
 _AVIF = ("AVIF",) if features.check("avif") else ()
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP", *_AVIF)
@@ -78,13 +88,32 @@ class ImageFacts:
     Attributes:
         format: one of `FORMATS`, HEIF or EXR.
         width, height: pixels, after the rotation that EXIF asks for.
-        frames: 1, or the number of frames or pages; only the first is ever used.
+        frames: 1, or the number of frames or pages; only one is ever used.
     """
 
     format: str
     width: int
     height: int
     frames: int
+
+
+@dataclass(slots=True)
+class _Decoded:
+    """A picture as it comes from its decoder.
+
+    Attributes:
+        space: what its pixels of 8 bits are converted from, where no ICC profile says so.
+        exact: what its grey of 16 bits is converted from.
+        alpha: what shows through, where the picture's mode has no room for it.
+        pages: how many pages or frames the file has; 0 where Pillow is to count them.
+    """
+
+    image: Image.Image
+    space: ColourSpace | None = None
+    exact: ColourSpace | None = None
+    alpha: Image.Image | None = None
+    remarks: list[str] = field(default_factory=list[str])
+    pages: int = 0
 
 
 def load_image(path: Path, remarks: list[str] | None = None) -> Image.Image:
@@ -99,20 +128,25 @@ def load_image(path: Path, remarks: list[str] | None = None) -> Image.Image:
         ImageUnreadable, ImageTooSmall, ImageTooLarge: the file is at fault.
         OSError: the disk is. MemoryError: there is too little of it for this picture.
     """
-    with _opened(path) as image:
-        if image.format in (_EXR, heif.FORMAT) and remarks is not None and image.info["remark"]:
-            remarks.append(image.info["remark"])
-        icc = image.info.get("icc_profile")
-        return _to_srgb(_upright(_eight_bits(image)), icc)
+    with _opened(path) as decoded:
+        flat = _eight_bits(decoded.image, decoded.exact)
+        upright = _upright(flat, _orientation(decoded.image))
+        icc = decoded.image.info.get("icc_profile")
+        result = _to_srgb(upright, icc, decoded.space, decoded.alpha)
+        if remarks is not None:
+            remarks += [*decoded.remarks, *_frames_remark(decoded)]
+        # Of an EXR that was decided on its light.
+        return result if decoded.image.format == _EXR else without_idle_alpha(result, remarks)
 
 
 def probe(path: Path) -> ImageFacts:
     """What the file holds, after decoding it to its end. Raises as `load_image` does."""
-    with _opened(path) as image:
+    with _opened(path) as decoded:
+        image = decoded.image
         turned = _orientation(image) in (5, 6, 7, 8)
         width, height = image.size[::-1] if turned else image.size
         name = "JPEG" if image.format == "MPO" else str(image.format)
-        return ImageFacts(name, width, height, int(getattr(image, "n_frames", 1)))
+        return ImageFacts(name, width, height, _frames(decoded))
 
 
 def save_png(image: Image.Image, path: Path, text: Mapping[str, str] | None = None) -> None:
@@ -129,7 +163,7 @@ def save_png(image: Image.Image, path: Path, text: Mapping[str, str] | None = No
 
 
 @contextmanager
-def _opened(path: Path) -> Generator[Image.Image]:
+def _opened(path: Path) -> Generator[_Decoded]:
     """The file's first frame, decoded; whatever goes wrong inside is mapped to our errors."""
     with path.open("rb") as file, _quiet():
         try:
@@ -149,21 +183,93 @@ def _opened(path: Path) -> Generator[Image.Image]:
             raise ImageUnreadable(_damage(file, error)) from error
 
 
-def _decoded(file: IO[bytes]) -> Image.Image:
-    image = _open_header(file)
-    sixteen.load(image, lambda: _open_header(file))
+def _decoded(file: IO[bytes]) -> _Decoded:
+    head = file_kinds.read_head(file)
+    name = file_kinds.format_of(head)
+    if not name or (name == "AVIF" and not _AVIF):
+        raise ImageUnreadable(file_kinds.describe(file))
+    if name == "TIFF":
+        return _decoded_tiff(file, head)
+    if name == "PNG":
+        return _decoded_png(file)
+    decoded = _decoded_by_pillow(name, file)
+    if name == heif.FORMAT and decoded.image.info["remark"]:
+        decoded.remarks.append(decoded.image.info["remark"])
+    return decoded
+
+
+def _decoded_png(file: IO[bytes]) -> _Decoded:
+    colour, png = png_colour.read(file), png_chunks.view(file)
+    assert colour is not None
+    decoded = _decoded_by_pillow("PNG", png.file, colour.space, png.icc, colour.overrules_profile)
+    decoded.remarks += colour.remarks
+    decoded.pages = png.frames
+    _check_end(decoded.image, file)
+    return decoded
+
+
+def _decoded_by_pillow(
+    name: str,
+    file: IO[bytes],
+    space: ColourSpace | None = None,
+    icc: bytes | None = None,
+    overrules_profile: bool = False,
+) -> _Decoded:
+    image = _open_header(name, file)
+    if name == "PNG":
+        image.info["icc_profile"] = icc
+    if overrules_profile:
+        image.info.pop("icc_profile", None)
+    space = space or exif_colour.space(image)
+    exact = None
+    if deep := sixteen.colours(image):
+        exact = profiles.exact_space(image.info.get("icc_profile"), deep, space)
+    if exact is not None:
+        image.info.pop("icc_profile", None)
+        space = None
+    sixteen.load(image, lambda: _open_header(name, file), exact)
     _check_size(*image.size)  # an HEIC may turn out larger than its header says
-    _check_end(image, file)
-    return image
+    if name == "GIF":
+        _check_end(image, file)
+    return _Decoded(image, space, exact)
 
 
-def _decoded_exr(file: IO[bytes]) -> Image.Image:
+def _decoded_tiff(file: IO[bytes], head: bytes) -> _Decoded:
+    if tiff_words.is_raw(file, head):
+        raise ImageUnreadable(file_kinds.sentence(file_kinds.RAW))
+    pages = tiff_pages.find(file)
+    picture = tiff_tags.without_broken(file if pages is None else pages.picture(file))
+    layout = tiff_samples.layout(picture)
+    if layout is None:
+        decoded = _decoded_by_pillow("TIFF", picture)
+    else:
+        _check_size(*layout.size)
+        decoded = _decoded_samples(layout, tiff_samples.read(picture, layout))
+    if pages is not None:
+        decoded.pages = pages.count
+        decoded.remarks += [pages.remark] if pages.remark else []
+    return decoded
+
+
+def _decoded_samples(layout: tiff_samples.Layout, picture: tiff_samples.Picture) -> _Decoded:
+    exact = profiles.exact_space(layout.profile, layout.mode, None) if layout.bits == 16 else None
+    pixels = sixteen.to_eight(picture.colours, exact)
+    image = Image.fromarray(pixels, "CMYK" if layout.mode == "CMYK" else None)
+    if exact is None:
+        image.info["icc_profile"] = layout.profile
+    image.format = "TIFF"
+    alpha = None
+    if picture.alpha is not None:
+        alpha = Image.fromarray(sixteen.to_eight(picture.alpha))
+    return _Decoded(image, alpha=alpha)
+
+
+def _decoded_exr(file: IO[bytes]) -> _Decoded:
     layer = exr.find_layer(file)
     _check_size(*layer.size)
     image = exr.decode(file, layer)
     image.format = _EXR
-    image.info["remark"] = layer.remark
-    return image
+    return _Decoded(image, remarks=list(image.info["remarks"]))
 
 
 @contextmanager
@@ -174,14 +280,8 @@ def _quiet() -> Generator[None]:
         yield
 
 
-def _open_header(file: IO[bytes]) -> ImageFile:
+def _open_header(name: str, file: IO[bytes]) -> ImageFile:
     """The picture with its header read and found acceptable, no pixel decoded yet."""
-    head = file_kinds.read_head(file)
-    name = file_kinds.format_of(head)
-    if not name or (name == "AVIF" and not _AVIF):
-        raise ImageUnreadable(file_kinds.describe(file))
-    if name == "TIFF" and tiff_words.is_raw(file, head):
-        raise ImageUnreadable(file_kinds.sentence(file_kinds.RAW))
     image = _open_as(name, file)
     _check_size(*image.size)
     if image.mode not in _MODES | _GREY_MODES | _DEEP_MODES:
@@ -196,16 +296,11 @@ def _open_as(name: str, file: IO[bytes]) -> ImageFile:
     """Open a file by the decoder that its first bytes ask for."""
     if name == heif.FORMAT:
         return heif.open_header(file)
-    png = png_chunks.view(file) if name == "PNG" else None
-    source = png.file if png else tiff_tags.without_broken(file) if name == "TIFF" else file
+    file.seek(0)
     try:
-        image = Image.open(source, formats=(name.upper(),))
+        return Image.open(file, formats=(name.upper(),))
     except (Image.UnidentifiedImageError, SyntaxError) as error:
         raise ImageUnreadable(_why_not(name, file, "its header cannot be read")) from error
-    if png is not None:
-        image.info["icc_profile"] = png.icc
-        image.n_frames = png.frames  # pyright: ignore[reportAttributeAccessIssue]
-    return image
 
 
 def _why_not(name: str, file: IO[bytes], reason: str) -> str:
@@ -244,8 +339,8 @@ def _text(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    turn = _UPRIGHT.get(_orientation(image))
+def _upright(image: Image.Image, orientation: int) -> Image.Image:
+    turn = _UPRIGHT.get(orientation)
     return image if turn is None else image.transpose(turn)
 
 
@@ -254,6 +349,20 @@ def _orientation(image: Image.Image) -> int:
     with suppress(Exception):
         return int(image.getexif().get(ExifTags.Base.Orientation, 1))
     return 1
+
+
+def _frames(decoded: _Decoded) -> int:
+    return decoded.pages or int(getattr(decoded.image, "n_frames", 1))
+
+
+def _frames_remark(decoded: _Decoded) -> list[str]:
+    """A sentence on the frames that are left out; an MPO's are other views of the same picture."""
+    name = decoded.image.format
+    if name in ("TIFF", "MPO") or (count := _frames(decoded)) < 2:
+        return []
+    if name == heif.FORMAT:
+        return [f"The HEIF has {count} pictures; only the primary one was taken."]
+    return [f"The {name} has {count} frames; only the first was taken."]
 
 
 def _check_end(image: ImageFile, file: IO[bytes]) -> None:
@@ -315,85 +424,37 @@ def _byte(file: IO[bytes]) -> int:
     return byte[0] if byte else -1
 
 
-def _eight_bits(image: Image.Image) -> Image.Image:
+def _eight_bits(image: Image.Image, exact: ColourSpace | None) -> Image.Image:
     """The same picture as L, LA, RGB, RGBA, CMYK or LAB with 8 bits a channel."""
     if image.mode in _DEEP_MODES:
-        return sixteen.grey(image)
+        return sixteen.grey(image, exact)
     if image.mode in ("CMYK", "LAB"):
         return image
     colour = "L" if image.mode in _GREY_MODES else "RGB"
     return image.convert(f"{colour}A" if image.has_transparency_data else colour)
 
 
-def _to_srgb(image: Image.Image, icc: object) -> Image.Image:
-    """RGB, or RGBA if something shows through, with the embedded profile applied."""
-    alpha = image.getchannel("A") if image.mode in ("LA", "RGBA") else None
-    colour = image.convert(image.mode[:-1]) if alpha is not None else image
-    result = _managed(colour, icc) or _unmanaged(colour)
+def _to_srgb(
+    image: Image.Image, icc: object, space: ColourSpace | None, alpha: Image.Image | None
+) -> Image.Image:
+    """RGB, or RGBA if something shows through, with the embedded profile or the space applied."""
+    if image.mode in ("LA", "RGBA"):
+        alpha = image.getchannel("A")
+    colour = image.convert(image.mode[:-1]) if image.mode in ("LA", "RGBA") else image
+    result = profiles.applied(colour, icc) or _from_space(colour, space) or _unmanaged(colour)
     if alpha is not None and alpha.getextrema() != (255, 255):
         result.putalpha(alpha)
     result.info = {}
     return result
 
 
-def _unmanaged(colour: Image.Image) -> Image.Image:
-    if colour.mode == "LAB":
-        return _transform(_builtin_profile("LAB"), "LAB")(colour)
-    return colour.convert("RGB")
-
-
-def _managed(colour: Image.Image, icc: object) -> Image.Image | None:
-    """The picture brought from its profile to sRGB; None if there is none that is of use."""
-    if not isinstance(icc, bytes):
+def _from_space(colour: Image.Image, space: ColourSpace | None) -> Image.Image | None:
+    if space is None or colour.mode not in ("L", "RGB"):
         return None
-    with suppress(ImageCms.PyCMSError, OSError, ValueError, TypeError):
-        profile: Any = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-        space = profile.profile.xcolor_space.strip()
-        if space == "RGB" and colour.mode == "L":
-            colour = colour.convert("RGB")
-        if {"L": "GRAY", "RGB": "RGB", "CMYK": "CMYK"}.get(colour.mode) != space:
-            return None
-        convert = _transform(profile, colour.mode)
-        return None if _changes_nothing(convert, colour.mode) else convert(colour)
-    return None
-
-
-def _builtin_profile(space: Literal["LAB", "sRGB"]) -> Any:
-    half_typed: Any = ImageCms
-    return half_typed.createProfile(space)
-
-
-def _transform(profile: Any, mode: str) -> Callable[[Image.Image], Image.Image]:
-    transform = ImageCms.buildTransform(
-        profile,
-        _builtin_profile("sRGB"),
-        mode,
-        "RGB",
-        ImageCms.Intent.RELATIVE_COLORIMETRIC,
-        ImageCms.Flags.BLACKPOINTCOMPENSATION,
-    )
-
-    def convert(image: Image.Image) -> Image.Image:
-        result = ImageCms.applyTransform(image, transform)
-        assert result is not None
-        return result
-
-    return convert
-
-
-def _changes_nothing(convert: Callable[[Image.Image], Image.Image], mode: str) -> bool:
-    """True for the many sRGB profiles, whose rounding would only blur the last bit of each pixel.
-
-    Judged by what the profile does to a sample of colours, since names lie.
-    """
     import numpy as np
 
-    if mode == "CMYK":
-        return False
-    if mode == "L":
-        sample = Image.linear_gradient("L")
-    else:
-        steps = np.arange(0, 256, 17, dtype=np.uint8)
-        sample = Image.fromarray(np.stack(np.meshgrid(steps, steps, steps), -1).reshape(1, -1, 3))
-    before = np.asarray(sample.convert("RGB"), np.float32)
-    return float(np.abs(np.asarray(convert(sample), np.float32) - before).mean()) < 0.5
+    return Image.fromarray(space.pixels(np.asarray(colour)))
+
+
+def _unmanaged(colour: Image.Image) -> Image.Image:
+    return profiles.lab(colour) if colour.mode == "LAB" else colour.convert("RGB")

@@ -1,5 +1,5 @@
 """Pixels of 16 bits a channel, rounded to 8: Pillow's own conversion drops the low bytes of colour
-and clips grey at 255.
+and clips grey at 255. Where the picture is not in sRGB, it is converted first, and then rounded.
 """
 
 from __future__ import annotations
@@ -10,12 +10,17 @@ from typing import TYPE_CHECKING, cast
 
 from PIL import Image
 
+from dna_pipeline import tiff_samples
 from dna_pipeline.errors import ImageUnreadable
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from PIL.ImageFile import ImageFile
+
+    from dna_pipeline.colour_space import ColourSpace
+
+    Samples = NDArray[np.uint8 | np.uint16]
 
 _SWAPPED = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
 """The byte order by which Pillow, which keeps the high byte of each value, keeps the low one."""
@@ -24,13 +29,23 @@ _PLANES = 2
 _PLANAR_CONFIGURATION = 284
 
 
-def load(image: ImageFile, again: Callable[[], ImageFile]) -> None:
-    """Decode the picture; where it is colour of 16 bits, the nearest of 8 bits.
+def colours(image: ImageFile) -> str:
+    """The mode of a picture with 16 bits a channel, alpha left out: L, RGB or CMYK; "" for others.
 
-    Premultiplied TIFFs are left to Pillow, which divides the alpha out before it drops bits.
+    Its header alone needs to be read.
+    """
+    raw = _raw_mode(image)
+    if image.mode.startswith("I;16") or raw.startswith("LA"):
+        return "L"
+    return image.mode.removesuffix("A") if raw else ""
+
+
+def load(image: ImageFile, again: Callable[[], ImageFile], space: ColourSpace | None) -> None:
+    """Decode the picture; where it is colour of 16 bits, the nearest of 8 bits.
 
     Args:
         again: opens the same file once more, its header read.
+        space: what to convert colour of 16 bits from; None leaves the colours as they are.
 
     Raises:
         ImageUnreadable: an uncompressed TIFF whose 16-bit channels lie in planes: Pillow takes
@@ -38,22 +53,31 @@ def load(image: ImageFile, again: Callable[[], ImageFile]) -> None:
         What Pillow raises.
     """
     raw = _raw_mode(image)
-    if not raw or raw.startswith("RGBa"):
+    if not raw:
         image.load()
     elif raw == "LA;16B":
-        _read_as(image, "RGBA")
-        image.load()
-        import numpy as np
-
-        values = np.asarray(image)
-        grey, alpha = (_rounded(values[..., at], values[..., at + 1]) for at in (0, 2))
-        image.paste(Image.fromarray(np.stack([grey, grey, grey, alpha], -1)))
+        _load_grey_with_alpha(image, space)
     else:
+        straight = raw.replace("a", "A")
         low = again()
-        _read_as(low, raw[:-1] + _SWAPPED[raw[-1]])
+        _read_as(image, straight)
+        _read_as(low, straight[:-1] + _SWAPPED[raw[-1]])
         image.load()
         low.load()
-        _join(image, low)
+        _join(image, low, space, is_premultiplied=straight != raw)
+
+
+def _load_grey_with_alpha(image: ImageFile, space: ColourSpace | None) -> None:
+    """Read the two channels of 16 bits as four of 8."""
+    import numpy as np
+
+    _read_as(image, "RGBA")
+    image.load()
+    values = np.asarray(image).copy().view(">u2")
+    grey = to_eight(values[..., 0].astype(np.uint16), space)
+    if grey.ndim == 2:
+        grey = np.stack([grey] * 3, -1)
+    image.paste(Image.fromarray(np.dstack([grey, to_eight(values[..., 1].astype(np.uint16))])))
 
 
 def _raw_mode(image: ImageFile) -> str:
@@ -79,14 +103,23 @@ def _read_as(image: ImageFile, raw: str) -> None:
     ]
 
 
-def _join(image: ImageFile, low: ImageFile) -> None:
+def _join(
+    image: ImageFile, low: ImageFile, space: ColourSpace | None, *, is_premultiplied: bool
+) -> None:
     """Round `image`, which holds the high bytes; a transparent colour becomes alpha."""
     import numpy as np
 
     high_bytes, low_bytes = np.asarray(image), np.asarray(low)
-    rounded = Image.fromarray(_rounded(high_bytes, low_bytes), image.mode)
+    if space is None and not is_premultiplied:
+        pixels = _rounded(high_bytes, low_bytes)
+    else:
+        values = (high_bytes.astype(np.uint16) << 8 | low_bytes).astype(np.uint16, copy=False)
+        colours, alpha = values[..., :3], values[..., 3:]
+        if is_premultiplied:
+            colours = tiff_samples.divided(colours, alpha[..., 0])
+        pixels = np.concatenate([to_eight(colours, space), to_eight(alpha)], -1)
     key = image.info.pop("transparency", None)
-    image.paste(rounded)
+    image.paste(Image.fromarray(pixels, image.mode))
     if isinstance(key, tuple):
         colour = np.array(cast("tuple[int, ...]", key), np.uint16)
         is_key = (high_bytes == colour >> 8) & (low_bytes == (colour & 0xFF))
@@ -101,14 +134,26 @@ def _rounded(high: NDArray[np.uint8], low: NDArray[np.uint8]) -> NDArray[np.uint
     return (high + (difference > 128).astype(np.uint8)) - (difference < -128).astype(np.uint8)
 
 
-def grey(image: Image.Image) -> Image.Image:
-    """L of a picture with 16-bit grey; LA where one of its values is transparent."""
+def to_eight(samples: Samples, space: ColourSpace | None = None) -> NDArray[np.uint8]:
+    """The nearest samples of 8 bits, in sRGB if a space is given: grey has three channels then."""
     import numpy as np
 
-    values = np.asarray(image).astype(np.uint32)
-    result = Image.fromarray(((values + 128) // 257).astype(np.uint8))
+    if space is not None:
+        return space.pixels(samples)
+    if samples.dtype == np.uint8:
+        return samples.astype(np.uint8, copy=False)
+    return ((samples.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def grey(image: Image.Image, space: ColourSpace | None = None) -> Image.Image:
+    """L of a picture with 16-bit grey, or RGB if a space is given; with alpha where one of its
+    values is transparent.
+    """
+    import numpy as np
+
+    values = np.asarray(image).astype(np.uint16)
+    result = Image.fromarray(to_eight(values, space))
     key = image.info.get("transparency")
     if isinstance(key, int):
-        opaque = Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8))
-        return Image.merge("LA", (result, opaque))
+        result.putalpha(Image.fromarray(np.where(values == key, 0, 255).astype(np.uint8)))
     return result

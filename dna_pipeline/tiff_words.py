@@ -73,7 +73,7 @@ def why_not(file: IO[bytes], reason: str) -> str:
 
 
 def _numbers(page: Page) -> str:
-    bits, form = max(page.tags.get(_BITS, (1,))), page.first(_SAMPLE_FORMAT, 1)
+    bits, form = max(page.tags.get(_BITS) or (1,)), page.first(_SAMPLE_FORMAT, 1)
     if form in (3, 6):
         return (
             f"its pixels are floating-point numbers ({bits} bits), which are read from OpenEXR "
@@ -106,7 +106,7 @@ def _packing(page: Page) -> str:
 def _damage(page: Page, reason: str) -> str:
     if not page.tags:
         return f"the TIFF is broken or cut off before its list of pages: copy it again ({reason})"
-    bits = page.tags.get(_BITS, (1,))
+    bits = page.tags.get(_BITS) or (1,)
     colour = _PHOTOMETRICS.get(page.first(_PHOTOMETRIC), "")
     number = page.first(_SAMPLES, 1)
     what = f"{number} channel{'s' if number > 1 else ''} of {'/'.join(map(str, bits[:8]))} bits"

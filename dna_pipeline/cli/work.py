@@ -169,10 +169,11 @@ def submit(
     from dna_pipeline.probe import Prober
 
     config = load_to_write(context)
-    submissions = {image: _submission(image) for image in images}
+    submissions = {image: _submission(image, settings or []) for image in images}
+    told = told_by_command(pipeline, settings or [], config.pipelines)
     ledger, prober = open_ledger(config), Prober()
     try:
-        submitter = Submitter(config, ledger, told_by_command(pipeline, settings or []))
+        submitter = Submitter(config, ledger, told)
         jobs, problems = do_each(images, lambda i: submitter.submit(submissions[i], prober))
     finally:
         prober.close()
@@ -186,13 +187,14 @@ def submit(
         raise ConfigError("\n".join(problems))
 
 
-def _submission(image: str) -> Submission:
+def _submission(image: str, settings: list[str]) -> Submission:
     from dna_pipeline.intake.resubmit import Submission
 
     if image == "-":
         return Submission("stdin", sys.stdin.buffer)
     if not Path(image).is_file():
-        raise ConfigError(f"{image}: there is no such file")
+        mend = '; put a value with blanks in quotes: --set img2img.prompt="a chair"'
+        raise ConfigError(f"{image}: there is no such file{mend if settings else ''}")
     return Submission(Path(image).name, Path(image))
 
 

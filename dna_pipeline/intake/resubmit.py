@@ -19,25 +19,55 @@ from dna_pipeline.ledger import store
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.probe import Prober
 from dna_pipeline.spec import yaml12
-from dna_pipeline.spec.config import SUBMIT_INBOX, Config, Inbox
+from dna_pipeline.spec.config import SUBMIT_INBOX, Config, Inbox, Pipeline
+from dna_pipeline.spec.elsewhere import known_stages, stages_of
 from dna_pipeline.spec.facts import JobFacts
+from dna_pipeline.spec.params import takes_text
 from dna_pipeline.spec.sidecar import JobSpec, resolve
-from dna_pipeline.spec.yaml12 import Document
+from dna_pipeline.spec.yaml12 import Document, is_mapping
 
 
-def told_by_command(pipeline: str | None, settings: list[str]) -> Document:
-    """The document that `--pipeline P --set stage.param=V …` stands for. Raises ConfigError."""
+def told_by_command(
+    pipeline: str | None, settings: list[str], pipelines: Mapping[str, Pipeline] | None = None
+) -> Document:
+    """The document that `--pipeline P --set stage.param=V …` stands for.
+
+    The shell has taken the quotes around a value. So text is taken as it stands: a `#` in it or a
+    number cuts or changes nothing where the parameter takes text.
+
+    Args:
+        pipelines: their stages may be named by id.
+
+    Raises:
+        ConfigError: a setting that is none, or two that exclude one another.
+    """
     value: dict[str, Any] = {} if pipeline is None else {"pipeline": pipeline}
+    stages = known_stages() | stages_of((pipelines or {}).values())
     for setting in settings:
         key, equals, text = setting.partition("=")
-        stage, dot, parameter = key.partition(".")
+        stage, dot, parameter = key.strip().partition(".")
         if not equals or not stage or (dot and not parameter):
             raise ConfigError(f"--set {setting!r}: should read stage.parameter=value")
-        if dot:
-            value.setdefault(stage, {})[parameter] = yaml12.scalar(text)
-        else:
-            value[stage] = yaml12.scalar(text)
-    return Document(value)
+        is_text = takes_text([stages[stage]] if stage in stages else [], parameter)
+        given = text if is_text else _set_value(setting, text, is_plain=stage == "meta")
+        inner = value.setdefault(stage, {}) if dot else value
+        if not is_mapping(inner):
+            raise ConfigError(f"--set {setting!r}: {stage} is set as a whole, too; keep one")
+        inner[parameter if dot else stage] = given
+    return Document(value, {(): 0}, "--set")
+
+
+def _set_value(setting: str, text: str, *, is_plain: bool) -> Any:
+    """A list or a mapping in brackets, or, always if `is_plain`, a single value.
+
+    Raises ConfigError.
+    """
+    try:
+        if text.lstrip()[:1] in ("[", "{") and not is_plain:
+            return yaml12.loads(text.encode()).value
+        return yaml12.scalar(text if is_plain else text.strip())
+    except yaml12.YamlError as error:
+        raise ConfigError(f"--set {setting!r}: {error.problem}") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -142,6 +142,16 @@ class Matting(Protocol):
 
 
 @runtime_checkable
+class ReviewsMatte(Protocol):
+    """A `Matting` that can judge its own result."""
+
+    def remarks(self, image: Image.Image, alpha: Image.Image) -> list[str]:
+        """What may be wrong with the alpha it gave for that picture, in sentences for the
+        manifest; none for a clean cut-out."""
+        ...
+
+
+@runtime_checkable
 class ImageToField(Protocol):
     """Imagines the solid that one picture shows, as a field of density and colour."""
 

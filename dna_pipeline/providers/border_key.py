@@ -1,6 +1,7 @@
 """Cuts a subject from a plain background by its colour: for renders and product shots.
 
-No weights and no network. A busy background is recognised and refused, never half keyed.
+No weights and no network. A busy background is recognised and refused. Where part of it may have
+been kept all the same, `key_review.py` notices and a warning says so.
 `keying.py` has the method; it is apart so that reading pipeline.yaml loads no numpy.
 """
 

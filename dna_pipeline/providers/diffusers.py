@@ -19,7 +19,7 @@ from dna_pipeline.errors import (
     WeightsMismatch,
     WeightsMissing,
 )
-from dna_pipeline.providers import sd_folder
+from dna_pipeline.providers import prompt_syntax, sd_folder
 from dna_pipeline.providers.base import (
     Device,
     ImageToImageRequest,
@@ -160,11 +160,20 @@ class StableDiffusion:
         limit = tokenizer.model_max_length
         texts = {"prompt": request.prompt, "negative prompt": request.negative_prompt}
         counts = {name: len(tokenizer(text).input_ids) for name, text in texts.items()}
-        return [
+        too_long = [
             f"The {name} has {count - 2} tokens, of which only the first {limit - 2} were read."
             for name, count in counts.items()
             if count > limit
-        ] + ([TILED.format(self._pipeline.vae.tile_sample_min_size)] if request.thrifty else [])
+        ]
+        unread = {name: prompt_syntax.unread(text) for name, text in texts.items()}
+        as_text = [
+            f"The {name} holds {' and '.join(phrases)}: they are not understood here and were "
+            "read as plain text."
+            for name, phrases in unread.items()
+            if phrases
+        ]
+        tiled = [TILED.format(self._pipeline.vae.tile_sample_min_size)] if request.thrifty else []
+        return [*too_long, *as_text, *tiled]
 
     def _run(self, image: Image.Image, request: ImageToImageRequest, on_step: StepCallback) -> Any:
         import torch

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from dna_pipeline.errors import EmptyForeground, ParameterInvalid
+from dna_pipeline.errors import BackgroundNotPlain, EmptyForeground, ParameterInvalid
+from dna_pipeline.providers import key_review
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,7 +40,10 @@ SHADOW_SLOPE = 1.0
 NOISE_LIMIT = 3.2
 """Largest noise of the background, as a standard deviation in CIELAB units."""
 
-_HINT = "Use a rembg model for photographs; border_key is for plain backgrounds."
+_HINT = (
+    "For photographs set `provider: rembg` and `name: u2net` for this model in pipeline.yaml; "
+    "border_key is for renders and product shots."
+)
 
 
 class BorderKeyer:
@@ -52,7 +56,8 @@ class BorderKeyer:
         """RGB in; mode L of the same size out.
 
         Raises:
-            EmptyForeground: the border is not one smooth colour, or all of the picture is.
+            BackgroundNotPlain: the border is not one smooth colour.
+            EmptyForeground: all of the picture has the border's colour.
             ParameterInvalid: `alpha_matting` is asked for.
         """
         from PIL import Image
@@ -68,6 +73,10 @@ class BorderKeyer:
         alpha = Image.fromarray(np.round(key(rgb, self.settings) * 255).astype(np.uint8))
         return alpha if alpha.size == image.size else alpha.resize(image.size)
 
+    def remarks(self, image: Image.Image, alpha: Image.Image) -> list[str]:
+        """What may be wrong with that alpha (L) of that picture (RGB), for the manifest."""
+        return key_review.remarks(image, alpha)
+
 
 def key(rgb: Floats, settings: BorderKey) -> Floats:
     """Alpha of a picture.
@@ -79,7 +88,7 @@ def key(rgb: Floats, settings: BorderKey) -> Floats:
         (h, w) float32 in [0, 1].
 
     Raises:
-        EmptyForeground: as `BorderKeyer.alpha` says.
+        BackgroundNotPlain, EmptyForeground: as `BorderKeyer.alpha` says.
     """
     from skimage.color import rgb2lab  # pyright: ignore[reportUnknownVariableType]
 
@@ -89,7 +98,9 @@ def key(rgb: Floats, settings: BorderKey) -> Floats:
     if not subject.any():
         raise EmptyForeground("the whole picture has the colour of its border")
     if subject.all():
-        raise EmptyForeground("no background hangs together with the border", hint=_HINT)
+        raise BackgroundNotPlain(
+            "nothing at the picture's edge has the colour fitted to the border", hint=_HINT
+        )
     return _soften(rgb, subject)
 
 
@@ -104,7 +115,7 @@ def fit_background(lab: Floats, tolerance: float) -> tuple[Floats, float]:
         (h, w, 3) float32 CIELAB; the standard deviation of the border around it.
 
     Raises:
-        EmptyForeground: the border does not fit one smooth colour.
+        BackgroundNotPlain: the border does not fit one smooth colour.
     """
     height, width = lab.shape[:2]
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32)
@@ -125,9 +136,18 @@ def _noise(rest: Floats, radius: float) -> float:
     near = rest < radius
     noise = float(np.median(rest[near])) / 1.54  # a 3-D normal's median length, in deviations
     share = float(near.mean())
-    if share < PLAIN_SHARE or noise > NOISE_LIMIT:
-        detail = f"the border is not one plain colour: {share:.0%} of it fits, noise {noise:.1f}"
-        raise EmptyForeground(detail, hint=_HINT)
+    if share < PLAIN_SHARE:
+        raise BackgroundNotPlain(
+            f"only {int(share * 100)}% of the border fits one smooth colour, and at least "
+            f"{PLAIN_SHARE:.0%} must",
+            hint=_HINT,
+        )
+    if noise > NOISE_LIMIT:
+        raise BackgroundNotPlain(
+            f"the border is too noisy or textured: its colour varies by {noise:.1f} CIELAB units "
+            f"(standard deviation), and at most {NOISE_LIMIT} is allowed",
+            hint=_HINT,
+        )
     return noise
 
 
@@ -169,7 +189,10 @@ def _largest_plane(samples: Floats, colours: Floats, radius: float) -> Mask:
 
 def _refit(samples: Floats, colours: Floats, near: Mask) -> Floats:
     if near.sum() < 16:
-        raise EmptyForeground("the border is not one plain colour", hint=_HINT)
+        raise BackgroundNotPlain(
+            "the border does not fit one smooth colour, or runs too steeply from one to another",
+            hint=_HINT,
+        )
     # The little weight on size keeps the bend out of sides that the subject covers.
     ridge = np.diag([0, 0, 0, 1, 1, 1]).astype(np.float32) * np.float32(1e-2 * near.sum())
     chosen = samples[near]

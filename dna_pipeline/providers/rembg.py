@@ -38,6 +38,12 @@ MATTING_PX = 2_000_000
 """Alpha matting solves for each pixel; larger pictures are matted on a copy of that many."""
 
 
+OPAQUE = 245
+"""Least alpha of the networks' that counts as opaque: they hardly ever reach 255, and a subject
+would be a little transparent all over."""
+_SOLIDIFIED = [255 if value >= OPAQUE else value for value in range(256)]
+
+
 @dataclass(frozen=True, slots=True)
 class Known:
     """What is known of one of rembg's models.
@@ -140,7 +146,7 @@ class RembgMatting:
         return Device(f"cuda:{index}", "float16" if is_half else "float32")
 
     def alpha(self, image: Image.Image, *, alpha_matting: bool = False) -> Image.Image:
-        """RGB in; mode L of the same size out.
+        """RGB in; mode L of the same size out, with `OPAQUE` and more made 255.
 
         Args:
             alpha_matting: solve for the alpha of each pixel near the mask's edge, as
@@ -155,7 +161,7 @@ class RembgMatting:
         """
         rgb = image.convert("RGB")
         mask = self._mask(rgb)
-        return _matted(rgb, mask) if alpha_matting else mask
+        return (_matted(rgb, mask) if alpha_matting else mask).point(_SOLIDIFIED)
 
     def _mask(self, rgb: Image.Image) -> Image.Image:
         import numpy as np

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -56,3 +57,25 @@ SAMPLERS: dict[str, Sampler] = {
     "uni_pc": Sampler("UniPC", "UniPCMultistepScheduler"),
 }
 """All samplers by their names in pipeline.yaml, in the order in which they are listed."""
+
+_OTHER_NAMES = {
+    "eulerancestral": "euler_a",
+    "unipcbh2": "uni_pc",
+}
+"""What ComfyUI and others call some of them, with nothing but letters and digits left."""
+
+
+def sampler_named(text: str) -> tuple[str | None, str]:
+    """Our name for a sampler that other programs call so, and the schedule that is meant with it.
+
+    `DPM++ 2M Karras` is `dpmpp_2m` with `karras`. None for a sampler that there is not; "" where
+    nothing is said of the schedule.
+    """
+    words = text.casefold().replace("++", "pp").removeprefix("k_")
+    plain = re.sub(r"[^a-z0-9]", "", words)
+    schedule = "karras" if plain.endswith("karras") else ""
+    plain = plain.removesuffix("karras")
+    names = {re.sub("[^a-z0-9]", "", name): name for name in SAMPLERS}
+    classes = {each.scheduler.casefold(): name for name, each in reversed(SAMPLERS.items())}
+    own = names.get(plain) or _OTHER_NAMES.get(plain) or classes.get(plain)
+    return own, schedule if own is not None and SAMPLERS[own].takes_karras else ""

@@ -15,9 +15,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from dna_pipeline.errors import JobError, ParameterInvalid, SidecarInvalid
-from dna_pipeline.spec import yaml12
+from dna_pipeline.spec import elsewhere, yaml12
 from dna_pipeline.spec.problems import as_lines, dotted, from_validation, in_line_order
-from dna_pipeline.spec.sidecar import SidecarHead
+from dna_pipeline.spec.sidecar import HEAD_KEYS, SidecarHead
 from dna_pipeline.spec.sources import is_pattern
 from dna_pipeline.spec.table import TableRow
 from dna_pipeline.spec.yaml12 import Document, KeyPath, is_mapping
@@ -111,10 +111,22 @@ def combinations(document: Document) -> list[Document]:
     return [_combined(plain, plainly, choices) for choices in itertools.product(*axes)]
 
 
+def _without_stage(key: str) -> str:
+    """`did you mean img2img.strength?` for a stage's parameter alone, which is no key here."""
+    stages = elsewhere.known_stages()
+    names = elsewhere.with_parameter(key, stages)
+    if key in HEAD_KEYS or not names:
+        return ""
+    choices = [f"{name}.{elsewhere.own_name(stages[name], key)}" for name in names]
+    return f"did you mean {' or '.join(choices)}?"
+
+
 def _check_key(document: Document, plain: dict[str, Any], key: str) -> None:
     first, dot, rest = key.partition(".")
     path: KeyPath = ("matrix", key)
     where = f"{document.place(path)}: {dotted(path)}"
+    if not dot and (clause := _without_stage(first)):
+        raise SidecarInvalid(f"{where}: should name one parameter; {clause}")
     if not dot and (first in OF_BATCH or is_mapping(plain.get(first))):
         raise SidecarInvalid(f"{where}: should name one parameter, like img2img.strength")
     inner = plain.get(first)

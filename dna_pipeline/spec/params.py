@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import ValidationError
 
@@ -13,11 +13,13 @@ from dna_pipeline.spec.problems import (
     Problem,
     dotted,
     from_validation,
+    no_hint,
     wrong_key,
     wrong_value,
 )
 from dna_pipeline.spec.sentences import nearest, shown
 from dna_pipeline.spec.yaml12 import Document, KeyPath, is_mapping
+from dna_pipeline.spec.yaml_faults import without_blank
 
 if TYPE_CHECKING:
     from dna_pipeline.providers.base import Provider
@@ -39,6 +41,12 @@ def rename_aliases(
     return renamed, twice
 
 
+def takes_text(stages: Iterable[type[Stage]], parameter: str) -> bool:
+    """True if the parameter may be any text, so that `12` or `no` is text there, too."""
+    fields = (s.model_fields.get(s.aliases.get(parameter, parameter)) for s in stages)
+    return any(f is not None and str in (f.annotation, *get_args(f.annotation)) for f in fields)
+
+
 def check_params(
     stage: type[Stage],
     document: Document,
@@ -46,12 +54,14 @@ def check_params(
     given: object,
     *,
     known: Iterable[str] = (),
+    hint: Callable[[str], str] = no_hint,
 ) -> tuple[dict[str, Any], list[Problem]]:
     """Check what is written at `path` by itself; the rest may be set elsewhere.
 
     Args:
         given: the value there; null is as good as an empty mapping, and so is `model: null`.
         known: other keys that are valid beside the parameters.
+        hint: says where an unknown key belongs, "" if that is not known.
 
     Returns:
         The parameters under their own names, and what is wrong with them.
@@ -60,7 +70,8 @@ def check_params(
         return {}, []
     if not is_mapping(given):
         text = f"should be a mapping of parameters to values, not {shown(given)}"
-        return {}, [wrong_value(document, path, text)]
+        mend = without_blank(given) if isinstance(given, str) else None
+        return {}, [wrong_value(document, path, f"{text}; {mend}" if mend else text)]
     params, twice = rename_aliases(stage, given)
     if params.get("model") is None:
         params.pop("model", None)
@@ -77,6 +88,8 @@ def check_params(
             spelled={stage.aliases.get(key, key): key for key in given},
             known=[*stage.aliases, *known],
             partial=True,
+            hint=hint,
+            advice=stage.advice,
         )
     return params, problems
 

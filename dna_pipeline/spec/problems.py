@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -12,7 +12,15 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from dna_pipeline.spec.sentences import nearest, nested_model, sentence, shown
-from dna_pipeline.spec.yaml12 import Document, KeyPath, is_list, is_mapping, one_line
+from dna_pipeline.spec.yaml12 import (
+    Document,
+    KeyPath,
+    dotted,
+    is_list,
+    is_mapping,
+    one_line,
+)
+from dna_pipeline.spec.yaml_faults import without_blank
 
 MOST_TOLD = 20
 MOST_FOUND = 100
@@ -47,17 +55,21 @@ def as_lines(problems: Iterable[Problem]) -> list[str]:
     return [*lines, "and more of the kind"] if len(ordered) > MOST_TOLD else lines
 
 
-def dotted(path: Iterable[str | int]) -> str:
-    """`("inboxes", 0, "path")` → `inboxes[0].path`."""
-    text = ""
-    for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{one_line(part, 58)}"
-    return text.removeprefix(".")
+def no_hint(*_: object) -> str:
+    """Nothing better is known than what is said in any case."""
+    return ""
 
 
-def unknown_key(document: Document, path: KeyPath, known: Iterable[str]) -> Problem:
-    """The problem of a key that means nothing."""
-    text = f"unknown key '{dotted(path)}'; {nearest(str(path[-1]), known)}"
+def unknown_key(document: Document, path: KeyPath, known: Iterable[str], hint: str = "") -> Problem:
+    """The problem of a key that means nothing.
+
+    Args:
+        known: the keys that are valid there.
+        hint: what better can be said of it than which of those is nearest.
+    """
+    key = str(path[-1])
+    hint = without_blank(key) or hint or nearest(key, known)
+    text = f"unknown key '{dotted(path)}'; {hint}"
     return wrong_key(document, path, text)
 
 
@@ -113,6 +125,8 @@ def from_validation(
     spelled: Mapping[str, str] | None = None,
     known: Iterable[str] = (),
     partial: bool = False,
+    hint: Callable[[str], str] = no_hint,
+    advice: Callable[[str, object], str] = no_hint,
 ) -> list[Problem]:
     """Pydantic's errors in terms of the document.
 
@@ -120,6 +134,8 @@ def from_validation(
         prefix: leads from the document's root to the value that was validated against `model`.
         spelled: the document's spellings of keys that were renamed before.
         known: keys that are valid there although `model` does not have them.
+        hint: says where an unknown key belongs, "" if that is not known.
+        advice: says how to write a wrong value of a key, "" if that is not known.
         partial: the value is to be completed from elsewhere: pass over what it lacks as a whole.
     """
     problems: list[Problem] = []
@@ -135,13 +151,21 @@ def from_validation(
             path = (*prefix, (spelled or {})[str(loc[0])], *loc[1:])
         if item["type"] == "extra_forbidden":
             keys = [*_keys_at(model, loc[:-1]), *(known if len(loc) == 1 else ())]
-            problems.append(unknown_key(document, path, keys))
+            text = hint(str(loc[0])) if len(loc) == 1 else ""
+            problems.append(unknown_key(document, path, keys, text))
         elif item["type"] == "missing":
             problems.append(wrong_key(document, path, f"the key '{dotted(path)}' is missing"))
         else:
             values.setdefault(_written(document, path, prefix), []).append(item)
-    problems += [wrong_value(document, path, sentence(values[path], model)) for path in values]
+    for path, items in values.items():
+        mend = advice(str(items[0]["loc"][0]), items[0]["input"]) if items[0]["loc"] else ""
+        problems.append(wrong_value(document, path, _sentence(items, model, mend)))
     return problems
+
+
+def _sentence(items: list[dict[str, Any]], model: type[BaseModel], mend: str) -> str:
+    text = sentence(items, model)
+    return f"{text.split('; did you mean ', 1)[0]}; {mend}" if mend else text
 
 
 def _written(document: Document, path: KeyPath, prefix: KeyPath) -> KeyPath:

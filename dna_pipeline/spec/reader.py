@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -14,7 +15,7 @@ from dna_pipeline import registry
 from dna_pipeline.artifact import safe_name
 from dna_pipeline.errors import ConfigError, JobError
 from dna_pipeline.reachability import Look, brief_looks
-from dna_pipeline.spec import yaml12
+from dna_pipeline.spec import elsewhere, yaml12
 from dna_pipeline.spec.config import (
     SUBMIT_INBOX,
     Config,
@@ -36,6 +37,7 @@ from dna_pipeline.spec.problems import (
     as_lines,
     dotted,
     from_validation,
+    no_hint,
     not_json,
     unknown_key,
     wrong_key,
@@ -44,6 +46,7 @@ from dna_pipeline.spec.problems import (
 from dna_pipeline.spec.sentences import nearest, shown
 from dna_pipeline.spec.sidecar import HEAD_KEYS
 from dna_pipeline.spec.yaml12 import Document, KeyPath, is_list, is_mapping
+from dna_pipeline.spec.yaml_faults import without_blank
 
 if TYPE_CHECKING:
     from dna_pipeline.providers.base import Provider
@@ -69,7 +72,7 @@ def load_config(file: Path, env: Mapping[str, str] = os.environ) -> Config:
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
     except yaml12.YamlError as error:
-        raise ConfigError(f"{file}: {error}") from None
+        raise ConfigError("\n".join(f"{file}: {line}" for line in error.messages)) from None
     return _Reader(file, document, env).read()
 
 
@@ -92,7 +95,7 @@ class _Reader:
         if self.document.value is None:
             raise ConfigError(f"{self.file}: the file is empty; `dna-pipeline init` writes one")
         stand_in: dict[str, Any] = {"version": 1, "pipelines": {}}
-        spec = self._validate(PipelineFile, (), self.document.value, stand_in)
+        spec = self._validate(PipelineFile, (), self.document.value, stand_in, _at_top)
         if spec is None:
             raise self._error()
         paths = self._validate(PathsSpec, ("paths",), spec.paths or {}) or PathsSpec()
@@ -124,14 +127,21 @@ class _Reader:
         self.problems.append(wrong_value(self.document, path, text))
 
     def _validate(
-        self, model: type[_M], path: KeyPath, value: Any, stand_in: Mapping[str, Any] | None = None
+        self,
+        model: type[_M],
+        path: KeyPath,
+        value: Any,
+        stand_in: Mapping[str, Any] | None = None,
+        hint: Callable[[str], str] = no_hint,
     ) -> _M | None:
         """The model; where keys are wrong, one without them, to look for more problems."""
         try:
             return model.model_validate(value)
         except ValidationError as error:
-            self.problems += from_validation(error, self.document, path, model)
+            self.problems += from_validation(error, self.document, path, model, hint=hint)
             if not is_mapping(value):
+                if isinstance(value, str) and (mend := without_blank(value)):
+                    self._wrong(path, mend)
                 return None
             wrong = {item["loc"][0] for item in error.errors() if item["loc"]}
         rest = {key: entry for key, entry in value.items() if key not in wrong}
@@ -227,7 +237,11 @@ class _Reader:
     ) -> dict[str, Any] | None:
         """Parameters under their own names; None if any is wrong by itself."""
         stage = registry.stage_class(kind)
-        params, problems = check_params(stage, self.document, path, given, known=known)
+        params, problems = check_params(
+            stage, self.document, path, given, known=known,
+            hint=partial(elsewhere.in_stage, unit=self.document.unit, stage=stage, head=HEAD_KEYS,
+                         stages=elsewhere.known_stages(), others={}),
+        )  # fmt: skip
         self.problems += problems
         return None if problems else params
 
@@ -306,7 +320,9 @@ class _Reader:
         inboxes: dict[int, Inbox] = {}
         for index, entry in enumerate(spec.inboxes or []):
             path: KeyPath = ("inboxes", index)
-            given = self._validate(InboxSpec, path, entry)
+            given = self._validate(
+                InboxSpec, path, entry, hint=partial(_in_inbox, entry, pipelines)
+            )
             if given is None:
                 continue
             inbox = self._inbox(given)
@@ -377,7 +393,10 @@ class _Reader:
             types = sorted(kind for name, kind in stages if name == key)
             if not types and not self.broken_pipelines:
                 known = {name for name, _ in stages}
-                self.problems.append(unknown_key(self.document, (*path, key), known))
+                own = elsewhere.stages_of([pipelines[inbox.pipeline]])
+                others = elsewhere.stages_of(pipelines.values())
+                hint = elsewhere.in_defaults(key, HEAD_KEYS, own, others)
+                self.problems.append(unknown_key(self.document, (*path, key), known, hint))
             for kind in types:
                 self._check_default((*path, key), kind, given, models)
         if len(self.problems) > before:
@@ -397,3 +416,12 @@ class _Reader:
             return
         if (text := model_problem(models, kind, name)) is not None:
             self._wrong((*path, "model"), text)
+
+
+def _at_top(key: str) -> str:
+    return elsewhere.at_top_of_pipeline_file(key, HEAD_KEYS)
+
+
+def _in_inbox(entry: Any, pipelines: Mapping[str, Pipeline], key: str) -> str:
+    name = entry.get("pipeline") if is_mapping(entry) else None
+    return elsewhere.in_inbox(key, HEAD_KEYS, elsewhere.stages_near(name, pipelines))

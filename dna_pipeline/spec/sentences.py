@@ -11,6 +11,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from dna_pipeline.spec import advice
 from dna_pipeline.spec.yaml12 import KeyPath
 
 _NOUNS = {
@@ -70,16 +71,32 @@ def sentence(items: list[dict[str, Any]], model: type[BaseModel]) -> str:
         return "; ".join(clauses)
     value = items[0]["input"]
     wanted = " or ".join(clause.removeprefix(_BE) for clause in clauses)
-    return f"{_BE}{wanted}, not {shown(value)}{_advice(items, value)}"
+    mend = _advice(items, value, _limits(_field_at(model, items[0]["loc"])))
+    return f"{_BE}{wanted}, not {shown(value)}{mend and '; '}{mend}"
 
 
-def _advice(items: list[dict[str, Any]], value: Any) -> str:
+def _advice(items: list[dict[str, Any]], value: Any, limits: Mapping[str, float]) -> str:
+    """How to write the value that was meant; "" if that is unknown."""
     kinds = {item["type"] for item in items}
-    if isinstance(value, int | float) and "string_type" in kinds:
-        return "; put it in quotes"
+    most = [limits[name] for name in ("le", "lt") if name in limits]
+    text = advice.for_text(value) if "string_type" in kinds else ""
+    text = text or (advice.for_list(value) if "list_type" in kinds else "")
+    text = text or (advice.for_switch(value) if "bool_type" in kinds else "")
+    text = text or (advice.over_one(value, most) if "less_than_equal" in kinds else "")
+    if not text and kinds & _NUMBERS:
+        text = advice.for_number(value, most, whole="float_type" not in kinds)
+    return text or _nearest_choice(items, value)
+
+
+def _nearest_choice(items: list[dict[str, Any]], value: Any) -> str:
+    """The choice that is most like the value."""
     expected = " ".join(i["ctx"]["expected"] for i in items if i["type"] == "literal_error")
     if isinstance(value, str) and (close := closest(value, re.findall(r"'([^']*)'", expected))):
-        return f"; did you mean {close!r}?"
+        return f"did you mean {close!r}?"
+    if re.search("True|False", expected):
+        return advice.for_switch(value)
+    if "'from_content'" in expected and isinstance(value, str | None):
+        return "-1 draws one for each job, from_content makes one of the image's bytes"
     return ""
 
 
@@ -95,6 +112,8 @@ def _clause(item: dict[str, Any], field: FieldInfo | None) -> str:
     if kind in ("string_too_short", "too_short") and context.get("min_length") == 1:
         return "should not be empty"
     text = str(item["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+    if kind == "literal_error":
+        text = re.sub(r"\b(True|False)\b", lambda word: word[0].lower(), text)
     return text.replace(" after validation", "")
 
 

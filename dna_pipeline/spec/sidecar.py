@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
@@ -22,6 +23,7 @@ from dna_pipeline.errors import (
     UnknownModel,
     UnknownPipeline,
 )
+from dna_pipeline.spec import elsewhere
 from dna_pipeline.spec.config import Config, Inbox, Pipeline, Priority, StageSpec
 from dna_pipeline.spec.facts import JobFacts
 from dna_pipeline.spec.params import check_params, keys_of, model_problem, with_defaults
@@ -40,6 +42,7 @@ from dna_pipeline.spec.problems import (
 from dna_pipeline.spec.sentences import nearest, shown
 from dna_pipeline.spec.template import TemplateError, fill
 from dna_pipeline.spec.yaml12 import Document, KeyPath, YamlError, loads
+from dna_pipeline.spec.yaml_faults import without_blank
 
 if TYPE_CHECKING:
     from dna_pipeline.stages.base import Stage
@@ -114,10 +117,11 @@ def parse_sidecar(data: bytes) -> Document:
     if document.value is None:
         return Document({}, {})
     if not isinstance(document.value, dict):
-        raise SidecarInvalid(
-            f"line 1: should be keys with values, like `img2img: {{strength: 0.6}}`, "
-            f"not {shown(document.value)}"
-        )
+        wanted = "should be keys with values, like `img2img: {strength: 0.6}`"
+        text = document.value
+        mend = without_blank(text) if isinstance(text, str) else None
+        told = f"line 1: {wanted}, not {shown(text)}"
+        raise SidecarInvalid(f"{told}; {mend}" if mend else told)
     return document
 
 
@@ -155,6 +159,8 @@ class _Resolver:
         self.document = document
         self.written: dict[str, Any] = document.value
         self.problems: list[Problem] = []
+        self.stages: elsewhere.Stages = {}
+        self.others: elsewhere.Stages = {}
 
     def resolve(self, draw: Callable[[], int], seeds: Mapping[str, int]) -> JobSpec:
         head = self._head()
@@ -217,13 +223,16 @@ class _Resolver:
         name = self.inbox.pipeline if told is None else told
         pipeline = self.config.pipelines.get(name)
         if pipeline is None:
-            start = "" if told is None else f"{self.document.place(('pipeline',))}: "
+            start = "" if told is None else self.document.start(("pipeline",))
             near = nearest(name, self.config.pipelines)
             text = f"{start}no pipeline is called {shown(name)}; {near}"
             raise UnknownPipeline(text, where="pipeline")
         return pipeline
 
     def _check_keys(self, pipeline: Pipeline) -> None:
+        self.stages = elsewhere.stages_of([pipeline])
+        in_config = elsewhere.stages_of(self.config.pipelines.values())
+        self.others = in_config | elsewhere.known_stages()
         stages = {key for spec in pipeline.stages for key in keys_of(spec)}
         others = {
             key for p in self.config.pipelines.values() for s in p.stages for key in keys_of(s)
@@ -236,12 +245,16 @@ class _Resolver:
                 break
             stage, _, parameter = key.partition(".")
             if parameter and stage in stages:
-                text = f"unknown key '{dotted((key,))}'; write it as `{stage}: {{{parameter}: …}}`"
+                way = elsewhere.written(self.document.unit, stage, parameter)
+                text = f"unknown key '{dotted((key,))}'; write it as {way}"
             elif key in others:
                 names = ", ".join(dict.fromkeys(spec.id for spec in pipeline.stages))
                 text = f"the pipeline {pipeline.name!r} has no stage {key!r}; it has: {names}"
             else:
-                self.problems.append(unknown_key(self.document, (key,), HEAD_KEYS | stages))
+                unit = self.document.unit
+                hint = elsewhere.at_top(key, unit, HEAD_KEYS, self.stages, self.others)
+                known = HEAD_KEYS | stages
+                self.problems.append(unknown_key(self.document, (key,), known, hint))
                 continue
             self.problems.append(wrong_key(self.document, (key,), text))
 
@@ -255,7 +268,11 @@ class _Resolver:
         if seed is not None and "seed" in kind.model_fields:
             parts.insert(0, ((), {"seed": seed}))
         for path, given in parts:
-            params, problems = check_params(kind, self.document, path, given)
+            hint = partial(
+                elsewhere.in_stage, unit=self.document.unit, stage=kind, head=HEAD_KEYS,
+                stages=self.stages, others=self.others,
+            )  # fmt: skip
+            params, problems = check_params(kind, self.document, path, given, hint=hint)
             self.problems += problems
             told |= params
         return told
@@ -296,7 +313,7 @@ class _Resolver:
         if text is None:
             return
         path = self._place(spec, "model")
-        start = f"{self.document.place(path)}: {dotted(path)}" if path else spec.id
+        start = f"{self.document.start(path)}{dotted(path)}" if path else spec.id
         raise UnknownModel(f"{start}: {text}", where=f"{spec.id}.model")
 
     def _place(self, spec: StageSpec, name: str) -> KeyPath | None:

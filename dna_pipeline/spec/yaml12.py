@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import reduce
 from operator import getitem
@@ -19,39 +19,25 @@ from typing import Any, TypeGuard
 
 import yaml
 
+from dna_pipeline.spec.yaml_errors import KeyPath, YamlError, dotted
+from dna_pipeline.spec.yaml_errors import one_line as one_line
+from dna_pipeline.spec.yaml_faults import explain, not_utf8
+from dna_pipeline.spec.yaml_scalars import MAX_DIGITS as MAX_DIGITS
+from dna_pipeline.spec.yaml_scalars import scalar
+from dna_pipeline.spec.yaml_slips import FlowNumbers, FlowText, Slip, SlipFinder, quote_it
+
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 32
 MAX_NODES = 50_000
 MAX_CHARS = 4 << 20
-MAX_DIGITS = 1000
-MAX_PROBLEM_CHARS = 300
 
 _yaml: Any = yaml
 
-_NULL = re.compile(r"null|Null|NULL|~|")
-_TRUE = re.compile(r"true|True|TRUE")
-_FALSE = re.compile(r"false|False|FALSE")
-_INT = re.compile(r"[-+]?[0-9]+")
-_OCT = re.compile(r"0o[0-7]+")
-_HEX = re.compile(r"0x[0-9a-fA-F]+")
-_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
-_INF = re.compile(r"([-+]?)\.(inf|Inf|INF)")
-_NAN = re.compile(r"\.(nan|NaN|NAN)")
-_NUMBER_START = frozenset("+-.0123456789")
 _TAG = "tag:yaml.org,2002:"
 _TO_ESCAPE = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
 """What may stand in JSON as it is, and to YAML is no text, or the end of a line."""
-_HINTS = {
-    "mapping values are not allowed": "mend the indentation, or put text with a colon in quotes",
-    "cannot start any token": "put such text in quotes",
-    "did not find expected key": "look for a wrong indentation or a missing quote or bracket",
-    "did not find expected '-'": "look for a wrong indentation",
-    "unexpected end of stream": "a closing quote is missing",
-    "did not find expected ','": "a closing bracket or a comma is missing",
-}
-"""What people mostly did where libyaml finds that."""
-
-KeyPath = tuple[str | int, ...]
+_LIKE_A_PATH = re.compile(r"(?<=\")([A-Za-z](?=:\\[^\\])|\.(?=\.?\\[^\\]))")
+"""What begins like a path in double quotes with its backslashes not doubled; see `yaml_slips`."""
 
 
 def is_mapping(value: object) -> TypeGuard[dict[str, Any]]:
@@ -64,28 +50,13 @@ def is_list(value: object) -> TypeGuard[list[Any]]:
     return isinstance(value, list)
 
 
-class YamlError(ValueError):
-    """The text is not YAML that can be used. `line` counts from 1; 0 where no line is to blame."""
-
-    def __init__(self, problem: str, line: int = 0) -> None:
-        problem = one_line(problem, MAX_PROBLEM_CHARS)
-        super().__init__(f"line {line}: {problem}" if line else problem)
-        self.problem = problem
-        self.line = line
-
-
-def one_line(text: str, most: int) -> str:
-    """At most so many characters that can be read: keys and tags are text of strangers too."""
-    text = text if len(text) <= most else f"{text[: most - 1]}…"
-    return text if text.isprintable() else repr(text)[1:-1]
-
-
 @dataclass(frozen=True)
 class Document:
     """A document as plain values (dict, list, str, int, float, bool, None) and their lines.
 
-    `unit` is what its `lines` count: lines, or the rows of a table. Nobody changes its values: an
-    alias, and what several jobs are told alike, is there once.
+    `unit` is what its `lines` count: lines, or the rows of a table; `--set` for a command's
+    options, which have none. Nobody changes its values: an alias, and what several jobs are told
+    alike, is there once.
     """
 
     value: Any
@@ -103,6 +74,10 @@ class Document:
         """`line 3` or `row 17`: where to look for that value."""
         return f"{self.unit} {self.line(path)}"
 
+    def start(self, path: KeyPath) -> str:
+        """`line 3: `, to begin a message with; "" where the document has no lines."""
+        return f"{self.place(path)}: " if self.line(path) else ""
+
     def has(self, path: KeyPath) -> bool:
         """Whether something is written there."""
         try:
@@ -114,15 +89,31 @@ class Document:
 
 @dataclass
 class _Open:
-    """A collection that is being filled; `key` is the pending key of a mapping."""
+    """A collection that is being filled.
+
+    Attributes:
+        key: the pending key of a mapping.
+        key_start, key_end: where that stands, in characters.
+        flow: finds what a comma cut, in braces or brackets; None in block style.
+        in_flow: the collection stands in braces or brackets.
+    """
 
     value: dict[str, Any] | list[Any]
     path: KeyPath
     anchor: str | None
     nodes_before: int
     chars_before: int
+    flow: FlowText | FlowNumbers | None
+    in_flow: bool
     key: str | None = None
+    key_start: int = 0
+    key_end: int = 0
     height: int = 1
+
+    def end_text(self) -> None:
+        """No further text can follow the last value: another kind of value begins, or none."""
+        if self.flow is not None:
+            self.flow.end()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +129,7 @@ class _Anchored:
 def dumps(value: Any, indent: int | None = None) -> str:
     """A plain value as JSON that is YAML, too: it is read back as it was."""
     text = json.dumps(value, indent=indent, ensure_ascii=False)
+    text = _LIKE_A_PATH.sub(lambda found: f"\\u{ord(found[1]):04x}", text)
     return _TO_ESCAPE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
@@ -156,25 +148,32 @@ def loads(data: bytes) -> Document:
     """
     if len(data) > MAX_BYTES:
         raise YamlError(f"the file is larger than {MAX_BYTES // 1024} KiB")
+    finder = SlipFinder(data)
     try:
-        return _Builder().build(_yaml.parse(data, Loader=_yaml.CSafeLoader))
+        document = _Builder(finder).build(_yaml.parse(data, Loader=_yaml.CSafeLoader))
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark else 0
-        raise YamlError(_explain(error, data, line), line) from None
+        raise _with_slips(*explain(error, finder.lines), finder.slips) from None
+    except YamlError as error:
+        raise _with_slips(error.problem, error.line, finder.slips) from None
     except yaml.YAMLError as error:
         line = data.count(b"\n", 0, getattr(error, "position", 0) or 0) + 1
-        text = f"this is not plain text: {_first_line(error)}; save the file as UTF-8"
-        raise YamlError(text, line) from None
+        raise YamlError(not_utf8(data, _first_line(error)), line) from None
+    finder.finish()
+    if finder.slips:
+        raise _with_slips("", 0, finder.slips)
+    return document
 
 
-def _explain(error: yaml.MarkedYAMLError, data: bytes, line: int) -> str:
-    text = ", ".join(part for part in (error.context, error.problem) if part)
-    here = data.splitlines()[line - 1 : line]
-    if here and re.match(rb"\s*\t", here[0]):
-        return f"{text}; indent with spaces, not with tabs"
-    hints = [hint for sign, hint in _HINTS.items() if sign in text]
-    return "; ".join([text or "this is not YAML", *hints])
+def _with_slips(problem: str, line: int, slips: Iterable[Slip]) -> YamlError:
+    """The error with all that was wrong before it. What a slip a line above led to is left out."""
+    told = [
+        (slip.line, f"{dotted(slip.path)}: {slip.text}" if slip.path else slip.text)
+        for slip in slips
+    ]
+    if problem and not any(line - 1 <= at <= line for at, _ in told):
+        told.append((line, problem))
+    (first_line, first), *more = told
+    return YamlError(first, first_line, more)
 
 
 def _first_line(error: Exception) -> str:
@@ -184,7 +183,8 @@ def _first_line(error: Exception) -> str:
 class _Builder:
     """Turns parser events into values without recursion, so that depth costs no stack."""
 
-    def __init__(self) -> None:
+    def __init__(self, finder: SlipFinder) -> None:
+        self.finder = finder
         self.stack: list[_Open] = []
         self.lines: dict[KeyPath, int] = {}
         self.anchors: dict[str, _Anchored] = {}
@@ -219,37 +219,64 @@ class _Builder:
         if self._wants_key():
             self._take_key(event, line)
             return
-        value = _resolve(event, line)
+        value = self._value(event, line)
         chars = len(event.value)
         self._count(1, chars, line)
         if event.anchor:
             self.anchors[event.anchor] = _Anchored(value, 1, chars, 0)
-        self._put(value, line)
+        in_flow = self._in_flow()
+        top = self.stack[-1] if self.stack else None
+        path = self._put(value, line)
+        self.finder.value(path, event, value, in_flow=in_flow)
+        if top is not None and top.flow is not None:
+            top.flow.scalar(path, event, top.key_start, top.key_end)
+
+    def _value(self, event: Any, line: int) -> Any:
+        """What a scalar says; null for one with a tag that text seems to begin with."""
+        try:
+            return _resolve(event, line)
+        except YamlError as error:
+            if not event.tag or event.tag.startswith(_TAG) or not _is_plain(event):
+                raise
+            path = self._next_path()
+            key = str(path[-1]) if path and not self._in_flow() else None
+            mend = quote_it(f"{event.tag} {event.value}", key, "it")
+            self.finder.add(path, f"{error.problem}; if it is text, {mend}", line)
+            return None
 
     def _alias(self, event: Any, line: int) -> None:
         if self._wants_key():
             raise YamlError("an alias cannot be a key", line)
+        self._end_text()
         anchored = self.anchors.get(event.anchor)
         if anchored is None:
-            raise YamlError(f"the alias *{event.anchor} has no anchor before it", line)
+            text = f"the alias *{event.anchor} has no anchor before it"
+            self.finder.add((), f"{text}; put text that begins with * in quotes", line)
+            anchored = _Anchored(None, 1, 0, 0)
+        self.finder.used(event.anchor)
         self._count(anchored.nodes, anchored.chars, line)
         self._grow(anchored.height, line)
         self._put(anchored.value, line)
 
     def _open(self, event: Any, line: int) -> None:
         if self._wants_key():
-            raise YamlError("a key must be plain text", line)
+            text = "a key must be plain text; put text with brackets or braces in quotes"
+            raise YamlError(text, line)
         is_mapping = isinstance(event, yaml.MappingStartEvent)
         if event.tag not in (None, "!", _TAG + ("map" if is_mapping else "seq")):
             raise _wrong_tag(event.tag, line)
         value: dict[str, Any] | list[Any] = {} if is_mapping else []
         self._grow(1, line)
+        self._end_text()
         path = self._put(value, line)
-        self.stack.append(_Open(value, path, event.anchor, self.nodes, self.chars))
+        in_flow = bool(event.flow_style)
+        flow = (FlowText if is_mapping else FlowNumbers)(self.finder) if in_flow else None
+        self.stack.append(_Open(value, path, event.anchor, self.nodes, self.chars, flow, in_flow))
         self._count(1, 0, line)
 
     def _close(self) -> None:
         done = self.stack.pop()
+        done.end_text()
         if self.stack:
             self.stack[-1].height = max(self.stack[-1].height, done.height + 1)
         if done.anchor:
@@ -262,6 +289,13 @@ class _Builder:
             raise YamlError(f"nested more than {MAX_DEPTH} levels deep", line)
         if self.stack:
             self.stack[-1].height = max(self.stack[-1].height, height + 1)
+
+    def _end_text(self) -> None:
+        if self.stack:
+            self.stack[-1].end_text()
+
+    def _in_flow(self) -> bool:
+        return bool(self.stack) and self.stack[-1].in_flow
 
     def _wants_key(self) -> bool:
         return (
@@ -278,24 +312,37 @@ class _Builder:
             raise YamlError("a key cannot have an anchor", line)
         if key == "<<" and _is_plain(event):
             raise YamlError("merge keys (<<) are not known here; write the keys out", line)
+        path = (*top.path, key)
         if key in top.value:
-            raise YamlError(f"the key {key!r} stands here twice", line)
+            first = f"first in line {self.lines[path]}"
+            self.finder.add((), f"the key {key!r} stands here twice, {first}; keep one", line)
         self._count(0, len(key), line)
+        self.finder.key(path, event)
         top.key = key
-        self.lines[(*top.path, key)] = line
+        top.key_start, top.key_end = event.start_mark.index, event.end_mark.index
+        self.lines[path] = line
 
-    def _put(self, value: Any, line: int) -> KeyPath:
+    def _next_path(self) -> KeyPath:
+        """Where the next value belongs."""
         if not self.stack:
-            self.root = value
             return ()
         top = self.stack[-1]
         if isinstance(top.value, list):
-            path = (*top.path, len(top.value))
+            return (*top.path, len(top.value))
+        assert top.key is not None
+        return (*top.path, top.key)
+
+    def _put(self, value: Any, line: int) -> KeyPath:
+        path = self._next_path()
+        if not self.stack:
+            self.root = value
+            return path
+        top = self.stack[-1]
+        if isinstance(top.value, list):
             top.value.append(value)
             self.lines[path] = line
         else:
             assert top.key is not None
-            path = (*top.path, top.key)
             top.value[top.key] = value
             top.key = None
         return path
@@ -331,37 +378,3 @@ def _resolve(event: Any, line: int) -> Any:
     if type(value).__name__ != {"null": "NoneType"}.get(kind, kind):
         raise _wrong_tag(event.tag, line)
     return value
-
-
-def scalar(text: str, line: int = 0) -> Any:
-    """The value of a plain scalar by YAML 1.2's core schema.
-
-    Raises:
-        YamlError: a number of more than `MAX_DIGITS` characters, costly to read and to print.
-    """
-    if text[:1] in _NUMBER_START:
-        return _number(text, line)
-    if _NULL.fullmatch(text):
-        return None
-    if _TRUE.fullmatch(text) or _FALSE.fullmatch(text):
-        return text[0] in "tT"
-    return text
-
-
-def _number(text: str, line: int) -> Any:
-    """A number, or text that only begins like one."""
-    bases = ((_INT, 10), (_OCT, 8), (_HEX, 16))
-    base = next((base for pattern, base in bases if pattern.fullmatch(text)), None)
-    if base is None and not _FLOAT.fullmatch(text):
-        return _not_finite(text)
-    if len(text) > MAX_DIGITS:
-        raise YamlError(f"a number of more than {MAX_DIGITS:,} digits", line)
-    if base is None:
-        return float(text)
-    return int(text if base == 10 else text[2:], base)
-
-
-def _not_finite(text: str) -> Any:
-    if match := _INF.fullmatch(text):
-        return float(f"{match[1]}inf")
-    return float("nan") if _NAN.fullmatch(text) else text

@@ -79,6 +79,9 @@ class Stage(BaseModel, ABC):
     the other models have left the device by then."""
     aliases: ClassVar[dict[str, str]] = {}
     """Other accepted spellings of parameters, each with the name it stands for."""
+    foreign_words: ClassVar[dict[str, str]] = {}
+    """Names that other programs have for parameters, each with ours. They are not accepted, since
+    the meaning may differ a little, but answered with the right one."""
     templates: ClassVar[tuple[str, ...]] = ()
     """The parameters whose text may hold fields and wildcards (see `spec/template.py`); the
     stage's parameter `seed` decides what those choose."""
@@ -99,6 +102,14 @@ class Stage(BaseModel, ABC):
         if seed == "from_content" and content is not None:
             return self.model_copy(update={"seed": content})
         return self
+
+    @classmethod
+    def advice(cls, name: str, value: object) -> str:  # noqa: ARG003 - for those that know some
+        """How to write what was meant by a wrong value of that parameter; "" if that is unknown.
+
+        Called with what other programs call the same, such as a sampler's label.
+        """
+        return ""
 
     def check(self) -> None:
         """Raise a `JobError` for values that are valid one by one but not together."""

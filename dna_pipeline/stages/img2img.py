@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+import re
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from pydantic import Field
 
 from dna_pipeline.artifact import Artifact
 from dna_pipeline.errors import NoEffectiveSteps, ParameterInvalid
 from dna_pipeline.providers.base import ImageToImageRequest
-from dna_pipeline.providers.samplers import SAMPLERS
+from dna_pipeline.providers.samplers import SAMPLERS, sampler_named
 from dna_pipeline.stages.base import Seed, Stage, StageContext
 
 if TYPE_CHECKING:
@@ -26,6 +27,10 @@ Schedule = Literal["normal", "karras"]
 MIN_SIDE_PX = 64
 MULTIPLE_PX = 8
 """The model's latent has one pixel for so many of the picture's."""
+EMPTY_PROMPT = "The prompt is empty: the picture was redrawn without a description."
+INVISIBLE = (
+    "The input is fully transparent and alpha: keep was asked for, so nothing of the result shows."
+)
 
 
 class Img2Img(Stage):
@@ -38,6 +43,18 @@ class Img2Img(Stage):
         "denoise": "strength",
         "sampler_name": "sampler",
         "scheduler": "schedule",
+    }
+    foreign_words: ClassVar[dict[str, str]] = {
+        "cfg_scale": "guidance_scale",
+        "denoising_strength": "strength",
+        "height": "max_size",
+        "negative": "negative_prompt",
+        "num_inference_steps": "steps",
+        "resolution": "max_size",
+        "sampling_method": "sampler",
+        "sampling_steps": "steps",
+        "size": "max_size",
+        "width": "max_size",
     }
     templates: ClassVar[tuple[str, ...]] = ("prompt", "negative_prompt")
 
@@ -64,6 +81,28 @@ class Img2Img(Stage):
     max_size: int = Field(
         768, ge=MIN_SIDE_PX, le=4096, description="longest side of the result, in pixels"
     )
+    alpha: Literal["keep", "white"] = Field(
+        "keep",
+        description="transparency of the input: put back on the result, or white instead of it; "
+        "the model sees it on white either way",
+    )
+
+    @classmethod
+    def advice(cls, name: str, value: object) -> str:
+        """Ours for a sampler as AUTOMATIC1111, ComfyUI or Diffusers call it."""
+        if not isinstance(value, str):
+            return ""
+        if name == "max_size" and (sides := re.fullmatch(r"(\d{2,4})\s*[x×*]\s*(\d{2,4})", value)):
+            return f"write the longer side alone: {max(map(int, sides.groups()))}"
+        own, schedule = sampler_named(value)
+        if cls.aliases.get(name, name) == "schedule":
+            if own is not None:
+                return f"that is a sampler: write sampler: {own}"
+            near = value.strip().casefold()
+            return f"write {near}" if near in get_args(Schedule) else ""
+        if cls.aliases.get(name, name) != "sampler" or own is None:
+            return ""
+        return f"write sampler: {own}" + (f", schedule: {schedule}" if schedule else "")
 
     def check(self) -> None:
         if int(self.steps * self.strength) < 1:
@@ -95,11 +134,17 @@ class Img2Img(Stage):
         from dna_pipeline.imaging import load_image, save_png  # the daemon loads no decoder
 
         assert self.model is not None, "checked when the pipeline was built"
-        image = fitted(on_white(load_image(ctx.source, ctx.warnings)), self.max_size)
+        source = load_image(ctx.source, ctx.warnings)
+        image = fitted(on_white(source), self.max_size)
         model: ImageToImage = ctx.models.get(self.model)
         request = self._request(thrifty=ctx.thrift > 0)
+        ctx.warnings += size_remarks(source.size, self.max_size)
+        if not self.prompt.strip():
+            ctx.warnings.append(EMPTY_PROMPT)
         ctx.warnings += model.remarks(request)
         result = model.redraw(image, request, ctx.on_step)
+        if self.alpha == "keep" and source.mode == "RGBA":
+            result = _with_alpha(result, source.getchannel("A"), ctx.warnings)
         path = ctx.path(".png")
         save_png(result, path, {"parameters": self.parameters_text(result.size)})
         facts: dict[str, Any] = {"width": result.width, "height": result.height}
@@ -149,12 +194,50 @@ def on_white(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(paper, image).convert("RGB")
 
 
+def _with_alpha(result: Image.Image, alpha: Image.Image, remarks: list[str]) -> Image.Image:
+    """RGBA: the redrawn picture (RGB) with the input's alpha (L), which takes its size.
+
+    The model saw the subject on white, so that soft pixels hold white; they take the colour of the
+    opaque ones beside them, as in a cut-out, and show no white rim on another background.
+    """
+    from dna_pipeline.matte import cut_out
+
+    if not alpha.getbbox():
+        remarks.append(INVISIBLE)
+    return cut_out(result, _resized(alpha, result.size))
+
+
 def fitted(image: Image.Image, max_size: int) -> Image.Image:
     """The picture at the size that the model works with."""
-    size = fitted_size(*image.size, max_size)
+    return _resized(image, fitted_size(*image.size, max_size))
+
+
+def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     from PIL import Image
 
     return image if size == image.size else image.resize(size, Image.Resampling.LANCZOS)
+
+
+def size_remarks(size: tuple[int, int], max_size: int) -> list[str]:
+    """A sentence that says to what size a picture of that size was brought, and why; none where
+    it keeps its size."""
+    result = fitted_size(*size, max_size)
+    if result == size:
+        return []
+    over, under = _scale(*size, max_size)
+    long_enough = [side for side in size if side * over >= MIN_SIDE_PX * under]
+    is_limited, is_stretched = over == max_size, len(long_enough) < 2
+    is_rounded = any(side * over % (under * MULTIPLE_PX) for side in long_enough)
+    reasons = {
+        f"max_size is {max_size}": is_limited,
+        f"sides have at least {MIN_SIDE_PX} px": is_stretched or over > under,
+        f"sides are multiples of {MULTIPLE_PX}": is_rounded,
+    }
+    shape = ", of another shape" if is_stretched else ""
+    *others, last = (reason for reason, holds in reasons.items() if holds)
+    why = ", and ".join([", ".join(others), last] if others else [last])
+    before, after = (f"{width} x {height} px" for width, height in (size, result))
+    return [f"The picture of {before} became {after}{shape}: {why}."]
 
 
 def fitted_size(width: int, height: int, max_size: int) -> tuple[int, int]:
@@ -163,15 +246,20 @@ def fitted_size(width: int, height: int, max_size: int) -> tuple[int, int]:
     Scaled down so that the longer side is at most `max_size`, or up so that the shorter is at
     least 64; then each is floored. Only a picture too narrow for both bounds loses its shape.
     """
-    longer, shorter = max(width, height), min(width, height)
-    scale = max((1, 1), (MIN_SIDE_PX, shorter), key=_ratio)
-    over, under = min((max_size, longer), scale, key=_ratio)
+    over, under = _scale(width, height, max_size)
 
     def side(length: int) -> int:
         # In whole numbers: 1000 * (768 / 1000) can be a hair less than 768, and lose 8 pixels.
         return max(length * over // under // MULTIPLE_PX * MULTIPLE_PX, MIN_SIDE_PX)
 
     return side(width), side(height)
+
+
+def _scale(width: int, height: int, max_size: int) -> tuple[int, int]:
+    """Factor from a picture's size to the model's before rounding, as a fraction."""
+    longer, shorter = max(width, height), min(width, height)
+    scale = max((1, 1), (MIN_SIDE_PX, shorter), key=_ratio)
+    return min((max_size, longer), scale, key=_ratio)
 
 
 def _ratio(fraction: tuple[int, int]) -> float:

@@ -8,18 +8,19 @@ from pydantic import Field
 
 from dna_pipeline.artifact import Artifact
 from dna_pipeline.errors import EmptyForeground
-from dna_pipeline.providers.base import Device
+from dna_pipeline.providers.base import Device, ReviewsMatte
 from dna_pipeline.stages.base import Stage, StageContext
 
 if TYPE_CHECKING:
     from PIL import Image
 
+    from dna_pipeline.alpha import Transparency
     from dna_pipeline.providers.base import Matting
 
 LEAST_FOREGROUND = 0.0005
 """Share of the picture below which what is left counts as nothing."""
 BACKDROP = (127, 127, 127)
-"""Put behind what is transparent already, before the model looks at it."""
+"""Put behind a subject that is cut out already, before the model looks at it."""
 
 
 class RemoveBackground(Stage):
@@ -30,7 +31,7 @@ class RemoveBackground(Stage):
     weight: ClassVar[float] = 0.1
 
     force: bool = Field(
-        False, description="also cut an image that already has transparency, within what it shows"
+        False, description="also cut an image that is cut out already, within what it shows"
     )
     alpha_matting: bool = Field(
         False, description="refine the edge pixel by pixel; slow, better for hair and fur"
@@ -38,18 +39,22 @@ class RemoveBackground(Stage):
 
     def run(self, ctx: StageContext) -> list[Artifact]:
         """Raises `EmptyForeground` where (nearly) nothing is left, and what the model raises."""
-        from dna_pipeline.imaging import load_image, save_png  # the daemon loads no decoder
+        from dna_pipeline.alpha import Transparency  # the daemon loads no decoder
+        from dna_pipeline.imaging import load_image, save_png
         from dna_pipeline.matte import foreground_share
 
         image = load_image(ctx.source, ctx.warnings)
-        kept = image.mode == "RGBA" and not self.force
+        transparency = Transparency.of(image)
+        kept = transparency.is_cut_out and not self.force
         if kept:
             ctx.computed_on = Device("cpu", "uint8")
-        cutout = image if kept else self._cut(image, ctx)
+        elif image.mode == "RGBA" and not self.force:
+            ctx.warnings.append(_why_cut(transparency))
+        cutout = image if kept else self._cut(image, transparency, ctx)
         share = foreground_share(cutout)
         if share < LEAST_FOREGROUND:
             raise EmptyForeground(f"{share:.3%} of the image is left")
-        if share > 1 - LEAST_FOREGROUND:
+        if share > 1 - LEAST_FOREGROUND or (not kept and _is_whole(share, image)):
             ctx.warnings.append("The whole image was taken for the subject; nothing was removed.")
         ctx.on_step(1, 1)
         path = ctx.path(".matte.png")
@@ -58,23 +63,52 @@ class RemoveBackground(Stage):
         facts |= {"width": cutout.width, "height": cutout.height}
         return [Artifact(path, "matte", "image/png", facts)]
 
-    def _cut(self, image: Image.Image, ctx: StageContext) -> Image.Image:
+    def _cut(
+        self, image: Image.Image, transparency: Transparency, ctx: StageContext
+    ) -> Image.Image:
         from PIL import ImageChops
 
         from dna_pipeline.matte import cut_out
 
         assert self.model is not None, "checked when the pipeline was built"
         matting: Matting = ctx.models.get(self.model)
-        seen = _on_backdrop(image)
-        alpha = matting.alpha(seen, alpha_matting=self.alpha_matting)
+        shown = _shown(image, transparency)
+        alpha = matting.alpha(shown, alpha_matting=self.alpha_matting)
+        if isinstance(matting, ReviewsMatte):
+            ctx.warnings += matting.remarks(shown, alpha)
         if image.mode == "RGBA":
             alpha = ImageChops.darker(alpha, image.getchannel("A"))
         return cut_out(image.convert("RGB"), alpha)
 
 
-def _on_backdrop(image: Image.Image) -> Image.Image:
+def _why_cut(transparency: Transparency) -> str:
+    """The sentence about a picture that has some transparency and is cut all the same."""
+    from dna_pipeline.alpha import LEAST_BORDER_SHARE, LEAST_SHARE
+
+    return (
+        f"The picture's alpha is no cut-out: {transparency.share:.1%} of its pixels and "
+        f"{transparency.border_share:.0%} of those at its border are transparent, where a cut-out "
+        f"has at least {LEAST_SHARE:.0%} and {LEAST_BORDER_SHARE:.0%}. So the background was "
+        "removed, within what the alpha shows."
+    )
+
+
+def _is_whole(share: float, image: Image.Image) -> bool:
+    """True if a cut left all that the picture (RGB or RGBA) showed before."""
+    from dna_pipeline.matte import foreground_share
+
+    return image.mode == "RGBA" and share > foreground_share(image) * (1 - LEAST_FOREGROUND)
+
+
+def _shown(image: Image.Image, transparency: Transparency) -> Image.Image:
+    """RGB, as the model sees it: what is transparent shows grey behind a subject that is cut out
+    already, else the colour beside it."""
     if image.mode == "RGB":
         return image
+    if not transparency.is_cut_out:
+        from dna_pipeline.matte import filled
+
+        return filled(image)
     from PIL import Image
 
     backdrop = Image.new("RGB", image.size, BACKDROP)

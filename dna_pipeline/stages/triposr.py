@@ -168,7 +168,7 @@ class TripoSR(Stage):
             ctx.warnings.append("No texture was made: an STL holds none.")
         files = self._files(ctx, baked, facts)
         if self.preview:
-            files.append(_preview(ctx, mesh))
+            files.append(_preview(ctx, baked))
         if self.turntable:
             files.append(self._turntable(ctx, field, baked, chunk))
         return files
@@ -306,7 +306,7 @@ def _decimated(
     return fewer
 
 
-def _preview(ctx: StageContext, mesh: Mesh) -> Artifact:
+def _preview(ctx: StageContext, mesh: Mesh | TexturedMesh) -> Artifact:
     from dna_pipeline.imaging import save_png
     from dna_pipeline.tsr.preview import render_preview
 

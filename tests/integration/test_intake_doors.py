@@ -83,6 +83,49 @@ def test_settings_that_cannot_be_read(setting: str) -> None:
         told_by_command(None, [setting])
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["a chair #1", "#1", "12", "no", "null", "0,6", "a: b", "{red|blue}", "[a]", '"a"', " a"],
+)
+def test_a_text_is_taken_as_the_shell_gives_it(text: str) -> None:
+    told = told_by_command(None, [f"img2img.prompt={text}", f"img2img.positive_prompt={text}"])
+    assert told.value == {"img2img": {"prompt": text, "positive_prompt": text}}
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("triposr.formats=[glb, obj]", {"triposr": {"formats": ["glb", "obj"]}}),
+        ("triposr.resolution= 64", {"triposr": {"resolution": 64}}),
+        ("triposr.resolution =64", {"triposr": {"resolution": 64}}),
+        ("tags=[a, b]", {"tags": ["a", "b"]}),
+        ("meta.n=5", {"meta": {"n": 5}}),
+        ("meta.note=[a] #1", {"meta": {"note": "[a] #1"}}),
+        ("seed=-1", {"seed": -1}),
+    ],
+)
+def test_other_values(setting: str, value: dict) -> None:
+    assert told_by_command(None, [setting]).value == value
+
+
+def test_settings_that_exclude_one_another() -> None:
+    with pytest.raises(ConfigError, match="img2img is set as a whole, too; keep one"):
+        told_by_command(None, ["img2img=5", "img2img.steps=3"])
+    with pytest.raises(ConfigError, match=r"--set 'tags=\[a'.*: the \[ in this line is not closed"):
+        told_by_command(None, ["tags=[a"])
+
+
+def test_a_wrong_setting_is_answered_without_a_line(site) -> None:
+    with pytest.raises(ConfigError) as caught:
+        submitter(site, "remove_background.force=yes")
+    assert str(caught.value) == (
+        "remove_background.force: should be true or false, not 'yes'; write true "
+        "(parameter_invalid)"
+    )
+    with pytest.raises(ConfigError, match=r"^no pipeline is called 'cat'"):
+        submitter(site, pipeline="cat")
+
+
 def test_settings_that_are_wrong(site) -> None:
     with pytest.raises(ConfigError, match="parameter_invalid"):
         submitter(site, "remove_background.force=7")

@@ -74,11 +74,15 @@ MIB = 1 << 20
 
 @pytest.fixture
 def render(tmp_path: Path) -> Path:
-    """Eight passes that decode to 64 MiB."""
+    """Eight passes that decode to 64 MiB, of primaries that are converted."""
     light = np.zeros((1024, 2048), np.float32)
     planes = dict.fromkeys(("R", "G", "B", "A", "a.X", "b.X", "c.X", "d.X"), light)
     path = tmp_path / "a.exr"
-    header = {"type": OpenEXR.scanlineimage, "compression": OpenEXR.ZIP_COMPRESSION}
+    header = {
+        "type": OpenEXR.scanlineimage,
+        "compression": OpenEXR.ZIP_COMPRESSION,
+        "chromaticities": (0.713, 0.293, 0.165, 0.83, 0.128, 0.044, 0.32168, 0.33767),
+    }
     OpenEXR.File(header, planes).write(str(path))
     return path
 

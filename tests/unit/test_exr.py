@@ -167,8 +167,78 @@ def test_an_edge_has_no_dark_fringe(write: Write) -> None:
         (1e-6, (255, 0, 0, 0)),
     ],
 )
-def test_alpha_that_is_nothing(write: Write, alpha: float, pixel: Any) -> None:
-    assert colour_of(write({**rgb(0.5), "A": alpha}, kind="f4")) == pixel
+def test_alpha_that_is_nothing_in_some_pixels(write: Write, alpha: float, pixel: Any) -> None:
+    plane_of_alpha = plane(alpha, "f4").copy()
+    plane_of_alpha[-1, -1] = 1
+    image = load_image(write({**rgb(0.5), "A": plane_of_alpha}, kind="f4"))
+    assert image.getpixel((7, 7)) == pixel
+    assert image.getpixel((SIDE - 1, SIDE - 1)) == (188, 0, 0, 255)
+
+
+NOTHING = [0.0, -1.0, np.nan, -np.inf, 1e-6, -0.0]
+"""Alpha that, everywhere in a picture, says nothing."""
+
+
+@pytest.mark.parametrize("header", [SCANLINE, TILED], ids=["scanline", "tiled"])
+@pytest.mark.parametrize("alpha", NOTHING)
+def test_alpha_that_is_nothing_everywhere_is_left_out(
+    write: Write, alpha: float, header: dict[str, Any]
+) -> None:
+    remarks: list[str] = []
+    image = load_image(write({**rgb(0.5, 0.18), "A": alpha}, header, "f4"), remarks)
+    assert (image.mode, image.getpixel((7, 7))) == ("RGB", (188, 118, 0))
+    assert ["opaque" in remark for remark in remarks] == [False, True]
+
+
+def test_one_lit_pixel_shows_that_empty_alpha_says_nothing(write: Write) -> None:
+    light = np.zeros((1400, 1000), "f2")  # more than one strip
+    light[-1, 3] = 0.5
+    planes = {name: light.copy() for name in "RGB"} | {"A": np.zeros_like(light)}
+    image = load_image(write(planes))
+    want = np.zeros((1400, 1000, 3), np.uint8)
+    want[-1, 3] = 188
+    assert np.array_equal(np.asarray(image), want)
+
+
+def test_one_covered_pixel_shows_that_alpha_says_something(write: Write) -> None:
+    alpha = np.zeros((1400, 1000), "f2")
+    alpha[-1, 3] = 0.5
+    planes = {name: np.full_like(alpha, 0.25) for name in "RGB"} | {"A": alpha}
+    remarks: list[str] = []
+    image = load_image(write(planes), remarks)
+    want = np.zeros((1400, 1000, 4), np.uint8)
+    want[-1, 3] = (188, 188, 188, 128)
+    assert np.array_equal(np.asarray(image), want)
+    assert len(remarks) == 1
+
+
+@pytest.mark.parametrize("light", [0.0, -0.5, np.nan, 1e-6])
+@pytest.mark.parametrize("alpha", NOTHING)
+def test_neither_light_nor_alpha_is_transparent(write: Write, light: float, alpha: float) -> None:
+    remarks: list[str] = []
+    path = write({**rgb(light), "A": alpha}, kind="f4")
+    with path.open("rb") as file:
+        image = exr.decode(file, exr.find_layer(file))
+    assert (image.mode, image.getcolors()) == ("RGBA", [(SIDE * SIDE, (0, 0, 0, 0))])
+    load_image(path, remarks)
+    assert len(remarks) == 1
+
+
+def test_empty_alpha_of_a_crop(write: Write) -> None:
+    header = {**SCANLINE, "dataWindow": box(10, 5, SIDE, SIDE), "displayWindow": box(0, 0, 40, 30)}
+    image = load_image(write({**rgb(0.5), "A": 0.0}, header))
+    want = np.zeros((30, 40, 3), np.uint8)
+    want[5:25, 10:30, 0] = 188
+    assert np.array_equal(np.asarray(image), want)
+
+
+def test_nearly_opaque_alpha_stays(write: Write) -> None:
+    alpha = plane(1.0).copy()
+    alpha[3, 5] = 0.5
+    image = load_image(write({**rgb(0.5), "A": alpha}))
+    assert image.mode == "RGBA"
+    assert image.getpixel((5, 3)) == (255, 0, 0, 128)
+    assert image.getpixel((7, 7)) == (188, 0, 0, 255)
 
 
 @pytest.mark.parametrize("alpha", [1.0, 1.5, np.inf])
@@ -264,13 +334,13 @@ def test_ids_are_no_light(write: Write) -> None:
         probe(write({name: plane(7, "u4") for name in "RGB"}))
 
 
-def test_coarse_colour_is_refused(tmp_path: Path) -> None:
+def test_half_of_the_chroma_is_refused(tmp_path: Path) -> None:
     planes = {
         "Y": OpenEXR.Channel("Y", plane(0.5), 1, 1),
         "RY": OpenEXR.Channel("RY", plane(0.1), 2, 2),
     }
     path = save(tmp_path / "a.exr", {**SCANLINE, "dataWindow": box(0, 0, SIDE, SIDE)}, planes)
-    with pytest.raises(ImageUnreadable, match="coarsely"):
+    with pytest.raises(ImageUnreadable, match=r"only one of its coarsely.*RY, Y"):
         probe(path)
 
 

@@ -17,9 +17,13 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = "dna_pipeline"
 
 LEVELS = [
-    "errors faults streams iso_boxes jpeg_words nclx png_chunks tiff_tags",
-    "device_errors artifact filesystem logs exr sixteen file_kinds heif",
-    "obj_names tiff_words",
+    "errors faults streams iso_boxes jpeg_words nclx png_chunks tiff_tags primaries exr_names",
+    "exr_colour exr_layers",
+    "device_errors artifact filesystem logs exr alpha file_kinds heif",
+    "colour_space tiff_pages tiff_samples tiff_words",
+    "exif_colour icc_matrix png_colour sixteen",
+    "profiles",
+    "obj_names",
     "imaging video gltf mesh_formats matte wire messages",
     "registry probe reachability sources",
     "spec",

@@ -26,6 +26,13 @@ def test_a_picture_without_transparency_is_told(mode: str):
     assert "remove_background" in told
 
 
+def test_rounded_corners_are_no_transparent_background():
+    picture = Image.new("RGBA", (100, 200), (200, 30, 30))
+    picture.paste((0, 0, 0, 0), (0, 0, 10, 10))
+    (told,) = framing(picture)
+    assert "no transparent background (0.5% of it is transparent)" in told
+
+
 @pytest.mark.parametrize(
     ("box", "edges"),
     [

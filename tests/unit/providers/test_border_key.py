@@ -12,7 +12,7 @@ import skimage.data
 from PIL import Image, ImageDraw, ImageFilter
 from pydantic import ValidationError
 
-from dna_pipeline.errors import EmptyForeground, ParameterInvalid
+from dna_pipeline.errors import BackgroundNotPlain, EmptyForeground, ParameterInvalid
 from dna_pipeline.providers import keying
 from dna_pipeline.providers.base import Device, Matting
 from dna_pipeline.providers.border_key import BorderKey
@@ -237,17 +237,34 @@ def test_it_needs_no_weights_and_no_device() -> None:
 # What it refuses
 
 
-@pytest.mark.parametrize("name", ["astronaut", "chelsea", "coffee"])
-def test_a_photograph_is_refused_with_a_way_out(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("astronaut", r"only 46% of the border fits one smooth colour"),
+        ("coffee", r"only 4\d% of the border fits one smooth colour"),
+        ("chelsea", r"too noisy or textured: its colour varies by 4\.\d CIELAB"),
+    ],
+)
+def test_a_photograph_is_refused_with_a_way_out(name: str, why: str) -> None:
     photo = Image.fromarray(getattr(skimage.data, name)())
-    with pytest.raises(EmptyForeground, match="not one plain colour") as caught:
+    photo.thumbnail((640, 640))
+    with pytest.raises(BackgroundNotPlain, match=why) as caught:
         alpha(photo)
-    assert "rembg" in caught.value.hint
+    failure = caught.value.failure()
+    assert "use a rembg model" in failure.message
+    assert "provider: rembg" in failure.hint
+
+
+def test_a_share_of_nearly_enough_is_not_rounded_up_to_enough() -> None:
+    picture = Image.new("RGB", (1000, 1000), WHITE)
+    picture.paste((200, 40, 40), (100, 0, 893, 1000))  # 59.75 % of the border are left
+    with pytest.raises(BackgroundNotPlain, match="only 59% of the border fits"):
+        alpha(picture)
 
 
 def test_static_is_refused() -> None:
     static = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
-    with pytest.raises(EmptyForeground, match="not one plain colour"):
+    with pytest.raises(BackgroundNotPlain, match="border"):
         alpha(Image.fromarray(static))
 
 

@@ -155,6 +155,18 @@ def test_finds_the_subject(name: str, size: int, tmp_path: Path) -> None:
     assert (found & disc).sum() / (found | disc).sum() > 0.97
 
 
+def test_what_is_nearly_opaque_becomes_opaque(tmp_path: Path) -> None:
+    """The network's output is stretched from its least to its greatest value."""
+    model = written(tmp_path, "u2net_custom", redness_network(320, (1, 0, 0))).load(CPU)
+    steps = [0, 100, 200, 243, 246, 250, 255]
+    ramp = np.repeat(np.array(steps, np.uint8), 320)[None].repeat(320, 0)
+    image = Image.merge("RGB", [Image.fromarray(ramp), *[Image.new("L", (2240, 320))] * 2])
+    alpha = np.asarray(model.alpha(image, alpha_matting=False))[160, 160::320]
+    assert alpha[4:].tolist() == [255, 255, 255]
+    assert np.abs(alpha[:4].astype(int) - steps[:4]).max() <= 1
+    assert alpha[3] < 245
+
+
 def test_birefnet_s_sigmoid_overflows_in_silence(tmp_path: Path) -> None:
     network = redness_network(1024, (400, -200, -200))
     model = written(tmp_path, "birefnet-general-lite", network).load(CPU)

@@ -308,7 +308,7 @@ def test_a_folder(tmp_path: Path):
         ("# only a comment", ["the file is empty; `dna-pipeline init` writes one"]),
         ("[1]", ["line 1: should be a mapping, not a list"]),
         ("\nhello", ["line 1: should be a mapping, not 'hello'"]),
-        ("a: 1\na: 2", ["line 2: the key 'a' stands here twice"]),
+        ("a: 1\na: 2", ["line 2: the key 'a' stands here twice, first in line 1; keep one"]),
         (
             "{}",
             ["line 1: the key 'version' is missing", "line 1: the key 'pipelines' is missing"],
@@ -367,9 +367,10 @@ def test_one_wrong_line(told, cases):
     runtime: {max_attempts: true}
         runtime.max_attempts: should be a whole number from 1 to 100, not true
     runtime: {max_attempts: 3.0}
-        runtime.max_attempts: should be a whole number from 1 to 100, not 3.0
+        runtime.max_attempts: should be a whole number from 1 to 100, not 3.0; write 3
     runtime: {max_attempts: '3'}
-        runtime.max_attempts: should be a whole number from 1 to 100, not '3'
+        runtime.max_attempts: should be a whole number from 1 to 100, not '3'; write 3,
+        in plain digits and without quotes
     runtime: {stage_timeout_s: 0}
         runtime.stage_timeout_s: should be more than 0, not 0
     runtime: {stage_timeout_s: .inf}
@@ -423,22 +424,23 @@ def test_one_wrong_key_of_an_inbox(told, cases):
     pipeline: mesh, sidecar: true
         inboxes[0].sidecar: should be 'optional' or 'required', not true
     pipeline: mesh, recursive: no
-        inboxes[0].recursive: should be true or false, not 'no'
+        inboxes[0].recursive: should be true or false, not 'no'; write false
     pipeline: mesh, settle_seconds: -1
         inboxes[0].settle_seconds: should be from 0 to 2592000, not -1
     pipeline: mesh, settle_seconds: 2s
-        inboxes[0].settle_seconds: should be a number from 0 to 2592000, not '2s'
+        inboxes[0].settle_seconds: should be a number from 0 to 2592000, not '2s'; write 2
     pipeline: mesh, sidecar_wait_seconds: -1
         inboxes[0].sidecar_wait_seconds: should be from 0 to 2592000, not -1
     pipeline: mesh, rescan_seconds: 0
         inboxes[0].rescan_seconds: should be more than 0 and at most 86400, not 0
     pipeline: mesh, priority: 1e3
-        inboxes[0].priority: should be a whole number from -1000000 to 1000000, not 1000.0
+        inboxes[0].priority: should be a whole number from -1000000 to 1000000, not 1000.0;
+        write 1000
     pipeline: mesh, priority: 99999999999999999999999
         inboxes[0].priority: should be from -1000000 to 1000000, not
         99999999999999999999999
     pipeline: mesh, include: '*.png'
-        inboxes[0].include: should be a list, not '*.png'
+        inboxes[0].include: should be a list, not '*.png'; write ["*.png"]
     pipeline: mesh, include: [5]
         inboxes[0].include[0]: should be text, not 5; put it in quotes
     pipeline: mesh, defaults: [a]
@@ -500,7 +502,7 @@ def test_one_wrong_model(told, cases):
         unknown key 'models.m.safe'; known here: license, path, safety_checker,
         single_file
     {provider: diffusers, path: x, safety_checker: 1}
-        models.m.safety_checker: should be true or false, not 1
+        models.m.safety_checker: should be true or false, not 1; write true
     """
     )
     for entry, message in table.items():
@@ -629,8 +631,8 @@ def test_one_id_may_stand_for_different_stages_in_different_pipelines(told, read
     text = pipelines("a: [{img2img: {id: first}}]", "b: [{triposr: {id: first}}]")
     read(text + "inboxes: [{path: in, pipeline: a, defaults: {first: {model: }}}]")
     assert told(text + "inboxes: [{path: in, pipeline: a, defaults: {first: {steps: 3}}}]") == [
-        "line 9: unknown key 'inboxes[0].defaults.first.steps'; known here: formats, high, low, "
-        "mc_resolution, model, resolution, threshold, turntable"
+        "line 9: unknown key 'inboxes[0].defaults.first.steps'; it is a parameter of img2img: "
+        "write `img2img: {steps: …}`"
     ]
 
 

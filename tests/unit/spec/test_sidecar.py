@@ -322,7 +322,7 @@ def test_wrong_keys(job: Resolve, cases):
     img2img: {cfg: 1, guidance_scale: 2}
         'img2img.guidance_scale' means the same as 'cfg'; keep one
     img2img: {cfg: 1, cfg: 2}
-        the key 'cfg' stands here twice
+        the key 'cfg' stands here twice, first in line 1; keep one
     'a\b': 1
         unknown key 'a\b'; known here: image, images, img2img, matrix, max_failures,
         meta, not_before, on_duplicate, pipeline, priority, seed, tags
@@ -334,7 +334,7 @@ def test_wrong_keys(job: Resolve, cases):
     a cat
         should be keys with values, like `img2img: {strength: 0.6}`, not 'a cat'
     img2img: *x
-        the alias *x has no anchor before it
+        the alias *x has no anchor before it; put text that begins with * in quotes
     """
     )
     for text, detail in table.items():
@@ -355,11 +355,12 @@ def test_wrong_values(job: Resolve, cases):
     img2img: {steps: true}
         img2img.steps: should be a whole number from 1 to 150, not true
     img2img: {steps: 2.0}
-        img2img.steps: should be a whole number from 1 to 150, not 2.0
+        img2img.steps: should be a whole number from 1 to 150, not 2.0; write 2
     img2img: {steps: '20'}
-        img2img.steps: should be a whole number from 1 to 150, not '20'
+        img2img.steps: should be a whole number from 1 to 150, not '20'; write 20,
+        in plain digits and without quotes
     img2img: {steps: 1e1}
-        img2img.steps: should be a whole number from 1 to 150, not 10.0
+        img2img.steps: should be a whole number from 1 to 150, not 10.0; write 10
     img2img: {cfg: true}
         img2img.cfg: should be a number from 0 to 30, not true
     img2img: {cfg: .nan}
@@ -373,7 +374,7 @@ def test_wrong_values(job: Resolve, cases):
     img2img: {prompt: }
         img2img.prompt: should be text, not null
     img2img: {prompt: [a]}
-        img2img.prompt: should be text, not a list
+        img2img.prompt: should be text, not a list; put it in quotes: "[a]"
     img2img: {sampler: Eular}
         img2img.sampler: should be 'euler', 'euler_a' or 'ddim', not 'Eular'; did you mean
         'euler'?
@@ -384,7 +385,7 @@ def test_wrong_values(job: Resolve, cases):
     pipeline: 5
         pipeline: should be text, not 5; put it in quotes
     image: [a]
-        image: should be text, not a list
+        image: should be text, not a list; put it in quotes: "[a]"
     priority: high
         priority: should be a whole number from -1000000 to 1000000, not 'high'
     priority: 1000001
@@ -406,7 +407,7 @@ def test_wrong_values(job: Resolve, cases):
     not_before: 5
         not_before: should be text, not 5; put it in quotes
     tags: hero
-        tags: should be a list, not 'hero'
+        tags: should be a list, not 'hero'; write [hero]
     tags: [2024]
         tags[0]: should be text, not 2024; put it in quotes
     meta: [a]
@@ -460,7 +461,8 @@ def test_all_problems_at_once_in_line_order(job: Resolve):
         "line 3: img2img.strength: should be more than 0 and at most 1, not 2",
         "line 5: again.steps: should be a whole number from 1 to 150, not 'x'",
         "line 6: seed: should be a whole number from -9223372036854775808 to "
-        "9223372036854775807 or 'from_content', not 'x'",
+        "9223372036854775807 or 'from_content', not 'x'; -1 draws one for each job, "
+        "from_content makes one of the image's bytes",
         "line 7: meta.a: should be a finite number, not .inf",
         "line 8: unknown key 'z'; known here: again, image, images, img2img, matrix, "
         "max_failures, meta, not_before, on_duplicate, pipeline, priority, seed, tags",

@@ -203,7 +203,7 @@ def test_has():
         ("a: b: c", "line 1: .*put text with a colon in quotes"),
         ("a: @b", "line 1: .*put such text in quotes"),
         ('a: "b', "line 1: .*a closing quote is missing"),
-        ("a: [b", "line 2: .*a closing bracket or a comma is missing"),
+        ("a: [b", "line 1: .*a closing bracket or a comma is missing"),
         ("- a\nb: 1", "line 2: .*look for a wrong indentation"),
         ('a: "\\ud800"', "line 1: .*invalid Unicode character"),
         ("a: 1\nb: \x07", "line 2: this is not plain text: .*control characters.*; save the file"),

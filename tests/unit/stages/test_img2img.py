@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import OpenEXR
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 from pydantic import ValidationError
 
 from dna_pipeline.errors import JobError, NoEffectiveSteps, ParameterInvalid
@@ -18,7 +18,8 @@ from dna_pipeline.providers.base import Device, ModelCache
 from dna_pipeline.providers.diffusers import Diffusers
 from dna_pipeline.providers.samplers import SAMPLERS
 from dna_pipeline.stages.base import StageContext
-from dna_pipeline.stages.img2img import Img2Img, fitted_size, on_white
+from dna_pipeline.stages.img2img import Img2Img, fitted_size, on_white, size_remarks
+from dna_pipeline.stages.remove_background import RemoveBackground
 
 # Diffusers' schedulers hand torch tensors to numpy in a way that numpy 2 wants changed.
 pytestmark = [
@@ -41,7 +42,49 @@ def test_defaults_are_those_of_the_contract():
         "sampler": "euler",
         "schedule": "normal",
         "max_size": 768,
+        "alpha": "keep",
     }
+
+
+@pytest.mark.parametrize(
+    ("written", "advice"),
+    [
+        ("Euler", "write sampler: euler"),
+        ("Euler a", "write sampler: euler_a"),
+        ("euler_ancestral", "write sampler: euler_a"),
+        ("k_euler_a", "write sampler: euler_a"),
+        ("DPM++ 2M Karras", "write sampler: dpmpp_2m, schedule: karras"),
+        ("DPM++ 2M SDE Karras", "write sampler: dpmpp_2m_sde, schedule: karras"),
+        ("dpm++ sde", "write sampler: dpmpp_sde"),
+        ("UniPC", "write sampler: uni_pc"),
+        ("uni_pc_bh2", "write sampler: uni_pc"),
+        ("LCM", "write sampler: lcm"),
+        ("DDIM Karras", "write sampler: ddim"),
+        ("EulerDiscreteScheduler", "write sampler: euler"),
+        ("DPMSolverMultistepScheduler", "write sampler: dpmpp_2m"),
+        ("Heun", ""),
+        ("DPM2", ""),
+        ("", ""),
+        (5, ""),
+    ],
+)
+@pytest.mark.parametrize("key", ["sampler", "sampler_name"])
+def test_what_other_programs_call_the_samplers(key: str, written: object, advice: str):
+    assert Img2Img.advice(key, written) == advice
+
+
+def test_advice_on_other_parameters():
+    assert Img2Img.advice("schedule", "Karras") == "write karras"
+    assert Img2Img.advice("scheduler", "DPM++ 2M") == "that is a sampler: write sampler: dpmpp_2m"
+    assert Img2Img.advice("schedule", "exponential") == ""
+    assert Img2Img.advice("max_size", "768 x 512") == "write the longer side alone: 768"
+    assert Img2Img.advice("prompt", "Euler") == ""
+
+
+def test_foreign_words_stand_for_parameters_and_are_none():
+    names = set(Img2Img.model_fields)
+    assert set(Img2Img.foreign_words.values()) <= names
+    assert not set(Img2Img.foreign_words) & {*names, *Img2Img.aliases}
 
 
 def test_the_samplers_are_those_of_the_table():
@@ -65,6 +108,8 @@ def test_the_samplers_are_those_of_the_table():
         ("schedule", "exponential"),
         ("max_size", 63),
         ("max_size", 4097),
+        ("alpha", "drop"),
+        ("alpha", None),
         ("seed", 2**63),
         ("seed", "1"),
         ("prompt", None),
@@ -220,7 +265,7 @@ def test_importing_the_stage_and_the_provider_imports_no_torch():
 
 def test_thrift_is_passed_on_and_told(context: StageContext):
     context.thrift = 1
-    Img2Img(model="sd15", steps=2, strength=0.5).run(context)
+    Img2Img(model="sd15", prompt="an owl", steps=2, strength=0.5).run(context)
     assert ["in tiles" in warning for warning in context.warnings] == [True]
 
 
@@ -228,5 +273,156 @@ def test_how_a_render_was_read_is_told(context: StageContext):
     context.source = context.work_dir.parent / "render.exr"
     planes = {name: np.full((64, 64), 0.5, np.float32) for name in "RGB"}
     OpenEXR.File({"type": OpenEXR.scanlineimage}, planes).write(str(context.source))
-    Img2Img(model="sd15", steps=2, strength=0.5).run(context)
+    Img2Img(model="sd15", prompt="an owl", steps=2, strength=0.5).run(context)
     assert ["EXR" in warning for warning in context.warnings] == [True]
+
+
+# Sizes
+
+
+@pytest.mark.parametrize(
+    ("size", "max_size", "text"),
+    [
+        ((1024, 300), 768, "768 x 224 px: max_size is 768, and sides are multiples of 8."),
+        ((1536, 1536), 768, "768 x 768 px: max_size is 768."),
+        ((515, 519), 768, "512 x 512 px: sides are multiples of 8."),
+        (
+            (30, 40),
+            768,
+            "64 x 80 px: sides have at least 64 px, and sides are multiples of 8.",
+        ),
+        (
+            (16, 4000),
+            768,
+            "64 x 768 px, of another shape: max_size is 768, and sides have at least 64 px.",
+        ),
+        (
+            (20, 200),
+            300,
+            "64 x 296 px, of another shape: max_size is 300, sides have at least 64 px, "
+            "and sides are multiples of 8.",
+        ),
+    ],
+)
+def test_a_change_of_size_is_told_with_its_reason(size: tuple[int, int], max_size: int, text: str):
+    assert size_remarks(size, max_size) == [
+        f"The picture of {size[0]} x {size[1]} px became {text}"
+    ]
+
+
+def test_every_change_of_size_has_a_reason_and_no_other_picture_has_one():
+    for width in range(16, 400, 7):
+        for height in range(16, 400, 5):
+            changes = fitted_size(width, height, 200) != (width, height)
+            assert len(size_remarks((width, height), 200)) == changes
+
+
+# Alpha
+
+
+def cutout(size: tuple[int, int] = (104, 72)) -> Image.Image:
+    """An ellipse with a soft edge on nothing."""
+    large = Image.new("L", (size[0] * 4, size[1] * 4))
+    ImageDraw.Draw(large).ellipse([60, 40, size[0] * 4 - 60, size[1] * 4 - 40], fill=255)
+    image = Image.radial_gradient("L").resize(size).convert("RGB")
+    image.putalpha(large.resize(size, Image.Resampling.BOX))
+    return image
+
+
+def redrawn(context: StageContext, image: Image.Image, **params: Any) -> Image.Image:
+    image.save(context.source)
+    context.warnings.clear()
+    stage = Img2Img(model="sd15", prompt="an owl", steps=2, strength=0.5, **params)
+    (artifact,) = stage.run(context)
+    with Image.open(artifact.path) as result:
+        result.load()
+        assert result.info["parameters"].startswith("an owl")
+        return result
+
+
+def test_the_alpha_of_the_input_is_put_back(context: StageContext):
+    image = cutout()
+    kept, white = redrawn(context, image), redrawn(context, image, alpha="white")
+    assert (kept.mode, white.mode) == ("RGBA", "RGB")
+    alpha = image.getchannel("A")
+    assert kept.getchannel("A").tobytes() == alpha.tobytes()
+    solid = np.asarray(alpha) >= 250
+    assert (np.asarray(kept)[solid][:, :3] == np.asarray(white)[solid]).all()
+    assert not np.asarray(kept)[np.asarray(alpha) == 0].any()
+    assert context.warnings == []
+
+
+def test_a_soft_edge_shows_no_white(context: StageContext, monkeypatch: pytest.MonkeyPatch):
+    """A black subject with a soft edge, by a model that changes nothing."""
+    monkeypatch.setattr(
+        "dna_pipeline.providers.diffusers.StableDiffusion.redraw", lambda _s, image, *_: image
+    )
+    image = Image.new("RGBA", (104, 72), (0, 0, 0, 255))
+    image.putalpha(cutout().getchannel("A"))
+    result = np.asarray(redrawn(context, image))
+    soft = (result[..., 3] > 0) & (result[..., 3] < 250)
+    assert soft.sum() > 50
+    white_share = 255 - np.asarray(image.getchannel("A"))[soft]
+    assert (result[soft][:, :3].max(axis=1) <= white_share).all()
+    assert result[soft][:, :3].mean() < 0.4 * white_share.mean()
+
+
+@pytest.mark.parametrize("size", [(208, 144), (110, 75), (50, 40)])
+def test_the_alpha_takes_the_result_s_size(context: StageContext, size: tuple[int, int]):
+    image = cutout(size)
+    result = redrawn(context, image, max_size=104)
+    alpha = image.getchannel("A").resize(result.size, Image.Resampling.LANCZOS)
+    assert result.size == fitted_size(*size, 104) != size
+    assert np.array_equal(np.asarray(result.getchannel("A")), np.asarray(alpha))
+
+
+@pytest.mark.parametrize("alpha", ["opaque", "nearly opaque", "constant"])
+def test_a_picture_without_an_alpha_that_says_something_stays_rgb(
+    context: StageContext, alpha: str
+):
+    image = Image.linear_gradient("L").convert("RGB").resize((104, 72))
+    plain = redrawn(context, image)
+    values = {"opaque": 255, "nearly opaque": 254, "constant": 90}
+    image.putalpha(values[alpha])
+    for param in ("keep", "white"):
+        result = redrawn(context, image, alpha=param)
+        assert (result.mode, result.tobytes()) == ("RGB", plain.tobytes())
+
+
+def test_a_picture_of_nothing_is_said_to_show_nothing(context: StageContext):
+    result = redrawn(context, Image.new("RGBA", (104, 72)))
+    assert result.getextrema()[3] == (0, 0)
+    assert ["nothing of the result shows" in text for text in context.warnings] == [True]
+
+
+def test_the_matte_survives_to_remove_background(context: StageContext):
+    image = cutout()
+    redrawn(context, image)
+    context.source = context.work_dir / "cat.png"
+    (matte,) = RemoveBackground(model="never loaded").run(context)
+    assert matte.facts["already_cut"] is True
+    with Image.open(matte.path) as result:
+        assert result.getchannel("A") == image.getchannel("A")
+
+
+# Remarks on the prompt
+
+
+@pytest.mark.parametrize("prompt", ["", " \n"])
+def test_an_empty_prompt_is_told(context: StageContext, prompt: str):
+    Img2Img(model="sd15", prompt=prompt, steps=2, strength=0.5).run(context)
+    assert context.warnings == [
+        "The prompt is empty: the picture was redrawn without a description."
+    ]
+
+
+def test_weights_are_told_and_stay_in_the_text(context: StageContext):
+    prompt = "(red:1.4) chair <lora:clay:0.8>"
+    stage = Img2Img(model="sd15", prompt=prompt, steps=2, strength=0.5)
+    (artifact,) = stage.run(context)
+    assert context.warnings == [
+        'The prompt holds weights ("(red:1.4)") and LoRA tags ("<lora:clay:0.8>"): they are not '
+        "understood here and were read as plain text."
+    ]
+    with Image.open(artifact.path) as image:
+        assert image.info["parameters"].startswith(prompt + "\n")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,96 @@ def test_an_opaque_alpha_channel_is_no_transparency(tmp_path: Path) -> None:
     (matte,) = RemoveBackground(model="key").run(context(tmp_path, picture))
     assert matte.facts["already_cut"] is False
     assert matte.facts["foreground_fraction"] < 0.4
+
+
+ALPHAS = {
+    "rounded corners": lambda pen: pen.rounded_rectangle([0, 0, 239, 179], 12, fill=255),
+    "a hole in the subject": lambda pen: (
+        pen.rectangle([0, 0, 239, 179], fill=255), pen.ellipse([100, 70, 140, 110], fill=0)
+    ),
+    "a hole beside it": lambda pen: (
+        pen.rectangle([0, 0, 239, 179], fill=255), pen.rectangle([5, 5, 40, 80], fill=0)
+    ),
+    "one edge": lambda pen: pen.rectangle([0, 3, 239, 179], fill=255),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", ALPHAS.values(), ids=ALPHAS.keys())
+@pytest.mark.parametrize("backdrop", [(255, 255, 255), (30, 32, 34), (40, 180, 70)])
+def test_a_picture_that_merely_has_some_transparency_is_cut(
+    tmp_path: Path, shape: Callable[[ImageDraw.ImageDraw], object], backdrop: tuple[int, int, int]
+) -> None:
+    """What lies under the transparent pixels is black, which is no backdrop's colour."""
+    picture, shown = Image.new("RGBA", (240, 180), backdrop), Image.new("L", (240, 180))
+    picture.paste((210, 60, 200), BOX)
+    shape(ImageDraw.Draw(shown))
+    picture.putalpha(shown)
+    ctx = context(
+        tmp_path, Image.composite(picture, Image.new("RGBA", picture.size, (0, 0, 0, 0)), shown)
+    )
+    (matte,) = RemoveBackground(model="key").run(ctx)
+    expected = np.zeros((180, 240), np.uint8)
+    expected[BOX[1] : BOX[3], BOX[0] : BOX[2]] = 255
+    expected = np.minimum(expected, np.asarray(shown))
+    pixels = np.asarray(load_image(matte.path))
+    assert np.abs(pixels[..., 3].astype(int) - expected).max() <= 1
+    assert (pixels[expected == 255][:, :3] == (210, 60, 200)).all()
+    assert matte.facts["already_cut"] is False
+    (warning,) = ctx.warnings
+    assert "no cut-out" in warning
+    assert "2% and 25%" in warning
+
+
+def test_a_soft_vignette_is_cut_and_stays_soft(tmp_path: Path) -> None:
+    y, x = np.mgrid[-1:1:180j, -1:1:240j]
+    vignette = (255 * (1 - 0.35 * (x * x + y * y))).astype(np.uint8)
+    picture = Image.new("RGBA", (240, 180), (250, 250, 250))
+    picture.paste((20, 60, 200), BOX)
+    picture.putalpha(Image.fromarray(vignette))
+    (matte,) = RemoveBackground(model="key").run(context(tmp_path, picture))
+    alpha = np.asarray(load_image(matte.path).getchannel("A"))
+    assert (alpha <= vignette).all()
+    assert (alpha[45:135, 65:175] == vignette[45:135, 65:175]).all()
+    assert alpha[:35].max() == 0
+
+
+def test_a_stray_pixel_of_alpha_is_no_cut_out(tmp_path: Path) -> None:
+    for value in (254, 200):
+        picture = boxed().convert("RGBA")
+        picture.putpixel((3, 3), (255, 255, 255, value))
+        (matte,) = RemoveBackground(model="key").run(context(tmp_path, picture))
+        assert matte.facts["already_cut"] is False
+        assert matte.facts["foreground_fraction"] < 0.4
+
+
+def test_a_large_picture_is_filled_from_a_copy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dna_pipeline.matte.FILL_PX", 64)
+    picture = boxed().convert("RGBA")
+    picture.paste((0, 0, 0, 0), (0, 0, 60, 5))
+    ctx = context(tmp_path, picture, all=Fixed())
+    RemoveBackground(model="all").run(ctx)
+    ((shown, _),) = ctx.models.get("all").calls
+    assert shown.size == (240, 180)
+    assert np.abs(np.asarray(shown).astype(int) - np.asarray(boxed()).astype(int)).max() <= 2
+
+
+def test_a_subject_that_touches_three_borders_stays_cut_out(tmp_path: Path) -> None:
+    picture = Image.new("RGBA", (240, 180))
+    picture.paste((20, 60, 200), (70, 0, 240, 180))
+    ctx = context(tmp_path, picture)
+    (matte,) = RemoveBackground(model="no such model").run(ctx)
+    assert matte.facts["already_cut"] is True
+    assert load_image(matte.path) == picture
+
+
+def test_a_cut_of_nothing_is_told_of_a_picture_with_corners(tmp_path: Path) -> None:
+    picture = boxed().convert("RGBA")
+    picture.paste((0, 0, 0, 0), (0, 0, 8, 8))
+    ctx = context(tmp_path, picture, all=Fixed())
+    RemoveBackground(model="all").run(ctx)
+    assert "nothing was removed" in ctx.warnings[-1]
 
 
 def test_an_empty_matte_fails_and_leaves_no_file(tmp_path: Path) -> None:

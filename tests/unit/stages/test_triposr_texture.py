@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -106,6 +107,29 @@ def test_a_texture_in_the_glb_and_beside_the_obj(make: Make) -> None:
     for axis, color in ((2, (255, 0, 0)), (1, (0, 255, 0)), (0, (0, 0, 255))):
         tip = found.vertices[:, axis] > found.vertices[:, axis].max() - 0.03
         assert (paint[tip] == color).all(axis=1).mean() > 0.9
+
+
+def test_the_preview_shows_the_texture(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The field is white, red, green and blue; the texture is replaced by a plain blue one."""
+    bake_it = bake.bake
+
+    def blue(*given: Any) -> bake.Baked:
+        baked = bake_it(*given)
+        texture = np.zeros_like(baked.mesh.texture)
+        texture[..., 2] = 255
+        return replace(baked, mesh=replace(baked.mesh, texture=texture))
+
+    monkeypatch.setattr(bake, "bake", blue)
+    for is_baked in (True, False):
+        ctx = make(provider=Given(path=TINY))
+        made = stage(bake_texture=is_baked, texture_resolution=64).run(ctx)
+        (preview,) = [file for file in made if file.role == "preview"]
+        with Image.open(preview.path) as image:
+            pixels = np.asarray(image)
+        solid = pixels[pixels[..., 3] == 255]
+        assert len(solid) > 10_000
+        assert (solid[:, :2].max() == 0) == is_baked
+        assert solid[:, 2].max() > 150
 
 
 def test_a_texture_too_small_for_its_charts_is_told(make: Make) -> None:

@@ -1,0 +1,44 @@
+"""Parts of a prompt that other programs obey and that are plain text here.
+
+AUTOMATIC1111's web UI and its kin read weights, attention brackets and tags of LoRAs out of a
+prompt. Prompts are copied from one program to another, so a prompt with such parts gets a remark.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+_TAG = re.compile(r"<(?:lora|locon|loha|lyco|hypernet)\s*:[^<>]+>", re.IGNORECASE)
+_WEIGHT = re.compile(r"(?<!\\)\((?:[^()\\]|\\.|\([^()]*\))*:\s*[+-]?(?:\d+\.?\d*|\.\d+)\s*\)")
+_RATIO = re.compile(r"\d\s*:\s*\d+\s*\)$")
+_NESTED = re.compile(r"(?<!\\)\(\s*\([^()]*\)\s*\)")
+_BRACKETS = re.compile(r"(?<!\\)\[[^\[\]]*[^\W\d_][^\[\]]*\]")
+_MOST_CHARS = 40
+
+
+def unread(text: str) -> list[str]:
+    """What a prompt holds of such syntax: up to two phrases, each with an example; in order.
+
+    Weights are `(red:1.4)`, `((red))` and square brackets around words. Single parentheses without
+    a number are ordinary punctuation, ratios and times like `(scale 1:10)` are no weights, and what
+    stands behind a backslash is meant as it is.
+    """
+    phrases: list[str] = []
+    if (weight := next(_weights(text), None)) is not None:
+        phrases.append(f'weights ("{_shortened(weight)}")')
+    if (tag := _TAG.search(text)) is not None:
+        kind = "hypernetwork" if tag[0][1].lower() == "h" else "LoRA"
+        phrases.append(f'{kind} tags ("{_shortened(tag[0])}")')
+    return phrases
+
+
+def _weights(text: str) -> Iterator[str]:
+    plain = _TAG.sub("", text)
+    yield from (m[0] for m in _WEIGHT.finditer(plain) if not _RATIO.search(m[0]))
+    for pattern in (_NESTED, _BRACKETS):
+        yield from (match[0] for match in pattern.finditer(plain))
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _MOST_CHARS else f"{text[: _MOST_CHARS - 1]}…"
