@@ -8,23 +8,41 @@ no other file ever comes to this decoder.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
 
-from dna_pipeline import nclx
+from dna_pipeline import h273
 from dna_pipeline.errors import ImageUnreadable
 
 if TYPE_CHECKING:
     from PIL.ImageFile import ImageFile
 
+    from dna_pipeline.colour_space import ColourSpace
+
 FORMAT = "HEIF"
 
-_HDR_REMARK = "an HDR picture: light brighter than white was clipped"
 _MEND = "export it as PNG or JPEG"
 _UNREAD = ("Unsupported feature", "Unsupported codec", "Unsupported file-type")
 _CUT = ("end of file", "nsufficient input data", "File size too small", "Cannot read full")
 
 
-def open_header(file: IO[bytes]) -> ImageFile:
+@dataclass(frozen=True, slots=True)
+class Photo:
+    """A picture whose header is read, and what the file says of its colours.
+
+    Attributes:
+        icc: its profile.
+        space: where there is no profile; None if it is sRGB.
+        remarks: sentences for the manifest.
+    """
+
+    image: ImageFile
+    icc: bytes | None
+    space: ColourSpace | None
+    remarks: list[str] = field(default_factory=list[str])
+
+
+def open_header(file: IO[bytes]) -> Photo:
     """The primary picture, no pixel decoded yet. The whole file is read into memory.
 
     Raises:
@@ -40,11 +58,15 @@ def open_header(file: IO[bytes]) -> ImageFile:
         image = half_typed.HeifImageFile(file)
     except SyntaxError as error:
         raise ImageUnreadable(why_not(str(error))) from error
-    colours = image.info.get("nclx_profile")
-    profile = image.info.get("icc_profile") or nclx.profile(colours)
-    is_hdr = bool(colours) and colours["transfer_characteristics"] in nclx.HDR
-    image.info = {"icc_profile": profile, "remark": _HDR_REMARK if is_hdr else ""}
-    return image
+    icc, numbers = image.info.get("icc_profile"), image.info.get("nclx_profile")
+    image.info = {}
+    if not numbers:
+        return Photo(image, icc, None)
+    primaries, transfer = h273.shown_as(
+        numbers["color_primaries"], numbers["transfer_characteristics"]
+    )
+    space = h273.colour_space(primaries, transfer)
+    return Photo(image, icc, space, h273.hdr_remarks("HEIC", transfer) if not icc else [])
 
 
 def why_not(reason: str) -> str:

@@ -2,8 +2,9 @@
 
 A decoder that meets a text of a gigabyte, a broken checksum of a time stamp or a misnumbered frame
 of an animation gives the whole file up. It is given a view of the file in which there are only the
-pixels, their palette and transparency, and what says how colours are meant. Texts are not
-decompressed, and no pixel is copied: the view reads from the file itself.
+pixels, their palette and transparency, and how the picture is turned. The chunks that say how
+colours are meant are handed over apart from it, checked. Texts are not decompressed, and no pixel
+is copied: the view reads from the file itself.
 
 Chunks that decide what the picture looks like are never left out: a damaged palette or
 transparency is the decoder's to refuse.
@@ -23,12 +24,10 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_PROFILE_BYTES = 16 << 20
 """Large profiles of printers have 4 MiB; one of more than this is taken for damage."""
 
-_HELPERS = {
-    b"gAMA": (4, 4), b"cHRM": (32, 32), b"sRGB": (1, 1), b"cICP": (4, 4), b"sBIT": (1, 4),
-    b"bKGD": (1, 6), b"pHYs": (9, 9), b"mDCV": (24, 24), b"cLLI": (8, 8), b"eXIf": (1, 1 << 20),
-}  # fmt: skip
-"""Ancillary chunks that are kept, and between how many bytes they may have; a damaged one is left
-out as if it were not there."""
+_COLOURS = {b"cICP": 4, b"sRGB": 1, b"gAMA": 4, b"cHRM": 32}
+"""Chunks that say how colours are meant, beside iCCP, and their bytes."""
+
+_MAX_EXIF_BYTES = 1 << 20
 
 _ORIENTATIONS = (b"Raw profile type exif", b"XML:com.adobe.xmp")
 """Texts in which some programs say how the picture is turned; these are kept if they are small."""
@@ -44,13 +43,18 @@ class Png:
 
     Attributes:
         file: what a decoder is to read.
-        icc: the embedded colour profile; None if there is none, or none that can be unpacked.
+        colours: the data of the sound chunks before the pixels that say how colours are meant, by
+            their names: cICP, iCCP (the profile, unpacked), sRGB, gAMA, cHRM.
+        damaged: names of those among these chunks that are damaged.
         frames: 1, or of an animation the number of its pictures, the still one counted.
+        is_whole: the chunks lead to IEND.
     """
 
     file: IO[bytes]
-    icc: bytes | None
+    colours: dict[bytes, bytes]
+    damaged: list[str]
     frames: int
+    is_whole: bool
 
 
 def view(file: IO[bytes]) -> Png:
@@ -68,7 +72,9 @@ class _Walk:
         self._behind: list[tuple[int, int]] = []
         """Kept chunks from between those of pixels, which a decoder wants in one row."""
         self._seen: set[bytes] = set()
-        self._icc: bytes | None = None
+        self._colours: dict[bytes, bytes] = {}
+        self._damaged: list[str] = []
+        self._is_whole = False
         self._controls = 0
         self._is_default_extra = False
 
@@ -84,7 +90,8 @@ class _Walk:
             else:
                 self._keep(at, end)
         frames = max(1, self._controls + self._is_default_extra)
-        return Png(io.BufferedReader(_Spans(self._file, self._spans)), self._icc, frames)
+        view = io.BufferedReader(_Spans(self._file, self._spans))
+        return Png(view, self._colours, self._damaged, frames, self._is_whole)
 
     def _chunks(self) -> Iterator[tuple[bytes, int, int]]:
         """Type, begin and end of each chunk; what cannot be parsed counts as the last one."""
@@ -93,6 +100,7 @@ class _Walk:
             self._file.seek(at)
             head = self._file.read(8)
             kind, end = head[4:], at + 12 + int.from_bytes(head[:4], "big")
+            self._is_whole = kind == b"IEND"
             if len(head) < 8 or not (kind.isascii() and kind.isalpha()):
                 kind, end = b"IEND", self._file.seek(0, io.SEEK_END)
             yield kind, at, end
@@ -106,19 +114,31 @@ class _Walk:
             self._controls += 1
         elif kind == b"IDAT" and is_first:
             self._is_default_extra = b"acTL" in self._seen and not self._controls
-        elif kind == b"iCCP" and is_first:
-            self._icc = self._profile(at, end)
+        elif kind == b"iCCP" or kind in _COLOURS:
+            self._take_colour(kind, at, end)
         if kind == b"tRNS":
             return is_first
         if kind[:1].isupper():
             return True
         if kind in (b"tEXt", b"zTXt", b"iTXt"):
             return end - at <= _MAX_TEXT_BYTES and self._is_orientation(kind, at, end)
-        return is_first and kind in _HELPERS and self._is_sound(kind, at, end)
+        if kind == b"eXIf":
+            return is_first and end - at <= _MAX_EXIF_BYTES and self._data(at, end) is not None
+        return False
 
-    def _is_sound(self, kind: bytes, at: int, end: int) -> bool:
-        least, most = _HELPERS[kind]
-        return least <= end - at - 12 <= most and self._data(at, end) is not None
+    def _take_colour(self, kind: bytes, at: int, end: int) -> None:
+        """Keep the data of the first sound chunk of its kind; behind the pixels, none counts."""
+        if b"IDAT" in self._seen or kind in self._colours:
+            return
+        data = None
+        if kind == b"iCCP":
+            data = self._profile(at, end)
+        elif end - at - 12 == _COLOURS[kind]:
+            data = self._data(at, end)
+        if data is not None:
+            self._colours[kind] = data
+        elif (name := kind.decode()) not in self._damaged:
+            self._damaged.append(name)
 
     def _is_orientation(self, kind: bytes, at: int, end: int) -> bool:
         """True for a sound text that may say how the picture is turned."""

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dna_pipeline import imaging, nclx
+from dna_pipeline import imaging
 from dna_pipeline.errors import ImageTooLarge, ImageTooSmall, ImageUnreadable
 from dna_pipeline.imaging import ImageFacts, load_image, probe
 
@@ -95,7 +95,7 @@ def test_hdr_is_clipped_at_paper_white(name: str, light: list[float]) -> None:
     want = np.repeat(srgb(np.array(light))[:, None], 3, 1)
     assert np.abs(np.array(seen) - want).max() <= 4
     assert len(remarks) == 1
-    assert "HDR" in remarks[0]
+    assert f"HDR picture ({name.upper()})" in remarks[0]
 
 
 def test_sdr_pictures_get_no_remark() -> None:
@@ -104,11 +104,37 @@ def test_sdr_pictures_get_no_remark() -> None:
     assert remarks == []
 
 
-def test_srgb_and_undeclared_colours_need_no_profile() -> None:
-    assert nclx.profile(None) is None
-    for primaries, transfer in ((1, 13), (1, 1), (2, 2), (0, 6)):
-        declared = {"color_primaries": primaries, "transfer_characteristics": transfer}
-        assert nclx.profile(declared) is None
+def renumbered(name: str, primaries: int, transfer: int) -> bytes:
+    """A photo with other numbers of its primaries and its curve."""
+    data = bytearray((HEIC / f"{name}.heic").read_bytes())
+    at = data.index(b"nclx") + 4
+    data[at : at + 4] = primaries.to_bytes(2, "big") + transfer.to_bytes(2, "big")
+    return bytes(data)
+
+
+@pytest.mark.parametrize("primaries", [1, 2, 10])
+@pytest.mark.parametrize("transfer", [1, 2, 6, 7, 11, 12, 13, 14, 15])
+def test_colours_of_video_and_undeclared_ones_are_shown_as_srgb(
+    tmp_path: Path, primaries: int, transfer: int
+) -> None:
+    path = tmp_path / "photo.heic"
+    remarks: list[str] = []
+    path.write_bytes(renumbered("p3", primaries, transfer))
+    assert_close(load_image(path, remarks), patches())
+    assert remarks == []
+
+
+def test_linear_light_is_converted(tmp_path: Path) -> None:
+    path = tmp_path / "photo.heic"
+    path.write_bytes(renumbered("p3", 1, 8))
+    want = patches(*(np.rint(srgb(np.array(colour) / 255)) for colour in (RED, GREEN, BLUE)))
+    assert_close(load_image(path), want, 8)
+
+
+def test_a_second_picture_is_left_out_with_a_remark() -> None:
+    remarks: list[str] = []
+    load_image(HEIC / "second.heic", remarks)
+    assert remarks == ["The HEIF has 2 pictures; only the primary one was taken."]
 
 
 @pytest.mark.parametrize("ending", ["jpg", "png", "tif", "data"])

@@ -17,12 +17,14 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = "dna_pipeline"
 
 LEVELS = [
-    "errors faults streams iso_boxes jpeg_words nclx png_chunks tiff_tags primaries exr_names",
+    "errors faults streams iso_boxes jpeg_words gif_end png_chunks tiff_tags primaries exr_names",
     "exr_colour exr_layers",
-    "device_errors artifact filesystem logs exr alpha file_kinds heif",
-    "colour_space tiff_pages tiff_samples tiff_words",
-    "exif_colour icc_matrix png_colour sixteen",
-    "profiles",
+    "device_errors artifact filesystem logs exr alpha file_kinds",
+    "colour_space tiff_pages tiff_samples",
+    "h273 exif_colour icc_matrix sixteen tiff_words",
+    "png_colour heif profiles",
+    "picture_words",
+    "picture_files",
     "obj_names",
     "imaging video gltf mesh_formats matte wire messages",
     "registry probe reachability sources",

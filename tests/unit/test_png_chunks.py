@@ -200,3 +200,17 @@ def test_the_view_reads_as_a_file_does() -> None:
     assert whole.read(99) == IEND
     whole.seek(8)
     assert (whole.read(25), whole.tell()) == (HEADER, 33)
+
+
+def test_colours_are_handed_over_apart_and_the_first_sound_one_counts() -> None:
+    gamma = [chunk(b"gAMA", struct.pack(">I", value)) for value in (100_000, 45_455, 50_000)]
+    damaged = chunk(b"gAMA", b"\0"), chunk(b"sRGB", b""), chunk(b"iCCP", b"a\0\0rubbish")
+    profile = chunk(b"iCCP", b"a\0\0" + zlib.compress(b"some profile"))
+    late = chunk(b"cICP", bytes(4)) + chunk(b"cHRM", b"")
+    data = png(*damaged, damaged[0], gamma[0], profile, gamma[1], after=late + gamma[2])
+    seen = png_chunks.view(io.BytesIO(data))
+    assert seen.colours == {b"gAMA": struct.pack(">I", 100_000), b"iCCP": b"some profile"}
+    assert seen.damaged == ["gAMA", "sRGB", "iCCP"]
+    assert seen.is_whole
+    assert seen.file.read() == png()
+    assert not png_chunks.view(io.BytesIO(data[:-9])).is_whole
