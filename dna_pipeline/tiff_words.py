@@ -1,4 +1,4 @@
-"""Says what of a TIFF cannot be read, from the tags of its first page (TIFF 6.0, BigTIFF).
+"""Says what of a TIFF cannot be read, from the tags of its picture's page (TIFF 6.0, BigTIFF).
 
 Cameras' raw files are TIFFs whose first page is a thumbnail, which must not be taken for the
 picture; and a decoder only says that it does not know some combination of numbers.
@@ -6,12 +6,10 @@ picture; and a decoder only says that it does not know some combination of numbe
 
 from __future__ import annotations
 
-from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import IO
 
-from dna_pipeline import tiff_tags
-from dna_pipeline.file_kinds import RAW, sentence
+from dna_pipeline import tiff_pages
+from dna_pipeline.tiff_tags import Page
 
 _NEW_SUBFILE_TYPE, _BITS, _COMPRESSION, _PHOTOMETRIC, _MAKE = 254, 258, 259, 262, 271
 _SAMPLES, _SUB_IFDS, _SAMPLE_FORMAT, _DNG_VERSION = 277, 330, 339, 50706
@@ -37,28 +35,16 @@ _PHOTOMETRICS = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """The tags of a TIFF's first page that hold whole numbers, as far as they can be read."""
-
-    tags: dict[int, tuple[int, ...]] = field(default_factory=dict[int, tuple[int, ...]])
-
-    def first(self, tag: int, default: int = 0) -> int:
-        """The tag's first value."""
-        return (self.tags.get(tag) or (default,))[0]
-
-    @property
-    def is_raw(self) -> bool:
-        """True for a camera's raw file: the first page is a small copy made by a camera."""
-        if _DNG_VERSION in self.tags or self.first(_PHOTOMETRIC) in (32803, 34892):
-            return True
-        is_thumbnail = bool(self.first(_NEW_SUBFILE_TYPE) & 1)
-        return is_thumbnail and _MAKE in self.tags and _SUB_IFDS in self.tags
-
-
 def is_raw(file: IO[bytes], head: bytes) -> bool:
-    """True for a raw file of a camera that begins as a TIFF does."""
-    return head[8:10] == b"CR" or read_page(file).is_raw
+    """True for a raw file of a camera that begins as a TIFF does: the first page is a small copy
+    made by a camera, or the mosaic of a sensor."""
+    page = Page(file)
+    if head[8:10] == b"CR" or _DNG_VERSION in page:
+        return True
+    if page.first(_PHOTOMETRIC) in (32803, 34892):
+        return True
+    is_thumbnail = bool(page.first(_NEW_SUBFILE_TYPE) & 1)
+    return is_thumbnail and _MAKE in page and _SUB_IFDS in page
 
 
 def why_not(file: IO[bytes], reason: str) -> str:
@@ -66,14 +52,13 @@ def why_not(file: IO[bytes], reason: str) -> str:
 
     Its kind of number comes before its compression: saved without that it would still not be read.
     """
-    page = read_page(file)
-    if page.is_raw:
-        return sentence(RAW)
+    pages = tiff_pages.find(file)
+    page = Page(file if pages is None else pages.picture(file))
     return _numbers(page) or _packing(page) or _damage(page, reason)
 
 
 def _numbers(page: Page) -> str:
-    bits, form = max(page.tags.get(_BITS) or (1,)), page.first(_SAMPLE_FORMAT, 1)
+    bits, form = max(page.values(_BITS) or (1,)), page.first(_SAMPLE_FORMAT, 1)
     if form in (3, 6):
         return (
             f"its pixels are floating-point numbers ({bits} bits), which are read from OpenEXR "
@@ -104,9 +89,9 @@ def _packing(page: Page) -> str:
 
 
 def _damage(page: Page, reason: str) -> str:
-    if not page.tags:
+    if not page:
         return f"the TIFF is broken or cut off before its list of pages: copy it again ({reason})"
-    bits = page.tags.get(_BITS) or (1,)
+    bits = page.values(_BITS) or (1,)
     colour = _PHOTOMETRICS.get(page.first(_PHOTOMETRIC), "")
     number = page.first(_SAMPLES, 1)
     what = f"{number} channel{'s' if number > 1 else ''} of {'/'.join(map(str, bits[:8]))} bits"
@@ -114,11 +99,3 @@ def _damage(page: Page, reason: str) -> str:
         f"this TIFF cannot be read ({what}{', ' + colour if colour else ''}; {reason}): save it as "
         "RGB or grey with 8 or 16 bits a channel, or as PNG"
     )
-
-
-def read_page(file: IO[bytes]) -> Page:
-    """The first page's tags; none where the file is no TIFF, or breaks off before them."""
-    with suppress(tiff_tags.Broken):
-        directory = tiff_tags.read(file)
-        return Page({entry.tag: tiff_tags.values(file, directory, entry) for entry in directory})
-    return Page()
