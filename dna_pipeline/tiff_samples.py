@@ -39,6 +39,7 @@ _LOSSLESS = frozenset((1, 5, 8, 32946, 32773, 34925, 50000))
 """No compression, LZW, Deflate (two numbers), PackBits, LZMA, Zstandard."""
 _MAX_CHANNELS = 16
 _MAX_PIECES = 1 << 20
+_AGAIN = "copy or export it again"
 _MAX_PROFILE_BYTES = 16 << 20
 
 
@@ -186,7 +187,9 @@ def read(file: IO[bytes], found: Layout) -> Picture:
     planes = found.channels if found.in_planes else 1
     count = across * down
     if len(found.pieces) != count * planes:
-        raise ImageUnreadable("the TIFF lists fewer or more strips than its picture has")
+        raise ImageUnreadable(
+            f"the TIFF is damaged: it lists fewer or more strips than its picture has; {_AGAIN}"
+        )
     channels = found.channels // planes
     parts = [
         _plane(file, found, found.pieces[at * count : (at + 1) * count], channels)
@@ -237,14 +240,16 @@ def _as_grey(
         )
     file_bytes = file.seek(0, io.SEEK_END)
     if sum(size for _, size in pieces) > file_bytes:
-        raise ImageUnreadable("image file is truncated: its strips are larger than the file")
+        raise ImageUnreadable(
+            f"image file is truncated: its strips are larger than the file; {_AGAIN}"
+        )
     tiff, offsets = io.BytesIO(b"II*\0" + bytes(4)), list[int]()
     tiff.seek(8)
     for offset, size in pieces:
         file.seek(offset)
         data = file.read(size)
         if len(data) < size:
-            raise ImageUnreadable("image file is truncated: a strip lies behind its end")
+            raise ImageUnreadable(f"image file is truncated: a strip lies behind its end; {_AGAIN}")
         offsets.append(tiff.tell())
         tiff.write(data)
     width, height = found.piece_px
