@@ -5,49 +5,59 @@
 
 Pixels of 16 bits are brought to sRGB before they are rounded to 8.
 
-Only the formats in `FORMATS`, and OpenEXR (`exr.py`), are ever tried. Every fault of a file becomes
-`ImageUnreadable`, `ImageTooSmall` or `ImageTooLarge`; faults of the disk (a file that is gone, a
-share that is away) stay `OSError`, and a lack of memory `MemoryError`, since the picture is not to
-blame for them.
+The content decides which decoder reads a file, never its name. Only the formats in `FORMATS`, HEIF
+(`heif.py`) and OpenEXR (`exr.py`) are ever tried; of all else it is said what it is
+(`file_kinds.py`). Metadata that nothing here uses never refuses a picture. Every fault of a file
+becomes `ImageUnreadable`, `ImageTooSmall` or `ImageTooLarge`; faults of the disk (a file that is
+gone, a share that is away) stay `OSError`, and a lack of memory `MemoryError`, since the picture is
+not to blame for them.
 """
 
 from __future__ import annotations
 
 import errno
-import io
 import threading
 import warnings
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
-from PIL import ExifTags, Image, PngImagePlugin, features
+from PIL import ExifTags, Image, PngImagePlugin
 
-from dna_pipeline import exif_colour, exr, png_colour, profiles, sixteen, tiff_pages, tiff_samples
+from dna_pipeline import picture_words, profiles, sixteen
 from dna_pipeline.alpha import without_idle_alpha
 from dna_pipeline.artifact import write_atomic
-from dna_pipeline.errors import ImageTooLarge, ImageTooSmall, ImageUnreadable, JobError
+from dna_pipeline.errors import ImageTooLarge, ImageUnreadable, JobError
+from dna_pipeline.picture_files import (
+    DEEP_MODES,
+    EXR,
+    FORMATS,
+    GREY_MODES,
+    MAX_PIXELS,
+    MAX_SIDE_PX,
+    MIN_SIDE_PX,
+    Decoded,
+    count_frames,
+    decode,
+    frames_remark,
+)
 
 if TYPE_CHECKING:
-    from PIL.ImageFile import ImageFile
-
     from dna_pipeline.colour_space import ColourSpace
 
-_AVIF = ("AVIF",) if features.check("avif") else ()
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "TIFF", "BMP", *_AVIF)
-"""Pillow's names of the formats that are read; no other decoder ever sees a file."""
+__all__ = [
+    "FORMATS",
+    "MAX_PIXELS",
+    "MAX_SIDE_PX",
+    "MIN_SIDE_PX",
+    "ImageFacts",
+    "load_image",
+    "probe",
+    "save_png",
+]
 
-_EXR = "EXR"
-
-MIN_SIDE_PX = 16
-MAX_SIDE_PX = 32_768
-MAX_PIXELS = 100_000_000
-
-_GREY_MODES = frozenset(("1", "L", "LA", "La"))
-_DEEP_MODES = frozenset(("I;16", "I;16L", "I;16B", "I;16N"))
-_MODES = frozenset(("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB"))
 _DISK_FAULTS = frozenset(
     (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ETIMEDOUT)
 )
@@ -70,7 +80,7 @@ class ImageFacts:
     """What a picture file holds.
 
     Attributes:
-        format: one of `FORMATS`, or EXR.
+        format: one of `FORMATS`, HEIF or EXR.
         width, height: pixels, after the rotation that EXIF asks for.
         frames: 1, or the number of frames or pages; only one is ever used.
     """
@@ -79,25 +89,6 @@ class ImageFacts:
     width: int
     height: int
     frames: int
-
-
-@dataclass(slots=True)
-class _Decoded:
-    """A picture as it comes from its decoder.
-
-    Attributes:
-        space: what its pixels of 8 bits are converted from, where no ICC profile says so.
-        exact: what its grey of 16 bits is converted from.
-        alpha: what shows through, where the picture's mode has no room for it.
-        pages: how many a TIFF has.
-    """
-
-    image: Image.Image
-    space: ColourSpace | None = None
-    exact: ColourSpace | None = None
-    alpha: Image.Image | None = None
-    remarks: list[str] = field(default_factory=list[str])
-    pages: int = 0
 
 
 def load_image(path: Path, remarks: list[str] | None = None) -> Image.Image:
@@ -115,12 +106,11 @@ def load_image(path: Path, remarks: list[str] | None = None) -> Image.Image:
     with _opened(path) as decoded:
         flat = _eight_bits(decoded.image, decoded.exact)
         upright = _upright(flat, _orientation(decoded.image))
-        icc = decoded.image.info.get("icc_profile")
-        result = _to_srgb(upright, icc, decoded.space, decoded.alpha)
+        result = _to_srgb(upright, decoded.icc, decoded.space, decoded.alpha)
         if remarks is not None:
-            remarks += [*decoded.remarks, *_frames_remark(decoded.image)]
+            remarks += [*decoded.remarks, *frames_remark(decoded)]
         # Of an EXR that was decided on its light.
-        return result if decoded.image.format == _EXR else without_idle_alpha(result, remarks)
+        return result if decoded.image.format == EXR else without_idle_alpha(result, remarks)
 
 
 def probe(path: Path) -> ImageFacts:
@@ -130,7 +120,7 @@ def probe(path: Path) -> ImageFacts:
         turned = _orientation(image) in (5, 6, 7, 8)
         width, height = image.size[::-1] if turned else image.size
         name = "JPEG" if image.format == "MPO" else str(image.format)
-        return ImageFacts(name, width, height, decoded.pages or _frames(image))
+        return ImageFacts(name, width, height, count_frames(decoded))
 
 
 def save_png(image: Image.Image, path: Path, text: Mapping[str, str] | None = None) -> None:
@@ -147,85 +137,23 @@ def save_png(image: Image.Image, path: Path, text: Mapping[str, str] | None = No
 
 
 @contextmanager
-def _opened(path: Path) -> Generator[_Decoded]:
+def _opened(path: Path) -> Generator[Decoded]:
     """The file's first frame, decoded; whatever goes wrong inside is mapped to our errors."""
     with path.open("rb") as file, _quiet():
         try:
-            is_exr = file.read(len(exr.MAGIC)) == exr.MAGIC
-            yield _decoded_exr(file) if is_exr else _decoded(file)
+            yield decode(file)
         except (JobError, MemoryError):
             raise
         except Image.DecompressionBombError as error:
-            raise ImageTooLarge(_text(error)) from error
+            raise ImageTooLarge(picture_words.text(error)) from error
         except OSError as error:
             if error.errno in _DISK_FAULTS:
                 raise
-            raise ImageUnreadable(_text(error)) from error
+            raise ImageUnreadable(picture_words.damage(file, error)) from error
         except Exception as error:
             # Pillow's decoders raise nearly everything on a damaged file: SyntaxError,
             # struct.error, zlib.error, KeyError, OverflowError, …
-            raise ImageUnreadable(_text(error)) from error
-
-
-def _decoded(file: IO[bytes]) -> _Decoded:
-    if (pages := tiff_pages.find(file)) is not None:
-        return _decoded_tiff(pages.picture(file), pages)
-    if (png := png_colour.read(file)) is not None:
-        decoded = _decoded_by_pillow(png.file, png.space, png.overrules_profile)
-        decoded.remarks += png.remarks
-        return decoded
-    return _decoded_by_pillow(file)
-
-
-def _decoded_by_pillow(
-    file: IO[bytes], space: ColourSpace | None = None, overrules_profile: bool = False
-) -> _Decoded:
-    image = _open_header(file)
-    if overrules_profile:
-        image.info.pop("icc_profile", None)
-    space = space or exif_colour.space(image)
-    exact = None
-    if deep := sixteen.colours(image):
-        exact = profiles.exact_space(image.info.get("icc_profile"), deep, space)
-    if exact is not None:
-        image.info.pop("icc_profile", None)
-        space = None
-    sixteen.load(image, lambda: _open_header(file), exact)
-    _check_end(image, file)
-    return _Decoded(image, space, exact)
-
-
-def _decoded_tiff(file: IO[bytes], pages: tiff_pages.Pages) -> _Decoded:
-    layout = tiff_samples.layout(file)
-    if layout is None:
-        decoded = _decoded_by_pillow(file)
-    else:
-        _check_size(*layout.size)
-        decoded = _decoded_samples(layout, tiff_samples.read(file, layout))
-    decoded.pages = pages.count
-    decoded.remarks += [pages.remark] if pages.remark else []
-    return decoded
-
-
-def _decoded_samples(layout: tiff_samples.Layout, picture: tiff_samples.Picture) -> _Decoded:
-    exact = profiles.exact_space(layout.profile, layout.mode, None) if layout.bits == 16 else None
-    pixels = sixteen.to_eight(picture.colours, exact)
-    image = Image.fromarray(pixels, "CMYK" if layout.mode == "CMYK" else None)
-    if exact is None:
-        image.info["icc_profile"] = layout.profile
-    image.format = "TIFF"
-    alpha = None
-    if picture.alpha is not None:
-        alpha = Image.fromarray(sixteen.to_eight(picture.alpha))
-    return _Decoded(image, alpha=alpha)
-
-
-def _decoded_exr(file: IO[bytes]) -> _Decoded:
-    layer = exr.find_layer(file)
-    _check_size(*layer.size)
-    image = exr.decode(file, layer)
-    image.format = _EXR
-    return _Decoded(image, remarks=list(image.info["remarks"]))
+            raise ImageUnreadable(picture_words.damage(file, error)) from error
 
 
 @contextmanager
@@ -234,37 +162,6 @@ def _quiet() -> Generator[None]:
     with _decoding, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
-
-
-def _open_header(file: IO[bytes]) -> ImageFile:
-    """The picture with its header read and found acceptable, no pixel decoded yet."""
-    file.seek(0)
-    try:
-        image = Image.open(file, formats=FORMATS)
-    except Image.UnidentifiedImageError as error:
-        raise ImageUnreadable(
-            f"not an image in a format that is read ({', '.join((*FORMATS, _EXR))}), "
-            "or broken at its start"
-        ) from error
-    _check_size(*image.size)
-    if image.mode not in _MODES | _GREY_MODES | _DEEP_MODES:
-        raise ImageUnreadable(
-            f"its pixels are of kind {image.mode!r}", hint="Export it with 8 or 16 bits a channel."
-        )
-    return image
-
-
-def _check_size(width: int, height: int) -> None:
-    if width > MAX_SIDE_PX or height > MAX_SIDE_PX or width * height > MAX_PIXELS:
-        raise ImageTooLarge(
-            f"{width} x {height} px; at most {MAX_SIDE_PX} px a side and {MAX_PIXELS} px in all"
-        )
-    if min(width, height) < MIN_SIDE_PX:
-        raise ImageTooSmall(f"{width} x {height} px")
-
-
-def _text(error: BaseException) -> str:
-    return str(error) or type(error).__name__
 
 
 def _upright(image: Image.Image, orientation: int) -> Image.Image:
@@ -279,83 +176,13 @@ def _orientation(image: Image.Image) -> int:
     return 1
 
 
-def _frames(image: Image.Image) -> int:
-    return int(getattr(image, "n_frames", 1))
-
-
-def _frames_remark(image: Image.Image) -> list[str]:
-    """A sentence on the frames that are left out; an MPO's are other views of the same picture."""
-    if image.format in ("TIFF", "MPO") or (count := _frames(image)) < 2:
-        return []
-    return [f"The {image.format} has {count} frames; only the first was taken."]
-
-
-def _check_end(image: ImageFile, file: IO[bytes]) -> None:
-    """Refuse a file whose pixels are all there but that goes on behind them and then breaks off.
-
-    Pillow stops reading at the last pixel of the first frame; a copy that is still under way, or
-    was cut off, would pass as whole.
-    """
-    walk = {"PNG": _png_is_whole, "GIF": _gif_is_whole}.get(str(image.format))
-    if walk is not None and not walk(file):
-        raise ImageUnreadable("image file is truncated: it breaks off before its end mark")
-
-
-def _png_is_whole(file: IO[bytes]) -> bool:
-    """True if the chunks lead to IEND."""
-    file.seek(8)
-    while len(head := file.read(8)) == 8:
-        if head[4:] == b"IEND":
-            return True
-        file.seek(int.from_bytes(head[:4], "big") + 4, io.SEEK_CUR)
-    return False
-
-
-def _gif_is_whole(file: IO[bytes]) -> bool:
-    """True if the blocks lead to the trailer, or to the end of the file between two blocks.
-
-    The second is what some encoders write. What follows the last block of GIF is not looked at.
-    """
-    file.seek(10)
-    palette = _gif_palette_bytes(_byte(file))
-    file.seek(2 + palette, io.SEEK_CUR)
-    while (kind := file.read(1)) in (b"!", b","):
-        if kind == b"!":
-            file.seek(1, io.SEEK_CUR)
-        else:
-            file.seek(8, io.SEEK_CUR)
-            palette = _gif_palette_bytes(_byte(file))
-            file.seek(palette + 1, io.SEEK_CUR)
-        if not _skip_gif_data(file):
-            return False
-    return True
-
-
-def _gif_palette_bytes(flags: int) -> int:
-    return 3 << ((flags & 7) + 1) if flags & 0x80 else 0
-
-
-def _skip_gif_data(file: IO[bytes]) -> bool:
-    """Pass a run of sub-blocks; False if the file ends before the empty one that closes it."""
-    while size := _byte(file):
-        if size < 0 or len(file.read(size)) < size:
-            return False
-    return True
-
-
-def _byte(file: IO[bytes]) -> int:
-    """The next byte; -1 at the end of the file."""
-    byte = file.read(1)
-    return byte[0] if byte else -1
-
-
 def _eight_bits(image: Image.Image, exact: ColourSpace | None) -> Image.Image:
     """The same picture as L, LA, RGB, RGBA, CMYK or LAB with 8 bits a channel."""
-    if image.mode in _DEEP_MODES:
+    if image.mode in DEEP_MODES:
         return sixteen.grey(image, exact)
     if image.mode in ("CMYK", "LAB"):
         return image
-    colour = "L" if image.mode in _GREY_MODES else "RGB"
+    colour = "L" if image.mode in GREY_MODES else "RGB"
     return image.convert(f"{colour}A" if image.has_transparency_data else colour)
 
 

@@ -7,14 +7,15 @@ A TIFF is a chain of pages. Programs put smaller copies of the picture and masks
 from __future__ import annotations
 
 import io
-import struct
 from dataclasses import dataclass
 from typing import IO, Any, cast
+
+from dna_pipeline import tiff_tags
 
 _NEW_SUBFILE_TYPE, _SUBFILE_TYPE, _IMAGE_WIDTH = 254, 255, 256
 _REDUCED, _MASK = 1, 4
 _OLD_REDUCED = 2
-_BIG = 43
+_SHORT, _LONG = 3, 4
 
 MAX_PAGES = 10_000
 """Pages that are looked at: a file of a few MB can chain a million of them."""
@@ -47,79 +48,49 @@ class Pages:
         return cast("IO[bytes]", _WithHeader(file, self.header))
 
 
-@dataclass(frozen=True, slots=True)
-class _Format:
-    """How the numbers of a file are laid out: classic TIFF and BigTIFF, either byte order."""
-
-    order: str
-    is_big: bool
-
-    @property
-    def offset(self) -> struct.Struct:
-        return struct.Struct(self.order + ("Q" if self.is_big else "I"))
-
-    @property
-    def count(self) -> struct.Struct:
-        return struct.Struct(self.order + ("Q" if self.is_big else "H"))
-
-    @property
-    def entry(self) -> struct.Struct:
-        """Tag, type, number of values, and the first value of 16 bits or the last of 32."""
-        return struct.Struct(self.order + ("HHQ8s" if self.is_big else "HHI4s"))
-
-
 def find(file: IO[bytes]) -> Pages | None:
     """Choose the first page that is neither a smaller copy nor a mask, else the first.
 
     Returns:
         None if the file is no TIFF, or has no page that can be read.
     """
-    file.seek(0)
-    head = file.read(16)
-    if head[:2] not in (b"II", b"MM") or not {42, _BIG} & set(head[2:4]):
-        return None
-    layout = _Format("<" if head[:2] == b"II" else ">", _BIG in head[2:4])
-    size = 16 if layout.is_big else 8
     try:
-        pages = _walk(file, layout, layout.offset.unpack_from(head, size // 2)[0])
-    except (struct.error, OSError, OverflowError):
+        header = tiff_tags.read_header(file)
+    except tiff_tags.Broken:
         return None
+    pages = _walk(file, header)
     if not pages:
         return None
     chosen = next((at for at, (_, kind) in enumerate(pages) if kind == ""), 0)
-    header = head[: size // 2] + layout.offset.pack(pages[chosen][0])
-    return Pages(header, pages[chosen][0], len(pages), _remark([kind for _, kind in pages], chosen))
+    offset = pages[chosen][0]
+    file.seek(0)
+    start = file.read(header.width) + offset.to_bytes(header.width, header.order)
+    return Pages(start, offset, len(pages), _remark([kind for _, kind in pages], chosen))
 
 
-def _walk(file: IO[bytes], layout: _Format, offset: int) -> list[tuple[int, str]]:
+def _walk(file: IO[bytes], header: tiff_tags.Header) -> list[tuple[int, str]]:
     """Where each page begins, and what it is ("" for a picture), up to the end or a loop."""
     pages: list[tuple[int, str]] = []
     visited: set[int] = set()
+    offset = header.first
     while offset and offset not in visited and len(pages) < MAX_PAGES:
         visited.add(offset)
-        file.seek(offset)
-        head = file.read(layout.count.size)
-        if len(head) < layout.count.size:
+        try:
+            directory = tiff_tags.read_directory(file, header, offset, _MAX_ENTRIES)
+        except tiff_tags.Broken:
             break
-        (count,) = layout.count.unpack(head)
-        tags = _tags(file.read(min(count, _MAX_ENTRIES) * layout.entry.size), layout)
+        tags = {entry.tag: _number(header, entry) for entry in directory}
         if _IMAGE_WIDTH not in tags:
             break  # not a page: the chain leads astray
         pages.append((offset, _kind(tags)))
-        file.seek(offset + layout.count.size + count * layout.entry.size)
-        tail = file.read(layout.offset.size)
-        offset = layout.offset.unpack(tail)[0] if len(tail) == layout.offset.size else 0
+        offset = directory.following
     return pages
 
 
-def _tags(data: bytes, layout: _Format) -> dict[int, int]:
-    """The value of each tag that has one value of 16 or 32 bits; 0 for the others."""
-    tags: dict[int, int] = {}
-    whole = len(data) - len(data) % layout.entry.size
-    for tag, kind, _, value in layout.entry.iter_unpack(data[:whole]):
-        code = {3: "H", 4: "I"}.get(kind)
-        tags[tag] = struct.unpack_from(layout.order + code, value)[0] if code else 0
-    return tags
+def _number(header: tiff_tags.Header, entry: tiff_tags.Entry) -> int:
+    """The value of a tag that has one of 16 or 32 bits; 0 for the others."""
+    size = {_SHORT: 2, _LONG: 4}.get(entry.kind, 0)
+    return header.number(entry.field[:size])
 
 
 def _kind(tags: dict[int, int]) -> str:

@@ -12,11 +12,12 @@ import io
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING
 
 from PIL import Image, TiffImagePlugin
 
 from dna_pipeline.errors import ImageUnreadable
+from dna_pipeline.tiff_tags import Page
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,6 +38,9 @@ _UNSPECIFIED, _PREMULTIPLIED, _STRAIGHT = 0, 1, 2
 _LOSSLESS = frozenset((1, 5, 8, 32946, 32773, 34925, 50000))
 """No compression, LZW, Deflate (two numbers), PackBits, LZMA, Zstandard."""
 _MAX_CHANNELS = 16
+_MAX_PIECES = 1 << 20
+_AGAIN = "copy or export it again"
+_MAX_PROFILE_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,55 +103,47 @@ class Picture:
 
 def layout(file: IO[bytes]) -> Layout | None:
     """The layout of a TIFF's first page; None if Pillow reads it rightly, or nothing here does."""
-    file.seek(0)
-    head = file.read(8)
-    if head[2:3] == b"\x2b":
-        head += file.read(8)
-    try:
-        tags = TiffImagePlugin.ImageFileDirectory_v2(head)
-        file.seek(cast("int", tags.next))
-        tags.load(file)
-        found = _layout(tags, "<" if head[:2] == b"II" else ">")
-    except Exception:  # Pillow's readers raise nearly everything on a damaged file
-        return None
+    found = _layout(Page(file))
     return found if found is not None and _is_beyond_pillow(found) else None
 
 
-def _layout(tags: Any, order: str) -> Layout | None:
+def _layout(page: Page) -> Layout | None:
     """Read the tags; None if they name anything that is not read here."""
-    photometric, compression = tags.get(_PHOTOMETRIC), tags.get(_COMPRESSION, 1)
-    channels, bits = tags.get(_CHANNELS, 1), set(tags.get(_BITS, (1,)))
+    photometric = page.first(_PHOTOMETRIC, -1)
+    compression = page.first(_COMPRESSION, 1)
+    channels, bits = page.first(_CHANNELS, 1), set(page.values(_BITS))
     if photometric not in _COLOURS or compression not in _LOSSLESS:
         return None
     if not _COLOURS[photometric] <= channels <= _MAX_CHANNELS or bits not in ({8}, {16}):
         return None
-    if set(tags.get(_SAMPLE_FORMAT, (1,))) != {1}:
+    if set(page.values(_SAMPLE_FORMAT) or (1,)) != {1}:
         return None
-    is_tiled = _TILE_OFFSETS in tags
-    width, height = tags[_WIDTH], tags[_HEIGHT]
-    piece = (width, min(height, tags.get(_ROWS_PER_STRIP, height)))
+    is_tiled = _TILE_OFFSETS in page
+    width, height = page.first(_WIDTH), page.first(_HEIGHT)
+    piece = (width, min(height, page.first(_ROWS_PER_STRIP, height)))
     if is_tiled:
-        piece = (tags[_TILE_WIDTH], tags[_TILE_HEIGHT])
-    if min(piece) < 1:
+        piece = (page.first(_TILE_WIDTH), page.first(_TILE_HEIGHT))
+    offsets = page.values(_TILE_OFFSETS if is_tiled else _STRIP_OFFSETS, _MAX_PIECES)
+    sizes = page.values(_TILE_BYTES if is_tiled else _STRIP_BYTES, _MAX_PIECES)
+    if min(width, height, *piece) < 1 or len(offsets) != len(sizes):
         return None
-    offsets = tags[_TILE_OFFSETS if is_tiled else _STRIP_OFFSETS]
-    sizes = tags[_TILE_BYTES if is_tiled else _STRIP_BYTES]
+    named = page.values(_EXTRA_SAMPLES)
     return Layout(
         width,
         height,
         bits.pop(),
         photometric,
-        _extras(tags.get(_EXTRA_SAMPLES, ()), photometric, channels - _COLOURS[photometric]),
-        _EXTRA_SAMPLES in tags,
+        _extras(named, photometric, channels - _COLOURS[photometric]),
+        _EXTRA_SAMPLES in page,
         compression,
-        tags.get(_PREDICTOR, 1),
-        channels > 1 and tags.get(_PLANAR, 1) == 2,
+        page.first(_PREDICTOR, 1),
+        channels > 1 and page.first(_PLANAR, 1) == 2,
         is_tiled,
         piece,
         list(zip(offsets, sizes, strict=True)),
-        tags.get(_ORIENTATION, 1),
-        tags.get(_ICC_PROFILE),
-        order,
+        page.first(_ORIENTATION, 1),
+        page.data(_ICC_PROFILE, _MAX_PROFILE_BYTES),
+        page.header.sign,
     )
 
 
@@ -191,7 +187,9 @@ def read(file: IO[bytes], found: Layout) -> Picture:
     planes = found.channels if found.in_planes else 1
     count = across * down
     if len(found.pieces) != count * planes:
-        raise ImageUnreadable("the TIFF lists fewer or more strips than its picture has")
+        raise ImageUnreadable(
+            f"the TIFF is damaged: it lists fewer or more strips than its picture has; {_AGAIN}"
+        )
     channels = found.channels // planes
     parts = [
         _plane(file, found, found.pieces[at * count : (at + 1) * count], channels)
@@ -242,14 +240,16 @@ def _as_grey(
         )
     file_bytes = file.seek(0, io.SEEK_END)
     if sum(size for _, size in pieces) > file_bytes:
-        raise ImageUnreadable("image file is truncated: its strips are larger than the file")
+        raise ImageUnreadable(
+            f"image file is truncated: its strips are larger than the file; {_AGAIN}"
+        )
     tiff, offsets = io.BytesIO(b"II*\0" + bytes(4)), list[int]()
     tiff.seek(8)
     for offset, size in pieces:
         file.seek(offset)
         data = file.read(size)
         if len(data) < size:
-            raise ImageUnreadable("image file is truncated: a strip lies behind its end")
+            raise ImageUnreadable(f"image file is truncated: a strip lies behind its end; {_AGAIN}")
         offsets.append(tiff.tell())
         tiff.write(data)
     width, height = found.piece_px

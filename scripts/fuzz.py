@@ -162,10 +162,10 @@ TABLES = [
 def image_door(folder: Path) -> Door:
     from PIL import Image
 
-    from dna_pipeline import imaging
+    from dna_pipeline import imaging, picture_files
     from dna_pipeline.errors import ImageTooLarge, ImageTooSmall, ImageUnreadable
 
-    imaging.MAX_PIXELS = MAX_PIXELS
+    picture_files.MAX_PIXELS = MAX_PIXELS
     file = folder / "picture"
 
     def read(data: bytes) -> None:

@@ -45,7 +45,7 @@ names what it may not."""
 ImageOf = Callable[[str], Told]
 """What the settled YAML or table at that path tells."""
 
-WaitKind = Literal["writing", "partner", "sidecar", "image", "unread"]
+WaitKind = Literal["writing", "partner", "sidecar", "image", "unread", "pass"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +86,8 @@ class Waiting:
         long: more than a one-shot `run` should sit out.
         kind: `writing`: has not settled; `partner`: another file of the same drop has not;
             `sidecar`: an image that may get one; `image`: a YAML whose image is not there;
-            `unread`: a YAML or a table that cannot be read.
+            `unread`: a YAML or a table that cannot be read; `pass`: an image that looks like a
+            render pass, which is not taken in by itself.
     """
 
     path: str

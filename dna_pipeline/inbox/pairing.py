@@ -22,6 +22,7 @@ from dna_pipeline.errors import (
 )
 from dna_pipeline.inbox.candidates import Candidate, ImageOf, Names, Pairing, Unread, Waiting
 from dna_pipeline.inbox.names import MATCHES, bare, fold, name_of
+from dna_pipeline.inbox.passes import pass_of
 from dna_pipeline.inbox.scan import is_image_name, is_yaml_name
 from dna_pipeline.inbox.stability import StabilityTracker, folder_of
 from dna_pipeline.spec.config import Inbox
@@ -38,6 +39,12 @@ LONGEST_RESTART_S = 300.0
 """What comes into its folder lengthens a lone image's wait by no more than this, or where
 something comes every few seconds, for ever, no image would ever be taken."""
 
+
+PASS_REASON = (
+    "looks like a render pass ({}), not a picture; to have it taken in, rename it, or name it in a "
+    "job file, a table or a YAML of its own"
+)
+"""Why an image with the name of a render pass waits, for people."""
 
 QUIET_S = 5.0
 """What names its images waits so long for more of them where an image may wait an hour to be
@@ -373,6 +380,9 @@ class _Round:
         settled = self._tracker.settled_since(image)
         if settled is None:
             self._writing(image)
+            return
+        if (held := pass_of(image)) is not None:
+            self._waiting.append(Waiting(image, PASS_REASON.format(held), None, True, "pass"))
             return
         wait = self._inbox.sidecar_wait_s
         changed = self._tracker.folder_changed_at(folder_of(image))

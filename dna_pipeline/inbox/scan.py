@@ -20,11 +20,22 @@ from dna_pipeline.spec.config import Inbox
 from dna_pipeline.spec.table import is_table_name
 
 IMAGE_SUFFIXES = frozenset(
-    "png jpg jpeg jpe jfif webp gif tif tiff bmp avif exr".split()  # noqa: SIM905
+    """
+    png apng jpg jpeg jpe jfif pjp pjpeg mpo webp gif tif tiff bmp dib avif avifs heic heics heif
+    heifs hif exr
+    """.split()  # noqa: SIM905
 )
+"""Endings of images' names. What such a file holds is found out by the decoder, in its process."""
 YAML_SUFFIXES = frozenset({"yaml", "yml"})
 
-_CONVERTIBLE = frozenset("heic heif jxl psd psb hdr svg dng cr2 nef arw raw".split())  # noqa: SIM905
+_CONVERTIBLE = frozenset(
+    """
+    jxl jp2 j2k jpx jpf jxr hdp wdp psd psb hdr pfm svg svgz dng cr2 cr3 crw nef nrw arw sr2 srw orf
+    raf rw2 pef 3fr iiq x3f raw tga dds ktx ktx2 ico icns ai eps pdf xcf kra ora clip afphoto pcx
+    ppm pgm pbm pnm qoi dpx cin fits bpg sgi
+    """.split()  # noqa: SIM905
+)
+_ARCHIVES = frozenset("zip 7z rar tar gz tgz".split())  # noqa: SIM905
 _CHECKPOINT = ".mantra_checkpoint"
 """Lies beside a picture that Houdini's Mantra is still rendering, which then is an empty frame."""
 
@@ -152,13 +163,26 @@ def _is_never_taken(name: str) -> bool:
 
 
 def _not_understood(relative: str) -> str:
-    """Why a file of no known kind is left alone, and what its owner may have meant."""
+    """Why a file of no known kind is left alone, and what its owner may have meant.
+
+    By its name alone: reading files that are not taken in would fetch the placeholders of cloud
+    drives, and could hang on a share that does not answer. So what depends on the content is said
+    as a condition.
+    """
     stem, suffix = relative.rpartition(".")[0], _suffix(relative)
+    what = "a kind of file that is not understood"
     if suffix == "txt" and is_yaml_name(stem):
-        return "a kind of file that is not understood; a YAML's name ends in .yaml, not in .txt"
+        return f"{what}; a YAML's name ends in .yaml, not in .txt"
     if suffix in _CONVERTIBLE:
-        return f"a kind of file that is not understood; {suffix.upper()} has to become PNG or JPEG"
-    return "a kind of file that is not understood"
+        return (
+            f"{what}; {suffix.upper()} has to become PNG or JPEG, and if it is a PNG, a JPEG or "
+            "another image that is read, only its name has to end so"
+        )
+    if suffix in _ARCHIVES:
+        return f"{what}; unpack it, and drop the images that it holds"
+    if "." not in relative.rpartition("/")[2]:
+        return f"{what}, since its name has no ending; an image's ends in .png, .jpg or the like"
+    return what
 
 
 def _suffix(path: str) -> str:

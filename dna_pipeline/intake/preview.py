@@ -60,7 +60,8 @@ class Preview:
 
     Attributes:
         candidates: the drops that would be taken in, as far as the ledger does not know them.
-        waiting: files whose download is under way, and those that belong to such a file.
+        waiting: files whose download is under way, those that belong to such a file, and images
+            that look like render passes.
         ignored: what is left alone, and why, by path.
     """
 
@@ -80,7 +81,8 @@ def candidates(inbox: Inbox) -> list[Candidate]:
 def preview(config: Config, inbox: Inbox, look: Look = look_directly) -> Preview:
     """What would be taken in that the ledger does not know, as it knows files that were kept.
 
-    A file that is still being downloaded waits, as in a run. Raises OSError.
+    A file that is still being downloaded waits, as in a run, and so does a render pass. Raises
+    OSError.
 
     Args:
         look: says whether a source root can be reached.
@@ -107,7 +109,7 @@ def _lying(
         for waiting in found.waiting
         if waiting.kind in _IN_VAIN and not is_image_name(waiting.path)
     ]
-    waiting = [waits for waits in found.waiting if waits.kind in ("writing", "partner")]
+    waiting = [waits for waits in found.waiting if waits.kind in ("writing", "partner", "pass")]
     return Preview(found.ready + in_vain, waiting, seen.ignored), seen.files
 
 

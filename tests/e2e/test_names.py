@@ -186,7 +186,7 @@ def _all_commands_cope(studio: Studio, manifests: dict[str, dict[str, Any]]) -> 
 
 
 def test_names_that_wait_can_be_told(studio: Studio) -> None:
-    for name in (b"caf\xe9.heic", b"new\nline\x1b[31m.heic"):
+    for name in (b"caf\xe9.jxl", b"new\nline\x1b[31m.jxl"):
         studio.put(b"archive/" + name, b"x")
     with studio.watching():
 
@@ -194,9 +194,9 @@ def test_names_that_wait_can_be_told(studio: Studio) -> None:
             status = json.loads((studio.outbox / "status.json").read_text("utf-8"))
             return {entry["file"] for entry in status["waiting"]}
 
-        studio.wait(lambda: told() == {"caf\\xe9.heic", "new\nline\x1b[31m.heic"})
+        studio.wait(lambda: told() == {"caf\\xe9.jxl", "new\nline\x1b[31m.jxl"})
         shown = studio.cli("status")
-        assert "caf\\xe9.heic" in shown
+        assert "caf\\xe9.jxl" in shown
         assert "\x1b" not in shown
     studio.cli("check")
 

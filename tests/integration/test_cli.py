@@ -338,7 +338,7 @@ def evil_studio(studio: Path) -> Path:
     picture(inbox / "c.png")
     (inbox / "c.yaml").write_text(json.dumps({"pipeline": EVIL}))
     (inbox / "d.yaml").write_text(f"a: '{EVIL}'".replace("\x07", ""))
-    (inbox / f"{EVIL}.heic").write_text("")
+    (inbox / f"{EVIL}.jxl").write_text("")
     (inbox / os.fsdecode(b"caf\xe9.png")).write_text("no picture")
     return studio
 
@@ -355,7 +355,7 @@ def test_whatever_strangers_write_no_command_lets_it_steer_the_terminal(studio: 
         ("cancel", EVIL),
         ("show", EVIL),
         ("submit", EVIL),
-        ("submit", f"inbox/cut/{EVIL}.heic"),
+        ("submit", f"inbox/cut/{EVIL}.jxl"),
         ("repair",),
     ]
     told = [(arguments, call(studio, *arguments)) for arguments in calls]

@@ -96,7 +96,7 @@ def full(site: Site) -> Site:
     site.ledger.transact(lambda s: queue.fail(s, failing.id, error, None))
     site.publish()
     picture(site.inbox / "待つ 🐈.png")
-    (site.inbox / os.fsdecode(b"\xff.heic")).write_bytes(b"x")
+    (site.inbox / os.fsdecode(b"\xff.jxl")).write_bytes(b"x")
     (site.inbox / "悪い.yaml").write_bytes("image: 無い.png\n".encode())
     return site
 

@@ -60,7 +60,7 @@ def root(tmp_path: Path) -> Path:
 CONFLICT = "a.sync-conflict-20260101-120000-ABCDEFG.png"
 LEFT = {
     "cat.yaml.txt": "a YAML's name ends in .yaml",
-    "photo.heic": "HEIC has to become PNG or JPEG",
+    "photo.jxl": "JXL has to become PNG or JPEG",
     "sub": "a subfolder, and this inbox is not recursive",
     "lone.yaml": "image",
     CONFLICT: "a conflict copy",
@@ -73,7 +73,7 @@ def is_told(told: dict[str, str]) -> bool:
 
 def test_status_tells_what_was_left_and_why(root: Path) -> None:
     (root / "in/sub").mkdir()
-    for name in ("cat.yaml.txt", "photo.heic", "sub/deep.png", CONFLICT):
+    for name in ("cat.yaml.txt", "photo.jxl", "sub/deep.png", CONFLICT):
         (root / "in" / name).write_bytes(b"x")
     (root / "in/lone.yaml").write_text("priority: 2")
     with watching(root):

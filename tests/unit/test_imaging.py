@@ -420,7 +420,7 @@ FAKES = {
 
 @pytest.mark.parametrize("data", FAKES.values(), ids=FAKES.keys())
 def test_what_is_no_picture(data: bytes, put: Put) -> None:
-    with pytest.raises(ImageUnreadable, match="not an image"):
+    with pytest.raises(ImageUnreadable, match=r"not an image|cut off at its start"):
         load_image(put(data))
 
 
@@ -432,9 +432,8 @@ def test_other_formats_are_never_tried(kind: str, put: Put) -> None:
 
 def test_floating_point_pixels_are_refused_with_a_way_out(put: Put) -> None:
     depth = Image.fromarray(np.linspace(0, 1, 1024, dtype=np.float32).reshape(32, 32))
-    with pytest.raises(ImageUnreadable, match="'F'") as caught:
+    with pytest.raises(ImageUnreadable, match=r"floating-point numbers.*OpenEXR.*16 bits"):
         probe(put(encoded(depth, "TIFF")))
-    assert "8 or 16 bits" in caught.value.hint
 
 
 def test_flipped_bytes_never_escape_as_another_error(put: Put) -> None:
@@ -494,13 +493,6 @@ def test_a_huge_header_is_refused_before_decoding(width: int, height: int, put: 
 def test_just_below_the_limit_gets_as_far_as_decoding(put: Put) -> None:
     with pytest.raises(ImageUnreadable):
         load_image(put(png(10_000, 10_000, 1, 0, b"")))
-
-
-def test_a_text_chunk_bomb_is_refused(put: Put) -> None:
-    bomb = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(64 << 20), 9))
-    rows = b"".join(b"\0" + bytes(60) for _ in range(20))
-    with pytest.raises(ImageUnreadable, match="too large"):
-        load_image(put(png(20, 20, 8, 2, rows, bomb)))
 
 
 def test_threads_may_read_at_once(put: Put) -> None:

@@ -18,12 +18,14 @@ PACKAGE = "dna_pipeline"
 
 LEVELS = [
     "errors faults streams clock",
-    "primaries exr_names",
+    "iso_boxes jpeg_words gif_end png_chunks tiff_tags primaries exr_names",
     "exr_colour exr_layers",
-    "device_errors artifact filesystem logs exr alpha",
+    "device_errors artifact filesystem logs exr alpha file_kinds",
     "colour_space tiff_pages tiff_samples",
-    "exif_colour icc_matrix png_colour sixteen",
-    "profiles",
+    "h273 exif_colour icc_matrix sixteen tiff_words",
+    "png_colour heif profiles",
+    "picture_words",
+    "picture_files",
     "obj_names",
     "imaging video gltf mesh_formats matte wire messages",
     "registry probe reachability sources",
@@ -61,6 +63,7 @@ HEAVY = {
     "rembg",
     "OpenEXR",
     "PIL",
+    "pi_heif",
     "moderngl",
     "imageio_ffmpeg",
 }

@@ -90,6 +90,19 @@ def test_a_thumbnail_of_a_kind_that_is_not_read(tmp_path: Path) -> None:
     assert read(path)[:2] == (20, LARGE)
 
 
+@pytest.mark.parametrize(
+    ("tags", "words"),
+    [({259: 34712}, "JPEG 2000"), ({258: 32, 339: 3}, "floating-point"), ({258: 32}, "32 bits")],
+)
+def test_the_picture_behind_a_thumbnail_cannot_be_read(
+    tmp_path: Path, tags: dict[int, Any], words: str
+) -> None:
+    path = tmp_path / "a.tif"
+    path.write_bytes(tiff(flat(10, SMALL, _254=1), flat(20) | tags))
+    with pytest.raises(ImageUnreadable, match=words):
+        load_image(path)
+
+
 @pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "jpeg", None])
 def test_pages_that_libtiff_reads(tmp_path: Path, compression: str | None) -> None:
     first, second = Image.new("RGB", (30, 20), (9, 9, 9)), Image.new("RGB", (64, 48), (200, 0, 0))

@@ -442,3 +442,49 @@ def test_of_two_yamls_the_same_one_tells_a_table_as_an_image() -> None:
         pairing = Folder(told, *yamls, names={"shots.csv": Names(patient=False)}).pair(HOUR - 1)
         assert [(c.sidecar, c.error) for c in pairing.ready] == [(f"{told}.yaml", None)]
         assert set(waits(pairing)) == {f"{told}.yml"}
+
+
+def test_a_render_pass_is_not_taken_in_by_itself() -> None:
+    folder = Folder("Image0001.exr", "Depth0001.exr", "sub/chair_normal.png", recursive=True)
+    found = folder.pair(SETTLE + WAIT)
+    assert drops(found) == [("Image0001.exr", None, None)]
+    waiting = waits(found)
+    assert set(waiting) == {"Depth0001.exr", "sub/chair_normal.png"}
+    assert waiting["Depth0001.exr"].reason == (
+        "looks like a render pass (depth), not a picture; to have it taken in, rename it, or name "
+        "it in a job file, a table or a YAML of its own"
+    )
+    assert all(w.kind == "pass" and w.long and w.until is None for w in waiting.values())
+    assert found.next_at is None, "a one-shot run does not wait for it"
+
+
+def test_a_render_pass_that_still_grows_is_said_to_be_written() -> None:
+    folder = Folder("Depth0001.exr")
+    assert waits(folder.pair(1))["Depth0001.exr"].kind == "writing"
+    assert waits(folder.pair(1))["Depth0001.exr"].kind == "pass"
+
+
+def test_a_render_pass_waits_in_an_inbox_that_requires_sidecars_too() -> None:
+    folder = Folder("Depth0001.exr", sidecar_required=True)
+    assert [w.kind for w in folder.pair(SETTLE + HOUR).waiting] == ["pass"]
+
+
+@pytest.mark.parametrize("sidecar", ["Depth0001.yaml", "Depth0001.exr.yml"])
+def test_a_render_pass_with_a_sidecar_of_its_own_is_a_picture(sidecar: str) -> None:
+    folder = Folder("Depth0001.exr", sidecar)
+    assert drops(folder.pair(SETTLE)) == [("Depth0001.exr", sidecar, None)]
+
+
+def test_a_render_pass_that_a_job_file_or_a_table_names_is_a_picture() -> None:
+    names = {
+        "a.yaml": "Depth0001.exr",
+        "b.yaml": Names(("Normal0001.png",)),
+        "c.csv": Names(("AO0001.png",), patient=False),
+        "d.yaml": Names(patterns=("masks/*.png",)),
+    }
+    images = ("Depth0001.exr", "Normal0001.png", "AO0001.png", "masks/chair.mask.png")
+    folder = Folder(*images, *names, names=names, recursive=True)
+    found = folder.pair(SETTLE + WAIT)
+    assert found.waiting == []
+    taken = {path for candidate in found.ready for path in candidate.paths}
+    assert taken == {*images, *names}

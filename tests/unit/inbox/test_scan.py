@@ -55,7 +55,13 @@ def test_files_are_images_and_yamls_with_their_stat(tmp_path: Path) -> None:
         "tiff",
         "bmp",
         "avif",
+        "heic",
+        "heif",
+        "hif",
+        "apng",
+        "mpo",
         "exr",
+        "HEIC",
         "PNG",
     ],
 )
@@ -64,9 +70,7 @@ def test_image_kinds(suffix: str) -> None:
     assert not is_yaml_name(f"a.{suffix}")
 
 
-@pytest.mark.parametrize(
-    "name", ["a.heic", "a.svg", "a.yaml.txt", "png", "a.png/b", "a.", "a.pngx"]
-)
+@pytest.mark.parametrize("name", ["a.psd", "a.svg", "a.yaml.txt", "png", "a.png/b", "a.", "a.pngx"])
 def test_no_images(name: str) -> None:
     assert not is_image_name(name)
     assert not is_yaml_name(name)
@@ -305,7 +309,7 @@ def test_what_is_ignored_is_told_with_the_reason(tmp_path: Path) -> None:
     outside = tmp_path / "outside.png"
     outside.write_bytes(b"x")
     root = tmp_path / "in"
-    put(root, "cat.yaml.txt", "photo.heic", "sub/deep.png")
+    put(root, "cat.yaml.txt", "photo.jxl", "sub/deep.png")
     (root / "link.png").symlink_to(outside)
     (root / "loop").symlink_to(root)
     os.mkfifo(root / "pipe.png")
@@ -321,13 +325,28 @@ def test_what_is_ignored_is_told_with_the_reason(tmp_path: Path) -> None:
     assert found.ignored == {
         "cat.yaml.txt": "a kind of file that is not understood; "
         "a YAML's name ends in .yaml, not in .txt",
-        "photo.heic": "a kind of file that is not understood; HEIC has to become PNG or JPEG",
+        "photo.jxl": "a kind of file that is not understood; JXL has to become PNG or JPEG, and "
+        "if it is a PNG, a JPEG or another image that is read, only its name has to end so",
         "sub": "a subfolder, and this inbox is not recursive",
         "link.png": "a symbolic link",
         "loop": "a symbolic link",
         "pipe.png": "not a regular file",
         "socket.png": "not a regular file",
     }
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("DSC_1.CR2", "CR2 has to become PNG or JPEG"),
+        ("x.psd", "if it is a PNG, a JPEG or another image that is read, only its name"),
+        ("photos.zip", "unpack it"),
+        ("IMG_0001", "its name has no ending; an image's ends in .png"),
+    ],
+)
+def test_the_reason_says_what_to_do(tmp_path: Path, name: str, words: str) -> None:
+    put(tmp_path, name)
+    assert words in scan(inbox(tmp_path)).ignored[name]
 
 
 def test_recursive_reads_real_subfolders_only(tmp_path: Path) -> None:

@@ -1,0 +1,148 @@
+"""Tells by its name whether an image is a render pass: depth, normals, masks and other data.
+
+Renderers write such passes beside the picture, as files of their own, and restyling them is never
+meant. Only names can tell: a normal pass is an ordinary PNG. Names of passes are words that people
+use as well (`mist`, `mask`, `z`), so each word counts only where a renderer would put it:
+
+    at the end, before the frame number, as `chair_depth.0001.exr`, or as the whole name
+
+The names are those of Blender's File Output node and render layers, Arnold, V-Ray, Corona,
+Redshift, Octane, Houdini (Mantra, Karma) and MoonRay. Passes of light (diffuse, reflection, …) look
+like pictures, and count only under short names that nobody else uses (`DiffCol`).
+"""
+
+from __future__ import annotations
+
+import re
+
+_CERTAIN = {
+    "cryptomatte": "Cryptomatte", "cryptoobject": "Cryptomatte", "cryptomaterial": "Cryptomatte",
+    "cryptoasset": "Cryptomatte", "vraycryptomatte": "Cryptomatte",
+    "zdepth": "depth", "depthz": "depth", "vrayzdepth": "depth", "cgeometryzdepth": "depth",
+    "depthpass": "depth", "normalpass": "normals", "normalspass": "normals", "aopass": "occlusion",
+    "depthmap": "depth", "normalmap": "normals", "uvmap": "UV",
+    "mistpass": "mist", "zpass": "depth", "uvpass": "UV",
+    "denoisingdepth": "depth", "denoisingnormal": "normals", "denoisingalbedo": "albedo",
+    "worldnormal": "normals", "worldnormals": "normals", "shadingnormal": "normals",
+    "shadingnormals": "normals", "normalsshading": "normals", "vraynormals": "normals",
+    "vraybumpnormals": "normals", "bumpnormals": "normals", "geometrynormal": "normals",
+    "cameranormal": "normals", "cameranormals": "normals",
+    "worldposition": "position", "worldpos": "position", "positionpass": "position",
+    "motionvector": "motion", "motionvectors": "motion", "motionvec": "motion",
+    "vrayvelocity": "motion", "motionpass": "motion", "vectorpass": "motion",
+    "indexob": "object numbers", "objectindex": "object numbers", "objectid": "object numbers",
+    "objid": "object numbers", "vrayobjectid": "object numbers", "vraynodeid": "object numbers",
+    "vrayrenderid": "object numbers", "instanceid": "object numbers",
+    "indexma": "material numbers", "materialindex": "material numbers",
+    "materialid": "material numbers", "matid": "material numbers", "mtlid": "material numbers",
+    "vraymtlid": "material numbers", "vraymaterialid": "material numbers",
+    "wirecolor": "masks", "vraywirecolor": "masks", "puzzlematte": "masks", "multimatte": "masks",
+    "vraymultimatte": "masks", "vraymtlselect": "masks", "shadowmatte": "masks",
+    "samplerate": "samples", "vraysamplerate": "samples", "debugsamplecount": "samples",
+    "ambientocclusion": "occlusion", "vrayextratexao": "occlusion", "indexpass": "object numbers",
+    "diffcol": "light", "diffdir": "light", "diffind": "light", "glosscol": "light",
+    "glossdir": "light", "glossind": "light", "transcol": "light", "transdir": "light",
+    "transind": "light", "volumedir": "light", "volumeind": "light",
+}  # fmt: skip
+"""Written by nobody but renderers: count at the end of any name, in one word or in two."""
+
+_LIKELY = {"depth": "depth", "normal": "normals", "normals": "normals", "ao": "occlusion",
+           "uv": "UV", "uvs": "UV"}  # fmt: skip
+"""Count as the whole name, or after a dot or an underscore; in a file of a renderer's format also
+after a dash or a small letter."""
+
+_VAGUE = {
+    "mist": "mist", "vector": "motion", "vectors": "motion", "velocity": "motion",
+    "position": "position", "pos": "position", "z": "depth", "mask": "a mask", "masks": "masks",
+    "id": "object numbers", "ids": "object numbers", "shadow": "shadows", "shadows": "shadows",
+    "env": "surroundings", "emit": "glow", "albedo": "albedo", "opacity": "opacity", "pz": "depth",
+    "pref": "position", "curvature": "curvature", "facing": "facing",
+    "occlusion": "occlusion", "coverage": "coverage", "raycount": "samples", "cputime": "samples",
+}  # fmt: skip
+"""Words that anybody uses: count in an EXR, and in another file of a renderer's format after a dot,
+or with a frame number and nothing else in the name."""
+
+_LETTERS = {"N": "normals", "P": "position"}
+"""Single capital letters of Arnold and Mantra: count in an EXR after a dot or an underscore."""
+
+_EXR = frozenset(("exr",))
+_RENDERED = frozenset(("exr", "png", "apng", "tif", "tiff"))
+"""Endings of formats that renderers write passes in."""
+
+_MARKS = r"._\-"
+_FRAME = re.compile(rf"(?:[{_MARKS} ]+v\d++|[{_MARKS} ]*+(?:\d++|\#++))++$", re.IGNORECASE)
+"""A frame number and a version, at the end of a name without its ending."""
+
+_WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^A-Z._\-]+|[A-Z]")
+_PART = re.compile(rf"([{_MARKS}]?)([^{_MARKS}]+)$")
+
+
+_ENDS = (*_CERTAIN, *_LIKELY, *_VAGUE)
+_DROPPED = str.maketrans("", "", "0123456789._-# ")
+
+
+def pass_of(path: str) -> str | None:
+    """What the pass of that file holds, in words; None where the name is not that of a pass."""
+    name = path.rpartition("/")[2]
+    stem, _, suffix = name.rpartition(".")
+    suffix = suffix.lower()
+    # Nearly all names end here: a folder may hold a hundred thousand, and is read again and again.
+    letters = stem.lower().translate(_DROPPED)
+    is_likely = letters.endswith(_ENDS) or letters[:-1].endswith(_ENDS)
+    if not is_likely and suffix not in _EXR:
+        return None
+    return _read_name(stem, suffix)
+
+
+def _read_name(stem: str, suffix: str) -> str | None:
+    bare = _FRAME.sub("", stem)
+    frame = len(re.sub(r"\D", "", stem[len(bare) :]))
+    if (held := _certain(bare)) is not None:
+        return held
+    if (match := _PART.search(bare)) is None:
+        return None
+    mark, part = match.groups()
+    if match.start() == 0 and not mark:
+        return _whole(part, suffix, frame) or _last_word(part, suffix)
+    return _marked(mark, part, suffix) or _last_word(part, suffix)
+
+
+def _certain(bare: str) -> str | None:
+    """A name whose last words, up to three, run together to one of `_CERTAIN`."""
+    words = [word.lower() for word in re.split(rf"[{_MARKS} ]+", bare) if word]
+    parts = [word.lower() for piece in re.split(rf"[{_MARKS} ]+", bare)
+             for word in _WORD.findall(piece)]  # fmt: skip
+    for listed in (words, parts):
+        for number in (1, 2, 3):
+            joined = re.sub(r"\d+$", "", "".join(listed[-number:]))
+            if joined in _CERTAIN:
+                return _CERTAIN[joined]
+    return None
+
+
+def _whole(part: str, suffix: str, frame: int) -> str | None:
+    word = part.lower().strip()
+    if word in _LIKELY:
+        return _LIKELY[word]
+    if suffix in _EXR or (suffix in _RENDERED and frame >= 3):
+        return _VAGUE.get(word)
+    return None
+
+
+def _marked(mark: str, part: str, suffix: str) -> str | None:
+    """The last part of a name, by the mark before it."""
+    word = part.lower()
+    if word in _LIKELY and (mark in "._" or suffix in _RENDERED):
+        return _LIKELY[word]
+    if suffix in _EXR or (suffix in _RENDERED and mark == "."):
+        return _VAGUE.get(word) or (_LETTERS.get(part) if mark in "._" else None)
+    return None
+
+
+def _last_word(part: str, suffix: str) -> str | None:
+    """The last word of one that is written in capitals and small letters, as chairDepth."""
+    words = _WORD.findall(part)
+    if suffix not in _RENDERED or len(words) < 2 or " " in part:
+        return None
+    word = words[-1].lower()
+    return _LIKELY.get(word) or (_VAGUE.get(word) if suffix in _EXR and len(word) > 2 else None)
