@@ -24,8 +24,6 @@ from enum import Enum
 from pathlib import Path
 
 import structlog
-from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from dna_pipeline import cancelled_rows
 from dna_pipeline.artifact import (
@@ -40,8 +38,9 @@ from dna_pipeline.artifact import (
 from dna_pipeline.inbox import claim
 from dna_pipeline.inbox.scan import FileStat
 from dna_pipeline.ledger import queue, store
+from dna_pipeline.ledger.engine import Transaction
 from dna_pipeline.ledger.store import Ledger
-from dna_pipeline.ledger.tables import Drop, Job
+from dna_pipeline.ledger.tables import Job
 from dna_pipeline.ownership import entries, is_id, is_real_folder, is_trash, make_mark
 from dna_pipeline.publish import SOURCE
 from dna_pipeline.reachability import Look, look_directly
@@ -175,10 +174,9 @@ class Cleanup:
             move_to_recovered(self._config, folder)
         claim.dispose(folder)
 
-    def _archives(self, session: Session, drop_id: str) -> tuple[str | None, list[Path]]:
+    def _archives(self, session: Transaction, drop_id: str) -> tuple[str | None, list[Path]]:
         """The image, and where it may have been archived; None if nobody wants it any more."""
-        drop = session.get_one(Drop, drop_id)
-        jobs = session.scalars(select(Job).where(Job.drop_id == drop_id)).all()
+        drop, jobs = store.drop_with_jobs(session, drop_id)
         if drop.originals == "delete" and all(job.status == "completed" for job in jobs):
             return None, []
         image = drop.image or ""

@@ -16,7 +16,6 @@ from math import inf
 from typing import Any
 
 import structlog
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from dna_pipeline.accounts import Accounts
 from dna_pipeline.dispatch import Dispatcher
@@ -27,6 +26,7 @@ from dna_pipeline.inbox.owner import Heartbeat
 from dna_pipeline.inbox.watcher import Watcher
 from dna_pipeline.intake.gate import Gate
 from dna_pipeline.ledger import health, queue
+from dna_pipeline.ledger.engine import LedgerError, LedgerUnavailable
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.views import Views
 from dna_pipeline.lock import hold_kept, hold_lock, holder
@@ -198,7 +198,7 @@ class Daemon:
             end = time.monotonic() + CLOSE_GRACE_S
             # The worker first: what it holds is the most, and it needs no one's leave to end.
             self.executor.close(CLOSE_GRACE_S / 2)
-            with suppress(SQLAlchemyError):  # what could not be recorded is done again
+            with suppress(LedgerError):  # what could not be recorded is done again
                 self.dispatcher.drain()
             intake.join(max(end - CLOSE_GRACE_S / 4 - time.monotonic(), 0.5))
             self.is_stuck = intake.is_alive() or not self._has_ended_publishing()
@@ -224,7 +224,7 @@ class Daemon:
 
     def _write_accounts(self, limit_s: float = CLOSE_GRACE_S / 4) -> None:
         """A last time, unless the ledger is what ended us."""
-        with suppress(SQLAlchemyError):
+        with suppress(LedgerError):
             self.accounts.write(limit_s)
 
     def _make_folders(self) -> None:
@@ -279,7 +279,7 @@ class Daemon:
         try:
             self._tick()
             self._trouble = ""
-        except OperationalError as error:
+        except LedgerUnavailable as error:
             if (trouble := str(error.orig)) != self._trouble:
                 log.error("ledger.unavailable", why=trouble)
             self._trouble = trouble

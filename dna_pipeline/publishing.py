@@ -10,7 +10,6 @@ from itertools import takewhile
 from pathlib import Path
 
 import structlog
-from sqlalchemy.orm import Session
 
 from dna_pipeline import cancelled_rows, sources, stage_files
 from dna_pipeline.artifact import remove_temporaries, remove_tree
@@ -27,6 +26,7 @@ from dna_pipeline.faults import point
 from dna_pipeline.inbox.names import sidecar_name
 from dna_pipeline.latest import LatestFiles
 from dna_pipeline.ledger import batches, queue, store
+from dna_pipeline.ledger.engine import Transaction
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import ArtifactRow, Batch, Drop, Job, StageRun
 from dna_pipeline.manifest import (
@@ -193,7 +193,7 @@ class Publisher:
         return name
 
     def _write_row(
-        self, session: Session, job: Job, drop: Drop, name: str, place: str | None
+        self, session: Transaction, job: Job, drop: Drop, name: str, place: str | None
     ) -> bool:
         """Write a cancelled row and plan its publishing; False if its original has gone.
 
