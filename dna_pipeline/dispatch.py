@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue as queues
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -42,7 +43,6 @@ from dna_pipeline.messages import (
     StageOrder,
     WorkerEnded,
 )
-from dna_pipeline.publishing import stage_stems
 from dna_pipeline.reachability import Look, look_directly
 from dna_pipeline.spec.config import Config
 
@@ -53,6 +53,15 @@ DEVICE_HINT = (
     "reload the driver or restart the machine, then `dna-pipeline retry`; or set "
     "`runtime.device: cpu` in pipeline.yaml."
 )
+
+
+def stage_stems(job: Job) -> dict[str, str]:
+    """For each stage's id the start of its files' names: the id is in it where types repeat."""
+    kinds = Counter(stage["type"] for stage in job.stages)
+    return {
+        stage["id"]: f"{job.stem}.{stage['id']}" if kinds[stage["type"]] > 1 else job.stem
+        for stage in job.stages
+    }
 
 
 @dataclass(slots=True)
