@@ -6,7 +6,7 @@ import filecmp
 import json
 import os
 import time
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from datetime import datetime
 from itertools import chain
 from math import inf
@@ -25,6 +25,7 @@ from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Batch, Drop
 from dna_pipeline.publish import SOURCE, place_below
 from dna_pipeline.publishing import Publisher, folder_of
+from dna_pipeline.reachability import Look, look_directly, require_answer
 from dna_pipeline.spec.dialect import Dialect
 
 log = structlog.get_logger()
@@ -40,11 +41,24 @@ STEP_S = 0.05
 
 
 class Accounts:
-    """Makes the folders of new batches and keeps the account of each that is not done."""
+    """Makes the folders of new batches and keeps the account of each that is not done.
 
-    def __init__(self, ledger: Ledger, publisher: Publisher) -> None:
+    Args:
+        dispose_unneeded: removes the claims that no job and no account needs any more.
+        look: says whether a folder can be reached.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        publisher: Publisher,
+        dispose_unneeded: Callable[[], None],
+        look: Look = look_directly,
+    ) -> None:
         self._ledger = ledger
         self._publisher = publisher
+        self._dispose_unneeded = dispose_unneeded
+        self._look = look
         self._written: dict[str, bytes] = {}
         self._columns: dict[str, VaryingColumns] = {}
         self._next_at = 0.0
@@ -97,7 +111,7 @@ class Accounts:
                 has_moved_on |= yield from self._try(batch_id)
                 yield
             if has_moved_on:
-                self._publisher.dispose()
+                self._dispose_unneeded()
         except BaseException:
             self._is_stale = True
             raise
@@ -166,7 +180,7 @@ class Accounts:
         if batch.originals != "archive":
             return
         for drop in self._ledger.transact(lambda s: batches.jobless_drops(s, batch.id)):
-            self._publisher.check_claim(Path(drop.claim))
+            require_answer(self._look, Path(drop.claim).parent)
             _copy_all(drop, batch, folder / SOURCE)
         if batch.kind == "matrix":
             # A failure holds only what its own row asked for: the whole YAML must not be lost.

@@ -17,6 +17,7 @@ import stat
 import sys
 import unicodedata
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -254,6 +255,19 @@ def remove_tree(folder: Path, *, ignore_errors: bool = False) -> None:
         shutil.rmtree(folder, onexc=again)
     else:
         shutil.rmtree(folder, onerror=lambda function, name, info: again(function, name, info[1]))
+
+
+def remove_tree_if_there(folder: Path) -> None:
+    """`remove_tree`, and nothing where the folder is gone already."""
+    with suppress(FileNotFoundError):
+        remove_tree(folder)
+
+
+def is_same_file(one: Path, other: Path) -> bool:
+    """Whether both are plain files with the same bytes."""
+    if not all(path.is_file() and not path.is_symlink() for path in (one, other)):
+        return False
+    return one.stat().st_size == other.stat().st_size and sha256_file(one) == sha256_file(other)
 
 
 # --- files that appear whole ---

@@ -24,27 +24,28 @@ from enum import Enum
 from pathlib import Path
 
 import structlog
-from sqlalchemy import select
-from sqlalchemy.orm import Session
 
 from dna_pipeline import cancelled_rows
 from dna_pipeline.artifact import (
     copy_anew,
     fsync_dir,
     fsync_tree,
+    is_same_file,
     is_temporary,
-    remove_tree,
+    remove_temporaries,
+    remove_tree_if_there,
     rename_new,
-    sha256_file,
 )
+from dna_pipeline.faults import point
 from dna_pipeline.inbox import claim
 from dna_pipeline.inbox.scan import FileStat
 from dna_pipeline.ledger import queue, store
+from dna_pipeline.ledger.engine import Transaction
 from dna_pipeline.ledger.store import Ledger
-from dna_pipeline.ledger.tables import Drop, Job
+from dna_pipeline.ledger.tables import Job
 from dna_pipeline.ownership import entries, is_id, is_real_folder, is_trash, make_mark
 from dna_pipeline.publish import SOURCE
-from dna_pipeline.reachability import Look, look_directly
+from dna_pipeline.reachability import Look, look_directly, require_answer
 from dna_pipeline.spec.config import Config
 
 log = structlog.get_logger()
@@ -78,6 +79,8 @@ class Cleanup:
 
     def at_start(self) -> None:
         """Deal at once with all that the last daemon left."""
+        self.dispose_unneeded()
+        remove_temporaries(self._config.data)
         for _ in self.steps(0):
             pass
 
@@ -109,7 +112,7 @@ class Cleanup:
                 return False
             fate = decide(folder.name)
             if fate is Fate.REMOVE:
-                remove(folder)
+                remove_tree_if_there(folder)
                 log.info("leftover.removed", folder=str(folder))
             elif fate is Fate.RECOVER:
                 move_to_recovered(self._config, folder)
@@ -154,10 +157,28 @@ class Cleanup:
         is_ours = root.name == self._ledger.id and root.parent.name == claim.CLAIMS
         return is_ours and is_id(folder.name)
 
-    def dispose(self, folder: Path) -> None:
-        """Remove the claim of a drop that no job needs. A path that is no claim is left alone."""
+    def dispose_unneeded(self, drop_id: str | None = None) -> None:
+        """Remove the claims that no job needs: of one drop, or of all.
+
+        A claim that cannot be removed now is left for the next start: its jobs have ended well.
+        """
+        for drop in self._ledger.transact(lambda s: store.unneeded_drops(s, drop_id)):
+            self._ledger.transact(lambda s, i=drop.id: store.set_drop_state(s, i, "disposing"))
+            try:
+                require_answer(self._look, Path(drop.claim).parent)
+                point("disposing-committed")
+                self._dispose(Path(drop.claim))
+                point("claim-unlinked")
+            except OSError as error:
+                log.warning("claim.left", claim=drop.claim, why=error.strerror)
+                continue
+            self._ledger.transact(lambda s, i=drop.id: store.set_drop_state(s, i, "gone"))
+            point("gone-committed")
+
+    def _dispose(self, folder: Path) -> None:
+        """Remove a claim. A path that is no claim is left alone."""
         if self.is_copy(folder):
-            remove(folder)
+            remove_tree_if_there(folder)
         elif self.is_claim(folder):
             claim.dispose(folder)
         else:
@@ -175,10 +196,9 @@ class Cleanup:
             move_to_recovered(self._config, folder)
         claim.dispose(folder)
 
-    def _archives(self, session: Session, drop_id: str) -> tuple[str | None, list[Path]]:
+    def _archives(self, session: Transaction, drop_id: str) -> tuple[str | None, list[Path]]:
         """The image, and where it may have been archived; None if nobody wants it any more."""
-        drop = session.get_one(Drop, drop_id)
-        jobs = session.scalars(select(Job).where(Job.drop_id == drop_id)).all()
+        drop, jobs = store.drop_with_jobs(session, drop_id)
         if drop.originals == "delete" and all(job.status == "completed" for job in jobs):
             return None, []
         image = drop.image or ""
@@ -206,7 +226,7 @@ class Cleanup:
         by_name = {path.name: path for path in originals}
         files = [path for path in entries(folder) if not is_temporary(path.name)]
         if all(_has_original(path, by_name.get(path.name), originals) for path in files):
-            remove(folder)
+            remove_tree_if_there(folder)
         else:
             move_to_recovered(self._config, folder)
 
@@ -233,12 +253,6 @@ def _is_staged(name: str) -> bool:
     return is_id(name) or is_trash(name)
 
 
-def remove(folder: Path) -> None:
-    """Remove a folder of ours, if it is there. Links in it are removed, never followed."""
-    with suppress(FileNotFoundError):
-        remove_tree(folder)
-
-
 def _age_s(folder: Path) -> float:
     return time.time() - folder.stat().st_mtime
 
@@ -253,13 +267,6 @@ def _has_original(copy: Path, original: Path | None, seen: Mapping[Path, FileSta
         return False
 
 
-def is_same_file(one: Path, other: Path) -> bool:
-    """Whether both are plain files with the same bytes."""
-    if not all(path.is_file() and not path.is_symlink() for path in (one, other)):
-        return False
-    return one.stat().st_size == other.stat().st_size and sha256_file(one) == sha256_file(other)
-
-
 # --- moving, also to another file system ---
 
 
@@ -272,7 +279,7 @@ def _move(folder: Path, home: Path) -> Path:
         if error.errno != errno.EXDEV:
             raise
         target = _copy(folder, home)
-        remove(folder)
+        remove_tree_if_there(folder)
     fsync_dir(folder.parent)
     return target
 
@@ -282,7 +289,7 @@ def _copy(folder: Path, home: Path) -> Path:
     if twin := next(filter(lambda p: _is_same_tree(folder, p), _names(home, folder.name)), None):
         return twin
     partial = home / f".{folder.name}.partial"
-    remove(partial)
+    remove_tree_if_there(partial)
     shutil.copytree(folder, partial, symlinks=True, copy_function=copy_anew)
     fsync_tree(partial)
     target = _free_name(home, folder.name)

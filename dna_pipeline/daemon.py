@@ -16,9 +16,9 @@ from math import inf
 from typing import Any
 
 import structlog
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from dna_pipeline.accounts import Accounts
+from dna_pipeline.cleanup import Cleanup
 from dna_pipeline.dispatch import Dispatcher
 from dna_pipeline.errors import ConfigError, Hold, InboxUnavailable
 from dna_pipeline.executor import Executor, LocalExecutor, WorkerSettings
@@ -28,7 +28,9 @@ from dna_pipeline.inbox.watcher import Watcher
 from dna_pipeline.inbox_folders import make_folder, make_inboxes
 from dna_pipeline.intake.gate import Gate
 from dna_pipeline.ledger import health, queue
+from dna_pipeline.ledger.engine import LedgerError, LedgerUnavailable
 from dna_pipeline.ledger.store import Ledger
+from dna_pipeline.ledger.tables import Job
 from dna_pipeline.ledger.views import Views
 from dna_pipeline.lock import hold_kept, hold_lock, holder
 from dna_pipeline.ownership import check_data_folder
@@ -177,10 +179,11 @@ class Daemon:
         self.publisher = Publisher(self.config, self.ledger, look)
         self.executor = self._make_executor(worker_settings(self.config), self._wake.set)
         self.dispatcher = Dispatcher(self.config, self.ledger, self.executor, look)
-        self.gate = Gate(self.config, self.ledger, look)
-        self.accounts = Accounts(self.ledger, self.publisher)
+        self.cleanup = Cleanup(self.config, self.ledger, look)
+        self.gate = Gate(self.config, self.ledger, self.cleanup, look)
+        self.accounts = Accounts(self.ledger, self.publisher, self.cleanup.dispose_unneeded, look)
         self.status = StatusFile(self.config, self._views, self.dispatcher, self.gate, look)
-        self.housekeeper = Housekeeper(self.config, self.ledger, look)
+        self.housekeeper = Housekeeper(self.config, self.ledger, self.cleanup)
         self.overtaken = Overtaken(self.config, self.ledger, look)
         self._recover()
         watcher = Watcher(self.config.inboxes, self._hint, _warn, look)
@@ -199,7 +202,7 @@ class Daemon:
             end = time.monotonic() + CLOSE_GRACE_S
             # The worker first: what it holds is the most, and it needs no one's leave to end.
             self.executor.close(CLOSE_GRACE_S / 2)
-            with suppress(SQLAlchemyError):  # what could not be recorded is done again
+            with suppress(LedgerError):  # what could not be recorded is done again
                 self.dispatcher.drain()
             intake.join(max(end - CLOSE_GRACE_S / 4 - time.monotonic(), 0.5))
             self.is_stuck = intake.is_alive() or not self._has_ended_publishing()
@@ -225,7 +228,7 @@ class Daemon:
 
     def _write_accounts(self, limit_s: float = CLOSE_GRACE_S / 4) -> None:
         """A last time, unless the ledger is what ended us."""
-        with suppress(SQLAlchemyError):
+        with suppress(LedgerError):
             self.accounts.write(limit_s)
 
     def _make_folders(self) -> None:
@@ -249,6 +252,7 @@ class Daemon:
         back = self.ledger.transact(queue.recover)
         for job_id in back:
             log.info("job.resumed", job=job_id)
+        self.cleanup.at_start()
         self.publisher.recover()
 
     # --- intake's thread ---
@@ -282,7 +286,7 @@ class Daemon:
         try:
             self._tick()
             self._trouble = ""
-        except OperationalError as error:
+        except LedgerUnavailable as error:
             if (trouble := str(error.orig)) != self._trouble:
                 log.error("ledger.unavailable", why=trouble)
             self._trouble = trouble
@@ -334,11 +338,15 @@ class Daemon:
         for job in self.ledger.transact(queue.to_publish):
             if self._stop.is_set():
                 return
-            self._publishing = Publishing(job.id, partial(self.publisher.publish, job))
+            self._publishing = Publishing(job.id, partial(self._publish, job))
             if not self._has_published(PUBLISH_WAIT_S):
                 return
             self.dispatcher.listen()
             self.dispatcher.dispatch()
+
+    def _publish(self, job: Job) -> None:
+        self.publisher.publish(job)
+        self.cleanup.dispose_unneeded(job.drop_id)
 
     def _has_published(self, wait_s: float) -> bool:
         """True if the next job may be published: the last one is done or waits for its source."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import queue as queues
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import structlog
-from sqlalchemy.orm import Session
 
 from dna_pipeline import sources, stage_files
 from dna_pipeline.errors import (
@@ -26,6 +26,7 @@ from dna_pipeline.executor import Executor
 from dna_pipeline.faults import point
 from dna_pipeline.holds import Holds
 from dna_pipeline.ledger import away, batches, pauses, queue, wishes
+from dna_pipeline.ledger.engine import Transaction
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Drop, Job
 from dna_pipeline.messages import (
@@ -42,7 +43,6 @@ from dna_pipeline.messages import (
     StageOrder,
     WorkerEnded,
 )
-from dna_pipeline.publishing import stage_stems
 from dna_pipeline.reachability import Look, look_directly
 from dna_pipeline.spec.config import Config
 
@@ -53,6 +53,15 @@ DEVICE_HINT = (
     "reload the driver or restart the machine, then `dna-pipeline retry`; or set "
     "`runtime.device: cpu` in pipeline.yaml."
 )
+
+
+def stage_stems(job: Job) -> dict[str, str]:
+    """For each stage's id the start of its files' names: the id is in it where types repeat."""
+    kinds = Counter(stage["type"] for stage in job.stages)
+    return {
+        stage["id"]: f"{job.stem}.{stage['id']}" if kinds[stage["type"]] > 1 else job.stem
+        for stage in job.stages
+    }
 
 
 @dataclass(slots=True)
@@ -264,7 +273,7 @@ class Dispatcher:
     def _hold(self, job: str, code: str, detail: str) -> None:
         """Put the job back; where there is no device, no other need try for now."""
 
-        def action(session: Session) -> None:
+        def action(session: Transaction) -> None:
             queue.hold(session, job, code, detail)
             if code == DeviceUnavailable.code:
                 queue.hold_where(session, "status", "queued", code, detail)
@@ -280,15 +289,15 @@ class Dispatcher:
         claim = self._ledger.transact(lambda s: away.claim_of(s, job_id))
         return None if claim is None else sources.unreachable(claim, self._look)
 
-    def _succeed(self, session: Session, job: str) -> None:
+    def _succeed(self, session: Transaction, job: str) -> None:
         pauses.note_success(session, job)
         queue.computed(session, job)
 
-    def _fail(self, session: Session, job: str, failure: Failure, stage: str | None) -> None:
+    def _fail(self, session: Transaction, job: str, failure: Failure, stage: str | None) -> None:
         queue.fail(session, job, failure, stage)
         self._count(session, job, failure)
 
-    def _count(self, session: Session, job: str, failure: Failure) -> None:
+    def _count(self, session: Transaction, job: str, failure: Failure) -> None:
         limit = self._config.runtime.pause_after_failures
         if (why := pauses.note_failure(session, job, failure, limit)) is not None:
             log.error("pipeline.paused", why=why)
@@ -298,7 +307,9 @@ class Dispatcher:
         if (why := batches.check_failures(session, found.batch)) is not None:
             log.error("batch.paused", why=why)
 
-    def _worker_died(self, session: Session, job: str, failure: Failure, stage: str | None) -> None:
+    def _worker_died(
+        self, session: Transaction, job: str, failure: Failure, stage: str | None
+    ) -> None:
         queue.worker_died(session, job, self._config.runtime.max_attempts, failure, stage)
         self._count(session, job, failure)
 

@@ -13,8 +13,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from dna_pipeline import cancelled_rows
-from dna_pipeline.artifact import fsync_dir, remove_file, sha256_file
-from dna_pipeline.cleanup import is_same_file
+from dna_pipeline.artifact import fsync_dir, is_same_file, remove_file, sha256_file
 from dna_pipeline.ledger.tables import Drop, Job
 from dna_pipeline.manifest import ERROR_NAME, ErrorReport
 from dna_pipeline.publish import SOURCE, Outbox

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from sqlalchemy.orm import Session
 
 from dna_pipeline import room
 from dna_pipeline.errors import (
@@ -22,6 +21,7 @@ from dna_pipeline.errors import (
     WeightsMissing,
 )
 from dna_pipeline.ledger import batches, model_sets, pauses, queue
+from dna_pipeline.ledger.engine import Transaction
 from dna_pipeline.ledger.queue import Runnable
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Job
@@ -69,7 +69,7 @@ class Holds:
                 return claimed
         return None
 
-    def _next(self, session: Session) -> Runnable | None:
+    def _next(self, session: Transaction) -> Runnable | None:
         """The next job that nothing in the ledger stands against; all before it are held."""
         if queue.is_paused(session):
             return None
@@ -78,7 +78,7 @@ class Holds:
                 return job
         return None
 
-    def _settle(self, session: Session, job: Runnable, obstacle: Obstacle | None) -> Job | None:
+    def _settle(self, session: Transaction, job: Runnable, obstacle: Obstacle | None) -> Job | None:
         """Claim the job, or hold it; neither if another one is next by now."""
         after = self._next(session)
         if after is None or after.id != job.id:
@@ -89,7 +89,7 @@ class Holds:
         log.warning("jobs.held", job=job.id, why=obstacle.why)
         return None
 
-    def _is_held(self, session: Session, job: Runnable) -> bool:
+    def _is_held(self, session: Transaction, job: Runnable) -> bool:
         """Hold the job if something stands against it, with all to which the same applies."""
         if (why := pauses.reason(session, job.pipeline)) is not None:
             queue.hold_where(session, "pipeline", job.pipeline, Paused.code, why)
@@ -129,7 +129,7 @@ class Holds:
         is_due = self._is_due(DiskFull.code, now, DISK_RETRY_S if patient else None)
         is_roomy = is_due and self._lacks_any_room() is None
 
-        def action(session: Session) -> None:
+        def action(session: Transaction) -> None:
             freed = queue.promote_due(session, utcnow())
             for models in complete:
                 freed += queue.release(session, WeightsMissing.code, models)
@@ -144,7 +144,7 @@ class Holds:
 
         self._ledger.transact(action)
 
-    def _hold_resting(self, session: Session, *, has_freed: bool) -> None:
+    def _hold_resting(self, session: Transaction, *, has_freed: bool) -> None:
         """Hold the jobs of inboxes whose hours have ended, before it is their turn.
 
         Only when the hours end or jobs were freed: the statement reads all jobs that can run.
@@ -206,14 +206,14 @@ class Holds:
         return [self._config.data, *([] if self._look(outbox).is_silent else [outbox])]
 
 
-def hold_resting(session: Session, config: Config) -> None:
+def hold_resting(session: Transaction, config: Config) -> None:
     """Hold all jobs of inboxes outside their hours, so that `status` says so at once."""
     for inbox in config.inboxes:
         if (why := inbox.resting(utcnow())) is not None:
             queue.hold_where(session, "inbox", inbox.name, Hours.code, why)
 
 
-def _held_models(session: Session) -> dict[str, list[dict[str, Any]]]:
+def _held_models(session: Transaction) -> dict[str, list[dict[str, Any]]]:
     """The sets of models that jobs wait for, each with the stages of one of these jobs."""
     code = WeightsMissing.code
     return {

@@ -15,7 +15,6 @@ from dna_pipeline.cleanup import Cleanup
 from dna_pipeline.ledger import store
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.times import utcnow
-from dna_pipeline.reachability import Look, look_directly
 from dna_pipeline.spec.config import Config
 
 log = structlog.get_logger()
@@ -26,10 +25,10 @@ INTERVAL_S = 3600.0
 class Housekeeper:
     """Cleans up at the daemon's start and every hour after."""
 
-    def __init__(self, config: Config, ledger: Ledger, look: Look = look_directly) -> None:
+    def __init__(self, config: Config, ledger: Ledger, cleanup: Cleanup) -> None:
         self._config = config
         self._ledger = ledger
-        self._cleanup = Cleanup(config, ledger, look)
+        self._cleanup = cleanup
         self._next_at = 0.0
         self._round: Iterator[None] = iter(())
 

@@ -10,8 +10,6 @@ from itertools import count
 from pathlib import PurePosixPath
 from typing import Any
 
-from sqlalchemy import select
-
 from dna_pipeline.artifact import safe_name
 from dna_pipeline.inbox.names import name_of
 from dna_pipeline.ledger import latest
@@ -133,16 +131,9 @@ def source_of(job: Job, drop: Drop) -> str:
 def _made_before(session: Any, job: Job, source: str) -> set[str]:
     """The endings of the files that earlier jobs of this input may have put there though no name
     is written down: jobs of version 0.1, and those that a rebuilt ledger knows."""
-    rows = (
-        select(Job, Drop, ArtifactRow)
-        .join(Drop, Drop.id == Job.drop_id)
-        .join(ArtifactRow, ArtifactRow.job_id == Job.id)
-        .where(Job.inbox == job.inbox, Job.folder == job.folder, Job.name == job.name)
-        .where(Job.status == "completed", Job.publish == "done", Job.seq != job.seq)
-    )
     plain = f"{job.folder}/{job.name}".lstrip("/")
     found: set[str] = set()
-    for old, drop, file in session.execute(rows):
+    for old, drop, file in latest.published_before(session, job):
         if source_of(old, drop) in (source, plain):
             made = choose(old.stem, [file])
             found.update(made.results, made.companions)

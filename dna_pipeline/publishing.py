@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import errno
 import hashlib
-from collections import Counter
 from functools import partial
 from itertools import takewhile
 from pathlib import Path
 
 import structlog
-from sqlalchemy.orm import Session
 
 from dna_pipeline import cancelled_rows, sources, stage_files
-from dna_pipeline.artifact import remove_temporaries, remove_tree
-from dna_pipeline.cleanup import Cleanup
+from dna_pipeline.artifact import remove_tree
 from dna_pipeline.errors import (
     DiskFull,
     Hold,
@@ -26,7 +23,8 @@ from dna_pipeline.failure_folders import TEXT_NAME, remove_failure
 from dna_pipeline.faults import point
 from dna_pipeline.inbox.names import sidecar_name
 from dna_pipeline.latest import LatestFiles
-from dna_pipeline.ledger import batches, queue, store
+from dna_pipeline.ledger import batches, queue
+from dna_pipeline.ledger.engine import Transaction
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import ArtifactRow, Batch, Drop, Job, StageRun
 from dna_pipeline.manifest import (
@@ -62,17 +60,8 @@ from dna_pipeline.spec.config import Config
 log = structlog.get_logger()
 
 
-def stage_stems(job: Job) -> dict[str, str]:
-    """For each stage's id the start of its files' names: the id is in it where types repeat."""
-    kinds = Counter(stage["type"] for stage in job.stages)
-    return {
-        stage["id"]: f"{job.stem}.{stage['id']}" if kinds[stage["type"]] > 1 else job.stem
-        for stage in job.stages
-    }
-
-
 class Publisher:
-    """Publishes ended jobs and disposes of the claims that nobody needs any more.
+    """Publishes ended jobs.
 
     Args:
         look: says whether a folder can be reached.
@@ -83,7 +72,6 @@ class Publisher:
         self._ledger = ledger
         self._look = look
         self.outbox = Outbox(config.outbox, ledger.id)
-        self._cleanup = Cleanup(config, ledger, look)
         self._latest = LatestFiles(ledger, self.outbox)
 
     def check_outbox(self) -> None:
@@ -92,11 +80,6 @@ class Publisher:
         if not reach.is_there:
             why = reach.why if reach.is_silent else f"is not there ({reach.why})"
             raise OutboxUnavailable(f"{self._config.outbox} {why}")
-
-    def check_claim(self, claim: Path) -> None:
-        """Raises TimeoutError: the folder that holds the claim does not answer."""
-        if (reach := self._look(claim.parent)).is_silent:
-            raise TimeoutError(errno.ETIMEDOUT, reach.why, str(claim.parent))
 
     def publish(self, job: Job) -> None:
         """Take the job from its outcome to its end, or back into the queue if files of it are lost.
@@ -141,7 +124,6 @@ class Publisher:
         log.info("job.published", job=job.id, folder=name)
         remove_tree(self._config.work / job.id, ignore_errors=True)
         point("work-removed")
-        self.dispose(job.drop_id)
 
     def _publish_folder(self, job: Job, drop: Drop, stages: StageFiles) -> str | None:
         """Put the job's own folder into its place; its name. None: it is to be tried again."""
@@ -193,7 +175,7 @@ class Publisher:
         return name
 
     def _write_row(
-        self, session: Session, job: Job, drop: Drop, name: str, place: str | None
+        self, session: Transaction, job: Job, drop: Drop, name: str, place: str | None
     ) -> bool:
         """Write a cancelled row and plan its publishing; False if its original has gone.
 
@@ -344,27 +326,8 @@ class Publisher:
             files = [file for _, artifacts in stages for file in artifacts]
             self._latest.update(job, drop, name, files)
 
-    def dispose(self, drop_id: str | None = None) -> None:
-        """Remove the claims that no job needs; of one drop, or of all."""
-        for drop in self._ledger.transact(lambda s: store.unneeded_drops(s, drop_id)):
-            self._ledger.transact(lambda s, i=drop.id: store.set_drop_state(s, i, "disposing"))
-            try:
-                self.check_claim(Path(drop.claim))
-                point("disposing-committed")
-                self._cleanup.dispose(Path(drop.claim))
-                point("claim-unlinked")
-            except OSError as error:
-                # The job has ended well; the next start tries again.
-                log.warning("claim.left", claim=drop.claim, why=error.strerror)
-                continue
-            self._ledger.transact(lambda s, i=drop.id: store.set_drop_state(s, i, "gone"))
-            point("gone-committed")
-
     def recover(self) -> None:
-        """Clear away what the last daemon left: claims, work files and half-made folders."""
-        self.dispose()
-        remove_temporaries(self._config.data)
-        self._cleanup.at_start()
+        """Remove temporary files that the last daemon left in the outbox."""
         try:
             self.check_outbox()
             self.outbox.remove_temporaries()

@@ -9,6 +9,7 @@ milliseconds, not of hours.
 
 from __future__ import annotations
 
+import errno
 import os
 import queue
 import shutil
@@ -89,6 +90,12 @@ def look_directly(folder: Path) -> Reach:
     except OSError as error:
         return Reach("missing", error.strerror or str(error))
     return Reach("there", "", status.st_dev, status.st_ino, is_empty)
+
+
+def require_answer(look: Look, folder: Path) -> None:
+    """Raises TimeoutError: the folder does not answer."""
+    if (reach := look(folder)).is_silent:
+        raise TimeoutError(errno.ETIMEDOUT, reach.why, str(folder))
 
 
 @contextmanager

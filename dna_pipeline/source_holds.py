@@ -15,11 +15,11 @@ from itertools import islice
 from pathlib import Path
 
 import structlog
-from sqlalchemy.orm import Session
 
 from dna_pipeline import sources
 from dna_pipeline.errors import InboxUnavailable
 from dna_pipeline.ledger import away
+from dna_pipeline.ledger.engine import Transaction
 from dna_pipeline.ledger.queue import Runnable
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.views import Views
@@ -44,7 +44,7 @@ class Obstacle:
     """
 
     why: str
-    hold: Callable[[Session], None]
+    hold: Callable[[Transaction], None]
 
 
 class SourceHolds:
@@ -77,7 +77,7 @@ class SourceHolds:
         if self._holds_ours(root):
             return self._missing_alone(job, claim, why)
 
-        def hold_all(session: Session) -> None:
+        def hold_all(session: Transaction) -> None:
             number = away.hold_below(session, root, why)
             away.hold(session, [job.drop_id], why)  # whatever its path looks like
             log.warning("inbox.unreachable", root=str(root), jobs=number)

@@ -22,8 +22,7 @@ from dna_pipeline.cli.common import (
 from dna_pipeline.errors import ConfigError
 
 if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
+    from dna_pipeline.ledger.engine import Transaction
     from dna_pipeline.ledger.views import Views
     from dna_pipeline.spec.config import Config
 
@@ -181,7 +180,7 @@ def resume(context: typer.Context, batch: BatchOption = None) -> None:
     batch_id = find_batch(open_views(config), batch) if batch is not None else None
     ledger = open_ledger(config)
 
-    def free(session: Session) -> None:
+    def free(session: Transaction) -> None:
         if batch_id is None:
             pauses.resume(session)
         else:

@@ -121,8 +121,7 @@ def find_batch(views: Views, prefix: str | None) -> str | None:
 
 def sentence(error: Exception) -> str | None:
     """What to say of an error that is the surroundings' and not the program's; None of others."""
-    from sqlalchemy.exc import OperationalError
-
+    from dna_pipeline.ledger.engine import LedgerUnavailable
     from dna_pipeline.ledger.health import is_damage
 
     if isinstance(error, ConfigError):
@@ -134,7 +133,7 @@ def sentence(error: Exception) -> str | None:
     if is_damage(error):
         why = getattr(error, "orig", error)
         return f"ledger.db is damaged ({why}); `dna-pipeline repair` rebuilds it"
-    if isinstance(error, OperationalError):
+    if isinstance(error, LedgerUnavailable):
         return f"ledger.db cannot be used now ({error.orig})"
     return None
 

@@ -22,8 +22,7 @@ from typing import Any
 import structlog
 
 from dna_pipeline import filesystem
-from dna_pipeline.artifact import safe_stem
-from dna_pipeline.cleanup import remove
+from dna_pipeline.artifact import remove_tree_if_there, safe_stem
 from dna_pipeline.errors import DnaError, ImageMissing, JobError
 from dna_pipeline.faults import point
 from dna_pipeline.inbox import claim
@@ -319,7 +318,7 @@ class BatchTaker:
         undone: list[str] = []
         for item in taken:
             with suppress(OSError):
-                undo(self._config, self._inbox, item.row, remove)
+                undo(self._config, self._inbox, item.row, remove_tree_if_there)
                 undone.append(item.row["id"])
                 for path in item.row["stat"] if item.is_moved else ():
                     self._lookout.returned(path)

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
-from dna_pipeline.cleanup import Cleanup
 from dna_pipeline.errors import Failure, JobError
 from dna_pipeline.inbox import claim
 from dna_pipeline.inbox.candidates import Candidate, Waiting
@@ -49,6 +48,26 @@ RETRY_S = 1.0
 ABANDONED_AFTER = timedelta(hours=1)
 
 
+class ClaimCleanup(Protocol):
+    """Decides what becomes of claims whose taking in was cut off, and does it."""
+
+    def is_copy(self, folder: Path) -> bool:
+        """Whether it is the folder of a copy in the data folder, and not of moved originals."""
+        ...
+
+    def is_claim(self, folder: Path) -> bool:
+        """Whether it is the folder of originals that this ledger moved out of an inbox."""
+        ...
+
+    def give_up_copy(self, folder: Path, originals: Mapping[Path, FileStat]) -> None:
+        """Undo a copy that was cut off before its job was recorded."""
+        ...
+
+    def settle_returned_claim(self, drop_id: str, folder: Path) -> None:
+        """Deal with a claim that was out of reach when its drop ended and is back."""
+        ...
+
+
 class InboxGate:
     """One inbox from look to ledger."""
 
@@ -58,12 +77,13 @@ class InboxGate:
         inbox: Inbox,
         ledger: Ledger,
         prober: Prober,
+        cleanup: ClaimCleanup,
         look: Look = look_directly,
     ) -> None:
         self.inbox = inbox
         self._config = config
         self._ledger = ledger
-        self._cleanup = Cleanup(config, ledger, look)
+        self._cleanup = cleanup
         self._look_at = look
         self._is_silent = False
         self._known = KnownFiles(inbox.name, ledger)
@@ -325,18 +345,25 @@ def _identity(folder: Path) -> tuple[int, int] | None:
 class Gate:
     """All inboxes, stepped in turn by one thread."""
 
-    def __init__(self, config: Config, ledger: Ledger, look: Look = look_directly) -> None:
+    def __init__(
+        self,
+        config: Config,
+        ledger: Ledger,
+        cleanup: ClaimCleanup,
+        look: Look = look_directly,
+    ) -> None:
         self._config = config
         self._ledger = ledger
         self._look = look
-        self._cleanup = Cleanup(config, ledger, look)
+        self._cleanup = cleanup
         self._prober = Prober(look)
         self._hints: set[str] = set()
         self._lock = threading.Lock()
         self.is_quiet = False
         """Whether, as of the last step, nothing will be taken in soon unless something comes."""
         self.inboxes = [
-            InboxGate(config, inbox, ledger, self._prober, look) for inbox in config.inboxes
+            InboxGate(config, inbox, ledger, self._prober, cleanup, look)
+            for inbox in config.inboxes
         ]
 
     def recover(self) -> None:

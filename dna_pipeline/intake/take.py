@@ -16,8 +16,7 @@ from typing import Any
 import structlog
 
 from dna_pipeline import filesystem
-from dna_pipeline.artifact import remove_tree
-from dna_pipeline.cleanup import remove
+from dna_pipeline.artifact import remove_tree, remove_tree_if_there
 from dna_pipeline.errors import Failure, ImageUnreadable, JobError, SidecarInvalid
 from dna_pipeline.faults import point
 from dna_pipeline.inbox import claim
@@ -233,7 +232,7 @@ class Taker:
                     # Before the commit that forgets the drop: a kept file has its original, and a
                     # folder that the ledger no longer knows would be taken for the only copy.
                     with suppress(OSError):
-                        remove(outcome.claimed.folder)
+                        remove_tree_if_there(outcome.claimed.folder)
             replaced = self._ledger.transact(lambda s: self._commit(s, outcomes))
             point("claimed-committed")
             self._after_commit(outcomes, replaced)

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy import URL, Engine, create_engine, event
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.orm import Session
 from sqlalchemy.pool import QueuePool
 
 from dna_pipeline.ledger.sqlite import BUSY_TIMEOUT_MS, flush_fully, sqlite_module, wal_is_safe
@@ -23,6 +24,16 @@ CACHE_KIB = 32 << 10
 """Ids are random: each touches pages of its own in every index of a large ledger."""
 
 T = TypeVar("T")
+
+Transaction = Session
+"""What `Ledger.transact` hands to the function that it runs."""
+
+LedgerError = SQLAlchemyError
+"""Any error of the ledger."""
+
+LedgerUnavailable = OperationalError
+"""The ledger cannot be used at the moment: it is locked, or its disk is full or gone. Its `orig` is
+SQLite's own error."""
 
 
 def open_writer(path: Path) -> Engine:

@@ -19,7 +19,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from dna_pipeline.ledger.store import get_setting, set_setting
-from dna_pipeline.ledger.tables import Job
+from dna_pipeline.ledger.tables import ArtifactRow, Drop, Job
 
 Kind = Literal["latest", "latest-companion"]
 """Kinds of names: of meshes and pictures, or of the companions (MTL, texture) of an OBJ."""
@@ -167,3 +167,15 @@ def _record(
 
 def _key(kind: Kind, folder: str, name: str) -> str:
     return f"{kind}:{unicodedata.normalize('NFC', f'{folder}/{name}'.casefold())}"
+
+
+def published_before(session: Session, job: Job) -> list[tuple[Job, Drop, ArtifactRow]]:
+    """The artifacts of other completed jobs whose inputs have that job's inbox, folder and name."""
+    rows = (
+        select(Job, Drop, ArtifactRow)
+        .join(Drop, Drop.id == Job.drop_id)
+        .join(ArtifactRow, ArtifactRow.job_id == Job.id)
+        .where(Job.inbox == job.inbox, Job.folder == job.folder, Job.name == job.name)
+        .where(Job.status == "completed", Job.publish == "done", Job.seq != job.seq)
+    )
+    return [(old, drop, file) for old, drop, file in session.execute(rows)]

@@ -235,6 +235,24 @@ def recent_jobs(session: Session, inbox: str, most: int) -> list[tuple[str, str,
     return [(folder, name, job, at) for folder, name, job, at in found]
 
 
+def drop_with_jobs(session: Session, drop_id: str) -> tuple[Drop, Sequence[Job]]:
+    """A drop that is there, and its jobs."""
+    jobs = session.scalars(select(Job).where(Job.drop_id == drop_id)).all()
+    return session.get_one(Drop, drop_id), jobs
+
+
+def insert_rows(session: Session, table: type[Base], rows: Sequence[dict[str, Any]]) -> None:
+    """Insert rows as they are, for `repair`. Raises where one is there already."""
+    if rows:
+        session.execute(insert(table), rows)
+
+
+def insert_new_rows(session: Session, table: type[Base], rows: Sequence[dict[str, Any]]) -> None:
+    """Insert those rows whose key is not there yet: a damaged page may hold a row twice."""
+    if rows:
+        session.connection().execute(insert(table).prefix_with("OR IGNORE"), rows)
+
+
 def open_drop_ids(session: Session) -> set[str]:
     """All drops that still own files."""
     return set(session.scalars(select(Drop.id).where(_NOT_GONE)))

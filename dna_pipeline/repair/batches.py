@@ -11,8 +11,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import insert
-
 from dna_pipeline.errors import Failure, JobError
 from dna_pipeline.inbox import claim
 from dna_pipeline.intake import records
@@ -44,10 +42,7 @@ class Batches:
         ids = {batch["id"] for batch in known}
         rows = [row for row in self._found.batch_rows if row["batch_id"] in ids]
         for table, values in ((Batch, known), (BatchRow, rows)):
-            if values:
-                # A damaged page may tell a row twice, or half of it.
-                add = insert(table).prefix_with("OR IGNORE")
-                self._ledger.transact(lambda s, a=add, v=values: s.connection().execute(a, v))
+            self._ledger.transact(lambda s, t=table, v=values: store.insert_new_rows(s, t, v))
         for drop in self._found.drops.values():
             if self._batches_of(drop) & ids and self._has_claim(drop):
                 self._restore_drop(drop)
@@ -81,7 +76,7 @@ class Batches:
         row = told | {"state": "claimed", "sha256": sha256, "created_at": utcnow()}
 
         def commit(session: Any) -> None:
-            session.execute(insert(Drop), [row])
+            store.insert_rows(session, Drop, [row])
             store.finish_claims(session, [], jobs)
 
         self._ledger.transact(commit)

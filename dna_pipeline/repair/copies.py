@@ -14,8 +14,8 @@ from typing import Any
 
 import structlog
 
-from dna_pipeline.artifact import is_temporary
-from dna_pipeline.cleanup import is_same_file, move_to_recovered, remove
+from dna_pipeline.artifact import is_same_file, is_temporary, remove_tree_if_there
+from dna_pipeline.cleanup import move_to_recovered
 from dna_pipeline.errors import Failure, JobError
 from dna_pipeline.inbox import claim
 from dna_pipeline.inbox.scan import scan
@@ -63,7 +63,7 @@ class Copies:
         drop = self._found.drops.get(folder.name)
         files = [path for path in entries(folder) if not is_temporary(path.name)]
         if not files or self._is_done(folder, drop, files):
-            remove(folder)
+            remove_tree_if_there(folder)
         elif not self._has_ended(folder.name) and self._requeue(folder, drop, files):
             self.requeued += 1
         elif (target := move_to_recovered(self._config, folder)) is not None:

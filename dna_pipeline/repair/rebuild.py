@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from sqlalchemy import insert
 
 from dna_pipeline.artifact import fsync_dir
 from dna_pipeline.inbox import claim, owner
@@ -221,8 +220,7 @@ class _Rebuilder:
                 (ArtifactRow, [file for row in group for file in row.artifacts]),
                 (Event, [event for row in group for event in row.events]),
             ):
-                if rows:
-                    session.execute(insert(table), rows)
+                store.insert_rows(session, table, rows)
 
         self._ledger.transact(commit)
 

@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 from benches import options
 from benches.daemons import ROOT, started
 from benches.history import History, data_folder
+from dna_pipeline.cleanup import Cleanup
 from dna_pipeline.daemon import worker_settings
 from dna_pipeline.dispatch import Dispatcher
 from dna_pipeline.executor import LocalExecutor
@@ -146,7 +147,8 @@ def _ask(config: Config, times: Times, rounds: int) -> None:
     """All that the daemon does with its ledger."""
     ledger, views = Ledger(config.ledger_path), Views(config.ledger_path)
     dispatcher = Dispatcher(config, ledger, LocalExecutor(worker_settings(config)))
-    gate = Gate(config, ledger)
+    cleanup = Cleanup(config, ledger)
+    gate = Gate(config, ledger, cleanup)
     status = StatusFile(config, views, dispatcher, gate)
     for number in range(rounds):
         _take_in(config, ledger, times, number)
@@ -156,7 +158,7 @@ def _ask(config: Config, times: Times, rounds: int) -> None:
         _finish(ledger, job, times)
         status.ledger_changed()
         times.of("snapshot", lambda n=number: status.write(LONG_S * n))
-    _keep_house(Housekeeper(config, ledger), times, rounds)
+    _keep_house(Housekeeper(config, ledger, cleanup), times, rounds)
     gate.close()
     views.close()
     ledger.close()

@@ -14,6 +14,8 @@ import pytest
 import structlog
 import yaml
 
+from dna_pipeline.accounts import Accounts
+from dna_pipeline.cleanup import Cleanup
 from dna_pipeline.errors import ImageTooSmall, ImageUnreadable, JobError
 from dna_pipeline.intake.gate import InboxGate
 from dna_pipeline.ledger import queue
@@ -67,7 +69,9 @@ class Site:
     def _start(self) -> None:
         self.ledger = Ledger(self.config.ledger_path)
         self.prober = StubProber()
-        self.gate = InboxGate(self.config, self.config.inboxes[0], self.ledger, self.prober)
+        self.cleanup = Cleanup(self.config, self.ledger)
+        inbox = self.config.inboxes[0]
+        self.gate = InboxGate(self.config, inbox, self.ledger, self.prober, self.cleanup)
         self.publisher = Publisher(self.config, self.ledger)
 
     def close(self) -> None:
@@ -80,6 +84,11 @@ class Site:
         self.gate.recover(self.now)
         Overtaken(self.config, self.ledger).settle()
         self.ledger.transact(queue.recover)
+        self.clean_up()
+
+    def clean_up(self) -> None:
+        """As a daemon does at its start."""
+        self.cleanup.at_start()
         self.publisher.recover()
 
     # --- the inbox ---
@@ -188,7 +197,12 @@ class Site:
                 return
             for job in jobs:
                 self.publisher.publish(job)
+                self.cleanup.dispose_unneeded(job.drop_id)
         raise AssertionError("publishing comes to no end")
+
+    def accounts(self) -> Accounts:
+        """The writer of each batch.csv."""
+        return Accounts(self.ledger, self.publisher, self.cleanup.dispose_unneeded)
 
     def folders(self) -> list[str]:
         """The published folders, by their accounts."""

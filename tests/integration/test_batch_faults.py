@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from dna_pipeline.accounts import Accounts
 from dna_pipeline.errors import BlackImage
 from dna_pipeline.inbox import claim
 from dna_pipeline.intake.blocked import REFUSED_WAIT_S
@@ -152,7 +151,7 @@ def test_a_row_retried_as_it_was_stands_for_itself(make_site: MakeSite) -> None:
 def test_an_outbox_that_is_away_is_not_made_anew(site: Site) -> None:
     three(site)
     away = site.outbox.rename(site.root / "away")
-    Accounts(site.ledger, site.publisher).write()
+    site.accounts().write()
     assert not site.outbox.exists()
     away.rename(site.outbox)
     assert set(statuses(site).values()) == {"queued"}
@@ -178,9 +177,11 @@ def test_many_batches_are_accounted_for_a_few_at_a_time(
         site.put(f"{number}.png", str(number))
     site.settle()
     looks: list[str | None] = []
-    dispose = site.publisher.dispose
-    site.publisher.dispose = lambda drop_id=None: (looks.append(drop_id), dispose(drop_id))[1]
-    accounts = Accounts(site.ledger, site.publisher)
+    dispose = site.cleanup.dispose_unneeded
+    site.cleanup.dispose_unneeded = lambda drop_id=None: (looks.append(drop_id), dispose(drop_id))[
+        1
+    ]
+    accounts = site.accounts()
     laid: list[int] = []
     for now in range(5):
         accounts.step(float(now))
@@ -198,7 +199,7 @@ def test_a_long_account_is_made_some_rows_at_a_time(
         site.put(f"{name}.png", name)
     site.put("shots.csv", "image\n" + "".join(f"{name}.png\n" for name in "abcde"))
     site.settle()
-    accounts = Accounts(site.ledger, site.publisher)
+    accounts = site.accounts()
     steps = 0
     while not list(site.outbox.rglob("batch.csv")):
         accounts.step(float(steps))
@@ -286,7 +287,7 @@ def test_a_touch_makes_no_batch(make_site: MakeSite, told: str) -> None:
     site.settle()
     assert len(site.jobs()) == 1
     assert len(site.rows(Batch)) == 1
-    Accounts(site.ledger, site.publisher).write()
+    site.accounts().write()
     assert site.claims() == []
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from dna_pipeline.accounts import NAME, Accounts
+from dna_pipeline.accounts import NAME
 from dna_pipeline.intake import preview
 from dna_pipeline.ledger import batches, queue
 from dna_pipeline.ledger.tables import Batch, BatchRow, Drop, Job
@@ -25,7 +25,7 @@ MakeSite = Callable[..., Site]
 
 def report(site: Site) -> list[dict[str, str]]:
     """The rows of the one batch.csv there is, or of the newest."""
-    Accounts(site.ledger, site.publisher).write()
+    site.accounts().write()
     newest = max(site.rows(Batch), key=lambda batch: batch.created_at)
     (path,) = site.outbox.rglob(f"{newest.stem}-{newest.id[:8]}/{NAME}")
     text = re.sub(r"\Asep=.\s+", "", path.read_bytes().decode("utf-8-sig"))
@@ -794,14 +794,14 @@ def test_killed_at_any_step_a_batch_is_whole(
 
     def act(site: Site) -> None:
         site.settle()
-        Accounts(site.ledger, site.publisher).write()
+        site.accounts().write()
 
     def check(site: Site) -> None:
         lies = site.left() | {path.name for path in site.claims()}
         lies |= {path.name for path in site.outbox.rglob("source/*")}
         assert {"a.png", "b.png", "shots.csv"} <= lies
         site.settle()
-        Accounts(site.ledger, site.publisher).write()
+        site.accounts().write()
         assert sorted(job.name for job in site.jobs()) == ["a.png", "b.png", "c.png"]
         assert statuses(site) == {"2": "queued", "3": "queued", "4": "queued", "5": "wrong"}
         run_all(site)

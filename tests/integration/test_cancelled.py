@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from dna_pipeline import cancelled_rows
-from dna_pipeline.accounts import Accounts
 from dna_pipeline.errors import Cancelled
 from dna_pipeline.intake.retry import Retrier
 from dna_pipeline.ledger import batches, queue, wishes
@@ -85,7 +84,7 @@ def test_the_account_of_the_batch_says_where_they_are(make_site, tmp_path) -> No
     site = table_of(make_site, tmp_path)
     cancel_batch(site)
     site.publish()
-    Accounts(site.ledger, site.publisher).write()
+    site.accounts().write()
     lines = (shared(site).parent / "batch.csv").read_text().splitlines()[1:]
     assert [line.split(",")[3] for line in lines] == ["cancelled"] * 4
     assert all(line.endswith(",cancelled") for line in lines)
@@ -205,7 +204,7 @@ def test_repair_finds_cancelled_rows(make_site, tmp_path, how) -> None:
     site = table_of(make_site, tmp_path, recursive=True)
     cancel_batch(site)
     site.publish()
-    Accounts(site.ledger, site.publisher).write()
+    site.accounts().write()
     before = [(job.id, job.status, job.publish_name, job.name) for job in site.jobs()]
     folder = shared(site)
     destroy(site, how)
@@ -291,7 +290,7 @@ def test_killed_at_any_step_of_cancelling_rows(make_site, kill_everywhere) -> No
         assert originals(shared(site)) == PICTURES
         assert {(job.status, job.publish) for job in site.jobs()} == {("cancelled", "done")}
         assert len(list(shared(site).glob("*.json"))) == 4
-        Accounts(site.ledger, site.publisher).write()
+        site.accounts().write()
         site.restart()
         assert files_in_claims(site) == []
         assert not list(shared(site).rglob(".*"))
@@ -323,7 +322,7 @@ def test_killed_at_any_step_of_retrying_rows(make_site, kill_everywhere) -> None
             site.run_next()
         assert {(job.status, job.publish) for job in site.jobs()} == {("completed", "done")}
         assert not shared(site).exists()
-        Accounts(site.ledger, site.publisher).write()
+        site.accounts().write()
         assert files_in_claims(site) == []
 
     assert kill_everywhere(prepare, act, check, every=7) > 10
@@ -336,7 +335,7 @@ def test_a_cancelled_matrix_loses_nothing_that_was_written(site) -> None:
     site.settle()
     cancel_batch(site)
     site.publish()
-    Accounts(site.ledger, site.publisher).write()
+    site.accounts().write()
     (folder,) = site.outbox.glob("in/cat-*")
     assert (folder / "source/cat.png.yaml").read_text() == text
     assert originals(folder / "cancelled") == {"cat.png": b"cat"}

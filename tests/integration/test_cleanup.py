@@ -267,10 +267,10 @@ def test_a_submit_that_an_older_ledger_saw_half_done(
             shutil.copy(site.root / f"older.db{end}", site.config.data / f"ledger.db{end}")
     site._start()
     assert [drop.state for drop in site.rows(Drop)] == ["claiming"]
-    gate = Gate(site.config, site.ledger)
+    gate = Gate(site.config, site.ledger, site.cleanup)
     gate.recover()
     gate.close()
-    site.publisher.recover()
+    site.clean_up()
     assert (site.rows(Drop), site.claims(), recovered(site)) == ([], [], 1)
     assert b"the only one" in all_bytes(site)
 

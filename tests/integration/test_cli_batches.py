@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from dna_pipeline.accounts import Accounts
 from dna_pipeline.cli.main import main
 from dna_pipeline.errors import BlackImage
 from dna_pipeline.intake.retry import Retrier
@@ -204,7 +203,7 @@ def test_pause_and_resume_a_batch(site: Site, call: Program) -> None:
 
 
 def test_status_shows_batches_that_are_not_done(site: Site, call: Program) -> None:
-    Accounts(site.ledger, site.publisher).write()
+    site.accounts().write()
     names = {stem: f"in/{stem}-{batch(site, stem)[:8]}" for stem in ("all", "more")}
     told = {b["folder"]: (b["rows"], b["jobs"]) for b in call.facts("status")["batches"]}
     assert told == {
@@ -217,7 +216,7 @@ def test_status_shows_batches_that_are_not_done(site: Site, call: Program) -> No
         site.run_next()
     while site.ledger.transact(queue.next_runnable) is not None:
         site.run_next()
-    Accounts(site.ledger, site.publisher).write()
+    site.accounts().write()
     assert call.facts("status")["batches"] == []
     # One that is done can still be named.
     assert len(call.facts("jobs", "--batch", names["more"])) == 3

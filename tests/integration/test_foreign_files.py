@@ -20,6 +20,7 @@ SOMEBODY = 65534
 LOOK = """
 import json, sys
 from pathlib import Path
+from dna_pipeline.cleanup import Cleanup
 from dna_pipeline.intake.gate import InboxGate
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Job
@@ -30,7 +31,7 @@ from sqlalchemy import select
 config = load_config(Path(sys.argv[1]), {})
 ledger = Ledger(config.ledger_path)
 prober = Prober()
-gate = InboxGate(config, config.inboxes[0], ledger, prober)
+gate = InboxGate(config, config.inboxes[0], ledger, prober, Cleanup(config, ledger))
 now = 1000.0
 for _ in range(25):
     gate.lookout.hinted(now)

@@ -19,7 +19,7 @@ from dna_pipeline.spec.reader import load_config
 
 def clean(site, now: float = 1.0) -> int:
     """One whole round; how many steps it took."""
-    keeper = Housekeeper(site.config, site.ledger)
+    keeper = Housekeeper(site.config, site.ledger, site.cleanup)
     keeper.step(now)
     steps = 1
     while True:
@@ -133,7 +133,7 @@ def test_events_stay_for_their_time(done) -> None:
 
 
 def test_it_is_done_at_the_start_and_every_hour(done) -> None:
-    keeper = Housekeeper(done.config, done.ledger)
+    keeper = Housekeeper(done.config, done.ledger, done.cleanup)
     ended = done.jobs()[0]
     for now in (0.0, 3599.0, 3600.0):
         folder = aged(done.config.work / ended.id, 25)
@@ -155,7 +155,7 @@ def test_trouble_with_one_folder_is_no_trouble_of_the_others(done, monkeypatch) 
         aged(root / ended.id, 25)
         for root in (done.config.work, done.outbox / ".dna" / done.ledger.id)
     ]
-    keeper = Housekeeper(done.config, done.ledger)
+    keeper = Housekeeper(done.config, done.ledger, done.cleanup)
     monkeypatch.setattr(cleanup, "remove", refuse)
     for _ in range(10):
         keeper.step(0.0)

@@ -156,7 +156,7 @@ def step(gate: Gate, times: int = 3) -> None:
 
 @pytest.fixture
 def gate(two, site):
-    gate = Gate(two, site.ledger)
+    gate = Gate(two, site.ledger, site.cleanup)
     gate._prober.ask, gate._prober.answer = site.prober.ask, site.prober.answer
     gate.recover()
     yield gate

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from dna_pipeline.accounts import Accounts
 from dna_pipeline.errors import Cancelled, EmptyMesh, InboxUnavailable
 from dna_pipeline.intake.retry import Retrier
 from dna_pipeline.ledger import away, queue, wishes
@@ -156,21 +155,21 @@ def test_the_rows_of_a_table(site: Site) -> None:
         site.put(f"{name}.png", name)
     site.put("shots.csv", "image\na.png\nb.png\nc.png\nd.png\n")
     site.settle()
-    Accounts(site.ledger, site.publisher).write()
+    site.accounts().write()
     past = Past(site)
     site.run_next()
     fail(site)
     row = site.jobs()[2]
     site.ledger.transact(lambda s: wishes.request_cancel(s, row.id))
     site.publish()
-    Accounts(site.ledger, site.publisher).write()
+    site.accounts().write()
     (path,) = site.outbox.rglob("batch.csv")
     known, told = facts(site), path.read_bytes()
     statuses = [job.status for job in site.jobs()]
     assert statuses == ["completed", "failed", "cancelled", "queued"]
     past.put_back()
     assert facts(site) == known
-    Accounts(site.ledger, site.publisher).write()
+    site.accounts().write()
     before, after = (list(csv.DictReader(text.decode().splitlines()))
                      for text in (told, path.read_bytes()))  # fmt: skip
     assert [(r["job"], r["status"], r["result"]) for r in after] == [

@@ -306,10 +306,10 @@ def test_a_daemon_that_starts_during_a_retry_takes_nothing_from_it(make_site, or
     real = retrier._read_again
 
     def read_again(*args):
-        gate = Gate(site.config, site.ledger)
+        gate = Gate(site.config, site.ledger, site.cleanup)
         gate.recover()
         gate.close()
-        site.publisher.recover()
+        site.clean_up()
         return real(*args)
 
     retrier._read_again = read_again

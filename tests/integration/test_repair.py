@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dna_pipeline.accounts import Accounts
 from dna_pipeline.errors import ConfigError, EmptyMesh
 from dna_pipeline.inbox import owner
 from dna_pipeline.intake.retry import Retrier
@@ -48,7 +47,7 @@ def mended(site):
     report = rebuild(site.config)
     site._start()
     site.gate.recover(site.now)
-    site.publisher.recover()
+    site.clean_up()
     return report
 
 
@@ -187,7 +186,7 @@ def test_a_claim_whose_job_has_its_folder_is_not_done_again(make_site, monkeypat
     site = make_site()
     site.put("cat.png", b"cat")
     site.settle()
-    monkeypatch.setattr(site.publisher, "dispose", lambda drop=None: None)
+    monkeypatch.setattr(site.cleanup, "dispose_unneeded", lambda drop=None: None)
     site.run_next()
     destroy(site, "one page")
     mended(site)
@@ -436,7 +435,7 @@ def a_batch(make_site, **keys):
     site.settle()
     site.run_next()
     fail(site)
-    Accounts(site.ledger, site.publisher).write()
+    site.accounts().write()
     return site
 
 
@@ -473,7 +472,7 @@ def test_rows_that_wait_do_what_they_were_told(make_site, originals: str) -> Non
     assert len(after) == 4
     while site.ledger.transact(queue.next_runnable) is not None:
         site.run_next()
-    Accounts(site.ledger, site.publisher).write()
+    site.accounts().write()
     (account,) = site.outbox.glob("in/shots-*/batch.csv")
     told = list(csv.DictReader(account.read_text().splitlines()))
     assert [row["status"] for row in told] == ["completed", "failed", "completed", "completed"]
@@ -487,7 +486,7 @@ def test_what_waits_still_quotes_its_job_file(make_site) -> None:
     site.put("all.yaml", "images: '*.png'\n")
     site.settle()
     site.run_next()
-    Accounts(site.ledger, site.publisher).write()
+    site.accounts().write()
     destroy(site, "one page")
     mended(site)
     while site.ledger.transact(queue.next_runnable) is not None:

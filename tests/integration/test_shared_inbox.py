@@ -33,6 +33,7 @@ GATE = """
 import sys, time
 from pathlib import Path
 import structlog
+from dna_pipeline.cleanup import Cleanup
 from dna_pipeline.intake import gate as limits
 from dna_pipeline.intake.gate import Gate
 from dna_pipeline.ledger.store import Ledger
@@ -40,7 +41,8 @@ from dna_pipeline.spec.reader import load_config
 structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
 config = load_config(Path(sys.argv[1]), {})
 limits.GROUP = limits.FIRST_GROUP  # or one has them all before the other has had its turn
-gate = Gate(config, Ledger(config.ledger_path))
+ledger = Ledger(config.ledger_path)
+gate = Gate(config, ledger, Cleanup(config, ledger))
 inbox = config.inboxes[0].path
 quiet = time.monotonic() + 60
 print("ready", flush=True)

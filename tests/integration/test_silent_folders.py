@@ -16,6 +16,7 @@ import pytest
 from dna_pipeline import holds as holds_module
 from dna_pipeline import probe as probe_module
 from dna_pipeline.accounts import Accounts
+from dna_pipeline.cleanup import Cleanup
 from dna_pipeline.dispatch import Dispatcher
 from dna_pipeline.errors import InboxUnavailable, OutboxUnavailable, StageFailed
 from dna_pipeline.inbox import claim, owner
@@ -307,6 +308,7 @@ def test_a_result_waits_for_its_source_and_is_released(site, looks: Looks) -> No
     desk.review()
     (job,) = site.ledger.transact(queue.to_publish)
     publisher.publish(job)
+    site.cleanup.dispose_unneeded()
     assert site.claims() == []
 
 
@@ -316,6 +318,7 @@ def test_a_claim_in_a_silent_inbox_is_removed_later(make_site, looks: Looks) -> 
     site.finish(site.claim_next())
     looks.silent.append(site.inbox)
     Publisher(site.config, site.ledger, looks).publish(site.job())
+    Cleanup(site.config, site.ledger, looks).dispose_unneeded()
     assert len(site.folders()) == 1
     assert len(site.claims()) == 1
     site.restart()
@@ -326,7 +329,9 @@ def test_the_account_of_a_batch_waits_for_its_files(site, looks: Looks) -> None:
     site.put("a.png", "a")
     site.put("shots.csv", "image\na.png\n")
     site.settle()
-    accounts = Accounts(site.ledger, Publisher(site.config, site.ledger, looks))
+    accounts = Accounts(
+        site.ledger, Publisher(site.config, site.ledger, looks), lambda: None, looks
+    )
     looks.silent.append(site.inbox)
     accounts.write()
     assert list(site.outbox.rglob("batch.csv")) == []
@@ -361,7 +366,7 @@ def two_inboxes(site: Any) -> Config:
 
 
 def test_a_silent_inbox_is_passed_over(site, looks: Looks, monkeypatch) -> None:
-    gate = Gate(two_inboxes(site), site.ledger, looks)
+    gate = Gate(two_inboxes(site), site.ledger, site.cleanup, looks)
     for one in gate.inboxes:
         one.lookout._prober = site.prober
     clock = Clock(gate, monkeypatch)
@@ -385,7 +390,8 @@ def test_claims_are_recovered_once_the_outbox_answers(site, looks: Looks) -> Non
     """It shows whether what an unknown claim holds is in a result already."""
     stray = claim.make_claim_dir(site.inbox, site.ledger.id, "f" * 32)
     (stray / "stray.png").write_bytes(b"stray")
-    gate = InboxGate(site.config, site.config.inboxes[0], site.ledger, site.prober, looks)
+    cleanup, inbox = Cleanup(site.config, site.ledger, looks), site.config.inboxes[0]
+    gate = InboxGate(site.config, inbox, site.ledger, site.prober, cleanup, looks)
     looks.silent.append(site.outbox)
     gate.recover(1000.0)
     assert gate.settling.drops == set()
@@ -412,7 +418,7 @@ def test_batches_wait_for_a_silent_source_root(
         (library / name).write_bytes(b"picture")
     gone = hang(library)
     site.gate = InboxGate(
-        site.config, site.config.inboxes[0], site.ledger, site.prober, helper.look
+        site.config, site.config.inboxes[0], site.ledger, site.prober, site.cleanup, helper.look
     )
     name = "shots.csv" if text is None else "shots.yaml"
     site.put(name, text or "image\na.png\n")

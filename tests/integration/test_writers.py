@@ -399,7 +399,7 @@ def test_a_clock_that_jumps_neither_hastens_nor_stops_taking_in(
     from dna_pipeline.intake.gate import Gate
 
     site = make_site(settle_seconds=1, sidecar_wait_seconds=0)
-    gate = Gate(site.config, site.ledger)
+    gate = Gate(site.config, site.ledger, site.cleanup)
     gate.inboxes[0].lookout._prober = site.prober
     site.put("cat.png")
     gate.step()
