@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from dna_pipeline.accounts import COLUMNS, NAME, Accounts
+from dna_pipeline.accounts import COLUMNS, NAME
 from dna_pipeline.intake.retry import Retrier
 from dna_pipeline.ledger import batches
 from dna_pipeline.ledger.tables import Batch
@@ -24,7 +24,7 @@ MakeSite = Callable[..., Site]
 
 def written(site: Site) -> str:
     """The bytes of the one batch.csv there is, as text."""
-    Accounts(site.ledger, site.publisher).write()
+    site.accounts().write()
     (path,) = site.outbox.rglob(NAME)
     return path.read_bytes().decode()
 
@@ -171,7 +171,7 @@ def test_many_rows_differ_late(site: Site, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_a_row_that_is_retried_with_another_value_shows_it(site: Site) -> None:
     dropped(site, "image\na.png\nb.png\nc.png\n")
-    accounts = Accounts(site.ledger, site.publisher)
+    accounts = site.accounts()
     accounts.write()
     (path,) = site.outbox.rglob(NAME)
     assert "force" not in path.read_text()
