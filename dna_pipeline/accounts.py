@@ -19,10 +19,10 @@ from dna_pipeline.artifact import copy_whole, fsync_tree, remove_temporaries
 from dna_pipeline.batch_columns import VaryingColumns, cell_text
 from dna_pipeline.errors import OutboxUnavailable
 from dna_pipeline.faults import point
-from dna_pipeline.inbox.claim import free_names
 from dna_pipeline.ledger import batches
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Batch, Drop
+from dna_pipeline.naming import free_names
 from dna_pipeline.publish import SOURCE, place_below
 from dna_pipeline.publishing import Publisher, folder_of
 from dna_pipeline.reachability import Look, look_directly, require_answer

@@ -1,4 +1,4 @@
-"""Files that outlive the process: safe names, hashes, atomic writes, publishing renames.
+"""Files that outlive the process: hashes, atomic writes, publishing renames.
 
 Whatever is written here appears whole or not at all: a temporary name in the same folder, fsync,
 one rename, fsync of the folder.
@@ -15,22 +15,12 @@ import secrets
 import shutil
 import stat
 import sys
-import unicodedata
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
-STEM_BYTES = 120
-"""Longest stem: leaves room for the job's id, a stage's id and the longest suffix in 255 bytes."""
-
-_UNSAFE = re.compile(
-    r'[\x00-\x1f\x7f-\x9f<>:"/\\|?*]'  # controls, and what paths and Windows give a meaning
-    "|[\ud800-\udfff\ufdd0-\ufdef\ufff9-\uffff]"  # what UTF-8 or a file system cannot hold
-    "|[\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]"  # unseen; turns text round
-)
-_RESERVED = re.compile(r"(?i)(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³]) *(\..*)?")
 _TEMPORARY = re.compile(r"\.\d+-[0-9a-f]{16}\.tmp")
 _FICLONE = 0x40049409
 _NO_FULL_FLUSH = frozenset({errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTTY})
@@ -54,32 +44,6 @@ class Artifact:
     role: str
     media_type: str
     facts: dict[str, Any] = field(default_factory=dict[str, Any])
-
-
-def safe_name(name: str) -> str:
-    """`name` made valid on every common file system; never empty, at most `STEM_BYTES` bytes.
-
-    Composed (NFC), without control, direction and path characters, without leading dots or
-    trailing dots and spaces, and not one of the device names that Windows reserves.
-    """
-    text = _cut(_UNSAFE.sub("_", unicodedata.normalize("NFC", name)).lstrip(". "))
-    if _RESERVED.fullmatch(text):
-        text = _cut(f"_{text}")
-    return text or "unnamed"
-
-
-def _cut(text: str) -> str:
-    return text.encode()[:STEM_BYTES].decode("utf-8", "ignore").rstrip(". ")
-
-
-def visible(text: str) -> str:
-    """Text that cannot steer a terminal: what is not to be printed is shown by its number."""
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
-
-
-def safe_stem(file_name: str) -> str:
-    """The safe form of a file's name without its last extension."""
-    return safe_name(Path(file_name).stem)
 
 
 def sha256_file(path: Path) -> str:

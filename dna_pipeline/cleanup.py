@@ -39,11 +39,12 @@ from dna_pipeline.artifact import (
 from dna_pipeline.faults import point
 from dna_pipeline.inbox import claim
 from dna_pipeline.inbox.scan import FileStat
+from dna_pipeline.layout import CLAIMS, is_id, is_real_folder, is_trash
 from dna_pipeline.ledger import queue, store
 from dna_pipeline.ledger.engine import Transaction
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Job
-from dna_pipeline.ownership import entries, is_id, is_real_folder, is_trash, make_mark
+from dna_pipeline.ownership import entries, make_mark
 from dna_pipeline.publish import SOURCE
 from dna_pipeline.reachability import Look, look_directly, require_answer
 from dna_pipeline.spec.config import Config
@@ -86,7 +87,7 @@ class Cleanup:
 
     def steps(self, grace_s: float) -> Iterator[None]:
         """Deal with one folder a step; those that changed within `grace_s` seconds are left."""
-        staging = self._config.outbox / claim.CLAIMS / self._ledger.id
+        staging = self._config.outbox / CLAIMS / self._ledger.id
         for root, is_name, decider in (
             (self._config.work, is_id, lambda: self._job_fate),
             (staging, _is_staged, lambda: self._job_fate),
@@ -154,7 +155,7 @@ class Cleanup:
     def is_claim(self, folder: Path) -> bool:
         """Whether it is the folder of originals that this ledger moved out of an inbox."""
         root = folder.parent
-        is_ours = root.name == self._ledger.id and root.parent.name == claim.CLAIMS
+        is_ours = root.name == self._ledger.id and root.parent.name == CLAIMS
         return is_ours and is_id(folder.name)
 
     def dispose_unneeded(self, drop_id: str | None = None) -> None:

@@ -10,12 +10,11 @@ from itertools import count
 from pathlib import PurePosixPath
 from typing import Any
 
-from dna_pipeline.artifact import safe_name
-from dna_pipeline.inbox.names import name_of
 from dna_pipeline.ledger import latest
 from dna_pipeline.ledger.latest import COMPANION, RESULT, Input
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import ArtifactRow, Drop, Job
+from dna_pipeline.naming import name_of, safe_name
 from dna_pipeline.obj_names import SUFFIXES, word
 from dna_pipeline.publish import LATEST, Outbox, mirrored
 

@@ -17,7 +17,7 @@ from typing import Any, TextIO
 
 import structlog
 
-from dna_pipeline.artifact import visible
+from dna_pipeline.naming import visible
 from dna_pipeline.streams import escape_unencodable
 
 LOG_BYTES = 10 << 20

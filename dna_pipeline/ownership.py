@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from typing import Any
 from dna_pipeline.artifact import write_bytes
 from dna_pipeline.errors import ConfigError
 from dna_pipeline.inbox import claim, owner
+from dna_pipeline.layout import is_id, is_real_folder, is_trash
 from dna_pipeline.ledger import health, queue, store
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.logs import log_file
@@ -31,8 +31,6 @@ from dna_pipeline.spec.folders import is_own_name
 
 MARK = ".dna-owner"
 
-_ID = re.compile("[0-9a-f]{32}")
-_TRASH = re.compile("trash-[0-9a-f]{8}")
 _ABOUT = (
     "dna-pipeline: the ledger with this id made the folders 'work' and 'claims' beside this file. "
     "It removes or moves only folders of its own in them, and none of 'others', which were there "
@@ -46,21 +44,6 @@ _SYSTEM_NAMES = frozenset(
 _WEIGHTS = (".onnx", ".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".gguf", "model_index.json")
 _KNOWN_FILES = frozenset({owner.NAME, "latest.tmp"})
 _NAMES_SHOWN = 4
-
-
-def is_id(name: str) -> bool:
-    """Whether a folder of that name can be a job's or a drop's."""
-    return _ID.fullmatch(name) is not None
-
-
-def is_trash(name: str) -> bool:
-    """Whether it is the name of a folder of the outbox that was being removed."""
-    return _TRASH.fullmatch(name) is not None
-
-
-def is_real_folder(path: Path) -> bool:
-    """True of a folder, False of a link to one."""
-    return path.is_dir() and not path.is_symlink()
 
 
 # --- the mark ---

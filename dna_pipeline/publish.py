@@ -22,11 +22,11 @@ from dna_pipeline.artifact import (
     remove_tree,
     rename_new,
     replace_file,
-    safe_name,
     temporary_name,
     write_bytes,
 )
 from dna_pipeline.faults import point
+from dna_pipeline.naming import safe_name
 from dna_pipeline.obj_names import copy_renamed
 
 FAILED = "failed"

@@ -21,7 +21,6 @@ from dna_pipeline.errors import (
 )
 from dna_pipeline.failure_folders import TEXT_NAME, remove_failure
 from dna_pipeline.faults import point
-from dna_pipeline.inbox.names import sidecar_name
 from dna_pipeline.latest import LatestFiles
 from dna_pipeline.ledger import batches, queue
 from dna_pipeline.ledger.engine import Transaction
@@ -44,6 +43,7 @@ from dna_pipeline.manifest_parts import (
     makes_parts,
     stage_part,
 )
+from dna_pipeline.naming import sidecar_name
 from dna_pipeline.publish import (
     CANCELLED,
     FAILED,

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from dna_pipeline.artifact import visible
 from dna_pipeline.clock import to_second
 from dna_pipeline.errors import ConfigError
+from dna_pipeline.naming import visible
 from dna_pipeline.streams import shown, width
 
 if TYPE_CHECKING:

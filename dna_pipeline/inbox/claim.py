@@ -12,7 +12,7 @@ import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -23,11 +23,9 @@ from typing import IO, NoReturn
 from dna_pipeline.artifact import fsync, fsync_dir, fsync_tree, remove_file, remove_tree
 from dna_pipeline.errors import DnaError
 from dna_pipeline.filesystem import is_link
-from dna_pipeline.inbox.names import NAME_BYTES
 from dna_pipeline.inbox.scan import FileStat
-
-CLAIMS = ".dna"
-"""Folder in an inbox that holds what was taken in; hidden, so no scan enters it."""
+from dna_pipeline.layout import CLAIMS
+from dna_pipeline.naming import free_names
 
 _BUSY = frozenset({errno.EACCES, errno.EPERM, errno.EBUSY, errno.ETXTBSY, errno.EROFS})
 _NO_LINKS = _BUSY | {errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL, errno.EXDEV}
@@ -258,19 +256,6 @@ def _place(claimed: Path, place: Path, status: os.stat_result) -> bool:
     if not status.st_mode & stat.S_IWUSR:  # both names had one protection, which was in the way
         place.chmod(stat.S_IMODE(status.st_mode))
     return True
-
-
-def free_names(name: str) -> Iterator[str]:
-    """A file's name, then `name (1).png` and so on, without end."""
-    yield name
-    stem, suffix = os.path.splitext(name)  # noqa: PTH122
-    number = 0
-    while True:
-        number += 1
-        tail = f" ({number}){suffix}"
-        while stem and len(os.fsencode(stem + tail)) > NAME_BYTES:
-            stem = stem[:-1]
-        yield stem + tail
 
 
 def hash_in_place(path: Path) -> Hashed:

@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import unicodedata
 from collections.abc import Callable
-from pathlib import PurePath
-
-NAME_BYTES = 255
-"""Longest name that the common file systems take."""
 
 
 def tells(sidecar: str, image: str) -> bool:
     """Whether a plain sidecar of that path could tell the image of that path, by their names."""
     told = bare(sidecar)
     return fold(told) == fold(image) or nfc(told) == nfc(bare(image))
-
-
-def sidecar_name(image: str) -> str:
-    """What to call the sidecar that is written for an image of that name."""
-    if len(os.fsencode(name := f"{image}.yaml")) <= NAME_BYTES:
-        return name
-    stem = os.fsencode(PurePath(image).stem)[: NAME_BYTES - len(".yml")]
-    return f"{os.fsdecode(stem)}.yml"
 
 
 def bare(path: str) -> str:
@@ -39,11 +26,6 @@ def fold(path: str) -> str:
     """Composed, the extension in small letters: `CAT.PNG` and `CAT.png` are one name."""
     stem, dot, suffix = path.rpartition(".")
     return nfc(f"{stem}{dot}{suffix.lower()}")
-
-
-def name_of(path: str) -> str:
-    """Without its folders."""
-    return path.rpartition("/")[2]
 
 
 Key = Callable[[str], str]

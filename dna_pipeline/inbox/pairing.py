@@ -21,10 +21,11 @@ from dna_pipeline.errors import (
     SidecarMissing,
 )
 from dna_pipeline.inbox.candidates import Candidate, ImageOf, Names, Pairing, Unread, Waiting
-from dna_pipeline.inbox.names import MATCHES, bare, fold, name_of
+from dna_pipeline.inbox.names import MATCHES, bare, fold
 from dna_pipeline.inbox.passes import pass_of
 from dna_pipeline.inbox.scan import is_image_name, is_yaml_name
 from dna_pipeline.inbox.stability import StabilityTracker, folder_of
+from dna_pipeline.naming import name_of
 from dna_pipeline.spec.config import Inbox
 from dna_pipeline.spec.sources import matches, places
 from dna_pipeline.spec.table import is_table_name

@@ -22,7 +22,7 @@ from typing import Any
 import structlog
 
 from dna_pipeline import filesystem
-from dna_pipeline.artifact import remove_tree_if_there, safe_stem
+from dna_pipeline.artifact import remove_tree_if_there
 from dna_pipeline.errors import DnaError, ImageMissing, JobError
 from dna_pipeline.faults import point
 from dna_pipeline.inbox import claim
@@ -40,6 +40,7 @@ from dna_pipeline.intake.take import MANY, keep_claims, split
 from dna_pipeline.intake.taken_before import RecentImages, explanation
 from dna_pipeline.ledger import batches, store
 from dna_pipeline.ledger.store import Ledger
+from dna_pipeline.naming import safe_stem
 from dna_pipeline.probe import NotReadable, Probed, Prober
 from dna_pipeline.reachability import Look, look_directly
 from dna_pipeline.spec.config import Config, Inbox

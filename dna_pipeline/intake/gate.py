@@ -25,11 +25,11 @@ from dna_pipeline.intake.late import LateSidecars
 from dna_pipeline.intake.lookout import Lookout
 from dna_pipeline.intake.settling import Settling
 from dna_pipeline.intake.take import Taker
+from dna_pipeline.layout import is_id, is_real_folder
 from dna_pipeline.ledger import batches, store
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Drop
 from dna_pipeline.ledger.times import utcnow
-from dna_pipeline.ownership import is_id, is_real_folder
 from dna_pipeline.probe import Prober
 from dna_pipeline.reachability import Look, look_directly
 from dna_pipeline.spec.config import Config, Inbox

@@ -10,13 +10,7 @@ from typing import Any
 
 import structlog
 
-from dna_pipeline.artifact import (
-    fsync_dir,
-    remove_file,
-    replace_file,
-    safe_name,
-    safe_stem,
-)
+from dna_pipeline.artifact import fsync_dir, remove_file, replace_file
 from dna_pipeline.errors import ImageMissing
 from dna_pipeline.inbox import claim
 from dna_pipeline.inbox.candidates import Candidate, Names
@@ -32,6 +26,7 @@ from dna_pipeline.ledger import batches, store, wishes
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Drop, Job
 from dna_pipeline.ledger.times import utcnow
+from dna_pipeline.naming import safe_name, safe_stem
 from dna_pipeline.spec.table import is_table_name
 
 log = structlog.get_logger()

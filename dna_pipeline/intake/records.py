@@ -15,12 +15,12 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from dna_pipeline.artifact import safe_stem
 from dna_pipeline.clock import to_minute
 from dna_pipeline.errors import Failure, Hours, JobError, ParameterInvalid
 from dna_pipeline.ledger import model_sets
 from dna_pipeline.ledger.store import new_id
 from dna_pipeline.ledger.times import utcnow
+from dna_pipeline.naming import safe_stem
 from dna_pipeline.spec.batch import combinations, head_of, request
 from dna_pipeline.spec.config import Config, Inbox
 from dna_pipeline.spec.facts import JobFacts

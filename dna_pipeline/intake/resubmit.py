@@ -12,11 +12,11 @@ from typing import IO, Any
 from dna_pipeline.artifact import copy_file, remove_tree, sha256_file, write_atomic, write_bytes
 from dna_pipeline.errors import ConfigError, JobError
 from dna_pipeline.inbox.claim import sync_claims
-from dna_pipeline.inbox.names import sidecar_name
 from dna_pipeline.intake import records
 from dna_pipeline.intake.take import keep_claims
 from dna_pipeline.ledger import store
 from dna_pipeline.ledger.store import Ledger
+from dna_pipeline.naming import sidecar_name
 from dna_pipeline.probe import Prober
 from dna_pipeline.spec import yaml12
 from dna_pipeline.spec.config import SUBMIT_INBOX, Config, Inbox, Pipeline

@@ -15,7 +15,6 @@ from dna_pipeline.errors import ConfigError, JobError, SourceMissing
 from dna_pipeline.failure_folders import remove_failure
 from dna_pipeline.faults import point
 from dna_pipeline.inbox.claim import sync_claims
-from dna_pipeline.inbox.names import sidecar_name
 from dna_pipeline.inbox.scan import is_yaml_name
 from dna_pipeline.intake import records
 from dna_pipeline.intake.resubmit import claiming
@@ -23,6 +22,7 @@ from dna_pipeline.intake.take import keep_claims
 from dna_pipeline.ledger import batches, queue, store, wishes
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Drop, Job
+from dna_pipeline.naming import sidecar_name
 from dna_pipeline.probe import Prober
 from dna_pipeline.publish import SOURCE, Outbox
 from dna_pipeline.spec.config import Config, Inbox

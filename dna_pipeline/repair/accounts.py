@@ -13,7 +13,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dna_pipeline import cancelled_rows
-from dna_pipeline.artifact import safe_stem
 from dna_pipeline.errors import Cancelled, Failure
 from dna_pipeline.inbox.scan import is_yaml_name
 from dna_pipeline.intake.records import printable
@@ -29,6 +28,7 @@ from dna_pipeline.manifest import (
     Manifest,
     StagePart,
 )
+from dna_pipeline.naming import safe_stem
 from dna_pipeline.publish import CANCELLED, FAILED, SOURCE
 
 _ROLE_STAGES = {"image": "img2img", "matte": "remove_background"}

@@ -14,11 +14,11 @@ from typing import Any
 from dna_pipeline.errors import Failure, JobError
 from dna_pipeline.inbox import claim
 from dna_pipeline.intake import records
+from dna_pipeline.layout import is_real_folder
 from dna_pipeline.ledger import batches, queue, store
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Batch, BatchRow, Drop
 from dna_pipeline.ledger.times import utcnow
-from dna_pipeline.ownership import is_real_folder
 from dna_pipeline.repair.salvage import Salvage
 from dna_pipeline.spec.config import Config, Inbox
 from dna_pipeline.spec.sidecar import JobSpec

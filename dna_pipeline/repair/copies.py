@@ -20,10 +20,11 @@ from dna_pipeline.errors import Failure, JobError
 from dna_pipeline.inbox import claim
 from dna_pipeline.inbox.scan import scan
 from dna_pipeline.intake import records
+from dna_pipeline.layout import is_id, is_real_folder
 from dna_pipeline.ledger import queue, store
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Job
-from dna_pipeline.ownership import entries, is_id, is_real_folder, read_mark
+from dna_pipeline.ownership import entries, read_mark
 from dna_pipeline.publish import SOURCE
 from dna_pipeline.repair.accounts import image_of, sidecar_of
 from dna_pipeline.repair.salvage import Salvage

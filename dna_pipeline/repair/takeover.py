@@ -16,9 +16,9 @@ import structlog
 
 from dna_pipeline.artifact import fsync_dir
 from dna_pipeline.inbox import claim, owner
+from dna_pipeline.layout import is_id
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.lock import is_held
-from dna_pipeline.ownership import is_id
 from dna_pipeline.spec.config import Config, Inbox
 
 log = structlog.get_logger()

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from dna_pipeline import registry
-from dna_pipeline.artifact import safe_name
 from dna_pipeline.errors import ConfigError, JobError
+from dna_pipeline.naming import safe_name
 from dna_pipeline.reachability import Look, brief_looks
 from dna_pipeline.spec import elsewhere, yaml12
 from dna_pipeline.spec.config import (

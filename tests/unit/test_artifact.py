@@ -15,17 +15,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dna_pipeline.artifact import (
-    STEM_BYTES,
     copy_file,
     fsync_dir,
     fsync_tree,
     rename_new,
-    safe_name,
-    safe_stem,
     sha256_file,
     write_atomic,
     write_bytes,
 )
+from dna_pipeline.naming import STEM_BYTES, safe_name, safe_stem
 
 # --- names ---
 

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = "dna_pipeline"
 
 LEVELS = [
-    "errors faults streams clock",
+    "errors faults streams clock naming layout",
     "iso_boxes jpeg_words gif_end png_chunks tiff_tags primaries exr_names",
     "exr_colour exr_layers",
     "device_errors artifact filesystem logs exr alpha file_kinds",

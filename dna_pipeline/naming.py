@@ -1,0 +1,74 @@
+"""Names of files and folders: safe on every file system, printable, within their longest length."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path, PurePath
+
+NAME_BYTES = 255
+"""Longest name that the common file systems take."""
+
+STEM_BYTES = 120
+"""Longest stem: leaves room for the job's id, a stage's id and the longest suffix in 255 bytes."""
+
+_UNSAFE = re.compile(
+    r'[\x00-\x1f\x7f-\x9f<>:"/\\|?*]'  # controls, and what paths and Windows give a meaning
+    "|[\ud800-\udfff\ufdd0-\ufdef\ufff9-\uffff]"  # what UTF-8 or a file system cannot hold
+    "|[\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]"  # unseen; turns text round
+)
+_RESERVED = re.compile(r"(?i)(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³]) *(\..*)?")
+
+
+def safe_name(name: str) -> str:
+    """`name` made valid on every common file system; never empty, at most `STEM_BYTES` bytes.
+
+    Composed (NFC), without control, direction and path characters, without leading dots or
+    trailing dots and spaces, and not one of the device names that Windows reserves.
+    """
+    text = _cut(_UNSAFE.sub("_", unicodedata.normalize("NFC", name)).lstrip(". "))
+    if _RESERVED.fullmatch(text):
+        text = _cut(f"_{text}")
+    return text or "unnamed"
+
+
+def _cut(text: str) -> str:
+    return text.encode()[:STEM_BYTES].decode("utf-8", "ignore").rstrip(". ")
+
+
+def visible(text: str) -> str:
+    """Text that cannot steer a terminal: what is not to be printed is shown by its number."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
+def safe_stem(file_name: str) -> str:
+    """The safe form of a file's name without its last extension."""
+    return safe_name(Path(file_name).stem)
+
+
+def sidecar_name(image: str) -> str:
+    """What to call the sidecar that is written for an image of that name."""
+    if len(os.fsencode(name := f"{image}.yaml")) <= NAME_BYTES:
+        return name
+    stem = os.fsencode(PurePath(image).stem)[: NAME_BYTES - len(".yml")]
+    return f"{os.fsdecode(stem)}.yml"
+
+
+def name_of(path: str) -> str:
+    """Without its folders."""
+    return path.rpartition("/")[2]
+
+
+def free_names(name: str) -> Iterator[str]:
+    """A file's name, then `name (1).png` and so on, without end."""
+    yield name
+    stem, suffix = os.path.splitext(name)  # noqa: PTH122
+    number = 0
+    while True:
+        number += 1
+        tail = f" ({number}){suffix}"
+        while stem and len(os.fsencode(stem + tail)) > NAME_BYTES:
+            stem = stem[:-1]
+        yield stem + tail
