@@ -1,5 +1,5 @@
 """`python -m dna_pipeline`."""
 
-from dna_pipeline.cli.main import main
+from dna_pipeline.interfaces.cli.main import main
 
 main()

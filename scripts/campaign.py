@@ -221,7 +221,7 @@ class Site:
 
     def _worker(self) -> int | None:
         assert self._daemon is not None
-        name = "dna_pipeline.worker" if self.is_real else "stand_in"
+        name = "dna_pipeline.execution.worker.process" if self.is_real else "stand_in"
         with suppress(psutil.Error):
             for child in psutil.Process(self._daemon.pid).children():
                 if child.cmdline()[-1:] == [name]:

@@ -55,12 +55,12 @@ def check_text(text: str) -> None:
 
 
 def yaml_door(folder: Path) -> Door:
-    from dna_pipeline.errors import ConfigError, JobError
-    from dna_pipeline.spec.reader import load_config
-    from dna_pipeline.spec.sidecar import parse_sidecar, resolve
-    from dna_pipeline.spec.sources import places
+    from dna_pipeline.base.errors import ConfigError, JobError
+    from dna_pipeline.config.image_paths import places
+    from dna_pipeline.config.loader import load_config
+    from dna_pipeline.config.sidecar import parse_sidecar, resolve
 
-    template = ROOT / "dna_pipeline/cli/templates/pipeline.yaml"
+    template = ROOT / "dna_pipeline/interfaces/cli/templates/pipeline.yaml"
     config = load_config(template, {})
     file = folder / "pipeline.yaml"
 
@@ -99,11 +99,11 @@ SIDECARS = [
 
 
 def table_door(_folder: Path) -> Door:
-    from dna_pipeline.errors import JobError
-    from dna_pipeline.spec.reader import load_config
-    from dna_pipeline.spec.table import read_table
+    from dna_pipeline.base.errors import JobError
+    from dna_pipeline.config.loader import load_config
+    from dna_pipeline.config.tables import read_table
 
-    config = load_config(ROOT / "dna_pipeline/cli/templates/pipeline.yaml", {})
+    config = load_config(ROOT / "dna_pipeline/interfaces/cli/templates/pipeline.yaml", {})
 
     def as_table(name: str, data: bytes) -> None:
         check_rows(config, read_table(config.pipelines, name, data)[:20])
@@ -121,9 +121,9 @@ def table_door(_folder: Path) -> Door:
 
 def check_rows(config: Any, found: list[Any]) -> None:
     """Raises JobError for the first that cannot be resolved."""
-    from dna_pipeline.spec.batch import request, rows_of_table
-    from dna_pipeline.spec.sidecar import parse_sidecar, resolve
-    from dna_pipeline.spec.sources import places
+    from dna_pipeline.config.batch import request, rows_of_table
+    from dna_pipeline.config.image_paths import places
+    from dna_pipeline.config.sidecar import parse_sidecar, resolve
 
     inbox = config.inboxes[0]
     for row in rows_of_table(found, None):
@@ -138,9 +138,9 @@ def check_rows(config: Any, found: list[Any]) -> None:
 
 def check_job_file(data: bytes) -> None:
     """Raises JobError for what is none."""
-    from dna_pipeline.spec.batch import patterns_of, rows_of_job_file
-    from dna_pipeline.spec.sidecar import parse_sidecar
-    from dna_pipeline.spec.sources import matches, may_lead
+    from dna_pipeline.config.batch import patterns_of, rows_of_job_file
+    from dna_pipeline.config.image_paths import matches, may_lead
+    from dna_pipeline.config.sidecar import parse_sidecar
 
     document = parse_sidecar(data)
     patterns = patterns_of(document)[:20]
@@ -162,8 +162,9 @@ TABLES = [
 def image_door(folder: Path) -> Door:
     from PIL import Image
 
-    from dna_pipeline import imaging, picture_files
-    from dna_pipeline.errors import ImageTooLarge, ImageTooSmall, ImageUnreadable
+    from dna_pipeline.base.errors import ImageTooLarge, ImageTooSmall, ImageUnreadable
+    from dna_pipeline.media import images
+    from dna_pipeline.media.formats import picture_files
 
     picture_files.MAX_PIXELS = MAX_PIXELS
     file = folder / "picture"
@@ -171,15 +172,15 @@ def image_door(folder: Path) -> Door:
     def read(data: bytes) -> None:
         file.write_bytes(data)
         try:
-            facts = imaging.probe(file)
-            image = imaging.load_image(file)
+            facts = images.probe(file)
+            image = images.load_image(file)
         except (ImageTooLarge, ImageTooSmall, ImageUnreadable) as error:
             check_text(json.dumps(error.detail))
             return
         if image.size != (facts.width, facts.height) or image.mode not in ("RGB", "RGBA"):
             raise Finding(f"{facts} became {image.mode} {image.size}")
 
-    return read, list(_pictures(Image, imaging.FORMATS))
+    return read, list(_pictures(Image, images.FORMATS))
 
 
 def _pictures(pillow: Any, formats: tuple[str, ...]) -> Iterator[bytes]:
@@ -203,31 +204,32 @@ def _pictures(pillow: Any, formats: tuple[str, ...]) -> Iterator[bytes]:
 
 
 def wire_door(_folder: Path) -> Door:
-    from dna_pipeline import messages, wire
+    from dna_pipeline.base import ipc
+    from dna_pipeline.execution import protocol
 
-    said: list[messages.Event] = [
-        messages.Ready("cpu", "float32", {"gpu": None}),
-        messages.Phase("j", "img2img", "running", 30.0),
-        messages.Progress("j", "img2img", 1, 20, 0.05),
-        messages.JobFailed("j", {"code": "c", "message": "m", "detail": "d"}, "img2img"),
-        messages.JobDone("j"),
-        messages.Beat(1 << 20, 1.5),
-        messages.StageDone(
+    said: list[protocol.Event] = [
+        protocol.Ready("cpu", "float32", {"gpu": None}),
+        protocol.Phase("j", "img2img", "running", 30.0),
+        protocol.Progress("j", "img2img", 1, 20, 0.05),
+        protocol.JobFailed("j", {"code": "c", "message": "m", "detail": "d"}, "img2img"),
+        protocol.JobDone("j"),
+        protocol.Beat(1 << 20, 1.5),
+        protocol.StageDone(
             "j", "img2img", "img2img", "diffusers", {"name": "m"}, {"seed": 1}, "cpu", "float32",
             1, 2.5, ["w"], {"torch": "2"},
-            [messages.FileRecord("a.png", "image", "image/png", 5, "0" * 64)], "1" * 64,
+            [protocol.FileRecord("a.png", "image", "image/png", 5, "0" * 64)], "1" * 64,
         ),
     ]  # fmt: skip
 
     def read(data: bytes) -> None:
         try:
-            for message in wire.messages(io.BytesIO(data)):
-                event = messages.event_from_message(message)
-                json.dumps(messages.event_to_message(event), allow_nan=False)
-        except wire.WireError as error:
+            for message in ipc.messages(io.BytesIO(data)):
+                event = protocol.event_from_message(message)
+                json.dumps(protocol.event_to_message(event), allow_nan=False)
+        except ipc.WireError as error:
             check_text(str(error))
 
-    lines = [json.dumps(messages.event_to_message(event)).encode() + b"\n" for event in said]
+    lines = [json.dumps(protocol.event_to_message(event)).encode() + b"\n" for event in said]
     return read, [*lines, b"".join(lines)]
 
 
@@ -265,10 +267,11 @@ def png_mutator(atheris: Any) -> Callable[[bytes, int, int], bytes]:
 
 def dictionary(door: str) -> list[str]:
     """Words that chance would take long to find."""
-    from dna_pipeline import messages, registry
+    from dna_pipeline.execution import protocol
+    from dna_pipeline.stages import registry
 
     if door == "wire":
-        words = {name for kind in vars(messages).values() if hasattr(kind, "kind")
+        words = {name for kind in vars(protocol).values() if hasattr(kind, "kind")
                  for name in (kind.kind, *kind.__dataclass_fields__)}  # fmt: skip
         return [*sorted(words), "NaN", "1e999", "null", "\\\\ud800"]
     if door == "image":

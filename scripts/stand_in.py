@@ -20,14 +20,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
-from dna_pipeline import registry, worker
-from dna_pipeline.artifact import Artifact, write_bytes
-from dna_pipeline.daemon import Daemon
-from dna_pipeline.errors import EmptyForeground
-from dna_pipeline.executor import LocalExecutor, WorkerSettings
-from dna_pipeline.logs import configure
+from dna_pipeline.base.errors import EmptyForeground
+from dna_pipeline.base.files import Artifact, write_bytes
+from dna_pipeline.base.logs import configure
+from dna_pipeline.config.loader import load_config
+from dna_pipeline.execution.local_executor import LocalExecutor, WorkerSettings
+from dna_pipeline.execution.worker import process
+from dna_pipeline.operations.daemon.loop import Daemon
 from dna_pipeline.providers.base import Device
-from dna_pipeline.spec.reader import load_config
+from dna_pipeline.stages import registry
 from dna_pipeline.stages.base import Stage, StageContext
 
 STEPS = 4
@@ -91,7 +92,7 @@ def _facts(device: Device) -> dict[str, Any]:
 def main() -> None:
     registry.STAGES["stand_in"] = "stand_in:StandIn"
     if sys.argv[1:2] == ["do"]:
-        from dna_pipeline.cli.main import main as command
+        from dna_pipeline.interfaces.cli.main import main as command
 
         del sys.argv[1]
         command()
@@ -99,9 +100,9 @@ def main() -> None:
     if len(sys.argv) > 1:
         daemon(Path(sys.argv[1]), until_idle="--until-idle" in sys.argv)
         return
-    worker.choose_device = _device
-    worker.environment = _facts
-    worker.main()
+    process.choose_device = _device
+    process.environment = _facts
+    process.main()
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import trimesh
 
-from dna_pipeline.tsr.mesh import Mesh, TexturedMesh, vertex_normals
+from dna_pipeline.media.meshes.mesh import Mesh, TexturedMesh, vertex_normals
 
 
 def signpost() -> Mesh:

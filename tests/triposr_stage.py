@@ -13,10 +13,10 @@ import trimesh
 from PIL import Image
 
 from dna_pipeline.providers.base import Device
-from dna_pipeline.providers.triposr import TripoSRModel
+from dna_pipeline.providers.triposr.field import Field
+from dna_pipeline.providers.triposr.provider import TripoSRModel
 from dna_pipeline.stages.base import StageContext
-from dna_pipeline.stages.triposr import TripoSR
-from dna_pipeline.tsr.field import Field
+from dna_pipeline.stages.triposr.stage import TripoSR
 
 GOLDEN = Path(__file__).parent / "golden"
 TINY = GOLDEN / "triposr-tiny"

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from dna_pipeline import artifact
+from dna_pipeline.base import files
 
 
 def protect_read_only_files(monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -56,5 +56,5 @@ def protect_read_only_files(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(os, "open", refuse_to_open)
     # Only this module takes other ways on Windows where read-only files are concerned.
     windows = SimpleNamespace(platform="win32", version_info=sys.version_info)
-    monkeypatch.setattr(artifact, "sys", windows)
+    monkeypatch.setattr(files, "sys", windows)
     return refused

@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 from sqlalchemy import delete, exists, func, insert, select, text, update
 from sqlalchemy.orm import Session
 
-from dna_pipeline.errors import Paused
-from dna_pipeline.ledger import queue, store, wishes
+from dna_pipeline.base.errors import Paused
+from dna_pipeline.base.times import utcnow
+from dna_pipeline.ledger import queue, requests, store
 from dna_pipeline.ledger.tables import Batch, BatchRow, Drop, Event, Job
-from dna_pipeline.ledger.times import utcnow
 
 REPORTED_AT_ONCE = 500
 DIALECT = "dialect:"
@@ -265,5 +265,5 @@ def cancel(session: Session, batch_id: str) -> dict[str, str | None]:
     """Cancel all of its jobs that have not ended; what each was, by its id."""
     rows = select(Job.id).where(Job.batch == batch_id, Job.status.in_(("queued", "running")))
     return {
-        job_id: wishes.request_cancel(session, job_id) for job_id in session.scalars(rows).all()
+        job_id: requests.request_cancel(session, job_id) for job_id in session.scalars(rows).all()
     }

@@ -9,8 +9,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dna_pipeline.artifact import write_bytes
-from dna_pipeline.errors import ConfigError
+from dna_pipeline.base.errors import ConfigError
+from dna_pipeline.base.files import write_bytes
 from dna_pipeline.ledger.sqlite import flush_fully, sqlite_module
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import insert, select, text, update
 from sqlalchemy.orm import Session
 
-from dna_pipeline.errors import Failure, InboxUnavailable
+from dna_pipeline.base.errors import Failure, InboxUnavailable
 from dna_pipeline.ledger import queue
 from dna_pipeline.ledger.store import OPEN_STATUSES, add_event
 from dna_pipeline.ledger.tables import ArtifactRow, Drop, Job, StageRun

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, delete, select
 from sqlalchemy.orm import Session
 
-from dna_pipeline.errors import (
+from dna_pipeline.base.errors import (
     BlackImage,
     Failure,
     NonFiniteOutput,

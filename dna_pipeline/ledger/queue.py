@@ -10,11 +10,11 @@ from typing import Any, Literal
 from sqlalchemy import bindparam, case, delete, insert, literal, select, text, update
 from sqlalchemy.orm import Session
 
-from dna_pipeline.clock import to_second
-from dna_pipeline.errors import Cancelled, Failure, RetryWait, WorkerCrashed
+from dna_pipeline.base.clock import to_second
+from dna_pipeline.base.errors import Cancelled, Failure, RetryWait, WorkerCrashed
+from dna_pipeline.base.times import format_time, utcnow
 from dna_pipeline.ledger.store import OPEN_STATUSES, add_event, failed_data, get_setting
 from dna_pipeline.ledger.tables import ArtifactRow, Drop, Event, Job, StageRun
-from dna_pipeline.ledger.times import format_time, utcnow
 
 MAX_BACKOFF_S = 300
 """A job whose worker died is tried again after 2, 4, 8, … seconds, at most so many."""

@@ -10,8 +10,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, text
 
-from dna_pipeline.artifact import rename_new, temporary_name
-from dna_pipeline.errors import ConfigError
+from dna_pipeline.base.errors import ConfigError
+from dna_pipeline.base.files import rename_new, temporary_name
 
 HEAD = "0003"
 """The newest revision below `migrations/versions`."""

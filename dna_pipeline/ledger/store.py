@@ -12,10 +12,10 @@ from sqlalchemy import Table, bindparam, delete, exists, insert, select, text, u
 from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.orm import Session
 
+from dna_pipeline.base.times import format_time, utcnow
 from dna_pipeline.ledger import engine as engines
 from dna_pipeline.ledger import health, schema
 from dna_pipeline.ledger.tables import Base, Batch, Drop, Event, Job, KnownFile, Setting
-from dna_pipeline.ledger.times import format_time, utcnow
 
 T = TypeVar("T")
 

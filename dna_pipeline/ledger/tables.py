@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from sqlalchemy import JSON, ForeignKey, Index, LargeBinary, Text, TypeDecorator, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from dna_pipeline.ledger.times import format_time
+from dna_pipeline.base.times import format_time
 
 
 class UtcTime(TypeDecorator[datetime]):

@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, runtime_ch
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from dna_pipeline.errors import UnknownModel, WeightsMissing
+from dna_pipeline.base.errors import UnknownModel, WeightsMissing
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-    from dna_pipeline.tsr.field import Field as SceneField
+    from dna_pipeline.providers.triposr.field import Field as SceneField
 
 StepCallback = Callable[[int, int], None]
 """Called as `(step, steps)` after each step of work; raises `Cancelled` to stop it."""

@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from dna_pipeline.artifact import Artifact
+from dna_pipeline.base.files import Artifact
 from dna_pipeline.providers.base import Device, ModelCache
 
 Kind = Literal["image", "mesh"]

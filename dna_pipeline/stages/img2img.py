@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from pydantic import Field
 
-from dna_pipeline.artifact import Artifact
-from dna_pipeline.errors import NoEffectiveSteps, ParameterInvalid
+from dna_pipeline.base.errors import NoEffectiveSteps, ParameterInvalid
+from dna_pipeline.base.files import Artifact
 from dna_pipeline.providers.base import ImageToImageRequest
-from dna_pipeline.providers.samplers import SAMPLERS, sampler_named
+from dna_pipeline.providers.stable_diffusion.samplers import SAMPLERS, sampler_named
 from dna_pipeline.stages.base import Seed, Stage, StageContext
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class Img2Img(Stage):
         return fitted_size(width, height, self.max_size)
 
     def run(self, ctx: StageContext) -> list[Artifact]:
-        from dna_pipeline.imaging import load_image, save_png  # the daemon loads no decoder
+        from dna_pipeline.media.images import load_image, save_png  # the daemon loads no decoder
 
         assert self.model is not None, "checked when the pipeline was built"
         source = load_image(ctx.source, ctx.warnings)
@@ -201,7 +201,7 @@ def _with_alpha(result: Image.Image, alpha: Image.Image, remarks: list[str]) -> 
     The model saw the subject on white, so that soft pixels hold white; they take the colour of the
     opaque ones beside them, as in a cut-out, and show no white rim on another background.
     """
-    from dna_pipeline.matte import cut_out
+    from dna_pipeline.media.matte import cut_out
 
     if not alpha.getbbox():
         remarks.append(INVISIBLE)

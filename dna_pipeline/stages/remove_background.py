@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from dna_pipeline.artifact import Artifact
-from dna_pipeline.errors import EmptyForeground
+from dna_pipeline.base.errors import EmptyForeground
+from dna_pipeline.base.files import Artifact
 from dna_pipeline.providers.base import Device, ReviewsMatte
 from dna_pipeline.stages.base import Stage, StageContext
 
 if TYPE_CHECKING:
     from PIL import Image
 
-    from dna_pipeline.alpha import Transparency
+    from dna_pipeline.media.alpha import Transparency
     from dna_pipeline.providers.base import Matting
 
 LEAST_FOREGROUND = 0.0005
@@ -39,9 +39,9 @@ class RemoveBackground(Stage):
 
     def run(self, ctx: StageContext) -> list[Artifact]:
         """Raises `EmptyForeground` where (nearly) nothing is left, and what the model raises."""
-        from dna_pipeline.alpha import Transparency  # the daemon loads no decoder
-        from dna_pipeline.imaging import load_image, save_png
-        from dna_pipeline.matte import foreground_share
+        from dna_pipeline.media.alpha import Transparency  # the daemon loads no decoder
+        from dna_pipeline.media.images import load_image, save_png
+        from dna_pipeline.media.matte import foreground_share
 
         image = load_image(ctx.source, ctx.warnings)
         transparency = Transparency.of(image)
@@ -68,7 +68,7 @@ class RemoveBackground(Stage):
     ) -> Image.Image:
         from PIL import ImageChops
 
-        from dna_pipeline.matte import cut_out
+        from dna_pipeline.media.matte import cut_out
 
         assert self.model is not None, "checked when the pipeline was built"
         matting: Matting = ctx.models.get(self.model)
@@ -83,7 +83,7 @@ class RemoveBackground(Stage):
 
 def _why_cut(transparency: Transparency) -> str:
     """The sentence about a picture that has some transparency and is cut all the same."""
-    from dna_pipeline.alpha import LEAST_BORDER_SHARE, LEAST_SHARE
+    from dna_pipeline.media.alpha import LEAST_BORDER_SHARE, LEAST_SHARE
 
     return (
         f"The picture's alpha is no cut-out: {transparency.share:.1%} of its pixels and "
@@ -95,7 +95,7 @@ def _why_cut(transparency: Transparency) -> str:
 
 def _is_whole(share: float, image: Image.Image) -> bool:
     """True if a cut left all that the picture (RGB or RGBA) showed before."""
-    from dna_pipeline.matte import foreground_share
+    from dna_pipeline.media.matte import foreground_share
 
     return image.mode == "RGBA" and share > foreground_share(image) * (1 - LEAST_FOREGROUND)
 
@@ -106,7 +106,7 @@ def _shown(image: Image.Image, transparency: Transparency) -> Image.Image:
     if image.mode == "RGB":
         return image
     if not transparency.is_cut_out:
-        from dna_pipeline.matte import filled
+        from dna_pipeline.media.matte import filled
 
         return filled(image)
     from PIL import Image

@@ -14,14 +14,14 @@ from scipy import ndimage
 
 from benches import options
 from benches.mesh import Stopwatch
-from dna_pipeline import mesh_files
-from dna_pipeline.tsr import bake, surface, volume
-from dna_pipeline.tsr.camera import Camera, turntable
-from dna_pipeline.tsr.decimate import decimate
-from dna_pipeline.tsr.field import Field
-from dna_pipeline.tsr.mesh import TexturedMesh
-from dna_pipeline.tsr.placement import place
-from dna_pipeline.tsr.raster import rasterize
+from dna_pipeline.media.meshes import export
+from dna_pipeline.media.meshes.camera import Camera, turntable
+from dna_pipeline.media.meshes.decimate import decimate
+from dna_pipeline.media.meshes.mesh import TexturedMesh
+from dna_pipeline.media.meshes.placement import place
+from dna_pipeline.media.meshes.raster import rasterize
+from dna_pipeline.providers.triposr import bake, surface, volume
+from dna_pipeline.providers.triposr.field import Field
 
 VIEWS = 4
 SUPERSAMPLING = 4
@@ -68,7 +68,7 @@ def _measured(watch: Stopwatch, phase: str, function: Callable[..., Any]) -> Cal
 def _encoded(mesh: TexturedMesh) -> int:
     """The size of the .glb."""
     with tempfile.TemporaryDirectory() as folder:
-        (file,) = mesh_files.write(
+        (file,) = export.write(
             mesh,
             lambda suffix: Path(folder, f"mesh{suffix}"),
             ["glb"],

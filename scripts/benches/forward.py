@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from benches import options
-from dna_pipeline.tsr import weights
-from dna_pipeline.tsr.config import FULL
-from dna_pipeline.tsr.network import TSR
+from dna_pipeline.providers.triposr import weights
+from dna_pipeline.providers.triposr.config import FULL
+from dna_pipeline.providers.triposr.network import TSR
 
 SEED = 0
 CONFIG = """\

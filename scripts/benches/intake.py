@@ -164,7 +164,9 @@ def _usage(daemon: psutil.Process) -> tuple[int, float, float]:
     """Peak resident bytes of the daemon; CPU seconds of it and of its decoder."""
     status = Path(f"/proc/{daemon.pid}/status").read_text()
     peak = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
-    decoders = [c for c in daemon.children() if c.cmdline()[-1:] == ["dna_pipeline.probe"]]
+    decoders = [
+        c for c in daemon.children() if c.cmdline()[-1:] == ["dna_pipeline.intake.discovery.probe"]
+    ]
     return int(peak.split()[1]) * 1024, _cpu_s(daemon), sum(map(_cpu_s, decoders))
 
 

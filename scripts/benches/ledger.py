@@ -18,20 +18,20 @@ from sqlalchemy.orm import Session
 from benches import options
 from benches.daemons import ROOT, started
 from benches.history import History, data_folder
-from dna_pipeline.cleanup import Cleanup
-from dna_pipeline.daemon import worker_settings
-from dna_pipeline.dispatch import Dispatcher
-from dna_pipeline.executor import LocalExecutor
-from dna_pipeline.housekeeping import Housekeeper
-from dna_pipeline.intake import records
-from dna_pipeline.intake.gate import Gate
+from dna_pipeline.config.loader import load_config
+from dna_pipeline.config.schema import Config
+from dna_pipeline.execution.dispatcher import Dispatcher
+from dna_pipeline.execution.local_executor import LocalExecutor
+from dna_pipeline.intake.planning import job_rows
+from dna_pipeline.intake.service import Gate
 from dna_pipeline.ledger import pauses, queue, store
+from dna_pipeline.ledger.queries import Views
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Job
-from dna_pipeline.ledger.views import Views
-from dna_pipeline.spec.config import Config
-from dna_pipeline.spec.reader import load_config
-from dna_pipeline.status import StatusFile
+from dna_pipeline.operations.daemon.cleanup import Cleanup
+from dna_pipeline.operations.daemon.housekeeping import Housekeeper
+from dna_pipeline.operations.daemon.loop import worker_settings
+from dna_pipeline.operations.daemon.status_file import StatusFile
 
 T = TypeVar("T")
 
@@ -166,9 +166,9 @@ def _ask(config: Config, times: Times, rounds: int) -> None:
 
 def _take_in(config: Config, ledger: Ledger, times: Times, number: int) -> None:
     inbox = config.inboxes[number % len(config.inboxes)]
-    drop = records.drop_row(inbox, "", "new.png", None)
-    spec = records.resolve_text(config, inbox, None, records.facts_of(inbox, "", "new.png", None))
-    job = records.job_row(inbox, "", "new.png", drop["id"], spec)
+    drop = job_rows.drop_row(inbox, "", "new.png", None)
+    spec = job_rows.resolve_text(config, inbox, None, job_rows.facts_of(inbox, "", "new.png", None))
+    job = job_rows.job_row(inbox, "", "new.png", drop["id"], spec)
 
     def commit() -> None:
         ledger.transact(lambda s: store.begin_claims(s, [drop]))

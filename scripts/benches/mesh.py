@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benches import options
-from dna_pipeline.tsr import surface
-from dna_pipeline.tsr.field import Field
-from dna_pipeline.tsr.mesh import Mesh
+from dna_pipeline.media.meshes.mesh import Mesh
+from dna_pipeline.providers.triposr import surface
+from dna_pipeline.providers.triposr.field import Field
 
 T = TypeVar("T")
 

@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benches import options
-from dna_pipeline.tsr import surface
-from dna_pipeline.tsr.field import Field
-from dna_pipeline.tsr.mesh import Mesh
-from dna_pipeline.tsr.turntable import Turntable
-from dna_pipeline.video import write_mp4
+from dna_pipeline.media.meshes.mesh import Mesh
+from dna_pipeline.media.meshes.turntable import Turntable
+from dna_pipeline.media.video import write_mp4
+from dna_pipeline.providers.triposr import surface
+from dna_pipeline.providers.triposr.field import Field
 
 Phases = dict[str, tuple[Any, float, float]]
 """What each gave, and its seconds of the clock and of the CPU."""

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from benches import options
 from benches.mesh import reference_query
-from dna_pipeline.tsr import volume
-from dna_pipeline.tsr.camera import Camera, turntable
-from dna_pipeline.tsr.field import Field
+from dna_pipeline.media.meshes.camera import Camera, turntable
+from dna_pipeline.providers.triposr import volume
+from dna_pipeline.providers.triposr.field import Field
 
 
 class CountingField(Field):

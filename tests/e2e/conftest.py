@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from dna_pipeline.errors import ConfigError
-from dna_pipeline.ledger.views import Views
+from dna_pipeline.base.errors import ConfigError
+from dna_pipeline.ledger.queries import Views
 
 PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket")
 

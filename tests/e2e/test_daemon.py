@@ -31,7 +31,7 @@ def running_step(studio: Studio) -> int:
 
 def worker_of(daemon: subprocess.Popen[bytes]) -> psutil.Process:
     children = psutil.Process(daemon.pid).children()
-    return next(c for c in children if "dna_pipeline.worker" in c.cmdline())
+    return next(c for c in children if "dna_pipeline.execution.worker.process" in c.cmdline())
 
 
 def pixels(studio: Studio, name: str) -> bytes:

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dna_pipeline import mesh_files
-from dna_pipeline.gltf import ROUGHNESS
-from dna_pipeline.tsr.mesh import Mesh, TexturedMesh
-from dna_pipeline.tsr.placement import place
+from dna_pipeline.media.meshes import export
+from dna_pipeline.media.meshes.gltf import ROUGHNESS
+from dna_pipeline.media.meshes.mesh import Mesh, TexturedMesh
+from dna_pipeline.media.meshes.placement import place
 from tests.meshes import signpost, textured
 
 pytestmark = pytest.mark.slow
@@ -38,7 +38,7 @@ def folder(blender_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     for name, mesh in ((PLAIN, signpost()), (TEXTURED, textured())):
         placement = place(mesh.vertices, 2.0, "base")
         path = lambda end, name=name: folder / f"{name}{end}"  # noqa: E731
-        mesh_files.write(mesh, path, FORMATS, placement, recipe=RECIPE)
+        export.write(mesh, path, FORMATS, placement, recipe=RECIPE)
     script = Path(__file__).with_name("meshes_in_blender.py")
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     done = subprocess.run(

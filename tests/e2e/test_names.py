@@ -38,7 +38,7 @@ inboxes:
 CLI = """\
 from dna_pipeline import registry
 registry.STAGES["stand_in"] = "stand_in:StandIn"
-from dna_pipeline.cli.main import main
+from dna_pipeline.interfaces.cli.main import main
 main()
 """
 

@@ -42,7 +42,7 @@ def perform(studio: Studio, act: str) -> tuple[subprocess.Popen[bytes], int]:
     daemon = studio.start()
     studio.wait(lambda: is_running(studio))
     children = psutil.Process(daemon.pid).children()
-    (worker,) = [c.pid for c in children if "dna_pipeline.worker" in c.cmdline()]
+    (worker,) = [c.pid for c in children if "dna_pipeline.execution.worker.process" in c.cmdline()]
     return daemon, worker
 
 

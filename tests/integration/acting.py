@@ -7,14 +7,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dna_pipeline.executor import LocalExecutor, WorkerSettings
-from dna_pipeline.messages import Event, JobDone, JobFailed, Order, StageOrder, WorkerEnded
+from dna_pipeline.execution.local_executor import LocalExecutor, WorkerSettings
+from dna_pipeline.execution.protocol import (
+    Event,
+    JobDone,
+    JobFailed,
+    Order,
+    StageOrder,
+    WorkerEnded,
+)
 
 STAGES = """
 import errno, os, signal, time
 from typing import ClassVar
 from pydantic import Field
-from dna_pipeline.artifact import Artifact, write_bytes
+from dna_pipeline.base.files import Artifact, write_bytes
 from dna_pipeline.stages.base import Stage
 
 class Act(Stage):

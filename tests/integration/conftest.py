@@ -14,18 +14,18 @@ import pytest
 import structlog
 import yaml
 
-from dna_pipeline.accounts import Accounts
-from dna_pipeline.cleanup import Cleanup
-from dna_pipeline.errors import ImageTooSmall, ImageUnreadable, JobError
-from dna_pipeline.intake.gate import InboxGate
+from dna_pipeline.base.errors import ImageTooSmall, ImageUnreadable, JobError
+from dna_pipeline.config.loader import load_config
+from dna_pipeline.config.schema import Config
+from dna_pipeline.intake.discovery.probe import NotReadable, Probed, Question
+from dna_pipeline.intake.service import InboxGate
 from dna_pipeline.ledger import queue
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Drop, Event, Job, StageRun
-from dna_pipeline.probe import NotReadable, Probed, Question
-from dna_pipeline.publishing import Publisher
-from dna_pipeline.repair.overtaken import Overtaken
-from dna_pipeline.spec.config import Config
-from dna_pipeline.spec.reader import load_config
+from dna_pipeline.operations.daemon.cleanup import Cleanup
+from dna_pipeline.operations.repair.overtaken import Overtaken
+from dna_pipeline.publish.batch_report import Accounts
+from dna_pipeline.publish.publisher import Publisher
 from tests.integration.acting import Bench, install
 
 DIED = 9

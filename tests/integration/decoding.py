@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from dna_pipeline import imaging
-from dna_pipeline.errors import JobError
-from dna_pipeline.probe import Probed, Question
-from dna_pipeline.reachability import Look, look_directly
+from dna_pipeline.base.errors import JobError
+from dna_pipeline.base.reachability import Look, look_directly
+from dna_pipeline.intake.discovery.probe import Probed, Question
+from dna_pipeline.media import images
 
 
 class Decoder:
@@ -25,7 +25,7 @@ class Decoder:
 
     def probe(self, path: Path) -> Probed | JobError:
         try:
-            facts = imaging.probe(path)
+            facts = images.probe(path)
         except JobError as error:
             return error
         return Probed(facts.width, facts.height)

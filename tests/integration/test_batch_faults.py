@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from dna_pipeline.errors import BlackImage
-from dna_pipeline.inbox import claim
-from dna_pipeline.intake.blocked import REFUSED_WAIT_S
-from dna_pipeline.intake.retry import Retrier
-from dna_pipeline.intake.take import Taker
+from dna_pipeline.base.errors import BlackImage
+from dna_pipeline.intake.claiming import claims
+from dna_pipeline.intake.claiming.single import Taker
+from dna_pipeline.intake.planning.blocked import REFUSED_WAIT_S
 from dna_pipeline.ledger import batches, queue
 from dna_pipeline.ledger.tables import Batch, Job
+from dna_pipeline.operations.retry import Retrier
 from tests.integration.conftest import Site
 from tests.integration.test_batches import (
     MATRIX,
@@ -171,7 +171,7 @@ def test_many_batches_are_accounted_for_a_few_at_a_time(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And the claims that they leave are looked for once, not once for each."""
-    monkeypatch.setattr("dna_pipeline.accounts.STEP_S", 0.0)
+    monkeypatch.setattr("dna_pipeline.publish.batch_report.STEP_S", 0.0)
     for number in range(4):
         site.put(f"{number}.png.yaml", MATRIX)
         site.put(f"{number}.png", str(number))
@@ -193,7 +193,7 @@ def test_many_batches_are_accounted_for_a_few_at_a_time(
 def test_a_long_account_is_made_some_rows_at_a_time(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dna_pipeline.accounts.STEP_S", 0.0)
+    monkeypatch.setattr("dna_pipeline.publish.batch_report.STEP_S", 0.0)
     monkeypatch.setattr(batches, "REPORTED_AT_ONCE", 2)
     for name in "abcde":
         site.put(f"{name}.png", name)
@@ -343,7 +343,7 @@ def test_only_the_weights_that_a_row_needs_are_read(
         asked.append(provider.name_in_config)
         raise PermissionError("weights")
 
-    monkeypatch.setattr("dna_pipeline.fingerprint.Fingerprints.of", of)
+    monkeypatch.setattr("dna_pipeline.weights.fingerprint.Fingerprints.of", of)
     monkeypatch.setattr(type(site.config.models["sd"]), "missing", lambda _: None)
     site.put("a.png", "a")
     site.put("shots.csv", "image\na.png\n")
@@ -369,10 +369,10 @@ def test_a_batch_that_waits_is_not_decoded_again_and_again(site: Site) -> None:
 @pytest.mark.parametrize(
     ("reason", "is_busy"),
     [
-        (claim.Busy("read-only"), False),
+        (claims.Busy("read-only"), False),
         (OSError(errno.ENOSPC, "no space left"), False),
-        (claim.Changed("a.png"), True),
-        (claim.Lost("a.png"), True),
+        (claims.Changed("a.png"), True),
+        (claims.Lost("a.png"), True),
     ],
 )
 def test_run_waits_for_what_moves_not_for_what_may_last(
@@ -381,7 +381,7 @@ def test_run_waits_for_what_moves_not_for_what_may_last(
     def take(*_: Any) -> None:
         raise reason
 
-    monkeypatch.setattr(claim, "take", take)
+    monkeypatch.setattr(claims, "take", take)
     site.put("a.png")
     site.put("shots.csv", "image\na.png\n")
     site.settle()
@@ -397,22 +397,22 @@ def take_others(
 ) -> list[str]:
     """Let the file of that name be one that cannot be taken; gives the names that are tried."""
     tried: list[str] = []
-    real = claim.take
+    real = claims.take
 
-    def take(source: Path, target_dir: Path, expected: Any) -> claim.Taken:
+    def take(source: Path, target_dir: Path, expected: Any) -> claims.Taken:
         tried.append(source.name)
         if source.name == name:
             raise error()
         return real(source, target_dir, expected)
 
-    monkeypatch.setattr(claim, "take", take)
+    monkeypatch.setattr(claims, "take", take)
     return tried
 
 
 @pytest.fixture
 def short_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     """Less than an hour, but longer than a lone image waits while its folder changes."""
-    monkeypatch.setattr("dna_pipeline.intake.blocked.IMAGE_WAIT_S", WAIT_S)
+    monkeypatch.setattr("dna_pipeline.intake.planning.blocked.IMAGE_WAIT_S", WAIT_S)
 
 
 def test_an_image_that_cannot_be_read_holds_its_batch_up_for_a_while(
@@ -448,9 +448,9 @@ def test_a_locked_image_in_a_source_root_holds_its_batch_up_for_a_while(
 @pytest.mark.parametrize(
     ("error", "seconds"),
     [
-        (lambda: claim.Busy("c.png: Operation not permitted"), WAIT_S),
-        (lambda: claim.Changed("c.png"), WAIT_S),
-        (lambda: claim.Refused("c.png is on another file system"), REFUSED_WAIT_S),
+        (lambda: claims.Busy("c.png: Operation not permitted"), WAIT_S),
+        (lambda: claims.Changed("c.png"), WAIT_S),
+        (lambda: claims.Refused("c.png is on another file system"), REFUSED_WAIT_S),
     ],
 )
 def test_an_image_that_cannot_be_taken_holds_its_batch_up_for_a_while(
@@ -480,15 +480,15 @@ def test_an_image_that_cannot_be_taken_holds_its_batch_up_for_a_while(
 def test_what_was_blocked_and_is_free_again_is_taken(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dna_pipeline.intake.blocked.IMAGE_WAIT_S", WAIT_S)
+    monkeypatch.setattr("dna_pipeline.intake.planning.blocked.IMAGE_WAIT_S", WAIT_S)
     for name in "ab":
         site.put(f"{name}.png", name)
     site.put("shots.csv", "image\na.png\nb.png\n")
-    take_others(monkeypatch, "a.png", lambda: claim.Busy("a.png"))
+    take_others(monkeypatch, "a.png", lambda: claims.Busy("a.png"))
     site.tick(WAIT_S / 2)
     monkeypatch.undo()
-    monkeypatch.setattr("dna_pipeline.intake.blocked.IMAGE_WAIT_S", WAIT_S)
-    take_others(monkeypatch, "b.png", lambda: claim.Busy("b.png"))
+    monkeypatch.setattr("dna_pipeline.intake.planning.blocked.IMAGE_WAIT_S", WAIT_S)
+    take_others(monkeypatch, "b.png", lambda: claims.Busy("b.png"))
     site.tick(WAIT_S - 60)
     assert site.jobs() == []
     site.tick(180)
@@ -500,7 +500,7 @@ def test_a_table_that_is_dropped_again_has_its_image_tried_again(
 ) -> None:
     site.put("a.png")
     site.put("shots.csv", "image\na.png\n")
-    take_others(monkeypatch, "a.png", lambda: claim.Busy("a.png"))
+    take_others(monkeypatch, "a.png", lambda: claims.Busy("a.png"))
     site.tick(WAIT_S + 60)
     assert statuses(site) == {"2": "wrong"}
     monkeypatch.undo()

@@ -10,11 +10,11 @@ from collections.abc import Callable
 
 import pytest
 
-from dna_pipeline.accounts import COLUMNS, NAME
-from dna_pipeline.intake.retry import Retrier
+from dna_pipeline.config.dialect import Dialect
 from dna_pipeline.ledger import batches
 from dna_pipeline.ledger.tables import Batch
-from dna_pipeline.spec.dialect import Dialect
+from dna_pipeline.operations.retry import Retrier
+from dna_pipeline.publish.batch_report import COLUMNS, NAME
 from tests.integration.conftest import Site
 from tests.integration.test_batches import fail_next, report, run_all
 from tests.integration.test_repair import mended

@@ -14,10 +14,10 @@ from typing import Any
 
 import pytest
 
-from dna_pipeline.accounts import NAME
-from dna_pipeline.intake import preview
 from dna_pipeline.ledger import batches, queue
 from dna_pipeline.ledger.tables import Batch, BatchRow, Drop, Job
+from dna_pipeline.operations import check_plan
+from dna_pipeline.publish.batch_report import NAME
 from tests.integration.conftest import Site
 
 MakeSite = Callable[..., Site]
@@ -90,14 +90,14 @@ def test_a_failed_combination_can_be_mended_alone(site: Site) -> None:
     site.settle()
     first = site.claim_next()
     failure = {"code": "black_image", "message": "m", "detail": "d"}
-    from dna_pipeline.errors import Failure
+    from dna_pipeline.base.errors import Failure
 
     site.ledger.transact(lambda s: queue.fail(s, first.id, Failure.from_dict(failure)))
     site.publish()
     source = site.outbox / f"in/failed/cat-{first.id[:8]}/source"
     told = json.loads((source / "cat.png.yaml").read_text())
     assert told == {"remove_background": {"force": True}, "tags": ["hero"]}
-    from dna_pipeline.intake.retry import Retrier
+    from dna_pipeline.operations.retry import Retrier
 
     Retrier(site.config, site.ledger).retry(first.id, site.prober)  # pyright: ignore
     run_all(site)
@@ -251,7 +251,7 @@ def test_what_is_named_is_looked_for_before_it_is_missing(
     site.put("chairs/c.png", "c")
     site.put("d.png", "d")
     site.put(teller, texts[teller])
-    told = preview.candidates(site.config.inboxes[0])
+    told = check_plan.candidates(site.config.inboxes[0])
     assert [c.error for c in told] == [None]
     site.tick(25)
     names = {"one.yaml": ["c.png"]}.get(teller, ["c.png", "d.png"])
@@ -330,8 +330,8 @@ def test_wrong_rows_are_lines_and_no_jobs(site: Site) -> None:
 def test_check_tells_the_same(site: Site) -> None:
     wrong_table(site)
     inbox = site.config.inboxes[0]
-    (candidate,) = preview.candidates(inbox)
-    found = list(preview.outlooks(site.config, inbox, candidate, site.prober))  # pyright: ignore
+    (candidate,) = check_plan.candidates(inbox)
+    found = list(check_plan.outlooks(site.config, inbox, candidate, site.prober))  # pyright: ignore
     wrong = {str(o.row): (o.error.code, o.error.where) for o in found if o.error}
     assert wrong == CODES
     assert site.left() == {"good.png", "broken.png", "shots.csv"}
@@ -442,8 +442,8 @@ def checked(site: Site) -> list[tuple[str | None, str | None]]:
     inbox = site.config.inboxes[0]
     return [
         (look.image, look.error.code if look.error else None)
-        for candidate in preview.candidates(inbox)
-        for look in preview.outlooks(site.config, inbox, candidate, site.prober)  # pyright: ignore
+        for candidate in check_plan.candidates(inbox)
+        for look in check_plan.outlooks(site.config, inbox, candidate, site.prober)  # pyright: ignore
     ]
 
 
@@ -562,7 +562,7 @@ def test_a_row_whose_image_cannot_be_looked_for_waits(
     make_site: MakeSite, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     """A folder on the way gives no right, or its server does not answer."""
-    monkeypatch.setattr("dna_pipeline.intake.blocked.IMAGE_WAIT_S", 600.0)
+    monkeypatch.setattr("dna_pipeline.intake.planning.blocked.IMAGE_WAIT_S", 600.0)
     site = make_site(source_roots=["library"])
     library(site, "x.png")
     (site.root / where).mkdir()
@@ -705,7 +705,7 @@ def three(site: Site, told: str = "") -> str:
 
 
 def fail_next(site: Site) -> None:
-    from dna_pipeline.errors import BlackImage
+    from dna_pipeline.base.errors import BlackImage
 
     job = site.claim_next()
     site.ledger.transact(lambda s: queue.fail(s, job.id, BlackImage().failure()))

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from dna_pipeline.inbox.names import tells
-from dna_pipeline.intake.retry import Retrier
+from dna_pipeline.intake.discovery.names import tells
 from dna_pipeline.ledger.tables import Batch
-from dna_pipeline.publish import Outbox
+from dna_pipeline.operations.retry import Retrier
+from dna_pipeline.publish.outbox import Outbox
 from tests.integration.conftest import Site
 from tests.integration.test_batches import fail_next, library, params, report, run_all, statuses
 from tests.integration.test_cli import picture

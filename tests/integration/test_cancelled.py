@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from dna_pipeline import cancelled_rows
-from dna_pipeline.errors import Cancelled
-from dna_pipeline.intake.retry import Retrier
-from dna_pipeline.ledger import batches, queue, wishes
+from dna_pipeline.base.errors import Cancelled
+from dna_pipeline.ledger import batches, queue, requests
 from dna_pipeline.ledger.tables import Batch, Drop, Job
+from dna_pipeline.operations.retry import Retrier
+from dna_pipeline.publish import cancelled_rows
 from tests.integration.test_repair import destroy, mended
 
 TABLE = """\
@@ -39,7 +39,7 @@ def cancel_batch(site) -> None:
 
 
 def cancel(site, job: Job) -> None:
-    site.ledger.transact(lambda s: wishes.request_cancel(s, job.id))
+    site.ledger.transact(lambda s: requests.request_cancel(s, job.id))
 
 
 def retry(site, job: Job) -> None:
@@ -186,7 +186,7 @@ def test_images_of_one_name_in_folders_of_a_source_root(make_site, tmp_path) -> 
 
 
 def test_a_row_whose_original_was_removed_says_so(make_site, tmp_path) -> None:
-    from dna_pipeline.errors import ConfigError
+    from dna_pipeline.base.errors import ConfigError
 
     site = table_of(make_site, tmp_path)
     cancel_batch(site)

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from dna_pipeline.cli.main import main
-from dna_pipeline.inbox import claim
-from dna_pipeline.lock import hold_kept, hold_lock
+from dna_pipeline.intake.claiming import claims
+from dna_pipeline.interfaces.cli.main import main
+from dna_pipeline.operations.daemon.lock import hold_kept, hold_lock
 
 CONFIG = """\
 version: 1
@@ -225,8 +225,8 @@ def test_a_kept_inbox_of_another_daemon_is_told(studio: Studio):
 
 
 def test_an_inbox_that_is_shared_is_told(studio: Studio):
-    root = claim.claim_root(studio / "inbox/cut", "0123456789ab")
-    claim.make_claim_root(studio / "inbox/cut", "0123456789ab")
+    root = claims.claim_root(studio / "inbox/cut", "0123456789ab")
+    claims.make_claim_root(studio / "inbox/cut", "0123456789ab")
     owner = {"pid": 4711, "host": "other", "since": "2026-01-01T12:00:00Z", "data": "/srv/data"}
     (root / "owner.json").write_text(json.dumps(owner))
     code, out = check(studio)

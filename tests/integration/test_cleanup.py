@@ -12,17 +12,17 @@ from typing import Any
 
 import pytest
 
-from dna_pipeline.cleanup import move_to_recovered
-from dna_pipeline.errors import EmptyMesh
-from dna_pipeline.inbox import claim
-from dna_pipeline.intake.gate import Gate
-from dna_pipeline.intake.resubmit import Submission, Submitter, told_by_command
-from dna_pipeline.intake.retry import Retrier
+from dna_pipeline.base.errors import EmptyMesh
+from dna_pipeline.base.times import utcnow
+from dna_pipeline.intake.claiming import claims
+from dna_pipeline.intake.service import Gate
 from dna_pipeline.ledger import queue, store
 from dna_pipeline.ledger.tables import Drop
-from dna_pipeline.ledger.times import utcnow
-from dna_pipeline.ownership import find_leftovers
-from dna_pipeline.repair.rebuild import rebuild
+from dna_pipeline.operations.daemon.cleanup import move_to_recovered
+from dna_pipeline.operations.ownership import find_leftovers
+from dna_pipeline.operations.repair.rebuild import rebuild
+from dna_pipeline.operations.retry import Retrier
+from dna_pipeline.operations.submit import Submission, Submitter, told_by_command
 from tests.integration.conftest import Site
 
 MakeSite = Callable[..., Site]
@@ -442,7 +442,7 @@ def test_a_claim_that_comes_back_goes_only_if_its_bytes_are_archived(
     site.settle()
     drop = site.drop(site.job())
     site.run_next()
-    back = claim.make_claim_dir(site.inbox, site.ledger.id, drop.id)
+    back = claims.make_claim_dir(site.inbox, site.ledger.id, drop.id)
     (back / "cat.png").write_bytes(b"cat" if is_archived else b"owl")
     site.restart()
     assert not back.exists()

@@ -63,7 +63,7 @@ def test_init_writes_a_valid_configuration_and_overwrites_nothing(tmp_path: Path
 
 def test_the_project_s_own_configuration_is_what_init_writes():
     root = Path(__file__).parents[2]
-    template = root / "dna_pipeline/cli/templates/pipeline.yaml"
+    template = root / "dna_pipeline/interfaces/cli/templates/pipeline.yaml"
     assert (root / "pipeline.yaml").read_bytes() == template.read_bytes()
 
 
@@ -384,7 +384,7 @@ def test_a_wrong_configuration_cannot_steer_the_terminal(studio: Path):
 def test_looking_loads_no_models_and_no_torch(studio: Path):
     submit(studio)
     code = (
-        "import sys; from dna_pipeline.cli.main import app\n"
+        "import sys; from dna_pipeline.interfaces.cli.main import app\n"
         "app(['jobs'], standalone_mode=False)\n"
         "heavy = {'torch', 'numpy', 'diffusers', 'structlog', 'sqlalchemy'} & set(sys.modules)\n"
         "assert not heavy, heavy"

@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from dna_pipeline.cli.main import main
-from dna_pipeline.errors import BlackImage
-from dna_pipeline.intake.retry import Retrier
+from dna_pipeline.base.errors import BlackImage
+from dna_pipeline.interfaces.cli.main import main
 from dna_pipeline.ledger import queue
 from dna_pipeline.ledger.tables import Batch, Job
+from dna_pipeline.operations.retry import Retrier
 from tests.integration.conftest import Site
 from tests.integration.test_cli import picture
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from dna_pipeline.dispatch import Dispatcher
-from dna_pipeline.errors import StageFailed
+from dna_pipeline.base.errors import StageFailed
+from dna_pipeline.execution.dispatcher import Dispatcher
+from dna_pipeline.execution.protocol import Event, JobDone, JobFailed, Order, Ready, WorkerEnded
 from dna_pipeline.ledger.store import Ledger
-from dna_pipeline.messages import Event, JobDone, JobFailed, Order, Ready, WorkerEnded
 
 
 class PlayedExecutor:

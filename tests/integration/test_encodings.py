@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from dna_pipeline.errors import EmptyMesh
+from dna_pipeline.base.errors import EmptyMesh
 from dna_pipeline.ledger import queue
 from tests.conftest import SCRIPTS
 from tests.integration.conftest import Site
@@ -33,7 +33,7 @@ NAMES = ["猫 🐈.png", os.fsdecode(b"caf\xe9.png"), "Ångström – “x”.pn
 
 MANY = """\
 import json, os, sys
-from dna_pipeline.cli.main import main
+from dna_pipeline.interfaces.cli.main import main
 for number, command in enumerate(json.loads(sys.argv[1])):
     typed = (os.fsdecode(word.encode("utf-8", "surrogateescape")) for word in command)
     sys.argv = ["dna-pipeline", *typed]
@@ -208,7 +208,7 @@ def test_a_script_that_prints_a_path(tmp_path: Path, kind: str) -> None:
 def test_the_log_on_standard_error(tmp_path: Path, kind: str) -> None:
     code = (
         "import sys, structlog; from pathlib import Path\n"
-        "from dna_pipeline.logs import configure\n"
+        "from dna_pipeline.base.logs import configure\n"
         "configure(Path('logs'))\n"
         "log = structlog.get_logger()\n"
         "log.info('job.published', folder='猫 🐈', name='caf\\udce9')\n"
@@ -228,7 +228,7 @@ def test_the_log_on_standard_error(tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["cp1252", "C"])
 def test_what_a_library_prints_in_the_worker(tmp_path: Path, kind: str) -> None:
-    code = "from dna_pipeline.logs import configure_child\nconfigure_child()\nprint('猫 🐈')\n"
+    code = "from dna_pipeline.base.logs import configure_child\nconfigure_child()\nprint('猫 🐈')\n"
     (tmp_path / "child.py").write_text(code, encoding="utf-8")
     out, _ = Shell(tmp_path, kind).run("child.py")
     assert out.strip() == "\\u732b \\U0001f408"

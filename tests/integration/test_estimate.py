@@ -6,10 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from dna_pipeline.estimate import Estimator, Left
+from dna_pipeline.execution.estimate import Estimator, Left
 from dna_pipeline.ledger import queue, store
-from dna_pipeline.ledger.views import Views
-from dna_pipeline.status import StatusFile
+from dna_pipeline.ledger.queries import Views
+from dna_pipeline.operations.daemon.status_file import StatusFile
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 MESH = {"model": "tsr", "resolution": 10}
@@ -33,14 +33,14 @@ class Shop:
         self.now = START
 
     def add(self, stages: list[dict], count: int = 1, size=(64, 64), **values) -> None:
-        from dna_pipeline.intake import records
-        from dna_pipeline.spec.sidecar import JobSpec
+        from dna_pipeline.config.sidecar import JobSpec
+        from dna_pipeline.intake.planning import job_rows
 
         inbox = self.site.config.inboxes[0]
-        drops = [records.drop_row(inbox, "", "cat.png", None) for _ in range(count)]
+        drops = [job_rows.drop_row(inbox, "", "cat.png", None) for _ in range(count)]
         spec = JobSpec("cut", ())
         jobs = [
-            records.job_row(inbox, "", "cat.png", drop["id"], spec) | {"stages": stages} | values
+            job_rows.job_row(inbox, "", "cat.png", drop["id"], spec) | {"stages": stages} | values
             for drop in drops
         ]
         facts = [{"id": drop["id"], "width": size[0], "height": size[1]} for drop in drops]
@@ -198,7 +198,7 @@ def test_a_long_queue_is_judged_by_a_sample(shop, monkeypatch) -> None:
     for _ in range(55):
         shop.add(restyle(10))
         shop.add(restyle(30))
-    monkeypatch.setattr("dna_pipeline.estimate.SAMPLE", 20)
+    monkeypatch.setattr("dna_pipeline.execution.estimate.SAMPLE", 20)
     assert len(shop.views.runnable_sample(110 // 20 + 1)) in range(12, 28)
     assert shop.left() == Left(110, pytest.approx(220, rel=0.2))
 
@@ -227,7 +227,9 @@ def test_a_long_queue_is_not_judged_anew_each_second(shop, site, monkeypatch) ->
     dispatcher = SimpleNamespace(running=None, device=None)
     status = StatusFile(site.config, shop.views, dispatcher, SimpleNamespace(waiting=list))  # pyright: ignore
     monkeypatch.setattr(status._estimator, "queue", queue_of_many)
-    monkeypatch.setattr("dna_pipeline.status.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr(
+        "dna_pipeline.operations.daemon.status_file.time.monotonic", lambda: clock[0]
+    )
     for second in range(30):
         clock[0] = float(second)
         status.ledger_changed()

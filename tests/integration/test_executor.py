@@ -13,9 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from dna_pipeline import executor as executors
-from dna_pipeline.executor import LocalExecutor, WorkerSettings
-from dna_pipeline.messages import (
+from dna_pipeline.execution import local_executor as executors
+from dna_pipeline.execution.local_executor import LocalExecutor, WorkerSettings
+from dna_pipeline.execution.protocol import (
     Event,
     JobDone,
     JobFailed,
@@ -169,7 +169,7 @@ def test_cancel_at_the_next_step_and_the_same_job_again(bench: Bench):
 
 
 def test_cancel_by_force(bench: Bench, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("dna_pipeline.executor.CANCEL_GRACE_S", 0.5)
+    monkeypatch.setattr("dna_pipeline.execution.local_executor.CANCEL_GRACE_S", 0.5)
     bench.executor.submit(bench.order(stage("freeze")))
     while bench.executor.events().get(timeout=60).kind != "phase":
         pass
@@ -236,7 +236,7 @@ def test_a_device_that_is_not_there_holds(tmp_path: Path, plugin: Path):
 def test_close_ends_the_child(bench: Bench):
     bench.run("copy")
     children = psutil.Process(os.getpid()).children()
-    (worker,) = [c for c in children if "dna_pipeline.worker" in c.cmdline()]
+    (worker,) = [c for c in children if "dna_pipeline.execution.worker.process" in c.cmdline()]
     bench.executor.close(5)
     assert not worker.is_running()
 
@@ -246,7 +246,7 @@ def test_an_order_right_after_a_death_goes_to_a_new_worker(bench: Bench):
     for number in range(3):
         assert bench.run("copy", job=f"before-{number}")[-1] == JobDone(f"before-{number}")
         for child in psutil.Process(os.getpid()).children():
-            if "dna_pipeline.worker" in child.cmdline():
+            if "dna_pipeline.execution.worker.process" in child.cmdline():
                 child.kill()
         while bench.executor.events().get(timeout=60).kind != "worker_ended":
             pass
@@ -336,7 +336,7 @@ def test_a_worker_that_dies_young_ends_its_job_once(
 
 def test_a_worker_that_reads_nothing_stops_nobody(start: Start, monkeypatch: pytest.MonkeyPatch):
     """An order may be larger than a pipe holds."""
-    monkeypatch.setattr("dna_pipeline.executor.START_LIMIT_S", 1.0)
+    monkeypatch.setattr("dna_pipeline.execution.local_executor.START_LIMIT_S", 1.0)
     executor = start("import time; time.sleep(3600)")
     large = order("j", "x" * (1 << 22))
     submitting = threading.Thread(target=executor.submit, args=(large,), daemon=True)
@@ -414,7 +414,7 @@ def test_a_cancel_that_comes_as_its_job_ends_is_not_the_next_one_s(
     executor = start(OBSTINATE.replace("FLAG", str(flag)))
     executor.submit(order("first"))
     assert executor.events().get(timeout=60).kind == "ready"
-    monkeypatch.setattr("dna_pipeline.executor.CANCEL_GRACE_S", 0.3)
+    monkeypatch.setattr("dna_pipeline.execution.local_executor.CANCEL_GRACE_S", 0.3)
     now = time.monotonic
 
     def end_meanwhile() -> float:
@@ -435,8 +435,8 @@ def test_a_cancel_that_comes_as_its_job_ends_is_not_the_next_one_s(
 
 def test_a_worker_that_cannot_be_killed_keeps_no_job(bench: Bench, monkeypatch: pytest.MonkeyPatch):
     """A driver that hangs holds even a killed process."""
-    monkeypatch.setattr("dna_pipeline.executor.CANCEL_GRACE_S", 0.2)
-    monkeypatch.setattr("dna_pipeline.executor.UNKILLABLE_S", 0.2)
+    monkeypatch.setattr("dna_pipeline.execution.local_executor.CANCEL_GRACE_S", 0.2)
+    monkeypatch.setattr("dna_pipeline.execution.local_executor.UNKILLABLE_S", 0.2)
     bench.executor.submit(bench.order(stage("freeze")))
     while bench.executor.events().get(timeout=60).kind != "phase":
         pass

@@ -16,15 +16,16 @@ from tempfile import TemporaryDirectory
 import pytest
 from PIL import Image
 
-from dna_pipeline import faults, registry
-from dna_pipeline.errors import ConfigError
-from dna_pipeline.faults import POINTS
-from dna_pipeline.intake import gate
-from dna_pipeline.intake.retry import Retrier
+from dna_pipeline.base import failpoints
+from dna_pipeline.base.errors import ConfigError
+from dna_pipeline.base.failpoints import POINTS
+from dna_pipeline.config.loader import load_config
+from dna_pipeline.intake import service
 from dna_pipeline.ledger import batches
+from dna_pipeline.ledger.queries import Views
 from dna_pipeline.ledger.store import Ledger
-from dna_pipeline.ledger.views import Views
-from dna_pipeline.spec.reader import load_config
+from dna_pipeline.operations.retry import Retrier
+from dna_pipeline.stages import registry
 from tests.conftest import SCRIPTS, load_script
 from tests.integration.decoding import Decoder
 
@@ -141,10 +142,10 @@ class Plugged:
         sys.stderr = sys.stdout = os.fdopen(2, "w", buffering=1)
         os.environ |= {"DNA_FAULT": fault, "DNA_FAULT_ONCE": str(self.mark)}
         os.environ |= stand_in.environment(SCRIPTS)
-        faults._armed = faults._armed_by(fault, str(self.mark))
+        failpoints._armed = failpoints._armed_by(fault, str(self.mark))
         registry.STAGES["stand_in"] = "stand_in:StandIn"
         registry._known.cache_clear()
-        gate.Prober = Decoder
+        service.Prober = Decoder
         if self.is_mended:
             self._retry()
         stand_in.daemon(self.root / "pipeline.yaml", until_idle=True)
@@ -203,7 +204,7 @@ def test_the_plug_is_pulled(site: Plugged, point: str) -> None:
     status = site.run(point)
     assert site.mark.exists(), f"nothing ever passes {name}"
     # Where it is the worker that dies, the daemon starts another and goes on.
-    assert status == (0 if name == "stage-written" else faults.EXIT_STATUS)
+    assert status == (0 if name == "stage-written" else failpoints.EXIT_STATUS)
     assert site.run() == 0
     site.check()
 
@@ -222,16 +223,16 @@ def test_the_disk_fails(site: Plugged, name: str, error: str) -> None:
 @pytest.mark.parametrize("wrong", ["claimed", "hashed:0", "hashed=full", "hashed,published"])
 def test_a_point_that_there_is_not_is_refused(wrong: str) -> None:
     with pytest.raises(ValueError, match="no such point"):
-        faults._armed_by(wrong, None)
+        failpoints._armed_by(wrong, None)
 
 
 def test_the_count_and_the_mark(tmp_path: Path) -> None:
-    fault = faults._armed_by("hashed:2=eio", str(tmp_path / "mark"))
+    fault = failpoints._armed_by("hashed:2=eio", str(tmp_path / "mark"))
     assert fault is not None
     fault.pass_by("hashed")
     fault.pass_by("published")
     with pytest.raises(OSError, match="hashed"):
         fault.pass_by("hashed")
-    again = faults._armed_by("hashed=eio", str(tmp_path / "mark"))
+    again = failpoints._armed_by("hashed=eio", str(tmp_path / "mark"))
     assert again is not None
     again.pass_by("hashed")

@@ -20,12 +20,12 @@ SOMEBODY = 65534
 LOOK = """
 import json, sys
 from pathlib import Path
-from dna_pipeline.cleanup import Cleanup
-from dna_pipeline.intake.gate import InboxGate
+from dna_pipeline.operations.daemon.cleanup import Cleanup
+from dna_pipeline.intake.service import InboxGate
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Job
-from dna_pipeline.probe import Prober
-from dna_pipeline.spec.reader import load_config
+from dna_pipeline.intake.discovery.probe import Prober
+from dna_pipeline.config.loader import load_config
 from sqlalchemy import select
 
 config = load_config(Path(sys.argv[1]), {})

@@ -11,9 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from dna_pipeline import holds, room
-from dna_pipeline.dispatch import Dispatcher
-from dna_pipeline.errors import (
+from dna_pipeline.base.errors import (
     DeviceUnavailable,
     Failure,
     ImageUnreadable,
@@ -21,15 +19,17 @@ from dna_pipeline.errors import (
     OutOfMemory,
     StageFailed,
 )
-from dna_pipeline.inbox import claim
-from dna_pipeline.intake import records
+from dna_pipeline.config.hours import Hours
+from dna_pipeline.config.schema import Pipeline, StageSpec
+from dna_pipeline.execution import disk_space, scheduler
+from dna_pipeline.execution.dispatcher import Dispatcher
+from dna_pipeline.execution.protocol import Event, JobDone, JobFailed, Order, Ready, WorkerEnded
+from dna_pipeline.intake.claiming import claims as claim
+from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.ledger import pauses, queue
+from dna_pipeline.ledger.queries import Views
 from dna_pipeline.ledger.tables import Job
-from dna_pipeline.ledger.views import Views
-from dna_pipeline.messages import Event, JobDone, JobFailed, Order, Ready, WorkerEnded
-from dna_pipeline.providers.rembg import Rembg
-from dna_pipeline.spec.config import Pipeline, StageSpec
-from dna_pipeline.spec.hours import Hours
+from dna_pipeline.providers.matting.rembg import Rembg
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -86,7 +86,7 @@ class Desk:
         self.executor.events().put(said)
         self.dispatcher.listen()
 
-    def holds(self) -> dict[str, str | None]:
+    def scheduler(self) -> dict[str, str | None]:
         return {job.name: job.hold for job in self.site.jobs()}
 
     def said(self) -> list[dict[str, Any]]:
@@ -268,7 +268,7 @@ def test_a_worker_that_never_gets_ready_is_no_job_s_fault(desk: Desk):
 
 def test_a_lost_device_is_tried_less_and_less_often(desk: Desk, monkeypatch: pytest.MonkeyPatch):
     now = [1000.0]
-    monkeypatch.setattr(holds.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(scheduler.time, "monotonic", lambda: now[0])
     put(desk, 1)
 
     def waited() -> float:
@@ -403,7 +403,7 @@ def free(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
 
 def test_a_full_disk_holds_all_and_lets_go(desk: Desk, monkeypatch: pytest.MonkeyPatch):
     put(desk, 3)
-    free(monkeypatch, room.FLOOR_BYTES - 1)
+    free(monkeypatch, disk_space.FLOOR_BYTES - 1)
     assert desk.next() is None
     assert set(desk.holds().values()) == {"disk_full"}
     assert "63 MiB free" in desk.said()[0]["detail"]
@@ -423,7 +423,7 @@ def test_a_job_too_large_for_the_disk_lets_smaller_ones_pass(
     desk.site.settle()
     desk.site.put("small.png", b"x")
     desk.site.settle()
-    free(monkeypatch, room.FLOOR_BYTES + (4 << 20))
+    free(monkeypatch, disk_space.FLOOR_BYTES + (4 << 20))
     assert desk.next() == "small.png"
     assert desk.holds()["large.png"] == "disk_full"
 
@@ -431,8 +431,8 @@ def test_a_job_too_large_for_the_disk_lets_smaller_ones_pass(
 def test_what_a_job_needs_grows_with_what_it_makes():
     stage = {"type": "triposr", "params": {"model": "m", "resolution": 256}}
     fine = {"type": "triposr", "params": {"model": "m", "resolution": 1024}}
-    small, large = (room.needed(1000, 64, 64, [s]) for s in (stage, fine))
-    assert room.FLOOR_BYTES < small < large
+    small, large = (disk_space.needed(1000, 64, 64, [s]) for s in (stage, fine))
+    assert disk_space.FLOOR_BYTES < small < large
     assert large - small == 360 * (1024**2 - 256**2)
 
 
@@ -449,10 +449,10 @@ def test_jobs_wait_for_the_hours_of_their_inbox(site, monkeypatch: pytest.Monkey
     with_hours(site, "22:00-06:00")
     desk = Desk(site)
     now = [datetime(2026, 5, 4, 12).astimezone()]
-    monkeypatch.setattr(records, "utcnow", lambda: now[0])
+    monkeypatch.setattr(job_rows, "utcnow", lambda: now[0])
     put(desk, 2)
     assert set(desk.holds().values()) == {"hours"}, "before anything asked for the next job"
-    monkeypatch.setattr(holds, "utcnow", lambda: now[0])
+    monkeypatch.setattr(scheduler, "utcnow", lambda: now[0])
     assert desk.next() is None
     assert set(desk.holds().values()) == {"hours"}
     assert desk.said()[0]["detail"] == (
@@ -483,8 +483,8 @@ def test_jobs_are_held_when_the_hours_end_not_at_their_turn(
     with_hours(site, "22:00-06:00")
     desk = Desk(site)
     now = [datetime(2026, 5, 4, 5, 59).astimezone()]
-    monkeypatch.setattr(holds, "utcnow", lambda: now[0])
-    monkeypatch.setattr(records, "utcnow", lambda: now[0])
+    monkeypatch.setattr(scheduler, "utcnow", lambda: now[0])
+    monkeypatch.setattr(job_rows, "utcnow", lambda: now[0])
     put(desk, 3)
     assert desk.next() == "0.png"
     desk.review()
@@ -504,9 +504,9 @@ def test_jobs_that_are_freed_outside_their_hours_are_held_at_once(
     with_hours(site, "22:00-06:00")
     desk = Desk(site)
     now = [datetime(2026, 5, 4, 12).astimezone()]
-    monkeypatch.setattr(holds, "utcnow", lambda: now[0])
+    monkeypatch.setattr(scheduler, "utcnow", lambda: now[0])
     desk.review()
-    monkeypatch.setattr(records, "utcnow", lambda: now[0] - timedelta(hours=8))
+    monkeypatch.setattr(job_rows, "utcnow", lambda: now[0] - timedelta(hours=8))
     put(desk, 2)
     held = {"hold": "not_before", "hold_detail": "", "not_before": now[0]}
     site.ledger.transact(lambda s: s.execute(update(Job).values(**held)))
@@ -518,9 +518,9 @@ def test_all_that_rests_is_held(site: Any, monkeypatch: pytest.MonkeyPatch):
     with_hours(site, "22:00-06:00")
     desk = Desk(site)
     now = datetime(2026, 5, 4, 12).astimezone()
-    monkeypatch.setattr(holds, "utcnow", lambda: now)
-    monkeypatch.setattr(records, "utcnow", lambda: now - timedelta(hours=8))
+    monkeypatch.setattr(scheduler, "utcnow", lambda: now)
+    monkeypatch.setattr(job_rows, "utcnow", lambda: now - timedelta(hours=8))
     put(desk, 2)
     assert set(desk.holds().values()) == {None}
-    site.ledger.transact(lambda s: holds.hold_resting(s, site.config))
+    site.ledger.transact(lambda s: scheduler.hold_resting(s, site.config))
     assert set(desk.holds().values()) == {"hours"}

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from dna_pipeline import probe, wire
-from dna_pipeline.dispatch import Dispatcher
-from dna_pipeline.errors import ImageTooLarge, ImageUnreadable
-from dna_pipeline.executor import LocalExecutor, WorkerSettings
-from dna_pipeline.probe import Prober
+from dna_pipeline.base import ipc
+from dna_pipeline.base.errors import ImageTooLarge, ImageUnreadable
+from dna_pipeline.execution.dispatcher import Dispatcher
+from dna_pipeline.execution.local_executor import LocalExecutor, WorkerSettings
+from dna_pipeline.intake.discovery import probe
+from dna_pipeline.intake.discovery.probe import Prober
 
 TALKER = """
 import json, os, sys
@@ -104,8 +105,8 @@ def test_whatever_a_decoder_says_is_about_the_file(
     code = f"{head}\nfor line in sys.stdin: {talk}\n"
     (tmp_path / "talker.py").write_text(code)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path.cwd()}")
-    real = wire.spawn
-    monkeypatch.setattr(wire, "spawn", lambda module: real("talker"))
+    real = ipc.spawn
+    monkeypatch.setattr(ipc, "spawn", lambda module: real("talker"))
     prober = Prober()
     try:
         for _ in range(2):
@@ -135,8 +136,8 @@ def ask_glutton(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Asks a decoder that does so with each file."""
     (tmp_path / "glutton.py").write_text(GLUTTON)
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path.cwd()}")
-    real = wire.spawn
-    monkeypatch.setattr(wire, "spawn", lambda module: real("glutton"))
+    real = ipc.spawn
+    monkeypatch.setattr(ipc, "spawn", lambda module: real("glutton"))
     prober = Prober()
 
     def ask(how: str) -> object:

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import insert, update
 
-from dna_pipeline import cleanup, housekeeping
-from dna_pipeline.errors import ConfigError
-from dna_pipeline.housekeeping import Housekeeper
+from dna_pipeline.base.errors import ConfigError
+from dna_pipeline.base.times import utcnow
+from dna_pipeline.config.loader import load_config
 from dna_pipeline.ledger import store
 from dna_pipeline.ledger.tables import Drop, Event
-from dna_pipeline.ledger.times import utcnow
-from dna_pipeline.spec.reader import load_config
+from dna_pipeline.operations.daemon import cleanup, housekeeping
+from dna_pipeline.operations.daemon.housekeeping import Housekeeper
 
 
 def clean(site, now: float = 1.0) -> int:

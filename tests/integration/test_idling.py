@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from dna_pipeline import daemon as daemons
-from dna_pipeline import status
-from dna_pipeline.daemon import Daemon
+from dna_pipeline.config.loader import load_config
 from dna_pipeline.ledger import store
 from dna_pipeline.ledger.store import Ledger
-from dna_pipeline.spec.reader import load_config
+from dna_pipeline.operations.daemon import loop as daemons
+from dna_pipeline.operations.daemon import status_file
+from dna_pipeline.operations.daemon.loop import Daemon
 
 CONFIG = """\
 version: 1
@@ -30,7 +30,7 @@ def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
     (tmp_path / "pipeline.yaml").write_text(CONFIG)
     monkeypatch.setattr(daemons, "REVIEW_S", float("inf"))
     for limit in ("INTERVAL_S", "COST_SHARE", "COUNTS_SHARE"):
-        monkeypatch.setattr(status, limit, 0)
+        monkeypatch.setattr(status_file, limit, 0)
     daemon = Daemon(load_config(tmp_path / "pipeline.yaml", {}))
     daemon._make_folders()
     with daemon._opened():

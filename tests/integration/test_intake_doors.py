@@ -8,16 +8,17 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dna_pipeline.errors import ConfigError
-from dna_pipeline.inbox import claim
-from dna_pipeline.intake import preview, records
-from dna_pipeline.intake.gate import Gate
-from dna_pipeline.intake.resubmit import Submission, Submitter, told_by_command
+from dna_pipeline.base.errors import ConfigError
+from dna_pipeline.base.times import utcnow
+from dna_pipeline.config.loader import load_config
+from dna_pipeline.intake.claiming import claims
+from dna_pipeline.intake.discovery.probe import Probed
+from dna_pipeline.intake.planning import job_rows
+from dna_pipeline.intake.service import Gate
 from dna_pipeline.ledger import store
 from dna_pipeline.ledger.tables import Drop
-from dna_pipeline.ledger.times import utcnow
-from dna_pipeline.probe import Probed
-from dna_pipeline.spec.reader import load_config
+from dna_pipeline.operations import check_plan
+from dna_pipeline.operations.submit import Submission, Submitter, told_by_command
 
 
 def submitter(site, *settings: str, pipeline: str | None = None) -> Submitter:
@@ -180,9 +181,9 @@ def test_trouble_in_one_inbox_is_not_the_others(gate, site, two, monkeypatch) ->
 def test_a_claim_of_an_inbox_that_is_no_longer_configured_goes_back(gate, site, two) -> None:
     old = site.root / "old"
     old.mkdir()
-    folder = claim.make_claim_dir(old, site.ledger.id, "f" * 32)
+    folder = claims.make_claim_dir(old, site.ledger.id, "f" * 32)
     (folder / "cat.png").write_bytes(b"cat")
-    row = records.drop_row(two.inboxes[0], "", "cat.png", None)
+    row = job_rows.drop_row(two.inboxes[0], "", "cat.png", None)
     row |= {"inbox": "old", "claim": str(folder), "created_at": utcnow() - timedelta(hours=2)}
     site.ledger.transact(lambda s: store.begin_claims(s, [row]))
     gate.recover()
@@ -193,7 +194,7 @@ def test_a_claim_of_an_inbox_that_is_no_longer_configured_goes_back(gate, site, 
 
 @pytest.mark.parametrize(("hours", "left"), [(0, 1), (2, 0)])
 def test_a_submit_that_was_cut_off_is_cleared_away_in_time(gate, site, two, hours, left) -> None:
-    row = records.drop_row(two.inbox("submit"), "", "cat.png", None)
+    row = job_rows.drop_row(two.inbox("submit"), "", "cat.png", None)
     folder = site.config.data / "claims" / row["id"]
     folder.mkdir(parents=True)
     (folder / "cat.png").write_bytes(b"ca")
@@ -226,9 +227,9 @@ def test_what_would_become_of_an_inbox(make_site) -> None:
     site.put("order.yaml", "image: sub/photo.png\npriority: 3")
     site.put("lonely.yaml", "priority: 3")
     inbox = site.config.inboxes[0]
-    found = {c.image or c.sidecar: c for c in preview.candidates(inbox)}
+    found = {c.image or c.sidecar: c for c in check_plan.candidates(inbox)}
     outcomes = {
-        name: next(preview.outlooks(site.config, inbox, candidate, site.prober))
+        name: next(check_plan.outlooks(site.config, inbox, candidate, site.prober))
         for name, candidate in found.items()
     }
     told = {
@@ -248,8 +249,8 @@ def lying(site) -> dict[str, str | None]:
     inbox = site.config.inboxes[0]
     outlooks = [
         (outlook.image or candidate.table or candidate.sidecar, outlook.error)
-        for candidate in preview.preview(site.config, inbox).candidates
-        for outlook in preview.outlooks(site.config, inbox, candidate, site.prober)
+        for candidate in check_plan.preview(site.config, inbox).candidates
+        for outlook in check_plan.outlooks(site.config, inbox, candidate, site.prober)
     ]
     return {name: error and error.code for name, error in outlooks}
 
@@ -290,8 +291,8 @@ def test_a_job_file_and_what_it_waits_for(site) -> None:
     site.put("a.png")
     site.put("all.yaml", "images: [a.png, b.png]")
     inbox = site.config.inboxes[0]
-    (candidate,) = preview.candidates(inbox)
-    (told,) = preview.outlooks(site.config, inbox, candidate, site.prober)
+    (candidate,) = check_plan.candidates(inbox)
+    (told,) = check_plan.outlooks(site.config, inbox, candidate, site.prober)
     assert told.error is not None
     assert (told.error.code, told.error.detail) == ("image_missing", "all.yaml waits for b.png")
 
@@ -321,7 +322,7 @@ def test_files_that_are_taken_while_they_are_looked_at(
 
         monkeypatch.setattr(target, name, taken_first)
 
-    target = site.prober if when == "probed" else preview
+    target = site.prober if when == "probed" else check_plan
     before(target, {"probed": "probe", "hashed": "sha256_file", "read": "read_sidecar"}[when])
     found = lying(site)
     assert found.pop("b.png") is None
@@ -333,5 +334,5 @@ def test_what_check_may_not_read_is_told(site, monkeypatch) -> None:
         raise PermissionError(13, "Permission denied", str(path))
 
     site.put("a.png")
-    monkeypatch.setattr(preview, "sha256_file", refuse)
+    monkeypatch.setattr(check_plan, "sha256_file", refuse)
     assert lying(site) == {"a.png": "image_unreadable"}

@@ -5,11 +5,11 @@ import io
 
 import pytest
 
-from dna_pipeline.intake import preview
-from dna_pipeline.intake.resubmit import Submission, Submitter, told_by_command
-from dna_pipeline.intake.retry import Retrier
 from dna_pipeline.ledger import queue
 from dna_pipeline.ledger.tables import Job
+from dna_pipeline.operations import check_plan
+from dna_pipeline.operations.retry import Retrier
+from dna_pipeline.operations.submit import Submission, Submitter, told_by_command
 
 SEED = int(hashlib.sha256(b"cat").hexdigest()[:8], 16)
 FROM_CONTENT = {"img2img": {"seed": "from_content"}}
@@ -46,8 +46,8 @@ def test_told_by_a_sidecar_that_came_late(site) -> None:
 
 def test_looked_at_before(site) -> None:
     site.put("a/cat.png", b"cat")
-    (candidate,) = preview.candidates(site.config.inboxes[0])
-    (told,) = preview.outlooks(site.config, site.config.inboxes[0], candidate, site.prober)
+    (candidate,) = check_plan.candidates(site.config.inboxes[0])
+    (told,) = check_plan.outlooks(site.config, site.config.inboxes[0], candidate, site.prober)
     assert told.probed is not None
     assert (told.probed.width, told.probed.height) == (64, 48)
     assert told.spec is not None

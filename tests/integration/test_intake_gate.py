@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dna_pipeline.inbox import claim
-from dna_pipeline.intake import gate as gates
+from dna_pipeline.intake import service as gates
+from dna_pipeline.intake.claiming import claims as claim
 
 
 def sha(data: bytes) -> str:
@@ -320,7 +320,7 @@ def test_a_sidecar_that_cannot_be_read_is_what_is_wrong(site, monkeypatch) -> No
     def read(_: Path) -> bytes:
         raise OSError(errno.EIO, "the disk is broken there")
 
-    monkeypatch.setattr("dna_pipeline.intake.records.read_sidecar", read)
+    monkeypatch.setattr("dna_pipeline.intake.planning.job_rows.read_sidecar", read)
     site.settle()  # from now on it is waited for
     site.now += 3600
     site.settle()

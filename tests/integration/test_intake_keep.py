@@ -5,12 +5,12 @@ from collections.abc import Callable
 
 import pytest
 
-from dna_pipeline.inbox import claim
-from dna_pipeline.inbox.candidates import Unread
-from dna_pipeline.intake import records
-from dna_pipeline.intake.rows import reference
-from dna_pipeline.ledger import wishes
-from dna_pipeline.spec.config import Inbox
+from dna_pipeline.config.schema import Inbox
+from dna_pipeline.intake.claiming import claims
+from dna_pipeline.intake.discovery.candidates import Unread
+from dna_pipeline.intake.planning import job_rows
+from dna_pipeline.intake.planning.plan import reference
+from dna_pipeline.ledger import requests
 
 
 @pytest.fixture
@@ -67,11 +67,11 @@ def test_changed_bytes_take_the_place_of_the_queued_job(keep) -> None:
     drop = keep.drop(jobs["cat.png"])
     assert keep.claims() == sorted(
         [
-            claim.Path(drop.claim) / "cat.png",
-            claim.Path(keep.drop(jobs["dog.png"]).claim) / "dog.png",
+            claims.Path(drop.claim) / "cat.png",
+            claims.Path(keep.drop(jobs["dog.png"]).claim) / "dog.png",
         ]
     )
-    assert (claim.Path(drop.claim) / "cat.png").read_bytes() == b"three"
+    assert (claims.Path(drop.claim) / "cat.png").read_bytes() == b"three"
 
 
 def test_a_changed_sidecar_makes_a_new_job_once_the_first_has_begun(keep) -> None:
@@ -208,7 +208,7 @@ def test_overwrites_while_the_job_runs(keep) -> None:
     keep.finish(first)
     keep.publish()
     second = keep.claim_next()
-    source = claim.Path(keep.drop(second).claim) / "cat.png"
+    source = claims.Path(keep.drop(second).claim) / "cat.png"
     assert source.read_bytes() == b"version 9"
 
 
@@ -216,14 +216,14 @@ def test_a_file_that_changes_while_it_is_copied_is_left_for_the_next_look(
     keep, monkeypatch
 ) -> None:
     path = keep.put("cat.png", b"one")
-    real = claim._copy
+    real = claims._copy
 
     def copy(reader, writer):
         monkeypatch.undo()
         path.write_bytes(b"two")
         return real(reader, writer)
 
-    monkeypatch.setattr(claim, "_copy", copy)
+    monkeypatch.setattr(claims, "_copy", copy)
     keep.settle()
     assert keep.drop(keep.job()).bytes == 3
     assert [path.read_bytes() for path in keep.claims()] == [b"two"]
@@ -232,7 +232,7 @@ def test_a_file_that_changes_while_it_is_copied_is_left_for_the_next_look(
 def test_a_cancelled_version_is_not_brought_back_by_a_touch(keep) -> None:
     path = keep.put("cat.png", b"one")
     keep.settle()
-    keep.ledger.transact(lambda s: wishes.request_cancel(s, keep.job().id))
+    keep.ledger.transact(lambda s: requests.request_cancel(s, keep.job().id))
     touch(path)
     keep.settle()
     assert keep.job().status == "cancelled"
@@ -240,14 +240,14 @@ def test_a_cancelled_version_is_not_brought_back_by_a_touch(keep) -> None:
 
 def swap_before(name: str, monkeypatch: pytest.MonkeyPatch, swap: Callable[[], None]) -> None:
     """Do it right before `claim` does that for the first time."""
-    real = getattr(claim, name)
+    real = getattr(claims, name)
 
     def act(*args, **options):
-        monkeypatch.setattr(claim, name, real)
+        monkeypatch.setattr(claims, name, real)
         swap()
         return real(*args, **options)
 
-    monkeypatch.setattr(claim, name, act)
+    monkeypatch.setattr(claims, name, act)
 
 
 @pytest.mark.parametrize("files", [{}, {"shots.csv": "image,priority\ncat.png,1\n"}])
@@ -290,7 +290,7 @@ def test_a_yaml_that_became_a_link_or_a_pipe_after_the_look(tmp_path) -> None:
     assert reference(inbox, "secret.yaml") == "a.png"
     for name in ("link.yaml", "pipe.yaml"):
         with pytest.raises(OSError, match=r"symbolic links|regular file"):
-            records.read_sidecar(tmp_path / name)
+            job_rows.read_sidecar(tmp_path / name)
         assert isinstance(reference(inbox, name), Unread)
 
 

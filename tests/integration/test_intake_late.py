@@ -1,7 +1,7 @@
 """Sidecars that come after their image was taken in."""
 
-from dna_pipeline.intake.late import LateSidecars
-from dna_pipeline.ledger import queue, wishes
+from dna_pipeline.intake.claiming.late_sidecars import LateSidecars
+from dna_pipeline.ledger import queue, requests
 
 
 def test_it_changes_the_job_that_is_still_queued(site) -> None:
@@ -36,13 +36,13 @@ def test_it_fails_and_names_the_job_that_has_begun(site) -> None:
 def test_a_job_that_begins_meanwhile_does_not_swallow_it(site, monkeypatch) -> None:
     site.put("cat.png", b"cat")
     site.settle()
-    real = wishes.replace_queued
+    real = requests.replace_queued
 
     def too_late(session, job_id, changes):
         queue.claim_next(session)
         return real(session, job_id, changes)
 
-    monkeypatch.setattr(wishes, "replace_queued", too_late)
+    monkeypatch.setattr(requests, "replace_queued", too_late)
     site.put("cat.yaml", "priority: 9")
     site.settle()
     first, late = site.jobs()

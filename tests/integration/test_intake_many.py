@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from dna_pipeline import filesystem
-from dna_pipeline.artifact import fsync_dir
-from dna_pipeline.errors import JobError
-from dna_pipeline.inbox import claim
-from dna_pipeline.intake.gate import FIRST_GROUP
-from dna_pipeline.intake.take import MANY
-from dna_pipeline.probe import Probed, Question
+from dna_pipeline.base import filesystem
+from dna_pipeline.base.errors import JobError
+from dna_pipeline.base.files import fsync_dir
+from dna_pipeline.intake.claiming import claims
+from dna_pipeline.intake.claiming.single import MANY
+from dna_pipeline.intake.discovery.probe import Probed, Question
+from dna_pipeline.intake.service import FIRST_GROUP
 from tests.integration.conftest import Site
 
 FILES = FIRST_GROUP + 2 * FIRST_GROUP
@@ -43,7 +43,7 @@ class Disk:
         self._site = site
         self._whole = whole
         monkeypatch.setattr(filesystem, "flush_of_all", self.flush_of_all)
-        monkeypatch.setattr(claim, "_sync", self.sync)
+        monkeypatch.setattr(claims, "_sync", self.sync)
         monkeypatch.setattr("os.fsync", lambda fd: self.synced.append(Path(f"{fd}")))
 
     @contextmanager

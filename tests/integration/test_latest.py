@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dna_pipeline.repair.rebuild import rebuild
+from dna_pipeline.operations.repair.rebuild import rebuild
 from tests.integration.conftest import Site
 from tests.integration.test_batches import library
 
@@ -244,7 +244,7 @@ def test_an_older_picture_does_not_make_a_foreign_material_ours(keep: Site) -> N
 
 def make_mesh(site: Site, name: str, data: bytes) -> None:
     """Publish a textured OBJ and PLY, as they are written, whose texture is that data."""
-    from dna_pipeline.obj_names import word
+    from dna_pipeline.media.meshes.obj_names import word
 
     site.put(name, data)
     site.settle()

@@ -14,8 +14,8 @@ from sqlalchemy.exc import OperationalError
 
 from dna_pipeline.ledger import engine as engines
 from dna_pipeline.ledger import queue
+from dna_pipeline.ledger.queries import Views
 from dna_pipeline.ledger.store import Ledger, get_setting, set_setting
-from dna_pipeline.ledger.views import Views
 
 CLAIMER = """
 import sys

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from dna_pipeline.inbox import claim
+from dna_pipeline.intake.claiming import claims
 
 TEMPORARY = ".123-0123456789abcdef.tmp"
 
@@ -44,7 +44,7 @@ def test_a_copy_that_was_cut_off_does_not_come_back_as_a_file(site, monkeypatch)
         target.write_bytes(b"prio")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(claim, "snapshot", cut_off)
+    monkeypatch.setattr(claims, "snapshot", cut_off)
     try:
         site.settle()
     except KeyboardInterrupt:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from dna_pipeline.intake import preview
+from dna_pipeline.operations import check_plan
 from tests.integration.conftest import Site
 
 MakeSite = Callable[..., Site]
@@ -39,7 +39,7 @@ def test_only_people_s_pictures_are_taken(make_site: MakeSite, originals: str) -
     for name in (*LITTER, *CONFLICTS):
         site.put(name, name)
     site.put("photos/a.png")
-    (found,) = preview.candidates(site.config.inboxes[0])
+    (found,) = check_plan.candidates(site.config.inboxes[0])
     assert found.image == "photos/a.png"
     site.tick(120)
     assert site.job().name == "a.png"

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from dna_pipeline.errors import Locked
-from dna_pipeline.lock import hold_kept, hold_lock, holder, is_held
+from dna_pipeline.base.errors import Locked
+from dna_pipeline.operations.daemon.lock import hold_kept, hold_lock, holder, is_held
 
 HOLDER = """
 import sys
 from pathlib import Path
-from dna_pipeline.lock import hold_lock
+from dna_pipeline.operations.daemon.lock import hold_lock
 with hold_lock(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
@@ -98,7 +98,7 @@ def test_the_lock_is_let_go_when_the_work_fails(tmp_path: Path) -> None:
 KEEPER = """
 import sys
 from pathlib import Path
-from dna_pipeline.lock import hold_kept
+from dna_pipeline.operations.daemon.lock import hold_kept
 with hold_kept([("kept", Path(sys.argv[1]))], Path("/their/data")):
     print("held", flush=True)
     sys.stdin.read()

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from dna_pipeline.intake import preview, records
-from dna_pipeline.intake.retry import Retrier
+from dna_pipeline.intake.planning import job_rows
+from dna_pipeline.operations import check_plan
+from dna_pipeline.operations.retry import Retrier
 from tests.integration.conftest import Site
 from tests.integration.test_batches import fail_next, library, params, report, run_all, statuses
 from tests.integration.test_batches_odd import quoted
@@ -75,7 +76,7 @@ TELLS = dict(
 def held(monkeypatch) -> set[str]:
     """Names of files that another program lets nobody read where they lie."""
     names: set[str] = set()
-    opened, read = Path.open, records.read_sidecar
+    opened, read = Path.open, job_rows.read_sidecar
 
     def refuse(path: Path) -> None:
         if path.name in names and ".dna" not in path.parts:
@@ -89,8 +90,8 @@ def held(monkeypatch) -> set[str]:
         refuse(path)
         return opened(path, *args, **options)
 
-    monkeypatch.setattr(records, "read_sidecar", read_sidecar)
-    monkeypatch.setattr(preview, "read_sidecar", read_sidecar)
+    monkeypatch.setattr(job_rows, "read_sidecar", read_sidecar)
+    monkeypatch.setattr(check_plan, "read_sidecar", read_sidecar)
     monkeypatch.setattr(Path, "open", open_path)
     return names
 
@@ -107,7 +108,7 @@ def test_what_is_held_open_is_waited_for(site: Site, held: set[str], teller: str
     assert "cannot be read" in waiting.pop("a.png")
     assert waiting == {}
     assert not site.gate.is_busy()
-    assert teller in [c.sidecar for c in preview.candidates(site.config.inboxes[0]) if c.error]
+    assert teller in [c.sidecar for c in check_plan.candidates(site.config.inboxes[0]) if c.error]
     held.clear()
     site.settle()
     job = site.job()
@@ -305,4 +306,4 @@ def test_a_matrix_of_an_image_in_a_source_root(make_site: MakeSite) -> None:
     site.settle()
     assert len(site.jobs()) == 2
     inbox = site.config.inboxes[0]
-    assert preview.preview(site.config, inbox).candidates == []
+    assert check_plan.preview(site.config, inbox).candidates == []

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from dna_pipeline.errors import Cancelled, EmptyMesh, InboxUnavailable
-from dna_pipeline.intake.retry import Retrier
-from dna_pipeline.ledger import away, queue, wishes
+from dna_pipeline.base.errors import Cancelled, EmptyMesh, InboxUnavailable
+from dna_pipeline.ledger import queue, requests, source_holds
 from dna_pipeline.ledger.tables import ArtifactRow, Drop, Job
-from dna_pipeline.repair.overtaken import Overtaken
+from dna_pipeline.operations.repair.overtaken import Overtaken
+from dna_pipeline.operations.retry import Retrier
 from tests.integration.conftest import Site
 from tests.integration.test_cleanup import Past, all_bytes, fail, submit
 
@@ -47,7 +47,7 @@ def facts(site: Site) -> list[dict[str, Any]]:
 
 def cancel(site: Site) -> None:
     job = site.jobs()[-1]
-    site.ledger.transact(lambda s: wishes.request_cancel(s, job.id))
+    site.ledger.transact(lambda s: requests.request_cancel(s, job.id))
     site.publish()
 
 
@@ -119,7 +119,7 @@ def test_however_far_it_had_come(
     else:
         site.claim_next()
     if then == "cancel asked":
-        site.ledger.transact(lambda s: wishes.request_cancel(s, job.id))
+        site.ledger.transact(lambda s: requests.request_cancel(s, job.id))
     elif then == "failed":
         site.ledger.transact(lambda s: queue.fail(s, job.id, EmptyMesh("none").failure()))
     elif then in ("ended", "planned"):
@@ -134,7 +134,7 @@ def test_however_far_it_had_come(
     elif then in ("ended", "planned"):
         site.publish()
     else:
-        site.ledger.transact(lambda s: away.release(s, [job.drop_id]))
+        site.ledger.transact(lambda s: source_holds.release(s, [job.drop_id]))
         if then == "held":
             site.claim_next()
         site.finish(job)
@@ -160,7 +160,7 @@ def test_the_rows_of_a_table(site: Site) -> None:
     site.run_next()
     fail(site)
     row = site.jobs()[2]
-    site.ledger.transact(lambda s: wishes.request_cancel(s, row.id))
+    site.ledger.transact(lambda s: requests.request_cancel(s, row.id))
     site.publish()
     site.accounts().write()
     (path,) = site.outbox.rglob("batch.csv")

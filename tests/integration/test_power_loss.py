@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from dna_pipeline.errors import EmptyMesh
-from dna_pipeline.intake.resubmit import Submission, Submitter, told_by_command
-from dna_pipeline.intake.retry import Retrier
+from dna_pipeline.base.errors import EmptyMesh
 from dna_pipeline.ledger import queue
 from dna_pipeline.ledger.tables import Drop
+from dna_pipeline.operations.retry import Retrier
+from dna_pipeline.operations.submit import Submission, Submitter, told_by_command
 from tests.integration.power import followed
 
 pytestmark = [

@@ -11,9 +11,12 @@ import OpenEXR
 import pytest
 from PIL import Image
 
-from dna_pipeline import exr, imaging, probe, wire
-from dna_pipeline.errors import ImageTooLarge, ImageTooSmall, ImageUnreadable
-from dna_pipeline.probe import NotReadable, Probed, Prober
+from dna_pipeline.base import ipc
+from dna_pipeline.base.errors import ImageTooLarge, ImageTooSmall, ImageUnreadable
+from dna_pipeline.intake.discovery import probe
+from dna_pipeline.intake.discovery.probe import NotReadable, Probed, Prober
+from dna_pipeline.media import images
+from dna_pipeline.media.formats import exr
 
 
 @pytest.fixture
@@ -91,8 +94,8 @@ def smaller(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *limits: int) -> No
     """Start decoders with these limits: what decodes in all, what memory they may have."""
     (tmp_path / "smaller.py").write_text(SMALLER.replace("LIMITS", repr(limits)))
     monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path.cwd()}")
-    real = wire.spawn
-    monkeypatch.setattr(wire, "spawn", lambda _: real("smaller"))
+    real = ipc.spawn
+    monkeypatch.setattr(ipc, "spawn", lambda _: real("smaller"))
 
 
 def test_the_largest_render_that_is_let_in_can_be_decoded(
@@ -102,7 +105,7 @@ def test_the_largest_render_that_is_let_in_can_be_decoded(
     from the second."""
     beside = probe.MEMORY_BYTES - exr.MAX_DECODED_BYTES
     # 100,000,000 px are the most: as 8 bits of RGBA twice, once as an array and once as a picture.
-    assert beside >= 2 * 4 * imaging.MAX_PIXELS + 200 * MIB
+    assert beside >= 2 * 4 * images.MAX_PIXELS + 200 * MIB
     pixels = 2 * 4 * 1024 * 2048
     smaller(monkeypatch, tmp_path, 64 * MIB, 64 * MIB + pixels + 165 * MIB)
     monkeypatch.setenv("OPENBLAS_NUM_THREADS", "2")

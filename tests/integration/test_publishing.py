@@ -8,14 +8,15 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from dna_pipeline import artifact, publish
-from dna_pipeline.errors import DiskFull, EmptyMesh, InboxUnavailable, OutboxUnavailable
-from dna_pipeline.holds import Holds
-from dna_pipeline.intake.gate import Gate
-from dna_pipeline.intake.retry import Retrier
+from dna_pipeline.base import files
+from dna_pipeline.base.errors import DiskFull, EmptyMesh, InboxUnavailable, OutboxUnavailable
+from dna_pipeline.execution.scheduler import Holds
+from dna_pipeline.intake.service import Gate
 from dna_pipeline.ledger import queue
 from dna_pipeline.ledger.tables import Drop
-from dna_pipeline.manifest import json_schema
+from dna_pipeline.operations.retry import Retrier
+from dna_pipeline.publish import outbox
+from dna_pipeline.publish.manifest import json_schema
 from tests.integration.conftest import StubProber
 
 
@@ -56,7 +57,7 @@ def test_a_result_folder_and_its_manifest(computed) -> None:
         "width": 64, "height": 48,
     }  # fmt: skip
     assert manifest["sidecar"].startswith("tags:")
-    assert manifest["artifacts"][0]["sha256"] == artifact.sha256_file(folder / "cat.matte.png")
+    assert manifest["artifacts"][0]["sha256"] == files.sha256_file(folder / "cat.matte.png")
     assert manifest["environment"]["dna_pipeline"]
     assert computed.drop(computed.job()).state == "gone"
     assert not (computed.inbox / ".dna").exists()
@@ -106,7 +107,7 @@ def test_a_name_that_is_taken_gets_a_number(computed) -> None:
 def test_a_name_that_is_taken_at_the_last_moment(computed, monkeypatch) -> None:
     job = the_job(computed)
     taken = computed.outbox / f"in/cat-{job.id[:8]}"
-    real = publish.Outbox.publish
+    real = outbox.Outbox.publish
 
     def late(self, *args):
         monkeypatch.undo()
@@ -114,7 +115,7 @@ def test_a_name_that_is_taken_at_the_last_moment(computed, monkeypatch) -> None:
         (taken / "mine.txt").write_text("a stranger's")
         return real(self, *args)
 
-    monkeypatch.setattr(publish.Outbox, "publish", late)
+    monkeypatch.setattr(outbox.Outbox, "publish", late)
     computed.publish()
     assert computed.folders() == [f"in/cat-{job.id[:8]}-2"]
     assert [path.name for path in taken.iterdir()] == ["mine.txt"]
@@ -140,7 +141,7 @@ def test_a_disk_in_trouble_holds_and_is_tried_again(computed, monkeypatch, step,
         raise OSError(code, "trouble", str(computed.outbox))
 
     with monkeypatch.context() as patched:
-        patched.setattr(publish, step, trouble)
+        patched.setattr(outbox, step, trouble)
         with pytest.raises(hold):
             computed.publisher.publish(the_job(computed))
         assert computed.folders() == []
@@ -181,7 +182,7 @@ def test_files_lost_before_they_were_published_are_made_again(computed) -> None:
 
 def test_a_staging_that_was_lost_is_made_again(computed, monkeypatch) -> None:
     with monkeypatch.context() as patched:
-        patched.setattr(publish.Outbox, "publish", lambda *_: (_ for _ in ()).throw(OSError(5)))
+        patched.setattr(outbox.Outbox, "publish", lambda *_: (_ for _ in ()).throw(OSError(5)))
         with pytest.raises(OutboxUnavailable):
             computed.publisher.publish(the_job(computed))
     shutil.rmtree(computed.outbox / ".dna")
@@ -199,13 +200,13 @@ def test_what_makes_no_manifest_fails_alone(computed) -> None:
 
 
 def test_a_claim_that_cannot_be_removed_is_removed_at_the_next_start(computed, monkeypatch):
-    from dna_pipeline.inbox import claim
+    from dna_pipeline.intake.claiming import claims
 
     def refuse(path: Path) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
     with monkeypatch.context() as patched:
-        patched.setattr(claim, "dispose", refuse)
+        patched.setattr(claims, "dispose", refuse)
         computed.publish()
     job = computed.job()
     assert (job.status, job.publish, job.hold) == ("completed", "done", None)
@@ -248,7 +249,7 @@ def test_a_retry_reads_the_sidecar_anew_and_removes_the_failure(site) -> None:
 
 
 def test_a_retry_that_is_still_wrong_changes_nothing(site) -> None:
-    from dna_pipeline.errors import ConfigError
+    from dna_pipeline.base.errors import ConfigError
 
     folder = failed(site, "remove_background: {force: 7}")
     with pytest.raises(ConfigError, match="parameter_invalid"):
@@ -277,7 +278,7 @@ def test_a_retry_that_fails_again_before_its_old_folder_is_gone(site, monkeypatc
 
 
 def test_two_retries_at_once(site) -> None:
-    from dna_pipeline.errors import ConfigError
+    from dna_pipeline.base.errors import ConfigError
 
     failed(site)
     retrier = Retrier(site.config, site.ledger)
@@ -325,7 +326,7 @@ def test_a_retry_that_cannot_copy_leaves_nothing(site, monkeypatch) -> None:
     def full(*_):
         raise OSError(errno.ENOSPC, "no space left")
 
-    monkeypatch.setattr("dna_pipeline.intake.retry.sync_claims", full)
+    monkeypatch.setattr("dna_pipeline.operations.retry.sync_claims", full)
     with pytest.raises(OSError, match="no space left"):
         retry(site)
     assert (site.claims(), site.rows(Drop, Drop.state == "claiming")) == ([], [])
@@ -344,7 +345,7 @@ def test_a_strangers_folder_under_the_old_name_is_not_removed(site) -> None:
 
 
 def test_submitted_jobs_keep_what_the_command_told(site, tmp_path) -> None:
-    from dna_pipeline.intake.resubmit import Submission, Submitter, told_by_command
+    from dna_pipeline.operations.submit import Submission, Submitter, told_by_command
 
     image = tmp_path / "dog.png"
     image.write_bytes(b"dog")

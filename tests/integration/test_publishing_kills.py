@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from dna_pipeline.errors import SourceMissing
-from dna_pipeline.intake.retry import Retrier
+from dna_pipeline.base.errors import SourceMissing
 from dna_pipeline.ledger import queue
+from dna_pipeline.operations.retry import Retrier
 
 pytestmark = pytest.mark.slow
 

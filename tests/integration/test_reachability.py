@@ -9,8 +9,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from dna_pipeline import filesystem, reachability
-from dna_pipeline.reachability import FolderProbe, Reach
+from dna_pipeline.base import filesystem, reachability
+from dna_pipeline.base.reachability import FolderProbe, Reach
 from tests.hanging import HangingMount
 
 Hang = Callable[..., HangingMount]

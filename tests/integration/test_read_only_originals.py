@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from dna_pipeline.inbox import claim
-from dna_pipeline.intake.resubmit import Submission, Submitter, told_by_command
-from dna_pipeline.intake.retry import Retrier
+from dna_pipeline.intake.claiming import claims
+from dna_pipeline.operations.retry import Retrier
+from dna_pipeline.operations.submit import Submission, Submitter, told_by_command
 from tests.integration.conftest import Site
 from tests.integration.test_batches import report, run_all
 from tests.windows import protect_read_only_files
@@ -80,7 +80,7 @@ def test_a_file_that_is_not_taken_after_all_goes_back(site: Site, tmp_path: Path
     claimed = tmp_path / "claim/cat.png"
     claimed.parent.mkdir()
     original.rename(claimed)
-    assert claim.put_back(claimed, original) == original
+    assert claims.put_back(claimed, original) == original
     assert (original.read_bytes(), is_writable(original)) == (b"cat", False)
     assert not claimed.exists()
 
@@ -91,7 +91,7 @@ def test_a_call_that_was_cut_off_between_link_and_removal_is_finished(
     original = put(site, "cat.png", b"cat")
     claimed = tmp_path / "cat.png"
     os.link(original, claimed)
-    assert claim.put_back(claimed, original) == original
+    assert claims.put_back(claimed, original) == original
     assert not claimed.exists()
 
 
@@ -103,7 +103,7 @@ def test_a_batch_that_is_undone(site: Site, monkeypatch: pytest.MonkeyPatch) -> 
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(claim, "hash_in_place", die)
+        patch.setattr(claims, "hash_in_place", die)
         site.settle()
     site.restart()
     site.settle()

@@ -14,17 +14,17 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dna_pipeline.errors import ConfigError, EmptyMesh
-from dna_pipeline.inbox import owner
-from dna_pipeline.intake.retry import Retrier
+from dna_pipeline.base.errors import ConfigError, EmptyMesh
+from dna_pipeline.config.loader import load_config
+from dna_pipeline.intake.claiming import owner
 from dna_pipeline.ledger import batches, queue, store
+from dna_pipeline.ledger.queries import Views
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import ArtifactRow, BatchRow
-from dna_pipeline.ledger.views import Views
-from dna_pipeline.repair import rebuild as rebuilding
-from dna_pipeline.repair.rebuild import rebuild
-from dna_pipeline.repair.salvage import salvage
-from dna_pipeline.spec.reader import load_config
+from dna_pipeline.operations.repair import rebuild as rebuilding
+from dna_pipeline.operations.repair.rebuild import rebuild
+from dna_pipeline.operations.repair.salvage import salvage
+from dna_pipeline.operations.retry import Retrier
 
 pytestmark = pytest.mark.slow
 
@@ -419,7 +419,7 @@ def test_the_commands_refuse_and_repair_mends(busy) -> None:
 
 
 def test_repair_waits_for_no_daemon(busy) -> None:
-    from dna_pipeline.lock import hold_lock
+    from dna_pipeline.operations.daemon.lock import hold_lock
 
     with hold_lock(busy.config.data):
         assert call(busy.root, "repair").returncode == 3

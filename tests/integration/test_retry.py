@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from dna_pipeline.dispatch import Dispatcher
-from dna_pipeline.errors import EmptyMesh
-from dna_pipeline.intake.retry import Retrier
-from dna_pipeline.ledger import queue, wishes
+from dna_pipeline.base.errors import EmptyMesh
+from dna_pipeline.execution.dispatcher import Dispatcher
+from dna_pipeline.ledger import queue, requests
 from dna_pipeline.ledger.tables import ArtifactRow
-from dna_pipeline.providers.diffusers import Diffusers
+from dna_pipeline.operations.retry import Retrier
+from dna_pipeline.providers.stable_diffusion.provider import Diffusers
 from tests.integration.power import followed
 
 SIDECAR = "pipeline: two_stages\nimg2img: {seed: -1, prompt: 'a {red|blue|green|grey} cat'}\n"
@@ -208,7 +208,7 @@ def test_a_retry_is_swept_by_no_start(site) -> None:
 
 def test_cancelled_before_it_ran_again_it_still_keeps_them(site) -> None:
     retry(site)
-    site.ledger.transact(lambda s: wishes.request_cancel(s, site.job().id))
+    site.ledger.transact(lambda s: requests.request_cancel(s, site.job().id))
     site.publish()
     assert site.folders() == [f"in/cancelled/cat-{site.job().id[:8]}"]
     assert (failure_folder(site) / "cat.png").read_bytes() == b"a painting"

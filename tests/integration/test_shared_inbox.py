@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from dna_pipeline.inbox import claim, owner
+from dna_pipeline.config.loader import load_config
+from dna_pipeline.intake.claiming import claims, owner
+from dna_pipeline.ledger.queries import Views
 from dna_pipeline.ledger.store import Ledger
-from dna_pipeline.ledger.views import Views
-from dna_pipeline.lock import hold_lock
-from dna_pipeline.repair.takeover import take_over
-from dna_pipeline.spec.reader import load_config
+from dna_pipeline.operations.daemon.lock import hold_lock
+from dna_pipeline.operations.repair.takeover import take_over
 
 pytestmark = pytest.mark.slow
 
@@ -33,11 +33,11 @@ GATE = """
 import sys, time
 from pathlib import Path
 import structlog
-from dna_pipeline.cleanup import Cleanup
+from dna_pipeline.operations.daemon.cleanup import Cleanup
 from dna_pipeline.intake import gate as limits
-from dna_pipeline.intake.gate import Gate
+from dna_pipeline.intake.service import Gate
 from dna_pipeline.ledger.store import Ledger
-from dna_pipeline.spec.reader import load_config
+from dna_pipeline.config.loader import load_config
 structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
 config = load_config(Path(sys.argv[1]), {})
 limits.GROUP = limits.FIRST_GROUP  # or one has them all before the other has had its turn
@@ -141,7 +141,7 @@ def dead(tmp_path: Path):
 
 def age(inbox: Path, ledger_id: str, seconds: float) -> None:
     at = time.time() - seconds
-    os.utime(claim.claim_root(inbox, ledger_id) / owner.NAME, (at, at))
+    os.utime(claims.claim_root(inbox, ledger_id) / owner.NAME, (at, at))
 
 
 def repair(ours: Path):
@@ -159,7 +159,7 @@ def test_claims_of_the_dead_become_jobs_here(dead) -> None:
     (found,) = repair(ours)
     assert (found["ledger"], found["alive"], found["taken"]) == (theirs, False, 2)
     assert found["owner"]["host"] == "elsewhere"
-    assert not claim.claim_root(inbox, theirs).exists()
+    assert not claims.claim_root(inbox, theirs).exists()
     subprocess.run([sys.executable, "-c", GATE, str(ours)], input="go\n", text=True, check=True)
     assert sorted(job["meta"]["number"] for job in jobs_of(ours)) == [1, 2]
     assert repair(ours) == []
@@ -170,12 +170,12 @@ def test_claims_of_the_living_are_left_alone(dead) -> None:
     age(inbox, theirs, 30)
     (found,) = repair(ours)
     assert (found["alive"], found["taken"]) == (True, 0)
-    assert len(claim.list_claims(inbox, theirs)) == 2
+    assert len(claims.list_claims(inbox, theirs)) == 2
 
 
 def test_one_that_holds_its_data_folder_lives_however_silent(dead, tmp_path: Path) -> None:
     inbox, theirs, ours = dead
-    path = claim.claim_root(inbox, theirs) / owner.NAME
+    path = claims.claim_root(inbox, theirs) / owner.NAME
     facts = json.loads(path.read_bytes()) | {"host": os.uname().nodename}
     path.write_text(json.dumps(facts))
     age(inbox, theirs, 1000)
@@ -195,4 +195,4 @@ def test_what_was_taken_over_and_never_begun_can_be_taken_over_again(dead, tmp_p
         totals.append(sum(found.taken for found in take_over(config, ledger)))
         ledger.close()
     assert totals == [2, 2]
-    assert sum(len(claim.list_claims(inbox, r.name)) for r in claim.claim_roots(inbox)) == 2
+    assert sum(len(claims.list_claims(inbox, r.name)) for r in claims.claim_roots(inbox)) == 2

@@ -13,24 +13,24 @@ from typing import Any
 
 import pytest
 
-from dna_pipeline import holds as holds_module
-from dna_pipeline import probe as probe_module
-from dna_pipeline.accounts import Accounts
-from dna_pipeline.cleanup import Cleanup
-from dna_pipeline.dispatch import Dispatcher
-from dna_pipeline.errors import InboxUnavailable, OutboxUnavailable, StageFailed
-from dna_pipeline.inbox import claim, owner
-from dna_pipeline.inbox.watcher import Watcher
-from dna_pipeline.intake.gate import Gate, InboxGate
-from dna_pipeline.ledger import away, queue
+from dna_pipeline.base.errors import InboxUnavailable, OutboxUnavailable, StageFailed
+from dna_pipeline.base.reachability import SILENT, FolderProbe, Reach, look_directly
+from dna_pipeline.config.loader import load_config
+from dna_pipeline.config.schema import Config
+from dna_pipeline.execution import scheduler as holds_module
+from dna_pipeline.execution.dispatcher import Dispatcher
+from dna_pipeline.execution.protocol import JobFailed, WorkerEnded
+from dna_pipeline.intake.claiming import claims, owner
+from dna_pipeline.intake.discovery import probe as probe_module
+from dna_pipeline.intake.discovery.probe import NotReadable, Prober
+from dna_pipeline.intake.discovery.watcher import Watcher
+from dna_pipeline.intake.service import Gate, InboxGate
+from dna_pipeline.ledger import queue, source_holds
 from dna_pipeline.ledger.sqlite import sqlite_module
 from dna_pipeline.ledger.tables import Batch
-from dna_pipeline.messages import JobFailed, WorkerEnded
-from dna_pipeline.probe import NotReadable, Prober
-from dna_pipeline.publishing import Publisher
-from dna_pipeline.reachability import SILENT, FolderProbe, Reach, look_directly
-from dna_pipeline.spec.config import Config
-from dna_pipeline.spec.reader import load_config
+from dna_pipeline.operations.daemon.cleanup import Cleanup
+from dna_pipeline.publish.batch_report import Accounts
+from dna_pipeline.publish.publisher import Publisher
 from tests.hanging import HangingMount, has_blocked_thread
 from tests.integration.test_dispatch import PlayedExecutor
 
@@ -100,7 +100,7 @@ def put(site: Any, *names: str) -> None:
 
 
 def root_of(site: Any) -> Path:
-    return claim.claim_root(site.inbox, site.ledger.id)
+    return claims.claim_root(site.inbox, site.ledger.id)
 
 
 # --- queued jobs ---
@@ -268,10 +268,10 @@ def test_names_of_roots_are_compared_as_bytes(make_site, tmp_path: Path, looks: 
     put(site, "a.png")
     root = root_of(site)
     for other in (Path(f"{root}0"), Path(f"{root}-"), root.parent, Path(f"{root}\udcff")):
-        assert site.ledger.transact(lambda s, o=other: away.hold_below(s, o, "x")) == (
+        assert site.ledger.transact(lambda s, o=other: source_holds.hold_below(s, o, "x")) == (
             other == root.parent
         )
-        site.ledger.transact(lambda s: away.release_below(s, root))
+        site.ledger.transact(lambda s: source_holds.release_below(s, root))
 
 
 # --- results ---
@@ -348,7 +348,7 @@ class Clock:
 
     def __init__(self, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
         self.gate, self.now = gate, time.monotonic()
-        monkeypatch.setattr("dna_pipeline.intake.gate.time.monotonic", lambda: self.now)
+        monkeypatch.setattr("dna_pipeline.intake.service.time.monotonic", lambda: self.now)
 
     def run(self, seconds: int = 40) -> None:
         for _ in range(seconds):
@@ -388,7 +388,7 @@ def test_a_silent_inbox_is_passed_over(site, looks: Looks, monkeypatch) -> None:
 
 def test_claims_are_recovered_once_the_outbox_answers(site, looks: Looks) -> None:
     """It shows whether what an unknown claim holds is in a result already."""
-    stray = claim.make_claim_dir(site.inbox, site.ledger.id, "f" * 32)
+    stray = claims.make_claim_dir(site.inbox, site.ledger.id, "f" * 32)
     (stray / "stray.png").write_bytes(b"stray")
     cleanup, inbox = Cleanup(site.config, site.ledger, looks), site.config.inboxes[0]
     gate = InboxGate(site.config, inbox, site.ledger, site.prober, cleanup, looks)
@@ -474,8 +474,8 @@ def test_closing_waits_for_no_decoder_that_a_dead_mount_blocks(
 def test_a_poll_that_hangs_keeps_no_one_from_stopping(
     make_site, hang: Hang, helper: FolderProbe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dna_pipeline.inbox.watcher.POLL_S", 0.05)
-    monkeypatch.setattr("dna_pipeline.inbox.watcher.STOP_S", 0.5)
+    monkeypatch.setattr("dna_pipeline.intake.discovery.watcher.POLL_S", 0.05)
+    monkeypatch.setattr("dna_pipeline.intake.discovery.watcher.STOP_S", 0.5)
     site = make_site(watch="poll")
     watcher = Watcher(site.config.inboxes, lambda _: None, lambda *_: None, helper.look)
     watcher.start()
@@ -491,8 +491,8 @@ def test_a_poll_that_hangs_keeps_no_other_inbox_from_being_watched(
     site, hang: Hang, helper: FolderProbe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The mount was taken away (`umount -l`) while the poll waits for it, and another is there."""
-    monkeypatch.setattr("dna_pipeline.inbox.watcher.POLL_S", 0.05)
-    monkeypatch.setattr("dna_pipeline.inbox.watcher.STOP_S", 0.5)
+    monkeypatch.setattr("dna_pipeline.intake.discovery.watcher.POLL_S", 0.05)
+    monkeypatch.setattr("dna_pipeline.intake.discovery.watcher.STOP_S", 0.5)
     inboxes = [replace(inbox, watch="poll") for inbox in two_inboxes(site).inboxes]
     hints: list[str] = []
     watcher = Watcher(inboxes, hints.append, lambda *_: None, helper.look)
@@ -519,7 +519,7 @@ def test_a_silent_inbox_silences_no_other(tmp_path: Path, looks: Looks) -> None:
     looks.silent.append(places[0])
     heart = owner.Heartbeat(places, "a" * 12, {}, looks)
     heart.start()
-    assert [(claim.claim_root(p, "a" * 12) / owner.NAME).exists() for p in places] == [False, True]
+    assert [(claims.claim_root(p, "a" * 12) / owner.NAME).exists() for p in places] == [False, True]
     heart.stop()
     assert list(places[1].iterdir()) == []
 

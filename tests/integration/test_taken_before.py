@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from dna_pipeline.intake import taken_before
+from dna_pipeline.intake.planning import taken_before
 from dna_pipeline.ledger.tables import Job
 from tests.integration.conftest import Site
 from tests.integration.test_batches import report, run_all

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from dna_pipeline.dispatch import Dispatcher
-from dna_pipeline.errors import InboxUnavailable, JobError, SourceMissing, StageFailed
-from dna_pipeline.ledger import away, queue
-from dna_pipeline.messages import JobFailed
+from dna_pipeline.base.errors import InboxUnavailable, JobError, SourceMissing, StageFailed
+from dna_pipeline.execution.dispatcher import Dispatcher
+from dna_pipeline.execution.protocol import JobFailed
+from dna_pipeline.ledger import queue, source_holds
 from tests.integration.test_dispatch import PlayedExecutor
 
 
@@ -156,7 +156,9 @@ def test_what_needs_its_original_is_not_published_without(
     code = InboxUnavailable.code
     site.ledger.transact(lambda s: queue.hold_publish(s, site.job().id, code, "away"))
     disk.mount()
-    site.ledger.transact(lambda s: away.release_below(s, site.inbox / ".dna" / site.ledger.id))
+    site.ledger.transact(
+        lambda s: source_holds.release_below(s, site.inbox / ".dna" / site.ledger.id)
+    )
     site.publish()
     (folder,) = site.folders()
     assert (site.outbox / folder / "source/cat.png").is_file()

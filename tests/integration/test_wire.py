@@ -6,7 +6,7 @@ import threading
 import time
 from pathlib import Path
 
-from dna_pipeline import wire
+from dna_pipeline.base import ipc
 
 ECHO = """
 import os, sys
@@ -22,7 +22,7 @@ for message in wire.messages(inbound):
 
 def child(tmp_path: Path, code: str) -> subprocess.Popen:
     (tmp_path / "talker.py").write_text(code)
-    return wire.spawn("talker", {"PYTHONPATH": f"{tmp_path}:{Path.cwd()}"})
+    return ipc.spawn("talker", {"PYTHONPATH": f"{tmp_path}:{Path.cwd()}"})
 
 
 def wait_for(condition) -> None:
@@ -35,13 +35,13 @@ def wait_for(condition) -> None:
 def test_only_messages_come_over_the_pipe(tmp_path: Path) -> None:
     process = child(tmp_path, ECHO)
     printed: list[str] = []
-    wire.follow_stderr(process, printed.append)
-    writer = wire.LineWriter(process.stdin)
+    ipc.follow_stderr(process, printed.append)
+    writer = ipc.LineWriter(process.stdin)
     for message in ({"name": "caf\udce9"}, {"n": 2}):
         writer.send(message)
     writer.close()
     with process.stdout:
-        assert list(wire.messages(process.stdout)) == [
+        assert list(ipc.messages(process.stdout)) == [
             {"back": {"name": "caf\udce9"}}, {"back": {"n": 2}},
         ]  # fmt: skip
     assert process.wait() == 0
@@ -59,10 +59,10 @@ def test_a_listener_that_fails_and_endless_lines_do_not_block_the_child(tmp_path
         seen.append(line)
         raise ValueError(line)
 
-    wire.follow_stderr(process, say)
+    ipc.follow_stderr(process, say)
     assert process.wait(10) == 0
     wait_for(lambda: "last" in seen)
-    assert max(len(line) for line in seen) <= wire.LINE_BYTES
+    assert max(len(line) for line in seen) <= ipc.LINE_BYTES
     process.stdin.close()
     process.stdout.close()
 
@@ -70,12 +70,12 @@ def test_a_listener_that_fails_and_endless_lines_do_not_block_the_child(tmp_path
 def test_a_line_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "lines").write_bytes(b'{"a":1}\n{"b":')
     with (tmp_path / "lines").open("rb") as file:
-        assert list(wire.messages(file)) == [{"a": 1}]
+        assert list(ipc.messages(file)) == [{"a": 1}]
 
 
 def test_messages_stay_whole_when_threads_speak_at_once(tmp_path: Path) -> None:
     with (tmp_path / "lines").open("wb") as file:
-        writer = wire.LineWriter(file)
+        writer = ipc.LineWriter(file)
         threads = [
             threading.Thread(target=lambda i=i: [writer.send({"i": i, "x": "y" * 500})] * 50)
             for i in range(4)
@@ -85,7 +85,7 @@ def test_messages_stay_whole_when_threads_speak_at_once(tmp_path: Path) -> None:
         for thread in threads:
             thread.join()
     with (tmp_path / "lines").open("rb") as file:
-        assert sorted(m["i"] for m in wire.messages(file)) == [0, 1, 2, 3]
+        assert sorted(m["i"] for m in ipc.messages(file)) == [0, 1, 2, 3]
 
 
 def test_a_child_is_out_of_reach_of_the_terminals_interrupt(tmp_path: Path) -> None:

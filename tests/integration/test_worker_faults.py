@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dna_pipeline import device
-from dna_pipeline.errors import DeviceUnavailable
-from dna_pipeline.messages import (
+from dna_pipeline.base.errors import DeviceUnavailable
+from dna_pipeline.execution.protocol import (
     Event,
     JobDone,
     JobFailed,
@@ -20,6 +19,7 @@ from dna_pipeline.messages import (
     StageOrder,
     WorkerEnded,
 )
+from dna_pipeline.execution.worker import device
 from dna_pipeline.providers.base import Device
 from tests.integration.acting import Bench, stage
 
@@ -73,7 +73,7 @@ def test_after_a_fault_the_device_is_checked_before_it_is_trusted(
 
 
 def _burnt() -> tuple[dict[str, object], str]:
-    from dna_pipeline.errors import StageFailed
+    from dna_pipeline.base.errors import StageFailed
 
     detail = "RuntimeError: CUDA error: an illegal memory access was encountered"
     return StageFailed(detail).failure().to_dict(), "act"
@@ -259,7 +259,7 @@ def test_a_worker_that_never_comes_to_a_stage_is_ended(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ):
     bench.run("copy", job="before")
-    monkeypatch.setattr("dna_pipeline.executor.START_LIMIT_S", 3.0)
+    monkeypatch.setattr("dna_pipeline.execution.local_executor.START_LIMIT_S", 3.0)
     bench.executor.submit(bench.order(StageOrder("slow", "slow", {}, "pic")))
     ended = bench.until_end("j")[-1]
     assert isinstance(ended, WorkerEnded)
@@ -271,7 +271,7 @@ def test_a_worker_that_hangs_before_it_is_ready_blames_no_job(
     bench: Bench, plugin: Path, monkeypatch: pytest.MonkeyPatch
 ):
     (plugin / "sitecustomize.py").write_text("import time; time.sleep(3600)")
-    monkeypatch.setattr("dna_pipeline.executor.START_LIMIT_S", 1.0)
+    monkeypatch.setattr("dna_pipeline.execution.local_executor.START_LIMIT_S", 1.0)
     ended = bench.run("copy")[-1]
     assert isinstance(ended, WorkerEnded)
     assert ended.reason == "unready"

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from dna_pipeline import imaging
-from dna_pipeline.inbox.stability import DOWNLOAD_WAIT_S
-from dna_pipeline.intake.patience import UNREADABLE_WAIT_S, ZEROS_WAIT_S
+from dna_pipeline.intake.discovery.completeness import UNREADABLE_WAIT_S, ZEROS_WAIT_S
+from dna_pipeline.intake.discovery.stability import DOWNLOAD_WAIT_S
+from dna_pipeline.media import images
 from tests.integration.decoding import Decoder
 
 
@@ -54,7 +54,7 @@ def picture(kind: str) -> bytes:
     return file.getvalue()
 
 
-KINDS = [kind for kind in ("PNG", "JPEG", "WEBP", "AVIF") if kind in imaging.FORMATS]
+KINDS = [kind for kind in ("PNG", "JPEG", "WEBP", "AVIF") if kind in images.FORMATS]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -336,20 +336,20 @@ def test_the_other_name_of_a_file_stays_as_it_is(make_site, originals: str) -> N
 
 
 def test_a_link_swapped_in_before_the_copy_is_refused(make_site, monkeypatch) -> None:
-    from dna_pipeline.inbox import claim
+    from dna_pipeline.intake.claiming import claims
 
     site = make_site(originals="keep")
     secret = site.root / "secret.png"
     secret.write_bytes(b"secret")
     path = site.put("cat.png")
-    real = claim.snapshot
+    real = claims.snapshot
 
     def snapshot(source: Path, target: Path, **options: bool):
         source.unlink()
         source.symlink_to(secret)
         return real(source, target, **options)
 
-    monkeypatch.setattr(claim, "snapshot", snapshot)
+    monkeypatch.setattr(claims, "snapshot", snapshot)
     site.settle()
     assert site.jobs() == []
     assert site.claims() == []
@@ -396,7 +396,7 @@ def test_times_that_lie_in_the_past_or_the_future_settle(site, day: int) -> None
 def test_a_clock_that_jumps_neither_hastens_nor_stops_taking_in(
     make_site, monkeypatch, jump_s: float
 ) -> None:
-    from dna_pipeline.intake.gate import Gate
+    from dna_pipeline.intake.service import Gate
 
     site = make_site(settle_seconds=1, sidecar_wait_seconds=0)
     gate = Gate(site.config, site.ledger, site.cleanup)

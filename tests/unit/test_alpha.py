@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from dna_pipeline.alpha import Transparency
-from dna_pipeline.imaging import load_image
+from dna_pipeline.media.alpha import Transparency
+from dna_pipeline.media.images import load_image
 
 SIZE = (48, 40)
 

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from dna_pipeline.artifact import (
+from dna_pipeline.base.files import (
     copy_file,
     fsync_dir,
     fsync_tree,
@@ -23,7 +23,7 @@ from dna_pipeline.artifact import (
     write_atomic,
     write_bytes,
 )
-from dna_pipeline.naming import STEM_BYTES, safe_name, safe_stem
+from dna_pipeline.base.naming import STEM_BYTES, safe_name, safe_stem
 
 # --- names ---
 
@@ -178,7 +178,7 @@ def test_a_failure_leaves_what_was(tmp_path: Path, error: type[BaseException]):
 def test_a_process_killed_while_it_writes_leaves_no_half_file(tmp_path: Path):
     code = (
         "import os, signal, sys; from pathlib import Path\n"
-        "from dna_pipeline.artifact import write_atomic\n"
+        "from dna_pipeline.base.files import write_atomic\n"
         "def write(file):\n"
         "    file.write(b'half'); file.flush(); os.kill(os.getpid(), signal.SIGKILL)\n"
         "write_atomic(Path(sys.argv[1]), write)\n"

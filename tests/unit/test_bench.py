@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from dna_pipeline.tsr.field import Field
+from dna_pipeline.providers.triposr.field import Field
 from tests.conftest import load_script
 
 pytestmark = pytest.mark.usefixtures("one_thread")

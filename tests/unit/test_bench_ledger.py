@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from dna_pipeline.ledger.queries import Views
 from dna_pipeline.ledger.store import Ledger
-from dna_pipeline.ledger.views import Views
 from tests.conftest import load_script
 
 bench = load_script("bench")

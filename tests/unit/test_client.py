@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dna_pipeline.inbox.scan import is_passed_over
-from dna_pipeline.naming import safe_stem
-from dna_pipeline.spec.yaml12 import loads
+from dna_pipeline.base.naming import safe_stem
+from dna_pipeline.config.yaml12 import loads
+from dna_pipeline.intake.discovery.scan import is_passed_over
 from integrations import client as module
 from integrations.client import Client, Drop, to_yaml
 

@@ -12,7 +12,7 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms
 
-from dna_pipeline.imaging import load_image
+from dna_pipeline.media.images import load_image
 from tests.pictures import (
     formula_curve,
     grey_profile,

@@ -6,8 +6,8 @@ import pytest
 import torch
 from onnxruntime.capi.onnxruntime_pybind11_state import RuntimeException
 
-from dna_pipeline.device_errors import is_device_fault, is_out_of_memory
-from dna_pipeline.errors import ImageUnreadable, OutOfMemory, WeightsMismatch
+from dna_pipeline.base.errors import ImageUnreadable, OutOfMemory, WeightsMismatch
+from dna_pipeline.providers.device_errors import is_device_fault, is_out_of_memory
 
 ONNX = "Non-zero status code returned while running Conv node. Name:'Conv_1' Status Message: "
 

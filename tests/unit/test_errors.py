@@ -8,8 +8,8 @@ import re
 
 import pytest
 
-from dna_pipeline import errors
-from dna_pipeline.errors import DnaError, Failure, Hold, JobError, OutOfMemory, SidecarInvalid
+from dna_pipeline.base import errors
+from dna_pipeline.base.errors import DnaError, Failure, Hold, JobError, OutOfMemory, SidecarInvalid
 
 CONTRACT = """
 sidecar_invalid parameter_invalid sidecar_ambiguous sidecar_missing image_missing image_unreadable

@@ -6,9 +6,9 @@ import random
 
 import pytest
 
-from dna_pipeline.cli.common import about
-from dna_pipeline.dispatch import Running
-from dna_pipeline.estimate import Left, Line, fit, pace, total
+from dna_pipeline.execution.dispatcher import Running
+from dna_pipeline.execution.estimate import Left, Line, fit, pace, total
+from dna_pipeline.interfaces.cli.output import about
 
 
 def near(seconds: float) -> object:
@@ -118,7 +118,7 @@ EXPECTED = {"img2img": 10.0, "remove_background": 2.0, "triposr": 5.0}
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [100.0]
-    monkeypatch.setattr("dna_pipeline.dispatch.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("dna_pipeline.execution.dispatcher.time.monotonic", lambda: now[0])
     return now
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from dna_pipeline.imaging import load_image
+from dna_pipeline.media.images import load_image
 from tests.pictures import formula_curve, rgb_profile, srgb, to_srgb
 
 PATCHES = np.kron(

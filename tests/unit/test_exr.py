@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dna_pipeline import exr
-from dna_pipeline.errors import ImageTooLarge, ImageTooSmall, ImageUnreadable
-from dna_pipeline.imaging import ImageFacts, load_image, probe
+from dna_pipeline.base.errors import ImageTooLarge, ImageTooSmall, ImageUnreadable
+from dna_pipeline.media.formats import exr
+from dna_pipeline.media.images import ImageFacts, load_image, probe
 
 SIDE = 20
 SCANLINE = {"type": OpenEXR.scanlineimage}

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dna_pipeline import exr
-from dna_pipeline.imaging import load_image
+from dna_pipeline.media.formats import exr
+from dna_pipeline.media.images import load_image
 from tests.exr_files import shown, write_exr, write_luminance_chroma, write_parts
 
 ACESCG = (0.713, 0.293, 0.165, 0.830, 0.128, 0.044, 0.32168, 0.33767)

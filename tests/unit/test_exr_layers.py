@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from dna_pipeline.errors import ImageUnreadable
-from dna_pipeline.imaging import load_image, probe
+from dna_pipeline.base.errors import ImageUnreadable
+from dna_pipeline.media.images import load_image, probe
 from tests.exr_files import RED, Planes, green, numbers, red, write_exr, write_parts
 
 

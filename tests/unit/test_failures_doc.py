@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from dna_pipeline.errors import ConfigError, JobError
-from dna_pipeline.intake.resubmit import Submitter, told_by_command
+from dna_pipeline.base.errors import ConfigError, JobError
+from dna_pipeline.config.loader import load_config
+from dna_pipeline.config.schema import Config
+from dna_pipeline.config.sidecar import parse_sidecar, resolve
 from dna_pipeline.ledger.store import Ledger
-from dna_pipeline.spec.config import Config
-from dna_pipeline.spec.reader import load_config
-from dna_pipeline.spec.sidecar import parse_sidecar, resolve
+from dna_pipeline.operations.submit import Submitter, told_by_command
 
 ROOT = Path(__file__).parents[2]
 DOC = (ROOT / "docs" / "failures.md").read_text(encoding="utf-8")

@@ -19,8 +19,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from dna_pipeline.errors import ImageUnreadable
-from dna_pipeline.imaging import load_image, probe
+from dna_pipeline.base.errors import ImageUnreadable
+from dna_pipeline.media.images import load_image, probe
 
 PICTURE = Image.effect_noise((48, 32), 50).convert("RGB")
 

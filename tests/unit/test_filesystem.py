@@ -11,7 +11,7 @@ from typing import cast
 
 import pytest
 
-from dna_pipeline import filesystem
+from dna_pipeline.base import filesystem
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="Linux's syncfs")
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from dna_pipeline import artifact
-from dna_pipeline.inbox import claim
+from dna_pipeline.base import files
+from dna_pipeline.intake.claiming import claims
 from dna_pipeline.ledger.engine import open_writer
 from integrations import client
 
@@ -55,19 +55,19 @@ def drive(monkeypatch: pytest.MonkeyPatch) -> Drive:
 
 
 def _write_bytes(folder: Path) -> None:
-    artifact.write_bytes(folder / "a", b"x")
+    files.write_bytes(folder / "a", b"x")
 
 
 def _copy_file(folder: Path) -> None:
-    artifact.copy_file(folder / "there", folder / "a")
+    files.copy_file(folder / "there", folder / "a")
 
 
 def _fsync_tree(folder: Path) -> None:
-    artifact.fsync_tree(folder)
+    files.fsync_tree(folder)
 
 
 def _snapshot(folder: Path) -> None:
-    claim.snapshot(folder / "there", folder / "a")
+    claims.snapshot(folder / "there", folder / "a")
 
 
 def _send(folder: Path) -> None:
@@ -91,7 +91,7 @@ def test_a_file_system_that_knows_no_full_flush_gets_a_plain_one(
     drive: Drive, tmp_path: Path, refusal: int
 ) -> None:
     drive.refusal = refusal
-    artifact.write_bytes(tmp_path / "a", b"x")
+    files.write_bytes(tmp_path / "a", b"x")
     assert len(drive.plain) == 2
     _write_bytes(tmp_path)
     (tmp_path / "there").write_bytes(b"bytes")
@@ -115,13 +115,13 @@ def test_elsewhere_the_plain_call_is_enough(
     drive: Drive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
-    artifact.write_bytes(tmp_path / "a", b"x")
+    files.write_bytes(tmp_path / "a", b"x")
     assert (drive.full, len(drive.plain)) == ([], 2)
 
 
 def test_no_part_of_the_program_flushes_by_itself() -> None:
     """Only `artifact.fsync` knows how each system wants it."""
-    root = Path(str(artifact.__file__)).parent
+    root = Path(str(files.__file__)).parent
     calls = [
         path.relative_to(root).as_posix()
         for path in root.rglob("*.py")

@@ -13,7 +13,7 @@ import pytest
 import trimesh
 from PIL import Image
 
-from dna_pipeline.gltf import ROUGHNESS, glb
+from dna_pipeline.media.meshes.gltf import ROUGHNESS, glb
 
 FLOAT, UNSIGNED_SHORT, UNSIGNED_INT = 5126, 5123, 5125
 ARRAY_BUFFER, ELEMENT_ARRAY_BUFFER = 34962, 34963

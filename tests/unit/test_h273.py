@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dna_pipeline import h273
+from dna_pipeline.media.colour import h273
 
 COLOURS = np.random.default_rng(5).integers(0, 256, (20, 30, 3)).astype(np.uint8)
 

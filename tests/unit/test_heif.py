@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dna_pipeline import imaging
-from dna_pipeline.errors import ImageTooLarge, ImageTooSmall, ImageUnreadable
-from dna_pipeline.imaging import ImageFacts, load_image, probe
+from dna_pipeline.base.errors import ImageTooLarge, ImageTooSmall, ImageUnreadable
+from dna_pipeline.media import images
+from dna_pipeline.media.images import ImageFacts, load_image, probe
 
 HEIC = Path(__file__).parents[1] / "golden" / "heic"
 RED, GREEN, BLUE = (220, 40, 40), (40, 200, 60), (30, 60, 200)
@@ -153,7 +153,7 @@ def test_another_picture_called_heic_is_read(kind: str, tmp_path: Path) -> None:
         assert_close(load_image(tmp_path / "IMG_0001.HEIC"), patches(), 0)
 
 
-@pytest.mark.skipif("AVIF" not in imaging.FORMATS, reason="this Pillow has no AVIF")
+@pytest.mark.skipif("AVIF" not in images.FORMATS, reason="this Pillow has no AVIF")
 def test_avif_of_the_general_brand_stays_pillow_s(tmp_path: Path) -> None:
     path = tmp_path / "a.heif"
     Image.fromarray(patches().astype(np.uint8)).save(path, "AVIF", quality=95)

@@ -17,8 +17,8 @@ import skimage.data
 import tifffile
 from PIL import Image, ImageCms
 
-from dna_pipeline.errors import ImageTooLarge, ImageTooSmall, ImageUnreadable
-from dna_pipeline.imaging import FORMATS, ImageFacts, load_image, probe, save_png
+from dna_pipeline.base.errors import ImageTooLarge, ImageTooSmall, ImageUnreadable
+from dna_pipeline.media.images import FORMATS, ImageFacts, load_image, probe, save_png
 
 ASTRONAUT = Image.fromarray(skimage.data.astronaut()).resize((160, 120))
 

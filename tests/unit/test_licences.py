@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from dna_pipeline.fingerprint import Fingerprints
-from dna_pipeline.providers import licences
 from dna_pipeline.providers.base import Provider
-from dna_pipeline.providers.border_key import BorderKey
-from dna_pipeline.providers.diffusers import Diffusers
-from dna_pipeline.providers.licences import LICENCES, NOT_KNOWN, licence_of
-from dna_pipeline.providers.rembg import Rembg
-from dna_pipeline.providers.triposr import TripoSRModel
+from dna_pipeline.providers.matting.border_key import BorderKey
+from dna_pipeline.providers.matting.rembg import Rembg
+from dna_pipeline.providers.stable_diffusion.provider import Diffusers
+from dna_pipeline.providers.triposr.provider import TripoSRModel
+from dna_pipeline.weights import licences
+from dna_pipeline.weights.fingerprint import Fingerprints
+from dna_pipeline.weights.licences import LICENCES, NOT_KNOWN, licence_of
 
 
 def publish(monkeypatch: pytest.MonkeyPatch, licence: str, *files: Path) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import structlog
 
-from dna_pipeline import logs
+from dna_pipeline.base import logs
 
 
 @pytest.fixture

@@ -78,7 +78,7 @@ def test_names_are_those_that_other_tools_write(models_dir: Path):
 
 def test_the_scheduler_is_that_of_stable_diffusion_1_5(models_dir: Path):
     path = models_dir / "sd-v1-5-local/scheduler/scheduler_config.json"
-    packaged = Path(__file__).parents[2] / "dna_pipeline/providers/sd15_config"
+    packaged = Path(__file__).parents[2] / "dna_pipeline/providers/stable_diffusion/sd15_config"
     published = json.loads((packaged / "scheduler/scheduler_config.json").read_bytes())
     assert json.loads(path.read_bytes()) == published
     assert "timestep_spacing" not in published
@@ -112,7 +112,7 @@ def test_the_autoencoder_gives_the_picture_back(models_dir: Path):
 
 
 def test_the_shape_is_closed_and_follows_the_picture(models_dir: Path):
-    from dna_pipeline.tsr import surface, weights
+    from dna_pipeline.providers.triposr import surface, weights
 
     model = weights.load(models_dir / "triposr-base")
     pixels = torch.from_numpy(np.asarray(figure(), np.float32) / 255)[None]
@@ -134,7 +134,7 @@ def test_the_shape_is_closed_and_follows_the_picture(models_dir: Path):
 
 
 def test_a_picture_of_the_background_has_no_shape(models_dir: Path):
-    from dna_pipeline.tsr import surface, weights
+    from dna_pipeline.providers.triposr import surface, weights
 
     model = weights.load(models_dir / "triposr-base")
     with torch.inference_mode():

@@ -5,8 +5,8 @@ import jsonschema
 import pytest
 from pydantic import ValidationError
 
-from dna_pipeline import manifest
-from dna_pipeline.manifest import (
+from dna_pipeline.publish import manifest
+from dna_pipeline.publish.manifest import (
     ArtifactPart,
     ErrorReport,
     InputPart,

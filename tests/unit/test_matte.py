@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from PIL import Image
 
-from dna_pipeline.matte import framing
+from dna_pipeline.media.matte import framing
 
 
 def subject(box: tuple[int, int, int, int], alpha: int = 255) -> Image.Image:

@@ -13,14 +13,14 @@ import pytest
 import trimesh
 from PIL import Image
 
-from dna_pipeline import mesh_files
-from dna_pipeline.artifact import Artifact
-from dna_pipeline.errors import NonFiniteOutput
-from dna_pipeline.tsr import surface
-from dna_pipeline.tsr.field import Field
-from dna_pipeline.tsr.mesh import Mesh, TexturedMesh
-from dna_pipeline.tsr.orientation import srgb_to_linear, to_gltf, to_z_up
-from dna_pipeline.tsr.placement import place
+from dna_pipeline.base.errors import NonFiniteOutput
+from dna_pipeline.base.files import Artifact
+from dna_pipeline.media.meshes import export
+from dna_pipeline.media.meshes.mesh import Mesh, TexturedMesh
+from dna_pipeline.media.meshes.orientation import srgb_to_linear, to_gltf, to_z_up
+from dna_pipeline.media.meshes.placement import place
+from dna_pipeline.providers.triposr import surface
+from dna_pipeline.providers.triposr.field import Field
 from tests.meshes import signpost, textured
 
 SCENES = Path(__file__).parents[1] / "golden" / "scenes"
@@ -34,7 +34,7 @@ def write(
 ) -> list[Artifact]:
     folder.mkdir(exist_ok=True)
     placement = place(mesh.vertices, 2.0, "base")
-    return mesh_files.write(mesh, lambda end: folder / f"a.b{end}", formats, placement, **given)
+    return export.write(mesh, lambda end: folder / f"a.b{end}", formats, placement, **given)
 
 
 def load(file: Artifact) -> trimesh.Trimesh:
@@ -68,7 +68,7 @@ def test_placement_in_each_files_axes(tmp_path: Path):
     mesh = signpost()
     placement = place(mesh.vertices, None, None)
     moved = [load(file) for file in write(tmp_path / "a", mesh)]
-    raw = mesh_files.write(mesh, lambda end: tmp_path / f"r{end}", ALL, placement)
+    raw = export.write(mesh, lambda end: tmp_path / f"r{end}", ALL, placement)
     for file, own, there in zip(write(tmp_path / "a", mesh), map(load, raw), moved, strict=True):
         told = file.facts["placement"]
         expected = own.vertices * told["scale"] + told["offset"]
@@ -79,7 +79,7 @@ def test_placement_in_each_files_axes(tmp_path: Path):
 def test_what_is_told_of_the_place_is_as_fine_as_the_mesh(tmp_path: Path, scale: float):
     mesh = signpost()
     placement = place(mesh.vertices, scale, "base")
-    (file,) = mesh_files.write(mesh, lambda end: tmp_path / f"r{end}", ["glb"], placement)
+    (file,) = export.write(mesh, lambda end: tmp_path / f"r{end}", ["glb"], placement)
     np.testing.assert_allclose(file.facts["bounds"], load(file).bounds, atol=2e-6 * scale)
     told = file.facts["placement"]
     expected = to_gltf(mesh.vertices) * told["scale"] + told["offset"]
@@ -178,8 +178,8 @@ def test_a_texture_that_no_file_holds_is_not_encoded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     made: list[int] = []
-    encode = mesh_files._png
-    monkeypatch.setattr(mesh_files, "_png", lambda mesh: (made.append(1), encode(mesh))[1])
+    encode = export._png
+    monkeypatch.setattr(export, "_png", lambda mesh: (made.append(1), encode(mesh))[1])
     write(tmp_path, textured(), ["stl"])
     assert made == []
     write(tmp_path, textured())
@@ -236,7 +236,7 @@ def test_scenes(scene: str, tmp_path: Path, validate_gltf: Callable[[bytes], dic
 
 def test_a_sound_mesh_passes():
     mesh, warnings = signpost(), []
-    found, facts = mesh_files.checked(mesh, 0.87, 0.0, warnings.append)
+    found, facts = export.checked(mesh, 0.87, 0.0, warnings.append)
     assert found is mesh
     assert facts == {"cut_by_box": False, "cut_sides": []}
     assert warnings == []
@@ -247,11 +247,11 @@ def test_numbers_that_are_none_fail(what: str):
     mesh = signpost()
     getattr(mesh, what)[5, 1] = np.inf
     with pytest.raises(NonFiniteOutput, match="1 of 24"):
-        mesh_files.checked(mesh, 0.87, 0.0, print)
+        export.checked(mesh, 0.87, 0.0, print)
 
 
 def test_small_components_are_counted():
-    mesh, facts = mesh_files.checked(signpost(), 0.87, 0.18, print)
+    mesh, facts = export.checked(signpost(), 0.87, 0.18, print)
     assert facts["removed"] == {"components": 1, "faces": 12}
     assert len(mesh.faces) == 24
 
@@ -259,11 +259,11 @@ def test_small_components_are_counted():
 def test_only_what_is_left_can_be_cut():
     """The arm reaches the right of a box just so large, and goes with the nose as too small."""
     warnings: list[str] = []
-    _, facts = mesh_files.checked(signpost(), 0.5, 0.0, warnings.append)
+    _, facts = export.checked(signpost(), 0.5, 0.0, warnings.append)
     assert facts["cut_sides"] == ["right", "bottom", "top"]
     assert "reaches the right, bottom and top of the box" in warnings[0]
     assert to_gltf(signpost().vertices)[:, 0].max() == pytest.approx(0.5)
-    _, facts = mesh_files.checked(signpost(), 0.5, 0.21, warnings.append)
+    _, facts = export.checked(signpost(), 0.5, 0.21, warnings.append)
     assert facts["cut_sides"] == ["bottom", "top"]
 
 
@@ -307,7 +307,7 @@ def read_strictly(folder: Path, name: str) -> Image.Image:
 def test_an_obj_of_any_name_finds_what_lies_beside_it(tmp_path: Path, stem: str):
     mesh = textured()
     placement = place(mesh.vertices, 2.0, "base")
-    files = mesh_files.write(mesh, lambda end: tmp_path / f"{stem}{end}", ["obj", "ply"], placement)
+    files = export.write(mesh, lambda end: tmp_path / f"{stem}{end}", ["obj", "ply"], placement)
     assert files[0].path.name == f"{stem}.obj"
     assert {file.path for file in files} == set(tmp_path.iterdir())
     with read_strictly(tmp_path, f"{stem}.obj") as picture:
@@ -326,7 +326,7 @@ def test_the_companions_of_two_files_do_not_meet(tmp_path: Path):
     files = [
         file.path
         for stem in stems
-        for file in mesh_files.write(
+        for file in export.write(
             mesh, lambda end, stem=stem: tmp_path / f"{stem}{end}", ["obj"], placement
         )
     ]

@@ -10,7 +10,7 @@ import pytest
 import trimesh
 from PIL import Image
 
-from dna_pipeline import mesh_formats
+from dna_pipeline.media.meshes import obj_ply_stl
 
 BALL = trimesh.creation.icosphere(subdivisions=2)
 VERTICES = np.asarray(BALL.vertices, np.float32) * np.float32(1 / 3)
@@ -22,11 +22,11 @@ TEXCOORDS = np.abs(NORMALS[:, :2]) * np.float32(0.9)
 
 
 def obj(**given: Any) -> bytes:
-    return mesh_formats.obj(VERTICES, NORMALS, FACES, name="my ball", **given)
+    return obj_ply_stl.obj(VERTICES, NORMALS, FACES, name="my ball", **given)
 
 
 def ply(**given: Any) -> bytes:
-    return mesh_formats.ply(VERTICES, NORMALS, FACES, colors=COLORS, **given)
+    return obj_ply_stl.ply(VERTICES, NORMALS, FACES, colors=COLORS, **given)
 
 
 def lines(data: bytes, word: str) -> list[list[str]]:
@@ -56,7 +56,7 @@ def test_obj_with_colours():
 def test_an_obj_is_the_same_in_blocks_of_any_size(monkeypatch: pytest.MonkeyPatch):
     whole = obj(colors=COLORS)
     for rows in (1, 7, len(VERTICES), len(FACES)):
-        monkeypatch.setattr(mesh_formats, "_BLOCK_ROWS", rows)
+        monkeypatch.setattr(obj_ply_stl, "_BLOCK_ROWS", rows)
         assert obj(colors=COLORS) == whole
 
 
@@ -67,7 +67,7 @@ def test_obj_with_a_texture(tmp_path: Any):
     assert lines(data, "f")[0] == [f"{i}/{i}/{i}" for i in (FACES[0] + 1).tolist()]
     assert {len(row) for row in lines(data, "v")} == {3}
     (tmp_path / "my ball.obj").write_bytes(data)
-    (tmp_path / "my_ball.mtl").write_bytes(mesh_formats.mtl("my ball", "my_ball.texture.png", 0.9))
+    (tmp_path / "my_ball.mtl").write_bytes(obj_ply_stl.mtl("my ball", "my_ball.texture.png", 0.9))
     Image.new("RGB", (4, 4), (200, 100, 50)).save(tmp_path / "my_ball.texture.png")
     mesh = trimesh.load(tmp_path / "my ball.obj", process=False)
     np.testing.assert_allclose(mesh.vertices, VERTICES, rtol=1e-6)
@@ -78,7 +78,7 @@ def test_obj_with_a_texture(tmp_path: Any):
 
 def test_the_material_of_an_obj():
     rows = [
-        line.split(" ", 1) for line in mesh_formats.mtl("a b", "a_b.png", 0.9).decode().split("\n")
+        line.split(" ", 1) for line in obj_ply_stl.mtl("a b", "a_b.png", 0.9).decode().split("\n")
     ]
     told = dict(row for row in rows if len(row) == 2)
     assert told["newmtl"] == "a_b"
@@ -117,7 +117,7 @@ def test_ply_with_a_texture():
 @pytest.mark.parametrize("value", [-0.5, 1.5])
 def test_colours_out_of_range_do_not_wrap(value: float):
     colors = np.full_like(COLORS, value)
-    data = mesh_formats.ply(VERTICES, NORMALS, FACES, colors=colors)
+    data = obj_ply_stl.ply(VERTICES, NORMALS, FACES, colors=colors)
     mesh = trimesh.load(io.BytesIO(data), file_type="ply", process=False)
     expected = 0 if value < 0 else 255
     assert (mesh.visual.vertex_colors[:, :3] == expected).all()
@@ -128,7 +128,7 @@ def test_colours_out_of_range_do_not_wrap(value: float):
 
 
 def test_stl():
-    data = mesh_formats.stl(VERTICES, FACES)
+    data = obj_ply_stl.stl(VERTICES, FACES)
     assert len(data) == 84 + 50 * len(FACES)
     assert not data.startswith(b"solid")  # readers take that for the text form
     mesh = trimesh.load(io.BytesIO(data), file_type="stl", process=False)
@@ -138,7 +138,7 @@ def test_stl():
 
 
 def test_a_face_without_area_has_no_normal():
-    data = mesh_formats.stl(VERTICES, np.int32([[0, 0, 1]]))
+    data = obj_ply_stl.stl(VERTICES, np.int32([[0, 0, 1]]))
     assert np.frombuffer(data[84:96], "<f4").tolist() == [0, 0, 0]
 
 
@@ -148,6 +148,6 @@ def test_a_face_without_area_has_no_normal():
 def test_bytes_depend_on_the_values_alone():
     vertices, faces = np.asfortranarray(VERTICES), np.asfortranarray(FACES)
     given = {"colors": np.hstack([COLORS] * 2)[:, :3]}
-    assert mesh_formats.stl(vertices, faces) == mesh_formats.stl(VERTICES, FACES)
-    assert mesh_formats.ply(vertices, NORMALS, faces, **given) == ply()
-    assert mesh_formats.obj(vertices, NORMALS, faces, name="my ball", **given) == obj(colors=COLORS)
+    assert obj_ply_stl.stl(vertices, faces) == obj_ply_stl.stl(VERTICES, FACES)
+    assert obj_ply_stl.ply(vertices, NORMALS, faces, **given) == ply()
+    assert obj_ply_stl.obj(vertices, NORMALS, faces, name="my ball", **given) == obj(colors=COLORS)

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from dna_pipeline import wire
-from dna_pipeline.messages import (
+from dna_pipeline.base import ipc
+from dna_pipeline.base.ipc import WireError
+from dna_pipeline.execution.protocol import (
     Beat,
     FileRecord,
     JobDone,
@@ -24,7 +25,6 @@ from dna_pipeline.messages import (
     event_from_message,
     event_to_message,
 )
-from dna_pipeline.wire import WireError
 
 FILE = FileRecord("a\u00a0cat.png", "image", "image/png", 5, "0" * 64, {"width_px": 16})
 FAILURE = {"code": "empty_mesh", "message": "m", "detail": "d", "hint": "", "retryable": False}
@@ -49,7 +49,7 @@ def line(message: dict[str, Any]) -> bytes:
 
 
 def over_the_wire(message: dict[str, Any]) -> Any:
-    (heard,) = wire.messages(io.BytesIO(line(message)))
+    (heard,) = ipc.messages(io.BytesIO(line(message)))
     return event_from_message(heard)
 
 
@@ -159,15 +159,15 @@ def test_any_value_in_any_field(event: Any, data: st.DataObject, value: Any):
 @settings(max_examples=200, deadline=None)
 def test_garbage_is_told_shortly(data: bytes):
     try:
-        for message in wire.messages(io.BytesIO(data)):
+        for message in ipc.messages(io.BytesIO(data)):
             json.dumps(message, allow_nan=False)
     except WireError as error:
         assert len(str(error)) < 400
 
 
 def test_a_line_without_an_end_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(wire, "MESSAGE_BYTES", 1000)
+    monkeypatch.setattr(ipc, "MESSAGE_BYTES", 1000)
     endless = io.BytesIO(b"x" * 1_000_000)
     with pytest.raises(WireError, match="a line of more than"):
-        next(wire.messages(endless))
+        next(ipc.messages(endless))
     assert endless.tell() == 1001

@@ -8,8 +8,8 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms
 
-from dna_pipeline import tiff_tags
-from dna_pipeline.imaging import load_image
+from dna_pipeline.media.formats import tiff_tags
+from dna_pipeline.media.images import load_image
 
 PIXELS = np.random.default_rng(2).integers(0, 256, (24, 32, 3)).astype(np.uint8)
 XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF/></x:xmpmeta>' * 5

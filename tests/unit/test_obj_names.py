@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dna_pipeline import obj_names
+from dna_pipeline.media.meshes import obj_names
 
 
 @pytest.mark.parametrize(

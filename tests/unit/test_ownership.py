@@ -6,11 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from dna_pipeline.errors import ConfigError
+from dna_pipeline.base.errors import ConfigError
+from dna_pipeline.config.loader import load_config
+from dna_pipeline.config.schema import Config
 from dna_pipeline.ledger.store import Ledger
-from dna_pipeline.ownership import check_data_folder, find_leftovers, make_mark, read_mark
-from dna_pipeline.spec.config import Config
-from dna_pipeline.spec.reader import load_config
+from dna_pipeline.operations.ownership import (
+    check_data_folder,
+    find_leftovers,
+    make_mark,
+    read_mark,
+)
 
 TEXT = """\
 version: 1

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from dna_pipeline import png_chunks
-from dna_pipeline.errors import ImageUnreadable
-from dna_pipeline.imaging import load_image, probe
+from dna_pipeline.base.errors import ImageUnreadable
+from dna_pipeline.media.formats import png_chunks
+from dna_pipeline.media.images import load_image, probe
 
 PIXELS = np.random.default_rng(2).integers(0, 256, (24, 32, 3)).astype(np.uint8)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dna_pipeline.imaging import load_image, probe
+from dna_pipeline.media.images import load_image, probe
 from tests.pictures import (
     CHROMATICITIES,
     D65,

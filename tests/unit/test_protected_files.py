@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from dna_pipeline.artifact import (
+from dna_pipeline.base.files import (
     copy_anew,
     copy_file,
     fsync_tree,

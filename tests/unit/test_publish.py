@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from dna_pipeline.artifact import temporary_name
-from dna_pipeline.publish import Outbox, Publication, mirrored
+from dna_pipeline.base.files import temporary_name
+from dna_pipeline.publish.outbox import Outbox, Publication, mirrored
 
 
 @pytest.fixture

@@ -9,14 +9,15 @@ from typing import Any
 import pytest
 import trimesh
 
-from dna_pipeline import __version__, runner
-from dna_pipeline.artifact import sha256_file
-from dna_pipeline.messages import FileRecord, JobDone, Order, StageOrder
+from dna_pipeline import __version__
+from dna_pipeline.base.files import sha256_file
+from dna_pipeline.execution.protocol import FileRecord, JobDone, Order, StageOrder
+from dna_pipeline.execution.worker import runner
 from dna_pipeline.providers.base import Device, ModelCache, Provider
-from dna_pipeline.providers.border_key import BorderKey
-from dna_pipeline.providers.triposr import TripoSRModel
+from dna_pipeline.providers.matting.border_key import BorderKey
+from dna_pipeline.providers.triposr.provider import TripoSRModel
 from dna_pipeline.stages.remove_background import RemoveBackground
-from dna_pipeline.stages.triposr import TripoSR
+from dna_pipeline.stages.triposr.stage import TripoSR
 
 TINY = Path(__file__).parents[1] / "golden" / "triposr-tiny"
 

@@ -11,8 +11,8 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms
 
-from dna_pipeline.errors import ImageTooLarge, ImageTooSmall, ImageUnreadable
-from dna_pipeline.imaging import ImageFacts, load_image, probe
+from dna_pipeline.base.errors import ImageTooLarge, ImageTooSmall, ImageUnreadable
+from dna_pipeline.media.images import ImageFacts, load_image, probe
 from tests.pictures import grey_profile, icc, page, power_curve, srgb, tiff, xyz
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, CMYK = 0, 1, 2, 5

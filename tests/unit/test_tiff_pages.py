@@ -13,8 +13,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from dna_pipeline.errors import ImageUnreadable
-from dna_pipeline.imaging import load_image, probe
+from dna_pipeline.base.errors import ImageUnreadable
+from dna_pipeline.media.images import load_image, probe
 from tests.pictures import page, tiff
 
 PICTURE, REDUCED, PAGE, MASK = 0, 1, 2, 4
@@ -183,7 +183,7 @@ def test_a_hundred_thousand_pages_take_little_memory_and_are_not_all_followed(
     path.write_bytes(chain(kind, 100_000))
     code = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_CPU, (20, 20));"
-        "from pathlib import Path; from dna_pipeline.imaging import load_image, probe;"
+        "from pathlib import Path; from dna_pipeline.media.images import load_image, probe;"
         "remarks = []; load_image(Path(sys.argv[1]), remarks);"
         "print(probe(Path(sys.argv[1])).frames, remarks)"
     )

@@ -13,9 +13,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from dna_pipeline import video
-from dna_pipeline.errors import Cancelled, VideoFailed
-from dna_pipeline.video import write_mp4
+from dna_pipeline.base.errors import Cancelled, VideoFailed
+from dna_pipeline.media import video
+from dna_pipeline.media.video import write_mp4
 
 
 def ffmpeg() -> str:

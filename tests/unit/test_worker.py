@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
-from dna_pipeline import wire, worker
-from dna_pipeline.executor import WorkerSettings
-from dna_pipeline.worker import BusyClock, Worker
+from dna_pipeline.base import ipc
+from dna_pipeline.execution.local_executor import WorkerSettings
+from dna_pipeline.execution.worker import process
+from dna_pipeline.execution.worker.process import BusyClock, Worker
 
 
 class Enough(SystemExit):
@@ -23,9 +24,9 @@ class Heard:
 
     def __init__(self, number: int) -> None:
         self.left = number
-        self.messages: list[wire.Message] = []
+        self.messages: list[ipc.Message] = []
 
-    def send(self, message: wire.Message) -> None:
+    def send(self, message: ipc.Message) -> None:
         self.messages.append(message)
         self.left -= 1
         if not self.left:
@@ -42,7 +43,7 @@ def switch_often() -> Iterator[None]:
 
 def test_what_the_clock_counts(monkeypatch: pytest.MonkeyPatch):
     now = [100.0]
-    monkeypatch.setattr(worker.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(process.time, "monotonic", lambda: now[0])
     clock, seen = BusyClock(), list[float]()
 
     def passes(seconds: float) -> None:
@@ -94,8 +95,8 @@ def test_beats_go_on_after_any_trouble(monkeypatch: pytest.MonkeyPatch):
             raise troubles.pop()
         return 1 << 20
 
-    monkeypatch.setattr(worker, "BEAT_INTERVAL_S", 0.0)
-    monkeypatch.setattr(worker, "resident_bytes", resident_bytes)
+    monkeypatch.setattr(process, "BEAT_INTERVAL_S", 0.0)
+    monkeypatch.setattr(process, "resident_bytes", resident_bytes)
     heard = Heard(2)
     working = Worker(WorkerSettings("cpu", "auto", "", {}, 60, 0), heard)  # type: ignore[arg-type]
     with pytest.raises(Enough):
@@ -105,4 +106,4 @@ def test_beats_go_on_after_any_trouble(monkeypatch: pytest.MonkeyPatch):
 
 
 def test_a_process_knows_its_memory():
-    assert worker.resident_bytes() > 1 << 20
+    assert process.resident_bytes() > 1 << 20

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dna_pipeline.cli.look_text import job_lines, print_status
+from dna_pipeline.interfaces.cli.inspect_text import job_lines, print_status
 
 QUIET: dict[str, Any] = {
     "daemon": None, "queue": {}, "running": None, "jobs_per_hour": 0, "queue_eta_s": None,

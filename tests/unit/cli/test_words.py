@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from dna_pipeline import clock
-from dna_pipeline.cli import words
+from dna_pipeline.base import clock
+from dna_pipeline.interfaces.cli import words
 
 
 @pytest.fixture

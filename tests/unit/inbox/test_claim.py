@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from dna_pipeline import artifact
-from dna_pipeline.inbox import claim
-from dna_pipeline.inbox.claim import (
+from dna_pipeline.base import files
+from dna_pipeline.intake.claiming import claims
+from dna_pipeline.intake.claiming.claims import (
     Busy,
     Changed,
     Lost,
@@ -24,7 +24,7 @@ from dna_pipeline.inbox.claim import (
     sync_claims,
     take,
 )
-from dna_pipeline.inbox.scan import FileStat
+from dna_pipeline.intake.discovery.scan import FileStat
 
 
 @pytest.fixture
@@ -292,14 +292,14 @@ def test_hash_in_place(inbox: Path) -> None:
 
 def write_while_reading(monkeypatch: pytest.MonkeyPatch, act) -> None:
     """Let `act` happen between the first and the second look at the open file."""
-    real = claim._regular
+    real = claims._regular
 
     def regular(file, path):
         status = real(file, path)
         act()
         return status
 
-    monkeypatch.setattr(claim, "_regular", regular)
+    monkeypatch.setattr(claims, "_regular", regular)
 
 
 def append(path: Path) -> None:
@@ -403,7 +403,7 @@ def test_snapshot_on_a_full_disk_leaves_no_copy(inbox: Path, target: Path, monke
 
 def test_syncing_goes_from_the_claim_up_and_to_the_inbox_last(inbox, monkeypatch) -> None:
     synced: list[Path] = []
-    for module in (artifact, claim):
+    for module in (files, claims):
         monkeypatch.setattr(module, "fsync_dir", synced.append)
     one = make_claim_dir(inbox, "ledger", "1")
     sync_claims([one], [inbox / "sub"])

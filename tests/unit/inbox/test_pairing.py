@@ -8,19 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dna_pipeline.errors import (
+from dna_pipeline.base.errors import (
     ImageMissing,
     PathEscapesInbox,
     SidecarAmbiguous,
     SidecarInvalid,
     SidecarMissing,
 )
-from dna_pipeline.inbox.candidates import Candidate, Names, Pairing, Waiting
-from dna_pipeline.inbox.names import tells
-from dna_pipeline.inbox.pairing import LONGEST_RESTART_S, pair
-from dna_pipeline.inbox.scan import FileStat
-from dna_pipeline.inbox.stability import StabilityTracker
-from dna_pipeline.spec.config import Inbox
+from dna_pipeline.config.schema import Inbox
+from dna_pipeline.intake.discovery.candidates import Candidate, Names, Pairing, Waiting
+from dna_pipeline.intake.discovery.names import tells
+from dna_pipeline.intake.discovery.pairing import LONGEST_RESTART_S, pair
+from dna_pipeline.intake.discovery.scan import FileStat
+from dna_pipeline.intake.discovery.stability import StabilityTracker
 
 SETTLE = 2
 WAIT = 5

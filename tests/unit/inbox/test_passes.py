@@ -2,7 +2,7 @@
 
 import pytest
 
-from dna_pipeline.inbox.passes import pass_of
+from dna_pipeline.intake.discovery.render_passes import pass_of
 
 PASSES = {
     # Blender's File Output, by sockets and by render layers

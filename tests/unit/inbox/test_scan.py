@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from dna_pipeline.inbox.scan import (
+from dna_pipeline.config.schema import Inbox
+from dna_pipeline.intake.discovery.scan import (
     FileStat,
     is_image_name,
     is_yaml_name,
     scan,
 )
-from dna_pipeline.spec.config import Inbox
 from tests.junctions import pretend
 
 
@@ -490,8 +490,8 @@ def test_many_files_in_one_folder_are_scanned_fast(tmp_path: Path) -> None:
 MOUNTED = """
 import os, subprocess, sys
 from pathlib import Path
-from dna_pipeline.inbox.scan import scan
-from dna_pipeline.spec.config import Inbox
+from dna_pipeline.intake.discovery.scan import scan
+from dna_pipeline.config.schema import Inbox
 root = Path(sys.argv[1])
 def look(keeps=False):
     originals = "keep" if keeps else "archive"

@@ -4,8 +4,8 @@ import time
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dna_pipeline.inbox.scan import FileStat
-from dna_pipeline.inbox.stability import DOWNLOAD_WAIT_S, StabilityTracker, folder_of
+from dna_pipeline.intake.discovery.scan import FileStat
+from dna_pipeline.intake.discovery.stability import DOWNLOAD_WAIT_S, StabilityTracker, folder_of
 
 
 def stat(version: int = 0) -> FileStat:

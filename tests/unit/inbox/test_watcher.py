@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from watchdog.events import FileCreatedEvent, FileMovedEvent
 
-from dna_pipeline import filesystem
-from dna_pipeline.inbox import watcher as module
-from dna_pipeline.inbox.watcher import Watcher
-from dna_pipeline.spec.config import Inbox
+from dna_pipeline.base import filesystem
+from dna_pipeline.config.schema import Inbox
+from dna_pipeline.intake.discovery import watcher as module
+from dna_pipeline.intake.discovery.watcher import Watcher
 from tests.junctions import pretend
 
 
@@ -472,8 +472,8 @@ def test_ending_a_watch_logs_no_error(root: Path, hints: Hints, watch, caplog) -
 EXHAUSTED = """
 import sys, time
 from pathlib import Path
-from dna_pipeline.inbox import watcher as module
-from dna_pipeline.spec.config import Inbox
+from dna_pipeline.intake.discovery import watcher as module
+from dna_pipeline.config.schema import Inbox
 module.POLL_S = 0.1
 root = Path(sys.argv[1])
 limit = Path("/proc/sys/user/max_inotify_watches")

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from dna_pipeline.intake.records import Resolver, facts_of
-from dna_pipeline.intake.rows import Planner
-from dna_pipeline.spec.config import Config
-from dna_pipeline.spec.reader import load_config
-from dna_pipeline.spec.yaml12 import loads
+from dna_pipeline.config.loader import load_config
+from dna_pipeline.config.schema import Config
+from dna_pipeline.config.yaml12 import loads
+from dna_pipeline.intake.planning.job_rows import Resolver, facts_of
+from dna_pipeline.intake.planning.plan import Planner
 
 CONFIG = """\
 version: 1

@@ -2,15 +2,15 @@ from pathlib import Path
 
 import pytest
 
-from dna_pipeline.errors import SidecarInvalid
-from dna_pipeline.inbox.candidates import Unread
-from dna_pipeline.inbox.scan import FileStat
-from dna_pipeline.intake import records
-from dna_pipeline.intake.known import KnownFiles, Version
-from dna_pipeline.intake.rows import reference
+from dna_pipeline.base.errors import SidecarInvalid
+from dna_pipeline.config.schema import Inbox
+from dna_pipeline.intake.discovery.candidates import Unread
+from dna_pipeline.intake.discovery.scan import FileStat
+from dna_pipeline.intake.planning import job_rows
+from dna_pipeline.intake.planning.known_files import KnownFiles, Version
+from dna_pipeline.intake.planning.plan import reference
 from dna_pipeline.ledger import store
 from dna_pipeline.ledger.store import Ledger
-from dna_pipeline.spec.config import Inbox
 
 
 def stat(size: int = 1, mtime: int = 1, ctime: int = 1) -> FileStat:
@@ -77,5 +77,5 @@ def test_a_yaml_that_cannot_be_read_or_parsed_names_nothing(tmp_path: Path) -> N
 
 
 def test_printable_names() -> None:
-    assert records.printable("größe.png") == "größe.png"
-    assert records.printable("caf\udce9.png") == "caf\\xe9.png"
+    assert job_rows.printable("größe.png") == "größe.png"
+    assert job_rows.printable("caf\udce9.png") == "caf\\xe9.png"

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from dna_pipeline.base.times import utcnow
 from dna_pipeline.ledger import queue, store
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Event, Job
-from dna_pipeline.ledger.times import utcnow
 
 
 class Book:

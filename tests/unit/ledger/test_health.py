@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from dna_pipeline.errors import ConfigError
+from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.ledger import health
+from dna_pipeline.ledger.queries import Views
 from dna_pipeline.ledger.store import Ledger, set_setting
-from dna_pipeline.ledger.views import Views
 
 
 @pytest.fixture

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import event, text
 
-from dna_pipeline.ledger import away, queue, store, wishes
+from dna_pipeline.base.times import utcnow
+from dna_pipeline.ledger import queue, requests, source_holds, store
+from dna_pipeline.ledger.queries import Views
 from dna_pipeline.ledger.tables import Job
-from dna_pipeline.ledger.times import utcnow
-from dna_pipeline.ledger.views import Views
 
 NOW = utcnow()
 JOB = Job(id="a" * 32, inbox="in", folder="", stem="cat", seq=1)
@@ -117,14 +117,16 @@ def check(lines: list[str], wanted: str) -> None:
 @pytest.mark.parametrize("name", WRITER)
 def test_the_daemons_questions(book, name: str) -> None:
     args, wanted = WRITER[name]
-    function = next(filter(None, (getattr(m, name, None) for m in (queue, wishes, store))))
+    function = next(filter(None, (getattr(m, name, None) for m in (queue, requests, store))))
     check(plans_of(book.ledger._engine, lambda: book.do(function, *args)), wanted)
 
 
 @pytest.mark.parametrize("name", AWAY)
 def test_what_holds_and_releases_by_folder(book, name: str) -> None:
     args, wanted = AWAY[name]
-    check(plans_of(book.ledger._engine, lambda: book.do(getattr(away, name), *args)), wanted)
+    check(
+        plans_of(book.ledger._engine, lambda: book.do(getattr(source_holds, name), *args)), wanted
+    )
 
 
 @pytest.mark.parametrize("name", VIEWS)

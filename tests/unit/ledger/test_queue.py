@@ -3,10 +3,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dna_pipeline.errors import EmptyMesh, WorkerCrashed
-from dna_pipeline.ledger import queue, store, wishes
+from dna_pipeline.base.errors import EmptyMesh, WorkerCrashed
+from dna_pipeline.base.times import format_time, utcnow
+from dna_pipeline.ledger import queue, requests, store
 from dna_pipeline.ledger.tables import Drop
-from dna_pipeline.ledger.times import format_time, utcnow
 
 FAILURE = EmptyMesh("nothing").failure()
 CRASH = WorkerCrashed("segfault").failure()
@@ -201,21 +201,21 @@ def test_cancel(book) -> None:
     book.claim()
     book.do(queue.computed, done)
     assert book.claim() == running
-    assert book.do(wishes.request_cancel, "nobody") is None
-    assert book.do(wishes.request_cancel, queued) == "queued"
+    assert book.do(requests.request_cancel, "nobody") is None
+    assert book.do(requests.request_cancel, queued) == "queued"
     assert book.job(queued).status == "cancelled"
     assert book.kinds(queued) == ["queued", "cancelled"]
-    assert book.do(wishes.request_cancel, running) == "running"
-    assert book.do(wishes.cancel_requests) == [running]
-    assert book.do(wishes.request_cancel, done) == "completed", "it has run to its end"
-    assert book.do(wishes.request_cancel, queued) == "cancelled"
+    assert book.do(requests.request_cancel, running) == "running"
+    assert book.do(requests.cancel_requests) == [running]
+    assert book.do(requests.request_cancel, done) == "completed", "it has run to its end"
+    assert book.do(requests.request_cancel, queued) == "cancelled"
 
 
 @pytest.mark.parametrize("end", ["hold", "requeue", "interrupted", "recover", "worker_died"])
 def test_the_wish_to_cancel_outlives_the_run(book, end: str) -> None:
     job_id = book.add()
     book.claim()
-    book.do(wishes.request_cancel, job_id)
+    book.do(requests.request_cancel, job_id)
     args = {
         "hold": (job_id, "disk_full", "no space"), "recover": (),
         "worker_died": (job_id, 3, CRASH, None),
@@ -230,16 +230,16 @@ def test_revive(book) -> None:
     book.claim()
     book.do(queue.finish_stage, job_id, RUN, [FILE])
     book.do(queue.fail, job_id, FAILURE)
-    assert not book.do(wishes.revive, job_id, {}), "its folder is not published yet"
+    assert not book.do(requests.revive, job_id, {}), "its folder is not published yet"
     assert len(book.do(queue.finished_stages, job_id)) == 1
     book.do(queue.plan_publish, job_id, "in/failed/cat", "a" * 64)
     book.do(queue.published, job_id)
-    assert book.do(wishes.revive, job_id, {"priority": 4})
+    assert book.do(requests.revive, job_id, {"priority": 4})
     job = book.job(job_id)
     assert (job.status, job.priority, job.error, job.publish) == ("queued", 4, None, None)
     assert (job.publish_name, job.manifest_sha256) == ("in/failed/cat", None)
     assert book.do(queue.finished_stages, job_id) == []
-    assert not book.do(wishes.revive, job_id, {"priority": 9})
+    assert not book.do(requests.revive, job_id, {"priority": 9})
     assert book.job(job_id).priority == 4
 
 
@@ -247,9 +247,9 @@ def test_only_a_queued_job_is_replaced(book) -> None:
     first, second = book.add(), book.add()
     book.claim()
     book.do(queue.finish_stage, first, RUN, [FILE])
-    assert not book.do(wishes.replace_queued, first, {"priority": 9})
+    assert not book.do(requests.replace_queued, first, {"priority": 9})
     assert len(book.do(queue.finished_stages, first)) == 1
-    assert book.do(wishes.replace_queued, second, {"priority": 9})
+    assert book.do(requests.replace_queued, second, {"priority": 9})
     assert (book.job(first).priority, book.job(second).priority) == (0, 9)
     assert book.kinds(second) == ["queued", "queued"]
 

@@ -5,7 +5,7 @@ import pytest
 from alembic.script import ScriptDirectory
 from sqlalchemy import create_engine, inspect, text
 
-from dna_pipeline.errors import ConfigError
+from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.ledger import engine as engines
 from dna_pipeline.ledger import schema
 from dna_pipeline.ledger.store import Ledger, get_setting, set_setting
@@ -130,7 +130,7 @@ def test_a_second_opening_changes_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a b", "50%", "what?", "a#b", "ünï", "caf\udce9"])
 def test_folders_of_any_name(tmp_path: Path, name: str) -> None:
-    from dna_pipeline.ledger.views import Views
+    from dna_pipeline.ledger.queries import Views
 
     ledger = Ledger(tmp_path / name / "ledger.db")
     views = Views(ledger.path)

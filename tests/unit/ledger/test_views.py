@@ -2,11 +2,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from dna_pipeline.errors import ConfigError, EmptyMesh
+from dna_pipeline.base.errors import ConfigError, EmptyMesh
+from dna_pipeline.base.times import format_time, utcnow
 from dna_pipeline.ledger import queue, store
+from dna_pipeline.ledger.queries import AmbiguousPrefixError, Views
 from dna_pipeline.ledger.sqlite import sqlite_module
-from dna_pipeline.ledger.times import format_time, utcnow
-from dna_pipeline.ledger.views import AmbiguousPrefixError, Views
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from dna_pipeline.providers.base import Device, ImageToImageRequest
-from dna_pipeline.providers.diffusers import Diffusers, StableDiffusion
+from dna_pipeline.providers.stable_diffusion.provider import Diffusers, StableDiffusion
 
 CPU = Device("cpu", "float32")
 REQUEST = ImageToImageRequest(

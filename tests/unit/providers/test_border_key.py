@@ -12,10 +12,10 @@ import skimage.data
 from PIL import Image, ImageDraw, ImageFilter
 from pydantic import ValidationError
 
-from dna_pipeline.errors import BackgroundNotPlain, EmptyForeground, ParameterInvalid
-from dna_pipeline.providers import keying
+from dna_pipeline.base.errors import BackgroundNotPlain, EmptyForeground, ParameterInvalid
 from dna_pipeline.providers.base import Device, Matting
-from dna_pipeline.providers.border_key import BorderKey
+from dna_pipeline.providers.matting import keying
+from dna_pipeline.providers.matting.border_key import BorderKey
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "triposr-tiny" / "input.png"
 WHITE, GREY, BLACK, GREEN = (255, 255, 255), (127, 127, 127), (0, 0, 0), (0, 200, 60)

@@ -11,14 +11,15 @@ import pytest
 import torch
 from PIL import Image
 
-from dna_pipeline import registry, runner
-from dna_pipeline.artifact import Artifact, sha256_file, write_bytes
-from dna_pipeline.messages import JobDone, Order, StageDone, StageOrder
+from dna_pipeline.base.files import Artifact, sha256_file, write_bytes
+from dna_pipeline.execution.protocol import JobDone, Order, StageDone, StageOrder
+from dna_pipeline.execution.worker import runner
 from dna_pipeline.providers.base import Device, ModelCache, Provider, device_of
-from dna_pipeline.providers.border_key import BorderKey
-from dna_pipeline.providers.diffusers import Diffusers
-from dna_pipeline.providers.rembg import RembgMatting
-from dna_pipeline.providers.triposr import TripoSRModel
+from dna_pipeline.providers.matting.border_key import BorderKey
+from dna_pipeline.providers.matting.rembg import RembgMatting
+from dna_pipeline.providers.stable_diffusion.provider import Diffusers
+from dna_pipeline.providers.triposr.provider import TripoSRModel
+from dna_pipeline.stages import registry
 from dna_pipeline.stages.base import Stage, StageContext
 from tests.unit.providers.test_rembg import red_disc, redness_network, written
 

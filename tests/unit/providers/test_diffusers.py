@@ -15,7 +15,7 @@ from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from dna_pipeline.errors import (
+from dna_pipeline.base.errors import (
     BlackImage,
     Cancelled,
     ContentFiltered,
@@ -23,8 +23,8 @@ from dna_pipeline.errors import (
     OutOfMemory,
 )
 from dna_pipeline.providers.base import ImageToImage, ImageToImageRequest
-from dna_pipeline.providers.diffusers import StableDiffusion, make_scheduler
-from dna_pipeline.providers.samplers import SAMPLERS
+from dna_pipeline.providers.stable_diffusion.provider import StableDiffusion, make_scheduler
+from dna_pipeline.providers.stable_diffusion.samplers import SAMPLERS
 from tests.unit.providers.conftest import (
     CPU,
     REQUEST,

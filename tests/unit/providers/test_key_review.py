@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from dna_pipeline.providers.base import Device, ReviewsMatte
-from dna_pipeline.providers.border_key import BorderKey
+from dna_pipeline.providers.matting.border_key import BorderKey
 from tests.unit.providers.test_border_key import SCENES, mug, render
 
 

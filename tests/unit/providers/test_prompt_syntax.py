@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from dna_pipeline.providers.prompt_syntax import unread
+from dna_pipeline.providers.stable_diffusion.prompt_syntax import unread
 
 
 @pytest.mark.parametrize(

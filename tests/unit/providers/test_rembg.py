@@ -16,9 +16,15 @@ import pytest
 from PIL import Image, ImageDraw
 from pydantic import ValidationError
 
-from dna_pipeline.errors import EmptyForeground, NonFiniteOutput, OutOfMemory, WeightsMismatch
+from dna_pipeline.base.errors import EmptyForeground, NonFiniteOutput, OutOfMemory, WeightsMismatch
 from dna_pipeline.providers.base import Device, Matting, ModelCache
-from dna_pipeline.providers.rembg import MODELS, RELEASE, Rembg, _execution_providers, _raise_mapped
+from dna_pipeline.providers.matting.rembg import (
+    MODELS,
+    RELEASE,
+    Rembg,
+    _execution_providers,
+    _raise_mapped,
+)
 
 CPU = Device("cpu", "float32")
 
@@ -185,7 +191,7 @@ def test_alpha_matting_sharpens_a_coarse_mask(tmp_path: Path) -> None:
 def test_alpha_matting_of_a_large_picture_is_done_on_a_copy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dna_pipeline.providers.rembg.MATTING_PX", 10_000)
+    monkeypatch.setattr("dna_pipeline.providers.matting.rembg.MATTING_PX", 10_000)
     import rembg.bg
 
     seen: list[tuple[int, int]] = []
@@ -277,7 +283,7 @@ def test_sessions_load_without_numba_and_leave_rembg_whole(tmp_path: Path) -> No
 import sys
 from pathlib import Path
 from dna_pipeline.providers.base import Device
-from dna_pipeline.providers.rembg import Rembg
+from dna_pipeline.providers.matting.rembg import Rembg
 assert not {{"onnxruntime", "torch", "scipy", "rembg"}} & set(sys.modules), "heavy import"
 for _ in range(2):
     Rembg(name="u2net").located(Path({str(tmp_path)!r})).load(Device("cpu", "float32"))

@@ -12,10 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from dna_pipeline.errors import WeightsMismatch, WeightsMissing
-from dna_pipeline.providers import sd_convert
+from dna_pipeline.base.errors import WeightsMismatch, WeightsMissing
 from dna_pipeline.providers.base import Device
-from dna_pipeline.providers.diffusers import Diffusers
+from dna_pipeline.providers.stable_diffusion import convert
+from dna_pipeline.providers.stable_diffusion.provider import Diffusers
 
 spec = importlib.util.spec_from_file_location(
     "original_names", Path(__file__).with_name("original_names.py")
@@ -63,7 +63,7 @@ def small(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     """Puts the small model's configuration in the place of the full one's."""
     config = tmp_path / "config"
     shutil.copytree(folder, config, ignore=shutil.ignore_patterns("*.safetensors", "LICENSE.txt"))
-    monkeypatch.setattr(sd_convert.convert, "__defaults__", (config,))
+    monkeypatch.setattr(convert.convert, "__defaults__", (config,))
     return tmp_path
 
 
@@ -84,7 +84,7 @@ def test_every_tensor_is_equal(
         torch.save({"state_dict": single, "global_step": 7}, file)
     else:
         save_file({k: v.contiguous() for k, v in single.items()}, file)
-    sd_convert.convert(file, small / "config/tokenizer", small / "sd")
+    convert.convert(file, small / "config/tokenizer", small / "sd")
     for name, weights in WEIGHTS.items():
         ours, theirs = load_file(folder / name / weights), load_file(small / "sd" / name / weights)
         assert ours.keys() == theirs.keys()
@@ -129,7 +129,7 @@ def test_what_does_not_fit_is_named_and_leaves_nothing(
     tensors["other"] = torch.zeros(1)
     save_file(tensors, small / "one.safetensors")
     with pytest.raises(WeightsMismatch) as caught:
-        sd_convert.convert(small / "one.safetensors", small / "config/tokenizer", small / "sd")
+        convert.convert(small / "one.safetensors", small / "config/tokenizer", small / "sd")
     assert told in caught.value.detail
     assert not (small / "sd").exists()
     assert not list(small.glob(".*"))
@@ -139,18 +139,16 @@ def test_a_damaged_file_and_one_with_code_are_refused(small: Path):
     for name, data in (("one.safetensors", b"x" * 100), ("one.ckpt", b"x" * 100)):
         (small / name).write_bytes(data)
         with pytest.raises(WeightsMismatch):
-            sd_convert.convert(small / name, small / "config/tokenizer", small / "sd")
+            convert.convert(small / name, small / "config/tokenizer", small / "sd")
     torch.save({"state_dict": {"a": Path("/")}}, small / "one.ckpt")
     with pytest.raises(WeightsMismatch, match=r"weights_only|WeightsUnpickler|Unsupported"):
-        sd_convert.convert(small / "one.ckpt", small / "config/tokenizer", small / "sd")
+        convert.convert(small / "one.ckpt", small / "config/tokenizer", small / "sd")
 
 
 def test_the_full_model_has_the_published_names():
     """Counts and shapes are those of v1-5-pruned-emaonly.safetensors."""
     shapes = {
-        name: sd_convert._shapes(
-            name, sd_convert.read_json(sd_convert.CONFIG / name / "config.json")
-        )
+        name: convert._shapes(name, convert.read_json(convert.CONFIG / name / "config.json"))
         for name in WEIGHTS
     }
     parts = {
@@ -173,7 +171,7 @@ def test_the_full_model_has_the_published_names():
         "cond_stage_model.transformer.text_model.encoder.layers.11.mlp.fc1.weight": (3072, 768),
     }
     assert {key: tuple(tensors[key].shape) for key in published} == published
-    back = sd_convert.to_parts(tensors)
+    back = convert.to_parts(tensors)
     assert {n: {k: tuple(t.shape) for k, t in p.items()} for n, p in back.items()} == shapes
 
 
@@ -181,7 +179,7 @@ def test_the_vocabulary_follows_from_the_merges(folder: Path, tmp_path: Path):
     (tmp_path / "source").mkdir()
     (tmp_path / "tokenizer").mkdir()
     shutil.copy(folder / "tokenizer/merges.txt", tmp_path / "source")
-    sd_convert._write_vocabulary(tmp_path / "source", tmp_path / "tokenizer")
+    convert._write_vocabulary(tmp_path / "source", tmp_path / "tokenizer")
     made = json.loads((tmp_path / "tokenizer/vocab.json").read_text())
     assert made == json.loads((folder / "tokenizer/vocab.json").read_text())
 

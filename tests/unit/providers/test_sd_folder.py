@@ -13,9 +13,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from dna_pipeline.errors import WeightsMismatch, WeightsMissing
+from dna_pipeline.base.errors import WeightsMismatch, WeightsMissing
 from dna_pipeline.providers.base import Device
-from dna_pipeline.providers.diffusers import StableDiffusion
+from dna_pipeline.providers.stable_diffusion.provider import StableDiffusion
 from tests.unit.providers.conftest import (
     CPU,
     REQUEST,

@@ -12,18 +12,24 @@ import pytest
 import torch
 from PIL import Image
 
-from dna_pipeline.errors import (
+from dna_pipeline.base.errors import (
     EmptyForeground,
     NonFiniteOutput,
     WeightsMismatch,
     WeightsMissing,
 )
-from dna_pipeline.imaging import load_image
-from dna_pipeline.providers import triposr
+from dna_pipeline.media.images import load_image
 from dna_pipeline.providers.base import Device, ImageToField, ModelCache
-from dna_pipeline.providers.triposr import TripoSRModel
-from dna_pipeline.registry import provider_class
-from dna_pipeline.tsr import conditioning, hardware, network, surface, weights
+from dna_pipeline.providers.triposr import (
+    conditioning,
+    hardware,
+    network,
+    provider,
+    surface,
+    weights,
+)
+from dna_pipeline.providers.triposr.provider import TripoSRModel
+from dna_pipeline.stages.registry import provider_class
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -218,7 +224,7 @@ def test_the_entrys_dtype_then_the_runtimes_then_the_fastest(
     entry: str, device: Device, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hardware, "fast_dtype", lambda _: torch.bfloat16)
-    monkeypatch.setattr(triposr, "SMALL_BYTES", 1000)
+    monkeypatch.setattr(provider, "SMALL_BYTES", 1000)
     model = TripoSRModel.model_validate({"path": TINY, "dtype": entry})
     assert model.dtype_on(device) == expected
     assert model.load(device)._network.dtype == getattr(torch, expected)

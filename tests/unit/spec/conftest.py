@@ -11,12 +11,12 @@ from typing import Annotated, Any, ClassVar, Literal
 import pytest
 from pydantic import Field, model_validator
 
-from dna_pipeline import registry
-from dna_pipeline.artifact import Artifact
-from dna_pipeline.errors import NoEffectiveSteps
+from dna_pipeline.base.errors import NoEffectiveSteps
+from dna_pipeline.base.files import Artifact
+from dna_pipeline.config.loader import load_config
+from dna_pipeline.config.schema import Config
 from dna_pipeline.providers.base import Device, Provider, WeightsPath
-from dna_pipeline.spec.config import Config
-from dna_pipeline.spec.reader import load_config
+from dna_pipeline.stages import registry
 from dna_pipeline.stages.base import FromContent, Stage, StageContext
 
 

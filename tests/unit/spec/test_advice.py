@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from dna_pipeline.spec import advice
+from dna_pipeline.config import advice
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,10 @@
 import tracemalloc
 from collections.abc import Callable
 
-from dna_pipeline.spec.batch import Row, rows_of_job_file, rows_of_table
-from dna_pipeline.spec.sidecar import parse_sidecar
-from dna_pipeline.spec.table import TableRow
-from dna_pipeline.spec.yaml12 import Document
+from dna_pipeline.config.batch import Row, rows_of_job_file, rows_of_table
+from dna_pipeline.config.sidecar import parse_sidecar
+from dna_pipeline.config.tables import TableRow
+from dna_pipeline.config.yaml12 import Document
 
 MANY = 10_000
 PER_ROW_BYTES = 3000

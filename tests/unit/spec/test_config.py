@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from dna_pipeline.spec.config import find_config, is_valid_id
+from dna_pipeline.config.schema import find_config, is_valid_id
 
 
 def test_where_the_configuration_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -6,12 +6,12 @@ from collections.abc import Callable
 
 import pytest
 
-from dna_pipeline.errors import ConfigError, JobError, SidecarInvalid
-from dna_pipeline.spec.batch import combinations
-from dna_pipeline.spec.config import Config
-from dna_pipeline.spec.sidecar import parse_sidecar, resolve
-from dna_pipeline.spec.table import read_table
-from dna_pipeline.spec.yaml12 import Document
+from dna_pipeline.base.errors import ConfigError, JobError, SidecarInvalid
+from dna_pipeline.config.batch import combinations
+from dna_pipeline.config.schema import Config
+from dna_pipeline.config.sidecar import parse_sidecar, resolve
+from dna_pipeline.config.tables import read_table
+from dna_pipeline.config.yaml12 import Document
 
 PIPELINES = """\
 version: 1

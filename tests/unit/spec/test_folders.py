@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from dna_pipeline.errors import ConfigError
+from dna_pipeline.base.errors import ConfigError
 
 Outcome = Callable[..., list[str]]
 

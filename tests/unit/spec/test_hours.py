@@ -7,8 +7,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from dna_pipeline.spec import hours as module
-from dna_pipeline.spec.hours import Hours
+from dna_pipeline.config import hours as module
+from dna_pipeline.config.hours import Hours
 
 
 @pytest.fixture(autouse=True)

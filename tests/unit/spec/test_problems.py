@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from dna_pipeline.spec.problems import (
+from dna_pipeline.config.problems import (
     MAX_TEXT_CHARS,
     MOST_FOUND,
     MOST_TOLD,
@@ -19,8 +19,8 @@ from dna_pipeline.spec.problems import (
     not_json,
     unknown_key,
 )
-from dna_pipeline.spec.sentences import nearest, shown
-from dna_pipeline.spec.yaml12 import loads
+from dna_pipeline.config.sentences import nearest, shown
+from dna_pipeline.config.yaml12 import loads
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from dna_pipeline import registry
-from dna_pipeline.errors import ConfigError
-from dna_pipeline.spec.config import SUBMIT_INBOX, Config, Inbox, StageSpec
-from dna_pipeline.spec.hours import Hours
-from dna_pipeline.spec.reader import load_config
+from dna_pipeline.base.errors import ConfigError
+from dna_pipeline.config.hours import Hours
+from dna_pipeline.config.loader import load_config
+from dna_pipeline.config.schema import SUBMIT_INBOX, Config, Inbox, StageSpec
+from dna_pipeline.stages import registry
 
 Read = Callable[..., Config]
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dna_pipeline.errors import (
+from dna_pipeline.base.errors import (
     JobError,
     NoEffectiveSteps,
     ParameterInvalid,
@@ -21,15 +21,15 @@ from dna_pipeline.errors import (
     UnknownModel,
     UnknownPipeline,
 )
-from dna_pipeline.spec.config import Config
-from dna_pipeline.spec.sidecar import (
+from dna_pipeline.config.schema import Config
+from dna_pipeline.config.sidecar import (
     JobSpec,
     ResolvedStage,
     parse_sidecar,
     parse_time,
     resolve,
 )
-from dna_pipeline.spec.yaml12 import Document
+from dna_pipeline.config.yaml12 import Document
 
 PIPELINES = """\
 version: 1

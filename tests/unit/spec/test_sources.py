@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dna_pipeline.errors import ParameterInvalid, PathEscapesInbox
-from dna_pipeline.spec.batch import patterns_of
-from dna_pipeline.spec.config import Inbox
-from dna_pipeline.spec.sources import is_file, matches, may_lead, places
-from dna_pipeline.spec.yaml12 import Document
+from dna_pipeline.base.errors import ParameterInvalid, PathEscapesInbox
+from dna_pipeline.config.batch import patterns_of
+from dna_pipeline.config.image_paths import is_file, matches, may_lead, places
+from dna_pipeline.config.schema import Inbox
+from dna_pipeline.config.yaml12 import Document
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 import pytest
 
-from dna_pipeline.errors import SidecarInvalid
-from dna_pipeline.spec.table import MAX_COLUMNS, read_table
+from dna_pipeline.base.errors import SidecarInvalid
+from dna_pipeline.config.tables import MAX_COLUMNS, read_table
 
 
 def test_what_is_wrong_is_said_shortly_and_cannot_steer_a_terminal() -> None:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from dna_pipeline.errors import JobError, SidecarInvalid
-from dna_pipeline.spec.dialect import Dialect
-from dna_pipeline.spec.table import Table, parse_table
+from dna_pipeline.base.errors import JobError, SidecarInvalid
+from dna_pipeline.config.dialect import Dialect
+from dna_pipeline.config.tables import Table, parse_table
 
 Read = Callable[..., Table]
 

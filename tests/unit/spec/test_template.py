@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dna_pipeline.errors import ConfigError, ParameterInvalid
-from dna_pipeline.spec.config import Config
-from dna_pipeline.spec.facts import JobFacts
-from dna_pipeline.spec.sidecar import JobSpec, parse_sidecar, resolve
-from dna_pipeline.spec.template import MAX_CHARS, TemplateError, check, fill
+from dna_pipeline.base.errors import ConfigError, ParameterInvalid
+from dna_pipeline.config.job_context import JobFacts
+from dna_pipeline.config.schema import Config
+from dna_pipeline.config.sidecar import JobSpec, parse_sidecar, resolve
+from dna_pipeline.config.templates import MAX_CHARS, TemplateError, check, fill
 
 DATA = {
     "tags": "hero, wood", "name": "cat.png", "stem": "cat", "folder": "a/b", "inbox": "in",

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from dna_pipeline.spec import yaml12
-from dna_pipeline.spec.yaml12 import YamlError, load, loads, scalar
+from dna_pipeline.config import yaml12
+from dna_pipeline.config.yaml12 import YamlError, load, loads, scalar
 
 # --- scalars ---
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dna_pipeline.spec.yaml12 import YamlError, loads
+from dna_pipeline.config.yaml12 import YamlError, loads
 
 FAULTS = [
     ("p: *masterpiece*, x", 1, 'text cannot begin with *; put such text in quotes: p: "*masterp'),

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from dna_pipeline.spec.yaml12 import YamlError, dumps, loads
+from dna_pipeline.config.yaml12 import YamlError, dumps, loads
 
 ROOT = Path(__file__).parents[3]
 
@@ -196,7 +196,7 @@ def test_what_the_program_writes_is_read_back(value: object, indent: int | None)
 
 
 @pytest.mark.parametrize(
-    "path", ["pipeline.yaml", "dna_pipeline/cli/templates/pipeline.yaml"], ids=str
+    "path", ["pipeline.yaml", "dna_pipeline/interfaces/cli/templates/pipeline.yaml"], ids=str
 )
 def test_our_own_files_are_read(path: str):
     assert loads((ROOT / path).read_bytes()).value["version"] == 1

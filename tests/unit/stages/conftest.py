@@ -9,16 +9,16 @@ import pytest
 from PIL import Image
 
 from dna_pipeline.providers.base import Device, ModelCache, Provider
-from dna_pipeline.providers.triposr import TripoSRModel
-from dna_pipeline.stages import triposr
+from dna_pipeline.providers.triposr.provider import TripoSRModel
 from dna_pipeline.stages.base import StageContext
+from dna_pipeline.stages.triposr import stage
 from tests.triposr_stage import TINY, Make
 
 
 @pytest.fixture
 def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
     """Makes a context that reads the golden picture, or the one given."""
-    monkeypatch.setattr(triposr, "NETWORK_WORK", 0)  # a small network takes no time
+    monkeypatch.setattr(stage, "NETWORK_WORK", 0)  # a small network takes no time
 
     def context(image: Image.Image | None = None, provider: Provider | None = None) -> StageContext:
         source = tmp_path / "robot.png"

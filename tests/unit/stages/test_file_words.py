@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from dna_pipeline.errors import ConfigError
-from dna_pipeline.spec.reader import load_config
+from dna_pipeline.base.errors import ConfigError
+from dna_pipeline.config.loader import load_config
 
 TEXT = """\
 version: 1

@@ -13,10 +13,10 @@ import pytest
 from PIL import Image, ImageDraw
 from pydantic import ValidationError
 
-from dna_pipeline.errors import JobError, NoEffectiveSteps, ParameterInvalid
+from dna_pipeline.base.errors import JobError, NoEffectiveSteps, ParameterInvalid
 from dna_pipeline.providers.base import Device, ModelCache
-from dna_pipeline.providers.diffusers import Diffusers
-from dna_pipeline.providers.samplers import SAMPLERS
+from dna_pipeline.providers.stable_diffusion.provider import Diffusers
+from dna_pipeline.providers.stable_diffusion.samplers import SAMPLERS
 from dna_pipeline.stages.base import StageContext
 from dna_pipeline.stages.img2img import Img2Img, fitted_size, on_white, size_remarks
 from dna_pipeline.stages.remove_background import RemoveBackground
@@ -256,7 +256,8 @@ def test_an_empty_prompt_leaves_the_line_of_facts():
 
 def test_importing_the_stage_and_the_provider_imports_no_torch():
     code = (
-        "import sys, dna_pipeline.stages.img2img, dna_pipeline.providers.diffusers\n"
+        "import sys, dna_pipeline.stages.img2img\n"
+        "import dna_pipeline.providers.stable_diffusion.provider\n"
         "heavy = {'torch', 'diffusers', 'transformers', 'numpy.random'} & set(sys.modules)\n"
         "sys.exit(repr(heavy - {'numpy.random'}) if heavy - {'numpy.random'} else 0)"
     )
@@ -355,7 +356,8 @@ def test_the_alpha_of_the_input_is_put_back(context: StageContext):
 def test_a_soft_edge_shows_no_white(context: StageContext, monkeypatch: pytest.MonkeyPatch):
     """A black subject with a soft edge, by a model that changes nothing."""
     monkeypatch.setattr(
-        "dna_pipeline.providers.diffusers.StableDiffusion.redraw", lambda _s, image, *_: image
+        "dna_pipeline.providers.stable_diffusion.provider.StableDiffusion.redraw",
+        lambda _s, image, *_: image,
     )
     image = Image.new("RGBA", (104, 72), (0, 0, 0, 255))
     image.putalpha(cutout().getchannel("A"))

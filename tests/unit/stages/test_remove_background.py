@@ -11,12 +11,12 @@ import OpenEXR
 import pytest
 from PIL import Image, ImageDraw
 
-from dna_pipeline.errors import Cancelled, EmptyForeground, ImageUnreadable
-from dna_pipeline.imaging import load_image
+from dna_pipeline.base.errors import Cancelled, EmptyForeground, ImageUnreadable
+from dna_pipeline.media.images import load_image
 from dna_pipeline.providers.base import Device, ModelCache, Provider
-from dna_pipeline.providers.border_key import BorderKey
-from dna_pipeline.registry import provider_class, stage_class
+from dna_pipeline.providers.matting.border_key import BorderKey
 from dna_pipeline.stages.base import StageContext
+from dna_pipeline.stages.registry import provider_class, stage_class
 from dna_pipeline.stages.remove_background import RemoveBackground
 
 BOX = (60, 40, 180, 140)
@@ -207,7 +207,7 @@ def test_a_stray_pixel_of_alpha_is_no_cut_out(tmp_path: Path) -> None:
 def test_a_large_picture_is_filled_from_a_copy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dna_pipeline.matte.FILL_PX", 64)
+    monkeypatch.setattr("dna_pipeline.media.matte.FILL_PX", 64)
     picture = boxed().convert("RGBA")
     picture.paste((0, 0, 0, 0), (0, 0, 60, 5))
     ctx = context(tmp_path, picture, all=Fixed())
@@ -285,7 +285,7 @@ def test_strips_meet_without_a_seam(
 ) -> None:
     (matte,) = RemoveBackground(model="key").run(context(tmp_path, boxed()))
     whole = matte.path.read_bytes()
-    monkeypatch.setattr("dna_pipeline.matte.STRIP_PX", rows)
+    monkeypatch.setattr("dna_pipeline.media.matte.STRIP_PX", rows)
     (matte,) = RemoveBackground(model="key").run(context(tmp_path, boxed()))
     assert matte.path.read_bytes() == whole
 

@@ -15,7 +15,7 @@ import torch
 from PIL import Image, ImageDraw
 from pydantic import ValidationError
 
-from dna_pipeline.errors import (
+from dna_pipeline.base.errors import (
     Cancelled,
     EmptyForeground,
     EmptyMesh,
@@ -23,13 +23,13 @@ from dna_pipeline.errors import (
     NonFiniteOutput,
     WeightsMissing,
 )
-from dna_pipeline.imaging import load_image
-from dna_pipeline.providers.triposr import TripoSRModel
-from dna_pipeline.registry import stage_class
-from dna_pipeline.spec.params import rename_aliases
-from dna_pipeline.stages.triposr import TripoSR
-from dna_pipeline.tsr import surface
-from dna_pipeline.tsr.orientation import to_gltf
+from dna_pipeline.config.parameters import rename_aliases
+from dna_pipeline.media.images import load_image
+from dna_pipeline.media.meshes.orientation import to_gltf
+from dna_pipeline.providers.triposr import surface
+from dna_pipeline.providers.triposr.provider import TripoSRModel
+from dna_pipeline.stages.registry import stage_class
+from dna_pipeline.stages.triposr.stage import TripoSR
 from tests.triposr_stage import TINY, Given, Landmarks, Make, load, names, stage
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -146,7 +146,7 @@ def test_values_out_of_range_are_refused(name: str, value: Any) -> None:
 
 def test_importing_the_stage_and_the_provider_loads_nothing_heavy() -> None:
     code = (
-        "import sys, dna_pipeline.stages.triposr, dna_pipeline.providers.triposr\n"
+        "import sys, dna_pipeline.stages.triposr.stage, dna_pipeline.providers.triposr.provider\n"
         "heavy = {'torch', 'numpy', 'trimesh', 'skimage', 'scipy', 'moderngl', 'imageio_ffmpeg'}\n"
         "print(*heavy & set(sys.modules))"
     )

@@ -9,7 +9,7 @@ import pytest
 import trimesh
 from PIL import Image, ImageDraw
 
-from dna_pipeline.providers.triposr import TripoSRModel
+from dna_pipeline.providers.triposr.provider import TripoSRModel
 from tests.triposr_stage import TINY, Given, Make, colors, load, names, stage
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dna_pipeline.errors import (
+from dna_pipeline.base.errors import (
     Cancelled,
     UnwrapFailed,
 )
-from dna_pipeline.tsr import bake, decimate, gl, gl_drawing, texels, unwrap
+from dna_pipeline.media.meshes import decimate, gl, gl_drawing, texels, unwrap
+from dna_pipeline.providers.triposr import bake
 from tests.triposr_stage import TINY, Given, Landmarks, Make, colors, load, names, stage
 
 pytestmark = pytest.mark.usefixtures("one_thread")

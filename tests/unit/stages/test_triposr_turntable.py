@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from imageio_ffmpeg import get_ffmpeg_exe
 
-from dna_pipeline.errors import (
+from dna_pipeline.base.errors import (
     Cancelled,
     VideoFailed,
 )

@@ -10,9 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
-from dna_pipeline.tsr import gl, weights
-from dna_pipeline.tsr.field import Field
-from dna_pipeline.tsr.network import TSR
+from dna_pipeline.media.meshes import gl
+from dna_pipeline.providers.triposr import weights
+from dna_pipeline.providers.triposr.field import Field
+from dna_pipeline.providers.triposr.network import TSR
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 

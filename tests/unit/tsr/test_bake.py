@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 import torch
 
-from dna_pipeline.tsr import bake as module
-from dna_pipeline.tsr import gl, surface, texels
-from dna_pipeline.tsr.bake import bake, fill
-from dna_pipeline.tsr.decimate import decimate
-from dna_pipeline.tsr.field import Field
-from dna_pipeline.tsr.mesh import vertex_normals
-from dna_pipeline.tsr.texels import Texels
-from dna_pipeline.tsr.unwrap import Layout, lay_out
+from dna_pipeline.media.meshes import gl, texels
+from dna_pipeline.media.meshes.decimate import decimate
+from dna_pipeline.media.meshes.mesh import vertex_normals
+from dna_pipeline.media.meshes.texels import Texels
+from dna_pipeline.media.meshes.unwrap import Layout, lay_out
+from dna_pipeline.providers.triposr import bake as module
+from dna_pipeline.providers.triposr import surface
+from dna_pipeline.providers.triposr.bake import bake, fill
+from dna_pipeline.providers.triposr.field import Field
 from tests.conftest import load_script
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dna_pipeline.tsr.conditioning import (
+from dna_pipeline.providers.triposr.conditioning import (
     EmptyForeground,
     condition,
     crop_square,

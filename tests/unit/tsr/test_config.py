@@ -8,7 +8,13 @@ from typing import Any
 import pytest
 import yaml
 
-from dna_pipeline.tsr.config import FULL, ConfigError, TsrConfig, VitConfig, load_config
+from dna_pipeline.providers.triposr.config import (
+    FULL,
+    ConfigError,
+    TsrConfig,
+    VitConfig,
+    load_config,
+)
 
 Change = Callable[[dict[str, Any]], object]
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import trimesh
 
-from dna_pipeline.tsr import decimate as module
-from dna_pipeline.tsr import surface
-from dna_pipeline.tsr.decimate import decimate
-from dna_pipeline.tsr.field import Field
-from dna_pipeline.tsr.mesh import border_loops, is_manifold, is_watertight
+from dna_pipeline.media.meshes import decimate as module
+from dna_pipeline.media.meshes.decimate import decimate
+from dna_pipeline.media.meshes.mesh import border_loops, is_manifold, is_watertight
+from dna_pipeline.providers.triposr import surface
+from dna_pipeline.providers.triposr.field import Field
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

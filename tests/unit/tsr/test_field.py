@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from dna_pipeline.tsr.config import ConfigError, DecoderConfig, RendererConfig
-from dna_pipeline.tsr.decoder import Decoder
-from dna_pipeline.tsr.field import Field
-from dna_pipeline.tsr.network import TSR
+from dna_pipeline.providers.triposr.config import ConfigError, DecoderConfig, RendererConfig
+from dna_pipeline.providers.triposr.decoder import Decoder
+from dna_pipeline.providers.triposr.field import Field
+from dna_pipeline.providers.triposr.network import TSR
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 

@@ -11,9 +11,9 @@ import numpy as np
 import psutil
 import pytest
 
-from dna_pipeline.tsr import gl, gl_drawing, texels
-from dna_pipeline.tsr.drawing import Subject
-from dna_pipeline.tsr.turntable import Turntable
+from dna_pipeline.media.meshes import gl, gl_drawing, texels
+from dna_pipeline.media.meshes.drawing import Subject
+from dna_pipeline.media.meshes.turntable import Turntable
 from tests.meshes import signpost
 
 
@@ -149,7 +149,7 @@ def test_each_thread_has_its_own() -> None:
 
 def answer(**environment: str) -> str:
     code = """
-from dna_pipeline.tsr import gl
+from dna_pipeline.providers.triposr import gl
 try:
     with gl.context() as context:
         print(context.info["GL_RENDERER"])

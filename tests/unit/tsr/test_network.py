@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from dna_pipeline.tsr.activations import activation
-from dna_pipeline.tsr.config import ConfigError, TsrConfig, VitConfig
-from dna_pipeline.tsr.network import TSR
-from dna_pipeline.tsr.vit import Embeddings
+from dna_pipeline.providers.triposr.activations import activation
+from dna_pipeline.providers.triposr.config import ConfigError, TsrConfig, VitConfig
+from dna_pipeline.providers.triposr.network import TSR
+from dna_pipeline.providers.triposr.vit import Embeddings
 
 
 @torch.inference_mode()

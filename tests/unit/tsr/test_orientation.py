@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from dna_pipeline.tsr.camera import Camera
-from dna_pipeline.tsr.orientation import linear_to_srgb, srgb_to_linear, to_gltf
+from dna_pipeline.media.meshes.camera import Camera
+from dna_pipeline.media.meshes.orientation import linear_to_srgb, srgb_to_linear, to_gltf
 
 
 def test_a_proper_rotation() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from dna_pipeline.tsr.placement import place
+from dna_pipeline.media.meshes.placement import place
 
 POINTS = np.float32([[-0.1, 0.2, -0.3], [0.3, 0.4, 0.5], [0.0, 0.25, 0.1]])
 

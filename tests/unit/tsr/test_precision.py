@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dna_pipeline.tsr import attention, hardware, weights
-from dna_pipeline.tsr.attention import attend
-from dna_pipeline.tsr.network import TSR
+from dna_pipeline.providers.triposr import attention, hardware, weights
+from dna_pipeline.providers.triposr.attention import attend
+from dna_pipeline.providers.triposr.network import TSR
 
 
 @pytest.fixture(scope="module")

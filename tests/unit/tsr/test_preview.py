@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import trimesh
 
-from dna_pipeline.tsr.mesh import Mesh
-from dna_pipeline.tsr.preview import render_preview
+from dna_pipeline.media.meshes.mesh import Mesh
+from dna_pipeline.media.meshes.preview import render_preview
 
 
 def colored(solid: trimesh.Trimesh, color: tuple[float, float, float] = (0.8, 0.8, 0.8)) -> Mesh:

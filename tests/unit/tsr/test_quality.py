@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import trimesh
 
-from dna_pipeline.tsr.mesh import Mesh, is_watertight
-from dna_pipeline.tsr.quality import Removed, cut_sides, measure, welded, without_small
+from dna_pipeline.media.meshes.mesh import Mesh, is_watertight
+from dna_pipeline.media.meshes.quality import Removed, cut_sides, measure, welded, without_small
 
 RADIUS = 0.87
 

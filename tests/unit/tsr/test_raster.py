@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from dna_pipeline.tsr.raster import rasterize
+from dna_pipeline.media.meshes.raster import rasterize
 
 QUAD = np.array([[0, 1, 2], [0, 2, 3]], np.int32)
 

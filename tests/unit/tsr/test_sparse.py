@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from dna_pipeline.tsr import grid, sparse, surface
-from dna_pipeline.tsr.config import FULL, DecoderConfig
-from dna_pipeline.tsr.decoder import Decoder
-from dna_pipeline.tsr.field import Field
+from dna_pipeline.providers.triposr import grid, sparse, surface
+from dna_pipeline.providers.triposr.config import FULL, DecoderConfig
+from dna_pipeline.providers.triposr.decoder import Decoder
+from dna_pipeline.providers.triposr.field import Field
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 import trimesh
 
-from dna_pipeline.tsr import surface
-from dna_pipeline.tsr.field import Field
-from dna_pipeline.tsr.mesh import Mesh, vertex_normals
+from dna_pipeline.media.meshes.mesh import Mesh, vertex_normals
+from dna_pipeline.providers.triposr import surface
+from dna_pipeline.providers.triposr.field import Field
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 

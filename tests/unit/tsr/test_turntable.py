@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from dna_pipeline.tsr.camera import Camera, turntable
-from dna_pipeline.tsr.config import FULL, DecoderConfig
-from dna_pipeline.tsr.decoder import Decoder
-from dna_pipeline.tsr.field import Field
-from dna_pipeline.tsr.lattice import Lattice, side_of
-from dna_pipeline.tsr.volume import render_turntable, render_view
+from dna_pipeline.media.meshes.camera import Camera, turntable
+from dna_pipeline.providers.triposr.config import FULL, DecoderConfig
+from dna_pipeline.providers.triposr.decoder import Decoder
+from dna_pipeline.providers.triposr.field import Field
+from dna_pipeline.providers.triposr.lattice import Lattice, side_of
+from dna_pipeline.providers.triposr.volume import render_turntable, render_view
 
 SCENES = Path(__file__).parents[2] / "golden" / "scenes"
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 import trimesh
 
-from dna_pipeline.tsr import gl, gl_drawing
-from dna_pipeline.tsr.drawing import Subject, draw, on_white, sample
-from dna_pipeline.tsr.mesh import Mesh, TexturedMesh, is_watertight
-from dna_pipeline.tsr.preview import render_preview
-from dna_pipeline.tsr.turntable import Turntable
+from dna_pipeline.media.meshes import gl, gl_drawing
+from dna_pipeline.media.meshes.drawing import Subject, draw, on_white, sample
+from dna_pipeline.media.meshes.mesh import Mesh, TexturedMesh, is_watertight
+from dna_pipeline.media.meshes.preview import render_preview
+from dna_pipeline.media.meshes.turntable import Turntable
 from tests.meshes import signpost, textured
 
 

@@ -14,8 +14,8 @@ import pytest
 import trimesh
 from scipy import sparse, spatial
 
-from dna_pipeline.tsr import unwrap as module
-from dna_pipeline.tsr.unwrap import Layout, UnwrapError, lay_out, unwrap
+from dna_pipeline.media.meshes import unwrap as module
+from dna_pipeline.media.meshes.unwrap import Layout, UnwrapError, lay_out, unwrap
 
 BALL = trimesh.creation.icosphere(subdivisions=4, radius=0.01)
 VERTICES, FACES = np.asarray(BALL.vertices, np.float32), np.asarray(BALL.faces, np.int32)
@@ -149,7 +149,7 @@ def test_the_process_dies_with_its_parent() -> None:
         import os, subprocess, sys
         child = subprocess.Popen([sys.executable, "-c", '''
         import ctypes, os
-        from dna_pipeline.tsr import unwrap
+        from dna_pipeline.providers.triposr import unwrap
         unwrap._end_with_parent(os.getppid())
         print("ready", flush=True)
         ctypes.PyDLL(None).sleep(60)

@@ -9,9 +9,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from dna_pipeline.tsr.camera import Camera, turntable
-from dna_pipeline.tsr.field import Field
-from dna_pipeline.tsr.volume import render_view
+from dna_pipeline.media.meshes.camera import Camera, turntable
+from dna_pipeline.providers.triposr.field import Field
+from dna_pipeline.providers.triposr.volume import render_view
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 

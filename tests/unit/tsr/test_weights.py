@@ -15,10 +15,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from dna_pipeline.tsr import weights
-from dna_pipeline.tsr.config import FULL
-from dna_pipeline.tsr.network import TSR
-from dna_pipeline.tsr.weights import WeightsError
+from dna_pipeline.providers.triposr import weights
+from dna_pipeline.providers.triposr.config import FULL
+from dna_pipeline.providers.triposr.network import TSR
+from dna_pipeline.providers.triposr.weights import WeightsError
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 
@@ -337,7 +337,8 @@ def test_another_inode_is_no_other_checkpoint(
 
 def test_two_processes_copy_at_once(tiny_copy: Path, tiny: TSR) -> None:
     code = (
-        "import sys, pathlib; from dna_pipeline.tsr import weights; weights._COPIED_BYTES = 0\n"
+        "import sys, pathlib; from dna_pipeline.providers.triposr import weights\n"
+        "weights._COPIED_BYTES = 0\n"
         "for _ in range(5):\n"
         "    weights.load(pathlib.Path(sys.argv[1]))\n"
         "    (pathlib.Path(sys.argv[1]) / weights.COPY).unlink(missing_ok=True)\n"

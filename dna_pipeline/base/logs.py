@@ -1,0 +1,111 @@
+"""Logging: readable lines on standard error, JSON lines in a rotating file.
+
+Events are `noun.verb` in the past; facts are fields. A child process writes JSON lines to its
+standard error, which its parent's log takes in (`relay`).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import logging.handlers
+import os
+import sys
+from pathlib import Path
+from typing import Any, TextIO
+
+import structlog
+
+from dna_pipeline.base.naming import visible
+from dna_pipeline.base.terminal_text import escape_unencodable
+
+LOG_BYTES = 10 << 20
+LOG_FILES = 5
+
+_SHARED: list[Any] = [
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+]
+
+
+def log_file(logs: Path) -> Path:
+    """Where the log goes: `$DNA_DEBUG_LOG_PATH`, else a file in `logs`."""
+    override = os.environ.get("DNA_DEBUG_LOG_PATH")
+    return Path(override).absolute() if override else logs / "dna-pipeline.log"
+
+
+def configure(logs: Path, *, quiet: bool = False) -> None:
+    """Set up the daemon's log; `quiet` keeps all but warnings from standard error."""
+    path = log_file(logs)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = logging.handlers.RotatingFileHandler(
+        path, maxBytes=LOG_BYTES, backupCount=LOG_FILES, encoding="utf-8"
+    )
+    file.setFormatter(
+        _formatter(
+            structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)
+        )
+    )
+    console = logging.StreamHandler(sys.stderr)
+    console.setLevel(logging.WARNING if quiet else logging.INFO)
+    readable = structlog.dev.ConsoleRenderer(
+        colors=sys.stderr.isatty(),
+        # Names come from strangers and could steer the terminal; quoted, they cannot.
+        repr_native_str=True,
+        exception_formatter=_traceback,
+    )
+    console.setFormatter(_formatter(readable))
+    root = logging.getLogger()
+    root.handlers = [file, console]
+    root.setLevel(logging.INFO)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    structlog.configure(
+        processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
+
+
+def _traceback(out: TextIO, failure: Any) -> None:
+    """As it stands, but for what an error quotes of names and files."""
+    plain = io.StringIO()
+    structlog.dev.plain_traceback(plain, failure)
+    out.write("\n".join(map(visible, plain.getvalue().split("\n"))))
+
+
+def _formatter(*processors: Any) -> logging.Formatter:
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=_SHARED,
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *processors],
+    )
+
+
+def configure_child() -> None:
+    """Set up a child's log: JSON lines on standard error, for the parent to relay."""
+    escape_unencodable()  # what a library prints must end no stage
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.stdlib.add_log_level,
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(default=str),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+def relay(line: str) -> None:
+    """Take a line from a child's standard error into this process's log."""
+    logger = structlog.get_logger("worker")
+    try:
+        facts: dict[str, Any] = json.loads(line)
+        level = logging.getLevelNamesMapping().get(str(facts.pop("level", "")).upper(), 20)
+        event = str(facts.pop("event"))
+        if not all(map(str.isprintable, (event, *facts))):
+            raise ValueError("none of our lines")
+        logger.log(level, event, **facts)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        # Libraries print what they like; it belongs to the file, not to the terminal.
+        logger.debug("worker.printed", text=line)

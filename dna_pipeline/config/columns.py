@@ -1,0 +1,158 @@
+"""Columns of a table: which key each stands for, and what kind of value its cells hold."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin
+
+from dna_pipeline.config.parameters import keys_of
+from dna_pipeline.config.schema import Pipeline
+from dna_pipeline.config.sidecar import HEAD_KEYS
+from dna_pipeline.config.yaml12 import is_mapping, one_line
+from dna_pipeline.stages import registry
+
+MAX_EXACT = 2**53
+"""Largest number up to which a float holds every whole number."""
+
+_MOST_NAMED = 3
+_MOST_KEPT = 1000
+"""Each row of JSON Lines may have keys of its own."""
+_LIKENESS = 0.8
+_OF_TYPES: dict[Any, str] = {
+    bool: "bool", int: "int", float: "float", str: "text", NoneType: "null",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table.
+
+    Attributes:
+        name: of the key that it stands for, like `img2img.prompt`; "" for a column without one.
+        kinds: of its values: `text`, `word`, `int`, `float`, `bool`, `null`; none where unknown.
+        problem: why no cell of it can be used; "" if they can.
+    """
+
+    name: str
+    kinds: frozenset[str] = frozenset()
+    problem: str = ""
+
+    @property
+    def is_number(self) -> bool:
+        return bool(self.kinds & {"int", "float"}) and "text" not in self.kinds
+
+    @property
+    def is_free_text(self) -> bool:
+        """Whether its cells are for people or models to read, so that any text is right."""
+        return "." in self.name and "text" in self.kinds
+
+
+_HEAD = {
+    "image": frozenset({"text"}), "pipeline": frozenset({"text"}),
+    "not_before": frozenset({"text"}), "priority": frozenset({"int"}),
+    "seed": frozenset({"int", "word"}),
+}  # fmt: skip
+
+
+class Columns:
+    """The columns that a configuration's pipelines know."""
+
+    def __init__(self, pipelines: Mapping[str, Pipeline]) -> None:
+        self._types: dict[str, set[str]] = {}
+        for pipeline in pipelines.values():
+            for spec in pipeline.stages:
+                for key in keys_of(spec):
+                    self._types.setdefault(key, set()).add(spec.type)
+        self._fields: dict[str, dict[str, frozenset[str]]] = {
+            key: self._fields_of(types) for key, types in self._types.items()
+        }
+        self._columns: dict[str, Column] = {}
+        self._keys = {key.casefold(): key for key in (*self._types, *HEAD_KEYS)}
+
+    def column(self, name: str) -> Column:
+        """The column of that name, whatever its case."""
+        if (column := self._columns.get(name)) is None:
+            column = self._column(name)
+            if len(self._columns) < _MOST_KEPT:
+                self._columns[name] = column
+        return column
+
+    def _column(self, name: str) -> Column:
+        first, dot, rest = (part.strip() for part in name.partition("."))
+        first = first if first in self._types else self._keys.get(first.casefold(), first)
+        if not dot:
+            return Column(first, _HEAD.get(first, frozenset()), self._problem(first))
+        if first == "meta":
+            return Column(f"meta.{rest}", frozenset({"text"}))
+        fields = self._fields.get(first, {})
+        if rest not in fields:
+            rest = next((f for f in fields if f.casefold() == rest.casefold()), rest)
+        return Column(f"{first}.{rest}", fields.get(rest, frozenset()))
+
+    def with_whole_numbers(self, value: Mapping[str, Any]) -> dict[str, Any]:
+        """A row with `20.0` as 20 where a whole number is wanted: some programs write all numbers
+        so."""
+        return {
+            key: {k: self._whole(f"{key}.{k}", v) for k, v in item.items()}
+            if is_mapping(item) and key != "meta"
+            else self._whole(key, item)
+            for key, item in value.items()
+        }
+
+    def _whole(self, name: str, value: Any) -> Any:
+        if not isinstance(value, float) or "int" not in self.column(name).kinds:
+            return value
+        is_exact = math.isfinite(value) and abs(value) <= MAX_EXACT and value.is_integer()
+        return int(value) if is_exact else value
+
+    def _fields_of(self, types: set[str]) -> dict[str, frozenset[str]]:
+        """Kinds of the parameters of these stage types, under each of their names."""
+        found: dict[str, frozenset[str]] = {}
+        for stage in map(registry.stage_class, sorted(types)):
+            names = {name: name for name in stage.model_fields} | stage.aliases
+            for name, own in names.items():
+                kinds = _kinds(stage.model_fields[own].annotation)
+                found[name] = found.get(name, frozenset()) | kinds
+        return found
+
+    def _problem(self, name: str) -> str:
+        """Why a column without a stage means nothing, with what is meant perhaps."""
+        is_key = not name or name in HEAD_KEYS or name in self._types
+        if is_key or not self._types or name in registry.stage_types():
+            return ""
+        alike = self._alike(name) if len(self._columns) < _MOST_KEPT else []
+        note = f"`meta.{one_line(name, 60)}`"
+        if alike:
+            names = " or ".join(f"`{text}`" for text in alike[:_MOST_NAMED])
+            return (
+                f"there is no such column; did you mean {names}? ({note} is copied to the manifest)"
+            )
+        return f"there is no such column; did you mean {note}, which is copied to the manifest?"
+
+    def _alike(self, name: str) -> list[str]:
+        """The columns with a parameter of that name, or the one that is spelled nearly so."""
+        parameters = {
+            f"{key}.{field}": field.casefold() for key, of in self._fields.items() for field in of
+        }
+        word = name.casefold()[:100]
+        if same := [column for column, field in parameters.items() if field == word]:
+            return same
+        known = {field: column for column, field in parameters.items()}
+        known |= {key: key for key in HEAD_KEYS}
+        return [known[close] for close in get_close_matches(word, known, n=1, cutoff=_LIKENESS)]
+
+
+def _kinds(annotation: Any) -> frozenset[str]:
+    if annotation in _OF_TYPES:
+        return frozenset({_OF_TYPES[annotation]})
+    if get_origin(annotation) is Literal:
+        return frozenset(
+            "bool" if isinstance(value, bool) else "word" for value in get_args(annotation)
+        )
+    if get_origin(annotation) in (list, dict):
+        return frozenset()
+    return frozenset[str]().union(*map(_kinds, get_args(annotation)))

@@ -1,0 +1,197 @@
+"""Where the images lie that job files and tables name: in the inbox, or in one of its roots."""
+
+from __future__ import annotations
+
+import os
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from dna_pipeline.base.errors import PathEscapesInbox
+from dna_pipeline.base.reachability import Look, look_directly
+from dna_pipeline.config.schema import Inbox
+from dna_pipeline.config.sentences import shown
+
+MAX_PATH_CHARS = 4096
+_RELATIVE = "write the path from the file that names it, or from a source root"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where an image may lie.
+
+    Attributes:
+        path: relative to the inbox, with forward slashes; or absolute, in the root.
+        root: the source root that it lies in; None for the inbox itself.
+    """
+
+    path: str
+    root: Path | None = None
+
+
+def places(inbox: Inbox, folder: str, text: str) -> list[Place]:
+    """Where `text` may lead, written in a file in `folder` of the inbox; the first that is there
+    is meant.
+
+    A path is relative to its file, or to a source root, or absolute within one.
+
+    Raises:
+        PathEscapesInbox: it leads nowhere that is allowed.
+    """
+    text = slashed(text)
+    _refuse(text)
+    home = Path(os.path.normpath(inbox.path))
+    if text.startswith("/"):
+        absolute = Path(os.path.normpath(text))
+        found = list(_within(inbox, home, absolute))
+    else:
+        found = list(_within(inbox, home, Path(os.path.normpath(home / folder / text))))
+        if not _climbs(text):
+            found += [Place(os.path.normpath(root / text), root) for root in inbox.source_roots]
+    if not found:
+        roots = ", ".join(map(str, inbox.source_roots)) or "none is set"
+        raise PathEscapesInbox(
+            f"{shown(text)} leads out of the inbox, and into none of its source_roots ({roots})"
+        )
+    return found
+
+
+def slashed(text: str) -> str:
+    """A path with the separators of Windows as `/`: `chairs\\a.png` is `chairs/a.png`."""
+    return text.replace("\\", "/")
+
+
+def _refuse(text: str) -> None:
+    """Refuse what can never be a path to an image here; `text` has forward slashes."""
+    if re.match(r"[A-Za-z]:(/|$)", text):
+        raise PathEscapesInbox(
+            f"{shown(text)} begins with a drive of Windows; {_RELATIVE}, like {shown(_tail(text))}"
+        )
+    if text.startswith("//"):
+        raise PathEscapesInbox(f"{shown(text)} is a folder on the network; {_RELATIVE}")
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", text):
+        raise PathEscapesInbox(
+            f"{shown(text)} is a web address; save the image in the inbox and name it there"
+        )
+    if re.match(r"[A-Za-z]:", text):
+        raise PathEscapesInbox(f"{shown(text)} names a drive")
+    if "\0" in text or text.startswith("~"):
+        raise PathEscapesInbox(f"{shown(text)} leads out of the inbox; {_RELATIVE}")
+    # Windows passes over spaces and dots at the end of a name, so that `.. ` is `..` there.
+    if any(part not in ("", ".", "..") and not part.strip(". ") for part in text.split("/")):
+        raise PathEscapesInbox(f"{shown(text)} leads out of the inbox")
+    if not text.strip() or os.path.normpath(text) in (".", "/") or len(text) > MAX_PATH_CHARS:
+        raise PathEscapesInbox(f"{shown(text)} names no file")
+
+
+def _tail(text: str) -> str:
+    """The last folder and the name of a path."""
+    return "/".join([part for part in text.split("/") if part][-2:])
+
+
+def _climbs(text: str) -> bool:
+    return ".." in text.split("/")
+
+
+def _within(inbox: Inbox, home: Path, path: Path) -> Iterator[Place]:
+    if path != home and path.is_relative_to(home):
+        yield Place(path.relative_to(home).as_posix())
+    for root in inbox.source_roots:
+        if path != root and path.is_relative_to(root):
+            yield Place(str(path), root)
+
+
+def is_pattern(text: str) -> bool:
+    """Whether it names files by a glob."""
+    return any(sign in text for sign in "*?[")
+
+
+def is_file(path: str | Path) -> bool:
+    """Whether a file lies there; what no file system would take for a name is none."""
+    return os.path.isfile(path)  # noqa: PTH113  Path.is_file raises for a name that is too long
+
+
+def lacking_root(inbox: Inbox, look: Look = look_directly) -> tuple[Path, str] | None:
+    """A source root that cannot be used, and why: it does not answer, is not there, or is empty as
+    where nothing is mounted."""
+    for root in inbox.source_roots:
+        reach = look(root)
+        if not reach.is_there or reach.is_empty:
+            return root, reach.why if reach.is_silent else "is not there"
+    return None
+
+
+def matches(path: str, pattern: str) -> bool:
+    """Whether a path fits a glob: `*` within a name, `**/` any folders; case is the same."""
+    return _compiled(pattern).fullmatch(_fold(path)) is not None
+
+
+def may_lead(folder: str, pattern: str, *, at_any_depth: bool = True) -> bool:
+    """Whether something below a folder may fit a glob, where that may be said of its parent.
+
+    `at_any_depth`: it may do so by a `**/` that stands for the folder.
+    """
+    segments = pattern.split("/")
+    depth = folder.count("/") + 1
+    if "**" in segments[: min(depth, len(segments) - 1)]:
+        return at_any_depth
+    return depth < len(segments) and matches(folder, "/".join(segments[:depth]))
+
+
+@lru_cache(maxsize=1024)
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """A glob as an expression that takes about as long as path and pattern are.
+
+    Between two `*` of a name, or two `**/`, the first place that fits is as good as any, so it is
+    never left for another: `(?>…)`. Else each of them would multiply what there is to try.
+    """
+    runs: list[list[str]] = [[]]
+    *folders, last = _fold(pattern).split("/")
+    for segment in folders:
+        if segment == "**":
+            runs.append([])
+        else:
+            runs[-1].append(f"{_segment(segment)}/")
+    first, *others = ["".join(run) for run in runs]
+    if others:
+        any_folders = r"(?:[^/]+/)*"
+        first += "".join(f"(?>{any_folders}?{run})" for run in others[:-1])
+        first += any_folders + others[-1]
+    return re.compile(first + _segment(last))
+
+
+def _segment(text: str) -> str:
+    """A glob without folders."""
+    parts = [""]
+    for token in re.findall(r"\*+|\[!?[^]]+\]|.", text, re.DOTALL):
+        if token[0] == "*":
+            parts.append("")
+        elif token == "?":
+            parts[-1] += "[^/]"
+        else:
+            parts[-1] += re.escape(token) if len(token) == 1 else _choice(token)
+    first, *others = parts
+    if others:
+        first += "".join(f"(?>[^/]*?{part})" for part in others[:-1])
+        first += f"[^/]*{others[-1]}"
+    return first
+
+
+def _choice(token: str) -> str:
+    """One character of `[…]`; what is none, like `[z-a]`, stands for itself."""
+    inner = token[1:-1]
+    is_negated = inner[0] == "!" and len(inner) > 1
+    told = re.sub(r"[^\w-]|-(?=-)", r"\\\g<0>", inner[is_negated:])
+    made = f"(?!/)[{'^' if is_negated else ''}{told}]"
+    try:
+        re.compile(made)
+    except re.error:
+        return re.escape(token)
+    return made
+
+
+def _fold(text: str) -> str:
+    return unicodedata.normalize("NFC", text).casefold()

@@ -1,0 +1,112 @@
+"""Folders of a configuration that would come into each other's way."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from dna_pipeline.base.reachability import Look
+from dna_pipeline.config.problems import Problem, dotted
+from dna_pipeline.config.schema import Inbox
+from dna_pipeline.config.yaml12 import Document, KeyPath
+
+OWN_FOLDERS = frozenset({"work", "claims", "recovered", "logs", "submit"})
+"""Folders that the program itself uses right below the data folder."""
+
+WEIGHT_FOLDERS = frozenset({"models", "wildcards", "embeddings"})
+"""Folders there for what people give to the models."""
+
+_OWN_FILES = ("ledger.", "rebuilt.", "daemon.", "worker.lock", "weights.json", ".dna")
+
+
+def is_own_name(name: str) -> bool:
+    """True if the program uses that name right below the data folder.
+
+    Case does not count: on some file systems `Work` is `work`.
+    """
+    name = name.casefold()
+    return name in OWN_FOLDERS or name in WEIGHT_FOLDERS or name.startswith(_OWN_FILES)
+
+
+def holds_file(inbox: Inbox, file: Path, look: Look) -> bool:
+    """Whether that file lies where the inbox looks."""
+    home, folder = file.parent.resolve(), _real(inbox.path, look)
+    return home == folder or (inbox.recursive and home.is_relative_to(folder))
+
+
+def overlaps(
+    document: Document,
+    env: Mapping[str, str],
+    data: Path,
+    outbox: Path,
+    inboxes: Mapping[int, Inbox],
+    look: Look,
+    models: Iterable[Path] = (),
+) -> Iterator[Problem]:
+    """Yield a problem for each pair of data, outbox and inboxes that lie in one another.
+
+    One pair may: an outbox below the data folder, where it meets no folder that the program or its
+    models use. A data folder in the outbox would be removed with the results, and its recovered
+    folders be taken for results; an inbox hands over all that lies in it.
+
+    Args:
+        inboxes: by their places in the list.
+        look: says whether a folder can be reached.
+        models: the paths that models are read from.
+    """
+    places = [
+        (*_origin(document, env, "DNA_DATA_DIR", ("paths", "data")), data),
+        (*_origin(document, env, "DNA_OUTPUT_DIR", ("paths", "outbox")), outbox),
+    ]
+    for index, inbox in inboxes.items():
+        path: KeyPath = ("inboxes", index, "path")
+        places.append((dotted(path), document.line(path), inbox.path))
+    real = [(name, line, _real(folder, look)) for name, line, folder in places]
+    linked = [(real[0][0], 0, folder) for folder in _linked(data, look)]
+    for index, (name, line, folder) in enumerate(real):
+        for other_name, _, other in [*real[:index], *(linked if index else ())]:
+            if not _touch(folder, other):
+                continue
+            text: str | None = f"{name}: {folder} overlaps {other_name} ({other}); keep them apart"
+            if index == 1 and other == real[0][2] and other in folder.parents:
+                text = _below_data(name, folder, other, (_real(model, look) for model in models))
+            if text is not None:
+                yield Problem(name, text, line, wrong_key=False)
+
+
+def _below_data(name: str, outbox: Path, data: Path, models: Iterable[Path]) -> str | None:
+    """What an outbox below the data folder would meet there, as a sentence; None: nothing."""
+    first = outbox.relative_to(data).parts[0]
+    used = [data / first] if is_own_name(first) else []
+    for path in [*used, *(model for model in models if _touch(outbox, model))]:
+        return (
+            f"{name}: {outbox} overlaps {path}, which the program uses itself; choose another "
+            f"folder, such as {data / 'output'}"
+        )
+    return None
+
+
+def _linked(data: Path, look: Look) -> list[Path]:
+    """Where the program's own folders lie that are links to somewhere outside the data folder."""
+    inside = _real(data, look)
+    found = [_real(data / name, look) for name in sorted(OWN_FOLDERS)]
+    return [folder for folder in found if not folder.is_relative_to(inside)]
+
+
+def _touch(one: Path, other: Path) -> bool:
+    return one.is_relative_to(other) or other.is_relative_to(one)
+
+
+def _real(folder: Path, look: Look) -> Path:
+    """The folder without links; as it is written where it does not answer."""
+    return folder if look(folder).is_silent else Path(os.path.realpath(folder))
+
+
+def _origin(
+    document: Document, env: Mapping[str, str], variable: str, path: KeyPath
+) -> tuple[str, int]:
+    """What names a folder: the environment or a line of the file."""
+    if env.get(variable):
+        return f"${variable}", 0
+    return dotted(path), document.line(path) if document.has(path) else 0

@@ -1,0 +1,428 @@
+"""Reads pipeline.yaml into a `Config`, or tells everything that is wrong with it at once."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from dna_pipeline.base.errors import ConfigError, JobError
+from dna_pipeline.base.naming import safe_name
+from dna_pipeline.base.reachability import Look, brief_looks
+from dna_pipeline.config import misplaced_keys, yaml12
+from dna_pipeline.config.hours import Hours
+from dna_pipeline.config.inboxes import holds_file, overlaps
+from dna_pipeline.config.parameters import check_params, keys_of, model_problem, with_defaults
+from dna_pipeline.config.problems import (
+    Problem,
+    as_lines,
+    dotted,
+    from_validation,
+    no_hint,
+    not_json,
+    unknown_key,
+    wrong_key,
+    wrong_value,
+)
+from dna_pipeline.config.schema import (
+    SUBMIT_INBOX,
+    Config,
+    Inbox,
+    InboxSpec,
+    PathsSpec,
+    Pipeline,
+    PipelineFile,
+    RetentionSpec,
+    RuntimeSpec,
+    StageSpec,
+    is_valid_id,
+)
+from dna_pipeline.config.sentences import nearest, shown
+from dna_pipeline.config.sidecar import HEAD_KEYS
+from dna_pipeline.config.yaml12 import Document, KeyPath, is_list, is_mapping
+from dna_pipeline.config.yaml_faults import without_blank
+from dna_pipeline.stages import registry
+
+if TYPE_CHECKING:
+    from dna_pipeline.providers.base import Provider
+
+_M = TypeVar("_M", bound=BaseModel)
+
+RESERVED_NAMES = {SUBMIT_INBOX, "status.json"}
+"""What no inbox may be called: the virtual one, and the outbox's own file."""
+
+
+def load_config(file: Path, env: Mapping[str, str] = os.environ) -> Config:
+    """Read and check pipeline.yaml.
+
+    Raises:
+        ConfigError: one line for each problem, with file, line, and the mend.
+    """
+    try:
+        document = yaml12.load(file)
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{file}: there is no such file; `dna-pipeline init` writes one, --config names another"
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
+    except yaml12.YamlError as error:
+        raise ConfigError("\n".join(f"{file}: {line}" for line in error.messages)) from None
+    return _Reader(file, document, env).read()
+
+
+class _Reader:
+    """Collects problems, so that a person mends a file once and not key by key."""
+
+    def __init__(self, file: Path, document: Document, env: Mapping[str, str]) -> None:
+        self.file = file.absolute()
+        self.document = document
+        self.env = env
+        self.problems: list[Problem] = []
+        self.broken_models: set[str] = set()
+        self.broken_pipelines: set[str] = set()
+
+    def read(self) -> Config:
+        with brief_looks() as look:
+            return self._read(look)
+
+    def _read(self, look: Look) -> Config:
+        if self.document.value is None:
+            raise ConfigError(f"{self.file}: the file is empty; `dna-pipeline init` writes one")
+        stand_in: dict[str, Any] = {"version": 1, "pipelines": {}}
+        spec = self._validate(PipelineFile, (), self.document.value, stand_in, _at_top)
+        if spec is None:
+            raise self._error()
+        paths = self._validate(PathsSpec, ("paths",), spec.paths or {}) or PathsSpec()
+        runtime = self._validate(RuntimeSpec, ("runtime",), spec.runtime or {}) or RuntimeSpec()
+        retention = self._validate(RetentionSpec, ("retention",), spec.retention or {})
+        data = self._path("DNA_DATA_DIR", paths.data)
+        outbox = self._path("DNA_OUTPUT_DIR", paths.outbox)
+        models = self._models(spec.models or {}, data)
+        pipelines = self._pipelines(spec, models)
+        inboxes = self._inboxes(spec, pipelines, models, look)
+        weights = [path for model in models.values() for path in model.weight_paths]
+        self.problems += overlaps(self.document, self.env, data, outbox, inboxes, look, weights)
+        self.problems += not_json(self.document, self.problems)
+        if self.problems:
+            raise self._error()
+        listed = tuple(inboxes.values())
+        keeping = retention or RetentionSpec()
+        return Config(self.file, data, outbox, runtime, models, pipelines, listed, keeping)
+
+    def _error(self) -> ConfigError:
+        return ConfigError("\n".join(f"{self.file}: {line}" for line in as_lines(self.problems)))
+
+    def _path(self, variable: str, declared: Path) -> Path:
+        override = self.env.get(variable)
+        path = Path(override).absolute() if override else self.file.parent / declared
+        return Path(os.path.normpath(path))
+
+    def _wrong(self, path: KeyPath, text: str) -> None:
+        self.problems.append(wrong_value(self.document, path, text))
+
+    def _validate(
+        self,
+        model: type[_M],
+        path: KeyPath,
+        value: Any,
+        stand_in: Mapping[str, Any] | None = None,
+        hint: Callable[[str], str] = no_hint,
+    ) -> _M | None:
+        """The model; where keys are wrong, one without them, to look for more problems."""
+        try:
+            return model.model_validate(value)
+        except ValidationError as error:
+            self.problems += from_validation(error, self.document, path, model, hint=hint)
+            if not is_mapping(value):
+                if isinstance(value, str) and (mend := without_blank(value)):
+                    self._wrong(path, mend)
+                return None
+            wrong = {item["loc"][0] for item in error.errors() if item["loc"]}
+        rest = {key: entry for key, entry in value.items() if key not in wrong}
+        try:
+            return model.model_validate({**(stand_in or {}), **rest})
+        except ValidationError:
+            return None
+
+    # --- models ---
+
+    def _models(self, entries: Mapping[str, Any], data: Path) -> dict[str, Provider]:
+        models: dict[str, Provider] = {}
+        for name, entry in entries.items():
+            provider = self._provider(("models", name), entry)
+            if provider is None:
+                self.broken_models.add(name)
+            else:
+                models[name] = provider.located(data)
+        return models
+
+    def _provider(self, path: KeyPath, entry: Any) -> Provider | None:
+        names = registry.provider_names()
+        if not is_mapping(entry):
+            self._wrong(path, f"should be a mapping with the key 'provider', not {shown(entry)}")
+            return None
+        if "provider" not in entry:
+            text = f"the key '{dotted(path)}.provider' is missing; known here: {', '.join(names)}"
+            self.problems.append(wrong_key(self.document, path, text))
+            return None
+        keys = dict(entry)
+        word = keys.pop("provider")
+        if word not in names:
+            near = nearest(word if isinstance(word, str) else "", names)
+            self._wrong((*path, "provider"), f"should name a provider, not {shown(word)}; {near}")
+            return None
+        return self._validate(registry.provider_class(word), path, keys)
+
+    # --- pipelines ---
+
+    def _pipelines(self, spec: PipelineFile, models: Mapping[str, Provider]) -> dict[str, Pipeline]:
+        if self.document.value.get("pipelines") == {}:
+            self._wrong(("pipelines",), "at least one pipeline is needed")
+        pipelines: dict[str, Pipeline] = {}
+        for name, stages in spec.pipelines.items():
+            path: KeyPath = ("pipelines", name)
+            if not name.strip() or not name.isprintable():
+                self._wrong(path, "a pipeline needs a name that can be read")
+            entries = stages if is_list(stages) else []
+            if not entries:
+                self._wrong(path, "should be a list of at least one stage")
+            found = [self._stage((*path, i), entry, models) for i, entry in enumerate(entries)]
+            whole = [stage for stage in found if stage is not None]
+            if len(whole) == len(entries) > 0:
+                self._check_order(path, whole)
+            else:
+                self.broken_pipelines.add(name)
+            pipelines[name] = Pipeline(name, tuple(whole))
+        return pipelines
+
+    def _stage(self, path: KeyPath, entry: Any, models: Mapping[str, Provider]) -> StageSpec | None:
+        if not is_mapping(entry) or len(entry) != 1:
+            self._wrong(path, "a stage is a mapping with one key, its type, like `{triposr: {}}`")
+            return None
+        ((kind, given),) = entry.items()
+        path = (*path, kind)
+        if kind not in registry.stage_types():
+            self.problems.append(unknown_key(self.document, path, registry.stage_types()))
+            return None
+        stage_id: Any = kind
+        if is_mapping(given) and "id" in given:
+            stage_id = given["id"]
+            given = {key: value for key, value in given.items() if key != "id"}
+            if not self._is_id((*path, "id"), stage_id, kind):
+                return None
+        params = self._params(path, kind, given, known=["id"])
+        if params is None or not self._fits(path, kind, params):
+            return None
+        name = self._model_for(path, kind, params.pop("model", None), models)
+        return StageSpec(stage_id, kind, {"model": name, **params})
+
+    def _is_id(self, path: KeyPath, stage_id: Any, kind: str) -> bool:
+        if not isinstance(stage_id, str) or not is_valid_id(stage_id):
+            text = "should be a word of at most 40 letters, digits and _, a letter first"
+            self._wrong(path, f"{text}, not {shown(stage_id)}")
+            return False
+        if stage_id in HEAD_KEYS or stage_id in set(registry.stage_types()) - {kind}:
+            self._wrong(path, f"{stage_id!r} has a meaning of its own in sidecars; choose another")
+            return False
+        return True
+
+    def _params(
+        self, path: KeyPath, kind: str, given: Any, known: Iterable[str] = ()
+    ) -> dict[str, Any] | None:
+        """Parameters under their own names; None if any is wrong by itself."""
+        stage = registry.stage_class(kind)
+        params, problems = check_params(
+            stage, self.document, path, given, known=known,
+            hint=partial(misplaced_keys.in_stage, unit=self.document.unit, stage=stage,
+                         head=HEAD_KEYS, stages=misplaced_keys.known_stages(), others={}),
+        )  # fmt: skip
+        self.problems += problems
+        return None if problems else params
+
+    def _fits(self, path: KeyPath, kind: str, params: dict[str, Any]) -> bool:
+        """Whether parameters that are right one by one make a stage."""
+        stage = registry.stage_class(kind)
+        try:
+            stage.model_validate(params).check()
+        except ValidationError as error:
+            self.problems += from_validation(error, self.document, path, stage)
+            return False
+        except JobError as error:
+            said = error.sentence.rstrip(".")
+            self._wrong(path, f"{said} ({error.detail})" if error.detail else said)
+            return False
+        return True
+
+    def _model_for(
+        self, path: KeyPath, kind: str, name: str | None, models: Mapping[str, Provider]
+    ) -> str | None:
+        """The model named, or else the only one that fits."""
+        if name in self.broken_models or (name is None and self.broken_models):
+            return name
+        fitting = [n for n, provider in models.items() if kind in provider.stages]
+        if name is None and len(fitting) == 1:
+            return fitting[0]
+        if (text := model_problem(models, kind, name)) is not None:
+            self._wrong(path if name is None else (*path, "model"), text)
+        return name
+
+    def _check_order(self, path: KeyPath, stages: list[StageSpec]) -> None:
+        a = {"image": "an image", "mesh": "a mesh"}
+        seen: set[str] = set()
+        before, available = "", "image"
+        for index, stage in enumerate(stages):
+            if stage.id.casefold() in seen:
+                text = f"two stages are called {stage.id!r}; give each an `id` of its own"
+                self._wrong((*path, index), text)
+            seen.add(stage.id.casefold())
+            kind = registry.stage_class(stage.type)
+            if kind.consumes != available:
+                needs, gets = a[kind.consumes], a[available]
+                start = (
+                    f"{before}, which stands before it, makes" if before else "a job begins with"
+                )
+                self._wrong((*path, index), f"{stage.id} needs {needs}, but {start} {gets}")
+            before, available = stage.id, kind.produces
+        self._check_file_names(path, stages)
+
+    def _check_file_names(self, path: KeyPath, stages: list[StageSpec]) -> None:
+        """The id of a stage whose type repeats is in the names of its files, where it must not
+        make them another stage's."""
+        times = Counter(stage.type for stage in stages)
+        words = {
+            word: stage.id
+            for stage in stages
+            if times[stage.type] == 1
+            for word in registry.stage_class(stage.type).file_words
+        }
+        for index, stage in enumerate(stages):
+            if times[stage.type] > 1 and (other := words.get(stage.id.casefold())) is not None:
+                text = f"files of {other} are called so; choose another id than {stage.id!r}"
+                self._wrong((*path, index, stage.type, "id"), text)
+
+    # --- inboxes ---
+
+    def _inboxes(
+        self,
+        spec: PipelineFile,
+        pipelines: Mapping[str, Pipeline],
+        models: Mapping[str, Provider],
+        look: Look,
+    ) -> dict[int, Inbox]:
+        """The inboxes by their places in the list."""
+        names: set[str] = set()
+        inboxes: dict[int, Inbox] = {}
+        for index, entry in enumerate(spec.inboxes or []):
+            path: KeyPath = ("inboxes", index)
+            given = self._validate(
+                InboxSpec, path, entry, hint=partial(_in_inbox, entry, pipelines)
+            )
+            if given is None:
+                continue
+            inbox = replace(self._inbox(given), line=self.document.line((*path, "path")))
+            self._check_name(path, given.name, inbox.name, names)
+            names.add(inbox.name.casefold())
+            if inbox.pipeline in pipelines:
+                self._check_defaults((*path, "defaults"), inbox, pipelines, models)
+            elif self.document.has(("pipelines",)):
+                text = f"no pipeline is called {inbox.pipeline!r}"
+                self._wrong((*path, "pipeline"), f"{text}; {nearest(inbox.pipeline, pipelines)}")
+            inboxes[index] = inbox
+            if holds_file(inbox, self.file, look):
+                text = "this folder holds pipeline.yaml itself, which would be taken for a sidecar"
+                self._wrong((*path, "path"), f"{text}; watch another folder")
+        return inboxes
+
+    def _inbox(self, entry: InboxSpec) -> Inbox:
+        folder = Path(os.path.normpath(self.file.parent / entry.path))
+        keep = entry.originals == "keep"
+        required = entry.sidecar == "required"
+        wait = entry.sidecar_wait_seconds
+        return Inbox(
+            name=entry.name or safe_name(folder.name),
+            path=folder,
+            pipeline=entry.pipeline,
+            originals=entry.originals,
+            on_change=entry.on_change or ("latest" if keep else "all"),
+            existing=entry.existing,
+            sidecar_required=required,
+            sidecar_wait_s=wait if wait is not None else (3600 if required else 5),
+            recursive=entry.recursive,
+            settle_s=entry.settle_seconds,
+            rescan_s=entry.rescan_seconds,
+            watch=entry.watch,
+            include=tuple(entry.include),
+            ignore=tuple(entry.ignore),
+            priority=entry.priority,
+            defaults=entry.defaults or {},
+            latest=keep if entry.latest is None else entry.latest,
+            hours=None if entry.hours is None else Hours.parse(entry.hours),
+            source_roots=tuple(
+                Path(os.path.normpath(self.file.parent / root)) for root in entry.source_roots
+            ),
+            on_duplicate=entry.on_duplicate,
+        )
+
+    def _check_name(self, path: KeyPath, given: str | None, name: str, taken: set[str]) -> None:
+        where = (*path, "name" if given else "path")
+        if name.casefold() in RESERVED_NAMES:
+            self._wrong(where, f"the name {name!r} is taken by the program; set another `name`")
+        elif name.casefold() in taken:
+            self._wrong(where, f"another inbox is called {name!r}; set another `name`")
+        if safe_name(name) != name:
+            text = f"{shown(name)} cannot be a folder's name everywhere"
+            self._wrong(where, f"{text}; {safe_name(name)!r} can")
+
+    def _check_defaults(
+        self,
+        path: KeyPath,
+        inbox: Inbox,
+        pipelines: Mapping[str, Pipeline],
+        models: Mapping[str, Provider],
+    ) -> None:
+        """Each by itself, and all of them together with the inbox's own pipeline."""
+        stages = {(key, s.type) for p in pipelines.values() for s in p.stages for key in keys_of(s)}
+        before = len(self.problems)
+        for key, given in inbox.defaults.items():
+            types = sorted(kind for name, kind in stages if name == key)
+            if not types and not self.broken_pipelines:
+                known = {name for name, _ in stages}
+                own = misplaced_keys.stages_of([pipelines[inbox.pipeline]])
+                others = misplaced_keys.stages_of(pipelines.values())
+                hint = misplaced_keys.in_defaults(key, HEAD_KEYS, own, others)
+                self.problems.append(unknown_key(self.document, (*path, key), known, hint))
+            for kind in types:
+                self._check_default((*path, key), kind, given, models)
+        if len(self.problems) > before:
+            return
+        for stage in pipelines[inbox.pipeline].stages:
+            params = with_defaults(registry.stage_class(stage.type), stage, inbox.defaults)
+            told = [key for key in keys_of(stage) if key in inbox.defaults]
+            if told:
+                self._fits((*path, told[-1]), stage.type, params)
+
+    def _check_default(
+        self, path: KeyPath, kind: str, given: Any, models: Mapping[str, Provider]
+    ) -> None:
+        params = self._params(path, kind, given) or {}
+        name = params.get("model")
+        if name is None or name in self.broken_models:
+            return
+        if (text := model_problem(models, kind, name)) is not None:
+            self._wrong((*path, "model"), text)
+
+
+def _at_top(key: str) -> str:
+    return misplaced_keys.at_top_of_pipeline_file(key, HEAD_KEYS)
+
+
+def _in_inbox(entry: Any, pipelines: Mapping[str, Pipeline], key: str) -> str:
+    name = entry.get("pipeline") if is_mapping(entry) else None
+    return misplaced_keys.in_inbox(key, HEAD_KEYS, misplaced_keys.stages_near(name, pipelines))

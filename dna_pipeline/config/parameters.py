@@ -1,0 +1,150 @@
+"""The parameters of one stage, wherever they are written: pipeline, inbox defaults or sidecar."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, get_args
+
+from pydantic import ValidationError
+
+from dna_pipeline.config import templates
+from dna_pipeline.config.problems import (
+    Problem,
+    dotted,
+    from_validation,
+    no_hint,
+    wrong_key,
+    wrong_value,
+)
+from dna_pipeline.config.sentences import nearest, shown
+from dna_pipeline.config.yaml12 import Document, KeyPath, is_mapping
+from dna_pipeline.config.yaml_faults import without_blank
+from dna_pipeline.stages import registry
+
+if TYPE_CHECKING:
+    from dna_pipeline.config.schema import StageSpec
+    from dna_pipeline.providers.base import Provider
+    from dna_pipeline.stages.base import Stage
+
+
+def rename_aliases(
+    stage: type[Stage], params: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[str]]:
+    """Parameters under their own names, and the names that were given in two spellings."""
+    renamed: dict[str, Any] = {}
+    twice: list[str] = []
+    for key, value in params.items():
+        name = stage.aliases.get(key, key)
+        if name in renamed:
+            twice.append(key)
+        renamed[name] = value
+    return renamed, twice
+
+
+def takes_text(stages: Iterable[type[Stage]], parameter: str) -> bool:
+    """True if the parameter may be any text, so that `12` or `no` is text there, too."""
+    fields = (s.model_fields.get(s.aliases.get(parameter, parameter)) for s in stages)
+    return any(f is not None and str in (f.annotation, *get_args(f.annotation)) for f in fields)
+
+
+def check_params(
+    stage: type[Stage],
+    document: Document,
+    path: KeyPath,
+    given: object,
+    *,
+    known: Iterable[str] = (),
+    hint: Callable[[str], str] = no_hint,
+) -> tuple[dict[str, Any], list[Problem]]:
+    """Check what is written at `path` by itself; the rest may be set elsewhere.
+
+    Args:
+        given: the value there; null is as good as an empty mapping, and so is `model: null`.
+        known: other keys that are valid beside the parameters.
+        hint: says where an unknown key belongs, "" if that is not known.
+
+    Returns:
+        The parameters under their own names, and what is wrong with them.
+    """
+    if given is None:
+        return {}, []
+    if not is_mapping(given):
+        text = f"should be a mapping of parameters to values, not {shown(given)}"
+        mend = without_blank(given) if isinstance(given, str) else None
+        return {}, [wrong_value(document, path, f"{text}; {mend}" if mend else text)]
+    params, twice = rename_aliases(stage, given)
+    if params.get("model") is None:
+        params.pop("model", None)
+    problems = [_given_twice(stage, document, (*path, key), given) for key in twice]
+    problems += _wrong_templates(stage, document, path, given)
+    try:
+        stage.model_validate(params)
+    except ValidationError as error:
+        problems += from_validation(
+            error,
+            document,
+            path,
+            stage,
+            spelled={stage.aliases.get(key, key): key for key in given},
+            known=[*stage.aliases, *known],
+            partial=True,
+            hint=hint,
+            advice=stage.advice,
+        )
+    return params, problems
+
+
+def _wrong_templates(
+    stage: type[Stage], document: Document, path: KeyPath, given: Mapping[str, Any]
+) -> list[Problem]:
+    problems: list[Problem] = []
+    for key, text in given.items():
+        if isinstance(text, str) and stage.aliases.get(key, key) in stage.templates:
+            try:
+                templates.check(text)
+            except templates.TemplateError as error:
+                problems.append(wrong_value(document, (*path, key), str(error)))
+    return problems
+
+
+def _given_twice(
+    stage: type[Stage], document: Document, path: KeyPath, given: Mapping[str, Any]
+) -> Problem:
+    aliases, last = stage.aliases, str(path[-1])
+    first = next(key for key in given if aliases.get(key, key) == aliases.get(last, last))
+    return wrong_key(document, path, f"'{dotted(path)}' means the same as {first!r}; keep one")
+
+
+def with_defaults(
+    stage: type[Stage], spec: StageSpec, defaults: Mapping[str, Mapping[str, Any] | None]
+) -> dict[str, Any]:
+    """The parameters of a pipeline's stage, with an inbox's defaults for its type and its id."""
+    params = dict(spec.params)
+    for key in keys_of(spec):
+        given, _ = rename_aliases(stage, defaults.get(key) or {})
+        params |= {k: v for k, v in given.items() if k != "model" or v is not None}
+    return params
+
+
+def keys_of(spec: StageSpec) -> tuple[str, ...]:
+    """The keys that tell such a stage, the one that counts more last."""
+    return tuple(dict.fromkeys((spec.type, spec.id)))
+
+
+def model_problem(models: Mapping[str, Provider], stage_type: str, name: str | None) -> str | None:
+    """Why the model of that name cannot run such a stage; None if it can."""
+    fitting = [n for n, provider in models.items() if stage_type in provider.stages]
+    if name in fitting:
+        return None
+    if name is None and not registry.stage_class(stage_type).needs_model:
+        return None
+    if name is None:
+        which = (
+            f"several fit: {', '.join(sorted(fitting))}"
+            if fitting
+            else "none that fits is declared"
+        )
+        return f"needs a model; {which}"
+    if name in models:
+        return f"the model {name!r} is not one for {stage_type}; {nearest(name, fitting)}"
+    return f"no model is called {name!r}; {nearest(name, fitting)}"

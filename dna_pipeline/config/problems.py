@@ -1,0 +1,183 @@
+"""What is wrong with a YAML file, said so that its writer can mend it."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from dna_pipeline.config.sentences import nearest, nested_model, sentence, shown
+from dna_pipeline.config.yaml12 import (
+    Document,
+    KeyPath,
+    dotted,
+    is_list,
+    is_mapping,
+    one_line,
+)
+from dna_pipeline.config.yaml_faults import without_blank
+
+MOST_TOLD = 20
+MOST_FOUND = 100
+"""Nobody mends more at once, and a hostile file could hold a hundred thousand."""
+MAX_TEXT_CHARS = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One fault: where it stands, what it is, and whether the key or the value is to blame."""
+
+    where: str
+    text: str
+    line: int
+    wrong_key: bool
+    unit: str = "line"
+
+    def __str__(self) -> str:
+        text = one_line(self.text, MAX_TEXT_CHARS)
+        return f"{self.unit} {self.line}: {text}" if self.line else text
+
+
+def in_line_order(problems: Iterable[Problem]) -> list[Problem]:
+    """Each problem once, from the file's top to its end."""
+    return sorted(dict.fromkeys(problems), key=lambda p: p.line)
+
+
+def as_lines(problems: Iterable[Problem]) -> list[str]:
+    """A line for each problem, from the file's top to its end; the first `MOST_TOLD` of many."""
+    ordered = in_line_order(problems)
+    lines = [str(problem) for problem in ordered[:MOST_TOLD]]
+    return [*lines, "and more of the kind"] if len(ordered) > MOST_TOLD else lines
+
+
+def no_hint(*_: object) -> str:
+    """Nothing better is known than what is said in any case."""
+    return ""
+
+
+def unknown_key(document: Document, path: KeyPath, known: Iterable[str], hint: str = "") -> Problem:
+    """The problem of a key that means nothing.
+
+    Args:
+        known: the keys that are valid there.
+        hint: what better can be said of it than which of those is nearest.
+    """
+    key = str(path[-1])
+    hint = without_blank(key) or hint or nearest(key, known)
+    text = f"unknown key '{dotted(path)}'; {hint}"
+    return wrong_key(document, path, text)
+
+
+def wrong_key(document: Document, path: KeyPath, text: str) -> Problem:
+    """The problem of a key that is missing or should not stand there."""
+    return Problem(dotted(path), text, document.line(path), True, document.unit)
+
+
+def wrong_value(document: Document, path: KeyPath, text: str) -> Problem:
+    """The problem of a value that cannot be used."""
+    start = f"{dotted(path)}: " if path else ""
+    return Problem(dotted(path), f"{start}{text}", document.line(path), False, document.unit)
+
+
+def not_json(document: Document, besides: Iterable[Problem]) -> list[Problem]:
+    """The problems of values that JSON, and so the manifest, cannot hold; none told `besides`."""
+    known = {problem.where for problem in besides}
+    found = (
+        wrong_value(document, path, f"should be {wanted}, not {shown(value)}")
+        for path, value in _leaves((), document.value)
+        if (wanted := _json_wants(value)) and dotted(path) not in known
+    )
+    return list(islice(found, MOST_FOUND))
+
+
+def _leaves(path: KeyPath, value: Any) -> Iterator[tuple[KeyPath, Any]]:
+    """All keys and all values that hold no others, each with its place."""
+    if is_mapping(value):
+        for key, item in value.items():
+            yield (*path, key), key
+            yield from _leaves((*path, key), item)
+    elif is_list(value):
+        for index, item in enumerate(value):
+            yield from _leaves((*path, index), item)
+    else:
+        yield path, value
+
+
+def _json_wants(value: Any) -> str:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "a finite number"
+    if isinstance(value, str) and re.search("[\ud800-\udfff]", value):
+        return "text that UTF-8 can hold"
+    return ""
+
+
+def from_validation(
+    error: ValidationError,
+    document: Document,
+    prefix: KeyPath,
+    model: type[BaseModel],
+    *,
+    spelled: Mapping[str, str] | None = None,
+    known: Iterable[str] = (),
+    partial: bool = False,
+    hint: Callable[[str], str] = no_hint,
+    advice: Callable[[str, object], str] = no_hint,
+) -> list[Problem]:
+    """Pydantic's errors in terms of the document.
+
+    Args:
+        prefix: leads from the document's root to the value that was validated against `model`.
+        spelled: the document's spellings of keys that were renamed before.
+        known: keys that are valid there although `model` does not have them.
+        hint: says where an unknown key belongs, "" if that is not known.
+        advice: says how to write a wrong value of a key, "" if that is not known.
+        partial: the value is to be completed from elsewhere: pass over what it lacks as a whole.
+    """
+    problems: list[Problem] = []
+    values: dict[KeyPath, list[dict[str, Any]]] = {}
+    for item in map(dict[str, Any], error.errors(include_url=False)):
+        if len(problems) + len(values) >= MOST_FOUND:
+            break
+        loc: KeyPath = item["loc"]
+        if partial and (not loc or (len(loc) == 1 and item["type"] == "missing")):
+            continue
+        path = (*prefix, *loc)
+        if loc and loc[0] in (spelled or {}):
+            path = (*prefix, (spelled or {})[str(loc[0])], *loc[1:])
+        if item["type"] == "extra_forbidden":
+            keys = [*_keys_at(model, loc[:-1]), *(known if len(loc) == 1 else ())]
+            text = hint(str(loc[0])) if len(loc) == 1 else ""
+            problems.append(unknown_key(document, path, keys, text))
+        elif item["type"] == "missing":
+            problems.append(wrong_key(document, path, f"the key '{dotted(path)}' is missing"))
+        else:
+            values.setdefault(_written(document, path, prefix), []).append(item)
+    for path, items in values.items():
+        mend = advice(str(items[0]["loc"][0]), items[0]["input"]) if items[0]["loc"] else ""
+        problems.append(wrong_value(document, path, _sentence(items, model, mend)))
+    return problems
+
+
+def _sentence(items: list[dict[str, Any]], model: type[BaseModel], mend: str) -> str:
+    text = sentence(items, model)
+    return f"{text.split('; did you mean ', 1)[0]}; {mend}" if mend else text
+
+
+def _written(document: Document, path: KeyPath, prefix: KeyPath) -> KeyPath:
+    """`path` without the choices of a union, which pydantic names but no document has."""
+    while len(path) > len(prefix) + 1 and not document.has(path):
+        path = path[:-1]
+    return path
+
+
+def _keys_at(model: type[BaseModel], path: KeyPath) -> list[str]:
+    """The keys that are valid at that place below a model of nested models and lists of them."""
+    for part in path:
+        if isinstance(part, str) and (field := model.model_fields.get(part)) is not None:
+            model = nested_model(field) or model
+    return list(model.model_fields)

@@ -1,0 +1,232 @@
+"""pipeline.yaml: its shape, and the checked configuration that the rest of the program uses."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from dna_pipeline.base.clock import to_minute
+from dna_pipeline.config.hours import Hours
+
+if TYPE_CHECKING:
+    from dna_pipeline.providers.base import Provider
+
+SUBMIT_INBOX = "submit"
+"""Name under which `dna-pipeline submit` queues; no folder is bound to it."""
+
+
+def _folder(value: object) -> object:
+    if not isinstance(value, str):
+        raise ValueError("should be a path")
+    if not value.strip():
+        raise ValueError("should not be empty; `.` is the folder of pipeline.yaml")
+    return Path(os.path.expanduser(value))  # noqa: PTH111 - keeps `~` where there is no home
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]{1,3})?", text):
+        raise ValueError("should be auto, cpu, mps, cuda or cuda:N")
+    return text
+
+
+def _hours(text: str) -> str:
+    return str(Hours.parse(text))
+
+
+def _version(number: int) -> int:
+    if number != 1:
+        raise ValueError("should be 1")
+    return number
+
+
+FilePath = Annotated[Path, BeforeValidator(_folder)]
+Seconds = Annotated[float, Field(ge=0, le=30 * 86400, allow_inf_nan=False)]
+Priority = Annotated[int, Field(ge=-1_000_000, le=1_000_000)]
+
+
+class _Spec(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class PathsSpec(_Spec):
+    """`paths:`, relative to pipeline.yaml."""
+
+    data: FilePath = Path("data")
+    outbox: FilePath = Path("outbox")
+
+
+class RuntimeSpec(_Spec):
+    """`runtime:`."""
+
+    device: Annotated[str, AfterValidator(_device)] = "auto"
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
+    stage_timeout_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1800
+    idle_unload_s: Seconds = 0
+    pause_after_failures: Annotated[int, Field(ge=0, le=1000)] = 5
+
+
+class RetentionSpec(_Spec):
+    """`retention:`, how long what nobody needs any more is kept. Logs are rotated by size."""
+
+    events_days: Annotated[float, Field(gt=0, le=36500, allow_inf_nan=False)] = 30
+    work_hours: Annotated[float, Field(gt=0, le=87600, allow_inf_nan=False)] = 24
+
+
+class InboxSpec(_Spec):
+    """One entry of `inboxes:`. `None` means that a default depends on another key."""
+
+    path: FilePath
+    name: Annotated[str, Field(min_length=1)] | None = None
+    pipeline: str
+    originals: Literal["archive", "delete", "keep"] = "archive"
+    on_change: Literal["latest", "all"] | None = None
+    existing: Literal["process", "ignore"] = "process"
+    sidecar: Literal["optional", "required"] = "optional"
+    sidecar_wait_seconds: Seconds | None = None
+    recursive: bool = False
+    settle_seconds: Seconds = 2
+    rescan_seconds: Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)] = 30
+    watch: Literal["auto", "native", "poll"] = "auto"
+    include: list[str] = []
+    ignore: list[str] = []
+    priority: Priority = 0
+    defaults: dict[str, Any] = {}
+    latest: bool | None = None
+    hours: Annotated[str, AfterValidator(_hours)] | None = None
+    source_roots: list[FilePath] = []
+    on_duplicate: Literal["skip", "run"] = "skip"
+
+
+class PipelineFile(_Spec):
+    """The keys of pipeline.yaml. Each part is read by itself, so that no fault hides another."""
+
+    version: Annotated[int, AfterValidator(_version)]
+    paths: dict[str, Any] | None = None
+    runtime: dict[str, Any] | None = None
+    retention: dict[str, Any] | None = None
+    models: dict[str, Any] | None = None
+    pipelines: dict[str, Any]
+    inboxes: list[Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StageSpec:
+    """A stage as a pipeline declares it; `params` by their own names, aliases already mapped."""
+
+    id: str
+    type: str
+    params: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Pipeline:
+    """An ordered list of stages that fit one another."""
+
+    name: str
+    stages: tuple[StageSpec, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Inbox:
+    """A watched folder with all defaults filled in."""
+
+    name: str
+    path: Path
+    pipeline: str
+    originals: Literal["archive", "delete", "keep"] = "archive"
+    on_change: Literal["latest", "all"] = "all"
+    existing: Literal["process", "ignore"] = "process"
+    sidecar_required: bool = False
+    sidecar_wait_s: float = 5
+    recursive: bool = False
+    settle_s: float = 2
+    rescan_s: float = 30
+    watch: Literal["auto", "native", "poll"] = "auto"
+    include: tuple[str, ...] = ()
+    ignore: tuple[str, ...] = ()
+    priority: int = 0
+    defaults: Mapping[str, dict[str, Any] | None] = field(default_factory=dict[str, Any])
+    latest: bool = False
+    hours: Hours | None = None
+    source_roots: tuple[Path, ...] = ()
+    on_duplicate: Literal["skip", "run"] = "skip"
+    line: int = field(default=0, compare=False)
+    """Line of its path in pipeline.yaml; 0 where it has none."""
+
+    @property
+    def keeps(self) -> bool:
+        """True where files are copied at intake and never touched."""
+        return self.originals == "keep"
+
+    def resting(self, now: datetime) -> str | None:
+        """Why its jobs may not run at that time, and until when; None if they may."""
+        if self.hours is None or self.hours.contain(now):
+            return None
+        begin = to_minute(self.hours.begin_after(now))
+        return f"inbox {self.name!r} rests until {begin}; its hours are {self.hours}"
+
+
+@dataclass(frozen=True)
+class Config:
+    """A valid pipeline.yaml with absolute paths."""
+
+    file: Path
+    data: Path
+    outbox: Path
+    runtime: RuntimeSpec
+    models: Mapping[str, Provider]
+    pipelines: Mapping[str, Pipeline]
+    inboxes: tuple[Inbox, ...]
+    retention: RetentionSpec = field(default_factory=RetentionSpec)
+
+    @property
+    def ledger_path(self) -> Path:
+        return self.data / "ledger.db"
+
+    @property
+    def work(self) -> Path:
+        return self.data / "work"
+
+    @property
+    def claims(self) -> Path:
+        """Folder of the copies of kept, submitted and retried files."""
+        return self.data / "claims"
+
+    @property
+    def recovered(self) -> Path:
+        """Folder for what no ledger knows any more; nothing in it is ever removed."""
+        return self.data / "recovered"
+
+    @property
+    def logs(self) -> Path:
+        return self.data / "logs"
+
+    def inbox(self, name: str) -> Inbox | None:
+        """The inbox of that name, the virtual one of `submit` included."""
+        if name == SUBMIT_INBOX:
+            first = next(iter(self.pipelines))
+            return Inbox(name=SUBMIT_INBOX, path=self.data / "submit", pipeline=first)
+        return next((inbox for inbox in self.inboxes if inbox.name == name), None)
+
+
+def find_config(option: Path | None) -> Path:
+    """The file that `--config`, `$DNA_CONFIG` or the current folder names, in that order."""
+    if option is None:
+        option = Path(os.environ.get("DNA_CONFIG") or "pipeline.yaml")
+    return option.absolute()
+
+
+_ID = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
+
+
+def is_valid_id(text: str) -> bool:
+    """Whether a stage may be called so: it becomes part of file names and of column names."""
+    return _ID.fullmatch(text) is not None

@@ -1,0 +1,165 @@
+"""Pydantic's findings about a value as sentences for the person who wrote it."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
+from typing import Any, get_args
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from dna_pipeline.config import advice
+from dna_pipeline.config.yaml12 import KeyPath
+
+_NOUNS = {
+    "bool_type": "true or false",
+    "string_type": "text",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "list_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+    "path_type": "a path",
+}
+_NUMBERS = {"int_type", "float_type"}
+_BOUNDS = {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}
+_BE = "should be "
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A clause that names the nearest known word, or all of them."""
+    names = sorted(known)
+    if close := closest(word, names):
+        return f"did you mean {close!r}?"
+    return f"known here: {', '.join(names)}" if names else "nothing is known here"
+
+
+def closest(word: str, names: Iterable[str]) -> str | None:
+    """The name that is most like the word, whatever its case; None if none is."""
+    folded = {name.casefold(): name for name in names}
+    close = get_close_matches(word.casefold()[:100], folded, n=1)
+    return folded[close[0]] if close else None
+
+
+def shown(value: Any) -> str:
+    """A value as a person would write it, shortened."""
+    if value is None:
+        return "null"
+    if isinstance(value, dict):
+        return "a mapping"
+    if isinstance(value, list):
+        return "a list" if value else "an empty list"
+    text = repr(value).lower() if isinstance(value, bool) else repr(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        text = re.sub("(?=[in])", ".", text, count=1)
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def sentence(items: list[dict[str, Any]], model: type[BaseModel]) -> str:
+    """One sentence for all that pydantic said of one value: a union says something per choice.
+
+    Args:
+        items: from `ValidationError.errors()`, all about the same value.
+        model: what was validated; its constraints tell the whole range of a number.
+    """
+    clauses = list(dict.fromkeys(_clause(item, _field_at(model, item["loc"])) for item in items))
+    if not all(clause.startswith(_BE) for clause in clauses):
+        return "; ".join(clauses)
+    value = items[0]["input"]
+    wanted = " or ".join(clause.removeprefix(_BE) for clause in clauses)
+    mend = _advice(items, value, _limits(_field_at(model, items[0]["loc"])))
+    return f"{_BE}{wanted}, not {shown(value)}{mend and '; '}{mend}"
+
+
+def _advice(items: list[dict[str, Any]], value: Any, limits: Mapping[str, float]) -> str:
+    """How to write the value that was meant; "" if that is unknown."""
+    kinds = {item["type"] for item in items}
+    most = [limits[name] for name in ("le", "lt") if name in limits]
+    text = advice.for_text(value) if "string_type" in kinds else ""
+    text = text or (advice.for_list(value) if "list_type" in kinds else "")
+    text = text or (advice.for_switch(value) if "bool_type" in kinds else "")
+    text = text or (advice.over_one(value, most) if "less_than_equal" in kinds else "")
+    if not text and kinds & _NUMBERS:
+        text = advice.for_number(value, most, whole="float_type" not in kinds)
+    return text or _nearest_choice(items, value)
+
+
+def _nearest_choice(items: list[dict[str, Any]], value: Any) -> str:
+    """The choice that is most like the value."""
+    expected = " ".join(i["ctx"]["expected"] for i in items if i["type"] == "literal_error")
+    if isinstance(value, str) and (close := closest(value, re.findall(r"'([^']*)'", expected))):
+        return f"did you mean {close!r}?"
+    if re.search("True|False", expected):
+        return advice.for_switch(value)
+    if "'from_content'" in expected and isinstance(value, str | None):
+        return "-1 draws one for each job, from_content makes one of the image's bytes"
+    return ""
+
+
+def _clause(item: dict[str, Any], field: FieldInfo | None) -> str:
+    """What a value should be; `should be …` wherever pydantic's message can be put so."""
+    kind, context = item["type"], item.get("ctx", {})
+    if kind in _NUMBERS:
+        return f"{_BE}{_number(_NOUNS[kind], _limits(field))}"
+    if kind in _NOUNS:
+        return f"{_BE}{_NOUNS[kind]}"
+    if kind in _BOUNDS:
+        return f"{_BE}{_range(_limits(field) or context)}"
+    if kind in ("string_too_short", "too_short") and context.get("min_length") == 1:
+        return "should not be empty"
+    text = str(item["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+    if kind == "literal_error":
+        text = re.sub(r"\b(True|False)\b", lambda word: word[0].lower(), text)
+    return text.replace(" after validation", "")
+
+
+def _limits(field: FieldInfo | None) -> dict[str, float]:
+    """The bounds `ge`, `gt`, `le`, `lt` of a field, also of one that may be null."""
+    if field is None:
+        return {}
+    marks = list(field.metadata)
+    for choice in get_args(field.annotation):
+        for mark in getattr(choice, "__metadata__", ()):
+            marks += mark.metadata if isinstance(mark, FieldInfo) else [mark]
+    names = ("ge", "gt", "le", "lt")
+    return {name: getattr(mark, name) for mark in marks for name in names if hasattr(mark, name)}
+
+
+def _number(noun: str, limits: Mapping[str, float]) -> str:
+    if not limits:
+        return noun
+    text = _range(limits)
+    return f"{noun} {text}" if text.startswith("from ") else f"{noun}, {text}"
+
+
+def _range(limits: Mapping[str, float]) -> str:
+    if "ge" in limits and "le" in limits:
+        low, high = _plain(limits["ge"]), _plain(limits["le"])
+        return f"from {low} to {high}"
+    words = {"gt": "more than", "ge": "at least", "lt": "less than", "le": "at most"}
+    return " and ".join(f"{words[k]} {_plain(limits[k])}" for k in words if k in limits)
+
+
+def _plain(number: float) -> str:
+    return str(int(number) if number == int(number) else number)
+
+
+def _field_at(model: type[BaseModel], path: KeyPath) -> FieldInfo | None:
+    """The field that holds the value at that place; None for the items of a list."""
+    field: FieldInfo | None = None
+    for part in path:
+        following = model.model_fields.get(part) if isinstance(part, str) else None
+        if following is None:
+            return field if isinstance(part, str) else None
+        field, model = following, nested_model(following) or model
+    return field
+
+
+def nested_model(field: FieldInfo) -> type[BaseModel] | None:
+    """The model of a field that holds one, alone, in a list or as one of several choices."""
+    choices = (field.annotation, *get_args(field.annotation))
+    return next((c for c in choices if isinstance(c, type) and issubclass(c, BaseModel)), None)

@@ -1,0 +1,341 @@
+"""Sidecars, and how a job's parameters come together from all that has a say in them.
+
+Precedence: sidecar, the inbox's `defaults`, the pipeline's stage, the stage's own defaults.
+Everything is resolved here, once, at intake; what is random is drawn here and recorded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from dna_pipeline.base.errors import (
+    JobError,
+    ParameterInvalid,
+    SidecarInvalid,
+    UnknownModel,
+    UnknownPipeline,
+)
+from dna_pipeline.config import misplaced_keys
+from dna_pipeline.config.job_context import JobFacts
+from dna_pipeline.config.parameters import check_params, keys_of, model_problem, with_defaults
+from dna_pipeline.config.problems import (
+    MOST_FOUND,
+    Problem,
+    as_lines,
+    dotted,
+    from_validation,
+    in_line_order,
+    not_json,
+    unknown_key,
+    wrong_key,
+    wrong_value,
+)
+from dna_pipeline.config.schema import Config, Inbox, Pipeline, Priority, StageSpec
+from dna_pipeline.config.sentences import nearest, shown
+from dna_pipeline.config.templates import TemplateError, fill
+from dna_pipeline.config.yaml12 import Document, KeyPath, YamlError, loads
+from dna_pipeline.config.yaml_faults import without_blank
+from dna_pipeline.stages import registry
+
+if TYPE_CHECKING:
+    from dna_pipeline.stages.base import Stage
+
+
+class SidecarHead(BaseModel):
+    """The keys of a sidecar that are not a stage's."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+
+    image: str | None = None
+    images: str | Annotated[list[str], Field(min_length=1)] | None = None
+    matrix: dict[str, Annotated[list[Any], Field(min_length=1)]] | None = None
+    max_failures: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    on_duplicate: Literal["skip", "run"] | None = None
+    pipeline: str | None = None
+    priority: Priority | None = None
+    not_before: str | None = None
+    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | Literal["from_content"] | None = None
+    tags: list[str] = []
+    meta: dict[str, Any] = {}
+
+    @field_validator("not_before")
+    @classmethod
+    def _is_time(cls, text: str | None) -> str | None:
+        if text is not None:
+            parse_time(text)
+        return text
+
+
+HEAD_KEYS = frozenset(SidecarHead.model_fields)
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedStage:
+    """A stage with every parameter definite; what the worker is ordered to run."""
+
+    id: str
+    type: str
+    params: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """What one job is to do. `not_before` is an aware UTC time."""
+
+    pipeline: str
+    stages: tuple[ResolvedStage, ...]
+    priority: int = 0
+    not_before: datetime | None = None
+    tags: tuple[str, ...] = ()
+    meta: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    def identity(self) -> dict[str, Any]:
+        """What the job is to do, equal in all versions of the program that would do the same."""
+        values = asdict(self)
+        for stage in values["stages"]:
+            later = registry.stage_class(stage["type"]).later_parameters
+            params = stage["params"]
+            stage["params"] = {k: v for k, v in params.items() if k not in later or later[k] != v}
+        return values
+
+
+def parse_time(text: str) -> datetime:
+    """An RFC 3339 or ISO 8601 time as UTC; without a zone it is local. Raises ValueError."""
+    wrong = ValueError("should be a date and time like 2026-12-01T22:00:00+01:00")
+    if not re.match(r"\d{4}-\d\d-\d\d", text):
+        raise wrong
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError, OSError):
+        raise wrong from None
+
+
+def parse_sidecar(data: bytes) -> Document:
+    """A sidecar's YAML; an empty one tells nothing. Raises `SidecarInvalid`."""
+    try:
+        document = loads(data)
+    except YamlError as error:
+        raise SidecarInvalid(str(error)) from None
+    if document.value is None:
+        return Document({}, {})
+    if not isinstance(document.value, dict):
+        wanted = "should be keys with values, like `img2img: {strength: 0.6}`"
+        text = document.value
+        mend = without_blank(text) if isinstance(text, str) else None
+        told = f"line 1: {wanted}, not {shown(text)}"
+        raise SidecarInvalid(f"{told}; {mend}" if mend else told)
+    return document
+
+
+def resolve(
+    config: Config,
+    inbox: Inbox,
+    document: Document | None,
+    draw: Callable[[], int],
+    facts: JobFacts | None = None,
+    seeds: Mapping[str, int] | None = None,
+) -> JobSpec:
+    """All that one job needs to know.
+
+    Args:
+        document: the sidecar; None where there is none.
+        draw: gives a random integer in [0, 2³²) for each seed left to chance.
+        facts: what is known of the image; None where there is none yet.
+        seeds: by stage id, seeds that were drawn before and are to be taken instead of new ones.
+
+    Raises:
+        SidecarInvalid: wrong keys. ParameterInvalid: wrong values. UnknownPipeline, UnknownModel,
+        NoEffectiveSteps: as they say. The detail has one line for each fault.
+    """
+    facts = facts or JobFacts(inbox=inbox.name)
+    return _Resolver(config, inbox, document or Document({}, {}), facts).resolve(draw, seeds or {})
+
+
+class _Resolver:
+    """Collects problems, so that a person mends a sidecar once and not key by key."""
+
+    def __init__(self, config: Config, inbox: Inbox, document: Document, facts: JobFacts) -> None:
+        self.config = config
+        self.inbox = inbox
+        self.facts = facts
+        self.document = document
+        self.written: dict[str, Any] = document.value
+        self.problems: list[Problem] = []
+        self.stages: misplaced_keys.Stages = {}
+        self.others: misplaced_keys.Stages = {}
+
+    def resolve(self, draw: Callable[[], int], seeds: Mapping[str, int]) -> JobSpec:
+        head = self._head()
+        pipeline = self._pipeline(head.pipeline)
+        self._check_keys(pipeline)
+        layers = [(spec, self._told(spec, head.seed)) for spec in pipeline.stages]
+        self.problems += not_json(self.document, self.problems)
+        self._raise_problems()
+        made = [(spec, self._stage(spec, told)) for spec, told in layers]
+        self._raise_problems()
+        stages = [(spec, stage) for spec, stage in made if stage is not None]
+        for spec, stage in stages:
+            _check(spec, stage)
+            self._check_model(spec, stage.model)
+        data = self.facts.fields() | {
+            "pipeline": pipeline.name, "tags": ", ".join(head.tags), "meta": head.meta,
+        }  # fmt: skip
+        definite = [
+            (spec, self._filled(spec, self._definite(spec, stage, draw, seeds), data))
+            for spec, stage in stages
+        ]
+        self._raise_problems()
+        return JobSpec(
+            pipeline=pipeline.name,
+            stages=tuple(
+                ResolvedStage(spec.id, spec.type, stage.params()) for spec, stage in definite
+            ),
+            priority=self.inbox.priority if head.priority is None else head.priority,
+            not_before=parse_time(head.not_before) if head.not_before else None,
+            tags=tuple(head.tags),
+            meta=head.meta,
+        )
+
+    def _definite(
+        self, spec: StageSpec, stage: Stage, draw: Callable[[], int], seeds: Mapping[str, int]
+    ) -> Stage:
+        return stage.resolved(lambda: seeds[spec.id] if spec.id in seeds else draw(),
+                              self.facts.content)  # fmt: skip
+
+    def _raise_problems(self) -> None:
+        if self.problems:
+            wrong_key = any(problem.wrong_key for problem in self.problems)
+            kind = SidecarInvalid if wrong_key else ParameterInvalid
+            first = in_line_order(self.problems)[0]
+            raise kind("\n".join(as_lines(self.problems)), where=first.where)
+
+    def _head(self) -> SidecarHead:
+        given = {key: value for key, value in self.written.items() if value is not None}
+        try:
+            return SidecarHead.model_validate(given)
+        except ValidationError as error:
+            self.problems += from_validation(error, self.document, (), SidecarHead)
+            wrong = {item["loc"][0] for item in error.errors()}
+        if "pipeline" in wrong:
+            self._raise_problems()
+        rest = {key: value for key, value in given.items() if key not in wrong}
+        return SidecarHead.model_validate(rest)
+
+    def _pipeline(self, told: str | None) -> Pipeline:
+        name = self.inbox.pipeline if told is None else told
+        pipeline = self.config.pipelines.get(name)
+        if pipeline is None:
+            start = "" if told is None else self.document.start(("pipeline",))
+            near = nearest(name, self.config.pipelines)
+            text = f"{start}no pipeline is called {shown(name)}; {near}"
+            raise UnknownPipeline(text, where="pipeline")
+        return pipeline
+
+    def _check_keys(self, pipeline: Pipeline) -> None:
+        self.stages = misplaced_keys.stages_of([pipeline])
+        in_config = misplaced_keys.stages_of(self.config.pipelines.values())
+        self.others = in_config | misplaced_keys.known_stages()
+        stages = {key for spec in pipeline.stages for key in keys_of(spec)}
+        others = {
+            key for p in self.config.pipelines.values() for s in p.stages for key in keys_of(s)
+        }
+        others |= set(registry.stage_types())
+        for key in self.written:
+            if key in HEAD_KEYS or key in stages:
+                continue
+            if len(self.problems) >= MOST_FOUND:
+                break
+            stage, _, parameter = key.partition(".")
+            if parameter and stage in stages:
+                way = misplaced_keys.written(self.document.unit, stage, parameter)
+                text = f"unknown key '{dotted((key,))}'; write it as {way}"
+            elif key in others:
+                names = ", ".join(dict.fromkeys(spec.id for spec in pipeline.stages))
+                text = f"the pipeline {pipeline.name!r} has no stage {key!r}; it has: {names}"
+            else:
+                unit = self.document.unit
+                hint = misplaced_keys.at_top(key, unit, HEAD_KEYS, self.stages, self.others)
+                known = HEAD_KEYS | stages
+                self.problems.append(unknown_key(self.document, (key,), known, hint))
+                continue
+            self.problems.append(wrong_key(self.document, (key,), text))
+
+    def _told(self, spec: StageSpec, seed: int | str | None) -> dict[str, Any]:
+        """What the sidecar says of a stage, each part checked by itself."""
+        kind = registry.stage_class(spec.type)
+        told: dict[str, Any] = {}
+        parts: list[tuple[KeyPath, Any]] = [
+            ((key,), self.written.get(key)) for key in keys_of(spec)
+        ]
+        if seed is not None and "seed" in kind.model_fields:
+            parts.insert(0, ((), {"seed": seed}))
+        for path, given in parts:
+            hint = partial(
+                misplaced_keys.in_stage, unit=self.document.unit, stage=kind, head=HEAD_KEYS,
+                stages=self.stages, others=self.others,
+            )  # fmt: skip
+            params, problems = check_params(kind, self.document, path, given, hint=hint)
+            self.problems += problems
+            told |= params
+        return told
+
+    def _stage(self, spec: StageSpec, told: dict[str, Any]) -> Stage | None:
+        """The stage with all that is said of it; None if that does not go together."""
+        kind = registry.stage_class(spec.type)
+        try:
+            return kind.model_validate(with_defaults(kind, spec, self.inbox.defaults) | told)
+        except ValidationError as error:
+            key = next((key for key in reversed(keys_of(spec)) if self.written.get(key)), None)
+            line = self.document.line((key,)) if key else 0
+            for problem in from_validation(error, self.document, (spec.id,), kind):
+                text = f"{problem.text} (with the values that apply besides)"
+                self.problems.append(replace(problem, text=text, line=line))
+            return None
+
+    def _filled(self, spec: StageSpec, stage: Stage, data: dict[str, Any]) -> Stage:
+        """The stage with its templates filled in."""
+        seed: int | str = getattr(stage, "seed", 0)
+        texts: dict[str, str] = {}
+        for name in stage.templates:
+            try:
+                texts[name] = fill(getattr(stage, name), data | {"seed": seed}, seed)
+            except TemplateError as error:
+                self.problems.append(self._wrong_template(spec, name, error))
+        return stage.model_copy(update=texts)
+
+    def _wrong_template(self, spec: StageSpec, name: str, error: TemplateError) -> Problem:
+        path = self._place(spec, name)
+        if path is not None:
+            return wrong_value(self.document, path, str(error))
+        where = dotted((spec.id, name))
+        return Problem(where, f"{where}: {error} (as pipeline.yaml has it)", 0, wrong_key=False)
+
+    def _check_model(self, spec: StageSpec, name: str | None) -> None:
+        text = model_problem(self.config.models, spec.type, name)
+        if text is None:
+            return
+        path = self._place(spec, "model")
+        start = f"{self.document.start(path)}{dotted(path)}" if path else spec.id
+        raise UnknownModel(f"{start}: {text}", where=f"{spec.id}.model")
+
+    def _place(self, spec: StageSpec, name: str) -> KeyPath | None:
+        """Where the sidecar sets that parameter, in whatever spelling."""
+        aliases = registry.stage_class(spec.type).aliases
+        spellings = [name, *(alias for alias, own in aliases.items() if own == name)]
+        paths = [(key, word) for key in reversed(keys_of(spec)) for word in spellings]
+        return next((path for path in paths if self.document.has(path)), None)
+
+
+def _check(spec: StageSpec, stage: Stage) -> None:
+    try:
+        stage.check()
+    except JobError as error:
+        error.where = error.where or spec.id
+        raise

@@ -1,0 +1,313 @@
+"""Tables of jobs: CSV as spreadsheets write it, and JSON Lines. A row is a job.
+
+A row is told by a number: in CSV as a spreadsheet shows it, the names of the columns being row 1;
+in JSON Lines the line's.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from dna_pipeline.base.errors import JobError, ParameterInvalid, SidecarInvalid
+from dna_pipeline.config import yaml12
+from dna_pipeline.config.cells import EMPTY, cell_value, is_decimal_comma
+from dna_pipeline.config.columns import Column, Columns
+from dna_pipeline.config.dialect import (
+    SEPARATORS,
+    Dialect,
+    Sheet,
+    clean,
+    decode,
+    has_curly_quotes,
+    read_sheet,
+)
+from dna_pipeline.config.problems import MOST_TOLD
+from dna_pipeline.config.schema import Pipeline
+from dna_pipeline.config.sentences import shown
+from dna_pipeline.config.yaml12 import Document, KeyPath
+
+MAX_BYTES = 64 << 20
+MAX_ROWS = 100_000
+MAX_COLUMNS = 1000
+
+_IMAGE = re.compile(r'"image"\s*:\s*("(?:[^"\\]|\\.)*")')
+
+
+_NUL = "text cannot hold a NUL character"
+
+
+@dataclass(frozen=True, slots=True)
+class TableRow:
+    """A row as a sidecar would say it, `image` being one of its keys.
+
+    With an `error`, what could be read of it; `error.where` is the column.
+    """
+
+    number: int
+    document: Document
+    error: JobError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """All rows of a table, empty ones passed over, and the form that it is written in."""
+
+    rows: list[TableRow]
+    dialect: Dialect
+
+
+def is_table_name(path: str) -> bool:
+    """Whether the name is that of a table."""
+    return path.lower().endswith((".csv", ".jsonl"))
+
+
+def read_table(pipelines: Mapping[str, Pipeline], name: str, data: bytes) -> list[TableRow]:
+    """The rows of `parse_table`."""
+    return parse_table(pipelines, name, data).rows
+
+
+def parse_table(pipelines: Mapping[str, Pipeline], name: str, data: bytes) -> Table:
+    """Read a table.
+
+    Args:
+        pipelines: their stages say what kind of value each column holds.
+
+    Raises:
+        SidecarInvalid: it is no table at all.
+    """
+    if len(data) > MAX_BYTES:
+        raise SidecarInvalid(f"the table is larger than {MAX_BYTES >> 20} MiB")
+    text, has_mark = decode(data)
+    columns = Columns(pipelines)
+    if name.lower().endswith(".jsonl"):
+        return Table(_limited(_json_lines(columns, text)), Dialect())
+    sheet = read_sheet(text, has_mark=has_mark)
+    _check_columns(sheet)
+    named = [columns.column(name) for name in sheet.columns]
+    _check_names(named)
+    dialect = replace(sheet.dialect, decimal=_decimal_of(sheet, named))
+    sheet = replace(sheet, dialect=dialect)
+    rows = (_csv_row(sheet, named, number, cells) for number, cells in sheet.rows())
+    return Table(_limited(rows), dialect)
+
+
+def _limited(rows: Iterable[TableRow]) -> list[TableRow]:
+    found: list[TableRow] = []
+    for row in rows:
+        if len(found) == MAX_ROWS:
+            raise SidecarInvalid(f"the table has more than {MAX_ROWS:,} rows; make several of it")
+        found.append(row)
+    if not found:
+        raise SidecarInvalid("the table has no rows")
+    return found
+
+
+# --- CSV ---
+
+
+def _check_columns(sheet: Sheet) -> None:
+    start = f"row {sheet.header}"
+    if len(sheet.columns) > MAX_COLUMNS:
+        raise SidecarInvalid(f"{start}: the table has more than {MAX_COLUMNS:,} columns")
+    named = [column for column in sheet.columns if column]
+    if "image" not in map(str.casefold, named):
+        rest = (
+            f"it has: {', '.join(map(_shown, named[:20]))}"
+            if named
+            else "its first row names the columns"
+        )
+        signs = ", ".join(SEPARATORS.values())
+        text = f"{start}: no column is called 'image'; {rest} (columns are separated by {signs})"
+        raise SidecarInvalid(text, where="image")
+
+
+def _check_names(columns: list[Column]) -> None:
+    names = Counter(column.name for column in columns if column.name)
+    twice, number = next(iter(names.most_common(1)), ("", 0))
+    if number > 1:
+        raise SidecarInvalid(f"row 1: two columns are called {shown(twice)}", where=twice)
+
+
+def _decimal_of(sheet: Sheet, columns: list[Column]) -> str:
+    """The sign before decimals: a comma if any number of the table has one there."""
+    numbers = [index for index, column in enumerate(columns) if column.is_number]
+    if sheet.dialect.delimiter == "," or not numbers:
+        return "."
+    for _, cells in sheet.rows():
+        if any(index < len(cells) and is_decimal_comma(cells[index]) for index in numbers):
+            return ","
+    return "."
+
+
+def _shown(column: str) -> str:
+    return yaml12.one_line(column, 60)
+
+
+def _csv_row(sheet: Sheet, columns: list[Column], number: int, cells: list[str]) -> TableRow:
+    value: dict[str, Any] = {}
+    wrong: list[_Wrong] = []
+    for index, cell in enumerate(cells):
+        if not clean(cell):
+            continue
+        if index >= len(columns):
+            wrong.append(_Wrong("", _too_many(sheet, cells)))
+            break
+        column = columns[index]
+        if not column.name:
+            # The first column of pandas and R counts the rows, and has no name.
+            if index or not clean(cell).isdigit():
+                wrong.append(_Wrong("", _nameless(index, cell)))
+            continue
+        if problem := column.problem or (_NUL if "\0" in cell else ""):
+            wrong.append(_Wrong(column.name, problem))
+            continue
+        try:
+            item = cell_value(cell, column, sheet.dialect, is_curly=sheet.is_curly)
+            if item is not EMPTY:
+                _put(value, column.name, item)
+        except ValueError as fault:
+            wrong.append(_Wrong(column.name, str(fault), is_value=True))
+    return TableRow(number, _document(number, value), _row_error(number, wrong))
+
+
+@dataclass(frozen=True, slots=True)
+class _Wrong:
+    """A fault of a row: its column, if one is to blame, and whether its value is."""
+
+    column: str
+    text: str
+    is_value: bool = False
+
+    def __str__(self) -> str:
+        return f"{_shown(self.column)}: {self.text}" if self.column else self.text
+
+
+def _row_error(number: int, wrong: list[_Wrong]) -> JobError | None:
+    """A line for each fault; the first one's column is the one to blame."""
+    if not wrong:
+        return None
+    lines = "\n".join(f"row {number}: {fault}" for fault in wrong[:MOST_TOLD])
+    kind = ParameterInvalid if all(fault.is_value for fault in wrong) else SidecarInvalid
+    return kind(lines, where=wrong[0].column)
+
+
+def _too_many(sheet: Sheet, cells: list[str]) -> str:
+    name = SEPARATORS[sheet.dialect.delimiter]
+    quotes = 'straight quotes ("…")' if any(map(has_curly_quotes, cells)) else "double quotes"
+    number = max(index for index, cell in enumerate(cells, 1) if clean(cell))
+    return (
+        f"it has {number} cells where row {sheet.header} names {len(sheet.columns)} columns; "
+        f"put text that holds a separator ({name}) in {quotes}"
+    )
+
+
+def _nameless(index: int, cell: str) -> str:
+    return f"{shown(cell)} stands in column {index + 1}, which has no name; name it or empty it"
+
+
+# --- JSON Lines ---
+
+
+def _json_lines(columns: Columns, text: str) -> Iterator[TableRow]:
+    start = text.lstrip()
+    if start.startswith("[") or re.match(r"\{\s*[\r\n]", start):
+        what = "one JSON array" if start.startswith("[") else "JSON that runs over several lines"
+        text = f"the table is {what}; a .jsonl has one object a line, without brackets or commas"
+        raise SidecarInvalid(f"{text} between them (`jq -c` writes it so)")
+    for number, line in enumerate(re.split(r"\r\n|\r|\n", text), 1):
+        if clean(line):
+            yield _json_row(columns, number, line)
+
+
+def _json_row(columns: Columns, number: int, line: str) -> TableRow:
+    try:
+        given = json.loads(line, object_pairs_hook=_once, parse_constant=_constant)
+        if not isinstance(given, dict):
+            raise ValueError(f"should be an object, not {shown(given)}")
+        value: dict[str, Any] = {}
+        for key, item in yaml12.loads(yaml12.dumps(given).encode()).value.items():
+            _put(value, columns.column(key).name, item)
+    except (ValueError, TypeError, RecursionError) as fault:
+        error = SidecarInvalid(f"row {number}: {_json_words(fault, line)}")
+        return TableRow(number, _document(number, _image_of(line)), error)
+    value = columns.with_whole_numbers(value)
+    wrong = [_Wrong(key, text) for key in value if (text := columns.column(key).problem)]
+    return TableRow(number, _document(number, value), _row_error(number, wrong))
+
+
+def _constant(name: str) -> object:
+    """`EMPTY` for NaN, which Python and pandas write for what is not there."""
+    if name != "NaN":
+        raise ValueError(f"{name} is no number of JSON; write a finite one")
+    return EMPTY
+
+
+def _json_words(fault: Exception, line: str) -> str:
+    """The fault of a line, with the mend of what programs and people often write."""
+    text = getattr(fault, "msg", None) or str(fault) or "nested too deep"
+    if not isinstance(fault, json.JSONDecodeError):
+        return text
+    rest = line[fault.pos :].strip()
+    if text == "Extra data" and rest == ",":
+        return "a comma follows the object; in a .jsonl none does"
+    if rest.startswith("'") or line.strip().startswith("{'"):
+        return 'JSON has double quotes only; write {"image": "a.png"}'
+    if re.match(r"[}\]]", rest) or re.match(r",\s*[}\]]", rest):
+        return "a comma stands before a closing bracket; remove it"
+    if word := re.match(r"(True|False|None)\b", rest):
+        meant = {"True": "true", "False": "false", "None": "null"}[word[1]]
+        return f"JSON has no {word[1]}; write {meant}"
+    if rest[:1] in ("\u201c", "\u201d", "\u201e"):
+        return 'the quotes are curly; write straight ones: {"image": "a.png"}'
+    return f"this is no JSON: {text} at character {fault.pos + 1}"
+
+
+def _image_of(line: str) -> dict[str, Any]:
+    """The image of a row that is wrong, as far as it can be seen: nobody else is to take it."""
+    found = _IMAGE.search(line)
+    try:
+        image = json.loads(found[1]) if found else ""
+        image.encode()
+    except ValueError:
+        return {}
+    return {"image": image} if image else {}
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    for key, item in pairs:
+        if key in value:
+            raise ValueError(f"the key {shown(key)} stands there twice")
+        if item is not EMPTY:
+            value[key] = item
+    return value
+
+
+# --- both ---
+
+
+def _put(value: dict[str, Any], column: str, item: Any) -> None:
+    """Set `a.b` in a mapping of mappings. Raises ValueError."""
+    first, dot, rest = column.partition(".")
+    if not dot:
+        if isinstance(value.get(first), dict) and isinstance(item, dict):
+            value[first] |= item
+        elif first in value:
+            raise ValueError("is set twice in this row; keep one")
+        else:
+            value[first] = item
+        return
+    inner = value.setdefault(first, {})
+    if not isinstance(inner, dict) or rest in inner:
+        raise ValueError("is set twice in this row; keep one")
+    inner[rest] = item
+
+
+def _document(number: int, value: dict[str, Any]) -> Document:
+    lines: dict[KeyPath, int] = {(): number}
+    return Document(value, lines, "row")

@@ -1,0 +1,175 @@
+"""Text with fields and wildcards, like `a {red|blue} chair, {meta.asset}`.
+
+{field}    what the job's data say: one of `FIELDS`, or `meta.a.b` for a value within its meta
+{a|b||c}   one of the options; one may be empty, and they may hold fields and wildcards
+{{ }}      braces; within a wildcard `}}` is one only after a `{{` of the same option, so that
+           `{a|{b|c}}` means what it seems to
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from dna_pipeline.config.sentences import nearest, shown
+from dna_pipeline.config.yaml12 import is_mapping
+
+MAX_CHARS = 10_000
+MAX_DEPTH = 8
+FIELDS = ("batch", "folder", "inbox", "name", "pipeline", "row", "seed", "stem", "tags")
+_META = "meta"
+_PLAIN = re.compile(r"[^{}|]+|\|")
+
+
+class TemplateError(ValueError):
+    """A text that cannot be filled in; the message is a clause that says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    path: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Wildcard:
+    options: tuple[_Parts, ...]
+
+
+_Parts = tuple[str | _Field | _Wildcard, ...]
+
+
+def check(text: str) -> None:
+    """Raise `TemplateError` for what no job's data could mend."""
+    _Parser(text).parse()
+
+
+def fill(text: str, data: Mapping[str, Any], seed: int | str) -> str:
+    """The text with its fields filled in and its wildcards chosen.
+
+    Args:
+        data: the value of each field, and `meta`, a mapping.
+        seed: equal ones choose alike. Each text chooses anew, so that `{cat|dog}` in one and
+            `{dog|cat}` in another always differ.
+
+    Raises:
+        TemplateError: also for fields in options that are not chosen.
+    """
+    parts = _Parser(text).parse()
+    values = {path: _value(path, data) for path in set(_paths(parts))}
+    # Only `random()` is promised to give the same numbers in every version of Python.
+    pieces = list(_pieces(parts, values, Random(seed).random))
+    if sum(map(len, pieces)) > MAX_CHARS:
+        raise TemplateError(f"comes to more than {MAX_CHARS:,} characters")
+    return "".join(pieces)
+
+
+def _paths(parts: _Parts) -> Iterator[tuple[str, ...]]:
+    for part in parts:
+        if isinstance(part, _Field):
+            yield part.path
+        elif isinstance(part, _Wildcard):
+            for option in part.options:
+                yield from _paths(option)
+
+
+def _pieces(parts: _Parts, values: Mapping[tuple[str, ...], str], random: Any) -> Iterator[str]:
+    for part in parts:
+        if isinstance(part, str):
+            yield part
+        elif isinstance(part, _Field):
+            yield values[part.path]
+        else:
+            chosen = part.options[int(random() * len(part.options))]
+            yield from _pieces(chosen, values, random)
+
+
+def _value(path: tuple[str, ...], data: Mapping[str, Any]) -> str:
+    value: Any = data
+    for key in path:
+        if not is_mapping(value) or key not in value:
+            known = [*FIELDS, *_leaves((_META,), data[_META])]
+            raise TemplateError(_unknown(".".join(path), known))
+        value = value[key]
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        raise TemplateError(f"{{{'.'.join(path)}}} is {shown(value)}, not text or a number")
+    return str(value)
+
+
+def _leaves(path: tuple[str, ...], value: Any) -> Iterator[str]:
+    """The names of all that stands below `path` and holds no other names."""
+    if not is_mapping(value):
+        yield ".".join(path)
+        return
+    for key, item in value.items():
+        yield from _leaves((*path, key), item)
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    return f"unknown field {{{name[:60]}}}; {nearest(name, known)}"
+
+
+class _Parser:
+    """By descent, at most `MAX_DEPTH` deep."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.at = 0
+
+    def parse(self) -> _Parts:
+        return self._sequence(0)
+
+    def _sequence(self, depth: int) -> _Parts:
+        """All up to the `|` or `}` that ends an option; outside of braces, to the end."""
+        parts: list[str | _Field | _Wildcard] = []
+        braces = 0
+        while self.at < len(self.text):
+            if self._take("{{"):
+                parts.append("{")
+                braces += 1
+            elif (depth == 0 or braces) and self._take("}}"):
+                parts.append("}")
+                braces -= 1
+            elif self.text[self.at] == "{":
+                parts.append(self._group(depth + 1))
+            elif depth and self.text[self.at] in "|}":
+                break
+            elif (plain := _PLAIN.match(self.text, self.at)) is not None:
+                parts.append(plain[0])
+                self.at = plain.end()
+            else:
+                raise TemplateError(f"{self._here()} closes nothing; for a brace write }}}}")
+        return tuple(parts)
+
+    def _group(self, depth: int) -> _Field | _Wildcard:
+        opened = self._here()
+        if depth > MAX_DEPTH:
+            raise TemplateError(f"braces within braces, more than {MAX_DEPTH} deep")
+        self.at += 1
+        options = [self._sequence(depth)]
+        while self._take("|"):
+            options.append(self._sequence(depth))
+        if not self._take("}"):
+            raise TemplateError(f"{opened} is not closed; for a brace write {{{{")
+        return _Wildcard(tuple(options)) if len(options) > 1 else _field(options[0])
+
+    def _take(self, word: str) -> bool:
+        found = self.text.startswith(word, self.at)
+        self.at += len(word) if found else 0
+        return found
+
+    def _here(self) -> str:
+        return f"the {self.text[self.at]} at character {self.at + 1}"
+
+
+def _field(parts: _Parts) -> _Field:
+    names = [part for part in parts if isinstance(part, str)]
+    if len(names) < len(parts):
+        raise TemplateError("a wildcard needs at least two options, like {a|b}")
+    name = "".join(names).strip()
+    path = tuple(name.split("."))
+    if name not in FIELDS and not (path[0] == _META and len(path) > 1):
+        raise TemplateError(_unknown(name, [*FIELDS, "meta.…"]))
+    return _Field(path)

@@ -1,0 +1,1 @@
+"""Runs jobs: what may start, orders to the executor, what comes back."""

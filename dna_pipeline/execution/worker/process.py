@@ -1,0 +1,253 @@
+"""The child process that owns the device and the models.
+
+It reads its settings and then orders from its standard input, and writes events to what was its
+standard output. When the pipe from its parent ends, it ends: results are written atomically, so
+that nothing is halved by that.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+import time
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import structlog
+
+from dna_pipeline.base import ipc
+from dna_pipeline.base.errors import DeviceUnavailable, Failure
+from dna_pipeline.base.logs import configure_child
+from dna_pipeline.execution.local_executor import WorkerSettings
+from dna_pipeline.execution.protocol import Beat, Event, JobFailed, Order, Ready, event_to_message
+from dna_pipeline.execution.worker import device as devices
+from dna_pipeline.execution.worker import runner
+from dna_pipeline.providers.base import Device, ModelCache
+from dna_pipeline.stages import registry
+from dna_pipeline.weights.fingerprint import Fingerprints
+
+log = structlog.get_logger()
+
+BEAT_INTERVAL_S = 2.0
+
+# No library may ask the network for weights, whatever a model's folder says.
+OFFLINE = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DISABLE_TELEMETRY": "YES",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+
+class BusyClock:
+    """Seconds spent at work so far; one thread works, any other may ask.
+
+    Each figure is exact for its moment and none is less than one before.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._since: float | None = None
+        self._before_s = 0.0
+
+    @contextmanager
+    def running(self) -> Generator[None]:
+        """Count the time of the block."""
+        with self._lock:
+            self._since = time.monotonic()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._before_s = self._now()
+                self._since = None
+
+    def seconds(self) -> float:
+        """All that was counted, up to now if the clock runs."""
+        with self._lock:
+            return self._now()
+
+    def _now(self) -> float:
+        running_s = 0.0 if self._since is None else time.monotonic() - self._since
+        return self._before_s + running_s
+
+
+class Worker:
+    """Orders from one pipe, one after another; cancels and beats beside them."""
+
+    def __init__(self, settings: WorkerSettings, out: ipc.LineWriter) -> None:
+        self.settings = settings
+        self.out = out
+        self.orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
+        self.cancelled: set[str] = set()
+        self.resting: set[str] = set()
+        self.busy = BusyClock()
+
+    def emit(self, event: Event) -> None:
+        try:
+            self.out.send(event_to_message(event))
+        except (OSError, ValueError):
+            os._exit(0)  # the parent is gone; nobody is left to work for
+
+    def listen(self, inbound: IO[bytes]) -> None:
+        for message in ipc.messages(inbound):
+            if "order" in message:
+                order = Order.from_message(message["order"])
+                # A wish that is still remembered was meant for an attempt before this one.
+                self.cancelled.discard(order.job)
+                self.resting.discard(order.job)
+                self.orders.put(order)
+            elif "cancel" in message:
+                self.cancelled.add(message["cancel"])
+            elif "rest" in message:
+                self.resting.add(message["rest"])
+        os._exit(0)
+
+    def beat(self) -> None:
+        """Report memory and busy time for ever; what fails is tried again at the next beat."""
+        trouble = ""
+        while True:
+            time.sleep(BEAT_INTERVAL_S)
+            try:
+                self.emit(Beat(resident_bytes(), round(self.busy.seconds(), 3)))
+            except Exception as error:
+                if repr(error) != trouble:  # once, not every two seconds
+                    trouble = repr(error)
+                    log.warning("beat.failed", why=trouble)
+
+    def work(self) -> None:
+        try:
+            device = choose_device(self.settings.device, self.settings.dtype)
+            devices.refuse_worse(device, self.settings.seen_device, self.settings.seen_gpu)
+            if self.settings.prove:
+                devices.prove(device)
+        except DeviceUnavailable as error:
+            return self._refuse_all(error)
+        facts = environment(device)
+        fingerprints = Fingerprints(Path(self.settings.data))
+        bench = runner.Bench(
+            models=ModelCache(load_providers(self.settings.models), device),
+            emit=self.emit,
+            is_cancelled=self.cancelled.__contains__,
+            is_to_rest=self.resting.__contains__,
+            stage_timeout_s=self.settings.stage_timeout_s,
+            release_memory=release_memory,
+            fingerprint=fingerprints.of,
+            environment=facts,
+            licence=fingerprints.licence,
+        )
+        # What comes before this is nobody's job: a death there is charged to none.
+        self.emit(Ready(device.name, device.dtype, facts))
+        while True:
+            order = self._next_order(bench.models)
+            with self.busy.running():
+                runner.run(order, bench)
+
+    def _next_order(self, models: ModelCache) -> Order:
+        """Wait for work; give the device's memory back when there is none for long."""
+        while True:
+            try:
+                return self.orders.get(timeout=self.settings.idle_unload_s or None)
+            except queue.Empty:
+                if models.evict():
+                    release_memory()
+
+    def _refuse_all(self, error: DeviceUnavailable) -> None:
+        failure = Failure(error.code, "", str(error)).to_dict()
+        while True:
+            order = self.orders.get()
+            # Poisoned: a process that found no device never will; the next one may.
+            self.emit(JobFailed(order.job, failure, hold=True, poisoned=True))
+
+
+def resident_bytes() -> int:
+    """Memory that this process holds."""
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)
+
+
+def load_providers(entries: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """Provider entries from their plain values, as `WorkerSettings.models` carries them."""
+    providers: dict[str, Any] = {}
+    for name, entry in entries.items():
+        fields = {key: value for key, value in entry.items() if key != "provider"}
+        providers[name] = registry.provider_class(entry["provider"]).model_validate(fields)
+    return providers
+
+
+def choose_device(wanted: str, dtype: str) -> Device:
+    """The device and number type to use. Raises `DeviceUnavailable`."""
+    import torch
+
+    name = wanted
+    if wanted == "auto":
+        mps = torch.backends.mps.is_available()
+        name = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
+    if name == "cuda":
+        name = "cuda:0"
+    if name.startswith("cuda:") and int(name[5:]) >= torch.cuda.device_count():
+        raise DeviceUnavailable(f"{name} was asked for, but torch sees no such device")
+    if name == "mps" and not torch.backends.mps.is_available():
+        raise DeviceUnavailable("mps was asked for, but torch sees no such device")
+    if dtype != "auto":
+        return Device(name, dtype)
+    return Device(name, "float16" if name.startswith("cuda") else "float32", dtype_is_free=True)
+
+
+def environment(device: Device) -> dict[str, Any]:
+    """Versions that results depend on, for the manifest."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    import torch
+
+    facts: dict[str, Any] = {"python": platform.python_version(), "platform": platform.platform()}
+    packages = ("torch", "diffusers", "transformers", "accelerate", "numpy", "pillow",
+                "scikit-image", "trimesh", "fast-simplification", "xatlas", "moderngl", "rembg",
+                "onnxruntime")  # fmt: skip
+    for name in packages:
+        try:
+            facts[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    is_cuda = device.name.startswith("cuda")
+    facts["gpu"] = torch.cuda.get_device_name(device.name) if is_cuda else None
+    return facts
+
+
+def release_memory() -> None:
+    """Hand cached device memory back to the system."""
+    import gc
+
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    if torch.backends.mps.is_available():
+        torch.mps.empty_cache()
+
+
+def main() -> None:
+    """Entry point of the child process."""
+    from filelock import FileLock
+
+    inbound, out = ipc.claim_stdio()
+    os.environ.update(OFFLINE)
+    configure_child()
+    settings = WorkerSettings(**next(ipc.messages(inbound)))
+    worker = Worker(settings, out)
+    threading.Thread(target=worker.listen, args=(inbound,), name="orders", daemon=True).start()
+    # A worker outlives a killed daemon by a moment; two on one device are worse than a wait.
+    with FileLock(Path(settings.data, "worker.lock")):
+        threading.Thread(target=worker.beat, name="beat", daemon=True).start()
+        worker.work()
+
+
+if __name__ == "__main__":
+    main()

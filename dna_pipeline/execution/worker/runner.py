@@ -1,0 +1,323 @@
+"""One job through its stages, in the process that owns the device. Knows no database."""
+
+from __future__ import annotations
+
+import errno
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from dna_pipeline import __version__
+from dna_pipeline.base import claim_folders
+from dna_pipeline.base.errors import (
+    Cancelled,
+    DiskFull,
+    Failure,
+    Hold,
+    Hours,
+    InboxUnavailable,
+    JobError,
+    OutOfMemory,
+    SourceMissing,
+    StageFailed,
+)
+from dna_pipeline.base.failpoints import point
+from dna_pipeline.base.files import Artifact, fsync_dir, sha256_file
+from dna_pipeline.execution.protocol import (
+    Event,
+    FileRecord,
+    JobDone,
+    JobFailed,
+    Order,
+    Phase,
+    Progress,
+    StageDone,
+    StageOrder,
+)
+from dna_pipeline.providers.base import Device, ModelCache, Provider
+from dna_pipeline.providers.device_errors import is_device_fault, is_out_of_memory
+from dna_pipeline.stages import registry
+from dna_pipeline.stages.base import Stage, StageContext
+from dna_pipeline.stages.stage_key import stage_key
+
+log = structlog.get_logger()
+
+PROGRESS_INTERVAL_S = 0.25
+ON_CPU = Device("cpu", "float32")
+"""Where a stage without a model computes."""
+
+RAN_OUT = "Memory ran out, so the other models were unloaded and this is try number"
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What a runner works with: models, the way to speak, the way to be stopped."""
+
+    models: ModelCache
+    emit: Callable[[Event], None]
+    is_cancelled: Callable[[str], bool]
+    is_to_rest: Callable[[str], bool]
+    """Whether a job is to be given back before its next stage."""
+    stage_timeout_s: float
+    release_memory: Callable[[], None]
+    """Gives back what no model holds any more."""
+    fingerprint: Callable[[Provider], tuple[str, str | None]]
+    """Path and SHA-256 that the manifest records for a model."""
+    environment: dict[str, Any]
+    """Versions and device, recorded with each stage."""
+    licence: Callable[[Provider], str | None] = attrgetter("license")
+    """Licence of a model's weights, as the manifest records it."""
+
+
+def run(order: Order, bench: Bench) -> None:
+    """Run the stages that are not done yet; ends with exactly one JobDone or JobFailed."""
+    current: list[str | None] = [None]
+    try:
+        _Run(order, bench, current).go()
+    except Exception as error:
+        bench.emit(_failed(order, current[0], error))
+    else:
+        bench.emit(JobDone(order.job))
+
+
+class _Run:
+    def __init__(self, order: Order, bench: Bench, current: list[str | None]) -> None:
+        self.order = order
+        self.bench = bench
+        self.current = current
+        self.stages = [registry.stage_class(s.type).model_validate(s.params) for s in order.stages]
+        self.total = sum(stage.weight for stage in self.stages)
+        self.done = 0.0
+        self.last_progress = 0.0
+        self.input_sha256 = ""
+        """SHA-256 of the file that the current stage reads."""
+
+    def go(self) -> None:
+        source = _checked_source(self.order)
+        self.input_sha256 = self.order.source_sha256
+        again = started = False
+        for spec, stage in zip(self.order.stages, self.stages, strict=True):
+            self._check_cancelled()
+            folder = Path(self.order.work_dir, spec.id)
+            # Once a stage runs again, what was made from its old result is stale.
+            again = again or not self._may_keep(spec, stage, folder)
+            if again:
+                # One that was begun in time is given at least one stage, and so comes to its end.
+                if started and self.bench.is_to_rest(self.order.job):
+                    raise Hours("its inbox rests; the stages that are done are kept")
+                started = True
+                source = self._run_stage(spec, stage, source, folder)
+            else:
+                assert spec.done is not None
+                source = folder / spec.done[0].path
+                self.input_sha256 = spec.done[0].sha256
+            self.done += stage.weight
+
+    def _may_keep(self, spec: StageOrder, stage: Stage, folder: Path) -> bool:
+        """True if the stage has run, would do the same again, and its files are as it left them."""
+        if spec.done is None:
+            return False
+        try:
+            is_same = spec.done_key is None or spec.done_key == self._stage_key(spec, stage)
+        except OSError:
+            # Without its weights a stage cannot be judged; when it runs, it says what is missing.
+            return False
+        if not is_same:
+            log.info("stage.changed", job=self.order.job, stage=spec.id)
+        return is_same and _is_intact(folder, spec.done)
+
+    def _stage_key(self, spec: StageOrder, stage: Stage) -> str:
+        provider = self.bench.models.provider(stage.model) if stage.model else None
+        weights = None if provider is None else self.bench.fingerprint(provider)[1]
+        return stage_key(stage, spec.stem, self.input_sha256, provider, weights)
+
+    def _run_stage(self, spec: StageOrder, stage: Stage, source: Path, folder: Path) -> Path:
+        """Run it; where memory runs out, again with less of it. The file that comes next."""
+        self.current[0] = spec.id
+        thrift = 0
+        while (made := self._try_stage(spec, stage, source, folder, thrift)) is None:
+            thrift += 1
+            self._check_cancelled()
+            self.bench.models.evict(*([] if stage.model is None else [stage.model]))
+            self.bench.release_memory()
+        return made
+
+    def _try_stage(
+        self, spec: StageOrder, stage: Stage, source: Path, folder: Path, thrift: int
+    ) -> Path | None:
+        """None where memory ran out and the stage may try with less. The error must be gone by
+        then: its frames hold the memory."""
+        try:
+            return self._attempt(spec, stage, source, folder, thrift)
+        except Exception as error:
+            if thrift >= stage.most_thrift or not is_out_of_memory(error):
+                raise
+            log.warning("memory.exhausted", job=self.order.job, stage=spec.id, detail=str(error))
+            return None
+
+    def _attempt(
+        self, spec: StageOrder, stage: Stage, source: Path, folder: Path, thrift: int
+    ) -> Path:
+        folder.mkdir(parents=True, exist_ok=True)
+        for leftover in folder.iterdir():
+            leftover.unlink()
+        if stage.model is not None and not self.bench.models.is_loaded(stage.model):
+            self._phase(spec, "loading")
+            self.bench.models.get(stage.model)
+        self._phase(spec, "running")
+        context = StageContext(
+            stage_id=spec.id,
+            stem=spec.stem,
+            source=source,
+            work_dir=folder,
+            models=self.bench.models,
+            on_step=lambda step, steps: self._on_step(spec, stage, step, steps),
+            thrift=thrift,
+            recipe=self._recipe(spec),
+        )
+        if thrift:
+            context.warnings.append(f"{RAN_OUT} {thrift + 1}.")
+        started = time.monotonic()
+        files = stage.run(context)
+        seconds = time.monotonic() - started
+        fsync_dir(folder)
+        point("stage-written")
+        done = self._stage_done(spec, stage, files, seconds, context)
+        self.bench.emit(done)
+        self.input_sha256 = done.artifacts[0].sha256
+        return files[0].path
+
+    def _stage_done(
+        self,
+        spec: StageOrder,
+        stage: Stage,
+        files: list[Artifact],
+        seconds: float,
+        context: StageContext,
+    ) -> StageDone:
+        provider = None if stage.model is None else self.bench.models.provider(stage.model)
+        place = context.computed_on or self._place_of(stage)
+        return StageDone(
+            job=self.order.job,
+            stage=spec.id,
+            type=spec.type,
+            provider=provider.name_in_config if provider else None,
+            model=self._model_facts(stage.model, provider),
+            params=stage.params(),
+            device=place.name,
+            dtype=place.dtype,
+            batch_size=1,
+            seconds=round(seconds, 3),
+            warnings=context.warnings,
+            environment=self.bench.environment,
+            artifacts=[_record(file) for file in files],
+            stage_key=self._stage_key(spec, stage),
+        )
+
+    def _place_of(self, stage: Stage) -> Device:
+        """Where a stage computes that does not say so itself: where its model does."""
+        return ON_CPU if stage.model is None else self.bench.models.computes_on(stage.model)
+
+    def _recipe(self, last: StageOrder) -> dict[str, Any]:
+        """How a file of that stage comes about, with nothing of when, where and by which job."""
+        until = self.order.stages.index(last) + 1
+        told = [
+            {"id": spec.id, "type": spec.type, **self._model_told(stage), "params": stage.params()}
+            for spec, stage in zip(self.order.stages[:until], self.stages[:until], strict=True)
+        ]
+        given = {"sha256": self.order.source_sha256}
+        return {"version": __version__, "input": given, "stages": told}
+
+    def _model_told(self, stage: Stage) -> dict[str, Any]:
+        if stage.model is None:
+            return {"provider": None, "model": None}
+        provider, sha256 = self.bench.models.provider(stage.model), None
+        licence = provider.license
+        with suppress(OSError):  # the weights of a stage that is done may be gone by now
+            _, sha256 = self.bench.fingerprint(provider)
+            licence = self.bench.licence(provider)
+        model = {"name": stage.model, "sha256": sha256, "license": licence}
+        return {"provider": provider.name_in_config, "model": model}
+
+    def _model_facts(self, name: str | None, provider: Provider | None) -> dict[str, Any] | None:
+        if name is None or provider is None:
+            return None
+        path, sha256 = self.bench.fingerprint(provider)
+        licence = self.bench.licence(provider)
+        return {"name": name, "path": path, "sha256": sha256, "license": licence}
+
+    def _phase(self, spec: StageOrder, phase: str) -> None:
+        limit = self.bench.stage_timeout_s
+        self.bench.emit(Phase(self.order.job, spec.id, phase, limit))
+
+    def _on_step(self, spec: StageOrder, stage: Stage, step: int, steps: int) -> None:
+        self._check_cancelled()
+        now = time.monotonic()
+        if now - self.last_progress < PROGRESS_INTERVAL_S and step < steps:
+            return
+        self.last_progress = now
+        fraction = (self.done + stage.weight * step / max(steps, 1)) / self.total
+        self.bench.emit(Progress(self.order.job, spec.id, step, steps, round(fraction, 4)))
+
+    def _check_cancelled(self) -> None:
+        if self.bench.is_cancelled(self.order.job):
+            raise Cancelled("cancelled while it ran")
+
+
+def _checked_source(order: Order) -> Path:
+    """Where the source lies. Raises InboxUnavailable, or SourceMissing if it is gone for good."""
+    source = Path(order.source)
+    try:
+        if source.is_file() and sha256_file(source) == order.source_sha256:
+            return source
+    except OSError as error:
+        raise InboxUnavailable(f"{source} cannot be read: {error.strerror}") from error
+    raise SourceMissing(f"{source} is gone or was changed")
+
+
+def _is_intact(folder: Path, files: tuple[FileRecord, ...] | None) -> bool:
+    """Whether a finished stage's files are all still there, bit for bit."""
+    return bool(files) and all(
+        (path := folder / file.path).is_file() and sha256_file(path) == file.sha256
+        for file in files
+    )
+
+
+def _record(file: Artifact) -> FileRecord:
+    size = file.path.stat().st_size
+    sha256 = sha256_file(file.path)
+    return FileRecord(file.path.name, file.role, file.media_type, size, sha256, file.facts)
+
+
+def _failed(order: Order, stage: str | None, error: Exception) -> JobFailed:
+    """Map whatever was raised to one of our codes."""
+    is_fault = is_device_fault(error)
+    if not isinstance(error, Hold | Cancelled) and not is_fault:
+        # Whatever it looks like, an inbox that went away is enough to explain it.
+        why = claim_folders.away(Path(order.source).parent)
+        error = error if why is None else InboxUnavailable(why)
+    if isinstance(error, Hold):
+        return JobFailed(order.job, Failure(error.code, "", str(error)).to_dict(), stage, hold=True)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        detail = f"{error.filename or order.work_dir}: {error.strerror}"
+        failure = Failure(DiskFull.code, "", detail)
+        return JobFailed(order.job, failure.to_dict(), stage, hold=True)
+    if is_fault or not isinstance(error, JobError):
+        log.error("stage.failed", job=order.job, stage=stage, error=traceback.format_exc())
+    failure = _translated(error, is_fault=is_fault).failure().to_dict()
+    return JobFailed(order.job, failure, stage, poisoned=is_fault)
+
+
+def _translated(error: Exception, *, is_fault: bool) -> JobError:
+    """The error as one of our codes, by its cause where that was memory or the device."""
+    detail = f"{type(error).__name__}: {error}"[:2000]
+    if is_out_of_memory(error):
+        return error if isinstance(error, OutOfMemory) else OutOfMemory(detail)
+    return error if isinstance(error, JobError) and not is_fault else StageFailed(detail)

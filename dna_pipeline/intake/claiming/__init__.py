@@ -1,0 +1,1 @@
+"""Makes files of an inbox ours, and records them in the ledger."""

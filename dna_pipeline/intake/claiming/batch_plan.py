@@ -1,0 +1,122 @@
+"""What a batch took, and what it comes to in the ledger: its rows and their jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dna_pipeline.base.errors import JobError
+from dna_pipeline.config.batch import request
+from dna_pipeline.config.schema import Inbox
+from dna_pipeline.intake.planning import job_rows
+from dna_pipeline.intake.planning.plan import Item, Plan, Planner, Source, shown_image
+from dna_pipeline.ledger import batches
+
+
+@dataclass(slots=True, eq=False)
+class Taken:
+    """What is taken with one drop: an image, or what tells the batch (`source` is None then).
+
+    Attributes:
+        is_moved: moved out of the inbox, and not copied.
+    """
+
+    row: dict[str, Any]
+    paths: list[Path]
+    is_moved: bool
+    source: Source | None = None
+    facts: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.row["claim"])
+
+    @property
+    def image(self) -> Path | None:
+        """The image as the batch names it; None for what tells the batch."""
+        return None if self.source is None else self.source.path
+
+
+@dataclass(slots=True, eq=False)
+class Account:
+    """The rows of a batch and the jobs of those that ask for something new.
+
+    Attributes:
+        batch: its row in the ledger.
+        removed: result folders that are not in the outbox any more.
+    """
+
+    planner: Planner
+    inbox: Inbox
+    plan: Plan
+    batch: Mapping[str, Any]
+    drops: Mapping[Source, Taken]
+    removed: Collection[str] = ()
+    _jobs: dict[int, dict[str, Any]] = field(init=False, default_factory=dict[int, dict[str, Any]])
+
+    def prepare(self, item: Item, key: str) -> None:
+        """Make a right row's job ahead: of thousands it takes longer than a commit should."""
+        if item.error is None:
+            self._jobs[item.row.number] = self._job(item, key)
+
+    @property
+    def skips(self) -> bool:
+        """Whether rows are skipped that were done before."""
+        return (self.plan.head.on_duplicate or self.inbox.on_duplicate) == "skip"
+
+    def make(
+        self, session: Any, keys: Mapping[int, str]
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+        """Jobs and rows. Rows that are equal among themselves are each made: they were asked for.
+
+        Args:
+            keys: what each row would do, by its number, where that is known.
+        """
+        found = batches.existing(session, keys.values()) if self.skips else {}
+        done = {
+            key: before.job
+            for key, before in found.items()
+            if before.status != "completed" or self._is_there(before.folder)
+        }
+        jobs: list[dict[str, Any]] = []
+        rows: list[dict[str, Any]] = []
+        for item in self.plan.items:
+            row = self._row(item)
+            key = keys.get(item.row.number)
+            if key in done:
+                row |= {"status": "skipped", "job_id": done[key]}
+            elif item.error is not None:
+                row |= _wrong(item.error)
+            else:
+                jobs.append(job := self._jobs[item.row.number])
+                row["job_id"] = job["id"]
+            rows.append(row)
+        return jobs, rows
+
+    def _is_there(self, folder: str | None) -> bool:
+        return folder is not None and folder not in self.removed
+
+    def _row(self, item: Item) -> dict[str, Any]:
+        return {
+            "batch_id": self.batch["id"], "number": item.row.number, "image": shown_image(item),
+            "job_id": None, "status": None, "code": None, "field": None, "detail": None,
+        }  # fmt: skip
+
+    def _job(self, item: Item, key: str) -> dict[str, Any]:
+        assert item.source is not None
+        taken = self.drops[item.source]
+        facts = self.planner.facts(item, taken.facts["sha256"])
+        spec = self.planner.resolve(item.row.document, job_rows.draw_seed, facts)
+        name = item.source.path.name
+        job = job_rows.job_row(self.inbox, item.source.folder, name, taken.row["id"], spec)
+        told = request(item.row.document)
+        return job | {"batch": self.batch["id"], "key": key, "request": told}
+
+
+def _wrong(error: JobError) -> dict[str, Any]:
+    return {
+        "status": "wrong", "code": error.code, "field": error.where or None,
+        "detail": error.detail or error.sentence,
+    }  # fmt: skip

@@ -1,0 +1,380 @@
+"""Taking files out of an inbox: only the steps in the file system.
+
+The ledger commits between them, in the caller, in the order that `architecture.md` gives. Each
+step can be repeated after a crash. No step follows a symbolic link, overwrites a file, or leaves
+the source bytes without a name.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+from typing import IO, NoReturn
+
+from dna_pipeline.base.errors import DnaError
+from dna_pipeline.base.files import fsync, fsync_dir, fsync_tree, remove_file, remove_tree
+from dna_pipeline.base.filesystem import is_link
+from dna_pipeline.base.layout import CLAIMS
+from dna_pipeline.base.naming import free_names
+from dna_pipeline.intake.discovery.scan import FileStat
+
+_BUSY = frozenset({errno.EACCES, errno.EPERM, errno.EBUSY, errno.ETXTBSY, errno.EROFS})
+_NO_LINKS = _BUSY | {errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL, errno.EXDEV}
+_READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+# A pipe put in the file's place would let a plain open wait for ever.
+_OPEN = _READ | getattr(os, "O_NONBLOCK", 0)
+_SYNC_THREADS = 8
+_CHUNK_BYTES = 1 << 20
+
+
+class ClaimError(DnaError):
+    """A file could not be taken in. Nothing was lost; the next scan shows what is there now."""
+
+
+class Lost(ClaimError):
+    """The file is gone: someone else took, moved or removed it."""
+
+
+class Busy(ClaimError):
+    """The file may not be moved or read at present: in use, no permission, read-only."""
+
+
+class Refused(ClaimError):
+    """What lies there is nothing that is ever taken in. It was left, or put back, as it is."""
+
+
+class Changed(ClaimError):
+    """The file was written to, or replaced, since it was looked at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A file in its claim. If it is not `unchanged`, let it settle there before hashing it."""
+
+    path: Path
+    stat: FileStat
+    unchanged: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Hashed:
+    """What was read: SHA-256 (hexadecimal), bytes, and what stat said of the *source*."""
+
+    sha256: str
+    size: int
+    stat: FileStat
+
+
+def claim_root(inbox: Path, ledger_id: str) -> Path:
+    """Where the claims of that ledger lie."""
+    return inbox / CLAIMS / ledger_id
+
+
+def claim_dir(inbox: Path, ledger_id: str, drop_id: str) -> Path:
+    """Where the files of that drop lie."""
+    return claim_root(inbox, ledger_id) / drop_id
+
+
+def is_ledger_id(name: str) -> bool:
+    """Whether a folder of that name can be a ledger's."""
+    return re.fullmatch("[0-9a-f]{12}", name) is not None
+
+
+def claim_roots(inbox: Path) -> list[Path]:
+    """The folders of all ledgers in there (or in an outbox), sorted."""
+    try:
+        with os.scandir(inbox / CLAIMS) as entries:
+            found = [e.name for e in entries if e.is_dir(follow_symlinks=False)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [inbox / CLAIMS / name for name in sorted(found) if is_ledger_id(name)]
+
+
+def make_claim_root(inbox: Path, ledger_id: str) -> None:
+    """Create the folder of that ledger, or find it there. Raises as `make_claim_dir`."""
+    for folder in (inbox / CLAIMS, claim_root(inbox, ledger_id)):
+        _make_real_dir(folder)
+
+
+def make_claim_dir(inbox: Path, ledger_id: str, drop_id: str) -> Path:
+    """Create the claim's folder, or find it there.
+
+    Raises:
+        Refused: a file or a symbolic link lies in the place of one of its folders.
+    """
+    root = claim_root(inbox, ledger_id)
+    path = root / drop_id
+    for _ in range(100):
+        # `dispose` in another thread or daemon may remove an empty parent in between, time and
+        # again where several are busy.
+        with suppress(FileNotFoundError):
+            for folder in (root.parent, root):
+                _check_real_dir(folder)
+            _make_real_dir(path)
+            return path
+        with suppress(FileNotFoundError):
+            make_claim_root(inbox, ledger_id)
+        if not inbox.is_dir():
+            break
+    raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+
+
+def _make_real_dir(folder: Path) -> None:
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        _check_real_dir(folder)
+
+
+def _check_real_dir(folder: Path) -> None:
+    status = folder.lstat()
+    if is_link(status) or not stat.S_ISDIR(status.st_mode):
+        raise Refused(f"{folder} is in the way: it should be a plain folder")
+
+
+def list_claims(inbox: Path, ledger_id: str) -> list[str]:
+    """The drops of that ledger with a claim in the inbox, sorted."""
+    try:
+        with os.scandir(inbox / CLAIMS / ledger_id) as entries:
+            return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def take(source: Path, target_dir: Path, expected: FileStat) -> Taken:
+    """Rename a file into its claim, under its own name.
+
+    For an image this rename is the claim itself: of two that try, one succeeds. A call that is
+    repeated after it succeeded finds the file in the claim and touches nothing.
+
+    Args:
+        expected: what the scan saw.
+
+    Raises:
+        Lost, Busy: the file was not moved. Changed: it is not as expected, and was left alone.
+        Refused: a symbolic link, not a regular file, or on another file system.
+    """
+    target = target_dir / source.name
+    if (there := _lstat(target)) is not None:
+        if FileStat.of(there).same_file(expected):
+            return _taken(target, there, expected)
+        raise Refused(f"{target} holds another file already")
+    _look_before(source, expected)
+    try:
+        source.rename(target)
+    except FileNotFoundError:
+        there = _lstat(target)
+        if there is None or not FileStat.of(there).same_file(expected):
+            raise Lost(str(source)) from None
+    except OSError as error:
+        _raise_claim_error(error, source)
+    there = target.lstat()
+    if not stat.S_ISREG(there.st_mode):
+        back = put_back(target, source)
+        raise Refused(f"{back} is not a regular file")
+    return _taken(target, there, expected)
+
+
+def _look_before(source: Path, expected: FileStat) -> None:
+    """Leave to its writer what is being written; the look after the rename is the one that counts.
+
+    A scan of many files is old by the time that the last of them is taken.
+    """
+    there = _lstat(source)
+    if there is None:
+        raise Lost(str(source))
+    if not stat.S_ISREG(there.st_mode):
+        raise Refused(f"{source} is not a regular file")
+    if not FileStat.of(there).same_content(expected):
+        raise Changed(str(source))
+
+
+def _taken(target: Path, there: os.stat_result, expected: FileStat) -> Taken:
+    now = FileStat.of(there)
+    return Taken(target, now, now.same_content(expected))
+
+
+def _lstat(path: Path) -> os.stat_result | None:
+    try:
+        return path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _raise_claim_error(error: OSError, source: Path) -> NoReturn:
+    if error.errno in {errno.ENOENT, errno.ENOTDIR}:
+        raise Lost(str(source)) from None
+    if error.errno in _BUSY:
+        raise Busy(f"{source}: {error.strerror}") from None
+    if error.errno == errno.ELOOP:
+        raise Refused(f"{source} is a symbolic link") from None
+    if error.errno in {errno.EISDIR, errno.ENXIO}:
+        raise Refused(f"{source} is not a regular file") from None
+    if error.errno == errno.EXDEV:
+        raise Refused(f"{source} is on another file system than the inbox") from None
+    raise error
+
+
+def put_back(claimed: Path, original: Path) -> Path:
+    """Give a claimed file back to the inbox; gives where it is now.
+
+    If its name is taken in the meantime it becomes `name (1).png` and so on. Nothing is ever
+    overwritten: a hard link fails if the name exists, a rename would not.
+    """
+    status = claimed.lstat()
+    original.parent.mkdir(parents=True, exist_ok=True)
+    places = (original.with_name(name) for name in free_names(original.name))
+    place = next(place for place in places if _place(claimed, place, status))
+    fsync_dir(place.parent)
+    return place
+
+
+def _place(claimed: Path, place: Path, status: os.stat_result) -> bool:
+    """Move to `place` unless something else is there. Finishes a call that was cut off."""
+    try:
+        os.link(claimed, place, follow_symlinks=False)
+    except FileExistsError:
+        if not os.path.samestat(place.lstat(), status):
+            return False
+    except (OSError, NotImplementedError) as error:
+        if isinstance(error, OSError) and error.errno not in _NO_LINKS:
+            raise
+        if os.path.lexists(place):
+            return False
+        claimed.rename(place)
+        return True
+    remove_file(claimed)
+    if not status.st_mode & stat.S_IWUSR:  # both names had one protection, which was in the way
+        place.chmod(stat.S_IMODE(status.st_mode))
+    return True
+
+
+def hash_in_place(path: Path) -> Hashed:
+    """Hash a file that should stand still.
+
+    Raises:
+        Changed: it did not. Lost, Busy, Refused: as for `take`.
+    """
+    with open_to_read(path) as file:
+        before = _regular(file, path)
+        digest = hashlib.sha256()
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+        _check_still(file, before, path)
+    return Hashed(digest.hexdigest(), before.size, before)
+
+
+def snapshot(source: Path, target: Path, *, durable: bool = True) -> Hashed:
+    """Copy a file while hashing it; the source is not touched.
+
+    The copy shares nothing with the source, since writers overwrite in place. What an earlier
+    call left at `target` is replaced.
+
+    Args:
+        durable: False where the caller sees to it that the copy's bytes are on the disk in time.
+
+    Raises:
+        Changed: the source was written to or replaced meanwhile; there is no copy then.
+        Lost, Busy, Refused: as for `take`.
+    """
+    with open_to_read(source) as reader:
+        before = _regular(reader, source)
+        remove_file(target, missing_ok=True)
+        try:
+            with target.open("xb") as writer:
+                digest = _copy(reader, writer)
+                if durable:
+                    fsync(writer.fileno())
+            _check_still(reader, before, source)
+            there = _lstat(source)
+            if there is None or not FileStat.of(there).same_content(before):
+                raise Changed(str(source))
+            os.utime(target, ns=(before.mtime_ns, before.mtime_ns))
+        except BaseException:
+            remove_file(target, missing_ok=True)
+            raise
+    return Hashed(digest, before.size, before)
+
+
+def open_to_read(path: Path) -> FileIO:
+    """Open what lies there, never through a link. Raises as `take`."""
+    try:
+        return FileIO(path, opener=lambda name, _: os.open(name, _OPEN))
+    except OSError as error:
+        _raise_claim_error(error, path)
+
+
+def _regular(file: FileIO, path: Path) -> FileStat:
+    status = os.fstat(file.fileno())
+    if not stat.S_ISREG(status.st_mode):
+        raise Refused(f"{path} is not a regular file")
+    return FileStat.of(status)
+
+
+def _check_still(file: FileIO, before: FileStat, path: Path) -> None:
+    if FileStat.of(os.fstat(file.fileno())) != before:
+        raise Changed(str(path))
+
+
+def _copy(reader: FileIO, writer: IO[bytes]) -> str:
+    digest = hashlib.sha256()
+    while chunk := reader.read(_CHUNK_BYTES):
+        digest.update(chunk)
+        writer.write(chunk)
+    writer.flush()
+    return digest.hexdigest()
+
+
+def sync_claims(claims: Iterable[Path], inbox_folders: Iterable[Path]) -> None:
+    """Make claims durable: first their files and folders, which gained, then the inbox, which lost.
+
+    Args:
+        inbox_folders: the folders that the files came from.
+    """
+    claims = list(claims)
+    # Side by side the disk makes one flush of many: ten times as fast as one by one.
+    with ThreadPoolExecutor(_SYNC_THREADS) as pool:
+        list(pool.map(_sync_claim, claims))
+    above = [claim.parents[level] for level in range(3) for claim in claims]
+    for folder in dict.fromkeys([*above, *inbox_folders]):
+        _sync(folder)
+
+
+def _sync_claim(claim: Path) -> None:
+    """With its files: whoever dropped them need not have synced them."""
+    with suppress(FileNotFoundError, PermissionError):
+        return fsync_tree(claim)
+    return _sync(claim)  # a file that may not be opened is told when it is read
+
+
+def _sync(folder: Path) -> None:
+    # A subfolder may have been removed after its last file was taken from it.
+    with suppress(FileNotFoundError):
+        fsync_dir(folder)
+
+
+def dispose(claim: Path) -> None:
+    """Remove a claim with all its files, durably, and the folders above up to `.dna` if empty."""
+    with suppress(FileNotFoundError):
+        remove_tree(claim)
+    ledger, hidden, inbox = claim.parents[:3]
+    kept = ledger
+    for folder, above in ((ledger, hidden), (hidden, inbox)):
+        try:
+            folder.rmdir()
+        except FileNotFoundError:
+            pass  # another was faster
+        except OSError:
+            break  # another claim is there
+        kept = above
+    with suppress(FileNotFoundError):
+        fsync_dir(kept)

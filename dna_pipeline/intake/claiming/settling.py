@@ -1,0 +1,97 @@
+"""Claims whose files were written to while they were claimed, or that a restart found.
+
+A writer may go on after the rename: its file keeps its inode, and settles inside the claim.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dna_pipeline.intake.claiming.single import Taker
+from dna_pipeline.intake.discovery.completeness import patience_s
+from dna_pipeline.intake.discovery.probe import NotReadable, Probed, Prober
+from dna_pipeline.intake.discovery.scan import FileStat
+from dna_pipeline.intake.planning.drops import Claimed
+from dna_pipeline.intake.planning.known_files import Stats
+
+
+@dataclass(slots=True, eq=False)
+class _Entry:
+    """`at`: when to look at it again; `since`: when it was last seen to change."""
+
+    claimed: Claimed
+    at: float
+    since: float
+
+
+class Settling:
+    """The claims of one inbox that are to stand still before they are hashed."""
+
+    def __init__(self, settle_s: float, prober: Prober, taker: Taker) -> None:
+        self._settle_s = settle_s
+        self._prober = prober
+        self._taker = taker
+        self._entries: list[_Entry] = []
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether anything settles here, save in an inbox that is away."""
+        return any(entry.claimed.stats for entry in self._entries)
+
+    @property
+    def next_at(self) -> float:
+        """When to `step` again; infinity if there is nothing to wait for."""
+        return min((entry.at for entry in self._entries), default=float("inf"))
+
+    @property
+    def drops(self) -> set[str]:
+        """The ids of the drops that settle here."""
+        return {entry.claimed.row["id"] for entry in self._entries}
+
+    def add(self, item: Claimed, now: float) -> None:
+        """Let a claim settle from now on."""
+        item.stats = _stats(item)
+        self._entries.append(_Entry(item, now + self._settle_s, now))
+
+    def step(self, now: float) -> None:
+        """Finish the claims that have stood still."""
+        due = [entry for entry in self._entries if entry.at <= now]
+        still = [entry for entry in due if self._is_ready(entry, now)]
+        moving = self._taker.finish_settled([entry.claimed for entry in still])
+        done = {id(entry) for entry in still if entry.claimed not in moving}
+        self._entries = [entry for entry in self._entries if id(entry) not in done]
+        for entry in still:
+            entry.at = entry.since = now + self._settle_s
+
+    def _is_ready(self, entry: _Entry, now: float) -> bool:
+        """Whether nothing changed and the image decodes, or has not for long enough."""
+        item = entry.claimed
+        entry.at = now + self._settle_s
+        if (stats := _stats(item)) != item.stats:
+            item.stats, entry.since = stats, now
+            return False
+        if not item.folder.is_dir():
+            return False  # the inbox is away
+        if item.image is None or item.error is not None or item.image.name not in stats:
+            return True
+        answer = self._prober.probe(item.image)
+        is_patient = now < entry.since + patience_s(item.image, answer)
+        if is_patient or isinstance(answer, NotReadable):
+            entry.at = max(entry.at, now + 0.5)
+            return False
+        if isinstance(answer, Probed):
+            item.probed = answer
+        else:
+            item.error = answer.failure()
+        return True
+
+
+def _stats(item: Claimed) -> Stats:
+    """What the files are now; one that someone took out of the claim is left out."""
+    found: Stats = {}
+    for path in item.files:
+        try:
+            found[path.name] = FileStat.of(path.lstat())
+        except FileNotFoundError:
+            continue
+    return found

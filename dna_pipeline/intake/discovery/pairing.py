@@ -1,0 +1,411 @@
+"""What belongs together: images with the YAML that tells how. Pure, and linear in the files.
+
+A YAML with an `image:` key is a job file and speaks for that image, one with `images:`, like a
+table, for several; `cat.png.yaml` tells `cat.png`; `cat.yaml` tells the one image called `cat`
+that nothing else speaks for. Whatever is not yet certain waits, and says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable
+from dataclasses import replace
+from functools import cached_property
+
+from dna_pipeline.base.errors import (
+    ImageMissing,
+    JobError,
+    ParameterInvalid,
+    PathEscapesInbox,
+    SidecarAmbiguous,
+    SidecarInvalid,
+    SidecarMissing,
+)
+from dna_pipeline.base.naming import name_of
+from dna_pipeline.config.image_paths import matches, places
+from dna_pipeline.config.schema import Inbox
+from dna_pipeline.config.tables import is_table_name
+from dna_pipeline.intake.discovery.candidates import (
+    Candidate,
+    ImageOf,
+    Names,
+    Pairing,
+    Unread,
+    Waiting,
+)
+from dna_pipeline.intake.discovery.names import MATCHES, bare, fold
+from dna_pipeline.intake.discovery.render_passes import pass_of
+from dna_pipeline.intake.discovery.scan import is_image_name, is_yaml_name
+from dna_pipeline.intake.discovery.stability import StabilityTracker, folder_of
+
+IMAGE_WAIT_S = 3600.0
+"""How long a YAML waits for its image."""
+
+LONG_S = 60.0
+"""Waits of more than this are not sat out by a one-shot `run`."""
+
+LONGEST_RESTART_S = 300.0
+"""What comes into its folder lengthens a lone image's wait by no more than this, or where
+something comes every few seconds, for ever, no image would ever be taken."""
+
+
+PASS_REASON = (
+    "looks like a render pass ({}), not a picture; to have it taken in, rename it, or name it in a "
+    "job file, a table or a YAML of its own"
+)
+"""Why an image with the name of a render pass waits, for people."""
+
+QUIET_S = 5.0
+"""What names its images waits so long for more of them where an image may wait an hour to be
+named: there the long wait is for what tells, and that has come."""
+
+
+def pair(
+    inbox: Inbox,
+    paths: Iterable[str],
+    tracker: StabilityTracker,
+    image_of: ImageOf,
+    looked_for: Container[str] | None = None,
+) -> Pairing:
+    """Sort the files of the last scan into drops, as of the tracker's last look.
+
+    Args:
+        paths: images and YAMLs, relative to the inbox; their order does not matter.
+        image_of: asked for settled YAMLs only, once each; keeps its own cache between calls.
+        looked_for: the names that the scan looked for by themselves (its `named`). A name that is
+            neither there nor among them may be anywhere: what names it waits for the next scan.
+            None: all were.
+    """
+    images: list[str] = []
+    yamls: list[str] = []
+    tables: list[str] = []
+    for path in paths:
+        if is_image_name(path):
+            images.append(path)
+        elif is_yaml_name(path):
+            yamls.append(path)
+        elif is_table_name(path):
+            tables.append(path)
+    yamls.sort(key=lambda path: (path.lower().endswith(".yml"), path))
+    this_round = _Round(inbox, tracker, sorted(images), looked_for)
+    return this_round.run(yamls, sorted(tables), image_of)
+
+
+class _Round:
+    """One call of `pair`."""
+
+    def __init__(
+        self,
+        inbox: Inbox,
+        tracker: StabilityTracker,
+        images: list[str],
+        looked_for: Container[str] | None,
+    ) -> None:
+        self._inbox = inbox
+        self._tracker = tracker
+        self._looked_for = looked_for
+        self._now = tracker.looked_at
+        self._images = images
+        self._all = frozenset(images)
+        self._free = dict.fromkeys(images)
+        self._errors: dict[str, JobError] = {}
+        self._unread: dict[str, float] = {}
+        """When they are given up."""
+        self._batches: list[tuple[Candidate, Names]] = []
+        self._may_name: dict[str, str] = {}
+        self._named: set[str] = set()
+        self._ready: list[Candidate] = []
+        self._waiting: list[Waiting] = []
+        which = ", which this inbox requires" if inbox.sidecar_required else ""
+        self._lone_reason = f"waits {inbox.sidecar_wait_s:g} s for a sidecar{which}"
+
+    def run(self, yamls: list[str], tables: list[str], image_of: ImageOf) -> Pairing:
+        told = {fold(path): path for path in tables}
+        beside: dict[str, str] = {}
+        others: list[str] = []
+        for path in yamls:
+            table = told.get(fold(bare(path)))
+            if table is None or beside.setdefault(table, path) != path:
+                others.append(path)
+        plain = self._read(others, image_of)
+        for table in tables:
+            self._table(table, beside.get(table), image_of)
+        # What is named by itself is its namer's; a glob takes what nothing else speaks for.
+        named = [(batch, names, *self._named_by(names)) for batch, names in self._batches]
+        told_by_name = self._match(plain)
+        for batch, names, images, missing in named:
+            self._batch(replace(batch, images=(*images, *self._globbed(names))), names, missing)
+        for sidecar, images in told_by_name.items():
+            if images:
+                self._told(sidecar, images)
+            elif sidecar not in self._unread:
+                kind = "a table" if is_table_name(bare(sidecar)) else "an image"
+                self._orphan(sidecar, f"{kind} called {name_of(bare(sidecar))}")
+        # Those that tell no image by their names may name any.
+        unread = (path for path in self._unread if not told_by_name.get(path))
+        self._may_name = {folder_of(path): path for path in unread}
+        for image in self._free:
+            self._lone(image)
+        self._ready.sort(key=self._arrival)
+        return Pairing(self._ready, self._waiting, frozenset(self._named))
+
+    def _read(self, yamls: list[str], image_of: ImageOf) -> list[str]:
+        """Deal with the job files; gives the YAMLs that are none, or not known to be."""
+        plain: list[str] = []
+        jobs: dict[str, str] = {}
+        for path in yamls:
+            answer = image_of(path) if self._tracker.is_settled(path) else None
+            try:
+                if isinstance(answer, PathEscapesInbox | ParameterInvalid):
+                    raise answer
+                if isinstance(answer, str):
+                    jobs[path] = places(self._inbox, folder_of(path), answer)[0].path
+                    continue
+                if isinstance(answer, Names):
+                    self._batches.append((Candidate(None, path, is_batch=True), answer))
+                    continue
+            except (PathEscapesInbox, ParameterInvalid) as error:
+                self._ready.append(Candidate(None, path, error))
+                continue
+            if isinstance(answer, Unread):
+                answer = self._unreadable(path, answer)
+            if answer is not None:
+                self._errors[path] = answer
+            plain.append(path)
+        self._job_files(jobs)
+        return plain
+
+    def _job_files(self, jobs: dict[str, str]) -> None:
+        self._named.update(jobs.values())
+        speaker: dict[str, str] = {}
+        for sidecar, target in jobs.items():
+            found = self._alike.get(fold(target), [])
+            image = target if target in found else found[0] if found else None
+            if image is None and self._is_unknown(target):
+                self._waiting.append(self._look_first(sidecar))
+            elif image is None:
+                self._orphan(sidecar, f"{target}, which its image: key names")
+            elif image in speaker and not self._inbox.keeps:
+                self._orphan(sidecar, f"{target}, which {speaker[image]} takes")
+            else:
+                speaker[image] = sidecar
+                self._free.pop(image, None)
+                self._told(sidecar, [image])
+
+    # --- several images ---
+
+    def _table(self, table: str, beside: str | None, image_of: ImageOf) -> None:
+        answer = image_of(table) if self._tracker.is_settled(table) else Names(patient=False)
+        if isinstance(answer, Unread):
+            answer = self._unreadable(table, answer)
+            if answer is None and beside is not None:
+                self._waiting.append(self._for_unread(beside, table))
+        if isinstance(answer, JobError):
+            self._when_settled(Candidate(table, beside, answer))
+        elif isinstance(answer, Names):
+            self._batches.append((Candidate(None, beside, None, table, is_batch=True), answer))
+
+    # --- what cannot be read ---
+
+    def _unreadable(self, path: str, answer: Unread) -> JobError | None:
+        """Error of a file that could not be read for too long; None while the wait lasts."""
+        wait_s = IMAGE_WAIT_S if answer.wait_s is None else answer.wait_s
+        until = (self._tracker.settled_since(path) or self._now) + wait_s
+        if self._now < until:
+            self._unread[path] = until
+            reason = f"cannot be read: {answer.why}"
+            self._waiting.append(Waiting(path, reason, until, wait_s > LONG_S, "unread"))
+            return None
+        return answer.then or SidecarInvalid(f"could not be read for an hour: {answer.why}")
+
+    def _for_unread(self, path: str, teller: str, may: str = "") -> Waiting:
+        reason = f"waits for {name_of(teller)}, which {may}cannot be read"
+        until = self._unread[teller]
+        return Waiting(path, reason, until, until - self._now > LONG_S, "partner")
+
+    def _may_be_named(self, image: str) -> str | None:
+        """What cannot be read, and may name that image."""
+        folder = image if self._may_name else ""
+        while folder:
+            folder = folder_of(folder)
+            if folder in self._may_name:
+                return self._may_name[folder]
+        return None
+
+    def _when_settled(self, candidate: Candidate) -> None:
+        """Ready once all its files have settled."""
+        moving = [path for path in candidate.paths if not self._tracker.is_settled(path)]
+        for path in candidate.paths if moving else ():
+            self._wait_for(path, moving)
+        if not moving:
+            self._ready.append(candidate)
+
+    def _named_by(self, names: Names) -> tuple[list[str], list[str]]:
+        """The images that are named by themselves, free no longer; and the names in vain."""
+        self._named.update(names.paths)
+        found = {path: self._find(path) for path in names.paths}
+        images = dict.fromkeys(image for image in found.values() if image is not None)
+        for image in images:
+            self._free.pop(image, None)
+        return list(images), [path for path, image in found.items() if image is None]
+
+    def _find(self, path: str) -> str | None:
+        """The image of that name, or of one alike, if it is there and may be had."""
+        there = self._all if self._inbox.keeps else self._free
+        alike = (path, *self._alike.get(fold(path), ()))
+        return next((image for image in alike if image in there), None)
+
+    @cached_property
+    def _alike(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for image in self._images:
+            found.setdefault(fold(image), []).append(image)
+        return found
+
+    def _globbed(self, names: Names) -> list[str]:
+        """The free images that a glob fits, free no longer."""
+        fitting = [i for i in self._free if any(matches(i, p) for p in names.patterns)]
+        for image in fitting:
+            del self._free[image]
+        return fitting
+
+    def _batch(self, candidate: Candidate, names: Names, missing: list[str]) -> None:
+        """A job file or a table, with those of its images that are there and nobody else's."""
+        if (why := self._holds_up(candidate, names, missing)) is None:
+            self._when_settled(candidate)
+            return
+        for path in candidate.paths:
+            if self._tracker.is_settled(path):
+                self._waiting.append(replace(why, path=path))
+            else:
+                self._writing(path)
+
+    def _holds_up(self, candidate: Candidate, names: Names, missing: list[str]) -> Waiting | None:
+        """What a batch waits for, if for anything but that its files settle."""
+        teller = candidate.table or candidate.sidecar or ""
+        if (settled := self._tracker.settled_since(teller)) is None:
+            return None
+        if any(map(self._is_unknown, missing)):
+            return self._look_first("")
+        empty = bool(names.patterns) and not candidate.images
+        if names.patient and (missing or empty) and self._now < settled + IMAGE_WAIT_S:
+            wanted = ", ".join((missing or list(names.patterns))[:3])
+            reason = f"{name_of(teller)} waits for {wanted}"
+            return Waiting("", reason, settled + IMAGE_WAIT_S, True, "image")
+        if not (names.patterns or missing or candidate.table):
+            return None
+        folders = {folder_of(path) for path in (*candidate.paths, *names.patterns, *names.paths)}
+        changed = max(map(self._tracker.folder_changed_at, folders))
+        wait = self._inbox.sidecar_wait_s
+        if self._inbox.sidecar_required:
+            wait = min(wait, QUIET_S)
+        until = self._quiet_at(settled, changed, wait)
+        if self._now >= until:
+            return None
+        reason = f"{name_of(teller)} waits until nothing came for {wait:g} s"
+        return Waiting("", reason, until, wait > LONG_S, "sidecar")
+
+    def _is_unknown(self, path: str) -> bool:
+        """True if the scan did not look for that image: it may be there all the same."""
+        return self._looked_for is not None and path not in self._looked_for
+
+    def _look_first(self, path: str) -> Waiting:
+        reason = "the images that it names are looked for"
+        return Waiting(path, reason, self._now, False, "partner")
+
+    def _quiet_at(self, settled: float, changed: float, wait: float) -> float:
+        """When nothing will have come for that long."""
+        return min(max(settled, changed) + wait, settled + wait + LONGEST_RESTART_S)
+
+    # --- plain sidecars ---
+
+    def _match(self, plain: list[str]) -> dict[str, list[str]]:
+        """The images that each plain YAML tells by its name; they are no longer free."""
+        told: dict[str, list[str]] = {sidecar: [] for sidecar in plain}
+        for image_key, sidecar_key in MATCHES:
+            wanted: dict[str, str] = {}
+            for sidecar in plain:
+                if not told[sidecar]:
+                    wanted.setdefault(sidecar_key(sidecar), sidecar)
+            if not wanted:
+                break
+            for image in list(self._free):
+                sidecar = wanted.get(image_key(image))
+                if sidecar is not None:
+                    told[sidecar].append(image)
+                    del self._free[image]
+        return told
+
+    def _told(self, sidecar: str, images: list[str]) -> None:
+        """A YAML and what it tells: ready when all of it has settled."""
+        files = [sidecar, *images]
+        moving = [path for path in files if not self._tracker.is_settled(path)]
+        if moving:
+            for path in files:
+                self._wait_for(path, moving)
+            return
+        if sidecar in self._unread:
+            self._waiting += [self._for_unread(image, sidecar) for image in images]
+            return
+        error = self._errors.get(sidecar)
+        if len(images) > 1:
+            names = ", ".join(name_of(image) for image in images[:5])
+            error = SidecarAmbiguous(f"{name_of(sidecar)} could tell {names}")
+        self._ready.extend(Candidate(image, sidecar, error) for image in images)
+
+    def _wait_for(self, path: str, moving: list[str]) -> None:
+        if path in moving:
+            self._writing(path)
+            return
+        reason = f"waits for {name_of(moving[0])}, which is still being written"
+        ends = [self._tracker.settles_at(other) or self._now for other in moving]
+        long = self._tracker.settle_s > LONG_S or any(map(self._tracker.is_downloading, moving))
+        self._waiting.append(Waiting(path, reason, max(ends), long, "partner"))
+
+    def _writing(self, path: str) -> None:
+        until = self._tracker.settles_at(path)
+        if self._tracker.is_downloading(path):
+            reason = "still being downloaded, since a partial file lies beside it"
+            self._waiting.append(Waiting(path, reason, until, True, "writing"))
+            return
+        long = self._tracker.settle_s > LONG_S
+        self._waiting.append(Waiting(path, "still being written", until, long, "writing"))
+
+    def _orphan(self, sidecar: str, image: str) -> None:
+        """A YAML whose image, in words, is not there."""
+        settled = self._tracker.settled_since(sidecar)
+        if settled is None:
+            self._writing(sidecar)
+            return
+        until = settled + IMAGE_WAIT_S
+        if self._now < until:
+            self._waiting.append(Waiting(sidecar, f"waits for {image}", until, True, "image"))
+            return
+        error = self._errors.get(sidecar) or ImageMissing(f"waited an hour for {image}")
+        self._ready.append(Candidate(None, sidecar, error))
+
+    def _lone(self, image: str) -> None:
+        """An image that no YAML tells: it waits a while for one that may come."""
+        settled = self._tracker.settled_since(image)
+        if settled is None:
+            self._writing(image)
+            return
+        if (held := pass_of(image)) is not None:
+            self._waiting.append(Waiting(image, PASS_REASON.format(held), None, True, "pass"))
+            return
+        wait = self._inbox.sidecar_wait_s
+        changed = self._tracker.folder_changed_at(folder_of(image))
+        until = self._quiet_at(settled, changed, wait)
+        required = self._inbox.sidecar_required
+        if self._now < until:
+            self._waiting.append(Waiting(image, self._lone_reason, until, wait > LONG_S, "sidecar"))
+            return
+        if (teller := self._may_be_named(image)) is not None:
+            self._waiting.append(self._for_unread(image, teller, "may name it and "))
+            return
+        error = SidecarMissing(f"{name_of(image)}: waited {wait:g} s") if required else None
+        self._ready.append(Candidate(image, None, error))
+
+    def _arrival(self, candidate: Candidate) -> tuple[float, str, str]:
+        path = candidate.image or candidate.table or candidate.sidecar or ""
+        since = self._tracker.unchanged_since(path)
+        return (self._now if since is None else since, path, candidate.sidecar or "")

@@ -1,0 +1,368 @@
+"""One look at an inbox: which files lie there, and what about each of them the eye can see."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import sys
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import translate
+from functools import lru_cache
+from pathlib import Path
+
+from dna_pipeline.base.filesystem import is_link
+from dna_pipeline.config.schema import Inbox
+from dna_pipeline.config.tables import is_table_name
+from dna_pipeline.intake.discovery.downloads import ENDINGS, Downloads, is_partial
+from dna_pipeline.intake.discovery.foreign import CONFLICT_COPY, is_conflict_copy, is_system_name
+
+IMAGE_SUFFIXES = frozenset(
+    """
+    png apng jpg jpeg jpe jfif pjp pjpeg mpo webp gif tif tiff bmp dib avif avifs heic heics heif
+    heifs hif exr
+    """.split()  # noqa: SIM905
+)
+"""Endings of images' names. What such a file holds is found out by the decoder, in its process."""
+YAML_SUFFIXES = frozenset({"yaml", "yml"})
+
+_CONVERTIBLE = frozenset(
+    """
+    jxl jp2 j2k jpx jpf jxr hdp wdp psd psb hdr pfm svg svgz dng cr2 cr3 crw nef nrw arw sr2 srw orf
+    raf rw2 pef 3fr iiq x3f raw tga dds ktx ktx2 ico icns ai eps pdf xcf kra ora clip afphoto pcx
+    ppm pgm pbm pnm qoi dpx cin fits bpg sgi
+    """.split()  # noqa: SIM905
+)
+_ARCHIVES = frozenset("zip 7z rar tar gz tgz".split())  # noqa: SIM905
+_CHECKPOINT = ".mantra_checkpoint"
+"""Lies beside a picture that Houdini's Mantra is still rendering, which then is an empty frame."""
+
+_UNFINISHED = (*ENDINGS, ".swp", ".lock", "~", "@", _CHECKPOINT)
+"""Nuke, Photoshop, MoonRay and many others write .tmp or .part; Blender's files end in @ while it
+saves, and those that editors, Nuke, Krita and Substance set aside in ~."""
+
+_MACOS_SAVING = re.compile(r"\.sb-[0-9a-f]{8}-[0-9a-z]{6}$")
+"""Ends the name of a folder in which a macOS program puts a document together."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileStat:
+    """What `stat` says of a file, as far as it tells one state of it from another."""
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+    device: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> FileStat:
+        return cls(
+            status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_dev
+        )
+
+    def as_json(self) -> dict[str, int]:
+        """Plain values, by the names of the fields."""
+        return {
+            "size": self.size, "mtime_ns": self.mtime_ns, "ctime_ns": self.ctime_ns,
+            "inode": self.inode, "device": self.device,
+        }  # fmt: skip
+
+    def same_file(self, other: FileStat) -> bool:
+        """Whether both are of one file, whatever it holds."""
+        return (self.inode, self.device) == (other.inode, other.device)
+
+    def same_content(self, other: FileStat) -> bool:
+        """Whether it is the same file, not written to in between.
+
+        The ctime has no say: a rename changes it.
+        """
+        return self.same_file(other) and (self.size, self.mtime_ns) == (other.size, other.mtime_ns)
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """What lies in an inbox. Paths are relative to it, with forward slashes.
+
+    Attributes:
+        files: images and YAMLs that may be taken in. Names that are not UTF-8 carry surrogates.
+        ignored: what is left alone, and why; without what is always or by choice passed over.
+        identity: device and inode of the inbox folder itself; others when something is mounted
+            there, or when it was made anew.
+        downloading: those of the files whose download is still under way, as far as names tell.
+    """
+
+    files: dict[str, FileStat]
+    ignored: dict[str, str]
+    identity: tuple[int, int]
+    downloading: frozenset[str] = frozenset()
+
+
+def scan(
+    inbox: Inbox, named: Iterable[str] = (), before: Mapping[str, FileStat] | None = None
+) -> Scan:
+    """Look at the inbox once. Symbolic links are never followed, save that of its own path.
+
+    Args:
+        named: what job files name (`Pairing.named`): looked for in subfolders of an inbox that
+            is not recursive and in folders of systems too, whatever its `include` says, and also
+            if it is a conflict copy.
+        before: the files of the look before; what is as it was then takes no memory again.
+
+    Raises:
+        OSError: the inbox is not there or cannot be read.
+    """
+    status = inbox.path.stat()
+    walk = _Walk(inbox, status.st_dev, before or {})
+    walk.folder("")
+    for relative in named:
+        if relative not in walk.files:
+            walk.look_up(relative)
+    downloading = walk.finish()
+    return Scan(walk.files, walk.ignored, (status.st_dev, status.st_ino), downloading)
+
+
+def is_image_name(relative: str) -> bool:
+    """Whether the name is that of an image of a kind that is taken in."""
+    return _suffix(relative) in IMAGE_SUFFIXES
+
+
+def is_yaml_name(relative: str) -> bool:
+    """Whether the name is that of a sidecar or a job file."""
+    return _suffix(relative) in YAML_SUFFIXES
+
+
+def is_input_name(relative: str) -> bool:
+    """Whether the name is that of anything that is taken in: an image, a YAML or a table."""
+    return is_image_name(relative) or is_yaml_name(relative) or is_table_name(relative)
+
+
+def is_passed_over(name: str) -> bool:
+    """Whether a file or folder of this name (not path) is none of our business in any inbox.
+
+    Hidden ones (so rsync's and our own `.dna` too), unfinished ones, and those of systems.
+    """
+    return _is_never_taken(name) or is_system_name(name)
+
+
+def is_noise(name: str) -> bool:
+    """Whether a change of a file or folder of this name is no reason to look at an inbox."""
+    return is_passed_over(name) or is_conflict_copy(name)
+
+
+def _is_never_taken(name: str) -> bool:
+    """Whether it is hidden or unfinished, and so not taken even if a job file names it."""
+    if name.startswith((".", "~")):
+        return True
+    folded = name.lower()
+    if folded.endswith(_UNFINISHED):
+        return True
+    return ".sb-" in folded and _MACOS_SAVING.search(folded) is not None
+
+
+def _not_understood(relative: str) -> str:
+    """Why a file of no known kind is left alone, and what its owner may have meant.
+
+    By its name alone: reading files that are not taken in would fetch the placeholders of cloud
+    drives, and could hang on a share that does not answer. So what depends on the content is said
+    as a condition.
+    """
+    stem, suffix = relative.rpartition(".")[0], _suffix(relative)
+    what = "a kind of file that is not understood"
+    if suffix == "txt" and is_yaml_name(stem):
+        return f"{what}; a YAML's name ends in .yaml, not in .txt"
+    if suffix in _CONVERTIBLE:
+        return (
+            f"{what}; {suffix.upper()} has to become PNG or JPEG, and if it is a PNG, a JPEG or "
+            "another image that is read, only its name has to end so"
+        )
+    if suffix in _ARCHIVES:
+        return f"{what}; unpack it, and drop the images that it holds"
+    if "." not in relative.rpartition("/")[2]:
+        return f"{what}, since its name has no ending; an image's ends in .png, .jpg or the like"
+    return what
+
+
+def _suffix(path: str) -> str:
+    _, dot, suffix = path.rpartition(".")
+    return suffix.lower() if dot else ""
+
+
+class _Walk:
+    """The folders still to be read, and what was found so far."""
+
+    def __init__(self, inbox: Inbox, device: int, before: Mapping[str, FileStat]) -> None:
+        self.files: dict[str, FileStat] = {}
+        self.ignored: dict[str, str] = {}
+        self._partials: dict[str, list[str]] = {}
+        """By folder (as in `folder`), the names in it of files that are still written."""
+        self._inbox = inbox
+        self._root = os.fspath(inbox.path)
+        self._device = device
+        self._before = before
+
+    def folder(self, prefix: str) -> None:
+        """Read the folder `prefix` ("" or "sub/") and, where recursive, all below."""
+        below = [prefix]
+        while below:
+            prefix = below.pop()
+            try:
+                below.extend(self._entries(prefix))
+            except OSError as error:
+                if not prefix:
+                    raise
+                self.ignored[prefix[:-1]] = f"a folder that cannot be read: {error.strerror}"
+
+    def _entries(self, prefix: str) -> Iterator[str]:
+        """Sort the folder's entries; gives the subfolders that are to be read too."""
+        ignore = self._inbox.ignore
+        partials: list[str] = []
+        with os.scandir(self._path(prefix)) as entries:
+            for entry in entries:
+                relative = prefix + entry.name
+                if is_passed_over(entry.name):
+                    if _is_beside_its_file(entry.name):
+                        partials.append(entry.name)
+                    continue
+                if ignore and _matches(relative, ignore):
+                    continue
+                try:
+                    reason = self._take(entry, relative)
+                except FileNotFoundError:
+                    continue
+                except OSError as error:
+                    reason = f"cannot be looked at: {error.strerror}"
+                if reason:
+                    self.ignored[relative] = reason
+                elif relative not in self.files:
+                    yield relative + "/"
+        self._partials[prefix] = partials
+
+    def _take(self, entry: os.DirEntry[str], relative: str) -> str:
+        """Note a file. Gives the reason why not, or "" for files noted and folders to read."""
+        if is_conflict_copy(entry.name):
+            return CONFLICT_COPY
+        if entry.is_symlink():
+            return "a symbolic link"
+        if entry.is_dir(follow_symlinks=False):
+            return self._not_read(entry)
+        if not entry.is_file(follow_symlinks=False):
+            return "not a regular file"
+        include = self._inbox.include
+        if is_image_name(relative):
+            if include and not _matches(relative, include):
+                return "not among what this inbox includes"
+        elif not is_input_name(relative):
+            return _not_understood(relative)
+        self._note(relative, _lstat(entry))
+        return ""
+
+    def _not_read(self, entry: os.DirEntry[str]) -> str:
+        if not self._inbox.recursive:
+            return "a subfolder, and this inbox is not recursive"
+        status = _lstat(entry)
+        if is_link(status):
+            return "a folder that is a link (junction)"
+        # Taking a file in is a rename, and that ends where the file system does.
+        if not self._inbox.keeps and status.st_dev != self._device:
+            return "a folder on another file system than the inbox"
+        return ""
+
+    def look_up(self, relative: str) -> None:
+        """Note the image at that path if it is one, reached through real folders only."""
+        parts = relative.split("/")
+        if any(_is_never_taken(part) for part in parts) or not is_image_name(relative):
+            return
+        if self._inbox.ignore and _matches(relative, self._inbox.ignore):
+            return
+        path = self._inbox.path
+        try:
+            for folder in parts[:-1]:
+                path /= folder
+                status = path.lstat()
+                if is_link(status) or not stat.S_ISDIR(status.st_mode):
+                    self.ignored.setdefault(relative, "not reached through folders alone")
+                    return
+            status = (path / parts[-1]).lstat()
+            self._list_partials(relative)
+        except (OSError, ValueError):
+            return
+        if reason := self._refused(status):
+            self.ignored.setdefault(relative, reason)
+            return
+        self._note(relative, status)
+        self.ignored.pop(relative, None)
+
+    def _refused(self, status: os.stat_result) -> str:
+        """Why what a job file names cannot be taken in, by its lstat; "" if it can."""
+        if is_link(status):
+            return "a symbolic link"
+        if not stat.S_ISREG(status.st_mode):
+            return "not a regular file"
+        if not self._inbox.keeps and status.st_dev != self._device:
+            return "on another file system than the inbox"
+        return ""
+
+    def _list_partials(self, relative: str) -> None:
+        prefix = relative[: relative.rfind("/") + 1]
+        if prefix not in self._partials:
+            names = os.listdir(self._path(prefix))  # noqa: PTH208  names, and no paths made of them
+            self._partials[prefix] = list(filter(_is_beside_its_file, names))
+
+    def finish(self) -> frozenset[str]:
+        """Leave out what Houdini renders; gives the files whose download is under way."""
+        partials = {prefix: names for prefix, names in self._partials.items() if names}
+        for prefix, names in partials.items():
+            for name in names:
+                rendered = prefix + name.removesuffix(_CHECKPOINT)
+                if name.endswith(_CHECKPOINT) and self.files.pop(rendered, None):
+                    reason = f"Houdini is rendering it, since {_CHECKPOINT} is beside"
+                    self.ignored[rendered] = reason
+        downloads = {prefix: Downloads(filter(is_partial, n)) for prefix, n in partials.items()}
+        return frozenset(self._held(downloads)) if downloads else frozenset()
+
+    def _held(self, downloads: Mapping[str, Downloads]) -> Iterator[str]:
+        for path, seen in self.files.items():
+            start = path.rfind("/") + 1
+            here = downloads.get(path[:start])
+            if here is not None and here.holds(path[start:], seen.size):
+                yield path
+
+    def _path(self, prefix: str) -> str:
+        return os.path.join(self._root, prefix)  # noqa: PTH118
+
+    def _note(self, relative: str, status: os.stat_result) -> None:
+        now = FileStat.of(status)
+        before = self._before.get(relative, now)
+        self.files[relative] = before if before == now else now
+
+
+def _is_beside_its_file(name: str) -> bool:
+    """True for the name of a partial download or checkpoint, which lies beside its final file."""
+    return is_partial(name) or name.endswith(_CHECKPOINT)
+
+
+def _lstat(entry: os.DirEntry[str]) -> os.stat_result:
+    if sys.platform == "win32":  # there a directory entry knows neither inode nor device
+        return Path(entry.path).lstat()
+    return entry.stat(follow_symlinks=False)
+
+
+def _matches(relative: str, globs: tuple[str, ...]) -> bool:
+    """Whether a glob fits the path, or the name alone; large and small letters are the same."""
+    pattern = _compiled(globs)
+    path = _fold(relative)
+    return bool(pattern.fullmatch(path) or pattern.fullmatch(path.rpartition("/")[2]))
+
+
+@lru_cache(maxsize=256)
+def _compiled(globs: tuple[str, ...]) -> re.Pattern[str]:
+    plain = [_fold(glob).removeprefix("./").rstrip("/") for glob in globs]
+    plain += [glob.removeprefix("**/") for glob in plain if glob.startswith("**/")]
+    return re.compile("|".join(translate(glob) for glob in plain))
+
+
+def _fold(text: str) -> str:
+    return unicodedata.normalize("NFC", text).lower()

@@ -1,0 +1,1 @@
+"""Finds out what the files of an inbox ask for."""

@@ -1,0 +1,252 @@
+"""Rows of the ledger made from what was taken in."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import secrets
+import stat
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+from dna_pipeline.base.clock import to_minute
+from dna_pipeline.base.errors import Failure, Hours, JobError, ParameterInvalid
+from dna_pipeline.base.naming import safe_stem
+from dna_pipeline.base.times import utcnow
+from dna_pipeline.config.batch import combinations, head_of, request
+from dna_pipeline.config.job_context import JobFacts
+from dna_pipeline.config.schema import Config, Inbox
+from dna_pipeline.config.sidecar import JobSpec, parse_sidecar, resolve
+from dna_pipeline.config.yaml12 import MAX_BYTES, Document
+from dna_pipeline.ledger import model_sets
+from dna_pipeline.ledger.store import new_id
+
+_OPEN = (
+    os.O_RDONLY
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_NONBLOCK", 0)
+    | getattr(os, "O_BINARY", 0)
+)
+
+
+def printable(name: str) -> str:
+    """A file's name as text that a database and JSON can hold, whatever its bytes."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def draw_seed() -> int:
+    """A seed in [0, 2³²)."""
+    return secrets.randbits(32)
+
+
+def read_sidecar(path: Path) -> bytes:
+    """A sidecar's bytes, one more than is allowed at the most.
+
+    Raises:
+        OSError: also where a link or a pipe has been put in its place since it was looked at.
+    """
+    with FileIO(path, opener=lambda name, _: os.open(name, _OPEN)) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        return file.read(MAX_BYTES + 1)
+
+
+def as_text(data: bytes) -> str:
+    """A sidecar as the manifest quotes it."""
+    return data.decode("utf-8", "replace")
+
+
+_TWO = (
+    JobFacts("a.png", "a", "a", "a", 1, "0" * 64),
+    JobFacts("b.png", "b", "b", "b", 2, "1" * 64),
+)
+"""Two images that have nothing in common."""
+
+Told = list[tuple[Document, JobSpec]]
+"""Jobs, each with what it alone is told."""
+
+
+class Resolver:
+    """Finds out what the sidecars of one inbox ask for."""
+
+    def __init__(self, config: Config, inbox: Inbox) -> None:
+        self._config = config
+        self._inbox = inbox
+
+    def resolve(self, data: bytes | None, facts: JobFacts) -> Told:
+        """The jobs that a sidecar's bytes (or none) ask for, as `specs` gives them."""
+        if data is None and self._plain is not None:
+            return self._plain
+        return specs(self._config, self._inbox, data, facts)
+
+    def key(self, facts: JobFacts, data: bytes | None, error: str | None) -> str:
+        """What makes two versions of a kept file the same: its bytes and its spec before chance.
+
+        `error` is the code of what is wrong with it whatever its sidecar says.
+        """
+        is_plain = data is None and self._plain is not None
+        told = self._plain_told if is_plain else self._told(data, facts)
+        return hashlib.sha256(f"{facts.sha256}\n{error}\n{told}".encode()).hexdigest()
+
+    @cached_property
+    def _plain(self) -> Told | None:
+        """What no sidecar comes to, where that is the same for every image and not by chance."""
+        drawn: list[int] = []
+
+        def draw() -> int:
+            drawn.append(0)
+            return 0
+
+        try:
+            one, other = (specs(self._config, self._inbox, None, f, draw) for f in _TWO)
+        except JobError:
+            return None
+        return one if one == other and not drawn else None
+
+    @cached_property
+    def _plain_told(self) -> str:
+        return self._told(None, _TWO[0])
+
+    def _told(self, data: bytes | None, facts: JobFacts) -> str:
+        try:
+            made = specs(self._config, self._inbox, data, facts, lambda: 0)
+            return json.dumps([spec.identity() for _, spec in made], sort_keys=True, default=str)
+        except JobError:
+            return hashlib.sha256(data or b"").hexdigest()
+
+
+def facts_of(inbox: Inbox, folder: str, name: str | None, sha256: str | None) -> JobFacts:
+    """What is known of an image of that inbox, by the file system's names."""
+    return JobFacts(printable(name or ""), printable(folder), inbox.name, sha256=sha256)
+
+
+def resolve_text(
+    config: Config,
+    inbox: Inbox,
+    data: bytes | None,
+    facts: JobFacts,
+    draw: Callable[[], int] = draw_seed,
+    seeds: Mapping[str, int] | None = None,
+) -> JobSpec:
+    """The one job that a sidecar's bytes (or none) ask for. Raises `JobError`."""
+    (_, spec), *more = specs(config, inbox, data, facts, draw, seeds)
+    if more:
+        raise ParameterInvalid(
+            "matrix: asks for several jobs, but this image has become one job already",
+            hint="Drop the image again, with its YAML beside it.",
+            where="matrix",
+        )
+    return spec
+
+
+def specs(
+    config: Config,
+    inbox: Inbox,
+    data: bytes | None,
+    facts: JobFacts,
+    draw: Callable[[], int] = draw_seed,
+    seeds: Mapping[str, int] | None = None,
+) -> Told:
+    """The jobs that a sidecar's bytes (or none) ask for.
+
+    Raises `JobError` if anything is wrong with any of them.
+    """
+    document = parse_sidecar(data) if data is not None else Document({}, {})
+    head_of(document)
+    if document.value.get("matrix") is None:
+        return [(document, resolve(config, inbox, document, draw, facts, seeds))]
+    rows = enumerate(combinations(document), 1)
+    batch = facts.fields()["stem"]
+    told = [(each, replace(facts, batch=batch, row=number)) for number, each in rows]
+    return [(each, resolve(config, inbox, each, draw, known, seeds)) for each, known in told]
+
+
+def drop_row(inbox: Inbox, folder: str, image: str | None, sidecar: str | None) -> dict[str, Any]:
+    """A drop about to be taken, from that folder of the inbox."""
+    return {
+        "id": new_id(), "batch": None, "inbox": inbox.name, "state": "claiming",
+        "originals": inbox.originals, "folder": folder, "claim": "", "image": image,
+        "sidecar": sidecar, "stat": {}, "error": None, "created_at": utcnow(),
+    }  # fmt: skip
+
+
+def job_row(
+    inbox: Inbox, folder: str, name: str, drop_id: str, outcome: JobSpec | Failure
+) -> dict[str, Any]:
+    """A job as it enters the ledger: to be run, or failed before it could be.
+
+    Args:
+        folder, name: of its image, as the file system has them.
+    """
+    return {
+        "id": new_id(), "drop_id": drop_id, "batch": None, "inbox": inbox.name,
+        "folder": printable(folder), "name": printable(name), "stem": safe_stem(name),
+        "key": None, "request": None, "created_at": utcnow(),
+    } | work_of(inbox, outcome)  # fmt: skip
+
+
+def batch_row(inbox: Inbox, folder: str, name: str, kind: str) -> dict[str, Any]:
+    """A batch told by that file of the inbox."""
+    return {
+        "id": new_id(), "inbox": inbox.name, "folder": printable(folder), "name": printable(name),
+        "stem": safe_stem(name), "kind": kind, "originals": inbox.originals, "max_failures": None,
+        "paused": None, "rows": 0, "wrong": 0, "created_at": utcnow(), "finished_at": None,
+    }  # fmt: skip
+
+
+def matrix_batch(
+    inbox: Inbox,
+    folder: str,
+    name: str,
+    data: bytes,
+    jobs: Sequence[dict[str, Any]],
+    told: Sequence[Document],
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The batch of these jobs of one image, and its rows; the jobs learn of it."""
+    batch = batch_row(inbox, folder, name, "matrix")
+    batch["max_failures"] = head_of(parse_sidecar(data)).max_failures
+    rows: list[dict[str, Any]] = []
+    for number, (job, document) in enumerate(zip(jobs, told, strict=True), 1):
+        job |= {"batch": batch["id"], "request": request(document)}
+        rows.append(
+            {"batch_id": batch["id"], "number": number, "image": job["name"], "job_id": job["id"],
+             "status": None, "code": None, "field": None, "detail": None}
+        )  # fmt: skip
+    return batch, rows
+
+
+def work_of(inbox: Inbox, outcome: JobSpec | Failure) -> dict[str, Any]:
+    """The part of a job's row that its sidecar decides."""
+    if isinstance(outcome, Failure):
+        return _row(JobSpec(inbox.pipeline, ()), "failed") | {
+            "error": outcome.to_dict(), "publish": "pending", "finished_at": utcnow(),
+        }  # fmt: skip
+    return _row(outcome, "queued", *_first_hold(inbox, outcome))
+
+
+def _first_hold(inbox: Inbox, spec: JobSpec) -> tuple[str | None, str | None]:
+    """What a job waits for from the start, and the sentence for it: a time, or its hours."""
+    now = utcnow()
+    if spec.not_before is not None and spec.not_before > now:
+        return "not_before", f"starts at {to_minute(spec.not_before)}"
+    why = inbox.resting(now)
+    return (None, None) if why is None else (Hours.code, why)
+
+
+def _row(
+    spec: JobSpec, status: str, hold: str | None = None, detail: str | None = None
+) -> dict[str, Any]:
+    stages = [{"id": stage.id, "type": stage.type, "params": stage.params} for stage in spec.stages]
+    return {
+        "pipeline": spec.pipeline, "priority": spec.priority, "status": status,
+        "hold": hold, "hold_detail": detail,
+        "not_before": spec.not_before, "stages": stages,
+        "models": model_sets.text_of(model_sets.names_in(stages)), "tags": list(spec.tags),
+        "meta": spec.meta, "error": None, "publish": None, "finished_at": None,
+    }  # fmt: skip

@@ -1,0 +1,456 @@
+"""All inboxes of a configuration: who is looked at when, and what is taken in at once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Generator, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Protocol
+
+import structlog
+
+from dna_pipeline.base.errors import Failure, JobError
+from dna_pipeline.base.layout import is_id, is_real_folder
+from dna_pipeline.base.reachability import Look, look_directly
+from dna_pipeline.base.times import utcnow
+from dna_pipeline.config.schema import Config, Inbox
+from dna_pipeline.intake.claiming import claims as claim
+from dna_pipeline.intake.claiming.batch import BatchTaker, NotYet, may_last
+from dna_pipeline.intake.claiming.late_sidecars import LateSidecars
+from dna_pipeline.intake.claiming.rollback import put_all_back, undo
+from dna_pipeline.intake.claiming.settling import Settling
+from dna_pipeline.intake.claiming.single import Taker
+from dna_pipeline.intake.discovery.candidates import Candidate, Waiting
+from dna_pipeline.intake.discovery.probe import Prober
+from dna_pipeline.intake.discovery.scan import FileStat, is_image_name, is_yaml_name
+from dna_pipeline.intake.inbox_folders import missing_sentence
+from dna_pipeline.intake.planning import job_rows
+from dna_pipeline.intake.planning.drops import Claimed, Ready
+from dna_pipeline.intake.planning.finder import Lookout
+from dna_pipeline.intake.planning.known_files import KnownFiles, Version
+from dna_pipeline.ledger import batches, store
+from dna_pipeline.ledger.store import Ledger
+from dna_pipeline.ledger.tables import Drop
+
+log = structlog.get_logger()
+
+GROUP = 500
+"""Drops taken in with one pair of commits."""
+
+FIRST_GROUP = 8
+"""Small at first, so that work starts at once; each following group is twice as large."""
+
+FAILED_RETRY_S = 5.0
+RETRY_S = 1.0
+
+ABANDONED_AFTER = timedelta(hours=1)
+
+
+class ClaimCleanup(Protocol):
+    """Decides what becomes of claims whose taking in was cut off, and does it."""
+
+    def is_copy(self, folder: Path) -> bool:
+        """Whether it is the folder of a copy in the data folder, and not of moved originals."""
+        ...
+
+    def is_claim(self, folder: Path) -> bool:
+        """Whether it is the folder of originals that this ledger moved out of an inbox."""
+        ...
+
+    def give_up_copy(self, folder: Path, originals: Mapping[Path, FileStat]) -> None:
+        """Undo a copy that was cut off before its job was recorded."""
+        ...
+
+    def settle_returned_claim(self, drop_id: str, folder: Path) -> None:
+        """Deal with a claim that was out of reach when its drop ended and is back."""
+        ...
+
+
+class InboxGate:
+    """One inbox from look to ledger."""
+
+    def __init__(
+        self,
+        config: Config,
+        inbox: Inbox,
+        ledger: Ledger,
+        prober: Prober,
+        cleanup: ClaimCleanup,
+        look: Look = look_directly,
+    ) -> None:
+        self.inbox = inbox
+        self._config = config
+        self._ledger = ledger
+        self._cleanup = cleanup
+        self._look_at = look
+        self._is_silent = False
+        self._known = KnownFiles(inbox.name, ledger)
+        self.lookout = Lookout(inbox, prober, self._known, look, self._describe)
+        self.taker = Taker(
+            config, inbox, ledger, self._known, self.lookout.taken, self.lookout.left
+        )
+        self._batch_taker = BatchTaker(
+            config, inbox, ledger, self._known, prober, self.lookout, look
+        )
+        self._batch: tuple[Candidate, Generator[None]] | None = None
+        self.late = LateSidecars(ledger, self.lookout, self.taker)
+        self.settling = Settling(inbox.settle_s, prober, self.taker)
+        self._too_late: list[Ready] = []
+        self._group = FIRST_GROUP
+        self._rest_until = 0.0
+        self._recovered: tuple[int, int] | None = None
+        """The folder whose claims are all accounted for."""
+        self._is_first_look = self._setting() is None
+        self.has_looked = False
+
+    def _describe(self, error: OSError) -> str:
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            return f"cannot be looked at: {error.strerror}"
+        was_watched = not self._is_first_look
+        return missing_sentence(
+            self._config, self.inbox, was_watched=was_watched, look=self._look_at
+        )
+
+    def _setting(self) -> str | None:
+        name = f"watched:{self.inbox.name}"
+        return self._ledger.transact(lambda s: store.get_setting(s, name))
+
+    @property
+    def next_at(self) -> float:
+        """When to `step` again."""
+        if self.lookout.pending or self._too_late or self._batch:
+            return self._rest_until
+        return max(self._rest_until, min(self.lookout.next_at, self.settling.next_at))
+
+    def is_busy(self) -> bool:
+        """Whether something here will be ready without anyone's doing, and before long."""
+        short = any(not waiting.long for waiting in self.lookout.waiting)
+        taking = bool(self.lookout.pending or self._too_late or self._batch)
+        return not self._is_silent and (taking or self.settling.is_busy or short)
+
+    def answers(self, now: float) -> bool:
+        """Whether the inbox may be touched: its disk answers. If not, `status` says so, and it is
+        asked again before long."""
+        reach = self._look_at(self.inbox.path)
+        self._is_silent = reach.is_silent
+        if reach.is_silent:
+            self.lookout.cannot_look(reach.why, now)
+            self._rest_until = now + FAILED_RETRY_S
+        return not reach.is_silent
+
+    def step(self, now: float) -> int:
+        """Do what is due, at most one group; how many drops that were."""
+        if self._batch is not None:
+            return self._go_on(*self._batch, now)
+        self.recover(now)
+        self.settling.step(now)
+        if not self.lookout.pending and now >= self.lookout.next_at:
+            self._look(now)
+        return self._take_group(now) or self._begin_batch()
+
+    def _look(self, now: float) -> None:
+        self.lookout.look(now)
+        self.has_looked = True
+        if self.lookout.problem is not None:
+            return
+        if self._is_first_look:
+            self._first_look()
+        self._group = FIRST_GROUP
+        self._too_late = self.late.hear(now)
+        self.late.explain()
+
+    def _take_group(self, now: float) -> int:
+        group, self._too_late = self._too_late, []
+        while self.lookout.pending and len(group) < self._group:
+            if self.lookout.pending[0].is_batch:
+                break
+            if (ready := self.lookout.next_ready(now)) is not None:
+                group.append(ready)
+        self._group = min(2 * self._group, GROUP)
+        if not group:
+            return 0
+        self.lookout.ask_ahead(self._group)
+        for item in self.taker.take(group):
+            self.settling.add(item, now)
+        return len(group)
+
+    # --- job files and tables ---
+
+    def _begin_batch(self) -> int:
+        if (found := self.lookout.next_batch()) is None:
+            return 0
+        candidate, stats = found
+        if len(stats) != len(candidate.paths):
+            return 1  # taken in the meantime
+        self._batch = candidate, self._batch_taker.steps(candidate, stats)
+        return 1
+
+    def _go_on(self, candidate: Candidate, steps: Generator[None], now: float) -> int:
+        """One more step of the batch that is being taken in."""
+        teller = candidate.table or candidate.sidecar or ""
+        try:
+            next(steps)
+        except StopIteration:
+            self._batch = None
+        except JobError as error:
+            # Nothing at all can be made of it: its file fails, and says why.
+            self._batch = None
+            failed = Candidate(candidate.table, candidate.sidecar, error)
+            self.lookout.pending.appendleft(failed)
+        except (NotYet, claim.ClaimError, OSError) as reason:
+            is_long = may_last(reason)
+            self._batch = None
+            if not isinstance(reason, NotYet):
+                self._recovered = None  # what could not be undone is at the next step
+            log.info("batch.left", inbox=self.inbox.name, file=teller, why=str(reason))
+            why = f"not taken in yet: {reason}"
+            self.lookout.waiting.append(Waiting(teller, why, None, is_long, "writing"))
+            retry_s = FAILED_RETRY_S if is_long else RETRY_S
+            self.lookout.next_at = min(self.lookout.next_at, now + retry_s)
+        return 1
+
+    def _first_look(self) -> None:
+        """Remember that this inbox is watched and, if so told, what lay there before."""
+        versions: dict[str, Version] = {}
+        if self.inbox.existing == "ignore":
+            files = self.lookout.files
+            versions = {path: Version({path: stat}) for path, stat in files.items()}
+            self.lookout.pending.clear()
+
+        def commit(session: Any) -> None:
+            store.remember_files(session, self._known.rows(versions))
+            store.set_setting(session, f"watched:{self.inbox.name}", str(utcnow()))
+
+        self._ledger.transact(commit)
+        self._known.note(versions)
+        self._is_first_look = False
+
+    def fail(self, error: Exception, now: float) -> None:
+        """After an error anywhere in `step`: begin anew, with what is half taken, before long."""
+        problem = f"could not take files in: {error}"
+        if problem != self.lookout.problem:
+            log.error("inbox.failed", inbox=self.inbox.name, exc_info=error)
+        self.lookout.problem = problem
+        self.lookout.pending.clear()
+        self._batch = None
+        self.lookout.hinted(now)
+        self._rest_until = now + FAILED_RETRY_S
+        self._recovered = None
+
+    # --- what a daemon that ended, an error or an unmount left half done ---
+
+    def recover(self, now: float) -> None:
+        """Go on with drops that were being taken in, unless that was done for this folder.
+
+        Nothing is concluded from a folder that is not there: it may come back.
+        """
+        folder = _identity(self.inbox.path)
+        if folder is None or folder == self._recovered:
+            return
+        for drop in self._ledger.transact(store.claiming_drops):
+            if drop.inbox == self.inbox.name and drop.id not in self.settling.drops:
+                self._try(drop.id, lambda d=drop: self._resume(d, now))
+        self._ledger.transact(batches.forget_unclaimed)
+        if self.inbox.keeps or self._account_for_claims(now):
+            self._recovered = folder
+
+    def _try(self, drop_id: str, action: Callable[[], None]) -> None:
+        """One claim that cannot be dealt with, now, does not stop the inbox."""
+        try:
+            action()
+        except OSError as error:
+            log.warning("claim.left", inbox=self.inbox.name, drop=drop_id, why=str(error))
+
+    def _resume(self, drop: Drop, now: float) -> None:
+        folder = Path(drop.claim)
+        if drop.batch is not None:
+            row = {"claim": drop.claim, "folder": drop.folder, "stat": drop.stat}
+            undo(self._config, self.inbox, row, lambda _: self._give_up_copy(drop))
+            self._forget(drop.id)
+            return
+        if self._cleanup.is_copy(folder):
+            self._give_up_copy(drop)  # the next look finds the original
+            self._forget(drop.id)
+            return
+        complete = (folder / drop.image).is_file() if drop.image else _holds_files(folder)
+        if not complete:
+            put_all_back(folder, self.inbox.path, drop.folder, drop.stat)
+            self._forget(drop.id)
+            return
+        sidecar = drop.sidecar if drop.sidecar and (folder / drop.sidecar).is_file() else None
+        row = {
+            "id": drop.id, "folder": drop.folder, "claim": drop.claim, "stat": drop.stat,
+            "image": drop.image, "sidecar": sidecar,
+        }  # fmt: skip
+        error = Failure.from_dict(drop.error) if drop.error else None
+        self.settling.add(Claimed(row, error=error), now)
+
+    def _give_up_copy(self, drop: Drop) -> None:
+        # A path in the stat is absolute where the file is in a source root.
+        seen = {self.inbox.path / path: FileStat(**stat) for path, stat in drop.stat.items()}
+        self._cleanup.give_up_copy(Path(drop.claim), seen)
+
+    def _account_for_claims(self, now: float) -> bool:
+        """Every claim on disk belongs to a drop, or is given one; what is done with goes.
+
+        False where they cannot be seen; the next look at the inbox says why.
+        """
+        if self._look_at(self._config.outbox).is_silent:
+            return False  # it shows which claims are archived
+        try:
+            claims = claim.list_claims(self.inbox.path, self._ledger.id)
+        except OSError:
+            return False
+        known = self._ledger.transact(store.open_drop_ids)
+        for drop_id in claims:
+            if drop_id not in known and is_id(drop_id):
+                self._try(drop_id, lambda i=drop_id: self._adopt(i, now))
+        return True
+
+    def _adopt(self, drop_id: str, now: float) -> None:
+        """Take up a claim that the ledger does not know of, or is done with."""
+        folder = claim.claim_dir(self.inbox.path, self._ledger.id, drop_id)
+        if self._ledger.transact(lambda s: store.is_gone(s, drop_id)):
+            self._cleanup.settle_returned_claim(drop_id, folder)
+            return
+        names = sorted(path.name for path in folder.iterdir())
+        image = next((name for name in names if is_image_name(name)), None)
+        sidecar = next((name for name in names if is_yaml_name(name)), None)
+        if image is None:
+            put_all_back(folder, self.inbox.path, "")
+            return
+        row = job_rows.drop_row(self.inbox, "", image, sidecar)
+        row |= {"id": drop_id, "claim": str(folder)}
+        self._ledger.transact(lambda s: store.begin_claims(s, [row]))
+        self.settling.add(Claimed(row), now)
+
+    def _forget(self, drop_id: str) -> None:
+        self._ledger.transact(lambda s: store.forget_drops(s, [drop_id]))
+
+
+def _holds_files(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    try:
+        status = folder.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
+class Gate:
+    """All inboxes, stepped in turn by one thread."""
+
+    def __init__(
+        self,
+        config: Config,
+        ledger: Ledger,
+        cleanup: ClaimCleanup,
+        look: Look = look_directly,
+    ) -> None:
+        self._config = config
+        self._ledger = ledger
+        self._look = look
+        self._cleanup = cleanup
+        self._prober = Prober(look)
+        self._hints: set[str] = set()
+        self._lock = threading.Lock()
+        self.is_quiet = False
+        """Whether, as of the last step, nothing will be taken in soon unless something comes."""
+        self.inboxes = [
+            InboxGate(config, inbox, ledger, self._prober, cleanup, look)
+            for inbox in config.inboxes
+        ]
+
+    def recover(self) -> None:
+        """Finish or undo what the last daemon was taking in."""
+        names = {gate.inbox.name for gate in self.inboxes}
+        for drop in self._ledger.transact(store.claiming_drops):
+            if drop.inbox not in names:
+                self._give_up(drop)
+        now = time.monotonic()
+        for gate in self.inboxes:
+            if gate.answers(now):
+                gate.recover(now)
+
+    def _give_up(self, drop: Drop) -> None:
+        """Undo a claim for which no inbox is configured."""
+        folder = Path(drop.claim)
+        try:
+            if self._cleanup.is_copy(folder):
+                # One that was cut off; a younger one of `submit` may still be being made.
+                if utcnow() - drop.created_at < ABANDONED_AFTER:
+                    return
+                self._cleanup.give_up_copy(folder, {})
+            elif self._cleanup.is_claim(folder) and self._is_reachable(folder):
+                put_all_back(folder, folder.parents[2], drop.folder, drop.stat)
+            else:
+                return  # its inbox may only be away
+        except OSError as error:
+            log.warning("claim.left", inbox=drop.inbox, drop=drop.id, why=str(error))
+            return
+        self._ledger.transact(lambda s: store.forget_drops(s, [drop.id]))
+
+    def _is_reachable(self, claim: Path) -> bool:
+        return self._look(claim.parent).is_there and is_real_folder(claim)
+
+    def hint(self, name: str) -> None:
+        """Called from any thread: that inbox is worth a look."""
+        with self._lock:
+            self._hints.add(name)
+
+    def step(self) -> int:
+        """Step every inbox once; how many drops were dealt with."""
+        with self._lock:
+            hints, self._hints = self._hints, set()
+        taken = 0
+        for gate in self.inboxes:
+            now = time.monotonic()
+            if gate.inbox.name in hints:
+                gate.lookout.hinted(now)
+            if now >= gate.next_at:
+                taken += self._step_one(gate, now)
+        self.is_quiet = self._looks_quiet()
+        return taken
+
+    def _step_one(self, gate: InboxGate, now: float) -> int:
+        """One inbox's trouble is not another's."""
+        try:
+            return gate.step(now) if gate.answers(now) else 0
+        except Exception as error:
+            gate.fail(error, now)
+            return 0
+
+    def seconds_to_next(self) -> float:
+        """How long nothing is due unless a hint comes."""
+        soonest = min((gate.next_at for gate in self.inboxes), default=float("inf"))
+        return max(0.0, soonest - time.monotonic())
+
+    def _looks_quiet(self) -> bool:
+        return all(
+            (gate.has_looked or gate.lookout.problem) and not gate.is_busy()
+            for gate in self.inboxes
+        )
+
+    def waiting(self) -> list[dict[str, Any]]:
+        """The files that are not taken in yet, and why."""
+        found: list[dict[str, Any]] = []
+        for gate in self.inboxes:
+            name = gate.inbox.name
+            if gate.lookout.problem:
+                found.append({"inbox": name, "file": None, "reason": gate.lookout.problem})
+            entries = [(w.path, w.reason) for w in gate.lookout.waiting]
+            entries += list(gate.lookout.ignored.items())
+            found += [
+                {"inbox": name, "file": job_rows.printable(path), "reason": reason}
+                for path, reason in entries
+            ]
+        return found
+
+    def close(self) -> None:
+        """End the decoder; what is half taken in waits for the next start."""
+        self._prober.close()

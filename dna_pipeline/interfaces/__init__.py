@@ -1,0 +1,1 @@
+"""Ways to reach the program: they parse, call an operation, and print."""

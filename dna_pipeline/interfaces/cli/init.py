@@ -1,0 +1,38 @@
+"""`dna-pipeline init`."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dna_pipeline.base.errors import ConfigError
+from dna_pipeline.interfaces.cli.output import say
+
+
+def init(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Where to; made if missing.")
+    ] = Path(),
+) -> None:
+    """Write a commented pipeline.yaml and the folders; overwrites nothing."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        target = folder / "pipeline.yaml"
+        if target.exists():
+            say(f"{target} is there already and stays as it is")
+        else:
+            template = files("dna_pipeline.interfaces.cli") / "templates" / "pipeline.yaml"
+            target.write_bytes(template.read_bytes())
+            say(f"wrote {target}")
+        for name in ("data/models", "inbox/restyle", "inbox/mesh", "outbox"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{error.filename}: {error.strerror}") from None
+    say("Put weights into data/models, then: dna-pipeline check; dna-pipeline watch")
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(init)

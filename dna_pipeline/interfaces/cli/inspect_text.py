@@ -1,0 +1,185 @@
+"""What `show` and `status` say to people."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from dna_pipeline.interfaces.cli.output import NO_HISTORY, about, clean, jobs_text, local_time
+from dna_pipeline.interfaces.cli.words import duration, end_in, number_of, plain, short, size
+from dna_pipeline.operations.hindrances import daemon_words
+
+Facts = dict[str, Any]
+
+FILES_SHOWN = 10
+"""So many files that wait for one reason are listed of many."""
+
+RECENT_SHOWN = 10
+
+HOLDS_SHOWN = 3
+"""So many reasons of one kind are listed."""
+
+
+def status_words(job: Facts) -> str:
+    """A job's status, and what it waits for."""
+    return f"{job['status']} ({job['hold']})" if job["hold"] else job["status"]
+
+
+# --- show ---
+
+
+def job_lines(outbox: Path, job: Facts) -> Iterator[tuple[str, str]]:
+    """All about one job, as titles and texts."""
+    yield "job", short(job["id"])
+    yield "whole id", job["id"]
+    yield "status", status_words(job)
+    if job["hold"]:
+        yield "waits for", job["hold_detail"] or job["hold"]
+    yield "input", f"{job['inbox']}: {job['name']}"
+    yield "pipeline", f"{job['pipeline']}, priority {job['priority']}"
+    yield from _labels(job)
+    for title in ("created", "started", "finished"):
+        if (time := job[f"{title}_at"]) is not None:
+            yield title, local_time(time)
+    yield "attempt", plain(job["attempt"])
+    if job["error"]:
+        yield from _error_lines(job["error"])
+    if job["publish"] == "done":
+        yield "folder", str(outbox / job["publish_name"])
+    yield from _stage_lines(job["stages"])
+    yield from _work_lines(job)
+
+
+def _labels(job: Facts) -> Iterator[tuple[str, str]]:
+    if job["tags"]:
+        yield "tags", plain(job["tags"])
+    if job["meta"]:
+        yield "meta", plain(job["meta"])
+
+
+def _error_lines(error: Facts) -> Iterator[tuple[str, str]]:
+    yield "error", f"{error['code']}: {error['message']}"
+    yield from (("", line) for line in error["detail"].splitlines())
+    if error["hint"]:
+        yield "what helps", error["hint"]
+
+
+def _stage_lines(stages: Iterable[Facts]) -> Iterator[tuple[str, str]]:
+    """Each stage with its parameters, one on a line."""
+    for stage in stages:
+        params = dict(stage["params"])
+        model = params.pop("model", None)
+        kind = "" if stage["type"] == stage["id"] else f" ({stage['type']})"
+        yield "stage", f"{stage['id']}{kind}{'' if model is None else f', model {model}'}"
+        wide = max(map(len, params), default=0)
+        yield from (("", f"{name:{wide}}  {plain(value)}") for name, value in params.items())
+
+
+def _work_lines(job: Facts) -> Iterator[tuple[str, str]]:
+    for run in job["stage_runs"]:
+        yield "ran", f"{run['stage_id']} in {duration(run['seconds'])} on {run['device']}"
+        yield from (("warning", warning) for warning in run["warnings"])
+    for file in job["artifacts"]:
+        yield file["role"], f"{file['path']}, {size(file['bytes'])}"
+
+
+# --- status ---
+
+
+def print_status(facts: Facts) -> None:
+    """How the daemon and the queue are doing, and what waits for what."""
+    for title, text in _status_lines(facts):
+        print(f"{title:9} {clean(text)}")
+
+
+def _status_lines(facts: Facts) -> Iterator[tuple[str, str]]:
+    yield "daemon", _daemon(facts["daemon"])
+    for status, inboxes in sorted(facts["queue"].items()):
+        named = ", ".join(f"{inbox} {number}" for inbox, number in sorted(inboxes.items()))
+        yield status, f"{sum(inboxes.values())} ({named})"
+    if facts["running"] is not None:
+        yield "running", _running(facts["running"])
+    if facts["jobs_per_hour"]:
+        yield "rate", f"{facts['jobs_per_hour']} in the last hour"
+    if facts["queue_eta_s"] is not None:
+        yield "time", time_left(facts["queue_eta_s"])
+    elif facts["runnable"]:
+        yield "time", NO_HISTORY
+    yield from (("batch", _batch(batch)) for batch in facts["batches"])
+    yield from (("held", text) for text in _holds(facts["holds"]))
+    yield from _waiting(facts["waiting"], facts.get("waiting_total", 0))
+    yield from _leftovers(facts)
+    for entry in facts["recent"][:RECENT_SHOWN]:
+        why = f" ({entry['code']})" if entry["code"] else ""
+        yield "recent", f"{short(entry['job'])} {entry['status']}{why} {entry['folder']}"
+
+
+def _daemon(daemon: Facts | None) -> str:
+    if daemon is None:
+        return "none runs"
+    return f"{daemon_words(daemon)}, device {daemon.get('device') or 'not loaded yet'}"
+
+
+def time_left(seconds: float) -> str:
+    """`about 12 min left, until 14:35`."""
+    return f"{about(seconds)} left, until {end_in(seconds)}"
+
+
+def _running(job: Facts) -> str:
+    eta = "" if job["eta_s"] is None else f", {time_left(job['eta_s'])}"
+    stage = f"{job['stage']}, " if job["stage"] else ""
+    step = f"step {job['step']} of {job['steps']}, " if job["steps"] else ""
+    return f"{short(job['job'])} {job['name']}: {stage}{step}{job['fraction']:.0%}{eta}"
+
+
+def _batch(batch: Facts) -> str:
+    counts = ", ".join(f"{number} {status}" for status, number in sorted(batch["jobs"].items()))
+    wrong = f", {number_of(batch['wrong'], 'wrong row')}" if batch["wrong"] else ""
+    paused = ", paused" if batch["paused"] else ""
+    return f"{short(batch['batch'])} {batch['folder']}: {counts}{wrong}{paused}"
+
+
+def _holds(holds: list[Facts]) -> Iterator[str]:
+    """Each reason with its jobs; the first few where jobs wait for one kind of cause, as for many
+    different times."""
+    for code in dict.fromkeys(hold["code"] for hold in holds):
+        alike = [hold for hold in holds if hold["code"] == code]
+        yield from map(_hold, alike[:HOLDS_SHOWN])
+        if rest := alike[HOLDS_SHOWN:]:
+            jobs = sum(hold["jobs"] or 0 for hold in rest)
+            yield f"{jobs_text(jobs)}: {code}, with {number_of(len(rest), 'more reason')}"
+
+
+def _hold(hold: Facts) -> str:
+    number = "the whole queue" if hold["jobs"] is None else jobs_text(hold["jobs"])
+    return f"{number}: {hold['code']}: {hold['detail']}"
+
+
+def _waiting(entries: list[Facts], total: int) -> Iterator[tuple[str, str]]:
+    """Files that wait, together with those of the same inbox that wait for the same reason."""
+
+    def place(entry: Facts) -> tuple[str, str]:
+        return entry["inbox"], entry["reason"]
+
+    for (inbox, reason), group in groupby(sorted(entries, key=place), place):
+        alike = list(group)
+        for entry in alike[:FILES_SHOWN]:
+            where = f"{inbox}/{entry['file']}" if entry["file"] else inbox
+            yield "waiting", f"{where}: {reason}"
+        if (more := len(alike) - FILES_SHOWN) > 0:
+            yield "waiting", f"{inbox}, and {number_of(more, 'more file')}: {reason}"
+    if more := max(total - len(entries), 0):
+        yield "waiting", f"and {number_of(more, 'more file')}"
+
+
+def _leftovers(facts: Facts) -> Iterator[tuple[str, str]]:
+    if number := facts["recovered"]["count"]:
+        folders = f"{number_of(number, 'folder')} in {facts['recovered']['folder']}"
+        what = "copies of images that no job knows; look at them and remove them yourself"
+        yield "recovered", f"{folders}: {what}"
+    for path in facts["foreign"]:
+        yield "foreign", f"{path}: not dna-pipeline's; it is left alone"
+    if more := facts["foreign_total"] - len(facts["foreign"]):
+        yield "foreign", f"and {more:,} more"

@@ -1,0 +1,69 @@
+"""The program `dna-pipeline`: assembles the commands and turns errors into exit statuses."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dna_pipeline import __version__
+from dna_pipeline.base.errors import Locked
+from dna_pipeline.base.terminal_text import escape_unencodable
+from dna_pipeline.interfaces.cli import check, control, init, inspect, repair, run, verify
+from dna_pipeline.interfaces.cli.output import Options, say, sentence
+
+EXIT_WRONG_CALL = 2
+EXIT_LOCKED = 3
+
+app = typer.Typer(
+    name="dna-pipeline",
+    help="Drop images into a folder; restyled pictures and meshes come out of another.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+for group in (init, check, run, inspect, control, verify, repair):
+    group.register(app)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"dna-pipeline {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    context: typer.Context,
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", metavar="FILE", help="pipeline.yaml, else $DNA_CONFIG, else ./"),
+    ] = None,
+    version: Annotated[  # noqa: ARG001
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="And exit.")
+    ] = False,
+) -> None:
+    """Read what stands before the command's name."""
+    context.obj = Options(config)
+
+
+def main() -> None:
+    """Entry point."""
+    escape_unencodable()
+    try:
+        app()
+    except Locked as error:
+        say(f"dna-pipeline: {error}")
+        sys.exit(EXIT_LOCKED)
+    except BrokenPipeError:
+        sys.stderr.close()  # `dna-pipeline jobs | head`: the reader has seen enough
+        sys.exit(0)
+    except Exception as error:
+        if (said := sentence(error)) is None:
+            raise
+        say(f"dna-pipeline: {said}")
+        sys.exit(EXIT_WRONG_CALL)

@@ -1,0 +1,203 @@
+"""`dna-pipeline watch`, `run` and `submit`: the commands that make jobs and do them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections import Counter
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dna_pipeline.base.errors import ConfigError
+from dna_pipeline.interfaces.cli.output import (
+    JsonOption,
+    clean,
+    do_each,
+    jobs_text,
+    load_to_write,
+    open_ledger,
+    open_views,
+    print_json,
+    require_utf8_names,
+    say,
+)
+
+if TYPE_CHECKING:
+    from dna_pipeline.config.schema import Config
+    from dna_pipeline.operations.daemon.loop import Daemon
+    from dna_pipeline.operations.submit import Submission
+
+
+def watch(context: typer.Context) -> None:
+    """Watch the inboxes and work, until SIGTERM or Ctrl-C."""
+    from dna_pipeline.base.logs import configure
+    from dna_pipeline.operations.daemon.loop import Daemon
+
+    require_utf8_names()
+    config = load_to_write(context)
+    configure(config.logs)
+    daemon = Daemon(config)
+    _stop_on_signals(daemon)
+    daemon.run()
+    _leave_stuck_threads(daemon)
+
+
+def _leave_stuck_threads(daemon: Daemon, status: int = 0) -> None:
+    """End the process without waiting for threads that a dead disk blocks."""
+    if daemon.is_stuck:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+def _stop_on_signals(daemon: Daemon) -> None:
+    """The first signal stops in order, a second one at once."""
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+
+    def stop(_number: int, _: Any) -> None:
+        for number in numbers:
+            signal.signal(number, signal.SIG_DFL)
+        daemon.stop()
+
+    for number in numbers:
+        signal.signal(number, stop)
+
+
+def run(context: typer.Context, as_json: JsonOption = False) -> None:
+    """Take in what waits, work until nothing is runnable, and report."""
+    from dna_pipeline.base.logs import configure
+    from dna_pipeline.base.times import utcnow
+    from dna_pipeline.operations.daemon.loop import Daemon
+
+    require_utf8_names()
+    config = load_to_write(context)
+    configure(config.logs)
+    daemon = Daemon(config)
+    _stop_on_signals(daemon)
+    before, since = _last_event(config), utcnow()
+    daemon.run(until_idle=True)
+    report = _report(config, daemon, before, since)
+    if as_json:
+        print_json(report)
+    else:
+        _print_report(report)
+    has_failed = bool(report["failed"]) or any(batch["wrong"] for batch in report["batches"])
+    _leave_stuck_threads(daemon, int(has_failed))
+    if has_failed:
+        raise typer.Exit(1)
+
+
+def _last_event(config: Config) -> int:
+    """The number of the newest event before this run."""
+    if not config.ledger_path.exists():
+        return 0
+    views = open_views(config)
+    try:
+        return views.last_event()
+    finally:
+        views.close()
+
+
+def _report(config: Config, daemon: Daemon, before: int, since: datetime) -> dict[str, Any]:
+    """What this run did, and what it left."""
+    from dna_pipeline.operations.status import batch_entry
+
+    views = open_views(config)
+    try:
+        ended = views.ended_since(before)
+        holds = views.holds()
+        batches = [batch_entry(batch) for batch in views.batches_since(since)]
+    finally:
+        views.close()
+    counts = Counter(job["status"] for job in ended)
+    return {
+        "completed": counts["completed"],
+        "failed": counts["failed"],
+        "cancelled": counts["cancelled"],
+        "jobs": [
+            {
+                "job": job["id"], "inbox": job["inbox"], "name": job["name"],
+                "status": job["status"], "folder": job["publish_name"],
+                "code": job["error"]["code"] if job["error"] else None,
+            }
+            for job in ended
+        ],
+        "batches": batches,
+        "holds": holds,
+        "waiting": daemon.waiting,
+    }  # fmt: skip
+
+
+def _print_report(report: dict[str, Any]) -> None:
+    for job in report["jobs"]:
+        why = f" ({job['code']})" if job["code"] else ""
+        print(f"{job['status']:9}  {clean(job['name'])}{why}  {clean(job['folder'])}")
+    print(
+        f"{report['completed']} completed, {report['failed']} failed, "
+        f"{report['cancelled']} cancelled"
+    )
+    for batch in report["batches"]:
+        if batch["wrong"]:
+            told = f"{batch['wrong']:,} of {batch['rows']:,} rows of {batch['name']}"
+            print(clean(f"wrong: {told}; {batch['folder']}/batch.csv says what"))
+    for hold in report["holds"]:
+        number = "the whole queue" if hold["jobs"] is None else jobs_text(hold["jobs"])
+        print(f"held: {number}, {hold['code']}: {clean(hold['detail'])}")
+    for entry in report["waiting"]:
+        where = f"{entry['inbox']}/{entry['file']}" if entry["file"] else entry["inbox"]
+        print(f"left: {clean(where)}: {clean(entry['reason'])}")
+
+
+def submit(
+    context: typer.Context,
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE…", help="- is standard input.")],
+    pipeline: Annotated[
+        str | None, typer.Option(help="Which pipeline; default: the first.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="STAGE.PARAM=V", help="A parameter.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Copy images and queue them; prints their jobs' ids."""
+    from dna_pipeline.intake.discovery.probe import Prober
+    from dna_pipeline.operations.submit import Submitter, told_by_command
+
+    config = load_to_write(context)
+    submissions = {image: _submission(image, settings or []) for image in images}
+    told = told_by_command(pipeline, settings or [], config.pipelines)
+    ledger, prober = open_ledger(config), Prober()
+    try:
+        submitter = Submitter(config, ledger, told)
+        jobs, problems = do_each(images, lambda i: submitter.submit(submissions[i], prober))
+    finally:
+        prober.close()
+        ledger.close()
+    if as_json:
+        print_json([{"job": job} for job in jobs])
+    elif jobs:
+        print("\n".join(jobs))
+        say("`dna-pipeline watch` or `run` does them")
+    if problems:
+        raise ConfigError("\n".join(problems))
+
+
+def _submission(image: str, settings: list[str]) -> Submission:
+    from dna_pipeline.operations.submit import Submission
+
+    if image == "-":
+        return Submission("stdin", sys.stdin.buffer)
+    if not Path(image).is_file():
+        mend = '; put a value with blanks in quotes: --set img2img.prompt="a chair"'
+        raise ConfigError(f"{image}: there is no such file{mend if settings else ''}")
+    return Submission(Path(image).name, Path(image))
+
+
+def register(app: typer.Typer) -> None:
+    for command in (watch, run, submit):
+        app.command()(command)

@@ -1,0 +1,99 @@
+"""Values, sizes and times in words for people; programs get them as JSON."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+from dna_pipeline.base.clock import briefly, to_second
+
+
+def plain(value: Any) -> str:
+    """A value as YAML would have it on one line, without Python's or JSON's signs.
+
+    Lists become words with commas, nothing at all becomes `-`.
+    """
+    match value:
+        case None:
+            return "-"
+        case bool():
+            return "true" if value else "false"
+        case float():
+            is_whole = math.isfinite(value) and value.is_integer() and abs(value) < 1e15
+            return str(int(value)) if is_whole else str(value)
+        case datetime():
+            return to_second(value)
+        case str():
+            return value or '""'
+        case bytes():
+            return os.fsdecode(value)
+        case Mapping():
+            pairs = cast("Mapping[Any, Any]", value).items()
+            return "; ".join(f"{key}: {plain(inner)}" for key, inner in pairs) or "-"
+        case Sequence() | set() | frozenset():
+            return ", ".join(map(plain, cast("Iterable[Any]", value))) or "-"
+        case _:
+            return str(value)
+
+
+def short(identifier: str) -> str:
+    """The beginning of an id, as commands take it and folders have it."""
+    return identifier[:8]
+
+
+def duration(seconds: float) -> str:
+    """How long something took: `0.4 s`, `1 min 20 s`, `2 h 5 min`."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    whole = round(seconds)
+    if whole < 3600:
+        minutes, rest = divmod(whole, 60)
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    hours, minutes = divmod(round(whole / 60), 60)
+    return f"{hours:,} h {minutes} min" if minutes else f"{hours:,} h"
+
+
+def size(number: int) -> str:
+    """So many bytes: `512 bytes`, `1.5 KiB`, `672 MiB`, `1.2 GiB`."""
+    if number < 1024:
+        return "1 byte" if number == 1 else f"{number} bytes"
+    amount, unit = number / 1024, "KiB"
+    for larger in ("MiB", "GiB", "TiB"):
+        if amount >= 1023.5:
+            amount, unit = amount / 1024, larger
+    digits = 1 if amount < 9.95 else 0
+    return f"{amount:.{digits}f}".removesuffix(".0") + f" {unit}"
+
+
+def number_of(count: int, one: str, many: str = "") -> str:
+    """`1 row`, `5,000 rows`."""
+    return f"1 {one}" if count == 1 else f"{count:,} {many or one + 's'}"
+
+
+def end_in(seconds: float, now: datetime | None = None) -> str:
+    """The time of the clock in so many seconds: `14:35`; with the date where that is not today."""
+    begin = now or datetime.now(UTC)
+    try:
+        return briefly(begin + timedelta(seconds=seconds), begin)
+    except OverflowError:
+        return "after the end of the calendar"
+
+
+def event_words(kind: str, data: Mapping[str, Any]) -> str:
+    """What an event of the ledger says."""
+    if kind == "progress" and "fraction" in data:
+        return f"{data['stage']} step {data['step']} of {data['steps']}, {data['fraction']:.0%}"
+    if kind == "queued" and "name" in data:
+        return f"{data['inbox']}/{data['name']}, pipeline {data['pipeline']}"
+    if kind in ("failed", "cancelled") and "code" in data:
+        return f"{data['code']}: {'; '.join(data['detail'].splitlines())}"
+    if kind == "started":
+        return f"attempt {data.get('attempt', 1)}"
+    if data.get("retry"):
+        return "once more, by retry"
+    if data.get("replaced"):
+        return "anew, with a sidecar that came later"
+    return "" if not data else plain(data)

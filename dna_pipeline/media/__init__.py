@@ -1,0 +1,1 @@
+"""Images, meshes and films: codecs, geometry, rendering. Knows no model and no job."""

@@ -1,0 +1,1 @@
+"""Colour spaces, and the way from them to sRGB."""

@@ -1,0 +1,35 @@
+"""Says why a picture's file is not read, and what to do about it, by its format."""
+
+from __future__ import annotations
+
+from typing import IO
+
+from dna_pipeline.media.formats import file_kinds, heif, jpeg_words, tiff_words
+
+
+def why_not(name: str, file: IO[bytes], reason: str) -> str:
+    """Why a file that begins as one of this format does is not read, for people."""
+    if name == "TIFF":
+        return tiff_words.why_not(file, reason)
+    if name == "JPEG":
+        return jpeg_words.why_not(file, reason)
+    return f"the {name} is broken or cut off at its start ({reason}): copy or export it again"
+
+
+def damage(file: IO[bytes], error: Exception) -> str:
+    """Say what is wrong with a file whose pixels cannot be decoded, and what to do."""
+    reason, name = text(error), file_kinds.format_of(file_kinds.read_head(file))
+    if name == "EXR":
+        return reason
+    if "truncated" in reason:
+        return f"{reason}: the file ends too early; copy it again from where it is whole"
+    if name == heif.FORMAT:
+        return heif.why_not(reason)
+    if name in ("TIFF", "JPEG"):
+        return why_not(name, file, reason)
+    return f"the {name} is damaged ({reason}): copy or export it again"
+
+
+def text(error: BaseException) -> str:
+    """What an error says, or else what it is called."""
+    return str(error) or type(error).__name__

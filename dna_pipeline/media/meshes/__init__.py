@@ -1,0 +1,1 @@
+"""Meshes: geometry, drawing, files."""

@@ -1,0 +1,1 @@
+"""Everything that can be asked of the program. Returns data, prints nothing."""

@@ -1,0 +1,1 @@
+"""The process behind `watch` and `run`."""

@@ -1,0 +1,55 @@
+"""What nobody needs any more goes: old events, and folders that a crash left behind.
+
+Nothing here is urgent and nothing may disturb: one small step at a time. What becomes of a folder
+is decided in `cleanup.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+
+import structlog
+
+from dna_pipeline.base.times import utcnow
+from dna_pipeline.config.schema import Config
+from dna_pipeline.ledger import store
+from dna_pipeline.ledger.store import Ledger
+from dna_pipeline.operations.daemon.cleanup import Cleanup
+
+log = structlog.get_logger()
+
+INTERVAL_S = 3600.0
+
+
+class Housekeeper:
+    """Cleans up at the daemon's start and every hour after."""
+
+    def __init__(self, config: Config, ledger: Ledger, cleanup: Cleanup) -> None:
+        self._config = config
+        self._ledger = ledger
+        self._cleanup = cleanup
+        self._next_at = 0.0
+        self._round: Iterator[None] = iter(())
+
+    def step(self, now: float) -> None:
+        """Do a little of what is due; `now` is monotonic."""
+        if now >= self._next_at:
+            self._next_at = now + INTERVAL_S
+            self._round = self._all()
+        try:
+            next(self._round, None)
+        except OSError as error:
+            # A generator that raised is at its end; the next round begins anew.
+            log.warning("housekeeping.failed", why=str(error))
+
+    def _all(self) -> Iterator[None]:
+        yield from self._prune_events()
+        yield from self._cleanup.steps(self._config.retention.work_hours * 3600)
+
+    def _prune_events(self) -> Iterator[None]:
+        before = utcnow() - timedelta(days=self._config.retention.events_days)
+        after: int | None = 0
+        while after is not None:
+            after = self._ledger.transact(lambda s, a=after: store.prune_events(s, before, a))
+            yield

@@ -1,0 +1,386 @@
+"""The loop that joins inbox, ledger, executor and outbox.
+
+One thread takes files in (`Gate`); this one hands out orders, listens to the executor, publishes
+and answers what people ask for through the ledger. A job's next order goes out before the last
+job is published, so that the device never waits for the disk.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import closing, contextmanager, suppress
+from functools import partial
+from math import inf
+from typing import Any
+
+import structlog
+
+from dna_pipeline.base.errors import ConfigError, Hold, InboxUnavailable
+from dna_pipeline.base.reachability import FolderProbe
+from dna_pipeline.config.schema import Config
+from dna_pipeline.execution.dispatcher import Dispatcher
+from dna_pipeline.execution.local_executor import Executor, LocalExecutor, WorkerSettings
+from dna_pipeline.intake.claiming.owner import Heartbeat
+from dna_pipeline.intake.discovery.watcher import Watcher
+from dna_pipeline.intake.inbox_folders import make_folder, make_inboxes
+from dna_pipeline.intake.service import Gate
+from dna_pipeline.ledger import health, queue
+from dna_pipeline.ledger.engine import LedgerError, LedgerUnavailable
+from dna_pipeline.ledger.queries import Views
+from dna_pipeline.ledger.store import Ledger
+from dna_pipeline.ledger.tables import Job
+from dna_pipeline.operations.daemon.cleanup import Cleanup
+from dna_pipeline.operations.daemon.housekeeping import Housekeeper
+from dna_pipeline.operations.daemon.lock import hold_kept, hold_lock, holder
+from dna_pipeline.operations.daemon.status_file import StatusFile
+from dna_pipeline.operations.ownership import check_data_folder
+from dna_pipeline.operations.repair.overtaken import Overtaken
+from dna_pipeline.publish.batch_report import Accounts
+from dna_pipeline.publish.publisher import Publisher
+
+log = structlog.get_logger()
+
+TICK_S = 0.25
+REVIEW_S = 2.0
+PUBLISH_RETRY_S = 5.0
+PUBLISH_WAIT_S = 2.0
+"""How long the loop waits for a result to be published before it goes on beside that."""
+LEDGER_RETRY_S = 5.0
+CLOSE_GRACE_S = 8.0
+"""How long all parts together may take to end: less than the ten seconds that are promised."""
+
+CLOSING_LIMIT_S = 0.5
+"""How long a folder may take to answer while the daemon ends."""
+
+ExecutorFactory = Callable[[WorkerSettings, Callable[[], None]], Executor]
+
+
+def worker_settings(config: Config) -> WorkerSettings:
+    """What the worker needs to know of the configuration."""
+    models = {
+        name: {"provider": provider.name_in_config, **provider.model_dump(mode="json")}
+        for name, provider in config.models.items()
+    }
+    runtime = config.runtime
+    return WorkerSettings(
+        device=runtime.device,
+        dtype=runtime.dtype,
+        data=str(config.data),
+        models=models,
+        stage_timeout_s=runtime.stage_timeout_s,
+        idle_unload_s=runtime.idle_unload_s,
+    )
+
+
+class Publishing:
+    """A job that is being published, on a thread of its own: a disk that dies in the middle of that
+    blocks this thread, and not the daemon's loop."""
+
+    def __init__(self, job: str, publish: Callable[[], None]) -> None:
+        self.job = job
+        self._publish = publish
+        self._error: BaseException | None = None
+        self._ended = threading.Event()
+        threading.Thread(target=self._run, name="publish", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            self._publish()
+        except BaseException as error:
+            self._error = error
+        finally:
+            self._ended.set()
+
+    def has_ended(self, wait_s: float) -> bool:
+        """Whether it has ended by then."""
+        return self._ended.wait(wait_s)
+
+    def check(self) -> None:
+        """Raise what ended it, if that was an error."""
+        if self._error is not None:
+            raise self._error
+
+
+class Daemon:
+    """One run of `watch` or `run` over one data folder."""
+
+    def __init__(self, config: Config, executor: ExecutorFactory = LocalExecutor) -> None:
+        self.config = config
+        self._make_executor = executor
+        self._probe = FolderProbe()
+        self._look = self._probe.look
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+        self._hints = threading.Event()
+        self._patient = True
+        self.waiting: list[dict[str, Any]] = []
+        """The files that were not taken in when `run` returned, and why."""
+        self.is_stuck = False
+        """Whether a thread has not ended with `run`, since a dead disk blocks it."""
+        self._intake_error: BaseException | None = None
+        self._publish_at = 0.0
+        self._publishing: Publishing | None = None
+        self._review_at = 0.0
+        self._trouble = ""
+        """What the ledger was last unavailable for."""
+        self._has_changed = True
+        """Whether the ledger was written to since all that is in it was attended to."""
+
+    def stop(self) -> None:
+        """End `run` soon; safe from a signal handler and from any thread."""
+        self._stop.set()
+        self._wake.set()
+
+    def run(self, *, until_idle: bool = False, started: Callable[[], None] = lambda: None) -> None:
+        """Work until stopped or, with `until_idle`, until nothing goes on by itself.
+
+        Raises:
+            ConfigError: there is no ledger yet, and the data folder holds other people's files.
+            Locked: another daemon holds the data folder, or an inbox that keeps its files.
+        """
+        with closing(self._probe):
+            check_data_folder(self.config, self._look)
+            with hold_lock(self.config.data), self._folders(), self._opened():
+                self._work(started, until_idle=until_idle)
+
+    def _work(self, started: Callable[[], None], *, until_idle: bool) -> None:
+        started()
+        self._patient = not until_idle
+        while not self._stop.is_set():
+            self._tick_or_rest()
+            if until_idle and self._is_idle():
+                # Now, and not at the end, where there is little time for it.
+                self._write_accounts(inf)
+                break
+            self._wake.wait(TICK_S)
+            self._wake.clear()
+
+    @contextmanager
+    def _folders(self) -> Generator[None]:
+        """All folders made, those whose files stay there ours alone."""
+        self._make_folders()
+        kept = [(inbox.name, inbox.path) for inbox in self.config.inboxes if inbox.keeps]
+        answering = [(name, path) for name, path in kept if self._look(path).is_there]
+        with hold_kept(answering, self.config.data):
+            yield
+
+    @contextmanager
+    def _opened(self) -> Generator[None]:
+        """All parts made, recovered and started; ended in reverse."""
+        path = self.config.ledger_path
+        thorough = not health.was_stopped_cleanly(path)
+        self.ledger = Ledger(path, thorough=thorough)
+        self._views = Views(self.config.ledger_path)
+        self._versions = self._views.data_version()
+        self._version = 0
+        look = self._look
+        self.publisher = Publisher(self.config, self.ledger, look)
+        self.executor = self._make_executor(worker_settings(self.config), self._wake.set)
+        self.dispatcher = Dispatcher(self.config, self.ledger, self.executor, look)
+        self.cleanup = Cleanup(self.config, self.ledger, look)
+        self.gate = Gate(self.config, self.ledger, self.cleanup, look)
+        self.accounts = Accounts(self.ledger, self.publisher, self.cleanup.dispose_unneeded, look)
+        self.status = StatusFile(self.config, self._views, self.dispatcher, self.gate, look)
+        self.housekeeper = Housekeeper(self.config, self.ledger, self.cleanup)
+        self.overtaken = Overtaken(self.config, self.ledger, look)
+        self._recover()
+        watcher = Watcher(self.config.inboxes, self._hint, _warn, look)
+        watcher.start()
+        heartbeat = self._heartbeat()
+        heartbeat.start()
+        intake = threading.Thread(target=self._take_in, args=(watcher,), name="intake", daemon=True)
+        intake.start()
+        log.info("daemon.started", data=str(self.config.data), ledger=self.ledger.id)
+        try:
+            yield
+        finally:
+            self._stop.set()
+            self._hints.set()
+            self._probe.limit_s = CLOSING_LIMIT_S
+            end = time.monotonic() + CLOSE_GRACE_S
+            # The worker first: what it holds is the most, and it needs no one's leave to end.
+            self.executor.close(CLOSE_GRACE_S / 2)
+            with suppress(LedgerError):  # what could not be recorded is done again
+                self.dispatcher.drain()
+            intake.join(max(end - CLOSE_GRACE_S / 4 - time.monotonic(), 0.5))
+            self.is_stuck = intake.is_alive() or not self._has_ended_publishing()
+            watcher.stop()
+            self._close()
+            heartbeat.stop()
+            self._probe.close()
+
+    def _heartbeat(self) -> Heartbeat:
+        places = [inbox.path for inbox in self.config.inboxes if not inbox.keeps]
+        facts = (holder(self.config.data) or {}) | {"data": str(self.config.data)}
+        return Heartbeat(places, self.ledger.id, facts, self._look)
+
+    def _close(self) -> None:
+        self.waiting = self.gate.waiting()
+        self.gate.close()
+        self._write_accounts()
+        self.status.close()
+        self._versions.close()
+        self._views.close()
+        self.ledger.close()
+        log.info("daemon.stopped")
+
+    def _write_accounts(self, limit_s: float = CLOSE_GRACE_S / 4) -> None:
+        """A last time, unless the ledger is what ended us."""
+        with suppress(LedgerError):
+            self.accounts.write(limit_s)
+
+    def _make_folders(self) -> None:
+        for folder in (self.config.data, self.config.work, self.config.outbox):
+            make_folder(folder, self._look)
+        make_inboxes(self.config, self._watched_before(), self._look)
+
+    def _watched_before(self) -> set[str]:
+        """Names of the inboxes that a daemon on this data folder has looked into before."""
+        if not self.config.ledger_path.exists():
+            return set()
+        with suppress(ConfigError), closing(Views(self.config.ledger_path)) as views:
+            return views.watched_inboxes()
+        return set()  # a ledger that cannot be read is refused when it is opened
+
+    def _recover(self) -> None:
+        """Take up what the last daemon left, from the ledger and the claims."""
+        self.gate.recover()
+        # Before those that were running are put back, and before the copies that are unknown go.
+        self.dispatcher.holds.sources.has_missed = not self.overtaken.settle()
+        back = self.ledger.transact(queue.recover)
+        for job_id in back:
+            log.info("job.resumed", job=job_id)
+        self.cleanup.at_start()
+        self.publisher.recover()
+
+    # --- intake's thread ---
+
+    def _hint(self, name: str) -> None:
+        self.gate.hint(name)
+        self._hints.set()
+
+    def _take_in(self, watcher: Watcher) -> None:
+        refresh_s = min((i.rescan_s for i in self.config.inboxes), default=30.0)
+        refresh_at = time.monotonic() + refresh_s
+        try:
+            while not self._stop.is_set():
+                if self.gate.step():
+                    self._wake.set()
+                    continue
+                self._hints.wait(min(self.gate.seconds_to_next(), refresh_s))
+                self._hints.clear()
+                if time.monotonic() >= refresh_at:
+                    watcher.refresh()
+                    refresh_at = time.monotonic() + refresh_s
+        except BaseException as error:
+            # The daemon must not go on blind: the main loop raises this and ends.
+            self._intake_error = error
+            self._wake.set()
+
+    # --- the loop ---
+
+    def _tick_or_rest(self) -> None:
+        """A ledger that cannot be written to, for a full disk say, is waited for."""
+        try:
+            self._tick()
+            self._trouble = ""
+        except LedgerUnavailable as error:
+            if (trouble := str(error.orig)) != self._trouble:
+                log.error("ledger.unavailable", why=trouble)
+            self._trouble = trouble
+            self._stop.wait(LEDGER_RETRY_S)
+
+    def _tick(self) -> None:
+        if self._intake_error is not None:
+            raise RuntimeError("taking files in failed") from self._intake_error
+        now = time.monotonic()
+        self._look_for_change()
+        self.dispatcher.listen()
+        self.executor.tend()
+        if self._has_changed:
+            self.dispatcher.attend_cancels()
+        if now >= self._review_at:
+            self._review_at = now + REVIEW_S
+            self.dispatcher.holds.review(patient=self._patient)
+            self.dispatcher.attend_hours()
+            self._settle_overtaken()
+            self._has_changed = True  # whatever else was waited for, it is not missed for long
+        self._look_for_change()
+        # All that could be started or published is in the ledger: an idle one is left alone.
+        if self._has_changed:
+            self.dispatcher.dispatch()
+            self._publish_some(now)
+            self._has_changed = False
+        self.accounts.step(now)
+        self.housekeeper.step(now)
+        self.status.write(now)
+
+    def _settle_overtaken(self) -> None:
+        """End jobs whose sources are gone for good, once the outbox can say which they are."""
+        sources = self.dispatcher.holds.sources
+        if sources.has_missed and self.overtaken.settle(only_held=True):
+            sources.has_missed = False
+
+    def _look_for_change(self) -> None:
+        """Note whether any connection committed since the last look."""
+        before, self._version = self._version, next(self._versions)
+        if before != self._version:
+            self._has_changed = True
+            self.status.ledger_changed()
+            self.accounts.ledger_changed()
+
+    def _publish_some(self, now: float) -> None:
+        """Publish what is finished, but look at the executor between any two."""
+        if now < self._publish_at or not self._has_published(0.0):
+            return
+        for job in self.ledger.transact(queue.to_publish):
+            if self._stop.is_set():
+                return
+            self._publishing = Publishing(job.id, partial(self._publish, job))
+            if not self._has_published(PUBLISH_WAIT_S):
+                return
+            self.dispatcher.listen()
+            self.dispatcher.dispatch()
+
+    def _publish(self, job: Job) -> None:
+        self.publisher.publish(job)
+        self.cleanup.dispose_unneeded(job.drop_id)
+
+    def _has_published(self, wait_s: float) -> bool:
+        """True if the next job may be published: the last one is done or waits for its source."""
+        if (last := self._publishing) is None:
+            return True
+        try:
+            if not last.has_ended(wait_s):
+                self.publisher.check_outbox()
+                return False
+            self._publishing = None
+            last.check()
+        except Hold as reason:
+            self._hold_publish(last.job, reason)
+            return isinstance(reason, InboxUnavailable)  # that is this job's trouble alone
+        return True
+
+    def _has_ended_publishing(self) -> bool:
+        return self._publishing is None or self._publishing.has_ended(PUBLISH_WAIT_S / 4)
+
+    def _hold_publish(self, job: str, reason: Hold) -> None:
+        self.ledger.transact(lambda s: queue.hold_publish(s, job, reason.code, str(reason)))
+        log.warning("publish.held", job=job, why=str(reason))
+        if isinstance(reason, InboxUnavailable):
+            self.dispatcher.holds.sources.note(job)
+        else:
+            self._publish_at = time.monotonic() + PUBLISH_RETRY_S
+
+    def _is_idle(self) -> bool:
+        return (
+            self.gate.is_quiet
+            and self.dispatcher.running is None
+            and not self._views.has_open_jobs()
+        )
+
+
+def _warn(inbox: str, sentence: str) -> None:
+    log.warning("inbox.watched_less_well", inbox=inbox, why=sentence)

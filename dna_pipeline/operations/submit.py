@@ -1,0 +1,157 @@
+"""Jobs that do not come through an inbox: submitted by command."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from dna_pipeline.base.errors import ConfigError, JobError
+from dna_pipeline.base.files import copy_file, remove_tree, sha256_file, write_atomic, write_bytes
+from dna_pipeline.base.naming import sidecar_name
+from dna_pipeline.config import yaml12
+from dna_pipeline.config.job_context import JobFacts
+from dna_pipeline.config.misplaced_keys import known_stages, stages_of
+from dna_pipeline.config.parameters import takes_text
+from dna_pipeline.config.schema import SUBMIT_INBOX, Config, Inbox, Pipeline
+from dna_pipeline.config.sidecar import JobSpec, resolve
+from dna_pipeline.config.yaml12 import Document, is_mapping
+from dna_pipeline.intake.claiming.claims import sync_claims
+from dna_pipeline.intake.claiming.single import keep_claims
+from dna_pipeline.intake.discovery.probe import Prober
+from dna_pipeline.intake.planning import job_rows
+from dna_pipeline.ledger import store
+from dna_pipeline.ledger.store import Ledger
+
+
+def told_by_command(
+    pipeline: str | None, settings: list[str], pipelines: Mapping[str, Pipeline] | None = None
+) -> Document:
+    """The document that `--pipeline P --set stage.param=V …` stands for.
+
+    The shell has taken the quotes around a value. So text is taken as it stands: a `#` in it or a
+    number cuts or changes nothing where the parameter takes text.
+
+    Args:
+        pipelines: their stages may be named by id.
+
+    Raises:
+        ConfigError: a setting that is none, or two that exclude one another.
+    """
+    value: dict[str, Any] = {} if pipeline is None else {"pipeline": pipeline}
+    stages = known_stages() | stages_of((pipelines or {}).values())
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        stage, dot, parameter = key.strip().partition(".")
+        if not equals or not stage or (dot and not parameter):
+            raise ConfigError(f"--set {setting!r}: should read stage.parameter=value")
+        is_text = takes_text([stages[stage]] if stage in stages else [], parameter)
+        given = text if is_text else _set_value(setting, text, is_plain=stage == "meta")
+        inner = value.setdefault(stage, {}) if dot else value
+        if not is_mapping(inner):
+            raise ConfigError(f"--set {setting!r}: {stage} is set as a whole, too; keep one")
+        inner[parameter if dot else stage] = given
+    return Document(value, {(): 0}, "--set")
+
+
+def _set_value(setting: str, text: str, *, is_plain: bool) -> Any:
+    """A list or a mapping in brackets, or, always if `is_plain`, a single value.
+
+    Raises ConfigError.
+    """
+    try:
+        if text.lstrip()[:1] in ("[", "{") and not is_plain:
+            return yaml12.loads(text.encode()).value
+        return yaml12.scalar(text if is_plain else text.strip())
+    except yaml12.YamlError as error:
+        raise ConfigError(f"--set {setting!r}: {error.problem}") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """An image to be submitted: a file, or a stream with a name for it."""
+
+    name: str
+    source: Path | IO[bytes]
+
+
+@contextmanager
+def claiming(ledger: Ledger, row: dict[str, Any]) -> Generator[None]:
+    """While a command fills a drop's claim: the drop is committed as *claiming* before there is a
+    folder, which a daemon that starts meanwhile would clear away, and an error leaves nothing."""
+    # Of no inbox yet: a daemon that starts puts back, or goes on with, what one was half taking.
+    ledger.transact(lambda s: store.begin_claims(s, [row | {"inbox": SUBMIT_INBOX}]))
+    try:
+        yield
+    except BaseException:
+        # Nothing to forget means that the job was committed before we were interrupted.
+        if ledger.transact(lambda s: store.forget_drops(s, [row["id"]])):
+            remove_tree(row["claim"], ignore_errors=True)
+        raise
+
+
+class Submitter:
+    """Copies images into the data folder and queues them there."""
+
+    def __init__(self, config: Config, ledger: Ledger, told: Document) -> None:
+        self._config = config
+        self._ledger = ledger
+        self._told = told
+        inbox = config.inbox(SUBMIT_INBOX)
+        assert inbox is not None
+        self._inbox: Inbox = inbox
+        self._resolve(None)
+
+    def _resolve(self, facts: JobFacts | None) -> JobSpec:
+        try:
+            return resolve(self._config, self._inbox, self._told, job_rows.draw_seed, facts)
+        except JobError as error:
+            raise ConfigError(f"{error.detail} ({error.code})") from None
+
+    def submit(self, submission: Submission, prober: Prober) -> str:
+        """Queue one image; its job's id. Raises ConfigError for what is no usable image."""
+        row = job_rows.drop_row(
+            self._inbox, "", Path(submission.name).name, self._sidecar(submission)
+        )
+        folder = keep_claims(self._config, row["id"])
+        row["claim"] = str(folder)
+        with claiming(self._ledger, row):
+            path = self._fetch(submission, folder)
+            return self._queue(row, path, prober)
+
+    def _sidecar(self, submission: Submission) -> str | None:
+        """What the command told is written down as a YAML, to be kept, seen and corrected."""
+        return sidecar_name(Path(submission.name).name) if self._told.value else None
+
+    def _fetch(self, submission: Submission, folder: Path) -> Path:
+        folder.mkdir(parents=True)
+        path = folder / Path(submission.name).name
+        if isinstance(submission.source, Path):
+            copy_file(submission.source, path)
+        else:
+            stream = submission.source
+            write_atomic(path, lambda file: shutil.copyfileobj(stream, file))
+        if (sidecar := self._sidecar(submission)) is not None:
+            write_bytes(folder / sidecar, self._written())
+        sync_claims([folder], ())
+        return path
+
+    def _written(self) -> bytes:
+        return yaml12.dumps(self._told.value, indent=2).encode()
+
+    def _queue(self, row: Mapping[str, Any], path: Path, prober: Prober) -> str:
+        answer = prober.probe(path)
+        if isinstance(answer, JobError):
+            raise ConfigError(f"{path.name}: {answer.sentence} {answer.detail} ({answer.code})")
+        facts: dict[str, Any] = {
+            "id": row["id"], "sha256": sha256_file(path), "bytes": path.stat().st_size,
+            "width": answer.width, "height": answer.height,
+            "sidecar_text": self._written().decode() if row["sidecar"] else None,
+        }  # fmt: skip
+        known = job_rows.facts_of(self._inbox, "", path.name, facts["sha256"])
+        job = job_rows.job_row(self._inbox, "", path.name, row["id"], self._resolve(known))
+        self._ledger.transact(lambda s: store.finish_claims(s, [facts], [job]))
+        return job["id"]

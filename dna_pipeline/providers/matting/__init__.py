@@ -1,0 +1,1 @@
+"""Models and rules that cut a subject out of its background."""

@@ -1,0 +1,280 @@
+"""A Stable Diffusion 1.5 folder in the Diffusers format: which files it has, and reading them.
+
+The folder is somebody else's data. The classes that it names are compared with those below and
+never imported by name; code that it brings along is ignored; a tensor that is missing or has
+another shape is an error, where the libraries would fill in random numbers and go on.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from dna_pipeline.base.errors import WeightsMismatch
+
+if TYPE_CHECKING:
+    import torch
+
+INDEX = "model_index.json"
+_PIPELINES = ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline")
+_SHOWN = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One component and the files that it may be read from.
+
+    Attributes:
+        name: of its folder, and of its key in model_index.json.
+        library: that model_index.json must name.
+        classes: names it may have there.
+        files: small files, all of them needed; alternatives stand in one tuple.
+        weights: the weights' file name without its extension; "" if it has none.
+        pickled: the same for the old format.
+    """
+
+    name: str
+    library: str
+    classes: tuple[str, ...]
+    files: tuple[tuple[str, ...], ...]
+    weights: str = ""
+    pickled: str = ""
+
+
+_CONFIG = (("config.json",),)
+_DIFFUSERS_WEIGHTS = ("diffusion_pytorch_model", "diffusion_pytorch_model")
+_TRANSFORMERS_WEIGHTS = ("model", "pytorch_model")
+UNET = Part("unet", "diffusers", ("UNet2DConditionModel",), _CONFIG, *_DIFFUSERS_WEIGHTS)
+VAE = Part("vae", "diffusers", ("AutoencoderKL",), _CONFIG, *_DIFFUSERS_WEIGHTS)
+TEXT = Part("text_encoder", "transformers", ("CLIPTextModel",), _CONFIG, *_TRANSFORMERS_WEIGHTS)
+TOKENIZER = Part(
+    "tokenizer",
+    "transformers",
+    ("CLIPTokenizer", "CLIPTokenizerFast"),
+    (
+        ("tokenizer_config.json",),
+        ("vocab.json", "tokenizer.json"),
+        ("merges.txt", "tokenizer.json"),
+    ),
+)
+SCHEDULER = Part(
+    "scheduler",
+    "diffusers",
+    (
+        "DDIMScheduler",
+        "DEISMultistepScheduler",
+        "DPMSolverMultistepScheduler",
+        "DPMSolverSinglestepScheduler",
+        "EulerAncestralDiscreteScheduler",
+        "EulerDiscreteScheduler",
+        "HeunDiscreteScheduler",
+        "LCMScheduler",
+        "LMSDiscreteScheduler",
+        "PNDMScheduler",
+        "UniPCMultistepScheduler",
+    ),
+    (("scheduler_config.json",),),
+)
+SAFETY = Part(
+    "safety_checker",
+    "stable_diffusion",
+    ("StableDiffusionSafetyChecker",),
+    _CONFIG,
+    *_TRANSFORMERS_WEIGHTS,
+)
+FEATURES = Part(
+    "feature_extractor",
+    "transformers",
+    ("CLIPFeatureExtractor", "CLIPImageProcessor", "CLIPImageProcessorPil"),
+    (("preprocessor_config.json",),),
+)
+NEEDED = (TEXT, TOKENIZER, UNET, VAE, SCHEDULER)
+
+
+@dataclass(frozen=True, slots=True)
+class SdFolder:
+    """The folder at `root`, with or without its safety checker."""
+
+    root: Path
+    with_safety: bool = False
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        return (*NEEDED, SAFETY, FEATURES) if self.with_safety else NEEDED
+
+    def absent(self) -> list[str]:
+        """Names, relative to the folder, of the files that are not there."""
+        names = [] if (self.root / INDEX).is_file() else [INDEX]
+        for part in self.parts:
+            folder = self.root / part.name
+            names += [
+                f"{part.name}/{choices[0]}"
+                for choices in part.files
+                if not any((folder / name).is_file() for name in choices)
+            ]
+            if part.weights and weights_of(folder, part) is None:
+                names.append(f"{part.name}/{part.weights}.safetensors")
+        return names
+
+    def files(self) -> list[Path]:
+        """All files that the model is read from, those alone."""
+        found = [self.root / INDEX]
+        for part in self.parts:
+            folder = self.root / part.name
+            found += [folder / name for choices in part.files for name in choices]
+            if part.weights and (chosen := weights_of(folder, part)) is not None:
+                found += chosen.files
+        if not (self.root / TOKENIZER.name / "tokenizer.json").is_file():
+            found.append(self.root / TOKENIZER.name / "special_tokens_map.json")
+        return sorted({path for path in found if path.is_file()})
+
+    def check(self) -> None:
+        """Raise `WeightsMismatch` if a file is missing or names a class that is not expected."""
+        if absent := self.absent():
+            raise WeightsMismatch(f"{self.root} lacks {some(absent)}")
+        index = read_json(self.root / INDEX)
+        if index.get("_class_name") not in _PIPELINES:
+            _refuse(self.root / INDEX, "_class_name", index.get("_class_name"), _PIPELINES)
+        for part in self.parts:
+            library, name = _pair(index.get(part.name))
+            if library != part.library or name not in part.classes:
+                _refuse(self.root / INDEX, part.name, index.get(part.name), part.classes)
+            if part.weights:
+                self._check_config(part)
+
+    def _check_config(self, part: Part) -> None:
+        path = self.root / part.name / "config.json"
+        config = read_json(path)
+        key = "_class_name" if part.library == "diffusers" else "architectures"
+        found: object = config.get(key) or []
+        named = cast("list[object]", found if isinstance(found, list) else [found])
+        if any(name not in part.classes for name in named):
+            _refuse(path, key, named, part.classes)
+        if "quantization_config" in config:
+            raise WeightsMismatch(f"{path}: quantized weights are not supported")
+
+    def model(self, part: Part, cls: Any, dtype: torch.dtype) -> Any:
+        """A part with weights, in that dtype, in evaluation mode. Raises `WeightsMismatch`."""
+        folder = self.root / part.name
+        chosen = weights_of(folder, part)
+        if chosen is None:
+            raise WeightsMismatch(f"{folder} lacks {part.weights}.safetensors")
+        dtype_option = "torch_dtype" if part.library == "diffusers" else "dtype"
+        with readable(folder):
+            model, info = cls.from_pretrained(
+                folder,
+                local_files_only=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are told below, all of them
+                **{dtype_option: dtype, **chosen.options},
+            )
+        wrong = [f"{key} is missing" for key in sorted(info["missing_keys"])]
+        wrong += [
+            f"{key} is {tuple(found)} and should be {tuple(expected)}"
+            for key, found, expected in sorted(info["mismatched_keys"])
+        ]
+        if wrong or info["error_msgs"]:
+            raise WeightsMismatch(f"{chosen.files[0]}: {some([*wrong, *info['error_msgs']])}")
+        return model.eval()
+
+    def tokenizer(self) -> Any:
+        """The tokenizer. Raises `WeightsMismatch`."""
+        return self._plain(TOKENIZER, "CLIPTokenizer")
+
+    def feature_extractor(self) -> Any:
+        """What the safety checker reads pictures with. Raises `WeightsMismatch`."""
+        return self._plain(FEATURES, "CLIPImageProcessor")
+
+    def _plain(self, part: Part, name: str) -> Any:
+        cls = getattr(import_module("transformers"), name)
+        with readable(self.root / part.name):
+            return cls.from_pretrained(self.root / part.name, local_files_only=True)
+
+    def scheduler_config(self) -> dict[str, Any]:
+        """The scheduler's configuration as it was written.
+
+        Not as an instance gives it back: that adds the class's own defaults (`timestep_spacing`
+        above all), which then hold for every other class made from it.
+        """
+        return read_json(self.root / SCHEDULER.name / "scheduler_config.json")
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """The weights of one part: their files and how `from_pretrained` is told of them."""
+
+    files: list[Path]
+    options: dict[str, Any]
+
+
+def weights_of(folder: Path, part: Part) -> Weights | None:
+    """The best of what is there: safetensors, in shards, in half precision, then pickled."""
+    stem, safe = part.weights, {"use_safetensors": True}
+    if (path := folder / f"{stem}.safetensors").is_file():
+        return Weights([path], safe)
+    if (path := folder / f"{stem}.safetensors.index.json").is_file():
+        return Weights([path, *sorted(folder.glob(f"{stem}-*-of-*.safetensors"))], safe)
+    if (path := folder / f"{stem}.fp16.safetensors").is_file():
+        return Weights([path], {**safe, "variant": "fp16"})
+    if (path := folder / f"{part.pickled}.bin").is_file():
+        # Both libraries unpickle with weights_only=True, which runs no code.
+        return Weights([path], {"use_safetensors": False})
+    return None
+
+
+@contextmanager
+def readable(path: Path) -> Generator[None]:
+    """Whatever the libraries raise on a damaged or strange file becomes `WeightsMismatch`.
+
+    Faults of the disk and of memory stay what they are.
+    """
+    try:
+        yield
+    except (WeightsMismatch, MemoryError):
+        raise
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise WeightsMismatch(f"{path}: {_one_line(error)}") from error
+    except Exception as error:
+        if type(error).__name__ == "OutOfMemoryError":
+            raise
+        raise WeightsMismatch(f"{path}: {_one_line(error)}") from error
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object. Raises `WeightsMismatch` if it is none."""
+    with readable(path):
+        value = json.loads(path.read_bytes())
+        if not isinstance(value, dict):
+            raise WeightsMismatch(f"{path} is not a JSON object")
+        return cast("dict[str, Any]", value)
+
+
+def some(names: Iterable[str]) -> str:
+    """The first few, and how many more."""
+    names = list(names)
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return "; ".join(names[:_SHOWN]) + more
+
+
+def _pair(value: object) -> tuple[object, object]:
+    if isinstance(value, list):
+        items = cast("list[object]", value)
+        if len(items) == 2:
+            return items[0], items[1]
+    return None, None
+
+
+def _refuse(path: Path, key: str, found: object, expected: Iterable[str]) -> None:
+    wanted = " or ".join(expected)
+    raise WeightsMismatch(f"{path}: {key} is {found!r}; only {wanted} can be used")
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:500]

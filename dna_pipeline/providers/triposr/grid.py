@@ -1,0 +1,212 @@
+"""A field on a regular grid of points, all of them or those that are asked for."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dna_pipeline.media.meshes.mesh import FloatArray
+from dna_pipeline.providers.triposr.field import Field
+
+Progress = Callable[[int, int], None]
+
+_NEAR = 1e-4
+"""Where a density is nearer to the threshold, relatively, rounding might decide its side."""
+_NEAR_BATCH = 256
+"""Matrix products of few rows are rounded otherwise than those of many."""
+
+
+_BOOKS_BYTES = 16
+"""A point's part in a `Box` of the whole grid, twice over while it is widened, and some more."""
+
+
+class NonFiniteField(ValueError):
+    """The density is infinite or not a number somewhere."""
+
+
+def grid_axis(field: Field, resolution: int) -> Tensor:
+    """The coordinates of the grid's points along each axis, both ends of the box included."""
+    if resolution < 2:
+        raise ValueError(f"resolution must be at least 2, not {resolution}")
+    return torch.linspace(0, 1, resolution, device=field.device) * (2 * field.radius) - field.radius
+
+
+def density_grid(
+    field: Field, resolution: int, chunk_size: int = 0, progress: Progress | None = None
+) -> FloatArray:
+    """Densities (resolution, resolution, resolution) over [-radius, radius]³, both ends included.
+
+    Axes 0, 1, 2 are x, y, z. Memory is the grid itself and one chunk.
+    """
+    axis = grid_axis(field, resolution)
+    grid = np.empty(resolution**3, np.float32)
+    step = chunk_size or field.chunk_size
+    for start in range(0, grid.size, step):
+        stop = min(start + step, grid.size)
+        index = torch.arange(start, stop, device=field.device)
+        grid[start:stop] = field.density(_positions(axis, index)).cpu().numpy()
+        if progress is not None:
+            progress(stop, grid.size)
+    return grid.reshape(resolution, resolution, resolution)
+
+
+def settle(field: Field, grid: FloatArray, threshold: float) -> None:
+    """Computes again, in place, the densities that are so near to the threshold that rounding
+    decides their side: as the original rounds.
+    """
+    close = np.flatnonzero(np.abs(grid - threshold) < _NEAR * threshold)
+    if len(close):
+        index = torch.as_tensor(close, device=field.device)
+        density = torch.as_tensor(grid.reshape(-1)[close], device=field.device)
+        settled = _settled(field, _positions(grid_axis(field, len(grid)), index), density)
+        grid.reshape(-1)[close] = settled.cpu().numpy()
+
+
+def _settled(field: Field, points: Tensor, density: Tensor) -> Tensor:
+    """Densities (n,) at points (n, 3), n > 0, computed as the original does.
+
+    `density` is what the field answered there. A field that answers by other means than its
+    planes keeps that: the original's way would be off by more than by rounding.
+    """
+    batch = points.repeat(-(-_NEAR_BATCH // len(points)), 1)
+    published = field.density_as_published(batch)[: len(points)]
+    return torch.where((published - density).abs() < 2 * _NEAR * density, published, density)
+
+
+def _positions(axis: Tensor, index: Tensor) -> Tensor:
+    """Points (n, 3) of the grid by their place (n,) in it, flattened."""
+    return torch.stack([axis[at] for at in _unravel(index, [len(axis)] * 3)], dim=1)
+
+
+def _unravel(place: Tensor, shape: list[int]) -> tuple[Tensor, Tensor, Tensor]:
+    rest = place // shape[2]
+    return rest // shape[1], rest % shape[1], place % shape[2]
+
+
+def books_device(device: torch.device, resolution: int) -> torch.device:
+    """Where to keep what is known of a grid: in the computer's memory if the GPU's might not do."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        if free < _BOOKS_BYTES * resolution**3:
+            return torch.device("cpu")
+    return device
+
+
+class GridReader:
+    """Reads densities at points of a grid, and keeps account of them.
+
+    device: where indices come from and densities go to, not always the field's.
+    """
+
+    def __init__(self, field: Field, resolution: int, threshold: float, chunk_size: int) -> None:
+        self._field = field
+        self._threshold = threshold
+        self._chunk = chunk_size or field.chunk_size
+        self.resolution = resolution
+        self.device = books_device(field.device, resolution)
+        self._axis = grid_axis(field, resolution).to(self.device)
+        self.points = 0
+        self.low, self.high = float("inf"), float("-inf")
+
+    def read(self, x: Tensor, y: Tensor, z: Tensor, progress: Progress) -> Tensor:
+        """Densities (n,) at the points of these indices, (n,) each. Raises NonFiniteField."""
+        points = torch.stack([self._axis[x], self._axis[y], self._axis[z]], dim=1)
+        density = points.new_empty(len(points))
+        for start in range(0, len(points), self._chunk):
+            part = points[start : start + self._chunk].to(self._field.device)
+            density[start : start + len(part)] = self._field.density(part)
+            progress(start + len(part), len(points))
+        if len(points):
+            self._take_account(density)
+        near = torch.nonzero((density - self._threshold).abs() < _NEAR * self._threshold)[:, 0]
+        if len(near):
+            part = points[near].to(self._field.device)
+            settled = _settled(self._field, part, density[near].to(part.device))
+            density[near] = settled.to(self.device)
+        return density
+
+    def _take_account(self, density: Tensor) -> None:
+        self.points += len(density)
+        low, high = (float(bound) for bound in density.aminmax())
+        if not np.isfinite([low, high]).all():
+            bad = len(density) - int(density.isfinite().sum())
+            raise NonFiniteField(f"{bad} of {len(density)} densities are not finite")
+        self.low, self.high = min(self.low, low), max(self.high, high)
+
+
+class Box:
+    """What is known of a part of the grid: densities at points, and cells by their lowest corner.
+
+    A point that was not read has the density that was presumed of it, or none. Points are named
+    by their place in the flattened box. On a CPU one that is never asked for takes no memory, but
+    for its page.
+    """
+
+    def __init__(self, reader: GridReader, lowest: list[int], shape: list[int]) -> None:
+        device, count = reader.device, math.prod(shape)
+        self._reader = reader
+        self._lowest, self._shape = lowest, shape
+        self.density = _untouched(count, torch.float32, device)
+        self.cells = _untouched(count, torch.uint8, device)
+        self._state = _untouched(count, torch.uint8, device)
+
+    def place(self, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
+        """Where points lie in the box, by their indices in the grid."""
+        (x0, y0, z0), (_, rows, columns) = self._lowest, self._shape
+        return ((x - x0) * rows + (y - y0)) * columns + (z - z0)
+
+    def know(self, place: Tensor, density: Tensor) -> None:
+        self.density[place], self._state[place] = density, 1
+
+    def is_known(self, place: Tensor) -> Tensor:
+        """Which points were read."""
+        return self._state[place] == 1
+
+    def presume(self, place: Tensor, density: Tensor) -> None:
+        """What is to stand for the densities of points, both of one shape, until they are read."""
+        open_ = self._state[place] == 0
+        self.density[place[open_]] = density[open_]
+
+    def take_over(self, other: "Box") -> None:
+        """All that a box within this one knows."""
+        start = [theirs - ours for ours, theirs in zip(self._lowest, other._lowest, strict=True)]
+        part = tuple(slice(a, a + n) for a, n in zip(start, other._shape, strict=True))
+        for mine, known in (
+            (self.density, other.density),
+            (self.cells, other.cells),
+            (self._state, other._state),
+        ):
+            mine.view(self._shape)[part] = known.view(other._shape)
+
+    def read(self, wanted: Tensor, progress: Progress) -> Tensor:
+        """Densities at `wanted`, of any shape; a point may be there more than once.
+
+        Raises NonFiniteField.
+        """
+        place = self._unknown(wanted)
+        indices = _unravel(place, self._shape)
+        x, y, z = (index + lowest for index, lowest in zip(indices, self._lowest, strict=True))
+        self.density[place] = self._reader.read(x, y, z, progress)
+        return self.density[wanted]
+
+    def _unknown(self, wanted: Tensor) -> Tensor:
+        """Those not yet known, each once, in the box's order; they count as known from now on."""
+        place = wanted[self._state[wanted] == 0].sort()[0]
+        first = torch.ones_like(place, dtype=torch.bool)
+        first[1:] = place[1:] != place[:-1]
+        place = place[first]
+        self._state[place] = 1
+        return place
+
+
+def _untouched(count: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Zeros (count,). On a CPU they take memory only where something is written.
+
+    The system gives none to pages that nobody touches; but torch would write its zeros.
+    """
+    if device.type == "cpu":
+        kind = {torch.float32: np.float32, torch.uint8: np.uint8}[dtype]
+        return torch.as_tensor(np.zeros(count, kind))
+    return torch.zeros(count, dtype=dtype, device=device)

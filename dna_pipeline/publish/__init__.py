@@ -1,0 +1,1 @@
+"""Puts outcomes of jobs into the outbox."""

@@ -1,0 +1,264 @@
+"""`batch.csv`: what became of each row of a batch, kept current while its jobs run."""
+
+from __future__ import annotations
+
+import filecmp
+import json
+import os
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
+from datetime import datetime
+from itertools import chain
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from dna_pipeline.base.errors import OutboxUnavailable
+from dna_pipeline.base.failpoints import point
+from dna_pipeline.base.files import copy_whole, fsync_tree, remove_temporaries
+from dna_pipeline.base.naming import free_names
+from dna_pipeline.base.reachability import Look, look_directly, require_answer
+from dna_pipeline.config.dialect import Dialect
+from dna_pipeline.ledger import batches
+from dna_pipeline.ledger.store import Ledger
+from dna_pipeline.ledger.tables import Batch, Drop
+from dna_pipeline.publish.batch_columns import VaryingColumns, cell_text
+from dna_pipeline.publish.outbox import SOURCE, place_below
+from dna_pipeline.publish.publisher import Publisher, folder_of
+
+log = structlog.get_logger()
+
+NAME = "batch.csv"
+COLUMNS = (
+    "row", "image", "job", "status", "code", "column", "detail", "seconds", "seed", "result",
+)  # fmt: skip
+INTERVAL_S = 2.0
+COST_SHARE = 20
+STEP_S = 0.05
+"""For so long the other work of the daemon's loop may wait at once."""
+
+
+class Accounts:
+    """Makes the folders of new batches and keeps the account of each that is not done.
+
+    Args:
+        dispose_unneeded: removes the claims that no job and no account needs any more.
+        look: says whether a folder can be reached.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        publisher: Publisher,
+        dispose_unneeded: Callable[[], None],
+        look: Look = look_directly,
+    ) -> None:
+        self._ledger = ledger
+        self._publisher = publisher
+        self._dispose_unneeded = dispose_unneeded
+        self._look = look
+        self._written: dict[str, bytes] = {}
+        self._columns: dict[str, VaryingColumns] = {}
+        self._next_at = 0.0
+        self._is_stale = True
+        self._round: Iterator[None] | None = None
+        self._spent_s = 0.0
+
+    def ledger_changed(self) -> None:
+        """Something was committed."""
+        self._is_stale = True
+
+    def step(self, now: float) -> None:
+        """Write a little of what has changed, if it is time; others wait for the loop."""
+        if self._round is None:
+            if not self._is_stale or now < self._next_at:
+                return
+            self._round, self._spent_s = self._all(), 0.0
+        started = time.monotonic()
+        for _ in self._round:
+            if time.monotonic() - started > STEP_S:
+                self._spent_s += time.monotonic() - started
+                return
+        self._round = None
+        self._spent_s += time.monotonic() - started
+        self._next_at = now + max(INTERVAL_S, COST_SHARE * self._spent_s)
+
+    def write(self, limit_s: float = inf) -> None:
+        """Bring all accounts up to date, or as many as there is time for.
+
+        What `step` has begun comes first: the claims that it found to be needed no more go at its
+        end.
+        """
+        started = time.monotonic()
+        begun, self._round = self._round or (), None
+        for _ in chain(begun, self._all()):
+            if time.monotonic() - started > limit_s:
+                return
+
+    def _all(self) -> Iterator[None]:
+        """A batch, or some rows of it, at each step. What cannot be written now is tried again."""
+        self._is_stale = True
+        try:
+            self._publisher.check_outbox()
+        except OutboxUnavailable:
+            return  # to make it anew would be to write below an empty mount point
+        self._is_stale = False
+        has_moved_on = False
+        try:
+            for batch_id in self._ledger.transact(batches.unfinished):
+                has_moved_on |= yield from self._try(batch_id)
+                yield
+            if has_moved_on:
+                self._dispose_unneeded()
+        except BaseException:
+            self._is_stale = True
+            raise
+
+    def _try(self, batch_id: str) -> Generator[None, None, bool]:
+        try:
+            return (yield from self._account(batch_id))
+        except OSError as error:
+            log.warning("batch.not_written", batch=batch_id, why=str(error))
+            self._written.pop(batch_id, None)
+            self._is_stale = True
+            return False
+
+    def _account(self, batch_id: str) -> Generator[None, None, bool]:
+        """Write one; whether files that were kept for it may be needed no more."""
+        batch = self._ledger.transact(lambda s: batches.get(s, batch_id))
+        folder = self._publisher.outbox.folder(folder_of(batch))
+        if batch.state == "claimed":
+            self._lay(batch, folder)
+        data, has_ended = yield from self._read(batch)
+        if self._written.get(batch_id) != data:
+            self._publisher.outbox.put(data, folder / NAME)
+            self._written[batch_id] = data
+            point("account-written")
+        if batch.state == "claimed":
+            self._ledger.transact(lambda s: batches.open_(s, batch_id))
+        is_done = has_ended and self._ledger.transact(lambda s: batches.close(s, batch_id))
+        if is_done:
+            self._written.pop(batch_id, None)
+            self._columns.pop(batch_id, None)
+            log.info("batch.finished", batch=batch_id, folder=folder_of(batch))
+        return is_done or batch.state == "claimed"
+
+    def _read(self, batch: Batch) -> Generator[None, None, tuple[bytes, bool]]:
+        """The account as it is now, and whether all in it has ended."""
+        dialect = Dialect.from_json(
+            self._ledger.transact(lambda s: batches.dialect_of(s, batch.id))
+        )
+        columns = self._columns.setdefault(batch.id, VaryingColumns())
+        while (made := (yield from self._pass(batch, dialect, columns))) is None:
+            pass  # each of them learns of a column at least
+        return made
+
+    def _pass(
+        self, batch: Batch, dialect: Dialect, columns: VaryingColumns
+    ) -> Generator[None, None, tuple[bytes, bool] | None]:
+        """All rows once; None where a column was missing. The first rows mostly show which."""
+        version = columns.version
+        data = bytearray(_encoded(dialect.start + dialect.lines([[*COLUMNS, *columns.names]])))
+        has_ended, after = True, 0
+        while rows := self._ledger.transact(lambda s, a=after: batches.report(s, batch.id, a)):
+            lines = [_line(row, folder_of(batch), dialect, columns) for row in rows]
+            if after == 0 and columns.version != version:
+                return None
+            data += _encoded(dialect.lines(lines))
+            has_ended &= all(_has_ended(row) for row in rows)
+            after = rows[-1]["number"]
+            if len(rows) < batches.REPORTED_AT_ONCE:
+                break
+            yield
+        return (bytes(data), has_ended) if columns.version == version else None
+
+    def _lay(self, batch: Batch, folder: Path) -> None:
+        """Its folder, and in it what was dropped with it and no job has."""
+        self._publisher.outbox.make_folder(folder)
+        if batch.originals != "archive":
+            return
+        for drop in self._ledger.transact(lambda s: batches.jobless_drops(s, batch.id)):
+            require_answer(self._look, Path(drop.claim).parent)
+            _copy_all(drop, batch, folder / SOURCE)
+        if batch.kind == "matrix":
+            # A failure holds only what its own row asked for: the whole YAML must not be lost.
+            name, text = self._ledger.transact(lambda s: batches.matrix_sidecar(s, batch.id))
+            if name is not None and text is not None:
+                self._publisher.outbox.put(text.encode(), folder / SOURCE / name)
+        if (folder / SOURCE).is_dir():
+            fsync_tree(folder / SOURCE)
+
+
+def _copy_all(drop: Drop, batch: Batch, source: Path) -> None:
+    claim = Path(drop.claim)
+    inner = place_below(drop.folder, batch.folder)
+    for path in claim.iterdir() if claim.is_dir() else ():
+        _keep(path, _make_folder(source, inner.split("/")))
+
+
+def _make_folder(home: Path, parts: Iterable[str]) -> Path:
+    """The folder below another, made if missing; with a `_` where a file has its name."""
+    home.mkdir(parents=True, exist_ok=True)
+    for part in parts:
+        while os.path.lexists(home / part) and not (home / part).is_dir():
+            part = f"{part}_"
+        home /= part
+        home.mkdir(exist_ok=True)
+    return home
+
+
+def _keep(path: Path, folder: Path) -> None:
+    """Copy a file there, unless it was before a restart; beside what has its name already.
+
+    Files of several folders of the inbox may come to one folder here, where their safe names or a
+    file system that passes over case make those folders one.
+    """
+    remove_temporaries(folder)
+    for name in free_names(path.name):
+        target = folder / name
+        if not os.path.lexists(target):
+            copy_whole(path, target)
+            return
+        if target.is_file() and filecmp.cmp(path, target, shallow=False):
+            return
+
+
+def _has_ended(row: dict[str, Any]) -> bool:
+    return row["status"] is None or row["publish"] == "done"
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace")
+
+
+def _line(row: dict[str, Any], folder: str, dialect: Dialect, columns: VaryingColumns) -> list[str]:
+    """A row of `batches.report` as cells, for a batch in that folder of the outbox."""
+    stages: list[dict[str, Any]] = json.loads(row["stages"]) if row["stages"] else []
+    error: dict[str, Any] = json.loads(row["error"]) if row["error"] else {}
+    # What another batch's job does for this row, it may do in vain.
+    own = row["told"] is None or row["status"] in ("failed", "cancelled")
+    status = row["status"] if own else row["told"]
+    code = row["told_code"] or (error.get("code") or row["hold"] if own else None)
+    detail = row["detail"] or (error.get("detail") if own else None)
+    result = os.path.relpath(row["publish_name"], folder) if row["publish"] == "done" else None
+    values = (
+        row["number"], row["image"], (row["job"] or "")[:8], status, code,
+        row["field"], " / ".join((detail or "").splitlines()),
+        _seconds(row, dialect) if own else None, _seeds(stages), result,
+        *columns.cells(row, stages),
+    )  # fmt: skip
+    return [cell_text(value, dialect) for value in values]
+
+
+def _seconds(row: dict[str, Any], dialect: Dialect) -> str | None:
+    """How long its last attempt took, from start to the end of its stages."""
+    if not row["started_at"] or not row["finished_at"]:
+        return None
+    ended, started = (datetime.fromisoformat(row[key]) for key in ("finished_at", "started_at"))
+    return f"{(ended - started).total_seconds():.1f}".replace(".", dialect.decimal)
+
+
+def _seeds(stages: list[dict[str, Any]]) -> str:
+    return " ".join(str(s["params"]["seed"]) for s in stages if "seed" in s["params"])

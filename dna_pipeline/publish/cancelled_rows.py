@@ -1,0 +1,173 @@
+"""The folder that the cancelled rows of a batch share: each original once, two small files a row.
+
+    <batch>/cancelled/CANCELLED.txt
+                      <stem>-<job8>.json     the row's error.json, and where its original lies
+                      <stem>-<job8>.yaml     what the row asked for; `retry` reads it
+                      source/<folder>/<image>
+
+Only rows that never finished a stage come here. All names follow from the job and its image, so
+that a row can be written again after a crash.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path, PurePath
+
+from dna_pipeline.base.files import fsync_dir, remove_file, sha256_file
+from dna_pipeline.publish.manifest import ErrorReport, to_bytes
+from dna_pipeline.publish.outbox import CANCELLED, SOURCE, Outbox
+
+TEXT_NAME = "CANCELLED.txt"
+
+
+class CancelledRow(ErrorReport):
+    """The account of one row. `source`: its original, relative to the folder; null if lost."""
+
+    source: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class RowFiles:
+    """Where a row is written down."""
+
+    account: Path
+    report: CancelledRow
+
+    @property
+    def request(self) -> Path:
+        """What the row asked for; it may be missing."""
+        return self.account.with_suffix(".yaml")
+
+    @property
+    def image(self) -> Path | None:
+        source = self.report.source
+        return None if source is None else self.account.parent / source
+
+
+def is_shared(name: str) -> bool:
+    """True if a job with this `publish_name` lies in a folder that cancelled rows share."""
+    return PurePath(name).name == CANCELLED
+
+
+def put_original(outbox: Outbox, name: str, file: Path, below: str) -> str:
+    """Copy an original into the shared folder durably, unless it lies there already.
+
+    Args:
+        name: the shared folder, relative to the outbox.
+        below: the subfolder of `source` that mirrors the original's folder; "" for none.
+
+    Returns:
+        Where it lies, relative to the shared folder.
+    """
+    sha256 = sha256_file(file)
+    for candidate in _numbered(file.name):
+        place = PurePath(SOURCE, below, candidate)
+        target = outbox.folder(name) / place
+        if not target.exists():
+            outbox.put(file, target)
+        if sha256_file(target) == sha256:
+            return place.as_posix()
+    raise AssertionError("the names have no end")
+
+
+def _numbered(name: str) -> Iterator[str]:
+    """The name itself, then `a (2).png` and so on."""
+    yield name
+    path, number = PurePath(name), 1
+    while True:
+        number += 1
+        yield f"{path.stem} ({number}){path.suffix}"
+
+
+def write_row(
+    outbox: Outbox, name: str, stem: str, row: CancelledRow, request: bytes | None
+) -> None:
+    """Write a row's files durably, the account last: a row without it is not there."""
+    folder = outbox.folder(name)
+    if not (folder / TEXT_NAME).exists():
+        outbox.put(_text(row.job.batch or "").encode(), folder / TEXT_NAME)
+    places = _places(folder, stem, row.job.id)
+    account = next(p for p in places if not p.exists() or _read(p, row.job.id) is not None)
+    if request is not None:
+        outbox.put(request, account.with_suffix(".yaml"))
+    outbox.put(to_bytes(row), account)
+
+
+def accounts(folder: Path) -> list[Path]:
+    """The accounts of all rows in a shared folder."""
+    return sorted(folder.glob("*.json"))
+
+
+def find_row(folder: Path, stem: str, job_id: str) -> RowFiles | None:
+    """The files of that job; None where there are none."""
+    for account in _places(folder, stem, job_id):
+        if (report := _read(account, job_id)) is not None:
+            return RowFiles(account, report)
+    return None
+
+
+def remove_row(folder: Path, stem: str, job_id: str, is_needed: Callable[[str], bool]) -> None:
+    """Remove a row that was retried, and the folder with the last one.
+
+    The account goes after the original, so that a call that was cut off can be repeated.
+
+    Args:
+        is_needed: says of the place of an original whether another row has it.
+    """
+    if (row := find_row(folder, stem, job_id)) is not None:
+        source = row.report.source
+        if row.image is not None and source is not None and not is_needed(source):
+            remove_file(row.image, missing_ok=True)
+            _remove_empty(row.image.parent, folder)
+        remove_file(row.request, missing_ok=True)
+        remove_file(row.account, missing_ok=True)
+    with suppress(FileNotFoundError):
+        with os.scandir(folder) as entries:  # of thousands, two say enough
+            first = [entry.name for entry in islice(entries, 2)]
+        if first == [TEXT_NAME]:
+            (folder / TEXT_NAME).unlink()
+        _remove_empty(folder, folder.parent)
+        fsync_dir(folder if folder.is_dir() else folder.parent)
+
+
+def _remove_empty(folder: Path, root: Path) -> None:
+    """Remove empty folders from this one up to below `root`."""
+    while folder != root:
+        try:
+            folder.rmdir()
+        except OSError:
+            return  # not empty, or gone
+        folder = folder.parent
+
+
+def _places(folder: Path, stem: str, job_id: str) -> list[Path]:
+    """Names of a row's account: the short one, then one that no other job can have."""
+    return [folder / f"{stem}-{end}.json" for end in (job_id[:8], job_id)]
+
+
+def _read(path: Path, job_id: str) -> CancelledRow | None:
+    """The account at that path if it is this job's."""
+    try:
+        data = path.read_bytes()
+        if json.loads(data)["job"]["id"] == job_id:
+            return CancelledRow.model_validate_json(data)
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return None
+
+
+def _text(batch: str) -> str:
+    return (
+        "These rows were cancelled before they started.\n\n"
+        "The folder source holds their originals; each .yaml file says what one row asked for.\n"
+        "To run all of them after all:\n\n"
+        f"  dna-pipeline retry --failed --batch {batch[:8]}\n\n"
+        "To run one, give its id, the last part of its file's name:\n\n"
+        "  dna-pipeline retry <id>\n"
+    )

@@ -1,0 +1,83 @@
+"""Removes the failure folder of a job that was retried: what is the job's own goes, all else stays.
+
+People put notes and mended pictures into such folders, and touch up what lies there. A file is the
+job's own if error.json names it and it is as it was written, or if the new attempt has its bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from dna_pipeline.base.files import fsync_dir, is_same_file, remove_file, sha256_file
+from dna_pipeline.ledger.tables import Drop, Job
+from dna_pipeline.publish import cancelled_rows
+from dna_pipeline.publish.manifest import ERROR_NAME, ErrorReport
+from dna_pipeline.publish.outbox import SOURCE, Outbox
+
+TEXT_NAME = "ERROR.txt"
+
+
+def remove_failure(
+    outbox: Outbox, job: Job, drop: Drop, is_needed: Callable[[str], bool]
+) -> Path | None:
+    """Take away the failure folder of a job that was retried, if that is what lies there.
+
+    Can be repeated after a crash: error.json, by which the folder is known, goes last.
+
+    Args:
+        drop: of the new attempt; its claim holds copies of the image and the sidecar.
+        is_needed: says of the place of an original in a folder that cancelled rows share whether
+            another row needs it.
+
+    Returns:
+        The folder if files that are not the job's own stay in it.
+    """
+    if (name := job.publish_name) is None:
+        return None
+    folder = outbox.folder(name)
+    if cancelled_rows.is_shared(name):
+        cancelled_rows.remove_row(folder, job.stem, job.id, is_needed)
+        return None
+    report = _report(folder / ERROR_NAME)
+    if report is None or report.job.id != job.id:
+        return None
+    own = set(_own_files(folder, report, drop))
+    if set(_files(folder)) <= own:
+        outbox.remove(name)
+        return None
+    for path in sorted(own - {folder / ERROR_NAME}):
+        remove_file(path, missing_ok=True)
+    with suppress(OSError):  # not empty
+        (folder / SOURCE).rmdir()
+    remove_file(folder / ERROR_NAME, missing_ok=True)
+    fsync_dir(folder)
+    return folder
+
+
+def _report(path: Path) -> ErrorReport | None:
+    try:
+        return ErrorReport.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """All that lies in the folder, but its plain subfolders."""
+    for path in folder.rglob("*"):
+        if path.is_symlink() or not path.is_dir() or (path.parent, path.name) != (folder, SOURCE):
+            yield path
+
+
+def _own_files(folder: Path, report: ErrorReport, drop: Drop) -> Iterator[Path]:
+    yield from (folder / ERROR_NAME, folder / TEXT_NAME)
+    for artifact in report.artifacts:
+        path = folder / artifact.path
+        if path.is_file() and sha256_file(path) == artifact.sha256:
+            yield path
+    for name in (drop.image, drop.sidecar):
+        if name is not None and is_same_file(folder / SOURCE / name, Path(drop.claim, name)):
+            yield folder / SOURCE / name

@@ -1,0 +1,64 @@
+"""Parts of manifest.json and error.json, made from rows of the ledger."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dna_pipeline import __version__
+from dna_pipeline.base.times import format_time, utcnow
+from dna_pipeline.ledger.tables import ArtifactRow, Drop, Job, StageRun
+from dna_pipeline.publish.manifest import ArtifactPart, InputPart, JobPart, ModelPart, StagePart
+
+StageFiles = list[tuple[StageRun, list[ArtifactRow]]]
+"""Finished stages of a job, each with its files."""
+
+
+def job_part(job: Job) -> JobPart:
+    return JobPart(
+        id=job.id, batch=job.batch, inbox=job.inbox, pipeline=job.pipeline, priority=job.priority,
+        attempt=job.attempt, tags=job.tags, meta=job.meta,
+        created_at=format_time(job.created_at),
+        started_at=format_time(job.started_at) if job.started_at else None,
+        finished_at=format_time(job.finished_at or utcnow()),
+    )  # fmt: skip
+
+
+def input_part(job: Job, drop: Drop) -> InputPart:
+    return InputPart(
+        name=job.name, sha256=drop.sha256, bytes=drop.bytes, width=drop.width, height=drop.height
+    )
+
+
+def stage_part(run: StageRun) -> StagePart:
+    return StagePart(
+        id=run.stage_id, type=run.type, provider=run.provider,
+        model=ModelPart(**run.model) if run.model else None, params=run.params, device=run.device,
+        dtype=run.dtype, batch_size=run.batch_size, seconds=run.seconds, warnings=run.warnings,
+        stage_key=run.stage_key,
+    )  # fmt: skip
+
+
+def artifact_part(file: ArtifactRow) -> ArtifactPart:
+    facts: dict[str, Any] = file.facts
+    return ArtifactPart(
+        path=file.path, role=file.role, media_type=file.media_type, bytes=file.bytes,
+        sha256=file.sha256, **facts,
+    )  # fmt: skip
+
+
+def makes_parts(run: StageRun, files: list[ArtifactRow]) -> bool:
+    """True if a stage's rows hold what a manifest may say."""
+    try:
+        stage_part(run)
+        for file in files:
+            artifact_part(file)
+    except (ValueError, TypeError):
+        return False
+    return True
+
+
+def environment(stages: StageFiles) -> dict[str, Any]:
+    facts: dict[str, Any] = {"dna_pipeline": __version__}
+    for run, _ in stages:
+        facts |= run.environment
+    return facts

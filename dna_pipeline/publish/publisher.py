@@ -1,0 +1,357 @@
+"""From a job's outcome to its folder in the outbox: what goes in, and each step's commit."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+from functools import partial
+from itertools import takewhile
+from pathlib import Path
+
+import structlog
+
+from dna_pipeline.base import claim_folders, stage_files
+from dna_pipeline.base.errors import (
+    DiskFull,
+    Hold,
+    InboxUnavailable,
+    OutboxUnavailable,
+    StageFailed,
+)
+from dna_pipeline.base.failpoints import point
+from dna_pipeline.base.files import remove_tree
+from dna_pipeline.base.naming import sidecar_name
+from dna_pipeline.base.reachability import Look, look_directly
+from dna_pipeline.config.schema import Config
+from dna_pipeline.ledger import batches, queue
+from dna_pipeline.ledger.engine import Transaction
+from dna_pipeline.ledger.store import Ledger
+from dna_pipeline.ledger.tables import ArtifactRow, Batch, Drop, Job, StageRun
+from dna_pipeline.publish import cancelled_rows
+from dna_pipeline.publish.failure_folders import TEXT_NAME, remove_failure
+from dna_pipeline.publish.latest import LatestFiles
+from dna_pipeline.publish.manifest import (
+    ERROR_NAME,
+    NAME,
+    ErrorReport,
+    Manifest,
+    error_text,
+    to_bytes,
+)
+from dna_pipeline.publish.manifest_parts import (
+    StageFiles,
+    artifact_part,
+    environment,
+    input_part,
+    job_part,
+    makes_parts,
+    stage_part,
+)
+from dna_pipeline.publish.outbox import (
+    CANCELLED,
+    FAILED,
+    SOURCE,
+    Outbox,
+    Publication,
+    batch_folder,
+    mirrored,
+    place_below,
+)
+
+log = structlog.get_logger()
+
+
+class Publisher:
+    """Publishes ended jobs.
+
+    Args:
+        look: says whether a folder can be reached.
+    """
+
+    def __init__(self, config: Config, ledger: Ledger, look: Look = look_directly) -> None:
+        self._config = config
+        self._ledger = ledger
+        self._look = look
+        self.outbox = Outbox(config.outbox, ledger.id)
+        self._latest = LatestFiles(ledger, self.outbox)
+
+    def check_outbox(self) -> None:
+        """Raises OutboxUnavailable: it is not there, or does not answer."""
+        reach = self._look(self._config.outbox)
+        if not reach.is_there:
+            why = reach.why if reach.is_silent else f"is not there ({reach.why})"
+            raise OutboxUnavailable(f"{self._config.outbox} {why}")
+
+    def publish(self, job: Job) -> None:
+        """Take the job from its outcome to its end, or back into the queue if files of it are lost.
+
+        Raises:
+            Hold: it must wait.
+        """
+        try:
+            self._publish(job)
+        except OSError as error:
+            raise _as_hold(error, self._config.outbox) from error
+        except (ValueError, TypeError, KeyError) as error:
+            # What the ledger holds of this job makes no account; that must not stop the others.
+            log.exception("publish.failed", job=job.id)
+            detail = f"the account of this job cannot be written: {error}"
+            if job.error is not None:
+                raise Hold(detail) from error
+            self._ledger.transact(lambda s: queue.fail(s, job.id, StageFailed(detail).failure()))
+
+    def _publish(self, job: Job) -> None:
+        self.check_outbox()
+        drop, stages, batch = self._ledger.transact(
+            lambda s: (
+                s.get_one(Drop, job.drop_id),
+                queue.finished_stages(s, job.id),
+                batches.find(s, job.batch),
+            )
+        )
+        if job.error is not None:
+            stages = self._finished(job, drop, stages)
+        shares_folder = job.cancelled_while == queue.WAITING and not stages
+        if batch is not None and shares_folder:
+            name = self._add_cancelled_row(job, drop, batch)
+        else:
+            name = self._publish_folder(job, drop, stages)
+        if name is None:
+            return
+        if job.error is None:
+            self._update_latest(job, drop, name, stages)
+        self._ledger.transact(lambda s: queue.published(s, job.id))
+        point("end-committed")
+        log.info("job.published", job=job.id, folder=name)
+        remove_tree(self._config.work / job.id, ignore_errors=True)
+        point("work-removed")
+
+    def _publish_folder(self, job: Job, drop: Drop, stages: StageFiles) -> str | None:
+        """Put the job's own folder into its place; its name. None: it is to be tried again."""
+        if (name := self._planned_name(job)) is None:
+            if job.error is None and not all(self._is_whole(job, *stage) for stage in stages):
+                log.warning("job.resumed", job=job.id, why="files that its stages made are gone")
+                self._ledger.transact(lambda s: queue.requeue(s, job.id))
+                return None
+            name = self._plan(job, drop, stages)
+        if not self._is_published(job, name):
+            try:
+                self.outbox.publish(job.id, name)
+                point("published")
+            except FileExistsError:
+                self._ledger.transact(lambda s: queue.replan_publish(s, job.id))
+                return None
+        return name
+
+    def _finished(self, job: Job, drop: Drop, stages: StageFiles) -> StageFiles:
+        """The stages whose results a failure keeps, up to the first that is not whole.
+
+        A stage behind one that was lost or begun anew was made from an older result of it.
+        """
+        if Path(drop.claim).is_relative_to(self._config.data):
+            stage_files.restore(Path(drop.claim), self._config.work / job.id)
+        by_id = {run.stage_id: (run, files) for run, files in stages}
+        ids = [stage["id"] for stage in job.stages]
+        known = [by_id[i] for i in takewhile(by_id.__contains__, ids)]
+        return list(
+            takewhile(lambda stage: makes_parts(*stage) and self._is_whole(job, *stage), known)
+        )
+
+    def _add_cancelled_row(self, job: Job, drop: Drop, batch: Batch) -> str:
+        """Write a row that was cancelled while it waited into the folder that such rows share."""
+        name = f"{folder_of(batch)}/{CANCELLED}"
+        originals = [path for path, _ in self._source_files(drop)]
+        image = next((path for path in originals if path.name == drop.image), None)
+        below = place_below(drop.folder, batch.folder)
+        is_written = False
+        while not is_written:
+            place = None
+            if image is not None:
+                place = cancelled_rows.put_original(self.outbox, name, image, below)
+                point("original-copied")
+            is_written = self._ledger.transact(
+                lambda s, p=place: self._write_row(s, job, drop, name, p)
+            )
+        point("plan-committed")
+        return name
+
+    def _write_row(
+        self, session: Transaction, job: Job, drop: Drop, name: str, place: str | None
+    ) -> bool:
+        """Write a cancelled row and plan its publishing; False if its original has gone.
+
+        The retry of another row of the same original, which lay there alone until now, removes
+        it. The lock of the ledger lets that happen before this transaction or not at all, since
+        a planned row keeps its original.
+        """
+        if place is not None and not (self.outbox.folder(name) / place).is_file():
+            return False
+        row = cancelled_rows.CancelledRow(source=place, **dict(self._report(job, drop, [])))
+        request = next((data for _, data in _request(job, drop)), None)
+        cancelled_rows.write_row(self.outbox, name, job.stem, row, request)
+        point("row-written")
+        if job.publish_name not in (name, None):
+            needed = partial(queue.is_original_needed, session, job)
+            remove_failure(self.outbox, job, drop, needed)
+        sha256 = hashlib.sha256(to_bytes(row)).hexdigest()
+        queue.plan_publish(session, job.id, name, sha256, place)
+        return True
+
+    def _remove_failure(self, job: Job, drop: Drop) -> None:
+        if job.publish_name is None:
+            return  # it was never retried
+
+        def is_needed(place: str) -> bool:
+            return self._ledger.transact(lambda s: queue.is_original_needed(s, job, place))
+
+        remove_failure(self.outbox, job, drop, is_needed)
+
+    def _account(self, job: Job) -> str:
+        return NAME if job.error is None else ERROR_NAME
+
+    def _planned_name(self, job: Job) -> str | None:
+        """The committed name, if its folder or what is to become it is still whole."""
+        if job.publish != "planned" or job.publish_name is None:
+            return None
+        sha256 = job.manifest_sha256 or ""
+        staged = self.outbox.is_staged(job.id, self._account(job), sha256)
+        return job.publish_name if staged or self._is_published(job, job.publish_name) else None
+
+    def _is_published(self, job: Job, name: str) -> bool:
+        return self.outbox.holds(name, self._account(job), job.manifest_sha256 or "")
+
+    def _work_file(self, job: Job, run: StageRun, file: ArtifactRow) -> Path:
+        return self._config.work / job.id / run.stage_id / file.path
+
+    def _is_whole(self, job: Job, run: StageRun, files: list[ArtifactRow]) -> bool:
+        """True if a stage's files are all in the work folder, with the sizes that were recorded."""
+        paths = [(self._work_file(job, run, file), file.bytes) for file in files]
+        return all(path.is_file() and path.stat().st_size == size for path, size in paths)
+
+    def _plan(self, job: Job, drop: Drop, stages: StageFiles) -> str:
+        contents = self._result if job.error is None else self._failure
+        publication = contents(job, drop, stages)
+        sha256 = self.outbox.build(publication)
+        self._remove_failure(job, drop)
+        name = self.outbox.free_name(publication.name)
+        self._ledger.transact(lambda s: queue.plan_publish(s, job.id, name, sha256))
+        point("plan-committed")
+        job.manifest_sha256 = sha256
+        return name
+
+    # --- what goes into the folder ---
+
+    def _result(self, job: Job, drop: Drop, stages: StageFiles) -> Publication:
+        files = self._stage_files(job, stages)
+        texts: list[tuple[str, bytes]] = []
+        if drop.originals == "archive":
+            files += self._source_files(drop)
+            if drop.sidecar is None:
+                texts += _request(job, drop)
+        manifest = Manifest(
+            job=job_part(job),
+            input=input_part(job, drop),
+            sidecar=drop.sidecar_text or self._job_file(drop) or job.request,
+            stages=[stage_part(run) for run, _ in stages],
+            artifacts=[artifact_part(file) for _, artifacts in stages for file in artifacts],
+            environment=environment(stages),
+        )
+        name = f"{self._home(job)}/{job.stem}-{job.id[:8]}"
+        return Publication(job.id, name, tuple(files), (NAME, to_bytes(manifest)), tuple(texts))
+
+    def _stage_files(self, job: Job, stages: StageFiles) -> list[tuple[Path, str]]:
+        """The files of these stages, each with its name in the job's folder."""
+        return [
+            (self._work_file(job, run, file), file.path)
+            for run, artifacts in stages
+            for file in artifacts
+        ]
+
+    def _job_file(self, drop: Drop) -> str | None:
+        """The text of the job file that a drop was taken in with."""
+        if drop.batch is None:
+            return None
+        own = self._ledger.transact(lambda s: s.get(Drop, drop.batch))
+        return None if own is None else own.sidecar_text
+
+    def _home(self, job: Job) -> str:
+        """The folder for the result's folder."""
+        if (batch := self._ledger.transact(lambda s: batches.find(s, job.batch))) is not None:
+            return folder_of(batch)
+        return f"{job.inbox}/{mirrored(job.folder)}" if job.folder else job.inbox
+
+    def _report(self, job: Job, drop: Drop, stages: StageFiles) -> ErrorReport:
+        return ErrorReport(
+            **(job.error or {}),
+            job=job_part(job),
+            input=input_part(job, drop),
+            stage=job.stage,
+            attempts=job.attempt,
+            stages=[stage_part(run) for run, _ in stages],
+            artifacts=[artifact_part(file) for _, files in stages for file in files],
+            environment=environment(stages),
+        )
+
+    def _failure_home(self, job: Job) -> str:
+        """The folder for the folder of a job that failed or was cancelled."""
+        if job.cancelled_while != queue.WAITING:
+            return f"{job.inbox}/{FAILED}"
+        batch = self._ledger.transact(lambda s: batches.find(s, job.batch))
+        return f"{job.inbox if batch is None else folder_of(batch)}/{CANCELLED}"
+
+    def _failure(self, job: Job, drop: Drop, stages: StageFiles) -> Publication:
+        report = self._report(job, drop, stages)
+        name = f"{self._failure_home(job)}/{job.stem}-{job.id[:8]}"
+        texts = [(TEXT_NAME, error_text(report).encode("utf-8", "replace")), *_request(job, drop)]
+        told = {name for name, _ in texts}
+        files = [entry for entry in self._source_files(drop) if entry[1] not in told]
+        files += self._stage_files(job, stages)
+        return Publication(job.id, name, tuple(files), (ERROR_NAME, to_bytes(report)), tuple(texts))
+
+    def _source_files(self, drop: Drop) -> list[tuple[Path, str]]:
+        """Those that are left. Raises InboxUnavailable: their folder is out of reach."""
+        claim = Path(drop.claim)
+        if claim_folders.is_lost(claim, self._config.claims):
+            return []
+        if (why := claim_folders.unreachable(claim, self._look)) is not None:
+            raise InboxUnavailable(why)
+        names = [name for name in (drop.image, drop.sidecar) if name is not None]
+        files = [(Path(drop.claim, name), f"{SOURCE}/{name}") for name in names]
+        return [(path, name) for path, name in files if path.is_file()]
+
+    # --- afterwards ---
+
+    def _update_latest(self, job: Job, drop: Drop, name: str, stages: StageFiles) -> None:
+        inbox = self._config.inbox(job.inbox)
+        if inbox is not None and inbox.latest:
+            files = [file for _, artifacts in stages for file in artifacts]
+            self._latest.update(job, drop, name, files)
+
+    def recover(self) -> None:
+        """Remove temporary files that the last daemon left in the outbox."""
+        try:
+            self.check_outbox()
+            self.outbox.remove_temporaries()
+        except OutboxUnavailable as reason:
+            log.warning("outbox.left", why=str(reason))
+        except OSError as error:
+            log.warning("outbox.left", why=error.strerror)
+
+
+def folder_of(batch: Batch) -> str:
+    """Where in the outbox the results of a batch are."""
+    return batch_folder(batch.inbox, batch.folder, batch.stem, batch.id)
+
+
+def _request(job: Job, drop: Drop) -> list[tuple[str, bytes]]:
+    """What was asked of this job alone, as a YAML that can be mended, or dropped again."""
+    if job.request is None:
+        return []
+    name = drop.sidecar or sidecar_name(drop.image or "")
+    return [(f"{SOURCE}/{name}", job.request.encode())]
+
+
+def _as_hold(error: OSError, outbox: Path) -> Hold:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull(f"no space left to publish to {outbox}")
+    return OutboxUnavailable(f"{error.filename or outbox}: {error.strerror}")

@@ -1,0 +1,69 @@
+"""Where stages and providers are found, by name.
+
+The values are import strings, so that a module, and what it needs, loads only when it is used.
+Other packages add theirs through the entry point groups `dna_pipeline.stages` and
+`dna_pipeline.providers`; a name of ours cannot be replaced that way.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+from dna_pipeline.base.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dna_pipeline.providers.base import Provider
+    from dna_pipeline.stages.base import Stage
+
+STAGES: dict[str, str] = {
+    "img2img": "dna_pipeline.stages.img2img:Img2Img",
+    "remove_background": "dna_pipeline.stages.remove_background:RemoveBackground",
+    "triposr": "dna_pipeline.stages.triposr.stage:TripoSR",
+}
+
+PROVIDERS: dict[str, str] = {
+    "diffusers": "dna_pipeline.providers.stable_diffusion.provider:Diffusers",
+    "triposr": "dna_pipeline.providers.triposr.provider:TripoSRModel",
+    "rembg": "dna_pipeline.providers.matting.rembg:Rembg",
+    "border_key": "dna_pipeline.providers.matting.border_key:BorderKey",
+}
+
+
+@cache
+def _known(group: str) -> dict[str, str]:
+    ours = STAGES if group == "stages" else PROVIDERS
+    theirs = {e.name: e.value for e in entry_points(group=f"dna_pipeline.{group}")}
+    return theirs | ours
+
+
+def _load(group: str, name: str) -> Any:
+    value = _known(group)[name]
+    module, _, attribute = value.partition(":")
+    try:
+        return getattr(import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        kind = group.removesuffix("s")
+        raise ConfigError(f"the {kind} {name!r} ({value}) cannot be loaded: {error}") from error
+
+
+def stage_types() -> list[str]:
+    """Names of all stages, ours first."""
+    return sorted(_known("stages"), key=lambda n: (n not in STAGES, n))
+
+
+def provider_names() -> list[str]:
+    """Names of all providers, ours first."""
+    return sorted(_known("providers"), key=lambda n: (n not in PROVIDERS, n))
+
+
+def stage_class(name: str) -> type[Stage]:
+    """The stage of that type. Raises KeyError where there is none, ConfigError if it is broken."""
+    return _load("stages", name)
+
+
+def provider_class(name: str) -> type[Provider]:
+    """The provider of that name. Raises KeyError where there is none, ConfigError if broken."""
+    return _load("providers", name)

@@ -1,0 +1,65 @@
+"""Hashes of weights, computed once for each state of their files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dna_pipeline.base.files import sha256_file, write_bytes
+from dna_pipeline.weights.licences import is_weights, licence_of
+
+if TYPE_CHECKING:
+    from dna_pipeline.providers.base import Provider
+
+
+class Fingerprints:
+    """SHA-256 of models, kept in `<data>/weights.json` under each file's size and time."""
+
+    def __init__(self, data: Path) -> None:
+        self._data = data
+        self._file = data / "weights.json"
+        try:
+            self._known: dict[str, str] = json.loads(self._file.read_bytes())
+        except (OSError, ValueError):
+            self._known = {}
+
+    def of(self, provider: Provider) -> tuple[str, str | None]:
+        """The path as the manifest names it, and the hash; None for a model without weights.
+
+        A single file has its own hash; a folder the hash of the lines `<path>\\0<sha256>\\n` of
+        its files, in the order of their paths.
+        """
+        root, files = provider.weights()
+        if not files:
+            return self._named(root), None
+        if files == [root]:
+            return self._named(root), self._hash(root)
+        digest = hashlib.sha256()
+        for name, path in sorted((f.relative_to(root).as_posix(), f) for f in files):
+            digest.update(f"{name}\0{self._hash(path)}\n".encode())
+        return self._named(root), digest.hexdigest()
+
+    def licence(self, provider: Provider) -> str | None:
+        """The licence that the manifest records: the configuration's, else that of known weights.
+
+        None for a model without weights; `not known` where nothing names the licence. Raises
+        OSError if the weights cannot be read.
+        """
+        files = provider.weights()[1]
+        if provider.license is not None or not files:
+            return provider.license
+        return licence_of(self._hash(path) for path in files if is_weights(path))
+
+    def _named(self, path: Path) -> str:
+        inside = path.is_relative_to(self._data)
+        return (path.relative_to(self._data) if inside else path).as_posix()
+
+    def _hash(self, path: Path) -> str:
+        stat = path.stat()
+        key = f"{path}|{stat.st_size}|{stat.st_mtime_ns}"
+        if key not in self._known:
+            self._known[key] = sha256_file(path)
+            write_bytes(self._file, json.dumps(self._known, indent=1).encode())
+        return self._known[key]
