@@ -83,7 +83,9 @@ def test_a_colour_keyer(tmp_path: Path):
 
 
 def test_an_image_that_is_left_as_it_is(tmp_path: Path):
-    image = Image.fromarray(np.full((40, 40, 4), 128, np.uint8))
+    pixels = np.full((40, 40, 4), 128, np.uint8)
+    pixels[10:, :, 3] = 0
+    image = Image.fromarray(pixels)
     provider = written(tmp_path, "u2net", redness_network(320))
     found = done(tmp_path, "remove_background", {"model": "m"}, image, provider)
     assert found == ("cpu", "uint8")
