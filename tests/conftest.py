@@ -35,6 +35,18 @@ def lacking() -> Callable[[str], None]:
 
 
 @pytest.fixture
+def opengl(lacking: Callable[[str], None]) -> None:
+    """For tests that draw with OpenGL; `DNA_OPENGL=off` skips them too."""
+    from dna_pipeline.media.meshes import gl
+
+    try:
+        with gl.context():
+            pass
+    except gl.NoOpenGL as error:
+        lacking(f"no OpenGL: {error}")
+
+
+@pytest.fixture
 def elsewhere(tmp_path: Path, lacking: Callable[[str], None]) -> Iterator[Path]:
     """A folder on another file system than the test's."""
     for place in ("/dev/shm", "/tmp", str(Path.home())):
