@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,16 +10,6 @@ import pytest
 
 from dna_pipeline.base import clock
 from dna_pipeline.interfaces.cli import words
-
-
-@pytest.fixture
-def tokyo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Nine hours ahead of UTC, so that a local time is never taken for the other."""
-    monkeypatch.setenv("TZ", "JST-9")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
 
 
 @pytest.mark.parametrize(
@@ -122,11 +110,3 @@ def test_times_are_local(tokyo: None):
 )
 def test_events(kind: str, data: dict[str, Any], said: str):
     assert words.event_words(kind, data) == said
-
-
-def test_a_daemon_is_named_by_what_it_said(tokyo: None):
-    facts = {"pid": 7, "host": "render1", "since": "2026-05-04T20:30:05.000000Z"}
-    assert words.daemon_words(facts) == "process 7 on render1, since 2026-05-05 05:30:05"
-    assert words.daemon_words({"pid": 7}) == "process 7"
-    assert words.daemon_words({"pid": 7, "host": "h", "since": 5}) == "process 7 on h"
-    assert words.daemon_words(None) == words.daemon_words({}) == "it did not say which"
