@@ -149,7 +149,7 @@ def test_each_thread_has_its_own() -> None:
 
 def answer(**environment: str) -> str:
     code = """
-from dna_pipeline.providers.triposr import gl
+from dna_pipeline.media.meshes import gl
 try:
     with gl.context() as context:
         print(context.info["GL_RENDERER"])

@@ -149,7 +149,7 @@ def test_the_process_dies_with_its_parent() -> None:
         import os, subprocess, sys
         child = subprocess.Popen([sys.executable, "-c", '''
         import ctypes, os
-        from dna_pipeline.providers.triposr import unwrap
+        from dna_pipeline.media.meshes import unwrap
         unwrap._end_with_parent(os.getppid())
         print("ready", flush=True)
         ctypes.PyDLL(None).sleep(60)
