@@ -8,6 +8,7 @@ import json
 import os
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,28 @@ def lacking() -> Callable[[str], None]:
         (pytest.fail if os.environ.get("CI") else pytest.skip)(what)
 
     return lack
+
+
+@pytest.fixture
+def opengl(lacking: Callable[[str], None]) -> None:
+    """For tests that draw with OpenGL; `DNA_OPENGL=off` skips them too."""
+    from dna_pipeline.media.meshes import gl
+
+    try:
+        with gl.context():
+            pass
+    except gl.NoOpenGL as error:
+        lacking(f"no OpenGL: {error}")
+
+
+@pytest.fixture
+def tokyo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nine hours ahead of UTC, so that a local time is never taken for the other."""
+    monkeypatch.setenv("TZ", "JST-9")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
 
 
 @pytest.fixture

@@ -206,8 +206,8 @@ class Job(Base):
 class StageRun(Base):
     """A finished stage of a job: how it ran.
 
-    It is not run again while `stage_key` is what a new run would have (see `stage_key.py`); null
-    where an older version recorded none.
+    It is not run again while `stage_key` is what a new run would have (see
+    `stages/stage_key.py`); null where an older version recorded none.
     """
 
     __tablename__ = "stage_runs"

@@ -6,11 +6,11 @@
 Pixels of 16 bits are brought to sRGB before they are rounded to 8.
 
 The content decides which decoder reads a file, never its name. Only the formats in `FORMATS`, HEIF
-(`heif.py`) and OpenEXR (`exr.py`) are ever tried; of all else it is said what it is
-(`file_kinds.py`). Metadata that nothing here uses never refuses a picture. Every fault of a file
-becomes `ImageUnreadable`, `ImageTooSmall` or `ImageTooLarge`; faults of the disk (a file that is
-gone, a share that is away) stay `OSError`, and a lack of memory `MemoryError`, since the picture is
-not to blame for them.
+(`formats/heif.py`) and OpenEXR (`formats/exr.py`) are ever tried; of all else it is said what it is
+(`formats/file_kinds.py`). Metadata that nothing here uses never refuses a picture. Every fault of a
+file becomes `ImageUnreadable`, `ImageTooSmall` or `ImageTooLarge`; faults of the disk (a file that
+is gone, a share that is away) stay `OSError`, and a lack of memory `MemoryError`, since the picture
+is not to blame for them.
 """
 
 from __future__ import annotations

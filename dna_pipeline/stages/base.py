@@ -86,7 +86,7 @@ class Stage(BaseModel, ABC):
     """Parameters that came after the stage's first release, each with its default then. A job's
     identity leaves them out at that value: what was done before an update is not done again."""
     templates: ClassVar[tuple[str, ...]] = ()
-    """The parameters whose text may hold fields and wildcards (see `spec/template.py`); the
+    """The parameters whose text may hold fields and wildcards (see `config/templates.py`); the
     stage's parameter `seed` decides what those choose."""
 
     model: str | None = Field(None, description="name of the model, from `models:`")

@@ -36,7 +36,7 @@ inboxes:
 """
 
 CLI = """\
-from dna_pipeline import registry
+from dna_pipeline.stages import registry
 registry.STAGES["stand_in"] = "stand_in:StandIn"
 from dna_pipeline.interfaces.cli.main import main
 main()

@@ -117,16 +117,17 @@ def test_whatever_a_decoder_says_is_about_the_file(
 
 GLUTTON = """
 import os
-from dna_pipeline import imaging, probe
+from dna_pipeline.intake.discovery import probe
+from dna_pipeline.media import images
 
 def swallow(path):
     bytearray(probe.MEMORY_BYTES)
-    return imaging.ImageFacts("PNG", 64, 64, 1)
+    return images.ImageFacts("PNG", 64, 64, 1)
 
 def abort(path):
     os.abort()  # as a library in C does that is given no memory
 
-imaging.probe = {"swallow": swallow, "abort": abort}[os.environ["GLUTTON"]]
+images.probe = {"swallow": swallow, "abort": abort}[os.environ["GLUTTON"]]
 probe.main()
 """
 

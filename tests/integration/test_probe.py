@@ -68,7 +68,8 @@ def test_renders_are_decoded_in_the_child_too(prober, tmp_path: Path) -> None:
 
 
 SMALLER = """
-from dna_pipeline import exr, probe
+from dna_pipeline.intake.discovery import probe
+from dna_pipeline.media.formats import exr
 exr.MAX_DECODED_BYTES, probe.MEMORY_BYTES = LIMITS
 probe.main()
 """

@@ -34,7 +34,7 @@ import sys, time
 from pathlib import Path
 import structlog
 from dna_pipeline.operations.daemon.cleanup import Cleanup
-from dna_pipeline.intake import gate as limits
+from dna_pipeline.intake import service as limits
 from dna_pipeline.intake.service import Gate
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.config.loader import load_config

@@ -10,12 +10,12 @@ from dna_pipeline.base import ipc
 
 ECHO = """
 import os, sys
-from dna_pipeline import wire
-inbound, out = wire.claim_stdio()
+from dna_pipeline.base import ipc
+inbound, out = ipc.claim_stdio()
 print("a library prints")
 os.system("echo a program prints")
 assert sys.stdin.read() == ""
-for message in wire.messages(inbound):
+for message in ipc.messages(inbound):
     out.send({"back": message})
 """
 

@@ -1,7 +1,6 @@
-"""The way in: what lies in a watched folder, what belongs together, and how it is taken in.
+"""What lies in a watched folder, and which of its files belong together.
 
-    scan → stability → pairing → claim          watcher: says when to scan
+    scan → stability → pairing → planning          watcher: says when to scan
 
-The scan is the truth and events are hints. Nothing here knows the ledger; the daemon commits
-between the steps of `claim`.
+The scan is the truth and events are hints. Nothing here knows the ledger.
 """

@@ -1,4 +1,4 @@
-"""TripoSR: one picture of a thing to a field of density and colour, by our own `tsr`."""
+"""TripoSR: one picture of a thing to a field of density and colour, by this package's network."""
 
 from __future__ import annotations
 

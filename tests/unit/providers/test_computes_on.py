@@ -21,7 +21,7 @@ from dna_pipeline.providers.stable_diffusion.provider import Diffusers
 from dna_pipeline.providers.triposr.provider import TripoSRModel
 from dna_pipeline.stages import registry
 from dna_pipeline.stages.base import Stage, StageContext
-from tests.unit.providers.test_rembg import red_disc, redness_network, written
+from tests.unit.providers.matting.test_rembg import red_disc, redness_network, written
 
 GPU = Device("cuda:0", "float16")
 TINY = Path(__file__).parents[2] / "golden" / "triposr-tiny"
