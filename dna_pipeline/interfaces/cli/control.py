@@ -9,17 +9,13 @@ import typer
 from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.interfaces.cli.output import (
     JsonOption,
-    do_each,
-    find_batch,
-    find_job,
     jobs_text,
     load,
     load_to_write,
-    open_ledger,
-    open_views,
     print_json,
     say,
 )
+from dna_pipeline.operations.lookup import do_each, find_batch, find_job, open_ledger, open_views
 
 if TYPE_CHECKING:
     from dna_pipeline.config.schema import Config

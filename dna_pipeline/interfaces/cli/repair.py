@@ -6,14 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dna_pipeline.interfaces.cli.output import (
-    JsonOption,
-    clean,
-    load_to_write,
-    open_ledger,
-    print_json,
-    say,
-)
+from dna_pipeline.interfaces.cli.output import JsonOption, clean, load_to_write, print_json, say
+from dna_pipeline.operations.lookup import open_ledger
 
 if TYPE_CHECKING:
     from dna_pipeline.config.schema import Config
