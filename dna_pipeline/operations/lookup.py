@@ -6,8 +6,7 @@ Imports the ledger where it is needed: a command that only prints its help start
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from dna_pipeline.base.errors import ConfigError
 
@@ -15,8 +14,6 @@ if TYPE_CHECKING:
     from dna_pipeline.config.schema import Config
     from dna_pipeline.ledger.queries import Views
     from dna_pipeline.ledger.store import Ledger
-
-T = TypeVar("T")
 
 HAS_UTF8_NAMES = sys.getfilesystemencoding() == "utf-8"
 ONLY_ASCII_NAMES = (
@@ -98,15 +95,6 @@ def sentence(error: Exception) -> str | None:
     return None
 
 
-def do_each(items: Iterable[str], action: Callable[[str], T]) -> tuple[list[T], list[str]]:
-    """What came of each, and what is to be said of those for which it could not be done."""
-    done: list[T] = []
-    problems: list[str] = []
-    for item in items:
-        try:
-            done.append(action(item))
-        except ConfigError as error:
-            problems.append(str(error))
-        except OSError as error:
-            problems.append(f"{item}: {sentence(error) or error}")
-    return done, problems
+def explain(item: str, error: ConfigError | OSError) -> str:
+    """Why something could not be done for one of several items that people named."""
+    return str(error) if isinstance(error, ConfigError) else f"{item}: {sentence(error) or error}"

@@ -19,7 +19,7 @@ from dna_pipeline.interfaces.cli.output import (
     print_json,
     say,
 )
-from dna_pipeline.operations.lookup import do_each, open_ledger, require_utf8_names
+from dna_pipeline.operations.lookup import require_utf8_names
 
 if TYPE_CHECKING:
     from dna_pipeline.operations.daemon.loop import Daemon
@@ -119,19 +119,12 @@ def submit(
     as_json: JsonOption = False,
 ) -> None:
     """Copy images and queue them; prints their jobs' ids."""
-    from dna_pipeline.intake.discovery.probe import Prober
-    from dna_pipeline.operations.submit import Submitter, told_by_command
+    from dna_pipeline.operations.submit import submit_all
 
     config = load_to_write(context)
-    submissions = {image: _submission(image, settings or []) for image in images}
-    told = told_by_command(pipeline, settings or [], config.pipelines)
-    ledger, prober = open_ledger(config), Prober()
-    try:
-        submitter = Submitter(config, ledger, told)
-        jobs, problems = do_each(images, lambda i: submitter.submit(submissions[i], prober))
-    finally:
-        prober.close()
-        ledger.close()
+    given = settings or []
+    submissions = [(image, _submission(image, given)) for image in images]
+    jobs, problems = submit_all(config, submissions, pipeline, given)
     if as_json:
         print_json([{"job": job} for job in jobs])
     elif jobs:
