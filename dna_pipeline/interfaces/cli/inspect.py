@@ -19,11 +19,10 @@ from dna_pipeline.interfaces.cli.output import (
     say,
 )
 from dna_pipeline.interfaces.cli.words import event_words, short
-from dna_pipeline.operations.lookup import find_batch, find_job, open_views
 
 if TYPE_CHECKING:
     from dna_pipeline.config.schema import Config
-    from dna_pipeline.ledger.queries import Views
+    from dna_pipeline.operations.history import EventLog
 
 FOLLOW_INTERVAL_S = 0.25
 
@@ -37,9 +36,10 @@ def jobs(
     as_json: JsonOption = False,
 ) -> None:
     """List jobs, the newest first."""
-    views = open_views(load(context))
-    chosen = find_batch(views, batch)
-    rows = views.jobs(status=status, inbox=inbox, batch=chosen, limit=limit)
+    from dna_pipeline.operations.history import list_jobs
+
+    config = load(context)
+    rows = list_jobs(config, status=status, inbox=inbox, batch=batch, limit=limit)
     if as_json:
         print_json(rows)
         return
@@ -53,9 +53,10 @@ def jobs(
 
 def show(context: typer.Context, job: str, as_json: JsonOption = False) -> None:
     """Print all about one job."""
+    from dna_pipeline.operations.history import read_job
+
     config = load(context)
-    views = open_views(config)
-    facts = views.job(find_job(views, job))
+    facts = read_job(config, job)
     if as_json:
         print_json(facts)
     else:
@@ -74,27 +75,26 @@ def events(
     as_json: JsonOption = False,
 ) -> None:
     """Print what happened, in order: as lines or as JSON lines."""
-    views = open_views(load(context))
-    job_id = find_job(views, job) if job else None
+    from dna_pipeline.operations.history import EventLog
+
+    log = EventLog(load(context), job)
     try:
-        _print_events(views, job_id, follow=follow, as_json=as_json)
+        _print_events(log, follow=follow, as_json=as_json)
     except KeyboardInterrupt:
         raise typer.Exit(0) from None
 
 
-def _print_events(views: Views, job_id: str | None, *, follow: bool, as_json: bool) -> None:
-    after = 0
+def _print_events(log: EventLog, *, follow: bool, as_json: bool) -> None:
     while True:
-        found = views.events(job_id, after)
-        for event in found:
-            after = event["id"]
+        events = log.read()
+        for event in events:
             if as_json:
                 print_json_line(event)
             else:
-                said = clean(event_words(event["kind"], event["data"]))
-                line = f"{local_time(event['at'])} {short(event['job_id'])} {event['kind']} {said}"
+                words = clean(event_words(event["kind"], event["data"]))
+                line = f"{local_time(event['at'])} {short(event['job_id'])} {event['kind']} {words}"
                 print(line.rstrip(), flush=True)
-        if found:
+        if events:
             continue
         if not follow:
             return
