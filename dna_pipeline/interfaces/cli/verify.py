@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.interfaces.cli.output import JsonOption, clean, load, print_json, say
 
 
@@ -19,13 +18,9 @@ def verify(
     as_json: JsonOption = False,
 ) -> None:
     """Hash results again and compare with their manifests."""
-    from dna_pipeline.operations.verify import find_manifests, verify_result
+    from dna_pipeline.operations import verify as operation
 
-    roots = paths or [load(context).outbox]
-    for root in roots:
-        if not root.exists():
-            raise ConfigError(f"{root}: there is no such file or folder")
-    results = [verify_result(manifest) for root in roots for manifest in find_manifests(root)]
+    results = operation.verify(paths or [load(context).outbox])
     if as_json:
         print_json(results)
     else:
