@@ -114,26 +114,27 @@ def _inbox(
 ) -> str | None:
     """Add what lies in the inbox to the facts; what is wrong with the inbox itself."""
     try:
-        seen = preview(config, inbox, look)
+        content = preview(config, inbox, look)
     except OSError as error:
         return f"{inbox.path}: {error.strerror}"
-    found = seen.candidates
+    candidates = content.candidates
     problem: str | None = None
     if (lacking := lacking_root(inbox, look)) is not None:
         root, why = lacking
         problem = f"{root}, one of its source_roots, {why}; its batches wait for that"
-        found = [candidate for candidate in found if not candidate.is_batch]
+        candidates = [candidate for candidate in candidates if not candidate.is_batch]
     facts["jobs"] += [
         _job(inbox, candidate, outlook, done, estimator)
-        for candidate in found
+        for candidate in candidates
         for outlook in outlooks(config, inbox, candidate, prober)
     ]
     facts["waiting"] += [
-        {"inbox": inbox.name, "file": waits.path, "reason": waits.reason} for waits in seen.waiting
+        {"inbox": inbox.name, "file": waits.path, "reason": waits.reason}
+        for waits in content.waiting
     ]
     facts["ignored"] += [
         {"inbox": inbox.name, "file": printable(path), "reason": reason}
-        for path, reason in seen.ignored.items()
+        for path, reason in content.ignored.items()
     ]
     return problem
 
@@ -162,11 +163,11 @@ def _job(
     done: _Done,
     estimator: Estimator | None,
 ) -> dict[str, Any]:
-    told = candidate.table or candidate.sidecar
+    request = candidate.table or candidate.sidecar
     facts: dict[str, Any] = {
-        "inbox": inbox.name, "file": outlook.image or told, "sidecar": told, "row": outlook.row,
-        "column": None, "pipeline": None, "skipped": False, "error": None, "detail": None,
-        "seconds": None, "disk_bytes": 0, "models": [],
+        "inbox": inbox.name, "file": outlook.image or request, "sidecar": request,
+        "row": outlook.row, "column": None, "pipeline": None, "skipped": False, "error": None,
+        "detail": None, "seconds": None, "disk_bytes": 0, "models": [],
     }  # fmt: skip
     if (error := outlook.error) is not None:
         column = error.where if outlook.row is not None else None

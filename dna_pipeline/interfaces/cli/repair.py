@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -46,11 +47,8 @@ def _rebuild(config: Config) -> dict[str, Any]:
 def _take_over(config: Config) -> dict[str, Any]:
     from dna_pipeline.operations.repair.takeover import take_over
 
-    ledger = open_ledger(config)
-    try:
-        return {"claims": [found.to_dict() for found in take_over(config, ledger)]}
-    finally:
-        ledger.close()
+    with closing(open_ledger(config)) as ledger:
+        return {"claims": [owner.to_dict() for owner in take_over(config, ledger)]}
 
 
 def _print_report(facts: dict[str, Any]) -> None:
