@@ -12,6 +12,7 @@ import pytest
 
 from dna_pipeline.base import clock
 from dna_pipeline.interfaces.cli import words
+from dna_pipeline.operations.hindrances import daemon_words
 
 
 @pytest.fixture
@@ -126,7 +127,7 @@ def test_events(kind: str, data: dict[str, Any], said: str):
 
 def test_a_daemon_is_named_by_what_it_said(tokyo: None):
     facts = {"pid": 7, "host": "render1", "since": "2026-05-04T20:30:05.000000Z"}
-    assert words.daemon_words(facts) == "process 7 on render1, since 2026-05-05 05:30:05"
-    assert words.daemon_words({"pid": 7}) == "process 7"
-    assert words.daemon_words({"pid": 7, "host": "h", "since": 5}) == "process 7 on h"
-    assert words.daemon_words(None) == words.daemon_words({}) == "it did not say which"
+    assert daemon_words(facts) == "process 7 on render1, since 2026-05-05 05:30:05"
+    assert daemon_words({"pid": 7}) == "process 7"
+    assert daemon_words({"pid": 7, "host": "h", "since": 5}) == "process 7 on h"
+    assert daemon_words(None) == daemon_words({}) == "it did not say which"
