@@ -42,7 +42,7 @@ def test_there_are_examples_enough():
 @pytest.fixture
 def config(tmp_path: Path) -> Config:
     """That of `dna-pipeline init`, its first inbox with all stages."""
-    template = ROOT / "dna_pipeline" / "cli" / "templates" / "pipeline.yaml"
+    template = ROOT / "dna_pipeline" / "interfaces" / "cli" / "templates" / "pipeline.yaml"
     (tmp_path / "pipeline.yaml").write_bytes(template.read_bytes())
     config = load_config(tmp_path / "pipeline.yaml", {})
     whole = config.pipelines["restyle_to_mesh"]
