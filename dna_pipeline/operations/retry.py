@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -25,6 +26,7 @@ from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.ledger import batches, queue, requests, store
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Drop, Job
+from dna_pipeline.operations.lookup import explain, find_batch, find_job, open_views
 from dna_pipeline.operations.submit import claiming
 from dna_pipeline.publish import cancelled_rows
 from dna_pipeline.publish.failure_folders import remove_failure
@@ -278,3 +280,73 @@ def _copy(sources: _Sources, row: Mapping[str, Any], claim: Path) -> None:
         copy_file(sources.image, claim / row["image"])
     if sources.sidecar is not None:
         copy_file(sources.sidecar[0], claim / row["sidecar"])
+
+
+# --- which jobs ---
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The jobs to retry.
+
+    Attributes:
+        ids: their ids, each once.
+        cancelled: number of cancelled jobs that are left out; 0 where they were not looked for.
+    """
+
+    ids: list[str]
+    cancelled: int = 0
+
+
+def choose_jobs(
+    config: Config, jobs: Iterable[str], batch: str | None, inbox: str | None, *, failed: bool
+) -> Chosen:
+    """The jobs whose ids begin so; or, with `failed`, all that failed, oldest first.
+
+    A batch is to be whole in the end, so its cancelled jobs count as failed. Elsewhere what people
+    cancelled in the course of time stays cancelled.
+
+    Raises:
+        ConfigError: a job, batch or inbox does not exist, or it is not clear which jobs are meant.
+    """
+    prefixes = list(jobs)
+    with closing(open_views(config)) as views:
+        _check_choice(config, prefixes, batch, inbox, failed=failed)
+        if not failed:
+            return Chosen(list(dict.fromkeys(find_job(views, prefix) for prefix in prefixes)))
+        if batch is not None:
+            batch_id = find_batch(views, batch)
+            return Chosen(views.ids(("failed", "cancelled"), inbox=inbox, batch=batch_id))
+        ids = views.ids(("failed",), inbox=inbox)
+        return Chosen(ids, len(views.ids(("cancelled",), inbox=inbox)))
+
+
+def _check_choice(
+    config: Config, jobs: list[str], batch: str | None, inbox: str | None, *, failed: bool
+) -> None:
+    """Raises `ConfigError` where it is not clear which jobs are meant."""
+    if bool(jobs) == failed or (not failed and (batch is not None or inbox is not None)):
+        raise ConfigError(
+            "name jobs, or one batch with --batch and --failed: `retry JOB…`, `retry --failed`, "
+            "`retry --failed --batch B` or `retry --failed --inbox I`"
+        )
+    if inbox is not None and config.inbox(inbox) is None:
+        names = ", ".join(entry.name for entry in config.inboxes)
+        raise ConfigError(f"no inbox is called {inbox!r}; there are: {names}")
+
+
+def retry_each(config: Config, ids: Iterable[str]) -> Generator[tuple[str, Retried | str]]:
+    """Queue the jobs again, one after another.
+
+    Yields:
+        The job's id, and what became of it; a sentence for people where it cannot be retried.
+    """
+    with closing(Ledger(config.ledger_path)) as ledger, closing(Prober()) as prober:
+        retrier = Retrier(config, ledger)
+        for job_id in ids:
+            try:
+                outcome = retrier.retry(job_id, prober)
+            except (ConfigError, OSError) as error:
+                yield job_id, explain(job_id, error)
+            else:
+                yield job_id, outcome

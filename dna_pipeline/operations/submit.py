@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -25,6 +25,7 @@ from dna_pipeline.intake.discovery.probe import Prober
 from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.ledger import store
 from dna_pipeline.ledger.store import Ledger
+from dna_pipeline.operations.lookup import explain, open_ledger
 
 
 def told_by_command(
@@ -155,3 +156,35 @@ class Submitter:
         job = job_rows.job_row(self._inbox, "", path.name, row["id"], self._resolve(known))
         self._ledger.transact(lambda s: store.finish_claims(s, [facts], [job]))
         return job["id"]
+
+
+def submit_all(
+    config: Config,
+    submissions: Iterable[tuple[str, Submission]],
+    pipeline: str | None,
+    settings: list[str],
+) -> tuple[list[str], list[str]]:
+    """Queue images, each with the same settings.
+
+    Args:
+        submissions: each with the name that people gave to it.
+        pipeline: its name; None: the first one.
+        settings: as `stage.parameter=value`.
+
+    Returns:
+        The ids of the jobs, and a sentence for each image that could not be queued.
+
+    Raises:
+        ConfigError: a setting is wrong, so that nothing was queued.
+    """
+    document = told_by_command(pipeline, settings, config.pipelines)
+    jobs: list[str] = []
+    problems: list[str] = []
+    with closing(open_ledger(config)) as ledger, closing(Prober()) as prober:
+        submitter = Submitter(config, ledger, document)
+        for name, submission in submissions:
+            try:
+                jobs.append(submitter.submit(submission, prober))
+            except (ConfigError, OSError) as error:
+                problems.append(explain(name, error))
+    return jobs, problems

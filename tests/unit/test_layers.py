@@ -38,6 +38,7 @@ NEVER = {
     "stages": {"ledger"},
     "config": {"ledger", "media"},
     "weights": {"ledger", "media"},
+    "interfaces": {"intake", "execution", "publish", "ledger", "stages", "providers", "media"},
 }
 """Rooms that a room must not know although they stand before it."""
 
@@ -141,6 +142,9 @@ def test_imports_go_one_way(path: Path):
         ("providers", "from dna_pipeline.stages.base import Stage"),
         ("publish", "from sqlalchemy import select"),
         ("interfaces", "from dna_pipeline.nowhere import x"),
+        ("interfaces", "def f():\n    from dna_pipeline.ledger.store import Ledger"),
+        ("interfaces", "import dna_pipeline.intake.discovery.probe"),
+        ("interfaces", "from dna_pipeline import publish"),
         ("interfaces", "from . import main"),
         ("interfaces", "from .main import main"),
     ],
@@ -157,12 +161,52 @@ def test_a_wrong_import_is_found(importer: str, source: str):
         ("ledger", "from dna_pipeline.ledger.tables import Job\nimport sqlalchemy"),
         ("providers", "from dna_pipeline.media.meshes import mesh"),
         ("stages", "from dna_pipeline.providers.base import ModelCache"),
+        ("interfaces", "from dna_pipeline.operations.lookup import sentence"),
+        ("interfaces", "from dna_pipeline.config.loader import load_config"),
         ("base", "if TYPE_CHECKING:\n    from dna_pipeline.operations.daemon.loop import Daemon"),
         ("base", "import dna_pipelines.operations, os.path"),
     ],
 )
 def test_a_right_import_is_passed_over(importer: str, source: str):
     assert faults(importer, source) == []
+
+
+WORKER = f"{PACKAGE}.execution.worker"
+"""Started as a process of its own by this name: it loads what the daemon must not."""
+
+
+def imports_worker(source: str) -> bool:
+    return any(f"{dotted}.".startswith(f"{WORKER}.") for _, dotted in imports(source))
+
+
+def test_nothing_but_the_worker_imports_the_worker():
+    others = [path for path in modules() if path.parts[1:3] != ("execution", "worker")]
+    sources = {path: (ROOT / path).read_text(encoding="utf-8") for path in others}
+    assert [path for path, source in sources.items() if imports_worker(source)] == []
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from dna_pipeline.execution import worker",
+        "import dna_pipeline.execution.worker.process as process",
+        "def f():\n    from dna_pipeline.execution.worker.device import choose",
+    ],
+)
+def test_an_import_of_the_worker_is_found(source: str):
+    assert imports_worker(source)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from dna_pipeline.execution import protocol",
+        "import dna_pipeline.execution.workers",
+        'name = "dna_pipeline.execution.worker.process"',
+    ],
+)
+def test_naming_the_worker_imports_nothing(source: str):
+    assert not imports_worker(source)
 
 
 def light() -> list[str]:

@@ -11,11 +11,8 @@ from dna_pipeline.interfaces.cli.inspect_text import job_lines, print_status, st
 from dna_pipeline.interfaces.cli.output import (
     JsonOption,
     clean,
-    find_batch,
-    find_job,
     load,
     local_time,
-    open_views,
     print_json,
     print_json_line,
     print_table,
@@ -25,7 +22,7 @@ from dna_pipeline.interfaces.cli.words import event_words, short
 
 if TYPE_CHECKING:
     from dna_pipeline.config.schema import Config
-    from dna_pipeline.ledger.queries import Views
+    from dna_pipeline.operations.history import EventLog
 
 FOLLOW_INTERVAL_S = 0.25
 
@@ -39,9 +36,10 @@ def jobs(
     as_json: JsonOption = False,
 ) -> None:
     """List jobs, the newest first."""
-    views = open_views(load(context))
-    chosen = find_batch(views, batch)
-    rows = views.jobs(status=status, inbox=inbox, batch=chosen, limit=limit)
+    from dna_pipeline.operations.history import list_jobs
+
+    config = load(context)
+    rows = list_jobs(config, status=status, inbox=inbox, batch=batch, limit=limit)
     if as_json:
         print_json(rows)
         return
@@ -55,9 +53,10 @@ def jobs(
 
 def show(context: typer.Context, job: str, as_json: JsonOption = False) -> None:
     """Print all about one job."""
+    from dna_pipeline.operations.history import read_job
+
     config = load(context)
-    views = open_views(config)
-    facts = views.job(find_job(views, job))
+    facts = read_job(config, job)
     if as_json:
         print_json(facts)
     else:
@@ -76,27 +75,26 @@ def events(
     as_json: JsonOption = False,
 ) -> None:
     """Print what happened, in order: as lines or as JSON lines."""
-    views = open_views(load(context))
-    job_id = find_job(views, job) if job else None
+    from dna_pipeline.operations.history import EventLog
+
+    log = EventLog(load(context), job)
     try:
-        _print_events(views, job_id, follow=follow, as_json=as_json)
+        _print_events(log, follow=follow, as_json=as_json)
     except KeyboardInterrupt:
         raise typer.Exit(0) from None
 
 
-def _print_events(views: Views, job_id: str | None, *, follow: bool, as_json: bool) -> None:
-    after = 0
+def _print_events(log: EventLog, *, follow: bool, as_json: bool) -> None:
     while True:
-        found = views.events(job_id, after)
-        for event in found:
-            after = event["id"]
+        events = log.read()
+        for event in events:
             if as_json:
                 print_json_line(event)
             else:
-                said = clean(event_words(event["kind"], event["data"]))
-                line = f"{local_time(event['at'])} {short(event['job_id'])} {event['kind']} {said}"
+                words = clean(event_words(event["kind"], event["data"]))
+                line = f"{local_time(event['at'])} {short(event['job_id'])} {event['kind']} {words}"
                 print(line.rstrip(), flush=True)
-        if found:
+        if events:
             continue
         if not follow:
             return
@@ -105,77 +103,16 @@ def _print_events(views: Views, job_id: str | None, *, follow: bool, as_json: bo
 
 def status(context: typer.Context, as_json: JsonOption = False) -> None:
     """Print how the daemon and the queue are doing, and what waits for what."""
+    from dna_pipeline.operations.status import read_daemon_and_queue
+
     config = load(context)
-    facts = _status_facts(config)
+    now = read_daemon_and_queue(config)
+    if now.silent_outbox is not None:
+        say(f"{config.outbox} {now.silent_outbox} What the daemon is at cannot be told")
     if as_json:
-        print_json(facts)
+        print_json(now.facts)
     else:
-        print_status(facts)
-
-
-def _status_facts(config: Config) -> dict[str, Any]:
-    from dna_pipeline.base.reachability import brief_looks
-    from dna_pipeline.ledger import health
-    from dna_pipeline.operations.daemon.lock import is_held
-    from dna_pipeline.operations.ownership import find_leftovers
-    from dna_pipeline.operations.status import batch_entry, queue_counts, recent_entry
-
-    health.check_present(config.ledger_path)
-    told = _told(config) if is_held(config.data) else None
-    with brief_looks() as look:
-        leftovers = find_leftovers(config, look)
-    facts: dict[str, Any] = {
-        "daemon": None, "queue": {}, "running": None, "holds": [], "waiting": [], "recent": [],
-        "batches": [], "jobs_per_hour": 0, "runnable": 0, "queue_eta_s": None,
-        **leftovers.facts(),
-    }  # fmt: skip
-    if config.ledger_path.exists():
-        views = open_views(config)
-        facts["queue"] = queue_counts(views)
-        facts["batches"] = [batch_entry(batch) for batch in views.batches()]
-        facts["holds"] = views.holds()
-        facts["recent"] = [recent_entry(job) for job in views.recent()]
-        facts["jobs_per_hour"] = views.finished_within(1)
-        if told is None:
-            facts |= _time_left(views)
-    if told is not None:
-        from_daemon = (
-            "daemon", "running", "waiting", "waiting_total", "runnable", "queue_eta_s",
-        )  # fmt: skip
-        facts |= {key: told[key] for key in from_daemon if key in told}
-        if _is_held(facts["holds"]):
-            # What the daemon wrote may be older than the pause.
-            running: dict[str, Any] | None = facts["running"]
-            facts |= {"runnable": 0, "queue_eta_s": None if running is None else running["eta_s"]}
-    return facts
-
-
-def _is_held(holds: list[dict[str, Any]]) -> bool:
-    """Whether the whole queue is paused."""
-    return any(hold["jobs"] is None for hold in holds)
-
-
-def _told(config: Config) -> dict[str, Any] | None:
-    """Status as the running daemon last wrote it; where the outbox is silent, who the daemon is."""
-    from dna_pipeline.base.reachability import brief_looks
-    from dna_pipeline.operations.daemon.lock import holder
-    from dna_pipeline.operations.status import read_status
-
-    with brief_looks() as look:
-        reach = look(config.outbox)
-    if not reach.is_silent:
-        return read_status(config.outbox)
-    say(f"{config.outbox} {reach.why} What the daemon is at cannot be told")
-    return {"daemon": holder(config.data)}
-
-
-def _time_left(views: Views) -> dict[str, Any]:
-    """What the daemon would tell if one ran."""
-    from dna_pipeline.execution.estimate import Estimator
-
-    estimator = Estimator(views)
-    estimator.refresh()
-    return estimator.queue().facts()
+        print_status(now.facts)
 
 
 def register(app: typer.Typer) -> None:

@@ -12,7 +12,8 @@ from dna_pipeline import __version__
 from dna_pipeline.base.errors import Locked
 from dna_pipeline.base.terminal_text import escape_unencodable
 from dna_pipeline.interfaces.cli import check, control, init, inspect, repair, run, verify
-from dna_pipeline.interfaces.cli.output import Options, say, sentence
+from dna_pipeline.interfaces.cli.output import Options, say
+from dna_pipeline.operations.lookup import sentence
 
 EXIT_WRONG_CALL = 2
 EXIT_LOCKED = 3

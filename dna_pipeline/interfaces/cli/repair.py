@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import closing
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dna_pipeline.interfaces.cli.output import (
-    JsonOption,
-    clean,
-    load_to_write,
-    open_ledger,
-    print_json,
-    say,
-)
+from dna_pipeline.interfaces.cli.output import JsonOption, clean, load_to_write, print_json, say
+from dna_pipeline.operations.lookup import open_ledger
 
 if TYPE_CHECKING:
     from dna_pipeline.config.schema import Config
@@ -52,11 +47,8 @@ def _rebuild(config: Config) -> dict[str, Any]:
 def _take_over(config: Config) -> dict[str, Any]:
     from dna_pipeline.operations.repair.takeover import take_over
 
-    ledger = open_ledger(config)
-    try:
-        return {"claims": [found.to_dict() for found in take_over(config, ledger)]}
-    finally:
-        ledger.close()
+    with closing(open_ledger(config)) as ledger:
+        return {"claims": [owner.to_dict() for owner in take_over(config, ledger)]}
 
 
 def _print_report(facts: dict[str, Any]) -> None:

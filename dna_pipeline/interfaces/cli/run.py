@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections import Counter
-from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,18 +14,14 @@ from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.interfaces.cli.output import (
     JsonOption,
     clean,
-    do_each,
     jobs_text,
     load_to_write,
-    open_ledger,
-    open_views,
     print_json,
-    require_utf8_names,
     say,
 )
+from dna_pipeline.operations.lookup import require_utf8_names
 
 if TYPE_CHECKING:
-    from dna_pipeline.config.schema import Config
     from dna_pipeline.operations.daemon.loop import Daemon
     from dna_pipeline.operations.submit import Submission
 
@@ -73,15 +67,16 @@ def run(context: typer.Context, as_json: JsonOption = False) -> None:
     from dna_pipeline.base.logs import configure
     from dna_pipeline.base.times import utcnow
     from dna_pipeline.operations.daemon.loop import Daemon
+    from dna_pipeline.operations.status import last_event, run_report
 
     require_utf8_names()
     config = load_to_write(context)
     configure(config.logs)
     daemon = Daemon(config)
     _stop_on_signals(daemon)
-    before, since = _last_event(config), utcnow()
+    before, since = last_event(config), utcnow()
     daemon.run(until_idle=True)
-    report = _report(config, daemon, before, since)
+    report = run_report(config, before, since, daemon.waiting)
     if as_json:
         print_json(report)
     else:
@@ -90,47 +85,6 @@ def run(context: typer.Context, as_json: JsonOption = False) -> None:
     _leave_stuck_threads(daemon, int(has_failed))
     if has_failed:
         raise typer.Exit(1)
-
-
-def _last_event(config: Config) -> int:
-    """The number of the newest event before this run."""
-    if not config.ledger_path.exists():
-        return 0
-    views = open_views(config)
-    try:
-        return views.last_event()
-    finally:
-        views.close()
-
-
-def _report(config: Config, daemon: Daemon, before: int, since: datetime) -> dict[str, Any]:
-    """What this run did, and what it left."""
-    from dna_pipeline.operations.status import batch_entry
-
-    views = open_views(config)
-    try:
-        ended = views.ended_since(before)
-        holds = views.holds()
-        batches = [batch_entry(batch) for batch in views.batches_since(since)]
-    finally:
-        views.close()
-    counts = Counter(job["status"] for job in ended)
-    return {
-        "completed": counts["completed"],
-        "failed": counts["failed"],
-        "cancelled": counts["cancelled"],
-        "jobs": [
-            {
-                "job": job["id"], "inbox": job["inbox"], "name": job["name"],
-                "status": job["status"], "folder": job["publish_name"],
-                "code": job["error"]["code"] if job["error"] else None,
-            }
-            for job in ended
-        ],
-        "batches": batches,
-        "holds": holds,
-        "waiting": daemon.waiting,
-    }  # fmt: skip
 
 
 def _print_report(report: dict[str, Any]) -> None:
@@ -165,19 +119,12 @@ def submit(
     as_json: JsonOption = False,
 ) -> None:
     """Copy images and queue them; prints their jobs' ids."""
-    from dna_pipeline.intake.discovery.probe import Prober
-    from dna_pipeline.operations.submit import Submitter, told_by_command
+    from dna_pipeline.operations.submit import submit_all
 
     config = load_to_write(context)
-    submissions = {image: _submission(image, settings or []) for image in images}
-    told = told_by_command(pipeline, settings or [], config.pipelines)
-    ledger, prober = open_ledger(config), Prober()
-    try:
-        submitter = Submitter(config, ledger, told)
-        jobs, problems = do_each(images, lambda i: submitter.submit(submissions[i], prober))
-    finally:
-        prober.close()
-        ledger.close()
+    given = settings or []
+    submissions = [(image, _submission(image, given)) for image in images]
+    jobs, problems = submit_all(config, submissions, pipeline, given)
     if as_json:
         print_json([{"job": job} for job in jobs])
     elif jobs:

@@ -1,0 +1,100 @@
+"""The ledger, and jobs and batches in it, as commands name them; errors as sentences.
+
+Imports the ledger where it is needed: a command that only prints its help starts at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from dna_pipeline.base.errors import ConfigError
+
+if TYPE_CHECKING:
+    from dna_pipeline.config.schema import Config
+    from dna_pipeline.ledger.queries import Views
+    from dna_pipeline.ledger.store import Ledger
+
+HAS_UTF8_NAMES = sys.getfilesystemencoding() == "utf-8"
+ONLY_ASCII_NAMES = (
+    "this locale takes file names for plain ASCII, and results are named as their images are; "
+    "set PYTHONUTF8=1, or a locale like C.UTF-8"
+)
+
+
+def open_ledger(config: Config) -> Ledger:
+    """The ledger, to write to; made where there is none yet. Raises `ConfigError`."""
+    from dna_pipeline.ledger.store import Ledger
+    from dna_pipeline.operations.ownership import make_mark
+
+    ledger = Ledger(config.ledger_path)
+    make_mark(config, ledger)
+    return ledger
+
+
+def require_utf8_names() -> None:
+    """Raises `ConfigError` where a file could not get every name."""
+    if not HAS_UTF8_NAMES:
+        raise ConfigError(ONLY_ASCII_NAMES)
+
+
+def open_views(config: Config) -> Views:
+    """The ledger, to look at. Raises `ConfigError` where there is none yet."""
+    from dna_pipeline.ledger import health
+    from dna_pipeline.ledger.queries import Views
+
+    health.check_present(config.ledger_path)
+    if not config.ledger_path.exists():
+        raise ConfigError(
+            f"{config.ledger_path}: there is no ledger yet; `dna-pipeline watch`, `run` or "
+            "`submit` makes one"
+        )
+    health.check_header(config.ledger_path)
+    return Views(config.ledger_path)
+
+
+def find_job(views: Views, prefix: str) -> str:
+    """The one job whose id begins so. Raises `ConfigError`."""
+    from dna_pipeline.ledger.queries import AmbiguousPrefixError
+
+    try:
+        job_id = views.find(prefix)
+    except AmbiguousPrefixError as error:
+        raise ConfigError(str(error)) from None
+    if job_id is None:
+        raise ConfigError(f"no job's id begins with {prefix!r}; `dna-pipeline jobs` lists them")
+    return job_id
+
+
+def find_batch(views: Views, prefix: str | None) -> str | None:
+    """The one batch whose id begins so, or whose folder is called so. Raises `ConfigError`."""
+    from dna_pipeline.ledger.queries import AmbiguousPrefixError
+
+    try:
+        return None if prefix is None else views.find_batch(prefix)
+    except AmbiguousPrefixError as error:
+        raise ConfigError(str(error)) from None
+
+
+def sentence(error: Exception) -> str | None:
+    """What to say of an error that is the surroundings' and not the program's; None of others."""
+    from dna_pipeline.ledger.engine import LedgerUnavailable
+    from dna_pipeline.ledger.health import is_damage
+
+    if isinstance(error, ConfigError):
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, UnicodeEncodeError) and not HAS_UTF8_NAMES:
+        return ONLY_ASCII_NAMES
+    if is_damage(error):
+        why = getattr(error, "orig", error)
+        return f"ledger.db is damaged ({why}); `dna-pipeline repair` rebuilds it"
+    if isinstance(error, LedgerUnavailable):
+        return f"ledger.db cannot be used now ({error.orig})"
+    return None
+
+
+def explain(item: str, error: ConfigError | OSError) -> str:
+    """Why something could not be done for one of several items that people named."""
+    return str(error) if isinstance(error, ConfigError) else f"{item}: {sentence(error) or error}"
