@@ -169,7 +169,7 @@ class SlipFinder:
             )
             mend = f"{whole} (before a comment, write two blanks; behind its #, one)"
             return f"{told}, which it takes for a comment; {mend}"
-        if quotes := typographic(text):
+        if path[:1] != ("meta",) and (quotes := typographic(text)):
             told = f"the quotes {quotes} are a word processor's and would stay in the text"
             return f"{told}; {quote_it(text[1:-1], key, 'it')}, as the keyboard types them"
         return None
