@@ -8,13 +8,16 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dna_pipeline.base.times import format_time
 from dna_pipeline.config.schema import Config
 from dna_pipeline.ledger.queries import Views
 from dna_pipeline.operations.lookup import open_views
 from dna_pipeline.publish.outbox import batch_folder
+
+if TYPE_CHECKING:
+    from dna_pipeline.base.reachability import Look
 
 
 def file_of(outbox: Path) -> Path:
@@ -88,15 +91,16 @@ def read_daemon_and_queue(config: Config) -> Status:
 
     health.check_present(config.ledger_path)
     reported, silent = _reported(config) if is_held(config.data) else (None, None)
+    views = open_views(config) if config.ledger_path.exists() else None
     with brief_looks() as look:
         leftovers = find_leftovers(config, look)
+        problems = _inbox_problems(config, views, look) if reported is None else []
     facts: dict[str, Any] = {
-        "daemon": None, "queue": {}, "running": None, "holds": [], "waiting": [], "recent": [],
-        "batches": [], "jobs_per_hour": 0, "runnable": 0, "queue_eta_s": None,
+        "daemon": None, "queue": {}, "running": None, "holds": [], "waiting": problems,
+        "recent": [], "batches": [], "jobs_per_hour": 0, "runnable": 0, "queue_eta_s": None,
         **leftovers.facts(),
     }  # fmt: skip
-    if config.ledger_path.exists():
-        views = open_views(config)
+    if views is not None:
         facts["queue"] = queue_counts(views)
         facts["batches"] = [batch_entry(batch) for batch in views.batches()]
         facts["holds"] = views.holds()
@@ -114,6 +118,14 @@ def read_daemon_and_queue(config: Config) -> Status:
             running: dict[str, Any] | None = facts["running"]
             facts |= {"runnable": 0, "queue_eta_s": None if running is None else running["eta_s"]}
     return Status(facts, silent)
+
+
+def _inbox_problems(config: Config, views: Views | None, look: Look) -> list[dict[str, Any]]:
+    """What keeps inboxes from being watched, as a running daemon reports it."""
+    from dna_pipeline.operations.hindrances import of_inbox
+
+    reasons = [(inbox.name, of_inbox(config, inbox, views, look)) for inbox in config.inboxes]
+    return [{"inbox": name, "file": None, "reason": reason} for name, reason in reasons if reason]
 
 
 def _is_held(holds: list[dict[str, Any]]) -> bool:

@@ -146,7 +146,7 @@ def test_rows_and_files_together(studio: Studio):
 
 def test_nothing_at_all(studio: Studio):
     code, out = check(studio)
-    assert (code, out.splitlines()[-1]) == (0, "nothing is wrong; nothing waits")
+    assert (code, out.splitlines()[-1]) == (0, "nothing is wrong; nothing waits in the inboxes")
 
 
 def test_an_unknown_pipeline_does_not_run(studio: Studio):
@@ -182,7 +182,7 @@ def test_jobs_that_would_wait_for_weights_do_not_run(studio: Studio):
     code, out = check(studio)
     assert code == 0, "no job needs the weights that are missing"
     assert "model triposr: " in out
-    assert "nothing that lies here needs it" in out
+    assert "nothing that lies in the inboxes needs it" in out
     picture(studio / "inbox/cut/b.png")
     (studio / "inbox/cut/b.yaml").write_text("pipeline: mesh")
     code, out = check(studio)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -50,6 +51,11 @@ def test_a_mistyped_path_is_told_and_not_made(studio: Path, path: str):
     done = call(studio, "run")
     assert sentence in done.stdout
     assert "inbox.missing" in done.stderr
+    shown = call(studio, "status", "--json").stdout
+    assert {"inbox": Path(path).name, "file": None, "reason": sentence} in json.loads(shown)[
+        "waiting"
+    ]
+    assert f"did you mean {meant!r}?" in call(studio, "status").stdout
     assert not (studio / path).exists()
 
 

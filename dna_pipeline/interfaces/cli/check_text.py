@@ -17,6 +17,9 @@ SHOWN_FILES = 10
 Facts = dict[str, Any]
 
 
+_NOTHING = "nothing waits in the inboxes"
+
+
 def print_facts(facts: Facts, shown: int | None) -> None:
     """Print what `check` found.
 
@@ -58,13 +61,13 @@ def _clauses(facts: Facts) -> Iterator[str]:
         time = NO_HISTORY if facts["seconds"] is None else about(facts["seconds"])
         yield f"{jobs_text(counts['jobs'])}, {time}, {size(max(facts['disk_bytes'], 1 << 20))}"
     elif not facts["waiting"]:
-        yield "nothing would run" if counts["wrong"] or counts["skipped"] else "nothing waits"
+        yield "nothing would run" if counts["wrong"] or counts["skipped"] else _NOTHING
     if counts["lacking"]:
         yield f"{jobs_text(counts['lacking'])} would wait for weights"
     if counts["skipped"]:
         yield f"{counts['skipped']:,} done before and skipped"
     if facts["waiting"]:
-        yield f"{number_of(len(facts['waiting']), 'file')} not complete yet"
+        yield f"{number_of(len(facts['waiting']), 'file')} left waiting"
     if facts["ignored"]:
         yield f"{number_of(len(facts['ignored']), 'entry', 'entries')} left alone"
 
@@ -80,7 +83,7 @@ def _wrong_of(counts: dict[str, int]) -> str:
 def _waiting_for(model: Facts) -> str:
     number: int = model["jobs"]
     if not number:
-        return "nothing that lies here needs it"
+        return "nothing that lies in the inboxes needs it"
     return f"{jobs_text(number)} would wait for it"
 
 
