@@ -124,6 +124,8 @@ class _Round:
         self._batches: list[tuple[Candidate, Names]] = []
         self._may_name: dict[str, str] = {}
         self._named: set[str] = set()
+        self._takers: dict[str, str] = {}
+        """The images that a file names by themselves, each with that file."""
         self._ready: list[Candidate] = []
         self._waiting: list[Waiting] = []
         which = ", which this inbox requires" if inbox.sidecar_required else ""
@@ -141,13 +143,15 @@ class _Round:
         for table in tables:
             self._table(table, beside.get(table), image_of)
         # What is named by itself is its namer's; a glob takes what nothing else speaks for.
-        named = [(batch, names, *self._named_by(names)) for batch, names in self._batches]
+        named = [(batch, names, *self._named_by(batch, names)) for batch, names in self._batches]
         told_by_name = self._match(plain, MATCHES)
         beside_astray = self._match(list(self._astray), MATCHES)
         lost = [y for y, told in told_by_name.items() if not told and y not in self._unread]
         near = self._match([y for y in lost if not is_table_name(bare(y))], NEAR_MATCHES)
         for batch, names, images, missing in named:
-            self._batch(replace(batch, images=(*images, *self._globbed(names))), names, missing)
+            images = (*images, *self._globbed(names))
+            taken = self._taken_of(missing)
+            self._batch(replace(batch, images=images, taken=taken), names, missing)
         for sidecar, images in told_by_name.items():
             if images:
                 self._told(sidecar, images)
@@ -203,7 +207,7 @@ class _Round:
             elif image in speaker and not self._inbox.keeps:
                 self._astray[sidecar] = f"{target}, which {speaker[image]} takes"
             else:
-                speaker[image] = sidecar
+                speaker[image] = self._takers[image] = sidecar
                 self._free.pop(image, None)
                 self._told(sidecar, [image])
 
@@ -255,13 +259,20 @@ class _Round:
         if not moving:
             self._ready.append(candidate)
 
-    def _named_by(self, names: Names) -> tuple[list[str], list[str]]:
+    def _taken_of(self, missing: list[str]) -> tuple[tuple[str, str], ...]:
+        """Those of the missing images that are there, each with the file that takes it."""
+        alike = ((path, image) for path in missing for image in self._alike.get(fold(path), ()))
+        there = ((path, name_of(self._takers[i])) for path, i in alike if i in self._takers)
+        return tuple(dict(there).items())
+
+    def _named_by(self, batch: Candidate, names: Names) -> tuple[list[str], list[str]]:
         """The images that are named by themselves, free no longer; and the names in vain."""
         self._named.update(names.paths)
         found = {path: self._find(path) for path in names.paths}
         images = dict.fromkeys(image for image in found.values() if image is not None)
         for image in images:
             self._free.pop(image, None)
+            self._takers.setdefault(image, batch.table or batch.sidecar or "")
         return list(images), [path for path, image in found.items() if image is None]
 
     def _find(self, path: str) -> str | None:
