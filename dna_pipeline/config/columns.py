@@ -138,7 +138,9 @@ class Columns:
         """Why a column without a stage means nothing, with what is meant perhaps."""
         if not name or not self._types or name in HEAD_KEYS or self._is_stage(name):
             return ""
-        alike = self._alike(name) if len(self._columns) < _MOST_KEPT else []
+        is_whole_stage = self._is_stage(name.rstrip(". "))
+        is_searched = len(self._columns) < _MOST_KEPT and not is_whole_stage
+        alike = self._alike(name) if is_searched else []
         note = f"`meta.{one_line(name, 60).strip('. ') or 'note'}`"
         if alike:
             names = " or ".join(f"`{text}`" for text in alike[:_MOST_NAMED])
