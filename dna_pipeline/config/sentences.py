@@ -119,7 +119,8 @@ def _of_matrix(value: Any, path: KeyPath) -> str:
     """For `matrix` and for what stands under one of its keys."""
     if path[:1] != ("matrix",) or len(path) > 2:
         return ""
-    return advice.for_matrix(value) if len(path) == 1 else advice.for_values(value, str(path[-1]))
+    key = ".".join(map(str, path[1:]))
+    return advice.for_values(value, key) if key else advice.for_matrix(value)
 
 
 def _nearest_choice(items: list[dict[str, Any]], value: Any) -> str:
