@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from dna_pipeline.base.errors import JobError, ParameterInvalid, SidecarInvalid
 from dna_pipeline.config import misplaced_keys, yaml12
+from dna_pipeline.config.columns import image_column
 from dna_pipeline.config.image_paths import is_pattern
 from dna_pipeline.config.problems import as_lines, dotted, from_validation, in_line_order
 from dna_pipeline.config.sidecar import HEAD_KEYS, SidecarHead
@@ -200,6 +201,8 @@ def _table_row(row: TableRow, common: Document | None) -> Row:
         error = SidecarInvalid(text, where=batch_keys[0])
     if error is None and (not isinstance(image, str) or not image.strip()):
         text = f"row {row.number}: image: should name a file"
+        if image is None and (word := image_column(row.document.value)):
+            text += f"; did you mean `image` by {word!r}?"
         error = ParameterInvalid(text, where="image")
     return Row(row.number, image if isinstance(image, str) else None, document, error)
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from dna_pipeline.config import yaml12
 from dna_pipeline.config.columns import MAX_EXACT, Column
+from dna_pipeline.config.dates import dates_meant
 from dna_pipeline.config.dialect import INVISIBLE, Dialect, clean, without_curly_quotes
 from dna_pipeline.config.sentences import shown
 
@@ -60,10 +61,6 @@ _YES = frozenset(
 )
 _NO = frozenset({"no", "n", "off", "0", "0.0", "falsch", "nein", "faux", "non", "falso", "não"})
 """Words for true and false of other languages and programs."""
-
-_DAY_FIRST = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})(?:,?\s+(\d{1,2}):(\d\d)(?::(\d\d))?)?")
-_YEAR_FIRST = re.compile(r"(\d{4})[/.](\d{1,2})[/.](\d{1,2})(?:,?\s+(\d{1,2}):(\d\d)(?::(\d\d))?)?")
-_EITHER_FIRST = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4})(?:,?\s+(\d{1,2}):(\d\d)(?::(\d\d))?)?")
 
 
 def cell_value(cell: str, column: Column, dialect: Dialect, *, is_curly: bool) -> Any:
@@ -211,26 +208,9 @@ def _written(value: Decimal) -> str:
 
 def _time(text: str) -> str:
     """A time as it stands. Raises ValueError for one that spreadsheets write in their own form."""
-    days: list[str] = []
-    if found := _DAY_FIRST.fullmatch(text):
-        days = [_iso(found[3], found[2], found[1], found)]
-    elif found := _YEAR_FIRST.fullmatch(text):
-        days = [_iso(found[1], found[2], found[3], found)]
-    elif found := _EITHER_FIRST.fullmatch(text):
-        days = [
-            _iso(found[3], *pair, found) for pair in ((found[1], found[2]), (found[2], found[1]))
-        ]
-    meant = list(dict.fromkeys(filter(None, days)))
+    meant = dates_meant(text)
     if meant:
         raise ValueError(
             f"{shown(text)} is a date in a spreadsheet's form; write {' or '.join(meant)}"
         )
     return text
-
-
-def _iso(year: str, month: str, day: str, found: re.Match[str]) -> str:
-    """The time that is meant, in the form that is read; "" if there is no such month or day."""
-    if not (1 <= int(month) <= 12 and 1 <= int(day) <= 31):
-        return ""
-    clock = f"T{int(found[4]):02}:{found[5]}" if found[4] else ""
-    return f"{year}-{int(month):02}-{int(day):02}{clock}" + (f":{found[6]}" if found[6] else "")

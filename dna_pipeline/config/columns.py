@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from types import NoneType
@@ -51,6 +52,18 @@ class Column:
         return "." in self.name and "text" in self.kinds
 
 
+_IMAGE_WORDS = frozenset(
+    {"file", "files", "filename", "filepath", "path", "images", "imagefile", "imagename"}
+    | {"imagepath", "img", "imgs", "picture", "photo", "input", "inputimage", "bild", "datei"}
+)
+"""Names, without blanks and signs, that people give the column of the images."""
+
+
+def image_column(names: Iterable[str]) -> str:
+    """The first of these columns that was probably meant to be `image`; "" if none was."""
+    return next((n for n in names if re.sub(r"[\W_]", "", n).casefold() in _IMAGE_WORDS), "")
+
+
 _HEAD = {
     "image": frozenset({"text"}), "pipeline": frozenset({"text"}),
     "not_before": frozenset({"text"}), "priority": frozenset({"int"}),
@@ -86,8 +99,10 @@ class Columns:
         first = first if first in self._types else self._keys.get(first.casefold(), first)
         if not dot:
             return Column(first, _HEAD.get(first, frozenset()), self._problem(first))
-        if first == "meta":
+        if first == "meta" and rest:
             return Column(f"meta.{rest}", frozenset({"text"}))
+        if not rest or not self._is_stage(first):
+            return Column(name, problem=self._problem(name))
         fields = self._fields.get(first, {})
         if rest not in fields:
             rest = next((f for f in fields if f.casefold() == rest.casefold()), rest)
@@ -121,17 +136,21 @@ class Columns:
 
     def _problem(self, name: str) -> str:
         """Why a column without a stage means nothing, with what is meant perhaps."""
-        is_key = not name or name in HEAD_KEYS or name in self._types
-        if is_key or not self._types or name in registry.stage_types():
+        if not name or not self._types or name in HEAD_KEYS or self._is_stage(name):
             return ""
-        alike = self._alike(name) if len(self._columns) < _MOST_KEPT else []
-        note = f"`meta.{one_line(name, 60)}`"
+        is_whole_stage = self._is_stage(name.rstrip(". "))
+        is_searched = len(self._columns) < _MOST_KEPT and not is_whole_stage
+        alike = self._alike(name) if is_searched else []
+        note = f"`meta.{one_line(name, 60).strip('. ') or 'note'}`"
         if alike:
             names = " or ".join(f"`{text}`" for text in alike[:_MOST_NAMED])
             return (
                 f"there is no such column; did you mean {names}? ({note} is copied to the manifest)"
             )
         return f"there is no such column; did you mean {note}, which is copied to the manifest?"
+
+    def _is_stage(self, name: str) -> bool:
+        return name in self._types or name in registry.stage_types()
 
     def _alike(self, name: str) -> list[str]:
         """The columns with a parameter of that name, or the one that is spelled nearly so."""
@@ -142,7 +161,7 @@ class Columns:
         if same := [column for column, field in parameters.items() if field == word]:
             return same
         known = {field: column for column, field in parameters.items()}
-        known |= {key: key for key in HEAD_KEYS}
+        known |= {key: key for key in HEAD_KEYS} | {key: key for key in parameters}
         return [known[close] for close in get_close_matches(word, known, n=1, cutoff=_LIKENESS)]
 
 

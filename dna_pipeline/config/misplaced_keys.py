@@ -18,7 +18,7 @@ from dna_pipeline.config.schema import (
     RetentionSpec,
     RuntimeSpec,
 )
-from dna_pipeline.config.sentences import closest
+from dna_pipeline.config.sentences import closest_key
 from dna_pipeline.stages import registry
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def at_top(key: str, unit: str, head: Iterable[str], stages: Stages, others: Sta
     if clause := in_pipeline_file(key):
         return clause
     spelled = {name: key_ for key_, stage in stages.items() for name in parameters(stage)}
-    near = closest(key, [*head, *stages, *spelled])
+    near = closest_key(key, [*head, *stages, *spelled])
     if near is None or near in {*head, *stages}:
         return ""
     return _parameter_of(near, unit, stages)

@@ -68,7 +68,7 @@ def unknown_key(document: Document, path: KeyPath, known: Iterable[str], hint: s
         hint: what better can be said of it than which of those is nearest.
     """
     key = str(path[-1])
-    hint = without_blank(key) or hint or nearest(key, known)
+    hint = without_blank(key) or hint or nearest(key, known, is_key=True)
     text = f"unknown key '{dotted(path)}'; {hint}"
     return wrong_key(document, path, text)
 

@@ -28,12 +28,15 @@ _NOUNS = {
 _NUMBERS = {"int_type", "float_type"}
 _BOUNDS = {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}
 _BE = "should be "
+_LIKE = 0.7
+"""How like a known word another one must be to be taken for it, unless both begin alike."""
+_SAME_START = 4
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
+def nearest(word: str, known: Iterable[str], *, is_key: bool = False) -> str:
     """A clause that names the nearest known word, or all of them."""
     names = sorted(known)
-    if close := closest(word, names):
+    if close := (closest_key if is_key else closest)(word, names):
         return f"did you mean {close!r}?"
     return f"known here: {', '.join(names)}" if names else "nothing is known here"
 
@@ -43,6 +46,16 @@ def closest(word: str, names: Iterable[str]) -> str | None:
     folded = {name.casefold(): name for name in names}
     close = get_close_matches(word.casefold()[:100], folded, n=1)
     return folded[close[0]] if close else None
+
+
+def closest_key(word: str, names: Iterable[str]) -> str | None:
+    """As `closest`, and None where the likeness is far-fetched: keys are misspelled, not guessed,
+    and a wrong suggestion costs more than the list of all."""
+    if (close := closest(word, names)) is None:
+        return None
+    one, other = word.casefold()[:100], close.casefold()
+    is_like = bool(get_close_matches(one, [other], n=1, cutoff=_LIKE))
+    return close if is_like or one[:_SAME_START] == other[:_SAME_START] else None
 
 
 def shown(value: Any) -> str:
@@ -71,30 +84,53 @@ def sentence(items: list[dict[str, Any]], model: type[BaseModel]) -> str:
         return "; ".join(clauses)
     value = items[0]["input"]
     wanted = " or ".join(clause.removeprefix(_BE) for clause in clauses)
-    mend = _advice(items, value, _limits(_field_at(model, items[0]["loc"])))
+    field = _field_at(model, items[0]["loc"])
+    mend = _advice(items, value, _limits(field)) or (_for_null(field) if value is None else "")
     return f"{_BE}{wanted}, not {shown(value)}{mend and '; '}{mend}"
 
 
 def _advice(items: list[dict[str, Any]], value: Any, limits: Mapping[str, float]) -> str:
     """How to write the value that was meant; "" if that is unknown."""
     kinds = {item["type"] for item in items}
+    path: KeyPath = items[0]["loc"]
     most = [limits[name] for name in ("le", "lt") if name in limits]
-    text = advice.for_text(value) if "string_type" in kinds else ""
+    text = _of_matrix(value, path)
+    if not text and "string_type" in kinds:
+        text = advice.for_text(value, str(path[-1]) if path else "")
     text = text or (advice.for_list(value) if "list_type" in kinds else "")
     text = text or (advice.for_switch(value) if "bool_type" in kinds else "")
     text = text or (advice.over_one(value, most) if "less_than_equal" in kinds else "")
+    text = text or (advice.for_time(value) if "value_error" in kinds else "")
     if not text and kinds & _NUMBERS:
         text = advice.for_number(value, most, whole="float_type" not in kinds)
     return text or _nearest_choice(items, value)
 
 
+def _for_null(field: FieldInfo | None) -> str:
+    """For a key without a value, where it may be left out."""
+    if field is None or field.is_required():
+        return ""
+    if field.default == "":
+        return 'write "" for no text, or leave the key out'
+    return "give it a value, or leave it out"
+
+
+def _of_matrix(value: Any, path: KeyPath) -> str:
+    """For `matrix` and for what stands under one of its keys."""
+    if path[:1] != ("matrix",) or len(path) > 2:
+        return ""
+    key = ".".join(map(str, path[1:]))
+    return advice.for_values(value, key) if key else advice.for_matrix(value)
+
+
 def _nearest_choice(items: list[dict[str, Any]], value: Any) -> str:
     """The choice that is most like the value."""
     expected = " ".join(i["ctx"]["expected"] for i in items if i["type"] == "literal_error")
-    if isinstance(value, str) and (close := closest(value, re.findall(r"'([^']*)'", expected))):
+    choices = re.findall(r"'([^']*)'", expected)
+    if isinstance(value, str) and (close := closest(value, choices)):
         return f"did you mean {close!r}?"
     if re.search("True|False", expected):
-        return advice.for_switch(value)
+        return advice.for_choice(value, [] if "True" in expected else choices)
     if "'from_content'" in expected and isinstance(value, str | None):
         return "-1 draws one for each job, from_content makes one of the image's bytes"
     return ""

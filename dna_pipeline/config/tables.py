@@ -16,7 +16,7 @@ from typing import Any
 from dna_pipeline.base.errors import JobError, ParameterInvalid, SidecarInvalid
 from dna_pipeline.config import yaml12
 from dna_pipeline.config.cells import EMPTY, cell_value, is_decimal_comma
-from dna_pipeline.config.columns import Column, Columns
+from dna_pipeline.config.columns import Column, Columns, image_column
 from dna_pipeline.config.dialect import (
     SEPARATORS,
     Dialect,
@@ -122,6 +122,8 @@ def _check_columns(sheet: Sheet) -> None:
             else "its first row names the columns"
         )
         signs = ", ".join(SEPARATORS.values())
+        if word := image_column(named):
+            rest = f"did you mean `image` by {shown(word)}? {rest}"
         text = f"{start}: no column is called 'image'; {rest} (columns are separated by {signs})"
         raise SidecarInvalid(text, where="image")
 

@@ -34,6 +34,8 @@ MAX_CHARS = 4 << 20
 _yaml: Any = yaml
 
 _TAG = "tag:yaml.org,2002:"
+_KINDS = frozenset({"", "bool", "float", "int", "null", "str", "map", "seq"})
+"""The tags of YAML 1.2's core schema; words behind `!!` that are none are a part of the text."""
 _TO_ESCAPE = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
 """What may stand in JSON as it is, and to YAML is no text, or the end of a line."""
 _LIKE_A_PATH = re.compile(r"(?<=\")([A-Za-z](?=:\\[^\\])|\.(?=\.?\\[^\\]))")
@@ -236,11 +238,13 @@ class _Builder:
         try:
             return _resolve(event, line)
         except YamlError as error:
-            if not event.tag or event.tag.startswith(_TAG) or not _is_plain(event):
+            kind = (event.tag or _TAG).removeprefix(_TAG)
+            if event.tag is None or kind in _KINDS or not _is_plain(event):
                 raise
             path = self._next_path()
             key = str(path[-1]) if path and not self._in_flow() else None
-            mend = quote_it(f"{event.tag} {event.value}", key, "it")
+            tag = event.tag if kind == event.tag else f"!!{kind}"
+            mend = quote_it(f"{tag} {event.value}", key, "it")
             self.finder.add(path, f"{error.problem}; if it is text, {mend}", line)
             return None
 

@@ -17,6 +17,8 @@ from dna_pipeline.config.yaml_slips import MAX_SHOWN, backslash, quote_it
 _ENTRY = re.compile(r"\s*(?:- +)*([^\s:\"'{\[#][^:\"'{\[#]*?):[ \t]+(\S.*)")
 """A key with a value on its line."""
 _NO_BLANK = re.compile(r"\s*(?:- +)*([A-Za-z_][\w.]*):([^ \t:/\\].*)")
+_EQUALS = re.compile(r"\s*(?:- +)*([A-Za-z_][\w.]*)\s*=\s*([^\s=].*)")
+_SLASHES = re.compile(r"(?:^|:)\s*//\s*(.*)")
 _WIDE = re.compile(r"\s*(?:- +)*([^\s:：]+)：(.*)")
 _CUT_IN_FLOW = re.compile(r"(?<=[\s\[{,])#\S.*")
 """A comment without a blank after its `#`."""
@@ -95,25 +97,52 @@ def _unexplained(words: str) -> str:
 
 
 def without_blank(line: str) -> str | None:
-    """What is wrong with `strength:0.6` or `strength：0.6`; None for other lines."""
+    """What is wrong with `strength:0.6`, `strength：0.6`, `strength=0.6` or `// a comment`.
+
+    None for other lines.
+    """
     if found := _NO_BLANK.match(line):
         return f"a blank is missing after the colon; write {_entry(found[1], found[2])}"
     if found := _WIDE.match(line):
         shown = _entry(found[1], found[2])
         return f"the colon after {found[1][:MAX_SHOWN]!r} is a full-width one (：); write {shown}"
+    if found := _EQUALS.match(line):
+        return f"a key ends with a colon, not with =; write {_equal(found[1], found[2])}"
+    if found := _SLASHES.match(line):
+        text = found[1].strip()
+        is_short = 0 < len(text) <= MAX_SHOWN
+        return "a comment begins with #, not with //" + (f"; write `# {text}`" if is_short else "")
     return None
+
+
+def _equal(key: str, value: str) -> str:
+    """`strength=0.6;` as an entry, with the stage around its parameter where it names both."""
+    value = re.sub(r"\s*[;,]\s*$", "", value)
+    stage, dot, parameter = key.partition(".")
+    shown = _entry(parameter if dot else key, value)
+    return f"`{stage}: {{{shown.strip('`')}}}`" if dot else shown
 
 
 def _entry(key: str, value: str) -> str:
     """A key and its value as they should be; only their beginning where they are long or many."""
     value = value.strip()
     is_short = len(value) <= MAX_SHOWN and value[:1] not in ("{", "[")
-    is_one = re.search(r"\s\w+[:：]", value) is None
+    is_one = re.search(r"\s\w+(?:[:：]|\s*=)", value) is None
     return (
         f"`{key[:MAX_SHOWN]}: {value}`".replace(": `", ":`")
         if is_short and is_one
         else (f"`{key[:MAX_SHOWN]}: …`")
     )
+
+
+def _slashes(spot: _Spot) -> Fault | None:
+    """A comment as other languages have it, on the line or on the one above."""
+    for line in (spot.line, spot.line - 1, spot.first_line):
+        if _SLASHES.match(spot.at(line)):
+            return line, without_blank(spot.at(line)) or ""
+        if line >= 0 and (found := re.match(r"[^\"'#]*?\S:\s+(//.*)", spot.at(line))):
+            return line, without_blank(found[1]) or ""
+    return None
 
 
 def _tab(spot: _Spot) -> Fault | None:
@@ -199,6 +228,9 @@ def _after_closing(spot: _Spot) -> Fault | None:
     before = spot.before.rstrip()
     if not before or spot.char in "}]" or before[-1] not in "\"'}]":
         return None
+    if not spot.is_flow and re.fullmatch(r"[,;]\s*(#.*)?", spot.here[spot.column :]):
+        shown = f": `{before.strip()}`" if len(before.strip()) <= MAX_SHOWN else ""
+        return spot.line, f"leave out the `{spot.char}` at the end of the line{shown}"
     entry = re.match(r"\s*(?:- +)*([^\s:]+):[ \t]+(([\"'{\[]).*)", spot.here)
     key, text = (entry[1], entry[2]) if entry and not spot.is_flow else (None, "")
     if before[-1] in "\"'":
@@ -229,7 +261,11 @@ def _in_flow(spot: _Spot) -> Fault | None:
         return None
     is_key_below = spot.line > spot.first_line and re.fullmatch(r"\s*[\w.]+", spot.before)
     if spot.char == ":" and not is_key_below:
-        return spot.line, "put text with a colon in quotes"
+        word = re.search(r"\S\s+([A-Za-z_][\w.]*)$", spot.before)
+        comma = (
+            f"; or write a comma before {word[1][:MAX_SHOWN]!r}, if that is a key" if word else ""
+        )
+        return spot.line, f"put text with a colon in quotes{comma}"
     if spot.char and spot.char in "{[" and spot.before.strip():
         return spot.line, f"text with a {spot.char} in it stands in braces; put such text in quotes"
     return _unclosed(spot)
@@ -261,6 +297,7 @@ def _after_comment(spot: _Spot) -> Fault | None:
 
 _MISTAKES: tuple[Callable[[_Spot], Fault | None], ...] = (
     _tab,
+    _slashes,
     _odd_start,
     _block_text,
     _escape,

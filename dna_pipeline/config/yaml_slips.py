@@ -17,6 +17,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from dna_pipeline.config.yaml_errors import YamlError
+from dna_pipeline.config.yaml_scalars import scalar
+
+LIST_KEYS = frozenset({"tags", "images", "formats"})
+"""Keys whose value is a list: text in braces that a comma cut was one, and not a sentence."""
+
 MOST_SLIPS = 100
 MAX_SHOWN = 60
 """Longest text that is repeated in a message, with its quotes."""
@@ -59,6 +65,26 @@ def quote_it(text: str, key: str | None = None, what: str = "the text") -> str:
     quoted = in_quotes(text.strip())
     start = f"{key}: " if key else ""
     return f"put {what} in quotes: {start}{quoted}" if quoted else f"put {what} in quotes"
+
+
+def in_list(texts: Iterable[str], *, of_text: bool) -> str:
+    """A list in brackets of these items; "" for one that is too long to be repeated.
+
+    Args:
+        of_text: its items are text, so that what else would be a number or a switch is quoted.
+    """
+    written = f"[{', '.join(_item(text, of_text=of_text) for text in texts)}]"
+    return written if len(written) <= MAX_SHOWN and written.isprintable() else ""
+
+
+def _item(text: str, *, of_text: bool) -> str:
+    try:
+        is_word = isinstance(scalar(text), str)
+    except YamlError:
+        is_word = True
+    if is_word:
+        return text if re.fullmatch(r"[A-Za-z_][\w ./-]*", text) else in_quotes(text)
+    return in_quotes(text) if of_text else text
 
 
 def cut_text(text: str, line: str, column: int) -> str | None:
@@ -267,9 +293,18 @@ class FlowNumbers:
 
 
 def _cut_at_comma(run: _Run) -> str:
-    if run.is_plain and run.is_tight and (number := with_point(",".join(run.parts))):
+    is_choice = run.path[:1] == ("matrix",)
+    if (
+        not is_choice
+        and run.is_plain
+        and run.is_tight
+        and (number := with_point(",".join(run.parts)))
+    ):
         return f"a comma ends the number; {number}"
     told = f"YAML ends the text at the comma, and takes {run.parts[1][:MAX_SHOWN]!r} for a key"
+    if run.is_plain and (is_choice or run.key in LIST_KEYS):
+        listed = in_list(run.parts, of_text=not is_choice)
+        return f"{told}; put all of it in brackets" + (f": {run.key}: {listed}" if listed else "")
     text = ", ".join(run.parts)
     return f"{told}; {quote_it(text[1:-1] if typographic(text) else text, run.key, 'all of it')}"
 

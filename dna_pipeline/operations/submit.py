@@ -13,6 +13,7 @@ from dna_pipeline.base.errors import ConfigError, JobError
 from dna_pipeline.base.files import copy_file, remove_tree, sha256_file, write_atomic, write_bytes
 from dna_pipeline.base.naming import sidecar_name
 from dna_pipeline.config import yaml12
+from dna_pipeline.config.batch import OF_BATCH
 from dna_pipeline.config.job_context import JobFacts
 from dna_pipeline.config.misplaced_keys import known_stages, stages_of
 from dna_pipeline.config.parameters import takes_text
@@ -40,7 +41,7 @@ def told_by_command(
         pipelines: their stages may be named by id.
 
     Raises:
-        ConfigError: a setting that is none, or two that exclude one another.
+        ConfigError: a setting that is none or is for a job file, or two that exclude one another.
     """
     value: dict[str, Any] = {} if pipeline is None else {"pipeline": pipeline}
     stages = known_stages() | stages_of((pipelines or {}).values())
@@ -49,6 +50,9 @@ def told_by_command(
         stage, dot, parameter = key.strip().partition(".")
         if not equals or not stage or (dot and not parameter):
             raise ConfigError(f"--set {setting!r}: should read stage.parameter=value")
+        if stage in OF_BATCH:
+            text = f"{stage} is for a job file, which says which jobs there are"
+            raise ConfigError(f"--set {setting!r}: {text}; `submit` makes one job of each image")
         is_text = takes_text([stages[stage]] if stage in stages else [], parameter)
         given = text if is_text else _set_value(setting, text, is_plain=stage == "meta")
         inner = value.setdefault(stage, {}) if dot else value

@@ -135,7 +135,7 @@ class BatchTaker:
                 return
             self._reserve_all(candidate, stats)
             raise
-        self._explain_missing(plan)
+        self._explain_missing(plan, candidate)
         yield from self._probe(plan, stats)
         batch = self._batch_row(plan)
         taken = self._drops(plan, candidate, stats, batch["id"])
@@ -160,9 +160,14 @@ class BatchTaker:
         why = "" if self._inbox.keeps else explanation(recent.find((), globs))
         return ImageMissing(f"{text}; {why}" if why else text, where="images")
 
-    def _explain_missing(self, plan: Plan) -> None:
+    def _explain_missing(self, plan: Plan, candidate: Candidate) -> None:
         """Add to rows without their image that it was taken in before this file came."""
-        missing = [item for item in plan.items if isinstance(item.error, ImageMissing)]
+        others = {path for path, _ in candidate.taken}
+        missing = [
+            item
+            for item in plan.items
+            if isinstance(item.error, ImageMissing) and self._path_of(item) not in others
+        ]
         if self._inbox.keeps or not missing:
             return
         recent = RecentImages(self._ledger, self._inbox)

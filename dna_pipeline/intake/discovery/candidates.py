@@ -60,6 +60,7 @@ class Candidate:
         table: its path, where the drop is one; `sidecar` is what tells all its rows then.
         images: those that a job file with `images:` or a table names, as far as they are there.
         is_batch: it is such a job file or a table.
+        taken: images that it names and does not get, each with the file that takes it.
     """
 
     image: str | None
@@ -68,6 +69,7 @@ class Candidate:
     table: str | None = None
     images: tuple[str, ...] = ()
     is_batch: bool = False
+    taken: tuple[tuple[str, str], ...] = ()
 
     @property
     def paths(self) -> list[str]:

@@ -28,6 +28,25 @@ def fold(path: str) -> str:
     return nfc(f"{stem}{dot}{suffix.lower()}")
 
 
+_SAME_SUFFIX = {".jpeg": ".jpg", ".tiff": ".tif"}
+
+
+def nearly(path: str) -> str:
+    """A path as people who mistype it see it, the same for names that differ in capitals, in blanks
+    at the ends of the stem, or in `jpg` and `jpeg`. The folder stays as it is."""
+    folder, slash, name = nfc(path).rpartition("/")
+    stem, dot, suffix = name.casefold().strip().rpartition(".")
+    suffix = f"{dot}{suffix}"
+    return f"{folder}{slash}{stem.strip()}{_SAME_SUFFIX.get(suffix, suffix)}"
+
+
+def sidecar_of(sidecar: str, image: str) -> str:
+    """The name that a YAML whose name nearly fits an image should have."""
+    suffix = sidecar[len(bare(sidecar)) :]
+    has_whole = nearly(bare(sidecar)) == nearly(image)
+    return f"{(image if has_whole else bare(image)).rpartition('/')[2]}{suffix}"
+
+
 Key = Callable[[str], str]
 MATCHES: tuple[tuple[Key, Key], ...] = (
     (lambda image: image, bare),
@@ -37,3 +56,9 @@ MATCHES: tuple[tuple[Key, Key], ...] = (
 )
 """What of an image's path must equal what of a YAML's. The whole name comes before the stem, and
 byte by byte before alike, so that twins in two Unicode forms each find their own."""
+
+NEAR_MATCHES: tuple[tuple[Key, Key], ...] = (
+    (nearly, lambda sidecar: nearly(bare(sidecar))),
+    (lambda image: nearly(bare(image)), lambda sidecar: nearly(bare(sidecar))),
+)
+"""As `MATCHES`, for names that were probably meant to fit and do not."""

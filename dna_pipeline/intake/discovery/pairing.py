@@ -7,7 +7,7 @@ that nothing else speaks for. Whatever is not yet certain waits, and says why.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -32,7 +32,14 @@ from dna_pipeline.intake.discovery.candidates import (
     Unread,
     Waiting,
 )
-from dna_pipeline.intake.discovery.names import MATCHES, bare, fold
+from dna_pipeline.intake.discovery.names import (
+    MATCHES,
+    NEAR_MATCHES,
+    Key,
+    bare,
+    fold,
+    sidecar_of,
+)
 from dna_pipeline.intake.discovery.render_passes import pass_of
 from dna_pipeline.intake.discovery.scan import is_image_name, is_yaml_name
 from dna_pipeline.intake.discovery.stability import StabilityTracker, folder_of
@@ -108,11 +115,17 @@ class _Round:
         self._all = frozenset(images)
         self._free = dict.fromkeys(images)
         self._errors: dict[str, JobError] = {}
+        self._refused: set[str] = set()
+        """The YAMLs whose `image:` or `images:` can never be used."""
+        self._astray: dict[str, str] = {}
+        """The YAMLs whose `image:` names what is not there, or "" where that is unknown yet."""
         self._unread: dict[str, float] = {}
         """When they are given up."""
         self._batches: list[tuple[Candidate, Names]] = []
         self._may_name: dict[str, str] = {}
         self._named: set[str] = set()
+        self._takers: dict[str, str] = {}
+        """The images that a file names by themselves, each with that file."""
         self._ready: list[Candidate] = []
         self._waiting: list[Waiting] = []
         which = ", which this inbox requires" if inbox.sidecar_required else ""
@@ -130,16 +143,22 @@ class _Round:
         for table in tables:
             self._table(table, beside.get(table), image_of)
         # What is named by itself is its namer's; a glob takes what nothing else speaks for.
-        named = [(batch, names, *self._named_by(names)) for batch, names in self._batches]
-        told_by_name = self._match(plain)
+        named = [(batch, names, *self._named_by(batch, names)) for batch, names in self._batches]
+        told_by_name = self._match(plain, MATCHES)
+        beside_astray = self._match(list(self._astray), MATCHES)
+        lost = [y for y, told in told_by_name.items() if not told and y not in self._unread]
+        near = self._match([y for y in lost if not is_table_name(bare(y))], NEAR_MATCHES)
         for batch, names, images, missing in named:
-            self._batch(replace(batch, images=(*images, *self._globbed(names))), names, missing)
+            images = (*images, *self._globbed(names))
+            taken = self._taken_of(missing)
+            self._batch(replace(batch, images=images, taken=taken), names, missing)
         for sidecar, images in told_by_name.items():
             if images:
                 self._told(sidecar, images)
             elif sidecar not in self._unread:
-                kind = "a table" if is_table_name(bare(sidecar)) else "an image"
-                self._orphan(sidecar, f"{kind} called {name_of(bare(sidecar))}")
+                self._lost(sidecar, near.get(sidecar, []))
+        for sidecar, image in self._astray.items():
+            self._orphan(sidecar, image, beside_astray[sidecar])
         # Those that tell no image by their names may name any.
         unread = (path for path in self._unread if not told_by_name.get(path))
         self._may_name = {folder_of(path): path for path in unread}
@@ -164,8 +183,9 @@ class _Round:
                     self._batches.append((Candidate(None, path, is_batch=True), answer))
                     continue
             except (PathEscapesInbox, ParameterInvalid) as error:
-                self._ready.append(Candidate(None, path, error))
-                continue
+                # By its name it may be an image's all the same, which must not run without it.
+                self._refused.add(path)
+                answer = error
             if isinstance(answer, Unread):
                 answer = self._unreadable(path, answer)
             if answer is not None:
@@ -181,13 +201,13 @@ class _Round:
             found = self._alike.get(fold(target), [])
             image = target if target in found else found[0] if found else None
             if image is None and self._is_unknown(target):
-                self._waiting.append(self._look_first(sidecar))
+                self._astray[sidecar] = ""
             elif image is None:
-                self._orphan(sidecar, f"{target}, which its image: key names")
+                self._astray[sidecar] = f"{target}, which its image: key names"
             elif image in speaker and not self._inbox.keeps:
-                self._orphan(sidecar, f"{target}, which {speaker[image]} takes")
+                self._astray[sidecar] = f"{target}, which {speaker[image]} takes"
             else:
-                speaker[image] = sidecar
+                speaker[image] = self._takers[image] = sidecar
                 self._free.pop(image, None)
                 self._told(sidecar, [image])
 
@@ -239,13 +259,20 @@ class _Round:
         if not moving:
             self._ready.append(candidate)
 
-    def _named_by(self, names: Names) -> tuple[list[str], list[str]]:
+    def _taken_of(self, missing: list[str]) -> tuple[tuple[str, str], ...]:
+        """Those of the missing images that are there, each with the file that takes it."""
+        alike = ((path, image) for path in missing for image in self._alike.get(fold(path), ()))
+        there = ((path, name_of(self._takers[i])) for path, i in alike if i in self._takers)
+        return tuple(dict(there).items())
+
+    def _named_by(self, batch: Candidate, names: Names) -> tuple[list[str], list[str]]:
         """The images that are named by themselves, free no longer; and the names in vain."""
         self._named.update(names.paths)
         found = {path: self._find(path) for path in names.paths}
         images = dict.fromkeys(image for image in found.values() if image is not None)
         for image in images:
             self._free.pop(image, None)
+            self._takers.setdefault(image, batch.table or batch.sidecar or "")
         return list(images), [path for path, image in found.items() if image is None]
 
     def _find(self, path: str) -> str | None:
@@ -318,10 +345,12 @@ class _Round:
 
     # --- plain sidecars ---
 
-    def _match(self, plain: list[str]) -> dict[str, list[str]]:
+    def _match(
+        self, plain: list[str], matches: tuple[tuple[Key, Key], ...]
+    ) -> dict[str, list[str]]:
         """The images that each plain YAML tells by its name; they are no longer free."""
         told: dict[str, list[str]] = {sidecar: [] for sidecar in plain}
-        for image_key, sidecar_key in MATCHES:
+        for image_key, sidecar_key in matches:
             wanted: dict[str, str] = {}
             for sidecar in plain:
                 if not told[sidecar]:
@@ -348,8 +377,7 @@ class _Round:
             return
         error = self._errors.get(sidecar)
         if len(images) > 1:
-            names = ", ".join(name_of(image) for image in images[:5])
-            error = SidecarAmbiguous(f"{name_of(sidecar)} could tell {names}")
+            error = _ambiguous(sidecar, images, error)
         self._ready.extend(Candidate(image, sidecar, error) for image in images)
 
     def _wait_for(self, path: str, moving: list[str]) -> None:
@@ -370,18 +398,44 @@ class _Round:
         long = self._tracker.settle_s > LONG_S
         self._waiting.append(Waiting(path, "still being written", until, long, "writing"))
 
-    def _orphan(self, sidecar: str, image: str) -> None:
-        """A YAML whose image, in words, is not there."""
-        settled = self._tracker.settled_since(sidecar)
-        if settled is None:
-            self._writing(sidecar)
+    def _lost(self, sidecar: str, near: list[str]) -> None:
+        """A YAML whose name fits no image; `near` are those that it nearly fits."""
+        if sidecar in self._refused and not is_image_name(bare(sidecar)) and not near:
+            self._ready.append(Candidate(None, sidecar, self._errors[sidecar]))
             return
-        until = settled + IMAGE_WAIT_S
-        if self._now < until:
-            self._waiting.append(Waiting(sidecar, f"waits for {image}", until, True, "image"))
+        kind = "a table" if is_table_name(bare(sidecar)) else "an image"
+        text = f"{kind} called {name_of(bare(sidecar))}"
+        if near:
+            right = sidecar_of(sidecar, near[0])
+            text += f"; for {name_of(near[0])} beside it, rename {name_of(sidecar)} to {right}"
+        self._orphan(sidecar, text, near)
+
+    def _orphan(self, sidecar: str, image: str, beside: Sequence[str] = ()) -> None:
+        """A YAML whose image, in words, is not there; "" where that is yet to be looked for.
+
+        Args:
+            beside: images that its name fits, or nearly: they were hardly meant to run without it,
+                so they wait as long as it does, and fail with it.
+        """
+        files = [sidecar, *beside]
+        if moving := [path for path in files if not self._tracker.is_settled(path)]:
+            for path in files:
+                self._wait_for(path, moving)
+            return
+        until = (self._tracker.settled_since(sidecar) or self._now) + IMAGE_WAIT_S
+        if not image or self._now < until:
+            why = self._look_first(sidecar)
+            if image:
+                why = Waiting(sidecar, f"waits for {image}", until, True, "image")
+            self._waiting.append(why)
+            text = f"waits with {name_of(sidecar)}, which {why.reason}"
+            held = replace(why, reason=text if image else why.reason, kind="partner")
+            self._waiting += [replace(held, path=path) for path in beside]
             return
         error = self._errors.get(sidecar) or ImageMissing(f"waited an hour for {image}")
-        self._ready.append(Candidate(None, sidecar, error))
+        if len(beside) > 1:
+            error = _ambiguous(sidecar, beside, error)
+        self._ready += [Candidate(path, sidecar, error) for path in beside or (None,)]
 
     def _lone(self, image: str) -> None:
         """An image that no YAML tells: it waits a while for one that may come."""
@@ -409,3 +463,9 @@ class _Round:
         path = candidate.image or candidate.table or candidate.sidecar or ""
         since = self._tracker.unchanged_since(path)
         return (self._now if since is None else since, path, candidate.sidecar or "")
+
+
+def _ambiguous(sidecar: str, images: Sequence[str], error: JobError | None) -> SidecarAmbiguous:
+    """The error of a YAML that could speak for several images, with what else is wrong with it."""
+    text = f"{name_of(sidecar)} could tell {', '.join(map(name_of, images[:5]))}"
+    return SidecarAmbiguous(text if error is None else f"{text}; {error.detail}")

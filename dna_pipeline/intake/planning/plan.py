@@ -45,6 +45,7 @@ from dna_pipeline.intake.discovery.completeness import ZEROS_WAIT_S, lacks_its_e
 from dna_pipeline.intake.discovery.names import fold
 from dna_pipeline.intake.discovery.probe import NotReadable, Probed, Prober
 from dna_pipeline.intake.planning import job_rows
+from dna_pipeline.intake.planning.nearest_images import NearestImages
 from dna_pipeline.intake.planning.source_roots import (
     Outside,
     named,
@@ -231,6 +232,8 @@ class Planner:
         self.batch = ""
         """The name of what is planned, as templates may use it."""
         self._folder = ""
+        self._nearest = NearestImages()
+        self._taken: Mapping[str, str] = {}
 
     def plan(self, candidate: Candidate) -> Plan:
         """Read the files where they lie now; images not probed yet.
@@ -240,6 +243,8 @@ class Planner:
         """
         self._folder, _, teller = (candidate.table or candidate.sidecar or "").rpartition("/")
         self.batch = job_rows.printable(teller.rpartition(".")[0])
+        self._nearest = NearestImages()
+        self._taken = {fold(image): other for image, other in candidate.taken}
         document: Document | None = None
         text: str | None = None
         if candidate.sidecar is not None:
@@ -300,6 +305,8 @@ class Planner:
         )
         if why := self._why_none(found):
             text = f"{pattern} {why}"
+        if other := self.taker(found):
+            text = f"{pattern} goes to {other}, which names it too"
         return [Source(path, None, error=ImageMissing(text, where="images"))]
 
     def _globbed(self, place: Place, there: Mapping[str, str]) -> list[Source]:
@@ -343,8 +350,27 @@ class Planner:
             return source
         if (unseen := self._unseen(found)) is not None:
             return unseen
-        why = self._why_none(found)
-        raise ImageMissing(f"image: {text!r} {why}" if why else f"image: there is no {text!r}")
+        raise ImageMissing(f"image: {self._why_missing(found, text)}")
+
+    def _why_missing(self, found: list[Place], text: str) -> str:
+        """What is wrong with the name of an image in a table."""
+        if other := self.taker(found):
+            return f"{text!r} goes to {other}, which names it too; put both into one table"
+        if why := self._why_none(found):
+            return f"{text!r} {why}"
+        if is_pattern(text):
+            wrong = f"there is no {text!r}; a table names single images"
+            return f"{wrong}; globs are for job files (`images:`)"
+        near = (self._nearest.like(self._inbox.path / place.path) for place in found)
+        name = next(filter(None, near), "")
+        folder, slash, _ = slashed(text).rpartition("/")
+        hint = f"; did you mean {job_rows.printable(folder + slash + name)!r}?" if name else ""
+        return f"there is no {text!r}{hint}"
+
+    def taker(self, found: Iterable[Place]) -> str:
+        """The other file that names an image at one of these places and takes it; "" if none."""
+        inside = (place.path for place in found if place.root is None)
+        return next((t for path in inside if (t := self._taken.get(fold(path)))), "")
 
     def _literal(self, place: Place, there: Mapping[str, str]) -> Source | None:
         """The image at that very path; with an error if it leads out of the source roots."""

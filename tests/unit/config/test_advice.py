@@ -115,7 +115,7 @@ def test_lists(value: object, said: str):
         ({"meta.asset": None}, 'put it in quotes: "{meta.asset}"'),
         ({"a": None, "b": None}, 'put it in quotes: "{a, b}"'),
         ({"a": 1}, "put text with braces or brackets in quotes"),
-        (["red", 2], 'put it in quotes: "[red, 2]"'),
+        (["red", 2], 'put it in quotes: "red, 2", without brackets or dashes'),
         (True, ""),
         (None, ""),
     ],

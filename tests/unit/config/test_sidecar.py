@@ -372,9 +372,9 @@ def test_wrong_values(job: Resolve, cases):
     img2img: {prompt: 5}
         img2img.prompt: should be text, not 5; put it in quotes
     img2img: {prompt: }
-        img2img.prompt: should be text, not null
+        img2img.prompt: should be text, not null; write "" for no text, or leave the key out
     img2img: {prompt: [a]}
-        img2img.prompt: should be text, not a list; put it in quotes: "[a]"
+        img2img.prompt: should be text, not a list; write a without brackets or a dash
     img2img: {sampler: Eular}
         img2img.sampler: should be 'euler', 'euler_a' or 'ddim', not 'Eular'; did you mean
         'euler'?
@@ -385,7 +385,7 @@ def test_wrong_values(job: Resolve, cases):
     pipeline: 5
         pipeline: should be text, not 5; put it in quotes
     image: [a]
-        image: should be text, not a list; put it in quotes: "[a]"
+        image: should be text, not a list; write a without brackets or a dash
     priority: high
         priority: should be a whole number from -1000000 to 1000000, not 'high'
     priority: 1000001

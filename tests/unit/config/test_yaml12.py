@@ -175,7 +175,7 @@ def test_has():
         ("a: 1\nb: 2\na: 3", "line 3: the key 'a' stands here twice"),
         ("a: {b: 1,\n b: 2}", "line 2: the key 'b' stands here twice"),
         ("1: a\n'1': b", "line 2: the key '1' stands here twice"),
-        ("\na: !!python/object:os.system x", "line 2: the tag !!python/object:os.system cannot"),
+        ("\na: !!python/object:os.system x", "line 2: a: the tag !!python/object:os.system cannot"),
         ("!!binary aGk=", "line 1: the tag !!binary cannot be used here"),
         ("!mine:map {a: 1}", "line 1: the tag !mine:map cannot"),
         ("!!str {a: 1}", "line 1: the tag !!str cannot"),
