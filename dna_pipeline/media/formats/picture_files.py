@@ -25,6 +25,7 @@ from dna_pipeline.media.formats import (
     file_kinds,
     gif_end,
     heif,
+    jpeg_end,
     picture_words,
     png_chunks,
     png_colour,
@@ -32,6 +33,7 @@ from dna_pipeline.media.formats import (
     tiff_samples,
     tiff_tags,
     tiff_words,
+    zero_end,
 )
 
 if TYPE_CHECKING:
@@ -54,6 +56,10 @@ DEEP_MODES = frozenset(("I;16", "I;16L", "I;16B", "I;16N"))
 _MODES = frozenset(("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB"))
 _NO_END = (
     "image file is truncated: it breaks off before its end mark; copy it again from where it is "
+    "whole"
+)
+_SHORT = (
+    "image file is truncated: it is shorter than its header says; copy it again from where it is "
     "whole"
 )
 
@@ -95,11 +101,27 @@ def decode(file: IO[bytes]) -> Decoded:
         return _tiff(file, head)
     if name in (own := {"PNG": _png, heif.FORMAT: _heif, EXR: _exr}):
         return own[name](file)
+    if name == "WebP" and not zero_end.is_webp_whole(file):
+        raise ImageUnreadable(_SHORT)
     decoded = _by_pillow(name, file)
     # Pillow stops at the last pixel of the first frame; what follows may be missing.
     if name == "GIF" and not gif_end.is_whole(file):
         raise ImageUnreadable(_NO_END)
+    _check_end(name, file, decoded.image)
     return decoded
+
+
+def _check_end(name: str, file: IO[bytes], image: Image.Image) -> None:
+    """Refuse a file that was decoded although its end is missing, or zeros are in its place."""
+    fault = ""
+    if name == "JPEG":
+        fault = jpeg_end.fault(file, image)
+    elif name == "WebP":
+        fault = zero_end.webp_fault(file)
+    elif name in ("AVIF", heif.FORMAT):
+        fault = zero_end.iso_fault(file)
+    if fault:
+        raise ImageUnreadable(fault)
 
 
 def _tiff(file: IO[bytes], head: bytes) -> Decoded:
@@ -146,6 +168,7 @@ def _heif(file: IO[bytes]) -> Decoded:
     check_size(*photo.image.size)
     photo.image.load()
     check_size(*photo.image.size)  # it may turn out larger than its header says
+    _check_end(heif.FORMAT, file, photo.image)
     return Decoded(photo.image, photo.icc, photo.space, remarks=photo.remarks)
 
 
@@ -180,11 +203,14 @@ def _by_pillow(
 def _open_header(name: str, file: IO[bytes]) -> ImageFile:
     """The picture with its header read and found acceptable, no pixel decoded yet."""
     file.seek(0)
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # `check_size` names the sides
     try:
         image = Image.open(file, formats=(name.upper(),))
     except (Image.UnidentifiedImageError, SyntaxError) as error:
         reason = picture_words.why_not(name, file, "its header cannot be read")
         raise ImageUnreadable(reason) from error
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
     check_size(*image.size)
     if image.mode not in _MODES | GREY_MODES | DEEP_MODES:
         raise ImageUnreadable(
