@@ -11,8 +11,8 @@ from dna_pipeline.base.errors import ImageUnreadable
 from dna_pipeline.media.images import load_image
 from tests.exr_files import shown, write_exr
 
-LIGHT = np.stack(np.meshgrid(np.linspace(0, 1, 17), np.linspace(0.05, 0.8, 16)), -1)
-LIGHT = np.concatenate([LIGHT, LIGHT[..., :1] / 2], -1)
+RED, GREEN = np.meshgrid(np.linspace(0, 1, 17), np.linspace(0.05, 0.8, 16))
+LIGHT = np.stack([RED, GREEN, RED / 2], -1)
 TO_REC_709 = {  # CSS Color 4; ACES by Bradford
     "rec709": np.eye(3),
     "p3d65": np.array(

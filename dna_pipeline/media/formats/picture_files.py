@@ -149,7 +149,9 @@ def _samples(layout: tiff_samples.Layout, picture: tiff_samples.Picture) -> Deco
     alpha = None
     if picture.alpha is not None:
         alpha = Image.fromarray(depth16.to_eight(picture.alpha))
-    return Decoded(image, layout.profile if exact is None else None, alpha=alpha)
+    remarks = profiles.remarks(layout.profile, layout.mode)
+    icc = layout.profile if exact is None else None
+    return Decoded(image, icc, alpha=alpha, remarks=remarks)
 
 
 def _png(file: IO[bytes]) -> Decoded:
@@ -169,7 +171,8 @@ def _heif(file: IO[bytes]) -> Decoded:
     photo.image.load()
     check_size(*photo.image.size)  # it may turn out larger than its header says
     _check_end(heif.FORMAT, file, photo.image)
-    return Decoded(photo.image, photo.icc, photo.space, remarks=photo.remarks)
+    remarks = [*photo.remarks, *profiles.remarks(photo.icc, photo.image.mode)]
+    return Decoded(photo.image, photo.icc, photo.space, remarks=remarks)
 
 
 def _exr(file: IO[bytes]) -> Decoded:
@@ -190,14 +193,15 @@ def _by_pillow(
     """
     image = _open_header(name, file)
     profile = image.info.get("icc_profile") if icc is None else icc
+    remarks = profiles.remarks(profile, image.mode)
     space = space or exif.space(image)
     exact = None
     if deep := depth16.colours(image):
         exact = profiles.exact_space(profile, deep, space)
     depth16.load(image, lambda: _open_header(name, file), exact)
     if exact is not None:
-        return Decoded(image, exact=exact)
-    return Decoded(image, profile, space)
+        return Decoded(image, exact=exact, remarks=remarks)
+    return Decoded(image, profile, space, remarks=remarks)
 
 
 def _open_header(name: str, file: IO[bytes]) -> ImageFile:
