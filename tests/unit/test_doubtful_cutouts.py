@@ -33,7 +33,7 @@ def shape(*box: int, size: int = 256) -> Image.Image:
         (rounded(0.04), False, True),
         (shape(0, 0, 255, 255), True, False),
         (shape(40, 20, 200, 255), True, False),
-        (shape(-40, -40, 295, 295), True, True),
+        (shape(-30, -30, 285, 285), True, True),
         (Image.new("RGB", (64, 64)), False, True),
     ],
     ids=["icon", "rounder icon", "window", "trimmed", "bust", "vignette", "opaque"],

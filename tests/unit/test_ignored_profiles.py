@@ -15,8 +15,6 @@ from dna_pipeline.media.images import load_image
 
 PICTURE = Image.linear_gradient("L").resize((32, 32)).convert("RGB")
 IGNORED = "The picture's colour profile is damaged, or for other channels than the picture has"
-    "The picture's colour profile is damaged, or for other channels than the picture has, and "
-)
 SRGB: bytes = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()  # pyright: ignore[reportArgumentType]
 GREY_MARKED = SRGB[:16] + b"GRAY" + SRGB[20:]
 
