@@ -56,6 +56,6 @@ def test_the_stage_warns_of_an_icon_and_not_of_a_disc(
         models=ModelCache({}, Device("cpu", "float32")),
         on_step=lambda step, steps: None,
     )
-    RemoveBackground(model="none").run(ctx)
+    RemoveBackground(model="none", force=False, alpha_matting=False).run(ctx)
     said = [text for text in ctx.warnings if "`force: true` cuts again" in text]
     assert len(said) == len(ctx.warnings) == count
