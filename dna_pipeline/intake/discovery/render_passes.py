@@ -51,7 +51,7 @@ _LIKELY = {"depth": "depth", "normal": "normals", "normals": "normals", "ao": "o
            "uv": "UV", "uvs": "UV"}  # fmt: skip
 """Count as the whole name, or after a dot; in an EXR also after an underscore, a dash or a small
 letter. Elsewhere, where `new_normal.png` may be a picture, they count there only with a frame
-number or version, or if the picture lies beside it (`chair.png`) or another pass of it (`chair_uv`)."""
+number or version, or if the picture lies beside it (`chair.png`) or another pass (`chair_uv`)."""
 
 _VAGUE = {
     "mist": "mist", "vector": "motion", "vectors": "motion", "velocity": "motion",
