@@ -20,14 +20,26 @@ LEAST_SHARE = 0.02
 """Share of a picture that must be transparent for it to count as cut out."""
 LEAST_BORDER_SHARE = 0.25
 """Share of a picture's outermost pixels that must be transparent for it to count as cut out."""
+DOUBTFUL_SHARE = 0.8
+"""A cut-out that shows more of a picture may be none."""
+DOUBTFUL_SIDE_SHARE = 0.25
+"""A cut-out that shows as much of each of the four sides may be none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Transparency:
-    """Shares, 0 to 1, of a picture's pixels and of its outermost ones that are transparent."""
+    """How much of a picture is transparent.
+
+    Attributes:
+        share: of its pixels, 0 to 1.
+        border_share: of its outermost pixels.
+        least_side_shown: of the pixels of one of its sides, the one where least is shown, how much
+            is not transparent.
+    """
 
     share: float
     border_share: float
+    least_side_shown: float = 1.0
 
     @classmethod
     def of(cls, image: Image.Image) -> Transparency:
@@ -36,12 +48,19 @@ class Transparency:
             return cls(0.0, 0.0)
         clear = np.asarray(image.getchannel("A")) <= TRANSPARENT
         border = np.concatenate([clear[0], clear[-1], clear[1:-1, 0], clear[1:-1, -1]])
-        return cls(float(clear.mean()), float(border.mean()))
+        sides = (clear[0], clear[-1], clear[:, 0], clear[:, -1])
+        shown = min(1 - float(side.mean()) for side in sides)
+        return cls(float(clear.mean()), float(border.mean()), shown)
 
     @property
     def is_cut_out(self) -> bool:
-        """True if a subject was cut out; false for rounded corners, vignettes and mere holes."""
+        """True if a subject was cut out; false for small rounded corners and mere holes."""
         return self.share >= LEAST_SHARE and self.border_share >= LEAST_BORDER_SHARE
+
+    @property
+    def is_doubtful(self) -> bool:
+        """True if what is cut out looks like a picture of its own shape, as app icons are."""
+        return 1 - self.share > DOUBTFUL_SHARE or self.least_side_shown >= DOUBTFUL_SIDE_SHARE
 
 
 def without_idle_alpha(image: Image.Image, remarks: list[str] | None = None) -> Image.Image:

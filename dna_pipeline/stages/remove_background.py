@@ -48,6 +48,8 @@ class RemoveBackground(Stage):
         kept = transparency.is_cut_out and not self.force
         if kept:
             ctx.computed_on = Device("cpu", "uint8")
+            if transparency.is_doubtful:
+                ctx.warnings.append(_why_kept(transparency))
         elif image.mode == "RGBA" and not self.force:
             ctx.warnings.append(_why_cut(transparency))
         cutout = image if kept else self._cut(image, transparency, ctx)
@@ -90,6 +92,16 @@ def _why_cut(transparency: Transparency) -> str:
         f"{transparency.border_share:.0%} of those at its border are transparent, where a cut-out "
         f"has at least {LEAST_SHARE:.0%} and {LEAST_BORDER_SHARE:.0%}. So the background was "
         "removed, within what the alpha shows."
+    )
+
+
+def _why_kept(transparency: Transparency) -> str:
+    """The sentence about a picture that counts as cut out and does not look so."""
+    return (
+        "The picture's own transparency was taken for the cut-out, although it shows "
+        f"{1 - transparency.share:.0%} of the picture and at least "
+        f"{transparency.least_side_shown:.0%} of each side. If that is the shape of the picture, "
+        "as of an app icon, `force: true` cuts again."
     )
 
 

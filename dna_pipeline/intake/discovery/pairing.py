@@ -282,6 +282,11 @@ class _Round:
         return next((image for image in alike if image in there), None)
 
     @cached_property
+    def _stems(self) -> frozenset[str]:
+        """Paths of all images without the dot and the ending."""
+        return frozenset(image.rpartition(".")[0] for image in self._images)
+
+    @cached_property
     def _alike(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
         for image in self._images:
@@ -443,7 +448,7 @@ class _Round:
         if settled is None:
             self._writing(image)
             return
-        if (held := pass_of(image)) is not None:
+        if (held := pass_of(image, self._stems.__contains__)) is not None:
             self._waiting.append(Waiting(image, PASS_REASON.format(held), None, True, "pass"))
             return
         wait = self._inbox.sidecar_wait_s

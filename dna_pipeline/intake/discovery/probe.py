@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import queue as queues
+import signal
 import subprocess
 import sys
 import threading
@@ -37,7 +38,11 @@ REAP_S = 1.0
 """How long a child that was killed is waited for."""
 
 
-_TOO_LATE = f"took too long: more than {TIMEOUT_S:g} s"
+_TOO_LATE = f"took too long over this file: more than {TIMEOUT_S:g} s"
+_DAMAGED = (
+    "crashed over this file, so it is damaged or made to do harm: export it again from the program "
+    "it came from"
+)
 _Answers = queues.Queue[ipc.Message | None]
 
 
@@ -120,7 +125,7 @@ class Prober:
             return question.answer
         if not (reach := self._look(question.path.parent)).is_there:
             return NotReadable(f"its folder cannot be reached: {reach.why}")
-        return ImageUnreadable(f"the decoder {question.ending}, on this file")
+        return ImageUnreadable(f"the decoder {question.ending}")
 
     def close(self) -> None:
         """End the child for good. A thread that waits for its answer gets an error."""
@@ -153,7 +158,7 @@ class Prober:
     def _receive(self) -> None:
         """Take the next answer; a child that gives none died over the first question."""
         answer: Probed | JobError | None = None
-        ending = "gave no answer that makes sense"
+        ending = "gave no answer that makes sense about this file"
         with self._guarded(), suppress(ipc.WireError):
             try:
                 message = self._answers.get(timeout=TIMEOUT_S)
@@ -178,9 +183,11 @@ class Prober:
         try:
             code = self._process.wait(1.0)
         except subprocess.TimeoutExpired:
-            return "crashed"
-        limit = _gib(memory_limit())
-        return f"crashed: it {ipc.how_it_ended(code)}, and may use {limit} of memory"
+            return _DAMAGED
+        if code == -signal.SIGKILL:  # by the system, most likely, and then not the file's fault
+            limit = _gib(memory_limit())
+            return f"crashed over this file: it {ipc.how_it_ended(code)}; it may use {limit}"
+        return f"{_DAMAGED} ({ipc.how_it_ended(code)})"
 
     @contextmanager
     def _guarded(self) -> Generator[None]:

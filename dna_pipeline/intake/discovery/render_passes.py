@@ -14,6 +14,7 @@ like pictures, and count only under short names that nobody else uses (`DiffCol`
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 _CERTAIN = {
     "cryptomatte": "Cryptomatte", "cryptoobject": "Cryptomatte", "cryptomaterial": "Cryptomatte",
@@ -48,8 +49,9 @@ _CERTAIN = {
 
 _LIKELY = {"depth": "depth", "normal": "normals", "normals": "normals", "ao": "occlusion",
            "uv": "UV", "uvs": "UV"}  # fmt: skip
-"""Count as the whole name, or after a dot or an underscore; in a file of a renderer's format also
-after a dash or a small letter."""
+"""Count as the whole name, or after a dot; in an EXR also after an underscore, a dash or a small
+letter. Elsewhere, where `new_normal.png` may be a picture, they count there only with a frame
+number or version, or if the picture lies beside it (`chair.png`) or another pass (`chair_uv`)."""
 
 _VAGUE = {
     "mist": "mist", "vector": "motion", "vectors": "motion", "velocity": "motion",
@@ -63,7 +65,8 @@ _VAGUE = {
 or with a frame number and nothing else in the name."""
 
 _LETTERS = {"N": "normals", "P": "position"}
-"""Single capital letters of Arnold and Mantra: count in an EXR after a dot or an underscore."""
+"""Single capital letters of Arnold and Mantra: count in an EXR as the whole name, or after a dot or
+an underscore."""
 
 _EXR = frozenset(("exr",))
 _RENDERED = frozenset(("exr", "png", "apng", "tif", "tiff"))
@@ -77,13 +80,22 @@ _WORD = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[^A-Z._\-]+|[A-Z]")
 _PART = re.compile(rf"([{_MARKS}]?)([^{_MARKS}]+)$")
 
 
+_OF_SET = re.compile(rf"(.*?[^{_MARKS}])([{_MARKS}]?)({'|'.join(_LIKELY)})", re.IGNORECASE)
+_PICTURES = ("beauty", "combined", "color", "rgb", "rgba")
+"""Words after which a renderer's picture may be called, beside its passes."""
+
+
 _ENDS = (*_CERTAIN, *_LIKELY, *_VAGUE)
 _DROPPED = str.maketrans("", "", "0123456789._-# ")
 
 
-def pass_of(path: str) -> str | None:
-    """What the pass of that file holds, in words; None where the name is not that of a pass."""
-    name = path.rpartition("/")[2]
+def pass_of(path: str, beside: Callable[[str], bool] = lambda _: False) -> str | None:
+    """What the pass of that file holds, in words; None where the name is not that of a pass.
+
+    Args:
+        beside: says whether an image of this path, without the dot and the ending, is there.
+    """
+    folder, slash, name = path.rpartition("/")
     stem, _, suffix = name.rpartition(".")
     suffix = suffix.lower()
     # Nearly all names end here: a folder may hold a hundred thousand, and is read again and again.
@@ -91,10 +103,10 @@ def pass_of(path: str) -> str | None:
     is_likely = letters.endswith(_ENDS) or letters[:-1].endswith(_ENDS)
     if not is_likely and suffix not in _EXR:
         return None
-    return _read_name(stem, suffix)
+    return _read_name(stem, suffix, lambda other: beside(f"{folder}{slash}{other}"))
 
 
-def _read_name(stem: str, suffix: str) -> str | None:
+def _read_name(stem: str, suffix: str, beside: Callable[[str], bool]) -> str | None:
     bare = _FRAME.sub("", stem)
     frame = len(re.sub(r"\D", "", stem[len(bare) :]))
     if (held := _certain(bare)) is not None:
@@ -103,8 +115,24 @@ def _read_name(stem: str, suffix: str) -> str | None:
         return None
     mark, part = match.groups()
     if match.start() == 0 and not mark:
-        return _whole(part, suffix, frame) or _last_word(part, suffix)
+        word = _whole(part, suffix, frame)
+        is_picture = suffix not in _EXR and not frame and not _is_of_set(bare, beside)
+        return word or (None if is_picture else _last_word(part, suffix))
+    if suffix not in _EXR and mark != "." and not frame and not _is_of_set(bare, beside):
+        return None
     return _marked(mark, part, suffix) or _last_word(part, suffix)
+
+
+def _is_of_set(bare: str, beside: Callable[[str], bool]) -> bool:
+    """True if the picture of this pass, or another pass of it, lies beside it."""
+    match = _OF_SET.fullmatch(bare)
+    if match is None:
+        return False
+    picture, mark, own = match.groups()
+    if beside(picture) or any(beside(f"{picture}{mark}{word}") for word in _PICTURES):
+        return True
+    styled = (word.title() if own[0].isupper() else word for word in _LIKELY)
+    return any(beside(f"{picture}{mark}{word}") for word in styled if word.lower() != own.lower())
 
 
 def _certain(bare: str) -> str | None:
@@ -124,6 +152,8 @@ def _whole(part: str, suffix: str, frame: int) -> str | None:
     word = part.lower().strip()
     if word in _LIKELY:
         return _LIKELY[word]
+    if suffix in _EXR and part in _LETTERS:
+        return _LETTERS[part]
     if suffix in _EXR or (suffix in _RENDERED and frame >= 3):
         return _VAGUE.get(word)
     return None

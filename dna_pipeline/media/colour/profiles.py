@@ -38,6 +38,24 @@ def _profile(icc: object, mode: str) -> tuple[str, Callable[[Image.Image], Image
     return mode, _transform(profile, mode)
 
 
+def remarks(icc: object, mode: str) -> list[str]:
+    """A sentence for the manifest on a profile that is there and of no use.
+
+    Args:
+        mode: the picture's, of 8 or 16 bits.
+    """
+    if not isinstance(icc, bytes) or not icc or mode == "LAB":
+        return []
+    grey = mode.startswith(("1", "L", "I;16"))
+    with suppress(ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        if _profile(icc, mode if mode == "CMYK" else "L" if grey else "RGB") is not None:
+            return []
+    return [
+        "The picture's colour profile is damaged, or for other channels than the picture has, and "
+        "was ignored."
+    ]
+
+
 def exact_space(icc: object, mode: str, space: ColourSpace | None) -> ColourSpace | None:
     """What converts samples of 16 bits: a profile's curves and matrix, or else `space`.
 

@@ -1,12 +1,12 @@
 """OpenEXR pictures: how a file is read, and how the light of its picture becomes sRGB.
 
     headers of all parts → the beauty layer (`exr_layers`) → every part decoded → the light within
-        the display window → Rec. 709 primaries (`exr_colour`) → alpha divided out → clipped →
-        sRGB, 8 bits
+        the display window → linear light → Rec. 709 primaries (`exr_colour`) → alpha divided out →
+        clipped → sRGB, 8 bits
 
-The values are taken for scene-linear light and shown as the view transform "Standard" does: the
-sRGB curve of IEC 61966-2-1, what is brighter than white clipped to white, no exposure and no filmic
-shoulder.
+The values are taken for scene-linear light, unless the file names a curve, and shown as the view
+transform "Standard" does: the sRGB curve of IEC 61966-2-1, what is brighter than white clipped to
+white, no exposure and no filmic shoulder.
 """
 
 from __future__ import annotations
@@ -83,6 +83,7 @@ def decode(file: IO[bytes], layer: Layer) -> Image.Image:
     space = colour_space(part.header)
     # White and its shades are the same in every space.
     remarks = [layer.remark, *layer.notes, "" if layer.is_grey else space.remark]
+    remarks.append(space.curve_remark)
     if alpha is not None and _is_zero(alpha.pixels):
         result = _to_srgb(layer, space, colour, None)
         if result.any():
@@ -125,9 +126,10 @@ def _to_srgb(layer: Layer, space: ColourSpace, colour: list[Any], alpha: Any) ->
         light = np.stack([_samples(channel, here) for channel in colour], -1).astype(np.float32)
         if layer.has_chroma:
             light = space.from_luminance_chroma(light)
+        cover = None if alpha is None else _samples(alpha, here).astype(np.float32)
+        light = space.to_linear(light, cover)
         if not layer.is_grey:
             light = space.to_rec709(light)
-        cover = None if alpha is None else _samples(alpha, here).astype(np.float32)
         result[_within(rows, left, right, frame)] = _to_bytes(light, cover)
     return result
 

@@ -1,13 +1,14 @@
 """Colour spaces of OpenEXR pictures, and how their linear light becomes that of Rec. 709 (sRGB).
 
 A file names the colours of its red, green, blue and white by CIE 1931 x and y, in the attribute
-`chromaticities`, or a colour space in `colorInteropID`. Without either its primaries are those of
-Rec. 709.
+`chromaticities`, or a colour space in `colorInteropID`, which also says by which curve its values
+were encoded. Without either they are linear light, with the primaries of Rec. 709.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from dna_pipeline.media.colour.primaries import (
@@ -43,16 +44,20 @@ _SPACES: dict[str, Chromaticities] = {
 """x and y of red, green, blue and white: SMPTE ST 2065-1, ACES S-2014-004, ITU-R BT.709 and
 BT.2020, SMPTE RP 431-2 and EG 432-1, Adobe RGB (1998)."""
 
-_INTEROP_IDS = {
-    "lin_rec709_scene": "Rec. 709",
-    "lin_ap1_scene": "ACEScg (AP1)",
-    "lin_ap0_scene": "ACES2065-1 (AP0)",
-    "lin_rec2020_scene": "Rec. 2020",
-    "lin_p3d65_scene": "Display P3 (P3-D65)",
-    "lin_adobergb_scene": "Adobe RGB (1998)",
-    "lin_ciexyzd65_scene": "CIE XYZ (D65)",
+_INTEROP_ID = re.compile(r"([a-z0-9]+)_([a-z0-9]+)_(?:scene|display)")
+"""Curve and primaries in the names of the Color Interop Forum."""
+_INTEROP_PRIMARIES = {
+    "rec709": "Rec. 709",
+    "ap1": "ACEScg (AP1)",
+    "ap0": "ACES2065-1 (AP0)",
+    "rec2020": "Rec. 2020",
+    "p3d65": "Display P3 (P3-D65)",
+    "adobergb": "Adobe RGB (1998)",
+    "ciexyzd65": "CIE XYZ (D65)",
 }
-"""Linear colour spaces of the Color Interop Forum that OpenEXR 3.4 recommends to name."""
+_LINEAR, _SRGB = 1.0, 0.0
+_INTEROP_CURVES = {"lin": _LINEAR, "srgb": _SRGB, "g18": 1.8, "g22": 2.2, "g24": 2.4, "g26": 2.6}
+"""Exponents, by which light comes of the values; that of `_SRGB` stands for sRGB's curve."""
 
 _ROUNDING = 0.001
 """Files give three or four digits of each coordinate, some less exactly than that."""
@@ -68,11 +73,37 @@ class ColourSpace:
         matrix: from its linear light to that of Rec. 709; None where they are the same.
         weights: luminance of its red, green and blue; their sum is 1.
         remark: a sentence for the manifest where it is not Rec. 709; "" otherwise.
+        curve: one of `_INTEROP_CURVES`.
+        curve_remark: a sentence for the manifest where that is not linear, or not known; or "".
     """
 
     matrix: Matrix | None
     weights: Vector
     remark: str
+    curve: float = _LINEAR
+    curve_remark: str = ""
+
+    def to_linear(self, values: Values, alpha: Values | None) -> Values:
+        """Linear light (…, 3), premultiplied if there is alpha (…), of values as they are stored.
+
+        A curve was applied to straight colours, so alpha is divided out meanwhile. Below zero it is
+        mirrored.
+        """
+        import numpy as np
+
+        if self.curve == _LINEAR:
+            return values
+        cover = np.ones((), values.dtype)
+        if alpha is not None:
+            cover = np.where(alpha > 0, alpha, 1)[..., None]
+        with np.errstate(all="ignore"):  # infinite and NaN samples; they stay so
+            straight = np.abs(values) / cover
+            if self.curve == _SRGB:
+                power = ((straight + 0.055) / 1.055) ** 2.4
+                light = np.where(straight <= 0.04045, straight / 12.92, power)
+            else:
+                light = straight**self.curve
+            return (np.copysign(light, values) * cover).astype(values.dtype)
 
     def to_rec709(self, light: Values) -> Values:
         """Light of this space (…, 3) as that of Rec. 709, below zero where it is out of gamut."""
@@ -98,12 +129,49 @@ class ColourSpace:
 
 
 def colour_space(header: dict[str, Any]) -> ColourSpace:
-    """The colour space that the header of a part names; Rec. 709 where that makes no sense."""
+    """The colour space that the header of a part names; Rec. 709 where that makes no sense.
+
+    The attribute `chromaticities` counts before the primaries that `colorInteropID` names.
+    """
+    name = str(header.get("colorInteropID", ""))
+    curve, primaries = _named(name)
     if (given := header.get("chromaticities")) is not None:
-        space = _space_of(given)
-        return space if space is not None else _rec709(_ignored(given))
-    name = _INTEROP_IDS.get(str(header.get("colorInteropID", "")))
-    return (_space_of(_SPACES[name]) if name else None) or _rec709()
+        space = _space_of(given) or _rec709(_ignored(given))
+    else:
+        space = (_space_of(_SPACES[primaries]) if primaries else None) or _rec709()
+    if curve is None:
+        return replace(space, curve_remark=_not_understood(name, space))
+    return space if curve == _LINEAR else replace(space, curve=curve, curve_remark=_decoded(name))
+
+
+def _named(name: str) -> tuple[float | None, str]:
+    """Curve and primaries of a `colorInteropID`; None and "" if it is not understood."""
+    if not name:
+        return _LINEAR, ""
+    match = _INTEROP_ID.fullmatch(name.lower())
+    curve, primaries = match.groups() if match else ("", "")
+    if curve not in _INTEROP_CURVES or primaries not in _INTEROP_PRIMARIES:
+        return None, ""
+    return _INTEROP_CURVES[curve], _INTEROP_PRIMARIES[primaries]
+
+
+def _not_understood(name: str, space: ColourSpace) -> str:
+    """The primaries are said elsewhere where they are not those of Rec. 709."""
+    if name == "unknown":
+        said = "The EXR's colorInteropID says that its colour space is unknown"
+    elif name == "data":
+        said = 'The EXR\'s colorInteropID says "data", which is no colour'
+    else:
+        said = f'The EXR\'s colorInteropID "{_printable(name)}" is not understood'
+    return f"{said}; its values were taken for linear light" + (
+        "." if space.matrix else " with the primaries of sRGB (Rec. 709)."
+    )
+
+
+def _decoded(name: str) -> str:
+    return (
+        f'The EXR\'s values are not linear ("{_printable(name)}"); they were decoded by that curve.'
+    )
 
 
 def _rec709(remark: str = "") -> ColourSpace:
@@ -141,8 +209,11 @@ def _described(values: Chromaticities) -> str:
 
 
 def _ignored(given: object) -> str:
-    text = "".join(char if char.isprintable() else "?" for char in str(given)[:200])
     return (
-        f"The EXR's chromaticities attribute describes no colour space and was ignored: {text}. "
-        "The light was taken for Rec. 709."
+        "The EXR's chromaticities attribute describes no colour space and was ignored: "
+        f"{_printable(str(given))}. The light was taken for Rec. 709."
     )
+
+
+def _printable(text: str) -> str:
+    return "".join(char if char.isprintable() else "?" for char in text[:200])

@@ -350,8 +350,11 @@ def window_of(box: tuple[Any, Any]) -> Window:
 
 def _listed(layers: list[Layer]) -> str:
     named = [
-        f"{printable(layer.name) or 'no name'} ({printable(', '.join(layer.channels.values()))})"
+        f"{printable(layer.name)} ({channels})"
+        if layer.name
+        else f"a layer without a name (channels {channels})"
         for layer in layers[:_MOST_NAMED]
+        for channels in [printable(", ".join(layer.channels.values()))]
     ]
     return "; ".join(named) + (" …" if len(layers) > _MOST_NAMED else "")
 

@@ -25,6 +25,7 @@ from dna_pipeline.media.formats import (
     file_kinds,
     gif_end,
     heif,
+    jpeg_end,
     picture_words,
     png_chunks,
     png_colour,
@@ -32,6 +33,7 @@ from dna_pipeline.media.formats import (
     tiff_samples,
     tiff_tags,
     tiff_words,
+    zero_end,
 )
 
 if TYPE_CHECKING:
@@ -54,6 +56,10 @@ DEEP_MODES = frozenset(("I;16", "I;16L", "I;16B", "I;16N"))
 _MODES = frozenset(("P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB"))
 _NO_END = (
     "image file is truncated: it breaks off before its end mark; copy it again from where it is "
+    "whole"
+)
+_SHORT = (
+    "image file is truncated: it is shorter than its header says; copy it again from where it is "
     "whole"
 )
 
@@ -95,11 +101,27 @@ def decode(file: IO[bytes]) -> Decoded:
         return _tiff(file, head)
     if name in (own := {"PNG": _png, heif.FORMAT: _heif, EXR: _exr}):
         return own[name](file)
+    if name == "WebP" and not zero_end.is_webp_whole(file):
+        raise ImageUnreadable(_SHORT)
     decoded = _by_pillow(name, file)
     # Pillow stops at the last pixel of the first frame; what follows may be missing.
     if name == "GIF" and not gif_end.is_whole(file):
         raise ImageUnreadable(_NO_END)
+    _check_end(name, file, decoded.image)
     return decoded
+
+
+def _check_end(name: str, file: IO[bytes], image: Image.Image) -> None:
+    """Refuse a file that was decoded although its end is missing, or zeros are in its place."""
+    fault = ""
+    if name == "JPEG":
+        fault = jpeg_end.fault(file, image)
+    elif name == "WebP":
+        fault = zero_end.webp_fault(file)
+    elif name in ("AVIF", heif.FORMAT):
+        fault = zero_end.iso_fault(file)
+    if fault:
+        raise ImageUnreadable(fault)
 
 
 def _tiff(file: IO[bytes], head: bytes) -> Decoded:
@@ -127,7 +149,9 @@ def _samples(layout: tiff_samples.Layout, picture: tiff_samples.Picture) -> Deco
     alpha = None
     if picture.alpha is not None:
         alpha = Image.fromarray(depth16.to_eight(picture.alpha))
-    return Decoded(image, layout.profile if exact is None else None, alpha=alpha)
+    remarks = profiles.remarks(layout.profile, layout.mode)
+    icc = layout.profile if exact is None else None
+    return Decoded(image, icc, alpha=alpha, remarks=remarks)
 
 
 def _png(file: IO[bytes]) -> Decoded:
@@ -146,7 +170,9 @@ def _heif(file: IO[bytes]) -> Decoded:
     check_size(*photo.image.size)
     photo.image.load()
     check_size(*photo.image.size)  # it may turn out larger than its header says
-    return Decoded(photo.image, photo.icc, photo.space, remarks=photo.remarks)
+    _check_end(heif.FORMAT, file, photo.image)
+    remarks = [*photo.remarks, *profiles.remarks(photo.icc, photo.image.mode)]
+    return Decoded(photo.image, photo.icc, photo.space, remarks=remarks)
 
 
 def _exr(file: IO[bytes]) -> Decoded:
@@ -167,24 +193,28 @@ def _by_pillow(
     """
     image = _open_header(name, file)
     profile = image.info.get("icc_profile") if icc is None else icc
+    remarks = profiles.remarks(profile, image.mode)
     space = space or exif.space(image)
     exact = None
     if deep := depth16.colours(image):
         exact = profiles.exact_space(profile, deep, space)
     depth16.load(image, lambda: _open_header(name, file), exact)
     if exact is not None:
-        return Decoded(image, exact=exact)
-    return Decoded(image, profile, space)
+        return Decoded(image, exact=exact, remarks=remarks)
+    return Decoded(image, profile, space, remarks=remarks)
 
 
 def _open_header(name: str, file: IO[bytes]) -> ImageFile:
     """The picture with its header read and found acceptable, no pixel decoded yet."""
     file.seek(0)
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None  # `check_size` names the sides
     try:
         image = Image.open(file, formats=(name.upper(),))
     except (Image.UnidentifiedImageError, SyntaxError) as error:
         reason = picture_words.why_not(name, file, "its header cannot be read")
         raise ImageUnreadable(reason) from error
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
     check_size(*image.size)
     if image.mode not in _MODES | GREY_MODES | DEEP_MODES:
         raise ImageUnreadable(

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import re
 from typing import IO
 
 from dna_pipeline.media.formats import file_kinds, heif, jpeg_words, tiff_words
+from dna_pipeline.media.formats.jpeg_end import ZEROS_IN_PLACE
+
+_UNPROCESSED = re.compile(r" \(\d+ bytes not processed\)")
+"""What Pillow adds about its own buffer."""
+_ZEROS = bytes(256)
 
 
 def why_not(name: str, file: IO[bytes], reason: str) -> str:
@@ -22,6 +29,8 @@ def damage(file: IO[bytes], error: Exception) -> str:
     if name == "EXR":
         return reason
     if "truncated" in reason:
+        if _ends_in_zeros(file):
+            return ZEROS_IN_PLACE
         return f"{reason}: the file ends too early; copy it again from where it is whole"
     if name == heif.FORMAT:
         return heif.why_not(reason)
@@ -30,6 +39,12 @@ def damage(file: IO[bytes], error: Exception) -> str:
     return f"the {name} is damaged ({reason}): copy or export it again"
 
 
+def _ends_in_zeros(file: IO[bytes]) -> bool:
+    length = file.seek(0, io.SEEK_END)
+    file.seek(max(0, length - len(_ZEROS)))
+    return file.read() == _ZEROS
+
+
 def text(error: BaseException) -> str:
-    """What an error says, or else what it is called."""
-    return str(error) or type(error).__name__
+    """What an error says, without details of the decoder's; or else what it is called."""
+    return _UNPROCESSED.sub("", str(error)) or type(error).__name__

@@ -46,6 +46,7 @@ class Png:
         colours: the data of the sound chunks before the pixels that say how colours are meant, by
             their names: cICP, iCCP (the profile, unpacked), sRGB, gAMA, cHRM.
         damaged: names of those among these chunks that are damaged.
+        late: names of those that stand behind the pixels, where they do not count.
         frames: 1, or of an animation the number of its pictures, the still one counted.
         is_whole: the chunks lead to IEND.
     """
@@ -53,6 +54,7 @@ class Png:
     file: IO[bytes]
     colours: dict[bytes, bytes]
     damaged: list[str]
+    late: list[str]
     frames: int
     is_whole: bool
 
@@ -74,6 +76,7 @@ class _Walk:
         self._seen: set[bytes] = set()
         self._colours: dict[bytes, bytes] = {}
         self._damaged: list[str] = []
+        self._late: list[str] = []
         self._is_whole = False
         self._controls = 0
         self._is_default_extra = False
@@ -91,7 +94,7 @@ class _Walk:
                 self._keep(at, end)
         frames = max(1, self._controls + self._is_default_extra)
         view = io.BufferedReader(_Spans(self._file, self._spans))
-        return Png(view, self._colours, self._damaged, frames, self._is_whole)
+        return Png(view, self._colours, self._damaged, self._late, frames, self._is_whole)
 
     def _chunks(self) -> Iterator[tuple[bytes, int, int]]:
         """Type, begin and end of each chunk; what cannot be parsed counts as the last one."""
@@ -128,7 +131,11 @@ class _Walk:
 
     def _take_colour(self, kind: bytes, at: int, end: int) -> None:
         """Keep the data of the first sound chunk of its kind; behind the pixels, none counts."""
-        if b"IDAT" in self._seen or kind in self._colours:
+        if kind in self._colours:
+            return
+        if b"IDAT" in self._seen:
+            if (name := kind.decode()) not in (*self._late, *self._damaged):
+                self._late.append(name)
             return
         data = None
         if kind == b"iCCP":

@@ -45,6 +45,10 @@ def interpret(png: Png) -> PngColour:
     colour.remarks += [
         f"The PNG's {name} chunk is damaged and was ignored." for name in png.damaged
     ]
+    colour.remarks += [
+        f"The PNG's {name} chunk stands behind the pixels, where none counts, and was ignored."
+        for name in png.late
+    ]
     if b"cICP" in chunks and _take_cicp(colour, chunks[b"cICP"]):
         return colour
     colour.icc = chunks.get(b"iCCP")

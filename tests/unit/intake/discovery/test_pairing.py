@@ -445,9 +445,11 @@ def test_of_two_yamls_the_same_one_tells_a_table_as_an_image() -> None:
 
 
 def test_a_render_pass_is_not_taken_in_by_itself() -> None:
-    folder = Folder("Image0001.exr", "Depth0001.exr", "sub/chair_normal.png", recursive=True)
+    images = ("Image0001.exr", "Depth0001.exr", "chair_normal.png", "sub/chair.png")
+    folder = Folder(*images, "sub/chair_normal.png", recursive=True)
     found = folder.pair(SETTLE + WAIT)
-    assert drops(found) == [("Image0001.exr", None, None)]
+    taken = {path for candidate in found.ready for path in candidate.paths}
+    assert taken == {"Image0001.exr", "chair_normal.png", "sub/chair.png"}
     waiting = waits(found)
     assert set(waiting) == {"Depth0001.exr", "sub/chair_normal.png"}
     assert waiting["Depth0001.exr"].reason == (

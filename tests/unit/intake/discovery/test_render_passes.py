@@ -41,17 +41,20 @@ PASSES = {
     "karma.depth.0001.exr": "depth",
     # By hand
     "chair.depth.exr": "depth",
-    "chair_normal.png": "normals",
     "chair-normal.exr": "normals",
     "chair.z.exr": "depth",
     "chair_cryptomatte.exr": "Cryptomatte",
     "chair.mask.png": "a mask",
     "chair_mist.exr": "mist",
-    "chairDepth.png": "depth",
-    "render-depth.png": "depth",
     "chair_depth_v002.png": "depth",
     "chair_depth.v003.0001.exr": "depth",
     "depth.png": "depth",
+    "N.exr": "normals",
+    "N0001.exr": "normals",
+    "P0001.exr": "position",
+    "chairDepth.exr": "depth",
+    "chair_normal.0001.png": "normals",
+    "chair.normal.png": "normals",
     "NORMALS.TIF": "normals",
     "sub/folder.png/Depth0001.exr": "depth",
 }
@@ -71,6 +74,8 @@ shadow.jpg|Shadow the cat.png|my shadow.png|shadow_0001.jpg|passport_id.jpg|phot
 lotus position.jpg
 lotus-position.png|position.png|environment.png|env.png|albedo.png|chair_albedo.png
 beauty.exr|chair.exr|chair_beauty.0001.exr|Image0001.exr|Combined0001.exr|render_diffuse.png
+new_normal.png|back_to_normal.png|inDepth.png|cocacola_uv.png|ParaNormal.png|Emmanuel_AO.png
+portrait_normal.jpg|sunscreen-uv.tif|chair_normal.png|n0001.exr|P0001.png
 wood_roughness.png|ciao.png|miao_cao.jpg|bao-bao.png|MaoAO.jpg|chair_n.png|plan_p.png|N.png
 sun mask.0001.png|iPhone12.png|cat.final.png|___.png|cat.matte.png|cat-1a2b3c4d.png
 """.replace("\n", "|")
@@ -87,6 +92,23 @@ def test_a_render_pass_is_known_by_its_name(name: str, held: str) -> None:
 @pytest.mark.parametrize("name", PICTURES)
 def test_an_ordinary_name_is_a_picture(name: str) -> None:
     assert pass_of(name) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "other"),
+    [
+        ("chair_normal.png", "chair"),
+        ("chair_normal.png", "chair_depth"),
+        ("chair-depth.png", "chair-normal"),
+        ("chair_uv.tif", "chair_beauty"),
+        ("chairDepth.png", "chair"),
+        ("chairDepth.png", "chairNormal"),
+        ("sub/shot_01_ao.png", "sub/shot_01"),
+    ],
+)
+def test_a_vague_word_counts_beside_the_picture_or_another_pass(name: str, other: str) -> None:
+    assert pass_of(name, {other}.__contains__) is not None
+    assert pass_of(name, {"cat", f"x{other}", name.rpartition(".")[0]}.__contains__) is None
 
 
 @pytest.mark.parametrize("part", ["1", "_1", "_v1", "aB", "Depth", "z.", "#"])

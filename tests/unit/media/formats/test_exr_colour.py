@@ -213,7 +213,7 @@ def test_a_named_space_counts_where_there_are_no_chromaticities(
     assert len(remarks_of(write_exr(tmp_path / "b.exr", planes_of(COLOURS), both, "f4"))) == 1
 
 
-@pytest.mark.parametrize("given", ["lin_rec709_scene", "unknown", "data", ""])
+@pytest.mark.parametrize("given", ["lin_rec709_scene", ""])
 def test_a_name_that_says_nothing_changes_nothing(tmp_path: Path, given: str) -> None:
     plain = write_exr(tmp_path / "a.exr", planes_of(COLOURS), kind="f4")
     path = write_exr(tmp_path / "b.exr", planes_of(COLOURS), {"colorInteropID": given}, "f4")
