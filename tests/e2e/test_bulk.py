@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import hashlib
 import json
 import os
@@ -138,8 +139,10 @@ def account(studio: Studio, inbox: str, number: int) -> list[dict[str, str]]:
     found = sorted(studio.outbox.glob(f"{inbox}/*/batch.csv"), key=lambda path: path.stat().st_ino)
     folders = ask(studio, "SELECT stem || '-' || substr(id, 1, 8) FROM batches ORDER BY created_at")
     assert len(found) == len(folders) == number
-    with (studio.outbox / inbox / folders[-1] / "batch.csv").open(newline="") as file:
-        return list(csv.DictReader(file))
+    path = studio.outbox / inbox / folders[-1] / "batch.csv"
+    text = path.read_bytes().decode("utf-8-sig")
+    delimiter = text.removeprefix("row")[0]  # that of the table that it answers
+    return list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter))
 
 
 def ask(studio: Studio, question: str) -> list[Any]:
