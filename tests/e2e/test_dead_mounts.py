@@ -196,4 +196,4 @@ def test_commands_come_to_an_end(studio: Studio, hang: Hang) -> None:
             cwd=studio.root, capture_output=True, text=True, timeout=60,
         )  # fmt: skip
         assert done.returncode == (2 if command == "check" else 0), done.stderr
-        assert (SILENT in done.stdout) == (command == "check")
+        assert (SILENT in done.stdout) == (command in ("check", "status"))

@@ -355,7 +355,7 @@ def test_a_worker_that_cannot_be_served_is_ended(
     """A machine that has no more threads to give refuses them at any time."""
     executor = start("import sys; sys.stdin.read()")
     begin, started = threading.Thread.start, list[subprocess.Popen[bytes]]()
-    spawn = executors.wire.spawn
+    spawn = executors.ipc.spawn
 
     def refuse(thread: threading.Thread) -> None:
         if thread.name.startswith(refused):
@@ -367,7 +367,7 @@ def test_a_worker_that_cannot_be_served_is_ended(
         return started[-1]
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
-    monkeypatch.setattr(executors.wire, "spawn", note)
+    monkeypatch.setattr(executors.ipc, "spawn", note)
     executor.submit(order("j"))
     (ended,) = ends(executor, "j")
     assert ended == WorkerEnded("j", "unready", "no worker can be started: can't start new thread")

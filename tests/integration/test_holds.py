@@ -86,7 +86,7 @@ class Desk:
         self.executor.events().put(said)
         self.dispatcher.listen()
 
-    def scheduler(self) -> dict[str, str | None]:
+    def holds(self) -> dict[str, str | None]:
         return {job.name: job.hold for job in self.site.jobs()}
 
     def said(self) -> list[dict[str, Any]]:

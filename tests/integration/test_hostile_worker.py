@@ -158,8 +158,8 @@ def test_a_decoder_does_not_swallow_the_machine_s_memory(ask_glutton: Any):
     assert isinstance(ask_glutton("swallow"), ImageTooLarge), "it goes on with the next file"
 
 
-def test_a_decoder_that_dies_says_how_and_what_it_may_use(ask_glutton: Any):
+def test_a_decoder_that_dies_says_how(ask_glutton: Any):
     answer = ask_glutton("abort")
     assert isinstance(answer, ImageUnreadable)
+    assert "the decoder crashed over this file" in answer.detail
     assert "SIGABRT" in answer.detail
-    assert "GiB of memory" in answer.detail

@@ -143,7 +143,7 @@ def test_it_is_done_at_the_start_and_every_hour(done) -> None:
 
 
 def test_trouble_with_one_folder_is_no_trouble_of_the_others(done, monkeypatch) -> None:
-    real = cleanup.remove
+    real = cleanup.remove_tree_if_there
 
     def refuse(folder):
         if folder.parent == done.config.work:
@@ -156,7 +156,7 @@ def test_trouble_with_one_folder_is_no_trouble_of_the_others(done, monkeypatch) 
         for root in (done.config.work, done.outbox / ".dna" / done.ledger.id)
     ]
     keeper = Housekeeper(done.config, done.ledger, done.cleanup)
-    monkeypatch.setattr(cleanup, "remove", refuse)
+    monkeypatch.setattr(cleanup, "remove_tree_if_there", refuse)
     for _ in range(10):
         keeper.step(0.0)
     assert [folder.exists() for folder in folders] == [True, False]
