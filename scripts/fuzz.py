@@ -226,7 +226,7 @@ def wire_door(_folder: Path) -> Door:
             for message in ipc.messages(io.BytesIO(data)):
                 event = protocol.event_from_message(message)
                 json.dumps(protocol.event_to_message(event), allow_nan=False)
-        except ipc.WireError as error:
+        except ipc.PipeError as error:
             check_text(str(error))
 
     lines = [json.dumps(protocol.event_to_message(event)).encode() + b"\n" for event in said]

@@ -7,7 +7,7 @@ from pathlib import Path
 from dna_pipeline.base.reachability import Look, Reach
 
 
-def away(claim: Path) -> str | None:
+def unavailable_reason(claim: Path) -> str | None:
     """Why what was taken in cannot be had for now, as a sentence; None if its folder is there.
 
     A file that is missing from a folder that is there is gone for good. Of a folder that is
@@ -42,12 +42,16 @@ def is_lost(claim: Path, copies: Path) -> bool:
     return False
 
 
-def unreachable(claim: Path, look: Look) -> str | None:
+def unreachable_reason(claim: Path, look: Look) -> str | None:
     """The same as `away`, but the claim is touched only if the folder that holds it answers."""
     root = claim.parent
-    return silence(root, reach) if (reach := look(root)).is_silent else away(claim)
+    return (
+        silent_sentence(root, reach)
+        if (reach := look(root)).is_silent
+        else unavailable_reason(claim)
+    )
 
 
-def silence(root: Path, reach: Reach) -> str:
+def silent_sentence(root: Path, reach: Reach) -> str:
     """The sentence for jobs whose sources lie in a folder that does not answer."""
     return f"{root} {reach.why} The job goes on by itself when it answers"

@@ -94,7 +94,7 @@ def _armed_by(spec: str | None, once: str | None) -> _Fault | None:
 _armed = _armed_by(os.environ.get("DNA_FAULT"), os.environ.get("DNA_FAULT_ONCE"))
 
 
-def point(name: str) -> None:
+def failpoint(name: str) -> None:
     """Pass a point; nothing happens unless it is armed."""
     if _armed is not None:
         _armed.pass_by(name)

@@ -19,7 +19,7 @@ from contextlib import suppress
 from typing import IO, Any, cast
 
 
-class WireError(ValueError):
+class PipeError(ValueError):
     """What came from the other side is no message."""
 
 
@@ -95,11 +95,11 @@ def messages(file: IO[bytes]) -> Iterator[Message]:
     """Messages until the other side closes; a line cut off by its death is left out.
 
     Raises:
-        WireError: a line is too long, or no JSON object.
+        PipeError: a line is too long, or no JSON object.
     """
     while line := file.readline(MESSAGE_BYTES + 1):
         if len(line) > MESSAGE_BYTES:
-            raise WireError(f"a line of more than {MESSAGE_BYTES >> 20} MiB")
+            raise PipeError(f"a line of more than {MESSAGE_BYTES >> 20} MiB")
         if not line.endswith(b"\n"):
             return
         yield _parsed(line)
@@ -109,9 +109,9 @@ def _parsed(line: bytes) -> Message:
     try:
         message: object = json.loads(line, parse_constant=_no_number, parse_float=_finite)
     except (ValueError, RecursionError):
-        raise WireError(f"a line that is no JSON: {line[:80]!r}") from None
+        raise PipeError(f"a line that is no JSON: {line[:80]!r}") from None
     if not isinstance(message, dict):
-        raise WireError(f"a line that is no JSON object: {line[:80]!r}")
+        raise PipeError(f"a line that is no JSON object: {line[:80]!r}")
     return cast(Message, message)
 
 

@@ -290,7 +290,7 @@ class _Helper:
     def _read(self) -> None:
         assert self._process.stdout
         try:
-            with self._process.stdout, suppress(ipc.WireError, TypeError):
+            with self._process.stdout, suppress(ipc.PipeError, TypeError):
                 for message in ipc.messages(self._process.stdout):
                     if self.ready.is_set():
                         self.answers.put(Reach(**message))

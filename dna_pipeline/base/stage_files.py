@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from dna_pipeline.base.failpoints import point
+from dna_pipeline.base.failpoints import failpoint
 from dna_pipeline.base.files import copy_file, fsync_dir, remove_tree, sha256_file
 
 KEPT = ".stages"
@@ -68,7 +68,7 @@ def restore(claim: Path, work_dir: Path) -> None:
         _move(folder, target)
     fsync_dir(work_dir)
     kept.rmdir()
-    point("stages-restored")
+    failpoint("stages-restored")
 
 
 def _move(folder: Path, target: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 
 @dataclass(frozen=True, slots=True)
-class JobFacts:
+class JobContext:
     """What is known of a job before its parameters are.
 
     Attributes:

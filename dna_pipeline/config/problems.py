@@ -22,8 +22,8 @@ from dna_pipeline.config.yaml12 import (
 )
 from dna_pipeline.config.yaml_faults import without_blank
 
-MOST_TOLD = 20
-MOST_FOUND = 100
+MAX_SHOWN = 20
+MAX_COLLECTED = 100
 """Nobody mends more at once, and a hostile file could hold a hundred thousand."""
 MAX_TEXT_CHARS = 600
 
@@ -51,8 +51,8 @@ def in_line_order(problems: Iterable[Problem]) -> list[Problem]:
 def as_lines(problems: Iterable[Problem]) -> list[str]:
     """A line for each problem, from the file's top to its end; the first `MOST_TOLD` of many."""
     ordered = in_line_order(problems)
-    lines = [str(problem) for problem in ordered[:MOST_TOLD]]
-    return [*lines, "and more of the kind"] if len(ordered) > MOST_TOLD else lines
+    lines = [str(problem) for problem in ordered[:MAX_SHOWN]]
+    return [*lines, "and more of the kind"] if len(ordered) > MAX_SHOWN else lines
 
 
 def no_hint(*_: object) -> str:
@@ -92,7 +92,7 @@ def not_json(document: Document, besides: Iterable[Problem]) -> list[Problem]:
         for path, value in _leaves((), document.value)
         if (wanted := _json_wants(value)) and dotted(path) not in known
     )
-    return list(islice(found, MOST_FOUND))
+    return list(islice(found, MAX_COLLECTED))
 
 
 def _leaves(path: KeyPath, value: Any) -> Iterator[tuple[KeyPath, Any]]:
@@ -141,7 +141,7 @@ def from_validation(
     problems: list[Problem] = []
     values: dict[KeyPath, list[dict[str, Any]]] = {}
     for item in map(dict[str, Any], error.errors(include_url=False)):
-        if len(problems) + len(values) >= MOST_FOUND:
+        if len(problems) + len(values) >= MAX_COLLECTED:
             break
         loc: KeyPath = item["loc"]
         if partial and (not loc or (len(loc) == 1 and item["type"] == "missing")):

@@ -166,7 +166,7 @@ class Inbox:
         """True where files are copied at intake and never touched."""
         return self.originals == "keep"
 
-    def resting(self, now: datetime) -> str | None:
+    def hours_reason(self, now: datetime) -> str | None:
         """Why its jobs may not run at that time, and until when; None if they may."""
         if self.hours is None or self.hours.contain(now):
             return None

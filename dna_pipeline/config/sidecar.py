@@ -23,10 +23,10 @@ from dna_pipeline.base.errors import (
     UnknownPipeline,
 )
 from dna_pipeline.config import misplaced_keys
-from dna_pipeline.config.job_context import JobFacts
+from dna_pipeline.config.job_context import JobContext
 from dna_pipeline.config.parameters import check_params, keys_of, model_problem, with_defaults
 from dna_pipeline.config.problems import (
-    MOST_FOUND,
+    MAX_COLLECTED,
     Problem,
     as_lines,
     dotted,
@@ -139,7 +139,7 @@ def resolve(
     inbox: Inbox,
     document: Document | None,
     draw: Callable[[], int],
-    facts: JobFacts | None = None,
+    facts: JobContext | None = None,
     seeds: Mapping[str, int] | None = None,
 ) -> JobSpec:
     """All that one job needs to know.
@@ -154,14 +154,14 @@ def resolve(
         SidecarInvalid: wrong keys. ParameterInvalid: wrong values. UnknownPipeline, UnknownModel,
         NoEffectiveSteps: as they say. The detail has one line for each fault.
     """
-    facts = facts or JobFacts(inbox=inbox.name)
+    facts = facts or JobContext(inbox=inbox.name)
     return _Resolver(config, inbox, document or Document({}, {}), facts).resolve(draw, seeds or {})
 
 
 class _Resolver:
     """Collects problems, so that a person mends a sidecar once and not key by key."""
 
-    def __init__(self, config: Config, inbox: Inbox, document: Document, facts: JobFacts) -> None:
+    def __init__(self, config: Config, inbox: Inbox, document: Document, facts: JobContext) -> None:
         self.config = config
         self.inbox = inbox
         self.facts = facts
@@ -175,7 +175,7 @@ class _Resolver:
         head = self._head()
         pipeline = self._pipeline(head.pipeline)
         self._check_keys(pipeline)
-        layers = [(spec, self._told(spec, head.seed)) for spec in pipeline.stages]
+        layers = [(spec, self._parameters(spec, head.seed)) for spec in pipeline.stages]
         self.problems += not_json(self.document, self.problems)
         self._raise_problems()
         made = [(spec, self._stage(spec, told)) for spec, told in layers]
@@ -250,7 +250,7 @@ class _Resolver:
         for key in self.written:
             if key in HEAD_KEYS or key in stages:
                 continue
-            if len(self.problems) >= MOST_FOUND:
+            if len(self.problems) >= MAX_COLLECTED:
                 break
             stage, _, parameter = key.partition(".")
             if parameter and stage in stages:
@@ -267,7 +267,7 @@ class _Resolver:
                 continue
             self.problems.append(wrong_key(self.document, (key,), text))
 
-    def _told(self, spec: StageSpec, seed: int | str | None) -> dict[str, Any]:
+    def _parameters(self, spec: StageSpec, seed: int | str | None) -> dict[str, Any]:
         """What the sidecar says of a stage, each part checked by itself."""
         kind = registry.stage_class(spec.type)
         told: dict[str, Any] = {}

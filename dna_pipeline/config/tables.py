@@ -26,7 +26,7 @@ from dna_pipeline.config.dialect import (
     has_curly_quotes,
     read_sheet,
 )
-from dna_pipeline.config.problems import MOST_TOLD
+from dna_pipeline.config.problems import MAX_SHOWN
 from dna_pipeline.config.schema import Pipeline
 from dna_pipeline.config.sentences import shown
 from dna_pipeline.config.yaml12 import Document, KeyPath
@@ -193,7 +193,7 @@ def _row_error(number: int, wrong: list[_Wrong]) -> JobError | None:
     """A line for each fault; the first one's column is the one to blame."""
     if not wrong:
         return None
-    lines = "\n".join(f"row {number}: {fault}" for fault in wrong[:MOST_TOLD])
+    lines = "\n".join(f"row {number}: {fault}" for fault in wrong[:MAX_SHOWN])
     kind = ParameterInvalid if all(fault.is_value for fault in wrong) else SidecarInvalid
     return kind(lines, where=wrong[0].column)
 

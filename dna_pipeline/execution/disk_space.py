@@ -16,12 +16,14 @@ SOURCE_COPIES = 8
 """The original is copied into the result, and a compressed picture's stages write larger ones."""
 
 
-def needed(source_bytes: int, width: int, height: int, stages: Sequence[dict[str, Any]]) -> int:
+def required_bytes(
+    source_bytes: int, width: int, height: int, stages: Sequence[dict[str, Any]]
+) -> int:
     """Bytes that must be free on each disk before the job starts: a generous guess."""
-    return FLOOR_BYTES + SOURCE_COPIES * source_bytes + made(width, height, stages)
+    return FLOOR_BYTES + SOURCE_COPIES * source_bytes + output_bytes(width, height, stages)
 
 
-def made(width: int, height: int, stages: Iterable[Mapping[str, Any]]) -> int:
+def output_bytes(width: int, height: int, stages: Iterable[Mapping[str, Any]]) -> int:
     """Bytes that the stages write at most, for a picture of that size."""
     return sum(
         registry.stage_class(stage["type"])

@@ -22,7 +22,7 @@ from dna_pipeline.base.errors import (
     StageTimeout,
     WorkerCrashed,
 )
-from dna_pipeline.base.failpoints import point
+from dna_pipeline.base.failpoints import failpoint
 from dna_pipeline.base.reachability import Look, look_directly
 from dna_pipeline.config.schema import Config
 from dna_pipeline.execution.local_executor import Executor
@@ -40,7 +40,7 @@ from dna_pipeline.execution.protocol import (
     StageOrder,
     WorkerEnded,
 )
-from dna_pipeline.execution.scheduler import Holds
+from dna_pipeline.execution.scheduler import Scheduler
 from dna_pipeline.ledger import batches, pauses, queue, requests, source_holds
 from dna_pipeline.ledger.engine import Transaction
 from dna_pipeline.ledger.store import Ledger
@@ -65,7 +65,7 @@ def stage_stems(job: Job) -> dict[str, str]:
 
 
 @dataclass(slots=True)
-class Running:
+class RunningJob:
     """The job at the executor, for status."""
 
     job: str
@@ -79,7 +79,7 @@ class Running:
     step: int = 0
     steps: int = 0
     fraction: float = 0.0
-    resting: bool = False
+    is_yielding: bool = False
 
     def enter(self, stage: str, phase: str) -> None:
         """Note where it has come to."""
@@ -106,7 +106,7 @@ class Running:
         after = stages[stages.index(self.stage) + 1 :]
         return max(here - done, 0.0) + sum(expected[stage] for stage in after)
 
-    def facts(self, expected: Mapping[str, float]) -> dict[str, Any]:
+    def to_dict(self, expected: Mapping[str, float]) -> dict[str, Any]:
         """As `status.json` shows it."""
         facts = asdict(self)
         del facts["started"], facts["stage_since"], facts["resting"]
@@ -124,10 +124,10 @@ class Dispatcher:
         self._ledger = ledger
         self._executor = executor
         self._look = look
-        self.running: Running | None = None
+        self.running: RunningJob | None = None
         self.device: dict[str, Any] | None = None
         self.worker: Beat | None = None
-        self.holds = Holds(config, ledger, look)
+        self.scheduler = Scheduler(config, ledger, look)
         self._heard: Event | None = None
         self._claimed: Job | None = None
 
@@ -138,19 +138,19 @@ class Dispatcher:
         while self.running is None:
             # Kept until it is handed over: a ledger in trouble must not leave a job that is marked
             # as running and is not.
-            self._claimed = self._claimed or self.holds.claim()
+            self._claimed = self._claimed or self.scheduler.claim()
             if self._claimed is None:
                 return
             self._submit(self._claimed)
             self._claimed = None
 
     def _submit(self, job: Job) -> None:
-        point("attempt-committed")
+        failpoint("attempt-committed")
         order = self._order(job)
         log.info("job.started", job=job.id, name=job.name, attempt=job.attempt)
-        self.running = Running(job.id, job.inbox, job.name, job.attempt)
+        self.running = RunningJob(job.id, job.inbox, job.name, job.attempt)
         self._executor.submit(order)
-        point("order-sent")
+        failpoint("order-sent")
 
     def _order(self, job: Job) -> Order:
         drop, done = self._ledger.transact(
@@ -201,15 +201,15 @@ class Dispatcher:
                 except queues.Empty:
                     return
             # Kept until it is recorded: a full disk must not make a job's end unheard of.
-            self._hear(self._heard)
+            self._handle(self._heard)
             self._heard = None
 
-    def _hear(self, event: Event) -> None:
+    def _handle(self, event: Event) -> None:
         match event:
             case Ready():
                 self.device = {"device": event.device, "dtype": event.dtype}
                 self.device |= {"gpu": event.environment.get("gpu")}
-                self.holds.device_found()
+                self.scheduler.device_available()
                 log.info("worker.ready", device=event.device, dtype=event.dtype)
             case Beat():
                 self.worker = event
@@ -225,13 +225,13 @@ class Dispatcher:
                 self._on_stage_done(self.running, event)
             case JobDone():
                 self._ledger.transact(lambda s: self._succeed(s, event.job))
-                point("outcome-committed")
+                failpoint("outcome-committed")
                 self.running = None
             case JobFailed():
                 self._on_failed(event)
                 self.running = None
 
-    def _on_progress(self, running: Running, event: Progress) -> None:
+    def _on_progress(self, running: RunningJob, event: Progress) -> None:
         running.step, running.steps = event.step, event.steps
         running.fraction = event.fraction
         data = {
@@ -240,13 +240,13 @@ class Dispatcher:
         }  # fmt: skip
         self._ledger.transact(lambda s: queue.add_progress(s, event.job, data))
 
-    def _on_stage_done(self, running: Running, event: StageDone) -> None:
+    def _on_stage_done(self, running: RunningJob, event: StageDone) -> None:
         facts: dict[str, Any] = asdict(event) | {"attempt": running.attempt}
         job, files = facts.pop("job"), facts.pop("artifacts")
         facts["stage_id"] = facts.pop("stage")
-        point("stage-reported")
+        failpoint("stage-reported")
         self._ledger.transact(lambda s: queue.finish_stage(s, job, facts, files))
-        point("stage-committed")
+        failpoint("stage-committed")
         log.info("stage.finished", job=job, stage=event.stage, seconds=event.seconds)
 
     def _on_failed(self, event: JobFailed) -> None:
@@ -280,14 +280,14 @@ class Dispatcher:
 
         self._ledger.transact(action)
         if code == DeviceUnavailable.code:
-            self.holds.device_lost()
+            self.scheduler.device_lost()
         elif code == InboxUnavailable.code:
-            self.holds.sources.note(job)
+            self.scheduler.sources.note(job)
 
     def _source_away(self, job_id: str) -> str | None:
         """Why the job's source cannot be reached; None if it can."""
         claim = self._ledger.transact(lambda s: source_holds.claim_of(s, job_id))
-        return None if claim is None else claim_folders.unreachable(claim, self._look)
+        return None if claim is None else claim_folders.unreachable_reason(claim, self._look)
 
     def _succeed(self, session: Transaction, job: str) -> None:
         pauses.note_success(session, job)
@@ -322,7 +322,7 @@ class Dispatcher:
         self._on_job_ended_with_worker(self.running, event)
         self.running = None
 
-    def _on_job_ended_with_worker(self, running: Running, event: WorkerEnded) -> None:
+    def _on_job_ended_with_worker(self, running: RunningJob, event: WorkerEnded) -> None:
         stage = running.stage
         match event.reason:
             case "closed":
@@ -352,16 +352,20 @@ class Dispatcher:
 
     # --- what people and time change ---
 
-    def attend_cancels(self) -> None:
+    def forward_cancels(self) -> None:
         """Pass on the wish to cancel the running job."""
         if self.running is not None and self.running.job in self._ledger.transact(
             requests.cancel_requests
         ):
             self._executor.cancel(self.running.job)
 
-    def attend_hours(self) -> None:
+    def enforce_hours(self) -> None:
         """Have the running job stop before its next stage once its inbox's hours are over."""
         running = self.running
-        if running is not None and not running.resting and self.holds.rests(running.inbox):
-            running.resting = True
-            self._executor.rest(running.job)
+        if (
+            running is not None
+            and not running.is_yielding
+            and self.scheduler.is_outside_hours(running.inbox)
+        ):
+            running.is_yielding = True
+            self._executor.yield_after_stage(running.job)

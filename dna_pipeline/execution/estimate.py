@@ -19,12 +19,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from dna_pipeline.base.errors import ConfigError
-from dna_pipeline.ledger.queries import Views
+from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.stages import registry
 from dna_pipeline.stages.base import Stage
 
 RECENT_RUNS = 2000
-RUNS_KEPT = 60
+MAX_RUNS = 60
 """For each type and model; every two of them are compared."""
 
 PACE_RUNS = 8
@@ -34,7 +34,7 @@ SAMPLE = 400
 """So many of the queue's jobs are looked at; the others take as long as these on average."""
 
 HAND_OVER_S = 1.0
-MOST_OVERHEAD_S = 120.0
+MAX_OVERHEAD_S = 120.0
 """What a stage took beyond its own time is loading and writing; more was a rest or a restart."""
 
 
@@ -77,21 +77,21 @@ def pace(runs: Iterable[tuple[float, float]]) -> float:
 
 
 @dataclass(slots=True)
-class _Known:
+class _History:
     """How long one type of stage took with one model, on one device."""
 
-    points: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=RUNS_KEPT))
+    points: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=MAX_RUNS))
     line: Line | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
+class QueueEstimate:
     """How many jobs can run now, and their seconds; None where too little is known."""
 
     jobs: int
     seconds: float | None
 
-    def facts(self, running: bool = False, running_s: float | None = None) -> dict[str, Any]:
+    def to_dict(self, running: bool = False, running_s: float | None = None) -> dict[str, Any]:
         """As `status` tells it, with the job that runs."""
         parts = [running_s] * running + [self.seconds] * (self.jobs > 0)
         known = [seconds for seconds in parts if seconds is not None]
@@ -102,10 +102,10 @@ class Left:
 class Estimator:
     """Looks at one ledger, again at each `refresh`."""
 
-    def __init__(self, views: Views) -> None:
+    def __init__(self, views: Queries) -> None:
         self._views = views
-        self._known: dict[tuple[str, str | None], _Known] = {}
-        self._by_place: dict[tuple[Any, ...], _Known] = {}
+        self._known: dict[tuple[str, str | None], _History] = {}
+        self._by_place: dict[tuple[Any, ...], _History] = {}
         self._latest: deque[tuple[Stage, float, float]] = deque(maxlen=PACE_RUNS)
         self._pace = 1.0
         self._last: dict[str, Any] = {"id": 0}
@@ -126,7 +126,7 @@ class Estimator:
 
     def _learn(self, run: dict[str, Any], stage: Stage, seconds: float) -> None:
         where = (stage.type, stage.model, run["provider"], run["device"], run["dtype"])
-        known = self._by_place.setdefault(where, _Known())
+        known = self._by_place.setdefault(where, _History())
         if self._known.get((stage.type, stage.model)) is not known:
             self._known[stage.type, stage.model] = known
             self._latest.clear()
@@ -161,12 +161,12 @@ class Estimator:
         seconds = self.stages(work["stages"], work["width"], work["height"])
         return dict(zip([stage["id"] for stage in work["stages"]], seconds, strict=False))
 
-    def queue(self) -> Left:
+    def queue(self) -> QueueEstimate:
         """All jobs that wait for nothing but their turn."""
         jobs = self._views.runnable()
         sample = self._views.runnable_sample(jobs // SAMPLE + 1) if jobs else []
         told = [self.stages(job["stages"], job["width"], job["height"]) for job in sample]
-        return Left(jobs, total(told, jobs))
+        return QueueEstimate(jobs, total(told, jobs))
 
 
 def total(told: Sequence[Sequence[float]], jobs: int) -> float | None:
@@ -199,4 +199,4 @@ def _took(run: dict[str, Any], before: dict[str, Any]) -> float:
         begun = ended
     seconds: float = run["seconds"]
     took = seconds if begun is None else (run["finished_at"] - begun).total_seconds()
-    return took if seconds <= took <= seconds + MOST_OVERHEAD_S else seconds
+    return took if seconds <= took <= seconds + MAX_OVERHEAD_S else seconds

@@ -57,12 +57,12 @@ class Executor(Protocol):
 
     def submit(self, order: Order) -> None: ...
     def cancel(self, job: str) -> None: ...
-    def rest(self, job: str) -> None:
+    def yield_after_stage(self, job: str) -> None:
         """Give the job back, held as `hours`, before its next stage begins."""
         ...
 
     def events(self) -> queue.SimpleQueue[Event]: ...
-    def tend(self) -> None:
+    def enforce_timeouts(self) -> None:
         """Enforce limits; to be called about once a second."""
         ...
 
@@ -79,11 +79,11 @@ class WorkerSettings:
     models: dict[str, dict[str, Any]]
     stage_timeout_s: float
     idle_unload_s: float
-    prove: bool = False
+    self_test: bool = False
     """Check that the device computes right before the first order."""
-    seen_device: str | None = None
+    last_device: str | None = None
     """The device of the worker before; a worse one is refused. None: this is the first worker."""
-    seen_gpu: str | None = None
+    last_gpu: str | None = None
     """Name of that device's hardware, for people."""
 
 
@@ -110,8 +110,8 @@ class LocalExecutor:
         self._lock = threading.Lock()
         self._child: _Child | None = None
         self._is_closed = False
-        self._seen_device: str | None = None
-        self._seen_gpu: str | None = None
+        self._last_device: str | None = None
+        self._last_gpu: str | None = None
 
     def events(self) -> queue.SimpleQueue[Event]:
         return self._events
@@ -137,7 +137,7 @@ class LocalExecutor:
         # A device may be the cause of an unexpected end, so the next worker must check it first.
         doubt = self._child is not None and self._child.ending in (None, *DOUBTFUL_ENDS)
         return replace(
-            self._settings, prove=doubt, seen_device=self._seen_device, seen_gpu=self._seen_gpu
+            self._settings, prove=doubt, seen_device=self._last_device, seen_gpu=self._last_gpu
         )
 
     def cancel(self, job: str) -> None:
@@ -145,15 +145,15 @@ class LocalExecutor:
             if self._child is not None:
                 self._child.cancel(job)
 
-    def rest(self, job: str) -> None:
+    def yield_after_stage(self, job: str) -> None:
         with self._lock:
             if self._child is not None:
-                self._child.rest(job)
+                self._child.yield_after_stage(job)
 
-    def tend(self) -> None:
+    def enforce_timeouts(self) -> None:
         with self._lock:
             if self._child is not None:
-                self._child.tend(time.monotonic())
+                self._child.enforce_timeouts(time.monotonic())
 
     def close(self, grace_s: float) -> None:
         """End the child: at once when it is idle, else after at most `grace_s`. No order is run
@@ -168,8 +168,8 @@ class LocalExecutor:
         if isinstance(event, Ready):
             # A worker with a worse device never becomes ready, so the last one had the best.
             gpu = event.environment.get("gpu")
-            self._seen_gpu = gpu if isinstance(gpu, str) else None
-            self._seen_device = event.device
+            self._last_gpu = gpu if isinstance(gpu, str) else None
+            self._last_device = event.device
         self._events.put(event)
         self._wake()
 
@@ -207,7 +207,7 @@ class _Child:
 
     def _start(self, settings: WorkerSettings, order: Order) -> None:
         assert self._process.stdin
-        self._stderr = ipc.follow_stderr(self._process, self._overhear)
+        self._stderr = ipc.follow_stderr(self._process, self._watch)
         self._writer = ipc.QueuedWriter(self._process.stdin)
         self._writer.send(asdict(settings))
         self._writer.send({"order": order.to_message()})
@@ -241,12 +241,12 @@ class _Child:
                 self._cancel_deadline = time.monotonic() + CANCEL_GRACE_S
                 self._writer.send({"cancel": job})
 
-    def rest(self, job: str) -> None:
+    def yield_after_stage(self, job: str) -> None:
         with self._lock:
             if job == self.job:
                 self._writer.send({"rest": job})
 
-    def tend(self, now: float) -> None:
+    def enforce_timeouts(self, now: float) -> None:
         with self._lock:
             if self._kill_deadline is not None:
                 if now > self._kill_deadline:
@@ -281,7 +281,7 @@ class _Child:
             why = f"the worker was killed {self._detail} and does not end; its driver may hang"
             self._put(WorkerEnded(job, self.ending, why))
 
-    def _overhear(self, line: str) -> None:
+    def _watch(self, line: str) -> None:
         if line.strip() and not line.startswith("{"):  # the worker's own log
             self._said.append(line.strip())
         relay(line)
@@ -323,14 +323,14 @@ class _Child:
         self._put(WorkerEnded(job, self.ending, why))
 
     def _check(self, event: Event) -> None:
-        """Raise WireError for what a worker that does as it was ordered cannot tell."""
+        """Raise PipeError for what a worker that does as it was ordered cannot tell."""
         job, stage = getattr(event, "job", None), getattr(event, "stage", None)
         if job is not None and job != self.job:
-            raise ipc.WireError(f"{event.kind} of a job that it was not given")
+            raise ipc.PipeError(f"{event.kind} of a job that it was not given")
         if stage is not None and stage not in self._stages:
-            raise ipc.WireError(f"{event.kind} of a stage that its job does not have")
+            raise ipc.PipeError(f"{event.kind} of a stage that its job does not have")
         if isinstance(event, Ready) and self._is_ready:
-            raise ipc.WireError("a second ready")
+            raise ipc.PipeError("a second ready")
 
     def _note(self, event: Event) -> None:
         """Follow the child's state, for the limits."""

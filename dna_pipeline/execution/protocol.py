@@ -10,7 +10,7 @@ from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationE
 
 from dna_pipeline.base import ipc
 from dna_pipeline.base.errors import Failure
-from dna_pipeline.base.ipc import WireError
+from dna_pipeline.base.ipc import PipeError
 
 _FINITE = ConfigDict(allow_inf_nan=False)
 
@@ -194,7 +194,7 @@ class WorkerEnded:
 
 
 Event = Ready | Phase | Progress | StageDone | JobDone | JobFailed | Beat | WorkerEnded
-_TOLD: dict[str, type[Any]] = {
+_EVENTS: dict[str, type[Any]] = {
     cls.kind: cls for cls in (Ready, Phase, Progress, StageDone, JobDone, JobFailed, Beat)
 }
 """What a worker says; its end is told by whoever sees it."""
@@ -208,25 +208,25 @@ def event_from_message(message: ipc.Message) -> Event:
     """The event that a worker told. It may be broken in any way; the daemon relies on each field.
 
     Raises:
-        WireError: it is none, or a field of it is missing or holds what it never should.
+        PipeError: it is none, or a field of it is missing or holds what it never should.
     """
     fields = dict(message)
     kind = fields.pop("event", None)
-    if not isinstance(kind, str) or kind not in _TOLD:
-        raise WireError("a message that is no event")
+    if not isinstance(kind, str) or kind not in _EVENTS:
+        raise PipeError("a message that is no event")
     try:
         event: Event = _reader(kind).validate_python(fields)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise WireError(f"{kind}: {where}: {first['msg']}"[:300]) from None
+        raise PipeError(f"{kind}: {where}: {first['msg']}"[:300]) from None
     if isinstance(event, StageDone) and len({f.path for f in event.artifacts}) < len(
         event.artifacts
     ):
-        raise WireError("stage_done: two files of one name")
+        raise PipeError("stage_done: two files of one name")
     return event
 
 
 @cache
 def _reader(kind: str) -> TypeAdapter[Any]:
-    return TypeAdapter(_TOLD[kind])
+    return TypeAdapter(_EVENTS[kind])

@@ -40,7 +40,7 @@ DISK_RETRY_S = 10.0
 INBOX_RETRY_S = 5.0
 
 
-class Holds:
+class Scheduler:
     """Finds the next job that may start; holds those before it that may not, and frees them.
 
     What the ledger cannot tell is asked of the file system, and never inside a transaction: a disk
@@ -57,14 +57,16 @@ class Holds:
         self.sources = SourceHolds(ledger, look)
         self._retry_at: dict[str, float] = {}
         self._device_losses = 0
-        self._resting_inboxes: set[str] = set()
+        self._closed_inboxes: set[str] = set()
         """Inboxes whose jobs were all held since their hours ended."""
 
     def claim(self) -> Job | None:
         """The next job that nothing stands against; all before it are held."""
         while (job := self._ledger.transact(self._next)) is not None:
             obstacle = self._obstacle(job)
-            claimed = self._ledger.transact(partial(self._settle, job=job, obstacle=obstacle))
+            claimed = self._ledger.transact(
+                partial(self._claim_or_hold, job=job, obstacle=obstacle)
+            )
             if claimed is not None:
                 return claimed
         return None
@@ -78,7 +80,9 @@ class Holds:
                 return job
         return None
 
-    def _settle(self, session: Transaction, job: Runnable, obstacle: Obstacle | None) -> Job | None:
+    def _claim_or_hold(
+        self, session: Transaction, job: Runnable, obstacle: Obstacle | None
+    ) -> Job | None:
         """Claim the job, or hold it; neither if another one is next by now."""
         after = self._next(session)
         if after is None or after.id != job.id:
@@ -95,7 +99,7 @@ class Holds:
             queue.hold_where(session, "pipeline", job.pipeline, Paused.code, why)
         elif (why := batches.paused(session, job.batch)) is not None:
             queue.hold_where(session, "batch", str(job.batch), Paused.code, why)
-        elif (why := self._resting(job.inbox)) is not None:
+        elif (why := self._hours_reason(job.inbox)) is not None:
             queue.hold_where(session, "inbox", job.inbox, Hours.code, why)
         else:
             return False
@@ -104,15 +108,15 @@ class Holds:
 
     def _obstacle(self, job: Runnable) -> Obstacle | None:
         """Find what keeps the job from starting outside the ledger: weights, source, disk space."""
-        if (why := self._missing(job.stages)) is not None:
+        if (why := self._missing_weights(job.stages)) is not None:
             values = {"value": job.models, "code": WeightsMissing.code, "detail": why}
             return Obstacle(why, partial(queue.hold_where, column="models", **values))
         if (found := self.sources.obstacle(job)) is not None:
             return found
-        if (why := self._lacks_any_room()) is not None:
+        if (why := self._disk_shortage()) is not None:
             values = {"value": "queued", "code": DiskFull.code, "detail": why}
             return Obstacle(why, partial(queue.hold_where, column="status", **values))
-        if (why := self._lacks_room(job)) is not None:
+        if (why := self._disk_shortage_of(job)) is not None:
             return Obstacle(why, partial(queue.hold, job_id=job.id, code=DiskFull.code, detail=why))
         return None
 
@@ -123,36 +127,40 @@ class Holds:
         """
         now = time.monotonic()
         held = self._ledger.transact(_held_models)
-        complete = [models for models, stages in held.items() if self._missing(stages) is None]
+        complete = [
+            models for models, stages in held.items() if self._missing_weights(stages) is None
+        ]
         if self._is_due(InboxUnavailable.code, now, INBOX_RETRY_S):
             self.sources.review()
         is_due = self._is_due(DiskFull.code, now, DISK_RETRY_S if patient else None)
-        is_roomy = is_due and self._lacks_any_room() is None
+        is_roomy = is_due and self._disk_shortage() is None
 
         def action(session: Transaction) -> None:
             freed = queue.promote_due(session, utcnow())
             for models in complete:
                 freed += queue.release(session, WeightsMissing.code, models)
             for inbox in queue.held_inboxes(session, Hours.code):
-                if self._resting(inbox) is None:
+                if self._hours_reason(inbox) is None:
                     queue.release_inbox(session, Hours.code, inbox)
             if self._is_due(DeviceUnavailable.code, now, None):  # until it is lost again
                 freed += queue.release(session, DeviceUnavailable.code)
             if is_roomy:
                 freed += queue.release(session, DiskFull.code)
-            self._hold_resting(session, has_freed=freed > 0)
+            self._hold_outside_hours(session, has_freed=freed > 0)
 
         self._ledger.transact(action)
 
-    def _hold_resting(self, session: Transaction, *, has_freed: bool) -> None:
+    def _hold_outside_hours(self, session: Transaction, *, has_freed: bool) -> None:
         """Hold the jobs of inboxes whose hours have ended, before it is their turn.
 
         Only when the hours end or jobs were freed: the statement reads all jobs that can run.
         """
-        resting = {inbox.name for inbox in self._config.inboxes if self.rests(inbox.name)}
-        if has_freed or resting - self._resting_inboxes:
-            hold_resting(session, self._config)
-        self._resting_inboxes = resting
+        resting = {
+            inbox.name for inbox in self._config.inboxes if self.is_outside_hours(inbox.name)
+        }
+        if has_freed or resting - self._closed_inboxes:
+            hold_outside_hours(session, self._config)
+        self._closed_inboxes = resting
 
     def device_lost(self) -> None:
         """No worker got hold of the device: wait with the next try, longer each time."""
@@ -160,13 +168,13 @@ class Holds:
         self._retry_at[DeviceUnavailable.code] = time.monotonic() + wait
         self._device_losses += 1
 
-    def device_found(self) -> None:
+    def device_available(self) -> None:
         """A worker has the device."""
         self._device_losses = 0
 
-    def rests(self, inbox: str) -> bool:
+    def is_outside_hours(self, inbox: str) -> bool:
         """Whether it is outside that inbox's hours."""
-        return self._resting(inbox) is not None
+        return self._hours_reason(inbox) is not None
 
     def _is_due(self, code: str, now: float, wait: float | None) -> bool:
         """Whether it is time to try again what that hold waits for; None: try just once."""
@@ -177,11 +185,11 @@ class Holds:
 
     # --- what may stand against a job, as sentences ---
 
-    def _resting(self, inbox: str) -> str | None:
+    def _hours_reason(self, inbox: str) -> str | None:
         found = self._config.inbox(inbox)
-        return None if found is None else found.resting(utcnow())
+        return None if found is None else found.hours_reason(utcnow())
 
-    def _missing(self, stages: Sequence[Mapping[str, Any]]) -> str | None:
+    def _missing_weights(self, stages: Sequence[Mapping[str, Any]]) -> str | None:
         for name in model_sets.names_in(stages):
             provider = self._config.models.get(name)
             if provider is None:
@@ -190,12 +198,12 @@ class Holds:
                 return f"model {name!r}: {why}"
         return None
 
-    def _lacks_any_room(self) -> str | None:
+    def _disk_shortage(self) -> str | None:
         return disk_space.shortage(self._disks(), disk_space.FLOOR_BYTES)
 
-    def _lacks_room(self, job: Runnable) -> str | None:
+    def _disk_shortage_of(self, job: Runnable) -> str | None:
         try:
-            need = disk_space.needed(job.source_bytes, job.width, job.height, job.stages)
+            need = disk_space.required_bytes(job.source_bytes, job.width, job.height, job.stages)
         except (KeyError, ValueError, ConfigError):
             return None  # a stage that is gone or has changed: the worker says so
         return disk_space.shortage(self._disks(), need)
@@ -206,10 +214,10 @@ class Holds:
         return [self._config.data, *([] if self._look(outbox).is_silent else [outbox])]
 
 
-def hold_resting(session: Transaction, config: Config) -> None:
+def hold_outside_hours(session: Transaction, config: Config) -> None:
     """Hold all jobs of inboxes outside their hours, so that `status` says so at once."""
     for inbox in config.inboxes:
-        if (why := inbox.resting(utcnow())) is not None:
+        if (why := inbox.hours_reason(utcnow())) is not None:
             queue.hold_where(session, "inbox", inbox.name, Hours.code, why)
 
 

@@ -21,7 +21,7 @@ from dna_pipeline.base.errors import InboxUnavailable
 from dna_pipeline.base.reachability import Look
 from dna_pipeline.ledger import source_holds
 from dna_pipeline.ledger.engine import Transaction
-from dna_pipeline.ledger.queries import Views
+from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.ledger.queue import Runnable
 from dna_pipeline.ledger.store import Ledger
 
@@ -71,7 +71,7 @@ class SourceHolds:
         """What keeps the job from its source."""
         claim = Path(job.claim)
         root = claim.parent
-        if (why := claim_folders.unreachable(claim, self._look)) is None:
+        if (why := claim_folders.unreachable_reason(claim, self._look)) is None:
             return None
         self.has_missed |= self._look(root).is_there
         if self._holds_ours(root):
@@ -95,7 +95,7 @@ class SourceHolds:
         """Release the jobs whose sources can be reached again."""
         if not self._has_read:
             # Of a million jobs this takes seconds, during which others go on to write.
-            with closing(Views(self._ledger.path)) as views:
+            with closing(Queries(self._ledger.path)) as views:
                 self._roots |= views.held_roots(InboxUnavailable.code)
             self._has_read = True
         for root in sorted(self._roots):
@@ -125,7 +125,9 @@ class SourceHolds:
         following = self._ledger.transact(lambda s: source_holds.next_claims(s, AT_ONCE))
         beside = {drop: other for drop, other in following.items() if other.parent == claim.parent}
         lost = {
-            drop: other for drop, other in beside.items() if claim_folders.away(other) is not None
+            drop: other
+            for drop, other in beside.items()
+            if claim_folders.unavailable_reason(other) is not None
         }
         lost[job.drop_id] = claim
         self._claims |= lost
@@ -137,7 +139,7 @@ class SourceHolds:
         found: list[str] = []
         for drop, claim in some.items():
             del self._claims[drop]
-            if claim_folders.unreachable(claim, self._look) is None:
+            if claim_folders.unreachable_reason(claim, self._look) is None:
                 found.append(drop)
             else:
                 self._claims[drop] = claim  # behind the others

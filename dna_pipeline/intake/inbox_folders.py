@@ -32,7 +32,7 @@ def make_inboxes(config: Config, watched: Collection[str], look: Look) -> None:
     for inbox in config.inboxes:
         was_watched = inbox.name in watched
         is_missing = look(inbox.path).state == "missing"
-        if is_missing and not shall_make(config, inbox, was_watched=was_watched, look=look):
+        if is_missing and not should_make(config, inbox, was_watched=was_watched, look=look):
             why = missing_sentence(config, inbox, was_watched=was_watched, look=look)
             log.warning("inbox.missing", inbox=inbox.name, why=why)
         else:
@@ -53,7 +53,7 @@ def make_folder(folder: Path, look: Look) -> None:
         log.info("folder.made", path=str(folder), why="it did not exist")
 
 
-def shall_make(config: Config, inbox: Inbox, *, was_watched: bool, look: Look) -> bool:
+def should_make(config: Config, inbox: Inbox, *, was_watched: bool, look: Look) -> bool:
     """Whether the daemon may make that inbox's folder, which does not exist.
 
     Only before it was ever watched, and only if its name is not close to that of a folder that is
@@ -68,10 +68,10 @@ def shall_make(config: Config, inbox: Inbox, *, was_watched: bool, look: Look) -
         return False
     if os.path.lexists(missing) or not look(missing.parent).is_there:
         return False  # a link to a disk that is away, or a file
-    return meant(config, inbox, look) is None
+    return similar_folder(config, inbox, look) is None
 
 
-def meant(config: Config, inbox: Inbox, look: Look = look_directly) -> Path | None:
+def similar_folder(config: Config, inbox: Inbox, look: Look = look_directly) -> Path | None:
     """The folder that a missing inbox's path was probably meant to name; None if there is none."""
     missing = _first_missing(inbox.path)
     if not look(missing.parent).is_there:
@@ -95,7 +95,7 @@ def missing_sentence(
     if os.path.lexists(inbox.path):
         return f"{inbox.path} is not a folder; name one in {where}"
     said = f"the folder {inbox.path} does not exist"
-    if (other := meant(config, inbox, look)) is not None:
+    if (other := similar_folder(config, inbox, look)) is not None:
         return f"{said}; did you mean {_named(config, other)!r}? Mend the path in {where}"
     if was_watched:
         return f"{said} any more; connect its disk or share, or mend the path in {where}"

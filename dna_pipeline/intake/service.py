@@ -17,18 +17,18 @@ from dna_pipeline.base.reachability import Look, look_directly
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.intake.claiming import claims as claim
-from dna_pipeline.intake.claiming.batch import BatchTaker, NotYet, may_last
+from dna_pipeline.intake.claiming.batch import BatchClaimer, NotReady, is_long_wait
 from dna_pipeline.intake.claiming.late_sidecars import LateSidecars
-from dna_pipeline.intake.claiming.rollback import put_all_back, undo
+from dna_pipeline.intake.claiming.rollback import return_files, roll_back
 from dna_pipeline.intake.claiming.settling import Settling
-from dna_pipeline.intake.claiming.single import Taker
+from dna_pipeline.intake.claiming.single import SingleClaimer
 from dna_pipeline.intake.discovery.candidates import Candidate, Waiting
 from dna_pipeline.intake.discovery.probe import Prober
 from dna_pipeline.intake.discovery.scan import FileStat, is_image_name, is_yaml_name
 from dna_pipeline.intake.inbox_folders import missing_sentence
 from dna_pipeline.intake.planning import job_rows
-from dna_pipeline.intake.planning.drops import Claimed, Ready
-from dna_pipeline.intake.planning.finder import Lookout
+from dna_pipeline.intake.planning.drops import ClaimedDrop, ReadyDrop
+from dna_pipeline.intake.planning.finder import CandidateFinder
 from dna_pipeline.intake.planning.known_files import KnownFiles, Version
 from dna_pipeline.ledger import batches, store
 from dna_pipeline.ledger.store import Ledger
@@ -68,7 +68,7 @@ class ClaimCleanup(Protocol):
         ...
 
 
-class InboxGate:
+class InboxIntake:
     """One inbox from look to ledger."""
 
     def __init__(
@@ -86,21 +86,26 @@ class InboxGate:
         self._cleanup = cleanup
         self._look_at = look
         self._is_silent = False
-        self._known = KnownFiles(inbox.name, ledger)
-        self.lookout = Lookout(inbox, prober, self._known, look, self._describe)
-        self.taker = Taker(
-            config, inbox, ledger, self._known, self.lookout.taken, self.lookout.left
+        self._known_files = KnownFiles(inbox.name, ledger)
+        self.finder = CandidateFinder(inbox, prober, self._known_files, look, self._describe)
+        self.claimer = SingleClaimer(
+            config,
+            inbox,
+            ledger,
+            self._known_files,
+            self.finder.mark_claimed,
+            self.finder.mark_failed,
         )
-        self._batch_taker = BatchTaker(
-            config, inbox, ledger, self._known, prober, self.lookout, look
+        self._batch_claimer = BatchClaimer(
+            config, inbox, ledger, self._known_files, prober, self.finder, look
         )
         self._batch: tuple[Candidate, Generator[None]] | None = None
-        self.late = LateSidecars(ledger, self.lookout, self.taker)
-        self.settling = Settling(inbox.settle_s, prober, self.taker)
-        self._too_late: list[Ready] = []
+        self.late_sidecars = LateSidecars(ledger, self.finder, self.claimer)
+        self.settling = Settling(inbox.settle_s, prober, self.claimer)
+        self._late_drops: list[ReadyDrop] = []
         self._group = FIRST_GROUP
-        self._rest_until = 0.0
-        self._recovered: tuple[int, int] | None = None
+        self._idle_until = 0.0
+        self._recovered_folder: tuple[int, int] | None = None
         """The folder whose claims are all accounted for."""
         self._is_first_look = self._setting() is None
         self.has_looked = False
@@ -120,74 +125,74 @@ class InboxGate:
     @property
     def next_at(self) -> float:
         """When to `step` again."""
-        if self.lookout.pending or self._too_late or self._batch:
-            return self._rest_until
-        return max(self._rest_until, min(self.lookout.next_at, self.settling.next_at))
+        if self.finder.pending or self._late_drops or self._batch:
+            return self._idle_until
+        return max(self._idle_until, min(self.finder.next_at, self.settling.next_at))
 
     def is_busy(self) -> bool:
         """Whether something here will be ready without anyone's doing, and before long."""
-        short = any(not waiting.long for waiting in self.lookout.waiting)
-        taking = bool(self.lookout.pending or self._too_late or self._batch)
+        short = any(not waiting.is_long for waiting in self.finder.waiting)
+        taking = bool(self.finder.pending or self._late_drops or self._batch)
         return not self._is_silent and (taking or self.settling.is_busy or short)
 
-    def answers(self, now: float) -> bool:
+    def is_reachable(self, now: float) -> bool:
         """Whether the inbox may be touched: its disk answers. If not, `status` says so, and it is
         asked again before long."""
         reach = self._look_at(self.inbox.path)
         self._is_silent = reach.is_silent
         if reach.is_silent:
-            self.lookout.cannot_look(reach.why, now)
-            self._rest_until = now + FAILED_RETRY_S
+            self.finder.mark_unavailable(reach.why, now)
+            self._idle_until = now + FAILED_RETRY_S
         return not reach.is_silent
 
     def step(self, now: float) -> int:
         """Do what is due, at most one group; how many drops that were."""
         if self._batch is not None:
-            return self._go_on(*self._batch, now)
+            return self._continue_batch(*self._batch, now)
         self.recover(now)
         self.settling.step(now)
-        if not self.lookout.pending and now >= self.lookout.next_at:
+        if not self.finder.pending and now >= self.finder.next_at:
             self._look(now)
         return self._take_group(now) or self._begin_batch()
 
     def _look(self, now: float) -> None:
-        self.lookout.look(now)
+        self.finder.find(now)
         self.has_looked = True
-        if self.lookout.problem is not None:
+        if self.finder.problem is not None:
             return
         if self._is_first_look:
             self._first_look()
         self._group = FIRST_GROUP
-        self._too_late = self.late.hear(now)
-        self.late.explain()
+        self._late_drops = self.late_sidecars.handle(now)
+        self.late_sidecars.explain()
 
     def _take_group(self, now: float) -> int:
-        group, self._too_late = self._too_late, []
-        while self.lookout.pending and len(group) < self._group:
-            if self.lookout.pending[0].is_batch:
+        group, self._late_drops = self._late_drops, []
+        while self.finder.pending and len(group) < self._group:
+            if self.finder.pending[0].is_batch:
                 break
-            if (ready := self.lookout.next_ready(now)) is not None:
+            if (ready := self.finder.next_ready(now)) is not None:
                 group.append(ready)
         self._group = min(2 * self._group, GROUP)
         if not group:
             return 0
-        self.lookout.ask_ahead(self._group)
-        for item in self.taker.take(group):
+        self.finder.probe_ahead(self._group)
+        for item in self.claimer.claim(group):
             self.settling.add(item, now)
         return len(group)
 
     # --- job files and tables ---
 
     def _begin_batch(self) -> int:
-        if (found := self.lookout.next_batch()) is None:
+        if (found := self.finder.next_batch()) is None:
             return 0
         candidate, stats = found
         if len(stats) != len(candidate.paths):
             return 1  # taken in the meantime
-        self._batch = candidate, self._batch_taker.steps(candidate, stats)
+        self._batch = candidate, self._batch_claimer.steps(candidate, stats)
         return 1
 
-    def _go_on(self, candidate: Candidate, steps: Generator[None], now: float) -> int:
+    def _continue_batch(self, candidate: Candidate, steps: Generator[None], now: float) -> int:
         """One more step of the batch that is being taken in."""
         teller = candidate.table or candidate.sidecar or ""
         try:
@@ -198,46 +203,46 @@ class InboxGate:
             # Nothing at all can be made of it: its file fails, and says why.
             self._batch = None
             failed = Candidate(candidate.table, candidate.sidecar, error)
-            self.lookout.pending.appendleft(failed)
-        except (NotYet, claim.ClaimError, OSError) as reason:
-            is_long = may_last(reason)
+            self.finder.pending.appendleft(failed)
+        except (NotReady, claim.ClaimError, OSError) as reason:
+            is_long = is_long_wait(reason)
             self._batch = None
-            if not isinstance(reason, NotYet):
-                self._recovered = None  # what could not be undone is at the next step
+            if not isinstance(reason, NotReady):
+                self._recovered_folder = None  # what could not be undone is at the next step
             log.info("batch.left", inbox=self.inbox.name, file=teller, why=str(reason))
             why = f"not taken in yet: {reason}"
-            self.lookout.waiting.append(Waiting(teller, why, None, is_long, "writing"))
+            self.finder.waiting.append(Waiting(teller, why, None, is_long, "writing"))
             retry_s = FAILED_RETRY_S if is_long else RETRY_S
-            self.lookout.next_at = min(self.lookout.next_at, now + retry_s)
+            self.finder.next_at = min(self.finder.next_at, now + retry_s)
         return 1
 
     def _first_look(self) -> None:
         """Remember that this inbox is watched and, if so told, what lay there before."""
         versions: dict[str, Version] = {}
         if self.inbox.existing == "ignore":
-            files = self.lookout.files
+            files = self.finder.files
             versions = {path: Version({path: stat}) for path, stat in files.items()}
-            self.lookout.pending.clear()
+            self.finder.pending.clear()
 
         def commit(session: Any) -> None:
-            store.remember_files(session, self._known.rows(versions))
+            store.remember_files(session, self._known_files.rows(versions))
             store.set_setting(session, f"watched:{self.inbox.name}", str(utcnow()))
 
         self._ledger.transact(commit)
-        self._known.note(versions)
+        self._known_files.note(versions)
         self._is_first_look = False
 
     def fail(self, error: Exception, now: float) -> None:
         """After an error anywhere in `step`: begin anew, with what is half taken, before long."""
         problem = f"could not take files in: {error}"
-        if problem != self.lookout.problem:
+        if problem != self.finder.problem:
             log.error("inbox.failed", inbox=self.inbox.name, exc_info=error)
-        self.lookout.problem = problem
-        self.lookout.pending.clear()
+        self.finder.problem = problem
+        self.finder.pending.clear()
         self._batch = None
-        self.lookout.hinted(now)
-        self._rest_until = now + FAILED_RETRY_S
-        self._recovered = None
+        self.finder.request_scan(now)
+        self._idle_until = now + FAILED_RETRY_S
+        self._recovered_folder = None
 
     # --- what a daemon that ended, an error or an unmount left half done ---
 
@@ -247,16 +252,16 @@ class InboxGate:
         Nothing is concluded from a folder that is not there: it may come back.
         """
         folder = _identity(self.inbox.path)
-        if folder is None or folder == self._recovered:
+        if folder is None or folder == self._recovered_folder:
             return
         for drop in self._ledger.transact(store.claiming_drops):
             if drop.inbox == self.inbox.name and drop.id not in self.settling.drops:
-                self._try(drop.id, lambda d=drop: self._resume(d, now))
+                self._attempt(drop.id, lambda d=drop: self._resume(d, now))
         self._ledger.transact(batches.forget_unclaimed)
-        if self.inbox.keeps or self._account_for_claims(now):
-            self._recovered = folder
+        if self.inbox.keeps or self._adopt_claims(now):
+            self._recovered_folder = folder
 
-    def _try(self, drop_id: str, action: Callable[[], None]) -> None:
+    def _attempt(self, drop_id: str, action: Callable[[], None]) -> None:
         """One claim that cannot be dealt with, now, does not stop the inbox."""
         try:
             action()
@@ -267,7 +272,7 @@ class InboxGate:
         folder = Path(drop.claim)
         if drop.batch is not None:
             row = {"claim": drop.claim, "folder": drop.folder, "stat": drop.stat}
-            undo(self._config, self.inbox, row, lambda _: self._give_up_copy(drop))
+            roll_back(self._config, self.inbox, row, lambda _: self._give_up_copy(drop))
             self._forget(drop.id)
             return
         if self._cleanup.is_copy(folder):
@@ -276,7 +281,7 @@ class InboxGate:
             return
         complete = (folder / drop.image).is_file() if drop.image else _holds_files(folder)
         if not complete:
-            put_all_back(folder, self.inbox.path, drop.folder, drop.stat)
+            return_files(folder, self.inbox.path, drop.folder, drop.stat)
             self._forget(drop.id)
             return
         sidecar = drop.sidecar if drop.sidecar and (folder / drop.sidecar).is_file() else None
@@ -285,14 +290,14 @@ class InboxGate:
             "image": drop.image, "sidecar": sidecar,
         }  # fmt: skip
         error = Failure.from_dict(drop.error) if drop.error else None
-        self.settling.add(Claimed(row, error=error), now)
+        self.settling.add(ClaimedDrop(row, error=error), now)
 
     def _give_up_copy(self, drop: Drop) -> None:
         # A path in the stat is absolute where the file is in a source root.
         seen = {self.inbox.path / path: FileStat(**stat) for path, stat in drop.stat.items()}
         self._cleanup.give_up_copy(Path(drop.claim), seen)
 
-    def _account_for_claims(self, now: float) -> bool:
+    def _adopt_claims(self, now: float) -> bool:
         """Every claim on disk belongs to a drop, or is given one; what is done with goes.
 
         False where they cannot be seen; the next look at the inbox says why.
@@ -306,7 +311,7 @@ class InboxGate:
         known = self._ledger.transact(store.open_drop_ids)
         for drop_id in claims:
             if drop_id not in known and is_id(drop_id):
-                self._try(drop_id, lambda i=drop_id: self._adopt(i, now))
+                self._attempt(drop_id, lambda i=drop_id: self._adopt(i, now))
         return True
 
     def _adopt(self, drop_id: str, now: float) -> None:
@@ -319,12 +324,12 @@ class InboxGate:
         image = next((name for name in names if is_image_name(name)), None)
         sidecar = next((name for name in names if is_yaml_name(name)), None)
         if image is None:
-            put_all_back(folder, self.inbox.path, "")
+            return_files(folder, self.inbox.path, "")
             return
         row = job_rows.drop_row(self.inbox, "", image, sidecar)
         row |= {"id": drop_id, "claim": str(folder)}
         self._ledger.transact(lambda s: store.begin_claims(s, [row]))
-        self.settling.add(Claimed(row), now)
+        self.settling.add(ClaimedDrop(row), now)
 
     def _forget(self, drop_id: str) -> None:
         self._ledger.transact(lambda s: store.forget_drops(s, [drop_id]))
@@ -342,7 +347,7 @@ def _identity(folder: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-class Gate:
+class IntakeService:
     """All inboxes, stepped in turn by one thread."""
 
     def __init__(
@@ -362,7 +367,7 @@ class Gate:
         self.is_quiet = False
         """Whether, as of the last step, nothing will be taken in soon unless something comes."""
         self.inboxes = [
-            InboxGate(config, inbox, ledger, self._prober, cleanup, look)
+            InboxIntake(config, inbox, ledger, self._prober, cleanup, look)
             for inbox in config.inboxes
         ]
 
@@ -371,13 +376,13 @@ class Gate:
         names = {gate.inbox.name for gate in self.inboxes}
         for drop in self._ledger.transact(store.claiming_drops):
             if drop.inbox not in names:
-                self._give_up(drop)
+                self._return_orphan(drop)
         now = time.monotonic()
         for gate in self.inboxes:
-            if gate.answers(now):
+            if gate.is_reachable(now):
                 gate.recover(now)
 
-    def _give_up(self, drop: Drop) -> None:
+    def _return_orphan(self, drop: Drop) -> None:
         """Undo a claim for which no inbox is configured."""
         folder = Path(drop.claim)
         try:
@@ -387,7 +392,7 @@ class Gate:
                     return
                 self._cleanup.give_up_copy(folder, {})
             elif self._cleanup.is_claim(folder) and self._is_reachable(folder):
-                put_all_back(folder, folder.parents[2], drop.folder, drop.stat)
+                return_files(folder, folder.parents[2], drop.folder, drop.stat)
             else:
                 return  # its inbox may only be away
         except OSError as error:
@@ -411,16 +416,16 @@ class Gate:
         for gate in self.inboxes:
             now = time.monotonic()
             if gate.inbox.name in hints:
-                gate.lookout.hinted(now)
+                gate.finder.request_scan(now)
             if now >= gate.next_at:
                 taken += self._step_one(gate, now)
         self.is_quiet = self._looks_quiet()
         return taken
 
-    def _step_one(self, gate: InboxGate, now: float) -> int:
+    def _step_one(self, gate: InboxIntake, now: float) -> int:
         """One inbox's trouble is not another's."""
         try:
-            return gate.step(now) if gate.answers(now) else 0
+            return gate.step(now) if gate.is_reachable(now) else 0
         except Exception as error:
             gate.fail(error, now)
             return 0
@@ -432,8 +437,7 @@ class Gate:
 
     def _looks_quiet(self) -> bool:
         return all(
-            (gate.has_looked or gate.lookout.problem) and not gate.is_busy()
-            for gate in self.inboxes
+            (gate.has_looked or gate.finder.problem) and not gate.is_busy() for gate in self.inboxes
         )
 
     def waiting(self) -> list[dict[str, Any]]:
@@ -441,10 +445,10 @@ class Gate:
         found: list[dict[str, Any]] = []
         for gate in self.inboxes:
             name = gate.inbox.name
-            if gate.lookout.problem:
-                found.append({"inbox": name, "file": None, "reason": gate.lookout.problem})
-            entries = [(w.path, w.reason) for w in gate.lookout.waiting]
-            entries += list(gate.lookout.ignored.items())
+            if gate.finder.problem:
+                found.append({"inbox": name, "file": None, "reason": gate.finder.problem})
+            entries = [(w.path, w.reason) for w in gate.finder.waiting]
+            entries += list(gate.finder.ignored.items())
             found += [
                 {"inbox": name, "file": job_rows.printable(path), "reason": reason}
                 for path, reason in entries

@@ -58,7 +58,7 @@ class Owner:
     files: tuple[str, ...]
 
 
-def take(
+def claim_name(
     session: Session,
     folder: str,
     kind: Kind,

@@ -68,7 +68,7 @@ class AmbiguousPrefixError(LookupError):
     """Not exactly one id begins so."""
 
 
-class Views:
+class Queries:
     """A read-only look at one ledger file, which must exist.
 
     Rows come as plain values: times as aware datetimes, JSON as what it stands for, paths as text.

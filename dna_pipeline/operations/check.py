@@ -9,16 +9,16 @@ from typing import Any
 from dna_pipeline.base.reachability import Look, brief_looks
 from dna_pipeline.config.image_paths import lacking_root
 from dna_pipeline.config.schema import Config, Inbox
-from dna_pipeline.execution.disk_space import made
+from dna_pipeline.execution.disk_space import output_bytes
 from dna_pipeline.execution.estimate import Estimator, total
 from dna_pipeline.intake.discovery.candidates import Candidate
 from dna_pipeline.intake.discovery.probe import Prober
 from dna_pipeline.intake.planning.job_rows import printable
 from dna_pipeline.ledger import health, model_sets
-from dna_pipeline.ledger.queries import Views
+from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.operations import hindrances
-from dna_pipeline.operations.check_plan import Outlook, outlooks, preview
-from dna_pipeline.operations.lookup import open_views
+from dna_pipeline.operations.check_plan import PlannedJob, planned_jobs, preview
+from dna_pipeline.operations.lookup import open_queries
 
 
 def check(config: Config) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def check(config: Config) -> dict[str, Any]:
     Loads no model and takes nothing. Raises `ConfigError` where the ledger is gone.
     """
     health.check_present(config.ledger_path)
-    views = open_views(config) if config.ledger_path.exists() else None
+    views = open_queries(config) if config.ledger_path.exists() else None
     facts: dict[str, Any] = {"config": str(config.file), "models": _models(config)}
     facts |= {"inboxes": [], "jobs": [], "waiting": [], "ignored": []}
     estimator = _estimator(views)
@@ -75,7 +75,7 @@ def _would_all_run(facts: dict[str, Any]) -> bool:
     )
 
 
-def _estimator(views: Views | None) -> Estimator | None:
+def _estimator(views: Queries | None) -> Estimator | None:
     """What earlier jobs taught; None where there is no ledger yet."""
 
     if views is None:
@@ -126,7 +126,7 @@ def _inbox(
     facts["jobs"] += [
         _job(inbox, candidate, outlook, done, estimator)
         for candidate in candidates
-        for outlook in outlooks(config, inbox, candidate, prober)
+        for outlook in planned_jobs(config, inbox, candidate, prober)
     ]
     facts["waiting"] += [
         {"inbox": inbox.name, "file": waits.path, "reason": waits.reason}
@@ -142,7 +142,7 @@ def _inbox(
 class _Done:
     """Which rows were done before, as far as the ledger knows."""
 
-    def __init__(self, config: Config, views: Views | None, look: Look) -> None:
+    def __init__(self, config: Config, views: Queries | None, look: Look) -> None:
         self._outbox = config.outbox
         self._is_outbox_silent = look(config.outbox).is_silent
         self._views = views
@@ -159,7 +159,7 @@ class _Done:
 def _job(
     inbox: Inbox,
     candidate: Candidate,
-    outlook: Outlook,
+    outlook: PlannedJob,
     done: _Done,
     estimator: Estimator | None,
 ) -> dict[str, Any]:
@@ -181,5 +181,5 @@ def _job(
         "pipeline": spec.pipeline, "priority": spec.priority,
         "skipped": done.has(outlook.key), "models": model_sets.names_in(stages),
         "seconds": round(sum(seconds), 3) if seconds else None,
-        "disk_bytes": made(probed.width, probed.height, stages),
+        "disk_bytes": output_bytes(probed.width, probed.height, stages),
     }  # fmt: skip

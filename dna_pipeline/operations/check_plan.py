@@ -15,27 +15,27 @@ from dna_pipeline.base.reachability import Look, look_directly
 from dna_pipeline.config.image_paths import is_file
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.config.sidecar import JobSpec
-from dna_pipeline.intake.discovery.candidates import Candidate, ImageOf, Pairing, Waiting
+from dna_pipeline.intake.discovery.candidates import Candidate, Pairing, ReadReference, Waiting
 from dna_pipeline.intake.discovery.pairing import pair
 from dna_pipeline.intake.discovery.probe import Probed, Prober
 from dna_pipeline.intake.discovery.scan import FileStat, Scan, is_image_name, scan
 from dna_pipeline.intake.discovery.stability import StabilityTracker
-from dna_pipeline.intake.planning.finder import identity, is_known
-from dna_pipeline.intake.planning.job_rows import facts_of, read_sidecar, specs
+from dna_pipeline.intake.planning.finder import is_processed, key_path
+from dna_pipeline.intake.planning.job_rows import context_of, read_sidecar, resolve_jobs
 from dna_pipeline.intake.planning.known_files import KnownFiles
 from dna_pipeline.intake.planning.plan import (
-    Item,
-    ModelFacts,
+    ModelIdentities,
+    PlanItem,
     Planner,
     image_error,
-    reference,
+    read_reference,
     shown_image,
 )
-from dna_pipeline.ledger.queries import Views
+from dna_pipeline.ledger.queries import Queries
 
 
 @dataclass(frozen=True, slots=True)
-class Outlook:
+class PlannedJob:
     """A job that would run, or one that would not.
 
     Attributes:
@@ -75,7 +75,7 @@ _IN_VAIN = {"image": ImageMissing, "unread": SidecarInvalid}
 
 def candidates(inbox: Inbox) -> list[Candidate]:
     """The drops that lie in the inbox now, as if all waits were over. Raises OSError."""
-    return _lying(inbox, partial(reference, inbox), _pair)[0].candidates
+    return _lying(inbox, partial(read_reference, inbox), _pair)[0].candidates
 
 
 def preview(config: Config, inbox: Inbox, look: Look = look_directly) -> Preview:
@@ -87,23 +87,23 @@ def preview(config: Config, inbox: Inbox, look: Look = look_directly) -> Preview
     Args:
         look: says whether a source root can be reached.
     """
-    told = cache(partial(reference, inbox, look=look))
+    told = cache(partial(read_reference, inbox, look=look))
     lying, files = _lying(inbox, told, partial(_pair, awaits_downloads=True))
     if not config.ledger_path.exists():
         return lying
-    with closing(Views(config.ledger_path)) as views:
+    with closing(Queries(config.ledger_path)) as views:
         known = KnownFiles(inbox.name, views)
-        new = [c for c in lying.candidates if not is_known(known, c, identity(c, told), files)]
+        new = [c for c in lying.candidates if not is_processed(known, c, key_path(c, told), files)]
     return replace(lying, candidates=new)
 
 
 def _lying(
-    inbox: Inbox, told: ImageOf, pairing: Callable[..., tuple[Scan, Pairing]]
+    inbox: Inbox, told: ReadReference, pairing: Callable[..., tuple[Scan, Pairing]]
 ) -> tuple[Preview, dict[str, FileStat]]:
     seen, found = pairing(inbox, told, frozenset())
-    if found.named:
+    if found.referenced:
         # What job files name is looked for where it lies, whatever the inbox takes otherwise.
-        seen, found = pairing(inbox, told, found.named)
+        seen, found = pairing(inbox, told, found.referenced)
     in_vain = [
         Candidate(None, waiting.path, _IN_VAIN[waiting.kind](waiting.reason))
         for waiting in found.waiting
@@ -114,7 +114,7 @@ def _lying(
 
 
 def _pair(
-    inbox: Inbox, told: ImageOf, named: frozenset[str], *, awaits_downloads: bool = False
+    inbox: Inbox, told: ReadReference, named: frozenset[str], *, awaits_downloads: bool = False
 ) -> tuple[Scan, Pairing]:
     seen = scan(inbox, named)
     tracker = StabilityTracker(0)
@@ -124,9 +124,9 @@ def _pair(
     return seen, pair(patient, seen.files, tracker, told, named)
 
 
-def outlooks(
+def planned_jobs(
     config: Config, inbox: Inbox, candidate: Candidate, prober: Prober
-) -> Iterator[Outlook]:
+) -> Iterator[PlannedJob]:
     """The jobs that a candidate would become, and those of its rows that would become none.
 
     Nothing, where a daemon takes its files meanwhile.
@@ -137,7 +137,7 @@ def outlooks(
     except (JobError, OSError) as error:
         if _is_there(inbox, candidate):
             told = error if isinstance(error, JobError) else _unreadable(error)
-            yield Outlook(None, candidate.image, error=told)
+            yield PlannedJob(None, candidate.image, error=told)
 
 
 def _is_there(inbox: Inbox, candidate: Candidate) -> bool:
@@ -150,7 +150,7 @@ def _unreadable(error: OSError) -> JobError:
 
 def _single(
     config: Config, inbox: Inbox, candidate: Candidate, prober: Prober
-) -> Iterator[Outlook]:
+) -> Iterator[PlannedJob]:
     if candidate.error is not None:
         raise candidate.error
     assert candidate.image is not None
@@ -160,13 +160,15 @@ def _single(
         raise answer
     data = read_sidecar(inbox.path / candidate.sidecar) if candidate.sidecar else None
     folder, _, name = candidate.image.rpartition("/")
-    facts = facts_of(inbox, folder, name, sha256_file(path))
-    found = specs(config, inbox, data, facts)
+    facts = context_of(inbox, folder, name, sha256_file(path))
+    found = resolve_jobs(config, inbox, data, facts)
     for number, (_, spec) in enumerate(found, 1):
-        yield Outlook(number if len(found) > 1 else None, candidate.image, spec, answer)
+        yield PlannedJob(number if len(found) > 1 else None, candidate.image, spec, answer)
 
 
-def _batch(config: Config, inbox: Inbox, candidate: Candidate, prober: Prober) -> Iterator[Outlook]:
+def _batch(
+    config: Config, inbox: Inbox, candidate: Candidate, prober: Prober
+) -> Iterator[PlannedJob]:
     planner = Planner(config, inbox)
     plan = planner.plan(candidate)
     for source in plan.sources:
@@ -175,7 +177,7 @@ def _batch(config: Config, inbox: Inbox, candidate: Candidate, prober: Prober) -
         return
     # Without a ledger nothing was done before, and hashes of weights are for nothing.
     skips = (plan.head.on_duplicate or inbox.on_duplicate) == "skip"
-    models = planner.models() if skips and config.ledger_path.exists() else None
+    models = planner.model_identities() if skips and config.ledger_path.exists() else None
     hashes = {s: sha256_file(s.file) for s in plan.sources if s.error is None}
     for item in plan.items:
         item.error = image_error(item)
@@ -183,12 +185,12 @@ def _batch(config: Config, inbox: Inbox, candidate: Candidate, prober: Prober) -
 
 
 def _row(
-    planner: Planner, item: Item, hashes: Mapping[Any, str], models: ModelFacts | None
-) -> Outlook:
+    planner: Planner, item: PlanItem, hashes: Mapping[Any, str], models: ModelIdentities | None
+) -> PlannedJob:
     number, image = item.row.number, shown_image(item)
     if item.error is not None or item.source is None:
-        return Outlook(number, image, error=item.error)
-    facts = planner.facts(item, hashes[item.source])
+        return PlannedJob(number, image, error=item.error)
+    facts = planner.context(item, hashes[item.source])
     key = None if models is None else planner.key(item.row.document, facts, models)
     spec = planner.resolve(item.row.document, lambda: 0, facts)
-    return Outlook(number, image, spec, item.source.probed, key)
+    return PlannedJob(number, image, spec, item.source.probed, key)

@@ -14,7 +14,7 @@ from dna_pipeline.config.schema import Config
 from dna_pipeline.ledger import batches, pauses, requests, store
 from dna_pipeline.ledger.engine import Transaction
 from dna_pipeline.ledger.store import Ledger
-from dna_pipeline.operations.lookup import find_batch, find_job, open_ledger, open_views
+from dna_pipeline.operations.lookup import find_batch, find_job, open_ledger, open_queries
 
 
 def cancel(config: Config, jobs: Iterable[str], batch: str | None) -> dict[str, str | None]:
@@ -29,7 +29,7 @@ def cancel(config: Config, jobs: Iterable[str], batch: str | None) -> dict[str, 
         ConfigError: a job or batch does not exist, or both or neither are named.
     """
     prefixes = list(jobs)
-    with closing(open_views(config)) as views:
+    with closing(open_queries(config)) as views:
         if bool(prefixes) == (batch is not None):
             raise ConfigError("name jobs, or one batch with --batch")
         ids = dict.fromkeys(find_job(views, prefix) for prefix in prefixes)
@@ -62,7 +62,7 @@ def resume(config: Config, batch: str | None) -> None:
 
     Jobs of inboxes outside their hours are held for these again.
     """
-    from dna_pipeline.execution.scheduler import hold_resting
+    from dna_pipeline.execution.scheduler import hold_outside_hours
 
     batch_id = _find_batch(config, batch)
 
@@ -71,7 +71,7 @@ def resume(config: Config, batch: str | None) -> None:
             pauses.resume(session)
         else:
             batches.resume(session, batch_id)
-        hold_resting(session, config)
+        hold_outside_hours(session, config)
 
     with closing(open_ledger(config)) as ledger:
         ledger.transact(free)
@@ -81,5 +81,5 @@ def _find_batch(config: Config, prefix: str | None) -> str | None:
     """The one batch whose id begins so; the ledger is not opened where none is named."""
     if prefix is None:
         return None
-    with closing(open_views(config)) as views:
+    with closing(open_queries(config)) as views:
         return find_batch(views, prefix)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from dna_pipeline.base.reachability import Look
     from dna_pipeline.config.schema import Config, Inbox
-    from dna_pipeline.ledger.queries import Views
+    from dna_pipeline.ledger.queries import Queries
 
 
 def remark(code: str, text: str, *, stops: bool = False) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def remark(code: str, text: str, *, stops: bool = False) -> dict[str, Any]:
     return {"code": code, "text": text, "stops": stops}
 
 
-def of_inbox(config: Config, inbox: Inbox, views: Views | None, look: Look) -> str | None:
+def of_inbox(config: Config, inbox: Inbox, views: Queries | None, look: Look) -> str | None:
     """What keeps an inbox from being watched; None if nothing does."""
     from dna_pipeline.intake.inbox_folders import missing_sentence
     from dna_pipeline.operations.daemon.lock import keeper
@@ -42,7 +42,7 @@ def of_inbox(config: Config, inbox: Inbox, views: Views | None, look: Look) -> s
     return None
 
 
-def of_surroundings(config: Config, views: Views | None, look: Look) -> list[dict[str, Any]]:
+def of_surroundings(config: Config, views: Queries | None, look: Look) -> list[dict[str, Any]]:
     """Remarks on daemons, pauses, hours and torch, each with what to do."""
     return [
         *_daemon(config),
@@ -94,7 +94,7 @@ def _roots(inbox: Path, claim_roots: Any) -> list[Path]:
         return []
 
 
-def _pauses(views: Views | None) -> list[dict[str, Any]]:
+def _pauses(views: Queries | None) -> list[dict[str, Any]]:
     if views is None:
         return []
     holds = [hold for hold in views.holds() if hold["code"] == "paused"]
@@ -108,7 +108,7 @@ def _pauses(views: Views | None) -> list[dict[str, Any]]:
 def _hours(config: Config) -> list[dict[str, Any]]:
     from dna_pipeline.base.times import utcnow
 
-    rests = [inbox.resting(utcnow()) for inbox in config.inboxes]
+    rests = [inbox.hours_reason(utcnow()) for inbox in config.inboxes]
     return [remark("hours", why) for why in rests if why is not None]
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from dna_pipeline.config.schema import Config
-from dna_pipeline.operations.lookup import find_batch, find_job, open_views
+from dna_pipeline.operations.lookup import find_batch, find_job, open_queries
 
 
 def list_jobs(
@@ -19,14 +19,14 @@ def list_jobs(
     Raises:
         ConfigError: there is no ledger yet, or no batch's id begins so.
     """
-    views = open_views(config)
+    views = open_queries(config)
     batch_id = find_batch(views, batch)
     return views.jobs(status=status, inbox=inbox, batch=batch_id, limit=limit)
 
 
 def read_job(config: Config, prefix: str) -> dict[str, Any]:
     """All about the job whose id begins so. Raises `ConfigError`."""
-    views = open_views(config)
+    views = open_queries(config)
     return views.job(find_job(views, prefix))
 
 
@@ -38,7 +38,7 @@ class EventLog:
     """
 
     def __init__(self, config: Config, job: str | None = None) -> None:
-        self._views = open_views(config)
+        self._views = open_queries(config)
         self._job_id = find_job(self._views, job) if job else None
         self._last = 0
 

@@ -12,7 +12,7 @@ from dna_pipeline.base.errors import ConfigError
 
 if TYPE_CHECKING:
     from dna_pipeline.config.schema import Config
-    from dna_pipeline.ledger.queries import Views
+    from dna_pipeline.ledger.queries import Queries
     from dna_pipeline.ledger.store import Ledger
 
 HAS_UTF8_NAMES = sys.getfilesystemencoding() == "utf-8"
@@ -38,10 +38,10 @@ def require_utf8_names() -> None:
         raise ConfigError(ONLY_ASCII_NAMES)
 
 
-def open_views(config: Config) -> Views:
+def open_queries(config: Config) -> Queries:
     """The ledger, to look at. Raises `ConfigError` where there is none yet."""
     from dna_pipeline.ledger import health
-    from dna_pipeline.ledger.queries import Views
+    from dna_pipeline.ledger.queries import Queries
 
     health.check_present(config.ledger_path)
     if not config.ledger_path.exists():
@@ -50,10 +50,10 @@ def open_views(config: Config) -> Views:
             "`submit` makes one"
         )
     health.check_header(config.ledger_path)
-    return Views(config.ledger_path)
+    return Queries(config.ledger_path)
 
 
-def find_job(views: Views, prefix: str) -> str:
+def find_job(views: Queries, prefix: str) -> str:
     """The one job whose id begins so. Raises `ConfigError`."""
     from dna_pipeline.ledger.queries import AmbiguousPrefixError
 
@@ -66,7 +66,7 @@ def find_job(views: Views, prefix: str) -> str:
     return job_id
 
 
-def find_batch(views: Views, prefix: str | None) -> str | None:
+def find_batch(views: Queries, prefix: str | None) -> str | None:
     """The one batch whose id begins so, or whose folder is called so. Raises `ConfigError`."""
     from dna_pipeline.ledger.queries import AmbiguousPrefixError
 

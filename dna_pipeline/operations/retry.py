@@ -12,10 +12,10 @@ from typing import Any
 
 from dna_pipeline.base import stage_files
 from dna_pipeline.base.errors import ConfigError, JobError, SourceMissing
-from dna_pipeline.base.failpoints import point
+from dna_pipeline.base.failpoints import failpoint
 from dna_pipeline.base.files import copy_file, sha256_file
 from dna_pipeline.base.naming import sidecar_name
-from dna_pipeline.config.job_context import JobFacts
+from dna_pipeline.config.job_context import JobContext
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.config.sidecar import JobSpec
 from dna_pipeline.intake.claiming.claims import sync_claims
@@ -26,7 +26,7 @@ from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.ledger import batches, queue, requests, store
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Drop, Job
-from dna_pipeline.operations.lookup import explain, find_batch, find_job, open_views
+from dna_pipeline.operations.lookup import explain, find_batch, find_job, open_queries
 from dna_pipeline.operations.submit import claiming
 from dna_pipeline.publish import cancelled_rows
 from dna_pipeline.publish.failure_folders import remove_failure
@@ -110,12 +110,12 @@ class Retrier:
             except JobError as error:
                 raise ConfigError(f"job {job_id[:8]}: {error.detail} ({error.code})") from None
             sync_claims([claim], ())
-            point("stages-kept")
+            failpoint("stages-kept")
             if not self._commit(job, drop, row, attempt):
                 raise ConfigError(f"job {job_id[:8]} was retried by someone else at the same time")
-        point("retry-committed")
+        failpoint("retry-committed")
         left = self._ledger.transact(lambda s: self._remove_failure(s, job))
-        point("failure-removed")
+        failpoint("failure-removed")
         return Retried(attempt.stages, left)
 
     def _remove_failure(self, session: Any, job: Job) -> Path | None:
@@ -178,14 +178,14 @@ class Retrier:
             kept = self._keep_stages(job, spec, sources.folder, claim)
         return _Attempt(facts, spec, kept)
 
-    def _job_facts(self, job: Job, row: Mapping[str, Any], sha256: str) -> JobFacts:
-        facts = job_rows.facts_of(self._inbox(job), row["folder"], row["image"], sha256)
+    def _job_facts(self, job: Job, row: Mapping[str, Any], sha256: str) -> JobContext:
+        facts = job_rows.context_of(self._inbox(job), row["folder"], row["image"], sha256)
         if job.batch is None:
             return facts
         batch, number = self._ledger.transact(lambda s: batches.place_of(s, job))
         return replace(facts, batch=batch, row=number)
 
-    def _resolve(self, job: Job, drop: Drop, data: bytes | None, facts: JobFacts) -> JobSpec:
+    def _resolve(self, job: Job, drop: Drop, data: bytes | None, facts: JobContext) -> JobSpec:
         """The job that the sidecar asks for now. Raises `JobError`.
 
         A seed that was drawn stays if the sidecar is the same, or at least all parameters of its
@@ -245,7 +245,7 @@ class Retrier:
 
     def _commit(self, job: Job, drop: Drop, row: Mapping[str, Any], attempt: _Attempt) -> bool:
         facts = attempt.facts
-        changes = job_rows.work_of(self._inbox(job), attempt.spec) | {"drop_id": row["id"]}
+        changes = job_rows.job_columns(self._inbox(job), attempt.spec) | {"drop_id": row["id"]}
         asked = (facts["sha256"], facts["sidecar_text"])
         if job.batch is not None and (drop.sha256, job.request) != asked:
             changes |= {"request": facts["sidecar_text"], "key": None}
@@ -310,7 +310,7 @@ def choose_jobs(
         ConfigError: a job, batch or inbox does not exist, or it is not clear which jobs are meant.
     """
     prefixes = list(jobs)
-    with closing(open_views(config)) as views:
+    with closing(open_queries(config)) as views:
         _check_choice(config, prefixes, batch, inbox, failed=failed)
         if not failed:
             return Chosen(list(dict.fromkeys(find_job(views, prefix) for prefix in prefixes)))

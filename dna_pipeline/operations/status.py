@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from dna_pipeline.base.times import format_time
 from dna_pipeline.config.schema import Config
-from dna_pipeline.ledger.queries import Views
-from dna_pipeline.operations.lookup import open_views
+from dna_pipeline.ledger.queries import Queries
+from dna_pipeline.operations.lookup import open_queries
 from dna_pipeline.publish.outbox import batch_folder
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def file_of(outbox: Path) -> Path:
     return outbox / "status.json"
 
 
-def queue_counts(views: Views) -> dict[str, dict[str, int]]:
+def queue_counts(views: Queries) -> dict[str, dict[str, int]]:
     """Number of jobs by status, and within it by inbox."""
     counts: dict[str, dict[str, int]] = {}
     for status, inbox, number in views.counts():
@@ -91,7 +91,7 @@ def read_daemon_and_queue(config: Config) -> Status:
 
     health.check_present(config.ledger_path)
     reported, silent = _reported(config) if is_held(config.data) else (None, None)
-    views = open_views(config) if config.ledger_path.exists() else None
+    views = open_queries(config) if config.ledger_path.exists() else None
     with brief_looks() as look:
         leftovers = find_leftovers(config, look)
         problems = _inbox_problems(config, views, look) if reported is None else []
@@ -120,7 +120,7 @@ def read_daemon_and_queue(config: Config) -> Status:
     return Status(facts, silent)
 
 
-def _inbox_problems(config: Config, views: Views | None, look: Look) -> list[dict[str, Any]]:
+def _inbox_problems(config: Config, views: Queries | None, look: Look) -> list[dict[str, Any]]:
     """What keeps inboxes from being watched, as a running daemon reports it."""
     from dna_pipeline.operations.hindrances import of_inbox
 
@@ -146,20 +146,20 @@ def _reported(config: Config) -> tuple[dict[str, Any] | None, str | None]:
     return {"daemon": holder(config.data)}, reach.why
 
 
-def _time_left(views: Views) -> dict[str, Any]:
+def _time_left(views: Queries) -> dict[str, Any]:
     """What the daemon would tell if one ran."""
     from dna_pipeline.execution.estimate import Estimator
 
     estimator = Estimator(views)
     estimator.refresh()
-    return estimator.queue().facts()
+    return estimator.queue().to_dict()
 
 
 def last_event(config: Config) -> int:
     """The number of the newest event; 0 where there is no ledger yet."""
     if not config.ledger_path.exists():
         return 0
-    views = open_views(config)
+    views = open_queries(config)
     try:
         return views.last_event()
     finally:
@@ -176,7 +176,7 @@ def run_report(
         since: when it began.
         waiting: files that the daemon left in the inboxes.
     """
-    views = open_views(config)
+    views = open_queries(config)
     try:
         ended = views.ended_since(before)
         holds = views.holds()

@@ -14,7 +14,7 @@ from dna_pipeline.base.files import copy_file, remove_tree, sha256_file, write_a
 from dna_pipeline.base.naming import sidecar_name
 from dna_pipeline.config import yaml12
 from dna_pipeline.config.batch import OF_BATCH
-from dna_pipeline.config.job_context import JobFacts
+from dna_pipeline.config.job_context import JobContext
 from dna_pipeline.config.misplaced_keys import known_stages, stages_of
 from dna_pipeline.config.parameters import takes_text
 from dna_pipeline.config.schema import SUBMIT_INBOX, Config, Inbox, Pipeline
@@ -29,7 +29,7 @@ from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.operations.lookup import explain, open_ledger
 
 
-def told_by_command(
+def document_from_options(
     pipeline: str | None, settings: list[str], pipelines: Mapping[str, Pipeline] | None = None
 ) -> Document:
     """The document that `--pipeline P --set stage.param=V …` stands for.
@@ -110,7 +110,7 @@ class Submitter:
         self._inbox: Inbox = inbox
         self._resolve(None)
 
-    def _resolve(self, facts: JobFacts | None) -> JobSpec:
+    def _resolve(self, facts: JobContext | None) -> JobSpec:
         try:
             return resolve(self._config, self._inbox, self._told, job_rows.draw_seed, facts)
         except JobError as error:
@@ -156,7 +156,7 @@ class Submitter:
             "width": answer.width, "height": answer.height,
             "sidecar_text": self._written().decode() if row["sidecar"] else None,
         }  # fmt: skip
-        known = job_rows.facts_of(self._inbox, "", path.name, facts["sha256"])
+        known = job_rows.context_of(self._inbox, "", path.name, facts["sha256"])
         job = job_rows.job_row(self._inbox, "", path.name, row["id"], self._resolve(known))
         self._ledger.transact(lambda s: store.finish_claims(s, [facts], [job]))
         return job["id"]
@@ -181,7 +181,7 @@ def submit_all(
     Raises:
         ConfigError: a setting is wrong, so that nothing was queued.
     """
-    document = told_by_command(pipeline, settings, config.pipelines)
+    document = document_from_options(pipeline, settings, config.pipelines)
     jobs: list[str] = []
     problems: list[str] = []
     with closing(open_ledger(config)) as ledger, closing(Prober()) as prober:

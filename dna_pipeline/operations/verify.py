@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.base.files import sha256_file
-from dna_pipeline.operations.repair.results import find_accounts
+from dna_pipeline.operations.repair.results import find_results
 from dna_pipeline.publish.manifest import NAME, Manifest
 
 
@@ -32,7 +32,7 @@ def _manifests(root: Path) -> list[Path]:
     """All manifests at or below `root`, our own hidden folders left out."""
     if root.is_file():
         return [root]
-    return [path for path in find_accounts(root) if path.name == NAME]
+    return [path for path in find_results(root) if path.name == NAME]
 
 
 def _compare_result(path: Path) -> dict[str, Any]:

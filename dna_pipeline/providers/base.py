@@ -114,7 +114,7 @@ class ImageToImageRequest:
     strength: float
     sampler: str
     schedule: str
-    thrifty: bool = False
+    saves_memory: bool = False
 
 
 @runtime_checkable

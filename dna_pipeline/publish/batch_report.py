@@ -16,7 +16,7 @@ from typing import Any
 import structlog
 
 from dna_pipeline.base.errors import OutboxUnavailable
-from dna_pipeline.base.failpoints import point
+from dna_pipeline.base.failpoints import failpoint
 from dna_pipeline.base.files import copy_whole, fsync_tree, remove_temporaries
 from dna_pipeline.base.naming import free_names
 from dna_pipeline.base.reachability import Look, look_directly, require_answer
@@ -40,7 +40,7 @@ STEP_S = 0.05
 """For so long the other work of the daemon's loop may wait at once."""
 
 
-class Accounts:
+class BatchReports:
     """Makes the folders of new batches and keeps the account of each that is not done.
 
     Args:
@@ -118,24 +118,24 @@ class Accounts:
 
     def _try(self, batch_id: str) -> Generator[None, None, bool]:
         try:
-            return (yield from self._account(batch_id))
+            return (yield from self._report(batch_id))
         except OSError as error:
             log.warning("batch.not_written", batch=batch_id, why=str(error))
             self._written.pop(batch_id, None)
             self._is_stale = True
             return False
 
-    def _account(self, batch_id: str) -> Generator[None, None, bool]:
+    def _report(self, batch_id: str) -> Generator[None, None, bool]:
         """Write one; whether files that were kept for it may be needed no more."""
         batch = self._ledger.transact(lambda s: batches.get(s, batch_id))
         folder = self._publisher.outbox.folder(folder_of(batch))
         if batch.state == "claimed":
-            self._lay(batch, folder)
+            self._place(batch, folder)
         data, has_ended = yield from self._read(batch)
         if self._written.get(batch_id) != data:
             self._publisher.outbox.put(data, folder / NAME)
             self._written[batch_id] = data
-            point("account-written")
+            failpoint("account-written")
         if batch.state == "claimed":
             self._ledger.transact(lambda s: batches.open_(s, batch_id))
         is_done = has_ended and self._ledger.transact(lambda s: batches.close(s, batch_id))
@@ -174,7 +174,7 @@ class Accounts:
             yield
         return (bytes(data), has_ended) if columns.version == version else None
 
-    def _lay(self, batch: Batch, folder: Path) -> None:
+    def _place(self, batch: Batch, folder: Path) -> None:
         """Its folder, and in it what was dropped with it and no job has."""
         self._publisher.outbox.make_folder(folder)
         if batch.originals != "archive":

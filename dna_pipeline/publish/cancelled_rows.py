@@ -36,18 +36,18 @@ class CancelledRow(ErrorReport):
 class RowFiles:
     """Where a row is written down."""
 
-    account: Path
+    manifest: Path
     report: CancelledRow
 
     @property
     def request(self) -> Path:
         """What the row asked for; it may be missing."""
-        return self.account.with_suffix(".yaml")
+        return self.manifest.with_suffix(".yaml")
 
     @property
     def image(self) -> Path | None:
         source = self.report.source
-        return None if source is None else self.account.parent / source
+        return None if source is None else self.manifest.parent / source
 
 
 def is_shared(name: str) -> bool:
@@ -99,7 +99,7 @@ def write_row(
     outbox.put(to_bytes(row), account)
 
 
-def accounts(folder: Path) -> list[Path]:
+def manifests(folder: Path) -> list[Path]:
     """The accounts of all rows in a shared folder."""
     return sorted(folder.glob("*.json"))
 
@@ -126,7 +126,7 @@ def remove_row(folder: Path, stem: str, job_id: str, is_needed: Callable[[str], 
             remove_file(row.image, missing_ok=True)
             _remove_empty(row.image.parent, folder)
         remove_file(row.request, missing_ok=True)
-        remove_file(row.account, missing_ok=True)
+        remove_file(row.manifest, missing_ok=True)
     with suppress(FileNotFoundError):
         with os.scandir(folder) as entries:  # of thousands, two say enough
             first = [entry.name for entry in islice(entries, 2)]

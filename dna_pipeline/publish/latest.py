@@ -86,13 +86,13 @@ class LatestFiles:
         latest.note_first(session, place, job, _RESULT_SUFFIXES, is_there)
         wanted = Input(source, job.seq, tuple(chosen.results))
         others = partial(foreign, chosen.results, _OWN_SUFFIXES)
-        name = latest.take(session, place, RESULT, wanted, _names(job), is_there, others)
+        name = latest.claim_name(session, place, RESULT, wanted, _names(job), is_there, others)
         if name is None or not chosen.companions:
             return None if name is None else (name, "")
         wanted = Input(source, job.seq, tuple(chosen.companions))
         names = _numbered(word(name))
         others = partial(foreign, chosen.companions, ())
-        beside = latest.take(session, place, COMPANION, wanted, names, is_there, others)
+        beside = latest.claim_name(session, place, COMPANION, wanted, names, is_there, others)
         return None if beside is None else (name, beside)
 
 

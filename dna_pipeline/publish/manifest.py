@@ -14,12 +14,12 @@ ERROR_NAME = "error.json"
 Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
 
 
-def _told(value: Any) -> Any:
+def _printable(value: Any) -> Any:
     """Names that are not UTF-8 come with what they did wrong; they must not spoil the account."""
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
-Told = Annotated[str, BeforeValidator(_told)]
+PrintableText = Annotated[str, BeforeValidator(_printable)]
 
 
 class _Part(BaseModel):
@@ -81,7 +81,7 @@ class StagePart(_Part):
     dtype: str
     batch_size: int
     seconds: float
-    warnings: list[Told]
+    warnings: list[PrintableText]
     stage_key: str | None = None
 
 
@@ -185,9 +185,9 @@ class ErrorReport(_Part):
     """
 
     code: str
-    message: Told
-    detail: Told
-    hint: Told
+    message: PrintableText
+    detail: PrintableText
+    hint: PrintableText
     retryable: bool
     job: JobPart
     input: InputPart

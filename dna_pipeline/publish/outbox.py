@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
-from dna_pipeline.base.failpoints import point
+from dna_pipeline.base.failpoints import failpoint
 from dna_pipeline.base.files import (
     copy_file,
     fsync_dir,
@@ -51,7 +51,7 @@ class Publication:
     job: str
     name: str
     files: tuple[tuple[Path, str], ...]
-    account: tuple[str, bytes]
+    manifest: tuple[str, bytes]
     texts: tuple[tuple[str, bytes], ...] = ()
 
 
@@ -104,14 +104,14 @@ class Outbox:
             target = staging / name
             target.parent.mkdir(exist_ok=True)
             copy_file(source, target)
-        point("staging-filled")
-        for name, data in (*publication.texts, publication.account):
+        failpoint("staging-filled")
+        for name, data in (*publication.texts, publication.manifest):
             (staging / name).parent.mkdir(exist_ok=True)
             write_bytes(staging / name, data)
         fsync_tree(staging)
         fsync_dir(self._staging)
-        point("manifest-written")
-        return hashlib.sha256(publication.account[1]).hexdigest()
+        failpoint("manifest-written")
+        return hashlib.sha256(publication.manifest[1]).hexdigest()
 
     def holds(self, name: str, account: str, sha256: str) -> bool:
         """Whether the folder of that name is the one with that account."""

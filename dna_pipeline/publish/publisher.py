@@ -18,7 +18,7 @@ from dna_pipeline.base.errors import (
     OutboxUnavailable,
     StageFailed,
 )
-from dna_pipeline.base.failpoints import point
+from dna_pipeline.base.failpoints import failpoint
 from dna_pipeline.base.files import remove_tree
 from dna_pipeline.base.naming import sidecar_name
 from dna_pipeline.base.reachability import Look, look_directly
@@ -121,10 +121,10 @@ class Publisher:
         if job.error is None:
             self._update_latest(job, drop, name, stages)
         self._ledger.transact(lambda s: queue.published(s, job.id))
-        point("end-committed")
+        failpoint("end-committed")
         log.info("job.published", job=job.id, folder=name)
         remove_tree(self._config.work / job.id, ignore_errors=True)
-        point("work-removed")
+        failpoint("work-removed")
 
     def _publish_folder(self, job: Job, drop: Drop, stages: StageFiles) -> str | None:
         """Put the job's own folder into its place; its name. None: it is to be tried again."""
@@ -137,7 +137,7 @@ class Publisher:
         if not self._is_published(job, name):
             try:
                 self.outbox.publish(job.id, name)
-                point("published")
+                failpoint("published")
             except FileExistsError:
                 self._ledger.transact(lambda s: queue.replan_publish(s, job.id))
                 return None
@@ -168,11 +168,11 @@ class Publisher:
             place = None
             if image is not None:
                 place = cancelled_rows.put_original(self.outbox, name, image, below)
-                point("original-copied")
+                failpoint("original-copied")
             is_written = self._ledger.transact(
                 lambda s, p=place: self._write_row(s, job, drop, name, p)
             )
-        point("plan-committed")
+        failpoint("plan-committed")
         return name
 
     def _write_row(
@@ -189,7 +189,7 @@ class Publisher:
         row = cancelled_rows.CancelledRow(source=place, **dict(self._report(job, drop, [])))
         request = next((data for _, data in _request(job, drop)), None)
         cancelled_rows.write_row(self.outbox, name, job.stem, row, request)
-        point("row-written")
+        failpoint("row-written")
         if job.publish_name not in (name, None):
             needed = partial(queue.is_original_needed, session, job)
             remove_failure(self.outbox, job, drop, needed)
@@ -206,7 +206,7 @@ class Publisher:
 
         remove_failure(self.outbox, job, drop, is_needed)
 
-    def _account(self, job: Job) -> str:
+    def _manifest(self, job: Job) -> str:
         return NAME if job.error is None else ERROR_NAME
 
     def _planned_name(self, job: Job) -> str | None:
@@ -214,11 +214,11 @@ class Publisher:
         if job.publish != "planned" or job.publish_name is None:
             return None
         sha256 = job.manifest_sha256 or ""
-        staged = self.outbox.is_staged(job.id, self._account(job), sha256)
+        staged = self.outbox.is_staged(job.id, self._manifest(job), sha256)
         return job.publish_name if staged or self._is_published(job, job.publish_name) else None
 
     def _is_published(self, job: Job, name: str) -> bool:
-        return self.outbox.holds(name, self._account(job), job.manifest_sha256 or "")
+        return self.outbox.holds(name, self._manifest(job), job.manifest_sha256 or "")
 
     def _work_file(self, job: Job, run: StageRun, file: ArtifactRow) -> Path:
         return self._config.work / job.id / run.stage_id / file.path
@@ -235,7 +235,7 @@ class Publisher:
         self._remove_failure(job, drop)
         name = self.outbox.free_name(publication.name)
         self._ledger.transact(lambda s: queue.plan_publish(s, job.id, name, sha256))
-        point("plan-committed")
+        failpoint("plan-committed")
         job.manifest_sha256 = sha256
         return name
 
@@ -313,7 +313,7 @@ class Publisher:
         claim = Path(drop.claim)
         if claim_folders.is_lost(claim, self._config.claims):
             return []
-        if (why := claim_folders.unreachable(claim, self._look)) is not None:
+        if (why := claim_folders.unreachable_reason(claim, self._look)) is not None:
             raise InboxUnavailable(why)
         names = [name for name in (drop.image, drop.sidecar) if name is not None]
         files = [(Path(drop.claim, name), f"{SOURCE}/{name}") for name in names]

@@ -50,7 +50,7 @@ class StageContext:
     work_dir: Path
     models: ModelCache
     on_step: Callable[[int, int], None]
-    thrift: int = 0
+    low_memory_level: int = 0
     warnings: list[str] = field(default_factory=list[str])
     computed_on: Device | None = None
     recipe: dict[str, Any] = field(default_factory=dict[str, Any])
@@ -74,7 +74,7 @@ class Stage(BaseModel, ABC):
     """What follows the stem in the names of its files: `matte` in `cat.matte.png`. No stage that
     has its id there may be called so."""
     needs_model: ClassVar[bool] = True
-    most_thrift: ClassVar[int] = 1
+    max_oom_retries: ClassVar[int] = 1
     """How often the stage is run again where memory runs out, with `StageContext.thrift` raised;
     the other models have left the device by then."""
     aliases: ClassVar[dict[str, str]] = {}

@@ -138,7 +138,7 @@ class Img2Img(Stage):
         source = load_image(ctx.source, ctx.warnings)
         image = fitted(on_white(source), self.max_size)
         model: ImageToImage = ctx.models.get(self.model)
-        request = self._request(thrifty=ctx.thrift > 0)
+        request = self._request(thrifty=ctx.low_memory_level > 0)
         ctx.warnings += size_remarks(source.size, self.max_size)
         if not self.prompt.strip():
             ctx.warnings.append(EMPTY_PROMPT)
@@ -162,7 +162,7 @@ class Img2Img(Stage):
             strength=self.strength,
             sampler=self.sampler,
             schedule=self.schedule,
-            thrifty=thrifty,
+            saves_memory=thrifty,
         )
 
     def parameters_text(self, size: tuple[int, int]) -> str:

@@ -23,9 +23,9 @@ from dna_pipeline.config.schema import Config
 from dna_pipeline.execution.dispatcher import Dispatcher
 from dna_pipeline.execution.local_executor import LocalExecutor
 from dna_pipeline.intake.planning import job_rows
-from dna_pipeline.intake.service import Gate
+from dna_pipeline.intake.service import IntakeService
 from dna_pipeline.ledger import pauses, queue, store
-from dna_pipeline.ledger.queries import Views
+from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Job
 from dna_pipeline.operations.daemon.cleanup import Cleanup
@@ -145,15 +145,15 @@ def _pause(config: Config, value: str | None) -> None:
 
 def _ask(config: Config, times: Times, rounds: int) -> None:
     """All that the daemon does with its ledger."""
-    ledger, views = Ledger(config.ledger_path), Views(config.ledger_path)
+    ledger, views = Ledger(config.ledger_path), Queries(config.ledger_path)
     dispatcher = Dispatcher(config, ledger, LocalExecutor(worker_settings(config)))
     cleanup = Cleanup(config, ledger)
-    gate = Gate(config, ledger, cleanup)
+    gate = IntakeService(config, ledger, cleanup)
     status = StatusFile(config, views, dispatcher, gate)
     for number in range(rounds):
         _take_in(config, ledger, times, number)
-        times.of("review", lambda: dispatcher.holds.review(patient=True))
-        job = times.of("claim", dispatcher.holds.claim)
+        times.of("review", lambda: dispatcher.scheduler.review(patient=True))
+        job = times.of("claim", dispatcher.scheduler.claim)
         assert job is not None
         _finish(ledger, job, times)
         status.ledger_changed()
@@ -167,7 +167,9 @@ def _ask(config: Config, times: Times, rounds: int) -> None:
 def _take_in(config: Config, ledger: Ledger, times: Times, number: int) -> None:
     inbox = config.inboxes[number % len(config.inboxes)]
     drop = job_rows.drop_row(inbox, "", "new.png", None)
-    spec = job_rows.resolve_text(config, inbox, None, job_rows.facts_of(inbox, "", "new.png", None))
+    spec = job_rows.resolve_text(
+        config, inbox, None, job_rows.context_of(inbox, "", "new.png", None)
+    )
     job = job_rows.job_row(inbox, "", "new.png", drop["id"], spec)
 
     def commit() -> None:

@@ -15,7 +15,7 @@ from PIL import Image
 from skimage import data
 
 from dna_pipeline.base.errors import ConfigError
-from dna_pipeline.ledger.queries import Views
+from dna_pipeline.ledger.queries import Queries
 
 PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket")
 
@@ -69,7 +69,7 @@ class Studio:
         """As `dna-pipeline jobs` lists them, without the cost of a process for each look."""
         if not (self.root / "data/ledger.db").exists():
             return []
-        views = Views(self.root / "data/ledger.db")
+        views = Queries(self.root / "data/ledger.db")
         try:
             return views.jobs()
         except ConfigError:

@@ -138,7 +138,7 @@ class Bench:
         seen: list[Event] = []
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline:
-            self.executor.tend()
+            self.executor.enforce_timeouts()
             try:
                 event = self.executor.events().get(timeout=0.2)
             except queue.Empty:

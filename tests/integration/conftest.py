@@ -18,13 +18,13 @@ from dna_pipeline.base.errors import ImageTooSmall, ImageUnreadable, JobError
 from dna_pipeline.config.loader import load_config
 from dna_pipeline.config.schema import Config
 from dna_pipeline.intake.discovery.probe import NotReadable, Probed, Question
-from dna_pipeline.intake.service import InboxGate
+from dna_pipeline.intake.service import InboxIntake
 from dna_pipeline.ledger import queue
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Drop, Event, Job, StageRun
 from dna_pipeline.operations.daemon.cleanup import Cleanup
 from dna_pipeline.operations.repair.overtaken import Overtaken
-from dna_pipeline.publish.batch_report import Accounts
+from dna_pipeline.publish.batch_report import BatchReports
 from dna_pipeline.publish.publisher import Publisher
 from tests.integration.acting import Bench, install
 
@@ -71,7 +71,7 @@ class Site:
         self.prober = StubProber()
         self.cleanup = Cleanup(self.config, self.ledger)
         inbox = self.config.inboxes[0]
-        self.gate = InboxGate(self.config, inbox, self.ledger, self.prober, self.cleanup)
+        self.gate = InboxIntake(self.config, inbox, self.ledger, self.prober, self.cleanup)
         self.publisher = Publisher(self.config, self.ledger)
 
     def close(self) -> None:
@@ -103,7 +103,7 @@ class Site:
         """Let time pass in steps of at most a second, looking each time."""
         until = self.now + seconds
         while True:
-            self.gate.lookout.hinted(self.now)
+            self.gate.finder.request_scan(self.now)
             while self.gate.step(self.now):
                 pass
             if self.now >= until:
@@ -125,7 +125,7 @@ class Site:
         return sorted(path for root in roots for path in root.rglob("*") if path.is_file())
 
     def waiting(self) -> dict[str, str]:
-        return {entry.path: entry.reason for entry in self.gate.lookout.waiting}
+        return {entry.path: entry.reason for entry in self.gate.finder.waiting}
 
     # --- the ledger ---
 
@@ -200,9 +200,9 @@ class Site:
                 self.cleanup.dispose_unneeded(job.drop_id)
         raise AssertionError("publishing comes to no end")
 
-    def accounts(self) -> Accounts:
+    def accounts(self) -> BatchReports:
         """The writer of each batch.csv."""
-        return Accounts(self.ledger, self.publisher, self.cleanup.dispose_unneeded)
+        return BatchReports(self.ledger, self.publisher, self.cleanup.dispose_unneeded)
 
     def folders(self) -> list[str]:
         """The published folders, by their accounts."""

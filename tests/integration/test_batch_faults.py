@@ -12,7 +12,7 @@ import pytest
 
 from dna_pipeline.base.errors import BlackImage
 from dna_pipeline.intake.claiming import claims
-from dna_pipeline.intake.claiming.single import Taker
+from dna_pipeline.intake.claiming.single import SingleClaimer
 from dna_pipeline.intake.planning.blocked import REFUSED_WAIT_S
 from dna_pipeline.ledger import batches, queue
 from dna_pipeline.ledger.tables import Batch, Job
@@ -40,7 +40,7 @@ WAIT_S = 600.0
 def start_batch(site: Site, steps: int) -> None:
     """Let time pass until a batch is begun, and go so many steps further."""
     for _ in range(60):
-        site.gate.lookout.hinted(site.now)
+        site.gate.finder.request_scan(site.now)
         site.gate.step(site.now)
         if site.gate._batch is not None:  # pyright: ignore
             break
@@ -381,7 +381,7 @@ def test_run_waits_for_what_moves_not_for_what_may_last(
     def take(*_: Any) -> None:
         raise reason
 
-    monkeypatch.setattr(claims, "take", take)
+    monkeypatch.setattr(claims, "claim_file", take)
     site.put("a.png")
     site.put("shots.csv", "image\na.png\n")
     site.settle()
@@ -397,15 +397,15 @@ def take_others(
 ) -> list[str]:
     """Let the file of that name be one that cannot be taken; gives the names that are tried."""
     tried: list[str] = []
-    real = claims.take
+    real = claims.claim_file
 
-    def take(source: Path, target_dir: Path, expected: Any) -> claims.Taken:
+    def take(source: Path, target_dir: Path, expected: Any) -> claims.ClaimedFile:
         tried.append(source.name)
         if source.name == name:
             raise error()
         return real(source, target_dir, expected)
 
-    monkeypatch.setattr(claims, "take", take)
+    monkeypatch.setattr(claims, "claim_file", take)
     return tried
 
 
@@ -555,7 +555,7 @@ def test_the_images_of_a_wrong_job_file_wait_for_its_mend(
     site.settle()
     assert [(job.name, job.status) for job in site.jobs()] == [("all.yaml", "failed")]
     site.restart()
-    monkeypatch.setattr(Taker, "take", lambda *_: pytest.fail("it is taken in again"))
+    monkeypatch.setattr(SingleClaimer, "take", lambda *_: pytest.fail("it is taken in again"))
     site.tick(60)
     monkeypatch.undo()
     assert len(site.jobs()) == 1

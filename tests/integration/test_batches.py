@@ -331,7 +331,7 @@ def test_check_tells_the_same(site: Site) -> None:
     wrong_table(site)
     inbox = site.config.inboxes[0]
     (candidate,) = check_plan.candidates(inbox)
-    found = list(check_plan.outlooks(site.config, inbox, candidate, site.prober))  # pyright: ignore
+    found = list(check_plan.planned_jobs(site.config, inbox, candidate, site.prober))  # pyright: ignore
     wrong = {str(o.row): (o.error.code, o.error.where) for o in found if o.error}
     assert wrong == CODES
     assert site.left() == {"good.png", "broken.png", "shots.csv"}
@@ -443,7 +443,7 @@ def checked(site: Site) -> list[tuple[str | None, str | None]]:
     return [
         (look.image, look.error.code if look.error else None)
         for candidate in check_plan.candidates(inbox)
-        for look in check_plan.outlooks(site.config, inbox, candidate, site.prober)  # pyright: ignore
+        for look in check_plan.planned_jobs(site.config, inbox, candidate, site.prober)  # pyright: ignore
     ]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dna_pipeline.intake.discovery.names import tells
+from dna_pipeline.intake.discovery.names import is_sidecar_of
 from dna_pipeline.ledger.tables import Batch
 from dna_pipeline.operations.retry import Retrier
 from dna_pipeline.publish.outbox import Outbox
@@ -275,7 +275,7 @@ def test_the_longest_name_has_room_for_a_yaml(site: Site) -> None:
     site.settle()
     fail_next(site)
     (told,) = site.outbox.glob("in/failed/*/source/*.y*ml")
-    assert tells(told.name, LONGEST)
+    assert is_sidecar_of(told.name, LONGEST)
     Retrier(site.config, site.ledger).retry(site.jobs()[0].id, site.prober)  # pyright: ignore
     run_all(site)
     assert set(statuses(site).values()) == {"completed"}

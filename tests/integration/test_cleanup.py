@@ -15,14 +15,14 @@ import pytest
 from dna_pipeline.base.errors import EmptyMesh
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.intake.claiming import claims
-from dna_pipeline.intake.service import Gate
+from dna_pipeline.intake.service import IntakeService
 from dna_pipeline.ledger import queue, store
 from dna_pipeline.ledger.tables import Drop
 from dna_pipeline.operations.daemon.cleanup import move_to_recovered
 from dna_pipeline.operations.ownership import find_leftovers
 from dna_pipeline.operations.repair.rebuild import rebuild
 from dna_pipeline.operations.retry import Retrier
-from dna_pipeline.operations.submit import Submission, Submitter, told_by_command
+from dna_pipeline.operations.submit import Submission, Submitter, document_from_options
 from tests.integration.conftest import Site
 
 MakeSite = Callable[..., Site]
@@ -42,7 +42,7 @@ def recovered(site: Site) -> int:
 
 
 def submit(site: Site, data: bytes, name: str = "stdin", *settings: str) -> str:
-    submitter = Submitter(site.config, site.ledger, told_by_command(None, list(settings)))
+    submitter = Submitter(site.config, site.ledger, document_from_options(None, list(settings)))
     return submitter.submit(Submission(name, io.BytesIO(data)), site.prober)
 
 
@@ -267,7 +267,7 @@ def test_a_submit_that_an_older_ledger_saw_half_done(
             shutil.copy(site.root / f"older.db{end}", site.config.data / f"ledger.db{end}")
     site._start()
     assert [drop.state for drop in site.rows(Drop)] == ["claiming"]
-    gate = Gate(site.config, site.ledger, site.cleanup)
+    gate = IntakeService(site.config, site.ledger, site.cleanup)
     gate.recover()
     gate.close()
     site.clean_up()

@@ -101,14 +101,14 @@ def test_a_job_that_was_claimed_as_the_ledger_failed_is_handed_over_later(
     site.put("a.png")
     site.settle()
     dispatcher = Dispatcher(site.config, site.ledger, executor)
-    real = dispatcher.holds.claim
+    real = dispatcher.scheduler.claim
 
     def claim() -> Any:
         job = real()
         full_disk_once(site.ledger, monkeypatch)
         return job
 
-    monkeypatch.setattr(dispatcher.holds, "claim", claim)
+    monkeypatch.setattr(dispatcher.scheduler, "claim", claim)
     with pytest.raises(OperationalError):
         dispatcher.dispatch()
     assert executor.orders == []

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from dna_pipeline.execution.estimate import Estimator, Left
+from dna_pipeline.execution.estimate import Estimator, QueueEstimate
 from dna_pipeline.ledger import queue, store
-from dna_pipeline.ledger.queries import Views
+from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.operations.daemon.status_file import StatusFile
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -28,7 +28,7 @@ class Shop:
 
     def __init__(self, site) -> None:
         self.site = site
-        self.views = Views(site.config.ledger_path)
+        self.views = Queries(site.config.ledger_path)
         self.estimator = Estimator(self.views)
         self.now = START
 
@@ -71,7 +71,7 @@ class Shop:
 
         self.site.ledger.transact(commit)
 
-    def left(self) -> Left:
+    def left(self) -> QueueEstimate:
         self.estimator.refresh()
         return self.estimator.queue()
 
@@ -92,13 +92,13 @@ def test_an_empty_ledger(shop) -> None:
     assert shop.views.runnable() == 0
     assert shop.views.runnable_sample(1) == []
     assert shop.views.work_of("a") is None
-    assert shop.left() == Left(0, None)
+    assert shop.left() == QueueEstimate(0, None)
     assert shop.estimator.job("a") == {}
 
 
 def test_jobs_of_which_nothing_is_known(shop) -> None:
     shop.add(restyle(), 3)
-    assert shop.left() == Left(3, None)
+    assert shop.left() == QueueEstimate(3, None)
 
 
 def test_steps_and_pixels_count(shop) -> None:
@@ -186,9 +186,9 @@ def test_only_what_can_run_now_counts(shop) -> None:
     shop.add(restyle(), 4)
     shop.add(restyle(), 5, hold="hours")
     shop.add(restyle(), 5, status="completed")
-    assert shop.left() == Left(4, pytest.approx(8))
+    assert shop.left() == QueueEstimate(4, pytest.approx(8))
     shop.site.ledger.transact(lambda s: store.set_setting(s, "paused", "today"))
-    assert shop.left() == Left(0, None)
+    assert shop.left() == QueueEstimate(0, None)
 
 
 def test_a_long_queue_is_judged_by_a_sample(shop, monkeypatch) -> None:
@@ -200,7 +200,7 @@ def test_a_long_queue_is_judged_by_a_sample(shop, monkeypatch) -> None:
         shop.add(restyle(30))
     monkeypatch.setattr("dna_pipeline.execution.estimate.SAMPLE", 20)
     assert len(shop.views.runnable_sample(110 // 20 + 1)) in range(12, 28)
-    assert shop.left() == Left(110, pytest.approx(220, rel=0.2))
+    assert shop.left() == QueueEstimate(110, pytest.approx(220, rel=0.2))
 
 
 def test_what_the_status_file_tells(shop, site) -> None:
@@ -219,10 +219,10 @@ def test_a_long_queue_is_not_judged_anew_each_second(shop, site, monkeypatch) ->
     clock = [0.0]
     asked = []
 
-    def queue_of_many() -> Left:
+    def queue_of_many() -> QueueEstimate:
         asked.append(clock[0])
         clock[0] += 0.05
-        return Left(100_000, 4e5)
+        return QueueEstimate(100_000, 4e5)
 
     dispatcher = SimpleNamespace(running=None, device=None)
     status = StatusFile(site.config, shop.views, dispatcher, SimpleNamespace(waiting=list))  # pyright: ignore

@@ -299,7 +299,7 @@ def ends(executor: LocalExecutor, job: str) -> list[Event]:
     found: list[Event] = []
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        executor.tend()
+        executor.enforce_timeouts()
         try:
             event = executor.events().get(timeout=0.5)
         except queue.Empty:

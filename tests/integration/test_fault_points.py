@@ -22,7 +22,7 @@ from dna_pipeline.base.failpoints import POINTS
 from dna_pipeline.config.loader import load_config
 from dna_pipeline.intake import service
 from dna_pipeline.ledger import batches
-from dna_pipeline.ledger.queries import Views
+from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.operations.retry import Retrier
 from dna_pipeline.stages import registry
@@ -112,7 +112,7 @@ class Plugged:
 
     def _cancel_rows_and_mend(self) -> None:
         ledger = Ledger(self.root / "data/ledger.db")
-        views = Views(ledger.path)
+        views = Queries(ledger.path)
         first, second = views.jobs(status="queued")
         (failed,) = views.jobs(status="failed")
         views.close()
@@ -153,7 +153,7 @@ class Plugged:
     def _retry(self) -> None:
         """What the command does; another try of it is refused where the first one succeeded."""
         config = load_config(self.root / "pipeline.yaml", {})
-        views = Views(config.ledger_path)
+        views = Queries(config.ledger_path)
         (job,) = [job for job in views.jobs(limit=100) if job["name"] == "again.png"]
         views.close()
         ledger = Ledger(config.ledger_path)

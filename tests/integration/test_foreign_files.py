@@ -21,7 +21,7 @@ LOOK = """
 import json, sys
 from pathlib import Path
 from dna_pipeline.operations.daemon.cleanup import Cleanup
-from dna_pipeline.intake.service import InboxGate
+from dna_pipeline.intake.service import InboxIntake
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Job
 from dna_pipeline.intake.discovery.probe import Prober
@@ -31,7 +31,7 @@ from sqlalchemy import select
 config = load_config(Path(sys.argv[1]), {})
 ledger = Ledger(config.ledger_path)
 prober = Prober()
-gate = InboxGate(config, config.inboxes[0], ledger, prober, Cleanup(config, ledger))
+gate = InboxIntake(config, config.inboxes[0], ledger, prober, Cleanup(config, ledger))
 now = 1000.0
 for _ in range(25):
     gate.lookout.hinted(now)

@@ -27,7 +27,7 @@ from dna_pipeline.execution.protocol import Event, JobDone, JobFailed, Order, Re
 from dna_pipeline.intake.claiming import claims as claim
 from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.ledger import pauses, queue
-from dna_pipeline.ledger.queries import Views
+from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.ledger.tables import Job
 from dna_pipeline.providers.matting.rembg import Rembg
 
@@ -90,14 +90,14 @@ class Desk:
         return {job.name: job.hold for job in self.site.jobs()}
 
     def said(self) -> list[dict[str, Any]]:
-        views = Views(self.site.config.ledger_path)
+        views = Queries(self.site.config.ledger_path)
         try:
             return views.holds()
         finally:
             views.close()
 
     def review(self, *, patient: bool = True) -> None:
-        self.dispatcher.holds.review(patient=patient)
+        self.dispatcher.scheduler.review(patient=patient)
 
 
 @pytest.fixture
@@ -209,7 +209,7 @@ def test_a_poisonous_job_does_not_block_those_behind_it(desk: Desk):
     for name in ("1.png", "2.png"):
         assert desk.next() == name
         desk.answer(JobDone)
-    views = Views(desk.site.config.ledger_path)
+    views = Queries(desk.site.config.ledger_path)
     assert views.has_open_jobs(), "`run` waits for the next try"
     views.close()
 
@@ -248,7 +248,7 @@ def test_where_there_is_no_device_one_try_is_enough(desk: Desk, monkeypatch: pyt
     assert desk.said()[0]["detail"] == sentence
     desk.review()
     assert desk.next() is None, "not before its time"
-    monkeypatch.setattr(desk.dispatcher.holds, "_retry_at", {})
+    monkeypatch.setattr(desk.dispatcher.scheduler, "_retry_at", {})
     desk.review()
     assert desk.next() == "0.png"
 
@@ -312,7 +312,7 @@ def test_an_inbox_that_is_away_holds_its_jobs_and_lets_go(
     assert desk.next() is None
     shutil.rmtree(inbox)
     elsewhere.rename(inbox)
-    monkeypatch.setattr(desk.dispatcher.holds, "_retry_at", {})
+    monkeypatch.setattr(desk.dispatcher.scheduler, "_retry_at", {})
     desk.review()
     assert desk.next() == "0.png"
     assert desk.said() == []
@@ -334,7 +334,7 @@ def test_what_the_worker_could_not_read_is_tried_again(desk: Desk, monkeypatch: 
     desk.next()
     desk.answer(Failure("inbox_unavailable", "", "Input/output error"), hold=True)
     assert desk.next() is None
-    monkeypatch.setattr(desk.dispatcher.holds, "_retry_at", {})
+    monkeypatch.setattr(desk.dispatcher.scheduler, "_retry_at", {})
     desk.review()
     assert desk.next() == "0.png"
 
@@ -410,7 +410,7 @@ def test_a_full_disk_holds_all_and_lets_go(desk: Desk, monkeypatch: pytest.Monke
     desk.review()
     assert set(desk.holds().values()) == {"disk_full"}
     free(monkeypatch, 1 << 40)
-    monkeypatch.setattr(desk.dispatcher.holds, "_retry_at", {})
+    monkeypatch.setattr(desk.dispatcher.scheduler, "_retry_at", {})
     desk.review()
     assert desk.next() == "0.png"
     assert desk.site.jobs()[0].attempt == 1
@@ -431,7 +431,7 @@ def test_a_job_too_large_for_the_disk_lets_smaller_ones_pass(
 def test_what_a_job_needs_grows_with_what_it_makes():
     stage = {"type": "triposr", "params": {"model": "m", "resolution": 256}}
     fine = {"type": "triposr", "params": {"model": "m", "resolution": 1024}}
-    small, large = (disk_space.needed(1000, 64, 64, [s]) for s in (stage, fine))
+    small, large = (disk_space.required_bytes(1000, 64, 64, [s]) for s in (stage, fine))
     assert disk_space.FLOOR_BYTES < small < large
     assert large - small == 360 * (1024**2 - 256**2)
 
@@ -464,12 +464,12 @@ def test_jobs_wait_for_the_hours_of_their_inbox(site, monkeypatch: pytest.Monkey
     now[0] += timedelta(hours=11)
     desk.review()
     assert desk.next() == "0.png"
-    desk.dispatcher.attend_hours()
+    desk.dispatcher.enforce_hours()
     assert desk.executor.rested == []
 
     now[0] += timedelta(hours=8)
     for _ in range(2):
-        desk.dispatcher.attend_hours()
+        desk.dispatcher.enforce_hours()
     (job,) = desk.executor.rested
     desk.answer(Failure("hours", "", "its inbox rests"), hold=True)
     assert desk.next() is None
@@ -522,5 +522,5 @@ def test_all_that_rests_is_held(site: Any, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(job_rows, "utcnow", lambda: now - timedelta(hours=8))
     put(desk, 2)
     assert set(desk.holds().values()) == {None}
-    site.ledger.transact(lambda s: scheduler.hold_resting(s, site.config))
+    site.ledger.transact(lambda s: scheduler.hold_outside_hours(s, site.config))
     assert set(desk.holds().values()) == {"hours"}

@@ -34,7 +34,7 @@ def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
     daemon = Daemon(load_config(tmp_path / "pipeline.yaml", {}))
     daemon._make_folders()
     with daemon._opened():
-        while not daemon.gate.is_quiet:
+        while not daemon.intake.is_quiet:
             time.sleep(0.01)
         for _ in range(3):
             daemon._tick()
@@ -55,8 +55,8 @@ def asked(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
         monkeypatch.setattr(owner, name, ask)
 
-    listen(daemon.dispatcher.holds, "claim")
-    listen(daemon._views, "counts")
+    listen(daemon.dispatcher.scheduler, "claim")
+    listen(daemon._queries, "counts")
     return heard
 
 

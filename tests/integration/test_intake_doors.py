@@ -14,15 +14,15 @@ from dna_pipeline.config.loader import load_config
 from dna_pipeline.intake.claiming import claims
 from dna_pipeline.intake.discovery.probe import Probed
 from dna_pipeline.intake.planning import job_rows
-from dna_pipeline.intake.service import Gate
+from dna_pipeline.intake.service import IntakeService
 from dna_pipeline.ledger import store
 from dna_pipeline.ledger.tables import Drop
 from dna_pipeline.operations import check_plan
-from dna_pipeline.operations.submit import Submission, Submitter, told_by_command
+from dna_pipeline.operations.submit import Submission, Submitter, document_from_options
 
 
 def submitter(site, *settings: str, pipeline: str | None = None) -> Submitter:
-    return Submitter(site.config, site.ledger, told_by_command(pipeline, list(settings)))
+    return Submitter(site.config, site.ledger, document_from_options(pipeline, list(settings)))
 
 
 # --- submit ---
@@ -81,7 +81,7 @@ def test_an_interrupt_after_the_commit_takes_nothing_back(site, monkeypatch) -> 
 @pytest.mark.parametrize("setting", ["force", "=1", ".x=1", "remove_background.=1"])
 def test_settings_that_cannot_be_read(setting: str) -> None:
     with pytest.raises(ConfigError, match=r"should read stage.parameter=value"):
-        told_by_command(None, [setting])
+        document_from_options(None, [setting])
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,9 @@ def test_settings_that_cannot_be_read(setting: str) -> None:
     ["a chair #1", "#1", "12", "no", "null", "0,6", "a: b", "{red|blue}", "[a]", '"a"', " a"],
 )
 def test_a_text_is_taken_as_the_shell_gives_it(text: str) -> None:
-    told = told_by_command(None, [f"img2img.prompt={text}", f"img2img.positive_prompt={text}"])
+    told = document_from_options(
+        None, [f"img2img.prompt={text}", f"img2img.positive_prompt={text}"]
+    )
     assert told.value == {"img2img": {"prompt": text, "positive_prompt": text}}
 
 
@@ -106,14 +108,14 @@ def test_a_text_is_taken_as_the_shell_gives_it(text: str) -> None:
     ],
 )
 def test_other_values(setting: str, value: dict) -> None:
-    assert told_by_command(None, [setting]).value == value
+    assert document_from_options(None, [setting]).value == value
 
 
 def test_settings_that_exclude_one_another() -> None:
     with pytest.raises(ConfigError, match="img2img is set as a whole, too; keep one"):
-        told_by_command(None, ["img2img=5", "img2img.steps=3"])
+        document_from_options(None, ["img2img=5", "img2img.steps=3"])
     with pytest.raises(ConfigError, match=r"--set 'tags=\[a'.*: the \[ in this line is not closed"):
-        told_by_command(None, ["tags=[a"])
+        document_from_options(None, ["tags=[a"])
 
 
 def test_a_wrong_setting_is_answered_without_a_line(site) -> None:
@@ -148,7 +150,7 @@ def two(site):
     return config
 
 
-def step(gate: Gate, times: int = 3) -> None:
+def step(gate: IntakeService, times: int = 3) -> None:
     for _ in range(times):
         for inbox in gate.inboxes:
             gate.hint(inbox.inbox.name)
@@ -157,7 +159,7 @@ def step(gate: Gate, times: int = 3) -> None:
 
 @pytest.fixture
 def gate(two, site):
-    gate = Gate(two, site.ledger, site.cleanup)
+    gate = IntakeService(two, site.ledger, site.cleanup)
     gate._prober.ask, gate._prober.answer = site.prober.ask, site.prober.answer
     gate.recover()
     yield gate
@@ -229,7 +231,7 @@ def test_what_would_become_of_an_inbox(make_site) -> None:
     inbox = site.config.inboxes[0]
     found = {c.image or c.sidecar: c for c in check_plan.candidates(inbox)}
     outcomes = {
-        name: next(check_plan.outlooks(site.config, inbox, candidate, site.prober))
+        name: next(check_plan.planned_jobs(site.config, inbox, candidate, site.prober))
         for name, candidate in found.items()
     }
     told = {
@@ -250,7 +252,7 @@ def lying(site) -> dict[str, str | None]:
     outlooks = [
         (outlook.image or candidate.table or candidate.sidecar, outlook.error)
         for candidate in check_plan.preview(site.config, inbox).candidates
-        for outlook in check_plan.outlooks(site.config, inbox, candidate, site.prober)
+        for outlook in check_plan.planned_jobs(site.config, inbox, candidate, site.prober)
     ]
     return {name: error and error.code for name, error in outlooks}
 
@@ -292,7 +294,7 @@ def test_a_job_file_and_what_it_waits_for(site) -> None:
     site.put("all.yaml", "images: [a.png, b.png]")
     inbox = site.config.inboxes[0]
     (candidate,) = check_plan.candidates(inbox)
-    (told,) = check_plan.outlooks(site.config, inbox, candidate, site.prober)
+    (told,) = check_plan.planned_jobs(site.config, inbox, candidate, site.prober)
     assert told.error is not None
     assert (told.error.code, told.error.detail) == ("image_missing", "all.yaml waits for b.png")
 

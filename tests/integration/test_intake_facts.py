@@ -9,7 +9,7 @@ from dna_pipeline.ledger import queue
 from dna_pipeline.ledger.tables import Job
 from dna_pipeline.operations import check_plan
 from dna_pipeline.operations.retry import Retrier
-from dna_pipeline.operations.submit import Submission, Submitter, told_by_command
+from dna_pipeline.operations.submit import Submission, Submitter, document_from_options
 
 SEED = int(hashlib.sha256(b"cat").hexdigest()[:8], 16)
 FROM_CONTENT = {"img2img": {"seed": "from_content"}}
@@ -47,7 +47,7 @@ def test_told_by_a_sidecar_that_came_late(site) -> None:
 def test_looked_at_before(site) -> None:
     site.put("a/cat.png", b"cat")
     (candidate,) = check_plan.candidates(site.config.inboxes[0])
-    (told,) = check_plan.outlooks(site.config, site.config.inboxes[0], candidate, site.prober)
+    (told,) = check_plan.planned_jobs(site.config, site.config.inboxes[0], candidate, site.prober)
     assert told.probed is not None
     assert (told.probed.width, told.probed.height) == (64, 48)
     assert told.spec is not None
@@ -56,7 +56,7 @@ def test_looked_at_before(site) -> None:
 
 def test_submitted(site) -> None:
     settings = ["img2img.seed=from_content", "img2img.prompt={name} {inbox} {seed}"]
-    submitter = Submitter(site.config, site.ledger, told_by_command("paint", settings))
+    submitter = Submitter(site.config, site.ledger, document_from_options("paint", settings))
     submitter.submit(Submission("cat.png", io.BytesIO(b"cat")), site.prober)
     assert told(site.job()) == f"cat.png submit {SEED}"
 

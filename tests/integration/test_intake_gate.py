@@ -102,14 +102,14 @@ def test_a_claim_given_up_puts_each_file_into_its_own_folder(make_site, monkeypa
     site = make_site(recursive=True)
     site.put("sub/photo.png", b"photo")
     site.put("order.yaml", "image: sub/photo.png")
-    real = claim.take
+    real = claim.claim_file
 
     def lost(source: Path, *args):
         if source.name == "photo.png":
             raise claim.Busy("in use")
         return real(source, *args)
 
-    monkeypatch.setattr(claim, "take", lost)
+    monkeypatch.setattr(claim, "claim_file", lost)
     site.settle()
     assert site.left() == {"sub/photo.png", "order.yaml"}
     assert "in use" in site.waiting()["sub/photo.png"]
@@ -284,14 +284,14 @@ def test_a_link_swapped_in_before_the_rename_is_put_back(site, monkeypatch) -> N
 def test_one_file_that_cannot_be_taken_does_not_stop_the_others(site, monkeypatch) -> None:
     for name in ("a.png", "b.png", "c.png"):
         site.put(name)
-    real = claim.take
+    real = claim.claim_file
 
     def take(source: Path, *args):
         if source.name == "b.png":
             raise OSError(5, "Input/output error")
         return real(source, *args)
 
-    monkeypatch.setattr(claim, "take", take)
+    monkeypatch.setattr(claim, "claim_file", take)
     site.settle()
     assert {job.name for job in site.jobs()} == {"a.png", "c.png"}
     assert site.left() == {"b.png"}
@@ -399,7 +399,7 @@ def test_an_error_in_a_step_is_told_and_gone_on_from(site, monkeypatch) -> None:
     site.put("cat.png")
     site.tick(6)
     monkeypatch.setattr(site.gate.taker, "finish", lambda claims: 1 / 0)
-    gate = gates.Gate.__new__(gates.Gate)
+    gate = gates.IntakeService.__new__(gates.IntakeService)
     site.gate.lookout.hinted(site.now + 4)
     assert gate._step_one(site.gate, site.now + 4) == 0
     assert "division by zero" in site.gate.lookout.problem

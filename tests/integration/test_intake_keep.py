@@ -7,9 +7,9 @@ import pytest
 
 from dna_pipeline.config.schema import Inbox
 from dna_pipeline.intake.claiming import claims
-from dna_pipeline.intake.discovery.candidates import Unread
+from dna_pipeline.intake.discovery.candidates import Unreadable
 from dna_pipeline.intake.planning import job_rows
-from dna_pipeline.intake.planning.plan import reference
+from dna_pipeline.intake.planning.plan import read_reference
 from dna_pipeline.ledger import requests
 
 
@@ -287,11 +287,11 @@ def test_a_yaml_that_became_a_link_or_a_pipe_after_the_look(tmp_path) -> None:
     (tmp_path / "link.yaml").symlink_to(tmp_path / "secret.yaml")
     os.mkfifo(tmp_path / "pipe.yaml")
     inbox = Inbox("in", tmp_path, "cut")
-    assert reference(inbox, "secret.yaml") == "a.png"
+    assert read_reference(inbox, "secret.yaml") == "a.png"
     for name in ("link.yaml", "pipe.yaml"):
         with pytest.raises(OSError, match=r"symbolic links|regular file"):
             job_rows.read_sidecar(tmp_path / name)
-        assert isinstance(reference(inbox, name), Unread)
+        assert isinstance(read_reference(inbox, name), Unreadable)
 
 
 def test_renders_in_subfolders_are_known_by_content_and_spec(make_site) -> None:

@@ -117,7 +117,7 @@ def test_when_cut_off_after_the_commit_only_the_removal_is_left(site, monkeypatc
     site.settle()
     site.put("cat.yaml", "priority: 9")
     with monkeypatch.context() as patched:
-        patched.setattr(LateSidecars, "_bring", lambda *_: None)
+        patched.setattr(LateSidecars, "_move_in", lambda *_: None)
         site.settle()
     assert site.left() == {"cat.yaml"}
     assert site.job().priority == 9
@@ -132,14 +132,14 @@ def test_when_it_changes_while_it_is_attached_the_last_state_counts(site, monkey
     site.put("cat.png", b"cat")
     site.settle()
     path = site.put("cat.yaml", "priority: 5")
-    real = LateSidecars._bring
+    real = LateSidecars._move_in
 
     def bring(self, *args):
         monkeypatch.undo()
         path.write_text("priority: 66")
         return real(self, *args)
 
-    monkeypatch.setattr(LateSidecars, "_bring", bring)
+    monkeypatch.setattr(LateSidecars, "_move_in", bring)
     site.settle()
     site.settle()
     assert site.job().priority == 66

@@ -14,7 +14,7 @@ from sqlalchemy.exc import OperationalError
 
 from dna_pipeline.ledger import engine as engines
 from dna_pipeline.ledger import queue
-from dna_pipeline.ledger.queries import Views
+from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.ledger.store import Ledger, get_setting, set_setting
 
 CLAIMER = """
@@ -98,7 +98,7 @@ def test_an_open_reader_does_not_stop_a_commit(ledger, journal, monkeypatch) -> 
 
 
 def test_views_see_what_was_committed_while_they_are_open(ledger) -> None:
-    views = Views(ledger.path)
+    views = Queries(ledger.path)
     assert views.holds() == []
     versions = views.data_version()
     before = next(versions)

@@ -47,7 +47,7 @@ def test_only_people_s_pictures_are_taken(make_site: MakeSite, originals: str) -
         site.run_next()
     kept = {"photos/a.png"} if originals == "keep" else set()
     assert site.left() == {*LITTER, *CONFLICTS} | kept
-    assert site.gate.lookout.ignored.keys() == set(CONFLICTS)
+    assert site.gate.finder.ignored.keys() == set(CONFLICTS)
 
 
 @pytest.mark.parametrize("teller", ["shots.csv", "all.yaml", "glob.yaml", "one.yaml"])

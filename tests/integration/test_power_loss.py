@@ -13,7 +13,7 @@ from dna_pipeline.base.errors import EmptyMesh
 from dna_pipeline.ledger import queue
 from dna_pipeline.ledger.tables import Drop
 from dna_pipeline.operations.retry import Retrier
-from dna_pipeline.operations.submit import Submission, Submitter, told_by_command
+from dna_pipeline.operations.submit import Submission, Submitter, document_from_options
 from tests.integration.power import followed
 
 pytestmark = [
@@ -161,7 +161,7 @@ def test_submitting(make_site: Callable[..., Any], tmp_path: Path) -> None:
     site.outbox.mkdir(exist_ok=True)
 
     def act(site: Any) -> None:
-        submitter = Submitter(site.config, site.ledger, told_by_command(None, []))
+        submitter = Submitter(site.config, site.ledger, document_from_options(None, []))
         submitter.submit(Submission("cat.png", site.inbox / "cat.png"), site.prober)
 
     survives(site, act, lambda site: None)

@@ -10,8 +10,8 @@ import pytest
 
 from dna_pipeline.base import files
 from dna_pipeline.base.errors import DiskFull, EmptyMesh, InboxUnavailable, OutboxUnavailable
-from dna_pipeline.execution.scheduler import Holds
-from dna_pipeline.intake.service import Gate
+from dna_pipeline.execution.scheduler import Scheduler
+from dna_pipeline.intake.service import IntakeService
 from dna_pipeline.ledger import queue
 from dna_pipeline.ledger.tables import Drop
 from dna_pipeline.operations.retry import Retrier
@@ -307,7 +307,7 @@ def test_a_daemon_that_starts_during_a_retry_takes_nothing_from_it(make_site, or
     real = retrier._read_again
 
     def read_again(*args):
-        gate = Gate(site.config, site.ledger, site.cleanup)
+        gate = IntakeService(site.config, site.ledger, site.cleanup)
         gate.recover()
         gate.close()
         site.clean_up()
@@ -345,11 +345,11 @@ def test_a_strangers_folder_under_the_old_name_is_not_removed(site) -> None:
 
 
 def test_submitted_jobs_keep_what_the_command_told(site, tmp_path) -> None:
-    from dna_pipeline.operations.submit import Submission, Submitter, told_by_command
+    from dna_pipeline.operations.submit import Submission, Submitter, document_from_options
 
     image = tmp_path / "dog.png"
     image.write_bytes(b"dog")
-    told = told_by_command("other", ["remove_background.force=false", "priority=3"])
+    told = document_from_options("other", ["remove_background.force=false", "priority=3"])
     job_id = Submitter(site.config, site.ledger, told).submit(
         Submission("dog.png", image), site.prober
     )
@@ -376,12 +376,12 @@ def test_no_folder_without_its_source_while_the_inbox_is_away(site, outcome: str
     assert site.folders() == []
     assert site.ledger.transact(queue.to_publish) == [], "others are not kept from their turn"
 
-    holds = Holds(site.config, site.ledger)
+    holds = Scheduler(site.config, site.ledger)
     holds.review(patient=True)
     assert site.job().hold == "inbox_unavailable"
     site.inbox.rmdir()
     (site.root / "elsewhere").rename(site.inbox)
-    Holds(site.config, site.ledger).review(patient=True)
+    Scheduler(site.config, site.ledger).review(patient=True)
     site.publish()
     assert (site.outbox / site.folders()[0] / "source/cat.png").read_bytes() == b"cat"
     assert site.job().hold is None

@@ -15,7 +15,7 @@ import pytest
 
 from dna_pipeline.intake.claiming import claims
 from dna_pipeline.operations.retry import Retrier
-from dna_pipeline.operations.submit import Submission, Submitter, told_by_command
+from dna_pipeline.operations.submit import Submission, Submitter, document_from_options
 from tests.integration.conftest import Site
 from tests.integration.test_batches import report, run_all
 from tests.windows import protect_read_only_files
@@ -130,7 +130,7 @@ def test_a_submitted_file(make_site: Callable[..., Site], tmp_path: Path) -> Non
     image = tmp_path / "chair.png"
     image.write_bytes(b"chair")
     image.chmod(0o444)
-    submitter = Submitter(site.config, site.ledger, told_by_command(None, []))
+    submitter = Submitter(site.config, site.ledger, document_from_options(None, []))
     submitter.submit(Submission(image.name, image), site.prober)  # pyright: ignore
     site.run_next()
     assert site.claims() == []

@@ -18,7 +18,7 @@ from dna_pipeline.base.errors import ConfigError, EmptyMesh
 from dna_pipeline.config.loader import load_config
 from dna_pipeline.intake.claiming import owner
 from dna_pipeline.ledger import batches, queue, store
-from dna_pipeline.ledger.queries import Views
+from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import ArtifactRow, BatchRow
 from dna_pipeline.operations.repair import rebuild as rebuilding
@@ -58,7 +58,7 @@ def fail(site) -> None:
 
 
 def facts_of(site) -> list[tuple]:
-    views = Views(site.config.ledger_path)
+    views = Queries(site.config.ledger_path)
     names = ("id", "inbox", "folder", "name", "pipeline", "priority", "status", "publish_name")
     found = [tuple(job[name] for name in names) for job in views.jobs()]
     views.close()
@@ -111,12 +111,12 @@ def test_what_has_ended_and_what_waits_is_all_there(busy, how: str) -> None:
 
 def test_what_the_ledger_tells_of_a_result(busy) -> None:
     job = next(job for job in busy.jobs() if job.status == "completed")
-    views = Views(busy.config.ledger_path)
+    views = Queries(busy.config.ledger_path)
     before = views.job(job.id)
     views.close()
     destroy(busy)
     mended(busy)
-    views = Views(busy.config.ledger_path)
+    views = Queries(busy.config.ledger_path)
     after = views.job(job.id)
     views.close()
     for name in ("tags", "meta", "created_at", "finished_at", "manifest_sha256", "attempt"):

@@ -12,7 +12,7 @@ from PIL import Image
 
 from dna_pipeline.config.loader import load_config
 from dna_pipeline.intake.claiming import claims, owner
-from dna_pipeline.ledger.queries import Views
+from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.operations.daemon.lock import hold_lock
 from dna_pipeline.operations.repair.takeover import take_over
@@ -67,7 +67,7 @@ def make(root: Path, inbox: Path, originals: str = "archive") -> Path:
 
 def jobs_of(file: Path) -> list[dict]:
     config = load_config(file, {})
-    views = Views(config.ledger_path)
+    views = Queries(config.ledger_path)
     jobs = [views.job(job["id"]) for job in views.jobs(limit=1000)]
     views.close()
     return jobs

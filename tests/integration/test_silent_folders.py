@@ -24,12 +24,12 @@ from dna_pipeline.intake.claiming import claims, owner
 from dna_pipeline.intake.discovery import probe as probe_module
 from dna_pipeline.intake.discovery.probe import NotReadable, Prober
 from dna_pipeline.intake.discovery.watcher import Watcher
-from dna_pipeline.intake.service import Gate, InboxGate
+from dna_pipeline.intake.service import InboxIntake, IntakeService
 from dna_pipeline.ledger import queue, source_holds
 from dna_pipeline.ledger.sqlite import sqlite_module
 from dna_pipeline.ledger.tables import Batch
 from dna_pipeline.operations.daemon.cleanup import Cleanup
-from dna_pipeline.publish.batch_report import Accounts
+from dna_pipeline.publish.batch_report import BatchReports
 from dna_pipeline.publish.publisher import Publisher
 from tests.hanging import HangingMount, has_blocked_thread
 from tests.integration.test_dispatch import PlayedExecutor
@@ -77,7 +77,7 @@ class Desk:
         return {job.name: job.hold for job in self.site.jobs()}
 
     def review(self) -> None:
-        self.dispatcher.holds.review(patient=True)
+        self.dispatcher.scheduler.review(patient=True)
 
 
 @pytest.fixture(autouse=True)
@@ -300,7 +300,7 @@ def test_a_result_waits_for_its_source_and_is_released(site, looks: Looks) -> No
         publisher.publish(site.job())
     held = site.job().id
     site.ledger.transact(lambda s: queue.hold_publish(s, held, "inbox_unavailable", "x"))
-    desk.dispatcher.holds.sources.note(held)
+    desk.dispatcher.scheduler.sources.note(held)
     assert WHY in str(raised.value)
     desk.review()
     assert site.ledger.transact(queue.to_publish) == []
@@ -329,7 +329,7 @@ def test_the_account_of_a_batch_waits_for_its_files(site, looks: Looks) -> None:
     site.put("a.png", "a")
     site.put("shots.csv", "image\na.png\n")
     site.settle()
-    accounts = Accounts(
+    accounts = BatchReports(
         site.ledger, Publisher(site.config, site.ledger, looks), lambda: None, looks
     )
     looks.silent.append(site.inbox)
@@ -346,7 +346,7 @@ def test_the_account_of_a_batch_waits_for_its_files(site, looks: Looks) -> None:
 class Clock:
     """A gate whose time is turned by hand, in steps of a second."""
 
-    def __init__(self, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, gate: IntakeService, monkeypatch: pytest.MonkeyPatch) -> None:
         self.gate, self.now = gate, time.monotonic()
         monkeypatch.setattr("dna_pipeline.intake.service.time.monotonic", lambda: self.now)
 
@@ -366,9 +366,9 @@ def two_inboxes(site: Any) -> Config:
 
 
 def test_a_silent_inbox_is_passed_over(site, looks: Looks, monkeypatch) -> None:
-    gate = Gate(two_inboxes(site), site.ledger, site.cleanup, looks)
+    gate = IntakeService(two_inboxes(site), site.ledger, site.cleanup, looks)
     for one in gate.inboxes:
-        one.lookout._prober = site.prober
+        one.finder._prober = site.prober
     clock = Clock(gate, monkeypatch)
     site.put("far.png", "far")
     (site.root / "near/near.png").write_bytes(b"near")
@@ -391,7 +391,7 @@ def test_claims_are_recovered_once_the_outbox_answers(site, looks: Looks) -> Non
     stray = claims.make_claim_dir(site.inbox, site.ledger.id, "f" * 32)
     (stray / "stray.png").write_bytes(b"stray")
     cleanup, inbox = Cleanup(site.config, site.ledger, looks), site.config.inboxes[0]
-    gate = InboxGate(site.config, inbox, site.ledger, site.prober, cleanup, looks)
+    gate = InboxIntake(site.config, inbox, site.ledger, site.prober, cleanup, looks)
     looks.silent.append(site.outbox)
     gate.recover(1000.0)
     assert gate.settling.drops == set()
@@ -417,7 +417,7 @@ def test_batches_wait_for_a_silent_source_root(
     for name in ("a.png", "b.png"):
         (library / name).write_bytes(b"picture")
     gone = hang(library)
-    site.gate = InboxGate(
+    site.gate = InboxIntake(
         site.config, site.config.inboxes[0], site.ledger, site.prober, site.cleanup, helper.look
     )
     name = "shots.csv" if text is None else "shots.yaml"

@@ -222,7 +222,7 @@ def test_a_worker_that_cannot_even_be_made(bench: Bench, monkeypatch: pytest.Mon
 
 
 def test_a_sound_device_passes_the_check():
-    device.prove(Device("cpu", "float32"))
+    device.self_test(Device("cpu", "float32"))
 
 
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf"), 1.01, 0.0])
@@ -237,7 +237,7 @@ def test_a_wrong_answer_is_noticed(monkeypatch: pytest.MonkeyPatch, wrong: float
 
     monkeypatch.setattr(torch.Tensor, "exp", lie)
     with pytest.raises(DeviceUnavailable, match="known"):
-        device.prove(Device("cpu", "float32"))
+        device.self_test(Device("cpu", "float32"))
 
 
 def test_models_leave_the_device_when_there_is_no_work(tmp_path: Path, plugin: Path):
@@ -284,7 +284,7 @@ def test_a_job_that_is_to_rest_is_given_back_between_stages(bench: Bench):
     bench.executor.submit(order)
     while not isinstance(bench.executor.events().get(timeout=60), Phase):
         pass
-    bench.executor.rest("j")
+    bench.executor.yield_after_stage("j")
     events = bench.until_end("j")
     assert failure_of(events) == ("hours", True)
     (one,) = [event for event in events if isinstance(event, StageDone)]
@@ -315,4 +315,4 @@ def test_a_device_that_refuses_the_check_is_not_there(monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(torch.Tensor, "exp", refuse)
     with pytest.raises(DeviceUnavailable, match="failed a check after a fault"):
-        device.prove(Device("cpu", "float32"))
+        device.self_test(Device("cpu", "float32"))

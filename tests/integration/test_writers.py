@@ -396,11 +396,11 @@ def test_times_that_lie_in_the_past_or_the_future_settle(site, day: int) -> None
 def test_a_clock_that_jumps_neither_hastens_nor_stops_taking_in(
     make_site, monkeypatch, jump_s: float
 ) -> None:
-    from dna_pipeline.intake.service import Gate
+    from dna_pipeline.intake.service import IntakeService
 
     site = make_site(settle_seconds=1, sidecar_wait_seconds=0)
-    gate = Gate(site.config, site.ledger, site.cleanup)
-    gate.inboxes[0].lookout._prober = site.prober
+    gate = IntakeService(site.config, site.ledger, site.cleanup)
+    gate.inboxes[0].finder._prober = site.prober
     site.put("cat.png")
     gate.step()
     real = time.time

@@ -15,7 +15,7 @@ from dna_pipeline.config.loader import load_config
 from dna_pipeline.config.schema import Config
 from dna_pipeline.config.sidecar import parse_sidecar, resolve
 from dna_pipeline.ledger.store import Ledger
-from dna_pipeline.operations.submit import Submitter, told_by_command
+from dna_pipeline.operations.submit import Submitter, document_from_options
 
 ROOT = Path(__file__).parents[2]
 DOC = (ROOT / "docs" / "failures.md").read_text(encoding="utf-8")
@@ -71,6 +71,6 @@ def test_what_is_quoted_is_what_the_program_says(
         assert command == "submit"
         settings = [setting for setting in options if setting != "--set"]
         with pytest.raises(ConfigError) as refused:
-            Submitter(config, ledger, told_by_command(None, settings, config.pipelines))
+            Submitter(config, ledger, document_from_options(None, settings, config.pipelines))
         message = str(refused.value)
     assert message.split() == said.split()

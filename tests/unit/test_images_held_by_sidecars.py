@@ -8,7 +8,7 @@ import pytest
 
 from dna_pipeline.base.errors import ImageMissing, PathEscapesInbox, SidecarAmbiguous
 from dna_pipeline.config.schema import Inbox
-from dna_pipeline.intake.discovery.candidates import Names, Pairing, Told
+from dna_pipeline.intake.discovery.candidates import Pairing, Reference, References
 from dna_pipeline.intake.discovery.pairing import IMAGE_WAIT_S, pair
 from dna_pipeline.intake.discovery.scan import FileStat
 from dna_pipeline.intake.discovery.stability import StabilityTracker
@@ -16,7 +16,7 @@ from dna_pipeline.intake.discovery.stability import StabilityTracker
 WAIT = 5
 
 
-def look(at: float, files: list[str], told: dict[str, Told] | None = None) -> Pairing:
+def look(at: float, files: list[str], told: dict[str, Reference] | None = None) -> Pairing:
     """The inbox with these files, all there since 0, as it is looked at in that second."""
     inbox = Inbox(name="in", path=Path("in"), pipeline="p", settle_s=2, sidecar_wait_s=WAIT)
     tracker = StabilityTracker(inbox.settle_s)
@@ -48,7 +48,7 @@ def test_a_refused_yaml_of_no_image_still_fails_at_once():
 
 
 def test_a_refused_yaml_that_comes_before_its_image_waits_for_it():
-    told: dict[str, Told] = {"a.png.yaml": "C:/a.png"}
+    told: dict[str, Reference] = {"a.png.yaml": "C:/a.png"}
     assert drops(look(WAIT, ["a.png.yaml"], told)) == []
     assert reasons(look(WAIT, ["a.png.yaml"], told)) == {
         "a.png.yaml": "waits for an image called a.png"
@@ -59,7 +59,7 @@ def test_a_refused_yaml_that_comes_before_its_image_waits_for_it():
 
 @pytest.mark.parametrize("sidecar", ["a.png.yaml", "a.yaml"])
 def test_an_image_key_that_names_nothing_holds_the_image_of_the_yamls_name(sidecar: str):
-    told: dict[str, Told] = {sidecar: "b.png"}
+    told: dict[str, Reference] = {sidecar: "b.png"}
     pairing = look(2 + 60, ["a.png", sidecar], told)
     assert drops(pairing) == []
     assert reasons(pairing) == {
@@ -85,7 +85,10 @@ def test_an_image_key_that_two_images_could_be_meant_by():
 
 
 def test_what_another_file_names_is_not_held():
-    told: dict[str, Told] = {"a.yaml": "b.png", "all.csv": Names(("a.png",), patient=False)}
+    told: dict[str, Reference] = {
+        "a.yaml": "b.png",
+        "all.csv": References(("a.png",), waits_long=False),
+    }
     pairing = look(2 + 60, ["a.png", "a.yaml", "all.csv"], told)
     assert [c.images for c in pairing.ready] == [("a.png",)]
     assert set(reasons(pairing)) == {"a.yaml"}

@@ -6,7 +6,7 @@ import pytest
 
 from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.config.batch import OF_BATCH
-from dna_pipeline.operations.submit import told_by_command
+from dna_pipeline.operations.submit import document_from_options
 
 
 @pytest.mark.parametrize(
@@ -23,18 +23,18 @@ from dna_pipeline.operations.submit import told_by_command
 )
 def test_a_key_of_job_files_is_refused(setting: str):
     with pytest.raises(ConfigError, match="is for a job file") as caught:
-        told_by_command(None, ["img2img.steps=4", setting])
+        document_from_options(None, ["img2img.steps=4", setting])
     assert str(caught.value).startswith(f"--set {setting!r}: ")
 
 
 @pytest.mark.parametrize("key", sorted(OF_BATCH))
 def test_each_of_these_keys_is_refused(key: str):
     with pytest.raises(ConfigError, match=f"{key} is for a job file"):
-        told_by_command(None, [f"{key}=1"])
+        document_from_options(None, [f"{key}=1"])
 
 
 def test_what_one_job_can_have_is_still_taken():
-    document = told_by_command("mesh", ["priority=3", "seed=7", "meta.image=x", "tags=[a]"])
+    document = document_from_options("mesh", ["priority=3", "seed=7", "meta.image=x", "tags=[a]"])
     assert document.value == {
         "pipeline": "mesh", "priority": 3, "seed": 7, "meta": {"image": "x"}, "tags": ["a"],
     }  # fmt: skip

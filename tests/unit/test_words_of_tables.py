@@ -9,7 +9,7 @@ import pytest
 from dna_pipeline.base.errors import JobError
 from dna_pipeline.config.loader import load_config
 from dna_pipeline.config.schema import Inbox
-from dna_pipeline.intake.discovery.candidates import Candidate, Names
+from dna_pipeline.intake.discovery.candidates import Candidate, References
 from dna_pipeline.intake.discovery.pairing import pair
 from dna_pipeline.intake.discovery.scan import FileStat
 from dna_pipeline.intake.discovery.stability import StabilityTracker
@@ -117,7 +117,7 @@ def test_a_column_that_was_meant_to_be_image(site: Site, column: str):
     assert "did you mean" not in site.said("asset,seed\na.png,1\n")
 
 
-def looked_at(told: dict[str, Names | str], *images: str) -> dict[str | None, Candidate]:
+def looked_at(told: dict[str, References | str], *images: str) -> dict[str | None, Candidate]:
     """The candidates of an inbox by their table or YAML."""
     inbox = Inbox(name="in", path=Path("in"), pipeline="p", settle_s=0, sidecar_wait_s=0)
     tracker = StabilityTracker(0)
@@ -129,19 +129,21 @@ def looked_at(told: dict[str, Names | str], *images: str) -> dict[str | None, Ca
 
 
 def test_the_table_that_takes_an_image_is_named(site: Site):
-    names = Names(("shared.png", "own.png"), patient=False)
-    found = looked_at({"t1.csv": names, "t2.csv": Names(("Own.png", "shared.PNG"), patient=False)},
-                      "shared.png", "own.png")  # fmt: skip
+    names = References(("shared.png", "own.png"), waits_long=False)
+    others = References(("Own.png", "shared.PNG"), waits_long=False)
+    found = looked_at({"t1.csv": names, "t2.csv": others}, "shared.png", "own.png")
     assert found["t1.csv"].images == ("shared.png", "own.png")
-    assert found["t1.csv"].taken == ()
-    assert found["t2.csv"].taken == (("shared.PNG", "t1.csv"),)
+    assert found["t1.csv"].claimed_by_others == ()
+    assert found["t2.csv"].claimed_by_others == (("shared.PNG", "t1.csv"),)
     site.put("shared.png")
-    said = site.said("image\nshared.PNG\n", "t2.csv", taken=found["t2.csv"].taken)
+    said = site.said("image\nshared.PNG\n", "t2.csv", taken=found["t2.csv"].claimed_by_others)
     assert said == (
         "row 2: image: 'shared.PNG' goes to t1.csv, which names it too; put both into one table"
     )
 
 
 def test_the_job_file_that_takes_an_image_is_named():
-    found = looked_at({"job.yaml": "a.png", "t.csv": Names(("a.png",), patient=False)}, "a.png")
-    assert found["t.csv"].taken == (("a.png", "job.yaml"),)
+    found = looked_at(
+        {"job.yaml": "a.png", "t.csv": References(("a.png",), waits_long=False)}, "a.png"
+    )
+    assert found["t.csv"].claimed_by_others == (("a.png", "job.yaml"),)

@@ -44,7 +44,7 @@ def _rank(name: str) -> int:
     return _ORDER.index(kind) if kind in _ORDER else len(_ORDER)
 
 
-def prove(device: Device) -> None:
+def self_test(device: Device) -> None:
     """Ask for something whose answer is known. Raises `DeviceUnavailable` where it is wrong."""
     try:
         error = _error(device.name)

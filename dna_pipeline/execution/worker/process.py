@@ -122,18 +122,18 @@ class Worker:
     def work(self) -> None:
         try:
             device = choose_device(self.settings.device, self.settings.dtype)
-            devices.refuse_worse(device, self.settings.seen_device, self.settings.seen_gpu)
-            if self.settings.prove:
-                devices.prove(device)
+            devices.refuse_worse(device, self.settings.last_device, self.settings.last_gpu)
+            if self.settings.self_test:
+                devices.self_test(device)
         except DeviceUnavailable as error:
             return self._refuse_all(error)
         facts = environment(device)
         fingerprints = Fingerprints(Path(self.settings.data))
-        bench = runner.Bench(
+        bench = runner.WorkerContext(
             models=ModelCache(load_providers(self.settings.models), device),
             emit=self.emit,
             is_cancelled=self.cancelled.__contains__,
-            is_to_rest=self.resting.__contains__,
+            must_yield=self.resting.__contains__,
             stage_timeout_s=self.settings.stage_timeout_s,
             release_memory=release_memory,
             fingerprint=fingerprints.of,

@@ -28,7 +28,7 @@ from dna_pipeline.base.errors import (
     SourceMissing,
     StageFailed,
 )
-from dna_pipeline.base.failpoints import point
+from dna_pipeline.base.failpoints import failpoint
 from dna_pipeline.base.files import Artifact, fsync_dir, sha256_file
 from dna_pipeline.execution.protocol import (
     Event,
@@ -57,13 +57,13 @@ RAN_OUT = "Memory ran out, so the other models were unloaded and this is try num
 
 
 @dataclass(frozen=True, slots=True)
-class Bench:
+class WorkerContext:
     """What a runner works with: models, the way to speak, the way to be stopped."""
 
     models: ModelCache
     emit: Callable[[Event], None]
     is_cancelled: Callable[[str], bool]
-    is_to_rest: Callable[[str], bool]
+    must_yield: Callable[[str], bool]
     """Whether a job is to be given back before its next stage."""
     stage_timeout_s: float
     release_memory: Callable[[], None]
@@ -76,7 +76,7 @@ class Bench:
     """Licence of a model's weights, as the manifest records it."""
 
 
-def run(order: Order, bench: Bench) -> None:
+def run(order: Order, bench: WorkerContext) -> None:
     """Run the stages that are not done yet; ends with exactly one JobDone or JobFailed."""
     current: list[str | None] = [None]
     try:
@@ -88,9 +88,9 @@ def run(order: Order, bench: Bench) -> None:
 
 
 class _Run:
-    def __init__(self, order: Order, bench: Bench, current: list[str | None]) -> None:
+    def __init__(self, order: Order, context: WorkerContext, current: list[str | None]) -> None:
         self.order = order
-        self.bench = bench
+        self.bench = context
         self.current = current
         self.stages = [registry.stage_class(s.type).model_validate(s.params) for s in order.stages]
         self.total = sum(stage.weight for stage in self.stages)
@@ -110,7 +110,7 @@ class _Run:
             again = again or not self._may_keep(spec, stage, folder)
             if again:
                 # One that was begun in time is given at least one stage, and so comes to its end.
-                if started and self.bench.is_to_rest(self.order.job):
+                if started and self.bench.must_yield(self.order.job):
                     raise Hours("its inbox rests; the stages that are done are kept")
                 started = True
                 source = self._run_stage(spec, stage, source, folder)
@@ -157,7 +157,7 @@ class _Run:
         try:
             return self._attempt(spec, stage, source, folder, thrift)
         except Exception as error:
-            if thrift >= stage.most_thrift or not is_out_of_memory(error):
+            if thrift >= stage.max_oom_retries or not is_out_of_memory(error):
                 raise
             log.warning("memory.exhausted", job=self.order.job, stage=spec.id, detail=str(error))
             return None
@@ -179,7 +179,7 @@ class _Run:
             work_dir=folder,
             models=self.bench.models,
             on_step=lambda step, steps: self._on_step(spec, stage, step, steps),
-            thrift=thrift,
+            low_memory_level=thrift,
             recipe=self._recipe(spec),
         )
         if thrift:
@@ -188,7 +188,7 @@ class _Run:
         files = stage.run(context)
         seconds = time.monotonic() - started
         fsync_dir(folder)
-        point("stage-written")
+        failpoint("stage-written")
         done = self._stage_done(spec, stage, files, seconds, context)
         self.bench.emit(done)
         self.input_sha256 = done.artifacts[0].sha256
@@ -229,13 +229,18 @@ class _Run:
         """How a file of that stage comes about, with nothing of when, where and by which job."""
         until = self.order.stages.index(last) + 1
         told = [
-            {"id": spec.id, "type": spec.type, **self._model_told(stage), "params": stage.params()}
+            {
+                "id": spec.id,
+                "type": spec.type,
+                **self._model_options(stage),
+                "params": stage.params(),
+            }
             for spec, stage in zip(self.order.stages[:until], self.stages[:until], strict=True)
         ]
         given = {"sha256": self.order.source_sha256}
         return {"version": __version__, "input": given, "stages": told}
 
-    def _model_told(self, stage: Stage) -> dict[str, Any]:
+    def _model_options(self, stage: Stage) -> dict[str, Any]:
         if stage.model is None:
             return {"provider": None, "model": None}
         provider, sha256 = self.bench.models.provider(stage.model), None
@@ -301,7 +306,7 @@ def _failed(order: Order, stage: str | None, error: Exception) -> JobFailed:
     is_fault = is_device_fault(error)
     if not isinstance(error, Hold | Cancelled) and not is_fault:
         # Whatever it looks like, an inbox that went away is enough to explain it.
-        why = claim_folders.away(Path(order.source).parent)
+        why = claim_folders.unavailable_reason(Path(order.source).parent)
         error = error if why is None else InboxUnavailable(why)
     if isinstance(error, Hold):
         return JobFailed(order.job, Failure(error.code, "", str(error)).to_dict(), stage, hold=True)

@@ -11,12 +11,12 @@ from dna_pipeline.base.errors import JobError
 from dna_pipeline.config.batch import request
 from dna_pipeline.config.schema import Inbox
 from dna_pipeline.intake.planning import job_rows
-from dna_pipeline.intake.planning.plan import Item, Plan, Planner, Source, shown_image
+from dna_pipeline.intake.planning.plan import Plan, PlanItem, Planner, Source, shown_image
 from dna_pipeline.ledger import batches
 
 
 @dataclass(slots=True, eq=False)
-class Taken:
+class BatchDrop:
     """What is taken with one drop: an image, or what tells the batch (`source` is None then).
 
     Attributes:
@@ -40,7 +40,7 @@ class Taken:
 
 
 @dataclass(slots=True, eq=False)
-class Account:
+class BatchPlan:
     """The rows of a batch and the jobs of those that ask for something new.
 
     Attributes:
@@ -52,21 +52,21 @@ class Account:
     inbox: Inbox
     plan: Plan
     batch: Mapping[str, Any]
-    drops: Mapping[Source, Taken]
+    drops: Mapping[Source, BatchDrop]
     removed: Collection[str] = ()
     _jobs: dict[int, dict[str, Any]] = field(init=False, default_factory=dict[int, dict[str, Any]])
 
-    def prepare(self, item: Item, key: str) -> None:
+    def prepare(self, item: PlanItem, key: str) -> None:
         """Make a right row's job ahead: of thousands it takes longer than a commit should."""
         if item.error is None:
             self._jobs[item.row.number] = self._job(item, key)
 
     @property
-    def skips(self) -> bool:
+    def skips_duplicates(self) -> bool:
         """Whether rows are skipped that were done before."""
         return (self.plan.head.on_duplicate or self.inbox.on_duplicate) == "skip"
 
-    def make(
+    def make_rows(
         self, session: Any, keys: Mapping[int, str]
     ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """Jobs and rows. Rows that are equal among themselves are each made: they were asked for.
@@ -74,7 +74,7 @@ class Account:
         Args:
             keys: what each row would do, by its number, where that is known.
         """
-        found = batches.existing(session, keys.values()) if self.skips else {}
+        found = batches.existing(session, keys.values()) if self.skips_duplicates else {}
         done = {
             key: before.job
             for key, before in found.items()
@@ -98,16 +98,16 @@ class Account:
     def _is_there(self, folder: str | None) -> bool:
         return folder is not None and folder not in self.removed
 
-    def _row(self, item: Item) -> dict[str, Any]:
+    def _row(self, item: PlanItem) -> dict[str, Any]:
         return {
             "batch_id": self.batch["id"], "number": item.row.number, "image": shown_image(item),
             "job_id": None, "status": None, "code": None, "field": None, "detail": None,
         }  # fmt: skip
 
-    def _job(self, item: Item, key: str) -> dict[str, Any]:
+    def _job(self, item: PlanItem, key: str) -> dict[str, Any]:
         assert item.source is not None
         taken = self.drops[item.source]
-        facts = self.planner.facts(item, taken.facts["sha256"])
+        facts = self.planner.context(item, taken.facts["sha256"])
         spec = self.planner.resolve(item.row.document, job_rows.draw_seed, facts)
         name = item.source.path.name
         job = job_rows.job_row(self.inbox, item.source.folder, name, taken.row["id"], spec)

@@ -57,7 +57,7 @@ class Changed(ClaimError):
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class ClaimedFile:
     """A file in its claim. If it is not `unchanged`, let it settle there before hashing it."""
 
     path: Path
@@ -150,7 +150,7 @@ def list_claims(inbox: Path, ledger_id: str) -> list[str]:
         return []
 
 
-def take(source: Path, target_dir: Path, expected: FileStat) -> Taken:
+def claim_file(source: Path, target_dir: Path, expected: FileStat) -> ClaimedFile:
     """Rename a file into its claim, under its own name.
 
     For an image this rename is the claim itself: of two that try, one succeeds. A call that is
@@ -166,9 +166,9 @@ def take(source: Path, target_dir: Path, expected: FileStat) -> Taken:
     target = target_dir / source.name
     if (there := _lstat(target)) is not None:
         if FileStat.of(there).same_file(expected):
-            return _taken(target, there, expected)
+            return _claimed_file(target, there, expected)
         raise Refused(f"{target} holds another file already")
-    _look_before(source, expected)
+    _check_unchanged(source, expected)
     try:
         source.rename(target)
     except FileNotFoundError:
@@ -181,10 +181,10 @@ def take(source: Path, target_dir: Path, expected: FileStat) -> Taken:
     if not stat.S_ISREG(there.st_mode):
         back = put_back(target, source)
         raise Refused(f"{back} is not a regular file")
-    return _taken(target, there, expected)
+    return _claimed_file(target, there, expected)
 
 
-def _look_before(source: Path, expected: FileStat) -> None:
+def _check_unchanged(source: Path, expected: FileStat) -> None:
     """Leave to its writer what is being written; the look after the rename is the one that counts.
 
     A scan of many files is old by the time that the last of them is taken.
@@ -198,9 +198,9 @@ def _look_before(source: Path, expected: FileStat) -> None:
         raise Changed(str(source))
 
 
-def _taken(target: Path, there: os.stat_result, expected: FileStat) -> Taken:
+def _claimed_file(target: Path, there: os.stat_result, expected: FileStat) -> ClaimedFile:
     now = FileStat.of(there)
-    return Taken(target, now, now.same_content(expected))
+    return ClaimedFile(target, now, now.same_content(expected))
 
 
 def _lstat(path: Path) -> os.stat_result | None:

@@ -16,13 +16,13 @@ from dna_pipeline.base.naming import safe_name, safe_stem
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.tables import is_table_name
 from dna_pipeline.intake.claiming import claims
-from dna_pipeline.intake.claiming.single import Taker, split
-from dna_pipeline.intake.discovery.candidates import Candidate, Names
-from dna_pipeline.intake.discovery.names import bare, tells
+from dna_pipeline.intake.claiming.single import SingleClaimer, split
+from dna_pipeline.intake.discovery.candidates import Candidate, References
+from dna_pipeline.intake.discovery.names import is_sidecar_of, without_suffix
 from dna_pipeline.intake.discovery.scan import FileStat, is_yaml_name
 from dna_pipeline.intake.planning import job_rows
-from dna_pipeline.intake.planning.drops import Ready
-from dna_pipeline.intake.planning.finder import Lookout
+from dna_pipeline.intake.planning.drops import ReadyDrop
+from dna_pipeline.intake.planning.finder import CandidateFinder
 from dna_pipeline.intake.planning.known_files import to_json
 from dna_pipeline.intake.planning.taken_before import RecentImages, explanation
 from dna_pipeline.ledger import batches, requests, store
@@ -38,35 +38,35 @@ WINDOW = timedelta(hours=1)
 class LateSidecars:
     """Gives them to their jobs if those are still queued; else they fail and name the job."""
 
-    def __init__(self, ledger: Ledger, lookout: Lookout, taker: Taker) -> None:
+    def __init__(self, ledger: Ledger, lookout: CandidateFinder, taker: SingleClaimer) -> None:
         self._ledger = ledger
-        self._lookout = lookout
-        self._taker = taker
+        self._finder = lookout
+        self._claimer = taker
         self._inbox = lookout.inbox
-        self._heard: dict[str, FileStat] = {}
+        self._handled: dict[str, FileStat] = {}
         self._explained: dict[str, tuple[FileStat, str]] = {}
 
-    def hear(self, now: float) -> list[Ready]:
+    def handle(self, now: float) -> list[ReadyDrop]:
         """Deal with the YAMLs that wait for an image, once each.
 
         Gives those that came too late, to be taken in and fail.
         """
-        found: list[Ready] = []
+        found: list[ReadyDrop] = []
         if self._inbox.keeps:
             return found  # there the image still lies beside it
-        lookout = self._lookout
-        self._heard = {p: s for p, s in self._heard.items() if lookout.files.get(p) == s}
+        lookout = self._finder
+        self._handled = {p: s for p, s in self._handled.items() if lookout.files.get(p) == s}
         for waiting in list(lookout.waiting):
             path = waiting.path
             settled = lookout.tracker.settled_since(path)
-            if waiting.kind != "image" or path in self._heard or settled is None:
+            if waiting.kind != "image" or path in self._handled or settled is None:
                 continue
-            if not is_yaml_name(path) or isinstance(lookout.reference(path), Names):
+            if not is_yaml_name(path) or isinstance(lookout.reference(path), References):
                 continue
             # Its image may be on its way too.
             if now >= settled + self._inbox.sidecar_wait_s:
-                self._heard[path] = lookout.files[path]
-                if (too_late := self._hear(path, lookout.files[path])) is not None:
+                self._handled[path] = lookout.files[path]
+                if (too_late := self._handle(path, lookout.files[path])) is not None:
                     found.append(too_late)
         return found
 
@@ -75,7 +75,7 @@ class LateSidecars:
 
         Asked of the ledger once for each state of a file.
         """
-        lookout = self._lookout
+        lookout = self._finder
         if self._inbox.keeps:
             return
         self._explained = {
@@ -89,38 +89,38 @@ class LateSidecars:
     def _explanation(self, job_file: str) -> str:
         if (known := self._explained.get(job_file)) is not None:
             return known[1]
-        if (stat := self._lookout.files.get(job_file)) is None:
+        if (stat := self._finder.files.get(job_file)) is None:
             return ""
-        told = self._lookout.reference(job_file)
+        told = self._finder.reference(job_file)
         text = ""
         if isinstance(told, str):
-            told = Names((posixpath.normpath(posixpath.join(split(job_file)[0], told)),))
-        if isinstance(told, Names):
-            missing = [path for path in told.paths if path not in self._lookout.files]
+            told = References((posixpath.normpath(posixpath.join(split(job_file)[0], told)),))
+        if isinstance(told, References):
+            missing = [path for path in told.paths if path not in self._finder.files]
             recent = RecentImages(self._ledger, self._inbox)
             text = explanation(recent.find(missing, told.patterns))
         self._explained[job_file] = stat, text
         return text
 
-    def _hear(self, sidecar: str, stat: FileStat) -> Ready | None:
+    def _handle(self, sidecar: str, stat: FileStat) -> ReadyDrop | None:
         name = split(sidecar)[1]
         if (of_table := self._of_table(sidecar, stat)) is not None:
             return of_table
         for drop, job in self._drops(sidecar):
-            if not self._tells(sidecar, posixpath.join(drop.folder, drop.image or "")):
+            if not self._belongs(sidecar, posixpath.join(drop.folder, drop.image or "")):
                 continue
             if job.batch is not None:
                 return _too_late(sidecar, stat, job)
             is_newer = drop.sidecar == name and job.status == "queued"
             if drop.sidecar is None or is_newer or _is_same(drop, sidecar, stat):
-                return self._give(sidecar, stat, drop, job)
+                return self._hand_over(sidecar, stat, drop, job)
         return None
 
-    def _of_table(self, sidecar: str, stat: FileStat) -> Ready | None:
+    def _of_table(self, sidecar: str, stat: FileStat) -> ReadyDrop | None:
         """A YAML whose table was taken in without one: its jobs are what they are."""
-        if not is_table_name(bare(sidecar)):
+        if not is_table_name(without_suffix(sidecar)):
             return None
-        folder, name = map(job_rows.printable, split(bare(sidecar)))
+        folder, name = map(job_rows.printable, split(without_suffix(sidecar)))
         since = utcnow() - WINDOW
         batch = self._ledger.transact(
             lambda s: batches.newest(s, self._inbox.name, folder, name, since)
@@ -132,11 +132,11 @@ class LateSidecars:
             f"{safe_stem(name)}-{batch.id[:8]}",
             hint="cancel that batch, then drop the table and its YAML again, together",
         )
-        return Ready(Candidate(None, sidecar, error), {sidecar: stat}, sidecar, error)
+        return ReadyDrop(Candidate(None, sidecar, error), {sidecar: stat}, sidecar, error)
 
     def _drops(self, sidecar: str) -> list[tuple[Drop, Job]]:
         """Recent drops that it could tell by its name, or that it names."""
-        named = self._lookout.reference(sidecar)
+        named = self._finder.reference(sidecar)
         folder, name = split(sidecar)
         if isinstance(named, str):
             folder, name = split(posixpath.normpath(posixpath.join(folder, named)))
@@ -150,22 +150,22 @@ class LateSidecars:
             lambda s: store.recent_drops(s, self._inbox.name, folder, stems, since)
         )
 
-    def _tells(self, sidecar: str, image: str) -> bool:
-        named = self._lookout.reference(sidecar)
+    def _belongs(self, sidecar: str, image: str) -> bool:
+        named = self._finder.reference(sidecar)
         if isinstance(named, str):
             return posixpath.normpath(posixpath.join(split(sidecar)[0], named)) == image
-        return tells(sidecar, image)
+        return is_sidecar_of(sidecar, image)
 
-    def _give(self, sidecar: str, stat: FileStat, drop: Drop, job: Job) -> Ready | None:
+    def _hand_over(self, sidecar: str, stat: FileStat, drop: Drop, job: Job) -> ReadyDrop | None:
         try:
             if not _is_same(drop, sidecar, stat) and not self._attach(sidecar, stat, drop, job):
                 return _too_late(sidecar, stat, job)
-            self._bring(sidecar, stat, Path(drop.claim))
+            self._move_in(sidecar, stat, Path(drop.claim))
             log.info("job.changed", job=job.id, sidecar=sidecar)
         except (claims.ClaimError, OSError) as reason:
             log.info("drop.left", inbox=self._inbox.name, file=sidecar, why=str(reason))
-            self._lookout.left(sidecar, f"could not be taken in: {reason}")
-            del self._heard[sidecar]
+            self._finder.mark_failed(sidecar, f"could not be taken in: {reason}")
+            del self._handled[sidecar]
         return None
 
     def _attach(self, sidecar: str, stat: FileStat, drop: Drop, job: Job) -> bool:
@@ -182,8 +182,8 @@ class LateSidecars:
             raise claims.Changed(sidecar)
         fsync_dir(copy.parent)
         data = job_rows.read_sidecar(copy)
-        facts = job_rows.facts_of(self._inbox, drop.folder, drop.image, drop.sha256)
-        work = job_rows.work_of(self._inbox, self._taker.resolve(data, facts))
+        facts = job_rows.context_of(self._inbox, drop.folder, drop.image, drop.sha256)
+        work = job_rows.job_columns(self._inbox, self._claimer.resolve(data, facts))
         text = job_rows.as_text(data)
 
         def commit(session: Any) -> bool:
@@ -195,7 +195,7 @@ class LateSidecars:
 
         return self._ledger.transact(commit)
 
-    def _bring(self, sidecar: str, stat: FileStat, folder: Path) -> None:
+    def _move_in(self, sidecar: str, stat: FileStat, folder: Path) -> None:
         """Take the sidecar out of the inbox, into the place of its copy if that is still there."""
         source = self._inbox.path / sidecar
         if not FileStat.of(source.lstat()).same_content(stat):
@@ -205,17 +205,17 @@ class LateSidecars:
         else:
             remove_file(source)
         fsync_dir(source.parent)
-        self._lookout.taken(sidecar)
+        self._finder.mark_claimed(sidecar)
 
 
-def _too_late(sidecar: str, stat: FileStat, job: Job) -> Ready:
+def _too_late(sidecar: str, stat: FileStat, job: Job) -> ReadyDrop:
     name = split(sidecar)[1]
     why = "had begun by then" if job.batch is None else f"is one of batch {job.batch[:8]}"
     error = ImageMissing(
         f"{name} came after its image had been taken in; job {job.id[:8]} {why}",
         hint="drop the image and its YAML again, together",
     )
-    return Ready(Candidate(None, sidecar, error), {sidecar: stat}, sidecar, error)
+    return ReadyDrop(Candidate(None, sidecar, error), {sidecar: stat}, sidecar, error)
 
 
 def _is_same(drop: Drop, sidecar: str, stat: FileStat) -> bool:

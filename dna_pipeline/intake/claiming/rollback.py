@@ -16,7 +16,7 @@ from dna_pipeline.intake.claiming import claims
 from dna_pipeline.intake.discovery.scan import FileStat
 
 
-def put_all_back(
+def return_files(
     folder: Path, inbox: Path, home: str, stat: Mapping[str, Any] = MappingProxyType({})
 ) -> None:
     """Return a claim's files to the inbox, never over what lies there by now.
@@ -46,7 +46,7 @@ def _is_copy(file: Path, original: Path, seen: Mapping[str, Any]) -> bool:
     return not was_moved or filecmp.cmp(file, original, shallow=False)
 
 
-def undo(
+def roll_back(
     config: Config, inbox: Inbox, row: Mapping[str, Any], discard: Callable[[Path], None]
 ) -> None:
     """Give back what a drop of a batch took; it may be nothing yet.
@@ -62,12 +62,12 @@ def undo(
     if folder.parent == config.claims:
         discard(folder)
     elif folder.is_dir():
-        put_all_back(folder, inbox.path, row["folder"], row["stat"])
-    elif _is_away(inbox.path, row["stat"]):
+        return_files(folder, inbox.path, row["folder"], row["stat"])
+    elif _is_unmounted(inbox.path, row["stat"]):
         raise FileNotFoundError(errno.ENOENT, "its disk is away", str(folder))
 
 
-def _is_away(inbox: Path, stat: Mapping[str, Any]) -> bool:
+def _is_unmounted(inbox: Path, stat: Mapping[str, Any]) -> bool:
     """Whether these files lie on a disk that is not mounted there now. Raises `OSError`."""
     if inbox.stat().st_dev in {seen["device"] for seen in stat.values()}:
         return False

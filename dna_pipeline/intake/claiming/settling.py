@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dna_pipeline.intake.claiming.single import Taker
-from dna_pipeline.intake.discovery.completeness import patience_s
+from dna_pipeline.intake.claiming.single import SingleClaimer
+from dna_pipeline.intake.discovery.completeness import quiet_period_s
 from dna_pipeline.intake.discovery.probe import NotReadable, Probed, Prober
 from dna_pipeline.intake.discovery.scan import FileStat
-from dna_pipeline.intake.planning.drops import Claimed
+from dna_pipeline.intake.planning.drops import ClaimedDrop
 from dna_pipeline.intake.planning.known_files import Stats
 
 
@@ -19,7 +19,7 @@ from dna_pipeline.intake.planning.known_files import Stats
 class _Entry:
     """`at`: when to look at it again; `since`: when it was last seen to change."""
 
-    claimed: Claimed
+    claimed: ClaimedDrop
     at: float
     since: float
 
@@ -27,7 +27,7 @@ class _Entry:
 class Settling:
     """The claims of one inbox that are to stand still before they are hashed."""
 
-    def __init__(self, settle_s: float, prober: Prober, taker: Taker) -> None:
+    def __init__(self, settle_s: float, prober: Prober, taker: SingleClaimer) -> None:
         self._settle_s = settle_s
         self._prober = prober
         self._taker = taker
@@ -48,7 +48,7 @@ class Settling:
         """The ids of the drops that settle here."""
         return {entry.claimed.row["id"] for entry in self._entries}
 
-    def add(self, item: Claimed, now: float) -> None:
+    def add(self, item: ClaimedDrop, now: float) -> None:
         """Let a claim settle from now on."""
         item.stats = _stats(item)
         self._entries.append(_Entry(item, now + self._settle_s, now))
@@ -75,7 +75,7 @@ class Settling:
         if item.image is None or item.error is not None or item.image.name not in stats:
             return True
         answer = self._prober.probe(item.image)
-        is_patient = now < entry.since + patience_s(item.image, answer)
+        is_patient = now < entry.since + quiet_period_s(item.image, answer)
         if is_patient or isinstance(answer, NotReadable):
             entry.at = max(entry.at, now + 0.5)
             return False
@@ -86,7 +86,7 @@ class Settling:
         return True
 
 
-def _stats(item: Claimed) -> Stats:
+def _stats(item: ClaimedDrop) -> Stats:
     """What the files are now; one that someone took out of the claim is left out."""
     found: Stats = {}
     for path in item.files:

@@ -17,16 +17,16 @@ import structlog
 
 from dna_pipeline.base import filesystem
 from dna_pipeline.base.errors import Failure, ImageUnreadable, JobError, SidecarInvalid
-from dna_pipeline.base.failpoints import point
+from dna_pipeline.base.failpoints import failpoint
 from dna_pipeline.base.files import remove_tree, remove_tree_if_there
-from dna_pipeline.config.job_context import JobFacts
+from dna_pipeline.config.job_context import JobContext
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.config.sidecar import JobSpec
 from dna_pipeline.intake.claiming import claims as claim
-from dna_pipeline.intake.claiming.rollback import put_all_back
+from dna_pipeline.intake.claiming.rollback import return_files
 from dna_pipeline.intake.discovery.scan import FileStat
 from dna_pipeline.intake.planning import job_rows
-from dna_pipeline.intake.planning.drops import Claimed, Ready
+from dna_pipeline.intake.planning.drops import ClaimedDrop, ReadyDrop
 from dna_pipeline.intake.planning.known_files import KnownFiles, Stats, Version, to_json
 from dna_pipeline.ledger import batches, requests, store
 from dna_pipeline.ledger.store import Ledger
@@ -36,9 +36,9 @@ log = structlog.get_logger()
 MANY = 16
 """So many drops at once are flushed and logged as one."""
 
-_UNREAD = "cannot be read where it was claimed"
+_UNREADABLE = "cannot be read where it was claimed"
 
-_NO_FACTS: dict[str, Any] = dict.fromkeys(("sha256", "bytes", "width", "height", "sidecar_text"))
+_NO_COLUMNS: dict[str, Any] = dict.fromkeys(("sha256", "bytes", "width", "height", "sidecar_text"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ class _Outcome:
         batch: the batch of the jobs if they are several, and its rows.
     """
 
-    claimed: Claimed
+    claimed: ClaimedDrop
     facts: dict[str, Any]
     jobs: list[dict[str, Any]]
     version: Version | None = None
@@ -69,7 +69,7 @@ def keep_claims(config: Config, drop_id: str) -> Path:
     return config.claims / drop_id
 
 
-class Taker:
+class SingleClaimer:
     """Takes candidates of one inbox in.
 
     Args:
@@ -91,13 +91,13 @@ class Taker:
         self._resolver = job_rows.Resolver(config, inbox)
         self._ledger = ledger
         self._root = claim.claim_root(inbox.path, ledger.id)
-        self._known = known
-        self._taken = taken
-        self._left = left
+        self._known_files = known
+        self._on_claimed = taken
+        self._on_failed = left
 
     # --- a group of candidates ---
 
-    def take(self, ready: Sequence[Ready]) -> list[Claimed]:
+    def claim(self, ready: Sequence[ReadyDrop]) -> list[ClaimedDrop]:
         """Take a group in.
 
         Gives the claims whose files changed on the way; they are to settle and be finished later.
@@ -105,17 +105,17 @@ class Taker:
         claims = [self._plan(item) for item in ready]
         rows = [item.row for item in claims]
         self._ledger.transact(lambda s: store.begin_claims(s, rows))
-        point("claiming-committed")
+        failpoint("claiming-committed")
         with self._flush(len(claims)) as flush:
             held = [item for item in claims if self._fetch(item, durable=flush is None)]
             if len(held) < len(claims):
                 lost = [item.row["id"] for item in claims if item not in held]
                 self._ledger.transact(lambda s: store.forget_drops(s, lost))
             self._sync(held, flush)
-        moving = [item for item in held if not item.is_still]
-        return moving + self.finish([item for item in held if item.is_still])
+        moving = [item for item in held if not item.is_unchanged]
+        return moving + self.finish([item for item in held if item.is_unchanged])
 
-    def _plan(self, ready: Ready) -> Claimed:
+    def _plan(self, ready: ReadyDrop) -> ClaimedDrop:
         candidate = ready.candidate
         folder, image = split(candidate.image) if candidate.image else ("", None)
         sidecar_folder, sidecar = split(candidate.sidecar) if candidate.sidecar else ("", None)
@@ -127,7 +127,7 @@ class Taker:
             "stat": to_json(ready.stats),
             "error": error.to_dict() if error else None,
         }
-        return Claimed(row, ready, error, ready.probed)
+        return ClaimedDrop(row, ready, error, ready.probed)
 
     def _claim_folder(self, drop_id: str) -> Path:
         if self._inbox.keeps:
@@ -139,7 +139,7 @@ class Taker:
         place = self._config.data if self._inbox.keeps else self._inbox.path
         return filesystem.flush_of_all(place) if number >= MANY else nullcontext()
 
-    def _fetch(self, item: Claimed, *, durable: bool) -> bool:
+    def _fetch(self, item: ClaimedDrop, *, durable: bool) -> bool:
         """Bring the files into the claim; False where they were lost to someone or held open.
 
         `durable`: copies are to be on the disk at once.
@@ -152,26 +152,28 @@ class Taker:
         try:
             self._make_folder(item)
             for path in paths:
-                item.stats |= self._bring(item, path, item.ready, durable=durable)
-                point("image-taken" if path == candidate.image else "sidecar-taken")
+                item.stats |= self._fetch_file(item, path, item.ready, durable=durable)
+                failpoint("image-taken" if path == candidate.image else "sidecar-taken")
         except (claim.ClaimError, OSError) as reason:
             log.info("drop.left", inbox=self._inbox.name, file=paths[-1], why=str(reason))
-            self._undo(item)
+            self._roll_back(item)
             if not isinstance(reason, claim.Lost):
-                self._left(paths[-1], f"could not be taken in: {reason}")
+                self._on_failed(paths[-1], f"could not be taken in: {reason}")
             return False
         for path in paths:
             if not (self._inbox.keeps or (path == candidate.sidecar and item.ready.shares_sidecar)):
-                self._taken(path)
+                self._on_claimed(path)
         return True
 
-    def _make_folder(self, item: Claimed) -> None:
+    def _make_folder(self, item: ClaimedDrop) -> None:
         if self._inbox.keeps:
             item.folder.mkdir(parents=True)
         else:
             claim.make_claim_dir(self._inbox.path, self._ledger.id, item.row["id"])
 
-    def _bring(self, item: Claimed, path: str, ready: Ready, *, durable: bool) -> Stats:
+    def _fetch_file(
+        self, item: ClaimedDrop, path: str, ready: ReadyDrop, *, durable: bool
+    ) -> Stats:
         """Move or copy one file; what it is now, unless it changed on the way.
 
         The sidecar comes first: the image's rename is the claim.
@@ -179,7 +181,7 @@ class Taker:
         source = self._inbox.path / path
         is_copied = path == ready.candidate.sidecar and ready.shares_sidecar
         if not (self._inbox.keeps or is_copied):
-            taken = claim.take(source, item.folder, ready.stats[path])
+            taken = claim.claim_file(source, item.folder, ready.stats[path])
             return {source.name: taken.stat} if taken.unchanged else {}
         target = item.folder / source.name
         # Since it was decoded, its writer may have begun anew and now pause, so that a half file
@@ -189,13 +191,13 @@ class Taker:
             raise claim.Changed(str(source))
         return {source.name: FileStat.of(target.lstat())}
 
-    def _undo(self, item: Claimed) -> None:
+    def _roll_back(self, item: ClaimedDrop) -> None:
         if self._inbox.keeps:
             remove_tree(item.folder, ignore_errors=True)
         else:
-            put_all_back(item.folder, self._inbox.path, item.row["folder"], item.row["stat"])
+            return_files(item.folder, self._inbox.path, item.row["folder"], item.row["stat"])
 
-    def _sync(self, held: Sequence[Claimed], flush: Callable[[], None] | None) -> None:
+    def _sync(self, held: Sequence[ClaimedDrop], flush: Callable[[], None] | None) -> None:
         if flush is not None:
             flush()
         else:
@@ -203,30 +205,30 @@ class Taker:
             if not self._inbox.keeps:
                 homes = {split(path)[0] for item in held for path in item.row["stat"]}
             claim.sync_claims([item.folder for item in held], map(self._inbox.path.joinpath, homes))
-        point("claim-synced")
+        failpoint("claim-synced")
 
     # --- claims whose files stand still ---
 
-    def finish_settled(self, claims: Sequence[Claimed]) -> list[Claimed]:
+    def finish_settled(self, claims: Sequence[ClaimedDrop]) -> list[ClaimedDrop]:
         """`finish` for claims that were written to after they were made durable, or never were."""
         if claims:
             self._sync(claims, None)
         return self.finish(claims)
 
-    def finish(self, claims: Sequence[Claimed]) -> list[Claimed]:
+    def finish(self, claims: Sequence[ClaimedDrop]) -> list[ClaimedDrop]:
         """Hash, read and resolve; commit all drops with their jobs in one transaction.
 
         Gives the claims that were still written to.
         """
         outcomes: list[_Outcome] = []
-        moving: list[Claimed] = []
+        moving: list[ClaimedDrop] = []
         for item in claims:
             try:
                 outcomes.append(self._outcome(item))
             except claim.Changed:
                 moving.append(item)
         if outcomes:
-            point("hashed")
+            failpoint("hashed")
             for outcome in outcomes:
                 if not outcome.jobs:
                     # Before the commit that forgets the drop: a kept file has its original, and a
@@ -234,11 +236,11 @@ class Taker:
                     with suppress(OSError):
                         remove_tree_if_there(outcome.claimed.folder)
             replaced = self._ledger.transact(lambda s: self._commit(s, outcomes))
-            point("claimed-committed")
+            failpoint("claimed-committed")
             self._after_commit(outcomes, replaced)
         return moving
 
-    def _outcome(self, item: Claimed) -> _Outcome:
+    def _outcome(self, item: ClaimedDrop) -> _Outcome:
         data: bytes | None = None
         facts: dict[str, Any] = {}
         try:
@@ -248,25 +250,25 @@ class Taker:
         except claim.Changed:
             raise
         except (claim.ClaimError, OSError) as error:
-            item.error = ImageUnreadable(f"{_UNREAD}: {error}").failure()
+            item.error = ImageUnreadable(f"{_UNREADABLE}: {error}").failure()
         try:
             data = job_rows.read_sidecar(item.sidecar) if item.sidecar else None
         except OSError as error:
-            item.error = item.error or SidecarInvalid(f"{_UNREAD}: {error}").failure()
+            item.error = item.error or SidecarInvalid(f"{_UNREADABLE}: {error}").failure()
         if item.probed is not None:
             facts |= {"width": item.probed.width, "height": item.probed.height}
         if data is not None:
             facts["sidecar_text"] = job_rows.as_text(data)
-        return self._judged(item, _NO_FACTS | facts, data)
+        return self._outcome_of(item, _NO_COLUMNS | facts, data)
 
-    def _judged(self, item: Claimed, facts: dict[str, Any], data: bytes | None) -> _Outcome:
+    def _outcome_of(self, item: ClaimedDrop, facts: dict[str, Any], data: bytes | None) -> _Outcome:
         version = older = None
         name, folder = item.row["image"] or item.row["sidecar"], item.row["folder"]
-        known = job_rows.facts_of(self._inbox, folder, name, facts["sha256"])
+        known = job_rows.context_of(self._inbox, folder, name, facts["sha256"])
         if self._inbox.keeps and item.ready is not None:
             code = item.error.code if item.error else None
             key = self._resolver.key(known, data, code)
-            before = self._known.version(item.ready.identity)
+            before = self._known_files.version(item.ready.key_path)
             older = before.drop_id if before else None
             error = item.ready.candidate.error
             version = Version(item.ready.stats, key, error.code if error else None, item.row["id"])
@@ -277,7 +279,7 @@ class Taker:
         return _Outcome(item, facts, jobs, version, older, batch)
 
     def _jobs(
-        self, item: Claimed, data: bytes | None, known: JobFacts
+        self, item: ClaimedDrop, data: bytes | None, known: JobContext
     ) -> tuple[list[dict[str, Any]], tuple[dict[str, Any], list[dict[str, Any]]] | None]:
         """The jobs of a drop, and their batch if the sidecar's `matrix` makes several."""
         folder, drop_id = item.row["folder"], item.row["id"]
@@ -298,7 +300,7 @@ class Taker:
         told = [document for document, _ in made]
         return jobs, job_rows.matrix_batch(self._inbox, folder, name, data or b"", jobs, told)
 
-    def resolve(self, data: bytes | None, facts: JobFacts) -> JobSpec | Failure:
+    def resolve(self, data: bytes | None, facts: JobContext) -> JobSpec | Failure:
         """What a sidecar's bytes (or none) ask for, or why it cannot be done."""
         try:
             return job_rows.resolve_text(self._config, self._inbox, data, facts)
@@ -312,7 +314,7 @@ class Taker:
         store.finish_claims(session, drops, [])
         jobs: list[dict[str, Any]] = []
         for outcome in outcomes:
-            if outcome.older is not None and self._takes_the_place(session, outcome.older, outcome):
+            if outcome.older is not None and self._replace_older(session, outcome.older, outcome):
                 replaced.append(outcome.older)
             else:
                 jobs += outcome.jobs
@@ -320,10 +322,10 @@ class Taker:
         for batch, rows in (outcome.batch for outcome in outcomes if outcome.batch):
             batches.add(session, batch, rows)
         store.forget_drops(session, [o.claimed.row["id"] for o in outcomes if not o.jobs])
-        store.remember_files(session, self._known.rows(_versions(outcomes)))
+        store.remember_files(session, self._known_files.rows(_versions(outcomes)))
         return replaced
 
-    def _takes_the_place(self, session: Any, older: str, outcome: _Outcome) -> bool:
+    def _replace_older(self, session: Any, older: str, outcome: _Outcome) -> bool:
         """Give the work to the job of an older version of the file if that is still queued."""
         if self._inbox.on_change != "latest" or not outcome.jobs:
             return False
@@ -339,13 +341,13 @@ class Taker:
         return True
 
     def _after_commit(self, outcomes: Sequence[_Outcome], replaced: Iterable[str]) -> None:
-        self._known.note(_versions(outcomes))
-        self._tell([job for outcome in outcomes for job in outcome.jobs])
+        self._known_files.note(_versions(outcomes))
+        self._log([job for outcome in outcomes for job in outcome.jobs])
         for drop_id in replaced:
             remove_tree(keep_claims(self._config, drop_id), ignore_errors=True)
             self._ledger.transact(lambda s, i=drop_id: store.set_drop_state(s, i, "gone"))
 
-    def _tell(self, jobs: Sequence[dict[str, Any]]) -> None:
+    def _log(self, jobs: Sequence[dict[str, Any]]) -> None:
         """A line for each; of many it would be most of the work, and the ledger has them all."""
         if len(jobs) >= MANY:
             failed = sum(job["status"] == "failed" for job in jobs)
@@ -360,7 +362,7 @@ class Taker:
 
 def _versions(outcomes: Iterable[_Outcome]) -> dict[str, Version]:
     return {
-        outcome.claimed.ready.identity: outcome.version
+        outcome.claimed.ready.key_path: outcome.version
         for outcome in outcomes
         if outcome.version is not None and outcome.claimed.ready is not None
     }

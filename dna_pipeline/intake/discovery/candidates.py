@@ -10,7 +10,7 @@ from dna_pipeline.base.errors import JobError
 
 
 @dataclass(frozen=True, slots=True)
-class Names:
+class References:
     """The images of the inbox that a job file or a table names.
 
     Attributes:
@@ -20,11 +20,11 @@ class Names:
 
     paths: tuple[str, ...] = ()
     patterns: tuple[str, ...] = ()
-    patient: bool = True
+    waits_long: bool = True
 
 
 @dataclass(frozen=True, slots=True)
-class Unread:
+class Unreadable:
     """A YAML or a table whose bytes cannot be had yet, as while a program holds it; and why.
 
     Attributes:
@@ -34,15 +34,15 @@ class Unread:
 
     why: str
     wait_s: float | None = None
-    then: JobError | None = None
+    final_error: JobError | None = None
 
 
-Told = str | Names | JobError | Unread | None
+Reference = str | References | JobError | Unreadable | None
 """The `image:` of a YAML, as written, or what its `images:` or a table names; None where it is a
 plain sidecar. A `JobError` where it is wrong; `PathEscapesInbox` or `ParameterInvalid` where it
 names what it may not."""
 
-ImageOf = Callable[[str], Told]
+ReadReference = Callable[[str], Reference]
 """What the settled YAML or table at that path tells."""
 
 WaitKind = Literal["writing", "partner", "sidecar", "image", "unread", "pass"]
@@ -69,7 +69,7 @@ class Candidate:
     table: str | None = None
     images: tuple[str, ...] = ()
     is_batch: bool = False
-    taken: tuple[tuple[str, str], ...] = ()
+    claimed_by_others: tuple[tuple[str, str], ...] = ()
 
     @property
     def paths(self) -> list[str]:
@@ -95,7 +95,7 @@ class Waiting:
     path: str
     reason: str
     until: float | None
-    long: bool
+    is_long: bool
     kind: WaitKind
 
 
@@ -109,7 +109,7 @@ class Pairing:
 
     ready: list[Candidate]
     waiting: list[Waiting]
-    named: frozenset[str]
+    referenced: frozenset[str]
 
     @property
     def next_at(self) -> float | None:

@@ -18,19 +18,19 @@ ZEROS_WAIT_S = 60.0
 _TAIL_BYTES = 16
 
 
-def patience_s(path: Path, answer: Probed | JobError) -> float:
+def quiet_period_s(path: Path, answer: Probed | JobError) -> float:
     """Seconds that a file may still be written to, counted from when it first stood still.
 
     Explorer and Samba give a file its full size first and fill it from the start. Its size tells
     nothing then, its times may not change before the end, and half a JPEG or WebP followed by
     zeros decodes. Browsers and others make an empty file first, to have the name.
     """
-    if lacks_its_end(path):
+    if lacks_end(path):
         return ZEROS_WAIT_S
     return UNREADABLE_WAIT_S if isinstance(answer, ImageUnreadable) else 0.0
 
 
-def lacks_its_end(path: Path) -> bool:
+def lacks_end(path: Path) -> bool:
     """Whether nothing but zeros, or nothing at all, is where the file ends."""
     try:
         with claims.open_to_read(path) as file:

@@ -26,19 +26,19 @@ from dna_pipeline.config.schema import Inbox
 from dna_pipeline.config.tables import is_table_name
 from dna_pipeline.intake.discovery.candidates import (
     Candidate,
-    ImageOf,
-    Names,
     Pairing,
-    Unread,
+    ReadReference,
+    References,
+    Unreadable,
     Waiting,
 )
 from dna_pipeline.intake.discovery.names import (
     MATCHES,
     NEAR_MATCHES,
     Key,
-    bare,
+    corrected_name,
     fold,
-    sidecar_of,
+    without_suffix,
 )
 from dna_pipeline.intake.discovery.render_passes import pass_of
 from dna_pipeline.intake.discovery.scan import is_image_name, is_yaml_name
@@ -70,7 +70,7 @@ def pair(
     inbox: Inbox,
     paths: Iterable[str],
     tracker: StabilityTracker,
-    image_of: ImageOf,
+    image_of: ReadReference,
     looked_for: Container[str] | None = None,
 ) -> Pairing:
     """Sort the files of the last scan into drops, as of the tracker's last look.
@@ -121,7 +121,7 @@ class _Round:
         """The YAMLs whose `image:` names what is not there, or "" where that is unknown yet."""
         self._unread: dict[str, float] = {}
         """When they are given up."""
-        self._batches: list[tuple[Candidate, Names]] = []
+        self._batches: list[tuple[Candidate, References]] = []
         self._may_name: dict[str, str] = {}
         self._named: set[str] = set()
         self._takers: dict[str, str] = {}
@@ -131,12 +131,12 @@ class _Round:
         which = ", which this inbox requires" if inbox.sidecar_required else ""
         self._lone_reason = f"waits {inbox.sidecar_wait_s:g} s for a sidecar{which}"
 
-    def run(self, yamls: list[str], tables: list[str], image_of: ImageOf) -> Pairing:
+    def run(self, yamls: list[str], tables: list[str], image_of: ReadReference) -> Pairing:
         told = {fold(path): path for path in tables}
         beside: dict[str, str] = {}
         others: list[str] = []
         for path in yamls:
-            table = told.get(fold(bare(path)))
+            table = told.get(fold(without_suffix(path)))
             if table is None or beside.setdefault(table, path) != path:
                 others.append(path)
         plain = self._read(others, image_of)
@@ -147,14 +147,14 @@ class _Round:
         told_by_name = self._match(plain, MATCHES)
         beside_astray = self._match(list(self._astray), MATCHES)
         lost = [y for y, told in told_by_name.items() if not told and y not in self._unread]
-        near = self._match([y for y in lost if not is_table_name(bare(y))], NEAR_MATCHES)
+        near = self._match([y for y in lost if not is_table_name(without_suffix(y))], NEAR_MATCHES)
         for batch, names, images, missing in named:
             images = (*images, *self._globbed(names))
-            taken = self._taken_of(missing)
+            taken = self._claimed_by_others(missing)
             self._batch(replace(batch, images=images, taken=taken), names, missing)
         for sidecar, images in told_by_name.items():
             if images:
-                self._told(sidecar, images)
+                self._reference(sidecar, images)
             elif sidecar not in self._unread:
                 self._lost(sidecar, near.get(sidecar, []))
         for sidecar, image in self._astray.items():
@@ -167,7 +167,7 @@ class _Round:
         self._ready.sort(key=self._arrival)
         return Pairing(self._ready, self._waiting, frozenset(self._named))
 
-    def _read(self, yamls: list[str], image_of: ImageOf) -> list[str]:
+    def _read(self, yamls: list[str], image_of: ReadReference) -> list[str]:
         """Deal with the job files; gives the YAMLs that are none, or not known to be."""
         plain: list[str] = []
         jobs: dict[str, str] = {}
@@ -179,14 +179,14 @@ class _Round:
                 if isinstance(answer, str):
                     jobs[path] = places(self._inbox, folder_of(path), answer)[0].path
                     continue
-                if isinstance(answer, Names):
+                if isinstance(answer, References):
                     self._batches.append((Candidate(None, path, is_batch=True), answer))
                     continue
             except (PathEscapesInbox, ParameterInvalid) as error:
                 # By its name it may be an image's all the same, which must not run without it.
                 self._refused.add(path)
                 answer = error
-            if isinstance(answer, Unread):
+            if isinstance(answer, Unreadable):
                 answer = self._unreadable(path, answer)
             if answer is not None:
                 self._errors[path] = answer
@@ -209,24 +209,26 @@ class _Round:
             else:
                 speaker[image] = self._takers[image] = sidecar
                 self._free.pop(image, None)
-                self._told(sidecar, [image])
+                self._reference(sidecar, [image])
 
     # --- several images ---
 
-    def _table(self, table: str, beside: str | None, image_of: ImageOf) -> None:
-        answer = image_of(table) if self._tracker.is_settled(table) else Names(patient=False)
-        if isinstance(answer, Unread):
+    def _table(self, table: str, beside: str | None, image_of: ReadReference) -> None:
+        answer = (
+            image_of(table) if self._tracker.is_settled(table) else References(waits_long=False)
+        )
+        if isinstance(answer, Unreadable):
             answer = self._unreadable(table, answer)
             if answer is None and beside is not None:
                 self._waiting.append(self._for_unread(beside, table))
         if isinstance(answer, JobError):
             self._when_settled(Candidate(table, beside, answer))
-        elif isinstance(answer, Names):
+        elif isinstance(answer, References):
             self._batches.append((Candidate(None, beside, None, table, is_batch=True), answer))
 
     # --- what cannot be read ---
 
-    def _unreadable(self, path: str, answer: Unread) -> JobError | None:
+    def _unreadable(self, path: str, answer: Unreadable) -> JobError | None:
         """Error of a file that could not be read for too long; None while the wait lasts."""
         wait_s = IMAGE_WAIT_S if answer.wait_s is None else answer.wait_s
         until = (self._tracker.settled_since(path) or self._now) + wait_s
@@ -235,7 +237,7 @@ class _Round:
             reason = f"cannot be read: {answer.why}"
             self._waiting.append(Waiting(path, reason, until, wait_s > LONG_S, "unread"))
             return None
-        return answer.then or SidecarInvalid(f"could not be read for an hour: {answer.why}")
+        return answer.final_error or SidecarInvalid(f"could not be read for an hour: {answer.why}")
 
     def _for_unread(self, path: str, teller: str, may: str = "") -> Waiting:
         reason = f"waits for {name_of(teller)}, which {may}cannot be read"
@@ -259,13 +261,13 @@ class _Round:
         if not moving:
             self._ready.append(candidate)
 
-    def _taken_of(self, missing: list[str]) -> tuple[tuple[str, str], ...]:
+    def _claimed_by_others(self, missing: list[str]) -> tuple[tuple[str, str], ...]:
         """Those of the missing images that are there, each with the file that takes it."""
         alike = ((path, image) for path in missing for image in self._alike.get(fold(path), ()))
         there = ((path, name_of(self._takers[i])) for path, i in alike if i in self._takers)
         return tuple(dict(there).items())
 
-    def _named_by(self, batch: Candidate, names: Names) -> tuple[list[str], list[str]]:
+    def _named_by(self, batch: Candidate, names: References) -> tuple[list[str], list[str]]:
         """The images that are named by themselves, free no longer; and the names in vain."""
         self._named.update(names.paths)
         found = {path: self._find(path) for path in names.paths}
@@ -293,14 +295,14 @@ class _Round:
             found.setdefault(fold(image), []).append(image)
         return found
 
-    def _globbed(self, names: Names) -> list[str]:
+    def _globbed(self, names: References) -> list[str]:
         """The free images that a glob fits, free no longer."""
         fitting = [i for i in self._free if any(matches(i, p) for p in names.patterns)]
         for image in fitting:
             del self._free[image]
         return fitting
 
-    def _batch(self, candidate: Candidate, names: Names, missing: list[str]) -> None:
+    def _batch(self, candidate: Candidate, names: References, missing: list[str]) -> None:
         """A job file or a table, with those of its images that are there and nobody else's."""
         if (why := self._holds_up(candidate, names, missing)) is None:
             self._when_settled(candidate)
@@ -311,7 +313,9 @@ class _Round:
             else:
                 self._writing(path)
 
-    def _holds_up(self, candidate: Candidate, names: Names, missing: list[str]) -> Waiting | None:
+    def _holds_up(
+        self, candidate: Candidate, names: References, missing: list[str]
+    ) -> Waiting | None:
         """What a batch waits for, if for anything but that its files settle."""
         teller = candidate.table or candidate.sidecar or ""
         if (settled := self._tracker.settled_since(teller)) is None:
@@ -319,7 +323,7 @@ class _Round:
         if any(map(self._is_unknown, missing)):
             return self._look_first("")
         empty = bool(names.patterns) and not candidate.images
-        if names.patient and (missing or empty) and self._now < settled + IMAGE_WAIT_S:
+        if names.waits_long and (missing or empty) and self._now < settled + IMAGE_WAIT_S:
             wanted = ", ".join((missing or list(names.patterns))[:3])
             reason = f"{name_of(teller)} waits for {wanted}"
             return Waiting("", reason, settled + IMAGE_WAIT_S, True, "image")
@@ -369,7 +373,7 @@ class _Round:
                     del self._free[image]
         return told
 
-    def _told(self, sidecar: str, images: list[str]) -> None:
+    def _reference(self, sidecar: str, images: list[str]) -> None:
         """A YAML and what it tells: ready when all of it has settled."""
         files = [sidecar, *images]
         moving = [path for path in files if not self._tracker.is_settled(path)]
@@ -405,13 +409,13 @@ class _Round:
 
     def _lost(self, sidecar: str, near: list[str]) -> None:
         """A YAML whose name fits no image; `near` are those that it nearly fits."""
-        if sidecar in self._refused and not is_image_name(bare(sidecar)) and not near:
+        if sidecar in self._refused and not is_image_name(without_suffix(sidecar)) and not near:
             self._ready.append(Candidate(None, sidecar, self._errors[sidecar]))
             return
-        kind = "a table" if is_table_name(bare(sidecar)) else "an image"
-        text = f"{kind} called {name_of(bare(sidecar))}"
+        kind = "a table" if is_table_name(without_suffix(sidecar)) else "an image"
+        text = f"{kind} called {name_of(without_suffix(sidecar))}"
         if near:
-            right = sidecar_of(sidecar, near[0])
+            right = corrected_name(sidecar, near[0])
             text += f"; for {name_of(near[0])} beside it, rename {name_of(sidecar)} to {right}"
         self._orphan(sidecar, text, near)
 

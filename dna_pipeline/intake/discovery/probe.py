@@ -159,7 +159,7 @@ class Prober:
         """Take the next answer; a child that gives none died over the first question."""
         answer: Probed | JobError | None = None
         ending = "gave no answer that makes sense about this file"
-        with self._guarded(), suppress(ipc.WireError):
+        with self._guarded(), suppress(ipc.PipeError):
             try:
                 message = self._answers.get(timeout=TIMEOUT_S)
             except queues.Empty:
@@ -221,7 +221,7 @@ class Prober:
 
 def _read(file: IO[bytes], answers: _Answers, ended: threading.Event) -> None:
     """Pass a child's answers on, until it was ended; None where it says what is no message."""
-    with file, suppress(ipc.WireError):
+    with file, suppress(ipc.PipeError):
         for message in ipc.messages(file):
             _pass_on(message, answers, ended)
     _pass_on(None, answers, ended)
@@ -236,7 +236,7 @@ def _pass_on(message: ipc.Message | None, answers: _Answers, ended: threading.Ev
 
 
 def _understood(message: ipc.Message) -> Probed | JobError:
-    """An answer. Raises WireError where a file has brought the child to talk otherwise."""
+    """An answer. Raises PipeError where a file has brought the child to talk otherwise."""
     match message:
         case {"error": str(name), "detail": str(detail)} if name in _ERRORS:
             hint = str(message.get("hint") or "")[:DETAIL_CHARS]
@@ -244,7 +244,7 @@ def _understood(message: ipc.Message) -> Probed | JobError:
         case {"width": int(width), "height": int(height)} if min(width, height) > 0:
             return Probed(width, height)
         case _:
-            raise ipc.WireError("no answer")
+            raise ipc.PipeError("no answer")
 
 
 def memory_limit() -> int:

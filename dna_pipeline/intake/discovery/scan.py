@@ -96,7 +96,7 @@ class Scan:
 
     files: dict[str, FileStat]
     ignored: dict[str, str]
-    identity: tuple[int, int]
+    folder_id: tuple[int, int]
     downloading: frozenset[str] = frozenset()
 
 

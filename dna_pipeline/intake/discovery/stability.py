@@ -15,7 +15,7 @@ file that was left behind hold up what belongs together for ever."""
 
 
 @dataclass(slots=True)
-class _Seen:
+class _Observation:
     stat: FileStat
     since: float
 
@@ -34,7 +34,7 @@ class StabilityTracker:
     def __init__(self, settle_s: float) -> None:
         self.settle_s = settle_s
         self.looked_at = -math.inf
-        self._seen: dict[str, _Seen] = {}
+        self._seen: dict[str, _Observation] = {}
         # In the order of their last change, so that the first is the next to settle. A plain
         # dict takes ever longer to find its first key while keys are removed from its front.
         self._moving: OrderedDict[str, None] = OrderedDict()
@@ -117,7 +117,7 @@ class StabilityTracker:
         return path in self._returned and before.same_content(now)
 
     def _restart(self, path: str, stat: FileStat, now: float) -> None:
-        self._seen[path] = _Seen(stat, now)
+        self._seen[path] = _Observation(stat, now)
         self._moving.pop(path, None)
         self._moving[path] = None
         self._folders[folder_of(path)] = now

@@ -35,7 +35,7 @@ _HINT = "Give the daemon the right to read and move it, then drop the table agai
 class _Block:
     since: float
     last: float
-    patience_s: float
+    limit_s: float
     retry_s: float
     why: str
 
@@ -51,29 +51,29 @@ class BlockedImages:
         """True if the image could not be read or claimed at the last attempt."""
         return (batch, image) in self._blocks
 
-    def given_up(self, batch: str, image: Path) -> ImageUnreadable | None:
+    def final_error(self, batch: str, image: Path) -> ImageUnreadable | None:
         """The error of an image that was blocked for too long; None while it may be tried."""
         block = self._blocks.get((batch, image))
         if block is None or self._tracker.looked_at > block.last + STALE_S:
             return None
-        if block.last - block.since < block.patience_s:
+        if block.last - block.since < block.limit_s:
             return None
-        minutes = round(block.patience_s / 60)
+        minutes = round(block.limit_s / 60)
         return ImageUnreadable(f"cannot be taken in for {minutes} min: {block.why}", hint=_HINT)
 
-    def rests(self, batch: str, image: Path) -> str | None:
+    def wait_reason(self, batch: str, image: Path) -> str | None:
         """Reason of the last failure if it is too early to try again, else None."""
         block = self._blocks.get((batch, image))
         if block is None or self._tracker.looked_at >= block.last + block.retry_s:
             return None
         return block.why
 
-    def note_unread(self, batch: str, image: Path, why: str) -> None:
+    def note_unreadable(self, batch: str, image: Path, why: str) -> None:
         """Take note that the decoder could not read it."""
         self._note(batch, image, why, IMAGE_WAIT_S, 0.0)
 
     @contextmanager
-    def noting(self, batch: str, image: Path | None) -> Generator[None]:
+    def recording_failures(self, batch: str, image: Path | None) -> Generator[None]:
         """Take note of an image that cannot be taken in; the error passes."""
         try:
             yield

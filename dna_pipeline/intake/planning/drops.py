@@ -14,7 +14,7 @@ from dna_pipeline.intake.planning.known_files import Stats
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
+class ReadyDrop:
     """A candidate that may be taken now.
 
     Attributes:
@@ -26,14 +26,14 @@ class Ready:
 
     candidate: Candidate
     stats: Stats
-    identity: str
+    key_path: str
     error: JobError | None = None
     probed: Probed | None = None
     shares_sidecar: bool = False
 
 
 @dataclass(slots=True, eq=False)
-class Claimed:
+class ClaimedDrop:
     """A drop whose files are ours, before the ledger knows its jobs.
 
     Attributes:
@@ -43,7 +43,7 @@ class Claimed:
     """
 
     row: dict[str, Any]
-    ready: Ready | None = None
+    ready: ReadyDrop | None = None
     error: Failure | None = None
     probed: Probed | None = None
     stats: Stats = field(default_factory=dict[str, FileStat])
@@ -62,5 +62,5 @@ class Claimed:
         return [path for path in (self.image, self.sidecar) if path is not None]
 
     @property
-    def is_still(self) -> bool:
+    def is_unchanged(self) -> bool:
         return all(path.name in self.stats for path in self.files)

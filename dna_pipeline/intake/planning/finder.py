@@ -16,25 +16,25 @@ from dna_pipeline.base.reachability import Look, look_directly
 from dna_pipeline.config.schema import Inbox
 from dna_pipeline.intake.discovery.candidates import (
     Candidate,
-    ImageOf,
-    Names,
     Pairing,
-    Told,
-    Unread,
+    ReadReference,
+    Reference,
+    References,
+    Unreadable,
     Waiting,
 )
-from dna_pipeline.intake.discovery.completeness import patience_s
+from dna_pipeline.intake.discovery.completeness import quiet_period_s
 from dna_pipeline.intake.discovery.pairing import pair
 from dna_pipeline.intake.discovery.probe import NotReadable, Probed, Prober, Question
 from dna_pipeline.intake.discovery.scan import FileStat, Scan, scan
 from dna_pipeline.intake.discovery.stability import StabilityTracker, folder_of
-from dna_pipeline.intake.planning.drops import Ready
+from dna_pipeline.intake.planning.drops import ReadyDrop
 from dna_pipeline.intake.planning.known_files import KnownFiles, Stats
-from dna_pipeline.intake.planning.plan import reference
+from dna_pipeline.intake.planning.plan import read_reference
 
 log = structlog.get_logger()
 
-ASK_AGAIN_S = 5.0
+PROBE_AGAIN_S = 5.0
 """A file that may still be written to is decoded again so often."""
 
 MISSING_RETRY_S = 5.0
@@ -47,20 +47,20 @@ class _Probe:
     stat: FileStat
     answer: Probed | JobError
     since: float
-    asked: float
+    probed_at: float
 
 
-def identity(candidate: Candidate, told: ImageOf) -> str:
+def key_path(candidate: Candidate, told: ReadReference) -> str:
     """The path that a drop is known by: two job files of one image are two drops."""
     sidecar = candidate.sidecar
     if candidate.table is not None:
         return candidate.table
-    if sidecar is not None and isinstance(told(sidecar), str | Names):
+    if sidecar is not None and isinstance(told(sidecar), str | References):
         return sidecar
     return candidate.image or sidecar or ""
 
 
-def is_known(
+def is_processed(
     known: KnownFiles, candidate: Candidate, path: str, files: Mapping[str, FileStat]
 ) -> bool:
     """Whether a drop was dealt with before, as it is now; `path` is what it is known by."""
@@ -72,7 +72,7 @@ def _stats(candidate: Candidate, files: Mapping[str, FileStat]) -> Stats:
     return {path: files[path] for path in candidate.paths if path in files}
 
 
-class Lookout:
+class CandidateFinder:
     """The state of one inbox between looks. Times are monotonic seconds.
 
     Args:
@@ -94,7 +94,7 @@ class Lookout:
         self.waiting: list[Waiting] = []
         self.ignored: dict[str, str] = {}
         self.problem: str | None = None
-        self.identity: tuple[int, int] | None = None
+        self.folder_id: tuple[int, int] | None = None
         """Which folder was looked at last: another one after a mount."""
         self.next_at = 0.0
         self.files: dict[str, FileStat] = {}
@@ -102,45 +102,45 @@ class Lookout:
         self.pending: deque[Candidate] = deque()
         """What the last look found ready and nobody took yet, oldest first."""
         self._sharers: Counter[str | None] = Counter()
-        self._named: frozenset[str] = frozenset()
+        self._referenced: frozenset[str] = frozenset()
         self._prober = prober
-        self._known = known
-        self._references: dict[str, tuple[FileStat, Told]] = {}
+        self._known_files = known
+        self._references: dict[str, tuple[FileStat, Reference]] = {}
         self._probes: dict[str, _Probe] = {}
-        self._asked: dict[str, Question] = {}
+        self._questions: dict[str, Question] = {}
         """What was asked of the decoder ahead, as of the last look."""
 
-    def hinted(self, now: float) -> None:
+    def request_scan(self, now: float) -> None:
         """Something may have happened: look again at once."""
         self.next_at = min(self.next_at, now)
 
-    def look(self, now: float) -> None:
+    def find(self, now: float) -> None:
         """Scan and pair."""
         try:
-            seen = scan(self.inbox, self._named, self.files)
+            seen = scan(self.inbox, self._referenced, self.files)
         except OSError as error:
-            self.cannot_look(self._describe(error), now)
+            self.mark_unavailable(self._describe(error), now)
             return
         self.problem = None
-        self.identity = seen.identity
+        self.folder_id = seen.folder_id
         self.files = seen.files
         self.ignored = seen.ignored
         self.tracker.observe(seen.files, now, seen.downloading)
         self._forget_vanished(seen)
-        pairing = pair(self.inbox, seen.files, self.tracker, self.reference, self._named)
-        self._named = pairing.named
+        pairing = pair(self.inbox, seen.files, self.tracker, self.reference, self._referenced)
+        self._referenced = pairing.referenced
         self.waiting = pairing.waiting
         self._plan_next(pairing, now)
-        self.pending = deque(c for c in pairing.ready if not self._is_known(c))
+        self.pending = deque(c for c in pairing.ready if not self._is_processed(c))
         self._sharers = Counter(c.sidecar for c in self.pending)
-        self._asked = {}
+        self._questions = {}
 
-    def ask_ahead(self, number: int) -> None:
+    def probe_ahead(self, number: int) -> None:
         """Have the next of `pending` decoded while others are taken in."""
         paths = [c.image for c in islice(self.pending, number) if c.image and c.error is None]
         paths = [p for p in paths if p in self.files and p not in self._probes]
         questions = self._prober.ask(self.inbox.path / path for path in paths)
-        self._asked = dict(zip(paths, questions, strict=True))
+        self._questions = dict(zip(paths, questions, strict=True))
 
     def next_batch(self) -> tuple[Candidate, Stats] | None:
         """The next of `pending`, and what was seen of its files, if that is a batch."""
@@ -150,12 +150,12 @@ class Lookout:
         self._sharers[candidate.sidecar] -= 1
         return candidate, self._stats(candidate)
 
-    def still_for(self, path: str) -> float:
+    def settled_for(self, path: str) -> float:
         """For how many seconds that file has been settled, as of the last look."""
         since = self.tracker.settled_since(path)
         return inf if since is None else self.tracker.looked_at - since
 
-    def next_ready(self, now: float) -> Ready | None:
+    def next_ready(self, now: float) -> ReadyDrop | None:
         """The next of `pending` if it may be taken; None while it may still be half written."""
         candidate = self.pending.popleft()
         self._sharers[candidate.sidecar] -= 1
@@ -169,46 +169,48 @@ class Lookout:
                 return None
             error, probed = (answer, None) if isinstance(answer, JobError) else (None, answer)
         shared = self._sharers[candidate.sidecar] > 0
-        return Ready(candidate, stats, identity(candidate, self.reference), error, probed, shared)
+        return ReadyDrop(
+            candidate, stats, key_path(candidate, self.reference), error, probed, shared
+        )
 
-    def taken(self, path: str) -> None:
+    def mark_claimed(self, path: str) -> None:
         """The file is in a claim now."""
         self.tracker.forget(path)
         self.files.pop(path, None)
         self._references.pop(path, None)
 
-    def returned(self, path: str) -> None:
+    def mark_returned(self, path: str) -> None:
         """The file was in a claim and is back, as it was."""
         self.tracker.expect_back(path)
 
-    def left(self, path: str, reason: str) -> None:
+    def mark_failed(self, path: str, reason: str) -> None:
         """The file could not be taken; the next look finds it again."""
         self.waiting.append(Waiting(path, reason, None, True, "writing"))
 
-    def reference(self, path: str) -> Told:
+    def reference(self, path: str) -> Reference:
         """What a settled YAML or table names, read once for each of its states."""
         stat = self.files[path]
         cached = self._references.get(path)
         if cached is not None and cached[0] == stat:
             return cached[1]
-        told = reference(self.inbox, path, self._look_at)
+        told = read_reference(self.inbox, path, self._look_at)
         # What holds it may let go without a change to be seen.
-        if not isinstance(told, Unread) and self._is_final(path, told):
+        if not isinstance(told, Unreadable) and self._is_final(path, told):
             self._references[path] = stat, told
         return told
 
-    def _is_final(self, teller: str, told: Told) -> bool:
+    def _is_final(self, teller: str, told: Reference) -> bool:
         """Whether it names no single image that may yet come to lie in a source root instead."""
         if not self.inbox.source_roots:
             return True
         if any(self._look_at(root).is_silent for root in self.inbox.source_roots):
             return False
-        named = told.paths if isinstance(told, Names) and told.patient else ()
+        named = told.paths if isinstance(told, References) and told.waits_long else ()
         if isinstance(told, str):
             named = (normpath(join(folder_of(teller), told)),)
         return len(named) != 1 or named[0] in self.files
 
-    def cannot_look(self, problem: str, now: float) -> None:
+    def mark_unavailable(self, problem: str, now: float) -> None:
         """Note why the inbox cannot be looked at, and try again before long."""
         if problem != self.problem:
             log.warning("inbox.unavailable", inbox=self.inbox.name, why=problem)
@@ -230,11 +232,11 @@ class Lookout:
     def _stats(self, candidate: Candidate) -> dict[str, FileStat]:
         return _stats(candidate, self.files)
 
-    def _is_known(self, candidate: Candidate) -> bool:
-        path = identity(candidate, self.reference)
-        if not is_known(self._known, candidate, path, self.files):
+    def _is_processed(self, candidate: Candidate) -> bool:
+        path = key_path(candidate, self.reference)
+        if not is_processed(self._known_files, candidate, path, self.files):
             return False
-        if (why := self._known.reserved(path)) is not None:
+        if (why := self._known_files.reserved(path)) is not None:
             self.waiting.append(Waiting(path, why, None, True, "image"))
         return True
 
@@ -242,21 +244,23 @@ class Lookout:
         file = self.inbox.path / path
         seen = self._probes.pop(path, None)
         if seen is None or seen.stat != stat:
-            asked = self._asked.pop(path, None) or Question(file)
+            asked = self._questions.pop(path, None) or Question(file)
             seen = _Probe(stat, self._prober.answer(asked), now, now)
-        elif now >= min(seen.asked + ASK_AGAIN_S, seen.since + patience_s(file, seen.answer)):
+        elif now >= min(
+            seen.probed_at + PROBE_AGAIN_S, seen.since + quiet_period_s(file, seen.answer)
+        ):
             # What is written through a share or mapped memory may show in no time of the file.
             seen = _Probe(stat, self._prober.probe(file), seen.since, now)
         if isinstance(seen.answer, NotReadable):
-            self.left(path, seen.answer.detail)
+            self.mark_failed(path, seen.answer.detail)
             return None
-        until = seen.since + patience_s(file, seen.answer)
+        until = seen.since + quiet_period_s(file, seen.answer)
         if now < until:
             self._probes[path] = seen
             wanting = isinstance(seen.answer, ImageUnreadable)
             reason = "does not decode yet" if wanting else "ends in zeros"
             reason = f"{reason if stat.size else 'is empty'}; it may still be written"
             self.waiting.append(Waiting(path, reason, until, False, "writing"))
-            self.next_at = min(self.next_at, until, seen.asked + ASK_AGAIN_S)
+            self.next_at = min(self.next_at, until, seen.probed_at + PROBE_AGAIN_S)
             return None
         return seen.answer

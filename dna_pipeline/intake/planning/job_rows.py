@@ -20,7 +20,7 @@ from dna_pipeline.base.errors import Failure, Hours, JobError, ParameterInvalid
 from dna_pipeline.base.naming import safe_stem
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.batch import combinations, head_of, request
-from dna_pipeline.config.job_context import JobFacts
+from dna_pipeline.config.job_context import JobContext
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.config.sidecar import JobSpec, parse_sidecar, resolve
 from dna_pipeline.config.yaml12 import MAX_BYTES, Document
@@ -63,12 +63,12 @@ def as_text(data: bytes) -> str:
 
 
 _TWO = (
-    JobFacts("a.png", "a", "a", "a", 1, "0" * 64),
-    JobFacts("b.png", "b", "b", "b", 2, "1" * 64),
+    JobContext("a.png", "a", "a", "a", 1, "0" * 64),
+    JobContext("b.png", "b", "b", "b", 2, "1" * 64),
 )
 """Two images that have nothing in common."""
 
-Told = list[tuple[Document, JobSpec]]
+ResolvedJobs = list[tuple[Document, JobSpec]]
 """Jobs, each with what it alone is told."""
 
 
@@ -79,23 +79,23 @@ class Resolver:
         self._config = config
         self._inbox = inbox
 
-    def resolve(self, data: bytes | None, facts: JobFacts) -> Told:
+    def resolve(self, data: bytes | None, facts: JobContext) -> ResolvedJobs:
         """The jobs that a sidecar's bytes (or none) ask for, as `specs` gives them."""
         if data is None and self._plain is not None:
             return self._plain
-        return specs(self._config, self._inbox, data, facts)
+        return resolve_jobs(self._config, self._inbox, data, facts)
 
-    def key(self, facts: JobFacts, data: bytes | None, error: str | None) -> str:
+    def key(self, facts: JobContext, data: bytes | None, error: str | None) -> str:
         """What makes two versions of a kept file the same: its bytes and its spec before chance.
 
         `error` is the code of what is wrong with it whatever its sidecar says.
         """
         is_plain = data is None and self._plain is not None
-        told = self._plain_told if is_plain else self._told(data, facts)
+        told = self._plain_text if is_plain else self._requested_text(data, facts)
         return hashlib.sha256(f"{facts.sha256}\n{error}\n{told}".encode()).hexdigest()
 
     @cached_property
-    def _plain(self) -> Told | None:
+    def _plain(self) -> ResolvedJobs | None:
         """What no sidecar comes to, where that is the same for every image and not by chance."""
         drawn: list[int] = []
 
@@ -104,38 +104,38 @@ class Resolver:
             return 0
 
         try:
-            one, other = (specs(self._config, self._inbox, None, f, draw) for f in _TWO)
+            one, other = (resolve_jobs(self._config, self._inbox, None, f, draw) for f in _TWO)
         except JobError:
             return None
         return one if one == other and not drawn else None
 
     @cached_property
-    def _plain_told(self) -> str:
-        return self._told(None, _TWO[0])
+    def _plain_text(self) -> str:
+        return self._requested_text(None, _TWO[0])
 
-    def _told(self, data: bytes | None, facts: JobFacts) -> str:
+    def _requested_text(self, data: bytes | None, facts: JobContext) -> str:
         try:
-            made = specs(self._config, self._inbox, data, facts, lambda: 0)
+            made = resolve_jobs(self._config, self._inbox, data, facts, lambda: 0)
             return json.dumps([spec.identity() for _, spec in made], sort_keys=True, default=str)
         except JobError:
             return hashlib.sha256(data or b"").hexdigest()
 
 
-def facts_of(inbox: Inbox, folder: str, name: str | None, sha256: str | None) -> JobFacts:
+def context_of(inbox: Inbox, folder: str, name: str | None, sha256: str | None) -> JobContext:
     """What is known of an image of that inbox, by the file system's names."""
-    return JobFacts(printable(name or ""), printable(folder), inbox.name, sha256=sha256)
+    return JobContext(printable(name or ""), printable(folder), inbox.name, sha256=sha256)
 
 
 def resolve_text(
     config: Config,
     inbox: Inbox,
     data: bytes | None,
-    facts: JobFacts,
+    facts: JobContext,
     draw: Callable[[], int] = draw_seed,
     seeds: Mapping[str, int] | None = None,
 ) -> JobSpec:
     """The one job that a sidecar's bytes (or none) ask for. Raises `JobError`."""
-    (_, spec), *more = specs(config, inbox, data, facts, draw, seeds)
+    (_, spec), *more = resolve_jobs(config, inbox, data, facts, draw, seeds)
     if more:
         raise ParameterInvalid(
             "matrix: asks for several jobs, but this image has become one job already",
@@ -145,14 +145,14 @@ def resolve_text(
     return spec
 
 
-def specs(
+def resolve_jobs(
     config: Config,
     inbox: Inbox,
     data: bytes | None,
-    facts: JobFacts,
+    facts: JobContext,
     draw: Callable[[], int] = draw_seed,
     seeds: Mapping[str, int] | None = None,
-) -> Told:
+) -> ResolvedJobs:
     """The jobs that a sidecar's bytes (or none) ask for.
 
     Raises `JobError` if anything is wrong with any of them.
@@ -188,7 +188,7 @@ def job_row(
         "id": new_id(), "drop_id": drop_id, "batch": None, "inbox": inbox.name,
         "folder": printable(folder), "name": printable(name), "stem": safe_stem(name),
         "key": None, "request": None, "created_at": utcnow(),
-    } | work_of(inbox, outcome)  # fmt: skip
+    } | job_columns(inbox, outcome)  # fmt: skip
 
 
 def batch_row(inbox: Inbox, folder: str, name: str, kind: str) -> dict[str, Any]:
@@ -221,7 +221,7 @@ def matrix_batch(
     return batch, rows
 
 
-def work_of(inbox: Inbox, outcome: JobSpec | Failure) -> dict[str, Any]:
+def job_columns(inbox: Inbox, outcome: JobSpec | Failure) -> dict[str, Any]:
     """The part of a job's row that its sidecar decides."""
     if isinstance(outcome, Failure):
         return _row(JobSpec(inbox.pipeline, ()), "failed") | {
@@ -235,7 +235,7 @@ def _first_hold(inbox: Inbox, spec: JobSpec) -> tuple[str | None, str | None]:
     now = utcnow()
     if spec.not_before is not None and spec.not_before > now:
         return "not_before", f"starts at {to_minute(spec.not_before)}"
-    why = inbox.resting(now)
+    why = inbox.hours_reason(now)
     return (None, None) if why is None else (Hours.code, why)
 
 

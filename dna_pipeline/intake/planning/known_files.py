@@ -12,7 +12,7 @@ from typing import Any
 
 from dna_pipeline.intake.discovery.scan import FileStat, is_image_name
 from dna_pipeline.ledger import store
-from dna_pipeline.ledger.queries import Views
+from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.ledger.store import Ledger
 
 RESERVED = "reserved"
@@ -42,9 +42,9 @@ class Version:
 class KnownFiles:
     """Versions by path: that of the image, or of the job file that names it."""
 
-    def __init__(self, inbox: str, ledger: Ledger | Views) -> None:
+    def __init__(self, inbox: str, ledger: Ledger | Queries) -> None:
         self._inbox = inbox
-        if isinstance(ledger, Views):
+        if isinstance(ledger, Queries):
             rows = ledger.known_files(inbox)
         else:
             rows = ledger.transact(lambda s: store.known_files(s, inbox))

@@ -35,13 +35,13 @@ from dna_pipeline.config.image_paths import (
     places,
     slashed,
 )
-from dna_pipeline.config.job_context import JobFacts
+from dna_pipeline.config.job_context import JobContext
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.config.sidecar import JobSpec, parse_sidecar, resolve
 from dna_pipeline.config.tables import MAX_BYTES, is_table_name, parse_table, read_table
 from dna_pipeline.config.yaml12 import Document, is_mapping
-from dna_pipeline.intake.discovery.candidates import Candidate, Names, Told, Unread
-from dna_pipeline.intake.discovery.completeness import ZEROS_WAIT_S, lacks_its_end
+from dna_pipeline.intake.discovery.candidates import Candidate, Reference, References, Unreadable
+from dna_pipeline.intake.discovery.completeness import ZEROS_WAIT_S, lacks_end
 from dna_pipeline.intake.discovery.names import fold
 from dna_pipeline.intake.discovery.probe import NotReadable, Probed, Prober
 from dna_pipeline.intake.planning import job_rows
@@ -58,7 +58,7 @@ from dna_pipeline.weights.fingerprint import Fingerprints
 MAX_GLOBS = 1000
 """Each is held against every image at each look."""
 
-ModelFacts = Callable[[str], Any]
+ModelIdentities = Callable[[str], Any]
 
 
 @dataclass(slots=True, eq=False)
@@ -77,7 +77,7 @@ class Source:
     probed: Probed | None = None
     error: JobError | None = None
     real: Path | None = None
-    unseen: str = ""
+    unreachable: str = ""
 
     @property
     def file(self) -> Path:
@@ -90,7 +90,7 @@ class Source:
         return (self.relative or "").rpartition("/")[0]
 
     def probe(self, prober: Prober) -> Probed | JobError:
-        answer = NotReadable(self.unseen) if self.unseen else prober.probe(self.file)
+        answer = NotReadable(self.unreachable) if self.unreachable else prober.probe(self.file)
         if isinstance(answer, JobError):
             self.error = answer
         else:
@@ -99,7 +99,7 @@ class Source:
 
 
 @dataclass(slots=True, eq=False)
-class Item:
+class PlanItem:
     """A row with its image."""
 
     row: Row
@@ -118,9 +118,9 @@ class Plan:
         dialect: form of the table; that of `batch.csv`.
     """
 
-    teller: str
+    batch_file: str
     head: BatchHead
-    items: list[Item]
+    items: list[PlanItem]
     text: str | None
     dialect: Dialect = field(default_factory=Dialect)
     sources: list[Source] = field(default_factory=list[Source])
@@ -133,7 +133,7 @@ class Plan:
 # --- what is named, for pairing ---
 
 
-def reference(inbox: Inbox, path: str, look: Look = look_directly) -> Told:
+def read_reference(inbox: Inbox, path: str, look: Look = look_directly) -> Reference:
     """What the YAML or the table at that path of the inbox names.
 
     Args:
@@ -151,16 +151,16 @@ def reference(inbox: Inbox, path: str, look: Look = look_directly) -> Told:
         image = document.value.get("image")
         return _single(inbox, path, image, look) if isinstance(image, str) else None
     except JobError as error:
-        if lacks_its_end(inbox.path / path):
-            return Unread(
+        if lacks_end(inbox.path / path):
+            return Unreadable(
                 "it is empty or ends in zeros, and may yet be written", ZEROS_WAIT_S, error
             )
         return error
     except OSError as error:
-        return Unread(error.strerror or str(error))
+        return Unreadable(error.strerror or str(error))
 
 
-def _single(inbox: Inbox, teller: str, text: str, look: Look) -> str | Names:
+def _single(inbox: Inbox, teller: str, text: str, look: Look) -> str | References:
     """An `image:` as written where it is one of the inbox. One of a source root makes a batch, that
     copies it and waits for roots that are away. Raises `PathEscapesInbox`."""
     first, *others = found = places(inbox, teller.rpartition("/")[0], text)
@@ -176,8 +176,8 @@ def _single(inbox: Inbox, teller: str, text: str, look: Look) -> str | Names:
     if files and all(file.real is None for file in files):
         raise _leads_out(files[0])
     if files or first.root is not None:
-        return Names()
-    return text if lacking_root(inbox, look) is None else Names((first.path,))
+        return References()
+    return text if lacking_root(inbox, look) is None else References((first.path,))
 
 
 def _reachable(found: Iterable[Place], look: Look) -> Iterator[Place]:
@@ -195,7 +195,9 @@ def _table(path: Path) -> list[Any]:
         return read_table({}, path.name, file.read(MAX_BYTES + 1))
 
 
-def _names(inbox: Inbox, teller: str, texts: Iterable[str], look: Look, *, is_table: bool) -> Names:
+def _names(
+    inbox: Inbox, teller: str, texts: Iterable[str], look: Look, *, is_table: bool
+) -> References:
     """Raises `PathEscapesInbox` and `ParameterInvalid` for a job file; a table's row is only wrong
     for the first."""
     paths: dict[str, None] = {}
@@ -217,7 +219,7 @@ def _names(inbox: Inbox, teller: str, texts: Iterable[str], look: Look, *, is_ta
             (patterns if globs else paths)[first.path] = None
     if len(patterns) > MAX_GLOBS:
         raise ParameterInvalid(f"images: more than {MAX_GLOBS:,} globs", where="images")
-    return Names(tuple(paths), tuple(patterns), patient=not is_table)
+    return References(tuple(paths), tuple(patterns), waits_long=not is_table)
 
 
 # --- rows ---
@@ -233,7 +235,7 @@ class Planner:
         """The name of what is planned, as templates may use it."""
         self._folder = ""
         self._nearest = NearestImages()
-        self._taken: Mapping[str, str] = {}
+        self._claimed_by_others: Mapping[str, str] = {}
 
     def plan(self, candidate: Candidate) -> Plan:
         """Read the files where they lie now; images not probed yet.
@@ -244,7 +246,9 @@ class Planner:
         self._folder, _, teller = (candidate.table or candidate.sidecar or "").rpartition("/")
         self.batch = job_rows.printable(teller.rpartition(".")[0])
         self._nearest = NearestImages()
-        self._taken = {fold(image): other for image, other in candidate.taken}
+        self._claimed_by_others = {
+            fold(image): other for image, other in candidate.claimed_by_others
+        }
         document: Document | None = None
         text: str | None = None
         if candidate.sidecar is not None:
@@ -257,7 +261,7 @@ class Planner:
         )
         for item in plan.items:
             if item.error is None:
-                item.error = self.trial(item)
+                item.error = self.row_error(item)
         self._gather(plan)
         return plan
 
@@ -273,7 +277,7 @@ class Planner:
             for source in self._matching(pattern, folder, there):
                 sources.setdefault(str(source.path), source)
         rows = rows_of_job_file(document, sources)
-        items = [Item(row, sources[row.image or ""]) for row in rows]
+        items = [PlanItem(row, sources[row.image or ""]) for row in rows]
         for item in items:
             if item.source is not None and item.source.error is not None:
                 item.error = item.source.error
@@ -305,7 +309,7 @@ class Planner:
         )
         if why := self._why_none(found):
             text = f"{pattern} {why}"
-        if other := self.taker(found):
+        if other := self.other_owner(found):
             text = f"{pattern} goes to {other}, which names it too"
         return [Source(path, None, error=ImageMissing(text, where="images"))]
 
@@ -328,17 +332,17 @@ class Planner:
 
     def _table_item(
         self, row: Row, folder: str, there: Mapping[str, str], sources: dict[str, Source]
-    ) -> Item:
+    ) -> PlanItem:
         """A row that is wrong anyway has its image too: that is not left for others to take."""
         if row.image is None:
-            return Item(row, None, row.error)
+            return PlanItem(row, None, row.error)
         where = row.document.place(("image",))
         try:
             source = self._named_image(folder, row.image.strip(), there)
         except (ImageMissing, PathEscapesInbox) as error:
             wrong = type(error)(f"{where}: {error.detail}", where="image")
-            return Item(row, None, row.error or wrong)
-        return Item(row, sources.setdefault(str(source.path), source), row.error)
+            return PlanItem(row, None, row.error or wrong)
+        return PlanItem(row, sources.setdefault(str(source.path), source), row.error)
 
     def _named_image(self, folder: str, text: str, there: Mapping[str, str]) -> Source:
         """The first image that a path leads to. Raises `ImageMissing` and `PathEscapesInbox`."""
@@ -354,7 +358,7 @@ class Planner:
 
     def _why_missing(self, found: list[Place], text: str) -> str:
         """What is wrong with the name of an image in a table."""
-        if other := self.taker(found):
+        if other := self.other_owner(found):
             return f"{text!r} goes to {other}, which names it too; put both into one table"
         if why := self._why_none(found):
             return f"{text!r} {why}"
@@ -367,10 +371,10 @@ class Planner:
         hint = f"; did you mean {job_rows.printable(folder + slash + name)!r}?" if name else ""
         return f"there is no {text!r}{hint}"
 
-    def taker(self, found: Iterable[Place]) -> str:
+    def other_owner(self, found: Iterable[Place]) -> str:
         """The other file that names an image at one of these places and takes it; "" if none."""
         inside = (place.path for place in found if place.root is None)
-        return next((t for path in inside if (t := self._taken.get(fold(path)))), "")
+        return next((t for path in inside if (t := self._claimed_by_others.get(fold(path)))), "")
 
     def _literal(self, place: Place, there: Mapping[str, str]) -> Source | None:
         """The image at that very path; with an error if it leads out of the source roots."""
@@ -387,7 +391,7 @@ class Planner:
         for place in found:
             path = self._inbox.path / place.path
             if why := why_unseen(path, through_links=place.root is not None):
-                return Source(path, None, unseen=why)
+                return Source(path, None, unreachable=why)
         return None
 
     def _why_none(self, found: Iterable[Place]) -> str:
@@ -395,10 +399,10 @@ class Planner:
         reasons = (why_no_image(self._inbox.path / place.path) for place in found)
         return next(filter(None, reasons), "")
 
-    def trial(self, item: Item) -> JobError | None:
+    def row_error(self, item: PlanItem) -> JobError | None:
         """What is wrong with a row whatever its image is."""
         try:
-            self.resolve(item.row.document, lambda: 0, self.facts(item, None))
+            self.resolve(item.row.document, lambda: 0, self.context(item, None))
         except JobError as error:
             return _of_row(item.row, error)
         return None
@@ -407,16 +411,16 @@ class Planner:
         used = [item.source for item in plan.items if item.source and item.error is None]
         plan.sources = list(dict.fromkeys(used))
 
-    def resolve(self, document: Document, draw: Callable[[], int], facts: JobFacts) -> JobSpec:
+    def resolve(self, document: Document, draw: Callable[[], int], facts: JobContext) -> JobSpec:
         return resolve(self._config, self._inbox, document, draw, facts)
 
-    def facts(self, item: Item, sha256: str | None) -> JobFacts:
+    def context(self, item: PlanItem, sha256: str | None) -> JobContext:
         """What a row's parameters may depend on."""
         folder, name = self.place(item)
-        facts = job_rows.facts_of(self._inbox, folder, name, sha256)
+        facts = job_rows.context_of(self._inbox, folder, name, sha256)
         return replace(facts, batch=self.batch, row=item.row.number)
 
-    def place(self, item: Item) -> tuple[str, str]:
+    def place(self, item: PlanItem) -> tuple[str, str]:
         """Folder in the inbox and name of a row's image, be it there or not."""
         if item.source is not None:
             return item.source.folder, item.source.path.name
@@ -426,7 +430,7 @@ class Planner:
 
     # --- what makes two jobs the same ---
 
-    def models(self) -> ModelFacts:
+    def model_identities(self) -> ModelIdentities:
         """What each model is by its name: where it lies, how it is set, what it holds.
 
         Asked for once it is needed, since large ones take a while to read for the first time.
@@ -444,7 +448,7 @@ class Planner:
 
         return facts
 
-    def key(self, document: Document, facts: JobFacts, models: ModelFacts) -> str:
+    def key(self, document: Document, facts: JobContext, models: ModelIdentities) -> str:
         """Equal for jobs that do the same with the same bytes: before chance, whenever they run."""
         told = self.resolve(document, lambda: 0, facts).identity()
         del told["priority"], told["not_before"]
@@ -473,7 +477,7 @@ def _of_row(row: Row, error: JobError) -> JobError:
     return error
 
 
-def image_error(item: Item) -> JobError | None:
+def image_error(item: PlanItem) -> JobError | None:
     """What is wrong with a row for its image's sake, once that was probed."""
     source = item.source
     if item.error is not None or source is None or source.error is None:
@@ -483,7 +487,7 @@ def image_error(item: Item) -> JobError | None:
     return type(source.error)(text, hint=source.error.hint, where="image")
 
 
-def shown_image(item: Item) -> str:
+def shown_image(item: PlanItem) -> str:
     """A row's image as its batch's account names it: by its path in the inbox, or as told."""
     found = item.source.relative if item.source is not None else None
     return job_rows.printable(found or (item.row.image or "").strip())

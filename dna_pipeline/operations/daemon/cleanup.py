@@ -25,7 +25,7 @@ from pathlib import Path
 
 import structlog
 
-from dna_pipeline.base.failpoints import point
+from dna_pipeline.base.failpoints import failpoint
 from dna_pipeline.base.files import (
     copy_anew,
     fsync_dir,
@@ -167,14 +167,14 @@ class Cleanup:
             self._ledger.transact(lambda s, i=drop.id: store.set_drop_state(s, i, "disposing"))
             try:
                 require_answer(self._look, Path(drop.claim).parent)
-                point("disposing-committed")
+                failpoint("disposing-committed")
                 self._dispose(Path(drop.claim))
-                point("claim-unlinked")
+                failpoint("claim-unlinked")
             except OSError as error:
                 log.warning("claim.left", claim=drop.claim, why=error.strerror)
                 continue
             self._ledger.transact(lambda s, i=drop.id: store.set_drop_state(s, i, "gone"))
-            point("gone-committed")
+            failpoint("gone-committed")
 
     def _dispose(self, folder: Path) -> None:
         """Remove a claim. A path that is no claim is left alone."""

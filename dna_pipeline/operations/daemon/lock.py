@@ -121,7 +121,7 @@ def keeper(inbox: Path, data: Path) -> str | None:
     with suppress(OSError, ValueError, KeyError, TypeError):
         if json.loads(facts.read_bytes())["data"] == str(data):
             return None
-    return _told(facts)
+    return _conflict_text(facts)
 
 
 def _hold_kept(held: ExitStack, place: Path, inbox: str, data: Path) -> None:
@@ -132,8 +132,8 @@ def _hold_kept(held: ExitStack, place: Path, inbox: str, data: Path) -> None:
     except Timeout:
         raise Locked(
             f"{inbox} keeps its originals and is watched by another daemon already: "
-            f"{_told(facts)}; each would do every file. Give it `originals: archive`, or another "
-            "folder"
+            f"{_conflict_text(facts)}; each would do every file. Give it `originals: archive`, or "
+            "another folder"
         ) from None
     except OSError:
         return
@@ -141,7 +141,7 @@ def _hold_kept(held: ExitStack, place: Path, inbox: str, data: Path) -> None:
     write_bytes(facts, json.dumps({"pid": os.getpid(), "data": str(data)}).encode())
 
 
-def _told(path: Path) -> str:
+def _conflict_text(path: Path) -> str:
     try:
         facts = json.loads(path.read_bytes())
         return f"process {facts['pid']}, data folder {facts['data']}"

@@ -1,8 +1,8 @@
 """The loop that joins inbox, ledger, executor and outbox.
 
-One thread takes files in (`Gate`); this one hands out orders, listens to the executor, publishes
-and answers what people ask for through the ledger. A job's next order goes out before the last
-job is published, so that the device never waits for the disk.
+One thread takes files in (`IntakeService`); this one hands out orders, listens to the executor,
+publishes and answers what people ask for through the ledger. A job's next order goes out before the
+last job is published, so that the device never waits for the disk.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from dna_pipeline.execution.local_executor import Executor, LocalExecutor, Worke
 from dna_pipeline.intake.claiming.owner import Heartbeat
 from dna_pipeline.intake.discovery.watcher import Watcher
 from dna_pipeline.intake.inbox_folders import make_folder, make_inboxes
-from dna_pipeline.intake.service import Gate
+from dna_pipeline.intake.service import IntakeService
 from dna_pipeline.ledger import health, queue
 from dna_pipeline.ledger.engine import LedgerError, LedgerUnavailable
-from dna_pipeline.ledger.queries import Views
+from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Job
 from dna_pipeline.operations.daemon.cleanup import Cleanup
@@ -37,7 +37,7 @@ from dna_pipeline.operations.daemon.lock import hold_kept, hold_lock, holder
 from dna_pipeline.operations.daemon.status_file import StatusFile
 from dna_pipeline.operations.ownership import check_data_folder
 from dna_pipeline.operations.repair.overtaken import Overtaken
-from dna_pipeline.publish.batch_report import Accounts
+from dna_pipeline.publish.batch_report import BatchReports
 from dna_pipeline.publish.publisher import Publisher
 
 log = structlog.get_logger()
@@ -149,10 +149,10 @@ class Daemon:
         started()
         self._patient = not until_idle
         while not self._stop.is_set():
-            self._tick_or_rest()
+            self._tick_or_sleep()
             if until_idle and self._is_idle():
                 # Now, and not at the end, where there is little time for it.
-                self._write_accounts(inf)
+                self._write_batch_reports(inf)
                 break
             self._wake.wait(TICK_S)
             self._wake.clear()
@@ -172,17 +172,19 @@ class Daemon:
         path = self.config.ledger_path
         thorough = not health.was_stopped_cleanly(path)
         self.ledger = Ledger(path, thorough=thorough)
-        self._views = Views(self.config.ledger_path)
-        self._versions = self._views.data_version()
+        self._queries = Queries(self.config.ledger_path)
+        self._versions = self._queries.data_version()
         self._version = 0
         look = self._look
         self.publisher = Publisher(self.config, self.ledger, look)
         self.executor = self._make_executor(worker_settings(self.config), self._wake.set)
         self.dispatcher = Dispatcher(self.config, self.ledger, self.executor, look)
         self.cleanup = Cleanup(self.config, self.ledger, look)
-        self.gate = Gate(self.config, self.ledger, self.cleanup, look)
-        self.accounts = Accounts(self.ledger, self.publisher, self.cleanup.dispose_unneeded, look)
-        self.status = StatusFile(self.config, self._views, self.dispatcher, self.gate, look)
+        self.intake = IntakeService(self.config, self.ledger, self.cleanup, look)
+        self.batch_reports = BatchReports(
+            self.ledger, self.publisher, self.cleanup.dispose_unneeded, look
+        )
+        self.status = StatusFile(self.config, self._queries, self.dispatcher, self.intake, look)
         self.housekeeper = Housekeeper(self.config, self.ledger, self.cleanup)
         self.overtaken = Overtaken(self.config, self.ledger, look)
         self._recover()
@@ -190,7 +192,9 @@ class Daemon:
         watcher.start()
         heartbeat = self._heartbeat()
         heartbeat.start()
-        intake = threading.Thread(target=self._take_in, args=(watcher,), name="intake", daemon=True)
+        intake = threading.Thread(
+            target=self._run_intake, args=(watcher,), name="intake", daemon=True
+        )
         intake.start()
         log.info("daemon.started", data=str(self.config.data), ledger=self.ledger.id)
         try:
@@ -217,19 +221,19 @@ class Daemon:
         return Heartbeat(places, self.ledger.id, facts, self._look)
 
     def _close(self) -> None:
-        self.waiting = self.gate.waiting()
-        self.gate.close()
-        self._write_accounts()
+        self.waiting = self.intake.waiting()
+        self.intake.close()
+        self._write_batch_reports()
         self.status.close()
         self._versions.close()
-        self._views.close()
+        self._queries.close()
         self.ledger.close()
         log.info("daemon.stopped")
 
-    def _write_accounts(self, limit_s: float = CLOSE_GRACE_S / 4) -> None:
+    def _write_batch_reports(self, limit_s: float = CLOSE_GRACE_S / 4) -> None:
         """A last time, unless the ledger is what ended us."""
         with suppress(LedgerError):
-            self.accounts.write(limit_s)
+            self.batch_reports.write(limit_s)
 
     def _make_folders(self) -> None:
         for folder in (self.config.data, self.config.work, self.config.outbox):
@@ -240,15 +244,15 @@ class Daemon:
         """Names of the inboxes that a daemon on this data folder has looked into before."""
         if not self.config.ledger_path.exists():
             return set()
-        with suppress(ConfigError), closing(Views(self.config.ledger_path)) as views:
+        with suppress(ConfigError), closing(Queries(self.config.ledger_path)) as views:
             return views.watched_inboxes()
         return set()  # a ledger that cannot be read is refused when it is opened
 
     def _recover(self) -> None:
         """Take up what the last daemon left, from the ledger and the claims."""
-        self.gate.recover()
+        self.intake.recover()
         # Before those that were running are put back, and before the copies that are unknown go.
-        self.dispatcher.holds.sources.has_missed = not self.overtaken.settle()
+        self.dispatcher.scheduler.sources.has_missed = not self.overtaken.settle()
         back = self.ledger.transact(queue.recover)
         for job_id in back:
             log.info("job.resumed", job=job_id)
@@ -258,18 +262,18 @@ class Daemon:
     # --- intake's thread ---
 
     def _hint(self, name: str) -> None:
-        self.gate.hint(name)
+        self.intake.hint(name)
         self._hints.set()
 
-    def _take_in(self, watcher: Watcher) -> None:
+    def _run_intake(self, watcher: Watcher) -> None:
         refresh_s = min((i.rescan_s for i in self.config.inboxes), default=30.0)
         refresh_at = time.monotonic() + refresh_s
         try:
             while not self._stop.is_set():
-                if self.gate.step():
+                if self.intake.step():
                     self._wake.set()
                     continue
-                self._hints.wait(min(self.gate.seconds_to_next(), refresh_s))
+                self._hints.wait(min(self.intake.seconds_to_next(), refresh_s))
                 self._hints.clear()
                 if time.monotonic() >= refresh_at:
                     watcher.refresh()
@@ -281,7 +285,7 @@ class Daemon:
 
     # --- the loop ---
 
-    def _tick_or_rest(self) -> None:
+    def _tick_or_sleep(self) -> None:
         """A ledger that cannot be written to, for a full disk say, is waited for."""
         try:
             self._tick()
@@ -298,13 +302,13 @@ class Daemon:
         now = time.monotonic()
         self._look_for_change()
         self.dispatcher.listen()
-        self.executor.tend()
+        self.executor.enforce_timeouts()
         if self._has_changed:
-            self.dispatcher.attend_cancels()
+            self.dispatcher.forward_cancels()
         if now >= self._review_at:
             self._review_at = now + REVIEW_S
-            self.dispatcher.holds.review(patient=self._patient)
-            self.dispatcher.attend_hours()
+            self.dispatcher.scheduler.review(patient=self._patient)
+            self.dispatcher.enforce_hours()
             self._settle_overtaken()
             self._has_changed = True  # whatever else was waited for, it is not missed for long
         self._look_for_change()
@@ -313,13 +317,13 @@ class Daemon:
             self.dispatcher.dispatch()
             self._publish_some(now)
             self._has_changed = False
-        self.accounts.step(now)
+        self.batch_reports.step(now)
         self.housekeeper.step(now)
         self.status.write(now)
 
     def _settle_overtaken(self) -> None:
         """End jobs whose sources are gone for good, once the outbox can say which they are."""
-        sources = self.dispatcher.holds.sources
+        sources = self.dispatcher.scheduler.sources
         if sources.has_missed and self.overtaken.settle(only_held=True):
             sources.has_missed = False
 
@@ -329,7 +333,7 @@ class Daemon:
         if before != self._version:
             self._has_changed = True
             self.status.ledger_changed()
-            self.accounts.ledger_changed()
+            self.batch_reports.ledger_changed()
 
     def _publish_some(self, now: float) -> None:
         """Publish what is finished, but look at the executor between any two."""
@@ -370,15 +374,15 @@ class Daemon:
         self.ledger.transact(lambda s: queue.hold_publish(s, job, reason.code, str(reason)))
         log.warning("publish.held", job=job, why=str(reason))
         if isinstance(reason, InboxUnavailable):
-            self.dispatcher.holds.sources.note(job)
+            self.dispatcher.scheduler.sources.note(job)
         else:
             self._publish_at = time.monotonic() + PUBLISH_RETRY_S
 
     def _is_idle(self) -> bool:
         return (
-            self.gate.is_quiet
+            self.intake.is_quiet
             and self.dispatcher.running is None
-            and not self._views.has_open_jobs()
+            and not self._queries.has_open_jobs()
         )
 
 

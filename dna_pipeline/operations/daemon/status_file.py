@@ -15,9 +15,9 @@ from dna_pipeline.base.reachability import Look, look_directly
 from dna_pipeline.base.times import format_time, utcnow
 from dna_pipeline.config.schema import Config
 from dna_pipeline.execution.dispatcher import Dispatcher
-from dna_pipeline.execution.estimate import Estimator, Left
-from dna_pipeline.intake.service import Gate
-from dna_pipeline.ledger.queries import Views
+from dna_pipeline.execution.estimate import Estimator, QueueEstimate
+from dna_pipeline.intake.service import IntakeService
+from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.operations.ownership import find_leftovers
 from dna_pipeline.operations.status import (
     batch_entry,
@@ -50,9 +50,9 @@ class StatusFile:
     def __init__(
         self,
         config: Config,
-        views: Views,
+        views: Queries,
         dispatcher: Dispatcher,
-        gate: Gate,
+        gate: IntakeService,
         look: Look = look_directly,
     ) -> None:
         self._config = config
@@ -61,7 +61,7 @@ class StatusFile:
         self._look = look
         self._views = views
         self._estimator = Estimator(views)
-        self._left = Left(0, None)
+        self._left = QueueEstimate(0, None)
         self._left_at = -float("inf")
         self._is_left_stale = True
         self._dispatcher = dispatcher
@@ -156,9 +156,9 @@ class StatusFile:
             # A long queue's estimate changes little in a moment, and costs the most.
             self._left_at = started + min(LEFT_COST_SHARE * cost_s, LEFT_INTERVAL_S)
         if running is None:
-            return {"running": None, **self._left.facts()}
-        facts = running.facts(self._estimator.job(running.job))
-        return {"running": facts, **self._left.facts(True, facts["eta_s"])}
+            return {"running": None, **self._left.to_dict()}
+        facts = running.to_dict(self._estimator.job(running.job))
+        return {"running": facts, **self._left.to_dict(True, facts["eta_s"])}
 
     def _put(self, facts: dict[str, Any]) -> None:
         if self._look(self._outbox).is_silent:

@@ -56,7 +56,7 @@ class Batches:
 
     def _batches_of(self, drop: dict[str, Any]) -> set[Any]:
         jobs = self._found.jobs_of.get(str(drop["id"]), set())
-        return {drop["batch"], *(self._found.told[job][0] for job in jobs)} - {None}
+        return {drop["batch"], *(self._found.job_links[job][0] for job in jobs)} - {None}
 
     def _restore_drop(self, drop: dict[str, Any]) -> None:
         inbox = self._config.inbox(str(drop["inbox"]))
@@ -94,13 +94,13 @@ class Batches:
         self, inbox: Inbox, drop: dict[str, Any], job_id: str, sha256: str
     ) -> dict[str, Any] | None:
         """One that has no folder yet, as its row told it."""
-        batch, request, key = self._found.told[job_id]
+        batch, request, key = self._found.job_links[job_id]
         if self._ledger.transact(lambda s: queue.find_job(s, job_id)) is not None:
             return None
         folder, image = str(drop["folder"]), str(drop["image"])
         name = self._ledger.transact(lambda s: batches.name_of(s, batch))
         facts = replace(
-            job_rows.facts_of(inbox, folder, image, sha256),
+            job_rows.context_of(inbox, folder, image, sha256),
             batch=name, row=self._found.row_of.get(job_id, ("", None))[1],
         )  # fmt: skip
         outcome: JobSpec | Failure

@@ -17,7 +17,7 @@ import structlog
 from dna_pipeline.base.errors import Failure, JobError
 from dna_pipeline.base.files import is_same_file, is_temporary, remove_tree_if_there
 from dna_pipeline.base.layout import is_id, is_real_folder
-from dna_pipeline.config.job_context import JobFacts
+from dna_pipeline.config.job_context import JobContext
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.config.sidecar import JobSpec
 from dna_pipeline.intake.claiming import claims
@@ -137,7 +137,7 @@ class Copies:
             "id": folder.name, "sha256": hashed.sha256, "bytes": hashed.size,
             "sidecar_text": None if data is None else job_rows.as_text(data),
         }  # fmt: skip
-        known = job_rows.facts_of(inbox, row["folder"], image, hashed.sha256)
+        known = job_rows.context_of(inbox, row["folder"], image, hashed.sha256)
         spec = self._resolve(inbox, data, known)
         job = job_rows.job_row(inbox, row["folder"], image, folder.name, spec)
 
@@ -148,7 +148,7 @@ class Copies:
         self._ledger.transact(commit)
         return True
 
-    def _resolve(self, inbox: Inbox, data: bytes | None, facts: JobFacts) -> JobSpec | Failure:
+    def _resolve(self, inbox: Inbox, data: bytes | None, facts: JobContext) -> JobSpec | Failure:
         try:
             return job_rows.resolve_text(self._config, inbox, data, facts)
         except JobError as error:

@@ -17,14 +17,14 @@ from dna_pipeline.intake.claiming import claims
 from dna_pipeline.intake.discovery.candidates import Candidate
 from dna_pipeline.intake.discovery.scan import FileStat
 from dna_pipeline.intake.planning import job_rows
-from dna_pipeline.intake.planning.finder import identity
+from dna_pipeline.intake.planning.finder import key_path
 from dna_pipeline.intake.planning.job_rows import printable
 from dna_pipeline.intake.planning.known_files import Version, to_json
-from dna_pipeline.intake.planning.plan import reference
+from dna_pipeline.intake.planning.plan import read_reference
 from dna_pipeline.ledger import queue, store
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.operations.check_plan import candidates
-from dna_pipeline.operations.repair.results import Account
+from dna_pipeline.operations.repair.results import PublishedResult
 from dna_pipeline.operations.repair.salvage import Salvage
 
 
@@ -38,7 +38,7 @@ class Finished:
     sidecar: str | None
 
     @classmethod
-    def of(cls, account: Account) -> Finished:
+    def of(cls, account: PublishedResult) -> Finished:
         told = account.input
         return cls(account.job.inbox, told.name, told.sha256, account.sidecar)
 
@@ -118,10 +118,10 @@ def _row(
     text = None if data is None else job_rows.as_text(data)
     if Finished(inbox.name, name, hashed.sha256, text) not in ended:
         return None
-    facts = job_rows.facts_of(inbox, folder, image, hashed.sha256)
+    facts = job_rows.context_of(inbox, folder, image, hashed.sha256)
     key = job_rows.Resolver(config, inbox).key(facts, data, None)
     version = Version(stats, key)
-    path = identity(candidate, partial(reference, inbox))
+    path = key_path(candidate, partial(read_reference, inbox))
     return {
         "inbox": inbox.name, "path": path, "stat": to_json(version.stats),
         "key": version.key, "error": None, "drop_id": None,

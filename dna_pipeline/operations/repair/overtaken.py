@@ -24,7 +24,7 @@ from dna_pipeline.config.schema import Config
 from dna_pipeline.ledger import batches, overtaken, queue
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Drop, Job
-from dna_pipeline.operations.repair.results import Account, read_account, rows_of
+from dna_pipeline.operations.repair.results import PublishedResult, read_result, rows_of
 from dna_pipeline.publish import cancelled_rows
 from dna_pipeline.publish.manifest import ERROR_NAME, NAME
 from dna_pipeline.publish.outbox import CANCELLED, FAILED, Outbox, mirrored
@@ -71,7 +71,7 @@ class Overtaken:
         jobs = self._ledger.transact(
             lambda s: overtaken.open_jobs(s, list(missing), only_held=only_held)
         )
-        accounts = _Accounts(self._config.outbox, {job.id[:8] for job in jobs})
+        accounts = _Results(self._config.outbox, {job.id[:8] for job in jobs})
         for job in jobs:
             if self._is_being_published(job):
                 continue
@@ -120,7 +120,7 @@ class Overtaken:
         above = job.inbox if batch is None else home
         return [home, f"{job.inbox}/{FAILED}", f"{above}/{CANCELLED}"]
 
-    def _take_over(self, job: Job, account: Account) -> None:
+    def _take_over(self, job: Job, account: PublishedResult) -> None:
         drop = self._ledger.transact(lambda s: s.get_one(Drop, job.drop_id))
         rows = rows_of(account, drop.originals)
         changes: dict[str, Any] = {name: rows.job[name] for name in _TAKEN}
@@ -141,14 +141,14 @@ class Overtaken:
             log.error("source.missing", job=job.id)
 
 
-def _cancelled_while(account: Account) -> str | None:
+def _cancelled_while(account: PublishedResult) -> str | None:
     if account.status != "cancelled":
         return None
     home = account.name.split("/")
     return queue.WAITING if CANCELLED in (home[-1], home[-2]) else queue.RUNNING
 
 
-class _Accounts:
+class _Results:
     """Accounts of certain jobs, by the starts of their ids; each folder is listed once."""
 
     def __init__(self, outbox: Path, wanted: set[str]) -> None:
@@ -156,18 +156,18 @@ class _Accounts:
         self._wanted = wanted
         self._listed: dict[str, dict[str, list[str]]] = {}
 
-    def find(self, job: Job, homes: list[str]) -> Account | None:
+    def find(self, job: Job, homes: list[str]) -> PublishedResult | None:
         """The account of that job; of several a result, else the last one."""
         found = [account for home in homes for account in self._read(job, home)]
         return max(found, key=_rank, default=None)
 
-    def _read(self, job: Job, home: str) -> Iterator[Account]:
+    def _read(self, job: Job, home: str) -> Iterator[PublishedResult]:
         if home not in self._listed:
             self._listed[home] = self._list(home)
         for name in self._listed[home].get(job.id[:8], ()):
             for path in self._paths(home, name):
-                account = read_account(self._outbox, path)
-                if isinstance(account, Account) and account.job.id == job.id:
+                account = read_result(self._outbox, path)
+                if isinstance(account, PublishedResult) and account.job.id == job.id:
                     yield account
 
     def _paths(self, home: str, name: str) -> list[Path]:
@@ -188,5 +188,5 @@ class _Accounts:
         return found
 
 
-def _rank(account: Account) -> tuple[bool, str]:
+def _rank(account: PublishedResult) -> tuple[bool, str]:
     return account.status == "completed", account.job.finished_at or ""

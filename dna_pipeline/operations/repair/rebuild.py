@@ -29,10 +29,10 @@ from dna_pipeline.operations.repair.batches import Batches
 from dna_pipeline.operations.repair.copies import Copies
 from dna_pipeline.operations.repair.kept_files import Finished, remember_kept
 from dna_pipeline.operations.repair.results import (
-    Account,
+    PublishedResult,
     Rows,
-    find_accounts,
-    read_account,
+    find_results,
+    read_result,
     rows_of,
 )
 from dna_pipeline.operations.repair.salvage import Salvage, salvage
@@ -186,20 +186,20 @@ class _Rebuilder:
 
     def _jobs(self) -> None:
         group: list[Rows] = []
-        for account in self._accounts():
+        for account in self._results():
             group.append(self._rows(account))
             if len(group) == GROUP:
                 self._insert(group)
                 group = []
         self._insert(group)
 
-    def _accounts(self) -> Iterator[Account]:
+    def _results(self) -> Iterator[PublishedResult]:
         """One for each job, in the order of their creation. Each is read twice: once for that
         order, once for its rows, so that not all of them are in memory."""
         outbox = self._config.outbox
         chosen: dict[str, tuple[tuple[Any, ...], Path]] = {}
-        for path in find_accounts(outbox):
-            account = read_account(outbox, path)
+        for path in find_results(outbox):
+            account = read_result(outbox, path)
             if isinstance(account, str):
                 self._report.unreadable.append(account)
                 continue
@@ -207,11 +207,11 @@ class _Rebuilder:
             if account.job.id not in chosen or rank < chosen[account.job.id][0]:
                 chosen[account.job.id] = (rank, path)
         for _, path in sorted(chosen.values(), key=lambda item: item[0][2]):
-            account = read_account(outbox, path)
-            if isinstance(account, Account):
+            account = read_result(outbox, path)
+            if isinstance(account, PublishedResult):
                 yield account
 
-    def _rows(self, account: Account) -> Rows:
+    def _rows(self, account: PublishedResult) -> Rows:
         self._report.jobs[account.status] += 1
         inbox = self._config.inbox(account.job.inbox)
         if inbox is not None and inbox.keeps:

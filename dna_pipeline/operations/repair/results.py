@@ -35,7 +35,7 @@ _ROLE_STAGES = {"image": "img2img", "matte": "remove_background"}
 
 
 @dataclass(frozen=True, slots=True)
-class Account:
+class PublishedResult:
     """A published folder: its path below the outbox, and what its manifest or error.json says.
 
     Attributes:
@@ -45,26 +45,26 @@ class Account:
 
     name: str
     sha256: str
-    told: Manifest | ErrorReport
+    manifest: Manifest | ErrorReport
     source: tuple[str, ...]
     sidecar: str | None
 
     @property
     def job(self) -> JobPart:
-        return self.told.job
+        return self.manifest.job
 
     @property
     def input(self) -> InputPart:
-        return self.told.input
+        return self.manifest.input
 
     @property
     def status(self) -> str:
-        if isinstance(self.told, Manifest):
+        if isinstance(self.manifest, Manifest):
             return "completed"
-        return "cancelled" if self.told.code == Cancelled.code else "failed"
+        return "cancelled" if self.manifest.code == Cancelled.code else "failed"
 
 
-def find_accounts(outbox: Path) -> Iterator[Path]:
+def find_results(outbox: Path) -> Iterator[Path]:
     """The manifest.json or error.json of all published folders, and the accounts of cancelled rows.
 
     What lies in a published folder's `source` is what was dropped, whatever it is called.
@@ -72,13 +72,13 @@ def find_accounts(outbox: Path) -> Iterator[Path]:
     for folder, below, names in os.walk(outbox):
         found = [Path(folder, name) for name in sorted({NAME, ERROR_NAME} & set(names))]
         if cancelled_rows.is_shared(folder):
-            found += cancelled_rows.accounts(Path(folder))
+            found += cancelled_rows.manifests(Path(folder))
         passed_over = {SOURCE} if found else set[str]()
         below[:] = sorted(n for n in below if not n.startswith(".") and n not in passed_over)
         yield from found
 
 
-def read_account(outbox: Path, path: Path) -> Account | str:
+def read_result(outbox: Path, path: Path) -> PublishedResult | str:
     """What that file tells; in words why it tells nothing."""
     folder, name = path.parent, path.name
     relative = folder.relative_to(outbox).as_posix()
@@ -89,7 +89,7 @@ def read_account(outbox: Path, path: Path) -> Account | str:
         _check(told.job)
     except (OSError, ValueError) as error:
         return f"{relative}/{name}: {str(error).splitlines()[0]}"
-    return Account(relative, hashlib.sha256(data).hexdigest(), told, names, sidecar)
+    return PublishedResult(relative, hashlib.sha256(data).hexdigest(), told, names, sidecar)
 
 
 def _model(name: str) -> type[Manifest | ErrorReport]:
@@ -155,15 +155,15 @@ class Rows:
     events: list[dict[str, Any]]
 
 
-def rows_of(account: Account, originals: str, drop_id: str | None = None) -> Rows:
+def rows_of(account: PublishedResult, originals: str, drop_id: str | None = None) -> Rows:
     """The rows of a job that has ended and whose drop is gone."""
     drop = _drop(account, originals, drop_id or new_id())
-    stages = [_stage_run(account.told, stage) for stage in account.told.stages]
-    artifacts = [_artifact(account.told, file) for file in account.told.artifacts]
+    stages = [_stage_run(account.manifest, stage) for stage in account.manifest.stages]
+    artifacts = [_artifact(account.manifest, file) for file in account.manifest.artifacts]
     return Rows(drop, _job(account, drop["id"]), stages, artifacts, _events(account))
 
 
-def _drop(account: Account, originals: str, drop_id: str) -> dict[str, Any]:
+def _drop(account: PublishedResult, originals: str, drop_id: str) -> dict[str, Any]:
     image = image_of(account.source, account.input.name) or account.input.name
     sidecar = sidecar_of(account.source, image)
     facts = account.input
@@ -176,23 +176,23 @@ def _drop(account: Account, originals: str, drop_id: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _folder(account: Account) -> str:
+def _folder(account: PublishedResult) -> str:
     """The subfolder that was mirrored, a batch's for its results; failures do not tell theirs."""
     above = account.name.split("/")[1:-1]  # a copy may lie anywhere in the outbox
     if above[:1] in ([FAILED], [CANCELLED]):
         return ""
     if account.job.batch is None:
         return "/".join(above)
-    if isinstance(account.told, cancelled_rows.CancelledRow):
-        below = PurePosixPath(account.told.source or SOURCE).parent.parts[1:]
+    if isinstance(account.manifest, cancelled_rows.CancelledRow):
+        below = PurePosixPath(account.manifest.source or SOURCE).parent.parts[1:]
         return "/".join([*above[:-1], *below])
     if above[-1:] == [CANCELLED]:
         above.pop()  # a cancelled row with a folder of its own
     return "/".join(above[:-1])
 
 
-def _job(account: Account, drop_id: str) -> dict[str, Any]:
-    told, job = account.told, account.job
+def _job(account: PublishedResult, drop_id: str) -> dict[str, Any]:
+    told, job = account.manifest, account.job
     is_result = isinstance(told, Manifest)
     stages = told.stages if is_result else []
     models = [stage.model.name for stage in stages if stage.model is not None]
@@ -249,8 +249,8 @@ def _made_by(manifest: Manifest | ErrorReport, file: ArtifactPart) -> str:
     return next(iter([*named, *typed]), kind)
 
 
-def _events(account: Account) -> list[dict[str, Any]]:
-    job, told = account.job, account.told
+def _events(account: PublishedResult) -> list[dict[str, Any]]:
+    job, told = account.job, account.manifest
     queued = {"inbox": job.inbox, "name": account.input.name, "pipeline": job.pipeline}
     ended = {} if isinstance(told, Manifest) else {"code": told.code, "detail": told.detail}
     return [

@@ -37,7 +37,9 @@ class Salvage:
     drops: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     jobs_of: dict[str, set[str]] = field(default_factory=dict[str, set[str]])
 
-    told: dict[str, tuple[Any, Any, Any]] = field(default_factory=dict[str, tuple[Any, Any, Any]])
+    job_links: dict[str, tuple[Any, Any, Any]] = field(
+        default_factory=dict[str, tuple[Any, Any, Any]]
+    )
     batches: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     batch_rows: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     row_of: dict[str, tuple[str, int]] = field(default_factory=dict[str, tuple[str, int]])
@@ -63,9 +65,9 @@ def salvage(path: Path) -> Salvage:
     # Twice, since what is long lies in pages of its own, any of which may be damaged.
     for job, drop_id in _rows(path, "SELECT id, drop_id FROM jobs"):
         found.jobs_of.setdefault(str(drop_id), set()).add(str(job))
-        found.told[str(job)] = (None, None, None)
+        found.job_links[str(job)] = (None, None, None)
     for job, batch, request, key in _rows(path, "SELECT id, batch, request, key FROM jobs"):
-        found.told[str(job)] = (batch, request, key)
+        found.job_links[str(job)] = (batch, request, key)
     found.batches = list(_dicts(path, "batches"))
     rows = _dicts(path, "batch_rows")
     found.batch_rows = [row for row in rows if isinstance(row["number"], int)]

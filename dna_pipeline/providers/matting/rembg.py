@@ -211,7 +211,7 @@ def _session(name: str, path: Path, device: Device) -> Any:
         _raise_mapped(error, path)
         text = str(error).strip().partition("\n")[0]
         raise WeightsMismatch(f"{path} cannot be read as {name}: {text}") from error
-    _tell_fallback(name, wanted, session.inner_session.get_providers())
+    _warn_fallback(name, wanted, session.inner_session.get_providers())
     return session
 
 
@@ -228,7 +228,7 @@ def _execution_providers(device: Device) -> list[Any]:
     return [(CUDA, {"device_id": int(index or 0)}), "CPUExecutionProvider"]
 
 
-def _tell_fallback(name: str, wanted: list[Any], active: list[str]) -> None:
+def _warn_fallback(name: str, wanted: list[Any], active: list[str]) -> None:
     if len(wanted) > len(active):
         log.warning("session.fell_back", model=name, active=active)
 

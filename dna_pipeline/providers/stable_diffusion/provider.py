@@ -146,7 +146,7 @@ class StableDiffusion:
             Whatever `on_step` raises.
         """
         try:
-            with _tiles(self._pipeline) if request.thrifty else nullcontext():
+            with _tiles(self._pipeline) if request.saves_memory else nullcontext():
                 result = self._run(image, request, on_step)
         except Exception as error:
             if not is_out_of_memory(error):
@@ -172,7 +172,9 @@ class StableDiffusion:
             for name, phrases in unread.items()
             if phrases
         ]
-        tiled = [TILED.format(self._pipeline.vae.tile_sample_min_size)] if request.thrifty else []
+        tiled = (
+            [TILED.format(self._pipeline.vae.tile_sample_min_size)] if request.saves_memory else []
+        )
         return [*too_long, *as_text, *tiled]
 
     def _run(self, image: Image.Image, request: ImageToImageRequest, on_step: StepCallback) -> Any:

@@ -51,7 +51,7 @@ class TripoSR(Stage):
     type: ClassVar[str] = "triposr"
     file_words: ClassVar[frozenset[str]] = frozenset({"preview", "texture", "turntable"})
     produces: ClassVar[Kind] = "mesh"
-    most_thrift: ClassVar[int] = 2
+    max_oom_retries: ClassVar[int] = 2
     aliases: ClassVar[dict[str, str]] = {
         "mc_resolution": "resolution",
         "render_video": "turntable",
@@ -268,9 +268,9 @@ class TripoSR(Stage):
     def _chunk(self, ctx: StageContext, default: int) -> int:
         """Points to evaluate at once: a quarter for each time that memory has run out."""
         usual = self.chunk_size or default
-        if not ctx.thrift:
+        if not ctx.low_memory_level:
             return usual
-        chunk = max(usual >> 2 * ctx.thrift, min(usual, LEAST_CHUNK))
+        chunk = max(usual >> 2 * ctx.low_memory_level, min(usual, LEAST_CHUNK))
         ctx.warnings.append(f"The field was read {chunk} points at a time, not {usual}.")
         return chunk
 

@@ -73,7 +73,7 @@ def _film(
     from dna_pipeline.media.video import MEDIA_TYPE, write_mp4
 
     path = ctx.path(".turntable.mp4")
-    write_mp4(path, _told(pictures, size.views, progress), size.side_px, size.fps)
+    write_mp4(path, _report(pictures, size.views, progress), size.side_px, size.fps)
     facts: dict[str, Any] = {
         "width": size.side_px,
         "height": size.side_px,
@@ -83,7 +83,9 @@ def _film(
     return Artifact(path, "turntable", MEDIA_TYPE, facts)
 
 
-def _told(pictures: Iterable[Picture], views: int, progress: Progress | None) -> Iterator[Picture]:
+def _report(
+    pictures: Iterable[Picture], views: int, progress: Progress | None
+) -> Iterator[Picture]:
     for done, picture in enumerate(pictures, 1):
         yield picture
         if progress is not None:

@@ -9,9 +9,9 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dna_pipeline.config.problems import (
+    MAX_COLLECTED,
+    MAX_SHOWN,
     MAX_TEXT_CHARS,
-    MOST_FOUND,
-    MOST_TOLD,
     Problem,
     as_lines,
     dotted,
@@ -81,7 +81,7 @@ def test_line_order():
 
 
 def test_of_very_many_the_first_are_told_and_shortly():
-    problems = [Problem("", f"{i}\x1b[31m {'x' * 9999}", i + 1, True) for i in range(MOST_TOLD)]
+    problems = [Problem("", f"{i}\x1b[31m {'x' * 9999}", i + 1, True) for i in range(MAX_SHOWN)]
     assert "and more of the kind" not in as_lines(problems)
     lines = as_lines([*problems, Problem("", "last", 99, True)])
     assert lines[-2:] == [str(problems[-1]), "and more of the kind"]
@@ -90,7 +90,7 @@ def test_of_very_many_the_first_are_told_and_shortly():
 
 def test_no_more_are_looked_for_than_anyone_mends():
     document = loads(b"a: [" + b".nan," * 5000 + b"]")
-    assert len(not_json(document, [])) == MOST_FOUND
+    assert len(not_json(document, [])) == MAX_COLLECTED
 
 
 def test_unknown_key():

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dna_pipeline.base.errors import ConfigError, ParameterInvalid
-from dna_pipeline.config.job_context import JobFacts
+from dna_pipeline.config.job_context import JobContext
 from dna_pipeline.config.schema import Config
 from dna_pipeline.config.sidecar import JobSpec, parse_sidecar, resolve
 from dna_pipeline.config.templates import MAX_CHARS, TemplateError, check, fill
@@ -155,7 +155,7 @@ pipelines:
 inboxes:
   - {path: in, pipeline: restyle, defaults: {%s}}
 """
-FACTS = JobFacts("cat.png", "a/b", "in", "set", 3, "0000000f" + "0" * 56)
+FACTS = JobContext("cat.png", "a/b", "in", "set", 3, "0000000f" + "0" * 56)
 
 Resolve = Callable[..., JobSpec]
 

@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from dna_pipeline.execution.dispatcher import Running
-from dna_pipeline.execution.estimate import Left, Line, fit, pace, total
+from dna_pipeline.execution.dispatcher import RunningJob
+from dna_pipeline.execution.estimate import Line, QueueEstimate, fit, pace, total
 from dna_pipeline.interfaces.cli.output import about
 
 
@@ -81,16 +81,16 @@ def test_the_sum_of_a_sample(told: list[list[float]], jobs: int, seconds: float 
 @pytest.mark.parametrize(
     ("left", "running", "eta"),
     [
-        (Left(0, None), (), None),
-        (Left(3, 6.0), (), 6.0),
-        (Left(3, None), (), None),
-        (Left(0, None), (True, 4.0), 4.0),
-        (Left(3, 6.0), (True, 4.0), 10.0),
-        (Left(3, 6.0), (True, None), None),
+        (QueueEstimate(0, None), (), None),
+        (QueueEstimate(3, 6.0), (), 6.0),
+        (QueueEstimate(3, None), (), None),
+        (QueueEstimate(0, None), (True, 4.0), 4.0),
+        (QueueEstimate(3, 6.0), (True, 4.0), 10.0),
+        (QueueEstimate(3, 6.0), (True, None), None),
     ],
 )
-def test_what_runs_and_what_waits(left: Left, running: tuple, eta: float | None):
-    assert left.facts(*running) == {"runnable": left.jobs, "queue_eta_s": eta}
+def test_what_runs_and_what_waits(left: QueueEstimate, running: tuple, eta: float | None):
+    assert left.to_dict(*running) == {"runnable": left.jobs, "queue_eta_s": eta}
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_the_time_left_of_a_running_job(clock: list[float]):
-    job = Running("a", "in", "cat.png", 1, started=clock[0])
+    job = RunningJob("a", "in", "cat.png", 1, started=clock[0])
     assert job.left_s(EXPECTED) == 17.0
     job.enter("img2img", "loading")
     clock[0] += 4
@@ -136,14 +136,14 @@ def test_the_time_left_of_a_running_job(clock: list[float]):
     assert job.left_s(EXPECTED) == 5.0
     clock[0] += 60
     assert job.left_s(EXPECTED) == 0.0
-    assert job.facts(EXPECTED)["eta_s"] == 0.0
+    assert job.to_dict(EXPECTED)["eta_s"] == 0.0
 
 
 def test_without_history_its_own_pace_tells(clock: list[float]):
-    job = Running("a", "in", "cat.png", 1, started=clock[0])
+    job = RunningJob("a", "in", "cat.png", 1, started=clock[0])
     assert job.left_s({}) is None
     job.enter("img2img", "running")
     clock[0] += 4
     job.fraction = 0.25
     assert job.left_s({}) == 12.0
-    assert job.facts({})["eta_s"] == 12.0
+    assert job.to_dict({})["eta_s"] == 12.0

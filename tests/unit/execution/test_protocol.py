@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from dna_pipeline.base import ipc
-from dna_pipeline.base.ipc import WireError
+from dna_pipeline.base.ipc import PipeError
 from dna_pipeline.execution.protocol import (
     Beat,
     FileRecord,
@@ -63,10 +63,10 @@ def test_a_field_that_is_missing_or_of_another_kind(event: Any):
     message = event_to_message(event)
     optional = {"stage", "hold", "poisoned"} if isinstance(event, JobFailed) else set()
     for name in message.keys() - optional:
-        with pytest.raises(WireError):
+        with pytest.raises(PipeError):
             event_from_message({key: value for key, value in message.items() if key != name})
     for name in message:
-        with pytest.raises(WireError):
+        with pytest.raises(PipeError):
             event_from_message(message | {name: object})
 
 
@@ -85,7 +85,7 @@ def test_a_field_that_is_missing_or_of_another_kind(event: Any):
     ],
 )
 def test_values_that_the_daemon_could_not_bear(event: Any, changes: dict[str, Any]):
-    with pytest.raises(WireError):
+    with pytest.raises(PipeError):
         event_from_message(event_to_message(event) | changes)
 
 
@@ -105,14 +105,14 @@ def test_values_that_the_daemon_could_not_bear(event: Any, changes: dict[str, An
 def test_files_that_no_stage_makes(changes: dict[str, Any]):
     message = event_to_message(STAGE_DONE)
     message["artifacts"][0] |= changes
-    with pytest.raises(WireError):
+    with pytest.raises(PipeError):
         event_from_message(message)
 
 
 def test_two_files_of_one_name():
     message = event_to_message(STAGE_DONE)
     message["artifacts"] *= 2
-    with pytest.raises(WireError, match="one name"):
+    with pytest.raises(PipeError, match="one name"):
         event_from_message(message)
 
 
@@ -124,7 +124,7 @@ def test_text_that_no_column_takes_is_made_visible():
 
 
 def test_the_end_of_a_worker_is_not_its_to_tell():
-    with pytest.raises(WireError, match="no event"):
+    with pytest.raises(PipeError, match="no event"):
         event_from_message(event_to_message(WorkerEnded("j", "closed", "")))
 
 
@@ -142,7 +142,7 @@ def test_any_value_in_any_field(event: Any, data: st.DataObject, value: Any):
     message[data.draw(st.sampled_from(sorted(message)))] = value
     try:
         heard = over_the_wire(message)
-    except WireError as error:
+    except PipeError as error:
         assert len(str(error)) < 400
         return
     json.dumps(event_to_message(heard), allow_nan=False)
@@ -161,13 +161,13 @@ def test_garbage_is_told_shortly(data: bytes):
     try:
         for message in ipc.messages(io.BytesIO(data)):
             json.dumps(message, allow_nan=False)
-    except WireError as error:
+    except PipeError as error:
         assert len(str(error)) < 400
 
 
 def test_a_line_without_an_end_is_not_read_to_its_end(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(ipc, "MESSAGE_BYTES", 1000)
     endless = io.BytesIO(b"x" * 1_000_000)
-    with pytest.raises(WireError, match="a line of more than"):
+    with pytest.raises(PipeError, match="a line of more than"):
         next(ipc.messages(endless))
     assert endless.tell() == 1001

@@ -7,7 +7,7 @@ import pytest
 
 from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.ledger import health
-from dna_pipeline.ledger.queries import Views
+from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.ledger.store import Ledger, set_setting
 
 
@@ -76,7 +76,7 @@ def test_the_stop_was_clean_or_not(ledger: Path) -> None:
 
 
 def test_a_look_is_no_unclean_stop(ledger: Path) -> None:
-    views = Views(ledger)
+    views = Queries(ledger)
     assert views.jobs() == []
     views.close()
     assert health.was_stopped_cleanly(ledger)

@@ -8,7 +8,7 @@ from sqlalchemy import event, text
 
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.ledger import queue, requests, source_holds, store
-from dna_pipeline.ledger.queries import Views
+from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.ledger.tables import Job
 
 NOW = utcnow()
@@ -96,7 +96,7 @@ def plans_of(engine, ask) -> list[str]:
     return lines
 
 
-def plans_of_view(views: Views, ask) -> list[str]:
+def plans_of_view(views: Queries, ask) -> list[str]:
     """The same for what only looks."""
     seen: list[str] = []
     connection = views._connection
@@ -132,14 +132,14 @@ def test_what_holds_and_releases_by_folder(book, name: str) -> None:
 @pytest.mark.parametrize("name", VIEWS)
 def test_peoples_questions(book, name: str) -> None:
     args, options, wanted = VIEWS[name]
-    views = Views(book.path)
+    views = Queries(book.path)
     ask = getattr(views, name.split(" of ")[0])
     check(plans_of_view(views, lambda: ask(*args, **options)), wanted)
     views.close()
 
 
 def test_the_newest_of_a_choice_need_no_sorting(book) -> None:
-    views = Views(book.path)
+    views = Queries(book.path)
     for options in ({"status": "a"}, {"inbox": "a"}, {"status": "a", "inbox": "b"}, {"batch": "c"}):
         lines = plans_of_view(views, lambda options=options: views.jobs(**options))
         assert not any("TEMP B-TREE" in line for line in lines), (options, lines)

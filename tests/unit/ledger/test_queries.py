@@ -5,13 +5,13 @@ import pytest
 from dna_pipeline.base.errors import ConfigError, EmptyMesh
 from dna_pipeline.base.times import format_time, utcnow
 from dna_pipeline.ledger import queue, store
-from dna_pipeline.ledger.queries import AmbiguousPrefixError, Views
+from dna_pipeline.ledger.queries import AmbiguousPrefixError, Queries
 from dna_pipeline.ledger.sqlite import sqlite_module
 
 
 @pytest.fixture
 def views(book):
-    views = Views(book.path)
+    views = Queries(book.path)
     yield views
     views.close()
 
@@ -122,7 +122,7 @@ def test_the_reader_cannot_write(views) -> None:
 def test_a_ledger_that_cannot_be_read_is_said_so(tmp_path) -> None:
     (tmp_path / "ledger.db").write_bytes(b"no database at all, " * 100)
     with pytest.raises(ConfigError, match=r"damaged \(file is not a database\)"):
-        Views(tmp_path / "ledger.db").jobs()
+        Queries(tmp_path / "ledger.db").jobs()
 
 
 def test_the_data_version_moves_with_every_commit_and_only_then(book, views) -> None:

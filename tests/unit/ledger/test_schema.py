@@ -130,10 +130,10 @@ def test_a_second_opening_changes_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a b", "50%", "what?", "a#b", "ünï", "caf\udce9"])
 def test_folders_of_any_name(tmp_path: Path, name: str) -> None:
-    from dna_pipeline.ledger.queries import Views
+    from dna_pipeline.ledger.queries import Queries
 
     ledger = Ledger(tmp_path / name / "ledger.db")
-    views = Views(ledger.path)
+    views = Queries(ledger.path)
     assert views.jobs() == []
     assert ledger.path.is_file()
     views.close()

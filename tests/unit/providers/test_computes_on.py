@@ -53,11 +53,11 @@ def done(
     stages = (StageOrder("s", kind, params, "pic"),)
     order = Order("j", 1, stages, str(source), sha256_file(source), str(tmp_path / "work"))
     events: list[Any] = []
-    bench = runner.Bench(
+    bench = runner.WorkerContext(
         models=ModelCache({} if provider is None else {"m": provider}, GPU),
         emit=events.append,
         is_cancelled=lambda job: False,
-        is_to_rest=lambda job: False,
+        must_yield=lambda job: False,
         stage_timeout_s=60,
         release_memory=lambda: None,
         fingerprint=lambda _: ("m", None),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dna_pipeline.ledger.queries import Views
+from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.ledger.store import Ledger
 from tests.conftest import load_script
 
@@ -54,7 +54,7 @@ def test_a_history_is_a_whole_ledger(tmp_path: Path) -> None:
     }.items():
         assert connection.execute(question).fetchone() == (answer,), question
     connection.close()
-    views = Views(made)
+    views = Queries(made)
     counts: dict[str, int] = {}
     for status, _, number in views.counts():
         counts[status] = counts.get(status, 0) + number

@@ -265,7 +265,7 @@ def test_importing_the_stage_and_the_provider_imports_no_torch():
 
 
 def test_thrift_is_passed_on_and_told(context: StageContext):
-    context.thrift = 1
+    context.low_memory_level = 1
     Img2Img(model="sd15", prompt="an owl", steps=2, strength=0.5).run(context)
     assert ["in tiles" in warning for warning in context.warnings] == [True]
 

@@ -48,11 +48,11 @@ def recipe_of(folder: Path, weights: str | None) -> dict[str, Any]:
         return "/somewhere/else", weights
 
     events: list[Any] = []
-    bench = runner.Bench(
+    bench = runner.WorkerContext(
         models=ModelCache(models, Device("cpu", "float32")),
         emit=events.append,
         is_cancelled=lambda job: False,
-        is_to_rest=lambda job: False,
+        must_yield=lambda job: False,
         stage_timeout_s=60,
         release_memory=lambda: None,
         fingerprint=fingerprint,

@@ -15,6 +15,7 @@ from dna_pipeline.intake.claiming.claims import (
     Lost,
     Refused,
     claim_dir,
+    claim_file,
     dispose,
     hash_in_place,
     list_claims,
@@ -22,7 +23,6 @@ from dna_pipeline.intake.claiming.claims import (
     put_back,
     snapshot,
     sync_claims,
-    take,
 )
 from dna_pipeline.intake.discovery.scan import FileStat
 
@@ -86,7 +86,7 @@ def test_no_claim_without_an_inbox(tmp_path: Path) -> None:
 
 def test_take_moves_the_very_file(inbox: Path, target: Path) -> None:
     expected = put(inbox / "cat.png")
-    taken = take(inbox / "cat.png", target, expected)
+    taken = claim_file(inbox / "cat.png", target, expected)
     assert taken.path == target / "cat.png"
     assert taken.unchanged
     assert taken.stat.same_content(expected)
@@ -96,16 +96,16 @@ def test_take_moves_the_very_file(inbox: Path, target: Path) -> None:
 
 def test_take_of_a_name_that_is_not_utf8(inbox: Path, target: Path) -> None:
     source = inbox / os.fsdecode(b"caf\xe9.png")
-    taken = take(source, target, put(source))
+    taken = claim_file(source, target, put(source))
     assert [os.fsencode(path.name) for path in target.iterdir()] == [b"caf\xe9.png"]
     assert taken.unchanged
 
 
 def test_take_repeated_touches_nothing(inbox: Path, target: Path) -> None:
     expected = put(inbox / "cat.png")
-    take(inbox / "cat.png", target, expected)
+    claim_file(inbox / "cat.png", target, expected)
     put(inbox / "cat.png", b"the next one")
-    again = take(inbox / "cat.png", target, expected)
+    again = claim_file(inbox / "cat.png", target, expected)
     assert again.unchanged
     assert again.path.read_bytes() == b"cat"
     assert (inbox / "cat.png").read_bytes() == b"the next one"
@@ -115,7 +115,7 @@ def test_take_never_overwrites_in_the_claim(inbox: Path, target: Path) -> None:
     expected = put(inbox / "cat.png")
     put(target / "cat.png", b"another")
     with pytest.raises(Refused):
-        take(inbox / "cat.png", target, expected)
+        claim_file(inbox / "cat.png", target, expected)
     assert (target / "cat.png").read_bytes() == b"another"
     assert (inbox / "cat.png").read_bytes() == b"cat"
 
@@ -124,21 +124,21 @@ def test_a_file_that_is_gone_is_lost(inbox: Path, target: Path) -> None:
     expected = put(inbox / "cat.png")
     (inbox / "cat.png").unlink()
     with pytest.raises(Lost):
-        take(inbox / "cat.png", target, expected)
+        claim_file(inbox / "cat.png", target, expected)
 
 
 def test_a_file_lost_at_the_last_moment(inbox: Path, target: Path, monkeypatch) -> None:
     expected = put(inbox / "cat.png")
     before_rename(monkeypatch, (inbox / "cat.png").unlink)
     with pytest.raises(Lost):
-        take(inbox / "cat.png", target, expected)
+        claim_file(inbox / "cat.png", target, expected)
 
 
 def test_a_rename_that_says_no_such_file_but_was_done(inbox: Path, target: Path, monkeypatch):
     """NFS repeats a call whose answer was lost."""
     expected = put(inbox / "cat.png")
     before_rename(monkeypatch, lambda: (inbox / "cat.png").replace(target / "cat.png"))
-    assert take(inbox / "cat.png", target, expected).unchanged
+    assert claim_file(inbox / "cat.png", target, expected).unchanged
 
 
 def test_of_many_that_take_one_file_one_gets_it(inbox: Path) -> None:
@@ -150,7 +150,7 @@ def test_of_many_that_take_one_file_one_gets_it(inbox: Path) -> None:
     def race(target: Path) -> None:
         barrier.wait()
         try:
-            take(inbox / "cat.png", target, expected)
+            claim_file(inbox / "cat.png", target, expected)
             outcomes.append("taken")
         except Lost:
             outcomes.append("lost")
@@ -168,7 +168,7 @@ def test_a_file_that_may_not_be_moved_is_busy(inbox, target, monkeypatch, code: 
     expected = put(inbox / "cat.png")
     monkeypatch.setattr(Path, "rename", failing(code))
     with pytest.raises(Busy, match=r"cat\.png: "):
-        take(inbox / "cat.png", target, expected)
+        claim_file(inbox / "cat.png", target, expected)
     assert (inbox / "cat.png").exists()
 
 
@@ -176,10 +176,10 @@ def test_errors_of_the_environment_stay_what_they_are(inbox, target, monkeypatch
     expected = put(inbox / "cat.png")
     monkeypatch.setattr(Path, "rename", failing(errno.ENOSPC))
     with pytest.raises(OSError, match="No space"):
-        take(inbox / "cat.png", target, expected)
+        claim_file(inbox / "cat.png", target, expected)
     monkeypatch.setattr(Path, "rename", failing(errno.EXDEV))
     with pytest.raises(Refused, match="another file system"):
-        take(inbox / "cat.png", target, expected)
+        claim_file(inbox / "cat.png", target, expected)
 
 
 def test_links_and_folders_are_left_alone(inbox: Path, target: Path, tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_links_and_folders_are_left_alone(inbox: Path, target: Path, tmp_path: P
     (inbox / "dir.png").mkdir()
     for name in ("cat.png", "dir.png"):
         with pytest.raises(Refused):
-            take(inbox / name, target, expected)
+            claim_file(inbox / name, target, expected)
     assert (inbox / "cat.png").is_symlink()
     assert (inbox / "dir.png").is_dir()
     assert list(target.iterdir()) == []
@@ -210,7 +210,7 @@ def test_what_is_swapped_in_after_the_look_is_put_back(
 
     before_rename(monkeypatch, swap)
     with pytest.raises(Refused):
-        take(source, target, expected)
+        claim_file(source, target, expected)
     assert source.is_symlink() if kind == "link" else source.is_dir()
     assert secret.read_bytes() == b"secret"
     assert list(target.iterdir()) == []
@@ -220,7 +220,7 @@ def test_a_file_that_changed_before_is_left_to_its_writer(inbox: Path, target: P
     expected = put(inbox / "cat.png")
     put(inbox / "cat.png", b"grown")
     with pytest.raises(Changed):
-        take(inbox / "cat.png", target, expected)
+        claim_file(inbox / "cat.png", target, expected)
     assert (inbox / "cat.png").read_bytes() == b"grown"
 
 
@@ -229,7 +229,7 @@ def test_a_file_that_changed_at_the_last_moment_is_taken_and_told(
 ) -> None:
     expected = put(inbox / "cat.png")
     before_rename(monkeypatch, lambda: put(inbox / "cat.png", b"grown"))
-    taken = take(inbox / "cat.png", target, expected)
+    taken = claim_file(inbox / "cat.png", target, expected)
     assert not taken.unchanged
     assert taken.stat.size == 5
     assert taken.path.read_bytes() == b"grown"

@@ -16,8 +16,8 @@ from dna_pipeline.base.errors import (
     SidecarMissing,
 )
 from dna_pipeline.config.schema import Inbox
-from dna_pipeline.intake.discovery.candidates import Candidate, Names, Pairing, Waiting
-from dna_pipeline.intake.discovery.names import tells
+from dna_pipeline.intake.discovery.candidates import Candidate, Pairing, References, Waiting
+from dna_pipeline.intake.discovery.names import is_sidecar_of
 from dna_pipeline.intake.discovery.pairing import LONGEST_RESTART_S, pair
 from dna_pipeline.intake.discovery.scan import FileStat
 from dna_pipeline.intake.discovery.stability import StabilityTracker
@@ -96,7 +96,7 @@ def test_nothing_is_ready_before_it_settled() -> None:
 )
 def test_a_sidecar_by_its_name(image: str, sidecar: str) -> None:
     assert drops(Folder(image, sidecar).pair(SETTLE)) == [(image, sidecar, None)]
-    assert tells(sidecar, image)
+    assert is_sidecar_of(sidecar, image)
 
 
 @pytest.mark.parametrize(
@@ -114,18 +114,20 @@ def test_no_sidecar_by_its_name(image: str, sidecar: str) -> None:
     assert pairing.ready == []
     assert waits(pairing)[sidecar].kind == "image"
     assert waits(pairing)[image].kind == "sidecar"
-    assert not tells(sidecar, image)
+    assert not is_sidecar_of(sidecar, image)
 
 
-@pytest.mark.parametrize("names", [Names(("sub/a.png",), patient=False), Names(("sub/a.png",))])
-def test_nothing_is_missing_before_it_was_looked_for(names: Names) -> None:
+@pytest.mark.parametrize(
+    "names", [References(("sub/a.png",), waits_long=False), References(("sub/a.png",))]
+)
+def test_nothing_is_missing_before_it_was_looked_for(names: References) -> None:
     """However late the round is: the waits may have passed while the inbox was away."""
-    teller = "all.yaml" if names.patient else "shots.csv"
+    teller = "all.yaml" if names.waits_long else "shots.csv"
     folder = Folder(teller, names={teller: names}, sidecar_wait_s=0)
     first = folder.pair(2 * HOUR, looked_for=())
-    assert (first.ready, first.named) == ([], {"sub/a.png"})
+    assert (first.ready, first.referenced) == ([], {"sub/a.png"})
     assert waits(first)[teller].until == folder.now
-    (decided,) = folder.pair(0, looked_for=first.named).ready
+    (decided,) = folder.pair(0, looked_for=first.referenced).ready
     assert (decided.table or decided.sidecar, decided.images) == (teller, ())
 
 
@@ -134,7 +136,7 @@ def test_a_job_file_of_one_image_has_it_looked_for_first() -> None:
     first = folder.pair(2 * HOUR, looked_for=())
     assert first.ready == []
     assert waits(first)["all.yaml"].kind != "image", "it would be taken for a late sidecar"
-    assert drops(folder.pair(0, looked_for=first.named)) == [(None, "all.yaml", ImageMissing)]
+    assert drops(folder.pair(0, looked_for=first.referenced)) == [(None, "all.yaml", ImageMissing)]
 
 
 def test_a_pair_waits_for_its_second_half_to_settle() -> None:
@@ -145,7 +147,7 @@ def test_a_pair_waits_for_its_second_half_to_settle() -> None:
     waiting = waits(folder.pair(1))
     assert waiting["cat.png"].reason == "waits for cat.yaml, which is still being written"
     assert waiting["cat.png"].until == waiting["cat.yaml"].until == 3.5
-    assert not waiting["cat.png"].long
+    assert not waiting["cat.png"].is_long
     assert drops(folder.pair(1)) == [("cat.png", "cat.yaml", None)]
 
 
@@ -187,7 +189,7 @@ def test_no_sidecar_wait() -> None:
 def test_a_required_sidecar_that_does_not_come() -> None:
     folder = Folder("cat.png", sidecar_required=True, sidecar_wait_s=3600.0)
     (waiting,) = folder.pair(SETTLE).waiting
-    assert waiting.long
+    assert waiting.is_long
     assert waiting.reason == "waits 3600 s for a sidecar, which this inbox requires"
     assert folder.pair(HOUR - 1).ready == []
     assert drops(folder.pair(1)) == [("cat.png", None, SidecarMissing)]
@@ -197,7 +199,7 @@ def test_a_sidecar_whose_image_does_not_come() -> None:
     folder = Folder("cat.yaml")
     (waiting,) = folder.pair(SETTLE).waiting
     assert waiting.reason == "waits for an image called cat"
-    assert waiting.long
+    assert waiting.is_long
     assert waiting.until == SETTLE + HOUR
     assert folder.pair(HOUR - 1).ready == []
     (candidate,) = folder.pair(1).ready
@@ -266,7 +268,7 @@ def test_a_job_file_speaks_for_its_image() -> None:
         ("cat.png", "tonight.yaml", None),
         ("cat.jpg", "cat.yaml", None),
     }
-    assert pairing.named == {"cat.png"}
+    assert pairing.referenced == {"cat.png"}
 
 
 def test_a_yaml_of_the_images_name_that_names_another() -> None:
@@ -294,7 +296,7 @@ def test_a_job_file_waits_an_hour_for_its_image() -> None:
     folder = Folder("x/job.yaml", names={"x/job.yaml": "cat.png"})
     (waiting,) = folder.pair(SETTLE).waiting
     assert waiting.reason == "waits for x/cat.png, which its image: key names"
-    assert (waiting.long, waiting.kind) == (True, "image")
+    assert (waiting.is_long, waiting.kind) == (True, "image")
     folder.look(HOUR - 1)
     assert drops(folder.pair(1)) == [(None, "x/job.yaml", ImageMissing)]
 
@@ -327,7 +329,7 @@ def test_a_path_that_leaves_the_inbox_fails_at_once(text: str) -> None:
     pairing = folder.pair(SETTLE)
     assert drops(pairing) == [("cat.png", "cat.yaml", PathEscapesInbox)]
     assert waits(pairing) == {}
-    assert pairing.named == frozenset()
+    assert pairing.referenced == frozenset()
 
 
 def test_an_escape_that_the_caller_found() -> None:
@@ -358,10 +360,10 @@ def test_ready_comes_in_the_order_of_arrival() -> None:
 
 
 def test_long_waits_are_told_from_short_ones() -> None:
-    assert waits(Folder("a.png", settle_s=61.0).pair())["a.png"].long
-    assert not waits(Folder("a.png", settle_s=60.0).pair())["a.png"].long
-    assert waits(Folder("a.png", sidecar_wait_s=61.0).pair(SETTLE))["a.png"].long
-    assert not waits(Folder("a.png", sidecar_wait_s=60.0).pair(SETTLE))["a.png"].long
+    assert waits(Folder("a.png", settle_s=61.0).pair())["a.png"].is_long
+    assert not waits(Folder("a.png", settle_s=60.0).pair())["a.png"].is_long
+    assert waits(Folder("a.png", sidecar_wait_s=61.0).pair(SETTLE))["a.png"].is_long
+    assert not waits(Folder("a.png", sidecar_wait_s=60.0).pair(SETTLE))["a.png"].is_long
 
 
 def test_when_to_pair_again() -> None:
@@ -439,7 +441,9 @@ def test_the_order_of_arrival_does_not_matter(files, order) -> None:
 def test_of_two_yamls_the_same_one_tells_a_table_as_an_image() -> None:
     for told in ("shots.csv", "cat.png"):
         yamls = f"{told}.yml", f"{told}.yaml"
-        pairing = Folder(told, *yamls, names={"shots.csv": Names(patient=False)}).pair(HOUR - 1)
+        pairing = Folder(told, *yamls, names={"shots.csv": References(waits_long=False)}).pair(
+            HOUR - 1
+        )
         assert [(c.sidecar, c.error) for c in pairing.ready] == [(f"{told}.yaml", None)]
         assert set(waits(pairing)) == {f"{told}.yml"}
 
@@ -456,7 +460,7 @@ def test_a_render_pass_is_not_taken_in_by_itself() -> None:
         "looks like a render pass (depth), not a picture; to have it taken in, rename it, or name "
         "it in a job file, a table or a YAML of its own"
     )
-    assert all(w.kind == "pass" and w.long and w.until is None for w in waiting.values())
+    assert all(w.kind == "pass" and w.is_long and w.until is None for w in waiting.values())
     assert found.next_at is None, "a one-shot run does not wait for it"
 
 
@@ -480,9 +484,9 @@ def test_a_render_pass_with_a_sidecar_of_its_own_is_a_picture(sidecar: str) -> N
 def test_a_render_pass_that_a_job_file_or_a_table_names_is_a_picture() -> None:
     names = {
         "a.yaml": "Depth0001.exr",
-        "b.yaml": Names(("Normal0001.png",)),
-        "c.csv": Names(("AO0001.png",), patient=False),
-        "d.yaml": Names(patterns=("masks/*.png",)),
+        "b.yaml": References(("Normal0001.png",)),
+        "c.csv": References(("AO0001.png",), waits_long=False),
+        "d.yaml": References(patterns=("masks/*.png",)),
     }
     images = ("Depth0001.exr", "Normal0001.png", "AO0001.png", "masks/chair.mask.png")
     folder = Folder(*images, *names, names=names, recursive=True)

@@ -38,7 +38,7 @@ def test_files_are_images_and_yamls_with_their_stat(tmp_path: Path) -> None:
     assert found.files["cat.png"] == FileStat.of((tmp_path / "cat.png").lstat())
     assert found.ignored == {}
     status = tmp_path.stat()
-    assert found.identity == (status.st_dev, status.st_ino)
+    assert found.folder_id == (status.st_dev, status.st_ino)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from dna_pipeline.config.loader import load_config
 from dna_pipeline.config.schema import Config
 from dna_pipeline.config.yaml12 import loads
-from dna_pipeline.intake.planning.job_rows import Resolver, facts_of
+from dna_pipeline.intake.planning.job_rows import Resolver, context_of
 from dna_pipeline.intake.planning.plan import Planner
 
 CONFIG = """\
@@ -45,13 +45,13 @@ def test_a_kept_file_that_version_0_1_did_is_not_done_again(
     config: Config, sidecar: bytes | None, key: str
 ) -> None:
     inbox = config.inboxes[0]
-    facts = facts_of(inbox, "", "a.png", "0" * 64)
+    facts = context_of(inbox, "", "a.png", "0" * 64)
     assert Resolver(config, inbox).key(facts, sidecar, None) == key
 
 
 def test_a_row_that_version_0_1_did_is_skipped(config: Config) -> None:
     inbox = config.inboxes[0]
-    facts = facts_of(inbox, "", "a.png", "0" * 64)
+    facts = context_of(inbox, "", "a.png", "0" * 64)
     document = loads(b"img2img: {prompt: x}\n")
     key = Planner(config, inbox).key(document, facts, lambda name: {"name": name})
     assert key == "a62f528a540ac83836410be33f28051d1e2d24b7426bbbdcc295d25079ae6d86"
@@ -59,7 +59,7 @@ def test_a_row_that_version_0_1_did_is_skipped(config: Config) -> None:
 
 def test_another_value_of_a_later_parameter_makes_another_job(config: Config) -> None:
     inbox = config.inboxes[0]
-    facts = facts_of(inbox, "", "a.png", "0" * 64)
+    facts = context_of(inbox, "", "a.png", "0" * 64)
     resolver = Resolver(config, inbox)
     keys = [
         resolver.key(facts, text, None)

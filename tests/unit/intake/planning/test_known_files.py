@@ -4,11 +4,11 @@ import pytest
 
 from dna_pipeline.base.errors import SidecarInvalid
 from dna_pipeline.config.schema import Inbox
-from dna_pipeline.intake.discovery.candidates import Unread
+from dna_pipeline.intake.discovery.candidates import Unreadable
 from dna_pipeline.intake.discovery.scan import FileStat
 from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.intake.planning.known_files import KnownFiles, Version
-from dna_pipeline.intake.planning.plan import reference
+from dna_pipeline.intake.planning.plan import read_reference
 from dna_pipeline.ledger import store
 from dna_pipeline.ledger.store import Ledger
 
@@ -66,14 +66,14 @@ def test_what_was_ignored_is_the_same_until_it_is_written(ledger) -> None:
 )
 def test_what_a_yaml_names(tmp_path: Path, text: str, image: str | None) -> None:
     (tmp_path / "a.yaml").write_text(text)
-    assert reference(Inbox("in", tmp_path, "cut"), "a.yaml") == image
+    assert read_reference(Inbox("in", tmp_path, "cut"), "a.yaml") == image
 
 
 def test_a_yaml_that_cannot_be_read_or_parsed_names_nothing(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("a: [")
     inbox = Inbox("in", tmp_path, "cut")
-    assert isinstance(reference(inbox, "a.yaml"), SidecarInvalid)
-    assert reference(inbox, "none.yaml") == Unread("No such file or directory")
+    assert isinstance(read_reference(inbox, "a.yaml"), SidecarInvalid)
+    assert read_reference(inbox, "none.yaml") == Unreadable("No such file or directory")
 
 
 def test_printable_names() -> None:

@@ -396,7 +396,7 @@ def test_thrift_makes_the_chunks_smaller(
 
     monkeypatch.setattr(surface, "extract", spy)
     ctx = make()
-    ctx.thrift = thrift
+    ctx.low_memory_level = thrift
     stage(chunk_size=chunk_size, preview=False).run(ctx)
     assert asked == [expected]
     assert len([w for w in ctx.warnings if "at a time" in w]) == (1 if thrift else 0)
