@@ -41,7 +41,7 @@ from dna_pipeline.execution.protocol import (
     WorkerEnded,
 )
 from dna_pipeline.execution.scheduler import Scheduler
-from dna_pipeline.ledger import batches, pauses, queue, requests, source_holds
+from dna_pipeline.ledger import batches, holds, pauses, queue, requests, source_holds
 from dna_pipeline.ledger.engine import Transaction
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Drop, Job
@@ -274,9 +274,9 @@ class Dispatcher:
         """Put the job back; where there is no device, no other need try for now."""
 
         def action(session: Transaction) -> None:
-            queue.hold(session, job, code, detail)
+            holds.hold(session, job, code, detail)
             if code == DeviceUnavailable.code:
-                queue.hold_where(session, "status", "queued", code, detail)
+                holds.hold_where(session, "status", "queued", code, detail)
 
         self._ledger.transact(action)
         if code == DeviceUnavailable.code:

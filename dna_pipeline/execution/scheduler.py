@@ -24,7 +24,7 @@ from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.schema import Config
 from dna_pipeline.execution import disk_space
 from dna_pipeline.execution.source_holds import Obstacle, SourceHolds
-from dna_pipeline.ledger import batches, model_sets, pauses, queue
+from dna_pipeline.ledger import batches, holds, model_sets, pauses, queue
 from dna_pipeline.ledger.engine import Transaction
 from dna_pipeline.ledger.queue import Runnable
 from dna_pipeline.ledger.store import Ledger
@@ -96,11 +96,11 @@ class Scheduler:
     def _is_held(self, session: Transaction, job: Runnable) -> bool:
         """Hold the job if something stands against it, with all to which the same applies."""
         if (why := pauses.reason(session, job.pipeline)) is not None:
-            queue.hold_where(session, "pipeline", job.pipeline, Paused.code, why)
+            holds.hold_where(session, "pipeline", job.pipeline, Paused.code, why)
         elif (why := batches.paused(session, job.batch)) is not None:
-            queue.hold_where(session, "batch", str(job.batch), Paused.code, why)
+            holds.hold_where(session, "batch", str(job.batch), Paused.code, why)
         elif (why := self._hours_reason(job.inbox)) is not None:
-            queue.hold_where(session, "inbox", job.inbox, Hours.code, why)
+            holds.hold_where(session, "inbox", job.inbox, Hours.code, why)
         else:
             return False
         log.warning("jobs.held", job=job.id, why=why)
@@ -110,14 +110,14 @@ class Scheduler:
         """Find what keeps the job from starting outside the ledger: weights, source, disk space."""
         if (why := self._missing_weights(job.stages)) is not None:
             values = {"value": job.models, "code": WeightsMissing.code, "detail": why}
-            return Obstacle(why, partial(queue.hold_where, column="models", **values))
+            return Obstacle(why, partial(holds.hold_where, column="models", **values))
         if (found := self.sources.obstacle(job)) is not None:
             return found
         if (why := self._disk_shortage()) is not None:
             values = {"value": "queued", "code": DiskFull.code, "detail": why}
-            return Obstacle(why, partial(queue.hold_where, column="status", **values))
+            return Obstacle(why, partial(holds.hold_where, column="status", **values))
         if (why := self._disk_shortage_of(job)) is not None:
-            return Obstacle(why, partial(queue.hold, job_id=job.id, code=DiskFull.code, detail=why))
+            return Obstacle(why, partial(holds.hold, job_id=job.id, code=DiskFull.code, detail=why))
         return None
 
     def review(self, *, patient: bool) -> None:
@@ -136,16 +136,16 @@ class Scheduler:
         is_roomy = is_due and self._disk_shortage() is None
 
         def action(session: Transaction) -> None:
-            freed = queue.promote_due(session, utcnow())
+            freed = holds.promote_due(session, utcnow())
             for models in complete:
-                freed += queue.release(session, WeightsMissing.code, models)
-            for inbox in queue.held_inboxes(session, Hours.code):
+                freed += holds.release(session, WeightsMissing.code, models)
+            for inbox in holds.held_inboxes(session, Hours.code):
                 if self._hours_reason(inbox) is None:
-                    queue.release_inbox(session, Hours.code, inbox)
+                    holds.release_inbox(session, Hours.code, inbox)
             if self._is_due(DeviceUnavailable.code, now, None):  # until it is lost again
-                freed += queue.release(session, DeviceUnavailable.code)
+                freed += holds.release(session, DeviceUnavailable.code)
             if is_roomy:
-                freed += queue.release(session, DiskFull.code)
+                freed += holds.release(session, DiskFull.code)
             self._hold_outside_hours(session, has_freed=freed > 0)
 
         self._ledger.transact(action)
@@ -218,13 +218,13 @@ def hold_outside_hours(session: Transaction, config: Config) -> None:
     """Hold all jobs of inboxes outside their hours, so that `status` says so at once."""
     for inbox in config.inboxes:
         if (why := inbox.hours_reason(utcnow())) is not None:
-            queue.hold_where(session, "inbox", inbox.name, Hours.code, why)
+            holds.hold_where(session, "inbox", inbox.name, Hours.code, why)
 
 
 def _held_models(session: Transaction) -> dict[str, list[dict[str, Any]]]:
     """The sets of models that jobs wait for, each with the stages of one of these jobs."""
     code = WeightsMissing.code
     return {
-        models: queue.stages_held(session, code, models)
-        for models in queue.held_groups(session, code)
+        models: holds.stages_held(session, code, models)
+        for models in holds.held_groups(session, code)
     }

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from dna_pipeline.base.errors import Paused
 from dna_pipeline.base.times import utcnow
-from dna_pipeline.ledger import queue, requests, store
+from dna_pipeline.ledger import holds, queue, requests, store
 from dna_pipeline.ledger.tables import Batch, BatchRow, Drop, Event, Job
 
 REPORTED_AT_ONCE = 500
@@ -240,7 +240,7 @@ def check_failures(session: Session, batch_id: str) -> str | None:
 def pause(session: Session, batch_id: str, why: str) -> None:
     """Hold its queued jobs until someone resumes it."""
     session.execute(update(Batch).where(Batch.id == batch_id).values(paused=why))
-    queue.hold_where(session, "batch", batch_id, Paused.code, why)
+    holds.hold_where(session, "batch", batch_id, Paused.code, why)
 
 
 def paused(session: Session, batch_id: str | None) -> str | None:

@@ -23,7 +23,7 @@ from dna_pipeline.base.errors import (
     WeightsMismatch,
     WorkerCrashed,
 )
-from dna_pipeline.ledger import batches, queue
+from dna_pipeline.ledger import batches, holds
 from dna_pipeline.ledger.store import get_setting, set_setting
 from dna_pipeline.ledger.tables import Job, Setting
 
@@ -66,7 +66,7 @@ def _pause(session: Session, pipeline: str, failure: Failure, number: int) -> st
     )
     set_setting(session, _STREAK + pipeline, None)
     set_setting(session, PAUSED + pipeline, why)
-    queue.hold_where(session, "pipeline", pipeline, Paused.code, why)
+    holds.hold_where(session, "pipeline", pipeline, Paused.code, why)
     return why
 
 
@@ -92,4 +92,4 @@ def resume(session: Session) -> None:
         session.execute(delete(Setting).where(begins(start)))
     set_setting(session, "paused", None)
     batches.resume(session)
-    queue.release(session, Paused.code)
+    holds.release(session, Paused.code)

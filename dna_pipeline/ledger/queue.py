@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any, Literal
+from datetime import timedelta
+from typing import Any
 
 from sqlalchemy import bindparam, case, delete, insert, literal, select, text, update
 from sqlalchemy.orm import Session
@@ -13,7 +13,8 @@ from sqlalchemy.orm import Session
 from dna_pipeline.base.clock import to_second
 from dna_pipeline.base.errors import Cancelled, Failure, RetryWait, WorkerCrashed
 from dna_pipeline.base.times import format_time, utcnow
-from dna_pipeline.ledger.store import OPEN_STATUSES, add_event, failed_data, get_setting
+from dna_pipeline.ledger.drops import failed_data
+from dna_pipeline.ledger.store import OPEN_STATUSES, add_event, get_setting
 from dna_pipeline.ledger.tables import ArtifactRow, Drop, Event, Job, StageRun
 
 MAX_BACKOFF_S = 300
@@ -54,17 +55,7 @@ _TO_PUBLISH = _jobs(
     ORDER BY hold IS NOT NULL, seq LIMIT :limit"""
 )
 _STAGES = select(Job.stages).where(Job.id == bindparam("id"))
-_HOLD = """UPDATE jobs INDEXED BY ix_jobs_runnable SET hold = :code, hold_detail = :detail
-    WHERE status = 'queued' AND hold IS NULL"""
-_RELEASE = """UPDATE jobs INDEXED BY ix_jobs_hold SET hold = NULL, hold_detail = NULL
-    WHERE hold = :code AND status = 'queued'"""
-_STAGES_HELD = text("""SELECT stages FROM jobs INDEXED BY ix_jobs_hold
-    WHERE hold = :code AND models = :models LIMIT 1""").columns(stages=Job.__table__.c.stages.type)
 IS_QUEUED = text("+jobs.status = 'queued'")
-_PROMOTE = text("""UPDATE jobs INDEXED BY ix_jobs_due SET hold = NULL, hold_detail = NULL
-    WHERE hold = 'not_before' AND not_before <= :now""")
-_PROMOTE_RETRIES = text("""UPDATE jobs INDEXED BY ix_jobs_hold SET hold = NULL, hold_detail = NULL
-    WHERE hold = 'retry_wait' AND (not_before <= :now OR not_before > :latest)""")
 
 
 def is_paused(session: Session) -> bool:
@@ -212,70 +203,6 @@ def _prune_progress(session: Session, job_id: str) -> None:
 # --- holds ---
 
 
-def hold(session: Session, job_id: str, code: str, detail: str) -> None:
-    """Put a running or queued job back, to wait for its environment. Costs it no attempt."""
-    started = case((Job.status == "running", 1), else_=0)
-    session.execute(
-        update(Job)
-        .where(Job.id == job_id, Job.status.in_(("queued", "running")))
-        .values(status="queued", hold=code, hold_detail=detail, attempt=Job.attempt - started)
-    )
-    _cancel_if_asked(session, job_id)
-
-
-def hold_where(
-    session: Session,
-    column: Literal["models", "pipeline", "inbox", "status", "batch"],
-    value: str,
-    code: str,
-    detail: str,
-) -> None:
-    """Hold every runnable job that has this in common."""
-    values = {"value": value, "code": code, "detail": detail}
-    session.execute(text(f"{_HOLD} AND {column} = :value"), values)
-
-
-def held_groups(session: Session, code: str) -> list[str]:
-    """The distinct model sets of jobs under that hold."""
-    rows = session.scalars(select(Job.models).where(Job.hold == code).distinct())
-    return list(rows)
-
-
-def stages_held(session: Session, code: str, models: str) -> list[dict[str, Any]]:
-    """The stages of one of the jobs of that model set under that hold; none where there is none."""
-    values = {"code": code, "models": models}
-    return session.execute(_STAGES_HELD, values).scalar_one_or_none() or []
-
-
-def release(session: Session, code: str, models: str | None = None) -> int:
-    """Free jobs from that hold; how many."""
-    if models is None:
-        return rows_changed(session.execute(text(_RELEASE), {"code": code}))
-    alike = text(f"{_RELEASE} AND models = :models")
-    return rows_changed(session.execute(alike, {"code": code, "models": models}))
-
-
-def held_inboxes(session: Session, code: str) -> list[str]:
-    """The inboxes that have jobs under that hold."""
-    return list(session.scalars(select(Job.inbox).where(Job.hold == code).distinct()))
-
-
-def release_inbox(session: Session, code: str, inbox: str) -> int:
-    """Free that inbox's jobs from that hold; how many."""
-    alike = text(f"{_RELEASE} AND inbox = :inbox")
-    return rows_changed(session.execute(alike, {"code": code, "inbox": inbox}))
-
-
-def promote_due(session: Session, now: datetime) -> int:
-    """Free the jobs whose `not_before` has come, or the time for another try; how many."""
-    # A wait longer than any that is given means that the clock was put back.
-    latest = format_time(now + timedelta(seconds=2 * MAX_BACKOFF_S))
-    retried = session.execute(_PROMOTE_RETRIES, {"now": format_time(now), "latest": latest})
-    return rows_changed(retried) + rows_changed(
-        session.execute(_PROMOTE, {"now": format_time(now)})
-    )
-
-
 # --- ends of processes ---
 
 
@@ -286,10 +213,10 @@ def requeue(session: Session, job_id: str) -> None:
         .where(Job.id == job_id, Job.status == "running")
         .values(status="queued", publish=None, finished_at=None, hold=None, hold_detail=None)
     )
-    _cancel_if_asked(session, job_id)
+    cancel_if_requested(session, job_id)
 
 
-def _cancel_if_asked(session: Session, job_id: str) -> None:
+def cancel_if_requested(session: Session, job_id: str) -> None:
     """A wish to cancel outlives the run that it was meant for."""
     asked = select(Job.id).where(Job.id == job_id, Job.status == "queued", Job.cancel_requested)
     if session.scalar(asked) is not None:
@@ -303,7 +230,7 @@ def interrupted(session: Session, job_id: str) -> None:
         .where(Job.id == job_id, Job.status == "running")
         .values(status="queued", attempt=Job.attempt - 1)
     )
-    _cancel_if_asked(session, job_id)
+    cancel_if_requested(session, job_id)
 
 
 def worker_died(

@@ -9,6 +9,7 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from dna_pipeline.base.errors import Cancelled
+from dna_pipeline.ledger.drops import failed_data
 from dna_pipeline.ledger.queue import (
     IS_QUEUED,
     fail,
@@ -16,7 +17,7 @@ from dna_pipeline.ledger.queue import (
     forget_stages,
     rows_changed,
 )
-from dna_pipeline.ledger.store import add_event, failed_data
+from dna_pipeline.ledger.store import add_event
 from dna_pipeline.ledger.tables import Job
 
 

@@ -28,9 +28,9 @@ from dna_pipeline.intake.planning.plan import (
     PlanItem,
     Planner,
     image_error,
-    read_reference,
     shown_image,
 )
+from dna_pipeline.intake.planning.references import read_reference
 from dna_pipeline.ledger.queries import Queries
 
 

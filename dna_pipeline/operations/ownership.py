@@ -27,7 +27,7 @@ from dna_pipeline.config.inboxes import is_own_name
 from dna_pipeline.config.schema import Config
 from dna_pipeline.intake.claiming import claims as claim
 from dna_pipeline.intake.claiming import owner
-from dna_pipeline.ledger import health, queue, store
+from dna_pipeline.ledger import drops, health, queue
 from dna_pipeline.ledger.store import Ledger
 
 MARK = ".dna-owner"
@@ -85,7 +85,7 @@ def make_mark(config: Config, ledger: Ledger) -> Mark:
     mark = read_mark(config.data)
     if mark is not None and mark.ledger == ledger.id:
         return mark
-    is_older = mark is None and ledger.transact(store.has_drops)
+    is_older = mark is None and ledger.transact(drops.has_drops)
     others = [] if is_older else [f for f in _named_like_ours(config) if not _knows(ledger, f)]
     mark = Mark(ledger.id, frozenset(f"{path.parent.name}/{path.name}" for path in others))
     write_mark(config.data, mark)
@@ -105,7 +105,7 @@ def _named_like_ours(config: Config) -> Iterator[Path]:
 def _knows(ledger: Ledger, folder: Path) -> bool:
     if folder.parent.name == "work":
         return ledger.transact(lambda s: queue.find_job(s, folder.name)) is not None
-    return ledger.transact(lambda s: store.drop_state(s, folder.name)) is not None
+    return ledger.transact(lambda s: drops.drop_state(s, folder.name)) is not None
 
 
 def entries(root: Path) -> list[Path]:

@@ -23,7 +23,7 @@ from dna_pipeline.intake.claiming.single import keep_claims
 from dna_pipeline.intake.discovery.probe import Prober
 from dna_pipeline.intake.discovery.scan import is_yaml_name
 from dna_pipeline.intake.planning import job_rows
-from dna_pipeline.ledger import batches, queue, requests, store
+from dna_pipeline.ledger import batches, drops, queue, requests
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Drop, Job
 from dna_pipeline.operations.lookup import explain, find_batch, find_job, open_queries
@@ -254,7 +254,7 @@ class Retrier:
             if not requests.revive(session, job.id, changes, attempt.stages):
                 return False
             claimed = {"id": row["id"], "inbox": job.inbox, **facts}
-            store.finish_claims(session, [claimed], [])
+            drops.finish_claims(session, [claimed], [])
             batches.reopen(session, job.id)
             return True
 

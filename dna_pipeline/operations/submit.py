@@ -24,7 +24,7 @@ from dna_pipeline.intake.claiming.claims import sync_claims
 from dna_pipeline.intake.claiming.single import keep_claims
 from dna_pipeline.intake.discovery.probe import Prober
 from dna_pipeline.intake.planning import job_rows
-from dna_pipeline.ledger import store
+from dna_pipeline.ledger import drops
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.operations.lookup import explain, open_ledger
 
@@ -88,12 +88,12 @@ def claiming(ledger: Ledger, row: dict[str, Any]) -> Generator[None]:
     """While a command fills a drop's claim: the drop is committed as *claiming* before there is a
     folder, which a daemon that starts meanwhile would clear away, and an error leaves nothing."""
     # Of no inbox yet: a daemon that starts puts back, or goes on with, what one was half taking.
-    ledger.transact(lambda s: store.begin_claims(s, [row | {"inbox": SUBMIT_INBOX}]))
+    ledger.transact(lambda s: drops.begin_claims(s, [row | {"inbox": SUBMIT_INBOX}]))
     try:
         yield
     except BaseException:
         # Nothing to forget means that the job was committed before we were interrupted.
-        if ledger.transact(lambda s: store.forget_drops(s, [row["id"]])):
+        if ledger.transact(lambda s: drops.forget_drops(s, [row["id"]])):
             remove_tree(row["claim"], ignore_errors=True)
         raise
 
@@ -158,7 +158,7 @@ class Submitter:
         }  # fmt: skip
         known = job_rows.context_of(self._inbox, "", path.name, facts["sha256"])
         job = job_rows.job_row(self._inbox, "", path.name, row["id"], self._resolve(known))
-        self._ledger.transact(lambda s: store.finish_claims(s, [facts], [job]))
+        self._ledger.transact(lambda s: drops.finish_claims(s, [facts], [job]))
         return job["id"]
 
 

@@ -24,7 +24,7 @@ from dna_pipeline.execution.dispatcher import Dispatcher
 from dna_pipeline.execution.local_executor import LocalExecutor
 from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.intake.service import IntakeService
-from dna_pipeline.ledger import pauses, queue, store
+from dna_pipeline.ledger import drops, pauses, queue, store
 from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Job
@@ -173,8 +173,8 @@ def _take_in(config: Config, ledger: Ledger, times: Times, number: int) -> None:
     job = job_rows.job_row(inbox, "", "new.png", drop["id"], spec)
 
     def commit() -> None:
-        ledger.transact(lambda s: store.begin_claims(s, [drop]))
-        ledger.transact(lambda s: store.finish_claims(s, [{"id": drop["id"]}], [job]))
+        ledger.transact(lambda s: drops.begin_claims(s, [drop]))
+        ledger.transact(lambda s: drops.finish_claims(s, [{"id": drop["id"]}], [job]))
 
     times.of("insert", commit)
 
@@ -188,8 +188,8 @@ def _finish(ledger: Ledger, job: Job, times: Times) -> None:
 
     def ended(session: Session) -> None:
         queue.published(session, job.id)
-        store.unneeded_drops(session, job.drop_id)
-        store.set_drop_state(session, job.drop_id, "gone")
+        drops.unneeded_drops(session, job.drop_id)
+        drops.set_drop_state(session, job.drop_id, "gone")
 
     def transact(what: str, action: Callable[[Session], Any]) -> None:
         times.of(what, lambda: ledger.transact(action))

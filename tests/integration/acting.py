@@ -63,11 +63,11 @@ class Act(Stage):
         import torch
         torch.empty(1 << 60)
     def squeeze(self, ctx):
-        if ctx.thrift < self.room:
-            raise MemoryError(f"too much at thrift {ctx.thrift}")
-        ctx.warnings.append(f"thrift {ctx.thrift}")
+        if ctx.low_memory_level < self.room:
+            raise MemoryError(f"too much at thrift {ctx.low_memory_level}")
+        ctx.warnings.append(f"thrift {ctx.low_memory_level}")
     def starve(self, ctx):
-        if ctx.thrift < self.room:
+        if ctx.low_memory_level < self.room:
             self.burn()
     def flood(self, ctx):
         path = ctx.path(".big")

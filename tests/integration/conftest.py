@@ -18,7 +18,7 @@ from dna_pipeline.base.errors import ImageTooSmall, ImageUnreadable, JobError
 from dna_pipeline.config.loader import load_config
 from dna_pipeline.config.schema import Config
 from dna_pipeline.intake.discovery.probe import NotReadable, Probed, Question
-from dna_pipeline.intake.service import InboxIntake
+from dna_pipeline.intake.inbox_intake import InboxIntake
 from dna_pipeline.ledger import queue
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Drop, Event, Job, StageRun

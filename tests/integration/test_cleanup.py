@@ -16,7 +16,7 @@ from dna_pipeline.base.errors import EmptyMesh
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.intake.claiming import claims
 from dna_pipeline.intake.service import IntakeService
-from dna_pipeline.ledger import queue, store
+from dna_pipeline.ledger import drops, queue
 from dna_pipeline.ledger.tables import Drop
 from dna_pipeline.operations.daemon.cleanup import move_to_recovered
 from dna_pipeline.operations.ownership import find_leftovers
@@ -243,12 +243,12 @@ def test_a_submit_that_an_older_ledger_saw_half_done(
     site: Site, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """To that ledger it looks like one that was cut off, hours ago."""
-    real = store.begin_claims
+    real = drops.begin_claims
 
     def begin(session: Any, rows: Iterable[dict[str, Any]]) -> None:
         real(session, [row | {"created_at": utcnow() - timedelta(hours=2)} for row in rows])
 
-    monkeypatch.setattr(store, "begin_claims", begin)
+    monkeypatch.setattr(drops, "begin_claims", begin)
     probe = site.prober.probe
 
     def meanwhile(path: Path) -> Any:

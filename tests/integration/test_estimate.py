@@ -46,8 +46,8 @@ class Shop:
         facts = [{"id": drop["id"], "width": size[0], "height": size[1]} for drop in drops]
 
         def commit(session) -> None:
-            store.begin_claims(session, drops)
-            store.finish_claims(session, facts, jobs)
+            drops.begin_claims(session, drops)
+            drops.finish_claims(session, facts, jobs)
 
         self.site.ledger.transact(commit)
 

@@ -34,14 +34,14 @@ prober = Prober()
 gate = InboxIntake(config, config.inboxes[0], ledger, prober, Cleanup(config, ledger))
 now = 1000.0
 for _ in range(25):
-    gate.lookout.hinted(now)
+    gate.finder.request_scan(now)
     while gate.step(now):
         pass
     now += 1
-told = {w.path: w.reason for w in gate.lookout.waiting} | gate.lookout.ignored
+told = {w.path: w.reason for w in gate.finder.waiting} | gate.finder.ignored
 jobs = ledger.transact(lambda s: {j.name: j.status for j in s.scalars(select(Job))})
 prober.close()
-print(json.dumps([jobs, told, gate.lookout.problem]))
+print(json.dumps([jobs, told, gate.finder.problem]))
 """
 
 CONFIG = """\

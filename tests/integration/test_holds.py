@@ -26,7 +26,7 @@ from dna_pipeline.execution.dispatcher import Dispatcher
 from dna_pipeline.execution.protocol import Event, JobDone, JobFailed, Order, Ready, WorkerEnded
 from dna_pipeline.intake.claiming import claims as claim
 from dna_pipeline.intake.planning import job_rows
-from dna_pipeline.ledger import pauses, queue
+from dna_pipeline.ledger import holds, pauses
 from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.ledger.tables import Job
 from dna_pipeline.providers.matting.rembg import Rembg
@@ -186,7 +186,7 @@ def test_deaths_of_the_worker_count_once_for_each_job(desk: Desk):
         assert desk.next() == "0.png"
         desk.answer("crash")
         desk.site.ledger.transact(
-            lambda s: queue.promote_due(s, datetime.now(UTC) + timedelta(seconds=301))
+            lambda s: holds.promote_due(s, datetime.now(UTC) + timedelta(seconds=301))
         )
     assert desk.next() == "0.png"
     desk.answer("crash")
@@ -225,7 +225,7 @@ def test_a_device_that_failed_counts_as_a_crash_of_its_worker(desk: Desk):
         assert desk.next() == "1.png", "others go first"
         desk.answer("closed")
         desk.site.ledger.transact(
-            lambda s: queue.promote_due(s, datetime.now(UTC) + timedelta(seconds=301))
+            lambda s: holds.promote_due(s, datetime.now(UTC) + timedelta(seconds=301))
         )
     assert desk.next() == "0.png"
     desk.answer(StageFailed(text), poisoned=True)
@@ -260,7 +260,7 @@ def test_a_worker_that_never_gets_ready_is_no_job_s_fault(desk: Desk):
         assert desk.next() == "0.png"
         desk.answer("unready")
         assert desk.next() is None
-        desk.site.ledger.transact(lambda s: queue.release(s, DeviceUnavailable.code))
+        desk.site.ledger.transact(lambda s: holds.release(s, DeviceUnavailable.code))
     assert [(job.status, job.crashes, job.attempt) for job in desk.site.jobs()] == [
         ("queued", 0, 0), ("queued", 0, 0),
     ]  # fmt: skip

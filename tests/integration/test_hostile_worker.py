@@ -81,7 +81,7 @@ def test_whatever_a_worker_says_is_at_most_its_own_crash(site: Any, start: Any, 
     while dispatcher.running is not None:
         assert time.monotonic() < deadline, "the daemon waits for ever"
         dispatcher.listen()
-        executor.tend()
+        executor.enforce_timeouts()
         time.sleep(0.01)
     job = site.job()
     assert (job.status, job.crashes) == ("queued", 1)

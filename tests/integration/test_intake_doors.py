@@ -15,7 +15,7 @@ from dna_pipeline.intake.claiming import claims
 from dna_pipeline.intake.discovery.probe import Probed
 from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.intake.service import IntakeService
-from dna_pipeline.ledger import store
+from dna_pipeline.ledger import drops
 from dna_pipeline.ledger.tables import Drop
 from dna_pipeline.operations import check_plan
 from dna_pipeline.operations.submit import Submission, Submitter, document_from_options
@@ -171,7 +171,7 @@ def test_trouble_in_one_inbox_is_not_the_others(gate, site, two, monkeypatch) ->
     site.put("cat.yaml", "priority: 1")
     (two.inboxes[1].path / "dog.png").write_bytes(b"dog")
     (two.inboxes[1].path / "dog.yaml").write_text("priority: 2")
-    monkeypatch.setattr(gate.inboxes[0].lookout, "look", lambda now: 1 / 0)
+    monkeypatch.setattr(gate.inboxes[0].finder, "find", lambda now: 1 / 0)
     step(gate)
     assert [job.name for job in site.jobs()] == ["dog.png"]
     assert gate.waiting()[0] == {
@@ -187,7 +187,7 @@ def test_a_claim_of_an_inbox_that_is_no_longer_configured_goes_back(gate, site, 
     (folder / "cat.png").write_bytes(b"cat")
     row = job_rows.drop_row(two.inboxes[0], "", "cat.png", None)
     row |= {"inbox": "old", "claim": str(folder), "created_at": utcnow() - timedelta(hours=2)}
-    site.ledger.transact(lambda s: store.begin_claims(s, [row]))
+    site.ledger.transact(lambda s: drops.begin_claims(s, [row]))
     gate.recover()
     assert (old / "cat.png").read_bytes() == b"cat"
     assert not (old / ".dna").exists()
@@ -201,7 +201,7 @@ def test_a_submit_that_was_cut_off_is_cleared_away_in_time(gate, site, two, hour
     folder.mkdir(parents=True)
     (folder / "cat.png").write_bytes(b"ca")
     row |= {"claim": str(folder), "created_at": utcnow() - timedelta(hours=hours)}
-    site.ledger.transact(lambda s: store.begin_claims(s, [row]))
+    site.ledger.transact(lambda s: drops.begin_claims(s, [row]))
     gate.recover()
     assert len(site.rows(Drop)) == len(site.claims()) == left
 

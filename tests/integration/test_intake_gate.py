@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dna_pipeline.intake import inbox_intake
 from dna_pipeline.intake import service as gates
 from dna_pipeline.intake.claiming import claims as claim
 
@@ -78,7 +79,7 @@ def test_one_yaml_for_two_images_fails_both(site) -> None:
 
 
 def test_two_images_of_one_yaml_fail_even_in_two_groups(site, monkeypatch) -> None:
-    monkeypatch.setattr(gates, "FIRST_GROUP", 1)
+    monkeypatch.setattr(inbox_intake, "FIRST_GROUP", 1)
     for name in ("cat.png", "dog.png", "cat.jpg"):
         site.put(name)
         site.tick(0.5)
@@ -336,14 +337,14 @@ def test_an_inbox_that_goes_and_comes_back(site) -> None:
     site.settle()
     site.inbox.rename(site.root / "away")
     site.settle()
-    assert site.gate.lookout.problem == (
+    assert site.gate.finder.problem == (
         f"the folder {site.inbox} does not exist any more; connect its disk or share, or mend the "
         "path in pipeline.yaml, line 2"
     )
     (site.root / "away").rename(site.inbox)
     site.put("dog.png")
     site.settle()
-    assert site.gate.lookout.problem is None
+    assert site.gate.finder.problem is None
     assert [job.name for job in site.jobs()] == ["cat.png", "dog.png"]
 
 
@@ -398,14 +399,14 @@ def test_a_claim_without_a_row_is_adopted(site) -> None:
 def test_an_error_in_a_step_is_told_and_gone_on_from(site, monkeypatch) -> None:
     site.put("cat.png")
     site.tick(6)
-    monkeypatch.setattr(site.gate.taker, "finish", lambda claims: 1 / 0)
+    monkeypatch.setattr(site.gate.claimer, "finish", lambda claims: 1 / 0)
     gate = gates.IntakeService.__new__(gates.IntakeService)
-    site.gate.lookout.hinted(site.now + 4)
+    site.gate.finder.request_scan(site.now + 4)
     assert gate._step_one(site.gate, site.now + 4) == 0
-    assert "division by zero" in site.gate.lookout.problem
-    assert site.gate.next_at == site.now + 4 + gates.FAILED_RETRY_S
+    assert "division by zero" in site.gate.finder.problem
+    assert site.gate.next_at == site.now + 4 + inbox_intake.FAILED_RETRY_S
     monkeypatch.undo()
     site.now += 10
     site.settle()
     assert site.job().status == "queued"
-    assert site.gate.lookout.problem is None
+    assert site.gate.finder.problem is None

@@ -9,7 +9,7 @@ from dna_pipeline.config.schema import Inbox
 from dna_pipeline.intake.claiming import claims
 from dna_pipeline.intake.discovery.candidates import Unreadable
 from dna_pipeline.intake.planning import job_rows
-from dna_pipeline.intake.planning.plan import read_reference
+from dna_pipeline.intake.planning.references import read_reference
 from dna_pipeline.ledger import requests
 
 

@@ -16,7 +16,7 @@ from dna_pipeline.base.files import fsync_dir
 from dna_pipeline.intake.claiming import claims
 from dna_pipeline.intake.claiming.single import MANY
 from dna_pipeline.intake.discovery.probe import Probed, Question
-from dna_pipeline.intake.service import FIRST_GROUP
+from dna_pipeline.intake.inbox_intake import FIRST_GROUP
 from tests.integration.conftest import Site
 
 FILES = FIRST_GROUP + 2 * FIRST_GROUP

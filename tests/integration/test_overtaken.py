@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from dna_pipeline.base.errors import Cancelled, EmptyMesh, InboxUnavailable
-from dna_pipeline.ledger import queue, requests, source_holds
+from dna_pipeline.ledger import holds, queue, requests, source_holds
 from dna_pipeline.ledger.tables import ArtifactRow, Drop, Job
 from dna_pipeline.operations.repair.overtaken import Overtaken
 from dna_pipeline.operations.retry import Retrier
@@ -115,7 +115,7 @@ def test_however_far_it_had_come(
     job = site.job()
     if then == "held":
         code = InboxUnavailable.code
-        site.ledger.transact(lambda s: queue.hold(s, job.id, code, "it is away"))
+        site.ledger.transact(lambda s: holds.hold(s, job.id, code, "it is away"))
     else:
         site.claim_next()
     if then == "cancel asked":
@@ -241,7 +241,7 @@ def test_while_the_daemon_runs_only_held_jobs_are_settled(site: Site) -> None:
     overtaken = Overtaken(site.config, site.ledger)
     overtaken.settle(only_held=True)
     assert site.job().status == "running"
-    site.ledger.transact(lambda s: queue.hold(s, job.id, InboxUnavailable.code, "away"))
+    site.ledger.transact(lambda s: holds.hold(s, job.id, InboxUnavailable.code, "away"))
     overtaken.settle(only_held=True)
     assert site.job().status == "failed"
 

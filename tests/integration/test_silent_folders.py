@@ -24,7 +24,8 @@ from dna_pipeline.intake.claiming import claims, owner
 from dna_pipeline.intake.discovery import probe as probe_module
 from dna_pipeline.intake.discovery.probe import NotReadable, Prober
 from dna_pipeline.intake.discovery.watcher import Watcher
-from dna_pipeline.intake.service import InboxIntake, IntakeService
+from dna_pipeline.intake.inbox_intake import InboxIntake
+from dna_pipeline.intake.service import IntakeService
 from dna_pipeline.ledger import queue, source_holds
 from dna_pipeline.ledger.sqlite import sqlite_module
 from dna_pipeline.ledger.tables import Batch

@@ -65,7 +65,7 @@ def test_a_file_of_full_size_that_is_filled_later(
 ) -> None:
     """Nothing shows in its size or times meanwhile; half a JPEG with zeros behind decodes."""
     site = make_site(originals=originals)
-    site.gate.lookout._prober = Decoder()
+    site.gate.finder._prober = Decoder()
     data = picture(kind)
     half = int(len(data) * share)
     path = site.put(f"cat.{kind.lower()}", data[:half] + bytes(len(data) - half))
@@ -244,7 +244,7 @@ def test_a_stall_longer_than_the_settle_time(site) -> None:
 def test_a_part_is_no_file_until_it_is_renamed(site) -> None:
     part = site.put("cat.png.part", b"cat")
     site.settle()
-    assert (site.jobs(), site.waiting(), site.gate.lookout.ignored) == ([], {}, {})
+    assert (site.jobs(), site.waiting(), site.gate.finder.ignored) == ([], {}, {})
     part.rename(site.inbox / "cat.png")
     site.settle()
     assert site.job().name == "cat.png"

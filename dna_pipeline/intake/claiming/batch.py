@@ -50,7 +50,7 @@ from dna_pipeline.intake.planning.plan import (
     shown_image,
 )
 from dna_pipeline.intake.planning.taken_before import RecentImages, explanation
-from dna_pipeline.ledger import batches, store
+from dna_pipeline.ledger import batches, drops
 from dna_pipeline.ledger.store import Ledger
 
 log = structlog.get_logger()
@@ -267,7 +267,7 @@ class BatchClaimer:
 
     def _begin(self, session: Any, batch: dict[str, Any], rows: Sequence[dict[str, Any]]) -> None:
         batches.begin(session, batch)
-        store.begin_claims(session, rows)
+        drops.begin_claims(session, rows)
 
     def _fetch(
         self, teller: str, taken: Sequence[BatchDrop], stats: Stats, stack: ExitStack
@@ -339,7 +339,7 @@ class BatchClaimer:
                     self._finder.mark_returned(path)
 
         def forget(session: Any) -> None:
-            store.forget_drops(session, undone)
+            drops.forget_drops(session, undone)
             batches.forget_unclaimed(session)
 
         self._ledger.transact(forget)
@@ -354,18 +354,18 @@ class BatchClaimer:
         batch: dict[str, Any],
         taken: Sequence[BatchDrop],
     ) -> Generator[None]:
-        drops = {item.source: item for item in taken if item.source is not None}
-        for source, item in drops.items():
+        by_source = {item.source: item for item in taken if item.source is not None}
+        for source, item in by_source.items():
             probed = source.probed
             assert probed is not None
             item.facts |= {"width": probed.width, "height": probed.height}
-        account = BatchPlan(self._planner, self._inbox, plan, batch, drops)
+        account = BatchPlan(self._planner, self._inbox, plan, batch, by_source)
         models = self._planner.model_identities()
         keys: dict[int, str] = {}
         for number, item in enumerate(plan.items):
             if number % (8 * YIELD_EVERY) == 0:
                 yield
-            if (sha256 := self._sha256(item, drops)) is not None:
+            if (sha256 := self._sha256(item, by_source)) is not None:
                 facts = self._planner.context(item, sha256)
                 key = self._planner.key(item.row.document, facts, models)
                 keys[item.row.number] = key
@@ -374,7 +374,10 @@ class BatchClaimer:
         account.removed = self._removed(keys.values()) if account.skips_duplicates else ()
         versions = self._reserved(plan, stats)
         if self._inbox.keeps:
-            told, before = self._dedup_key(plan, drops), self._known_files.version(plan.batch_file)
+            told, before = (
+                self._dedup_key(plan, by_source),
+                self._known_files.version(plan.batch_file),
+            )
             if before is not None and before.key == told:
                 self._skip_unchanged(
                     plan.batch_file, Version(stats, told, None, before.drop_id), taken
@@ -388,10 +391,10 @@ class BatchClaimer:
                 older = [before.drop_id, *batches.drops_of(session, before.drop_id)]
                 batches.withdraw(session, older)
             jobs, rows = account.make_rows(session, keys)
-            facts = [{"id": i.row["id"], **i.facts} for i in drops.values()]
-            store.finish_claims(session, facts, [])
-            store.finish_claims(session, [{"id": batch["id"]}], jobs)
-            store.remember_files(session, self._known_files.rows(versions))
+            facts = [{"id": i.row["id"], **i.facts} for i in by_source.values()]
+            drops.finish_claims(session, facts, [])
+            drops.finish_claims(session, [{"id": batch["id"]}], jobs)
+            drops.remember_files(session, self._known_files.rows(versions))
             batches.finish(session, batch["id"], rows, plan.dialect.to_json())
             return len(jobs)
 
@@ -423,7 +426,7 @@ class BatchClaimer:
         """A batch that tells nothing new: its files were touched only."""
         self._roll_back(taken)
         known = {teller: version}
-        self._ledger.transact(lambda s: store.remember_files(s, self._known_files.rows(known)))
+        self._ledger.transact(lambda s: drops.remember_files(s, self._known_files.rows(known)))
         self._known_files.note(known)
 
     def _sha256(self, item: PlanItem, drops: Mapping[Source, BatchDrop]) -> str | None:
@@ -459,7 +462,7 @@ class BatchClaimer:
         name = split(candidate.table or candidate.sidecar or "")[1]
         why = job_rows.printable(f"{name} names it, which is wrong; mend and drop that")
         found = {i: Version({i: stats[i]}, RESERVED, why) for i in candidate.images}
-        self._ledger.transact(lambda s: store.remember_files(s, self._known_files.rows(found)))
+        self._ledger.transact(lambda s: drops.remember_files(s, self._known_files.rows(found)))
         self._known_files.note(found)
 
     def _removed(self, keys: Iterable[str]) -> set[str]:

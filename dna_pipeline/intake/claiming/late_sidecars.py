@@ -25,7 +25,7 @@ from dna_pipeline.intake.planning.drops import ReadyDrop
 from dna_pipeline.intake.planning.finder import CandidateFinder
 from dna_pipeline.intake.planning.known_files import to_json
 from dna_pipeline.intake.planning.taken_before import RecentImages, explanation
-from dna_pipeline.ledger import batches, requests, store
+from dna_pipeline.ledger import batches, drops, requests
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Drop, Job
 
@@ -147,7 +147,7 @@ class LateSidecars:
         since = utcnow() - WINDOW
         folder = job_rows.printable(folder)
         return self._ledger.transact(
-            lambda s: store.recent_drops(s, self._inbox.name, folder, stems, since)
+            lambda s: drops.recent_drops(s, self._inbox.name, folder, stems, since)
         )
 
     def _belongs(self, sidecar: str, image: str) -> bool:
@@ -190,7 +190,7 @@ class LateSidecars:
             if not requests.replace_queued(session, job.id, work):
                 return False
             seen = drop.stat | to_json({sidecar: stat})
-            store.set_sidecar(session, drop.id, copy.name, text, seen)
+            drops.set_sidecar(session, drop.id, copy.name, text, seen)
             return True
 
         return self._ledger.transact(commit)

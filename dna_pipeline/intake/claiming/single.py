@@ -28,7 +28,7 @@ from dna_pipeline.intake.discovery.scan import FileStat
 from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.intake.planning.drops import ClaimedDrop, ReadyDrop
 from dna_pipeline.intake.planning.known_files import KnownFiles, Stats, Version, to_json
-from dna_pipeline.ledger import batches, requests, store
+from dna_pipeline.ledger import batches, drops, requests
 from dna_pipeline.ledger.store import Ledger
 
 log = structlog.get_logger()
@@ -104,13 +104,13 @@ class SingleClaimer:
         """
         claims = [self._plan(item) for item in ready]
         rows = [item.row for item in claims]
-        self._ledger.transact(lambda s: store.begin_claims(s, rows))
+        self._ledger.transact(lambda s: drops.begin_claims(s, rows))
         failpoint("claiming-committed")
         with self._flush(len(claims)) as flush:
             held = [item for item in claims if self._fetch(item, durable=flush is None)]
             if len(held) < len(claims):
                 lost = [item.row["id"] for item in claims if item not in held]
-                self._ledger.transact(lambda s: store.forget_drops(s, lost))
+                self._ledger.transact(lambda s: drops.forget_drops(s, lost))
             self._sync(held, flush)
         moving = [item for item in held if not item.is_unchanged]
         return moving + self.finish([item for item in held if item.is_unchanged])
@@ -310,19 +310,19 @@ class SingleClaimer:
     def _commit(self, session: Any, outcomes: Sequence[_Outcome]) -> list[str]:
         """Gives the drops whose place in the queue newer versions took."""
         replaced: list[str] = []
-        drops = [{"id": o.claimed.row["id"], **o.facts} for o in outcomes if o.jobs]
-        store.finish_claims(session, drops, [])
+        held = [{"id": o.claimed.row["id"], **o.facts} for o in outcomes if o.jobs]
+        drops.finish_claims(session, held, [])
         jobs: list[dict[str, Any]] = []
         for outcome in outcomes:
             if outcome.older is not None and self._replace_older(session, outcome.older, outcome):
                 replaced.append(outcome.older)
             else:
                 jobs += outcome.jobs
-        store.finish_claims(session, [], jobs)
+        drops.finish_claims(session, [], jobs)
         for batch, rows in (outcome.batch for outcome in outcomes if outcome.batch):
             batches.add(session, batch, rows)
-        store.forget_drops(session, [o.claimed.row["id"] for o in outcomes if not o.jobs])
-        store.remember_files(session, self._known_files.rows(_versions(outcomes)))
+        drops.forget_drops(session, [o.claimed.row["id"] for o in outcomes if not o.jobs])
+        drops.remember_files(session, self._known_files.rows(_versions(outcomes)))
         return replaced
 
     def _replace_older(self, session: Any, older: str, outcome: _Outcome) -> bool:
@@ -337,7 +337,7 @@ class SingleClaimer:
         if queued is None or not requests.replace_queued(session, queued, changes):
             batches.withdraw(session, [older, *batches.drops_of(session, older)])
             return False
-        store.set_drop_state(session, older, "disposing")
+        drops.set_drop_state(session, older, "disposing")
         return True
 
     def _after_commit(self, outcomes: Sequence[_Outcome], replaced: Iterable[str]) -> None:
@@ -345,7 +345,7 @@ class SingleClaimer:
         self._log([job for outcome in outcomes for job in outcome.jobs])
         for drop_id in replaced:
             remove_tree(keep_claims(self._config, drop_id), ignore_errors=True)
-            self._ledger.transact(lambda s, i=drop_id: store.set_drop_state(s, i, "gone"))
+            self._ledger.transact(lambda s, i=drop_id: drops.set_drop_state(s, i, "gone"))
 
     def _log(self, jobs: Sequence[dict[str, Any]]) -> None:
         """A line for each; of many it would be most of the work, and the ledger has them all."""

@@ -151,7 +151,7 @@ class _Round:
         for batch, names, images, missing in named:
             images = (*images, *self._globbed(names))
             taken = self._claimed_by_others(missing)
-            self._batch(replace(batch, images=images, taken=taken), names, missing)
+            self._batch(replace(batch, images=images, claimed_by_others=taken), names, missing)
         for sidecar, images in told_by_name.items():
             if images:
                 self._reference(sidecar, images)

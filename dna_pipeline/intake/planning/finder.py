@@ -30,7 +30,7 @@ from dna_pipeline.intake.discovery.scan import FileStat, Scan, scan
 from dna_pipeline.intake.discovery.stability import StabilityTracker, folder_of
 from dna_pipeline.intake.planning.drops import ReadyDrop
 from dna_pipeline.intake.planning.known_files import KnownFiles, Stats
-from dna_pipeline.intake.planning.plan import read_reference
+from dna_pipeline.intake.planning.references import read_reference
 
 log = structlog.get_logger()
 

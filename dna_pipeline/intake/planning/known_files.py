@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dna_pipeline.intake.discovery.scan import FileStat, is_image_name
-from dna_pipeline.ledger import store
+from dna_pipeline.ledger import drops
 from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.ledger.store import Ledger
 
@@ -47,7 +47,7 @@ class KnownFiles:
         if isinstance(ledger, Queries):
             rows = ledger.known_files(inbox)
         else:
-            rows = ledger.transact(lambda s: store.known_files(s, inbox))
+            rows = ledger.transact(lambda s: drops.known_files(s, inbox))
         self._versions = {
             path: _packed(path, Version(_from_json(row.stat), row.key, row.error, row.drop_id))
             for path, row in rows.items()

@@ -12,7 +12,7 @@ from dna_pipeline.config.image_paths import matches
 from dna_pipeline.config.schema import Inbox
 from dna_pipeline.intake.discovery.names import fold
 from dna_pipeline.intake.discovery.scan import is_image_name
-from dna_pipeline.ledger import store
+from dna_pipeline.ledger import drops
 from dna_pipeline.ledger.store import Ledger
 
 WINDOW = timedelta(hours=12)
@@ -36,7 +36,7 @@ class RecentImages:
 
     def __init__(self, ledger: Ledger, inbox: Inbox) -> None:
         since = utcnow() - WINDOW
-        rows = ledger.transact(lambda s: store.recent_jobs(s, inbox.name, MOST_LOOKED_AT))
+        rows = ledger.transact(lambda s: drops.recent_jobs(s, inbox.name, MOST_LOOKED_AT))
         self._images: dict[str, RecentImage] = {}
         for folder, name, job, at in rows:
             path = posixpath.join(folder, name)

@@ -41,7 +41,7 @@ from dna_pipeline.base.reachability import Look, look_directly, require_answer
 from dna_pipeline.config.schema import Config
 from dna_pipeline.intake.claiming import claims
 from dna_pipeline.intake.discovery.scan import FileStat
-from dna_pipeline.ledger import queue, store
+from dna_pipeline.ledger import drops, queue
 from dna_pipeline.ledger.engine import Transaction
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Job
@@ -135,12 +135,12 @@ class Cleanup:
 
     def _claims_fate(self) -> Decide:
         """Give the decision about copies, each of which is named by its drop."""
-        needed = self._ledger.transact(store.open_drop_ids)
+        needed = self._ledger.transact(drops.open_drop_ids)
 
         def decide(name: str) -> Fate:
             if name in needed:
                 return Fate.KEEP
-            state = self._ledger.transact(lambda s: store.drop_state(s, name))
+            state = self._ledger.transact(lambda s: drops.drop_state(s, name))
             fates = {None: Fate.RECOVER, "gone": Fate.REMOVE}
             return fates.get(state, Fate.KEEP)
 
@@ -163,8 +163,8 @@ class Cleanup:
 
         A claim that cannot be removed now is left for the next start: its jobs have ended well.
         """
-        for drop in self._ledger.transact(lambda s: store.unneeded_drops(s, drop_id)):
-            self._ledger.transact(lambda s, i=drop.id: store.set_drop_state(s, i, "disposing"))
+        for drop in self._ledger.transact(lambda s: drops.unneeded_drops(s, drop_id)):
+            self._ledger.transact(lambda s, i=drop.id: drops.set_drop_state(s, i, "disposing"))
             try:
                 require_answer(self._look, Path(drop.claim).parent)
                 failpoint("disposing-committed")
@@ -173,7 +173,7 @@ class Cleanup:
             except OSError as error:
                 log.warning("claim.left", claim=drop.claim, why=error.strerror)
                 continue
-            self._ledger.transact(lambda s, i=drop.id: store.set_drop_state(s, i, "gone"))
+            self._ledger.transact(lambda s, i=drop.id: drops.set_drop_state(s, i, "gone"))
             failpoint("gone-committed")
 
     def _dispose(self, folder: Path) -> None:
@@ -199,7 +199,7 @@ class Cleanup:
 
     def _archives(self, session: Transaction, drop_id: str) -> tuple[str | None, list[Path]]:
         """The image, and where it may have been archived; None if nobody wants it any more."""
-        drop, jobs = store.drop_with_jobs(session, drop_id)
+        drop, jobs = drops.drop_with_jobs(session, drop_id)
         if drop.originals == "delete" and all(job.status == "completed" for job in jobs):
             return None, []
         image = drop.image or ""

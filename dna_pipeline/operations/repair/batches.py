@@ -18,7 +18,7 @@ from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.config.sidecar import JobSpec
 from dna_pipeline.intake.claiming import claims
 from dna_pipeline.intake.planning import job_rows
-from dna_pipeline.ledger import batches, queue, store
+from dna_pipeline.ledger import batches, drops, queue, store
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Batch, BatchRow, Drop
 from dna_pipeline.operations.repair.salvage import Salvage
@@ -77,7 +77,7 @@ class Batches:
 
         def commit(session: Any) -> None:
             store.insert_rows(session, Drop, [row])
-            store.finish_claims(session, [], jobs)
+            drops.finish_claims(session, [], jobs)
 
         self._ledger.transact(commit)
         self.drops.add(str(drop["id"]))

@@ -23,7 +23,7 @@ from dna_pipeline.config.sidecar import JobSpec
 from dna_pipeline.intake.claiming import claims
 from dna_pipeline.intake.discovery.scan import scan
 from dna_pipeline.intake.planning import job_rows
-from dna_pipeline.ledger import queue, store
+from dna_pipeline.ledger import drops, queue
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Job
 from dna_pipeline.operations.daemon.cleanup import move_to_recovered
@@ -142,8 +142,8 @@ class Copies:
         job = job_rows.job_row(inbox, row["folder"], image, folder.name, spec)
 
         def commit(session: Any) -> None:
-            store.begin_claims(session, [row])
-            store.finish_claims(session, [facts], [job])
+            drops.begin_claims(session, [row])
+            drops.finish_claims(session, [facts], [job])
 
         self._ledger.transact(commit)
         return True

@@ -20,8 +20,8 @@ from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.intake.planning.finder import key_path
 from dna_pipeline.intake.planning.job_rows import printable
 from dna_pipeline.intake.planning.known_files import Version, to_json
-from dna_pipeline.intake.planning.plan import read_reference
-from dna_pipeline.ledger import queue, store
+from dna_pipeline.intake.planning.references import read_reference
+from dna_pipeline.ledger import drops, queue, store
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.operations.check_plan import candidates
 from dna_pipeline.operations.repair.results import PublishedResult
@@ -58,7 +58,7 @@ def remember_kept(
             told = {row["path"] for row in rows}
             rows += [row for row in _matching(config, inbox, ended) if row["path"] not in told]
         rows = [row | {"drop_id": None} for row in rows]
-        ledger.transact(lambda s, r=rows: store.remember_files(s, r))
+        ledger.transact(lambda s, r=rows: drops.remember_files(s, r))
         if rows:
             known[inbox.name] = len(rows)
         # Without this the next look would take all that lies there for what was there before.
@@ -84,7 +84,7 @@ def _is_lost(ledger: Ledger, found: Salvage, drop_id: str | None) -> bool:
         return False
     jobs = found.jobs_of.get(str(drop_id), set())
     known = [ledger.transact(lambda s, i=job: queue.find_job(s, i)) for job in jobs]
-    restored = ledger.transact(lambda s: store.drop_state(s, str(drop_id)))
+    restored = ledger.transact(lambda s: drops.drop_state(s, str(drop_id)))
     return restored is None and (not jobs or None in known)
 
 

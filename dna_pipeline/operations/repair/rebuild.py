@@ -21,7 +21,7 @@ from dna_pipeline.base.files import fsync_dir
 from dna_pipeline.config.schema import Config
 from dna_pipeline.intake.claiming import claims as claim
 from dna_pipeline.intake.claiming import owner
-from dna_pipeline.ledger import batches, health, store
+from dna_pipeline.ledger import batches, drops, health, store
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import ArtifactRow, Drop, Event, Job, StageRun
 from dna_pipeline.operations.ownership import MARK, Mark, read_mark, write_mark
@@ -248,7 +248,7 @@ class _Rebuilder:
                 continue
             done = drop["state"] == "disposing" or self._is_done(str(drop["id"]))
             row = drop | {"state": "gone" if done else "claiming", "created_at": _now()}
-            self._ledger.transact(lambda s, r=row: store.begin_claims(s, [r]))
+            self._ledger.transact(lambda s, r=row: drops.begin_claims(s, [r]))
 
     def _is_done(self, drop_id: str) -> bool:
         jobs = self._found.jobs_of.get(drop_id, set())

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from dna_pipeline.base.times import utcnow
-from dna_pipeline.ledger import queue, store
+from dna_pipeline.ledger import drops, queue, store
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Event, Job
 
@@ -41,8 +41,8 @@ class Book:
         } | values  # fmt: skip
 
         def commit(session: Any) -> None:
-            store.begin_claims(session, [drop])
-            store.finish_claims(session, [{"id": drop["id"]}], [job])
+            drops.begin_claims(session, [drop])
+            drops.finish_claims(session, [{"id": drop["id"]}], [job])
 
         self.ledger.transact(commit)
         return job["id"]

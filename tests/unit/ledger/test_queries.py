@@ -4,7 +4,7 @@ import pytest
 
 from dna_pipeline.base.errors import ConfigError, EmptyMesh
 from dna_pipeline.base.times import format_time, utcnow
-from dna_pipeline.ledger import queue, store
+from dna_pipeline.ledger import holds, queue, store
 from dna_pipeline.ledger.queries import AmbiguousPrefixError, Queries
 from dna_pipeline.ledger.sqlite import sqlite_module
 
@@ -49,7 +49,7 @@ def test_counts_holds_and_pause(book, views) -> None:
     book.add(hold="not_before", hold_detail="starts at 5")
     book.add(hold="not_before", hold_detail="starts at 5")
     assert sorted(views.counts()) == [("queued", "in", 3), ("queued", "other", 1)]
-    book.do(queue.hold, first, "disk_full", "no space")
+    book.do(holds.hold, first, "disk_full", "no space")
     assert views.holds() == [
         {"code": "not_before", "detail": "starts at 5", "jobs": 2},
         {"code": "disk_full", "detail": "no space", "jobs": 1},
@@ -83,7 +83,7 @@ def test_has_open_jobs(book, views) -> None:
     assert not views.has_open_jobs()
     job_id = book.add(hold="not_before")
     assert not views.has_open_jobs()
-    book.do(queue.release, "not_before")
+    book.do(holds.release, "not_before")
     assert views.has_open_jobs()
     book.claim()
     assert views.has_open_jobs()

@@ -5,7 +5,7 @@ import pytest
 
 from dna_pipeline.base.errors import EmptyMesh, WorkerCrashed
 from dna_pipeline.base.times import format_time, utcnow
-from dna_pipeline.ledger import queue, requests, store
+from dna_pipeline.ledger import drops, holds, queue, requests, store
 from dna_pipeline.ledger.tables import Drop
 
 FAILURE = EmptyMesh("nothing").failure()
@@ -44,24 +44,24 @@ def test_next_runnable_touches_nothing(book) -> None:
 def test_a_hold_gives_the_attempt_back(book) -> None:
     job_id = book.add()
     book.claim()
-    book.do(queue.hold, job_id, "disk_full", "no space left")
+    book.do(holds.hold, job_id, "disk_full", "no space left")
     job = book.job(job_id)
     assert (job.status, job.hold, job.hold_detail, job.attempt) == (
         "queued", "disk_full", "no space left", 0,
     )  # fmt: skip
     assert book.claim() is None
-    assert book.do(queue.release, "weights_missing") == 0
-    assert book.do(queue.release, "disk_full") == 1
+    assert book.do(holds.release, "weights_missing") == 0
+    assert book.do(holds.release, "disk_full") == 1
     assert book.claim() == job_id
 
 
 def test_jobs_of_the_same_models_are_held_alike(book) -> None:
     a, b, other = book.add(models="sd15"), book.add(models="sd15"), book.add(models="key")
-    book.do(queue.hold_where, "models", "sd15", "weights_missing", "not there")
+    book.do(holds.hold_where, "models", "sd15", "weights_missing", "not there")
     assert [book.job(i).hold for i in (a, b, other)] == ["weights_missing"] * 2 + [None]
-    assert book.do(queue.held_groups, "weights_missing") == ["sd15"]
-    assert book.do(queue.release, "weights_missing", "key") == 0
-    assert book.do(queue.release, "weights_missing", "sd15") == 2
+    assert book.do(holds.held_groups, "weights_missing") == ["sd15"]
+    assert book.do(holds.release, "weights_missing", "key") == 0
+    assert book.do(holds.release, "weights_missing", "sd15") == 2
 
 
 def test_what_is_due_is_promoted(book) -> None:
@@ -69,7 +69,7 @@ def test_what_is_due_is_promoted(book) -> None:
     ids = [
         book.add(hold="not_before", not_before=now + timedelta(hours=hours)) for hours in (-1, 0, 1)
     ]
-    assert book.do(queue.promote_due, now) == 2
+    assert book.do(holds.promote_due, now) == 2
     assert [book.job(i).hold for i in ids] == [None, None, "not_before"]
 
 
@@ -78,7 +78,7 @@ def test_a_hold_of_publishing_stays_with_the_ended_job(book) -> None:
     book.claim()
     book.do(queue.computed, job_id)
     book.do(queue.hold_publish, job_id, "disk_full", "no space")
-    assert book.do(queue.release, "disk_full") == 0
+    assert book.do(holds.release, "disk_full") == 0
     book.do(queue.published, job_id)
     assert (book.job(job_id).status, book.job(job_id).hold) == ("completed", None)
 
@@ -128,7 +128,7 @@ def test_a_finished_stage_is_kept_and_can_be_done_anew(book) -> None:
 def test_worker_deaths_are_counted(book) -> None:
     job_id = book.add()
     for number in range(3):
-        book.do(queue.promote_due, utcnow() + timedelta(seconds=301))
+        book.do(holds.promote_due, utcnow() + timedelta(seconds=301))
         assert book.claim() == job_id
         book.do(queue.worker_died, job_id, 3, CRASH, "mesh")
         assert book.job(job_id).crashes == number + 1
@@ -147,9 +147,9 @@ def test_what_killed_its_worker_waits_longer_each_time_and_lets_others_go(book) 
         assert (job.status, job.hold) == ("queued", "retry_wait")
         assert "its worker ended" in job.hold_detail
         waits.append(round((job.not_before - before).total_seconds()))
-        assert book.do(queue.promote_due, job.not_before - timedelta(seconds=1)) == 0
+        assert book.do(holds.promote_due, job.not_before - timedelta(seconds=1)) == 0
         assert book.do(queue.next_runnable).id == other
-        assert book.do(queue.promote_due, job.not_before) == 1
+        assert book.do(holds.promote_due, job.not_before) == 1
     assert waits == [2, 4, 8, 16, 32, 64, 128, 256, 300]
 
 
@@ -157,7 +157,7 @@ def test_a_clock_put_back_keeps_nobody_waiting(book) -> None:
     job_id = book.add()
     book.claim()
     book.do(queue.worker_died, job_id, 3, CRASH, "mesh")
-    assert book.do(queue.promote_due, utcnow() - timedelta(days=1)) == 1
+    assert book.do(holds.promote_due, utcnow() - timedelta(days=1)) == 1
 
 
 def test_an_interrupted_job_goes_on(book) -> None:
@@ -269,23 +269,23 @@ def test_pause(book) -> None:
 def test_a_drop_is_needed_until_all_its_jobs_are_published(book) -> None:
     job_id = book.add()
     drop_id = book.job(job_id).drop_id
-    assert book.do(store.unneeded_drops) == []
+    assert book.do(drops.unneeded_drops) == []
     book.claim()
     book.do(queue.fail, job_id, FAILURE)
-    assert book.do(store.unneeded_drops, drop_id) == []
+    assert book.do(drops.unneeded_drops, drop_id) == []
     book.do(queue.published, job_id)
-    assert [drop.id for drop in book.do(store.unneeded_drops)] == [drop_id]
-    book.do(store.set_drop_state, drop_id, "gone")
-    assert book.do(store.unneeded_drops) == []
-    assert book.do(store.is_gone, drop_id)
-    assert not book.do(store.is_gone, "nobody")
+    assert [drop.id for drop in book.do(drops.unneeded_drops)] == [drop_id]
+    book.do(drops.set_drop_state, drop_id, "gone")
+    assert book.do(drops.unneeded_drops) == []
+    assert book.do(drops.is_gone, drop_id)
+    assert not book.do(drops.is_gone, "nobody")
 
 
 def test_only_what_is_being_claimed_is_forgotten(book) -> None:
     drop_id = book.job(book.add()).drop_id
-    assert book.do(store.forget_drops, [drop_id]) == 0
-    book.do(store.set_drop_state, drop_id, "claiming")
-    assert [drop.id for drop in book.do(store.claiming_drops)] == [drop_id]
+    assert book.do(drops.forget_drops, [drop_id]) == 0
+    book.do(drops.set_drop_state, drop_id, "claiming")
+    assert [drop.id for drop in book.do(drops.claiming_drops)] == [drop_id]
 
 
 # --- what SQL sees ---

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from dna_pipeline.base.times import utcnow
+from dna_pipeline.ledger.drops import finish_claims
 from dna_pipeline.ledger.sqlite import sqlite_module
-from dna_pipeline.ledger.store import Ledger, finish_claims
+from dna_pipeline.ledger.store import Ledger
 from tests.conftest import load_script
 
 audit = load_script("audit")

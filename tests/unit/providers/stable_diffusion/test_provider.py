@@ -251,7 +251,7 @@ class Meter(TorchDispatchMode):
 
 def test_thrift_takes_less_memory_and_hardly_changes_the_picture(model: StableDiffusion):
     picture = Image.linear_gradient("L").convert("RGB").resize((768, 640))
-    thrifty = replace(REQUEST, thrifty=True)
+    thrifty = replace(REQUEST, saves_memory=True)
 
     def measured(request: ImageToImageRequest) -> tuple[dict[str, int], Image.Image]:
         with Meter() as meter:

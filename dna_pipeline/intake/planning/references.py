@@ -1,0 +1,125 @@
+"""Find out which images a YAML or a table names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from dna_pipeline.base.errors import JobError, ParameterInvalid, PathEscapesInbox
+from dna_pipeline.base.reachability import Look, look_directly
+from dna_pipeline.config.batch import (
+    patterns_of,
+)
+from dna_pipeline.config.image_paths import (
+    Place,
+    is_file,
+    is_pattern,
+    lacking_root,
+    places,
+    slashed,
+)
+from dna_pipeline.config.schema import Inbox
+from dna_pipeline.config.sidecar import parse_sidecar
+from dna_pipeline.config.tables import MAX_BYTES, is_table_name, read_table
+from dna_pipeline.intake.discovery.candidates import Reference, References, Unreadable
+from dna_pipeline.intake.discovery.completeness import ZEROS_WAIT_S, lacks_end
+from dna_pipeline.intake.planning import job_rows
+from dna_pipeline.intake.planning.source_roots import (
+    Outside,
+    named,
+    outside,
+)
+
+MAX_GLOBS = 1000
+"""Each is held against every image at each look."""
+
+
+def read_reference(inbox: Inbox, path: str, look: Look = look_directly) -> Reference:
+    """What the YAML or the table at that path of the inbox names.
+
+    Args:
+        look: says whether a source root can be reached; each is asked about once.
+    """
+    look = cache(look)
+    try:
+        if is_table_name(path):
+            texts = [row.document.value.get("image") for row in _table(inbox.path / path)]
+            named = [text for text in texts if isinstance(text, str)]
+            return _names(inbox, path, named, look, is_table=True)
+        document = parse_sidecar(job_rows.read_sidecar(inbox.path / path))
+        if document.value.get("images") is not None:
+            return _names(inbox, path, patterns_of(document), look, is_table=False)
+        image = document.value.get("image")
+        return _single(inbox, path, image, look) if isinstance(image, str) else None
+    except JobError as error:
+        if lacks_end(inbox.path / path):
+            return Unreadable(
+                "it is empty or ends in zeros, and may yet be written", ZEROS_WAIT_S, error
+            )
+        return error
+    except OSError as error:
+        return Unreadable(error.strerror or str(error))
+
+
+def _single(inbox: Inbox, teller: str, text: str, look: Look) -> str | References:
+    """An `image:` as written where it is one of the inbox. One of a source root makes a batch, that
+    copies it and waits for roots that are away. Raises `PathEscapesInbox`."""
+    first, *others = found = places(inbox, teller.rpartition("/")[0], text)
+    text = slashed(text)
+    if first.root is None and (not others or is_file(inbox.path / first.path)):
+        return text
+    roots = inbox.source_roots
+    files = [
+        f
+        for p in _reachable(found, look)
+        if p.root is not None and (f := named(p, roots)) is not None
+    ]
+    if files and all(file.real is None for file in files):
+        raise leads_out(files[0])
+    if files or first.root is not None:
+        return References()
+    return text if lacking_root(inbox, look) is None else References((first.path,))
+
+
+def _reachable(found: Iterable[Place], look: Look) -> Iterator[Place]:
+    """The places whose source roots answer; in the others nothing can be found now."""
+    return (place for place in found if place.root is None or not look(place.root).is_silent)
+
+
+def leads_out(file: Outside) -> PathEscapesInbox:
+    shown = job_rows.printable(str(file.path))
+    return PathEscapesInbox(f"{shown} is a link that leads out of the source_roots", where="image")
+
+
+def _table(path: Path) -> list[Any]:
+    with path.open("rb") as file:
+        return read_table({}, path.name, file.read(MAX_BYTES + 1))
+
+
+def _names(
+    inbox: Inbox, teller: str, texts: Iterable[str], look: Look, *, is_table: bool
+) -> References:
+    """Raises `PathEscapesInbox` and `ParameterInvalid` for a job file; a table's row is only wrong
+    for the first."""
+    paths: dict[str, None] = {}
+    patterns: dict[str, None] = {}
+    for text in texts:
+        try:
+            found = places(inbox, teller.rpartition("/")[0], text)
+        except PathEscapesInbox:
+            if is_table:
+                continue
+            raise
+        first = found[0]
+        if first.root is not None:
+            continue
+        is_there = is_file(inbox.path / first.path)
+        reachable = _reachable(found[1:], look)
+        if is_there or not any(outside(place, inbox.source_roots) for place in reachable):
+            globs = is_pattern(text) and not is_table and not is_there
+            (patterns if globs else paths)[first.path] = None
+    if len(patterns) > MAX_GLOBS:
+        raise ParameterInvalid(f"images: more than {MAX_GLOBS:,} globs", where="images")
+    return References(tuple(paths), tuple(patterns), waits_long=not is_table)
