@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Mapping
-from pathlib import Path
-from typing import Any, Protocol
+from collections.abc import Generator
+from typing import Any
 
 import structlog
 
-from dna_pipeline.base.errors import Failure, JobError
-from dna_pipeline.base.layout import is_id
+from dna_pipeline.base.errors import JobError
 from dna_pipeline.base.reachability import Look, look_directly
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.intake.claiming import claims as claim
 from dna_pipeline.intake.claiming.batch import BatchClaimer, NotReady, is_long_wait
 from dna_pipeline.intake.claiming.late_sidecars import LateSidecars
-from dna_pipeline.intake.claiming.rollback import return_files, roll_back
 from dna_pipeline.intake.claiming.settling import Settling
 from dna_pipeline.intake.claiming.single import SingleClaimer
 from dna_pipeline.intake.discovery.candidates import Candidate, Waiting
 from dna_pipeline.intake.discovery.probe import Prober
-from dna_pipeline.intake.discovery.scan import FileStat, is_image_name, is_yaml_name
 from dna_pipeline.intake.inbox_folders import missing_sentence
-from dna_pipeline.intake.planning import job_rows
-from dna_pipeline.intake.planning.drops import ClaimedDrop, ReadyDrop
+from dna_pipeline.intake.planning.drops import ReadyDrop
 from dna_pipeline.intake.planning.finder import CandidateFinder
 from dna_pipeline.intake.planning.known_files import KnownFiles, Version
-from dna_pipeline.ledger import batches, drops, store
+from dna_pipeline.intake.recovery import ClaimCleanup, ClaimRecovery
+from dna_pipeline.ledger import drops, store
 from dna_pipeline.ledger.store import Ledger
-from dna_pipeline.ledger.tables import Drop
 
 log = structlog.get_logger()
 
@@ -47,26 +42,6 @@ FAILED_RETRY_S = 5.0
 RETRY_S = 1.0
 
 
-class ClaimCleanup(Protocol):
-    """Decides what becomes of claims whose taking in was cut off, and does it."""
-
-    def is_copy(self, folder: Path) -> bool:
-        """Whether it is the folder of a copy in the data folder, and not of moved originals."""
-        ...
-
-    def is_claim(self, folder: Path) -> bool:
-        """Whether it is the folder of originals that this ledger moved out of an inbox."""
-        ...
-
-    def give_up_copy(self, folder: Path, originals: Mapping[Path, FileStat]) -> None:
-        """Undo a copy that was cut off before its job was recorded."""
-        ...
-
-    def settle_returned_claim(self, drop_id: str, folder: Path) -> None:
-        """Deal with a claim that was out of reach when its drop ended and is back."""
-        ...
-
-
 class InboxIntake:
     """One inbox from look to ledger."""
 
@@ -82,7 +57,6 @@ class InboxIntake:
         self.inbox = inbox
         self._config = config
         self._ledger = ledger
-        self._cleanup = cleanup
         self._look_at = look
         self._is_silent = False
         self._known_files = KnownFiles(inbox.name, ledger)
@@ -104,8 +78,7 @@ class InboxIntake:
         self._late_drops: list[ReadyDrop] = []
         self._group = FIRST_GROUP
         self._idle_until = 0.0
-        self._recovered_folder: tuple[int, int] | None = None
-        """The folder whose claims are all accounted for."""
+        self.recovery = ClaimRecovery(config, inbox, ledger, cleanup, self.settling, look)
         self._is_first_look = self._setting() is None
         self.has_looked = False
 
@@ -148,7 +121,7 @@ class InboxIntake:
         """Do what is due, at most one group; how many drops that were."""
         if self._batch is not None:
             return self._continue_batch(*self._batch, now)
-        self.recover(now)
+        self.recovery.run(now)
         self.settling.step(now)
         if not self.finder.pending and now >= self.finder.next_at:
             self._look(now)
@@ -207,7 +180,7 @@ class InboxIntake:
             is_long = is_long_wait(reason)
             self._batch = None
             if not isinstance(reason, NotReady):
-                self._recovered_folder = None  # what could not be undone is at the next step
+                self.recovery.request()  # what could not be undone is at the next step
             log.info("batch.left", inbox=self.inbox.name, file=teller, why=str(reason))
             why = f"not taken in yet: {reason}"
             self.finder.waiting.append(Waiting(teller, why, None, is_long, "writing"))
@@ -241,106 +214,4 @@ class InboxIntake:
         self._batch = None
         self.finder.request_scan(now)
         self._idle_until = now + FAILED_RETRY_S
-        self._recovered_folder = None
-
-    # --- what a daemon that ended, an error or an unmount left half done ---
-
-    def recover(self, now: float) -> None:
-        """Go on with drops that were being taken in, unless that was done for this folder.
-
-        Nothing is concluded from a folder that is not there: it may come back.
-        """
-        folder = _identity(self.inbox.path)
-        if folder is None or folder == self._recovered_folder:
-            return
-        for drop in self._ledger.transact(drops.claiming_drops):
-            if drop.inbox == self.inbox.name and drop.id not in self.settling.drops:
-                self._attempt(drop.id, lambda d=drop: self._resume(d, now))
-        self._ledger.transact(batches.forget_unclaimed)
-        if self.inbox.keeps or self._adopt_claims(now):
-            self._recovered_folder = folder
-
-    def _attempt(self, drop_id: str, action: Callable[[], None]) -> None:
-        """One claim that cannot be dealt with, now, does not stop the inbox."""
-        try:
-            action()
-        except OSError as error:
-            log.warning("claim.left", inbox=self.inbox.name, drop=drop_id, why=str(error))
-
-    def _resume(self, drop: Drop, now: float) -> None:
-        folder = Path(drop.claim)
-        if drop.batch is not None:
-            row = {"claim": drop.claim, "folder": drop.folder, "stat": drop.stat}
-            roll_back(self._config, self.inbox, row, lambda _: self._give_up_copy(drop))
-            self._forget(drop.id)
-            return
-        if self._cleanup.is_copy(folder):
-            self._give_up_copy(drop)  # the next look finds the original
-            self._forget(drop.id)
-            return
-        complete = (folder / drop.image).is_file() if drop.image else _holds_files(folder)
-        if not complete:
-            return_files(folder, self.inbox.path, drop.folder, drop.stat)
-            self._forget(drop.id)
-            return
-        sidecar = drop.sidecar if drop.sidecar and (folder / drop.sidecar).is_file() else None
-        row = {
-            "id": drop.id, "folder": drop.folder, "claim": drop.claim, "stat": drop.stat,
-            "image": drop.image, "sidecar": sidecar,
-        }  # fmt: skip
-        error = Failure.from_dict(drop.error) if drop.error else None
-        self.settling.add(ClaimedDrop(row, error=error), now)
-
-    def _give_up_copy(self, drop: Drop) -> None:
-        # A path in the stat is absolute where the file is in a source root.
-        seen = {self.inbox.path / path: FileStat(**stat) for path, stat in drop.stat.items()}
-        self._cleanup.give_up_copy(Path(drop.claim), seen)
-
-    def _adopt_claims(self, now: float) -> bool:
-        """Every claim on disk belongs to a drop, or is given one; what is done with goes.
-
-        False where they cannot be seen; the next look at the inbox says why.
-        """
-        if self._look_at(self._config.outbox).is_silent:
-            return False  # it shows which claims are archived
-        try:
-            claims = claim.list_claims(self.inbox.path, self._ledger.id)
-        except OSError:
-            return False
-        known = self._ledger.transact(drops.open_drop_ids)
-        for drop_id in claims:
-            if drop_id not in known and is_id(drop_id):
-                self._attempt(drop_id, lambda i=drop_id: self._adopt(i, now))
-        return True
-
-    def _adopt(self, drop_id: str, now: float) -> None:
-        """Take up a claim that the ledger does not know of, or is done with."""
-        folder = claim.claim_dir(self.inbox.path, self._ledger.id, drop_id)
-        if self._ledger.transact(lambda s: drops.is_gone(s, drop_id)):
-            self._cleanup.settle_returned_claim(drop_id, folder)
-            return
-        names = sorted(path.name for path in folder.iterdir())
-        image = next((name for name in names if is_image_name(name)), None)
-        sidecar = next((name for name in names if is_yaml_name(name)), None)
-        if image is None:
-            return_files(folder, self.inbox.path, "")
-            return
-        row = job_rows.drop_row(self.inbox, "", image, sidecar)
-        row |= {"id": drop_id, "claim": str(folder)}
-        self._ledger.transact(lambda s: drops.begin_claims(s, [row]))
-        self.settling.add(ClaimedDrop(row), now)
-
-    def _forget(self, drop_id: str) -> None:
-        self._ledger.transact(lambda s: drops.forget_drops(s, [drop_id]))
-
-
-def _holds_files(folder: Path) -> bool:
-    return folder.is_dir() and any(folder.iterdir())
-
-
-def _identity(folder: Path) -> tuple[int, int] | None:
-    try:
-        status = folder.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
+        self.recovery.request()

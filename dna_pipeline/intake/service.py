@@ -4,28 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
-from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
-import structlog
-
-from dna_pipeline.base.layout import is_real_folder
 from dna_pipeline.base.reachability import Look, look_directly
-from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.schema import Config
-from dna_pipeline.intake.claiming.rollback import return_files
 from dna_pipeline.intake.discovery.probe import Prober
-from dna_pipeline.intake.inbox_intake import ClaimCleanup, InboxIntake
+from dna_pipeline.intake.inbox_intake import InboxIntake
 from dna_pipeline.intake.planning import job_rows
+from dna_pipeline.intake.recovery import ClaimCleanup, OrphanRecovery
 from dna_pipeline.ledger import drops
 from dna_pipeline.ledger.store import Ledger
-from dna_pipeline.ledger.tables import Drop
-
-log = structlog.get_logger()
-
-
-ABANDONED_AFTER = timedelta(hours=1)
 
 
 class IntakeService:
@@ -55,34 +43,14 @@ class IntakeService:
     def recover(self) -> None:
         """Finish or undo what the last daemon was taking in."""
         names = {gate.inbox.name for gate in self.inboxes}
+        orphans = OrphanRecovery(self._ledger, self._cleanup, self._look)
         for drop in self._ledger.transact(drops.claiming_drops):
             if drop.inbox not in names:
-                self._return_orphan(drop)
+                orphans.give_back(drop)
         now = time.monotonic()
         for gate in self.inboxes:
             if gate.is_reachable(now):
-                gate.recover(now)
-
-    def _return_orphan(self, drop: Drop) -> None:
-        """Undo a claim for which no inbox is configured."""
-        folder = Path(drop.claim)
-        try:
-            if self._cleanup.is_copy(folder):
-                # One that was cut off; a younger one of `submit` may still be being made.
-                if utcnow() - drop.created_at < ABANDONED_AFTER:
-                    return
-                self._cleanup.give_up_copy(folder, {})
-            elif self._cleanup.is_claim(folder) and self._is_reachable(folder):
-                return_files(folder, folder.parents[2], drop.folder, drop.stat)
-            else:
-                return  # its inbox may only be away
-        except OSError as error:
-            log.warning("claim.left", inbox=drop.inbox, drop=drop.id, why=str(error))
-            return
-        self._ledger.transact(lambda s: drops.forget_drops(s, [drop.id]))
-
-    def _is_reachable(self, claim: Path) -> bool:
-        return self._look(claim.parent).is_there and is_real_folder(claim)
+                gate.recovery.run(now)
 
     def hint(self, name: str) -> None:
         """Called from any thread: that inbox is worth a look."""

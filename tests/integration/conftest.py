@@ -81,7 +81,7 @@ class Site:
         """As after a kill: everything in memory is gone."""
         self.close()
         self._start()
-        self.gate.recover(self.now)
+        self.gate.recovery.run(self.now)
         Overtaken(self.config, self.ledger).settle()
         self.ledger.transact(queue.recover)
         self.clean_up()

@@ -21,7 +21,7 @@ LOOK = """
 import json, sys
 from pathlib import Path
 from dna_pipeline.operations.daemon.cleanup import Cleanup
-from dna_pipeline.intake.service import InboxIntake
+from dna_pipeline.intake.inbox_intake import InboxIntake
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Job
 from dna_pipeline.intake.discovery.probe import Prober

@@ -46,7 +46,7 @@ def destroy(site, how: str = "overwritten") -> None:
 def mended(site):
     report = rebuild(site.config)
     site._start()
-    site.gate.recover(site.now)
+    site.gate.recovery.run(site.now)
     site.clean_up()
     return report
 

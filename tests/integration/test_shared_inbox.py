@@ -34,15 +34,15 @@ import sys, time
 from pathlib import Path
 import structlog
 from dna_pipeline.operations.daemon.cleanup import Cleanup
-from dna_pipeline.intake import service as limits
-from dna_pipeline.intake.service import Gate
+from dna_pipeline.intake import inbox_intake as limits
+from dna_pipeline.intake.service import IntakeService
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.config.loader import load_config
 structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(50))
 config = load_config(Path(sys.argv[1]), {})
 limits.GROUP = limits.FIRST_GROUP  # or one has them all before the other has had its turn
 ledger = Ledger(config.ledger_path)
-gate = Gate(config, ledger, Cleanup(config, ledger))
+gate = IntakeService(config, ledger, Cleanup(config, ledger))
 inbox = config.inboxes[0].path
 quiet = time.monotonic() + 60
 print("ready", flush=True)

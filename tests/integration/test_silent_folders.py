@@ -394,10 +394,10 @@ def test_claims_are_recovered_once_the_outbox_answers(site, looks: Looks) -> Non
     cleanup, inbox = Cleanup(site.config, site.ledger, looks), site.config.inboxes[0]
     gate = InboxIntake(site.config, inbox, site.ledger, site.prober, cleanup, looks)
     looks.silent.append(site.outbox)
-    gate.recover(1000.0)
+    gate.recovery.run(1000.0)
     assert gate.settling.drops == set()
     looks.silent.clear()
-    gate.recover(1001.0)
+    gate.recovery.run(1001.0)
     assert gate.settling.drops == {"f" * 32}
 
 

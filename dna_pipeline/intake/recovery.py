@@ -1,0 +1,207 @@
+"""Recover claims that a crash, an error or an unmount left half done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+
+from dna_pipeline.base.errors import Failure
+from dna_pipeline.base.layout import is_id, is_real_folder
+from dna_pipeline.base.reachability import Look
+from dna_pipeline.base.times import utcnow
+from dna_pipeline.config.schema import Config, Inbox
+from dna_pipeline.intake.claiming import claims as claim
+from dna_pipeline.intake.claiming.rollback import return_files, roll_back
+from dna_pipeline.intake.claiming.settling import Settling
+from dna_pipeline.intake.discovery.scan import FileStat, is_image_name, is_yaml_name
+from dna_pipeline.intake.planning import job_rows
+from dna_pipeline.intake.planning.drops import ClaimedDrop
+from dna_pipeline.ledger import batches, drops
+from dna_pipeline.ledger.store import Ledger
+from dna_pipeline.ledger.tables import Drop
+
+log = structlog.get_logger()
+
+ABANDONED_AFTER = timedelta(hours=1)
+"""Age from which an unfinished copy without a configured inbox is removed. A younger one may be a
+`submit` that is still copying."""
+
+
+class ClaimCleanup(Protocol):
+    """Decides what becomes of claims whose taking in was cut off, and does it."""
+
+    def is_copy(self, folder: Path) -> bool:
+        """Whether it is the folder of a copy in the data folder, and not of moved originals."""
+        ...
+
+    def is_claim(self, folder: Path) -> bool:
+        """Whether it is the folder of originals that this ledger moved out of an inbox."""
+        ...
+
+    def give_up_copy(self, folder: Path, originals: Mapping[Path, FileStat]) -> None:
+        """Undo a copy that was cut off before its job was recorded."""
+        ...
+
+    def settle_returned_claim(self, drop_id: str, folder: Path) -> None:
+        """Deal with a claim that was out of reach when its drop ended and is back."""
+        ...
+
+
+class ClaimRecovery:
+    """Recovery of the claims of one inbox, done once for each folder that is mounted there."""
+
+    def __init__(
+        self,
+        config: Config,
+        inbox: Inbox,
+        ledger: Ledger,
+        cleanup: ClaimCleanup,
+        settling: Settling,
+        look: Look,
+    ) -> None:
+        self._config = config
+        self._inbox = inbox
+        self._ledger = ledger
+        self._cleanup = cleanup
+        self._settling = settling
+        self._look_at = look
+        self._recovered_folder: tuple[int, int] | None = None
+        """Device and inode of the folder whose claims were all recovered."""
+
+    def request(self) -> None:
+        """Have the next `run` look at all claims again, as after an error."""
+        self._recovered_folder = None
+
+    def run(self, now: float) -> None:
+        """Go on with drops that were being taken in, unless that was done for this folder.
+
+        Nothing is concluded from a folder that is not there: it may come back.
+        """
+        folder = _identity(self._inbox.path)
+        if folder is None or folder == self._recovered_folder:
+            return
+        for drop in self._ledger.transact(drops.claiming_drops):
+            if drop.inbox == self._inbox.name and drop.id not in self._settling.drops:
+                self._attempt(drop.id, lambda d=drop: self._resume(d, now))
+        self._ledger.transact(batches.forget_unclaimed)
+        if self._inbox.keeps or self._adopt_claims(now):
+            self._recovered_folder = folder
+
+    def _attempt(self, drop_id: str, action: Callable[[], None]) -> None:
+        """One claim that cannot be dealt with, now, does not stop the inbox."""
+        try:
+            action()
+        except OSError as error:
+            log.warning("claim.left", inbox=self._inbox.name, drop=drop_id, why=str(error))
+
+    def _resume(self, drop: Drop, now: float) -> None:
+        folder = Path(drop.claim)
+        if drop.batch is not None:
+            row = {"claim": drop.claim, "folder": drop.folder, "stat": drop.stat}
+            roll_back(self._config, self._inbox, row, lambda _: self._give_up_copy(drop))
+            self._forget(drop.id)
+            return
+        if self._cleanup.is_copy(folder):
+            self._give_up_copy(drop)  # the next look finds the original
+            self._forget(drop.id)
+            return
+        complete = (folder / drop.image).is_file() if drop.image else _holds_files(folder)
+        if not complete:
+            return_files(folder, self._inbox.path, drop.folder, drop.stat)
+            self._forget(drop.id)
+            return
+        sidecar = drop.sidecar if drop.sidecar and (folder / drop.sidecar).is_file() else None
+        row = {
+            "id": drop.id, "folder": drop.folder, "claim": drop.claim, "stat": drop.stat,
+            "image": drop.image, "sidecar": sidecar,
+        }  # fmt: skip
+        error = Failure.from_dict(drop.error) if drop.error else None
+        self._settling.add(ClaimedDrop(row, error=error), now)
+
+    def _give_up_copy(self, drop: Drop) -> None:
+        # A path in the stat is absolute where the file is in a source root.
+        seen = {self._inbox.path / path: FileStat(**stat) for path, stat in drop.stat.items()}
+        self._cleanup.give_up_copy(Path(drop.claim), seen)
+
+    def _adopt_claims(self, now: float) -> bool:
+        """Every claim on disk belongs to a drop, or is given one; what is done with goes.
+
+        False where they cannot be seen; the next look at the inbox says why.
+        """
+        if self._look_at(self._config.outbox).is_silent:
+            return False  # it shows which claims are archived
+        try:
+            claims = claim.list_claims(self._inbox.path, self._ledger.id)
+        except OSError:
+            return False
+        known = self._ledger.transact(drops.open_drop_ids)
+        for drop_id in claims:
+            if drop_id not in known and is_id(drop_id):
+                self._attempt(drop_id, lambda i=drop_id: self._adopt(i, now))
+        return True
+
+    def _adopt(self, drop_id: str, now: float) -> None:
+        """Take up a claim that the ledger does not know of, or is done with."""
+        folder = claim.claim_dir(self._inbox.path, self._ledger.id, drop_id)
+        if self._ledger.transact(lambda s: drops.is_gone(s, drop_id)):
+            self._cleanup.settle_returned_claim(drop_id, folder)
+            return
+        names = sorted(path.name for path in folder.iterdir())
+        image = next((name for name in names if is_image_name(name)), None)
+        sidecar = next((name for name in names if is_yaml_name(name)), None)
+        if image is None:
+            return_files(folder, self._inbox.path, "")
+            return
+        row = job_rows.drop_row(self._inbox, "", image, sidecar)
+        row |= {"id": drop_id, "claim": str(folder)}
+        self._ledger.transact(lambda s: drops.begin_claims(s, [row]))
+        self._settling.add(ClaimedDrop(row), now)
+
+    def _forget(self, drop_id: str) -> None:
+        self._ledger.transact(lambda s: drops.forget_drops(s, [drop_id]))
+
+
+class OrphanRecovery:
+    """Recovery of claims for which no inbox is configured any more."""
+
+    def __init__(self, ledger: Ledger, cleanup: ClaimCleanup, look: Look) -> None:
+        self._ledger = ledger
+        self._cleanup = cleanup
+        self._look = look
+
+    def give_back(self, drop: Drop) -> None:
+        """Undo a claim for which no inbox is configured."""
+        folder = Path(drop.claim)
+        try:
+            if self._cleanup.is_copy(folder):
+                # One that was cut off; a younger one of `submit` may still be being made.
+                if utcnow() - drop.created_at < ABANDONED_AFTER:
+                    return
+                self._cleanup.give_up_copy(folder, {})
+            elif self._cleanup.is_claim(folder) and self._is_reachable(folder):
+                return_files(folder, folder.parents[2], drop.folder, drop.stat)
+            else:
+                return  # its inbox may only be away
+        except OSError as error:
+            log.warning("claim.left", inbox=drop.inbox, drop=drop.id, why=str(error))
+            return
+        self._ledger.transact(lambda s: drops.forget_drops(s, [drop.id]))
+
+    def _is_reachable(self, claim: Path) -> bool:
+        return self._look(claim.parent).is_there and is_real_folder(claim)
+
+
+def _holds_files(folder: Path) -> bool:
+    return folder.is_dir() and any(folder.iterdir())
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    try:
+        status = folder.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
