@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import sqlite3
@@ -73,6 +74,7 @@ def test_an_older_data_folder_is_worked_off(folder: Path) -> None:
     archived = {job["name"] for job in after if job["inbox"] == "in" and job["status"] != "queued"}
     assert originals >= archived
     (report,) = (folder / "outbox").rglob("list-*/batch.csv")
-    rows = report.read_text(encoding="utf-8-sig").splitlines()
-    assert [row.split(",")[2] for row in rows[1:]] == ["completed", "completed", "wrong"]
+    with report.open(encoding="utf-8-sig", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["status"] for row in rows] == ["completed", "completed", "wrong"]
     call(folder, "verify")
