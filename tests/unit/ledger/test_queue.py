@@ -220,7 +220,7 @@ def test_the_wish_to_cancel_outlives_the_run(book, end: str) -> None:
         "hold": (job_id, "disk_full", "no space"), "recover": (),
         "worker_died": (job_id, 3, CRASH, None),
     }.get(end, (job_id,))  # fmt: skip
-    book.do(getattr(queue, end), *args)
+    book.do(getattr(holds if end == "hold" else queue, end), *args)
     job = book.job(job_id)
     assert (job.status, job.hold, job.publish) == ("cancelled", None, "pending")
 
