@@ -140,7 +140,9 @@ def drops_of(session: Session, batch_id: str) -> list[str]:
     return list(session.scalars(select(Drop.id).where(Drop.batch == batch_id)))
 
 
-def newest(session: Session, inbox: str, folder: str, name: str, since: datetime) -> Drop | None:
+def newest_drop(
+    session: Session, inbox: str, folder: str, name: str, since: datetime
+) -> Drop | None:
     """Find the drop with the job file or table of the newest batch of that name; None if none."""
     where = (Batch.inbox == inbox, Batch.folder == folder, Batch.name == name)
     rows = select(Drop).join(Batch, Batch.id == Drop.id).where(*where, Batch.created_at >= since)

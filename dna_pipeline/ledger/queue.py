@@ -148,7 +148,7 @@ def add_progress(session: Session, job_id: str, data: dict[str, Any]) -> None:
     add_event(session, job_id, "progress", data)
 
 
-def computed(session: Session, job_id: str) -> None:
+def finish_computing(session: Session, job_id: str) -> None:
     """Record that all stages of a job are done and only its publication is left."""
     session.execute(
         update(Job)
@@ -220,7 +220,7 @@ def cancel_if_requested(session: Session, job_id: str) -> None:
         fail(session, job_id, Cancelled("cancelled while it ran").failure(), has_run=True)
 
 
-def interrupted(session: Session, job_id: str) -> None:
+def requeue_interrupted(session: Session, job_id: str) -> None:
     """Put a running job back at no cost of an attempt, since the daemon itself chose to stop."""
     session.execute(
         update(Job)
@@ -309,7 +309,7 @@ def replan_publish(session: Session, job_id: str) -> None:
     )
 
 
-def published(session: Session, job_id: str) -> None:
+def finish_publishing(session: Session, job_id: str) -> None:
     """Record the end of a job, whose folder is in the outbox."""
     statement = (
         update(Job).where(Job.id == job_id).values(publish="done", hold=None, hold_detail=None)

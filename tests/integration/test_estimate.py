@@ -66,7 +66,7 @@ class Shop:
             self.site.ledger.transact(lambda s, r=run: queue.finish_stage(s, job.id, r, []))
 
         def commit(session) -> None:
-            queue.computed(session, job.id)
+            queue.finish_computing(session, job.id)
             session.get_one(type(job), job.seq).started_at = begun
 
         self.site.ledger.transact(commit)

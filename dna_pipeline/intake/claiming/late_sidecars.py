@@ -132,7 +132,7 @@ class LateSidecars:
         folder, name = map(job_rows.printable, split(without_suffix(sidecar)))
         since = utcnow() - WINDOW
         batch = self._ledger.transact(
-            lambda s: batches.newest(s, self._inbox.name, folder, name, since)
+            lambda s: batches.newest_drop(s, self._inbox.name, folder, name, since)
         )
         if batch is None or sidecar in batch.stat:
             return None
