@@ -291,7 +291,7 @@ class Dispatcher:
 
     def _succeed(self, session: Transaction, job: str) -> None:
         pauses.note_success(session, job)
-        queue.computed(session, job)
+        queue.finish_computing(session, job)
 
     def _fail(self, session: Transaction, job: str, failure: Failure, stage: str | None) -> None:
         queue.fail(session, job, failure, stage)
@@ -326,7 +326,7 @@ class Dispatcher:
         stage = running.stage
         match event.reason:
             case "closed":
-                self._ledger.transact(lambda s: queue.interrupted(s, running.job))
+                self._ledger.transact(lambda s: queue.requeue_interrupted(s, running.job))
             case "unready":
                 log.error("worker.unready", why=event.detail)
                 self._hold(running.job, DeviceUnavailable.code, event.detail)
@@ -347,7 +347,7 @@ class Dispatcher:
         self.listen()
         if self.running is not None:
             job = self.running.job
-            self._ledger.transact(lambda s: queue.interrupted(s, job))
+            self._ledger.transact(lambda s: queue.requeue_interrupted(s, job))
             self.running = None
 
     # --- what people and time change ---

@@ -1,1 +1,1 @@
-"""From files in an inbox to jobs in the ledger: where inbox, sidecars and ledger meet."""
+"""Intake: from files in an inbox to jobs in the ledger."""

@@ -1,4 +1,4 @@
-"""One inbox, step by step: from a look at its files to the jobs in the ledger."""
+"""Intake of one inbox, step by step: from a look at its files to the jobs in the ledger."""
 
 from __future__ import annotations
 
@@ -29,21 +29,20 @@ from dna_pipeline.ledger.store import Ledger
 log = structlog.get_logger()
 
 GROUP = 500
-"""Drops taken in with one pair of commits."""
-
+"""Largest number of drops that one pair of commits claims."""
 
 FIRST_GROUP = 8
-"""Small at first, so that work starts at once; each following group is twice as large."""
-
+"""Size of the first group: small, so that work starts at once. Each later one is twice as large."""
 
 FAILED_RETRY_S = 5.0
-
+"""Pause after an error, or if a folder does not answer, in seconds."""
 
 RETRY_S = 1.0
+"""Pause before the next try of a batch that will be ready soon, in seconds."""
 
 
 class InboxIntake:
-    """One inbox from look to ledger."""
+    """Steps one inbox: look at its files, claim what is ready, recover what was cut off."""
 
     def __init__(
         self,
@@ -96,20 +95,22 @@ class InboxIntake:
 
     @property
     def next_at(self) -> float:
-        """When to `step` again."""
+        """Monotonic time of the next `step` that is due."""
         if self.finder.pending or self._late_drops or self._batch:
             return self._idle_until
         return max(self._idle_until, min(self.finder.next_at, self.settling.next_at))
 
     def is_busy(self) -> bool:
-        """Whether something here will be ready without anyone's doing, and before long."""
+        """True if something in this inbox will be ready soon without anyone's help."""
         short = any(not waiting.is_long for waiting in self.finder.waiting)
-        taking = bool(self.finder.pending or self._late_drops or self._batch)
-        return not self._is_silent and (taking or self.settling.is_busy or short)
+        claiming = bool(self.finder.pending or self._late_drops or self._batch)
+        return not self._is_silent and (claiming or self.settling.is_busy or short)
 
     def is_reachable(self, now: float) -> bool:
-        """Whether the inbox may be touched: its disk answers. If not, `status` says so, and it is
-        asked again before long."""
+        """True if the inbox's disk answers, so that the inbox may be touched.
+
+        If the disk is silent, `status` says so, and it is asked again after `FAILED_RETRY_S`.
+        """
         reach = self._look_at(self.inbox.path)
         self._is_silent = reach.is_silent
         if reach.is_silent:
@@ -118,7 +119,7 @@ class InboxIntake:
         return not reach.is_silent
 
     def step(self, now: float) -> int:
-        """Do what is due, at most one group; how many drops that were."""
+        """Do the work that is due, at most one group; return the number of its drops."""
         if self._batch is not None:
             return self._continue_batch(*self._batch, now)
         self.recovery.run(now)
@@ -156,40 +157,40 @@ class InboxIntake:
     # --- job files and tables ---
 
     def _begin_batch(self) -> int:
-        if (found := self.finder.next_batch()) is None:
+        if (batch := self.finder.next_batch()) is None:
             return 0
-        candidate, stats = found
+        candidate, stats = batch
         if len(stats) != len(candidate.paths):
-            return 1  # taken in the meantime
+            return 1  # files of the batch were claimed or vanished in the meantime
         self._batch = candidate, self._batch_claimer.steps(candidate, stats)
         return 1
 
     def _continue_batch(self, candidate: Candidate, steps: Generator[None], now: float) -> int:
-        """One more step of the batch that is being taken in."""
-        teller = candidate.table or candidate.sidecar or ""
+        """Do one more step of the batch that is being claimed."""
+        batch_file = candidate.table or candidate.sidecar or ""
         try:
             next(steps)
         except StopIteration:
             self._batch = None
         except JobError as error:
-            # Nothing at all can be made of it: its file fails, and says why.
+            # No job can be made of the batch, so its file gets a job that fails with the reason.
             self._batch = None
-            failed = Candidate(candidate.table, candidate.sidecar, error)
-            self.finder.pending.appendleft(failed)
+            useless = Candidate(candidate.table, candidate.sidecar, error)
+            self.finder.pending.appendleft(useless)
         except (NotReady, claim.ClaimError, OSError) as reason:
             is_long = is_long_wait(reason)
             self._batch = None
             if not isinstance(reason, NotReady):
-                self.recovery.request()  # what could not be undone is at the next step
-            log.info("batch.left", inbox=self.inbox.name, file=teller, why=str(reason))
+                self.recovery.request()  # the next step returns files that could not be now
+            log.info("batch.left", inbox=self.inbox.name, file=batch_file, why=str(reason))
             why = f"not taken in yet: {reason}"
-            self.finder.waiting.append(Waiting(teller, why, None, is_long, "writing"))
+            self.finder.waiting.append(Waiting(batch_file, why, None, is_long, "writing"))
             retry_s = FAILED_RETRY_S if is_long else RETRY_S
             self.finder.next_at = min(self.finder.next_at, now + retry_s)
         return 1
 
     def _first_look(self) -> None:
-        """Remember that this inbox is watched and, if so told, what lay there before."""
+        """Remember that this inbox is watched and, with `existing: ignore`, the files in it."""
         versions: dict[str, Version] = {}
         if self.inbox.existing == "ignore":
             files = self.finder.files
@@ -205,7 +206,7 @@ class InboxIntake:
         self._is_first_look = False
 
     def fail(self, error: Exception, now: float) -> None:
-        """After an error anywhere in `step`: begin anew, with what is half taken, before long."""
+        """Handle an error anywhere in `step`: begin anew soon, and recover the claims."""
         problem = f"could not take files in: {error}"
         if problem != self.finder.problem:
             log.error("inbox.failed", inbox=self.inbox.name, exc_info=error)

@@ -27,32 +27,32 @@ from dna_pipeline.ledger.tables import Drop
 log = structlog.get_logger()
 
 ABANDONED_AFTER = timedelta(hours=1)
-"""Age from which an unfinished copy without a configured inbox is removed. A younger one may be a
-`submit` that is still copying."""
+"""Age from which an unfinished copy without a configured inbox is removed. A `submit` that is still
+running may be making a younger one."""
 
 
 class ClaimCleanup(Protocol):
-    """Decides what becomes of claims whose taking in was cut off, and does it."""
+    """Disposes of claims that were cut off or came back after their drop ended."""
 
     def is_copy(self, folder: Path) -> bool:
-        """Whether it is the folder of a copy in the data folder, and not of moved originals."""
+        """True if the claim is a copy in the data folder, and not one of moved originals."""
         ...
 
     def is_claim(self, folder: Path) -> bool:
-        """Whether it is the folder of originals that this ledger moved out of an inbox."""
+        """True if the claim holds originals that this ledger moved out of an inbox."""
         ...
 
     def give_up_copy(self, folder: Path, originals: Mapping[Path, FileStat]) -> None:
-        """Undo a copy that was cut off before its job was recorded."""
+        """Dispose of a copy that was cut off before its job was recorded."""
         ...
 
     def settle_returned_claim(self, drop_id: str, folder: Path) -> None:
-        """Deal with a claim that was out of reach when its drop ended and is back."""
+        """Dispose of a claim that was out of reach when its drop ended, and is back now."""
         ...
 
 
 class ClaimRecovery:
-    """Recovery of the claims of one inbox, done once for each folder that is mounted there."""
+    """Recovers the claims of one inbox, once for each folder that is mounted there."""
 
     def __init__(
         self,
@@ -77,9 +77,9 @@ class ClaimRecovery:
         self._recovered_folder = None
 
     def run(self, now: float) -> None:
-        """Go on with drops that were being taken in, unless that was done for this folder.
+        """Resume or undo claims that were cut off, unless that was done for this folder.
 
-        Nothing is concluded from a folder that is not there: it may come back.
+        If the inbox's folder is missing, do nothing, since it may come back.
         """
         folder = _identity(self._inbox.path)
         if folder is None or folder == self._recovered_folder:
@@ -92,7 +92,7 @@ class ClaimRecovery:
             self._recovered_folder = folder
 
     def _attempt(self, drop_id: str, action: Callable[[], None]) -> None:
-        """One claim that cannot be dealt with, now, does not stop the inbox."""
+        """Run an action on a claim; log its failure, so that the rest of the inbox goes on."""
         try:
             action()
         except OSError as error:
@@ -123,29 +123,29 @@ class ClaimRecovery:
         self._settling.add(ClaimedDrop(row, error=error), now)
 
     def _give_up_copy(self, drop: Drop) -> None:
-        # A path in the stat is absolute where the file is in a source root.
-        seen = {self._inbox.path / path: FileStat(**stat) for path, stat in drop.stat.items()}
-        self._cleanup.give_up_copy(Path(drop.claim), seen)
+        # The path of a file in a source root is absolute, and stays so when joined to the inbox's.
+        originals = {self._inbox.path / path: FileStat(**stat) for path, stat in drop.stat.items()}
+        self._cleanup.give_up_copy(Path(drop.claim), originals)
 
     def _adopt_claims(self, now: float) -> bool:
-        """Every claim on disk belongs to a drop, or is given one; what is done with goes.
+        """Adopt claims that the ledger does not know, and dispose of those of ended drops.
 
-        False where they cannot be seen; the next look at the inbox says why.
+        False if the claims cannot be listed; the next look at the inbox says why.
         """
         if self._look_at(self._config.outbox).is_silent:
-            return False  # it shows which claims are archived
+            return False  # only the outbox shows which claims are archived
         try:
             claims = claim.list_claims(self._inbox.path, self._ledger.id)
         except OSError:
             return False
-        known = self._ledger.transact(drops.open_drop_ids)
+        open_ids = self._ledger.transact(drops.open_drop_ids)
         for drop_id in claims:
-            if drop_id not in known and is_id(drop_id):
+            if drop_id not in open_ids and is_id(drop_id):
                 self._attempt(drop_id, lambda i=drop_id: self._adopt(i, now))
         return True
 
     def _adopt(self, drop_id: str, now: float) -> None:
-        """Take up a claim that the ledger does not know of, or is done with."""
+        """Make a drop of a claim that the ledger does not know; dispose of one whose drop ended."""
         folder = claim.claim_dir(self._inbox.path, self._ledger.id, drop_id)
         if self._ledger.transact(lambda s: drops.is_gone(s, drop_id)):
             self._cleanup.settle_returned_claim(drop_id, folder)
@@ -166,7 +166,7 @@ class ClaimRecovery:
 
 
 class OrphanRecovery:
-    """Recovery of claims for which no inbox is configured any more."""
+    """Recovers claims whose inbox is no longer configured."""
 
     def __init__(self, ledger: Ledger, cleanup: ClaimCleanup, look: Look) -> None:
         self._ledger = ledger
@@ -174,18 +174,18 @@ class OrphanRecovery:
         self._look = look
 
     def give_back(self, drop: Drop) -> None:
-        """Undo a claim for which no inbox is configured."""
+        """Give back or remove a claim whose inbox is not configured."""
         folder = Path(drop.claim)
         try:
             if self._cleanup.is_copy(folder):
-                # One that was cut off; a younger one of `submit` may still be being made.
+                # An old copy was cut off; a young one may be that of a `submit` that still runs.
                 if utcnow() - drop.created_at < ABANDONED_AFTER:
                     return
                 self._cleanup.give_up_copy(folder, {})
             elif self._cleanup.is_claim(folder) and self._is_reachable(folder):
                 return_files(folder, folder.parents[2], drop.folder, drop.stat)
             else:
-                return  # its inbox may only be away
+                return  # its inbox may only be away for now
         except OSError as error:
             log.warning("claim.left", inbox=drop.inbox, drop=drop.id, why=str(error))
             return

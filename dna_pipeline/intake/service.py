@@ -1,4 +1,4 @@
-"""All inboxes of a configuration: who is looked at when, and what is taken in at once."""
+"""All inboxes of a configuration, stepped by turns."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dna_pipeline.ledger.store import Ledger
 
 
 class IntakeService:
-    """All inboxes, stepped in turn by one thread."""
+    """Steps all inboxes in turn, from one thread."""
 
     def __init__(
         self,
@@ -34,76 +34,77 @@ class IntakeService:
         self._hints: set[str] = set()
         self._lock = threading.Lock()
         self.is_quiet = False
-        """Whether, as of the last step, nothing will be taken in soon unless something comes."""
+        """True if, as of the last step, nothing will be claimed soon unless new files come."""
         self.inboxes = [
             InboxIntake(config, inbox, ledger, self._prober, cleanup, look)
             for inbox in config.inboxes
         ]
 
     def recover(self) -> None:
-        """Finish or undo what the last daemon was taking in."""
-        names = {gate.inbox.name for gate in self.inboxes}
+        """Finish or undo the claims that the last daemon left half done."""
+        names = {intake.inbox.name for intake in self.inboxes}
         orphans = OrphanRecovery(self._ledger, self._cleanup, self._look)
         for drop in self._ledger.transact(drops.claiming_drops):
             if drop.inbox not in names:
                 orphans.give_back(drop)
         now = time.monotonic()
-        for gate in self.inboxes:
-            if gate.is_reachable(now):
-                gate.recovery.run(now)
+        for intake in self.inboxes:
+            if intake.is_reachable(now):
+                intake.recovery.run(now)
 
     def hint(self, name: str) -> None:
-        """Called from any thread: that inbox is worth a look."""
+        """Ask for a look at an inbox, by name; may be called from any thread."""
         with self._lock:
             self._hints.add(name)
 
     def step(self) -> int:
-        """Step every inbox once; how many drops were dealt with."""
+        """Step every inbox once; return the number of drops that were handled."""
         with self._lock:
             hints, self._hints = self._hints, set()
-        taken = 0
-        for gate in self.inboxes:
+        drops_handled = 0
+        for intake in self.inboxes:
             now = time.monotonic()
-            if gate.inbox.name in hints:
-                gate.finder.request_scan(now)
-            if now >= gate.next_at:
-                taken += self._step_one(gate, now)
+            if intake.inbox.name in hints:
+                intake.finder.request_scan(now)
+            if now >= intake.next_at:
+                drops_handled += self._step_one(intake, now)
         self.is_quiet = self._looks_quiet()
-        return taken
+        return drops_handled
 
-    def _step_one(self, gate: InboxIntake, now: float) -> int:
-        """One inbox's trouble is not another's."""
+    def _step_one(self, intake: InboxIntake, now: float) -> int:
+        """Step one inbox; any error stays with it, so that the others go on."""
         try:
-            return gate.step(now) if gate.is_reachable(now) else 0
+            return intake.step(now) if intake.is_reachable(now) else 0
         except Exception as error:
-            gate.fail(error, now)
+            intake.fail(error, now)
             return 0
 
     def seconds_to_next(self) -> float:
-        """How long nothing is due unless a hint comes."""
-        soonest = min((gate.next_at for gate in self.inboxes), default=float("inf"))
+        """Return the seconds until the next step is due, unless a hint comes earlier."""
+        soonest = min((intake.next_at for intake in self.inboxes), default=float("inf"))
         return max(0.0, soonest - time.monotonic())
 
     def _looks_quiet(self) -> bool:
         return all(
-            (gate.has_looked or gate.finder.problem) and not gate.is_busy() for gate in self.inboxes
+            (intake.has_looked or intake.finder.problem) and not intake.is_busy()
+            for intake in self.inboxes
         )
 
     def waiting(self) -> list[dict[str, Any]]:
-        """The files that are not taken in yet, and why."""
-        found: list[dict[str, Any]] = []
-        for gate in self.inboxes:
-            name = gate.inbox.name
-            if gate.finder.problem:
-                found.append({"inbox": name, "file": None, "reason": gate.finder.problem})
-            entries = [(w.path, w.reason) for w in gate.finder.waiting]
-            entries += list(gate.finder.ignored.items())
-            found += [
+        """List the files that are not claimed yet, with the reasons."""
+        entries: list[dict[str, Any]] = []
+        for intake in self.inboxes:
+            name = intake.inbox.name
+            if intake.finder.problem:
+                entries.append({"inbox": name, "file": None, "reason": intake.finder.problem})
+            reasons = [(w.path, w.reason) for w in intake.finder.waiting]
+            reasons += list(intake.finder.ignored.items())
+            entries += [
                 {"inbox": name, "file": job_rows.printable(path), "reason": reason}
-                for path, reason in entries
+                for path, reason in reasons
             ]
-        return found
+        return entries
 
     def close(self) -> None:
-        """End the decoder; what is half taken in waits for the next start."""
+        """End the decoder; claims that are half done wait for the next start."""
         self._prober.close()

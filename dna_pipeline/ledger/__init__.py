@@ -1,1 +1,1 @@
-"""The SQLite database of drops, jobs and what became of them."""
+"""Ledger: the SQLite database of drops, jobs and their ends."""

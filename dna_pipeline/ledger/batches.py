@@ -1,4 +1,4 @@
-"""Batches: the jobs of one drop that makes several, and the rows that made none.
+"""Batches: the jobs of a job file, a table or a matrix, and the rows that have no job.
 
 Each function is one step of a transaction.
 """
@@ -18,13 +18,15 @@ from dna_pipeline.ledger import holds, queue, requests, store
 from dna_pipeline.ledger.tables import Batch, BatchRow, Drop, Event, Job
 
 REPORTED_AT_ONCE = 500
+"""Largest number of rows that one call of `report` returns."""
+
 DIALECT = "dialect:"
-"""Begins the name of the setting that holds the form of a batch's table."""
+"""Prefix of the name of the setting that holds the form of a batch's table."""
 
 _AT_ONCE = 500
 
-_ROWS = """SELECT r.number, r.image, coalesce(j.id, r.job_id) AS job, r.status AS told,
-    r.code AS told_code, r.field, r.detail, j.status, j.hold, j.error, j.stages, j.publish,
+_ROWS = """SELECT r.number, r.image, coalesce(j.id, r.job_id) AS job, r.status AS row_status,
+    r.code AS row_code, r.field, r.detail, j.status, j.hold, j.error, j.stages, j.publish,
     j.publish_name, j.started_at, j.finished_at, j.batch, j.pipeline, j.priority, j.not_before,
     j.tags, j.meta, j.request
     FROM batch_rows r LEFT JOIN jobs j ON j.id = r.job_id
@@ -32,7 +34,11 @@ _ROWS = """SELECT r.number, r.image, coalesce(j.id, r.job_id) AS job, r.status A
 
 
 class Existing(NamedTuple):
-    """A job that does, or did, what another asks for."""
+    """A job that has the dedup key of another.
+
+    Attributes:
+        folder: its result folder, below the outbox; None before that is planned.
+    """
 
     job: str
     status: str
@@ -40,12 +46,12 @@ class Existing(NamedTuple):
 
 
 def begin(session: Session, batch: dict[str, Any]) -> None:
-    """Record that a batch is about to be taken, before any file is touched."""
+    """Record that a batch is about to be claimed, before any file is touched."""
     session.execute(insert(Batch), [batch | {"state": "claiming"}])
 
 
 def forget_unclaimed(session: Session) -> None:
-    """Forget the batches whose taking in was undone."""
+    """Forget the batches whose claims were all rolled back."""
     owned = exists().where(Drop.batch == Batch.id)
     session.execute(delete(Batch).where(Batch.state == "claiming", ~owned))
 
@@ -53,10 +59,10 @@ def forget_unclaimed(session: Session) -> None:
 def finish(
     session: Session, batch_id: str, rows: Sequence[dict[str, Any]], dialect: str | None = None
 ) -> None:
-    """A batch is taken: its jobs are in the queue, these are its rows.
+    """Record the rows of a batch that is claimed and has its jobs in the queue.
 
     Args:
-        dialect: form of its table as JSON, which its account has too; None for a plain comma table.
+        dialect: form of its table as JSON, also for `batch.csv`; None for a plain comma table.
     """
     if dialect is not None:
         store.set_setting(session, f"{DIALECT}{batch_id}", dialect)
@@ -69,31 +75,31 @@ def finish(
 
 
 def add(session: Session, batch: dict[str, Any], rows: Sequence[dict[str, Any]]) -> None:
-    """A batch and its rows in one step."""
+    """Record a batch and its rows in one step."""
     begin(session, batch)
     finish(session, batch["id"], rows)
 
 
 def existing(session: Session, keys: Iterable[str]) -> dict[str, Existing]:
-    """The newest job for each key that is still to be done, or was done well."""
-    wanted = list(dict.fromkeys(keys))
-    found: dict[str, Existing] = {}
-    for start in range(0, len(wanted), _AT_ONCE):
+    """Find the newest job for each dedup key that is queued, running or completed."""
+    distinct = list(dict.fromkeys(keys))
+    jobs: dict[str, Existing] = {}
+    for start in range(0, len(distinct), _AT_ONCE):
         rows = (
             select(Job.key, Job.id, Job.status, Job.publish_name)
-            .where(Job.key.in_(wanted[start : start + _AT_ONCE]))
+            .where(Job.key.in_(distinct[start : start + _AT_ONCE]))
             .where(Job.status.in_(("queued", "running", "completed")))
             .order_by(Job.seq)
         )
-        found |= {
+        jobs |= {
             str(key): Existing(job, status, folder)
             for key, job, status, folder in session.execute(rows)
         }
-    return found
+    return jobs
 
 
 def last_sha256(session: Session, inbox: str, folder: str, stem: str, name: str) -> str | None:
-    """What was taken in last under that name."""
+    """Return the hash of the newest image that a job of that name has; None if there is none."""
     rows = (
         select(Drop.sha256)
         .join(Job, Job.drop_id == Drop.id)
@@ -104,27 +110,29 @@ def last_sha256(session: Session, inbox: str, folder: str, stem: str, name: str)
 
 
 def withdraw(session: Session, drop_ids: Sequence[str]) -> None:
-    """Take the jobs of these drops that are still queued out of the queue, leaving no trace but
-    in their batches: something newer takes their place. Those that stand for another batch's rows
-    stay."""
+    """Remove the queued jobs of these drops, since a newer version takes their place.
+
+    Nothing of these jobs remains but the rows in their batches. A job on which rows of another
+    batch count stays.
+    """
     shared = exists().where(BatchRow.job_id == Job.id, BatchRow.batch_id != Job.batch)
     waiting = select(Job.id).where(
         text("+jobs.status = 'queued'"), Job.publish_name.is_(None), ~shared
     )
     ids: list[str] = []
-    for some in _some(drop_ids):
+    for some in _chunks(drop_ids):
         ids += session.scalars(waiting.where(Job.drop_id.in_(some)))
     for job_id in ids:
         queue.forget_stages(session, job_id)
     replaced = update(BatchRow).values(job_id=None, status="replaced")
-    for some in _some(ids):
+    for some in _chunks(ids):
         session.execute(replaced.where(BatchRow.job_id.in_(some)))
         session.execute(delete(Event).where(Event.job_id.in_(some)))
         session.execute(delete(Job).where(Job.id.in_(some)))
 
 
-def _some(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    """So many at once as a statement may name."""
+def _chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Split ids into parts that one statement may name."""
     return (ids[start : start + _AT_ONCE] for start in range(0, len(ids), _AT_ONCE))
 
 
@@ -132,8 +140,10 @@ def drops_of(session: Session, batch_id: str) -> list[str]:
     return list(session.scalars(select(Drop.id).where(Drop.batch == batch_id)))
 
 
-def newest(session: Session, inbox: str, folder: str, name: str, since: datetime) -> Drop | None:
-    """What told the newest batch of a file called so."""
+def newest_drop(
+    session: Session, inbox: str, folder: str, name: str, since: datetime
+) -> Drop | None:
+    """Find the drop with the job file or table of the newest batch of that name; None if none."""
     where = (Batch.inbox == inbox, Batch.folder == folder, Batch.name == name)
     rows = select(Drop).join(Batch, Batch.id == Drop.id).where(*where, Batch.created_at >= since)
     return session.scalars(rows.order_by(Batch.created_at.desc()).limit(1)).first()
@@ -144,63 +154,65 @@ def get(session: Session, batch_id: str) -> Batch:
 
 
 def find(session: Session, batch_id: str | None) -> Batch | None:
-    """None where there is none, or a ledger that was rebuilt does not know it."""
+    """Find a batch; None if there is none, also where a rebuilt ledger does not know it."""
     return None if batch_id is None else session.get(Batch, batch_id)
 
 
 def place_of(session: Session, job: Job) -> tuple[str, int | None]:
-    """The name of a job's batch, as templates have it, and its row there; as far as is known."""
+    """Return the name of a job's batch, as in templates, and its row; "" and None if unknown."""
     own = select(BatchRow.number).where(BatchRow.batch_id == job.batch, BatchRow.job_id == job.id)
     return name_of(session, job.batch), session.scalar(own)
 
 
 def name_of(session: Session, batch_id: str | None) -> str:
-    """The name of a batch, as templates have it; "" where it is not known."""
+    """Return the name of a batch, as in templates; "" if it is unknown."""
     batch = find(session, batch_id)
     return "" if batch is None else batch.name.rpartition(".")[0]
 
 
 def unfinished(session: Session) -> list[str]:
-    """The batches whose account may change yet, the oldest first."""
+    """Return the ids of the batches whose `batch.csv` may still change, oldest first."""
     rows = select(Batch.id).where(Batch.state.in_(("claimed", "open"))).order_by(Batch.created_at)
     return list(session.scalars(rows))
 
 
 def jobless_drops(session: Session, batch_id: str) -> list[Drop]:
-    """Its drops that no job was made of: what tells it, and what was there already."""
+    """Find a batch's drops without jobs: its own files, and images of skipped rows."""
     used = exists().where(Job.drop_id == Drop.id)
     return list(session.scalars(select(Drop).where(Drop.batch == batch_id, ~used)))
 
 
 def matrix_sidecar(session: Session, batch_id: str) -> tuple[str | None, str | None]:
-    """Name and text of the YAML that a matrix was written in."""
+    """Return name and text of the YAML with a batch's matrix; None for both if there is none."""
     rows = select(Drop.sidecar, Drop.sidecar_text).join(Job, Job.drop_id == Drop.id)
-    found = session.execute(rows.where(Job.batch == batch_id).limit(1)).first()
-    return (None, None) if found is None else (found[0], found[1])
+    row = session.execute(rows.where(Job.batch == batch_id).limit(1)).first()
+    return (None, None) if row is None else (row[0], row[1])
 
 
 def report(session: Session, batch_id: str, after: int) -> list[dict[str, Any]]:
-    """Its next rows, at most `REPORTED_AT_ONCE`, with what became of them; JSON columns as text.
+    """Return a batch's next rows with their jobs, at most `REPORTED_AT_ONCE`; JSON columns as text.
+
+    `row_status` and `row_code` are those of a row without a job of its own.
 
     Args:
-        after: the number of the row to begin behind; 0 at first.
+        after: the number of the last row of the call before; 0 at first.
     """
     values = {"batch": batch_id, "after": after, "limit": REPORTED_AT_ONCE}
     return [dict(row) for row in session.execute(text(_ROWS), values).mappings()]
 
 
 def dialect_of(session: Session, batch_id: str) -> str | None:
-    """The form of the batch's table; None for that of a plain comma table."""
+    """Return the form of a batch's table as JSON; None for a plain comma table."""
     return store.get_setting(session, f"{DIALECT}{batch_id}")
 
 
 def open_(session: Session, batch_id: str) -> None:
-    """Its folder is in the outbox."""
+    """Record that a batch's folder is in the outbox."""
     session.execute(update(Batch).where(Batch.id == batch_id).values(state="open"))
 
 
 def close(session: Session, batch_id: str) -> bool:
-    """All jobs that its rows count on have ended; False where one was begun again meanwhile."""
+    """End a batch if all jobs that its rows count on have ended; False if one still goes on."""
     goes_on = Job.status.in_(("queued", "running")) | Job.publish.in_(("pending", "planned"))
     own = exists().where(Job.batch == batch_id, goes_on)
     row = (BatchRow.batch_id == batch_id, BatchRow.status == "skipped")
@@ -211,7 +223,7 @@ def close(session: Session, batch_id: str) -> bool:
 
 
 def reopen(session: Session, job_id: str) -> None:
-    """A job is to run again: the batches with rows that count on it have not ended."""
+    """Reopen the batches with rows that count on a job, since the job is to run again."""
     counting = select(BatchRow.batch_id).where(BatchRow.job_id == job_id)
     again = update(Batch).where(Batch.id.in_(counting), Batch.state == "done")
     session.execute(again.values(state="open", finished_at=None))
@@ -221,7 +233,7 @@ def reopen(session: Session, job_id: str) -> None:
 
 
 def check_failures(session: Session, batch_id: str) -> str | None:
-    """Pause the batch if more went wrong than it allows; why, where it is paused now."""
+    """Pause a batch if more rows went wrong than it allows; return the reason if it did."""
     batch = find(session, batch_id)
     if batch is None or batch.max_failures is None or batch.paused is not None:
         return None
@@ -238,21 +250,23 @@ def check_failures(session: Session, batch_id: str) -> str | None:
 
 
 def pause(session: Session, batch_id: str, why: str) -> None:
-    """Hold its queued jobs until someone resumes it."""
+    """Pause a batch: hold its queued jobs until someone resumes it."""
     session.execute(update(Batch).where(Batch.id == batch_id).values(paused=why))
     holds.hold_where(session, "batch", batch_id, Paused.code, why)
 
 
 def paused(session: Session, batch_id: str | None) -> str | None:
-    """Why that batch is paused; None if it is not."""
+    """Return the reason why a batch is paused; None if it is not."""
     if batch_id is None:
         return None
     return session.scalar(select(Batch.paused).where(Batch.id == batch_id))
 
 
 def resume(session: Session, batch_id: str | None = None) -> None:
-    """Free a batch, or all; what else holds their jobs is found out anew. A batch that was paused
-    for its failures is not paused for them again."""
+    """Resume a batch, or all of them. Other holds of the jobs are checked anew.
+
+    A batch that was paused for its failures loses its limit, or it would pause again at once.
+    """
     chosen = update(Batch).where(Batch.paused.is_not(None))
     if batch_id is not None:
         chosen = chosen.where(Batch.id == batch_id)
@@ -262,7 +276,7 @@ def resume(session: Session, batch_id: str | None = None) -> None:
 
 
 def cancel(session: Session, batch_id: str) -> dict[str, str | None]:
-    """Cancel all of its jobs that have not ended; what each was, by its id."""
+    """Cancel all jobs of a batch that have not ended; return their status before, by id."""
     rows = select(Job.id).where(Job.batch == batch_id, Job.status.in_(("queued", "running")))
     return {
         job_id: requests.request_cancel(session, job_id) for job_id in session.scalars(rows).all()

@@ -14,22 +14,25 @@ from dna_pipeline.base.times import utcnow
 from dna_pipeline.ledger.store import OPEN_STATUSES, VALUES_AT_ONCE, add_rows, table_of
 from dna_pipeline.ledger.tables import Batch, Drop, Event, Job, KnownFile
 
-_NOT_GONE = text("drops.state <> 'gone'")  # literal, so that the partial index applies
+_NOT_GONE = text("drops.state <> 'gone'")  # literal text, so that the partial index applies
 
 
 def begin_claims(session: Session, drops: Sequence[dict[str, Any]]) -> None:
-    """Record that these drops are about to be taken, before any file is touched."""
+    """Record that these drops are about to be claimed, before any file is touched."""
     if drops:
         add_rows(session, Drop, drops)
 
 
 def claiming_drops(session: Session) -> list[Drop]:
-    """Drops whose files were being taken when someone last wrote of them."""
+    """Find drops whose claim has begun and has not been committed."""
     return list(session.scalars(select(Drop).where(_NOT_GONE, Drop.state == "claiming")))
 
 
 def forget_drops(session: Session, drop_ids: Sequence[str]) -> int:
-    """Remove drops whose claims were lost, put back or given up; how many were still to be."""
+    """Remove those of these drops that are still `claiming`; return their number.
+
+    For claims that failed or were rolled back.
+    """
     forgotten = 0
     for start in range(0, len(drop_ids), VALUES_AT_ONCE):
         some = Drop.id.in_(drop_ids[start : start + VALUES_AT_ONCE])
@@ -41,10 +44,10 @@ def forget_drops(session: Session, drop_ids: Sequence[str]) -> int:
 def finish_claims(
     session: Session, drops: Sequence[dict[str, Any]], jobs: Sequence[dict[str, Any]]
 ) -> None:
-    """The drops are ours: commit what they hold with their jobs and the jobs' first events.
+    """Record that drops are claimed, with their jobs and the jobs' first events.
 
     Args:
-        drops: of each its id and what was found out, the same keys in all.
+        drops: for each its id and the columns that the claim found out, the same keys in all.
     """
     if drops:
         session.execute(update(Drop), [{**drop, "state": "claimed"} for drop in drops])
@@ -67,19 +70,19 @@ def _first_events(job: dict[str, Any]) -> Iterable[tuple[str, dict[str, Any]]]:
 
 
 def failed_data(error: dict[str, Any]) -> dict[str, Any]:
-    """What the event of a failure or cancellation tells."""
+    """Return the data of a job's event for its failure or cancellation."""
     return {"code": error["code"], "detail": error["detail"]}
 
 
 def unneeded_drops(session: Session, drop_id: str | None = None) -> list[Drop]:
-    """Drops that no job needs any more: the one of that id if it is such, or all."""
+    """Find all drops that no job needs any more, or only that of one id."""
     needed = exists().where(
         Job.drop_id == Drop.id,
         Job.status.in_(OPEN_STATUSES) | Job.publish.in_(("pending", "planned")),
     )
     # A batch's own files are needed until its folder is in the outbox.
-    unlaid = exists().where(Batch.id == Drop.batch, Batch.state == "claimed")
-    rows = select(Drop).where(_NOT_GONE, Drop.state != "claiming", ~needed, ~unlaid)
+    unpublished = exists().where(Batch.id == Drop.batch, Batch.state == "claimed")
+    rows = select(Drop).where(_NOT_GONE, Drop.state != "claiming", ~needed, ~unpublished)
     return list(session.scalars(rows if drop_id is None else rows.where(Drop.id == drop_id)))
 
 
@@ -88,13 +91,13 @@ def set_drop_state(session: Session, drop_id: str, state: str) -> None:
 
 
 def known_files(session: Session, inbox: str) -> dict[str, Any]:
-    """Rows of `known_files` by path; plain ones, since there may be a million."""
+    """Return the rows of `known_files` by path; plain rows, since there may be a million."""
     rows = session.execute(select(*KnownFile.__table__.columns).where(KnownFile.inbox == inbox))
     return {row.path: row for row in rows}
 
 
 def remember_files(session: Session, rows: Sequence[dict[str, Any]]) -> None:
-    """Add or replace what is known of files of `keep` inboxes."""
+    """Add or replace rows of `known_files`."""
     if rows:
         statement = upsert(table_of(KnownFile))
         changed = {name: statement.excluded[name] for name in ("stat", "key", "error", "drop_id")}
@@ -105,7 +108,7 @@ def remember_files(session: Session, rows: Sequence[dict[str, Any]]) -> None:
 
 
 def set_sidecar(session: Session, drop_id: str, name: str, text: str, stat: dict[str, Any]) -> None:
-    """The drop has a sidecar after all; `stat` is what was seen of it."""
+    """Give a drop a sidecar that came late. `stat` is the new value for the drop's files."""
     values = {"sidecar": name, "sidecar_text": text, "stat": stat}
     session.execute(update(Drop).where(Drop.id == drop_id).values(values))
 
@@ -113,34 +116,36 @@ def set_sidecar(session: Session, drop_id: str, name: str, text: str, stat: dict
 def recent_drops(
     session: Session, inbox: str, folder: str, stems: Sequence[str], since: datetime
 ) -> list[tuple[Drop, Job]]:
-    """Drops of images with such stems that were taken in since then, with their jobs, the newest
-    first. `folder` and `stems` as in the jobs' rows."""
+    """Find drops of images with these stems that were claimed since then, with their jobs.
+
+    The newest comes first. `folder` and `stems` are written as in the jobs' rows.
+    """
     rows = (
         select(Drop, Job)
         .join(Job, Job.drop_id == Drop.id)
         .where(Job.inbox == inbox, Job.folder == folder, Job.stem.in_(stems))
         .where(Drop.image.is_not(None), Drop.created_at >= since)
     )
-    # Sorted here: for an ORDER BY, SQLite would rather read all jobs of the inbox.
-    found = [(drop, job) for drop, job in session.execute(rows)]
-    return sorted(found, key=lambda pair: -pair[1].seq)
+    # With ORDER BY, SQLite would read all jobs of the inbox, so Python sorts.
+    pairs = [(drop, job) for drop, job in session.execute(rows)]
+    return sorted(pairs, key=lambda pair: -pair[1].seq)
 
 
 def recent_jobs(session: Session, inbox: str, most: int) -> list[tuple[str, str, str, datetime]]:
-    """Folder, name and id of the newest jobs of an inbox, and when they were taken in."""
+    """Return folder, name, id and time of claim of an inbox's newest jobs, at most `most`."""
     rows = select(Job.folder, Job.name, Job.id, Job.created_at).where(Job.inbox == inbox)
-    found = session.execute(rows.order_by(Job.seq.desc()).limit(most))
-    return [(folder, name, job, at) for folder, name, job, at in found]
+    newest = session.execute(rows.order_by(Job.seq.desc()).limit(most))
+    return [(folder, name, job, at) for folder, name, job, at in newest]
 
 
 def drop_with_jobs(session: Session, drop_id: str) -> tuple[Drop, Sequence[Job]]:
-    """A drop that is there, and its jobs."""
+    """Return a drop, which must exist, and its jobs."""
     jobs = session.scalars(select(Job).where(Job.drop_id == drop_id)).all()
     return session.get_one(Drop, drop_id), jobs
 
 
 def open_drop_ids(session: Session) -> set[str]:
-    """All drops that still own files."""
+    """Return the ids of all drops that still own files."""
     return set(session.scalars(select(Drop.id).where(_NOT_GONE)))
 
 
@@ -150,10 +155,10 @@ def has_drops(session: Session) -> bool:
 
 
 def is_gone(session: Session, drop_id: str) -> bool:
-    """Whether that drop was done with long ago, although its files may be back."""
+    """True if a drop no longer owns files; its claim may yet be back with its disk."""
     return session.scalar(select(Drop.state).where(Drop.id == drop_id)) == "gone"
 
 
 def drop_state(session: Session, drop_id: str) -> str | None:
-    """The state of that drop; None where there is none."""
+    """Return the state of a drop; None if there is no such drop."""
     return session.scalar(select(Drop.state).where(Drop.id == drop_id))

@@ -1,9 +1,9 @@
 """The engine that writes to the ledger.
 
 Writers take the lock when a transaction begins (BEGIN IMMEDIATE), so that two of them wait for one
-another instead of failing halfway. WAL, with which readers disturb nobody, is used where the
-SQLite at hand does it safely; elsewhere the rollback journal is kept, and a COMMIT that finds a
-reader is tried again.
+another instead of failing halfway. WAL lets readers disturb nobody; it is used if the SQLite at
+hand does it safely. Otherwise the rollback journal stays, and a COMMIT that a reader blocks is
+tried again.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from sqlalchemy.pool import QueuePool
 from dna_pipeline.ledger.sqlite import BUSY_TIMEOUT_MS, flush_fully, sqlite_module, wal_is_safe
 
 CACHE_KIB = 32 << 10
-"""Ids are random: each touches pages of its own in every index of a large ledger."""
+"""Size of SQLite's page cache: ids are random, so each touches other pages of every index."""
 
 T = TypeVar("T")
 
 Transaction = Session
-"""What `Ledger.transact` hands to the function that it runs."""
+"""Type that `Ledger.transact` passes to the function that it runs."""
 
 LedgerError = SQLAlchemyError
 """Any error of the ledger."""
@@ -37,7 +37,7 @@ SQLite's own error."""
 
 
 def open_writer(path: Path) -> Engine:
-    """An engine whose transactions are immediate and durable (`synchronous=FULL`)."""
+    """Open an engine whose transactions are immediate and durable (`synchronous=FULL`)."""
     module = sqlite_module()
     wal = wal_is_safe(module.sqlite_version_info)
     engine = _engine(URL.create("sqlite", database=str(path)), module)
@@ -70,13 +70,13 @@ def _begin_immediate(connection: Any) -> None:
 
 
 def is_busy(error: OperationalError) -> bool:
-    """Whether the database was merely in use."""
+    """True if the database was merely in use."""
     text = str(error.orig)
     return "locked" in text or "busy" in text
 
 
 def retry_busy(action: Callable[[], T], seconds: float = 30) -> T:
-    """Run a whole transaction again while readers hold it up (rollback journal only)."""
+    """Run a whole transaction, again while readers block it (rollback journal only)."""
     deadline = time.monotonic() + seconds
     while True:
         try:

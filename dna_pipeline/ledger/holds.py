@@ -1,4 +1,4 @@
-"""Hold queued jobs, and release them, by any column of theirs."""
+"""Hold and release queued jobs, chosen by a column of theirs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _PROMOTE_RETRIES = text("""UPDATE jobs INDEXED BY ix_jobs_hold SET hold = NULL, 
 
 
 def hold(session: Session, job_id: str, code: str, detail: str) -> None:
-    """Put a running or queued job back, to wait for its environment. Costs it no attempt."""
+    """Hold a running or queued job until its environment allows it. This costs no attempt."""
     started = case((Job.status == "running", 1), else_=0)
     session.execute(
         update(Job)
@@ -50,25 +50,25 @@ def hold_where(
     code: str,
     detail: str,
 ) -> None:
-    """Hold every runnable job that has this in common."""
+    """Hold every runnable job with this value in this column."""
     values = {"value": value, "code": code, "detail": detail}
     session.execute(text(f"{_HOLD} AND {column} = :value"), values)
 
 
 def held_groups(session: Session, code: str) -> list[str]:
-    """The distinct model sets of jobs under that hold."""
+    """Return the distinct model sets of jobs under a hold."""
     rows = session.scalars(select(Job.models).where(Job.hold == code).distinct())
     return list(rows)
 
 
 def stages_held(session: Session, code: str, models: str) -> list[dict[str, Any]]:
-    """The stages of one of the jobs of that model set under that hold; none where there is none."""
+    """Return the stages of one job of a model set under a hold; an empty list if none waits."""
     values = {"code": code, "models": models}
     return session.execute(_STAGES_HELD, values).scalar_one_or_none() or []
 
 
 def release(session: Session, code: str, models: str | None = None) -> int:
-    """Free jobs from that hold; how many."""
+    """Release jobs from a hold, all or those of a model set; return their number."""
     if models is None:
         return rows_changed(session.execute(text(_RELEASE), {"code": code}))
     alike = text(f"{_RELEASE} AND models = :models")
@@ -76,19 +76,19 @@ def release(session: Session, code: str, models: str | None = None) -> int:
 
 
 def held_inboxes(session: Session, code: str) -> list[str]:
-    """The inboxes that have jobs under that hold."""
+    """Return the inboxes that have jobs under a hold."""
     return list(session.scalars(select(Job.inbox).where(Job.hold == code).distinct()))
 
 
 def release_inbox(session: Session, code: str, inbox: str) -> int:
-    """Free that inbox's jobs from that hold; how many."""
+    """Release an inbox's jobs from a hold; return their number."""
     alike = text(f"{_RELEASE} AND inbox = :inbox")
     return rows_changed(session.execute(alike, {"code": code, "inbox": inbox}))
 
 
 def promote_due(session: Session, now: datetime) -> int:
-    """Free the jobs whose `not_before` has come, or the time for another try; how many."""
-    # A wait longer than any that is given means that the clock was put back.
+    """Release the jobs whose `not_before` or next try is due; return their number."""
+    # If a wait is longer than any that the daemon sets, the clock was put back.
     latest = format_time(now + timedelta(seconds=2 * MAX_BACKOFF_S))
     retried = session.execute(_PROMOTE_RETRIES, {"now": format_time(now), "latest": latest})
     return rows_changed(retried) + rows_changed(

@@ -1,7 +1,7 @@
-"""Names in `latest/`: which input has which, for good.
+"""Names in `latest/`, which inputs have for good.
 
 The folder keeps the newest files of each input, named by its stem, and `cat.png` and `cat.jpg`
-have one stem. The first of them gets `cat`, the other `cat.jpg`. That is written down, so that no
+have one stem. The first of them gets `cat`, the other `cat.jpg`. Settings record this, so that no
 restart and no later run gives an input another name.
 
 Each function is one step of a transaction.
@@ -22,26 +22,26 @@ from dna_pipeline.ledger.store import get_setting, set_setting
 from dna_pipeline.ledger.tables import ArtifactRow, Drop, Job
 
 Kind = Literal["latest", "latest-companion"]
-"""Kinds of names: of meshes and pictures, or of the companions (MTL, texture) of an OBJ."""
+"""Kinds of names: for meshes and pictures, or for the companions (MTL, texture) of an OBJ."""
 
 RESULT: Kind = "latest"
 COMPANION: Kind = "latest-companion"
 FOREIGN = ""
-"""Has the names of files that somebody else put there, in place of an input's path."""
+"""Stands for an input's path if somebody else put the files of a name there."""
 
 TEXTURE = ".texture"
-"""Ends the name of a texture: `cat.texture.png` may be that of `cat`, or a picture of the input
+"""End of a texture's name: `cat.texture.png` may be the texture of `cat`, or a picture of the input
 `cat.texture`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """An input whose files are to lie there.
+    """Input whose files are to lie in `latest/`.
 
     Attributes:
-        source: its path, in the inbox or in a source root.
+        source: its path in the inbox or in a source root.
         seq: number of the job that made the files.
-        suffixes: what follows their common name.
+        suffixes: ends of the files' names, after their common name.
     """
 
     source: str
@@ -62,36 +62,36 @@ def claim_name(
     session: Session,
     folder: str,
     kind: Kind,
-    wanted: Input,
+    image: Input,
     names: Iterable[str],
     is_there: Callable[[str], bool],
     foreign: Callable[[str], Collection[str]],
 ) -> str | None:
-    """The name of an input's files in that folder; None if a newer job's files have it.
+    """Choose the name of an input's files in a folder; None if a newer job's files have it.
 
-    An input keeps its name. A new one gets the first that nobody has, or whose owner's files are
-    gone. Names that differ only in case or Unicode form count as one, since many file systems do
-    not tell them apart. A name that no input has, but under which files lie that are somebody
-    else's, is written down as theirs.
+    An input keeps its name. A new input gets the first name that nobody has, or whose owner's files
+    are gone. Names that differ only in case or Unicode form count as one, since many file systems
+    do not tell them apart. If no input has a name, but somebody else's files lie under it, the name
+    is recorded as theirs.
 
     Args:
-        folder: below the outbox; each has its own names.
-        names: to choose from, in this order, without end.
+        folder: folder below the outbox; each has its own names.
+        names: names to choose from, in this order, without end.
         is_there: True if there is a file of that path below the outbox.
-        foreign: what follows a name that no input has in the names of somebody else's files.
+        foreign: returns the suffixes of somebody else's files under a name that no input has.
     """
     free: str | None = None
     for name in names:
         owner = _find(session, kind, folder, name)
-        if owner is not None and owner.source == wanted.source:
-            if owner.seq > wanted.seq:
+        if owner is not None and owner.source == image.source:
+            if owner.seq > image.seq:
                 return None
-            _record(session, kind, folder, name, wanted, owner.files)
+            _record(session, kind, folder, name, image, owner.files)
             return name
         if owner is not None:
             if free is None and not any(map(is_there, owner.files)):
                 free = name
-        elif _clashes(session, kind, folder, name, wanted.source):
+        elif _clashes(session, kind, folder, name, image.source):
             continue
         elif suffixes := foreign(name):
             _record(session, kind, folder, name, Input(FOREIGN, 0, tuple(suffixes)))
@@ -99,7 +99,7 @@ def claim_name(
             free = free or name
             break
     assert free is not None, "names to choose from have no end"
-    _record(session, kind, folder, free, wanted)
+    _record(session, kind, folder, free, image)
     return free
 
 
@@ -110,9 +110,9 @@ def note_first(
     suffixes: Iterable[str],
     is_there: Callable[[str], bool],
 ) -> None:
-    """Give a stem that no input has to the one whose result came first, if it has files there.
+    """Record a stem that no input has for the input whose result came first, if files have it.
 
-    A ledger that was rebuilt knows the results, but not who had which name.
+    A rebuilt ledger knows the results, but not which input had which name.
     """
     suffixes = tuple(suffixes)
     if _find(session, RESULT, folder, job.stem) is not None or not any(
@@ -147,8 +147,8 @@ def _find(session: Session, kind: Kind, folder: str, name: str) -> Owner | None:
     value = get_setting(session, _key(kind, folder, name))
     if value is None:
         return None
-    facts = json.loads(value)
-    return Owner(facts["source"], facts["seq"], tuple(facts["files"]))
+    entry = json.loads(value)
+    return Owner(entry["source"], entry["seq"], tuple(entry["files"]))
 
 
 def _record(
@@ -159,9 +159,9 @@ def _record(
     owner: Input,
     files: Iterable[str] = (),
 ) -> None:
-    """Write down whose name it is now; older `files` of that input have it too."""
-    named = {*files, *(f"{folder}/{name}{suffix}" for suffix in owner.suffixes)}
-    value = {"source": owner.source, "seq": owner.seq, "files": sorted(named)}
+    """Record the owner of a name; older `files` of that input have the name too."""
+    paths = {*files, *(f"{folder}/{name}{suffix}" for suffix in owner.suffixes)}
+    value = {"source": owner.source, "seq": owner.seq, "files": sorted(paths)}
     set_setting(session, _key(kind, folder, name), json.dumps(value))
 
 
@@ -170,7 +170,7 @@ def _key(kind: Kind, folder: str, name: str) -> str:
 
 
 def published_before(session: Session, job: Job) -> list[tuple[Job, Drop, ArtifactRow]]:
-    """The artifacts of other completed jobs whose inputs have that job's inbox, folder and name."""
+    """Find the artifacts of other completed jobs with that job's inbox, folder and name."""
     rows = (
         select(Job, Drop, ArtifactRow)
         .join(Drop, Drop.id == Job.drop_id)

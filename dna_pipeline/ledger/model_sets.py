@@ -1,7 +1,7 @@
-"""The models that a job uses: their names in its stages, and the text in the column `jobs.models`.
+"""Model sets: the names of a job's models, and their text in the column `jobs.models`.
 
-The text groups jobs that wait for the same files, and nothing more. Names are read from the stages,
-where they stand one by one: a name may hold any character that pipeline.yaml accepts.
+The text only groups jobs that wait for the same files. Names are read from the stages, where each
+stands alone, since a name may hold any character that pipeline.yaml accepts.
 """
 
 from __future__ import annotations
@@ -12,19 +12,19 @@ from typing import Any
 
 
 def names_in(stages: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Names of the models of stages as `jobs.stages` has them, sorted, each once."""
-    named = (stage["params"].get("model") for stage in stages)
-    return sorted({name for name in named if name is not None})
+    """Return the names of the models in stages, as `jobs.stages` has them; sorted, each once."""
+    models = (stage["params"].get("model") for stage in stages)
+    return sorted({name for name in models if name is not None})
 
 
 def text_of(names: Iterable[str]) -> str:
-    """The text for a set of models: the same for the same set, another for any other.
+    """Return the text for a set of models, different for different sets.
 
-    Names joined by commas, as people read and query them; a JSON list where one of the names would
-    make that ambiguous.
+    The names are joined by commas, as people read and query them. If a name would make that
+    ambiguous, the text is a JSON list.
     """
-    listed = sorted(set(names))
-    return ",".join(listed) if all(map(_is_plain, listed)) else json.dumps(listed)
+    ordered = sorted(set(names))
+    return ",".join(ordered) if all(map(_is_plain, ordered)) else json.dumps(ordered)
 
 
 def _is_plain(name: str) -> bool:

@@ -1,7 +1,7 @@
-"""Open jobs whose sources are not there, and the end that they had in a newer ledger.
+"""Overtaken jobs: open in an older copy of the ledger that was put back, but ended since.
 
-An older copy of the ledger that was put back has jobs as open that have ended since. Each function
-is one step of a transaction.
+Their sources are gone; their end is known from their result folders. Each function is one step of
+a transaction.
 """
 
 from __future__ import annotations
@@ -26,27 +26,27 @@ _AT_ONCE = 500
 
 
 def claims(session: Session) -> list[tuple[str, str]]:
-    """The ids of all drops that own files, and the folders that hold these."""
+    """Return the ids and the claims of all drops that own files."""
     return [(drop, claim) for drop, claim in session.execute(_CLAIMS)]
 
 
 def open_jobs(session: Session, drop_ids: Sequence[str], *, only_held: bool) -> list[Job]:
-    """The jobs of these drops that have not come to their end, in the order of the queue.
+    """Find the jobs of these drops that have not ended, in the order of the queue.
 
     Args:
-        only_held: those alone that wait for their sources, which nobody else works on.
+        only_held: find only jobs that wait for their sources, on which nobody else works.
     """
-    found: list[Job] = []
+    jobs: list[Job] = []
     for start in range(0, len(drop_ids), _AT_ONCE):
         some = select(Job).where(Job.drop_id.in_(drop_ids[start : start + _AT_ONCE]), _IS_OPEN)
         if only_held:
             some = some.where(Job.hold == InboxUnavailable.code)
-        found += session.scalars(some)
-    return sorted(found, key=lambda job: job.seq)
+        jobs += session.scalars(some)
+    return sorted(jobs, key=lambda job: job.seq)
 
 
 def _is_as_it_was(session: Session, job: Job) -> bool:
-    """Whether nobody has changed the job since it was read."""
+    """True if nobody has changed the job since it was read."""
     now = queue.find_job(session, job.id)
     return now is not None and (now.status, now.publish, now.hold, now.drop_id) == (
         job.status, job.publish, job.hold, job.drop_id,
@@ -60,7 +60,7 @@ def end(
     runs: list[dict[str, Any]],
     files: list[dict[str, Any]],
 ) -> bool:
-    """Let the job be ended and published, with these stages and files; False if it has changed."""
+    """Record a job's end and publication, with stages and files; False if the job has changed."""
     if not _is_as_it_was(session, job):
         return False
     released = {"hold": None, "hold_detail": None, "not_before": None, "cancel_requested": False}
@@ -70,15 +70,15 @@ def end(
         if rows:
             session.execute(insert(table), rows)
     error: dict[str, Any] = changes["error"] or {}
-    facts = {name: error[name] for name in ("code", "detail") if name in error}
-    add_event(session, job.id, changes["status"], {**facts, "found": changes["publish_name"]})
+    reason = {name: error[name] for name in ("code", "detail") if name in error}
+    add_event(session, job.id, changes["status"], {**reason, "found": changes["publish_name"]})
     return True
 
 
-def lose(session: Session, job: Job, failure: Failure) -> bool:
-    """The source is gone for good: a job that waits fails, one that has ended is published.
+def end_without_source(session: Session, job: Job, failure: Failure) -> bool:
+    """End a job whose source is gone for good; False if the job has changed.
 
-    False if the job has changed.
+    A job that waits fails. A job that only has to be published is released from its hold.
     """
     if not _is_as_it_was(session, job):
         return False

@@ -1,4 +1,4 @@
-"""A pipeline whose jobs fail alike again and again is paused, until someone says `resume`.
+"""Pauses of pipelines: one whose jobs fail alike several times in a row waits for a `resume`.
 
 Both the count and the pause are settings, and so survive a restart. Each function is one step of
 a transaction.
@@ -34,7 +34,8 @@ COUNTED = frozenset(
         WorkerCrashed,
     )
 )  # fmt: skip
-"""What may be the models' or the machine's doing. The others are the input's, and tell nothing."""
+"""Codes of failures that models or the machine may cause. Other failures come from the input, so
+they say nothing about the pipeline."""
 
 PAUSED = "paused:"
 _STREAK = "failures:"
@@ -44,7 +45,7 @@ def note_failure(session: Session, job_id: str, failure: Failure, limit: int) ->
     """Count a failure, each job once, and pause the pipeline at `limit` in a row (0: never).
 
     Returns:
-        Why the pipeline is paused now, if it is.
+        The reason if the pipeline is paused now, else None.
     """
     pipeline = session.scalar(select(Job.pipeline).where(Job.id == job_id))
     if pipeline is None or not limit or failure.code not in COUNTED:
@@ -71,23 +72,23 @@ def _pause(session: Session, pipeline: str, failure: Failure, number: int) -> st
 
 
 def note_success(session: Session, job_id: str) -> None:
-    """A job of the pipeline has run to its end: what failed before it was no pattern."""
+    """Forget the failures of a job's pipeline, since the job has run to its end."""
     pipeline = session.scalar(select(Job.pipeline).where(Job.id == job_id))
     session.execute(delete(Setting).where(Setting.name == f"{_STREAK}{pipeline}"))
 
 
 def begins(start: str) -> ColumnElement[bool]:
-    """The settings whose names begin so, as a range that the index can find."""
+    """Return the condition for settings with a prefix, as a range that the index can find."""
     return Setting.name.between(start, start + "\U0010ffff")
 
 
 def reason(session: Session, pipeline: str) -> str | None:
-    """Why that pipeline is paused; None if it is not."""
+    """Return the reason why a pipeline is paused; None if it is not."""
     return get_setting(session, PAUSED + pipeline)
 
 
 def resume(session: Session) -> None:
-    """Free the queue and all pipelines, whoever paused them, and count anew."""
+    """Resume the queue, all pipelines and all batches, whoever paused them, and count anew."""
     for start in (PAUSED, _STREAK):
         session.execute(delete(Setting).where(begins(start)))
     set_setting(session, "paused", None)

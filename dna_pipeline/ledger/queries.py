@@ -1,7 +1,7 @@
-"""Questions to the ledger that change nothing; what the commands and `status.json` show.
+"""Read-only queries: the data that the commands and `status.json` show.
 
-Plain SQL on a plain connection: a command that lists jobs is asked for again and again, and should
-not wait for an object-relational mapper to be imported.
+They are plain SQL on a plain connection. People list jobs again and again, and such a command
+should not wait for the import of an object-relational mapper.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _OPEN = """SELECT EXISTS (SELECT 1 FROM jobs WHERE status = 'running' AND hold I
     OR EXISTS (SELECT 1 FROM jobs INDEXED BY ix_jobs_publish
                WHERE publish IN ('pending', 'planned') AND (hold IS NOT NULL) = 0)"""
 
-# The plus keeps a condition from an index that half the table would come out of.
+# The plus keeps SQLite from an index of which the condition matches half the table.
 _ENDED = f"""SELECT {_JOB} FROM jobs JOIN (
         SELECT job_id, max(id) AS ended FROM events
         WHERE id > ? AND kind IN ('completed', 'failed', 'cancelled') GROUP BY +job_id
@@ -58,20 +58,20 @@ _BATCHES = f"""{_BATCH}
 _NEW_BATCHES = f"{_BATCH} WHERE created_at >= ? AND state <> 'claiming' ORDER BY created_at"
 _SAME = """SELECT status, publish_name FROM jobs
     WHERE key = ? AND +status IN ('queued', 'running', 'completed') ORDER BY seq DESC LIMIT 1"""
-# A claim is called as its drop, and lies right in its root.
+# A claim has its drop's id as name, and lies directly in its root.
 _HELD_ROOTS = """SELECT DISTINCT substr(claim, 1, length(claim) - length(drops.id) - 1) AS root
     FROM jobs INDEXED BY ix_jobs_hold JOIN drops ON drops.id = drop_id WHERE hold = ?"""
 _BATCH_COUNTS = "SELECT status, count(*) AS jobs FROM jobs WHERE batch = ? GROUP BY +status"
 
 
 class AmbiguousPrefixError(LookupError):
-    """Not exactly one id begins so."""
+    """Several ids, or none, begin with a prefix."""
 
 
 class Queries:
-    """A read-only look at one ledger file, which must exist.
+    """Read-only queries to one ledger file, which must exist.
 
-    Rows come as plain values: times as aware datetimes, JSON as what it stands for, paths as text.
+    Rows hold plain values: times as aware datetimes, JSON decoded, paths as text.
     """
 
     def __init__(self, path: Path) -> None:
@@ -102,7 +102,7 @@ class Queries:
         return row[0] if row is not None else None
 
     def find(self, prefix: str) -> str | None:
-        """The id that begins so; None where there is none. Raises `AmbiguousPrefixError`."""
+        """Find the job id with a prefix; None if there is none. Raises `AmbiguousPrefixError`."""
         if not prefix:
             return None
         low, high = prefix.lower(), prefix.lower() + "g"
@@ -112,10 +112,10 @@ class Queries:
         return rows[0]["id"] if rows else None
 
     def find_batch(self, prefix: str) -> str:
-        """The id that begins so, or that of the batch in a folder called so.
+        """Find the batch id with a prefix, or that of a batch's folder, `<name>-<prefix>`.
 
         Raises:
-            AmbiguousPrefixError: there is none, or there are several.
+            AmbiguousPrefixError: there is no such batch, or there are several.
         """
         low = prefix.rstrip("/").rpartition("-")[2].lower()
         rows = self._rows("SELECT id FROM batches WHERE id >= ? AND id < ? LIMIT 2", low, low + "g")
@@ -126,23 +126,23 @@ class Queries:
             )
         return rows[0]["id"]
 
-    def same(self, key: str) -> dict[str, Any] | None:
-        """The newest job of that key that is to be done, or was done well."""
+    def newest_with_key(self, key: str) -> dict[str, Any] | None:
+        """Find the newest job with a dedup key that is queued, running or completed."""
         return next(iter(self._rows(_SAME, key)), None)
 
     def known_files(self, inbox: str) -> dict[str, Any]:
-        """As `store.known_files` gives them."""
+        """Return rows by path, as `ledger/drops.py: known_files` does."""
         rows = self._rows(
             "SELECT path, stat, key, error AS code, drop_id FROM known_files WHERE inbox = ?", inbox
         )
         return {row["path"]: SimpleNamespace(error=row.pop("code"), **row) for row in rows}
 
     def batches(self) -> list[dict[str, Any]]:
-        """The batches that are not done, the newest first, with how many jobs are in each state."""
+        """Return the batches that are not done, newest first, with counts of jobs by status."""
         return self._counted(self._rows(_BATCHES))
 
     def batches_since(self, time: datetime) -> list[dict[str, Any]]:
-        """The same of those that were taken in since then, the oldest first."""
+        """Return the batches that were claimed since then, oldest first, as `batches` does."""
         return self._counted(self._rows(_NEW_BATCHES, time.strftime(_TIME)))
 
     def _counted(self, batches: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -159,9 +159,9 @@ class Queries:
         batch: str | None = None,
         limit: int = 50,
     ) -> list[dict[str, Any]]:
-        """The newest jobs, newest first."""
-        wanted = {"status": status, "inbox": inbox, "batch": batch}
-        chosen = {name: value for name, value in wanted.items() if value is not None}
+        """Return the newest jobs, newest first."""
+        filters = {"status": status, "inbox": inbox, "batch": batch}
+        chosen = {name: value for name, value in filters.items() if value is not None}
         where = " AND ".join(f"{name} = ?" for name in chosen)
         clause = f"WHERE {where}" if where else ""
         sql = f"SELECT {_JOB} FROM jobs {clause} ORDER BY seq DESC LIMIT ?"
@@ -170,9 +170,9 @@ class Queries:
     def ids(
         self, statuses: tuple[str, ...], *, inbox: str | None = None, batch: str | None = None
     ) -> list[str]:
-        """Ids of all jobs with one of these statuses, oldest first; of a million in a second."""
+        """Return ids of all jobs with these statuses, oldest first; a million take a second."""
         marks = ", ".join("?" for _ in statuses)
-        # The plus keeps SQLite from reading all jobs of a status to find those of a batch.
+        # Without the plus, SQLite would read all jobs of a status to find those of a batch.
         where = f"{'+' if batch is not None else ''}status IN ({marks})"
         values = list(statuses)
         for name, value in (("inbox", inbox), ("batch", batch)):
@@ -184,7 +184,7 @@ class Queries:
         return [row[0] for row in self._guarded(cursor.fetchall)]
 
     def job(self, job_id: str) -> dict[str, Any]:
-        """All about one job: itself, its drop, stages and files."""
+        """Return one job with its drop, stages and files."""
         (job,) = self._rows("SELECT * FROM jobs WHERE id = ?", job_id)
         (drop,) = self._rows("SELECT * FROM drops WHERE id = ?", job["drop_id"])
         job["drop"] = drop
@@ -193,20 +193,20 @@ class Queries:
         return job
 
     def events(self, job_id: str | None, after: int = 0, limit: int = 1000) -> list[dict[str, Any]]:
-        """Events with a higher number, oldest first."""
+        """Return events with a number above `after`, oldest first."""
         sql = "SELECT id, job_id, at, kind, data FROM events WHERE id > ?"
         if job_id is None:
             return self._rows(f"{sql} ORDER BY id LIMIT ?", after, limit)
         return self._rows(f"{sql} AND job_id = ? ORDER BY id LIMIT ?", after, job_id, limit)
 
     def counts(self) -> list[tuple[str, str, int]]:
-        """Number of jobs by status and inbox."""
+        """Count jobs by status and inbox."""
         sql = "SELECT status, inbox, count(*) AS jobs FROM jobs GROUP BY status, inbox"
         return [(row["status"], row["inbox"], row["jobs"]) for row in self._rows(sql)]
 
     def holds(self) -> list[dict[str, Any]]:
-        """Why jobs wait, and how many for each reason."""
-        found = self._rows(
+        """Return the reasons why jobs wait, with their numbers of jobs."""
+        holds = self._rows(
             """SELECT hold AS code, hold_detail AS detail, count(*) AS jobs FROM jobs
             WHERE hold IS NOT NULL GROUP BY hold, hold_detail ORDER BY count(*) DESC LIMIT 50"""
         )
@@ -214,25 +214,25 @@ class Queries:
         pipelines = self._rows(
             "SELECT value AS why FROM settings WHERE name >= 'paused:' AND name < 'paused;'"
         )
-        told = {hold["detail"] for hold in found}
-        found += [
+        details = {hold["detail"] for hold in holds}
+        holds += [
             {"code": "paused", "detail": row["why"], "jobs": 0}
             for row in pipelines
-            if row["why"] not in told
+            if row["why"] not in details
         ]
         if paused is not None:
-            found.insert(0, {"code": "paused", "detail": _paused(paused), "jobs": None})
-        return found
+            holds.insert(0, {"code": "paused", "detail": _paused(paused), "jobs": None})
+        return holds
 
     def watched_inboxes(self) -> set[str]:
-        """Names of the inboxes that were looked into at least once."""
+        """Return the names of the inboxes that were looked into at least once."""
         rows = self._rows(
             "SELECT name FROM settings WHERE name >= 'watched:' AND name < 'watched;'"
         )
         return {row["name"].removeprefix("watched:") for row in rows}
 
     def recent(self, limit: int = 20) -> list[dict[str, Any]]:
-        """The published jobs that ended last, newest first, with the folders they ended in."""
+        """Return the published jobs that ended last, newest first, with their folders."""
         return self._rows(
             f"""SELECT {_JOB} FROM jobs WHERE finished_at IS NOT NULL AND publish = 'done'
             ORDER BY finished_at DESC LIMIT ?""",
@@ -240,24 +240,27 @@ class Queries:
         )
 
     def last_event(self) -> int:
-        """The number of the newest event; 0 where there is none."""
+        """Return the number of the newest event; 0 if there is none."""
         return self._value("SELECT max(id) FROM events") or 0
 
     def ended_since(self, event_id: int) -> list[dict[str, Any]]:
-        """The jobs that ended after that event, in the order of their ends."""
+        """Return the jobs that ended after an event, in the order of their ends."""
         return self._rows(_ENDED, event_id)
 
     def finished_within(self, hours: float) -> int:
-        """How many jobs were completed in that time."""
+        """Count the jobs that were completed in the last hours."""
         since = datetime.now(UTC) - timedelta(hours=hours)
         return self._value(_COMPLETED_SINCE, since.strftime(_TIME))
 
     def stage_runs(self, after: int, limit: int) -> list[dict[str, Any]]:
-        """The last finished stages with a higher number, oldest first, and their pictures' size."""
+        """Return the newest stage runs with a number above `after`, and their images' sizes.
+
+        The oldest comes first. Of all stage runs, only the last `limit` numbers are searched.
+        """
         return self._rows(_STAGE_RUNS, after, limit)
 
     def runnable(self) -> int:
-        """How many jobs wait for nothing but their turn."""
+        """Count the jobs that only wait for their turn."""
         if self._value("SELECT 1 FROM settings WHERE name = 'paused'"):
             return 0
         return self._value(
@@ -266,7 +269,7 @@ class Queries:
         )
 
     def runnable_sample(self, one_in: int) -> list[dict[str, Any]]:
-        """What about one of so many of them is to do, and the size of its picture.
+        """Return stages and image size of about one in so many runnable jobs.
 
         The choice follows no pattern that the order of a batch might have too.
         """
@@ -274,27 +277,27 @@ class Queries:
         return self._rows(sql, one_in)
 
     def work_of(self, job_id: str) -> dict[str, Any] | None:
-        """What one job is to do, and the size of its picture."""
+        """Return the stages of one job and the size of its image; None if there is no such job."""
         sql = """SELECT j.stages, d.width, d.height FROM jobs AS j JOIN drops AS d
             ON d.id = j.drop_id WHERE j.id = ?"""
         return next(iter(self._rows(sql, job_id)), None)
 
     def held_roots(self, code: str) -> set[Path]:
-        """The folders that hold the claims of all jobs under that hold. Reads every such job."""
+        """Return the folders with the claims of all jobs under a hold. Reads every such job."""
         return {Path(row["root"]) for row in self._rows(_HELD_ROOTS, code)}
 
     def has_open_jobs(self) -> bool:
-        """Whether any job can go on by itself: running, runnable, or about to be published."""
+        """True if any job can go on by itself: running, runnable, or about to be published."""
         return bool(self._value(_OPEN))
 
     def data_version(self) -> Generator[int]:
-        """Yields a number for each asking; it changes when another connection committed."""
+        """Yield a number at each request; it changes after a commit of another connection."""
         while True:
             yield self._value("PRAGMA data_version")
 
 
 def _paused(since: str) -> str:
-    """Sentence for a pause of the whole queue."""
+    """Say since when the whole queue is paused, and how to resume it."""
     try:
         began = f" since {to_second(datetime.fromisoformat(since))}"
     except ValueError:
@@ -303,8 +306,10 @@ def _paused(since: str) -> str:
 
 
 def _bound(values: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Values as SQLite takes them: what was typed need not be UTF-8, or may come as its bytes where
-    the locale is plain ASCII."""
+    """Make values that SQLite accepts.
+
+    Typed text need not be UTF-8; with an ASCII locale it may come as surrogates for its bytes.
+    """
     return tuple(
         value.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
         if isinstance(value, str) and not value.isascii()

@@ -18,7 +18,7 @@ from dna_pipeline.ledger.store import OPEN_STATUSES, add_event, get_setting
 from dna_pipeline.ledger.tables import ArtifactRow, Drop, Event, Job, StageRun
 
 MAX_BACKOFF_S = 300
-"""A job whose worker died is tried again after 2, 4, 8, … seconds, at most so many."""
+"""Longest pause before the next try of a job whose worker died. Pauses are 2, 4, 8, … seconds."""
 
 WAITING, RUNNING = "waiting", "running"
 """Values of `jobs.cancelled_while`."""
@@ -26,17 +26,17 @@ WAITING, RUNNING = "waiting", "running"
 MAX_INTERRUPTIONS = 20
 """Ends of the daemon or the machine that one job is allowed between two finished stages."""
 
-# The indexes are named, and their conditions are literal text: SQLite cannot prove that a bound
-# parameter satisfies a partial index's WHERE, and without statistics it guesses wrong. An index
-# that is gone is an error here, not a daemon that has become slow. A plus keeps SQLite from the
-# index of a column that tells little.
+# SQLite cannot prove that a bound parameter satisfies a partial index's WHERE, and without
+# statistics it guesses wrong. So the indexes are named, and their conditions are literal text: an
+# index that is gone is an error here, not a daemon that has become slow. A plus keeps SQLite from
+# the index of a column with few different values.
 _ALL = ", ".join(column.name for column in Job.__table__.columns)
 _FIRST = """SELECT seq FROM jobs INDEXED BY ix_jobs_runnable
     WHERE status = 'queued' AND hold IS NULL ORDER BY priority DESC, seq LIMIT 1"""
 
 
 def _jobs(sql: str) -> Any:
-    """A query for jobs, in SQL. Made once: to make one takes longer than to answer it."""
+    """Make a query for jobs from SQL, once, since making it takes longer than running it."""
     return select(Job).from_statement(text(sql).columns(*Job.__table__.columns))
 
 
@@ -64,7 +64,7 @@ def is_paused(session: Session) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Runnable:
-    """What is to be known of a job before it is claimed; sizes are of its original, 0 unknown."""
+    """Data of a job before it is claimed. Sizes are those of its original; 0 if unknown."""
 
     id: str
     drop_id: str
@@ -80,13 +80,13 @@ class Runnable:
 
 
 def next_runnable(session: Session) -> Runnable | None:
-    """The job that `claim_next` would take, untouched."""
+    """Return the job that `claim_next` would choose, and leave it unchanged."""
     row = session.execute(_PEEK).one_or_none()
     return None if row is None else Runnable(*row[:8], *(size or 0 for size in row[8:]))
 
 
 def claim_next(session: Session) -> Job | None:
-    """Select, mark and count the next job's attempt, in one statement."""
+    """Choose the next job, mark it as running and count the attempt, in one statement."""
     job = session.scalars(_CLAIM, {"now": format_time(utcnow())}).one_or_none()
     if job is not None:
         add_event(session, job.id, "started", {"attempt": job.attempt})
@@ -98,16 +98,16 @@ def find_job(session: Session, job_id: str) -> Job | None:
 
 
 def is_open(session: Session, job_id: str) -> bool:
-    """Whether there is such a job and it has not come to its end."""
-    found = select(Job.id).where(
+    """True if the job exists and is not yet published."""
+    statement = select(Job.id).where(
         Job.id == job_id,
         Job.status.in_(OPEN_STATUSES) | Job.publish.in_(("pending", "planned")),
     )
-    return session.scalar(found) is not None
+    return session.scalar(statement) is not None
 
 
 def finished_stages(session: Session, job_id: str) -> list[tuple[StageRun, list[ArtifactRow]]]:
-    """The stages that need not run again, in the order they ran."""
+    """Return a job's finished stages, which need not run again, in the order they ran."""
     runs = session.scalars(
         select(StageRun).where(StageRun.job_id == job_id).order_by(StageRun.id)
     ).all()
@@ -120,9 +120,9 @@ def finished_stages(session: Session, job_id: str) -> list[tuple[StageRun, list[
 def finish_stage(
     session: Session, job_id: str, run: dict[str, Any], files: Sequence[dict[str, Any]]
 ) -> None:
-    """Commit a stage, and forget the later ones: they were made from an older result of it.
+    """Record a finished stage, and forget later stages, made from an older result of this one.
 
-    A job that gets ahead is forgiven its interruptions.
+    The count of interruptions begins anew, since the job makes progress.
     """
     stage_id = run["stage_id"]
     ids = [stage["id"] for stage in session.scalar(_STAGES, {"id": job_id}) or ()]
@@ -148,8 +148,8 @@ def add_progress(session: Session, job_id: str, data: dict[str, Any]) -> None:
     add_event(session, job_id, "progress", data)
 
 
-def computed(session: Session, job_id: str) -> None:
-    """All stages are done; what is left is to publish."""
+def finish_computing(session: Session, job_id: str) -> None:
+    """Record that all stages of a job are done and only its publication is left."""
     session.execute(
         update(Job)
         .where(Job.id == job_id, Job.status == "running")
@@ -165,10 +165,10 @@ def fail(
     *,
     has_run: bool = False,
 ) -> None:
-    """The job's outcome is a failure; its folder is still to be published.
+    """Record that a job failed or was cancelled; its folder must still be published.
 
     Args:
-        has_run: a queued job counts as one that was running: it was put back a moment ago.
+        has_run: count a queued job as a running one, since it was requeued a moment ago.
     """
     status = "cancelled" if failure.code == Cancelled.code else "failed"
     waited = literal(not has_run) & (Job.status == "queued")
@@ -200,14 +200,11 @@ def _prune_progress(session: Session, job_id: str) -> None:
     session.execute(delete(Event).where(Event.job_id == job_id, Event.kind == "progress"))
 
 
-# --- holds ---
-
-
 # --- ends of processes ---
 
 
 def requeue(session: Session, job_id: str) -> None:
-    """Back into its place in the queue, for another attempt."""
+    """Put a running job back into its place in the queue, for another attempt."""
     session.execute(
         update(Job)
         .where(Job.id == job_id, Job.status == "running")
@@ -217,14 +214,14 @@ def requeue(session: Session, job_id: str) -> None:
 
 
 def cancel_if_requested(session: Session, job_id: str) -> None:
-    """A wish to cancel outlives the run that it was meant for."""
-    asked = select(Job.id).where(Job.id == job_id, Job.status == "queued", Job.cancel_requested)
-    if session.scalar(asked) is not None:
+    """Cancel a queued job if that was requested while it ran."""
+    requested = select(Job.id).where(Job.id == job_id, Job.status == "queued", Job.cancel_requested)
+    if session.scalar(requested) is not None:
         fail(session, job_id, Cancelled("cancelled while it ran").failure(), has_run=True)
 
 
-def interrupted(session: Session, job_id: str) -> None:
-    """Back into the queue at no cost: the daemon itself chose to stop."""
+def requeue_interrupted(session: Session, job_id: str) -> None:
+    """Put a running job back at no cost of an attempt, since the daemon itself chose to stop."""
     session.execute(
         update(Job)
         .where(Job.id == job_id, Job.status == "running")
@@ -236,7 +233,7 @@ def interrupted(session: Session, job_id: str) -> None:
 def worker_died(
     session: Session, job_id: str, max_attempts: int, failure: Failure, stage: str | None
 ) -> None:
-    """Count an end of the worker that this job caused; at the last one allowed it fails."""
+    """Count an end of the worker that this job caused; fail the job at the last one allowed."""
     statement = update(Job).where(Job.id == job_id).values(crashes=Job.crashes + 1)
     crashes = session.scalar(statement.returning(Job.crashes))
     if crashes is not None and crashes < max_attempts:
@@ -247,7 +244,7 @@ def worker_died(
 
 
 def _back_off(session: Session, job_id: str, crashes: int) -> None:
-    """Let others go first: what killed one worker may well kill the next."""
+    """Hold a job for a while: what killed one worker may well kill the next, so others go first."""
     due = utcnow() + timedelta(seconds=min(2**crashes, MAX_BACKOFF_S))
     detail = f"its worker ended {crashes} times; the next try is at {to_second(due)[11:]}"
     session.execute(
@@ -258,7 +255,7 @@ def _back_off(session: Session, job_id: str, crashes: int) -> None:
 
 
 def recover(session: Session) -> list[str]:
-    """Put back the jobs that were running when the last daemon ended; their ids."""
+    """Requeue the jobs that were running when the last daemon ended; return their ids."""
     running = select(Job.id).where(Job.status == "running", Job.publish.is_(None))
     ids = list(session.scalars(running))
     for job_id in ids:
@@ -274,7 +271,7 @@ def recover(session: Session) -> list[str]:
 
 
 def to_publish(session: Session, limit: int = 20) -> list[Job]:
-    """Jobs whose folder is not in its place yet, oldest first; those last that were held up."""
+    """Return jobs whose folder is not in the outbox yet, oldest first, held ones last."""
     return list(session.scalars(_TO_PUBLISH, {"limit": limit}))
 
 
@@ -285,7 +282,7 @@ def plan_publish(
     manifest_sha256: str,
     original_place: str | None = None,
 ) -> None:
-    """Commit where the job's folder will be, before the rename that puts it there."""
+    """Record the place of a job's folder, before the rename that puts it there."""
     session.execute(
         update(Job)
         .where(Job.id == job_id)
@@ -299,12 +296,12 @@ def plan_publish(
 
 
 def hold_publish(session: Session, job_id: str, code: str, detail: str) -> None:
-    """Say why a finished job's folder cannot be put into its place yet."""
+    """Record the reason why a finished job's folder cannot be published yet."""
     session.execute(update(Job).where(Job.id == job_id).values(hold=code, hold_detail=detail))
 
 
 def replan_publish(session: Session, job_id: str) -> None:
-    """The planned name was taken or the staging was lost: put the folder together anew."""
+    """Have a folder put together anew, since its name is in use or its staging folder was lost."""
     session.execute(
         update(Job)
         .where(Job.id == job_id)
@@ -312,8 +309,8 @@ def replan_publish(session: Session, job_id: str) -> None:
     )
 
 
-def published(session: Session, job_id: str) -> None:
-    """The folder is in its place: the job's end."""
+def finish_publishing(session: Session, job_id: str) -> None:
+    """Record the end of a job, whose folder is in the outbox."""
     statement = (
         update(Job).where(Job.id == job_id).values(publish="done", hold=None, hold_detail=None)
     )
@@ -329,7 +326,7 @@ def published(session: Session, job_id: str) -> None:
 def is_original_needed(session: Session, job: Job, place: str) -> bool:
     """True if another cancelled row of the job's batch has its original at that place.
 
-    A row that is about to be put there counts from the moment at which that is planned.
+    Such a row counts as soon as that place is planned.
     """
     rows = select(Job.seq).where(
         Job.batch == job.batch,

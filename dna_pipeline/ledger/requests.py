@@ -1,4 +1,4 @@
-"""What people ask of jobs that are in the queue, or were: to stop, to be tried again, to change."""
+"""Requests of people for a job: cancel it, try it again, replace its work."""
 
 from __future__ import annotations
 
@@ -22,16 +22,20 @@ from dna_pipeline.ledger.tables import Job
 
 
 def request_cancel(session: Session, job_id: str) -> str | None:
-    """Cancel a queued job now, a running one at its next step; its status before, or None."""
-    found = session.execute(select(Job.status, Job.publish).where(Job.id == job_id)).one_or_none()
-    if found is None:
+    """Cancel a queued job now, a running one at its next step.
+
+    Returns:
+        The job's status before; None if there is no such job.
+    """
+    row = session.execute(select(Job.status, Job.publish).where(Job.id == job_id)).one_or_none()
+    if row is None:
         return None
-    status, publish = found
+    status, publish = row
     if status == "queued":
         fail(session, job_id, Cancelled("cancelled before it started").failure())
     elif status == "running" and publish is None:
         session.execute(update(Job).where(Job.id == job_id).values(cancel_requested=True))
-    # What has run to its end and is only being published is as good as completed.
+    # A job that is only being published has run to its end, so it counts as completed.
     return status if publish is None or status != "running" else "completed"
 
 
@@ -43,11 +47,13 @@ def cancel_requests(session: Session) -> list[str]:
 def revive(
     session: Session, job_id: str, changes: dict[str, Any], stages: Sequence[str] = ()
 ) -> bool:
-    """Queue a failed or cancelled job again, under the same id, with what was read anew.
+    """Queue a failed or cancelled job again, under its id, with new values of columns.
 
-    The runs of these stages are kept, all others are forgotten.
-    `publish_name` stays: it names the failure folder, which is to go. False: someone else was
-    faster, and nothing was changed.
+    The runs of these stages are kept, all others are forgotten. `publish_name` stays, since it
+    names the failure folder, which must be removed.
+
+    Returns:
+        False if another process was faster; nothing was changed then.
     """
     fresh: dict[str, Any] = {
         "status": "queued", "hold": None, "hold_detail": None, "stage": None, "error": None,
@@ -65,14 +71,19 @@ def revive(
 
 
 def queued_from(session: Session, drop_id: str) -> str | None:
-    """The job, no batch's, that was made from that drop if it is still queued."""
+    """Find the queued job of a drop that belongs to no batch; None if there is none."""
     rows = select(Job.id).where(Job.drop_id == drop_id, IS_QUEUED, Job.batch.is_(None))
     return session.scalars(rows).first()
 
 
 def replace_queued(session: Session, job_id: str, changes: dict[str, Any]) -> bool:
-    """Give a job that is still queued other work, which may have failed already; its id and place
-    stay. False: too late, and nothing was changed."""
+    """Replace the work of a queued job, which keeps its id and place.
+
+    The new work may be a failure already.
+
+    Returns:
+        False if the job is no longer queued; nothing was changed then.
+    """
     statement = update(Job).where(Job.id == job_id, Job.status == "queued").values(changes)
     replaced = rows_changed(session.execute(statement)) > 0
     if replaced:

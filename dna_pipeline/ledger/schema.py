@@ -1,4 +1,4 @@
-"""Brings a ledger file to this version's schema, with Alembic, once and with a copy kept."""
+"""Migration of a ledger file to this version's schema, with Alembic, after a copy is made."""
 
 from __future__ import annotations
 
@@ -14,33 +14,33 @@ from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.base.files import rename_new, temporary_name
 
 HEAD = "0003"
-"""The newest revision below `migrations/versions`."""
+"""Newest revision below `migrations/versions`."""
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 def ensure(engine: Engine, path: Path) -> None:
-    """Create the tables, or migrate them after a copy was set aside.
+    """Create the tables, or migrate them after a copy of the ledger is made.
 
     Raises:
         ConfigError: the ledger was written by a newer version.
     """
     with engine.connect() as connection:
-        found = revision(connection)
-    if found == HEAD:
+        current = revision(connection)
+    if current == HEAD:
         return
-    if found is not None and found not in known_revisions():
+    if current is not None and current not in known_revisions():
         raise ConfigError(
-            f"{path}: written by a newer version of dna-pipeline (schema {found}, this one knows "
+            f"{path}: written by a newer version of dna-pipeline (schema {current}, this one knows "
             f"up to {HEAD}); update dna-pipeline, or point paths.data at another folder"
         )
-    if found is not None:
+    if current is not None:
         _back_up(engine, path.with_name(f"{path.name}.before-{HEAD}"))
     _upgrade(engine)
 
 
 def revision(connection: Connection) -> str | None:
-    """The schema's revision; None for an empty file."""
+    """Return the schema's revision; None for an empty file."""
     if not connection.dialect.has_table(connection, "alembic_version"):
         return None
     return connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
@@ -61,10 +61,9 @@ def _config() -> Any:
 
 
 def _back_up(engine: Engine, target: Path) -> None:
-    """Copy the ledger to `target`, or to that name with a number where it is in use.
+    """Copy the ledger to `target`, or to that name with a number if the name is in use.
 
-    A migration that fails is tried again at each start: a copy that is there already is not made
-    twice.
+    A migration that fails is tried again at each start, so a copy that exists is not made twice.
     """
     temporary = target.with_name(temporary_name())
     try:
@@ -87,7 +86,7 @@ def _upgrade(engine: Engine) -> None:
     config = _config()
     with engine.connect() as connection:
         raw: Any = connection.connection
-        # Batch mode rebuilds tables; with foreign keys on, dropping the old one deletes child rows.
+        # Batch mode drops a table to rebuild it, which deletes child rows if foreign keys are on.
         raw.execute("PRAGMA foreign_keys=OFF")
         try:
             with connection.begin():

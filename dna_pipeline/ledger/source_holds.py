@@ -1,7 +1,7 @@
-"""Jobs whose sources are out of reach, queued ones and those that are only to be published.
+"""Holds of jobs whose sources are out of reach: queued jobs, and jobs that wait to be published.
 
-The sources of many jobs lie below one folder, which goes and comes as a whole: one statement holds
-all jobs below it, one releases them. Each function is one step of a transaction.
+The sources of many jobs lie below one folder, which goes and comes as a whole. So one statement
+holds all jobs below it, and one releases them. Each function is one step of a transaction.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from dna_pipeline.ledger.tables import Drop
 
 _RUNNABLE = "INDEXED BY ix_jobs_runnable"
 _IS_RUNNABLE = "status = 'queued' AND hold IS NULL"
-# Both ends are text of the path's bytes, so that this holds for any name. A job's drop is found by
-# its id; an index on the claims would cost each drop more than this costs each unmount.
+# Both bounds are bytes of the path, so that they fit any name. A job's drop is found by its id: an
+# index on the claims would cost each drop more than this search costs each unmount.
 _IS_BELOW = """EXISTS (SELECT 1 FROM drops
     WHERE drops.id = jobs.drop_id AND claim > :first AND claim < :last)"""
 _SET = "hold = :code, hold_detail = :why"
@@ -46,20 +46,20 @@ _CODE = {"code": InboxUnavailable.code}
 
 
 def _below(root: Path) -> dict[str, bytes]:
-    """Bounds of the paths in a folder."""
+    """Return the bounds of all paths in a folder, as parameters of `_IS_BELOW`."""
     home = os.fsencode(root)
     separator = os.sep.encode()
     return {"first": home + separator, "last": home + bytes([separator[0] + 1])}
 
 
 def hold_below(session: Session, root: Path, why: str) -> int:
-    """Hold every runnable job whose source lies in that folder; how many."""
+    """Hold every runnable job whose source lies in a folder; return their number."""
     values = {"why": why, **_CODE, **_below(root)}
     return rows_changed(session.execute(_HOLD_BELOW, values))
 
 
 def release_below(session: Session, root: Path) -> int:
-    """Try all jobs whose sources lie in that folder again, and publish what waited; how many."""
+    """Release all jobs whose sources lie in a folder, to run or publish; return their number."""
     return rows_changed(session.execute(_RELEASE_BELOW, _CODE | _below(root)))
 
 
@@ -70,22 +70,22 @@ def hold(session: Session, drop_ids: Iterable[str], why: str) -> None:
 
 
 def release(session: Session, drop_ids: Iterable[str]) -> None:
-    """Try the jobs of these drops again, and publish what waited."""
+    """Release the jobs of these drops, to run or publish."""
     if rows := [{"drop": drop_id, **_CODE} for drop_id in drop_ids]:
         session.execute(_RELEASE, rows)
 
 
 def next_claims(session: Session, limit: int) -> dict[str, Path]:
-    """The folders with the sources of the jobs that come next, by drop."""
+    """Return the claims with the sources of the next jobs, by drop."""
     return {drop_id: Path(claim) for drop_id, claim in session.execute(_NEXT, {"limit": limit})}
 
 
 def owns_any(session: Session, names: Sequence[str]) -> bool:
-    """Whether any of these names is that of a drop that still owns files."""
+    """True if any of these names is the id of a drop that still owns files."""
     return any(session.scalar(_OWNS, {"drop": name}) is not None for name in names)
 
 
 def claim_of(session: Session, job_id: str) -> Path | None:
-    """The folder with that job's source; None where there is no such job."""
+    """Return the claim with a job's source; None if there is no such job."""
     claim = session.scalar(_CLAIM, {"job": job_id})
     return None if claim is None else Path(claim)

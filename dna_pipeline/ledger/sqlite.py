@@ -1,7 +1,7 @@
-"""Which SQLite to use, and connections that only look.
+"""Choice of the SQLite module, and read-only connections.
 
 Every SQLite before 3.51.3 but 3.50.7 and 3.44.6 can lose a commit when the write-ahead log is
-reset. Free of SQLAlchemy, which takes longer to import than most questions take to answer.
+reset. This module does without SQLAlchemy, whose import takes longer than most queries.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ _FIXED_BRANCHES = {(3, 50): 7, (3, 44): 6}
 
 
 def wal_is_safe(version: tuple[int, int, int]) -> bool:
-    """Whether that SQLite is free of the WAL-reset bug."""
+    """True if a version of SQLite is free of the WAL-reset bug."""
     patch = _FIXED_BRANCHES.get(version[:2])
     return version >= _FIXED[0] or (patch is not None and version[2] >= patch)
 
 
 def sqlite_module() -> Any:
-    """The interpreter's own DB-API module, unless only a packaged one is safe."""
+    """Return the interpreter's own DB-API module, unless only a packaged one is safe."""
     if wal_is_safe(sqlite3.sqlite_version_info):
         return sqlite3
     packaged = _packaged()
@@ -42,16 +42,18 @@ def _packaged() -> ModuleType | None:
 
 
 def flush_fully(connection: Any) -> None:
-    """Have commits and checkpoints reach the drive itself. SQLite heeds this on macOS alone, where
-    a plain fsync leaves the bytes in the drive's own cache."""
+    """Make commits and checkpoints reach the drive itself.
+
+    SQLite heeds this only on macOS, where a plain fsync leaves the bytes in the drive's own cache.
+    """
     for pragma in ("fullfsync", "checkpoint_fullfsync"):
         connection.execute(f"PRAGMA {pragma}=ON")
 
 
 def open_reader(path: Path) -> Any:
-    """A DB-API connection that cannot write and holds no transaction open between statements.
+    """Open a DB-API connection that cannot write and holds no transaction between statements.
 
-    May be used from any thread, by one at a time.
+    It may be used from any thread, by one at a time.
     """
     name = f"file:{quote(os.fsencode(path.as_posix()))}?mode=ro"
     connection = sqlite_module().connect(

@@ -21,16 +21,17 @@ T = TypeVar("T")
 OPEN_STATUSES = ("queued", "running")
 
 VALUES_AT_ONCE = 500
-"""So many values a statement names at the most: SQLite allows 32,766."""
+"""Largest number of values in one statement: SQLite allows 32,766."""
 
 
-# Part of every claim. Made once, and without the mapper: each costs more than SQLite's own work.
+# Every claim runs these. Making a statement or using the mapper costs more than SQLite's own work,
+# so they are made once and use no mapper.
 _SETTING = select(Setting.value).where(Setting.name == bindparam("name"))
 _ADD_EVENT = insert(Event.metadata.tables["events"])
 
 
 class Ledger:
-    """The writing side. Safe to share between threads: each transaction has its own session."""
+    """The ledger for writers. Threads may share it, since each transaction has its own session."""
 
     def __init__(
         self,
@@ -39,14 +40,14 @@ class Ledger:
         thorough: bool = False,
         ledger_id: str | None = None,
     ) -> None:
-        """Open the ledger, or make one where there never was any.
+        """Open the ledger, or make one if there never was any.
 
         Args:
-            thorough: look for damage in a large one too.
-            ledger_id: the id of one that is made; drawn by default.
+            thorough: look for damage in a large ledger too.
+            ledger_id: the id of a ledger that is made; drawn by default.
 
         Raises:
-            ConfigError: it is damaged, gone, or of a newer version.
+            ConfigError: the ledger is damaged, gone, or of a newer version.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         health.check_present(path)
@@ -75,13 +76,13 @@ class Ledger:
 
 
 def new_id() -> str:
-    """A random id: 32 hexadecimal digits."""
+    """Draw a random id: 32 hexadecimal digits."""
     return uuid.uuid4().hex
 
 
-def _ledger_id(session: Session, wanted: str | None) -> str:
+def _ledger_id(session: Session, requested: str | None) -> str:
     if (value := get_setting(session, "ledger_id")) is None:
-        value = wanted or new_id()[:12]
+        value = requested or new_id()[:12]
         set_setting(session, "ledger_id", value)
     return value
 
@@ -91,7 +92,7 @@ def get_setting(session: Session, name: str) -> str | None:
 
 
 def set_setting(session: Session, name: str, value: str | None) -> None:
-    """Set, or with None remove, a setting."""
+    """Set a setting, or remove it with None."""
     session.execute(delete(Setting).where(Setting.name == name))
     if value is not None:
         session.execute(insert(Setting).values(name=name, value=value))
@@ -102,11 +103,11 @@ def add_event(session: Session, job_id: str, kind: str, data: dict[str, Any] | N
     session.execute(_ADD_EVENT, values)
 
 
-# --- drops ---
-
-
 def add_rows(session: Session, table: type[Base], rows: Sequence[dict[str, Any]]) -> None:
-    """Rows as they are, the same keys in all: of thousands, mapped ones cost twice as much."""
+    """Insert rows without the mapper, which would double the cost of thousands.
+
+    All rows have the same keys.
+    """
     session.connection().execute(insert(table_of(table)), list(rows))
 
 
@@ -114,17 +115,14 @@ def table_of(model: type[Base]) -> Table:
     return cast(Table, model.__table__)
 
 
-# --- files of `keep` inboxes ---
-
-
 def insert_rows(session: Session, table: type[Base], rows: Sequence[dict[str, Any]]) -> None:
-    """Insert rows as they are, for `repair`. Raises where one is there already."""
+    """Insert rows as they are, for `repair`. Raises `LedgerError` if one exists already."""
     if rows:
         session.execute(insert(table), rows)
 
 
 def insert_new_rows(session: Session, table: type[Base], rows: Sequence[dict[str, Any]]) -> None:
-    """Insert those rows whose key is not there yet: a damaged page may hold a row twice."""
+    """Insert rows, for `repair`, without those that exist: a damaged page may hold a row twice."""
     if rows:
         session.connection().execute(insert(table).prefix_with("OR IGNORE"), rows)
 
@@ -139,19 +137,19 @@ _PRUNE = text("""DELETE FROM events WHERE id > :after AND id <= :last AND at < :
 
 
 def prune_events(session: Session, before: datetime, after: int) -> int | None:
-    """Remove the old events of ended jobs among the next few; all of open jobs stay.
+    """Remove the old events of ended jobs among the next `PRUNED_AT_ONCE`; open jobs keep theirs.
 
     Args:
-        after: the number of the event to begin behind; 0 at first.
+        after: the number that the call before returned; 0 at first.
 
     Returns:
-        Where to go on; None if nothing older than `before` follows.
+        The number of the last event of this call; None if no older event than `before` follows.
     """
     rows = select(Event.id, Event.at).where(Event.id > after).order_by(Event.id)
-    looked_at = session.execute(rows.limit(PRUNED_AT_ONCE)).all()
-    if not looked_at or looked_at[0].at >= before:
+    batch = session.execute(rows.limit(PRUNED_AT_ONCE)).all()
+    if not batch or batch[0].at >= before:
         return None
-    last = int(looked_at[-1].id)
+    last = int(batch[-1].id)
     values = {"after": after, "last": last, "before": format_time(before)}
     session.execute(_PRUNE, values)
-    return last if len(looked_at) == PRUNED_AT_ONCE else None
+    return last if len(batch) == PRUNED_AT_ONCE else None

@@ -1,4 +1,4 @@
-"""The ledger's tables, as typed models; `docs/ledger.md` tells them to people who write SQL."""
+"""Tables of the ledger as typed models; `docs/ledger.md` explains them to people who write SQL."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dna_pipeline.base.times import format_time
 
 
 class UtcTime(TypeDecorator[datetime]):
-    """An aware time, stored as RFC 3339 text in UTC so that text order is time order."""
+    """An aware time, stored as RFC 3339 text in UTC, so that text order is time order."""
 
     impl = Text
     cache_ok = True
@@ -26,7 +26,7 @@ class UtcTime(TypeDecorator[datetime]):
 
 
 class FsPath(TypeDecorator[str]):
-    """A path as the bytes that the file system knows; names need not be valid Unicode."""
+    """A path, stored as the file system's bytes, since names need not be valid Unicode."""
 
     impl = LargeBinary
     cache_ok = True
@@ -39,7 +39,7 @@ class FsPath(TypeDecorator[str]):
 
 
 class Base(DeclarativeBase):
-    """All tables. JSON columns hold plain values only."""
+    """Base of all tables. JSON columns hold plain values only."""
 
     type_annotation_map: ClassVar[dict[Any, Any]] = {
         datetime: UtcTime,
@@ -51,7 +51,7 @@ class Base(DeclarativeBase):
 
 
 class Drop(Base):
-    """What was taken in at once: the owner of the source bytes.
+    """One claim with its files: the owner of the source bytes.
 
     State: `claiming` (files are being moved or copied into the claim) → `claimed` → `disposing`
     (no open job needs it; the claim is being removed) → `gone`.
@@ -84,7 +84,7 @@ class Drop(Base):
 
 
 class Batch(Base):
-    """The jobs of one drop that makes several: a job file, a table, or a matrix.
+    """The jobs of a job file, a table or a matrix.
 
     Its id is also that of the drop that holds the job file or the table. State: `claiming` →
     `claimed` (its jobs are in the queue) → `open` (its folder is in the outbox) → `done`.
@@ -111,10 +111,10 @@ class Batch(Base):
 
 
 class BatchRow(Base):
-    """A row of a batch. `job_id` is its job, or one that had done the same before (`skipped`).
+    """A row of a batch. `job_id` is its job, or one that did the same before (`skipped`).
 
-    `status` is set where the row has no job of its own: `wrong`, `skipped`, `replaced`. `field`
-    is the column, or key, that is to blame for a wrong one.
+    `status` is set if the row has no job of its own: `wrong`, `skipped`, `replaced`. `field` is the
+    column or key with the mistake of a wrong row.
     """
 
     __tablename__ = "batch_rows"
@@ -132,12 +132,11 @@ class BatchRow(Base):
 class Job(Base):
     """One run of one pipeline on one input image.
 
-    `hold` says why a queued job may not start yet; `publish` how far its folder is: `pending`
+    `hold` says why a queued job may not start yet. `publish` says how far its folder is: `pending`
     (to be put together), `planned` (its name and hash are committed), `done`. A batch's job has a
-    `key`, equal for jobs that do the same with the same bytes, and may have a `request`: what was
-    asked of it alone, as a YAML. `cancelled_while` says whether a cancelled job was `waiting` or
-    `running`; `original_place` where the original of a cancelled row lies in the folder that it
-    shares with others.
+    `key`, the dedup key, and may have a `request`: its row's own parameters, as a YAML.
+    `cancelled_while` says if a cancelled job was `waiting` or `running`. `original_place` is the
+    place of a cancelled row's original in the folder that the row shares with others.
     """
 
     __tablename__ = "jobs"
@@ -192,7 +191,7 @@ class Job(Base):
             "seq",
             sqlite_where=text("publish IN ('pending', 'planned')"),
         ),
-        # Each ends in the row's number, so that the newest of any choice need no sorting.
+        # Each index ends in the row's number, so that the newest of any choice need no sorting.
         Index("ix_jobs_status", "status"),
         Index("ix_jobs_inbox", "inbox"),
         Index("ix_jobs_status_inbox", "status", "inbox"),
@@ -206,8 +205,8 @@ class Job(Base):
 class StageRun(Base):
     """A finished stage of a job: how it ran.
 
-    It is not run again while `stage_key` is what a new run would have (see
-    `stages/stage_key.py`); null where an older version recorded none.
+    The stage is not run again while `stage_key` is that of a new run (see `stages/stage_key.py`);
+    null if an older version of the program recorded none.
     """
 
     __tablename__ = "stage_runs"
@@ -249,7 +248,7 @@ class ArtifactRow(Base):
 
 
 class Event(Base):
-    """What happened to a job, in order. Progress is pruned when the job ends."""
+    """An event of a job. Those of its progress are pruned when the job ends."""
 
     __tablename__ = "events"
 
@@ -263,10 +262,10 @@ class Event(Base):
 
 
 class KnownFile(Base):
-    """A file of a `keep` inbox that was seen before, or that any inbox was told to ignore.
+    """A file that stays in its inbox and was seen: of a `keep` inbox, ignored, or reserved.
 
-    `path` is the image's, or that of a job file. `error` is the code of what was wrong with the
-    company it was found in; `drop_id`, the last drop made of it, is null where it was ignored.
+    `path` is that of the image or the job file. `error` is the code of what was wrong with its
+    pairing. `drop_id` is the last drop made of it; null if it was ignored.
     """
 
     __tablename__ = "known_files"
@@ -280,7 +279,7 @@ class KnownFile(Base):
 
 
 class Setting(Base):
-    """Single values: the ledger's id, whether the queue is paused, which inboxes were seen."""
+    """Single values: the ledger's id, a pause of the queue, the inboxes that were watched."""
 
     __tablename__ = "settings"
 

@@ -149,7 +149,7 @@ class _Done:
 
     def has(self, key: str | None) -> bool:
         """Whether a job that does the same is to be done, or was done and its result is there."""
-        if key is None or self._views is None or (job := self._views.same(key)) is None:
+        if key is None or self._views is None or (job := self._views.newest_with_key(key)) is None:
             return False
         if job["status"] != "completed" or self._is_outbox_silent:
             return True

@@ -19,7 +19,7 @@ from dna_pipeline.config.job_context import JobContext
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.config.sidecar import JobSpec
 from dna_pipeline.intake.claiming.claims import sync_claims
-from dna_pipeline.intake.claiming.single import keep_claims
+from dna_pipeline.intake.claiming.single import copy_claim_dir
 from dna_pipeline.intake.discovery.probe import Prober
 from dna_pipeline.intake.discovery.scan import is_yaml_name
 from dna_pipeline.intake.planning import job_rows
@@ -147,7 +147,7 @@ class Retrier:
         image = None if sources.image is None else (drop.image or sources.image.name)
         sidecar = None if sources.sidecar is None else sources.sidecar[1]
         row = job_rows.drop_row(self._inbox(job), drop.folder, image, sidecar)
-        return row | {"claim": str(keep_claims(self._config, row["id"]))}
+        return row | {"claim": str(copy_claim_dir(self._config, row["id"]))}
 
     def _inbox(self, job: Job) -> Inbox:
         inbox = self._config.inbox(job.inbox)

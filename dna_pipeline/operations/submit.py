@@ -21,7 +21,7 @@ from dna_pipeline.config.schema import SUBMIT_INBOX, Config, Inbox, Pipeline
 from dna_pipeline.config.sidecar import JobSpec, resolve
 from dna_pipeline.config.yaml12 import Document, is_mapping
 from dna_pipeline.intake.claiming.claims import sync_claims
-from dna_pipeline.intake.claiming.single import keep_claims
+from dna_pipeline.intake.claiming.single import copy_claim_dir
 from dna_pipeline.intake.discovery.probe import Prober
 from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.ledger import drops
@@ -121,7 +121,7 @@ class Submitter:
         row = job_rows.drop_row(
             self._inbox, "", Path(submission.name).name, self._sidecar(submission)
         )
-        folder = keep_claims(self._config, row["id"])
+        folder = copy_claim_dir(self._config, row["id"])
         row["claim"] = str(folder)
         with claiming(self._ledger, row):
             path = self._fetch(submission, folder)

@@ -238,9 +238,9 @@ def _line(row: dict[str, Any], folder: str, dialect: Dialect, columns: VaryingCo
     stages: list[dict[str, Any]] = json.loads(row["stages"]) if row["stages"] else []
     error: dict[str, Any] = json.loads(row["error"]) if row["error"] else {}
     # What another batch's job does for this row, it may do in vain.
-    own = row["told"] is None or row["status"] in ("failed", "cancelled")
-    status = row["status"] if own else row["told"]
-    code = row["told_code"] or (error.get("code") or row["hold"] if own else None)
+    own = row["row_status"] is None or row["status"] in ("failed", "cancelled")
+    status = row["status"] if own else row["row_status"]
+    code = row["row_code"] or (error.get("code") or row["hold"] if own else None)
     detail = row["detail"] or (error.get("detail") if own else None)
     result = os.path.relpath(row["publish_name"], folder) if row["publish"] == "done" else None
     values = (

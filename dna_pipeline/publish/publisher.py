@@ -120,7 +120,7 @@ class Publisher:
             return
         if job.error is None:
             self._update_latest(job, drop, name, stages)
-        self._ledger.transact(lambda s: queue.published(s, job.id))
+        self._ledger.transact(lambda s: queue.finish_publishing(s, job.id))
         failpoint("end-committed")
         log.info("job.published", job=job.id, folder=name)
         remove_tree(self._config.work / job.id, ignore_errors=True)

@@ -184,10 +184,10 @@ def _finish(ledger: Ledger, job: Job, times: Times) -> None:
 
     def computed(session: Session) -> None:
         pauses.note_success(session, job.id)
-        queue.computed(session, job.id)
+        queue.finish_computing(session, job.id)
 
     def ended(session: Session) -> None:
-        queue.published(session, job.id)
+        queue.finish_publishing(session, job.id)
         drops.unneeded_drops(session, job.drop_id)
         drops.set_drop_state(session, job.drop_id, "gone")
 

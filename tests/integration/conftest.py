@@ -179,7 +179,7 @@ class Site:
 
         def commit(session: Any) -> None:
             queue.finish_stage(session, job.id, run, files)
-            queue.computed(session, job.id)
+            queue.finish_computing(session, job.id)
 
         self.ledger.transact(commit)
 

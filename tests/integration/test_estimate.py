@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from dna_pipeline.execution.estimate import Estimator, QueueEstimate
-from dna_pipeline.ledger import queue, store
+from dna_pipeline.ledger import drops, queue, store
 from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.operations.daemon.status_file import StatusFile
 
@@ -37,16 +37,16 @@ class Shop:
         from dna_pipeline.intake.planning import job_rows
 
         inbox = self.site.config.inboxes[0]
-        drops = [job_rows.drop_row(inbox, "", "cat.png", None) for _ in range(count)]
+        rows = [job_rows.drop_row(inbox, "", "cat.png", None) for _ in range(count)]
         spec = JobSpec("cut", ())
         jobs = [
             job_rows.job_row(inbox, "", "cat.png", drop["id"], spec) | {"stages": stages} | values
-            for drop in drops
+            for drop in rows
         ]
-        facts = [{"id": drop["id"], "width": size[0], "height": size[1]} for drop in drops]
+        facts = [{"id": drop["id"], "width": size[0], "height": size[1]} for drop in rows]
 
         def commit(session) -> None:
-            drops.begin_claims(session, drops)
+            drops.begin_claims(session, rows)
             drops.finish_claims(session, facts, jobs)
 
         self.site.ledger.transact(commit)
@@ -66,7 +66,7 @@ class Shop:
             self.site.ledger.transact(lambda s, r=run: queue.finish_stage(s, job.id, r, []))
 
         def commit(session) -> None:
-            queue.computed(session, job.id)
+            queue.finish_computing(session, job.id)
             session.get_one(type(job), job.seq).started_at = begun
 
         self.site.ledger.transact(commit)

@@ -14,7 +14,7 @@ from dna_pipeline.base import filesystem
 from dna_pipeline.base.errors import JobError
 from dna_pipeline.base.files import fsync_dir
 from dna_pipeline.intake.claiming import claims
-from dna_pipeline.intake.claiming.single import MANY
+from dna_pipeline.intake.claiming.single import BULK_SIZE
 from dna_pipeline.intake.discovery.probe import Probed, Question
 from dna_pipeline.intake.inbox_intake import FIRST_GROUP
 from tests.integration.conftest import Site
@@ -22,7 +22,7 @@ from tests.integration.conftest import Site
 FILES = FIRST_GROUP + 2 * FIRST_GROUP
 """A first group of few, and one of many."""
 
-assert FIRST_GROUP < MANY <= 2 * FIRST_GROUP
+assert FIRST_GROUP < BULK_SIZE <= 2 * FIRST_GROUP
 
 
 @pytest.fixture(params=["archive", "keep"])

@@ -143,7 +143,7 @@ def test_a_stem_that_holds_the_id_of_a_stage(make_site) -> None:
     job = site.claim_next()
     for stage in job.stages:
         finish(site, job, stage["id"], f"a.one.{stage['id']}.matte.png")
-    site.ledger.transact(lambda s: queue.computed(s, job.id))
+    site.ledger.transact(lambda s: queue.finish_computing(s, job.id))
     site.publish()
     before = {file.path: file.stage_id for file in site.rows(ArtifactRow)}
     assert before == {"a.one.one.matte.png": "one", "a.one.two.matte.png": "two"}

@@ -1,1 +1,1 @@
-"""Makes files of an inbox ours, and records them in the ledger."""
+"""Claims: move or copy files of an inbox into folders of ours, and record them in the ledger."""

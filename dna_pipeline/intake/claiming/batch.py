@@ -1,11 +1,11 @@
-"""Takes job files and tables in: all of one or nothing of it.
+"""Claims the batch of a job file or a table: all of its files or none.
 
     plan, look at every image → commit *claiming* → table, then images → fsync → hash
          → resolve each row → commit *claimed*: jobs, rows
 
-Whatever ends this before the last commit, the files go back to where they lay, at the next start if
-it was the daemon's end, and the next look begins anew. It goes in steps, since thousands of images
-take a while and other inboxes wait.
+If anything fails before the last commit, the files go back to where they lay, and the next look
+begins anew. If the daemon itself ended, its next start gives the files back. A claim goes in steps,
+since thousands of images take a while and other inboxes wait.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.intake.claiming import claims
 from dna_pipeline.intake.claiming.batch_plan import BatchDrop, BatchPlan
 from dna_pipeline.intake.claiming.rollback import roll_back
-from dna_pipeline.intake.claiming.single import MANY, keep_claims, split
+from dna_pipeline.intake.claiming.single import BULK_SIZE, copy_claim_dir, split
 from dna_pipeline.intake.discovery.candidates import Candidate, References
 from dna_pipeline.intake.discovery.completeness import quiet_period_s
 from dna_pipeline.intake.discovery.probe import NotReadable, Probed, Prober
@@ -56,35 +56,38 @@ from dna_pipeline.ledger.store import Ledger
 log = structlog.get_logger()
 
 YIELD_EVERY = 16
-"""So many images are looked at, moved or hashed in one step."""
+"""Number of images that one step looks at, moves or hashes."""
 
 
 def _stats_of(source: Source, stats: Stats) -> Stats:
-    """What was seen of an image, by its path: in the inbox, or whole for one in a source root."""
+    """Return an image's file status by its path: in the inbox, or absolute in a source root."""
     if source.relative is not None:
         return {source.relative: stats[source.relative]}
     try:
         return {str(source.path): FileStat.of(source.file.stat())}
     except OSError:
-        return {}  # whoever copies it says so
+        return {}  # the copy of the file will fail, and names the cause
 
 
 class NotReady(DnaError):
     """An image may still be half written, or cannot be read; try again later.
 
     Attributes:
-        long: it may take longer than a one-shot `run` should sit out.
+        is_long: True if the cause may last longer than a one-shot `run` should wait.
     """
 
     def __init__(self, why: str, *, is_long: bool = False) -> None:
         super().__init__(why)
-        self.long = is_long
+        self.is_long = is_long
 
 
 def is_long_wait(reason: NotReady | claims.ClaimError | OSError) -> bool:
-    """Whether it may take longer than a one-shot `run` should sit out. What moved on, did so."""
+    """True if the cause may last longer than a one-shot `run` should wait.
+
+    A file that changed or vanished is retried at once.
+    """
     if isinstance(reason, NotReady):
-        return reason.long
+        return reason.is_long
     return not isinstance(reason, claims.Changed | claims.Lost)
 
 
@@ -94,43 +97,43 @@ def _own_files(candidate: Candidate) -> list[str]:
 
 
 class BatchClaimer:
-    """Takes the batches of one inbox in."""
+    """Claims the batches of one inbox."""
 
     def __init__(
         self,
         config: Config,
         inbox: Inbox,
         ledger: Ledger,
-        known: KnownFiles,
+        known_files: KnownFiles,
         prober: Prober,
-        lookout: CandidateFinder,
+        finder: CandidateFinder,
         look: Look = look_directly,
     ) -> None:
         self._config = config
         self._look = look
         self._inbox = inbox
         self._ledger = ledger
-        self._known_files = known
+        self._known_files = known_files
         self._prober = prober
-        self._finder = lookout
+        self._finder = finder
         self._planner = Planner(config, inbox)
         self._probed: dict[Path, tuple[FileStat, Probed]] = {}
-        """What was decoded whole of a batch that is not ready: it is not decoded at each try."""
-        self._blocked = BlockedImages(lookout.tracker)
+        """Images of a batch that is not ready: decoded as a whole, so not again at each try."""
+        self._blocked = BlockedImages(finder.tracker)
 
     def steps(self, candidate: Candidate, stats: Stats) -> Generator[None]:
-        """Take one in, a little at each step.
+        """Claim one batch, a little at each step.
 
         Args:
-            stats: what was seen of its files.
+            stats: file status of its files at the last look.
 
         Raises:
-            NotReady: one may still be written or cannot be read, or a source root is away.
-            ClaimError, OSError: files changed or went meanwhile. Nothing was taken then.
-            JobError: it is of no use.
+            NotReady: a file may still be written or cannot be read, or a source root is away.
+            ClaimError, OSError: files changed or vanished meanwhile. Nothing was claimed then.
+            JobError: no job can be made of the batch.
         """
         if (lacking := lacking_root(self._inbox, self._look)) is not None:
-            # Rows would be wrong that are right once it is mounted again.
+            # Rows that are right while the root is mounted would count as wrong now.
             root, why = lacking
             raise NotReady(f"{root}, one of the inbox's source_roots, {why}", is_long=True)
         try:
@@ -145,30 +148,30 @@ class BatchClaimer:
         self._explain_missing(plan, candidate)
         yield from self._probe(plan, stats)
         batch = self._batch_row(plan)
-        taken = self._drops(plan, candidate, stats, batch["id"])
-        self._ledger.transact(lambda s: self._begin(s, batch, [item.row for item in taken]))
+        batch_drops = self._drops(plan, candidate, stats, batch["id"])
+        self._ledger.transact(lambda s: self._begin(s, batch, [item.row for item in batch_drops]))
         failpoint("claiming-committed")
         try:
             with ExitStack() as stack:
-                yield from self._fetch(plan.batch_file, taken, stats, stack)
-            yield from self._commit(plan, candidate, stats, batch, taken)
+                yield from self._fetch(plan.batch_file, batch_drops, stats, stack)
+            yield from self._commit(plan, candidate, stats, batch, batch_drops)
         except GeneratorExit:
-            raise  # the daemon stops, which is to be quick: the next start undoes it
+            raise  # the daemon must stop fast, so its next start rolls the batch back
         except BaseException:
-            self._roll_back(taken)
+            self._roll_back(batch_drops)
             raise
 
     def _fits_nothing(self, job_file: str) -> ImageMissing:
-        """The error of a job file whose globs fit no image."""
-        told = self._finder.reference(job_file)
-        globs = told.patterns if isinstance(told, References) else ()
+        """Return the error of a job file whose globs fit no image."""
+        reference = self._finder.reference(job_file)
+        globs = reference.patterns if isinstance(reference, References) else ()
         text = f"no image fits {', '.join(globs[:3])}" if globs else "no image fits its images:"
         recent = RecentImages(self._ledger, self._inbox)
         why = "" if self._inbox.keeps else explanation(recent.find((), globs))
         return ImageMissing(f"{text}; {why}" if why else text, where="images")
 
     def _explain_missing(self, plan: Plan, candidate: Candidate) -> None:
-        """Add to rows without their image that it was taken in before this file came."""
+        """Add to the errors of missing images that they were claimed before this file came."""
         others = {path for path, _ in candidate.claimed_by_others}
         missing = [
             item
@@ -184,28 +187,28 @@ class BatchClaimer:
                 item.error = ImageMissing(f"{item.error.detail}; {text}", where=item.error.where)
 
     def _path_of(self, item: PlanItem) -> str:
-        """Path in the inbox of a row's image, which need not be there."""
+        """Return the path in the inbox of a row's image, which need not be there."""
         if item.source is not None:
             return os.path.relpath(item.source.path, self._inbox.path).replace(os.sep, "/")
         return posixpath.join(*self._planner.place(item))
 
     def _has_failed(self, candidate: Candidate, stats: Stats, error: JobError) -> bool:
-        """Whether these very files, which stay in the inbox, failed for the same before."""
-        tellers = _own_files(candidate)
-        known = self._known_files.version(tellers[0])
-        seen = {path: stats[path] for path in tellers}
-        return known is not None and (known.stats, known.error) == (seen, error.code)
+        """True if these very files, which stay in the inbox, failed with the same code before."""
+        own_files = _own_files(candidate)
+        version = self._known_files.version(own_files[0])
+        stats_now = {path: stats[path] for path in own_files}
+        return version is not None and (version.stats, version.error) == (stats_now, error.code)
 
     def _probe(self, plan: Plan, stats: Stats) -> Generator[None]:
         for number, source in enumerate(plan.sources):
             if number % YIELD_EVERY == 0:
                 yield
-            seen = None if source.relative is None else stats[source.relative]
+            stat = None if source.relative is None else stats[source.relative]
             before = self._probed.get(source.path)
-            if seen is not None and before is not None and before[0] == seen:
+            if stat is not None and before is not None and before[0] == stat:
                 source.probed = before[1]
             else:
-                self._decode(plan, source, seen)
+                self._decode(plan, source, stat)
             source.error = self._blocked.final_error(plan.batch_file, source.path) or source.error
             if source.error is None and (
                 why := self._blocked.wait_reason(plan.batch_file, source.path)
@@ -214,8 +217,8 @@ class BatchClaimer:
         for item in plan.items:
             item.error = image_error(item)
 
-    def _decode(self, plan: Plan, source: Source, seen: FileStat | None) -> None:
-        """Raises `NotReady` where it may be otherwise later."""
+    def _decode(self, plan: Plan, source: Source, stat: FileStat | None) -> None:
+        """Decode an image. Raises `NotReady` if a later try may give another result."""
         answer = source.probe(self._prober)
         if isinstance(answer, NotReadable):
             self._blocked.note_unreadable(plan.batch_file, source.path, answer.detail)
@@ -223,11 +226,11 @@ class BatchClaimer:
                 raise NotReady(f"{source.relative or source.path}: {answer}", is_long=True)
             return
         still_s = inf if source.relative is None else self._finder.settled_for(source.relative)
-        patience = quiet_period_s(source.file, answer)
-        if still_s < patience:
+        quiet_s = quiet_period_s(source.file, answer)
+        if still_s < quiet_s:
             raise NotReady(f"{source.relative} may still be written")
-        if seen is not None and isinstance(answer, Probed) and not patience:
-            self._probed[source.path] = seen, answer
+        if stat is not None and isinstance(answer, Probed) and not quiet_s:
+            self._probed[source.path] = stat, answer
 
     # --- claiming ---
 
@@ -236,48 +239,48 @@ class BatchClaimer:
         return row | {"max_failures": plan.head.max_failures}
 
     def _drops(self, plan: Plan, candidate: Candidate, stats: Stats, batch: str) -> list[BatchDrop]:
-        """One for what tells the batch, one for each image that a right row names."""
-        tellers = _own_files(candidate)
-        own = self._drop(batch, split(tellers[0])[0], None, {p: stats[p] for p in tellers})
-        # Once, and not with each of its images: it may name thousands.
+        """Make a drop for the batch's own files, and one for each image that a right row names."""
+        own_files = _own_files(candidate)
+        own = self._drop(batch, split(own_files[0])[0], None, {p: stats[p] for p in own_files})
+        # A batch may name thousands of images, so only this drop holds the batch's text.
         own |= {"id": batch, "sidecar_text": plan.text}
         moves = not self._inbox.keeps
         own["claim"] = str(self._claim_folder(batch, is_moved=moves))
-        paths = [self._inbox.path / path for path in tellers] if moves else []
-        found = [BatchDrop(own, paths, moves)]
+        paths = [self._inbox.path / path for path in own_files] if moves else []
+        batch_drops = [BatchDrop(own, paths, moves)]
         right = dict.fromkeys(i.source for i in plan.items if i.source and i.error is None)
-        # Those that may fail come first, or each try would move all the others to and fro.
+        # Images that may fail come first, or each try would move all the others to and fro.
         blocked = self._blocked.is_blocked
         for source in sorted(right, key=lambda source: not blocked(plan.batch_file, source.path)):
-            seen = _stats_of(source, stats)
-            row = self._drop(batch, source.folder, source.path.name, seen)
+            source_stats = _stats_of(source, stats)
+            row = self._drop(batch, source.folder, source.path.name, source_stats)
             is_moved = moves and source.relative is not None
             row["claim"] = str(self._claim_folder(row["id"], is_moved=is_moved))
-            found.append(BatchDrop(row, [source.path], is_moved, source))
-        return found
+            batch_drops.append(BatchDrop(row, [source.path], is_moved, source))
+        return batch_drops
 
-    def _drop(self, batch: str, folder: str, image: str | None, seen: Stats) -> dict[str, Any]:
+    def _drop(self, batch: str, folder: str, image: str | None, stats: Stats) -> dict[str, Any]:
         row = job_rows.drop_row(self._inbox, folder, image, None)
-        return row | {"batch": batch, "stat": to_json(seen), "sidecar_text": None}
+        return row | {"batch": batch, "stat": to_json(stats), "sidecar_text": None}
 
     def _claim_folder(self, drop_id: str, *, is_moved: bool) -> Path:
         if is_moved:
             return claims.claim_dir(self._inbox.path, self._ledger.id, drop_id)
-        return keep_claims(self._config, drop_id)
+        return copy_claim_dir(self._config, drop_id)
 
     def _begin(self, session: Any, batch: dict[str, Any], rows: Sequence[dict[str, Any]]) -> None:
         batches.begin(session, batch)
         drops.begin_claims(session, rows)
 
     def _fetch(
-        self, teller: str, taken: Sequence[BatchDrop], stats: Stats, stack: ExitStack
+        self, batch_file: str, batch_drops: Sequence[BatchDrop], stats: Stats, stack: ExitStack
     ) -> Generator[None]:
-        """Bring all files into their claims, durably, and hash the images."""
-        moved = [item for item in taken if item.is_moved]
-        copied = [item for item in taken if not item.is_moved and item.paths]
+        """Move or copy all files into their claims, durably, and hash the images."""
+        moved = [item for item in batch_drops if item.is_moved]
+        copied = [item for item in batch_drops if not item.is_moved and item.paths]
         flush_moved = self._flush(self._inbox.path, len(moved), stack)
         flush_copied = self._flush(self._config.data, len(copied), stack)
-        for number, item in enumerate(taken):
+        for number, item in enumerate(batch_drops):
             if number % YIELD_EVERY == 0:
                 yield
             if item.is_moved:
@@ -285,7 +288,7 @@ class BatchClaimer:
             else:
                 item.folder.mkdir(parents=True)
             for path in item.paths:
-                with self._blocked.recording_failures(teller, item.image):
+                with self._blocked.recording_failures(batch_file, item.image):
                     self._fetch_file(item, path, stats, durable=flush_copied is None)
                 failpoint("image-taken" if item.source is not None else "sidecar-taken")
         homes = {path.parent for item in moved for path in item.paths}
@@ -299,47 +302,50 @@ class BatchClaimer:
             if number % YIELD_EVERY == 0:
                 yield
             if item.source is not None:
-                with self._blocked.recording_failures(teller, item.image):
+                with self._blocked.recording_failures(batch_file, item.image):
                     hashed = claims.hash_in_place(item.folder / item.source.path.name)
-                item.facts = {"sha256": hashed.sha256, "bytes": hashed.size}
+                item.columns = {"sha256": hashed.sha256, "bytes": hashed.size}
         failpoint("hashed")
 
     @staticmethod
     def _flush(place: Path, number: int, stack: ExitStack) -> Callable[[], None] | None:
-        """One flush for many drops, as `SingleClaimer` does it."""
-        return stack.enter_context(filesystem.flush_of_all(place)) if number >= MANY else None
+        """Return one flush for many drops, as `SingleClaimer` does; None for a few drops."""
+        return stack.enter_context(filesystem.flush_of_all(place)) if number >= BULK_SIZE else None
 
     def _fetch_file(self, item: BatchDrop, path: Path, stats: Stats, *, durable: bool) -> None:
         if not item.is_moved:
             file = path if item.source is None else item.source.file
             hashed = claims.snapshot(file, item.folder / path.name, durable=durable)
             if item.source is None or item.source.relative is not None:
-                seen = stats[path.relative_to(self._inbox.path).as_posix()]
-                # Its writer may have begun anew since it was decoded, or a folder on the way to it
-                # became a link to one that is none of ours.
-                if not hashed.stat.same_content(seen):
+                expected = stats[path.relative_to(self._inbox.path).as_posix()]
+                # Since the file was decoded, its writer may have begun anew, or a folder of its
+                # path may have become a link to a folder outside the inbox.
+                if not hashed.stat.same_content(expected):
                     raise claims.Changed(str(path))
-            item.facts = {"sha256": hashed.sha256, "bytes": hashed.size}
+            item.columns = {"sha256": hashed.sha256, "bytes": hashed.size}
             return
-        seen = stats[path.relative_to(self._inbox.path).as_posix()]
-        if not claims.claim_file(path, item.folder, seen).unchanged:
+        expected = stats[path.relative_to(self._inbox.path).as_posix()]
+        if not claims.claim_file(path, item.folder, expected).unchanged:
             raise claims.Changed(str(path))
 
-    def _roll_back(self, taken: Sequence[BatchDrop]) -> None:
-        """Everything as it was, unless it was committed; `recover` does what cannot be done now."""
-        batch_id = taken[0].row["id"]
+    def _roll_back(self, batch_drops: Sequence[BatchDrop]) -> None:
+        """Give all files back to the inbox, unless the batch was committed.
+
+        `ClaimRecovery` returns later what cannot be returned now.
+        """
+        batch_id = batch_drops[0].row["id"]
         if self._ledger.transact(lambda s: batches.get(s, batch_id)).state != "claiming":
             return
-        undone: list[str] = []
-        for item in taken:
+        drop_ids: list[str] = []
+        for item in batch_drops:
             with suppress(OSError):
                 roll_back(self._config, self._inbox, item.row, remove_tree_if_there)
-                undone.append(item.row["id"])
+                drop_ids.append(item.row["id"])
                 for path in item.row["stat"] if item.is_moved else ():
                     self._finder.mark_returned(path)
 
         def forget(session: Any) -> None:
-            drops.forget_drops(session, undone)
+            drops.forget_drops(session, drop_ids)
             batches.forget_unclaimed(session)
 
         self._ledger.transact(forget)
@@ -352,47 +358,45 @@ class BatchClaimer:
         candidate: Candidate,
         stats: Stats,
         batch: dict[str, Any],
-        taken: Sequence[BatchDrop],
+        batch_drops: Sequence[BatchDrop],
     ) -> Generator[None]:
-        by_source = {item.source: item for item in taken if item.source is not None}
+        by_source = {item.source: item for item in batch_drops if item.source is not None}
         for source, item in by_source.items():
             probed = source.probed
             assert probed is not None
-            item.facts |= {"width": probed.width, "height": probed.height}
-        account = BatchPlan(self._planner, self._inbox, plan, batch, by_source)
+            item.columns |= {"width": probed.width, "height": probed.height}
+        batch_plan = BatchPlan(self._planner, self._inbox, plan, batch, by_source)
         models = self._planner.model_identities()
         keys: dict[int, str] = {}
         for number, item in enumerate(plan.items):
             if number % (8 * YIELD_EVERY) == 0:
                 yield
             if (sha256 := self._sha256(item, by_source)) is not None:
-                facts = self._planner.context(item, sha256)
-                key = self._planner.key(item.row.document, facts, models)
+                context = self._planner.context(item, sha256)
+                key = self._planner.key(item.row.document, context, models)
                 keys[item.row.number] = key
-                account.prepare(item, key)
+                batch_plan.prepare(item, key)
         yield
-        account.removed = self._removed(keys.values()) if account.skips_duplicates else ()
+        batch_plan.removed = self._removed(keys.values()) if batch_plan.skips_duplicates else ()
         versions = self._reserved(plan, stats)
         if self._inbox.keeps:
-            told, before = (
-                self._dedup_key(plan, by_source),
-                self._known_files.version(plan.batch_file),
-            )
-            if before is not None and before.key == told:
+            dedup_key = self._dedup_key(plan, by_source)
+            before = self._known_files.version(plan.batch_file)
+            if before is not None and before.key == dedup_key:
                 self._skip_unchanged(
-                    plan.batch_file, Version(stats, told, None, before.drop_id), taken
+                    plan.batch_file, Version(stats, dedup_key, None, before.drop_id), batch_drops
                 )
                 return
-            versions[plan.batch_file] = Version(stats, told, None, batch["id"])
+            versions[plan.batch_file] = Version(stats, dedup_key, None, batch["id"])
 
         def commit(session: Any) -> int:
             before = self._known_files.version(plan.batch_file)
             if self._inbox.on_change == "latest" and before is not None and before.drop_id:
                 older = [before.drop_id, *batches.drops_of(session, before.drop_id)]
                 batches.withdraw(session, older)
-            jobs, rows = account.make_rows(session, keys)
-            facts = [{"id": i.row["id"], **i.facts} for i in by_source.values()]
-            drops.finish_claims(session, facts, [])
+            jobs, rows = batch_plan.make_rows(session, keys)
+            columns = [{"id": i.row["id"], **i.columns} for i in by_source.values()]
+            drops.finish_claims(session, columns, [])
             drops.finish_claims(session, [{"id": batch["id"]}], jobs)
             drops.remember_files(session, self._known_files.rows(versions))
             batches.finish(session, batch["id"], rows, plan.dialect.to_json())
@@ -403,7 +407,7 @@ class BatchClaimer:
         self._blocked.forget(plan.batch_file)
         self._probed.clear()
         self._known_files.note(versions)
-        for path in [p for item in taken if item.is_moved for p in item.paths]:
+        for path in [p for item in batch_drops if item.is_moved for p in item.paths]:
             self._finder.mark_claimed(path.relative_to(self._inbox.path).as_posix())
         log.info(
             "batch.claimed", inbox=self._inbox.name, name=batch["name"], batch=batch["id"],
@@ -411,28 +415,33 @@ class BatchClaimer:
         )  # fmt: skip
 
     def _dedup_key(self, plan: Plan, drops: Mapping[Source, BatchDrop]) -> str:
-        """What makes two versions of a kept batch the same: its images' bytes and its rows."""
+        """Hash the rows of a kept batch and the bytes of its images: equal if both are the same."""
 
         def row(item: PlanItem) -> str:
             if item.error is not None or item.source is None:
                 return item.error.code if item.error is not None else ""
-            facts = self._planner.context(item, drops[item.source].facts["sha256"])
-            return self._planner.key(item.row.document, facts, lambda _: None)
+            context = self._planner.context(item, drops[item.source].columns["sha256"])
+            return self._planner.key(item.row.document, context, lambda _: None)
 
         rows = [(item.row.number, shown_image(item), row(item)) for item in plan.items]
         return hashlib.sha256(f"{plan.head}\n{rows}".encode()).hexdigest()
 
-    def _skip_unchanged(self, teller: str, version: Version, taken: Sequence[BatchDrop]) -> None:
-        """A batch that tells nothing new: its files were touched only."""
-        self._roll_back(taken)
-        known = {teller: version}
-        self._ledger.transact(lambda s: drops.remember_files(s, self._known_files.rows(known)))
-        self._known_files.note(known)
+    def _skip_unchanged(
+        self, batch_file: str, version: Version, batch_drops: Sequence[BatchDrop]
+    ) -> None:
+        """Return a batch that asks for nothing new, since its files were only touched."""
+        self._roll_back(batch_drops)
+        versions = {batch_file: version}
+        self._ledger.transact(lambda s: drops.remember_files(s, self._known_files.rows(versions)))
+        self._known_files.note(versions)
 
     def _sha256(self, item: PlanItem, drops: Mapping[Source, BatchDrop]) -> str | None:
-        """What a right row's image holds; or held, when it was taken in and left the inbox."""
+        """Return the hash of a right row's image; None if the row is wrong.
+
+        If the image is missing, since an earlier claim moved it, return the hash of that claim.
+        """
         if item.error is None:
-            return drops[item.source].facts["sha256"] if item.source else None
+            return drops[item.source].columns["sha256"] if item.source else None
         if not isinstance(item.error, ImageMissing) or self._planner.row_error(item) is not None:
             return None
         folder, name = self._planner.place(item)
@@ -440,36 +449,42 @@ class BatchClaimer:
         return self._ledger.transact(lambda s: batches.last_sha256(s, self._inbox.name, *where))
 
     def _reserved(self, plan: Plan, stats: Stats) -> dict[str, Version]:
-        """The images of wrong rows, which stay where they are, and are nobody else's meanwhile."""
+        """Return known files that reserve the images of wrong rows.
+
+        These images stay in the inbox, and nothing else may claim them until the batch is mended.
+        """
         if self._inbox.keeps:
             return {}
         right = {item.source for item in plan.items if item.error is None}
         name = split(plan.batch_file)[1]
-        found: dict[str, Version] = {}
+        versions: dict[str, Version] = {}
         for item in plan.items:
             source = item.source
             if source is None or source.relative is None or source in right:
                 continue
             why = f"{name} names it in row {item.row.number}, which is wrong; mend and drop that"
-            seen = {source.relative: stats[source.relative]}
-            found[source.relative] = Version(seen, RESERVED, job_rows.printable(why))
-        return found
+            file_stats = {source.relative: stats[source.relative]}
+            versions[source.relative] = Version(file_stats, RESERVED, job_rows.printable(why))
+        return versions
 
     def _reserve_all(self, candidate: Candidate, stats: Stats) -> None:
-        """The images of what is wrong as a whole, likewise."""
+        """Reserve all images of a batch that is wrong as a whole, like those of wrong rows."""
         if self._inbox.keeps:
             return
         name = split(candidate.table or candidate.sidecar or "")[1]
         why = job_rows.printable(f"{name} names it, which is wrong; mend and drop that")
-        found = {i: Version({i: stats[i]}, RESERVED, why) for i in candidate.images}
-        self._ledger.transact(lambda s: drops.remember_files(s, self._known_files.rows(found)))
-        self._known_files.note(found)
+        versions = {i: Version({i: stats[i]}, RESERVED, why) for i in candidate.images}
+        self._ledger.transact(lambda s: drops.remember_files(s, self._known_files.rows(versions)))
+        self._known_files.note(versions)
 
     def _removed(self, keys: Iterable[str]) -> set[str]:
-        """The result folders of jobs with these keys that were removed from the outbox, as far as
-        can be seen. Asked before the commit: a disk must not keep the ledger waiting."""
-        found = self._ledger.transact(lambda s: batches.existing(s, keys))
-        folders = {job.folder for job in found.values() if job.folder is not None}
+        """Find result folders of jobs with these keys that someone removed from the outbox.
+
+        Runs before the commit, so that a slow disk does not keep the ledger waiting. If the outbox
+        cannot be reached, no folder counts as removed.
+        """
+        existing = self._ledger.transact(lambda s: batches.existing(s, keys))
+        folders = {job.folder for job in existing.values() if job.folder is not None}
         if not self._look(self._config.outbox).is_there:
             return set()
         return {folder for folder in folders if not (self._config.outbox / folder).is_dir()}

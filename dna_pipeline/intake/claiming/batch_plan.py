@@ -1,4 +1,4 @@
-"""What a batch took, and what it comes to in the ledger: its rows and their jobs."""
+"""Drops, rows and jobs of a batch that is being claimed."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ from dna_pipeline.ledger import batches
 
 @dataclass(slots=True, eq=False)
 class BatchDrop:
-    """What is taken with one drop: an image, or what tells the batch (`source` is None then).
+    """One drop of a batch: an image, or the batch's own files (`source` is None then).
 
     Attributes:
-        is_moved: moved out of the inbox, and not copied.
+        is_moved: True if the files are moved out of the inbox, False if they are copied.
+        columns: values for the drop's row that the claim finds out: hash, bytes, width, height.
     """
 
     row: dict[str, Any]
     paths: list[Path]
     is_moved: bool
     source: Source | None = None
-    facts: dict[str, Any] = field(default_factory=dict[str, Any])
+    columns: dict[str, Any] = field(default_factory=dict[str, Any])
 
     @property
     def folder(self) -> Path:
@@ -35,7 +36,7 @@ class BatchDrop:
 
     @property
     def image(self) -> Path | None:
-        """The image as the batch names it; None for what tells the batch."""
+        """The image as the batch names it; None for the batch's own files."""
         return None if self.source is None else self.source.path
 
 
@@ -45,7 +46,7 @@ class BatchPlan:
 
     Attributes:
         batch: its row in the ledger.
-        removed: result folders that are not in the outbox any more.
+        removed: result folders that are no longer in the outbox.
     """
 
     planner: Planner
@@ -57,27 +58,27 @@ class BatchPlan:
     _jobs: dict[int, dict[str, Any]] = field(init=False, default_factory=dict[int, dict[str, Any]])
 
     def prepare(self, item: PlanItem, key: str) -> None:
-        """Make a right row's job ahead: of thousands it takes longer than a commit should."""
+        """Make a right row's job ahead: thousands of them would make the commit too long."""
         if item.error is None:
             self._jobs[item.row.number] = self._job(item, key)
 
     @property
     def skips_duplicates(self) -> bool:
-        """Whether rows are skipped that were done before."""
+        """True if rows that were done before are skipped."""
         return (self.plan.head.on_duplicate or self.inbox.on_duplicate) == "skip"
 
     def make_rows(
         self, session: Any, keys: Mapping[int, str]
     ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        """Jobs and rows. Rows that are equal among themselves are each made: they were asked for.
+        """Return jobs and rows. Equal rows of one batch each get a job, since each asks for one.
 
         Args:
-            keys: what each row would do, by its number, where that is known.
+            keys: dedup keys by row number; a row whose image was never seen has none.
         """
-        found = batches.existing(session, keys.values()) if self.skips_duplicates else {}
+        existing = batches.existing(session, keys.values()) if self.skips_duplicates else {}
         done = {
             key: before.job
-            for key, before in found.items()
+            for key, before in existing.items()
             if before.status != "completed" or self._is_there(before.folder)
         }
         jobs: list[dict[str, Any]] = []
@@ -106,13 +107,13 @@ class BatchPlan:
 
     def _job(self, item: PlanItem, key: str) -> dict[str, Any]:
         assert item.source is not None
-        taken = self.drops[item.source]
-        facts = self.planner.context(item, taken.facts["sha256"])
-        spec = self.planner.resolve(item.row.document, job_rows.draw_seed, facts)
+        drop = self.drops[item.source]
+        context = self.planner.context(item, drop.columns["sha256"])
+        spec = self.planner.resolve(item.row.document, job_rows.draw_seed, context)
         name = item.source.path.name
-        job = job_rows.job_row(self.inbox, item.source.folder, name, taken.row["id"], spec)
-        told = request(item.row.document)
-        return job | {"batch": self.batch["id"], "key": key, "request": told}
+        job = job_rows.job_row(self.inbox, item.source.folder, name, drop.row["id"], spec)
+        text = request(item.row.document)
+        return job | {"batch": self.batch["id"], "key": key, "request": text}
 
 
 def _wrong(error: JobError) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""Taking files out of an inbox: only the steps in the file system.
+"""Claims of files: only the steps in the file system.
 
-The ledger commits between them, in the caller, in the order that `architecture.md` gives. Each
-step can be repeated after a crash. No step follows a symbolic link, overwrites a file, or leaves
-the source bytes without a name.
+The caller commits to the ledger between these steps, in the order that `architecture.md` gives.
+Each step can be repeated after a crash. No step follows a symbolic link, overwrites a file, or
+leaves the source bytes without a name.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from dna_pipeline.intake.discovery.scan import FileStat
 _BUSY = frozenset({errno.EACCES, errno.EPERM, errno.EBUSY, errno.ETXTBSY, errno.EROFS})
 _NO_LINKS = _BUSY | {errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL, errno.EXDEV}
 _READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-# A pipe put in the file's place would let a plain open wait for ever.
+# A plain open would wait for ever if a pipe were put in the file's place.
 _OPEN = _READ | getattr(os, "O_NONBLOCK", 0)
 _SYNC_THREADS = 8
 _CHUNK_BYTES = 1 << 20
 
 
 class ClaimError(DnaError):
-    """A file could not be taken in. Nothing was lost; the next scan shows what is there now."""
+    """A file could not be claimed. Nothing was lost; the next scan shows what is there now."""
 
 
 class Lost(ClaimError):
@@ -49,11 +49,11 @@ class Busy(ClaimError):
 
 
 class Refused(ClaimError):
-    """What lies there is nothing that is ever taken in. It was left, or put back, as it is."""
+    """A link, a special file or another file system: never claimed, left or put back as it is."""
 
 
 class Changed(ClaimError):
-    """The file was written to, or replaced, since it was looked at."""
+    """The file was written to or replaced since the last look."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class ClaimedFile:
 
 @dataclass(frozen=True, slots=True)
 class Hashed:
-    """What was read: SHA-256 (hexadecimal), bytes, and what stat said of the *source*."""
+    """SHA-256 (hexadecimal) and size in bytes of a file that was read; status of the *source*."""
 
     sha256: str
     size: int
@@ -75,38 +75,38 @@ class Hashed:
 
 
 def claim_root(inbox: Path, ledger_id: str) -> Path:
-    """Where the claims of that ledger lie."""
+    """Return the folder of a ledger's claims in an inbox."""
     return inbox / CLAIMS / ledger_id
 
 
 def claim_dir(inbox: Path, ledger_id: str, drop_id: str) -> Path:
-    """Where the files of that drop lie."""
+    """Return the claim of a drop: the folder of its files."""
     return claim_root(inbox, ledger_id) / drop_id
 
 
 def is_ledger_id(name: str) -> bool:
-    """Whether a folder of that name can be a ledger's."""
+    """True if the name is that of a ledger's folder."""
     return re.fullmatch("[0-9a-f]{12}", name) is not None
 
 
 def claim_roots(inbox: Path) -> list[Path]:
-    """The folders of all ledgers in there (or in an outbox), sorted."""
+    """Return the folders of all ledgers in an inbox, or in an outbox, sorted."""
     try:
         with os.scandir(inbox / CLAIMS) as entries:
-            found = [e.name for e in entries if e.is_dir(follow_symlinks=False)]
+            names = [e.name for e in entries if e.is_dir(follow_symlinks=False)]
     except (FileNotFoundError, NotADirectoryError):
         return []
-    return [inbox / CLAIMS / name for name in sorted(found) if is_ledger_id(name)]
+    return [inbox / CLAIMS / name for name in sorted(names) if is_ledger_id(name)]
 
 
 def make_claim_root(inbox: Path, ledger_id: str) -> None:
-    """Create the folder of that ledger, or find it there. Raises as `make_claim_dir`."""
+    """Create the folder of a ledger's claims unless it exists. Raises as `make_claim_dir`."""
     for folder in (inbox / CLAIMS, claim_root(inbox, ledger_id)):
         _make_real_dir(folder)
 
 
 def make_claim_dir(inbox: Path, ledger_id: str, drop_id: str) -> Path:
-    """Create the claim's folder, or find it there.
+    """Create the folder of a claim unless it exists.
 
     Raises:
         Refused: a file or a symbolic link lies in the place of one of its folders.
@@ -114,8 +114,8 @@ def make_claim_dir(inbox: Path, ledger_id: str, drop_id: str) -> Path:
     root = claim_root(inbox, ledger_id)
     path = root / drop_id
     for _ in range(100):
-        # `dispose` in another thread or daemon may remove an empty parent in between, time and
-        # again where several are busy.
+        # `dispose` in another thread or daemon may remove an empty parent in between, and again
+        # at the next try if several of them are busy.
         with suppress(FileNotFoundError):
             for folder in (root.parent, root):
                 _check_real_dir(folder)
@@ -142,7 +142,7 @@ def _check_real_dir(folder: Path) -> None:
 
 
 def list_claims(inbox: Path, ledger_id: str) -> list[str]:
-    """The drops of that ledger with a claim in the inbox, sorted."""
+    """Return the ids of a ledger's drops that have a claim in the inbox, sorted."""
     try:
         with os.scandir(inbox / CLAIMS / ledger_id) as entries:
             return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
@@ -153,11 +153,11 @@ def list_claims(inbox: Path, ledger_id: str) -> list[str]:
 def claim_file(source: Path, target_dir: Path, expected: FileStat) -> ClaimedFile:
     """Rename a file into its claim, under its own name.
 
-    For an image this rename is the claim itself: of two that try, one succeeds. A call that is
-    repeated after it succeeded finds the file in the claim and touches nothing.
+    For an image this rename is the claim itself: if two processes try, one succeeds. A call that
+    is repeated after its success finds the file in the claim and touches nothing.
 
     Args:
-        expected: what the scan saw.
+        expected: the file's status in the scan.
 
     Raises:
         Lost, Busy: the file was not moved. Changed: it is not as expected, and was left alone.
@@ -185,9 +185,10 @@ def claim_file(source: Path, target_dir: Path, expected: FileStat) -> ClaimedFil
 
 
 def _check_unchanged(source: Path, expected: FileStat) -> None:
-    """Leave to its writer what is being written; the look after the rename is the one that counts.
+    """Refuse a file that changed since the scan, so that its writer keeps it.
 
-    A scan of many files is old by the time that the last of them is taken.
+    A scan of many files is old when the last of them is claimed. This check only saves a rename;
+    the check after the rename decides.
     """
     there = _lstat(source)
     if there is None:
@@ -225,9 +226,9 @@ def _raise_claim_error(error: OSError, source: Path) -> NoReturn:
 
 
 def put_back(claimed: Path, original: Path) -> Path:
-    """Give a claimed file back to the inbox; gives where it is now.
+    """Give a claimed file back to the inbox, and return its path there.
 
-    If its name is taken in the meantime it becomes `name (1).png` and so on. Nothing is ever
+    If its name is in use by now, the file becomes `name (1).png` and so on. Nothing is ever
     overwritten: a hard link fails if the name exists, a rename would not.
     """
     status = claimed.lstat()
@@ -239,7 +240,10 @@ def put_back(claimed: Path, original: Path) -> Path:
 
 
 def _place(claimed: Path, place: Path, status: os.stat_result) -> bool:
-    """Move to `place` unless something else is there. Finishes a call that was cut off."""
+    """Move a claimed file to `place`; False if something else is there.
+
+    Finishes a call that a crash cut off between the link and the removal.
+    """
     try:
         os.link(claimed, place, follow_symlinks=False)
     except FileExistsError:
@@ -253,16 +257,16 @@ def _place(claimed: Path, place: Path, status: os.stat_result) -> bool:
         claimed.rename(place)
         return True
     remove_file(claimed)
-    if not status.st_mode & stat.S_IWUSR:  # both names had one protection, which was in the way
+    if not status.st_mode & stat.S_IWUSR:  # removing one name lifted the protection of both
         place.chmod(stat.S_IMODE(status.st_mode))
     return True
 
 
 def hash_in_place(path: Path) -> Hashed:
-    """Hash a file that should stand still.
+    """Hash a file that nobody should write to.
 
     Raises:
-        Changed: it did not. Lost, Busy, Refused: as for `take`.
+        Changed: it was written to meanwhile. Lost, Busy, Refused: as for `claim_file`.
     """
     with open_to_read(path) as file:
         before = _regular(file, path)
@@ -276,15 +280,15 @@ def hash_in_place(path: Path) -> Hashed:
 def snapshot(source: Path, target: Path, *, durable: bool = True) -> Hashed:
     """Copy a file while hashing it; the source is not touched.
 
-    The copy shares nothing with the source, since writers overwrite in place. What an earlier
-    call left at `target` is replaced.
+    The copy shares no blocks with the source, since writers overwrite in place. A file that an
+    earlier call left at `target` is replaced.
 
     Args:
-        durable: False where the caller sees to it that the copy's bytes are on the disk in time.
+        durable: False if the caller itself flushes the copy to the disk in time.
 
     Raises:
         Changed: the source was written to or replaced meanwhile; there is no copy then.
-        Lost, Busy, Refused: as for `take`.
+        Lost, Busy, Refused: as for `claim_file`.
     """
     with open_to_read(source) as reader:
         before = _regular(reader, source)
@@ -306,7 +310,7 @@ def snapshot(source: Path, target: Path, *, durable: bool = True) -> Hashed:
 
 
 def open_to_read(path: Path) -> FileIO:
-    """Open what lies there, never through a link. Raises as `take`."""
+    """Open a file to read it, never through a link. Raises `Lost`, `Busy` or `Refused`."""
     try:
         return FileIO(path, opener=lambda name, _: os.open(name, _OPEN))
     except OSError as error:
@@ -335,13 +339,15 @@ def _copy(reader: FileIO, writer: IO[bytes]) -> str:
 
 
 def sync_claims(claims: Iterable[Path], inbox_folders: Iterable[Path]) -> None:
-    """Make claims durable: first their files and folders, which gained, then the inbox, which lost.
+    """Flush the claims (new entries), then the folders that the files came from (removed entries).
+
+    In this order a power cut never loses the only name of a file.
 
     Args:
         inbox_folders: the folders that the files came from.
     """
     claims = list(claims)
-    # Side by side the disk makes one flush of many: ten times as fast as one by one.
+    # The disk joins flushes that come at the same time into one: ten times as fast as one by one.
     with ThreadPoolExecutor(_SYNC_THREADS) as pool:
         list(pool.map(_sync_claim, claims))
     above = [claim.parents[level] for level in range(3) for claim in claims]
@@ -350,31 +356,31 @@ def sync_claims(claims: Iterable[Path], inbox_folders: Iterable[Path]) -> None:
 
 
 def _sync_claim(claim: Path) -> None:
-    """With its files: whoever dropped them need not have synced them."""
+    """Flush a claim with its files, since whoever dropped them need not have flushed them."""
     with suppress(FileNotFoundError, PermissionError):
         return fsync_tree(claim)
-    return _sync(claim)  # a file that may not be opened is told when it is read
+    return _sync(claim)  # a file that may not be opened fails later, when it is read
 
 
 def _sync(folder: Path) -> None:
-    # A subfolder may have been removed after its last file was taken from it.
+    # Someone may have removed a subfolder after its last file was claimed.
     with suppress(FileNotFoundError):
         fsync_dir(folder)
 
 
 def dispose(claim: Path) -> None:
-    """Remove a claim with all its files, durably, and the folders above up to `.dna` if empty."""
+    """Remove a claim with all its files, durably, and each empty folder above it up to `.dna`."""
     with suppress(FileNotFoundError):
         remove_tree(claim)
     ledger, hidden, inbox = claim.parents[:3]
-    kept = ledger
+    lowest_left = ledger
     for folder, above in ((ledger, hidden), (hidden, inbox)):
         try:
             folder.rmdir()
         except FileNotFoundError:
-            pass  # another was faster
+            pass  # another process was faster
         except OSError:
             break  # another claim is there
-        kept = above
+        lowest_left = above
     with suppress(FileNotFoundError):
-        fsync_dir(kept)
+        fsync_dir(lowest_left)

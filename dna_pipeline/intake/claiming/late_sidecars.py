@@ -1,4 +1,4 @@
-"""Sidecars that come after their image was taken in."""
+"""Sidecars that come after their image was claimed."""
 
 from __future__ import annotations
 
@@ -32,73 +32,79 @@ from dna_pipeline.ledger.tables import Drop, Job
 log = structlog.get_logger()
 
 WINDOW = timedelta(hours=1)
-"""How long after an image was taken in a sidecar without an image is taken to be its."""
+"""Time after the claim of an image in which a sidecar without an image may still belong to it."""
 
 
 class LateSidecars:
-    """Gives them to their jobs if those are still queued; else they fail and name the job."""
+    """Gives late sidecars to their jobs.
 
-    def __init__(self, ledger: Ledger, lookout: CandidateFinder, taker: SingleClaimer) -> None:
+    If the job is no longer queued, a sidecar gets a job of its own, which fails and names it.
+    """
+
+    def __init__(self, ledger: Ledger, finder: CandidateFinder, claimer: SingleClaimer) -> None:
         self._ledger = ledger
-        self._finder = lookout
-        self._claimer = taker
-        self._inbox = lookout.inbox
+        self._finder = finder
+        self._claimer = claimer
+        self._inbox = finder.inbox
         self._handled: dict[str, FileStat] = {}
         self._explained: dict[str, tuple[FileStat, str]] = {}
 
     def handle(self, now: float) -> list[ReadyDrop]:
-        """Deal with the YAMLs that wait for an image, once each.
+        """Handle each YAML that waits for an image, once for each state of the file.
 
-        Gives those that came too late, to be taken in and fail.
+        Returns:
+            The sidecars that came too late: they are to be claimed, and their jobs fail.
         """
-        found: list[ReadyDrop] = []
+        too_late_drops: list[ReadyDrop] = []
         if self._inbox.keeps:
-            return found  # there the image still lies beside it
-        lookout = self._finder
-        self._handled = {p: s for p, s in self._handled.items() if lookout.files.get(p) == s}
-        for waiting in list(lookout.waiting):
+            return too_late_drops  # the image still lies beside its sidecar
+        finder = self._finder
+        self._handled = {p: s for p, s in self._handled.items() if finder.files.get(p) == s}
+        for waiting in list(finder.waiting):
             path = waiting.path
-            settled = lookout.tracker.settled_since(path)
+            settled = finder.tracker.settled_since(path)
             if waiting.kind != "image" or path in self._handled or settled is None:
                 continue
-            if not is_yaml_name(path) or isinstance(lookout.reference(path), References):
+            if not is_yaml_name(path) or isinstance(finder.reference(path), References):
                 continue
-            # Its image may be on its way too.
+            # The image may still be on its way, so the sidecar waits for it first.
             if now >= settled + self._inbox.sidecar_wait_s:
-                self._handled[path] = lookout.files[path]
-                if (too_late := self._handle(path, lookout.files[path])) is not None:
-                    found.append(too_late)
-        return found
+                self._handled[path] = finder.files[path]
+                if (too_late := self._handle(path, finder.files[path])) is not None:
+                    too_late_drops.append(too_late)
+        return too_late_drops
 
     def explain(self) -> None:
-        """Add to what a job file waits for that it was taken in before the job file came.
+        """Add to a job file's reason for waiting that its images were claimed before it came.
 
-        Asked of the ledger once for each state of a file.
+        Asks the ledger once for each state of a file.
         """
-        lookout = self._finder
+        finder = self._finder
         if self._inbox.keeps:
             return
         self._explained = {
-            p: known for p, known in self._explained.items() if lookout.files.get(p) == known[0]
+            p: entry for p, entry in self._explained.items() if finder.files.get(p) == entry[0]
         }
-        for index, waiting in enumerate(lookout.waiting):
+        for index, waiting in enumerate(finder.waiting):
             is_job_file = waiting.kind == "image" and is_yaml_name(waiting.path)
             if is_job_file and (text := self._explanation(waiting.path)):
-                lookout.waiting[index] = replace(waiting, reason=f"{waiting.reason}; {text}")
+                finder.waiting[index] = replace(waiting, reason=f"{waiting.reason}; {text}")
 
     def _explanation(self, job_file: str) -> str:
-        if (known := self._explained.get(job_file)) is not None:
-            return known[1]
+        if (entry := self._explained.get(job_file)) is not None:
+            return entry[1]
         if (stat := self._finder.files.get(job_file)) is None:
             return ""
-        told = self._finder.reference(job_file)
+        reference = self._finder.reference(job_file)
         text = ""
-        if isinstance(told, str):
-            told = References((posixpath.normpath(posixpath.join(split(job_file)[0], told)),))
-        if isinstance(told, References):
-            missing = [path for path in told.paths if path not in self._finder.files]
+        if isinstance(reference, str):
+            reference = References(
+                (posixpath.normpath(posixpath.join(split(job_file)[0], reference)),)
+            )
+        if isinstance(reference, References):
+            missing = [path for path in reference.paths if path not in self._finder.files]
             recent = RecentImages(self._ledger, self._inbox)
-            text = explanation(recent.find(missing, told.patterns))
+            text = explanation(recent.find(missing, reference.patterns))
         self._explained[job_file] = stat, text
         return text
 
@@ -117,13 +123,16 @@ class LateSidecars:
         return None
 
     def _of_table(self, sidecar: str, stat: FileStat) -> ReadyDrop | None:
-        """A YAML whose table was taken in without one: its jobs are what they are."""
+        """Return a table's YAML that came too late, after the table itself was claimed.
+
+        None if it is no YAML of a table, or the table was not claimed.
+        """
         if not is_table_name(without_suffix(sidecar)):
             return None
         folder, name = map(job_rows.printable, split(without_suffix(sidecar)))
         since = utcnow() - WINDOW
         batch = self._ledger.transact(
-            lambda s: batches.newest(s, self._inbox.name, folder, name, since)
+            lambda s: batches.newest_drop(s, self._inbox.name, folder, name, since)
         )
         if batch is None or sidecar in batch.stat:
             return None
@@ -135,15 +144,15 @@ class LateSidecars:
         return ReadyDrop(Candidate(None, sidecar, error), {sidecar: stat}, sidecar, error)
 
     def _drops(self, sidecar: str) -> list[tuple[Drop, Job]]:
-        """Recent drops that it could tell by its name, or that it names."""
-        named = self._finder.reference(sidecar)
+        """Find recent drops of the image that the sidecar names, or that its own name fits."""
+        reference = self._finder.reference(sidecar)
         folder, name = split(sidecar)
-        if isinstance(named, str):
-            folder, name = split(posixpath.normpath(posixpath.join(folder, named)))
+        if isinstance(reference, str):
+            folder, name = split(posixpath.normpath(posixpath.join(folder, reference)))
             stems = [safe_stem(name)]
         else:
-            told = name.rpartition(".")[0]
-            stems = [safe_name(told), safe_stem(told)]
+            stem = name.rpartition(".")[0]
+            stems = [safe_name(stem), safe_stem(stem)]
         since = utcnow() - WINDOW
         folder = job_rows.printable(folder)
         return self._ledger.transact(
@@ -151,9 +160,9 @@ class LateSidecars:
         )
 
     def _belongs(self, sidecar: str, image: str) -> bool:
-        named = self._finder.reference(sidecar)
-        if isinstance(named, str):
-            return posixpath.normpath(posixpath.join(split(sidecar)[0], named)) == image
+        reference = self._finder.reference(sidecar)
+        if isinstance(reference, str):
+            return posixpath.normpath(posixpath.join(split(sidecar)[0], reference)) == image
         return is_sidecar_of(sidecar, image)
 
     def _hand_over(self, sidecar: str, stat: FileStat, drop: Drop, job: Job) -> ReadyDrop | None:
@@ -169,10 +178,10 @@ class LateSidecars:
         return None
 
     def _attach(self, sidecar: str, stat: FileStat, drop: Drop, job: Job) -> bool:
-        """Commit what the sidecar asks for, with a copy of it in the claim; False: too late.
+        """Commit what the sidecar asks for, with a copy of it in the claim; False if too late.
 
-        The copy comes first, the sidecar itself after the commit: whenever this is cut off, it
-        lies in the inbox or with its job, and the next look goes on.
+        The copy is made before the commit, and the sidecar itself moves after it. So after a crash
+        at any point the sidecar lies in the inbox or with its job, and the next look goes on.
         """
         if job.status != "queued":
             return False
@@ -182,21 +191,21 @@ class LateSidecars:
             raise claims.Changed(sidecar)
         fsync_dir(copy.parent)
         data = job_rows.read_sidecar(copy)
-        facts = job_rows.context_of(self._inbox, drop.folder, drop.image, drop.sha256)
-        work = job_rows.job_columns(self._inbox, self._claimer.resolve(data, facts))
+        context = job_rows.context_of(self._inbox, drop.folder, drop.image, drop.sha256)
+        work = job_rows.job_columns(self._inbox, self._claimer.resolve(data, context))
         text = job_rows.as_text(data)
 
         def commit(session: Any) -> bool:
             if not requests.replace_queued(session, job.id, work):
                 return False
-            seen = drop.stat | to_json({sidecar: stat})
-            drops.set_sidecar(session, drop.id, copy.name, text, seen)
+            stats = drop.stat | to_json({sidecar: stat})
+            drops.set_sidecar(session, drop.id, copy.name, text, stats)
             return True
 
         return self._ledger.transact(commit)
 
     def _move_in(self, sidecar: str, stat: FileStat, folder: Path) -> None:
-        """Take the sidecar out of the inbox, into the place of its copy if that is still there."""
+        """Move the sidecar out of the inbox: over its copy, or remove it if the claim is gone."""
         source = self._inbox.path / sidecar
         if not FileStat.of(source.lstat()).same_content(stat):
             raise claims.Changed(sidecar)
@@ -219,6 +228,6 @@ def _too_late(sidecar: str, stat: FileStat, job: Job) -> ReadyDrop:
 
 
 def _is_same(drop: Drop, sidecar: str, stat: FileStat) -> bool:
-    """Whether the drop was given this very file, and only its removal was cut off."""
-    seen = drop.stat.get(sidecar)
-    return seen is not None and FileStat(**seen).same_content(stat)
+    """True if the drop has this very file already, and only its removal was cut off."""
+    before = drop.stat.get(sidecar)
+    return before is not None and FileStat(**before).same_content(stat)

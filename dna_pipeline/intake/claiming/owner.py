@@ -1,7 +1,7 @@
-"""Who owns the claims in an inbox, and whether they live: a small file beside the claims.
+"""Owner of the claims in an inbox, and its heartbeat: a small file beside the claims.
 
-`<inbox>/.dna/<ledger id>/owner.json` names the daemon; its time is when the daemon last showed
-that it lives. The time is the file server's own, so no two clocks are compared.
+`<inbox>/.dna/<ledger id>/owner.json` names the daemon; the file's time is that of its last
+heartbeat. The file server sets that time, so no two clocks are compared.
 """
 
 from __future__ import annotations
@@ -25,34 +25,34 @@ DEAD_AFTER_S = 60.0
 
 
 def read(root: Path) -> dict[str, Any] | None:
-    """What the owner of that claim root said of itself; None where it said nothing."""
+    """Read the record that the owner of a claim root wrote of itself; None if there is none."""
     try:
-        facts: Any = json.loads((root / NAME).read_bytes())
+        record: Any = json.loads((root / NAME).read_bytes())
     except (OSError, ValueError):
         return None
-    return cast("dict[str, Any]", facts) if isinstance(facts, dict) else None
+    return cast("dict[str, Any]", record) if isinstance(record, dict) else None
 
 
 def data_of(root: Path) -> str | None:
-    """The data folder of the daemon whose claims lie there."""
-    facts = read(root)
-    data = facts.get("data") if facts else None
+    """Return the data folder of the daemon that owns a claim root; None if it is unknown."""
+    record = read(root)
+    data = record.get("data") if record else None
     return data if isinstance(data, str) else None
 
 
-def beat(inbox: Path, ledger_id: str, facts: dict[str, Any]) -> None:
-    """Show that this daemon lives. Raises OSError where the inbox is away or read-only."""
+def beat(inbox: Path, ledger_id: str, record: dict[str, Any]) -> None:
+    """Show that this daemon lives. Raises OSError if the inbox is away or read-only."""
     root = claims.claim_root(inbox, ledger_id)
     path = root / NAME
     try:
         os.utime(path)
     except FileNotFoundError:
         claims.make_claim_root(inbox, ledger_id)
-        write_bytes(path, json.dumps(facts).encode())
+        write_bytes(path, json.dumps(record).encode())
 
 
 def resign(inbox: Path, ledger_id: str) -> None:
-    """Say nothing any more where nothing is left that could be taken over."""
+    """Remove the owner's record if no claims are left that another daemon could take over."""
     root = claims.claim_root(inbox, ledger_id)
     with suppress(OSError):
         if {entry.name for entry in root.iterdir()} == {NAME}:
@@ -62,7 +62,7 @@ def resign(inbox: Path, ledger_id: str) -> None:
 
 
 def silence_s(root: Path, now: float) -> float:
-    """Seconds since the owner showed itself; endless where it never did.
+    """Return the seconds since the owner's last heartbeat; infinity if there never was one.
 
     Args:
         now: the file server's time.
@@ -74,14 +74,21 @@ def silence_s(root: Path, now: float) -> float:
 
 
 def is_alive(root: Path, now: float, is_held: Callable[[Path], bool]) -> bool:
-    """Whether the owner may still be at work.
+    """True if the owner may still be at work.
 
-    On this machine the lock on its data folder proves it either way; elsewhere, and where that
-    folder cannot be seen from here, only its silence tells.
+    If the owner ran on this machine, the lock on its data folder decides. For an owner on another
+    machine, or if that folder cannot be seen from here, only the time since its heartbeat counts.
+
+    Args:
+        is_held: says whether a process holds the lock of a data folder.
     """
-    facts = read(root)
-    if facts and facts.get("host") == socket.gethostname() and isinstance(facts.get("data"), str):
-        data = Path(facts["data"])
+    record = read(root)
+    if (
+        record
+        and record.get("host") == socket.gethostname()
+        and isinstance(record.get("data"), str)
+    ):
+        data = Path(record["data"])
         if (data / "daemon.lock").exists():
             return is_held(data)
     return silence_s(root, now) <= DEAD_AFTER_S
@@ -91,19 +98,20 @@ class Heartbeat:
     """Shows in each inbox, from a thread of its own, that this daemon lives.
 
     Args:
-        look: says whether an inbox can be reached: one that cannot must not silence the others.
+        record: names this daemon in the file; it holds `host` and `data`, the data folder.
+        look: says whether an inbox answers; one that does not must not block the others' heartbeat.
     """
 
     def __init__(
         self,
         inboxes: Iterable[Path],
         ledger_id: str,
-        facts: dict[str, Any],
+        record: dict[str, Any],
         look: Look = look_directly,
     ) -> None:
         self._inboxes = list(inboxes)
         self._ledger_id = ledger_id
-        self._facts = facts
+        self._record = record
         self._look = look
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
@@ -129,4 +137,4 @@ class Heartbeat:
                 continue
             # An inbox that is away or read-only holds no claims of ours either.
             with suppress(OSError, claims.ClaimError):
-                beat(inbox, self._ledger_id, self._facts)
+                beat(inbox, self._ledger_id, self._record)

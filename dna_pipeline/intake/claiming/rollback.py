@@ -1,4 +1,4 @@
-"""Gives back to an inbox what was claimed and is not to be taken in after all."""
+"""Rollback: give claimed files back to their inbox if no job is to be made of them."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from dna_pipeline.intake.discovery.scan import FileStat
 def return_files(
     folder: Path, inbox: Path, home: str, stat: Mapping[str, Any] = MappingProxyType({})
 ) -> None:
-    """Return a claim's files to the inbox, never over what lies there by now.
+    """Return a claim's files to the inbox, never over files that lie there by now.
 
     Args:
         home: the folder in the inbox for files that are not in `stat`.
-        stat: what was seen of the files, by the paths that they had.
+        stat: the files' status before the claim, by their paths in the inbox.
     """
     if not folder.is_dir():
         return
@@ -38,25 +38,25 @@ def return_files(
     claims.dispose(folder)
 
 
-def _is_copy(file: Path, original: Path, seen: Mapping[str, Any]) -> bool:
-    """Whether it is the copy, perhaps cut off, of a sidecar that others need too."""
+def _is_copy(file: Path, original: Path, before: Mapping[str, Any]) -> bool:
+    """True if a claimed file is the copy, perhaps cut off, of a sidecar that other images share."""
     if not original.is_file() or file.lstat().st_ino == original.lstat().st_ino:
         return False
-    was_moved = FileStat.of(file.lstat()).same_file(FileStat(**seen))
+    was_moved = FileStat.of(file.lstat()).same_file(FileStat(**before))
     return not was_moved or filecmp.cmp(file, original, shallow=False)
 
 
 def roll_back(
     config: Config, inbox: Inbox, row: Mapping[str, Any], discard: Callable[[Path], None]
 ) -> None:
-    """Give back what a drop of a batch took; it may be nothing yet.
+    """Give back the files that a drop of a batch claimed; there may be none yet.
 
     Args:
-        discard: deals with the folder of a copy, whose original was not moved.
+        discard: disposes of the folder of a copy, whose original was not moved.
 
     Raises:
-        OSError: it cannot be now. What is on a disk that is away must not be forgotten: without its
-        batch it would be taken for an image by itself when the disk comes back.
+        OSError: the files cannot be returned now. A drop on a disk that is away must not be
+        forgotten: without its batch its image would be claimed by itself when the disk is back.
     """
     folder = Path(row["claim"])
     if folder.parent == config.claims:
@@ -68,7 +68,7 @@ def roll_back(
 
 
 def _is_unmounted(inbox: Path, stat: Mapping[str, Any]) -> bool:
-    """Whether these files lie on a disk that is not mounted there now. Raises `OSError`."""
-    if inbox.stat().st_dev in {seen["device"] for seen in stat.values()}:
+    """True if these files lie on a disk that is not mounted at the inbox now. Raises `OSError`."""
+    if inbox.stat().st_dev in {before["device"] for before in stat.values()}:
         return False
     return not any(os.path.lexists(inbox / path) for path in stat)

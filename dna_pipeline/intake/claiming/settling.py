@@ -1,6 +1,7 @@
-"""Claims whose files were written to while they were claimed, or that a restart found.
+"""Claims whose files were written to while they were claimed, or that a restart resumes.
 
-A writer may go on after the rename: its file keeps its inode, and settles inside the claim.
+A writer may go on after the rename, since its file keeps its inode. So the file settles inside the
+claim.
 """
 
 from __future__ import annotations
@@ -17,7 +18,12 @@ from dna_pipeline.intake.planning.known_files import Stats
 
 @dataclass(slots=True, eq=False)
 class _Entry:
-    """`at`: when to look at it again; `since`: when it was last seen to change."""
+    """A claim that settles.
+
+    Attributes:
+        at: time of the next look.
+        since: time at which its last change was noticed.
+    """
 
     claimed: ClaimedDrop
     at: float
@@ -25,27 +31,27 @@ class _Entry:
 
 
 class Settling:
-    """The claims of one inbox that are to stand still before they are hashed."""
+    """Claims of one inbox that must not change for a while before they are hashed."""
 
-    def __init__(self, settle_s: float, prober: Prober, taker: SingleClaimer) -> None:
+    def __init__(self, settle_s: float, prober: Prober, claimer: SingleClaimer) -> None:
         self._settle_s = settle_s
         self._prober = prober
-        self._taker = taker
+        self._claimer = claimer
         self._entries: list[_Entry] = []
 
     @property
     def is_busy(self) -> bool:
-        """Whether anything settles here, save in an inbox that is away."""
+        """True if a claim settles here and its inbox is not away."""
         return any(entry.claimed.stats for entry in self._entries)
 
     @property
     def next_at(self) -> float:
-        """When to `step` again; infinity if there is nothing to wait for."""
+        """Time of the next `step` that is due; infinity if no claim settles."""
         return min((entry.at for entry in self._entries), default=float("inf"))
 
     @property
     def drops(self) -> set[str]:
-        """The ids of the drops that settle here."""
+        """Ids of the drops that settle here."""
         return {entry.claimed.row["id"] for entry in self._entries}
 
     def add(self, item: ClaimedDrop, now: float) -> None:
@@ -54,17 +60,17 @@ class Settling:
         self._entries.append(_Entry(item, now + self._settle_s, now))
 
     def step(self, now: float) -> None:
-        """Finish the claims that have stood still."""
+        """Finish the claims that have settled."""
         due = [entry for entry in self._entries if entry.at <= now]
         still = [entry for entry in due if self._is_ready(entry, now)]
-        moving = self._taker.finish_settled([entry.claimed for entry in still])
-        done = {id(entry) for entry in still if entry.claimed not in moving}
+        changing = self._claimer.finish_settled([entry.claimed for entry in still])
+        done = {id(entry) for entry in still if entry.claimed not in changing}
         self._entries = [entry for entry in self._entries if id(entry) not in done]
         for entry in still:
             entry.at = entry.since = now + self._settle_s
 
     def _is_ready(self, entry: _Entry, now: float) -> bool:
-        """Whether nothing changed and the image decodes, or has not for long enough."""
+        """True if no file changed, and the image decodes or has failed to for long enough."""
         item = entry.claimed
         entry.at = now + self._settle_s
         if (stats := _stats(item)) != item.stats:
@@ -87,11 +93,11 @@ class Settling:
 
 
 def _stats(item: ClaimedDrop) -> Stats:
-    """What the files are now; one that someone took out of the claim is left out."""
-    found: Stats = {}
+    """Return the files' status now, without files that someone took out of the claim."""
+    stats: Stats = {}
     for path in item.files:
         try:
-            found[path.name] = FileStat.of(path.lstat())
+            stats[path.name] = FileStat.of(path.lstat())
         except FileNotFoundError:
             continue
-    return found
+    return stats

@@ -1,4 +1,4 @@
-"""Takes candidates in: claim, hash, resolve, record, in that order, with a commit between steps.
+"""Claims single candidates: claim, hash, resolve, record, with a commit between these steps.
 
     commit *claiming* → rename sidecar, then image → fsync → hash and read → commit *claimed* + jobs
 
@@ -33,8 +33,8 @@ from dna_pipeline.ledger.store import Ledger
 
 log = structlog.get_logger()
 
-MANY = 16
-"""So many drops at once are flushed and logged as one."""
+BULK_SIZE = 16
+"""Number of drops from which on one flush and one log line serve them all."""
 
 _UNREADABLE = "cannot be read where it was claimed"
 
@@ -43,15 +43,17 @@ _NO_COLUMNS: dict[str, Any] = dict.fromkeys(("sha256", "bytes", "width", "height
 
 @dataclass(frozen=True, slots=True)
 class _Outcome:
-    """What a claim comes to. There are no `jobs` for a kept file that tells nothing new.
+    """Result of a claim. It has no `jobs` if a kept file asks for nothing new.
 
     Attributes:
+        columns: values for the drop's row: hash, bytes, width, height, the sidecar's text.
+        version: the known file, in an inbox that keeps its files.
         older: the drop of the version before this one.
         batch: the batch of the jobs if they are several, and its rows.
     """
 
     claimed: ClaimedDrop
-    facts: dict[str, Any]
+    columns: dict[str, Any]
     jobs: list[dict[str, Any]]
     version: Version | None = None
     older: str | None = None
@@ -64,17 +66,20 @@ def split(relative: str) -> tuple[str, str]:
     return folder, name
 
 
-def keep_claims(config: Config, drop_id: str) -> Path:
-    """Where copies of kept and submitted files lie: an inbox that is kept is never written to."""
+def copy_claim_dir(config: Config, drop_id: str) -> Path:
+    """Return the claim for copies of kept or submitted files.
+
+    It lies in the data folder, since an inbox that keeps its files is never written to.
+    """
     return config.claims / drop_id
 
 
 class SingleClaimer:
-    """Takes candidates of one inbox in.
+    """Claims single candidates of one inbox.
 
     Args:
-        taken: told each path that left the inbox.
-        left: told each path that could not be taken, and why.
+        on_claimed: called with each path that left the inbox.
+        on_failed: called with each path that could not be claimed, and the reason.
     """
 
     def __init__(
@@ -82,38 +87,39 @@ class SingleClaimer:
         config: Config,
         inbox: Inbox,
         ledger: Ledger,
-        known: KnownFiles,
-        taken: Callable[[str], None],
-        left: Callable[[str, str], None],
+        known_files: KnownFiles,
+        on_claimed: Callable[[str], None],
+        on_failed: Callable[[str, str], None],
     ) -> None:
         self._config = config
         self._inbox = inbox
         self._resolver = job_rows.Resolver(config, inbox)
         self._ledger = ledger
         self._root = claim.claim_root(inbox.path, ledger.id)
-        self._known_files = known
-        self._on_claimed = taken
-        self._on_failed = left
+        self._known_files = known_files
+        self._on_claimed = on_claimed
+        self._on_failed = on_failed
 
     # --- a group of candidates ---
 
     def claim(self, ready: Sequence[ReadyDrop]) -> list[ClaimedDrop]:
-        """Take a group in.
+        """Claim a group of candidates.
 
-        Gives the claims whose files changed on the way; they are to settle and be finished later.
+        Returns:
+            The claims whose files changed on the way; they must settle and be finished later.
         """
         claims = [self._plan(item) for item in ready]
         rows = [item.row for item in claims]
         self._ledger.transact(lambda s: drops.begin_claims(s, rows))
         failpoint("claiming-committed")
         with self._flush(len(claims)) as flush:
-            held = [item for item in claims if self._fetch(item, durable=flush is None)]
-            if len(held) < len(claims):
-                lost = [item.row["id"] for item in claims if item not in held]
-                self._ledger.transact(lambda s: drops.forget_drops(s, lost))
-            self._sync(held, flush)
-        moving = [item for item in held if not item.is_unchanged]
-        return moving + self.finish([item for item in held if item.is_unchanged])
+            claimed = [item for item in claims if self._fetch(item, durable=flush is None)]
+            if len(claimed) < len(claims):
+                failed = [item.row["id"] for item in claims if item not in claimed]
+                self._ledger.transact(lambda s: drops.forget_drops(s, failed))
+            self._sync(claimed, flush)
+        moving = [item for item in claimed if not item.is_unchanged]
+        return moving + self.finish([item for item in claimed if item.is_unchanged])
 
     def _plan(self, ready: ReadyDrop) -> ClaimedDrop:
         candidate = ready.candidate
@@ -131,20 +137,24 @@ class SingleClaimer:
 
     def _claim_folder(self, drop_id: str) -> Path:
         if self._inbox.keeps:
-            return keep_claims(self._config, drop_id)
+            return copy_claim_dir(self._config, drop_id)
         return self._root / drop_id
 
     def _flush(self, number: int) -> AbstractContextManager[Callable[[], None] | None]:
-        """One flush for many drops; for a few it might have to write too much of others'."""
+        """Return one flush for many drops, or nothing for a few.
+
+        For a few drops, the flush might write too much data of other programs.
+        """
         place = self._config.data if self._inbox.keeps else self._inbox.path
-        return filesystem.flush_of_all(place) if number >= MANY else nullcontext()
+        return filesystem.flush_of_all(place) if number >= BULK_SIZE else nullcontext()
 
     def _fetch(self, item: ClaimedDrop, *, durable: bool) -> bool:
-        """Bring the files into the claim; False where they were lost to someone or held open.
+        """Bring the files into the claim; False if one of them could not be claimed.
 
-        `durable`: copies are to be on the disk at once.
+        A file that cannot be claimed, for whatever reason, does not stop other drops.
 
-        One file that cannot be taken, for whatever reason, does not stop the others.
+        Args:
+            durable: flush each copy to the disk at once.
         """
         assert item.ready is not None
         candidate = item.ready.candidate
@@ -174,18 +184,18 @@ class SingleClaimer:
     def _fetch_file(
         self, item: ClaimedDrop, path: str, ready: ReadyDrop, *, durable: bool
     ) -> Stats:
-        """Move or copy one file; what it is now, unless it changed on the way.
+        """Move or copy one file; return its status now, or nothing if it changed on the way.
 
         The sidecar comes first: the image's rename is the claim.
         """
         source = self._inbox.path / path
         is_copied = path == ready.candidate.sidecar and ready.shares_sidecar
         if not (self._inbox.keeps or is_copied):
-            taken = claim.claim_file(source, item.folder, ready.stats[path])
-            return {source.name: taken.stat} if taken.unchanged else {}
+            claimed = claim.claim_file(source, item.folder, ready.stats[path])
+            return {source.name: claimed.stat} if claimed.unchanged else {}
         target = item.folder / source.name
-        # Since it was decoded, its writer may have begun anew and now pause, so that a half file
-        # stands still; or a folder on the way to it became a link to one that is none of ours.
+        # Since the file was decoded, its writer may have begun anew and now pause, so that half a
+        # file stands still; or a folder of its path became a link to one outside the inbox.
         copied = claim.snapshot(source, target, durable=durable)
         if not copied.stat.same_content(ready.stats[path]):
             raise claim.Changed(str(source))
@@ -197,20 +207,22 @@ class SingleClaimer:
         else:
             return_files(item.folder, self._inbox.path, item.row["folder"], item.row["stat"])
 
-    def _sync(self, held: Sequence[ClaimedDrop], flush: Callable[[], None] | None) -> None:
+    def _sync(self, claimed: Sequence[ClaimedDrop], flush: Callable[[], None] | None) -> None:
         if flush is not None:
             flush()
         else:
             homes: set[str] = set()
             if not self._inbox.keeps:
-                homes = {split(path)[0] for item in held for path in item.row["stat"]}
-            claim.sync_claims([item.folder for item in held], map(self._inbox.path.joinpath, homes))
+                homes = {split(path)[0] for item in claimed for path in item.row["stat"]}
+            claim.sync_claims(
+                [item.folder for item in claimed], map(self._inbox.path.joinpath, homes)
+            )
         failpoint("claim-synced")
 
     # --- claims whose files stand still ---
 
     def finish_settled(self, claims: Sequence[ClaimedDrop]) -> list[ClaimedDrop]:
-        """`finish` for claims that were written to after they were made durable, or never were."""
+        """Flush and finish claims that were written to after their flush, or were never flushed."""
         if claims:
             self._sync(claims, None)
         return self.finish(claims)
@@ -218,7 +230,8 @@ class SingleClaimer:
     def finish(self, claims: Sequence[ClaimedDrop]) -> list[ClaimedDrop]:
         """Hash, read and resolve; commit all drops with their jobs in one transaction.
 
-        Gives the claims that were still written to.
+        Returns:
+            The claims whose files are still written to.
         """
         outcomes: list[_Outcome] = []
         moving: list[ClaimedDrop] = []
@@ -231,8 +244,8 @@ class SingleClaimer:
             failpoint("hashed")
             for outcome in outcomes:
                 if not outcome.jobs:
-                    # Before the commit that forgets the drop: a kept file has its original, and a
-                    # folder that the ledger no longer knows would be taken for the only copy.
+                    # A kept file still has its original. The folder goes before the commit that
+                    # forgets the drop: without a drop it would count as the only copy.
                     with suppress(OSError):
                         remove_tree_if_there(outcome.claimed.folder)
             replaced = self._ledger.transact(lambda s: self._commit(s, outcomes))
@@ -242,11 +255,11 @@ class SingleClaimer:
 
     def _outcome(self, item: ClaimedDrop) -> _Outcome:
         data: bytes | None = None
-        facts: dict[str, Any] = {}
+        columns: dict[str, Any] = {}
         try:
             if item.image is not None:
                 hashed = claim.hash_in_place(item.image)
-                facts = {"sha256": hashed.sha256, "bytes": hashed.size}
+                columns = {"sha256": hashed.sha256, "bytes": hashed.size}
         except claim.Changed:
             raise
         except (claim.ClaimError, OSError) as error:
@@ -256,32 +269,34 @@ class SingleClaimer:
         except OSError as error:
             item.error = item.error or SidecarInvalid(f"{_UNREADABLE}: {error}").failure()
         if item.probed is not None:
-            facts |= {"width": item.probed.width, "height": item.probed.height}
+            columns |= {"width": item.probed.width, "height": item.probed.height}
         if data is not None:
-            facts["sidecar_text"] = job_rows.as_text(data)
-        return self._outcome_of(item, _NO_COLUMNS | facts, data)
+            columns["sidecar_text"] = job_rows.as_text(data)
+        return self._outcome_of(item, _NO_COLUMNS | columns, data)
 
-    def _outcome_of(self, item: ClaimedDrop, facts: dict[str, Any], data: bytes | None) -> _Outcome:
+    def _outcome_of(
+        self, item: ClaimedDrop, columns: dict[str, Any], data: bytes | None
+    ) -> _Outcome:
         version = older = None
         name, folder = item.row["image"] or item.row["sidecar"], item.row["folder"]
-        known = job_rows.context_of(self._inbox, folder, name, facts["sha256"])
+        context = job_rows.context_of(self._inbox, folder, name, columns["sha256"])
         if self._inbox.keeps and item.ready is not None:
             code = item.error.code if item.error else None
-            key = self._resolver.key(known, data, code)
+            key = self._resolver.key(context, data, code)
             before = self._known_files.version(item.ready.key_path)
             older = before.drop_id if before else None
             error = item.ready.candidate.error
             version = Version(item.ready.stats, key, error.code if error else None, item.row["id"])
             if before is not None and before.key == key:
                 version = Version(version.stats, key, version.error, older)
-                return _Outcome(item, facts, [], version)
-        jobs, batch = self._jobs(item, data, known)
-        return _Outcome(item, facts, jobs, version, older, batch)
+                return _Outcome(item, columns, [], version)
+        jobs, batch = self._jobs(item, data, context)
+        return _Outcome(item, columns, jobs, version, older, batch)
 
     def _jobs(
-        self, item: ClaimedDrop, data: bytes | None, known: JobContext
+        self, item: ClaimedDrop, data: bytes | None, context: JobContext
     ) -> tuple[list[dict[str, Any]], tuple[dict[str, Any], list[dict[str, Any]]] | None]:
-        """The jobs of a drop, and their batch if the sidecar's `matrix` makes several."""
+        """Make the jobs of a drop, and their batch if the sidecar's `matrix` asks for several."""
         folder, drop_id = item.row["folder"], item.row["id"]
         name: str = item.row["image"] or item.row["sidecar"]
 
@@ -291,27 +306,31 @@ class SingleClaimer:
         if item.error is not None:
             return [job(item.error)], None
         try:
-            made = self._resolver.resolve(data, known)
+            specs = self._resolver.resolve(data, context)
         except JobError as error:
             return [job(error.failure())], None
-        jobs = [job(spec) for _, spec in made]
+        jobs = [job(spec) for _, spec in specs]
         if len(jobs) == 1:
             return jobs, None
-        told = [document for document, _ in made]
-        return jobs, job_rows.matrix_batch(self._inbox, folder, name, data or b"", jobs, told)
+        documents = [document for document, _ in specs]
+        return jobs, job_rows.matrix_batch(self._inbox, folder, name, data or b"", jobs, documents)
 
-    def resolve(self, data: bytes | None, facts: JobContext) -> JobSpec | Failure:
-        """What a sidecar's bytes (or none) ask for, or why it cannot be done."""
+    def resolve(self, data: bytes | None, context: JobContext) -> JobSpec | Failure:
+        """Resolve a sidecar's bytes (None: no sidecar); a Failure if they make no job."""
         try:
-            return job_rows.resolve_text(self._config, self._inbox, data, facts)
+            return job_rows.resolve_text(self._config, self._inbox, data, context)
         except JobError as error:
             return error.failure()
 
     def _commit(self, session: Any, outcomes: Sequence[_Outcome]) -> list[str]:
-        """Gives the drops whose place in the queue newer versions took."""
+        """Commit drops, jobs, batches and known files.
+
+        Returns:
+            The drops whose place in the queue a newer version of the file got.
+        """
         replaced: list[str] = []
-        held = [{"id": o.claimed.row["id"], **o.facts} for o in outcomes if o.jobs]
-        drops.finish_claims(session, held, [])
+        columns = [{"id": o.claimed.row["id"], **o.columns} for o in outcomes if o.jobs]
+        drops.finish_claims(session, columns, [])
         jobs: list[dict[str, Any]] = []
         for outcome in outcomes:
             if outcome.older is not None and self._replace_older(session, outcome.older, outcome):
@@ -326,7 +345,7 @@ class SingleClaimer:
         return replaced
 
     def _replace_older(self, session: Any, older: str, outcome: _Outcome) -> bool:
-        """Give the work to the job of an older version of the file if that is still queued."""
+        """Give the new work to the older version's job; False if that is not queued any more."""
         if self._inbox.on_change != "latest" or not outcome.jobs:
             return False
         job = outcome.jobs[0]
@@ -344,12 +363,13 @@ class SingleClaimer:
         self._known_files.note(_versions(outcomes))
         self._log([job for outcome in outcomes for job in outcome.jobs])
         for drop_id in replaced:
-            remove_tree(keep_claims(self._config, drop_id), ignore_errors=True)
+            remove_tree(copy_claim_dir(self._config, drop_id), ignore_errors=True)
             self._ledger.transact(lambda s, i=drop_id: drops.set_drop_state(s, i, "gone"))
 
     def _log(self, jobs: Sequence[dict[str, Any]]) -> None:
-        """A line for each; of many it would be most of the work, and the ledger has them all."""
-        if len(jobs) >= MANY:
+        """Log a line for each job, or one for many: more would take most of the time, and the
+        ledger has them all."""
+        if len(jobs) >= BULK_SIZE:
             failed = sum(job["status"] == "failed" for job in jobs)
             log.info("drops.claimed", inbox=self._inbox.name, number=len(jobs), failed=failed)
             return

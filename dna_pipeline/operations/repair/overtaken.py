@@ -137,7 +137,7 @@ class Overtaken:
             f"ledger may have been put back: look in the outbox and in {recovered}, else drop the "
             "image again"
         ).failure()
-        if self._ledger.transact(lambda s: overtaken.lose(s, job, failure)):
+        if self._ledger.transact(lambda s: overtaken.end_without_source(s, job, failure)):
             log.error("source.missing", job=job.id)
 
 

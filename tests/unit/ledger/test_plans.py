@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import event, text
 
 from dna_pipeline.base.times import utcnow
-from dna_pipeline.ledger import queue, requests, source_holds, store
+from dna_pipeline.ledger import drops, holds, queue, requests, source_holds, store
 from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.ledger.tables import Job
 
@@ -15,6 +15,7 @@ NOW = utcnow()
 JOB = Job(id="a" * 32, inbox="in", folder="", stem="cat", seq=1)
 ROW = Job(id="a" * 32, batch="b" * 32, publish_name="in/b/cancelled")
 
+MODULES = (queue, drops, holds, requests, store)
 WRITER = {
     "next_runnable": ((), "ix_jobs_runnable"),
     "claim_next": ((), "ix_jobs_runnable"),
@@ -117,7 +118,7 @@ def check(lines: list[str], wanted: str) -> None:
 @pytest.mark.parametrize("name", WRITER)
 def test_the_daemons_questions(book, name: str) -> None:
     args, wanted = WRITER[name]
-    function = next(filter(None, (getattr(m, name, None) for m in (queue, requests, store))))
+    function = next(filter(None, (getattr(m, name, None) for m in MODULES)))
     check(plans_of(book.ledger._engine, lambda: book.do(function, *args)), wanted)
 
 

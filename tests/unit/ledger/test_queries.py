@@ -18,7 +18,7 @@ def views(book):
 
 def publish(book, job_id: str) -> None:
     book.do(queue.plan_publish, job_id, f"in/{job_id}", "a" * 64)
-    book.do(queue.published, job_id)
+    book.do(queue.finish_publishing, job_id)
 
 
 def test_find_by_any_unique_beginning(book, views) -> None:
@@ -66,7 +66,7 @@ def test_recent_and_the_rate(book, views) -> None:
     done, failed, pending = book.add(), book.add(), book.add()
     for job_id in (done, failed, pending):
         assert book.claim() == job_id
-    book.do(queue.computed, done)
+    book.do(queue.finish_computing, done)
     book.do(queue.fail, failed, EmptyMesh("x").failure())
     book.do(queue.fail, pending, EmptyMesh("x").failure())
     publish(book, done)

@@ -76,10 +76,10 @@ def test_what_is_due_is_promoted(book) -> None:
 def test_a_hold_of_publishing_stays_with_the_ended_job(book) -> None:
     job_id = book.add()
     book.claim()
-    book.do(queue.computed, job_id)
+    book.do(queue.finish_computing, job_id)
     book.do(queue.hold_publish, job_id, "disk_full", "no space")
     assert book.do(holds.release, "disk_full") == 0
-    book.do(queue.published, job_id)
+    book.do(queue.finish_publishing, job_id)
     assert (book.job(job_id).status, book.job(job_id).hold) == ("completed", None)
 
 
@@ -91,12 +91,12 @@ def test_a_job_to_its_end(book) -> None:
     book.claim()
     book.do(queue.add_progress, job_id, {"fraction": 0.5})
     book.do(queue.finish_stage, job_id, RUN, [FILE])
-    book.do(queue.computed, job_id)
+    book.do(queue.finish_computing, job_id)
     assert [job.id for job in book.do(queue.to_publish)] == [job_id]
     book.do(queue.plan_publish, job_id, "in/cat", "a" * 64)
     assert [job.id for job in book.do(queue.to_publish)] == [job_id]
-    book.do(queue.published, job_id)
-    book.do(queue.published, job_id)
+    book.do(queue.finish_publishing, job_id)
+    book.do(queue.finish_publishing, job_id)
     job = book.job(job_id)
     assert (job.status, job.publish, job.publish_name) == ("completed", "done", "in/cat")
     assert book.do(queue.to_publish) == []
@@ -181,7 +181,7 @@ def test_interruptions_have_an_end(book) -> None:
 def test_what_is_being_published_is_not_run_again(book) -> None:
     job_id = book.add()
     book.claim()
-    book.do(queue.computed, job_id)
+    book.do(queue.finish_computing, job_id)
     assert book.do(queue.recover) == []
     assert book.job(job_id).status == "running"
 
@@ -189,7 +189,7 @@ def test_what_is_being_published_is_not_run_again(book) -> None:
 def test_a_stop_costs_nothing(book) -> None:
     job_id = book.add()
     book.claim()
-    book.do(queue.interrupted, job_id)
+    book.do(queue.requeue_interrupted, job_id)
     assert (book.job(job_id).status, book.job(job_id).attempt) == ("queued", 0)
 
 
@@ -199,7 +199,7 @@ def test_a_stop_costs_nothing(book) -> None:
 def test_cancel(book) -> None:
     queued, running, done = book.add(priority=-1), book.add(), book.add(priority=1)
     book.claim()
-    book.do(queue.computed, done)
+    book.do(queue.finish_computing, done)
     assert book.claim() == running
     assert book.do(requests.request_cancel, "nobody") is None
     assert book.do(requests.request_cancel, queued) == "queued"
@@ -211,7 +211,9 @@ def test_cancel(book) -> None:
     assert book.do(requests.request_cancel, queued) == "cancelled"
 
 
-@pytest.mark.parametrize("end", ["hold", "requeue", "interrupted", "recover", "worker_died"])
+@pytest.mark.parametrize(
+    "end", ["hold", "requeue", "requeue_interrupted", "recover", "worker_died"]
+)
 def test_the_wish_to_cancel_outlives_the_run(book, end: str) -> None:
     job_id = book.add()
     book.claim()
@@ -220,7 +222,7 @@ def test_the_wish_to_cancel_outlives_the_run(book, end: str) -> None:
         "hold": (job_id, "disk_full", "no space"), "recover": (),
         "worker_died": (job_id, 3, CRASH, None),
     }.get(end, (job_id,))  # fmt: skip
-    book.do(getattr(queue, end), *args)
+    book.do(getattr(holds if end == "hold" else queue, end), *args)
     job = book.job(job_id)
     assert (job.status, job.hold, job.publish) == ("cancelled", None, "pending")
 
@@ -233,7 +235,7 @@ def test_revive(book) -> None:
     assert not book.do(requests.revive, job_id, {}), "its folder is not published yet"
     assert len(book.do(queue.finished_stages, job_id)) == 1
     book.do(queue.plan_publish, job_id, "in/failed/cat", "a" * 64)
-    book.do(queue.published, job_id)
+    book.do(queue.finish_publishing, job_id)
     assert book.do(requests.revive, job_id, {"priority": 4})
     job = book.job(job_id)
     assert (job.status, job.priority, job.error, job.publish) == ("queued", 4, None, None)
@@ -273,7 +275,7 @@ def test_a_drop_is_needed_until_all_its_jobs_are_published(book) -> None:
     book.claim()
     book.do(queue.fail, job_id, FAILURE)
     assert book.do(drops.unneeded_drops, drop_id) == []
-    book.do(queue.published, job_id)
+    book.do(queue.finish_publishing, job_id)
     assert [drop.id for drop in book.do(drops.unneeded_drops)] == [drop_id]
     book.do(drops.set_drop_state, drop_id, "gone")
     assert book.do(drops.unneeded_drops) == []
@@ -304,8 +306,8 @@ def test_null_is_null_and_paths_are_bytes(book) -> None:
 def test_every_time_is_written_alike(book) -> None:
     done, failed = book.add(not_before=utcnow()), book.add(priority=-1)
     book.claim()
-    book.do(queue.computed, done)
-    book.do(queue.published, done)
+    book.do(queue.finish_computing, done)
+    book.do(queue.finish_publishing, done)
     book.claim()
     book.do(queue.fail, failed, FAILURE)
     times = book.sql("SELECT created_at, started_at, finished_at FROM jobs")
