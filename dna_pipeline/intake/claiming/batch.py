@@ -49,7 +49,7 @@ from dna_pipeline.intake.planning.plan import (
     image_error,
     shown_image,
 )
-from dna_pipeline.intake.planning.taken_before import RecentImages, explanation
+from dna_pipeline.intake.planning.recent_images import RecentImages, explanation
 from dna_pipeline.ledger import batches, drops
 from dna_pipeline.ledger.store import Ledger
 
