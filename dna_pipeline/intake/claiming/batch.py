@@ -367,7 +367,7 @@ class BatchClaimer:
                 yield
             if (sha256 := self._sha256(item, by_source)) is not None:
                 facts = self._planner.context(item, sha256)
-                key = self._planner.key(item.row.document, facts, models)
+                key = self._planner.dedup_key(item.row.document, facts, models)
                 keys[item.row.number] = key
                 account.prepare(item, key)
         yield
@@ -417,7 +417,7 @@ class BatchClaimer:
             if item.error is not None or item.source is None:
                 return item.error.code if item.error is not None else ""
             facts = self._planner.context(item, drops[item.source].facts["sha256"])
-            return self._planner.key(item.row.document, facts, lambda _: None)
+            return self._planner.dedup_key(item.row.document, facts, lambda _: None)
 
         rows = [(item.row.number, shown_image(item), row(item)) for item in plan.items]
         return hashlib.sha256(f"{plan.head}\n{rows}".encode()).hexdigest()

@@ -236,7 +236,7 @@ class CandidateFinder:
         path = key_path(candidate, self.reference)
         if not is_processed(self._known_files, candidate, path, self.files):
             return False
-        if (why := self._known_files.reserved(path)) is not None:
+        if (why := self._known_files.reserved_reason(path)) is not None:
             self.waiting.append(Waiting(path, why, None, True, "image"))
         return True
 

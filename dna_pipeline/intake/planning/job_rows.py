@@ -85,7 +85,7 @@ class Resolver:
             return self._plain
         return resolve_jobs(self._config, self._inbox, data, facts)
 
-    def key(self, facts: JobContext, data: bytes | None, error: str | None) -> str:
+    def version_key(self, facts: JobContext, data: bytes | None, error: str | None) -> str:
         """What makes two versions of a kept file the same: its bytes and its spec before chance.
 
         `error` is the code of what is wrong with it whatever its sidecar says.

@@ -58,7 +58,7 @@ class KnownFiles:
         packed = self._versions.get(path)
         return None if packed is None else _unpacked(path, packed)
 
-    def reserved(self, path: str) -> str | None:
+    def reserved_reason(self, path: str) -> str | None:
         """Why that image is not taken in alone, if it is reserved for a batch."""
         known = self.version(path)
         return known.error if known is not None and known.key == RESERVED else None

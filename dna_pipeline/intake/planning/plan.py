@@ -42,12 +42,12 @@ from dna_pipeline.intake.discovery.names import fold
 from dna_pipeline.intake.discovery.probe import NotReadable, Probed, Prober
 from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.intake.planning.nearest_images import NearestImages
-from dna_pipeline.intake.planning.references import leads_out
+from dna_pipeline.intake.planning.references import escape_error
 from dna_pipeline.intake.planning.source_roots import (
-    named,
-    outside,
-    why_no_image,
-    why_unseen,
+    literal_file,
+    obstacle,
+    source_root_files,
+    unreachable_reason,
 )
 from dna_pipeline.weights.fingerprint import Fingerprints
 
@@ -219,7 +219,7 @@ class Planner:
 
     def _globbed(self, place: Place, there: Mapping[str, str]) -> list[Source]:
         if place.root is not None:
-            found = outside(place, self._inbox.source_roots)
+            found = source_root_files(place, self._inbox.source_roots)
             return [Source(file.path, None, real=file.real) for file in found]
         fitting = {image for image in there.values() if matches(image, place.path)}
         return [Source(self._inbox.path / image, image) for image in sorted(fitting)]
@@ -283,9 +283,9 @@ class Planner:
     def _literal(self, place: Place, there: Mapping[str, str]) -> Source | None:
         """The image at that very path; with an error if it leads out of the source roots."""
         if place.root is not None:
-            if (file := named(place, self._inbox.source_roots)) is None:
+            if (file := literal_file(place, self._inbox.source_roots)) is None:
                 return None
-            error = leads_out(file) if file.real is None else None
+            error = escape_error(file) if file.real is None else None
             return Source(file.path, None, error=error, real=file.real)
         image = there.get(place.path) or there.get(fold(place.path))
         return None if image is None else Source(self._inbox.path / image, image)
@@ -294,13 +294,13 @@ class Planner:
         """An image that may lie in the first of these places that cannot be looked at."""
         for place in found:
             path = self._inbox.path / place.path
-            if why := why_unseen(path, through_links=place.root is not None):
+            if why := unreachable_reason(path, through_links=place.root is not None):
                 return Source(path, None, unreachable=why)
         return None
 
     def _why_none(self, found: Iterable[Place]) -> str:
         """Thing that lies in an image's place, as the end of a sentence; "" if none does."""
-        reasons = (why_no_image(self._inbox.path / place.path) for place in found)
+        reasons = (obstacle(self._inbox.path / place.path) for place in found)
         return next(filter(None, reasons), "")
 
     def row_error(self, item: PlanItem) -> JobError | None:
@@ -352,7 +352,7 @@ class Planner:
 
         return facts
 
-    def key(self, document: Document, facts: JobContext, models: ModelIdentities) -> str:
+    def dedup_key(self, document: Document, facts: JobContext, models: ModelIdentities) -> str:
         """Equal for jobs that do the same with the same bytes: before chance, whenever they run."""
         told = self.resolve(document, lambda: 0, facts).identity()
         del told["priority"], told["not_before"]

@@ -27,9 +27,9 @@ from dna_pipeline.intake.discovery.candidates import Reference, References, Unre
 from dna_pipeline.intake.discovery.completeness import ZEROS_WAIT_S, lacks_end
 from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.intake.planning.source_roots import (
-    Outside,
-    named,
-    outside,
+    SourceRootFile,
+    literal_file,
+    source_root_files,
 )
 
 MAX_GLOBS = 1000
@@ -74,10 +74,10 @@ def _single(inbox: Inbox, teller: str, text: str, look: Look) -> str | Reference
     files = [
         f
         for p in _reachable(found, look)
-        if p.root is not None and (f := named(p, roots)) is not None
+        if p.root is not None and (f := literal_file(p, roots)) is not None
     ]
     if files and all(file.real is None for file in files):
-        raise leads_out(files[0])
+        raise escape_error(files[0])
     if files or first.root is not None:
         return References()
     return text if lacking_root(inbox, look) is None else References((first.path,))
@@ -88,7 +88,7 @@ def _reachable(found: Iterable[Place], look: Look) -> Iterator[Place]:
     return (place for place in found if place.root is None or not look(place.root).is_silent)
 
 
-def leads_out(file: Outside) -> PathEscapesInbox:
+def escape_error(file: SourceRootFile) -> PathEscapesInbox:
     shown = job_rows.printable(str(file.path))
     return PathEscapesInbox(f"{shown} is a link that leads out of the source_roots", where="image")
 
@@ -117,7 +117,7 @@ def _names(
             continue
         is_there = is_file(inbox.path / first.path)
         reachable = _reachable(found[1:], look)
-        if is_there or not any(outside(place, inbox.source_roots) for place in reachable):
+        if is_there or not any(source_root_files(place, inbox.source_roots) for place in reachable):
             globs = is_pattern(text) and not is_table and not is_there
             (patterns if globs else paths)[first.path] = None
     if len(patterns) > MAX_GLOBS:

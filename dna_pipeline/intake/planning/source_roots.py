@@ -18,7 +18,7 @@ _NOTHING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EIN
 
 
 @dataclass(frozen=True, slots=True)
-class Outside:
+class SourceRootFile:
     """A file in a source root.
 
     Attributes:
@@ -31,27 +31,28 @@ class Outside:
     real: Path | None
 
 
-def named(place: Place, roots: Sequence[Path]) -> Outside | None:
+def literal_file(place: Place, roots: Sequence[Path]) -> SourceRootFile | None:
     """The file at that very path, if there is one."""
     if not is_file(place.path):
         return None
-    return Outside(Path(place.path), _real_path(place.path, roots))
+    return SourceRootFile(Path(place.path), _real_path(place.path, roots))
 
 
-def outside(place: Place, roots: Sequence[Path]) -> list[Outside]:
+def source_root_files(place: Place, roots: Sequence[Path]) -> list[SourceRootFile]:
     """The files in a source root that a place names, sorted: one by its path, or the images that a
     glob fits.
 
     A glob passes over what no inbox would take, and links that lead out of the source roots.
     """
     assert place.root is not None
-    if (file := named(place, roots)) is not None:
+    if (file := literal_file(place, roots)) is not None:
         return [file]
     pattern = os.path.relpath(place.path, place.root)
     if not is_pattern(pattern):
         return []
-    found = [Outside(Path(p), _real_path(p, roots)) for p in sorted(_fitting(place.root, pattern))]
-    return [file for file in found if file.real is not None]
+    paths = sorted(_matching_images(place.root, pattern))
+    files = [SourceRootFile(Path(path), _real_path(path, roots)) for path in paths]
+    return [file for file in files if file.real is not None]
 
 
 def _real_path(path: str, roots: Sequence[Path]) -> Path | None:
@@ -60,7 +61,7 @@ def _real_path(path: str, roots: Sequence[Path]) -> Path | None:
     return real if inside else None
 
 
-def why_unseen(path: Path, *, through_links: bool) -> str:
+def unreachable_reason(path: Path, *, through_links: bool) -> str:
     """Reason why it is unknown whether a file lies there; "" if it is known."""
     try:
         if is_link(path.lstat()) and through_links:
@@ -72,7 +73,7 @@ def why_unseen(path: Path, *, through_links: bool) -> str:
     return ""
 
 
-def why_no_image(path: Path) -> str:
+def obstacle(path: Path) -> str:
     """Thing other than a file that lies there, as the end of a sentence; "" if none does."""
     try:
         status = path.lstat()
@@ -86,7 +87,7 @@ def why_no_image(path: Path) -> str:
     return "" if stat.S_ISREG(status.st_mode) else "is not a regular file"
 
 
-def _fitting(root: Path, pattern: str) -> Iterator[str]:
+def _matching_images(root: Path, pattern: str) -> Iterator[str]:
     """The images that a glob fits. Folders that cannot be read hold none."""
     folders = [""]
     while folders:
