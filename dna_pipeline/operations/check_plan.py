@@ -191,6 +191,6 @@ def _row(
     if item.error is not None or item.source is None:
         return PlannedJob(number, image, error=item.error)
     facts = planner.context(item, hashes[item.source])
-    key = None if models is None else planner.key(item.row.document, facts, models)
+    key = None if models is None else planner.dedup_key(item.row.document, facts, models)
     spec = planner.resolve(item.row.document, lambda: 0, facts)
     return PlannedJob(number, image, spec, item.source.probed, key)

@@ -555,7 +555,7 @@ def test_the_images_of_a_wrong_job_file_wait_for_its_mend(
     site.settle()
     assert [(job.name, job.status) for job in site.jobs()] == [("all.yaml", "failed")]
     site.restart()
-    monkeypatch.setattr(SingleClaimer, "take", lambda *_: pytest.fail("it is taken in again"))
+    monkeypatch.setattr(SingleClaimer, "claim", lambda *_: pytest.fail("it is taken in again"))
     site.tick(60)
     monkeypatch.undo()
     assert len(site.jobs()) == 1

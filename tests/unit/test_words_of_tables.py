@@ -136,7 +136,9 @@ def test_the_table_that_takes_an_image_is_named(site: Site):
     assert found["t1.csv"].claimed_by_others == ()
     assert found["t2.csv"].claimed_by_others == (("shared.PNG", "t1.csv"),)
     site.put("shared.png")
-    said = site.said("image\nshared.PNG\n", "t2.csv", taken=found["t2.csv"].claimed_by_others)
+    said = site.said(
+        "image\nshared.PNG\n", "t2.csv", claimed_by_others=found["t2.csv"].claimed_by_others
+    )
     assert said == (
         "row 2: image: 'shared.PNG' goes to t1.csv, which names it too; put both into one table"
     )

@@ -49,7 +49,7 @@ from dna_pipeline.intake.planning.plan import (
     image_error,
     shown_image,
 )
-from dna_pipeline.intake.planning.taken_before import RecentImages, explanation
+from dna_pipeline.intake.planning.recent_images import RecentImages, explanation
 from dna_pipeline.ledger import batches, drops
 from dna_pipeline.ledger.store import Ledger
 
@@ -373,7 +373,7 @@ class BatchClaimer:
                 yield
             if (sha256 := self._sha256(item, by_source)) is not None:
                 context = self._planner.context(item, sha256)
-                key = self._planner.key(item.row.document, context, models)
+                key = self._planner.dedup_key(item.row.document, context, models)
                 keys[item.row.number] = key
                 batch_plan.prepare(item, key)
         yield
@@ -421,7 +421,7 @@ class BatchClaimer:
             if item.error is not None or item.source is None:
                 return item.error.code if item.error is not None else ""
             context = self._planner.context(item, drops[item.source].columns["sha256"])
-            return self._planner.key(item.row.document, context, lambda _: None)
+            return self._planner.dedup_key(item.row.document, context, lambda _: None)
 
         rows = [(item.row.number, shown_image(item), row(item)) for item in plan.items]
         return hashlib.sha256(f"{plan.head}\n{rows}".encode()).hexdigest()

@@ -24,7 +24,7 @@ from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.intake.planning.drops import ReadyDrop
 from dna_pipeline.intake.planning.finder import CandidateFinder
 from dna_pipeline.intake.planning.known_files import to_json
-from dna_pipeline.intake.planning.taken_before import RecentImages, explanation
+from dna_pipeline.intake.planning.recent_images import RecentImages, explanation
 from dna_pipeline.ledger import batches, drops, requests
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Drop, Job

@@ -282,7 +282,7 @@ class SingleClaimer:
         context = job_rows.context_of(self._inbox, folder, name, columns["sha256"])
         if self._inbox.keeps and item.ready is not None:
             code = item.error.code if item.error else None
-            key = self._resolver.key(context, data, code)
+            key = self._resolver.version_key(context, data, code)
             before = self._known_files.version(item.ready.key_path)
             older = before.drop_id if before else None
             error = item.ready.candidate.error

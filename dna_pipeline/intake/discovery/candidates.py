@@ -1,4 +1,4 @@
-"""What a look at an inbox comes to: drops that may be taken in, and files that wait."""
+"""Types of the pairing: candidates that may be claimed, and files that wait."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ class References:
     """The images of the inbox that a job file or a table names.
 
     Attributes:
-        paths: each by itself; patterns: globs. Both are relative to the inbox.
-        patient: wait long for a path that is not there, as a job file does and a table does not.
+        paths: images by their paths, relative to the inbox.
+        patterns: globs of images, relative to the inbox.
+        waits_long: True for a job file, which waits an hour for a path that is not there; a table
+            does not.
     """
 
     paths: tuple[str, ...] = ()
@@ -25,11 +27,12 @@ class References:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A YAML or a table whose bytes cannot be had yet, as while a program holds it; and why.
+    """A YAML or a table that cannot be read yet, for example while a program keeps it locked.
 
     Attributes:
-        wait_s: how long to wait for them; None for as long as for a missing image.
-        then: what is wrong with it once that was in vain; None if only that it cannot be read.
+        why: the reason, for people.
+        wait_s: how long to wait until it can be read; None for as long as for a missing image.
+        final_error: its error after that wait; None if the only fault is that it cannot be read.
     """
 
     why: str
@@ -38,29 +41,36 @@ class Unreadable:
 
 
 Reference = str | References | JobError | Unreadable | None
-"""The `image:` of a YAML, as written, or what its `images:` or a table names; None where it is a
-plain sidecar. A `JobError` where it is wrong; `PathEscapesInbox` or `ParameterInvalid` where it
-names what it may not."""
+"""The images that a YAML or a table names: the `image:` of a YAML as written; the `References` of
+its `images:` or of a table; None for a plain sidecar. A `JobError` if the file is wrong:
+`PathEscapesInbox` or `ParameterInvalid` if it names images that it must not name."""
 
 ReadReference = Callable[[str], Reference]
-"""What the settled YAML or table at that path tells."""
+"""Reads the settled YAML or table at a path of the inbox."""
 
 WaitKind = Literal["writing", "partner", "sidecar", "image", "unread", "pass"]
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A drop to take in. With an `error` it is taken in all the same, to fail and say why.
+    """Files that belong together and may be claimed.
+
+    A candidate with an `error` is claimed all the same, so that its job fails and says why.
+
+    No file is in two candidates, with two exceptions: an ambiguous sidecar is in one candidate for
+    each image that it fits, and in an inbox that keeps its originals several job files may name
+    the same image.
 
     Attributes:
-        image: its path; None where the YAML waited in vain or names what it may not, or where there
-            are several.
-        sidecar: the YAML's path. Several candidates have the same one if it is ambiguous, and a
-            job file's image is in several if the inbox keeps its originals; else no file is in two.
-        table: its path, where the drop is one; `sidecar` is what tells all its rows then.
-        images: those that a job file with `images:` or a table names, as far as they are there.
-        is_batch: it is such a job file or a table.
-        taken: images that it names and does not get, each with the file that takes it.
+        image: path of the image; None where the YAML waited for it in vain or must not name it, and
+            for a batch.
+        sidecar: path of the YAML.
+        table: path of the table, if the candidate is one; `sidecar` then holds the settings that
+            are common to its rows.
+        images: the images of a batch that are there.
+        is_batch: True for a table and for a job file with `images:`.
+        claimed_by_others: images that a batch names and does not get, each with the name of the
+            file that gets it.
     """
 
     image: str | None
@@ -73,23 +83,23 @@ class Candidate:
 
     @property
     def paths(self) -> list[str]:
-        """All its files, what tells before what is told."""
+        """All files of the candidate: table and YAML first, then the images."""
         several = (self.table, self.sidecar, self.image, *self.images)
         return [path for path in several if path is not None]
 
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """A file that is not taken in yet.
+    """A file that is not claimed yet.
 
     Attributes:
         reason: for people.
-        until: monotonic time at which this ends unless something changes; None if unknown.
-        long: more than a one-shot `run` should sit out.
+        until: monotonic time at which the wait ends unless something changes; None if unknown.
+        is_long: True if the wait is longer than a one-shot `run` should wait.
         kind: `writing`: has not settled; `partner`: another file of the same drop has not;
             `sidecar`: an image that may get one; `image`: a YAML whose image is not there;
             `unread`: a YAML or a table that cannot be read; `pass`: an image that looks like a
-            render pass, which is not taken in by itself.
+            render pass, which is claimed only if a file names it.
     """
 
     path: str
@@ -101,10 +111,13 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Pairing:
-    """What one look at the inbox comes to; `ready` in the order of arrival.
+    """Result of one look at the inbox.
 
     Attributes:
-        named: where job files say their images are; give it to the next `scan`.
+        ready: candidates, in the order of their arrival.
+        waiting: files that are in no candidate yet.
+        referenced: paths of the images that job files and tables name; the next `scan` looks
+            for them.
     """
 
     ready: list[Candidate]
@@ -113,5 +126,5 @@ class Pairing:
 
     @property
     def next_at(self) -> float | None:
-        """When to pair again even if nothing changes."""
+        """Monotonic time at which to pair again even if nothing changes; None if at none."""
         return min((w.until for w in self.waiting if w.until is not None), default=None)

@@ -1,4 +1,4 @@
-"""How long a file that stands still may yet turn out to be half written."""
+"""Check whether a settled file may still be half written."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from dna_pipeline.intake.claiming import claims
 from dna_pipeline.intake.discovery.probe import Probed
 
 UNREADABLE_WAIT_S = 10.0
-"""For a file that does not decode."""
+"""Quiet period of a file that does not decode."""
 
 ZEROS_WAIT_S = 60.0
-"""For one that is empty or ends in zeros, whether it decodes or not."""
+"""Quiet period of a file that is empty or ends in zeros, whether it decodes or not."""
 
 _TAIL_BYTES = 16
 
 
 def quiet_period_s(path: Path, answer: Probed | JobError) -> float:
-    """Seconds that a file may still be written to, counted from when it first stood still.
+    """Seconds that a file may still be written to, counted from its last visible change.
 
-    Explorer and Samba give a file its full size first and fill it from the start. Its size tells
-    nothing then, its times may not change before the end, and half a JPEG or WebP followed by
-    zeros decodes. Browsers and others make an empty file first, to have the name.
+    Explorer and Samba give a file its full size first and fill it from the start. Then the size
+    proves nothing, the times may not change before the end, and half a JPEG or WebP followed by
+    zeros decodes. Browsers and other programs first make an empty file, to reserve the name.
     """
     if lacks_end(path):
         return ZEROS_WAIT_S
@@ -31,7 +31,7 @@ def quiet_period_s(path: Path, answer: Probed | JobError) -> float:
 
 
 def lacks_end(path: Path) -> bool:
-    """Whether nothing but zeros, or nothing at all, is where the file ends."""
+    """True if the file is empty or its last bytes are all zeros; False if it cannot be read."""
     try:
         with claims.open_to_read(path) as file:
             size = file.seek(0, os.SEEK_END)

@@ -1,8 +1,8 @@
-"""Files that a download makes under their final names before it has their bytes.
+"""Recognise files that a download creates under their final names before their bytes arrive.
 
 Firefox, Internet Explorer and others make an empty `photo.png`, write `photo.Xa1b2.png.part` beside
-it, and rename that at the end. aria2 writes into the final name, in any order, while
-`photo.png.aria2` lies beside it.
+it, and rename the partial file at the end. aria2 writes into the file with the final name, in any
+order, while its control file `photo.png.aria2` lies beside it.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ ENDINGS = (
 """Endings, in small letters, of files that programs write into until they rename them."""
 
 CONTROL = (".aria2", ".lftp-pget-status")
-"""Endings of files that lie beside a download, whose final name they have in front."""
+"""Endings of control files, which lie beside a download: its final name and then the ending."""
 
 
 def is_partial(name: str) -> bool:
-    """True for the name (not path) of a file, or of Safari's folder, that is still downloaded."""
+    """True for the name (not path) of a file, or of Safari's folder, that is still downloading."""
     return name.lower().endswith(ENDINGS)
 
 
@@ -36,7 +36,7 @@ class Downloads:
             self._beginnings.update(name[:at] for at, sign in enumerate(name) if sign == ".")
 
     def holds(self, name: str, size: int) -> bool:
-        """True if a file of this name and size may be one that its download has yet to fill."""
+        """True if a download may still have to fill the file of this name and size."""
         name = name.lower()
         if name in self._written:
             return True

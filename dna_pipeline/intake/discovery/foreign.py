@@ -1,8 +1,9 @@
-"""Names of files and folders that a system or a program made for itself, and nobody dropped.
+"""Recognise names of files and folders that a system or a program made for itself.
 
-They lie in shares and synced folders beside people's pictures: thumbnails of a NAS, recycle bins,
-snapshots, photo libraries, copies that a sync program made where two versions met. All matching is
-by name, since over a network share nothing else tells them apart.
+Such files lie in shares and synced folders beside people's pictures, and nobody dropped them:
+thumbnails of a NAS, recycle bins, snapshots, photo libraries, copies that a sync program made of
+conflicting versions. All matching is by name, since over a network share only the name
+distinguishes them.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ _SYSTEM_NAMES = frozenset(
         "TheVolumeSettingsFolder",
     )
 )  # fmt: skip
-"""In small letters. The others begin with a dot: `.Trashes`, `.snapshots`, `.stversions`, …"""
+"""In small letters. Names that begin with a dot, such as `.Trashes`, `.snapshots` and
+`.stversions`, are missing here, since a scan passes over all of those."""
 
 _PACKAGES = (
     # Photo libraries and catalogues: Photos, iPhoto, Aperture, Lightroom, Capture One
@@ -43,7 +45,7 @@ _PACKAGES = (
 """Endings of folders that macOS shows as one file. Taking a picture out would damage them."""
 
 _CHKDSK = re.compile(r"found\.\d{3}$")
-"""Folders in which Windows' chkdsk puts what it found without a name."""
+"""Folders in which Windows' chkdsk puts recovered files whose names are lost."""
 
 _THUMBNAIL = ("synofile_thumb_", "synophoto_thumb_")
 """Beginnings of the names of Synology's thumbnails, which lie in `@eaDir` and may be copied out."""
@@ -96,7 +98,7 @@ CONFLICT_COPY = (
     "a conflict copy that a sync program made; keep the right version, and rename this one if it "
     "should be taken in"
 )
-"""Why such a file is left alone, for people."""
+"""Reason for people why a conflict copy is not claimed."""
 
 
 def is_conflict_copy(name: str) -> bool:
@@ -104,5 +106,5 @@ def is_conflict_copy(name: str) -> bool:
     if name.isascii():
         folded = name.lower()
         if "onfli" not in folded and "clash" not in folded:
-            return False  # most names, and a scan may see a hundred thousand
+            return False  # Most names end here, and a scan may see a hundred thousand of them.
     return _CONFLICT.search(unicodedata.normalize("NFC", name)) is not None

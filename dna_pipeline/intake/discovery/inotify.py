@@ -1,10 +1,12 @@
-"""watchdog's inotify observer with five mends; Linux only.
+"""watchdog's inotify observer with five repairs; Linux only.
 
-It watches no claims: each would cost one of the system's watches, and folders that come and go
-as fast as claims do trip it. For the same cause it watches no other folder that a scan passes over,
-such as the recycle bin of a NAS. It remembers the subfolders for which no watch was left, which
-watchdog passes over in silence. It tells when the kernel threw events away. It shows whether the
-thread that reads the events lives. And it logs no error where a watch is only being ended.
+- Claims get no watch: each would cost one of the system's watches, and folders that come and go as
+  fast as claims make watchdog fail. For the same reason no other folder that a scan passes over
+  gets one, such as the recycle bin of a NAS.
+- The observer remembers the subfolders for which no watch was left; watchdog skips them silently.
+- It reports that the kernel dropped events.
+- It shows whether the thread that reads the events is alive.
+- It logs no error when a watch is only being ended.
 """
 
 from __future__ import annotations
@@ -31,23 +33,24 @@ from watchdog.observers.inotify_c import (
 from dna_pipeline.intake.discovery.scan import is_noise
 
 
-def _is_worth_a_line(record: logging.LogRecord) -> bool:
-    """Not what an emitter says that is stopped between its look at the flag and its next read.
+def _is_no_shutdown_error(record: logging.LogRecord) -> bool:
+    """False for the error of an emitter that is stopped between its check of the stop flag and its
+    next read.
 
-    It then logs an error and ends, as it was told to; nothing was lost, since nobody listens.
+    Such an emitter logs an error and ends, as requested. Nothing is lost, since nobody listens.
     """
     return "called when the thread is inactive" not in record.msg
 
 
-logging.getLogger("watchdog.observers.inotify").addFilter(_is_worth_a_line)
+logging.getLogger("watchdog.observers.inotify").addFilter(_is_no_shutdown_error)
 
 
 class InotifyObserver(BaseObserver):
     """An observer whose emitters share one inotify descriptor. Creating it may raise OSError.
 
     Args:
-        overflowed: called, from the reading thread, when events were lost: there were more than
-            the kernel holds for us.
+        overflowed: called from the reading thread when events were lost because the kernel's
+            queue was full.
     """
 
     def __init__(self, overflowed: Callable[[], None]) -> None:
@@ -68,11 +71,11 @@ class InotifyObserver(BaseObserver):
         return self._reader.is_alive()
 
     def unwatched_below(self, root: str) -> bool:
-        """Whether the system had no watch left for a folder below `root`."""
+        """True if the system had no watch left for a folder below `root`."""
         return any(path.startswith(root + os.sep) for path in self._reader.unwatched)
 
     def forget_unwatched(self, root: str) -> None:
-        """Begin anew for `root`, which is to be watched again or otherwise."""
+        """Forget the missing watches of `root`, which is about to be watched anew or by polling."""
         for path in list(self._reader.unwatched):
             if path == root or path.startswith(root + os.sep):
                 self._reader.unwatched.discard(path)
@@ -91,7 +94,10 @@ class _Reader(InotifyFD):
         self._overflowed = overflowed
 
     def handle_event(self, event: InotifyEvent) -> None:
-        """As watchdog's, which on an overflow sets its watches anew but makes no event."""
+        """Report an overflow of the kernel's queue.
+
+        watchdog then sets its watches anew but emits no event.
+        """
         super().handle_event(event)
         if event.is_queue_overflow:
             self._overflowed()
@@ -99,14 +105,18 @@ class _Reader(InotifyFD):
     def add_callback(
         self, path: bytes, mask: Mask, callback: WatchCallback, id_: CallbackId
     ) -> WatchDescriptor:
-        """As watchdog's, which goes on without a subfolder for which this raises OSError."""
+        """Refuse folders that need no watch, and remember those for which no watch was left.
+
+        watchdog goes on without a subfolder for which this method raises OSError.
+        """
         inside = (path[len(root) :] for root in self.roots if path.startswith(root + b"/"))
         if any(is_noise(os.fsdecode(part)) for part in next(inside, b"").split(b"/") if part):
             raise FileNotFoundError(errno.ENOENT, "this folder is not watched")
         try:
             return super().add_callback(path, mask, callback, id_)
         except RuntimeWarning as error:
-            # Two events told of one new folder. Where warnings are errors this ended the thread.
+            # Two events may report one new folder, and watchdog then warns. Where warnings are
+            # errors, that would end the thread.
             raise FileExistsError(errno.EEXIST, str(error)) from None
         except OSError as error:
             if error.errno == errno.ENOSPC:

@@ -1,4 +1,4 @@
-"""Names of files that belong together."""
+"""Compare names of files, to find which of them belong together."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from collections.abc import Callable
 
 
 def is_sidecar_of(sidecar: str, image: str) -> bool:
-    """Whether a plain sidecar of that path could tell the image of that path, by their names."""
-    told = without_suffix(sidecar)
-    return fold(told) == fold(image) or nfc(told) == nfc(without_suffix(image))
+    """True if, by their names alone, a plain sidecar may belong to an image."""
+    target = without_suffix(sidecar)
+    return fold(target) == fold(image) or nfc(target) == nfc(without_suffix(image))
 
 
 def without_suffix(path: str) -> str:
-    """Without its last extension."""
+    """The path without its last extension."""
     return path.rpartition(".")[0]
 
 
 def nfc(path: str) -> str:
-    """Composed."""
+    """The path in Unicode's composed form (NFC)."""
     return path if path.isascii() else unicodedata.normalize("NFC", path)
 
 
 def fold(path: str) -> str:
-    """Composed, the extension in small letters: `CAT.PNG` and `CAT.png` are one name."""
+    """The path in composed form with its extension in small letters: `CAT.PNG` equals `CAT.png`."""
     stem, dot, suffix = path.rpartition(".")
     return nfc(f"{stem}{dot}{suffix.lower()}")
 
@@ -32,8 +32,11 @@ _SAME_SUFFIX = {".jpeg": ".jpg", ".tiff": ".tif"}
 
 
 def loose_key(path: str) -> str:
-    """A path as people who mistype it see it, the same for names that differ in capitals, in blanks
-    at the ends of the stem, or in `jpg` and `jpeg`. The folder stays as it is."""
+    """A key that ignores common typing errors in a name, to suggest the right one.
+
+    Names have the same key if they differ only in capitals, in blanks at the ends of the stem, or
+    in `jpg` and `jpeg`. The folder stays as it is.
+    """
     folder, slash, name = nfc(path).rpartition("/")
     stem, dot, suffix = name.casefold().strip().rpartition(".")
     suffix = f"{dot}{suffix}"
@@ -54,8 +57,10 @@ MATCHES: tuple[tuple[Key, Key], ...] = (
     (without_suffix, without_suffix),
     (lambda image: nfc(without_suffix(image)), lambda sidecar: nfc(without_suffix(sidecar))),
 )
-"""What of an image's path must equal what of a YAML's. The whole name comes before the stem, and
-byte by byte before alike, so that twins in two Unicode forms each find their own."""
+"""Pairs of a key of the image's path and a key of the sidecar's path: image and sidecar belong
+together if the keys are equal. The first pair that fits counts. The whole name comes before the
+stem, and exact equality before similarity, so that two images whose names differ only in their
+Unicode form each get their own sidecar."""
 
 NEAR_MATCHES: tuple[tuple[Key, Key], ...] = (
     (loose_key, lambda sidecar: loose_key(without_suffix(sidecar))),
@@ -64,4 +69,4 @@ NEAR_MATCHES: tuple[tuple[Key, Key], ...] = (
         lambda sidecar: loose_key(without_suffix(sidecar)),
     ),
 )
-"""As `MATCHES`, for names that were probably meant to fit and do not."""
+"""Pairs like those of `MATCHES`, for names that do not fit and were probably meant to."""

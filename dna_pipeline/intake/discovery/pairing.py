@@ -1,8 +1,9 @@
-"""What belongs together: images with the YAML that tells how. Pure, and linear in the files.
+"""Join images with their YAMLs and tables. Pure, and linear in the number of files.
 
-A YAML with an `image:` key is a job file and speaks for that image, one with `images:`, like a
-table, for several; `cat.png.yaml` tells `cat.png`; `cat.yaml` tells the one image called `cat`
-that nothing else speaks for. Whatever is not yet certain waits, and says why.
+A YAML with an `image:` key is a job file for that image; a YAML with `images:`, like a table, asks
+for jobs of several images. `cat.png.yaml` is the sidecar of `cat.png`; `cat.yaml` is the sidecar of
+the one image called `cat` that no other file names. A file whose partner is not yet certain waits,
+with a reason.
 """
 
 from __future__ import annotations
@@ -45,25 +46,25 @@ from dna_pipeline.intake.discovery.scan import is_image_name, is_yaml_name
 from dna_pipeline.intake.discovery.stability import StabilityTracker, folder_of
 
 IMAGE_WAIT_S = 3600.0
-"""How long a YAML waits for its image."""
+"""Time that a YAML waits for its image."""
 
 LONG_S = 60.0
-"""Waits of more than this are not sat out by a one-shot `run`."""
+"""Longest wait that a one-shot `run` stays for."""
 
 LONGEST_RESTART_S = 300.0
-"""What comes into its folder lengthens a lone image's wait by no more than this, or where
-something comes every few seconds, for ever, no image would ever be taken."""
+"""Upper bound on how much new arrivals in a folder can prolong a wait for a sidecar; without the
+bound, a steady stream of files would block the images of the folder for ever."""
 
 
 PASS_REASON = (
     "looks like a render pass ({}), not a picture; to have it taken in, rename it, or name it in a "
     "job file, a table or a YAML of its own"
 )
-"""Why an image with the name of a render pass waits, for people."""
+"""Reason for people why an image with the name of a render pass waits; `{}` is the kind of pass."""
 
 QUIET_S = 5.0
-"""What names its images waits so long for more of them where an image may wait an hour to be
-named: there the long wait is for what tells, and that has come."""
+"""Wait of a batch for further images where `sidecar: required` sets a wait of an hour: that hour is
+for the file that names the images, and that file is already here."""
 
 
 def pair(
@@ -73,14 +74,14 @@ def pair(
     image_of: ReadReference,
     looked_for: Container[str] | None = None,
 ) -> Pairing:
-    """Sort the files of the last scan into drops, as of the tracker's last look.
+    """Sort the files of the last scan into candidates, as of the tracker's last look.
 
     Args:
-        paths: images and YAMLs, relative to the inbox; their order does not matter.
-        image_of: asked for settled YAMLs only, once each; keeps its own cache between calls.
-        looked_for: the names that the scan looked for by themselves (its `named`). A name that is
-            neither there nor among them may be anywhere: what names it waits for the next scan.
-            None: all were.
+        paths: images, YAMLs and tables, relative to the inbox; their order does not matter.
+        image_of: called once for each settled YAML and table; keeps its own cache between calls.
+        looked_for: the paths that the scan looked up one by one (its `referenced`). An image that
+            is neither in `paths` nor in `looked_for` may exist all the same: the file that names it
+            waits for the next scan. None if the scan looked for all images.
     """
     images: list[str] = []
     yamls: list[str] = []
@@ -114,61 +115,64 @@ class _Round:
         self._images = images
         self._all = frozenset(images)
         self._free = dict.fromkeys(images)
+        """Images that no other file gets so far."""
         self._errors: dict[str, JobError] = {}
         self._refused: set[str] = set()
-        """The YAMLs whose `image:` or `images:` can never be used."""
+        """YAMLs whose `image:` or `images:` can never be used."""
         self._astray: dict[str, str] = {}
-        """The YAMLs whose `image:` names what is not there, or "" where that is unknown yet."""
+        """YAMLs whose `image:` names no image that they can get, each with that image in words; ""
+        while it is unknown whether the image is there."""
         self._unread: dict[str, float] = {}
-        """When they are given up."""
+        """YAMLs and tables that cannot be read, each with the time at which their wait ends."""
         self._batches: list[tuple[Candidate, References]] = []
         self._may_name: dict[str, str] = {}
-        self._named: set[str] = set()
-        self._takers: dict[str, str] = {}
-        """The images that a file names by themselves, each with that file."""
+        self._referenced: set[str] = set()
+        self._owners: dict[str, str] = {}
+        """Images that a file names by their paths, each with that file."""
         self._ready: list[Candidate] = []
         self._waiting: list[Waiting] = []
         which = ", which this inbox requires" if inbox.sidecar_required else ""
         self._lone_reason = f"waits {inbox.sidecar_wait_s:g} s for a sidecar{which}"
 
     def run(self, yamls: list[str], tables: list[str], image_of: ReadReference) -> Pairing:
-        told = {fold(path): path for path in tables}
+        tables_by_name = {fold(path): path for path in tables}
         beside: dict[str, str] = {}
         others: list[str] = []
         for path in yamls:
-            table = told.get(fold(without_suffix(path)))
+            table = tables_by_name.get(fold(without_suffix(path)))
             if table is None or beside.setdefault(table, path) != path:
                 others.append(path)
         plain = self._read(others, image_of)
         for table in tables:
             self._table(table, beside.get(table), image_of)
-        # What is named by itself is its namer's; a glob takes what nothing else speaks for.
-        named = [(batch, names, *self._named_by(batch, names)) for batch, names in self._batches]
-        told_by_name = self._match(plain, MATCHES)
+        # An image belongs first to a file that names its path, then to its sidecar, so that globs
+        # come last: they get only images that no other file gets.
+        batches = [(batch, names, *self._by_path(batch, names)) for batch, names in self._batches]
+        by_name = self._match(plain, MATCHES)
         beside_astray = self._match(list(self._astray), MATCHES)
-        lost = [y for y, told in told_by_name.items() if not told and y not in self._unread]
-        near = self._match([y for y in lost if not is_table_name(without_suffix(y))], NEAR_MATCHES)
-        for batch, names, images, missing in named:
-            images = (*images, *self._globbed(names))
-            taken = self._claimed_by_others(missing)
-            self._batch(replace(batch, images=images, claimed_by_others=taken), names, missing)
-        for sidecar, images in told_by_name.items():
+        lone = [y for y, images in by_name.items() if not images and y not in self._unread]
+        near = self._match([y for y in lone if not is_table_name(without_suffix(y))], NEAR_MATCHES)
+        for batch, names, images, missing in batches:
+            images = (*images, *self._by_glob(names))
+            owners = self._claimed_by_others(missing)
+            self._batch(replace(batch, images=images, claimed_by_others=owners), names, missing)
+        for sidecar, images in by_name.items():
             if images:
                 self._reference(sidecar, images)
             elif sidecar not in self._unread:
-                self._lost(sidecar, near.get(sidecar, []))
+                self._wait_unmatched(sidecar, near.get(sidecar, []))
         for sidecar, image in self._astray.items():
             self._orphan(sidecar, image, beside_astray[sidecar])
-        # Those that tell no image by their names may name any.
-        unread = (path for path in self._unread if not told_by_name.get(path))
+        # An unreadable YAML whose name fits no image may be a job file, and name any image.
+        unread = (path for path in self._unread if not by_name.get(path))
         self._may_name = {folder_of(path): path for path in unread}
         for image in self._free:
             self._lone(image)
         self._ready.sort(key=self._arrival)
-        return Pairing(self._ready, self._waiting, frozenset(self._named))
+        return Pairing(self._ready, self._waiting, frozenset(self._referenced))
 
     def _read(self, yamls: list[str], image_of: ReadReference) -> list[str]:
-        """Deal with the job files; gives the YAMLs that are none, or not known to be."""
+        """Sort out the job files; returns the YAMLs that are none, or that may be none."""
         plain: list[str] = []
         jobs: dict[str, str] = {}
         for path in yamls:
@@ -183,7 +187,8 @@ class _Round:
                     self._batches.append((Candidate(None, path, is_batch=True), answer))
                     continue
             except (PathEscapesInbox, ParameterInvalid) as error:
-                # By its name it may be an image's all the same, which must not run without it.
+                # By its name the YAML may also be the sidecar of an image, and that image must not
+                # run without it.
                 self._refused.add(path)
                 answer = error
             if isinstance(answer, Unreadable):
@@ -195,19 +200,19 @@ class _Round:
         return plain
 
     def _job_files(self, jobs: dict[str, str]) -> None:
-        self._named.update(jobs.values())
-        speaker: dict[str, str] = {}
+        self._referenced.update(jobs.values())
+        owners: dict[str, str] = {}
         for sidecar, target in jobs.items():
-            found = self._alike.get(fold(target), [])
-            image = target if target in found else found[0] if found else None
+            alike = self._alike.get(fold(target), [])
+            image = target if target in alike else alike[0] if alike else None
             if image is None and self._is_unknown(target):
                 self._astray[sidecar] = ""
             elif image is None:
                 self._astray[sidecar] = f"{target}, which its image: key names"
-            elif image in speaker and not self._inbox.keeps:
-                self._astray[sidecar] = f"{target}, which {speaker[image]} takes"
+            elif image in owners and not self._inbox.keeps:
+                self._astray[sidecar] = f"{target}, which {owners[image]} takes"
             else:
-                speaker[image] = self._takers[image] = sidecar
+                owners[image] = self._owners[image] = sidecar
                 self._free.pop(image, None)
                 self._reference(sidecar, [image])
 
@@ -239,13 +244,13 @@ class _Round:
             return None
         return answer.final_error or SidecarInvalid(f"could not be read for an hour: {answer.why}")
 
-    def _for_unread(self, path: str, teller: str, may: str = "") -> Waiting:
-        reason = f"waits for {name_of(teller)}, which {may}cannot be read"
-        until = self._unread[teller]
+    def _for_unread(self, path: str, other: str, may: str = "") -> Waiting:
+        reason = f"waits for {name_of(other)}, which {may}cannot be read"
+        until = self._unread[other]
         return Waiting(path, reason, until, until - self._now > LONG_S, "partner")
 
-    def _may_be_named(self, image: str) -> str | None:
-        """What cannot be read, and may name that image."""
+    def _possible_owner(self, image: str) -> str | None:
+        """An unreadable file above the image that may name it; None if there is none."""
         folder = image if self._may_name else ""
         while folder:
             folder = folder_of(folder)
@@ -254,7 +259,7 @@ class _Round:
         return None
 
     def _when_settled(self, candidate: Candidate) -> None:
-        """Ready once all its files have settled."""
+        """Make the candidate ready if all its files have settled; else let them wait."""
         moving = [path for path in candidate.paths if not self._tracker.is_settled(path)]
         for path in candidate.paths if moving else ():
             self._wait_for(path, moving)
@@ -262,23 +267,26 @@ class _Round:
             self._ready.append(candidate)
 
     def _claimed_by_others(self, missing: list[str]) -> tuple[tuple[str, str], ...]:
-        """Those of the missing images that are there, each with the file that takes it."""
+        """Missing images that another file gets, each with the name of that file."""
         alike = ((path, image) for path in missing for image in self._alike.get(fold(path), ()))
-        there = ((path, name_of(self._takers[i])) for path, i in alike if i in self._takers)
+        there = ((path, name_of(self._owners[i])) for path, i in alike if i in self._owners)
         return tuple(dict(there).items())
 
-    def _named_by(self, batch: Candidate, names: References) -> tuple[list[str], list[str]]:
-        """The images that are named by themselves, free no longer; and the names in vain."""
-        self._named.update(names.paths)
-        found = {path: self._find(path) for path in names.paths}
-        images = dict.fromkeys(image for image in found.values() if image is not None)
+    def _by_path(self, batch: Candidate, names: References) -> tuple[list[str], list[str]]:
+        """Images at a batch's paths, which are then free no longer; and the paths without one."""
+        self._referenced.update(names.paths)
+        image_at = {path: self._find(path) for path in names.paths}
+        images = dict.fromkeys(image for image in image_at.values() if image is not None)
         for image in images:
             self._free.pop(image, None)
-            self._takers.setdefault(image, batch.table or batch.sidecar or "")
-        return list(images), [path for path, image in found.items() if image is None]
+            self._owners.setdefault(image, batch.table or batch.sidecar or "")
+        return list(images), [path for path, image in image_at.items() if image is None]
 
     def _find(self, path: str) -> str | None:
-        """The image of that name, or of one alike, if it is there and may be had."""
+        """The image at a path or at an equivalent one, if a batch may get it.
+
+        An inbox that keeps its originals gives an image to several files; else it must be free.
+        """
         there = self._all if self._inbox.keeps else self._free
         alike = (path, *self._alike.get(fold(path), ()))
         return next((image for image in alike if image in there), None)
@@ -290,21 +298,21 @@ class _Round:
 
     @cached_property
     def _alike(self) -> dict[str, list[str]]:
-        found: dict[str, list[str]] = {}
+        alike: dict[str, list[str]] = {}
         for image in self._images:
-            found.setdefault(fold(image), []).append(image)
-        return found
+            alike.setdefault(fold(image), []).append(image)
+        return alike
 
-    def _globbed(self, names: References) -> list[str]:
-        """The free images that a glob fits, free no longer."""
+    def _by_glob(self, names: References) -> list[str]:
+        """Free images that a glob fits; they are then free no longer."""
         fitting = [i for i in self._free if any(matches(i, p) for p in names.patterns)]
         for image in fitting:
             del self._free[image]
         return fitting
 
     def _batch(self, candidate: Candidate, names: References, missing: list[str]) -> None:
-        """A job file or a table, with those of its images that are there and nobody else's."""
-        if (why := self._holds_up(candidate, names, missing)) is None:
+        """Make a batch ready with the images that it gets, or let its files wait."""
+        if (why := self._wait_of_batch(candidate, names, missing)) is None:
             self._when_settled(candidate)
             return
         for path in candidate.paths:
@@ -313,19 +321,19 @@ class _Round:
             else:
                 self._writing(path)
 
-    def _holds_up(
+    def _wait_of_batch(
         self, candidate: Candidate, names: References, missing: list[str]
     ) -> Waiting | None:
-        """What a batch waits for, if for anything but that its files settle."""
-        teller = candidate.table or candidate.sidecar or ""
-        if (settled := self._tracker.settled_since(teller)) is None:
+        """Reason, other than unsettled files, for which a batch waits; None if there is none."""
+        batch_file = candidate.table or candidate.sidecar or ""
+        if (settled := self._tracker.settled_since(batch_file)) is None:
             return None
         if any(map(self._is_unknown, missing)):
             return self._look_first("")
         empty = bool(names.patterns) and not candidate.images
         if names.waits_long and (missing or empty) and self._now < settled + IMAGE_WAIT_S:
-            wanted = ", ".join((missing or list(names.patterns))[:3])
-            reason = f"{name_of(teller)} waits for {wanted}"
+            text = ", ".join((missing or list(names.patterns))[:3])
+            reason = f"{name_of(batch_file)} waits for {text}"
             return Waiting("", reason, settled + IMAGE_WAIT_S, True, "image")
         if not (names.patterns or missing or candidate.table):
             return None
@@ -337,11 +345,11 @@ class _Round:
         until = self._quiet_at(settled, changed, wait)
         if self._now >= until:
             return None
-        reason = f"{name_of(teller)} waits until nothing came for {wait:g} s"
+        reason = f"{name_of(batch_file)} waits until nothing came for {wait:g} s"
         return Waiting("", reason, until, wait > LONG_S, "sidecar")
 
     def _is_unknown(self, path: str) -> bool:
-        """True if the scan did not look for that image: it may be there all the same."""
+        """True if the scan did not look for that image, so that it may exist all the same."""
         return self._looked_for is not None and path not in self._looked_for
 
     def _look_first(self, path: str) -> Waiting:
@@ -349,7 +357,7 @@ class _Round:
         return Waiting(path, reason, self._now, False, "partner")
 
     def _quiet_at(self, settled: float, changed: float, wait: float) -> float:
-        """When nothing will have come for that long."""
+        """Time at which a wait ends that each change in the folder restarts, up to a limit."""
         return min(max(settled, changed) + wait, settled + wait + LONGEST_RESTART_S)
 
     # --- plain sidecars ---
@@ -357,24 +365,24 @@ class _Round:
     def _match(
         self, plain: list[str], matches: tuple[tuple[Key, Key], ...]
     ) -> dict[str, list[str]]:
-        """The images that each plain YAML tells by its name; they are no longer free."""
-        told: dict[str, list[str]] = {sidecar: [] for sidecar in plain}
+        """Images that each plain YAML fits by its name; they are then free no longer."""
+        images_of: dict[str, list[str]] = {sidecar: [] for sidecar in plain}
         for image_key, sidecar_key in matches:
-            wanted: dict[str, str] = {}
+            by_key: dict[str, str] = {}
             for sidecar in plain:
-                if not told[sidecar]:
-                    wanted.setdefault(sidecar_key(sidecar), sidecar)
-            if not wanted:
+                if not images_of[sidecar]:
+                    by_key.setdefault(sidecar_key(sidecar), sidecar)
+            if not by_key:
                 break
             for image in list(self._free):
-                sidecar = wanted.get(image_key(image))
+                sidecar = by_key.get(image_key(image))
                 if sidecar is not None:
-                    told[sidecar].append(image)
+                    images_of[sidecar].append(image)
                     del self._free[image]
-        return told
+        return images_of
 
     def _reference(self, sidecar: str, images: list[str]) -> None:
-        """A YAML and what it tells: ready when all of it has settled."""
+        """Make a YAML and its images ready if all of them have settled; else let them wait."""
         files = [sidecar, *images]
         moving = [path for path in files if not self._tracker.is_settled(path)]
         if moving:
@@ -407,8 +415,8 @@ class _Round:
         long = self._tracker.settle_s > LONG_S
         self._waiting.append(Waiting(path, "still being written", until, long, "writing"))
 
-    def _lost(self, sidecar: str, near: list[str]) -> None:
-        """A YAML whose name fits no image; `near` are those that it nearly fits."""
+    def _wait_unmatched(self, sidecar: str, near: list[str]) -> None:
+        """Let a YAML wait whose name fits no image; `near` are images that it nearly fits."""
         if sidecar in self._refused and not is_image_name(without_suffix(sidecar)) and not near:
             self._ready.append(Candidate(None, sidecar, self._errors[sidecar]))
             return
@@ -420,11 +428,13 @@ class _Round:
         self._orphan(sidecar, text, near)
 
     def _orphan(self, sidecar: str, image: str, beside: Sequence[str] = ()) -> None:
-        """A YAML whose image, in words, is not there; "" where that is yet to be looked for.
+        """Let a YAML wait for its image for an hour; then make it ready with an error.
 
         Args:
-            beside: images that its name fits, or nearly: they were hardly meant to run without it,
-                so they wait as long as it does, and fail with it.
+            image: the image that is not there, in words; "" while the next scan has yet to look for
+                it.
+            beside: images that the YAML's name fits or nearly fits. They were hardly meant to run
+                without the YAML, so they wait as long as it does, and fail with it.
         """
         files = [sidecar, *beside]
         if moving := [path for path in files if not self._tracker.is_settled(path)]:
@@ -438,8 +448,8 @@ class _Round:
                 why = Waiting(sidecar, f"waits for {image}", until, True, "image")
             self._waiting.append(why)
             text = f"waits with {name_of(sidecar)}, which {why.reason}"
-            held = replace(why, reason=text if image else why.reason, kind="partner")
-            self._waiting += [replace(held, path=path) for path in beside]
+            partner = replace(why, reason=text if image else why.reason, kind="partner")
+            self._waiting += [replace(partner, path=path) for path in beside]
             return
         error = self._errors.get(sidecar) or ImageMissing(f"waited an hour for {image}")
         if len(beside) > 1:
@@ -447,13 +457,13 @@ class _Round:
         self._ready += [Candidate(path, sidecar, error) for path in beside or (None,)]
 
     def _lone(self, image: str) -> None:
-        """An image that no YAML tells: it waits a while for one that may come."""
+        """Let an image that no file names wait for a sidecar; then make it ready without one."""
         settled = self._tracker.settled_since(image)
         if settled is None:
             self._writing(image)
             return
-        if (held := pass_of(image, self._stems.__contains__)) is not None:
-            self._waiting.append(Waiting(image, PASS_REASON.format(held), None, True, "pass"))
+        if (content := pass_of(image, self._stems.__contains__)) is not None:
+            self._waiting.append(Waiting(image, PASS_REASON.format(content), None, True, "pass"))
             return
         wait = self._inbox.sidecar_wait_s
         changed = self._tracker.folder_changed_at(folder_of(image))
@@ -462,8 +472,8 @@ class _Round:
         if self._now < until:
             self._waiting.append(Waiting(image, self._lone_reason, until, wait > LONG_S, "sidecar"))
             return
-        if (teller := self._may_be_named(image)) is not None:
-            self._waiting.append(self._for_unread(image, teller, "may name it and "))
+        if (other := self._possible_owner(image)) is not None:
+            self._waiting.append(self._for_unread(image, other, "may name it and "))
             return
         error = SidecarMissing(f"{name_of(image)}: waited {wait:g} s") if required else None
         self._ready.append(Candidate(image, None, error))
@@ -475,6 +485,6 @@ class _Round:
 
 
 def _ambiguous(sidecar: str, images: Sequence[str], error: JobError | None) -> SidecarAmbiguous:
-    """The error of a YAML that could speak for several images, with what else is wrong with it."""
+    """Error of a YAML whose name fits several images, with what else is wrong with the YAML."""
     text = f"{name_of(sidecar)} could tell {', '.join(map(name_of, images[:5]))}"
     return SidecarAmbiguous(text if error is None else f"{text}; {error.detail}")

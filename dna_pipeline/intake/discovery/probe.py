@@ -1,7 +1,7 @@
-"""Asks a child process whether a file is an image that decodes to its end.
+"""Decode images in a child process, to check that they are complete.
 
-Decoders are the part of an image library that hostile files aim at. They run in a process that
-may crash or be ended when it takes too long; the daemon only reads its answers.
+Decoders are the part of an image library that hostile files attack. They run in a process that may
+crash, or be killed when it takes too long; the daemon only reads its answers.
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ from dna_pipeline.base.reachability import Look, look_directly
 
 TIMEOUT_S = 120.0
 MEMORY_BYTES = 5 << 30
-"""`exr.MAX_DECODED_BYTES`, which is more than any other format needs, and 1 GiB for the libraries,
-their threads and the picture itself. On a machine with less memory the limit is lower."""
+"""Memory limit of the child: `exr.MAX_DECODED_BYTES`, which is more than any other format needs,
+plus 1 GiB for the libraries, their threads and the picture itself. The limit is lower on a machine
+with less memory."""
 DETAIL_CHARS = 1000
 _LARGE_HINT = "Make it smaller, or write fewer layers; a damaged file may also ask for too much."
 ANSWERS = 16
-"""So many answers are taken from the child before they are asked for."""
+"""Most answers that are read from the child before somebody waits for them."""
 REAP_S = 1.0
-"""How long a child that was killed is waited for."""
+"""Longest wait for the end of a child that was killed."""
 
 
 _TOO_LATE = f"took too long over this file: more than {TIMEOUT_S:g} s"
@@ -47,7 +48,7 @@ _Answers = queues.Queue[ipc.Message | None]
 
 
 class NotReadable(ImageUnreadable):
-    """The file could not be read at all: a matter of permissions or of the disk, which may pass."""
+    """The file could not be read at all, because of permissions or of the disk; this may pass."""
 
 
 _ERRORS: dict[str, type[JobError]] = {
@@ -70,17 +71,17 @@ class Question:
     path: Path
     answer: Probed | JobError | None = None
     ending: str | None = None
-    """How the decoder ended over it, if it gave no answer."""
+    """End of the decoder over this file, in words, if it gave no answer."""
 
 
 class Prober:
-    """One child, started when first asked and again after each of its deaths.
+    """One child, started with the first question and again after each of its deaths.
 
-    It answers in the order in which it was asked, so that many files can be asked about ahead and
-    are decoded while the asker does other things.
+    The child answers in the order of the questions, so that a caller can ask about many files ahead
+    and do other things while they are decoded.
 
     Args:
-        look: says whether a file's folder can be reached, where the child gave no answer.
+        look: tells, if the child gave no answer, whether the file's folder can be reached.
     """
 
     def __init__(self, look: Look = look_directly) -> None:
@@ -88,20 +89,20 @@ class Prober:
         self._process: subprocess.Popen[bytes] | None = None
         self._answers: _Answers = queues.Queue(ANSWERS)
         self._writer: ipc.LineWriter | None = None
-        self._asked: deque[Question] = deque()
+        self._open: deque[Question] = deque()
         self._waiting_since: float | None = None
-        self._late: subprocess.Popen[bytes] | None = None
-        """The child that was ended since it took too long."""
+        self._late_process: subprocess.Popen[bytes] | None = None
+        """The child that was killed because it took too long."""
         self._ended = threading.Event()
         self._is_closed = False
         self._lock = threading.Lock()
 
     def probe(self, path: Path) -> Probed | JobError:
-        """Decode the file. An error is an answer here, not raised. Raises as `answer` does."""
+        """Decode the file. Errors of the file are returned, not raised; raises as `answer` does."""
         return self.answer(Question(path))
 
     def ask(self, paths: Iterable[Path]) -> list[Question]:
-        """Have these decoded as soon as can be; `answer` tells what came of it."""
+        """Request that files are decoded soon; pass each question to `answer` for its result."""
         questions = [Question(path) for path in paths]
         with self._lock:
             if questions and not self._is_closed:
@@ -109,14 +110,14 @@ class Prober:
         return questions
 
     def answer(self, question: Question) -> Probed | JobError:
-        """Wait for an answer; a question that the child does not know of is asked.
+        """Wait for an answer; a question that the child has not received is sent to it.
 
         Raises:
-            RuntimeError: `close` was called, by another thread perhaps.
+            RuntimeError: `close` was called, perhaps by another thread.
         """
         with self._lock:
             while question.answer is None and question.ending is None and not self._is_closed:
-                if question not in self._asked:  # new, or its child died over one before it
+                if question not in self._open:  # new, or its child died over an earlier one
                     self._send([question])
                 self._receive()
         if self._is_closed:
@@ -139,10 +140,10 @@ class Prober:
                 self._end()
 
     def _end(self) -> None:
-        """Clear away a child that died or hung, and what it was still to do."""
+        """Remove a child that died or hung, and its open questions."""
         assert self._process and self._writer
         self._ended.set()
-        self._asked.clear()
+        self._open.clear()
         self._writer.close()
         ipc.end(self._process, REAP_S)
         self._process = None
@@ -151,15 +152,15 @@ class Prober:
         if self._process is None:
             self._start()
         assert self._writer
-        self._asked.extend(questions)
-        with self._guarded(), suppress(OSError):
+        self._open.extend(questions)
+        with self._timed(), suppress(OSError):
             self._writer.send({"paths": [str(question.path) for question in questions]})
 
     def _receive(self) -> None:
-        """Take the next answer; a child that gives none died over the first question."""
+        """Receive the next answer; without one, the child died over its first open question."""
         answer: Probed | JobError | None = None
         ending = "gave no answer that makes sense about this file"
-        with self._guarded(), suppress(ipc.PipeError):
+        with self._timed(), suppress(ipc.PipeError):
             try:
                 message = self._answers.get(timeout=TIMEOUT_S)
             except queues.Empty:
@@ -168,8 +169,8 @@ class Prober:
                 if message is None:
                     ending = self._how_it_ended()
                 else:
-                    answer = _understood(message)
-        question = self._asked.popleft()
+                    answer = _parse_answer(message)
+        question = self._open.popleft()
         question.answer = answer
         if answer is None:
             question.ending = ending
@@ -178,20 +179,20 @@ class Prober:
     def _how_it_ended(self) -> str:
         """Words for the end of a child that closed its pipe."""
         assert self._process
-        if self._process is self._late:
+        if self._process is self._late_process:
             return _TOO_LATE
         try:
             code = self._process.wait(1.0)
         except subprocess.TimeoutExpired:
             return _DAMAGED
-        if code == -signal.SIGKILL:  # by the system, most likely, and then not the file's fault
+        if code == -signal.SIGKILL:  # most likely by the system, which is not the file's fault
             limit = _gib(memory_limit())
             return f"crashed over this file: it {ipc.how_it_ended(code)}; it may use {limit}"
         return f"{_DAMAGED} ({ipc.how_it_ended(code)})"
 
     @contextmanager
-    def _guarded(self) -> Generator[None]:
-        """Only while someone waits for the child may it be found to take too long."""
+    def _timed(self) -> Generator[None]:
+        """Apply the time limit: a child is late only if a caller waits for it."""
         self._waiting_since = time.monotonic()
         try:
             yield
@@ -211,16 +212,23 @@ class Prober:
         threading.Thread(target=guard, name="probe-guard", daemon=True).start()
 
     def _end_if_late(self, process: subprocess.Popen[bytes], ended: threading.Event) -> None:
-        """On a thread of its own: one timer for each file would cost as much as its decoding."""
+        """Kill a child that takes too long over one file.
+
+        This runs in a thread of its own, since one timer for each file would cost as much time as
+        the decoding.
+        """
         while not ended.wait(TIMEOUT_S / 4):
             since = self._waiting_since
             if since is not None and time.monotonic() - since > TIMEOUT_S:
-                self._late = process
+                self._late_process = process
                 process.kill()
 
 
 def _read(file: IO[bytes], answers: _Answers, ended: threading.Event) -> None:
-    """Pass a child's answers on, until it was ended; None where it says what is no message."""
+    """Put a child's answers into the queue, then None, also after data that is no message.
+
+    The thread stops once `ended` is set.
+    """
     with file, suppress(ipc.PipeError):
         for message in ipc.messages(file):
             _pass_on(message, answers, ended)
@@ -228,15 +236,17 @@ def _read(file: IO[bytes], answers: _Answers, ended: threading.Event) -> None:
 
 
 def _pass_on(message: ipc.Message | None, answers: _Answers, ended: threading.Event) -> None:
-    """Wait for room: a child that talks without being asked must not fill our memory."""
+    """Put a message into the queue, once it has room: a child that writes without being asked must
+    not fill our memory."""
     while not ended.is_set():
         with suppress(queues.Full):
             answers.put(message, timeout=0.5)
             return
 
 
-def _understood(message: ipc.Message) -> Probed | JobError:
-    """An answer. Raises PipeError where a file has brought the child to talk otherwise."""
+def _parse_answer(message: ipc.Message) -> Probed | JobError:
+    """The answer in a message. Raises PipeError for another message, such as a hostile file may
+    cause."""
     match message:
         case {"error": str(name), "detail": str(detail)} if name in _ERRORS:
             hint = str(message.get("hint") or "")[:DETAIL_CHARS]
@@ -248,21 +258,21 @@ def _understood(message: ipc.Message) -> Probed | JobError:
 
 
 def memory_limit() -> int:
-    """Bytes that the decoder may have: `MEMORY_BYTES`, or all of a smaller machine's."""
+    """Bytes that the decoder may use: `MEMORY_BYTES`, or all memory of a smaller machine."""
     try:
         return min(MEMORY_BYTES, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
-    except (AttributeError, ValueError, OSError):  # not every system tells
+    except (AttributeError, ValueError, OSError):  # not every system has these values
         return MEMORY_BYTES
 
 
 def limit_memory() -> None:
-    """Let this process have no more than `memory_limit()`; a bomb then fails and hurts nobody."""
-    # Each thread of numpy's OpenBLAS takes 40 MB from the limit, and decoding needs none of them.
+    """Limit this process to `memory_limit()`, so that a decompression bomb does no harm."""
+    # Each thread of numpy's OpenBLAS uses 40 MB of the limit, and decoding needs none of them.
     os.environ["OPENBLAS_NUM_THREADS"] = "1"
-    if sys.platform == "linux":  # the others know no such limit, or do not keep to it
+    if sys.platform == "linux":  # other systems have no such limit, or do not enforce it
         import resource
 
-        # Not the address space, of which each of a decoder's threads reserves a lot unused.
+        # RLIMIT_AS would not do: each of a decoder's threads reserves much address space unused.
         limit = memory_limit()
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
 
@@ -280,7 +290,7 @@ def main() -> None:
                 paths.put(path)
         paths.put(None)
 
-    # A thread, so that whoever asks is never held up by what was asked before.
+    # A thread reads the questions, so that earlier ones never block the daemon's writing.
     threading.Thread(target=listen, daemon=True).start()
     while (path := paths.get()) is not None:
         out.send(_decode(Path(path)))
@@ -294,8 +304,8 @@ def _decode(path: Path) -> ipc.Message:
     from dna_pipeline.media import images  # only in the child
 
     try:
-        facts = images.probe(path)
-        return {"width": facts.width, "height": facts.height}
+        size = images.probe(path)
+        return {"width": size.width, "height": size.height}
     except JobError as error:
         return {"error": type(error).__name__, "detail": error.detail, "hint": error.hint}
     except MemoryError:

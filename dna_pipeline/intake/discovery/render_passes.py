@@ -1,8 +1,8 @@
-"""Tells by its name whether an image is a render pass: depth, normals, masks and other data.
+"""Recognise render passes (depth, normals, masks and other data) by the names of their files.
 
-Renderers write such passes beside the picture, as files of their own, and restyling them is never
-meant. Only names can tell: a normal pass is an ordinary PNG. Names of passes are words that people
-use as well (`mist`, `mask`, `z`), so each word counts only where a renderer would put it:
+Renderers write such passes beside the picture, as files of their own, and nobody wants them
+restyled. Only the name identifies a pass: a normal pass is an ordinary PNG. Names of passes are
+words that people use as well (`mist`, `mask`, `z`), so a word counts only where a renderer puts it:
 
     at the end, before the frame number, as `chair_depth.0001.exr`, or as the whole name
 
@@ -45,13 +45,14 @@ _CERTAIN = {
     "glossdir": "light", "glossind": "light", "transcol": "light", "transdir": "light",
     "transind": "light", "volumedir": "light", "volumeind": "light",
 }  # fmt: skip
-"""Written by nobody but renderers: count at the end of any name, in one word or in two."""
+"""Words that only renderers write: they count at the end of any name, in one word or in several."""
 
 _LIKELY = {"depth": "depth", "normal": "normals", "normals": "normals", "ao": "occlusion",
            "uv": "UV", "uvs": "UV"}  # fmt: skip
-"""Count as the whole name, or after a dot; in an EXR also after an underscore, a dash or a small
-letter. Elsewhere, where `new_normal.png` may be a picture, they count there only with a frame
-number or version, or if the picture lies beside it (`chair.png`) or another pass (`chair_uv`)."""
+"""Words that count as the whole name, or after a dot; in an EXR also after an underscore, a dash or
+a small letter. In other formats, where `new_normal.png` may be a picture, they count after these
+only with a frame number or version, or if the picture (`chair.png`) or another pass (`chair_uv`)
+lies beside the file."""
 
 _VAGUE = {
     "mist": "mist", "vector": "motion", "vectors": "motion", "velocity": "motion",
@@ -61,12 +62,12 @@ _VAGUE = {
     "pref": "position", "curvature": "curvature", "facing": "facing",
     "occlusion": "occlusion", "coverage": "coverage", "raycount": "samples", "cputime": "samples",
 }  # fmt: skip
-"""Words that anybody uses: count in an EXR, and in another file of a renderer's format after a dot,
-or with a frame number and nothing else in the name."""
+"""Words that anybody uses: they count in an EXR, and in another format of renderers only after a
+dot, or with a frame number and nothing else in the name."""
 
 _LETTERS = {"N": "normals", "P": "position"}
-"""Single capital letters of Arnold and Mantra: count in an EXR as the whole name, or after a dot or
-an underscore."""
+"""Single capital letters of Arnold and Mantra: they count in an EXR as the whole name, or after a
+dot or an underscore."""
 
 _EXR = frozenset(("exr",))
 _RENDERED = frozenset(("exr", "png", "apng", "tif", "tiff"))
@@ -82,7 +83,7 @@ _PART = re.compile(rf"([{_MARKS}]?)([^{_MARKS}]+)$")
 
 _OF_SET = re.compile(rf"(.*?[^{_MARKS}])([{_MARKS}]?)({'|'.join(_LIKELY)})", re.IGNORECASE)
 _PICTURES = ("beauty", "combined", "color", "rgb", "rgba")
-"""Words after which a renderer's picture may be called, beside its passes."""
+"""Words that renderers use in the name of the picture itself, beside its passes."""
 
 
 _ENDS = (*_CERTAIN, *_LIKELY, *_VAGUE)
@@ -90,10 +91,10 @@ _DROPPED = str.maketrans("", "", "0123456789._-# ")
 
 
 def pass_of(path: str, beside: Callable[[str], bool] = lambda _: False) -> str | None:
-    """What the pass of that file holds, in words; None where the name is not that of a pass.
+    """Kind of data in a render pass, in words; None if the name is not that of a pass.
 
     Args:
-        beside: says whether an image of this path, without the dot and the ending, is there.
+        beside: True for the path, without the dot and the ending, of an image that is there.
     """
     folder, slash, name = path.rpartition("/")
     stem, _, suffix = name.rpartition(".")
@@ -109,8 +110,8 @@ def pass_of(path: str, beside: Callable[[str], bool] = lambda _: False) -> str |
 def _read_name(stem: str, suffix: str, beside: Callable[[str], bool]) -> str | None:
     bare = _FRAME.sub("", stem)
     frame = len(re.sub(r"\D", "", stem[len(bare) :]))
-    if (held := _certain(bare)) is not None:
-        return held
+    if (content := _certain(bare)) is not None:
+        return content
     if (match := _PART.search(bare)) is None:
         return None
     mark, part = match.groups()
@@ -136,7 +137,7 @@ def _is_of_set(bare: str, beside: Callable[[str], bool]) -> bool:
 
 
 def _certain(bare: str) -> str | None:
-    """A name whose last words, up to three, run together to one of `_CERTAIN`."""
+    """Kind of data if the last one, two or three words of a name join to one of `_CERTAIN`."""
     words = [word.lower() for word in re.split(rf"[{_MARKS} ]+", bare) if word]
     parts = [word.lower() for piece in re.split(rf"[{_MARKS} ]+", bare)
              for word in _WORD.findall(piece)]  # fmt: skip
@@ -160,7 +161,7 @@ def _whole(part: str, suffix: str, frame: int) -> str | None:
 
 
 def _marked(mark: str, part: str, suffix: str) -> str | None:
-    """The last part of a name, by the mark before it."""
+    """Kind of data by the last part of a name and the mark before that part."""
     word = part.lower()
     if word in _LIKELY and (mark in "._" or suffix in _RENDERED):
         return _LIKELY[word]
@@ -170,7 +171,7 @@ def _marked(mark: str, part: str, suffix: str) -> str | None:
 
 
 def _last_word(part: str, suffix: str) -> str | None:
-    """The last word of one that is written in capitals and small letters, as chairDepth."""
+    """Kind of data by the last word of a name in mixed case, such as chairDepth."""
     words = _WORD.findall(part)
     if suffix not in _RENDERED or len(words) < 2 or " " in part:
         return None

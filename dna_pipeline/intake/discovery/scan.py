@@ -1,4 +1,4 @@
-"""One look at an inbox: which files lie there, and what about each of them the eye can see."""
+"""List the files of an inbox, with the facts that the file system has of each."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ IMAGE_SUFFIXES = frozenset(
     heifs hif exr
     """.split()  # noqa: SIM905
 )
-"""Endings of images' names. What such a file holds is found out by the decoder, in its process."""
+"""Endings of images' names. The decoder, in a process of its own, checks what such a file holds."""
 YAML_SUFFIXES = frozenset({"yaml", "yml"})
 
 _CONVERTIBLE = frozenset(
@@ -37,19 +37,19 @@ _CONVERTIBLE = frozenset(
 )
 _ARCHIVES = frozenset("zip 7z rar tar gz tgz".split())  # noqa: SIM905
 _CHECKPOINT = ".mantra_checkpoint"
-"""Lies beside a picture that Houdini's Mantra is still rendering, which then is an empty frame."""
+"""Ending of a file beside a picture that Houdini's Mantra still renders, as yet an empty frame."""
 
 _UNFINISHED = (*ENDINGS, ".swp", ".lock", "~", "@", _CHECKPOINT)
-"""Nuke, Photoshop, MoonRay and many others write .tmp or .part; Blender's files end in @ while it
-saves, and those that editors, Nuke, Krita and Substance set aside in ~."""
+"""Endings of unfinished files. Nuke, Photoshop, MoonRay and many others write .tmp or .part;
+Blender's files end in @ while it saves; backups of editors, Nuke, Krita and Substance end in ~."""
 
 _MACOS_SAVING = re.compile(r"\.sb-[0-9a-f]{8}-[0-9a-z]{6}$")
-"""Ends the name of a folder in which a macOS program puts a document together."""
+"""Ending of the name of a folder in which a macOS program puts a document together."""
 
 
 @dataclass(frozen=True, slots=True)
 class FileStat:
-    """What `stat` says of a file, as far as it tells one state of it from another."""
+    """The part of a file's `stat` that distinguishes one state of the file from another."""
 
     size: int
     mtime_ns: int
@@ -71,27 +71,29 @@ class FileStat:
         }  # fmt: skip
 
     def same_file(self, other: FileStat) -> bool:
-        """Whether both are of one file, whatever it holds."""
+        """True if both are of the same file, whatever its content."""
         return (self.inode, self.device) == (other.inode, other.device)
 
     def same_content(self, other: FileStat) -> bool:
-        """Whether it is the same file, not written to in between.
+        """True if both are of the same file, with no write in between.
 
-        The ctime has no say: a rename changes it.
+        The ctime is not compared, since a rename changes it.
         """
         return self.same_file(other) and (self.size, self.mtime_ns) == (other.size, other.mtime_ns)
 
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """What lies in an inbox. Paths are relative to it, with forward slashes.
+    """Listing of an inbox. Paths are relative to the inbox, with forward slashes.
 
     Attributes:
-        files: images and YAMLs that may be taken in. Names that are not UTF-8 carry surrogates.
-        ignored: what is left alone, and why; without what is always or by choice passed over.
-        identity: device and inode of the inbox folder itself; others when something is mounted
-            there, or when it was made anew.
-        downloading: those of the files whose download is still under way, as far as names tell.
+        files: images, YAMLs and tables that may be claimed. Names that are not UTF-8 contain
+            surrogates.
+        ignored: files and folders that are not claimed, each with the reason; without those that
+            every scan passes over and those that the inbox's `ignore` names.
+        folder_id: device and inode of the inbox folder itself; they change when a disk is mounted
+            there, or when the folder is made anew.
+        downloading: the files whose download is still under way, judged by names.
     """
 
     files: dict[str, FileStat]
@@ -101,15 +103,15 @@ class Scan:
 
 
 def scan(
-    inbox: Inbox, named: Iterable[str] = (), before: Mapping[str, FileStat] | None = None
+    inbox: Inbox, referenced: Iterable[str] = (), before: Mapping[str, FileStat] | None = None
 ) -> Scan:
-    """Look at the inbox once. Symbolic links are never followed, save that of its own path.
+    """List the inbox once. No symbolic link is followed, except in the path of the inbox itself.
 
     Args:
-        named: what job files name (`Pairing.named`): looked for in subfolders of an inbox that
-            is not recursive and in folders of systems too, whatever its `include` says, and also
-            if it is a conflict copy.
-        before: the files of the look before; what is as it was then takes no memory again.
+        referenced: paths that job files and tables name (`Pairing.referenced`). The scan looks for
+            them also in subfolders of an inbox that is not recursive and in folders of systems,
+            regardless of the inbox's `include`, and also if they are conflict copies.
+        before: the files of the previous scan; entries that are the same share its memory.
 
     Raises:
         OSError: the inbox is not there or cannot be read.
@@ -117,7 +119,7 @@ def scan(
     status = inbox.path.stat()
     walk = _Walk(inbox, status.st_dev, before or {})
     walk.folder("")
-    for relative in named:
+    for relative in referenced:
         if relative not in walk.files:
             walk.look_up(relative)
     downloading = walk.finish()
@@ -125,35 +127,36 @@ def scan(
 
 
 def is_image_name(relative: str) -> bool:
-    """Whether the name is that of an image of a kind that is taken in."""
+    """True for the name of an image of a supported kind."""
     return _suffix(relative) in IMAGE_SUFFIXES
 
 
 def is_yaml_name(relative: str) -> bool:
-    """Whether the name is that of a sidecar or a job file."""
+    """True for the name of a sidecar or a job file."""
     return _suffix(relative) in YAML_SUFFIXES
 
 
 def is_input_name(relative: str) -> bool:
-    """Whether the name is that of anything that is taken in: an image, a YAML or a table."""
+    """True for the name of a file that may be claimed: an image, a YAML or a table."""
     return is_image_name(relative) or is_yaml_name(relative) or is_table_name(relative)
 
 
 def is_passed_over(name: str) -> bool:
-    """Whether a file or folder of this name (not path) is none of our business in any inbox.
+    """True for the name (not path) of a file or folder that every scan passes over.
 
-    Hidden ones (so rsync's and our own `.dna` too), unfinished ones, and those of systems.
+    Such files and folders are hidden (rsync's and our own `.dna` among them), unfinished, or belong
+    to a system.
     """
     return _is_never_taken(name) or is_system_name(name)
 
 
 def is_noise(name: str) -> bool:
-    """Whether a change of a file or folder of this name is no reason to look at an inbox."""
+    """True for the name of a file or folder whose changes are no reason to scan an inbox."""
     return is_passed_over(name) or is_conflict_copy(name)
 
 
 def _is_never_taken(name: str) -> bool:
-    """Whether it is hidden or unfinished, and so not taken even if a job file names it."""
+    """True for a hidden or unfinished file or folder: not claimed even if a job file names it."""
     if name.startswith((".", "~")):
         return True
     folded = name.lower()
@@ -163,11 +166,11 @@ def _is_never_taken(name: str) -> bool:
 
 
 def _not_understood(relative: str) -> str:
-    """Why a file of no known kind is left alone, and what its owner may have meant.
+    """Reason why a file of no known kind is not claimed, and what its owner may have meant.
 
-    By its name alone: reading files that are not taken in would fetch the placeholders of cloud
-    drives, and could hang on a share that does not answer. So what depends on the content is said
-    as a condition.
+    Only the name is used: reading files that are not claimed would fetch the placeholders of cloud
+    drives, and could hang on a share that does not answer. Advice that depends on the content is
+    therefore given as a condition.
     """
     stem, suffix = relative.rpartition(".")[0], _suffix(relative)
     what = "a kind of file that is not understood"
@@ -191,20 +194,20 @@ def _suffix(path: str) -> str:
 
 
 class _Walk:
-    """The folders still to be read, and what was found so far."""
+    """One scan: the files and ignored files that it found so far."""
 
     def __init__(self, inbox: Inbox, device: int, before: Mapping[str, FileStat]) -> None:
         self.files: dict[str, FileStat] = {}
         self.ignored: dict[str, str] = {}
         self._partials: dict[str, list[str]] = {}
-        """By folder (as in `folder`), the names in it of files that are still written."""
+        """Names of partial downloads and checkpoints, by their folder's prefix ("" or "sub/")."""
         self._inbox = inbox
         self._root = os.fspath(inbox.path)
         self._device = device
         self._before = before
 
     def folder(self, prefix: str) -> None:
-        """Read the folder `prefix` ("" or "sub/") and, where recursive, all below."""
+        """Read the folder `prefix` ("" or "sub/") and, in a recursive inbox, all folders below."""
         below = [prefix]
         while below:
             prefix = below.pop()
@@ -216,7 +219,7 @@ class _Walk:
                 self.ignored[prefix[:-1]] = f"a folder that cannot be read: {error.strerror}"
 
     def _entries(self, prefix: str) -> Iterator[str]:
-        """Sort the folder's entries; gives the subfolders that are to be read too."""
+        """Note the entries of a folder; yields the subfolders to read next."""
         ignore = self._inbox.ignore
         partials: list[str] = []
         with os.scandir(self._path(prefix)) as entries:
@@ -241,7 +244,7 @@ class _Walk:
         self._partials[prefix] = partials
 
     def _take(self, entry: os.DirEntry[str], relative: str) -> str:
-        """Note a file. Gives the reason why not, or "" for files noted and folders to read."""
+        """Note a file. Returns why the entry is ignored; "" if it is noted or a folder to read."""
         if is_conflict_copy(entry.name):
             return CONFLICT_COPY
         if entry.is_symlink():
@@ -265,13 +268,13 @@ class _Walk:
         status = _lstat(entry)
         if is_link(status):
             return "a folder that is a link (junction)"
-        # Taking a file in is a rename, and that ends where the file system does.
+        # A claim is a rename, and a rename works only within one file system.
         if not self._inbox.keeps and status.st_dev != self._device:
             return "a folder on another file system than the inbox"
         return ""
 
     def look_up(self, relative: str) -> None:
-        """Note the image at that path if it is one, reached through real folders only."""
+        """Note the image at that path if it is one and no folder in the path is a link."""
         parts = relative.split("/")
         if any(_is_never_taken(part) for part in parts) or not is_image_name(relative):
             return
@@ -296,7 +299,7 @@ class _Walk:
         self.ignored.pop(relative, None)
 
     def _refused(self, status: os.stat_result) -> str:
-        """Why what a job file names cannot be taken in, by its lstat; "" if it can."""
+        """Reason why a file that a job file names cannot be claimed, by its lstat; "" if none."""
         if is_link(status):
             return "a symbolic link"
         if not stat.S_ISREG(status.st_mode):
@@ -308,11 +311,11 @@ class _Walk:
     def _list_partials(self, relative: str) -> None:
         prefix = relative[: relative.rfind("/") + 1]
         if prefix not in self._partials:
-            names = os.listdir(self._path(prefix))  # noqa: PTH208  names, and no paths made of them
+            names = os.listdir(self._path(prefix))  # noqa: PTH208  names are enough
             self._partials[prefix] = list(filter(_is_beside_its_file, names))
 
     def finish(self) -> frozenset[str]:
-        """Leave out what Houdini renders; gives the files whose download is under way."""
+        """Ignore pictures that Houdini still renders; returns the files that are downloading."""
         partials = {prefix: names for prefix, names in self._partials.items() if names}
         for prefix, names in partials.items():
             for name in names:
@@ -321,13 +324,13 @@ class _Walk:
                     reason = f"Houdini is rendering it, since {_CHECKPOINT} is beside"
                     self.ignored[rendered] = reason
         downloads = {prefix: Downloads(filter(is_partial, n)) for prefix, n in partials.items()}
-        return frozenset(self._held(downloads)) if downloads else frozenset()
+        return frozenset(self._downloading(downloads)) if downloads else frozenset()
 
-    def _held(self, downloads: Mapping[str, Downloads]) -> Iterator[str]:
-        for path, seen in self.files.items():
+    def _downloading(self, downloads: Mapping[str, Downloads]) -> Iterator[str]:
+        for path, status in self.files.items():
             start = path.rfind("/") + 1
             here = downloads.get(path[:start])
-            if here is not None and here.holds(path[start:], seen.size):
+            if here is not None and here.holds(path[start:], status.size):
                 yield path
 
     def _path(self, prefix: str) -> str:
@@ -345,13 +348,13 @@ def _is_beside_its_file(name: str) -> bool:
 
 
 def _lstat(entry: os.DirEntry[str]) -> os.stat_result:
-    if sys.platform == "win32":  # there a directory entry knows neither inode nor device
+    if sys.platform == "win32":  # a directory entry has neither inode nor device there
         return Path(entry.path).lstat()
     return entry.stat(follow_symlinks=False)
 
 
 def _matches(relative: str, globs: tuple[str, ...]) -> bool:
-    """Whether a glob fits the path, or the name alone; large and small letters are the same."""
+    """True if a glob fits the path, or the name alone; case does not matter."""
     pattern = _compiled(globs)
     path = _fold(relative)
     return bool(pattern.fullmatch(path) or pattern.fullmatch(path.rpartition("/")[2]))

@@ -1,4 +1,4 @@
-"""Which files have stood still long enough. Pure bookkeeping; the clock is a parameter."""
+"""Track which files have settled. Pure bookkeeping; the clock is a parameter."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from dna_pipeline.intake.discovery.scan import FileStat
 
 DOWNLOAD_WAIT_S = 3600.0
-"""How long a file must have stood still that its download may yet fill. Longer would let a partial
-file that was left behind hold up what belongs together for ever."""
+"""Time that a file must be unchanged if its download may still fill it. Without this limit, a
+partial file that was left behind would block for ever the files that belong together."""
 
 
 @dataclass(slots=True)
@@ -21,22 +21,23 @@ class _Observation:
 
 
 class StabilityTracker:
-    """Follows one inbox through its scans.
+    """Tracks the files of one inbox through its scans.
 
-    Every answer is as of the last look: time that passed without one proves nothing. Times are
-    monotonic seconds.
+    Every answer is as of the last scan, since time that passed without a scan proves nothing. Times
+    are monotonic seconds.
 
     Args:
-        settle_s: how long size, times and inode must have been seen unchanged; with 0 one look
-            is enough.
+        settle_s: time over which scans must have seen size, times and inode unchanged; with 0 one
+            scan is enough.
     """
 
     def __init__(self, settle_s: float) -> None:
         self.settle_s = settle_s
         self.looked_at = -math.inf
-        self._seen: dict[str, _Observation] = {}
-        # In the order of their last change, so that the first is the next to settle. A plain
-        # dict takes ever longer to find its first key while keys are removed from its front.
+        self._observations: dict[str, _Observation] = {}
+        # The files are in the order of their last change, so that the first is the next to settle.
+        # An OrderedDict, since a plain dict takes ever longer to find its first key while keys are
+        # removed from its front.
         self._moving: OrderedDict[str, None] = OrderedDict()
         self._folders: dict[str, float] = {}
         self._downloading: frozenset[str] = frozenset()
@@ -45,20 +46,21 @@ class StabilityTracker:
     def observe(
         self, files: Mapping[str, FileStat], now: float, downloading: Collection[str] = ()
     ) -> None:
-        """Take note of a whole listing; what is not in it any more is forgotten.
+        """Record a whole listing, and forget files that it no longer contains.
 
         Args:
-            downloading: those of the files that settle after `DOWNLOAD_WAIT_S` only.
+            downloading: the files that settle only after `DOWNLOAD_WAIT_S`.
         """
         for path, stat in files.items():
-            seen = self._seen.get(path)
-            if seen is None or not (seen.stat == stat or self._is_back(path, seen.stat, stat)):
+            last = self._observations.get(path)
+            if last is None or not (last.stat == stat or self._is_back(path, last.stat, stat)):
                 self._restart(path, stat, now)
             else:
-                # Mostly equal; but the old object would be memory beside the listing's.
-                seen.stat = stat
-        if len(self._seen) > len(files):
-            for path in self._seen.keys() - files.keys():
+                # The two are mostly equal, but keeping the old object would cost memory in addition
+                # to that of the listing.
+                last.stat = stat
+        if len(self._observations) > len(files):
+            for path in self._observations.keys() - files.keys():
                 self.forget(path)
                 self._folders[folder_of(path)] = now
         self._returned.clear()
@@ -68,48 +70,48 @@ class StabilityTracker:
         self._drop_folders()
 
     def forget(self, path: str) -> None:
-        """We took this file ourselves: that it is gone is no change in its folder."""
-        self._seen.pop(path, None)
+        """Forget a file that we claimed, so that its absence counts as no change in its folder."""
+        self._observations.pop(path, None)
         self._moving.pop(path, None)
 
     def expect_back(self, path: str) -> None:
-        """We moved this file out and back: the change of its ctime is our own."""
+        """Expect a file that we moved out and back: its ctime changes, and that is no restart."""
         self._returned.add(path)
 
     def unchanged_since(self, path: str) -> float | None:
-        """When it was first seen as it is now; None for a file that was not seen."""
-        seen = self._seen.get(path)
-        return None if seen is None else seen.since
+        """Time at which a file was first seen in its present state; None for an unknown file."""
+        last = self._observations.get(path)
+        return None if last is None else last.since
 
     def settles_at(self, path: str) -> float | None:
-        """When a look that finds it unchanged will show it settled, or has."""
-        if (seen := self._seen.get(path)) is None:
+        """Time from which on a file, if unchanged, is settled; None for an unknown file."""
+        if (last := self._observations.get(path)) is None:
             return None
         is_awaited = path in self._downloading
-        return seen.since + max(self.settle_s, DOWNLOAD_WAIT_S if is_awaited else 0)
+        return last.since + max(self.settle_s, DOWNLOAD_WAIT_S if is_awaited else 0)
 
     def is_downloading(self, path: str) -> bool:
-        """Whether its download was still under way at the last look."""
+        """True if the download of a file was still under way at the last scan."""
         return path in self._downloading
 
     def settled_since(self, path: str) -> float | None:
-        """When it settled, None while it has not."""
+        """Time at which a file settled; None while it has not settled."""
         at = self.settles_at(path)
         return at if at is not None and at <= self.looked_at else None
 
     def is_settled(self, path: str) -> bool:
-        """Whether it was seen unchanged for as long as it takes."""
+        """True if scans saw a file unchanged for long enough."""
         return self.settled_since(path) is not None
 
     def folder_changed_at(self, folder: str) -> float:
-        """When anything directly in `folder` ("" is the inbox) last came, changed or vanished.
+        """Time at which a file directly in `folder` ("" is the inbox) last came, changed or went.
 
-        Minus infinity where nothing was ever seen.
+        Minus infinity if no file was ever seen there.
         """
         return self._folders.get(folder, -math.inf)
 
     def next_settle(self) -> float | None:
-        """When to look again because a file may then have settled; None if none is moving."""
+        """Time at which the next file may have settled; None if no file is settling."""
         path = next(iter(self._moving), None)
         return None if path is None else self.settles_at(path)
 
@@ -117,7 +119,7 @@ class StabilityTracker:
         return path in self._returned and before.same_content(now)
 
     def _restart(self, path: str, stat: FileStat, now: float) -> None:
-        self._seen[path] = _Observation(stat, now)
+        self._observations[path] = _Observation(stat, now)
         self._moving.pop(path, None)
         self._moving[path] = None
         self._folders[folder_of(path)] = now
@@ -125,7 +127,7 @@ class StabilityTracker:
     def _note_downloads(self, downloading: frozenset[str]) -> None:
         """Keep files that wait for their download out of the order in which the others settle."""
         for path in self._downloading - downloading:
-            if path in self._seen and not self.is_settled(path):
+            if path in self._observations and not self.is_settled(path):
                 self._moving[path] = None
                 self._moving.move_to_end(path, last=False)
         for path in downloading:
@@ -138,8 +140,8 @@ class StabilityTracker:
 
     def _drop_folders(self) -> None:
         """Forget folders that hold nothing, so that years of dated subfolders cost no memory."""
-        if len(self._folders) > 2 * len(self._seen) + 1000:
-            alive = {folder_of(path) for path in self._seen}
+        if len(self._folders) > 2 * len(self._observations) + 1000:
+            alive = {folder_of(path) for path in self._observations}
             self._folders = {name: at for name, at in self._folders.items() if name in alive}
 
 

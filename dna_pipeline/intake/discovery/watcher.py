@@ -1,7 +1,7 @@
-"""Hints that an inbox is worth a scan. Events may be lost, late or doubled; the scan is the truth.
+"""Give hints that an inbox is worth a scan.
 
-Each inbox is watched natively or by polling, or, where neither can be had, not at all: the
-periodic scan finds everything anyway, only later.
+Events may be lost, late or doubled; the scan is the truth. Each inbox is watched natively or by
+polling, or not at all if neither is possible: the periodic scan finds all files anyway, only later.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ POLL_S = 2.0
 """Shortest time between two polls."""
 
 STOP_S = 1.5
-"""How long the threads may take to end; one that a dead disk blocks ends with the process."""
+"""Longest wait for the end of a thread; one that a dead disk blocks ends with the process."""
 
 POLL_SHARE = 20
 """A poll that takes t seconds is followed by a rest of at least this many times t."""
@@ -56,7 +56,7 @@ Hint = Callable[[str], None]
 Warn = Callable[[str, str], None]
 Kind = Literal["native", "poll"]
 
-# A file that only vanishes makes nothing ready, and every file that we take in vanishes.
+# Without FileDeletedEvent: a deletion makes no candidate ready, and every claim deletes files.
 _EVENTS: list[type[FileSystemEvent]] = [
     FileCreatedEvent,
     FileModifiedEvent,
@@ -67,7 +67,7 @@ _EVENTS: list[type[FileSystemEvent]] = [
     DirMovedEvent,
 ]
 
-# Changes that other machines make on these give no events here.
+# File systems on which other machines make changes without events here.
 _NETWORK = frozenset(
     """
     9p afs ceph cifs drvfs fuse.glusterfs fuse.rclone fuse.s3fs fuse.sshfs fuse.vmhgfs-fuse lustre
@@ -84,14 +84,15 @@ class _Watched:
 
 
 class Watcher:
-    """Watches inboxes and says which one to scan; nothing here raises into the caller.
+    """Watches inboxes and tells which one to scan. No method raises an error of the file system.
 
     Args:
-        hint: called with an inbox's name from a thread of the watcher's, often and more than
-            once for one change: it should only set a flag, and call nothing of the watcher.
-        warn: called with an inbox's name and a sentence when it is watched less well than asked
-            for; once for each cause.
-        look: says whether a folder can be reached; one that does not answer is left as it is.
+        hint: called with an inbox's name from a thread of the watcher, often and more than once for
+            one change: it should only set a flag, and must not call the watcher.
+        warn: called with an inbox's name and a sentence when the inbox is watched less well than
+            its settings request; once for each cause.
+        look: tells whether a folder can be reached; the watch of a folder that does not answer is
+            left as it is.
     """
 
     def __init__(
@@ -106,7 +107,7 @@ class Watcher:
         self._warned: set[tuple[str, str]] = set()
 
     def start(self) -> None:
-        """Watch what is there."""
+        """Watch the inboxes that are there."""
         self.refresh()
 
     def stop(self) -> None:
@@ -115,7 +116,8 @@ class Watcher:
         ends: list[threading.Thread] = []
         while self._observers:
             _, observer = self._observers.popitem()
-            # watchdog waits for a thread that polls, however long the disk takes to answer that.
+            # watchdog joins a polling thread without a limit, however long the disk takes to
+            # answer, so each observer is stopped in a thread of its own.
             ends.append(threading.Thread(target=_end, args=(observer,), daemon=True))
             ends[-1].start()
         until = time.monotonic() + STOP_S
@@ -123,10 +125,10 @@ class Watcher:
             end.join(max(until - time.monotonic(), 0.0))
 
     def refresh(self) -> None:
-        """Watch folders that came, or came back, and let go those that went.
+        """Watch folders that are new or back, and drop the watches of folders that are gone.
 
-        To be called with each rescan: a native watch stays with the folder that it was set on,
-        so one that was moved away and made anew would go unseen.
+        Call this with each rescan: a native watch stays with the folder that it was set on, so a
+        folder that was moved away and made anew would have no watch.
         """
         for inbox in self._inboxes:
             try:
@@ -134,10 +136,10 @@ class Watcher:
                 self._check_exhausted(inbox)
             except Exception as error:
                 self._drop(inbox.name)
-                self._tell(inbox, f"not watched, only scanned: {error}")
+                self._report(inbox, f"not watched, only scanned: {error}")
 
     def kind(self, name: str) -> Kind | None:
-        """How that inbox is watched now; None where only the scan sees it."""
+        """Present kind of watch of an inbox; None if the inbox is only scanned."""
         watched = self._watched.get(name)
         return watched.kind if watched else None
 
@@ -158,16 +160,16 @@ class Watcher:
             try:
                 self._watched[inbox.name] = self._schedule(inbox, kind, identity)
             except Exception as error:
-                self._tell(inbox, f"{_WORDS[kind]} fails: {error}")
+                self._report(inbox, f"{_WORDS[kind]} fails: {error}")
                 continue
-            # What came before the watch was set made no event.
+            # Files that came before the watch was set made no event, so one hint is given now.
             with suppress(Exception):
                 self._hint(inbox.name)
             return
-        self._tell(inbox, f"not watched, only scanned every {inbox.rescan_s:g} s")
+        self._report(inbox, f"not watched, only scanned every {inbox.rescan_s:g} s")
 
     def _schedule(self, inbox: Inbox, kind: Kind, identity: tuple[int, int]) -> _Watched:
-        # Watches do not follow symbolic links, and the inbox may have been named by one.
+        # Watches do not follow symbolic links, and the path of the inbox may contain some.
         root = os.path.realpath(inbox.path)
         watch = self._observer(kind).schedule(
             _Handler(root, partial(self._hint, inbox.name)),
@@ -191,13 +193,13 @@ class Watcher:
         return InotifyObserver(self._hint_all) if InotifyObserver else Observer()
 
     def _hint_all(self) -> None:
-        """Events were lost, nobody knows whose."""
+        """Hint at all inboxes, since it is unknown whose events were lost."""
         for inbox in self._inboxes:
             with suppress(Exception):
                 self._hint(inbox.name)
 
     def _is_alive(self, watched: _Watched) -> bool:
-        """Whether events still come: watchdog ends a watch when its folder is removed."""
+        """True if events still come; watchdog ends a watch when its folder is removed."""
         observer = self._observers.get(watched.kind)
         return (
             observer is not None
@@ -218,24 +220,25 @@ class Watcher:
             end.start()
             end.join(STOP_S)
             if end.is_alive():
-                # A dead disk blocks the thread that polled it, and that blocks this observer. The
-                # other inboxes' watches are missed at once, and set on a new one.
+                # A dead disk blocks the thread that polls it, and that thread blocks this observer.
+                # The observer is dropped: the next refresh finds the watches of the other inboxes
+                # gone, and sets them on a new observer.
                 self._observers.pop(watched.kind, None)
             if inotify := _as_inotify(observer):
                 inotify.forget_unwatched(watched.watch.path)
 
     def _check_exhausted(self, inbox: Inbox) -> None:
-        """Poll a recursive inbox if the system has no watches left for all its subfolders."""
+        """Poll a recursive inbox if the system has too few watches left for its subfolders."""
         watched = self._watched.get(inbox.name)
         inotify = watched and _as_inotify(self._observers[watched.kind])
         if not watched or not inotify or not inotify.unwatched_below(watched.watch.path):
             return
-        self._tell(inbox, "the system's limit of watches is reached; raise it (doctor says how)")
+        self._report(inbox, "the system's limit of watches is reached; raise it (doctor says how)")
         if inbox.watch == "auto":
             self._drop(inbox.name)
             self._watched[inbox.name] = self._schedule(inbox, "poll", watched.identity)
 
-    def _tell(self, inbox: Inbox, text: str) -> None:
+    def _report(self, inbox: Inbox, text: str) -> None:
         if (inbox.name, text) not in self._warned:
             self._warned.add((inbox.name, text))
             with suppress(Exception):
@@ -243,7 +246,7 @@ class Watcher:
 
 
 class _Handler(FileSystemEventHandler):
-    """Turns events below `root` into hints, save those of files that a scan passes over."""
+    """Turns events below `root` into hints, except those of files that a scan passes over."""
 
     def __init__(self, root: str, hint: Callable[[], None]) -> None:
         self._root = root
@@ -263,7 +266,7 @@ class _Handler(FileSystemEventHandler):
 
 
 class _PatientPoller(PollingEmitter):
-    """Polls the less often the longer it takes."""
+    """A poller that rests longer the longer its polls take."""
 
     _pause_s = 0.0
 
@@ -275,7 +278,7 @@ class _PatientPoller(PollingEmitter):
 
 
 def _visible(folder: str | None) -> Iterator[os.DirEntry[str]]:
-    """The folder's entries without those that no scan would look at, our claims among them."""
+    """The folder's entries without those that every scan passes over, such as our claims."""
     with os.scandir(folder) as entries:
         for entry in entries:
             if not (is_noise(entry.name) or _is_linked_folder(entry)):
@@ -283,7 +286,7 @@ def _visible(folder: str | None) -> Iterator[os.DirEntry[str]]:
 
 
 def _is_linked_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether it is a junction of Windows, which the poller would take for a folder and enter."""
+    """True for a junction of Windows, which the poller would enter as if it were a folder."""
     try:
         is_folder = entry.is_dir(follow_symlinks=False)
         return is_folder and filesystem.is_link(entry.stat(follow_symlinks=False))
@@ -291,7 +294,7 @@ def _is_linked_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-# lstat, or a link to a folder above would be walked in circles.
+# With stat instead of lstat, a link to a folder above would make the poller walk in circles.
 _POLLER: Any = partial(_PatientPoller, stat=os.lstat, listdir=_visible)
 
 _WORDS: dict[Kind, str] = {"native": "watching natively", "poll": "polling"}
@@ -322,24 +325,24 @@ def _lives(observer: BaseObserver) -> bool:
 
 
 def _kinds(inbox: Inbox) -> tuple[Kind, ...]:
-    """What to try, in this order."""
+    """Kinds of watches to try, in this order."""
     if inbox.watch == "auto":
         return ("poll",) if _is_network(inbox.path) else ("native", "poll")
     return (inbox.watch,)
 
 
 def _identity(folder: Path) -> tuple[int, int] | None:
-    """Device and inode; None where there is no folder that can be read."""
+    """Device and inode of a folder; None if there is no folder that can be read."""
     try:
         status = folder.stat()
     except OSError:
         return None
-    # Without this, watchdog takes a folder without permission for a watched one.
+    # watchdog reports no error for a folder that it may not read, so that is checked here.
     if not stat.S_ISDIR(status.st_mode) or not os.access(folder, os.R_OK | os.X_OK):
         return None
     return status.st_dev, status.st_ino
 
 
 def _is_network(folder: Path) -> bool:
-    """Whether the folder lies on a file system that others change without our kernel knowing."""
+    """True if the folder's file system may be changed by other machines without events here."""
     return filesystem.type_of(folder) in _NETWORK

@@ -1,1 +1,1 @@
-"""Finds out what the files of an inbox ask for."""
+"""Turn candidates of an inbox into plans: the jobs that their files ask for."""

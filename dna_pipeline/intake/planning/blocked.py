@@ -1,8 +1,8 @@
-"""Images that hold up their batch, since they cannot be read or taken in, and for how long.
+"""Track images that block their batch because they cannot be read or claimed.
 
-A batch is taken in whole or not at all, so one such image would let it begin again and again for
-ever. It does so for a while, in which a right may be given or a program may close the file; then
-the image's row is wrong, and the others run.
+A batch is claimed as a whole or not at all, so one blocked image would make its claim start again
+for ever. The claim is retried for a while, in which somebody may grant a permission or a program
+may close the file; then the row of the image gets an error, and the other rows run.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from dna_pipeline.intake.discovery.pairing import IMAGE_WAIT_S
 from dna_pipeline.intake.discovery.stability import StabilityTracker
 
 RETRY_S = 30.0
-"""Pause between two tries to take an image that may not be moved. Each try moves the table into its
-claim and back."""
+"""Pause between two attempts to claim an image that may not be moved. Each attempt moves the table
+into its claim and back."""
 
 REFUSED_WAIT_S = 60.0
-"""Time in which an image is tried again that turned out to be no plain file of this file system. It
-was one when the batch was planned, so files may be on the move."""
+"""Time in which the claim of an image is retried that turned out to be no plain file of this file
+system. The image was one when the batch was planned, so files may be moving."""
 
 STALE_S = 600.0
 """Longest time between two failures that still count as one lasting block."""
@@ -41,7 +41,7 @@ class _Block:
 
 
 class BlockedImages:
-    """Blocked images of one inbox, by batch and path. Time is that of the tracker's last look."""
+    """Blocked images of one inbox, by batch and path. Time is that of the tracker's last scan."""
 
     def __init__(self, tracker: StabilityTracker) -> None:
         self._tracker = tracker
@@ -52,7 +52,7 @@ class BlockedImages:
         return (batch, image) in self._blocks
 
     def final_error(self, batch: str, image: Path) -> ImageUnreadable | None:
-        """The error of an image that was blocked for too long; None while it may be tried."""
+        """Error of an image that was blocked for too long; None while its claim may be tried."""
         block = self._blocks.get((batch, image))
         if block is None or self._tracker.looked_at > block.last + STALE_S:
             return None
@@ -69,30 +69,31 @@ class BlockedImages:
         return block.why
 
     def note_unreadable(self, batch: str, image: Path, why: str) -> None:
-        """Take note that the decoder could not read it."""
+        """Record that the decoder could not read an image."""
         self._note(batch, image, why, IMAGE_WAIT_S, 0.0)
 
     @contextmanager
     def recording_failures(self, batch: str, image: Path | None) -> Generator[None]:
-        """Take note of an image that cannot be taken in; the error passes."""
+        """Record the failure of an image that cannot be claimed, and raise the error again."""
         try:
             yield
         except claims.ClaimError as error:
             if image is not None:
                 is_refused = isinstance(error, claims.Refused)
-                patience_s = REFUSED_WAIT_S if is_refused else IMAGE_WAIT_S
-                # What changed or went is moving on, and soon done.
+                limit_s = REFUSED_WAIT_S if is_refused else IMAGE_WAIT_S
+                # A file that changed or vanished will soon settle or stay away, so it is retried at
+                # once.
                 retry_s = 0.0 if isinstance(error, claims.Changed | claims.Lost) else RETRY_S
-                self._note(batch, image, str(error), patience_s, retry_s)
+                self._note(batch, image, str(error), limit_s, retry_s)
             raise
 
     def forget(self, batch: str) -> None:
-        """Forget the images of a batch that was taken in."""
+        """Forget the images of a batch that was claimed."""
         for key in [key for key in self._blocks if key[0] == batch]:
             del self._blocks[key]
 
-    def _note(self, batch: str, image: Path, why: str, patience_s: float, retry_s: float) -> None:
+    def _note(self, batch: str, image: Path, why: str, limit_s: float, retry_s: float) -> None:
         now = self._tracker.looked_at
         before = self._blocks.get((batch, image))
         since = now if before is None or now > before.last + STALE_S else before.since
-        self._blocks[batch, image] = _Block(since, now, patience_s, retry_s, why)
+        self._blocks[batch, image] = _Block(since, now, limit_s, retry_s, why)

@@ -1,4 +1,4 @@
-"""A drop on its way in: ready to be taken, and taken but not yet in the ledger."""
+"""Types of a drop before its jobs are in the ledger: ready to be claimed, and claimed."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from dna_pipeline.intake.planning.known_files import Stats
 
 @dataclass(frozen=True, slots=True)
 class ReadyDrop:
-    """A candidate that may be taken now.
+    """A candidate that may be claimed now.
 
     Attributes:
-        stats: what was seen of its files.
-        identity: the path in the inbox that it is known by.
-        error: why its job fails, from pairing or from decoding.
-        shares_sidecar: a further candidate needs the same YAML, so this one gets a copy.
+        stats: stats of its files at the last scan.
+        key_path: the path in the inbox under which known files record it.
+        error: error of its job, from pairing or from decoding.
+        probed: the size of its image, if that decodes.
+        shares_sidecar: True if a further candidate needs the same YAML, so that this one gets a
+            copy.
     """
 
     candidate: Candidate
@@ -34,12 +36,12 @@ class ReadyDrop:
 
 @dataclass(slots=True, eq=False)
 class ClaimedDrop:
-    """A drop whose files are ours, before the ledger knows its jobs.
+    """A drop whose files are ours, before the ledger has its jobs.
 
     Attributes:
-        row: of the ledger's `drops`.
-        ready: what it was made from; None after a restart.
-        stats: of the files in the claim that are as they were when they were looked at, by name.
+        row: its row of the ledger's table `drops`.
+        ready: the ready drop that it was made from; None after a restart.
+        stats: by name, stats of the files in the claim that are the same as at the scan.
     """
 
     row: dict[str, Any]

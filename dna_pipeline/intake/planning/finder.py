@@ -1,4 +1,4 @@
-"""Looks at one inbox until something in it may be taken."""
+"""Find candidates of one inbox, and let them wait until they may be claimed."""
 
 from __future__ import annotations
 
@@ -35,14 +35,20 @@ from dna_pipeline.intake.planning.references import read_reference
 log = structlog.get_logger()
 
 PROBE_AGAIN_S = 5.0
-"""A file that may still be written to is decoded again so often."""
+"""Time after which a file that may still be written to is decoded again."""
 
 MISSING_RETRY_S = 5.0
+"""Longest pause between two attempts to scan an inbox that cannot be scanned."""
 
 
 @dataclass(slots=True)
 class _Probe:
-    """What a file decoded to in one state, `since` when it is in that, and when it was asked."""
+    """Answer of the decoder for one state of a file.
+
+    Attributes:
+        since: time at which this state was first decoded.
+        probed_at: time of the last answer.
+    """
 
     stat: FileStat
     answer: Probed | JobError
@@ -50,22 +56,25 @@ class _Probe:
     probed_at: float
 
 
-def key_path(candidate: Candidate, told: ReadReference) -> str:
-    """The path that a drop is known by: two job files of one image are two drops."""
+def key_path(candidate: Candidate, read: ReadReference) -> str:
+    """The path under which known files record a drop.
+
+    For a job file and a table it is their own path, since two job files of one image are two drops.
+    """
     sidecar = candidate.sidecar
     if candidate.table is not None:
         return candidate.table
-    if sidecar is not None and isinstance(told(sidecar), str | References):
+    if sidecar is not None and isinstance(read(sidecar), str | References):
         return sidecar
     return candidate.image or sidecar or ""
 
 
 def is_processed(
-    known: KnownFiles, candidate: Candidate, path: str, files: Mapping[str, FileStat]
+    known_files: KnownFiles, candidate: Candidate, path: str, files: Mapping[str, FileStat]
 ) -> bool:
-    """Whether a drop was dealt with before, as it is now; `path` is what it is known by."""
+    """True if the candidate was processed before in its present state; `path` is its `key_path`."""
     error = candidate.error.code if candidate.error else None
-    return known.is_unchanged(path, _stats(candidate, files), error)
+    return known_files.is_unchanged(path, _stats(candidate, files), error)
 
 
 def _stats(candidate: Candidate, files: Mapping[str, FileStat]) -> Stats:
@@ -73,17 +82,19 @@ def _stats(candidate: Candidate, files: Mapping[str, FileStat]) -> Stats:
 
 
 class CandidateFinder:
-    """The state of one inbox between looks. Times are monotonic seconds.
+    """Finds the candidates of one inbox, and keeps its state between scans. Times are monotonic
+    seconds.
 
     Args:
-        describe: says in a sentence why the inbox cannot be looked at.
+        look: tells whether a source root can be reached.
+        describe: makes a sentence of the reason why the inbox cannot be scanned.
     """
 
     def __init__(
         self,
         inbox: Inbox,
         prober: Prober,
-        known: KnownFiles,
+        known_files: KnownFiles,
         look: Look = look_directly,
         describe: Callable[[OSError], str] = lambda e: f"cannot be looked at: {e.strerror}",
     ) -> None:
@@ -95,39 +106,39 @@ class CandidateFinder:
         self.ignored: dict[str, str] = {}
         self.problem: str | None = None
         self.folder_id: tuple[int, int] | None = None
-        """Which folder was looked at last: another one after a mount."""
+        """Device and inode of the folder that was scanned last; a mount changes them."""
         self.next_at = 0.0
         self.files: dict[str, FileStat] = {}
-        """The files of the last look that were not taken since."""
+        """Files of the last scan that were not claimed since."""
         self.pending: deque[Candidate] = deque()
-        """What the last look found ready and nobody took yet, oldest first."""
+        """Candidates of the last scan that were not handed out yet, oldest first."""
         self._sharers: Counter[str | None] = Counter()
         self._referenced: frozenset[str] = frozenset()
         self._prober = prober
-        self._known_files = known
+        self._known_files = known_files
         self._references: dict[str, tuple[FileStat, Reference]] = {}
         self._probes: dict[str, _Probe] = {}
         self._questions: dict[str, Question] = {}
-        """What was asked of the decoder ahead, as of the last look."""
+        """Questions that `probe_ahead` sent to the decoder, by path."""
 
     def request_scan(self, now: float) -> None:
-        """Something may have happened: look again at once."""
+        """Scan at the next step, since a file may have changed."""
         self.next_at = min(self.next_at, now)
 
     def find(self, now: float) -> None:
-        """Scan and pair."""
+        """Scan the inbox and pair its files."""
         try:
-            seen = scan(self.inbox, self._referenced, self.files)
+            listing = scan(self.inbox, self._referenced, self.files)
         except OSError as error:
             self.mark_unavailable(self._describe(error), now)
             return
         self.problem = None
-        self.folder_id = seen.folder_id
-        self.files = seen.files
-        self.ignored = seen.ignored
-        self.tracker.observe(seen.files, now, seen.downloading)
-        self._forget_vanished(seen)
-        pairing = pair(self.inbox, seen.files, self.tracker, self.reference, self._referenced)
+        self.folder_id = listing.folder_id
+        self.files = listing.files
+        self.ignored = listing.ignored
+        self.tracker.observe(listing.files, now, listing.downloading)
+        self._forget_vanished(listing)
+        pairing = pair(self.inbox, listing.files, self.tracker, self.reference, self._referenced)
         self._referenced = pairing.referenced
         self.waiting = pairing.waiting
         self._plan_next(pairing, now)
@@ -136,14 +147,14 @@ class CandidateFinder:
         self._questions = {}
 
     def probe_ahead(self, number: int) -> None:
-        """Have the next of `pending` decoded while others are taken in."""
+        """Have the next images of `pending` decoded while others are claimed."""
         paths = [c.image for c in islice(self.pending, number) if c.image and c.error is None]
         paths = [p for p in paths if p in self.files and p not in self._probes]
         questions = self._prober.ask(self.inbox.path / path for path in paths)
         self._questions = dict(zip(paths, questions, strict=True))
 
     def next_batch(self) -> tuple[Candidate, Stats] | None:
-        """The next of `pending`, and what was seen of its files, if that is a batch."""
+        """The next of `pending` and the stats of its files, if it is a batch; else None."""
         if not self.pending or not self.pending[0].is_batch:
             return None
         candidate = self.pending.popleft()
@@ -151,18 +162,18 @@ class CandidateFinder:
         return candidate, self._stats(candidate)
 
     def settled_for(self, path: str) -> float:
-        """For how many seconds that file has been settled, as of the last look."""
+        """Seconds from the time at which a file settled to the last scan; infinite if unsettled."""
         since = self.tracker.settled_since(path)
         return inf if since is None else self.tracker.looked_at - since
 
     def next_ready(self, now: float) -> ReadyDrop | None:
-        """The next of `pending` if it may be taken; None while it may still be half written."""
+        """The next of `pending` if it may be claimed; None while it may still be half written."""
         candidate = self.pending.popleft()
         self._sharers[candidate.sidecar] -= 1
         stats = self._stats(candidate)
         path, error, probed = candidate.image, candidate.error, None
         if len(stats) != len(candidate.paths):
-            return None  # taken in the meantime
+            return None  # one of its files was claimed in the meantime
         if path is not None and error is None:
             answer = self._probe(path, stats[path], now)
             if answer is None:
@@ -174,55 +185,61 @@ class CandidateFinder:
         )
 
     def mark_claimed(self, path: str) -> None:
-        """The file is in a claim now."""
+        """Forget a file that is in a claim now."""
         self.tracker.forget(path)
         self.files.pop(path, None)
         self._references.pop(path, None)
 
     def mark_returned(self, path: str) -> None:
-        """The file was in a claim and is back, as it was."""
+        """Note that a file was in a claim and is back unchanged."""
         self.tracker.expect_back(path)
 
     def mark_failed(self, path: str, reason: str) -> None:
-        """The file could not be taken; the next look finds it again."""
+        """Let a file wait that could not be claimed; the next scan finds it again."""
         self.waiting.append(Waiting(path, reason, None, True, "writing"))
 
     def reference(self, path: str) -> Reference:
-        """What a settled YAML or table names, read once for each of its states."""
+        """The reference of a settled YAML or table, read once for each of its states."""
         stat = self.files[path]
         cached = self._references.get(path)
         if cached is not None and cached[0] == stat:
             return cached[1]
-        told = read_reference(self.inbox, path, self._look_at)
-        # What holds it may let go without a change to be seen.
-        if not isinstance(told, Unreadable) and self._is_final(path, told):
-            self._references[path] = stat, told
-        return told
+        reference = read_reference(self.inbox, path, self._look_at)
+        # A program may unlock a file with no visible change of it, so `Unreadable` is not cached.
+        if not isinstance(reference, Unreadable) and self._is_final(path, reference):
+            self._references[path] = stat, reference
+        return reference
 
-    def _is_final(self, teller: str, told: Reference) -> bool:
-        """Whether it names no single image that may yet come to lie in a source root instead."""
+    def _is_final(self, path: str, reference: Reference) -> bool:
+        """True if the reference of `path` stays the same as long as the file does.
+
+        It may change while a source root cannot be reached, and if it names a single image that may
+        yet appear in a source root.
+        """
         if not self.inbox.source_roots:
             return True
         if any(self._look_at(root).is_silent for root in self.inbox.source_roots):
             return False
-        named = told.paths if isinstance(told, References) and told.waits_long else ()
-        if isinstance(told, str):
-            named = (normpath(join(folder_of(teller), told)),)
-        return len(named) != 1 or named[0] in self.files
+        images: tuple[str, ...] = ()
+        if isinstance(reference, References) and reference.waits_long:
+            images = reference.paths
+        elif isinstance(reference, str):
+            images = (normpath(join(folder_of(path), reference)),)
+        return len(images) != 1 or images[0] in self.files
 
     def mark_unavailable(self, problem: str, now: float) -> None:
-        """Note why the inbox cannot be looked at, and try again before long."""
+        """Note why the inbox cannot be scanned, and try again soon."""
         if problem != self.problem:
             log.warning("inbox.unavailable", inbox=self.inbox.name, why=problem)
         self.problem = problem
-        # No conclusions from what is not seen: a share that comes back has lost nothing.
+        # A share that comes back has lost nothing, so its files are not forgotten meanwhile.
         self.waiting = []
         self.next_at = now + min(MISSING_RETRY_S, self.inbox.rescan_s)
 
-    def _forget_vanished(self, seen: Scan) -> None:
-        for kept in (self._probes, self._references):
-            for path in kept.keys() - seen.files.keys():
-                del kept[path]
+    def _forget_vanished(self, listing: Scan) -> None:
+        for cache in (self._probes, self._references):
+            for path in cache.keys() - listing.files.keys():
+                del cache[path]
 
     def _plan_next(self, pairing: Pairing, now: float) -> None:
         times = [now + self.inbox.rescan_s]
@@ -236,31 +253,32 @@ class CandidateFinder:
         path = key_path(candidate, self.reference)
         if not is_processed(self._known_files, candidate, path, self.files):
             return False
-        if (why := self._known_files.reserved(path)) is not None:
+        if (why := self._known_files.reserved_reason(path)) is not None:
             self.waiting.append(Waiting(path, why, None, True, "image"))
         return True
 
     def _probe(self, path: str, stat: FileStat, now: float) -> Probed | JobError | None:
         file = self.inbox.path / path
-        seen = self._probes.pop(path, None)
-        if seen is None or seen.stat != stat:
-            asked = self._questions.pop(path, None) or Question(file)
-            seen = _Probe(stat, self._prober.answer(asked), now, now)
+        probe = self._probes.pop(path, None)
+        if probe is None or probe.stat != stat:
+            question = self._questions.pop(path, None) or Question(file)
+            probe = _Probe(stat, self._prober.answer(question), now, now)
         elif now >= min(
-            seen.probed_at + PROBE_AGAIN_S, seen.since + quiet_period_s(file, seen.answer)
+            probe.probed_at + PROBE_AGAIN_S, probe.since + quiet_period_s(file, probe.answer)
         ):
-            # What is written through a share or mapped memory may show in no time of the file.
-            seen = _Probe(stat, self._prober.probe(file), seen.since, now)
-        if isinstance(seen.answer, NotReadable):
-            self.mark_failed(path, seen.answer.detail)
+            # Writes through a share or mapped memory may change neither size nor times of the file,
+            # so it is decoded again.
+            probe = _Probe(stat, self._prober.probe(file), probe.since, now)
+        if isinstance(probe.answer, NotReadable):
+            self.mark_failed(path, probe.answer.detail)
             return None
-        until = seen.since + quiet_period_s(file, seen.answer)
+        until = probe.since + quiet_period_s(file, probe.answer)
         if now < until:
-            self._probes[path] = seen
-            wanting = isinstance(seen.answer, ImageUnreadable)
-            reason = "does not decode yet" if wanting else "ends in zeros"
+            self._probes[path] = probe
+            is_broken = isinstance(probe.answer, ImageUnreadable)
+            reason = "does not decode yet" if is_broken else "ends in zeros"
             reason = f"{reason if stat.size else 'is empty'}; it may still be written"
             self.waiting.append(Waiting(path, reason, until, False, "writing"))
-            self.next_at = min(self.next_at, until, seen.probed_at + PROBE_AGAIN_S)
+            self.next_at = min(self.next_at, until, probe.probed_at + PROBE_AGAIN_S)
             return None
-        return seen.answer
+        return probe.answer

@@ -1,4 +1,4 @@
-"""Rows of the ledger made from what was taken in."""
+"""Make the ledger's rows of drops, jobs and batches."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def draw_seed() -> int:
 
 
 def read_sidecar(path: Path) -> bytes:
-    """A sidecar's bytes, one more than is allowed at the most.
+    """A sidecar's bytes, but at most one byte more than the limit allows.
 
     Raises:
-        OSError: also where a link or a pipe has been put in its place since it was looked at.
+        OSError: also if a link or a pipe replaced the sidecar since the scan.
     """
     with FileIO(path, opener=lambda name, _: os.open(name, _OPEN)) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -58,45 +58,48 @@ def read_sidecar(path: Path) -> bytes:
 
 
 def as_text(data: bytes) -> str:
-    """A sidecar as the manifest quotes it."""
+    """A sidecar's text as the manifest quotes it."""
     return data.decode("utf-8", "replace")
 
 
-_TWO = (
+_SAMPLES = (
     JobContext("a.png", "a", "a", "a", 1, "0" * 64),
     JobContext("b.png", "b", "b", "b", 2, "1" * 64),
 )
-"""Two images that have nothing in common."""
+"""Contexts of two images that have nothing in common."""
 
 ResolvedJobs = list[tuple[Document, JobSpec]]
-"""Jobs, each with what it alone is told."""
+"""Jobs, each with its document: the sidecar with the values of one combination of its matrix."""
 
 
 class Resolver:
-    """Finds out what the sidecars of one inbox ask for."""
+    """Resolves the sidecars of one inbox into job specs."""
 
     def __init__(self, config: Config, inbox: Inbox) -> None:
         self._config = config
         self._inbox = inbox
 
-    def resolve(self, data: bytes | None, facts: JobContext) -> ResolvedJobs:
-        """The jobs that a sidecar's bytes (or none) ask for, as `specs` gives them."""
+    def resolve(self, data: bytes | None, context: JobContext) -> ResolvedJobs:
+        """The jobs that a sidecar's bytes (or none) ask for, as `resolve_jobs` gives them."""
         if data is None and self._plain is not None:
             return self._plain
-        return resolve_jobs(self._config, self._inbox, data, facts)
+        return resolve_jobs(self._config, self._inbox, data, context)
 
-    def key(self, facts: JobContext, data: bytes | None, error: str | None) -> str:
-        """What makes two versions of a kept file the same: its bytes and its spec before chance.
+    def version_key(self, context: JobContext, data: bytes | None, error: str | None) -> str:
+        """A hash, equal for versions of a known file with the same bytes and the same job specs.
 
-        `error` is the code of what is wrong with it whatever its sidecar says.
+        Random choices do not count.
+
+        Args:
+            error: code of an error that does not come from the sidecar.
         """
         is_plain = data is None and self._plain is not None
-        told = self._plain_text if is_plain else self._requested_text(data, facts)
-        return hashlib.sha256(f"{facts.sha256}\n{error}\n{told}".encode()).hexdigest()
+        text = self._plain_text if is_plain else self._requested_text(data, context)
+        return hashlib.sha256(f"{context.sha256}\n{error}\n{text}".encode()).hexdigest()
 
     @cached_property
     def _plain(self) -> ResolvedJobs | None:
-        """What no sidecar comes to, where that is the same for every image and not by chance."""
+        """Jobs of an image without a sidecar; None if they depend on the image or on chance."""
         drawn: list[int] = []
 
         def draw() -> int:
@@ -104,25 +107,25 @@ class Resolver:
             return 0
 
         try:
-            one, other = (resolve_jobs(self._config, self._inbox, None, f, draw) for f in _TWO)
+            one, other = (resolve_jobs(self._config, self._inbox, None, f, draw) for f in _SAMPLES)
         except JobError:
             return None
         return one if one == other and not drawn else None
 
     @cached_property
     def _plain_text(self) -> str:
-        return self._requested_text(None, _TWO[0])
+        return self._requested_text(None, _SAMPLES[0])
 
-    def _requested_text(self, data: bytes | None, facts: JobContext) -> str:
+    def _requested_text(self, data: bytes | None, context: JobContext) -> str:
         try:
-            made = resolve_jobs(self._config, self._inbox, data, facts, lambda: 0)
-            return json.dumps([spec.identity() for _, spec in made], sort_keys=True, default=str)
+            jobs = resolve_jobs(self._config, self._inbox, data, context, lambda: 0)
+            return json.dumps([spec.identity() for _, spec in jobs], sort_keys=True, default=str)
         except JobError:
             return hashlib.sha256(data or b"").hexdigest()
 
 
 def context_of(inbox: Inbox, folder: str, name: str | None, sha256: str | None) -> JobContext:
-    """What is known of an image of that inbox, by the file system's names."""
+    """The job context of an image; `folder` and `name` as the file system has them."""
     return JobContext(printable(name or ""), printable(folder), inbox.name, sha256=sha256)
 
 
@@ -130,12 +133,12 @@ def resolve_text(
     config: Config,
     inbox: Inbox,
     data: bytes | None,
-    facts: JobContext,
+    context: JobContext,
     draw: Callable[[], int] = draw_seed,
     seeds: Mapping[str, int] | None = None,
 ) -> JobSpec:
     """The one job that a sidecar's bytes (or none) ask for. Raises `JobError`."""
-    (_, spec), *more = resolve_jobs(config, inbox, data, facts, draw, seeds)
+    (_, spec), *more = resolve_jobs(config, inbox, data, context, draw, seeds)
     if more:
         raise ParameterInvalid(
             "matrix: asks for several jobs, but this image has become one job already",
@@ -149,7 +152,7 @@ def resolve_jobs(
     config: Config,
     inbox: Inbox,
     data: bytes | None,
-    facts: JobContext,
+    context: JobContext,
     draw: Callable[[], int] = draw_seed,
     seeds: Mapping[str, int] | None = None,
 ) -> ResolvedJobs:
@@ -160,15 +163,15 @@ def resolve_jobs(
     document = parse_sidecar(data) if data is not None else Document({}, {})
     head_of(document)
     if document.value.get("matrix") is None:
-        return [(document, resolve(config, inbox, document, draw, facts, seeds))]
+        return [(document, resolve(config, inbox, document, draw, context, seeds))]
     rows = enumerate(combinations(document), 1)
-    batch = facts.fields()["stem"]
-    told = [(each, replace(facts, batch=batch, row=number)) for number, each in rows]
-    return [(each, resolve(config, inbox, each, draw, known, seeds)) for each, known in told]
+    batch = context.fields()["stem"]
+    contexts = [(each, replace(context, batch=batch, row=number)) for number, each in rows]
+    return [(each, resolve(config, inbox, each, draw, own, seeds)) for each, own in contexts]
 
 
 def drop_row(inbox: Inbox, folder: str, image: str | None, sidecar: str | None) -> dict[str, Any]:
-    """A drop about to be taken, from that folder of the inbox."""
+    """The row of a drop that is about to be claimed from that folder of the inbox."""
     return {
         "id": new_id(), "batch": None, "inbox": inbox.name, "state": "claiming",
         "originals": inbox.originals, "folder": folder, "claim": "", "image": image,
@@ -179,10 +182,11 @@ def drop_row(inbox: Inbox, folder: str, image: str | None, sidecar: str | None) 
 def job_row(
     inbox: Inbox, folder: str, name: str, drop_id: str, outcome: JobSpec | Failure
 ) -> dict[str, Any]:
-    """A job as it enters the ledger: to be run, or failed before it could be.
+    """The row of a new job: queued, or failed before it could be queued.
 
     Args:
-        folder, name: of its image, as the file system has them.
+        folder: folder of its image in the inbox, as the file system has it.
+        name: name of its image, as the file system has it.
     """
     return {
         "id": new_id(), "drop_id": drop_id, "batch": None, "inbox": inbox.name,
@@ -192,7 +196,7 @@ def job_row(
 
 
 def batch_row(inbox: Inbox, folder: str, name: str, kind: str) -> dict[str, Any]:
-    """A batch told by that file of the inbox."""
+    """The row of a batch, which the file of that folder and name asks for."""
     return {
         "id": new_id(), "inbox": inbox.name, "folder": printable(folder), "name": printable(name),
         "stem": safe_stem(name), "kind": kind, "originals": inbox.originals, "max_failures": None,
@@ -206,13 +210,13 @@ def matrix_batch(
     name: str,
     data: bytes,
     jobs: Sequence[dict[str, Any]],
-    told: Sequence[Document],
+    documents: Sequence[Document],
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The batch of these jobs of one image, and its rows; the jobs learn of it."""
+    """The batch of one image's matrix, and its rows. Puts the batch into the rows of the jobs."""
     batch = batch_row(inbox, folder, name, "matrix")
     batch["max_failures"] = head_of(parse_sidecar(data)).max_failures
     rows: list[dict[str, Any]] = []
-    for number, (job, document) in enumerate(zip(jobs, told, strict=True), 1):
+    for number, (job, document) in enumerate(zip(jobs, documents, strict=True), 1):
         job |= {"batch": batch["id"], "request": request(document)}
         rows.append(
             {"batch_id": batch["id"], "number": number, "image": job["name"], "job_id": job["id"],
@@ -222,7 +226,7 @@ def matrix_batch(
 
 
 def job_columns(inbox: Inbox, outcome: JobSpec | Failure) -> dict[str, Any]:
-    """The part of a job's row that its sidecar decides."""
+    """Columns of a job's row that depend on its sidecar."""
     if isinstance(outcome, Failure):
         return _row(JobSpec(inbox.pipeline, ()), "failed") | {
             "error": outcome.to_dict(), "publish": "pending", "finished_at": utcnow(),
@@ -231,7 +235,7 @@ def job_columns(inbox: Inbox, outcome: JobSpec | Failure) -> dict[str, Any]:
 
 
 def _first_hold(inbox: Inbox, spec: JobSpec) -> tuple[str | None, str | None]:
-    """What a job waits for from the start, and the sentence for it: a time, or its hours."""
+    """Hold of a new job and its sentence: a start time or the inbox's hours; twice None if none."""
     now = utcnow()
     if spec.not_before is not None and spec.not_before > now:
         return "not_before", f"starts at {to_minute(spec.not_before)}"

@@ -1,7 +1,7 @@
-"""The files of an inbox that stay there: what was seen of each, and what came of it.
+"""Remember the files that stay in an inbox: their last stats, and the drop that was made of them.
 
-An inbox that keeps its originals is full of files that were taken in long ago, and any inbox may
-have been told to ignore what lay in it before it was watched.
+An inbox that keeps its originals is full of files that were claimed long ago, and any inbox may be
+set to ignore the files that lay in it before it was watched.
 """
 
 from __future__ import annotations
@@ -16,20 +16,22 @@ from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.ledger.store import Ledger
 
 RESERVED = "reserved"
-"""The key of an image that a wrong row of a batch names. It stays, and is not taken in alone; the
-version's `error` says why."""
+"""The key of an image that a wrong row of a batch names. The image stays, and is not claimed alone;
+the version's `error` is the reason."""
 
 Stats = dict[str, FileStat]
-"""What was seen of the files of a drop, by their paths in the inbox."""
+"""Stats of the files of a drop, by their paths in the inbox."""
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """The last version of a file, with its company.
+    """The last version of a file, together with the other files of its drop.
 
     Attributes:
-        key: what its bytes and its resolved spec come to; "" where it was ignored unread.
-        error: the code of what was wrong with the pairing.
+        stats: stats of all files of the drop.
+        key: hash of its bytes and job specs (`job_rows.Resolver.version_key`); "" if the file was
+            ignored unread.
+        error: code of the error of its pairing; the reason if its key is `RESERVED`.
         drop_id: the drop that was made of it.
     """
 
@@ -40,7 +42,7 @@ class Version:
 
 
 class KnownFiles:
-    """Versions by path: that of the image, or of the job file that names it."""
+    """Versions of an inbox's files by the `key_path` of their drops."""
 
     def __init__(self, inbox: str, ledger: Ledger | Queries) -> None:
         self._inbox = inbox
@@ -49,48 +51,51 @@ class KnownFiles:
         else:
             rows = ledger.transact(lambda s: drops.known_files(s, inbox))
         self._versions = {
-            path: _packed(path, Version(_from_json(row.stat), row.key, row.error, row.drop_id))
+            path: _pack(path, Version(_from_json(row.stat), row.key, row.error, row.drop_id))
             for path, row in rows.items()
         }
 
     def version(self, path: str) -> Version | None:
-        """What was last seen at that path."""
+        """The last version at that path; None if there is none."""
         packed = self._versions.get(path)
-        return None if packed is None else _unpacked(path, packed)
+        return None if packed is None else _unpack(path, packed)
 
-    def reserved(self, path: str) -> str | None:
-        """Why that image is not taken in alone, if it is reserved for a batch."""
-        known = self.version(path)
-        return known.error if known is not None and known.key == RESERVED else None
+    def reserved_reason(self, path: str) -> str | None:
+        """Reason why an image is not claimed alone, if it is reserved for a batch; else None."""
+        version = self.version(path)
+        return version.error if version is not None and version.key == RESERVED else None
 
     def is_unchanged(self, path: str, stats: Stats, error: str | None) -> bool:
-        """Whether these very files were seen before in this company."""
-        known = self.version(path)
-        if known is None:
+        """True if the last version at `path` has the same files, unchanged, and the same error.
+
+        A reserved image is unchanged while it has no sidecar, an ignored file also with one.
+        """
+        version = self.version(path)
+        if version is None:
             return False
-        if known.key == RESERVED:
+        if version.key == RESERVED:
             return list(stats) == [path] and self._is_old(path, stats[path])
-        if not known.key:
-            # What was to be ignored: neither a sidecar nor a chmod makes it new.
+        if not version.key:
+            # An ignored file is not made new by a sidecar or a chmod.
             return all(self._is_old(p, stats[p]) for p in stats if p == path or is_image_name(p))
-        return known.stats == stats and known.error == error
+        return version.stats == stats and version.error == error
 
     def _is_old(self, path: str, stat: FileStat) -> bool:
-        known = self.version(path)
-        seen = known.stats.get(path) if known else None
-        if seen is None:
+        version = self.version(path)
+        last = version.stats.get(path) if version else None
+        if last is None:
             return False
-        if seen.device == stat.device:
-            return seen.same_content(stat)
-        # Mounted again, a disk may have got another number, and on some its files too.
-        return (seen.size, seen.mtime_ns) == (stat.size, stat.mtime_ns)
+        if last.device == stat.device:
+            return last.same_content(stat)
+        # A new mount may change the device number of a disk, and on some the inodes of its files.
+        return (last.size, last.mtime_ns) == (stat.size, stat.mtime_ns)
 
     def note(self, versions: Mapping[str, Version]) -> None:
-        """Take note of what was committed."""
-        self._versions.update((path, _packed(path, v)) for path, v in versions.items())
+        """Remember versions that were committed to the ledger."""
+        self._versions.update((path, _pack(path, v)) for path, v in versions.items())
 
     def rows(self, versions: Mapping[str, Version]) -> list[dict[str, Any]]:
-        """The same for the ledger."""
+        """The versions as rows of the ledger."""
         return [
             {
                 "inbox": self._inbox, "path": path, "stat": to_json(version.stats),
@@ -101,17 +106,17 @@ class KnownFiles:
 
 
 _Packed = tuple[FileStat | Stats, bytes | str, str | None, bytes | str | None]
-"""A version as it lies in memory, at a third of the bytes: there may be a million."""
+"""A version as it is kept in memory, with a third of the bytes, since there may be a million."""
 
 
-def _packed(path: str, version: Version) -> _Packed:
+def _pack(path: str, version: Version) -> _Packed:
     stats = version.stats
     alone = len(stats) == 1 and path in stats
     drop_id = None if version.drop_id is None else _short(version.drop_id)
     return (stats[path] if alone else stats, _short(version.key), version.error, drop_id)
 
 
-def _unpacked(path: str, packed: _Packed) -> Version:
+def _unpack(path: str, packed: _Packed) -> Version:
     stats, key, error, drop_id = packed
     return Version(
         {path: stats} if isinstance(stats, FileStat) else stats,
@@ -120,7 +125,7 @@ def _unpacked(path: str, packed: _Packed) -> Version:
 
 
 def _short(text: str) -> bytes | str:
-    """Hexadecimal digits as bytes; what is none stays."""
+    """Hexadecimal digits as bytes; any other text unchanged."""
     try:
         data = bytes.fromhex(text)
     except ValueError:
@@ -133,7 +138,7 @@ def _long(short: bytes | str) -> str:
 
 
 def to_json(stats: Stats) -> dict[str, Any]:
-    """Plain values for a JSON column."""
+    """Stats as plain values for a JSON column."""
     return {path: stat.as_json() for path, stat in stats.items()}
 
 

@@ -1,4 +1,4 @@
-"""Images whose names are like one that is not there, for messages about it."""
+"""Find images whose names resemble that of a missing image, for messages about it."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from pathlib import Path
 from dna_pipeline.intake.discovery.scan import is_image_name
 
 MOST_NAMES = 2000
-"""Folders that hold more are not searched: comparing names takes time, and this only helps."""
+"""Largest folder that is searched: comparing names takes time, and a hint is not essential."""
 _MOST_SEARCHES = 50
-"""So many names are looked for by likeness; of more that are wrong, the first ones show why."""
+"""Most searches by likeness in one plan: of many wrong names, the first ones show the cause."""
 
 
 class NearestImages:
-    """The images of some folders, each folder listed once."""
+    """Images of the folders that were asked about, each folder listed once."""
 
     def __init__(self) -> None:
         self._folders: dict[Path, dict[str, str]] = {}
         self._searches = 0
 
     def like(self, path: Path) -> str:
-        """The name in the same folder that is most like that path's; "" if none is."""
+        """The name in the folder of `path` that is most like the name of `path`; "" if none is."""
         names = self._names(path.parent)
         if (same := names.get(path.name.casefold())) is not None:
             return same
@@ -36,10 +36,11 @@ class NearestImages:
 
     def _names(self, folder: Path) -> dict[str, str]:
         if (names := self._folders.get(folder)) is None:
-            found: list[str] = []
+            all_names: list[str] = []
             with suppress(OSError, ValueError), os.scandir(folder) as entries:
-                found = [entry.name for entry in islice(entries, MOST_NAMES + 1)]
-            kept = found if len(found) <= MOST_NAMES else []
-            names = {name.casefold(): name for name in sorted(kept) if is_image_name(name)}
+                all_names = [entry.name for entry in islice(entries, MOST_NAMES + 1)]
+            if len(all_names) > MOST_NAMES:
+                all_names = []
+            names = {name.casefold(): name for name in sorted(all_names) if is_image_name(name)}
             self._folders[folder] = names
         return names

@@ -27,27 +27,27 @@ from dna_pipeline.intake.discovery.candidates import Reference, References, Unre
 from dna_pipeline.intake.discovery.completeness import ZEROS_WAIT_S, lacks_end
 from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.intake.planning.source_roots import (
-    Outside,
-    named,
-    outside,
+    SourceRootFile,
+    literal_file,
+    source_root_files,
 )
 
 MAX_GLOBS = 1000
-"""Each is held against every image at each look."""
+"""Most globs of a job file: each scan compares every glob with every image."""
 
 
 def read_reference(inbox: Inbox, path: str, look: Look = look_directly) -> Reference:
-    """What the YAML or the table at that path of the inbox names.
+    """Read which images a YAML or a table of the inbox names.
 
     Args:
-        look: says whether a source root can be reached; each is asked about once.
+        look: tells whether a source root can be reached; called once for each root.
     """
     look = cache(look)
     try:
         if is_table_name(path):
             texts = [row.document.value.get("image") for row in _table(inbox.path / path)]
-            named = [text for text in texts if isinstance(text, str)]
-            return _names(inbox, path, named, look, is_table=True)
+            images = [text for text in texts if isinstance(text, str)]
+            return _names(inbox, path, images, look, is_table=True)
         document = parse_sidecar(job_rows.read_sidecar(inbox.path / path))
         if document.value.get("images") is not None:
             return _names(inbox, path, patterns_of(document), look, is_table=False)
@@ -63,32 +63,39 @@ def read_reference(inbox: Inbox, path: str, look: Look = look_directly) -> Refer
         return Unreadable(error.strerror or str(error))
 
 
-def _single(inbox: Inbox, teller: str, text: str, look: Look) -> str | References:
-    """An `image:` as written where it is one of the inbox. One of a source root makes a batch, that
-    copies it and waits for roots that are away. Raises `PathEscapesInbox`."""
-    first, *others = found = places(inbox, teller.rpartition("/")[0], text)
+def _single(inbox: Inbox, path: str, text: str, look: Look) -> str | References:
+    """The reference of an `image:`: its text if it names an image of the inbox.
+
+    An image of a source root makes the job file a batch, since batches copy such images and wait
+    for roots that cannot be reached.
+
+    Raises:
+        PathEscapesInbox: the path leads out of the inbox and of the source roots.
+    """
+    first, *others = options = places(inbox, path.rpartition("/")[0], text)
     text = slashed(text)
     if first.root is None and (not others or is_file(inbox.path / first.path)):
         return text
     roots = inbox.source_roots
     files = [
         f
-        for p in _reachable(found, look)
-        if p.root is not None and (f := named(p, roots)) is not None
+        for p in _reachable(options, look)
+        if p.root is not None and (f := literal_file(p, roots)) is not None
     ]
     if files and all(file.real is None for file in files):
-        raise leads_out(files[0])
+        raise escape_error(files[0])
     if files or first.root is not None:
         return References()
     return text if lacking_root(inbox, look) is None else References((first.path,))
 
 
-def _reachable(found: Iterable[Place], look: Look) -> Iterator[Place]:
-    """The places whose source roots answer; in the others nothing can be found now."""
-    return (place for place in found if place.root is None or not look(place.root).is_silent)
+def _reachable(options: Iterable[Place], look: Look) -> Iterator[Place]:
+    """Places without those in source roots that do not answer: no file can be found there now."""
+    return (place for place in options if place.root is None or not look(place.root).is_silent)
 
 
-def leads_out(file: Outside) -> PathEscapesInbox:
+def escape_error(file: SourceRootFile) -> PathEscapesInbox:
+    """Error of a link that leads out of the source roots."""
     shown = job_rows.printable(str(file.path))
     return PathEscapesInbox(f"{shown} is a link that leads out of the source_roots", where="image")
 
@@ -99,25 +106,29 @@ def _table(path: Path) -> list[Any]:
 
 
 def _names(
-    inbox: Inbox, teller: str, texts: Iterable[str], look: Look, *, is_table: bool
+    inbox: Inbox, path: str, texts: Iterable[str], look: Look, *, is_table: bool
 ) -> References:
-    """Raises `PathEscapesInbox` and `ParameterInvalid` for a job file; a table's row is only wrong
-    for the first."""
+    """References to the images and globs that a job file or a table names.
+
+    Raises:
+        PathEscapesInbox: an entry of a job file leads out; in a table only that row is wrong.
+        ParameterInvalid: a job file has too many globs.
+    """
     paths: dict[str, None] = {}
     patterns: dict[str, None] = {}
     for text in texts:
         try:
-            found = places(inbox, teller.rpartition("/")[0], text)
+            options = places(inbox, path.rpartition("/")[0], text)
         except PathEscapesInbox:
             if is_table:
                 continue
             raise
-        first = found[0]
+        first = options[0]
         if first.root is not None:
             continue
         is_there = is_file(inbox.path / first.path)
-        reachable = _reachable(found[1:], look)
-        if is_there or not any(outside(place, inbox.source_roots) for place in reachable):
+        reachable = _reachable(options[1:], look)
+        if is_there or not any(source_root_files(place, inbox.source_roots) for place in reachable):
             globs = is_pattern(text) and not is_table and not is_there
             (patterns if globs else paths)[first.path] = None
     if len(patterns) > MAX_GLOBS:

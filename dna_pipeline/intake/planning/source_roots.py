@@ -1,4 +1,4 @@
-"""The files in source roots that job files and tables name."""
+"""Find the files in source roots that job files and tables name."""
 
 from __future__ import annotations
 
@@ -18,40 +18,42 @@ _NOTHING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EIN
 
 
 @dataclass(frozen=True, slots=True)
-class Outside:
+class SourceRootFile:
     """A file in a source root.
 
     Attributes:
-        path: as it is named, which may be by a symbolic link.
-        real: the file itself, with all links followed; None if that lies in none of the source
-            roots, so that it must not be read.
+        path: its path as a job file or table names it, which may contain symbolic links.
+        real: its path with all links followed; None if that lies in no source root, so that the
+            file must not be read.
     """
 
     path: Path
     real: Path | None
 
 
-def named(place: Place, roots: Sequence[Path]) -> Outside | None:
-    """The file at that very path, if there is one."""
+def literal_file(place: Place, roots: Sequence[Path]) -> SourceRootFile | None:
+    """The file at a place's path, read as no glob; None if there is none."""
     if not is_file(place.path):
         return None
-    return Outside(Path(place.path), _real_path(place.path, roots))
+    return SourceRootFile(Path(place.path), _real_path(place.path, roots))
 
 
-def outside(place: Place, roots: Sequence[Path]) -> list[Outside]:
-    """The files in a source root that a place names, sorted: one by its path, or the images that a
-    glob fits.
+def source_root_files(place: Place, roots: Sequence[Path]) -> list[SourceRootFile]:
+    """Files in a source root that a place names, sorted: one by its path, or the images that a glob
+    fits.
 
-    A glob passes over what no inbox would take, and links that lead out of the source roots.
+    A glob passes over files that every scan ignores by their names, and over links that lead out of
+    the source roots.
     """
     assert place.root is not None
-    if (file := named(place, roots)) is not None:
+    if (file := literal_file(place, roots)) is not None:
         return [file]
     pattern = os.path.relpath(place.path, place.root)
     if not is_pattern(pattern):
         return []
-    found = [Outside(Path(p), _real_path(p, roots)) for p in sorted(_fitting(place.root, pattern))]
-    return [file for file in found if file.real is not None]
+    paths = sorted(_matching_images(place.root, pattern))
+    files = [SourceRootFile(Path(path), _real_path(path, roots)) for path in paths]
+    return [file for file in files if file.real is not None]
 
 
 def _real_path(path: str, roots: Sequence[Path]) -> Path | None:
@@ -60,8 +62,8 @@ def _real_path(path: str, roots: Sequence[Path]) -> Path | None:
     return real if inside else None
 
 
-def why_unseen(path: Path, *, through_links: bool) -> str:
-    """Reason why it is unknown whether a file lies there; "" if it is known."""
+def unreachable_reason(path: Path, *, through_links: bool) -> str:
+    """Reason why it is unknown whether a file lies at a path; "" if it is known."""
     try:
         if is_link(path.lstat()) and through_links:
             path.stat()
@@ -72,8 +74,8 @@ def why_unseen(path: Path, *, through_links: bool) -> str:
     return ""
 
 
-def why_no_image(path: Path) -> str:
-    """Thing other than a file that lies there, as the end of a sentence; "" if none does."""
+def obstacle(path: Path) -> str:
+    """Thing other than a file that lies at a path, as the end of a sentence; "" if none does."""
     try:
         status = path.lstat()
     except (OSError, ValueError):
@@ -86,8 +88,8 @@ def why_no_image(path: Path) -> str:
     return "" if stat.S_ISREG(status.st_mode) else "is not a regular file"
 
 
-def _fitting(root: Path, pattern: str) -> Iterator[str]:
-    """The images that a glob fits. Folders that cannot be read hold none."""
+def _matching_images(root: Path, pattern: str) -> Iterator[str]:
+    """Images that a glob fits; folders that cannot be read are skipped."""
     folders = [""]
     while folders:
         prefix = folders.pop()
@@ -96,9 +98,10 @@ def _fitting(root: Path, pattern: str) -> Iterator[str]:
                 relative = prefix + entry.name
                 if is_noise(entry.name):
                     continue
-                with suppress(OSError):  # a link in a circle
+                with suppress(OSError):  # such as a link that leads to itself
                     if entry.is_dir():
-                        # One that leads to where it lies would never end below `**/`.
+                        # Below `**/`, a link to a folder above it would be walked for ever, so a
+                        # linked folder is entered only where the glob names it.
                         is_linked = is_link(entry.stat(follow_symlinks=False))
                         if may_lead(relative, pattern, at_any_depth=not is_linked):
                             folders.append(f"{relative}/")

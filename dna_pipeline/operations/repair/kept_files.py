@@ -119,7 +119,7 @@ def _row(
     if Finished(inbox.name, name, hashed.sha256, text) not in ended:
         return None
     facts = job_rows.context_of(inbox, folder, image, hashed.sha256)
-    key = job_rows.Resolver(config, inbox).key(facts, data, None)
+    key = job_rows.Resolver(config, inbox).version_key(facts, data, None)
     version = Version(stats, key)
     path = key_path(candidate, partial(read_reference, inbox))
     return {

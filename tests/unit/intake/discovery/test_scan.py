@@ -501,9 +501,9 @@ subprocess.run(["mount", "-t", "tmpfs", "none", root / "sub"], check=True)
 (root / "sub" / "a.png").write_bytes(b"x")
 print(look().files, look().ignored, list(look(True).files))
 subprocess.run(["mount", "-t", "tmpfs", "none", root], check=True)
-print(look().identity != bare.identity, look().files)
+print(look().folder_id != bare.folder_id, look().files)
 subprocess.run(["umount", root], check=True)
-print(look().identity == bare.identity)
+print(look().folder_id == bare.folder_id)
 """
 
 

@@ -46,14 +46,14 @@ def test_a_kept_file_that_version_0_1_did_is_not_done_again(
 ) -> None:
     inbox = config.inboxes[0]
     facts = context_of(inbox, "", "a.png", "0" * 64)
-    assert Resolver(config, inbox).key(facts, sidecar, None) == key
+    assert Resolver(config, inbox).version_key(facts, sidecar, None) == key
 
 
 def test_a_row_that_version_0_1_did_is_skipped(config: Config) -> None:
     inbox = config.inboxes[0]
     facts = context_of(inbox, "", "a.png", "0" * 64)
     document = loads(b"img2img: {prompt: x}\n")
-    key = Planner(config, inbox).key(document, facts, lambda name: {"name": name})
+    key = Planner(config, inbox).dedup_key(document, facts, lambda name: {"name": name})
     assert key == "a62f528a540ac83836410be33f28051d1e2d24b7426bbbdcc295d25079ae6d86"
 
 
@@ -62,7 +62,7 @@ def test_another_value_of_a_later_parameter_makes_another_job(config: Config) ->
     facts = context_of(inbox, "", "a.png", "0" * 64)
     resolver = Resolver(config, inbox)
     keys = [
-        resolver.key(facts, text, None)
+        resolver.version_key(facts, text, None)
         for text in (None, b"img2img: {alpha: keep}", b"img2img: {alpha: white}")
     ]
     assert keys[0] == keys[1] != keys[2]

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from dna_pipeline.intake.planning import taken_before
+from dna_pipeline.intake.planning import recent_images
 from dna_pipeline.ledger.tables import Job
 from tests.integration.conftest import Site
 from tests.integration.test_batches import report, run_all
@@ -114,8 +114,8 @@ def test_what_was_taken_in_long_ago_is_not_meant(
 ) -> None:
     site.put("cat.png", "cat")
     site.settle()
-    later = datetime.now().astimezone() + taken_before.WINDOW + timedelta(minutes=1)
-    monkeypatch.setattr(taken_before, "utcnow", lambda: later)
+    later = datetime.now().astimezone() + recent_images.WINDOW + timedelta(minutes=1)
+    monkeypatch.setattr(recent_images, "utcnow", lambda: later)
     site.put("jobs.yaml", 'images: "*.png"')
     site.settle()
     assert site.waiting()["jobs.yaml"] == "jobs.yaml waits for *.png"

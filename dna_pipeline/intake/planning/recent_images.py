@@ -1,4 +1,4 @@
-"""Images that a job file or a table names in vain, since they were taken in before it came."""
+"""Find images that a job file or a table names and that were claimed before that file came."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from dna_pipeline.ledger import drops
 from dna_pipeline.ledger.store import Ledger
 
 WINDOW = timedelta(hours=12)
-"""An image that was taken in longer ago than this is hardly the one that is meant."""
+"""Longest time since the claim of an image that a new file may still mean."""
 
 MOST_LOOKED_AT = 1000
-"""So many of the newest jobs of an inbox are looked at: this is to be cheap, and only helps."""
+"""Most jobs of an inbox that are searched, the newest: the search must be cheap, since its message
+is only a help."""
 
 
 @dataclass(frozen=True, slots=True)
 class RecentImage:
-    """An image that was taken in, by its path in the inbox, and its newest job."""
+    """An image that was claimed, by its path in the inbox, and its newest job."""
 
     path: str
     job: str
@@ -32,7 +33,7 @@ class RecentImage:
 
 
 class RecentImages:
-    """The images that one inbox took in lately, as of when this was made."""
+    """Images of one inbox that were claimed within `WINDOW` before the creation of this object."""
 
     def __init__(self, ledger: Ledger, inbox: Inbox) -> None:
         since = utcnow() - WINDOW
@@ -44,18 +45,18 @@ class RecentImages:
                 self._images.setdefault(fold(path), RecentImage(path, job, at))
 
     def find(self, paths: Iterable[str], patterns: Iterable[str] = ()) -> list[RecentImage]:
-        """Those with one of these paths, or that fit one of these globs; the newest first."""
+        """Recent images at one of the paths, or that one of the globs fits; the newest first."""
         globs = list(patterns)
-        named = [self._images.get(fold(path)) for path in dict.fromkeys(paths)]
-        found = {image for image in named if image is not None}
+        by_path = [self._images.get(fold(path)) for path in dict.fromkeys(paths)]
+        images = {image for image in by_path if image is not None}
         if globs:
-            images = self._images.values()
-            found |= {i for i in images if any(matches(i.path, glob) for glob in globs)}
-        return sorted(found, key=lambda image: image.at, reverse=True)
+            others = self._images.values()
+            images |= {i for i in others if any(matches(i.path, glob) for glob in globs)}
+        return sorted(images, key=lambda image: image.at, reverse=True)
 
 
 def explanation(images: list[RecentImage]) -> str:
-    """A sentence about images that were taken in before the file that names them; "" for none."""
+    """Sentence about images that were claimed before the file that names them; "" for none."""
     if not images:
         return ""
     newest = images[0]
@@ -73,7 +74,7 @@ def explanation(images: list[RecentImage]) -> str:
 
 
 def _clock(at: datetime) -> str:
-    """A time of day; with the date if that is not today's."""
+    """A time of day, with its date if that is not today's."""
     local = at.astimezone()
     is_today = local.date() == datetime.now().astimezone().date()
     return f"{local:%H:%M}" if is_today else f"{local:%Y-%m-%d %H:%M}"
