@@ -16,7 +16,7 @@ from dna_pipeline.intake.discovery.probe import Prober
 from dna_pipeline.intake.planning.job_rows import printable
 from dna_pipeline.ledger import health, model_sets
 from dna_pipeline.ledger.queries import Queries
-from dna_pipeline.operations import hindrances
+from dna_pipeline.operations import obstacles
 from dna_pipeline.operations.check_plan import PlannedJob, planned_jobs, preview
 from dna_pipeline.operations.lookup import open_queries
 
@@ -34,13 +34,13 @@ def check(config: Config) -> dict[str, Any]:
     with brief_looks() as look, closing(Prober(look)) as prober:
         done = _Done(config, views, look)
         for inbox in config.inboxes:
-            problem = hindrances.of_inbox(config, inbox, views, look)
+            problem = obstacles.of_inbox(config, inbox, views, look)
             if problem is None:
                 problem = _inbox(config, inbox, prober, estimator, done, look, facts)
             facts["inboxes"].append(
                 {"name": inbox.name, "path": str(inbox.path), "problem": problem}
             )
-        facts["remarks"] = hindrances.of_surroundings(config, views, look)
+        facts["remarks"] = obstacles.of_surroundings(config, views, look)
     _note_missing_weights(facts)
     facts |= _whole(facts["jobs"])
     facts["would_all_run"] = _would_all_run(facts)

@@ -122,7 +122,7 @@ def read_daemon_and_queue(config: Config) -> Status:
 
 def _inbox_problems(config: Config, views: Queries | None, look: Look) -> list[dict[str, Any]]:
     """What keeps inboxes from being watched, as a running daemon reports it."""
-    from dna_pipeline.operations.hindrances import of_inbox
+    from dna_pipeline.operations.obstacles import of_inbox
 
     reasons = [(inbox.name, of_inbox(config, inbox, views, look)) for inbox in config.inboxes]
     return [{"inbox": name, "file": None, "reason": reason} for name, reason in reasons if reason]

@@ -9,7 +9,7 @@ from typing import Any
 
 from dna_pipeline.interfaces.cli.output import NO_HISTORY, about, clean, jobs_text, local_time
 from dna_pipeline.interfaces.cli.words import duration, end_in, number_of, plain, short, size
-from dna_pipeline.operations.hindrances import daemon_words
+from dna_pipeline.operations.obstacles import daemon_words
 
 Facts = dict[str, Any]
 
