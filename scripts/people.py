@@ -88,7 +88,7 @@ class People:
             for start in range(0, len(jobs), 100):
                 self._do(["cancel", *jobs[start : start + 100]], kill=False)
 
-    # --- what they do ---
+    # --- commands ---
 
     def _cancel_queued(self, kill: bool) -> bool:
         jobs = self._jobs("status = 'queued'")

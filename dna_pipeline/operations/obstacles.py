@@ -46,7 +46,7 @@ def of_inbox(config: Config, inbox: Inbox, queries: Queries | None, look: Look) 
 
 
 def of_surroundings(config: Config, queries: Queries | None, look: Look) -> list[dict[str, Any]]:
-    """Remarks on daemons, pauses, hours and torch, each with what to do."""
+    """List remarks on daemons, pauses, hours and torch; each says what people can do."""
     return [
         *_daemon(config),
         *_other_daemons(config, look),

@@ -36,9 +36,12 @@ _ROLE_STAGES = {"image": "img2img", "matte": "remove_background"}
 
 @dataclass(frozen=True, slots=True)
 class PublishedResult:
-    """A published folder: its path below the outbox, and what its manifest or error.json says.
+    """A published folder, with the content of its manifest file.
 
     Attributes:
+        name: path of the folder below the outbox.
+        sha256: hash of the manifest file.
+        manifest: content of manifest.json or error.json.
         source: names of the files in the folder's `source`.
         sidecar: text of the YAML; None if there was none or it is unknown.
     """
