@@ -1,4 +1,4 @@
-"""Hands images to a running `dna-pipeline watch` and follows them, through its folders alone.
+"""Sends images to a running `dna-pipeline watch` and follows their jobs, through its folders alone.
 
 One file, standard library only, Python 3.9 or newer: made to be copied beside a tool's own scripts.
 
@@ -30,26 +30,27 @@ from pathlib import Path
 from typing import Any, Union
 
 Image = Union[str, "os.PathLike[str]", bytes, Callable[[Path], object]]
-"""A file to copy, the bytes of one, or a function that saves one at the path it is given."""
+"""A file to copy, the bytes of a file, or a function that saves a file at the given path."""
 
 TOKEN = "client_token"
-"""The key in a sidecar's `meta` by which a drop is found again in manifest.json and error.json."""
+"""Key in a sidecar's `meta` that identifies the drop in manifest.json and error.json."""
 
 FRESH_S = 15.0
-"""A daemon writes status.json at least every 10 s."""
+"""Age of status.json up to which the daemon is alive: a daemon writes it at least every 10 s."""
 STALE_S = 60.0
-"""One with a million jobs to count may take longer; after this nobody is taken to be there."""
+"""Age of status.json from which no daemon is assumed. A daemon with a million jobs to count may
+take longer than `FRESH_S`."""
 CLOCKS_S = 60.0
-"""How far the clocks of this machine and of the file server may differ."""
+"""Maximum difference between the clocks of this machine and of the file server."""
 
-# What JSON may hold as it is and YAML may not, or takes for the end of a line.
+# Characters that JSON allows without an escape, but YAML forbids or takes for the end of a line.
 _NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 _RESERVED = re.compile(r"(?i)con|prn|aux|nul|com\d|lpt\d")
 
 
 @dataclass(frozen=True)
 class Drop:
-    """An image that was sent: where it was put, and how its job is known."""
+    """An image that was sent: its path, and the values that identify its job."""
 
     inbox: str
     path: Path
@@ -61,15 +62,15 @@ class Drop:
 
 @dataclass(frozen=True)
 class State:
-    """What has become of a drop.
+    """State of a drop.
 
     Attributes:
-        kind: `waiting` (not taken in), `queued`, `running`, `completed` or `failed`.
-        why: what it waits for, or what it is doing.
-        fraction: of the job, in [0, 1].
-        eta_s: seconds left; None where nobody knows.
-        folder: of the result or the failure.
-        manifest: of the result.
+        kind: `waiting` (not claimed yet), `queued`, `running`, `completed` or `failed`.
+        why: reason why it waits, or the running stage.
+        fraction: finished part of the job, in [0, 1].
+        eta_s: seconds left; None if unknown.
+        folder: the result folder or failure folder.
+        manifest: manifest.json of the result.
         error: error.json of the failure: `code`, `message`, `detail`, `hint`, …
     """
 
@@ -87,25 +88,26 @@ class State:
 
     @property
     def text(self) -> str:
-        """One line for people."""
+        """The state in one line, for people."""
         if self.kind == "failed":
             return f"failed: {self.error['code']}: {self.error['message']}"
         share = f" {self.fraction:.0%}" if self.kind == "running" else ""
-        left = "" if self.eta_s is None else f", about {self.eta_s:.0f} s left"
-        return f"{self.kind}{share}{': ' if self.why else ''}{self.why}{left}"
+        time_left = "" if self.eta_s is None else f", about {self.eta_s:.0f} s left"
+        return f"{self.kind}{share}{': ' if self.why else ''}{self.why}{time_left}"
 
     def paths(self, role: str) -> list[Path]:
-        """The files of that role: image, matte, mesh, preview, turntable, texture or material."""
-        found = self.manifest.get("artifacts", [])
-        return [Path(self.folder or "", f["path"]) for f in found if f["role"] == role]
+        """List the files of a role: image, matte, mesh, preview, turntable, texture or material."""
+        artifacts = self.manifest.get("artifacts", [])
+        return [Path(self.folder or "", f["path"]) for f in artifacts if f["role"] == role]
 
 
 class Client:
     """One outbox, and the inboxes that its daemon watches.
 
     Args:
-        outbox: the folder of status.json, or that of pipeline.yaml with the outbox in it.
-        inboxes: folders by name, where the daemon's paths are not those of this machine.
+        outbox: the folder of status.json, or the folder of pipeline.yaml if it has the outbox.
+        inboxes: folders by name, for inboxes that have another path on this machine than for the
+            daemon.
     """
 
     def __init__(
@@ -121,16 +123,16 @@ class Client:
     # --- the daemon ---
 
     def status(self) -> dict[str, Any]:
-        """status.json; as it was last, where it cannot be read just now."""
+        """Read status.json; if it cannot be read now, give its last content."""
         with suppress(OSError, ValueError):
-            seen = json.loads((self.outbox / "status.json").read_bytes())
-            if self._status and seen["written_at"] != self._status["written_at"]:
+            status = json.loads((self.outbox / "status.json").read_bytes())
+            if self._status and status["written_at"] != self._status["written_at"]:
                 self._changed_at = time.monotonic()
-            self._status = seen
+            self._status = status
         return self._status
 
     def is_alive(self) -> bool:
-        """Whether a daemon runs, as far as can be told from here."""
+        """True if a daemon runs, as far as status.json shows."""
         daemon = self.status().get("daemon")
         if daemon is None:
             return False
@@ -142,9 +144,9 @@ class Client:
         return age_s < STALE_S
 
     def inboxes(self) -> dict[str, Path]:
-        """The inboxes' folders by name."""
-        told = self.status().get("inboxes", [])
-        return {entry["name"]: Path(entry["path"]) for entry in told} | self._inboxes
+        """Give the inboxes' folders by name."""
+        entries = self.status().get("inboxes", [])
+        return {entry["name"]: Path(entry["path"]) for entry in entries} | self._inboxes
 
     # --- a drop ---
 
@@ -158,35 +160,36 @@ class Client:
         suffix: str | None = None,
         unique: bool = True,
     ) -> Drop:
-        """Put an image and its sidecar into an inbox, whole and for good when it returns.
+        """Put an image and its sidecar into an inbox; both are complete and durable on return.
 
         Args:
-            inbox: its name.
-            sidecar: as in a sidecar's YAML; plain values.
-            name: what the result is to be called; default: the image file's name.
-            suffix: of the image; default: the file's, else `.png`.
-            unique: add something to the name that no other has. Otherwise a file of that name
-                in the inbox is replaced, as inboxes with `originals: keep` and `latest` want it.
+            inbox: name of the inbox.
+            sidecar: keys and plain values, as in a sidecar's YAML.
+            name: name for the result; default: the image file's name.
+            suffix: ending of the image's name; default: the file's, else `.png`.
+            unique: add a random part to the name. Otherwise a file of that name in the inbox is
+                replaced, which suits inboxes with `originals: keep` and `latest`.
 
         Raises:
-            OSError: it could not be written; nothing is left behind.
+            OSError: the files could not be written; none is left behind.
             LookupError: there is no such inbox.
-            ValueError, TypeError: the sidecar holds what YAML cannot.
+            ValueError, TypeError: the sidecar has values that YAML cannot hold.
         """
-        known = self.inboxes()
-        if inbox not in known:
-            raise LookupError(f"no inbox is called {inbox!r}; there are: {', '.join(known)}")
-        folder, token = known[inbox], secrets.token_hex(8)
+        folders = self.inboxes()
+        if inbox not in folders:
+            raise LookupError(f"no inbox is called {inbox!r}; there are: {', '.join(folders)}")
+        folder, token = folders[inbox], secrets.token_hex(8)
         source = None if isinstance(image, bytes) or callable(image) else Path(image)
         stem = _safe_stem(name or (source.stem if source else "image"))
         suffix = suffix or (source.suffix if source else ".png")
         target = folder / f"{stem}-{token[:8]}{suffix}" if unique else folder / f"{stem}{suffix}"
         meta: Mapping[str, Any] = sidecar.get("meta") or {}
-        told = {**sidecar, "meta": {**meta, TOKEN: token}}
-        # Hidden, so that no daemon looks at them; an image's true suffix is what savers go by.
+        values = {**sidecar, "meta": {**meta, TOKEN: token}}
+        # Hidden names, so that no daemon looks at the files. The image has its true suffix, since
+        # functions that save images choose the format by it.
         parts = folder / f".{token}{suffix}", folder / f".{token}.yaml"
         try:
-            _fill(parts[1], to_yaml(told).encode())
+            _fill(parts[1], to_yaml(values).encode())
             _fill(parts[0], image)
             sha256, sent_at = _sha256(parts[0]), parts[0].stat().st_mtime
             _replace_both(parts, target)
@@ -198,7 +201,7 @@ class Client:
         return Drop(inbox, target, token, sha256, sent_at)
 
     def state(self, drop: Drop) -> State:
-        """What has become of it by now."""
+        """Give the current state of a drop."""
         alive, status = self.is_alive(), self._status
         for entry in status.get("recent", []):
             is_alike = (entry["inbox"], entry["name"]) == (drop.inbox, drop.path.name)
@@ -208,10 +211,10 @@ class Client:
         return current or self.find_result(drop) or self._unknown(drop, alive)
 
     def find_result(self, drop: Drop) -> State | None:
-        """Its result or failure, however long ago that was; None where there is none yet."""
+        """Find the drop's result or failure, of any age; None if there is none yet."""
         stem = escape(drop.path.stem)
-        # A result of its own, a failure, one that was cancelled, or one of a batch, whose folder
-        # has a name like the drop; the cancelled rows of a batch are files in one folder.
+        # In this order: a result, a failure, a cancelled job, and a result or a cancelled row of a
+        # batch. A batch's folder begins with the drop's name; its cancelled rows are files.
         patterns = ("{0}-*", "failed/{0}-*", "cancelled/{0}-*", "{0}*/{0}-*",
                     "{0}*/cancelled/{0}-*")  # fmt: skip
         for pattern in patterns:
@@ -227,7 +230,7 @@ class Client:
         on_progress: Callable[[State], object] | None = None,
         poll_s: float = 0.5,
     ) -> State:
-        """Wait for its end, telling of each change on the way. Raises TimeoutError."""
+        """Wait for the drop's end; call `on_progress` at each change. Raises TimeoutError."""
         until = None if timeout_s is None else time.monotonic() + timeout_s
         last: State | None = None
         while True:
@@ -242,13 +245,13 @@ class Client:
             time.sleep(poll_s)
 
     def latest(self, inbox: str, stem: str, suffix: str = ".glb", *, name: str = "") -> Path | None:
-        """The newest result of that name, in an inbox that keeps `latest`.
+        """Find the newest result of that name, in an inbox with `latest: true`; None if none.
 
-        It is replaced a moment after the result itself has appeared.
+        The file is replaced a moment after the result itself has appeared.
 
         Args:
-            name: of the image, with its extension. Of `chair.png` and `chair.jpg` only one has
-                `chair.glb`; the other has `chair.jpg.glb`.
+            name: name of the image, with its extension. Of `chair.png` and `chair.jpg` only one
+                has `chair.glb`; the other has `chair.jpg.glb`.
         """
         folder = self.outbox / inbox / "latest"
         whole = folder / f"{stem}{Path(name).suffix}{suffix}"
@@ -256,7 +259,7 @@ class Client:
         return path if path.is_file() else None
 
     def _ended(self, drop: Drop, place: Path) -> State | None:
-        """The end that a folder, or the file of a cancelled row, tells of; None if another's."""
+        """Read a drop's end from a folder or a cancelled row's file; None if of another drop."""
         with suppress(OSError):
             if place.stat().st_mtime < drop.sent_at - CLOCKS_S:
                 return None
@@ -265,14 +268,14 @@ class Client:
             ("completed", "manifest.json", "manifest"), ("failed", row or "error.json", "error"),
         ):  # fmt: skip
             with suppress(OSError, ValueError):
-                account = json.loads((folder / name).read_bytes())
-                if _is_of(drop, account):
+                manifest = json.loads((folder / name).read_bytes())
+                if _is_of(drop, manifest):
                     done = 1.0 if kind == "completed" else 0.0
-                    return State(kind, folder.name, done, folder=folder, **{key: account})
+                    return State(kind, folder.name, done, folder=folder, **{key: manifest})
         return None
 
     def _unknown(self, drop: Drop, alive: bool) -> State:
-        """The daemon's last word does not speak of it."""
+        """Give the state of a drop that status.json does not list."""
         kind = "waiting" if drop.path.exists() else "queued"
         with suppress(OSError):
             if drop.token not in drop.path.with_name(f"{drop.path.name}.yaml").read_text("utf-8"):
@@ -281,14 +284,14 @@ class Client:
         return State(kind, "" if alive else "no daemon runs")
 
 
-def to_yaml(told: Mapping[str, Any]) -> str:
-    """A mapping of plain values as JSON that is YAML 1.2 too."""
-    text = json.dumps(told, ensure_ascii=False, allow_nan=False, indent=1)
-    return _NOT_IN_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"
+def to_yaml(values: Mapping[str, Any]) -> str:
+    """Write a mapping of plain values as JSON that is valid YAML 1.2 too."""
+    text = json.dumps(values, ensure_ascii=False, allow_nan=False, indent=1)
+    return _NOT_IN_YAML.sub(lambda match: f"\\u{ord(match[0]):04x}", text) + "\n"
 
 
 def _current(status: Mapping[str, Any], drop: Drop) -> State | None:
-    """What status.json says of a drop that has not ended."""
+    """Give the state of an unfinished drop by status.json; None if it does not list the drop."""
     running = status.get("running")
     if running and (running["inbox"], running["name"]) == (drop.inbox, drop.path.name):
         step = f" {running['step']}/{running['steps']}" if running["steps"] else ""
@@ -298,35 +301,37 @@ def _current(status: Mapping[str, Any], drop: Drop) -> State | None:
         if (entry["inbox"], entry["name"]) == (drop.inbox, drop.path.name):
             return State("queued", entry["detail"] or _pause(status))
     names = (drop.path.name, f"{drop.path.name}.yaml", None)
-    told = {e["file"]: e["reason"] for e in status.get("waiting", []) if e["inbox"] == drop.inbox}
-    reasons = (told[name] for name in names if name in told)
+    reason_of = {
+        e["file"]: e["reason"] for e in status.get("waiting", []) if e["inbox"] == drop.inbox
+    }
+    reasons = (reason_of[name] for name in names if name in reason_of)
     why = next(reasons, None) if drop.path.exists() else None
     return None if why is None else State("waiting", why)
 
 
 def _pause(status: Mapping[str, Any]) -> str:
-    """Why the whole queue rests; "" where it does not."""
+    """Give the reason for which the whole queue is paused; "" if it is not."""
     return next((h["detail"] for h in status["holds"] if h["jobs"] is None), "")
 
 
-def _is_of(drop: Drop, account: Mapping[str, Any]) -> bool:
-    token = account["job"]["meta"].get(TOKEN)
+def _is_of(drop: Drop, manifest: Mapping[str, Any]) -> bool:
+    token = manifest["job"]["meta"].get(TOKEN)
     if token is not None:
         return token == drop.token
-    # The sidecar could not be read, so nothing of it was copied.
-    given = account["input"]
-    return given["name"] == drop.path.name and given["sha256"] in (drop.sha256, None)
+    # Without a token, the sidecar could not be read, so compare name and bytes of the image.
+    original = manifest["input"]
+    return original["name"] == drop.path.name and original["sha256"] in (drop.sha256, None)
 
 
 def _safe_stem(name: str) -> str:
-    """A name that every file system takes, and that the daemon leaves as it is."""
+    """Make a name that every file system accepts and that the daemon does not change."""
     text = re.sub(r"[^\w-]+", "_", unicodedata.normalize("NFC", name)).strip("_")
     text = text.encode()[:96].decode("utf-8", "ignore") or "image"
     return f"{text}_" if _RESERVED.fullmatch(text) else text
 
 
 def _fill(path: Path, content: Image) -> None:
-    """Write a file that must survive a loss of power."""
+    """Write a file durably."""
     if isinstance(content, bytes):
         path.write_bytes(content)
     elif callable(content):
@@ -338,7 +343,7 @@ def _fill(path: Path, content: Image) -> None:
 
 
 def _flush(descriptor: int) -> None:
-    """Make what is open there durable; on macOS fsync leaves it in the drive's own cache."""
+    """Make an open file or folder durable; on macOS, fsync leaves it in the drive's own cache."""
     if sys.platform == "darwin":
         import fcntl
 
@@ -346,14 +351,14 @@ def _flush(descriptor: int) -> None:
             fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
             return
         except OSError as error:
-            # File systems that do not know this call: SMB and NTFS, WebDAV, ZFS.
+            # SMB, NTFS, WebDAV and ZFS do not support this call, so fall back to fsync.
             if error.errno not in (errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTTY):
                 raise
     os.fsync(descriptor)
 
 
 def _replace_both(parts: tuple[Path, Path], target: Path) -> None:
-    """Move an image and its sidecar into place. Raises `OSError`: nothing has changed then."""
+    """Move an image and its sidecar into place. On `OSError`, the inbox is as before."""
     sidecar = target.with_name(f"{target.name}.yaml")
     before = sidecar.read_bytes() if sidecar.exists() else None
     parts[1].replace(sidecar)
@@ -377,7 +382,7 @@ def _sha256(path: Path) -> str:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the renames in it durable, where the system has a call for that."""
+    """Make renames in the folder durable, if the system has a call for that."""
     if os.name != "nt":
         descriptor = os.open(folder, os.O_RDONLY)
         with suppress(OSError):  # some network file systems refuse
@@ -386,7 +391,8 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _is_process(pid: int) -> bool:
-    """Whether there is such a process here; Windows is not asked, where asking could end it."""
+    """True if the process exists on this machine. On Windows always True, since `os.kill` would end
+    the process there."""
     if os.name == "nt":
         return True
     try:

@@ -1,7 +1,7 @@
-"""Counts what became of files that were dropped: whether any was lost, doubled or halved.
+"""Audit of a site: finds dropped files that were lost, doubled, corrupted or left half written.
 
-Looks only at what is left when nothing is under way: the ledger, the outbox, the inboxes and the
-data folder. It shares no code with what it judges, but for opening the database.
+The daemon must be at rest. The audit reads the ledger, the outbox, the inboxes and the data folder.
+It shares no code with the program that it judges, except for opening the database.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from dna_pipeline.ledger.engine import sqlite_module
 __all__ = ["Dropped", "DroppedBatch", "Findings", "audit"]
 
 SUBMIT = "submit"
-"""The inbox of `submit`; while a command fills a claim, the claim's drop has it too."""
+"""Inbox of `submit`; also that of a drop while a command fills the drop's claim."""
 SUBMITTED = "submitted"
-"""Folder with the files that were submitted, which stay there."""
+"""Folder with the files that were submitted; they stay there."""
 
 _NAMES = ("image", "sidecar")
 
@@ -35,28 +35,28 @@ def audit(
     is_traced: bool = True,
     killed_commands: int = 0,
 ) -> Findings:
-    """Look at a site whose daemon has come to rest.
+    """Audit a site whose daemon is at rest.
 
     Args:
-        root: holds `inbox/`, `outbox/` and `data/`.
-        is_traced: the stages were `stand_in`'s.
-        killed_commands: how many `submit` and `retry` were killed; each may have left one claim
-            that it was filling.
+        root: folder with `inbox/`, `outbox/` and `data/`.
+        is_traced: True if the stages were those of `stand_in`.
+        killed_commands: number of `submit` and `retry` commands that were killed; each may have
+            left one unfinished claim.
     """
-    found = Findings()
+    findings = Findings()
     ledger = _read_ledger(root)
     if ledger.damage != "ok":
-        found.corrupt.append(f"the ledger: {ledger.damage}")
-    _check_open_drops(ledger, killed_commands, found)
-    _check_drops(root, dropped, ledger.jobs, found)
-    _check_dropped_batches(root, batches, ledger.batches, found)
-    check_outbox(root / "outbox", ledger.jobs, ledger.batches, found, is_traced=is_traced)
-    _check_litter(root, ledger.abandoned, found)
-    return found
+        findings.corrupt.append(f"the ledger: {ledger.damage}")
+    _check_open_drops(ledger, killed_commands, findings)
+    _check_drops(root, dropped, ledger.jobs, findings)
+    _check_dropped_batches(root, batches, ledger.batches, findings)
+    check_outbox(root / "outbox", ledger.jobs, ledger.batches, findings, is_traced=is_traced)
+    _check_litter(root, ledger.abandoned, findings)
+    return findings
 
 
-class _Ledger:
-    """What is read from the database."""
+class _LedgerContent:
+    """Rows that the audit reads from the database."""
 
     def __init__(self) -> None:
         self.damage = "ok"
@@ -66,11 +66,11 @@ class _Ledger:
         self.abandoned: set[str] = set()
 
 
-def _read_ledger(root: Path) -> _Ledger:
+def _read_ledger(root: Path) -> _LedgerContent:
     module = sqlite_module()
     database = module.connect(root / "data/ledger.db")
     database.row_factory = module.Row
-    ledger = _Ledger()
+    ledger = _LedgerContent()
     try:
         ledger.damage = database.execute("PRAGMA integrity_check").fetchone()[0]
         rows = database.execute(
@@ -78,9 +78,10 @@ def _read_ledger(root: Path) -> _Ledger:
                 drops.originals, drops.bytes AS size, drops.state AS drop_state
             FROM jobs JOIN drops ON drops.id = jobs.drop_id"""
         )
-        made = _artifacts(database)
+        artifacts = _artifacts(database)
         ledger.jobs = [
-            dict(row) | _names(row) | {"path": _path(row), "made": made[row["id"]]} for row in rows
+            dict(row) | _names(row) | {"path": _path(row), "artifacts": artifacts[row["id"]]}
+            for row in rows
         ]
         ledger.batches = [dict(row) for row in database.execute("SELECT * FROM batches")]
         for drop, state, inbox in database.execute(
@@ -96,72 +97,72 @@ def _read_ledger(root: Path) -> _Ledger:
 
 
 def _artifacts(database: Any) -> defaultdict[str, set[tuple[str, str]]]:
-    """Name and hash of the files of each job's finished stages."""
-    made: defaultdict[str, set[tuple[str, str]]] = defaultdict(set)
+    """Read name and hash of the files of each job's finished stages."""
+    artifacts: defaultdict[str, set[tuple[str, str]]] = defaultdict(set)
     for job, path, sha256 in database.execute("SELECT job_id, path, sha256 FROM artifacts"):
-        made[job].add((path, sha256))
-    return made
+        artifacts[job].add((path, sha256))
+    return artifacts
 
 
 def _names(row: Any) -> dict[str, str | None]:
-    """File names, which the ledger keeps as the file system has them."""
+    """Decode the file names, which the ledger keeps as bytes of the file system."""
     return {key: None if row[key] is None else os.fsdecode(row[key]) for key in _NAMES}
 
 
 def _path(row: Any) -> str:
-    """Where a job's input lay, below its inbox."""
+    """Path of a job's input below its inbox."""
     return f"{row['folder']}/{row['name']}" if row["folder"] else row["name"]
 
 
-def _check_open_drops(ledger: _Ledger, killed_commands: int, found: Findings) -> None:
-    found.unfinished_claims = len(ledger.abandoned)
-    found.half_written += [f"drop {drop} is still open" for drop in ledger.open_drops]
+def _check_open_drops(ledger: _LedgerContent, killed_commands: int, findings: Findings) -> None:
+    findings.unfinished_claims = len(ledger.abandoned)
+    findings.half_written += [f"drop {drop} is still open" for drop in ledger.open_drops]
     if len(ledger.abandoned) > killed_commands:
         text = f"{len(ledger.abandoned)} claims are unfinished, but {killed_commands} commands"
-        found.half_written.append(f"{text} were killed")
+        findings.half_written.append(f"{text} were killed")
     for job in ledger.jobs:
         if job["drop_id"] in ledger.abandoned:
-            found.half_written.append(f"job {job['name']} has a claim that is unfinished")
+            findings.half_written.append(f"job {job['name']} has a claim that is unfinished")
 
 
 # --- inputs ---
 
 
 def _check_drops(
-    root: Path, dropped: Sequence[Dropped], jobs: list[dict[str, Any]], found: Findings
+    root: Path, dropped: Sequence[Dropped], jobs: list[dict[str, Any]], findings: Findings
 ) -> None:
-    made: defaultdict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
+    jobs_of: defaultdict[tuple[str, str, str], list[dict[str, Any]]] = defaultdict(list)
     for job in jobs:
         if job["image"]:
-            made[job["inbox"], job["path"], job["sha256"]].append(job)
+            jobs_of[job["inbox"], job["path"], job["sha256"]].append(job)
     allowed: Counter[tuple[str, str, str]] = Counter()
     for item in dropped:
         key = (item.inbox, item.name, item.sha256)
         allowed |= Counter({key: item.jobs})
         allowed |= Counter({(item.inbox, item.name, sha256): 1 for sha256 in item.older})
-        _check_drop(item, made[key], found)
-        _check_kept(root, item, found)
-    for key, group in made.items():
+        _check_drop(item, jobs_of[key], findings)
+        _check_kept(root, item, findings)
+    for key, group in jobs_of.items():
         if group and not allowed[key]:
-            found.corrupt.append(f"{key[0]}/{key[1]} was taken in as it never was")
+            findings.corrupt.append(f"{key[0]}/{key[1]} was taken in as it never was")
         elif len(group) > allowed[key]:
-            found.doubled.append(f"{key[0]}/{key[1]} has {len(group)} jobs, not {allowed[key]}")
+            findings.doubled.append(f"{key[0]}/{key[1]} has {len(group)} jobs, not {allowed[key]}")
 
 
-def _check_drop(item: Dropped, jobs: list[dict[str, Any]], found: Findings) -> None:
+def _check_drop(item: Dropped, jobs: list[dict[str, Any]], findings: Findings) -> None:
     where = f"{item.inbox}/{item.name}"
     if item.is_certain and len(jobs) < item.jobs:
-        found.lost.append(f"{where} has {len(jobs)} jobs, not {item.jobs}")
+        findings.lost.append(f"{where} has {len(jobs)} jobs, not {item.jobs}")
     for job in jobs if item.sidecar is not None and item.jobs == 1 else ():
         if job["sidecar_text"] not in (item.sidecar, mend(item.sidecar or "")):
-            found.lost.append(f"{where}: its sidecar was not read")
+            findings.lost.append(f"{where}: its sidecar was not read")
     for job in jobs:
         text = own_text(job)
         if job["status"] == "completed" and text is not None and mend(text) != text:
-            found.corrupt.append(f"{where} was completed although its YAML asks for a failure")
+            findings.corrupt.append(f"{where} was completed although its YAML asks for a failure")
 
 
-def _check_kept(root: Path, item: Dropped, found: Findings) -> None:
+def _check_kept(root: Path, item: Dropped, findings: Findings) -> None:
     if item.inbox == SUBMIT:
         path = root / SUBMITTED / item.name
     elif item.inbox.startswith("keep"):
@@ -169,34 +170,34 @@ def _check_kept(root: Path, item: Dropped, found: Findings) -> None:
     else:
         return
     if not path.is_file() or sha256_of(path.read_bytes()) != item.sha256:
-        found.lost.append(f"{item.inbox}/{item.name} is not where it was left any more")
+        findings.lost.append(f"{item.inbox}/{item.name} is not where it was left any more")
 
 
 def _check_dropped_batches(
     root: Path,
     dropped: Sequence[DroppedBatch],
     batches: list[dict[str, Any]],
-    found: Findings,
+    findings: Findings,
 ) -> None:
-    """Each job file and table has become one batch, and is where the contract says."""
+    """Check that each job file and table became one batch, and is where the contract puts it."""
     for item in dropped:
         where = f"{item.inbox}/{item.name}"
         folder, _, name = item.name.rpartition("/")
         key = (item.inbox, folder, name)
         own = [b for b in batches if (b["inbox"], b["folder"], b["name"]) == key]
         if not own:
-            found.lost.append(f"{where} has become no batch")
+            findings.lost.append(f"{where} has become no batch")
         if len(own) > 1:
-            found.doubled.append(f"{where} has become {len(own)} batches")
+            findings.doubled.append(f"{where} has become {len(own)} batches")
         for batch in own:
             if batch["rows"] != item.rows or batch["wrong"]:
                 text = f"{batch['rows']} rows, {batch['wrong']} wrong, not {item.rows} right ones"
-                found.lost.append(f"{where} has {text}")
-            _check_batch_files(root, item, batch, found)
+                findings.lost.append(f"{where} has {text}")
+            _check_batch_files(root, item, batch, findings)
 
 
 def _check_batch_files(
-    root: Path, item: DroppedBatch, batch: dict[str, Any], found: Findings
+    root: Path, item: DroppedBatch, batch: dict[str, Any], findings: Findings
 ) -> None:
     if item.inbox == "archive":
         homes = [p / "source" for p in (root / "outbox" / item.inbox).rglob(f"*-{batch['id'][:8]}")]
@@ -207,13 +208,13 @@ def _check_batch_files(
     for name, sha256 in item.files:
         paths = [home / name for home in homes if (home / name).is_file()]
         if not any(sha256_of(path.read_bytes()) == sha256 for path in paths):
-            found.lost.append(f"{item.inbox}/{item.name}: {name} is not where it should be")
+            findings.lost.append(f"{item.inbox}/{item.name}: {name} is not where it should be")
 
 
 # --- leftovers ---
 
 
-def _check_litter(root: Path, abandoned: set[str], found: Findings) -> None:
+def _check_litter(root: Path, abandoned: set[str], findings: Findings) -> None:
     places = ["inbox/*/.dna", "outbox/.dna", "data/work", "data/claims", "data/recovered"]
     litter = [path for place in places for top in root.glob(place) for path in top.rglob("*")]
     litter = [path for path in litter if path.is_file() or path.parent.name in ("work", "claims")]
@@ -221,5 +222,5 @@ def _check_litter(root: Path, abandoned: set[str], found: Findings) -> None:
     for inbox in ("archive", "delete"):
         litter += dropped_files(root / "inbox" / inbox)
     claims = {root / "data/claims" / drop for drop in abandoned}
-    left = sorted(path for path in set(litter) if not claims & {path, *path.parents})
-    found.half_written += [f"left over: {path.relative_to(root)}" for path in left]
+    leftovers = sorted(path for path in set(litter) if not claims & {path, *path.parents})
+    findings.half_written += [f"left over: {path.relative_to(root)}" for path in leftovers]

@@ -1,4 +1,4 @@
-"""Measures what the README states in figures.
+"""Measures the figures that the README states.
 
 bench.py mesh --scene robot.npz --resolution 256            as the pipeline does it
 bench.py mesh --scene robot.npz --resolution 256 --dense    as the original does it, on every point
@@ -13,10 +13,10 @@ bench.py intake --files 100000 --originals archive          a full inbox, taken 
 bench.py estimate --jobs 50          jobs of mixed sizes through the real daemon
 
 Run it with the interpreter of .venv. `--json` prints one object; a mesh's `points` are the
-densities asked for, `inside` those above the threshold, `peak_mib` the memory it took beside the
-model and what the process held already. A turntable's `reference` is scaled up
-from a few views. An intake's seconds count from the start
-of the daemon, whose waits (seven seconds before a lone image may be taken in) are in them.
+densities that were computed, `inside` those above the threshold, `peak_mib` the memory beyond that
+of the model and of the process before. A turntable's `reference` is scaled up from a few views. An
+intake's seconds count from the start of the daemon and include its waits (seven seconds before a
+lone image may be claimed).
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ BENCHES = {
 }
 
 
-def as_text(facts: dict[str, Any]) -> str:
-    """The facts for people, a line each."""
+def as_text(report: dict[str, Any]) -> str:
+    """Write a report for people, a line for each value."""
     lines: list[str] = []
-    for key, value in facts.items():
+    for key, value in report.items():
         if isinstance(value, dict):
             nested = as_text(cast(dict[str, Any], value))
             lines += [f"{key}:", *(f"  {line}" for line in nested.splitlines())]
@@ -54,31 +54,32 @@ def as_text(facts: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def parser(chosen: str | None) -> argparse.ArgumentParser:
-    """Only the bench that was `chosen` is imported: some measure a program without torch."""
-    made = argparse.ArgumentParser(
+def parser(name_in_use: str | None) -> argparse.ArgumentParser:
+    """Build the parser. Only the named bench is imported, since some measure a program without
+    torch."""
+    result = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    commands = made.add_subparsers(required=True, metavar="WHAT")
+    commands = result.add_subparsers(required=True, metavar="WHAT")
     for name, about in BENCHES.items():
         command = commands.add_parser(name, help=about)
         command.add_argument("--json", action="store_true", help="one JSON object")
-        if name == chosen:
+        if name == name_in_use:
             module = importlib.import_module(f"benches.{name}")
             module.add_arguments(command)
             command.set_defaults(run=module.run)
-    return made
+    return result
 
 
 def main() -> None:
     escape_unencodable()
-    made = parser(next((word for word in sys.argv[1:] if word in BENCHES), None))
-    args = made.parse_args()
+    arguments = parser(next((word for word in sys.argv[1:] if word in BENCHES), None))
+    args = arguments.parse_args()
     try:
-        facts = args.run(args)
+        report = args.run(args)
     except (OSError, ValueError) as error:
-        made.error(str(error))
-    print(json.dumps(facts) if args.json else as_text(facts))
+        arguments.error(str(error))
+    print(json.dumps(report) if args.json else as_text(report))
 
 
 if __name__ == "__main__":

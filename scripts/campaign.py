@@ -1,16 +1,17 @@
-"""Kills the daemon, its worker and commands at random while files stream in, then counts.
+"""Kills the daemon, its worker and commands at random while files stream in, then audits the site.
 
     .venv/bin/python scripts/campaign.py --kills 300 --real-share 0.5
 
 Files come as people and programs bring them: with and without sidecars, in folders, copied
-slowly, renamed into place, overwritten where they are kept, as job files, tables and matrices.
-Meanwhile jobs are cancelled and retried by commands, some of them after their YAML was mended, and
-images are submitted. Kills go to the daemon, to its worker, or to such a command, at moments drawn
-from the seed; after some of its kills the daemon stays down for a while. At the end what waits for
-a time far away is cancelled and all is left to come to rest; what failed or was cancelled stays so.
-Whatever was lost, doubled, corrupt or left half written is named; exit status 1 if anything was.
+slowly, renamed into place, overwritten in inboxes that keep them, as job files, tables and
+matrices. Meanwhile commands cancel and retry jobs, some of them after their YAML was mended, and
+submit images. Kills hit the daemon, its worker, or such a command, at moments drawn from the seed;
+after some of its kills the daemon stays down for a while. At the end, jobs that wait for a time far
+away are cancelled, and the daemon works until it is at rest; failed and cancelled jobs stay so.
+Each file that was lost, doubled, corrupted or left half written is named, and the exit status is 1
+if there is one.
 
-A share of the kills goes to a run with the real worker and small real models; in the others the
+A share of the kills goes to a run with the real worker and small real models. In the other run the
 worker is `stand_in`, which starts so fast that most kills hit work and not imports.
 """
 
@@ -95,16 +96,16 @@ FAKE_SETTINGS = {"plain": [], "failing": ["--set", "last.fails=true"]}
 REAL_SETTINGS = {"plain": [], "failing": ["--set", "remove_background.model=nothing"]}
 
 KINDS = {"daemon": 0.35, "worker": 0.35, "command": 0.3}
-"""What is killed, and how often it is tried."""
+"""Kinds of processes that are killed, with the share of attempts for each."""
 RUNNING = """status = 'running' AND EXISTS (SELECT 1 FROM events WHERE job_id = jobs.id
     AND kind = 'progress' AND at > started_at)"""
 DOWN_SHARE = 0.25
-"""Of the daemon's kills, after which it stays down for a while."""
+"""Share of the daemon's kills after which it stays down for a while."""
 
 
 @dataclass(slots=True)
 class Report:
-    """What one part of the campaign did, and what was found afterwards."""
+    """Report of one part of the campaign: its actions, and the findings of the audit."""
 
     worker: str
     kills: Counter[str] = field(default_factory=Counter[str])
@@ -116,13 +117,13 @@ class Report:
     seconds: float = 0.0
     findings: Findings = field(default_factory=Findings)
     faults: list[str] = field(default_factory=list[str])
-    """Processes that ended as none should."""
+    """Processes that ended with an error."""
 
     @property
     def is_well(self) -> bool:
         return self.findings.is_well and not self.faults
 
-    def facts(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         return {
             "worker": self.worker,
             "kills": sum(self.kills.values()),
@@ -138,7 +139,7 @@ class Report:
 
 
 class Site:
-    """A folder with its inboxes, and the daemon on it."""
+    """A folder with inboxes, and the daemon that works on it."""
 
     def __init__(self, root: Path, *, models: Path | None) -> None:
         self.root = root
@@ -182,7 +183,7 @@ class Site:
         return environment(SCRIPTS) | quiet
 
     def kill_worker(self, dice: random.Random) -> bool:
-        """SIGKILL to the worker; False where there was none."""
+        """Send SIGKILL to the worker; False if there was none."""
         if (worker := self._await_worker(8)) is None:
             return False
         if dice.random() < 0.8:
@@ -194,7 +195,7 @@ class Site:
         return False
 
     def kill_daemon(self) -> bool:
-        """SIGKILL to the daemon; False where it did not run."""
+        """Send SIGKILL to the daemon; False if it did not run."""
         assert self._daemon is not None
         if self._daemon.poll() is not None:
             return False
@@ -203,14 +204,15 @@ class Site:
         return True
 
     def _await_worker(self, seconds: float) -> int | None:
-        """The worker's process id; None if there comes none, since the first job starts it."""
+        """Wait for the worker's process id; None if no job starts one in that time."""
         until = time.monotonic() + seconds
         while (worker := self._worker()) is None and time.monotonic() < until:
             time.sleep(0.05)
         return worker
 
     def _await_running(self, seconds: float) -> None:
-        """Until a stage runs: kills of workers that start make the daemon wait ever longer."""
+        """Wait until a stage runs. Kills of starting workers are avoided mostly, since each makes
+        the daemon wait longer before the next start."""
         until = time.monotonic() + seconds
         while time.monotonic() < until and not read_jobs(self.root, RUNNING):
             time.sleep(0.05)
@@ -229,16 +231,16 @@ class Site:
         return None
 
     def rest(self, dropped: list[Dropped], people: People, seconds: float) -> None:
-        """Wait until nothing goes on, then end the daemon in order."""
+        """Wait until the site is at rest, then stop the daemon in order."""
         until = time.monotonic() + seconds
-        calm = 0
-        while calm < 6 and time.monotonic() < until:
+        calm_rounds = 0
+        while calm_rounds < 6 and time.monotonic() < until:
             self.start()
             people.cancel_all([j["id"] for j in read_jobs(self.root, "hold = 'not_before'")])
-            calm = calm + 1 if self._is_calm(dropped) else 0
+            calm_rounds = calm_rounds + 1 if self._is_calm(dropped) else 0
             time.sleep(0.5)
         self._stop()
-        # A last start clears away what the last kill may have left.
+        # A last start cleans up after the last kill.
         self._daemon = None
         before = self._starts()
         self.start()
@@ -248,7 +250,7 @@ class Site:
         self._stop()
 
     def _starts(self) -> int:
-        """How often a daemon has started, and cleared away what the last one left."""
+        """Count the starts of daemons that have finished their cleanup."""
         return (self.root / "log").read_bytes().count(b"daemon.started")
 
     def _stop(self) -> None:
@@ -260,7 +262,7 @@ class Site:
     def _is_calm(self, dropped: list[Dropped]) -> bool:
         if any(dropped_files(self.root / "inbox" / name) for name in ("archive", "delete")):
             return False
-        # What is held for a while, since a kill hit a worker's start, is open too.
+        # A job that is held for a while, since a kill hit a worker's start, is not at rest either.
         jobs = read_jobs(self.root, "true")
         expected = sum(item.jobs for item in dropped if item.is_certain)
         is_ended = all(job["publish"] == "done" for job in jobs)
@@ -268,7 +270,7 @@ class Site:
 
 
 def run(root: Path, kills: int, seed: int, models: Path | None = None) -> Report:
-    """One part: stream and kill, rest, count."""
+    """Run one part of the campaign: bring files and kill, rest, audit."""
     report = Report("real" if models else "stand_in")
     if not kills:
         return report
@@ -309,14 +311,16 @@ def run(root: Path, kills: int, seed: int, models: Path | None = None) -> Report
     return report
 
 
-def _kill(site: Site, people: People, kills: int, dice: random.Random, done: Counter[str]) -> None:
-    """Kill so many processes, of a kind that is drawn each time, and some of each kind."""
-    while (left := kills - sum(done.values())) > 0:
+def _kill(
+    site: Site, people: People, kills: int, dice: random.Random, counts: Counter[str]
+) -> None:
+    """Kill `kills` processes of kinds drawn at random, with at least one of each kind."""
+    while (remaining := kills - sum(counts.values())) > 0:
         time.sleep(_pause(dice, real=site.is_real))
-        missing = [kind for kind in KINDS if not done[kind]]
+        missing = [kind for kind in KINDS if not counts[kind]]
         kind = (
             missing[0]
-            if len(missing) >= left
+            if len(missing) >= remaining
             else dice.choices(list(KINDS), list(KINDS.values()))[0]
         )
         if kind == "command":
@@ -325,23 +329,23 @@ def _kill(site: Site, people: People, kills: int, dice: random.Random, done: Cou
             was_killed = site.kill_worker(dice)
         else:
             was_killed = site.kill_daemon()
-        done[kind] += was_killed
+        counts[kind] += was_killed
         if kind == "daemon" and dice.random() < DOWN_SHARE:
             time.sleep(dice.uniform(1, 3))
         site.start()
 
 
 def _pause(dice: random.Random, *, real: bool) -> float:
-    """Some kills hit a start, most hit work."""
+    """Draw the pause before a kill: some kills hit a start, most hit work."""
     longest = 8.0 if real else 1.5
     return dice.uniform(0.05, 0.6) if dice.random() < 0.25 else dice.uniform(0.6, longest)
 
 
 def _print(report: Report) -> None:
-    for key, value in report.facts().items():
+    for key, value in report.to_dict().items():
         if key != "findings":
             print(f"{key:13} {value}")
-    for sentence in report.facts()["findings"]:
+    for sentence in report.to_dict()["findings"]:
         print(f"  {sentence}")
 
 
@@ -365,7 +369,7 @@ def main() -> int:
             reports.append(run(root / "real", real, args.seed + 1000, root / "models"))
     reports = [report for report in reports if report.kills]
     if args.json:
-        print(json.dumps([report.facts() for report in reports], indent=1))
+        print(json.dumps([report.to_dict() for report in reports], indent=1))
     else:
         for report in reports:
             _print(report)

@@ -1,8 +1,8 @@
 """From a photograph in one folder to a mesh in another, with one command.
 
-Makes the environment and, where no real weights are, small stand-ins for them; starts the daemon
-on a demo folder, drops a photograph and, a moment later, its sidecar; shows what happens, and
-where the results are.
+Makes the environment and, if there are no real weights, small stand-ins for them. Then starts the
+daemon on a demo folder, drops a photograph and, a moment later, its sidecar, and shows the progress
+and the paths of the results.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ photograph.resize((512, 512), Image.Resampling.LANCZOS).save(sys.argv[1], format
 
 
 class DemoError(Exception):
-    """The demo cannot go on; the text is for people."""
+    """Ends the demo; the text is for people."""
 
 
 def main() -> int:
@@ -73,7 +73,7 @@ def main() -> int:
 
 
 def make_models() -> None:
-    """Small stand-ins, only where there are no weights."""
+    """Make small stand-ins for models whose weights are missing."""
     if all((MODELS / name).is_dir() for name in ("sd-v1-5-local", "triposr-base")):
         return
     print("Making small models in the real formats (seconds) …", flush=True)
@@ -88,15 +88,15 @@ def lay_out(folder: Path) -> None:
 
 
 def show(folder: Path) -> int:
-    """Start the daemon, drop the photograph, wait, and tell what came out."""
+    """Start the daemon, drop the photograph, wait, and print the result."""
     log = (folder / "watch.log").open("wb")
     command = [str(venv_python()), "-m", "dna_pipeline", "--config", str(folder / "pipeline.yaml")]
     daemon = subprocess.Popen([*command, "watch"], stdout=log, stderr=log)
     try:
         print(f"The daemon runs (process {daemon.pid}) and watches {folder / 'inbox'}")
-        known = {job["id"] for job in jobs(folder)}
+        earlier_ids = {job["id"] for job in jobs(folder)}
         drop(folder)
-        job = wait(folder, daemon, known)
+        job = wait(folder, daemon, earlier_ids)
     finally:
         daemon.terminate()
         daemon.wait(60)
@@ -106,7 +106,8 @@ def show(folder: Path) -> int:
 
 
 def drop(folder: Path) -> None:
-    """The photograph under a temporary name, then its own; the sidecar a moment later."""
+    """Write the photograph under a temporary name and rename it; likewise the sidecar, a moment
+    later."""
     inbox = folder / "inbox"
     run_python("-c", PHOTOGRAPH, str(inbox / "rocket.png.part"))
     (inbox / "rocket.png.part").replace(inbox / "rocket.png")
@@ -118,14 +119,14 @@ def drop(folder: Path) -> None:
     print("    " + SIDECAR.replace("\n", "\n    "))
 
 
-def wait(folder: Path, daemon: subprocess.Popen[bytes], known: set[str]) -> dict[str, Any]:
+def wait(folder: Path, daemon: subprocess.Popen[bytes], earlier_ids: set[str]) -> dict[str, Any]:
     """Show progress until the new job has ended and its folder is in place."""
     deadline = time.monotonic() + TIMEOUT_S
     shown = ""
     while time.monotonic() < deadline:
         if daemon.poll() is not None:
             raise DemoError(f"the daemon ended by itself; see {folder / 'watch.log'}")
-        new = [job for job in jobs(folder) if job["id"] not in known]
+        new = [job for job in jobs(folder) if job["id"] not in earlier_ids]
         shown = show_progress(folder, shown)
         if new and new[0]["publish"] == "done":
             print("\r" + " " * len(shown) + "\r", end="")
@@ -137,7 +138,7 @@ def wait(folder: Path, daemon: subprocess.Popen[bytes], known: set[str]) -> dict
 
 
 def show_progress(folder: Path, shown: str) -> str:
-    """One line, rewritten in place; what it shows now."""
+    """Rewrite the line of progress in place; give its new text."""
     try:
         status = json.loads((folder / "outbox" / "status.json").read_bytes())
     except (OSError, ValueError):
@@ -192,16 +193,16 @@ def jobs(folder: Path) -> list[dict[str, Any]]:
 
 
 def pipeline(folder: Path, *arguments: str) -> str:
-    """Run a command of dna-pipeline; what it prints."""
+    """Run a command of dna-pipeline; give its output."""
     return run_python("-m", "dna_pipeline", "--config", str(folder / "pipeline.yaml"), *arguments)
 
 
 def run_python(*arguments: str) -> str:
     command = [str(venv_python()), *arguments]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, encoding="utf-8")
-    if done.returncode != 0:
-        raise DemoError(f"{' '.join(arguments[:4])} failed:\n{done.stderr.strip()}")
-    return done.stdout
+    process = subprocess.run(command, check=False, capture_output=True, text=True, encoding="utf-8")
+    if process.returncode != 0:
+        raise DemoError(f"{' '.join(arguments[:4])} failed:\n{process.stderr.strip()}")
+    return process.stdout
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Brings files into inboxes as people and programs do, and remembers what it brought."""
+"""Drops files into inboxes in the ways of people and programs, and keeps a record of each file."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ SIDECARS = ("priority: 5\n", "meta: {asset: chair}\n", "tags: [hero]\n")
 LATER = f"not_before: {FAR_FUTURE}\n"
 
 MANNERS = (
-    "at_once", "slowly", "stalled", "renamed", "in_folder", "told", "told_by_stem", "told_after",
-    "told_wrongly", "too_small",
+    "at_once", "slowly", "stalled", "renamed", "in_folder", "with_sidecar", "sidecar_by_stem",
+    "sidecar_after", "wrong_sidecar", "too_small",
 )  # fmt: skip
 BATCHES = ("job_file", "slow_job_file", "table", "matrix")
 KEPT = ("keep", "keep_all")
@@ -27,13 +27,13 @@ KEPT = ("keep", "keep_all")
 
 @dataclass(frozen=True, slots=True)
 class Requests:
-    """What YAMLs and tables may ask of the pipeline.
+    """Requests that YAMLs and tables make of the pipeline.
 
     Attributes:
-        failing: a last stage that fails until the YAML is mended (`findings.mend`).
-        lasting: a job that runs long enough to be cancelled meanwhile.
-        matrix: two jobs.
-        column: of a table, with a cell that asks for a failing last stage.
+        failing: makes the last stage fail until the YAML is mended (`findings.mend`).
+        lasting: makes a job run long enough to be cancelled meanwhile.
+        matrix: makes two jobs.
+        column: a column of a table, with a cell that makes the last stage fail.
     """
 
     failing: str
@@ -43,7 +43,7 @@ class Requests:
 
 
 class Dropper:
-    """One thread that drops files into `archive/`, `delete/` and the kept ones below `inboxes`."""
+    """Thread that drops files into the inboxes `archive`, `delete` and those of `KEPT`."""
 
     def __init__(
         self,
@@ -53,12 +53,13 @@ class Dropper:
         requests: Requests,
         is_behind: Callable[[], bool],
     ) -> None:
-        """Make one.
+        """Create a dropper.
 
         Args:
-            pace_s: seconds between two drops, on average.
-            is_behind: asked before each; while true, nothing is dropped, so that the daemon comes
-                to jobs of every kind.
+            inboxes: folder of the inboxes.
+            pace_s: average seconds between two drops.
+            is_behind: tells, before each drop, if the daemon has too many jobs; then nothing is
+                dropped, so that the daemon reaches jobs of every kind.
         """
         self._is_behind = is_behind
         self._requests = requests
@@ -69,13 +70,13 @@ class Dropper:
         self._dropped: dict[tuple[str, str], Dropped] = {}
         self._batches: list[DroppedBatch] = []
         self._single: list[tuple[str, str]] = []
-        """Those that are no batch's and may be overwritten."""
+        """Images that belong to no batch and may be overwritten, by inbox and name."""
         self.files = 0
-        """How many files were written, each version of one that was overwritten counted."""
+        """Number of files written; each version of an overwritten file counts."""
         self.manners: Counter[str] = Counter()
 
     def stop(self) -> None:
-        """Bring what is being brought, then no more."""
+        """Finish the drop in progress, then drop no more."""
         self._stop.set()
 
     def dropped(self) -> list[Dropped]:
@@ -92,10 +93,10 @@ class Dropper:
                 continue
             number += 1
             inbox = self._dice.choice(("archive", "delete", *KEPT))
-            kept = [self._dropped[key] for key in self._single if key[0] == inbox]
+            candidates = [self._dropped[key] for key in self._single if key[0] == inbox]
             draw = self._dice.random()
-            if inbox in KEPT and kept and draw < 0.3:
-                self._overwrite(self._dice.choice(kept))
+            if inbox in KEPT and candidates and draw < 0.3:
+                self._overwrite(self._dice.choice(candidates))
             elif draw < 0.45:
                 self._drop_batch(inbox, number, self._dice.choice(BATCHES))
             elif draw < 0.6:
@@ -109,10 +110,10 @@ class Dropper:
         path.parent.mkdir(parents=True, exist_ok=True)
         data = self._picture(8 if manner == "too_small" else 48)
         text = self._dice.choice(SIDECARS)
-        told = self._text(manner, text)
-        if told is not None:
-            beside = f"{path.stem}.yml" if manner == "told_by_stem" else f"{path.name}.yaml"
-            self._write(path.with_name(beside), told.encode())
+        sidecar = self._text(manner, text)
+        if sidecar is not None:
+            beside = f"{path.stem}.yml" if manner == "sidecar_by_stem" else f"{path.name}.yaml"
+            self._write(path.with_name(beside), sidecar.encode())
         if manner == "slowly":
             self._write_slowly(path, data)
         elif manner == "stalled":
@@ -123,18 +124,18 @@ class Dropper:
             part.rename(path)
         else:
             self._write(path, data)
-        if manner == "told_after":
+        if manner == "sidecar_after":
             self._stop.wait(self._dice.uniform(0, 0.2))
             self._write(path.with_name(f"{path.name}.yaml"), text.encode())
         name = path.relative_to(self._inboxes / inbox).as_posix()
-        self._remember(inbox, name, data, told)
+        self._remember(inbox, name, data, sidecar)
         self._single.append((inbox, name))
         self.manners[manner] += 1
 
     def _text(self, manner: str, text: str) -> str | None:
-        """The sidecar that lies there before the image; None for a manner without one."""
+        """Give the sidecar that is written before the image; None for a manner without one."""
         texts = {
-            "told": text, "told_by_stem": text, "told_wrongly": WRONG,
+            "with_sidecar": text, "sidecar_by_stem": text, "wrong_sidecar": WRONG,
             "failing": self._requests.failing, "lasting": self._requests.lasting,
         }  # fmt: skip
         return texts.get(manner)
@@ -142,9 +143,9 @@ class Dropper:
     # --- several jobs at once ---
 
     def _drop_batch(self, inbox: str, number: int, kind: str) -> None:
-        """A batch that comes as a folder in one rename, save for a slow one.
+        """Drop a batch as a folder in one rename, or file by file if it is a slow one.
 
-        Some wait for a time far away, so that their rows can be cancelled as they wait.
+        Some batches wait for a time far away, so that their rows can be cancelled while they wait.
         """
         head = LATER if self._dice.random() < 0.35 else ""
         home = f"{kind}-{number:05}"
@@ -186,7 +187,7 @@ class Dropper:
         self._remember_batch(inbox, home, {"shots.yaml": text}, len(names))
 
     def _fill_with_table(self, inbox: str, home: str, folder: Path, head: str) -> None:
-        """Two rows of one image, one of another; some of them fail."""
+        """Write a table with two rows of one image and one of another; some rows fail."""
         column, failing = self._requests.column
         rows = [("a.png", 1), ("a.png", 2), ("b.png", 3)]
         lines = [f"{name},{n},{self._dice.choice(('', failing))}\n" for name, n in rows]
@@ -201,7 +202,7 @@ class Dropper:
         self._remember_batch(inbox, home, texts, len(rows))
 
     def _remember_batch(self, inbox: str, home: str, texts: dict[str, str], rows: int) -> None:
-        """Note a job file or table, and what lies beside it, by name."""
+        """Record a job file or table, with the texts of all its files by name."""
         files = tuple(
             (name, hashlib.sha256(text.encode()).hexdigest()) for name, text in texts.items()
         )
@@ -210,7 +211,7 @@ class Dropper:
     # --- versions ---
 
     def _overwrite(self, item: Dropped) -> None:
-        """A new version in place, or by a rename over the old one."""
+        """Write a new version of an image, in place or by a rename over the old one."""
         path = self._inboxes / item.inbox / item.name
         data = self._picture(48)
         if self._dice.random() < 0.5:
@@ -223,19 +224,20 @@ class Dropper:
         self.manners["overwritten"] += 1
 
     def _remember(
-        self, inbox: str, name: str, data: bytes, told: str | None, jobs: int = 1
+        self, inbox: str, name: str, data: bytes, sidecar: str | None, jobs: int = 1
     ) -> None:
         before = self._dropped.get((inbox, name))
         older = (*before.older, before.sha256) if before else ()
         sha256 = hashlib.sha256(data).hexdigest()
-        self._dropped[inbox, name] = Dropped(inbox, name, sha256, told, older, jobs)
+        self._dropped[inbox, name] = Dropped(inbox, name, sha256, sidecar, older, jobs)
 
     def _write(self, path: Path, data: bytes) -> None:
         path.write_bytes(data)
         self.files += 1
 
     def _write_slowly(self, path: Path, data: bytes, stall_s: float = 0.0) -> None:
-        """In pieces; the pauses are shorter than the time to settle, unless it is to stall."""
+        """Write a file in pieces. The pauses are shorter than `settle_seconds`, unless `stall_s`
+        is longer."""
         with path.open("wb", buffering=0) as file:
             for start in range(0, len(data), len(data) // 4 + 1):
                 file.write(data[start : start + len(data) // 4 + 1])
@@ -247,7 +249,7 @@ class Dropper:
 
 
 def picture(dice: random.Random, side_px: int = 48) -> bytes:
-    """A PNG; no two are alike."""
+    """Make a PNG of random pixels, so that no two are equal."""
     noise = dice.randbytes(side_px * side_px * 3)
     file = io.BytesIO()
     Image.frombytes("RGB", (side_px, side_px), noise).save(file, "PNG")

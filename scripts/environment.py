@@ -1,6 +1,6 @@
-"""The virtual environment that the scripts run in: made once, checked in a blink afterwards.
+"""The virtual environment that the scripts run in: made once, and only checked quickly after that.
 
-Standard library only: this runs on a machine that has nothing but Python and pip.
+Uses the standard library alone, since it runs on machines that have nothing but Python and pip.
 """
 
 from __future__ import annotations
@@ -21,31 +21,31 @@ MINIMUM = (3, 11)
 
 BLENDER_VENV = ROOT / ".venv-blender"
 BLENDER = {(3, 11): "5.0.1", (3, 13): "5.2.3"}
-"""Blender as a Python module comes for one version of Python each."""
+"""Version of Blender's Python module for each version of Python that it is built for."""
 
 VALIDATOR = ROOT / ".gltf-validator"
 VALIDATOR_VERSION = "2.0.0-dev.3.10"
 
 
 class SetupError(Exception):
-    """The environment cannot be made; the text says what is missing."""
+    """Says that the environment cannot be made; the text says what is missing."""
 
 
 def escape_unencodable() -> None:
-    """Have output show letters that its encoding lacks by their numbers, as where it is piped on
-    Windows: a print of one would end the script."""
+    """Make output escape letters that its encoding lacks, as in a pipe on Windows, where printing
+    such a letter would end the script."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def venv_python() -> Path:
-    """The interpreter in the virtual environment."""
+    """Path of the interpreter in the virtual environment."""
     return _python_in(VENV)
 
 
 def blender_python() -> Path:
-    """The interpreter in the environment of the tests that run in Blender."""
+    """Path of the interpreter in the environment of the tests that run in Blender."""
     return _python_in(BLENDER_VENV)
 
 
@@ -54,17 +54,17 @@ def _python_in(venv: Path) -> Path:
 
 
 def ensure(*, dev: bool) -> Path:
-    """Make the environment if it is missing or out of date; its interpreter.
+    """Make the environment if it is missing or out of date; give its interpreter.
 
     Args:
-        dev: with what the tests need too.
+        dev: install the packages for tests too.
 
     Raises:
         SetupError: no suitable Python, no venv module, or an installation failed.
     """
     if sys.version_info < MINIMUM:
-        found = ".".join(map(str, sys.version_info[:3]))
-        raise SetupError(f"Python {MINIMUM[0]}.{MINIMUM[1]} or newer is needed, this is {found}.")
+        version = ".".join(map(str, sys.version_info[:3]))
+        raise SetupError(f"Python {MINIMUM[0]}.{MINIMUM[1]} or newer is needed, this is {version}.")
     stamp = VENV / f".installed-{'dev' if dev else 'run'}"
     state = _state()
     if stamp.is_file() and stamp.read_text() == state and venv_python().is_file():
@@ -77,11 +77,11 @@ def ensure(*, dev: bool) -> Path:
 
 
 def ensure_blender() -> Path:
-    """Make the environment with Blender in it if it is missing or out of date; its interpreter.
+    """Make the environment with Blender if it is missing or out of date; give its interpreter.
 
     Raises:
-        SetupError: no Python that Blender comes for, an installation failed, or a library that
-            Blender needs of the system is missing.
+        SetupError: there is no Python that Blender is built for, an installation failed, or a
+            system library that Blender needs is missing.
     """
     base, version = _python_for_blender()
     stamp = BLENDER_VENV / ".installed"
@@ -96,7 +96,7 @@ def ensure_blender() -> Path:
 
 
 def ensure_validator() -> Path:
-    """Make the folder with Khronos's glTF validator if it is missing or out of date; its module.
+    """Install Khronos's glTF validator if it is missing or out of date; give its module's folder.
 
     The Node.js that runs it comes with the environment's type checker.
 
@@ -120,14 +120,15 @@ def ensure_validator() -> Path:
 
 
 def _python_for_blender() -> tuple[str, str]:
-    """An interpreter that there is a Blender for, this one if it is such, and which Blender."""
+    """Find an interpreter that Blender is built for, preferably this one; give it with Blender's
+    version."""
     if own := BLENDER.get(sys.version_info[:2]):
         return sys.executable, own
     for (major, minor), version in BLENDER.items():
-        if found := shutil.which(f"python{major}.{minor}"):
-            return found, version
-    wanted = " or ".join(f"{major}.{minor}" for major, minor in BLENDER)
-    raise SetupError(f"The tests in Blender need Python {wanted}, and there is none here.")
+        if python := shutil.which(f"python{major}.{minor}"):
+            return python, version
+    versions = " or ".join(f"{major}.{minor}" for major, minor in BLENDER)
+    raise SetupError(f"The tests in Blender need Python {versions}, and there is none here.")
 
 
 def _check_blender() -> None:
@@ -141,7 +142,7 @@ def _check_blender() -> None:
 
 
 def _state() -> str:
-    """Changes whenever what should be installed does."""
+    """Hash of the files that say what to install, and of the version of Python."""
     digest = hashlib.sha256(sys.version.encode())
     for path in (ROOT / "pyproject.toml", CONSTRAINTS):
         digest.update(path.read_bytes())
@@ -152,8 +153,8 @@ def _make_venv(venv: Path, base: str) -> None:
     if _python_in(venv).is_file():
         return
     print(f"Making {venv} …", flush=True)
-    made = subprocess.run([base, "-m", "venv", str(venv)], check=False)
-    if made.returncode != 0:
+    process = subprocess.run([base, "-m", "venv", str(venv)], check=False)
+    if process.returncode != 0:
         shutil.rmtree(venv, ignore_errors=True)
         raise SetupError(
             "Python could not make a virtual environment. On Debian and Ubuntu the module comes "
@@ -169,7 +170,8 @@ def _install(dev: bool) -> None:
 
 
 def _install_torch() -> None:
-    """The CPU build where no NVIDIA driver is found: the default on Linux is gigabytes of CUDA."""
+    """Install torch: its CPU build if there is no NVIDIA driver, since the default build on Linux
+    has gigabytes of CUDA."""
     match = re.search(r"^torch==(\S+)$", CONSTRAINTS.read_text(), re.MULTILINE)
     assert match
     version = match[1]

@@ -1,4 +1,4 @@
-"""Records of files that were brought to a site, and the list of faults that an audit found."""
+"""Records of the files that were dropped at a site, and the findings of an audit."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ FAR_FUTURE = "2099-01-01T00:00:00Z"
 
 _MENDS = (
     ("true", "false"),  # the parameter `fails` of the stand-in's stage
-    ("nothing", "matte"),  # the model that leaves nothing of any image
+    ("nothing", "matte"),  # the model that removes all of any image
     (FAR_FUTURE, FAR_FUTURE.replace("2099", "2020")),
     (WRONG, "priority: 4\n"),
 )
 
 
 def mend(text: str) -> str:
-    """A YAML of the campaign without what keeps its job from being completed.
+    """Remove from a YAML of the campaign the values that keep its job from being completed.
 
-    The text is returned as it is where nothing in it does.
+    A text without such a value is returned unchanged.
     """
     for wrong, right in _MENDS:
         text = text.replace(wrong, right)
@@ -29,12 +29,12 @@ def mend(text: str) -> str:
 
 
 def dropped_files(inbox: Path) -> list[Path]:
-    """The files in an inbox, without those of claims; folders may go meanwhile."""
-    found: list[Path] = []
+    """List the files in an inbox, except those in claims; folders may vanish meanwhile."""
+    paths: list[Path] = []
     for folder, subfolders, names in os.walk(inbox):
         subfolders[:] = [name for name in subfolders if name != ".dna"]
-        found += [Path(folder, name) for name in names]
-    return found
+        paths += [Path(folder, name) for name in names]
+    return paths
 
 
 def sha256_of(data: bytes) -> str:
@@ -43,18 +43,18 @@ def sha256_of(data: bytes) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """An image's last version that was dropped or submitted, and what is to come of it."""
+    """The last version of an image that was dropped or submitted, and the jobs expected of it."""
 
     inbox: str
     name: str
-    """With its folder below the inbox, if any: `a/cat.png`."""
+    """Path below the inbox: `a/cat.png`."""
     sha256: str
     sidecar: str | None = None
-    """Its text, where it certainly lay there before the image."""
+    """Text of the sidecar, if the sidecar was certainly there before the image."""
     older: tuple[str, ...] = ()
-    """Hashes of earlier versions that this one may have overtaken."""
+    """Hashes of earlier versions, which may have been replaced before they were claimed."""
     jobs: int = 1
-    """Number of jobs: several for a matrix, or where several rows of a table name the image."""
+    """Number of jobs: several for a matrix, or if several rows of a table name the image."""
     is_certain: bool = True
     """False if the command that submitted it was killed: then there may be no job."""
 
@@ -65,7 +65,7 @@ class DroppedBatch:
 
     inbox: str
     name: str
-    """With its folder below the inbox."""
+    """Path below the inbox."""
     files: tuple[tuple[str, str], ...]
     """Name and SHA-256 of the file, and of the YAML beside a table."""
     rows: int
@@ -73,16 +73,16 @@ class DroppedBatch:
 
 @dataclass(slots=True)
 class Findings:
-    """Numbers, and sentences about each thing that should not be."""
+    """Counts of an audit, and a sentence about each fault."""
 
     jobs: int = 0
     results: int = 0
     failures: int = 0
     cancelled: int = 0
     shared: int = 0
-    """Cancelled rows in folders that they share."""
+    """Number of cancelled rows in shared folders."""
     unfinished_claims: int = 0
-    """Claims of killed commands, which the daemon gives up after an hour."""
+    """Number of claims of killed commands, which the daemon gives up after an hour."""
     lost: list[str] = field(default_factory=list[str])
     doubled: list[str] = field(default_factory=list[str])
     corrupt: list[str] = field(default_factory=list[str])
@@ -93,7 +93,7 @@ class Findings:
         return not (self.lost or self.doubled or self.corrupt or self.half_written)
 
     def numbers(self) -> dict[str, int]:
-        """The lists as their lengths."""
+        """Give all counts, and the lengths of the lists."""
         return {
             "jobs": self.jobs, "results": self.results, "failures": self.failures,
             "cancelled": self.cancelled, "shared": self.shared,

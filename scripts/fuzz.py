@@ -1,15 +1,15 @@
-"""Feeds the places where strangers' bytes come in with bytes that grow stranger by what they reach.
+"""Fuzzes the entry points for untrusted bytes, guided by the code that each input reaches.
 
 fuzz.py table  tables and job files, from their text to resolved rows; globs
 fuzz.py yaml   sidecars and pipeline.yaml, from their text to resolved jobs
 fuzz.py image  pictures, from their bytes to the pixels that a stage gets
-fuzz.py wire   what a worker says, from its bytes to events
+fuzz.py wire   messages of a worker, from their bytes to events
 
-Needs Atheris (`pip install -e .[fuzz]`), which follows what each input reaches. A finding is an
-exception that is none of our stated errors, a sentence that is long or could steer a terminal,
-an input that takes longer than `--limit` seconds or more than `--memory` MiB. Its bytes are left
-in `--work`; give that file in place of the time to see it again: `--replay FILE`. What the inputs
-reached is kept there too, and the next run goes on from it. Exit status 0 without a finding.
+Needs Atheris (`pip install -e .[fuzz]`), which measures the coverage of each input. A finding is an
+exception that is not one of our documented errors, a sentence that is long or could control a
+terminal, or an input that takes longer than `--limit` seconds or more than `--memory` MiB. Its
+bytes are written to `--work`; repeat it with `--replay FILE` in place of the time. The corpus is
+kept there too, and the next run continues from it. Exit status 0 without a finding.
 """
 
 from __future__ import annotations
@@ -30,21 +30,21 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 LONGEST_TEXT = 20_000
-"""Characters of one input's faults, all lines together."""
+"""Maximum number of characters in the error text of one input, all lines together."""
 
 INSTRUMENTED = ("dna_pipeline", "PIL")
 MAX_PIXELS = 1 << 21
-"""Fewer than the program takes: decoding many pixels finds nothing that a few do not."""
+"""Fewer than the program accepts, since many pixels reach no more code than a few."""
 
 Door = tuple[Callable[[bytes], None], list[bytes]]
 
 
 class Finding(AssertionError):
-    """An input that did what none should."""
+    """Says that an input broke a rule of the fuzzer."""
 
 
 def check_text(text: str) -> None:
-    """Faults go to files and terminals: they are short, and lines break only between them."""
+    """Check an error text for files and terminals: it must be short, with printable lines."""
     if len(text) > LONGEST_TEXT:
         raise Finding(f"a fault told in {len(text)} characters: {text[:200]}")
     if not all(line.isprintable() for line in text.split("\n")):
@@ -119,14 +119,14 @@ def table_door(_folder: Path) -> Door:
     return read, TABLES
 
 
-def check_rows(config: Any, found: list[Any]) -> None:
-    """Raises JobError for the first that cannot be resolved."""
+def check_rows(config: Any, cells: list[Any]) -> None:
+    """Resolve the rows of a table. Raises JobError for the first that cannot be resolved."""
     from dna_pipeline.config.batch import request, rows_of_table
     from dna_pipeline.config.image_paths import places
     from dna_pipeline.config.sidecar import parse_sidecar, resolve
 
     inbox = config.inboxes[0]
-    for row in rows_of_table(found, None):
+    for row in rows_of_table(cells, None):
         if row.error is not None:
             check_text(str(row.error))
             continue
@@ -137,7 +137,7 @@ def check_rows(config: Any, found: list[Any]) -> None:
 
 
 def check_job_file(data: bytes) -> None:
-    """Raises JobError for what is none."""
+    """Read a job file. Raises JobError if the bytes are none."""
     from dna_pipeline.config.batch import patterns_of, rows_of_job_file
     from dna_pipeline.config.image_paths import matches, may_lead
     from dna_pipeline.config.sidecar import parse_sidecar
@@ -172,13 +172,13 @@ def image_door(folder: Path) -> Door:
     def read(data: bytes) -> None:
         file.write_bytes(data)
         try:
-            facts = images.probe(file)
+            picture = images.probe(file)
             image = images.load_image(file)
         except (ImageTooLarge, ImageTooSmall, ImageUnreadable) as error:
             check_text(json.dumps(error.detail))
             return
-        if image.size != (facts.width, facts.height) or image.mode not in ("RGB", "RGBA"):
-            raise Finding(f"{facts} became {image.mode} {image.size}")
+        if image.size != (picture.width, picture.height) or image.mode not in ("RGB", "RGBA"):
+            raise Finding(f"{picture} became {image.mode} {image.size}")
 
     return read, list(_pictures(Image, images.FORMATS))
 
@@ -203,11 +203,11 @@ def _pictures(pillow: Any, formats: tuple[str, ...]) -> Iterator[bytes]:
             yield buffer.getvalue()
 
 
-def wire_door(_folder: Path) -> Door:
+def pipe_door(_folder: Path) -> Door:
     from dna_pipeline.base import ipc
     from dna_pipeline.execution import protocol
 
-    said: list[protocol.Event] = [
+    events: list[protocol.Event] = [
         protocol.Ready("cpu", "float32", {"gpu": None}),
         protocol.Phase("j", "img2img", "running", 30.0),
         protocol.Progress("j", "img2img", 1, 20, 0.05),
@@ -229,7 +229,7 @@ def wire_door(_folder: Path) -> Door:
         except ipc.PipeError as error:
             check_text(str(error))
 
-    lines = [json.dumps(protocol.event_to_message(event)).encode() + b"\n" for event in said]
+    lines = [json.dumps(protocol.event_to_message(event)).encode() + b"\n" for event in events]
     return read, [*lines, b"".join(lines)]
 
 
@@ -237,7 +237,7 @@ DOORS: dict[str, Callable[[Path], Door]] = {
     "yaml": yaml_door,
     "table": table_door,
     "image": image_door,
-    "wire": wire_door,
+    "wire": pipe_door,
 }
 
 
@@ -245,7 +245,7 @@ DOORS: dict[str, Callable[[Path], Door]] = {
 
 
 def mended_png(data: bytes) -> bytes:
-    """The chunks with the checksums that they ought to have, or no mutation came past the first."""
+    """Correct the checksums of all chunks, or the decoder would reject every mutation at once."""
     out, place = bytearray(data[:8]), 8
     while len(head := data[place : place + 8]) == 8:
         size = struct.unpack(">I", head[:4])[0]
@@ -266,7 +266,7 @@ def png_mutator(atheris: Any) -> Callable[[bytes, int, int], bytes]:
 
 
 def dictionary(door: str) -> list[str]:
-    """Words that chance would take long to find."""
+    """List words that random mutation would take long to find."""
     from dna_pipeline.execution import protocol
     from dna_pipeline.stages import registry
 
@@ -292,22 +292,22 @@ def dictionary(door: str) -> list[str]:
 
 
 def arguments() -> argparse.Namespace:
-    made = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    made.add_argument("door", choices=DOORS)
-    made.add_argument("--seconds", type=int, default=60)
-    made.add_argument("--limit", type=int, default=10, help="seconds for one input")
-    made.add_argument("--memory", type=int, default=2048, help="MiB in all")
-    made.add_argument("--work", type=Path, help="where inputs and findings are kept")
-    made.add_argument("--replay", type=Path, metavar="FILE", help="run this one input")
-    return made.parse_args()
+    parser.add_argument("door", choices=DOORS)
+    parser.add_argument("--seconds", type=int, default=60)
+    parser.add_argument("--limit", type=int, default=10, help="seconds for one input")
+    parser.add_argument("--memory", type=int, default=2048, help="MiB in all")
+    parser.add_argument("--work", type=Path, help="where inputs and findings are kept")
+    parser.add_argument("--replay", type=Path, metavar="FILE", help="run this one input")
+    return parser.parse_args()
 
 
 def options(args: argparse.Namespace, work: Path, seeds: list[bytes]) -> list[str]:
-    """libFuzzer's options; the seeds and the dictionary are written where they say."""
-    found, corpus = work / "findings", work / "corpus"
-    for folder in (found, corpus):
+    """Build libFuzzer's options; write the seeds and the dictionary to the paths in them."""
+    findings, corpus = work / "findings", work / "corpus"
+    for folder in (findings, corpus):
         folder.mkdir(parents=True, exist_ok=True)
     for index, seed in enumerate(seeds):
         (corpus / f"seed-{index}").write_bytes(seed)
@@ -316,7 +316,7 @@ def options(args: argparse.Namespace, work: Path, seeds: list[bytes]) -> list[st
     if args.replay:
         return [str(args.replay), f"-timeout={args.limit}"]
     return [
-        str(corpus), f"-artifact_prefix={found}/", f"-dict={words}", f"-timeout={args.limit}",
+        str(corpus), f"-artifact_prefix={findings}/", f"-dict={words}", f"-timeout={args.limit}",
         f"-rss_limit_mb={args.memory}", f"-max_total_time={args.seconds}", "-max_len=8192",
         "-print_final_stats=1",
     ]  # fmt: skip

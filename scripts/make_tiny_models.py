@@ -3,7 +3,7 @@
     sd-v1-5-local/   a Stable Diffusion 1.5 folder as Diffusers reads it
     triposr-base/    a TripoSR folder as the original reads it
 
-What is already there is left alone. See `tiny_models/` for how the weights are chosen.
+Existing models stay as they are. `tiny_models/` says how the weights are chosen.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ def main() -> None:
 
 
 def make_all(out: Path, *, force: bool = False) -> list[Path]:
-    """Make the models below `out`, each whole or not at all; the folders that were made."""
-    wanted = [name for name in MAKERS if force or not (out / name).exists()]
-    return [_make(out / name, MAKERS[name]) for name in wanted]
+    """Make the models below `out`, each completely or not at all; give the new folders."""
+    names = [name for name in MAKERS if force or not (out / name).exists()]
+    return [_make(out / name, MAKERS[name]) for name in names]
 
 
 def _make(target: Path, make: Callable[[Path], None]) -> Path:

@@ -2,7 +2,7 @@
 
 python3 scripts/package_blender.py [--out DIR]
 
-The same sources make the same bytes.
+Equal sources give equal bytes.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ FIRST_DAY = (1980, 1, 1, 0, 0, 0)
 
 
 def contents() -> dict[str, bytes]:
-    """The files of the extension by their names in the zip."""
+    """Read the files of the extension, by their names in the zip."""
     paths = [SOURCES / MANIFEST, *SOURCES.glob("*.py")]
     paths += [ROOT / "integrations" / "client.py", ROOT / "LICENSE"]
-    # A checkout may have other line ends.
+    # A checkout may have other line ends, which would change the zip.
     return {path.name: path.read_bytes().replace(b"\r\n", b"\n") for path in paths}
 
 
 def package(folder: Path) -> Path:
-    """Write the zip into that folder; its path."""
+    """Write the zip into the folder; give its path."""
     files = contents()
     version = re.search(r'^version = "(.+)"$', files[MANIFEST].decode(), re.MULTILINE)
     assert version
@@ -39,9 +39,9 @@ def package(folder: Path) -> Path:
     with zipfile.ZipFile(target, "w") as archive:
         for name in sorted(files):
             entry = zipfile.ZipInfo(name, FIRST_DAY)
-            entry.create_system = 3  # as on Unix, wherever it is made
+            entry.create_system = 3  # Unix, on every system
             entry.external_attr = 0o644 << 16
-            # Stored: compressors differ from one machine to the next.
+            # Stored without compression, since compressors differ between machines.
             archive.writestr(entry, files[name], zipfile.ZIP_STORED)
     return target
 

@@ -1,7 +1,7 @@
 """Cancels, retries and submits as people do: with commands, in processes of their own.
 
-Some of the commands are killed. The YAML of a job that failed is mended before some of its
-retries; others are retried as they are, and fail again.
+Some of the commands are killed. Before some of the retries of a failed job its YAML is mended; the
+other jobs are retried as they are, and fail again.
 """
 
 from __future__ import annotations
@@ -26,21 +26,20 @@ Job = dict[str, Any]
 Start = Callable[[Sequence[str]], "subprocess.Popen[str]"]
 
 _EXPECTED = (0, 2)
-"""Exit statuses of commands; 2 where a job moved on before the command came to it."""
+"""Allowed exit statuses of commands; 2 if a job changed its status before the command ran."""
 
 _LIMIT_S = 120.0
 
 
 class People:
-    """All who give commands at a site, one command at a time."""
+    """Gives commands at a site, one command at a time."""
 
     def __init__(self, root: Path, seed: int, start: Start, settings: dict[str, list[str]]) -> None:
-        """Make them.
+        """Create the people.
 
         Args:
-            start: starts `dna-pipeline` with these arguments, its output in pipes.
-            settings: options of `submit` by what they ask for; those of `failing` make the last
-                stage fail.
+            start: starts `dna-pipeline` with the given arguments, its output in pipes.
+            settings: options of `submit`, by a name; those of `failing` make the last stage fail.
         """
         self._root = root
         self._dice = random.Random(seed)
@@ -55,7 +54,7 @@ class People:
         self.killed: Counter[str] = Counter()
         self.mended = 0
         self.faults: list[str] = []
-        """Commands that ended as none should."""
+        """Commands that ended with an unexpected status or a traceback."""
 
     def stop(self) -> None:
         self._stop.set()
@@ -69,11 +68,11 @@ class People:
         return list(self._submitted)
 
     def claiming_killed(self) -> int:
-        """How many commands were killed that fill a claim."""
+        """Count the killed commands of the kinds that fill a claim."""
         return self.killed["submit"] + self.killed["retry"]
 
     def act(self, *, kill: bool) -> bool:
-        """Give one command; True if it was given and, where it was to be, killed."""
+        """Give one command; True if it was given and, with `kill`, was killed."""
         acts: list[Callable[[bool], bool]] = [
             self._retry_one, self._retry_one, self._retry_one, self._retry_batch, self._submit,
             self._cancel_queued, self._cancel_queued, self._cancel_batch,
@@ -84,12 +83,12 @@ class People:
             return self._dice.choice(acts)(kill)
 
     def cancel_all(self, jobs: Sequence[str]) -> None:
-        """Cancel these jobs, which wait."""
+        """Cancel these waiting jobs."""
         with self._one_at_a_time:
             for start in range(0, len(jobs), 100):
                 self._do(["cancel", *jobs[start : start + 100]], kill=False)
 
-    # --- what they do ---
+    # --- commands ---
 
     def _cancel_queued(self, kill: bool) -> bool:
         jobs = self._jobs("status = 'queued'")
@@ -102,7 +101,7 @@ class People:
         return self._do(["cancel", "--batch", self._dice.choice(jobs)["batch"]], kill=kill)
 
     def _cancel_running(self, kill: bool) -> bool:
-        """Wait a while for a job that lasts, and cancel it."""
+        """Wait a while for a running job, and cancel it."""
         until = time.monotonic() + 3
         while time.monotonic() < until:
             for job in self._jobs("status = 'running'"):
@@ -114,7 +113,7 @@ class People:
         jobs = self._jobs("status IN ('failed', 'cancelled') AND publish = 'done'")
         if not jobs:
             return False
-        # Those that can be retried with a chance come as often as all others.
+        # Prefer jobs whose retry can succeed: cancelled ones, and those that failed in a stage.
         hopeful = [job for job in jobs if job["status"] == "cancelled" or job["stage"]]
         job = self._dice.choice(hopeful if hopeful and self._dice.random() < 0.8 else jobs)
         if self._dice.random() < 0.5:
@@ -133,10 +132,10 @@ class People:
         return self._do(["retry", "--failed", "--batch", batch], kill=kill)
 
     def _mend(self, job: Job) -> None:
-        """Mend the YAML where the job's folder in the outbox has it.
+        """Mend the YAML in the job's folder in the outbox.
 
-        No command runs meanwhile, so that the folder stays where it is: the daemon removes none
-        of a job that has failed or was cancelled.
+        No command runs meanwhile, and the daemon removes no folder of a failed or cancelled job, so
+        the folder stays where it is.
         """
         folder = self._root / "outbox" / job["publish_name"]
         if folder.name == "cancelled":
@@ -168,7 +167,7 @@ class People:
     # --- processes ---
 
     def _do(self, arguments: list[str], *, kill: bool) -> bool:
-        """Run a command; True if it was killed, or was not to be."""
+        """Run a command; True if it was killed, or if `kill` is False."""
         name = arguments[0]
         before = self._claiming()
         process = self._start(arguments)
@@ -187,7 +186,8 @@ class People:
         return not kill
 
     def _await_moment(self, process: subprocess.Popen[str], before: set[str]) -> None:
-        """Until a moment to kill it: any, one while it fills a claim, or one after its commit."""
+        """Wait for a moment to kill a command: any moment, one while it fills a claim, or one after
+        its commit."""
         draw = self._dice.random()
         if draw < 0.25:
             time.sleep(self._dice.uniform(0, 1.5))
@@ -202,7 +202,7 @@ class People:
         time.sleep(self._dice.uniform(0, 0.03))
 
     def _claiming(self) -> set[str]:
-        """The drops whose claims commands are filling, or were when they were killed."""
+        """List the drops whose claims a command is filling, or was when it was killed."""
         sql = "SELECT id FROM drops WHERE state = 'claiming' AND inbox = 'submit'"
         return {row[0] for row in _read(self._root, sql)}
 
@@ -211,14 +211,14 @@ class People:
 
 
 def read_jobs(root: Path, where: str) -> list[Job]:
-    """The jobs of a site for which that SQL condition holds; none before there is a ledger."""
+    """Read the jobs of a site that match the SQL condition; none before there is a ledger."""
     columns = "id, status, hold, stage, stem, batch, publish, publish_name"
     rows = _read(root, f"SELECT {columns} FROM jobs WHERE {where}")
     return [dict(zip(columns.split(", "), row, strict=True)) for row in rows]
 
 
 def open_batches(root: Path) -> int:
-    """How many batches have not come to their end."""
+    """Count the batches that are not done."""
     rows = _read(root, "SELECT count(*) FROM batches WHERE state <> 'done'")
     return rows[0][0] if rows else 0
 
@@ -226,7 +226,7 @@ def open_batches(root: Path) -> int:
 def _read(root: Path, sql: str) -> list[Any]:
     if not (path := root / "data/ledger.db").exists():
         return []
-    # Its tables may not be made yet.
+    # The ledger may be so new that it has no tables yet.
     with suppress(sqlite_module().OperationalError), closing(open_reader(path)) as database:
         return database.execute(sql).fetchall()
     return []

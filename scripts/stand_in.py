@@ -1,13 +1,12 @@
 """The real daemon with a cheap worker: a real process, the real runner, but no torch.
 
 python -m stand_in CONFIG               watch, until SIGTERM
-python -m stand_in CONFIG --until-idle  do what waits, then end
-python -m stand_in do COMMAND...        a command of dna-pipeline, which knows the stage too
+python -m stand_in CONFIG --until-idle  run all waiting jobs, then end
+python -m stand_in do COMMAND...        a command of dna-pipeline that knows the stage `stand_in`
 python -m stand_in                      the worker, as the daemon starts it
 
-Its one stage, `stand_in`, appends its id to the image, so that whoever looks at a result can
-tell whether each stage ran exactly once, on whole files. With `fails: true` it ends in
-`empty_foreground` instead.
+Its one stage, `stand_in`, appends its id to the image, so that a result shows if each stage ran
+exactly once, on whole files. With `fails: true` the stage ends in `empty_foreground` instead.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ STEPS = 4
 
 
 class StandIn(Stage):
-    """Takes `seconds`, in steps, and copies."""
+    """Waits for `seconds`, in steps, then copies the image and appends its id."""
 
     type: ClassVar[str] = "stand_in"
     needs_model: ClassVar[bool] = False
@@ -54,7 +53,7 @@ class StandIn(Stage):
 
 
 def trace(stage_id: str) -> bytes:
-    """What the stage of that id leaves at the end of its file."""
+    """Give the bytes that the stage with that id appends to its file."""
     return f"\n{stage_id}".encode()
 
 
@@ -63,7 +62,7 @@ def _executor(settings: WorkerSettings, wake: Callable[[], None]) -> LocalExecut
 
 
 def daemon(config_file: Path, *, until_idle: bool) -> None:
-    """Run the daemon over that configuration."""
+    """Run the daemon with that configuration."""
     config = load_config(config_file, {})
     configure(config.logs)
     here = Daemon(config, _executor)
@@ -76,16 +75,16 @@ def daemon(config_file: Path, *, until_idle: bool) -> None:
 
 
 def environment(scripts: Path) -> dict[str, str]:
-    """An environment in which this module and the package can be run with `-m`."""
+    """Build an environment in which this module and the package can be run with `-m`."""
     paths = [str(scripts), str(scripts.parent), os.environ.get("PYTHONPATH", "")]
     return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
 
 
-def _device(wanted: str, dtype: str) -> Device:  # noqa: ARG001
+def _device(device: str, dtype: str) -> Device:  # noqa: ARG001
     return Device("cpu", "float32")
 
 
-def _facts(device: Device) -> dict[str, Any]:
+def _environment(device: Device) -> dict[str, Any]:
     return {"stand_in": True, "device": device.name, "gpu": None}
 
 
@@ -101,7 +100,7 @@ def main() -> None:
         daemon(Path(sys.argv[1]), until_idle="--until-idle" in sys.argv)
         return
     process.choose_device = _device
-    process.environment = _facts
+    process.environment = _environment
     process.main()
 
 

@@ -1,9 +1,9 @@
 """Checks everything: style, types, tests. The same here and in CI.
 
-python3 scripts/test.py            all
+python3 scripts/test.py            all checks
 python3 scripts/test.py --fast     without the tests that start the real daemon
-python3 scripts/test.py --blender  with those in Blender, which is fetched once; always so in CI
-python3 scripts/test.py -k name    further arguments go to pytest, alone
+python3 scripts/test.py --blender  with the tests in Blender, which is fetched once; always in CI
+python3 scripts/test.py -k name    tests alone; other arguments go to pytest
 
 Khronos' glTF validator is fetched once too; it is small.
 """
@@ -44,7 +44,7 @@ def main() -> int:
         return 1
     chosen = [argument for argument in arguments if argument not in ("--fast", "--blender")]
     failed = [] if chosen else [name for name in CHECKS if not _run(name, [python, *CHECKS[name]])]
-    # Most tests wait for processes or the disk, so two at a time take half as long.
+    # Most tests wait for processes or the disk, so run several at a time to save time.
     spread = [] if chosen else ["-n", "logical", "--dist", "worksteal"]
     tests = [python, "-m", "pytest", *spread, *(["-m", "not slow"] if fast else []), *chosen]
     if not _run("tests", tests):

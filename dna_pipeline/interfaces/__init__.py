@@ -1,1 +1,1 @@
-"""Ways to reach the program: they parse, call an operation, and print."""
+"""Interfaces of the program: each parses its input, calls an operation, and prints the result."""

@@ -1,1 +1,1 @@
-"""Everything that can be asked of the program. Returns data, prints nothing."""
+"""The operations of the program. They return data and print nothing."""

@@ -1,4 +1,4 @@
-"""What would run, and what is wrong, without touching anything: the facts of `check`."""
+"""The report of `check`: the jobs that would run, and the problems. Changes no file."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from dna_pipeline.intake.discovery.probe import Prober
 from dna_pipeline.intake.planning.job_rows import printable
 from dna_pipeline.ledger import health, model_sets
 from dna_pipeline.ledger.queries import Queries
-from dna_pipeline.operations import hindrances
+from dna_pipeline.operations import obstacles
 from dna_pipeline.operations.check_plan import PlannedJob, planned_jobs, preview
 from dna_pipeline.operations.lookup import open_queries
 
 
 def check(config: Config) -> dict[str, Any]:
-    """All that lies in the inboxes, with what it would become or why it would fail.
+    """List the jobs that the files in the inboxes would become, or why they would fail.
 
-    Loads no model and takes nothing. Raises `ConfigError` where the ledger is gone.
+    Loads no model and claims no file. Raises `ConfigError` if the ledger is gone.
     """
     health.check_present(config.ledger_path)
-    views = open_queries(config) if config.ledger_path.exists() else None
-    facts: dict[str, Any] = {"config": str(config.file), "models": _models(config)}
-    facts |= {"inboxes": [], "jobs": [], "waiting": [], "ignored": []}
-    estimator = _estimator(views)
+    queries = open_queries(config) if config.ledger_path.exists() else None
+    report: dict[str, Any] = {"config": str(config.file), "models": _models(config)}
+    report |= {"inboxes": [], "jobs": [], "waiting": [], "ignored": []}
+    estimator = _estimator(queries)
     with brief_looks() as look, closing(Prober(look)) as prober:
-        done = _Done(config, views, look)
+        earlier_jobs = _EarlierJobs(config, queries, look)
         for inbox in config.inboxes:
-            problem = hindrances.of_inbox(config, inbox, views, look)
+            problem = obstacles.of_inbox(config, inbox, queries, look)
             if problem is None:
-                problem = _inbox(config, inbox, prober, estimator, done, look, facts)
-            facts["inboxes"].append(
+                problem = _inbox(config, inbox, prober, estimator, earlier_jobs, look, report)
+            report["inboxes"].append(
                 {"name": inbox.name, "path": str(inbox.path), "problem": problem}
             )
-        facts["remarks"] = hindrances.of_surroundings(config, views, look)
-    _note_missing_weights(facts)
-    facts |= _whole(facts["jobs"])
-    facts["would_all_run"] = _would_all_run(facts)
-    return facts
+        report["remarks"] = obstacles.of_surroundings(config, queries, look)
+    _note_missing_weights(report)
+    report |= _whole(report["jobs"])
+    report["would_all_run"] = _would_all_run(report)
+    return report
 
 
 def _models(config: Config) -> list[dict[str, Any]]:
@@ -55,38 +55,38 @@ def _models(config: Config) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _note_missing_weights(facts: dict[str, Any]) -> None:
-    """Say of each job which models without weights it waits for, and count these jobs by model."""
-    missing = {model["name"]: model for model in facts["models"] if model["missing"]}
-    for job in facts["jobs"]:
+def _note_missing_weights(report: dict[str, Any]) -> None:
+    """Add to each job the models whose weights it lacks, and count these jobs by model."""
+    missing = {model["name"]: model for model in report["models"] if model["missing"]}
+    for job in report["jobs"]:
         needed = job.pop("models")
         job["lacks"] = [] if job["skipped"] else [name for name in needed if name in missing]
         for name in job["lacks"]:
             missing[name]["jobs"] += 1
 
 
-def _would_all_run(facts: dict[str, Any]) -> bool:
-    """Whether nothing has to be done for all that lies there to run."""
-    stopped = any(remark["stops"] for remark in facts["remarks"]) and facts["counts"]["jobs"] > 0
+def _would_all_run(report: dict[str, Any]) -> bool:
+    """True if all files in the inboxes would run without a person doing anything first."""
+    stopped = any(remark["stops"] for remark in report["remarks"]) and report["counts"]["jobs"] > 0
     return not (
         stopped
-        or any(job["error"] or job["lacks"] for job in facts["jobs"])
-        or any(inbox["problem"] for inbox in facts["inboxes"])
+        or any(job["error"] or job["lacks"] for job in report["jobs"])
+        or any(inbox["problem"] for inbox in report["inboxes"])
     )
 
 
-def _estimator(views: Queries | None) -> Estimator | None:
-    """What earlier jobs taught; None where there is no ledger yet."""
+def _estimator(queries: Queries | None) -> Estimator | None:
+    """Estimator with the times of earlier jobs; None if there is no ledger yet."""
 
-    if views is None:
+    if queries is None:
         return None
-    estimator = Estimator(views)
+    estimator = Estimator(queries)
     estimator.refresh()
     return estimator
 
 
 def _whole(jobs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Time and disk of all that would run, and how many of each kind there are."""
+    """Sum up time and disk of all jobs that would run, and count the jobs by kind."""
 
     runs = [job for job in jobs if job["error"] is None and not job["skipped"]]
     seconds = total([[job["seconds"]] if job["seconds"] else [] for job in runs], len(runs))
@@ -108,11 +108,11 @@ def _inbox(
     inbox: Inbox,
     prober: Prober,
     estimator: Estimator | None,
-    done: _Done,
+    earlier_jobs: _EarlierJobs,
     look: Look,
-    facts: dict[str, Any],
+    report: dict[str, Any],
 ) -> str | None:
-    """Add what lies in the inbox to the facts; what is wrong with the inbox itself."""
+    """Add the inbox's files to the report. Gives the problem of the inbox itself, or None."""
     try:
         content = preview(config, inbox, look)
     except OSError as error:
@@ -123,33 +123,36 @@ def _inbox(
         root, why = lacking
         problem = f"{root}, one of its source_roots, {why}; its batches wait for that"
         candidates = [candidate for candidate in candidates if not candidate.is_batch]
-    facts["jobs"] += [
-        _job(inbox, candidate, outlook, done, estimator)
+    report["jobs"] += [
+        _job(inbox, candidate, planned, earlier_jobs, estimator)
         for candidate in candidates
-        for outlook in planned_jobs(config, inbox, candidate, prober)
+        for planned in planned_jobs(config, inbox, candidate, prober)
     ]
-    facts["waiting"] += [
+    report["waiting"] += [
         {"inbox": inbox.name, "file": waits.path, "reason": waits.reason}
         for waits in content.waiting
     ]
-    facts["ignored"] += [
+    report["ignored"] += [
         {"inbox": inbox.name, "file": printable(path), "reason": reason}
         for path, reason in content.ignored.items()
     ]
     return problem
 
 
-class _Done:
-    """Which rows were done before, as far as the ledger knows."""
+class _EarlierJobs:
+    """Lookup of jobs that the ledger already has."""
 
-    def __init__(self, config: Config, views: Queries | None, look: Look) -> None:
+    def __init__(self, config: Config, queries: Queries | None, look: Look) -> None:
         self._outbox = config.outbox
         self._is_outbox_silent = look(config.outbox).is_silent
-        self._views = views
+        self._queries = queries
 
     def has(self, key: str | None) -> bool:
-        """Whether a job that does the same is to be done, or was done and its result is there."""
-        if key is None or self._views is None or (job := self._views.newest_with_key(key)) is None:
+        """True if a job with this dedup key is open, or completed with its result still there.
+
+        A result counts as there if the outbox does not answer.
+        """
+        if key is None or self._queries is None or (job := self._queries.newest_with_key(key)) is None:
             return False
         if job["status"] != "completed" or self._is_outbox_silent:
             return True
@@ -159,27 +162,27 @@ class _Done:
 def _job(
     inbox: Inbox,
     candidate: Candidate,
-    outlook: PlannedJob,
-    done: _Done,
+    job: PlannedJob,
+    earlier_jobs: _EarlierJobs,
     estimator: Estimator | None,
 ) -> dict[str, Any]:
     request = candidate.table or candidate.sidecar
-    facts: dict[str, Any] = {
-        "inbox": inbox.name, "file": outlook.image or request, "sidecar": request,
-        "row": outlook.row, "column": None, "pipeline": None, "skipped": False, "error": None,
+    entry: dict[str, Any] = {
+        "inbox": inbox.name, "file": job.image or request, "sidecar": request,
+        "row": job.row, "column": None, "pipeline": None, "skipped": False, "error": None,
         "detail": None, "seconds": None, "disk_bytes": 0, "models": [],
     }  # fmt: skip
-    if (error := outlook.error) is not None:
-        column = error.where if outlook.row is not None else None
-        return facts | {"error": error.code, "detail": error.detail, "column": column or None}
-    spec, probed = outlook.spec, outlook.probed
+    if (error := job.error) is not None:
+        column = error.where if job.row is not None else None
+        return entry | {"error": error.code, "detail": error.detail, "column": column or None}
+    spec, probed = job.spec, job.probed
     assert spec is not None
     assert probed is not None
     stages = [asdict(stage) for stage in spec.stages]
     seconds = estimator.stages(stages, probed.width, probed.height) if estimator else []
-    return facts | {
+    return entry | {
         "pipeline": spec.pipeline, "priority": spec.priority,
-        "skipped": done.has(outlook.key), "models": model_sets.names_in(stages),
+        "skipped": earlier_jobs.has(job.key), "models": model_sets.names_in(stages),
         "seconds": round(sum(seconds), 3) if seconds else None,
         "disk_bytes": output_bytes(probed.width, probed.height, stages),
     }  # fmt: skip

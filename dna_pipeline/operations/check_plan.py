@@ -1,4 +1,4 @@
-"""What taking an inbox in would come to, without taking anything."""
+"""Preview of an inbox: the drops and jobs that its files would become. Claims no file."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ from dna_pipeline.ledger.queries import Queries
 
 @dataclass(frozen=True, slots=True)
 class PlannedJob:
-    """A job that would run, or one that would not.
+    """A job that would run, or the error that would keep it from running.
 
     Attributes:
         row: its number in its batch; None for a drop that is one job.
-        image: what would be worked on; None where that is not there.
-        spec: what it would do.
-        key: as the ledger has it; None where it runs even if it was done before.
+        image: the image it would work on; None if that image is missing.
+        spec: the resolved job; None if there is an error.
+        key: its dedup key; None if it would run even if it was done before.
         error: why it would fail.
     """
 
@@ -56,13 +56,13 @@ class PlannedJob:
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What lies in an inbox, as if all waits were over but those for downloads.
+    """Content of an inbox, as if all waits but those for downloads were over.
 
     Attributes:
-        candidates: the drops that would be taken in, as far as the ledger does not know them.
-        waiting: files whose download is under way, those that belong to such a file, and images
+        candidates: the drops that would be claimed; drops that the ledger knows are left out.
+        waiting: files whose download is under way, files that belong to such a file, and images
             that look like render passes.
-        ignored: what is left alone, and why, by path.
+        ignored: why a file or folder is left alone, by path.
     """
 
     candidates: list[Candidate]
@@ -70,16 +70,16 @@ class Preview:
     ignored: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
-_IN_VAIN = {"image": ImageMissing, "unread": SidecarInvalid}
+_FINAL_ERRORS = {"image": ImageMissing, "unread": SidecarInvalid}
 
 
 def candidates(inbox: Inbox) -> list[Candidate]:
-    """The drops that lie in the inbox now, as if all waits were over. Raises OSError."""
-    return _lying(inbox, partial(read_reference, inbox), _pair)[0].candidates
+    """List the drops in the inbox, as if all waits were over. Raises OSError."""
+    return _preview_all(inbox, partial(read_reference, inbox), _pair)[0].candidates
 
 
 def preview(config: Config, inbox: Inbox, look: Look = look_directly) -> Preview:
-    """What would be taken in that the ledger does not know, as it knows files that were kept.
+    """List the drops that would be claimed. Kept files that the ledger knows are left out.
 
     A file that is still being downloaded waits, as in a run, and so does a render pass. Raises
     OSError.
@@ -87,57 +87,59 @@ def preview(config: Config, inbox: Inbox, look: Look = look_directly) -> Preview
     Args:
         look: says whether a source root can be reached.
     """
-    told = cache(partial(read_reference, inbox, look=look))
-    lying, files = _lying(inbox, told, partial(_pair, awaits_downloads=True))
+    read = cache(partial(read_reference, inbox, look=look))
+    content, files = _preview_all(inbox, read, partial(_pair, awaits_downloads=True))
     if not config.ledger_path.exists():
-        return lying
-    with closing(Queries(config.ledger_path)) as views:
-        known = KnownFiles(inbox.name, views)
-        new = [c for c in lying.candidates if not is_processed(known, c, key_path(c, told), files)]
-    return replace(lying, candidates=new)
+        return content
+    with closing(Queries(config.ledger_path)) as queries:
+        known_files = KnownFiles(inbox.name, queries)
+        is_known = partial(is_processed, known_files)
+        new = [c for c in content.candidates if not is_known(c, key_path(c, read), files)]
+    return replace(content, candidates=new)
 
 
-def _lying(
-    inbox: Inbox, told: ReadReference, pairing: Callable[..., tuple[Scan, Pairing]]
+def _preview_all(
+    inbox: Inbox, read: ReadReference, pair_files: Callable[..., tuple[Scan, Pairing]]
 ) -> tuple[Preview, dict[str, FileStat]]:
-    seen, found = pairing(inbox, told, frozenset())
-    if found.referenced:
-        # What job files name is looked for where it lies, whatever the inbox takes otherwise.
-        seen, found = pairing(inbox, told, found.referenced)
-    in_vain = [
-        Candidate(None, waiting.path, _IN_VAIN[waiting.kind](waiting.reason))
-        for waiting in found.waiting
-        if waiting.kind in _IN_VAIN and not is_image_name(waiting.path)
+    listing, pairing = pair_files(inbox, read, frozenset())
+    if pairing.referenced:
+        # A job file may name images that the inbox's own settings exclude, so the scan is repeated
+        # with these paths.
+        listing, pairing = pair_files(inbox, read, pairing.referenced)
+    unusable = [
+        Candidate(None, waiting.path, _FINAL_ERRORS[waiting.kind](waiting.reason))
+        for waiting in pairing.waiting
+        if waiting.kind in _FINAL_ERRORS and not is_image_name(waiting.path)
     ]
-    waiting = [waits for waits in found.waiting if waits.kind in ("writing", "partner", "pass")]
-    return Preview(found.ready + in_vain, waiting, seen.ignored), seen.files
+    waiting = [waits for waits in pairing.waiting if waits.kind in ("writing", "partner", "pass")]
+    return Preview(pairing.ready + unusable, waiting, listing.ignored), listing.files
 
 
 def _pair(
-    inbox: Inbox, told: ReadReference, named: frozenset[str], *, awaits_downloads: bool = False
+    inbox: Inbox, read: ReadReference, referenced: frozenset[str], *, awaits_downloads: bool = False
 ) -> tuple[Scan, Pairing]:
-    seen = scan(inbox, named)
+    listing = scan(inbox, referenced)
     tracker = StabilityTracker(0)
-    downloading = seen.downloading if awaits_downloads else ()
-    tracker.observe(seen.files, time.monotonic(), downloading)
-    patient = replace(inbox, sidecar_wait_s=0)
-    return seen, pair(patient, seen.files, tracker, told, named)
+    downloading = listing.downloading if awaits_downloads else ()
+    tracker.observe(listing.files, time.monotonic(), downloading)
+    without_wait = replace(inbox, sidecar_wait_s=0)
+    return listing, pair(without_wait, listing.files, tracker, read, referenced)
 
 
 def planned_jobs(
     config: Config, inbox: Inbox, candidate: Candidate, prober: Prober
 ) -> Iterator[PlannedJob]:
-    """The jobs that a candidate would become, and those of its rows that would become none.
+    """Give the jobs that a candidate would become, with an error for each row that would fail.
 
-    Nothing, where a daemon takes its files meanwhile.
+    Gives nothing if a daemon claims the candidate's files meanwhile.
     """
-    look = _batch if candidate.is_batch else _single
+    list_jobs = _batch if candidate.is_batch else _single
     try:
-        yield from look(config, inbox, candidate, prober)
+        yield from list_jobs(config, inbox, candidate, prober)
     except (JobError, OSError) as error:
         if _is_there(inbox, candidate):
-            told = error if isinstance(error, JobError) else _unreadable(error)
-            yield PlannedJob(None, candidate.image, error=told)
+            job_error = error if isinstance(error, JobError) else _unreadable(error)
+            yield PlannedJob(None, candidate.image, error=job_error)
 
 
 def _is_there(inbox: Inbox, candidate: Candidate) -> bool:
@@ -160,10 +162,10 @@ def _single(
         raise answer
     data = read_sidecar(inbox.path / candidate.sidecar) if candidate.sidecar else None
     folder, _, name = candidate.image.rpartition("/")
-    facts = context_of(inbox, folder, name, sha256_file(path))
-    found = resolve_jobs(config, inbox, data, facts)
-    for number, (_, spec) in enumerate(found, 1):
-        yield PlannedJob(number if len(found) > 1 else None, candidate.image, spec, answer)
+    context = context_of(inbox, folder, name, sha256_file(path))
+    jobs = resolve_jobs(config, inbox, data, context)
+    for number, (_, spec) in enumerate(jobs, 1):
+        yield PlannedJob(number if len(jobs) > 1 else None, candidate.image, spec, answer)
 
 
 def _batch(
@@ -175,7 +177,7 @@ def _batch(
         source.probe(prober)
     if not _is_there(inbox, candidate):
         return
-    # Without a ledger nothing was done before, and hashes of weights are for nothing.
+    # Without a ledger there are no earlier jobs to compare with: skip hashing the weights.
     skips = (plan.head.on_duplicate or inbox.on_duplicate) == "skip"
     models = planner.model_identities() if skips and config.ledger_path.exists() else None
     hashes = {s: sha256_file(s.file) for s in plan.sources if s.error is None}
@@ -190,7 +192,7 @@ def _row(
     number, image = item.row.number, shown_image(item)
     if item.error is not None or item.source is None:
         return PlannedJob(number, image, error=item.error)
-    facts = planner.context(item, hashes[item.source])
-    key = None if models is None else planner.dedup_key(item.row.document, facts, models)
-    spec = planner.resolve(item.row.document, lambda: 0, facts)
+    context = planner.context(item, hashes[item.source])
+    key = None if models is None else planner.dedup_key(item.row.document, context, models)
+    spec = planner.resolve(item.row.document, lambda: 0, context)
     return PlannedJob(number, image, spec, item.source.probed, key)

@@ -18,9 +18,10 @@ from dna_pipeline.operations.lookup import find_batch, find_job, open_ledger, op
 
 
 def cancel(config: Config, jobs: Iterable[str], batch: str | None) -> dict[str, str | None]:
-    """Cancel the jobs whose ids begin so, or all of a batch.
+    """Cancel the jobs whose ids begin with one of `jobs`, or all jobs of a batch.
 
-    Queued jobs end at once, a running one at its next step; of a batch, only these are changed.
+    A queued job ends at once, a running one at its next step. Jobs of the batch that have ended
+    stay as they are.
 
     Returns:
         The status of each job before, by id.
@@ -29,11 +30,11 @@ def cancel(config: Config, jobs: Iterable[str], batch: str | None) -> dict[str, 
         ConfigError: a job or batch does not exist, or both or neither are named.
     """
     prefixes = list(jobs)
-    with closing(open_queries(config)) as views:
+    with closing(open_queries(config)) as queries:
         if bool(prefixes) == (batch is not None):
             raise ConfigError("name jobs, or one batch with --batch")
-        ids = dict.fromkeys(find_job(views, prefix) for prefix in prefixes)
-        batch_id = find_batch(views, batch)
+        ids = dict.fromkeys(find_job(queries, prefix) for prefix in prefixes)
+        batch_id = find_batch(queries, batch)
     with closing(Ledger(config.ledger_path)) as ledger:
         if batch_id is not None:
             return ledger.transact(lambda s: batches.cancel(s, batch_id))
@@ -44,7 +45,7 @@ def pause(config: Config, batch: str | None) -> str | None:
     """Hold the whole queue, or one batch, until it is resumed; the running job goes on.
 
     Returns:
-        Why the jobs of the batch wait, as the ledger has it; None for the whole queue.
+        The text of the hold on the batch's jobs; None for the whole queue.
     """
     batch_id = _find_batch(config, batch)
     since = format_time(utcnow())
@@ -58,7 +59,7 @@ def pause(config: Config, batch: str | None) -> str | None:
 
 
 def resume(config: Config, batch: str | None) -> None:
-    """Free the queue, and the pipelines and batches paused for their failures; or one batch.
+    """Resume the queue, and pipelines and batches that failures paused; or one batch alone.
 
     Jobs of inboxes outside their hours are held for these again.
     """
@@ -78,8 +79,8 @@ def resume(config: Config, batch: str | None) -> None:
 
 
 def _find_batch(config: Config, prefix: str | None) -> str | None:
-    """The one batch whose id begins so; the ledger is not opened where none is named."""
+    """Find the batch that `prefix` names; None, without opening the ledger, if it names none."""
     if prefix is None:
         return None
-    with closing(open_queries(config)) as views:
-        return find_batch(views, prefix)
+    with closing(open_queries(config)) as queries:
+        return find_batch(queries, prefix)

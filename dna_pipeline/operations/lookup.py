@@ -1,6 +1,7 @@
-"""The ledger, and jobs and batches in it, as commands name them; errors as sentences.
+"""Open the ledger, find jobs and batches by what people type, and put errors into sentences.
 
-Imports the ledger where it is needed: a command that only prints its help starts at once.
+Modules of the ledger are imported inside the functions, so that a command that only prints its help
+starts at once.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ ONLY_ASCII_NAMES = (
 
 
 def open_ledger(config: Config) -> Ledger:
-    """The ledger, to write to; made where there is none yet. Raises `ConfigError`."""
+    """Open the ledger for writing; create it if there is none yet. Raises `ConfigError`."""
     from dna_pipeline.ledger.store import Ledger
     from dna_pipeline.operations.ownership import make_mark
 
@@ -33,13 +34,13 @@ def open_ledger(config: Config) -> Ledger:
 
 
 def require_utf8_names() -> None:
-    """Raises `ConfigError` where a file could not get every name."""
+    """Raise `ConfigError` if the locale cannot write every file name."""
     if not HAS_UTF8_NAMES:
         raise ConfigError(ONLY_ASCII_NAMES)
 
 
 def open_queries(config: Config) -> Queries:
-    """The ledger, to look at. Raises `ConfigError` where there is none yet."""
+    """Open the ledger for reading. Raises `ConfigError` if there is none yet."""
     from dna_pipeline.ledger import health
     from dna_pipeline.ledger.queries import Queries
 
@@ -53,12 +54,12 @@ def open_queries(config: Config) -> Queries:
     return Queries(config.ledger_path)
 
 
-def find_job(views: Queries, prefix: str) -> str:
-    """The one job whose id begins so. Raises `ConfigError`."""
+def find_job(queries: Queries, prefix: str) -> str:
+    """Give the id of the one job whose id begins with `prefix`. Raises `ConfigError`."""
     from dna_pipeline.ledger.queries import AmbiguousPrefixError
 
     try:
-        job_id = views.find(prefix)
+        job_id = queries.find(prefix)
     except AmbiguousPrefixError as error:
         raise ConfigError(str(error)) from None
     if job_id is None:
@@ -66,18 +67,21 @@ def find_job(views: Queries, prefix: str) -> str:
     return job_id
 
 
-def find_batch(views: Queries, prefix: str | None) -> str | None:
-    """The one batch whose id begins so, or whose folder is called so. Raises `ConfigError`."""
+def find_batch(queries: Queries, prefix: str | None) -> str | None:
+    """Give the id of the one batch whose id begins with `prefix`, or whose folder has that name.
+
+    Raises `ConfigError`.
+    """
     from dna_pipeline.ledger.queries import AmbiguousPrefixError
 
     try:
-        return None if prefix is None else views.find_batch(prefix)
+        return None if prefix is None else queries.find_batch(prefix)
     except AmbiguousPrefixError as error:
         raise ConfigError(str(error)) from None
 
 
 def sentence(error: Exception) -> str | None:
-    """What to say of an error that is the surroundings' and not the program's; None of others."""
+    """Put an error with a cause outside the program into a sentence; None for other errors."""
     from dna_pipeline.ledger.engine import LedgerUnavailable
     from dna_pipeline.ledger.health import is_damage
 
@@ -96,5 +100,5 @@ def sentence(error: Exception) -> str | None:
 
 
 def explain(item: str, error: ConfigError | OSError) -> str:
-    """Why something could not be done for one of several items that people named."""
+    """Put the error of one of several items that people named into a sentence."""
     return str(error) if isinstance(error, ConfigError) else f"{item}: {sentence(error) or error}"

@@ -1,10 +1,10 @@
-"""Which files and folders are dna-pipeline's own, and which are somebody else's.
+"""Tell files and folders of dna-pipeline from those of other people and programs.
 
 A folder in `<data>/work` or `<data>/claims` is ours if two things hold: its name is one that only
 this program gives, and the mark `<data>/.dna-owner` says that our ledger owns the folders there.
-The mark is one file and not one in each folder, since thousands of claims a second would each cost
-a file more. It lists the folders with names like ours that were there before: those stay foreign.
-Claims in an inbox and results in the making carry the ledger's id in their path instead
+The mark is one file for all folders, since a file in each folder would cost too much at thousands
+of claims a second. It lists the folders with names like ours that are older than the ledger: those
+stay foreign. Claims in an inbox and staging folders carry the ledger's id in their path instead
 (`.dna/<ledger id>/`).
 """
 
@@ -40,7 +40,8 @@ _ABOUT = (
 _SYSTEM_NAMES = frozenset(
     "lost+found thumbs.db desktop.ini @eadir #recycle @recycle $recycle.bin".split()  # noqa: SIM905
 ) | {"system volume information", "output"}
-"""What systems and NAS boxes put into any folder, and where older versions put their results."""
+"""Names that operating systems and NAS devices create in any folder; `output` is the outbox of
+older versions."""
 
 _WEIGHTS = (".onnx", ".safetensors", ".ckpt", ".pt", ".pth", ".bin", ".gguf", "model_index.json")
 _KNOWN_FILES = frozenset({owner.NAME, "latest.tmp"})
@@ -52,35 +53,35 @@ _NAMES_SHOWN = 4
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What `<data>/.dna-owner` says.
+    """Content of `<data>/.dna-owner`.
 
     Attributes:
         ledger: id of the ledger that owns `work` and `claims`.
-        others: folders in them that were there before, as `claims/<name>`.
+        others: folders in these two that are older than the ledger, as `claims/<name>`.
     """
 
     ledger: str
     others: frozenset[str] = frozenset()
 
     def is_foreign(self, folder: Path) -> bool:
-        """Whether that folder, whatever its name, was there before the ledger."""
+        """True if the folder is older than the ledger, whatever its name."""
         return f"{folder.parent.name}/{folder.name}" in self.others
 
 
 def read_mark(data: Path) -> Mark | None:
-    """The mark; None where there is none that can be read."""
+    """Read the mark; None if it is missing or cannot be read."""
     with suppress(OSError, ValueError, KeyError, TypeError):
-        facts: Any = json.loads((data / MARK).read_bytes())
-        if claim.is_ledger_id(facts["ledger"]):
-            return Mark(facts["ledger"], frozenset(map(str, facts["others"])))
+        content: Any = json.loads((data / MARK).read_bytes())
+        if claim.is_ledger_id(content["ledger"]):
+            return Mark(content["ledger"], frozenset(map(str, content["others"])))
     return None
 
 
 def make_mark(config: Config, ledger: Ledger) -> Mark:
-    """Write down that this ledger owns `work` and `claims`, unless that is written already.
+    """Write the mark that this ledger owns `work` and `claims`, unless it is there already.
 
     A ledger of version 0.1 has no mark; all folders with names like ours are its own. A new ledger
-    owns none of those that are there before it.
+    owns none of the folders that were there before it.
     """
     mark = read_mark(config.data)
     if mark is not None and mark.ledger == ledger.id:
@@ -109,14 +110,14 @@ def _knows(ledger: Ledger, folder: Path) -> bool:
 
 
 def entries(root: Path) -> list[Path]:
-    """What lies in that folder, sorted; nothing where it is no folder or cannot be read."""
+    """List a folder, sorted; empty if `root` is no folder or cannot be read."""
     try:
         return sorted(root.iterdir())
     except OSError:
         return []
 
 
-# --- what is left alone, for people to see ---
+# --- leftovers that people have to look at ---
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,16 +125,17 @@ class Leftovers:
     """Leftovers that stay until a person removes them.
 
     Attributes:
-        recovered: how many folders lie in `<data>/recovered`.
-        foreign: what lies among our folders and is not ours.
+        folder: `<data>/recovered`.
+        recovered: number of folders in it.
+        foreign: files and folders among ours that are not ours.
     """
 
     folder: Path
     recovered: int = 0
     foreign: tuple[Path, ...] = ()
 
-    def facts(self, limit: int = 50) -> dict[str, Any]:
-        """As in `status.json`: at most `limit` paths."""
+    def to_dict(self, limit: int = 50) -> dict[str, Any]:
+        """Give the leftovers as fields of `status.json`, with at most `limit` foreign paths."""
         return {
             "recovered": {"folder": printable(self.folder), "count": self.recovered},
             "foreign": [printable(path) for path in self.foreign[:limit]],
@@ -142,23 +144,24 @@ class Leftovers:
 
 
 def printable(path: Path) -> str:
-    """A path as text that JSON can hold, whatever its bytes."""
+    """Give a path as text that JSON can hold, whatever its bytes."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def find_leftovers(config: Config, look: Look = look_directly) -> Leftovers:
-    """Look at what is left. Reads folders only, never the ledger.
+    """Find the leftovers. Reads folders only, never the ledger.
 
     Args:
-        look: says whether a folder can be reached; one that does not answer is left out.
+        look: says whether a folder can be reached; a folder that does not answer is left out.
     """
     recovered = [path for path in entries(config.recovered) if not path.name.startswith(".")]
     mark = read_mark(config.data)
-    if mark is None:  # no daemon of this version was here: nothing is known to be foreign
+    # Only a daemon of this version writes the mark. Without it, no folder is known to be foreign.
+    if mark is None:
         return Leftovers(config.recovered, len(recovered))
     places = [config.outbox, *(inbox.path for inbox in config.inboxes if not inbox.keeps)]
-    staging, *claims = (claim.claim_root(place, mark.ledger) for place in places)
-    roots = [config.work, config.claims, staging, *claims]
+    staging, *claim_roots = (claim.claim_root(place, mark.ledger) for place in places)
+    roots = [config.work, config.claims, staging, *claim_roots]
     foreign = [
         path
         for root in roots
@@ -171,8 +174,8 @@ def find_leftovers(config: Config, look: Look = look_directly) -> Leftovers:
 
 def _foreign(root: Path, mark: Mark) -> Iterator[Path]:
     try:
-        with os.scandir(root) as found:
-            names = sorted((e.name, e.is_dir(follow_symlinks=False)) for e in found)
+        with os.scandir(root) as scanner:
+            names = sorted((e.name, e.is_dir(follow_symlinks=False)) for e in scanner)
     except OSError:
         return
     for name, is_folder in names:
@@ -186,14 +189,14 @@ def _foreign(root: Path, mark: Mark) -> Iterator[Path]:
 
 
 def check_data_folder(config: Config, look: Look = look_directly) -> None:
-    """Refuse to begin a ledger among other people's files.
+    """Refuse to create a ledger among other people's files.
 
     Args:
-        look: says whether a folder can be reached; of one that does not answer, links are not
-            followed.
+        look: says whether a folder can be reached; links are not followed to a folder that does
+            not answer.
 
     Raises:
-        ConfigError: there is no ledger yet, and the data folder holds what is not ours.
+        ConfigError: there is no ledger yet, and the data folder holds files that are not ours.
     """
     path = config.ledger_path
     if path.exists() or health.known_id(path) is not None or read_mark(config.data) is not None:
@@ -210,7 +213,7 @@ def check_data_folder(config: Config, look: Look = look_directly) -> None:
 
 
 def _foreign_content(config: Config, look: Look) -> list[str]:
-    """Names in the data folder that neither the program nor its configuration accounts for."""
+    """List names in the data folder that belong neither to the program nor to its configuration."""
     configured = {path.parts[0] for path in _below(config.data, _configured(config), look)}
     return [
         path.name
@@ -228,7 +231,7 @@ def _configured(config: Config) -> Iterator[Path]:
 
 
 def _below(folder: Path, paths: Iterable[Path], look: Look) -> Iterator[Path]:
-    """Those below `folder`, relative to it, whether they are reached by links or not."""
+    """Give the paths that lie below `folder`, directly or through links, relative to it."""
     bases = (folder, Path(os.path.realpath(folder)))
     for path in paths:
         places = [path] if look(path).is_silent else [path, Path(os.path.realpath(path))]
@@ -238,7 +241,7 @@ def _below(folder: Path, paths: Iterable[Path], look: Look) -> Iterator[Path]:
 
 
 def _is_usual(path: Path) -> bool:
-    """Whether any data folder may hold it: our files, hidden ones, a README, weights."""
+    """True for files that any data folder may hold: ours, hidden ones, a README, weights."""
     name = path.name.casefold()
     if name.startswith((".", "readme")) or name in _SYSTEM_NAMES or is_own_name(name):
         return True

@@ -1,4 +1,4 @@
-"""Retry: what lies in the folder of a job that failed or was cancelled becomes its next attempt."""
+"""Retry of failed and cancelled jobs, with the files that are in their failure folders now."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ from dna_pipeline.publish.failure_folders import remove_failure
 from dna_pipeline.publish.outbox import SOURCE, Outbox
 
 _DRAWN = -1
-"""Stands for a seed that would be drawn; no seed that is drawn or resolved is negative."""
+"""Placeholder for a seed that would be drawn at random; real seeds are never negative."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Sources:
-    """What a retry reads.
+    """Files that a retry reads.
 
     Attributes:
-        image: where the original lies; None if it was removed.
-        sidecar: the YAML to read, and the name to give to it.
-        folder: where the files of finished stages lie.
-        home: where the original should lie.
+        image: path of the original; None if it was removed.
+        sidecar: the YAML to read, and the name that its copy gets.
+        folder: folder with the files of finished stages.
+        home: folder in which the original should lie.
     """
 
     image: Path | None
@@ -55,30 +55,36 @@ class _Sources:
 
 @dataclass(frozen=True, slots=True)
 class _Attempt:
-    """A job as it is to run again. `facts`: of the drop; `stages`: ids of those that are kept."""
+    """A job as it will run again.
 
-    facts: dict[str, Any]
+    Attributes:
+        drop_values: columns of its new drop.
+        spec: the job with every parameter resolved.
+        stages: ids of the finished stages whose results are kept.
+    """
+
+    drop_values: dict[str, Any]
     spec: JobSpec
     stages: list[str]
 
 
 @dataclass(frozen=True, slots=True)
-class Retried:
-    """What became of a retry.
+class RetryResult:
+    """Outcome of a retry.
 
     Attributes:
         stages: ids of the finished stages that need not run again.
-        left: the failure folder, if files of people stay in it.
+        failure_folder: the failure folder, if it stays because people changed or added files.
     """
 
     stages: list[str]
-    left: Path | None
+    failure_folder: Path | None
 
 
 class Retrier:
     """Queues failed and cancelled jobs again, with the sidecar as it is now.
 
-    The stages that had finished are kept up to the first whose input or parameters changed.
+    Results of finished stages are kept, up to the first stage whose input or parameters changed.
     """
 
     def __init__(self, config: Config, ledger: Ledger) -> None:
@@ -86,11 +92,12 @@ class Retrier:
         self._ledger = ledger
         self._outbox = Outbox(config.outbox, ledger.id)
 
-    def retry(self, job_id: str, prober: Prober) -> Retried:
-        """Queue one job again under its id; its failure folder goes.
+    def retry(self, job_id: str, prober: Prober) -> RetryResult:
+        """Queue one job again under its id, and remove its failure folder.
 
         Raises:
-            ConfigError: it has neither failed nor been cancelled, or cannot be made to work.
+            ConfigError: the job has neither failed nor been cancelled, or it would fail again
+                since its image or its sidecar is missing or wrong.
         """
         job = self._ledger.transact(lambda s: queue.find_job(s, job_id))
         if job is None or job.status not in ("failed", "cancelled"):
@@ -114,23 +121,24 @@ class Retrier:
             if not self._commit(job, drop, row, attempt):
                 raise ConfigError(f"job {job_id[:8]} was retried by someone else at the same time")
         failpoint("retry-committed")
-        left = self._ledger.transact(lambda s: self._remove_failure(s, job))
+        failure_folder = self._ledger.transact(lambda s: self._remove_failure(s, job))
         failpoint("failure-removed")
-        return Retried(attempt.stages, left)
+        return RetryResult(attempt.stages, failure_folder)
 
     def _remove_failure(self, session: Any, job: Job) -> Path | None:
-        """Take the old failure folder away, while the lock keeps the daemon from making a new one.
+        """Remove the old failure folder; give its path if files of people keep it there.
 
-        Where the daemon was faster it did this itself. Gives the folder if files of people stay.
+        Runs in a transaction: its lock keeps the daemon from publishing a new failure folder
+        meanwhile. If the daemon was faster, it has removed the old folder itself.
         """
-        now = queue.find_job(session, job.id)
-        if now is None or now.manifest_sha256 is not None:
+        current = queue.find_job(session, job.id)
+        if current is None or current.manifest_sha256 is not None:
             return None
-        drop = session.get_one(Drop, now.drop_id)
+        drop = session.get_one(Drop, current.drop_id)
         needed = partial(queue.is_original_needed, session, job)
         return remove_failure(self._outbox, job, drop, needed)
 
-    # --- what lies in the failure folder ---
+    # --- files in the failure folder ---
 
     def _sources(self, job: Job, drop: Drop, name: str) -> _Sources:
         folder = self._outbox.folder(name)
@@ -140,8 +148,8 @@ class Retrier:
         names = sorted(path.name for path in source.iterdir()) if source.is_dir() else []
         image = source / drop.image if drop.image is not None and drop.image in names else None
         sidecar = next((name for name in names if is_yaml_name(name) and name != drop.image), None)
-        found = None if sidecar is None else (source / sidecar, sidecar)
-        return _Sources(image, found, folder, source)
+        yaml = None if sidecar is None else (source / sidecar, sidecar)
+        return _Sources(image, yaml, folder, source)
 
     def _new_drop(self, job: Job, drop: Drop, sources: _Sources) -> dict[str, Any]:
         image = None if sources.image is None else (drop.image or sources.image.name)
@@ -155,7 +163,7 @@ class Retrier:
             raise ConfigError(f"inbox {job.inbox!r} is not in pipeline.yaml any more")
         return inbox
 
-    # --- what it asks for now ---
+    # --- the job that the sidecar asks for now ---
 
     def _read_again(
         self, job: Job, drop: Drop, row: Mapping[str, Any], sources: _Sources, prober: Prober
@@ -167,36 +175,36 @@ class Retrier:
         if isinstance(answer, JobError):
             raise answer
         data = job_rows.read_sidecar(claim / sidecar) if sidecar else None
-        facts: dict[str, Any] = {
+        drop_values: dict[str, Any] = {
             "sha256": sha256_file(claim / image), "bytes": (claim / image).stat().st_size,
             "width": answer.width, "height": answer.height,
             "sidecar_text": None if data is None else job_rows.as_text(data),
         }  # fmt: skip
-        spec = self._resolve(job, drop, data, self._job_facts(job, row, facts["sha256"]))
-        kept: list[str] = []
-        if facts["sha256"] == drop.sha256:
-            kept = self._keep_stages(job, spec, sources.folder, claim)
-        return _Attempt(facts, spec, kept)
+        spec = self._resolve(job, drop, data, self._job_context(job, row, drop_values["sha256"]))
+        kept_stages: list[str] = []
+        if drop_values["sha256"] == drop.sha256:
+            kept_stages = self._keep_stages(job, spec, sources.folder, claim)
+        return _Attempt(drop_values, spec, kept_stages)
 
-    def _job_facts(self, job: Job, row: Mapping[str, Any], sha256: str) -> JobContext:
-        facts = job_rows.context_of(self._inbox(job), row["folder"], row["image"], sha256)
+    def _job_context(self, job: Job, row: Mapping[str, Any], sha256: str) -> JobContext:
+        context = job_rows.context_of(self._inbox(job), row["folder"], row["image"], sha256)
         if job.batch is None:
-            return facts
+            return context
         batch, number = self._ledger.transact(lambda s: batches.place_of(s, job))
-        return replace(facts, batch=batch, row=number)
+        return replace(context, batch=batch, row=number)
 
-    def _resolve(self, job: Job, drop: Drop, data: bytes | None, facts: JobContext) -> JobSpec:
-        """The job that the sidecar asks for now. Raises `JobError`.
+    def _resolve(self, job: Job, drop: Drop, data: bytes | None, context: JobContext) -> JobSpec:
+        """Resolve the job that the sidecar asks for now. Raises `JobError`.
 
-        A seed that was drawn stays if the sidecar is the same, or at least all parameters of its
-        stage are: then the stage's result can be kept.
+        A seed that was drawn at random is used again if the sidecar is unchanged, or at least all
+        parameters of its stage are, so that the stage's result can be kept.
         """
         inbox = self._inbox(job)
 
         def resolve(
             text: bytes | None, draw: Callable[[], int], seeds: Mapping[str, int] | None = None
         ) -> JobSpec:
-            return job_rows.resolve_text(self._config, inbox, text, facts, draw, seeds)
+            return job_rows.resolve_text(self._config, inbox, text, context, draw, seeds)
 
         def draws(text: bytes | None) -> set[str]:
             spec = resolve(text, lambda: _DRAWN)
@@ -211,7 +219,7 @@ class Retrier:
             try:
                 drawn &= draws(old_text)
             except JobError:
-                drawn = set[str]()  # the old sidecar was wrong, so that nothing was drawn for it
+                drawn = set[str]()  # the old sidecar was wrong, so no seed was drawn for it
         seeds: dict[str, int] = {i: stages[i]["seed"] for i in drawn if "seed" in stages.get(i, {})}
         spec = resolve(data, job_rows.draw_seed, seeds)
         if old_text == data:
@@ -225,35 +233,35 @@ class Retrier:
         return self._ledger.transact(lambda s: queue.finished_stages(s, job.id))
 
     def _keep_stages(self, job: Job, spec: JobSpec, folder: Path, claim: Path) -> list[str]:
-        """Copy the files of the first stages that are the same into the claim; their ids.
+        """Copy the files of the first stages that are unchanged into the claim; give their ids.
 
-        The worker looks once more, at weights and code too, before it goes on from them.
+        The worker compares again, weights and code included, before it continues after them.
         """
         finished = {run.stage_id: (run, files) for run, files in self._finished(job)}
-        wanted: list[tuple[str, dict[str, str]]] = []
+        reusable: list[tuple[str, dict[str, str]]] = []
         for stage in spec.stages:
             run, files = finished.get(stage.id, (None, []))
             params = json.loads(json.dumps(stage.params))
             if run is None or (run.type, run.params) != (stage.type, params):
                 break
-            wanted.append((stage.id, {file.path: file.sha256 for file in files}))
+            reusable.append((stage.id, {file.path: file.sha256 for file in files}))
         if (claim / stage_files.KEPT).exists():
-            return []  # an original of that name
-        return stage_files.keep(folder, claim, wanted)
+            return []  # an original has that name, so there is no place for the files
+        return stage_files.keep(folder, claim, reusable)
 
     # --- the ledger ---
 
     def _commit(self, job: Job, drop: Drop, row: Mapping[str, Any], attempt: _Attempt) -> bool:
-        facts = attempt.facts
+        drop_values = attempt.drop_values
         changes = job_rows.job_columns(self._inbox(job), attempt.spec) | {"drop_id": row["id"]}
-        asked = (facts["sha256"], facts["sidecar_text"])
-        if job.batch is not None and (drop.sha256, job.request) != asked:
-            changes |= {"request": facts["sidecar_text"], "key": None}
+        requested = (drop_values["sha256"], drop_values["sidecar_text"])
+        if job.batch is not None and (drop.sha256, job.request) != requested:
+            changes |= {"request": drop_values["sidecar_text"], "key": None}
 
         def commit(session: Any) -> bool:
             if not requests.revive(session, job.id, changes, attempt.stages):
                 return False
-            claimed = {"id": row["id"], "inbox": job.inbox, **facts}
+            claimed = {"id": row["id"], "inbox": job.inbox, **drop_values}
             drops.finish_claims(session, [claimed], [])
             batches.reopen(session, job.id)
             return True
@@ -262,7 +270,7 @@ class Retrier:
 
 
 def _shared_sources(job: Job, drop: Drop, folder: Path) -> _Sources:
-    """A row's files in a folder that cancelled rows share."""
+    """Find the files of one row in a folder that several cancelled rows share."""
     row = cancelled_rows.find_row(folder, job.stem, job.id)
     if row is None:
         return _Sources(None, None, folder, folder / SOURCE)
@@ -274,7 +282,7 @@ def _shared_sources(job: Job, drop: Drop, folder: Path) -> _Sources:
 
 
 def _copy(sources: _Sources, row: Mapping[str, Any], claim: Path) -> None:
-    """Copy image and sidecar under the names that the drop has for them."""
+    """Copy image and sidecar into the claim, under the names that the drop's row has for them."""
     claim.mkdir(parents=True)
     if sources.image is not None:
         copy_file(sources.image, claim / row["image"])
@@ -282,16 +290,16 @@ def _copy(sources: _Sources, row: Mapping[str, Any], claim: Path) -> None:
         copy_file(sources.sidecar[0], claim / row["sidecar"])
 
 
-# --- which jobs ---
+# --- selecting jobs ---
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
+class JobSelection:
     """The jobs to retry.
 
     Attributes:
         ids: their ids, each once.
-        cancelled: number of cancelled jobs that are left out; 0 where they were not looked for.
+        cancelled: number of cancelled jobs that are left out; 0 if they were not counted.
     """
 
     ids: list[str]
@@ -300,31 +308,32 @@ class Chosen:
 
 def choose_jobs(
     config: Config, jobs: Iterable[str], batch: str | None, inbox: str | None, *, failed: bool
-) -> Chosen:
-    """The jobs whose ids begin so; or, with `failed`, all that failed, oldest first.
+) -> JobSelection:
+    """Choose the jobs whose ids begin with one of `jobs`; with `failed`, all failed jobs.
 
-    A batch is to be whole in the end, so its cancelled jobs count as failed. Elsewhere what people
-    cancelled in the course of time stays cancelled.
+    The oldest come first. Of a batch, cancelled jobs are chosen too, since a batch should be
+    complete in the end. Elsewhere, jobs that people cancelled stay cancelled.
 
     Raises:
-        ConfigError: a job, batch or inbox does not exist, or it is not clear which jobs are meant.
+        ConfigError: a job, batch or inbox does not exist, or the options contradict each other.
     """
     prefixes = list(jobs)
-    with closing(open_queries(config)) as views:
+    with closing(open_queries(config)) as queries:
         _check_choice(config, prefixes, batch, inbox, failed=failed)
         if not failed:
-            return Chosen(list(dict.fromkeys(find_job(views, prefix) for prefix in prefixes)))
+            ids = dict.fromkeys(find_job(queries, prefix) for prefix in prefixes)
+            return JobSelection(list(ids))
         if batch is not None:
-            batch_id = find_batch(views, batch)
-            return Chosen(views.ids(("failed", "cancelled"), inbox=inbox, batch=batch_id))
-        ids = views.ids(("failed",), inbox=inbox)
-        return Chosen(ids, len(views.ids(("cancelled",), inbox=inbox)))
+            batch_id = find_batch(queries, batch)
+            return JobSelection(queries.ids(("failed", "cancelled"), inbox=inbox, batch=batch_id))
+        ids = queries.ids(("failed",), inbox=inbox)
+        return JobSelection(ids, len(queries.ids(("cancelled",), inbox=inbox)))
 
 
 def _check_choice(
     config: Config, jobs: list[str], batch: str | None, inbox: str | None, *, failed: bool
 ) -> None:
-    """Raises `ConfigError` where it is not clear which jobs are meant."""
+    """Raise `ConfigError` if it is not clear which jobs are meant."""
     if bool(jobs) == failed or (not failed and (batch is not None or inbox is not None)):
         raise ConfigError(
             "name jobs, or one batch with --batch and --failed: `retry JOB…`, `retry --failed`, "
@@ -335,11 +344,11 @@ def _check_choice(
         raise ConfigError(f"no inbox is called {inbox!r}; there are: {names}")
 
 
-def retry_each(config: Config, ids: Iterable[str]) -> Generator[tuple[str, Retried | str]]:
+def retry_each(config: Config, ids: Iterable[str]) -> Generator[tuple[str, RetryResult | str]]:
     """Queue the jobs again, one after another.
 
     Yields:
-        The job's id, and what became of it; a sentence for people where it cannot be retried.
+        The job's id with its outcome, or with a sentence for people if it cannot be retried.
     """
     with closing(Ledger(config.ledger_path)) as ledger, closing(Prober()) as prober:
         retrier = Retrier(config, ledger)

@@ -1,4 +1,4 @@
-"""Jobs that do not come through an inbox: submitted by command."""
+"""Submission of images by command, without an inbox."""
 
 from __future__ import annotations
 
@@ -32,16 +32,17 @@ from dna_pipeline.operations.lookup import explain, open_ledger
 def document_from_options(
     pipeline: str | None, settings: list[str], pipelines: Mapping[str, Pipeline] | None = None
 ) -> Document:
-    """The document that `--pipeline P --set stage.param=V …` stands for.
+    """Build the sidecar document that `--pipeline P --set stage.param=V …` stands for.
 
-    The shell has taken the quotes around a value. So text is taken as it stands: a `#` in it or a
-    number cuts or changes nothing where the parameter takes text.
+    The shell has removed the quotes around a value. So if the parameter takes text, the value is
+    used as it is: a `#` in it does not begin a comment, and digits stay text.
 
     Args:
-        pipelines: their stages may be named by id.
+        pipelines: pipelines whose stages may be named by id.
 
     Raises:
-        ConfigError: a setting that is none or is for a job file, or two that exclude one another.
+        ConfigError: a setting is malformed or is one for job files, or two settings contradict
+            each other.
     """
     value: dict[str, Any] = {} if pipeline is None else {"pipeline": pipeline}
     stages = known_stages() | stages_of((pipelines or {}).values())
@@ -54,16 +55,16 @@ def document_from_options(
             text = f"{stage} is for a job file, which says which jobs there are"
             raise ConfigError(f"--set {setting!r}: {text}; `submit` makes one job of each image")
         is_text = takes_text([stages[stage]] if stage in stages else [], parameter)
-        given = text if is_text else _set_value(setting, text, is_plain=stage == "meta")
+        setting_value = text if is_text else _set_value(setting, text, is_plain=stage == "meta")
         inner = value.setdefault(stage, {}) if dot else value
         if not is_mapping(inner):
             raise ConfigError(f"--set {setting!r}: {stage} is set as a whole, too; keep one")
-        inner[parameter if dot else stage] = given
+        inner[parameter if dot else stage] = setting_value
     return Document(value, {(): 0}, "--set")
 
 
 def _set_value(setting: str, text: str, *, is_plain: bool) -> Any:
-    """A list or a mapping in brackets, or, always if `is_plain`, a single value.
+    """Parse a list or a mapping in brackets, or a single value; with `is_plain` always the latter.
 
     Raises ConfigError.
     """
@@ -77,7 +78,7 @@ def _set_value(setting: str, text: str, *, is_plain: bool) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """An image to be submitted: a file, or a stream with a name for it."""
+    """An image to submit: a file, or a stream, with the name that its copy gets."""
 
     name: str
     source: Path | IO[bytes]
@@ -85,14 +86,19 @@ class Submission:
 
 @contextmanager
 def claiming(ledger: Ledger, row: dict[str, Any]) -> Generator[None]:
-    """While a command fills a drop's claim: the drop is committed as *claiming* before there is a
-    folder, which a daemon that starts meanwhile would clear away, and an error leaves nothing."""
-    # Of no inbox yet: a daemon that starts puts back, or goes on with, what one was half taking.
+    """Guard the block in which a command fills a drop's claim.
+
+    The drop is committed as *claiming* before its folder exists, since a daemon that starts
+    meanwhile would remove a folder that the ledger does not know. An error removes drop and folder.
+    """
+    # The drop belongs to SUBMIT_INBOX for now: a daemon that starts finishes or rolls back the
+    # unfinished claims of its inboxes, and must not touch this one.
     ledger.transact(lambda s: drops.begin_claims(s, [row | {"inbox": SUBMIT_INBOX}]))
     try:
         yield
     except BaseException:
-        # Nothing to forget means that the job was committed before we were interrupted.
+        # If the drop is no longer *claiming*, its job was committed before the interruption, and
+        # needs the folder.
         if ledger.transact(lambda s: drops.forget_drops(s, [row["id"]])):
             remove_tree(row["claim"], ignore_errors=True)
         raise
@@ -101,23 +107,23 @@ def claiming(ledger: Ledger, row: dict[str, Any]) -> Generator[None]:
 class Submitter:
     """Copies images into the data folder and queues them there."""
 
-    def __init__(self, config: Config, ledger: Ledger, told: Document) -> None:
+    def __init__(self, config: Config, ledger: Ledger, document: Document) -> None:
         self._config = config
         self._ledger = ledger
-        self._told = told
+        self._document = document
         inbox = config.inbox(SUBMIT_INBOX)
         assert inbox is not None
         self._inbox: Inbox = inbox
         self._resolve(None)
 
-    def _resolve(self, facts: JobContext | None) -> JobSpec:
+    def _resolve(self, context: JobContext | None) -> JobSpec:
         try:
-            return resolve(self._config, self._inbox, self._told, job_rows.draw_seed, facts)
+            return resolve(self._config, self._inbox, self._document, job_rows.draw_seed, context)
         except JobError as error:
             raise ConfigError(f"{error.detail} ({error.code})") from None
 
     def submit(self, submission: Submission, prober: Prober) -> str:
-        """Queue one image; its job's id. Raises ConfigError for what is no usable image."""
+        """Queue one image and give its job's id. Raises ConfigError if it is no usable image."""
         row = job_rows.drop_row(
             self._inbox, "", Path(submission.name).name, self._sidecar(submission)
         )
@@ -128,8 +134,9 @@ class Submitter:
             return self._queue(row, path, prober)
 
     def _sidecar(self, submission: Submission) -> str | None:
-        """What the command told is written down as a YAML, to be kept, seen and corrected."""
-        return sidecar_name(Path(submission.name).name) if self._told.value else None
+        """Name of the YAML in which the command's settings are kept, for people to read and correct
+        before a retry; None if there are no settings."""
+        return sidecar_name(Path(submission.name).name) if self._document.value else None
 
     def _fetch(self, submission: Submission, folder: Path) -> Path:
         folder.mkdir(parents=True)
@@ -140,25 +147,25 @@ class Submitter:
             stream = submission.source
             write_atomic(path, lambda file: shutil.copyfileobj(stream, file))
         if (sidecar := self._sidecar(submission)) is not None:
-            write_bytes(folder / sidecar, self._written())
+            write_bytes(folder / sidecar, self._sidecar_bytes())
         sync_claims([folder], ())
         return path
 
-    def _written(self) -> bytes:
-        return yaml12.dumps(self._told.value, indent=2).encode()
+    def _sidecar_bytes(self) -> bytes:
+        return yaml12.dumps(self._document.value, indent=2).encode()
 
     def _queue(self, row: Mapping[str, Any], path: Path, prober: Prober) -> str:
         answer = prober.probe(path)
         if isinstance(answer, JobError):
             raise ConfigError(f"{path.name}: {answer.sentence} {answer.detail} ({answer.code})")
-        facts: dict[str, Any] = {
+        drop_values: dict[str, Any] = {
             "id": row["id"], "sha256": sha256_file(path), "bytes": path.stat().st_size,
             "width": answer.width, "height": answer.height,
-            "sidecar_text": self._written().decode() if row["sidecar"] else None,
+            "sidecar_text": self._sidecar_bytes().decode() if row["sidecar"] else None,
         }  # fmt: skip
-        known = job_rows.context_of(self._inbox, "", path.name, facts["sha256"])
-        job = job_rows.job_row(self._inbox, "", path.name, row["id"], self._resolve(known))
-        self._ledger.transact(lambda s: drops.finish_claims(s, [facts], [job]))
+        context = job_rows.context_of(self._inbox, "", path.name, drop_values["sha256"])
+        job = job_rows.job_row(self._inbox, "", path.name, row["id"], self._resolve(context))
+        self._ledger.transact(lambda s: drops.finish_claims(s, [drop_values], [job]))
         return job["id"]
 
 
@@ -171,15 +178,15 @@ def submit_all(
     """Queue images, each with the same settings.
 
     Args:
-        submissions: each with the name that people gave to it.
-        pipeline: its name; None: the first one.
+        submissions: each with the name that people typed for it.
+        pipeline: name of the pipeline; None: the first one.
         settings: as `stage.parameter=value`.
 
     Returns:
         The ids of the jobs, and a sentence for each image that could not be queued.
 
     Raises:
-        ConfigError: a setting is wrong, so that nothing was queued.
+        ConfigError: a setting is wrong; no image was queued.
     """
     document = document_from_options(pipeline, settings, config.pipelines)
     jobs: list[str] = []

@@ -1,7 +1,7 @@
-"""Whether the torch that is installed can use the GPU of this machine, found out without torch.
+"""Check if the installed torch can use the GPU of this machine, without importing torch.
 
-`import torch` takes seconds and hundreds of megabytes; what it was built for stands in its
-`version.py`, and in the version of its package.
+`import torch` takes seconds and hundreds of megabytes. The devices that it was built for are also
+written in its `version.py` and in the version of its package.
 """
 
 from __future__ import annotations
@@ -13,14 +13,15 @@ from importlib.util import find_spec
 from pathlib import Path
 
 DRIVER = Path("/proc/driver/nvidia/version")
-"""Where Linux's driver says which one it is."""
+"""File in which the Linux driver reports its version."""
 
 _BACKENDS = re.compile(r"^(?:cuda|hip|rocm|xpu)\b[^=]*=\s*['\"]", re.MULTILINE)
-"""A device that torch was built for, in its `version.py`: `cuda = '12.8'`, not `cuda = None`."""
+"""Matches a device that torch was built for, in its `version.py`: `cuda = '12.8'`, but not
+`cuda = None`."""
 
 
 def cpu_build() -> str | None:
-    """The version of the installed torch if it is built for the CPU alone; else None."""
+    """Give the version of the installed torch if it is built for the CPU alone; else None."""
     try:
         installed = version("torch")
         spec = find_spec("torch")
@@ -39,15 +40,15 @@ def cpu_build() -> str | None:
 
 
 def has_nvidia_driver(driver: Path = DRIVER) -> bool:
-    """Whether this machine has a driver for NVIDIA's GPUs."""
+    """True if this machine has a driver for NVIDIA's GPUs."""
     return driver.exists() or shutil.which("nvidia-smi") is not None
 
 
 def remark(device: str, driver: Path = DRIVER) -> str | None:
-    """What to say where a GPU is there and torch cannot use it; None where all is well.
+    """Give a remark if there is an NVIDIA GPU that torch cannot use; else None.
 
     Args:
-        device: `runtime.device`. With `cpu` or `mps` nobody wants NVIDIA's GPU.
+        device: `runtime.device`; with `cpu` or `mps` there is no remark.
     """
     if not device.startswith(("auto", "cuda")) or not has_nvidia_driver(driver):
         return None

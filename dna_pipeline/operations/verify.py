@@ -1,4 +1,4 @@
-"""Results compared with their manifests."""
+"""Comparison of results with their manifests."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from dna_pipeline.publish.manifest import NAME, Manifest
 
 
 def verify(roots: Iterable[Path]) -> list[dict[str, Any]]:
-    """Hash all results at or below the roots again: `folder`, number of `files`, and `problems`.
+    """Hash all results at or below the roots and compare: `folder`, number of `files`, `problems`.
 
     Raises:
-        ConfigError: a root does not exist, so that nothing was looked at.
+        ConfigError: a root does not exist; no result was hashed.
     """
     places = list(roots)
     for root in places:
@@ -29,7 +29,7 @@ def verify(roots: Iterable[Path]) -> list[dict[str, Any]]:
 
 
 def _manifests(root: Path) -> list[Path]:
-    """All manifests at or below `root`, our own hidden folders left out."""
+    """List the manifests at or below `root`, except those in hidden folders."""
     if root.is_file():
         return [root]
     return [path for path in find_results(root) if path.name == NAME]
@@ -52,7 +52,7 @@ def _compare_result(path: Path) -> dict[str, Any]:
 
 
 def _file(folder: Path, name: str) -> Path:
-    """A file by its name in a manifest, also where the locale takes names for plain ASCII."""
+    """Path of a file by its name in a manifest, also if the locale takes names for plain ASCII."""
     return folder / os.fsdecode(name.encode("utf-8", "surrogatepass"))
 
 

@@ -1,1 +1,1 @@
-"""Puts outcomes of jobs into the outbox."""
+"""Publishing: puts outcomes of jobs into the outbox."""

@@ -1,4 +1,4 @@
-"""Columns of `batch.csv` for whatever differs between the rows of a batch."""
+"""Columns of `batch.csv` for the values that differ between the rows of a batch."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from dna_pipeline.config.dialect import Dialect
 from dna_pipeline.config.yaml12 import is_mapping
 
 MOST_COLUMNS = 256
-"""Tables may have more `meta.` columns than anyone reads side by side."""
+"""Maximum number of columns: a table may have more `meta.` columns than people can read."""
 
 _Place = tuple[str, str]
-"""Group and name of a value: a stage's id and its parameter, say."""
+"""Group and name of a value, such as a stage's id and its parameter."""
 
 _JOB, _META = "", "meta"
 _NONE: dict[str, Any] = {}
@@ -22,13 +22,14 @@ _OF_JOB = ("pipeline", "priority", "not_before", "tags")
 
 
 class VaryingColumns:
-    """Finds the columns in which the jobs of one batch differ, and keeps them in mind.
+    """Finds and remembers the columns in which the jobs of one batch differ.
 
-    A column that differed once stays, so that the file keeps its form while its jobs run.
+    A column that differed once stays, so that the file keeps its columns while its jobs run.
 
     Attributes:
-        names: the columns: of the job, of its stages in their order, then `meta`.
-        version: grows with all that is learned: rows read before may lack a column.
+        names: the columns: of the job, of its stages in their order, then of `meta`.
+        version: number that grows with each new column. Rows that were read under an older version
+            may lack a column.
     """
 
     def __init__(self) -> None:
@@ -38,16 +39,18 @@ class VaryingColumns:
         self._varying: set[_Place] = set()
         self._order: dict[_Place, int] = {}
         self._constant: dict[str, dict[str, Any]] = {}
-        """Values that all rows have had so far, by the group that they are in."""
-        self._given: set[_Place] = set()
+        """Values that are equal in all rows so far, by group and name."""
+        self._requested: set[_Place] = set()
         self._shows_tags = False
 
     def cells(self, row: dict[str, Any], stages: list[dict[str, Any]]) -> list[Any]:
-        """The values of a row of `batches.report` in these columns, after a look at whether they
-        are all; None where it has none.
+        """Give a row's values in the columns, after adding the columns in which the row differs.
+
+        A value is None if the row has none. A row without a job adds no column.
 
         Args:
-            stages: of its job; none where it has no job, which tells nothing.
+            row: a row of `batches.report`.
+            stages: stages of its job; empty if it has no job.
         """
         if row["stages"] is None:
             return [None] * len(self._columns)
@@ -56,7 +59,7 @@ class VaryingColumns:
         groups[_META] = {} if row["meta"] == "{}" else json.loads(row["meta"])
         self._compare(groups)
         if (_JOB, "pipeline") in self._varying:
-            self._compare_given(row["request"], groups)
+            self._compare_requests(row["request"], groups)
         if self._shows_tags:
             groups[_JOB]["tags"] = ", ".join(json.loads(row["tags"]))
         return [groups.get(group, _NONE).get(name) for group, name in self._columns]
@@ -78,20 +81,20 @@ class VaryingColumns:
         for name in values:
             self._order[group, name] = len(self._order)
 
-    def _compare_given(self, request: str | None, groups: dict[str, dict[str, Any]]) -> None:
-        """Take up parameters that some rows set and others, of another pipeline, do not have."""
-        asked: dict[str, Any] = json.loads(request) if request else {}
-        given = {
+    def _compare_requests(self, request: str | None, groups: dict[str, dict[str, Any]]) -> None:
+        """Add columns for parameters that some rows set, and that rows of another pipeline lack."""
+        request_values: dict[str, Any] = json.loads(request) if request else {}
+        places = {
             (group, name)
-            for group, item in asked.items()
+            for group, item in request_values.items()
             if group in groups and is_mapping(item)
             for name in item
             if name in groups[group]
         }
-        if given - self._given:
-            self._given |= given
+        if places - self._requested:
+            self._requested |= places
             self.version += 1
-        for place in self._given - self._varying:
+        for place in self._requested - self._varying:
             if place[0] not in groups:
                 self._add(place)
 
@@ -113,8 +116,8 @@ class VaryingColumns:
 
 
 def cell_text(value: Any, dialect: Dialect) -> str:
-    """A value as a cell: numbers as the table writes them, and nothing that a spreadsheet takes for
-    a formula."""
+    """Write a value as a cell: numbers in the table's dialect, and text in a form that no
+    spreadsheet takes for a formula."""
     if isinstance(value, str):
         return f"'{value}" if value.startswith(_FORMULA) else value
     if value is None:

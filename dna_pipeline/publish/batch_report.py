@@ -1,4 +1,4 @@
-"""`batch.csv`: what became of each row of a batch, kept current while its jobs run."""
+"""`batch.csv`: the outcome of each row of a batch, kept up to date while its jobs run."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ COLUMNS = (
 INTERVAL_S = 2.0
 COST_SHARE = 20
 STEP_S = 0.05
-"""For so long the other work of the daemon's loop may wait at once."""
+"""Time in seconds that one step may take from the daemon's loop."""
 
 
 class BatchReports:
-    """Makes the folders of new batches and keeps the account of each that is not done.
+    """Makes the folders of new batches, and writes the batch report of each unfinished batch.
 
     Args:
-        dispose_unneeded: removes the claims that no job and no account needs any more.
+        dispose_unneeded: removes the claims that no job and no batch report needs any more.
         look: says whether a folder can be reached.
     """
 
@@ -67,11 +67,11 @@ class BatchReports:
         self._spent_s = 0.0
 
     def ledger_changed(self) -> None:
-        """Something was committed."""
+        """Note that something was committed to the ledger."""
         self._is_stale = True
 
     def step(self, now: float) -> None:
-        """Write a little of what has changed, if it is time; others wait for the loop."""
+        """Write a part of the changed reports if it is time; brief, as the daemon's loop waits."""
         if self._round is None:
             if not self._is_stale or now < self._next_at:
                 return
@@ -86,10 +86,10 @@ class BatchReports:
         self._next_at = now + max(INTERVAL_S, COST_SHARE * self._spent_s)
 
     def write(self, limit_s: float = inf) -> None:
-        """Bring all accounts up to date, or as many as there is time for.
+        """Bring all reports up to date, or as many as `limit_s` seconds allow.
 
-        What `step` has begun comes first: the claims that it found to be needed no more go at its
-        end.
+        A round that `step` has begun is finished first, since its end removes the claims that it
+        found unneeded.
         """
         started = time.monotonic()
         begun, self._round = self._round or (), None
@@ -98,12 +98,13 @@ class BatchReports:
                 return
 
     def _all(self) -> Iterator[None]:
-        """A batch, or some rows of it, at each step. What cannot be written now is tried again."""
+        """Write all reports, a batch or some of its rows at each step. A report that cannot be
+        written now is tried again in the next round."""
         self._is_stale = True
         try:
             self._publisher.check_outbox()
         except OutboxUnavailable:
-            return  # to make it anew would be to write below an empty mount point
+            return  # making the outbox anew could write below an empty mount point
         self._is_stale = False
         has_moved_on = False
         try:
@@ -126,11 +127,11 @@ class BatchReports:
             return False
 
     def _report(self, batch_id: str) -> Generator[None, None, bool]:
-        """Write one; whether files that were kept for it may be needed no more."""
+        """Write one report; True if claims that were kept for it may be unneeded now."""
         batch = self._ledger.transact(lambda s: batches.get(s, batch_id))
         folder = self._publisher.outbox.folder(folder_of(batch))
         if batch.state == "claimed":
-            self._place(batch, folder)
+            self._make_folder(batch, folder)
         data, has_ended = yield from self._read(batch)
         if self._written.get(batch_id) != data:
             self._publisher.outbox.put(data, folder / NAME)
@@ -138,27 +139,30 @@ class BatchReports:
             failpoint("account-written")
         if batch.state == "claimed":
             self._ledger.transact(lambda s: batches.open_(s, batch_id))
-        is_done = has_ended and self._ledger.transact(lambda s: batches.close(s, batch_id))
-        if is_done:
+        is_closed = has_ended and self._ledger.transact(lambda s: batches.close(s, batch_id))
+        if is_closed:
             self._written.pop(batch_id, None)
             self._columns.pop(batch_id, None)
             log.info("batch.finished", batch=batch_id, folder=folder_of(batch))
-        return is_done or batch.state == "claimed"
+        return is_closed or batch.state == "claimed"
 
     def _read(self, batch: Batch) -> Generator[None, None, tuple[bytes, bool]]:
-        """The account as it is now, and whether all in it has ended."""
+        """Build the current report; give its bytes, and True if all its rows have ended."""
         dialect = Dialect.from_json(
             self._ledger.transact(lambda s: batches.dialect_of(s, batch.id))
         )
         columns = self._columns.setdefault(batch.id, VaryingColumns())
-        while (made := (yield from self._pass(batch, dialect, columns))) is None:
-            pass  # each of them learns of a column at least
-        return made
+        while (report := (yield from self._pass(batch, dialect, columns))) is None:
+            pass  # ends, since each incomplete pass adds a column at least
+        return report
 
     def _pass(
         self, batch: Batch, dialect: Dialect, columns: VaryingColumns
     ) -> Generator[None, None, tuple[bytes, bool] | None]:
-        """All rows once; None where a column was missing. The first rows mostly show which."""
+        """Read all rows once; None if a column was missing.
+
+        Most missing columns show in the first rows, so the pass stops after these.
+        """
         version = columns.version
         data = bytearray(_encoded(dialect.start + dialect.lines([[*COLUMNS, *columns.names]])))
         has_ended, after = True, 0
@@ -174,8 +178,8 @@ class BatchReports:
             yield
         return (bytes(data), has_ended) if columns.version == version else None
 
-    def _place(self, batch: Batch, folder: Path) -> None:
-        """Its folder, and in it what was dropped with it and no job has."""
+    def _make_folder(self, batch: Batch, folder: Path) -> None:
+        """Make the batch's folder, with the files that were dropped with it but have no job."""
         self._publisher.outbox.make_folder(folder)
         if batch.originals != "archive":
             return
@@ -183,7 +187,7 @@ class BatchReports:
             require_answer(self._look, Path(drop.claim).parent)
             _copy_all(drop, batch, folder / SOURCE)
         if batch.kind == "matrix":
-            # A failure holds only what its own row asked for: the whole YAML must not be lost.
+            # A failure folder has the request of its own row alone, so keep the whole YAML here.
             name, text = self._ledger.transact(lambda s: batches.matrix_sidecar(s, batch.id))
             if name is not None and text is not None:
                 self._publisher.outbox.put(text.encode(), folder / SOURCE / name)
@@ -195,11 +199,11 @@ def _copy_all(drop: Drop, batch: Batch, source: Path) -> None:
     claim = Path(drop.claim)
     inner = place_below(drop.folder, batch.folder)
     for path in claim.iterdir() if claim.is_dir() else ():
-        _keep(path, _make_folder(source, inner.split("/")))
+        _copy_beside(path, _make_folder(source, inner.split("/")))
 
 
 def _make_folder(home: Path, parts: Iterable[str]) -> Path:
-    """The folder below another, made if missing; with a `_` where a file has its name."""
+    """Make a folder below `home` and give it; a part gets a `_` if a file has its name."""
     home.mkdir(parents=True, exist_ok=True)
     for part in parts:
         while os.path.lexists(home / part) and not (home / part).is_dir():
@@ -209,11 +213,12 @@ def _make_folder(home: Path, parts: Iterable[str]) -> Path:
     return home
 
 
-def _keep(path: Path, folder: Path) -> None:
-    """Copy a file there, unless it was before a restart; beside what has its name already.
+def _copy_beside(path: Path, folder: Path) -> None:
+    """Copy a file into the folder, under a free name, unless an equal copy from before a restart is
+    there.
 
-    Files of several folders of the inbox may come to one folder here, where their safe names or a
-    file system that passes over case make those folders one.
+    Files of several folders of the inbox may come into one folder here, if the safe names of these
+    folders are equal, or differ only in case on a file system that ignores case.
     """
     remove_temporaries(folder)
     for name in free_names(path.name):
@@ -234,10 +239,11 @@ def _encoded(text: str) -> bytes:
 
 
 def _line(row: dict[str, Any], folder: str, dialect: Dialect, columns: VaryingColumns) -> list[str]:
-    """A row of `batches.report` as cells, for a batch in that folder of the outbox."""
+    """Write a row of `batches.report` as cells, for a batch in that folder of the outbox."""
     stages: list[dict[str, Any]] = json.loads(row["stages"]) if row["stages"] else []
     error: dict[str, Any] = json.loads(row["error"]) if row["error"] else {}
-    # What another batch's job does for this row, it may do in vain.
+    # A duplicate row has the job of another batch. That job's status, code and detail count for
+    # this row only if the job failed or was cancelled.
     own = row["row_status"] is None or row["status"] in ("failed", "cancelled")
     status = row["status"] if own else row["row_status"]
     code = row["row_code"] or (error.get("code") or row["hold"] if own else None)
@@ -253,7 +259,7 @@ def _line(row: dict[str, Any], folder: str, dialect: Dialect, columns: VaryingCo
 
 
 def _seconds(row: dict[str, Any], dialect: Dialect) -> str | None:
-    """How long its last attempt took, from start to the end of its stages."""
+    """Duration of the job's last attempt, from its start to the end of its stages."""
     if not row["started_at"] or not row["finished_at"]:
         return None
     ended, started = (datetime.fromisoformat(row[key]) for key in ("finished_at", "started_at"))

@@ -1,8 +1,8 @@
 """The folder that the cancelled rows of a batch share: each original once, two small files a row.
 
     <batch>/cancelled/CANCELLED.txt
-                      <stem>-<job8>.json     the row's error.json, and where its original lies
-                      <stem>-<job8>.yaml     what the row asked for; `retry` reads it
+                      <stem>-<job8>.json     the row's error.json, with the path of its original
+                      <stem>-<job8>.yaml     the row's request; `retry` reads it
                       source/<folder>/<image>
 
 Only rows that never finished a stage come here. All names follow from the job and its image, so
@@ -27,21 +27,21 @@ TEXT_NAME = "CANCELLED.txt"
 
 
 class CancelledRow(ErrorReport):
-    """The account of one row. `source`: its original, relative to the folder; null if lost."""
+    """Manifest file of one row. `source`: its original, relative to the folder; null if lost."""
 
     source: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class RowFiles:
-    """Where a row is written down."""
+    """Files of one row in the shared folder."""
 
     manifest: Path
     report: CancelledRow
 
     @property
     def request(self) -> Path:
-        """What the row asked for; it may be missing."""
+        """Path of the row's request; the file may be missing."""
         return self.manifest.with_suffix(".yaml")
 
     @property
@@ -51,7 +51,7 @@ class RowFiles:
 
 
 def is_shared(name: str) -> bool:
-    """True if a job with this `publish_name` lies in a folder that cancelled rows share."""
+    """True if `name`, a job's `publish_name`, is a folder that cancelled rows share."""
     return PurePath(name).name == CANCELLED
 
 
@@ -63,7 +63,7 @@ def put_original(outbox: Outbox, name: str, file: Path, below: str) -> str:
         below: the subfolder of `source` that mirrors the original's folder; "" for none.
 
     Returns:
-        Where it lies, relative to the shared folder.
+        Its path, relative to the shared folder.
     """
     sha256 = sha256_file(file)
     for candidate in _numbered(file.name):
@@ -77,7 +77,7 @@ def put_original(outbox: Outbox, name: str, file: Path, below: str) -> str:
 
 
 def _numbered(name: str) -> Iterator[str]:
-    """The name itself, then `a (2).png` and so on."""
+    """Give the name itself, then `a (2).png` and so on."""
     yield name
     path, number = PurePath(name), 1
     while True:
@@ -88,37 +88,37 @@ def _numbered(name: str) -> Iterator[str]:
 def write_row(
     outbox: Outbox, name: str, stem: str, row: CancelledRow, request: bytes | None
 ) -> None:
-    """Write a row's files durably, the account last: a row without it is not there."""
+    """Write a row's files durably, the manifest file last, since only that makes the row exist."""
     folder = outbox.folder(name)
     if not (folder / TEXT_NAME).exists():
         outbox.put(_text(row.job.batch or "").encode(), folder / TEXT_NAME)
-    places = _places(folder, stem, row.job.id)
-    account = next(p for p in places if not p.exists() or _read(p, row.job.id) is not None)
+    paths = _manifest_paths(folder, stem, row.job.id)
+    path = next(p for p in paths if not p.exists() or _read(p, row.job.id) is not None)
     if request is not None:
-        outbox.put(request, account.with_suffix(".yaml"))
-    outbox.put(to_bytes(row), account)
+        outbox.put(request, path.with_suffix(".yaml"))
+    outbox.put(to_bytes(row), path)
 
 
 def manifests(folder: Path) -> list[Path]:
-    """The accounts of all rows in a shared folder."""
+    """List the manifest files of all rows in a shared folder."""
     return sorted(folder.glob("*.json"))
 
 
 def find_row(folder: Path, stem: str, job_id: str) -> RowFiles | None:
-    """The files of that job; None where there are none."""
-    for account in _places(folder, stem, job_id):
-        if (report := _read(account, job_id)) is not None:
-            return RowFiles(account, report)
+    """Find the files of the row with that job; None if there are none."""
+    for path in _manifest_paths(folder, stem, job_id):
+        if (report := _read(path, job_id)) is not None:
+            return RowFiles(path, report)
     return None
 
 
 def remove_row(folder: Path, stem: str, job_id: str, is_needed: Callable[[str], bool]) -> None:
-    """Remove a row that was retried, and the folder with the last one.
+    """Remove a row that was retried, and the folder with its last row.
 
-    The account goes after the original, so that a call that was cut off can be repeated.
+    The manifest file is removed after the original, so that an interrupted call can be repeated.
 
     Args:
-        is_needed: says of the place of an original whether another row has it.
+        is_needed: tells, by the path of an original, if another row needs it.
     """
     if (row := find_row(folder, stem, job_id)) is not None:
         source = row.report.source
@@ -128,7 +128,7 @@ def remove_row(folder: Path, stem: str, job_id: str, is_needed: Callable[[str], 
         remove_file(row.request, missing_ok=True)
         remove_file(row.manifest, missing_ok=True)
     with suppress(FileNotFoundError):
-        with os.scandir(folder) as entries:  # of thousands, two say enough
+        with os.scandir(folder) as entries:  # two of thousands of entries are enough
             first = [entry.name for entry in islice(entries, 2)]
         if first == [TEXT_NAME]:
             (folder / TEXT_NAME).unlink()
@@ -137,7 +137,7 @@ def remove_row(folder: Path, stem: str, job_id: str, is_needed: Callable[[str], 
 
 
 def _remove_empty(folder: Path, root: Path) -> None:
-    """Remove empty folders from this one up to below `root`."""
+    """Remove empty folders, from `folder` up to just below `root`."""
     while folder != root:
         try:
             folder.rmdir()
@@ -146,13 +146,14 @@ def _remove_empty(folder: Path, root: Path) -> None:
         folder = folder.parent
 
 
-def _places(folder: Path, stem: str, job_id: str) -> list[Path]:
-    """Names of a row's account: the short one, then one that no other job can have."""
+def _manifest_paths(folder: Path, stem: str, job_id: str) -> list[Path]:
+    """List the possible paths of a row's manifest file: the short one, then the one with the whole
+    id, which no other job can have."""
     return [folder / f"{stem}-{end}.json" for end in (job_id[:8], job_id)]
 
 
 def _read(path: Path, job_id: str) -> CancelledRow | None:
-    """The account at that path if it is this job's."""
+    """Read the manifest file at that path; None if it is missing or is another job's."""
     try:
         data = path.read_bytes()
         if json.loads(data)["job"]["id"] == job_id:

@@ -1,7 +1,7 @@
-"""Removes the failure folder of a job that was retried: what is the job's own goes, all else stays.
+"""Removal of the failure folder of a retried job: only the job's own files are removed.
 
-People put notes and mended pictures into such folders, and touch up what lies there. A file is the
-job's own if error.json names it and it is as it was written, or if the new attempt has its bytes.
+People put notes and corrected pictures into such folders, and change the files there. A file is the
+job's own if error.json names it and it is unchanged, or if the new attempt has the same bytes.
 """
 
 from __future__ import annotations
@@ -24,17 +24,18 @@ TEXT_NAME = "ERROR.txt"
 def remove_failure(
     outbox: Outbox, job: Job, drop: Drop, is_needed: Callable[[str], bool]
 ) -> Path | None:
-    """Take away the failure folder of a job that was retried, if that is what lies there.
+    """Remove the failure folder of a retried job, if the folder at its path is that of the job.
 
-    Can be repeated after a crash: error.json, by which the folder is known, goes last.
+    The call can be repeated after a crash: error.json, which identifies the folder, is removed
+    last.
 
     Args:
-        drop: of the new attempt; its claim holds copies of the image and the sidecar.
-        is_needed: says of the place of an original in a folder that cancelled rows share whether
+        drop: drop of the new attempt; its claim holds copies of the image and the sidecar.
+        is_needed: tells, by the path of an original in a folder that cancelled rows share, if
             another row needs it.
 
     Returns:
-        The folder if files that are not the job's own stay in it.
+        The folder if files that are not the job's own stay in it; else None.
     """
     if (name := job.publish_name) is None:
         return None
@@ -66,7 +67,7 @@ def _report(path: Path) -> ErrorReport | None:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """All that lies in the folder, but its plain subfolders."""
+    """List everything below the folder, except its own `source` folder."""
     for path in folder.rglob("*"):
         if path.is_symlink() or not path.is_dir() or (path.parent, path.name) != (folder, SOURCE):
             yield path

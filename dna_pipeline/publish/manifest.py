@@ -1,4 +1,4 @@
-"""manifest.json: the full account of a finished job, and error.json of a failed one."""
+"""Models of manifest.json, the record of a completed job, and error.json, that of a failed job."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
 
 
 def _printable(value: Any) -> Any:
-    """Names that are not UTF-8 come with what they did wrong; they must not spoil the account."""
+    """Escape characters that UTF-8 cannot encode, so that the file can always be written."""
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
@@ -27,7 +27,7 @@ class _Part(BaseModel):
 
 
 class JobPart(_Part):
-    """Who asked for what, and when. Times are RFC 3339 in UTC."""
+    """The job and its times. Times are RFC 3339 in UTC."""
 
     id: str
     batch: str | None = None
@@ -43,7 +43,7 @@ class JobPart(_Part):
 
 
 class InputPart(_Part):
-    """The image as it came; width and height in pixels, upright."""
+    """The image as it was dropped; width and height in pixels, upright."""
 
     name: str
     sha256: str | None
@@ -53,10 +53,11 @@ class InputPart(_Part):
 
 
 class ModelPart(_Part):
-    """What ran. A path within `paths.data` is relative to it; no weights have no hash.
+    """The model that a stage used. A path within `paths.data` is relative to it. `sha256` is null
+    for a model without weights.
 
-    `license` is what the model's key `license` in pipeline.yaml says, else the licence of weights
-    whose hash is that of a published model, else `not known`; null for a model without weights.
+    `license` is the model's key `license` in pipeline.yaml, else the licence of the published model
+    whose weights have the same hash, else `not known`; null for a model without weights.
     """
 
     name: str
@@ -66,7 +67,7 @@ class ModelPart(_Part):
 
 
 class StagePart(_Part):
-    """One stage: every parameter as it was used, the drawn seed too.
+    """One stage, with every parameter as it was used, including a seed that was drawn.
 
     `stage_key` is equal for runs of the same code on the same input with the same parameters and
     weights.
@@ -132,8 +133,8 @@ MESH_FACTS: dict[str, Any] = {
         "items": {"enum": ["back", "front", "left", "right", "bottom", "top"]},
     },
 }  # fmt: skip
-"""Facts that a mesh adds to an artifact, as JSON Schema; which of them there are depends on what
-was asked for."""
+"""Facts that a mesh adds to an artifact, as JSON Schema. The parameters of the job decide which of
+these facts an artifact has."""
 
 
 TURNTABLE_FACTS: dict[str, Any] = {
@@ -146,7 +147,7 @@ TURNTABLE_FACTS: dict[str, Any] = {
         "description": "what drew it: OpenGL or numpy (a mesh), or rays through the field",
     },
 }
-"""Facts that a turntable adds; a preview has the first two."""
+"""Facts that a turntable adds to an artifact; a preview has the first two of them."""
 
 
 def _with_facts(schema: dict[str, Any]) -> None:
@@ -166,7 +167,7 @@ class ArtifactPart(BaseModel):
 
 
 class Manifest(_Part):
-    """What a result folder holds and how each file in it was made."""
+    """Content of a result folder, and how each file in it was made."""
 
     schema_version: Literal[1] = SCHEMA_VERSION
     job: JobPart
@@ -178,10 +179,10 @@ class Manifest(_Part):
 
 
 class ErrorReport(_Part):
-    """Why a job failed, for programs; ERROR.txt says it to people.
+    """Reason why a job failed, for programs; ERROR.txt is for people.
 
-    `stages` and `artifacts` tell of the stages that had finished, as in the manifest; their files
-    lie beside error.json.
+    `stages` and `artifacts` list the stages that had finished, as in the manifest; their files lie
+    beside error.json.
     """
 
     code: str
@@ -199,21 +200,21 @@ class ErrorReport(_Part):
 
 
 def to_bytes(part: BaseModel) -> bytes:
-    """The file's bytes: indented UTF-8 JSON that ends with a line break."""
+    """Write a manifest file's bytes: indented UTF-8 JSON that ends with a line break."""
     plain = part.model_dump(mode="json")
     return (json.dumps(plain, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "replace")
 
 
 def json_schema() -> bytes:
-    """The manifest's JSON Schema as it is shipped in `schemas/manifest.schema.json`."""
+    """Write the manifest's JSON Schema as it is shipped in `schemas/manifest.schema.json`."""
     schema = Manifest.model_json_schema()
     dialect = {"$schema": "https://json-schema.org/draft/2020-12/schema"}
     return (json.dumps(dialect | schema, indent=2) + "\n").encode()
 
 
 def error_text(report: ErrorReport) -> str:
-    """ERROR.txt: the same for people."""
-    facts = {
+    """Write ERROR.txt, the report for people."""
+    entries = {
         "What exactly": report.detail or "nothing more is known",
         "What helps": report.hint,
         "At stage": report.stage,
@@ -222,7 +223,7 @@ def error_text(report: ErrorReport) -> str:
     }
     end = "was cancelled" if report.code == "cancelled" else "could not be processed"
     lines = [f"{report.input.name} {end}.", "", report.message, ""]
-    lines += [_entry(title, text) for title, text in facts.items() if text]
+    lines += [_entry(title, text) for title, text in entries.items() if text]
     if report.stages:
         names = ", ".join(stage.id for stage in report.stages)
         lines += ["", f"Finished before that: {names}. The files made there lie here too, and are",
@@ -239,5 +240,5 @@ def error_text(report: ErrorReport) -> str:
 
 
 def _entry(title: str, text: str) -> str:
-    """A titled text; its further lines stand below its first."""
+    """Write a text behind its title; its further lines are indented to its first one."""
     return f"  {title + ':':14}" + f"\n{' ' * 16}".join(text.splitlines())

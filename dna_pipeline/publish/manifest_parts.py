@@ -1,4 +1,4 @@
-"""Parts of manifest.json and error.json, made from rows of the ledger."""
+"""Parts of manifest.json and error.json, built from rows of the ledger."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def artifact_part(file: ArtifactRow) -> ArtifactPart:
 
 
 def makes_parts(run: StageRun, files: list[ArtifactRow]) -> bool:
-    """True if a stage's rows hold what a manifest may say."""
+    """True if a stage's rows form valid parts of a manifest."""
     try:
         stage_part(run)
         for file in files:
@@ -58,7 +58,7 @@ def makes_parts(run: StageRun, files: list[ArtifactRow]) -> bool:
 
 
 def environment(stages: StageFiles) -> dict[str, Any]:
-    facts: dict[str, Any] = {"dna_pipeline": __version__}
+    values: dict[str, Any] = {"dna_pipeline": __version__}
     for run, _ in stages:
-        facts |= run.environment
-    return facts
+        values |= run.environment
+    return values

@@ -1,6 +1,6 @@
-"""Puts results together aside and lets them appear by one rename.
+"""Write folders and files of the outbox: fill them in a staging folder, then rename them once.
 
-Knows folders and bytes only; what is in them, and when each step is committed, is the daemon's.
+This module knows folders and bytes alone. The publisher decides about contents and commits.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ FAILED = "failed"
 CANCELLED = "cancelled"
 LATEST = "latest"
 SOURCE = "source"
-_TAKEN = (FAILED, CANCELLED, LATEST)
+_RESERVED = (FAILED, CANCELLED, LATEST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Publication:
         job: the job's id.
         name: path of the folder relative to the outbox, with forward slashes.
         files: what to copy, each with its path in the folder.
-        account: manifest.json or error.json, written last; its name and bytes.
+        manifest: name and bytes of manifest.json or error.json, which is written last.
         texts: further small files.
     """
 
@@ -56,26 +56,27 @@ class Publication:
 
 
 def mirrored(folder: str) -> str:
-    """A subfolder of an inbox as it is called in the outbox: safe names, some of them taken."""
+    """Give the outbox's name for a subfolder of an inbox: with safe names, and a `_` behind a first
+    part that is reserved."""
     first, *rest = (safe_name(part) for part in folder.split("/"))
-    return "/".join([f"{first}_" if first.casefold() in _TAKEN else first, *rest])
+    return "/".join([f"{first}_" if first.casefold() in _RESERVED else first, *rest])
 
 
 def place_below(folder: str, batch_folder: str) -> str:
-    """A folder of an inbox as the source folder of a batch mirrors it; "" for the batch's own."""
+    """Give the path of an inbox's folder in a batch's source folder; "" for the batch's own."""
     below = Path(os.path.relpath(folder or ".", batch_folder or "."))
     parts = ["_" if part == ".." else safe_name(part) for part in below.parts]
     return "/".join(parts)
 
 
 def batch_folder(inbox: str, folder: str, stem: str, batch_id: str) -> str:
-    """Where in the outbox the results of a batch are, which was dropped in that folder."""
+    """Give the outbox's folder for the results of a batch that was dropped in `folder`."""
     above = f"{inbox}/{mirrored(folder)}" if folder else inbox
     return f"{above}/{stem}-{batch_id[:8]}"
 
 
 class Outbox:
-    """The outbox, and the hidden folder in it where results are put together."""
+    """The outbox, with its hidden staging folders."""
 
     def __init__(self, root: Path, ledger_id: str) -> None:
         self.root = root
@@ -88,7 +89,7 @@ class Outbox:
         return self._staging / job
 
     def free_name(self, name: str) -> str:
-        """`name`, or with a number after it where a folder of that name is there already."""
+        """Give `name`, or `name` with a number if that name is taken."""
         number, candidate = 1, name
         while os.path.lexists(self.root / candidate):
             number += 1
@@ -96,7 +97,7 @@ class Outbox:
         return candidate
 
     def build(self, publication: Publication) -> str:
-        """Fill the staging folder anew, durably; SHA-256 of the account."""
+        """Fill the staging folder anew, durably; give the SHA-256 of the manifest file."""
         staging = self.staging(publication.job)
         remove_tree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
@@ -113,13 +114,13 @@ class Outbox:
         failpoint("manifest-written")
         return hashlib.sha256(publication.manifest[1]).hexdigest()
 
-    def holds(self, name: str, account: str, sha256: str) -> bool:
-        """Whether the folder of that name is the one with that account."""
-        return _has(self.root / name / account, sha256)
+    def holds(self, name: str, file_name: str, sha256: str) -> bool:
+        """True if the published folder `name` has the manifest file with that hash."""
+        return _has(self.root / name / file_name, sha256)
 
-    def is_staged(self, job: str, account: str, sha256: str) -> bool:
-        """Whether the staging folder is whole: the account is written last."""
-        return _has(self.staging(job) / account, sha256)
+    def is_staged(self, job: str, file_name: str, sha256: str) -> bool:
+        """True if the staging folder is complete: its manifest, written last, has that hash."""
+        return _has(self.staging(job) / file_name, sha256)
 
     def publish(self, job: str, name: str) -> None:
         """Let the staged folder appear. Raises FileExistsError if the name is taken."""
@@ -129,7 +130,7 @@ class Outbox:
         fsync_dir(self._staging)
 
     def make_folder(self, folder: Path) -> None:
-        """Make a folder, durably, with those above it."""
+        """Make a folder durably, with all folders above it."""
         if not folder.is_dir():
             if os.path.lexists(folder):
                 raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
@@ -160,7 +161,7 @@ class Outbox:
     ) -> None:
         """Let a file appear at a place in the outbox by one rename, durably.
 
-        What lies there is replaced. Nothing but the file is ever seen in its folder.
+        A file at that place is replaced. No temporary file ever appears in its folder.
 
         Args:
             source: a file to copy, or the bytes themselves.
@@ -168,7 +169,7 @@ class Outbox:
         """
         self.make_folder(target.parent)
         self._staging.mkdir(parents=True, exist_ok=True)
-        # A name of its own each time: results and batch reports are written by two threads.
+        # Two threads write results and batch reports, so each call needs a name of its own.
         temporary = self._staging / temporary_name()
         if isinstance(source, bytes):
             write_bytes(temporary, source)
@@ -180,7 +181,7 @@ class Outbox:
         fsync_dir(target.parent)
 
     def remove(self, name: str) -> None:
-        """Take a published folder away, if it is there: by one rename, then its files."""
+        """Remove a published folder, if it is there: by one rename, then file by file."""
         if not (self.root / name).is_dir():
             return
         trash = self._staging / f"trash-{os.urandom(4).hex()}"
@@ -190,8 +191,8 @@ class Outbox:
         remove_tree(trash, ignore_errors=True)
 
     def remove_temporaries(self) -> None:
-        """Remove files that were left half written."""
-        remove_file(self._staging / "latest.tmp", missing_ok=True)  # an older version's
+        """Remove the unfinished files of an earlier process."""
+        remove_file(self._staging / "latest.tmp", missing_ok=True)  # of an older version
         remove_temporaries(self._staging)
         remove_temporaries(self.root)
 

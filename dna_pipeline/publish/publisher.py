@@ -1,4 +1,4 @@
-"""From a job's outcome to its folder in the outbox: what goes in, and each step's commit."""
+"""Publish the outcome of a job: contents of its folder in the outbox, and each step's commit."""
 
 from __future__ import annotations
 
@@ -76,24 +76,25 @@ class Publisher:
         self._latest = LatestFiles(ledger, self.outbox)
 
     def check_outbox(self) -> None:
-        """Raises OutboxUnavailable: it is not there, or does not answer."""
+        """Raise OutboxUnavailable if the outbox is missing or does not answer."""
         reach = self._look(self._config.outbox)
         if not reach.is_there:
             why = reach.why if reach.is_silent else f"is not there ({reach.why})"
             raise OutboxUnavailable(f"{self._config.outbox} {why}")
 
     def publish(self, job: Job) -> None:
-        """Take the job from its outcome to its end, or back into the queue if files of it are lost.
+        """Publish an ended job, or queue it again if files of its stages are lost.
 
         Raises:
-            Hold: it must wait.
+            Hold: publishing must wait.
         """
         try:
             self._publish(job)
         except OSError as error:
             raise _as_hold(error, self._config.outbox) from error
         except (ValueError, TypeError, KeyError) as error:
-            # What the ledger holds of this job makes no account; that must not stop the others.
+            # The job's ledger rows do not form a valid manifest. Fail this job, so that the others
+            # are still published.
             log.exception("publish.failed", job=job.id)
             detail = f"the account of this job cannot be written: {error}"
             if job.error is not None:
@@ -127,7 +128,8 @@ class Publisher:
         failpoint("work-removed")
 
     def _publish_folder(self, job: Job, drop: Drop, stages: StageFiles) -> str | None:
-        """Put the job's own folder into its place; its name. None: it is to be tried again."""
+        """Put the job's own folder into its place and give its name. None if that must be done
+        again, from the queue or with another name."""
         if (name := self._planned_name(job)) is None:
             if job.error is None and not all(self._is_whole(job, *stage) for stage in stages):
                 log.warning("job.resumed", job=job.id, why="files that its stages made are gone")
@@ -144,17 +146,18 @@ class Publisher:
         return name
 
     def _finished(self, job: Job, drop: Drop, stages: StageFiles) -> StageFiles:
-        """The stages whose results a failure keeps, up to the first that is not whole.
+        """List the stages whose results a failure folder keeps, up to the first incomplete one.
 
-        A stage behind one that was lost or begun anew was made from an older result of it.
+        If a stage is lost or started anew, the stages behind it were made from an older result, so
+        they are left out.
         """
         if Path(drop.claim).is_relative_to(self._config.data):
             stage_files.restore(Path(drop.claim), self._config.work / job.id)
         by_id = {run.stage_id: (run, files) for run, files in stages}
         ids = [stage["id"] for stage in job.stages]
-        known = [by_id[i] for i in takewhile(by_id.__contains__, ids)]
+        recorded = [by_id[i] for i in takewhile(by_id.__contains__, ids)]
         return list(
-            takewhile(lambda stage: makes_parts(*stage) and self._is_whole(job, *stage), known)
+            takewhile(lambda stage: makes_parts(*stage) and self._is_whole(job, *stage), recorded)
         )
 
     def _add_cancelled_row(self, job: Job, drop: Drop, batch: Batch) -> str:
@@ -178,11 +181,11 @@ class Publisher:
     def _write_row(
         self, session: Transaction, job: Job, drop: Drop, name: str, place: str | None
     ) -> bool:
-        """Write a cancelled row and plan its publishing; False if its original has gone.
+        """Write a cancelled row and plan its publishing; False if its original is gone.
 
-        The retry of another row of the same original, which lay there alone until now, removes
-        it. The lock of the ledger lets that happen before this transaction or not at all, since
-        a planned row keeps its original.
+        If another row of the same original is retried and no further row needs the original yet,
+        that retry removes it. The ledger's lock allows this only before this transaction: once this
+        row is planned, its original is needed.
         """
         if place is not None and not (self.outbox.folder(name) / place).is_file():
             return False
@@ -210,7 +213,7 @@ class Publisher:
         return NAME if job.error is None else ERROR_NAME
 
     def _planned_name(self, job: Job) -> str | None:
-        """The committed name, if its folder or what is to become it is still whole."""
+        """Give the committed name, if the published or the staging folder for it is complete."""
         if job.publish != "planned" or job.publish_name is None:
             return None
         sha256 = job.manifest_sha256 or ""
@@ -239,7 +242,7 @@ class Publisher:
         job.manifest_sha256 = sha256
         return name
 
-    # --- what goes into the folder ---
+    # --- contents of the folder ---
 
     def _result(self, job: Job, drop: Drop, stages: StageFiles) -> Publication:
         files = self._stage_files(job, stages)
@@ -260,7 +263,7 @@ class Publisher:
         return Publication(job.id, name, tuple(files), (NAME, to_bytes(manifest)), tuple(texts))
 
     def _stage_files(self, job: Job, stages: StageFiles) -> list[tuple[Path, str]]:
-        """The files of these stages, each with its name in the job's folder."""
+        """List the files of these stages, each with its name in the job's folder."""
         return [
             (self._work_file(job, run, file), file.path)
             for run, artifacts in stages
@@ -268,14 +271,14 @@ class Publisher:
         ]
 
     def _job_file(self, drop: Drop) -> str | None:
-        """The text of the job file that a drop was taken in with."""
+        """Give the text of the job file that a drop was claimed with."""
         if drop.batch is None:
             return None
         own = self._ledger.transact(lambda s: s.get(Drop, drop.batch))
         return None if own is None else own.sidecar_text
 
     def _home(self, job: Job) -> str:
-        """The folder for the result's folder."""
+        """Name the folder in which the job's result folder is made."""
         if (batch := self._ledger.transact(lambda s: batches.find(s, job.batch))) is not None:
             return folder_of(batch)
         return f"{job.inbox}/{mirrored(job.folder)}" if job.folder else job.inbox
@@ -293,7 +296,7 @@ class Publisher:
         )
 
     def _failure_home(self, job: Job) -> str:
-        """The folder for the folder of a job that failed or was cancelled."""
+        """Name the folder in which the folder of a failed or cancelled job is made."""
         if job.cancelled_while != queue.WAITING:
             return f"{job.inbox}/{FAILED}"
         batch = self._ledger.transact(lambda s: batches.find(s, job.batch))
@@ -303,13 +306,16 @@ class Publisher:
         report = self._report(job, drop, stages)
         name = f"{self._failure_home(job)}/{job.stem}-{job.id[:8]}"
         texts = [(TEXT_NAME, error_text(report).encode("utf-8", "replace")), *_request(job, drop)]
-        told = {name for name, _ in texts}
-        files = [entry for entry in self._source_files(drop) if entry[1] not in told]
+        text_names = {name for name, _ in texts}
+        files = [entry for entry in self._source_files(drop) if entry[1] not in text_names]
         files += self._stage_files(job, stages)
         return Publication(job.id, name, tuple(files), (ERROR_NAME, to_bytes(report)), tuple(texts))
 
     def _source_files(self, drop: Drop) -> list[tuple[Path, str]]:
-        """Those that are left. Raises InboxUnavailable: their folder is out of reach."""
+        """List the drop's originals that still exist, each with its name in the job's folder.
+
+        Raises InboxUnavailable if their folder is out of reach.
+        """
         claim = Path(drop.claim)
         if claim_folders.is_lost(claim, self._config.claims):
             return []
@@ -339,12 +345,12 @@ class Publisher:
 
 
 def folder_of(batch: Batch) -> str:
-    """Where in the outbox the results of a batch are."""
+    """Give the outbox's folder for the results of a batch."""
     return batch_folder(batch.inbox, batch.folder, batch.stem, batch.id)
 
 
 def _request(job: Job, drop: Drop) -> list[tuple[str, bytes]]:
-    """What was asked of this job alone, as a YAML that can be mended, or dropped again."""
+    """Give the request of this job alone, as a YAML that people can correct or drop again."""
     if job.request is None:
         return []
     name = drop.sidecar or sidecar_name(drop.image or "")

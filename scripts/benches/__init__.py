@@ -1,1 +1,1 @@
-"""A module a bench: `add_arguments(parser)` tells what it takes, `run(args)` gives its facts."""
+"""Benches, a module each: `add_arguments(parser)` adds its options, `run(args)` gives a report."""

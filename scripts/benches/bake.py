@@ -1,4 +1,4 @@
-"""From a scene code to a textured mesh, by phase, and how much it looks like its field."""
+"""Time from a scene code to a textured mesh, by phase, and the mesh's likeness to its field."""
 
 from __future__ import annotations
 
@@ -26,47 +26,47 @@ from dna_pipeline.providers.triposr.field import Field
 VIEWS = 4
 SUPERSAMPLING = 4
 RIM_PX = 2
-"""Volume rendering is soft where the surface turns away, the mesh is not: what is compared as the
-inside lies so far from its outline."""
+"""Width of the rim that is left out of the comparison of the inside: volume rendering is soft where
+the surface turns away, the mesh is not."""
 PHASES = {"unwrap": "unwrap", "locate": "rasterise", "paint": "colour", "fill": "dilate"}
-"""What `bake` calls, and how the phase is named."""
+"""Names of the phases, by the functions that `bake` calls."""
 
 
 def textured(
     field: Field, resolution: int, texture_px: int, target_faces: int
 ) -> tuple[bake.Baked, dict[str, Any]]:
-    """The mesh as the `triposr` stage makes it, and what that took."""
+    """Make the mesh as the `triposr` stage does; give it with its times and counts."""
     watch = Stopwatch(field.device)
-    found = watch.measure("mesh", lambda: surface.extract(field, resolution)).mesh
+    surface_mesh = watch.measure("mesh", lambda: surface.extract(field, resolution)).mesh
     vertices, faces = watch.measure(
-        "decimate", lambda: decimate(found.vertices, found.faces, target_faces)
+        "decimate", lambda: decimate(surface_mesh.vertices, surface_mesh.faces, target_faces)
     )
-    usual = {name: getattr(bake, name) for name in PHASES}
+    originals = {name: getattr(bake, name) for name in PHASES}
     for name, phase in PHASES.items():
-        setattr(bake, name, _measured(watch, phase, usual[name]))
+        setattr(bake, name, _measured(watch, phase, originals[name]))
     try:
-        made = bake.bake(field, vertices, faces, texture_px)
+        baked = bake.bake(field, vertices, faces, texture_px)
     finally:
-        for name, function in usual.items():
+        for name, function in originals.items():
             setattr(bake, name, function)
-    size = watch.measure("encode", lambda: _encoded(made.mesh))
-    facts = {
+    size = watch.measure("encode", lambda: _encoded(baked.mesh))
+    report = {
         "seconds": {phase: round(seconds, 3) for phase, seconds in watch.total().items()},
-        "faces": {"before": len(found.faces), "after": len(faces)},
-        "vertices": len(made.mesh.vertices),
-        "charts": made.charts,
-        "used": round(made.used, 4),
+        "faces": {"before": len(surface_mesh.faces), "after": len(faces)},
+        "vertices": len(baked.mesh.vertices),
+        "charts": baked.charts,
+        "used": round(baked.used, 4),
         "bytes": size,
     }
-    return made, facts
+    return baked, report
 
 
 def _measured(watch: Stopwatch, phase: str, function: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda *given: watch.measure(phase, lambda: function(*given))
+    return lambda *arguments: watch.measure(phase, lambda: function(*arguments))
 
 
 def _encoded(mesh: TexturedMesh) -> int:
-    """The size of the .glb."""
+    """Write the mesh as .glb; give the file's size in bytes."""
     with tempfile.TemporaryDirectory() as folder:
         (file,) = export.write(
             mesh,
@@ -78,8 +78,8 @@ def _encoded(mesh: TexturedMesh) -> int:
 
 
 def agreement(field: Field, mesh: TexturedMesh, size_px: int) -> dict[str, float]:
-    """PSNR in dB of the mesh, unlit, against the field's volume rendering from four sides: over
-    the whole pictures, and at least `RIM_PX` inside the mesh's outline."""
+    """PSNR in dB of the unlit mesh against the field's volume rendering from four sides: of the
+    whole pictures, and of the pixels at least `RIM_PX` inside the mesh's outline."""
     cameras = turntable(VIEWS)
     expected = np.stack([volume.render_view(field, camera, size_px) for camera in cameras])
     drawn = [draw_unlit(mesh, camera, size_px) for camera in cameras]
@@ -100,16 +100,16 @@ def _decibel(error: NDArray[Any]) -> float:
 def draw_unlit(
     mesh: TexturedMesh, camera: Camera, size_px: int
 ) -> tuple[NDArray[Any], NDArray[Any]]:
-    """The texture as the camera sees it on the mesh, (size, size, 3) sRGB in [0, 1] on white, and
-    the part of each pixel that the mesh covers, (size, size).
+    """Draw the texture on the mesh, (size, size, 3) sRGB in [0, 1] on white, and the part of each
+    pixel that the mesh covers, (size, size).
 
-    Averaged as sRGB values, since that is what volume rendering does.
+    Samples are averaged as sRGB values, as volume rendering does.
     """
     many = size_px * SUPERSAMPLING
-    seen = (mesh.vertices - camera.distance * camera.axes()[2].numpy()) @ camera.axes().numpy().T
-    depth = -seen[:, 2].astype(np.float64)
+    points = (mesh.vertices - camera.distance * camera.axes()[2].numpy()) @ camera.axes().numpy().T
+    depth = -points[:, 2].astype(np.float64)
     focal = 0.5 * many / np.tan(0.5 * np.radians(camera.fovy_deg))
-    place_px = many / 2 + seen[:, :2] / depth[:, None] * focal * (1, -1)
+    place_px = many / 2 + points[:, :2] / depth[:, None] * focal * (1, -1)
     fragments = rasterize(place_px, depth, mesh.faces, many, many)
     picture = np.ones((many, many, 3), np.float32)
     at = fragments.interpolate(mesh.texcoords, mesh.faces)
@@ -120,7 +120,7 @@ def draw_unlit(
 
 
 def sample(texture: NDArray[np.uint8], texcoords: NDArray[Any]) -> NDArray[Any]:
-    """The texture (side, side, 3) at (n, 2), bilinear, clamped at its edges; in [0, 1]."""
+    """Sample the texture (side, side, 3) at (n, 2), bilinear, clamped at its edges; in [0, 1]."""
     last = len(texture) - 1
     place = np.clip(texcoords * len(texture) - 0.5, 0, last)
     low = np.floor(place).astype(np.intp)
@@ -150,18 +150,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """The facts to print. Raises `ValueError` or `OSError` for a scene that won't do."""
+    """Give the report. Raises `ValueError` or `OSError` for an unusable scene."""
     field = Field.from_npz(args.scene, args.device)
-    surface.extract(field, 32)  # the first call pays for set-up
+    surface.extract(field, 32)  # the first call includes set-up
     before = options.cpu_s()
-    made, facts = textured(field, args.resolution, args.texture, args.target_faces)
-    facts["seconds"]["cpu"] = round(options.cpu_s() - before, 3)
+    baked, report = textured(field, args.resolution, args.texture, args.target_faces)
+    report["seconds"]["cpu"] = round(options.cpu_s() - before, 3)
     if args.view_size:
-        facts["psnr"] = agreement(field, made.mesh, args.view_size)
+        report["psnr"] = agreement(field, baked.mesh, args.view_size)
     return {
         "scene": args.scene.name,
         "resolution": args.resolution,
         "texture": args.texture,
         **options.surroundings(field.device),
-        **facts,
+        **report,
     }

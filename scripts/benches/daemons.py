@@ -1,4 +1,4 @@
-"""The real daemon as a process of its own, until it is ready."""
+"""Start of the real daemon as a process of its own."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ END_WITHIN_S = 30.0
 
 @contextmanager
 def started(config: Path) -> Generator[subprocess.Popen[bytes]]:
-    """A daemon that has written its first `status.json`; it is ended afterwards.
+    """Start a daemon, wait for its first `status.json`, and end it when the block is left.
 
     Raises:
-        ValueError: it ended by itself or did not get ready; the text is the end of its log.
+        ValueError: the daemon ended or did not get ready; the text is the end of its log.
     """
     status = config.parent / "outbox" / "status.json"
     status.unlink(missing_ok=True)
-    told = config.parent / "daemon.log"
+    log_file = config.parent / "daemon.log"
     command = [sys.executable, "-m", "dna_pipeline", "--config", str(config), "watch"]
-    with told.open("wb") as log:
+    with log_file.open("wb") as log:
         daemon = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
     try:
         deadline = time.monotonic() + READY_WITHIN_S
         while not status.exists():
             if daemon.poll() is not None or time.monotonic() > deadline:
-                raise ValueError(f"the daemon did not start: {told.read_text()[-500:]}")
+                raise ValueError(f"the daemon did not start: {log_file.read_text()[-500:]}")
             time.sleep(0.01)
         yield daemon
     finally:

@@ -1,4 +1,4 @@
-"""The time that `status` says is left of a mixed queue, beside what it then took."""
+"""The time left of a mixed queue that `status` estimates, compared with the true time."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ MIXES: tuple[tuple[int, dict[str, Any]], ...] = (
     (512, {"pipeline": "mesh", "triposr": {"resolution": 64}}),
     (384, {"pipeline": "mesh", "triposr": {"resolution": 96}}),
 )
-"""Each a picture's side in pixels and its sidecar."""
+"""Kinds of jobs: side of the picture in pixels, and its sidecar."""
 
 MARKS = {"a third": 1 / 3, "half": 1 / 2, "two thirds": 2 / 3}
 POLL_S = 0.1
@@ -49,11 +49,11 @@ POLL_S = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What the status file said at a time in seconds."""
+    """Content of the status file at one time; times in seconds."""
 
     at: float
     ended: int
-    left: float | None
+    eta_s: float | None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """The facts to print. Raises `ValueError` where the daemon did not do all jobs."""
+    """Give the report. Raises `ValueError` if the daemon did not complete all jobs."""
     if args.jobs < 2 * len(MIXES):
         raise ValueError(f"--jobs: at least {2 * len(MIXES)}")
     with tempfile.TemporaryDirectory(prefix="dna-bench-") as name:
@@ -84,7 +84,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _small_models(folder: Path) -> Path:
-    # In a process of its own: it loads torch, and its memory would be the daemon's lack.
+    # In a process of its own, since torch's memory would stay in this one and the daemon lack it.
     script = ROOT / "scripts" / "make_tiny_models.py"
     subprocess.run(
         [sys.executable, str(script), "--out", str(folder)], check=True, stdout=subprocess.DEVNULL
@@ -96,17 +96,17 @@ def _drop(inbox: Path, jobs: int, dice: random.Random) -> None:
     inbox.mkdir()
     order = [MIXES[number % len(MIXES)] for number in range(jobs)]
     dice.shuffle(order)
-    for number, (side, told) in enumerate(order):
+    for number, (side, sidecar) in enumerate(order):
         image = Image.new("RGB", (side, side), "white")
         corner = dice.uniform(0.1, 0.3) * side
         box = (corner, corner, side - corner, side - corner)
         ImageDraw.Draw(image).ellipse(box, fill=(200, dice.randrange(120), 30))
-        (inbox / f"{number:03}.yaml").write_text(yaml.safe_dump(told))
+        (inbox / f"{number:03}.yaml").write_text(yaml.safe_dump(sidecar))
         image.save(inbox / f"{number:03}.png")
 
 
 def _watch(studio: Path, jobs: int) -> list[Sample]:
-    """What was said until the last job had ended."""
+    """Sample the status file until the last job has ended."""
     command = [sys.executable, "-m", "dna_pipeline", "run"]
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     environment = {k: v for k, v in os.environ.items() if not k.startswith("DNA_")}
@@ -128,34 +128,35 @@ def _listen(status: Path, jobs: int, daemon: subprocess.Popen[bytes]) -> list[Sa
     samples: list[Sample] = []
     started = time.monotonic()
     while not samples or samples[-1].ended < jobs:
-        gone = daemon.poll() is not None
+        has_exited = daemon.poll() is not None
         time.sleep(POLL_S)
-        told = json.loads(status.read_text()) if status.exists() else None
-        if told is not None:
-            failed = sum(told["queue"].get("failed", {}).values())
+        report = json.loads(status.read_text()) if status.exists() else None
+        if report is not None:
+            failed = sum(report["queue"].get("failed", {}).values())
             if failed:
-                raise ValueError(f"{failed} jobs failed: {told['recent']}")
-            ended = sum(told["queue"].get("completed", {}).values())
-            samples.append(Sample(time.monotonic() - started, ended, told["queue_eta_s"]))
-        if gone:
+                raise ValueError(f"{failed} jobs failed: {report['recent']}")
+            ended = sum(report["queue"].get("completed", {}).values())
+            samples.append(Sample(time.monotonic() - started, ended, report["queue_eta_s"]))
+        if has_exited:
             break
     return samples
 
 
 def _error(sample: Sample, end: float) -> float | None:
-    """In per cent of what was left; above 0 where too much was said."""
-    if sample.left is None:
+    """Error in per cent of the true time left; above 0 if the estimate was too long."""
+    if sample.eta_s is None:
         return None
-    return 100 * (sample.left / (end - sample.at) - 1)
+    return 100 * (sample.eta_s / (end - sample.at) - 1)
 
 
 def _at(errors: list[tuple[Sample, float | None]], ended: float) -> float | None:
-    """The error when so many jobs had ended."""
+    """Give the error at the time when `ended` jobs had ended."""
     error = next((error for sample, error in errors if sample.ended >= ended), None)
     return None if error is None else round(error, 1)
 
 
 def _worst(errors: list[tuple[Sample, float | None]], jobs: int) -> float | None:
-    """The largest from a third to nine tenths of the jobs; later, little is left to be wrong by."""
-    seen = [e for s, e in errors if e is not None and jobs / 3 <= s.ended <= 0.9 * jobs]
-    return round(max(seen, key=abs), 1) if seen else None
+    """Give the largest error between a third and nine tenths of the jobs. Later ones are left out,
+    since a small time left makes errors in per cent large."""
+    relevant = [e for s, e in errors if e is not None and jobs / 3 <= s.ended <= 0.9 * jobs]
+    return round(max(relevant, key=abs), 1) if relevant else None

@@ -1,4 +1,4 @@
-"""From a picture to scene codes: random weights in the published model's full size."""
+"""Time from a picture to scene codes, with random weights in the published model's full size."""
 
 from __future__ import annotations
 
@@ -43,24 +43,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """The facts to print; `error` is |codes - float32's| / |float32's|, Euclidean norms."""
+    """Give the report; `error` is |codes - float32's| / |float32's|, Euclidean norms."""
     with tempfile.TemporaryDirectory(dir=args.folder) as name:
         folder = Path(name)
         folder.joinpath("config.yaml").write_text(CONFIG)
         torch.save(random_network().state_dict(), folder / weights.CHECKPOINT)
         _, convert_s, _ = options.timed(lambda: weights.load(folder))
-        facts: dict[str, Any] = {
+        report: dict[str, Any] = {
             **options.surroundings(args.device),
             "first_load_s": convert_s,  # with the copy as safetensors
         }
         codes: dict[str, Tensor] = {}
         for dtype in ("float32", "bfloat16"):
-            facts[dtype], codes[dtype] = _measure(folder, args, getattr(torch, dtype))
+            report[dtype], codes[dtype] = _measure(folder, args, getattr(torch, dtype))
     exact = codes["float32"]
     off = (codes["bfloat16"] - exact).square().sum() / exact.square().sum()
-    facts["error"] = off.sqrt().item()
-    facts["speedup"] = round(facts["float32"]["seconds"] / facts["bfloat16"]["seconds"], 2)
-    return facts
+    report["error"] = off.sqrt().item()
+    report["speedup"] = round(report["float32"]["seconds"] / report["bfloat16"]["seconds"], 2)
+    return report
 
 
 def _measure(
@@ -75,15 +75,15 @@ def _measure(
             codes, *took = options.timed(lambda: network(picture).float().cpu())
             runs.append(took)
     seconds, cpu_seconds = min(runs)
-    facts: dict[str, Any] = {"load_s": load_s, "seconds": seconds, "cpu_seconds": cpu_seconds}
-    # Of the process so far: float32 comes first, and mapped files count while they are in memory.
-    facts["peak_mib"] = options.peak_mib()
-    return facts, codes
+    report: dict[str, Any] = {"load_s": load_s, "seconds": seconds, "cpu_seconds": cpu_seconds}
+    # Peak of the process so far: float32 runs first, and mapped files in memory count.
+    report["peak_mib"] = options.peak_mib()
+    return report, codes
 
 
 @torch.no_grad()
 def random_network() -> TSR:
-    """Weights that keep the size of what flows through: norms do nothing, sums stay near 1."""
+    """Make random weights that keep the size of activations: norms do nothing, sums stay near 1."""
     torch.default_generator.manual_seed(SEED)
     network = weights.skeleton(FULL).to_empty(device="cpu")
     for parameter in network.parameters():

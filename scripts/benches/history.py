@@ -1,7 +1,7 @@
-"""A data folder as years of use leave it: many ended jobs, some that wait, made within minutes.
+"""A data folder as after years of use, with many ended and some waiting jobs, made in minutes.
 
-The rows are made by SQLite itself, through the schema that `Ledger` creates, with the indexes put
-back at the end. Ids are random, as ours are: neighbours in time are far apart in their index.
+SQLite itself makes the rows, in the schema that `Ledger` creates; the indexes are created again at
+the end. Ids are random, like real ones, so that neighbours in time are far apart in their index.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from dna_pipeline.ledger.store import Ledger
 
 INBOXES = 10
 ENDED_EVERY_S = 30
-"""One job ended every so many seconds, the last one just now."""
+"""Seconds between the ends of two jobs; the last job ended just now."""
 
 _CONFIG = """\
 version: 1
 paths: {data: data, outbox: outbox}
 models:
   key: {provider: border_key}
-  # Names that the jobs have; here they stand for weights that are there.
+  # Models that the jobs name; this provider needs no weights, so no job waits for them.
   sd15: {provider: border_key}
   triposr: {provider: border_key}
 pipelines:
@@ -56,8 +56,7 @@ _ERROR = {
 _NUMBERS = """WITH RECURSIVE numbers(n) AS
     (SELECT 0 UNION ALL SELECT n + 1 FROM numbers WHERE n + 1 < :jobs)"""
 
-# What becomes of the jobs: those taken in last are still open, and of the others 1 in 50 failed
-# and 1 in 100 was cancelled.
+# The newest jobs are still open; of the others 1 in 50 failed and 1 in 100 was cancelled.
 _DROPS = f"""{_NUMBERS}
     INSERT INTO drops SELECT lower(hex(randomblob(16))), 'inbox' || (n / 3 % {INBOXES}),
         CASE WHEN n < :ended THEN 'gone' ELSE 'claimed' END, 'archive', x'', CAST(:claim AS BLOB),
@@ -102,7 +101,7 @@ _FILES = """INSERT INTO artifacts (job_id, stage_id, path, role, media_type, byt
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """How many jobs a ledger holds: all, and of those the ones that wait to run, or for a time."""
+    """Numbers of jobs in a ledger: all, those that wait to run, and those that wait for a time."""
 
     jobs: int
     queued: int = 0
@@ -114,10 +113,10 @@ class History:
 
 
 def data_folder(root: Path, history: History, kept_files: int = 0) -> Path:
-    """A `pipeline.yaml` in `root`, its inboxes and its ledger; the file's path.
+    """Make a `pipeline.yaml` in `root`, its inboxes and its ledger; give the file's path.
 
     Args:
-        kept_files: so many images lie in the inboxes, and are to stay there and be ignored.
+        kept_files: number of images in the inboxes, which are kept there and ignored.
     """
     config = root / "pipeline.yaml"
     for i in range(INBOXES):
@@ -136,7 +135,7 @@ def data_folder(root: Path, history: History, kept_files: int = 0) -> Path:
 
 
 def fill(path: Path, history: History) -> None:
-    """Make the ledger at `path`, which must not be there, with that history."""
+    """Make a ledger with that history at `path`, where no file may be."""
     Ledger(path).close()
     connection: Any = sqlite_module().connect(str(path), isolation_level=None)
     for pragma in ("journal_mode=OFF", "synchronous=OFF", "cache_size=-500000"):
@@ -160,7 +159,9 @@ def _insert(connection: Any, path: Path, history: History) -> None:
         return
     created = f"""strftime('%Y-%m-%dT%H:%M:%f000Z', 'now',
         '-' || (max(:ended - n, 0) * {ENDED_EVERY_S}) || ' seconds')"""
-    claim = path.parent / "source"  # one for all; a job whose claim is not there would be held
+    claim = (
+        path.parent / "source"
+    )  # one claim for all jobs, since a job with a missing claim would be held
     claim.mkdir(exist_ok=True)
     values = {
         "jobs": history.jobs, "ended": history.ended, "queued": history.queued,

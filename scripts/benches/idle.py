@@ -1,4 +1,4 @@
-"""What the daemon costs while nothing is to be done."""
+"""CPU time of the daemon while it has nothing to do."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from benches.daemons import started
 from benches.history import INBOXES, History, data_folder
 
 QUIET_S = 12.0
-"""What a start sets off, a first rewriting of `status.json` too, is over by then."""
+"""Seconds after which the work of a start is over, including the first rewrite of `status.json`."""
 
 
 def cpu_s(pid: int, proc: Path = Path("/proc")) -> float:
-    """Seconds of user and system time of that process and all below it, the ended ones too."""
+    """Sum up user and system seconds of a process and its descendants, ended ones included."""
     return sum(_own_s(proc / str(one)) for one in _family(pid, proc))
 
 
@@ -31,7 +31,7 @@ def _own_s(folder: Path) -> float:
 
 
 def _fields(folder: Path) -> list[str]:
-    """Of `stat`, from the third on: the second is a name, which may hold anything."""
+    """Read the fields of `stat` from the third on; the second is a name with any characters."""
     return (folder / "stat").read_text(errors="replace").rpartition(")")[2].split()
 
 
@@ -42,10 +42,10 @@ def _family(pid: int, proc: Path) -> list[int]:
             parents[int(folder.name)] = int(_fields(folder)[1])
         except OSError:
             continue  # it ended meanwhile
-    found = [pid]
-    for one in found:
-        found += [child for child, parent in parents.items() if parent == one]
-    return found
+    pids = [pid]
+    for one in pids:
+        pids += [child for child, parent in parents.items() if parent == one]
+    return pids
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,7 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """The facts to print."""
+    """Give the report."""
     if args.seconds <= 0 or args.quiet < 0:
         raise ValueError("idling takes time")
     with tempfile.TemporaryDirectory(prefix="dna-bench-", dir=args.folder) as folder:

@@ -1,7 +1,7 @@
-"""How fast the real daemon takes in a full inbox, beside a worker that only waits and copies.
+"""Speed at which the real daemon claims a full inbox, beside a worker that only waits and copies.
 
-The inbox is full when the daemon starts, and has the default waits: the two seconds to settle and
-the five for a sidecar pass before anything may be taken in.
+The inbox is full when the daemon starts, and has the default waits: two seconds to settle and five
+seconds for a sidecar pass before the first file may be claimed.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SCRIPTS = Path(__file__).parents[1]
 SIDE_PX = 64
 POLL_S = 0.25
 SLOWEST = 50
-"""Files a second: at less, the bench gives up."""
+"""Files a second; the bench gives up if the daemon is slower."""
 
 CONFIG = """\
 version: 1
@@ -48,16 +48,16 @@ _TOTALS = """SELECT count(DISTINCT d.image), count(DISTINCT d.sha256), sum(j.err
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One full inbox. Seconds count from the start of the daemon's process.
+    """Report on one full inbox. Seconds count from the start of the daemon's process.
 
     Attributes:
-        per_second: files recorded between the first and the last, in a second.
-        per_second_overall: the same from the daemon's start on, the inbox's waits included.
-        peak_rss_mb: of the daemon itself, in 10⁶ bytes, without its children.
+        per_second: files a second between the first recorded job and the last.
+        per_second_overall: files a second since the daemon's start, the inbox's waits included.
+        peak_rss_mb: peak memory of the daemon without its children, in 10⁶ bytes.
         daemon_cpu_s, decoder_cpu_s: user and system time of the daemon itself, and of the child
             that decodes.
-        lost: files with no job that has their bytes and can run.
-        load: of the machine before.
+        lost: number of files without a job that has their bytes and can run.
+        load: load of the machine before the measurement.
     """
 
     originals: str
@@ -75,7 +75,7 @@ class Report:
 
 
 def fill(folder: Path, files: int) -> None:
-    """Put that many small PNGs there, no two with the same bytes."""
+    """Write `files` small PNGs into the folder, no two with the same bytes."""
     folder.mkdir(parents=True)
     buffer = BytesIO()
     Image.linear_gradient("L").resize((SIDE_PX, SIDE_PX)).convert("RGB").save(buffer, "PNG")
@@ -89,7 +89,7 @@ def fill(folder: Path, files: int) -> None:
 
 
 def measure(root: Path, files: int, originals: str, job_seconds: float) -> Report:
-    """Fill an inbox below `root`, let the daemon take it in, and count."""
+    """Fill an inbox below `root`, let the daemon claim it, and measure."""
     text = CONFIG.format(originals=originals, job_seconds=job_seconds)
     (root / "pipeline.yaml").write_text(text)
     fill(root / "inbox", files)
@@ -138,7 +138,7 @@ def _daemon(root: Path) -> Generator[psutil.Process]:
 
 
 def _await(daemon: psutil.Process, ledger: Path, files: int, until: float) -> None:
-    """Wait until so many jobs are recorded and one has started."""
+    """Wait until `files` jobs are recorded and one has started."""
     while not _is_done(ledger, files):
         if daemon.status() == psutil.STATUS_ZOMBIE:
             raise OSError("the daemon ended; its log tells why")
@@ -161,7 +161,7 @@ def _is_done(path: Path, files: int) -> bool:
 
 
 def _usage(daemon: psutil.Process) -> tuple[int, float, float]:
-    """Peak resident bytes of the daemon; CPU seconds of it and of its decoder."""
+    """Give the peak resident bytes of the daemon, and the CPU seconds of daemon and decoder."""
     status = Path(f"/proc/{daemon.pid}/status").read_text()
     peak = next(line for line in status.splitlines() if line.startswith("VmHWM:"))
     decoders = [
@@ -186,7 +186,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """The facts to print. Raises `OSError` if the daemon ends by itself."""
+    """Give the report. Raises `OSError` if the daemon ends by itself."""
     if args.files < 2:
         raise ValueError("it takes two files to have a rate")
     with tempfile.TemporaryDirectory() as temporary:

@@ -1,4 +1,4 @@
-"""A ledger of many jobs: what the daemon asks of it, and the commands that look at it."""
+"""Times of the daemon's transactions and of reading commands with a ledger of many jobs."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ from dna_pipeline.operations.daemon.status_file import StatusFile
 T = TypeVar("T")
 
 QUEUED = 5000
-"""So many of a large ledger's jobs, one in twenty of a smaller one's, could run at once."""
+"""Maximum number of jobs that could run at once; one in twenty in a smaller ledger."""
 
 LONG_S = 1000.0
-"""So long after the last, every snapshot is due."""
+"""Seconds between two writes of the status file, so long that each is due."""
 
 CLAIM_BYTES = 40 << 10
 
@@ -64,7 +64,7 @@ FILE: dict[str, Any] = {
 
 
 class Times:
-    """Milliseconds by what took them: of the clock, and of the processor alone."""
+    """Milliseconds of clock and processor, by the name of the action."""
 
     def __init__(self) -> None:
         self._wall: dict[str, list[float]] = {}
@@ -77,8 +77,8 @@ class Times:
         self._wall.setdefault(what, []).append(1000 * (time.perf_counter() - wall))
         return result
 
-    def facts(self) -> dict[str, dict[str, float]]:
-        """Median and 95th percentile by the clock, median of the processor's time."""
+    def to_dict(self) -> dict[str, dict[str, float]]:
+        """Give median and 95th percentile of the clock, and median of the processor's time."""
         return {
             what: {
                 "median": round(statistics.median(wall), 2),
@@ -90,11 +90,11 @@ class Times:
 
 
 def measure(root: Path, history: History, rounds: int, starts: int) -> dict[str, Any]:
-    """Build a ledger in `root` and ask it everything.
+    """Build a ledger in `root` and measure all actions on it.
 
     Args:
-        rounds: how many jobs are taken in, claimed and finished.
-        starts: how often each command is run.
+        rounds: number of jobs that are recorded, started and finished.
+        starts: number of runs of each command.
     """
     began = time.monotonic()
     file = data_folder(root, history)
@@ -110,12 +110,12 @@ def measure(root: Path, history: History, rounds: int, starts: int) -> dict[str,
     return {
         "jobs": history.jobs, "queued": history.queued, "future": history.future,
         "built_s": round(built_s, 1), "mib": config.ledger_path.stat().st_size >> 20,
-        "daemon_ready_s": round(ready_s, 2), "ms": times.facts(),
+        "daemon_ready_s": round(ready_s, 2), "ms": times.to_dict(),
     }  # fmt: skip
 
 
 def _sync(path: Path, times: Times, rounds: int) -> None:
-    """The disk's share in every commit: as many bytes as a claim writes, made durable."""
+    """Measure the disk's share of a commit: flush as many bytes as a claim writes."""
     with path.open("wb", buffering=0) as file:
         for _ in range(rounds):
             file.write(bytes(CLAIM_BYTES))
@@ -128,7 +128,7 @@ def _command(config: Path, arguments: list[str]) -> None:
 
 
 def _ready_s(config: Config) -> float:
-    """Seconds from the start of a paused daemon's process to its first `status.json`."""
+    """Measure seconds from the start of a paused daemon's process to its first `status.json`."""
     _pause(config, "for now")
     began = time.monotonic()
     with started(config.file):
@@ -144,12 +144,12 @@ def _pause(config: Config, value: str | None) -> None:
 
 
 def _ask(config: Config, times: Times, rounds: int) -> None:
-    """All that the daemon does with its ledger."""
-    ledger, views = Ledger(config.ledger_path), Queries(config.ledger_path)
+    """Run all transactions of the daemon."""
+    ledger, queries = Ledger(config.ledger_path), Queries(config.ledger_path)
     dispatcher = Dispatcher(config, ledger, LocalExecutor(worker_settings(config)))
     cleanup = Cleanup(config, ledger)
-    gate = IntakeService(config, ledger, cleanup)
-    status = StatusFile(config, views, dispatcher, gate)
+    intake = IntakeService(config, ledger, cleanup)
+    status = StatusFile(config, queries, dispatcher, intake)
     for number in range(rounds):
         _take_in(config, ledger, times, number)
         times.of("review", lambda: dispatcher.scheduler.review(patient=True))
@@ -159,8 +159,8 @@ def _ask(config: Config, times: Times, rounds: int) -> None:
         status.ledger_changed()
         times.of("snapshot", lambda n=number: status.write(LONG_S * n))
     _keep_house(Housekeeper(config, ledger, cleanup), times, rounds)
-    gate.close()
-    views.close()
+    intake.close()
+    queries.close()
     ledger.close()
 
 
@@ -180,7 +180,7 @@ def _take_in(config: Config, ledger: Ledger, times: Times, number: int) -> None:
 
 
 def _finish(ledger: Ledger, job: Job, times: Times) -> None:
-    """A job's way from its stage's end to its publication, a commit a step."""
+    """Take a job from the end of its stage to its publication, a commit a step."""
 
     def computed(session: Session) -> None:
         pauses.note_success(session, job.id)
@@ -203,7 +203,7 @@ def _finish(ledger: Ledger, job: Job, times: Times) -> None:
 
 
 def _keep_house(keeper: Housekeeper, times: Times, rounds: int) -> None:
-    """Some steps of the round that removes old events."""
+    """Run some steps of the removal of old events."""
     for _ in range(rounds):
         times.of("housekeeping", lambda: keeper.step(0.0))
 
@@ -220,15 +220,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """The facts to print; times are milliseconds of wall clock."""
+    """Give the report; times are milliseconds of wall clock."""
     if min(args.jobs, args.rounds, args.starts) < 1 or args.future < 0:
         raise ValueError("there must be something to measure")
     queued = min(QUEUED, args.jobs // 20)
-    facts: dict[str, Any] = {"load": options.load()}
+    report: dict[str, Any] = {"load": options.load()}
     with tempfile.TemporaryDirectory(prefix="dna-bench-", dir=args.folder) as folder:
         many = History(args.jobs, queued=queued)
-        facts["many"] = measure(Path(folder, "many"), many, args.rounds, args.starts)
+        report["many"] = measure(Path(folder, "many"), many, args.rounds, args.starts)
         if args.future:
             later = History(args.future, future=args.future)
-            facts["later"] = measure(Path(folder, "later"), later, args.rounds, args.starts)
-    return facts
+            report["later"] = measure(Path(folder, "later"), later, args.rounds, args.starts)
+    return report

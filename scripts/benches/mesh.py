@@ -1,4 +1,4 @@
-"""From a scene code to a coloured mesh, by phase, beside the way the original does it."""
+"""Time from a scene code to a coloured mesh, by phase, beside the original's method."""
 
 from __future__ import annotations
 
@@ -32,9 +32,10 @@ REFERENCE_DENSITY_BIAS = -1.0
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """One mesh and what it took. Lengths are in the scene's units.
+    """Report on one mesh. Lengths are in the scene's units.
 
-    peak_mib: the memory that making it took at most, beside the model and the scene.
+    Attributes:
+        peak_mib: peak memory for making the mesh, beyond the model and the scene.
     """
 
     method: str
@@ -63,7 +64,7 @@ class Stopwatch:
         return result
 
     def total(self) -> dict[str, float]:
-        """The phases, what is in none of them, and the sum."""
+        """Give the seconds of all phases, the rest as `other`, and the sum as `total`."""
         total = self._now() - self._start
         return {**self.seconds, "other": total - sum(self.seconds.values()), "total": total}
 
@@ -74,14 +75,14 @@ class Stopwatch:
 
 
 class PeakMemory:
-    """The most memory held since it was made, above what was held then; on Linux and on CUDA."""
+    """Peak memory since this object was made, above the memory at that time; Linux and CUDA."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
         if device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
         elif PROCESS.is_dir():
-            (PROCESS / "clear_refs").write_text("5")  # the peak is from now on
+            (PROCESS / "clear_refs").write_text("5")  # resets the peak
         self._before = self._bytes("VmRSS")
 
     def mib(self) -> float | None:
@@ -101,16 +102,19 @@ class PeakMemory:
 
 
 def pipeline_mesh(field: Field, resolution: int, level_set: surface.LevelSet = "density") -> Report:
-    """The mesh as the `triposr` stage makes it."""
+    """Make the mesh as the `triposr` stage does."""
     memory, watch = PeakMemory(field.device), Stopwatch(field.device)
-    field = Field(field.scene_code, field.decoder, field.renderer)  # the planes are read anew
-    found = surface.extract(field, resolution, level_set=level_set)
-    watch.seconds.update(found.seconds)
-    return _report("pipeline", watch, memory, found.mesh, found.points, found.inside)
+    field = Field(
+        field.scene_code, field.decoder, field.renderer
+    )  # a new field reads the planes anew
+    extraction = surface.extract(field, resolution, level_set=level_set)
+    watch.seconds.update(extraction.seconds)
+    return _report("pipeline", watch, memory, extraction.mesh, extraction.points, extraction.inside)
 
 
 def reference_mesh(field: Field, resolution: int) -> Report:
-    """The mesh with the original's operations on every point. Pinned: not to be made faster."""
+    """Make the mesh with the original's operations on every point. Do not optimise it: it is the
+    fixed reference."""
     memory, watch = PeakMemory(field.device), Stopwatch(field.device)
     axis = torch.linspace(0, 1, resolution, device=field.device)
     axis = axis * (2 * REFERENCE_RADIUS) - REFERENCE_RADIUS
@@ -128,7 +132,7 @@ def reference_mesh(field: Field, resolution: int) -> Report:
 
 @torch.inference_mode()
 def reference_query(field: Field, points: Tensor) -> tuple[Tensor, Tensor]:
-    """Density (N,) and colour (N, 3): three planes sampled, both heads, all activations."""
+    """Compute density (N,) and colour (N, 3): three planes sampled, both heads, all activations."""
     layers = [m for m in field.decoder.layers if isinstance(m, torch.nn.Linear)]
     density, color = points.new_empty(len(points)), points.new_empty(len(points), 3)
     for start in range(0, len(points), REFERENCE_CHUNK):
@@ -160,7 +164,7 @@ def _report(
 ) -> Report:
     seconds = {phase: round(value, 4) for phase, value in watch.total().items()}
     a, b, c = mesh.vertices.astype(np.float64)[mesh.faces].transpose(1, 0, 2)
-    normals = np.cross(b - a, c - a)  # twice the triangles' areas long
+    normals = np.cross(b - a, c - a)  # length: twice the triangle's area
     return Report(
         method=method,
         seconds=seconds,
@@ -182,18 +186,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--dense", action="store_true", help="the original's way instead of ours")
     which.add_argument("--compare", action="store_true", help="ours, then the original's")
-    named = get_args(surface.LevelSet)
-    parser.add_argument("--level-set", choices=named, default=named[0], help="of ours")
+    level_sets = get_args(surface.LevelSet)
+    parser.add_argument("--level-set", choices=level_sets, default=level_sets[0], help="of ours")
     options.add_device(parser)
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """The facts to print. Raises `ValueError` or `OSError` for a scene that won't do."""
+    """Give the report. Raises `ValueError` or `OSError` for an unusable scene."""
     field = Field.from_npz(args.scene, args.device)
     make = reference_mesh if args.dense else partial(pipeline_mesh, level_set=args.level_set)
     with suppress(surface.EmptySurface):
-        surface.extract(field, 112)  # the first call pays for set-up
-    facts: dict[str, Any] = {
+        surface.extract(field, 112)  # the first call includes set-up
+    report: dict[str, Any] = {
         "scene": args.scene.name,
         "resolution": args.resolution,
         **options.surroundings(field.device),
@@ -201,6 +205,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     }
     if args.compare:
         reference = reference_mesh(field, args.resolution)
-        facts["reference"] = asdict(reference)
-        facts["speedup"] = round(reference.seconds["total"] / facts["seconds"]["total"], 2)
-    return facts
+        report["reference"] = asdict(reference)
+        report["speedup"] = round(reference.seconds["total"] / report["seconds"]["total"], 2)
+    return report

@@ -1,6 +1,6 @@
-"""What several benches share: their options, and how they tell of the machine.
+"""Shared by several benches: options, times, and values about the machine.
 
-Importing it loads no torch, since some benches measure a program without it.
+Importing this module loads no torch, since some benches measure a program without torch.
 """
 
 from __future__ import annotations
@@ -31,37 +31,37 @@ def add_device(parser: argparse.ArgumentParser) -> None:
 
 
 def at_least(least: int) -> Callable[[str], int]:
-    """The type of an option that takes a whole number."""
+    """Make the type of an option that takes a whole number of at least `least`."""
 
     def number(text: str) -> int:
-        if (given := int(text)) < least:
+        if (value := int(text)) < least:
             raise argparse.ArgumentTypeError(f"at least {least}")
-        return given
+        return value
 
     return number
 
 
 def surroundings(device: torch.device | str) -> dict[str, Any]:
-    """On what a bench runs, and how busy the machine is."""
+    """Describe the device, torch's threads, and the load of the machine."""
     import torch
 
     return {"device": str(device), "threads": torch.get_num_threads(), "load": load()}
 
 
 def load() -> float | None:
-    """How many wanted a processor in the last minute, on average; None on Windows."""
+    """Load average of the last minute; None on Windows."""
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
 def timed(work: Callable[[], T]) -> tuple[T, float, float]:
-    """What the work gives, and how long it took: seconds of the clock, and of CPU as of `cpu_s`."""
+    """Run the work; give its result, its seconds by the clock, and its CPU seconds (`cpu_s`)."""
     start, before = time.perf_counter(), cpu_s()
     result = work()
     return result, round(time.perf_counter() - start, 3), round(cpu_s() - before, 3)
 
 
 def cpu_s() -> float:
-    """CPU seconds of this process and, but for Windows, of its children that have ended."""
+    """CPU seconds of this process and, except on Windows, of its children that have ended."""
     if sys.platform == "win32":
         return time.process_time()
     import resource
@@ -71,7 +71,7 @@ def cpu_s() -> float:
 
 
 def peak_mib() -> int | None:
-    """The most memory that this process has held so far; None on Windows."""
+    """Peak memory of this process so far; None on Windows."""
     if sys.platform == "win32":
         return None
     import resource

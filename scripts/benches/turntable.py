@@ -1,4 +1,4 @@
-"""Pictures around a scene, in the way that --mode names."""
+"""Time for pictures around a scene, made by the method that --mode names."""
 
 from __future__ import annotations
 
@@ -17,5 +17,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """The facts to print. Raises `ValueError` or `OSError` for a scene that won't do."""
+    """Give the report. Raises `ValueError` or `OSError` for an unusable scene."""
     return MODES[args.mode](args)

@@ -1,4 +1,4 @@
-"""A film of a mesh as it turns, by phase: the drawing, and ffmpeg's part that comes on top."""
+"""Time for a film of a mesh as it turns, by phase: drawing, and encoding by ffmpeg."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from dna_pipeline.providers.triposr import surface
 from dna_pipeline.providers.triposr.field import Field
 
 Phases = dict[str, tuple[Any, float, float]]
-"""What each gave, and its seconds of the clock and of the CPU."""
+"""Result of each phase, with its seconds by the clock and of the CPU."""
 
 FPS = 12
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Those that a film of a mesh has besides the other mode's."""
+    """Add the options for a film of a mesh that the other mode does not have."""
     parser.add_argument(
         "--resolution",
         type=int,
@@ -36,11 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """The facts to print. Raises `ValueError` or `OSError` for a scene that won't do.
+    """Give the report. Raises `ValueError` or `OSError` for an unusable scene.
 
-    Seconds by phase: `render` is the pictures alone, kept in memory; `encode` the film of pictures
-    at hand; `film` both at once, as the pipeline does it. The first context of a process is in
-    `open`, with one picture.
+    Phases: `open` is the first context of a process, with one picture; `render` the pictures alone,
+    kept in memory; `encode` the film of these pictures; `film` both at once, as the pipeline does.
     """
     mesh = surface.extract(Field.from_npz(args.scene, args.device), args.resolution).mesh
     turntable, phases = _filmed(mesh, args)
@@ -59,9 +58,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _filmed(mesh: Mesh, args: argparse.Namespace) -> tuple[Turntable, Phases]:
-    """How the pictures were made, and what each phase gave and took."""
+    """Run all phases; give the turntable with the result and times of each phase."""
 
-    def made(views: int = args.views) -> Turntable:
+    def make_turntable(views: int = args.views) -> Turntable:
         return Turntable(mesh, views, args.size, software=args.software)
 
     def film(pictures: Iterable[NDArray[np.uint8]]) -> int:
@@ -70,10 +69,10 @@ def _filmed(mesh: Mesh, args: argparse.Namespace) -> tuple[Turntable, Phases]:
             write_mp4(path, pictures, args.size, FPS)
             return path.stat().st_size
 
-    phases: Phases = {"open": options.timed(lambda: next(iter(made(1))))}
-    turntable = made()
+    phases: Phases = {"open": options.timed(lambda: next(iter(make_turntable(1))))}
+    turntable = make_turntable()
     rendered = options.timed(lambda: list(turntable))
     phases["render"] = rendered
     phases["encode"] = options.timed(lambda: film(rendered[0]))
-    phases["film"] = options.timed(lambda: film(made()))
+    phases["film"] = options.timed(lambda: film(make_turntable()))
     return turntable, phases

@@ -1,4 +1,4 @@
-"""Views by volume rendering: without the samples that nobody can see, beside every sample."""
+"""Time for views by volume rendering without invisible samples, beside views of every sample."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from dna_pipeline.providers.triposr.field import Field
 
 
 class CountingField(Field):
-    """A field that counts the points it is asked for."""
+    """Field that counts the points it computes."""
 
     points = 0
 
@@ -27,7 +27,8 @@ class CountingField(Field):
 
 
 class ReferenceField(CountingField):
-    """The original's operations at each point. Pinned: not to be made faster."""
+    """Field with the original's operations at each point. Do not optimise it: it is the fixed
+    reference."""
 
     def density_and_color(self, points: Tensor) -> tuple[Tensor, Tensor]:
         self.points += len(points)
@@ -52,19 +53,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    """The facts to print. Raises `ValueError` or `OSError` for a scene that won't do."""
+    """Give the report. Raises `ValueError` or `OSError` for an unusable scene."""
     scene = Field.from_npz(args.scene, args.device)
     field = CountingField(scene.scene_code, scene.decoder, scene.renderer)
     cameras = turntable(args.views)
-    volume.render_view(field, cameras[0], 8)  # the first call pays for set-up
-    known: int = min(args.reference_views, args.views)
-    chosen: list[int] = [view * len(cameras) // known for view in range(known)]
+    volume.render_view(field, cameras[0], 8)  # the first call includes set-up
+    view_count: int = min(args.reference_views, args.views)
+    indices: list[int] = [view * len(cameras) // view_count for view in range(view_count)]
     field.points = 0
     pictures, seconds, cpu_seconds = options.timed(
         lambda: list(volume.render_turntable(field, cameras, args.size))
     )
-    exact, reference = _reference(scene, [cameras[view] for view in chosen], args)
-    off = np.stack([pictures[view] for view in chosen]) - np.stack(exact)
+    exact, reference = _reference(scene, [cameras[view] for view in indices], args)
+    off = np.stack([pictures[view] for view in indices]) - np.stack(exact)
     return {
         "scene": args.scene.name,
         "mode": "nerf",
@@ -85,15 +86,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 def _reference(
     scene: Field, cameras: list[Camera], args: argparse.Namespace
 ) -> tuple[list[NDArray[np.float32]], dict[str, Any]]:
-    """The original's views from a few cameras, and what all of them would take."""
+    """Render the original's views from a few cameras; scale their cost up to all views."""
     field = ReferenceField(scene.scene_code, scene.decoder, scene.renderer)
     volume.render_view(field, cameras[0], 8)
     field.points = 0
-    views, seconds, cpu_seconds = options.timed(
+    pictures, seconds, cpu_seconds = options.timed(
         lambda: [volume.render_view(field, camera, args.size) for camera in cameras]
     )
     scale = args.views / len(cameras)
-    return views, {
+    return pictures, {
         "views": len(cameras),
         "scaled_by": scale,
         "seconds": round(seconds * scale, 3),

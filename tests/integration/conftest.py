@@ -23,7 +23,7 @@ from dna_pipeline.ledger import queue
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Drop, Event, Job, StageRun
 from dna_pipeline.operations.daemon.cleanup import Cleanup
-from dna_pipeline.operations.repair.overtaken import Overtaken
+from dna_pipeline.operations.repair.overtaken import OvertakenJobs
 from dna_pipeline.publish.batch_report import BatchReports
 from dna_pipeline.publish.publisher import Publisher
 from tests.integration.acting import Bench, install
@@ -82,7 +82,7 @@ class Site:
         self.close()
         self._start()
         self.gate.recovery.run(self.now)
-        Overtaken(self.config, self.ledger).settle()
+        OvertakenJobs(self.config, self.ledger).settle()
         self.ledger.transact(queue.recover)
         self.clean_up()
 

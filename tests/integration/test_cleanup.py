@@ -38,7 +38,7 @@ def all_bytes(site: Site) -> set[bytes]:
 
 def recovered(site: Site) -> int:
     """How many recovered folders `status` tells of."""
-    return find_leftovers(site.config).facts()["recovered"]["count"]
+    return find_leftovers(site.config).to_dict()["recovered"]["count"]
 
 
 def submit(site: Site, data: bytes, name: str = "stdin", *settings: str) -> str:
@@ -88,7 +88,7 @@ def test_folders_of_others_are_left_and_told_of(make_site: MakeSite, originals: 
         site.settle()
     run_all(site)
     assert [path.read_bytes() for path in files] == [b"mine"] * len(files)
-    told = find_leftovers(site.config).facts()["foreign"]
+    told = find_leftovers(site.config).to_dict()["foreign"]
     assert {str(site.config.work / "my_scene"), str(site.config.claims / "insurance")} <= set(told)
     assert len(site.folders()) == 1
 
@@ -113,7 +113,7 @@ def test_folders_with_names_like_ours_that_were_there_first_are_not_ours(
     site = make_site()
     site.restart()
     assert [path.read_bytes() for path in files] == [b"mine"] * 3
-    assert find_leftovers(site.config).facts()["foreign_total"] == 3
+    assert find_leftovers(site.config).to_dict()["foreign_total"] == 3
 
 
 def test_a_data_folder_of_an_older_version_has_no_mark(make_site: MakeSite) -> None:

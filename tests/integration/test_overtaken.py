@@ -13,7 +13,7 @@ import pytest
 from dna_pipeline.base.errors import Cancelled, EmptyMesh, InboxUnavailable
 from dna_pipeline.ledger import holds, queue, requests, source_holds
 from dna_pipeline.ledger.tables import ArtifactRow, Drop, Job
-from dna_pipeline.operations.repair.overtaken import Overtaken
+from dna_pipeline.operations.repair.overtaken import OvertakenJobs
 from dna_pipeline.operations.retry import Retrier
 from tests.integration.conftest import Site
 from tests.integration.test_cleanup import Past, all_bytes, fail, submit
@@ -238,7 +238,7 @@ def test_while_the_daemon_runs_only_held_jobs_are_settled(site: Site) -> None:
     submit(site, b"cat", "cat.png")
     job = site.claim_next()
     shutil.rmtree(site.claims()[0].parent)
-    overtaken = Overtaken(site.config, site.ledger)
+    overtaken = OvertakenJobs(site.config, site.ledger)
     overtaken.settle(only_held=True)
     assert site.job().status == "running"
     site.ledger.transact(lambda s: holds.hold(s, job.id, InboxUnavailable.code, "away"))

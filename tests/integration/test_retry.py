@@ -178,7 +178,7 @@ def test_what_people_put_into_a_failure_folder_stays(site) -> None:
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(data)
     done = Retrier(site.config, site.ledger).retry(site.job().id, site.prober)
-    assert (done.stages, done.left) == ([], folder)
+    assert (done.stages, done.failure_folder) == ([], folder)
     there = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
     assert {name: path.read_bytes() for name, path in there.items()} == strangers
     fail_second(site)

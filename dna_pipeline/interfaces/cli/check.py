@@ -1,4 +1,4 @@
-"""`dna-pipeline check`: what would run, and what is wrong, without touching anything."""
+"""`dna-pipeline check`: lists jobs that would run, and problems. Changes no file."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def check(
     """
     from dna_pipeline.operations import check as operation
 
-    facts = operation.check(load(context))
+    report = operation.check(load(context))
     if as_json:
-        print_json(facts)
+        print_json(report)
     else:
-        say(f"{facts['config']} is valid")
-        check_text.print_facts(facts, None if everything else check_text.SHOWN)
-    if not facts["would_all_run"]:
+        say(f"{report['config']} is valid")
+        check_text.print_report(report, None if everything else check_text.SHOWN)
+    if not report["would_all_run"]:
         raise typer.Exit(2)
 
 

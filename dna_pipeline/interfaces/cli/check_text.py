@@ -1,4 +1,4 @@
-"""What `dna-pipeline check` found, for people: the wrong first, and all of it in one line last."""
+"""The report of `dna-pipeline check` for people: errors first, a one-line summary last."""
 
 from __future__ import annotations
 
@@ -9,48 +9,48 @@ from dna_pipeline.interfaces.cli.output import NO_HISTORY, about, clean, jobs_te
 from dna_pipeline.interfaces.cli.words import number_of, size
 
 SHOWN = 100
-"""So many wrong rows, and so many right ones, are printed of thousands."""
+"""Maximum number of wrong rows that are printed, and of right ones."""
 
 SHOWN_FILES = 10
-"""So many files are listed that wait, or that are left alone."""
+"""Maximum number of waiting files that are printed, and of ignored ones."""
 
-Facts = dict[str, Any]
+Record = dict[str, Any]
 
 
 _NOTHING = "nothing waits in the inboxes"
 
 
-def print_facts(facts: Facts, shown: int | None) -> None:
-    """Print what `check` found.
+def print_report(report: Record, shown: int | None) -> None:
+    """Print the report of `check`.
 
     Args:
-        shown: how many wrong and how many right rows at the most; None: all.
+        shown: maximum number of wrong rows, and of right ones; None: all rows and files.
     """
-    wrong = [job for job in facts["jobs"] if job["error"]]
-    right = [job for job in facts["jobs"] if not job["error"] and not job["skipped"]]
+    wrong = [job for job in report["jobs"] if job["error"]]
+    right = [job for job in report["jobs"] if not job["error"] and not job["skipped"]]
     _print_jobs("what is wrong", wrong, _fault, "wrong", shown)
-    for inbox in facts["inboxes"]:
+    for inbox in report["inboxes"]:
         if inbox["problem"]:
             print(clean(f"inbox {inbox['name']}: {inbox['problem']}"))
-    for model in facts["models"]:
+    for model in report["models"]:
         if model["missing"]:
             print(clean(f"model {model['name']}: {model['missing']}; {_waiting_for(model)}"))
-    for remark in facts["remarks"]:
+    for remark in report["remarks"]:
         print(clean(f"note: {remark['text']}"))
     _print_jobs("would run", right, _work, "", shown)
-    _print_files("waiting", facts["waiting"], shown)
-    _print_files("left alone", facts["ignored"], shown)
-    print(summary(facts))
+    _print_files("waiting", report["waiting"], shown)
+    _print_files("left alone", report["ignored"], shown)
+    print(summary(report))
 
 
-def summary(facts: Facts) -> str:
-    """All of it in one line, like `1 of 300 rows is wrong; 299 jobs, about 72 s, 672 MiB`."""
-    return "; ".join(_clauses(facts))
+def summary(report: Record) -> str:
+    """Sum the report up in one line: `1 of 300 rows is wrong; 299 jobs, about 72 s, 672 MiB`."""
+    return "; ".join(_clauses(report))
 
 
-def _clauses(facts: Facts) -> Iterator[str]:
-    counts: dict[str, int] = facts["counts"]
-    bad = sum(inbox["problem"] is not None for inbox in facts["inboxes"])
+def _clauses(report: Record) -> Iterator[str]:
+    counts: dict[str, int] = report["counts"]
+    bad = sum(inbox["problem"] is not None for inbox in report["inboxes"])
     if counts["wrong"]:
         yield _wrong_of(counts)
     elif not bad and not counts["lacking"]:
@@ -58,18 +58,18 @@ def _clauses(facts: Facts) -> Iterator[str]:
     if bad:
         yield f"{number_of(bad, 'inbox', 'inboxes')} cannot be used"
     if counts["jobs"]:
-        time = NO_HISTORY if facts["seconds"] is None else about(facts["seconds"])
-        yield f"{jobs_text(counts['jobs'])}, {time}, {size(max(facts['disk_bytes'], 1 << 20))}"
-    elif not facts["waiting"]:
+        time = NO_HISTORY if report["seconds"] is None else about(report["seconds"])
+        yield f"{jobs_text(counts['jobs'])}, {time}, {size(max(report['disk_bytes'], 1 << 20))}"
+    elif not report["waiting"]:
         yield "nothing would run" if counts["wrong"] or counts["skipped"] else _NOTHING
     if counts["lacking"]:
         yield f"{jobs_text(counts['lacking'])} would wait for weights"
     if counts["skipped"]:
         yield f"{counts['skipped']:,} done before and skipped"
-    if facts["waiting"]:
-        yield f"{number_of(len(facts['waiting']), 'file')} left waiting"
-    if facts["ignored"]:
-        yield f"{number_of(len(facts['ignored']), 'entry', 'entries')} left alone"
+    if report["waiting"]:
+        yield f"{number_of(len(report['waiting']), 'file')} left waiting"
+    if report["ignored"]:
+        yield f"{number_of(len(report['ignored']), 'entry', 'entries')} left alone"
 
 
 def _wrong_of(counts: dict[str, int]) -> str:
@@ -80,14 +80,14 @@ def _wrong_of(counts: dict[str, int]) -> str:
     return f"{wrong:,} of {rows + files:,} {one if rows + files == 1 else many} {verb} wrong"
 
 
-def _waiting_for(model: Facts) -> str:
+def _waiting_for(model: Record) -> str:
     number: int = model["jobs"]
     if not number:
         return "nothing that lies in the inboxes needs it"
     return f"{jobs_text(number)} would wait for it"
 
 
-def _print_jobs(title: str, jobs: list[Facts], last: Any, kind: str, shown: int | None) -> None:
+def _print_jobs(title: str, jobs: list[Record], last: Any, kind: str, shown: int | None) -> None:
     if not jobs:
         return
     rows = [(job["inbox"], job["file"], _sidecar(job), last(job)) for job in jobs[:shown]]
@@ -96,23 +96,23 @@ def _print_jobs(title: str, jobs: list[Facts], last: Any, kind: str, shown: int 
         print(f"and {more:,} more{' that are ' if kind else ''}{kind}; `check --all` lists them")
 
 
-def _fault(job: Facts) -> str:
+def _fault(job: Record) -> str:
     return f"{job['error']}: {'; '.join(job['detail'].splitlines())}"
 
 
-def _work(job: Facts) -> str:
+def _work(job: Record) -> str:
     lacks = f" (waits for the weights of {', '.join(job['lacks'])})" if job["lacks"] else ""
     return f"{job['pipeline']}{lacks}"
 
 
-def _sidecar(job: Facts) -> str:
+def _sidecar(job: Record) -> str:
     if job["row"] is None:
         return job["sidecar"] or ""
     return f"{job['sidecar']} row {job['row']}"
 
 
-def _print_files(title: str, entries: Sequence[Facts], shown: int | None) -> None:
-    """A line for each, or for the first few of many."""
+def _print_files(title: str, entries: Sequence[Record], shown: int | None) -> None:
+    """Print a line for each file; for the first few alone unless `shown` is None."""
     limit = None if shown is None else SHOWN_FILES
     for entry in entries[:limit]:
         print(clean(f"{title} {entry['inbox']}/{entry['file']}: {entry['reason']}"))

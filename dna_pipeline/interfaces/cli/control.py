@@ -1,4 +1,4 @@
-"""`dna-pipeline cancel`, `retry`, `pause` and `resume`: requests, made through the ledger."""
+"""`dna-pipeline cancel`, `retry`, `pause` and `resume`: requests, written to the ledger."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from dna_pipeline.interfaces.cli.output import (
 from dna_pipeline.interfaces.cli.words import short
 
 if TYPE_CHECKING:
-    from dna_pipeline.operations.retry import Chosen, Retried
+    from dna_pipeline.operations.retry import JobSelection, RetryResult
 
 Jobs = Annotated[
     list[str] | None, typer.Argument(metavar="JOB…", help="Ids, or unique beginnings.")
@@ -41,12 +41,12 @@ def cancel(
     before = control.cancel(load(context), jobs or (), batch)
     if batch is not None and not before:
         say("nothing of that batch is queued or running")
-    open_ = {i: status for i, status in before.items() if status in ("queued", "running")}
+    cancelled = {i: status for i, status in before.items() if status in ("queued", "running")}
     if as_json:
-        print_json([{"job": i, "was": status} for i, status in open_.items()])
-    for job_id, status in () if as_json else open_.items():
+        print_json([{"job": i, "was": status} for i, status in cancelled.items()])
+    for job_id, status in () if as_json else cancelled.items():
         print(f"{short(job_id)} {'cancelled' if status == 'queued' else 'ends at its next step'}")
-    if ended := ", ".join(f"{short(i)} ({before[i]})" for i in before if i not in open_):
+    if ended := ", ".join(f"{short(i)} ({before[i]})" for i in before if i not in cancelled):
         raise ConfigError(f"ended already, so not cancelled: {ended}")
 
 
@@ -70,40 +70,41 @@ def retry(
     from dna_pipeline.operations import retry as operation
 
     config = load(context)
-    chosen = operation.choose_jobs(config, jobs or (), batch, inbox, failed=failed)
+    selection = operation.choose_jobs(config, jobs or (), batch, inbox, failed=failed)
     if failed:
-        _say_what_is_left_out(chosen, batch)
+        _say_omissions(selection, batch)
     queued: list[dict[str, Any]] = []
     problems: list[str] = []
-    with closing(operation.retry_each(config, chosen.ids)) as attempts:
+    with closing(operation.retry_each(config, selection.ids)) as attempts:
         for job_id, outcome in attempts:
             if isinstance(outcome, str):
                 problems.append(outcome)
                 continue
             queued.append({"job": job_id, "kept_stages": outcome.stages})
-            _print_retried(job_id, outcome, as_json=as_json)
+            _print_result(job_id, outcome, as_json=as_json)
     if as_json:
         print_json(queued)
     if problems:
         raise ConfigError("\n".join(problems))
 
 
-def _say_what_is_left_out(chosen: Chosen, batch: str | None) -> None:
+def _say_omissions(selection: JobSelection, batch: str | None) -> None:
     if batch is not None:
-        if not chosen.ids:
+        if not selection.ids:
             say("nothing of that batch failed or was cancelled")
         return
-    if not chosen.ids:
+    if not selection.ids:
         say("no job has failed")
-    if chosen.cancelled:
-        say(f"{jobs_text(chosen.cancelled)} cancelled: left so; `retry JOB…` queues them again")
+    if selection.cancelled:
+        say(f"{jobs_text(selection.cancelled)} cancelled: left so; `retry JOB…` queues them again")
 
 
-def _print_retried(job_id: str, retried: Retried, *, as_json: bool) -> None:
-    if retried.left is not None:
-        say(f"{short(job_id)}: what you put into {retried.left}, or changed there, stays there")
+def _print_result(job_id: str, result: RetryResult, *, as_json: bool) -> None:
+    if result.failure_folder is not None:
+        place = result.failure_folder
+        say(f"{short(job_id)}: what you put into {place}, or changed there, stays there")
     if not as_json:
-        behind = f", goes on behind {retried.stages[-1]}" if retried.stages else ""
+        behind = f", goes on behind {result.stages[-1]}" if result.stages else ""
         print(f"{short(job_id)} queued{behind}", flush=True)
 
 

@@ -1,4 +1,4 @@
-"""`dna-pipeline init`."""
+"""`dna-pipeline init`: writes a first pipeline.yaml and the folders."""
 
 from __future__ import annotations
 

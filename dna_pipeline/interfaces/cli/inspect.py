@@ -1,4 +1,4 @@
-"""`dna-pipeline jobs`, `show`, `events` and `status`: the commands that only look."""
+"""`dna-pipeline jobs`, `show`, `events` and `status`: the commands that only read."""
 
 from __future__ import annotations
 
@@ -56,15 +56,15 @@ def show(context: typer.Context, job: str, as_json: JsonOption = False) -> None:
     from dna_pipeline.operations.history import read_job
 
     config = load(context)
-    facts = read_job(config, job)
+    job_record = read_job(config, job)
     if as_json:
-        print_json(facts)
+        print_json(job_record)
     else:
-        _print_job(config, facts)
+        _print_job(config, job_record)
 
 
-def _print_job(config: Config, facts: dict[str, Any]) -> None:
-    for title, text in job_lines(config.outbox, facts):
+def _print_job(config: Config, job_record: dict[str, Any]) -> None:
+    for title, text in job_lines(config.outbox, job_record):
         print(f"{clean(title):12} {clean(text)}".rstrip())
 
 
@@ -106,13 +106,13 @@ def status(context: typer.Context, as_json: JsonOption = False) -> None:
     from dna_pipeline.operations.status import read_daemon_and_queue
 
     config = load(context)
-    now = read_daemon_and_queue(config)
-    if now.silent_outbox is not None:
-        say(f"{config.outbox} {now.silent_outbox} What the daemon is at cannot be told")
+    current = read_daemon_and_queue(config)
+    if current.silent_outbox is not None:
+        say(f"{config.outbox} {current.silent_outbox} What the daemon is at cannot be told")
     if as_json:
-        print_json(now.facts)
+        print_json(current.fields)
     else:
-        print_status(now.facts)
+        print_status(current.fields)
 
 
 def register(app: typer.Typer) -> None:

@@ -1,4 +1,4 @@
-"""What `show` and `status` say to people."""
+"""Output of `show` and `status` for people."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from typing import Any
 
 from dna_pipeline.interfaces.cli.output import NO_HISTORY, about, clean, jobs_text, local_time
 from dna_pipeline.interfaces.cli.words import duration, end_in, number_of, plain, short, size
-from dna_pipeline.operations.hindrances import daemon_words
+from dna_pipeline.operations.obstacles import daemon_words
 
-Facts = dict[str, Any]
+Record = dict[str, Any]
 
 FILES_SHOWN = 10
-"""So many files that wait for one reason are listed of many."""
+"""Maximum number of files that are listed for one reason to wait."""
 
 RECENT_SHOWN = 10
 
 HOLDS_SHOWN = 3
-"""So many reasons of one kind are listed."""
+"""Maximum number of holds that are listed for one code."""
 
 
-def status_words(job: Facts) -> str:
-    """A job's status, and what it waits for."""
+def status_words(job: Record) -> str:
+    """Give a job's status, with its hold if it has one."""
     return f"{job['status']} ({job['hold']})" if job["hold"] else job["status"]
 
 
 # --- show ---
 
 
-def job_lines(outbox: Path, job: Facts) -> Iterator[tuple[str, str]]:
-    """All about one job, as titles and texts."""
+def job_lines(outbox: Path, job: Record) -> Iterator[tuple[str, str]]:
+    """Describe one job, as pairs of title and text."""
     yield "job", short(job["id"])
     yield "whole id", job["id"]
     yield "status", status_words(job)
@@ -52,22 +52,22 @@ def job_lines(outbox: Path, job: Facts) -> Iterator[tuple[str, str]]:
     yield from _work_lines(job)
 
 
-def _labels(job: Facts) -> Iterator[tuple[str, str]]:
+def _labels(job: Record) -> Iterator[tuple[str, str]]:
     if job["tags"]:
         yield "tags", plain(job["tags"])
     if job["meta"]:
         yield "meta", plain(job["meta"])
 
 
-def _error_lines(error: Facts) -> Iterator[tuple[str, str]]:
+def _error_lines(error: Record) -> Iterator[tuple[str, str]]:
     yield "error", f"{error['code']}: {error['message']}"
     yield from (("", line) for line in error["detail"].splitlines())
     if error["hint"]:
         yield "what helps", error["hint"]
 
 
-def _stage_lines(stages: Iterable[Facts]) -> Iterator[tuple[str, str]]:
-    """Each stage with its parameters, one on a line."""
+def _stage_lines(stages: Iterable[Record]) -> Iterator[tuple[str, str]]:
+    """Give each stage with its parameters, one parameter a line."""
     for stage in stages:
         params = dict(stage["params"])
         model = params.pop("model", None)
@@ -77,7 +77,7 @@ def _stage_lines(stages: Iterable[Facts]) -> Iterator[tuple[str, str]]:
         yield from (("", f"{name:{wide}}  {plain(value)}") for name, value in params.items())
 
 
-def _work_lines(job: Facts) -> Iterator[tuple[str, str]]:
+def _work_lines(job: Record) -> Iterator[tuple[str, str]]:
     for run in job["stage_runs"]:
         yield "ran", f"{run['stage_id']} in {duration(run['seconds'])} on {run['device']}"
         yield from (("warning", warning) for warning in run["warnings"])
@@ -88,62 +88,62 @@ def _work_lines(job: Facts) -> Iterator[tuple[str, str]]:
 # --- status ---
 
 
-def print_status(facts: Facts) -> None:
-    """How the daemon and the queue are doing, and what waits for what."""
-    for title, text in _status_lines(facts):
+def print_status(fields: Record) -> None:
+    """Print the state of daemon and queue, and the jobs and files that wait."""
+    for title, text in _status_lines(fields):
         print(f"{title:9} {clean(text)}")
 
 
-def _status_lines(facts: Facts) -> Iterator[tuple[str, str]]:
-    yield "daemon", _daemon(facts["daemon"])
-    for status, inboxes in sorted(facts["queue"].items()):
-        named = ", ".join(f"{inbox} {number}" for inbox, number in sorted(inboxes.items()))
-        yield status, f"{sum(inboxes.values())} ({named})"
-    if facts["running"] is not None:
-        yield "running", _running(facts["running"])
-    if facts["jobs_per_hour"]:
-        yield "rate", f"{facts['jobs_per_hour']} in the last hour"
-    if facts["queue_eta_s"] is not None:
-        yield "time", time_left(facts["queue_eta_s"])
-    elif facts["runnable"]:
+def _status_lines(fields: Record) -> Iterator[tuple[str, str]]:
+    yield "daemon", _daemon(fields["daemon"])
+    for status, inboxes in sorted(fields["queue"].items()):
+        by_inbox = ", ".join(f"{inbox} {number}" for inbox, number in sorted(inboxes.items()))
+        yield status, f"{sum(inboxes.values())} ({by_inbox})"
+    if fields["running"] is not None:
+        yield "running", _running(fields["running"])
+    if fields["jobs_per_hour"]:
+        yield "rate", f"{fields['jobs_per_hour']} in the last hour"
+    if fields["queue_eta_s"] is not None:
+        yield "time", time_left(fields["queue_eta_s"])
+    elif fields["runnable"]:
         yield "time", NO_HISTORY
-    yield from (("batch", _batch(batch)) for batch in facts["batches"])
-    yield from (("held", text) for text in _holds(facts["holds"]))
-    yield from _waiting(facts["waiting"], facts.get("waiting_total", 0))
-    yield from _leftovers(facts)
-    for entry in facts["recent"][:RECENT_SHOWN]:
+    yield from (("batch", _batch(batch)) for batch in fields["batches"])
+    yield from (("held", text) for text in _holds(fields["holds"]))
+    yield from _waiting(fields["waiting"], fields.get("waiting_total", 0))
+    yield from _leftovers(fields)
+    for entry in fields["recent"][:RECENT_SHOWN]:
         why = f" ({entry['code']})" if entry["code"] else ""
         yield "recent", f"{short(entry['job'])} {entry['status']}{why} {entry['folder']}"
 
 
-def _daemon(daemon: Facts | None) -> str:
+def _daemon(daemon: Record | None) -> str:
     if daemon is None:
         return "none runs"
     return f"{daemon_words(daemon)}, device {daemon.get('device') or 'not loaded yet'}"
 
 
 def time_left(seconds: float) -> str:
-    """`about 12 min left, until 14:35`."""
+    """Write the time left: `about 12 min left, until 14:35`."""
     return f"{about(seconds)} left, until {end_in(seconds)}"
 
 
-def _running(job: Facts) -> str:
+def _running(job: Record) -> str:
     eta = "" if job["eta_s"] is None else f", {time_left(job['eta_s'])}"
     stage = f"{job['stage']}, " if job["stage"] else ""
     step = f"step {job['step']} of {job['steps']}, " if job["steps"] else ""
     return f"{short(job['job'])} {job['name']}: {stage}{step}{job['fraction']:.0%}{eta}"
 
 
-def _batch(batch: Facts) -> str:
+def _batch(batch: Record) -> str:
     counts = ", ".join(f"{number} {status}" for status, number in sorted(batch["jobs"].items()))
     wrong = f", {number_of(batch['wrong'], 'wrong row')}" if batch["wrong"] else ""
     paused = ", paused" if batch["paused"] else ""
     return f"{short(batch['batch'])} {batch['folder']}: {counts}{wrong}{paused}"
 
 
-def _holds(holds: list[Facts]) -> Iterator[str]:
-    """Each reason with its jobs; the first few where jobs wait for one kind of cause, as for many
-    different times."""
+def _holds(holds: list[Record]) -> Iterator[str]:
+    """Describe the holds, each with its number of jobs. Of many holds with one code, as for many
+    different times, only the first few are described."""
     for code in dict.fromkeys(hold["code"] for hold in holds):
         alike = [hold for hold in holds if hold["code"] == code]
         yield from map(_hold, alike[:HOLDS_SHOWN])
@@ -152,15 +152,15 @@ def _holds(holds: list[Facts]) -> Iterator[str]:
             yield f"{jobs_text(jobs)}: {code}, with {number_of(len(rest), 'more reason')}"
 
 
-def _hold(hold: Facts) -> str:
+def _hold(hold: Record) -> str:
     number = "the whole queue" if hold["jobs"] is None else jobs_text(hold["jobs"])
     return f"{number}: {hold['code']}: {hold['detail']}"
 
 
-def _waiting(entries: list[Facts], total: int) -> Iterator[tuple[str, str]]:
-    """Files that wait, together with those of the same inbox that wait for the same reason."""
+def _waiting(entries: list[Record], total: int) -> Iterator[tuple[str, str]]:
+    """List the files that wait, grouped by inbox and reason."""
 
-    def place(entry: Facts) -> tuple[str, str]:
+    def place(entry: Record) -> tuple[str, str]:
         return entry["inbox"], entry["reason"]
 
     for (inbox, reason), group in groupby(sorted(entries, key=place), place):
@@ -174,12 +174,12 @@ def _waiting(entries: list[Facts], total: int) -> Iterator[tuple[str, str]]:
         yield "waiting", f"and {number_of(more, 'more file')}"
 
 
-def _leftovers(facts: Facts) -> Iterator[tuple[str, str]]:
-    if number := facts["recovered"]["count"]:
-        folders = f"{number_of(number, 'folder')} in {facts['recovered']['folder']}"
+def _leftovers(fields: Record) -> Iterator[tuple[str, str]]:
+    if number := fields["recovered"]["count"]:
+        folders = f"{number_of(number, 'folder')} in {fields['recovered']['folder']}"
         what = "copies of images that no job knows; look at them and remove them yourself"
         yield "recovered", f"{folders}: {what}"
-    for path in facts["foreign"]:
+    for path in fields["foreign"]:
         yield "foreign", f"{path}: not dna-pipeline's; it is left alone"
-    if more := facts["foreign_total"] - len(facts["foreign"]):
+    if more := fields["foreign_total"] - len(fields["foreign"]):
         yield "foreign", f"and {more:,} more"

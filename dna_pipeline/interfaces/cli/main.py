@@ -31,8 +31,8 @@ for group in (init, check, run, inspect, control, verify, repair):
     group.register(app)
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(is_requested: bool) -> None:
+    if is_requested:
         print(f"dna-pipeline {__version__}")
         raise typer.Exit
 
@@ -53,7 +53,7 @@ def options(
 
 
 def main() -> None:
-    """Entry point."""
+    """Run the command line; exit 2 on a wrong call, 3 if another daemon holds a lock."""
     escape_unencodable()
     try:
         app()
@@ -61,10 +61,10 @@ def main() -> None:
         say(f"dna-pipeline: {error}")
         sys.exit(EXIT_LOCKED)
     except BrokenPipeError:
-        sys.stderr.close()  # `dna-pipeline jobs | head`: the reader has seen enough
+        sys.stderr.close()  # `dna-pipeline jobs | head`: the reader closed the pipe, no error
         sys.exit(0)
     except Exception as error:
-        if (said := sentence(error)) is None:
+        if (text := sentence(error)) is None:
             raise
-        say(f"dna-pipeline: {said}")
+        say(f"dna-pipeline: {text}")
         sys.exit(EXIT_WRONG_CALL)

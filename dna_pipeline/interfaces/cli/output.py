@@ -1,4 +1,4 @@
-"""What all commands share: the configuration, and how facts are printed."""
+"""Shared by all commands: loading the configuration, and printing."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print facts as JSON.")
 
 @dataclass(slots=True)
 class Options:
-    """What stands before the command's name."""
+    """Options that stand before the command's name."""
 
     config: Path | None = None
 
 
 def load(context: typer.Context) -> Config:
-    """The checked configuration. Raises `ConfigError`."""
+    """Load and check the configuration. Raises `ConfigError`."""
     from dna_pipeline.config.loader import load_config
     from dna_pipeline.config.schema import find_config
 
@@ -39,10 +39,11 @@ def load(context: typer.Context) -> Config:
 
 
 def load_to_write(context: typer.Context) -> Config:
-    """The checked configuration, for a command that may write the first file to the data folder.
+    """Load the configuration for a command that may write the first file to the data folder.
 
     Raises:
-        ConfigError: also where that folder holds other people's files and no ledger.
+        ConfigError: the configuration is wrong, or the data folder holds other people's files and
+            no ledger.
     """
     from dna_pipeline.base.reachability import brief_looks
     from dna_pipeline.operations.ownership import check_data_folder
@@ -53,13 +54,13 @@ def load_to_write(context: typer.Context) -> Config:
     return config
 
 
-def print_json(facts: Any) -> None:
-    """Facts on standard output, times as RFC 3339."""
-    print(json.dumps(facts, indent=2, default=_plain))
+def print_json(value: Any) -> None:
+    """Print a value as JSON on standard output, times as RFC 3339."""
+    print(json.dumps(value, indent=2, default=_plain))
 
 
-def print_json_line(facts: Any) -> None:
-    print(json.dumps(facts, default=_plain), flush=True)
+def print_json_line(value: Any) -> None:
+    print(json.dumps(value, default=_plain), flush=True)
 
 
 def _plain(value: Any) -> Any:
@@ -69,17 +70,18 @@ def _plain(value: Any) -> Any:
 
 
 def say(text: str) -> None:
-    """A remark for people, on standard error; it may quote what strangers wrote."""
+    """Print a remark for people on standard error. Control characters become visible, since the
+    remark may quote text of strangers."""
     print("\n".join(map(visible, text.split("\n"))), file=sys.stderr)
 
 
 def clean(value: Any) -> str:
-    """Text that cannot steer a terminal: control characters become visible."""
+    """Make control characters visible, so that the text cannot control a terminal."""
     return visible("" if value is None else str(value))
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Left-aligned columns; the last one is as wide as it likes."""
+    """Print left-aligned columns; the last one has no padding."""
     cells = [list(header), *([shown(clean(value)) for value in row] for row in rows)]
     widths = [max(width(row[i]) for row in cells) for i in range(len(header))]
     for row in cells:
@@ -88,27 +90,27 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
 
 
 def jobs_text(number: int) -> str:
-    """`1 job`, `5,000 jobs`."""
+    """Write a number of jobs: `1 job`, `5,000 jobs`."""
     return "1 job" if number == 1 else f"{number:,} jobs"
 
 
 NO_HISTORY = "no history yet"
-"""Said where nothing like it was done before."""
+"""Printed in place of a time if no similar job has run before."""
 
 
 def about(seconds: float) -> str:
-    """A time as a person would guess it, like `about 3 h 20 min`."""
+    """Write an estimated duration, with the precision that an estimate has: `about 3 h 20 min`."""
     if seconds < 90:
         return f"about {max(round(seconds), 1)} s"
     minutes = round(seconds / 60)
     hours, rest = divmod(minutes, 60)
     if not hours:
         return f"about {minutes} min"
-    # Nobody can tell the minute of a day.
+    # An estimate of a day or more is not exact to the minute, so minutes are left out.
     rest = 0 if hours >= 24 else rest
     return f"about {hours:,} h {rest} min" if rest else f"about {hours:,} h"
 
 
 def local_time(value: datetime | None) -> str:
-    """A time as a person reads it, in the local zone."""
+    """Write a time for people, in the local zone."""
     return "" if value is None else to_second(value)

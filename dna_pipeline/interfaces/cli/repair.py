@@ -1,4 +1,4 @@
-"""`dna-pipeline repair`: a damaged ledger, and the claims of daemons that are dead."""
+"""`dna-pipeline repair`: rebuilds a damaged ledger, or takes over claims of dead daemons."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def repair(
     config = load_to_write(context)
     configure(config.logs, quiet=True)
     with hold_lock(config.data):
-        facts = _take_over(config) if claims else _rebuild(config)
+        report = _take_over(config) if claims else _rebuild(config)
     if as_json:
-        print_json(facts)
+        print_json(report)
     elif claims:
-        _print_claims(facts["claims"])
+        _print_claims(report["claims"])
     else:
-        _print_report(facts)
+        _print_report(report)
 
 
 def _rebuild(config: Config) -> dict[str, Any]:
@@ -51,34 +51,34 @@ def _take_over(config: Config) -> dict[str, Any]:
         return {"claims": [owner.to_dict() for owner in take_over(config, ledger)]}
 
 
-def _print_report(facts: dict[str, Any]) -> None:
-    if facts["damage"] is None:
+def _print_report(report: dict[str, Any]) -> None:
+    if report["damage"] is None:
         say("the ledger is whole; nothing was changed")
         return
-    print(f"damage     {clean(facts['damage'])}")
-    for path in facts["set_aside"]:
+    print(f"damage     {clean(report['damage'])}")
+    for path in report["set_aside"]:
         print(f"set aside  {clean(path)}")
-    print(f"ledger     {facts['ledger']}, known from {clean(facts['id_from'])}")
-    counts = ", ".join(f"{number} {status}" for status, number in sorted(facts["jobs"].items()))
+    print(f"ledger     {report['ledger']}, known from {clean(report['id_from'])}")
+    counts = ", ".join(f"{number} {status}" for status, number in sorted(report["jobs"].items()))
     print(f"jobs       {counts or 'none'}, from their folders in the outbox")
-    for inbox, number in facts["claims"].items():
+    for inbox, number in report["claims"].items():
         print(f"claims     {number} in inbox {clean(inbox)}; the next daemon goes on with them")
-    if facts["requeued"]:
-        print(f"queued     {facts['requeued']} copies in the data folder")
-    for inbox, number in facts["known"].items():
+    if report["requeued"]:
+        print(f"queued     {report['requeued']} copies in the data folder")
+    for inbox, number in report["known"].items():
         print(f"known      {number} files of inbox {clean(inbox)}")
-    for path in facts["recovered"]:
+    for path in report["recovered"]:
         print(f"recovered  {clean(path)}: nobody knows whose; drop or submit it again")
-    for line in facts["unreadable"]:
+    for line in report["unreadable"]:
         print(f"unreadable {clean(line)}")
-    for line in facts["remarks"]:
+    for line in report["remarks"]:
         print(f"note       {clean(line)}")
 
 
-def _print_claims(found: list[dict[str, Any]]) -> None:
-    if not found:
+def _print_claims(entries: list[dict[str, Any]]) -> None:
+    if not entries:
         say("no other daemon has claims in these inboxes")
-    for entry in found:
+    for entry in entries:
         owner: dict[str, Any] = entry["owner"] or {}
         who = f"process {owner.get('pid')} on {owner.get('host')}" if owner else "who said nothing"
         where = f"{entry['inbox']}: {entry['drops']} drops of ledger {entry['ledger']}, {who}"

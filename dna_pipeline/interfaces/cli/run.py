@@ -1,4 +1,4 @@
-"""`dna-pipeline watch`, `run` and `submit`: the commands that make jobs and do them."""
+"""`dna-pipeline watch`, `run` and `submit`: the commands that create jobs and run them."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def _leave_stuck_threads(daemon: Daemon, status: int = 0) -> None:
 
 
 def _stop_on_signals(daemon: Daemon) -> None:
-    """The first signal stops in order, a second one at once."""
+    """Let the first signal stop the daemon in order, and a second one kill it at once."""
 
     numbers = (signal.SIGINT, signal.SIGTERM)
 
@@ -97,8 +97,8 @@ def _print_report(report: dict[str, Any]) -> None:
     )
     for batch in report["batches"]:
         if batch["wrong"]:
-            told = f"{batch['wrong']:,} of {batch['rows']:,} rows of {batch['name']}"
-            print(clean(f"wrong: {told}; {batch['folder']}/batch.csv says what"))
+            rows = f"{batch['wrong']:,} of {batch['rows']:,} rows of {batch['name']}"
+            print(clean(f"wrong: {rows}; {batch['folder']}/batch.csv says what"))
     for hold in report["holds"]:
         number = "the whole queue" if hold["jobs"] is None else jobs_text(hold["jobs"])
         print(f"held: {number}, {hold['code']}: {clean(hold['detail'])}")
@@ -122,9 +122,9 @@ def submit(
     from dna_pipeline.operations.submit import submit_all
 
     config = load_to_write(context)
-    given = settings or []
-    submissions = [(image, _submission(image, given)) for image in images]
-    jobs, problems = submit_all(config, submissions, pipeline, given)
+    parameters = settings or []
+    submissions = [(image, _submission(image, parameters)) for image in images]
+    jobs, problems = submit_all(config, submissions, pipeline, parameters)
     if as_json:
         print_json([{"job": job} for job in jobs])
     elif jobs:

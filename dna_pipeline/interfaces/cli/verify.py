@@ -1,4 +1,4 @@
-"""`dna-pipeline verify`: results against their manifests."""
+"""`dna-pipeline verify`: compares results with their manifests."""
 
 from __future__ import annotations
 

@@ -12,9 +12,9 @@ from dna_pipeline.base.clock import briefly, to_second
 
 
 def plain(value: Any) -> str:
-    """A value as YAML would have it on one line, without Python's or JSON's signs.
+    """Write a value on one line, much like YAML, without brackets and quotes.
 
-    Lists become words with commas, nothing at all becomes `-`.
+    A list becomes words with commas between them; None and empty lists become `-`.
     """
     match value:
         case None:
@@ -40,12 +40,12 @@ def plain(value: Any) -> str:
 
 
 def short(identifier: str) -> str:
-    """The beginning of an id, as commands take it and folders have it."""
+    """Give the beginning of an id, as it is in folder names and as commands accept it."""
     return identifier[:8]
 
 
 def duration(seconds: float) -> str:
-    """How long something took: `0.4 s`, `1 min 20 s`, `2 h 5 min`."""
+    """Write a duration: `0.4 s`, `1 min 20 s`, `2 h 5 min`."""
     if seconds < 59.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -57,7 +57,7 @@ def duration(seconds: float) -> str:
 
 
 def size(number: int) -> str:
-    """So many bytes: `512 bytes`, `1.5 KiB`, `672 MiB`, `1.2 GiB`."""
+    """Write a number of bytes: `512 bytes`, `1.5 KiB`, `672 MiB`, `1.2 GiB`."""
     if number < 1024:
         return "1 byte" if number == 1 else f"{number} bytes"
     amount, unit = number / 1024, "KiB"
@@ -69,12 +69,12 @@ def size(number: int) -> str:
 
 
 def number_of(count: int, one: str, many: str = "") -> str:
-    """`1 row`, `5,000 rows`."""
+    """Write a number with its noun: `1 row`, `5,000 rows`."""
     return f"1 {one}" if count == 1 else f"{count:,} {many or one + 's'}"
 
 
 def end_in(seconds: float, now: datetime | None = None) -> str:
-    """The time of the clock in so many seconds: `14:35`; with the date where that is not today."""
+    """Write the time of day that is `seconds` from now: `14:35`; with the date if not today."""
     begin = now or datetime.now(UTC)
     try:
         return briefly(begin + timedelta(seconds=seconds), begin)
@@ -83,7 +83,7 @@ def end_in(seconds: float, now: datetime | None = None) -> str:
 
 
 def event_words(kind: str, data: Mapping[str, Any]) -> str:
-    """What an event of the ledger says."""
+    """Describe an event of the ledger in words."""
     if kind == "progress" and "fraction" in data:
         return f"{data['stage']} step {data['step']} of {data['steps']}, {data['fraction']:.0%}"
     if kind == "queued" and "name" in data:

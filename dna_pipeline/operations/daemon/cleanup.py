@@ -1,15 +1,15 @@
-"""Decides what becomes of folders that no job needs any more, and does it.
+"""Cleanup of the folders that no job needs any more.
 
-All removing of what an earlier process left behind goes through here, by these rules:
+Every removal of folders that an earlier process left behind goes through here, by these rules:
 
     not ours (by name or mark)        left where it is; `status` lists it
     ours, its job or drop is open     left, since it is needed
     ours, its job or drop has ended   removed
     ours, but unknown to the ledger   moved to `<data>/recovered`, where nothing is ever removed
 
-A folder that the ledger does not know may hold the only copy of an image: an older copy of the
-ledger may have been put back. Each step can be repeated after a kill; no byte loses its name before
-another one has it durably.
+A folder that the ledger does not know may hold the only copy of an image, since people may have
+restored an older copy of the ledger. Each step can be repeated after a kill, and no file loses its
+name before a second name of the same bytes is durable.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Cleanup:
     """Cleans up after earlier processes, for one data folder and its ledger.
 
     Args:
-        look: says whether a folder can be reached; one that does not answer is left as it is.
+        look: says whether a folder can be reached; a folder that does not answer stays as it is.
     """
 
     def __init__(self, config: Config, ledger: Ledger, look: Look = look_directly) -> None:
@@ -79,14 +79,14 @@ class Cleanup:
     # --- all folders, at the start and every hour ---
 
     def at_start(self) -> None:
-        """Deal at once with all that the last daemon left."""
+        """Clean up at once after the last daemon."""
         self.dispose_unneeded()
         remove_temporaries(self._config.data)
         for _ in self.steps(0):
             pass
 
     def steps(self, grace_s: float) -> Iterator[None]:
-        """Deal with one folder a step; those that changed within `grace_s` seconds are left."""
+        """Clean up one folder a step; skip folders that changed within `grace_s` seconds."""
         staging = self._config.outbox / CLAIMS / self._ledger.id
         for root, is_name, decider in (
             (self._config.work, is_id, lambda: self._job_fate),
@@ -96,8 +96,8 @@ class Cleanup:
             if self._look(root).is_silent:
                 continue
             names = [p.name for p in entries(root) if is_name(p.name) and self._is_ours(p)]
-            # A row is there before its folder is. So the ledger is asked after the folders were
-            # listed, or a drop that a command makes meanwhile would look unknown.
+            # A drop's row is committed before its folder is made. So list the folders first and
+            # query the ledger after it, or the drop of a concurrent command would look unknown.
             decide = decider()
             for name in names:
                 if self._deal_with(root / name, decide, grace_s):
@@ -107,7 +107,8 @@ class Cleanup:
         return is_real_folder(path) and not self._mark.is_foreign(path)
 
     def _deal_with(self, folder: Path, decide: Decide, grace_s: float) -> bool:
-        """True if something was done. Trouble with one folder is no trouble of the others."""
+        """Clean up one folder; True if it was changed or failed. An error is logged, so that the
+        other folders are still cleaned up."""
         try:
             if grace_s and _age_s(folder) <= grace_s:
                 return False
@@ -123,7 +124,7 @@ class Cleanup:
         return fate is not Fate.KEEP
 
     def _job_fate(self, name: str) -> Fate:
-        """Decide about a work folder or a half-made result, which is named by its job."""
+        """Decide about a work folder or a staging folder, which has the id of its job as name."""
         if is_trash(name):
             return Fate.REMOVE
         is_open, job = self._ledger.transact(
@@ -134,7 +135,8 @@ class Cleanup:
         return Fate.KEEP if is_open else Fate.REMOVE
 
     def _claims_fate(self) -> Decide:
-        """Give the decision about copies, each of which is named by its drop."""
+        """Give the function that decides about a copy, whose folder has the id of its drop as
+        name."""
         needed = self._ledger.transact(drops.open_drop_ids)
 
         def decide(name: str) -> Fate:
@@ -149,19 +151,19 @@ class Cleanup:
     # --- single claims ---
 
     def is_copy(self, folder: Path) -> bool:
-        """Whether it is the folder of a copy in the data folder, and not of moved originals."""
+        """True if the folder is a claim of copies, in the data folder."""
         return folder.parent == self._config.claims and is_id(folder.name)
 
     def is_claim(self, folder: Path) -> bool:
-        """Whether it is the folder of originals that this ledger moved out of an inbox."""
+        """True if the folder is a claim of originals that this ledger moved out of an inbox."""
         root = folder.parent
         is_ours = root.name == self._ledger.id and root.parent.name == CLAIMS
         return is_ours and is_id(folder.name)
 
     def dispose_unneeded(self, drop_id: str | None = None) -> None:
-        """Remove the claims that no job needs: of one drop, or of all.
+        """Remove the claims that no job needs: of one drop, or of all drops.
 
-        A claim that cannot be removed now is left for the next start: its jobs have ended well.
+        If a claim cannot be removed now, the next start tries again, since no job depends on it.
         """
         for drop in self._ledger.transact(lambda s: drops.unneeded_drops(s, drop_id)):
             self._ledger.transact(lambda s, i=drop.id: drops.set_drop_state(s, i, "disposing"))
@@ -177,7 +179,7 @@ class Cleanup:
             failpoint("gone-committed")
 
     def _dispose(self, folder: Path) -> None:
-        """Remove a claim. A path that is no claim is left alone."""
+        """Remove a claim; a path that is no claim stays."""
         if self.is_copy(folder):
             remove_tree_if_there(folder)
         elif self.is_claim(folder):
@@ -186,10 +188,10 @@ class Cleanup:
             log.warning("claim.left", claim=str(folder), why="it is not the folder of a claim")
 
     def settle_returned_claim(self, drop_id: str, folder: Path) -> None:
-        """Deal with a claim that was out of reach when its drop ended and is back.
+        """Clean up a claim that was out of reach when its drop ended and can be reached again.
 
-        It is removed if its original was to be deleted or lies in a result's folder; else it is
-        moved to `<data>/recovered`.
+        The claim is removed if its original was to be deleted or lies in a result folder; else it
+        is moved to `<data>/recovered`.
         """
         image, places = self._ledger.transact(lambda s: self._archives(s, drop_id))
         is_archived = image is None or any(is_same_file(folder / image, path) for path in places)
@@ -198,7 +200,8 @@ class Cleanup:
         claims.dispose(folder)
 
     def _archives(self, session: Transaction, drop_id: str) -> tuple[str | None, list[Path]]:
-        """The image, and where it may have been archived; None if nobody wants it any more."""
+        """Give the image's name and the paths where it may be archived; None if the image was to be
+        deleted."""
         drop, jobs = drops.drop_with_jobs(session, drop_id)
         if drop.originals == "delete" and all(job.status == "completed" for job in jobs):
             return None, []
@@ -214,13 +217,14 @@ class Cleanup:
         return None if row is None else row.image
 
     def give_up_copy(self, folder: Path, originals: Mapping[Path, FileStat]) -> None:
-        """Undo a copy that was cut off before its job was recorded.
+        """Undo a copy that was interrupted before its job was recorded.
 
-        It is removed if all its files have their originals, unchanged; else it is moved to
-        `<data>/recovered`: an older ledger that was put back does not know what became of the copy.
+        The copy is removed if all its files still have unchanged originals. Else it is moved to
+        `<data>/recovered`, since people may have restored an older ledger, which does not know
+        what became of the copy.
 
         Args:
-            originals: what was seen of them before they were copied.
+            originals: size and times of each original before it was copied.
         """
         if not is_real_folder(folder):
             return
@@ -233,9 +237,9 @@ class Cleanup:
 
 
 def move_to_recovered(config: Config, folder: Path) -> Path | None:
-    """Move a folder to where people find it and nothing removes it; an empty one goes.
+    """Move a folder to `<data>/recovered`, where people find it and nothing removes it.
 
-    Gives where it is now.
+    Gives its new path; None for an empty folder, which is removed instead.
     """
     with suppress(OSError):
         folder.rmdir()
@@ -258,21 +262,21 @@ def _age_s(folder: Path) -> float:
     return time.time() - folder.stat().st_mtime
 
 
-def _has_original(copy: Path, original: Path | None, seen: Mapping[Path, FileStat]) -> bool:
+def _has_original(copy: Path, original: Path | None, stats: Mapping[Path, FileStat]) -> bool:
     if original is None:
         return False
     try:
-        now = FileStat.of(original.stat())  # of a link in a source root: of the file it leads to
-        return now.same_content(seen[original]) or is_same_file(copy, original)
+        now = FileStat.of(original.stat())  # follows a link in a source root to its file
+        return now.same_content(stats[original]) or is_same_file(copy, original)
     except OSError:
         return False
 
 
-# --- moving, also to another file system ---
+# --- moving folders, also to another file system ---
 
 
 def _move(folder: Path, home: Path) -> Path:
-    """Move into `home` under a free name: by one rename, or where that cannot be, by a copy."""
+    """Move into `home` under a free name: by one rename, or by a copy to another file system."""
     try:
         target = _free_name(home, folder.name)
         rename_new(folder, target)
@@ -286,7 +290,7 @@ def _move(folder: Path, home: Path) -> Path:
 
 
 def _copy(folder: Path, home: Path) -> Path:
-    """Copy a folder durably; one that was copied before, and not removed since, is found."""
+    """Copy a folder durably. An equal copy from an interrupted earlier move is used again."""
     if twin := next(filter(lambda p: _is_same_tree(folder, p), _names(home, folder.name)), None):
         return twin
     partial = home / f".{folder.name}.partial"
@@ -304,7 +308,7 @@ def _free_name(home: Path, name: str) -> Path:
 
 
 def _names(home: Path, name: str) -> Iterator[Path]:
-    """`name`, `name-2` and so on; the last one is free."""
+    """Give the paths `name`, `name-2` and so on; the last one is free, the others exist."""
     number, path = 1, home / name
     while os.path.lexists(path):
         yield path
@@ -314,7 +318,7 @@ def _names(home: Path, name: str) -> Iterator[Path]:
 
 
 def _is_same_tree(one: Path, other: Path) -> bool:
-    """Whether both folders hold the same: names, bytes, and where links lead."""
+    """True if both folders have the same names, bytes and targets of links."""
     if not (is_real_folder(one) and is_real_folder(other)):
         return False
     names = [sorted(path.name for path in folder.iterdir()) for folder in (one, other)]

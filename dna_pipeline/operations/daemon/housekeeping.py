@@ -1,7 +1,7 @@
-"""What nobody needs any more goes: old events, and folders that a crash left behind.
+"""Removal of old events, and of folders that a crash left behind, while the daemon runs.
 
-Nothing here is urgent and nothing may disturb: one small step at a time. What becomes of a folder
-is decided in `cleanup.py`.
+None of this is urgent, so it is done in small steps that do not delay the jobs. `cleanup.py`
+decides what happens to a folder.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ INTERVAL_S = 3600.0
 
 
 class Housekeeper:
-    """Cleans up at the daemon's start and every hour after."""
+    """Cleans up when the daemon starts and every hour after that."""
 
     def __init__(self, config: Config, ledger: Ledger, cleanup: Cleanup) -> None:
         self._config = config
@@ -33,14 +33,14 @@ class Housekeeper:
         self._round: Iterator[None] = iter(())
 
     def step(self, now: float) -> None:
-        """Do a little of what is due; `now` is monotonic."""
+        """Do one small step if any is due; `now` is monotonic."""
         if now >= self._next_at:
             self._next_at = now + INTERVAL_S
             self._round = self._all()
         try:
             next(self._round, None)
         except OSError as error:
-            # A generator that raised is at its end; the next round begins anew.
+            # A generator that raised has ended, so the next round starts with a new one.
             log.warning("housekeeping.failed", why=str(error))
 
     def _all(self) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""One daemon a data folder, and one for each inbox that keeps its files."""
+"""Locks: one daemon for a data folder, and one for an inbox that keeps its files."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ from dna_pipeline.base.errors import Locked
 from dna_pipeline.base.files import write_bytes
 from dna_pipeline.base.times import format_time, utcnow
 
-ASKED_S = 1.0
-"""Longer than it takes someone to ask `is_held`, which takes the lock for a moment."""
+LOCK_WAIT_S = 1.0
+"""Wait for a lock, in seconds. `is_held` holds the lock for a moment too, but never that long."""
 
 
 @contextmanager
 def hold_lock(data: Path) -> Generator[None]:
-    """Hold the data folder while the block runs. Raises `Locked`, which names the holder."""
+    """Hold the data folder's lock while the block runs. Raises `Locked`, which names the holder."""
     data.mkdir(parents=True, exist_ok=True)
     lock = FileLock(data / "daemon.lock")
     try:
-        lock.acquire(timeout=ASKED_S, poll_interval=0.05)
+        lock.acquire(timeout=LOCK_WAIT_S, poll_interval=0.05)
     except Timeout:
         raise Locked(f"{data} is held by another daemon: {_describe(holder(data))}") from None
     try:
-        facts = {"pid": os.getpid(), "host": socket.gethostname(), "since": format_time(utcnow())}
-        write_bytes(data / "daemon.json", json.dumps(facts).encode())
+        daemon = {"pid": os.getpid(), "host": socket.gethostname(), "since": format_time(utcnow())}
+        write_bytes(data / "daemon.json", json.dumps(daemon).encode())
         yield
     finally:
         lock.release()
 
 
 def holder(data: Path) -> dict[str, Any] | None:
-    """What the daemon that last held the folder said of itself: pid, host, since."""
+    """Read the entry of the daemon that last held the folder: pid, host, since."""
     try:
         return json.loads((data / "daemon.json").read_bytes())
     except (OSError, ValueError):
@@ -52,7 +52,7 @@ def holder(data: Path) -> dict[str, Any] | None:
 
 
 def is_held(data: Path) -> bool:
-    """Whether a daemon holds the folder now."""
+    """True if a daemon holds the data folder now."""
     return (data / "daemon.lock").exists() and _is_locked(data / "daemon.lock")
 
 
@@ -66,15 +66,18 @@ def _is_locked(path: Path) -> bool:
     return False
 
 
-def _describe(facts: dict[str, Any] | None) -> str:
-    if facts is None:
+def _describe(daemon: dict[str, Any] | None) -> str:
+    if daemon is None:
         return "it did not say which"
-    since = to_second(datetime.fromisoformat(facts["since"]))
-    return f"process {facts['pid']} on {facts['host']}, since {since}"
+    since = to_second(datetime.fromisoformat(daemon["since"]))
+    return f"process {daemon['pid']} on {daemon['host']}, since {since}"
 
 
 def shared_dir() -> Path:
-    """Where daemons of one person on one machine find one another; only that person may look in."""
+    """Make the folder in which daemons of one person on one machine find each other's locks.
+
+    Raises PermissionError if the folder belongs to somebody else.
+    """
     who = os.getuid() if hasattr(os, "getuid") else getpass.getuser()
     folder = Path(tempfile.gettempdir()) / f"dna-pipeline-{who}"
     folder.mkdir(mode=0o700, exist_ok=True)
@@ -86,29 +89,30 @@ def shared_dir() -> Path:
 
 @contextmanager
 def hold_kept(inboxes: Iterable[tuple[str, Path]], data: Path) -> Generator[None]:
-    """Be the only daemon that copies from these folders, by device and inode, while the block runs.
+    """Hold the locks of inboxes that keep their files, by device and inode, while the block runs.
 
-    A daemon writes nothing into an inbox that keeps its files, so a second one cannot see it there;
-    it can where both run on one machine for one person. Nothing is refused where that is unknown.
+    A daemon writes nothing into such an inbox, so a second daemon cannot see it there. The locks
+    are files outside the inbox: they work between daemons of one person on one machine. An inbox
+    whose lock cannot be made is not locked, and no error is raised.
 
     Raises:
-        Locked: a daemon on another data folder watches one of them.
+        Locked: a daemon on another data folder watches one of these inboxes.
     """
-    with ExitStack() as held:
+    with ExitStack() as locks:
         for name, path in inboxes:
             try:
                 status = path.stat()
                 place = shared_dir() / f"keep-{status.st_dev:x}-{status.st_ino:x}"
             except OSError:
                 continue
-            _hold_kept(held, place, f"inbox {name} ({path})", data)
+            _hold_kept(locks, place, f"inbox {name} ({path})", data)
         yield
 
 
 def keeper(inbox: Path, data: Path) -> str | None:
-    """Which daemon on another data folder holds that inbox, as `hold_kept` does; None if none does.
+    """Describe the daemon on another data folder that holds the inbox by `hold_kept`; None if none.
 
-    Asks only, and makes no file. None also where that cannot be found out.
+    Only looks, and makes no file. Gives None also if the lock cannot be read.
     """
     try:
         status = inbox.stat()
@@ -117,33 +121,33 @@ def keeper(inbox: Path, data: Path) -> str | None:
         return None
     if not place.with_suffix(".lock").exists() or not _is_locked(place.with_suffix(".lock")):
         return None
-    facts = place.with_suffix(".json")
+    info_file = place.with_suffix(".json")
     with suppress(OSError, ValueError, KeyError, TypeError):
-        if json.loads(facts.read_bytes())["data"] == str(data):
+        if json.loads(info_file.read_bytes())["data"] == str(data):
             return None
-    return _conflict_text(facts)
+    return _conflict_text(info_file)
 
 
-def _hold_kept(held: ExitStack, place: Path, inbox: str, data: Path) -> None:
+def _hold_kept(locks: ExitStack, place: Path, inbox: str, data: Path) -> None:
     lock = FileLock(place.with_suffix(".lock"))
-    facts = place.with_suffix(".json")
+    info_file = place.with_suffix(".json")
     try:
-        lock.acquire(timeout=ASKED_S, poll_interval=0.05)
+        lock.acquire(timeout=LOCK_WAIT_S, poll_interval=0.05)
     except Timeout:
         raise Locked(
             f"{inbox} keeps its originals and is watched by another daemon already: "
-            f"{_conflict_text(facts)}; each would do every file. Give it `originals: archive`, or "
-            "another folder"
+            f"{_conflict_text(info_file)}; each would do every file. "
+            "Give it `originals: archive`, or another folder"
         ) from None
     except OSError:
         return
-    held.callback(lock.release)
-    write_bytes(facts, json.dumps({"pid": os.getpid(), "data": str(data)}).encode())
+    locks.callback(lock.release)
+    write_bytes(info_file, json.dumps({"pid": os.getpid(), "data": str(data)}).encode())
 
 
 def _conflict_text(path: Path) -> str:
     try:
-        facts = json.loads(path.read_bytes())
-        return f"process {facts['pid']}, data folder {facts['data']}"
+        info = json.loads(path.read_bytes())
+        return f"process {info['pid']}, data folder {info['data']}"
     except (OSError, ValueError, KeyError, TypeError):
         return "it did not say which"

@@ -1,8 +1,8 @@
-"""The loop that joins inbox, ledger, executor and outbox.
+"""The daemon's main loop, which joins inbox, ledger, executor and outbox.
 
-One thread takes files in (`IntakeService`); this one hands out orders, listens to the executor,
-publishes and answers what people ask for through the ledger. A job's next order goes out before the
-last job is published, so that the device never waits for the disk.
+The thread `intake` claims files (`IntakeService`). The main thread sends orders, listens to the
+executor, has results published, and fulfils the requests that commands write to the ledger. The
+next order is sent before the last job is published, so that the device never waits for the disk.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from dna_pipeline.operations.daemon.housekeeping import Housekeeper
 from dna_pipeline.operations.daemon.lock import hold_kept, hold_lock, holder
 from dna_pipeline.operations.daemon.status_file import StatusFile
 from dna_pipeline.operations.ownership import check_data_folder
-from dna_pipeline.operations.repair.overtaken import Overtaken
+from dna_pipeline.operations.repair.overtaken import OvertakenJobs
 from dna_pipeline.publish.batch_report import BatchReports
 from dna_pipeline.publish.publisher import Publisher
 
@@ -46,19 +46,19 @@ TICK_S = 0.25
 REVIEW_S = 2.0
 PUBLISH_RETRY_S = 5.0
 PUBLISH_WAIT_S = 2.0
-"""How long the loop waits for a result to be published before it goes on beside that."""
+"""Time for which the loop waits for one result to be published, before it continues meanwhile."""
 LEDGER_RETRY_S = 5.0
 CLOSE_GRACE_S = 8.0
-"""How long all parts together may take to end: less than the ten seconds that are promised."""
+"""Time in which all parts together have to end: less than the ten seconds that are promised."""
 
 CLOSING_LIMIT_S = 0.5
-"""How long a folder may take to answer while the daemon ends."""
+"""Time in which a folder has to answer while the daemon ends."""
 
 ExecutorFactory = Callable[[WorkerSettings, Callable[[], None]], Executor]
 
 
 def worker_settings(config: Config) -> WorkerSettings:
-    """What the worker needs to know of the configuration."""
+    """Extract the part of the configuration that the worker needs."""
     models = {
         name: {"provider": provider.name_in_config, **provider.model_dump(mode="json")}
         for name, provider in config.models.items()
@@ -75,8 +75,8 @@ def worker_settings(config: Config) -> WorkerSettings:
 
 
 class Publishing:
-    """A job that is being published, on a thread of its own: a disk that dies in the middle of that
-    blocks this thread, and not the daemon's loop."""
+    """Publishes one job on a thread of its own, so that a disk that stops answering blocks that
+    thread and not the daemon's loop."""
 
     def __init__(self, job: str, publish: Callable[[], None]) -> None:
         self.job = job
@@ -94,17 +94,17 @@ class Publishing:
             self._ended.set()
 
     def has_ended(self, wait_s: float) -> bool:
-        """Whether it has ended by then."""
+        """True if publishing has ended; waits up to `wait_s` for it."""
         return self._ended.wait(wait_s)
 
     def check(self) -> None:
-        """Raise what ended it, if that was an error."""
+        """Raise the error that ended publishing, if there was one."""
         if self._error is not None:
             raise self._error
 
 
 class Daemon:
-    """One run of `watch` or `run` over one data folder."""
+    """One run of `watch` or `run` with one data folder."""
 
     def __init__(self, config: Config, executor: ExecutorFactory = LocalExecutor) -> None:
         self.config = config
@@ -116,25 +116,25 @@ class Daemon:
         self._hints = threading.Event()
         self._patient = True
         self.waiting: list[dict[str, Any]] = []
-        """The files that were not taken in when `run` returned, and why."""
+        """Files that were not claimed when `run` returned, with reasons."""
         self.is_stuck = False
-        """Whether a thread has not ended with `run`, since a dead disk blocks it."""
+        """True if a thread is still alive after `run`, since a dead disk blocks it."""
         self._intake_error: BaseException | None = None
         self._publish_at = 0.0
         self._publishing: Publishing | None = None
         self._review_at = 0.0
         self._trouble = ""
-        """What the ledger was last unavailable for."""
+        """Reason for which the ledger is unavailable; "" if it is available."""
         self._has_changed = True
-        """Whether the ledger was written to since all that is in it was attended to."""
+        """True if the ledger was written to since the loop last acted on all of it."""
 
     def stop(self) -> None:
-        """End `run` soon; safe from a signal handler and from any thread."""
+        """End `run` soon. Safe to call from a signal handler and from any thread."""
         self._stop.set()
         self._wake.set()
 
     def run(self, *, until_idle: bool = False, started: Callable[[], None] = lambda: None) -> None:
-        """Work until stopped or, with `until_idle`, until nothing goes on by itself.
+        """Work until stopped or, with `until_idle`, until nothing can continue without a person.
 
         Raises:
             ConfigError: there is no ledger yet, and the data folder holds other people's files.
@@ -151,7 +151,7 @@ class Daemon:
         while not self._stop.is_set():
             self._tick_or_sleep()
             if until_idle and self._is_idle():
-                # Now, and not at the end, where there is little time for it.
+                # Written now, since closing leaves little time for it.
                 self._write_batch_reports(inf)
                 break
             self._wake.wait(TICK_S)
@@ -159,16 +159,16 @@ class Daemon:
 
     @contextmanager
     def _folders(self) -> Generator[None]:
-        """All folders made, those whose files stay there ours alone."""
+        """Make all folders, and lock the inboxes that keep their files, while the block runs."""
         self._make_folders()
-        kept = [(inbox.name, inbox.path) for inbox in self.config.inboxes if inbox.keeps]
-        answering = [(name, path) for name, path in kept if self._look(path).is_there]
+        inboxes = [(inbox.name, inbox.path) for inbox in self.config.inboxes if inbox.keeps]
+        answering = [(name, path) for name, path in inboxes if self._look(path).is_there]
         with hold_kept(answering, self.config.data):
             yield
 
     @contextmanager
     def _opened(self) -> Generator[None]:
-        """All parts made, recovered and started; ended in reverse."""
+        """Create, recover and start all parts; end them when the block is left."""
         path = self.config.ledger_path
         thorough = not health.was_stopped_cleanly(path)
         self.ledger = Ledger(path, thorough=thorough)
@@ -186,7 +186,7 @@ class Daemon:
         )
         self.status = StatusFile(self.config, self._queries, self.dispatcher, self.intake, look)
         self.housekeeper = Housekeeper(self.config, self.ledger, self.cleanup)
-        self.overtaken = Overtaken(self.config, self.ledger, look)
+        self.overtaken = OvertakenJobs(self.config, self.ledger, look)
         self._recover()
         watcher = Watcher(self.config.inboxes, self._hint, _warn, look)
         watcher.start()
@@ -204,9 +204,9 @@ class Daemon:
             self._hints.set()
             self._probe.limit_s = CLOSING_LIMIT_S
             end = time.monotonic() + CLOSE_GRACE_S
-            # The worker first: what it holds is the most, and it needs no one's leave to end.
+            # The worker ends first: it holds the most memory, and depends on no other part.
             self.executor.close(CLOSE_GRACE_S / 2)
-            with suppress(LedgerError):  # what could not be recorded is done again
+            with suppress(LedgerError):  # a stage that could not be recorded runs again
                 self.dispatcher.drain()
             intake.join(max(end - CLOSE_GRACE_S / 4 - time.monotonic(), 0.5))
             self.is_stuck = intake.is_alive() or not self._has_ended_publishing()
@@ -217,8 +217,8 @@ class Daemon:
 
     def _heartbeat(self) -> Heartbeat:
         places = [inbox.path for inbox in self.config.inboxes if not inbox.keeps]
-        facts = (holder(self.config.data) or {}) | {"data": str(self.config.data)}
-        return Heartbeat(places, self.ledger.id, facts, self._look)
+        about = (holder(self.config.data) or {}) | {"data": str(self.config.data)}
+        return Heartbeat(places, self.ledger.id, about, self._look)
 
     def _close(self) -> None:
         self.waiting = self.intake.waiting()
@@ -231,7 +231,7 @@ class Daemon:
         log.info("daemon.stopped")
 
     def _write_batch_reports(self, limit_s: float = CLOSE_GRACE_S / 4) -> None:
-        """A last time, unless the ledger is what ended us."""
+        """Write the reports a last time; skip them if the ledger fails."""
         with suppress(LedgerError):
             self.batch_reports.write(limit_s)
 
@@ -241,17 +241,17 @@ class Daemon:
         make_inboxes(self.config, self._watched_before(), self._look)
 
     def _watched_before(self) -> set[str]:
-        """Names of the inboxes that a daemon on this data folder has looked into before."""
+        """Give the names of the inboxes that a daemon with this data folder has watched before."""
         if not self.config.ledger_path.exists():
             return set()
-        with suppress(ConfigError), closing(Queries(self.config.ledger_path)) as views:
-            return views.watched_inboxes()
+        with suppress(ConfigError), closing(Queries(self.config.ledger_path)) as queries:
+            return queries.watched_inboxes()
         return set()  # a ledger that cannot be read is refused when it is opened
 
     def _recover(self) -> None:
-        """Take up what the last daemon left, from the ledger and the claims."""
+        """Resume the unfinished work of the last daemon, from the ledger and the claims."""
         self.intake.recover()
-        # Before those that were running are put back, and before the copies that are unknown go.
+        # First of all, since the next steps queue running jobs again and move unknown copies away.
         self.dispatcher.scheduler.sources.has_missed = not self.overtaken.settle()
         back = self.ledger.transact(queue.recover)
         for job_id in back:
@@ -279,14 +279,15 @@ class Daemon:
                     watcher.refresh()
                     refresh_at = time.monotonic() + refresh_s
         except BaseException as error:
-            # The daemon must not go on blind: the main loop raises this and ends.
+            # Without intake the daemon would wait for ever, so the main loop raises this and ends.
             self._intake_error = error
             self._wake.set()
 
     # --- the loop ---
 
     def _tick_or_sleep(self) -> None:
-        """A ledger that cannot be written to, for a full disk say, is waited for."""
+        """Do one round of the loop. If the ledger is unavailable, by a full disk say, wait a
+        moment."""
         try:
             self._tick()
             self._trouble = ""
@@ -310,9 +311,10 @@ class Daemon:
             self.dispatcher.scheduler.review(patient=self._patient)
             self.dispatcher.enforce_hours()
             self._settle_overtaken()
-            self._has_changed = True  # whatever else was waited for, it is not missed for long
+            # A wait may end without a commit to the ledger, so dispatch and publish are tried too.
+            self._has_changed = True
         self._look_for_change()
-        # All that could be started or published is in the ledger: an idle one is left alone.
+        # Jobs to start or publish are found in the ledger alone, so skip both if it is unchanged.
         if self._has_changed:
             self.dispatcher.dispatch()
             self._publish_some(now)
@@ -322,13 +324,13 @@ class Daemon:
         self.status.write(now)
 
     def _settle_overtaken(self) -> None:
-        """End jobs whose sources are gone for good, once the outbox can say which they are."""
+        """End held jobs whose sources are gone for good, as soon as the outbox can be reached."""
         sources = self.dispatcher.scheduler.sources
         if sources.has_missed and self.overtaken.settle(only_held=True):
             sources.has_missed = False
 
     def _look_for_change(self) -> None:
-        """Note whether any connection committed since the last look."""
+        """Notice commits to the ledger since the last call, by any connection."""
         before, self._version = self._version, next(self._versions)
         if before != self._version:
             self._has_changed = True
@@ -336,7 +338,7 @@ class Daemon:
             self.batch_reports.ledger_changed()
 
     def _publish_some(self, now: float) -> None:
-        """Publish what is finished, but look at the executor between any two."""
+        """Publish finished jobs, one after the other, and serve the executor between them."""
         if now < self._publish_at or not self._has_published(0.0):
             return
         for job in self.ledger.transact(queue.to_publish):
@@ -364,7 +366,7 @@ class Daemon:
             last.check()
         except Hold as reason:
             self._hold_publish(last.job, reason)
-            return isinstance(reason, InboxUnavailable)  # that is this job's trouble alone
+            return isinstance(reason, InboxUnavailable)  # concerns this job alone
         return True
 
     def _has_ended_publishing(self) -> bool:

@@ -1,4 +1,4 @@
-"""`outbox/status.json`: what the daemon is at, for people's tools and for `dna-pipeline status`."""
+"""`outbox/status.json`: state of daemon and queue, for people's tools and `dna-pipeline status`."""
 
 from __future__ import annotations
 
@@ -32,13 +32,14 @@ log = structlog.get_logger()
 INTERVAL_S = 1.0
 IDLE_INTERVAL_S = 10.0
 COST_SHARE = 20
-"""What takes t seconds to find out is not asked for again within so many times t."""
+"""Factor that limits the share of time spent on the file: if writing it took t seconds, the next
+writing is `COST_SHARE * t` seconds later at the earliest."""
 
 COUNTS_SHARE = 50
-"""The same of what is asked of the ledger."""
+"""Factor like `COST_SHARE`, for the queries that count jobs."""
 
-LEFT_COST_SHARE = 200
-LEFT_INTERVAL_S = 10.0
+ESTIMATE_COST_SHARE = 200
+ESTIMATE_INTERVAL_S = 10.0
 LEFTOVERS_INTERVAL_S = 30.0
 WAITING_SHOWN = 200
 QUEUED_SHOWN = 50
@@ -50,22 +51,22 @@ class StatusFile:
     def __init__(
         self,
         config: Config,
-        views: Queries,
+        queries: Queries,
         dispatcher: Dispatcher,
-        gate: IntakeService,
+        intake: IntakeService,
         look: Look = look_directly,
     ) -> None:
         self._config = config
         self._outbox = config.outbox
         self._path = file_of(config.outbox)
         self._look = look
-        self._views = views
-        self._estimator = Estimator(views)
-        self._left = QueueEstimate(0, None)
-        self._left_at = -float("inf")
-        self._is_left_stale = True
+        self._queries = queries
+        self._estimator = Estimator(queries)
+        self._estimate = QueueEstimate(0, None)
+        self._estimate_at = -float("inf")
+        self._is_estimate_stale = True
         self._dispatcher = dispatcher
-        self._gate = gate
+        self._intake = intake
         self._daemon = {
             "pid": os.getpid(), "host": socket.gethostname(), "since": format_time(utcnow()),
         }  # fmt: skip
@@ -86,8 +87,8 @@ class StatusFile:
         self._is_stale = True
 
     def ledger_changed(self) -> None:
-        """What the ledger told last may be true no more."""
-        self._is_stale = self._is_left_stale = True
+        """Note that counts and estimate may be out of date."""
+        self._is_stale = self._is_estimate_stale = True
 
     def write(self, now: float) -> None:
         """Replace the file if it is time."""
@@ -96,36 +97,36 @@ class StatusFile:
         if self._is_stale and now >= self._counts_at:
             self._count(now)
         started = time.monotonic()
-        facts = self._facts()
+        content = self._content()
         self._next_at = now + max(INTERVAL_S, COST_SHARE * (time.monotonic() - started))
-        if facts == self._last and now < self._idle_since + IDLE_INTERVAL_S:
+        if content == self._last and now < self._idle_since + IDLE_INTERVAL_S:
             return
         self._idle_since = now
-        self._last = facts
-        self._put({"written_at": format_time(utcnow()), **facts})
+        self._last = content
+        self._put({"written_at": format_time(utcnow()), **content})
 
     def close(self) -> None:
-        """Say that no daemon runs."""
+        """Write the file a last time, without a daemon."""
         self._count(time.monotonic())
-        self._put({"written_at": format_time(utcnow()), **self._facts(), "daemon": None})
+        self._put({"written_at": format_time(utcnow()), **self._content(), "daemon": None})
 
     def _count(self, now: float) -> None:
-        """Ask the ledger: a tenth of a second if it holds a million jobs."""
+        """Query the ledger; takes a tenth of a second with a million jobs."""
         started = time.monotonic()
         self._counts = {
-            "queue": queue_counts(self._views),
+            "queue": queue_counts(self._queries),
             "queued": [
-                queued_entry(job) for job in self._views.jobs(status="queued", limit=QUEUED_SHOWN)
+                queued_entry(job) for job in self._queries.jobs(status="queued", limit=QUEUED_SHOWN)
             ],
-            "batches": [batch_entry(batch) for batch in self._views.batches()],
-            "holds": self._views.holds(),
-            "recent": [recent_entry(job) for job in self._views.recent()],
+            "batches": [batch_entry(batch) for batch in self._queries.batches()],
+            "holds": self._queries.holds(),
+            "recent": [recent_entry(job) for job in self._queries.recent()],
         }
         self._is_stale = False
         self._counts_at = now + COUNTS_SHARE * (time.monotonic() - started)
 
-    def _facts(self) -> dict[str, Any]:
-        waiting = self._gate.waiting()
+    def _content(self) -> dict[str, Any]:
+        waiting = self._intake.waiting()
         return {
             "daemon": self._daemon | (self._dispatcher.device or {"device": None}),
             **self._places,
@@ -137,33 +138,33 @@ class StatusFile:
         }
 
     def _look_for_leftovers(self) -> dict[str, Any]:
-        """Facts of folders that nothing is done with: they change seldom, so seldom looked for."""
+        """Fields about leftovers. They change seldom, so they are looked for seldom."""
         started = time.monotonic()
         if started >= self._leftovers_at:
-            self._leftovers = find_leftovers(self._config, self._look).facts()
+            self._leftovers = find_leftovers(self._config, self._look).to_dict()
             cost_s = time.monotonic() - started
-            self._leftovers_at = started + max(LEFTOVERS_INTERVAL_S, LEFT_COST_SHARE * cost_s)
+            self._leftovers_at = started + max(LEFTOVERS_INTERVAL_S, ESTIMATE_COST_SHARE * cost_s)
         return self._leftovers
 
     def _time_left(self) -> dict[str, Any]:
         started = time.monotonic()
         running = self._dispatcher.running
-        if started >= self._left_at and (self._is_left_stale or running is not None):
-            self._is_left_stale = False
+        if started >= self._estimate_at and (self._is_estimate_stale or running is not None):
+            self._is_estimate_stale = False
             self._estimator.refresh()
-            self._left = self._estimator.queue()
+            self._estimate = self._estimator.queue()
             cost_s = time.monotonic() - started
-            # A long queue's estimate changes little in a moment, and costs the most.
-            self._left_at = started + min(LEFT_COST_SHARE * cost_s, LEFT_INTERVAL_S)
+            # A long queue costs the most time to estimate and its estimate changes slowly.
+            self._estimate_at = started + min(ESTIMATE_COST_SHARE * cost_s, ESTIMATE_INTERVAL_S)
         if running is None:
-            return {"running": None, **self._left.to_dict()}
-        facts = running.to_dict(self._estimator.job(running.job))
-        return {"running": facts, **self._left.to_dict(True, facts["eta_s"])}
+            return {"running": None, **self._estimate.to_dict()}
+        job = running.to_dict(self._estimator.job(running.job))
+        return {"running": job, **self._estimate.to_dict(True, job["eta_s"])}
 
-    def _put(self, facts: dict[str, Any]) -> None:
+    def _put(self, content: dict[str, Any]) -> None:
         if self._look(self._outbox).is_silent:
-            return  # results that wait for it say so, in the log and in the ledger
+            return  # a result that waits for the outbox says so in the log and in the ledger
         try:
-            write_bytes(self._path, json.dumps(facts, indent=1, default=str).encode())
+            write_bytes(self._path, json.dumps(content, indent=1, default=str).encode())
         except OSError as error:
             log.warning("status.not_written", why=error.strerror)

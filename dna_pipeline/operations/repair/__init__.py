@@ -1,1 +1,1 @@
-"""What mends a data folder: a ledger rebuilt from the files, claims of the dead taken over."""
+"""Repair of a data folder: rebuilds a ledger from files, takes over claims of dead daemons."""

@@ -1,9 +1,9 @@
-"""Copies in `<data>/claims` after their ledger was lost: put to use, or where people find them.
+"""Settle the copies in `<data>/claims` after their ledger was lost.
 
-A copy is removed only if its bytes are known to lie elsewhere, or its ledger had decided so. One
-that was submitted or retried may be all there is: it is queued again where the damaged ledger still
-says for which inbox, else it moves to `<data>/recovered`, which nothing ever removes. Folders that
-are not ours by name or mark are left.
+A copy is removed only if its bytes certainly lie elsewhere too, or if its ledger had decided to
+remove it. A submitted or retried copy may be the only one. It is queued again if the damaged ledger
+still names its inbox, else it moves to `<data>/recovered`, where nothing is ever removed. Folders
+that are not ours by name or mark stay.
 """
 
 from __future__ import annotations
@@ -36,17 +36,23 @@ log = structlog.get_logger()
 
 
 class Copies:
-    """Deals with each folder in `<data>/claims` that the new ledger does not know.
+    """Settles each folder in `<data>/claims` that the new ledger does not know.
+
+    Args:
+        remains: the readable rows of the damaged ledger.
+        restored: ids of the drops that were restored with their batches.
 
     Attributes:
-        requeued: how many became jobs again.
-        recovered: the folders that were moved out of the way.
+        requeued: number of copies that became jobs again.
+        recovered: new paths of the folders that were moved to `<data>/recovered`.
     """
 
-    def __init__(self, config: Config, ledger: Ledger, found: Salvage, restored: Set[str]) -> None:
+    def __init__(
+        self, config: Config, ledger: Ledger, remains: Salvage, restored: Set[str]
+    ) -> None:
         self._config = config
         self._ledger = ledger
-        self._found = found
+        self._remains = remains
         self._restored = restored
         self._originals: dict[str, list[Path]] | None = None
         self.requeued = 0
@@ -61,7 +67,7 @@ class Copies:
                 self._settle(folder)
 
     def _settle(self, folder: Path) -> None:
-        drop = self._found.drops.get(folder.name)
+        drop = self._remains.drops.get(folder.name)
         files = [path for path in entries(folder) if not is_temporary(path.name)]
         if not files or self._is_done(folder, drop, files):
             remove_tree_if_there(folder)
@@ -71,9 +77,9 @@ class Copies:
             self.recovered.append(str(target))
 
     def _is_done(self, folder: Path, drop: Mapping[str, Any] | None, files: list[Path]) -> bool:
-        """Whether the copy is needed no more: the ledger said so, or its bytes lie elsewhere too.
+        """True if the copy is not needed: its ledger said so, or its bytes lie elsewhere too.
 
-        That its jobs have ended is not enough: a damaged ledger may tell only some of them.
+        It is not enough that its jobs have ended: a damaged ledger may show only some of them.
         """
         if drop is not None and drop["state"] == "disposing":
             return True
@@ -81,45 +87,47 @@ class Copies:
             images = [path for path in files if path.name == _image(files, drop)]
             return bool(images) and all(map(self._is_archived, images))
         inbox = None if drop is None else self._config.inbox(str(drop["inbox"]))
-        # What was submitted is to be done, also where a kept file has the same bytes.
+        # A submitted image must run even if a kept file has the same bytes, so originals count
+        # only for copies from a `keep` inbox or of unknown origin.
         may_be_kept = drop is None or (inbox is not None and inbox.keeps)
         return may_be_kept and all(map(self._has_original, files))
 
     def _has_ended(self, drop_id: str) -> bool:
-        """Whether all jobs of it that are known have their folders."""
+        """True if the damaged ledger shows jobs of the drop, and all of them have their folders."""
         return bool(jobs := self._jobs(drop_id)) and None not in jobs
 
     def _jobs(self, drop_id: str) -> list[Job | None]:
-        ids = self._found.jobs_of.get(drop_id, set())
+        ids = self._remains.jobs_of.get(drop_id, set())
         return [self._ledger.transact(lambda s, i=job: queue.find_job(s, i)) for job in ids]
 
     def _is_archived(self, copy: Path) -> bool:
-        """Whether the same bytes lie in the folder of one of its jobs, or in its inbox."""
+        """True if the same bytes lie in the folder of one of the copy's jobs, or in a `keep`
+        inbox."""
         names = [job.publish_name for job in self._jobs(copy.parent.name) if job is not None]
         places = [self._config.outbox / name / SOURCE / copy.name for name in names if name]
         return any(is_same_file(copy, place) for place in places) or self._has_original(copy)
 
     def _has_original(self, copy: Path) -> bool:
-        """Whether the same bytes lie under that name in an inbox that keeps its files."""
+        """True if the same bytes lie under the same name in an inbox that keeps its files."""
         if self._originals is None:
             self._originals = self._find_originals()
         return any(is_same_file(copy, place) for place in self._originals.get(copy.name, []))
 
     def _find_originals(self) -> dict[str, list[Path]]:
-        found: dict[str, list[Path]] = {}
+        originals: dict[str, list[Path]] = {}
         for inbox in self._config.inboxes:
             if not inbox.keeps:
                 continue
             try:
-                seen = scan(inbox)
+                listing = scan(inbox)
             except OSError:
                 continue
-            for path in seen.files:
-                found.setdefault(path.rpartition("/")[2], []).append(inbox.path / path)
-        return found
+            for path in listing.files:
+                originals.setdefault(path.rpartition("/")[2], []).append(inbox.path / path)
+        return originals
 
     def _requeue(self, folder: Path, drop: Mapping[str, Any] | None, files: list[Path]) -> bool:
-        """Make it a job again; False where nobody knows whose, or which file is its image."""
+        """Make the copy a job again; False if its inbox or its image is unknown or unreadable."""
         inbox = self._config.inbox(str(drop["inbox"])) if drop else None
         image = _image(files, drop)
         if drop is None or inbox is None or image is None or drop["state"] != "claimed":
@@ -133,30 +141,30 @@ class Copies:
             return False
         row = job_rows.drop_row(inbox, str(drop["folder"] or ""), image, sidecar)
         row |= {"id": folder.name, "claim": str(folder)}
-        facts: dict[str, Any] = {
+        drop_values: dict[str, Any] = {
             "id": folder.name, "sha256": hashed.sha256, "bytes": hashed.size,
             "sidecar_text": None if data is None else job_rows.as_text(data),
         }  # fmt: skip
-        known = job_rows.context_of(inbox, row["folder"], image, hashed.sha256)
-        spec = self._resolve(inbox, data, known)
+        context = job_rows.context_of(inbox, row["folder"], image, hashed.sha256)
+        spec = self._resolve(inbox, data, context)
         job = job_rows.job_row(inbox, row["folder"], image, folder.name, spec)
 
         def commit(session: Any) -> None:
             drops.begin_claims(session, [row])
-            drops.finish_claims(session, [facts], [job])
+            drops.finish_claims(session, [drop_values], [job])
 
         self._ledger.transact(commit)
         return True
 
-    def _resolve(self, inbox: Inbox, data: bytes | None, facts: JobContext) -> JobSpec | Failure:
+    def _resolve(self, inbox: Inbox, data: bytes | None, context: JobContext) -> JobSpec | Failure:
         try:
-            return job_rows.resolve_text(self._config, inbox, data, facts)
+            return job_rows.resolve_text(self._config, inbox, data, context)
         except JobError as error:
             return error.failure()
 
 
 def _image(files: list[Path], drop: Mapping[str, Any] | None) -> str | None:
-    """The name of a claim's image; None where there is none, or it cannot be told."""
+    """Give the name of a claim's image; None if it has none, or if that is not clear."""
     if drop is not None and drop["image"] is None:
         return None
     return image_of([path.name for path in files], drop["image"] if drop else None)

@@ -1,8 +1,7 @@
-"""Files of `keep` inboxes after their ledger was lost: which of them need not run again.
+"""Find the files of `keep` inboxes that need not run again after their ledger was lost.
 
-A kept file is known by its bytes and its YAML. Where the ledger cannot tell, the results can: a
-file whose bytes and YAML are those of a job that has ended is known. Any other runs again, which
-costs time and loses nothing.
+A kept file is a known file if its bytes and its YAML are those of a job that has ended, by the
+damaged ledger or by the results. Any other file runs again, which costs time but loses nothing.
 """
 
 from __future__ import annotations
@@ -29,8 +28,8 @@ from dna_pipeline.operations.repair.salvage import Salvage
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
-    """What a job that has ended was made of."""
+class FinishedJob:
+    """Input of a job that has ended."""
 
     inbox: str
     name: str
@@ -38,31 +37,42 @@ class Finished:
     sidecar: str | None
 
     @classmethod
-    def of(cls, account: PublishedResult) -> Finished:
-        told = account.input
-        return cls(account.job.inbox, told.name, told.sha256, account.sidecar)
+    def of(cls, result: PublishedResult) -> FinishedJob:
+        original = result.input
+        return cls(result.job.inbox, original.name, original.sha256, result.sidecar)
 
 
 def remember_kept(
-    config: Config, ledger: Ledger, found: Salvage, finished: Iterable[Finished]
+    config: Config, ledger: Ledger, remains: Salvage, finished: Iterable[FinishedJob]
 ) -> tuple[dict[str, int], list[str]]:
-    """Note what is known of each inbox; how many files that are, and what people should know."""
-    ended = set(finished)
-    known: dict[str, int] = {}
+    """Record the known files of each inbox in the new ledger.
+
+    Args:
+        remains: the readable rows of the damaged ledger.
+        finished: inputs of the jobs that have ended, by the results.
+
+    Returns:
+        The number of known files by inbox, and remarks for people.
+    """
+    ended_jobs = set(finished)
+    counts: dict[str, int] = {}
     remarks: list[str] = []
     for inbox in config.inboxes:
-        rows = [row for row in found.known_files if row["inbox"] == inbox.name]
-        rows = [row for row in rows if not _is_lost(ledger, found, row["drop_id"])]
-        has_told = f"watched:{inbox.name}" in found.settings
+        rows = [row for row in remains.known_files if row["inbox"] == inbox.name]
+        rows = [row for row in rows if not _is_lost(ledger, remains, row["drop_id"])]
+        was_watched = f"watched:{inbox.name}" in remains.settings
         if inbox.keeps:
-            told = {row["path"] for row in rows}
-            rows += [row for row in _matching(config, inbox, ended) if row["path"] not in told]
+            paths = {row["path"] for row in rows}
+            rows += [
+                row for row in _matching(config, inbox, ended_jobs) if row["path"] not in paths
+            ]
         rows = [row | {"drop_id": None} for row in rows]
         ledger.transact(lambda s, r=rows: drops.remember_files(s, r))
         if rows:
-            known[inbox.name] = len(rows)
-        # Without this the next look would take all that lies there for what was there before.
-        if has_told or inbox.existing == "process":
+            counts[inbox.name] = len(rows)
+        # Without this setting, the next daemon would take the inbox for a new one, and all files in
+        # it for existing ones.
+        if was_watched or inbox.existing == "process":
             name = f"watched:{inbox.name}"
             ledger.transact(lambda s, n=name: store.set_setting(s, n, "repaired"))
         else:
@@ -70,35 +80,35 @@ def remember_kept(
                 f"inbox {inbox.name}: what lies there now is ignored once more (existing: "
                 "ignore); touch a file to have it taken in"
             )
-        if inbox.keeps and not has_told:
+        if inbox.keeps and not was_watched:
             remarks.append(
                 f"inbox {inbox.name}: its files are known by the results alone; those without "
                 "one, or with another YAML, run again"
             )
-    return known, remarks
+    return counts, remarks
 
 
-def _is_lost(ledger: Ledger, found: Salvage, drop_id: str | None) -> bool:
-    """Whether what was made of a file waited, and waits no longer: it is to be taken in anew."""
-    if drop_id not in found.drops:
+def _is_lost(ledger: Ledger, remains: Salvage, drop_id: str | None) -> bool:
+    """True if a file's jobs had not ended and were not restored: the file must run again."""
+    if drop_id not in remains.drops:
         return False
-    jobs = found.jobs_of.get(str(drop_id), set())
-    known = [ledger.transact(lambda s, i=job: queue.find_job(s, i)) for job in jobs]
+    jobs = remains.jobs_of.get(str(drop_id), set())
+    rebuilt_jobs = [ledger.transact(lambda s, i=job: queue.find_job(s, i)) for job in jobs]
     restored = ledger.transact(lambda s: drops.drop_state(s, str(drop_id)))
-    return restored is None and (not jobs or None in known)
+    return restored is None and (not jobs or None in rebuilt_jobs)
 
 
-def _matching(config: Config, inbox: Inbox, ended: set[Finished]) -> list[dict[str, Any]]:
+def _matching(config: Config, inbox: Inbox, ended_jobs: set[FinishedJob]) -> list[dict[str, Any]]:
     try:
-        lying = candidates(inbox)
+        present = candidates(inbox)
     except OSError:
-        return []  # the inbox is away
-    rows = [_row(config, inbox, candidate, ended) for candidate in lying]
+        return []  # the inbox is out of reach
+    rows = [_row(config, inbox, candidate, ended_jobs) for candidate in present]
     return [row for row in rows if row is not None]
 
 
 def _row(
-    config: Config, inbox: Inbox, candidate: Candidate, ended: set[Finished]
+    config: Config, inbox: Inbox, candidate: Candidate, ended_jobs: set[FinishedJob]
 ) -> dict[str, Any] | None:
     if candidate.image is None or candidate.error is not None:
         return None
@@ -116,10 +126,10 @@ def _row(
     folder, _, image = candidate.image.rpartition("/")
     name = printable(image)
     text = None if data is None else job_rows.as_text(data)
-    if Finished(inbox.name, name, hashed.sha256, text) not in ended:
+    if FinishedJob(inbox.name, name, hashed.sha256, text) not in ended_jobs:
         return None
-    facts = job_rows.context_of(inbox, folder, image, hashed.sha256)
-    key = job_rows.Resolver(config, inbox).version_key(facts, data, None)
+    context = job_rows.context_of(inbox, folder, image, hashed.sha256)
+    key = job_rows.Resolver(config, inbox).version_key(context, data, None)
     version = Version(stats, key)
     path = key_path(candidate, partial(read_reference, inbox))
     return {

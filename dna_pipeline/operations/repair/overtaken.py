@@ -1,9 +1,9 @@
-"""Open jobs of an older copy of the ledger that have ended since, as the outbox shows.
+"""End overtaken jobs: open in an older copy of the ledger, but ended since, as the outbox shows.
 
-Their sources went with their end, so that they would wait for them for ever. A job whose account
-lies in the outbox has ended as that says. One without an account fails, if its source was a copy in
-the data folder: no mount can bring that back. A claim in an inbox may only be unmounted, so that
-its job goes on waiting.
+People may restore an older copy of the ledger. Sources of jobs that ended since then are gone, so
+that these jobs would wait for ever. If the outbox has the manifest file of such a job, the job ends
+as the file says. If not, the job fails if its source was a copy in the data folder, which no mount
+can bring back. A claim in an inbox may only be unmounted, so its job continues to wait.
 """
 
 from __future__ import annotations
@@ -33,19 +33,20 @@ from dna_pipeline.publish.publisher import folder_of
 log = structlog.get_logger()
 
 _ID = re.compile(r"-([0-9a-f]{8})(?=[0-9a-f]{24}|-|\.|$)")
-"""The start of a job's id in the name of its folder, or of a cancelled row's file."""
+"""Matches the start of a job's id in the name of its folder, or of a cancelled row's file."""
 
-_TAKEN = (
+_COLUMNS_FROM_RESULT = (
     "status", "pipeline", "tags", "meta", "attempt", "stage", "error", "publish", "publish_name",
     "manifest_sha256", "started_at", "finished_at",
 )  # fmt: skip
 
 
-class Overtaken:
+class OvertakenJobs:
     """Finds the open jobs of one ledger whose sources are gone, and ends them.
 
     Args:
-        look: says whether a folder can be reached; of one that cannot, nothing is concluded.
+        look: says whether a folder can be reached; nothing is concluded from a folder that does
+            not answer.
     """
 
     def __init__(self, config: Config, ledger: Ledger, look: Look = look_directly) -> None:
@@ -55,13 +56,13 @@ class Overtaken:
         self._outbox = Outbox(config.outbox, ledger.id)
 
     def settle(self, *, only_held: bool = False) -> bool:
-        """End all that can be; False if the outbox is out of reach, so that nobody can know.
+        """End the overtaken jobs; False if the outbox is out of reach, so that none can be found.
 
-        This costs a listing of each folder of claims, and where one is missing of the folders of
-        the outbox in which its jobs' accounts may lie.
+        The cost is a listing of each folder of claims. If a claim is missing, the outbox's folders
+        in which manifest files of its jobs may lie are listed too.
 
         Args:
-            only_held: leave the jobs that someone may be working on, while the daemon runs.
+            only_held: consider only held jobs, since the others may be running in this daemon.
         """
         if not self._look(self._config.outbox).is_there:
             return False
@@ -71,29 +72,29 @@ class Overtaken:
         jobs = self._ledger.transact(
             lambda s: overtaken.open_jobs(s, list(missing), only_held=only_held)
         )
-        accounts = _Results(self._config.outbox, {job.id[:8] for job in jobs})
+        results = _Results(self._config.outbox, {job.id[:8] for job in jobs})
         for job in jobs:
             if self._is_being_published(job):
                 continue
-            if (account := accounts.find(job, self._homes(job))) is not None:
-                self._take_over(job, account)
+            if (result := results.find(job, self._homes(job))) is not None:
+                self._take_over(job, result)
             elif claim_folders.is_lost(Path(missing[job.drop_id]), self._config.claims):
                 self._lose(job)
         return True
 
     def _missing_drops(self) -> dict[str, str]:
-        """The claims that are not where they should be, by drop."""
+        """Give the paths of missing claims, by drop."""
         by_root: dict[str, dict[str, str]] = defaultdict(dict)
         for drop, claim in self._ledger.transact(overtaken.claims):
             by_root[os.path.dirname(claim)][drop] = claim  # noqa: PTH120 - there may be a million
         missing: dict[str, str] = {}
-        for root, found in by_root.items():
+        for root, drops in by_root.items():
             if (names := self._names(Path(root))) is not None:
-                missing |= {d: c for d, c in found.items() if os.path.basename(c) not in names}  # noqa: PTH119
+                missing |= {d: c for d, c in drops.items() if os.path.basename(c) not in names}  # noqa: PTH119
         return missing
 
     def _names(self, root: Path) -> set[str] | None:
-        """What lies in a folder of claims, nothing where it is missing; None where nobody knows."""
+        """List a folder of claims: empty if it is missing, None if it cannot be listed."""
         if self._look(root).is_silent:
             return None
         try:
@@ -104,14 +105,14 @@ class Overtaken:
             return None
 
     def _is_being_published(self, job: Job) -> bool:
-        """Whether its folder is in its planned place, so that publishing goes on from there."""
+        """True if the job's folder is in its planned place: then the publisher finishes the job."""
         if job.publish != "planned" or job.publish_name is None:
             return False
-        account = NAME if job.error is None else ERROR_NAME
-        return self._outbox.holds(job.publish_name, account, job.manifest_sha256 or "")
+        file_name = NAME if job.error is None else ERROR_NAME
+        return self._outbox.holds(job.publish_name, file_name, job.manifest_sha256 or "")
 
     def _homes(self, job: Job) -> list[str]:
-        """The folders of the outbox in which its account may lie."""
+        """List the folders of the outbox in which the job's folder may lie."""
         batch = self._ledger.transact(lambda s: batches.find(s, job.batch))
         if batch is not None:
             home = folder_of(batch)
@@ -120,15 +121,15 @@ class Overtaken:
         above = job.inbox if batch is None else home
         return [home, f"{job.inbox}/{FAILED}", f"{above}/{CANCELLED}"]
 
-    def _take_over(self, job: Job, account: PublishedResult) -> None:
+    def _take_over(self, job: Job, result: PublishedResult) -> None:
         drop = self._ledger.transact(lambda s: s.get_one(Drop, job.drop_id))
-        rows = rows_of(account, drop.originals)
-        changes: dict[str, Any] = {name: rows.job[name] for name in _TAKEN}
-        changes["cancelled_while"] = _cancelled_while(account)
+        rows = rows_of(result, drop.originals)
+        changes: dict[str, Any] = {name: rows.job[name] for name in _COLUMNS_FROM_RESULT}
+        changes["cancelled_while"] = _cancelled_while(result)
         if self._ledger.transact(
             lambda s: overtaken.end(s, job, changes, rows.stages, rows.artifacts)
         ):
-            log.warning("job.found_ended", job=job.id, folder=account.name, status=account.status)
+            log.warning("job.found_ended", job=job.id, folder=result.name, status=result.status)
 
     def _lose(self, job: Job) -> None:
         recovered = self._config.recovered
@@ -141,34 +142,34 @@ class Overtaken:
             log.error("source.missing", job=job.id)
 
 
-def _cancelled_while(account: PublishedResult) -> str | None:
-    if account.status != "cancelled":
+def _cancelled_while(result: PublishedResult) -> str | None:
+    if result.status != "cancelled":
         return None
-    home = account.name.split("/")
+    home = result.name.split("/")
     return queue.WAITING if CANCELLED in (home[-1], home[-2]) else queue.RUNNING
 
 
 class _Results:
-    """Accounts of certain jobs, by the starts of their ids; each folder is listed once."""
+    """Finds published results of certain jobs by the starts of their ids; lists a folder once."""
 
-    def __init__(self, outbox: Path, wanted: set[str]) -> None:
+    def __init__(self, outbox: Path, id_starts: set[str]) -> None:
         self._outbox = outbox
-        self._wanted = wanted
-        self._listed: dict[str, dict[str, list[str]]] = {}
+        self._id_starts = id_starts
+        self._listings: dict[str, dict[str, list[str]]] = {}
 
     def find(self, job: Job, homes: list[str]) -> PublishedResult | None:
-        """The account of that job; of several a result, else the last one."""
-        found = [account for home in homes for account in self._read(job, home)]
-        return max(found, key=_rank, default=None)
+        """Give the job's published result; of several a completed one, else the last one."""
+        matches = [result for home in homes for result in self._read(job, home)]
+        return max(matches, key=_rank, default=None)
 
     def _read(self, job: Job, home: str) -> Iterator[PublishedResult]:
-        if home not in self._listed:
-            self._listed[home] = self._list(home)
-        for name in self._listed[home].get(job.id[:8], ()):
+        if home not in self._listings:
+            self._listings[home] = self._list(home)
+        for name in self._listings[home].get(job.id[:8], ()):
             for path in self._paths(home, name):
-                account = read_result(self._outbox, path)
-                if isinstance(account, PublishedResult) and account.job.id == job.id:
-                    yield account
+                result = read_result(self._outbox, path)
+                if isinstance(result, PublishedResult) and result.job.id == job.id:
+                    yield result
 
     def _paths(self, home: str, name: str) -> list[Path]:
         path = self._outbox / home / name
@@ -177,16 +178,16 @@ class _Results:
         return [path / file for file in (NAME, ERROR_NAME) if (path / file).is_file()]
 
     def _list(self, home: str) -> dict[str, list[str]]:
-        found: dict[str, list[str]] = defaultdict(list)
+        names_by_start: dict[str, list[str]] = defaultdict(list)
         try:
             names = os.listdir(self._outbox / home)  # noqa: PTH208 - there may be a million
         except OSError:
-            return found
+            return names_by_start
         for name in names:
-            for start in set(_ID.findall(name)) & self._wanted:
-                found[start].append(name)
-        return found
+            for start in set(_ID.findall(name)) & self._id_starts:
+                names_by_start[start].append(name)
+        return names_by_start
 
 
-def _rank(account: PublishedResult) -> tuple[bool, str]:
-    return account.status == "completed", account.job.finished_at or ""
+def _rank(result: PublishedResult) -> tuple[bool, str]:
+    return result.status == "completed", result.job.finished_at or ""

@@ -1,4 +1,4 @@
-"""Jobs as their folders in the outbox tell of them: rows for a ledger that has lost its own."""
+"""Read published folders, and build from them the rows of jobs for a ledger that lost them."""
 
 from __future__ import annotations
 
@@ -36,11 +36,14 @@ _ROLE_STAGES = {"image": "img2img", "matte": "remove_background"}
 
 @dataclass(frozen=True, slots=True)
 class PublishedResult:
-    """A published folder: its path below the outbox, and what its manifest or error.json says.
+    """A published folder, with the content of its manifest file.
 
     Attributes:
+        name: path of the folder below the outbox.
+        sha256: hash of the manifest file.
+        manifest: content of manifest.json or error.json.
         source: names of the files in the folder's `source`.
-        sidecar: the YAML as written, where that is known.
+        sidecar: text of the YAML; None if there was none or it is unknown.
     """
 
     name: str
@@ -65,31 +68,31 @@ class PublishedResult:
 
 
 def find_results(outbox: Path) -> Iterator[Path]:
-    """The manifest.json or error.json of all published folders, and the accounts of cancelled rows.
+    """Find the manifest files of all published folders, and those of cancelled rows.
 
-    What lies in a published folder's `source` is what was dropped, whatever it is called.
+    `source` of a published folder is skipped: its files were dropped, whatever their names are.
     """
     for folder, below, names in os.walk(outbox):
-        found = [Path(folder, name) for name in sorted({NAME, ERROR_NAME} & set(names))]
+        paths = [Path(folder, name) for name in sorted({NAME, ERROR_NAME} & set(names))]
         if cancelled_rows.is_shared(folder):
-            found += cancelled_rows.manifests(Path(folder))
-        passed_over = {SOURCE} if found else set[str]()
-        below[:] = sorted(n for n in below if not n.startswith(".") and n not in passed_over)
-        yield from found
+            paths += cancelled_rows.manifests(Path(folder))
+        excluded = {SOURCE} if paths else set[str]()
+        below[:] = sorted(n for n in below if not n.startswith(".") and n not in excluded)
+        yield from paths
 
 
 def read_result(outbox: Path, path: Path) -> PublishedResult | str:
-    """What that file tells; in words why it tells nothing."""
+    """Read a manifest file; give a sentence for people if it cannot be used."""
     folder, name = path.parent, path.name
     relative = folder.relative_to(outbox).as_posix()
     try:
         data = (folder / name).read_bytes()
-        told = _model(name).model_validate_json(data)
-        names, sidecar = _sources(path, told)
-        _check(told.job)
+        manifest = _model(name).model_validate_json(data)
+        names, sidecar = _sources(path, manifest)
+        _check(manifest.job)
     except (OSError, ValueError) as error:
         return f"{relative}/{name}: {str(error).splitlines()[0]}"
-    return PublishedResult(relative, hashlib.sha256(data).hexdigest(), told, names, sidecar)
+    return PublishedResult(relative, hashlib.sha256(data).hexdigest(), manifest, names, sidecar)
 
 
 def _model(name: str) -> type[Manifest | ErrorReport]:
@@ -98,19 +101,21 @@ def _model(name: str) -> type[Manifest | ErrorReport]:
     return ErrorReport if name == ERROR_NAME else cancelled_rows.CancelledRow
 
 
-def _sources(path: Path, told: Manifest | ErrorReport) -> tuple[tuple[str, ...], str | None]:
-    """Names of the originals that belong to an account, and the text of its YAML."""
-    if isinstance(told, cancelled_rows.CancelledRow):
-        row = cancelled_rows.RowFiles(path, told)
+def _sources(path: Path, manifest: Manifest | ErrorReport) -> tuple[tuple[str, ...], str | None]:
+    """Give the names of the originals that belong to a manifest file, and the text of its YAML."""
+    if isinstance(manifest, cancelled_rows.CancelledRow):
+        row = cancelled_rows.RowFiles(path, manifest)
         names = () if row.image is None else (row.image.name,)
         return names, _text(row.request) if row.request.is_file() else None
     source = path.parent / SOURCE
     names = tuple(sorted(p.name for p in source.iterdir())) if source.is_dir() else ()
-    return names, told.sidecar if isinstance(told, Manifest) else _sidecar_text(source, names, told)
+    if isinstance(manifest, Manifest):
+        return names, manifest.sidecar
+    return names, _sidecar_text(source, names, manifest)
 
 
 def _check(job: JobPart) -> None:
-    """What anyone may have written must not make rows that nothing else could."""
+    """Reject ids and times that this program never writes: manifest files are untrusted input."""
     if not re.fullmatch("[0-9a-f]{32}", job.id):
         raise ValueError("the job's id is none of ours")
     for text in (job.created_at, job.started_at, job.finished_at):
@@ -118,25 +123,32 @@ def _check(job: JobPart) -> None:
             raise ValueError("a time without a zone")
 
 
-def image_of(names: Sequence[str], known: str | None) -> str | None:
-    """The name of the image among the files of a drop; None where it cannot be told.
+def image_of(names: Sequence[str], recorded_name: str | None) -> str | None:
+    """Find the image among the files of a drop; None if that is not clear.
 
-    What is submitted may have any name, and standard input has none with a suffix: so it is the
-    one that is known, as printed, else the one file that is no YAML.
+    A submitted image may have any name, and one from standard input has no suffix. So the image is
+    the file with the recorded name, else the only file that is no YAML.
+
+    Args:
+        recorded_name: name of the image in ledger or manifest, perhaps in printable form.
     """
-    named = [name for name in names if known is not None and known in (name, printable(name))]
-    found = named or [name for name in names if not is_yaml_name(name)]
-    return found[0] if len(found) == 1 else None
+    matches = [name for name in names if recorded_name in (name, printable(name))]
+    candidates = matches or [name for name in names if not is_yaml_name(name)]
+    return candidates[0] if len(candidates) == 1 else None
 
 
-def sidecar_of(names: Sequence[str], image: str | None, known: str | None = None) -> str | None:
-    """The name of the YAML beside an image, which may itself be called like one."""
-    found = sorted(name for name in names if name != image and is_yaml_name(name))
-    return known if known in found else next(iter(found), None)
+def sidecar_of(
+    names: Sequence[str], image: str | None, recorded_name: str | None = None
+) -> str | None:
+    """Find the YAML beside an image; the image's own name may end like that of a YAML."""
+    candidates = sorted(name for name in names if name != image and is_yaml_name(name))
+    return recorded_name if recorded_name in candidates else next(iter(candidates), None)
 
 
-def _sidecar_text(source: Path, names: tuple[str, ...], told: Manifest | ErrorReport) -> str | None:
-    sidecar = sidecar_of(names, image_of(names, told.input.name))
+def _sidecar_text(
+    source: Path, names: tuple[str, ...], manifest: Manifest | ErrorReport
+) -> str | None:
+    sidecar = sidecar_of(names, image_of(names, manifest.input.name))
     return None if sidecar is None else _text(source / sidecar)
 
 
@@ -146,7 +158,7 @@ def _text(path: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """What one account becomes, by table."""
+    """Rows of one published result, by table."""
 
     drop: dict[str, Any]
     job: dict[str, Any]
@@ -155,57 +167,59 @@ class Rows:
     events: list[dict[str, Any]]
 
 
-def rows_of(account: PublishedResult, originals: str, drop_id: str | None = None) -> Rows:
-    """The rows of a job that has ended and whose drop is gone."""
-    drop = _drop(account, originals, drop_id or new_id())
-    stages = [_stage_run(account.manifest, stage) for stage in account.manifest.stages]
-    artifacts = [_artifact(account.manifest, file) for file in account.manifest.artifacts]
-    return Rows(drop, _job(account, drop["id"]), stages, artifacts, _events(account))
+def rows_of(result: PublishedResult, originals: str, drop_id: str | None = None) -> Rows:
+    """Build the rows of a job that has ended and whose drop is gone."""
+    drop = _drop(result, originals, drop_id or new_id())
+    stages = [_stage_run(result.manifest, stage) for stage in result.manifest.stages]
+    artifacts = [_artifact(result.manifest, file) for file in result.manifest.artifacts]
+    return Rows(drop, _job(result, drop["id"]), stages, artifacts, _events(result))
 
 
-def _drop(account: PublishedResult, originals: str, drop_id: str) -> dict[str, Any]:
-    image = image_of(account.source, account.input.name) or account.input.name
-    sidecar = sidecar_of(account.source, image)
-    facts = account.input
+def _drop(result: PublishedResult, originals: str, drop_id: str) -> dict[str, Any]:
+    image = image_of(result.source, result.input.name) or result.input.name
+    sidecar = sidecar_of(result.source, image)
+    original = result.input
     return {
-        "id": drop_id, "inbox": account.job.inbox, "state": "gone", "originals": originals,
-        "folder": _folder(account), "claim": "", "image": image, "sidecar": sidecar, "stat": {},
-        "error": None, "sha256": facts.sha256, "bytes": facts.bytes, "width": facts.width,
-        "height": facts.height, "sidecar_text": account.sidecar,
-        "created_at": _time(account.job.created_at),
+        "id": drop_id, "inbox": result.job.inbox, "state": "gone", "originals": originals,
+        "folder": _folder(result), "claim": "", "image": image, "sidecar": sidecar, "stat": {},
+        "error": None, "sha256": original.sha256, "bytes": original.bytes, "width": original.width,
+        "height": original.height, "sidecar_text": result.sidecar,
+        "created_at": _time(result.job.created_at),
     }  # fmt: skip
 
 
-def _folder(account: PublishedResult) -> str:
-    """The subfolder that was mirrored, a batch's for its results; failures do not tell theirs."""
-    above = account.name.split("/")[1:-1]  # a copy may lie anywhere in the outbox
+def _folder(result: PublishedResult) -> str:
+    """Give the mirrored subfolder; for a batch, that of its results. A failure folder's place does
+    not show it, so "" is given."""
+    above = result.name.split("/")[1:-1]  # a copy may lie anywhere in the outbox
     if above[:1] in ([FAILED], [CANCELLED]):
         return ""
-    if account.job.batch is None:
+    if result.job.batch is None:
         return "/".join(above)
-    if isinstance(account.manifest, cancelled_rows.CancelledRow):
-        below = PurePosixPath(account.manifest.source or SOURCE).parent.parts[1:]
+    if isinstance(result.manifest, cancelled_rows.CancelledRow):
+        below = PurePosixPath(result.manifest.source or SOURCE).parent.parts[1:]
         return "/".join([*above[:-1], *below])
     if above[-1:] == [CANCELLED]:
         above.pop()  # a cancelled row with a folder of its own
     return "/".join(above[:-1])
 
 
-def _job(account: PublishedResult, drop_id: str) -> dict[str, Any]:
-    told, job = account.manifest, account.job
-    is_result = isinstance(told, Manifest)
-    stages = told.stages if is_result else []
+def _job(result: PublishedResult, drop_id: str) -> dict[str, Any]:
+    manifest, job = result.manifest, result.job
+    is_result = isinstance(manifest, Manifest)
+    stages = manifest.stages if is_result else []
     models = [stage.model.name for stage in stages if stage.model is not None]
     return {
         "id": job.id, "drop_id": drop_id, "batch": job.batch, "inbox": job.inbox,
-        "folder": _folder(account), "name": account.input.name,
-        "stem": safe_stem(account.input.name), "pipeline": job.pipeline, "priority": job.priority,
-        "status": account.status, "stages": [_stage(stage) for stage in stages],
+        "folder": _folder(result), "name": result.input.name,
+        "stem": safe_stem(result.input.name), "pipeline": job.pipeline, "priority": job.priority,
+        "status": result.status, "stages": [_stage(stage) for stage in stages],
         "models": model_sets.text_of(models), "tags": job.tags, "meta": job.meta,
         "attempt": job.attempt,
-        "stage": None if is_result else told.stage, "error": None if is_result else _error(told),
-        "publish": "done", "publish_name": account.name, "manifest_sha256": account.sha256,
-        "original_place": getattr(told, "source", None),
+        "stage": None if is_result else manifest.stage,
+        "error": None if is_result else _error(manifest),
+        "publish": "done", "publish_name": result.name, "manifest_sha256": result.sha256,
+        "original_place": getattr(manifest, "source", None),
         "created_at": _time(job.created_at),
         "started_at": _time(job.started_at) if job.started_at else None,
         "finished_at": _time(job.finished_at),
@@ -216,17 +230,17 @@ def _stage(stage: StagePart) -> dict[str, Any]:
     return {"id": stage.id, "type": stage.type, "params": stage.params}
 
 
-def _error(told: ErrorReport) -> dict[str, Any]:
+def _error(report: ErrorReport) -> dict[str, Any]:
     names = ("code", "message", "detail", "hint", "retryable")
-    return Failure.from_dict({name: getattr(told, name) for name in names}).to_dict()
+    return Failure.from_dict({name: getattr(report, name) for name in names}).to_dict()
 
 
 def _stage_run(manifest: Manifest | ErrorReport, stage: StagePart) -> dict[str, Any]:
-    facts = stage.model_dump(mode="json")
+    fields = stage.model_dump(mode="json")
     return {
-        "job_id": manifest.job.id, "stage_id": facts.pop("id"), "attempt": manifest.job.attempt,
+        "job_id": manifest.job.id, "stage_id": fields.pop("id"), "attempt": manifest.job.attempt,
         "environment": manifest.environment, "finished_at": _time(manifest.job.finished_at),
-        **facts,
+        **fields,
     }  # fmt: skip
 
 
@@ -238,26 +252,27 @@ def _artifact(manifest: Manifest | ErrorReport, file: ArtifactPart) -> dict[str,
 
 
 def _made_by(manifest: Manifest | ErrorReport, file: ArtifactPart) -> str:
-    """The stage that made a file: its id follows the stem where types repeat, else the role tells.
-    A stem may hold dots, and words that are ids too."""
+    """Find the stage that made a file: by the id behind the stem if stages of one type repeat, else
+    by the file's role. The stem is removed first, since it may hold dots and words like ids."""
     rest = file.path.removeprefix(f"{safe_stem(manifest.input.name)}.").split(".")
     kinds = Counter(stage.type for stage in manifest.stages)
     repeated = [stage.id for stage in manifest.stages if kinds[stage.type] > 1]
-    named = [stage_id for stage_id in repeated if rest[0] == stage_id]
+    matches = [stage_id for stage_id in repeated if rest[0] == stage_id]
     kind = _ROLE_STAGES.get(file.role, "triposr")
     typed = [stage.id for stage in manifest.stages if stage.type == kind]
-    return next(iter([*named, *typed]), kind)
+    return next(iter([*matches, *typed]), kind)
 
 
-def _events(account: PublishedResult) -> list[dict[str, Any]]:
-    job, told = account.job, account.manifest
-    queued = {"inbox": job.inbox, "name": account.input.name, "pipeline": job.pipeline}
-    ended = {} if isinstance(told, Manifest) else {"code": told.code, "detail": told.detail}
+def _events(result: PublishedResult) -> list[dict[str, Any]]:
+    job, manifest = result.job, result.manifest
+    queued = {"inbox": job.inbox, "name": result.input.name, "pipeline": job.pipeline}
+    is_result = isinstance(manifest, Manifest)
+    ended = {} if is_result else {"code": manifest.code, "detail": manifest.detail}
     return [
         {"job_id": job.id, "at": _time(at), "kind": kind, "data": {**data, "rebuilt": True}}
         for at, kind, data in (
             (job.created_at, "queued", queued),
-            (job.finished_at, account.status, ended),
+            (job.finished_at, result.status, ended),
         )
     ]
 

@@ -1,6 +1,6 @@
-"""What can still be read from a damaged ledger; each table by itself, as far as it goes.
+"""Read the rows of a damaged ledger that can still be read, each table up to its first damage.
 
-Nothing here is trusted further than the files on disk bear it out.
+Callers trust a row only as far as the files on disk confirm it.
 """
 
 from __future__ import annotations
@@ -21,15 +21,18 @@ _DROPS = "drops WHERE state <> 'gone'"
 
 @dataclass(slots=True)
 class Salvage:
-    """Attributes:
-    settings: by name.
-    known_files: rows of that table, as they were.
-    drops: those that still owned files, by id.
-    jobs_of: the ids of the jobs of each drop.
-    told: the batch, the request and the key of each job.
-    batches, batch_rows: rows of these tables, as they were; times as text.
-    row_of: the batch and the number of the row of each job that is in one.
-    job_files: the text of each batch's job file.
+    """Readable remains of a damaged ledger.
+
+    Attributes:
+        settings: values by name.
+        known_files: rows of that table, unchanged.
+        drops: rows of the drops that still owned files, by id.
+        jobs_of: ids of the jobs of each drop.
+        job_links: batch, request and dedup key of each job.
+        batches: rows of that table, unchanged, with times as text.
+        batch_rows: likewise.
+        row_of: batch and row number of each job of a batch that has not ended.
+        job_files: text of each batch's job file.
     """
 
     settings: dict[str, str] = field(default_factory=dict[str, str])
@@ -46,47 +49,50 @@ class Salvage:
     job_files: dict[str, str] = field(default_factory=dict[str, str])
 
     def drop_of(self) -> dict[str, str]:
-        """The drop of each job."""
+        """Give the drop of each job."""
         return {job: drop for drop, jobs in self.jobs_of.items() for job in jobs}
 
 
 def salvage(path: Path) -> Salvage:
-    """Read what the file still gives; nothing where it is gone."""
-    found = Salvage()
+    """Read all readable rows of the file at `path`; none if it is gone."""
+    remains = Salvage()
     if not path.exists():
-        return found
-    found.settings = {str(r[0]): str(r[1]) for r in _rows(path, "SELECT name, value FROM settings")}
+        return remains
+    remains.settings = {
+        str(r[0]): str(r[1]) for r in _rows(path, "SELECT name, value FROM settings")
+    }
     for row in _dicts(path, "known_files"):
-        if (known := _decoded(row)) is not None:
-            found.known_files.append(known)
+        if (file := _decoded(row)) is not None:
+            remains.known_files.append(file)
     for row in _dicts(path, _DROPS):
         if (drop := _decoded({"batch": None} | row)) is not None:
-            found.drops[str(drop["id"])] = drop
-    # Twice, since what is long lies in pages of its own, any of which may be damaged.
+            remains.drops[str(drop["id"])] = drop
+    # Read twice: long values lie in pages of their own, and if one is damaged, the ids can still be
+    # read without them.
     for job, drop_id in _rows(path, "SELECT id, drop_id FROM jobs"):
-        found.jobs_of.setdefault(str(drop_id), set()).add(str(job))
-        found.job_links[str(job)] = (None, None, None)
+        remains.jobs_of.setdefault(str(drop_id), set()).add(str(job))
+        remains.job_links[str(job)] = (None, None, None)
     for job, batch, request, key in _rows(path, "SELECT id, batch, request, key FROM jobs"):
-        found.job_links[str(job)] = (batch, request, key)
-    found.batches = list(_dicts(path, "batches"))
+        remains.job_links[str(job)] = (batch, request, key)
+    remains.batches = list(_dicts(path, "batches"))
     rows = _dicts(path, "batch_rows")
-    found.batch_rows = [row for row in rows if isinstance(row["number"], int)]
-    found.row_of = {
+    remains.batch_rows = [row for row in rows if isinstance(row["number"], int)]
+    remains.row_of = {
         str(row["job_id"]): (str(row["batch_id"]), row["number"])
-        for row in found.batch_rows
+        for row in remains.batch_rows
         if row["job_id"] is not None and row["status"] is None
     }
-    found.job_files = {str(r[0]): str(r[1]) for r in _rows(path, _JOB_FILES)}
-    return found
+    remains.job_files = {str(r[0]): str(r[1]) for r in _rows(path, _JOB_FILES)}
+    return remains
 
 
 def _rows(path: Path, sql: str) -> Iterator[tuple[Any, ...]]:
-    """The rows up to the first damaged page."""
+    """Read the rows up to the first damaged page."""
     return (tuple(row.values()) for row in _select(path, sql))
 
 
 def _dicts(path: Path, table: str) -> Iterator[dict[str, Any]]:
-    """The rows of a table by its columns, which an older version may have fewer of."""
+    """Read the rows of a table by column names, since older versions have fewer columns."""
     return _select(path, f"SELECT * FROM {table}")
 
 
@@ -109,14 +115,14 @@ def _as_text(data: bytes) -> str:
 
 
 def _decoded(row: dict[str, Any]) -> dict[str, Any] | None:
-    """A row with its JSON and paths in their own types; None where that cannot be."""
+    """Convert JSON and paths of a row to their own types; None if that fails."""
     values = dict(row)
     try:
         for name in {"stat", "error"} & values.keys():
-            told = values[name]
+            value = values[name]
             # known_files.error is a bare code, drops.error a mapping.
-            is_json = isinstance(told, str) and told[:1] in "{["
-            values[name] = json.loads(told) if is_json else told
+            is_json = isinstance(value, str) and value[:1] in "{["
+            values[name] = json.loads(value) if is_json else value
         for name in {"folder", "claim", "image", "sidecar", "path"} & values.keys():
             values[name] = None if values[name] is None else os.fsdecode(values[name])
     except (ValueError, TypeError):

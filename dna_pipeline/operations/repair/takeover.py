@@ -1,7 +1,7 @@
-"""`dna-pipeline repair --claims`: what dead daemons on other data folders had taken in.
+"""`dna-pipeline repair --claims`: takes over claims of dead daemons with other data folders.
 
-A claim changes hands by one rename, from the folder of their ledger to that of ours, and so is
-never split or done twice; the next daemon adopts it. Only a daemon that lives is left alone.
+One rename moves a claim from the folder of their ledger to that of ours, so that it is never split
+or done twice; the next daemon adopts it. Claims of a daemon that lives stay where they are.
 """
 
 from __future__ import annotations
@@ -25,13 +25,18 @@ log = structlog.get_logger()
 
 
 @dataclass(slots=True)
-class Foreign:
+class ForeignClaims:
     """The claims of one other daemon in one inbox.
 
     Attributes:
-        owner: what it said of itself: host, pid, since, data.
-        silent_s: how long it has not shown itself; None if it never did.
-        left: the claims that could not be taken over, and why.
+        owner: the daemon's own entry: host, pid, since, data.
+        silent_s: seconds since the daemon's last heartbeat; None if there never was one.
+        alive: True if the daemon lives, so that its claims stay.
+        drops: number of its claims.
+        taken: number of claims that were taken over.
+        left: claims that could not be taken over, and why.
+
+    `--json` prints `to_dict`, so the attributes are public keys.
     """
 
     inbox: str
@@ -47,8 +52,11 @@ class Foreign:
         return asdict(self)
 
 
-def take_over(config: Config, ledger: Ledger) -> list[Foreign]:
-    """Take over what can be, in all inboxes; the caller holds the data folder's lock."""
+def take_over(config: Config, ledger: Ledger) -> list[ForeignClaims]:
+    """Take over the claims of dead daemons in all inboxes.
+
+    The caller must hold the data folder's lock.
+    """
     return [
         _take_root(inbox, root, ledger.id, now)
         for inbox in config.inboxes
@@ -60,7 +68,7 @@ def take_over(config: Config, ledger: Ledger) -> list[Foreign]:
 
 
 def _server_time(inbox: Path, ledger_id: str) -> float:
-    """What time it is where the inbox lies."""
+    """Give the current time by the clock of the file server that holds the inbox."""
     probe = claims.claim_root(inbox, ledger_id) / f".{os.getpid()}.tmp"
     claims.make_claim_root(inbox, ledger_id)
     try:
@@ -73,24 +81,24 @@ def _server_time(inbox: Path, ledger_id: str) -> float:
             probe.parent.parent.rmdir()
 
 
-def _take_root(inbox: Inbox, root: Path, ledger_id: str, now: float) -> Foreign:
+def _take_root(inbox: Inbox, root: Path, ledger_id: str, now: float) -> ForeignClaims:
     drops = [name for name in claims.list_claims(inbox.path, root.name) if is_id(name)]
     silent = owner.silence_s(root, now)
-    found = Foreign(
+    foreign = ForeignClaims(
         inbox.name, root.name, owner.read(root), None if silent == float("inf") else silent,
         owner.is_alive(root, now, is_held), len(drops),
     )  # fmt: skip
-    if found.alive:
-        return found
+    if foreign.alive:
+        return foreign
     for drop in drops:
-        _take_one(inbox, root, ledger_id, drop, found)
+        _take_one(inbox, root, ledger_id, drop, foreign)
     owner.resign(inbox.path, root.name)
     with suppress(OSError):
         root.rmdir()
-    return found
+    return foreign
 
 
-def _take_one(inbox: Inbox, root: Path, ledger_id: str, drop: str, found: Foreign) -> None:
+def _take_one(inbox: Inbox, root: Path, ledger_id: str, drop: str, foreign: ForeignClaims) -> None:
     source, target = root / drop, claims.claim_dir(inbox.path, ledger_id, drop)
     try:
         claims.make_claim_root(inbox.path, ledger_id)
@@ -102,7 +110,7 @@ def _take_one(inbox: Inbox, root: Path, ledger_id: str, drop: str, found: Foreig
     except FileNotFoundError:
         return  # its owner is back, or another repair was faster
     except OSError as error:
-        found.left.append(f"{source}: {error}")
+        foreign.left.append(f"{source}: {error}")
         return
-    found.taken += 1
+    foreign.taken += 1
     log.info("claim.taken_over", inbox=inbox.name, drop=drop, ledger=root.name)

@@ -171,8 +171,8 @@ def test_what_is_left_is_seen(config: Config) -> None:
         "recovered/x/y",
     ]
     fill(config, *names)
-    facts = find_leftovers(config).facts()
-    assert facts == {
+    leftovers = find_leftovers(config).to_dict()
+    assert leftovers == {
         "recovered": {"folder": str(config.recovered), "count": 1},
         "foreign": [
             *map(str, (config.work / OTHER, config.work / "my_scene", config.claims / "a.txt")),
@@ -180,11 +180,11 @@ def test_what_is_left_is_seen(config: Config) -> None:
         ],
         "foreign_total": 4,
     }
-    json.dumps(facts)
-    assert find_leftovers(config).facts(limit=1)["foreign"] == [str(config.work / OTHER)]
+    json.dumps(leftovers)
+    assert find_leftovers(config).to_dict(limit=1)["foreign"] == [str(config.work / OTHER)]
     ledger.close()
 
 
 def test_before_the_first_start_nothing_is_said(config: Config) -> None:
     fill(config, "work/my_scene/a")
-    assert find_leftovers(config).facts()["foreign"] == []
+    assert find_leftovers(config).to_dict()["foreign"] == []

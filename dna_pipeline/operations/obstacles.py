@@ -1,4 +1,7 @@
-"""What outside the files themselves keeps work from being done, or changes how: for `check`."""
+"""Obstacles outside the dropped files that keep jobs from starting or change how they run.
+
+Read by `check` and `status`.
+"""
 
 from __future__ import annotations
 
@@ -19,12 +22,12 @@ if TYPE_CHECKING:
 
 
 def remark(code: str, text: str, *, stops: bool = False) -> dict[str, Any]:
-    """One entry of `remarks`; `stops` says that jobs do not run until something is done."""
+    """One entry of `remarks`. `stops`: no job runs until a person has done something."""
     return {"code": code, "text": text, "stops": stops}
 
 
-def of_inbox(config: Config, inbox: Inbox, views: Queries | None, look: Look) -> str | None:
-    """What keeps an inbox from being watched; None if nothing does."""
+def of_inbox(config: Config, inbox: Inbox, queries: Queries | None, look: Look) -> str | None:
+    """Say why an inbox cannot be watched; None if it can."""
     from dna_pipeline.intake.inbox_folders import missing_sentence
     from dna_pipeline.operations.daemon.lock import keeper
 
@@ -32,7 +35,7 @@ def of_inbox(config: Config, inbox: Inbox, views: Queries | None, look: Look) ->
     if reach.is_silent:
         return f"{inbox.path} {reach.why}"
     if not inbox.path.is_dir():
-        was_watched = views is not None and inbox.name in views.watched_inboxes()
+        was_watched = queries is not None and inbox.name in queries.watched_inboxes()
         return missing_sentence(config, inbox, was_watched=was_watched, look=look)
     if inbox.keeps and (other := keeper(inbox.path, config.data)) is not None:
         return (
@@ -42,12 +45,12 @@ def of_inbox(config: Config, inbox: Inbox, views: Queries | None, look: Look) ->
     return None
 
 
-def of_surroundings(config: Config, views: Queries | None, look: Look) -> list[dict[str, Any]]:
-    """Remarks on daemons, pauses, hours and torch, each with what to do."""
+def of_surroundings(config: Config, queries: Queries | None, look: Look) -> list[dict[str, Any]]:
+    """List remarks on daemons, pauses, hours and torch; each says what people can do."""
     return [
         *_daemon(config),
-        *_sharers(config, look),
-        *_pauses(views),
+        *_other_daemons(config, look),
+        *_pauses(queries),
         *_hours(config),
         *_torch(config),
     ]
@@ -65,14 +68,14 @@ def _daemon(config: Config) -> list[dict[str, Any]]:
     return [remark("data_held", text)]
 
 
-def _sharers(config: Config, look: Look) -> list[dict[str, Any]]:
+def _other_daemons(config: Config, look: Look) -> list[dict[str, Any]]:
     """Daemons on other data folders that take files from the same inboxes."""
     from dna_pipeline.intake.claiming import claims, owner
     from dna_pipeline.ledger import health
     from dna_pipeline.operations.daemon.lock import is_held
 
     own = health.known_id(config.ledger_path)
-    found: list[dict[str, Any]] = []
+    remarks: list[dict[str, Any]] = []
     for inbox in config.inboxes:
         if inbox.keeps or not look(inbox.path).is_there:
             continue
@@ -83,8 +86,8 @@ def _sharers(config: Config, look: Look) -> list[dict[str, Any]]:
                     f"inbox {inbox.name} is watched by another daemon as well ({who}): each file "
                     "is done by the one that takes it first; stop one if that is not wanted"
                 )
-                found.append(remark("inbox_shared", text))
-    return found
+                remarks.append(remark("inbox_shared", text))
+    return remarks
 
 
 def _roots(inbox: Path, claim_roots: Any) -> list[Path]:
@@ -94,10 +97,10 @@ def _roots(inbox: Path, claim_roots: Any) -> list[Path]:
         return []
 
 
-def _pauses(views: Queries | None) -> list[dict[str, Any]]:
-    if views is None:
+def _pauses(queries: Queries | None) -> list[dict[str, Any]]:
+    if queries is None:
         return []
-    holds = [hold for hold in views.holds() if hold["code"] == "paused"]
+    holds = [hold for hold in queries.holds() if hold["code"] == "paused"]
     whole = "the queue is "
     return [
         remark("paused", hold["detail"] if hold["jobs"] is not None else whole + hold["detail"])
@@ -120,14 +123,14 @@ def _torch(config: Config) -> list[dict[str, Any]]:
     return [remark("torch_for_cpu", text, stops=config.runtime.device != "auto")]
 
 
-def daemon_words(facts: Mapping[str, Any] | None) -> str:
-    """Which daemon it is, by what it said of itself."""
-    if facts is None or "pid" not in facts:
+def daemon_words(daemon: Mapping[str, Any] | None) -> str:
+    """Describe a daemon by its own entry: process, host and start, as far as it gives them."""
+    if daemon is None or "pid" not in daemon:
         return "it did not say which"
-    said = f"process {facts['pid']}"
-    if host := facts.get("host"):
-        said += f" on {host}"
+    text = f"process {daemon['pid']}"
+    if host := daemon.get("host"):
+        text += f" on {host}"
     try:
-        return f"{said}, since {to_second(datetime.fromisoformat(facts['since']))}"
+        return f"{text}, since {to_second(datetime.fromisoformat(daemon['since']))}"
     except (KeyError, TypeError, ValueError):
-        return said
+        return text
