@@ -237,7 +237,7 @@ class Retrier:
             if run is None or (run.type, run.params) != (stage.type, params):
                 break
             wanted.append((stage.id, {file.path: file.sha256 for file in files}))
-        if (claim / stage_files.KEPT).exists():
+        if (claim / stage_files.STAGES_FOLDER).exists():
             return []  # an original of that name
         return stage_files.keep(folder, claim, wanted)
 

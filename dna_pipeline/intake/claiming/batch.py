@@ -307,7 +307,7 @@ class BatchClaimer:
     @staticmethod
     def _flush(place: Path, number: int, stack: ExitStack) -> Callable[[], None] | None:
         """One flush for many drops, as `SingleClaimer` does it."""
-        return stack.enter_context(filesystem.flush_of_all(place)) if number >= MANY else None
+        return stack.enter_context(filesystem.shared_flush(place)) if number >= MANY else None
 
     def _fetch_file(self, item: BatchDrop, path: Path, stats: Stats, *, durable: bool) -> None:
         if not item.is_moved:

@@ -137,7 +137,7 @@ class SingleClaimer:
     def _flush(self, number: int) -> AbstractContextManager[Callable[[], None] | None]:
         """One flush for many drops; for a few it might have to write too much of others'."""
         place = self._config.data if self._inbox.keeps else self._inbox.path
-        return filesystem.flush_of_all(place) if number >= MANY else nullcontext()
+        return filesystem.shared_flush(place) if number >= MANY else nullcontext()
 
     def _fetch(self, item: ClaimedDrop, *, durable: bool) -> bool:
         """Bring the files into the claim; False where they were lost to someone or held open.
