@@ -121,7 +121,7 @@ def table_door(_folder: Path) -> Door:
 
 def check_rows(config: Any, cells: list[Any]) -> None:
     """Resolve the rows of a table. Raises JobError for the first that cannot be resolved."""
-    from dna_pipeline.config.batch import request, rows_of_table
+    from dna_pipeline.config.batch import request_text, rows_of_table
     from dna_pipeline.config.image_paths import places
     from dna_pipeline.config.sidecar import parse_sidecar, resolve
 
@@ -132,7 +132,7 @@ def check_rows(config: Any, cells: list[Any]) -> None:
             continue
         places(inbox, "", row.image or "")
         resolve(config, inbox, row.document, lambda: 1)
-        if parse_sidecar(request(row.document).encode()).value != row.document.value:
+        if parse_sidecar(request_text(row.document).encode()).value != row.document.value:
             raise Finding(f"a retry would not say {row.document.value!r}")
 
 

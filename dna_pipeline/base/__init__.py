@@ -1,1 +1,1 @@
-"""What every room may use: errors, files, names, times, logs, pipes between processes."""
+"""Helpers that every room may use: errors, files, names, times, logs, pipes between processes."""

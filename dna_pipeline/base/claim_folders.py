@@ -1,4 +1,4 @@
-"""Whether the folder that holds a job's source is in reach. Knows no database."""
+"""Checks of the claim folder that holds a job's source: can it be reached? Knows no database."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from dna_pipeline.base.reachability import Look, Reach
 
 
 def unavailable_reason(claim: Path) -> str | None:
-    """Why what was taken in cannot be had for now, as a sentence; None if its folder is there.
+    """Reason why the claim cannot be read now, as a sentence; None if its folder exists.
 
-    A file that is missing from a folder that is there is gone for good. Of a folder that is
-    missing nothing is concluded: an unmounted inbox looks the same, also where someone writes into
-    the empty mount point.
+    A file that is missing from an existing folder is gone for good. A missing folder proves
+    nothing: an unmounted inbox looks the same, even if someone writes into the empty mount point.
     """
     try:
         if claim.is_dir():
@@ -26,10 +25,10 @@ def unavailable_reason(claim: Path) -> str | None:
 
 
 def is_lost(claim: Path, copies: Path) -> bool:
-    """Whether what was taken in is gone for good: a copy that is not in the folder of copies.
+    """True if the claim is gone for good: a copy that is missing from the folder of copies.
 
-    That folder lies beside the ledger, so that no mount can bring the copy back, unless the folder
-    itself is a link to somewhere else.
+    The folder of copies lies beside the ledger, so no mount can bring the copy back, unless that
+    folder itself is a link to somewhere else.
     """
     if claim.parent != copies or (copies.is_symlink() and not copies.is_dir()):
         return False
@@ -43,7 +42,7 @@ def is_lost(claim: Path, copies: Path) -> bool:
 
 
 def unreachable_reason(claim: Path, look: Look) -> str | None:
-    """The same as `away`, but the claim is touched only if the folder that holds it answers."""
+    """As `unavailable_reason`, but touches the claim only if the folder that holds it answers."""
     root = claim.parent
     return (
         silent_sentence(root, reach)
@@ -53,5 +52,5 @@ def unreachable_reason(claim: Path, look: Look) -> str | None:
 
 
 def silent_sentence(root: Path, reach: Reach) -> str:
-    """The sentence for jobs whose sources lie in a folder that does not answer."""
+    """Reason for jobs whose sources lie in a folder that does not answer, as a sentence."""
     return f"{root} {reach.why} The job goes on by itself when it answers"

@@ -1,4 +1,4 @@
-"""Times as people read them: by the local clock, where programs get RFC 3339 in UTC."""
+"""Times for people, by the local clock. Programs get RFC 3339 in UTC (`times.py`)."""
 
 from __future__ import annotations
 
@@ -24,6 +24,6 @@ def to_minute(value: datetime) -> str:
 
 
 def briefly(value: datetime, now: datetime) -> str:
-    """`22:00`, or with the date in front of it where that is not today's."""
+    """`22:00`, with the date before it if the time is not on the same day as `now`."""
     is_today = local(value).date() == local(now).date()
     return to_minute(value)[11:] if is_today else to_minute(value)

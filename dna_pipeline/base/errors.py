@@ -15,9 +15,9 @@
         ├── EmptyForeground  BackgroundNotPlain  EmptyMesh  UnwrapFailed  VideoFailed
         └── OutOfMemory  WorkerCrashed  StageTimeout  StageFailed  Cancelled
 
-Each job error has a stable `code`, a `sentence` that says what to do, and a `detail` that tells
-this one case; docs/failures.md has an entry for each code. Errors of the libraries below are
-mapped to these at the border of each provider.
+Each job error has a stable `code`, a `sentence` that says what to do, and a `detail` that describes
+this one case; docs/failures.md has an entry for each code. Each provider maps the errors of its
+library to these classes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 MAX_DETAIL_CHARS = 16_000
-"""A detail goes to the ledger, to ERROR.txt and to terminals; some quote what strangers wrote."""
+"""Longest detail. It goes to the ledger, to ERROR.txt and to terminals, and may quote text of any
+length that strangers wrote."""
 
 
 class DnaError(Exception):
@@ -34,7 +35,7 @@ class DnaError(Exception):
 
 
 class ConfigError(DnaError):
-    """A wrong call or configuration. The text names the file, the line and the mend."""
+    """A wrong call or configuration. The text names the file, the line and the correction."""
 
 
 class Locked(DnaError):
@@ -42,7 +43,7 @@ class Locked(DnaError):
 
 
 class Hold(DnaError):
-    """What is wrong with the environment holds work, it never fails it."""
+    """A fault of the environment. It makes jobs wait and never fails them."""
 
     code: ClassVar[str] = "hold"
 
@@ -81,10 +82,13 @@ class RetryWait(Hold):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why one job failed; what `error.json` and the ledger keep.
+    """The reason why one job failed, as `error.json` and the ledger store it.
 
-    `message` is the sentence for people, `detail` the facts of this case, `hint` an extra way
-    out where there is one. `retryable` says that the same job may succeed unchanged.
+    Attributes:
+        message: the sentence for people.
+        detail: the facts of this case.
+        hint: a further way to correct this case, if there is one.
+        retryable: True if the same job may succeed unchanged.
     """
 
     code: str
@@ -106,8 +110,8 @@ class JobError(DnaError):
 
     Args:
         detail: the facts of this case.
-        hint: how to mend this case, beyond the general sentence.
-        where: the key that is to blame, as in `img2img.strength`; "" where none is.
+        hint: how to correct this case, beyond the general sentence.
+        where: the key that causes the failure, such as `img2img.strength`; "" if none does.
     """
 
     code: ClassVar[str] = "stage_failed"

@@ -1,8 +1,8 @@
-"""Named places where a test lets the power fail, or the disk.
+"""Named points at which a test simulates a power cut or a disk error.
 
-`$DNA_FAULT=name` ends the process, without any cleaning up, when it passes that point;
-`name:3` the third time; `name=enospc` or `name=eio` raise that error instead. With
-`$DNA_FAULT_ONCE=path` that happens once among all processes, and the file shows that it did.
+`$DNA_FAULT=name` ends the process at that point, without cleanup; `name:3` does so at the third
+passage; `name=enospc` and `name=eio` raise that error instead. With `$DNA_FAULT_ONCE=path` the
+fault happens once among all processes, and the file at that path then exists as a sign of it.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ POINTS = (
     "claim-unlinked",
     "gone-committed",
 )
-"""In the order that a drop passes them, those of a retry first. Each step lies between two of
-them, so that before and after each step there is one."""
+"""All failpoints in the order in which a drop passes them, those of a retry first. Each step has
+one before it and one after it."""
 
 EXIT_STATUS = 137
 
@@ -54,18 +54,23 @@ _SPEC = re.compile(r"([a-z-]+)(?::([1-9]\d*))?(?:=(enospc|eio))?")
 
 @dataclass(slots=True)
 class _Fault:
-    """What is to happen at the `left`-th passage; `error` is None where the process ends."""
+    """A fault that happens at the `remaining`-th further passage of its failpoint.
+
+    Attributes:
+        error: number of the error to raise; None to end the process.
+        once: file that marks that the fault happened in some process; None to have no such limit.
+    """
 
     name: str
-    left: int
+    remaining: int
     error: int | None
     once: Path | None
 
     def pass_by(self, name: str) -> None:
         if name != self.name:
             return
-        self.left -= 1
-        if self.left != 0 or not self._is_first():
+        self.remaining -= 1
+        if self.remaining != 0 or not self._is_first():
             return
         if self.error is None:
             os._exit(EXIT_STATUS)
@@ -81,20 +86,24 @@ class _Fault:
 
 
 def _armed_by(spec: str | None, once: str | None) -> _Fault | None:
-    """Raises ValueError for a point that there is not: a test of nothing passes too easily."""
+    """Read the fault that a test asks for; None if it asks for none.
+
+    Raises:
+        ValueError: there is no such failpoint. A test with a wrong name would always pass.
+    """
     if not spec:
         return None
-    found = _SPEC.fullmatch(spec)
-    if found is None or found[1] not in POINTS:
+    match = _SPEC.fullmatch(spec)
+    if match is None or match[1] not in POINTS:
         raise ValueError(f"DNA_FAULT={spec}: there is no such point")
-    error = _ERRORS[found[3]] if found[3] else None
-    return _Fault(found[1], int(found[2] or 1), error, Path(once) if once else None)
+    error = _ERRORS[match[3]] if match[3] else None
+    return _Fault(match[1], int(match[2] or 1), error, Path(once) if once else None)
 
 
 _armed = _armed_by(os.environ.get("DNA_FAULT"), os.environ.get("DNA_FAULT_ONCE"))
 
 
 def failpoint(name: str) -> None:
-    """Pass a point; nothing happens unless it is armed."""
+    """Pass a failpoint. Nothing happens unless a test armed it."""
     if _armed is not None:
         _armed.pass_by(name)

@@ -1,7 +1,7 @@
-"""Files that outlive the process: hashes, atomic writes, publishing renames.
+"""Durable operations on files: hashes, atomic writes, publishing renames.
 
-Whatever is written here appears whole or not at all: a temporary name in the same folder, fsync,
-one rename, fsync of the folder.
+A file that is written here appears whole or not at all: it gets a temporary name in the same
+folder, then fsync, one rename, and fsync of the folder.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from typing import IO, Any, TypeVar
 _TEMPORARY = re.compile(r"\.\d+-[0-9a-f]{16}\.tmp")
 _FICLONE = 0x40049409
 _NO_FULL_FLUSH = frozenset({errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTTY})
-"""Errors of file systems that do not know F_FULLFSYNC: SMB and NTFS, WebDAV, ZFS."""
+"""Errors of file systems without F_FULLFSYNC: SMB and NTFS, WebDAV, ZFS."""
 
 T = TypeVar("T")
 
@@ -34,10 +34,10 @@ class Artifact:
     """A file that a stage made.
 
     Attributes:
-        path: where it lies now; its name is its name in the result folder.
+        path: its present place; it keeps its file name in the result folder.
         role: image, matte, mesh, preview, turntable, texture or material.
         media_type: as registered with IANA.
-        facts: what else the manifest tells of it, as plain JSON values.
+        facts: further entries of the manifest about the file, as plain JSON values.
     """
 
     path: Path
@@ -56,7 +56,7 @@ def fsync(fd: int) -> None:
     """Make an open file durable. Every flush of the program goes through here.
 
     On macOS, fsync leaves the bytes in the drive's own cache, which a power cut empties;
-    F_FULLFSYNC does not. File systems that do not know it get the plain fsync.
+    F_FULLFSYNC does not. File systems without F_FULLFSYNC get the plain fsync.
     """
     if sys.platform == "darwin":
         import fcntl
@@ -72,9 +72,9 @@ def fsync(fd: int) -> None:
 
 
 def fsync_dir(path: Path) -> None:
-    """Make renames in that folder durable, where the system has a call for it.
+    """Make renames in that folder durable, if the system has a call for it.
 
-    Windows has none; some network file systems refuse theirs.
+    Windows has none, and some network file systems refuse the call; both are passed over.
     """
     if sys.platform == "win32":
         return
@@ -113,9 +113,9 @@ def _fsync_file(path: Path) -> None:
 
 
 def _open_to_flush(path: Path) -> tuple[int, Callable[[], None]]:
-    """Open a file to be flushed; gives the descriptor, and how to protect the file again.
+    """Open a file to flush it. Returns the descriptor and a function that protects the file again.
 
-    Windows flushes only what is open for writing, and opens no read-only file for that.
+    Windows flushes only files that are open for writing, and opens no read-only file for writing.
     """
     if sys.platform != "win32":
         return os.open(path, os.O_RDONLY), _nothing
@@ -135,15 +135,15 @@ def _nothing() -> None:
     pass
 
 
-# --- files that their owners protected ---
+# --- protected files ---
 
 
 def unprotect(path: Path) -> Callable[[], None] | None:
-    """Let a file be written to, replaced and removed; gives how to undo that.
+    """Let a file be written to, replaced and removed. Returns a function that undoes this.
 
-    Windows refuses to remove or replace a file with the read-only attribute, macOS does where
-    Finder's "Locked" is set. None where neither (nor a lacking write permission) is in the way, and
-    for links, which have no protection of their own.
+    Windows refuses to remove or replace a file with the read-only attribute; macOS refuses it if
+    Finder's "Locked" is set. Returns None if the file has neither and is writable, and for links,
+    which have no protection of their own.
     """
     status = path.lstat()
     if stat.S_ISLNK(status.st_mode):
@@ -171,8 +171,10 @@ def _set_flags(path: Path, flags: int) -> None:
 
 
 def _despite_protection(path: Path, action: Callable[[], T]) -> T:
-    """Do what the protection of the file at `path` may refuse. Raises as the action does; the
-    file is then as it was."""
+    """Run an action that the protection of the file at `path` may refuse.
+
+    Raises as the action does; the file then has its protection again.
+    """
     try:
         return action()
     except PermissionError:
@@ -186,7 +188,7 @@ def _despite_protection(path: Path, action: Callable[[], T]) -> T:
 
 
 def _try_to_unprotect(path: Path) -> Callable[[], None] | None:
-    """`unprotect`; None also where it fails, since the first error says more."""
+    """`unprotect`, with None if it fails: the caller's first error says more."""
     with contextlib.suppress(OSError):
         return unprotect(path)
     return None
@@ -198,12 +200,15 @@ def remove_file(path: Path, *, missing_ok: bool = False) -> None:
 
 
 def replace_file(source: Path, target: Path) -> None:
-    """Rename over what is at `target`, read-only or not."""
+    """Rename `source` to `target` and replace a file there, read-only or not."""
     _despite_protection(target, lambda: source.replace(target))
 
 
 def remove_tree(folder: Path, *, ignore_errors: bool = False) -> None:
-    """Remove a folder of ours with all in it, read-only files too. Links are not followed."""
+    """Remove a folder of this program with its contents, read-only files too.
+
+    Links are not followed.
+    """
 
     def again(function: Callable[[str], object], name: str, error: BaseException) -> None:
         try:
@@ -222,23 +227,23 @@ def remove_tree(folder: Path, *, ignore_errors: bool = False) -> None:
 
 
 def remove_tree_if_there(folder: Path) -> None:
-    """`remove_tree`, and nothing where the folder is gone already."""
+    """`remove_tree` that does nothing if the folder is gone already."""
     with suppress(FileNotFoundError):
         remove_tree(folder)
 
 
 def is_same_file(one: Path, other: Path) -> bool:
-    """Whether both are plain files with the same bytes."""
+    """True if both are plain files with the same bytes."""
     if not all(path.is_file() and not path.is_symlink() for path in (one, other)):
         return False
     return one.stat().st_size == other.stat().st_size and sha256_file(one) == sha256_file(other)
 
 
-# --- files that appear whole ---
+# --- atomic writes ---
 
 
 def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Let `write` fill a new file, then put it at `path` by one rename, durably."""
+    """Let `write` fill a new file, then move it to `path` by one rename. Durable on return."""
     temporary = path.with_name(temporary_name())
     try:
         with temporary.open("xb") as file:
@@ -253,38 +258,37 @@ def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
 
 
 def is_temporary(name: str) -> bool:
-    """Whether `write_atomic` gives its files such names until they are whole."""
+    """True if `write_atomic` gives such a name to a file that is not yet whole."""
     return _TEMPORARY.fullmatch(name) is not None
 
 
 def temporary_name() -> str:
-    """A name for a file that is still being written; `remove_temporaries` knows such names."""
+    """A name for a file that is still being written; `remove_temporaries` recognises it."""
     return f".{os.getpid()}-{secrets.token_hex(8)}.tmp"
 
 
 def remove_temporaries(folder: Path) -> None:
-    """Clear away what `write_atomic` and `copy_whole`, whose process was killed, left right in
-    that folder."""
+    """Remove the temporary files that `write_atomic` and `copy_whole` left when their process was
+    killed. Looks directly in that folder only."""
     for path in folder.glob(".*.tmp"):
         if is_temporary(path.name):
             path.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """`write_atomic` for bytes at hand."""
+    """`write_atomic` for bytes in memory."""
     write_atomic(path, lambda file: file.write(data))
 
 
 def copy_file(source: Path, target: Path) -> None:
-    """Copy the bytes, sharing the blocks where the file system can (never a hard link).
+    """Copy the bytes, sharing the blocks if the file system can (never as a hard link).
 
-    A hard link would let whoever still holds the source open write into the copy. What cannot be
-    copied whole leaves nothing behind. The copy has the times and the mode of the source, but no
-    protection against its owner: a read-only or locked original makes a copy that can be flushed,
-    renamed and removed.
+    With a hard link, a program that still holds the source open could write into the copy. A copy
+    that fails is removed. The copy has the times and the mode of the source, but not its
+    protection: the copy of a read-only or locked original can be flushed, renamed and removed.
 
     Raises:
-        FileExistsError: something is at `target`; it stays as it is.
+        FileExistsError: `target` exists; it stays as it is.
     """
     with source.open("rb") as reader, target.open("xb") as writer:
         try:
@@ -296,14 +300,14 @@ def copy_file(source: Path, target: Path) -> None:
             writer.close()
             target.unlink(missing_ok=True)
             raise
-    with contextlib.suppress(OSError):  # times and modes; not every file system takes them
+    with contextlib.suppress(OSError):  # not every file system can store times and modes
         shutil.copystat(source, target)
     with contextlib.suppress(OSError):
         unprotect(target)
 
 
 def copy_whole(source: Path, target: Path) -> None:
-    """`copy_file` that appears at `target` by one rename, over what is there."""
+    """`copy_file` whose copy appears at `target` by one rename and replaces a file there."""
     temporary = target.with_name(temporary_name())
     try:
         copy_file(source, temporary)
@@ -315,7 +319,7 @@ def copy_whole(source: Path, target: Path) -> None:
 
 
 def copy_anew(source: str | Path, target: str | Path) -> None:
-    """`copy_file` in the place of what an earlier call, which may have been cut off, left there."""
+    """`copy_file` that first removes the file of an earlier call, which may have been cut off."""
     remove_file(Path(target), missing_ok=True)
     copy_file(Path(source), Path(target))
 
@@ -333,12 +337,12 @@ def _clone(reader: int, writer: int) -> bool:
 
 
 def rename_new(source: Path, target: Path) -> None:
-    """Rename a folder to a name that must be free; durable when it returns.
+    """Rename a folder to a name that must be free. Durable on return.
 
-    A bare rename silently replaces an empty folder, so the name is looked at first.
+    A bare rename silently replaces an empty folder, so this function checks the name first.
 
     Raises:
-        FileExistsError: something is at `target`.
+        FileExistsError: `target` exists.
     """
     if os.path.lexists(target):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))

@@ -1,4 +1,4 @@
-"""What the operating system says of file systems, and one flush for many files."""
+"""Facts about file systems from the operating system, and one flush for many files."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from pathlib import Path
 from typing import Any
 
 _FLUSHED_WHOLE = frozenset("ext2 ext3 ext4 xfs btrfs f2fs tmpfs".split())  # noqa: SIM905
-"""Where `syncfs` is known to do for every file and folder what fsync does for one."""
+"""File systems whose `syncfs` does for every file and folder what fsync does for one."""
 
 _NAME_SURROGATE = 0x2000_0000
-"""Bit of a Windows reparse tag that says that the file or folder stands for another one."""
+"""Bit of a Windows reparse tag of a file or folder that stands for another one."""
 
 
 def is_link(status: os.stat_result) -> bool:
-    """True for the lstat of a symbolic link, or of a junction or volume mount point on Windows.
+    """True if the lstat is of a symbolic link, or of a junction or volume mount point on Windows.
 
-    Windows' junctions are no symbolic links to Python: they read as plain folders, and may lead out
-    of the folder that they lie in, or in circles.
+    Python does not treat Windows' junctions as symbolic links: they look like plain folders, and
+    may lead out of their parent folder, or in circles.
     """
     tag: int = getattr(status, "st_reparse_tag", 0)
     return stat.S_ISLNK(status.st_mode) or bool(tag & _NAME_SURROGATE)
@@ -42,7 +42,7 @@ _MAX_LINKS = 40
 
 
 def type_of(folder: Path) -> str:
-    """Type of the file system that holds the folder, "" where the system does not tell."""
+    """Type of the file system that holds the folder; "" if the system does not say."""
     return find_type(os.path.realpath(folder), _mount_table())
 
 
@@ -54,9 +54,9 @@ def _mount_table() -> str:
 
 
 def may_hang(folder: Path) -> bool:
-    """Whether a look at the folder, or a link on the way to it, may wait for ever.
+    """True if an access to the folder, or to a link on the way to it, may wait for ever.
 
-    Goes by the mount table and by links on local disks, and touches nothing else.
+    Reads the mount table and links on local disks, and touches nothing else.
     """
     if not (table := _mount_table()):
         return False
@@ -68,7 +68,7 @@ def may_hang(folder: Path) -> bool:
             return True
         try:
             target = os.readlink(step)  # noqa: PTH115
-        except OSError:  # no link, or not there
+        except OSError:  # no link, or missing
             done = step
             continue
         links += 1
@@ -80,7 +80,7 @@ def may_hang(folder: Path) -> bool:
 
 
 def _parts(path: str) -> list[str]:
-    """The names in a path, the last one first."""
+    """Names in a path, the last one first."""
     return [part for part in reversed(path.split("/")) if part not in ("", ".")]
 
 
@@ -99,16 +99,17 @@ def find_type(path: str, table: str) -> str:
 
 
 @contextmanager
-def flush_of_all(folder: Path) -> Generator[Callable[[], None] | None]:
-    """Gives what makes everything durable that was written meanwhile to the folder's file system.
+def shared_flush(folder: Path) -> Generator[Callable[[], None] | None]:
+    """Yield a function that flushes the folder's file system, with all writes since this call.
 
-    One such flush costs about as much as the fsync of a few files. It gives None where there is
-    none; the call itself raises OSError if anything could not be written.
+    One such flush costs about as much as the fsync of a few files. Yields None if the file system
+    has no reliable flush. The function raises OSError if anything could not be written.
     """
     if sys.platform != "linux" or type_of(folder) not in _FLUSHED_WHOLE:
         yield None
         return
-    # Opened before the writing: errors are told to descriptors that were open when they happened.
+    # The kernel reports an error only to descriptors that were open when it happened, so the
+    # folder is opened before the writes.
     fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         yield lambda: _syncfs(fd)

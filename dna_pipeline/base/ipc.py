@@ -1,7 +1,7 @@
 """JSON lines between a parent and a child process.
 
-The child's standard output carries nothing but its lines: `claim_stdio` moves the real pipes to
-private descriptors, so that libraries which print or read cannot disturb the talk.
+The child's standard output carries only these lines: `claim_stdio` moves the real pipes to private
+descriptors, so that libraries that print or read cannot disturb the messages.
 """
 
 from __future__ import annotations
@@ -20,45 +20,46 @@ from typing import IO, Any, cast
 
 
 class PipeError(ValueError):
-    """What came from the other side is no message."""
+    """The other side sent something that is no message."""
 
 
 Message = dict[str, Any]
 
 MESSAGE_BYTES = 32 << 20
-"""More than the longest message that is meant: an order whose sidecar is all text."""
+"""Longest message. The longest real one, an order with a sidecar of plain text, is shorter."""
 
 LINE_BYTES = 1 << 16
-"""Longer lines on standard error are taken in pieces: a progress bar may never end its line."""
+"""Longest piece of a line on standard error. A progress bar may never end its line, so longer
+lines are read in pieces."""
 
 
 class LineWriter:
-    """Writes messages, one a line, whole even when several threads speak."""
+    """Writes messages, one a line. A message stays whole even if several threads write."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self._lock = threading.Lock()
 
     def send(self, message: Message) -> None:
-        """Raises OSError (BrokenPipeError, …) when the other side is gone."""
+        """Write a message. Raises OSError (BrokenPipeError, …) if the other side is gone."""
         self.write(encoded(message))
 
     def write(self, line: bytes) -> None:
-        """Write one encoded message; raises as `send` does."""
+        """Write one encoded message. Raises as `send` does."""
         with self._lock:
             self._file.write(line)
             self._file.flush()
 
     def close(self) -> None:
-        with self._lock, suppress(OSError):  # the pipe broke with bytes still in the buffer
+        with self._lock, suppress(OSError):  # the pipe may break with bytes still in the buffer
             self._file.close()
 
 
 class QueuedWriter:
-    """Writes messages in their order on a thread of its own, so that no caller waits for the pipe.
+    """Writes messages in order on a thread of its own, so that no caller waits for the pipe.
 
-    A pipe is full while the other side does not read, and whoever writes to it then stands still.
-    What the other side can no longer take is dropped; its end is noticed by whoever reads from it.
+    While the other side does not read, the pipe is full and a write to it blocks. Messages to a
+    side that has ended are dropped; the thread that reads from that side notices its end.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -68,11 +69,11 @@ class QueuedWriter:
         _start(self._thread, file)
 
     def send(self, message: Message) -> None:
-        """Add a message to what is to be written."""
+        """Queue a message."""
         self._lines.put(encoded(message))
 
     def close(self) -> None:
-        """Close the pipe once all that was sent before is written."""
+        """Close the pipe after all queued messages are written."""
         self._lines.put(None)
 
     def join(self, timeout_s: float) -> None:
@@ -92,7 +93,7 @@ def encoded(message: Message) -> bytes:
 
 
 def messages(file: IO[bytes]) -> Iterator[Message]:
-    """Messages until the other side closes; a line cut off by its death is left out.
+    """Messages until the other side closes the pipe; a last line without its end is left out.
 
     Raises:
         PipeError: a line is too long, or no JSON object.
@@ -116,7 +117,7 @@ def _parsed(line: bytes) -> Message:
 
 
 def _no_number(text: str) -> float:
-    raise ValueError(text)  # what goes on to the ledger and to people's tools is JSON
+    raise ValueError(text)  # the ledger and people's tools get JSON, which has no such number
 
 
 def _finite(text: str) -> float:
@@ -125,9 +126,10 @@ def _finite(text: str) -> float:
 
 
 def claim_stdio() -> tuple[IO[bytes], LineWriter]:
-    """In a child: take standard input and output for messages, for this process alone.
+    """In a child process: reserve standard input and output for messages.
 
-    Afterwards whatever prints goes to standard error and whatever reads finds an end of file.
+    Afterwards all prints go to standard error, and all reads get an end of file. Children of this
+    process do not inherit the pipes.
     """
     inbound = os.fdopen(os.dup(0), "rb")
     outbound = os.fdopen(os.dup(1), "wb")
@@ -139,7 +141,7 @@ def claim_stdio() -> tuple[IO[bytes], LineWriter]:
 
 
 def spawn(module: str, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
-    """Start `python -m module` with pipes on all three, out of reach of the terminal's Ctrl-C."""
+    """Start `python -m module` with pipes on all three streams, safe from the terminal's Ctrl-C."""
     options: dict[str, Any] = (
         {"creationflags": cast(Any, subprocess).CREATE_NEW_PROCESS_GROUP}
         if sys.platform == "win32"
@@ -156,8 +158,10 @@ def spawn(module: str, env: dict[str, str] | None = None) -> subprocess.Popen[by
 
 
 def end(process: subprocess.Popen[bytes], wait_s: float) -> None:
-    """Kill a child. One that does not end within `wait_s`, since a call of its never returns, is
-    left to a thread that waits for it."""
+    """Kill a child process.
+
+    A child in a system call that never returns does not end. After `wait_s`, a thread waits for it.
+    """
     process.kill()
     try:
         process.wait(wait_s)
@@ -166,7 +170,7 @@ def end(process: subprocess.Popen[bytes], wait_s: float) -> None:
 
 
 def how_it_ended(code: int) -> str:
-    """A return code of `Popen` in words."""
+    """Return code of `Popen` in words."""
     if code >= 0:
         return f"ended with exit status {code}"
     try:
@@ -178,9 +182,9 @@ def how_it_ended(code: int) -> str:
 
 
 def follow_stderr(process: subprocess.Popen[bytes], say: Callable[[str], None]) -> threading.Thread:
-    """Hand each line that a child prints to `say`, on a thread of its own, until it ends.
+    """Pass each line that a child prints to `say`, on a thread of its own, until the child ends.
 
-    The thread must outlive any trouble with a line: a child whose pipe is full stands still.
+    The thread continues after any error with a line: a child whose pipe is full would block.
     """
 
     def read() -> None:
@@ -197,7 +201,7 @@ def follow_stderr(process: subprocess.Popen[bytes], say: Callable[[str], None]) 
 
 
 def _start(thread: threading.Thread, pipe: IO[bytes]) -> None:
-    """Start a thread that closes the pipe at its end; close it now if there is no thread to be had.
+    """Start a thread that closes the pipe at its end; close the pipe now if it cannot start.
 
     Raises:
         RuntimeError: no thread can be started.

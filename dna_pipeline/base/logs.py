@@ -1,7 +1,7 @@
 """Logging: readable lines on standard error, JSON lines in a rotating file.
 
 Events are `noun.verb` in the past; facts are fields. A child process writes JSON lines to its
-standard error, which its parent's log takes in (`relay`).
+standard error, which its parent writes to its own log (`relay`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _SHARED: list[Any] = [
 
 
 def log_file(logs: Path) -> Path:
-    """Where the log goes: `$DNA_DEBUG_LOG_PATH`, else a file in `logs`."""
+    """Path of the log: `$DNA_DEBUG_LOG_PATH`, else a file in `logs`."""
     override = os.environ.get("DNA_DEBUG_LOG_PATH")
     return Path(override).absolute() if override else logs / "dna-pipeline.log"
 
@@ -52,7 +52,7 @@ def configure(logs: Path, *, quiet: bool = False) -> None:
     console.setLevel(logging.WARNING if quiet else logging.INFO)
     readable = structlog.dev.ConsoleRenderer(
         colors=sys.stderr.isatty(),
-        # Names come from strangers and could steer the terminal; quoted, they cannot.
+        # File names come from strangers and could steer the terminal, so they are quoted.
         repr_native_str=True,
         exception_formatter=_traceback,
     )
@@ -69,7 +69,7 @@ def configure(logs: Path, *, quiet: bool = False) -> None:
 
 
 def _traceback(out: TextIO, failure: Any) -> None:
-    """As it stands, but for what an error quotes of names and files."""
+    """Write a plain traceback. Errors quote names and texts of files, so these are made visible."""
     plain = io.StringIO()
     structlog.dev.plain_traceback(plain, failure)
     out.write("\n".join(map(visible, plain.getvalue().split("\n"))))
@@ -84,7 +84,7 @@ def _formatter(*processors: Any) -> logging.Formatter:
 
 def configure_child() -> None:
     """Set up a child's log: JSON lines on standard error, for the parent to relay."""
-    escape_unencodable()  # what a library prints must end no stage
+    escape_unencodable()  # otherwise a library that prints such text could end a stage
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
@@ -97,15 +97,15 @@ def configure_child() -> None:
 
 
 def relay(line: str) -> None:
-    """Take a line from a child's standard error into this process's log."""
+    """Write a line from a child's standard error to this process's log."""
     logger = structlog.get_logger("worker")
     try:
-        facts: dict[str, Any] = json.loads(line)
-        level = logging.getLevelNamesMapping().get(str(facts.pop("level", "")).upper(), 20)
-        event = str(facts.pop("event"))
-        if not all(map(str.isprintable, (event, *facts))):
+        fields: dict[str, Any] = json.loads(line)
+        level = logging.getLevelNamesMapping().get(str(fields.pop("level", "")).upper(), 20)
+        event = str(fields.pop("event"))
+        if not all(map(str.isprintable, (event, *fields))):
             raise ValueError("none of our lines")
-        logger.log(level, event, **facts)
+        logger.log(level, event, **fields)
     except (ValueError, KeyError, TypeError, AttributeError):
-        # Libraries print what they like; it belongs to the file, not to the terminal.
+        # Libraries print any text, so other lines go to the log file and not to the terminal.
         logger.debug("worker.printed", text=line)

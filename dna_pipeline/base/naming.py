@@ -1,4 +1,4 @@
-"""Names of files and folders: safe on every file system, printable, within their longest length."""
+"""Names of files and folders: valid on every file system, printable, not too long."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path, PurePath
 
 NAME_BYTES = 255
-"""Longest name that the common file systems take."""
+"""Longest name on the common file systems."""
 
 STEM_BYTES = 120
 """Longest stem: leaves room for the job's id, a stage's id and the longest suffix in 255 bytes."""
 
 _UNSAFE = re.compile(
-    r'[\x00-\x1f\x7f-\x9f<>:"/\\|?*]'  # controls, and what paths and Windows give a meaning
-    "|[\ud800-\udfff\ufdd0-\ufdef\ufff9-\uffff]"  # what UTF-8 or a file system cannot hold
-    "|[\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]"  # unseen; turns text round
+    r'[\x00-\x1f\x7f-\x9f<>:"/\\|?*]'  # control characters, signs of paths and of Windows
+    "|[\ud800-\udfff\ufdd0-\ufdef\ufff9-\uffff]"  # characters that UTF-8 or a file system lacks
+    "|[\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u2069\ufeff]"  # invisible or change direction
 )
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³]) *(\..*)?")
 
@@ -25,8 +25,8 @@ _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lp
 def safe_name(name: str) -> str:
     """`name` made valid on every common file system; never empty, at most `STEM_BYTES` bytes.
 
-    Composed (NFC), without control, direction and path characters, without leading dots or
-    trailing dots and spaces, and not one of the device names that Windows reserves.
+    The result is composed (NFC), has no control, direction and path characters, no leading dots
+    and no trailing dots and spaces, and is not one of the device names that Windows reserves.
     """
     text = _cut(_UNSAFE.sub("_", unicodedata.normalize("NFC", name)).lstrip(". "))
     if _RESERVED.fullmatch(text):
@@ -39,17 +39,17 @@ def _cut(text: str) -> str:
 
 
 def visible(text: str) -> str:
-    """Text that cannot steer a terminal: what is not to be printed is shown by its number."""
+    """Text that cannot steer a terminal: unprintable characters are shown by their numbers."""
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
 def safe_stem(file_name: str) -> str:
-    """The safe form of a file's name without its last extension."""
+    """Safe form of a file's name without its last extension."""
     return safe_name(Path(file_name).stem)
 
 
 def sidecar_name(image: str) -> str:
-    """What to call the sidecar that is written for an image of that name."""
+    """Name of the sidecar that the program writes for an image of that name."""
     if len(os.fsencode(name := f"{image}.yaml")) <= NAME_BYTES:
         return name
     stem = os.fsencode(PurePath(image).stem)[: NAME_BYTES - len(".yml")]
@@ -57,7 +57,7 @@ def sidecar_name(image: str) -> str:
 
 
 def name_of(path: str) -> str:
-    """Without its folders."""
+    """Last part of a path, without its folders."""
     return path.rpartition("/")[2]
 
 

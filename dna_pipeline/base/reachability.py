@@ -1,10 +1,10 @@
-"""Asks helper processes whether folders can be reached, so that a dead mount blocks none of us.
+"""Helper processes that test whether folders can be reached, so that a dead mount cannot block us.
 
-A call on a mount whose server or disk is gone may never return. The thread that made it cannot be
-given up, and holds whatever lock or transaction it holds; a process can be given up. The daemon
-therefore has a helper look at a folder first, and touches the folder itself only after an answer.
-A mount that goes away between the answer and the use still blocks: this makes that a matter of
-milliseconds, not of hours.
+A call on a mount whose server or disk is gone may never return. Its thread cannot be ended, and
+keeps its locks and transactions; a process can be ended. The daemon therefore lets a helper look
+at a folder first, and touches the folder itself only after an answer. A mount that goes away
+between the answer and the use still blocks; the helper reduces that risk from hours to
+milliseconds.
 """
 
 from __future__ import annotations
@@ -25,34 +25,35 @@ from typing import Literal
 from dna_pipeline.base import filesystem, ipc
 
 LIMIT_S = 3.0
-"""How long a folder may take to answer. A disk that has to spin up is slower than this once, and is
-found to be there at the next question."""
+"""Time in which a folder has to answer. A disk that must spin up is late once, and answers the next
+question in time."""
 
 START_LIMIT_S = 20.0
-"""How long a helper may take to start, on a machine that is busy."""
+"""Time in which a helper has to start, on a busy machine."""
 
 RETRY_S = 5.0
-"""When a silent folder is asked again; twice as late for each helper that cannot even be killed."""
+"""Time after which a silent folder is asked again; doubled for each further helper that hangs on
+it and cannot be killed."""
 
 MAX_STUCK = 8
-"""So many helpers are left hanging on one folder before no more are started for it."""
+"""Largest number of helpers that may hang on one folder; after that no more are started for it."""
 
 REAP_S = 0.2
-"""How long a helper that was killed is waited for."""
+"""Time to wait for the end of a helper that was killed."""
 
 State = Literal["there", "missing", "silent"]
 
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """Whether a folder can be reached.
+    """The answer to the question whether a folder can be reached.
 
     Attributes:
-        state: `there`; `missing` if the system says that there is no such folder, or that it cannot
-            be read; `silent` if it says nothing at all.
-        why: why it is not there, in the system's words or ours.
-        device, inode: which folder it is; another one after a mount came or went.
-        is_empty: nothing lies in it, as in the place of a disk that is not mounted.
+        state: `there`; `missing` if the system says that the folder does not exist or cannot be
+            read; `silent` if the system does not answer.
+        why: the reason if the folder is not there, in the system's words or ours.
+        device, inode: identity of the folder; they change when a mount comes or goes.
+        is_empty: the folder has no entries, as the mount point of a disk that is not mounted.
     """
 
     state: State
@@ -71,18 +72,18 @@ class Reach:
 
 
 Look = Callable[[Path], Reach]
-"""Finds out whether a folder can be reached: `FolderProbe.look`, or `look_directly`."""
+"""Function that tests whether a folder can be reached: `FolderProbe.look` or `look_directly`."""
 
 SILENT = Reach("silent", "does not answer: is its server or disk gone?")
 
 
 def look_directly(folder: Path) -> Reach:
-    """Look in this process, which stands still for as long as the folder does not answer."""
+    """Test a folder in this process, which blocks until the folder answers."""
     try:
         status = folder.stat()
         if not stat.S_ISDIR(status.st_mode):
             return Reach("missing", "is no folder")
-        # A network file system answers `stat` from its cache for a while; this asks the server.
+        # A network file system may answer `stat` from its cache; `disk_usage` asks the server.
         with suppress(OSError):
             shutil.disk_usage(folder)
         with os.scandir(folder) as entries:
@@ -93,14 +94,14 @@ def look_directly(folder: Path) -> Reach:
 
 
 def require_answer(look: Look, folder: Path) -> None:
-    """Raises TimeoutError: the folder does not answer."""
+    """Raise TimeoutError if the folder does not answer."""
     if (reach := look(folder)).is_silent:
         raise TimeoutError(errno.ETIMEDOUT, reach.why, str(folder))
 
 
 @contextmanager
 def brief_looks() -> Generator[Look]:
-    """Gives a `Look` for commands: a helper is started only for folders that may not answer."""
+    """Yield a `Look` for commands. It starts a helper only for folders that may not answer."""
     probe = FolderProbe()
 
     def look(folder: Path) -> Reach:
@@ -114,10 +115,16 @@ def brief_looks() -> Generator[Look]:
 
 @dataclass(slots=True)
 class _Folder:
-    """State of one folder. `asked`: the helper whose answer for it is still due."""
+    """State of one folder.
+
+    Attributes:
+        pending: the helper whose answer about the folder is still due.
+        retry_at: earliest time of the next question; a monotonic time, like `asked_at`.
+        stuck: killed helpers that have not ended, because their call does not return.
+    """
 
     lock: threading.Lock = field(default_factory=threading.Lock)
-    asked: _Helper | None = None
+    pending: _Helper | None = None
     asked_at: float = 0.0
     is_silent: bool = False
     retry_at: float = 0.0
@@ -125,18 +132,19 @@ class _Folder:
 
 
 class FolderProbe:
-    """Looks at folders by helper processes. Safe to use from any thread.
+    """Tests folders by helper processes. Safe to use from any thread.
 
-    One helper serves all folders that answer, one more for each thread that asks at the same time.
-    A folder that does not answer within `limit_s` is `silent`; its helper is killed and left: one
-    in an uninterruptible sleep cannot be waited for. From then on `look` waits no more for that
-    folder: it is asked again every few seconds, and the answer is taken when it is there.
+    One helper serves all folders that answer, plus one for each thread that asks at the same time.
+    A folder that does not answer within `limit_s` is `silent`. Its helper is killed, but its end is
+    not awaited, since a process in an uninterruptible sleep does not end. From then on `look` does
+    not wait for that folder: it is asked again every few seconds, and a later call of `look`
+    returns the answer.
 
-    No answer is kept: a job that fails in the moment of an unmount must not be judged by an answer
-    from before it.
+    No answer is stored: a job that fails during an unmount must not be judged by an answer from
+    before the unmount.
 
     Args:
-        module: what a helper runs, as `python -m`; it talks as this module's `main` does.
+        module: module that a helper runs, as `python -m`; it answers as this module's `main` does.
     """
 
     def __init__(
@@ -150,85 +158,85 @@ class FolderProbe:
         self._is_closed = False
 
     def look(self, folder: Path) -> Reach:
-        """Whether that folder can be reached now; takes `limit_s` at most once it has a helper."""
+        """Test whether a folder can be reached; takes at most `limit_s` with a started helper."""
         with self._lock:
-            known = self._folders.setdefault(folder, _Folder())
-        with known.lock:
-            return self._look(folder, known)
+            state = self._folders.setdefault(folder, _Folder())
+        with state.lock:
+            return self._look(folder, state)
 
     def close(self) -> None:
-        """End all helpers; those that cannot be ended are left to end with their mount."""
+        """End all helpers. Those that cannot be killed end when their mount answers or goes."""
         with self._lock:
             self._is_closed = True
             helpers, self._idle = self._idle, []
-            for known in self._folders.values():
-                helpers += filter(None, [known.asked])
+            for state in self._folders.values():
+                helpers += filter(None, [state.pending])
         for helper in helpers:
             helper.reap()
 
-    def _look(self, folder: Path, known: _Folder) -> Reach:
-        if known.asked is None and not self._ask(folder, known):
+    def _look(self, folder: Path, state: _Folder) -> Reach:
+        if state.pending is None and not self._ask(folder, state):
             return SILENT
-        assert known.asked is not None
+        assert state.pending is not None
         try:
-            answer = self._answer(known.asked, known)
+            answer = self._answer(state.pending, state)
         except queue.Empty:
-            if self._left_s(known) <= 0:
-                self._give_up(known)
+            if self._left_s(state) <= 0:
+                self._give_up(state)
             return SILENT
-        helper, known.asked = known.asked, None
-        if answer is None:  # it was killed, or ran out of memory; nothing is known of the folder
+        helper, state.pending = state.pending, None
+        if answer is None:  # the helper was killed or ran out of memory; the folder is unknown
             helper.reap()
-            return self._fall_silent(known)
-        known.is_silent = False
+            return self._fall_silent(state)
+        state.is_silent = False
         self._put_back(helper)
         return answer
 
-    def _answer(self, helper: _Helper, known: _Folder) -> Reach | None:
-        """Wait for an answer, but not again for that of a silent folder. Raises `queue.Empty`."""
-        if not known.is_silent:
-            helper.ready.wait(max(self._left_s(known), 0.0))
-        wait_s = 0.0 if known.is_silent else max(self._left_s(known), 0.0)
+    def _answer(self, helper: _Helper, state: _Folder) -> Reach | None:
+        """Wait for an answer, unless the folder is silent. Raises `queue.Empty` if none comes."""
+        if not state.is_silent:
+            helper.ready.wait(max(self._left_s(state), 0.0))
+        wait_s = 0.0 if state.is_silent else max(self._left_s(state), 0.0)
         return helper.answers.get(timeout=wait_s)
 
-    def _ask(self, folder: Path, known: _Folder) -> bool:
-        """Send the question; False where it is too early for that, or no helper can be had."""
-        stuck = [helper for helper in known.stuck if not helper.has_ended()]
-        if len(stuck) < len(known.stuck):  # its call has returned, so something has changed
-            known.stuck, known.retry_at = stuck, 0.0
-        if time.monotonic() < known.retry_at or len(stuck) >= MAX_STUCK:
+    def _ask(self, folder: Path, state: _Folder) -> bool:
+        """Send the question; False if it is too early for a retry, or if there is no helper."""
+        stuck = [helper for helper in state.stuck if not helper.has_ended()]
+        if len(stuck) < len(state.stuck):  # a blocked call has returned: the mount has changed
+            state.stuck, state.retry_at = stuck, 0.0
+        if time.monotonic() < state.retry_at or len(stuck) >= MAX_STUCK:
             return False
         helper = self._take()
         if helper is None or not helper.ask(folder):
-            self._fall_silent(known)
+            self._fall_silent(state)
             return False
-        known.asked, known.asked_at = helper, time.monotonic()
+        state.pending, state.asked_at = helper, time.monotonic()
         return True
 
-    def _left_s(self, known: _Folder) -> float:
-        """Seconds until that folder's answer is overdue."""
-        assert known.asked is not None
-        helper, now = known.asked, time.monotonic()
+    def _left_s(self, state: _Folder) -> float:
+        """Seconds until the answer about that folder is overdue."""
+        assert state.pending is not None
+        helper, now = state.pending, time.monotonic()
         if not helper.ready.is_set():
-            return known.asked_at + START_LIMIT_S - now
-        return max(known.asked_at, helper.ready_at) + self.limit_s - now
+            return state.asked_at + START_LIMIT_S - now
+        return max(state.asked_at, helper.ready_at) + self.limit_s - now
 
-    def _give_up(self, known: _Folder) -> None:
-        assert known.asked is not None
-        helper, known.asked = known.asked, None
+    def _give_up(self, state: _Folder) -> None:
+        assert state.pending is not None
+        helper, state.pending = state.pending, None
         helper.reap()
         if not helper.has_ended():
-            known.stuck.append(helper)
-        self._fall_silent(known)
+            state.stuck.append(helper)
+        self._fall_silent(state)
 
     @staticmethod
-    def _fall_silent(known: _Folder) -> Reach:
-        known.is_silent = True
-        known.retry_at = time.monotonic() + RETRY_S * 2 ** max(len(known.stuck) - 1, 0)
+    def _fall_silent(state: _Folder) -> Reach:
+        state.is_silent = True
+        state.retry_at = time.monotonic() + RETRY_S * 2 ** max(len(state.stuck) - 1, 0)
         return SILENT
 
     def _take(self) -> _Helper | None:
-        """A helper with nothing to do; None where no process can be started."""
+        """An idle helper, or a new one; None if no process can be started."""
         with self._lock:
             while self._idle:
                 helper = self._idle.pop()
@@ -250,16 +258,16 @@ class FolderProbe:
 
 
 class _Helper:
-    """A process that looks at one folder at a time. Raises OSError if it cannot be started.
+    """A process that tests one folder at a time. Raises OSError if it cannot be started.
 
     Attributes:
-        answers: what it said, in order; None once it has ended.
-        ready: set when it has started, or ended.
+        answers: its answers in order; None after its end.
+        ready: set when it has started or ended.
     """
 
     def __init__(self, module: str) -> None:
         from dna_pipeline.base.logs import (
-            relay,  # not in the helper itself, which is to start quickly
+            relay,  # imported here, since the helper process itself must start quickly
         )
 
         self._process = ipc.spawn(module)
@@ -283,7 +291,7 @@ class _Helper:
         return self._process.poll() is not None
 
     def reap(self) -> None:
-        """Kill the process; one that does not end at once is left to end when its call returns."""
+        """Kill the process. If its call blocks, the process ends later, when that call returns."""
         ipc.end(self._process, REAP_S)
         self._writer.close()
 
@@ -306,7 +314,7 @@ class _Helper:
 
 
 def main() -> None:
-    """Entry point of a helper: says that it is ready, then answers until its input ends."""
+    """Entry point of a helper: report that it is ready, then answer until its input ends."""
     inbound, out = ipc.claim_stdio()
     out.send({"ready": True})
     for message in ipc.messages(inbound):

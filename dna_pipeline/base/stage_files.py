@@ -1,7 +1,7 @@
-"""Files of finished stages on their way back: failure folder → claim of the retry → work folder.
+"""Files of finished stages for a retry: failure folder → claim of the retry → work folder.
 
-`retry` copies them into the new claim, which belongs to a drop that the ledger knows, so that no
-cleanup removes them before the retry is committed. The daemon moves them on to the work folder.
+`retry` copies them into the new claim. The ledger knows the drop of that claim, so no cleanup
+removes the files before the retry is committed. The daemon then moves them to the work folder.
 """
 
 from __future__ import annotations
@@ -14,34 +14,35 @@ from pathlib import Path
 from dna_pipeline.base.failpoints import failpoint
 from dna_pipeline.base.files import copy_file, fsync_dir, remove_tree, sha256_file
 
-KEPT = ".stages"
-"""Folder in a claim with one folder for each stage."""
+STAGES_FOLDER = ".stages"
+"""Folder in a claim that has one folder for each finished stage."""
 
 
 def keep(folder: Path, claim: Path, stages: Iterable[tuple[str, Mapping[str, str]]]) -> list[str]:
-    """Copy the stages' files into the claim, up to the first stage that is not whole.
+    """Copy the stages' files into the claim, up to the first stage that is not complete.
 
-    A later stage was made from the files of those before it. The caller makes the claim durable.
+    Each stage used the files of the stages before it, so none is copied after a gap. The caller
+    makes the claim durable.
 
     Args:
-        folder: where the files lie: the failure folder of the job.
+        folder: the failure folder of the job, which holds the files.
         stages: id of each stage, with the SHA-256 of its files by name.
 
     Returns:
         The ids of the stages that were copied.
     """
-    kept: list[str] = []
+    stage_ids: list[str] = []
     for stage_id, files in stages:
-        target = claim / KEPT / stage_id
+        target = claim / STAGES_FOLDER / stage_id
         if not files or not _copy(folder, target, files):
             remove_tree(target, ignore_errors=True)
             break
-        kept.append(stage_id)
-    return kept
+        stage_ids.append(stage_id)
+    return stage_ids
 
 
 def _copy(folder: Path, target: Path, files: Mapping[str, str]) -> bool:
-    """Copy files of these hashes; False if one is missing or was changed."""
+    """Copy the files with these hashes; False if one is missing or has other bytes."""
     if not all((folder / name).is_file() for name in files):
         return False
     target.mkdir(parents=True)
@@ -53,21 +54,21 @@ def _copy(folder: Path, target: Path, files: Mapping[str, str]) -> bool:
 
 
 def restore(claim: Path, work_dir: Path) -> None:
-    """Move the kept files to the work folder; nothing where there are none.
+    """Move the stages' files from the claim to the work folder, if there are any.
 
-    Can be repeated after a crash. Raises OSError where the disk does not allow it.
+    Can be repeated after a crash. Raises OSError if the disk refuses it.
     """
-    kept = claim / KEPT
-    if not kept.is_dir():
+    source = claim / STAGES_FOLDER
+    if not source.is_dir():
         return
     work_dir.mkdir(parents=True, exist_ok=True)
-    for folder in sorted(kept.iterdir()):
+    for folder in sorted(source.iterdir()):
         target = work_dir / folder.name
         if target.is_dir():
             remove_tree(target)
         _move(folder, target)
     fsync_dir(work_dir)
-    kept.rmdir()
+    source.rmdir()
     failpoint("stages-restored")
 
 
@@ -77,4 +78,4 @@ def _move(folder: Path, target: Path) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        shutil.move(folder, target)  # copies: the two lie on different file systems
+        shutil.move(folder, target)  # the two lie on different file systems, so this copies

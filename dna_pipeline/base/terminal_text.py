@@ -8,15 +8,15 @@ import sys
 import unicodedata
 
 _ESCAPING = "ascii_with_escapes"
-"""Does what ASCII does. Click takes a stream that says that it is ASCII for misconfigured, and
-writes UTF-8 to it."""
+"""Name of a codec that does the same as ASCII. Click treats a stream whose codec is called ASCII
+as misconfigured, and writes UTF-8 to it."""
 
 
 def escape_unencodable() -> None:
-    """Have both streams show letters that their encoding lacks by their numbers (`\\u732b`).
+    """Let both streams show letters that their encoding lacks by their numbers (`\\u732b`).
 
-    Where output is piped on Windows, or in the C locale, that is most letters; without this, a
-    print of one ends the command. Names that are not valid Unicode need it everywhere.
+    Otherwise a print of such a letter ends the command. On Windows with piped output, and in the C
+    locale, most letters are such; names that are not valid Unicode are such everywhere.
     """
     codecs.register(_find_escaping)
     for stream in (sys.stdout, sys.stderr):
@@ -34,8 +34,8 @@ def shown(text: str) -> str:
 
 
 def width(text: str) -> int:
-    """How many columns of a terminal the text takes: two for a Chinese letter, none for a mark
-    that is put on the letter before it."""
+    """Number of terminal columns of the text: two for a Chinese letter, none for a combining mark,
+    which stands on the letter before it."""
     return sum(map(_letter_width, text))
 
 

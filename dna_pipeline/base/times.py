@@ -1,4 +1,4 @@
-"""How times are written: so that text order is time order, and any tool can read them."""
+"""The written form of times: its text order is the time order, and any tool can read it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 
 def format_time(value: datetime) -> str:
     """RFC 3339 in UTC with microseconds, like `2026-12-01T21:00:00.000000Z`."""
-    # strftime writes the year 999 with three digits, which is no RFC 3339 and sorts after 1000.
+    # strftime would write the year 999 with three digits, which is not RFC 3339 and sorts after
+    # 1000, so isoformat is used.
     return value.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 

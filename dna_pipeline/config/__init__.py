@@ -1,1 +1,1 @@
-"""What people write: pipeline.yaml and the sidecars, checked and resolved."""
+"""Files that people write: pipeline.yaml, sidecars, job files and tables, checked and resolved."""

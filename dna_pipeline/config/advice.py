@@ -1,7 +1,8 @@
-"""How to write a value that was written in a way that people know from elsewhere.
+"""Advice for values that are written as in other programs or languages.
 
-Decimal commas, percent, units, `yes`, quotes around numbers: each is refused, since a guess could
-make a wrong picture, and each is answered with the value to write.
+Decimal commas, percent, units, `yes`, quotes around numbers: each is refused, since a wrong guess
+would make a wrong picture, and each message names the value to write. Each function returns a
+clause for the message about the value, or "" if it has no advice.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Collection
 from typing import Any
 from unicodedata import normalize
 
-from dna_pipeline.config.dates import dates_meant
+from dna_pipeline.config.dates import possible_dates
 from dna_pipeline.config.yaml12 import is_list, is_mapping
 from dna_pipeline.config.yaml_slips import in_list, in_quotes, quote_it, with_point
 
@@ -24,21 +25,21 @@ _UNITS = frozenset(
     {"px", "pixel", "pixels", "s", "sec", "secs", "second", "seconds", "fps", "step", "steps"}
     | {"face", "faces", "views", "x", "f"}
 )
-"""Words after a number that say what it counts anyway."""
+"""Units that are already clear from the parameter, so the number without them is right."""
 _THOUSANDS = {"k": 1000, "K": 1000}
 
 
 _END = re.compile(r"(.*?)\s*(;|,|//.*)", re.DOTALL)
-"""What people who write code put behind a value."""
+"""A value and the `;`, `,` or `// comment` that programmers put after it."""
 _NAMES = frozenset({"pipeline", "model"})
 """Keys whose text is one name."""
 
 
 def for_text(value: Any, key: str = "") -> str:
-    """For a value in place of text: `put it in quotes`, with the text where it can be told.
+    """Advice for another value in place of text: `put it in quotes`, with the text if it is clear.
 
     Args:
-        key: the key that it stands under.
+        key: the key that has the value.
     """
     if isinstance(value, bool):
         return ""
@@ -56,7 +57,7 @@ def _is_written(item: object) -> bool:
 
 
 def _for_one_text(items: list[str], key: str) -> str:
-    """For a list in place of one text, which brackets or dashes made of it."""
+    """Advice for a list in place of one text: brackets or dashes turned the text into a list."""
     if key == "image" and len(items) > 1:
         listed = in_list(items, of_text=True)
         return f"several images are named by images: {listed}" if listed else "write images:"
@@ -69,21 +70,21 @@ def _for_one_text(items: list[str], key: str) -> str:
 
 
 def for_time(text: object) -> str:
-    """For a date in another form than RFC 3339's."""
-    meant = dates_meant(text.strip()) if isinstance(text, str) else []
-    return f"write {' or '.join(meant)}" if meant else ""
+    """Advice for a date in another form than that of RFC 3339."""
+    dates = possible_dates(text.strip()) if isinstance(text, str) else []
+    return f"write {' or '.join(dates)}" if dates else ""
 
 
 def for_matrix(value: Any) -> str:
-    """For what is no mapping in place of `matrix`."""
+    """Advice for a value of `matrix` that is no mapping."""
     return "" if is_mapping(value) else "write it like matrix: {img2img.strength: [0.4, 0.6]}"
 
 
 def for_values(value: Any, key: str) -> str:
-    """For what is no list in place of a parameter's values in `matrix`.
+    """Advice for a parameter's values in `matrix` that are no list.
 
     Args:
-        key: the key of `matrix` that it stands under.
+        key: the key of `matrix` that has the value.
     """
     if not is_mapping(value) or not value:
         return for_list(value, of_text=False)
@@ -97,7 +98,7 @@ _MOST_ENTRIES = 3
 
 
 def _entry(key: str, value: Any) -> str:
-    """A parameter with its values, as `matrix` has them; "" where that cannot be told."""
+    """A parameter with its values in the form of `matrix`; "" if the values are unclear."""
     items = value if is_list(value) else [value]
     if not items or not all(_is_written(item) for item in items):
         return ""
@@ -106,7 +107,7 @@ def _entry(key: str, value: Any) -> str:
 
 
 def for_switch(value: Any) -> str:
-    """For a value in place of `true` or `false`."""
+    """Advice for another value in place of `true` or `false`."""
     text = without_end(value)[0] if isinstance(value, str) else str(value)
     word = text.strip().casefold() if isinstance(value, str | int) else ""
     if word in _YES | _NO:
@@ -116,25 +117,25 @@ def for_switch(value: Any) -> str:
 
 
 def for_choice(value: Any, choices: list[str]) -> str:
-    """For `yes` or `no` where `false` or one of these words is wanted."""
-    told = for_switch(value)
-    return f"write {choices[0]}" if choices and told.startswith("write true") else told
+    """Advice for `yes` or `no` in place of `false` or one of these words."""
+    advice = for_switch(value)
+    return f"write {choices[0]}" if choices and advice.startswith("write true") else advice
 
 
 def without_end(text: str) -> tuple[str, str]:
-    """A value without the `;`, the `,` or the `// comment` behind it, and how to say that."""
-    found = _END.fullmatch(text.strip())
-    if found is None or not found[1]:
+    """A value without the `;`, `,` or `// comment` after it, and the advice to leave that out."""
+    match = _END.fullmatch(text.strip())
+    if match is None or not match[1]:
         return text, ""
-    is_comment = found[2].startswith("//")
-    return found[1], "a comment begins with #" if is_comment else f"leave out the `{found[2]}`"
+    is_comment = match[2].startswith("//")
+    return match[1], "a comment begins with #" if is_comment else f"leave out the `{match[2]}`"
 
 
 def for_list(value: Any, *, of_text: bool = True) -> str:
-    """For a single value, or several in one text, in place of a list.
+    """Advice for a single value, or several values in one text, in place of a list.
 
     Args:
-        of_text: the list holds text, so that a number is to be quoted.
+        of_text: True if the list holds text, so that a number needs quotes.
     """
     if isinstance(value, bool) and not of_text:
         return f"write [{str(value).lower()}]"
@@ -146,11 +147,12 @@ def for_list(value: Any, *, of_text: bool = True) -> str:
 
 
 def for_number(value: Any, limits: Collection[float], *, whole: bool) -> str:
-    """For a value in place of a number.
+    """Advice for another value in place of a number.
 
     Args:
-        limits: the greatest value allowed, if there is one; percents are told below 1 only.
-        whole: a whole number is wanted.
+        limits: the greatest value allowed, if there is one. A percentage is converted to a fraction
+            only if the fraction does not exceed it.
+        whole: True if the number must be whole.
     """
     if isinstance(value, bool):
         return ""
@@ -165,10 +167,10 @@ def for_number(value: Any, limits: Collection[float], *, whole: bool) -> str:
         return f"{mend}: write {_short(float(text))}" if is_right else "write a whole number"
     if advice := with_point(text):
         return _whole(text) if whole else advice
-    if (found := _FRACTION.fullmatch(text)) and not whole and int(found[2]):
-        return f"write {_short(int(found[1]) / int(found[2]))}"
-    if found := _AMOUNT.fullmatch(text):
-        return _amount(float(found[1]), found[2], limits, whole=whole)
+    if (match := _FRACTION.fullmatch(text)) and not whole and int(match[2]):
+        return f"write {_short(int(match[1]) / int(match[2]))}"
+    if match := _AMOUNT.fullmatch(text):
+        return _amount(float(match[1]), match[2], limits, whole=whole)
     return ""
 
 
@@ -196,8 +198,8 @@ def _amount(number: float, unit: str, limits: Collection[float], *, whole: bool)
     return "write the number alone, without a unit"
 
 
-def over_one(value: Any, limits: Collection[float]) -> str:
-    """For 60 where at most 1 is allowed: it was meant as percent."""
+def for_percent(value: Any, limits: Collection[float]) -> str:
+    """Advice for a number such as 60 where at most 1 is allowed: it is probably a percentage."""
     if limits and max(limits) == 1 and isinstance(value, int | float) and 5 <= value <= 100:
         return f"for {_short(value)} % write {_short(value / 100)}"
     return ""

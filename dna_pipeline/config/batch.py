@@ -1,6 +1,6 @@
-"""One file that asks for several jobs: `matrix`, `images`, or a table. Pure.
+"""Rows of a file that asks for several jobs by `matrix`, `images`, or a table. Touches no disk.
 
-document → its combinations → for each image, a row → resolved like any other sidecar
+document → its combinations → one row for each image → resolved like any other sidecar
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from dna_pipeline.config.yaml12 import Document, KeyPath, is_mapping
 MAX_JOBS = 100_000
 MAX_GLOB_CHARS = 1000
 
-OF_BATCH = frozenset({"image", "images", "matrix", "max_failures", "on_duplicate"})
-"""Keys that say which jobs there are, not what one of them does."""
+BATCH_KEYS = frozenset({"image", "images", "matrix", "max_failures", "on_duplicate"})
+"""Keys that define which jobs there are, not what one job does."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One job that is asked for.
+    """One job that the file asks for.
 
     Attributes:
         number: its place, from 1; in a table as `TableRow` counts.
-        image: as written; None where it is not said or of no use.
-        document: what a sidecar of that image alone would say.
-        error: why there can be no such job.
+        image: as written; None if it is missing or is no text.
+        document: the same job as the sidecar of one image.
+        error: the reason why the job is impossible; None if it is possible.
     """
 
     number: int
@@ -49,55 +49,57 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class BatchHead:
-    """What a job file, or the YAML beside a table, says of all its jobs together."""
+    """Settings of a job file, or of the YAML beside a table, for all its jobs together."""
 
     max_failures: int | None = None
     on_duplicate: str | None = None
 
 
 def head_of(document: Document | None) -> BatchHead:
-    """Raises `ParameterInvalid` for values of those keys that cannot be used."""
+    """Settings of a document for all its jobs. Raises `ParameterInvalid` for invalid values."""
     if document is None:
         return BatchHead()
-    given = {key: document.value.get(key) for key in ("max_failures", "on_duplicate")}
-    head = _validated(document, {key: value for key, value in given.items() if value is not None})
+    values = {key: document.value.get(key) for key in ("max_failures", "on_duplicate")}
+    head = _validated(document, {key: value for key, value in values.items() if value is not None})
     return BatchHead(head.max_failures, head.on_duplicate)
 
 
 def patterns_of(document: Document) -> tuple[str, ...]:
-    """What `images:` or else `image:` names, as written. Raises `ParameterInvalid`."""
-    if (given := document.value.get("images")) is None:
+    """Paths and globs of `images:`, or else of `image:`, as written. Raises `ParameterInvalid`."""
+    if (value := document.value.get("images")) is None:
         image = document.value.get("image")
         return (image,) if isinstance(image, str) else ()
-    images = _validated(document, {"images": given}).images or []
-    found = (images,) if isinstance(images, str) else tuple(images)
-    if any(is_pattern(text) and len(text) > MAX_GLOB_CHARS for text in found):
+    images = _validated(document, {"images": value}).images or []
+    patterns = (images,) if isinstance(images, str) else tuple(images)
+    if any(is_pattern(text) and len(text) > MAX_GLOB_CHARS for text in patterns):
         where = document.place(("images",))
         text = f"{where}: images: a glob of more than {MAX_GLOB_CHARS:,} characters"
         raise ParameterInvalid(text, where="images")
-    return found
+    return patterns
 
 
-def _validated(document: Document, given: dict[str, Any]) -> SidecarHead:
+def _validated(document: Document, values: dict[str, Any]) -> SidecarHead:
     try:
-        return SidecarHead.model_validate(given)
+        return SidecarHead.model_validate(values)
     except ValidationError as error:
         problems = in_line_order(from_validation(error, document, (), SidecarHead))
         raise ParameterInvalid("\n".join(as_lines(problems)), where=problems[0].where) from None
 
 
 def combinations(document: Document) -> list[Document]:
-    """The documents that `matrix` makes of one, the last key changing first; without a matrix the
-    document itself. All are without the keys of `OF_BATCH`.
+    """One document for each combination of the values of `matrix`; the last key changes fastest.
+
+    Without a matrix, the document itself. No result has keys of `BATCH_KEYS`.
 
     Raises:
-        ParameterInvalid: it is no mapping of `stage.parameter` to lists, or asks for too many.
-        SidecarInvalid: of a key that tells what is told outside the matrix too.
+        ParameterInvalid: `matrix` is no mapping of `stage.parameter` to lists, or asks for too
+            many jobs.
+        SidecarInvalid: a key of `matrix` names no parameter, or one that is also set outside.
     """
-    plain = {key: value for key, value in document.value.items() if key not in OF_BATCH}
-    if (given := document.value.get("matrix")) is None:
+    plain = {key: value for key, value in document.value.items() if key not in BATCH_KEYS}
+    if (raw_matrix := document.value.get("matrix")) is None:
         return [Document(plain, document.lines, document.unit)]
-    matrix = _validated(document, {"matrix": given}).matrix or {}
+    matrix = _validated(document, {"matrix": raw_matrix}).matrix or {}
     if math.prod(map(len, matrix.values())) > MAX_JOBS:
         where = document.place(("matrix",))
         raise ParameterInvalid(f"{where}: matrix: asks for more than {MAX_JOBS:,} jobs")
@@ -113,7 +115,7 @@ def combinations(document: Document) -> list[Document]:
 
 
 def _without_stage(key: str) -> str:
-    """`did you mean img2img.strength?` for a stage's parameter alone, which is no key here."""
+    """`did you mean img2img.strength?` for a parameter without its stage, which is no valid key."""
     stages = misplaced_keys.known_stages()
     names = misplaced_keys.with_parameter(key, stages)
     if key in HEAD_KEYS or not names:
@@ -128,7 +130,7 @@ def _check_key(document: Document, plain: dict[str, Any], key: str) -> None:
     where = f"{document.place(path)}: {dotted(path)}"
     if not dot and (clause := _without_stage(first)):
         raise SidecarInvalid(f"{where}: should name one parameter; {clause}")
-    if not dot and (first in OF_BATCH or is_mapping(plain.get(first))):
+    if not dot and (first in BATCH_KEYS or is_mapping(plain.get(first))):
         raise SidecarInvalid(f"{where}: should name one parameter, like img2img.strength")
     inner = plain.get(first)
     if (not dot and first in plain) or (is_mapping(inner) and rest in inner):
@@ -137,7 +139,7 @@ def _check_key(document: Document, plain: dict[str, Any], key: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Choice:
-    """One value of an axis, and the line that it stands in."""
+    """One value of an axis of the matrix, and its line."""
 
     key: str
     value: Any
@@ -147,7 +149,7 @@ class _Choice:
 def _combined(
     plain: dict[str, Any], plainly: dict[KeyPath, int], choices: Iterable[_Choice]
 ) -> Document:
-    """What is the same for all combinations is shared by them: there may be many."""
+    """The document of one combination. Combinations share equal values: there may be many."""
     value: dict[str, Any] = dict(plain)
     lines: dict[KeyPath, int] = {}
     for choice in choices:
@@ -162,20 +164,20 @@ def _combined(
 
 
 def rows_of_job_file(document: Document, images: Iterable[str]) -> list[Row]:
-    """For each image each combination. Raises as `combinations` does."""
-    made = combinations(document)
+    """A row for each image and each combination. Raises as `combinations` does."""
+    documents = combinations(document)
     images = list(images)
-    if len(images) * len(made) > MAX_JOBS:
+    if len(images) * len(documents) > MAX_JOBS:
         raise ParameterInvalid(f"images and matrix ask for more than {MAX_JOBS:,} jobs")
-    pairs = itertools.product(images, made)
-    return [Row(number, image, told) for number, (image, told) in enumerate(pairs, 1)]
+    pairs = itertools.product(images, documents)
+    return [Row(number, image, combined) for number, (image, combined) in enumerate(pairs, 1)]
 
 
 def rows_of_table(rows: Iterable[TableRow], common: Document | None) -> list[Row]:
-    """A table's rows; what the YAML beside it says holds where a row says nothing.
+    """Rows of a table. The YAML beside the table gives the values that a row lacks.
 
     Raises:
-        SidecarInvalid: that YAML asks for jobs of its own.
+        SidecarInvalid: that YAML has `images` or `matrix`, and so asks for jobs of its own.
     """
     for key in ("images", "matrix"):
         if common is not None and common.value.get(key) is not None:
@@ -190,9 +192,9 @@ def _table_row(row: TableRow, common: Document | None) -> Row:
         before = value.get(key)
         value[key] = {**before, **item} if is_mapping(before) and is_mapping(item) else item
     image = value.pop("image", None)
-    batch_keys = [key for key in row.document.value if key in OF_BATCH - {"image"}]
+    batch_keys = [key for key in row.document.value if key in BATCH_KEYS - {"image"}]
     document = Document(
-        {key: item for key, item in value.items() if key not in OF_BATCH},
+        {key: item for key, item in value.items() if key not in BATCH_KEYS},
         row.document.lines, row.document.unit,
     )  # fmt: skip
     error = row.error
@@ -207,6 +209,6 @@ def _table_row(row: TableRow, common: Document | None) -> Row:
     return Row(row.number, image if isinstance(image, str) else None, document, error)
 
 
-def request(document: Document) -> str:
-    """A row as a YAML that says the same; it is written as JSON, which YAML understands."""
+def request_text(document: Document) -> str:
+    """A row as the text of an equal YAML file, written as JSON, which YAML readers accept."""
     return yaml12.dumps(document.value, indent=2) + "\n"

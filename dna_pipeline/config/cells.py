@@ -1,7 +1,7 @@
 """Values of a CSV's cells, as spreadsheets, pandas and R write them.
 
-What can be read in one way only is read; what may mean two things, or lost something on its way,
-is refused with what to write instead.
+A cell with one possible meaning is read. A cell that may mean two things, or may have lost digits,
+is refused, with the text to write instead.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from typing import Any
 
 from dna_pipeline.config import yaml12
 from dna_pipeline.config.columns import MAX_EXACT, Column
-from dna_pipeline.config.dates import dates_meant
+from dna_pipeline.config.dates import possible_dates
 from dna_pipeline.config.dialect import INVISIBLE, Dialect, clean, without_curly_quotes
 from dna_pipeline.config.sentences import shown
 
 EMPTY = object()
-"""Value of a cell that says nothing."""
+"""Value of a cell without a value."""
 
 _ABSENT = frozenset({"NA", "N/A", "NaN", "nan", "NULL", "<NA>"})
-_ABSENT_BESIDES = frozenset({"None", "NAN", "n/a", "na"})
+_ABSENT_OUTSIDE_TEXT = frozenset({"None", "NAN", "n/a", "na"})
 _NULLS = frozenset({"null", "Null", "NULL", "~"})
 _FAULT = re.compile(
     r"#(?:N/A|NV|N/D|REF!|BEZUG!|VALUE!|WERT!|VALEUR!|VALOR!|DIV/0!|NAME\?|NOM\?|NUM!|ZAHL!|NULL!"
@@ -60,17 +60,17 @@ _YES = frozenset(
     }
 )
 _NO = frozenset({"no", "n", "off", "0", "0.0", "falsch", "nein", "faux", "non", "falso", "não"})
-"""Words for true and false of other languages and programs."""
+"""Words for true and false in other languages and programs."""
 
 
 def cell_value(cell: str, column: Column, dialect: Dialect, *, is_curly: bool) -> Any:
     """The value of a cell, or `EMPTY`.
 
     Args:
-        is_curly: the table has curly quotes where CSV has straight ones.
+        is_curly: True if the table has curly quotes in place of CSV's straight ones.
 
     Raises:
-        ValueError: it cannot be used; the text says what to write.
+        ValueError: the cell cannot be used; the text says what to write.
     """
     text = clean(cell)
     _refuse_leftovers(text)
@@ -104,7 +104,7 @@ def _free_text(cell: str, column: Column, *, is_curly: bool) -> Any:
 def _is_absent(text: str, column: Column) -> bool:
     if text in _NULLS and "null" in column.kinds:
         return False  # null has a meaning of its own there
-    return not text or text in _ABSENT | _ABSENT_BESIDES | _NULLS
+    return not text or text in _ABSENT | _ABSENT_OUTSIDE_TEXT | _NULLS
 
 
 def _plain(text: str, column: Column, dialect: Dialect) -> Any:
@@ -133,20 +133,20 @@ def _switch(text: str) -> Any:
 
 
 def is_decimal_comma(cell: str) -> bool:
-    """Whether a cell is a number with a comma before its decimals."""
+    """True if a cell is a number with a comma before its decimals."""
     text = clean(cell).replace("\u2212", "-")
     return _DECIMAL_COMMA.fullmatch(text) is not None and _GROUPED.fullmatch(text) is None
 
 
 def number(text: str, dialect: Dialect, *, is_whole: bool) -> Any:
-    """The number in a cell; text that is none as it stands, for the parameter to judge.
+    """The number in a cell. Other text is returned unchanged: the parameter's check judges it.
 
     Args:
-        is_whole: a whole number is wanted.
+        is_whole: True if the number must be whole.
 
     Raises:
-        ValueError: it has a percent sign, thousands separators, a comma for its decimals in a table
-            separated by commas, or may have lost digits.
+        ValueError: the cell is a formula; or the number has a percent sign, thousands separators,
+            a comma before its decimals in a table separated by commas, or may have lost digits.
     """
     text = re.sub(r"^'(?=[-+.0-9])", "", text).replace("\u2212", "-")
     if (percent := _PERCENT.fullmatch(text)) is not None:
@@ -165,28 +165,28 @@ def number(text: str, dialect: Dialect, *, is_whole: bool) -> Any:
 
 
 def _refuse_groups(text: str, dialect: Dialect, *, is_whole: bool) -> None:
-    found = _GROUPED.fullmatch(text)
-    if found is None:
+    match = _GROUPED.fullmatch(text)
+    if match is None:
         return
-    sign, decimals = found[1], found[2]
+    sign, decimals = match[1], match[2]
     is_single = sign in ".," and decimals is None and text.count(sign) == 1
     if is_single and text.lstrip("+-").startswith("0"):
-        return  # 0.625, which no thousands begin so
+        return  # 0.625: a number with thousands does not begin with 0
     if is_single and not is_whole:
         decimal = dialect.decimal if sign == "." else ("," if dialect.delimiter != "," else "")
         if sign == decimal:
             return
     digits = text.removesuffix(decimals or "").replace(sign, "")
-    meant = digits + (decimals or "").replace(",", ".")
+    plain_number = digits + (decimals or "").replace(",", ".")
     if is_single:
         comma = "," if dialect.decimal == "," else "."
         other = text.replace(sign, comma) if not is_whole else text.split(sign)[0]
         raise ValueError(f"{shown(text)} may mean {digits} or {other}; write the one you mean")
-    raise ValueError(f"{shown(text)} has thousands separators; write {meant}")
+    raise ValueError(f"{shown(text)} has thousands separators; write {plain_number}")
 
 
 def _whole(text: str, value: float) -> Any:
-    """`1234.0` as 1234. Raises ValueError where digits may be lost."""
+    """`1234.0` as 1234. Raises ValueError if digits may be lost."""
     if not math.isfinite(value) or not value.is_integer():
         return value
     rounded = _SCIENTIFIC.fullmatch(text)
@@ -207,10 +207,10 @@ def _written(value: Decimal) -> str:
 
 
 def _time(text: str) -> str:
-    """A time as it stands. Raises ValueError for one that spreadsheets write in their own form."""
-    meant = dates_meant(text)
-    if meant:
+    """A time, unchanged. Raises ValueError for one in the form of a spreadsheet."""
+    dates = possible_dates(text)
+    if dates:
         raise ValueError(
-            f"{shown(text)} is a date in a spreadsheet's form; write {' or '.join(meant)}"
+            f"{shown(text)} is a date in a spreadsheet's form; write {' or '.join(dates)}"
         )
     return text

@@ -1,4 +1,4 @@
-"""Columns of a table: which key each stands for, and what kind of value its cells hold."""
+"""Columns of a table: the key of each, and the kind of value in its cells."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ MAX_EXACT = 2**53
 """Largest number up to which a float holds every whole number."""
 
 _MOST_NAMED = 3
-_MOST_KEPT = 1000
-"""Each row of JSON Lines may have keys of its own."""
+_MAX_CACHED = 1000
+"""Largest number of columns in the cache: each row of JSON Lines may have keys of its own."""
 _LIKENESS = 0.8
 _OF_TYPES: dict[Any, str] = {
     bool: "bool", int: "int", float: "float", str: "text", NoneType: "null",
@@ -33,9 +33,10 @@ class Column:
     """A column of a table.
 
     Attributes:
-        name: of the key that it stands for, like `img2img.prompt`; "" for a column without one.
-        kinds: of its values: `text`, `word`, `int`, `float`, `bool`, `null`; none where unknown.
-        problem: why no cell of it can be used; "" if they can.
+        name: the key of the column, like `img2img.prompt`; "" for a column without a name.
+        kinds: kinds of its values: `text`, `word`, `int`, `float`, `bool`, `null`; empty if they
+            are unknown.
+        problem: the reason why its cells cannot be used; "" if they can.
     """
 
     name: str
@@ -48,7 +49,7 @@ class Column:
 
     @property
     def is_free_text(self) -> bool:
-        """Whether its cells are for people or models to read, so that any text is right."""
+        """True if its cells are text for people or models, so that any text is valid."""
         return "." in self.name and "text" in self.kinds
 
 
@@ -56,11 +57,11 @@ _IMAGE_WORDS = frozenset(
     {"file", "files", "filename", "filepath", "path", "images", "imagefile", "imagename"}
     | {"imagepath", "img", "imgs", "picture", "photo", "input", "inputimage", "bild", "datei"}
 )
-"""Names, without blanks and signs, that people give the column of the images."""
+"""Names that people give to the column of the images, without blanks and signs."""
 
 
 def image_column(names: Iterable[str]) -> str:
-    """The first of these columns that was probably meant to be `image`; "" if none was."""
+    """The first of these columns that is probably meant as `image`; "" if none is."""
     return next((n for n in names if re.sub(r"[\W_]", "", n).casefold() in _IMAGE_WORDS), "")
 
 
@@ -72,7 +73,7 @@ _HEAD = {
 
 
 class Columns:
-    """The columns that a configuration's pipelines know."""
+    """The valid columns for a configuration's pipelines."""
 
     def __init__(self, pipelines: Mapping[str, Pipeline]) -> None:
         self._types: dict[str, set[str]] = {}
@@ -87,10 +88,10 @@ class Columns:
         self._keys = {key.casefold(): key for key in (*self._types, *HEAD_KEYS)}
 
     def column(self, name: str) -> Column:
-        """The column of that name, whatever its case."""
+        """The column of that name; case does not count."""
         if (column := self._columns.get(name)) is None:
             column = self._column(name)
-            if len(self._columns) < _MOST_KEPT:
+            if len(self._columns) < _MAX_CACHED:
                 self._columns[name] = column
         return column
 
@@ -109,8 +110,8 @@ class Columns:
         return Column(f"{first}.{rest}", fields.get(rest, frozenset()))
 
     def with_whole_numbers(self, value: Mapping[str, Any]) -> dict[str, Any]:
-        """A row with `20.0` as 20 where a whole number is wanted: some programs write all numbers
-        so."""
+        """A row with `20.0` as 20 for parameters that take a whole number: some programs write all
+        numbers with decimals."""
         return {
             key: {k: self._whole(f"{key}.{k}", v) for k, v in item.items()}
             if is_mapping(item) and key != "meta"
@@ -125,22 +126,22 @@ class Columns:
         return int(value) if is_exact else value
 
     def _fields_of(self, types: set[str]) -> dict[str, frozenset[str]]:
-        """Kinds of the parameters of these stage types, under each of their names."""
-        found: dict[str, frozenset[str]] = {}
+        """Kinds of the parameters of these stage types, by parameter name and by alias."""
+        kinds_by_name: dict[str, frozenset[str]] = {}
         for stage in map(registry.stage_class, sorted(types)):
             names = {name: name for name in stage.model_fields} | stage.aliases
             for name, own in names.items():
                 kinds = _kinds(stage.model_fields[own].annotation)
-                found[name] = found.get(name, frozenset()) | kinds
-        return found
+                kinds_by_name[name] = kinds_by_name.get(name, frozenset()) | kinds
+        return kinds_by_name
 
     def _problem(self, name: str) -> str:
-        """Why a column without a stage means nothing, with what is meant perhaps."""
+        """The problem of a column that names no stage, with the columns it may mean; "" if none."""
         if not name or not self._types or name in HEAD_KEYS or self._is_stage(name):
             return ""
         is_whole_stage = self._is_stage(name.rstrip(". "))
-        is_searched = len(self._columns) < _MOST_KEPT and not is_whole_stage
-        alike = self._alike(name) if is_searched else []
+        is_searched = len(self._columns) < _MAX_CACHED and not is_whole_stage
+        alike = self._similar_columns(name) if is_searched else []
         note = f"`meta.{one_line(name, 60).strip('. ') or 'note'}`"
         if alike:
             names = " or ".join(f"`{text}`" for text in alike[:_MOST_NAMED])
@@ -152,17 +153,19 @@ class Columns:
     def _is_stage(self, name: str) -> bool:
         return name in self._types or name in registry.stage_types()
 
-    def _alike(self, name: str) -> list[str]:
-        """The columns with a parameter of that name, or the one that is spelled nearly so."""
+    def _similar_columns(self, name: str) -> list[str]:
+        """The columns with a parameter of that name, else the one with the most similar name."""
         parameters = {
-            f"{key}.{field}": field.casefold() for key, of in self._fields.items() for field in of
+            f"{key}.{field}": field.casefold()
+            for key, fields in self._fields.items()
+            for field in fields
         }
         word = name.casefold()[:100]
         if same := [column for column, field in parameters.items() if field == word]:
             return same
-        known = {field: column for column, field in parameters.items()}
-        known |= {key: key for key in HEAD_KEYS} | {key: key for key in parameters}
-        return [known[close] for close in get_close_matches(word, known, n=1, cutoff=_LIKENESS)]
+        by_word = {field: column for column, field in parameters.items()}
+        by_word |= {key: key for key in HEAD_KEYS} | {key: key for key in parameters}
+        return [by_word[close] for close in get_close_matches(word, by_word, n=1, cutoff=_LIKENESS)]
 
 
 def _kinds(annotation: Any) -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""Dates in the forms of spreadsheets and of everyday writing, as the form that is read."""
+"""Conversion of dates in the forms of spreadsheets and of daily use to the valid form."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ _YEAR_FIRST = re.compile(r"(\d{4})[/.](\d{1,2})[/.](\d{1,2})" + _CLOCK)
 _EITHER_FIRST = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4})" + _CLOCK)
 
 
-def dates_meant(text: str) -> list[str]:
-    """The times that a text may mean, each as it should be written; none where it is no date.
+def possible_dates(text: str) -> list[str]:
+    """The times that a text may mean, each in the valid form; empty if the text is no date.
 
     `01/02/2026` may mean two days.
     """
     days: list[str] = []
-    if found := _DAY_FIRST.fullmatch(text):
-        days = [_iso(found[3], found[2], found[1], found)]
-    elif found := _YEAR_FIRST.fullmatch(text):
-        days = [_iso(found[1], found[2], found[3], found)]
-    elif found := _EITHER_FIRST.fullmatch(text):
+    if match := _DAY_FIRST.fullmatch(text):
+        days = [_iso(match[3], match[2], match[1], match)]
+    elif match := _YEAR_FIRST.fullmatch(text):
+        days = [_iso(match[1], match[2], match[3], match)]
+    elif match := _EITHER_FIRST.fullmatch(text):
         days = [
-            _iso(found[3], *pair, found) for pair in ((found[1], found[2]), (found[2], found[1]))
+            _iso(match[3], *pair, match) for pair in ((match[1], match[2]), (match[2], match[1]))
         ]
     return list(dict.fromkeys(filter(None, days)))
 
 
-def _iso(year: str, month: str, day: str, found: re.Match[str]) -> str:
-    """The time that is meant, in the form that is read; "" if there is no such day or hour."""
-    clock = f"T{int(found[4]):02}:{found[5]}" if found[4] else ""
-    text = f"{year}-{int(month):02}-{int(day):02}{clock}" + (f":{found[6]}" if found[6] else "")
+def _iso(year: str, month: str, day: str, match: re.Match[str]) -> str:
+    """The time in the valid form; "" if there is no such day or hour."""
+    clock = f"T{int(match[4]):02}:{match[5]}" if match[4] else ""
+    text = f"{year}-{int(month):02}-{int(day):02}{clock}" + (f":{match[6]}" if match[6] else "")
     try:
         datetime.fromisoformat(text)
     except ValueError:

@@ -1,7 +1,7 @@
-"""Form of a table as text: encoding, separator, line ends, and how decimals are written.
+"""Form of a table as text: encoding, separator, line ends, and the sign before decimals.
 
-Spreadsheets write CSV by the conventions of their language and system. The form is found out from
-the table itself, so that nobody has to declare it, and `batch.csv` answers in the same form.
+Spreadsheets write CSV by the conventions of their language and system. The form is detected from
+the table itself, so that nobody has to declare it, and `batch.csv` has the same form.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "|"}
 MAX_CELL_CHARS = 1 << 20
 
 INVISIBLE = "\u00a0\u2007\u202f\u200b\u200e\u200f\u2060\ufeff"
-"""Blanks without a line break and marks without width, which web pages leave around copied text."""
+"""Non-breaking blanks and marks without width, which web pages leave around copied text."""
 
 _SEP_LINE = re.compile(r'[ ]*"?sep=(\\t|[^\r\n"])"?[,;|\t ]*(?:\r\n|\r|\n|\Z)', re.IGNORECASE)
 _LINE_END = re.compile(r"\r\n|\r|\n")
@@ -47,8 +47,8 @@ class Dialect:
     Attributes:
         delimiter: separator of the cells.
         newline: end of a line.
-        has_mark: the file begins with a byte order mark, by which Excel knows UTF-8.
-        has_sep: the first line is `sep=;`, by which Excel knows the separator.
+        has_mark: the file begins with a byte order mark, by which Excel recognises UTF-8.
+        has_sep: the first line is `sep=;`, by which Excel recognises the separator.
         decimal: sign before the decimals of a number.
     """
 
@@ -59,12 +59,12 @@ class Dialect:
     decimal: str = "."
 
     def to_json(self) -> str | None:
-        """The dialect as text for the ledger; None for that of a plain comma table."""
+        """The dialect as text for the ledger; None for a plain comma table."""
         return None if self == Dialect() else json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str | None) -> Dialect:
-        """The dialect from the ledger; that of a plain comma table where there is none."""
+        """The dialect from the ledger's text; for None, that of a plain comma table."""
         return cls() if text is None else cls(**json.loads(text))
 
     @property
@@ -74,17 +74,17 @@ class Dialect:
         return ("\ufeff" if self.has_mark else "") + sep
 
     def lines(self, rows: Iterable[Iterable[str]]) -> str:
-        """Rows as text, cells quoted where they have to be."""
+        """Rows as text; a cell has quotes only if it needs them."""
         file = io.StringIO(newline="")
         csv.writer(file, delimiter=self.delimiter, lineterminator=self.newline).writerows(rows)
         return file.getvalue()
 
 
 def decode(data: bytes) -> tuple[str, bool]:
-    """The text of a table's bytes, and whether they began with a byte order mark.
+    """The text of a table's bytes, and True if they begin with a byte order mark.
 
     Raises:
-        SidecarInvalid: they are no text, or text in an encoding that cannot be told.
+        SidecarInvalid: the bytes are no text, or text in an unknown encoding.
     """
     for start, what in _WHOLE_FILES:
         if data.startswith(start):
@@ -106,7 +106,7 @@ def _encoding(data: bytes) -> tuple[str, str, bool]:
     for mark, encoding, name in _MARKS:
         if data.startswith(mark):
             return encoding, name, True
-    # The names of columns are mostly ASCII, of which UTF-16 has every other byte zero.
+    # Names of columns are mostly ASCII; in UTF-16 every other byte of ASCII text is zero.
     start = [byte == 0 for byte in data[:4]]
     if start == [False, True, False, True]:
         return "utf-16-le", "UTF-16", False
@@ -118,32 +118,32 @@ def _encoding(data: bytes) -> tuple[str, str, bool]:
 def _not_utf8(data: bytes, at: int) -> str:
     line = len(_LINE_END.findall(data[:at].decode("latin-1"))) + 1
     letter = data[at : at + 1].decode("cp1252", "replace")
-    meant = f", perhaps {letter!r} in an encoding of Windows" if letter.isprintable() else ""
-    byte = f"byte 0x{data[at]:02X}{meant}"
+    guess = f", perhaps {letter!r} in an encoding of Windows" if letter.isprintable() else ""
+    byte = f"byte 0x{data[at]:02X}{guess}"
     return f"line {line}: the table is not UTF-8 ({byte}); save it as CSV UTF-8"
 
 
 def clean(cell: str) -> str:
-    """A cell without the blanks around it, invisible ones too."""
+    """A cell without the blanks around it, including invisible ones."""
     return cell.strip().strip(INVISIBLE).strip()
 
 
 def without_curly_quotes(cell: str) -> str:
-    """A cell without a pair of curly quotes around it, into which text programs turn straight
-    ones."""
+    """A cell without a pair of curly quotes around it. Text programs turn straight quotes into
+    curly ones."""
     is_quoted = len(cell) > 1 and cell[0] in _OPEN_QUOTE and cell[-1] in _CLOSE_QUOTE
     return cell[1:-1] if is_quoted else cell
 
 
 def has_curly_quotes(text: str) -> bool:
-    """Whether there are curly double quotes in it."""
+    """True if the text has curly double quotes."""
     return any(sign in text for sign in _OPEN_QUOTE)
 
 
 def column_name(cell: str) -> str:
-    """The name of a column as its cell in the first row means it."""
+    """The name of a column from its cell in the first row."""
     name = clean(without_curly_quotes(clean(cell)))
-    # pandas calls a column so that had no name when it was read.
+    # pandas gives this name to a column that had none when it was read.
     return "" if re.fullmatch(r"Unnamed: \d+", name) else name
 
 
@@ -152,9 +152,9 @@ class Sheet:
     """A CSV as rows of cells.
 
     Attributes:
-        header: the number of the row that names the columns, as a spreadsheet counts.
-        columns: the names as they stand there, blanks and quotes around them removed; "" for none.
-        is_curly: those names stand in curly quotes.
+        header: number of the row with the names of the columns, as a spreadsheet counts.
+        columns: these names without blanks and quotes around them; "" for a column without one.
+        is_curly: some of these names stand in curly quotes.
     """
 
     text: str
@@ -164,10 +164,10 @@ class Sheet:
     is_curly: bool
 
     def rows(self) -> Iterator[tuple[int, list[str]]]:
-        """The rows below the header that hold anything, each with its number.
+        """The rows below the header that are not empty, each with its number.
 
         Raises:
-            SidecarInvalid: the quotes of one go wrong, so that the rest cannot be told apart.
+            SidecarInvalid: the quotes of a row are wrong, so the rows after it cannot be separated.
         """
         for number, cells in _rows(self.text, self.dialect.delimiter):
             if number > self.header:
@@ -175,10 +175,10 @@ class Sheet:
 
 
 def read_sheet(text: str, *, has_mark: bool) -> Sheet:
-    """Find out the form of a CSV and the names of its columns.
+    """Detect the form of a CSV and the names of its columns.
 
     Raises:
-        SidecarInvalid: `sep=` asks for a separator that is not read, or quotes are wrong.
+        SidecarInvalid: `sep=` asks for a separator that is not supported.
     """
     sep = _SEP_LINE.match(text)
     if sep is not None:
@@ -186,10 +186,10 @@ def read_sheet(text: str, *, has_mark: bool) -> Sheet:
         candidates = [_declared(sep[1])]
     else:
         candidates = list(SEPARATORS)
-    found = [(_header(text, delimiter), delimiter) for delimiter in candidates]
-    with_image = [(head, d) for head, d in found if "image" in map(str.casefold, _names(head[1]))]
-    # Where the names of the columns leave it open, a comma.
-    (number, cells), delimiter = max(with_image or found, key=lambda item: len(item[0][1]))
+    headers = [(_header(text, delimiter), delimiter) for delimiter in candidates]
+    with_image = [(head, d) for head, d in headers if "image" in map(str.casefold, _names(head[1]))]
+    # `max` takes the first of equals, so the comma wins if the columns do not decide.
+    (number, cells), delimiter = max(with_image or headers, key=lambda item: len(item[0][1]))
     end = _LINE_END.search(text) if sep is None else _LINE_END.search(sep[0])
     newline = end[0] if end else "\r\n"
     dialect = Dialect(delimiter, newline, has_mark, sep is not None)
@@ -208,8 +208,8 @@ def _declared(sep: str) -> str:
 
 
 def _header(text: str, delimiter: str) -> tuple[int, list[str]]:
-    """Number and cells of the first row that holds anything; of none, and ones that are no CSV
-    with this separator, an empty one."""
+    """Number and cells of the first row that is not empty; a row without cells if there is none,
+    or if the text is no CSV with this separator."""
     try:
         return next(_rows(text, delimiter), (1, list[str]()))
     except SidecarInvalid:
@@ -225,7 +225,7 @@ def _names(cells: list[str]) -> list[str]:
 
 def _rows(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     csv.field_size_limit(MAX_CELL_CHARS)
-    # People put a blank after a separator, and a quote behind it is one all the same.
+    # People put a blank after a separator; a quote after that blank must still open quoted text.
     reader: Any = csv.reader(
         io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=True
     )

@@ -1,4 +1,4 @@
-"""The hours of the day in which an inbox's jobs may run."""
+"""Hours of the day in which an inbox's jobs may run."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _HOURS = re.compile(r"([0-9]{1,2}):([0-9]{2})\s*-\s*([0-9]{1,2}):([0-9]{2})(?:\s
 
 @dataclass(frozen=True, slots=True)
 class Hours:
-    """From `start` until just before `end`; over midnight where `end` is first.
+    """Hours from `start` until just before `end`; over midnight if `end` is earlier than `start`.
 
     Attributes:
-        zone: whose clock counts; None for the machine's own.
+        zone: time zone of both; None for the machine's own.
     """
 
     start: time
@@ -29,24 +29,24 @@ class Hours:
         """Read `22:00-06:00` or `22:00-06:00 Europe/Berlin`; 24:00 is midnight.
 
         Raises:
-            ValueError: it is none, or there is no such zone.
+            ValueError: the text has another form, or there is no such zone.
         """
-        if (found := _HOURS.fullmatch(text.strip())) is None:
+        if (match := _HOURS.fullmatch(text.strip())) is None:
             raise ValueError('should be two times like "22:00-06:00"')
-        from_hour, from_minute, to_hour, to_minute = map(int, found.groups()[:4])
+        from_hour, from_minute, to_hour, to_minute = map(int, match.groups()[:4])
         try:
             start, end = _time(from_hour, from_minute), _time(to_hour, to_minute)
         except ValueError:
             raise ValueError("should be two times from 00:00 to 24:00") from None
         if start == end:
             raise ValueError("should be two different times")
-        return cls(start, end, _zone(found[5]) if found[5] else None)
+        return cls(start, end, _zone(match[5]) if match[5] else None)
 
     def contain(self, now: datetime) -> bool:
-        """Whether an aware time lies within, by the clock on the wall.
+        """True if an aware time lies within the hours, by the local clock of `zone`.
 
-        Only the wall's time of day is compared, so the hours are right on the days on which the
-        clock is put forward or back, too.
+        Only the local time of day is compared, so the hours are also right on the days on which
+        the clock is put forward or back.
         """
         wall = now.astimezone(self.zone).time()
         if self.start < self.end:
@@ -54,9 +54,9 @@ class Hours:
         return wall >= self.start or wall < self.end
 
     def begin_after(self, now: datetime) -> datetime:
-        """The next time at which the hours begin, as an aware time."""
+        """Next time at which the hours begin, as an aware time."""
         today = now.astimezone(self.zone).date()
-        for days in range(3):  # an hour that the clock skips may put the first one into the past
+        for days in range(3):  # the first may be past if the clock skips the hour of `start`
             wall = datetime.combine(today + timedelta(days=days), self.start)
             begin = wall.replace(tzinfo=self.zone) if self.zone else wall.astimezone()
             if begin.astimezone(UTC) > now:
@@ -73,13 +73,17 @@ def _time(hour: int, minute: int) -> time:
 
 
 def _zone(name: str) -> ZoneInfo:
-    """The zone of that name; `New York` is told that it is America/New_York. Raises ValueError."""
+    """The time zone of that name.
+
+    Raises:
+        ValueError: there is none; the text for `New York` suggests America/New_York.
+    """
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):  # OSError: the name of a folder, such as Europe
-        known = available_timezones()
-    if not known:
+        zones = available_timezones()
+    if not zones:
         raise ValueError("this machine has no list of time zones; `pip install tzdata` brings one")
-    near = closest(name.replace(" ", "_"), sorted(known))
+    near = closest(name.replace(" ", "_"), sorted(zones))
     advice = f"did you mean {near!r}?" if near else "they are called like Europe/Berlin"
     raise ValueError(f"no time zone is called {shown(name)}; {advice}")

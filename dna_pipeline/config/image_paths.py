@@ -1,4 +1,4 @@
-"""Where the images lie that job files and tables name: in the inbox, or in one of its roots."""
+"""Paths of images that job files and tables name: in the inbox, or in one of its source roots."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _RELATIVE = "write the path from the file that names it, or from a source root"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where an image may lie.
+    """A possible place of an image.
 
     Attributes:
-        path: relative to the inbox, with forward slashes; or absolute, in the root.
-        root: the source root that it lies in; None for the inbox itself.
+        path: relative to the inbox, with forward slashes; or absolute, in the source root.
+        root: the source root that contains it; None for the inbox itself.
     """
 
     path: str
@@ -33,30 +33,30 @@ class Place:
 
 
 def places(inbox: Inbox, folder: str, text: str) -> list[Place]:
-    """Where `text` may lead, written in a file in `folder` of the inbox; the first that is there
-    is meant.
+    """Possible places of the image that a file in `folder` of the inbox names by `text`.
 
-    A path is relative to its file, or to a source root, or absolute within one.
+    The first place that exists counts. A path is relative to the file that names it or to a source
+    root, or it is absolute and lies in the inbox or in a source root.
 
     Raises:
-        PathEscapesInbox: it leads nowhere that is allowed.
+        PathEscapesInbox: all places lie outside the inbox and its source roots.
     """
     text = slashed(text)
     _refuse(text)
     home = Path(os.path.normpath(inbox.path))
     if text.startswith("/"):
         absolute = Path(os.path.normpath(text))
-        found = list(_within(inbox, home, absolute))
+        options = list(_within(inbox, home, absolute))
     else:
-        found = list(_within(inbox, home, Path(os.path.normpath(home / folder / text))))
+        options = list(_within(inbox, home, Path(os.path.normpath(home / folder / text))))
         if not _climbs(text):
-            found += [Place(os.path.normpath(root / text), root) for root in inbox.source_roots]
-    if not found:
+            options += [Place(os.path.normpath(root / text), root) for root in inbox.source_roots]
+    if not options:
         roots = ", ".join(map(str, inbox.source_roots)) or "none is set"
         raise PathEscapesInbox(
             f"{shown(text)} leads out of the inbox, and into none of its source_roots ({roots})"
         )
-    return found
+    return options
 
 
 def slashed(text: str) -> str:
@@ -65,7 +65,7 @@ def slashed(text: str) -> str:
 
 
 def _refuse(text: str) -> None:
-    """Refuse what can never be a path to an image here; `text` has forward slashes."""
+    """Refuse text that can never be a path to an image here; `text` has forward slashes."""
     if re.match(r"[A-Za-z]:(/|$)", text):
         raise PathEscapesInbox(
             f"{shown(text)} begins with a drive of Windows; {_RELATIVE}, like {shown(_tail(text))}"
@@ -80,7 +80,7 @@ def _refuse(text: str) -> None:
         raise PathEscapesInbox(f"{shown(text)} names a drive")
     if "\0" in text or text.startswith("~"):
         raise PathEscapesInbox(f"{shown(text)} leads out of the inbox; {_RELATIVE}")
-    # Windows passes over spaces and dots at the end of a name, so that `.. ` is `..` there.
+    # Windows ignores spaces and dots at the end of a name, so `.. ` means `..` there.
     if any(part not in ("", ".", "..") and not part.strip(". ") for part in text.split("/")):
         raise PathEscapesInbox(f"{shown(text)} leads out of the inbox")
     if not text.strip() or os.path.normpath(text) in (".", "/") or len(text) > MAX_PATH_CHARS:
@@ -105,18 +105,21 @@ def _within(inbox: Inbox, home: Path, path: Path) -> Iterator[Place]:
 
 
 def is_pattern(text: str) -> bool:
-    """Whether it names files by a glob."""
+    """True if the text is a glob."""
     return any(sign in text for sign in "*?[")
 
 
 def is_file(path: str | Path) -> bool:
-    """Whether a file lies there; what no file system would take for a name is none."""
+    """True if there is a file at the path. A name that no file system accepts gives False."""
     return os.path.isfile(path)  # noqa: PTH113  Path.is_file raises for a name that is too long
 
 
 def lacking_root(inbox: Inbox, look: Look = look_directly) -> tuple[Path, str] | None:
-    """A source root that cannot be used, and why: it does not answer, is not there, or is empty as
-    where nothing is mounted."""
+    """The first source root that cannot be used, and the reason; None if all can be used.
+
+    A root cannot be used if it does not answer, is missing, or is empty like the mount point of a
+    disk that is not mounted.
+    """
     for root in inbox.source_roots:
         reach = look(root)
         if not reach.is_there or reach.is_empty:
@@ -125,14 +128,15 @@ def lacking_root(inbox: Inbox, look: Look = look_directly) -> tuple[Path, str] |
 
 
 def matches(path: str, pattern: str) -> bool:
-    """Whether a path fits a glob: `*` within a name, `**/` any folders; case is the same."""
+    """True if a path fits a glob: `*` within a name, `**/` any folders; case does not count."""
     return _compiled(pattern).fullmatch(_fold(path)) is not None
 
 
 def may_lead(folder: str, pattern: str, *, at_any_depth: bool = True) -> bool:
-    """Whether something below a folder may fit a glob, where that may be said of its parent.
+    """True if a path below a folder may fit a glob, provided that this is true of its parent.
 
-    `at_any_depth`: it may do so by a `**/` that stands for the folder.
+    Args:
+        at_any_depth: the result if a `**/` of the glob stands for the folder or a parent of it.
     """
     segments = pattern.split("/")
     depth = folder.count("/") + 1
@@ -143,10 +147,10 @@ def may_lead(folder: str, pattern: str, *, at_any_depth: bool = True) -> bool:
 
 @lru_cache(maxsize=1024)
 def _compiled(pattern: str) -> re.Pattern[str]:
-    """A glob as an expression that takes about as long as path and pattern are.
+    """A glob as a regular expression whose time grows only with the lengths of path and pattern.
 
-    Between two `*` of a name, or two `**/`, the first place that fits is as good as any, so it is
-    never left for another: `(?>…)`. Else each of them would multiply what there is to try.
+    Between two `*` of a name, or two `**/`, the first match is as good as any other, so atomic
+    groups `(?>…)` prevent backtracking. Otherwise each `*` would multiply the number of attempts.
     """
     runs: list[list[str]] = [[]]
     *folders, last = _fold(pattern).split("/")
@@ -164,7 +168,7 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 
 def _segment(text: str) -> str:
-    """A glob without folders."""
+    """Regular expression for a glob without folders."""
     parts = [""]
     for token in re.findall(r"\*+|\[!?[^]]+\]|.", text, re.DOTALL):
         if token[0] == "*":
@@ -181,16 +185,16 @@ def _segment(text: str) -> str:
 
 
 def _choice(token: str) -> str:
-    """One character of `[…]`; what is none, like `[z-a]`, stands for itself."""
+    """Regular expression for one character of `[…]`; an invalid one, like `[z-a]`, is text."""
     inner = token[1:-1]
     is_negated = inner[0] == "!" and len(inner) > 1
-    told = re.sub(r"[^\w-]|-(?=-)", r"\\\g<0>", inner[is_negated:])
-    made = f"(?!/)[{'^' if is_negated else ''}{told}]"
+    characters = re.sub(r"[^\w-]|-(?=-)", r"\\\g<0>", inner[is_negated:])
+    pattern = f"(?!/)[{'^' if is_negated else ''}{characters}]"
     try:
-        re.compile(made)
+        re.compile(pattern)
     except re.error:
         return re.escape(token)
-    return made
+    return pattern
 
 
 def _fold(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Folders of a configuration that would come into each other's way."""
+"""Conflicts between the folders of a configuration: data, outbox, inboxes, and models."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from dna_pipeline.config.schema import Inbox
 from dna_pipeline.config.yaml12 import Document, KeyPath
 
 OWN_FOLDERS = frozenset({"work", "claims", "recovered", "logs", "submit"})
-"""Folders that the program itself uses right below the data folder."""
+"""Folders that the program itself uses directly below the data folder."""
 
 WEIGHT_FOLDERS = frozenset({"models", "wildcards", "embeddings"})
-"""Folders there for what people give to the models."""
+"""Folders directly below the data folder for files that people provide for the models."""
 
 _OWN_FILES = ("ledger.", "rebuilt.", "daemon.", "worker.lock", "weights.json", ".dna")
 
 
 def is_own_name(name: str) -> bool:
-    """True if the program uses that name right below the data folder.
+    """True if the program uses that name directly below the data folder.
 
     Case does not count: on some file systems `Work` is `work`.
     """
@@ -30,7 +30,7 @@ def is_own_name(name: str) -> bool:
 
 
 def holds_file(inbox: Inbox, file: Path, look: Look) -> bool:
-    """Whether that file lies where the inbox looks."""
+    """True if the file lies in a folder that the inbox scans."""
     home, folder = file.parent.resolve(), _real(inbox.path, look)
     return home == folder or (inbox.recursive and home.is_relative_to(folder))
 
@@ -44,16 +44,16 @@ def overlaps(
     look: Look,
     models: Iterable[Path] = (),
 ) -> Iterator[Problem]:
-    """Yield a problem for each pair of data, outbox and inboxes that lie in one another.
+    """Yield a problem for each pair of data, outbox and inboxes of which one contains the other.
 
-    One pair may: an outbox below the data folder, where it meets no folder that the program or its
-    models use. A data folder in the outbox would be removed with the results, and its recovered
-    folders be taken for results; an inbox hands over all that lies in it.
+    One case is allowed: an outbox below the data folder, if it overlaps no folder that the program
+    or its models use. A data folder in the outbox would be removed with the results, and its
+    recovered folders would look like results; an inbox gives all its files to the program.
 
     Args:
         inboxes: by their places in the list.
-        look: says whether a folder can be reached.
-        models: the paths that models are read from.
+        look: tests whether a folder can be reached.
+        models: the paths that models are loaded from.
     """
     places = [
         (*_origin(document, env, "DNA_DATA_DIR", ("paths", "data")), data),
@@ -76,7 +76,10 @@ def overlaps(
 
 
 def _below_data(name: str, outbox: Path, data: Path, models: Iterable[Path]) -> str | None:
-    """What an outbox below the data folder would meet there, as a sentence; None: nothing."""
+    """Problem of an outbox below the data folder that overlaps a used folder; None if it does not.
+
+    The result is a sentence that names the folder.
+    """
     first = outbox.relative_to(data).parts[0]
     used = [data / first] if is_own_name(first) else []
     for path in [*used, *(model for model in models if _touch(outbox, model))]:
@@ -88,10 +91,10 @@ def _below_data(name: str, outbox: Path, data: Path, models: Iterable[Path]) -> 
 
 
 def _linked(data: Path, look: Look) -> list[Path]:
-    """Where the program's own folders lie that are links to somewhere outside the data folder."""
+    """Targets of those of the program's own folders that are links out of the data folder."""
     inside = _real(data, look)
-    found = [_real(data / name, look) for name in sorted(OWN_FOLDERS)]
-    return [folder for folder in found if not folder.is_relative_to(inside)]
+    folders = [_real(data / name, look) for name in sorted(OWN_FOLDERS)]
+    return [folder for folder in folders if not folder.is_relative_to(inside)]
 
 
 def _touch(one: Path, other: Path) -> bool:
@@ -99,14 +102,14 @@ def _touch(one: Path, other: Path) -> bool:
 
 
 def _real(folder: Path, look: Look) -> Path:
-    """The folder without links; as it is written where it does not answer."""
+    """The folder with links resolved; as written if it does not answer."""
     return folder if look(folder).is_silent else Path(os.path.realpath(folder))
 
 
 def _origin(
     document: Document, env: Mapping[str, str], variable: str, path: KeyPath
 ) -> tuple[str, int]:
-    """What names a folder: the environment or a line of the file."""
+    """Name and line of the setting that names a folder; line 0 for the environment or a default."""
     if env.get(variable):
         return f"${variable}", 0
     return dotted(path), document.line(path) if document.has(path) else 0

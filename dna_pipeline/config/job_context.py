@@ -1,4 +1,4 @@
-"""What a job's parameters may depend on besides what people wrote: the image and its place."""
+"""Facts of an image and its place that a job's parameters may depend on."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import PurePosixPath
 
 @dataclass(frozen=True, slots=True)
 class JobContext:
-    """What is known of a job before its parameters are.
+    """Facts about a job that exist before its parameters are resolved.
 
     Attributes:
-        name: of the image's file, as text.
-        folder: in which it lay, below the inbox, with forward slashes; "" for the inbox itself.
-        batch: the name of the batch; "" where it belongs to none.
-        row: of the table that it comes from, from 1.
-        sha256: of the image's bytes; None where they were not read.
+        name: name of the image's file, as text.
+        folder: its folder below the inbox, with forward slashes; "" for the inbox itself.
+        batch: name of the batch; "" if the job belongs to none.
+        row: row of the table, from 1; None if the job comes from no table.
+        sha256: SHA-256 of the image's bytes; None if they have not been read.
     """
 
     name: str = ""
@@ -27,11 +27,11 @@ class JobContext:
 
     @property
     def content(self) -> int | None:
-        """The seed that the bytes stand for: the first 32 bits of their hash."""
+        """Seed made from the image's bytes: the first 32 bits of their hash."""
         return None if self.sha256 is None else int(self.sha256[:8], 16)
 
     def fields(self) -> dict[str, str]:
-        """What templates may name of it."""
+        """The fields that templates may use, by name."""
         return {
             "name": self.name, "stem": PurePosixPath(self.name).stem, "folder": self.folder,
             "inbox": self.inbox, "batch": self.batch, "row": str(self.row or ""),

@@ -1,4 +1,4 @@
-"""Reads pipeline.yaml into a `Config`, or tells everything that is wrong with it at once."""
+"""Reader of pipeline.yaml: gives a `Config`, or an error that lists all problems at once."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ if TYPE_CHECKING:
 _M = TypeVar("_M", bound=BaseModel)
 
 RESERVED_NAMES = {SUBMIT_INBOX, "status.json"}
-"""What no inbox may be called: the virtual one, and the outbox's own file."""
+"""Names that no inbox may have: that of the virtual inbox, and that of a file in the outbox."""
 
 
 def load_config(file: Path, env: Mapping[str, str] = os.environ) -> Config:
     """Read and check pipeline.yaml.
 
     Raises:
-        ConfigError: one line for each problem, with file, line, and the mend.
+        ConfigError: one line for each problem, with file, line, and the correction.
     """
     try:
         document = yaml12.load(file)
@@ -78,7 +78,7 @@ def load_config(file: Path, env: Mapping[str, str] = os.environ) -> Config:
 
 
 class _Reader:
-    """Collects problems, so that a person mends a file once and not key by key."""
+    """Collects all problems, so that a person can correct them at once and not key by key."""
 
     def __init__(self, file: Path, document: Document, env: Mapping[str, str]) -> None:
         self.file = file.absolute()
@@ -135,7 +135,10 @@ class _Reader:
         stand_in: Mapping[str, Any] | None = None,
         hint: Callable[[str], str] = no_hint,
     ) -> _M | None:
-        """The model; where keys are wrong, one without them, to look for more problems."""
+        """The model; without the wrong keys if there are any, so that the search can go on.
+
+        None if the value does not fit even without them.
+        """
         try:
             return model.model_validate(value)
         except ValidationError as error:
@@ -193,8 +196,8 @@ class _Reader:
             entries = stages if is_list(stages) else []
             if not entries:
                 self._wrong(path, "should be a list of at least one stage")
-            found = [self._stage((*path, i), entry, models) for i, entry in enumerate(entries)]
-            whole = [stage for stage in found if stage is not None]
+            specs = [self._stage((*path, i), entry, models) for i, entry in enumerate(entries)]
+            whole = [stage for stage in specs if stage is not None]
             if len(whole) == len(entries) > 0:
                 self._check_order(path, whole)
             else:
@@ -206,18 +209,18 @@ class _Reader:
         if not is_mapping(entry) or len(entry) != 1:
             self._wrong(path, "a stage is a mapping with one key, its type, like `{triposr: {}}`")
             return None
-        ((kind, given),) = entry.items()
+        ((kind, body),) = entry.items()
         path = (*path, kind)
         if kind not in registry.stage_types():
             self.problems.append(unknown_key(self.document, path, registry.stage_types()))
             return None
         stage_id: Any = kind
-        if is_mapping(given) and "id" in given:
-            stage_id = given["id"]
-            given = {key: value for key, value in given.items() if key != "id"}
+        if is_mapping(body) and "id" in body:
+            stage_id = body["id"]
+            body = {key: value for key, value in body.items() if key != "id"}
             if not self._is_id((*path, "id"), stage_id, kind):
                 return None
-        params = self._params(path, kind, given, known=["id"])
+        params = self._params(path, kind, body, other_keys=["id"])
         if params is None or not self._fits(path, kind, params):
             return None
         name = self._model_for(path, kind, params.pop("model", None), models)
@@ -234,12 +237,12 @@ class _Reader:
         return True
 
     def _params(
-        self, path: KeyPath, kind: str, given: Any, known: Iterable[str] = ()
+        self, path: KeyPath, kind: str, value: Any, other_keys: Iterable[str] = ()
     ) -> dict[str, Any] | None:
-        """Parameters under their own names; None if any is wrong by itself."""
+        """Parameters by their own names, not aliases; None if one of them is invalid."""
         stage = registry.stage_class(kind)
         params, problems = check_params(
-            stage, self.document, path, given, known=known,
+            stage, self.document, path, value, other_keys=other_keys,
             hint=partial(misplaced_keys.in_stage, unit=self.document.unit, stage=stage,
                          head=HEAD_KEYS, stages=misplaced_keys.known_stages(), others={}),
         )  # fmt: skip
@@ -247,7 +250,7 @@ class _Reader:
         return None if problems else params
 
     def _fits(self, path: KeyPath, kind: str, params: dict[str, Any]) -> bool:
-        """Whether parameters that are right one by one make a stage."""
+        """True if the parameters, each valid by itself, are valid together."""
         stage = registry.stage_class(kind)
         try:
             stage.model_validate(params).check()
@@ -263,7 +266,7 @@ class _Reader:
     def _model_for(
         self, path: KeyPath, kind: str, name: str | None, models: Mapping[str, Provider]
     ) -> str | None:
-        """The model named, or else the only one that fits."""
+        """Name of the model: the one that the stage names, or else the only one that fits."""
         if name in self.broken_models or (name is None and self.broken_models):
             return name
         fitting = [n for n, provider in models.items() if kind in provider.stages]
@@ -275,13 +278,13 @@ class _Reader:
 
     def _check_order(self, path: KeyPath, stages: list[StageSpec]) -> None:
         a = {"image": "an image", "mesh": "a mesh"}
-        seen: set[str] = set()
+        ids: set[str] = set()
         before, available = "", "image"
         for index, stage in enumerate(stages):
-            if stage.id.casefold() in seen:
+            if stage.id.casefold() in ids:
                 text = f"two stages are called {stage.id!r}; give each an `id` of its own"
                 self._wrong((*path, index), text)
-            seen.add(stage.id.casefold())
+            ids.add(stage.id.casefold())
             kind = registry.stage_class(stage.type)
             if kind.consumes != available:
                 needs, gets = a[kind.consumes], a[available]
@@ -293,8 +296,11 @@ class _Reader:
         self._check_file_names(path, stages)
 
     def _check_file_names(self, path: KeyPath, stages: list[StageSpec]) -> None:
-        """The id of a stage whose type repeats is in the names of its files, where it must not
-        make them another stage's."""
+        """Check the ids of stages whose type occurs more than once.
+
+        Such an id is part of the names of the stage's files. The names must differ from those of
+        another stage's files.
+        """
         times = Counter(stage.type for stage in stages)
         words = {
             word: stage.id
@@ -316,18 +322,18 @@ class _Reader:
         models: Mapping[str, Provider],
         look: Look,
     ) -> dict[int, Inbox]:
-        """The inboxes by their places in the list."""
+        """Inboxes by their places in the list."""
         names: set[str] = set()
         inboxes: dict[int, Inbox] = {}
         for index, entry in enumerate(spec.inboxes or []):
             path: KeyPath = ("inboxes", index)
-            given = self._validate(
+            inbox_spec = self._validate(
                 InboxSpec, path, entry, hint=partial(_in_inbox, entry, pipelines)
             )
-            if given is None:
+            if inbox_spec is None:
                 continue
-            inbox = replace(self._inbox(given), line=self.document.line((*path, "path")))
-            self._check_name(path, given.name, inbox.name, names)
+            inbox = replace(self._inbox(inbox_spec), line=self.document.line((*path, "path")))
+            self._check_name(path, inbox_spec.name, inbox.name, names)
             names.add(inbox.name.casefold())
             if inbox.pipeline in pipelines:
                 self._check_defaults((*path, "defaults"), inbox, pipelines, models)
@@ -370,11 +376,11 @@ class _Reader:
             on_duplicate=entry.on_duplicate,
         )
 
-    def _check_name(self, path: KeyPath, given: str | None, name: str, taken: set[str]) -> None:
-        where = (*path, "name" if given else "path")
+    def _check_name(self, path: KeyPath, declared: str | None, name: str, others: set[str]) -> None:
+        where = (*path, "name" if declared else "path")
         if name.casefold() in RESERVED_NAMES:
             self._wrong(where, f"the name {name!r} is taken by the program; set another `name`")
-        elif name.casefold() in taken:
+        elif name.casefold() in others:
             self._wrong(where, f"another inbox is called {name!r}; set another `name`")
         if safe_name(name) != name:
             text = f"{shown(name)} cannot be a folder's name everywhere"
@@ -387,31 +393,31 @@ class _Reader:
         pipelines: Mapping[str, Pipeline],
         models: Mapping[str, Provider],
     ) -> None:
-        """Each by itself, and all of them together with the inbox's own pipeline."""
+        """Check each default by itself, and all of them together with the inbox's own pipeline."""
         stages = {(key, s.type) for p in pipelines.values() for s in p.stages for key in keys_of(s)}
         before = len(self.problems)
-        for key, given in inbox.defaults.items():
+        for key, value in inbox.defaults.items():
             types = sorted(kind for name, kind in stages if name == key)
             if not types and not self.broken_pipelines:
-                known = {name for name, _ in stages}
+                valid_keys = {name for name, _ in stages}
                 own = misplaced_keys.stages_of([pipelines[inbox.pipeline]])
                 others = misplaced_keys.stages_of(pipelines.values())
                 hint = misplaced_keys.in_defaults(key, HEAD_KEYS, own, others)
-                self.problems.append(unknown_key(self.document, (*path, key), known, hint))
+                self.problems.append(unknown_key(self.document, (*path, key), valid_keys, hint))
             for kind in types:
-                self._check_default((*path, key), kind, given, models)
+                self._check_default((*path, key), kind, value, models)
         if len(self.problems) > before:
             return
         for stage in pipelines[inbox.pipeline].stages:
             params = with_defaults(registry.stage_class(stage.type), stage, inbox.defaults)
-            told = [key for key in keys_of(stage) if key in inbox.defaults]
-            if told:
-                self._fits((*path, told[-1]), stage.type, params)
+            keys = [key for key in keys_of(stage) if key in inbox.defaults]
+            if keys:
+                self._fits((*path, keys[-1]), stage.type, params)
 
     def _check_default(
-        self, path: KeyPath, kind: str, given: Any, models: Mapping[str, Provider]
+        self, path: KeyPath, kind: str, value: Any, models: Mapping[str, Provider]
     ) -> None:
-        params = self._params(path, kind, given) or {}
+        params = self._params(path, kind, value) or {}
         name = params.get("model")
         if name is None or name in self.broken_models:
             return

@@ -1,7 +1,7 @@
-"""Where a key belongs that stands in the wrong place: in a stage, in pipeline.yaml, in a sidecar.
+"""Advice for a key in the wrong place: where it belongs in a stage, pipeline.yaml or a sidecar.
 
-Each function returns a clause for the message about the key, or "" where nothing better is known
-than the nearest valid key.
+Each function of that kind returns a clause for the message about the key, or "" if the nearest
+valid key is the best advice.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from dna_pipeline.stages.base import Stage
 
 _ALMOST = 0.85
-"""How like a valid key a word must be to be taken for it before any other explanation."""
+"""Similarity from which a word counts as a misspelled valid key, before any other explanation."""
 _MOST_NAMED = 3
 
 Stages = Mapping[str, "type[Stage]"]
-"""Stages by the keys under which their parameters may be written, those nearest at hand first."""
+"""Stages by the keys that may hold their parameters, the most likely ones first."""
 
 
 def stages_of(pipelines: Iterable[Pipeline]) -> dict[str, type[Stage]]:
@@ -45,13 +45,13 @@ def known_stages() -> dict[str, type[Stage]]:
 
 
 def stages_near(name: object, pipelines: Mapping[str, Pipeline]) -> Stages:
-    """The stages of all pipelines, those of the one of that name first."""
+    """The stages of all pipelines; those of the named pipeline come first."""
     own = [pipelines[name]] if isinstance(name, str) and name in pipelines else []
     return stages_of(own) | stages_of(pipelines.values())
 
 
-def written(unit: str, stage: str, parameter: str) -> str:
-    """A stage's parameter as it is written in a document of that unit (see `Document`)."""
+def notation(unit: str, stage: str, parameter: str) -> str:
+    """The notation of a stage's parameter in a document of that unit (see `Document.unit`)."""
     if unit == "row":
         return f"the column `{stage}.{parameter}`"
     if unit == "--set":
@@ -59,33 +59,33 @@ def written(unit: str, stage: str, parameter: str) -> str:
     return f"`{stage}: {{{parameter}: …}}`"
 
 
-def is_almost(key: str, known: Iterable[str]) -> bool:
-    """True if the key is most likely a misspelled one of these."""
-    return bool(get_close_matches(key.casefold(), [k.casefold() for k in known], 1, _ALMOST))
+def is_almost(key: str, valid_keys: Iterable[str]) -> bool:
+    """True if the key is most likely a misspelling of a valid one."""
+    return bool(get_close_matches(key.casefold(), [k.casefold() for k in valid_keys], 1, _ALMOST))
 
 
 def with_parameter(key: str, stages: Stages) -> list[str]:
-    """The keys of the stages that have such a parameter, under whatever name."""
+    """The keys of the stages that have such a parameter, by any of its names."""
     return [name for name, stage in stages.items() if key in parameters(stage)]
 
 
 def parameters(stage: type[Stage]) -> set[str]:
-    """All names of a stage's parameters, and those that other programs have for them."""
+    """All names of a stage's parameters: their own, aliases, and those of other programs."""
     return {*stage.model_fields, *stage.aliases, *stage.foreign_words}
 
 
 def own_name(stage: type[Stage], key: str) -> str:
-    """The name to be written for a parameter: ours for one that only other programs know."""
+    """The valid name of a parameter; for a name of other programs, ours."""
     return stage.foreign_words.get(key, key)
 
 
 def at_top(key: str, unit: str, head: Iterable[str], stages: Stages, others: Stages) -> str:
-    """For an unknown key of a sidecar.
+    """Advice for an unknown key of a sidecar.
 
     Args:
-        head: the keys that are valid there besides the stages'.
-        stages: those of the job's pipeline.
-        others: all others.
+        head: the valid keys that are no stages.
+        stages: the stages of the job's pipeline.
+        others: the stages of all pipelines, and all stages of this package.
     """
     if is_almost(key, {*head, *stages}):
         return ""
@@ -102,7 +102,7 @@ def at_top(key: str, unit: str, head: Iterable[str], stages: Stages, others: Sta
 
 def _parameter_of(key: str, unit: str, stages: Stages) -> str:
     names = with_parameter(key, stages)[:_MOST_NAMED]
-    choices = [written(unit, name, own_name(stages[name], key)) for name in names]
+    choices = [notation(unit, name, own_name(stages[name], key)) for name in names]
     return f"did you mean {' or '.join(choices)}?" if choices else ""
 
 
@@ -110,14 +110,14 @@ def _of_another(key: str, stages: Stages, others: Stages) -> str:
     names = [name for name in with_parameter(key, others) if name not in stages]
     if not names:
         return ""
-    told = f"it is a parameter of {' and '.join(names[:_MOST_NAMED])}"
-    return f"{told}, which this pipeline does not have; it has: {', '.join(stages)}"
+    clause = f"it is a parameter of {' and '.join(names[:_MOST_NAMED])}"
+    return f"{clause}, which this pipeline does not have; it has: {', '.join(stages)}"
 
 
 def in_stage(
     key: str, unit: str, stage: type[Stage], head: Iterable[str], stages: Stages, others: Stages
 ) -> str:
-    """For an unknown parameter of a stage."""
+    """Advice for an unknown parameter of a stage."""
     if key in stage.foreign_words:
         return f"did you mean {stage.foreign_words[key]!r}?"
     if is_almost(key, parameters(stage)):
@@ -125,7 +125,7 @@ def in_stage(
     if key in {*stages, *others}:
         return f"{key} is a stage of its own; move it to the left, under no other"
     if names := with_parameter(key, stages)[:_MOST_NAMED]:
-        choices = " or ".join(written(unit, name, own_name(stages[name], key)) for name in names)
+        choices = " or ".join(notation(unit, name, own_name(stages[name], key)) for name in names)
         return f"it is a parameter of {' and '.join(names)}: write {choices}"
     if key in head:
         return f"`{key}` belongs to no stage; move it to the left, under none"
@@ -133,7 +133,7 @@ def in_stage(
 
 
 def in_pipeline_file(key: str) -> str:
-    """For a key of pipeline.yaml that stands in a sidecar."""
+    """Advice for a key of pipeline.yaml in a sidecar."""
     if key in InboxSpec.model_fields:
         return "it belongs to an inbox in pipeline.yaml, not to a sidecar"
     if part := _part(key):
@@ -149,7 +149,7 @@ def _part(key: str) -> str:
 
 
 def at_top_of_pipeline_file(key: str, head: Iterable[str]) -> str:
-    """For an unknown key of pipeline.yaml."""
+    """Advice for an unknown key of pipeline.yaml."""
     if is_almost(key, PipelineFile.model_fields):
         return ""
     if part := _part(key):
@@ -163,10 +163,10 @@ def at_top_of_pipeline_file(key: str, head: Iterable[str]) -> str:
 
 
 def in_inbox(key: str, head: Iterable[str], stages: Stages) -> str:
-    """For an unknown key of an inbox.
+    """Advice for an unknown key of an inbox.
 
     Args:
-        stages: those of its pipeline, then others.
+        stages: the stages of its pipeline, then the others.
     """
     if is_almost(key, InboxSpec.model_fields):
         return ""
@@ -181,11 +181,11 @@ def in_inbox(key: str, head: Iterable[str], stages: Stages) -> str:
 
 
 def in_defaults(key: str, head: Iterable[str], stages: Stages, others: Stages) -> str:
-    """For an unknown key of an inbox's `defaults`.
+    """Advice for an unknown key of an inbox's `defaults`.
 
     Args:
-        stages: those of its pipeline.
-        others: those of all.
+        stages: the stages of its pipeline.
+        others: the stages of all pipelines.
     """
     if is_almost(key, others):
         return ""

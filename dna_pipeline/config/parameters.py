@@ -1,4 +1,4 @@
-"""The parameters of one stage, wherever they are written: pipeline, inbox defaults or sidecar."""
+"""Parameters of one stage from any place: pipeline, inbox defaults or sidecar."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def rename_aliases(
     stage: type[Stage], params: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[str]]:
-    """Parameters under their own names, and the names that were given in two spellings."""
+    """Parameters by their own names, and the keys that repeat a parameter in another spelling."""
     renamed: dict[str, Any] = {}
     twice: list[str] = []
     for key, value in params.items():
@@ -42,7 +42,7 @@ def rename_aliases(
 
 
 def takes_text(stages: Iterable[type[Stage]], parameter: str) -> bool:
-    """True if the parameter may be any text, so that `12` or `no` is text there, too."""
+    """True if the parameter may be any text, so that `12` or `no` is text there."""
     fields = (s.model_fields.get(s.aliases.get(parameter, parameter)) for s in stages)
     return any(f is not None and str in (f.annotation, *get_args(f.annotation)) for f in fields)
 
@@ -51,32 +51,32 @@ def check_params(
     stage: type[Stage],
     document: Document,
     path: KeyPath,
-    given: object,
+    value: object,
     *,
-    known: Iterable[str] = (),
+    other_keys: Iterable[str] = (),
     hint: Callable[[str], str] = no_hint,
 ) -> tuple[dict[str, Any], list[Problem]]:
-    """Check what is written at `path` by itself; the rest may be set elsewhere.
+    """Check the parameters at `path` by themselves; other parameters may be set elsewhere.
 
     Args:
-        given: the value there; null is as good as an empty mapping, and so is `model: null`.
-        known: other keys that are valid beside the parameters.
-        hint: says where an unknown key belongs, "" if that is not known.
+        value: the value at `path`. Null counts as an empty mapping, `model: null` as no model.
+        other_keys: further keys that are valid beside the parameters.
+        hint: returns where an unknown key belongs, "" if that is unknown.
 
     Returns:
-        The parameters under their own names, and what is wrong with them.
+        The parameters by their own names, and their problems.
     """
-    if given is None:
+    if value is None:
         return {}, []
-    if not is_mapping(given):
-        text = f"should be a mapping of parameters to values, not {shown(given)}"
-        mend = without_blank(given) if isinstance(given, str) else None
+    if not is_mapping(value):
+        text = f"should be a mapping of parameters to values, not {shown(value)}"
+        mend = without_blank(value) if isinstance(value, str) else None
         return {}, [wrong_value(document, path, f"{text}; {mend}" if mend else text)]
-    params, twice = rename_aliases(stage, given)
+    params, twice = rename_aliases(stage, value)
     if params.get("model") is None:
         params.pop("model", None)
-    problems = [_given_twice(stage, document, (*path, key), given) for key in twice]
-    problems += _wrong_templates(stage, document, path, given)
+    problems = [_given_twice(stage, document, (*path, key), value) for key in twice]
+    problems += _wrong_templates(stage, document, path, value)
     try:
         stage.model_validate(params)
     except ValidationError as error:
@@ -85,8 +85,8 @@ def check_params(
             document,
             path,
             stage,
-            spelled={stage.aliases.get(key, key): key for key in given},
-            known=[*stage.aliases, *known],
+            spelled={stage.aliases.get(key, key): key for key in value},
+            other_keys=[*stage.aliases, *other_keys],
             partial=True,
             hint=hint,
             advice=stage.advice,
@@ -95,10 +95,10 @@ def check_params(
 
 
 def _wrong_templates(
-    stage: type[Stage], document: Document, path: KeyPath, given: Mapping[str, Any]
+    stage: type[Stage], document: Document, path: KeyPath, params: Mapping[str, Any]
 ) -> list[Problem]:
     problems: list[Problem] = []
-    for key, text in given.items():
+    for key, text in params.items():
         if isinstance(text, str) and stage.aliases.get(key, key) in stage.templates:
             try:
                 templates.check(text)
@@ -108,10 +108,10 @@ def _wrong_templates(
 
 
 def _given_twice(
-    stage: type[Stage], document: Document, path: KeyPath, given: Mapping[str, Any]
+    stage: type[Stage], document: Document, path: KeyPath, params: Mapping[str, Any]
 ) -> Problem:
     aliases, last = stage.aliases, str(path[-1])
-    first = next(key for key in given if aliases.get(key, key) == aliases.get(last, last))
+    first = next(key for key in params if aliases.get(key, key) == aliases.get(last, last))
     return wrong_key(document, path, f"'{dotted(path)}' means the same as {first!r}; keep one")
 
 
@@ -121,18 +121,21 @@ def with_defaults(
     """The parameters of a pipeline's stage, with an inbox's defaults for its type and its id."""
     params = dict(spec.params)
     for key in keys_of(spec):
-        given, _ = rename_aliases(stage, defaults.get(key) or {})
-        params |= {k: v for k, v in given.items() if k != "model" or v is not None}
+        overrides, _ = rename_aliases(stage, defaults.get(key) or {})
+        params |= {k: v for k, v in overrides.items() if k != "model" or v is not None}
     return params
 
 
 def keys_of(spec: StageSpec) -> tuple[str, ...]:
-    """The keys that tell such a stage, the one that counts more last."""
+    """The keys that may hold such a stage's parameters; the last one has precedence."""
     return tuple(dict.fromkeys((spec.type, spec.id)))
 
 
 def model_problem(models: Mapping[str, Provider], stage_type: str, name: str | None) -> str | None:
-    """Why the model of that name cannot run such a stage; None if it can."""
+    """Reason why the model of that name cannot run such a stage; None if it can.
+
+    Without a name, the reason why the stage needs one.
+    """
     fitting = [n for n, provider in models.items() if stage_type in provider.stages]
     if name in fitting:
         return None

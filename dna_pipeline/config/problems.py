@@ -1,4 +1,4 @@
-"""What is wrong with a YAML file, said so that its writer can mend it."""
+"""Problems of a YAML file, in words with which its writer can correct it."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ from dna_pipeline.config.yaml_faults import without_blank
 
 MAX_SHOWN = 20
 MAX_COLLECTED = 100
-"""Nobody mends more at once, and a hostile file could hold a hundred thousand."""
+"""Largest number of problems to collect: nobody corrects more at once, and a hostile file could
+have a hundred thousand."""
 MAX_TEXT_CHARS = 600
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One fault: where it stands, what it is, and whether the key or the value is to blame."""
+    """One fault: its place and text, and `wrong_key`: True for a wrong key, False for a value."""
 
     where: str
     text: str
@@ -49,26 +50,26 @@ def in_line_order(problems: Iterable[Problem]) -> list[Problem]:
 
 
 def as_lines(problems: Iterable[Problem]) -> list[str]:
-    """A line for each problem, from the file's top to its end; the first `MOST_TOLD` of many."""
+    """A line for each problem, from the file's top to its end; at most `MAX_SHOWN` of them."""
     ordered = in_line_order(problems)
     lines = [str(problem) for problem in ordered[:MAX_SHOWN]]
     return [*lines, "and more of the kind"] if len(ordered) > MAX_SHOWN else lines
 
 
 def no_hint(*_: object) -> str:
-    """Nothing better is known than what is said in any case."""
+    """No hint or advice: the standard text is the best."""
     return ""
 
 
-def unknown_key(document: Document, path: KeyPath, known: Iterable[str], hint: str = "") -> Problem:
-    """The problem of a key that means nothing.
+def unknown_key(document: Document, path: KeyPath, keys: Iterable[str], hint: str = "") -> Problem:
+    """The problem of an unknown key.
 
     Args:
-        known: the keys that are valid there.
-        hint: what better can be said of it than which of those is nearest.
+        keys: the keys that are valid there.
+        hint: a better advice than the nearest of these keys; "" if there is none.
     """
     key = str(path[-1])
-    hint = without_blank(key) or hint or nearest(key, known, is_key=True)
+    hint = without_blank(key) or hint or nearest(key, keys, is_key=True)
     text = f"unknown key '{dotted(path)}'; {hint}"
     return wrong_key(document, path, text)
 
@@ -85,18 +86,22 @@ def wrong_value(document: Document, path: KeyPath, text: str) -> Problem:
 
 
 def not_json(document: Document, besides: Iterable[Problem]) -> list[Problem]:
-    """The problems of values that JSON, and so the manifest, cannot hold; none told `besides`."""
-    known = {problem.where for problem in besides}
-    found = (
-        wrong_value(document, path, f"should be {wanted}, not {shown(value)}")
+    """Problems of values that JSON, and so the manifest, cannot hold.
+
+    Args:
+        besides: problems that are reported already; their places are left out.
+    """
+    places = {problem.where for problem in besides}
+    problems = (
+        wrong_value(document, path, f"should be {expectation}, not {shown(value)}")
         for path, value in _leaves((), document.value)
-        if (wanted := _json_wants(value)) and dotted(path) not in known
+        if (expectation := _json_wants(value)) and dotted(path) not in places
     )
-    return list(islice(found, MAX_COLLECTED))
+    return list(islice(problems, MAX_COLLECTED))
 
 
 def _leaves(path: KeyPath, value: Any) -> Iterator[tuple[KeyPath, Any]]:
-    """All keys and all values that hold no others, each with its place."""
+    """All keys, and all values that are no collections, each with its place."""
     if is_mapping(value):
         for key, item in value.items():
             yield (*path, key), key
@@ -123,20 +128,21 @@ def from_validation(
     model: type[BaseModel],
     *,
     spelled: Mapping[str, str] | None = None,
-    known: Iterable[str] = (),
+    other_keys: Iterable[str] = (),
     partial: bool = False,
     hint: Callable[[str], str] = no_hint,
     advice: Callable[[str, object], str] = no_hint,
 ) -> list[Problem]:
-    """Pydantic's errors in terms of the document.
+    """Pydantic's errors as problems of the document.
 
     Args:
-        prefix: leads from the document's root to the value that was validated against `model`.
-        spelled: the document's spellings of keys that were renamed before.
-        known: keys that are valid there although `model` does not have them.
-        hint: says where an unknown key belongs, "" if that is not known.
-        advice: says how to write a wrong value of a key, "" if that is not known.
-        partial: the value is to be completed from elsewhere: pass over what it lacks as a whole.
+        prefix: path from the document's root to the value that was validated against `model`.
+        spelled: the document's spellings of keys that were renamed before the validation.
+        other_keys: keys that are valid there although `model` does not have them.
+        partial: True if other places complete the value, so that missing keys and errors of the
+            whole value are left out.
+        hint: returns where an unknown key belongs, "" if that is unknown.
+        advice: returns how to write a wrong value of a key, "" if that is unknown.
     """
     problems: list[Problem] = []
     values: dict[KeyPath, list[dict[str, Any]]] = {}
@@ -150,13 +156,13 @@ def from_validation(
         if loc and loc[0] in (spelled or {}):
             path = (*prefix, (spelled or {})[str(loc[0])], *loc[1:])
         if item["type"] == "extra_forbidden":
-            keys = [*_keys_at(model, loc[:-1]), *(known if len(loc) == 1 else ())]
+            keys = [*_keys_at(model, loc[:-1]), *(other_keys if len(loc) == 1 else ())]
             text = hint(str(loc[0])) if len(loc) == 1 else ""
             problems.append(unknown_key(document, path, keys, text))
         elif item["type"] == "missing":
             problems.append(wrong_key(document, path, f"the key '{dotted(path)}' is missing"))
         else:
-            values.setdefault(_written(document, path, prefix), []).append(item)
+            values.setdefault(_document_path(document, path, prefix), []).append(item)
     for path, items in values.items():
         mend = advice(str(items[0]["loc"][0]), items[0]["input"]) if items[0]["loc"] else ""
         problems.append(wrong_value(document, path, _sentence(items, model, mend)))
@@ -168,15 +174,15 @@ def _sentence(items: list[dict[str, Any]], model: type[BaseModel], mend: str) ->
     return f"{text.split('; did you mean ', 1)[0]}; {mend}" if mend else text
 
 
-def _written(document: Document, path: KeyPath, prefix: KeyPath) -> KeyPath:
-    """`path` without the choices of a union, which pydantic names but no document has."""
+def _document_path(document: Document, path: KeyPath, prefix: KeyPath) -> KeyPath:
+    """`path` without the choices of a union: pydantic names them, but no document has them."""
     while len(path) > len(prefix) + 1 and not document.has(path):
         path = path[:-1]
     return path
 
 
 def _keys_at(model: type[BaseModel], path: KeyPath) -> list[str]:
-    """The keys that are valid at that place below a model of nested models and lists of them."""
+    """The valid keys at that place in a model, which may hold models and lists of models."""
     for part in path:
         if isinstance(part, str) and (field := model.model_fields.get(part)) is not None:
             model = nested_model(field) or model

@@ -1,4 +1,4 @@
-"""pipeline.yaml: its shape, and the checked configuration that the rest of the program uses."""
+"""Schema of pipeline.yaml, and the checked configuration that the rest of the program uses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from dna_pipeline.providers.base import Provider
 
 SUBMIT_INBOX = "submit"
-"""Name under which `dna-pipeline submit` queues; no folder is bound to it."""
+"""Name of the virtual inbox for the jobs of `dna-pipeline submit`; it has no watched folder."""
 
 
 def _folder(value: object) -> object:
@@ -74,7 +74,7 @@ class RuntimeSpec(_Spec):
 
 
 class RetentionSpec(_Spec):
-    """`retention:`, how long what nobody needs any more is kept. Logs are rotated by size."""
+    """`retention:`, the time for which data of ended jobs is kept. Logs are rotated by size."""
 
     events_days: Annotated[float, Field(gt=0, le=36500, allow_inf_nan=False)] = 30
     work_hours: Annotated[float, Field(gt=0, le=87600, allow_inf_nan=False)] = 24
@@ -106,7 +106,7 @@ class InboxSpec(_Spec):
 
 
 class PipelineFile(_Spec):
-    """The keys of pipeline.yaml. Each part is read by itself, so that no fault hides another."""
+    """Top keys of pipeline.yaml. Each part is read by itself, so that no fault hides another."""
 
     version: Annotated[int, AfterValidator(_version)]
     paths: dict[str, Any] | None = None
@@ -119,7 +119,7 @@ class PipelineFile(_Spec):
 
 @dataclass(frozen=True, slots=True)
 class StageSpec:
-    """A stage as a pipeline declares it; `params` by their own names, aliases already mapped."""
+    """A stage as a pipeline declares it. `params` has parameters by their own names, no aliases."""
 
     id: str
     type: str
@@ -128,7 +128,7 @@ class StageSpec:
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """An ordered list of stages that fit one another."""
+    """An ordered list of stages, each of which takes the result of the one before it."""
 
     name: str
     stages: tuple[StageSpec, ...]
@@ -159,15 +159,15 @@ class Inbox:
     source_roots: tuple[Path, ...] = ()
     on_duplicate: Literal["skip", "run"] = "skip"
     line: int = field(default=0, compare=False)
-    """Line of its path in pipeline.yaml; 0 where it has none."""
+    """Line of the inbox's path in pipeline.yaml; 0 if it has none."""
 
     @property
     def keeps(self) -> bool:
-        """True where files are copied at intake and never touched."""
+        """True if intake copies the files and never touches the originals."""
         return self.originals == "keep"
 
     def hours_reason(self, now: datetime) -> str | None:
-        """Why its jobs may not run at that time, and until when; None if they may."""
+        """Reason why the inbox's jobs may not run at that time, with its end; None if they may."""
         if self.hours is None or self.hours.contain(now):
             return None
         begin = to_minute(self.hours.begin_after(now))
@@ -197,12 +197,12 @@ class Config:
 
     @property
     def claims(self) -> Path:
-        """Folder of the copies of kept, submitted and retried files."""
+        """Folder of the claims that are copies: of kept, submitted and retried files."""
         return self.data / "claims"
 
     @property
     def recovered(self) -> Path:
-        """Folder for what no ledger knows any more; nothing in it is ever removed."""
+        """Folder for files that the ledger does not know; the program never removes them."""
         return self.data / "recovered"
 
     @property
@@ -218,7 +218,7 @@ class Config:
 
 
 def find_config(option: Path | None) -> Path:
-    """The file that `--config`, `$DNA_CONFIG` or the current folder names, in that order."""
+    """Path of pipeline.yaml: from `--config`, else `$DNA_CONFIG`, else in the current folder."""
     if option is None:
         option = Path(os.environ.get("DNA_CONFIG") or "pipeline.yaml")
     return option.absolute()
@@ -228,5 +228,5 @@ _ID = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,39}")
 
 
 def is_valid_id(text: str) -> bool:
-    """Whether a stage may be called so: it becomes part of file names and of column names."""
+    """True if the text may be a stage's id, which is part of file names and of column names."""
     return _ID.fullmatch(text) is not None

@@ -1,4 +1,4 @@
-"""Pydantic's findings about a value as sentences for the person who wrote it."""
+"""Conversion of pydantic's errors about a value to sentences for the person who wrote it."""
 
 from __future__ import annotations
 
@@ -29,28 +29,31 @@ _NUMBERS = {"int_type", "float_type"}
 _BOUNDS = {"greater_than", "greater_than_equal", "less_than", "less_than_equal"}
 _BE = "should be "
 _LIKE = 0.7
-"""How like a known word another one must be to be taken for it, unless both begin alike."""
+"""Similarity from which a word counts as a misspelled key, unless both begin with the same
+letters."""
 _SAME_START = 4
 
 
-def nearest(word: str, known: Iterable[str], *, is_key: bool = False) -> str:
-    """A clause that names the nearest known word, or all of them."""
-    names = sorted(known)
+def nearest(word: str, words: Iterable[str], *, is_key: bool = False) -> str:
+    """A clause that names the nearest of the words, or all of them if none is near."""
+    names = sorted(words)
     if close := (closest_key if is_key else closest)(word, names):
         return f"did you mean {close!r}?"
     return f"known here: {', '.join(names)}" if names else "nothing is known here"
 
 
 def closest(word: str, names: Iterable[str]) -> str | None:
-    """The name that is most like the word, whatever its case; None if none is."""
+    """The name that is most similar to the word; case does not count. None if none is similar."""
     folded = {name.casefold(): name for name in names}
     close = get_close_matches(word.casefold()[:100], folded, n=1)
     return folded[close[0]] if close else None
 
 
 def closest_key(word: str, names: Iterable[str]) -> str | None:
-    """As `closest`, and None where the likeness is far-fetched: keys are misspelled, not guessed,
-    and a wrong suggestion costs more than the list of all."""
+    """As `closest`, but None if the similarity is low.
+
+    People misspell keys and do not guess them, so a wrong suggestion is worse than a list of all.
+    """
     if (close := closest(word, names)) is None:
         return None
     one, other = word.casefold()[:100], close.casefold()
@@ -59,7 +62,7 @@ def closest_key(word: str, names: Iterable[str]) -> str | None:
 
 
 def shown(value: Any) -> str:
-    """A value as a person would write it, shortened."""
+    """A value in YAML's notation, shortened; only the kind of a collection."""
     if value is None:
         return "null"
     if isinstance(value, dict):
@@ -73,24 +76,24 @@ def shown(value: Any) -> str:
 
 
 def sentence(items: list[dict[str, Any]], model: type[BaseModel]) -> str:
-    """One sentence for all that pydantic said of one value: a union says something per choice.
+    """One sentence for all of pydantic's errors about one value: a union gives one per choice.
 
     Args:
         items: from `ValidationError.errors()`, all about the same value.
-        model: what was validated; its constraints tell the whole range of a number.
+        model: the model of the validation; its constraints give the whole range of a number.
     """
     clauses = list(dict.fromkeys(_clause(item, _field_at(model, item["loc"])) for item in items))
     if not all(clause.startswith(_BE) for clause in clauses):
         return "; ".join(clauses)
     value = items[0]["input"]
-    wanted = " or ".join(clause.removeprefix(_BE) for clause in clauses)
+    expectation = " or ".join(clause.removeprefix(_BE) for clause in clauses)
     field = _field_at(model, items[0]["loc"])
     mend = _advice(items, value, _limits(field)) or (_for_null(field) if value is None else "")
-    return f"{_BE}{wanted}, not {shown(value)}{mend and '; '}{mend}"
+    return f"{_BE}{expectation}, not {shown(value)}{mend and '; '}{mend}"
 
 
 def _advice(items: list[dict[str, Any]], value: Any, limits: Mapping[str, float]) -> str:
-    """How to write the value that was meant; "" if that is unknown."""
+    """Advice how to write the intended value; "" if that is unknown."""
     kinds = {item["type"] for item in items}
     path: KeyPath = items[0]["loc"]
     most = [limits[name] for name in ("le", "lt") if name in limits]
@@ -99,7 +102,7 @@ def _advice(items: list[dict[str, Any]], value: Any, limits: Mapping[str, float]
         text = advice.for_text(value, str(path[-1]) if path else "")
     text = text or (advice.for_list(value) if "list_type" in kinds else "")
     text = text or (advice.for_switch(value) if "bool_type" in kinds else "")
-    text = text or (advice.over_one(value, most) if "less_than_equal" in kinds else "")
+    text = text or (advice.for_percent(value, most) if "less_than_equal" in kinds else "")
     text = text or (advice.for_time(value) if "value_error" in kinds else "")
     if not text and kinds & _NUMBERS:
         text = advice.for_number(value, most, whole="float_type" not in kinds)
@@ -107,7 +110,7 @@ def _advice(items: list[dict[str, Any]], value: Any, limits: Mapping[str, float]
 
 
 def _for_null(field: FieldInfo | None) -> str:
-    """For a key without a value, where it may be left out."""
+    """Advice for an optional key without a value; "" for a required key."""
     if field is None or field.is_required():
         return ""
     if field.default == "":
@@ -116,7 +119,7 @@ def _for_null(field: FieldInfo | None) -> str:
 
 
 def _of_matrix(value: Any, path: KeyPath) -> str:
-    """For `matrix` and for what stands under one of its keys."""
+    """Advice for `matrix` and for the values of its keys; "" at other places."""
     if path[:1] != ("matrix",) or len(path) > 2:
         return ""
     key = ".".join(map(str, path[1:]))
@@ -124,7 +127,7 @@ def _of_matrix(value: Any, path: KeyPath) -> str:
 
 
 def _nearest_choice(items: list[dict[str, Any]], value: Any) -> str:
-    """The choice that is most like the value."""
+    """Advice that names the choice most similar to the value."""
     expected = " ".join(i["ctx"]["expected"] for i in items if i["type"] == "literal_error")
     choices = re.findall(r"'([^']*)'", expected)
     if isinstance(value, str) and (close := closest(value, choices)):
@@ -137,7 +140,7 @@ def _nearest_choice(items: list[dict[str, Any]], value: Any) -> str:
 
 
 def _clause(item: dict[str, Any], field: FieldInfo | None) -> str:
-    """What a value should be; `should be …` wherever pydantic's message can be put so."""
+    """Clause for one of pydantic's errors: `should be …` if its message has such a form."""
     kind, context = item["type"], item.get("ctx", {})
     if kind in _NUMBERS:
         return f"{_BE}{_number(_NOUNS[kind], _limits(field))}"
@@ -154,7 +157,7 @@ def _clause(item: dict[str, Any], field: FieldInfo | None) -> str:
 
 
 def _limits(field: FieldInfo | None) -> dict[str, float]:
-    """The bounds `ge`, `gt`, `le`, `lt` of a field, also of one that may be null."""
+    """The bounds `ge`, `gt`, `le`, `lt` of a field, also of a field that may be null."""
     if field is None:
         return {}
     marks = list(field.metadata)
@@ -185,7 +188,7 @@ def _plain(number: float) -> str:
 
 
 def _field_at(model: type[BaseModel], path: KeyPath) -> FieldInfo | None:
-    """The field that holds the value at that place; None for the items of a list."""
+    """The field of the value at that place; None for the items of a list."""
     field: FieldInfo | None = None
     for part in path:
         following = model.model_fields.get(part) if isinstance(part, str) else None
@@ -196,6 +199,6 @@ def _field_at(model: type[BaseModel], path: KeyPath) -> FieldInfo | None:
 
 
 def nested_model(field: FieldInfo) -> type[BaseModel] | None:
-    """The model of a field that holds one, alone, in a list or as one of several choices."""
+    """The model in a field's type: alone, in a list or as one of several choices; None if none."""
     choices = (field.annotation, *get_args(field.annotation))
     return next((c for c in choices if isinstance(c, type) and issubclass(c, BaseModel)), None)

@@ -1,7 +1,7 @@
-"""Sidecars, and how a job's parameters come together from all that has a say in them.
+"""Sidecars, and the resolution of a job's parameters from all their sources.
 
 Precedence: sidecar, the inbox's `defaults`, the pipeline's stage, the stage's own defaults.
-Everything is resolved here, once, at intake; what is random is drawn here and recorded.
+Everything is resolved here, once, at intake; random seeds are drawn here and recorded.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
 
 class SidecarHead(BaseModel):
-    """The keys of a sidecar that are not a stage's."""
+    """The keys of a sidecar other than stages."""
 
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
@@ -78,7 +78,7 @@ HEAD_KEYS = frozenset(SidecarHead.model_fields)
 
 @dataclass(frozen=True, slots=True)
 class ResolvedStage:
-    """A stage with every parameter definite; what the worker is ordered to run."""
+    """A stage with a definite value of every parameter, as the worker runs it."""
 
     id: str
     type: str
@@ -87,7 +87,7 @@ class ResolvedStage:
 
 @dataclass(frozen=True, slots=True)
 class JobSpec:
-    """What one job is to do. `not_before` is an aware UTC time."""
+    """The work of one job. `not_before` is an aware UTC time."""
 
     pipeline: str
     stages: tuple[ResolvedStage, ...]
@@ -97,7 +97,12 @@ class JobSpec:
     meta: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def identity(self) -> dict[str, Any]:
-        """What the job is to do, equal in all versions of the program that would do the same."""
+        """The work as plain values, for the dedup key.
+
+        Equal in all versions of the program that do the same work: a parameter that a later version
+        added is left out if it has the value that acts like the earlier version. So an update of
+        the program repeats no jobs.
+        """
         values = asdict(self)
         for stage in values["stages"]:
             later = registry.stage_class(stage["type"]).later_parameters
@@ -118,7 +123,7 @@ def parse_time(text: str) -> datetime:
 
 
 def parse_sidecar(data: bytes) -> Document:
-    """A sidecar's YAML; an empty one tells nothing. Raises `SidecarInvalid`."""
+    """The document of a sidecar; an empty file gives an empty one. Raises `SidecarInvalid`."""
     try:
         document = loads(data)
     except YamlError as error:
@@ -126,11 +131,11 @@ def parse_sidecar(data: bytes) -> Document:
     if document.value is None:
         return Document({}, {})
     if not isinstance(document.value, dict):
-        wanted = "should be keys with values, like `img2img: {strength: 0.6}`"
+        expectation = "should be keys with values, like `img2img: {strength: 0.6}`"
         text = document.value
         mend = without_blank(text) if isinstance(text, str) else None
-        told = f"line 1: {wanted}, not {shown(text)}"
-        raise SidecarInvalid(f"{told}; {mend}" if mend else told)
+        message = f"line 1: {expectation}, not {shown(text)}"
+        raise SidecarInvalid(f"{message}; {mend}" if mend else message)
     return document
 
 
@@ -139,34 +144,38 @@ def resolve(
     inbox: Inbox,
     document: Document | None,
     draw: Callable[[], int],
-    facts: JobContext | None = None,
+    context: JobContext | None = None,
     seeds: Mapping[str, int] | None = None,
 ) -> JobSpec:
-    """All that one job needs to know.
+    """Resolve the parameters of one job.
 
     Args:
-        document: the sidecar; None where there is none.
-        draw: gives a random integer in [0, 2³²) for each seed left to chance.
-        facts: what is known of the image; None where there is none yet.
-        seeds: by stage id, seeds that were drawn before and are to be taken instead of new ones.
+        document: the sidecar; None if there is none.
+        draw: returns a random integer in [0, 2³²), for each seed that is left to chance.
+        context: facts of the image; None if there is no image yet.
+        seeds: by stage id, seeds from an earlier draw, used in place of new ones.
 
     Raises:
         SidecarInvalid: wrong keys. ParameterInvalid: wrong values. UnknownPipeline, UnknownModel,
         NoEffectiveSteps: as they say. The detail has one line for each fault.
     """
-    facts = facts or JobContext(inbox=inbox.name)
-    return _Resolver(config, inbox, document or Document({}, {}), facts).resolve(draw, seeds or {})
+    context = context or JobContext(inbox=inbox.name)
+    return _Resolver(config, inbox, document or Document({}, {}), context).resolve(
+        draw, seeds or {}
+    )
 
 
 class _Resolver:
-    """Collects problems, so that a person mends a sidecar once and not key by key."""
+    """Collects all problems, so that a person can correct them at once and not key by key."""
 
-    def __init__(self, config: Config, inbox: Inbox, document: Document, facts: JobContext) -> None:
+    def __init__(
+        self, config: Config, inbox: Inbox, document: Document, context: JobContext
+    ) -> None:
         self.config = config
         self.inbox = inbox
-        self.facts = facts
+        self.context = context
         self.document = document
-        self.written: dict[str, Any] = document.value
+        self.entries: dict[str, Any] = document.value
         self.problems: list[Problem] = []
         self.stages: misplaced_keys.Stages = {}
         self.others: misplaced_keys.Stages = {}
@@ -178,13 +187,13 @@ class _Resolver:
         layers = [(spec, self._parameters(spec, head.seed)) for spec in pipeline.stages]
         self.problems += not_json(self.document, self.problems)
         self._raise_problems()
-        made = [(spec, self._stage(spec, told)) for spec, told in layers]
+        results = [(spec, self._stage(spec, params)) for spec, params in layers]
         self._raise_problems()
-        stages = [(spec, stage) for spec, stage in made if stage is not None]
+        stages = [(spec, stage) for spec, stage in results if stage is not None]
         for spec, stage in stages:
             _check(spec, stage)
             self._check_model(spec, stage.model)
-        data = self.facts.fields() | {
+        data = self.context.fields() | {
             "pipeline": pipeline.name, "tags": ", ".join(head.tags), "meta": head.meta,
         }  # fmt: skip
         definite = [
@@ -207,7 +216,7 @@ class _Resolver:
         self, spec: StageSpec, stage: Stage, draw: Callable[[], int], seeds: Mapping[str, int]
     ) -> Stage:
         return stage.resolved(lambda: seeds[spec.id] if spec.id in seeds else draw(),
-                              self.facts.content)  # fmt: skip
+                              self.context.content)  # fmt: skip
 
     def _raise_problems(self) -> None:
         if self.problems:
@@ -217,22 +226,22 @@ class _Resolver:
             raise kind("\n".join(as_lines(self.problems)), where=first.where)
 
     def _head(self) -> SidecarHead:
-        given = {key: value for key, value in self.written.items() if value is not None}
+        values = {key: value for key, value in self.entries.items() if value is not None}
         try:
-            return SidecarHead.model_validate(given)
+            return SidecarHead.model_validate(values)
         except ValidationError as error:
             self.problems += from_validation(error, self.document, (), SidecarHead)
             wrong = {item["loc"][0] for item in error.errors()}
         if "pipeline" in wrong:
             self._raise_problems()
-        rest = {key: value for key, value in given.items() if key not in wrong}
+        rest = {key: value for key, value in values.items() if key not in wrong}
         return SidecarHead.model_validate(rest)
 
-    def _pipeline(self, told: str | None) -> Pipeline:
-        name = self.inbox.pipeline if told is None else told
+    def _pipeline(self, requested: str | None) -> Pipeline:
+        name = self.inbox.pipeline if requested is None else requested
         pipeline = self.config.pipelines.get(name)
         if pipeline is None:
-            start = "" if told is None else self.document.start(("pipeline",))
+            start = "" if requested is None else self.document.start(("pipeline",))
             near = nearest(name, self.config.pipelines)
             text = f"{start}no pipeline is called {shown(name)}; {near}"
             raise UnknownPipeline(text, where="pipeline")
@@ -247,14 +256,14 @@ class _Resolver:
             key for p in self.config.pipelines.values() for s in p.stages for key in keys_of(s)
         }
         others |= set(registry.stage_types())
-        for key in self.written:
+        for key in self.entries:
             if key in HEAD_KEYS or key in stages:
                 continue
             if len(self.problems) >= MAX_COLLECTED:
                 break
             stage, _, parameter = key.partition(".")
             if parameter and stage in stages:
-                way = misplaced_keys.written(self.document.unit, stage, parameter)
+                way = misplaced_keys.notation(self.document.unit, stage, parameter)
                 text = f"unknown key '{dotted((key,))}'; write it as {way}"
             elif key in others:
                 names = ", ".join(dict.fromkeys(spec.id for spec in pipeline.stages))
@@ -262,37 +271,37 @@ class _Resolver:
             else:
                 unit = self.document.unit
                 hint = misplaced_keys.at_top(key, unit, HEAD_KEYS, self.stages, self.others)
-                known = HEAD_KEYS | stages
-                self.problems.append(unknown_key(self.document, (key,), known, hint))
+                valid_keys = HEAD_KEYS | stages
+                self.problems.append(unknown_key(self.document, (key,), valid_keys, hint))
                 continue
             self.problems.append(wrong_key(self.document, (key,), text))
 
     def _parameters(self, spec: StageSpec, seed: int | str | None) -> dict[str, Any]:
-        """What the sidecar says of a stage, each part checked by itself."""
+        """The sidecar's parameters for a stage, each part checked by itself."""
         kind = registry.stage_class(spec.type)
-        told: dict[str, Any] = {}
+        result: dict[str, Any] = {}
         parts: list[tuple[KeyPath, Any]] = [
-            ((key,), self.written.get(key)) for key in keys_of(spec)
+            ((key,), self.entries.get(key)) for key in keys_of(spec)
         ]
         if seed is not None and "seed" in kind.model_fields:
             parts.insert(0, ((), {"seed": seed}))
-        for path, given in parts:
+        for path, value in parts:
             hint = partial(
                 misplaced_keys.in_stage, unit=self.document.unit, stage=kind, head=HEAD_KEYS,
                 stages=self.stages, others=self.others,
             )  # fmt: skip
-            params, problems = check_params(kind, self.document, path, given, hint=hint)
+            params, problems = check_params(kind, self.document, path, value, hint=hint)
             self.problems += problems
-            told |= params
-        return told
+            result |= params
+        return result
 
-    def _stage(self, spec: StageSpec, told: dict[str, Any]) -> Stage | None:
-        """The stage with all that is said of it; None if that does not go together."""
+    def _stage(self, spec: StageSpec, params: dict[str, Any]) -> Stage | None:
+        """The stage with the parameters of all sources; None if they are not valid together."""
         kind = registry.stage_class(spec.type)
         try:
-            return kind.model_validate(with_defaults(kind, spec, self.inbox.defaults) | told)
+            return kind.model_validate(with_defaults(kind, spec, self.inbox.defaults) | params)
         except ValidationError as error:
-            key = next((key for key in reversed(keys_of(spec)) if self.written.get(key)), None)
+            key = next((key for key in reversed(keys_of(spec)) if self.entries.get(key)), None)
             line = self.document.line((key,)) if key else 0
             for problem in from_validation(error, self.document, (spec.id,), kind):
                 text = f"{problem.text} (with the values that apply besides)"
@@ -326,7 +335,7 @@ class _Resolver:
         raise UnknownModel(f"{start}: {text}", where=f"{spec.id}.model")
 
     def _place(self, spec: StageSpec, name: str) -> KeyPath | None:
-        """Where the sidecar sets that parameter, in whatever spelling."""
+        """Path at which the sidecar sets that parameter, in any spelling; None if it does not."""
         aliases = registry.stage_class(spec.type).aliases
         spellings = [name, *(alias for alias, own in aliases.items() if own == name)]
         paths = [(key, word) for key in reversed(keys_of(spec)) for word in spellings]

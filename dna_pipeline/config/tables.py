@@ -1,7 +1,7 @@
 """Tables of jobs: CSV as spreadsheets write it, and JSON Lines. A row is a job.
 
-A row is told by a number: in CSV as a spreadsheet shows it, the names of the columns being row 1;
-in JSON Lines the line's.
+Each row has a number. In CSV it is the number that a spreadsheet shows, where row 1 has the names
+of the columns; in JSON Lines it is the number of the line.
 """
 
 from __future__ import annotations
@@ -43,9 +43,9 @@ _NUL = "text cannot hold a NUL character"
 
 @dataclass(frozen=True, slots=True)
 class TableRow:
-    """A row as a sidecar would say it, `image` being one of its keys.
+    """A row in the form of a sidecar with the key `image`.
 
-    With an `error`, what could be read of it; `error.where` is the column.
+    A row with an `error` has only the values that could be read; `error.where` is the column.
     """
 
     number: int
@@ -55,14 +55,14 @@ class TableRow:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """All rows of a table, empty ones passed over, and the form that it is written in."""
+    """All rows of a table except empty ones, and the form of the table."""
 
     rows: list[TableRow]
     dialect: Dialect
 
 
 def is_table_name(path: str) -> bool:
-    """Whether the name is that of a table."""
+    """True if the name is that of a table."""
     return path.lower().endswith((".csv", ".jsonl"))
 
 
@@ -75,10 +75,10 @@ def parse_table(pipelines: Mapping[str, Pipeline], name: str, data: bytes) -> Ta
     """Read a table.
 
     Args:
-        pipelines: their stages say what kind of value each column holds.
+        pipelines: their stages define the kind of value in each column.
 
     Raises:
-        SidecarInvalid: it is no table at all.
+        SidecarInvalid: the whole table cannot be used. A fault of one row is in its `error`.
     """
     if len(data) > MAX_BYTES:
         raise SidecarInvalid(f"the table is larger than {MAX_BYTES >> 20} MiB")
@@ -88,23 +88,23 @@ def parse_table(pipelines: Mapping[str, Pipeline], name: str, data: bytes) -> Ta
         return Table(_limited(_json_lines(columns, text)), Dialect())
     sheet = read_sheet(text, has_mark=has_mark)
     _check_columns(sheet)
-    named = [columns.column(name) for name in sheet.columns]
-    _check_names(named)
-    dialect = replace(sheet.dialect, decimal=_decimal_of(sheet, named))
+    sheet_columns = [columns.column(name) for name in sheet.columns]
+    _check_names(sheet_columns)
+    dialect = replace(sheet.dialect, decimal=_decimal_of(sheet, sheet_columns))
     sheet = replace(sheet, dialect=dialect)
-    rows = (_csv_row(sheet, named, number, cells) for number, cells in sheet.rows())
+    rows = (_csv_row(sheet, sheet_columns, number, cells) for number, cells in sheet.rows())
     return Table(_limited(rows), dialect)
 
 
 def _limited(rows: Iterable[TableRow]) -> list[TableRow]:
-    found: list[TableRow] = []
+    result: list[TableRow] = []
     for row in rows:
-        if len(found) == MAX_ROWS:
+        if len(result) == MAX_ROWS:
             raise SidecarInvalid(f"the table has more than {MAX_ROWS:,} rows; make several of it")
-        found.append(row)
-    if not found:
+        result.append(row)
+    if not result:
         raise SidecarInvalid("the table has no rows")
-    return found
+    return result
 
 
 # --- CSV ---
@@ -114,15 +114,15 @@ def _check_columns(sheet: Sheet) -> None:
     start = f"row {sheet.header}"
     if len(sheet.columns) > MAX_COLUMNS:
         raise SidecarInvalid(f"{start}: the table has more than {MAX_COLUMNS:,} columns")
-    named = [column for column in sheet.columns if column]
-    if "image" not in map(str.casefold, named):
+    names = [column for column in sheet.columns if column]
+    if "image" not in map(str.casefold, names):
         rest = (
-            f"it has: {', '.join(map(_shown, named[:20]))}"
-            if named
+            f"it has: {', '.join(map(_shown, names[:20]))}"
+            if names
             else "its first row names the columns"
         )
         signs = ", ".join(SEPARATORS.values())
-        if word := image_column(named):
+        if word := image_column(names):
             rest = f"did you mean `image` by {shown(word)}? {rest}"
         text = f"{start}: no column is called 'image'; {rest} (columns are separated by {signs})"
         raise SidecarInvalid(text, where="image")
@@ -136,7 +136,7 @@ def _check_names(columns: list[Column]) -> None:
 
 
 def _decimal_of(sheet: Sheet, columns: list[Column]) -> str:
-    """The sign before decimals: a comma if any number of the table has one there."""
+    """The sign before decimals: a comma if any number of the table has a decimal comma."""
     numbers = [index for index, column in enumerate(columns) if column.is_number]
     if sheet.dialect.delimiter == "," or not numbers:
         return "."
@@ -152,34 +152,39 @@ def _shown(column: str) -> str:
 
 def _csv_row(sheet: Sheet, columns: list[Column], number: int, cells: list[str]) -> TableRow:
     value: dict[str, Any] = {}
-    wrong: list[_Wrong] = []
+    faults: list[_RowFault] = []
     for index, cell in enumerate(cells):
         if not clean(cell):
             continue
         if index >= len(columns):
-            wrong.append(_Wrong("", _too_many(sheet, cells)))
+            faults.append(_RowFault("", _too_many(sheet, cells)))
             break
         column = columns[index]
         if not column.name:
-            # The first column of pandas and R counts the rows, and has no name.
+            # In tables of pandas and R, the first column counts the rows and has no name.
             if index or not clean(cell).isdigit():
-                wrong.append(_Wrong("", _nameless(index, cell)))
+                faults.append(_RowFault("", _nameless(index, cell)))
             continue
         if problem := column.problem or (_NUL if "\0" in cell else ""):
-            wrong.append(_Wrong(column.name, problem))
+            faults.append(_RowFault(column.name, problem))
             continue
         try:
             item = cell_value(cell, column, sheet.dialect, is_curly=sheet.is_curly)
             if item is not EMPTY:
                 _put(value, column.name, item)
         except ValueError as fault:
-            wrong.append(_Wrong(column.name, str(fault), is_value=True))
-    return TableRow(number, _document(number, value), _row_error(number, wrong))
+            faults.append(_RowFault(column.name, str(fault), is_value=True))
+    return TableRow(number, _document(number, value), _row_error(number, faults))
 
 
 @dataclass(frozen=True, slots=True)
-class _Wrong:
-    """A fault of a row: its column, if one is to blame, and whether its value is."""
+class _RowFault:
+    """A fault of a row.
+
+    Attributes:
+        column: the column that causes the fault; "" if none does.
+        is_value: True if a value is wrong, False if a column or the row is.
+    """
 
     column: str
     text: str
@@ -189,13 +194,13 @@ class _Wrong:
         return f"{_shown(self.column)}: {self.text}" if self.column else self.text
 
 
-def _row_error(number: int, wrong: list[_Wrong]) -> JobError | None:
-    """A line for each fault; the first one's column is the one to blame."""
-    if not wrong:
+def _row_error(number: int, faults: list[_RowFault]) -> JobError | None:
+    """The error of a row, with a line for each fault and the column of the first one."""
+    if not faults:
         return None
-    lines = "\n".join(f"row {number}: {fault}" for fault in wrong[:MAX_SHOWN])
-    kind = ParameterInvalid if all(fault.is_value for fault in wrong) else SidecarInvalid
-    return kind(lines, where=wrong[0].column)
+    lines = "\n".join(f"row {number}: {fault}" for fault in faults[:MAX_SHOWN])
+    kind = ParameterInvalid if all(fault.is_value for fault in faults) else SidecarInvalid
+    return kind(lines, where=faults[0].column)
 
 
 def _too_many(sheet: Sheet, cells: list[str]) -> str:
@@ -228,29 +233,29 @@ def _json_lines(columns: Columns, text: str) -> Iterator[TableRow]:
 
 def _json_row(columns: Columns, number: int, line: str) -> TableRow:
     try:
-        given = json.loads(line, object_pairs_hook=_once, parse_constant=_constant)
-        if not isinstance(given, dict):
-            raise ValueError(f"should be an object, not {shown(given)}")
+        record = json.loads(line, object_pairs_hook=_unique_keys, parse_constant=_constant)
+        if not isinstance(record, dict):
+            raise ValueError(f"should be an object, not {shown(record)}")
         value: dict[str, Any] = {}
-        for key, item in yaml12.loads(yaml12.dumps(given).encode()).value.items():
+        for key, item in yaml12.loads(yaml12.dumps(record).encode()).value.items():
             _put(value, columns.column(key).name, item)
     except (ValueError, TypeError, RecursionError) as fault:
         error = SidecarInvalid(f"row {number}: {_json_words(fault, line)}")
         return TableRow(number, _document(number, _image_of(line)), error)
     value = columns.with_whole_numbers(value)
-    wrong = [_Wrong(key, text) for key in value if (text := columns.column(key).problem)]
-    return TableRow(number, _document(number, value), _row_error(number, wrong))
+    faults = [_RowFault(key, text) for key in value if (text := columns.column(key).problem)]
+    return TableRow(number, _document(number, value), _row_error(number, faults))
 
 
 def _constant(name: str) -> object:
-    """`EMPTY` for NaN, which Python and pandas write for what is not there."""
+    """`EMPTY` for NaN, which Python and pandas write for a missing value."""
     if name != "NaN":
         raise ValueError(f"{name} is no number of JSON; write a finite one")
     return EMPTY
 
 
 def _json_words(fault: Exception, line: str) -> str:
-    """The fault of a line, with the mend of what programs and people often write."""
+    """The fault of a line in words, with the correction of common mistakes."""
     text = getattr(fault, "msg", None) or str(fault) or "nested too deep"
     if not isinstance(fault, json.JSONDecodeError):
         return text
@@ -262,25 +267,25 @@ def _json_words(fault: Exception, line: str) -> str:
     if re.match(r"[}\]]", rest) or re.match(r",\s*[}\]]", rest):
         return "a comma stands before a closing bracket; remove it"
     if word := re.match(r"(True|False|None)\b", rest):
-        meant = {"True": "true", "False": "false", "None": "null"}[word[1]]
-        return f"JSON has no {word[1]}; write {meant}"
+        literal = {"True": "true", "False": "false", "None": "null"}[word[1]]
+        return f"JSON has no {word[1]}; write {literal}"
     if rest[:1] in ("\u201c", "\u201d", "\u201e"):
         return 'the quotes are curly; write straight ones: {"image": "a.png"}'
     return f"this is no JSON: {text} at character {fault.pos + 1}"
 
 
 def _image_of(line: str) -> dict[str, Any]:
-    """The image of a row that is wrong, as far as it can be seen: nobody else is to take it."""
-    found = _IMAGE.search(line)
+    """The image of an invalid row, if it can be found, so that no other job takes that image."""
+    match = _IMAGE.search(line)
     try:
-        image = json.loads(found[1]) if found else ""
+        image = json.loads(match[1]) if match else ""
         image.encode()
     except ValueError:
         return {}
     return {"image": image} if image else {}
 
 
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     value: dict[str, Any] = {}
     for key, item in pairs:
         if key in value:
@@ -290,11 +295,11 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
-# --- both ---
+# --- CSV and JSON Lines ---
 
 
 def _put(value: dict[str, Any], column: str, item: Any) -> None:
-    """Set `a.b` in a mapping of mappings. Raises ValueError."""
+    """Set `a.b` in a mapping of mappings. Raises ValueError if it is set already."""
     first, dot, rest = column.partition(".")
     if not dot:
         if isinstance(value.get(first), dict) and isinstance(item, dict):

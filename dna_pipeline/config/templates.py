@@ -1,9 +1,9 @@
 """Text with fields and wildcards, like `a {red|blue} chair, {meta.asset}`.
 
-{field}    what the job's data say: one of `FIELDS`, or `meta.a.b` for a value within its meta
-{a|b||c}   one of the options; one may be empty, and they may hold fields and wildcards
-{{ }}      braces; within a wildcard `}}` is one only after a `{{` of the same option, so that
-           `{a|{b|c}}` means what it seems to
+{field}    a value of the job's data: one of `FIELDS`, or `meta.a.b` for a value within its meta
+{a|b||c}   one of the options; an option may be empty, and may hold fields and wildcards
+{{ }}      a brace; within a wildcard, `}}` is a brace only after a `{{` in the same option, so that
+           `{a|{b|c}}` is a wildcard within a wildcard
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _PLAIN = re.compile(r"[^{}|]+|\|")
 
 
 class TemplateError(ValueError):
-    """A text that cannot be filled in; the message is a clause that says why."""
+    """A text that cannot be filled in; the message is a clause with the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ _Parts = tuple[str | _Field | _Wildcard, ...]
 
 
 def check(text: str) -> None:
-    """Raise `TemplateError` for what no job's data could mend."""
+    """Raise `TemplateError` for a text that is invalid for the data of any job."""
     _Parser(text).parse()
 
 
@@ -51,15 +51,16 @@ def fill(text: str, data: Mapping[str, Any], seed: int | str) -> str:
 
     Args:
         data: the value of each field, and `meta`, a mapping.
-        seed: equal ones choose alike. Each text chooses anew, so that `{cat|dog}` in one and
-            `{dog|cat}` in another always differ.
+        seed: seed of the choices; equal seeds choose the same options. Each text starts from the
+            seed again, so that `{cat|dog}` in one text and `{dog|cat}` in another always differ.
 
     Raises:
-        TemplateError: also for fields in options that are not chosen.
+        TemplateError: the text is invalid, names an unknown field (even in an option that is not
+            chosen), or becomes longer than `MAX_CHARS`.
     """
     parts = _Parser(text).parse()
     values = {path: _value(path, data) for path in set(_paths(parts))}
-    # Only `random()` is promised to give the same numbers in every version of Python.
+    # Only `random()` is guaranteed to give the same numbers in every version of Python.
     pieces = list(_pieces(parts, values, Random(seed).random))
     if sum(map(len, pieces)) > MAX_CHARS:
         raise TemplateError(f"comes to more than {MAX_CHARS:,} characters")
@@ -90,8 +91,8 @@ def _value(path: tuple[str, ...], data: Mapping[str, Any]) -> str:
     value: Any = data
     for key in path:
         if not is_mapping(value) or key not in value:
-            known = [*FIELDS, *_leaves((_META,), data[_META])]
-            raise TemplateError(_unknown(".".join(path), known))
+            fields = [*FIELDS, *_leaves((_META,), data[_META])]
+            raise TemplateError(_unknown(".".join(path), fields))
         value = value[key]
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise TemplateError(f"{{{'.'.join(path)}}} is {shown(value)}, not text or a number")
@@ -99,7 +100,7 @@ def _value(path: tuple[str, ...], data: Mapping[str, Any]) -> str:
 
 
 def _leaves(path: tuple[str, ...], value: Any) -> Iterator[str]:
-    """The names of all that stands below `path` and holds no other names."""
+    """The names of all values below `path` that are no mappings."""
     if not is_mapping(value):
         yield ".".join(path)
         return
@@ -107,12 +108,12 @@ def _leaves(path: tuple[str, ...], value: Any) -> Iterator[str]:
         yield from _leaves((*path, key), item)
 
 
-def _unknown(name: str, known: list[str]) -> str:
-    return f"unknown field {{{name[:60]}}}; {nearest(name, known)}"
+def _unknown(name: str, fields: list[str]) -> str:
+    return f"unknown field {{{name[:60]}}}; {nearest(name, fields)}"
 
 
 class _Parser:
-    """By descent, at most `MAX_DEPTH` deep."""
+    """Recursive descent parser of templates, at most `MAX_DEPTH` levels deep."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -122,7 +123,7 @@ class _Parser:
         return self._sequence(0)
 
     def _sequence(self, depth: int) -> _Parts:
-        """All up to the `|` or `}` that ends an option; outside of braces, to the end."""
+        """The parts up to the `|` or `}` that ends an option; outside of braces, up to the end."""
         parts: list[str | _Field | _Wildcard] = []
         braces = 0
         while self.at < len(self.text):
@@ -156,9 +157,9 @@ class _Parser:
         return _Wildcard(tuple(options)) if len(options) > 1 else _field(options[0])
 
     def _take(self, word: str) -> bool:
-        found = self.text.startswith(word, self.at)
-        self.at += len(word) if found else 0
-        return found
+        is_next = self.text.startswith(word, self.at)
+        self.at += len(word) if is_next else 0
+        return is_next
 
     def _here(self) -> str:
         return f"the {self.text[self.at]} at character {self.at + 1}"

@@ -1,9 +1,8 @@
-"""YAML as people mean it, from files that nobody vouches for.
+"""Reader of YAML 1.2 for files from untrusted sources.
 
 Scalars are read by the core schema of YAML 1.2 (§10.3.2): `no` and `22:00` are text, `6e-1` is a
-number. No tags but those of that schema, no merge keys, no duplicate keys; bounded in bytes and,
-with aliases counted as often as they are used, in values, text and depth. Every value remembers
-its line.
+number. Tags outside that schema, merge keys and duplicate keys are refused. Bytes, values, text
+and depth have limits; an alias counts each time it is used. The line of every value is recorded.
 """
 
 from __future__ import annotations
@@ -35,20 +34,21 @@ _yaml: Any = yaml
 
 _TAG = "tag:yaml.org,2002:"
 _KINDS = frozenset({"", "bool", "float", "int", "null", "str", "map", "seq"})
-"""The tags of YAML 1.2's core schema; words behind `!!` that are none are a part of the text."""
+"""Tags of YAML 1.2's core schema. Another word after `!!` is probably part of a text."""
 _TO_ESCAPE = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufffe\uffff]")
-"""What may stand in JSON as it is, and to YAML is no text, or the end of a line."""
+"""Characters that JSON text may contain, but that are invalid or end a line in YAML."""
 _LIKE_A_PATH = re.compile(r"(?<=\")([A-Za-z](?=:\\[^\\])|\.(?=\.?\\[^\\]))")
-"""What begins like a path in double quotes with its backslashes not doubled; see `yaml_slips`."""
+"""First letter of a text in double quotes that looks like a path with single backslashes, which
+`yaml_slips` would refuse."""
 
 
 def is_mapping(value: object) -> TypeGuard[dict[str, Any]]:
-    """Whether a document's value is a mapping."""
+    """True if a document's value is a mapping."""
     return isinstance(value, dict)
 
 
 def is_list(value: object) -> TypeGuard[list[Any]]:
-    """Whether a document's value is a list."""
+    """True if a document's value is a list."""
     return isinstance(value, list)
 
 
@@ -56,9 +56,12 @@ def is_list(value: object) -> TypeGuard[list[Any]]:
 class Document:
     """A document as plain values (dict, list, str, int, float, bool, None) and their lines.
 
-    `unit` is what its `lines` count: lines, or the rows of a table; `--set` for a command's
-    options, which have none. Nobody changes its values: an alias, and what several jobs are told
-    alike, is there once.
+    Its values must not be changed: all uses of an alias, and several jobs, share one object.
+
+    Attributes:
+        lines: the line of each value, by its path.
+        unit: unit of `lines`: `line`, or `row` for a table; `--set` for a command's options, which
+            have none.
     """
 
     value: Any
@@ -66,22 +69,22 @@ class Document:
     unit: str = "line"
 
     def line(self, path: KeyPath) -> int:
-        """The line of that value, or of the nearest one around it."""
+        """The line of that value, or of the nearest value that contains it."""
         for end in range(len(path), -1, -1):
             if path[:end] in self.lines:
                 return self.lines[path[:end]]
         return 1
 
     def place(self, path: KeyPath) -> str:
-        """`line 3` or `row 17`: where to look for that value."""
+        """`line 3` or `row 17`: the place of that value for messages."""
         return f"{self.unit} {self.line(path)}"
 
     def start(self, path: KeyPath) -> str:
-        """`line 3: `, to begin a message with; "" where the document has no lines."""
+        """`line 3: `, the start of a message; "" if the document has no lines."""
         return f"{self.place(path)}: " if self.line(path) else ""
 
     def has(self, path: KeyPath) -> bool:
-        """Whether something is written there."""
+        """True if the document has a value at that path."""
         try:
             reduce(getitem, path, self.value)
         except (LookupError, TypeError):
@@ -90,14 +93,16 @@ class Document:
 
 
 @dataclass
-class _Open:
+class _OpenCollection:
     """A collection that is being filled.
 
     Attributes:
-        key: the pending key of a mapping.
-        key_start, key_end: where that stands, in characters.
-        flow: finds what a comma cut, in braces or brackets; None in block style.
-        in_flow: the collection stands in braces or brackets.
+        nodes_before, chars_before: the reader's counts at the start of the collection.
+        flow: finds values that a comma cut, in braces or brackets; None in block style.
+        in_flow: True if the collection stands in braces or brackets.
+        key: the key of a mapping whose value follows.
+        key_start, key_end: start and end of that key, in characters.
+        height: number of levels of collections, from this one down.
     """
 
     value: dict[str, Any] | list[Any]
@@ -113,14 +118,14 @@ class _Open:
     height: int = 1
 
     def end_text(self) -> None:
-        """No further text can follow the last value: another kind of value begins, or none."""
+        """Note that no part of a text can follow the last value."""
         if self.flow is not None:
             self.flow.end()
 
 
 @dataclass(frozen=True, slots=True)
-class _Anchored:
-    """A value with a name, and what each use of it costs."""
+class _AnchoredValue:
+    """A value with an anchor, and the cost of each alias of it, which the limits count."""
 
     value: Any
     nodes: int
@@ -129,14 +134,14 @@ class _Anchored:
 
 
 def dumps(value: Any, indent: int | None = None) -> str:
-    """A plain value as JSON that is YAML, too: it is read back as it was."""
+    """A plain value as JSON that is also YAML, so that `loads` gives the same value again."""
     text = json.dumps(value, indent=indent, ensure_ascii=False)
-    text = _LIKE_A_PATH.sub(lambda found: f"\\u{ord(found[1]):04x}", text)
-    return _TO_ESCAPE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+    text = _LIKE_A_PATH.sub(lambda match: f"\\u{ord(match[1]):04x}", text)
+    return _TO_ESCAPE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
 
 
 def load(path: Path) -> Document:
-    """Read a file. Raises `YamlError` also for one that is too large; OSError passes through."""
+    """Read a file. Raises `YamlError`, also for a file that is too large, and OSError."""
     with path.open("rb") as file:
         data = file.read(MAX_BYTES + 1)
     return loads(data)
@@ -146,7 +151,7 @@ def loads(data: bytes) -> Document:
     """Read UTF-8 (or BOM-marked UTF-16) bytes that hold at most one document.
 
     Raises:
-        YamlError: with the line where one is to blame.
+        YamlError: the text cannot be used; with the line of each problem that has one.
     """
     if len(data) > MAX_BYTES:
         raise YamlError(f"the file is larger than {MAX_BYTES // 1024} KiB")
@@ -167,14 +172,18 @@ def loads(data: bytes) -> Document:
 
 
 def _with_slips(problem: str, line: int, slips: Iterable[Slip]) -> YamlError:
-    """The error with all that was wrong before it. What a slip a line above led to is left out."""
-    told = [
+    """The error of the parser together with the slips before it.
+
+    A slip in the same line or the one above is the probable cause of the parser's error, which is
+    then left out.
+    """
+    problems = [
         (slip.line, f"{dotted(slip.path)}: {slip.text}" if slip.path else slip.text)
         for slip in slips
     ]
-    if problem and not any(line - 1 <= at <= line for at, _ in told):
-        told.append((line, problem))
-    (first_line, first), *more = told
+    if problem and not any(line - 1 <= at <= line for at, _ in problems):
+        problems.append((line, problem))
+    (first_line, first), *more = problems
     return YamlError(first, first_line, more)
 
 
@@ -183,13 +192,13 @@ def _first_line(error: Exception) -> str:
 
 
 class _Builder:
-    """Turns parser events into values without recursion, so that depth costs no stack."""
+    """Turns parser events into values without recursion, so that deep nesting needs no stack."""
 
     def __init__(self, finder: SlipFinder) -> None:
         self.finder = finder
-        self.stack: list[_Open] = []
+        self.stack: list[_OpenCollection] = []
         self.lines: dict[KeyPath, int] = {}
-        self.anchors: dict[str, _Anchored] = {}
+        self.anchors: dict[str, _AnchoredValue] = {}
         self.nodes = 0
         self.chars = 0
         self.root: Any = None
@@ -225,7 +234,7 @@ class _Builder:
         chars = len(event.value)
         self._count(1, chars, line)
         if event.anchor:
-            self.anchors[event.anchor] = _Anchored(value, 1, chars, 0)
+            self.anchors[event.anchor] = _AnchoredValue(value, 1, chars, 0)
         in_flow = self._in_flow()
         top = self.stack[-1] if self.stack else None
         path = self._put(value, line)
@@ -234,7 +243,7 @@ class _Builder:
             top.flow.scalar(path, event, top.key_start, top.key_end)
 
     def _value(self, event: Any, line: int) -> Any:
-        """What a scalar says; null for one with a tag that text seems to begin with."""
+        """The value of a scalar; null, and a slip, if its unknown tag seems to be part of text."""
         try:
             return _resolve(event, line)
         except YamlError as error:
@@ -256,8 +265,8 @@ class _Builder:
         if anchored is None:
             text = f"the alias *{event.anchor} has no anchor before it"
             self.finder.add((), f"{text}; put text that begins with * in quotes", line)
-            anchored = _Anchored(None, 1, 0, 0)
-        self.finder.used(event.anchor)
+            anchored = _AnchoredValue(None, 1, 0, 0)
+        self.finder.mark_used(event.anchor)
         self._count(anchored.nodes, anchored.chars, line)
         self._grow(anchored.height, line)
         self._put(anchored.value, line)
@@ -275,7 +284,9 @@ class _Builder:
         path = self._put(value, line)
         in_flow = bool(event.flow_style)
         flow = (FlowText if is_mapping else FlowNumbers)(self.finder) if in_flow else None
-        self.stack.append(_Open(value, path, event.anchor, self.nodes, self.chars, flow, in_flow))
+        self.stack.append(
+            _OpenCollection(value, path, event.anchor, self.nodes, self.chars, flow, in_flow)
+        )
         self._count(1, 0, line)
 
     def _close(self) -> None:
@@ -285,10 +296,10 @@ class _Builder:
             self.stack[-1].height = max(self.stack[-1].height, done.height + 1)
         if done.anchor:
             nodes, chars = self.nodes - done.nodes_before, self.chars - done.chars_before
-            self.anchors[done.anchor] = _Anchored(done.value, nodes, chars, done.height)
+            self.anchors[done.anchor] = _AnchoredValue(done.value, nodes, chars, done.height)
 
     def _grow(self, height: int, line: int) -> None:
-        """A value of that height is about to be put where we are."""
+        """Check the depth before a value of that height is added at the present place."""
         if len(self.stack) + height > MAX_DEPTH:
             raise YamlError(f"nested more than {MAX_DEPTH} levels deep", line)
         if self.stack:
@@ -327,7 +338,7 @@ class _Builder:
         self.lines[path] = line
 
     def _next_path(self) -> KeyPath:
-        """Where the next value belongs."""
+        """Path of the next value."""
         if not self.stack:
             return ()
         top = self.stack[-1]
@@ -378,7 +389,7 @@ def _resolve(event: Any, line: int) -> Any:
     value = scalar(text, line)
     kind = event.tag.removeprefix(_TAG)
     if kind == "float" and type(value) is int:
-        return float(str(value))  # of text, since float(int) raises where this gives infinity
+        return float(str(value))  # float(int) raises for large numbers; this gives infinity
     if type(value).__name__ != {"null": "NoneType"}.get(kind, kind):
         raise _wrong_tag(event.tag, line)
     return value

@@ -1,4 +1,4 @@
-"""The error of the YAML reader, and how places and strangers' text are shown in messages."""
+"""Error of the YAML reader, and the form of places and of strangers' text in messages."""
 
 from __future__ import annotations
 
@@ -11,26 +11,29 @@ KeyPath = tuple[str | int, ...]
 
 
 class YamlError(ValueError):
-    """The text is not YAML that can be used.
+    """The text is no usable YAML.
 
     Attributes:
-        problem: what is wrong first.
-        line: where, from 1; 0 where no line is to blame.
+        problem: the first problem.
+        line: its line, from 1; 0 if it has none.
         messages: a line of text for each problem, from the file's top to its end.
     """
 
     def __init__(self, problem: str, line: int = 0, more: Iterable[tuple[int, str]] = ()) -> None:
         ordered = sorted(dict.fromkeys([(line, problem), *more]), key=lambda each: each[0])
-        told = [(at, one_line(text, MAX_PROBLEM_CHARS)) for at, text in ordered[:MOST_PROBLEMS]]
-        self.line, self.problem = told[0]
-        self.messages = [f"line {at}: {text}" if at else text for at, text in told]
+        problems = [(at, one_line(text, MAX_PROBLEM_CHARS)) for at, text in ordered[:MOST_PROBLEMS]]
+        self.line, self.problem = problems[0]
+        self.messages = [f"line {at}: {text}" if at else text for at, text in problems]
         if len(ordered) > MOST_PROBLEMS:
             self.messages.append("and more of the kind")
         super().__init__("\n".join(self.messages))
 
 
 def one_line(text: str, most: int) -> str:
-    """At most so many characters that can be read: keys and tags are text of strangers too."""
+    """A text as at most about `most` printable characters; keys and tags too are strangers' text.
+
+    A character that cannot be printed is replaced by its escape, which is longer.
+    """
     text = text if len(text) <= most else f"{text[: most - 1]}…"
     return text if text.isprintable() else repr(text)[1:-1]
 

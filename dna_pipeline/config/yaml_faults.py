@@ -1,7 +1,8 @@
-"""The YAML parser's errors in the words of the person who wrote the file.
+"""Conversion of the YAML parser's errors to words for the person who wrote the file.
 
-libyaml says what its grammar lacks at a mark. The line there mostly shows what was meant, and each
-function here recognises one such mistake. Where none does, libyaml's words stay, with a hint.
+libyaml names the missing part of its grammar, and a mark in the text. The line at the mark mostly
+shows the mistake, and each function here recognises one kind of mistake. If none does, libyaml's
+words stay, with a hint.
 """
 
 from __future__ import annotations
@@ -15,15 +16,15 @@ import yaml
 from dna_pipeline.config.yaml_slips import MAX_SHOWN, backslash, quote_it
 
 _ENTRY = re.compile(r"\s*(?:- +)*([^\s:\"'{\[#][^:\"'{\[#]*?):[ \t]+(\S.*)")
-"""A key with a value on its line."""
+"""Pattern of a key with a value on its line."""
 _NO_BLANK = re.compile(r"\s*(?:- +)*([A-Za-z_][\w.]*):([^ \t:/\\].*)")
 _EQUALS = re.compile(r"\s*(?:- +)*([A-Za-z_][\w.]*)\s*=\s*([^\s=].*)")
 _SLASHES = re.compile(r"(?:^|:)\s*//\s*(.*)")
 _WIDE = re.compile(r"\s*(?:- +)*([^\s:：]+)：(.*)")
 _CUT_IN_FLOW = re.compile(r"(?<=[\s\[{,])#\S.*")
-"""A comment without a blank after its `#`."""
+"""Pattern of a comment without a blank after its `#`."""
 _MOST_LINES = 2000
-"""How far a cause is looked for: nobody's braces are open for longer."""
+"""Number of lines in which to search a cause: no real file has braces that stay open longer."""
 _BEGIN = "text cannot begin with"
 _WRONG_INDENT = "look for a wrong indentation"
 _PLAIN_WORDS = {
@@ -31,12 +32,15 @@ _PLAIN_WORDS = {
     "did not find expected '-'": f"{_WRONG_INDENT}; an item of a list begins with `- `",
     "did not find expected <document start>": f"{_WRONG_INDENT} of the first lines",
 }
-"""What people mostly did where libyaml finds that, and nothing better is known."""
+"""The most frequent mistake for some of libyaml's messages, used if no function recognises one."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Spot:
-    """Where libyaml gave up, counted from 0, and where what it was reading begins."""
+    """The mark at which libyaml stopped, and the start of the part that it was reading.
+
+    Lines and columns count from 0. `words` is libyaml's message.
+    """
 
     lines: Sequence[str]
     words: str
@@ -54,7 +58,7 @@ class _Spot:
 
     @property
     def before(self) -> str:
-        """What stands before the mark on its line."""
+        """The text before the mark on its line."""
         return self.here[: self.column]
 
     @property
@@ -63,21 +67,21 @@ class _Spot:
 
     @property
     def opening(self) -> str:
-        """The character with which libyaml's context begins."""
+        """The first character of the part that libyaml was reading."""
         return self.at(self.first_line)[self.first_column : self.first_column + 1]
 
     @property
     def is_flow(self) -> bool:
-        """True within braces or brackets."""
+        """True if the mark is within braces or brackets."""
         return "flow" in self.words
 
 
 Fault = tuple[int, str]
-"""A line, from 0, and what is wrong there."""
+"""A line, from 0, and its problem."""
 
 
 def explain(error: yaml.MarkedYAMLError, lines: Sequence[str]) -> tuple[str, int]:
-    """What is wrong and how to mend it, and the line, from 1; 0 where no line is to blame."""
+    """The problem with its correction, and its line, from 1; 0 if it has no line."""
     words = ", ".join(part for part in (error.context, error.problem) if part)
     mark = error.problem_mark or error.context_mark
     if mark is None:
@@ -88,8 +92,8 @@ def explain(error: yaml.MarkedYAMLError, lines: Sequence[str]) -> tuple[str, int
         if (fault := recognise(spot)) is not None:
             return fault[1], fault[0] + 1
     hint = next((hint for sign, hint in _PLAIN_WORDS.items() if sign in words), "")
-    told = f"the line does not go on from those above it; {hint}" if hint else _unexplained(words)
-    return told, mark.line + 1
+    text = f"the line does not go on from those above it; {hint}" if hint else _unexplained(words)
+    return text, mark.line + 1
 
 
 def _unexplained(words: str) -> str:
@@ -97,26 +101,26 @@ def _unexplained(words: str) -> str:
 
 
 def without_blank(line: str) -> str | None:
-    """What is wrong with `strength:0.6`, `strength：0.6`, `strength=0.6` or `// a comment`.
+    """Problem of a line like `strength:0.6`, `strength：0.6`, `strength=0.6` or `// a comment`.
 
     None for other lines.
     """
-    if found := _NO_BLANK.match(line):
-        return f"a blank is missing after the colon; write {_entry(found[1], found[2])}"
-    if found := _WIDE.match(line):
-        shown = _entry(found[1], found[2])
-        return f"the colon after {found[1][:MAX_SHOWN]!r} is a full-width one (：); write {shown}"
-    if found := _EQUALS.match(line):
-        return f"a key ends with a colon, not with =; write {_equal(found[1], found[2])}"
-    if found := _SLASHES.match(line):
-        text = found[1].strip()
+    if match := _NO_BLANK.match(line):
+        return f"a blank is missing after the colon; write {_entry(match[1], match[2])}"
+    if match := _WIDE.match(line):
+        shown = _entry(match[1], match[2])
+        return f"the colon after {match[1][:MAX_SHOWN]!r} is a full-width one (：); write {shown}"
+    if match := _EQUALS.match(line):
+        return f"a key ends with a colon, not with =; write {_equal(match[1], match[2])}"
+    if match := _SLASHES.match(line):
+        text = match[1].strip()
         is_short = 0 < len(text) <= MAX_SHOWN
         return "a comment begins with #, not with //" + (f"; write `# {text}`" if is_short else "")
     return None
 
 
 def _equal(key: str, value: str) -> str:
-    """`strength=0.6;` as an entry, with the stage around its parameter where it names both."""
+    """`strength=0.6;` as a YAML entry; for `stage.parameter`, with the stage around it."""
     value = re.sub(r"\s*[;,]\s*$", "", value)
     stage, dot, parameter = key.partition(".")
     shown = _entry(parameter if dot else key, value)
@@ -124,7 +128,7 @@ def _equal(key: str, value: str) -> str:
 
 
 def _entry(key: str, value: str) -> str:
-    """A key and its value as they should be; only their beginning where they are long or many."""
+    """The correct form of a key and its value; without the value if it is long or not single."""
     value = value.strip()
     is_short = len(value) <= MAX_SHOWN and value[:1] not in ("{", "[")
     is_one = re.search(r"\s\w+(?:[:：]|\s*=)", value) is None
@@ -136,12 +140,12 @@ def _entry(key: str, value: str) -> str:
 
 
 def _slashes(spot: _Spot) -> Fault | None:
-    """A comment as other languages have it, on the line or on the one above."""
+    """A comment in the form of other languages, on the line, the one above or the first one."""
     for line in (spot.line, spot.line - 1, spot.first_line):
         if _SLASHES.match(spot.at(line)):
             return line, without_blank(spot.at(line)) or ""
-        if line >= 0 and (found := re.match(r"[^\"'#]*?\S:\s+(//.*)", spot.at(line))):
-            return line, without_blank(found[1]) or ""
+        if line >= 0 and (match := re.match(r"[^\"'#]*?\S:\s+(//.*)", spot.at(line))):
+            return line, without_blank(match[1]) or ""
     return None
 
 
@@ -152,7 +156,7 @@ def _tab(spot: _Spot) -> Fault | None:
 
 
 def _cannot_begin(spot: _Spot, line: int, column: int, char: str) -> Fault:
-    """Text begins with a character that means something to YAML."""
+    """Text that begins with a character that has a meaning in YAML."""
     here = spot.at(line)
     entry = _ENTRY.match(here)
     if not spot.is_flow and entry is not None and entry.start(2) == column:
@@ -176,10 +180,10 @@ def _odd_start(spot: _Spot) -> Fault | None:
 def _block_text(spot: _Spot) -> Fault | None:
     if "scanning a block scalar" not in spot.words:
         return None
-    told = f"{spot.opening} announces a text on the lines below it, indented"
+    message = f"{spot.opening} announces a text on the lines below it, indented"
     entry = _ENTRY.match(spot.at(spot.first_line))
     advice = quote_it(entry[2], entry[1]) if entry else "put the text in quotes"
-    return spot.first_line, f"{told}; move the text there, or {advice}"
+    return spot.first_line, f"{message}; move the text there, or {advice}"
 
 
 def _escape(spot: _Spot) -> Fault | None:
@@ -209,16 +213,16 @@ def _colon_in_text(spot: _Spot) -> Fault | None:
             return above, fault
         if _ENTRY.match(spot.at(above)):
             break
-    told = "the line is indented as if it belonged to the text above it"
-    return spot.line, f"{told}; mend the indentation, or put text with a colon in quotes"
+    message = "the line is indented as if it belonged to the text above it"
+    return spot.line, f"{message}; mend the indentation, or put text with a colon in quotes"
 
 
 def _no_colon(spot: _Spot) -> Fault | None:
     if "could not find expected ':'" not in spot.words:
         return None
     fault = without_blank(spot.at(spot.first_line))
-    told = "the line lacks a colon with a blank after it, as a key has"
-    return spot.first_line, fault or f"{told}; if it belongs to the text above, indent it deeper"
+    message = "the line lacks a colon with a blank after it, as a key has"
+    return spot.first_line, fault or f"{message}; if it belongs to the text above, indent it deeper"
 
 
 def _after_closing(spot: _Spot) -> Fault | None:
@@ -234,21 +238,26 @@ def _after_closing(spot: _Spot) -> Fault | None:
     entry = re.match(r"\s*(?:- +)*([^\s:]+):[ \t]+(([\"'{\[]).*)", spot.here)
     key, text = (entry[1], entry[2]) if entry and not spot.is_flow else (None, "")
     if before[-1] in "\"'":
-        advice = quote_it(_within(before, spot.char, text), key, "all of it") if key else _OTHER
+        advice = (
+            quote_it(_intended_text(before, spot.char, text), key, "all of it")
+            if key
+            else _OTHER_QUOTES
+        )
         return spot.line, f"text goes on after its closing {before[-1]}; {advice}"
     if entry is None or spot.is_flow:
         return spot.line, f"text goes on after the {before[-1]}; put such text in quotes"
     return spot.line, f"{_BEGIN} {entry[3]}; {quote_it(text, key, 'such text')}"
 
 
-_OTHER = "put text that has quotes in it into quotes of the other kind"
+_OTHER_QUOTES = "put text that has quotes in it into quotes of the other kind"
 
 
-def _within(before: str, following: str, text: str) -> str:
-    """The text that was meant by one that ends too early.
+def _intended_text(before: str, following: str, text: str) -> str:
+    """The intended text of a quoted text that ends too early.
 
-    A quote that ends it within a word, as in `'it's'`, or after a blank, as in `"a "red" chair"`,
-    is a part of the text; the outer quotes are not.
+    If the quote that ends it stands within a word, as in `'it's'`, or after a blank, as in
+    `"a "red" chair"`, it is part of the text, and the outer quotes are not. Otherwise all quotes
+    are part of the text.
     """
     is_part = before[-2:-1].isspace() or not following.isspace()
     text = text.rstrip()
@@ -256,7 +265,7 @@ def _within(before: str, following: str, text: str) -> str:
 
 
 def _in_flow(spot: _Spot) -> Fault | None:
-    """Braces or brackets that are not closed, or text in them that needs quotes."""
+    """Text in braces or brackets that needs quotes, or braces or brackets that are not closed."""
     if not spot.is_flow:
         return None
     is_key_below = spot.line > spot.first_line and re.fullmatch(r"\s*[\w.]+", spot.before)
@@ -278,16 +287,16 @@ def _unclosed(spot: _Spot) -> Fault:
         first = next((line for line in above if re.search(r"[\[{]", spot.at(line))), first)
         opening = "{ or ["
     for line in range(first, min(spot.line + 1, first + _MOST_LINES)):
-        found = _CUT_IN_FLOW.search(spot.at(line))
-        if found and found.string[: found.start()].lstrip()[:1] not in ("", "#"):
-            cut = found[0][:MAX_SHOWN]
+        match = _CUT_IN_FLOW.search(spot.at(line))
+        if match and match.string[: match.start()].lstrip()[:1] not in ("", "#"):
+            cut = match[0][:MAX_SHOWN]
             return line, f"YAML takes {cut} for a comment; put the text in quotes"
-    told = f"the {opening} in this line is not closed"
-    return first, f"{told}: a closing bracket or a comma is missing"
+    message = f"the {opening} in this line is not closed"
+    return first, f"{message}: a closing bracket or a comma is missing"
 
 
 def _after_comment(spot: _Spot) -> Fault | None:
-    """A text goes on below the comment that ended it."""
+    """A text that continues below a comment, which ended it."""
     if "expected key" not in spot.words or spot.before.strip() or spot.is_flow:
         return None
     if re.search(r"(^|\s)#", spot.at(spot.line - 1)) and not _ENTRY.match(spot.here):
@@ -311,7 +320,7 @@ _MISTAKES: tuple[Callable[[_Spot], Fault | None], ...] = (
 
 
 def not_utf8(data: bytes, words: str) -> str:
-    """What a file is that libyaml cannot read as text, with the mend."""
+    """Problem of a file that libyaml cannot read as text, with its probable encoding."""
     start = data[:400]
     if len(start) > 3 and start.count(0) * 3 > len(start):
         return "this is not plain text: it seems to be UTF-16; save the file as UTF-8"

@@ -37,7 +37,7 @@ def scalar(text: str, line: int = 0) -> Any:
 
 
 def _number(text: str, line: int) -> Any:
-    """A number, or text that only begins like one."""
+    """The number, or the text if it only begins like a number."""
     bases = ((_INT, 10), (_OCT, 8), (_HEX, 16))
     base = next((base for pattern, base in bases if pattern.fullmatch(text)), None)
     if base is None and not _FLOAT.fullmatch(text):

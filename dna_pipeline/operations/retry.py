@@ -245,7 +245,7 @@ class Retrier:
             if run is None or (run.type, run.params) != (stage.type, params):
                 break
             reusable.append((stage.id, {file.path: file.sha256 for file in files}))
-        if (claim / stage_files.KEPT).exists():
+        if (claim / stage_files.STAGES_FOLDER).exists():
             return []  # an original has that name, so there is no place for the files
         return stage_files.keep(folder, claim, reusable)
 

@@ -13,7 +13,7 @@ from dna_pipeline.base.errors import ConfigError, JobError
 from dna_pipeline.base.files import copy_file, remove_tree, sha256_file, write_atomic, write_bytes
 from dna_pipeline.base.naming import sidecar_name
 from dna_pipeline.config import yaml12
-from dna_pipeline.config.batch import OF_BATCH
+from dna_pipeline.config.batch import BATCH_KEYS
 from dna_pipeline.config.job_context import JobContext
 from dna_pipeline.config.misplaced_keys import known_stages, stages_of
 from dna_pipeline.config.parameters import takes_text
@@ -51,7 +51,7 @@ def document_from_options(
         stage, dot, parameter = key.strip().partition(".")
         if not equals or not stage or (dot and not parameter):
             raise ConfigError(f"--set {setting!r}: should read stage.parameter=value")
-        if stage in OF_BATCH:
+        if stage in BATCH_KEYS:
             text = f"{stage} is for a job file, which says which jobs there are"
             raise ConfigError(f"--set {setting!r}: {text}; `submit` makes one job of each image")
         is_text = takes_text([stages[stage]] if stage in stages else [], parameter)

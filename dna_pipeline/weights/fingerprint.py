@@ -1,4 +1,4 @@
-"""Hashes of weights, computed once for each state of their files."""
+"""Hashes of weights, computed once for each version of a file."""
 
 from __future__ import annotations
 
@@ -15,51 +15,53 @@ if TYPE_CHECKING:
 
 
 class Fingerprints:
-    """SHA-256 of models, kept in `<data>/weights.json` under each file's size and time."""
+    """SHA-256 of models, cached in `<data>/weights.json` by path, size and time of each file."""
 
     def __init__(self, data: Path) -> None:
         self._data = data
         self._file = data / "weights.json"
         try:
-            self._known: dict[str, str] = json.loads(self._file.read_bytes())
+            self._hashes: dict[str, str] = json.loads(self._file.read_bytes())
         except (OSError, ValueError):
-            self._known = {}
+            self._hashes = {}
 
     def of(self, provider: Provider) -> tuple[str, str | None]:
         """The path as the manifest names it, and the hash; None for a model without weights.
 
-        A single file has its own hash; a folder the hash of the lines `<path>\\0<sha256>\\n` of
-        its files, in the order of their paths.
+        The hash of a single file is its own SHA-256. That of a folder is the SHA-256 of one line
+        `<path>\\0<sha256>\\n` for each file, in the order of their paths.
         """
         root, files = provider.weights()
         if not files:
-            return self._named(root), None
+            return self._manifest_path(root), None
         if files == [root]:
-            return self._named(root), self._hash(root)
+            return self._manifest_path(root), self._hash(root)
         digest = hashlib.sha256()
         for name, path in sorted((f.relative_to(root).as_posix(), f) for f in files):
             digest.update(f"{name}\0{self._hash(path)}\n".encode())
-        return self._named(root), digest.hexdigest()
+        return self._manifest_path(root), digest.hexdigest()
 
     def licence(self, provider: Provider) -> str | None:
-        """The licence that the manifest records: the configuration's, else that of known weights.
+        """The licence for the manifest: from the configuration, else from the hashes of the files.
 
-        None for a model without weights; `not known` where nothing names the licence. Raises
-        OSError if the weights cannot be read.
+        None for a model without weights; `not known` if neither names the licence.
+
+        Raises:
+            OSError: the weights cannot be read.
         """
         files = provider.weights()[1]
         if provider.license is not None or not files:
             return provider.license
         return licence_of(self._hash(path) for path in files if is_weights(path))
 
-    def _named(self, path: Path) -> str:
+    def _manifest_path(self, path: Path) -> str:
         inside = path.is_relative_to(self._data)
         return (path.relative_to(self._data) if inside else path).as_posix()
 
     def _hash(self, path: Path) -> str:
         stat = path.stat()
         key = f"{path}|{stat.st_size}|{stat.st_mtime_ns}"
-        if key not in self._known:
-            self._known[key] = sha256_file(path)
-            write_bytes(self._file, json.dumps(self._known, indent=1).encode())
-        return self._known[key]
+        if key not in self._hashes:
+            self._hashes[key] = sha256_file(path)
+            write_bytes(self._file, json.dumps(self._hashes, indent=1).encode())
+        return self._hashes[key]

@@ -1,8 +1,8 @@
 """Licences of published weights, by the SHA-256 of their files.
 
-A manifest must not name a licence by guess: a folder that somebody called `sd15` may hold weights
-that were trained further, under other terms. A file with one of these hashes is the published one.
-Hashes of configurations and vocabularies are not listed, since they decide no licence.
+A manifest must not guess a licence from a name: a folder called `sd15` may hold weights that were
+trained further, under other terms. A file with one of these hashes is the published file. Hashes
+of configurations and vocabularies are not listed, since such files do not decide the licence.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 NOT_KNOWN = "not known"
-"""What manifests say where neither the configuration nor a hash names the licence."""
+"""Entry of the manifest if neither the configuration nor a hash names the licence."""
 
 WEIGHTS_SUFFIXES = frozenset({".bin", ".ckpt", ".onnx", ".pt", ".pth", ".safetensors"})
 
@@ -38,18 +38,21 @@ LICENCES: Mapping[str, str] = {
     "58f621f00f5d756097615970a88a791584600dcf7c45b18a0a6267535a1ebd3c": "MIT",
     "5600024376f572a557870a5eb0afb1e5961636bef4e1e22132025467d0f03333": "MIT",
 }
-"""ISNet is not listed: its code is free, the terms of its training set are not."""
+"""Licence of each published file, by its SHA-256.
+
+ISNet is not listed: its code is free, but the terms of its training set are not.
+"""
 
 
 def is_weights(path: Path) -> bool:
-    """Whether a model's file of that name holds weights, and no configuration or vocabulary."""
+    """True if a model's file of that name holds weights, not a configuration or a vocabulary."""
     return path.suffix.lower() in WEIGHTS_SUFFIXES
 
 
 def licence_of(hashes: Iterable[str]) -> str:
-    """The licence of a model that is read from files of these hashes.
+    """Licence of a model that is loaded from files with these hashes.
 
-    Named only if every file is a known one and all have the same licence.
+    `NOT_KNOWN` unless every file is listed and all of them have the same licence.
     """
-    found = {LICENCES.get(sha256, NOT_KNOWN) for sha256 in hashes}
-    return found.pop() if len(found) == 1 else NOT_KNOWN
+    licences = {LICENCES.get(sha256, NOT_KNOWN) for sha256 in hashes}
+    return licences.pop() if len(licences) == 1 else NOT_KNOWN

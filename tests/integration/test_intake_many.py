@@ -42,12 +42,12 @@ class Disk:
         self.error: OSError | None = None
         self._site = site
         self._whole = whole
-        monkeypatch.setattr(filesystem, "flush_of_all", self.flush_of_all)
+        monkeypatch.setattr(filesystem, "shared_flush", self.shared_flush)
         monkeypatch.setattr(claims, "_sync", self.sync)
         monkeypatch.setattr("os.fsync", lambda fd: self.synced.append(Path(f"{fd}")))
 
     @contextmanager
-    def flush_of_all(self, folder: Path) -> Generator[Any]:
+    def shared_flush(self, folder: Path) -> Generator[Any]:
         assert folder in (self._site.inbox, self._site.config.data)
         yield self.flush if self._whole else None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dna_pipeline.base.errors import ConfigError
-from dna_pipeline.config.batch import OF_BATCH
+from dna_pipeline.config.batch import BATCH_KEYS
 from dna_pipeline.operations.submit import document_from_options
 
 
@@ -27,7 +27,7 @@ def test_a_key_of_job_files_is_refused(setting: str):
     assert str(caught.value).startswith(f"--set {setting!r}: ")
 
 
-@pytest.mark.parametrize("key", sorted(OF_BATCH))
+@pytest.mark.parametrize("key", sorted(BATCH_KEYS))
 def test_each_of_these_keys_is_refused(key: str):
     with pytest.raises(ConfigError, match=f"{key} is for a job file"):
         document_from_options(None, [f"{key}=1"])

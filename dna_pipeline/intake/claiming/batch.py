@@ -310,7 +310,7 @@ class BatchClaimer:
     @staticmethod
     def _flush(place: Path, number: int, stack: ExitStack) -> Callable[[], None] | None:
         """Return one flush for many drops, as `SingleClaimer` does; None for a few drops."""
-        return stack.enter_context(filesystem.flush_of_all(place)) if number >= BULK_SIZE else None
+        return stack.enter_context(filesystem.shared_flush(place)) if number >= BULK_SIZE else None
 
     def _fetch_file(self, item: BatchDrop, path: Path, stats: Stats, *, durable: bool) -> None:
         if not item.is_moved:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dna_pipeline.base.errors import JobError
-from dna_pipeline.config.batch import request
+from dna_pipeline.config.batch import request_text
 from dna_pipeline.config.schema import Inbox
 from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.intake.planning.plan import Plan, PlanItem, Planner, Source, shown_image
@@ -112,7 +112,7 @@ class BatchPlan:
         spec = self.planner.resolve(item.row.document, job_rows.draw_seed, context)
         name = item.source.path.name
         job = job_rows.job_row(self.inbox, item.source.folder, name, drop.row["id"], spec)
-        text = request(item.row.document)
+        text = request_text(item.row.document)
         return job | {"batch": self.batch["id"], "key": key, "request": text}
 
 

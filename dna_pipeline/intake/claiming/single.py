@@ -146,7 +146,7 @@ class SingleClaimer:
         For a few drops, the flush might write too much data of other programs.
         """
         place = self._config.data if self._inbox.keeps else self._inbox.path
-        return filesystem.flush_of_all(place) if number >= BULK_SIZE else nullcontext()
+        return filesystem.shared_flush(place) if number >= BULK_SIZE else nullcontext()
 
     def _fetch(self, item: ClaimedDrop, *, durable: bool) -> bool:
         """Bring the files into the claim; False if one of them could not be claimed.

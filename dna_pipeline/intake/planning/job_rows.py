@@ -19,7 +19,7 @@ from dna_pipeline.base.clock import to_minute
 from dna_pipeline.base.errors import Failure, Hours, JobError, ParameterInvalid
 from dna_pipeline.base.naming import safe_stem
 from dna_pipeline.base.times import utcnow
-from dna_pipeline.config.batch import combinations, head_of, request
+from dna_pipeline.config.batch import combinations, head_of, request_text
 from dna_pipeline.config.job_context import JobContext
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.config.sidecar import JobSpec, parse_sidecar, resolve
@@ -217,7 +217,7 @@ def matrix_batch(
     batch["max_failures"] = head_of(parse_sidecar(data)).max_failures
     rows: list[dict[str, Any]] = []
     for number, (job, document) in enumerate(zip(jobs, documents, strict=True), 1):
-        job |= {"batch": batch["id"], "request": request(document)}
+        job |= {"batch": batch["id"], "request": request_text(document)}
         rows.append(
             {"batch_id": batch["id"], "number": number, "image": job["name"], "job_id": job["id"],
              "status": None, "code": None, "field": None, "detail": None}

@@ -27,7 +27,7 @@ def test_the_flush_is_the_systems(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(filesystem, "type_of", lambda folder: "ext4")
     monkeypatch.setattr(filesystem, "_libc", Libc)
-    with filesystem.flush_of_all(tmp_path) as flush:
+    with filesystem.shared_flush(tmp_path) as flush:
         assert flush is not None
         flush()
     assert flushed == [0]
@@ -41,7 +41,7 @@ def test_where_one_flush_may_not_do_there_is_none(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(filesystem, "type_of", lambda folder: kind)
-    with filesystem.flush_of_all(tmp_path) as flush:
+    with filesystem.shared_flush(tmp_path) as flush:
         assert flush is None
 
 

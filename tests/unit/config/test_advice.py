@@ -66,10 +66,10 @@ def test_whole_numbers(value: object, said: str):
 def test_percent_must_fit_the_range():
     assert advice.for_number("60%", [1], whole=False) == "write 0.6"
     assert advice.for_number("160%", [1], whole=False).startswith("write the number that")
-    assert advice.over_one(60, [1]) == "for 60 % write 0.6"
-    assert advice.over_one(85.5, [1.0]) == "for 85.5 % write 0.855"
+    assert advice.for_percent(60, [1]) == "for 60 % write 0.6"
+    assert advice.for_percent(85.5, [1.0]) == "for 85.5 % write 0.855"
     for value, most in ((2, [1]), (600, [1]), (60, [30]), (60, []), ("60", [1])):
-        assert advice.over_one(value, most) == ""
+        assert advice.for_percent(value, most) == ""
 
 
 @pytest.mark.parametrize(
