@@ -109,7 +109,7 @@ class RunningJob:
     def to_dict(self, expected: Mapping[str, float]) -> dict[str, Any]:
         """As `status.json` shows it."""
         facts = asdict(self)
-        del facts["started"], facts["stage_since"], facts["resting"]
+        del facts["started"], facts["stage_since"], facts["is_yielding"]
         left = self.left_s(expected)
         return facts | {"eta_s": None if left is None else round(left, 1)}
 

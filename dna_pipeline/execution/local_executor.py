@@ -137,7 +137,10 @@ class LocalExecutor:
         # A device may be the cause of an unexpected end, so the next worker must check it first.
         doubt = self._child is not None and self._child.ending in (None, *DOUBTFUL_ENDS)
         return replace(
-            self._settings, prove=doubt, seen_device=self._last_device, seen_gpu=self._last_gpu
+            self._settings,
+            self_test=doubt,
+            last_device=self._last_device,
+            last_gpu=self._last_gpu,
         )
 
     def cancel(self, job: str) -> None:
