@@ -35,10 +35,10 @@ from dna_pipeline.execution.protocol import (
     Order,
     Phase,
     Progress,
-    Ready,
     StageDone,
     StageOrder,
     WorkerEnded,
+    WorkerReady,
 )
 from dna_pipeline.execution.scheduler import Scheduler
 from dna_pipeline.ledger import batches, holds, pauses, queue, requests, source_holds
@@ -88,7 +88,7 @@ class RunningJob:
             self.step = self.steps = 0
         self.phase = phase
 
-    def left_s(self, expected: Mapping[str, float]) -> float | None:
+    def remaining_s(self, expected: Mapping[str, float]) -> float | None:
         """Seconds to its end: by what its stages mostly take, else by its own pace so far.
 
         Args:
@@ -110,7 +110,7 @@ class RunningJob:
         """As `status.json` shows it."""
         facts = asdict(self)
         del facts["started"], facts["stage_since"], facts["is_yielding"]
-        left = self.left_s(expected)
+        left = self.remaining_s(expected)
         return facts | {"eta_s": None if left is None else round(left, 1)}
 
 
@@ -206,7 +206,7 @@ class Dispatcher:
 
     def _handle(self, event: Event) -> None:
         match event:
-            case Ready():
+            case WorkerReady():
                 self.device = {"device": event.device, "dtype": event.dtype}
                 self.device |= {"gpu": event.environment.get("gpu")}
                 self.scheduler.device_available()
@@ -282,7 +282,7 @@ class Dispatcher:
         if code == DeviceUnavailable.code:
             self.scheduler.device_lost()
         elif code == InboxUnavailable.code:
-            self.scheduler.sources.note(job)
+            self.scheduler.sources.note_hold(job)
 
     def _source_away(self, job_id: str) -> str | None:
         """Why the job's source cannot be reached; None if it can."""

@@ -25,8 +25,8 @@ from dna_pipeline.execution.protocol import (
     JobFailed,
     Order,
     Phase,
-    Ready,
     WorkerEnded,
+    WorkerReady,
     event_from_message,
 )
 
@@ -168,7 +168,7 @@ class LocalExecutor:
                 self._child = None
 
     def _put(self, event: Event) -> None:
-        if isinstance(event, Ready):
+        if isinstance(event, WorkerReady):
             # A worker with a worse device never becomes ready, so the last one had the best.
             gpu = event.environment.get("gpu")
             self._last_gpu = gpu if isinstance(gpu, str) else None
@@ -332,14 +332,14 @@ class _Child:
             raise ipc.PipeError(f"{event.kind} of a job that it was not given")
         if stage is not None and stage not in self._stages:
             raise ipc.PipeError(f"{event.kind} of a stage that its job does not have")
-        if isinstance(event, Ready) and self._is_ready:
+        if isinstance(event, WorkerReady) and self._is_ready:
             raise ipc.PipeError("a second ready")
 
     def _note(self, event: Event) -> None:
         """Follow the child's state, for the limits."""
         with self._lock:
             match event:
-                case Ready():
+                case WorkerReady():
                     self._is_ready = True
                 case Phase():
                     self._deadline = time.monotonic() + event.limit_s

@@ -99,7 +99,7 @@ def _records(files: list[dict[str, Any]] | None) -> tuple[FileRecord, ...] | Non
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
+class WorkerReady:
     """The worker holds its device."""
 
     kind: ClassVar[str] = "ready"
@@ -193,9 +193,9 @@ class WorkerEnded:
     detail: str
 
 
-Event = Ready | Phase | Progress | StageDone | JobDone | JobFailed | Beat | WorkerEnded
+Event = WorkerReady | Phase | Progress | StageDone | JobDone | JobFailed | Beat | WorkerEnded
 _EVENTS: dict[str, type[Any]] = {
-    cls.kind: cls for cls in (Ready, Phase, Progress, StageDone, JobDone, JobFailed, Beat)
+    cls.kind: cls for cls in (WorkerReady, Phase, Progress, StageDone, JobDone, JobFailed, Beat)
 }
 """What a worker says; its end is told by whoever sees it."""
 

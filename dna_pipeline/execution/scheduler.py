@@ -120,7 +120,7 @@ class Scheduler:
             return Obstacle(why, partial(holds.hold, job_id=job.id, code=DiskFull.code, detail=why))
         return None
 
-    def review(self, *, patient: bool) -> None:
+    def review(self, *, keep_trying: bool) -> None:
         """Free the jobs whose time has come or whose cause to wait is gone.
 
         What can only be found out by trying is tried once, and again if `patient`.
@@ -132,7 +132,7 @@ class Scheduler:
         ]
         if self._is_due(InboxUnavailable.code, now, INBOX_RETRY_S):
             self.sources.review()
-        is_due = self._is_due(DiskFull.code, now, DISK_RETRY_S if patient else None)
+        is_due = self._is_due(DiskFull.code, now, DISK_RETRY_S if keep_trying else None)
         is_roomy = is_due and self._disk_shortage() is None
 
         def action(session: Transaction) -> None:

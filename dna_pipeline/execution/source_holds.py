@@ -65,7 +65,7 @@ class SourceHolds:
         self._claims: dict[str, Path] = {}
         """Claims that are missing although their root is there, by drop."""
         self._has_read = False
-        self.has_missed = False
+        self.has_missing_claims = False
 
     def obstacle(self, job: Runnable) -> Obstacle | None:
         """What keeps the job from its source."""
@@ -73,7 +73,7 @@ class SourceHolds:
         root = claim.parent
         if (why := claim_folders.unreachable_reason(claim, self._look)) is None:
             return None
-        self.has_missed |= self._look(root).is_there
+        self.has_missing_claims |= self._look(root).is_there
         if self._holds_ours(root):
             return self._missing_alone(job, claim, why)
 
@@ -85,11 +85,11 @@ class SourceHolds:
         self._roots.add(root)
         return Obstacle(why, hold_all)
 
-    def note(self, job_id: str) -> None:
+    def note_hold(self, job_id: str) -> None:
         """A job was held for its source by someone else: let `review` release it."""
         if (claim := self._ledger.transact(lambda s: source_holds.claim_of(s, job_id))) is not None:
             self._roots.add(claim.parent)
-            self.has_missed = True
+            self.has_missing_claims = True
 
     def review(self) -> None:
         """Release the jobs whose sources can be reached again."""

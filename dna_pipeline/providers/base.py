@@ -165,7 +165,7 @@ class ImageToField(Protocol):
 
 
 @runtime_checkable
-class Placed(Protocol):
+class ReportsDevice(Protocol):
     """A loaded model that knows where it computes, which may differ from what was asked for."""
 
     @property
@@ -215,7 +215,7 @@ class ModelCache:
         """Where that model computes and in which number type: as it says itself once it is loaded,
         else as its provider declares. Raises `UnknownModel`."""
         provider, model = self.provider(name), self._loaded.get(name)
-        if isinstance(model, Placed):
+        if isinstance(model, ReportsDevice):
             return model.computes_on
         device = self._device.name if provider.needs_device else "cpu"
         return Device(device, provider.dtype_on(self._device))

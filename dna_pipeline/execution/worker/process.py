@@ -22,7 +22,14 @@ from dna_pipeline.base import ipc
 from dna_pipeline.base.errors import DeviceUnavailable, Failure
 from dna_pipeline.base.logs import configure_child
 from dna_pipeline.execution.local_executor import WorkerSettings
-from dna_pipeline.execution.protocol import Beat, Event, JobFailed, Order, Ready, event_to_message
+from dna_pipeline.execution.protocol import (
+    Beat,
+    Event,
+    JobFailed,
+    Order,
+    WorkerReady,
+    event_to_message,
+)
 from dna_pipeline.execution.worker import device as devices
 from dna_pipeline.execution.worker import runner
 from dna_pipeline.providers.base import Device, ModelCache
@@ -84,7 +91,7 @@ class Worker:
         self.out = out
         self.orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
         self.cancelled: set[str] = set()
-        self.resting: set[str] = set()
+        self.yield_requests: set[str] = set()
         self.busy = BusyClock()
 
     def emit(self, event: Event) -> None:
@@ -99,12 +106,12 @@ class Worker:
                 order = Order.from_message(message["order"])
                 # A wish that is still remembered was meant for an attempt before this one.
                 self.cancelled.discard(order.job)
-                self.resting.discard(order.job)
+                self.yield_requests.discard(order.job)
                 self.orders.put(order)
             elif "cancel" in message:
                 self.cancelled.add(message["cancel"])
             elif "rest" in message:
-                self.resting.add(message["rest"])
+                self.yield_requests.add(message["rest"])
         os._exit(0)
 
     def beat(self) -> None:
@@ -133,7 +140,7 @@ class Worker:
             models=ModelCache(load_providers(self.settings.models), device),
             emit=self.emit,
             is_cancelled=self.cancelled.__contains__,
-            must_yield=self.resting.__contains__,
+            must_yield=self.yield_requests.__contains__,
             stage_timeout_s=self.settings.stage_timeout_s,
             release_memory=release_memory,
             fingerprint=fingerprints.of,
@@ -141,7 +148,7 @@ class Worker:
             licence=fingerprints.licence,
         )
         # What comes before this is nobody's job: a death there is charged to none.
-        self.emit(Ready(device.name, device.dtype, facts))
+        self.emit(WorkerReady(device.name, device.dtype, facts))
         while True:
             order = self._next_order(bench.models)
             with self.busy.running():

@@ -252,7 +252,7 @@ class Daemon:
         """Take up what the last daemon left, from the ledger and the claims."""
         self.intake.recover()
         # Before those that were running are put back, and before the copies that are unknown go.
-        self.dispatcher.scheduler.sources.has_missed = not self.overtaken.settle()
+        self.dispatcher.scheduler.sources.has_missing_claims = not self.overtaken.settle()
         back = self.ledger.transact(queue.recover)
         for job_id in back:
             log.info("job.resumed", job=job_id)
@@ -307,7 +307,7 @@ class Daemon:
             self.dispatcher.forward_cancels()
         if now >= self._review_at:
             self._review_at = now + REVIEW_S
-            self.dispatcher.scheduler.review(patient=self._patient)
+            self.dispatcher.scheduler.review(keep_trying=self._patient)
             self.dispatcher.enforce_hours()
             self._settle_overtaken()
             self._has_changed = True  # whatever else was waited for, it is not missed for long
@@ -324,8 +324,8 @@ class Daemon:
     def _settle_overtaken(self) -> None:
         """End jobs whose sources are gone for good, once the outbox can say which they are."""
         sources = self.dispatcher.scheduler.sources
-        if sources.has_missed and self.overtaken.settle(only_held=True):
-            sources.has_missed = False
+        if sources.has_missing_claims and self.overtaken.settle(only_held=True):
+            sources.has_missing_claims = False
 
     def _look_for_change(self) -> None:
         """Note whether any connection committed since the last look."""
@@ -374,7 +374,7 @@ class Daemon:
         self.ledger.transact(lambda s: queue.hold_publish(s, job, reason.code, str(reason)))
         log.warning("publish.held", job=job, why=str(reason))
         if isinstance(reason, InboxUnavailable):
-            self.dispatcher.scheduler.sources.note(job)
+            self.dispatcher.scheduler.sources.note_hold(job)
         else:
             self._publish_at = time.monotonic() + PUBLISH_RETRY_S
 
