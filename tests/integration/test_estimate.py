@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from dna_pipeline.execution.estimate import Estimator, QueueEstimate
-from dna_pipeline.ledger import queue, store
+from dna_pipeline.ledger import drops, queue, store
 from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.operations.daemon.status_file import StatusFile
 
@@ -37,16 +37,16 @@ class Shop:
         from dna_pipeline.intake.planning import job_rows
 
         inbox = self.site.config.inboxes[0]
-        drops = [job_rows.drop_row(inbox, "", "cat.png", None) for _ in range(count)]
+        rows = [job_rows.drop_row(inbox, "", "cat.png", None) for _ in range(count)]
         spec = JobSpec("cut", ())
         jobs = [
             job_rows.job_row(inbox, "", "cat.png", drop["id"], spec) | {"stages": stages} | values
-            for drop in drops
+            for drop in rows
         ]
-        facts = [{"id": drop["id"], "width": size[0], "height": size[1]} for drop in drops]
+        facts = [{"id": drop["id"], "width": size[0], "height": size[1]} for drop in rows]
 
         def commit(session) -> None:
-            drops.begin_claims(session, drops)
+            drops.begin_claims(session, rows)
             drops.finish_claims(session, facts, jobs)
 
         self.site.ledger.transact(commit)
@@ -198,7 +198,7 @@ def test_a_long_queue_is_judged_by_a_sample(shop, monkeypatch) -> None:
     for _ in range(55):
         shop.add(restyle(10))
         shop.add(restyle(30))
-    monkeypatch.setattr("dna_pipeline.execution.estimate.SAMPLE", 20)
+    monkeypatch.setattr("dna_pipeline.execution.estimate.MAX_SAMPLE", 20)
     assert len(shop.views.runnable_sample(110 // 20 + 1)) in range(12, 28)
     assert shop.left() == QueueEstimate(110, pytest.approx(220, rel=0.2))
 

@@ -54,11 +54,11 @@ class Obedient:
     def submit(self, order: Order) -> None:
         self.orders.append(order)
 
-    def rest(self, job: str) -> None:
+    def yield_after_stage(self, job: str) -> None:
         self.rested.append(job)
 
     def cancel(self, job: str) -> None: ...
-    def tend(self) -> None: ...
+    def enforce_timeouts(self) -> None: ...
     def close(self, grace_s: float) -> None: ...
     def events(self) -> queues.SimpleQueue[Event]:
         return self._events
