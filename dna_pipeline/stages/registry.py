@@ -1,4 +1,4 @@
-"""Where stages and providers are found, by name.
+"""The stages and providers by their names.
 
 The values are import strings, so that a module, and what it needs, loads only when it is used.
 Other packages add theirs through the entry point groups `dna_pipeline.stages` and
