@@ -36,8 +36,8 @@ MAX_SAMPLE = 400
 HAND_OVER_S = 1.0
 """Longest time from one job's end to the next one's start that counts as part of the next job."""
 MAX_OVERHEAD_S = 120.0
-"""Longest time around a stage's own seconds that counts as loading and writing; a longer one was a
-pause or a restart."""
+"""Longest time around a stage's own seconds that counts as loading and writing; a longer one was
+spent on waiting, as after a restart."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -336,8 +336,8 @@ def _failed(order: Order, stage: str | None, error: Exception) -> JobFailed:
 
 
 def _translated(error: Exception, *, is_fault: bool) -> JobError:
-    """The error as a JobError: OutOfMemory if memory ran out, itself if it is one already, else
-    StageFailed."""
+    """The error as a JobError: OutOfMemory if memory ran out, itself if it is a JobError and no
+    fault of the device, else StageFailed."""
     detail = f"{type(error).__name__}: {error}"[:2000]
     if is_out_of_memory(error):
         return error if isinstance(error, OutOfMemory) else OutOfMemory(detail)
