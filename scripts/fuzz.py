@@ -208,7 +208,7 @@ def pipe_door(_folder: Path) -> Door:
     from dna_pipeline.execution import protocol
 
     events: list[protocol.Event] = [
-        protocol.Ready("cpu", "float32", {"gpu": None}),
+        protocol.WorkerReady("cpu", "float32", {"gpu": None}),
         protocol.Phase("j", "img2img", "running", 30.0),
         protocol.Progress("j", "img2img", 1, 20, 0.05),
         protocol.JobFailed("j", {"code": "c", "message": "m", "detail": "d"}, "img2img"),

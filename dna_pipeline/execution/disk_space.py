@@ -1,4 +1,4 @@
-"""Whether the disks have room for a job, asked before it starts."""
+"""Disk space that a job needs, and a check that the disks have it before the job starts."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from typing import Any
 from dna_pipeline.stages import registry
 
 FLOOR_BYTES = 64 << 20
-"""What must stay free whatever the job: for the ledger, the logs and other people."""
+"""Bytes that must stay free whatever the job needs: for the ledger, the logs and other people."""
 
 SOURCE_COPIES = 8
-"""The original is copied into the result, and a compressed picture's stages write larger ones."""
+"""Copies of the source to reserve: the original goes into the result, and stages write pictures
+that may be larger than a strongly compressed source."""
 
 
 def required_bytes(
@@ -33,16 +34,17 @@ def output_bytes(width: int, height: int, stages: Iterable[Mapping[str, Any]]) -
     )
 
 
-def shortage(folders: Sequence[Path], need: int) -> str | None:
-    """Which of the folders' disks has less than `need` bytes free, as a sentence; or None."""
+def shortage(folders: Sequence[Path], required: int) -> str | None:
+    """A sentence that names the first folder whose disk has less than `required` bytes free; None
+    if all have enough."""
     for folder in folders:
         try:
             free = shutil.disk_usage(folder).free
         except OSError:
-            continue  # a folder that is gone is reported by whoever writes to it
-        if free < need:
+            continue  # whatever writes to a missing folder reports that better
+        if free < required:
             return (
-                f"{folder} has {free >> 20} MiB free and {need >> 20} MiB may be needed; "
+                f"{folder} has {free >> 20} MiB free and {required >> 20} MiB may be needed; "
                 "make room, the work goes on by itself"
             )
     return None

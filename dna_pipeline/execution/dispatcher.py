@@ -1,4 +1,4 @@
-"""Hands jobs to the executor and records what it reports of them."""
+"""Hands jobs to the executor and records its events in the ledger."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ from dna_pipeline.execution.protocol import (
     Order,
     Phase,
     Progress,
-    Ready,
     StageDone,
     StageOrder,
     WorkerEnded,
+    WorkerReady,
 )
 from dna_pipeline.execution.scheduler import Scheduler
 from dna_pipeline.ledger import batches, holds, pauses, queue, requests, source_holds
@@ -56,7 +56,8 @@ DEVICE_HINT = (
 
 
 def stage_stems(job: Job) -> dict[str, str]:
-    """For each stage's id the start of its files' names: the id is in it where types repeat."""
+    """The start of its files' names for each stage's id. It holds the id where types repeat, so
+    that two stages of one type write different names."""
     kinds = Counter(stage["type"] for stage in job.stages)
     return {
         stage["id"]: f"{job.stem}.{stage['id']}" if kinds[stage["type"]] > 1 else job.stem
@@ -82,14 +83,17 @@ class RunningJob:
     is_yielding: bool = False
 
     def enter(self, stage: str, phase: str) -> None:
-        """Note where it has come to."""
+        """Record the stage and the phase that the job is in now."""
         if stage != self.stage:
             self.stage, self.stage_since = stage, time.monotonic()
             self.step = self.steps = 0
         self.phase = phase
 
-    def left_s(self, expected: Mapping[str, float]) -> float | None:
-        """Seconds to its end: by what its stages mostly take, else by its own pace so far.
+    def remaining_s(self, expected: Mapping[str, float]) -> float | None:
+        """Seconds until the job ends; None if nothing is known.
+
+        They come from the durations that its stages usually have, else from the job's own pace
+        so far.
 
         Args:
             expected: seconds of each of its stages in their order; empty where unknown.
@@ -107,15 +111,25 @@ class RunningJob:
         return max(here - done, 0.0) + sum(expected[stage] for stage in after)
 
     def to_dict(self, expected: Mapping[str, float]) -> dict[str, Any]:
-        """As `status.json` shows it."""
-        facts = asdict(self)
-        del facts["started"], facts["stage_since"], facts["is_yielding"]
-        left = self.left_s(expected)
-        return facts | {"eta_s": None if left is None else round(left, 1)}
+        """The running job in the form that `status.json` shows.
+
+        Args:
+            expected: as for `remaining_s`.
+        """
+        values = asdict(self)
+        del values["started"], values["stage_since"], values["is_yielding"]
+        remaining = self.remaining_s(expected)
+        return values | {"eta_s": None if remaining is None else round(remaining, 1)}
 
 
 class Dispatcher:
-    """The running job, and the queue behind it."""
+    """Sends the next job's order to the executor, and records the events that come back.
+
+    Attributes:
+        running: the job at the executor.
+        device: device, number type and GPU of the worker; None while no worker is ready.
+        worker: the worker's last report of memory and busy time.
+    """
 
     def __init__(
         self, config: Config, ledger: Ledger, executor: Executor, look: Look = look_directly
@@ -128,21 +142,21 @@ class Dispatcher:
         self.device: dict[str, Any] | None = None
         self.worker: Beat | None = None
         self.scheduler = Scheduler(config, ledger, look)
-        self._heard: Event | None = None
-        self._claimed: Job | None = None
+        self._event: Event | None = None
+        self._claimed_job: Job | None = None
 
     # --- orders ---
 
     def dispatch(self) -> None:
-        """Hand out the next job if the executor is free."""
+        """Submit the next job if the executor is free."""
         while self.running is None:
-            # Kept until it is handed over: a ledger in trouble must not leave a job that is marked
-            # as running and is not.
-            self._claimed = self._claimed or self.scheduler.claim()
-            if self._claimed is None:
+            # `_submit` reads the ledger, which may fail after the job was marked as running. So
+            # the job is remembered, and submitted at the next call.
+            self._claimed_job = self._claimed_job or self.scheduler.claim()
+            if self._claimed_job is None:
                 return
-            self._submit(self._claimed)
-            self._claimed = None
+            self._submit(self._claimed_job)
+            self._claimed_job = None
 
     def _submit(self, job: Job) -> None:
         failpoint("attempt-committed")
@@ -180,33 +194,34 @@ class Dispatcher:
         )
 
     def _restore_stages(self, job: Job, claim: Path) -> None:
-        """Bring the files that a retry kept to where the worker looks for them."""
+        """Move the stage files that a retry preserved to the folder where the worker looks."""
         if not claim.is_relative_to(self._config.data):
-            return  # in an inbox, which a retry never puts anything into
+            return  # the claim is in an inbox, where a retry never puts stage files
         try:
             stage_files.restore(claim, self._config.work / job.id)
         except OSError as error:
-            # The worker runs the stages again whose files it does not find.
+            # No harm is done: the worker runs a stage again if its files are missing.
             log.warning("stages.lost", job=job.id, why=str(error))
 
     # --- events ---
 
     def listen(self) -> None:
-        """Record everything that the executor reported since the last time."""
+        """Record all events that the executor reported since the last call."""
         events = self._executor.events()
         while True:
-            if self._heard is None:
+            if self._event is None:
                 try:
-                    self._heard = events.get_nowait()
+                    self._event = events.get_nowait()
                 except queues.Empty:
                     return
-            # Kept until it is recorded: a full disk must not make a job's end unheard of.
-            self._handle(self._heard)
-            self._heard = None
+            # Recording may fail, for instance on a full disk. So the event is remembered and
+            # recorded at the next call: the end of a job must not be lost.
+            self._handle(self._event)
+            self._event = None
 
     def _handle(self, event: Event) -> None:
         match event:
-            case Ready():
+            case WorkerReady():
                 self.device = {"device": event.device, "dtype": event.dtype}
                 self.device |= {"gpu": event.environment.get("gpu")}
                 self.scheduler.device_available()
@@ -241,19 +256,19 @@ class Dispatcher:
         self._ledger.transact(lambda s: queue.add_progress(s, event.job, data))
 
     def _on_stage_done(self, running: RunningJob, event: StageDone) -> None:
-        facts: dict[str, Any] = asdict(event) | {"attempt": running.attempt}
-        job, files = facts.pop("job"), facts.pop("artifacts")
-        facts["stage_id"] = facts.pop("stage")
+        record: dict[str, Any] = asdict(event) | {"attempt": running.attempt}
+        job, files = record.pop("job"), record.pop("artifacts")
+        record["stage_id"] = record.pop("stage")
         failpoint("stage-reported")
-        self._ledger.transact(lambda s: queue.finish_stage(s, job, facts, files))
+        self._ledger.transact(lambda s: queue.finish_stage(s, job, record, files))
         failpoint("stage-committed")
         log.info("stage.finished", job=job, stage=event.stage, seconds=event.seconds)
 
     def _on_failed(self, event: JobFailed) -> None:
         failure = Failure.from_dict(event.failure)
         code, detail, is_hold = failure.code, failure.detail, event.hold
-        # Whatever it stumbled over: as likely as not, over that.
-        if not is_hold and (why := self._source_away(event.job)) is not None:
+        # If the source folder is unreachable, assume that caused the failure and hold the job.
+        if not is_hold and (why := self._unreachable_source(event.job)) is not None:
             code, detail, is_hold = InboxUnavailable.code, why, True
         if is_hold:
             log.warning("job.held", job=event.job, code=code, why=detail)
@@ -261,7 +276,7 @@ class Dispatcher:
             return
         if event.poisoned:
             log.error("device.failed", job=event.job, stage=event.stage, why=detail)
-            # The worker's process has to end for it, so it is counted as the worker's end is.
+            # The worker process must end after this fault, so the fault counts as a dead worker.
             failure = WorkerCrashed(detail, hint=DEVICE_HINT).failure()
             self._ledger.transact(lambda s: self._worker_died(s, event.job, failure, event.stage))
             return
@@ -271,7 +286,8 @@ class Dispatcher:
         self._ledger.transact(lambda s: self._fail(s, event.job, failure, event.stage))
 
     def _hold(self, job: str, code: str, detail: str) -> None:
-        """Put the job back; where there is no device, no other need try for now."""
+        """Put the job back as held. Without a device no job can run, so then all others are held
+        too."""
 
         def action(session: Transaction) -> None:
             holds.hold(session, job, code, detail)
@@ -282,10 +298,10 @@ class Dispatcher:
         if code == DeviceUnavailable.code:
             self.scheduler.device_lost()
         elif code == InboxUnavailable.code:
-            self.scheduler.sources.note(job)
+            self.scheduler.sources.note_hold(job)
 
-    def _source_away(self, job_id: str) -> str | None:
-        """Why the job's source cannot be reached; None if it can."""
+    def _unreachable_source(self, job_id: str) -> str | None:
+        """The reason why the job's source cannot be reached; None if it can."""
         claim = self._ledger.transact(lambda s: source_holds.claim_of(s, job_id))
         return None if claim is None else claim_folders.unreachable_reason(claim, self._look)
 
@@ -295,27 +311,27 @@ class Dispatcher:
 
     def _fail(self, session: Transaction, job: str, failure: Failure, stage: str | None) -> None:
         queue.fail(session, job, failure, stage)
-        self._count(session, job, failure)
+        self._count_failure(session, job, failure)
 
-    def _count(self, session: Transaction, job: str, failure: Failure) -> None:
+    def _count_failure(self, session: Transaction, job: str, failure: Failure) -> None:
         limit = self._config.runtime.pause_after_failures
         if (why := pauses.note_failure(session, job, failure, limit)) is not None:
             log.error("pipeline.paused", why=why)
-        found = queue.find_job(session, job)
-        if found is None or found.batch is None:
+        counted = queue.find_job(session, job)
+        if counted is None or counted.batch is None:
             return
-        if (why := batches.check_failures(session, found.batch)) is not None:
+        if (why := batches.check_failures(session, counted.batch)) is not None:
             log.error("batch.paused", why=why)
 
     def _worker_died(
         self, session: Transaction, job: str, failure: Failure, stage: str | None
     ) -> None:
         queue.worker_died(session, job, self._config.runtime.max_attempts, failure, stage)
-        self._count(session, job, failure)
+        self._count_failure(session, job, failure)
 
     def _on_worker_ended(self, event: WorkerEnded) -> None:
         if self.running is not None and event.job != self.running.job:
-            return  # it was between two jobs, and the next is at another worker already
+            return  # the worker ended between two jobs, and another one has the next job already
         self.device = self.worker = None
         if self.running is None:
             return
@@ -333,7 +349,7 @@ class Dispatcher:
             case "cancel":
                 failure = Cancelled("ended by force: it did not react to the cancel").failure()
                 self._ledger.transact(lambda s: queue.fail(s, running.job, failure, stage))
-            case reason if (why := self._source_away(running.job)) is not None:
+            case reason if (why := self._unreachable_source(running.job)) is not None:
                 log.error("worker.ended", job=running.job, why=event.detail, reason=reason)
                 self._hold(running.job, InboxUnavailable.code, why)
             case reason:
@@ -343,24 +359,25 @@ class Dispatcher:
                 self._ledger.transact(lambda s: self._worker_died(s, running.job, failure, stage))
 
     def drain(self) -> None:
-        """After the executor was closed: record its last words."""
+        """Record the last events of a closed executor; a job without an end counts as
+        interrupted."""
         self.listen()
         if self.running is not None:
             job = self.running.job
             self._ledger.transact(lambda s: queue.requeue_interrupted(s, job))
             self.running = None
 
-    # --- what people and time change ---
+    # --- requests of people, and hours ---
 
     def forward_cancels(self) -> None:
-        """Pass on the wish to cancel the running job."""
+        """Tell the executor if someone asked to cancel the running job."""
         if self.running is not None and self.running.job in self._ledger.transact(
             requests.cancel_requests
         ):
             self._executor.cancel(self.running.job)
 
     def enforce_hours(self) -> None:
-        """Have the running job stop before its next stage once its inbox's hours are over."""
+        """Make the running job stop before its next stage if its inbox's hours are over."""
         running = self.running
         if (
             running is not None

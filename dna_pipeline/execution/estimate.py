@@ -1,9 +1,9 @@
-"""About how long work will take, learned from the stages that were finished last.
+"""Estimates of how long jobs will take, learned from the stages that were finished last.
 
-Each stage says what its time grows with (`Stage.work`); a line through what it took, one for each
-type and model, gives the seconds. What another device did is kept apart, and
-where the last few stages ran faster or slower than their lines, the next are taken to do so too:
-others may use the machine, and it may be hot.
+`Stage.work` gives the amount of work of a stage. For each type of stage and model, a line is fitted
+through the (work, seconds) of its last runs, and gives the seconds of the next run. Runs on another
+device are not mixed in. If the last few stages were faster or slower than their lines, the next
+ones are expected to be so too: others may use the machine, and it may be hot.
 """
 
 from __future__ import annotations
@@ -25,17 +25,19 @@ from dna_pipeline.stages.base import Stage
 
 RECENT_RUNS = 2000
 MAX_RUNS = 60
-"""For each type and model; every two of them are compared."""
+"""Most runs remembered of each type and model; `fit` compares every two of them."""
 
 PACE_RUNS = 8
-"""So many of the last stages tell the machine's pace."""
+"""Number of last stages that the machine's pace is computed from."""
 
-SAMPLE = 400
-"""So many of the queue's jobs are looked at; the others take as long as these on average."""
+MAX_SAMPLE = 400
+"""Most jobs of the queue that are estimated one by one; the others are taken for their average."""
 
 HAND_OVER_S = 1.0
+"""Longest time from one job's end to the next one's start that counts as part of the next job."""
 MAX_OVERHEAD_S = 120.0
-"""What a stage took beyond its own time is loading and writing; more was a rest or a restart."""
+"""Longest time around a stage's own seconds that counts as loading and writing; a longer one was
+spent on waiting, as after a restart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +52,11 @@ class Line:
 
 
 def fit(points: Sequence[tuple[float, float]]) -> Line:
-    """The line through at least one (work, seconds), neither part below zero.
+    """The line through at least one point (work, seconds), with neither part below zero.
 
-    The median of the slopes between every two points (Theil 1950, Sen 1968), so that up to
-    about a quarter of them may be far off. Where all did the same work, time is taken to grow
-    with it.
+    Its slope is the median of the slopes between every two points (Theil 1950, Sen 1968), so that
+    up to about a quarter of the points may be far off. If all points have the same work, the time
+    is assumed to be proportional to the work.
     """
     slopes = [(t2 - t1) / (w2 - w1) for (w1, t1), (w2, t2) in combinations(points, 2) if w1 != w2]
     slope = median(slopes) if slopes else None
@@ -65,8 +67,13 @@ def fit(points: Sequence[tuple[float, float]]) -> Line:
 
 
 def pace(runs: Iterable[tuple[float, float]]) -> float:
-    """How much longer than expected things take: the median of (seconds, expected), each weighed
-    by the time that was expected; 1 without any."""
+    """Factor by which runs took longer than expected; 1 without any runs.
+
+    It is the median of seconds / expected, in which each run counts by its expected seconds.
+
+    Args:
+        runs: (seconds, expected seconds) of each run.
+    """
     ratios = sorted((took / expected, expected) for took, expected in runs if expected > 0)
     half = sum(expected for _, expected in ratios) / 2
     for ratio, expected in ratios:
@@ -78,7 +85,8 @@ def pace(runs: Iterable[tuple[float, float]]) -> float:
 
 @dataclass(slots=True)
 class _History:
-    """How long one type of stage took with one model, on one device."""
+    """Points (work, seconds) of one type of stage with one model on one device; `line` is fitted
+    when it is first needed."""
 
     points: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=MAX_RUNS))
     line: Line | None = None
@@ -86,25 +94,25 @@ class _History:
 
 @dataclass(frozen=True, slots=True)
 class QueueEstimate:
-    """How many jobs can run now, and their seconds; None where too little is known."""
+    """The number of jobs that can run now, and their seconds; None where too little is known."""
 
     jobs: int
     seconds: float | None
 
     def to_dict(self, running: bool = False, running_s: float | None = None) -> dict[str, Any]:
-        """As `status` tells it, with the job that runs."""
+        """The estimate in the form that `status` shows, the running job's seconds included."""
         parts = [running_s] * running + [self.seconds] * (self.jobs > 0)
-        known = [seconds for seconds in parts if seconds is not None]
-        whole = bool(parts) and len(known) == len(parts)
-        return {"runnable": self.jobs, "queue_eta_s": round(sum(known), 1) if whole else None}
+        durations = [seconds for seconds in parts if seconds is not None]
+        whole = bool(parts) and len(durations) == len(parts)
+        return {"runnable": self.jobs, "queue_eta_s": round(sum(durations), 1) if whole else None}
 
 
 class Estimator:
-    """Looks at one ledger, again at each `refresh`."""
+    """Learns durations from one ledger at each `refresh`, and estimates jobs with them."""
 
-    def __init__(self, views: Queries) -> None:
-        self._views = views
-        self._known: dict[tuple[str, str | None], _History] = {}
+    def __init__(self, queries: Queries) -> None:
+        self._queries = queries
+        self._histories: dict[tuple[str, str | None], _History] = {}
         self._by_place: dict[tuple[Any, ...], _History] = {}
         self._latest: deque[tuple[Stage, float, float]] = deque(maxlen=PACE_RUNS)
         self._pace = 1.0
@@ -112,8 +120,8 @@ class Estimator:
         self._size = (0, 0)
 
     def refresh(self) -> None:
-        """Learn from the stages that were finished since the last time."""
-        for run in self._views.stage_runs(self._last["id"], RECENT_RUNS):
+        """Learn from the stages that were finished since the last call."""
+        for run in self._queries.stage_runs(self._last["id"], RECENT_RUNS):
             is_next = run["job_id"] == self._last.get("job_id")
             if not is_next:
                 self._size = (run["width"] or 0, run["height"] or 0)
@@ -126,60 +134,69 @@ class Estimator:
 
     def _learn(self, run: dict[str, Any], stage: Stage, seconds: float) -> None:
         where = (stage.type, stage.model, run["provider"], run["device"], run["dtype"])
-        known = self._by_place.setdefault(where, _History())
-        if self._known.get((stage.type, stage.model)) is not known:
-            self._known[stage.type, stage.model] = known
+        history = self._by_place.setdefault(where, _History())
+        if self._histories.get((stage.type, stage.model)) is not history:
+            self._histories[stage.type, stage.model] = history
             self._latest.clear()
         work = stage.work(*self._size)
-        known.points.append((work, seconds))
-        known.line = None
+        history.points.append((work, seconds))
+        history.line = None
         self._latest.append((stage, work, seconds))
 
     def stages(self, stages: Iterable[Any], width: int | None, height: int | None) -> list[float]:
-        """Seconds of each stage of a job, as `jobs.stages` has them; none where one is unknown."""
+        """Seconds of each stage of a job; an empty list if one of them is unknown.
+
+        Args:
+            stages: as the column `jobs.stages` holds them.
+            width, height: of the source, in pixels.
+        """
         size = (width or 0, height or 0)
-        found: list[float] = []
+        durations: list[float] = []
         for spec in stages:
             stage = _stage(spec["type"], spec["params"])
-            if stage is None or (stage.type, stage.model) not in self._known or not all(size):
+            if stage is None or (stage.type, stage.model) not in self._histories or not all(size):
                 return []
-            found.append(self._pace * self._seconds(stage, stage.work(*size)))
+            durations.append(self._pace * self._seconds(stage, stage.work(*size)))
             size = stage.output_size(*size)
-        return found
+        return durations
 
     def _seconds(self, stage: Stage, work: float) -> float:
-        """By the line of its type and model, which must be known."""
-        known = self._known[stage.type, stage.model]
-        known.line = known.line or fit(known.points)
-        return known.line.seconds(work)
+        """Seconds by the line of the stage's type and model, of which runs must be known."""
+        history = self._histories[stage.type, stage.model]
+        history.line = history.line or fit(history.points)
+        return history.line.seconds(work)
 
     def job(self, job_id: str) -> dict[str, float]:
-        """Seconds of each of a job's stages, by their ids; none where one is unknown."""
-        work = self._views.work_of(job_id)
+        """Seconds of each of a job's stages by their ids; an empty dict if one is unknown."""
+        work = self._queries.work_of(job_id)
         if work is None:
             return {}
         seconds = self.stages(work["stages"], work["width"], work["height"])
         return dict(zip([stage["id"] for stage in work["stages"]], seconds, strict=False))
 
     def queue(self) -> QueueEstimate:
-        """All jobs that wait for nothing but their turn."""
-        jobs = self._views.runnable()
-        sample = self._views.runnable_sample(jobs // SAMPLE + 1) if jobs else []
-        told = [self.stages(job["stages"], job["width"], job["height"]) for job in sample]
-        return QueueEstimate(jobs, total(told, jobs))
+        """The estimate of all jobs that wait for nothing but their turn."""
+        jobs = self._queries.runnable()
+        sample = self._queries.runnable_sample(jobs // MAX_SAMPLE + 1) if jobs else []
+        durations = [self.stages(job["stages"], job["width"], job["height"]) for job in sample]
+        return QueueEstimate(jobs, total(durations, jobs))
 
 
-def total(told: Sequence[Sequence[float]], jobs: int) -> float | None:
-    """Seconds of so many jobs like those that are `told`; the unknown ones among these are taken
-    to be like the others, unless they are the most."""
-    known = [sum(seconds) for seconds in told if seconds]
-    if not known or 2 * len(known) < len(told):
+def total(durations: Sequence[Sequence[float]], jobs: int) -> float | None:
+    """Seconds of `jobs` jobs that are like a sample of them; None if most of the sample is unknown.
+
+    Args:
+        durations: seconds of the stages of each job in the sample; an empty one is unknown, and
+            counts as the average of the others.
+    """
+    estimated = [sum(seconds) for seconds in durations if seconds]
+    if not estimated or 2 * len(estimated) < len(durations):
         return None
-    return sum(known) / len(known) * jobs
+    return sum(estimated) / len(estimated) * jobs
 
 
 def _stage(kind: str, params: dict[str, Any]) -> Stage | None:
-    """None for what an older or another version wrote."""
+    """The stage with these parameters; None if another version wrote them and they do not fit."""
     try:
         return registry.stage_class(kind).model_validate(params)
     except (KeyError, ConfigError, ValidationError):
@@ -187,9 +204,10 @@ def _stage(kind: str, params: dict[str, Any]) -> Stage | None:
 
 
 def _took(run: dict[str, Any], before: dict[str, Any]) -> float:
-    """Seconds of the device's and everyone's time, from the stage's turn to its end.
+    """Seconds from the stage's turn to its end, with loading and writing.
 
-    A job's first stage begins as the job does or, where it follows at once, where the last ended.
+    The turn of a job's first stage begins with the job or, if the job follows another at once, at
+    the end of that one.
     """
     begun: datetime | None = run["started_at"]
     ended: datetime | None = before.get("finished_at")

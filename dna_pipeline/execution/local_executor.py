@@ -1,7 +1,8 @@
-"""The seam between the daemon and whatever computes: orders in, events out.
+"""The executor, which runs orders and reports events.
 
-`Executor` is the seam; `LocalExecutor` is one child process that owns the device. The daemon
-imports this module and never torch. Messages carry no pixels: both sides share the work folder.
+`Executor` is the interface that the daemon uses; `LocalExecutor` runs orders in one child process
+that owns the device. The daemon imports this module and never torch. Messages carry no pixels: both
+sides share the work folder.
 """
 
 from __future__ import annotations
@@ -25,33 +26,35 @@ from dna_pipeline.execution.protocol import (
     JobFailed,
     Order,
     Phase,
-    Ready,
     WorkerEnded,
+    WorkerReady,
     event_from_message,
 )
 
 WORKER_ENV = {"OMP_WAIT_POLICY": "PASSIVE"}
-"""Defaults of the worker's environment. Threads of OpenMP that spin while they wait make a job many
-times slower where other programs want the cores too; resting ones cost a little where none do."""
+"""Defaults of the worker's environment. OpenMP's threads spin while they wait, which makes a job
+many times slower if other programs need the cores too. PASSIVE lets the threads sleep, which costs
+a little if no other program does."""
 
 START_LIMIT_S = 1800.0
-"""How long an order may take to come to its first stage: a worker starts, waits for one that has
-outlived its daemon, checks its device, and reads large files for their hashes."""
+"""Time limit from an order to its first stage: meanwhile a worker starts, waits for another one
+that has outlived its daemon, checks its device, and reads large files for their hashes."""
 
 DOUBTFUL_ENDS = ("poisoned", "crash", "timeout", "unready")
+"""Reasons of a worker's end that a broken device may have caused."""
 
 CANCEL_GRACE_S = 10.0
-"""How long a job may take to notice that it is cancelled before its worker is ended."""
+"""Time that a job has to react to its cancellation before its worker is killed."""
 
 UNKILLABLE_S = 60.0
-"""How long a killed worker may take to end before its job is given to another."""
+"""Time that a killed worker has to end before its job is given to another worker."""
 
 KILL_WAIT_S = 5.0
-"""How long a killed worker and the threads that served it may take to end."""
+"""Time to wait for the end of a killed worker, and of each thread that served it."""
 
 
 class Executor(Protocol):
-    """Runs orders somewhere and reports on them; not more than `capacity` at a time."""
+    """Runs orders somewhere and reports events; at most `capacity` orders at a time."""
 
     capacity: int
 
@@ -63,7 +66,7 @@ class Executor(Protocol):
 
     def events(self) -> queue.SimpleQueue[Event]: ...
     def enforce_timeouts(self) -> None:
-        """Enforce limits; to be called about once a second."""
+        """End workers that exceed a time limit; to be called about once a second."""
         ...
 
     def close(self, grace_s: float) -> None: ...
@@ -71,7 +74,7 @@ class Executor(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class WorkerSettings:
-    """What a worker is told once, before its first order."""
+    """Settings that a worker receives once, before its first order."""
 
     device: str
     dtype: str
@@ -80,19 +83,21 @@ class WorkerSettings:
     stage_timeout_s: float
     idle_unload_s: float
     self_test: bool = False
-    """Check that the device computes right before the first order."""
+    """True to check, before the first order, that the device computes correctly."""
     last_device: str | None = None
-    """The device of the worker before; a worse one is refused. None: this is the first worker."""
+    """Device of the previous worker; a worse one is refused. None for the first worker."""
     last_gpu: str | None = None
-    """Name of that device's hardware, for people."""
+    """Name of the previous device's hardware, for people."""
 
 
 class LocalExecutor:
-    """One child process, started with the first order and again after each of its deaths.
+    """Runs orders in one child process, which is started with the first order and, after it has
+    ended, with the next one.
 
     Args:
-        module: what the child runs, as `python -m`; it talks as
-            `dna_pipeline.execution.worker.process` does.
+        wake: called after each event, from any thread.
+        module: the module that the child runs, as `python -m` does; its messages are those of
+            `dna_pipeline.execution.worker.process`.
     """
 
     capacity = 1
@@ -117,7 +122,8 @@ class LocalExecutor:
         return self._events
 
     def submit(self, order: Order) -> None:
-        """Start an attempt, whose one end is reported as an event that names the job."""
+        """Start an attempt. It ends with exactly one event that names the job: JobDone, JobFailed
+        or WorkerEnded."""
         with self._lock:
             if self._is_closed:
                 self._put(WorkerEnded(order.job, "closed", "the executor was closed"))
@@ -125,19 +131,22 @@ class LocalExecutor:
                 self._replace_child(order)
 
     def _replace_child(self, order: Order) -> None:
-        """Start a worker with that order. It has the order before it can end, so that its end
-        names the job, however early it comes."""
+        """Start a worker with that order. The worker object knows the order before its process
+        starts, so that WorkerEnded names the job however early the process ends."""
         try:
             self._child = _Child(self._module, self._next_settings(), order, self._put)
-        except Exception as error:  # no memory, process or thread is to be had
+        except Exception as error:  # for lack of memory, processes or threads
             why = f"no worker can be started: {error}"
             self._put(WorkerEnded(order.job, "unready", why))
 
     def _next_settings(self) -> WorkerSettings:
-        # A device may be the cause of an unexpected end, so the next worker must check it first.
-        doubt = self._child is not None and self._child.ending in (None, *DOUBTFUL_ENDS)
+        # A broken device may have caused an unexpected end, so the next worker tests it first.
+        is_doubtful = self._child is not None and self._child.ending in (None, *DOUBTFUL_ENDS)
         return replace(
-            self._settings, self_test=doubt, last_device=self._last_device, last_gpu=self._last_gpu
+            self._settings,
+            self_test=is_doubtful,
+            last_device=self._last_device,
+            last_gpu=self._last_gpu,
         )
 
     def cancel(self, job: str) -> None:
@@ -156,8 +165,8 @@ class LocalExecutor:
                 self._child.enforce_timeouts(time.monotonic())
 
     def close(self, grace_s: float) -> None:
-        """End the child: at once when it is idle, else after at most `grace_s`. No order is run
-        from then on."""
+        """End the child: at once if it is idle, else after at most `grace_s` seconds. Later orders
+        are not run."""
         with self._lock:
             self._is_closed = True
             if self._child is not None:
@@ -165,8 +174,8 @@ class LocalExecutor:
                 self._child = None
 
     def _put(self, event: Event) -> None:
-        if isinstance(event, Ready):
-            # A worker with a worse device never becomes ready, so the last one had the best.
+        if isinstance(event, WorkerReady):
+            # A worker with a worse device never becomes ready, so this device is the best so far.
             gpu = event.environment.get("gpu")
             self._last_gpu = gpu if isinstance(gpu, str) else None
             self._last_device = event.device
@@ -175,13 +184,18 @@ class LocalExecutor:
 
 
 class _Child:
-    """A running worker process and the order that it has.
+    """A running worker process and its current order.
 
-    `_lock` guards its state, which the caller's thread and the reader's both change. Each order
-    that was taken ends in one event: JobDone, JobFailed, or the WorkerEnded that names its job.
+    The caller's thread and the reader thread both change the state, so `_lock` guards it. Each
+    accepted order ends with exactly one event: JobDone, JobFailed, or a WorkerEnded that names its
+    job.
+
+    Attributes:
+        ending: why the process ends or has ended; None while it runs.
+        job: the job that it has; None while it is idle.
 
     Raises:
-        Exception: the process or one of its threads could not be started; nothing is left of it.
+        Exception: the process or one of its threads could not be started; nothing is left over.
     """
 
     def __init__(
@@ -189,11 +203,12 @@ class _Child:
     ) -> None:
         self._put = put
         self._lock = threading.Lock()
-        self._said: deque[str] = deque(maxlen=3)  # its last words
+        self._last_lines: deque[str] = deque(maxlen=3)
+        """The last lines that the process wrote to standard error, its own log left out."""
         self.ending: str | None = None
         self._is_ready = False
         self._fault = ""
-        self._take(order)
+        self._begin(order)
         self._process = ipc.spawn(module, WORKER_ENV | dict(os.environ))
         try:
             self._start(settings, order)
@@ -219,15 +234,15 @@ class _Child:
             raise
 
     def run(self, order: Order) -> bool:
-        """Take an order; False if this child has come to its end."""
+        """Send an order to the process; False if the process has ended or is about to end."""
         with self._lock:
             if self.ending is not None or self._process.poll() is not None:
                 return False
-            self._take(order)
+            self._begin(order)
             self._writer.send({"order": order.to_message()})
         return True
 
-    def _take(self, order: Order) -> None:
+    def _begin(self, order: Order) -> None:
         self.job: str | None = order.job
         self._stages = frozenset(stage.id for stage in order.stages)
         self._detail = "before its first stage"
@@ -263,7 +278,7 @@ class _Child:
         try:
             self._process.wait(grace_s)
         except subprocess.TimeoutExpired:
-            ipc.end(self._process, KILL_WAIT_S)  # a driver may keep even a killed process
+            ipc.end(self._process, KILL_WAIT_S)  # limited: a driver can keep a killed process alive
         self._reader.join(KILL_WAIT_S)
 
     def _end(self, reason: str) -> None:
@@ -274,8 +289,8 @@ class _Child:
             self._process.kill()
 
     def _give_up(self) -> None:
-        """Report the end of the job where its process stays; the caller holds the lock. A driver
-        that hangs keeps a process that was killed."""
+        """Report the end of the job although its killed process still exists; the caller holds the
+        lock. A driver that hangs can keep a killed process alive."""
         if self.job is not None and self.ending is not None:
             job, self.job = self.job, None
             why = f"the worker was killed {self._detail} and does not end; its driver may hang"
@@ -283,14 +298,14 @@ class _Child:
 
     def _watch(self, line: str) -> None:
         if line.strip() and not line.startswith("{"):  # the worker's own log
-            self._said.append(line.strip())
+            self._last_lines.append(line.strip())
         relay(line)
 
     def _read(self) -> None:
         try:
             self._follow()
         except Exception as error:
-            # Whatever it is that talks so, it is not the worker that was started.
+            # No sound worker sends such a message, so the process is not to be trusted any more.
             with self._lock:
                 self._fault = f"because it sent {error} "
                 self._end("crash")
@@ -298,7 +313,7 @@ class _Child:
             self._report_end()
 
     def _follow(self) -> None:
-        """Pass on its events until its pipe ends."""
+        """Pass on the events of the process until its pipe ends."""
         assert self._process.stdout
         for message in ipc.messages(self._process.stdout):
             self._check(event := event_from_message(message))
@@ -312,31 +327,32 @@ class _Child:
         self._writer.close()
         self._writer.join(KILL_WAIT_S)
         self._stderr.join(KILL_WAIT_S)
-        with self._lock:  # an order that comes from now on goes to another worker
+        with self._lock:  # `ending` is set, so later orders go to another worker
             self.ending = self.ending or "crash"
             if not self._is_ready and self.ending in ("crash", "timeout"):
                 self.ending = "unready"
-                said = " | ".join(self._said) or "it said nothing"
-                self._detail = f"before it was ready: {said}"
+                last_words = " | ".join(self._last_lines) or "it said nothing"
+                self._detail = f"before it was ready: {last_words}"
             job, self.job = self.job, None
         why = f"the worker {ipc.how_it_ended(code)} {self._fault}{self._detail}".strip()
         self._put(WorkerEnded(job, self.ending, why))
 
     def _check(self, event: Event) -> None:
-        """Raise PipeError for what a worker that does as it was ordered cannot tell."""
+        """Raise PipeError for an event that does not belong to the order: of another job or stage,
+        or a second `ready`."""
         job, stage = getattr(event, "job", None), getattr(event, "stage", None)
         if job is not None and job != self.job:
             raise ipc.PipeError(f"{event.kind} of a job that it was not given")
         if stage is not None and stage not in self._stages:
             raise ipc.PipeError(f"{event.kind} of a stage that its job does not have")
-        if isinstance(event, Ready) and self._is_ready:
+        if isinstance(event, WorkerReady) and self._is_ready:
             raise ipc.PipeError("a second ready")
 
     def _note(self, event: Event) -> None:
-        """Follow the child's state, for the limits."""
+        """Update the state of the child, from which its time limits follow."""
         with self._lock:
             match event:
-                case Ready():
+                case WorkerReady():
                     self._is_ready = True
                 case Phase():
                     self._deadline = time.monotonic() + event.limit_s

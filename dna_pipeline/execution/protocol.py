@@ -1,4 +1,4 @@
-"""What the daemon and its worker say to each other: orders in, events out, as JSON lines."""
+"""The messages between daemon and worker, as JSON lines: orders go in, events come out."""
 
 from __future__ import annotations
 
@@ -16,26 +16,27 @@ _FINITE = ConfigDict(allow_inf_nan=False)
 
 
 def _file_name(text: str) -> str:
-    if text in ("", ".", "..") or text != _storable(text) or set(text) & set("/\\:\0"):
+    if text in ("", ".", "..") or text != _encodable(text) or set(text) & set("/\\:\0"):
         raise ValueError("should be the plain name of a file")
     return text
 
 
-def _storable(text: str) -> str:
-    """What UTF-8 cannot hold (from a file's name, say) made visible: columns take no such text."""
+def _encodable(text: str) -> str:
+    """The text with characters that UTF-8 cannot hold written as escapes. Such characters come from
+    names of files, for instance, and a column of the ledger would refuse them."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _failure(data: dict[str, Any]) -> dict[str, Any]:
     failure: Failure = TypeAdapter(Failure).validate_python(data)
-    facts = failure.to_dict()
+    record = failure.to_dict()
     return {
-        key: _storable(value) if isinstance(value, str) else value for key, value in facts.items()
+        key: _encodable(value) if isinstance(value, str) else value for key, value in record.items()
     }
 
 
 FileName = Annotated[str, AfterValidator(_file_name)]
-Text = Annotated[str, AfterValidator(_storable)]
+Text = Annotated[str, AfterValidator(_encodable)]
 
 # --- orders ---
 
@@ -56,8 +57,10 @@ class FileRecord:
 class StageOrder:
     """One stage with all its parameters.
 
-    `done` holds its files where it has run before, `done_key` the key of that run; None for a run
-    of a version that recorded none.
+    Attributes:
+        stem: start of the names of its files.
+        done: its files if it has run before.
+        done_key: the stage key of that run; None if that version of the program recorded none.
     """
 
     id: str
@@ -99,8 +102,8 @@ def _records(files: list[dict[str, Any]] | None) -> tuple[FileRecord, ...] | Non
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
-    """The worker holds its device."""
+class WorkerReady:
+    """The worker has its device and waits for orders."""
 
     kind: ClassVar[str] = "ready"
     device: str
@@ -111,7 +114,7 @@ class Ready:
 @with_config(_FINITE)
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """What the job does now; over `limit_s` it counts as hung."""
+    """The start of a phase of a stage; a phase that lasts longer than `limit_s` counts as hung."""
 
     kind: ClassVar[str] = "phase"
     job: str
@@ -123,7 +126,7 @@ class Phase:
 @with_config(_FINITE)
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """`fraction` is of the whole job."""
+    """Steps of a stage that are done; `fraction` is the share of the whole job that is done."""
 
     kind: ClassVar[str] = "progress"
     job: str
@@ -157,14 +160,21 @@ class StageDone:
 
 @dataclass(frozen=True, slots=True)
 class JobDone:
+    """All stages of the job are done."""
+
     kind: ClassVar[str] = "job_done"
     job: str
 
 
 @dataclass(frozen=True, slots=True)
 class JobFailed:
-    """`hold` is set where the environment is at fault. `poisoned` is set where the process must
-    end; without `hold`, the job is then tried again as after a crash of its worker."""
+    """The attempt at the job ended before its last stage.
+
+    Attributes:
+        hold: the environment is at fault, so the job has to wait and has not failed.
+        poisoned: the process must end. Without `hold`, the job is then tried again as after a
+            crash of its worker.
+    """
 
     kind: ClassVar[str] = "job_failed"
     job: str
@@ -177,6 +187,8 @@ class JobFailed:
 @with_config(_FINITE)
 @dataclass(frozen=True, slots=True)
 class Beat:
+    """Memory of the worker, and the seconds that it has worked since its start; sent regularly."""
+
     kind: ClassVar[str] = "beat"
     rss_bytes: int
     device_busy_s: float
@@ -184,8 +196,13 @@ class Beat:
 
 @dataclass(frozen=True, slots=True)
 class WorkerEnded:
-    """The process is gone. `job` is what it ran; `reason` is crash, timeout, poisoned, cancel,
-    closed, or unready where it ended before it was ready for any job."""
+    """The worker process has ended; the executor reports it, not the worker.
+
+    Attributes:
+        job: the job that it ran; None if it ran none.
+        reason: crash, timeout, poisoned, cancel, closed, or unready if the process ended before
+            it was ready for any job.
+    """
 
     kind: ClassVar[str] = "worker_ended"
     job: str | None
@@ -193,11 +210,11 @@ class WorkerEnded:
     detail: str
 
 
-Event = Ready | Phase | Progress | StageDone | JobDone | JobFailed | Beat | WorkerEnded
+Event = WorkerReady | Phase | Progress | StageDone | JobDone | JobFailed | Beat | WorkerEnded
 _EVENTS: dict[str, type[Any]] = {
-    cls.kind: cls for cls in (Ready, Phase, Progress, StageDone, JobDone, JobFailed, Beat)
+    cls.kind: cls for cls in (WorkerReady, Phase, Progress, StageDone, JobDone, JobFailed, Beat)
 }
-"""What a worker says; its end is told by whoever sees it."""
+"""The events that a worker sends itself, by their names in messages."""
 
 
 def event_to_message(event: Event) -> ipc.Message:
@@ -205,10 +222,12 @@ def event_to_message(event: Event) -> ipc.Message:
 
 
 def event_from_message(message: ipc.Message) -> Event:
-    """The event that a worker told. It may be broken in any way; the daemon relies on each field.
+    """The event in a worker's message. The message may be broken in any way, so every field is
+    checked: the daemon relies on each.
 
     Raises:
-        PipeError: it is none, or a field of it is missing or holds what it never should.
+        PipeError: the message is no event, or a field is missing or has a value that it never
+            should have.
     """
     fields = dict(message)
     kind = fields.pop("event", None)

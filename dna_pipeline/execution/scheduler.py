@@ -1,4 +1,6 @@
-"""What keeps a queued job from its turn although nothing is wrong with the job itself."""
+"""Picks the next job that may start. Holds queued jobs while a cause outside of them keeps them
+from running, and releases them afterwards.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,7 @@ from dna_pipeline.ledger.tables import Job
 log = structlog.get_logger()
 
 DEVICE_RETRY_S = 2.0
-"""When a device that was not there is tried again; twice as late each further time."""
+"""Seconds until a missing device is tried again; doubled after each further failure."""
 
 MAX_DEVICE_RETRY_S = 480.0
 DISK_RETRY_S = 10.0
@@ -41,13 +43,13 @@ INBOX_RETRY_S = 5.0
 
 
 class Scheduler:
-    """Finds the next job that may start; holds those before it that may not, and frees them.
+    """Finds the next job that may start; holds the jobs before it that may not, and releases them.
 
-    What the ledger cannot tell is asked of the file system, and never inside a transaction: a disk
-    that is slow, or does not answer, must not stop everyone who writes to the ledger.
+    The file system is never asked inside a transaction: a disk that is slow, or does not answer,
+    must not block the others that write to the ledger.
 
     Args:
-        look: says whether a folder can be reached.
+        look: finds out whether a folder can be reached.
     """
 
     def __init__(self, config: Config, ledger: Ledger, look: Look = look_directly) -> None:
@@ -58,10 +60,10 @@ class Scheduler:
         self._retry_at: dict[str, float] = {}
         self._device_losses = 0
         self._closed_inboxes: set[str] = set()
-        """Inboxes whose jobs were all held since their hours ended."""
+        """Inboxes outside their hours, whose jobs are all held already."""
 
     def claim(self) -> Job | None:
-        """The next job that nothing stands against; all before it are held."""
+        """Claim the next job that may start, and hold all jobs before it; None if there is none."""
         while (job := self._ledger.transact(self._next)) is not None:
             obstacle = self._obstacle(job)
             claimed = self._ledger.transact(
@@ -72,7 +74,8 @@ class Scheduler:
         return None
 
     def _next(self, session: Transaction) -> Runnable | None:
-        """The next job that nothing in the ledger stands against; all before it are held."""
+        """The next job that nothing in the ledger or the configuration keeps from its turn; all
+        jobs before it are held."""
         if queue.is_paused(session):
             return None
         while (job := queue.next_runnable(session)) is not None:
@@ -83,7 +86,8 @@ class Scheduler:
     def _claim_or_hold(
         self, session: Transaction, job: Runnable, obstacle: Obstacle | None
     ) -> Job | None:
-        """Claim the job, or hold it; neither if another one is next by now."""
+        """Claim the job, or hold it if there is an obstacle; do neither if another job is next by
+        now."""
         after = self._next(session)
         if after is None or after.id != job.id:
             return None
@@ -94,7 +98,8 @@ class Scheduler:
         return None
 
     def _is_held(self, session: Transaction, job: Runnable) -> bool:
-        """Hold the job if something stands against it, with all to which the same applies."""
+        """Hold the job if a pause or its inbox's hours keep it from its turn, and with it all jobs
+        that have the same cause; False if nothing does."""
         if (why := pauses.reason(session, job.pipeline)) is not None:
             holds.hold_where(session, "pipeline", job.pipeline, Paused.code, why)
         elif (why := batches.paused(session, job.batch)) is not None:
@@ -111,8 +116,8 @@ class Scheduler:
         if (why := self._missing_weights(job.stages)) is not None:
             values = {"value": job.models, "code": WeightsMissing.code, "detail": why}
             return Obstacle(why, partial(holds.hold_where, column="models", **values))
-        if (found := self.sources.obstacle(job)) is not None:
-            return found
+        if (obstacle := self.sources.obstacle(job)) is not None:
+            return obstacle
         if (why := self._disk_shortage()) is not None:
             values = {"value": "queued", "code": DiskFull.code, "detail": why}
             return Obstacle(why, partial(holds.hold_where, column="status", **values))
@@ -120,19 +125,21 @@ class Scheduler:
             return Obstacle(why, partial(holds.hold, job_id=job.id, code=DiskFull.code, detail=why))
         return None
 
-    def review(self, *, patient: bool) -> None:
-        """Free the jobs whose time has come or whose cause to wait is gone.
+    def review(self, *, keep_trying: bool) -> None:
+        """Release the jobs whose time has come or whose cause to wait is gone.
 
-        What can only be found out by trying is tried once, and again if `patient`.
+        Args:
+            keep_trying: look for free disk space at every call that is due, as `watch` does. If
+                False, look once only, so that a one-shot `run` ends.
         """
         now = time.monotonic()
-        held = self._ledger.transact(_held_models)
+        waiting = self._ledger.transact(_held_models)
         complete = [
-            models for models, stages in held.items() if self._missing_weights(stages) is None
+            models for models, stages in waiting.items() if self._missing_weights(stages) is None
         ]
         if self._is_due(InboxUnavailable.code, now, INBOX_RETRY_S):
             self.sources.review()
-        is_due = self._is_due(DiskFull.code, now, DISK_RETRY_S if patient else None)
+        is_due = self._is_due(DiskFull.code, now, DISK_RETRY_S if keep_trying else None)
         is_roomy = is_due and self._disk_shortage() is None
 
         def action(session: Transaction) -> None:
@@ -142,7 +149,9 @@ class Scheduler:
             for inbox in holds.held_inboxes(session, Hours.code):
                 if self._hours_reason(inbox) is None:
                     holds.release_inbox(session, Hours.code, inbox)
-            if self._is_due(DeviceUnavailable.code, now, None):  # until it is lost again
+            # Once: whether the device is back shows only when a job runs, and if that fails,
+            # `device_lost` sets the next time.
+            if self._is_due(DeviceUnavailable.code, now, None):
                 freed += holds.release(session, DeviceUnavailable.code)
             if is_roomy:
                 freed += holds.release(session, DiskFull.code)
@@ -153,41 +162,46 @@ class Scheduler:
     def _hold_outside_hours(self, session: Transaction, *, has_freed: bool) -> None:
         """Hold the jobs of inboxes whose hours have ended, before it is their turn.
 
-        Only when the hours end or jobs were freed: the statement reads all jobs that can run.
+        The statement reads all jobs that can run, so it is executed only if the hours of an inbox
+        have ended or jobs were released since the last call.
         """
-        resting = {
-            inbox.name for inbox in self._config.inboxes if self.is_outside_hours(inbox.name)
-        }
-        if has_freed or resting - self._closed_inboxes:
+        closed = {inbox.name for inbox in self._config.inboxes if self.is_outside_hours(inbox.name)}
+        if has_freed or closed - self._closed_inboxes:
             hold_outside_hours(session, self._config)
-        self._closed_inboxes = resting
+        self._closed_inboxes = closed
 
     def device_lost(self) -> None:
-        """No worker got hold of the device: wait with the next try, longer each time."""
+        """Delay the next attempt, since no worker got the device; longer each time."""
         wait = min(DEVICE_RETRY_S * 2**self._device_losses, MAX_DEVICE_RETRY_S)
         self._retry_at[DeviceUnavailable.code] = time.monotonic() + wait
         self._device_losses += 1
 
     def device_available(self) -> None:
-        """A worker has the device."""
+        """Reset the delay of `device_lost`, since a worker has the device."""
         self._device_losses = 0
 
     def is_outside_hours(self, inbox: str) -> bool:
-        """Whether it is outside that inbox's hours."""
+        """True if that inbox has hours and they are not now."""
         return self._hours_reason(inbox) is not None
 
     def _is_due(self, code: str, now: float, wait: float | None) -> bool:
-        """Whether it is time to try again what that hold waits for; None: try just once."""
+        """True if it is time to check again whether the cause of a hold is gone.
+
+        Args:
+            code: of the hold.
+            now: in seconds of the monotonic clock.
+            wait: seconds until the next check; None if there is to be no further one.
+        """
         if now < self._retry_at.get(code, 0.0):
             return False
         self._retry_at[code] = float("inf") if wait is None else now + wait
         return True
 
-    # --- what may stand against a job, as sentences ---
+    # --- reasons why a job has to wait, as sentences; None if there is none ---
 
     def _hours_reason(self, inbox: str) -> str | None:
-        found = self._config.inbox(inbox)
-        return None if found is None else found.hours_reason(utcnow())
+        settings = self._config.inbox(inbox)
+        return None if settings is None else settings.hours_reason(utcnow())
 
     def _missing_weights(self, stages: Sequence[Mapping[str, Any]]) -> str | None:
         for name in model_sets.names_in(stages):
@@ -205,17 +219,18 @@ class Scheduler:
         try:
             need = disk_space.required_bytes(job.source_bytes, job.width, job.height, job.stages)
         except (KeyError, ValueError, ConfigError):
-            return None  # a stage that is gone or has changed: the worker says so
+            return None  # the stage's class is gone or has changed: the worker reports that
         return disk_space.shortage(self._disks(), need)
 
     def _disks(self) -> list[Path]:
-        """The folders that need room. Results wait for an outbox that does not answer."""
+        """The folders whose disks need free space. An outbox that does not answer is left out:
+        results wait for it anyway."""
         outbox = self._config.outbox
         return [self._config.data, *([] if self._look(outbox).is_silent else [outbox])]
 
 
 def hold_outside_hours(session: Transaction, config: Config) -> None:
-    """Hold all jobs of inboxes outside their hours, so that `status` says so at once."""
+    """Hold all jobs of inboxes outside their hours, so that `status` shows the hold at once."""
     for inbox in config.inboxes:
         if (why := inbox.hours_reason(utcnow())) is not None:
             holds.hold_where(session, "inbox", inbox.name, Hours.code, why)

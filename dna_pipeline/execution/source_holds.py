@@ -1,8 +1,8 @@
-"""Holds the jobs whose sources cannot be reached, and frees them when they can be.
+"""Holds jobs whose sources cannot be reached, and releases them when they can.
 
-The sources of an inbox's jobs lie in claims below one folder, its *root* (`<inbox>/.dna/<ledger>`;
-`<data>/claims` for copies). The root is asked about, once for all its jobs and outside any
-transaction; single claims are looked at only for jobs that are about to run.
+The sources of an inbox's jobs lie in claims below one folder, their *root*. That is
+`<inbox>/.dna/<ledger>`, or `<data>/claims` for copies. One look at the root serves all its jobs,
+outside any transaction; single claims are looked at only for jobs that are about to run.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from dna_pipeline.ledger.store import Ledger
 
 log = structlog.get_logger()
 
-AT_ONCE = 500
-"""So many single claims are looked at in one go."""
+CLAIMS_PER_REVIEW = 500
+"""Most single claims that are looked at in one call."""
 
-NAMES = 1000
-"""So many names in a root show whether its claims are ours."""
+MAX_NAMES = 1000
+"""Most names of a root that are read to find a claim of this ledger."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ class Obstacle:
 
     Attributes:
         why: a sentence for people.
-        hold: holds the job, with all to which the same applies.
+        hold: holds the job, and all jobs with the same cause.
     """
 
     why: str
@@ -48,100 +48,106 @@ class Obstacle:
 
 
 class SourceHolds:
-    """Holds and releases by root; remembers which roots and which single claims were missing.
+    """Holds and releases jobs by root; remembers which roots and which single claims are missing.
 
-    The daemon is the only one that holds jobs for their sources, so what is remembered is complete
-    but for the jobs that an earlier daemon left held, which are read from the ledger once.
+    Only the daemon holds jobs for their sources, so its memory is complete, except for jobs that an
+    earlier daemon left held: those are read from the ledger once.
 
     Attributes:
-        has_missed: a claim was missing although its folder was there, or went while its job ran.
-            Whoever looks for what became of such jobs sets it back.
+        has_missing_claims: a claim was missing although its root was there, or vanished while its
+            job ran. The caller that finds out what became of such jobs sets this back.
     """
 
     def __init__(self, ledger: Ledger, look: Look) -> None:
         self._ledger = ledger
         self._look = look
         self._roots: set[Path] = set()
-        self._claims: dict[str, Path] = {}
-        """Claims that are missing although their root is there, by drop."""
+        self._missing_claims: dict[str, Path] = {}
+        """Claims that are missing although their root is there, by drop id."""
         self._has_read = False
-        self.has_missed = False
+        self.has_missing_claims = False
 
     def obstacle(self, job: Runnable) -> Obstacle | None:
-        """What keeps the job from its source."""
+        """The reason why the job's source cannot be reached, and how to hold the jobs that it
+        concerns; None if the source can be reached."""
         claim = Path(job.claim)
         root = claim.parent
         if (why := claim_folders.unreachable_reason(claim, self._look)) is None:
             return None
-        self.has_missed |= self._look(root).is_there
-        if self._holds_ours(root):
-            return self._missing_alone(job, claim, why)
+        self.has_missing_claims |= self._look(root).is_there
+        if self._has_own_claims(root):
+            return self._hold_missing_claims(job, claim, why)
 
         def hold_all(session: Transaction) -> None:
             number = source_holds.hold_below(session, root, why)
-            source_holds.hold(session, [job.drop_id], why)  # whatever its path looks like
+            # Also by its id, in case its path does not match the root as the ledger compares them.
+            source_holds.hold(session, [job.drop_id], why)
             log.warning("inbox.unreachable", root=str(root), jobs=number)
 
         self._roots.add(root)
         return Obstacle(why, hold_all)
 
-    def note(self, job_id: str) -> None:
-        """A job was held for its source by someone else: let `review` release it."""
+    def note_hold(self, job_id: str) -> None:
+        """Remember the root of a job that the dispatcher or the publisher held for its source, so
+        that `review` can release it."""
         if (claim := self._ledger.transact(lambda s: source_holds.claim_of(s, job_id))) is not None:
             self._roots.add(claim.parent)
-            self.has_missed = True
+            self.has_missing_claims = True
 
     def review(self) -> None:
         """Release the jobs whose sources can be reached again."""
         if not self._has_read:
-            # Of a million jobs this takes seconds, during which others go on to write.
-            with closing(Queries(self._ledger.path)) as views:
-                self._roots |= views.held_roots(InboxUnavailable.code)
+            # With a million jobs this takes seconds. The separate read-only connection lets others
+            # write meanwhile.
+            with closing(Queries(self._ledger.path)) as queries:
+                self._roots |= queries.held_roots(InboxUnavailable.code)
             self._has_read = True
         for root in sorted(self._roots):
-            if self._holds_ours(root):
+            if self._has_own_claims(root):
                 self._ledger.transact(lambda s, r=root: source_holds.release_below(s, r))
                 self._roots.discard(root)
                 log.info("inbox.reachable", root=str(root))
         self._review_claims()
 
-    def _holds_ours(self, root: Path) -> bool:
-        """Whether claims of ours lie in that folder.
+    def _has_own_claims(self, root: Path) -> bool:
+        """True if claims of this ledger lie in that folder.
 
-        An empty mount point may have a folder of that name too, since people and programs, we
-        among them, may write into it while nothing is mounted there.
+        That the folder exists proves nothing: people and programs, this one included, may have
+        created it in the empty mount point while nothing was mounted there.
         """
         if not self._look(root).is_there:
             return False
         try:
             with os.scandir(root) as entries:
-                names = [entry.name for entry in islice(entries, NAMES)]
+                names = [entry.name for entry in islice(entries, MAX_NAMES)]
         except OSError:
             return False
         return self._ledger.transact(lambda s: source_holds.owns_any(s, names))
 
-    def _missing_alone(self, job: Runnable, claim: Path, why: str) -> Obstacle:
-        """Hold the job, and those after it whose claims are missing from that root as well."""
-        following = self._ledger.transact(lambda s: source_holds.next_claims(s, AT_ONCE))
+    def _hold_missing_claims(self, job: Runnable, claim: Path, why: str) -> Obstacle:
+        """An obstacle that holds the job, and the jobs after it whose claims are missing from the
+        same root."""
+        following = self._ledger.transact(lambda s: source_holds.next_claims(s, CLAIMS_PER_REVIEW))
         beside = {drop: other for drop, other in following.items() if other.parent == claim.parent}
-        lost = {
+        missing = {
             drop: other
             for drop, other in beside.items()
             if claim_folders.unavailable_reason(other) is not None
         }
-        lost[job.drop_id] = claim
-        self._claims |= lost
-        return Obstacle(why, lambda session: source_holds.hold(session, lost, why))
+        missing[job.drop_id] = claim
+        self._missing_claims |= missing
+        return Obstacle(why, lambda session: source_holds.hold(session, missing, why))
 
     def _review_claims(self) -> None:
-        """Look for some of the single claims; the others have their turn at the next review."""
-        some = dict(islice(self._claims.items(), AT_ONCE))
-        found: list[str] = []
+        """Look for some of the missing claims, and release the jobs of those that are back. The
+        others have their turn at the next review."""
+        some = dict(islice(self._missing_claims.items(), CLAIMS_PER_REVIEW))
+        reachable: list[str] = []
         for drop, claim in some.items():
-            del self._claims[drop]
+            del self._missing_claims[drop]
             if claim_folders.unreachable_reason(claim, self._look) is None:
-                found.append(drop)
+                reachable.append(drop)
             else:
-                self._claims[drop] = claim  # behind the others
-        if found:
-            self._ledger.transact(lambda s: source_holds.release(s, found))
+                self._missing_claims[drop] = claim  # at the end, behind the others
+        if reachable:
+            self._ledger.transact(lambda s: source_holds.release(s, reachable))

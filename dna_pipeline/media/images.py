@@ -78,7 +78,7 @@ _decoding = threading.Lock()
 
 @dataclass(frozen=True, slots=True)
 class ImageFacts:
-    """What a picture file holds.
+    """The format, size and number of frames of a picture file.
 
     Attributes:
         format: one of `FORMATS`, HEIF or EXR.
@@ -115,7 +115,7 @@ def load_image(path: Path, remarks: list[str] | None = None) -> Image.Image:
 
 
 def probe(path: Path) -> ImageFacts:
-    """What the file holds, after decoding it to its end. Raises as `load_image` does."""
+    """The facts of a picture file, after decoding it to its end. Raises as `load_image` does."""
     with _opened(path) as decoded:
         image = decoded.image
         turned = _orientation(image) in (5, 6, 7, 8)

@@ -33,7 +33,7 @@ def foreground_share(cutout: Image.Image) -> float:
 
 
 def framing(image: Image.Image) -> list[str]:
-    """What may be wrong with how a subject stands in its picture, in sentences.
+    """Sentences about what may be wrong with how a subject stands in its picture.
 
     Too little may be transparent for a cut-out, or the subject may reach an edge with more than a
     stray pixel.

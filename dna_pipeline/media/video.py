@@ -24,7 +24,7 @@ from dna_pipeline.base.files import write_atomic
 MEDIA_TYPE = "video/mp4"
 
 _TAIL = 600
-"""How many of the last characters of ffmpeg's complaint are told."""
+"""Number of last characters of ffmpeg's complaint that an error shows."""
 
 
 def write_mp4(path: Path, pictures: Iterable[NDArray[np.uint8]], size_px: int, fps: int) -> None:
@@ -93,16 +93,16 @@ def _feed(process: subprocess.Popen[bytes], pictures: Iterable[NDArray[np.uint8]
     assert process.stdin is not None
     try:
         for picture in pictures:
-            if not _taken(process.stdin.write, np.ascontiguousarray(picture).data):
+            if not _succeeds(process.stdin.write, np.ascontiguousarray(picture).data):
                 return
     finally:
-        _taken(process.stdin.close)
+        _succeeds(process.stdin.close)
 
 
-def _taken(act: Callable[..., object], *given: Any) -> bool:
-    """Whether it could be done; not where the process has ended, which will say why."""
+def _succeeds(act: Callable[..., object], *arguments: Any) -> bool:
+    """Call `act`; False if the process has ended, whose exit status then says why."""
     try:
-        act(*given)
+        act(*arguments)
     except OSError as error:
         if error.errno not in (errno.EPIPE, errno.EINVAL):  # the latter is what Windows says
             raise

@@ -1,4 +1,4 @@
-"""What a provider is, what the things it loads can do, and the cache that keeps them loaded.
+"""The base class of providers, the protocols of the models that they load, and the models' cache.
 
 A provider is one entry under `models:` in pipeline.yaml: a pydantic model of its own keys that
 knows which files it needs and how to load them. Importing a provider's module must not import
@@ -30,9 +30,12 @@ StepCallback = Callable[[int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """Where models run, as torch names it: `cpu`, `cuda:0`, `mps`; `float32`, `float16`, …
+    """A device and a number type of models, as torch names them.
 
-    `dtype_is_free`: nobody asked for that dtype, so that a model may choose a better one.
+    Attributes:
+        name: `cpu`, `cuda:0`, `mps`.
+        dtype: `float32`, `float16`, …
+        dtype_is_free: nobody asked for that dtype, so a model may choose a better one.
     """
 
     name: str
@@ -41,7 +44,7 @@ class Device:
 
 
 def device_of(device: torch.device, dtype: torch.dtype) -> Device:
-    """A device of torch and a number type by the names that manifests use."""
+    """The device for objects of torch, with the names that manifests use."""
     name = str(device) if device.type == "cuda" else device.type
     return Device(name, str(dtype).removeprefix("torch."))
 
@@ -58,7 +61,7 @@ class Provider(BaseModel, ABC):
     name_in_config: ClassVar[str]
     """The word after `provider:`."""
     stages: ClassVar[frozenset[str]]
-    """Types of the stages that can use such a model."""
+    """Types of the stages that can use the provider's model."""
     needs_device: ClassVar[bool] = True
     """False for models that run on the CPU whatever `runtime.device` says."""
 
@@ -71,7 +74,7 @@ class Provider(BaseModel, ABC):
         return [value for _, value in self if isinstance(value, Path)]
 
     def located(self, models_root: Path) -> Provider:
-        """This entry with its paths made absolute, relative ones below `models_root`."""
+        """The entry with absolute paths; relative ones are taken to lie below `models_root`."""
         changes = {
             name: models_root / value
             for name, value in self
@@ -81,9 +84,9 @@ class Provider(BaseModel, ABC):
 
     @abstractmethod
     def missing(self) -> str | None:
-        """What is not there yet and how to get it, as one sentence; None if all is there.
+        """A sentence that names what is missing and how to get it; None if nothing is missing.
 
-        Looks at the file system only, cheaply enough to be asked before every job.
+        It looks at the file system only, and is cheap enough to be called before every job.
         """
 
     @abstractmethod
@@ -103,7 +106,7 @@ class Provider(BaseModel, ABC):
 class ImageToImageRequest:
     """Arguments of one img2img call; the same names and ranges as the stage's parameters.
 
-    `thrifty`: memory ran out before; take less of it, at the cost of time.
+    `saves_memory`: memory ran out before; use less of it, at the cost of time.
     """
 
     prompt: str
@@ -128,7 +131,7 @@ class ImageToImage(Protocol):
         ...
 
     def remarks(self, request: ImageToImageRequest) -> list[str]:
-        """What of a request the model will not heed, in sentences for the manifest."""
+        """Sentences for the manifest about parts of a request that the model ignores."""
         ...
 
 
@@ -146,14 +149,14 @@ class ReviewsMatte(Protocol):
     """A `Matting` that can judge its own result."""
 
     def remarks(self, image: Image.Image, alpha: Image.Image) -> list[str]:
-        """What may be wrong with the alpha it gave for that picture, in sentences for the
-        manifest; none for a clean cut-out."""
+        """Sentences for the manifest about what may be wrong with the alpha that it gave for that
+        picture; none for a clean cut-out."""
         ...
 
 
 @runtime_checkable
 class ImageToField(Protocol):
-    """Imagines the solid that one picture shows, as a field of density and colour."""
+    """Reconstructs the object that one picture shows, as a field of density and colour."""
 
     def field(self, image: Image.Image, *, foreground_ratio: float) -> SceneField:
         """RGBA (cut out by its alpha) or RGB in.
@@ -165,8 +168,8 @@ class ImageToField(Protocol):
 
 
 @runtime_checkable
-class Placed(Protocol):
-    """A loaded model that knows where it computes, which may differ from what was asked for."""
+class ReportsDevice(Protocol):
+    """A loaded model that knows its device, which may differ from the requested one."""
 
     @property
     def computes_on(self) -> Device:
@@ -175,10 +178,9 @@ class Placed(Protocol):
 
 
 class ModelCache:
-    """Models by name, each loaded once and kept until it is evicted.
+    """The loaded models by name; each is loaded once and stays until it is evicted.
 
-    One lock guards loading: device work is one at a time, and two threads that ask for the same
-    model must get one copy.
+    A lock guards loading, so that two threads that ask for the same model get one copy.
     """
 
     def __init__(self, providers: dict[str, Provider], device: Device) -> None:
@@ -212,18 +214,18 @@ class ModelCache:
             return self._loaded[name]
 
     def computes_on(self, name: str) -> Device:
-        """Where that model computes and in which number type: as it says itself once it is loaded,
-        else as its provider declares. Raises `UnknownModel`."""
+        """Device and number type of that model: as the loaded model reports them, else as its
+        provider declares. Raises `UnknownModel`."""
         provider, model = self.provider(name), self._loaded.get(name)
-        if isinstance(model, Placed):
+        if isinstance(model, ReportsDevice):
             return model.computes_on
         device = self._device.name if provider.needs_device else "cpu"
         return Device(device, provider.dtype_on(self._device))
 
     def evict(self, *keep: str) -> list[str]:
-        """Forget all loaded models but those named; the names of the forgotten ones."""
+        """Forget all loaded models except those to `keep`, and return the names of the others."""
         with self._lock:
-            gone = [name for name in self._loaded if name not in keep]
-            for name in gone:
+            evicted = [name for name in self._loaded if name not in keep]
+            for name in evicted:
                 del self._loaded[name]
-        return gone
+        return evicted

@@ -34,17 +34,17 @@ _LIBRARIES = ("onnxruntime", "cv2")
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """True if memory, the device's or the machine's, was too little: less of it may do."""
+    """True if memory of the device or the machine ran out, so that a try with less may succeed."""
     return _kind(error) == "memory"
 
 
 def is_device_fault(error: BaseException) -> bool:
-    """True if the device or its driver failed: it may answer nothing in this process any more."""
+    """True if the device or its driver failed, after which it may never work in this process."""
     return _kind(error) == "fault"
 
 
 def _kind(error: BaseException) -> str | None:
-    """Sort by the first error in the chain of causes that can be sorted."""
+    """`memory` or `fault`, by the first error in the chain of causes that is either; else None."""
     for link in _chain(error):
         if _says_memory(link):
             return "memory"
@@ -54,12 +54,12 @@ def _kind(error: BaseException) -> str | None:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """The error and those that it was raised from. One of our own that names no cause was raised
-    on purpose, and what it was raised beside does not explain it."""
-    seen: set[int] = set()
+    """The error and its chain of causes. The chain ends at an error of our own without a cause: it
+    was raised on purpose, so the error that was handled at that time does not explain it."""
+    visited: set[int] = set()
     link: BaseException | None = error
-    while link is not None and id(link) not in seen:
-        seen.add(id(link))
+    while link is not None and id(link) not in visited:
+        visited.add(id(link))
         yield link
         is_hidden = link.__suppress_context__ or isinstance(link, JobError)
         link = link.__cause__ or (None if is_hidden else link.__context__)

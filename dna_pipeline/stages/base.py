@@ -1,7 +1,7 @@
-"""What a stage is: a model of its parameters and a short `run`.
+"""The base class of stages: a model of the parameters, and a short `run`.
 
-The class is the parameters: its fields are what a pipeline, an inbox or a sidecar may set, with
-their constraints, units and defaults. Importing a stage's module imports no torch.
+The fields of a stage's class are its parameters, which a pipeline, an inbox or a sidecar may set,
+with their constraints, units and defaults. Importing a stage's module imports no torch.
 """
 
 from __future__ import annotations
@@ -21,27 +21,28 @@ Kind = Literal["image", "mesh"]
 
 FromContent = Literal["from_content"]
 Seed = Annotated[int, Field(lt=2**63)] | FromContent
-"""A seed as it is written: negative means drawn for each job, `from_content` the image's own."""
+"""A seed as people write it: a negative one is drawn at random for each job, `from_content` is
+computed from the image's bytes."""
 
 
 @dataclass(slots=True)
 class StageContext:
-    """What a running stage may touch.
+    """The input, the work folder and the models that a running stage may use.
 
     Attributes:
         stage_id: the stage's id within its pipeline.
-        stem: start of every file name it writes; holds the id where types repeat.
+        stem: start of every file name that the stage writes; holds the id where types repeat.
         source: the image to read; never written.
-        work_dir: the one folder to write to; exists.
+        work_dir: the only folder to write to; exists.
         models: loads models by name.
         on_step: reports `(step, steps)` and raises `Cancelled` when the job is to stop.
-        thrift: how often memory has run out in this stage already; above 0, work with less of it
-            and say so in `warnings`.
+        low_memory_level: how often memory has run out in this stage already; above 0, work with
+            less of it and say so in `warnings`.
         warnings: sentences for the manifest.
         computed_on: set by a stage that did not compute where its model does, or has no model;
             for the manifest.
-        recipe: what the manifest will say of the input and of the stages up to this one, without
-            what differs from run to run; for files that carry it along.
+        recipe: the manifest's facts about the input and the stages up to this one, without those
+            that differ from run to run; for files that carry them along.
     """
 
     stage_id: str
@@ -56,7 +57,7 @@ class StageContext:
     recipe: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def path(self, suffix: str) -> Path:
-        """Where the artifact `<stem><suffix>` belongs, e.g. `ctx.path(".matte.png")`."""
+        """Path of the artifact `<stem><suffix>`, e.g. `ctx.path(".matte.png")`."""
         return self.work_dir / f"{self.stem}{suffix}"
 
 
@@ -69,22 +70,23 @@ class Stage(BaseModel, ABC):
     consumes: ClassVar[Kind] = "image"
     produces: ClassVar[Kind] = "image"
     weight: ClassVar[float] = 1.0
-    """Share of a job's time beside other stages, for the progress of the whole job."""
+    """The stage's part of a job's time, relative to other stages; for the job's progress."""
     file_words: ClassVar[frozenset[str]] = frozenset()
-    """What follows the stem in the names of its files: `matte` in `cat.matte.png`. No stage that
-    has its id there may be called so."""
+    """Words that follow the stem in the names of the stage's files: `matte` in `cat.matte.png`. An
+    id that is written there too must not be one of these words."""
     needs_model: ClassVar[bool] = True
     max_oom_retries: ClassVar[int] = 1
-    """How often the stage is run again where memory runs out, with `StageContext.thrift` raised;
-    the other models have left the device by then."""
+    """Most times that the stage is run again after memory ran out, each time with a
+    `StageContext.low_memory_level` one higher; other models are unloaded before."""
     aliases: ClassVar[dict[str, str]] = {}
-    """Other accepted spellings of parameters, each with the name it stands for."""
+    """Other names of parameters that are accepted, each with the name that it stands for."""
     foreign_words: ClassVar[dict[str, str]] = {}
     """Names that other programs have for parameters, each with ours. They are not accepted, since
-    the meaning may differ a little, but answered with the right one."""
+    their meaning may differ a little, but the error message gives our name."""
     later_parameters: ClassVar[dict[str, Any]] = {}
-    """Parameters that came after the stage's first release, each with its default then. A job's
-    identity leaves them out at that value: what was done before an update is not done again."""
+    """Parameters that were added after the stage's first release, each with the default that it was
+    added with. The dedup key leaves a parameter out at that value, so that a job done before an
+    update counts as the same job afterwards."""
     templates: ClassVar[tuple[str, ...]] = ()
     """The parameters whose text may hold fields and wildcards (see `config/templates.py`); the
     stage's parameter `seed` decides what those choose."""
@@ -92,12 +94,12 @@ class Stage(BaseModel, ABC):
     model: str | None = Field(None, description="name of the model, from `models:`")
 
     def resolved(self, draw: Callable[[], int], content: int | None = None) -> Self:
-        """All that is left to chance or to the image made definite.
+        """The same stage with a definite seed.
 
         Args:
             draw: gives seeds of 32 bits.
-            content: the seed that the image's bytes stand for; what is to come from them stays
-                `from_content` where they are not known.
+            content: the seed that the image's bytes stand for; None while they are unknown, and a
+                seed `from_content` stays so.
         """
         seed: int | str | None = getattr(self, "seed", None)
         if isinstance(seed, int) and seed < 0:
@@ -108,9 +110,9 @@ class Stage(BaseModel, ABC):
 
     @classmethod
     def advice(cls, name: str, value: object) -> str:  # noqa: ARG003 - for those that know some
-        """How to write what was meant by a wrong value of that parameter; "" if that is unknown.
+        """Advice on how to write a wrong value of that parameter; "" if there is none.
 
-        Called with what other programs call the same, such as a sampler's label.
+        A wrong value may be another program's word for the same, such as a sampler's label.
         """
         return ""
 
@@ -118,20 +120,21 @@ class Stage(BaseModel, ABC):
         """Raise a `JobError` for values that are valid one by one but not together."""
 
     def disk_bytes(self, width: int, height: int) -> int:
-        """About how much it writes at most, for a job's picture of that size."""
+        """Bytes that the stage writes at most, about, for a job's picture of that size."""
         return 8 * width * height
 
     def work(self, width: int, height: int) -> float:
-        """What its time grows with, for an input of that size, in a unit of its own."""
+        """Amount of work for an input of that size, in any unit: the stage's time is assumed to be
+        a linear function of it."""
         return width * height
 
     def output_size(self, width: int, height: int) -> tuple[int, int]:
-        """Width and height of what the next stage reads, for an input of that size."""
+        """Width and height of the picture that the next stage reads, for an input of that size."""
         return width, height
 
     @abstractmethod
     def run(self, ctx: StageContext) -> list[Artifact]:
-        """Do the work; the files made, the one that the next stage reads first."""
+        """Do the work, and return the files; the first is the one that the next stage reads."""
 
     def params(self) -> dict[str, Any]:
         """All parameters by their names, as plain JSON values."""

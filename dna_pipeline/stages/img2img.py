@@ -26,7 +26,7 @@ Schedule = Literal["normal", "karras"]
 
 MIN_SIDE_PX = 64
 MULTIPLE_PX = 8
-"""The model's latent has one pixel for so many of the picture's."""
+"""Pixels of the picture along each side of one pixel of the model's latent."""
 EMPTY_PROMPT = "The prompt is empty: the picture was redrawn without a description."
 INVISIBLE = (
     "The input is fully transparent and alpha: keep was asked for, so nothing of the result shows."
@@ -90,7 +90,8 @@ class Img2Img(Stage):
 
     @classmethod
     def advice(cls, name: str, value: object) -> str:
-        """Ours for a sampler as AUTOMATIC1111, ComfyUI or Diffusers call it."""
+        """Our name for a sampler or schedule that AUTOMATIC1111, ComfyUI or Diffusers name
+        otherwise, and the longer side for a size like 512x768."""
         if not isinstance(value, str):
             return ""
         if name == "max_size" and (sides := re.fullmatch(r"(\d{2,4})\s*[x×*]\s*(\d{2,4})", value)):
@@ -138,7 +139,7 @@ class Img2Img(Stage):
         source = load_image(ctx.source, ctx.warnings)
         image = fitted(on_white(source), self.max_size)
         model: ImageToImage = ctx.models.get(self.model)
-        request = self._request(thrifty=ctx.low_memory_level > 0)
+        request = self._request(saves_memory=ctx.low_memory_level > 0)
         ctx.warnings += size_remarks(source.size, self.max_size)
         if not self.prompt.strip():
             ctx.warnings.append(EMPTY_PROMPT)
@@ -151,7 +152,7 @@ class Img2Img(Stage):
         facts: dict[str, Any] = {"width": result.width, "height": result.height}
         return [Artifact(path, "image", "image/png", facts)]
 
-    def _request(self, *, thrifty: bool) -> ImageToImageRequest:
+    def _request(self, *, saves_memory: bool) -> ImageToImageRequest:
         assert isinstance(self.seed, int), "made definite at intake"
         return ImageToImageRequest(
             prompt=self.prompt,
@@ -162,15 +163,18 @@ class Img2Img(Stage):
             strength=self.strength,
             sampler=self.sampler,
             schedule=self.schedule,
-            saves_memory=thrifty,
+            saves_memory=saves_memory,
         )
 
     def parameters_text(self, size: tuple[int, int]) -> str:
-        """What AUTOMATIC1111 writes into a PNG as `parameters`, for a picture of (width, height).
+        """The text `parameters` that AUTOMATIC1111 would write into this stage's PNG.
+
+        Args:
+            size: width and height of the picture.
 
         Its format: `create_infotext` in its modules/processing.py.
         """
-        facts: dict[str, object] = {
+        fields: dict[str, object] = {
             "Steps": self.steps,
             "Sampler": SAMPLERS[self.sampler].label,
             "Schedule type": self.schedule.capitalize(),
@@ -181,12 +185,12 @@ class Img2Img(Stage):
             "Denoising strength": _number(self.strength),
         }
         negative = [f"Negative prompt: {self.negative_prompt}"] if self.negative_prompt else []
-        last = ", ".join(f"{key}: {_quoted(str(value))}" for key, value in facts.items())
+        last = ", ".join(f"{key}: {_quoted(str(value))}" for key, value in fields.items())
         return "\n".join([self.prompt, *negative, last]).strip()
 
 
 def on_white(image: Image.Image) -> Image.Image:
-    """RGB; what is transparent shows white, as on paper."""
+    """The picture in RGB; transparent parts are white, as on paper."""
     if image.mode != "RGBA":
         return image.convert("RGB")
     from PIL import Image
@@ -196,10 +200,11 @@ def on_white(image: Image.Image) -> Image.Image:
 
 
 def _with_alpha(result: Image.Image, alpha: Image.Image, remarks: list[str]) -> Image.Image:
-    """RGBA: the redrawn picture (RGB) with the input's alpha (L), which takes its size.
+    """The redrawn picture (RGB) with the input's alpha (L), which is brought to its size: RGBA.
 
-    The model saw the subject on white, so that soft pixels hold white; they take the colour of the
-    opaque ones beside them, as in a cut-out, and show no white rim on another background.
+    The model saw the subject on white, so its soft pixels are mixed with white. They take the
+    colour of the opaque pixels beside them, as in a cut-out, so that no white rim shows on another
+    background.
     """
     from dna_pipeline.media.matte import cut_out
 
@@ -220,8 +225,8 @@ def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def size_remarks(size: tuple[int, int], max_size: int) -> list[str]:
-    """A sentence that says to what size a picture of that size was brought, and why; none where
-    it keeps its size."""
+    """A sentence that says to which size a picture of that size was brought, and why; none if the
+    picture keeps its size."""
     result = fitted_size(*size, max_size)
     if result == size:
         return []

@@ -1,4 +1,4 @@
-"""Where stages and providers are found, by name.
+"""The stages and providers by their names.
 
 The values are import strings, so that a module, and what it needs, loads only when it is used.
 Other packages add theirs through the entry point groups `dna_pipeline.stages` and
@@ -33,14 +33,14 @@ PROVIDERS: dict[str, str] = {
 
 
 @cache
-def _known(group: str) -> dict[str, str]:
+def _import_strings(group: str) -> dict[str, str]:
     ours = STAGES if group == "stages" else PROVIDERS
     theirs = {e.name: e.value for e in entry_points(group=f"dna_pipeline.{group}")}
     return theirs | ours
 
 
 def _load(group: str, name: str) -> Any:
-    value = _known(group)[name]
+    value = _import_strings(group)[name]
     module, _, attribute = value.partition(":")
     try:
         return getattr(import_module(module), attribute)
@@ -51,12 +51,12 @@ def _load(group: str, name: str) -> Any:
 
 def stage_types() -> list[str]:
     """Names of all stages, ours first."""
-    return sorted(_known("stages"), key=lambda n: (n not in STAGES, n))
+    return sorted(_import_strings("stages"), key=lambda n: (n not in STAGES, n))
 
 
 def provider_names() -> list[str]:
     """Names of all providers, ours first."""
-    return sorted(_known("providers"), key=lambda n: (n not in PROVIDERS, n))
+    return sorted(_import_strings("providers"), key=lambda n: (n not in PROVIDERS, n))
 
 
 def stage_class(name: str) -> type[Stage]:

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from dna_pipeline.providers.base import Matting
 
 LEAST_FOREGROUND = 0.0005
-"""Share of the picture below which what is left counts as nothing."""
+"""Least share of the picture that a subject must cover; below it, the cut-out counts as empty."""
 BACKDROP = (127, 127, 127)
-"""Put behind a subject that is cut out already, before the model looks at it."""
+"""Grey (RGB) that the model sees behind a subject that is cut out already."""
 
 
 class RemoveBackground(Stage):
@@ -38,30 +38,35 @@ class RemoveBackground(Stage):
     )
 
     def run(self, ctx: StageContext) -> list[Artifact]:
-        """Raises `EmptyForeground` where (nearly) nothing is left, and what the model raises."""
+        """Write the cut-out.
+
+        Raises:
+            EmptyForeground: (nearly) nothing of the picture is left.
+            JobError: the model's own errors.
+        """
         from dna_pipeline.media.alpha import Transparency  # the daemon loads no decoder
         from dna_pipeline.media.images import load_image, save_png
         from dna_pipeline.media.matte import foreground_share
 
         image = load_image(ctx.source, ctx.warnings)
         transparency = Transparency.of(image)
-        kept = transparency.is_cut_out and not self.force
-        if kept:
+        keeps_alpha = transparency.is_cut_out and not self.force
+        if keeps_alpha:
             ctx.computed_on = Device("cpu", "uint8")
             if transparency.is_doubtful:
                 ctx.warnings.append(_why_kept(transparency))
         elif image.mode == "RGBA" and not self.force:
             ctx.warnings.append(_why_cut(transparency))
-        cutout = image if kept else self._cut(image, transparency, ctx)
+        cutout = image if keeps_alpha else self._cut(image, transparency, ctx)
         share = foreground_share(cutout)
         if share < LEAST_FOREGROUND:
             raise EmptyForeground(f"{share:.3%} of the image is left")
-        if share > 1 - LEAST_FOREGROUND or (not kept and _is_whole(share, image)):
+        if share > 1 - LEAST_FOREGROUND or (not keeps_alpha and _is_whole(share, image)):
             ctx.warnings.append("The whole image was taken for the subject; nothing was removed.")
         ctx.on_step(1, 1)
         path = ctx.path(".matte.png")
         save_png(cutout, path)
-        facts: dict[str, Any] = {"foreground_fraction": round(share, 4), "already_cut": kept}
+        facts: dict[str, Any] = {"foreground_fraction": round(share, 4), "already_cut": keeps_alpha}
         facts |= {"width": cutout.width, "height": cutout.height}
         return [Artifact(path, "matte", "image/png", facts)]
 
@@ -113,8 +118,8 @@ def _is_whole(share: float, image: Image.Image) -> bool:
 
 
 def _shown(image: Image.Image, transparency: Transparency) -> Image.Image:
-    """RGB, as the model sees it: what is transparent shows grey behind a subject that is cut out
-    already, else the colour beside it."""
+    """The picture in RGB, as the model sees it: transparent pixels are grey if the subject is cut
+    out already, else they take the colour beside them."""
     if image.mode == "RGB":
         return image
     if not transparency.is_cut_out:

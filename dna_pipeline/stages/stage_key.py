@@ -23,17 +23,17 @@ def stage_key(
     provider: Provider | None,
     weights_sha256: str | None,
 ) -> str:
-    """Hexadecimal SHA-256 of all that decides what a stage writes.
+    """Hexadecimal SHA-256 of everything that decides the bytes that a stage writes.
 
     The device and its dtype are left out: a result does not become wrong when the machine changes.
 
     Args:
         stem: the start of the names of its files.
-        input_sha256: of the file that the stage reads.
+        input_sha256: hash of the file that the stage reads.
         provider: the entry of the stage's model; None for a stage without one.
-        weights_sha256: of the model's weights; None for a model without any.
+        weights_sha256: hash of the model's weights; None for a model without any.
     """
-    facts = {
+    inputs = {
         "version": __version__,
         "type": stage.type,
         "params": stage.params(),
@@ -42,15 +42,15 @@ def stage_key(
         "provider": None if provider is None else _options(provider),
         "weights": weights_sha256,
     }
-    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _options(provider: Provider) -> dict[str, Any]:
     """The entry's kind and keys. Paths are left out: the hash of the weights stands for them."""
     values = provider.model_dump(mode="json")
-    kept = {
+    options = {
         name: values[name]
         for name, value in provider
         if name != "license" and not isinstance(value, Path)
     }
-    return {"kind": provider.name_in_config, **kept}
+    return {"kind": provider.name_in_config, **options}

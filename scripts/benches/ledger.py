@@ -152,7 +152,7 @@ def _ask(config: Config, times: Times, rounds: int) -> None:
     status = StatusFile(config, queries, dispatcher, intake)
     for number in range(rounds):
         _take_in(config, ledger, times, number)
-        times.of("review", lambda: dispatcher.scheduler.review(patient=True))
+        times.of("review", lambda: dispatcher.scheduler.review(keep_trying=True))
         job = times.of("claim", dispatcher.scheduler.claim)
         assert job is not None
         _finish(ledger, job, times)

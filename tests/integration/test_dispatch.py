@@ -9,7 +9,14 @@ from sqlalchemy.exc import OperationalError
 
 from dna_pipeline.base.errors import StageFailed
 from dna_pipeline.execution.dispatcher import Dispatcher
-from dna_pipeline.execution.protocol import Event, JobDone, JobFailed, Order, Ready, WorkerEnded
+from dna_pipeline.execution.protocol import (
+    Event,
+    JobDone,
+    JobFailed,
+    Order,
+    WorkerEnded,
+    WorkerReady,
+)
 from dna_pipeline.ledger.store import Ledger
 
 
@@ -31,7 +38,7 @@ class PlayedExecutor:
     def events(self) -> queue.SimpleQueue[Event]:
         return self.reports
 
-    def tend(self) -> None: ...
+    def enforce_timeouts(self) -> None: ...
 
     def close(self, grace_s: float) -> None: ...
 
@@ -145,7 +152,7 @@ def test_the_end_of_a_poisoned_worker_is_not_the_next_job_s(two) -> None:
     dispatcher.listen()
     dispatcher.dispatch()
     assert [order.job for order in executor.orders] == [first, second]
-    executor.reports.put(Ready("cuda:0", "float16", {"gpu": "H200"}))
+    executor.reports.put(WorkerReady("cuda:0", "float16", {"gpu": "H200"}))
     # The old process is gone only now; the second job is at a new one.
     executor.reports.put(WorkerEnded(None, "poisoned", "the worker ended by SIGKILL"))
     dispatcher.listen()

@@ -198,7 +198,7 @@ def test_a_long_queue_is_judged_by_a_sample(shop, monkeypatch) -> None:
     for _ in range(55):
         shop.add(restyle(10))
         shop.add(restyle(30))
-    monkeypatch.setattr("dna_pipeline.execution.estimate.SAMPLE", 20)
+    monkeypatch.setattr("dna_pipeline.execution.estimate.MAX_SAMPLE", 20)
     assert len(shop.views.runnable_sample(110 // 20 + 1)) in range(12, 28)
     assert shop.left() == QueueEstimate(110, pytest.approx(220, rel=0.2))
 

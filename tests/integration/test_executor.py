@@ -21,10 +21,10 @@ from dna_pipeline.execution.protocol import (
     JobFailed,
     Order,
     Progress,
-    Ready,
     StageDone,
     StageOrder,
     WorkerEnded,
+    WorkerReady,
 )
 from tests.integration.acting import Bench, kinds, stage
 
@@ -47,8 +47,8 @@ def test_a_job_is_done_and_its_files_told(bench: Bench, tmp_path: Path):
 
 def test_one_worker_serves_many_jobs(bench: Bench):
     first, second = bench.run("copy", job="a"), bench.run("copy", job="b")
-    assert any(isinstance(event, Ready) for event in first)
-    assert not any(isinstance(event, Ready) for event in second)
+    assert any(isinstance(event, WorkerReady) for event in first)
+    assert not any(isinstance(event, WorkerReady) for event in second)
 
 
 def test_what_stages_print_does_not_disturb_the_talk(bench: Bench):

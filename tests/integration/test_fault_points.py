@@ -144,7 +144,7 @@ class Plugged:
         os.environ |= stand_in.environment(SCRIPTS)
         failpoints._armed = failpoints._armed_by(fault, str(self.mark))
         registry.STAGES["stand_in"] = "stand_in:StandIn"
-        registry._known.cache_clear()
+        registry._import_strings.cache_clear()
         service.Prober = Decoder
         if self.is_mended:
             self._retry()

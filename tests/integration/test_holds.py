@@ -23,7 +23,14 @@ from dna_pipeline.config.hours import Hours
 from dna_pipeline.config.schema import Pipeline, StageSpec
 from dna_pipeline.execution import disk_space, scheduler
 from dna_pipeline.execution.dispatcher import Dispatcher
-from dna_pipeline.execution.protocol import Event, JobDone, JobFailed, Order, Ready, WorkerEnded
+from dna_pipeline.execution.protocol import (
+    Event,
+    JobDone,
+    JobFailed,
+    Order,
+    WorkerEnded,
+    WorkerReady,
+)
 from dna_pipeline.intake.claiming import claims as claim
 from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.ledger import holds, pauses
@@ -47,11 +54,11 @@ class Obedient:
     def submit(self, order: Order) -> None:
         self.orders.append(order)
 
-    def rest(self, job: str) -> None:
+    def yield_after_stage(self, job: str) -> None:
         self.rested.append(job)
 
     def cancel(self, job: str) -> None: ...
-    def tend(self) -> None: ...
+    def enforce_timeouts(self) -> None: ...
     def close(self, grace_s: float) -> None: ...
     def events(self) -> queues.SimpleQueue[Event]:
         return self._events
@@ -97,7 +104,7 @@ class Desk:
             views.close()
 
     def review(self, *, patient: bool = True) -> None:
-        self.dispatcher.scheduler.review(patient=patient)
+        self.dispatcher.scheduler.review(keep_trying=patient)
 
 
 @pytest.fixture
@@ -283,7 +290,7 @@ def test_a_lost_device_is_tried_less_and_less_often(desk: Desk, monkeypatch: pyt
     desk.review()
     desk.next()
     assert [waited() for _ in range(10)] == [2, 4, 8, 16, 32, 64, 128, 256, 480, 480]
-    desk.executor.events().put(Ready("cpu", "float32", {}))
+    desk.executor.events().put(WorkerReady("cpu", "float32", {}))
     desk.dispatcher.listen()
     assert waited() == 2
 

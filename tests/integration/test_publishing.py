@@ -377,11 +377,11 @@ def test_no_folder_without_its_source_while_the_inbox_is_away(site, outcome: str
     assert site.ledger.transact(queue.to_publish) == [], "others are not kept from their turn"
 
     holds = Scheduler(site.config, site.ledger)
-    holds.review(patient=True)
+    holds.review(keep_trying=True)
     assert site.job().hold == "inbox_unavailable"
     site.inbox.rmdir()
     (site.root / "elsewhere").rename(site.inbox)
-    Scheduler(site.config, site.ledger).review(patient=True)
+    Scheduler(site.config, site.ledger).review(keep_trying=True)
     site.publish()
     assert (site.outbox / site.folders()[0] / "source/cat.png").read_bytes() == b"cat"
     assert site.job().hold is None

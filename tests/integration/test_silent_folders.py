@@ -78,7 +78,7 @@ class Desk:
         return {job.name: job.hold for job in self.site.jobs()}
 
     def review(self) -> None:
-        self.dispatcher.scheduler.review(patient=True)
+        self.dispatcher.scheduler.review(keep_trying=True)
 
 
 @pytest.fixture(autouse=True)
@@ -301,7 +301,7 @@ def test_a_result_waits_for_its_source_and_is_released(site, looks: Looks) -> No
         publisher.publish(site.job())
     held = site.job().id
     site.ledger.transact(lambda s: queue.hold_publish(s, held, "inbox_unavailable", "x"))
-    desk.dispatcher.scheduler.sources.note(held)
+    desk.dispatcher.scheduler.sources.note_hold(held)
     assert WHY in str(raised.value)
     desk.review()
     assert site.ledger.transact(queue.to_publish) == []

@@ -95,14 +95,14 @@ def test_jobs_whose_originals_are_away_wait(make_disk, gone: str) -> None:
     assert executor.orders == []
     assert {job.hold for job in site.jobs()} == {"inbox_unavailable"}
     assert str(site.inbox) in site.jobs()[0].hold_detail
-    desk.scheduler.review(patient=True)
+    desk.scheduler.review(keep_trying=True)
     assert {job.hold for job in site.jobs()} == {"inbox_unavailable"}
     if gone == "missing":
         site.inbox.symlink_to(disk.home)
     else:
         disk.mount()
     desk.scheduler._retry_at.clear()
-    desk.scheduler.review(patient=True)
+    desk.scheduler.review(keep_trying=True)
     desk.dispatch()
     assert [order.job for order in executor.orders] == [site.jobs()[0].id]
 

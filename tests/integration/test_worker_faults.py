@@ -14,10 +14,10 @@ from dna_pipeline.execution.protocol import (
     JobFailed,
     Order,
     Phase,
-    Ready,
     StageDone,
     StageOrder,
     WorkerEnded,
+    WorkerReady,
 )
 from dna_pipeline.execution.worker import device
 from dna_pipeline.providers.base import Device
@@ -112,7 +112,7 @@ def test_a_device_that_fails_ends_its_worker(bench: Bench, error: str, text: str
     assert (failed.poisoned, failed.hold) == (True, False)
     assert text in failed.failure["detail"]
     again = bench.run("copy", job="next")
-    assert isinstance(again[0], WorkerEnded | Ready)
+    assert isinstance(again[0], WorkerEnded | WorkerReady)
     assert again[-1] == JobDone("next")
 
 
@@ -173,7 +173,7 @@ def test_a_gpu_that_comes_later_is_taken(plugin: Path, tmp_path: Path):
 
 def devices_in(events: list[Event]) -> list[str]:
     """Devices of the workers that became ready."""
-    return [event.device for event in events if isinstance(event, Ready)]
+    return [event.device for event in events if isinstance(event, WorkerReady)]
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 """The child process that owns the device and the models.
 
-It reads its settings and then orders from its standard input, and writes events to what was its
-standard output. When the pipe from its parent ends, it ends: results are written atomically, so
-that nothing is halved by that.
+It reads its settings and then orders from its standard input, and writes events to its original
+standard output. It ends as soon as the pipe from its parent ends: results are written atomically,
+so that this leaves no half-written file.
 """
 
 from __future__ import annotations
@@ -22,7 +22,14 @@ from dna_pipeline.base import ipc
 from dna_pipeline.base.errors import DeviceUnavailable, Failure
 from dna_pipeline.base.logs import configure_child
 from dna_pipeline.execution.local_executor import WorkerSettings
-from dna_pipeline.execution.protocol import Beat, Event, JobFailed, Order, Ready, event_to_message
+from dna_pipeline.execution.protocol import (
+    Beat,
+    Event,
+    JobFailed,
+    Order,
+    WorkerReady,
+    event_to_message,
+)
 from dna_pipeline.execution.worker import device as devices
 from dna_pipeline.execution.worker import runner
 from dna_pipeline.providers.base import Device, ModelCache
@@ -33,7 +40,7 @@ log = structlog.get_logger()
 
 BEAT_INTERVAL_S = 2.0
 
-# No library may ask the network for weights, whatever a model's folder says.
+# A model's folder may name files on the network. No library may fetch them.
 OFFLINE = {
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
@@ -44,9 +51,9 @@ OFFLINE = {
 
 
 class BusyClock:
-    """Seconds spent at work so far; one thread works, any other may ask.
+    """Seconds spent at work so far; one thread works, any other thread may read the clock.
 
-    Each figure is exact for its moment and none is less than one before.
+    Each reading is exact at its moment, and none is smaller than an earlier one.
     """
 
     def __init__(self) -> None:
@@ -67,7 +74,7 @@ class BusyClock:
                 self._since = None
 
     def seconds(self) -> float:
-        """All that was counted, up to now if the clock runs."""
+        """Seconds counted so far, up to now if the clock runs."""
         with self._lock:
             return self._now()
 
@@ -77,45 +84,46 @@ class BusyClock:
 
 
 class Worker:
-    """Orders from one pipe, one after another; cancels and beats beside them."""
+    """Runs orders from one pipe, one after another. Other threads receive the messages and report
+    memory and busy time."""
 
     def __init__(self, settings: WorkerSettings, out: ipc.LineWriter) -> None:
         self.settings = settings
         self.out = out
         self.orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
         self.cancelled: set[str] = set()
-        self.resting: set[str] = set()
+        self.yield_requests: set[str] = set()
         self.busy = BusyClock()
 
     def emit(self, event: Event) -> None:
         try:
             self.out.send(event_to_message(event))
         except (OSError, ValueError):
-            os._exit(0)  # the parent is gone; nobody is left to work for
+            os._exit(0)  # the parent has ended, so nobody needs the results
 
     def listen(self, inbound: IO[bytes]) -> None:
         for message in ipc.messages(inbound):
             if "order" in message:
                 order = Order.from_message(message["order"])
-                # A wish that is still remembered was meant for an attempt before this one.
+                # A request that is still remembered was meant for an earlier attempt at the job.
                 self.cancelled.discard(order.job)
-                self.resting.discard(order.job)
+                self.yield_requests.discard(order.job)
                 self.orders.put(order)
             elif "cancel" in message:
                 self.cancelled.add(message["cancel"])
             elif "rest" in message:
-                self.resting.add(message["rest"])
+                self.yield_requests.add(message["rest"])
         os._exit(0)
 
     def beat(self) -> None:
-        """Report memory and busy time for ever; what fails is tried again at the next beat."""
+        """Report memory and busy time for ever; a report that fails is left out."""
         trouble = ""
         while True:
             time.sleep(BEAT_INTERVAL_S)
             try:
                 self.emit(Beat(resident_bytes(), round(self.busy.seconds(), 3)))
             except Exception as error:
-                if repr(error) != trouble:  # once, not every two seconds
+                if repr(error) != trouble:  # logged once, not every two seconds
                     trouble = repr(error)
                     log.warning("beat.failed", why=trouble)
 
@@ -127,28 +135,29 @@ class Worker:
                 devices.self_test(device)
         except DeviceUnavailable as error:
             return self._refuse_all(error)
-        facts = environment(device)
+        versions = environment(device)
         fingerprints = Fingerprints(Path(self.settings.data))
-        bench = runner.WorkerContext(
+        context = runner.WorkerContext(
             models=ModelCache(load_providers(self.settings.models), device),
             emit=self.emit,
             is_cancelled=self.cancelled.__contains__,
-            must_yield=self.resting.__contains__,
+            must_yield=self.yield_requests.__contains__,
             stage_timeout_s=self.settings.stage_timeout_s,
             release_memory=release_memory,
             fingerprint=fingerprints.of,
-            environment=facts,
+            environment=versions,
             licence=fingerprints.licence,
         )
-        # What comes before this is nobody's job: a death there is charged to none.
-        self.emit(Ready(device.name, device.dtype, facts))
+        # No job is charged for a worker that dies before this event.
+        self.emit(WorkerReady(device.name, device.dtype, versions))
         while True:
-            order = self._next_order(bench.models)
+            order = self._next_order(context.models)
             with self.busy.running():
-                runner.run(order, bench)
+                runner.run(order, context)
 
     def _next_order(self, models: ModelCache) -> Order:
-        """Wait for work; give the device's memory back when there is none for long."""
+        """Wait for an order. After `idle_unload_s` without one, unload the models and give the
+        device's memory back."""
         while True:
             try:
                 return self.orders.get(timeout=self.settings.idle_unload_s or None)
@@ -160,12 +169,12 @@ class Worker:
         failure = Failure(error.code, "", str(error)).to_dict()
         while True:
             order = self.orders.get()
-            # Poisoned: a process that found no device never will; the next one may.
+            # Poisoned: a process that found no device never finds one, but a new process may.
             self.emit(JobFailed(order.job, failure, hold=True, poisoned=True))
 
 
 def resident_bytes() -> int:
-    """Memory that this process holds."""
+    """Bytes of memory that this process holds."""
     import psutil
 
     return int(psutil.Process().memory_info().rss)
@@ -180,12 +189,17 @@ def load_providers(entries: dict[str, dict[str, Any]]) -> dict[str, Any]:
     return providers
 
 
-def choose_device(wanted: str, dtype: str) -> Device:
-    """The device and number type to use. Raises `DeviceUnavailable`."""
+def choose_device(requested: str, dtype: str) -> Device:
+    """The device and number type to use. Raises `DeviceUnavailable`.
+
+    Args:
+        requested: `auto`, or a device as torch names it.
+        dtype: `auto`, or a number type as torch names it.
+    """
     import torch
 
-    name = wanted
-    if wanted == "auto":
+    name = requested
+    if requested == "auto":
         mps = torch.backends.mps.is_available()
         name = "cuda" if torch.cuda.is_available() else "mps" if mps else "cpu"
     if name == "cuda":
@@ -206,18 +220,21 @@ def environment(device: Device) -> dict[str, Any]:
 
     import torch
 
-    facts: dict[str, Any] = {"python": platform.python_version(), "platform": platform.platform()}
+    versions: dict[str, Any] = {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }
     packages = ("torch", "diffusers", "transformers", "accelerate", "numpy", "pillow",
                 "scikit-image", "trimesh", "fast-simplification", "xatlas", "moderngl", "rembg",
                 "onnxruntime")  # fmt: skip
     for name in packages:
         try:
-            facts[name] = version(name)
+            versions[name] = version(name)
         except PackageNotFoundError:
             continue
     is_cuda = device.name.startswith("cuda")
-    facts["gpu"] = torch.cuda.get_device_name(device.name) if is_cuda else None
-    return facts
+    versions["gpu"] = torch.cuda.get_device_name(device.name) if is_cuda else None
+    return versions
 
 
 def release_memory() -> None:
@@ -243,7 +260,8 @@ def main() -> None:
     settings = WorkerSettings(**next(ipc.messages(inbound)))
     worker = Worker(settings, out)
     threading.Thread(target=worker.listen, args=(inbound,), name="orders", daemon=True).start()
-    # A worker outlives a killed daemon by a moment; two on one device are worse than a wait.
+    # A worker outlives a killed daemon by a moment. Two workers on one device are worse than a
+    # wait, so wait until the other one has ended.
     with FileLock(Path(settings.data, "worker.lock")):
         threading.Thread(target=worker.beat, name="beat", daemon=True).start()
         worker.work()

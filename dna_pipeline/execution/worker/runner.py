@@ -1,4 +1,4 @@
-"""One job through its stages, in the process that owns the device. Knows no database."""
+"""Runs one job's stages, in the process that owns the device. Knows no database."""
 
 from __future__ import annotations
 
@@ -51,23 +51,23 @@ log = structlog.get_logger()
 
 PROGRESS_INTERVAL_S = 0.25
 ON_CPU = Device("cpu", "float32")
-"""Where a stage without a model computes."""
+"""Device that is recorded for a stage without a model."""
 
-RAN_OUT = "Memory ran out, so the other models were unloaded and this is try number"
+MEMORY_REMARK = "Memory ran out, so the other models were unloaded and this is try number"
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerContext:
-    """What a runner works with: models, the way to speak, the way to be stopped."""
+    """Models, callbacks and facts that a runner needs for any order."""
 
     models: ModelCache
     emit: Callable[[Event], None]
     is_cancelled: Callable[[str], bool]
     must_yield: Callable[[str], bool]
-    """Whether a job is to be given back before its next stage."""
+    """True if a job is to be given back before its next stage."""
     stage_timeout_s: float
     release_memory: Callable[[], None]
-    """Gives back what no model holds any more."""
+    """Gives cached memory of the device back that no model holds any more."""
     fingerprint: Callable[[Provider], tuple[str, str | None]]
     """Path and SHA-256 that the manifest records for a model."""
     environment: dict[str, Any]
@@ -76,21 +76,28 @@ class WorkerContext:
     """Licence of a model's weights, as the manifest records it."""
 
 
-def run(order: Order, bench: WorkerContext) -> None:
-    """Run the stages that are not done yet; ends with exactly one JobDone or JobFailed."""
+def run(order: Order, context: WorkerContext) -> None:
+    """Run the stages that are not done yet; emit exactly one JobDone or JobFailed at the end."""
     current: list[str | None] = [None]
     try:
-        _Run(order, bench, current).go()
+        _Run(order, context, current).go()
     except Exception as error:
-        bench.emit(_failed(order, current[0], error))
+        context.emit(_failed(order, current[0], error))
     else:
-        bench.emit(JobDone(order.job))
+        context.emit(JobDone(order.job))
 
 
 class _Run:
+    """One order while it is carried out.
+
+    Args:
+        current: its only item is set to the id of the stage that runs, for the caller to name in
+            an error.
+    """
+
     def __init__(self, order: Order, context: WorkerContext, current: list[str | None]) -> None:
         self.order = order
-        self.bench = context
+        self.context = context
         self.current = current
         self.stages = [registry.stage_class(s.type).model_validate(s.params) for s in order.stages]
         self.total = sum(stage.weight for stage in self.stages)
@@ -102,17 +109,17 @@ class _Run:
     def go(self) -> None:
         source = _checked_source(self.order)
         self.input_sha256 = self.order.source_sha256
-        again = started = False
+        is_stale = has_run = False
         for spec, stage in zip(self.order.stages, self.stages, strict=True):
             self._check_cancelled()
             folder = Path(self.order.work_dir, spec.id)
-            # Once a stage runs again, what was made from its old result is stale.
-            again = again or not self._may_keep(spec, stage, folder)
-            if again:
-                # One that was begun in time is given at least one stage, and so comes to its end.
-                if started and self.bench.must_yield(self.order.job):
+            # Once a stage runs again, the results of the stages after it are stale.
+            is_stale = is_stale or not self._may_keep(spec, stage, folder)
+            if is_stale:
+                # At least one stage runs in each attempt, so that the job ends some day.
+                if has_run and self.context.must_yield(self.order.job):
                     raise Hours("its inbox rests; the stages that are done are kept")
-                started = True
+                has_run = True
                 source = self._run_stage(spec, stage, source, folder)
             else:
                 assert spec.done is not None
@@ -121,76 +128,78 @@ class _Run:
             self.done += stage.weight
 
     def _may_keep(self, spec: StageOrder, stage: Stage, folder: Path) -> bool:
-        """True if the stage has run, would do the same again, and its files are as it left them."""
+        """True if the stage has run, would do the same again, and its files are unchanged."""
         if spec.done is None:
             return False
         try:
             is_same = spec.done_key is None or spec.done_key == self._stage_key(spec, stage)
         except OSError:
-            # Without its weights a stage cannot be judged; when it runs, it says what is missing.
+            # Without the weights, the key cannot be computed. So run the stage again: it reports
+            # what is missing.
             return False
         if not is_same:
             log.info("stage.changed", job=self.order.job, stage=spec.id)
         return is_same and _is_intact(folder, spec.done)
 
     def _stage_key(self, spec: StageOrder, stage: Stage) -> str:
-        provider = self.bench.models.provider(stage.model) if stage.model else None
-        weights = None if provider is None else self.bench.fingerprint(provider)[1]
+        provider = self.context.models.provider(stage.model) if stage.model else None
+        weights = None if provider is None else self.context.fingerprint(provider)[1]
         return stage_key(stage, spec.stem, self.input_sha256, provider, weights)
 
     def _run_stage(self, spec: StageOrder, stage: Stage, source: Path, folder: Path) -> Path:
-        """Run it; where memory runs out, again with less of it. The file that comes next."""
+        """Run the stage, again with less memory if memory runs out; the file that the next stage
+        reads."""
         self.current[0] = spec.id
-        thrift = 0
-        while (made := self._try_stage(spec, stage, source, folder, thrift)) is None:
-            thrift += 1
+        level = 0
+        while (output := self._try_stage(spec, stage, source, folder, level)) is None:
+            level += 1
             self._check_cancelled()
-            self.bench.models.evict(*([] if stage.model is None else [stage.model]))
-            self.bench.release_memory()
-        return made
+            self.context.models.evict(*([] if stage.model is None else [stage.model]))
+            self.context.release_memory()
+        return output
 
     def _try_stage(
-        self, spec: StageOrder, stage: Stage, source: Path, folder: Path, thrift: int
+        self, spec: StageOrder, stage: Stage, source: Path, folder: Path, level: int
     ) -> Path | None:
-        """None where memory ran out and the stage may try with less. The error must be gone by
-        then: its frames hold the memory."""
+        """The file that the next stage reads; None if memory ran out and the stage may be tried
+        with less. The error is not returned, because its frames would keep the memory in use."""
         try:
-            return self._attempt(spec, stage, source, folder, thrift)
+            return self._attempt(spec, stage, source, folder, level)
         except Exception as error:
-            if thrift >= stage.max_oom_retries or not is_out_of_memory(error):
+            if level >= stage.max_oom_retries or not is_out_of_memory(error):
                 raise
             log.warning("memory.exhausted", job=self.order.job, stage=spec.id, detail=str(error))
             return None
 
     def _attempt(
-        self, spec: StageOrder, stage: Stage, source: Path, folder: Path, thrift: int
+        self, spec: StageOrder, stage: Stage, source: Path, folder: Path, level: int
     ) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         for leftover in folder.iterdir():
             leftover.unlink()
-        if stage.model is not None and not self.bench.models.is_loaded(stage.model):
+        if stage.model is not None and not self.context.models.is_loaded(stage.model):
             self._phase(spec, "loading")
-            self.bench.models.get(stage.model)
+            self.context.models.get(stage.model)
         self._phase(spec, "running")
-        context = StageContext(
+        stage_context = StageContext(
             stage_id=spec.id,
             stem=spec.stem,
             source=source,
             work_dir=folder,
-            models=self.bench.models,
+            models=self.context.models,
             on_step=lambda step, steps: self._on_step(spec, stage, step, steps),
-            low_memory_level=thrift,
+            low_memory_level=level,
             recipe=self._recipe(spec),
         )
-        if thrift:
-            context.warnings.append(f"{RAN_OUT} {thrift + 1}.")
+        if level:
+            stage_context.warnings.append(f"{MEMORY_REMARK} {level + 1}.")
         started = time.monotonic()
-        files = stage.run(context)
+        files = stage.run(stage_context)
         seconds = time.monotonic() - started
         fsync_dir(folder)
         failpoint("stage-written")
-        done = self._stage_done(spec, stage, files, seconds, context)
-        self.bench.emit(done)
+        done = self._stage_done(spec, stage, files, seconds, stage_context)
+        self.context.emit(done)
         self.input_sha256 = done.artifacts[0].sha256
         return files[0].path
 
@@ -202,7 +211,7 @@ class _Run:
         seconds: float,
         context: StageContext,
     ) -> StageDone:
-        provider = None if stage.model is None else self.bench.models.provider(stage.model)
+        provider = None if stage.model is None else self.context.models.provider(stage.model)
         place = context.computed_on or self._place_of(stage)
         return StageDone(
             job=self.order.job,
@@ -216,19 +225,20 @@ class _Run:
             batch_size=1,
             seconds=round(seconds, 3),
             warnings=context.warnings,
-            environment=self.bench.environment,
+            environment=self.context.environment,
             artifacts=[_record(file) for file in files],
             stage_key=self._stage_key(spec, stage),
         )
 
     def _place_of(self, stage: Stage) -> Device:
-        """Where a stage computes that does not say so itself: where its model does."""
-        return ON_CPU if stage.model is None else self.bench.models.computes_on(stage.model)
+        """Device of a stage that does not report its own: that of its model."""
+        return ON_CPU if stage.model is None else self.context.models.computes_on(stage.model)
 
     def _recipe(self, last: StageOrder) -> dict[str, Any]:
-        """How a file of that stage comes about, with nothing of when, where and by which job."""
+        """How the stage's files are made: program version, source, and all stages up to this one.
+        Time, place and job are left out, so that equal work gives an equal recipe."""
         until = self.order.stages.index(last) + 1
-        told = [
+        stages = [
             {
                 "id": spec.id,
                 "type": spec.type,
@@ -237,30 +247,30 @@ class _Run:
             }
             for spec, stage in zip(self.order.stages[:until], self.stages[:until], strict=True)
         ]
-        given = {"sha256": self.order.source_sha256}
-        return {"version": __version__, "input": given, "stages": told}
+        source = {"sha256": self.order.source_sha256}
+        return {"version": __version__, "input": source, "stages": stages}
 
     def _model_options(self, stage: Stage) -> dict[str, Any]:
         if stage.model is None:
             return {"provider": None, "model": None}
-        provider, sha256 = self.bench.models.provider(stage.model), None
+        provider, sha256 = self.context.models.provider(stage.model), None
         licence = provider.license
-        with suppress(OSError):  # the weights of a stage that is done may be gone by now
-            _, sha256 = self.bench.fingerprint(provider)
-            licence = self.bench.licence(provider)
+        with suppress(OSError):  # the weights of a finished stage may have been removed since
+            _, sha256 = self.context.fingerprint(provider)
+            licence = self.context.licence(provider)
         model = {"name": stage.model, "sha256": sha256, "license": licence}
         return {"provider": provider.name_in_config, "model": model}
 
     def _model_facts(self, name: str | None, provider: Provider | None) -> dict[str, Any] | None:
         if name is None or provider is None:
             return None
-        path, sha256 = self.bench.fingerprint(provider)
-        licence = self.bench.licence(provider)
+        path, sha256 = self.context.fingerprint(provider)
+        licence = self.context.licence(provider)
         return {"name": name, "path": path, "sha256": sha256, "license": licence}
 
     def _phase(self, spec: StageOrder, phase: str) -> None:
-        limit = self.bench.stage_timeout_s
-        self.bench.emit(Phase(self.order.job, spec.id, phase, limit))
+        limit = self.context.stage_timeout_s
+        self.context.emit(Phase(self.order.job, spec.id, phase, limit))
 
     def _on_step(self, spec: StageOrder, stage: Stage, step: int, steps: int) -> None:
         self._check_cancelled()
@@ -269,15 +279,20 @@ class _Run:
             return
         self.last_progress = now
         fraction = (self.done + stage.weight * step / max(steps, 1)) / self.total
-        self.bench.emit(Progress(self.order.job, spec.id, step, steps, round(fraction, 4)))
+        self.context.emit(Progress(self.order.job, spec.id, step, steps, round(fraction, 4)))
 
     def _check_cancelled(self) -> None:
-        if self.bench.is_cancelled(self.order.job):
+        if self.context.is_cancelled(self.order.job):
             raise Cancelled("cancelled while it ran")
 
 
 def _checked_source(order: Order) -> Path:
-    """Where the source lies. Raises InboxUnavailable, or SourceMissing if it is gone for good."""
+    """Path of the source, whose hash was checked.
+
+    Raises:
+        InboxUnavailable: the source cannot be read.
+        SourceMissing: it was removed or changed.
+    """
     source = Path(order.source)
     try:
         if source.is_file() and sha256_file(source) == order.source_sha256:
@@ -288,7 +303,7 @@ def _checked_source(order: Order) -> Path:
 
 
 def _is_intact(folder: Path, files: tuple[FileRecord, ...] | None) -> bool:
-    """Whether a finished stage's files are all still there, bit for bit."""
+    """True if a finished stage's files all exist with the same hashes."""
     return bool(files) and all(
         (path := folder / file.path).is_file() and sha256_file(path) == file.sha256
         for file in files
@@ -302,10 +317,10 @@ def _record(file: Artifact) -> FileRecord:
 
 
 def _failed(order: Order, stage: str | None, error: Exception) -> JobFailed:
-    """Map whatever was raised to one of our codes."""
+    """The event for an error, with one of the program's error codes."""
     is_fault = is_device_fault(error)
     if not isinstance(error, Hold | Cancelled) and not is_fault:
-        # Whatever it looks like, an inbox that went away is enough to explain it.
+        # If the inbox is unreachable, assume that caused the error, whatever the error says.
         why = claim_folders.unavailable_reason(Path(order.source).parent)
         error = error if why is None else InboxUnavailable(why)
     if isinstance(error, Hold):
@@ -321,7 +336,8 @@ def _failed(order: Order, stage: str | None, error: Exception) -> JobFailed:
 
 
 def _translated(error: Exception, *, is_fault: bool) -> JobError:
-    """The error as one of our codes, by its cause where that was memory or the device."""
+    """The error as a JobError: OutOfMemory if memory ran out, itself if it is a JobError and no
+    fault of the device, else StageFailed."""
     detail = f"{type(error).__name__}: {error}"[:2000]
     if is_out_of_memory(error):
         return error if isinstance(error, OutOfMemory) else OutOfMemory(detail)

@@ -35,9 +35,9 @@ def space(image: Image.Image) -> ColourSpace | None:
 def _is_adobe_rgb(image: Image.Image) -> bool:
     with suppress(Exception):  # what is wrong with the metadata is not wrong with the picture
         exif = image.getexif()
-        named = exif.get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.ColorSpace)
-        if named == _UNCALIBRATED:
+        space = exif.get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.ColorSpace)
+        if space == _UNCALIBRATED:
             index = str(exif.get_ifd(ExifTags.IFD.Interop).get(_INDEX, ""))
             return index.startswith("R03")
-        return named == _ADOBE_RGB
+        return space == _ADOBE_RGB
     return False

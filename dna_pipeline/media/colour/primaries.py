@@ -76,9 +76,9 @@ def white_of(to_xyz: Matrix) -> Vector:
     return _times(to_xyz, (1.0, 1.0, 1.0))
 
 
-def _adaptation(white: Vector, wanted: Vector) -> Matrix:
+def _adaptation(white: Vector, target: Vector) -> Matrix:
     """The matrix from XYZ under one white to XYZ under another: Bradford's."""
-    have, want = _times(_BRADFORD, white), _times(_BRADFORD, wanted)
+    have, want = _times(_BRADFORD, white), _times(_BRADFORD, target)
     long, medium, short = (
         (row[0] * gain, row[1] * gain, row[2] * gain)
         for row, gain in zip(

@@ -57,7 +57,7 @@ def remarks(icc: object, mode: str) -> list[str]:
 
 
 def exact_space(icc: object, mode: str, space: ColourSpace | None) -> ColourSpace | None:
-    """What converts samples of 16 bits: a profile's curves and matrix, or else `space`.
+    """The colour space that converts samples of 16 bits: a profile's curves and matrix, or `space`.
 
     None for a profile with tables, which is applied to 8 bits, and for one that changes nothing.
     What is computed has to agree with Little CMS on the whole, which also knows what to do about a

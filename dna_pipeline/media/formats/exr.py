@@ -37,7 +37,7 @@ besides."""
 
 _OUT_OF_MEMORY = re.compile("MemoryError|bad_alloc|Unable to allocate")
 _STRIP_PIXELS = 1 << 20
-"""So many pixels are brought to sRGB at once: each takes about 100 bytes meanwhile."""
+"""Pixels that are brought to sRGB at once: each takes about 100 bytes meanwhile."""
 _WITHOUT_ALPHA = (
     "The EXR's alpha is nowhere above 0 although there is light, so it says nothing: the picture "
     "was taken for opaque."
@@ -146,8 +146,8 @@ def _samples(channel: Any, here: tuple[slice, slice]) -> Values:
     values: Values = channel.pixels
     if channel.xSampling == channel.ySampling == 1:
         return values[rows, columns]
-    for wanted, step in ((rows, channel.ySampling), (columns, channel.xSampling)):
-        place = np.arange(wanted.start, wanted.stop, dtype=np.float32) / step
+    for along, step in ((rows, channel.ySampling), (columns, channel.xSampling)):
+        place = np.arange(along.start, along.stop, dtype=np.float32) / step
         before = place.astype(np.intp)
         after = np.minimum(before + 1, len(values) - 1)
         share = (place - before)[:, None]

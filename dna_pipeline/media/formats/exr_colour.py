@@ -134,9 +134,9 @@ def colour_space(header: dict[str, Any]) -> ColourSpace:
     The attribute `chromaticities` counts before the primaries that `colorInteropID` names.
     """
     name = str(header.get("colorInteropID", ""))
-    curve, primaries = _named(name)
-    if (given := header.get("chromaticities")) is not None:
-        space = _space_of(given) or _rec709(_ignored(given))
+    curve, primaries = _from_interop_id(name)
+    if (chromaticities := header.get("chromaticities")) is not None:
+        space = _space_of(chromaticities) or _rec709(_ignored(chromaticities))
     else:
         space = (_space_of(_SPACES[primaries]) if primaries else None) or _rec709()
     if curve is None:
@@ -144,7 +144,7 @@ def colour_space(header: dict[str, Any]) -> ColourSpace:
     return space if curve == _LINEAR else replace(space, curve=curve, curve_remark=_decoded(name))
 
 
-def _named(name: str) -> tuple[float | None, str]:
+def _from_interop_id(name: str) -> tuple[float | None, str]:
     """Curve and primaries of a `colorInteropID`; None and "" if it is not understood."""
     if not name:
         return _LINEAR, ""
@@ -178,12 +178,12 @@ def _rec709(remark: str = "") -> ColourSpace:
     return ColourSpace(None, rgb_to_xyz(REC_709)[1], remark)
 
 
-def _space_of(given: object) -> ColourSpace | None:
+def _space_of(chromaticities: object) -> ColourSpace | None:
     """None where the values describe no colour space."""
     import numpy as np
 
     try:
-        a, b, c, d, e, f, g, h = np.asarray(given, np.float64).reshape(8).tolist()
+        a, b, c, d, e, f, g, h = np.asarray(chromaticities, np.float64).reshape(8).tolist()
         values = (a, b, c, d, e, f, g, h)
         if are_close(values, REC_709, _ROUNDING):
             return _rec709()
@@ -208,10 +208,10 @@ def _described(values: Chromaticities) -> str:
     return f"a colour space of its own (red {red}, green {green}, blue {blue}, white {white})"
 
 
-def _ignored(given: object) -> str:
+def _ignored(chromaticities: object) -> str:
     return (
         "The EXR's chromaticities attribute describes no colour space and was ignored: "
-        f"{_printable(str(given))}. The light was taken for Rec. 709."
+        f"{_printable(str(chromaticities))}. The light was taken for Rec. 709."
     )
 
 

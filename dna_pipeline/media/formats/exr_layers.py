@@ -30,8 +30,8 @@ _OTHER_EYE = {"l": "r", "r": "l"}
 _SUFFIXED = re.compile(r"(.+)[ _-](left|right|l|r)", re.IGNORECASE)
 _VIEW_RANKS = {"left": 0, "right": 2}
 _SCENES = ("composite", "", "viewlayer", "renderlayer")
-"""What may stand before the name of a layer, the surest first: Blender's compositor has a picture
-of its own, and a view layer that nobody named is called so, as of 2.8 and before."""
+"""Prefixes of layers' names, the surest first: Blender's compositor has a picture of its own, and a
+view layer that nobody named is a ViewLayer since Blender 2.8 and was a RenderLayer before."""
 
 _COMPONENTS = {"red": "r", "green": "g", "blue": "b", "alpha": "a"}
 _CHROMA = ("ry", "by")
@@ -335,7 +335,7 @@ def _is_as_good(layer: Layer, best: Layer) -> bool:
 
 
 def _no_picture(layers: list[Layer]) -> str:
-    """Why none of the layers is the picture."""
+    """The reason why none of the layers is the picture, as a part of a sentence."""
     halves = (layer for layer in layers if layer.has_half_chroma)
     if (half := next(halves, None)) is not None:
         return f"{half.label} has only one of its coarsely sampled chroma channels RY and BY"
@@ -349,14 +349,14 @@ def window_of(box: tuple[Any, Any]) -> Window:
 
 
 def _listed(layers: list[Layer]) -> str:
-    named = [
+    names = [
         f"{printable(layer.name)} ({channels})"
         if layer.name
         else f"a layer without a name (channels {channels})"
         for layer in layers[:_MOST_NAMED]
         for channels in [printable(", ".join(layer.channels.values()))]
     ]
-    return "; ".join(named) + (" …" if len(layers) > _MOST_NAMED else "")
+    return "; ".join(names) + (" …" if len(layers) > _MOST_NAMED else "")
 
 
 def printable(name: str) -> str:

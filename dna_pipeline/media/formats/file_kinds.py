@@ -18,7 +18,7 @@ from typing import IO, NamedTuple
 from dna_pipeline.media.formats import iso_boxes
 
 HEAD_BYTES = 4096
-"""So many bytes at the start of a file decide what it is."""
+"""Bytes at the start of a file that decide its kind."""
 
 _APP_PNG = b"CgBI"
 """Stands where a PNG's header should, in one that only apps on iPhones read."""
@@ -151,7 +151,7 @@ _VIDEO_BRANDS = (
     b"iso", b"mp4", b"mp7", b"qt  ", b"M4V", b"3g", b"avc1", b"dash", b"MSNV", b"mmp4", b"f4v",
     b"nd", b"XAVC", b"hev1", b"hvc1", b"dby1", b"niko", b"CAEP", b"pana", b"FACE",
 )  # fmt: skip
-"""What the major brands of videos begin with."""
+"""Beginnings of the major brands of videos."""
 
 _TEXTS: tuple[tuple[str, Kind], ...] = (
     (r"<!doctype html|<html|<head|<body|<!doctype\s+html", _WEB_PAGE),
@@ -196,8 +196,8 @@ def format_of(head: bytes) -> str:
         return iso_boxes.picture_format(head)
     if head[12:16] == _APP_PNG:
         return ""
-    found = (name for at, magic, name in _READ if head[at : at + len(magic)] == magic)
-    return next(found, "")
+    names = (name for at, magic, name in _READ if head[at : at + len(magic)] == magic)
+    return next(names, "")
 
 
 def describe(file: IO[bytes]) -> str:
@@ -242,7 +242,7 @@ def _container(head: bytes) -> Kind | None:
 
 
 def _of_brand(brand: bytes) -> Kind:
-    """What an ISO file of this major brand is."""
+    """The kind of an ISO file of this major brand."""
     if brand in (b"avif", b"avis"):
         return Kind("an AVIF image, which the installed Pillow cannot decode", _EXPORT)
     if brand.startswith(_VIDEO_BRANDS):
@@ -267,7 +267,7 @@ def _zip(head: bytes) -> Kind:
 
 
 def _text(head: bytes) -> Kind | None:
-    """What a text is; None if these bytes are no text."""
+    """The kind of a text; None if these bytes are no text."""
     if (text := _decoded(head)) is None:
         return None
     start = text.lstrip("\ufeff \t\r\n\f\v").lower()

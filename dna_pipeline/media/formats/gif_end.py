@@ -1,4 +1,4 @@
-"""Whether a GIF ends where its blocks end (GIF89a, appendix A).
+"""Checks that a GIF ends where its blocks end (GIF89a, appendix A).
 
 A decoder of the first frame stops at its last pixel, and a copy that is still under way, or was cut
 off, would pass as whole.

@@ -1,4 +1,4 @@
-"""Whether a JPEG's pixels are all there (ITU-T T.81, annex B).
+"""Checks that a JPEG's pixels are all there (ITU-T T.81, annex B).
 
 libjpeg fills what is missing with grey and only warns, and Pillow drops the warning. A download
 that stalled leaves zeros where the end should be, a lost block of a disk leaves them in the middle.
@@ -21,14 +21,15 @@ _SHORT = "image file is truncated: its pixels end before the picture does; copy 
 _HOLE = "the JPEG is damaged (a part of its pixels is overwritten with zeros): copy it again"
 
 _MARKER = re.compile(rb"\xff+([^\x00\xff\xd0-\xd7])", re.DOTALL)
-"""What is not a byte of pixels and no restart between them."""
+"""A marker that is neither a byte of pixels nor a restart between them."""
 _SOI, _EOI, _SOS, _DHT, _DRI = 0xD8, 0xD9, 0xDA, 0xC4, 0xDD
 _SEGMENTS = frozenset((*range(0xC0, 0xD0), *range(0xDA, 0xF0), 0xFE)) - {0xC8}
 _SEQUENTIAL = frozenset((0xC0, 0xC1))
 _HUFFMAN_FRAMES = frozenset((0xC0, 0xC1, 0xC2))
 
 _HOLE_BYTES = 1024
-"""So many zeros in a row are looked into; flat parts of a picture may be such, too."""
+"""Length of a run of zeros that counts as a possible hole; flat parts of a picture may have such
+runs, too."""
 _OTHER = random.Random(0).randbytes(8192).replace(b"\xff", b"\x7f")
 """Bytes that decode to anything but what a decoder fills in."""
 _REPLACED_BYTES = 32
@@ -111,13 +112,13 @@ def fault(file: IO[bytes], image: Image.Image) -> str:
     is_open = has_hole and not markers.has_restarts and markers.frame in _SEQUENTIAL
     if not is_open and not _is_last_block_flat(image):
         return ""
-    seen = _small(data)
-    if _differ(seen, _small(data[:end] + _OTHER + data[end:])):
+    small = _small(data)
+    if _differ(small, _small(data[:end] + _OTHER + data[end:])):
         return _HOLE if is_open else _SHORT
     if not is_open or data[begin:end].endswith(bytes(_REPLACED_BYTES)):
         return ""
-    kept = max(begin, end - _REPLACED_BYTES)
-    is_read = seen.tobytes() != _small(data[:kept] + _OTHER + data[end:]).tobytes()
+    place = max(begin, end - _REPLACED_BYTES)
+    is_read = small.tobytes() != _small(data[:place] + _OTHER + data[end:]).tobytes()
     return "" if is_read else _HOLE
 
 

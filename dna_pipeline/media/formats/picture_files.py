@@ -234,7 +234,7 @@ def check_size(width: int, height: int) -> None:
 
 
 def count_frames(decoded: Decoded) -> int:
-    """How many pages or frames the file has."""
+    """Number of pages or frames in the file."""
     return decoded.pages or int(getattr(decoded.image, "n_frames", 1))
 
 

@@ -10,12 +10,12 @@ from dna_pipeline.media.formats import file_kinds, heif, jpeg_words, tiff_words
 from dna_pipeline.media.formats.jpeg_end import ZEROS_IN_PLACE
 
 _UNPROCESSED = re.compile(r" \(\d+ bytes not processed\)")
-"""What Pillow adds about its own buffer."""
+"""Pillow's remark about its own buffer."""
 _ZEROS = bytes(256)
 
 
 def why_not(name: str, file: IO[bytes], reason: str) -> str:
-    """Why a file that begins as one of this format does is not read, for people."""
+    """Say why a file that begins like one of this format is not read, for people."""
     if name == "TIFF":
         return tiff_words.why_not(file, reason)
     if name == "JPEG":
@@ -46,5 +46,5 @@ def _ends_in_zeros(file: IO[bytes]) -> bool:
 
 
 def text(error: BaseException) -> str:
-    """What an error says, without details of the decoder's; or else what it is called."""
+    """The error's text without details of the decoder; the name of its class if there is none."""
     return _UNPROCESSED.sub("", str(error)) or type(error).__name__

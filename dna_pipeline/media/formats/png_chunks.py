@@ -70,10 +70,10 @@ class _Walk:
     def __init__(self, file: IO[bytes]) -> None:
         self._file = file
         self._spans: list[tuple[int, int]] = [(0, len(SIGNATURE))]
-        """Where the kept parts of the file begin and end."""
+        """Begin and end of the parts of the file that are kept."""
         self._behind: list[tuple[int, int]] = []
         """Kept chunks from between those of pixels, which a decoder wants in one row."""
-        self._seen: set[bytes] = set()
+        self._kinds: set[bytes] = set()
         self._colours: dict[bytes, bytes] = {}
         self._damaged: list[str] = []
         self._late: list[str] = []
@@ -88,7 +88,7 @@ class _Walk:
             if kind == b"IEND":
                 for span in self._behind:
                     self._keep(*span)
-            if b"IDAT" in self._seen and kind not in (b"IDAT", b"IEND"):
+            if b"IDAT" in self._kinds and kind not in (b"IDAT", b"IEND"):
                 self._behind.append((at, end))
             else:
                 self._keep(at, end)
@@ -111,12 +111,12 @@ class _Walk:
 
     def _is_kept(self, kind: bytes, at: int, end: int) -> bool:
         """True for a chunk that the decoder should see."""
-        is_first = kind not in self._seen
-        self._seen.add(kind)
+        is_first = kind not in self._kinds
+        self._kinds.add(kind)
         if kind == b"fcTL":
             self._controls += 1
         elif kind == b"IDAT" and is_first:
-            self._is_default_extra = b"acTL" in self._seen and not self._controls
+            self._is_default_extra = b"acTL" in self._kinds and not self._controls
         elif kind == b"iCCP" or kind in _COLOURS:
             self._take_colour(kind, at, end)
         if kind == b"tRNS":
@@ -133,7 +133,7 @@ class _Walk:
         """Keep the data of the first sound chunk of its kind; behind the pixels, none counts."""
         if kind in self._colours:
             return
-        if b"IDAT" in self._seen:
+        if b"IDAT" in self._kinds:
             if (name := kind.decode()) not in (*self._late, *self._damaged):
                 self._late.append(name)
             return
@@ -150,9 +150,9 @@ class _Walk:
     def _is_orientation(self, kind: bytes, at: int, end: int) -> bool:
         """True for a sound text that may say how the picture is turned."""
         key, _, text = (self._data(at, end) or b"").partition(b"\0")
-        if key not in _ORIENTATIONS or key in self._seen:
+        if key not in _ORIENTATIONS or key in self._kinds:
             return False
-        self._seen.add(key)
+        self._kinds.add(key)
         if kind == b"zTXt":
             return text[:1] == b"\0" and _unpacked(text[1:], _MAX_UNPACKED_BYTES) is not None
         if kind == b"iTXt" and text[:1] != b"\0":

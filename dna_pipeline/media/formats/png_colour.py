@@ -1,4 +1,4 @@
-"""Which colour space a PNG is in, by the chunks that say it (PNG, third edition, 4.3).
+"""Finds the colour space of a PNG, by the chunks that name it (PNG, third edition, 4.3).
 
 The first of these that is understood counts: cICP, iCCP, sRGB, gAMA with cHRM. Of a chunk that is
 damaged or makes no sense there is a remark, and it is passed over.
@@ -25,7 +25,7 @@ _GAMMAS = (0.1, 10.0)
 
 @dataclass(slots=True)
 class PngColour:
-    """What a PNG says about its colours.
+    """The colour information of a PNG.
 
     Attributes:
         icc: its profile, where that counts.

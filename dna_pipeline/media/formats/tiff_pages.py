@@ -1,4 +1,4 @@
-"""Which page of a TIFF is the picture.
+"""Finds the page of a TIFF that is the picture.
 
 A TIFF is a chain of pages. Programs put smaller copies of the picture and masks among them, which
 `NewSubfileType`, or the older `SubfileType`, marks as such (TIFF 6.0, pages 35 and 40).
@@ -69,7 +69,7 @@ def find(file: IO[bytes]) -> Pages | None:
 
 
 def _walk(file: IO[bytes], header: tiff_tags.Header) -> list[tuple[int, str]]:
-    """Where each page begins, and what it is ("" for a picture), up to the end or a loop."""
+    """Offset and kind ("" for a picture) of each page, up to the end of the chain or a loop."""
     pages: list[tuple[int, str]] = []
     visited: set[int] = set()
     offset = header.first

@@ -103,8 +103,8 @@ class Picture:
 
 def layout(file: IO[bytes]) -> Layout | None:
     """The layout of a TIFF's first page; None if Pillow reads it rightly, or nothing here does."""
-    found = _layout(Page(file))
-    return found if found is not None and _is_beyond_pillow(found) else None
+    read_layout = _layout(Page(file))
+    return read_layout if read_layout is not None and _is_beyond_pillow(read_layout) else None
 
 
 def _layout(page: Page) -> Layout | None:
@@ -127,13 +127,13 @@ def _layout(page: Page) -> Layout | None:
     sizes = page.values(_TILE_BYTES if is_tiled else _STRIP_BYTES, _MAX_PIECES)
     if min(width, height, *piece) < 1 or len(offsets) != len(sizes):
         return None
-    named = page.values(_EXTRA_SAMPLES)
+    extra_samples = page.values(_EXTRA_SAMPLES)
     return Layout(
         width,
         height,
         bits.pop(),
         photometric,
-        _extras(named, photometric, channels - _COLOURS[photometric]),
+        _extras(extra_samples, photometric, channels - _COLOURS[photometric]),
         _EXTRA_SAMPLES in page,
         compression,
         page.first(_PREDICTOR, 1),
@@ -147,29 +147,29 @@ def _layout(page: Page) -> Layout | None:
     )
 
 
-def _extras(named: tuple[int, ...], photometric: int, count: int) -> tuple[int, ...]:
-    """What the surplus channels are.
+def _extras(extra_samples: tuple[int, ...], photometric: int, count: int) -> tuple[int, ...]:
+    """The kinds of the surplus channels.
 
     Where the file does not say, the first is alpha, as other programs take it; but not for CMYK,
     where it is as likely a spot colour.
     """
-    if not named and count and photometric != _CMYK:
-        named = (_STRAIGHT,)
-    return (*named, *[_UNSPECIFIED] * count)[:count]
+    if not extra_samples and count and photometric != _CMYK:
+        extra_samples = (_STRAIGHT,)
+    return (*extra_samples, *[_UNSPECIFIED] * count)[:count]
 
 
-def _is_beyond_pillow(found: Layout) -> bool:
-    extras, is_deep = found.extras, found.bits == 16
-    if found.in_planes:
+def _is_beyond_pillow(layout: Layout) -> bool:
+    extras, is_deep = layout.extras, layout.bits == 16
+    if layout.in_planes:
         return is_deep or bool(extras)
-    if found.photometric == _WHITE_IS_ZERO:
+    if layout.photometric == _WHITE_IS_ZERO:
         return is_deep or bool(extras)
     if not extras:
         return False
-    if found.photometric == _RGB:
-        return len(extras) > 1 and (is_deep or not found.has_named_extras or _are_unusual(extras))
-    is_usual = found.has_named_extras and not is_deep
-    if found.photometric == _CMYK:
+    if layout.photometric == _RGB:
+        return len(extras) > 1 and (is_deep or not layout.has_named_extras or _are_unusual(extras))
+    is_usual = layout.has_named_extras and not is_deep
+    if layout.photometric == _CMYK:
         return not is_usual or any(extras) or len(extras) > 2
     return not is_usual or len(extras) > 1
 
@@ -178,43 +178,43 @@ def _are_unusual(extras: tuple[int, ...]) -> bool:
     return len(extras) > 3 or any(extras[1:])
 
 
-def read(file: IO[bytes], found: Layout) -> Picture:
+def read(file: IO[bytes], layout: Layout) -> Picture:
     """Decode the samples. Raises ImageUnreadable where the file breaks off or is wrong."""
     import numpy as np
 
-    across = -(-found.width // found.piece_px[0])
-    down = -(-found.height // found.piece_px[1])
-    planes = found.channels if found.in_planes else 1
+    across = -(-layout.width // layout.piece_px[0])
+    down = -(-layout.height // layout.piece_px[1])
+    planes = layout.channels if layout.in_planes else 1
     count = across * down
-    if len(found.pieces) != count * planes:
+    if len(layout.pieces) != count * planes:
         raise ImageUnreadable(
             f"the TIFF is damaged: it lists fewer or more strips than its picture has; {_AGAIN}"
         )
-    channels = found.channels // planes
+    channels = layout.channels // planes
     parts = [
-        _plane(file, found, found.pieces[at * count : (at + 1) * count], channels)
+        _plane(file, layout, layout.pieces[at * count : (at + 1) * count], channels)
         for at in range(planes)
     ]
     samples = parts[0] if planes == 1 else np.concatenate(parts, -1)
-    return _picture(samples, found)
+    return _picture(samples, layout)
 
 
 def _plane(
-    file: IO[bytes], found: Layout, pieces: Sequence[tuple[int, int]], channels: int
+    file: IO[bytes], layout: Layout, pieces: Sequence[tuple[int, int]], channels: int
 ) -> Samples:
-    """(height, width, channels): what these strips or tiles hold."""
+    """The samples of these strips or tiles: (height, width, channels)."""
     import numpy as np
 
-    stretch = channels * found.bits // 8
-    grey = _decoded(_as_grey(file, found, pieces, stretch))
-    bytes_ = np.array(grey).reshape(found.height, found.width * stretch)
-    samples = bytes_.view(f"{found.order}u{found.bits // 8}")
-    samples = samples.reshape(found.height, found.width, channels)
-    if found.bits == 16:
+    stretch = channels * layout.bits // 8
+    grey = _decoded(_as_grey(file, layout, pieces, stretch))
+    bytes_ = np.array(grey).reshape(layout.height, layout.width * stretch)
+    samples = bytes_.view(f"{layout.order}u{layout.bits // 8}")
+    samples = samples.reshape(layout.height, layout.width, channels)
+    if layout.bits == 16:
         samples = samples.astype(np.uint16, copy=False)
-    if found.predictor == 2:
-        for left in range(0, found.width, found.piece_px[0]):
-            tile = samples[:, left : left + found.piece_px[0]]
+    if layout.predictor == 2:
+        for left in range(0, layout.width, layout.piece_px[0]):
+            tile = samples[:, left : left + layout.piece_px[0]]
             np.cumsum(tile, axis=1, dtype=samples.dtype, out=tile)
     return samples
 
@@ -231,12 +231,12 @@ def _decoded(tiff: io.BytesIO) -> Image.Image:
 
 
 def _as_grey(
-    file: IO[bytes], found: Layout, pieces: Sequence[tuple[int, int]], stretch: int
+    file: IO[bytes], layout: Layout, pieces: Sequence[tuple[int, int]], stretch: int
 ) -> io.BytesIO:
     """A TIFF of these strips or tiles in which each pixel is `stretch` grey ones of 8 bits."""
-    if found.predictor not in (1, 2):
+    if layout.predictor not in (1, 2):
         raise ImageUnreadable(
-            f"the TIFF's predictor {found.predictor} is not one for whole numbers"
+            f"the TIFF's predictor {layout.predictor} is not one for whole numbers"
         )
     file_bytes = file.seek(0, io.SEEK_END)
     if sum(size for _, size in pieces) > file_bytes:
@@ -252,17 +252,17 @@ def _as_grey(
             raise ImageUnreadable(f"image file is truncated: a strip lies behind its end; {_AGAIN}")
         offsets.append(tiff.tell())
         tiff.write(data)
-    width, height = found.piece_px
+    width, height = layout.piece_px
     tags = {
-        _WIDTH: [found.width * stretch],
-        _HEIGHT: [found.height],
+        _WIDTH: [layout.width * stretch],
+        _HEIGHT: [layout.height],
         _BITS: [8],
-        _COMPRESSION: [found.compression],
+        _COMPRESSION: [layout.compression],
         _PHOTOMETRIC: [_BLACK_IS_ZERO],
         _CHANNELS: [1],
     }
     sizes = [size for _, size in pieces]
-    if found.is_tiled:
+    if layout.is_tiled:
         tags |= {_TILE_WIDTH: [width * stretch], _TILE_HEIGHT: [height]}
         tags |= {_TILE_OFFSETS: offsets, _TILE_BYTES: sizes}
     else:
@@ -289,18 +289,18 @@ def _write_page(tiff: io.BytesIO, tags: dict[int, list[int]]) -> None:
     tiff.seek(0)
 
 
-def _picture(samples: Samples, found: Layout) -> Picture:
-    colours, alpha = samples[..., : found.colours], None
-    kinds = [kind for kind in found.extras if kind != _UNSPECIFIED]
+def _picture(samples: Samples, layout: Layout) -> Picture:
+    colours, alpha = samples[..., : layout.colours], None
+    kinds = [kind for kind in layout.extras if kind != _UNSPECIFIED]
     if kinds:
-        alpha = samples[..., found.colours + found.extras.index(kinds[0])]
+        alpha = samples[..., layout.colours + layout.extras.index(kinds[0])]
         if kinds[0] == _PREMULTIPLIED:
             colours = divided(colours, alpha)
-    if found.photometric == _WHITE_IS_ZERO:
+    if layout.photometric == _WHITE_IS_ZERO:
         colours = ~colours
-    if found.colours == 1:
+    if layout.colours == 1:
         colours = colours[..., 0]
-    turn = _UPRIGHT.get(found.orientation, lambda values: values)
+    turn = _UPRIGHT.get(layout.orientation, lambda values: values)
     return Picture(turn(colours), None if alpha is None else turn(alpha))
 
 
@@ -336,4 +336,4 @@ _UPRIGHT = {
     7: _turned(3, True),
     8: _turned(1, False),
 }
-"""What turns a picture upright, by its orientation; to turn by a quarter is to turn to the left."""
+"""Functions that turn a picture upright, by its orientation; a quarter turns it to the left."""

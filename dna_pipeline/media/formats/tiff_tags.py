@@ -186,13 +186,13 @@ class Page:
     def _bytes(self, entry: Entry, most: int) -> bytes:
         """The values as they lie in the file, whole ones only."""
         size = _SIZES[entry.kind]
-        wanted = min(entry.length * size, most)
-        data = entry.field[:wanted]
+        length = min(entry.length * size, most)
+        data = entry.field[:length]
         if entry.length * size > self.header.width:
             data = b""
             with suppress(Broken):
                 _seek(self._file, self.header.number(entry.field))
-                data = self._file.read(wanted)
+                data = self._file.read(length)
         return data[: len(data) - len(data) % size]
 
 
@@ -209,17 +209,17 @@ def without_broken(file: IO[bytes]) -> IO[bytes]:
         return file
     header = directory.header
     size = file.seek(0, os.SEEK_END)
-    kept = [entry for entry in directory if not _is_broken(entry, header, size)]
-    if len(kept) == len(directory.entries) or size > _MAX_COPY_BYTES:
+    sound = [entry for entry in directory if not _is_broken(entry, header, size)]
+    if len(sound) == len(directory.entries) or size > _MAX_COPY_BYTES:
         return file
     file.seek(0)
     data = bytearray(file.read())
     length = 4 + 2 * header.width
-    table = b"".join(bytes(data[e.place : e.place + length]) for e in kept)
+    table = b"".join(bytes(data[e.place : e.place + length]) for e in sound)
     begin = directory.place + header.head_bytes
     end = begin + length * len(directory.entries)
     after = bytes(data[end : end + header.width])
-    data[directory.place : begin] = len(kept).to_bytes(header.head_bytes, header.order)
+    data[directory.place : begin] = len(sound).to_bytes(header.head_bytes, header.order)
     data[begin : begin + len(table) + len(after)] = table + after
     return io.BytesIO(data)
 

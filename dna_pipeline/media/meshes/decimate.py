@@ -56,7 +56,7 @@ def decimate(
 
 
 def _is_whole(faces: IntArray, holes: int) -> bool:
-    """Whether it has no more holes than that, and no edge with more than two faces."""
+    """True if the mesh has at most that many holes, and no edge with more than two faces."""
     return is_manifold(faces) and border_loops(faces) <= holes
 
 
@@ -65,13 +65,13 @@ def _simplified(
 ) -> tuple[FloatArray, IntArray]:
     import fast_simplification
 
-    found = cast(
+    simplified = cast(
         tuple[NDArray[np.float64], NDArray[np.int64]],
         fast_simplification.simplify(
             vertices.astype(np.float64), faces, target_count=target, agg=aggressiveness
         ),
     )
-    return found[0].astype(np.float32), _unfolded(found[1].astype(np.int32))
+    return simplified[0].astype(np.float32), _unfolded(simplified[1].astype(np.int32))
 
 
 def _unfolded(faces: IntArray) -> IntArray:
@@ -99,5 +99,5 @@ def _joined(vertices: FloatArray, faces: IntArray) -> tuple[FloatArray, IntArray
     label = groups(np.stack([start[short], end[short]], axis=1), len(vertices))
     _, first = np.unique(label, return_index=True)
     joined = first[label][faces].astype(np.int32)
-    left = (joined != np.roll(joined, 1, axis=1)).all(axis=1)
-    return compact(vertices, _unfolded(joined[left]))[:2]
+    is_kept = (joined != np.roll(joined, 1, axis=1)).all(axis=1)
+    return compact(vertices, _unfolded(joined[is_kept]))[:2]

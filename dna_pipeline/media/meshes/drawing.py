@@ -22,7 +22,7 @@ CENTRING_STEPS = 6
 
 @dataclass(frozen=True)
 class View:
-    """Where a camera stands and what it sees.
+    """A camera's place, axes and field of view.
 
     axes: right, up and backward as rows (3, 3). shift: what is taken off a point in those axes to
     have it as seen from the camera's place. fovy_deg: the field of view, vertical.
@@ -104,8 +104,8 @@ def draw(subject: Subject, view: View, size_px: int, supersampling: int) -> Floa
     attributes = np.concatenate(
         [subject.normals @ view.axes.T, eye, subject.paint], axis=1, dtype=np.float32
     )
-    normal, seen, paint = np.split(fragments.interpolate(attributes, faces), [3, 6], axis=1)
-    lit = shade(towards_viewer(normal, seen), view.axes[:, 2])
+    normal, point, paint = np.split(fragments.interpolate(attributes, faces), [3, 6], axis=1)
+    lit = shade(towards_viewer(normal, point), view.axes[:, 2])
     light = np.zeros((side, side, 4), np.float32)
     light[fragments.covered, :3] = subject.albedo(paint) * lit
     light[fragments.covered, 3] = 1

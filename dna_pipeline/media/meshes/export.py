@@ -29,7 +29,7 @@ MEDIA_TYPES = {
 Y_UP = {"up": "+Y", "front": "+Z"}
 Z_UP = {"up": "+Z", "front": "-Y"}
 AXES = {"glb": Y_UP, "obj": Y_UP, "ply": Z_UP, "stl": Z_UP}
-"""Those that each format is expected in: Blender's importers take them so unless told otherwise."""
+"""The axes that each format is expected in: Blender's importers assume them by default."""
 
 
 def checked(
@@ -89,12 +89,14 @@ def write(
         recipe: how it was made, for the extras of a .glb.
     """
     shape = _Shape(mesh, placement, path(".glb").stem)
-    told = _facts(shape) | (facts or {})
+    shared_facts = _facts(shape) | (facts or {})
     files: list[Artifact] = []
     for kind in formats:
         target = path(f".{kind}")
         write_bytes(target, shape.encode(kind, recipe))
-        own = {name: fact for name, fact in told.items() if (kind, name) != ("stl", "texture")}
+        own = {
+            name: fact for name, fact in shared_facts.items() if (kind, name) != ("stl", "texture")
+        }
         files.append(Artifact(target, "mesh", MEDIA_TYPES[kind], _bounds(shape, kind) | own))
     files += shape.companions(path, formats)
     return files
@@ -126,25 +128,25 @@ class _Shape:
         vertices, normals, faces = turn(self.vertices), turn(self.normals), self.mesh.faces
         if kind == "stl":
             return obj_ply_stl.stl(vertices, faces)
-        given = self._colors(kind)
+        colors = self._colors(kind)
         if kind == "ply":
-            return obj_ply_stl.ply(vertices, normals, faces, **given)
+            return obj_ply_stl.ply(vertices, normals, faces, **colors)
         if kind == "obj":
-            return obj_ply_stl.obj(vertices, normals, faces, name=self.name, **given)
+            return obj_ply_stl.obj(vertices, normals, faces, name=self.name, **colors)
         extras = {"dna_pipeline": recipe} if recipe else None
-        return gltf.glb(vertices, normals, faces, name=self.name, extras=extras, **given)
+        return gltf.glb(vertices, normals, faces, name=self.name, extras=extras, **colors)
 
     def _colors(self, kind: str) -> dict[str, Any]:
         """Colours or texture, as the writer of that format takes them."""
         mesh = self.mesh
         if isinstance(mesh, Mesh):
             return {"colors": srgb_to_linear(mesh.colors) if kind == "glb" else mesh.colors}
-        given: dict[str, Any] = {"texcoords": mesh.texcoords}
+        colors: dict[str, Any] = {"texcoords": mesh.texcoords}
         if kind == "glb":
-            return given | {"texture_png": self.texture_png}
+            return colors | {"texture_png": self.texture_png}
         if kind == "obj":
-            return given | {"material_file": self.material_file}
-        return given | {"texture_file": self.texture_file, "colors": _texels(mesh)}
+            return colors | {"material_file": self.material_file}
+        return colors | {"texture_file": self.texture_file, "colors": _texels(mesh)}
 
     def companions(self, path: Callable[[str], Path], formats: Sequence[str]) -> Iterator[Artifact]:
         """The picture and the material that are not in the file itself.
@@ -165,23 +167,23 @@ class _Shape:
 
 
 def turned(kind: str) -> Callable[[FloatArray], FloatArray]:
-    """What takes TripoSR's axes to those of that format."""
+    """The function that turns TripoSR's axes to those of that format."""
     return to_gltf if AXES[kind] is Y_UP else to_z_up
 
 
 def _facts(shape: _Shape) -> dict[str, Any]:
-    """What the manifest tells of a mesh whatever its format; metres."""
+    """The manifest's facts about a mesh that are the same in all formats; metres."""
     faces = shape.mesh.faces
     if isinstance(shape.mesh, TexturedMesh):
         faces = quality.welded(shape.vertices, faces)
-    found = quality.measure(shape.vertices, faces)
+    measures = quality.measure(shape.vertices, faces)
     return {
         "vertices": len(shape.vertices),
         "faces": len(shape.mesh.faces),
-        "watertight": found.watertight,
-        "components": found.components,
-        "area": _rounded(found.area),
-        "volume": None if found.volume is None else _rounded(found.volume),
+        "watertight": measures.watertight,
+        "components": measures.components,
+        "area": _rounded(measures.area),
+        "volume": None if measures.volume is None else _rounded(measures.volume),
     }
 
 

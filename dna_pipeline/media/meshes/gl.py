@@ -35,7 +35,7 @@ class OpenGLError(RuntimeError):
     """OpenGL is there but could not do what it was asked, most often for lack of memory."""
 
 
-_kept = threading.local()
+_thread = threading.local()
 
 
 @contextmanager
@@ -54,17 +54,17 @@ def context() -> Generator[moderngl.Context]:
         raise NoOpenGL(f"{SWITCH} is off")
     if sys.platform != "linux":
         raise NoOpenGL("OpenGL without a display is sought on Linux only")
-    opened = _kept.context = getattr(_kept, "context", None) or _open()
+    opened = _thread.context = getattr(_thread, "context", None) or _open()
     try:
         with opened:
             _collect(opened)  # what was still referred to at the end of the last use
             opened.enable_only(opened.NOTHING)
             _ = opened.error  # of what was done before, such as opening it
             yield opened
-            _look_away(opened)
+            _draw_elsewhere(opened)
             _collect(opened)
     except BaseException as error:
-        _kept.context = None
+        _thread.context = None
         opened.release()
         from moderngl import Error
 
@@ -82,7 +82,7 @@ def check(opened: moderngl.Context) -> None:
         raise OpenGLError(fault)
 
 
-def _look_away(opened: moderngl.Context) -> None:
+def _draw_elsewhere(opened: moderngl.Context) -> None:
     """Mesa keeps what was drawn on last, released or not, until it draws on something else."""
     elsewhere = opened.framebuffer([opened.texture((1, 1), 4)])
     elsewhere.use()

@@ -73,13 +73,13 @@ def vertex_normals(vertices: FloatArray, faces: IntArray) -> FloatArray:
 
 
 def is_watertight(faces: IntArray) -> bool:
-    """Whether each edge belongs to two faces, which run along it in opposite directions."""
+    """True if each edge belongs to two faces, which run along it in opposite directions."""
     there, back = map(np.sort, _edges(faces))
     return bool(np.array_equal(there, back) and (np.diff(there) > 0).all())
 
 
 def is_manifold(faces: IntArray) -> bool:
-    """Whether no edge is run along twice in the same direction; open borders may be there."""
+    """True if no edge is run along twice in the same direction; open borders may be there."""
     there, back = _edges(faces)
     return bool((np.diff(np.sort(there)) > 0).all() and (there != back).all())
 
@@ -89,8 +89,8 @@ def border_loops(faces: IntArray) -> int:
     there, back = map(np.sort, _edges(faces))
     if np.array_equal(there, back):
         return 0
-    found = back[np.minimum(np.searchsorted(back, there), len(back) - 1)]
-    edges = np.stack(np.divmod(there[found != there], _vertices(faces)), axis=1)
+    nearest = back[np.minimum(np.searchsorted(back, there), len(back) - 1)]
+    edges = np.stack(np.divmod(there[nearest != there], _vertices(faces)), axis=1)
     vertices = np.unique(edges)
     apart = len(np.unique(groups(edges, _vertices(faces))[vertices]))
     return apart + len(edges) - len(vertices)

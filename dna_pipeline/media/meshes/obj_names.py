@@ -35,8 +35,8 @@ def copy_renamed(source: Path, target: Path, names: Mapping[str, str]) -> None:
         names: the new names by the old ones.
     """
 
-    def renamed(found: re.Match[bytes]) -> bytes:
-        return found[1] + names.get(old := found[2].decode(), old).encode()
+    def renamed(match: re.Match[bytes]) -> bytes:
+        return match[1] + names.get(old := match[2].decode(), old).encode()
 
     with source.open("rb") as reader:
         head = _REFERENCE.sub(renamed, reader.read(_HEAD_BYTES))

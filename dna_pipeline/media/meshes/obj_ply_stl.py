@@ -88,12 +88,12 @@ def ply(
         texcoords: (n, 2), v down as in glTF; written as s and t, t upwards.
         texture_file: name of the picture beside it, for MeshLab.
     """
-    columns = [*_named("x y z", vertices, "<f4"), *_named("nx ny nz", normals, "<f4")]
-    columns += _named("red green blue", np.rint(np.clip(colors, 0, 1) * 255), "u1")
+    columns = [*_columns("x y z", vertices, "<f4"), *_columns("nx ny nz", normals, "<f4")]
+    columns += _columns("red green blue", np.rint(np.clip(colors, 0, 1) * 255), "u1")
     if texcoords is not None:
-        columns += _named("s t", _upwards(texcoords), "<f4")
+        columns += _columns("s t", _upwards(texcoords), "<f4")
     points = _records(columns)
-    corners = _records([("size", np.full(len(faces), 3), "u1"), *_named("a b c", faces, "<i4")])
+    corners = _records([("size", np.full(len(faces), 3), "u1"), *_columns("a b c", faces, "<i4")])
     words = {"<f4": "float", "u1": "uchar"}
     header = ["ply", "format binary_little_endian 1.0", "comment dna-pipeline"]
     if texture_file is not None:
@@ -130,7 +130,7 @@ def _upwards(texcoords: Floats) -> Floats:
     return np.stack([u, v], axis=1)
 
 
-def _named(names: str, values: NDArray[Any], kind: str) -> list[tuple[str, NDArray[Any], str]]:
+def _columns(names: str, values: NDArray[Any], kind: str) -> list[tuple[str, NDArray[Any], str]]:
     return [(name, values[:, at], kind) for at, name in enumerate(names.split())]
 
 

@@ -1,4 +1,4 @@
-"""Where a mesh stands and how large it is, from the box that TripoSR models to a scene."""
+"""The place and size of a mesh in a scene, computed from the box that TripoSR models."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Placement:
 
 
 def place(vertices: FloatArray, size: float | None, origin: Origin | None) -> Placement:
-    """What brings a mesh to its place, by its bounding box.
+    """The placement that brings a mesh to its place, by its bounding box.
 
     size: of the longest side of the bounding box, metres; None leaves the size as it is.
     origin: what comes to (0, 0, 0): `base` the middle of the footprint, at the height of the

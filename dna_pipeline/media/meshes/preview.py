@@ -42,12 +42,12 @@ def _frame(subject: Subject, camera: Camera) -> View:
     at the other's distance, which has no closed form.
     """
     axes = camera.axes().double().numpy()
-    seen = subject.vertices @ axes.T
-    high = (seen[:, :2] / HALF_FRAME + seen[:, 2:]).max(0)
-    low = (-seen[:, :2] / HALF_FRAME + seen[:, 2:]).max(0)
+    in_camera = subject.vertices @ axes.T
+    high = (in_camera[:, :2] / HALF_FRAME + in_camera[:, 2:]).max(0)
+    low = (-in_camera[:, :2] / HALF_FRAME + in_camera[:, 2:]).max(0)
     shift, distance = HALF_FRAME * (high - low) / 2, ((high + low) / 2).max()
     for _ in range(CENTRING_STEPS):
-        slopes = (seen[:, :2] - shift) / (distance - seen[:, 2:])
+        slopes = (in_camera[:, :2] - shift) / (distance - in_camera[:, 2:])
         shift += distance * (slopes.max(0) + slopes.min(0)) / 2
     return View(axes, np.array([*shift, distance]), FOVY_DEG)
 

@@ -1,4 +1,4 @@
-"""What can be said of a mesh, and mended: its size, its pieces, where the box cut it off."""
+"""Measures of a mesh, its pieces and the sides where the box cut it off; removes small pieces."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ _EDGE_TOLERANCE = 1e-5
 
 @dataclass(frozen=True)
 class Fragments:
-    """What is seen in each pixel.
+    """The face that is seen in each pixel.
 
     face: (height, width) int32, -1 where there is nothing. barycentric: (height, width, 3)
     float32, perspective-correct weights of the face's corners, zero where there is nothing.
@@ -168,15 +168,15 @@ def _resolve(
     height_px: int,
 ) -> Fragments:
     pixel = np.nonzero(keys)[0]
-    seen = (_FACE_MASK - (keys[pixel] & _FACE_MASK)).astype(np.int64)
-    index = np.searchsorted(triangles.face, seen)
+    visible = (_FACE_MASK - (keys[pixel] & _FACE_MASK)).astype(np.int64)
+    index = np.searchsorted(triangles.face, visible)
     x = pixel % width_px - triangles.left[index]
     y = pixel // width_px - triangles.top[index]
     screen = np.stack([x, y, np.ones_like(x)], axis=1).astype(np.float32)
     weights = np.einsum("pwc,pc->pw", triangles.planes[index, :3], screen)
-    weights = np.clip(weights, 0, 1) / depth.astype(np.float32)[faces[seen]]
+    weights = np.clip(weights, 0, 1) / depth.astype(np.float32)[faces[visible]]
     face = np.full(width_px * height_px, -1, np.int32)
     barycentric = np.zeros((width_px * height_px, 3), np.float32)
-    face[pixel] = seen
+    face[pixel] = visible
     barycentric[pixel] = weights / weights.sum(axis=1, keepdims=True)
     return Fragments(face.reshape(height_px, width_px), barycentric.reshape(height_px, width_px, 3))

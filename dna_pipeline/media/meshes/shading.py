@@ -23,9 +23,9 @@ def towards_viewer(normal: NDArray[Any], eye: NDArray[Any]) -> NDArray[Any]:
 
     eye: (p, 3), the places in the camera's axes, seen from the camera's place.
     """
-    away = np.einsum("pk,pk->p", normal, eye) > 0
+    shows_inside = np.einsum("pk,pk->p", normal, eye) > 0
     length = np.maximum(np.linalg.norm(normal, axis=1), 1e-12)
-    return normal * (np.where(away, -1, 1) / length)[:, None]
+    return normal * (np.where(shows_inside, -1, 1) / length)[:, None]
 
 
 def shade(normal: NDArray[Any], up: NDArray[Any]) -> NDArray[Any]:

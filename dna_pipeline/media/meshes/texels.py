@@ -1,4 +1,4 @@
-"""Where on the surface each texel of a layout lies: by OpenGL, or by the rasteriser in numpy.
+"""The place on the surface of each texel of a layout: by OpenGL, or by the rasteriser in numpy.
 
 Both are given corners on the grid of 1/256 texel that OpenGL itself computes on, so that they
 cover the same texels, but for the few whose centre lies on an outline: OpenGL leaves it to the
@@ -59,8 +59,8 @@ def locate(vertices: FloatArray, texcoords: FloatArray, faces: IntArray, size_px
     try:
         return locate_on_gpu(vertices, texcoords, faces, size_px)
     except (NoOpenGL, OpenGLError) as error:
-        found = locate_on_cpu(vertices, texcoords, faces, size_px)
-        return found if isinstance(error, NoOpenGL) else replace(found, fault=str(error))
+        texels = locate_on_cpu(vertices, texcoords, faces, size_px)
+        return texels if isinstance(error, NoOpenGL) else replace(texels, fault=str(error))
 
 
 def locate_on_cpu(
@@ -68,8 +68,8 @@ def locate_on_cpu(
 ) -> Texels:
     """As `locate`, in numpy."""
     places = _snapped(texcoords, size_px)
-    found = rasterize(places, np.ones(len(places)), faces, size_px, size_px)
-    return Texels(found.covered, found.interpolate(vertices, faces).astype(np.float32))
+    fragments = rasterize(places, np.ones(len(places)), faces, size_px, size_px)
+    return Texels(fragments.covered, fragments.interpolate(vertices, faces).astype(np.float32))
 
 
 def locate_on_gpu(

@@ -109,9 +109,9 @@ def unwrap(
         last = said.decode("utf-8", "replace").strip().rpartition("\n")[2][:_DETAIL_CHARS]
         how = _how_it_ended(process.returncode)
         raise UnwrapError(f"the process that lays out the texture ended {how}: {last or 'no word'}")
-    made = _unpacked(io.BytesIO(out))
-    charts, gap_px = int(made["charts"]), float(made["gap_px"])
-    return Layout(made["vertex"], made["faces"], made["texcoords"], charts, gap_px)
+    arrays = _unpacked(io.BytesIO(out))
+    charts, gap_px = int(arrays["charts"]), float(arrays["gap_px"])
+    return Layout(arrays["vertex"], arrays["faces"], arrays["texcoords"], charts, gap_px)
 
 
 def _how_it_ended(code: int) -> str:
@@ -263,10 +263,10 @@ def _end_with_parent(parent: int) -> None:
 def main() -> None:
     """Entry point of the child process."""
     inbound, outbound = sys.stdin.buffer, sys.stdout.buffer
-    asked = _unpacked(io.BytesIO(inbound.read()))
-    _end_with_parent(int(asked["parent"]))
-    made = lay_out(asked["vertices"], asked["faces"], int(asked["size_px"]))
-    outbound.write(_packed(**vars(made)))
+    inputs = _unpacked(io.BytesIO(inbound.read()))
+    _end_with_parent(int(inputs["parent"]))
+    layout = lay_out(inputs["vertices"], inputs["faces"], int(inputs["size_px"]))
+    outbound.write(_packed(**vars(layout)))
     outbound.flush()
 
 

@@ -252,7 +252,7 @@ class Daemon:
         """Resume the unfinished work of the last daemon, from the ledger and the claims."""
         self.intake.recover()
         # First of all, since the next steps queue running jobs again and move unknown copies away.
-        self.dispatcher.scheduler.sources.has_missed = not self.overtaken.settle()
+        self.dispatcher.scheduler.sources.has_missing_claims = not self.overtaken.settle()
         back = self.ledger.transact(queue.recover)
         for job_id in back:
             log.info("job.resumed", job=job_id)
@@ -308,7 +308,7 @@ class Daemon:
             self.dispatcher.forward_cancels()
         if now >= self._review_at:
             self._review_at = now + REVIEW_S
-            self.dispatcher.scheduler.review(patient=self._patient)
+            self.dispatcher.scheduler.review(keep_trying=self._patient)
             self.dispatcher.enforce_hours()
             self._settle_overtaken()
             # A wait may end without a commit to the ledger, so dispatch and publish are tried too.
@@ -326,8 +326,8 @@ class Daemon:
     def _settle_overtaken(self) -> None:
         """End held jobs whose sources are gone for good, as soon as the outbox can be reached."""
         sources = self.dispatcher.scheduler.sources
-        if sources.has_missed and self.overtaken.settle(only_held=True):
-            sources.has_missed = False
+        if sources.has_missing_claims and self.overtaken.settle(only_held=True):
+            sources.has_missing_claims = False
 
     def _look_for_change(self) -> None:
         """Notice commits to the ledger since the last call, by any connection."""
@@ -376,7 +376,7 @@ class Daemon:
         self.ledger.transact(lambda s: queue.hold_publish(s, job, reason.code, str(reason)))
         log.warning("publish.held", job=job, why=str(reason))
         if isinstance(reason, InboxUnavailable):
-            self.dispatcher.scheduler.sources.note(job)
+            self.dispatcher.scheduler.sources.note_hold(job)
         else:
             self._publish_at = time.monotonic() + PUBLISH_RETRY_S
 

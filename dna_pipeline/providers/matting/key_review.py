@@ -25,14 +25,14 @@ FAINT_SLOPE = 0.5
 MOST_FAINT = 0.1
 """Share of the outline that may follow no edge."""
 LONG_RATIO, RAGGED_RATIO, RAGGED_PARTS = 3.0, 1.8, 60
-"""An outline is torn if it is so many times as long as a smoothed one; the lower number counts
-where there are so many parts and holes."""
+"""An outline counts as torn if it is `LONG_RATIO` times as long as a smoothed one, or
+`RAGGED_RATIO` times if the matte has at least `RAGGED_PARTS` parts and holes."""
 SMOOTHING_PX = 3.0
 MOST_SHOWN = 10.0
 SIDES = ("top", "bottom", "left", "right")
 MANY_SIDES, MUCH_OF_SIDE, LITTLE_OF_SIDE = 3, 0.3, 0.1
-"""A subject may cover less than the first share of three sides, and of one side less than the
-second."""
+"""A matte is doubtful if it covers at least `MUCH_OF_SIDE` of `MANY_SIDES` sides of the picture, or
+at least `LITTLE_OF_SIDE` of every side."""
 
 
 def remarks(image: Image.Image, alpha: Image.Image) -> list[str]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     Mask = NDArray[np.bool_]
 
 WORKING_PX = 1536
-"""Longer pictures are keyed on a copy of this longer side, and their alpha is enlarged."""
+"""Larger pictures are keyed on a copy whose longer side is this, and the alpha is enlarged."""
 EDGE_PX = 12
 """Widest soft edge that is looked for, in pixels of the working copy."""
 PLAIN_SHARE = 0.6
@@ -74,7 +74,8 @@ class BorderKeyer:
         return alpha if alpha.size == image.size else alpha.resize(image.size)
 
     def remarks(self, image: Image.Image, alpha: Image.Image) -> list[str]:
-        """What may be wrong with that alpha (L) of that picture (RGB), for the manifest."""
+        """Sentences for the manifest about what may be wrong with that alpha (L) of that picture
+        (RGB)."""
         return key_review.remarks(image, alpha)
 
 
@@ -170,7 +171,7 @@ def _distance(one: Floats, other: NDArray[Any]) -> Floats:
 
 
 def _largest_plane(samples: Floats, colours: Floats, radius: float) -> Mask:
-    """Which samples, (n, 3) as 1, x, y, lie on the plane that most of them share."""
+    """Mask (n,) of the samples, (n, 3) as 1, x, y, on the plane that most of them share."""
     random = np.random.default_rng(0)
     best = np.zeros(len(samples), bool)
     for _ in range(300):
@@ -200,34 +201,35 @@ def _refit(samples: Floats, colours: Floats, near: Mask) -> Floats:
 
 
 def _background_mask(lab: Floats, background: Floats, noise: float, settings: BorderKey) -> Mask:
-    """What matches the background and hangs together with the border, soft shadows included."""
+    """The pixels that match the background and are connected with the border, soft shadows
+    included."""
     reach = max(settings.tolerance, 4 * noise)
     alike = _distance(lab, background) < reach
     rim = np.zeros_like(alike)
     rim[[0, -1], :] = rim[:, [0, -1]] = True
-    found = _flooded(alike, alike & rim, radius=1)
+    matched = _flooded(alike, alike & rim, radius=1)
     if settings.shadow > 0:
         shade = _soft_shadow(lab, background, noise, reach, settings.shadow)
-        ground = ~_large_parts(~(found | shade), GRAIN_PX / found.size)
-        radius = max(2, round(0.006 * max(found.shape)))
-        found |= _flooded(ground, found & rim, radius)
+        ground = ~_large_parts(~(matched | shade), GRAIN_PX / matched.size)
+        radius = max(2, round(0.006 * max(matched.shape)))
+        matched |= _flooded(ground, matched & rim, radius)
     if settings.holes:
         holes = _distance(lab, background) < reach / 2
-        found |= _large_parts(holes & ~found, settings.min_area)
-    return found
+        matched |= _large_parts(holes & ~matched, settings.min_area)
+    return matched
 
 
 def _soft_shadow(lab: Floats, background: Floats, noise: float, reach: float, depth: float) -> Mask:
-    """Where the colour is the background's under less light, and no edge runs.
+    """The pixels that have the background's colour under less light and lie on no edge.
 
     Less light scales X, Y and Z alike, which in CIELAB scales (L* + 16, a*, b*) by one factor
-    (away from black). The edge is what tells a grey thing from a shadow on grey.
+    (except near black). Only its edge tells a grey object from a shadow on grey.
     """
     ndimage = _ndimage()
     lift = np.array([16, 0, 0], np.float32)
-    seen, lit = lab + lift, background + lift
-    factor = (seen * lit).sum(-1) / (lit * lit).sum(-1)
-    tinted = _distance(seen, factor[..., None] * lit) > reach
+    shaded, lit = lab + lift, background + lift
+    factor = (shaded * lit).sum(-1) / (lit * lit).sum(-1)
+    tinted = _distance(shaded, factor[..., None] * lit) > reach
     drop = (1 - factor) * lit[..., 0]
     blur = 1 + noise / 2
     steepest = SHADOW_SLOPE * float(np.clip(512 / min(lab.shape[:2]), 1, 2))
@@ -285,26 +287,27 @@ def _soften(rgb: Floats, subject: Mask) -> Floats:
     ndimage = _ndimage()
     inside = cast("Floats", ndimage.distance_transform_edt(subject)).astype(np.float32)
     outside = cast("Floats", ndimage.distance_transform_edt(~subject)).astype(np.float32)
-    away = _from_background(rgb, outside)
-    width = _edge_width(away, inside)
-    full = 0.95 * _full_contrast(away, inside, width)  # a little less, so that noise stays opaque
-    mixed = np.clip(away / np.maximum(full, 1e-3), 0, 1)
+    contrast = _from_background(rgb, outside)
+    width = _edge_width(contrast, inside)
+    # A little less than the full contrast, so that noise stays opaque.
+    full = 0.95 * _full_contrast(contrast, inside, width)
+    mixed = np.clip(contrast / np.maximum(full, 1e-3), 0, 1)
     alpha = np.where(inside > width, 1, np.where(outside > width, 0, mixed))
     return alpha.astype(np.float32)
 
 
-def _full_contrast(away: Floats, inside: Floats, width: int) -> Floats:
+def _full_contrast(contrast: Floats, inside: Floats, width: int) -> Floats:
     """|F - B| at each pixel: that of the nearest pixel inside the edge.
 
     A part too thin to have an inside, like an antenna, is as strong as its strongest pixel.
     """
     ndimage = _ndimage()
-    strongest = ndimage.maximum_filter(np.where(inside > 0, away, 0), size=2 * width + 1)
+    strongest = ndimage.maximum_filter(np.where(inside > 0, contrast, 0), size=2 * width + 1)
     edge = inside <= width
     if edge.all():
         return cast("Floats", strongest)
     distance, (rows, columns) = ndimage.distance_transform_edt(edge, return_indices=True)
-    nearest = ndimage.gaussian_filter(away, 1.0)[rows, columns]
+    nearest = ndimage.gaussian_filter(contrast, 1.0)[rows, columns]
     return cast("Floats", np.where(distance > 1.5 * width + 1, strongest, nearest))
 
 
@@ -319,11 +322,11 @@ def _from_background(rgb: Floats, outside: Floats) -> Floats:
     return _distance(rgb, smooth[rows, columns])
 
 
-def _edge_width(away: Floats, inside: Floats) -> int:
-    """How many pixels the edge takes to reach the subject's full colour, 1 to `EDGE_PX`.
+def _edge_width(contrast: Floats, inside: Floats) -> int:
+    """Pixels from the edge's outline to the subject's full colour, 1 to `EDGE_PX`.
 
-    The depth at which the median contrast first comes to 90 % of the greatest within reach.
+    It is the depth at which the median contrast first comes to 90 % of the greatest within reach.
     """
     depths = range(min(EDGE_PX, int(inside.max())))
-    levels = [float(np.median(away[(inside > d) & (inside <= d + 1)])) for d in depths]
+    levels = [float(np.median(contrast[(inside > d) & (inside <= d + 1)])) for d in depths]
     return next(d + 1 for d in depths if levels[d] >= 0.9 * max(levels))

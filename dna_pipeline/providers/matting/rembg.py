@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger()
 
 RELEASE = "https://github.com/danielgatis/rembg/releases/download/v0.0.0/"
-"""Where rembg's own files are."""
+"""Address of the files that rembg publishes."""
 
 CUDA = "CUDAExecutionProvider"
 
@@ -83,9 +83,9 @@ class Rembg(Provider):
     def _fill_in(cls, data: Any) -> Any:
         if not isinstance(data, dict):
             return data
-        given = cast("dict[str, Any]", data)
-        name = str(given.get("name"))
-        return {"path": f"models/{name}.onnx"} | given
+        entry = cast("dict[str, Any]", data)
+        name = str(entry.get("name"))
+        return {"path": f"models/{name}.onnx"} | entry
 
     @field_validator("name")
     @classmethod
@@ -202,16 +202,16 @@ def _session(name: str, path: Path, device: Device) -> Any:
             return str(path)
 
         def _warn_on_provider_fallback(self, requested: object) -> None:
-            """Said by `_tell_fallback`, as an event and not as a warning."""
+            """Do nothing: `_warn_fallback` logs an event instead of rembg's warning."""
 
-    wanted = _execution_providers(device)
+    requested = _execution_providers(device)
     try:
-        session: Any = OnOurFile(name, options, providers=wanted, model_path=str(path))
+        session: Any = OnOurFile(name, options, providers=requested, model_path=str(path))
     except Exception as error:
         _raise_mapped(error, path)
         text = str(error).strip().partition("\n")[0]
         raise WeightsMismatch(f"{path} cannot be read as {name}: {text}") from error
-    _warn_fallback(name, wanted, session.inner_session.get_providers())
+    _warn_fallback(name, requested, session.inner_session.get_providers())
     return session
 
 
@@ -228,8 +228,8 @@ def _execution_providers(device: Device) -> list[Any]:
     return [(CUDA, {"device_id": int(index or 0)}), "CPUExecutionProvider"]
 
 
-def _warn_fallback(name: str, wanted: list[Any], active: list[str]) -> None:
-    if len(wanted) > len(active):
+def _warn_fallback(name: str, requested: list[Any], active: list[str]) -> None:
+    if len(requested) > len(active):
         log.warning("session.fell_back", model=name, active=active)
 
 

@@ -96,15 +96,15 @@ def to_parts(tensors: Tensors, config: Path = CONFIG) -> dict[str, Tensors]:
 
 
 def _differences(name: str, parts: Mapping[str, Tensors], config: Path) -> list[str]:
-    """What keeps a part from being what its configuration says, in words."""
+    """Sentences about the tensors in which a part differs from its configuration."""
     expected = _shapes(name, read_json(config / name / "config.json"))
-    found = {key: tuple(value.shape) for key, value in parts[name].items()}
-    wrong = [f"{key} is missing" for key in expected if key not in found]
-    wrong += [f"{key} is not expected" for key in found if key not in expected]
+    shapes = {key: tuple(value.shape) for key, value in parts[name].items()}
+    wrong = [f"{key} is missing" for key in expected if key not in shapes]
+    wrong += [f"{key} is not expected" for key in shapes if key not in expected]
     return wrong + [
-        f"{key} is {found[key]} and should be {shape}"
+        f"{key} is {shapes[key]} and should be {shape}"
         for key, shape in expected.items()
-        if found.get(key, shape) != shape
+        if shapes.get(key, shape) != shape
     ]
 
 

@@ -123,15 +123,15 @@ class SdFolder:
 
     def files(self) -> list[Path]:
         """All files that the model is read from, those alone."""
-        found = [self.root / INDEX]
+        paths = [self.root / INDEX]
         for part in self.parts:
             folder = self.root / part.name
-            found += [folder / name for choices in part.files for name in choices]
+            paths += [folder / name for choices in part.files for name in choices]
             if part.weights and (chosen := weights_of(folder, part)) is not None:
-                found += chosen.files
+                paths += chosen.files
         if not (self.root / TOKENIZER.name / "tokenizer.json").is_file():
-            found.append(self.root / TOKENIZER.name / "special_tokens_map.json")
-        return sorted({path for path in found if path.is_file()})
+            paths.append(self.root / TOKENIZER.name / "special_tokens_map.json")
+        return sorted({path for path in paths if path.is_file()})
 
     def check(self) -> None:
         """Raise `WeightsMismatch` if a file is missing or names a class that is not expected."""
@@ -151,10 +151,10 @@ class SdFolder:
         path = self.root / part.name / "config.json"
         config = read_json(path)
         key = "_class_name" if part.library == "diffusers" else "architectures"
-        found: object = config.get(key) or []
-        named = cast("list[object]", found if isinstance(found, list) else [found])
-        if any(name not in part.classes for name in named):
-            _refuse(path, key, named, part.classes)
+        value: object = config.get(key) or []
+        names = cast("list[object]", value if isinstance(value, list) else [value])
+        if any(name not in part.classes for name in names):
+            _refuse(path, key, names, part.classes)
         if "quantization_config" in config:
             raise WeightsMismatch(f"{path}: quantized weights are not supported")
 
@@ -170,13 +170,13 @@ class SdFolder:
                 folder,
                 local_files_only=True,
                 output_loading_info=True,
-                ignore_mismatched_sizes=True,  # they are told below, all of them
+                ignore_mismatched_sizes=True,  # all of them are reported below
                 **{dtype_option: dtype, **chosen.options},
             )
         wrong = [f"{key} is missing" for key in sorted(info["missing_keys"])]
         wrong += [
-            f"{key} is {tuple(found)} and should be {tuple(expected)}"
-            for key, found, expected in sorted(info["mismatched_keys"])
+            f"{key} is {tuple(shape)} and should be {tuple(expected)}"
+            for key, shape, expected in sorted(info["mismatched_keys"])
         ]
         if wrong or info["error_msgs"]:
             raise WeightsMismatch(f"{chosen.files[0]}: {some([*wrong, *info['error_msgs']])}")
@@ -187,7 +187,7 @@ class SdFolder:
         return self._plain(TOKENIZER, "CLIPTokenizer")
 
     def feature_extractor(self) -> Any:
-        """What the safety checker reads pictures with. Raises `WeightsMismatch`."""
+        """The safety checker's image processor. Raises `WeightsMismatch`."""
         return self._plain(FEATURES, "CLIPImageProcessor")
 
     def _plain(self, part: Part, name: str) -> Any:
@@ -206,14 +206,16 @@ class SdFolder:
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """The weights of one part: their files and how `from_pretrained` is told of them."""
+    """The weights of one part: their files, and the arguments of `from_pretrained` that select
+    them."""
 
     files: list[Path]
     options: dict[str, Any]
 
 
 def weights_of(folder: Path, part: Part) -> Weights | None:
-    """The best of what is there: safetensors, in shards, in half precision, then pickled."""
+    """The best weights that are there: safetensors, then those in shards, in half precision and
+    pickled; None if there are none."""
     stem, safe = part.weights, {"use_safetensors": True}
     if (path := folder / f"{stem}.safetensors").is_file():
         return Weights([path], safe)
@@ -229,9 +231,9 @@ def weights_of(folder: Path, part: Part) -> Weights | None:
 
 @contextmanager
 def readable(path: Path) -> Generator[None]:
-    """Whatever the libraries raise on a damaged or strange file becomes `WeightsMismatch`.
+    """Raise `WeightsMismatch` in place of the libraries' errors on a damaged or strange file.
 
-    Faults of the disk and of memory stay what they are.
+    Errors of the disk and of memory are raised unchanged.
     """
     try:
         yield
@@ -271,9 +273,9 @@ def _pair(value: object) -> tuple[object, object]:
     return None, None
 
 
-def _refuse(path: Path, key: str, found: object, expected: Iterable[str]) -> None:
-    wanted = " or ".join(expected)
-    raise WeightsMismatch(f"{path}: {key} is {found!r}; only {wanted} can be used")
+def _refuse(path: Path, key: str, value: object, expected: Iterable[str]) -> None:
+    usable = " or ".join(expected)
+    raise WeightsMismatch(f"{path}: {key} is {value!r}; only {usable} can be used")
 
 
 def _one_line(error: Exception) -> str:

@@ -18,7 +18,7 @@ _MOST_CHARS = 40
 
 
 def unread(text: str) -> list[str]:
-    """What a prompt holds of such syntax: up to two phrases, each with an example; in order.
+    """Phrases for the kinds of such syntax in a prompt: up to two, in order, each with an example.
 
     Weights are `(red:1.4)`, `((red))` and square brackets around words. Single parentheses without
     a number are ordinary punctuation, ratios and times like `(scale 1:10)` are no weights, and what

@@ -95,7 +95,7 @@ class Diffusers(Provider):
         return self.path, self._folder.files()
 
     def convert(self) -> bool:
-        """Convert `single_file` if `path` is not there; whether that was so.
+        """Convert `single_file` if `path` is not there; True if it was converted.
 
         Raises:
             WeightsMismatch: the file is not a Stable Diffusion 1.5.
@@ -129,7 +129,7 @@ class StableDiffusion:
 
     @property
     def computes_on(self) -> Device:
-        """Where the UNet lies, and its dtype."""
+        """Device and dtype of the UNet."""
         return device_of(self._pipeline.unet.device, self._pipeline.unet.dtype)
 
     def redraw(
@@ -180,7 +180,7 @@ class StableDiffusion:
     def _run(self, image: Image.Image, request: ImageToImageRequest, on_step: StepCallback) -> Any:
         import torch
 
-        def report(pipeline: Any, index: int, _time: object, _kept: object) -> dict[str, Any]:
+        def report(pipeline: Any, index: int, _time: object, _tensors: object) -> dict[str, Any]:
             on_step(index + 1, pipeline.num_timesteps)
             return {}
 
@@ -233,10 +233,10 @@ def make_scheduler(config: dict[str, Any], sampler: str, schedule: str) -> Any:
 
 @contextmanager
 def _tiles(pipeline: Any) -> Generator[None]:
-    """The VAE in tiles, for as long as it lasts.
+    """Let the VAE work in tiles inside the block.
 
-    Attention stays whole: torch computes it without its matrix of weights, which slices would
-    make, so that they need more memory and not less.
+    Attention is not sliced: torch computes it without the matrix of weights, which slices would
+    build, so that they would need more memory and not less.
     """
     pipeline.vae.enable_slicing()
     pipeline.vae.enable_tiling()

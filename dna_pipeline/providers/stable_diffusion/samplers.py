@@ -28,9 +28,10 @@ class Sampler:
     max_steps: int | None = None
 
     def scheduler_options(self, *, karras: bool) -> dict[str, Any]:
-        """Keywords for the class. Where Karras can be had it is set either way.
+        """Keyword arguments for the scheduler's class.
 
-        Otherwise a model whose own configuration asks for it would get it unasked.
+        Where the sampler supports Karras' schedule, it is switched on or off explicitly: else the
+        model's own configuration would decide.
         """
         chosen = {"use_karras_sigmas": karras} if self.takes_karras else {}
         return {**self.options, **chosen}
@@ -62,14 +63,14 @@ _OTHER_NAMES = {
     "eulerancestral": "euler_a",
     "unipcbh2": "uni_pc",
 }
-"""What ComfyUI and others call some of them, with nothing but letters and digits left."""
+"""Other programs' names, such as ComfyUI's, of some samplers, reduced to letters and digits."""
 
 
 def sampler_named(text: str) -> tuple[str | None, str]:
-    """Our name for a sampler that other programs call so, and the schedule that is meant with it.
+    """Our name for a sampler that other programs name `text`, and the schedule in that name.
 
-    `DPM++ 2M Karras` is `dpmpp_2m` with `karras`. None for a sampler that there is not; "" where
-    nothing is said of the schedule.
+    `DPM++ 2M Karras` is `dpmpp_2m` with `karras`. None for an unknown sampler; "" if the name says
+    nothing about the schedule.
     """
     words = text.casefold().replace("++", "pp").removeprefix("k_")
     plain = re.sub(r"[^a-z0-9]", "", words)

@@ -65,8 +65,8 @@ def activation(name: str) -> Activation:
     try:
         return _FUNCTIONS[name]
     except KeyError:
-        known = ", ".join(_FUNCTIONS)
-        raise ConfigError(f"unknown activation {name!r}; known: {known}") from None
+        names = ", ".join(_FUNCTIONS)
+        raise ConfigError(f"unknown activation {name!r}; known: {names}") from None
 
 
 def in_place_activation(name: str) -> Activation:

@@ -25,7 +25,7 @@ def condition(image: Image.Image, foreground_ratio: float = 0.85) -> Image.Image
 
 
 def has_matte(image: Image.Image) -> bool:
-    """Whether any pixel is not fully opaque."""
+    """True if any pixel is not fully opaque."""
     if not image.has_transparency_data:
         return False
     return _rgba(image).getchannel("A").getextrema() != (255, 255)
@@ -61,7 +61,7 @@ def _rgba(image: Image.Image) -> Image.Image:
 
 
 def _shortened(image: Image.Image) -> Image.Image:
-    """Without the ends of a picture far longer than wide; its middle stays the middle."""
+    """The middle part of a picture that is far longer than wide; other pictures as they are."""
     longest = _MAX_ASPECT * min(image.size)
     if max(image.size) <= longest:
         return image

@@ -115,7 +115,7 @@ class RendererConfig:
 
     @property
     def planes_per_feature(self) -> int:
-        """How many planes' channels stand side by side in one feature vector."""
+        """Number of planes whose channels stand side by side in one feature vector."""
         return 3 if self.feature_reduction == "concat" else 1
 
 
@@ -231,9 +231,9 @@ def _load_yaml(path: Path) -> Any:
 
 
 def _build(document: Json, vit: VitConfig) -> TsrConfig:
-    known = {"cond_image_size", "image_tokenizer", "image_tokenizer_cls"}
-    known |= {key for name in _SECTIONS for key in (name, f"{name}_cls")}
-    _require_known("the file", document, known)
+    keys = {"cond_image_size", "image_tokenizer", "image_tokenizer_cls"}
+    keys |= {key for name in _SECTIONS for key in (name, f"{name}_cls")}
+    _require_known("the file", document, keys)
     _require_class(document, "image_tokenizer", _IMAGE_TOKENIZER_CLASS)
     image_tokenizer = _mapping(document.get("image_tokenizer") or {}, "image_tokenizer")
     _require_known("image_tokenizer", image_tokenizer, _INERT["image_tokenizer"])
@@ -323,13 +323,13 @@ def _mapping(value: Any, name: str) -> Json:
 
 
 def _require_class(document: Json, name: str, expected: str) -> None:
-    found = document.get(f"{name}_cls")
-    if found != expected:
-        raise ConfigError(f"{name}_cls: expected {expected}, found {found!r}")
+    value = document.get(f"{name}_cls")
+    if value != expected:
+        raise ConfigError(f"{name}_cls: expected {expected}, found {value!r}")
 
 
-def _require_known(name: str, values: Json, known: set[str]) -> None:
-    unknown = [str(key) for key in values if key not in known]
+def _require_known(name: str, values: Json, keys: set[str]) -> None:
+    unknown = [str(key) for key in values if key not in keys]
     if unknown:
         raise ConfigError(f"{name}: unknown keys {', '.join(unknown)}")
 
@@ -341,9 +341,9 @@ def _require_positive(name: str, part: Any) -> None:
             raise ConfigError(f"{name}.{member.name} must be at least 1, not {value}")
 
 
-def _require_equal(name: str, found: int, expected: int) -> None:
-    if found != expected:
-        raise ConfigError(f"{name} must be {expected} to fit the other parts, not {found}")
+def _require_equal(name: str, value: int, expected: int) -> None:
+    if value != expected:
+        raise ConfigError(f"{name} must be {expected} to fit the other parts, not {value}")
 
 
 def _require_divides(name: str, value: int, by: str, divisor: int) -> None:

@@ -47,7 +47,7 @@ class Field:
 
     @property
     def chunk_size(self) -> int:
-        """How many points to ask for at once: CPU caches are small, GPUs want work."""
+        """Points to ask for at once: few on a CPU, whose caches are small, and many on a GPU."""
         return _CPU_CHUNK if self.device.type == "cpu" else _GPU_CHUNK
 
     @torch.inference_mode()
@@ -70,7 +70,7 @@ class Field:
         return self._to_density(self.decoder(self.features(points))[:, 0])
 
     def features(self, points: Tensor) -> Tensor:
-        """What the planes hold at points (N, 3): the decoder's input (N, in_channels)."""
+        """Features of the planes at points (N, 3): the decoder's input (N, in_channels)."""
         unit = self._unit(points)
         grid = torch.stack([unit[:, COLUMN_AXES], unit[:, ROW_AXES]], dim=-1)  # (N, 3, 2)
         samples = F.grid_sample(
@@ -87,7 +87,7 @@ class Field:
         return features.to(self.decoder.dtype)
 
     def _first_layer(self, points: Tensor) -> Tensor:
-        """What the decoder's first layer answers at points (N, 3): (N, n_neurons)."""
+        """Output of the decoder's first layer at points (N, 3): (N, n_neurons)."""
         return self._planes.at(self._unit(points)).to(self.decoder.dtype)
 
     @cached_property

@@ -13,7 +13,7 @@ from dna_pipeline.providers.triposr.field import Field
 Progress = Callable[[int, int], None]
 
 _NEAR = 1e-4
-"""Where a density is nearer to the threshold, relatively, rounding might decide its side."""
+"""Relative distance from the threshold below which rounding might decide a density's side."""
 _NEAR_BATCH = 256
 """Matrix products of few rows are rounded otherwise than those of many."""
 
@@ -86,7 +86,7 @@ def _unravel(place: Tensor, shape: list[int]) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def books_device(device: torch.device, resolution: int) -> torch.device:
-    """Where to keep what is known of a grid: in the computer's memory if the GPU's might not do."""
+    """Device on which to keep the data of a grid: the CPU if the GPU's memory might not suffice."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         if free < _BOOKS_BYTES * resolution**3:
@@ -95,7 +95,7 @@ def books_device(device: torch.device, resolution: int) -> torch.device:
 
 
 class GridReader:
-    """Reads densities at points of a grid, and keeps account of them.
+    """Reads densities at points of a grid; counts the points and keeps the density's range.
 
     device: where indices come from and densities go to, not always the field's.
     """
@@ -119,7 +119,7 @@ class GridReader:
             density[start : start + len(part)] = self._field.density(part)
             progress(start + len(part), len(points))
         if len(points):
-            self._take_account(density)
+            self._record(density)
         near = torch.nonzero((density - self._threshold).abs() < _NEAR * self._threshold)[:, 0]
         if len(near):
             part = points[near].to(self._field.device)
@@ -127,7 +127,7 @@ class GridReader:
             density[near] = settled.to(self.device)
         return density
 
-    def _take_account(self, density: Tensor) -> None:
+    def _record(self, density: Tensor) -> None:
         self.points += len(density)
         low, high = (float(bound) for bound in density.aminmax())
         if not np.isfinite([low, high]).all():
@@ -137,11 +137,10 @@ class GridReader:
 
 
 class Box:
-    """What is known of a part of the grid: densities at points, and cells by their lowest corner.
+    """Data of a part of the grid: densities at points, and states of cells by their lowest corner.
 
-    A point that was not read has the density that was presumed of it, or none. Points are named
-    by their place in the flattened box. On a CPU one that is never asked for takes no memory, but
-    for its page.
+    A point that was not read has a presumed density, or none. Points are named by their place in
+    the flattened box. On a CPU, pages of memory that hold no point in use are never allocated.
     """
 
     def __init__(self, reader: GridReader, lowest: list[int], shape: list[int]) -> None:
@@ -153,7 +152,7 @@ class Box:
         self._state = _untouched(count, torch.uint8, device)
 
     def place(self, x: Tensor, y: Tensor, z: Tensor) -> Tensor:
-        """Where points lie in the box, by their indices in the grid."""
+        """Places of points in the flattened box, by their indices in the grid."""
         (x0, y0, z0), (_, rows, columns) = self._lowest, self._shape
         return ((x - x0) * rows + (y - y0)) * columns + (z - z0)
 
@@ -161,39 +160,43 @@ class Box:
         self.density[place], self._state[place] = density, 1
 
     def is_known(self, place: Tensor) -> Tensor:
-        """Which points were read."""
+        """True for the points that were read."""
         return self._state[place] == 1
 
     def presume(self, place: Tensor, density: Tensor) -> None:
-        """What is to stand for the densities of points, both of one shape, until they are read."""
+        """Set the presumed densities of points, which hold until the points are read.
+
+        place and density have one shape.
+        """
         open_ = self._state[place] == 0
         self.density[place[open_]] = density[open_]
 
     def take_over(self, other: "Box") -> None:
-        """All that a box within this one knows."""
+        """Copy the data of a box that lies within this one."""
         start = [theirs - ours for ours, theirs in zip(self._lowest, other._lowest, strict=True)]
         part = tuple(slice(a, a + n) for a, n in zip(start, other._shape, strict=True))
-        for mine, known in (
+        for mine, theirs in (
             (self.density, other.density),
             (self.cells, other.cells),
             (self._state, other._state),
         ):
-            mine.view(self._shape)[part] = known.view(other._shape)
+            mine.view(self._shape)[part] = theirs.view(other._shape)
 
-    def read(self, wanted: Tensor, progress: Progress) -> Tensor:
-        """Densities at `wanted`, of any shape; a point may be there more than once.
+    def read(self, points: Tensor, progress: Progress) -> Tensor:
+        """Densities at `points`, of any shape; a point may occur more than once.
 
         Raises NonFiniteField.
         """
-        place = self._unknown(wanted)
+        place = self._unknown(points)
         indices = _unravel(place, self._shape)
         x, y, z = (index + lowest for index, lowest in zip(indices, self._lowest, strict=True))
         self.density[place] = self._reader.read(x, y, z, progress)
-        return self.density[wanted]
+        return self.density[points]
 
-    def _unknown(self, wanted: Tensor) -> Tensor:
-        """Those not yet known, each once, in the box's order; they count as known from now on."""
-        place = wanted[self._state[wanted] == 0].sort()[0]
+    def _unknown(self, points: Tensor) -> Tensor:
+        """Points that were not read yet, each once, in the box's order. They are marked as read, so
+        the caller must read them."""
+        place = points[self._state[points] == 0].sort()[0]
         first = torch.ones_like(place, dtype=torch.bool)
         first[1:] = place[1:] != place[:-1]
         place = place[first]

@@ -1,4 +1,4 @@
-"""What a processor can compute in, and how fast."""
+"""Number types that a processor computes in fast."""
 
 from functools import cache
 
@@ -25,16 +25,16 @@ def fast_dtype(device: torch.device | str) -> torch.dtype:
 
 
 def has_amx() -> bool:
-    """Whether the CPU multiplies tiles of bfloat16."""
+    """True if the CPU multiplies tiles of bfloat16."""
     return _AMX in _features()
 
 
 def has_bfloat16() -> bool:
-    """Whether the CPU multiplies vectors of bfloat16."""
+    """True if the CPU multiplies vectors of bfloat16."""
     return _AVX512 in _features()
 
 
 @cache
 def _features() -> frozenset[str]:
-    known = torch.cpu.get_capabilities()
-    return frozenset(name for name in (_AMX, _AVX512) if known.get(name))
+    capabilities = torch.cpu.get_capabilities()
+    return frozenset(name for name in (_AMX, _AVX512) if capabilities.get(name))

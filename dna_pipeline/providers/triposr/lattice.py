@@ -1,4 +1,5 @@
-"""A field read once on a lattice of points: what lies where, well enough to look away from it."""
+"""A field read once on a lattice of points, so that a renderer need not ask the field about empty
+space."""
 
 import itertools
 import math
@@ -84,7 +85,8 @@ class Lattice:
         return cls(values[0], values[1:], reach, field.radius)
 
     def wide(self, points: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What is nearest to points (…, 3) in [-1, 1]³, on the field's device.
+        """Values of the lattice at the points nearest to points (…, 3) in [-1, 1]³, on the field's
+        device.
 
         The density (…), the greatest (…) within the lattice's reach, and the colour (…, 3), sRGB
         in [0, 1].
@@ -106,11 +108,12 @@ class Lattice:
     def _at_nearest(self, points: Tensor) -> Tensor:
         """(…, columns)"""
         place = ((points + 1) * ((self._side - 1) / 2)).round_().clamp_(0, self._side - 1)
-        found = self._rows.index_select(0, self._row(place).flatten())
-        return found.view(*points.shape[:-1], _COLUMNS)
+        rows = self._rows.index_select(0, self._row(place).flatten())
+        return rows.view(*points.shape[:-1], _COLUMNS)
 
     def _at_all_corners(self, points: Tensor) -> Tensor:
-        """What lies between the eight around each of the points (n, 3): (n, columns)."""
+        """Values interpolated between the eight lattice points around each point (n, 3): (n,
+        columns)."""
         place = ((points + 1) * ((self._side - 1) / 2)).clamp_(0, self._side - 1)
         lowest = place.floor().clamp_max_(self._side - 2)
         above = place - lowest
@@ -135,7 +138,8 @@ def _read(field: Field, side: int, index: Tensor, on_chunk: Callable[[], None]) 
 
 
 def _where_something_is(log_density: Tensor, first: Tensor, side: int) -> Tensor:
-    """Of a lattice's points, (side,)³ bool: those between the `first`, which are known, to read."""
+    """The lattice's points to read, (side,)³ bool: those near something, except the `first` ones,
+    which were read already."""
     most = over_corners(log_density, torch.maximum) + bend(log_density, first.diff())
     cells = most > math.log(EMPTY_DENSITY)
     every = torch.arange(side, device=first.device)
@@ -143,9 +147,9 @@ def _where_something_is(log_density: Tensor, first: Tensor, side: int) -> Tensor
     above = torch.searchsorted(first, every, right=True).sub_(1).clamp_max_(len(first) - 2)
     for axis in range(3):
         cells = cells.index_select(axis, below) | cells.index_select(axis, above)
-    known = torch.zeros_like(every, dtype=torch.bool)
-    known[first] = True
-    return cells & ~(known[:, None, None] & known[:, None] & known)
+    is_first = torch.zeros_like(every, dtype=torch.bool)
+    is_first[first] = True
+    return cells & ~(is_first[:, None, None] & is_first[:, None] & is_first)
 
 
 def _between(values: Tensor, first: Tensor, side: int) -> Tensor:
@@ -159,7 +163,7 @@ def _between(values: Tensor, first: Tensor, side: int) -> Tensor:
 
 
 def side_of(field: Field) -> int:
-    """How many points a field's lattice has a side."""
+    """Number of points of a field's lattice along each side."""
     return min(2 * max(field.scene_code.shape[-2:]) + 1, _MOST_POINTS)
 
 

@@ -81,7 +81,7 @@ class TSR(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """What the large matrix products are computed in."""
+        """Number type of the large matrix products."""
         return next(_large_layers(self)).weight.dtype
 
     def compute_in(self, dtype: torch.dtype) -> Self:

@@ -34,7 +34,7 @@ class TripoSRModel(Provider):
 
     path: WeightsPath
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    """What the two transformers compute in."""
+    """Number type in which the two transformers compute."""
 
     def missing(self) -> str | None:
         if not (self.path / CONFIG).is_file():
@@ -51,7 +51,7 @@ class TripoSRModel(Provider):
         return self.path, [self.path / n for n in names if (self.path / n).is_file()]
 
     def dtype_on(self, device: Device) -> str:
-        """The entry's own, else what `runtime.dtype` asks for, else what is fastest there."""
+        """The entry's own dtype, else that of `runtime.dtype`, else the fastest on the device."""
         if self.dtype != "auto":
             return self.dtype
         if not device.dtype_is_free or self._is_small():
@@ -61,7 +61,7 @@ class TripoSRModel(Provider):
         return str(fast_dtype(device.name)).removeprefix("torch.")
 
     def _is_small(self) -> bool:
-        """Whether there is too little to compute for shorter numbers to save time."""
+        """True if the model is so small that shorter numbers would save no time."""
         try:
             return sum(path.stat().st_size for path in self.weights()[1]) < SMALL_BYTES
         except OSError:
@@ -98,7 +98,7 @@ class TripoSRNetwork:
 
     @property
     def computes_on(self) -> Device:
-        """Where the network lies, and the dtype of its transformers."""
+        """Device of the network, and the dtype of its transformers."""
         return device_of(self._network.device, self._network.dtype)
 
     def field(self, image: Image.Image, *, foreground_ratio: float) -> Field:

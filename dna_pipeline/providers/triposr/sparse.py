@@ -24,7 +24,7 @@ from dna_pipeline.providers.triposr.grid import Box, GridReader, Progress
 MIN_CELLS = 64
 """Cells along each side of the first lattice; more where the planes have more texels."""
 _SAFETY = 1.0
-"""How many times its bend a field may rise or fall between points of a lattice.
+"""Largest rise or fall of a field between points of a lattice, as a multiple of its bend.
 
 A kink in the middle of a cell, the worst there is where features are read bilinearly, takes 1/2.
 Of surfaces that no corner saw, in scenes fitted to slats, wires and balls thinner than a texel,
@@ -35,7 +35,7 @@ _FLOOR = 1e-9
 _CORNERS = ((0, 0, 0), (0, 0, 1), (0, 1, 0), (0, 1, 1), (1, 0, 0), (1, 0, 1), (1, 1, 0), (1, 1, 1))
 _PROGRESS = 10_000
 _SEEN, _CROSSED = 1, 2
-"""What is known of a cell of the grid; 0 where nothing is."""
+"""States of a cell of the grid; 0 if it was not looked at."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Crossing:
 
 
 def is_worthwhile(field: Field, resolution: int) -> bool:
-    """Whether the first lattice is notably coarser than the grid."""
+    """True if the first lattice is notably coarser than the grid."""
     return resolution - 1 >= 1.5 * _cells(field)
 
 
@@ -66,12 +66,12 @@ def lattices(resolution: int, cells: int) -> list[Tensor]:
 
     Each list holds the one before it and the middles of its intervals.
     """
-    found = [torch.linspace(0, resolution - 1, cells + 1, dtype=torch.float64).round().long()]
-    while len(found[-1]) < resolution:
-        last = found[-1]
+    levels = [torch.linspace(0, resolution - 1, cells + 1, dtype=torch.float64).round().long()]
+    while len(levels[-1]) < resolution:
+        last = levels[-1]
         middle = (last[:-1] + last[1:]) // 2
-        found.append(torch.cat([last, middle[last.diff() > 1]]).sort()[0])
-    return found
+        levels.append(torch.cat([last, middle[last.diff() > 1]]).sort()[0])
+    return levels
 
 
 class Search:
@@ -114,27 +114,27 @@ class Search:
 
     @torch.inference_mode()
     def fine(self, cells: Tensor, margin: Tensor) -> Crossing:
-        """What is crossed, from the cells and margins of `coarse`."""
-        found: list[tuple[Tensor, Tensor]] = []
+        """The crossed cells, searched from the cells and margins of `coarse`."""
+        crossings: list[tuple[Tensor, Tensor]] = []
         steps = len(self._lattices) - 1
         following = self._part(steps + 1)
         while cells.shape[1]:
             self._reach(cells)
             for level in range(1, steps):
-                progress = following if found else self._part(level)
+                progress = following if crossings else self._part(level)
                 cells, margin = self._halve(level, cells, margin, progress)
-            crossed = self._finish(cells, margin, following if found else self._part(steps))
+            crossed = self._finish(cells, margin, following if crossings else self._part(steps))
             unseen: list[Tensor] = []
             while crossed.shape[1]:
-                found.append(self._confirm(crossed, following))
-                beside = self._beside(*found[-1])
-                seen = self._box.cells[self._box.place(*beside)]
-                unseen.append(beside[:, seen == 0])
-                crossed = _once(beside[:, seen == _SEEN])
+                crossings.append(self._confirm(crossed, following))
+                beside = self._beside(*crossings[-1])
+                state = self._box.cells[self._box.place(*beside)]
+                unseen.append(beside[:, state == 0])
+                crossed = _once(beside[:, state == _SEEN])
             cells = self._homes(unseen)
             margin = torch.full(cells.shape[1:], torch.inf, device=cells.device)
         self._progress(_PROGRESS, _PROGRESS)
-        return self._crossing(found)
+        return self._crossing(crossings)
 
     def _halve(
         self, level: int, cells: Tensor, margin: Tensor, progress: Progress
@@ -170,7 +170,8 @@ class Search:
         return _children(lowest, some & ~every & new)
 
     def _confirm(self, cells: Tensor, progress: Progress) -> tuple[Tensor, Tensor]:
-        """Those of the grid's cells (3, n) that are crossed indeed, and their densities (8, n)."""
+        """The cells among cells (3, n) of the grid that are crossed indeed, and their densities (8,
+        m)."""
         density = self._box.read(self._corners(cells), progress)
         inside = density > self._threshold
         crossed = inside.any(dim=0) & ~inside.all(dim=0)
@@ -216,7 +217,7 @@ class Search:
         self._box, self._range = box, reach
 
     def _active(self, density: Tensor, margin: Tensor) -> tuple[Tensor, Tensor]:
-        """Which cells the surface crosses, or might; and which have every corner inside."""
+        """Two masks: cells that the surface crosses, or might; cells with every corner inside."""
         inside = density > self._threshold
         every = over_corners(inside, torch.logical_and)
         some = over_corners(inside, torch.logical_or)
@@ -255,7 +256,7 @@ class Search:
         It leads through a side whose corners lie on both sides of it.
         """
         last = self._reader.resolution - 2
-        found: list[Tensor] = []
+        cells_beside: list[Tensor] = []
         inside = (density > self._threshold).view(2, 2, 2, -1)
         for axis in range(3):
             for side in (0, 1):
@@ -264,25 +265,25 @@ class Search:
                 leads = face.any(dim=0) & ~face.all(dim=0) & (beside >= 0) & (beside <= last)
                 across = cells[:, leads]
                 across[axis] = beside[leads]
-                found.append(across)
-        return torch.cat(found, dim=1)
+                cells_beside.append(across)
+        return torch.cat(cells_beside, dim=1)
 
     def _homes(self, cells: list[Tensor]) -> Tensor:
         """The cells of the first lattice that hold such of the grid.
 
         What had been inferred of them is forgotten.
         """
-        wanted = torch.zeros((self._side,) * 3, dtype=torch.bool, device=self._reader.device)
+        is_home = torch.zeros((self._side,) * 3, dtype=torch.bool, device=self._reader.device)
         for some in cells:
-            wanted[tuple(torch.searchsorted(self._lattices[0], some, right=True) - 1)] = True
-        self._inferred[wanted.flatten()] = 0
-        return torch.nonzero(wanted).T
+            is_home[tuple(torch.searchsorted(self._lattices[0], some, right=True) - 1)] = True
+        self._inferred[is_home.flatten()] = 0
+        return torch.nonzero(is_home).T
 
-    def _crossing(self, found: list[tuple[Tensor, Tensor]]) -> Crossing:
+    def _crossing(self, parts: list[tuple[Tensor, Tensor]]) -> Crossing:
         device = self._reader.device
         none = torch.zeros((3, 0), dtype=torch.int64, device=device)
-        cells = torch.cat([none, *(cells for cells, _ in found)], dim=1)
-        density = torch.cat([torch.zeros((8, 0), device=device), *(at for _, at in found)], dim=1)
+        cells = torch.cat([none, *(cells for cells, _ in parts)], dim=1)
+        density = torch.cat([torch.zeros((8, 0), device=device), *(at for _, at in parts)], dim=1)
         side = self._reader.resolution
         order = ((cells[0] * side + cells[1]) * side + cells[2]).argsort()
         return Crossing(
@@ -295,7 +296,7 @@ class Search:
         )
 
     def _inside(self) -> int:
-        """How many of the points that were looked at lie inside."""
+        """Number of points inside, of those in the cells that were looked at."""
         places = [self._box.place(*points) for points in self._owned_points]
         return sum(int((self._box.density[place] > self._threshold).sum()) for place in places)
 
@@ -313,7 +314,8 @@ class Search:
         return (cells[0] * self._side + cells[1]) * self._side + cells[2]
 
     def _owned(self, level: int) -> Tensor:
-        """How many points each interval of a lattice owns: its first up to the next one's first."""
+        """Number of points that each interval of a lattice owns: from its first one up to, but
+        without, the next interval's first one."""
         owned = self._lattices[level].diff()
         owned[-1] += 1
         return owned
@@ -345,7 +347,7 @@ def _once(cells: Tensor) -> Tensor:
 
 
 def _halfway(corners: Tensor) -> Tensor:
-    """What lies at and halfway between corners (2, 2, 2, n) of cells, by their means."""
+    """Values (3, 3, 3, n) at and halfway between corners (2, 2, 2, n) of cells, by their means."""
     for axis in range(3):
         low, high = corners.unbind(dim=axis)
         corners = torch.stack([low, (low + high) / 2, high], dim=axis)

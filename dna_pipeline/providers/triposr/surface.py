@@ -146,9 +146,9 @@ def _sparse(
     search = Search(field, resolution, threshold, chunk_size, progress or _ignore)
     cells, margin = search.coarse()
     watch.lap("coarse")
-    found = search.fine(cells, margin)
-    _require_surface(found.low, found.high, threshold)
-    density, cells = found.density.cpu().numpy(), found.cells.cpu().numpy()
+    crossing = search.fine(cells, margin)
+    _require_surface(crossing.low, crossing.high, threshold)
+    density, cells = crossing.density.cpu().numpy(), crossing.cells.cpu().numpy()
     watch.lap("fine")
     origin = cells.min(axis=1)
     cells -= origin[:, None]
@@ -158,7 +158,7 @@ def _sparse(
     for (x, y, z), at_corner in zip(corners, density, strict=True):
         volume[cells[0] + x, cells[1] + y, cells[2] + z] = at_corner
     mask[tuple(cells + 1)] = True
-    return _Sampled(volume, tuple(origin.tolist()), mask, found.inside, found.points)
+    return _Sampled(volume, tuple(origin.tolist()), mask, crossing.inside, crossing.points)
 
 
 def _ignore(done: int, total: int) -> None:

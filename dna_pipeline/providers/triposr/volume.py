@@ -27,9 +27,10 @@ _SEGMENT = 8
 _MIN_WEIGHT = 0.08
 """Samples that may weigh more are asked for; what the lattice says does for the others."""
 _LOOKS = 2
-"""What the lattice takes for a wall may turn out to be a veil: then, what is behind it is seen."""
+"""Times that a segment is looked at. A wall of the lattice may turn out to be a thin veil, and then
+the samples behind it are seen too."""
 _OPAQUE = 2e-3
-"""Where less light comes through, nothing is looked at: half a step of a picture's 256."""
+"""Share of light below which the samples behind are ignored: half a step of a picture's 256."""
 _CHUNK_SHARE = 2
 """Rays looked at together, by points asked for at once: few of a segment's are asked for."""
 
@@ -78,7 +79,7 @@ def render_turntable(
     total = len(cameras) * size_px**2
     done = 0
 
-    def tell(pixels: int = 0) -> None:
+    def report(pixels: int = 0) -> None:
         nonlocal done
         done += pixels
         if progress is not None:
@@ -87,16 +88,16 @@ def render_turntable(
     chunk_size = chunk_size or field.chunk_size
     samples = field.renderer.num_samples_per_ray
     reach = field.radius / samples * _segment(samples)  # half a segment, in the longest ray
-    lattice = Lattice.of(field, reach, chunk_size, tell)
+    lattice = Lattice.of(field, reach, chunk_size, report)
     step = chunk_size * _CHUNK_SHARE
     for camera in cameras:
         picture = torch.ones(size_px * size_px, 3)
         rays, hits = _rays(camera, size_px, field.radius)
-        tell(size_px**2 - len(hits))
+        report(size_px**2 - len(hits))
         for start in range(0, len(hits), step):
             some = slice(start, start + step)
             picture[hits[some]] = _look(field, lattice, rays.part(some), chunk_size).cpu()
-            tell(len(hits[some]))
+            report(len(hits[some]))
         yield picture.view(size_px, size_px, 3).numpy()
 
 
@@ -135,7 +136,7 @@ def _rays(camera: Camera, size_px: int, radius: float) -> tuple[_Rays, Tensor]:
 
 
 def _box_interval(origin: Tensor, directions: Tensor, radius: float) -> tuple[Tensor, Tensor]:
-    """Where rays (N, 3) enter and leave the slightly shrunk box: distances (N,), (N,)."""
+    """Distances (N,), (N,) at which rays (N, 3) enter and leave the slightly shrunk box."""
     half = radius * (1 - _BOX_SHRINK)
     safe = torch.where(directions.abs() < _MIN_DIRECTION, _MIN_DIRECTION, directions)
     low, high = (-half - origin) / safe, (half - origin) / safe
@@ -151,7 +152,7 @@ def _middles(samples: int) -> Tensor:
 
 
 def _segment(samples: int) -> int:
-    """How many samples stand together: all segments of a ray have as many."""
+    """Number of samples in a segment, the same for all segments of a ray."""
     return math.gcd(samples, _SEGMENT)
 
 
@@ -169,7 +170,7 @@ def _look(field: Field, lattice: Lattice, rays: _Rays, chunk_size: int) -> Tenso
     for part, shares in enumerate(segments):
         some = torch.nonzero((peak[:, part] > EMPTY_DENSITY) & (through > _OPAQUE))[:, 0]
         looked_at = _Segment(rays.part(some), inside.part(some), shares)
-        closer = looked_at.seen(field, lattice, through[some], chunk_size)
+        closer = looked_at.render(field, lattice, through[some], chunk_size)
         passes[some, part], light[some, part] = closer
         picture += through[:, None] * light[:, part]
         through *= passes[:, part]
@@ -184,7 +185,7 @@ class _Segment:
     inside: _Rays
     shares: Tensor
 
-    def seen(
+    def render(
         self, field: Field, lattice: Lattice, through: Tensor, chunk_size: int
     ) -> tuple[Tensor, Tensor]:
         """The share of light that passes, (N,), and what is added to it, (N, 3).
@@ -196,8 +197,8 @@ class _Segment:
         density, most, color = lattice.near(self.inside.points(self.shares))
         depth, most = density / samples, -torch.expm1(-most / samples)  # (N, s)
         for _ in range(_LOOKS):
-            seen = through[:, None] * torch.exp(-_before(depth)) * most
-            for some in torch.split(torch.nonzero(seen > _MIN_WEIGHT), chunk_size):
+            weight = through[:, None] * torch.exp(-_before(depth)) * most
+            for some in torch.split(torch.nonzero(weight > _MIN_WEIGHT), chunk_size):
                 ray, sample = some.unbind(1)
                 points = self.rays.part(ray).points(self.shares[sample, None])[:, 0]
                 density, color[ray, sample] = field.density_and_color(points)
@@ -219,7 +220,7 @@ def _integrate(field: Field, points: Tensor) -> Tensor:
 
 
 def _weights(depth: Tensor) -> Tensor:
-    """What samples of optical depths (N, S) add to their rays, (N, S)."""
+    """Weights (N, S) of samples of optical depths (N, S) in the colours of their rays."""
     return torch.exp(-_before(depth)) * -torch.expm1(-depth)
 
 

@@ -1,1 +1,1 @@
-"""The stage that makes a mesh of a picture, and a film of it."""
+"""The stage that makes a mesh from a picture, and a film of the mesh."""

@@ -30,16 +30,18 @@ TurntableMode = Annotated[Literal[False, "mesh", "nerf"], BeforeValidator(_mode)
 
 PREVIEW_PX = 512
 LEAST_CHUNK = 1024
-"""Smaller chunks save no memory worth the time."""
+"""Least points to evaluate at once when memory ran out; fewer would cost much time and save little
+memory."""
 BYTES = {"glb": 360, "obj": 1200, "ply": 350, "stl": 600}
-"""Of a file, by the square of the resolution: a surface as large as the box's own has 6 n²
-vertices and 12 n² faces."""
+"""Size of a file divided by n², the square of the resolution: a surface as large as that of the box
+has 6 n² vertices and 12 n² faces."""
 FACES_PER_SQUARE = 12
 BAKED_FACES = 50_000
-"""Laying out a mesh for its texture takes a tenth of a millisecond a face."""
+"""Most faces with a texture, unless `target_faces` is set: laying out a mesh for its texture takes
+a tenth of a millisecond a face."""
 
-# Microseconds on a few CPU cores, about: of the network, of the surface by the square of the
-# resolution, of a face that is laid out for a texture.
+# Microseconds on a few CPU cores, about: of the network; of the surface, divided by the square of
+# the resolution; of a face that is laid out for a texture.
 NETWORK_WORK = 5e6
 SURFACE_WORK = 10
 UNWRAP_WORK = 100
@@ -131,7 +133,8 @@ class TripoSR(Stage):
         return meshes + textures + 4 * PREVIEW_PX**2 + 2 * self._turntable_pixels()
 
     def work(self, width: int, height: int) -> float:
-        return sum(self._parts().values()) - NETWORK_WORK  # which is the same for any picture
+        # The network takes the same time for any picture, so it is no part of what varies.
+        return sum(self._parts().values()) - NETWORK_WORK
 
     def _parts(self) -> dict[str, float]:
         """The parts of the stage, and about how long each takes, in microseconds on a CPU."""
@@ -146,7 +149,7 @@ class TripoSR(Stage):
         return self.turntable_views * self.turntable_size**2 if self.turntable else 0
 
     def _progress(self, ctx: StageContext, part: str) -> Callable[[int, int], None]:
-        """Progress of a part of the stage, in percent of the whole."""
+        """A callback that reports a part's progress as progress of the whole stage, in percent."""
         parts = self._parts()
         names = list(parts)
         before = sum(parts[name] for name in names[: names.index(part)])
@@ -182,17 +185,17 @@ class TripoSR(Stage):
             return turntable.of_field(ctx, field, size, chunk, progress)
         return turntable.of_mesh(ctx, mesh, size, progress)
 
-    def _most_faces(self) -> int | None:
+    def _max_faces(self) -> int | None:
         return self.target_faces or (BAKED_FACES if self._is_textured() else None)
 
     def _is_textured(self) -> bool:
-        """Whether a texture is asked for by what can show it."""
+        """True if a texture is requested and a file or the film can show it."""
         return self.bake_texture and (self.formats != ["stl"] or self.turntable == "mesh")
 
     def _faces(self) -> int:
-        """About how many faces there are at most."""
-        found = FACES_PER_SQUARE * self.resolution**2
-        return min(found, self._most_faces() or found)
+        """Estimated number of faces at most."""
+        surface_faces = FACES_PER_SQUARE * self.resolution**2
+        return min(surface_faces, self._max_faces() or surface_faces)
 
     def _files(
         self, ctx: StageContext, mesh: Mesh | TexturedMesh, facts: dict[str, Any]
@@ -214,30 +217,32 @@ class TripoSR(Stage):
     def _mesh(
         self, ctx: StageContext, field: SceneField, chunk: int
     ) -> tuple[Mesh, dict[str, Any]]:
-        """The mesh in TripoSR's axes and box, and what was found when it was checked."""
+        """The mesh in TripoSR's axes and box, and the facts about it for the manifest."""
         from dna_pipeline.media.meshes.export import checked
         from dna_pipeline.providers.triposr import surface
 
         progress = self._progress(ctx, "mesh")
         try:
-            found = surface.extract(
+            extracted = surface.extract(
                 field, self.resolution, self.threshold, chunk, progress, level_set=self.level_set
             )
         except surface.EmptySurface as error:
             raise EmptyMesh(str(error)) from error
         except surface.NonFiniteField as error:
             raise NonFiniteOutput(str(error)) from error
-        mesh, facts = checked(found.mesh, field.radius, self.min_component, ctx.warnings.append)
-        most = self._most_faces()
-        if most is None or len(mesh.faces) <= most:
+        mesh, facts = checked(extracted.mesh, field.radius, self.min_component, ctx.warnings.append)
+        limit = self._max_faces()
+        if limit is None or len(mesh.faces) <= limit:
             return mesh, facts
-        fewer = _decimated(ctx, field, mesh, most, chunk, lambda _done, _total: progress(1, 1))
+        fewer = _decimated_mesh(
+            ctx, field, mesh, limit, chunk, lambda _done, _total: progress(1, 1)
+        )
         return fewer, facts | {"faces_before": len(mesh.faces)}
 
     def _baked(
         self, ctx: StageContext, field: SceneField, mesh: Mesh, chunk: int, facts: dict[str, Any]
     ) -> TexturedMesh:
-        """The mesh with a texture, of which it tells in the facts."""
+        """The mesh with a texture, whose own facts are added to `facts`."""
         from dna_pipeline.media.meshes.unwrap import UnwrapError
         from dna_pipeline.providers.triposr.bake import bake
         from dna_pipeline.providers.triposr.surface import NonFiniteField
@@ -266,7 +271,7 @@ class TripoSR(Stage):
         return baked.mesh
 
     def _chunk(self, ctx: StageContext, default: int) -> int:
-        """Points to evaluate at once: a quarter for each time that memory has run out."""
+        """Points to evaluate at once: a quarter as many after each time that memory ran out."""
         usual = self.chunk_size or default
         if not ctx.low_memory_level:
             return usual
@@ -275,7 +280,7 @@ class TripoSR(Stage):
         return chunk
 
 
-def _decimated(
+def _decimated_mesh(
     ctx: StageContext,
     field: SceneField,
     mesh: Mesh,
@@ -283,7 +288,7 @@ def _decimated(
     chunk: int,
     progress: Callable[[int, int], None],
 ) -> Mesh:
-    """Fewer faces, with the field's colours where the vertices are now."""
+    """The mesh with fewer faces, and the field's colours at its new vertices."""
     from dna_pipeline.media.meshes import quality
     from dna_pipeline.media.meshes.decimate import decimate
     from dna_pipeline.media.meshes.export import require_finite

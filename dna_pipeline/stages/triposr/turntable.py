@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 
 WORK = {"mesh": 0.2, "nerf": 15}
-"""Microseconds for a pixel, about, on a few CPU cores."""
+"""Microseconds a pixel takes, about, on a few CPU cores."""
 
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """Pictures of one turn, their side in pixels, and how many are shown a second."""
+    """Pictures of one turn, their side in pixels, and pictures shown in a second."""
 
     views: int
     side_px: int
@@ -36,7 +36,8 @@ class Size:
 def of_mesh(
     ctx: StageContext, mesh: Mesh | TexturedMesh, size: Size, progress: Progress
 ) -> Artifact:
-    """Lit as the preview is. progress(done, total) counts views, and cancels by raising."""
+    """The film of a mesh, lit as the preview is. progress(done, total) counts views, and cancels by
+    raising."""
     from dna_pipeline.media.meshes.turntable import Turntable
 
     pictures = Turntable(mesh, size.views, size.side_px)
@@ -50,7 +51,8 @@ def of_mesh(
 def of_field(
     ctx: StageContext, field: Field, size: Size, chunk: int, progress: Progress
 ) -> Artifact:
-    """By volume rendering, as TripoSR renders. progress(done, total) counts pixels."""
+    """The film of a field by volume rendering, as TripoSR renders. progress(done, total) counts
+    pixels."""
     film = _film(ctx, _volume(field, size, chunk, progress), size, None)
     film.facts["renderer"] = "volume"
     return film

@@ -128,9 +128,9 @@ def registered(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(
         registry, "PROVIDERS", {p.name_in_config: f"fake_parts:{p.__name__}" for p in providers}
     )
-    registry._known.cache_clear()
+    registry._import_strings.cache_clear()
     yield
-    registry._known.cache_clear()
+    registry._import_strings.cache_clear()
 
 
 EXAMPLE = """\

@@ -124,26 +124,26 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def test_the_time_left_of_a_running_job(clock: list[float]):
     job = RunningJob("a", "in", "cat.png", 1, started=clock[0])
-    assert job.left_s(EXPECTED) == 17.0
+    assert job.remaining_s(EXPECTED) == 17.0
     job.enter("img2img", "loading")
     clock[0] += 4
-    assert job.left_s(EXPECTED) == 13.0
+    assert job.remaining_s(EXPECTED) == 13.0
     job.step, job.steps = 8, 10
-    assert job.left_s(EXPECTED) == 9.0
+    assert job.remaining_s(EXPECTED) == 9.0
     job.enter("img2img", "running")
-    assert job.left_s(EXPECTED) == 9.0
+    assert job.remaining_s(EXPECTED) == 9.0
     job.enter("triposr", "running")
-    assert job.left_s(EXPECTED) == 5.0
+    assert job.remaining_s(EXPECTED) == 5.0
     clock[0] += 60
-    assert job.left_s(EXPECTED) == 0.0
+    assert job.remaining_s(EXPECTED) == 0.0
     assert job.to_dict(EXPECTED)["eta_s"] == 0.0
 
 
 def test_without_history_its_own_pace_tells(clock: list[float]):
     job = RunningJob("a", "in", "cat.png", 1, started=clock[0])
-    assert job.left_s({}) is None
+    assert job.remaining_s({}) is None
     job.enter("img2img", "running")
     clock[0] += 4
     job.fraction = 0.25
-    assert job.left_s({}) == 12.0
+    assert job.remaining_s({}) == 12.0
     assert job.to_dict({})["eta_s"] == 12.0

@@ -19,9 +19,9 @@ from dna_pipeline.execution.protocol import (
     JobFailed,
     Phase,
     Progress,
-    Ready,
     StageDone,
     WorkerEnded,
+    WorkerReady,
     event_from_message,
     event_to_message,
 )
@@ -33,7 +33,7 @@ STAGE_DONE = StageDone(
     {"torch": "2"}, [FILE], "1" * 64,
 )  # fmt: skip
 EVENTS = [
-    Ready("cpu", "float32", {"gpu": None}),
+    WorkerReady("cpu", "float32", {"gpu": None}),
     Phase("j", "img2img", "running", 30.0),
     Progress("j", "img2img", 1, 20, 0.05),
     STAGE_DONE,
