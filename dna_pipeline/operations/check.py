@@ -152,7 +152,10 @@ class _EarlierJobs:
 
         A result counts as there if the outbox does not answer.
         """
-        if key is None or self._queries is None or (job := self._queries.newest_with_key(key)) is None:
+        if key is None or self._queries is None:
+            return False
+        job = self._queries.newest_with_key(key)
+        if job is None:
             return False
         if job["status"] != "completed" or self._is_outbox_silent:
             return True
