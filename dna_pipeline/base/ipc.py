@@ -28,6 +28,9 @@ Message = dict[str, Any]
 MESSAGE_BYTES = 32 << 20
 """More than the longest message that is meant: an order whose sidecar is all text."""
 
+CHUNK_BYTES = 1 << 16
+"""So much is read at once by `lines_at_once`: all that a pipe holds."""
+
 LINE_BYTES = 1 << 16
 """Longer lines on standard error are taken in pieces: a progress bar may never end its line."""
 
@@ -102,10 +105,29 @@ def messages(file: IO[bytes]) -> Iterator[Message]:
             raise WireError(f"a line of more than {MESSAGE_BYTES >> 20} MiB")
         if not line.endswith(b"\n"):
             return
-        yield _parsed(line)
+        yield parsed(line)
 
 
-def _parsed(line: bytes) -> Message:
+def lines_at_once(file: IO[bytes]) -> Iterator[list[bytes]]:
+    """Lines until the other side closes, all that have come together; one cut off is left out.
+
+    For a reader that hands them to another thread: to hand over each line by itself costs more than
+    to read it.
+
+    Raises:
+        WireError: a line is too long.
+    """
+    start = b""
+    while chunk := os.read(file.fileno(), CHUNK_BYTES):
+        *lines, start = (start + chunk).split(b"\n")
+        if lines:
+            yield lines
+        if len(start) > MESSAGE_BYTES:
+            raise WireError(f"a line of more than {MESSAGE_BYTES >> 20} MiB")
+
+
+def parsed(line: bytes) -> Message:
+    """The message that a line carries. Raises WireError: it is no JSON object."""
     try:
         message: object = json.loads(line, parse_constant=_no_number, parse_float=_finite)
     except (ValueError, RecursionError):

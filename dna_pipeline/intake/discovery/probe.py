@@ -32,8 +32,6 @@ MEMORY_BYTES = 5 << 30
 their threads and the picture itself. On a machine with less memory the limit is lower."""
 DETAIL_CHARS = 1000
 _LARGE_HINT = "Make it smaller, or write fewer layers; a damaged file may also ask for too much."
-ANSWERS = 16
-"""So many answers are taken from the child before they are asked for."""
 REAP_S = 1.0
 """How long a child that was killed is waited for."""
 
@@ -43,7 +41,9 @@ _DAMAGED = (
     "crashed over this file, so it is damaged or made to do harm: export it again from the program "
     "it came from"
 )
-_Answers = queues.Queue[ipc.Message | None]
+_Answers = queues.Queue[list[bytes] | None]
+"""The lines that came together from the child; None at its end. There is room for one list, so that
+a child that talks without being asked fills no memory but its pipe and that."""
 
 
 class NotReadable(ImageUnreadable):
@@ -86,7 +86,9 @@ class Prober:
     def __init__(self, look: Look = look_directly) -> None:
         self._look = look
         self._process: subprocess.Popen[bytes] | None = None
-        self._answers: _Answers = queues.Queue(ANSWERS)
+        self._answers: _Answers = queues.Queue(1)
+        self._lines: deque[bytes] = deque()
+        """The answers that came with the last one."""
         self._writer: ipc.LineWriter | None = None
         self._asked: deque[Question] = deque()
         self._waiting_since: float | None = None
@@ -161,19 +163,25 @@ class Prober:
         ending = "gave no answer that makes sense about this file"
         with self._guarded(), suppress(ipc.WireError):
             try:
-                message = self._answers.get(timeout=TIMEOUT_S)
+                line = self._next_line()
             except queues.Empty:
                 ending = _TOO_LATE
             else:
-                if message is None:
+                if line is None:
                     ending = self._how_it_ended()
                 else:
-                    answer = _understood(message)
+                    answer = _understood(ipc.parsed(line))
         question = self._asked.popleft()
         question.answer = answer
         if answer is None:
             question.ending = ending
             self._end()
+
+    def _next_line(self) -> bytes | None:
+        """The next line of the child; None at its end. Raises `queue.Empty`: it took too long."""
+        if not self._lines:
+            self._lines.extend(self._answers.get(timeout=TIMEOUT_S) or ())
+        return self._lines.popleft() if self._lines else None
 
     def _how_it_ended(self) -> str:
         """Words for the end of a child that closed its pipe."""
@@ -203,7 +211,8 @@ class Prober:
         ipc.follow_stderr(self._process, relay)
         assert self._process.stdin and self._process.stdout
         self._writer = ipc.LineWriter(self._process.stdin)
-        self._answers = queues.Queue(ANSWERS)
+        self._answers = queues.Queue(1)
+        self._lines.clear()
         self._ended = threading.Event()
         reader = partial(_read, self._process.stdout, self._answers, self._ended)
         threading.Thread(target=reader, name="probe-answers", daemon=True).start()
@@ -220,18 +229,18 @@ class Prober:
 
 
 def _read(file: IO[bytes], answers: _Answers, ended: threading.Event) -> None:
-    """Pass a child's answers on, until it was ended; None where it says what is no message."""
+    """Pass a child's lines on, until it was ended; None where there will be no more."""
     with file, suppress(ipc.WireError):
-        for message in ipc.messages(file):
-            _pass_on(message, answers, ended)
+        for lines in ipc.lines_at_once(file):
+            _pass_on(lines, answers, ended)
     _pass_on(None, answers, ended)
 
 
-def _pass_on(message: ipc.Message | None, answers: _Answers, ended: threading.Event) -> None:
+def _pass_on(lines: list[bytes] | None, answers: _Answers, ended: threading.Event) -> None:
     """Wait for room: a child that talks without being asked must not fill our memory."""
     while not ended.is_set():
         with suppress(queues.Full):
-            answers.put(message, timeout=0.5)
+            answers.put(lines, timeout=0.5)
             return
 
 
