@@ -85,7 +85,10 @@ _PICTURES = ("beauty", "combined", "color", "rgb", "rgba")
 """Words after which a renderer's picture may be called, beside its passes."""
 
 
-_ENDS = (*_CERTAIN, *_LIKELY, *_VAGUE)
+_BACKWARDS = re.compile(f".?(?:{'|'.join(e[::-1] for e in (*_CERTAIN, *_LIKELY, *_VAGUE))})", re.S)
+"""The end of a name that may be that of a pass, a letter after it allowed (`depth_v2`), read from
+its last letter on: this fails at once for most, where `endswith` tries each of these words."""
+
 _DROPPED = str.maketrans("", "", "0123456789._-# ")
 
 
@@ -100,8 +103,7 @@ def pass_of(path: str, beside: Callable[[str], bool] = lambda _: False) -> str |
     suffix = suffix.lower()
     # Nearly all names end here: a folder may hold a hundred thousand, and is read again and again.
     letters = stem.lower().translate(_DROPPED)
-    is_likely = letters.endswith(_ENDS) or letters[:-1].endswith(_ENDS)
-    if not is_likely and suffix not in _EXR:
+    if suffix not in _EXR and _BACKWARDS.match(letters[::-1]) is None:
         return None
     return _read_name(stem, suffix, lambda other: beside(f"{folder}{slash}{other}"))
 

@@ -239,10 +239,10 @@ class Lookout:
         return True
 
     def _probe(self, path: str, stat: FileStat, now: float) -> Probed | JobError | None:
-        file = self.inbox.path / path
+        asked = self._asked.pop(path, None) or Question(self.inbox.path / path)
+        file = asked.path
         seen = self._probes.pop(path, None)
         if seen is None or seen.stat != stat:
-            asked = self._asked.pop(path, None) or Question(file)
             seen = _Probe(stat, self._prober.answer(asked), now, now)
         elif now >= min(seen.asked + ASK_AGAIN_S, seen.since + patience_s(file, seen.answer)):
             # What is written through a share or mapped memory may show in no time of the file.
