@@ -28,6 +28,9 @@ Message = dict[str, Any]
 MESSAGE_BYTES = 32 << 20
 """Longest message. The longest real one, an order with a sidecar of plain text, is shorter."""
 
+CHUNK_BYTES = 1 << 16
+"""Most bytes that `line_batches` reads at once: all that a pipe holds."""
+
 LINE_BYTES = 1 << 16
 """Longest piece of a line on standard error. A progress bar may never end its line, so longer
 lines are read in pieces."""
@@ -103,10 +106,29 @@ def messages(file: IO[bytes]) -> Iterator[Message]:
             raise PipeError(f"a line of more than {MESSAGE_BYTES >> 20} MiB")
         if not line.endswith(b"\n"):
             return
-        yield _parsed(line)
+        yield parse(line)
 
 
-def _parsed(line: bytes) -> Message:
+def line_batches(file: IO[bytes]) -> Iterator[list[bytes]]:
+    """Read lines in batches, each with all lines that arrived together, until the pipe is closed.
+
+    For a reader that passes them to another thread: passing each line alone costs more than reading
+    it. The last line is left out if it has no end.
+
+    Raises:
+        PipeError: a line is too long.
+    """
+    start = b""
+    while chunk := os.read(file.fileno(), CHUNK_BYTES):
+        *lines, start = (start + chunk).split(b"\n")
+        if lines:
+            yield lines
+        if len(start) > MESSAGE_BYTES:
+            raise PipeError(f"a line of more than {MESSAGE_BYTES >> 20} MiB")
+
+
+def parse(line: bytes) -> Message:
+    """Parse the message of a line. Raises PipeError if it is no JSON object."""
     try:
         message: object = json.loads(line, parse_constant=_no_number, parse_float=_finite)
     except (ValueError, RecursionError):

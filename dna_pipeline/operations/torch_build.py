@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import shutil
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -22,6 +21,9 @@ _BACKENDS = re.compile(r"^(?:cuda|hip|rocm|xpu)\b[^=]*=\s*['\"]", re.MULTILINE)
 
 def cpu_build() -> str | None:
     """Give the version of the installed torch if it is built for the CPU alone; else None."""
+    # Imported here, since it takes a tenth of the start of every command.
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         installed = version("torch")
         spec = find_spec("torch")

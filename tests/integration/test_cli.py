@@ -393,6 +393,16 @@ def test_looking_loads_no_models_and_no_torch(studio: Path):
     assert done.returncode == 0, done.stderr
 
 
+def test_the_commands_load_without_looking_for_installed_packages():
+    code = (
+        "import sys, dna_pipeline.interfaces.cli.main\n"
+        "slow = {'importlib.metadata', 'email', 'zipfile'} & set(sys.modules)\n"
+        "assert not slow, slow"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
 # --- batches ---
 
 

@@ -91,6 +91,29 @@ def render(tmp_path: Path) -> Path:
     return path
 
 
+IN_ONE_PIECE = """
+from dna_pipeline.base import ipc
+inbound, out = ipc.claim_stdio()
+next(ipc.messages(inbound))
+good = [ipc.encoded({"width": 64, "height": side}) for side in (16, 17, 18)]
+out.write(b"".join([*good[:2], ipc.encoded({"odd": 1}), good[2]]))
+"""
+
+
+def test_answers_in_one_piece_each_belong_to_their_file(
+    prober, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in_one_piece.py").write_text(IN_ONE_PIECE)
+    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{Path.cwd()}")
+    real = ipc.spawn
+    monkeypatch.setattr(ipc, "spawn", lambda _: real("in_one_piece"))
+    asked = prober.ask(tmp_path / name for name in ("a.png", "b.png", "c.png", "d.png"))
+    first, second, third, fourth = map(prober.answer, asked)
+    assert (first, second) == (Probed(64, 16), Probed(64, 17))
+    assert isinstance(third, ImageUnreadable)
+    assert fourth == Probed(64, 16)  # by the next child: what the first one said after it is gone
+
+
 def smaller(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *limits: int) -> None:
     """Start decoders with these limits: what decodes in all, what memory they may have."""
     (tmp_path / "smaller.py").write_text(SMALLER.replace("LIMITS", repr(limits)))

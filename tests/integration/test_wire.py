@@ -6,6 +6,8 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from dna_pipeline.base import ipc
 
 ECHO = """
@@ -95,3 +97,25 @@ def test_a_child_is_out_of_reach_of_the_terminals_interrupt(tmp_path: Path) -> N
     process.wait(10)
     process.stdout.close()
     process.stderr.close()
+
+
+def test_lines_that_came_together_are_given_together(tmp_path: Path) -> None:
+    inbound, outbound = os.pipe()
+    with os.fdopen(inbound, "rb") as file:
+        batches = ipc.lines_at_once(file)
+        os.write(outbound, b'{"a":1}\n{"b":2}\n{"c"')
+        assert [ipc.parsed(line) for line in next(batches)] == [{"a": 1}, {"b": 2}]
+        os.write(outbound, b':3}\n{"cut')
+        assert next(batches) == [b'{"c":3}']
+        os.close(outbound)
+        assert list(batches) == []
+
+
+def test_a_line_without_end_is_refused_after_those_before_it(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(ipc, "MESSAGE_BYTES", 100)
+    (tmp_path / "lines").write_bytes(b'{"a":1}\n' + b"x" * 101)
+    with (tmp_path / "lines").open("rb") as file:
+        batches = ipc.lines_at_once(file)
+        assert next(batches) == [b'{"a":1}']
+        with pytest.raises(ipc.WireError, match="a line of more than"):
+            next(batches)

@@ -111,8 +111,8 @@ def make_claim_dir(inbox: Path, ledger_id: str, drop_id: str) -> Path:
     Raises:
         Refused: a file or a symbolic link lies in the place of one of its folders.
     """
-    root = claim_root(inbox, ledger_id)
-    path = root / drop_id
+    path = inbox.joinpath(CLAIMS, ledger_id, drop_id)
+    root = path.parent
     for _ in range(100):
         # `dispose` in another thread or daemon may remove an empty parent in between, and again
         # at the next try if several of them are busy.

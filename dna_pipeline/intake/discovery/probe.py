@@ -33,8 +33,6 @@ plus 1 GiB for the libraries, their threads and the picture itself. The limit is
 with less memory."""
 DETAIL_CHARS = 1000
 _LARGE_HINT = "Make it smaller, or write fewer layers; a damaged file may also ask for too much."
-ANSWERS = 16
-"""Most answers that are read from the child before somebody waits for them."""
 REAP_S = 1.0
 """Longest wait for the end of a child that was killed."""
 
@@ -44,7 +42,9 @@ _DAMAGED = (
     "crashed over this file, so it is damaged or made to do harm: export it again from the program "
     "it came from"
 )
-_Answers = queues.Queue[ipc.Message | None]
+_Answers = queues.Queue[list[bytes] | None]
+"""Batches of lines of the child, then None at its end. The queue has room for one batch, so that a
+child that writes without being asked fills no memory beyond that and its pipe."""
 
 
 class NotReadable(ImageUnreadable):
@@ -87,7 +87,9 @@ class Prober:
     def __init__(self, look: Look = look_directly) -> None:
         self._look = look
         self._process: subprocess.Popen[bytes] | None = None
-        self._answers: _Answers = queues.Queue(ANSWERS)
+        self._answers: _Answers = queues.Queue(1)
+        self._lines: deque[bytes] = deque()
+        """Lines of the last batch that are not yet parsed."""
         self._writer: ipc.LineWriter | None = None
         self._open: deque[Question] = deque()
         self._waiting_since: float | None = None
@@ -162,19 +164,25 @@ class Prober:
         ending = "gave no answer that makes sense about this file"
         with self._timed(), suppress(ipc.PipeError):
             try:
-                message = self._answers.get(timeout=TIMEOUT_S)
+                line = self._next_line()
             except queues.Empty:
                 ending = _TOO_LATE
             else:
-                if message is None:
+                if line is None:
                     ending = self._how_it_ended()
                 else:
-                    answer = _parse_answer(message)
+                    answer = _parse_answer(ipc.parse(line))
         question = self._open.popleft()
         question.answer = answer
         if answer is None:
             question.ending = ending
             self._end()
+
+    def _next_line(self) -> bytes | None:
+        """Return the child's next line; None at its end. Raises `queue.Empty` after a timeout."""
+        if not self._lines:
+            self._lines.extend(self._answers.get(timeout=TIMEOUT_S) or ())
+        return self._lines.popleft() if self._lines else None
 
     def _how_it_ended(self) -> str:
         """Words for the end of a child that closed its pipe."""
@@ -204,7 +212,8 @@ class Prober:
         ipc.follow_stderr(self._process, relay)
         assert self._process.stdin and self._process.stdout
         self._writer = ipc.LineWriter(self._process.stdin)
-        self._answers = queues.Queue(ANSWERS)
+        self._answers = queues.Queue(1)
+        self._lines.clear()
         self._ended = threading.Event()
         reader = partial(_read, self._process.stdout, self._answers, self._ended)
         threading.Thread(target=reader, name="probe-answers", daemon=True).start()
@@ -225,22 +234,22 @@ class Prober:
 
 
 def _read(file: IO[bytes], answers: _Answers, ended: threading.Event) -> None:
-    """Put a child's answers into the queue, then None, also after data that is no message.
+    """Put a child's lines into the queue, then None, also after data that is no message.
 
     The thread stops once `ended` is set.
     """
     with file, suppress(ipc.PipeError):
-        for message in ipc.messages(file):
-            _pass_on(message, answers, ended)
+        for lines in ipc.line_batches(file):
+            _pass_on(lines, answers, ended)
     _pass_on(None, answers, ended)
 
 
-def _pass_on(message: ipc.Message | None, answers: _Answers, ended: threading.Event) -> None:
-    """Put a message into the queue, once it has room: a child that writes without being asked must
-    not fill our memory."""
+def _pass_on(lines: list[bytes] | None, answers: _Answers, ended: threading.Event) -> None:
+    """Put lines into the queue, once it has room: a child that writes without being asked must not
+    fill our memory."""
     while not ended.is_set():
         with suppress(queues.Full):
-            answers.put(message, timeout=0.5)
+            answers.put(lines, timeout=0.5)
             return
 
 

@@ -86,7 +86,11 @@ _PICTURES = ("beauty", "combined", "color", "rgb", "rgba")
 """Words that renderers use in the name of the picture itself, beside its passes."""
 
 
-_ENDS = (*_CERTAIN, *_LIKELY, *_VAGUE)
+_BACKWARDS = re.compile(f".?(?:{'|'.join(e[::-1] for e in (*_CERTAIN, *_LIKELY, *_VAGUE))})", re.S)
+"""Matches the end of a pass's name, read backwards, with at most one letter after it (`depth_v2`).
+
+For most names this fails at the first letter, where `endswith` would try each of the words."""
+
 _DROPPED = str.maketrans("", "", "0123456789._-# ")
 
 
@@ -101,8 +105,7 @@ def pass_of(path: str, beside: Callable[[str], bool] = lambda _: False) -> str |
     suffix = suffix.lower()
     # Nearly all names end here: a folder may hold a hundred thousand, and is read again and again.
     letters = stem.lower().translate(_DROPPED)
-    is_likely = letters.endswith(_ENDS) or letters[:-1].endswith(_ENDS)
-    if not is_likely and suffix not in _EXR:
+    if suffix not in _EXR and _BACKWARDS.match(letters[::-1]) is None:
         return None
     return _read_name(stem, suffix, lambda other: beside(f"{folder}{slash}{other}"))
 

@@ -258,10 +258,10 @@ class CandidateFinder:
         return True
 
     def _probe(self, path: str, stat: FileStat, now: float) -> Probed | JobError | None:
-        file = self.inbox.path / path
+        question = self._questions.pop(path, None) or Question(self.inbox.path / path)
+        file = question.path
         probe = self._probes.pop(path, None)
         if probe is None or probe.stat != stat:
-            question = self._questions.pop(path, None) or Question(file)
             probe = _Probe(stat, self._prober.answer(question), now, now)
         elif now >= min(
             probe.probed_at + PROBE_AGAIN_S, probe.since + quiet_period_s(file, probe.answer)
