@@ -88,7 +88,7 @@ def test_known_light_is_shown_as_known_bytes(write: Write, kind: str, header: An
     for light, byte in SHOWN.items():
         path = write(rgb(light, 0.5, 2.0), header, kind)
         assert colour_of(path) == (byte, 188, 255)
-    assert probe(path) == ImageFacts("EXR", SIDE, SIDE, 1)
+    assert probe(path) == ImageFacts("EXR", SIDE, SIDE)
     image = load_image(path)
     assert (image.mode, image.info) == ("RGB", {})
 
