@@ -27,7 +27,6 @@ from dna_pipeline.base.reachability import Look, look_directly
 from dna_pipeline.config.schema import Config
 from dna_pipeline.execution.local_executor import Executor
 from dna_pipeline.execution.protocol import (
-    Beat,
     Event,
     FileRecord,
     JobDone,
@@ -126,7 +125,6 @@ class Dispatcher:
         self._look = look
         self.running: Running | None = None
         self.device: dict[str, Any] | None = None
-        self.worker: Beat | None = None
         self.holds = Holds(config, ledger, look)
         self._heard: Event | None = None
         self._claimed: Job | None = None
@@ -211,8 +209,6 @@ class Dispatcher:
                 self.device |= {"gpu": event.environment.get("gpu")}
                 self.holds.device_found()
                 log.info("worker.ready", device=event.device, dtype=event.dtype)
-            case Beat():
-                self.worker = event
             case WorkerEnded():
                 self._on_worker_ended(event)
             case _ if self.running is None or event.job != self.running.job:
@@ -316,7 +312,7 @@ class Dispatcher:
     def _on_worker_ended(self, event: WorkerEnded) -> None:
         if self.running is not None and event.job != self.running.job:
             return  # it was between two jobs, and the next is at another worker already
-        self.device = self.worker = None
+        self.device = None
         if self.running is None:
             return
         self._on_job_ended_with_worker(self.running, event)

@@ -51,9 +51,7 @@ KILL_WAIT_S = 5.0
 
 
 class Executor(Protocol):
-    """Runs orders somewhere and reports on them; not more than `capacity` at a time."""
-
-    capacity: int
+    """Runs orders somewhere and reports on them."""
 
     def submit(self, order: Order) -> None: ...
     def cancel(self, job: str) -> None: ...
@@ -94,8 +92,6 @@ class LocalExecutor:
         module: what the child runs, as `python -m`; it talks as
             `dna_pipeline.execution.worker.process` does.
     """
-
-    capacity = 1
 
     def __init__(
         self,

@@ -174,14 +174,6 @@ class JobFailed:
     poisoned: bool = False
 
 
-@with_config(_FINITE)
-@dataclass(frozen=True, slots=True)
-class Beat:
-    kind: ClassVar[str] = "beat"
-    rss_bytes: int
-    device_busy_s: float
-
-
 @dataclass(frozen=True, slots=True)
 class WorkerEnded:
     """The process is gone. `job` is what it ran; `reason` is crash, timeout, poisoned, cancel,
@@ -193,9 +185,9 @@ class WorkerEnded:
     detail: str
 
 
-Event = Ready | Phase | Progress | StageDone | JobDone | JobFailed | Beat | WorkerEnded
+Event = Ready | Phase | Progress | StageDone | JobDone | JobFailed | WorkerEnded
 _TOLD: dict[str, type[Any]] = {
-    cls.kind: cls for cls in (Ready, Phase, Progress, StageDone, JobDone, JobFailed, Beat)
+    cls.kind: cls for cls in (Ready, Phase, Progress, StageDone, JobDone, JobFailed)
 }
 """What a worker says; its end is told by whoever sees it."""
 

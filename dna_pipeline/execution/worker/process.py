@@ -10,28 +10,19 @@ from __future__ import annotations
 import os
 import queue
 import threading
-import time
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
-
-import structlog
 
 from dna_pipeline.base import ipc
 from dna_pipeline.base.errors import DeviceUnavailable, Failure
 from dna_pipeline.base.logs import configure_child
 from dna_pipeline.execution.local_executor import WorkerSettings
-from dna_pipeline.execution.protocol import Beat, Event, JobFailed, Order, Ready, event_to_message
+from dna_pipeline.execution.protocol import Event, JobFailed, Order, Ready, event_to_message
 from dna_pipeline.execution.worker import device as devices
 from dna_pipeline.execution.worker import runner
 from dna_pipeline.providers.base import Device, ModelCache
 from dna_pipeline.stages import registry
 from dna_pipeline.weights.fingerprint import Fingerprints
-
-log = structlog.get_logger()
-
-BEAT_INTERVAL_S = 2.0
 
 # No library may ask the network for weights, whatever a model's folder says.
 OFFLINE = {
@@ -43,41 +34,8 @@ OFFLINE = {
 }
 
 
-class BusyClock:
-    """Seconds spent at work so far; one thread works, any other may ask.
-
-    Each figure is exact for its moment and none is less than one before.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._since: float | None = None
-        self._before_s = 0.0
-
-    @contextmanager
-    def running(self) -> Generator[None]:
-        """Count the time of the block."""
-        with self._lock:
-            self._since = time.monotonic()
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._before_s = self._now()
-                self._since = None
-
-    def seconds(self) -> float:
-        """All that was counted, up to now if the clock runs."""
-        with self._lock:
-            return self._now()
-
-    def _now(self) -> float:
-        running_s = 0.0 if self._since is None else time.monotonic() - self._since
-        return self._before_s + running_s
-
-
 class Worker:
-    """Orders from one pipe, one after another; cancels and beats beside them."""
+    """Orders from one pipe, one after another; cancels beside them."""
 
     def __init__(self, settings: WorkerSettings, out: ipc.LineWriter) -> None:
         self.settings = settings
@@ -85,7 +43,6 @@ class Worker:
         self.orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
         self.cancelled: set[str] = set()
         self.resting: set[str] = set()
-        self.busy = BusyClock()
 
     def emit(self, event: Event) -> None:
         try:
@@ -106,18 +63,6 @@ class Worker:
             elif "rest" in message:
                 self.resting.add(message["rest"])
         os._exit(0)
-
-    def beat(self) -> None:
-        """Report memory and busy time for ever; what fails is tried again at the next beat."""
-        trouble = ""
-        while True:
-            time.sleep(BEAT_INTERVAL_S)
-            try:
-                self.emit(Beat(resident_bytes(), round(self.busy.seconds(), 3)))
-            except Exception as error:
-                if repr(error) != trouble:  # once, not every two seconds
-                    trouble = repr(error)
-                    log.warning("beat.failed", why=trouble)
 
     def work(self) -> None:
         try:
@@ -143,9 +88,7 @@ class Worker:
         # What comes before this is nobody's job: a death there is charged to none.
         self.emit(Ready(device.name, device.dtype, facts))
         while True:
-            order = self._next_order(bench.models)
-            with self.busy.running():
-                runner.run(order, bench)
+            runner.run(self._next_order(bench.models), bench)
 
     def _next_order(self, models: ModelCache) -> Order:
         """Wait for work; give the device's memory back when there is none for long."""
@@ -162,13 +105,6 @@ class Worker:
             order = self.orders.get()
             # Poisoned: a process that found no device never will; the next one may.
             self.emit(JobFailed(order.job, failure, hold=True, poisoned=True))
-
-
-def resident_bytes() -> int:
-    """Memory that this process holds."""
-    import psutil
-
-    return int(psutil.Process().memory_info().rss)
 
 
 def load_providers(entries: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -245,7 +181,6 @@ def main() -> None:
     threading.Thread(target=worker.listen, args=(inbound,), name="orders", daemon=True).start()
     # A worker outlives a killed daemon by a moment; two on one device are worse than a wait.
     with FileLock(Path(settings.data, "worker.lock")):
-        threading.Thread(target=worker.beat, name="beat", daemon=True).start()
         worker.work()
 
 
