@@ -27,7 +27,6 @@ from dna_pipeline.base.failpoints import point
 from dna_pipeline.base.files import remove_tree_if_there
 from dna_pipeline.base.naming import safe_stem
 from dna_pipeline.base.reachability import Look, look_directly
-from dna_pipeline.config.image_paths import lacking_root
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.intake.claiming import claims
 from dna_pipeline.intake.claiming.batch_plan import Account, Taken
@@ -42,6 +41,7 @@ from dna_pipeline.intake.planning.blocked import BlockedImages
 from dna_pipeline.intake.planning.finder import Lookout
 from dna_pipeline.intake.planning.known_files import RESERVED, KnownFiles, Stats, Version, to_json
 from dna_pipeline.intake.planning.plan import Item, Plan, Planner, Source, image_error, shown_image
+from dna_pipeline.intake.planning.source_roots import lacking_root
 from dna_pipeline.intake.planning.taken_before import RecentImages, explanation
 from dna_pipeline.ledger import batches, store
 from dna_pipeline.ledger.store import Ledger

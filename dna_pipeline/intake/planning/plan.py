@@ -28,9 +28,7 @@ from dna_pipeline.config.batch import (
 from dna_pipeline.config.dialect import Dialect
 from dna_pipeline.config.image_paths import (
     Place,
-    is_file,
     is_pattern,
-    lacking_root,
     matches,
     places,
     slashed,
@@ -48,6 +46,8 @@ from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.intake.planning.nearest_images import NearestImages
 from dna_pipeline.intake.planning.source_roots import (
     Outside,
+    is_file,
+    lacking_root,
     named,
     outside,
     why_no_image,

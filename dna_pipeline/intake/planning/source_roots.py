@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dna_pipeline.base.filesystem import is_link
-from dna_pipeline.config.image_paths import Place, is_file, is_pattern, matches, may_lead
+from dna_pipeline.base.reachability import Look, look_directly
+from dna_pipeline.config.image_paths import Place, is_pattern, matches, may_lead
+from dna_pipeline.config.schema import Inbox
 from dna_pipeline.intake.discovery.scan import is_image_name, is_noise
 
 _NOTHING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP})
@@ -29,6 +31,21 @@ class Outside:
 
     path: Path
     real: Path | None
+
+
+def is_file(path: str | Path) -> bool:
+    """True if a file lies there; what no file system would take for a name is none."""
+    return os.path.isfile(path)  # noqa: PTH113  Path.is_file raises for a name that is too long
+
+
+def lacking_root(inbox: Inbox, look: Look = look_directly) -> tuple[Path, str] | None:
+    """Find a source root that cannot be used, and why: it does not answer, is not there, or is
+    empty as where nothing is mounted."""
+    for root in inbox.source_roots:
+        reach = look(root)
+        if not reach.is_there or reach.is_empty:
+            return root, reach.why if reach.is_silent else "is not there"
+    return None
 
 
 def named(place: Place, roots: Sequence[Path]) -> Outside | None:

@@ -31,11 +31,11 @@ class Options:
 
 def load(context: typer.Context) -> Config:
     """The checked configuration. Raises `ConfigError`."""
-    from dna_pipeline.config.loader import load_config
     from dna_pipeline.config.schema import find_config
+    from dna_pipeline.operations import configuration
 
     options: Options = context.obj
-    return load_config(find_config(options.config))
+    return configuration.load(find_config(options.config))
 
 
 def load_to_write(context: typer.Context) -> Config:

@@ -1,0 +1,27 @@
+"""Loads the configuration, and compares where its folders really lie."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+from dna_pipeline.base.reachability import Look, brief_looks
+from dna_pipeline.config.loader import load_config
+from dna_pipeline.config.schema import Config
+
+
+def load(file: Path, env: Mapping[str, str] = os.environ) -> Config:
+    """Read and check pipeline.yaml; links in the paths of its folders are followed.
+
+    Raises:
+        ConfigError: as `load_config` raises it.
+    """
+    with brief_looks() as look:
+        return load_config(file, env, partial(_real, look))
+
+
+def _real(look: Look, folder: Path) -> Path:
+    """Return the folder without links; as it is written where it does not answer."""
+    return folder if look(folder).is_silent else Path(os.path.realpath(folder))
