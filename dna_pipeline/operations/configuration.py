@@ -10,6 +10,7 @@ from pathlib import Path
 from dna_pipeline.base.reachability import Look, brief_looks
 from dna_pipeline.config.loader import load_config
 from dna_pipeline.config.schema import Config
+from dna_pipeline.operations.ownership import check_data_folder
 
 
 def load(file: Path, env: Mapping[str, str] = os.environ) -> Config:
@@ -20,6 +21,18 @@ def load(file: Path, env: Mapping[str, str] = os.environ) -> Config:
     """
     with brief_looks() as look:
         return load_config(file, env, partial(_real, look))
+
+
+def load_to_write(file: Path) -> Config:
+    """Read and check pipeline.yaml for a command that may write to the data folder.
+
+    Raises:
+        ConfigError: also where that folder holds other people's files and no ledger.
+    """
+    config = load(file)
+    with brief_looks() as look:
+        check_data_folder(config, look)
+    return config
 
 
 def _real(look: Look, folder: Path) -> Path:
