@@ -30,6 +30,7 @@ from dna_pipeline.base.reachability import Look, look_directly
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.intake.claiming import claims
 from dna_pipeline.intake.claiming.batch_plan import Account, Taken
+from dna_pipeline.intake.claiming.blocked import BlockedImages
 from dna_pipeline.intake.claiming.rollback import undo
 from dna_pipeline.intake.claiming.single import MANY, keep_claims, split
 from dna_pipeline.intake.discovery.candidates import Candidate, Names
@@ -37,7 +38,6 @@ from dna_pipeline.intake.discovery.completeness import patience_s
 from dna_pipeline.intake.discovery.probe import NotReadable, Probed, Prober
 from dna_pipeline.intake.discovery.scan import FileStat
 from dna_pipeline.intake.planning import job_rows
-from dna_pipeline.intake.planning.blocked import BlockedImages
 from dna_pipeline.intake.planning.finder import Lookout
 from dna_pipeline.intake.planning.known_files import RESERVED, KnownFiles, Stats, Version, to_json
 from dna_pipeline.intake.planning.plan import Item, Plan, Planner, Source, image_error, shown_image
