@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-import socket
+import platform
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -80,7 +80,7 @@ def is_alive(root: Path, now: float, is_held: Callable[[Path], bool]) -> bool:
     folder cannot be seen from here, only its silence tells.
     """
     facts = read(root)
-    if facts and facts.get("host") == socket.gethostname() and isinstance(facts.get("data"), str):
+    if facts and facts.get("host") == platform.node() and isinstance(facts.get("data"), str):
         data = Path(facts["data"])
         if (data / "daemon.lock").exists():
             return is_held(data)
