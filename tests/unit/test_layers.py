@@ -6,8 +6,11 @@ A place is a room, or a part of one: `config`, `execution.worker`, `media.meshes
 from __future__ import annotations
 
 import ast
+import re
 import sys
+import tomllib
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -105,6 +108,9 @@ EXTERNAL = {
     "yaml": "config providers",
 }
 """The places that may import each package of others. One that is not listed has no place."""
+
+UNSEEN = {"accelerate": "Diffusers loads by it", "tzdata": "the zones of zoneinfo"}
+"""Dependencies that no module imports itself, and what they are there for."""
 
 STANDARD = {
     **dict.fromkeys(("socket", "socketserver", "ssl", "http", "urllib.request"), NETWORK),
@@ -322,6 +328,20 @@ def test_a_wrong_import_is_found(importer: str, source: str):
 )
 def test_a_right_import_is_passed_over(importer: str, source: str):
     assert faults(importer, source) == []
+
+
+def test_every_dependency_is_used():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    required = {re.split(r"[^\w-]", entry)[0].lower() for entry in project["dependencies"]}
+    sources = [(ROOT / path).read_text(encoding="utf-8") for path in modules()]
+    tops = {dotted.split(".")[0] for source in sources for _, dotted in imports(source)}
+    distributions = packages_distributions()
+    used = {
+        name.lower().replace("_", "-")
+        for top in tops
+        for name in [top, *distributions.get(top, [])]
+    }
+    assert required - used == set(UNSEEN)
 
 
 @pytest.mark.parametrize("room", INSIDE)
