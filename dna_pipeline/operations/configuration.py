@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from dna_pipeline.base.reachability import Look, brief_looks
@@ -20,7 +20,7 @@ def load(file: Path, env: Mapping[str, str] = os.environ) -> Config:
         ConfigError: as `load_config` raises it.
     """
     with brief_looks() as look:
-        return load_config(file, env, partial(_real, look))
+        return load_config(file, env, cache(partial(_real, look)))
 
 
 def load_to_write(file: Path) -> Config:
