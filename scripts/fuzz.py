@@ -213,7 +213,6 @@ def pipe_door(_folder: Path) -> Door:
         protocol.Progress("j", "img2img", 1, 20, 0.05),
         protocol.JobFailed("j", {"code": "c", "message": "m", "detail": "d"}, "img2img"),
         protocol.JobDone("j"),
-        protocol.Beat(1 << 20, 1.5),
         protocol.StageDone(
             "j", "img2img", "img2img", "diffusers", {"name": "m"}, {"seed": 1}, "cpu", "float32",
             1, 2.5, ["w"], {"torch": "2"},

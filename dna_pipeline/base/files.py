@@ -18,11 +18,19 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from io import FileIO
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 _TEMPORARY = re.compile(r"\.\d+-[0-9a-f]{16}\.tmp")
 _FICLONE = 0x40049409
+# Without O_NONBLOCK, a pipe in the file's place would be waited for without end.
+_READ = (
+    os.O_RDONLY
+    | getattr(os, "O_NOFOLLOW", 0)
+    | getattr(os, "O_BINARY", 0)
+    | getattr(os, "O_NONBLOCK", 0)
+)
 _NO_FULL_FLUSH = frozenset({errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTTY})
 """Errors of file systems without F_FULLFSYNC: SMB and NTFS, WebDAV, ZFS."""
 
@@ -44,6 +52,15 @@ class Artifact:
     role: str
     media_type: str
     facts: dict[str, Any] = field(default_factory=dict[str, Any])
+
+
+def open_to_read(path: Path) -> FileIO:
+    """Open a file to read, but no link, and not waiting for the other end of a pipe.
+
+    Raises:
+        OSError: ELOOP for a link, where the system can tell.
+    """
+    return FileIO(path, opener=lambda name, _: os.open(name, _READ))
 
 
 def sha256_file(path: Path) -> str:

@@ -11,7 +11,6 @@ from functools import lru_cache
 from pathlib import Path
 
 from dna_pipeline.base.errors import PathEscapesInbox
-from dna_pipeline.base.reachability import Look, look_directly
 from dna_pipeline.config.schema import Inbox
 from dna_pipeline.config.sentences import shown
 
@@ -107,24 +106,6 @@ def _within(inbox: Inbox, home: Path, path: Path) -> Iterator[Place]:
 def is_pattern(text: str) -> bool:
     """True if the text is a glob."""
     return any(sign in text for sign in "*?[")
-
-
-def is_file(path: str | Path) -> bool:
-    """True if there is a file at the path. A name that no file system accepts gives False."""
-    return os.path.isfile(path)  # noqa: PTH113  Path.is_file raises for a name that is too long
-
-
-def lacking_root(inbox: Inbox, look: Look = look_directly) -> tuple[Path, str] | None:
-    """The first source root that cannot be used, and the reason; None if all can be used.
-
-    A root cannot be used if it does not answer, is missing, or is empty like the mount point of a
-    disk that is not mounted.
-    """
-    for root in inbox.source_roots:
-        reach = look(root)
-        if not reach.is_there or reach.is_empty:
-            return root, reach.why if reach.is_silent else "is not there"
-    return None
 
 
 def matches(path: str, pattern: str) -> bool:

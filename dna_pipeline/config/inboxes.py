@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
-from dna_pipeline.base.reachability import Look
 from dna_pipeline.config.problems import Problem, dotted
 from dna_pipeline.config.schema import Inbox
 from dna_pipeline.config.yaml12 import Document, KeyPath
@@ -16,6 +14,9 @@ OWN_FOLDERS = frozenset({"work", "claims", "recovered", "logs", "submit"})
 
 WEIGHT_FOLDERS = frozenset({"models", "wildcards", "embeddings"})
 """Folders directly below the data folder for files that people provide for the models."""
+
+Real = Callable[[Path], Path]
+"""Resolves the links in a folder's path, as far as they can be followed."""
 
 _OWN_FILES = ("ledger.", "rebuilt.", "daemon.", "worker.lock", "weights.json", ".dna")
 
@@ -29,9 +30,14 @@ def is_own_name(name: str) -> bool:
     return name in OWN_FOLDERS or name in WEIGHT_FOLDERS or name.startswith(_OWN_FILES)
 
 
-def holds_file(inbox: Inbox, file: Path, look: Look) -> bool:
+def as_written(folder: Path) -> Path:
+    """Return the folder itself: a `Real` that looks at no disk."""
+    return folder
+
+
+def holds_file(inbox: Inbox, file: Path, real: Real) -> bool:
     """True if the file lies in a folder that the inbox scans."""
-    home, folder = file.parent.resolve(), _real(inbox.path, look)
+    home, folder = real(file.parent), real(inbox.path)
     return home == folder or (inbox.recursive and home.is_relative_to(folder))
 
 
@@ -41,7 +47,7 @@ def overlaps(
     data: Path,
     outbox: Path,
     inboxes: Mapping[int, Inbox],
-    look: Look,
+    real: Real,
     models: Iterable[Path] = (),
 ) -> Iterator[Problem]:
     """Yield a problem for each pair of data, outbox and inboxes of which one contains the other.
@@ -52,7 +58,7 @@ def overlaps(
 
     Args:
         inboxes: by their places in the list.
-        look: tests whether a folder can be reached.
+        real: resolves the links in a folder's path.
         models: the paths that models are loaded from.
     """
     places = [
@@ -62,15 +68,15 @@ def overlaps(
     for index, inbox in inboxes.items():
         path: KeyPath = ("inboxes", index, "path")
         places.append((dotted(path), document.line(path), inbox.path))
-    real = [(name, line, _real(folder, look)) for name, line, folder in places]
-    linked = [(real[0][0], 0, folder) for folder in _linked(data, look)]
-    for index, (name, line, folder) in enumerate(real):
-        for other_name, _, other in [*real[:index], *(linked if index else ())]:
+    found = [(name, line, real(folder)) for name, line, folder in places]
+    linked = [(found[0][0], 0, folder) for folder in _linked(data, real)]
+    for index, (name, line, folder) in enumerate(found):
+        for other_name, _, other in [*found[:index], *(linked if index else ())]:
             if not _touch(folder, other):
                 continue
             text: str | None = f"{name}: {folder} overlaps {other_name} ({other}); keep them apart"
-            if index == 1 and other == real[0][2] and other in folder.parents:
-                text = _below_data(name, folder, other, (_real(model, look) for model in models))
+            if index == 1 and other == found[0][2] and other in folder.parents:
+                text = _below_data(name, folder, other, (real(model) for model in models))
             if text is not None:
                 yield Problem(name, text, line, wrong_key=False)
 
@@ -90,20 +96,15 @@ def _below_data(name: str, outbox: Path, data: Path, models: Iterable[Path]) -> 
     return None
 
 
-def _linked(data: Path, look: Look) -> list[Path]:
+def _linked(data: Path, real: Real) -> list[Path]:
     """Targets of those of the program's own folders that are links out of the data folder."""
-    inside = _real(data, look)
-    folders = [_real(data / name, look) for name in sorted(OWN_FOLDERS)]
+    inside = real(data)
+    folders = [real(data / name) for name in sorted(OWN_FOLDERS)]
     return [folder for folder in folders if not folder.is_relative_to(inside)]
 
 
 def _touch(one: Path, other: Path) -> bool:
     return one.is_relative_to(other) or other.is_relative_to(one)
-
-
-def _real(folder: Path, look: Look) -> Path:
-    """The folder with links resolved; as written if it does not answer."""
-    return folder if look(folder).is_silent else Path(os.path.realpath(folder))
 
 
 def _origin(

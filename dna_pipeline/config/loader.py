@@ -14,10 +14,9 @@ from pydantic import BaseModel, ValidationError
 
 from dna_pipeline.base.errors import ConfigError, JobError
 from dna_pipeline.base.naming import safe_name
-from dna_pipeline.base.reachability import Look, brief_looks
 from dna_pipeline.config import misplaced_keys, yaml12
 from dna_pipeline.config.hours import Hours
-from dna_pipeline.config.inboxes import holds_file, overlaps
+from dna_pipeline.config.inboxes import Real, as_written, holds_file, overlaps
 from dna_pipeline.config.parameters import check_params, keys_of, model_problem, with_defaults
 from dna_pipeline.config.problems import (
     Problem,
@@ -58,8 +57,12 @@ RESERVED_NAMES = {SUBMIT_INBOX, "status.json"}
 """Names that no inbox may have: that of the virtual inbox, and that of a file in the outbox."""
 
 
-def load_config(file: Path, env: Mapping[str, str] = os.environ) -> Config:
-    """Read and check pipeline.yaml.
+def load_config(file: Path, env: Mapping[str, str] = os.environ, real: Real = as_written) -> Config:
+    """Read and check pipeline.yaml. Nothing on the disk is looked at but this file.
+
+    Args:
+        real: gives the real places of the folders that must not lie in one another;
+            `operations/configuration.py` has the one that follows links.
 
     Raises:
         ConfigError: one line for each problem, with file, line, and the correction.
@@ -74,25 +77,22 @@ def load_config(file: Path, env: Mapping[str, str] = os.environ) -> Config:
         raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
     except yaml12.YamlError as error:
         raise ConfigError("\n".join(f"{file}: {line}" for line in error.messages)) from None
-    return _Reader(file, document, env).read()
+    return _Reader(file, document, env, real).read()
 
 
 class _Reader:
     """Collects all problems, so that a person can correct them at once and not key by key."""
 
-    def __init__(self, file: Path, document: Document, env: Mapping[str, str]) -> None:
+    def __init__(self, file: Path, document: Document, env: Mapping[str, str], real: Real) -> None:
         self.file = file.absolute()
         self.document = document
         self.env = env
+        self.real = real
         self.problems: list[Problem] = []
         self.broken_models: set[str] = set()
         self.broken_pipelines: set[str] = set()
 
     def read(self) -> Config:
-        with brief_looks() as look:
-            return self._read(look)
-
-    def _read(self, look: Look) -> Config:
         if self.document.value is None:
             raise ConfigError(f"{self.file}: the file is empty; `dna-pipeline init` writes one")
         stand_in: dict[str, Any] = {"version": 1, "pipelines": {}}
@@ -106,9 +106,11 @@ class _Reader:
         outbox = self._path("DNA_OUTPUT_DIR", paths.outbox)
         models = self._models(spec.models or {}, data)
         pipelines = self._pipelines(spec, models)
-        inboxes = self._inboxes(spec, pipelines, models, look)
+        inboxes = self._inboxes(spec, pipelines, models)
         weights = [path for model in models.values() for path in model.weight_paths]
-        self.problems += overlaps(self.document, self.env, data, outbox, inboxes, look, weights)
+        self.problems += overlaps(
+            self.document, self.env, data, outbox, inboxes, self.real, weights
+        )
         self.problems += not_json(self.document, self.problems)
         if self.problems:
             raise self._error()
@@ -320,7 +322,6 @@ class _Reader:
         spec: PipelineFile,
         pipelines: Mapping[str, Pipeline],
         models: Mapping[str, Provider],
-        look: Look,
     ) -> dict[int, Inbox]:
         """Inboxes by their places in the list."""
         names: set[str] = set()
@@ -341,7 +342,7 @@ class _Reader:
                 text = f"no pipeline is called {inbox.pipeline!r}"
                 self._wrong((*path, "pipeline"), f"{text}; {nearest(inbox.pipeline, pipelines)}")
             inboxes[index] = inbox
-            if holds_file(inbox, self.file, look):
+            if holds_file(inbox, self.file, self.real):
                 text = "this folder holds pipeline.yaml itself, which would be taken for a sidecar"
                 self._wrong((*path, "path"), f"{text}; watch another folder")
         return inboxes

@@ -27,7 +27,6 @@ from dna_pipeline.base.reachability import Look, look_directly
 from dna_pipeline.config.schema import Config
 from dna_pipeline.execution.local_executor import Executor
 from dna_pipeline.execution.protocol import (
-    Beat,
     Event,
     FileRecord,
     JobDone,
@@ -140,7 +139,6 @@ class Dispatcher:
         self._look = look
         self.running: RunningJob | None = None
         self.device: dict[str, Any] | None = None
-        self.worker: Beat | None = None
         self.scheduler = Scheduler(config, ledger, look)
         self._event: Event | None = None
         self._claimed_job: Job | None = None
@@ -226,8 +224,6 @@ class Dispatcher:
                 self.device |= {"gpu": event.environment.get("gpu")}
                 self.scheduler.device_available()
                 log.info("worker.ready", device=event.device, dtype=event.dtype)
-            case Beat():
-                self.worker = event
             case WorkerEnded():
                 self._on_worker_ended(event)
             case _ if self.running is None or event.job != self.running.job:
@@ -332,7 +328,7 @@ class Dispatcher:
     def _on_worker_ended(self, event: WorkerEnded) -> None:
         if self.running is not None and event.job != self.running.job:
             return  # the worker ended between two jobs, and another one has the next job already
-        self.device = self.worker = None
+        self.device = None
         if self.running is None:
             return
         self._on_job_ended_with_worker(self.running, event)

@@ -54,9 +54,7 @@ KILL_WAIT_S = 5.0
 
 
 class Executor(Protocol):
-    """Runs orders somewhere and reports events; at most `capacity` orders at a time."""
-
-    capacity: int
+    """Runs orders somewhere and reports events."""
 
     def submit(self, order: Order) -> None: ...
     def cancel(self, job: str) -> None: ...
@@ -99,8 +97,6 @@ class LocalExecutor:
         module: the module that the child runs, as `python -m` does; its messages are those of
             `dna_pipeline.execution.worker.process`.
     """
-
-    capacity = 1
 
     def __init__(
         self,

@@ -184,16 +184,6 @@ class JobFailed:
     poisoned: bool = False
 
 
-@with_config(_FINITE)
-@dataclass(frozen=True, slots=True)
-class Beat:
-    """Memory of the worker, and the seconds that it has worked since its start; sent regularly."""
-
-    kind: ClassVar[str] = "beat"
-    rss_bytes: int
-    device_busy_s: float
-
-
 @dataclass(frozen=True, slots=True)
 class WorkerEnded:
     """The worker process has ended; the executor reports it, not the worker.
@@ -210,9 +200,9 @@ class WorkerEnded:
     detail: str
 
 
-Event = WorkerReady | Phase | Progress | StageDone | JobDone | JobFailed | Beat | WorkerEnded
+Event = WorkerReady | Phase | Progress | StageDone | JobDone | JobFailed | WorkerEnded
 _EVENTS: dict[str, type[Any]] = {
-    cls.kind: cls for cls in (WorkerReady, Phase, Progress, StageDone, JobDone, JobFailed, Beat)
+    cls.kind: cls for cls in (WorkerReady, Phase, Progress, StageDone, JobDone, JobFailed)
 }
 """The events that a worker sends itself, by their names in messages."""
 

@@ -40,7 +40,6 @@ from dna_pipeline.media.formats.picture_files import (
     MAX_SIDE_PX,
     MIN_SIDE_PX,
     Decoded,
-    count_frames,
     decode,
     frames_remark,
 )
@@ -83,13 +82,11 @@ class ImageFacts:
     Attributes:
         format: one of `FORMATS`, HEIF or EXR.
         width, height: pixels, after the rotation that EXIF asks for.
-        frames: 1, or the number of frames or pages; only one is ever used.
     """
 
     format: str
     width: int
     height: int
-    frames: int
 
 
 def load_image(path: Path, remarks: list[str] | None = None) -> Image.Image:
@@ -121,7 +118,7 @@ def probe(path: Path) -> ImageFacts:
         turned = _orientation(image) in (5, 6, 7, 8)
         width, height = image.size[::-1] if turned else image.size
         name = "JPEG" if image.format == "MPO" else str(image.format)
-        return ImageFacts(name, width, height, count_frames(decoded))
+        return ImageFacts(name, width, height)
 
 
 def save_png(image: Image.Image, path: Path, text: Mapping[str, str] | None = None) -> None:

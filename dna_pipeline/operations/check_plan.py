@@ -12,7 +12,6 @@ from typing import Any
 from dna_pipeline.base.errors import ImageMissing, ImageUnreadable, JobError, SidecarInvalid
 from dna_pipeline.base.files import sha256_file
 from dna_pipeline.base.reachability import Look, look_directly
-from dna_pipeline.config.image_paths import is_file
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.config.sidecar import JobSpec
 from dna_pipeline.intake.discovery.candidates import Candidate, Pairing, ReadReference, Waiting
@@ -31,6 +30,7 @@ from dna_pipeline.intake.planning.plan import (
     shown_image,
 )
 from dna_pipeline.intake.planning.references import read_reference
+from dna_pipeline.intake.planning.source_roots import is_file
 from dna_pipeline.ledger.queries import Queries
 
 

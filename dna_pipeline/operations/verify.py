@@ -7,8 +7,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.base.files import sha256_file
 from dna_pipeline.operations.repair.results import find_results
@@ -39,7 +37,7 @@ def _compare_result(path: Path) -> dict[str, Any]:
     """Compare the files of one result with its manifest at `path`."""
     try:
         manifest = Manifest.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError) as error:
+    except (OSError, ValueError) as error:
         text = str(error).splitlines()[0]
         return {"folder": str(path.parent), "files": 0, "problems": [f"{path.name}: {text}"]}
     folder = path.parent

@@ -36,7 +36,7 @@ renderer: {radius: 0.87}
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--folder", type=Path, default=Path(tempfile.gettempdir()), help="room for 3.5 GB of files"
+        "--folder", type=Path, default=Path(tempfile.gettempdir()), help="room for 1.7 GB of files"
     )
     parser.add_argument("--repeat", type=int, default=2, help="the best counts (%(default)s)")
     options.add_device(parser)
@@ -48,11 +48,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         folder = Path(name)
         folder.joinpath("config.yaml").write_text(CONFIG)
         torch.save(random_network().state_dict(), folder / weights.CHECKPOINT)
-        _, convert_s, _ = options.timed(lambda: weights.load(folder))
-        report: dict[str, Any] = {
-            **options.surroundings(args.device),
-            "first_load_s": convert_s,  # with the copy as safetensors
-        }
+        report: dict[str, Any] = options.surroundings(args.device)
         codes: dict[str, Tensor] = {}
         for dtype in ("float32", "bfloat16"):
             report[dtype], codes[dtype] = _measure(folder, args, getattr(torch, dtype))

@@ -12,8 +12,8 @@ import pytest
 
 from dna_pipeline.base.errors import BlackImage
 from dna_pipeline.intake.claiming import claims
+from dna_pipeline.intake.claiming.blocked import REFUSED_WAIT_S
 from dna_pipeline.intake.claiming.single import SingleClaimer
-from dna_pipeline.intake.planning.blocked import REFUSED_WAIT_S
 from dna_pipeline.ledger import batches, queue
 from dna_pipeline.ledger.tables import Batch, Job
 from dna_pipeline.operations.retry import Retrier
@@ -412,7 +412,7 @@ def take_others(
 @pytest.fixture
 def short_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     """Less than an hour, but longer than a lone image waits while its folder changes."""
-    monkeypatch.setattr("dna_pipeline.intake.planning.blocked.IMAGE_WAIT_S", WAIT_S)
+    monkeypatch.setattr("dna_pipeline.intake.claiming.blocked.IMAGE_WAIT_S", WAIT_S)
 
 
 def test_an_image_that_cannot_be_read_holds_its_batch_up_for_a_while(
@@ -480,14 +480,14 @@ def test_an_image_that_cannot_be_taken_holds_its_batch_up_for_a_while(
 def test_what_was_blocked_and_is_free_again_is_taken(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dna_pipeline.intake.planning.blocked.IMAGE_WAIT_S", WAIT_S)
+    monkeypatch.setattr("dna_pipeline.intake.claiming.blocked.IMAGE_WAIT_S", WAIT_S)
     for name in "ab":
         site.put(f"{name}.png", name)
     site.put("shots.csv", "image\na.png\nb.png\n")
     take_others(monkeypatch, "a.png", lambda: claims.Busy("a.png"))
     site.tick(WAIT_S / 2)
     monkeypatch.undo()
-    monkeypatch.setattr("dna_pipeline.intake.planning.blocked.IMAGE_WAIT_S", WAIT_S)
+    monkeypatch.setattr("dna_pipeline.intake.claiming.blocked.IMAGE_WAIT_S", WAIT_S)
     take_others(monkeypatch, "b.png", lambda: claims.Busy("b.png"))
     site.tick(WAIT_S - 60)
     assert site.jobs() == []

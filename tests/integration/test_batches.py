@@ -562,7 +562,7 @@ def test_a_row_whose_image_cannot_be_looked_for_waits(
     make_site: MakeSite, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     """A folder on the way gives no right, or its server does not answer."""
-    monkeypatch.setattr("dna_pipeline.intake.planning.blocked.IMAGE_WAIT_S", 600.0)
+    monkeypatch.setattr("dna_pipeline.intake.claiming.blocked.IMAGE_WAIT_S", 600.0)
     site = make_site(source_roots=["library"])
     library(site, "x.png")
     (site.root / where).mkdir()

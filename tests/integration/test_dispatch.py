@@ -23,8 +23,6 @@ from dna_pipeline.ledger.store import Ledger
 class PlayedExecutor:
     """Takes orders and reports what the test makes it report."""
 
-    capacity = 1
-
     def __init__(self) -> None:
         self.orders: list[Order] = []
         self.reports: queue.SimpleQueue[Event] = queue.SimpleQueue()

@@ -12,7 +12,6 @@ from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.operations.daemon.status_file import StatusFile
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-MESH = {"model": "tsr", "resolution": 10}
 
 
 def stage(kind: str, **params) -> dict:

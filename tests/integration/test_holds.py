@@ -44,8 +44,6 @@ Usage = namedtuple("Usage", "total used free")
 class Obedient:
     """An executor that reports what the test tells it to."""
 
-    capacity = 1
-
     def __init__(self) -> None:
         self.orders: list[Order] = []
         self.rested: list[str] = []

@@ -122,7 +122,7 @@ from dna_pipeline.media import images
 
 def swallow(path):
     bytearray(probe.MEMORY_BYTES)
-    return images.ImageFacts("PNG", 64, 64, 1)
+    return images.ImageFacts("PNG", 64, 64)
 
 def abort(path):
     os.abort()  # as a library in C does that is given no memory

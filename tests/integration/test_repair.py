@@ -14,14 +14,16 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dna_pipeline.base.errors import ConfigError, EmptyMesh
+from dna_pipeline.base.errors import ConfigError, EmptyMesh, Locked
 from dna_pipeline.config.loader import load_config
 from dna_pipeline.intake.claiming import owner
 from dna_pipeline.ledger import batches, queue, store
 from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import ArtifactRow, BatchRow
+from dna_pipeline.operations.daemon.lock import hold_lock
 from dna_pipeline.operations.repair import rebuild as rebuilding
+from dna_pipeline.operations.repair.exclusive import rebuild_ledger, take_over_claims
 from dna_pipeline.operations.repair.rebuild import rebuild
 from dna_pipeline.operations.repair.salvage import salvage
 from dna_pipeline.operations.retry import Retrier
@@ -527,7 +529,7 @@ def test_a_job_is_known_although_what_is_long_in_it_is_damaged(make_site) -> Non
     data = bytearray(path.read_bytes())
     at = data.index(b"LONG" * 500) // 4096 * 4096
     path.write_bytes(data[:at] + bytes(4096) + data[at + 4096 :])
-    assert set(salvage(path).drop_of()) == before
+    assert set().union(*salvage(path).jobs_of.values()) == before
     assert {job.id for job in mended(site) and site.jobs()} == before
 
 
@@ -540,3 +542,15 @@ def test_damage_that_sqlite_cannot_name_is_damage(busy) -> None:
     mended(busy)
     busy.settle()
     assert len(busy.jobs()) == 3
+
+
+def test_nothing_is_repaired_below_a_daemon(busy) -> None:
+    destroy(busy)
+    damaged = busy.config.ledger_path.read_bytes()
+    with hold_lock(busy.config.data):
+        for repair in (rebuild_ledger, take_over_claims):
+            with pytest.raises(Locked):
+                repair(busy.config)
+    assert busy.config.ledger_path.read_bytes() == damaged
+    assert rebuild_ledger(busy.config).jobs
+    assert take_over_claims(busy.config) == []

@@ -29,6 +29,7 @@ from dna_pipeline.intake.service import IntakeService
 from dna_pipeline.ledger import queue, source_holds
 from dna_pipeline.ledger.sqlite import sqlite_module
 from dna_pipeline.ledger.tables import Batch
+from dna_pipeline.operations import configuration
 from dna_pipeline.operations.daemon.cleanup import Cleanup
 from dna_pipeline.publish.batch_report import BatchReports
 from dna_pipeline.publish.publisher import Publisher
@@ -528,5 +529,5 @@ def test_a_silent_inbox_silences_no_other(tmp_path: Path, looks: Looks) -> None:
 def test_a_configuration_is_read_although_an_inbox_hangs(site, hang: Hang) -> None:
     hang(site.inbox)
     hang(site.outbox)
-    config = load_config(site.root / "pipeline.yaml", {})
+    config = configuration.load(site.root / "pipeline.yaml", {})
     assert config.inboxes[0].path == site.inbox

@@ -102,9 +102,9 @@ def test_a_child_is_out_of_reach_of_the_terminals_interrupt(tmp_path: Path) -> N
 def test_lines_that_came_together_are_given_together(tmp_path: Path) -> None:
     inbound, outbound = os.pipe()
     with os.fdopen(inbound, "rb") as file:
-        batches = ipc.lines_at_once(file)
+        batches = ipc.line_batches(file)
         os.write(outbound, b'{"a":1}\n{"b":2}\n{"c"')
-        assert [ipc.parsed(line) for line in next(batches)] == [{"a": 1}, {"b": 2}]
+        assert [ipc.parse(line) for line in next(batches)] == [{"a": 1}, {"b": 2}]
         os.write(outbound, b':3}\n{"cut')
         assert next(batches) == [b'{"c":3}']
         os.close(outbound)
@@ -115,7 +115,7 @@ def test_a_line_without_end_is_refused_after_those_before_it(tmp_path: Path, mon
     monkeypatch.setattr(ipc, "MESSAGE_BYTES", 100)
     (tmp_path / "lines").write_bytes(b'{"a":1}\n' + b"x" * 101)
     with (tmp_path / "lines").open("rb") as file:
-        batches = ipc.lines_at_once(file)
+        batches = ipc.line_batches(file)
         assert next(batches) == [b'{"a":1}']
-        with pytest.raises(ipc.WireError, match="a line of more than"):
+        with pytest.raises(ipc.PipeError, match="a line of more than"):
             next(batches)

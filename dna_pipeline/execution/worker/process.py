@@ -10,35 +10,19 @@ from __future__ import annotations
 import os
 import queue
 import threading
-import time
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
-
-import structlog
 
 from dna_pipeline.base import ipc
 from dna_pipeline.base.errors import DeviceUnavailable, Failure
 from dna_pipeline.base.logs import configure_child
 from dna_pipeline.execution.local_executor import WorkerSettings
-from dna_pipeline.execution.protocol import (
-    Beat,
-    Event,
-    JobFailed,
-    Order,
-    WorkerReady,
-    event_to_message,
-)
+from dna_pipeline.execution.protocol import Event, JobFailed, Order, WorkerReady, event_to_message
 from dna_pipeline.execution.worker import device as devices
 from dna_pipeline.execution.worker import runner
 from dna_pipeline.providers.base import Device, ModelCache
 from dna_pipeline.stages import registry
 from dna_pipeline.weights.fingerprint import Fingerprints
-
-log = structlog.get_logger()
-
-BEAT_INTERVAL_S = 2.0
 
 # A model's folder may name files on the network. No library may fetch them.
 OFFLINE = {
@@ -50,42 +34,8 @@ OFFLINE = {
 }
 
 
-class BusyClock:
-    """Seconds spent at work so far; one thread works, any other thread may read the clock.
-
-    Each reading is exact at its moment, and none is smaller than an earlier one.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._since: float | None = None
-        self._before_s = 0.0
-
-    @contextmanager
-    def running(self) -> Generator[None]:
-        """Count the time of the block."""
-        with self._lock:
-            self._since = time.monotonic()
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._before_s = self._now()
-                self._since = None
-
-    def seconds(self) -> float:
-        """Seconds counted so far, up to now if the clock runs."""
-        with self._lock:
-            return self._now()
-
-    def _now(self) -> float:
-        running_s = 0.0 if self._since is None else time.monotonic() - self._since
-        return self._before_s + running_s
-
-
 class Worker:
-    """Runs orders from one pipe, one after another. Other threads receive the messages and report
-    memory and busy time."""
+    """Runs orders from one pipe, one after another. Another thread receives the messages."""
 
     def __init__(self, settings: WorkerSettings, out: ipc.LineWriter) -> None:
         self.settings = settings
@@ -93,7 +43,6 @@ class Worker:
         self.orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
         self.cancelled: set[str] = set()
         self.yield_requests: set[str] = set()
-        self.busy = BusyClock()
 
     def emit(self, event: Event) -> None:
         try:
@@ -114,18 +63,6 @@ class Worker:
             elif "rest" in message:
                 self.yield_requests.add(message["rest"])
         os._exit(0)
-
-    def beat(self) -> None:
-        """Report memory and busy time for ever; a report that fails is left out."""
-        trouble = ""
-        while True:
-            time.sleep(BEAT_INTERVAL_S)
-            try:
-                self.emit(Beat(resident_bytes(), round(self.busy.seconds(), 3)))
-            except Exception as error:
-                if repr(error) != trouble:  # logged once, not every two seconds
-                    trouble = repr(error)
-                    log.warning("beat.failed", why=trouble)
 
     def work(self) -> None:
         try:
@@ -151,9 +88,7 @@ class Worker:
         # No job is charged for a worker that dies before this event.
         self.emit(WorkerReady(device.name, device.dtype, versions))
         while True:
-            order = self._next_order(context.models)
-            with self.busy.running():
-                runner.run(order, context)
+            runner.run(self._next_order(context.models), context)
 
     def _next_order(self, models: ModelCache) -> Order:
         """Wait for an order. After `idle_unload_s` without one, unload the models and give the
@@ -171,13 +106,6 @@ class Worker:
             order = self.orders.get()
             # Poisoned: a process that found no device never finds one, but a new process may.
             self.emit(JobFailed(order.job, failure, hold=True, poisoned=True))
-
-
-def resident_bytes() -> int:
-    """Bytes of memory that this process holds."""
-    import psutil
-
-    return int(psutil.Process().memory_info().rss)
 
 
 def load_providers(entries: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -263,7 +191,6 @@ def main() -> None:
     # A worker outlives a killed daemon by a moment. Two workers on one device are worse than a
     # wait, so wait until the other one has ended.
     with FileLock(Path(settings.data, "worker.lock")):
-        threading.Thread(target=worker.beat, name="beat", daemon=True).start()
         worker.work()
 
 

@@ -27,10 +27,10 @@ from dna_pipeline.base.failpoints import failpoint
 from dna_pipeline.base.files import remove_tree_if_there
 from dna_pipeline.base.naming import safe_stem
 from dna_pipeline.base.reachability import Look, look_directly
-from dna_pipeline.config.image_paths import lacking_root
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.intake.claiming import claims
 from dna_pipeline.intake.claiming.batch_plan import BatchDrop, BatchPlan
+from dna_pipeline.intake.claiming.blocked import BlockedImages
 from dna_pipeline.intake.claiming.rollback import roll_back
 from dna_pipeline.intake.claiming.single import BULK_SIZE, copy_claim_dir, split
 from dna_pipeline.intake.discovery.candidates import Candidate, References
@@ -38,7 +38,6 @@ from dna_pipeline.intake.discovery.completeness import quiet_period_s
 from dna_pipeline.intake.discovery.probe import NotReadable, Probed, Prober
 from dna_pipeline.intake.discovery.scan import FileStat
 from dna_pipeline.intake.planning import job_rows
-from dna_pipeline.intake.planning.blocked import BlockedImages
 from dna_pipeline.intake.planning.finder import CandidateFinder
 from dna_pipeline.intake.planning.known_files import RESERVED, KnownFiles, Stats, Version, to_json
 from dna_pipeline.intake.planning.plan import (
@@ -50,6 +49,7 @@ from dna_pipeline.intake.planning.plan import (
     shown_image,
 )
 from dna_pipeline.intake.planning.recent_images import RecentImages, explanation
+from dna_pipeline.intake.planning.source_roots import lacking_root
 from dna_pipeline.ledger import batches, drops
 from dna_pipeline.ledger.store import Ledger
 

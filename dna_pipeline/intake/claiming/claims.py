@@ -20,6 +20,7 @@ from io import FileIO
 from pathlib import Path
 from typing import IO, NoReturn
 
+from dna_pipeline.base import files
 from dna_pipeline.base.errors import DnaError
 from dna_pipeline.base.files import fsync, fsync_dir, fsync_tree, remove_file, remove_tree
 from dna_pipeline.base.filesystem import is_link
@@ -29,9 +30,6 @@ from dna_pipeline.intake.discovery.scan import FileStat
 
 _BUSY = frozenset({errno.EACCES, errno.EPERM, errno.EBUSY, errno.ETXTBSY, errno.EROFS})
 _NO_LINKS = _BUSY | {errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL, errno.EXDEV}
-_READ = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-# A plain open would wait for ever if a pipe were put in the file's place.
-_OPEN = _READ | getattr(os, "O_NONBLOCK", 0)
 _SYNC_THREADS = 8
 _CHUNK_BYTES = 1 << 20
 
@@ -312,7 +310,7 @@ def snapshot(source: Path, target: Path, *, durable: bool = True) -> Hashed:
 def open_to_read(path: Path) -> FileIO:
     """Open a file to read it, never through a link. Raises `Lost`, `Busy` or `Refused`."""
     try:
-        return FileIO(path, opener=lambda name, _: os.open(name, _OPEN))
+        return files.open_to_read(path)
     except OSError as error:
         _raise_claim_error(error, path)
 

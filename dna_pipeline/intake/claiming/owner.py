@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-import socket
+import platform
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -83,11 +83,7 @@ def is_alive(root: Path, now: float, is_held: Callable[[Path], bool]) -> bool:
         is_held: says whether a process holds the lock of a data folder.
     """
     record = read(root)
-    if (
-        record
-        and record.get("host") == socket.gethostname()
-        and isinstance(record.get("data"), str)
-    ):
+    if record and record.get("host") == platform.node() and isinstance(record.get("data"), str):
         data = Path(record["data"])
         if (data / "daemon.lock").exists():
             return is_held(data)

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from dna_pipeline.base.errors import ImageUnreadable, JobError
-from dna_pipeline.intake.claiming import claims
+from dna_pipeline.base.files import open_to_read
 from dna_pipeline.intake.discovery.probe import Probed
 
 UNREADABLE_WAIT_S = 10.0
@@ -33,10 +33,10 @@ def quiet_period_s(path: Path, answer: Probed | JobError) -> float:
 def lacks_end(path: Path) -> bool:
     """True if the file is empty or its last bytes are all zeros; False if it cannot be read."""
     try:
-        with claims.open_to_read(path) as file:
+        with open_to_read(path) as file:
             size = file.seek(0, os.SEEK_END)
             file.seek(max(0, size - _TAIL_BYTES))
             tail = file.read(_TAIL_BYTES)
-    except (OSError, claims.ClaimError):
+    except OSError:
         return False
     return not any(tail)

@@ -14,9 +14,7 @@ from dna_pipeline.config.batch import (
 )
 from dna_pipeline.config.image_paths import (
     Place,
-    is_file,
     is_pattern,
-    lacking_root,
     places,
     slashed,
 )
@@ -28,6 +26,8 @@ from dna_pipeline.intake.discovery.completeness import ZEROS_WAIT_S, lacks_end
 from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.intake.planning.source_roots import (
     SourceRootFile,
+    is_file,
+    lacking_root,
     literal_file,
     source_root_files,
 )

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dna_pipeline.base.filesystem import is_link
-from dna_pipeline.config.image_paths import Place, is_file, is_pattern, matches, may_lead
+from dna_pipeline.base.reachability import Look, look_directly
+from dna_pipeline.config.image_paths import Place, is_pattern, matches, may_lead
+from dna_pipeline.config.schema import Inbox
 from dna_pipeline.intake.discovery.scan import is_image_name, is_noise
 
 _NOTHING = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.EINVAL, errno.ELOOP})
@@ -29,6 +31,24 @@ class SourceRootFile:
 
     path: Path
     real: Path | None
+
+
+def is_file(path: str | Path) -> bool:
+    """True if there is a file at the path. A name that no file system accepts gives False."""
+    return os.path.isfile(path)  # noqa: PTH113  Path.is_file raises for a name that is too long
+
+
+def lacking_root(inbox: Inbox, look: Look = look_directly) -> tuple[Path, str] | None:
+    """Return the first source root that cannot be used, and the reason; None if all can be used.
+
+    A root cannot be used if it does not answer, is missing, or is empty like the mount point of a
+    disk that is not mounted.
+    """
+    for root in inbox.source_roots:
+        reach = look(root)
+        if not reach.is_there or reach.is_empty:
+            return root, reach.why if reach.is_silent else "is not there"
+    return None
 
 
 def literal_file(place: Place, roots: Sequence[Path]) -> SourceRootFile | None:

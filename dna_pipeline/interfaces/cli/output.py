@@ -31,11 +31,9 @@ class Options:
 
 def load(context: typer.Context) -> Config:
     """Load and check the configuration. Raises `ConfigError`."""
-    from dna_pipeline.config.loader import load_config
-    from dna_pipeline.config.schema import find_config
+    from dna_pipeline.operations import configuration
 
-    options: Options = context.obj
-    return load_config(find_config(options.config))
+    return configuration.load(_file(context))
 
 
 def load_to_write(context: typer.Context) -> Config:
@@ -45,13 +43,16 @@ def load_to_write(context: typer.Context) -> Config:
         ConfigError: the configuration is wrong, or the data folder holds other people's files and
             no ledger.
     """
-    from dna_pipeline.base.reachability import brief_looks
-    from dna_pipeline.operations.ownership import check_data_folder
+    from dna_pipeline.operations import configuration
 
-    config = load(context)
-    with brief_looks() as look:
-        check_data_folder(config, look)
-    return config
+    return configuration.load_to_write(_file(context))
+
+
+def _file(context: typer.Context) -> Path:
+    from dna_pipeline.config.schema import find_config
+
+    options: Options = context.obj
+    return find_config(options.config)
 
 
 def print_json(value: Any) -> None:

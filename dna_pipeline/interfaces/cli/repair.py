@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from contextlib import closing
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from dna_pipeline.interfaces.cli.output import JsonOption, clean, load_to_write, print_json, say
-from dna_pipeline.operations.lookup import open_ledger
-
-if TYPE_CHECKING:
-    from dna_pipeline.config.schema import Config
 
 
 def repair(
@@ -24,31 +19,16 @@ def repair(
 ) -> None:
     """Rebuild a damaged ledger from the results and from what was taken in."""
     from dna_pipeline.base.logs import configure
-    from dna_pipeline.operations.daemon.lock import hold_lock
+    from dna_pipeline.operations.repair.exclusive import rebuild_ledger, take_over_claims
 
     config = load_to_write(context)
     configure(config.logs, quiet=True)
-    with hold_lock(config.data):
-        report = _take_over(config) if claims else _rebuild(config)
-    if as_json:
-        print_json(report)
-    elif claims:
-        _print_claims(report["claims"])
+    if claims:
+        owners = [owner.to_dict() for owner in take_over_claims(config)]
+        print_json({"claims": owners}) if as_json else _print_claims(owners)
     else:
-        _print_report(report)
-
-
-def _rebuild(config: Config) -> dict[str, Any]:
-    from dna_pipeline.operations.repair.rebuild import rebuild
-
-    return rebuild(config).to_dict()
-
-
-def _take_over(config: Config) -> dict[str, Any]:
-    from dna_pipeline.operations.repair.takeover import take_over
-
-    with closing(open_ledger(config)) as ledger:
-        return {"claims": [owner.to_dict() for owner in take_over(config, ledger)]}
+        report = rebuild_ledger(config).to_dict()
+        print_json(report) if as_json else _print_report(report)
 
 
 def _print_report(report: dict[str, Any]) -> None:

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
     Values = NDArray[np.floating[Any]]
 
-MAGIC = b"\x76\x2f\x31\x01"
 
 MAX_DECODED_BYTES = 4 << 30
 """All layers of a file are decoded, since only so is it known to be whole. Enough for 32 passes of

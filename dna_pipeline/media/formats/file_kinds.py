@@ -45,7 +45,6 @@ _BINARY_MODE = "copy the original again, in binary mode"
 _SPOILED = "that a transfer in text mode has spoiled"
 
 RAW = Kind("a camera's raw file", _DEVELOP)
-HEIC = Kind("an HEIC photo", _EXPORT)
 _PHOTOSHOP = Kind("a Photoshop document (PSD)", _SAVE_COPY)
 _JXL = Kind("a JPEG XL image", _EXPORT)
 _JP2 = Kind("a JPEG 2000 image", _EXPORT)

@@ -12,6 +12,7 @@ Every decoder is called by the name of its format; none ever sees a file that be
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING
 
@@ -74,7 +75,7 @@ class Decoded:
         exact: what its grey of 16 bits is converted from.
         alpha: what shows through, where the picture's mode has no room for it.
         remarks: sentences for the manifest on what was taken of the file.
-        pages: how many pages or frames the file has; 0 where Pillow is to count them.
+        frames: how many frames a PNG has; 0 where Pillow is to count them.
     """
 
     image: Image.Image
@@ -83,7 +84,7 @@ class Decoded:
     exact: ColourSpace | None = None
     alpha: Image.Image | None = None
     remarks: list[str] = field(default_factory=list[str])
-    pages: int = 0
+    frames: int = 0
 
 
 def decode(file: IO[bytes]) -> Decoded:
@@ -135,9 +136,8 @@ def _tiff(file: IO[bytes], head: bytes) -> Decoded:
     else:
         check_size(*layout.size)
         decoded = _samples(layout, tiff_samples.read(picture, layout))
-    if pages is not None:
-        decoded.pages = pages.count
-        decoded.remarks += [pages.remark] if pages.remark else []
+    if pages is not None and pages.remark:
+        decoded.remarks.append(pages.remark)
     return decoded
 
 
@@ -161,7 +161,7 @@ def _png(file: IO[bytes]) -> Decoded:
     if not png.is_whole:
         raise ImageUnreadable(_NO_END)
     decoded.remarks += colour.remarks
-    decoded.pages = png.frames
+    decoded.frames = png.frames
     return decoded
 
 
@@ -233,16 +233,21 @@ def check_size(width: int, height: int) -> None:
         raise ImageTooSmall(f"{width} x {height} px")
 
 
-def count_frames(decoded: Decoded) -> int:
-    """Number of pages or frames in the file."""
-    return decoded.pages or int(getattr(decoded.image, "n_frames", 1))
-
-
 def frames_remark(decoded: Decoded) -> list[str]:
     """A sentence on the frames that are left out; an MPO's are other views of the same picture."""
     name = decoded.image.format
-    if name in ("TIFF", "MPO") or (count := count_frames(decoded)) < 2:
+    if name in ("TIFF", "MPO") or (count := _count_frames(decoded)) < 2:
         return []
     if name == heif.FORMAT:
         return [f"The HEIF has {count} pictures; only the primary one was taken."]
     return [f"The {name} has {count} frames; only the first was taken."]
+
+
+def _count_frames(decoded: Decoded) -> int:
+    """Count frames; 1 if a later one is damaged, since only the first is used.
+
+    Pillow reads a GIF to its end to count them.
+    """
+    with suppress(Exception):
+        return decoded.frames or int(getattr(decoded.image, "n_frames", 1))
+    return 1

@@ -30,14 +30,10 @@ class Pages:
 
     Attributes:
         header: the header as it would be if the picture were the first page.
-        offset: where the picture's page begins.
-        count: how many pages there are, at most `MAX_PAGES`.
         remark: a sentence for the manifest where there was a choice; else "".
     """
 
     header: bytes
-    offset: int
-    count: int
     remark: str
 
     def picture(self, file: IO[bytes]) -> IO[bytes]:
@@ -65,7 +61,7 @@ def find(file: IO[bytes]) -> Pages | None:
     offset = pages[chosen][0]
     file.seek(0)
     start = file.read(header.width) + offset.to_bytes(header.width, header.order)
-    return Pages(start, offset, len(pages), _remark([kind for _, kind in pages], chosen))
+    return Pages(start, _remark([kind for _, kind in pages], chosen))
 
 
 def _walk(file: IO[bytes], header: tiff_tags.Header) -> list[tuple[int, str]]:

@@ -1,6 +1,6 @@
 """Lays a mesh out in a square for its texture, with xatlas, in a process of its own.
 
-xatlas holds Python's lock for as long as it computes, so that in this process nothing would beat,
+xatlas holds Python's lock for as long as it computes, so that in this process nothing would
 report or be cancelled; and what it may crash on takes only the child along. Arrays go in and out
 as one .npz on the pipes, so that no file is left behind by any end.
 """

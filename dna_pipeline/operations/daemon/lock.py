@@ -6,7 +6,7 @@ import errno
 import getpass
 import json
 import os
-import socket
+import platform
 import stat
 import tempfile
 from collections.abc import Generator, Iterable
@@ -36,7 +36,7 @@ def hold_lock(data: Path) -> Generator[None]:
     except Timeout:
         raise Locked(f"{data} is held by another daemon: {_describe(holder(data))}") from None
     try:
-        daemon = {"pid": os.getpid(), "host": socket.gethostname(), "since": format_time(utcnow())}
+        daemon = {"pid": os.getpid(), "host": platform.node(), "since": format_time(utcnow())}
         write_bytes(data / "daemon.json", json.dumps(daemon).encode())
         yield
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import socket
+import platform
 import time
 from typing import Any
 
@@ -68,7 +68,7 @@ class StatusFile:
         self._dispatcher = dispatcher
         self._intake = intake
         self._daemon = {
-            "pid": os.getpid(), "host": socket.gethostname(), "since": format_time(utcnow()),
+            "pid": os.getpid(), "host": platform.node(), "since": format_time(utcnow()),
         }  # fmt: skip
         self._places = {
             "inboxes": [

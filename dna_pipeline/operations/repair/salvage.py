@@ -48,10 +48,6 @@ class Salvage:
     row_of: dict[str, tuple[str, int]] = field(default_factory=dict[str, tuple[str, int]])
     job_files: dict[str, str] = field(default_factory=dict[str, str])
 
-    def drop_of(self) -> dict[str, str]:
-        """Give the drop of each job."""
-        return {job: drop for drop, jobs in self.jobs_of.items() for job in jobs}
-
 
 def salvage(path: Path) -> Salvage:
     """Read all readable rows of the file at `path`; none if it is gone."""

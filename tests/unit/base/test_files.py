@@ -18,6 +18,7 @@ from dna_pipeline.base.files import (
     copy_file,
     fsync_dir,
     fsync_tree,
+    open_to_read,
     rename_new,
     sha256_file,
     write_atomic,
@@ -347,3 +348,24 @@ def test_folders_of_file_systems_that_cannot_sync_them(
     monkeypatch.setattr(os, "fsync", full_disk)
     with pytest.raises(OSError, match="No space left"):
         fsync_dir(tmp_path)
+
+
+# --- reading ---
+
+
+def test_a_file_is_opened_and_no_link_to_one(tmp_path: Path):
+    (tmp_path / "file").write_bytes(b"bytes")
+    (tmp_path / "link").symlink_to("file")
+    with open_to_read(tmp_path / "file") as file:
+        assert file.read() == b"bytes"
+    with pytest.raises(OSError, match="link") as caught:
+        open_to_read(tmp_path / "link")
+    assert caught.value.errno == errno.ELOOP
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="has no named pipes in folders")
+@pytest.mark.timeout(20)
+def test_a_pipe_is_not_waited_for(tmp_path: Path):
+    os.mkfifo(tmp_path / "pipe")
+    with open_to_read(tmp_path / "pipe") as file:
+        assert file.read() == b""

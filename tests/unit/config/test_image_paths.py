@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from dna_pipeline.base.errors import ParameterInvalid, PathEscapesInbox
 from dna_pipeline.config.batch import patterns_of
-from dna_pipeline.config.image_paths import is_file, matches, may_lead, places
+from dna_pipeline.config.image_paths import matches, may_lead, places
 from dna_pipeline.config.schema import Inbox
 from dna_pipeline.config.yaml12 import Document
 
@@ -90,12 +90,6 @@ def test_a_glob_has_an_end() -> None:
         patterns_of(Document({"images": ["a.png", "*" * 1001]}))
     long = "a" * 1001
     assert patterns_of(Document({"images": long})) == (long,)
-
-
-@pytest.mark.parametrize("name", ["a" * 300, "a\0b", "\ud800", "none.png"])
-def test_what_no_file_system_takes_is_no_file(tmp_path: Path, name: str) -> None:
-    assert not is_file(tmp_path / name)
-    assert not is_file(f"{tmp_path}/{name}")
 
 
 # --- paths ---

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from dna_pipeline.base.errors import ConfigError
+from dna_pipeline.config.loader import load_config
 
 Outcome = Callable[..., list[str]]
 
@@ -76,14 +77,14 @@ def test_what_would_meet_is_refused(problems: Outcome, places: dict[str, str]) -
     assert all(line.endswith("keep them apart") for line in lines)
 
 
-def test_links_are_looked_through(problems: Outcome, tmp_path: Path) -> None:
-    for name in ("scratch", "data"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "data/work").symlink_to("../scratch")
-    (tmp_path / "data/output").symlink_to("work")
-    (tmp_path / "data/results").symlink_to("../results")
-    link = "overlaps $DNA_DATA_DIR (HERE/scratch); keep them apart"
-    assert problems("scratch/out") == [f"$DNA_OUTPUT_DIR: HERE/scratch/out {link}"]
-    assert problems("data/output") == [f"$DNA_OUTPUT_DIR: HERE/scratch {link}"]
-    assert problems("out", inbox="scratch") == [f"line 4: inboxes[0].path: HERE/scratch {link}"]
-    assert problems("data/results") == []
+def test_paths_are_compared_as_they_are_written(problems: Outcome, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("in")
+    assert problems("link") == []
+
+
+def test_paths_are_compared_by_their_real_places(tmp_path: Path) -> None:
+    file, links = tmp_path / "pipeline.yaml", {tmp_path / "out": tmp_path / "in"}
+    file.write_text(TEXT.format(inbox="in/deep", weights="w") + "paths: {outbox: out}\n")
+    assert load_config(file, {}).outbox == tmp_path / "out"
+    with pytest.raises(ConfigError, match=r"in/deep overlaps paths.outbox \(.*/in\); keep them"):
+        load_config(file, {}, lambda folder: links.get(folder, folder))

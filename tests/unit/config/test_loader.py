@@ -217,15 +217,6 @@ def test_overlaps(told):
     ]
 
 
-def test_overlaps_through_links(tmp_path: Path, told):
-    (tmp_path / "real/in").mkdir(parents=True)
-    (tmp_path / "link").symlink_to("real")
-    assert told(inboxes("path: link/in/a, pipeline: mesh", "path: real/in, pipeline: mesh")) == [
-        "line 11: inboxes[1].path: HERE/real/in overlaps inboxes[0].path (HERE/real/in/a); "
-        "keep them apart"
-    ]
-
-
 def test_overlaps_of_what_the_file_does_not_name(told):
     assert told(inboxes("path: data/in, pipeline: mesh")) == [
         "line 10: inboxes[0].path: HERE/data/in overlaps paths.data (HERE/data); keep them apart"

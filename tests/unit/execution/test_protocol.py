@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from dna_pipeline.base import ipc
 from dna_pipeline.base.ipc import PipeError
 from dna_pipeline.execution.protocol import (
-    Beat,
     FileRecord,
     JobDone,
     JobFailed,
@@ -40,7 +39,6 @@ EVENTS = [
     JobDone("j"),
     JobFailed("j", FAILURE, "img2img", poisoned=True),
     JobFailed("j", FAILURE, hold=True),
-    Beat(1 << 20, 1.5),
 ]
 
 

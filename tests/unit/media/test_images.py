@@ -66,7 +66,7 @@ Put = Callable[..., Path]
 @pytest.mark.parametrize("kind", FORMATS)
 def test_reads_each_format(kind: str, put: Put) -> None:
     path = put(encoded(ASTRONAUT, kind))
-    assert probe(path) == ImageFacts(kind, 160, 120, 1)
+    assert probe(path) == ImageFacts(kind, 160, 120)
     image = load_image(path)
     assert (image.mode, image.size, image.info) == ("RGB", (160, 120), {})
     assert difference(image, ASTRONAUT) < (12 if kind == "GIF" else 8)
@@ -77,11 +77,10 @@ def test_a_photograph_comes_back_pixel_for_pixel(put: Put) -> None:
     assert difference(load_image(put(encoded(photo, "PNG"))), photo) == 0
 
 
-@pytest.mark.parametrize(("kind", "count"), [("GIF", 4), ("WEBP", 4), ("PNG", 4), ("TIFF", 4)])
-def test_takes_the_first_frame(kind: str, count: int, put: Put) -> None:
-    others = [ASTRONAUT.rotate(40 * i) for i in range(1, count)]
+@pytest.mark.parametrize("kind", ["GIF", "WEBP", "PNG", "TIFF"])
+def test_takes_the_first_frame(kind: str, put: Put) -> None:
+    others = [ASTRONAUT.rotate(40 * i) for i in range(1, 4)]
     path = put(encoded(ASTRONAUT, kind, save_all=True, append_images=others))
-    assert probe(path).frames == count
     assert difference(load_image(path), ASTRONAUT) < 12
 
 
@@ -191,7 +190,7 @@ def test_16_bit_tiff_is_rounded_not_cut(
     options: dict[str, Any] = {"compression": compression, "byteorder": order}
     tifffile.imwrite(path, values, photometric="rgb", extrasamples=extra, **options)
     assert np.array_equal(np.asarray(load_image(path)), NEAREST[..., :channels])
-    assert probe(path) == ImageFacts("TIFF", 36, 24, 1)
+    assert probe(path) == ImageFacts("TIFF", 36, 24)
 
 
 @pytest.mark.parametrize("compression", [None, "zlib"])
@@ -503,7 +502,7 @@ def test_threads_may_read_at_once(put: Put) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert seen == [ImageFacts("JPEG", 160, 120, 1)] * 6
+    assert seen == [ImageFacts("JPEG", 160, 120)] * 6
 
 
 # Names and writing

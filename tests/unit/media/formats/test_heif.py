@@ -35,9 +35,9 @@ def test_the_primary_picture_is_read(name: str) -> None:
 
 
 def test_the_facts() -> None:
-    assert probe(HEIC / "plain.heic") == ImageFacts("HEIF", 96, 64, 1)
-    assert probe(HEIC / "second.heic") == ImageFacts("HEIF", 96, 64, 2)
-    assert probe(HEIC / "turned-6.heic") == ImageFacts("HEIF", 64, 96, 1)
+    assert probe(HEIC / "plain.heic") == ImageFacts("HEIF", 96, 64)
+    assert probe(HEIC / "second.heic") == ImageFacts("HEIF", 96, 64)
+    assert probe(HEIC / "turned-6.heic") == ImageFacts("HEIF", 64, 96)
 
 
 @pytest.mark.parametrize(("number", "turns"), [(3, 2), (6, 3), (8, 1)])

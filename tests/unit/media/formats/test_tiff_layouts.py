@@ -59,7 +59,7 @@ def wanted(values: Any, photometric: int, extras: tuple[int, ...]) -> Any:
 def largest_error(path: Path, want: Any) -> float:
     pixels = np.asarray(load_image(path), float)
     assert pixels.shape == want.shape
-    assert probe(path) == ImageFacts("TIFF", want.shape[1], want.shape[0], 1)
+    assert probe(path) == ImageFacts("TIFF", want.shape[1], want.shape[0])
     return float(np.abs(pixels - want).max())
 
 

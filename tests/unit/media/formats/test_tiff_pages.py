@@ -14,7 +14,7 @@ import tifffile
 from PIL import Image
 
 from dna_pipeline.base.errors import ImageUnreadable
-from dna_pipeline.media.images import load_image, probe
+from dna_pipeline.media.images import ImageFacts, load_image, probe
 from tests.pictures import page, tiff
 
 PICTURE, REDUCED, PAGE, MASK = 0, 1, 2, 4
@@ -69,7 +69,6 @@ def test_what_is_taken(
     assert grey == 10 * (taken + 1)
     assert size == (SMALL if kinds[taken] & REDUCED else LARGE)
     assert [remark in line for line in remarks] == ([True] if remark else [])
-    assert probe(path).frames == len(kinds)
 
 
 def test_the_older_tag(tmp_path: Path) -> None:
@@ -160,7 +159,6 @@ def test_a_chain_that_leads_astray(tmp_path: Path, target: int) -> None:
     data[-4:] = struct.pack("<I", target)
     path.write_bytes(data)
     assert read(path) == (10, LARGE, [])
-    assert probe(path).frames == 1
 
 
 def chain(kind: int, count: int) -> bytes:
@@ -183,14 +181,12 @@ def test_a_hundred_thousand_pages_take_little_memory_and_are_not_all_followed(
     path.write_bytes(chain(kind, 100_000))
     code = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_CPU, (20, 20));"
-        "from pathlib import Path; from dna_pipeline.media.images import load_image, probe;"
-        "remarks = []; load_image(Path(sys.argv[1]), remarks);"
-        "print(probe(Path(sys.argv[1])).frames, remarks)"
+        "from pathlib import Path; from dna_pipeline.media.images import load_image;"
+        "remarks = []; load_image(Path(sys.argv[1]), remarks); print(remarks)"
     )
     run = subprocess.run(
         [sys.executable, "-c", code, path], capture_output=True, text=True, check=True, timeout=120
     )
-    assert run.stdout.startswith("10000 ")
     assert ("at least 10,000 pages" in run.stdout) == (kind == PICTURE)
 
 
@@ -229,9 +225,18 @@ def test_frames(tmp_path: Path, kind: str) -> None:
     assert read(path)[2] == []
 
 
+def test_a_damaged_later_frame_is_no_fault_of_the_first(tmp_path: Path) -> None:
+    """The block before the frame, of one byte in place of four, keeps Pillow from counting."""
+    path = tmp_path / "a.gif"
+    Image.new("RGB", LARGE).save(path, "GIF")
+    block = b"!\xf9\x01\0\0"
+    path.write_bytes(path.read_bytes()[:-1] + block + b";")
+    assert probe(path) == ImageFacts("GIF", *LARGE)
+    assert read(path)[2] == []
+
+
 def test_the_views_of_an_mpo_are_one_picture(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     views = [Image.new("RGB", LARGE, (0, 0, 80 * at)) for at in range(2)]
     views[0].save(path, "MPO", save_all=True, append_images=views[1:])
-    assert probe(path).frames == 2
     assert read(path)[2] == []

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from dna_pipeline.base.errors import (
     EmptyForeground,
@@ -109,7 +110,7 @@ def test_weights_are_the_files_that_are_read(folder: Path) -> None:
     model = TripoSRModel(path=folder)
     names = ["config.yaml", "model.ckpt", "image_tokenizer/config.json"]
     assert model.weights() == (folder, [folder / name for name in names])
-    weights.convert_to_safetensors(folder)
+    save_file(torch.load(folder / "model.ckpt", weights_only=True), folder / "model.safetensors")
     names[1] = "model.safetensors"
     assert model.weights() == (folder, [folder / name for name in names])
     (folder / "model.ckpt").write_bytes(b"not read any more")
