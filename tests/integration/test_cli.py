@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.commands import call, call_apart, facts
+
 CONFIG = """\
 version: 1
 models: {matte: {provider: border_key}}
@@ -24,17 +26,6 @@ def studio(tmp_path: Path) -> Path:
     (tmp_path / "pipeline.yaml").write_text(CONFIG)
     (tmp_path / "inbox/cut").mkdir(parents=True)
     return tmp_path
-
-
-def call(folder: Path, *arguments: str, env: dict[str, str] | None = None):
-    return subprocess.run(
-        [sys.executable, "-m", "dna_pipeline", *arguments],
-        cwd=folder, capture_output=True, text=True, timeout=60, env=env,
-    )  # fmt: skip
-
-
-def facts(folder: Path, *arguments: str):
-    return json.loads(call(folder, *arguments, "--json").stdout)
 
 
 def picture(path: Path) -> Path:
@@ -51,9 +42,9 @@ def submit(folder: Path, name: str = "box.png") -> str:
 
 
 def test_init_writes_a_valid_configuration_and_overwrites_nothing(tmp_path: Path):
-    assert call(tmp_path, "init", "studio").returncode == 0
+    assert call_apart(tmp_path, "init", "studio").returncode == 0
     studio = tmp_path / "studio"
-    assert call(studio, "check").returncode == 0
+    assert call_apart(studio, "check").returncode == 0
     (studio / "pipeline.yaml").write_text(CONFIG)
     again = call(tmp_path, "init", "studio")
     assert again.returncode == 0
@@ -83,7 +74,7 @@ def test_status_before_anything_was_done(studio: Path):
 
 
 def test_no_configuration(tmp_path: Path):
-    done = call(tmp_path, "status")
+    done = call_apart(tmp_path, "status")
     assert done.returncode == 2
     assert "dna-pipeline init" in done.stderr
 
@@ -102,8 +93,8 @@ def test_config_by_option_and_by_environment(
 
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     config = str(studio / "pipeline.yaml")
-    assert call(elsewhere, "--config", config, "status").returncode == 0
-    assert call(elsewhere, "status", env=os.environ | {"DNA_CONFIG": config}).returncode == 0
+    assert call_apart(elsewhere, "--config", config, "status").returncode == 0
+    assert call_apart(elsewhere, "status", env=os.environ | {"DNA_CONFIG": config}).returncode == 0
 
 
 def test_check_tells_what_would_run_and_what_is_wrong(studio: Path):
@@ -296,7 +287,7 @@ def test_pause_holds_the_queue_until_resume(studio: Path):
 
 def test_nothing_but_facts_on_standard_output(studio: Path):
     submit(studio)
-    done = call(studio, "run", "--json")
+    done = call_apart(studio, "run", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["completed"] == 1
     assert "job.published" in done.stderr

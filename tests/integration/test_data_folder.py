@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
+
+from tests import commands
 
 CONFIG = """\
 version: 1
@@ -20,11 +20,8 @@ inboxes:
 """
 
 
-def call(root: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "dna_pipeline", *arguments],
-        cwd=root, capture_output=True, text=True, timeout=120, env={**os.environ, **env},
-    )  # fmt: skip
+def call(root: Path, *arguments: str, **env: str) -> commands.Done:
+    return commands.call(root, *arguments, env={**os.environ, **env})
 
 
 def names(folder: Path) -> set[str]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.commands import call
 
 CONFIG = """\
 version: 1
@@ -17,13 +17,6 @@ pipelines: {{cut: [{{remove_background: {{}}}}]}}
 inboxes:
   - {{path: {path}, pipeline: cut, settle_seconds: 0}}
 """
-
-
-def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "dna_pipeline", *arguments],
-        cwd=folder, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
 
 
 @pytest.fixture

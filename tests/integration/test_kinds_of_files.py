@@ -1,8 +1,6 @@
 """Files under wrong names, files that are no images, and render passes, from inbox to outbox."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +8,8 @@ import numpy as np
 import OpenEXR
 import pytest
 from PIL import Image
+
+from tests.commands import call, facts
 
 HEIC = Path(__file__).parents[1] / "golden" / "heic"
 
@@ -26,17 +26,6 @@ def studio(tmp_path: Path) -> Path:
     (tmp_path / "pipeline.yaml").write_text(CONFIG)
     (tmp_path / "inbox/cut").mkdir(parents=True)
     return tmp_path
-
-
-def call(folder: Path, *arguments: str):
-    return subprocess.run(
-        [sys.executable, "-m", "dna_pipeline", *arguments],
-        cwd=folder, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-
-
-def facts(folder: Path, *arguments: str) -> dict[str, Any]:
-    return json.loads(call(folder, *arguments, "--json").stdout)
 
 
 def box() -> Image.Image:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands import call
+
 CONFIG = """\
 version: 1
 models: {matte: {provider: border_key}}
@@ -19,13 +21,6 @@ inboxes:
   - {path: in, pipeline: cut, settle_seconds: 0.2, rescan_seconds: 0.5}
   - {path: %s, name: kept, pipeline: cut, originals: keep}
 """
-
-
-def call(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "dna_pipeline", *arguments],
-        cwd=root, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
 
 
 def studio(root: Path, kept: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -62,12 +63,21 @@ def test_a_clean_render_is_passed_over(scene: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    "picture",
-    [furry(), bust(), mug()[0], grainy(render()[0]), grainy(furry()), render(size=900)[0]],
+    "draw",
+    [
+        furry,
+        bust,
+        lambda: mug()[0],
+        lambda: grainy(render()[0]),
+        lambda: grainy(furry()),
+        lambda: render(size=900)[0],
+    ],
     ids=["fur", "bust", "mug on the border", "grain", "fur with grain", "large"],
 )
-def test_hair_grain_and_a_subject_on_the_border_are_passed_over(picture: Image.Image) -> None:
-    assert said(picture) == ""
+def test_hair_grain_and_a_subject_on_the_border_are_passed_over(
+    draw: Callable[[], Image.Image],
+) -> None:
+    assert said(draw()) == ""
 
 
 @pytest.mark.parametrize("name", ["coins", "retina", "logo", "horse"])

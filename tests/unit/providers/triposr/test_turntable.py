@@ -98,24 +98,22 @@ def test_haze_is_not_lost() -> None:
     np.testing.assert_allclose(next(render_turntable(field, [Camera()], 16)), exact, atol=0.01)
 
 
-@pytest.mark.parametrize("samples", [128, 100, 37, 5])
-@pytest.mark.parametrize(
-    ("camera", "size"),
-    [
-        (Camera(45.0, 80.0, 2.6, 20.0), 33),
-        (Camera(10.0, 0.0, 0.3, 100.0), 24),
-        (Camera(10.0, -90.0, 0.0, 90.0), 8),
-        (Camera(200.0, 30.0, 9.0, 40.0), 25),
-    ],
-    ids=["above", "inside", "in the middle", "far off"],
-)
-def test_any_camera_any_size_any_number_of_samples(camera: Camera, size: int, samples: int) -> None:
+CAMERAS = {
+    "above": Camera(45.0, 80.0, 2.6, 20.0),
+    "inside": Camera(10.0, 0.0, 0.3, 100.0),
+    "in the middle": Camera(10.0, -90.0, 0.0, 90.0),
+    "far off": Camera(200.0, 30.0, 9.0, 40.0),
+}
+
+
+@pytest.mark.parametrize(("samples", "size"), [(128, 24), (100, 33), (37, 8), (5, 25)])
+def test_any_camera_any_size_any_number_of_samples(samples: int, size: int) -> None:
     field = wires(samples=samples)
-    exact = render_view(field, camera, size)
-    (found,) = render_turntable(field, [camera], size)
-    assert found.shape == (size, size, 3)
-    assert found.dtype == np.float32
-    assert psnr_db([found], [exact]) > 50
+    views = render_turntable(field, list(CAMERAS.values()), size)
+    for (name, camera), found in zip(CAMERAS.items(), views, strict=True):
+        assert found.shape == (size, size, 3)
+        assert found.dtype == np.float32
+        assert psnr_db([found], [render_view(field, camera, size)]) > 50, name
 
 
 @pytest.mark.parametrize(("samples", "haze"), [(128, -4.0), (5, 0.3)])
