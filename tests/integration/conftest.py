@@ -27,6 +27,7 @@ from dna_pipeline.operations.repair.overtaken import Overtaken
 from dna_pipeline.publish.batch_report import Accounts
 from dna_pipeline.publish.publisher import Publisher
 from tests.integration.acting import Bench, install
+from tests.ledgers import lay_out
 
 DIED = 9
 
@@ -256,6 +257,8 @@ def make_site(tmp_path: Path, quiet: None) -> Iterator[Callable[..., Site]]:
         config = load_config(root / "pipeline.yaml", {})
         for folder in (config.inboxes[0].path, config.outbox, config.data):
             folder.mkdir(parents=True, exist_ok=True)
+        if not config.ledger_path.exists():
+            lay_out(config.ledger_path)
         made.append(Site(root, config))
         return made[-1]
 

@@ -14,6 +14,7 @@ from dna_pipeline.base.times import utcnow
 from dna_pipeline.ledger.sqlite import sqlite_module
 from dna_pipeline.ledger.store import Ledger, finish_claims
 from tests.conftest import load_script
+from tests.ledgers import lay_out
 
 audit = load_script("audit")
 IMAGE = b"an image"
@@ -69,7 +70,10 @@ def record(root: Path, job_id: str, **values: object) -> None:
         "finished_at": utcnow(), "publish": "done", "publish_name": f"archive/a-{job_id}",
         "manifest_sha256": None, **values,
     }  # fmt: skip
-    ledger = Ledger(root / "data/ledger.db")
+    path = root / "data/ledger.db"
+    if not path.exists():
+        lay_out(path)
+    ledger = Ledger(path)
     ledger.transact(lambda s: s.execute(insert(Drop), [drop]))
     ledger.transact(lambda s: finish_claims(s, [], [job]))
     ledger.close()
