@@ -42,8 +42,7 @@ def call(
     for stream in streams[1:]:
         stream.flush()
         assert isinstance(stream.buffer, io.BytesIO)
-        # As `subprocess` does with text=True.
-        said.append(stream.buffer.getvalue().decode().replace("\r\n", "\n").replace("\r", "\n"))
+        said.append(_text(stream.buffer.getvalue()))
     return Done(list(arguments), code, *said)
 
 
@@ -52,12 +51,19 @@ def facts(folder: Path, *arguments: str) -> Any:
     return json.loads(call(folder, *arguments, "--json").stdout)
 
 
-def call_apart(folder: Path, *arguments: str, env: Mapping[str, str] | None = None) -> Done:
+def call_apart(
+    folder: Path, *arguments: str, env: Mapping[str, str] | None = None, stdin: bytes = b""
+) -> Done:
     """Run a command in a process of its own, as people do."""
-    return subprocess.run(
-        [sys.executable, "-m", "dna_pipeline", *arguments],
-        cwd=folder, capture_output=True, text=True, timeout=120, env=env,
-    )  # fmt: skip
+    command = [sys.executable, "-m", "dna_pipeline", *arguments]
+    done = subprocess.run(
+        command, cwd=folder, input=stdin, capture_output=True, timeout=240, env=env
+    )
+    return Done(command, done.returncode, _text(done.stdout), _text(done.stderr))
+
+
+def _text(data: bytes) -> str:
+    return data.decode().replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _exit_status() -> int:

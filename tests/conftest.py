@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from tests.hanging import HangingMount, knows_fuse
 
@@ -99,7 +100,8 @@ def models_dir(pytestconfig: pytest.Config) -> Path:
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
     assert pytestconfig.cache is not None
     folder = Path(pytestconfig.cache.mkdir("tiny-models")) / digest[:16]
-    load_script("make_tiny_models").make_all(folder)
+    with FileLock(folder.with_suffix(".lock")):  # of several processes, one makes them
+        load_script("make_tiny_models").make_all(folder)
     return folder
 
 

@@ -16,6 +16,7 @@ from skimage import data
 
 from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.ledger.queries import Views
+from tests.commands import Done, call, call_apart
 
 PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket")
 
@@ -42,9 +43,14 @@ inboxes:
 
 @dataclass
 class Studio:
-    """A folder with a pipeline.yaml, as a user has it, and the program as a user calls it."""
+    """A folder with a pipeline.yaml, as a user has it, and the program as a user calls it.
+
+    `run` and `watch` are processes of their own. With `apart`, all commands are, which is needed
+    where a stage comes from a package that the process of the test does not see.
+    """
 
     root: Path
+    apart: bool = False
 
     @property
     def outbox(self) -> Path:
@@ -53,12 +59,9 @@ class Studio:
     def inbox(self, name: str) -> Path:
         return self.root / "inbox" / name
 
-    def cli(self, *arguments: str, stdin: bytes | None = None) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "dna_pipeline", *arguments]
-        done = subprocess.run(command, cwd=self.root, input=stdin, capture_output=True, timeout=240)
-        return subprocess.CompletedProcess(
-            command, done.returncode, done.stdout.decode(), done.stderr.decode()
-        )
+    def cli(self, *arguments: str, stdin: bytes = b"") -> Done:
+        is_apart = self.apart or arguments[0] == "run"
+        return (call_apart if is_apart else call)(self.root, *arguments, stdin=stdin)
 
     def facts(self, *arguments: str) -> Any:
         done = self.cli(*arguments, "--json")

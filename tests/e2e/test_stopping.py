@@ -28,7 +28,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Studio:
     install(tmp_path / "site")
     paths = [str(tmp_path / "site"), *filter(None, [os.environ.get("PYTHONPATH")])]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
-    studio = Studio(tmp_path)
+    studio = Studio(tmp_path, apart=True)
     studio.inbox("act").mkdir(parents=True)
     return studio
 
