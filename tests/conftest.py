@@ -26,6 +26,23 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Have each process that shares the tests begin with its part of the slow ones.
+
+    At first xdist gives each an equal part of the list; who is done takes from the end of another's.
+    So no slow test is begun last, while nothing is left for the others.
+    """
+    count = getattr(config, "workerinput", {"workercount": 1})["workercount"]
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    fast = [item for item in items if not item.get_closest_marker("slow")]
+    items[:] = [
+        item
+        for number in range(count)
+        for part in (slow, fast)
+        for item in part[len(part) * number // count : len(part) * (number + 1) // count]
+    ]
+
+
 @pytest.fixture(scope="session")
 def lacking() -> Callable[[str], None]:
     """To be called where the machine lacks what a test needs: a skip at home, a fault in CI."""

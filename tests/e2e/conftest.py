@@ -17,6 +17,7 @@ from skimage import data
 from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.ledger.queries import Views
 from tests.commands import Done, call, call_apart
+from tests.integration.acting import install
 
 PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket")
 
@@ -27,6 +28,7 @@ models:
   triposr: {{provider: triposr, path: {models}/triposr-base}}
   matte: {{provider: border_key}}
 pipelines:
+  cut: [{{remove_background: {{}}}}]
   restyle: [{{img2img: {{steps: 4, max_size: 128}}}}]
   mesh: [{{remove_background: {{}}}}, {{triposr: {{resolution: 48}}}}]
   restyle_to_mesh:
@@ -124,6 +126,31 @@ class Studio:
     def error_of(self, stem: str) -> dict[str, Any]:
         (path,) = self.outbox.glob(f"*/failed/{stem}-*/error.json")
         return json.loads(path.read_bytes())
+
+
+ACTING = """\
+version: 1
+runtime: {{max_attempts: 2}}
+pipelines: {{act: [{{act: {act}}}]}}
+inboxes: [{{path: inbox/act, pipeline: act, settle_seconds: 0.2, sidecar_wait_seconds: 0}}]
+"""
+
+
+@pytest.fixture
+def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Studio:
+    """A studio whose only stage does what `put_act` says; its worker loads no model."""
+    install(tmp_path / "site")
+    paths = [str(tmp_path / "site"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+    studio = Studio(tmp_path, apart=True)
+    studio.inbox("act").mkdir(parents=True)
+    return studio
+
+
+def put_act(stage: Studio, name: str, act: str) -> None:
+    """Drop a job that does this; before the daemon starts."""
+    (stage.root / "pipeline.yaml").write_text(ACTING.format(act=act))
+    Image.new("RGB", (64, 64), "red").save(stage.inbox("act") / f"{name}.png")
 
 
 @pytest.fixture

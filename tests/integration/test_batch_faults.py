@@ -58,6 +58,7 @@ def step_till_quiet(site: Site) -> None:
             site.gate.fail(error, site.now)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("restart", [False, True])
 def test_unmounted_in_the_middle_a_batch_is_taken_again_as_it_was(
     make_disk: Callable[..., Disk], restart: bool
@@ -239,6 +240,7 @@ def row_of_another(site: Site) -> Job:
     return site.job()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("image", ["none.png", "a.png"])
 def test_a_job_that_another_batch_counts_on_is_not_withdrawn(
     make_site: MakeSite, image: str
@@ -366,6 +368,7 @@ def test_a_batch_that_waits_is_not_decoded_again_and_again(site: Site) -> None:
     assert statuses(site) == {"2": "queued", "3": "wrong", "4": "queued"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("reason", "is_busy"),
     [
@@ -415,6 +418,7 @@ def short_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dna_pipeline.intake.planning.blocked.IMAGE_WAIT_S", WAIT_S)
 
 
+@pytest.mark.slow
 def test_an_image_that_cannot_be_read_holds_its_batch_up_for_a_while(
     site: Site, short_wait: None
 ) -> None:
@@ -432,6 +436,7 @@ def test_an_image_that_cannot_be_read_holds_its_batch_up_for_a_while(
     assert site.left() == {"c.png"}
 
 
+@pytest.mark.slow
 def test_a_locked_image_in_a_source_root_holds_its_batch_up_for_a_while(
     make_site: MakeSite, short_wait: None
 ) -> None:
@@ -445,6 +450,7 @@ def test_a_locked_image_in_a_source_root_holds_its_batch_up_for_a_while(
     assert statuses(site) == {"2": "queued", "3": "wrong"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("error", "seconds"),
     [
@@ -477,6 +483,7 @@ def test_an_image_that_cannot_be_taken_holds_its_batch_up_for_a_while(
     assert [job.name for job in site.jobs()] == ["a.png", "b.png", "d.png"]
 
 
+@pytest.mark.slow
 def test_what_was_blocked_and_is_free_again_is_taken(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -495,6 +502,7 @@ def test_what_was_blocked_and_is_free_again_is_taken(
     assert statuses(site) == {"2": "queued", "3": "wrong"}
 
 
+@pytest.mark.slow
 def test_a_table_that_is_dropped_again_has_its_image_tried_again(
     site: Site, monkeypatch: pytest.MonkeyPatch, short_wait: None
 ) -> None:

@@ -80,6 +80,7 @@ def test_a_table_in_utf16_is_answered_in_utf8_with_a_mark(site: Site) -> None:
     assert [line.split("\t")[-1] for line in made.splitlines()] == ["img2img.prompt", "é", "猫"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("originals", ["archive", "delete", "keep"])
 def test_the_form_outlives_a_restart(make_site: MakeSite, originals: str) -> None:
     site = dropped(make_site(originals=originals), EXCEL + ROWS)

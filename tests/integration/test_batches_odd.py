@@ -39,6 +39,7 @@ def quoted(*cells: str) -> str:
     return ",".join('"' + cell.replace('"', '""') + '"' for cell in cells)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("originals", ["archive", "keep"])
 def test_odd_names_in_cells(make_site: MakeSite, originals: str) -> None:
     site = make_site(originals=originals)
@@ -61,6 +62,7 @@ ROWS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
@@ -170,6 +172,7 @@ def test_the_yaml_of_a_table_waits_for_it(make_site: MakeSite) -> None:
     assert len(site.jobs()) == 1
 
 
+@pytest.mark.slow
 def test_a_job_file_in_a_folder_names_a_library(make_site: MakeSite) -> None:
     site = make_site(source_roots=["library"], recursive=True)
     library(site, "a.png", "b.png")
@@ -232,6 +235,7 @@ def test_a_row_that_is_retried_says_what_it_said(make_site: MakeSite) -> None:
     assert params(site.job()) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("originals", ["archive", "keep"])
 def test_a_data_folder_below_one_called_as_ours(
     make_site: MakeSite, tmp_path: Path, originals: str
@@ -284,6 +288,7 @@ def test_the_longest_name_has_room_for_a_yaml(site: Site) -> None:
 TWINS = [("q?b", "q_b"), ("..", "_")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folders", TWINS)
 @pytest.mark.parametrize("killed", [False, True])
 def test_originals_of_folders_that_become_one_are_all_kept(
@@ -318,6 +323,7 @@ def _die(*_: object) -> None:
     raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", ["image\nchairs\\a.png\n", "image\n.\\chairs\\a.png\n"])
 def test_paths_with_the_separators_of_windows(site: Site, table: str) -> None:
     site.put("chairs/a.png", "a")

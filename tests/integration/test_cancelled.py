@@ -91,6 +91,7 @@ def test_the_account_of_the_batch_says_where_they_are(make_site, tmp_path) -> No
     assert files_in_claims(site) == []
 
 
+@pytest.mark.slow
 def test_a_retried_row_takes_its_files_with_it(make_site, tmp_path) -> None:
     site = table_of(make_site, tmp_path)
     cancel_batch(site)
@@ -114,6 +115,7 @@ def test_a_retried_row_takes_its_files_with_it(make_site, tmp_path) -> None:
     assert forced == [True, False, False, False]
 
 
+@pytest.mark.slow
 def test_cancelled_twice(make_site, tmp_path) -> None:
     site = table_of(make_site, tmp_path)
     cancel_batch(site)
@@ -199,6 +201,7 @@ def test_a_row_whose_original_was_removed_says_so(make_site, tmp_path) -> None:
     assert site.jobs()[2].status == "cancelled"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["gone", "overwritten"])
 def test_repair_finds_cancelled_rows(make_site, tmp_path, how) -> None:
     site = table_of(make_site, tmp_path, recursive=True)
@@ -218,6 +221,7 @@ def test_repair_finds_cancelled_rows(make_site, tmp_path, how) -> None:
     assert not folder.exists()
 
 
+@pytest.mark.slow
 def test_a_waiting_job_of_no_batch(site) -> None:
     site.put("cat.png", b"cat")
     site.put("cat.yaml", "priority: 2")

@@ -158,6 +158,7 @@ def test_a_decoder_does_not_swallow_the_machine_s_memory(ask_glutton: Any):
     assert isinstance(ask_glutton("swallow"), ImageTooLarge), "it goes on with the next file"
 
 
+@pytest.mark.slow
 def test_a_decoder_that_dies_says_how(ask_glutton: Any):
     answer = ask_glutton("abort")
     assert isinstance(answer, ImageUnreadable)

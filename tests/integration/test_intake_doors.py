@@ -297,6 +297,7 @@ def test_a_job_file_and_what_it_waits_for(site) -> None:
     assert (told.error.code, told.error.detail) == ("image_missing", "all.yaml waits for b.png")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gone", ["a.png", "the teller"])
 @pytest.mark.parametrize(
     ("teller", "when"),

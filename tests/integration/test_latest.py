@@ -36,6 +36,7 @@ def latest(site: Site) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.slow
 def test_two_of_one_stem_have_a_file_each_for_good(keep: Site) -> None:
     make(keep, "cat.png", b"png 1")
     make(keep, "cat.jpg", b"jpg 1")
@@ -66,6 +67,7 @@ ALIKE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", ALIKE, ids=[names[0][:9] for names in ALIKE])
 @pytest.mark.parametrize("way", ["there", "back"])
 def test_names_that_become_one(keep: Site, names: list[str], way: str) -> None:
@@ -81,6 +83,7 @@ def test_names_that_become_one(keep: Site, names: list[str], way: str) -> None:
         keep.restart()
 
 
+@pytest.mark.slow
 def test_a_stem_alone_is_the_whole_name(keep: Site) -> None:
     for name in ("cat.png", "dog.JPG", "my chair.png", "a.b.png", "x.texture.png"):
         make(keep, name, name.encode())
@@ -174,6 +177,7 @@ def forget_names(site: Site) -> None:
     site.ledger.transact(lambda s: s.execute(of_latest))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("foreign", ["k.png", "k.glb"])
 def test_a_file_that_no_input_owns_is_not_replaced(keep: Site, foreign: str) -> None:
     put_foreign(keep, foreign)
@@ -219,6 +223,7 @@ def test_a_file_is_not_another_job_s_because_that_waits_to_be_published(keep: Si
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_files_of_version_0_1_stay_with_their_input(keep: Site) -> None:
     make(keep, "cat.png", b"png 1")
     make(keep, "dog.png", b"dog 1")
@@ -296,6 +301,7 @@ def textures(site: Site) -> dict[str, tuple[bytes, bytes, bytes]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "names",
     [

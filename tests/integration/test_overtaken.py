@@ -78,6 +78,7 @@ def complete(site: Site) -> None:
 ENDS = [complete, fail, cancel, cancel_running, fail_then_complete, retry_with_another_image]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ENDS, ids=lambda f: f.__name__)
 @pytest.mark.parametrize("begin", [dropped, submitted], ids=lambda f: f.__name__)
 @pytest.mark.parametrize("originals", ["archive", "keep", "delete"])
@@ -106,6 +107,7 @@ def test_a_job_that_waited_then_has_its_end(
         assert site.job().status == "completed"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("then", ["running", "cancel asked", "ended", "failed", "held", "planned"])
 @pytest.mark.parametrize("begin", [dropped, submitted], ids=lambda f: f.__name__)
 def test_however_far_it_had_come(
@@ -149,6 +151,7 @@ def test_however_far_it_had_come(
     assert list(site.config.work.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_rows_of_a_table(site: Site) -> None:
     """Completed, cancelled, failed and still waiting ones."""
     for name in "abcd":

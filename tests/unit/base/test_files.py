@@ -74,6 +74,7 @@ def test_cutting_makes_no_reserved_name():
     assert safe_name("x" * 118 + ".  y") == "x" * 118
 
 
+@pytest.mark.slow
 @given(st.text(max_size=150) | st.text("con.auxlpt1 ./\\\u202e\u0301e猫\ud800", max_size=150))
 @example("con" + "." * 130)
 @settings(deadline=None)

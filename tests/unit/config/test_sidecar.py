@@ -514,6 +514,7 @@ def test_text_that_cannot_be_stored(read):
             resolve(config, config.inboxes[0], Document({"meta": meta}, {}), no_draw)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [
@@ -532,6 +533,7 @@ def test_of_a_hundred_thousand_faults_the_detail_is_short(read, text: str):
     assert len(caught.value.detail) < 10_000
 
 
+@pytest.mark.slow
 def test_no_input_is_worse_than_a_job_error(read):
     config = read(f"{PIPELINES}  - {{path: in, pipeline: twice}}")
     scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4)

@@ -41,6 +41,7 @@ def same(a: object, b: object) -> bool:
     return type(a) is type(b) and (a == b or (a != a and b != b))
 
 
+@pytest.mark.slow
 @given(
     st.text("0123456789+-.eExXoO_ :", max_size=8)
     | st.text("nulNULtrueTRUEfalsFALS~.infINFnaNAoyYs", max_size=6)
@@ -320,6 +321,7 @@ def test_an_oversized_file_is_not_read_to_its_end(tmp_path):
         load(file)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "data",
     [
@@ -368,6 +370,7 @@ TOKENS = """a b : - ? [ ] { } , &x *x !!str !!float ! !<tag:x> ' | > # --- ... <
 TOKENS += [" ", ": ", "- ", "\n", "\n  ", "\n\t", '"', "%YAML 1.2\n", "\\u0000", "\x85", "\u2028"]
 
 
+@pytest.mark.slow
 @given(st.lists(st.sampled_from(TOKENS), max_size=30))
 @settings(max_examples=1000, deadline=None)
 def test_random_pieces_of_yaml(parts: list[str]):
@@ -391,6 +394,7 @@ PLAIN = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
 BREAKS = st.sampled_from(["a \x85 b", "\x7f", " \u2028 ", "x\u2029 y", "\ufeff", "\uffff", "🐈"])
 
 
+@pytest.mark.slow
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | PLAIN | BREAKS,

@@ -35,6 +35,7 @@ def figure() -> Image.Image:
     return image
 
 
+@pytest.mark.slow
 def test_the_same_bytes_every_time(models_dir: Path, tmp_path: Path):
     script = load_script("make_tiny_models")
     before = torch.get_rng_state()
@@ -45,6 +46,7 @@ def test_the_same_bytes_every_time(models_dir: Path, tmp_path: Path):
         assert digests(tmp_path / name) == digests(models_dir / name)
 
 
+@pytest.mark.slow
 def test_what_is_there_is_left_alone_unless_forced(models_dir: Path, tmp_path: Path):
     script = load_script("make_tiny_models")
     script.make_all(tmp_path)
@@ -111,6 +113,7 @@ def test_the_autoencoder_gives_the_picture_back(models_dir: Path):
     assert error < 0.06
 
 
+@pytest.mark.slow
 def test_the_shape_is_closed_and_follows_the_picture(models_dir: Path):
     from dna_pipeline.providers.triposr import surface, weights
 
@@ -133,6 +136,7 @@ def test_the_shape_is_closed_and_follows_the_picture(models_dir: Path):
     assert np.abs(y[body]).max() < np.abs(y[head]).max()
 
 
+@pytest.mark.slow
 def test_a_picture_of_the_background_has_no_shape(models_dir: Path):
     from dna_pipeline.providers.triposr import surface, weights
 

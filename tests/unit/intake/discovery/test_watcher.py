@@ -400,6 +400,7 @@ def test_an_observer_that_died_is_replaced(root: Path, hints: Hints, watch, part
     hints.wait()
 
 
+@pytest.mark.slow
 def test_events_that_the_kernel_threw_away_are_made_up_for(root: Path, hints: Hints, watch) -> None:
     """The reader is held back until more has happened than the kernel keeps for it."""
     deep = root.with_name("deep")
@@ -497,6 +498,7 @@ check(Inbox("in", root, "p"), root / "cat.png")
 """
 
 
+@pytest.mark.slow
 def test_polling_where_the_system_has_no_watches_left(
     root: Path, lacking: Callable[[str], None]
 ) -> None:

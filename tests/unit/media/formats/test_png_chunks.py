@@ -113,6 +113,7 @@ UNUSED: dict[str, Callable[[], list[bytes]]] = {
 """Made when they are needed: some are large."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", UNUSED)
 @pytest.mark.parametrize("where", ["before", "after", "between"])
 def test_the_picture_is_read(put: Callable[[bytes], Path], kind: str, where: str) -> None:

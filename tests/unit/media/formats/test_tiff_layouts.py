@@ -276,6 +276,7 @@ def test_the_size_is_checked_before_anything_is_decoded(
         probe(path)
 
 
+@pytest.mark.slow
 def test_flipped_bytes_never_escape_as_another_error(tmp_path: Path) -> None:
     random = np.random.default_rng(7)
     path = tmp_path / "a.tif"

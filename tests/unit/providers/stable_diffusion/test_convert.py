@@ -75,6 +75,7 @@ def diffusers_model(root: Path) -> Diffusers:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".safetensors", ".ckpt"])
 def test_every_tensor_is_equal(
     small: Path, folder: Path, single: dict[str, torch.Tensor], suffix: str
@@ -92,6 +93,7 @@ def test_every_tensor_is_equal(
     assert sorted(path.name for path in small.iterdir()) == sorted(["config", file.name, "sd"])
 
 
+@pytest.mark.slow
 def test_the_provider_converts_once(small: Path, single: dict[str, torch.Tensor]):
     model = diffusers_model(small)
     assert str(small / "one.safetensors") in (model.missing() or "")
@@ -106,6 +108,7 @@ def test_the_provider_converts_once(small: Path, single: dict[str, torch.Tensor]
     assert not model.convert()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "told"),
     [

@@ -74,6 +74,7 @@ def reference(folder: Path) -> Any:
     return pipeline
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sampler", "schedule"), PAIRS)
 def test_bit_for_bit_what_diffusers_makes(
     model: StableDiffusion,
@@ -109,6 +110,7 @@ def test_it_is_an_image_to_image(model: StableDiffusion):
     assert isinstance(model, ImageToImage)
 
 
+@pytest.mark.slow
 def test_karras_does_not_leak_into_the_next_call(model: StableDiffusion, picture: Image.Image):
     def with_schedule(schedule: str) -> bytes:
         return model.redraw(picture, replace(REQUEST, schedule=schedule), ignore).tobytes()
@@ -134,6 +136,7 @@ def test_euler_starts_where_the_raw_configuration_says(folder: Path):
     assert "timestep_spacing" not in raw
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sampler", "schedule"), PAIRS)
 @pytest.mark.parametrize(("steps", "strength"), [(1, 1.0), (2, 1.0), (3, 0.99), (7, 0.75)])
 def test_true_step_counts(
@@ -151,6 +154,7 @@ def test_true_step_counts(
     assert seen == [(i + 1, count) for i in range(count)]
 
 
+@pytest.mark.slow
 def test_seeds_and_prompts_matter_and_repeat(model: StableDiffusion, picture: Image.Image):
     def made(**changes: Any) -> bytes:
         return model.redraw(picture, replace(REQUEST, **changes), ignore).tobytes()
@@ -162,6 +166,7 @@ def test_seeds_and_prompts_matter_and_repeat(model: StableDiffusion, picture: Im
     assert made(negative_prompt="") != made()
 
 
+@pytest.mark.slow
 def test_guidance_up_to_one_needs_no_negative_prompt(model: StableDiffusion, picture: Image.Image):
     for scale in (0.0, 1.0):
         request = replace(REQUEST, guidance_scale=scale)
@@ -172,6 +177,7 @@ def test_guidance_up_to_one_needs_no_negative_prompt(model: StableDiffusion, pic
         )
 
 
+@pytest.mark.slow
 def test_cancelled_in_the_middle_and_sound_afterwards(model: StableDiffusion, picture: Image.Image):
     expected = model.redraw(picture, REQUEST, ignore).tobytes()
     seen: list[int] = []
@@ -201,6 +207,7 @@ def test_a_long_prompt_is_cut_and_said_to_be(model: StableDiffusion, picture: Im
     assert drawn[0].tobytes() == drawn[1].tobytes()
 
 
+@pytest.mark.slow
 def test_nothing_is_printed(folder: Path, picture: Image.Image, capfd: pytest.CaptureFixture[str]):
     long = replace(REQUEST, prompt="a very long prompt, " * 100)
     provider(folder).load(CPU).redraw(picture, long, ignore)
@@ -249,6 +256,7 @@ class Meter(TorchDispatchMode):
         return result
 
 
+@pytest.mark.slow
 def test_thrift_takes_less_memory_and_hardly_changes_the_picture(model: StableDiffusion):
     picture = Image.linear_gradient("L").convert("RGB").resize((768, 640))
     thrifty = replace(REQUEST, thrifty=True)
@@ -279,12 +287,14 @@ def test_other_errors_stay_what_they_are(model: StableDiffusion, picture: Image.
 # The stage that made the output must not matter, so the damage is done to the weights.
 
 
+@pytest.mark.slow
 def test_values_that_are_not_numbers_are_no_picture(copy: Path, picture: Image.Image):
     change_tensors(vae_weights(copy), lambda t: t["decoder.conv_out.bias"].fill_(float("nan")))
     with pytest.raises(NonFiniteOutput):
         provider(copy).load(CPU).redraw(picture, REQUEST, ignore)
 
 
+@pytest.mark.slow
 def test_an_all_black_picture_is_none(copy: Path, picture: Image.Image):
     change_tensors(vae_weights(copy), lambda t: t["decoder.conv_out.bias"].fill_(-1000))
     with pytest.raises(BlackImage):
@@ -320,6 +330,7 @@ def add_safety_checker(folder: Path, threshold: float) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_safety_checker_blanks_only_when_it_is_asked_for(
     copy: Path, model: StableDiffusion, picture: Image.Image
 ):
@@ -332,6 +343,7 @@ def test_the_safety_checker_blanks_only_when_it_is_asked_for(
         strict.redraw(picture, REQUEST, ignore)
 
 
+@pytest.mark.slow
 def test_the_safety_checker_lets_the_rest_through(
     copy: Path, model: StableDiffusion, picture: Image.Image
 ):

@@ -227,6 +227,7 @@ def test_a_small_checkpoint_has_no_copy(tiny_copy: Path) -> None:
     assert not (tiny_copy / weights.COPY).exists()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("copied")
 def test_a_checkpoint_that_changed_is_copied_again(
     tiny_copy: Path, monkeypatch: pytest.MonkeyPatch
@@ -241,6 +242,7 @@ def test_a_checkpoint_that_changed_is_copied_again(
     assert len(paths) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("copied")
 @pytest.mark.parametrize("size", [0, 5, 1000, 300_000])
 def test_a_damaged_copy_is_made_anew(
@@ -335,6 +337,7 @@ def test_another_inode_is_no_other_checkpoint(
     assert paths == []
 
 
+@pytest.mark.slow
 def test_two_processes_copy_at_once(tiny_copy: Path, tiny: TSR) -> None:
     code = (
         "import sys, pathlib; from dna_pipeline.providers.triposr import weights\n"
