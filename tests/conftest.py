@@ -29,8 +29,8 @@ SCRIPTS = Path(__file__).parents[1] / "scripts"
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Have each process that shares the tests begin with its part of the slow ones.
 
-    At first xdist gives each an equal part of the list; who is done takes from the end of another's.
-    So no slow test is begun last, while nothing is left for the others.
+    At first xdist gives each an equal part of the list, and what is left at the end of the longest
+    to whoever is done. So no slow test is begun last, while the other processes have no work.
     """
     count = getattr(config, "workerinput", {"workercount": 1})["workercount"]
     slow = [item for item in items if item.get_closest_marker("slow")]

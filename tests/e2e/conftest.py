@@ -28,13 +28,13 @@ models:
   triposr: {{provider: triposr, path: {models}/triposr-base}}
   matte: {{provider: border_key}}
 pipelines:
-  cut: [{{remove_background: {{}}}}]
   restyle: [{{img2img: {{steps: 4, max_size: 128}}}}]
   mesh: [{{remove_background: {{}}}}, {{triposr: {{resolution: 48}}}}]
   restyle_to_mesh:
     - img2img: {{steps: 4, strength: 0.3, max_size: 192}}
     - remove_background: {{}}
     - triposr: {{resolution: 48}}
+  cut: [{{remove_background: {{}}}}]
 inboxes:
   - {{path: inbox/restyle, pipeline: restyle, settle_seconds: 0.3, sidecar_wait_seconds: 0.6}}
   - {{path: inbox/mesh, pipeline: mesh, settle_seconds: 0.3, sidecar_wait_seconds: 0.6}}
