@@ -17,6 +17,7 @@ import yaml
 from dna_pipeline.base.errors import ImageTooSmall, ImageUnreadable, JobError
 from dna_pipeline.config.loader import load_config
 from dna_pipeline.config.schema import Config
+from dna_pipeline.execution.local_executor import LocalExecutor
 from dna_pipeline.intake.discovery.probe import NotReadable, Probed, Question
 from dna_pipeline.intake.service import InboxGate
 from dna_pipeline.ledger import queue
@@ -369,8 +370,25 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return site
 
 
+@pytest.fixture(scope="session")
+def shared_executor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalExecutor]:
+    executor = Bench(tmp_path_factory.mktemp("shared")).executor
+    yield executor
+    executor.close(5)
+
+
+@pytest.fixture
+def shared_bench(tmp_path: Path, plugin: Path, shared_executor: LocalExecutor) -> Bench:
+    """A bench for what works with any worker: that of the tests before, if it lives still.
+
+    To start one takes two seconds, most of them to import torch.
+    """
+    return Bench(tmp_path, shared_executor)
+
+
 @pytest.fixture
 def bench(tmp_path: Path, plugin: Path) -> Iterator[Bench]:
+    """A bench with a worker of its own, which the first order starts."""
     bench = Bench(tmp_path)
     yield bench
     bench.executor.close(5)
