@@ -760,6 +760,7 @@ def test_a_batch_is_cancelled_as_a_whole(site: Site) -> None:
 # --- hostile and broken ---
 
 
+@pytest.mark.slow
 def test_no_cell_of_the_account_is_a_formula(site: Site) -> None:
     site.put("=cmd.png", "x")
     site.put("all.yaml", 'images: "*.png"\n')

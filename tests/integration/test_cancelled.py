@@ -239,6 +239,7 @@ def test_a_waiting_job_of_no_batch(site) -> None:
     assert site.folders() == [name]
 
 
+@pytest.mark.slow
 def test_a_job_cancelled_while_it_ran(site) -> None:
     site.put("cat.png", b"cat")
     site.settle()

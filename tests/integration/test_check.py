@@ -104,6 +104,7 @@ def test_wrong_rows_first_and_one_line_last(studio: Studio):
     assert lines[-1] == "2 of 6 rows are wrong; 4 jobs, no history yet, 1 MiB"
 
 
+@pytest.mark.slow
 def test_thousands_of_rows_are_cut_short_and_no_wrong_one_is_lost_among_them(studio: Studio):
     table(studio, [*["a.png,"] * 1500, "b.png,", *["a.png,"] * 500])
     code, out = check(studio)
@@ -127,6 +128,7 @@ def test_very_many_wrong_rows_are_cut_short_too(studio: Studio):
     assert out.splitlines()[-1] == "300 of 300 rows are wrong; nothing would run"
 
 
+@pytest.mark.slow
 def test_images_without_a_table_are_files(studio: Studio):
     for name in ("a.png", "b.png"):
         picture(studio / "inbox/cut" / name)
@@ -158,6 +160,7 @@ def test_an_unknown_pipeline_does_not_run(studio: Studio):
     assert out.splitlines()[-1] == "1 of 1 file is wrong; nothing would run"
 
 
+@pytest.mark.slow
 def test_what_is_not_understood_is_said_and_cut_short(studio: Studio):
     picture(studio / "inbox/cut/a.png")
     for number in range(300):
@@ -177,6 +180,7 @@ def test_what_is_not_understood_is_said_and_cut_short(studio: Studio):
 # --- weights ---
 
 
+@pytest.mark.slow
 def test_jobs_that_would_wait_for_weights_do_not_run(studio: Studio):
     picture(studio / "inbox/cut/a.png")
     code, out = check(studio)
@@ -279,6 +283,7 @@ def install_torch(packages: Path, version: str, cuda: str) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("version", "cuda"), [("9.1.0+cpu", "None"), ("9.1.0", "None")])
 def test_a_torch_for_the_cpu_beside_a_gpu_is_told(
     studio: Studio, packages: Path, version: str, cuda: str
@@ -298,6 +303,7 @@ def test_a_torch_for_the_cpu_beside_a_gpu_is_told(
     assert (code, "torch " in out) == (0, False)
 
 
+@pytest.mark.slow
 def test_a_torch_for_cuda_is_not_spoken_of(studio: Studio, packages: Path):
     code, out = check_elsewhere(studio, install_torch(packages, "9.1.0", "'12.8'"))
     assert (code, "torch 9" in out) == (0, False)

@@ -87,6 +87,7 @@ def test_a_wrong_configuration_names_line_and_mend(studio: Path):
     assert "device" in done.stderr
 
 
+@pytest.mark.slow
 def test_config_by_option_and_by_environment(
     studio: Path, tmp_path_factory: pytest.TempPathFactory
 ):
@@ -135,6 +136,7 @@ def test_a_lost_ledger_is_no_new_beginning(studio: Path, arguments: list[str], e
     assert done.stdout == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("partial", "content"),
     [("dl.Xa1b2.png.part", b""), ("dl.png.part", b""), ("dl.png.aria2", b"half of it")],
@@ -191,6 +193,7 @@ def remember(studio: Path, job: str, seconds: float) -> None:
     ledger.close()
 
 
+@pytest.mark.slow
 def test_status_and_check_tell_how_long_it_will_take(studio: Path):
     for name in ("a.png", "b.png"):
         picture(studio / "inbox/cut" / name)
@@ -233,6 +236,7 @@ def test_cancel_a_queued_job_at_once(studio: Path):
     assert "ended already" in again.stderr
 
 
+@pytest.mark.slow
 def test_what_can_be_cancelled_is_and_what_ended_is_told(studio: Path):
     ended, queued = submit(studio, "a.png"), submit(studio, "b.png")
     call(studio, "cancel", ended)
@@ -275,6 +279,7 @@ def test_surroundings_that_are_wrong_are_told_in_a_line(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_pause_holds_the_queue_until_resume(studio: Path):
     submit(studio)
     call(studio, "pause")
@@ -285,6 +290,7 @@ def test_pause_holds_the_queue_until_resume(studio: Path):
     assert facts(studio, "run")["completed"] == 1
 
 
+@pytest.mark.slow
 def test_nothing_but_facts_on_standard_output(studio: Path):
     submit(studio)
     done = call_apart(studio, "run", "--json")
@@ -334,6 +340,7 @@ def evil_studio(studio: Path) -> Path:
     return studio
 
 
+@pytest.mark.slow
 def test_whatever_strangers_write_no_command_lets_it_steer_the_terminal(studio: Path):
     evil_studio(studio)
     calls = [
@@ -372,6 +379,7 @@ def test_a_wrong_configuration_cannot_steer_the_terminal(studio: Path):
         assert all(line.isprintable() for line in done.stderr.split("\n")), done.stderr
 
 
+@pytest.mark.slow
 def test_looking_loads_no_models_and_no_torch(studio: Path):
     submit(studio)
     code = (
@@ -403,6 +411,7 @@ def shots(studio: Path) -> Path:
     return studio
 
 
+@pytest.mark.slow
 def test_run_tells_the_rows_that_were_wrong(shots: Path):
     done = call(shots, "run")
     assert done.returncode == 1

@@ -92,6 +92,7 @@ def test_safe_names_of_anything(name: str):
 BIDI = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 
 
+@pytest.mark.slow
 @given(name=st.text(max_size=300))
 @settings(deadline=None)
 def test_a_safe_name_can_be_used(name: str, tmp_path_factory: pytest.TempPathFactory):

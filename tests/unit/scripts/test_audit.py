@@ -599,6 +599,7 @@ def test_a_report_that_is_not_true_is_corrupt(rows: Path, change_to: str) -> Non
     broken_rows(rows, "corrupt")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", ["waiting", "running"])
 def test_a_single_job_that_was_cancelled(failed: Path, status: str) -> None:
     change(failed, "UPDATE jobs SET status = 'cancelled', cancelled_while = ?", status)

@@ -267,6 +267,7 @@ def test_importing_the_stage_and_the_provider_imports_no_torch():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.slow
 def test_thrift_is_passed_on_and_told(context: StageContext):
     context.thrift = 1
     Img2Img(model="sd15", prompt="an owl", steps=2, strength=0.5).run(context)
@@ -405,6 +406,7 @@ def test_a_picture_of_nothing_is_said_to_show_nothing(context: StageContext):
     assert ["nothing of the result shows" in text for text in context.warnings] == [True]
 
 
+@pytest.mark.slow
 def test_the_matte_survives_to_remove_background(context: StageContext):
     image = cutout()
     redrawn(context, image)
@@ -418,6 +420,7 @@ def test_the_matte_survives_to_remove_background(context: StageContext):
 # Remarks on the prompt
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prompt", ["", " \n"])
 def test_an_empty_prompt_is_told(context: StageContext, prompt: str):
     Img2Img(model="sd15", prompt=prompt, steps=2, strength=0.5).run(context)
@@ -426,6 +429,7 @@ def test_an_empty_prompt_is_told(context: StageContext, prompt: str):
     ]
 
 
+@pytest.mark.slow
 def test_weights_are_told_and_stay_in_the_text(context: StageContext):
     prompt = "(red:1.4) chair <lora:clay:0.8>"
     stage = Img2Img(model="sd15", prompt=prompt, steps=2, strength=0.5)

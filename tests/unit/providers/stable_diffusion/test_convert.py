@@ -24,7 +24,7 @@ assert spec is not None and spec.loader is not None
 original_names: Any = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(original_names)
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 
 WEIGHTS = {
     "unet": "diffusion_pytorch_model.safetensors",
@@ -75,7 +75,6 @@ def diffusers_model(root: Path) -> Diffusers:
     )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".safetensors", ".ckpt"])
 def test_every_tensor_is_equal(
     small: Path, folder: Path, single: dict[str, torch.Tensor], suffix: str
@@ -93,7 +92,6 @@ def test_every_tensor_is_equal(
     assert sorted(path.name for path in small.iterdir()) == sorted(["config", file.name, "sd"])
 
 
-@pytest.mark.slow
 def test_the_provider_converts_once(small: Path, single: dict[str, torch.Tensor]):
     model = diffusers_model(small)
     assert str(small / "one.safetensors") in (model.missing() or "")
@@ -108,7 +106,6 @@ def test_the_provider_converts_once(small: Path, single: dict[str, torch.Tensor]
     assert not model.convert()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "told"),
     [

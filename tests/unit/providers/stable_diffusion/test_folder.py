@@ -27,6 +27,7 @@ from tests.unit.providers.stable_diffusion.conftest import (
 )
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.usefixtures("one_thread"),
     pytest.mark.filterwarnings(
         "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"
@@ -186,7 +187,6 @@ def test_parts_of_different_models_are_refused(copy: Path):
         provider(copy).load(CPU)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("form", ["fp16", "bin", "sharded", "old names"])
 def test_other_forms_of_the_same_weights(
     copy: Path, model: StableDiffusion, picture: Image.Image, form: str
@@ -230,7 +230,6 @@ def with_old_names(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return renamed
 
 
-@pytest.mark.slow
 def test_half_precision_makes_a_picture_too(
     folder: Path, model: StableDiffusion, picture: Image.Image
 ):

@@ -36,6 +36,7 @@ from tests.unit.providers.stable_diffusion.conftest import (
 )
 
 pytestmark = [
+    pytest.mark.slow,  # loading a model imports Diffusers, which takes seconds
     pytest.mark.usefixtures("one_thread"),
     pytest.mark.filterwarnings(
         "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"
@@ -74,7 +75,6 @@ def reference(folder: Path) -> Any:
     return pipeline
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("sampler", "schedule"), PAIRS)
 def test_bit_for_bit_what_diffusers_makes(
     model: StableDiffusion,
@@ -110,7 +110,6 @@ def test_it_is_an_image_to_image(model: StableDiffusion):
     assert isinstance(model, ImageToImage)
 
 
-@pytest.mark.slow
 def test_karras_does_not_leak_into_the_next_call(model: StableDiffusion, picture: Image.Image):
     def with_schedule(schedule: str) -> bytes:
         return model.redraw(picture, replace(REQUEST, schedule=schedule), ignore).tobytes()
@@ -136,7 +135,6 @@ def test_euler_starts_where_the_raw_configuration_says(folder: Path):
     assert "timestep_spacing" not in raw
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("sampler", "schedule"), PAIRS)
 @pytest.mark.parametrize(("steps", "strength"), [(1, 1.0), (2, 1.0), (3, 0.99), (7, 0.75)])
 def test_true_step_counts(
@@ -154,7 +152,6 @@ def test_true_step_counts(
     assert seen == [(i + 1, count) for i in range(count)]
 
 
-@pytest.mark.slow
 def test_seeds_and_prompts_matter_and_repeat(model: StableDiffusion, picture: Image.Image):
     def made(**changes: Any) -> bytes:
         return model.redraw(picture, replace(REQUEST, **changes), ignore).tobytes()
@@ -166,7 +163,6 @@ def test_seeds_and_prompts_matter_and_repeat(model: StableDiffusion, picture: Im
     assert made(negative_prompt="") != made()
 
 
-@pytest.mark.slow
 def test_guidance_up_to_one_needs_no_negative_prompt(model: StableDiffusion, picture: Image.Image):
     for scale in (0.0, 1.0):
         request = replace(REQUEST, guidance_scale=scale)
@@ -177,7 +173,6 @@ def test_guidance_up_to_one_needs_no_negative_prompt(model: StableDiffusion, pic
         )
 
 
-@pytest.mark.slow
 def test_cancelled_in_the_middle_and_sound_afterwards(model: StableDiffusion, picture: Image.Image):
     expected = model.redraw(picture, REQUEST, ignore).tobytes()
     seen: list[int] = []
@@ -207,7 +202,6 @@ def test_a_long_prompt_is_cut_and_said_to_be(model: StableDiffusion, picture: Im
     assert drawn[0].tobytes() == drawn[1].tobytes()
 
 
-@pytest.mark.slow
 def test_nothing_is_printed(folder: Path, picture: Image.Image, capfd: pytest.CaptureFixture[str]):
     long = replace(REQUEST, prompt="a very long prompt, " * 100)
     provider(folder).load(CPU).redraw(picture, long, ignore)
@@ -256,7 +250,6 @@ class Meter(TorchDispatchMode):
         return result
 
 
-@pytest.mark.slow
 def test_thrift_takes_less_memory_and_hardly_changes_the_picture(model: StableDiffusion):
     picture = Image.linear_gradient("L").convert("RGB").resize((768, 640))
     thrifty = replace(REQUEST, thrifty=True)
@@ -287,14 +280,12 @@ def test_other_errors_stay_what_they_are(model: StableDiffusion, picture: Image.
 # The stage that made the output must not matter, so the damage is done to the weights.
 
 
-@pytest.mark.slow
 def test_values_that_are_not_numbers_are_no_picture(copy: Path, picture: Image.Image):
     change_tensors(vae_weights(copy), lambda t: t["decoder.conv_out.bias"].fill_(float("nan")))
     with pytest.raises(NonFiniteOutput):
         provider(copy).load(CPU).redraw(picture, REQUEST, ignore)
 
 
-@pytest.mark.slow
 def test_an_all_black_picture_is_none(copy: Path, picture: Image.Image):
     change_tensors(vae_weights(copy), lambda t: t["decoder.conv_out.bias"].fill_(-1000))
     with pytest.raises(BlackImage):
@@ -330,7 +321,6 @@ def add_safety_checker(folder: Path, threshold: float) -> None:
     )
 
 
-@pytest.mark.slow
 def test_the_safety_checker_blanks_only_when_it_is_asked_for(
     copy: Path, model: StableDiffusion, picture: Image.Image
 ):
@@ -343,7 +333,6 @@ def test_the_safety_checker_blanks_only_when_it_is_asked_for(
         strict.redraw(picture, REQUEST, ignore)
 
 
-@pytest.mark.slow
 def test_the_safety_checker_lets_the_rest_through(
     copy: Path, model: StableDiffusion, picture: Image.Image
 ):

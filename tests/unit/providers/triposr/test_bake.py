@@ -101,6 +101,7 @@ def test_uncovered_texels_take_the_nearest_colour() -> None:
     assert (texture[18:, 18:] == colors[-1]).all()
 
 
+@pytest.mark.slow
 def test_normals_are_smooth_across_seams_and_progress_rises(
     robot: Field, small: tuple[np.ndarray, np.ndarray, Layout], monkeypatch: pytest.MonkeyPatch
 ) -> None:
