@@ -424,6 +424,7 @@ def test_run_tells_the_rows_that_were_wrong(shots: Path):
     assert (again.returncode, json.loads(again.stdout)["batches"]) == (0, [])
 
 
+@pytest.mark.slow
 def test_a_batch_is_paused_cancelled_and_retried_by_its_folder_s_name(shots: Path):
     call(shots, "run")
     folder = folder_of_batch(shots)
@@ -455,6 +456,7 @@ def test_a_batch_is_paused_cancelled_and_retried_by_its_folder_s_name(shots: Pat
     assert f"job {jobs['a.png']['id'][:8]}: " in done.stderr
 
 
+@pytest.mark.slow
 def test_what_names_no_batch(shots: Path):
     call(shots, "run")
     for command in (["cancel"], ["retry", "--failed"], ["pause"], ["resume"], ["jobs"]):
@@ -463,6 +465,7 @@ def test_what_names_no_batch(shots: Path):
         assert "no batch's id begins with 'ffffffff'" in done.stderr
 
 
+@pytest.mark.slow
 def test_check_tells_what_would_be_skipped_as_taking_in_does(shots: Path):
     file = shots / "pipeline.yaml"
     file.write_text(CONFIG.replace("pipeline: cut}", "pipeline: cut, source_roots: [library]}"))

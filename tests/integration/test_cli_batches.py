@@ -119,6 +119,7 @@ def test_cancel_a_batch(site: Site, call: Program) -> None:
     assert [entry["was"] for entry in again] == ["queued"] * 3
 
 
+@pytest.mark.slow
 def test_retry_what_failed_of_a_batch(site: Site, call: Program) -> None:
     call("cancel", "--batch", batch(site, "more")[:8])
     site.publish()
@@ -135,6 +136,7 @@ def test_retry_what_failed_of_a_batch(site: Site, call: Program) -> None:
     assert "nothing of that batch failed" in nothing.stderr
 
 
+@pytest.mark.slow
 def test_retry_all_that_failed(site: Site, call: Program) -> None:
     """What was cancelled stays so, unless it is of a batch that is named."""
     call("cancel", "--batch", batch(site, "more"))
@@ -152,6 +154,7 @@ def test_retry_all_that_failed(site: Site, call: Program) -> None:
     assert nothing.stderr.startswith("no job has failed\n3 jobs cancelled")
 
 
+@pytest.mark.slow
 def test_retry_of_very_many(site: Site, call: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first is begun at once, and none needs more of memory than its id until then."""
     before = site.jobs()[0]

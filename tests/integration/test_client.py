@@ -146,6 +146,7 @@ def _holds(file: Path | None, data: bytes) -> bool:
     return file is not None and file.read_bytes() == data
 
 
+@pytest.mark.slow
 def test_a_result_is_found_without_status(
     root: Path, client: Client, monkeypatch: pytest.MonkeyPatch
 ):

@@ -112,6 +112,7 @@ def test_status_tells_what_was_recovered(root: Path) -> None:
     assert json.loads(call(root, "status", "--json").stdout)["recovered"] == told["recovered"]
 
 
+@pytest.mark.slow
 def test_the_outbox_where_older_versions_had_theirs(root: Path) -> None:
     """`DNA_OUTPUT_DIR` is `data/output`, with old pictures in it and models beside it."""
     env = {"DNA_DATA_DIR": "data", "DNA_OUTPUT_DIR": "data/output"}
@@ -136,6 +137,7 @@ def test_the_outbox_where_older_versions_had_theirs(root: Path) -> None:
     assert (root / "data/output/img2img_1_42.png").read_bytes() == b"mine"
 
 
+@pytest.mark.slow
 def test_an_image_called_manifest_json_is_no_manifest(root: Path) -> None:
     (root / "cat.png").rename(root / "manifest.json")
     assert call(root, "submit", "manifest.json").returncode == 0

@@ -104,6 +104,7 @@ def full(site: Site) -> Site:
 LOOKING = [["jobs"], ["jobs", "--status", "completed"], ["status"], ["verify"], ["check"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ENCODINGS)
 def test_every_command_that_looks(full: Site, kind: str) -> None:
     shows = [["show", job.id] for job in full.jobs()]

@@ -131,6 +131,7 @@ def test_an_outbox_that_is_gone_holds_and_nothing_is_lost(computed) -> None:
     assert computed.job().status == "completed"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "hold"),
     [(errno.ENOSPC, DiskFull), (errno.EROFS, OutboxUnavailable), (errno.EIO, OutboxUnavailable)],
@@ -150,6 +151,7 @@ def test_a_disk_in_trouble_holds_and_is_tried_again(computed, monkeypatch, step,
     assert computed.job().status == "completed"
 
 
+@pytest.mark.slow
 def test_a_file_in_the_place_of_a_folder_holds(computed) -> None:
     (computed.outbox / "in").write_text("in the way")
     for _ in range(2):

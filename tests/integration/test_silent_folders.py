@@ -407,6 +407,7 @@ def helper() -> Iterator[FolderProbe]:
     probe.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["image: a.png", "images: [a.png, b.png]", None])
 def test_batches_wait_for_a_silent_source_root(
     make_site, hang: Hang, helper: FolderProbe, text: str | None

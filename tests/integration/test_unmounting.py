@@ -107,6 +107,7 @@ def test_jobs_whose_originals_are_away_wait(make_disk, gone: str) -> None:
     assert [order.job for order in executor.orders] == [site.jobs()[0].id]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [SourceMissing, StageFailed])
 def test_a_job_that_loses_its_original_on_the_way_waits_too(
     make_disk, error: type[JobError]

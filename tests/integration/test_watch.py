@@ -89,6 +89,7 @@ def test_status_tells_what_was_left_and_why(root: Path) -> None:
         assert {entry["file"] for entry in facts["waiting"]} == LEFT.keys()
 
 
+@pytest.mark.slow
 def test_the_daemon_shows_that_it_lives_and_cleans_up(root: Path) -> None:
     call(root, "resume")  # makes the ledger: what lay there before it is not its own
     leftover = root / "data/work" / ("0" * 32)
@@ -106,6 +107,7 @@ def test_the_daemon_shows_that_it_lives_and_cleans_up(root: Path) -> None:
     assert list((root / "in").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_kept_inbox_that_another_daemon_watches_is_refused(root: Path, tmp_path: Path) -> None:
     other = studio(tmp_path / "b", tmp_path / "kept")
     with watching(root) as daemon:
