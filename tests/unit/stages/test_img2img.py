@@ -359,6 +359,7 @@ def test_the_alpha_of_the_input_is_put_back(context: StageContext):
     assert context.warnings == []
 
 
+@pytest.mark.slow
 def test_a_soft_edge_shows_no_white(context: StageContext, monkeypatch: pytest.MonkeyPatch):
     """A black subject with a soft edge, by a model that changes nothing."""
     monkeypatch.setattr(
