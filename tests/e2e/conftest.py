@@ -16,7 +16,7 @@ from skimage import data
 
 from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.ledger.queries import Views
-from tests.commands import Done, call, call_apart
+from tests.commands import Done, call_apart
 from tests.integration.acting import install
 
 PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket")
@@ -45,14 +45,9 @@ inboxes:
 
 @dataclass
 class Studio:
-    """A folder with a pipeline.yaml, as a user has it, and the program as a user calls it.
-
-    `run` and `watch` are processes of their own. With `apart`, all commands are, which is needed
-    where a stage comes from a package that the process of the test does not see.
-    """
+    """A folder with a pipeline.yaml, as a user has it, and the program as a user calls it."""
 
     root: Path
-    apart: bool = False
 
     @property
     def outbox(self) -> Path:
@@ -62,8 +57,7 @@ class Studio:
         return self.root / "inbox" / name
 
     def cli(self, *arguments: str, stdin: bytes = b"") -> Done:
-        is_apart = self.apart or arguments[0] == "run"
-        return (call_apart if is_apart else call)(self.root, *arguments, stdin=stdin)
+        return call_apart(self.root, *arguments, stdin=stdin)
 
     def facts(self, *arguments: str) -> Any:
         done = self.cli(*arguments, "--json")
@@ -142,7 +136,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Studio:
     install(tmp_path / "site")
     paths = [str(tmp_path / "site"), *filter(None, [os.environ.get("PYTHONPATH")])]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
-    studio = Studio(tmp_path, apart=True)
+    studio = Studio(tmp_path)
     studio.inbox("act").mkdir(parents=True)
     return studio
 

@@ -113,7 +113,7 @@ def studio(tmp_path: Path, models_dir: Path, monkeypatch: pytest.MonkeyPatch) ->
     (info / "entry_points.txt").write_text("[dna_pipeline.stages]\nstand_in = stand_in:StandIn\n")
     paths = [str(info.parent), str(SCRIPTS), str(SCRIPTS.parent), os.environ.get("PYTHONPATH", "")]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
-    studio = Studio(root, apart=True)
+    studio = Studio(root)
     for name in ("library", "beside", "kept"):
         studio.inbox(name).mkdir(parents=True)
     (root / "pipeline.yaml").write_text(CONFIG.format(models=models_dir))

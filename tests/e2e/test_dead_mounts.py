@@ -39,7 +39,7 @@ def studio(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Studio:
     install(tmp_path / "site")
     paths = [str(tmp_path / "site"), *filter(None, [os.environ.get("PYTHONPATH")])]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
-    studio = Studio(tmp_path, apart=True)
+    studio = Studio(tmp_path)
     (tmp_path / "pipeline.yaml").write_text(CONFIG)
     for name in ("far", "near", "kept"):
         studio.inbox(name).mkdir(parents=True)

@@ -54,7 +54,7 @@ def test_its_jobs_wait_until_it_is_back(
     install(tmp_path / "site")
     paths = [str(tmp_path / "site"), *filter(None, [os.environ.get("PYTHONPATH")])]
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
-    studio = Studio(tmp_path, apart=True)
+    studio = Studio(tmp_path)
     (tmp_path / "pipeline.yaml").write_text(CONFIG)
     for color in ("red", "blue"):
         Image.new("RGB", (64, 64), color).save(share.place / f"{color}.png")
