@@ -29,7 +29,7 @@ def call(
 
     To start Python and import the program takes most of the time of a short command. The daemon's
     own children, such as its worker, are real processes here too. A command that ends by
-    `os._exit` or changes what cannot be restored needs `call_apart`.
+    `os._exit`, or that changes a ledger while a daemon uses it, needs `call_apart`.
 
     Args:
         env: the whole environment, as for a process; None leaves it as it is.
