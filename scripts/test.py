@@ -30,6 +30,9 @@ CHECKS = {
 }
 TYPES = ["-m", "pyright"]
 
+SPREAD = ["-n", str((os.cpu_count() or 1) + 1), "--dist", "worksteal"]
+"""Many tests wait for processes, clocks or the disk: one worker more than there are cores."""
+
 ENVIRONMENT = {
     name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
 }
@@ -53,8 +56,7 @@ def main() -> int:
     if chosen:
         failed = _test(python, *which, *chosen)
     elif fast:
-        # One for each core: what is not slow hardly ever waits.
-        failed = _check_style(python) + _test(python, *_spread(os.cpu_count() or 1), *which)
+        failed = _check_style(python) + _test(python, *SPREAD, *which)
     else:
         failed = _check_all(python)
     print(f"failed: {', '.join(failed)}" if failed else "all checks passed", flush=True)
@@ -71,26 +73,19 @@ def _test(python: str, *arguments: str) -> list[str]:
     return [] if _run("tests", [python, "-m", "pytest", *arguments]) else ["tests"]
 
 
-def _spread(workers: int) -> list[str]:
-    """Have pytest share the tests between so many processes."""
-    return ["-n", str(workers), "--dist", "worksteal"]
-
-
 def _check_all(python: str) -> list[str]:
     """Run all checks; the names of those that failed.
 
     The types are checked beside the tests, which leave a core idle now and then.
     """
     failed = _check_style(python)
-    # Slow tests wait for processes, clocks and the disk: one worker more than there are cores.
-    spread = _spread((os.cpu_count() or 1) + 1)
     with tempfile.TemporaryFile("w+", encoding="utf-8") as said:
         environment = ENVIRONMENT | {"PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"}
         types = subprocess.Popen(
             [python, *TYPES], cwd=ROOT, env=environment, stdout=said, stderr=subprocess.STDOUT
         )
         try:
-            failed += _test(python, *spread)
+            failed += _test(python, *SPREAD)
             if types.wait() != 0:
                 failed.append("types")
         finally:

@@ -553,6 +553,7 @@ def test_a_table_that_vanishes_stops_nobody(site: Site) -> None:
     assert [job.name for job in site.jobs()] == ["a.png"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", [False, True])
 def test_the_images_of_a_wrong_job_file_wait_for_its_mend(
     make_site: MakeSite, monkeypatch: pytest.MonkeyPatch, kept: bool

@@ -542,6 +542,7 @@ def odd_things(folder: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["in", "in/sub", "library"])
 def test_what_is_no_image_is_a_wrong_row_and_holds_nothing_up(
     make_site: MakeSite, where: str

@@ -64,6 +64,7 @@ def originals(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(source).as_posix(): path.read_bytes() for path in files}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", ["archive", "delete", "keep"])
 def test_cancelled_rows_share_a_folder_with_each_original_once(make_site, tmp_path, kept) -> None:
     site = table_of(make_site, tmp_path, originals=kept)
@@ -152,6 +153,7 @@ def test_a_row_is_retried_while_another_of_its_original_is_published(
     assert [job.status for job in site.jobs()[:2]] == ["queued", "queued"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [("a?b", "a_b"), ("caf\u00e9", "cafe\u0301")])
 def test_equal_images_of_folders_that_become_one(make_site, tmp_path, names) -> None:
     site = make_site(tmp_path, originals="delete", recursive=True)

@@ -151,6 +151,7 @@ def test_nothing_at_all(studio: Studio):
     assert (code, out.splitlines()[-1]) == (0, "nothing is wrong; nothing waits in the inboxes")
 
 
+@pytest.mark.slow
 def test_an_unknown_pipeline_does_not_run(studio: Studio):
     picture(studio / "inbox/cut/a.png")
     (studio / "inbox/cut/a.yaml").write_text("pipeline: cot")
@@ -241,6 +242,7 @@ def test_an_inbox_that_is_shared_is_told(studio: Studio):
     assert "another daemon" not in check(studio)[1], "it is gone"
 
 
+@pytest.mark.slow
 def test_hours_and_pauses_are_told(studio: Studio):
     later = [datetime.now() + timedelta(hours=hours) for hours in (2, 3)]
     hours = "-".join(f"{time:%H:%M}" for time in later)

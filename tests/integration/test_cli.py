@@ -73,6 +73,7 @@ def test_status_before_anything_was_done(studio: Path):
     assert call(studio, "status").stdout.startswith("daemon    none runs")
 
 
+@pytest.mark.slow
 def test_no_configuration(tmp_path: Path):
     done = call_apart(tmp_path, "status")
     assert done.returncode == 2
@@ -119,6 +120,7 @@ def test_check_tells_what_would_run_and_what_is_wrong(studio: Path):
     assert not (studio / "data").exists(), "check changes nothing"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("empty", [False, True], ids=["gone", "empty"])
 @pytest.mark.parametrize(
     "arguments", [["status"], ["status", "--json"], ["check"], ["jobs"]], ids=" ".join
@@ -246,6 +248,7 @@ def test_what_can_be_cancelled_is_and_what_ended_is_told(studio: Path):
     assert call(studio, "cancel", queued, ended, "--json").stdout == "[]\n"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="a file of Linux's that cannot be read")
 def test_what_can_be_submitted_is_and_what_is_wrong_is_told(studio: Path):
     (studio / "words.png").write_text("hello")
@@ -299,6 +302,7 @@ def test_nothing_but_facts_on_standard_output(studio: Path):
     assert "job.published" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_wrong_submission_queues_nothing(studio: Path):
     (studio / "words.png").write_text("hello")
     done = call(studio, "submit", "words.png")
@@ -309,6 +313,7 @@ def test_a_wrong_submission_queues_nothing(studio: Path):
     assert list((studio / "data").rglob("*.png")) == []
 
 
+@pytest.mark.slow
 def test_names_cannot_steer_the_terminal(studio: Path):
     submit(studio, "\x1b[31mred.png")
     assert "\x1b" not in call(studio, "jobs").stdout
@@ -494,6 +499,7 @@ def test_check_tells_what_would_be_skipped_as_taking_in_does(shots: Path):
     assert skipped() == [False]
 
 
+@pytest.mark.slow
 def test_a_source_root_that_is_not_there_is_told_and_not_waited_for(studio: Path):
     file = studio / "pipeline.yaml"
     file.write_text(CONFIG.replace("pipeline: cut}", "pipeline: cut, source_roots: [library]}"))

@@ -183,6 +183,7 @@ def test_retry_of_very_many(site: Site, call: Program, monkeypatch: pytest.Monke
     assert peak[0] < 100 << 20
 
 
+@pytest.mark.slow
 def test_pause_and_resume_a_batch(site: Site, call: Program) -> None:
     for name in spellings(site, "all")[1:4]:
         done = call("pause", "--batch", name)

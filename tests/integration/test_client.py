@@ -77,6 +77,7 @@ def until(client: Client, drop: Drop, wanted: Callable[[State], bool]) -> State:
     return state
 
 
+@pytest.mark.slow
 def test_from_a_picture_to_its_result(root: Path, client: Client):
     assert client.inboxes() == {"archive": root / "in/archive", "keeper": root / "in/kept"}
     assert client.status()["pipelines"] == ["slow", "quick"]
@@ -95,6 +96,7 @@ def test_from_a_picture_to_its_result(root: Path, client: Client):
     assert client.find_result(drop) == state
 
 
+@pytest.mark.slow
 def test_status_fits_its_schema_while_a_batch_runs(root: Path, client: Client):
     schema = json.loads((SCHEMAS / "status.schema.json").read_bytes())
     jsonschema.Draft202012Validator.check_schema(schema)
@@ -131,6 +133,7 @@ def test_failures_come_with_what_to_do(client: Client):
     assert codes == ["parameter_invalid", "sidecar_invalid"]
 
 
+@pytest.mark.slow
 def test_a_kept_name_has_a_latest_result(client: Client):
     for color in ("red", "blue"):
         state = client.wait(send(client, {}, "keeper", color), TIMEOUT_S)

@@ -151,6 +151,7 @@ def test_a_pause_without_jobs_is_told_too(desk: Desk):
     assert (said["code"], said["jobs"]) == ("paused", 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "between", [JobDone, OutOfMemory("8 GiB")], ids=["a success", "another failure"]
 )
@@ -266,6 +267,7 @@ def test_a_worker_that_never_gets_ready_is_no_job_s_fault(desk: Desk):
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_lost_device_is_tried_less_and_less_often(desk: Desk, monkeypatch: pytest.MonkeyPatch):
     now = [1000.0]
     monkeypatch.setattr(scheduler.time, "monotonic", lambda: now[0])
@@ -367,6 +369,7 @@ def named(desk: Desk, *names: str) -> Path:
     return weights
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ODD_NAMES)
 def test_any_name_of_a_model_holds_its_jobs_and_lets_go(desk: Desk, name: str):
     weights = named(desk, name)

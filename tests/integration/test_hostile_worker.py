@@ -70,6 +70,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         executor.close(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("talk", TALK.values(), ids=TALK.keys())
 def test_whatever_a_worker_says_is_at_most_its_own_crash(site: Any, start: Any, talk: str):
     site.put("a.png")
@@ -97,6 +98,7 @@ ANSWERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("talk", ANSWERS.values(), ids=ANSWERS.keys())
 def test_whatever_a_decoder_says_is_about_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, talk: str

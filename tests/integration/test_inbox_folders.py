@@ -30,6 +30,7 @@ def watch_folder(studio: Path, path: str) -> None:
     (studio / "pipeline.yaml").write_text(CONFIG.format(path=path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["inbox/restlye", "inbx/restyle", "inbox/Re-style", "inbox/mash"])
 def test_a_mistyped_path_is_told_and_not_made(studio: Path, path: str):
     watch_folder(studio, path)
@@ -52,6 +53,7 @@ def test_a_mistyped_path_is_told_and_not_made(studio: Path, path: str):
     assert not (studio / path).exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["inbox/night", "shots/seq010", "drop"])
 def test_a_new_one_beside_pipeline_yaml_is_made_and_that_is_said(studio: Path, path: str):
     watch_folder(studio, path)
@@ -85,6 +87,7 @@ def test_none_is_made_elsewhere(studio: Path, tmp_path: Path):
     assert not share.exists()
 
 
+@pytest.mark.slow
 def test_none_is_made_a_second_time(studio: Path):
     """A share may be mounted beside pipeline.yaml, too."""
     watch_folder(studio, "share")
@@ -114,6 +117,7 @@ def test_a_file_is_no_inbox(studio: Path):
     assert f"{studio / 'drop'} is not a folder" in call(studio, "run").stdout
 
 
+@pytest.mark.slow
 def test_one_that_is_missing_does_not_stop_the_others(studio: Path, tmp_path: Path):
     watch_folder(studio, str(tmp_path / "share/drop"))
     with (studio / "pipeline.yaml").open("a") as file:
@@ -124,6 +128,7 @@ def test_one_that_is_missing_does_not_stop_the_others(studio: Path, tmp_path: Pa
     assert "1 failed" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("neighbours", "path", "is_made"),
     [

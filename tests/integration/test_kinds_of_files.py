@@ -38,6 +38,7 @@ def reasons(said: dict[str, Any]) -> dict[str, str]:
     return {entry["file"]: entry["reason"] for entry in said["waiting"]}
 
 
+@pytest.mark.slow
 def test_the_content_decides_what_a_file_is(studio: Path) -> None:
     inbox = studio / "inbox/cut"
     box().save(inbox / "IMG_0001.HEIC", "JPEG")
@@ -64,6 +65,7 @@ def test_the_content_decides_what_a_file_is(studio: Path) -> None:
     assert [(m["input"]["width"], m["input"]["height"]) for m in manifests] == [(64, 96)]
 
 
+@pytest.mark.slow
 def test_render_passes_stay_and_are_named(studio: Path) -> None:
     inbox = studio / "inbox/cut"
     light = dict.fromkeys("RGB", np.full((32, 32), 0.5, np.float32))
@@ -96,6 +98,7 @@ def test_render_passes_stay_and_are_named(studio: Path) -> None:
     assert [job["name"] for job in facts(studio, "run")["jobs"]] == ["map.png"]
 
 
+@pytest.mark.slow
 def test_a_render_pass_that_is_submitted_is_taken(studio: Path) -> None:
     box().save(studio / "Normal0001.png")
     assert call(studio, "submit", "Normal0001.png").returncode == 0

@@ -199,6 +199,7 @@ def lose_copy(site: Site) -> Job:
     return site.job()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("has_folder", [True, False])
 def test_without_an_account_a_lost_copy_fails_its_job(site: Site, *, has_folder: bool) -> None:
     submit(site, b"cat", "cat.png")

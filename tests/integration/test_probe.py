@@ -157,6 +157,7 @@ def test_a_child_that_hangs_is_ended(prober, image: Path, monkeypatch) -> None:
     assert prober._process is None
 
 
+@pytest.mark.slow
 def test_a_child_that_nobody_waits_for_is_not_late(prober, image: Path, monkeypatch) -> None:
     monkeypatch.setattr(probe, "TIMEOUT_S", 4.0)
     prober.probe(image)

@@ -100,6 +100,7 @@ def seed(site) -> int:
     return site.job().stages[0]["params"]["seed"]
 
 
+@pytest.mark.slow
 def test_a_failure_keeps_what_was_computed(site) -> None:
     folder = failure_folder(site)
     assert (folder / "cat.png").read_bytes() == b"a painting"

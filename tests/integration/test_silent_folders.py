@@ -434,6 +434,7 @@ def test_batches_wait_for_a_silent_source_root(
     assert len(site.rows(Batch)) == 1, "not only after the hour that a missing image is given"
 
 
+@pytest.mark.slow
 def test_a_decoder_that_a_dead_mount_blocks_condemns_no_file(
     tmp_path: Path, hang: Hang, helper: FolderProbe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -447,6 +448,7 @@ def test_a_decoder_that_a_dead_mount_blocks_condemns_no_file(
     prober.close()
 
 
+@pytest.mark.slow
 def test_closing_waits_for_no_decoder_that_a_dead_mount_blocks(
     tmp_path: Path, hang: Hang, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -525,6 +527,7 @@ def test_a_silent_inbox_silences_no_other(tmp_path: Path, looks: Looks) -> None:
     assert list(places[1].iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_configuration_is_read_although_an_inbox_hangs(site, hang: Hang) -> None:
     hang(site.inbox)
     hang(site.outbox)

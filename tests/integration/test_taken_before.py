@@ -82,6 +82,7 @@ def test_a_row_of_a_table_says_so(site: Site) -> None:
     assert dog["detail"] == "row 3: image: there is no 'dog.png'"
 
 
+@pytest.mark.slow
 def test_a_job_file_that_waited_in_vain_says_so(site: Site) -> None:
     site.put("cat.png", "cat")
     site.settle()
@@ -93,6 +94,7 @@ def test_a_job_file_that_waited_in_vain_says_so(site: Site) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_job_file_whose_globs_fit_nothing_fails_and_says_so(site: Site) -> None:
     site.put("cat.png", "cat")
     site.settle()

@@ -118,6 +118,7 @@ def test_a_kept_inbox_that_another_daemon_watches_is_refused(root: Path, tmp_pat
     assert list((tmp_path / "kept").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_daemon_refuses_a_damaged_ledger_and_leaves_it(root: Path) -> None:
     assert call(root, "run").returncode == 0
     ledger = root / "data/ledger.db"

@@ -57,6 +57,7 @@ def picture(kind: str) -> bytes:
 KINDS = [kind for kind in ("PNG", "JPEG", "WEBP", "AVIF") if kind in images.FORMATS]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("share", [0.0, 0.5])
 @pytest.mark.parametrize("originals", ["archive", "keep"])
@@ -179,6 +180,7 @@ def test_what_tells_is_there_before_its_bytes(site, teller: str, first: bytes, d
     assert [(job.name, job.status) for job in site.jobs()] == [("a.png", "queued")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("teller", ["shots.csv", "a.png.yaml"])
 def test_what_tells_nothing_but_zeros_fails_after_a_minute(site, teller: str) -> None:
     site.put("a.png")

@@ -277,6 +277,7 @@ def test_times(berlin, text: str, utc: str):
     assert parse_time(text).isoformat() == utc
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text", ["", "tomorrow", "22:00", "2026-W01-1", "20261201", "2026-13-01", "2026-12-01T25:00",
              "0001-01-01T00:00+14:00", "9999-12-31T23:59-14:00", "２０26-12-01"]

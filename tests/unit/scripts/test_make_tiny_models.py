@@ -86,6 +86,7 @@ def test_the_scheduler_is_that_of_stable_diffusion_1_5(models_dir: Path):
     assert "timestep_spacing" not in published
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["", "A Café, 東京 — «x» 🚀", "line\nbreak\ttab", "a" * 500])
 def test_any_text_tokenizes(models_dir: Path, text: str):
     from transformers import CLIPTokenizer
@@ -99,6 +100,7 @@ def test_any_text_tokenizes(models_dir: Path, text: str):
     assert len(ids) == min(len(ids), 77)
 
 
+@pytest.mark.slow
 def test_the_autoencoder_gives_the_picture_back(models_dir: Path):
     from diffusers import AutoencoderKL
 

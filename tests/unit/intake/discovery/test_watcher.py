@@ -184,6 +184,7 @@ def test_claims_cost_no_watches(root: Path, hints: Hints, watch) -> None:
     assert watched_folders() - before == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["native", "poll"])
 def test_litter_of_systems_gives_no_hints(root: Path, hints: Hints, watch, mode: str) -> None:
     (root / "photos" / "@eaDir").mkdir(parents=True)

@@ -66,6 +66,7 @@ def plane_field(reduction: str) -> Field:
     return Field(planes, decoder, renderer)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("reduction", "total"), [("concat", 111.0), ("mean", 37.0)])
 def test_how_planes_are_joined(reduction: str, total: float) -> None:
     field = plane_field(reduction)
