@@ -101,6 +101,7 @@ def retry(site: Site, job: Job) -> None:
     Retrier(site.config, site.ledger).retry(job.id, site.prober)  # pyright: ignore
 
 
+@pytest.mark.slow
 def test_what_was_mended_for_a_retry_is_there_for_the_next(site: Site) -> None:
     site.put("a.png")
     site.put("shots.csv", "image,remove_background.force\na.png,true\n")
@@ -124,6 +125,7 @@ def test_a_retried_row_still_knows_its_batch_and_number(make_site: MakeSite) -> 
     assert params(site.job())["prompt"] == "shots 3"
 
 
+@pytest.mark.slow
 def test_a_row_mended_by_a_retry_does_not_stand_for_what_it_was(make_site: MakeSite) -> None:
     text = "image,remove_background.force\na.png,true\n"
     site = from_library(make_site, text)
@@ -136,6 +138,7 @@ def test_a_row_mended_by_a_retry_does_not_stand_for_what_it_was(make_site: MakeS
     assert statuses(site) == {"2": "queued"}
 
 
+@pytest.mark.slow
 def test_a_row_retried_as_it_was_stands_for_itself(make_site: MakeSite) -> None:
     text = "image,remove_background.force\na.png,true\n"
     site = from_library(make_site, text)
@@ -258,6 +261,7 @@ def test_a_job_that_another_batch_counts_on_is_not_withdrawn(
         assert all(done.id[:8] in line for line in lines if ",a.png," in line), account
 
 
+@pytest.mark.slow
 def test_what_another_batch_did_for_a_row_in_vain_is_told(make_site: MakeSite) -> None:
     site = make_site(originals="keep")
     job = row_of_another(site)

@@ -41,6 +41,7 @@ EXCEL = "\ufeffsep=;\r\nimage;img2img.prompt;img2img.strength;pipeline\r\n"
 ROWS = "a.png;a, b;0,6;paint\r\nb.png;=c;0,45;paint\r\n"
 
 
+@pytest.mark.slow
 def test_it_is_written_as_its_table_is(site: Site) -> None:
     dropped(site, EXCEL + ROWS)
     run_all(site)

@@ -723,6 +723,7 @@ def fail_next(site: Site) -> None:
     site.publish()
 
 
+@pytest.mark.slow
 def test_max_failures_pauses_a_batch(site: Site) -> None:
     batch = three(site, "max_failures: 1\n")
     fail_next(site)

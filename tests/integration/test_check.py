@@ -91,6 +91,7 @@ def table(studio: Studio, rows: list[str]) -> None:
 # --- rows and files ---
 
 
+@pytest.mark.slow
 def test_wrong_rows_first_and_one_line_last(studio: Studio):
     table(studio, [*["a.png,true"] * 4, "b.png,", "a.png,perhaps"])
     code, out = check(studio)
@@ -140,6 +141,7 @@ def test_images_without_a_table_are_files(studio: Studio):
     assert out.splitlines()[-1] == "1 of 3 files is wrong; 2 jobs, no history yet, 1 MiB"
 
 
+@pytest.mark.slow
 def test_rows_and_files_together(studio: Studio):
     table(studio, ["a.png,", "a.png,"])
     (studio / "inbox/cut/c.png").write_text("no picture")
@@ -206,6 +208,7 @@ def test_jobs_that_would_wait_for_weights_do_not_run(studio: Studio):
 # --- other daemons, hours, pauses ---
 
 
+@pytest.mark.slow
 def test_a_daemon_that_works_here_is_named(studio: Studio):
     picture(studio / "inbox/cut/a.png")
     with hold_lock(studio / "data"):
@@ -314,6 +317,7 @@ def test_a_torch_for_cuda_is_not_spoken_of(studio: Studio, packages: Path):
 # --- programs ---
 
 
+@pytest.mark.slow
 def test_json_keeps_its_keys_and_adds_some(studio: Studio):
     picture(studio / "inbox/cut/a.png")
     found = facts(studio)

@@ -77,6 +77,7 @@ def foreign_files(site: Site) -> list[Path]:
 # --- what is not ours ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("originals", ["archive", "keep"])
 def test_folders_of_others_are_left_and_told_of(make_site: MakeSite, originals: str) -> None:
     site = make_site(originals=originals)
@@ -549,6 +550,7 @@ def test_nothing_is_lost_in_a_repair(
     assert all(Path(folder).is_dir() for folder in report.recovered)
 
 
+@pytest.mark.slow
 def test_a_path_in_a_damaged_ledger_is_not_believed(make_site: MakeSite, tmp_path: Path) -> None:
     """The folder that a drop of a batch tells of is not its claim."""
     home = tmp_path / "home"

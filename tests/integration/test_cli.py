@@ -99,6 +99,7 @@ def test_config_by_option_and_by_environment(
     assert call_apart(elsewhere, "status", env=os.environ | {"DNA_CONFIG": config}).returncode == 0
 
 
+@pytest.mark.slow
 def test_check_tells_what_would_run_and_what_is_wrong(studio: Path):
     inbox = studio / "inbox/cut"
     picture(inbox / "good.png")

@@ -100,6 +100,7 @@ def of_batches(site: Site) -> dict[str, Counter[str]]:
     return found
 
 
+@pytest.mark.slow
 def test_jobs_of_a_batch_by_whatever_name(site: Site, call: Program) -> None:
     for name in spellings(site, "more"):
         listed = call.facts("jobs", "--batch", name)
@@ -108,6 +109,7 @@ def test_jobs_of_a_batch_by_whatever_name(site: Site, call: Program) -> None:
     assert [job["name"] for job in failed] == ["all0.png"]
 
 
+@pytest.mark.slow
 def test_cancel_a_batch(site: Site, call: Program) -> None:
     done = call("cancel", "--batch", batch(site, "all")[:8])
     assert done.returncode == 0, done.stderr
@@ -206,6 +208,7 @@ def test_pause_and_resume_a_batch(site: Site, call: Program) -> None:
     assert call.facts("status")["holds"] == []
 
 
+@pytest.mark.slow
 def test_status_shows_batches_that_are_not_done(site: Site, call: Program) -> None:
     site.accounts().write()
     names = {stem: f"in/{stem}-{batch(site, stem)[:8]}" for stem in ("all", "more")}
@@ -247,6 +250,7 @@ WRONG_CALLS = {
 }
 
 
+@pytest.mark.slow
 def test_wrong_calls_say_what_is_right(site: Site, call: Program) -> None:
     before = of_batches(site)
     names = {"job": site.jobs()[0].id[:12], "batch": batch(site, "all")[:12]}

@@ -119,6 +119,7 @@ def test_status_fits_its_schema_while_a_batch_runs(root: Path, client: Client):
     assert any(status["waiting"] for status in seen)
 
 
+@pytest.mark.slow
 def test_why_a_job_is_held(client: Client):
     drop = send(client, {"not_before": "2099-01-01T00:00:00Z"})
     state = until(client, drop, lambda state: bool(state.kind == "queued" and state.why))
@@ -126,6 +127,7 @@ def test_why_a_job_is_held(client: Client):
     assert client.status()["queued"][0]["hold"] == "not_before"
 
 
+@pytest.mark.slow
 def test_failures_come_with_what_to_do(client: Client):
     wrong = [{"stand_in": {"seconds": "soon"}}, {"no_such_key": 1}]
     drops = [send(client, told) for told in wrong]

@@ -78,6 +78,7 @@ def test_an_empty_folder_in_it_will_do(root: Path, home: Path) -> None:
     assert {name for name in names(home) if not name.startswith("dna-pipeline")} == before
 
 
+@pytest.mark.slow
 def test_folders_of_others_stay_where_a_ledger_is(root: Path, home: Path) -> None:
     """As where an older version made one in a home folder."""
     (home / "Documents").rename(root / "Documents")
@@ -94,6 +95,7 @@ def test_folders_of_others_stay_where_a_ledger_is(root: Path, home: Path) -> Non
     assert told["foreign"] == [str(home / "work/my_scene"), str(home / "claims/insurance")]
 
 
+@pytest.mark.slow
 def test_status_tells_what_was_recovered(root: Path) -> None:
     assert call(root, "resume").returncode == 0
     for digit in "ab":

@@ -152,6 +152,7 @@ def test_a_new_device_is_learned_anew(shop) -> None:
     assert shop.seconds(restyle()) == [pytest.approx(20)], "what was known of the old one is kept"
 
 
+@pytest.mark.slow
 def test_a_machine_that_has_become_slower_is_noticed_soon(shop) -> None:
     for seconds in [2] * 30 + [6] * 10:
         shop.add(restyle())
@@ -159,6 +160,7 @@ def test_a_machine_that_has_become_slower_is_noticed_soon(shop) -> None:
     assert shop.seconds(restyle()) == [pytest.approx(6)]
 
 
+@pytest.mark.slow
 def test_what_loading_and_writing_take_counts_too_and_a_long_rest_does_not(shop) -> None:
     for _ in range(3):
         shop.add(restyle())

@@ -115,6 +115,7 @@ def put(desk: Desk, number: int) -> None:
 # --- failures in a row ---
 
 
+@pytest.mark.slow
 def test_equal_failures_in_a_row_pause_the_pipeline(desk: Desk):
     put(desk, 7)
     for index in range(5):

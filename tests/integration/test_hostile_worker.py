@@ -151,6 +151,7 @@ def ask_glutton(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     prober.close()
 
 
+@pytest.mark.slow
 def test_a_decoder_does_not_swallow_the_machine_s_memory(ask_glutton: Any):
     answer = ask_glutton("swallow")
     assert isinstance(answer, ImageTooLarge)

@@ -68,6 +68,7 @@ def test_a_new_one_beside_pipeline_yaml_is_made_and_that_is_said(studio: Path, p
     assert str(studio / path) in done.stderr
 
 
+@pytest.mark.slow
 def test_a_copy_of_the_configuration_alone_works_at_once(studio: Path, tmp_path: Path):
     other = tmp_path / "clone"
     other.mkdir()
@@ -78,6 +79,7 @@ def test_a_copy_of_the_configuration_alone_works_at_once(studio: Path, tmp_path:
     assert "inbox.missing" not in done.stderr
 
 
+@pytest.mark.slow
 def test_none_is_made_elsewhere(studio: Path, tmp_path: Path):
     """A share that is not mounted has no folder."""
     share = tmp_path / "share"
@@ -101,6 +103,7 @@ def test_none_is_made_a_second_time(studio: Path):
     assert "does not exist any more" in checked.stdout
 
 
+@pytest.mark.slow
 def test_none_is_made_through_a_link_to_a_disk_that_is_away(studio: Path, tmp_path: Path):
     (studio / "share").symlink_to(tmp_path / "disk", target_is_directory=True)
     watch_folder(studio, "share")
@@ -108,6 +111,7 @@ def test_none_is_made_through_a_link_to_a_disk_that_is_away(studio: Path, tmp_pa
     assert not (tmp_path / "disk").exists()
 
 
+@pytest.mark.slow
 def test_a_file_is_no_inbox(studio: Path):
     (studio / "drop").write_text("not a folder")
     watch_folder(studio, "drop")

@@ -279,6 +279,7 @@ def test_kept_files_that_were_taken_in_would_not_run(make_site) -> None:
     assert lying(site) == {"dog.png": None, "new.png": None}
 
 
+@pytest.mark.slow
 def test_an_image_that_is_reserved_would_not_run(site) -> None:
     site.put("a.png")
     site.put("shots.csv", "image,priority\na.png,high\n")

@@ -89,6 +89,7 @@ def test_a_changed_sidecar_makes_a_new_job_once_the_first_has_begun(keep) -> Non
     assert len(keep.jobs()) == 2
 
 
+@pytest.mark.slow
 def test_a_touched_sidecar_makes_nothing_and_an_edited_one_a_job_of_the_same_bytes(keep) -> None:
     image = keep.put("cat.png", b"cat")
     sidecar = keep.put("cat.yaml", "meta: {asset: a}")
@@ -294,6 +295,7 @@ def test_a_yaml_that_became_a_link_or_a_pipe_after_the_look(tmp_path) -> None:
         assert isinstance(reference(inbox, name), Unread)
 
 
+@pytest.mark.slow
 def test_renders_in_subfolders_are_known_by_content_and_spec(make_site) -> None:
     site = make_site(originals="keep", recursive=True)
     path = site.put("shots/a/beauty.0001.exr", b"light")

@@ -92,6 +92,7 @@ def test_a_stem_alone_is_the_whole_name(keep: Site) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_name_whose_files_were_removed_is_free(keep: Site) -> None:
     """But nobody who has a name gets another."""
     make(keep, "cat.png", b"png")
@@ -106,6 +107,7 @@ def test_a_name_whose_files_were_removed_is_free(keep: Site) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_newest_version_of_each_wins(keep: Site) -> None:
     """Whichever ends first."""
     for name in ("cat.png", "cat.jpg"):
@@ -122,6 +124,7 @@ def test_the_newest_version_of_each_wins(keep: Site) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_two_of_a_table_in_folders_of_a_source_root(make_site: MakeSite) -> None:
     site = make_site(source_roots=["library"], originals="keep")
     library(site, "one/cat.png", "two/cat.png")

@@ -38,6 +38,7 @@ def other(tmp_path: Path):
     child.communicate()
 
 
+@pytest.mark.slow
 def test_the_second_is_told_who_holds_it(tmp_path: Path, other) -> None:
     assert is_held(tmp_path)
     with pytest.raises(Locked, match=f"process {other.pid} on .*, since 20"), hold_lock(tmp_path):
@@ -82,6 +83,7 @@ def test_asking_does_not_keep_a_daemon_from_starting(tmp_path: Path) -> None:
             thread.join()
 
 
+@pytest.mark.slow
 def test_a_holder_that_said_nothing(tmp_path: Path, other) -> None:
     (tmp_path / "daemon.json").write_text("{")
     with pytest.raises(Locked, match="it did not say which"), hold_lock(tmp_path):
@@ -105,6 +107,7 @@ with hold_kept([("kept", Path(sys.argv[1]))], Path("/their/data")):
 """
 
 
+@pytest.mark.slow
 def test_an_inbox_that_keeps_its_files_has_one_daemon(tmp_path: Path) -> None:
     inbox = tmp_path / "in"
     inbox.mkdir()

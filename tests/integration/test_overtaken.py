@@ -272,6 +272,7 @@ def test_copies_behind_a_link_that_leads_nowhere_are_waited_for(site: Site, tmp_
     assert site.run_next().id == site.job().id
 
 
+@pytest.mark.slow
 def test_nothing_is_concluded_while_the_outbox_is_away(site: Site) -> None:
     submit(site, b"cat", "cat.png")
     past = Past(site)

@@ -300,6 +300,7 @@ def test_two_retries_at_once(site) -> None:
     assert len(site.claims()) == 2, "one image and one sidecar"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("originals", ["archive", "keep"])
 def test_a_daemon_that_starts_during_a_retry_takes_nothing_from_it(make_site, originals) -> None:
     """Nor does it take the copy, half made, for a drop of the inbox."""

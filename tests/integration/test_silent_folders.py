@@ -312,6 +312,7 @@ def test_a_result_waits_for_its_source_and_is_released(site, looks: Looks) -> No
     assert site.claims() == []
 
 
+@pytest.mark.slow
 def test_a_claim_in_a_silent_inbox_is_removed_later(make_site, looks: Looks) -> None:
     site = make_site(originals="delete")
     put(site, "a.png")
@@ -474,6 +475,7 @@ def test_closing_waits_for_no_decoder_that_a_dead_mount_blocks(
 # --- threads beside ---
 
 
+@pytest.mark.slow
 def test_a_poll_that_hangs_keeps_no_one_from_stopping(
     make_site, hang: Hang, helper: FolderProbe, monkeypatch: pytest.MonkeyPatch
 ) -> None:

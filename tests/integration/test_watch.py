@@ -66,6 +66,7 @@ def is_told(told: dict[str, str]) -> bool:
     return told.keys() == LEFT.keys() and all(LEFT[name] in told[name] for name in LEFT)
 
 
+@pytest.mark.slow
 def test_status_tells_what_was_left_and_why(root: Path) -> None:
     (root / "in/sub").mkdir()
     for name in ("cat.yaml.txt", "photo.jxl", "sub/deep.png", CONFLICT):

@@ -359,6 +359,7 @@ def check_any(data: bytes) -> None:
         assert document.value is None or type(document.value) in (dict, list, str, int, float, bool)
 
 
+@pytest.mark.slow
 @given(st.binary(max_size=200))
 @settings(max_examples=300, deadline=None)
 def test_random_bytes(data: bytes):

@@ -96,6 +96,7 @@ def _mode(path: Path) -> str:
         connection.close()
 
 
+@pytest.mark.slow
 def test_what_is_wrong_in_words(ledger: Path) -> None:
     assert health.problem(ledger) is None
     assert health.problem(ledger.with_name("never.db")) is None

@@ -130,6 +130,7 @@ def test_what_makes_a_file_ready_is_hinted_at(root: Path, hints: Hints, watch, a
     hints.wait()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["native", "poll"])
 def test_our_own_doings_give_no_hints(root: Path, hints: Hints, watch, mode: str) -> None:
     for name in ("cat.png", "dog.png", "gone.png"):
@@ -218,6 +219,7 @@ def test_folders_of_systems_cost_no_watches(root: Path, hints: Hints, watch) -> 
     assert watched_folders() - before == 2
 
 
+@pytest.mark.slow
 def test_a_folder_that_comes_out_of_a_bin_is_watched(root: Path, hints: Hints, watch) -> None:
     (root / "#recycle" / "photos" / "deep").mkdir(parents=True)
     watch(inbox(root, recursive=True))
@@ -444,6 +446,7 @@ def test_many_deep_folders_made_at_once_with_a_file_in_each(
         hints.wait()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["native", "poll"])
 def test_a_tree_that_is_moved_in_is_watched_to_its_leaves(
     root: Path, hints: Hints, watch, mode: str

@@ -127,6 +127,7 @@ def test_the_picture_is_read(put: Callable[[bytes], Path], kind: str, where: str
     assert np.array_equal(np.asarray(image), PIXELS)
 
 
+@pytest.mark.slow
 def test_texts_are_not_unpacked(put: Callable[[bytes], Path]) -> None:
     path = put(png(*UNUSED["many text bombs"](), *UNUSED["profile bomb"]()))
     tracemalloc.start()
