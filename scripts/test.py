@@ -30,8 +30,7 @@ CHECKS = {
 }
 TYPES = ["-m", "pyright"]
 
-SPREAD = ["-n", str((os.cpu_count() or 1) + 1), "--dist", "worksteal"]
-"""Many tests wait for processes, clocks or the disk: one worker more than there are cores."""
+CORES = os.cpu_count() or 1
 
 ENVIRONMENT = {
     name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
@@ -56,7 +55,7 @@ def main() -> int:
     if chosen:
         failed = _test(python, *which, *chosen)
     elif fast:
-        failed = _check_style(python) + _test(python, *SPREAD, *which)
+        failed = _check_style(python) + _test(python, *_spread(CORES), *which)
     else:
         failed = _check_all(python)
     print(f"failed: {', '.join(failed)}" if failed else "all checks passed", flush=True)
@@ -73,6 +72,11 @@ def _test(python: str, *arguments: str) -> list[str]:
     return [] if _run("tests", [python, "-m", "pytest", *arguments]) else ["tests"]
 
 
+def _spread(workers: int) -> list[str]:
+    """Have pytest share the tests between so many processes."""
+    return ["-n", str(workers), "--dist", "worksteal"]
+
+
 def _check_all(python: str) -> list[str]:
     """Run all checks; the names of those that failed.
 
@@ -85,7 +89,8 @@ def _check_all(python: str) -> list[str]:
             [python, *TYPES], cwd=ROOT, env=environment, stdout=said, stderr=subprocess.STDOUT
         )
         try:
-            failed += _test(python, *SPREAD)
+            # Slow tests wait for processes, clocks and the disk: one worker more than cores.
+            failed += _test(python, *_spread(CORES + 1))
             if types.wait() != 0:
                 failed.append("types")
         finally:

@@ -161,6 +161,7 @@ def test_an_outbox_that_is_away_is_not_made_anew(site: Site) -> None:
     assert set(statuses(site).values()) == {"queued"}
 
 
+@pytest.mark.slow
 def test_a_folder_that_was_removed_does_not_keep_the_batch_open(site: Site) -> None:
     batch = three(site)
     statuses(site)
@@ -194,6 +195,7 @@ def test_many_batches_are_accounted_for_a_few_at_a_time(
     assert looks == [None]
 
 
+@pytest.mark.slow
 def test_a_long_account_is_made_some_rows_at_a_time(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -280,6 +282,7 @@ def test_what_another_batch_did_for_a_row_in_vain_is_told(make_site: MakeSite) -
 # --- kept ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("told", ["", "on_duplicate: run\n"])
 def test_a_touch_makes_no_batch(make_site: MakeSite, told: str) -> None:
     site = make_site(originals="keep")
@@ -533,6 +536,7 @@ def test_a_row_whose_image_was_archived_is_known_by_its_place(make_site: MakeSit
     assert statuses(site) == {"2": "skipped"}
 
 
+@pytest.mark.slow
 def test_a_daemon_that_stops_in_the_middle_gives_back_at_the_next_start(site: Site) -> None:
     for number in range(40):
         site.put(f"{number:02}.png", f"image {number}")

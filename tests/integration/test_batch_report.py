@@ -171,6 +171,7 @@ def test_many_rows_differ_late(site: Site, monkeypatch: pytest.MonkeyPatch) -> N
     assert [row["priority"] for row in report(site)] == ["0"] * 17 + ["1"] + ["0"] * 2
 
 
+@pytest.mark.slow
 def test_a_row_that_is_retried_with_another_value_shows_it(site: Site) -> None:
     dropped(site, "image\na.png\nb.png\nc.png\n")
     accounts = site.accounts()

@@ -156,6 +156,7 @@ def test_what_a_job_file_names_in_vain_is_a_wrong_row(site: Site) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_images_and_matrix(site: Site) -> None:
     site.put("all.yaml", 'images: ["?.png"]\nmatrix: {remove_background.force: [true, false]}\n')
     for name in "ab":
@@ -215,6 +216,7 @@ b.png,other,,,"a, b"
 """
 
 
+@pytest.mark.slow
 def test_a_table(site: Site) -> None:
     for name in "ab":
         site.put(f"{name}.png", name)
@@ -315,6 +317,7 @@ def wrong_table(site: Site) -> None:
     site.put("shots.csv", WRONG)
 
 
+@pytest.mark.slow
 def test_wrong_rows_are_lines_and_no_jobs(site: Site) -> None:
     wrong_table(site)
     site.settle()
@@ -383,6 +386,7 @@ def test_a_table_again_after_its_images_were_archived(site: Site) -> None:
     assert (told["2"], told["7"], told["10"]) == ("skipped", "wrong", "queued")
 
 
+@pytest.mark.slow
 def test_a_result_that_was_removed_is_made_again(make_site: MakeSite) -> None:
     import shutil
 

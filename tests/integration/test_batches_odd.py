@@ -112,6 +112,7 @@ def test_a_table_that_is_replaced_while_it_is_read(make_site: MakeSite, monkeypa
     assert site.left() == set()
 
 
+@pytest.mark.slow
 def test_two_tables_of_one_image(site: Site) -> None:
     site.put("a.png", "a")
     site.put("1.csv", "image\na.png\n")
@@ -251,6 +252,7 @@ def test_a_data_folder_below_one_called_as_ours(
     assert not (site.inbox / ".dna").exists()
 
 
+@pytest.mark.slow
 def test_what_was_done_before_is_archived_by_its_place(make_site: MakeSite) -> None:
     site = make_site(recursive=True)
     for name in ("a.png", "sub/a.png"):
@@ -273,6 +275,7 @@ def test_what_was_done_before_is_archived_by_its_place(make_site: MakeSite) -> N
 LONGEST = "é" * 125 + "x.png"
 
 
+@pytest.mark.slow
 def test_the_longest_name_has_room_for_a_yaml(site: Site) -> None:
     site.put(LONGEST, "a")
     site.put("shots.csv", f"image,remove_background.force\n{LONGEST},true\n{LONGEST},false\n")

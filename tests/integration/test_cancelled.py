@@ -82,6 +82,7 @@ def test_cancelled_rows_share_a_folder_with_each_original_once(make_site, tmp_pa
     assert f"retry --failed --batch {site.jobs()[0].batch[:8]}" in text
 
 
+@pytest.mark.slow
 def test_the_account_of_the_batch_says_where_they_are(make_site, tmp_path) -> None:
     site = table_of(make_site, tmp_path)
     cancel_batch(site)
@@ -129,6 +130,7 @@ def test_cancelled_twice(make_site, tmp_path) -> None:
     assert len(list(shared(site).glob("*.json"))) == 4
 
 
+@pytest.mark.slow
 def test_a_row_is_retried_while_another_of_its_original_is_published(
     make_site, tmp_path, monkeypatch
 ) -> None:
@@ -171,6 +173,7 @@ def test_equal_images_of_folders_that_become_one(make_site, tmp_path, names) -> 
     assert not shared(site).exists()
 
 
+@pytest.mark.slow
 def test_images_of_one_name_in_folders_of_a_source_root(make_site, tmp_path) -> None:
     for folder in ("a", "b"):
         (tmp_path / "roots" / folder).mkdir(parents=True)

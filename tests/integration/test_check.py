@@ -120,6 +120,7 @@ def test_thousands_of_rows_are_cut_short_and_no_wrong_one_is_lost_among_them(stu
     assert len(facts(studio)["jobs"]) == 2001
 
 
+@pytest.mark.slow
 def test_very_many_wrong_rows_are_cut_short_too(studio: Studio):
     table(studio, ["b.png,"] * 300)
     (studio / "inbox/cut/a.png").unlink()

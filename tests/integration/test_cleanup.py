@@ -509,6 +509,7 @@ def test_a_failure_of_such_an_image_is_known_and_retried(site: Site, name: str) 
     assert (site.outbox / folder / "source" / name).read_bytes() == b"the only one"
 
 
+@pytest.mark.slow
 def test_a_submitted_image_that_a_kept_one_equals_is_still_done(make_site: MakeSite) -> None:
     site = make_site(originals="keep")
     site.put("cat.png", b"cat")

@@ -193,6 +193,7 @@ def test_only_what_can_run_now_counts(shop) -> None:
     assert shop.left() == Left(0, None)
 
 
+@pytest.mark.slow
 def test_a_long_queue_is_judged_by_a_sample(shop, monkeypatch) -> None:
     """Jobs that alternate must not fool it, as every other of a matrix does."""
     shop.add(restyle(10))

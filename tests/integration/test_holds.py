@@ -182,6 +182,7 @@ def test_zero_means_never(site):
         desk.answer(StageFailed("x"))
 
 
+@pytest.mark.slow
 def test_deaths_of_the_worker_count_once_for_each_job(desk: Desk):
     put(desk, 6)
     for _ in range(2):
@@ -481,6 +482,7 @@ def test_jobs_wait_for_the_hours_of_their_inbox(site, monkeypatch: pytest.Monkey
     assert (first.id, first.status, first.hold, first.attempt) == (job, "queued", "hours", 0)
 
 
+@pytest.mark.slow
 def test_jobs_are_held_when_the_hours_end_not_at_their_turn(
     site: Any, monkeypatch: pytest.MonkeyPatch
 ):

@@ -255,6 +255,7 @@ def lying(site) -> dict[str, str | None]:
     return {name: error and error.code for name, error in outlooks}
 
 
+@pytest.mark.slow
 def test_kept_files_that_were_taken_in_would_not_run(make_site) -> None:
     site = make_site(originals="keep")
     site.put("cat.png", "cat")

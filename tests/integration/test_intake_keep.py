@@ -74,6 +74,7 @@ def test_changed_bytes_take_the_place_of_the_queued_job(keep) -> None:
     assert (claims.Path(drop.claim) / "cat.png").read_bytes() == b"three"
 
 
+@pytest.mark.slow
 def test_a_changed_sidecar_makes_a_new_job_once_the_first_has_begun(keep) -> None:
     keep.put("cat.png", b"cat")
     keep.settle()
@@ -199,6 +200,7 @@ def test_latest_has_each_format_of_a_mesh_and_what_an_obj_names(keep) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_overwrites_while_the_job_runs(keep) -> None:
     for number in range(10):
         keep.put("cat.png", f"version {number}".encode())

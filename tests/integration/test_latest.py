@@ -239,6 +239,7 @@ def test_files_of_version_0_1_stay_with_their_input(keep: Site) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_an_older_picture_does_not_make_a_foreign_material_ours(keep: Site) -> None:
     make(keep, "cat.png", b"a picture")
     put_foreign(keep, "cat.mtl")
@@ -330,6 +331,7 @@ def test_each_obj_finds_its_own_texture(keep: Site, names: list[str]) -> None:
     assert len(list((keep.outbox / "in/latest").iterdir())) == 5 * len(names)
 
 
+@pytest.mark.slow
 def test_results_are_left_as_they_are(keep: Site) -> None:
     make_mesh(keep, "cat.png", b"one")
     make_mesh(keep, "cat.jpg", b"two")

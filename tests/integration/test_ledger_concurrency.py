@@ -140,6 +140,7 @@ def test_what_fails_halfway_leaves_nothing(ledger) -> None:
     assert ledger.transact(lambda s: get_setting(s, "paused")) is None
 
 
+@pytest.mark.slow
 def test_threads_share_a_ledger(ledger) -> None:
     def count() -> None:
         for _ in range(20):

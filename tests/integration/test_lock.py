@@ -46,6 +46,7 @@ def test_the_second_is_told_who_holds_it(tmp_path: Path, other) -> None:
     assert holder(tmp_path)["pid"] == other.pid
 
 
+@pytest.mark.slow
 def test_a_killed_holder_holds_nothing(tmp_path: Path, other) -> None:
     other.send_signal(signal.SIGKILL)
     other.wait()
@@ -61,6 +62,7 @@ def test_a_folder_that_was_never_held(tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.slow
 def test_asking_does_not_keep_a_daemon_from_starting(tmp_path: Path) -> None:
     with hold_lock(tmp_path):
         pass

@@ -214,6 +214,7 @@ def test_without_an_account_a_lost_copy_fails_its_job(site: Site, *, has_folder:
     assert site.folders() == [job.publish_name]
 
 
+@pytest.mark.slow
 def test_one_whose_result_was_taken_away_fails(site: Site) -> None:
     assert lose_copy(site).status == "failed"
     site.publish()
@@ -260,6 +261,7 @@ def test_a_claim_of_an_inbox_is_waited_for(site: Site) -> None:
     assert site.job().status == "queued"
 
 
+@pytest.mark.slow
 def test_copies_behind_a_link_that_leads_nowhere_are_waited_for(site: Site, tmp_path: Path) -> None:
     submit(site, b"cat", "cat.png")
     site.config.claims.rename(tmp_path / "other disk")
@@ -285,6 +287,7 @@ def test_nothing_is_concluded_while_the_outbox_is_away(site: Site) -> None:
     assert site.job().status == "completed"
 
 
+@pytest.mark.slow
 def test_a_result_of_another_job_is_not_taken_for_its_own(site: Site) -> None:
     """The folder's name has only the start of the id."""
     submit(site, b"cat", "cat.png")

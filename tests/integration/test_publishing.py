@@ -41,6 +41,7 @@ def fail(site, detail: str = "nothing there") -> None:
     site.ledger.transact(lambda s: queue.fail(s, job.id, failure, "remove_background"))
 
 
+@pytest.mark.slow
 def test_a_result_folder_and_its_manifest(computed) -> None:
     computed.publish()
     (name,) = computed.folders()
@@ -235,6 +236,7 @@ def retry(site) -> None:
     Retrier(site.config, site.ledger).retry(site.job().id, site.prober)
 
 
+@pytest.mark.slow
 def test_a_retry_reads_the_sidecar_anew_and_removes_the_failure(site) -> None:
     folder = failed(site, "remove_background: {force: 7}")
     assert site.job().error["code"] == "parameter_invalid"
@@ -250,6 +252,7 @@ def test_a_retry_reads_the_sidecar_anew_and_removes_the_failure(site) -> None:
     assert site.kinds(job.id) == ["queued", "failed", "queued", "started", "completed"]
 
 
+@pytest.mark.slow
 def test_a_retry_that_is_still_wrong_changes_nothing(site) -> None:
     from dna_pipeline.base.errors import ConfigError
 
@@ -323,6 +326,7 @@ def test_a_daemon_that_starts_during_a_retry_takes_nothing_from_it(make_site, or
     assert site.left() == ({"cat.png", "cat.yaml"} if originals == "keep" else set())
 
 
+@pytest.mark.slow
 def test_a_retry_that_cannot_copy_leaves_nothing(site, monkeypatch) -> None:
     folder = failed(site)
 
@@ -336,6 +340,7 @@ def test_a_retry_that_cannot_copy_leaves_nothing(site, monkeypatch) -> None:
     assert (folder / "source/cat.png").exists()
 
 
+@pytest.mark.slow
 def test_a_strangers_folder_under_the_old_name_is_not_removed(site) -> None:
     folder = failed(site)
     retry(site)

@@ -94,6 +94,7 @@ def test_helpers_that_cannot_be_killed_do_not_pile_up(
         helper.wait(10)
 
 
+@pytest.mark.slow
 def test_a_helper_that_died_is_replaced(probe: FolderProbe, tmp_path: Path) -> None:
     assert probe.look(tmp_path).is_there
     for helper in helpers():
@@ -101,6 +102,7 @@ def test_a_helper_that_died_is_replaced(probe: FolderProbe, tmp_path: Path) -> N
     assert look_until(probe, tmp_path, "there").is_there
 
 
+@pytest.mark.slow
 def test_a_closed_probe_starts_nothing(tmp_path: Path) -> None:
     probe = FolderProbe()
     assert probe.look(tmp_path).is_there

@@ -492,6 +492,7 @@ def test_a_poll_that_hangs_keeps_no_one_from_stopping(
     gone.unmount()
 
 
+@pytest.mark.slow
 def test_a_poll_that_hangs_keeps_no_other_inbox_from_being_watched(
     site, hang: Hang, helper: FolderProbe, monkeypatch: pytest.MonkeyPatch
 ) -> None:

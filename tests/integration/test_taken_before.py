@@ -38,6 +38,7 @@ def test_a_job_file_that_waits_names_the_job_that_took_its_image(site: Site, tex
     assert site.left() == set()
 
 
+@pytest.mark.slow
 def test_it_still_says_so_at_each_look_and_after_a_restart(site: Site) -> None:
     site.put("cat.png", "cat")
     site.settle()

@@ -55,6 +55,7 @@ def test_scalars_follow_the_core_schema(text: str):
     assert same(scalar(text), by_the_table(text))
 
 
+@pytest.mark.slow
 @given(st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.booleans() | st.none())
 @settings(max_examples=200, deadline=None)
 def test_what_json_writes_is_read_back(value: object):

@@ -261,6 +261,7 @@ def test_linked_folders_are_not_watched(root: Path, hints: Hints, watch, mode: s
     hints.wait()
 
 
+@pytest.mark.slow
 def test_a_junction_is_not_polled(root: Path, hints: Hints, watch, monkeypatch) -> None:
     (root / "there").mkdir()
     pretend(monkeypatch, "there")

@@ -66,6 +66,7 @@ def largest_error(path: Path, want: Any) -> float:
 EXTRAS = [(), (0,), (1,), (2,), (2, 0), (0, 2), (0, 0), (1, 0, 0)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extras", EXTRAS)
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize("photometric", COLOURS)

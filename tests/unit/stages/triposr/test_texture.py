@@ -67,6 +67,7 @@ def test_pieces_that_vanish_and_faces_too_many_are_told(
     ]
 
 
+@pytest.mark.slow
 def test_a_mesh_of_few_faces_is_left_alone(make: Make) -> None:
     plain = stage(preview=False).run(make())[0]
     before = plain.path.read_bytes()
