@@ -1,7 +1,7 @@
 """Checks everything: style, types, tests. The same here and in CI.
 
 python3 scripts/test.py            all
-python3 scripts/test.py --fast     without types and the slow tests, as those that start the daemon
+python3 scripts/test.py --fast     without the slow tests, as those that start the real daemon
 python3 scripts/test.py --blender  with those in Blender, which is fetched once; always so in CI
 python3 scripts/test.py -k name    further arguments go to pytest, alone
 
@@ -54,17 +54,12 @@ def main() -> int:
     which = ["-m", "not slow"] if fast else []
     if chosen:
         failed = _test(python, *which, *chosen)
-    elif fast:
-        failed = _check_style(python) + _test(python, *_spread(CORES), *which)
     else:
-        failed = _check_all(python)
+        # Slow tests wait for processes, clocks and the disk: one worker more than there are cores.
+        spread = ["-n", str(CORES if fast else CORES + 1), "--dist", "worksteal"]
+        failed = _check_all(python, *spread, *which)
     print(f"failed: {', '.join(failed)}" if failed else "all checks passed", flush=True)
     return 1 if failed else 0
-
-
-def _check_style(python: str) -> list[str]:
-    """The names of the checks of style that failed."""
-    return [name for name, check in CHECKS.items() if not _run(name, [python, *check])]
 
 
 def _test(python: str, *arguments: str) -> list[str]:
@@ -72,25 +67,19 @@ def _test(python: str, *arguments: str) -> list[str]:
     return [] if _run("tests", [python, "-m", "pytest", *arguments]) else ["tests"]
 
 
-def _spread(workers: int) -> list[str]:
-    """Have pytest share the tests between so many processes."""
-    return ["-n", str(workers), "--dist", "worksteal"]
-
-
-def _check_all(python: str) -> list[str]:
-    """Run all checks; the names of those that failed.
+def _check_all(python: str, *tests: str) -> list[str]:
+    """Run all checks, the tests with these arguments; the names of those that failed.
 
     The types are checked beside the tests, which leave a core idle now and then.
     """
-    failed = _check_style(python)
+    failed = [name for name, check in CHECKS.items() if not _run(name, [python, *check])]
     with tempfile.TemporaryFile("w+", encoding="utf-8") as said:
         environment = ENVIRONMENT | {"PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"}
         types = subprocess.Popen(
             [python, *TYPES], cwd=ROOT, env=environment, stdout=said, stderr=subprocess.STDOUT
         )
         try:
-            # Slow tests wait for processes, clocks and the disk: one worker more than cores.
-            failed += _test(python, *_spread(CORES + 1))
+            failed += _test(python, *tests)
             if types.wait() != 0:
                 failed.append("types")
         finally:
