@@ -70,6 +70,7 @@ def test_looking_is_not_refused(root: Path, home: Path, command: str) -> None:
     assert names(home) == before
 
 
+@pytest.mark.slow
 def test_an_empty_folder_in_it_will_do(root: Path, home: Path) -> None:
     before = names(home)
     env = {"DNA_DATA_DIR": str(home / "dna-pipeline")}
