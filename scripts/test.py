@@ -1,7 +1,7 @@
 """Checks everything: style, types, tests. The same here and in CI.
 
 python3 scripts/test.py            all checks
-python3 scripts/test.py --fast     without the tests that start the real daemon
+python3 scripts/test.py --fast     without the slow tests, such as those that start the real daemon
 python3 scripts/test.py --blender  with the tests in Blender, which is fetched once; always in CI
 python3 scripts/test.py -k name    tests alone; other arguments go to pytest
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 
 from environment import (
     ROOT,
@@ -26,8 +27,15 @@ from environment import (
 CHECKS = {
     "style": ["-m", "ruff", "check"],
     "format": ["-m", "ruff", "format", "--check"],
-    "types": ["-m", "pyright"],
 }
+TYPES = ["-m", "pyright"]
+
+CORES = os.cpu_count() or 1
+
+ENVIRONMENT = {
+    name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
+}
+"""Tests start hundreds of processes, each of which would compile the package anew."""
 
 
 def main() -> int:
@@ -43,20 +51,47 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 1
     chosen = [argument for argument in arguments if argument not in ("--fast", "--blender")]
-    failed = [] if chosen else [name for name in CHECKS if not _run(name, [python, *CHECKS[name]])]
-    # Most tests wait for processes or the disk, so run several at a time to save time.
-    spread = [] if chosen else ["-n", "logical", "--dist", "worksteal"]
-    tests = [python, "-m", "pytest", *spread, *(["-m", "not slow"] if fast else []), *chosen]
-    if not _run("tests", tests):
-        failed.append("tests")
+    which = ["-m", "not slow"] if fast else []
+    if chosen:
+        failed = _test(python, *which, *chosen)
+    else:
+        # Slow tests wait for processes, clocks and the disk: one worker more than there are cores.
+        spread = ["-n", str(CORES if fast else CORES + 1), "--dist", "worksteal"]
+        failed = _check_all(python, *spread, *which)
     print(f"failed: {', '.join(failed)}" if failed else "all checks passed", flush=True)
     return 1 if failed else 0
 
 
+def _test(python: str, *arguments: str) -> list[str]:
+    """Run the tests; their name if one failed."""
+    return [] if _run("tests", [python, "-m", "pytest", *arguments]) else ["tests"]
+
+
+def _check_all(python: str, *tests: str) -> list[str]:
+    """Run all checks, the tests with these arguments; the names of those that failed.
+
+    The types are checked beside the tests, which leave a core idle now and then.
+    """
+    failed = [name for name, check in CHECKS.items() if not _run(name, [python, *check])]
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as said:
+        environment = ENVIRONMENT | {"PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"}
+        types = subprocess.Popen(
+            [python, *TYPES], cwd=ROOT, env=environment, stdout=said, stderr=subprocess.STDOUT
+        )
+        try:
+            failed += _test(python, *tests)
+            if types.wait() != 0:
+                failed.append("types")
+        finally:
+            types.kill()
+        said.seek(0)
+        print(f"--- types\n{said.read()}", end="", flush=True)
+    return failed
+
+
 def _run(name: str, command: list[str]) -> bool:
     print(f"--- {name}", flush=True)
-    environment = os.environ | {"PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"}
-    return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode == 0
+    return subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, check=False).returncode == 0
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from tests.hanging import HangingMount, knows_fuse
 
@@ -23,6 +24,23 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Have each process that shares the tests begin with its part of the slow ones.
+
+    At first xdist gives each an equal part of the list, and what is left at the end of the longest
+    to whoever is done. So no slow test is begun last, while the other processes have no work.
+    """
+    count = getattr(config, "workerinput", {"workercount": 1})["workercount"]
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    fast = [item for item in items if not item.get_closest_marker("slow")]
+    items[:] = [
+        item
+        for number in range(count)
+        for part in (slow, fast)
+        for item in part[len(part) * number // count : len(part) * (number + 1) // count]
+    ]
 
 
 @pytest.fixture(scope="session")
@@ -99,7 +117,8 @@ def models_dir(pytestconfig: pytest.Config) -> Path:
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
     assert pytestconfig.cache is not None
     folder = Path(pytestconfig.cache.mkdir("tiny-models")) / digest[:16]
-    load_script("make_tiny_models").make_all(folder)
+    with FileLock(folder.with_suffix(".lock")):  # of several processes, one makes them
+        load_script("make_tiny_models").make_all(folder)
     return folder
 
 

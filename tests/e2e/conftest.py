@@ -16,6 +16,8 @@ from skimage import data
 
 from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.ledger.queries import Queries
+from tests.commands import Done, call_apart
+from tests.integration.acting import install
 
 PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket")
 
@@ -32,6 +34,7 @@ pipelines:
     - img2img: {{steps: 4, strength: 0.3, max_size: 192}}
     - remove_background: {{}}
     - triposr: {{resolution: 48}}
+  cut: [{{remove_background: {{}}}}]
 inboxes:
   - {{path: inbox/restyle, pipeline: restyle, settle_seconds: 0.3, sidecar_wait_seconds: 0.6}}
   - {{path: inbox/mesh, pipeline: mesh, settle_seconds: 0.3, sidecar_wait_seconds: 0.6}}
@@ -53,12 +56,8 @@ class Studio:
     def inbox(self, name: str) -> Path:
         return self.root / "inbox" / name
 
-    def cli(self, *arguments: str, stdin: bytes | None = None) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "dna_pipeline", *arguments]
-        done = subprocess.run(command, cwd=self.root, input=stdin, capture_output=True, timeout=240)
-        return subprocess.CompletedProcess(
-            command, done.returncode, done.stdout.decode(), done.stderr.decode()
-        )
+    def cli(self, *arguments: str, stdin: bytes = b"") -> Done:
+        return call_apart(self.root, *arguments, stdin=stdin)
 
     def facts(self, *arguments: str) -> Any:
         done = self.cli(*arguments, "--json")
@@ -121,6 +120,31 @@ class Studio:
     def error_of(self, stem: str) -> dict[str, Any]:
         (path,) = self.outbox.glob(f"*/failed/{stem}-*/error.json")
         return json.loads(path.read_bytes())
+
+
+ACTING = """\
+version: 1
+runtime: {{max_attempts: 2}}
+pipelines: {{act: [{{act: {act}}}]}}
+inboxes: [{{path: inbox/act, pipeline: act, settle_seconds: 0.2, sidecar_wait_seconds: 0}}]
+"""
+
+
+@pytest.fixture
+def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Studio:
+    """A studio whose only stage does what `put_act` says; its worker loads no model."""
+    install(tmp_path / "site")
+    paths = [str(tmp_path / "site"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+    studio = Studio(tmp_path)
+    studio.inbox("act").mkdir(parents=True)
+    return studio
+
+
+def put_act(stage: Studio, name: str, act: str) -> None:
+    """Drop a job that does this; before the daemon starts."""
+    (stage.root / "pipeline.yaml").write_text(ACTING.format(act=act))
+    Image.new("RGB", (64, 64), "red").save(stage.inbox("act") / f"{name}.png")
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import Studio, alive, photograph, product_shot
+from conftest import Studio, alive, photograph, product_shot, put_act
 
 pytestmark = pytest.mark.slow
 
@@ -86,31 +86,31 @@ def test_a_job_resumes_after_its_last_finished_stage(studio: Studio):
     ]  # fmt: skip
 
 
-def test_a_killed_worker_costs_an_attempt_and_no_more(studio: Studio):
-    long_job(studio)
-    with studio.watch() as daemon:
-        studio.wait(lambda: running_step(studio) > 3)
+def test_a_killed_worker_costs_an_attempt_and_no_more(stage: Studio):
+    put_act(stage, "long", "{steps: 50, seconds: 0.1}")
+    with stage.watch() as daemon:
+        stage.wait(lambda: running_step(stage) > 3)
         worker_of(daemon).kill()
-        (job,) = studio.ended(1)
+        (job,) = stage.ended(1)
         assert daemon.poll() is None
     assert (job["status"], job["attempt"]) == ("completed", 2)
 
 
-def test_a_job_that_keeps_killing_its_worker_fails(studio: Studio):
-    config = (studio.root / "pipeline.yaml").read_text()
-    (studio.root / "pipeline.yaml").write_text(config + "runtime: {max_attempts: 2}\n")
-    long_job(studio)
-    with studio.watch() as daemon:
+def test_a_job_that_keeps_killing_its_worker_fails(stage: Studio):
+    put_act(stage, "long", "{steps: 600, seconds: 0.1}")
+    with stage.watch() as daemon:
         for attempt in (1, 2):
-            studio.wait(lambda a=attempt: studio.jobs() and studio.jobs()[0]["attempt"] == a)
-            studio.wait(lambda: running_step(studio) > 3)
+            stage.wait(lambda a=attempt: stage.jobs() and stage.jobs()[0]["attempt"] == a)
+            stage.wait(lambda: running_step(stage) > 3)
             worker_of(daemon).kill()
-        photograph("coffee").save(studio.inbox("restyle") / "next.png")
-        jobs = studio.ended(2)
+        # The sidecar comes first: without one, the image would be taken in at once.
+        (stage.inbox("act") / "next.yaml").write_text("act: {steps: 1, seconds: 0}")
+        photograph("coffee").save(stage.inbox("act") / "next.png")
+        jobs = stage.ended(2)
     assert {job["name"]: job["status"] for job in jobs} == {
         "long.png": "failed", "next.png": "completed",
     }  # fmt: skip
-    error = studio.error_of("long")
+    error = stage.error_of("long")
     assert error["code"] == "worker_crashed"
     assert error["attempts"] == 2
 
@@ -186,15 +186,15 @@ def test_one_daemon_a_data_folder(studio: Studio):
     assert str(daemon.pid) in second.stderr
 
 
-def test_the_worker_ends_with_its_daemon(studio: Studio):
-    long_job(studio)
-    daemon = studio.start()
-    studio.wait(lambda: running_step(studio) > 0)
+def test_the_worker_ends_with_its_daemon(stage: Studio):
+    put_act(stage, "long", "{steps: 600, seconds: 0.1}")
+    daemon = stage.start()
+    stage.wait(lambda: running_step(stage) > 0)
     worker = worker_of(daemon).pid
     daemon.send_signal(signal.SIGTERM)
     assert daemon.wait(30) == 0
     assert not alive(worker)
-    (job,) = studio.jobs()
+    (job,) = stage.jobs()
     assert (job["status"], job["attempt"]) == ("queued", 0)
 
 

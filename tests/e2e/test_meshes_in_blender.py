@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from dna_pipeline.media.meshes import export
 from dna_pipeline.media.meshes.gltf import ROUGHNESS
@@ -31,9 +32,21 @@ PLAIN, TEXTURED = "plain", "a stühl"
 
 
 @pytest.fixture(scope="module")
-def folder(blender_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where Blender imported all files and exported the .glb among them to `again/`."""
-    folder = tmp_path_factory.mktemp("meshes")
+def folder(blender_python: Path, tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """Where Blender imported all files and exported the .glb among them to `again/`.
+
+    Of several processes that share the tests, one starts Blender.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "meshes-in-blender"
+    with FileLock(folder.with_suffix(".lock")):
+        if not folder.exists():
+            folder.mkdir()
+            import_all(blender_python, folder)
+    return folder
+
+
+def import_all(blender_python: Path, folder: Path) -> None:
     (folder / "again").mkdir()
     for name, mesh in ((PLAIN, signpost()), (TEXTURED, textured())):
         placement = place(mesh.vertices, 2.0, "base")
@@ -46,7 +59,6 @@ def folder(blender_python: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
         env=environment, capture_output=True, text=True, timeout=280,
     )  # fmt: skip
     assert (folder / "seen.json").exists(), done.stdout + done.stderr
-    return folder
 
 
 @pytest.fixture(scope="module")

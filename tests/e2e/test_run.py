@@ -40,15 +40,16 @@ def test_ten_photographs_two_of_them_broken(studio: Studio):
 
 
 def test_what_verify_says_of_a_changed_result(studio: Studio):
-    photograph("coffee").save(studio.inbox("restyle") / "coffee.png")
+    (studio.inbox("restyle") / "egg.yaml").write_text("pipeline: cut")
+    product_shot().save(studio.inbox("restyle") / "egg.png")
     assert studio.cli("run").returncode == 0
-    (picture,) = studio.outbox.glob("restyle/coffee-*/coffee.png")
+    (picture,) = studio.outbox.glob("restyle/egg-*/egg.matte.png")
     picture.write_bytes(picture.read_bytes() + b"!")
 
     verified = studio.cli("verify")
 
     assert verified.returncode == 1
-    assert "coffee.png: is not what the manifest says" in verified.stdout
+    assert "egg.matte.png: is not what the manifest says" in verified.stdout
 
 
 def test_a_photograph_becomes_a_mesh(studio: Studio):
@@ -144,7 +145,8 @@ def test_bad_input_fails_with_its_code_beside_its_source(studio: Studio):
         (inbox / f"{name}.yaml").write_text(sidecar)
     Image.new("RGB", (1, 1)).save(inbox / "dot.png")
     (inbox / "escape.yaml").write_text("image: ../../etc/passwd")
-    photograph("astronaut").save(inbox / "good.png")
+    product_shot().save(inbox / "good.png")
+    (inbox / "good.yaml").write_text("pipeline: cut")
 
     report = studio.facts("run")
 

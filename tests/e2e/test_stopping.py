@@ -5,40 +5,17 @@ import os
 import signal
 import subprocess
 import time
-from pathlib import Path
 
 import psutil
 import pytest
-from conftest import Studio, alive
-
-from tests.integration.acting import install
+from conftest import Studio, alive, put_act
 
 pytestmark = pytest.mark.slow
-
-CONFIG = """\
-version: 1
-pipelines: {{act: [{{act: {act}}}]}}
-inboxes: [{{path: inbox/act, pipeline: act, settle_seconds: 0.2, sidecar_wait_seconds: 0}}]
-"""
-
-
-@pytest.fixture
-def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Studio:
-    """A studio whose only stage does what `perform` says."""
-    install(tmp_path / "site")
-    paths = [str(tmp_path / "site"), *filter(None, [os.environ.get("PYTHONPATH")])]
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
-    studio = Studio(tmp_path)
-    studio.inbox("act").mkdir(parents=True)
-    return studio
 
 
 def perform(studio: Studio, act: str) -> tuple[subprocess.Popen[bytes], int]:
     """Start a daemon and wait until its worker is at the job; the daemon and the worker's id."""
-    from PIL import Image
-
-    (studio.root / "pipeline.yaml").write_text(CONFIG.format(act=act))
-    Image.new("RGB", (64, 64), "red").save(studio.inbox("act") / "a.png")
+    put_act(studio, "a", act)
     daemon = studio.start()
     studio.wait(lambda: is_running(studio))
     children = psutil.Process(daemon.pid).children()

@@ -114,15 +114,19 @@ def install(site: Path) -> None:
 
 
 class Bench:
-    """An executor with a real worker, and orders for it."""
+    """An executor with a real worker, and orders for it.
 
-    def __init__(self, folder: Path, **changes: Any) -> None:
+    Args:
+        executor: one that is shared with other benches; else one is made, with these settings.
+    """
+
+    def __init__(self, folder: Path, executor: LocalExecutor | None = None, **changes: Any) -> None:
         self.folder = folder
         (folder / "data").mkdir(parents=True)
         self.source = folder / "source.png"
         self.source.write_bytes(b"pixels")
         settings = WorkerSettings("cpu", "auto", str(folder / "data"), {}, 60, 0)
-        self.executor = LocalExecutor(replace(settings, **changes))
+        self.executor = executor or LocalExecutor(replace(settings, **changes))
 
     def order(self, *stages: StageOrder, job: str = "j") -> Order:
         sha256 = hashlib.sha256(self.source.read_bytes()).hexdigest()

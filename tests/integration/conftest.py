@@ -17,6 +17,7 @@ import yaml
 from dna_pipeline.base.errors import ImageTooSmall, ImageUnreadable, JobError
 from dna_pipeline.config.loader import load_config
 from dna_pipeline.config.schema import Config
+from dna_pipeline.execution.local_executor import LocalExecutor
 from dna_pipeline.intake.discovery.probe import NotReadable, Probed, Question
 from dna_pipeline.intake.inbox_intake import InboxIntake
 from dna_pipeline.ledger import queue
@@ -27,6 +28,7 @@ from dna_pipeline.operations.repair.overtaken import OvertakenJobs
 from dna_pipeline.publish.batch_report import BatchReports
 from dna_pipeline.publish.publisher import Publisher
 from tests.integration.acting import Bench, install
+from tests.ledgers import lay_out
 
 DIED = 9
 
@@ -256,6 +258,8 @@ def make_site(tmp_path: Path, quiet: None) -> Iterator[Callable[..., Site]]:
         config = load_config(root / "pipeline.yaml", {})
         for folder in (config.inboxes[0].path, config.outbox, config.data):
             folder.mkdir(parents=True, exist_ok=True)
+        if not config.ledger_path.exists():
+            lay_out(config.ledger_path)
         made.append(Site(root, config))
         return made[-1]
 
@@ -366,8 +370,25 @@ def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return site
 
 
+@pytest.fixture(scope="session")
+def shared_executor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalExecutor]:
+    executor = Bench(tmp_path_factory.mktemp("shared")).executor
+    yield executor
+    executor.close(5)
+
+
+@pytest.fixture
+def shared_bench(tmp_path: Path, plugin: Path, shared_executor: LocalExecutor) -> Bench:
+    """A bench for what works with any worker: that of the tests before, if it lives still.
+
+    To start one takes two seconds, most of them to import torch.
+    """
+    return Bench(tmp_path, shared_executor)
+
+
 @pytest.fixture
 def bench(tmp_path: Path, plugin: Path) -> Iterator[Bench]:
+    """A bench with a worker of its own, which the first order starts."""
     bench = Bench(tmp_path)
     yield bench
     bench.executor.close(5)

@@ -148,6 +148,7 @@ class Disk:
         """What is committed, as one file; its folder is there since it is."""
         (path,) = self.root.rglob(LEDGER)
         copy = self.root.with_name("copy.db")
+        copy.write_bytes(b"")  # into a database, SQLite would write how often it was copied into
         reader, writer = open_reader(path), sqlite_module().connect(copy)
         try:
             reader.backup(writer)

@@ -58,6 +58,7 @@ def step_till_quiet(site: Site) -> None:
             site.gate.fail(error, site.now)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("restart", [False, True])
 def test_unmounted_in_the_middle_a_batch_is_taken_again_as_it_was(
     make_disk: Callable[..., Disk], restart: bool
@@ -100,6 +101,7 @@ def retry(site: Site, job: Job) -> None:
     Retrier(site.config, site.ledger).retry(job.id, site.prober)  # pyright: ignore
 
 
+@pytest.mark.slow
 def test_what_was_mended_for_a_retry_is_there_for_the_next(site: Site) -> None:
     site.put("a.png")
     site.put("shots.csv", "image,remove_background.force\na.png,true\n")
@@ -123,6 +125,7 @@ def test_a_retried_row_still_knows_its_batch_and_number(make_site: MakeSite) -> 
     assert params(site.job())["prompt"] == "shots 3"
 
 
+@pytest.mark.slow
 def test_a_row_mended_by_a_retry_does_not_stand_for_what_it_was(make_site: MakeSite) -> None:
     text = "image,remove_background.force\na.png,true\n"
     site = from_library(make_site, text)
@@ -135,6 +138,7 @@ def test_a_row_mended_by_a_retry_does_not_stand_for_what_it_was(make_site: MakeS
     assert statuses(site) == {"2": "queued"}
 
 
+@pytest.mark.slow
 def test_a_row_retried_as_it_was_stands_for_itself(make_site: MakeSite) -> None:
     text = "image,remove_background.force\na.png,true\n"
     site = from_library(make_site, text)
@@ -157,6 +161,7 @@ def test_an_outbox_that_is_away_is_not_made_anew(site: Site) -> None:
     assert set(statuses(site).values()) == {"queued"}
 
 
+@pytest.mark.slow
 def test_a_folder_that_was_removed_does_not_keep_the_batch_open(site: Site) -> None:
     batch = three(site)
     statuses(site)
@@ -190,6 +195,7 @@ def test_many_batches_are_accounted_for_a_few_at_a_time(
     assert looks == [None]
 
 
+@pytest.mark.slow
 def test_a_long_account_is_made_some_rows_at_a_time(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -239,6 +245,7 @@ def row_of_another(site: Site) -> Job:
     return site.job()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("image", ["none.png", "a.png"])
 def test_a_job_that_another_batch_counts_on_is_not_withdrawn(
     make_site: MakeSite, image: str
@@ -256,6 +263,7 @@ def test_a_job_that_another_batch_counts_on_is_not_withdrawn(
         assert all(done.id[:8] in line for line in lines if ",a.png," in line), account
 
 
+@pytest.mark.slow
 def test_what_another_batch_did_for_a_row_in_vain_is_told(make_site: MakeSite) -> None:
     site = make_site(originals="keep")
     job = row_of_another(site)
@@ -274,6 +282,7 @@ def test_what_another_batch_did_for_a_row_in_vain_is_told(make_site: MakeSite) -
 # --- kept ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("told", ["", "on_duplicate: run\n"])
 def test_a_touch_makes_no_batch(make_site: MakeSite, told: str) -> None:
     site = make_site(originals="keep")
@@ -366,6 +375,7 @@ def test_a_batch_that_waits_is_not_decoded_again_and_again(site: Site) -> None:
     assert statuses(site) == {"2": "queued", "3": "wrong", "4": "queued"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("reason", "is_busy"),
     [
@@ -415,6 +425,7 @@ def short_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("dna_pipeline.intake.claiming.blocked.IMAGE_WAIT_S", WAIT_S)
 
 
+@pytest.mark.slow
 def test_an_image_that_cannot_be_read_holds_its_batch_up_for_a_while(
     site: Site, short_wait: None
 ) -> None:
@@ -432,6 +443,7 @@ def test_an_image_that_cannot_be_read_holds_its_batch_up_for_a_while(
     assert site.left() == {"c.png"}
 
 
+@pytest.mark.slow
 def test_a_locked_image_in_a_source_root_holds_its_batch_up_for_a_while(
     make_site: MakeSite, short_wait: None
 ) -> None:
@@ -445,6 +457,7 @@ def test_a_locked_image_in_a_source_root_holds_its_batch_up_for_a_while(
     assert statuses(site) == {"2": "queued", "3": "wrong"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("error", "seconds"),
     [
@@ -477,6 +490,7 @@ def test_an_image_that_cannot_be_taken_holds_its_batch_up_for_a_while(
     assert [job.name for job in site.jobs()] == ["a.png", "b.png", "d.png"]
 
 
+@pytest.mark.slow
 def test_what_was_blocked_and_is_free_again_is_taken(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -495,6 +509,7 @@ def test_what_was_blocked_and_is_free_again_is_taken(
     assert statuses(site) == {"2": "queued", "3": "wrong"}
 
 
+@pytest.mark.slow
 def test_a_table_that_is_dropped_again_has_its_image_tried_again(
     site: Site, monkeypatch: pytest.MonkeyPatch, short_wait: None
 ) -> None:
@@ -521,6 +536,7 @@ def test_a_row_whose_image_was_archived_is_known_by_its_place(make_site: MakeSit
     assert statuses(site) == {"2": "skipped"}
 
 
+@pytest.mark.slow
 def test_a_daemon_that_stops_in_the_middle_gives_back_at_the_next_start(site: Site) -> None:
     for number in range(40):
         site.put(f"{number:02}.png", f"image {number}")
@@ -545,6 +561,7 @@ def test_a_table_that_vanishes_stops_nobody(site: Site) -> None:
     assert [job.name for job in site.jobs()] == ["a.png"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", [False, True])
 def test_the_images_of_a_wrong_job_file_wait_for_its_mend(
     make_site: MakeSite, monkeypatch: pytest.MonkeyPatch, kept: bool

@@ -41,6 +41,7 @@ EXCEL = "\ufeffsep=;\r\nimage;img2img.prompt;img2img.strength;pipeline\r\n"
 ROWS = "a.png;a, b;0,6;paint\r\nb.png;=c;0,45;paint\r\n"
 
 
+@pytest.mark.slow
 def test_it_is_written_as_its_table_is(site: Site) -> None:
     dropped(site, EXCEL + ROWS)
     run_all(site)
@@ -80,6 +81,7 @@ def test_a_table_in_utf16_is_answered_in_utf8_with_a_mark(site: Site) -> None:
     assert [line.split("\t")[-1] for line in made.splitlines()] == ["img2img.prompt", "é", "猫"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("originals", ["archive", "delete", "keep"])
 def test_the_form_outlives_a_restart(make_site: MakeSite, originals: str) -> None:
     site = dropped(make_site(originals=originals), EXCEL + ROWS)
@@ -169,6 +171,7 @@ def test_many_rows_differ_late(site: Site, monkeypatch: pytest.MonkeyPatch) -> N
     assert [row["priority"] for row in report(site)] == ["0"] * 17 + ["1"] + ["0"] * 2
 
 
+@pytest.mark.slow
 def test_a_row_that_is_retried_with_another_value_shows_it(site: Site) -> None:
     dropped(site, "image\na.png\nb.png\nc.png\n")
     accounts = site.accounts()

@@ -84,6 +84,7 @@ def test_a_matrix_with_a_wrong_value_fails_as_a_whole(site: Site) -> None:
     assert site.rows(Batch) == []
 
 
+@pytest.mark.slow
 def test_a_failed_combination_can_be_mended_alone(site: Site) -> None:
     site.put("cat.png.yaml", MATRIX)
     site.put("cat.png")
@@ -107,6 +108,7 @@ def test_a_failed_combination_can_be_mended_alone(site: Site) -> None:
 # --- job files with images ---
 
 
+@pytest.mark.slow
 def test_thirty_images_then_their_job_file(make_site: MakeSite) -> None:
     site = make_site(sidecar_wait_seconds=5)
     for number in range(30):
@@ -141,6 +143,7 @@ def test_a_job_file_waits_for_what_it_names(site: Site) -> None:
     assert [job.name for job in site.jobs()] == ["a.png", "b.png"]
 
 
+@pytest.mark.slow
 def test_what_a_job_file_names_in_vain_is_a_wrong_row(site: Site) -> None:
     site.put("both.yaml", "images: [a.png, b.png]\n")
     site.put("a.png")
@@ -153,6 +156,7 @@ def test_what_a_job_file_names_in_vain_is_a_wrong_row(site: Site) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_images_and_matrix(site: Site) -> None:
     site.put("all.yaml", 'images: ["?.png"]\nmatrix: {remove_background.force: [true, false]}\n')
     for name in "ab":
@@ -212,6 +216,7 @@ b.png,other,,,"a, b"
 """
 
 
+@pytest.mark.slow
 def test_a_table(site: Site) -> None:
     for name in "ab":
         site.put(f"{name}.png", name)
@@ -234,6 +239,7 @@ def test_a_table(site: Site) -> None:
     assert (site.left(), site.claims()) == (set(), [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wait", [0, 0.5, 5])
 @pytest.mark.parametrize("settle", [0, 2])
 @pytest.mark.parametrize("teller", ["shots.csv", "all.yaml", "one.yaml"])
@@ -311,6 +317,7 @@ def wrong_table(site: Site) -> None:
     site.put("shots.csv", WRONG)
 
 
+@pytest.mark.slow
 def test_wrong_rows_are_lines_and_no_jobs(site: Site) -> None:
     wrong_table(site)
     site.settle()
@@ -337,6 +344,7 @@ def test_check_tells_the_same(site: Site) -> None:
     assert site.left() == {"good.png", "broken.png", "shots.csv"}
 
 
+@pytest.mark.slow
 def test_a_table_again_makes_only_what_is_missing(make_site: MakeSite) -> None:
     site = make_site(source_roots=["library"])
     library(site, "a.png", "b.png")
@@ -361,6 +369,7 @@ def test_a_table_again_makes_only_what_is_missing(make_site: MakeSite) -> None:
     assert statuses(site) == {"2": "queued", "3": "wrong"}
 
 
+@pytest.mark.slow
 def test_a_table_again_after_its_images_were_archived(site: Site) -> None:
     wrong_table(site)
     site.settle()
@@ -377,6 +386,7 @@ def test_a_table_again_after_its_images_were_archived(site: Site) -> None:
     assert (told["2"], told["7"], told["10"]) == ("skipped", "wrong", "queued")
 
 
+@pytest.mark.slow
 def test_a_result_that_was_removed_is_made_again(make_site: MakeSite) -> None:
     import shutil
 
@@ -447,6 +457,7 @@ def checked(site: Site) -> list[tuple[str | None, str | None]]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("originals", ["archive", "delete", "keep"])
 @pytest.mark.parametrize("where", ["library", "other"])
 def test_a_link_within_the_source_roots_is_read_through(
@@ -535,6 +546,7 @@ def odd_things(folder: Path) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["in", "in/sub", "library"])
 def test_what_is_no_image_is_a_wrong_row_and_holds_nothing_up(
     make_site: MakeSite, where: str
@@ -557,6 +569,7 @@ def test_what_is_no_image_is_a_wrong_row_and_holds_nothing_up(
     assert all(text in row["detail"] for row, text in zip(wrong, odd.values(), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["in/sub", "library/sub"])
 def test_a_row_whose_image_cannot_be_looked_for_waits(
     make_site: MakeSite, monkeypatch: pytest.MonkeyPatch, where: str
@@ -649,6 +662,7 @@ def test_a_half_written_image_keeps_the_batch_waiting(site: Site) -> None:
 # --- kept ---
 
 
+@pytest.mark.slow
 def test_a_kept_table_is_touched_never_and_runs_again_when_changed(make_site: MakeSite) -> None:
     site = make_site(originals="keep")
     site.put("a.png", "a")
@@ -713,6 +727,7 @@ def fail_next(site: Site) -> None:
     site.publish()
 
 
+@pytest.mark.slow
 def test_max_failures_pauses_a_batch(site: Site) -> None:
     batch = three(site, "max_failures: 1\n")
     fail_next(site)
@@ -738,6 +753,7 @@ def test_a_batch_with_too_many_wrong_rows_does_not_begin(make_site: MakeSite) ->
     assert site.job().hold == "paused"
 
 
+@pytest.mark.slow
 def test_a_batch_is_cancelled_as_a_whole(site: Site) -> None:
     batch = three(site)
     site.run_next()
@@ -750,6 +766,7 @@ def test_a_batch_is_cancelled_as_a_whole(site: Site) -> None:
 # --- hostile and broken ---
 
 
+@pytest.mark.slow
 def test_no_cell_of_the_account_is_a_formula(site: Site) -> None:
     site.put("=cmd.png", "x")
     site.put("all.yaml", 'images: "*.png"\n')

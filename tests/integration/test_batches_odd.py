@@ -39,6 +39,7 @@ def quoted(*cells: str) -> str:
     return ",".join('"' + cell.replace('"', '""') + '"' for cell in cells)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("originals", ["archive", "keep"])
 def test_odd_names_in_cells(make_site: MakeSite, originals: str) -> None:
     site = make_site(originals=originals)
@@ -61,6 +62,7 @@ ROWS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 @pytest.mark.parametrize("delimiter", [",", ";", "\t"])
 @pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
@@ -110,6 +112,7 @@ def test_a_table_that_is_replaced_while_it_is_read(make_site: MakeSite, monkeypa
     assert site.left() == set()
 
 
+@pytest.mark.slow
 def test_two_tables_of_one_image(site: Site) -> None:
     site.put("a.png", "a")
     site.put("1.csv", "image\na.png\n")
@@ -170,6 +173,7 @@ def test_the_yaml_of_a_table_waits_for_it(make_site: MakeSite) -> None:
     assert len(site.jobs()) == 1
 
 
+@pytest.mark.slow
 def test_a_job_file_in_a_folder_names_a_library(make_site: MakeSite) -> None:
     site = make_site(source_roots=["library"], recursive=True)
     library(site, "a.png", "b.png")
@@ -232,6 +236,7 @@ def test_a_row_that_is_retried_says_what_it_said(make_site: MakeSite) -> None:
     assert params(site.job()) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("originals", ["archive", "keep"])
 def test_a_data_folder_below_one_called_as_ours(
     make_site: MakeSite, tmp_path: Path, originals: str
@@ -247,6 +252,7 @@ def test_a_data_folder_below_one_called_as_ours(
     assert not (site.inbox / ".dna").exists()
 
 
+@pytest.mark.slow
 def test_what_was_done_before_is_archived_by_its_place(make_site: MakeSite) -> None:
     site = make_site(recursive=True)
     for name in ("a.png", "sub/a.png"):
@@ -269,6 +275,7 @@ def test_what_was_done_before_is_archived_by_its_place(make_site: MakeSite) -> N
 LONGEST = "é" * 125 + "x.png"
 
 
+@pytest.mark.slow
 def test_the_longest_name_has_room_for_a_yaml(site: Site) -> None:
     site.put(LONGEST, "a")
     site.put("shots.csv", f"image,remove_background.force\n{LONGEST},true\n{LONGEST},false\n")
@@ -284,6 +291,7 @@ def test_the_longest_name_has_room_for_a_yaml(site: Site) -> None:
 TWINS = [("q?b", "q_b"), ("..", "_")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("folders", TWINS)
 @pytest.mark.parametrize("killed", [False, True])
 def test_originals_of_folders_that_become_one_are_all_kept(
@@ -318,6 +326,7 @@ def _die(*_: object) -> None:
     raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", ["image\nchairs\\a.png\n", "image\n.\\chairs\\a.png\n"])
 def test_paths_with_the_separators_of_windows(site: Site, table: str) -> None:
     site.put("chairs/a.png", "a")

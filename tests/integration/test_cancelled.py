@@ -64,6 +64,7 @@ def originals(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(source).as_posix(): path.read_bytes() for path in files}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kept", ["archive", "delete", "keep"])
 def test_cancelled_rows_share_a_folder_with_each_original_once(make_site, tmp_path, kept) -> None:
     site = table_of(make_site, tmp_path, originals=kept)
@@ -81,6 +82,7 @@ def test_cancelled_rows_share_a_folder_with_each_original_once(make_site, tmp_pa
     assert f"retry --failed --batch {site.jobs()[0].batch[:8]}" in text
 
 
+@pytest.mark.slow
 def test_the_account_of_the_batch_says_where_they_are(make_site, tmp_path) -> None:
     site = table_of(make_site, tmp_path)
     cancel_batch(site)
@@ -91,6 +93,7 @@ def test_the_account_of_the_batch_says_where_they_are(make_site, tmp_path) -> No
     assert files_in_claims(site) == []
 
 
+@pytest.mark.slow
 def test_a_retried_row_takes_its_files_with_it(make_site, tmp_path) -> None:
     site = table_of(make_site, tmp_path)
     cancel_batch(site)
@@ -114,6 +117,7 @@ def test_a_retried_row_takes_its_files_with_it(make_site, tmp_path) -> None:
     assert forced == [True, False, False, False]
 
 
+@pytest.mark.slow
 def test_cancelled_twice(make_site, tmp_path) -> None:
     site = table_of(make_site, tmp_path)
     cancel_batch(site)
@@ -126,6 +130,7 @@ def test_cancelled_twice(make_site, tmp_path) -> None:
     assert len(list(shared(site).glob("*.json"))) == 4
 
 
+@pytest.mark.slow
 def test_a_row_is_retried_while_another_of_its_original_is_published(
     make_site, tmp_path, monkeypatch
 ) -> None:
@@ -150,6 +155,7 @@ def test_a_row_is_retried_while_another_of_its_original_is_published(
     assert [job.status for job in site.jobs()[:2]] == ["queued", "queued"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [("a?b", "a_b"), ("caf\u00e9", "cafe\u0301")])
 def test_equal_images_of_folders_that_become_one(make_site, tmp_path, names) -> None:
     site = make_site(tmp_path, originals="delete", recursive=True)
@@ -167,6 +173,7 @@ def test_equal_images_of_folders_that_become_one(make_site, tmp_path, names) -> 
     assert not shared(site).exists()
 
 
+@pytest.mark.slow
 def test_images_of_one_name_in_folders_of_a_source_root(make_site, tmp_path) -> None:
     for folder in ("a", "b"):
         (tmp_path / "roots" / folder).mkdir(parents=True)
@@ -199,6 +206,7 @@ def test_a_row_whose_original_was_removed_says_so(make_site, tmp_path) -> None:
     assert site.jobs()[2].status == "cancelled"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["gone", "overwritten"])
 def test_repair_finds_cancelled_rows(make_site, tmp_path, how) -> None:
     site = table_of(make_site, tmp_path, recursive=True)
@@ -218,6 +226,7 @@ def test_repair_finds_cancelled_rows(make_site, tmp_path, how) -> None:
     assert not folder.exists()
 
 
+@pytest.mark.slow
 def test_a_waiting_job_of_no_batch(site) -> None:
     site.put("cat.png", b"cat")
     site.put("cat.yaml", "priority: 2")
@@ -235,6 +244,7 @@ def test_a_waiting_job_of_no_batch(site) -> None:
     assert site.folders() == [name]
 
 
+@pytest.mark.slow
 def test_a_job_cancelled_while_it_ran(site) -> None:
     site.put("cat.png", b"cat")
     site.settle()

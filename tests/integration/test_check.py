@@ -91,6 +91,7 @@ def table(studio: Studio, rows: list[str]) -> None:
 # --- rows and files ---
 
 
+@pytest.mark.slow
 def test_wrong_rows_first_and_one_line_last(studio: Studio):
     table(studio, [*["a.png,true"] * 4, "b.png,", "a.png,perhaps"])
     code, out = check(studio)
@@ -104,6 +105,7 @@ def test_wrong_rows_first_and_one_line_last(studio: Studio):
     assert lines[-1] == "2 of 6 rows are wrong; 4 jobs, no history yet, 1 MiB"
 
 
+@pytest.mark.slow
 def test_thousands_of_rows_are_cut_short_and_no_wrong_one_is_lost_among_them(studio: Studio):
     table(studio, [*["a.png,"] * 1500, "b.png,", *["a.png,"] * 500])
     code, out = check(studio)
@@ -118,6 +120,7 @@ def test_thousands_of_rows_are_cut_short_and_no_wrong_one_is_lost_among_them(stu
     assert len(facts(studio)["jobs"]) == 2001
 
 
+@pytest.mark.slow
 def test_very_many_wrong_rows_are_cut_short_too(studio: Studio):
     table(studio, ["b.png,"] * 300)
     (studio / "inbox/cut/a.png").unlink()
@@ -127,6 +130,7 @@ def test_very_many_wrong_rows_are_cut_short_too(studio: Studio):
     assert out.splitlines()[-1] == "300 of 300 rows are wrong; nothing would run"
 
 
+@pytest.mark.slow
 def test_images_without_a_table_are_files(studio: Studio):
     for name in ("a.png", "b.png"):
         picture(studio / "inbox/cut" / name)
@@ -138,6 +142,7 @@ def test_images_without_a_table_are_files(studio: Studio):
     assert out.splitlines()[-1] == "1 of 3 files is wrong; 2 jobs, no history yet, 1 MiB"
 
 
+@pytest.mark.slow
 def test_rows_and_files_together(studio: Studio):
     table(studio, ["a.png,", "a.png,"])
     (studio / "inbox/cut/c.png").write_text("no picture")
@@ -149,6 +154,7 @@ def test_nothing_at_all(studio: Studio):
     assert (code, out.splitlines()[-1]) == (0, "nothing is wrong; nothing waits in the inboxes")
 
 
+@pytest.mark.slow
 def test_an_unknown_pipeline_does_not_run(studio: Studio):
     picture(studio / "inbox/cut/a.png")
     (studio / "inbox/cut/a.yaml").write_text("pipeline: cot")
@@ -158,6 +164,7 @@ def test_an_unknown_pipeline_does_not_run(studio: Studio):
     assert out.splitlines()[-1] == "1 of 1 file is wrong; nothing would run"
 
 
+@pytest.mark.slow
 def test_what_is_not_understood_is_said_and_cut_short(studio: Studio):
     picture(studio / "inbox/cut/a.png")
     for number in range(300):
@@ -177,6 +184,7 @@ def test_what_is_not_understood_is_said_and_cut_short(studio: Studio):
 # --- weights ---
 
 
+@pytest.mark.slow
 def test_jobs_that_would_wait_for_weights_do_not_run(studio: Studio):
     picture(studio / "inbox/cut/a.png")
     code, out = check(studio)
@@ -201,6 +209,7 @@ def test_jobs_that_would_wait_for_weights_do_not_run(studio: Studio):
 # --- other daemons, hours, pauses ---
 
 
+@pytest.mark.slow
 def test_a_daemon_that_works_here_is_named(studio: Studio):
     picture(studio / "inbox/cut/a.png")
     with hold_lock(studio / "data"):
@@ -237,6 +246,7 @@ def test_an_inbox_that_is_shared_is_told(studio: Studio):
     assert "another daemon" not in check(studio)[1], "it is gone"
 
 
+@pytest.mark.slow
 def test_hours_and_pauses_are_told(studio: Studio):
     later = [datetime.now() + timedelta(hours=hours) for hours in (2, 3)]
     hours = "-".join(f"{time:%H:%M}" for time in later)
@@ -279,6 +289,7 @@ def install_torch(packages: Path, version: str, cuda: str) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("version", "cuda"), [("9.1.0+cpu", "None"), ("9.1.0", "None")])
 def test_a_torch_for_the_cpu_beside_a_gpu_is_told(
     studio: Studio, packages: Path, version: str, cuda: str
@@ -298,6 +309,7 @@ def test_a_torch_for_the_cpu_beside_a_gpu_is_told(
     assert (code, "torch " in out) == (0, False)
 
 
+@pytest.mark.slow
 def test_a_torch_for_cuda_is_not_spoken_of(studio: Studio, packages: Path):
     code, out = check_elsewhere(studio, install_torch(packages, "9.1.0", "'12.8'"))
     assert (code, "torch 9" in out) == (0, False)
@@ -306,6 +318,7 @@ def test_a_torch_for_cuda_is_not_spoken_of(studio: Studio, packages: Path):
 # --- programs ---
 
 
+@pytest.mark.slow
 def test_json_keeps_its_keys_and_adds_some(studio: Studio):
     picture(studio / "inbox/cut/a.png")
     found = facts(studio)

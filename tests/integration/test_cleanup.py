@@ -77,6 +77,7 @@ def foreign_files(site: Site) -> list[Path]:
 # --- what is not ours ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("originals", ["archive", "keep"])
 def test_folders_of_others_are_left_and_told_of(make_site: MakeSite, originals: str) -> None:
     site = make_site(originals=originals)
@@ -205,6 +206,7 @@ def drop_a_table(site: Site) -> set[bytes]:
 SINCE = [drop_two, submit_two, retry_one, drop_a_table]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("since", SINCE, ids=lambda f: f.__name__)
 @pytest.mark.parametrize("originals", ["archive", "keep", "delete"])
 @pytest.mark.parametrize("is_empty", [True, False], ids=["from the first day", "from later"])
@@ -325,6 +327,7 @@ def test_originals_that_were_moved_stay_if_the_inbox_keeps_its_files_now(
     assert [job.name for job in site.jobs()] == ["cat.png"]
 
 
+@pytest.mark.slow
 def test_images_from_source_roots_that_a_batch_was_copying(
     make_site: MakeSite, kill_everywhere: Callable[..., int]
 ) -> None:
@@ -343,6 +346,7 @@ def test_images_from_source_roots_that_a_batch_was_copying(
     assert kill_everywhere(prepare, lambda site: site.settle(), check, every=7) > 3
 
 
+@pytest.mark.slow
 def test_a_kept_file_that_was_only_touched_leaves_no_copy(
     make_site: MakeSite, kill_everywhere: Callable[..., int]
 ) -> None:
@@ -398,6 +402,7 @@ def test_what_lies_in_the_way_of_the_recovered_is_not_touched(site: Site) -> Non
     assert site.config.recovered.read_bytes() == b"a file of mine"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["near", "far"])
 def test_killed_at_any_step_a_folder_is_whole_somewhere(
     make_site: MakeSite, kill_everywhere: Callable[..., int], elsewhere: Path, place: str
@@ -466,6 +471,7 @@ def destroy(site: Site, how: str) -> None:
         path.write_bytes(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["overwritten", "gone", "one page"])
 @pytest.mark.parametrize("name", ["stdin", "photo.yaml", "archive.tar", "cat.png"])
 @pytest.mark.parametrize("settings", [(), ("remove_background.force=true",)])
@@ -486,6 +492,7 @@ def test_repair_finds_a_submitted_image_whatever_its_name(
         assert (site.outbox / folder / "source" / name).read_bytes() == b"the only one"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["stdin", "photo.yaml"])
 def test_a_failure_of_such_an_image_is_known_and_retried(site: Site, name: str) -> None:
     submit(site, b"the only one", name, "remove_background.force=true")
@@ -502,6 +509,7 @@ def test_a_failure_of_such_an_image_is_known_and_retried(site: Site, name: str) 
     assert (site.outbox / folder / "source" / name).read_bytes() == b"the only one"
 
 
+@pytest.mark.slow
 def test_a_submitted_image_that_a_kept_one_equals_is_still_done(make_site: MakeSite) -> None:
     site = make_site(originals="keep")
     site.put("cat.png", b"cat")
@@ -511,6 +519,7 @@ def test_a_submitted_image_that_a_kept_one_equals_is_still_done(make_site: MakeS
     assert rebuild(site.config).requeued == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("since", SINCE, ids=lambda f: f.__name__)
 @pytest.mark.parametrize("originals", ["archive", "keep", "delete"])
 @pytest.mark.parametrize("how", ["overwritten", "one page"])
@@ -542,6 +551,7 @@ def test_nothing_is_lost_in_a_repair(
     assert all(Path(folder).is_dir() for folder in report.recovered)
 
 
+@pytest.mark.slow
 def test_a_path_in_a_damaged_ledger_is_not_believed(make_site: MakeSite, tmp_path: Path) -> None:
     """The folder that a drop of a batch tells of is not its claim."""
     home = tmp_path / "home"

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.commands import call, call_apart, facts
+
 CONFIG = """\
 version: 1
 models: {matte: {provider: border_key}}
@@ -24,17 +26,6 @@ def studio(tmp_path: Path) -> Path:
     (tmp_path / "pipeline.yaml").write_text(CONFIG)
     (tmp_path / "inbox/cut").mkdir(parents=True)
     return tmp_path
-
-
-def call(folder: Path, *arguments: str, env: dict[str, str] | None = None):
-    return subprocess.run(
-        [sys.executable, "-m", "dna_pipeline", *arguments],
-        cwd=folder, capture_output=True, text=True, timeout=60, env=env,
-    )  # fmt: skip
-
-
-def facts(folder: Path, *arguments: str):
-    return json.loads(call(folder, *arguments, "--json").stdout)
 
 
 def picture(path: Path) -> Path:
@@ -51,9 +42,9 @@ def submit(folder: Path, name: str = "box.png") -> str:
 
 
 def test_init_writes_a_valid_configuration_and_overwrites_nothing(tmp_path: Path):
-    assert call(tmp_path, "init", "studio").returncode == 0
+    assert call_apart(tmp_path, "init", "studio").returncode == 0
     studio = tmp_path / "studio"
-    assert call(studio, "check").returncode == 0
+    assert call_apart(studio, "check").returncode == 0
     (studio / "pipeline.yaml").write_text(CONFIG)
     again = call(tmp_path, "init", "studio")
     assert again.returncode == 0
@@ -82,8 +73,9 @@ def test_status_before_anything_was_done(studio: Path):
     assert call(studio, "status").stdout.startswith("daemon    none runs")
 
 
+@pytest.mark.slow
 def test_no_configuration(tmp_path: Path):
-    done = call(tmp_path, "status")
+    done = call_apart(tmp_path, "status")
     assert done.returncode == 2
     assert "dna-pipeline init" in done.stderr
 
@@ -96,16 +88,18 @@ def test_a_wrong_configuration_names_line_and_mend(studio: Path):
     assert "device" in done.stderr
 
 
+@pytest.mark.slow
 def test_config_by_option_and_by_environment(
     studio: Path, tmp_path_factory: pytest.TempPathFactory
 ):
 
     elsewhere = tmp_path_factory.mktemp("elsewhere")
     config = str(studio / "pipeline.yaml")
-    assert call(elsewhere, "--config", config, "status").returncode == 0
-    assert call(elsewhere, "status", env=os.environ | {"DNA_CONFIG": config}).returncode == 0
+    assert call_apart(elsewhere, "--config", config, "status").returncode == 0
+    assert call_apart(elsewhere, "status", env=os.environ | {"DNA_CONFIG": config}).returncode == 0
 
 
+@pytest.mark.slow
 def test_check_tells_what_would_run_and_what_is_wrong(studio: Path):
     inbox = studio / "inbox/cut"
     picture(inbox / "good.png")
@@ -127,6 +121,7 @@ def test_check_tells_what_would_run_and_what_is_wrong(studio: Path):
     assert not (studio / "data").exists(), "check changes nothing"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("empty", [False, True], ids=["gone", "empty"])
 @pytest.mark.parametrize(
     "arguments", [["status"], ["status", "--json"], ["check"], ["jobs"]], ids=" ".join
@@ -144,6 +139,7 @@ def test_a_lost_ledger_is_no_new_beginning(studio: Path, arguments: list[str], e
     assert done.stdout == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("partial", "content"),
     [("dl.Xa1b2.png.part", b""), ("dl.png.part", b""), ("dl.png.aria2", b"half of it")],
@@ -200,6 +196,7 @@ def remember(studio: Path, job: str, seconds: float) -> None:
     ledger.close()
 
 
+@pytest.mark.slow
 def test_status_and_check_tell_how_long_it_will_take(studio: Path):
     for name in ("a.png", "b.png"):
         picture(studio / "inbox/cut" / name)
@@ -242,6 +239,7 @@ def test_cancel_a_queued_job_at_once(studio: Path):
     assert "ended already" in again.stderr
 
 
+@pytest.mark.slow
 def test_what_can_be_cancelled_is_and_what_ended_is_told(studio: Path):
     ended, queued = submit(studio, "a.png"), submit(studio, "b.png")
     call(studio, "cancel", ended)
@@ -251,6 +249,7 @@ def test_what_can_be_cancelled_is_and_what_ended_is_told(studio: Path):
     assert call(studio, "cancel", queued, ended, "--json").stdout == "[]\n"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="a file of Linux's that cannot be read")
 def test_what_can_be_submitted_is_and_what_is_wrong_is_told(studio: Path):
     (studio / "words.png").write_text("hello")
@@ -284,6 +283,7 @@ def test_surroundings_that_are_wrong_are_told_in_a_line(
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_pause_holds_the_queue_until_resume(studio: Path):
     submit(studio)
     call(studio, "pause")
@@ -294,14 +294,16 @@ def test_pause_holds_the_queue_until_resume(studio: Path):
     assert facts(studio, "run")["completed"] == 1
 
 
+@pytest.mark.slow
 def test_nothing_but_facts_on_standard_output(studio: Path):
     submit(studio)
-    done = call(studio, "run", "--json")
+    done = call_apart(studio, "run", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["completed"] == 1
     assert "job.published" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_wrong_submission_queues_nothing(studio: Path):
     (studio / "words.png").write_text("hello")
     done = call(studio, "submit", "words.png")
@@ -312,6 +314,7 @@ def test_a_wrong_submission_queues_nothing(studio: Path):
     assert list((studio / "data").rglob("*.png")) == []
 
 
+@pytest.mark.slow
 def test_names_cannot_steer_the_terminal(studio: Path):
     submit(studio, "\x1b[31mred.png")
     assert "\x1b" not in call(studio, "jobs").stdout
@@ -343,6 +346,7 @@ def evil_studio(studio: Path) -> Path:
     return studio
 
 
+@pytest.mark.slow
 def test_whatever_strangers_write_no_command_lets_it_steer_the_terminal(studio: Path):
     evil_studio(studio)
     calls = [
@@ -381,6 +385,7 @@ def test_a_wrong_configuration_cannot_steer_the_terminal(studio: Path):
         assert all(line.isprintable() for line in done.stderr.split("\n")), done.stderr
 
 
+@pytest.mark.slow
 def test_looking_loads_no_models_and_no_torch(studio: Path):
     submit(studio)
     code = (
@@ -422,6 +427,7 @@ def shots(studio: Path) -> Path:
     return studio
 
 
+@pytest.mark.slow
 def test_run_tells_the_rows_that_were_wrong(shots: Path):
     done = call(shots, "run")
     assert done.returncode == 1
@@ -434,6 +440,7 @@ def test_run_tells_the_rows_that_were_wrong(shots: Path):
     assert (again.returncode, json.loads(again.stdout)["batches"]) == (0, [])
 
 
+@pytest.mark.slow
 def test_a_batch_is_paused_cancelled_and_retried_by_its_folder_s_name(shots: Path):
     call(shots, "run")
     folder = folder_of_batch(shots)
@@ -465,6 +472,7 @@ def test_a_batch_is_paused_cancelled_and_retried_by_its_folder_s_name(shots: Pat
     assert f"job {jobs['a.png']['id'][:8]}: " in done.stderr
 
 
+@pytest.mark.slow
 def test_what_names_no_batch(shots: Path):
     call(shots, "run")
     for command in (["cancel"], ["retry", "--failed"], ["pause"], ["resume"], ["jobs"]):
@@ -473,6 +481,7 @@ def test_what_names_no_batch(shots: Path):
         assert "no batch's id begins with 'ffffffff'" in done.stderr
 
 
+@pytest.mark.slow
 def test_check_tells_what_would_be_skipped_as_taking_in_does(shots: Path):
     file = shots / "pipeline.yaml"
     file.write_text(CONFIG.replace("pipeline: cut}", "pipeline: cut, source_roots: [library]}"))
@@ -501,6 +510,7 @@ def test_check_tells_what_would_be_skipped_as_taking_in_does(shots: Path):
     assert skipped() == [False]
 
 
+@pytest.mark.slow
 def test_a_source_root_that_is_not_there_is_told_and_not_waited_for(studio: Path):
     file = studio / "pipeline.yaml"
     file.write_text(CONFIG.replace("pipeline: cut}", "pipeline: cut, source_roots: [library]}"))

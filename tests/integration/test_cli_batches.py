@@ -100,6 +100,7 @@ def of_batches(site: Site) -> dict[str, Counter[str]]:
     return found
 
 
+@pytest.mark.slow
 def test_jobs_of_a_batch_by_whatever_name(site: Site, call: Program) -> None:
     for name in spellings(site, "more"):
         listed = call.facts("jobs", "--batch", name)
@@ -108,6 +109,7 @@ def test_jobs_of_a_batch_by_whatever_name(site: Site, call: Program) -> None:
     assert [job["name"] for job in failed] == ["all0.png"]
 
 
+@pytest.mark.slow
 def test_cancel_a_batch(site: Site, call: Program) -> None:
     done = call("cancel", "--batch", batch(site, "all")[:8])
     assert done.returncode == 0, done.stderr
@@ -119,6 +121,7 @@ def test_cancel_a_batch(site: Site, call: Program) -> None:
     assert [entry["was"] for entry in again] == ["queued"] * 3
 
 
+@pytest.mark.slow
 def test_retry_what_failed_of_a_batch(site: Site, call: Program) -> None:
     call("cancel", "--batch", batch(site, "more")[:8])
     site.publish()
@@ -135,6 +138,7 @@ def test_retry_what_failed_of_a_batch(site: Site, call: Program) -> None:
     assert "nothing of that batch failed" in nothing.stderr
 
 
+@pytest.mark.slow
 def test_retry_all_that_failed(site: Site, call: Program) -> None:
     """What was cancelled stays so, unless it is of a batch that is named."""
     call("cancel", "--batch", batch(site, "more"))
@@ -152,6 +156,7 @@ def test_retry_all_that_failed(site: Site, call: Program) -> None:
     assert nothing.stderr.startswith("no job has failed\n3 jobs cancelled")
 
 
+@pytest.mark.slow
 def test_retry_of_very_many(site: Site, call: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first is begun at once, and none needs more of memory than its id until then."""
     before = site.jobs()[0]
@@ -180,6 +185,7 @@ def test_retry_of_very_many(site: Site, call: Program, monkeypatch: pytest.Monke
     assert peak[0] < 100 << 20
 
 
+@pytest.mark.slow
 def test_pause_and_resume_a_batch(site: Site, call: Program) -> None:
     for name in spellings(site, "all")[1:4]:
         done = call("pause", "--batch", name)
@@ -202,6 +208,7 @@ def test_pause_and_resume_a_batch(site: Site, call: Program) -> None:
     assert call.facts("status")["holds"] == []
 
 
+@pytest.mark.slow
 def test_status_shows_batches_that_are_not_done(site: Site, call: Program) -> None:
     site.accounts().write()
     names = {stem: f"in/{stem}-{batch(site, stem)[:8]}" for stem in ("all", "more")}
@@ -243,6 +250,7 @@ WRONG_CALLS = {
 }
 
 
+@pytest.mark.slow
 def test_wrong_calls_say_what_is_right(site: Site, call: Program) -> None:
     before = of_batches(site)
     names = {"job": site.jobs()[0].id[:12], "batch": batch(site, "all")[:12]}

@@ -77,6 +77,7 @@ def until(client: Client, drop: Drop, wanted: Callable[[State], bool]) -> State:
     return state
 
 
+@pytest.mark.slow
 def test_from_a_picture_to_its_result(root: Path, client: Client):
     assert client.inboxes() == {"archive": root / "in/archive", "keeper": root / "in/kept"}
     assert client.status()["pipelines"] == ["slow", "quick"]
@@ -95,6 +96,7 @@ def test_from_a_picture_to_its_result(root: Path, client: Client):
     assert client.find_result(drop) == state
 
 
+@pytest.mark.slow
 def test_status_fits_its_schema_while_a_batch_runs(root: Path, client: Client):
     schema = json.loads((SCHEMAS / "status.schema.json").read_bytes())
     jsonschema.Draft202012Validator.check_schema(schema)
@@ -117,6 +119,7 @@ def test_status_fits_its_schema_while_a_batch_runs(root: Path, client: Client):
     assert any(status["waiting"] for status in seen)
 
 
+@pytest.mark.slow
 def test_why_a_job_is_held(client: Client):
     drop = send(client, {"not_before": "2099-01-01T00:00:00Z"})
     state = until(client, drop, lambda state: bool(state.kind == "queued" and state.why))
@@ -124,6 +127,7 @@ def test_why_a_job_is_held(client: Client):
     assert client.status()["queued"][0]["hold"] == "not_before"
 
 
+@pytest.mark.slow
 def test_failures_come_with_what_to_do(client: Client):
     wrong = [{"stand_in": {"seconds": "soon"}}, {"no_such_key": 1}]
     drops = [send(client, told) for told in wrong]
@@ -131,6 +135,7 @@ def test_failures_come_with_what_to_do(client: Client):
     assert codes == ["parameter_invalid", "sidecar_invalid"]
 
 
+@pytest.mark.slow
 def test_a_kept_name_has_a_latest_result(client: Client):
     for color in ("red", "blue"):
         state = client.wait(send(client, {}, "keeper", color), TIMEOUT_S)
@@ -146,6 +151,7 @@ def _holds(file: Path | None, data: bytes) -> bool:
     return file is not None and file.read_bytes() == data
 
 
+@pytest.mark.slow
 def test_a_result_is_found_without_status(
     root: Path, client: Client, monkeypatch: pytest.MonkeyPatch
 ):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
+
+from tests import commands
 
 CONFIG = """\
 version: 1
@@ -20,11 +20,8 @@ inboxes:
 """
 
 
-def call(root: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "dna_pipeline", *arguments],
-        cwd=root, capture_output=True, text=True, timeout=120, env={**os.environ, **env},
-    )  # fmt: skip
+def call(root: Path, *arguments: str, **env: str) -> commands.Done:
+    return commands.call(root, *arguments, env={**os.environ, **env})
 
 
 def names(folder: Path) -> set[str]:
@@ -73,6 +70,7 @@ def test_looking_is_not_refused(root: Path, home: Path, command: str) -> None:
     assert names(home) == before
 
 
+@pytest.mark.slow
 def test_an_empty_folder_in_it_will_do(root: Path, home: Path) -> None:
     before = names(home)
     env = {"DNA_DATA_DIR": str(home / "dna-pipeline")}
@@ -81,6 +79,7 @@ def test_an_empty_folder_in_it_will_do(root: Path, home: Path) -> None:
     assert {name for name in names(home) if not name.startswith("dna-pipeline")} == before
 
 
+@pytest.mark.slow
 def test_folders_of_others_stay_where_a_ledger_is(root: Path, home: Path) -> None:
     """As where an older version made one in a home folder."""
     (home / "Documents").rename(root / "Documents")
@@ -97,6 +96,7 @@ def test_folders_of_others_stay_where_a_ledger_is(root: Path, home: Path) -> Non
     assert told["foreign"] == [str(home / "work/my_scene"), str(home / "claims/insurance")]
 
 
+@pytest.mark.slow
 def test_status_tells_what_was_recovered(root: Path) -> None:
     assert call(root, "resume").returncode == 0
     for digit in "ab":
@@ -115,6 +115,7 @@ def test_status_tells_what_was_recovered(root: Path) -> None:
     assert json.loads(call(root, "status", "--json").stdout)["recovered"] == told["recovered"]
 
 
+@pytest.mark.slow
 def test_the_outbox_where_older_versions_had_theirs(root: Path) -> None:
     """`DNA_OUTPUT_DIR` is `data/output`, with old pictures in it and models beside it."""
     env = {"DNA_DATA_DIR": "data", "DNA_OUTPUT_DIR": "data/output"}
@@ -139,6 +140,7 @@ def test_the_outbox_where_older_versions_had_theirs(root: Path) -> None:
     assert (root / "data/output/img2img_1_42.png").read_bytes() == b"mine"
 
 
+@pytest.mark.slow
 def test_an_image_called_manifest_json_is_no_manifest(root: Path) -> None:
     (root / "cat.png").rename(root / "manifest.json")
     assert call(root, "submit", "manifest.json").returncode == 0

@@ -21,6 +21,7 @@ def prober() -> Iterator[Prober]:
     prober.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "said"),
     [

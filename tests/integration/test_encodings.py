@@ -104,6 +104,7 @@ def full(site: Site) -> Site:
 LOOKING = [["jobs"], ["jobs", "--status", "completed"], ["status"], ["verify"], ["check"]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ENCODINGS)
 def test_every_command_that_looks(full: Site, kind: str) -> None:
     shows = [["show", job.id] for job in full.jobs()]
@@ -122,6 +123,7 @@ def column_of(line: str, cell: str) -> int:
     return len(before) + len(re.findall("[\u4e00-\u9fff\u3040-\u30ff\U0001f408]", before))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["cp1252", "C", "utf-8"])
 def test_columns_are_in_line_as_they_are_printed(full: Site, kind: str) -> None:
     (jobs, _), (check, _) = Shell(full.root, kind).dna(["jobs"], ["check"], codes=(0, 2))
@@ -133,6 +135,7 @@ def test_columns_are_in_line_as_they_are_printed(full: Site, kind: str) -> None:
     assert column_of(row, "cut") == column_of(head, "would run")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["cp1252", "C"])
 def test_json_is_valid_and_loses_nothing(full: Site, kind: str) -> None:
     shows = [["show", job.id] for job in full.jobs()]
@@ -150,6 +153,7 @@ def _with_bytes(facts: Any) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["cp1252", "C"])
 def test_every_command_that_changes(full: Site, kind: str) -> None:
     shell = Shell(full.root, kind)
@@ -167,6 +171,7 @@ def test_every_command_that_changes(full: Site, kind: str) -> None:
     assert shell.json(["jobs", "--inbox", "猫"], ["jobs", "--status", "\udcff"]) == [[], []]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["cp1252", "ascii", "C"])
 def test_help_and_wrong_calls(site: Site, kind: str) -> None:
     shell = Shell(site.root, kind)
@@ -182,6 +187,7 @@ def test_help_and_wrong_calls(site: Site, kind: str) -> None:
         assert out == "" and error
 
 
+@pytest.mark.slow
 def test_no_daemon_where_results_could_not_get_their_names(site: Site) -> None:
     for command in (["watch"], ["run"]):
         ((_, error),) = Shell(site.root, "C").dna(command, codes=(2,))
@@ -204,6 +210,7 @@ def test_a_script_that_prints_a_path(tmp_path: Path, kind: str) -> None:
     assert ".zip" in out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["cp1252", "C"])
 def test_the_log_on_standard_error(tmp_path: Path, kind: str) -> None:
     code = (
@@ -226,6 +233,7 @@ def test_the_log_on_standard_error(tmp_path: Path, kind: str) -> None:
     assert "--- Logging error ---" not in error
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["cp1252", "C"])
 def test_what_a_library_prints_in_the_worker(tmp_path: Path, kind: str) -> None:
     code = "from dna_pipeline.base.logs import configure_child\nconfigure_child()\nprint('猫 🐈')\n"

@@ -151,6 +151,7 @@ def test_a_new_device_is_learned_anew(shop) -> None:
     assert shop.seconds(restyle()) == [pytest.approx(20)], "what was known of the old one is kept"
 
 
+@pytest.mark.slow
 def test_a_machine_that_has_become_slower_is_noticed_soon(shop) -> None:
     for seconds in [2] * 30 + [6] * 10:
         shop.add(restyle())
@@ -158,6 +159,7 @@ def test_a_machine_that_has_become_slower_is_noticed_soon(shop) -> None:
     assert shop.seconds(restyle()) == [pytest.approx(6)]
 
 
+@pytest.mark.slow
 def test_what_loading_and_writing_take_counts_too_and_a_long_rest_does_not(shop) -> None:
     for _ in range(3):
         shop.add(restyle())
@@ -190,6 +192,7 @@ def test_only_what_can_run_now_counts(shop) -> None:
     assert shop.left() == QueueEstimate(0, None)
 
 
+@pytest.mark.slow
 def test_a_long_queue_is_judged_by_a_sample(shop, monkeypatch) -> None:
     """Jobs that alternate must not fool it, as every other of a matrix does."""
     shop.add(restyle(10))

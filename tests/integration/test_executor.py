@@ -51,27 +51,27 @@ def test_one_worker_serves_many_jobs(bench: Bench):
     assert not any(isinstance(event, WorkerReady) for event in second)
 
 
-def test_what_stages_print_does_not_disturb_the_talk(bench: Bench):
-    events = bench.run("chatter")
+def test_what_stages_print_does_not_disturb_the_talk(shared_bench: Bench):
+    events = shared_bench.run("chatter")
     assert kinds(events)[-2:] == ["stage_done", "job_done"]
 
 
-def test_finished_stages_are_not_run_again(bench: Bench, tmp_path: Path):
+def test_finished_stages_are_not_run_again(shared_bench: Bench, tmp_path: Path):
     two = (stage("copy", "one"), stage("copy", "two"))
-    bench.executor.submit(bench.order(*two))
-    events = bench.until_end("j")
+    shared_bench.executor.submit(shared_bench.order(*two))
+    events = shared_bench.until_end("j")
     done = {event.stage: event for event in events if isinstance(event, StageDone)}
     assert list(done) == ["one", "two"]
-    order = bench.order(*two)
+    order = shared_bench.order(*two)
     message = order.to_message()
     message["stages"][0]["done"] = [asdict(file) for file in done["one"].artifacts]
-    bench.executor.submit(Order.from_message(message))
-    again = [event.stage for event in bench.until_end("j") if isinstance(event, StageDone)]
+    shared_bench.executor.submit(Order.from_message(message))
+    again = [event.stage for event in shared_bench.until_end("j") if isinstance(event, StageDone)]
     assert again == ["two"]
     damaged = tmp_path / "work/j/one" / done["one"].artifacts[0].path
     damaged.write_bytes(b"!")
-    bench.executor.submit(Order.from_message(message))
-    again = [event.stage for event in bench.until_end("j") if isinstance(event, StageDone)]
+    shared_bench.executor.submit(Order.from_message(message))
+    again = [event.stage for event in shared_bench.until_end("j") if isinstance(event, StageDone)]
     assert again == ["one", "two"], "what was made from a damaged file is made anew too"
 
 
@@ -93,28 +93,35 @@ def stages_run(bench: Bench, order: Order) -> list[str]:
     return [event.stage for event in events if isinstance(event, StageDone)]
 
 
-def test_a_finished_stage_runs_again_once_its_key_has_changed(bench: Bench):
-    order = done_before(bench, *(stage("copy", name) for name in ("one", "two", "three")))
-    assert stages_run(bench, order) == []
+def test_a_finished_stage_runs_again_once_its_key_has_changed(shared_bench: Bench):
+    order = done_before(shared_bench, *(stage("copy", name) for name in ("one", "two", "three")))
+    assert stages_run(shared_bench, order) == []
 
     one, two, three = order.stages
     changed = replace(two, params=two.params | {"steps": 4})
-    assert stages_run(bench, replace(order, stages=(one, changed, three))) == ["two", "three"]
+    assert stages_run(shared_bench, replace(order, stages=(one, changed, three))) == [
+        "two",
+        "three",
+    ]
     older = replace(one, done_key="0" * 64)
-    assert stages_run(bench, replace(order, stages=(older, two, three))) == ["one", "two", "three"]
+    assert stages_run(shared_bench, replace(order, stages=(older, two, three))) == [
+        "one",
+        "two",
+        "three",
+    ]
 
 
-def test_a_stage_without_a_key_is_taken_as_it_is(bench: Bench):
-    order = done_before(bench, stage("copy", "one"))
+def test_a_stage_without_a_key_is_taken_as_it_is(shared_bench: Bench):
+    order = done_before(shared_bench, stage("copy", "one"))
     (one,) = order.stages
-    assert stages_run(bench, replace(order, stages=(replace(one, done_key=None),))) == []
+    assert stages_run(shared_bench, replace(order, stages=(replace(one, done_key=None),))) == []
 
 
-def test_another_input_is_another_key(bench: Bench):
-    order = done_before(bench, stage("copy", "one"))
-    bench.source.write_bytes(b"other pixels")
-    again = replace(bench.order(*order.stages), stages=order.stages)
-    assert stages_run(bench, again) == ["one"]
+def test_another_input_is_another_key(shared_bench: Bench):
+    order = done_before(shared_bench, stage("copy", "one"))
+    shared_bench.source.write_bytes(b"other pixels")
+    again = replace(shared_bench.order(*order.stages), stages=order.stages)
+    assert stages_run(shared_bench, again) == ["one"]
 
 
 @pytest.mark.parametrize(
@@ -128,23 +135,23 @@ def test_another_input_is_another_key(bench: Bench):
     ],
 )
 def test_what_is_raised_gets_its_code(
-    bench: Bench, deed: str, code: str, hold: bool, poisoned: bool
+    shared_bench: Bench, deed: str, code: str, hold: bool, poisoned: bool
 ):
-    failed = bench.run(deed)[-1]
+    failed = shared_bench.run(deed)[-1]
     assert isinstance(failed, JobFailed)
     assert failed.failure["code"] == code
     assert (failed.hold, failed.poisoned) == (hold, poisoned)
-    assert bench.run("copy", job="next")[-1] == JobDone("next")
+    assert shared_bench.run("copy", job="next")[-1] == JobDone("next")
 
 
 @pytest.mark.parametrize(("deed", "how"), [("segfault", "SIGSEGV"), ("leave", "exit status 7")])
-def test_a_dead_worker_is_told_and_replaced(bench: Bench, deed: str, how: str):
-    ended = bench.run(deed)[-1]
+def test_a_dead_worker_is_told_and_replaced(shared_bench: Bench, deed: str, how: str):
+    ended = shared_bench.run(deed)[-1]
     assert isinstance(ended, WorkerEnded)
     assert ended.reason == "crash"
     assert how in ended.detail
     assert "in stage act" in ended.detail
-    assert bench.run("copy", job="next")[-1] == JobDone("next")
+    assert shared_bench.run("copy", job="next")[-1] == JobDone("next")
 
 
 def test_a_hang_is_ended(tmp_path: Path, plugin: Path):
@@ -157,15 +164,15 @@ def test_a_hang_is_ended(tmp_path: Path, plugin: Path):
         bench.executor.close(5)
 
 
-def test_cancel_at_the_next_step_and_the_same_job_again(bench: Bench):
-    bench.executor.submit(bench.order(stage("copy", steps=200, seconds=0.05)))
-    while not isinstance(bench.executor.events().get(timeout=60), Progress):
+def test_cancel_at_the_next_step_and_the_same_job_again(shared_bench: Bench):
+    shared_bench.executor.submit(shared_bench.order(stage("copy", steps=200, seconds=0.05)))
+    while not isinstance(shared_bench.executor.events().get(timeout=60), Progress):
         pass
-    bench.executor.cancel("j")
-    failed = bench.until_end("j")[-1]
+    shared_bench.executor.cancel("j")
+    failed = shared_bench.until_end("j")[-1]
     assert isinstance(failed, JobFailed)
     assert failed.failure["code"] == "cancelled"
-    assert bench.run("copy")[-1] == JobDone("j")
+    assert shared_bench.run("copy")[-1] == JobDone("j")
 
 
 def test_cancel_by_force(bench: Bench, monkeypatch: pytest.MonkeyPatch):
@@ -179,47 +186,49 @@ def test_cancel_by_force(bench: Bench, monkeypatch: pytest.MonkeyPatch):
     assert ended.reason == "cancel"
 
 
-def test_a_changed_source_is_noticed(bench: Bench):
-    order = bench.order(stage("copy"))
-    bench.source.write_bytes(b"other pixels")
-    bench.executor.submit(order)
-    failed = bench.until_end("j")[-1]
+def test_a_changed_source_is_noticed(shared_bench: Bench):
+    order = shared_bench.order(stage("copy"))
+    shared_bench.source.write_bytes(b"other pixels")
+    shared_bench.executor.submit(order)
+    failed = shared_bench.until_end("j")[-1]
     assert isinstance(failed, JobFailed)
     assert failed.failure["code"] == "source_missing"
 
 
-def test_a_source_that_is_gone_fails_and_one_that_is_away_holds(bench: Bench, tmp_path: Path):
-    bench.source = tmp_path / "inbox/claim/source.png"
-    bench.source.parent.mkdir(parents=True)
-    bench.source.write_bytes(b"pixels")
-    order = bench.order(stage("copy"))
-    bench.source.unlink()
-    bench.executor.submit(order)
-    failed = bench.until_end("j")[-1]
+def test_a_source_that_is_gone_fails_and_one_that_is_away_holds(
+    shared_bench: Bench, tmp_path: Path
+):
+    shared_bench.source = tmp_path / "inbox/claim/source.png"
+    shared_bench.source.parent.mkdir(parents=True)
+    shared_bench.source.write_bytes(b"pixels")
+    order = shared_bench.order(stage("copy"))
+    shared_bench.source.unlink()
+    shared_bench.executor.submit(order)
+    failed = shared_bench.until_end("j")[-1]
     assert isinstance(failed, JobFailed)
     assert (failed.failure["code"], failed.hold) == ("source_missing", False)
-    bench.source.write_bytes(b"pixels")
+    shared_bench.source.write_bytes(b"pixels")
     (tmp_path / "inbox").rename(tmp_path / "elsewhere")
-    bench.executor.submit(order)
-    failed = bench.until_end("j")[-1]
+    shared_bench.executor.submit(order)
+    failed = shared_bench.until_end("j")[-1]
     assert isinstance(failed, JobFailed)
     assert (failed.failure["code"], failed.hold) == ("inbox_unavailable", True)
 
 
-def test_an_inbox_that_goes_while_the_job_runs_holds_it(bench: Bench, tmp_path: Path):
-    bench.source = tmp_path / "inbox/source.png"
-    bench.source.parent.mkdir()
-    bench.source.write_bytes(b"pixels")
-    bench.executor.submit(bench.order(stage("copy", steps=20, seconds=0.05)))
-    while not isinstance(bench.executor.events().get(timeout=60), Progress):
+def test_an_inbox_that_goes_while_the_job_runs_holds_it(shared_bench: Bench, tmp_path: Path):
+    shared_bench.source = tmp_path / "inbox/source.png"
+    shared_bench.source.parent.mkdir()
+    shared_bench.source.write_bytes(b"pixels")
+    shared_bench.executor.submit(shared_bench.order(stage("copy", steps=20, seconds=0.05)))
+    while not isinstance(shared_bench.executor.events().get(timeout=60), Progress):
         pass
     (tmp_path / "inbox").rename(tmp_path / "elsewhere")
-    failed = bench.until_end("j")[-1]
+    failed = shared_bench.until_end("j")[-1]
     assert isinstance(failed, JobFailed)
     assert (failed.failure["code"], failed.hold) == ("inbox_unavailable", True)
     (tmp_path / "elsewhere").rename(tmp_path / "inbox")
-    bench.executor.submit(bench.order(stage("copy")))
-    assert bench.until_end("j")[-1] == JobDone("j")
+    shared_bench.executor.submit(shared_bench.order(stage("copy")))
+    assert shared_bench.until_end("j")[-1] == JobDone("j")
 
 
 def test_a_device_that_is_not_there_holds(tmp_path: Path, plugin: Path):
@@ -234,8 +243,9 @@ def test_a_device_that_is_not_there_holds(tmp_path: Path, plugin: Path):
 
 
 def test_close_ends_the_child(bench: Bench):
+    before = psutil.Process(os.getpid()).children()
     bench.run("copy")
-    children = psutil.Process(os.getpid()).children()
+    children = [c for c in psutil.Process(os.getpid()).children() if c not in before]
     (worker,) = [c for c in children if "dna_pipeline.execution.worker.process" in c.cmdline()]
     bench.executor.close(5)
     assert not worker.is_running()

@@ -24,6 +24,7 @@ from dna_pipeline.intake import service
 from dna_pipeline.ledger import batches
 from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.ledger.store import Ledger
+from dna_pipeline.operations.daemon import loop
 from dna_pipeline.operations.retry import Retrier
 from dna_pipeline.stages import registry
 from tests.conftest import SCRIPTS, load_script
@@ -50,6 +51,15 @@ image,not_before
 row.png,2099-01-01T00:00:00Z
 row.png,2099-01-01T00:00:00Z
 """
+
+WAITS = {
+    "PUBLISH_RETRY_S": loop,
+    "LEDGER_RETRY_S": loop,
+    "REVIEW_S": loop,
+    "FAILED_RETRY_S": service,
+    "RETRY_S": service,
+}
+"""How long a daemon waits before it tries what failed again: here, nobody has to mend a disk."""
 
 FILE_SYSTEM_POINTS = [
     "stages-kept", "sidecar-taken", "image-taken", "claim-synced", "hashed", "stages-restored",
@@ -146,6 +156,8 @@ class Plugged:
         registry.STAGES["stand_in"] = "stand_in:StandIn"
         registry._import_strings.cache_clear()
         service.Prober = Decoder
+        for name, module in WAITS.items():
+            setattr(module, name, 0.2)
         if self.is_mended:
             self._retry()
         stand_in.daemon(self.root / "pipeline.yaml", until_idle=True)

@@ -110,6 +110,7 @@ def make(tmp_path: Path, lacking: Callable[[str], None]) -> Iterator[Callable[[s
                 path.chmod(0o755)
 
 
+@pytest.mark.slow
 def test_an_inbox_that_may_only_be_read_is_told_of_and_nothing_fails(make) -> None:
     site = make()
     site.put("cat.png")
@@ -122,6 +123,7 @@ def test_an_inbox_that_may_only_be_read_is_told_of_and_nothing_fails(make) -> No
     assert site.look()[0] == {"cat.png": "queued"}
 
 
+@pytest.mark.slow
 def test_an_inbox_that_may_only_be_read_can_be_kept(make) -> None:
     site = make("keep")
     path = site.put("cat.png", 0o444)
@@ -131,6 +133,7 @@ def test_an_inbox_that_may_only_be_read_can_be_kept(make) -> None:
     assert [entry.name for entry in site.inbox.iterdir()] == ["cat.png"]
 
 
+@pytest.mark.slow
 def test_files_that_may_only_be_read_are_taken(make) -> None:
     site = make()
     site.put("cat.png", 0o444)
@@ -139,6 +142,7 @@ def test_files_that_may_only_be_read_are_taken(make) -> None:
     assert not (site.inbox / "cat.png").exists()
 
 
+@pytest.mark.slow
 def test_what_may_not_be_read_or_entered_waits(make) -> None:
     site = make()
     site.put("cat.png", 0o000)
@@ -151,6 +155,7 @@ def test_what_may_not_be_read_or_entered_waits(make) -> None:
     assert "Permission denied" in told["sub"]
 
 
+@pytest.mark.slow
 def test_files_that_only_their_owner_may_move_wait(make, lacking) -> None:
     if os.getuid() != 0:
         lacking("only root can make files that are another person's")
@@ -163,6 +168,7 @@ def test_files_that_only_their_owner_may_move_wait(make, lacking) -> None:
     assert (site.inbox / "cat.png").exists()
 
 
+@pytest.mark.slow
 def test_an_inbox_that_may_not_be_looked_at_says_so(make) -> None:
     site = make()
     site.put("cat.png")

@@ -120,6 +120,7 @@ def put(desk: Desk, number: int) -> None:
 # --- failures in a row ---
 
 
+@pytest.mark.slow
 def test_equal_failures_in_a_row_pause_the_pipeline(desk: Desk):
     put(desk, 7)
     for index in range(5):
@@ -156,6 +157,7 @@ def test_a_pause_without_jobs_is_told_too(desk: Desk):
     assert (said["code"], said["jobs"]) == ("paused", 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "between", [JobDone, OutOfMemory("8 GiB")], ids=["a success", "another failure"]
 )
@@ -185,6 +187,7 @@ def test_zero_means_never(site):
         desk.answer(StageFailed("x"))
 
 
+@pytest.mark.slow
 def test_deaths_of_the_worker_count_once_for_each_job(desk: Desk):
     put(desk, 6)
     for _ in range(2):
@@ -271,6 +274,7 @@ def test_a_worker_that_never_gets_ready_is_no_job_s_fault(desk: Desk):
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_lost_device_is_tried_less_and_less_often(desk: Desk, monkeypatch: pytest.MonkeyPatch):
     now = [1000.0]
     monkeypatch.setattr(scheduler.time, "monotonic", lambda: now[0])
@@ -372,6 +376,7 @@ def named(desk: Desk, *names: str) -> Path:
     return weights
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ODD_NAMES)
 def test_any_name_of_a_model_holds_its_jobs_and_lets_go(desk: Desk, name: str):
     weights = named(desk, name)
@@ -482,6 +487,7 @@ def test_jobs_wait_for_the_hours_of_their_inbox(site, monkeypatch: pytest.Monkey
     assert (first.id, first.status, first.hold, first.attempt) == (job, "queued", "hours", 0)
 
 
+@pytest.mark.slow
 def test_jobs_are_held_when_the_hours_end_not_at_their_turn(
     site: Any, monkeypatch: pytest.MonkeyPatch
 ):

@@ -70,6 +70,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         executor.close(0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("talk", TALK.values(), ids=TALK.keys())
 def test_whatever_a_worker_says_is_at_most_its_own_crash(site: Any, start: Any, talk: str):
     site.put("a.png")
@@ -97,6 +98,7 @@ ANSWERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("talk", ANSWERS.values(), ids=ANSWERS.keys())
 def test_whatever_a_decoder_says_is_about_the_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, talk: str
@@ -149,6 +151,7 @@ def ask_glutton(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     prober.close()
 
 
+@pytest.mark.slow
 def test_a_decoder_does_not_swallow_the_machine_s_memory(ask_glutton: Any):
     answer = ask_glutton("swallow")
     assert isinstance(answer, ImageTooLarge)
@@ -158,6 +161,7 @@ def test_a_decoder_does_not_swallow_the_machine_s_memory(ask_glutton: Any):
     assert isinstance(ask_glutton("swallow"), ImageTooLarge), "it goes on with the next file"
 
 
+@pytest.mark.slow
 def test_a_decoder_that_dies_says_how(ask_glutton: Any):
     answer = ask_glutton("abort")
     assert isinstance(answer, ImageUnreadable)

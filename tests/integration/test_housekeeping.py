@@ -104,6 +104,7 @@ def events(site, job_id: str) -> int:
     return len(site.rows(Event, Event.job_id == job_id))
 
 
+@pytest.mark.slow
 def test_old_events_of_ended_jobs_go_in_small_steps(done, monkeypatch) -> None:
     monkeypatch.setattr(store, "PRUNED_AT_ONCE", 10)
     ended, waiting = done.jobs()
@@ -166,6 +167,7 @@ def test_trouble_with_one_folder_is_no_trouble_of_the_others(done, monkeypatch) 
     assert not folders[0].exists()
 
 
+@pytest.mark.slow
 def test_retention_is_configured_and_checked(done) -> None:
     file = done.root / "pipeline.yaml"
     text = file.read_text()
@@ -178,6 +180,7 @@ def test_retention_is_configured_and_checked(done) -> None:
             load_config(file, {})
 
 
+@pytest.mark.slow
 def test_no_row_is_left_of_what_was_taken_in_by_now(done) -> None:
     """The drop of a job that has ended stays in the ledger: people ask for it."""
     clean(done)

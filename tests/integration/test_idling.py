@@ -66,6 +66,7 @@ def write(daemon: Daemon) -> None:
     other.close()
 
 
+@pytest.mark.slow
 def test_a_ledger_that_nobody_wrote_to_is_not_asked(daemon: Daemon, asked: list[str]) -> None:
     for _ in range(5):
         daemon._tick()
@@ -76,6 +77,7 @@ def test_a_ledger_that_nobody_wrote_to_is_not_asked(daemon: Daemon, asked: list[
     assert asked == ["claim", "counts"]
 
 
+@pytest.mark.slow
 def test_what_failed_is_asked_again(
     daemon: Daemon, asked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,6 +96,7 @@ def test_what_failed_is_asked_again(
     assert asked == ["claim", "counts"]
 
 
+@pytest.mark.slow
 def test_now_and_then_it_is_asked_all_the_same(daemon: Daemon, asked: list[str]) -> None:
     daemon._review_at = 0.0
     daemon._tick()

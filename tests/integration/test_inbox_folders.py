@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests.commands import call
 
 CONFIG = """\
 version: 1
@@ -17,13 +17,6 @@ pipelines: {{cut: [{{remove_background: {{}}}}]}}
 inboxes:
   - {{path: {path}, pipeline: cut, settle_seconds: 0}}
 """
-
-
-def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "dna_pipeline", *arguments],
-        cwd=folder, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
 
 
 @pytest.fixture
@@ -37,6 +30,7 @@ def watch_folder(studio: Path, path: str) -> None:
     (studio / "pipeline.yaml").write_text(CONFIG.format(path=path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["inbox/restlye", "inbx/restyle", "inbox/Re-style", "inbox/mash"])
 def test_a_mistyped_path_is_told_and_not_made(studio: Path, path: str):
     watch_folder(studio, path)
@@ -59,6 +53,7 @@ def test_a_mistyped_path_is_told_and_not_made(studio: Path, path: str):
     assert not (studio / path).exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["inbox/night", "shots/seq010", "drop"])
 def test_a_new_one_beside_pipeline_yaml_is_made_and_that_is_said(studio: Path, path: str):
     watch_folder(studio, path)
@@ -73,6 +68,7 @@ def test_a_new_one_beside_pipeline_yaml_is_made_and_that_is_said(studio: Path, p
     assert str(studio / path) in done.stderr
 
 
+@pytest.mark.slow
 def test_a_copy_of_the_configuration_alone_works_at_once(studio: Path, tmp_path: Path):
     other = tmp_path / "clone"
     other.mkdir()
@@ -83,6 +79,7 @@ def test_a_copy_of_the_configuration_alone_works_at_once(studio: Path, tmp_path:
     assert "inbox.missing" not in done.stderr
 
 
+@pytest.mark.slow
 def test_none_is_made_elsewhere(studio: Path, tmp_path: Path):
     """A share that is not mounted has no folder."""
     share = tmp_path / "share"
@@ -92,6 +89,7 @@ def test_none_is_made_elsewhere(studio: Path, tmp_path: Path):
     assert not share.exists()
 
 
+@pytest.mark.slow
 def test_none_is_made_a_second_time(studio: Path):
     """A share may be mounted beside pipeline.yaml, too."""
     watch_folder(studio, "share")
@@ -105,6 +103,7 @@ def test_none_is_made_a_second_time(studio: Path):
     assert "does not exist any more" in checked.stdout
 
 
+@pytest.mark.slow
 def test_none_is_made_through_a_link_to_a_disk_that_is_away(studio: Path, tmp_path: Path):
     (studio / "share").symlink_to(tmp_path / "disk", target_is_directory=True)
     watch_folder(studio, "share")
@@ -112,6 +111,7 @@ def test_none_is_made_through_a_link_to_a_disk_that_is_away(studio: Path, tmp_pa
     assert not (tmp_path / "disk").exists()
 
 
+@pytest.mark.slow
 def test_a_file_is_no_inbox(studio: Path):
     (studio / "drop").write_text("not a folder")
     watch_folder(studio, "drop")
@@ -121,6 +121,7 @@ def test_a_file_is_no_inbox(studio: Path):
     assert f"{studio / 'drop'} is not a folder" in call(studio, "run").stdout
 
 
+@pytest.mark.slow
 def test_one_that_is_missing_does_not_stop_the_others(studio: Path, tmp_path: Path):
     watch_folder(studio, str(tmp_path / "share/drop"))
     with (studio / "pipeline.yaml").open("a") as file:
@@ -131,6 +132,7 @@ def test_one_that_is_missing_does_not_stop_the_others(studio: Path, tmp_path: Pa
     assert "1 failed" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("neighbours", "path", "is_made"),
     [

@@ -257,6 +257,7 @@ def lying(site) -> dict[str, str | None]:
     return {name: error and error.code for name, error in outlooks}
 
 
+@pytest.mark.slow
 def test_kept_files_that_were_taken_in_would_not_run(make_site) -> None:
     site = make_site(originals="keep")
     site.put("cat.png", "cat")
@@ -281,6 +282,7 @@ def test_kept_files_that_were_taken_in_would_not_run(make_site) -> None:
     assert lying(site) == {"dog.png": None, "new.png": None}
 
 
+@pytest.mark.slow
 def test_an_image_that_is_reserved_would_not_run(site) -> None:
     site.put("a.png")
     site.put("shots.csv", "image,priority\na.png,high\n")
@@ -299,6 +301,7 @@ def test_a_job_file_and_what_it_waits_for(site) -> None:
     assert (told.error.code, told.error.detail) == ("image_missing", "all.yaml waits for b.png")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gone", ["a.png", "the teller"])
 @pytest.mark.parametrize(
     ("teller", "when"),

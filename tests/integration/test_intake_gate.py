@@ -194,6 +194,7 @@ def test_names_that_are_not_utf8(site) -> None:
     assert files == [b"caf\xe9.png"]
 
 
+@pytest.mark.slow
 def test_folders_are_mirrored(make_site) -> None:
     site = make_site(recursive=True)
     for folder in ("deep/er", "failed", "Latest"):
@@ -365,6 +366,7 @@ def test_claims_of_an_inbox_that_is_away_at_the_start_are_taken_up_later(site) -
     assert site.drop(site.job()).id == drop.id
 
 
+@pytest.mark.slow
 def test_a_claim_that_was_away_when_it_was_disposed_of_makes_no_second_job(make_site) -> None:
     site = make_site(originals="delete")  # with `archive` its result would wait for the source
     site.put("cat.png")

@@ -74,6 +74,7 @@ def test_changed_bytes_take_the_place_of_the_queued_job(keep) -> None:
     assert (claims.Path(drop.claim) / "cat.png").read_bytes() == b"three"
 
 
+@pytest.mark.slow
 def test_a_changed_sidecar_makes_a_new_job_once_the_first_has_begun(keep) -> None:
     keep.put("cat.png", b"cat")
     keep.settle()
@@ -89,6 +90,7 @@ def test_a_changed_sidecar_makes_a_new_job_once_the_first_has_begun(keep) -> Non
     assert len(keep.jobs()) == 2
 
 
+@pytest.mark.slow
 def test_a_touched_sidecar_makes_nothing_and_an_edited_one_a_job_of_the_same_bytes(keep) -> None:
     image = keep.put("cat.png", b"cat")
     sidecar = keep.put("cat.yaml", "meta: {asset: a}")
@@ -198,6 +200,7 @@ def test_latest_has_each_format_of_a_mesh_and_what_an_obj_names(keep) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_overwrites_while_the_job_runs(keep) -> None:
     for number in range(10):
         keep.put("cat.png", f"version {number}".encode())
@@ -294,6 +297,7 @@ def test_a_yaml_that_became_a_link_or_a_pipe_after_the_look(tmp_path) -> None:
         assert isinstance(read_reference(inbox, name), Unreadable)
 
 
+@pytest.mark.slow
 def test_renders_in_subfolders_are_known_by_content_and_spec(make_site) -> None:
     site = make_site(originals="keep", recursive=True)
     path = site.put("shots/a/beauty.0001.exr", b"light")

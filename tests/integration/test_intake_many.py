@@ -81,6 +81,7 @@ def test_elsewhere_each_is_made_durable_by_itself(
     assert len(disk.synced) >= FILES
 
 
+@pytest.mark.slow
 def test_what_could_not_be_flushed_is_not_recorded(
     full: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,8 +1,6 @@
 """Files under wrong names, files that are no images, and render passes, from inbox to outbox."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +8,8 @@ import numpy as np
 import OpenEXR
 import pytest
 from PIL import Image
+
+from tests.commands import call, facts
 
 HEIC = Path(__file__).parents[1] / "golden" / "heic"
 
@@ -28,17 +28,6 @@ def studio(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def call(folder: Path, *arguments: str):
-    return subprocess.run(
-        [sys.executable, "-m", "dna_pipeline", *arguments],
-        cwd=folder, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
-
-
-def facts(folder: Path, *arguments: str) -> dict[str, Any]:
-    return json.loads(call(folder, *arguments, "--json").stdout)
-
-
 def box() -> Image.Image:
     image = Image.new("RGB", (64, 64), "white")
     image.paste((200, 30, 30), (20, 20, 44, 44))
@@ -49,6 +38,7 @@ def reasons(said: dict[str, Any]) -> dict[str, str]:
     return {entry["file"]: entry["reason"] for entry in said["waiting"]}
 
 
+@pytest.mark.slow
 def test_the_content_decides_what_a_file_is(studio: Path) -> None:
     inbox = studio / "inbox/cut"
     box().save(inbox / "IMG_0001.HEIC", "JPEG")
@@ -75,6 +65,7 @@ def test_the_content_decides_what_a_file_is(studio: Path) -> None:
     assert [(m["input"]["width"], m["input"]["height"]) for m in manifests] == [(64, 96)]
 
 
+@pytest.mark.slow
 def test_render_passes_stay_and_are_named(studio: Path) -> None:
     inbox = studio / "inbox/cut"
     light = dict.fromkeys("RGB", np.full((32, 32), 0.5, np.float32))
@@ -107,6 +98,7 @@ def test_render_passes_stay_and_are_named(studio: Path) -> None:
     assert [job["name"] for job in facts(studio, "run")["jobs"]] == ["map.png"]
 
 
+@pytest.mark.slow
 def test_a_render_pass_that_is_submitted_is_taken(studio: Path) -> None:
     box().save(studio / "Normal0001.png")
     assert call(studio, "submit", "Normal0001.png").returncode == 0

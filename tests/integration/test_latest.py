@@ -36,6 +36,7 @@ def latest(site: Site) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.slow
 def test_two_of_one_stem_have_a_file_each_for_good(keep: Site) -> None:
     make(keep, "cat.png", b"png 1")
     make(keep, "cat.jpg", b"jpg 1")
@@ -66,6 +67,7 @@ ALIKE = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", ALIKE, ids=[names[0][:9] for names in ALIKE])
 @pytest.mark.parametrize("way", ["there", "back"])
 def test_names_that_become_one(keep: Site, names: list[str], way: str) -> None:
@@ -81,6 +83,7 @@ def test_names_that_become_one(keep: Site, names: list[str], way: str) -> None:
         keep.restart()
 
 
+@pytest.mark.slow
 def test_a_stem_alone_is_the_whole_name(keep: Site) -> None:
     for name in ("cat.png", "dog.JPG", "my chair.png", "a.b.png", "x.texture.png"):
         make(keep, name, name.encode())
@@ -89,6 +92,7 @@ def test_a_stem_alone_is_the_whole_name(keep: Site) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_name_whose_files_were_removed_is_free(keep: Site) -> None:
     """But nobody who has a name gets another."""
     make(keep, "cat.png", b"png")
@@ -103,6 +107,7 @@ def test_a_name_whose_files_were_removed_is_free(keep: Site) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_the_newest_version_of_each_wins(keep: Site) -> None:
     """Whichever ends first."""
     for name in ("cat.png", "cat.jpg"):
@@ -119,6 +124,7 @@ def test_the_newest_version_of_each_wins(keep: Site) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_two_of_a_table_in_folders_of_a_source_root(make_site: MakeSite) -> None:
     site = make_site(source_roots=["library"], originals="keep")
     library(site, "one/cat.png", "two/cat.png")
@@ -174,6 +180,7 @@ def forget_names(site: Site) -> None:
     site.ledger.transact(lambda s: s.execute(of_latest))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("foreign", ["k.png", "k.glb"])
 def test_a_file_that_no_input_owns_is_not_replaced(keep: Site, foreign: str) -> None:
     put_foreign(keep, foreign)
@@ -219,6 +226,7 @@ def test_a_file_is_not_another_job_s_because_that_waits_to_be_published(keep: Si
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_files_of_version_0_1_stay_with_their_input(keep: Site) -> None:
     make(keep, "cat.png", b"png 1")
     make(keep, "dog.png", b"dog 1")
@@ -231,6 +239,7 @@ def test_files_of_version_0_1_stay_with_their_input(keep: Site) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_an_older_picture_does_not_make_a_foreign_material_ours(keep: Site) -> None:
     make(keep, "cat.png", b"a picture")
     put_foreign(keep, "cat.mtl")
@@ -296,6 +305,7 @@ def textures(site: Site) -> dict[str, tuple[bytes, bytes, bytes]]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "names",
     [
@@ -321,6 +331,7 @@ def test_each_obj_finds_its_own_texture(keep: Site, names: list[str]) -> None:
     assert len(list((keep.outbox / "in/latest").iterdir())) == 5 * len(names)
 
 
+@pytest.mark.slow
 def test_results_are_left_as_they_are(keep: Site) -> None:
     make_mesh(keep, "cat.png", b"one")
     make_mesh(keep, "cat.jpg", b"two")

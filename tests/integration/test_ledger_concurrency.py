@@ -129,6 +129,7 @@ def test_other_errors_are_not_tried_again(ledger) -> None:
     assert len(calls) == 1
 
 
+@pytest.mark.slow
 def test_what_fails_halfway_leaves_nothing(ledger) -> None:
     def action(session) -> None:
         set_setting(session, "paused", "now")
@@ -139,6 +140,7 @@ def test_what_fails_halfway_leaves_nothing(ledger) -> None:
     assert ledger.transact(lambda s: get_setting(s, "paused")) is None
 
 
+@pytest.mark.slow
 def test_threads_share_a_ledger(ledger) -> None:
     def count() -> None:
         for _ in range(20):
@@ -154,6 +156,7 @@ def test_threads_share_a_ledger(ledger) -> None:
     assert ledger.transact(lambda s: get_setting(s, "number")) == "80"
 
 
+@pytest.mark.slow
 def test_two_processes_claim_each_job_once(make_site) -> None:
     site = make_site()
     for number in range(60):
@@ -178,6 +181,7 @@ def test_two_processes_claim_each_job_once(make_site) -> None:
     assert site.ledger.transact(queue.claim_next) is None
 
 
+@pytest.mark.slow
 def test_two_that_make_the_ledger_at_once_make_one(tmp_path: Path) -> None:
     code = "import sys; from pathlib import Path; from dna_pipeline.ledger.store import Ledger; "
     code += "print(Ledger(Path(sys.argv[1])).id)"

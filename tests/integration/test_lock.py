@@ -38,6 +38,7 @@ def other(tmp_path: Path):
     child.communicate()
 
 
+@pytest.mark.slow
 def test_the_second_is_told_who_holds_it(tmp_path: Path, other) -> None:
     assert is_held(tmp_path)
     with pytest.raises(Locked, match=f"process {other.pid} on .*, since 20"), hold_lock(tmp_path):
@@ -45,6 +46,7 @@ def test_the_second_is_told_who_holds_it(tmp_path: Path, other) -> None:
     assert holder(tmp_path)["pid"] == other.pid
 
 
+@pytest.mark.slow
 def test_a_killed_holder_holds_nothing(tmp_path: Path, other) -> None:
     other.send_signal(signal.SIGKILL)
     other.wait()
@@ -60,6 +62,7 @@ def test_a_folder_that_was_never_held(tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.slow
 def test_asking_does_not_keep_a_daemon_from_starting(tmp_path: Path) -> None:
     with hold_lock(tmp_path):
         pass
@@ -82,6 +85,7 @@ def test_asking_does_not_keep_a_daemon_from_starting(tmp_path: Path) -> None:
             thread.join()
 
 
+@pytest.mark.slow
 def test_a_holder_that_said_nothing(tmp_path: Path, other) -> None:
     (tmp_path / "daemon.json").write_text("{")
     with pytest.raises(Locked, match="it did not say which"), hold_lock(tmp_path):
@@ -105,6 +109,7 @@ with hold_kept([("kept", Path(sys.argv[1]))], Path("/their/data")):
 """
 
 
+@pytest.mark.slow
 def test_an_inbox_that_keeps_its_files_has_one_daemon(tmp_path: Path) -> None:
     inbox = tmp_path / "in"
     inbox.mkdir()

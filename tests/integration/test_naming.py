@@ -57,6 +57,7 @@ def test_the_image_of_a_wrong_line_stays(site: Site) -> None:
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_no_cell_holds_a_nul(site: Site) -> None:
     site.put("a.png")
     site.put("shots.csv", "image,meta.x\na.png,b\0c\n")
@@ -162,6 +163,7 @@ def test_a_job_file_that_names_what_no_file_system_takes(site: Site) -> None:
     assert statuses(site)["2"] == "wrong"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("glob", "found"),
     [
@@ -210,6 +212,7 @@ def test_too_many_globs_are_refused(site: Site) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("originals", ["archive", "keep"])
 @pytest.mark.parametrize("where", ["../library/a.png", "../jobs/../library/a.png", "{inbox}"])
 def test_a_job_file_names_an_image_beside_its_folder(
@@ -272,6 +275,7 @@ def test_an_image_of_the_inbox_comes_before_one_of_a_source_root(make_site: Make
     assert (job.batch, site.drop(job).bytes) == (None, len("of the inbox"))
 
 
+@pytest.mark.slow
 def test_a_job_file_waits_for_a_source_root_that_is_away(make_site: MakeSite) -> None:
     site = make_site(source_roots=["library"])
     site.put("one.yaml", "image: a.png\n")

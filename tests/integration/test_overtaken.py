@@ -78,6 +78,7 @@ def complete(site: Site) -> None:
 ENDS = [complete, fail, cancel, cancel_running, fail_then_complete, retry_with_another_image]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ENDS, ids=lambda f: f.__name__)
 @pytest.mark.parametrize("begin", [dropped, submitted], ids=lambda f: f.__name__)
 @pytest.mark.parametrize("originals", ["archive", "keep", "delete"])
@@ -106,6 +107,7 @@ def test_a_job_that_waited_then_has_its_end(
         assert site.job().status == "completed"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("then", ["running", "cancel asked", "ended", "failed", "held", "planned"])
 @pytest.mark.parametrize("begin", [dropped, submitted], ids=lambda f: f.__name__)
 def test_however_far_it_had_come(
@@ -149,6 +151,7 @@ def test_however_far_it_had_come(
     assert list(site.config.work.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_rows_of_a_table(site: Site) -> None:
     """Completed, cancelled, failed and still waiting ones."""
     for name in "abcd":
@@ -196,6 +199,7 @@ def lose_copy(site: Site) -> Job:
     return site.job()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("has_folder", [True, False])
 def test_without_an_account_a_lost_copy_fails_its_job(site: Site, *, has_folder: bool) -> None:
     submit(site, b"cat", "cat.png")
@@ -210,6 +214,7 @@ def test_without_an_account_a_lost_copy_fails_its_job(site: Site, *, has_folder:
     assert site.folders() == [job.publish_name]
 
 
+@pytest.mark.slow
 def test_one_whose_result_was_taken_away_fails(site: Site) -> None:
     assert lose_copy(site).status == "failed"
     site.publish()
@@ -256,6 +261,7 @@ def test_a_claim_of_an_inbox_is_waited_for(site: Site) -> None:
     assert site.job().status == "queued"
 
 
+@pytest.mark.slow
 def test_copies_behind_a_link_that_leads_nowhere_are_waited_for(site: Site, tmp_path: Path) -> None:
     submit(site, b"cat", "cat.png")
     site.config.claims.rename(tmp_path / "other disk")
@@ -268,6 +274,7 @@ def test_copies_behind_a_link_that_leads_nowhere_are_waited_for(site: Site, tmp_
     assert site.run_next().id == site.job().id
 
 
+@pytest.mark.slow
 def test_nothing_is_concluded_while_the_outbox_is_away(site: Site) -> None:
     submit(site, b"cat", "cat.png")
     past = Past(site)
@@ -280,6 +287,7 @@ def test_nothing_is_concluded_while_the_outbox_is_away(site: Site) -> None:
     assert site.job().status == "completed"
 
 
+@pytest.mark.slow
 def test_a_result_of_another_job_is_not_taken_for_its_own(site: Site) -> None:
     """The folder's name has only the start of the id."""
     submit(site, b"cat", "cat.png")

@@ -36,7 +36,7 @@ def survives(
     began = site.now
     with followed(site.root, volatile) as disk:
         act(site)
-    assert len(disk.states) > 8
+    assert len(disk.states) > 7
     for when, state in disk.states.items():
         site.close()
         disk.build(state)

@@ -48,6 +48,7 @@ def test_answers(prober, image: Path, tmp_path: Path) -> None:
     assert prober._process.pid == first
 
 
+@pytest.mark.slow
 def test_renders_are_decoded_in_the_child_too(prober, tmp_path: Path) -> None:
     planes = {name: np.full((48, 64), 0.5, np.float32) for name in "RGB"}
     depth = np.ones((48, 64), np.float32)
@@ -122,6 +123,7 @@ def smaller(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *limits: int) -> No
     monkeypatch.setattr(ipc, "spawn", lambda _: real("smaller"))
 
 
+@pytest.mark.slow
 def test_the_largest_render_that_is_let_in_can_be_decoded(
     prober, render: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -136,6 +138,7 @@ def test_the_largest_render_that_is_let_in_can_be_decoded(
     assert prober.probe(render) == Probed(2048, 1024)
 
 
+@pytest.mark.slow
 def test_a_render_that_is_too_large_is_refused_by_a_limit_that_is_named(
     prober, render: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,6 +148,7 @@ def test_a_render_that_is_too_large_is_refused_by_a_limit_that_is_named(
     assert f"at most {64 * MIB - 1} bytes" in answer.detail
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("spare_mib", [40, 60, 80])
 def test_a_render_for_which_memory_is_lacking_is_not_called_damaged(
     prober, render: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spare_mib: int
@@ -155,6 +159,7 @@ def test_a_render_for_which_memory_is_lacking_is_not_called_damaged(
     assert "of memory allowed for it" in answer.detail
 
 
+@pytest.mark.slow
 def test_a_child_that_dies_is_an_answer_and_is_replaced(prober, image: Path) -> None:
     prober.probe(image)
     os.kill(prober._process.pid, signal.SIGKILL)
@@ -164,6 +169,7 @@ def test_a_child_that_dies_is_an_answer_and_is_replaced(prober, image: Path) -> 
     assert prober.probe(image) == Probed(64, 48)
 
 
+@pytest.mark.slow
 def test_a_child_that_hangs_is_ended(prober, image: Path, monkeypatch) -> None:
     monkeypatch.setattr(probe, "TIMEOUT_S", 2.0)
     assert prober.probe(image) == Probed(64, 48)
@@ -174,6 +180,7 @@ def test_a_child_that_hangs_is_ended(prober, image: Path, monkeypatch) -> None:
     assert prober._process is None
 
 
+@pytest.mark.slow
 def test_a_child_that_nobody_waits_for_is_not_late(prober, image: Path, monkeypatch) -> None:
     monkeypatch.setattr(probe, "TIMEOUT_S", 4.0)
     prober.probe(image)
@@ -186,6 +193,7 @@ def test_a_child_that_nobody_waits_for_is_not_late(prober, image: Path, monkeypa
     assert prober._process.pid == first
 
 
+@pytest.mark.slow
 def test_asked_ahead(prober, image: Path, tmp_path: Path) -> None:
     (tmp_path / "half.png").write_bytes(image.read_bytes()[:-20])
     paths = [image, tmp_path / "half.png", tmp_path / "gone.png", image] * 500
@@ -196,6 +204,7 @@ def test_asked_ahead(prober, image: Path, tmp_path: Path) -> None:
     assert prober.answer(asked[0]) == Probed(64, 48), "it stays answered"
 
 
+@pytest.mark.slow
 def test_only_the_file_that_the_child_died_over_is_to_blame(prober, image: Path) -> None:
     prober.probe(image)
     os.kill(prober._process.pid, signal.SIGSTOP)
@@ -206,6 +215,7 @@ def test_only_the_file_that_the_child_died_over_is_to_blame(prober, image: Path)
     assert answers[1:] == [Probed(64, 48)] * 2
 
 
+@pytest.mark.slow
 def test_closing_while_another_thread_waits_condemns_no_file(prober, image: Path) -> None:
     prober.probe(image)
     os.kill(prober._process.pid, signal.SIGSTOP)

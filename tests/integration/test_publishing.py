@@ -41,6 +41,7 @@ def fail(site, detail: str = "nothing there") -> None:
     site.ledger.transact(lambda s: queue.fail(s, job.id, failure, "remove_background"))
 
 
+@pytest.mark.slow
 def test_a_result_folder_and_its_manifest(computed) -> None:
     computed.publish()
     (name,) = computed.folders()
@@ -131,6 +132,7 @@ def test_an_outbox_that_is_gone_holds_and_nothing_is_lost(computed) -> None:
     assert computed.job().status == "completed"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "hold"),
     [(errno.ENOSPC, DiskFull), (errno.EROFS, OutboxUnavailable), (errno.EIO, OutboxUnavailable)],
@@ -150,6 +152,7 @@ def test_a_disk_in_trouble_holds_and_is_tried_again(computed, monkeypatch, step,
     assert computed.job().status == "completed"
 
 
+@pytest.mark.slow
 def test_a_file_in_the_place_of_a_folder_holds(computed) -> None:
     (computed.outbox / "in").write_text("in the way")
     for _ in range(2):
@@ -233,6 +236,7 @@ def retry(site) -> None:
     Retrier(site.config, site.ledger).retry(site.job().id, site.prober)
 
 
+@pytest.mark.slow
 def test_a_retry_reads_the_sidecar_anew_and_removes_the_failure(site) -> None:
     folder = failed(site, "remove_background: {force: 7}")
     assert site.job().error["code"] == "parameter_invalid"
@@ -248,6 +252,7 @@ def test_a_retry_reads_the_sidecar_anew_and_removes_the_failure(site) -> None:
     assert site.kinds(job.id) == ["queued", "failed", "queued", "started", "completed"]
 
 
+@pytest.mark.slow
 def test_a_retry_that_is_still_wrong_changes_nothing(site) -> None:
     from dna_pipeline.base.errors import ConfigError
 
@@ -298,6 +303,7 @@ def test_two_retries_at_once(site) -> None:
     assert len(site.claims()) == 2, "one image and one sidecar"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("originals", ["archive", "keep"])
 def test_a_daemon_that_starts_during_a_retry_takes_nothing_from_it(make_site, originals) -> None:
     """Nor does it take the copy, half made, for a drop of the inbox."""
@@ -320,6 +326,7 @@ def test_a_daemon_that_starts_during_a_retry_takes_nothing_from_it(make_site, or
     assert site.left() == ({"cat.png", "cat.yaml"} if originals == "keep" else set())
 
 
+@pytest.mark.slow
 def test_a_retry_that_cannot_copy_leaves_nothing(site, monkeypatch) -> None:
     folder = failed(site)
 
@@ -333,6 +340,7 @@ def test_a_retry_that_cannot_copy_leaves_nothing(site, monkeypatch) -> None:
     assert (folder / "source/cat.png").exists()
 
 
+@pytest.mark.slow
 def test_a_strangers_folder_under_the_old_name_is_not_removed(site) -> None:
     folder = failed(site)
     retry(site)

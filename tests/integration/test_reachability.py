@@ -50,6 +50,7 @@ def test_what_is_there_what_is_empty_and_what_is_not(probe: FolderProbe, tmp_pat
     assert len(helpers()) == 1, "one helper serves all folders that answer"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stubborn", [False, True])
 def test_a_dead_mount_is_silent_and_comes_back(
     probe: FolderProbe, tmp_path: Path, hang: Hang, stubborn: bool
@@ -73,6 +74,7 @@ def test_a_dead_mount_is_silent_and_comes_back(
     assert look_until(probe, far, "there").inode == far.stat().st_ino
 
 
+@pytest.mark.slow
 def test_helpers_that_cannot_be_killed_do_not_pile_up(
     probe: FolderProbe, tmp_path: Path, hang: Hang, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -92,6 +94,7 @@ def test_helpers_that_cannot_be_killed_do_not_pile_up(
         helper.wait(10)
 
 
+@pytest.mark.slow
 def test_a_helper_that_died_is_replaced(probe: FolderProbe, tmp_path: Path) -> None:
     assert probe.look(tmp_path).is_there
     for helper in helpers():
@@ -99,6 +102,7 @@ def test_a_helper_that_died_is_replaced(probe: FolderProbe, tmp_path: Path) -> N
     assert look_until(probe, tmp_path, "there").is_there
 
 
+@pytest.mark.slow
 def test_a_closed_probe_starts_nothing(tmp_path: Path) -> None:
     probe = FolderProbe()
     assert probe.look(tmp_path).is_there
@@ -122,6 +126,7 @@ def test_which_folders_may_hang(tmp_path: Path, hang: Hang) -> None:
     assert [path for path in safe if filesystem.may_hang(tmp_path / path)] == []
 
 
+@pytest.mark.slow
 def test_a_command_asks_a_helper_only_where_it_must(tmp_path: Path, hang: Hang) -> None:
     far = tmp_path / "far"
     far.mkdir()

@@ -58,6 +58,7 @@ def test_they_become_results_and_leave_nothing_behind(
     shutil.rmtree(folder)  # as a person would, without our help
 
 
+@pytest.mark.slow
 def test_a_failure_is_retried(site: Site) -> None:
     put(site, "cat.png", b"broken")
     put(site, "cat.png.yaml", "priority: 3")
@@ -95,6 +96,7 @@ def test_a_call_that_was_cut_off_between_link_and_removal_is_finished(
     assert not claimed.exists()
 
 
+@pytest.mark.slow
 def test_a_batch_that_is_undone(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     put(site, "a.png", b"image a")
     put(site, "shots.csv", "image\na.png\n")
@@ -113,6 +115,7 @@ def test_a_batch_that_is_undone(site: Site, monkeypatch: pytest.MonkeyPatch) -> 
     assert site.claims() == []
 
 
+@pytest.mark.slow
 def test_late_sidecars_one_after_another(site: Site) -> None:
     site.put("cat.png", b"cat")
     site.settle()

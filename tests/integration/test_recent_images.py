@@ -38,6 +38,7 @@ def test_a_job_file_that_waits_names_the_job_that_took_its_image(site: Site, tex
     assert site.left() == set()
 
 
+@pytest.mark.slow
 def test_it_still_says_so_at_each_look_and_after_a_restart(site: Site) -> None:
     site.put("cat.png", "cat")
     site.settle()
@@ -82,6 +83,7 @@ def test_a_row_of_a_table_says_so(site: Site) -> None:
     assert dog["detail"] == "row 3: image: there is no 'dog.png'"
 
 
+@pytest.mark.slow
 def test_a_job_file_that_waited_in_vain_says_so(site: Site) -> None:
     site.put("cat.png", "cat")
     site.settle()
@@ -93,6 +95,7 @@ def test_a_job_file_that_waited_in_vain_says_so(site: Site) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_job_file_whose_globs_fit_nothing_fails_and_says_so(site: Site) -> None:
     site.put("cat.png", "cat")
     site.settle()

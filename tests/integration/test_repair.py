@@ -7,8 +7,6 @@ import json
 import os
 import shutil
 import sqlite3
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -27,6 +25,7 @@ from dna_pipeline.operations.repair.exclusive import rebuild_ledger, take_over_c
 from dna_pipeline.operations.repair.rebuild import rebuild
 from dna_pipeline.operations.repair.salvage import salvage
 from dna_pipeline.operations.retry import Retrier
+from tests.commands import call
 
 pytestmark = pytest.mark.slow
 
@@ -396,13 +395,6 @@ def test_it_says_that_rows_of_tables_and_the_pause_are_lost(make_site, how: str)
 
 
 # --- the command ---
-
-
-def call(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "dna_pipeline", *arguments],
-        cwd=folder, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
 
 
 def test_the_commands_refuse_and_repair_mends(busy) -> None:

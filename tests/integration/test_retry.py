@@ -98,6 +98,7 @@ def seed(site) -> int:
     return site.job().stages[0]["params"]["seed"]
 
 
+@pytest.mark.slow
 def test_a_failure_keeps_what_was_computed(site) -> None:
     folder = failure_folder(site)
     assert (folder / "cat.png").read_bytes() == b"a painting"
@@ -111,6 +112,7 @@ def test_a_failure_keeps_what_was_computed(site) -> None:
     assert not (site.config.work / site.job().id).exists()
 
 
+@pytest.mark.slow
 def test_an_unchanged_job_goes_on_behind_its_finished_stage(site) -> None:
     before, params = seed(site), site.job().stages
     assert retry(site) == ["img2img"]
@@ -194,6 +196,7 @@ def test_a_stage_file_that_people_touched_is_made_again(site, damage: str) -> No
     assert order_of(site).stages[0].done is None
 
 
+@pytest.mark.slow
 def test_a_retry_is_swept_by_no_start(site) -> None:
     retry(site)
     site.restart()
@@ -204,6 +207,7 @@ def test_a_retry_is_swept_by_no_start(site) -> None:
     assert (site.config.work / site.job().id / "img2img/cat.png").exists()
 
 
+@pytest.mark.slow
 def test_cancelled_before_it_ran_again_it_still_keeps_them(site) -> None:
     retry(site)
     site.ledger.transact(lambda s: requests.request_cancel(s, site.job().id))
@@ -213,6 +217,7 @@ def test_cancelled_before_it_ran_again_it_still_keeps_them(site) -> None:
     assert retry(site) == ["img2img"]
 
 
+@pytest.mark.slow
 def test_a_later_stage_is_forgotten_once_an_earlier_one_ran_again(site) -> None:
     retry(site)
     job = site.claim_next()

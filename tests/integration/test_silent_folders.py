@@ -314,6 +314,7 @@ def test_a_result_waits_for_its_source_and_is_released(site, looks: Looks) -> No
     assert site.claims() == []
 
 
+@pytest.mark.slow
 def test_a_claim_in_a_silent_inbox_is_removed_later(make_site, looks: Looks) -> None:
     site = make_site(originals="delete")
     put(site, "a.png")
@@ -409,6 +410,7 @@ def helper() -> Iterator[FolderProbe]:
     probe.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["image: a.png", "images: [a.png, b.png]", None])
 def test_batches_wait_for_a_silent_source_root(
     make_site, hang: Hang, helper: FolderProbe, text: str | None
@@ -435,6 +437,7 @@ def test_batches_wait_for_a_silent_source_root(
     assert len(site.rows(Batch)) == 1, "not only after the hour that a missing image is given"
 
 
+@pytest.mark.slow
 def test_a_decoder_that_a_dead_mount_blocks_condemns_no_file(
     tmp_path: Path, hang: Hang, helper: FolderProbe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -448,6 +451,7 @@ def test_a_decoder_that_a_dead_mount_blocks_condemns_no_file(
     prober.close()
 
 
+@pytest.mark.slow
 def test_closing_waits_for_no_decoder_that_a_dead_mount_blocks(
     tmp_path: Path, hang: Hang, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -473,6 +477,7 @@ def test_closing_waits_for_no_decoder_that_a_dead_mount_blocks(
 # --- threads beside ---
 
 
+@pytest.mark.slow
 def test_a_poll_that_hangs_keeps_no_one_from_stopping(
     make_site, hang: Hang, helper: FolderProbe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -489,6 +494,7 @@ def test_a_poll_that_hangs_keeps_no_one_from_stopping(
     gone.unmount()
 
 
+@pytest.mark.slow
 def test_a_poll_that_hangs_keeps_no_other_inbox_from_being_watched(
     site, hang: Hang, helper: FolderProbe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -526,6 +532,7 @@ def test_a_silent_inbox_silences_no_other(tmp_path: Path, looks: Looks) -> None:
     assert list(places[1].iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_configuration_is_read_although_an_inbox_hangs(site, hang: Hang) -> None:
     hang(site.inbox)
     hang(site.outbox)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
+
 from tests.integration.conftest import Site
 from tests.integration.test_batches import run_all
 
 
+@pytest.mark.slow
 def test_the_second_table_names_the_first(make_site: Callable[..., Site]) -> None:
     site = make_site(originals="archive")
     site.put("t1.csv", "image\nshared.png\n")

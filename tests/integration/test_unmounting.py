@@ -52,6 +52,7 @@ def dispatcher(site: Any) -> tuple[Dispatcher, PlayedExecutor]:
     return Dispatcher(site.config, site.ledger, executor), executor
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("originals", ["archive", "keep"])
 @pytest.mark.parametrize("restart", [False, True])
 def test_nothing_is_concluded_from_an_empty_mount_point(
@@ -107,6 +108,7 @@ def test_jobs_whose_originals_are_away_wait(make_disk, gone: str) -> None:
     assert [order.job for order in executor.orders] == [site.jobs()[0].id]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [SourceMissing, StageFailed])
 def test_a_job_that_loses_its_original_on_the_way_waits_too(
     make_disk, error: type[JobError]
@@ -165,6 +167,7 @@ def test_what_needs_its_original_is_not_published_without(
     assert site.claims() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keys", [{"existing": "ignore"}, {"originals": "keep"}])
 def test_files_are_known_on_a_disk_that_came_back_with_another_number(
     make_disk, tmp_path, keys: dict[str, str]

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands import call
+
 CONFIG = """\
 version: 1
 models: {matte: {provider: border_key}}
@@ -19,13 +21,6 @@ inboxes:
   - {path: in, pipeline: cut, settle_seconds: 0.2, rescan_seconds: 0.5}
   - {path: %s, name: kept, pipeline: cut, originals: keep}
 """
-
-
-def call(root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "dna_pipeline", *arguments],
-        cwd=root, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
 
 
 def studio(root: Path, kept: Path) -> Path:
@@ -71,6 +66,7 @@ def is_told(told: dict[str, str]) -> bool:
     return told.keys() == LEFT.keys() and all(LEFT[name] in told[name] for name in LEFT)
 
 
+@pytest.mark.slow
 def test_status_tells_what_was_left_and_why(root: Path) -> None:
     (root / "in/sub").mkdir()
     for name in ("cat.yaml.txt", "photo.jxl", "sub/deep.png", CONFLICT):
@@ -94,6 +90,7 @@ def test_status_tells_what_was_left_and_why(root: Path) -> None:
         assert {entry["file"] for entry in facts["waiting"]} == LEFT.keys()
 
 
+@pytest.mark.slow
 def test_the_daemon_shows_that_it_lives_and_cleans_up(root: Path) -> None:
     call(root, "resume")  # makes the ledger: what lay there before it is not its own
     leftover = root / "data/work" / ("0" * 32)
@@ -111,6 +108,7 @@ def test_the_daemon_shows_that_it_lives_and_cleans_up(root: Path) -> None:
     assert list((root / "in").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_kept_inbox_that_another_daemon_watches_is_refused(root: Path, tmp_path: Path) -> None:
     other = studio(tmp_path / "b", tmp_path / "kept")
     with watching(root) as daemon:
@@ -121,6 +119,7 @@ def test_a_kept_inbox_that_another_daemon_watches_is_refused(root: Path, tmp_pat
     assert list((tmp_path / "kept").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_daemon_refuses_a_damaged_ledger_and_leaves_it(root: Path) -> None:
     assert call(root, "run").returncode == 0
     ledger = root / "data/ledger.db"

@@ -40,8 +40,8 @@ def failure_of(events: list[Event]) -> tuple[str, bool]:
     return failed.failure["code"], failed.hold
 
 
-def test_where_memory_runs_out_the_stage_runs_again_with_less(bench: Bench):
-    events = bench.run("squeeze", room=1)
+def test_where_memory_runs_out_the_stage_runs_again_with_less(shared_bench: Bench):
+    events = shared_bench.run("squeeze", room=1)
     assert events[-1] == JobDone("j")
     (done,) = [event for event in events if isinstance(event, StageDone)]
     assert len(done.warnings) == 2
@@ -50,8 +50,8 @@ def test_where_memory_runs_out_the_stage_runs_again_with_less(bench: Bench):
     assert done.warnings[1] == "thrift 1"
 
 
-def test_where_it_runs_out_again_the_job_fails(bench: Bench):
-    failed = bench.run("squeeze", room=2)[-1]
+def test_where_it_runs_out_again_the_job_fails(shared_bench: Bench):
+    failed = shared_bench.run("squeeze", room=2)[-1]
     assert isinstance(failed, JobFailed)
     assert failed.failure["code"] == "out_of_memory"
     assert "at thrift 1" in failed.failure["detail"]
@@ -89,12 +89,12 @@ OUT_OF_MEMORY = [
 
 
 @pytest.mark.parametrize(("error", "text"), OUT_OF_MEMORY, ids=[t[:24] for _, t in OUT_OF_MEMORY])
-def test_a_device_without_memory_gets_less_to_do(bench: Bench, error: str, text: str):
-    events = bench.run("starve", error=error, text=text)
+def test_a_device_without_memory_gets_less_to_do(shared_bench: Bench, error: str, text: str):
+    events = shared_bench.run("starve", error=error, text=text)
     assert events[-1] == JobDone("j")
     (done,) = [event for event in events if isinstance(event, StageDone)]
     assert ["Memory ran out" in warning for warning in done.warnings] == [True]
-    failed = bench.run("starve", error=error, text=text, room=9)[-1]
+    failed = shared_bench.run("starve", error=error, text=text, room=9)[-1]
     assert isinstance(failed, JobFailed)
     assert (failed.failure["code"], failed.poisoned) == ("out_of_memory", False)
 
@@ -106,12 +106,12 @@ FAULTS = [
 
 
 @pytest.mark.parametrize(("error", "text"), FAULTS)
-def test_a_device_that_fails_ends_its_worker(bench: Bench, error: str, text: str):
-    failed = bench.run("burn", error=error, text=text)[-1]
+def test_a_device_that_fails_ends_its_worker(shared_bench: Bench, error: str, text: str):
+    failed = shared_bench.run("burn", error=error, text=text)[-1]
     assert isinstance(failed, JobFailed)
     assert (failed.poisoned, failed.hold) == (True, False)
     assert text in failed.failure["detail"]
-    again = bench.run("copy", job="next")
+    again = shared_bench.run("copy", job="next")
     assert isinstance(again[0], WorkerEnded | WorkerReady)
     assert again[-1] == JobDone("next")
 
@@ -278,20 +278,22 @@ def test_a_worker_that_hangs_before_it_is_ready_blames_no_job(
     assert "it said nothing" in ended.detail
 
 
-def test_a_job_that_is_to_rest_is_given_back_between_stages(bench: Bench):
+def test_a_job_that_is_to_rest_is_given_back_between_stages(shared_bench: Bench):
     two = (stage("copy", "one", steps=20, seconds=0.1), stage("copy", "two"))
-    order = bench.order(*two)
-    bench.executor.submit(order)
-    while not isinstance(bench.executor.events().get(timeout=60), Phase):
+    order = shared_bench.order(*two)
+    shared_bench.executor.submit(order)
+    while not isinstance(shared_bench.executor.events().get(timeout=60), Phase):
         pass
-    bench.executor.yield_after_stage("j")
-    events = bench.until_end("j")
+    shared_bench.executor.yield_after_stage("j")
+    events = shared_bench.until_end("j")
     assert failure_of(events) == ("hours", True)
     (one,) = [event for event in events if isinstance(event, StageDone)]
     message = order.to_message()
     message["stages"][0]["done"] = [asdict(file) for file in one.artifacts]
-    bench.executor.submit(Order.from_message(message))
-    assert bench.until_end("j")[-1] == JobDone("j"), "an old wish does not bind the next attempt"
+    shared_bench.executor.submit(Order.from_message(message))
+    assert shared_bench.until_end("j")[-1] == JobDone("j"), (
+        "an old wish does not bind the next attempt"
+    )
 
 
 def test_other_models_leave_where_memory_runs_out(tmp_path: Path, plugin: Path):

@@ -57,6 +57,7 @@ def picture(kind: str) -> bytes:
 KINDS = [kind for kind in ("PNG", "JPEG", "WEBP", "AVIF") if kind in images.FORMATS]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("share", [0.0, 0.5])
 @pytest.mark.parametrize("originals", ["archive", "keep"])
@@ -130,6 +131,7 @@ def test_a_browser_that_takes_long(site, partial: str) -> None:
     assert site.left() == set()
 
 
+@pytest.mark.slow
 def test_a_partial_file_that_was_left_behind_is_waited_for_an_hour(site) -> None:
     site.put("photo.png", b"")
     site.put("photo.png.part", b"the pic")
@@ -179,6 +181,7 @@ def test_what_tells_is_there_before_its_bytes(site, teller: str, first: bytes, d
     assert [(job.name, job.status) for job in site.jobs()] == [("a.png", "queued")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("teller", ["shots.csv", "a.png.yaml"])
 def test_what_tells_nothing_but_zeros_fails_after_a_minute(site, teller: str) -> None:
     site.put("a.png")
@@ -275,6 +278,7 @@ def test_a_file_renamed_over_one_of_equal_size_and_time_is_another(make_site) ->
     assert [site.drop(job).sha256 for job in site.jobs()] == [sha(b"two"), sha(b"six")]
 
 
+@pytest.mark.slow
 def test_ten_overwrites_while_the_job_runs(make_site) -> None:
     """Each manifest tells the hash of the bytes that were worked on; the newest runs next."""
     site = make_site(originals="keep")
@@ -299,6 +303,7 @@ def test_ten_overwrites_while_the_job_runs(make_site) -> None:
     assert {job.status for job in site.jobs()} == {"completed"}
 
 
+@pytest.mark.slow
 def test_ten_overwrites_of_a_name_whose_file_was_taken(site) -> None:
     for number in range(10):
         site.put("cat.png", f"version {number}")
@@ -392,6 +397,7 @@ def test_times_that_lie_in_the_past_or_the_future_settle(site, day: int) -> None
     assert site.job().status == "queued"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jump_s", [-86400.0, 86400.0])
 def test_a_clock_that_jumps_neither_hastens_nor_stops_taking_in(
     make_site, monkeypatch, jump_s: float

@@ -42,6 +42,7 @@ def put(tmp_path: Path) -> Callable[[bytes], Path]:
 Put = Callable[[bytes], Path]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("share", [0.3, 0.5, 0.9])
 @pytest.mark.parametrize(
     ("kind", "options"),
@@ -64,6 +65,7 @@ def test_zeros_in_place_of_the_end(
         probe(put(zeroed(data, share)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP", "AVIF"])
 def test_zeros_are_named(kind: str, put: Put) -> None:
     """All of these decode without an error, to a picture that is partly grey."""
@@ -119,6 +121,7 @@ FLAT = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FLAT)
 @pytest.mark.parametrize("options", [{}, {"optimize": True}, {"progressive": True}])
 def test_flat_jpegs_are_whole(name: str, options: dict[str, Any], put: Put) -> None:
@@ -127,6 +130,7 @@ def test_flat_jpegs_are_whole(name: str, options: dict[str, Any], put: Put) -> N
     assert load_image(put(data)).size == FLAT[name].size
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["white", "black", "a subject on white", "tiny"])
 @pytest.mark.parametrize("options", [{"quality": 5}, {"lossless": True}])
 def test_flat_webps_are_whole(name: str, options: dict[str, Any], put: Put) -> None:
@@ -177,6 +181,7 @@ def test_zeros_at_the_end_of_an_heic(put: Put) -> None:
         load_image(put(data[:at] + (size + 512).to_bytes(4, "big") + data[at + 4 :] + bytes(512)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sides", [(20_000, 20_000), (40_000, 100), (15_000, 14_000)])
 def test_a_picture_that_is_too_large_is_named_by_its_sides(
     sides: tuple[int, int], put: Put

@@ -77,6 +77,7 @@ def test_nothing_far_fetched_is_named(site: Site, written: str):
     assert site.said(f"image\n{written}\n") == f"row 2: image: there is no {written!r}"
 
 
+@pytest.mark.slow
 def test_large_folders_are_not_searched(site: Site):
     site.put("shared.png", *(f"{number}.png" for number in range(MOST_NAMES)))
     assert site.said("image\nShared.PNG\n") == "row 2: image: there is no 'Shared.PNG'"

@@ -75,6 +75,7 @@ def test_cutting_makes_no_reserved_name():
     assert safe_name("x" * 118 + ".  y") == "x" * 118
 
 
+@pytest.mark.slow
 @given(st.text(max_size=150) | st.text("con.auxlpt1 ./\\\u202e\u0301e猫\ud800", max_size=150))
 @example("con" + "." * 130)
 @settings(deadline=None)
@@ -92,6 +93,7 @@ def test_safe_names_of_anything(name: str):
 BIDI = {"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"}
 
 
+@pytest.mark.slow
 @given(name=st.text(max_size=300))
 @settings(deadline=None)
 def test_a_safe_name_can_be_used(name: str, tmp_path_factory: pytest.TempPathFactory):

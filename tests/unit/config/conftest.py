@@ -128,6 +128,8 @@ def registered(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(
         registry, "PROVIDERS", {p.name_in_config: f"fake_parts:{p.__name__}" for p in providers}
     )
+    # To look for those of other packages reads a file of each package that is installed.
+    monkeypatch.setattr(registry, "entry_points", lambda *, group: ())
     registry._import_strings.cache_clear()
     yield
     registry._import_strings.cache_clear()

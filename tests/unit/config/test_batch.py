@@ -1,6 +1,8 @@
 import tracemalloc
 from collections.abc import Callable
 
+import pytest
+
 from dna_pipeline.config.batch import Row, rows_of_job_file, rows_of_table
 from dna_pipeline.config.sidecar import parse_sidecar
 from dna_pipeline.config.tables import TableRow
@@ -20,6 +22,7 @@ def taken(make: Callable[[], list[Row]]) -> int:
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 def test_many_combinations_share_what_they_are_told_alike() -> None:
     text = f"""
 meta: {{{", ".join(f"k{n}: [v]" for n in range(200))}}}
@@ -40,6 +43,7 @@ matrix:
     assert document.value["matrix"]
 
 
+@pytest.mark.slow
 def test_many_rows_share_what_the_yaml_beside_them_says() -> None:
     common = Document({"meta": {f"k{n}": ["v"] for n in range(200)}, "seed": 1})
     rows = [

@@ -65,6 +65,7 @@ NAMES = st.text("ab.", min_size=1, max_size=6)
 SEGMENTS = st.one_of(st.text("ab.*?", min_size=1, max_size=6), st.just("**"))
 
 
+@pytest.mark.slow
 @given(st.lists(NAMES, min_size=1, max_size=5), st.lists(SEGMENTS, min_size=1, max_size=5))
 def test_never_to_go_back_loses_nothing(names: list[str], segments: list[str]) -> None:
     path, pattern = "/".join(names), "/".join(segments)
@@ -76,6 +77,7 @@ def test_never_to_go_back_loses_nothing(names: list[str], segments: list[str]) -
         assert all(may_lead("/".join(names[:n]), pattern) for n in range(1, len(names)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["*a", "?*", "[a]*", "**/*a*/", "**/a/", "a**"])
 def test_a_hostile_glob_takes_no_time(part: str) -> None:
     pattern = part * (990 // len(part)) + "b"

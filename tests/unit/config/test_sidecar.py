@@ -277,6 +277,7 @@ def test_times(berlin, text: str, utc: str):
     assert parse_time(text).isoformat() == utc
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text", ["", "tomorrow", "22:00", "2026-W01-1", "20261201", "2026-13-01", "2026-12-01T25:00",
              "0001-01-01T00:00+14:00", "9999-12-31T23:59-14:00", "２０26-12-01"]
@@ -514,6 +515,7 @@ def test_text_that_cannot_be_stored(read):
             resolve(config, config.inboxes[0], Document({"meta": meta}, {}), no_draw)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [
@@ -532,6 +534,7 @@ def test_of_a_hundred_thousand_faults_the_detail_is_short(read, text: str):
     assert len(caught.value.detail) < 10_000
 
 
+@pytest.mark.slow
 def test_no_input_is_worse_than_a_job_error(read):
     config = read(f"{PIPELINES}  - {{path: in, pipeline: twice}}")
     scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4)

@@ -332,6 +332,7 @@ def test_words_for_true_and_false_that_are_not_read(table: Read, cell: str, word
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", ["", " ", "\u00a0", "NA", "N/A", "NaN", "nan", "NULL", "<NA>"])
 @pytest.mark.parametrize(
     "column",
@@ -351,6 +352,7 @@ def test_text_for_people_is_left_as_it_is(table: Read) -> None:
         assert one(table, "img2img.prompt", cell) == cell
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cell", ["#N/A", "#REF!", "#DIV/0!", "#NAME?", "#NV", "#WERT!", "####"])
 @pytest.mark.parametrize("column", ["seed", "img2img.prompt", "meta.note", "pipeline"])
 def test_a_formula_that_failed_is_a_wrong_row(table: Read, column: str, cell: str) -> None:

@@ -41,6 +41,7 @@ def same(a: object, b: object) -> bool:
     return type(a) is type(b) and (a == b or (a != a and b != b))
 
 
+@pytest.mark.slow
 @given(
     st.text("0123456789+-.eExXoO_ :", max_size=8)
     | st.text("nulNULtrueTRUEfalsFALS~.infINFnaNAoyYs", max_size=6)
@@ -54,6 +55,7 @@ def test_scalars_follow_the_core_schema(text: str):
     assert same(scalar(text), by_the_table(text))
 
 
+@pytest.mark.slow
 @given(st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.booleans() | st.none())
 @settings(max_examples=200, deadline=None)
 def test_what_json_writes_is_read_back(value: object):
@@ -320,6 +322,7 @@ def test_an_oversized_file_is_not_read_to_its_end(tmp_path):
         load(file)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "data",
     [
@@ -357,6 +360,7 @@ def check_any(data: bytes) -> None:
         assert document.value is None or type(document.value) in (dict, list, str, int, float, bool)
 
 
+@pytest.mark.slow
 @given(st.binary(max_size=200))
 @settings(max_examples=300, deadline=None)
 def test_random_bytes(data: bytes):
@@ -368,6 +372,7 @@ TOKENS = """a b : - ? [ ] { } , &x *x !!str !!float ! !<tag:x> ' | > # --- ... <
 TOKENS += [" ", ": ", "- ", "\n", "\n  ", "\n\t", '"', "%YAML 1.2\n", "\\u0000", "\x85", "\u2028"]
 
 
+@pytest.mark.slow
 @given(st.lists(st.sampled_from(TOKENS), max_size=30))
 @settings(max_examples=1000, deadline=None)
 def test_random_pieces_of_yaml(parts: list[str]):
@@ -391,6 +396,7 @@ PLAIN = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"
 BREAKS = st.sampled_from(["a \x85 b", "\x7f", " \u2028 ", "x\u2029 y", "\ufeff", "\uffff", "🐈"])
 
 
+@pytest.mark.slow
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | PLAIN | BREAKS,

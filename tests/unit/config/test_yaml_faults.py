@@ -93,6 +93,7 @@ def test_files_of_other_encodings(data: bytes, kind: str):
     assert caught.value.problem.endswith("save the file as UTF-8")
 
 
+@pytest.mark.slow
 @given(st.text("ab1 \n\t:#&*!%@`-?|>,[]{}'\"\\“”：\u00a0.0", max_size=24))
 @settings(max_examples=1500, deadline=None)
 def test_no_text_is_worse_than_a_yaml_error(text: str):

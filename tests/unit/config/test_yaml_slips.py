@@ -187,6 +187,7 @@ _VALUES = st.recursive(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @given(_VALUES, st.sampled_from([None, 2]))
 @example({"a": "C:\new"}, None)
 @example({"C:\n": '"A:\nb', ".": "..\t", "b": 'x\\"C:\n'}, 2)

@@ -133,6 +133,7 @@ json_values = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.sampled_from(EVENTS), st.data(), json_values)
 @settings(max_examples=300, deadline=None)
 def test_any_value_in_any_field(event: Any, data: st.DataObject, value: Any):

@@ -78,6 +78,7 @@ plain = st.recursive(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @given(plain)
 def test_the_daemon_reads_what_the_client_writes(value: Any):
     assert loads(to_yaml({"meta": value}).encode()).value == {"meta": value}
@@ -376,6 +377,7 @@ def test_older_interpreters_can_read_it():
     assert ast.parse(source, feature_version=(3, 9))
 
 
+@pytest.mark.slow
 def test_it_needs_nothing_else():
     import sys
 

@@ -12,6 +12,7 @@ from dna_pipeline.base.times import utcnow
 from dna_pipeline.ledger import drops, queue, store
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Event, Job
+from tests.ledgers import lay_out
 
 
 class Book:
@@ -76,6 +77,7 @@ class Book:
 
 @pytest.fixture
 def book(tmp_path: Path) -> Iterator[Book]:
+    lay_out(tmp_path / "ledger.db")
     book = Book(tmp_path / "ledger.db")
     yield book
     book.ledger.close()

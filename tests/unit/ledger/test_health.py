@@ -29,6 +29,7 @@ def scribble(path: Path) -> bytes:
     return bytes(data)
 
 
+@pytest.mark.slow
 def test_damaged_pages_are_found_at_opening(ledger: Path) -> None:
     content = scribble(ledger)
     with pytest.raises(ConfigError, match=r"ledger\.db: the ledger is damaged .*repair"):
@@ -36,6 +37,7 @@ def test_damaged_pages_are_found_at_opening(ledger: Path) -> None:
     assert ledger.read_bytes() == content
 
 
+@pytest.mark.slow
 def test_a_large_one_is_checked_where_that_was_asked_for(ledger: Path, monkeypatch) -> None:
     monkeypatch.setattr(health, "CHECKED_BYTES", 0)
     scribble(ledger)
@@ -43,6 +45,7 @@ def test_a_large_one_is_checked_where_that_was_asked_for(ledger: Path, monkeypat
         Ledger(ledger, thorough=True)
 
 
+@pytest.mark.slow
 def test_a_large_one_that_stopped_well_is_not_read_through(ledger: Path, monkeypatch) -> None:
     monkeypatch.setattr(health, "CHECKED_BYTES", 0)
     data = bytearray(ledger.read_bytes())
@@ -53,6 +56,7 @@ def test_a_large_one_that_stopped_well_is_not_read_through(ledger: Path, monkeyp
         Ledger(ledger, thorough=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", [Path.unlink, lambda path: path.write_bytes(b"")])
 def test_one_that_is_gone_is_not_begun_anew(ledger: Path, loss) -> None:
     loss(ledger)
@@ -66,6 +70,7 @@ def test_a_first_opening_that_was_cut_off_is_no_loss(tmp_path: Path) -> None:
     Ledger(tmp_path / "ledger.db").close()
 
 
+@pytest.mark.slow
 def test_the_stop_was_clean_or_not(ledger: Path) -> None:
     assert health.was_stopped_cleanly(ledger)
     opened = Ledger(ledger)
@@ -75,6 +80,7 @@ def test_the_stop_was_clean_or_not(ledger: Path) -> None:
     assert health.was_stopped_cleanly(ledger)
 
 
+@pytest.mark.slow
 def test_a_look_is_no_unclean_stop(ledger: Path) -> None:
     views = Queries(ledger)
     assert views.jobs() == []
@@ -90,6 +96,7 @@ def _mode(path: Path) -> str:
         connection.close()
 
 
+@pytest.mark.slow
 def test_what_is_wrong_in_words(ledger: Path) -> None:
     assert health.problem(ledger) is None
     assert health.problem(ledger.with_name("never.db")) is None

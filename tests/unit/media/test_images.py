@@ -377,6 +377,7 @@ CUTS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "options"), CUTS)
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.6, 0.9, 0.98])
 def test_truncated(kind: str, options: dict[str, Any], share: float, put: Put) -> None:

@@ -107,6 +107,7 @@ def loaded(provider: Provider, device: Device) -> Device:
     return models.computes_on("m")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_diffusers(models_dir: Path, dtype: str):
     provider = Diffusers(path=models_dir / "sd-v1-5-local")

@@ -15,6 +15,7 @@ from dna_pipeline.ledger.drops import finish_claims
 from dna_pipeline.ledger.sqlite import sqlite_module
 from dna_pipeline.ledger.store import Ledger
 from tests.conftest import load_script
+from tests.ledgers import lay_out
 
 audit = load_script("audit")
 IMAGE = b"an image"
@@ -70,7 +71,10 @@ def record(root: Path, job_id: str, **values: object) -> None:
         "finished_at": utcnow(), "publish": "done", "publish_name": f"archive/a-{job_id}",
         "manifest_sha256": None, **values,
     }  # fmt: skip
-    ledger = Ledger(root / "data/ledger.db")
+    path = root / "data/ledger.db"
+    if not path.exists():
+        lay_out(path)
+    ledger = Ledger(path)
     ledger.transact(lambda s: s.execute(insert(Drop), [drop]))
     ledger.transact(lambda s: finish_claims(s, [], [job]))
     ledger.close()
@@ -596,6 +600,7 @@ def test_a_report_that_is_not_true_is_corrupt(rows: Path, change_to: str) -> Non
     broken_rows(rows, "corrupt")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", ["waiting", "running"])
 def test_a_single_job_that_was_cancelled(failed: Path, status: str) -> None:
     change(failed, "UPDATE jobs SET status = 'cancelled', cancelled_while = ?", status)

@@ -45,6 +45,7 @@ def test_the_reference_gives_the_golden_densities(scene: str) -> None:
     np.testing.assert_allclose(color, field.density_and_color(points)[1], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_both_ways_give_the_same_mesh(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -62,6 +63,7 @@ def test_both_ways_give_the_same_mesh(
     assert ours["speedup"] == pytest.approx(ratio, abs=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("flags", "method"), [((), "pipeline"), (("--dense",), "reference")])
 def test_json(
     monkeypatch: pytest.MonkeyPatch,
@@ -80,6 +82,7 @@ def test_json(
     assert "reference" not in facts
 
 
+@pytest.mark.slow
 def test_the_level_set_of_the_logarithm(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -89,6 +92,7 @@ def test_the_level_set_of_the_logarithm(
     assert density["area"] != logit["area"]
 
 
+@pytest.mark.slow
 def test_text(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ("--scene", str(SCENES / "robot.npz"), "--resolution", "24", "--compare")
     lines = run(monkeypatch, capsys, *arguments).splitlines()
@@ -99,6 +103,7 @@ def test_text(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str
     assert any(line.startswith("speedup") for line in lines)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -126,6 +131,7 @@ def test_wrong_calls_end_with_a_sentence(
     assert told in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_turntable_beside_every_sample(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -145,6 +151,7 @@ def test_a_turntable_beside_every_sample(
     assert 66**3 < facts["points"] < 0.4 * 129**3 + 0.05 * facts["reference"]["points"]
 
 
+@pytest.mark.slow
 def test_what_finding_a_surface_took() -> None:
     report = mesh_bench.pipeline_mesh(Field.from_npz(SCENES / "robot.npz"), 128)
     phases = ["coarse", "fine", "marching_cubes", "colors", "other", "total"]

@@ -13,6 +13,7 @@ load_script("benches.turntable")
 SCENES = Path(__file__).parents[2] / "golden" / "scenes"
 
 
+@pytest.mark.slow
 def test_a_film_of_the_mesh(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

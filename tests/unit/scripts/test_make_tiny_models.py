@@ -35,6 +35,7 @@ def figure() -> Image.Image:
     return image
 
 
+@pytest.mark.slow
 def test_the_same_bytes_every_time(models_dir: Path, tmp_path: Path):
     script = load_script("make_tiny_models")
     before = torch.get_rng_state()
@@ -45,6 +46,7 @@ def test_the_same_bytes_every_time(models_dir: Path, tmp_path: Path):
         assert digests(tmp_path / name) == digests(models_dir / name)
 
 
+@pytest.mark.slow
 def test_what_is_there_is_left_alone_unless_forced(models_dir: Path, tmp_path: Path):
     script = load_script("make_tiny_models")
     script.make_all(tmp_path)
@@ -84,6 +86,7 @@ def test_the_scheduler_is_that_of_stable_diffusion_1_5(models_dir: Path):
     assert "timestep_spacing" not in published
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", ["", "A Café, 東京 — «x» 🚀", "line\nbreak\ttab", "a" * 500])
 def test_any_text_tokenizes(models_dir: Path, text: str):
     from transformers import CLIPTokenizer
@@ -97,6 +100,7 @@ def test_any_text_tokenizes(models_dir: Path, text: str):
     assert len(ids) == min(len(ids), 77)
 
 
+@pytest.mark.slow
 def test_the_autoencoder_gives_the_picture_back(models_dir: Path):
     from diffusers import AutoencoderKL
 
@@ -111,6 +115,7 @@ def test_the_autoencoder_gives_the_picture_back(models_dir: Path):
     assert error < 0.06
 
 
+@pytest.mark.slow
 def test_the_shape_is_closed_and_follows_the_picture(models_dir: Path):
     from dna_pipeline.providers.triposr import surface, weights
 
@@ -133,6 +138,7 @@ def test_the_shape_is_closed_and_follows_the_picture(models_dir: Path):
     assert np.abs(y[body]).max() < np.abs(y[head]).max()
 
 
+@pytest.mark.slow
 def test_a_picture_of_the_background_has_no_shape(models_dir: Path):
     from dna_pipeline.providers.triposr import surface, weights
 

@@ -205,6 +205,7 @@ def context(models_dir: Path, tmp_path: Path) -> StageContext:
     return StageContext("img2img", "cat", source, tmp_path, cache, lambda step, steps: None)
 
 
+@pytest.mark.slow
 def test_run_writes_the_picture_and_tells_of_it(context: StageContext):
     stage = Img2Img(
         model="sd15",
@@ -230,6 +231,7 @@ def test_run_writes_the_picture_and_tells_of_it(context: StageContext):
         )
 
 
+@pytest.mark.slow
 def test_other_tools_read_the_text(context: StageContext):
     from sd_parsers import ParserManager
 
@@ -254,6 +256,7 @@ def test_an_empty_prompt_leaves_the_line_of_facts():
     assert 'Model: "odd, \\"name\\""' in text
 
 
+@pytest.mark.slow
 def test_importing_the_stage_and_the_provider_imports_no_torch():
     code = (
         "import sys, dna_pipeline.stages.img2img\n"
@@ -264,12 +267,14 @@ def test_importing_the_stage_and_the_provider_imports_no_torch():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.slow
 def test_thrift_is_passed_on_and_told(context: StageContext):
     context.low_memory_level = 1
     Img2Img(model="sd15", prompt="an owl", steps=2, strength=0.5).run(context)
     assert ["in tiles" in warning for warning in context.warnings] == [True]
 
 
+@pytest.mark.slow
 def test_how_a_render_was_read_is_told(context: StageContext):
     context.source = context.work_dir.parent / "render.exr"
     planes = {name: np.full((64, 64), 0.5, np.float32) for name in "RGB"}
@@ -341,6 +346,7 @@ def redrawn(context: StageContext, image: Image.Image, **params: Any) -> Image.I
         return result
 
 
+@pytest.mark.slow
 def test_the_alpha_of_the_input_is_put_back(context: StageContext):
     image = cutout()
     kept, white = redrawn(context, image), redrawn(context, image, alpha="white")
@@ -353,6 +359,7 @@ def test_the_alpha_of_the_input_is_put_back(context: StageContext):
     assert context.warnings == []
 
 
+@pytest.mark.slow
 def test_a_soft_edge_shows_no_white(context: StageContext, monkeypatch: pytest.MonkeyPatch):
     """A black subject with a soft edge, by a model that changes nothing."""
     monkeypatch.setattr(
@@ -369,6 +376,7 @@ def test_a_soft_edge_shows_no_white(context: StageContext, monkeypatch: pytest.M
     assert result[soft][:, :3].mean() < 0.4 * white_share.mean()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(208, 144), (110, 75), (50, 40)])
 def test_the_alpha_takes_the_result_s_size(context: StageContext, size: tuple[int, int]):
     image = cutout(size)
@@ -378,6 +386,7 @@ def test_the_alpha_takes_the_result_s_size(context: StageContext, size: tuple[in
     assert np.array_equal(np.asarray(result.getchannel("A")), np.asarray(alpha))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alpha", ["opaque", "nearly opaque", "constant"])
 def test_a_picture_without_an_alpha_that_says_something_stays_rgb(
     context: StageContext, alpha: str
@@ -391,12 +400,14 @@ def test_a_picture_without_an_alpha_that_says_something_stays_rgb(
         assert (result.mode, result.tobytes()) == ("RGB", plain.tobytes())
 
 
+@pytest.mark.slow
 def test_a_picture_of_nothing_is_said_to_show_nothing(context: StageContext):
     result = redrawn(context, Image.new("RGBA", (104, 72)))
     assert result.getextrema()[3] == (0, 0)
     assert ["nothing of the result shows" in text for text in context.warnings] == [True]
 
 
+@pytest.mark.slow
 def test_the_matte_survives_to_remove_background(context: StageContext):
     image = cutout()
     redrawn(context, image)
@@ -410,6 +421,7 @@ def test_the_matte_survives_to_remove_background(context: StageContext):
 # Remarks on the prompt
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("prompt", ["", " \n"])
 def test_an_empty_prompt_is_told(context: StageContext, prompt: str):
     Img2Img(model="sd15", prompt=prompt, steps=2, strength=0.5).run(context)
@@ -418,6 +430,7 @@ def test_an_empty_prompt_is_told(context: StageContext, prompt: str):
     ]
 
 
+@pytest.mark.slow
 def test_weights_are_told_and_stay_in_the_text(context: StageContext):
     prompt = "(red:1.4) chair <lora:clay:0.8>"
     stage = Img2Img(model="sd15", prompt=prompt, steps=2, strength=0.5)

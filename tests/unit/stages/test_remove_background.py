@@ -156,6 +156,7 @@ ALPHAS = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", ALPHAS.values(), ids=ALPHAS.keys())
 @pytest.mark.parametrize("backdrop", [(255, 255, 255), (30, 32, 34), (40, 180, 70)])
 def test_a_picture_that_merely_has_some_transparency_is_cut(

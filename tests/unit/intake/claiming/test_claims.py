@@ -447,6 +447,7 @@ def test_dispose_does_not_follow_links(inbox: Path, target: Path, tmp_path: Path
     assert (tmp_path / "far" / "a.png").exists()
 
 
+@pytest.mark.slow
 def test_claims_come_while_others_go(inbox: Path) -> None:
     """Removing empty folders never takes one away from under a new claim."""
     stop = threading.Event()

@@ -171,6 +171,7 @@ def test_the_wait_begins_again_while_the_folder_changes() -> None:
     assert ("cat.png", None, None) in drops(folder.pair(WAIT))
 
 
+@pytest.mark.slow
 def test_an_endless_stream_does_not_starve_its_images() -> None:
     folder = Folder("0.png")
     taken_at = None
@@ -374,6 +375,7 @@ def test_when_to_pair_again() -> None:
     assert Folder().pair().next_at is None
 
 
+@pytest.mark.slow
 def test_twenty_thousand_files_take_no_time() -> None:
     images = [f"{number}.png" for number in range(10_000)]
     sidecars = [f"{number}.yaml" for number in range(5_000)]
@@ -401,6 +403,7 @@ def as_sets(pairing: Pairing) -> tuple:
     return set(drops(pairing)), set(pairing.waiting)
 
 
+@pytest.mark.slow
 @given(files=FOLDERS, late=st.sets(NAMES), order=st.randoms(use_true_random=False))
 def test_each_file_is_in_one_place_and_ready_means_settled(files, late, order) -> None:
     folder = Folder(*(path for path in files if path not in late), names=files)
@@ -424,6 +427,7 @@ def test_each_file_is_in_one_place_and_ready_means_settled(files, late, order) -
     assert as_sets(again) == as_sets(pairing)
 
 
+@pytest.mark.slow
 @given(files=FOLDERS, order=st.randoms(use_true_random=False))
 def test_the_order_of_arrival_does_not_matter(files, order) -> None:
     at_once = Folder(*files, names=files)

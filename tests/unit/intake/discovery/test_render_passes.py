@@ -94,6 +94,7 @@ def test_an_ordinary_name_is_a_picture(name: str) -> None:
     assert pass_of(name) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "other"),
     [

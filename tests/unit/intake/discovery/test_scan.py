@@ -478,6 +478,7 @@ def test_what_stat_tells_apart(tmp_path: Path) -> None:
     assert not FileStat.of((tmp_path / "c.png").lstat()).same_content(grown)
 
 
+@pytest.mark.slow
 def test_many_files_in_one_folder_are_scanned_fast(tmp_path: Path) -> None:
     for number in range(5000):
         os.close(os.open(tmp_path / f"{number}.png", os.O_CREAT))
@@ -507,6 +508,7 @@ print(look().folder_id == bare.folder_id)
 """
 
 
+@pytest.mark.slow
 def test_mounts_are_noticed(tmp_path: Path, lacking: Callable[[str], None]) -> None:
     namespace = ["unshare", "--user", "--map-root-user", "--mount"]
     if not shutil.which("unshare") or subprocess.run([*namespace, "true"], check=False).returncode:

@@ -1,6 +1,7 @@
 import math
 import time
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -174,6 +175,7 @@ def test_dated_folders_do_not_pile_up() -> None:
     assert tracker.folder_changed_at("2999") == 2999
 
 
+@pytest.mark.slow
 def test_many_files_that_settle_together_take_no_time() -> None:
     tracker = StabilityTracker(2)
     files = {f"{number}.png": stat() for number in range(80_000)}
@@ -197,6 +199,7 @@ Looks = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(looks=Looks, settle=st.integers(0, 6))
 def test_settled_means_seen_the_same_at_every_look_over_the_whole_time(looks, settle) -> None:
     tracker = StabilityTracker(settle)

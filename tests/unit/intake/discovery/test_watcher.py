@@ -130,6 +130,7 @@ def test_what_makes_a_file_ready_is_hinted_at(root: Path, hints: Hints, watch, a
     hints.wait()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["native", "poll"])
 def test_our_own_doings_give_no_hints(root: Path, hints: Hints, watch, mode: str) -> None:
     for name in ("cat.png", "dog.png", "gone.png"):
@@ -184,6 +185,7 @@ def test_claims_cost_no_watches(root: Path, hints: Hints, watch) -> None:
     assert watched_folders() - before == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["native", "poll"])
 def test_litter_of_systems_gives_no_hints(root: Path, hints: Hints, watch, mode: str) -> None:
     (root / "photos" / "@eaDir").mkdir(parents=True)
@@ -217,6 +219,7 @@ def test_folders_of_systems_cost_no_watches(root: Path, hints: Hints, watch) -> 
     assert watched_folders() - before == 2
 
 
+@pytest.mark.slow
 def test_a_folder_that_comes_out_of_a_bin_is_watched(root: Path, hints: Hints, watch) -> None:
     (root / "#recycle" / "photos" / "deep").mkdir(parents=True)
     watch(inbox(root, recursive=True))
@@ -258,6 +261,7 @@ def test_linked_folders_are_not_watched(root: Path, hints: Hints, watch, mode: s
     hints.wait()
 
 
+@pytest.mark.slow
 def test_a_junction_is_not_polled(root: Path, hints: Hints, watch, monkeypatch) -> None:
     (root / "there").mkdir()
     pretend(monkeypatch, "there")
@@ -400,6 +404,7 @@ def test_an_observer_that_died_is_replaced(root: Path, hints: Hints, watch, part
     hints.wait()
 
 
+@pytest.mark.slow
 def test_events_that_the_kernel_threw_away_are_made_up_for(root: Path, hints: Hints, watch) -> None:
     """The reader is held back until more has happened than the kernel keeps for it."""
     deep = root.with_name("deep")
@@ -442,6 +447,7 @@ def test_many_deep_folders_made_at_once_with_a_file_in_each(
         hints.wait()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["native", "poll"])
 def test_a_tree_that_is_moved_in_is_watched_to_its_leaves(
     root: Path, hints: Hints, watch, mode: str
@@ -497,6 +503,7 @@ check(Inbox("in", root, "p"), root / "cat.png")
 """
 
 
+@pytest.mark.slow
 def test_polling_where_the_system_has_no_watches_left(
     root: Path, lacking: Callable[[str], None]
 ) -> None:

@@ -386,6 +386,7 @@ def test_a_window_beside_the_frame_shows_nothing(write: Write, place: tuple[int,
 # What is not whole, or hostile
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("header", [SCANLINE, TILED], ids=["scanline", "tiled"])
 @pytest.mark.parametrize("name", ["NO", "ZIP", "PIZ", "DWAA"])
 def test_truncated_anywhere_it_never_reads_as_whole(
@@ -433,6 +434,7 @@ def test_half_written_in_place(tmp_path: Path, share: float) -> None:
         probe(path)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.data())
 def test_flipped_bytes_never_escape_as_another_error(

@@ -257,6 +257,7 @@ def test_luminance_and_chroma(tmp_path: Path, prefix: str, origin: tuple[int, in
     assert len(remarks_of(path)) == 1
 
 
+@pytest.mark.slow
 def test_luminance_and_chroma_of_more_than_one_strip(tmp_path: Path) -> None:
     light = slopes(1200, 1000)
     planes = luminance_chroma(light, (0.2126, 0.7152, 0.0722))
@@ -299,6 +300,7 @@ def test_infinite_luminance_is_made_safe(tmp_path: Path) -> None:
     assert np.asarray(image)[3, 3].max() == 255
 
 
+@pytest.mark.slow
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.floats(-3, 3) | st.floats(width=32), min_size=8, max_size=8))
 def test_no_chromaticities_escape_as_an_error(

@@ -74,6 +74,7 @@ def test_metadata_of_noise(tmp_path: Path, kind: str) -> None:
 UNUSED = [270, 305, 306, 315, 700, 33723, 34377]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_big", [False, True])
 @pytest.mark.parametrize("compression", [None, "zlib"])
 @pytest.mark.parametrize("tag", UNUSED)

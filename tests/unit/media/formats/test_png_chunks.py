@@ -5,6 +5,7 @@ import struct
 import tracemalloc
 import zlib
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -60,49 +61,63 @@ def padded_profile(size: int) -> bytes:
     return bytes(profile)
 
 
-ZEROS = zlib.compress(bytes(64 << 20), 9)
-LONG = zlib.compress(np.random.default_rng(0).bytes(3 << 20).hex().encode())
+@cache
+def zeros() -> bytes:
+    """64 MB of them, packed."""
+    return zlib.compress(bytes(64 << 20), 9)
+
+
+@cache
+def long_text() -> bytes:
+    """6 MB of text that can be packed to half, packed."""
+    return zlib.compress(np.random.default_rng(0).bytes(3 << 20).hex().encode())
+
+
 XMP = b"XML:com.adobe.xmp\0"
 
-UNUSED = {
-    "compressed text": [chunk(b"zTXt", b"workflow\0\0" + LONG)],
-    "text bomb": [chunk(b"zTXt", b"Comment\0\0" + ZEROS)],
-    "many text bombs": [chunk(b"zTXt", b"Comment\0\0" + ZEROS)] * 40,
-    "international text": [chunk(b"iTXt", XMP + b"\1\0\0\0" + LONG)],
-    "large text": [chunk(b"tEXt", b"prompt\0" + b"x" * (70 << 20))],
-    "text of an odd method": [chunk(b"zTXt", b"a\0\7" + LONG)],
-    "text without a key": [chunk(b"tEXt", b""), chunk(b"zTXt", b"\0"), chunk(b"iTXt", b"")],
-    "text with a wrong checksum": [chunk(b"tEXt", b"a\0b", 7)],
-    "orientation bomb": [chunk(b"zTXt", b"Raw profile type exif\0\0" + ZEROS)],
-    "orientation of an odd method": [chunk(b"zTXt", b"Raw profile type exif\0\7x")],
-    "rubbish for an orientation": [chunk(b"tEXt", b"Raw profile type exif\0nonsense")],
-    "time with a wrong checksum": [chunk(b"tIME", bytes(7), 7)],
-    "private chunk with a wrong checksum": [chunk(b"prVt", bytes(7), 7)],
-    "short resolution": [chunk(b"pHYs", b"\0")],
-    "short gamma": [chunk(b"gAMA", b"\0")],
-    "gamma with a wrong checksum": [chunk(b"gAMA", struct.pack(">I", 100000), 7)],
-    "short chromaticities": [chunk(b"cHRM", bytes(31))],
-    "empty sRGB": [chunk(b"sRGB", b"")],
-    "resolution twice": [chunk(b"pHYs", bytes(9)), chunk(b"pHYs", bytes(3))],
-    "profile bomb": [chunk(b"iCCP", b"a\0\0" + ZEROS)],
-    "rubbish for a profile": [chunk(b"iCCP", b"a\0\0" + b"nonsense")],
-    "profile of an odd method": [chunk(b"iCCP", b"a\0\7" + zlib.compress(swapped_profile()))],
-    "profile without a name": [chunk(b"iCCP", b"")],
-    "profile that is none": [chunk(b"iCCP", b"a\0\0" + zlib.compress(b"no profile" * 99))],
-    "rubbish for EXIF": [chunk(b"eXIf", b"MM\0*\0\0\0\x08\xff\xffrubbish")],
-    "short animation": [chunk(b"acTL", b"\0")],
-    "animation twice": [chunk(b"acTL", struct.pack(">2I", 1, 0))] * 2 + [frame(0)],
-    "short frame": [chunk(b"acTL", struct.pack(">2I", 1, 0)), chunk(b"fcTL", b"\0")],
-    "frame out of order": [chunk(b"acTL", struct.pack(">2I", 2, 0)), frame(5)],
-    "frame that sticks out": [chunk(b"acTL", struct.pack(">2I", 2, 0)), frame(0, x=9)],
-    "small frame": [chunk(b"acTL", struct.pack(">2I", 2, 0)), frame(0, 5, 5)],
+UNUSED: dict[str, Callable[[], list[bytes]]] = {
+    "compressed text": lambda: [chunk(b"zTXt", b"workflow\0\0" + long_text())],
+    "text bomb": lambda: [chunk(b"zTXt", b"Comment\0\0" + zeros())],
+    "many text bombs": lambda: [chunk(b"zTXt", b"Comment\0\0" + zeros())] * 40,
+    "international text": lambda: [chunk(b"iTXt", XMP + b"\1\0\0\0" + long_text())],
+    "large text": lambda: [chunk(b"tEXt", b"prompt\0" + b"x" * (70 << 20))],
+    "text of an odd method": lambda: [chunk(b"zTXt", b"a\0\7" + long_text())],
+    "text without a key": lambda: [chunk(b"tEXt", b""), chunk(b"zTXt", b"\0"), chunk(b"iTXt", b"")],
+    "text with a wrong checksum": lambda: [chunk(b"tEXt", b"a\0b", 7)],
+    "orientation bomb": lambda: [chunk(b"zTXt", b"Raw profile type exif\0\0" + zeros())],
+    "orientation of an odd method": lambda: [chunk(b"zTXt", b"Raw profile type exif\0\7x")],
+    "rubbish for an orientation": lambda: [chunk(b"tEXt", b"Raw profile type exif\0nonsense")],
+    "time with a wrong checksum": lambda: [chunk(b"tIME", bytes(7), 7)],
+    "private chunk with a wrong checksum": lambda: [chunk(b"prVt", bytes(7), 7)],
+    "short resolution": lambda: [chunk(b"pHYs", b"\0")],
+    "short gamma": lambda: [chunk(b"gAMA", b"\0")],
+    "gamma with a wrong checksum": lambda: [chunk(b"gAMA", struct.pack(">I", 100000), 7)],
+    "short chromaticities": lambda: [chunk(b"cHRM", bytes(31))],
+    "empty sRGB": lambda: [chunk(b"sRGB", b"")],
+    "resolution twice": lambda: [chunk(b"pHYs", bytes(9)), chunk(b"pHYs", bytes(3))],
+    "profile bomb": lambda: [chunk(b"iCCP", b"a\0\0" + zeros())],
+    "rubbish for a profile": lambda: [chunk(b"iCCP", b"a\0\0" + b"nonsense")],
+    "profile of an odd method": lambda: [
+        chunk(b"iCCP", b"a\0\7" + zlib.compress(swapped_profile()))
+    ],
+    "profile without a name": lambda: [chunk(b"iCCP", b"")],
+    "profile that is none": lambda: [chunk(b"iCCP", b"a\0\0" + zlib.compress(b"no profile" * 99))],
+    "rubbish for EXIF": lambda: [chunk(b"eXIf", b"MM\0*\0\0\0\x08\xff\xffrubbish")],
+    "short animation": lambda: [chunk(b"acTL", b"\0")],
+    "animation twice": lambda: [chunk(b"acTL", struct.pack(">2I", 1, 0))] * 2 + [frame(0)],
+    "short frame": lambda: [chunk(b"acTL", struct.pack(">2I", 1, 0)), chunk(b"fcTL", b"\0")],
+    "frame out of order": lambda: [chunk(b"acTL", struct.pack(">2I", 2, 0)), frame(5)],
+    "frame that sticks out": lambda: [chunk(b"acTL", struct.pack(">2I", 2, 0)), frame(0, x=9)],
+    "small frame": lambda: [chunk(b"acTL", struct.pack(">2I", 2, 0)), frame(0, 5, 5)],
 }
+"""Made when they are needed: some are large."""
 
 
-@pytest.mark.parametrize("chunks", UNUSED.values(), ids=UNUSED.keys())
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", UNUSED)
 @pytest.mark.parametrize("where", ["before", "after", "between"])
-def test_the_picture_is_read(put: Callable[[bytes], Path], chunks: list[bytes], where: str) -> None:
-    extra = b"".join(chunks)
+def test_the_picture_is_read(put: Callable[[bytes], Path], kind: str, where: str) -> None:
+    extra = b"".join(UNUSED[kind]())
     data = {
         "before": png(extra),
         "after": png(after=extra),
@@ -112,8 +127,9 @@ def test_the_picture_is_read(put: Callable[[bytes], Path], chunks: list[bytes], 
     assert np.array_equal(np.asarray(image), PIXELS)
 
 
+@pytest.mark.slow
 def test_texts_are_not_unpacked(put: Callable[[bytes], Path]) -> None:
-    path = put(png(*UNUSED["many text bombs"], *UNUSED["profile bomb"]))
+    path = put(png(*UNUSED["many text bombs"](), *UNUSED["profile bomb"]()))
     tracemalloc.start()
     try:
         load_image(path)
@@ -182,7 +198,7 @@ def test_an_animation_counts_its_frames(put: Callable[[bytes], Path]) -> None:
 
 @pytest.mark.parametrize("size", [60, 400, 1500, len(png()) - 13, len(png()) - 9])
 def test_a_part_of_a_file_is_never_read(put: Callable[[bytes], Path], size: int) -> None:
-    for extra in (b"", chunk(b"zTXt", b"a\0\0" + LONG[:300])):
+    for extra in (b"", chunk(b"zTXt", b"a\0\0" + long_text()[:300])):
         with pytest.raises(ImageUnreadable, match=r"truncated|cut off"):
             load_image(put(png(extra)[:size]))
     with pytest.raises(ImageUnreadable, match="truncated"):

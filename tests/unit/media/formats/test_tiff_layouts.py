@@ -66,6 +66,7 @@ def largest_error(path: Path, want: Any) -> float:
 EXTRAS = [(), (0,), (1,), (2,), (2, 0), (0, 2), (0, 0), (1, 0, 0)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("extras", EXTRAS)
 @pytest.mark.parametrize("bits", [8, 16])
 @pytest.mark.parametrize("photometric", COLOURS)
@@ -276,6 +277,7 @@ def test_the_size_is_checked_before_anything_is_decoded(
         probe(path)
 
 
+@pytest.mark.slow
 def test_flipped_bytes_never_escape_as_another_error(tmp_path: Path) -> None:
     random = np.random.default_rng(7)
     path = tmp_path / "a.tif"

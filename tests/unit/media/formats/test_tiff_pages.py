@@ -173,6 +173,7 @@ def chain(kind: int, count: int) -> bytes:
     return bytes(data)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [PICTURE, REDUCED])
 def test_a_hundred_thousand_pages_take_little_memory_and_are_not_all_followed(
     tmp_path: Path, kind: int

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 SCENES = Path(__file__).parents[3] / "golden" / "scenes"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scene", ["robot", "knot"])
 def test_scenes_stay_whole(scene: str) -> None:
     mesh = surface.extract(Field.from_npz(SCENES / f"{scene}.npz"), 64).mesh

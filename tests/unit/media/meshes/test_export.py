@@ -207,6 +207,7 @@ def test_the_recipe_is_in_the_glb(tmp_path: Path):
     assert mesh.metadata["dna_pipeline"] == recipe
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scene", ["robot", "knot"])
 def test_scenes(scene: str, tmp_path: Path, validate_gltf: Callable[[bytes], dict[str, Any]]):
     """Closed, outward, each normal on the side of its faces, and nothing for Khronos to say."""

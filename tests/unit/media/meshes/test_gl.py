@@ -30,6 +30,7 @@ def test_it_draws() -> None:
         assert cleared(context) == bytes([255, 0, 51, 255]) * 4
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("opengl")
 def test_nothing_of_one_use_is_left_for_the_next() -> None:
     """The software renderer's textures lie in this process's memory."""
@@ -66,6 +67,7 @@ def draw_a_mesh(size_px: int) -> gl_drawing.Renderer:
     return renderer
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("opengl")
 @pytest.mark.parametrize("use", [locate_texels, turn_a_mesh, draw_a_mesh])
 def test_nothing_of_a_use_is_left_after_it(use: Callable[[int], object]) -> None:

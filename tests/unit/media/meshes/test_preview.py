@@ -77,6 +77,7 @@ def test_the_inside_of_an_open_mesh_is_lit() -> None:
     assert pixels[64, 64, :3].min() > 100
 
 
+@pytest.mark.slow
 def test_the_same_bytes_every_time() -> None:
     mesh = colored(trimesh.creation.torus(1, 0.3))
     assert render_preview(mesh).tobytes() == render_preview(mesh).tobytes()

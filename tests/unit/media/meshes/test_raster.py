@@ -112,6 +112,7 @@ def test_a_ball_against_its_equation() -> None:
     np.testing.assert_allclose(height[inner], np.sqrt(1 - x[inner] ** 2 - y[inner] ** 2), atol=0.01)
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_triangles_take_about_a_second() -> None:
     """A loose bound: a loop in Python over triangles would take minutes."""
     ball = trimesh.creation.icosphere(subdivisions=7)

@@ -145,6 +145,7 @@ SOLIDS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SOLIDS)
 def test_one_frame_for_the_whole_turn(name: str) -> None:
     solid = SOLIDS[name]()

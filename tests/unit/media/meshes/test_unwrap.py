@@ -71,6 +71,7 @@ def least_gap(found: Layout) -> float:
     return min(gaps)
 
 
+@pytest.mark.slow
 def test_each_face_has_a_place_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_PIECE_FACES", 2000)  # several pieces
     found = lay_out(VERTICES, FACES, 256)
@@ -85,6 +86,7 @@ def test_each_face_has_a_place_of_its_own(monkeypatch: pytest.MonkeyPatch) -> No
     assert (owners(found, 1024) >= 0).mean() == pytest.approx(np.abs(area).sum(), abs=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size_px", "gap_px"), [(1024, 9), (256, 3), (64, 3), (16, 1)])
 def test_charts_stand_apart_in_the_texture_they_are_for(
     size_px: int, gap_px: int, monkeypatch: pytest.MonkeyPatch
@@ -97,6 +99,7 @@ def test_charts_stand_apart_in_the_texture_they_are_for(
     assert found.texcoords.max() > 0.9
 
 
+@pytest.mark.slow
 def test_too_many_charts_for_a_texture_are_told() -> None:
     """Of 2 texels a side, so that not even one lies between them."""
     found = lay_out(VERTICES, FACES, 2)
@@ -104,6 +107,7 @@ def test_too_many_charts_for_a_texture_are_told() -> None:
     assert found.texcoords.max() <= 1
 
 
+@pytest.mark.slow
 def test_the_process_gives_what_would_be_made_here_each_time() -> None:
     reports: list[tuple[int, int]] = []
     found = unwrap(VERTICES, FACES, 128, lambda *at: reports.append(at))

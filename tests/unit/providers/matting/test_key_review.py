@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -56,20 +57,32 @@ def grainy(image: Image.Image, deviation: float = 4.0) -> Image.Image:
     return Image.fromarray(np.clip(np.asarray(image) + noise, 0, 255).astype(np.uint8))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scene", SCENES.values(), ids=SCENES.keys())
 def test_a_clean_render_is_passed_over(scene: dict[str, Any]) -> None:
     assert said(render(**scene)[0]) == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "picture",
-    [furry(), bust(), mug()[0], grainy(render()[0]), grainy(furry()), render(size=900)[0]],
+    "draw",
+    [
+        furry,
+        bust,
+        lambda: mug()[0],
+        lambda: grainy(render()[0]),
+        lambda: grainy(furry()),
+        lambda: render(size=900)[0],
+    ],
     ids=["fur", "bust", "mug on the border", "grain", "fur with grain", "large"],
 )
-def test_hair_grain_and_a_subject_on_the_border_are_passed_over(picture: Image.Image) -> None:
-    assert said(picture) == ""
+def test_hair_grain_and_a_subject_on_the_border_are_passed_over(
+    draw: Callable[[], Image.Image],
+) -> None:
+    assert said(draw()) == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["coins", "retina", "logo", "horse"])
 def test_real_pictures_with_plain_backdrops_are_passed_over(name: str) -> None:
     if name == "horse":
@@ -81,6 +94,7 @@ def test_real_pictures_with_plain_backdrops_are_passed_over(name: str) -> None:
         assert said(photo(name)) == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "why"),
     [
@@ -95,6 +109,7 @@ def test_photographs_of_which_the_backdrop_stays(name: str, why: str) -> None:
     assert "rembg" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [2, 3, 4])
 def test_clouds_that_stay(seed: int) -> None:
     clouds = ndimage.gaussian_filter(np.random.default_rng(seed).normal(0, 1, (512, 512)), 40)
@@ -111,6 +126,7 @@ def test_a_table_that_stays() -> None:
     assert "(bottom 100%, left 33%, right 33%)" in said(picture)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "depth",
     [lambda x, _: 5 + 35 * x, lambda x, y: 40 + 40 * np.sin(40 * x) * np.sin(33 * y)],

@@ -133,6 +133,7 @@ def test_a_missing_file_says_what_to_put_where(tmp_path: Path) -> None:
     assert written(tmp_path, "isnet-general-use", b"x").missing() is None
 
 
+@pytest.mark.slow
 def test_the_table_agrees_with_rembg() -> None:
     from rembg.sessions import sessions
 
@@ -277,6 +278,7 @@ def test_errors_of_a_device_are_not_the_file_s(
 # What it costs to load
 
 
+@pytest.mark.slow
 def test_sessions_load_without_numba_and_leave_rembg_whole(tmp_path: Path) -> None:
     written(tmp_path, "u2net", redness_network(320))
     script = f"""

@@ -24,7 +24,7 @@ assert spec is not None and spec.loader is not None
 original_names: Any = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(original_names)
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.slow]
 
 WEIGHTS = {
     "unet": "diffusion_pytorch_model.safetensors",

@@ -33,6 +33,7 @@ def small(robot: Field) -> tuple[np.ndarray, np.ndarray, Layout]:
     return vertices, faces, lay_out(vertices, faces, SIZE)
 
 
+@pytest.mark.slow
 def test_both_rasterisers_give_the_same_texels(
     small: tuple[np.ndarray, np.ndarray, Layout], lacking: Callable[[str], None]
 ) -> None:
@@ -100,6 +101,7 @@ def test_uncovered_texels_take_the_nearest_colour() -> None:
     assert (texture[18:, 18:] == colors[-1]).all()
 
 
+@pytest.mark.slow
 def test_normals_are_smooth_across_seams_and_progress_rises(
     robot: Field, small: tuple[np.ndarray, np.ndarray, Layout], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -117,6 +119,7 @@ def test_normals_are_smooth_across_seams_and_progress_rises(
     assert seen[-1] == (100, 100)
 
 
+@pytest.mark.slow
 def test_it_looks_like_its_field(
     robot: Field, small: tuple[np.ndarray, np.ndarray, Layout], monkeypatch: pytest.MonkeyPatch
 ) -> None:

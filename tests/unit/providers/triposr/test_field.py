@@ -66,6 +66,7 @@ def plane_field(reduction: str) -> Field:
     return Field(planes, decoder, renderer)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("reduction", "total"), [("concat", 111.0), ("mean", 37.0)])
 def test_how_planes_are_joined(reduction: str, total: float) -> None:
     field = plane_field(reduction)
@@ -73,6 +74,7 @@ def test_how_planes_are_joined(reduction: str, total: float) -> None:
     torch.testing.assert_close(density, torch.tensor([4 * total - 2, -2.0]))
 
 
+@pytest.mark.slow
 def test_which_coordinates_read_which_plane() -> None:
     """Planes are indexed (x, y), (x, z), (y, z): the first coordinate along the columns."""
     field = plane_field("concat")

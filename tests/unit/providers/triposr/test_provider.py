@@ -258,6 +258,7 @@ def noise(width: int, height: int, mode: str = "RGB") -> Image.Image:
     return Image.fromarray(rng.integers(0, 256, (height, width, len(mode)), np.uint8))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "size", [(512, 700), (1300, 257), (64, 64), (333, 777), (20, 320), (319, 20), (1601, 1200)]
 )
@@ -312,6 +313,7 @@ def as_the_original_does(image: Image.Image, ratio: float) -> np.ndarray:
     return (mixed * 255.0).astype(np.uint8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("size", "ratio"), [((61, 40), 0.85), ((40, 61), 0.5), ((700, 533), 0.33), ((90, 91), 1.0)]
 )

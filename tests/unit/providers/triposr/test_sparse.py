@@ -140,11 +140,13 @@ def assert_same(field: Field, resolution: int) -> surface.Surface:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scene", SCENES)
 def test_hard_scenes(scene: Callable[[], Field]) -> None:
     assert_same(scene(), 128)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resolution", [97, 131])
 @pytest.mark.parametrize("scene", [slats, half_space, islands])
 def test_grids_that_the_lattice_does_not_divide(
@@ -153,18 +155,21 @@ def test_grids_that_the_lattice_does_not_divide(
     assert_same(scene(), resolution)
 
 
+@pytest.mark.slow
 def test_a_scene_of_full_size(robot: Field) -> None:
     """That every hidden piece is seen costs a few points: a sixth of the grid's suffice."""
     found = assert_same(robot, 128)
     assert found.points < 128**3 / 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scene", [islands, half_space])
 def test_cells_are_halved_twice(scene: Callable[[], Field]) -> None:
     found = assert_same(scene(), 200)
     assert found.points < 200**3 / 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scene", [slats, wires, islands, barely_there, with_holes])
 def test_without_the_margin_pieces_are_lost(
     scene: Callable[[], Field], monkeypatch: pytest.MonkeyPatch
@@ -179,6 +184,7 @@ def test_without_the_margin_pieces_are_lost(
         assert whole > 0
 
 
+@pytest.mark.slow
 def test_the_surface_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
     """One seen end is enough: a wire whose other parts no lattice point comes near."""
     x = texels()
@@ -204,6 +210,7 @@ def test_books_of_a_large_grid_leave_a_small_gpu(monkeypatch: pytest.MonkeyPatch
     assert grid.books_device(torch.device("cpu"), 1024).type == "cpu"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("resolution", [24, 128])
 def test_rounding_decides_no_side(robot: Field, resolution: int) -> None:
     """With a threshold that is one point's own density, the original's rounding counts."""
@@ -226,6 +233,7 @@ def grid_points(field: Field, resolution: int) -> Tensor:
     return torch.cartesian_prod(axis, axis, axis)
 
 
+@pytest.mark.slow
 def test_a_field_that_answers_by_other_means_keeps_its_answers(robot: Field) -> None:
     class Ball(Field):
         def density(self, points: Tensor) -> Tensor:
@@ -236,6 +244,7 @@ def test_a_field_that_answers_by_other_means_keeps_its_answers(robot: Field) -> 
     np.testing.assert_allclose(distance, 0.5, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_planes_finer_than_usual_are_read_at_each_texel() -> None:
     """Between the points of a lattice of 64 cells there would be room for wires a texel thick."""
     planes = torch.full((3, 1, 130, 130), -9.0)
@@ -259,6 +268,7 @@ def test_lattices(resolution: int) -> None:
 # --- progress and failures -----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_progress_rises_to_its_end(robot: Field) -> None:
     seen: list[float] = []
     surface.extract(
@@ -269,6 +279,7 @@ def test_progress_rises_to_its_end(robot: Field) -> None:
     assert seen[-1] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", [0.1, 0.5])
 def test_progress_cancels(robot: Field, part: float) -> None:
     class Cancelled(Exception):
@@ -303,6 +314,7 @@ def test_densities_that_are_no_numbers(bad: float) -> None:
 # --- where vertices lie between points -----------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["sparse", "dense"])
 def test_the_level_set_of_the_logarithm_of_the_density(method: surface.Method) -> None:
     """Where the logarithm is even, its level set is exact; the density's is not."""

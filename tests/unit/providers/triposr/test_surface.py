@@ -49,6 +49,7 @@ def test_vertex_colors(tiny_field: Field, expected: Mapping[str, Any]) -> None:
     assert colors.max() <= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scene", ["robot", "knot"])
 def test_scenes(scene: str) -> None:
     expected = json.loads((GOLDEN / "scenes" / f"{scene}.expected.json").read_text())

@@ -30,6 +30,7 @@ def test_views_from_elsewhere(tiny_field: Field, expected: Mapping[str, Any]) ->
     np.testing.assert_allclose(views, expected["views_el20_d22_f35"], rtol=1e-4, atol=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scene", ["robot", "knot"])
 def test_scenes(scene: str) -> None:
     field = Field.from_npz(GOLDEN / "scenes" / f"{scene}.npz")

@@ -40,6 +40,7 @@ def test_by_default_a_mesh_stands_on_the_ground_one_metre_long(make: Make) -> No
     np.testing.assert_allclose(mesh.facts["bounds"], found.bounds, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("origin", ["base", "center", None])
 def test_size_and_origin(make: Make, origin: str | None) -> None:
     (own,) = stage(preview=False, scale=None, origin=None).run(make())
@@ -76,6 +77,7 @@ def test_the_front_looks_along_z_and_up_is_y(make: Make) -> None:
     assert found.volume > 4 / 3 * np.pi * 0.39**3
 
 
+@pytest.mark.slow
 def test_what_the_picture_has_right_and_up_is_so_from_the_front(
     models_dir: Path, make: Make
 ) -> None:

@@ -144,6 +144,7 @@ def test_values_out_of_range_are_refused(name: str, value: Any) -> None:
     assert [error["loc"] for error in caught.value.errors()] == [(name,)]
 
 
+@pytest.mark.slow
 def test_importing_the_stage_and_the_provider_loads_nothing_heavy() -> None:
     code = (
         "import sys, dna_pipeline.stages.triposr.stage, dna_pipeline.providers.triposr.provider\n"
@@ -157,6 +158,7 @@ def test_importing_the_stage_and_the_provider_loads_nothing_heavy() -> None:
 # --- the golden run ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_golden_mesh(make: Make) -> None:
     ctx = make()
     seen: list[tuple[int, int]] = []
@@ -198,6 +200,7 @@ def test_the_golden_mesh(make: Make) -> None:
     assert (alpha == 255).mean() > 0.2
 
 
+@pytest.mark.slow
 def test_two_runs_give_the_same_bytes(make: Make) -> None:
     ctx = make()
     everything = stage(formats=["glb", "obj", "ply", "stl"])
@@ -214,6 +217,7 @@ def test_no_preview(make: Make) -> None:
     assert names(ctx) == ["robot.glb"]
 
 
+@pytest.mark.slow
 def test_the_ratio_is_the_part_of_the_frame(models_dir: Path, make: Make) -> None:
     disc = Image.new("RGBA", (100, 100))
     ImageDraw.Draw(disc).ellipse((20, 20, 80, 80), fill=(200, 60, 40, 255))
@@ -227,6 +231,7 @@ def test_the_ratio_is_the_part_of_the_frame(models_dir: Path, make: Make) -> Non
     assert heights[1] == pytest.approx(2 * heights[0], rel=0.15)
 
 
+@pytest.mark.slow
 def test_a_picture_without_transparency_is_cropped(make: Make) -> None:
     """What lies beside the middle square changes nothing."""
     with Image.open(TINY / "conditioned.png") as image:
@@ -344,6 +349,7 @@ def test_colors_that_are_no_numbers(make: Make, monkeypatch: pytest.MonkeyPatch)
     assert names(ctx) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("later", [{"target_faces": 200}, {"bake_texture": True}])
 def test_colours_that_are_none_once_the_mesh_was_checked(
     make: Make, monkeypatch: pytest.MonkeyPatch, later: dict[str, Any]
@@ -380,6 +386,7 @@ def test_a_file_that_is_no_picture(make: Make) -> None:
 # --- memory --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("chunk_size", "thrift", "expected"),
     [(0, 0, 16384), (0, 1, 4096), (0, 2, 1024), (9000, 1, 2250), (9000, 2, 1024), (500, 2, 500)],

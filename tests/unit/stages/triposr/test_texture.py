@@ -67,6 +67,7 @@ def test_pieces_that_vanish_and_faces_too_many_are_told(
     ]
 
 
+@pytest.mark.slow
 def test_a_mesh_of_few_faces_is_left_alone(make: Make) -> None:
     plain = stage(preview=False).run(make())[0]
     before = plain.path.read_bytes()
@@ -75,6 +76,7 @@ def test_a_mesh_of_few_faces_is_left_alone(make: Make) -> None:
     assert load(mesh.path.read_bytes()).faces.tolist() == load(before).faces.tolist()
 
 
+@pytest.mark.slow
 def test_a_texture_in_the_glb_and_beside_the_obj(make: Make) -> None:
     files: list[list[bytes]] = []
     for _ in range(2):
@@ -110,6 +112,7 @@ def test_a_texture_in_the_glb_and_beside_the_obj(make: Make) -> None:
         assert (paint[tip] == color).all(axis=1).mean() > 0.9
 
 
+@pytest.mark.slow
 def test_the_preview_shows_the_texture(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """The field is white, red, green and blue; the texture is replaced by a plain blue one."""
     bake_it = bake.bake
@@ -133,6 +136,7 @@ def test_the_preview_shows_the_texture(make: Make, monkeypatch: pytest.MonkeyPat
         assert solid[:, 2].max() > 150
 
 
+@pytest.mark.slow
 def test_a_texture_too_small_for_its_charts_is_told(make: Make) -> None:
     """Noise in many small pieces."""
     ctx = make()
@@ -141,6 +145,7 @@ def test_a_texture_too_small_for_its_charts_is_told(make: Make) -> None:
     assert "64 × 64 is too small for" in ctx.warnings[-1]
 
 
+@pytest.mark.slow
 def test_cancelling_while_the_texture_is_laid_out(make: Make) -> None:
     ctx = make(provider=Given(path=TINY))
 
@@ -160,6 +165,7 @@ def test_a_mesh_that_cannot_be_laid_out(make: Make, monkeypatch: pytest.MonkeyPa
         stage(bake_texture=True, texture_resolution=64).run(make())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shown", "made"),
     [
@@ -195,6 +201,7 @@ def test_a_texture_takes_disk_and_time() -> None:
     ).disk_bytes(1, 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [gl.OpenGLError("out of memory"), gl.NoOpenGL("none")])
 def test_opengl_that_fails_is_told(
     make: Make, monkeypatch: pytest.MonkeyPatch, error: Exception

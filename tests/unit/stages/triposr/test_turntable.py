@@ -25,6 +25,7 @@ def film_of(path: Path, size_px: int) -> np.ndarray:
     return np.frombuffer(data, np.uint8).reshape(-1, size_px, size_px, 3).astype(int)
 
 
+@pytest.mark.slow
 def test_a_turntable_of_the_mesh(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DNA_OPENGL", "off")  # so that this runs everywhere
     ctx = make()
@@ -51,6 +52,7 @@ def test_a_turntable_of_the_mesh(make: Make, monkeypatch: pytest.MonkeyPatch) ->
     assert 0.1 < (pictures < 240).any(axis=-1).mean() < 0.95
 
 
+@pytest.mark.slow
 def test_a_turntable_of_the_field(make: Make) -> None:
     """As the original renders it: the golden views, where their size and number are asked for."""
     with np.load(TINY / "expected.npz") as arrays:
