@@ -76,7 +76,7 @@ def test_nothing_of_a_use_is_left_after_it(use: Callable[[int], object]) -> None
     before = psutil.Process().memory_info().rss
     kept = use(2048)
     assert psutil.Process().memory_info().rss - before < 48 << 20
-    context = gl._kept.context
+    context = gl._thread.context
     assert not context.objects
     del kept
     assert not context.objects
