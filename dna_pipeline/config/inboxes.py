@@ -68,14 +68,14 @@ def overlaps(
     for index, inbox in inboxes.items():
         path: KeyPath = ("inboxes", index, "path")
         places.append((dotted(path), document.line(path), inbox.path))
-    found = [(name, line, real(folder)) for name, line, folder in places]
-    linked = [(found[0][0], 0, folder) for folder in _linked(data, real)]
-    for index, (name, line, folder) in enumerate(found):
-        for other_name, _, other in [*found[:index], *(linked if index else ())]:
+    real_places = [(name, line, real(folder)) for name, line, folder in places]
+    linked = [(real_places[0][0], 0, folder) for folder in _linked(data, real)]
+    for index, (name, line, folder) in enumerate(real_places):
+        for other_name, _, other in [*real_places[:index], *(linked if index else ())]:
             if not _touch(folder, other):
                 continue
             text: str | None = f"{name}: {folder} overlaps {other_name} ({other}); keep them apart"
-            if index == 1 and other == found[0][2] and other in folder.parents:
+            if index == 1 and other == real_places[0][2] and other in folder.parents:
                 text = _below_data(name, folder, other, (real(model) for model in models))
             if text is not None:
                 yield Problem(name, text, line, wrong_key=False)

@@ -1,4 +1,4 @@
-"""What the buttons do."""
+"""The add-on's buttons."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,24 +10,24 @@ from bpy.props import StringProperty
 from . import pictures, results, settings, tasks
 
 Picture = tuple[bytes, str, str]
-"""Bytes, suffix, and what to call it unless told otherwise."""
+"""Bytes, suffix, and default name."""
 
 
 def _send(operator: Any, context: Any, picture: Callable[[Any], Picture]) -> set[str]:
-    told = context.scene.dna_pipeline
+    chosen = context.scene.dna_pipeline
     try:
-        if not told.inbox:
+        if not chosen.inbox:
             raise ValueError("Choose an inbox")
-        client = settings.client_for(told.inbox)
+        client = settings.client_for(chosen.inbox)
         image, suffix, name = picture(context)
     except (OSError, RuntimeError, ValueError) as error:
         operator.report({"ERROR"}, str(error).strip())
         return {"CANCELLED"}
-    given = {
-        "inbox": told.inbox, "sidecar": told.sidecar(), "name": told.name or name,
-        "suffix": suffix, "unique": not told.keeps_name,
+    request = {
+        "inbox": chosen.inbox, "sidecar": chosen.sidecar(), "name": chosen.name or name,
+        "suffix": suffix, "unique": not chosen.keeps_name,
     }  # fmt: skip
-    tasks.start(client, image, given)
+    tasks.start(client, image, request)
     return {"FINISHED"}
 
 

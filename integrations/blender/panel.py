@@ -21,15 +21,15 @@ class Panel(bpy.types.Panel):
     bl_category = "dna-pipeline"
 
     def draw(self, context: Any) -> None:
-        layout, told = self.layout, context.scene.dna_pipeline
+        layout, chosen = self.layout, context.scene.dna_pipeline
         layout.use_property_split = True
         for name in ("inbox", "pipeline", "name", "keeps_name", "prompt", "seed"):
-            layout.prop(told, name)
+            layout.prop(chosen, name)
         view = layout.box()
-        view.prop(told, "size")
+        view.prop(chosen, "size")
         view.operator(operators.SendView.bl_idname, icon="RESTRICT_RENDER_OFF")
         image = layout.box()
-        image.template_ID(told, "image", open="image.open")
+        image.template_ID(chosen, "image", open="image.open")
         image.operator(operators.SendImage.bl_idname, icon="IMAGE_DATA")
         layout.operator(operators.ReloadLatest.bl_idname, icon="FILE_REFRESH")
         for task in reversed(tasks.tasks):

@@ -1,4 +1,4 @@
-"""What the viewport, the camera or an image shows, as the bytes of an image file."""
+"""Views of the viewport or the camera, and images, as the bytes of an image file."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-TAKEN_AS_THEY_ARE = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
+SENT_UNCHANGED = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp"}
 
 
 def view(context: Any, size_px: int) -> bytes:
@@ -37,7 +37,7 @@ def of_image(image: Any, scene: Any) -> tuple[bytes, str]:
     """An image's file as it is, or a PNG of what Blender alone has; with the suffix."""
     path = Path(bpy.path.abspath(image.filepath, library=image.library))
     is_file = image.source == "FILE" and not image.is_dirty and image.packed_file is None
-    if is_file and path.suffix.lower() in TAKEN_AS_THEY_ARE:
+    if is_file and path.suffix.lower() in SENT_UNCHANGED:
         return path.read_bytes(), path.suffix
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "image.png")
@@ -65,8 +65,8 @@ def _save_copy(image: Any, path: Path) -> None:
 
 
 @contextmanager
-def _kept(owner: Any, **values: Any) -> Iterator[None]:
-    """Other values for a while; in that order, since some decide on what the next may be."""
+def _changed(owner: Any, **values: Any) -> Iterator[None]:
+    """Change attributes in the block, in order: some decide which values the next may have."""
     before = {name: getattr(owner, name) for name in values}
     try:
         for name, value in values.items():
@@ -84,10 +84,10 @@ def _as_png(scene: Any, path: Path, size_px: int | None = None) -> Iterator[None
     render, settings = scene.render, scene.render.image_settings
     media = {"media_type": "IMAGE"} if hasattr(settings, "media_type") else {}  # from 5.0 on
     with (
-        _kept(
+        _changed(
             render, filepath=str(path), film_transparent=True, resolution_percentage=100, **shape
         ),
-        _kept(settings, **media, file_format="PNG", color_mode="RGBA", color_depth="8"),
+        _changed(settings, **media, file_format="PNG", color_mode="RGBA", color_depth="8"),
     ):
         yield
 
@@ -98,5 +98,5 @@ def _without_overlays(space: Any) -> Iterator[None]:
     if space is None or space.type != "VIEW_3D":
         yield
         return
-    with _kept(space.overlay, show_overlays=False):
+    with _changed(space.overlay, show_overlays=False):
         yield

@@ -21,7 +21,7 @@ INBOX, STEM, NAME = "dna_inbox", "dna_stem", "dna_name"
 """Custom properties of a result's collection: of what its meshes were made."""
 
 
-def bring(path: Path, state: State, scene: Any, at: Any) -> None:
+def import_result(path: Path, state: State, scene: Any, at: Any) -> None:
     """Import a result into a collection of its own, with its origin at that place."""
     scene = scene or bpy.context.scene
     objects = _import(path)

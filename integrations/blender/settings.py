@@ -1,4 +1,4 @@
-"""Where the folders are (preferences), and what to send (per scene)."""
+"""Preferences (the folders) and settings of a scene (the request to send)."""
 
 from pathlib import Path
 from typing import Any
@@ -67,13 +67,13 @@ class Settings(bpy.types.PropertyGroup):
     image: PointerProperty(name="Image", type=bpy.types.Image)
 
     def sidecar(self) -> dict[str, Any]:
-        """What to do with an image, as a sidecar says it."""
-        told: dict[str, Any] = {"seed": self.seed}
+        """Build the sidecar of an image."""
+        document: dict[str, Any] = {"seed": self.seed}
         if self.pipeline:
-            told["pipeline"] = self.pipeline
+            document["pipeline"] = self.pipeline
         if self.prompt:
-            told["img2img"] = {"prompt": self.prompt}
-        return told
+            document["img2img"] = {"prompt": self.prompt}
+        return document
 
 
 def client_for(inbox: str) -> Client:

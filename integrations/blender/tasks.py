@@ -1,4 +1,5 @@
-"""What was sent and is not back yet: a thread each looks at the folders, a timer at the threads."""
+"""Images that were sent and are not finished. A thread for each watches the folders, and one timer
+watches the threads."""
 
 from __future__ import annotations
 
@@ -15,28 +16,28 @@ INTERVAL_S = 0.5
 DONE_SHOWN = 4
 
 tasks: list[Task] = []
-"""All that are under way and the last that were, oldest first."""
+"""All unfinished tasks and the last finished ones, oldest first."""
 
 
 class Task(threading.Thread):
-    """Sends one image and follows its job. Touches nothing of Blender's: that is the timer's."""
+    """Sends one image and follows its job. Only the timer touches Blender."""
 
-    def __init__(self, client: Client, image: bytes, given: dict[str, Any]) -> None:
+    def __init__(self, client: Client, image: bytes, request: dict[str, Any]) -> None:
         super().__init__(daemon=True)
         self._client = client
         self._image = image
-        self._given = given
+        self._request = request
         self._stopped = threading.Event()
         self.state = State("waiting", "being sent")
-        self.title: str = given["name"]
-        # Where the cursor is now: by the time the mesh comes it serves other ends.
+        self.title: str = request["name"]
+        # The cursor may be elsewhere by the time the mesh arrives.
         self.scene: str = bpy.context.scene.name
         self.at = bpy.context.scene.cursor.location.copy()
         self.is_done = False
 
     def run(self) -> None:
         try:
-            drop = self._client.send(image=self._image, **self._given)
+            drop = self._client.send(image=self._image, **self._request)
         except (OSError, LookupError, ValueError) as error:
             text = error.args[0] if isinstance(error, LookupError) else str(error)
             self.state = State("failed", error={"code": "not_sent", "message": text})
@@ -47,16 +48,16 @@ class Task(threading.Thread):
     def _look(self, drop: Drop) -> State:
         try:
             return self._client.state(drop)
-        except OSError as error:  # a share that is away may come back
+        except OSError as error:  # a network share may come back
             return State("waiting", str(error))
 
     def stop(self) -> None:
         self._stopped.set()
 
 
-def start(client: Client, image: bytes, given: dict[str, Any]) -> None:
-    """Send in the background; `poll` does the rest."""
-    task = Task(client, image, given)
+def start(client: Client, image: bytes, request: dict[str, Any]) -> None:
+    """Send an image in the background; `poll` imports the result."""
+    task = Task(client, image, request)
     for done in [other for other in tasks if other.is_done][:-DONE_SHOWN]:
         tasks.remove(done)
     tasks.append(task)
@@ -66,9 +67,9 @@ def start(client: Client, image: bytes, given: dict[str, Any]) -> None:
 
 
 def poll() -> float | None:
-    """Import what has come and show how far the rest is; seconds to the next call."""
+    """Import finished results and redraw the progress. Returns the seconds until the next call."""
     for task in tasks:
-        # Nobody is torn out of edit mode; the mesh comes in once they are back.
+        # Importing ends edit mode, so wait until the user has left it.
         if not task.is_done and task.state.is_over and bpy.context.mode == "OBJECT":
             _finish(task)
     _redraw()
@@ -80,15 +81,15 @@ def _finish(task: Task) -> None:
     meshes = task.state.paths("mesh")
     for path in meshes:
         if path.suffix == ".glb":
-            _bring(task, path)
+            _import(task, path)
     if meshes and not any(path.suffix == ".glb" for path in meshes):
         message = f"{task.state.folder} has no .glb; add glb to the formats of its stage triposr"
         task.state = State("failed", error={"code": "not_imported", "message": message})
 
 
-def _bring(task: Task, path: Path) -> None:
+def _import(task: Task, path: Path) -> None:
     try:
-        results.bring(path, task.state, bpy.data.scenes.get(task.scene), task.at)
+        results.import_result(path, task.state, bpy.data.scenes.get(task.scene), task.at)
     except (RuntimeError, OSError) as error:
         message = f"{path} could not be imported: {error}"
         task.state = State("failed", error={"code": "not_imported", "message": message})
@@ -102,7 +103,7 @@ def _redraw() -> None:
 
 
 def stop_all() -> None:
-    """Follow nothing any more; what was sent is made all the same."""
+    """Stop following all tasks. The pipeline still processes the images that were sent."""
     for task in tasks:
         task.stop()
     tasks.clear()

@@ -87,9 +87,9 @@ def _write_text_encoder(folder: Path, vocabulary: int) -> None:
     weights = transformers.CLIPTextModel(config).state_dict()
     write_json(folder / "config.json", config.to_dict())
     # Other tools look for the names with the prefix; transformers reads both.
-    named = {f"text_model.{name}": value.contiguous() for name, value in weights.items()}
+    tensors = {f"text_model.{name}": value.contiguous() for name, value in weights.items()}
     import_module("safetensors.torch").save_file(
-        named, folder / "model.safetensors", {"format": "pt"}
+        tensors, folder / "model.safetensors", {"format": "pt"}
     )
 
 

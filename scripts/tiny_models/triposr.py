@@ -203,7 +203,7 @@ def _backbone_state() -> State:
 
 
 def _place_lines() -> tuple[Tensor, Tensor]:
-    """Where the 32 tokens of a line lie in [-1, 1], and the 2 places of each, (32, 2)."""
+    """Positions in [-1, 1] of the 32 tokens of a line, (32,), and of the 2 places of each, (32, 2)."""
     fine = ((torch.arange(64) + 0.5) / 32 - 1).reshape(32, 2)
     return fine.mean(dim=1), fine
 
@@ -237,9 +237,9 @@ def _fill_look(state: State, name: str) -> None:
             _fill_gaussian(q, k, at, sigma, (step * (2 * row - 1), step * (2 * column - 1)))
             if head == COLOUR:  # the foreground's colour, not the grey beside it
                 q[at + 3, FRONT], k[at + 3, SOLID] = 24.0, 1.0
-            wanted = [RED, RED + 2, RED + 4] if head == COLOUR else [SOLID]
+            features = [RED, RED + 2, RED + 4] if head == COLOUR else [SOLID]
             first = IMAGE + 5 * place + {NARROW: 0, BROAD: 1, COLOUR: 2}[head]
-            for i, feature in enumerate(wanted):
+            for i, feature in enumerate(features):
                 v[at + i] = 0.0
                 v[at + i, feature] = 1.0
                 out[first + i, at + i] = 1.0

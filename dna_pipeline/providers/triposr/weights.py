@@ -75,7 +75,7 @@ def _read(path: Path) -> dict[str, Tensor]:
 
 
 def _reason(error: Exception) -> str:
-    """What is wrong, without torch's advice to load the file unsafely."""
+    """Reason of a failed load, without torch's advice to load the file unsafely."""
     text = str(error).partition("WeightsUnpickler error:")[2] or str(error)
     lines = [line.strip() for line in text.splitlines() if "weights_only" not in line]
     return next(filter(None, lines), type(error).__name__).partition(". ")[0]
@@ -93,10 +93,10 @@ def _read_checkpoint(path: Path) -> dict[str, Tensor]:
     return dict(state)
 
 
-def _require_same(path: Path, found: Shapes, config: TsrConfig) -> None:
+def _require_same(path: Path, actual: Shapes, config: TsrConfig) -> None:
     """Raises WeightsError naming the first tensors in which file and configuration differ."""
     expected = {name: tuple(t.shape) for name, t in skeleton(config).state_dict().items()}
-    differences = list(_differences(found, expected))
+    differences = list(_differences(actual, expected))
     if differences:
         more = len(differences) - _NAMED_DIFFERENCES
         tail = f"; and {more} more" if more > 0 else ""
@@ -104,12 +104,12 @@ def _require_same(path: Path, found: Shapes, config: TsrConfig) -> None:
         raise WeightsError(f"{path} does not fit config.yaml: {listed}{tail}")
 
 
-def _differences(found: Shapes, expected: Shapes) -> Iterator[str]:
+def _differences(actual: Shapes, expected: Shapes) -> Iterator[str]:
     for name, shape in expected.items():
-        if name not in found:
+        if name not in actual:
             yield f"{name} {shape} is missing"
-        elif found[name] != shape:
-            yield f"{name} is {found[name]}, expected {shape}"
-    for name in found:
+        elif actual[name] != shape:
+            yield f"{name} is {actual[name]}, expected {shape}"
+    for name in actual:
         if name not in expected:
-            yield f"{name} {found[name]} is not part of the model"
+            yield f"{name} {actual[name]} is not part of the model"
