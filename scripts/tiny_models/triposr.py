@@ -203,7 +203,7 @@ def _backbone_state() -> State:
 
 
 def _place_lines() -> tuple[Tensor, Tensor]:
-    """Positions in [-1, 1] of the 32 tokens of a line, (32,), and of the 2 places of each, (32, 2)."""
+    """Positions in [-1, 1]: the 32 tokens of a line, (32,), and the 2 places of each, (32, 2)."""
     fine = ((torch.arange(64) + 0.5) / 32 - 1).reshape(32, 2)
     return fine.mean(dim=1), fine
 

@@ -102,3 +102,32 @@ def test_now_and_then_it_is_asked_all_the_same(daemon: Daemon, asked: list[str])
     daemon._tick()
     daemon._tick()
     assert asked == ["claim"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["listen", "forward_cancels", "dispatch"])
+def test_a_cancel_at_any_moment_of_a_round_reaches_the_running_job(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """A request to cancel is committed by another process, and nothing else is, for a long time."""
+    is_written = False
+    seen_after: list[bool] = []
+    forward, real = daemon.dispatcher.forward_cancels, getattr(daemon.dispatcher, moment)
+
+    def forwarded() -> None:
+        seen_after.append(is_written)
+        forward()
+
+    def write_once() -> None:
+        nonlocal is_written
+        (forwarded if moment == "forward_cancels" else real)()
+        if not is_written:
+            write(daemon)
+            is_written = True
+
+    monkeypatch.setattr(daemon.dispatcher, "forward_cancels", forwarded)
+    monkeypatch.setattr(daemon.dispatcher, moment, write_once)
+    daemon._has_changed = True
+    for _ in range(3):
+        daemon._tick()
+    assert seen_after.count(True) == 1

@@ -45,7 +45,14 @@ NEVER = {
 """Rooms that a room must not know although they stand before it."""
 
 INSIDE = {
-    "intake": ["discovery inbox_folders", "planning", "claiming", "service"],
+    "intake": [
+        "discovery inbox_folders",
+        "planning",
+        "claiming",
+        "recovery",
+        "inbox_intake",
+        "service",
+    ],
     "execution": [
         "protocol disk_space estimate source_holds",
         "local_executor scheduler",
@@ -55,8 +62,9 @@ INSIDE = {
         "tables sqlite",
         "engine health schema model_sets migrations",
         "store queries",
+        "drops",
         "queue",
-        "requests overtaken latest source_holds",
+        "holds requests overtaken latest source_holds",
         "batches",
         "pauses",
     ],

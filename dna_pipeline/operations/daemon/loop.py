@@ -301,21 +301,20 @@ class Daemon:
         if self._intake_error is not None:
             raise RuntimeError("taking files in failed") from self._intake_error
         now = time.monotonic()
-        self._look_for_change()
         self.dispatcher.listen()
         self.executor.enforce_timeouts()
-        if self._has_changed:
-            self.dispatcher.forward_cancels()
         if now >= self._review_at:
             self._review_at = now + REVIEW_S
             self.dispatcher.scheduler.review(keep_trying=self._patient)
             self.dispatcher.enforce_hours()
             self._settle_overtaken()
-            # A wait may end without a commit to the ledger, so dispatch and publish are tried too.
+            # A wait may end without a commit to the ledger, so all of the following is tried.
             self._has_changed = True
         self._look_for_change()
-        # Jobs to start or publish are found in the ledger alone, so skip both if it is unchanged.
+        # Cancels, and jobs to start or publish, are found in the ledger alone, so skip all three if
+        # it is unchanged. A change that is noticed only here must reach the running job too.
         if self._has_changed:
+            self.dispatcher.forward_cancels()
             self.dispatcher.dispatch()
             self._publish_some(now)
             self._has_changed = False
