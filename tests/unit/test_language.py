@@ -1,4 +1,4 @@
-"""Checks names, docstrings and documents for the language of docs/glossary.md."""
+"""Checks names and docstrings for the language of docs/glossary.md."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 FOLDERS = ("dna_pipeline", "scripts", "integrations")
-DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs")
 
 # Words that said several things each, or nothing to someone who is new. No name contains one.
 # fmt: off
@@ -107,32 +106,3 @@ def test_a_module_speaks_the_language_of_the_glossary(path: Path) -> None:
         if RIDDLE.match(text)
     ]
     assert problems == []
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        path
-        for name in DOCUMENTS
-        for path in [ROOT / name, *(ROOT / name).rglob("*.md")]
-        if path.is_file()
-    ],
-    ids=lambda path: str(path.relative_to(ROOT)),
-)
-def test_a_document_names_code_that_exists(path: Path) -> None:
-    """A path in backticks below the package is there, and so is what it is said to define."""
-    text = path.read_text(encoding="utf-8")
-    missing: list[str] = []
-    for file, name in re.findall(
-        r"`(?:dna_pipeline/)?([a-z_/]+/[a-z_0-9]+\.py)(?:: ([A-Za-z_.]+))?`", text
-    ):
-        files = [
-            base / file
-            for base in (ROOT, ROOT / "dna_pipeline", ROOT / "tests")
-            if (base / file).is_file()
-        ]
-        if not files:
-            missing.append(file)
-        elif name and name.split(".")[-1] not in files[0].read_text(encoding="utf-8"):
-            missing.append(f"{file}: {name}")
-    assert missing == []
