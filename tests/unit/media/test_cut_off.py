@@ -171,7 +171,7 @@ def test_free_space_at_the_end_of_an_avif(put: Put) -> None:
 
 def test_zeros_at_the_end_of_an_heic(put: Put) -> None:
     """The box of the pixels ends in zeros; behind it they are free space."""
-    data = (Path(__file__).parents[1] / "golden/heic/plain.heic").read_bytes()
+    data = (Path(__file__).parents[2] / "golden/heic/plain.heic").read_bytes()
     at = data.index(b"mdat") - 4
     size = int.from_bytes(data[at : at + 4], "big")
     assert at + size == len(data)
