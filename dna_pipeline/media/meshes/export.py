@@ -133,6 +133,8 @@ class _Shape:
             return obj_ply_stl.ply(vertices, normals, faces, **colors)
         if kind == "obj":
             return obj_ply_stl.obj(vertices, normals, faces, name=self.name, **colors)
+        if kind != "glb":
+            raise ValueError(f"no mesh format is called {kind!r}")
         extras = {"dna_pipeline": recipe} if recipe else None
         return gltf.glb(vertices, normals, faces, name=self.name, extras=extras, **colors)
 
