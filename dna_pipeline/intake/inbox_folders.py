@@ -11,13 +11,10 @@ import os
 from collections.abc import Collection, Iterator
 from difflib import get_close_matches
 from pathlib import Path
-
-import structlog
+from typing import Any
 
 from dna_pipeline.base.reachability import Look, look_directly
 from dna_pipeline.config.schema import Config, Inbox
-
-log = structlog.get_logger()
 
 LIKENESS = 0.75
 """Likeness of two names (0 to 1) from which one counts as mistyped: `restlye` for `restyle`."""
@@ -34,7 +31,7 @@ def make_inboxes(config: Config, watched: Collection[str], look: Look) -> None:
         is_missing = look(inbox.path).state == "missing"
         if is_missing and not should_make(config, inbox, was_watched=was_watched, look=look):
             why = missing_sentence(config, inbox, was_watched=was_watched, look=look)
-            log.warning("inbox.missing", inbox=inbox.name, why=why)
+            _logger().warning("inbox.missing", inbox=inbox.name, why=why)
         else:
             make_folder(inbox.path, look)
 
@@ -42,15 +39,15 @@ def make_inboxes(config: Config, watched: Collection[str], look: Look) -> None:
 def make_folder(folder: Path, look: Look) -> None:
     """Make a folder if it does not exist, and log it; leave alone a folder that does not answer."""
     if (reach := look(folder)).is_silent:
-        log.warning("folder.missing", path=str(folder), why=reach.why)
+        _logger().warning("folder.missing", path=str(folder), why=reach.why)
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        log.warning("folder.missing", path=str(folder), why=error.strerror)
+        _logger().warning("folder.missing", path=str(folder), why=error.strerror)
         return
     if not reach.is_there:
-        log.info("folder.made", path=str(folder), why="it did not exist")
+        _logger().info("folder.made", path=str(folder), why="it did not exist")
 
 
 def should_make(config: Config, inbox: Inbox, *, was_watched: bool, look: Look) -> bool:
@@ -126,3 +123,10 @@ def _path_text(config: Config, path: Path) -> str:
     """Return the path as it would stand in pipeline.yaml."""
     home = config.file.parent
     return path.relative_to(home).as_posix() if path.is_relative_to(home) else str(path)
+
+
+def _logger() -> Any:
+    # Imported here, since `status` needs the sentences of this module and does not log.
+    import structlog
+
+    return structlog.get_logger()

@@ -82,11 +82,12 @@ def find_batch(queries: Queries, prefix: str | None) -> str | None:
 
 def sentence(error: Exception) -> str | None:
     """Put an error with a cause outside the program into a sentence; None for other errors."""
+    if isinstance(error, ConfigError):
+        return str(error)
+
     from dna_pipeline.ledger.engine import LedgerUnavailable
     from dna_pipeline.ledger.health import is_damage
 
-    if isinstance(error, ConfigError):
-        return str(error)
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
     if isinstance(error, UnicodeEncodeError) and not HAS_UTF8_NAMES:

@@ -16,19 +16,20 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.base.files import write_bytes
 from dna_pipeline.base.layout import is_id, is_real_folder, is_trash
-from dna_pipeline.base.logs import log_file
 from dna_pipeline.base.reachability import Look, look_directly
 from dna_pipeline.config.inboxes import is_own_name
 from dna_pipeline.config.schema import Config
 from dna_pipeline.intake.claiming import claims as claim
 from dna_pipeline.intake.claiming import owner
-from dna_pipeline.ledger import drops, health, queue
-from dna_pipeline.ledger.store import Ledger
+from dna_pipeline.ledger import health
+
+if TYPE_CHECKING:
+    from dna_pipeline.ledger.store import Ledger
 
 MARK = ".dna-owner"
 
@@ -83,6 +84,9 @@ def make_mark(config: Config, ledger: Ledger) -> Mark:
     A ledger of version 0.1 has no mark; all folders with names like ours are its own. A new ledger
     owns none of the folders that were there before it.
     """
+    # Imported here, since it loads SQLAlchemy, which commands that only read do without.
+    from dna_pipeline.ledger import drops
+
     mark = read_mark(config.data)
     if mark is not None and mark.ledger == ledger.id:
         return mark
@@ -104,6 +108,8 @@ def _named_like_ours(config: Config) -> Iterator[Path]:
 
 
 def _knows(ledger: Ledger, folder: Path) -> bool:
+    from dna_pipeline.ledger import drops, queue
+
     if folder.parent.name == "work":
         return ledger.transact(lambda s: queue.find_job(s, folder.name)) is not None
     return ledger.transact(lambda s: drops.drop_state(s, folder.name)) is not None
@@ -223,6 +229,8 @@ def _foreign_content(config: Config, look: Look) -> list[str]:
 
 
 def _configured(config: Config) -> Iterator[Path]:
+    from dna_pipeline.base.logs import log_file
+
     yield from (config.file, config.outbox, log_file(config.logs))
     for inbox in config.inboxes:
         yield from (inbox.path, *inbox.source_roots)

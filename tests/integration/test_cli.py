@@ -386,11 +386,12 @@ def test_a_wrong_configuration_cannot_steer_the_terminal(studio: Path):
 
 
 @pytest.mark.slow
-def test_looking_loads_no_models_and_no_torch(studio: Path):
+@pytest.mark.parametrize("command", ["jobs", "status"])
+def test_looking_loads_no_models_and_no_torch(studio: Path, command: str):
     submit(studio)
     code = (
         "import sys; from dna_pipeline.interfaces.cli.main import app\n"
-        "app(['jobs'], standalone_mode=False)\n"
+        f"app(['{command}'], standalone_mode=False)\n"
         "heavy = {'torch', 'numpy', 'diffusers', 'structlog', 'sqlalchemy'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
