@@ -10,7 +10,6 @@ from pathlib import Path
 from dna_pipeline.base.reachability import Look, brief_looks
 from dna_pipeline.config.loader import load_config
 from dna_pipeline.config.schema import Config
-from dna_pipeline.operations.ownership import check_data_folder
 
 
 def load(file: Path, env: Mapping[str, str] = os.environ) -> Config:
@@ -29,6 +28,9 @@ def load_to_write(file: Path) -> Config:
     Raises:
         ConfigError: also where that folder holds other people's files and no ledger.
     """
+    # Imported here, since commands that only read do without it, and start sooner.
+    from dna_pipeline.operations.ownership import check_data_folder
+
     config = load(file)
     with brief_looks() as look:
         check_data_folder(config, look)
