@@ -118,12 +118,18 @@ def line_batches(file: IO[bytes]) -> Iterator[list[bytes]]:
     Raises:
         PipeError: a line is too long.
     """
-    start = b""
+    # The pieces of a line are joined once it is complete: joining at each read would take a time
+    # that grows with the square of its length.
+    pieces: list[bytes] = []
+    size = 0
     while chunk := os.read(file.fileno(), CHUNK_BYTES):
-        *lines, start = (start + chunk).split(b"\n")
-        if lines:
-            yield lines
-        if len(start) > MESSAGE_BYTES:
+        first, *rest = chunk.split(b"\n")
+        pieces.append(first)
+        size += len(first)
+        if rest:
+            yield [b"".join(pieces), *rest[:-1]]
+            pieces, size = [rest[-1]], len(rest[-1])
+        if size > MESSAGE_BYTES:
             raise PipeError(f"a line of more than {MESSAGE_BYTES >> 20} MiB")
 
 

@@ -127,7 +127,6 @@ class Dispatcher:
     Attributes:
         running: the job at the executor.
         device: device, number type and GPU of the worker; None while no worker is ready.
-        worker: the worker's last report of memory and busy time.
     """
 
     def __init__(
