@@ -263,4 +263,4 @@ def _check_report(outbox: Path, batch: Job, jobs: list[Job], findings: Findings)
         job = own.get(line["job"])
         place = reports[0].parent / line["result"]
         if job is not None and (line["status"] != job["status"] or not place.is_dir()):
-            findings.corrupt.append(f"batch {name}: row {line['row']} is told wrongly")
+            findings.corrupt.append(f"batch {name}: row {line['row']} differs from the ledger")

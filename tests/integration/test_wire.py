@@ -111,8 +111,7 @@ def test_lines_that_came_together_are_given_together(tmp_path: Path) -> None:
         assert list(batches) == []
 
 
-def test_a_line_that_comes_in_pieces_is_put_together_once() -> None:
-    """To join at each read would copy a line of 32 MiB 500 times."""
+def test_a_line_longer_than_one_read_is_whole() -> None:
     inbound, outbound = os.pipe()
     with os.fdopen(inbound, "rb") as file:
         batches = ipc.line_batches(file)
