@@ -58,11 +58,12 @@ RESERVED_NAMES = {SUBMIT_INBOX, "status.json"}
 
 
 def load_config(file: Path, env: Mapping[str, str] = os.environ, real: Real = as_written) -> Config:
-    """Read and check pipeline.yaml. Nothing on the disk is looked at but this file.
+    """Read and check pipeline.yaml, and open no other file or folder.
 
     Args:
-        real: gives the real places of the folders that must not lie in one another;
-            `operations/configuration.py` has the one that follows links.
+        real: resolves the paths of folders before they are compared for overlaps. By default they
+            are compared as written; `operations/configuration.py: load` passes a function that
+            follows links.
 
     Raises:
         ConfigError: one line for each problem, with file, line, and the correction.
