@@ -98,7 +98,9 @@ def _status_lines(fields: Record) -> Iterator[tuple[str, str]]:
     yield "daemon", _daemon(fields["daemon"])
     for status, inboxes in sorted(fields["queue"].items()):
         by_inbox = ", ".join(f"{inbox} {number}" for inbox, number in sorted(inboxes.items()))
-        yield status, f"{sum(inboxes.values())} ({by_inbox})"
+        count = sum(inboxes.values())
+        is_cut_off = status == "running" and fields["daemon"] is None
+        yield status, f"{count} ({by_inbox}){_cut_off(count) if is_cut_off else ''}"
     if fields["running"] is not None:
         yield "running", _running(fields["running"])
     if fields["jobs_per_hour"]:
@@ -114,6 +116,12 @@ def _status_lines(fields: Record) -> Iterator[tuple[str, str]]:
     for entry in fields["recent"][:RECENT_SHOWN]:
         why = f" ({entry['code']})" if entry["code"] else ""
         yield "recent", f"{short(entry['job'])} {entry['status']}{why} {entry['folder']}"
+
+
+def _cut_off(count: int) -> str:
+    """Say what became of the running jobs of a daemon that was killed."""
+    verb, them = ("was", "it") if count == 1 else ("were", "them")
+    return f": {verb} running when the daemon ended; the next start goes on with {them}"
 
 
 def _daemon(daemon: Record | None) -> str:

@@ -1,0 +1,41 @@
+"""Sentences of the commands that depend on what runs and on what became of a job."""
+
+from __future__ import annotations
+
+import pytest
+
+from dna_pipeline.operations.daemon.lock import hold_lock
+from tests.commands import call, facts
+from tests.integration.conftest import Site
+
+
+@pytest.fixture
+def working(site: Site) -> Site:
+    """One job that runs."""
+    site.put("cat.png")
+    site.settle()
+    site.claim_next()
+    return site
+
+
+def test_a_job_of_a_killed_daemon_is_said_to_go_on_with_the_next(working: Site) -> None:
+    status = call(working.root, "status").stdout
+    assert "daemon    none runs\n" in status
+    assert "running   1 (in 1): was running when the daemon ended; the next start goes on" in status
+    assert facts(working.root, "status")["queue"] == {"running": {"in": 1}}
+    with hold_lock(working.config.data):
+        status = call(working.root, "status").stdout
+    assert "none runs" not in status
+    assert "running   1 (in 1)\n" in status
+
+
+def test_cancelling_a_job_of_a_killed_daemon_says_when_it_ends(working: Site) -> None:
+    job = working.job().id
+    with hold_lock(working.config.data):
+        assert call(working.root, "cancel", job).stdout == f"{job[:8]} ends at its next step\n"
+    said = call(working.root, "cancel", job).stdout
+    assert said == (
+        f"{job[:8]} was running when the daemon ended; it is cancelled when the next one starts\n"
+    )
+    working.restart()
+    assert working.job().status == "cancelled"
