@@ -192,6 +192,11 @@ class Queries:
             job[name] = self._rows(f"SELECT * FROM {table} WHERE job_id = ? ORDER BY id", job_id)
         return job
 
+    def result_names(self) -> dict[str, str]:
+        """Return the result folders below the outbox of all completed jobs, by job id."""
+        sql = "SELECT id, publish_name FROM jobs WHERE status = 'completed' AND publish = 'done'"
+        return {row["id"]: row["publish_name"] for row in self._rows(sql)}
+
     def events(self, job_id: str | None, after: int = 0, limit: int = 1000) -> list[dict[str, Any]]:
         """Return events with a number above `after`, oldest first."""
         sql = "SELECT id, job_id, at, kind, data FROM events WHERE id > ?"
