@@ -7,6 +7,7 @@ import pytest
 from dna_pipeline.operations.daemon.lock import hold_lock
 from tests.commands import call, facts
 from tests.integration.conftest import Site
+from tests.integration.test_cli import picture
 
 
 @pytest.fixture
@@ -39,3 +40,21 @@ def test_cancelling_a_job_of_a_killed_daemon_says_when_it_ends(working: Site) ->
     )
     working.restart()
     assert working.job().status == "cancelled"
+
+
+def test_submit_says_who_does_the_jobs(site: Site) -> None:
+    picture(site.root / "cat.png")
+    assert "`dna-pipeline watch` or `run` does them" in call(site.root, "submit", "cat.png").stderr
+    with hold_lock(site.config.data):
+        assert call(site.root, "submit", "cat.png").stderr == "the running daemon does them\n"
+
+
+def test_submit_says_of_a_folder_that_it_is_one(site: Site) -> None:
+    (site.root / "photos").mkdir()
+    done = call(site.root, "submit", "photos")
+    assert done.returncode == 2
+    assert "photos: is a folder; name the images in it (`dna-pipeline submit photos" in done.stderr
+    assert (
+        "Image files; `-` reads one from standard input"
+        in call(site.root, "submit", "--help").stdout
+    )

@@ -109,7 +109,10 @@ def _print_report(report: dict[str, Any]) -> None:
 
 def submit(
     context: typer.Context,
-    images: Annotated[list[str], typer.Argument(metavar="IMAGE…", help="- is standard input.")],
+    images: Annotated[
+        list[str],
+        typer.Argument(metavar="IMAGE…", help="Image files; `-` reads one from standard input."),
+    ],
     pipeline: Annotated[
         str | None, typer.Option(help="Which pipeline; default: the first.")
     ] = None,
@@ -119,6 +122,7 @@ def submit(
     as_json: JsonOption = False,
 ) -> None:
     """Copy images and queue them; prints their jobs' ids."""
+    from dna_pipeline.operations.daemon.lock import is_held
     from dna_pipeline.operations.submit import submit_all
 
     config = load_to_write(context)
@@ -129,7 +133,8 @@ def submit(
         print_json([{"job": job} for job in jobs])
     elif jobs:
         print("\n".join(jobs))
-        say("`dna-pipeline watch` or `run` does them")
+        is_run = is_held(config.data)
+        say("the running daemon does them" if is_run else "`dna-pipeline watch` or `run` does them")
     if problems:
         raise ConfigError("\n".join(problems))
 
@@ -139,6 +144,12 @@ def _submission(image: str, settings: list[str]) -> Submission:
 
     if image == "-":
         return Submission("stdin", sys.stdin.buffer)
+    if Path(image).is_dir():
+        some = Path(image, "*.png")
+        raise ConfigError(
+            f"{image}: is a folder; name the images in it (`dna-pipeline submit {some}`), or copy "
+            "them into the folder of an inbox"
+        )
     if not Path(image).is_file():
         mend = '; put a value with blanks in quotes: --set img2img.prompt="a chair"'
         raise ConfigError(f"{image}: there is no such file{mend if settings else ''}")
