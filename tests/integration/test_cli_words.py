@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
+from dna_pipeline.intake.discovery import completeness
+from dna_pipeline.operations.daemon import run_waits
 from dna_pipeline.operations.daemon.lock import hold_lock
 from tests.commands import call, facts
 from tests.integration.conftest import Site
@@ -58,3 +62,18 @@ def test_submit_says_of_a_folder_that_it_is_one(site: Site) -> None:
         "Image files; `-` reads one from standard input"
         in call(site.root, "submit", "--help").stdout
     )
+
+
+@pytest.mark.slow
+def test_run_says_what_it_waits_for(
+    make_site: Callable[..., Site], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The periods are shortened, as the empty file would be given a minute."""
+    site = make_site(sidecar_wait_seconds=0)
+    monkeypatch.setattr(run_waits, "SILENCE_S", 2.5)
+    monkeypatch.setattr(completeness, "ZEROS_WAIT_S", 8.0)
+    site.put("empty.png", b"")
+    said = call(site.root, "run").stderr
+    assert said.count("waiting for in/empty.png: ") == 1
+    assert "in/empty.png: is empty; it may still be written (for about " in said
+    assert " s at the most)" in said

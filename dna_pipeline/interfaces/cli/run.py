@@ -13,17 +13,23 @@ import typer
 from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.interfaces.cli.output import (
     JsonOption,
+    about,
     clean,
     jobs_text,
     load_to_write,
     print_json,
     say,
 )
+from dna_pipeline.interfaces.cli.words import number_of
 from dna_pipeline.operations.lookup import require_utf8_names
 
 if TYPE_CHECKING:
     from dna_pipeline.operations.daemon.loop import Daemon
     from dna_pipeline.operations.submit import Submission
+
+
+WAITS_SHOWN = 3
+"""Maximum number of files that one message of waiting names."""
 
 
 def watch(context: typer.Context) -> None:
@@ -75,7 +81,7 @@ def run(context: typer.Context, as_json: JsonOption = False) -> None:
     daemon = Daemon(config)
     _stop_on_signals(daemon)
     before, since = last_event(config), utcnow()
-    daemon.run(until_idle=True)
+    daemon.run(until_idle=True, report_waits=_say_waits)
     report = run_report(config, before, since, daemon.waiting)
     if as_json:
         print_json(report)
@@ -85,6 +91,15 @@ def run(context: typer.Context, as_json: JsonOption = False) -> None:
     _leave_stuck_threads(daemon, int(has_failed))
     if has_failed:
         raise typer.Exit(1)
+
+
+def _say_waits(waits: list[dict[str, Any]]) -> None:
+    """Say which files are waited for, why, and for how long at the most."""
+    for wait in waits[:WAITS_SHOWN]:
+        limit = "" if wait["seconds"] is None else f" (for {about(wait['seconds'])} at the most)"
+        say(f"waiting for {wait['inbox']}/{wait['file']}: {wait['reason']}{limit}")
+    if (more := len(waits) - WAITS_SHOWN) > 0:
+        say(f"waiting for {number_of(more, 'more file')}")
 
 
 def _print_report(report: dict[str, Any]) -> None:
