@@ -77,3 +77,36 @@ def test_run_says_what_it_waits_for(
     assert said.count("waiting for in/empty.png: ") == 1
     assert "in/empty.png: is empty; it may still be written (for about " in said
     assert " s at the most)" in said
+
+
+def test_retry_says_what_the_job_is(working: Site) -> None:
+    working.put("dog.png")
+    working.settle()
+    running, queued = (job.id for job in working.jobs())
+    for job, status in ((running, "running"), (queued, "queued")):
+        done = call(working.root, "retry", job)
+        assert done.returncode == 2
+        assert f"job {job[:8]} is {status}; only failed and cancelled jobs" in done.stderr
+    working.finish(working.jobs()[0])
+    working.publish()
+    assert f"job {running[:8]} is completed; " in call(working.root, "retry", running).stderr
+
+
+def test_a_pause_is_named_once(site: Site) -> None:
+    picture(site.root / "cat.png")
+    call(site.root, "submit", "cat.png")
+    call(site.root, "pause")
+    assert "the whole queue: paused since " in call(site.root, "status").stdout
+    assert "held: the whole queue, paused since " in call(site.root, "run").stdout
+
+
+def test_repair_says_which_kept_files_are_not_run_again(make_site: Callable[..., Site]) -> None:
+    site = make_site(originals="keep")
+    for name in ("cat.png", "dog.png"):
+        site.put(name)
+        site.settle()
+        site.run_next()
+    site.close()
+    site.config.ledger_path.unlink()
+    said = call(site.root, "repair").stdout
+    assert "known      2 files in inbox in were done; not run again\n" in said

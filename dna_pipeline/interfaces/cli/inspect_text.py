@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from dna_pipeline.interfaces.cli.output import NO_HISTORY, about, clean, jobs_text, local_time
-from dna_pipeline.interfaces.cli.words import duration, end_in, number_of, plain, short, size
+from dna_pipeline.interfaces.cli.words import (
+    duration,
+    end_in,
+    hold_reason,
+    number_of,
+    plain,
+    short,
+    size,
+)
 from dna_pipeline.operations.obstacles import daemon_words
 
 Record = dict[str, Any]
@@ -162,7 +170,7 @@ def _holds(holds: list[Record]) -> Iterator[str]:
 
 def _hold(hold: Record) -> str:
     number = "the whole queue" if hold["jobs"] is None else jobs_text(hold["jobs"])
-    return f"{number}: {hold['code']}: {hold['detail']}"
+    return f"{number}: {hold_reason(hold['code'], hold['detail'])}"
 
 
 def _waiting(entries: list[Record], total: int) -> Iterator[tuple[str, str]]:

@@ -20,7 +20,7 @@ from dna_pipeline.interfaces.cli.output import (
     print_json,
     say,
 )
-from dna_pipeline.interfaces.cli.words import number_of
+from dna_pipeline.interfaces.cli.words import hold_reason, number_of
 from dna_pipeline.operations.lookup import require_utf8_names
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def _print_report(report: dict[str, Any]) -> None:
             print(clean(f"wrong: {rows}; {batch['folder']}/batch.csv says what"))
     for hold in report["holds"]:
         number = "the whole queue" if hold["jobs"] is None else jobs_text(hold["jobs"])
-        print(f"held: {number}, {hold['code']}: {clean(hold['detail'])}")
+        print(f"held: {number}, {clean(hold_reason(hold['code'], hold['detail']))}")
     for entry in report["waiting"]:
         where = f"{entry['inbox']}/{entry['file']}" if entry["file"] else entry["inbox"]
         print(f"left: {clean(where)}: {clean(entry['reason'])}")
