@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from sqlalchemy import update
 
 from dna_pipeline.intake.discovery import completeness
+from dna_pipeline.ledger.tables import StageRun
 from dna_pipeline.operations.daemon import run_waits
 from dna_pipeline.operations.daemon.lock import hold_lock
 from tests.commands import call, facts
@@ -110,3 +112,23 @@ def test_repair_says_which_kept_files_are_not_run_again(make_site: Callable[...,
     site.config.ledger_path.unlink()
     said = call(site.root, "repair").stdout
     assert "known      2 files in inbox in were done; not run again\n" in said
+
+
+def test_jobs_shows_which_results_have_warnings(site: Site) -> None:
+    for name in ("cat.png", "dog.png"):
+        site.put(name)
+        site.settle()
+        site.run_next()
+    cat, dog = (job.id for job in site.jobs())
+    warnings = ["the background was kept", "the mesh has holes"]
+    site.ledger.transact(
+        lambda s: s.execute(
+            update(StageRun).where(StageRun.job_id == cat).values(warnings=warnings)
+        )
+    )
+    lines = call(site.root, "jobs").stdout.splitlines()
+    assert [("(2 warnings)" in line, "warning" in line) for line in lines] == [
+        (False, False), (False, False), (True, True)
+    ]  # fmt: skip
+    assert {job["id"]: job["warnings"] for job in facts(site.root, "jobs")} == {cat: 2, dog: 0}
+    assert "completed\n" in call(site.root, "show", dog).stdout

@@ -31,8 +31,12 @@ HOLDS_SHOWN = 3
 
 
 def status_words(job: Record) -> str:
-    """Give a job's status, with its hold if it has one."""
-    return f"{job['status']} ({job['hold']})" if job["hold"] else job["status"]
+    """Give a job's status, with its hold or its number of warnings if it has any."""
+    if job["hold"]:
+        return f"{job['status']} ({job['hold']})"
+    if number := job.get("warnings"):
+        return f"{job['status']} ({number_of(number, 'warning')})"
+    return job["status"]
 
 
 # --- show ---
