@@ -17,34 +17,38 @@ from dna_pipeline.base.files import sha256_file
 from dna_pipeline.config.schema import Config
 from dna_pipeline.operations.lookup import find_job, open_queries
 from dna_pipeline.operations.repair.results import find_results
-from dna_pipeline.publish.manifest import NAME, Manifest
+from dna_pipeline.publish.manifest import NAME, ArtifactPart, Manifest
 
 
-def verify(roots: Iterable[Path]) -> list[dict[str, Any]]:
+def verify(roots: Iterable[Path], *, opens: bool = False) -> list[dict[str, Any]]:
     """Hash all results at or below the roots and compare them with their manifests.
 
+    Args:
+        opens: True to read each file as other tools do, too, which takes much longer.
+
     Returns:
-        For each result its `folder`, `job`, number of `files`, `problems`, and `missing`: True if
-        the folder or its manifest is gone.
+        For each result its `folder`, `job`, number of `files`, how many of these were `opened`,
+        `problems`, and `missing`: True if the folder or its manifest is gone.
 
     Raises:
-        ConfigError: a root does not exist; no result was hashed.
+        ConfigError: a root does not exist, so that no result was hashed; with `opens`, there is no
+            ffmpeg.
     """
     places = list(roots)
     for root in places:
         if not root.exists():
             raise ConfigError(f"{root}: there is no such file or folder")
-    return [_compare_result(path) for root in places for path in _manifests(root)]
+    return [_compare_result(path, opens) for root in places for path in _manifests(root)]
 
 
-def verify_outbox(config: Config) -> list[dict[str, Any]]:
+def verify_outbox(config: Config, *, opens: bool = False) -> list[dict[str, Any]]:
     """Hash all results in the outbox as `verify` does, and add the missing ones of completed jobs.
 
     Raises `ConfigError`.
     """
     # The ledger is read first: a job that it calls completed has its folder by then.
     completed = _completed(config)
-    results = verify([config.outbox])
+    results = verify([config.outbox], opens=opens)
     jobs = {result["job"] for result in results}
     folders = {result["folder"] for result in results}
     return results + [
@@ -54,7 +58,9 @@ def verify_outbox(config: Config) -> list[dict[str, Any]]:
     ]
 
 
-def verify_jobs(config: Config, prefixes: Iterable[str]) -> list[dict[str, Any]]:
+def verify_jobs(
+    config: Config, prefixes: Iterable[str], *, opens: bool = False
+) -> list[dict[str, Any]]:
     """Hash the results of the jobs whose ids begin with one of `prefixes`, as `verify` does.
 
     Raises:
@@ -67,7 +73,7 @@ def verify_jobs(config: Config, prefixes: Iterable[str]) -> list[dict[str, Any]]
             raise ConfigError(
                 f"job {job['id'][:8]} is {job['status']}; only completed jobs have results"
             )
-    return [_compare_job(config.outbox, job["id"], job["publish_name"]) for job in jobs]
+    return [_compare_job(config.outbox, job["id"], job["publish_name"], opens) for job in jobs]
 
 
 def _completed(config: Config) -> dict[str, str]:
@@ -78,13 +84,13 @@ def _completed(config: Config) -> dict[str, str]:
         return queries.result_names()
 
 
-def _compare_job(outbox: Path, job_id: str, name: str) -> dict[str, Any]:
+def _compare_job(outbox: Path, job_id: str, name: str, opens: bool) -> dict[str, Any]:
     """Compare the result of one job, which people may have moved to another folder."""
     place = outbox / name / NAME
     if not place.is_file():
         moved = (path for path in _manifests(outbox) if job_id[:8] in path.parent.name)
         place = next((path for path in moved if _job_of(path) == job_id), place)
-    return _compare_result(place) if place.is_file() else _missing(place.parent, job_id)
+    return _compare_result(place, opens) if place.is_file() else _missing(place.parent, job_id)
 
 
 def _job_of(path: Path) -> str | None:
@@ -101,11 +107,17 @@ def _missing(folder: Path, job_id: str) -> dict[str, Any]:
 
 
 def _result(
-    folder: Path, job_id: str | None, files: int, problems: list[str], *, missing: bool = False
+    folder: Path,
+    job_id: str | None,
+    files: int,
+    problems: list[str],
+    *,
+    opened: int = 0,
+    missing: bool = False,
 ) -> dict[str, Any]:
     return {
-        "folder": str(folder), "job": job_id, "files": files, "problems": problems,
-        "missing": missing,
+        "folder": str(folder), "job": job_id, "files": files, "opened": opened,
+        "problems": problems, "missing": missing,
     }  # fmt: skip
 
 
@@ -116,20 +128,37 @@ def _manifests(root: Path) -> list[Path]:
     return [path for path in find_results(root) if path.name == NAME]
 
 
-def _compare_result(path: Path) -> dict[str, Any]:
+def _compare_result(path: Path, opens: bool) -> dict[str, Any]:
     """Compare the files of one result with its manifest at `path`."""
     try:
         manifest = Manifest.model_validate_json(path.read_bytes())
     except (OSError, ValueError) as error:
         text = str(error).splitlines()[0]
         return _result(path.parent, None, 0, [f"{path.name}: {text}"])
-    folder = path.parent
-    problems = [
-        problem
-        for artifact in manifest.artifacts
-        if (problem := _compare_file(_file(folder, artifact.path), artifact.sha256)) is not None
-    ]
-    return _result(folder, manifest.job.id, len(manifest.artifacts), problems)
+    folder, opened = path.parent, 0
+    problems: list[str] = []
+    for artifact in manifest.artifacts:
+        file = _file(folder, artifact.path)
+        if (problem := _compare_file(file, artifact.sha256)) is not None:
+            problems.append(problem)
+        if opens and _can_open(file):
+            opened += 1
+            problems += _damages(file, artifact)
+    return _result(folder, manifest.job.id, len(manifest.artifacts), problems, opened=opened)
+
+
+def _can_open(path: Path) -> bool:
+    from dna_pipeline.media import readers
+
+    return readers.can_open(path) and path.is_file()
+
+
+def _damages(path: Path, artifact: ArtifactPart) -> list[str]:
+    """Open a file with the reader for it, and list what is wrong."""
+    from dna_pipeline.media import readers
+
+    text = readers.damage(path, artifact.model_extra or {})
+    return [] if text is None else [f"damaged: {path.name}: {text}"]
 
 
 def _file(folder: Path, name: str) -> Path:

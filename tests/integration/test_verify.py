@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dna_pipeline.base.errors import EmptyMesh
+from dna_pipeline.base.files import sha256_file
 from dna_pipeline.ledger import queue
+from tests.artifacts import write_all
 from tests.commands import call
 from tests.integration.conftest import Site
 
@@ -93,3 +97,124 @@ def test_what_is_neither_a_job_nor_a_path_is_a_wrong_call(two: Site) -> None:
         done = call(two.root, "verify", target)
         assert done.returncode == 2
         assert words in done.stderr
+
+
+# --- opened ---
+
+# imageio-ffmpeg leaves the pipes of an ffmpeg that has ended to the garbage collector.
+OPENING = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+
+
+@pytest.fixture
+def opened(site: Site) -> Path:
+    """The folder of a result with files of every kind that the program writes."""
+    site.put("cat.png", "cat")
+    site.settle()
+    site.run_next()
+    (folder,) = folders(site)
+    artifacts = write_all(folder)
+    describe(folder, {file.path.name: file.facts for file in artifacts})
+    return folder
+
+
+def describe(folder: Path, facts: dict[str, dict[str, Any]]) -> None:
+    """Make the manifest agree with the bytes of these files."""
+    path = folder / "manifest.json"
+    manifest = json.loads(path.read_bytes())
+    manifest["artifacts"] = [
+        {
+            "path": name, "role": "any", "media_type": "any/any",
+            "bytes": (folder / name).stat().st_size, "sha256": sha256_file(folder / name), **known,
+        }
+        for name, known in facts.items()
+    ]  # fmt: skip
+    path.write_text(json.dumps(manifest))
+
+
+def facts_of(folder: Path) -> dict[str, dict[str, Any]]:
+    basic = ("path", "role", "media_type", "bytes", "sha256")
+    artifacts = json.loads((folder / "manifest.json").read_bytes())["artifacts"]
+    return {
+        entry["path"]: {name: fact for name, fact in entry.items() if name not in basic}
+        for entry in artifacts
+    }
+
+
+@OPENING
+@pytest.mark.slow
+def test_every_file_of_a_sound_result_is_opened(site: Site, opened: Path) -> None:
+    status, (result,) = verified(site, "--open")
+    assert (status, result["problems"]) == (0, [])
+    assert (result["files"], result["opened"]) == (12, 11)  # a material is read with its mesh
+    done = call(site.root, "verify", "--open")
+    assert "1 results with 12 files looked at, 11 opened, 0 with problems" in done.stderr
+    assert verified(site)[1][0]["opened"] == 0
+
+
+@OPENING
+@pytest.mark.slow
+def test_only_opening_finds_what_was_damaged_before_it_was_hashed(site: Site, opened: Path) -> None:
+    facts = facts_of(opened)
+    names = ["cat.png", "cat.mp4", "plain.glb", "plain.stl"]
+    for name in names:
+        data = (opened / name).read_bytes()
+        (opened / name).write_bytes(data[: len(data) * 2 // 3])
+    describe(opened, facts)
+    assert verified(site)[0] == 0
+    job = site.job().id
+    for targets in ([], [job[:10]], [str(opened)]):
+        status, (result,) = verified(site, "--open", *targets)
+        assert (status, result["missing"]) == (1, False)
+        assert [problem.split(": ")[:2] for problem in result["problems"]] == [
+            ["damaged", name] for name in names
+        ]
+    done = call(site.root, "verify", "--open")
+    assert done.returncode == 1
+    assert f"{opened}: damaged: plain.glb: cannot be opened: " in done.stdout
+
+
+@OPENING
+@pytest.mark.slow
+def test_what_differs_from_the_manifest_is_told_with_both_values(site: Site, opened: Path) -> None:
+    facts = facts_of(opened)
+    facts["cat.png"]["width"] = 65
+    facts["cat.mp4"]["fps"] = 24
+    facts["plain.ply"]["faces"] = 35
+    facts["plain.ply"]["vertices"] = 8
+    describe(opened, facts)
+    status, (result,) = verified(site, "--open")
+    assert status == 1
+    assert result["problems"] == [
+        "damaged: cat.png: width 64, in the manifest 65",
+        "damaged: cat.mp4: fps 12.0, in the manifest 24",
+        "damaged: plain.ply: faces 36, in the manifest 35; vertices 24, in the manifest 8",
+    ]
+
+
+@OPENING
+@pytest.mark.slow
+def test_a_file_that_is_gone_is_told_once(site: Site, opened: Path) -> None:
+    (opened / "cat.png").unlink()
+    (opened / "painted.mtl").write_bytes(b"")
+    status, (result,) = verified(site, "--open")
+    assert status == 1
+    assert result["opened"] == 10
+    assert [problem.split(": ")[0] for problem in result["problems"]] == [
+        "cat.png", "damaged", "painted.mtl",
+    ]  # fmt: skip
+
+
+@OPENING
+@pytest.mark.slow
+def test_only_opening_imports_the_readers(opened: Path) -> None:
+    code = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from dna_pipeline.operations.verify import verify\n"
+        "for opens in (False, True):\n"
+        "    verify([Path(sys.argv[1])], opens=opens)\n"
+        "    print(*sorted({'PIL', 'imageio', 'numpy', 'trimesh'} & sys.modules.keys()))\n"
+    )
+    command = [sys.executable, "-c", code, str(opened)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == ["", "PIL imageio numpy trimesh"]

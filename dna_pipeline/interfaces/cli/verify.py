@@ -20,6 +20,12 @@ def verify(
             help="Folders, or jobs by their ids; default: the outbox, and all completed jobs.",
         ),
     ] = None,
+    opens: Annotated[
+        bool,
+        typer.Option(
+            "--open", help="Open each file as other tools do, too, and compare what is in it."
+        ),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Hash results again and compare with their manifests; find missing results."""
@@ -27,13 +33,16 @@ def verify(
 
     jobs = [target for target in targets or () if _is_job(target)]
     paths = [Path(target) for target in targets or () if not _is_job(target)]
-    results = operation.verify(paths) if targets else operation.verify_outbox(load(context))
+    if targets:
+        results = operation.verify(paths, opens=opens)
+    else:
+        results = operation.verify_outbox(load(context), opens=opens)
     if jobs:
-        results += operation.verify_jobs(load(context), jobs)
+        results += operation.verify_jobs(load(context), jobs, opens=opens)
     if as_json:
         print_json(results)
     else:
-        _print(results)
+        _print(results, opens)
     if any(result["problems"] for result in results):
         raise typer.Exit(1)
 
@@ -43,13 +52,14 @@ def _is_job(target: str) -> bool:
     return re.fullmatch("[0-9a-fA-F]{1,32}", target) is not None and not Path(target).exists()
 
 
-def _print(results: list[dict[str, Any]]) -> None:
+def _print(results: list[dict[str, Any]], opens: bool) -> None:
     for result in results:
         for problem in result["problems"]:
             print(f"{clean(result['folder'])}: {clean(problem)}")
     wrong = sum(1 for result in results if result["problems"])
     files = sum(result["files"] for result in results)
-    say(f"{len(results)} results with {files} files looked at, {wrong} with problems")
+    opened = f", {sum(result['opened'] for result in results)} opened" if opens else ""
+    say(f"{len(results)} results with {files} files looked at{opened}, {wrong} with problems")
 
 
 def register(app: typer.Typer) -> None:
