@@ -90,9 +90,18 @@ def heavy() -> ForkServer:
 
 def children_of(pid: int, module: str) -> list[psutil.Process]:
     """The processes that run the module for that process, its own children or forked ones."""
-    own = [c for c in psutil.Process(pid).children() if module in c.cmdline()]
-    name = f"{pid}:{module.rpartition('.')[2]}"[:15]
-    return own or [process for process in psutil.process_iter() if process.name() == name]
+    found: list[psutil.Process] = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):  # it may have ended meanwhile
+            is_own = process.ppid() == pid and module in process.cmdline()
+            if is_own or process.name() == _name_of(pid, module):
+                found.append(process)
+    return found
+
+
+def _name_of(parent: int, module: str) -> str:
+    """Name of a forked process; the kernel keeps fifteen characters."""
+    return f"{parent}:{module.rpartition('.')[2]}"[:15]
 
 
 def can_fork(env: Mapping[str, str]) -> bool:
@@ -120,9 +129,13 @@ class ForkServer:
             # The server's children ask it too, so it keeps this end as well.
             numbers = [theirs.fileno(), self._control.fileno(), alive]
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.fork_server", json.dumps(numbers), *modules],
-                cwd=ROOT, pass_fds=numbers, start_new_session=True, stdin=subprocess.DEVNULL,
+                [sys.executable, "-m", "tests.fork_server"],
+                cwd=ROOT, pass_fds=numbers, start_new_session=True, stdin=subprocess.PIPE,
             )  # fmt: skip
+        assert self._process.stdin
+        with self._process.stdin as said:
+            # Not as arguments, by which tests look for the processes that run these modules.
+            said.write(json.dumps([numbers, modules]).encode())
         os.close(alive)
         atexit.register(self.close)
 
@@ -211,6 +224,10 @@ class Process:
             self.stdout = os.fdopen(pipes[1][0], "rb")
             self.stderr = os.fdopen(pipes[2][0], "rb")
         self.pid = int(self._status.recv(32))
+
+    def __del__(self) -> None:
+        if hasattr(self, "_status"):
+            self._status.close()
 
     def poll(self) -> int | None:
         return self._end(0)
@@ -343,10 +360,9 @@ def _become(request: dict[str, Any], streams: list[int], control: socket.socket)
 
 
 def _name_itself(request: dict[str, Any]) -> None:
-    """Set the name that `children_of` looks for; the kernel keeps fifteen characters."""
-    name = f"{request['parent']}:{request['module'].rpartition('.')[2]}"
+    """Set the name that `children_of` looks for."""
     with suppress(OSError):
-        Path("/proc/self/comm").write_text(name)
+        Path("/proc/self/comm").write_text(_name_of(request["parent"], request["module"]))
 
 
 def _leave(code: int) -> None:
@@ -395,8 +411,7 @@ def _spawn_by(control: socket.socket) -> None:
 
 
 def main() -> None:
-    numbers, *modules = sys.argv[1:]
-    theirs, ours, alive = json.loads(numbers)
+    (theirs, ours, alive), modules = json.loads(sys.stdin.buffer.read())
     for name in modules:
         module, _, attribute = name.partition(":")
         getattr(importlib.import_module(module), attribute or "__name__")
