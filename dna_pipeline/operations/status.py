@@ -10,11 +10,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dna_pipeline.base.layout import batch_folder
 from dna_pipeline.base.times import format_time
 from dna_pipeline.config.schema import Config
 from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.operations.lookup import open_queries
-from dna_pipeline.publish.outbox import batch_folder
 
 if TYPE_CHECKING:
     from dna_pipeline.base.reachability import Look

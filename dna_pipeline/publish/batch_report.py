@@ -18,6 +18,7 @@ import structlog
 from dna_pipeline.base.errors import OutboxUnavailable
 from dna_pipeline.base.failpoints import failpoint
 from dna_pipeline.base.files import copy_whole, fsync_tree, remove_temporaries
+from dna_pipeline.base.layout import SOURCE, place_below
 from dna_pipeline.base.naming import free_names
 from dna_pipeline.base.reachability import Look, look_directly, require_answer
 from dna_pipeline.config.dialect import Dialect
@@ -25,7 +26,6 @@ from dna_pipeline.ledger import batches
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Batch, Drop
 from dna_pipeline.publish.batch_columns import VaryingColumns, cell_text
-from dna_pipeline.publish.outbox import SOURCE, place_below
 from dna_pipeline.publish.publisher import Publisher, folder_of
 
 log = structlog.get_logger()

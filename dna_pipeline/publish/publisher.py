@@ -20,6 +20,7 @@ from dna_pipeline.base.errors import (
 )
 from dna_pipeline.base.failpoints import failpoint
 from dna_pipeline.base.files import remove_tree
+from dna_pipeline.base.layout import CANCELLED, FAILED, SOURCE, batch_folder, mirrored, place_below
 from dna_pipeline.base.naming import sidecar_name
 from dna_pipeline.base.reachability import Look, look_directly
 from dna_pipeline.config.schema import Config
@@ -47,16 +48,7 @@ from dna_pipeline.publish.manifest_parts import (
     makes_parts,
     stage_part,
 )
-from dna_pipeline.publish.outbox import (
-    CANCELLED,
-    FAILED,
-    SOURCE,
-    Outbox,
-    Publication,
-    batch_folder,
-    mirrored,
-    place_below,
-)
+from dna_pipeline.publish.outbox import Outbox, Publication
 
 log = structlog.get_logger()
 

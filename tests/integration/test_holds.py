@@ -19,6 +19,7 @@ from dna_pipeline.base.errors import (
     OutOfMemory,
     StageFailed,
 )
+from dna_pipeline.base.layout import claim_root
 from dna_pipeline.config.hours import Hours
 from dna_pipeline.config.schema import Pipeline, StageSpec
 from dna_pipeline.execution import disk_space, scheduler
@@ -31,7 +32,6 @@ from dna_pipeline.execution.protocol import (
     WorkerEnded,
     WorkerReady,
 )
-from dna_pipeline.intake.claiming import claims as claim
 from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.ledger import holds, pauses
 from dna_pipeline.ledger.queries import Queries
@@ -305,7 +305,7 @@ def test_an_inbox_that_is_away_holds_its_jobs_and_lets_go(
 ):
     put(desk, 3)
     inbox, elsewhere = desk.site.inbox, desk.site.root / "elsewhere"
-    claims = claim.claim_root(inbox, desk.site.ledger.id)
+    claims = claim_root(inbox, desk.site.ledger.id)
     inbox.rename(elsewhere)
     (claims / "somebody wrote into the mount point").mkdir(parents=True)
     assert desk.next() is None

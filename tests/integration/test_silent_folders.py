@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from dna_pipeline.base.errors import InboxUnavailable, OutboxUnavailable, StageFailed
+from dna_pipeline.base.layout import claim_root
 from dna_pipeline.base.reachability import SILENT, FolderProbe, Reach, look_directly
 from dna_pipeline.config.loader import load_config
 from dna_pipeline.config.schema import Config
@@ -102,7 +103,7 @@ def put(site: Any, *names: str) -> None:
 
 
 def root_of(site: Any) -> Path:
-    return claims.claim_root(site.inbox, site.ledger.id)
+    return claim_root(site.inbox, site.ledger.id)
 
 
 # --- queued jobs ---
@@ -527,7 +528,7 @@ def test_a_silent_inbox_silences_no_other(tmp_path: Path, looks: Looks) -> None:
     looks.silent.append(places[0])
     heart = owner.Heartbeat(places, "a" * 12, {}, looks)
     heart.start()
-    assert [(claims.claim_root(p, "a" * 12) / owner.NAME).exists() for p in places] == [False, True]
+    assert [(claim_root(p, "a" * 12) / owner.NAME).exists() for p in places] == [False, True]
     heart.stop()
     assert list(places[1].iterdir()) == []
 

@@ -36,7 +36,7 @@ from dna_pipeline.base.files import (
     remove_tree_if_there,
     rename_new,
 )
-from dna_pipeline.base.layout import CLAIMS, is_id, is_real_folder, is_trash
+from dna_pipeline.base.layout import CLAIMS, SOURCE, entries, is_id, is_real_folder, is_trash
 from dna_pipeline.base.reachability import Look, look_directly, require_answer
 from dna_pipeline.config.schema import Config
 from dna_pipeline.intake.claiming import claims
@@ -45,9 +45,8 @@ from dna_pipeline.ledger import drops, queue
 from dna_pipeline.ledger.engine import Transaction
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Job
-from dna_pipeline.operations.ownership import entries, make_mark
+from dna_pipeline.operations.ownership import make_mark
 from dna_pipeline.publish import cancelled_rows
-from dna_pipeline.publish.outbox import SOURCE
 
 log = structlog.get_logger()
 
