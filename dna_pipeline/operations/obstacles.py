@@ -11,7 +11,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from dna_pipeline.base.clock import to_second
-from dna_pipeline.base.layout import claim_roots
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,6 +90,8 @@ def _other_daemons(config: Config, look: Look) -> list[dict[str, Any]]:
 
 
 def _roots(inbox: Path) -> list[Path]:
+    from dna_pipeline.base.layout import claim_roots
+
     try:
         return claim_roots(inbox)
     except OSError:

@@ -20,13 +20,7 @@ from dna_pipeline.execution.estimate import Estimator, QueueEstimate
 from dna_pipeline.intake.service import IntakeService
 from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.operations.ownership import find_leftovers
-from dna_pipeline.operations.status import (
-    batch_entry,
-    file_of,
-    queue_counts,
-    queued_entry,
-    recent_entry,
-)
+from dna_pipeline.operations.status import file_of, ledger_fields, queued_entry
 
 log = structlog.get_logger()
 
@@ -110,14 +104,10 @@ class StatusFile:
     def _count(self, now: float) -> None:
         """Query the ledger; takes a tenth of a second with a million jobs."""
         started = time.monotonic()
+        waiting = self._queries.jobs(status="queued", limit=QUEUED_SHOWN)
         self._counts = {
-            "queue": queue_counts(self._queries),
-            "queued": [
-                queued_entry(job) for job in self._queries.jobs(status="queued", limit=QUEUED_SHOWN)
-            ],
-            "batches": [batch_entry(batch) for batch in self._queries.batches()],
-            "holds": self._queries.holds(),
-            "recent": [recent_entry(job) for job in self._queries.recent()],
+            **ledger_fields(self._queries),
+            "queued": [queued_entry(job) for job in waiting],
         }
         self._is_stale = False
         self._counting.done(now, time.monotonic() - started)
