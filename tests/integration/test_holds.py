@@ -37,6 +37,7 @@ from dna_pipeline.ledger import holds, pauses
 from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.ledger.tables import Job
 from dna_pipeline.providers.matting.rembg import Rembg
+from tests.ledgers import make_due
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -256,7 +257,7 @@ def test_where_there_is_no_device_one_try_is_enough(desk: Desk, monkeypatch: pyt
     assert desk.said()[0]["detail"] == sentence
     desk.review()
     assert desk.next() is None, "not before its time"
-    monkeypatch.setattr(desk.dispatcher.scheduler, "_retry_at", {})
+    make_due(desk.dispatcher.scheduler)
     desk.review()
     assert desk.next() == "0.png"
 
@@ -321,7 +322,7 @@ def test_an_inbox_that_is_away_holds_its_jobs_and_lets_go(
     assert desk.next() is None
     shutil.rmtree(inbox)
     elsewhere.rename(inbox)
-    monkeypatch.setattr(desk.dispatcher.scheduler, "_retry_at", {})
+    make_due(desk.dispatcher.scheduler)
     desk.review()
     assert desk.next() == "0.png"
     assert desk.said() == []
@@ -343,7 +344,7 @@ def test_what_the_worker_could_not_read_is_tried_again(desk: Desk, monkeypatch: 
     desk.next()
     desk.answer(Failure("inbox_unavailable", "", "Input/output error"), hold=True)
     assert desk.next() is None
-    monkeypatch.setattr(desk.dispatcher.scheduler, "_retry_at", {})
+    make_due(desk.dispatcher.scheduler)
     desk.review()
     assert desk.next() == "0.png"
 
@@ -420,7 +421,7 @@ def test_a_full_disk_holds_all_and_lets_go(desk: Desk, monkeypatch: pytest.Monke
     desk.review()
     assert set(desk.holds().values()) == {"disk_full"}
     free(monkeypatch, 1 << 40)
-    monkeypatch.setattr(desk.dispatcher.scheduler, "_retry_at", {})
+    make_due(desk.dispatcher.scheduler)
     desk.review()
     assert desk.next() == "0.png"
     assert desk.site.jobs()[0].attempt == 1

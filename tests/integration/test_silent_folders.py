@@ -18,7 +18,7 @@ from dna_pipeline.base.layout import claim_root
 from dna_pipeline.base.reachability import SILENT, FolderProbe, Reach, look_directly
 from dna_pipeline.config.loader import load_config
 from dna_pipeline.config.schema import Config
-from dna_pipeline.execution import scheduler as holds_module
+from dna_pipeline.execution import source_holds
 from dna_pipeline.execution.dispatcher import Dispatcher
 from dna_pipeline.execution.protocol import JobFailed, WorkerEnded
 from dna_pipeline.intake.claiming import claims, owner
@@ -27,7 +27,7 @@ from dna_pipeline.intake.discovery.probe import NotReadable, Prober
 from dna_pipeline.intake.discovery.watcher import Watcher
 from dna_pipeline.intake.inbox_intake import InboxIntake
 from dna_pipeline.intake.service import IntakeService
-from dna_pipeline.ledger import queue, source_holds
+from dna_pipeline.ledger import holds, queue
 from dna_pipeline.ledger.sqlite import sqlite_module
 from dna_pipeline.ledger.tables import Batch
 from dna_pipeline.operations import configuration
@@ -86,7 +86,7 @@ class Desk:
 @pytest.fixture(autouse=True)
 def no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is due every few seconds is due at once."""
-    monkeypatch.setattr(holds_module, "INBOX_RETRY_S", 0.0)
+    monkeypatch.setattr(source_holds, "RETRY_S", 0.0)
 
 
 def wait_until(predicate: Callable[[], object]) -> None:
@@ -271,10 +271,11 @@ def test_names_of_roots_are_compared_as_bytes(make_site, tmp_path: Path, looks: 
     put(site, "a.png")
     root = root_of(site)
     for other in (Path(f"{root}0"), Path(f"{root}-"), root.parent, Path(f"{root}\udcff")):
-        assert site.ledger.transact(lambda s, o=other: source_holds.hold_below(s, o, "x")) == (
-            other == root.parent
+        held = site.ledger.transact(
+            lambda s, o=other: holds.hold_where(s, "claim", [o], "inbox_unavailable", "x")
         )
-        site.ledger.transact(lambda s: source_holds.release_below(s, root))
+        assert held == (other == root.parent)
+        site.ledger.transact(lambda s: holds.release(s, "inbox_unavailable", "claim", [root]))
 
 
 # --- results ---

@@ -310,8 +310,8 @@ def _decode(path: Path) -> ipc.Message:
     from dna_pipeline.media import images  # only in the child
 
     try:
-        found = images.probe(path)
-        return {"width": found.width, "height": found.height}
+        facts = images.probe(path)
+        return {"width": facts.width, "height": facts.height}
     except JobError as error:
         return {"error": type(error).__name__, "detail": error.detail, "hint": error.hint}
     except MemoryError:

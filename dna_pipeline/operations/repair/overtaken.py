@@ -22,7 +22,7 @@ from dna_pipeline.base.errors import SourceMissing
 from dna_pipeline.base.layout import CANCELLED, FAILED, mirrored
 from dna_pipeline.base.reachability import Look, look_directly
 from dna_pipeline.config.schema import Config
-from dna_pipeline.ledger import batches, overtaken, queue
+from dna_pipeline.ledger import batches, overtaken, states
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Drop, Job
 from dna_pipeline.operations.repair.results import PublishedResult, read_result, rows_of
@@ -147,7 +147,7 @@ def _cancelled_while(result: PublishedResult) -> str | None:
     if result.status != "cancelled":
         return None
     home = result.name.split("/")
-    return queue.WAITING if CANCELLED in (home[-1], home[-2]) else queue.RUNNING
+    return states.WAITING if CANCELLED in (home[-1], home[-2]) else states.RUNNING
 
 
 class _Results:
