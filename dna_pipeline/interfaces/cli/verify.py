@@ -1,7 +1,8 @@
-"""`dna-pipeline verify`: compares results with their manifests."""
+"""`dna-pipeline verify`: compares results with their manifests and with the ledger."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,21 +13,34 @@ from dna_pipeline.interfaces.cli.output import JsonOption, clean, load, print_js
 
 def verify(
     context: typer.Context,
-    paths: Annotated[
-        list[Path] | None, typer.Argument(metavar="PATH…", help="Folders; default: the outbox.")
+    targets: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="PATH|JOB…",
+            help="Folders, or jobs by their ids; default: the outbox, and all completed jobs.",
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Hash results again and compare with their manifests."""
+    """Hash results again and compare with their manifests; find missing results."""
     from dna_pipeline.operations import verify as operation
 
-    results = operation.verify(paths or [load(context).outbox])
+    jobs = [target for target in targets or () if _is_job(target)]
+    paths = [Path(target) for target in targets or () if not _is_job(target)]
+    results = operation.verify(paths) if targets else operation.verify_outbox(load(context))
+    if jobs:
+        results += operation.verify_jobs(load(context), jobs)
     if as_json:
         print_json(results)
     else:
         _print(results)
     if any(result["problems"] for result in results):
         raise typer.Exit(1)
+
+
+def _is_job(target: str) -> bool:
+    """True if this may be a job's id, or the beginning of one, and is no path."""
+    return re.fullmatch("[0-9a-fA-F]{1,32}", target) is not None and not Path(target).exists()
 
 
 def _print(results: list[dict[str, Any]]) -> None:

@@ -44,6 +44,12 @@ def short(identifier: str) -> str:
     return identifier[:8]
 
 
+def hold_reason(code: str, detail: str) -> str:
+    """Write why jobs wait: `hours: outside its hours`. The code is left out if the detail begins
+    with it, as in `paused since noon`."""
+    return detail if detail.startswith(code) else f"{code}: {detail}"
+
+
 def end_in(seconds: float, now: datetime | None = None) -> str:
     """Write the time of day that is `seconds` from now: `14:35`; with the date if not today."""
     begin = now or datetime.now(UTC)
