@@ -6,6 +6,7 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+from dna_pipeline.execution.scheduler import Scheduler
 from dna_pipeline.ledger.engine import open_writer
 from dna_pipeline.ledger.schema import ensure
 
@@ -28,3 +29,9 @@ def lay_out(path: Path) -> None:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(_empty_ledger())
+
+
+def make_due(scheduler: Scheduler) -> None:
+    """Have the next review ask for every kind of hold whether its cause is gone."""
+    for condition in scheduler.conditions:
+        condition.retry.next_at = 0.0

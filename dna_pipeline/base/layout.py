@@ -1,12 +1,22 @@
-"""Names of the program's own folders on disk."""
+"""Names of the program's own folders on disk: in the data folder, the inboxes and the outbox."""
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
+from dna_pipeline.base.naming import safe_name
+
 CLAIMS = ".dna"
-"""Folder in an inbox that holds its claims. Its name is hidden, so no scan enters it."""
+"""Folder in an inbox that holds its claims, in the outbox that of what is put together. Its name is
+hidden, so no scan enters it."""
+
+FAILED = "failed"
+CANCELLED = "cancelled"
+LATEST = "latest"
+SOURCE = "source"
+_RESERVED = (FAILED, CANCELLED, LATEST)
 
 _ID = re.compile("[0-9a-f]{32}")
 _TRASH = re.compile("trash-[0-9a-f]{8}")
@@ -17,6 +27,11 @@ def is_id(name: str) -> bool:
     return _ID.fullmatch(name) is not None
 
 
+def is_ledger_id(name: str) -> bool:
+    """True if the name is that of a ledger's folder."""
+    return re.fullmatch("[0-9a-f]{12}", name) is not None
+
+
 def is_trash(name: str) -> bool:
     """True if the name is that of an outbox folder whose removal has begun."""
     return _TRASH.fullmatch(name) is not None
@@ -25,3 +40,57 @@ def is_trash(name: str) -> bool:
 def is_real_folder(path: Path) -> bool:
     """True for a folder, False for a link to one."""
     return path.is_dir() and not path.is_symlink()
+
+
+def entries(folder: Path) -> list[Path]:
+    """List a folder, sorted; empty if it is no folder or cannot be read."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []
+
+
+# --- claims ---
+
+
+def claim_root(inbox: Path, ledger_id: str) -> Path:
+    """Return the folder of a ledger's claims in an inbox."""
+    return inbox / CLAIMS / ledger_id
+
+
+def claim_dir(inbox: Path, ledger_id: str, drop_id: str) -> Path:
+    """Return the claim of a drop: the folder of its files."""
+    return claim_root(inbox, ledger_id) / drop_id
+
+
+def claim_roots(inbox: Path) -> list[Path]:
+    """Return the folders of all ledgers in an inbox, or in an outbox, sorted."""
+    try:
+        with os.scandir(inbox / CLAIMS) as scanner:
+            names = [e.name for e in scanner if e.is_dir(follow_symlinks=False)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [inbox / CLAIMS / name for name in sorted(names) if is_ledger_id(name)]
+
+
+# --- the outbox ---
+
+
+def mirrored(folder: str) -> str:
+    """Give the outbox's name for a subfolder of an inbox: with safe names, and a `_` behind a first
+    part that is reserved."""
+    first, *rest = (safe_name(part) for part in folder.split("/"))
+    return "/".join([f"{first}_" if first.casefold() in _RESERVED else first, *rest])
+
+
+def place_below(folder: str, batch_folder: str) -> str:
+    """Give the path of an inbox's folder in a batch's source folder; "" for the batch's own."""
+    below = Path(os.path.relpath(folder or ".", batch_folder or "."))
+    parts = ["_" if part == ".." else safe_name(part) for part in below.parts]
+    return "/".join(parts)
+
+
+def batch_folder(inbox: str, folder: str, stem: str, batch_id: str) -> str:
+    """Give the outbox's folder for the results of a batch that was dropped in `folder`."""
+    above = f"{inbox}/{mirrored(folder)}" if folder else inbox
+    return f"{above}/{stem}-{batch_id[:8]}"

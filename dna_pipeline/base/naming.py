@@ -28,7 +28,7 @@ def safe_name(name: str) -> str:
     The result is composed (NFC), has no control, direction and path characters, no leading dots
     and no trailing dots and spaces, and is not one of the device names that Windows reserves.
     """
-    text = _cut(_UNSAFE.sub("_", unicodedata.normalize("NFC", name)).lstrip(". "))
+    text = _cut(_UNSAFE.sub("_", nfc(name)).lstrip(". "))
     if _RESERVED.fullmatch(text):
         text = _cut(f"_{text}")
     return text or "unnamed"
@@ -36,6 +36,16 @@ def safe_name(name: str) -> str:
 
 def _cut(text: str) -> str:
     return text.encode()[:STEM_BYTES].decode("utf-8", "ignore").rstrip(". ")
+
+
+def nfc(text: str) -> str:
+    """Text in Unicode's composed form (NFC), in which an accent is no character of its own."""
+    return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+def folded(text: str) -> str:
+    """Text for comparisons in which neither case nor the form of accents counts."""
+    return nfc(text.casefold())
 
 
 def visible(text: str) -> str:

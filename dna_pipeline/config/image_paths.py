@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from dna_pipeline.base.errors import PathEscapesInbox
+from dna_pipeline.base.naming import folded
 from dna_pipeline.config.schema import Inbox
 from dna_pipeline.config.sentences import shown
 
@@ -110,7 +110,7 @@ def is_pattern(text: str) -> bool:
 
 def matches(path: str, pattern: str) -> bool:
     """True if a path fits a glob: `*` within a name, `**/` any folders; case does not count."""
-    return _compiled(pattern).fullmatch(_fold(path)) is not None
+    return _compiled(pattern).fullmatch(folded(path)) is not None
 
 
 def may_lead(folder: str, pattern: str, *, at_any_depth: bool = True) -> bool:
@@ -134,7 +134,7 @@ def _compiled(pattern: str) -> re.Pattern[str]:
     groups `(?>…)` prevent backtracking. Otherwise each `*` would multiply the number of attempts.
     """
     runs: list[list[str]] = [[]]
-    *folders, last = _fold(pattern).split("/")
+    *folders, last = folded(pattern).split("/")
     for segment in folders:
         if segment == "**":
             runs.append([])
@@ -176,7 +176,3 @@ def _choice(token: str) -> str:
     except re.error:
         return re.escape(token)
     return pattern
-
-
-def _fold(text: str) -> str:
-    return unicodedata.normalize("NFC", text).casefold()

@@ -40,7 +40,7 @@ from dna_pipeline.execution.protocol import (
     WorkerReady,
 )
 from dna_pipeline.execution.scheduler import Scheduler
-from dna_pipeline.ledger import batches, holds, pauses, queue, requests, source_holds
+from dna_pipeline.ledger import holds, pauses, queue, requests
 from dna_pipeline.ledger.engine import Transaction
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Drop, Job
@@ -287,7 +287,7 @@ class Dispatcher:
         def action(session: Transaction) -> None:
             holds.hold(session, job, code, detail)
             if code == DeviceUnavailable.code:
-                holds.hold_where(session, "status", "queued", code, detail)
+                holds.hold_where(session, "status", ["queued"], code, detail)
 
         self._ledger.transact(action)
         if code == DeviceUnavailable.code:
@@ -297,7 +297,7 @@ class Dispatcher:
 
     def _unreachable_source(self, job_id: str) -> str | None:
         """The reason why the job's source cannot be reached; None if it can."""
-        claim = self._ledger.transact(lambda s: source_holds.claim_of(s, job_id))
+        claim = self._ledger.transact(lambda s: holds.claim_of(s, job_id))
         return None if claim is None else claim_folders.unreachable_reason(claim, self._look)
 
     def _succeed(self, session: Transaction, job: str) -> None:
@@ -315,7 +315,7 @@ class Dispatcher:
         counted = queue.find_job(session, job)
         if counted is None or counted.batch is None:
             return
-        if (why := batches.check_failures(session, counted.batch)) is not None:
+        if (why := pauses.check_batch(session, counted.batch)) is not None:
             log.error("batch.paused", why=why)
 
     def _worker_died(

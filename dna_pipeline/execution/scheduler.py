@@ -5,10 +5,9 @@ from running, and releases them afterwards.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
 from functools import partial
+from math import inf
 from pathlib import Path
-from typing import Any
 
 import structlog
 
@@ -17,16 +16,16 @@ from dna_pipeline.base.errors import (
     DeviceUnavailable,
     DiskFull,
     Hours,
-    InboxUnavailable,
-    Paused,
     WeightsMissing,
 )
+from dna_pipeline.base.periodic import Throttle
 from dna_pipeline.base.reachability import Look, look_directly
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.schema import Config
 from dna_pipeline.execution import disk_space
-from dna_pipeline.execution.source_holds import Obstacle, SourceHolds
-from dna_pipeline.ledger import batches, holds, model_sets, pauses, queue
+from dna_pipeline.execution.conditions import Condition, Obstacle
+from dna_pipeline.execution.source_holds import SourceHolds
+from dna_pipeline.ledger import holds, model_sets, pauses, queue
 from dna_pipeline.ledger.engine import Transaction
 from dna_pipeline.ledger.queue import Runnable
 from dna_pipeline.ledger.store import Ledger
@@ -39,7 +38,6 @@ DEVICE_RETRY_S = 2.0
 
 MAX_DEVICE_RETRY_S = 480.0
 DISK_RETRY_S = 10.0
-INBOX_RETRY_S = 5.0
 
 
 class Scheduler:
@@ -57,7 +55,18 @@ class Scheduler:
         self._ledger = ledger
         self._look = look
         self.sources = SourceHolds(ledger, look)
-        self._retry_at: dict[str, float] = {}
+        # That the device is back shows only when a job runs. So its jobs are released once, and
+        # `device_lost` says when to release them again.
+        self._device_retry = Throttle(inf)
+        self._disk_retry = Throttle(DISK_RETRY_S)
+        self.conditions = (
+            Condition(Hours.code, "inbox", self._hours_reason, Throttle(0.0)),
+            Condition(WeightsMissing.code, "models", self._missing_weights, Throttle(0.0)),
+            self.sources,
+            Condition(DiskFull.code, "status", self._disk_shortage, self._disk_retry),
+            Condition(DeviceUnavailable.code, "status", lambda _: None, self._device_retry),
+        )
+        """All kinds of holds that end by themselves, but for those until a time."""
         self._device_losses = 0
         self._closed_inboxes: set[str] = set()
         """Inboxes outside their hours, whose jobs are all held already."""
@@ -74,13 +83,13 @@ class Scheduler:
         return None
 
     def _next(self, session: Transaction) -> Runnable | None:
-        """The next job that nothing in the ledger or the configuration keeps from its turn; all
-        jobs before it are held."""
-        if queue.is_paused(session):
-            return None
+        """The next job that no pause keeps from its turn; all jobs before it are held."""
         while (job := queue.next_runnable(session)) is not None:
-            if not self._is_held(session, job):
-                return job
+            pause = pauses.of_job(session, job.pipeline, job.batch)
+            if pause is None or pause.column == "status":
+                return job if pause is None else None
+            pauses.hold(session, pause)
+            log.warning("jobs.held", job=job.id, why=pause.why)
         return None
 
     def _claim_or_hold(
@@ -93,36 +102,17 @@ class Scheduler:
             return None
         if obstacle is None:
             return queue.claim_next(session)
-        obstacle.hold(session)
-        log.warning("jobs.held", job=job.id, why=obstacle.why)
+        number = obstacle.hold(session)
+        log.warning("jobs.held", job=job.id, jobs=number, why=obstacle.why)
         return None
 
-    def _is_held(self, session: Transaction, job: Runnable) -> bool:
-        """Hold the job if a pause or its inbox's hours keep it from its turn, and with it all jobs
-        that have the same cause; False if nothing does."""
-        if (why := pauses.reason(session, job.pipeline)) is not None:
-            holds.hold_where(session, "pipeline", job.pipeline, Paused.code, why)
-        elif (why := batches.paused(session, job.batch)) is not None:
-            holds.hold_where(session, "batch", str(job.batch), Paused.code, why)
-        elif (why := self._hours_reason(job.inbox)) is not None:
-            holds.hold_where(session, "inbox", job.inbox, Hours.code, why)
-        else:
-            return False
-        log.warning("jobs.held", job=job.id, why=why)
-        return True
-
     def _obstacle(self, job: Runnable) -> Obstacle | None:
-        """Find what keeps the job from starting outside the ledger: weights, source, disk space."""
-        if (why := self._missing_weights(job.stages)) is not None:
-            values = {"value": job.models, "code": WeightsMissing.code, "detail": why}
-            return Obstacle(why, partial(holds.hold_where, column="models", **values))
-        if (obstacle := self.sources.obstacle(job)) is not None:
-            return obstacle
-        if (why := self._disk_shortage()) is not None:
-            values = {"value": "queued", "code": DiskFull.code, "detail": why}
-            return Obstacle(why, partial(holds.hold_where, column="status", **values))
+        """Find the first condition that keeps the job from starting."""
+        for condition in self.conditions:
+            if (obstacle := condition.obstacle(job)) is not None:
+                return obstacle
         if (why := self._disk_shortage_of(job)) is not None:
-            return Obstacle(why, partial(holds.hold, job_id=job.id, code=DiskFull.code, detail=why))
+            return Obstacle(DiskFull.code, why, {"id": [job.id]})
         return None
 
     def review(self, *, keep_trying: bool) -> None:
@@ -133,28 +123,18 @@ class Scheduler:
                 False, look once only, so that a one-shot `run` ends.
         """
         now = time.monotonic()
-        waiting = self._ledger.transact(_held_models)
-        complete = [
-            models for models, stages in waiting.items() if self._missing_weights(stages) is None
-        ]
-        if self._is_due(InboxUnavailable.code, now, INBOX_RETRY_S):
+        due = [condition for condition in self.conditions if condition.retry.take(now)]
+        if not keep_trying:
+            self._disk_retry.next_at = inf
+        if self.sources in due:
             self.sources.review()
-        is_due = self._is_due(DiskFull.code, now, DISK_RETRY_S if keep_trying else None)
-        is_roomy = is_due and self._disk_shortage() is None
+        due = [condition for condition in due if isinstance(condition, Condition)]
+        held = self._ledger.transact(lambda s: [(c, job) for c in due for job in c.held(s)])
+        ended = [(condition, job) for condition, job in held if condition.reason(job) is None]
 
         def action(session: Transaction) -> None:
             freed = holds.promote_due(session, utcnow())
-            for models in complete:
-                freed += holds.release(session, WeightsMissing.code, models)
-            for inbox in holds.held_inboxes(session, Hours.code):
-                if self._hours_reason(inbox) is None:
-                    holds.release_inbox(session, Hours.code, inbox)
-            # Once: whether the device is back shows only when a job runs, and if that fails,
-            # `device_lost` sets the next time.
-            if self._is_due(DeviceUnavailable.code, now, None):
-                freed += holds.release(session, DeviceUnavailable.code)
-            if is_roomy:
-                freed += holds.release(session, DiskFull.code)
+            freed += sum(condition.release(session, job) for condition, job in ended)
             self._hold_outside_hours(session, has_freed=freed > 0)
 
         self._ledger.transact(action)
@@ -173,7 +153,7 @@ class Scheduler:
     def device_lost(self) -> None:
         """Delay the next attempt, since no worker got the device; longer each time."""
         wait = min(DEVICE_RETRY_S * 2**self._device_losses, MAX_DEVICE_RETRY_S)
-        self._retry_at[DeviceUnavailable.code] = time.monotonic() + wait
+        self._device_retry.next_at = time.monotonic() + wait
         self._device_losses += 1
 
     def device_available(self) -> None:
@@ -182,29 +162,17 @@ class Scheduler:
 
     def is_outside_hours(self, inbox: str) -> bool:
         """True if that inbox has hours and they are not now."""
-        return self._hours_reason(inbox) is not None
-
-    def _is_due(self, code: str, now: float, wait: float | None) -> bool:
-        """True if it is time to check again whether the cause of a hold is gone.
-
-        Args:
-            code: of the hold.
-            now: in seconds of the monotonic clock.
-            wait: seconds until the next check; None if there is to be no further one.
-        """
-        if now < self._retry_at.get(code, 0.0):
-            return False
-        self._retry_at[code] = float("inf") if wait is None else now + wait
-        return True
+        settings = self._config.inbox(inbox)
+        return settings is not None and settings.hours_reason(utcnow()) is not None
 
     # --- reasons why a job has to wait, as sentences; None if there is none ---
 
-    def _hours_reason(self, inbox: str) -> str | None:
-        settings = self._config.inbox(inbox)
+    def _hours_reason(self, job: Runnable) -> str | None:
+        settings = self._config.inbox(job.inbox)
         return None if settings is None else settings.hours_reason(utcnow())
 
-    def _missing_weights(self, stages: Sequence[Mapping[str, Any]]) -> str | None:
-        for name in model_sets.names_in(stages):
+    def _missing_weights(self, job: Runnable) -> str | None:
+        for name in model_sets.names_in(job.stages):
             provider = self._config.models.get(name)
             if provider is None:
                 return f"model {name!r} is not declared in {self._config.file.name} any more"
@@ -212,7 +180,7 @@ class Scheduler:
                 return f"model {name!r}: {why}"
         return None
 
-    def _disk_shortage(self) -> str | None:
+    def _disk_shortage(self, _: Runnable) -> str | None:
         return disk_space.shortage(self._disks(), disk_space.FLOOR_BYTES)
 
     def _disk_shortage_of(self, job: Runnable) -> str | None:
@@ -233,13 +201,4 @@ def hold_outside_hours(session: Transaction, config: Config) -> None:
     """Hold all jobs of inboxes outside their hours, so that `status` shows the hold at once."""
     for inbox in config.inboxes:
         if (why := inbox.hours_reason(utcnow())) is not None:
-            holds.hold_where(session, "inbox", inbox.name, Hours.code, why)
-
-
-def _held_models(session: Transaction) -> dict[str, list[dict[str, Any]]]:
-    """The sets of models that jobs wait for, each with the stages of one of these jobs."""
-    code = WeightsMissing.code
-    return {
-        models: holds.stages_held(session, code, models)
-        for models in holds.held_groups(session, code)
-    }
+            holds.hold_where(session, "inbox", [inbox.name], Hours.code, why)

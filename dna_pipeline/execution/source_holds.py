@@ -8,9 +8,8 @@ outside any transaction; single claims are looked at only for jobs that are abou
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -18,33 +17,22 @@ import structlog
 
 from dna_pipeline.base import claim_folders
 from dna_pipeline.base.errors import InboxUnavailable
+from dna_pipeline.base.periodic import Throttle
 from dna_pipeline.base.reachability import Look
-from dna_pipeline.ledger import source_holds
-from dna_pipeline.ledger.engine import Transaction
+from dna_pipeline.execution.conditions import Obstacle
+from dna_pipeline.ledger import holds
 from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.ledger.queue import Runnable
 from dna_pipeline.ledger.store import Ledger
 
 log = structlog.get_logger()
 
+RETRY_S = 5.0
 CLAIMS_PER_REVIEW = 500
 """Most single claims that are looked at in one call."""
 
 MAX_NAMES = 1000
 """Most names of a root that are read to find a claim of this ledger."""
-
-
-@dataclass(frozen=True, slots=True)
-class Obstacle:
-    """Something outside the ledger that keeps a job from its turn.
-
-    Attributes:
-        why: a sentence for people.
-        hold: holds the job, and all jobs with the same cause.
-    """
-
-    why: str
-    hold: Callable[[Transaction], None]
 
 
 class SourceHolds:
@@ -54,6 +42,7 @@ class SourceHolds:
     earlier daemon left held: those are read from the ledger once.
 
     Attributes:
+        retry: says when the sources are to be looked for again.
         has_missing_claims: a claim was missing although its root was there, or vanished while its
             job ran. The caller that finds out what became of such jobs sets this back.
     """
@@ -61,6 +50,7 @@ class SourceHolds:
     def __init__(self, ledger: Ledger, look: Look) -> None:
         self._ledger = ledger
         self._look = look
+        self.retry = Throttle(RETRY_S)
         self._roots: set[Path] = set()
         self._missing_claims: dict[str, Path] = {}
         """Claims that are missing although their root is there, by drop id."""
@@ -77,20 +67,14 @@ class SourceHolds:
         self.has_missing_claims |= self._look(root).is_there
         if self._has_own_claims(root):
             return self._hold_missing_claims(job, claim, why)
-
-        def hold_all(session: Transaction) -> None:
-            number = source_holds.hold_below(session, root, why)
-            # Also by its id, in case its path does not match the root as the ledger compares them.
-            source_holds.hold(session, [job.drop_id], why)
-            log.warning("inbox.unreachable", root=str(root), jobs=number)
-
         self._roots.add(root)
-        return Obstacle(why, hold_all)
+        # Also by its id, in case its path does not match the root as the ledger compares them.
+        return Obstacle(InboxUnavailable.code, why, {"claim": [root], "drop_id": [job.drop_id]})
 
     def note_hold(self, job_id: str) -> None:
         """Remember the root of a job that the dispatcher or the publisher held for its source, so
         that `review` can release it."""
-        if (claim := self._ledger.transact(lambda s: source_holds.claim_of(s, job_id))) is not None:
+        if (claim := self._ledger.transact(lambda s: holds.claim_of(s, job_id))) is not None:
             self._roots.add(claim.parent)
             self.has_missing_claims = True
 
@@ -104,7 +88,7 @@ class SourceHolds:
             self._has_read = True
         for root in sorted(self._roots):
             if self._has_own_claims(root):
-                self._ledger.transact(lambda s, r=root: source_holds.release_below(s, r))
+                self._release("claim", [root])
                 self._roots.discard(root)
                 log.info("inbox.reachable", root=str(root))
         self._review_claims()
@@ -122,12 +106,12 @@ class SourceHolds:
                 names = [entry.name for entry in islice(entries, MAX_NAMES)]
         except OSError:
             return False
-        return self._ledger.transact(lambda s: source_holds.owns_any(s, names))
+        return self._ledger.transact(lambda s: holds.owns_any(s, names))
 
     def _hold_missing_claims(self, job: Runnable, claim: Path, why: str) -> Obstacle:
         """An obstacle that holds the job, and the jobs after it whose claims are missing from the
         same root."""
-        following = self._ledger.transact(lambda s: source_holds.next_claims(s, CLAIMS_PER_REVIEW))
+        following = self._ledger.transact(lambda s: holds.next_claims(s, CLAIMS_PER_REVIEW))
         beside = {drop: other for drop, other in following.items() if other.parent == claim.parent}
         missing = {
             drop: other
@@ -136,7 +120,7 @@ class SourceHolds:
         }
         missing[job.drop_id] = claim
         self._missing_claims |= missing
-        return Obstacle(why, lambda session: source_holds.hold(session, missing, why))
+        return Obstacle(InboxUnavailable.code, why, {"drop_id": missing})
 
     def _review_claims(self) -> None:
         """Look for some of the missing claims, and release the jobs of those that are back. The
@@ -150,4 +134,9 @@ class SourceHolds:
             else:
                 self._missing_claims[drop] = claim  # at the end, behind the others
         if reachable:
-            self._ledger.transact(lambda s: source_holds.release(s, reachable))
+            self._release("drop_id", reachable)
+
+    def _release(self, column: holds.Column, values: Sequence[str | Path]) -> None:
+        """Release jobs, to run or to be published."""
+        code = InboxUnavailable.code
+        self._ledger.transact(lambda s: holds.release(s, code, column, values))

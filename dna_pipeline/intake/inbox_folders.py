@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from dna_pipeline.base.layout import entries
 from dna_pipeline.base.reachability import Look, look_directly
 from dna_pipeline.config.schema import Config, Inbox
 
@@ -60,7 +61,7 @@ def should_make(config: Config, inbox: Inbox, *, was_watched: bool, look: Look) 
     missing = _first_missing(inbox.path)
     if was_watched or not (
         inbox.path.is_relative_to(config.file.parent)
-        or (missing == inbox.path and any(_entries(missing.parent)))
+        or (missing == inbox.path and any(entries(missing.parent)))
     ):
         return False
     if os.path.lexists(missing) or not look(missing.parent).is_there:
@@ -108,15 +109,8 @@ def _first_missing(path: Path) -> Path:
 
 
 def _folders(parent: Path) -> Iterator[Path]:
-    names = _entries(parent)
+    names = entries(parent)
     yield from (path for path in names if not path.name.startswith(".") and path.is_dir())
-
-
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return sorted(folder.iterdir())
-    except OSError:
-        return []
 
 
 def _path_text(config: Config, path: Path) -> str:

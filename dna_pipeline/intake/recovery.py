@@ -10,7 +10,7 @@ from typing import Protocol
 import structlog
 
 from dna_pipeline.base.errors import Failure
-from dna_pipeline.base.layout import is_id, is_real_folder
+from dna_pipeline.base.layout import claim_dir, is_id, is_real_folder
 from dna_pipeline.base.reachability import Look
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.schema import Config, Inbox
@@ -146,7 +146,7 @@ class ClaimRecovery:
 
     def _adopt(self, drop_id: str, now: float) -> None:
         """Make a drop of a claim that the ledger does not know; dispose of one whose drop ended."""
-        folder = claim.claim_dir(self._inbox.path, self._ledger.id, drop_id)
+        folder = claim_dir(self._inbox.path, self._ledger.id, drop_id)
         if self._ledger.transact(lambda s: drops.is_gone(s, drop_id)):
             self._cleanup.settle_returned_claim(drop_id, folder)
             return

@@ -9,12 +9,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from sqlalchemy import delete, exists, func, insert, select, text, update
+from sqlalchemy import delete, exists, insert, select, text, update
 from sqlalchemy.orm import Session
 
-from dna_pipeline.base.errors import Paused
 from dna_pipeline.base.times import utcnow
-from dna_pipeline.ledger import holds, queue, requests, store
+from dna_pipeline.ledger import pauses, queue, requests, states, store
 from dna_pipeline.ledger.tables import Batch, BatchRow, Drop, Event, Job
 
 REPORTED_AT_ONCE = 500
@@ -71,7 +70,7 @@ def finish(
     wrong = sum(row["status"] == "wrong" for row in rows)
     values: dict[str, Any] = {"state": "claimed", "rows": len(rows), "wrong": wrong}
     session.execute(update(Batch).where(Batch.id == batch_id).values(values))
-    check_failures(session, batch_id)
+    pauses.check_batch(session, batch_id)
 
 
 def add(session: Session, batch: dict[str, Any], rows: Sequence[dict[str, Any]]) -> None:
@@ -213,10 +212,9 @@ def open_(session: Session, batch_id: str) -> None:
 
 def close(session: Session, batch_id: str) -> bool:
     """End a batch if all jobs that its rows count on have ended; False if one still goes on."""
-    goes_on = Job.status.in_(("queued", "running")) | Job.publish.in_(("pending", "planned"))
-    own = exists().where(Job.batch == batch_id, goes_on)
+    own = exists().where(Job.batch == batch_id, states.IS_OPEN)
     row = (BatchRow.batch_id == batch_id, BatchRow.status == "skipped")
-    others = exists().where(*row, BatchRow.job_id == Job.id, goes_on)
+    others = exists().where(*row, BatchRow.job_id == Job.id, states.IS_OPEN)
     done = update(Batch).where(Batch.id == batch_id, ~own, ~others)
     closed: Any = session.execute(done.values(state="done", finished_at=utcnow()))
     return int(closed.rowcount) > 0
@@ -229,55 +227,9 @@ def reopen(session: Session, job_id: str) -> None:
     session.execute(again.values(state="open", finished_at=None))
 
 
-# --- control ---
-
-
-def check_failures(session: Session, batch_id: str) -> str | None:
-    """Pause a batch if more rows went wrong than it allows; return the reason if it did."""
-    batch = find(session, batch_id)
-    if batch is None or batch.max_failures is None or batch.paused is not None:
-        return None
-    failed = select(func.count()).where(Job.batch == batch_id, text("+jobs.status = 'failed'"))
-    number = batch.wrong + (session.scalar(failed) or 0)
-    if number <= batch.max_failures:
-        return None
-    why = (
-        f"batch {batch.stem}-{batch_id[:8]} is paused: {number} rows went wrong, and its "
-        f"max_failures is {batch.max_failures}; `dna-pipeline resume --batch {batch_id[:8]}`"
-    )
-    pause(session, batch_id, why)
-    return why
-
-
-def pause(session: Session, batch_id: str, why: str) -> None:
-    """Pause a batch: hold its queued jobs until someone resumes it."""
-    session.execute(update(Batch).where(Batch.id == batch_id).values(paused=why))
-    holds.hold_where(session, "batch", batch_id, Paused.code, why)
-
-
-def paused(session: Session, batch_id: str | None) -> str | None:
-    """Return the reason why a batch is paused; None if it is not."""
-    if batch_id is None:
-        return None
-    return session.scalar(select(Batch.paused).where(Batch.id == batch_id))
-
-
-def resume(session: Session, batch_id: str | None = None) -> None:
-    """Resume a batch, or all of them. Other holds of the jobs are checked anew.
-
-    A batch that was paused for its failures loses its limit, or it would pause again at once.
-    """
-    chosen = update(Batch).where(Batch.paused.is_not(None))
-    if batch_id is not None:
-        chosen = chosen.where(Batch.id == batch_id)
-        alike = update(Job).where(Job.batch == batch_id, Job.hold == Paused.code)
-        session.execute(alike.values(hold=None, hold_detail=None))
-    session.execute(chosen.values(paused=None, max_failures=None))
-
-
 def cancel(session: Session, batch_id: str) -> dict[str, str | None]:
     """Cancel all jobs of a batch that have not ended; return their status before, by id."""
-    rows = select(Job.id).where(Job.batch == batch_id, Job.status.in_(("queued", "running")))
+    rows = select(Job.id).where(Job.batch == batch_id, Job.status.in_(states.OPEN))
     return {
         job_id: requests.request_cancel(session, job_id) for job_id in session.scalars(rows).all()
     }

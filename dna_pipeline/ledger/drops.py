@@ -11,7 +11,8 @@ from sqlalchemy.dialects.sqlite import insert as upsert
 from sqlalchemy.orm import Session
 
 from dna_pipeline.base.times import utcnow
-from dna_pipeline.ledger.store import OPEN_STATUSES, VALUES_AT_ONCE, add_rows, table_of
+from dna_pipeline.ledger import states
+from dna_pipeline.ledger.store import VALUES_AT_ONCE, add_rows, table_of
 from dna_pipeline.ledger.tables import Batch, Drop, Event, Job, KnownFile
 
 _NOT_GONE = text("drops.state <> 'gone'")  # literal text, so that the partial index applies
@@ -76,10 +77,7 @@ def failed_data(error: dict[str, Any]) -> dict[str, Any]:
 
 def unneeded_drops(session: Session, drop_id: str | None = None) -> list[Drop]:
     """Find all drops that no job needs any more, or only that of one id."""
-    needed = exists().where(
-        Job.drop_id == Drop.id,
-        Job.status.in_(OPEN_STATUSES) | Job.publish.in_(("pending", "planned")),
-    )
+    needed = exists().where(Job.drop_id == Drop.id, states.IS_OPEN)
     # A batch's own files are needed until its folder is in the outbox.
     unpublished = exists().where(Batch.id == Drop.batch, Batch.state == "claimed")
     rows = select(Drop).where(_NOT_GONE, Drop.state != "claiming", ~needed, ~unpublished)

@@ -10,7 +10,6 @@ Each function is one step of a transaction.
 from __future__ import annotations
 
 import json
-import unicodedata
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -18,6 +17,7 @@ from typing import Literal
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from dna_pipeline.base.naming import folded
 from dna_pipeline.ledger.store import get_setting, set_setting
 from dna_pipeline.ledger.tables import ArtifactRow, Drop, Job
 
@@ -166,7 +166,7 @@ def _record(
 
 
 def _key(kind: Kind, folder: str, name: str) -> str:
-    return f"{kind}:{unicodedata.normalize('NFC', f'{folder}/{name}'.casefold())}"
+    return f"{kind}:{folded(f'{folder}/{name}')}"
 
 
 def published_before(session: Session, job: Job) -> list[tuple[Job, Drop, ArtifactRow]]:

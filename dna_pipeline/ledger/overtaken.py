@@ -13,15 +13,14 @@ from sqlalchemy import insert, select, text, update
 from sqlalchemy.orm import Session
 
 from dna_pipeline.base.errors import Failure, InboxUnavailable
-from dna_pipeline.ledger import queue
-from dna_pipeline.ledger.store import OPEN_STATUSES, add_event
+from dna_pipeline.ledger import queue, states
+from dna_pipeline.ledger.store import add_event
 from dna_pipeline.ledger.tables import ArtifactRow, Drop, Job, StageRun
 
 _CLAIMS = text(
     "SELECT id, claim FROM drops INDEXED BY ix_drops_open WHERE state <> 'gone'"
     " AND state IN ('claimed', 'disposing')"
 ).columns(Drop.id, Drop.claim)
-_IS_OPEN = Job.status.in_(OPEN_STATUSES) | Job.publish.in_(("pending", "planned"))
 _AT_ONCE = 500
 
 
@@ -38,10 +37,11 @@ def open_jobs(session: Session, drop_ids: Sequence[str], *, only_held: bool) -> 
     """
     jobs: list[Job] = []
     for start in range(0, len(drop_ids), _AT_ONCE):
-        some = select(Job).where(Job.drop_id.in_(drop_ids[start : start + _AT_ONCE]), _IS_OPEN)
+        some = drop_ids[start : start + _AT_ONCE]
+        rows = select(Job).where(Job.drop_id.in_(some), states.IS_OPEN)
         if only_held:
-            some = some.where(Job.hold == InboxUnavailable.code)
-        jobs += session.scalars(some)
+            rows = rows.where(Job.hold == InboxUnavailable.code)
+        jobs += session.scalars(rows)
     return sorted(jobs, key=lambda job: job.seq)
 
 
@@ -63,8 +63,8 @@ def end(
     """Record a job's end and publication, with stages and files; False if the job has changed."""
     if not _is_as_it_was(session, job):
         return False
-    released = {"hold": None, "hold_detail": None, "not_before": None, "cancel_requested": False}
-    session.execute(update(Job).where(Job.id == job.id).values(**released, **changes))
+    released = queue.RELEASED | {"not_before": None, "cancel_requested": False}
+    states.move(session, "overtake", job.id, **released, **changes)
     queue.forget_stages(session, job.id)
     for table, rows in ((StageRun, runs), (ArtifactRow, files)):
         if rows:
@@ -85,6 +85,5 @@ def end_without_source(session: Session, job: Job, failure: Failure) -> bool:
     if job.publish is None:
         queue.fail(session, job.id, failure)
     elif job.hold == InboxUnavailable.code:
-        release = {"hold": None, "hold_detail": None}
-        session.execute(update(Job).where(Job.id == job.id).values(**release))
+        session.execute(update(Job).where(Job.id == job.id).values(queue.RELEASED))
     return True

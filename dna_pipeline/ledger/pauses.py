@@ -1,15 +1,15 @@
-"""Pauses of pipelines: one whose jobs fail alike several times in a row waits for a `resume`.
+"""Pauses of the queue, a pipeline or a batch, by a person or by repeated failures.
 
-Both the count and the pause are settings, and so survive a restart. Each function is one step of
-a transaction.
+A pause waits for a `resume`. All of it is in the ledger, and so survives a restart. Each function
+is one step of a transaction.
 """
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import ColumnElement, delete, select
+from sqlalchemy import ColumnElement, delete, func, select, text, update
 from sqlalchemy.orm import Session
 
 from dna_pipeline.base.errors import (
@@ -23,9 +23,9 @@ from dna_pipeline.base.errors import (
     WeightsMismatch,
     WorkerCrashed,
 )
-from dna_pipeline.ledger import batches, holds
+from dna_pipeline.ledger import holds
 from dna_pipeline.ledger.store import get_setting, set_setting
-from dna_pipeline.ledger.tables import Job, Setting
+from dna_pipeline.ledger.tables import Batch, Job, Setting
 
 COUNTED = frozenset(
     kind.code
@@ -37,8 +37,73 @@ COUNTED = frozenset(
 """Codes of failures that models or the machine may cause. Other failures come from the input, so
 they say nothing about the pipeline."""
 
-PAUSED = "paused:"
+QUEUE = "paused"
+PIPELINE = "paused:"
 _STREAK = "failures:"
+
+_OF_JOB = text("""SELECT 'status', 'queued', value FROM settings WHERE name = 'paused'
+    UNION ALL SELECT 'pipeline', :pipeline, value FROM settings WHERE name = 'paused:' || :pipeline
+    UNION ALL SELECT 'batch', id, paused FROM batches WHERE id = :batch AND paused IS NOT NULL
+    LIMIT 1""")
+
+
+class Pause(NamedTuple):
+    """A pause of the jobs with a value in a column; `status` stands for the whole queue.
+
+    Attributes:
+        why: a sentence for people; for the whole queue, the time since when it is paused.
+    """
+
+    column: Literal["status", "pipeline", "batch"]
+    value: str
+    why: str
+
+
+def of_job(session: Session, pipeline: str, batch: str | None) -> Pause | None:
+    """Find the pause that keeps a job of this pipeline and batch from its turn; None if none."""
+    row = session.execute(_OF_JOB, {"pipeline": pipeline, "batch": batch}).first()
+    return None if row is None else Pause(*row)
+
+
+def begin(session: Session, pause: Pause) -> None:
+    """Begin a pause. The jobs of a pipeline or a batch are held, so that `status` shows why."""
+    if pause.column == "batch":
+        session.execute(update(Batch).where(Batch.id == pause.value).values(paused=pause.why))
+    else:
+        name = QUEUE if pause.column == "status" else PIPELINE + pause.value
+        set_setting(session, name, pause.why)
+    if pause.column != "status":
+        hold(session, pause)
+
+
+def hold(session: Session, pause: Pause) -> None:
+    """Hold all jobs that a pause of their pipeline or batch keeps from their turn."""
+    holds.hold_where(session, pause.column, [pause.value], Paused.code, pause.why)
+
+
+def resume(session: Session, batch_id: str | None = None) -> None:
+    """Resume one batch; or the queue, all pipelines and all batches, and count failures anew.
+
+    Other holds of the jobs are checked anew. A batch that was paused for its failures loses its
+    limit, or it would pause again at once.
+    """
+    chosen = update(Batch).where(Batch.paused.is_not(None))
+    if batch_id is not None:
+        chosen = chosen.where(Batch.id == batch_id)
+        holds.release(session, Paused.code, "batch", [batch_id])
+    else:
+        for start in (QUEUE, _STREAK):
+            session.execute(delete(Setting).where(_begins(start)))
+        holds.release(session, Paused.code)
+    session.execute(chosen.values(paused=None, max_failures=None))
+
+
+def _begins(start: str) -> ColumnElement[bool]:
+    """Return the condition for settings with a prefix, as a range that the index can find."""
+    return Setting.name.between(start, start + "\U0010ffff")
+
+
+# --- failures ---
 
 
 def note_failure(session: Session, job_id: str, failure: Failure, limit: int) -> str | None:
@@ -57,17 +122,12 @@ def note_failure(session: Session, job_id: str, failure: Failure, limit: int) ->
         value = json.dumps({"code": failure.code, "jobs": jobs})
         set_setting(session, _STREAK + pipeline, value)
         return None
-    return _pause(session, pipeline, failure, len(jobs))
-
-
-def _pause(session: Session, pipeline: str, failure: Failure, number: int) -> str:
     why = (
-        f"pipeline {pipeline!r} is paused, since {number} jobs in a row failed with {failure.code} "
-        f"({failure.detail[:200]}); mend the cause, then `dna-pipeline resume`"
+        f"pipeline {pipeline!r} is paused, since {len(jobs)} jobs in a row failed with "
+        f"{failure.code} ({failure.detail[:200]}); mend the cause, then `dna-pipeline resume`"
     )
     set_setting(session, _STREAK + pipeline, None)
-    set_setting(session, PAUSED + pipeline, why)
-    holds.hold_where(session, "pipeline", pipeline, Paused.code, why)
+    begin(session, Pause("pipeline", pipeline, why))
     return why
 
 
@@ -77,20 +137,18 @@ def note_success(session: Session, job_id: str) -> None:
     session.execute(delete(Setting).where(Setting.name == f"{_STREAK}{pipeline}"))
 
 
-def begins(start: str) -> ColumnElement[bool]:
-    """Return the condition for settings with a prefix, as a range that the index can find."""
-    return Setting.name.between(start, start + "\U0010ffff")
-
-
-def reason(session: Session, pipeline: str) -> str | None:
-    """Return the reason why a pipeline is paused; None if it is not."""
-    return get_setting(session, PAUSED + pipeline)
-
-
-def resume(session: Session) -> None:
-    """Resume the queue, all pipelines and all batches, whoever paused them, and count anew."""
-    for start in (PAUSED, _STREAK):
-        session.execute(delete(Setting).where(begins(start)))
-    set_setting(session, "paused", None)
-    batches.resume(session)
-    holds.release(session, Paused.code)
+def check_batch(session: Session, batch_id: str | None) -> str | None:
+    """Pause a batch if more rows went wrong than it allows; return the reason if it did."""
+    batch = None if batch_id is None else session.get(Batch, batch_id)
+    if batch is None or batch.max_failures is None or batch.paused is not None:
+        return None
+    failed = select(func.count()).where(Job.batch == batch.id, text("+jobs.status = 'failed'"))
+    number = batch.wrong + (session.scalar(failed) or 0)
+    if number <= batch.max_failures:
+        return None
+    why = (
+        f"batch {batch.stem}-{batch.id[:8]} is paused: {number} rows went wrong, and its "
+        f"max_failures is {batch.max_failures}; `dna-pipeline resume --batch {batch.id[:8]}`"
+    )
+    begin(session, Pause("batch", batch.id, why))
+    return why

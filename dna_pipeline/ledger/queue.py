@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, ClassVar
 
 from sqlalchemy import bindparam, case, delete, insert, literal, select, text, update
 from sqlalchemy.orm import Session
@@ -13,15 +13,13 @@ from sqlalchemy.orm import Session
 from dna_pipeline.base.clock import to_second
 from dna_pipeline.base.errors import Cancelled, Failure, RetryWait, WorkerCrashed
 from dna_pipeline.base.times import format_time, utcnow
+from dna_pipeline.ledger import states
 from dna_pipeline.ledger.drops import failed_data
-from dna_pipeline.ledger.store import OPEN_STATUSES, add_event, get_setting
+from dna_pipeline.ledger.store import add_event
 from dna_pipeline.ledger.tables import ArtifactRow, Drop, Event, Job, StageRun
 
 MAX_BACKOFF_S = 300
 """Longest pause before the next try of a job whose worker died. Pauses are 2, 4, 8, … seconds."""
-
-WAITING, RUNNING = "waiting", "running"
-"""Values of `jobs.cancelled_while`."""
 
 MAX_INTERRUPTIONS = 20
 """Ends of the daemon or the machine that one job is allowed between two finished stages."""
@@ -40,11 +38,16 @@ def _jobs(sql: str) -> Any:
     return select(Job).from_statement(text(sql).columns(*Job.__table__.columns))
 
 
-_PEEK = text(
-    f"""SELECT jobs.id, drop_id, jobs.batch, pipeline, jobs.inbox, models, stages, claim,
-    drops.bytes, width, height
-    FROM jobs JOIN drops ON drops.id = drop_id WHERE seq = ({_FIRST})"""
-).columns(stages=Job.__table__.c.stages.type, claim=Drop.__table__.c.claim.type)
+def runnable(first: str) -> Any:
+    """Make a query for the values of a `Runnable` from SQL that chooses its `seq`."""
+    return text(
+        f"""SELECT jobs.id, drop_id, jobs.batch, pipeline, jobs.inbox, models, stages, claim,
+        drops.bytes, width, height
+        FROM jobs JOIN drops ON drops.id = drop_id WHERE seq = ({first})"""
+    ).columns(stages=Job.__table__.c.stages.type, claim=Drop.__table__.c.claim.type)
+
+
+_PEEK = runnable(_FIRST)
 _CLAIM = _jobs(
     f"""UPDATE jobs SET status = 'running', attempt = attempt + 1, stage = NULL,
     started_at = :now WHERE seq = ({_FIRST}) RETURNING {_ALL}"""
@@ -56,15 +59,15 @@ _TO_PUBLISH = _jobs(
 )
 _STAGES = select(Job.stages).where(Job.id == bindparam("id"))
 IS_QUEUED = text("+jobs.status = 'queued'")
-
-
-def is_paused(session: Session) -> bool:
-    return get_setting(session, "paused") is not None
+RELEASED: dict[str, Any] = {"hold": None, "hold_detail": None}
+"""Values of the columns of a job that has no hold."""
 
 
 @dataclass(frozen=True, slots=True)
 class Runnable:
-    """Data of a job before it is claimed. Sizes are those of its original; 0 if unknown."""
+    """Data of a queued job. Sizes are those of its original; 0 if unknown."""
+
+    status: ClassVar[str] = "queued"
 
     id: str
     drop_id: str
@@ -78,11 +81,15 @@ class Runnable:
     width: int
     height: int
 
+    @classmethod
+    def of(cls, row: Any) -> Runnable:
+        return cls(*row[:8], *(size or 0 for size in row[8:]))
+
 
 def next_runnable(session: Session) -> Runnable | None:
     """Return the job that `claim_next` would choose, and leave it unchanged."""
     row = session.execute(_PEEK).one_or_none()
-    return None if row is None else Runnable(*row[:8], *(size or 0 for size in row[8:]))
+    return None if row is None else Runnable.of(row)
 
 
 def claim_next(session: Session) -> Job | None:
@@ -99,11 +106,7 @@ def find_job(session: Session, job_id: str) -> Job | None:
 
 def is_open(session: Session, job_id: str) -> bool:
     """True if the job exists and is not yet published."""
-    statement = select(Job.id).where(
-        Job.id == job_id,
-        Job.status.in_(OPEN_STATUSES) | Job.publish.in_(("pending", "planned")),
-    )
-    return session.scalar(statement) is not None
+    return session.scalar(select(Job.id).where(Job.id == job_id, states.IS_OPEN)) is not None
 
 
 def finished_stages(session: Session, job_id: str) -> list[tuple[StageRun, list[ArtifactRow]]]:
@@ -132,7 +135,7 @@ def finish_stage(
     if files:
         rows = [{"job_id": job_id, "stage_id": stage_id, **file} for file in files]
         session.execute(insert(ArtifactRow), rows)
-    session.execute(update(Job).where(Job.id == job_id).values(interruptions=0))
+    _set(session, job_id, interruptions=0)
 
 
 def forget_stages(session: Session, job_id: str, stage_ids: Sequence[str] | None = None) -> None:
@@ -170,26 +173,21 @@ def fail(
     Args:
         has_run: count a queued job as a running one, since it was requeued a moment ago.
     """
-    status = "cancelled" if failure.code == Cancelled.code else "failed"
+    is_cancel = failure.code == Cancelled.code
     waited = literal(not has_run) & (Job.status == "queued")
-    doing = case((waited, WAITING), else_=RUNNING) if status == "cancelled" else None
-    changed = session.execute(
-        update(Job)
-        .where(Job.id == job_id, Job.status.in_(("queued", "running")))
-        .values(
-            status=status,
-            error=failure.to_dict(),
-            stage=stage,
-            cancelled_while=doing,
-            hold=None,
-            hold_detail=None,
-            publish="pending",
-            finished_at=utcnow(),
-        )
-    )
-    if rows_changed(changed):
-        add_event(session, job_id, status, failed_data(failure.to_dict()))
+    doing = case((waited, states.WAITING), else_=states.RUNNING) if is_cancel else None
+    values: dict[str, Any] = {
+        "error": failure.to_dict(), "stage": stage, "cancelled_while": doing, **RELEASED,
+        "publish": "pending", "finished_at": utcnow(),
+    }  # fmt: skip
+    if states.move(session, "cancel" if is_cancel else "fail", job_id, **values):
+        kind = "cancelled" if is_cancel else "failed"
+        add_event(session, job_id, kind, failed_data(failure.to_dict()))
         _prune_progress(session, job_id)
+
+
+def _set(session: Session, job_id: str, **values: Any) -> None:
+    session.execute(update(Job).where(Job.id == job_id).values(**values))
 
 
 def rows_changed(result: Any) -> int:
@@ -205,11 +203,7 @@ def _prune_progress(session: Session, job_id: str) -> None:
 
 def requeue(session: Session, job_id: str) -> None:
     """Put a running job back into its place in the queue, for another attempt."""
-    session.execute(
-        update(Job)
-        .where(Job.id == job_id, Job.status == "running")
-        .values(status="queued", publish=None, finished_at=None, hold=None, hold_detail=None)
-    )
+    states.move(session, "requeue", job_id, publish=None, finished_at=None, **RELEASED)
     cancel_if_requested(session, job_id)
 
 
@@ -222,11 +216,7 @@ def cancel_if_requested(session: Session, job_id: str) -> None:
 
 def requeue_interrupted(session: Session, job_id: str) -> None:
     """Put a running job back at no cost of an attempt, since the daemon itself chose to stop."""
-    session.execute(
-        update(Job)
-        .where(Job.id == job_id, Job.status == "running")
-        .values(status="queued", attempt=Job.attempt - 1)
-    )
+    states.move(session, "requeue", job_id, attempt=Job.attempt - 1)
     cancel_if_requested(session, job_id)
 
 
@@ -247,11 +237,10 @@ def _back_off(session: Session, job_id: str, crashes: int) -> None:
     """Hold a job for a while: what killed one worker may well kill the next, so others go first."""
     due = utcnow() + timedelta(seconds=min(2**crashes, MAX_BACKOFF_S))
     detail = f"its worker ended {crashes} times; the next try is at {to_second(due)[11:]}"
-    session.execute(
-        update(Job)
-        .where(Job.id == job_id, Job.status == "queued")
-        .values(hold=RetryWait.code, hold_detail=detail, not_before=due)
-    )
+    states.move(
+        session, "hold", job_id, Job.status == "queued",
+        hold=RetryWait.code, hold_detail=detail, not_before=due,
+    )  # fmt: skip
 
 
 def recover(session: Session) -> list[str]:
@@ -283,42 +272,24 @@ def plan_publish(
     original_place: str | None = None,
 ) -> None:
     """Record the place of a job's folder, before the rename that puts it there."""
-    session.execute(
-        update(Job)
-        .where(Job.id == job_id)
-        .values(
-            publish="planned",
-            publish_name=name,
-            manifest_sha256=manifest_sha256,
-            original_place=original_place,
-        )
-    )
+    values = {"publish_name": name, "manifest_sha256": manifest_sha256}
+    _set(session, job_id, publish="planned", original_place=original_place, **values)
 
 
 def hold_publish(session: Session, job_id: str, code: str, detail: str) -> None:
     """Record the reason why a finished job's folder cannot be published yet."""
-    session.execute(update(Job).where(Job.id == job_id).values(hold=code, hold_detail=detail))
+    _set(session, job_id, hold=code, hold_detail=detail)
 
 
 def replan_publish(session: Session, job_id: str) -> None:
     """Have a folder put together anew, since its name is in use or its staging folder was lost."""
-    session.execute(
-        update(Job)
-        .where(Job.id == job_id)
-        .values(publish="pending", publish_name=None, manifest_sha256=None)
-    )
+    _set(session, job_id, publish="pending", publish_name=None, manifest_sha256=None)
 
 
 def finish_publishing(session: Session, job_id: str) -> None:
     """Record the end of a job, whose folder is in the outbox."""
-    statement = (
-        update(Job).where(Job.id == job_id).values(publish="done", hold=None, hold_detail=None)
-    )
-    session.execute(statement)
-    ended = session.execute(
-        update(Job).where(Job.id == job_id, Job.status == "running").values(status="completed")
-    )
-    if rows_changed(ended):
+    _set(session, job_id, publish="done", **RELEASED)
+    if states.move(session, "complete", job_id):
         add_event(session, job_id, "completed")
         _prune_progress(session, job_id)
 

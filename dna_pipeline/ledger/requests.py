@@ -9,13 +9,14 @@ from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from dna_pipeline.base.errors import Cancelled
+from dna_pipeline.ledger import states
 from dna_pipeline.ledger.drops import failed_data
 from dna_pipeline.ledger.queue import (
     IS_QUEUED,
+    RELEASED,
     fail,
     finished_stages,
     forget_stages,
-    rows_changed,
 )
 from dna_pipeline.ledger.store import add_event
 from dna_pipeline.ledger.tables import Job
@@ -56,14 +57,12 @@ def revive(
         False if another process was faster; nothing was changed then.
     """
     fresh: dict[str, Any] = {
-        "status": "queued", "hold": None, "hold_detail": None, "stage": None, "error": None,
-        "publish": None, "manifest_sha256": None, "cancel_requested": False,
-        "cancelled_while": None, "original_place": None,
+        **RELEASED, "stage": None, "error": None, "publish": None, "manifest_sha256": None,
+        "cancel_requested": False, "cancelled_while": None, "original_place": None,
         "crashes": 0, "interruptions": 0, "started_at": None, "finished_at": None,
     }  # fmt: skip
-    ended = (Job.id == job_id, Job.status.in_(("failed", "cancelled")), Job.publish == "done")
-    revived = rows_changed(session.execute(update(Job).where(*ended).values(fresh | changes))) > 0
-    if revived:
+    values = fresh | changes
+    if revived := states.move(session, "retry", job_id, Job.publish == "done", **values):
         runs = [run.stage_id for run, _ in finished_stages(session, job_id)]
         forget_stages(session, job_id, [stage_id for stage_id in runs if stage_id not in stages])
         add_event(session, job_id, "queued", {"retry": True})
@@ -84,9 +83,7 @@ def replace_queued(session: Session, job_id: str, changes: dict[str, Any]) -> bo
     Returns:
         False if the job is no longer queued; nothing was changed then.
     """
-    statement = update(Job).where(Job.id == job_id, Job.status == "queued").values(changes)
-    replaced = rows_changed(session.execute(statement)) > 0
-    if replaced:
+    if replaced := states.move(session, "replace", job_id, **changes):
         forget_stages(session, job_id)
         add_event(session, job_id, "queued", {"replaced": True})
         if (error := changes.get("error")) is not None:

@@ -18,8 +18,6 @@ from dna_pipeline.ledger.tables import Base, Event, Setting
 
 T = TypeVar("T")
 
-OPEN_STATUSES = ("queued", "running")
-
 VALUES_AT_ONCE = 500
 """Largest number of values in one statement: SQLite allows 32,766."""
 

@@ -11,7 +11,7 @@ from contextlib import closing
 from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.base.times import format_time, utcnow
 from dna_pipeline.config.schema import Config
-from dna_pipeline.ledger import batches, pauses, requests, store
+from dna_pipeline.ledger import batches, pauses, requests
 from dna_pipeline.ledger.engine import Transaction
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.operations.lookup import find_batch, find_job, open_ledger, open_queries
@@ -57,14 +57,14 @@ def pause(config: Config, batch: str | None) -> str | None:
         The text of the hold on the batch's jobs; None for the whole queue.
     """
     batch_id = _find_batch(config, batch)
-    since = format_time(utcnow())
+    if batch_id is None:
+        pause = pauses.Pause("status", "queued", format_time(utcnow()))
+    else:
+        why = f"batch {batch_id[:8]} is paused; `dna-pipeline resume --batch {batch_id[:8]}`"
+        pause = pauses.Pause("batch", batch_id, why)
     with closing(open_ledger(config)) as ledger:
-        if batch_id is None:
-            ledger.transact(lambda s: store.set_setting(s, "paused", since))
-            return None
-        detail = f"batch {batch_id[:8]} is paused; `dna-pipeline resume --batch {batch_id[:8]}`"
-        ledger.transact(lambda s: batches.pause(s, batch_id, detail))
-        return detail
+        ledger.transact(lambda s: pauses.begin(s, pause))
+    return None if batch_id is None else pause.why
 
 
 def resume(config: Config, batch: str | None) -> None:
@@ -77,10 +77,7 @@ def resume(config: Config, batch: str | None) -> None:
     batch_id = _find_batch(config, batch)
 
     def free(session: Transaction) -> None:
-        if batch_id is None:
-            pauses.resume(session)
-        else:
-            batches.resume(session, batch_id)
+        pauses.resume(session, batch_id)
         hold_outside_hours(session, config)
 
     with closing(open_ledger(config)) as ledger:

@@ -69,7 +69,7 @@ def _daemon(config: Config) -> list[dict[str, Any]]:
 
 def _other_daemons(config: Config, look: Look) -> list[dict[str, Any]]:
     """Daemons on other data folders that take files from the same inboxes."""
-    from dna_pipeline.intake.claiming import claims, owner
+    from dna_pipeline.intake.claiming import owner
     from dna_pipeline.ledger import health
     from dna_pipeline.operations.daemon.lock import is_held
 
@@ -78,7 +78,7 @@ def _other_daemons(config: Config, look: Look) -> list[dict[str, Any]]:
     for inbox in config.inboxes:
         if inbox.keeps or not look(inbox.path).is_there:
             continue
-        for root in _roots(inbox.path, claims.claim_roots):
+        for root in _roots(inbox.path):
             if root.name != own and owner.is_alive(root, time.time(), is_held):
                 who = daemon_words(owner.read(root))
                 text = (
@@ -89,7 +89,9 @@ def _other_daemons(config: Config, look: Look) -> list[dict[str, Any]]:
     return remarks
 
 
-def _roots(inbox: Path, claim_roots: Any) -> list[Path]:
+def _roots(inbox: Path) -> list[Path]:
+    from dna_pipeline.base.layout import claim_roots
+
     try:
         return claim_roots(inbox)
     except OSError:

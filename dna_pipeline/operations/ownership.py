@@ -20,11 +20,17 @@ from typing import TYPE_CHECKING, Any
 
 from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.base.files import write_bytes
-from dna_pipeline.base.layout import is_id, is_real_folder, is_trash
+from dna_pipeline.base.layout import (
+    claim_root,
+    entries,
+    is_id,
+    is_ledger_id,
+    is_real_folder,
+    is_trash,
+)
 from dna_pipeline.base.reachability import Look, look_directly
 from dna_pipeline.config.inboxes import is_own_name
 from dna_pipeline.config.schema import Config
-from dna_pipeline.intake.claiming import claims as claim
 from dna_pipeline.intake.claiming import owner
 from dna_pipeline.ledger import health
 
@@ -73,7 +79,7 @@ def read_mark(data: Path) -> Mark | None:
     """Read the mark; None if it is missing or cannot be read."""
     with suppress(OSError, ValueError, KeyError, TypeError):
         content: Any = json.loads((data / MARK).read_bytes())
-        if claim.is_ledger_id(content["ledger"]):
+        if is_ledger_id(content["ledger"]):
             return Mark(content["ledger"], frozenset(map(str, content["others"])))
     return None
 
@@ -113,14 +119,6 @@ def _knows(ledger: Ledger, folder: Path) -> bool:
     if folder.parent.name == "work":
         return ledger.transact(lambda s: queue.find_job(s, folder.name)) is not None
     return ledger.transact(lambda s: drops.drop_state(s, folder.name)) is not None
-
-
-def entries(root: Path) -> list[Path]:
-    """List a folder, sorted; empty if `root` is no folder or cannot be read."""
-    try:
-        return sorted(root.iterdir())
-    except OSError:
-        return []
 
 
 # --- leftovers that people have to look at ---
@@ -166,7 +164,7 @@ def find_leftovers(config: Config, look: Look = look_directly) -> Leftovers:
     if mark is None:
         return Leftovers(config.recovered, len(recovered))
     places = [config.outbox, *(inbox.path for inbox in config.inboxes if not inbox.keeps)]
-    staging, *claim_roots = (claim.claim_root(place, mark.ledger) for place in places)
+    staging, *claim_roots = (claim_root(place, mark.ledger) for place in places)
     roots = [config.work, config.claims, staging, *claim_roots]
     foreign = [
         path

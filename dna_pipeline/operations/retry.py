@@ -14,6 +14,7 @@ from dna_pipeline.base import stage_files
 from dna_pipeline.base.errors import ConfigError, JobError, SourceMissing
 from dna_pipeline.base.failpoints import failpoint
 from dna_pipeline.base.files import copy_file, sha256_file
+from dna_pipeline.base.layout import SOURCE
 from dna_pipeline.base.naming import sidecar_name
 from dna_pipeline.config.job_context import JobContext
 from dna_pipeline.config.schema import Config, Inbox
@@ -30,7 +31,7 @@ from dna_pipeline.operations.lookup import explain, find_batch, find_job, open_q
 from dna_pipeline.operations.submit import claiming
 from dna_pipeline.publish import cancelled_rows
 from dna_pipeline.publish.failure_folders import remove_failure
-from dna_pipeline.publish.outbox import SOURCE, Outbox
+from dna_pipeline.publish.outbox import Outbox
 
 _DRAWN = -1
 """Placeholder for a seed that would be drawn at random; real seeds are never negative."""

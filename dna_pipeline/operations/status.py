@@ -5,16 +5,17 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dna_pipeline.base.layout import batch_folder
 from dna_pipeline.base.times import format_time
 from dna_pipeline.config.schema import Config
 from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.operations.lookup import open_queries
-from dna_pipeline.publish.outbox import batch_folder
 
 if TYPE_CHECKING:
     from dna_pipeline.base.reachability import Look
@@ -32,6 +33,16 @@ def queue_counts(queries: Queries) -> dict[str, dict[str, int]]:
     return counts
 
 
+def ledger_fields(queries: Queries) -> dict[str, Any]:
+    """The fields that come from the ledger: counts, open batches, holds, and what ended last."""
+    return {
+        "queue": queue_counts(queries),
+        "batches": [batch_entry(batch) for batch in queries.batches()],
+        "holds": queries.holds(),
+        "recent": [recent_entry(job) for job in queries.recent()],
+    }
+
+
 def queued_entry(job: dict[str, Any]) -> dict[str, Any]:
     """One entry of `queued`: a job that has not started, and its hold."""
     return {
@@ -46,7 +57,7 @@ def recent_entry(job: dict[str, Any]) -> dict[str, Any]:
     return {
         "job": job["id"], "inbox": job["inbox"], "name": job["name"], "status": job["status"],
         "folder": job["publish_name"], "code": error["code"] if error else None,
-        "finished_at": format_time(job["finished_at"]),
+        "finished_at": None if (at := job["finished_at"]) is None else format_time(at),
     }  # fmt: skip
 
 
@@ -101,10 +112,7 @@ def read_daemon_and_queue(config: Config) -> Status:
         **leftovers.to_dict(),
     }  # fmt: skip
     if queries is not None:
-        fields["queue"] = queue_counts(queries)
-        fields["batches"] = [batch_entry(batch) for batch in queries.batches()]
-        fields["holds"] = queries.holds()
-        fields["recent"] = [recent_entry(job) for job in queries.recent()]
+        fields |= ledger_fields(queries)
         fields["jobs_per_hour"] = queries.finished_within(1)
         if reported is None:
             fields |= _time_left(queries)
@@ -159,11 +167,8 @@ def last_event(config: Config) -> int:
     """Give the number of the newest event; 0 if there is no ledger yet."""
     if not config.ledger_path.exists():
         return 0
-    queries = open_queries(config)
-    try:
+    with closing(open_queries(config)) as queries:
         return queries.last_event()
-    finally:
-        queries.close()
 
 
 def run_report(
@@ -176,27 +181,15 @@ def run_report(
         since: start of the run.
         waiting: files that the daemon left in the inboxes.
     """
-    queries = open_queries(config)
-    try:
+    with closing(open_queries(config)) as queries:
         ended = queries.ended_since(before)
         holds = queries.holds()
         batches = [batch_entry(batch) for batch in queries.batches_since(since)]
-    finally:
-        queries.close()
     counts = Counter(job["status"] for job in ended)
     return {
-        "completed": counts["completed"],
-        "failed": counts["failed"],
-        "cancelled": counts["cancelled"],
-        "jobs": [
-            {
-                "job": job["id"], "inbox": job["inbox"], "name": job["name"],
-                "status": job["status"], "folder": job["publish_name"],
-                "code": job["error"]["code"] if job["error"] else None,
-            }
-            for job in ended
-        ],
+        **{status: counts[status] for status in ("completed", "failed", "cancelled")},
+        "jobs": [recent_entry(job) for job in ended],
         "batches": batches,
         "holds": holds,
         "waiting": waiting,
-    }  # fmt: skip
+    }

@@ -18,14 +18,15 @@ import structlog
 from dna_pipeline.base.errors import OutboxUnavailable
 from dna_pipeline.base.failpoints import failpoint
 from dna_pipeline.base.files import copy_whole, fsync_tree, remove_temporaries
+from dna_pipeline.base.layout import SOURCE, place_below
 from dna_pipeline.base.naming import free_names
+from dna_pipeline.base.periodic import PeriodicTask, Throttle
 from dna_pipeline.base.reachability import Look, look_directly, require_answer
 from dna_pipeline.config.dialect import Dialect
 from dna_pipeline.ledger import batches
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Batch, Drop
 from dna_pipeline.publish.batch_columns import VaryingColumns, cell_text
-from dna_pipeline.publish.outbox import SOURCE, place_below
 from dna_pipeline.publish.publisher import Publisher, folder_of
 
 log = structlog.get_logger()
@@ -61,10 +62,8 @@ class BatchReports:
         self._look = look
         self._written: dict[str, bytes] = {}
         self._columns: dict[str, VaryingColumns] = {}
-        self._next_at = 0.0
         self._is_stale = True
-        self._round: Iterator[None] | None = None
-        self._spent_s = 0.0
+        self._task = PeriodicTask(self._all, Throttle(INTERVAL_S, COST_SHARE), STEP_S)
 
     def ledger_changed(self) -> None:
         """Note that something was committed to the ledger."""
@@ -72,18 +71,7 @@ class BatchReports:
 
     def step(self, now: float) -> None:
         """Write a part of the changed reports if it is time; brief, as the daemon's loop waits."""
-        if self._round is None:
-            if not self._is_stale or now < self._next_at:
-                return
-            self._round, self._spent_s = self._all(), 0.0
-        started = time.monotonic()
-        for _ in self._round:
-            if time.monotonic() - started > STEP_S:
-                self._spent_s += time.monotonic() - started
-                return
-        self._round = None
-        self._spent_s += time.monotonic() - started
-        self._next_at = now + max(INTERVAL_S, COST_SHARE * self._spent_s)
+        self._task.step(now, may_begin=self._is_stale)
 
     def write(self, limit_s: float = inf) -> None:
         """Bring all reports up to date, or as many as `limit_s` seconds allow.
@@ -92,8 +80,7 @@ class BatchReports:
         found unneeded.
         """
         started = time.monotonic()
-        begun, self._round = self._round or (), None
-        for _ in chain(begun, self._all()):
+        for _ in chain(self._task.rest(), self._all()):
             if time.monotonic() - started > limit_s:
                 return
 

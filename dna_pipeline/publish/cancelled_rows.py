@@ -20,8 +20,9 @@ from itertools import islice
 from pathlib import Path, PurePath
 
 from dna_pipeline.base.files import fsync_dir, remove_file, sha256_file
+from dna_pipeline.base.layout import CANCELLED, SOURCE
 from dna_pipeline.publish.manifest import ErrorReport, to_bytes
-from dna_pipeline.publish.outbox import CANCELLED, SOURCE, Outbox
+from dna_pipeline.publish.outbox import Outbox
 
 TEXT_NAME = "CANCELLED.txt"
 

@@ -13,10 +13,11 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from dna_pipeline.base.files import fsync_dir, is_same_file, remove_file, sha256_file
+from dna_pipeline.base.layout import SOURCE
 from dna_pipeline.ledger.tables import Drop, Job
 from dna_pipeline.publish import cancelled_rows
 from dna_pipeline.publish.manifest import ERROR_NAME, ErrorReport
-from dna_pipeline.publish.outbox import SOURCE, Outbox
+from dna_pipeline.publish.outbox import Outbox
 
 TEXT_NAME = "ERROR.txt"
 

@@ -10,13 +10,14 @@ from itertools import count
 from pathlib import PurePosixPath
 from typing import Any
 
+from dna_pipeline.base.layout import LATEST, mirrored
 from dna_pipeline.base.naming import name_of, safe_name
 from dna_pipeline.ledger import latest
 from dna_pipeline.ledger.latest import COMPANION, RESULT, Input
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import ArtifactRow, Drop, Job
 from dna_pipeline.media.meshes.obj_names import SUFFIXES, word
-from dna_pipeline.publish.outbox import LATEST, Outbox, mirrored
+from dna_pipeline.publish.outbox import Outbox
 
 _RESULT_SUFFIXES = (".glb", ".obj", ".ply", ".stl", ".png", ".mtl")
 _OWN_SUFFIXES = _RESULT_SUFFIXES[:-1]

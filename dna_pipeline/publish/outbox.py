@@ -26,14 +26,8 @@ from dna_pipeline.base.files import (
     temporary_name,
     write_bytes,
 )
-from dna_pipeline.base.naming import safe_name
+from dna_pipeline.base.layout import LATEST
 from dna_pipeline.media.meshes.obj_names import copy_renamed
-
-FAILED = "failed"
-CANCELLED = "cancelled"
-LATEST = "latest"
-SOURCE = "source"
-_RESERVED = (FAILED, CANCELLED, LATEST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,26 +47,6 @@ class Publication:
     files: tuple[tuple[Path, str], ...]
     manifest: tuple[str, bytes]
     texts: tuple[tuple[str, bytes], ...] = ()
-
-
-def mirrored(folder: str) -> str:
-    """Give the outbox's name for a subfolder of an inbox: with safe names, and a `_` behind a first
-    part that is reserved."""
-    first, *rest = (safe_name(part) for part in folder.split("/"))
-    return "/".join([f"{first}_" if first.casefold() in _RESERVED else first, *rest])
-
-
-def place_below(folder: str, batch_folder: str) -> str:
-    """Give the path of an inbox's folder in a batch's source folder; "" for the batch's own."""
-    below = Path(os.path.relpath(folder or ".", batch_folder or "."))
-    parts = ["_" if part == ".." else safe_name(part) for part in below.parts]
-    return "/".join(parts)
-
-
-def batch_folder(inbox: str, folder: str, stem: str, batch_id: str) -> str:
-    """Give the outbox's folder for the results of a batch that was dropped in `folder`."""
-    above = f"{inbox}/{mirrored(folder)}" if folder else inbox
-    return f"{above}/{stem}-{batch_id[:8]}"
 
 
 class Outbox:

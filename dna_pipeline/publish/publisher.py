@@ -20,10 +20,11 @@ from dna_pipeline.base.errors import (
 )
 from dna_pipeline.base.failpoints import failpoint
 from dna_pipeline.base.files import remove_tree
+from dna_pipeline.base.layout import CANCELLED, FAILED, SOURCE, batch_folder, mirrored, place_below
 from dna_pipeline.base.naming import sidecar_name
 from dna_pipeline.base.reachability import Look, look_directly
 from dna_pipeline.config.schema import Config
-from dna_pipeline.ledger import batches, queue
+from dna_pipeline.ledger import batches, queue, states
 from dna_pipeline.ledger.engine import Transaction
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import ArtifactRow, Batch, Drop, Job, StageRun
@@ -47,16 +48,7 @@ from dna_pipeline.publish.manifest_parts import (
     makes_parts,
     stage_part,
 )
-from dna_pipeline.publish.outbox import (
-    CANCELLED,
-    FAILED,
-    SOURCE,
-    Outbox,
-    Publication,
-    batch_folder,
-    mirrored,
-    place_below,
-)
+from dna_pipeline.publish.outbox import Outbox, Publication
 
 log = structlog.get_logger()
 
@@ -112,7 +104,7 @@ class Publisher:
         )
         if job.error is not None:
             stages = self._finished(job, drop, stages)
-        shares_folder = job.cancelled_while == queue.WAITING and not stages
+        shares_folder = job.cancelled_while == states.WAITING and not stages
         if batch is not None and shares_folder:
             name = self._add_cancelled_row(job, drop, batch)
         else:
@@ -297,7 +289,7 @@ class Publisher:
 
     def _failure_home(self, job: Job) -> str:
         """Name the folder in which the folder of a failed or cancelled job is made."""
-        if job.cancelled_while != queue.WAITING:
+        if job.cancelled_while != states.WAITING:
             return f"{job.inbox}/{FAILED}"
         batch = self._ledger.transact(lambda s: batches.find(s, job.batch))
         return f"{job.inbox if batch is None else folder_of(batch)}/{CANCELLED}"

@@ -29,7 +29,6 @@ from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Job
 from dna_pipeline.operations.daemon.cleanup import Cleanup
-from dna_pipeline.operations.daemon.housekeeping import Housekeeper
 from dna_pipeline.operations.daemon.loop import worker_settings
 from dna_pipeline.operations.daemon.status_file import StatusFile
 
@@ -157,8 +156,8 @@ def _ask(config: Config, times: Times, rounds: int) -> None:
         assert job is not None
         _finish(ledger, job, times)
         status.ledger_changed()
-        times.of("snapshot", lambda n=number: status.write(LONG_S * n))
-    _keep_house(Housekeeper(config, ledger, cleanup), times, rounds)
+        times.of("snapshot", lambda n=number: status.step(LONG_S * n))
+    _clean_up(cleanup, times, rounds)
     intake.close()
     queries.close()
     ledger.close()
@@ -202,10 +201,10 @@ def _finish(ledger: Ledger, job: Job, times: Times) -> None:
     transact("published", ended)
 
 
-def _keep_house(keeper: Housekeeper, times: Times, rounds: int) -> None:
+def _clean_up(cleanup: Cleanup, times: Times, rounds: int) -> None:
     """Run some steps of the removal of old events."""
     for _ in range(rounds):
-        times.of("housekeeping", lambda: keeper.step(0.0))
+        times.of("housekeeping", lambda: cleanup.step(0.0))
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from dna_pipeline.ledger import batches, queue
+from dna_pipeline.ledger import batches, pauses, queue
 from dna_pipeline.ledger.tables import Batch, BatchRow, Drop, Job
 from dna_pipeline.operations import check_plan
 from dna_pipeline.publish.batch_report import NAME
@@ -723,7 +723,7 @@ def fail_next(site: Site) -> None:
 
     job = site.claim_next()
     site.ledger.transact(lambda s: queue.fail(s, job.id, BlackImage().failure()))
-    site.ledger.transact(lambda s: batches.check_failures(s, str(job.batch)))
+    site.ledger.transact(lambda s: pauses.check_batch(s, job.batch))
     site.publish()
 
 
@@ -731,14 +731,14 @@ def fail_next(site: Site) -> None:
 def test_max_failures_pauses_a_batch(site: Site) -> None:
     batch = three(site, "max_failures: 1\n")
     fail_next(site)
-    assert site.ledger.transact(lambda s: batches.paused(s, batch)) is None
+    assert site.ledger.transact(lambda s: pauses.of_job(s, "cut", batch)) is None
     fail_next(site)
-    why = site.ledger.transact(lambda s: batches.paused(s, batch))
-    assert "its max_failures is 1" in str(why)
+    pause = site.ledger.transact(lambda s: pauses.of_job(s, "cut", batch))
+    assert pause is not None and "its max_failures is 1" in pause.why
     assert site.ledger.transact(queue.next_runnable) is None
     assert [row["status"] for row in report(site)] == ["failed", "failed", "queued"]
     assert report(site)[2]["code"] == "paused"
-    site.ledger.transact(lambda s: batches.resume(s, batch))
+    site.ledger.transact(lambda s: pauses.resume(s, batch))
     run_all(site)
     assert [row["status"] for row in report(site)] == ["failed", "failed", "completed"]
     assert report(site)[0]["result"].startswith("../failed/")

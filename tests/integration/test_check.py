@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from dna_pipeline.base.layout import claim_root
 from dna_pipeline.intake.claiming import claims
 from dna_pipeline.interfaces.cli.main import main
 from dna_pipeline.operations.daemon.lock import hold_kept, hold_lock
@@ -238,7 +239,7 @@ def test_a_kept_inbox_of_another_daemon_is_told(studio: Studio):
 
 
 def test_an_inbox_that_is_shared_is_told(studio: Studio):
-    root = claims.claim_root(studio / "inbox/cut", "0123456789ab")
+    root = claim_root(studio / "inbox/cut", "0123456789ab")
     claims.make_claim_root(studio / "inbox/cut", "0123456789ab")
     owner = {"pid": 4711, "host": "other", "since": "2026-01-01T12:00:00Z", "data": "/srv/data"}
     (root / "owner.json").write_text(json.dumps(owner))

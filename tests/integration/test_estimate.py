@@ -212,7 +212,7 @@ def test_what_the_status_file_tells(shop, site) -> None:
     dispatcher = SimpleNamespace(running=None, device=None)
     gate = SimpleNamespace(waiting=list)
     status = StatusFile(site.config, shop.views, dispatcher, gate)  # pyright: ignore
-    status.write(0)
+    status.step(0)
     told = json.loads((site.outbox / "status.json").read_text())
     assert (told["runnable"], told["queue_eta_s"]) == (3, 6.0)
 
@@ -235,5 +235,5 @@ def test_a_long_queue_is_not_judged_anew_each_second(shop, site, monkeypatch) ->
     for second in range(30):
         clock[0] = float(second)
         status.ledger_changed()
-        status.write(clock[0])
+        status.step(clock[0])
     assert asked == [0, 10, 20]

@@ -19,6 +19,7 @@ from dna_pipeline.base.errors import (
     OutOfMemory,
     StageFailed,
 )
+from dna_pipeline.base.layout import claim_root
 from dna_pipeline.config.hours import Hours
 from dna_pipeline.config.schema import Pipeline, StageSpec
 from dna_pipeline.execution import disk_space, scheduler
@@ -31,12 +32,12 @@ from dna_pipeline.execution.protocol import (
     WorkerEnded,
     WorkerReady,
 )
-from dna_pipeline.intake.claiming import claims as claim
 from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.ledger import holds, pauses
 from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.ledger.tables import Job
 from dna_pipeline.providers.matting.rembg import Rembg
+from tests.ledgers import make_due
 
 Usage = namedtuple("Usage", "total used free")
 
@@ -256,7 +257,7 @@ def test_where_there_is_no_device_one_try_is_enough(desk: Desk, monkeypatch: pyt
     assert desk.said()[0]["detail"] == sentence
     desk.review()
     assert desk.next() is None, "not before its time"
-    monkeypatch.setattr(desk.dispatcher.scheduler, "_retry_at", {})
+    make_due(desk.dispatcher.scheduler)
     desk.review()
     assert desk.next() == "0.png"
 
@@ -305,7 +306,7 @@ def test_an_inbox_that_is_away_holds_its_jobs_and_lets_go(
 ):
     put(desk, 3)
     inbox, elsewhere = desk.site.inbox, desk.site.root / "elsewhere"
-    claims = claim.claim_root(inbox, desk.site.ledger.id)
+    claims = claim_root(inbox, desk.site.ledger.id)
     inbox.rename(elsewhere)
     (claims / "somebody wrote into the mount point").mkdir(parents=True)
     assert desk.next() is None
@@ -321,7 +322,7 @@ def test_an_inbox_that_is_away_holds_its_jobs_and_lets_go(
     assert desk.next() is None
     shutil.rmtree(inbox)
     elsewhere.rename(inbox)
-    monkeypatch.setattr(desk.dispatcher.scheduler, "_retry_at", {})
+    make_due(desk.dispatcher.scheduler)
     desk.review()
     assert desk.next() == "0.png"
     assert desk.said() == []
@@ -343,7 +344,7 @@ def test_what_the_worker_could_not_read_is_tried_again(desk: Desk, monkeypatch: 
     desk.next()
     desk.answer(Failure("inbox_unavailable", "", "Input/output error"), hold=True)
     assert desk.next() is None
-    monkeypatch.setattr(desk.dispatcher.scheduler, "_retry_at", {})
+    make_due(desk.dispatcher.scheduler)
     desk.review()
     assert desk.next() == "0.png"
 
@@ -420,7 +421,7 @@ def test_a_full_disk_holds_all_and_lets_go(desk: Desk, monkeypatch: pytest.Monke
     desk.review()
     assert set(desk.holds().values()) == {"disk_full"}
     free(monkeypatch, 1 << 40)
-    monkeypatch.setattr(desk.dispatcher.scheduler, "_retry_at", {})
+    make_due(desk.dispatcher.scheduler)
     desk.review()
     assert desk.next() == "0.png"
     assert desk.site.jobs()[0].attempt == 1

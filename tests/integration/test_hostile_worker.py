@@ -10,6 +10,7 @@ import pytest
 
 from dna_pipeline.base import ipc
 from dna_pipeline.base.errors import ImageTooLarge, ImageUnreadable
+from dna_pipeline.base.quantities import size
 from dna_pipeline.execution.dispatcher import Dispatcher
 from dna_pipeline.execution.local_executor import LocalExecutor, WorkerSettings
 from dna_pipeline.intake.discovery import probe
@@ -156,7 +157,7 @@ def test_a_decoder_does_not_swallow_the_machine_s_memory(ask_glutton: Any):
     answer = ask_glutton("swallow")
     assert isinstance(answer, ImageTooLarge)
     limit = probe.memory_limit()
-    assert f"{limit / (1 << 30):.3g} GiB of memory" in answer.detail
+    assert f"{size(limit)} of memory" in answer.detail
     assert limit <= probe.MEMORY_BYTES <= 5 << 30
     assert isinstance(ask_glutton("swallow"), ImageTooLarge), "it goes on with the next file"
 

@@ -13,22 +13,12 @@ from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.loader import load_config
 from dna_pipeline.ledger import store
 from dna_pipeline.ledger.tables import Drop, Event
-from dna_pipeline.operations.daemon import cleanup, housekeeping
-from dna_pipeline.operations.daemon.housekeeping import Housekeeper
+from dna_pipeline.operations.daemon import cleanup
 
 
-def clean(site, now: float = 1.0) -> int:
+def clean(site) -> int:
     """One whole round; how many steps it took."""
-    keeper = Housekeeper(site.config, site.ledger, site.cleanup)
-    keeper.step(now)
-    steps = 1
-    while True:
-        before = keeper._round
-        try:
-            next(before)
-        except StopIteration:
-            return steps
-        steps += 1
+    return sum(1 for _ in site.cleanup.round())
 
 
 def aged(folder: Path, hours: float) -> Path:
@@ -134,12 +124,11 @@ def test_events_stay_for_their_time(done) -> None:
 
 
 def test_it_is_done_at_the_start_and_every_hour(done) -> None:
-    keeper = Housekeeper(done.config, done.ledger, done.cleanup)
     ended = done.jobs()[0]
     for now in (0.0, 3599.0, 3600.0):
         folder = aged(done.config.work / ended.id, 25)
         for _ in range(10):
-            keeper.step(now)
+            done.cleanup.step(now)
         assert folder.exists() == (now == 3599.0)
 
 
@@ -156,14 +145,13 @@ def test_trouble_with_one_folder_is_no_trouble_of_the_others(done, monkeypatch) 
         aged(root / ended.id, 25)
         for root in (done.config.work, done.outbox / ".dna" / done.ledger.id)
     ]
-    keeper = Housekeeper(done.config, done.ledger, done.cleanup)
     monkeypatch.setattr(cleanup, "remove_tree_if_there", refuse)
     for _ in range(10):
-        keeper.step(0.0)
+        done.cleanup.step(0.0)
     assert [folder.exists() for folder in folders] == [True, False]
     monkeypatch.undo()
     for _ in range(10):
-        keeper.step(housekeeping.INTERVAL_S)
+        done.cleanup.step(cleanup.INTERVAL_S)
     assert not folders[0].exists()
 
 

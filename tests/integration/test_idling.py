@@ -98,7 +98,7 @@ def test_what_failed_is_asked_again(
 
 @pytest.mark.slow
 def test_now_and_then_it_is_asked_all_the_same(daemon: Daemon, asked: list[str]) -> None:
-    daemon._review_at = 0.0
+    daemon._review.next_at = 0.0
     daemon._tick()
     daemon._tick()
     assert asked == ["claim"]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from dna_pipeline.base.errors import Cancelled, EmptyMesh, InboxUnavailable
-from dna_pipeline.ledger import holds, queue, requests, source_holds
+from dna_pipeline.ledger import holds, queue, requests
 from dna_pipeline.ledger.tables import ArtifactRow, Drop, Job
 from dna_pipeline.operations.repair.overtaken import OvertakenJobs
 from dna_pipeline.operations.retry import Retrier
@@ -136,7 +136,8 @@ def test_however_far_it_had_come(
     elif then in ("ended", "planned"):
         site.publish()
     else:
-        site.ledger.transact(lambda s: source_holds.release(s, [job.drop_id]))
+        code, drop = InboxUnavailable.code, job.drop_id
+        site.ledger.transact(lambda s: holds.release(s, code, "drop_id", [drop]))
         if then == "held":
             site.claim_next()
         site.finish(job)

@@ -15,7 +15,7 @@ import yaml
 from dna_pipeline.base.errors import ConfigError, EmptyMesh, Locked
 from dna_pipeline.config.loader import load_config
 from dna_pipeline.intake.claiming import owner
-from dna_pipeline.ledger import batches, queue, store
+from dna_pipeline.ledger import pauses, queue, store
 from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import ArtifactRow, BatchRow
@@ -442,7 +442,7 @@ def test_a_failed_row_can_be_retried(make_site, how: str) -> None:
     Retrier(site.config, site.ledger).retry(failed.id, site.prober)
     while site.ledger.transact(queue.next_runnable) is not None:
         fail(site)
-    site.ledger.transact(lambda s: batches.check_failures(s, failed.batch))
+    site.ledger.transact(lambda s: pauses.check_batch(s, failed.batch))
     Retrier(site.config, site.ledger).retry(failed.id, site.prober)
     while site.ledger.transact(queue.next_runnable) is not None:
         site.run_next()

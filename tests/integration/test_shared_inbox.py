@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from dna_pipeline.base.layout import claim_root, claim_roots
 from dna_pipeline.config.loader import load_config
 from dna_pipeline.intake.claiming import claims, owner
 from dna_pipeline.ledger.queries import Queries
@@ -148,7 +149,7 @@ def run_gate(file: Path) -> None:
 
 def age(inbox: Path, ledger_id: str, seconds: float) -> None:
     at = time.time() - seconds
-    os.utime(claims.claim_root(inbox, ledger_id) / owner.NAME, (at, at))
+    os.utime(claim_root(inbox, ledger_id) / owner.NAME, (at, at))
 
 
 def repair(ours: Path):
@@ -163,7 +164,7 @@ def test_claims_of_the_dead_become_jobs_here(dead) -> None:
     (found,) = repair(ours)
     assert (found["ledger"], found["alive"], found["taken"]) == (theirs, False, 2)
     assert found["owner"]["host"] == "elsewhere"
-    assert not claims.claim_root(inbox, theirs).exists()
+    assert not claim_root(inbox, theirs).exists()
     run_gate(ours)
     assert sorted(job["meta"]["number"] for job in jobs_of(ours)) == [1, 2]
     assert repair(ours) == []
@@ -179,7 +180,7 @@ def test_claims_of_the_living_are_left_alone(dead) -> None:
 
 def test_one_that_holds_its_data_folder_lives_however_silent(dead, tmp_path: Path) -> None:
     inbox, theirs, ours = dead
-    path = claims.claim_root(inbox, theirs) / owner.NAME
+    path = claim_root(inbox, theirs) / owner.NAME
     facts = json.loads(path.read_bytes()) | {"host": os.uname().nodename}
     path.write_text(json.dumps(facts))
     age(inbox, theirs, 1000)
@@ -199,4 +200,4 @@ def test_what_was_taken_over_and_never_begun_can_be_taken_over_again(dead, tmp_p
         totals.append(sum(found.taken for found in take_over(config, ledger)))
         ledger.close()
     assert totals == [2, 2]
-    assert sum(len(claims.list_claims(inbox, r.name)) for r in claims.claim_roots(inbox)) == 2
+    assert sum(len(claims.list_claims(inbox, r.name)) for r in claim_roots(inbox)) == 2

@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 
 from dna_pipeline.base.errors import InboxUnavailable, OutboxUnavailable, StageFailed
+from dna_pipeline.base.layout import claim_root
 from dna_pipeline.base.reachability import SILENT, FolderProbe, Reach, look_directly
 from dna_pipeline.config.loader import load_config
 from dna_pipeline.config.schema import Config
-from dna_pipeline.execution import scheduler as holds_module
+from dna_pipeline.execution import source_holds
 from dna_pipeline.execution.dispatcher import Dispatcher
 from dna_pipeline.execution.protocol import JobFailed, WorkerEnded
 from dna_pipeline.intake.claiming import claims, owner
@@ -26,7 +27,7 @@ from dna_pipeline.intake.discovery.probe import NotReadable, Prober
 from dna_pipeline.intake.discovery.watcher import Watcher
 from dna_pipeline.intake.inbox_intake import InboxIntake
 from dna_pipeline.intake.service import IntakeService
-from dna_pipeline.ledger import queue, source_holds
+from dna_pipeline.ledger import holds, queue
 from dna_pipeline.ledger.sqlite import sqlite_module
 from dna_pipeline.ledger.tables import Batch
 from dna_pipeline.operations import configuration
@@ -85,7 +86,7 @@ class Desk:
 @pytest.fixture(autouse=True)
 def no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever is due every few seconds is due at once."""
-    monkeypatch.setattr(holds_module, "INBOX_RETRY_S", 0.0)
+    monkeypatch.setattr(source_holds, "RETRY_S", 0.0)
 
 
 def wait_until(predicate: Callable[[], object]) -> None:
@@ -102,7 +103,7 @@ def put(site: Any, *names: str) -> None:
 
 
 def root_of(site: Any) -> Path:
-    return claims.claim_root(site.inbox, site.ledger.id)
+    return claim_root(site.inbox, site.ledger.id)
 
 
 # --- queued jobs ---
@@ -270,10 +271,11 @@ def test_names_of_roots_are_compared_as_bytes(make_site, tmp_path: Path, looks: 
     put(site, "a.png")
     root = root_of(site)
     for other in (Path(f"{root}0"), Path(f"{root}-"), root.parent, Path(f"{root}\udcff")):
-        assert site.ledger.transact(lambda s, o=other: source_holds.hold_below(s, o, "x")) == (
-            other == root.parent
+        held = site.ledger.transact(
+            lambda s, o=other: holds.hold_where(s, "claim", [o], "inbox_unavailable", "x")
         )
-        site.ledger.transact(lambda s: source_holds.release_below(s, root))
+        assert held == (other == root.parent)
+        site.ledger.transact(lambda s: holds.release(s, "inbox_unavailable", "claim", [root]))
 
 
 # --- results ---
@@ -527,7 +529,7 @@ def test_a_silent_inbox_silences_no_other(tmp_path: Path, looks: Looks) -> None:
     looks.silent.append(places[0])
     heart = owner.Heartbeat(places, "a" * 12, {}, looks)
     heart.start()
-    assert [(claims.claim_root(p, "a" * 12) / owner.NAME).exists() for p in places] == [False, True]
+    assert [(claim_root(p, "a" * 12) / owner.NAME).exists() for p in places] == [False, True]
     heart.stop()
     assert list(places[1].iterdir()) == []
 

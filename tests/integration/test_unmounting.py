@@ -16,8 +16,9 @@ import pytest
 from dna_pipeline.base.errors import InboxUnavailable, JobError, SourceMissing, StageFailed
 from dna_pipeline.execution.dispatcher import Dispatcher
 from dna_pipeline.execution.protocol import JobFailed
-from dna_pipeline.ledger import queue, source_holds
+from dna_pipeline.ledger import holds, queue
 from tests.integration.test_dispatch import PlayedExecutor
+from tests.ledgers import make_due
 
 
 class Disk:
@@ -102,7 +103,7 @@ def test_jobs_whose_originals_are_away_wait(make_disk, gone: str) -> None:
         site.inbox.symlink_to(disk.home)
     else:
         disk.mount()
-    desk.scheduler._retry_at.clear()
+    make_due(desk.scheduler)
     desk.scheduler.review(keep_trying=True)
     desk.dispatch()
     assert [order.job for order in executor.orders] == [site.jobs()[0].id]
@@ -159,7 +160,7 @@ def test_what_needs_its_original_is_not_published_without(
     site.ledger.transact(lambda s: queue.hold_publish(s, site.job().id, code, "away"))
     disk.mount()
     site.ledger.transact(
-        lambda s: source_holds.release_below(s, site.inbox / ".dna" / site.ledger.id)
+        lambda s: holds.release(s, code, "claim", [site.inbox / ".dna" / site.ledger.id])
     )
     site.publish()
     (folder,) = site.folders()

@@ -54,19 +54,21 @@ INSIDE = {
         "service",
     ],
     "execution": [
-        "protocol disk_space estimate source_holds",
-        "local_executor scheduler",
+        "protocol disk_space estimate conditions",
+        "local_executor source_holds",
+        "scheduler",
         "dispatcher worker",
     ],
     "ledger": [
         "tables sqlite",
         "engine health schema model_sets migrations",
         "store queries",
+        "states",
         "drops",
         "queue",
-        "holds requests overtaken latest source_holds",
-        "batches",
+        "holds requests overtaken latest",
         "pauses",
+        "batches",
     ],
 }
 """The parts of a room, in the order of `LEVELS`. Parts of one level do not know one another."""

@@ -30,6 +30,7 @@ from dna_pipeline.base.errors import (
 )
 from dna_pipeline.base.failpoints import failpoint
 from dna_pipeline.base.files import Artifact, fsync_dir, sha256_file
+from dna_pipeline.base.periodic import Throttle
 from dna_pipeline.execution.protocol import (
     Event,
     FileRecord,
@@ -102,7 +103,7 @@ class _Run:
         self.stages = [registry.stage_class(s.type).model_validate(s.params) for s in order.stages]
         self.total = sum(stage.weight for stage in self.stages)
         self.done = 0.0
-        self.last_progress = 0.0
+        self.progress = Throttle(PROGRESS_INTERVAL_S)
         self.input_sha256 = ""
         """SHA-256 of the file that the current stage reads."""
 
@@ -274,10 +275,8 @@ class _Run:
 
     def _on_step(self, spec: StageOrder, stage: Stage, step: int, steps: int) -> None:
         self._check_cancelled()
-        now = time.monotonic()
-        if now - self.last_progress < PROGRESS_INTERVAL_S and step < steps:
+        if not self.progress.take(time.monotonic()) and step < steps:
             return
-        self.last_progress = now
         fraction = (self.done + stage.weight * step / max(steps, 1)) / self.total
         self.context.emit(Progress(self.order.job, spec.id, step, steps, round(fraction, 4)))
 

@@ -25,6 +25,7 @@ from dna_pipeline.base import filesystem
 from dna_pipeline.base.errors import DnaError, ImageMissing, JobError
 from dna_pipeline.base.failpoints import failpoint
 from dna_pipeline.base.files import remove_tree_if_there
+from dna_pipeline.base.layout import claim_dir
 from dna_pipeline.base.naming import safe_stem
 from dna_pipeline.base.reachability import Look, look_directly
 from dna_pipeline.config.schema import Config, Inbox
@@ -265,7 +266,7 @@ class BatchClaimer:
 
     def _claim_folder(self, drop_id: str, *, is_moved: bool) -> Path:
         if is_moved:
-            return claims.claim_dir(self._inbox.path, self._ledger.id, drop_id)
+            return claim_dir(self._inbox.path, self._ledger.id, drop_id)
         return copy_claim_dir(self._config, drop_id)
 
     def _begin(self, session: Any, batch: dict[str, Any], rows: Sequence[dict[str, Any]]) -> None:

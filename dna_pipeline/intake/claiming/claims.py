@@ -10,7 +10,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import re
 import stat
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +23,7 @@ from dna_pipeline.base import files
 from dna_pipeline.base.errors import DnaError
 from dna_pipeline.base.files import fsync, fsync_dir, fsync_tree, remove_file, remove_tree
 from dna_pipeline.base.filesystem import is_link
-from dna_pipeline.base.layout import CLAIMS
+from dna_pipeline.base.layout import CLAIMS, claim_root
 from dna_pipeline.base.naming import free_names
 from dna_pipeline.intake.discovery.scan import FileStat
 
@@ -70,31 +69,6 @@ class Hashed:
     sha256: str
     size: int
     stat: FileStat
-
-
-def claim_root(inbox: Path, ledger_id: str) -> Path:
-    """Return the folder of a ledger's claims in an inbox."""
-    return inbox / CLAIMS / ledger_id
-
-
-def claim_dir(inbox: Path, ledger_id: str, drop_id: str) -> Path:
-    """Return the claim of a drop: the folder of its files."""
-    return claim_root(inbox, ledger_id) / drop_id
-
-
-def is_ledger_id(name: str) -> bool:
-    """True if the name is that of a ledger's folder."""
-    return re.fullmatch("[0-9a-f]{12}", name) is not None
-
-
-def claim_roots(inbox: Path) -> list[Path]:
-    """Return the folders of all ledgers in an inbox, or in an outbox, sorted."""
-    try:
-        with os.scandir(inbox / CLAIMS) as entries:
-            names = [e.name for e in entries if e.is_dir(follow_symlinks=False)]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    return [inbox / CLAIMS / name for name in sorted(names) if is_ledger_id(name)]
 
 
 def make_claim_root(inbox: Path, ledger_id: str) -> None:

@@ -15,9 +15,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
+from dna_pipeline.base.errors import DnaError
 from dna_pipeline.base.files import write_bytes
+from dna_pipeline.base.layout import claim_root
 from dna_pipeline.base.reachability import Look, look_directly
-from dna_pipeline.intake.claiming import claims
 
 NAME = "owner.json"
 BEAT_S = 10.0
@@ -42,18 +43,21 @@ def data_of(root: Path) -> str | None:
 
 def beat(inbox: Path, ledger_id: str, record: dict[str, Any]) -> None:
     """Show that this daemon lives. Raises OSError if the inbox is away or read-only."""
-    root = claims.claim_root(inbox, ledger_id)
+    root = claim_root(inbox, ledger_id)
     path = root / NAME
     try:
         os.utime(path)
     except FileNotFoundError:
-        claims.make_claim_root(inbox, ledger_id)
+        # Imported here: `status` and `check` only read who owns claims, and start sooner without.
+        from dna_pipeline.intake.claiming.claims import make_claim_root
+
+        make_claim_root(inbox, ledger_id)
         write_bytes(path, json.dumps(record).encode())
 
 
 def resign(inbox: Path, ledger_id: str) -> None:
     """Remove the owner's record if no claims are left that another daemon could take over."""
-    root = claims.claim_root(inbox, ledger_id)
+    root = claim_root(inbox, ledger_id)
     with suppress(OSError):
         if {entry.name for entry in root.iterdir()} == {NAME}:
             (root / NAME).unlink()
@@ -132,5 +136,5 @@ class Heartbeat:
             if self._look(inbox).is_silent:
                 continue
             # An inbox that is away or read-only holds no claims of ours either.
-            with suppress(OSError, claims.ClaimError):
+            with suppress(OSError, DnaError):
                 beat(inbox, self._ledger_id, self._record)

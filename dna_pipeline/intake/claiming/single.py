@@ -19,6 +19,7 @@ from dna_pipeline.base import filesystem
 from dna_pipeline.base.errors import Failure, ImageUnreadable, JobError, SidecarInvalid
 from dna_pipeline.base.failpoints import failpoint
 from dna_pipeline.base.files import remove_tree, remove_tree_if_there
+from dna_pipeline.base.layout import claim_root
 from dna_pipeline.config.job_context import JobContext
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.config.sidecar import JobSpec
@@ -95,7 +96,7 @@ class SingleClaimer:
         self._inbox = inbox
         self._resolver = job_rows.Resolver(config, inbox)
         self._ledger = ledger
-        self._root = claim.claim_root(inbox.path, ledger.id)
+        self._root = claim_root(inbox.path, ledger.id)
         self._known_files = known_files
         self._on_claimed = on_claimed
         self._on_failed = on_failed

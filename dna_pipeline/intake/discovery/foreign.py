@@ -9,7 +9,8 @@ distinguishes them.
 from __future__ import annotations
 
 import re
-import unicodedata
+
+from dna_pipeline.base.naming import nfc
 
 _SYSTEM_NAMES = frozenset(
     name.lower()
@@ -107,4 +108,4 @@ def is_conflict_copy(name: str) -> bool:
         folded = name.lower()
         if "onfli" not in folded and "clash" not in folded:
             return False  # Most names end here, and a scan may see a hundred thousand of them.
-    return _CONFLICT.search(unicodedata.normalize("NFC", name)) is not None
+    return _CONFLICT.search(nfc(name)) is not None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Callable
+
+from dna_pipeline.base.naming import nfc
 
 
 def is_sidecar_of(sidecar: str, image: str) -> bool:
@@ -15,11 +16,6 @@ def is_sidecar_of(sidecar: str, image: str) -> bool:
 def without_suffix(path: str) -> str:
     """The path without its last extension."""
     return path.rpartition(".")[0]
-
-
-def nfc(path: str) -> str:
-    """The path in Unicode's composed form (NFC)."""
-    return path if path.isascii() else unicodedata.normalize("NFC", path)
 
 
 def fold(path: str) -> str:

@@ -24,6 +24,7 @@ from typing import IO
 from dna_pipeline.base import ipc
 from dna_pipeline.base.errors import ImageTooLarge, ImageTooSmall, ImageUnreadable, JobError
 from dna_pipeline.base.logs import configure_child, relay
+from dna_pipeline.base.quantities import size
 from dna_pipeline.base.reachability import Look, look_directly
 
 TIMEOUT_S = 120.0
@@ -194,7 +195,7 @@ class Prober:
         except subprocess.TimeoutExpired:
             return _DAMAGED
         if code == -signal.SIGKILL:  # most likely by the system, which is not the file's fault
-            limit = _gib(memory_limit())
+            limit = size(memory_limit())
             return f"crashed over this file: it {ipc.how_it_ended(code)}; it may use {limit}"
         return f"{_DAMAGED} ({ipc.how_it_ended(code)})"
 
@@ -305,20 +306,16 @@ def main() -> None:
         out.send(_decode(Path(path)))
 
 
-def _gib(size: int) -> str:
-    return f"{size / (1 << 30):.3g} GiB"
-
-
 def _decode(path: Path) -> ipc.Message:
     from dna_pipeline.media import images  # only in the child
 
     try:
-        size = images.probe(path)
-        return {"width": size.width, "height": size.height}
+        facts = images.probe(path)
+        return {"width": facts.width, "height": facts.height}
     except JobError as error:
         return {"error": type(error).__name__, "detail": error.detail, "hint": error.hint}
     except MemoryError:
-        detail = f"decoding it takes more than the {_gib(memory_limit())} of memory allowed for it"
+        detail = f"decoding it takes more than the {size(memory_limit())} of memory allowed for it"
         return {"error": ImageTooLarge.__name__, "detail": detail, "hint": _LARGE_HINT}
     except OSError as error:
         detail = f"cannot be read: {error.strerror}"

@@ -6,7 +6,6 @@ import os
 import re
 import stat
 import sys
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import translate
@@ -14,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from dna_pipeline.base.filesystem import is_link
+from dna_pipeline.base.naming import folded
 from dna_pipeline.config.schema import Inbox
 from dna_pipeline.config.tables import is_table_name
 from dna_pipeline.intake.discovery.downloads import ENDINGS, Downloads, is_partial
@@ -356,16 +356,12 @@ def _lstat(entry: os.DirEntry[str]) -> os.stat_result:
 def _matches(relative: str, globs: tuple[str, ...]) -> bool:
     """True if a glob fits the path, or the name alone; case does not matter."""
     pattern = _compiled(globs)
-    path = _fold(relative)
+    path = folded(relative)
     return bool(pattern.fullmatch(path) or pattern.fullmatch(path.rpartition("/")[2]))
 
 
 @lru_cache(maxsize=256)
 def _compiled(globs: tuple[str, ...]) -> re.Pattern[str]:
-    plain = [_fold(glob).removeprefix("./").rstrip("/") for glob in globs]
+    plain = [folded(glob).removeprefix("./").rstrip("/") for glob in globs]
     plain += [glob.removeprefix("**/") for glob in plain if glob.startswith("**/")]
     return re.compile("|".join(translate(glob) for glob in plain))
-
-
-def _fold(text: str) -> str:
-    return unicodedata.normalize("NFC", text).lower()

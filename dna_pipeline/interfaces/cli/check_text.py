@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from dna_pipeline.interfaces.cli.output import NO_HISTORY, about, clean, jobs_text, print_table
-from dna_pipeline.interfaces.cli.words import number_of, size
+from dna_pipeline.base.quantities import NO_HISTORY, about, jobs_text, number_of, size
+from dna_pipeline.interfaces.cli.output import clean, print_table
 
 SHOWN = 100
 """Maximum number of wrong rows that are printed, and of right ones."""

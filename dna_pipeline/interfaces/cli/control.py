@@ -8,14 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dna_pipeline.base.errors import ConfigError
-from dna_pipeline.interfaces.cli.output import (
-    JsonOption,
-    jobs_text,
-    load,
-    load_to_write,
-    print_json,
-    say,
-)
+from dna_pipeline.base.quantities import jobs_text
+from dna_pipeline.interfaces.cli.output import JsonOption, load, load_to_write, print_json, say
 from dna_pipeline.interfaces.cli.words import short
 
 if TYPE_CHECKING:

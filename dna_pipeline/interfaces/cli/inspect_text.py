@@ -7,16 +7,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from dna_pipeline.interfaces.cli.output import NO_HISTORY, about, clean, jobs_text, local_time
-from dna_pipeline.interfaces.cli.words import (
-    duration,
-    end_in,
-    hold_reason,
-    number_of,
-    plain,
-    short,
-    size,
-)
+from dna_pipeline.base.quantities import NO_HISTORY, about, duration, jobs_text, number_of, size
+from dna_pipeline.interfaces.cli.output import clean, local_time
+from dna_pipeline.interfaces.cli.words import end_in, hold_reason, plain, short
 from dna_pipeline.operations.obstacles import daemon_words
 
 Record = dict[str, Any]

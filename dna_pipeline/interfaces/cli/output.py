@@ -90,28 +90,6 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         print("  ".join(padded).rstrip())
 
 
-def jobs_text(number: int) -> str:
-    """Write a number of jobs: `1 job`, `5,000 jobs`."""
-    return "1 job" if number == 1 else f"{number:,} jobs"
-
-
-NO_HISTORY = "no history yet"
-"""Printed in place of a time if no similar job has run before."""
-
-
-def about(seconds: float) -> str:
-    """Write an estimated duration, with the precision that an estimate has: `about 3 h 20 min`."""
-    if seconds < 90:
-        return f"about {max(round(seconds), 1)} s"
-    minutes = round(seconds / 60)
-    hours, rest = divmod(minutes, 60)
-    if not hours:
-        return f"about {minutes} min"
-    # An estimate of a day or more is not exact to the minute, so minutes are left out.
-    rest = 0 if hours >= 24 else rest
-    return f"about {hours:,} h {rest} min" if rest else f"about {hours:,} h"
-
-
 def local_time(value: datetime | None) -> str:
     """Write a time for people, in the local zone."""
     return "" if value is None else to_second(value)

@@ -11,16 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dna_pipeline.base.errors import ConfigError
-from dna_pipeline.interfaces.cli.output import (
-    JsonOption,
-    about,
-    clean,
-    jobs_text,
-    load_to_write,
-    print_json,
-    say,
-)
-from dna_pipeline.interfaces.cli.words import hold_reason, number_of
+from dna_pipeline.base.quantities import about, jobs_text, number_of
+from dna_pipeline.interfaces.cli.output import JsonOption, clean, load_to_write, print_json, say
+from dna_pipeline.interfaces.cli.words import hold_reason
 from dna_pipeline.operations.lookup import require_utf8_names
 
 if TYPE_CHECKING:

@@ -20,6 +20,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from datetime import timedelta
 from enum import Enum
 from pathlib import Path
 
@@ -36,20 +37,24 @@ from dna_pipeline.base.files import (
     remove_tree_if_there,
     rename_new,
 )
-from dna_pipeline.base.layout import CLAIMS, is_id, is_real_folder, is_trash
+from dna_pipeline.base.layout import CLAIMS, SOURCE, entries, is_id, is_real_folder, is_trash
+from dna_pipeline.base.periodic import PeriodicTask, Throttle
 from dna_pipeline.base.reachability import Look, look_directly, require_answer
+from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.schema import Config
 from dna_pipeline.intake.claiming import claims
 from dna_pipeline.intake.discovery.scan import FileStat
-from dna_pipeline.ledger import drops, queue
+from dna_pipeline.ledger import drops, queue, store
 from dna_pipeline.ledger.engine import Transaction
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Job
-from dna_pipeline.operations.ownership import entries, make_mark
+from dna_pipeline.operations.ownership import make_mark
 from dna_pipeline.publish import cancelled_rows
-from dna_pipeline.publish.outbox import SOURCE
 
 log = structlog.get_logger()
+
+
+INTERVAL_S = 3600.0
 
 
 class Fate(Enum):
@@ -75,6 +80,7 @@ class Cleanup:
         self._look = look
         self._ledger = ledger
         self._mark = make_mark(config, ledger)
+        self._task = PeriodicTask(self.round, Throttle(INTERVAL_S))
 
     # --- all folders, at the start and every hour ---
 
@@ -84,6 +90,22 @@ class Cleanup:
         remove_temporaries(self._config.data)
         for _ in self.steps(0):
             pass
+
+    def step(self, now: float) -> None:
+        """Do one small step of the hourly round if any is due: none of it is urgent."""
+        try:
+            self._task.step(now)
+        except OSError as error:
+            log.warning("cleanup.failed", why=str(error))
+
+    def round(self) -> Iterator[None]:
+        """Remove old events and leftovers, a few at each step."""
+        before = utcnow() - timedelta(days=self._config.retention.events_days)
+        after: int | None = 0
+        while after is not None:
+            after = self._ledger.transact(lambda s, a=after: store.prune_events(s, before, a))
+            yield
+        yield from self.steps(self._config.retention.work_hours * 3600)
 
     def steps(self, grace_s: float) -> Iterator[None]:
         """Clean up one folder a step; skip folders that changed within `grace_s` seconds."""

@@ -18,6 +18,7 @@ from typing import Any
 import structlog
 
 from dna_pipeline.base.errors import ConfigError, Hold, InboxUnavailable
+from dna_pipeline.base.periodic import Throttle
 from dna_pipeline.base.reachability import FolderProbe
 from dna_pipeline.config.schema import Config
 from dna_pipeline.execution.dispatcher import Dispatcher
@@ -32,7 +33,6 @@ from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Job
 from dna_pipeline.operations.daemon.cleanup import Cleanup
-from dna_pipeline.operations.daemon.housekeeping import Housekeeper
 from dna_pipeline.operations.daemon.lock import hold_kept, hold_lock, holder
 from dna_pipeline.operations.daemon.run_waits import Report, RunWaits
 from dna_pipeline.operations.daemon.status_file import StatusFile
@@ -121,9 +121,9 @@ class Daemon:
         self.is_stuck = False
         """True if a thread is still alive after `run`, since a dead disk blocks it."""
         self._intake_error: BaseException | None = None
-        self._publish_at = 0.0
+        self._publish_retry = Throttle(PUBLISH_RETRY_S)
         self._publishing: Publishing | None = None
-        self._review_at = 0.0
+        self._review = Throttle(REVIEW_S)
         self._trouble = ""
         """Reason for which the ledger is unavailable; "" if it is available."""
         self._has_changed = True
@@ -194,7 +194,6 @@ class Daemon:
             self.ledger, self.publisher, self.cleanup.dispose_unneeded, look
         )
         self.status = StatusFile(self.config, self._queries, self.dispatcher, self.intake, look)
-        self.housekeeper = Housekeeper(self.config, self.ledger, self.cleanup)
         self.overtaken = OvertakenJobs(self.config, self.ledger, look)
         self._recover()
         watcher = Watcher(self.config.inboxes, self._hint, _warn, look)
@@ -276,7 +275,8 @@ class Daemon:
 
     def _run_intake(self, watcher: Watcher) -> None:
         refresh_s = min((i.rescan_s for i in self.config.inboxes), default=30.0)
-        refresh_at = time.monotonic() + refresh_s
+        refresh = Throttle(refresh_s)
+        refresh.done(time.monotonic())
         try:
             while not self._stop.is_set():
                 if self.intake.step():
@@ -284,9 +284,8 @@ class Daemon:
                     continue
                 self._hints.wait(min(self.intake.seconds_to_next(), refresh_s))
                 self._hints.clear()
-                if time.monotonic() >= refresh_at:
+                if refresh.take(time.monotonic()):
                     watcher.refresh()
-                    refresh_at = time.monotonic() + refresh_s
         except BaseException as error:
             # Without intake the daemon would wait for ever, so the main loop raises this and ends.
             self._intake_error = error
@@ -312,8 +311,7 @@ class Daemon:
         now = time.monotonic()
         self.dispatcher.listen()
         self.executor.enforce_timeouts()
-        if now >= self._review_at:
-            self._review_at = now + REVIEW_S
+        if self._review.take(now):
             self.dispatcher.scheduler.review(keep_trying=self._patient)
             self.dispatcher.enforce_hours()
             self._settle_overtaken()
@@ -328,8 +326,8 @@ class Daemon:
             self._publish_some(now)
             self._has_changed = False
         self.batch_reports.step(now)
-        self.housekeeper.step(now)
-        self.status.write(now)
+        self.cleanup.step(now)
+        self.status.step(now)
 
     def _settle_overtaken(self) -> None:
         """End held jobs whose sources are gone for good, as soon as the outbox can be reached."""
@@ -347,7 +345,7 @@ class Daemon:
 
     def _publish_some(self, now: float) -> None:
         """Publish finished jobs, one after the other, and serve the executor between them."""
-        if now < self._publish_at or not self._has_published(0.0):
+        if not self._publish_retry.is_due(now) or not self._has_published(0.0):
             return
         for job in self.ledger.transact(queue.to_publish):
             if self._stop.is_set():
@@ -386,7 +384,7 @@ class Daemon:
         if isinstance(reason, InboxUnavailable):
             self.dispatcher.scheduler.sources.note_hold(job)
         else:
-            self._publish_at = time.monotonic() + PUBLISH_RETRY_S
+            self._publish_retry.done(time.monotonic())
 
     def _is_idle(self) -> bool:
         return (

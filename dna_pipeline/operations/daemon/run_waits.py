@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from dna_pipeline.base.periodic import Throttle
+
 SILENCE_S = 6.0
 """Time for which a `run` waits for a file before it says so; a wait for a sidecar is shorter."""
 
@@ -25,7 +27,7 @@ class RunWaits:
         self._report = report
         self._seen_at: dict[tuple[str, ...], float] = {}
         self._reported: set[tuple[str, ...]] = set()
-        self._next_at = 0.0
+        self._throttle = Throttle(REPORT_INTERVAL_S)
 
     def step(self, now: float, waits: list[dict[str, Any]]) -> None:
         """Report the files that have been in `waits` for `SILENCE_S`; `now` is monotonic."""
@@ -34,8 +36,7 @@ class RunWaits:
             since = self._seen_at.setdefault(_key(wait), now)
             if _key(wait) not in self._reported and now - since >= SILENCE_S:
                 due.append(wait)
-        if due and now >= self._next_at:
-            self._next_at = now + REPORT_INTERVAL_S
+        if due and self._throttle.take(now):
             self._reported.update(map(_key, due))
             self._report(due)
 

@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 
 from dna_pipeline.base.files import write_bytes
+from dna_pipeline.base.periodic import Throttle
 from dna_pipeline.base.reachability import Look, look_directly
 from dna_pipeline.base.times import format_time, utcnow
 from dna_pipeline.config.schema import Config
@@ -19,25 +20,14 @@ from dna_pipeline.execution.estimate import Estimator, QueueEstimate
 from dna_pipeline.intake.service import IntakeService
 from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.operations.ownership import find_leftovers
-from dna_pipeline.operations.status import (
-    batch_entry,
-    file_of,
-    queue_counts,
-    queued_entry,
-    recent_entry,
-)
+from dna_pipeline.operations.status import file_of, ledger_fields, queued_entry
 
 log = structlog.get_logger()
 
 INTERVAL_S = 1.0
 IDLE_INTERVAL_S = 10.0
 COST_SHARE = 20
-"""Factor that limits the share of time spent on the file: if writing it took t seconds, the next
-writing is `COST_SHARE * t` seconds later at the earliest."""
-
 COUNTS_SHARE = 50
-"""Factor like `COST_SHARE`, for the queries that count jobs."""
-
 ESTIMATE_COST_SHARE = 200
 ESTIMATE_INTERVAL_S = 10.0
 LEFTOVERS_INTERVAL_S = 30.0
@@ -63,7 +53,6 @@ class StatusFile:
         self._queries = queries
         self._estimator = Estimator(queries)
         self._estimate = QueueEstimate(0, None)
-        self._estimate_at = -float("inf")
         self._is_estimate_stale = True
         self._dispatcher = dispatcher
         self._intake = intake
@@ -77,31 +66,33 @@ class StatusFile:
             ],
             "pipelines": list(config.pipelines),
         }
-        self._next_at = 0.0
-        self._idle_since = -float("inf")
+        self._writing = Throttle(INTERVAL_S, COST_SHARE)
+        self._counting = Throttle(0.0, COUNTS_SHARE)
+        self._looking = Throttle(LEFTOVERS_INTERVAL_S, ESTIMATE_COST_SHARE)
+        # A long queue costs the most time to estimate and its estimate changes slowly.
+        self._estimating = Throttle(0.0, ESTIMATE_COST_SHARE, longest_s=ESTIMATE_INTERVAL_S)
+        self._idle = Throttle(IDLE_INTERVAL_S)
         self._last: dict[str, Any] = {}
         self._counts: dict[str, Any] = {}
-        self._counts_at = 0.0
         self._leftovers: dict[str, Any] = {}
-        self._leftovers_at = -float("inf")
         self._is_stale = True
 
     def ledger_changed(self) -> None:
         """Note that counts and estimate may be out of date."""
         self._is_stale = self._is_estimate_stale = True
 
-    def write(self, now: float) -> None:
+    def step(self, now: float) -> None:
         """Replace the file if it is time."""
-        if now < self._next_at:
+        if not self._writing.is_due(now):
             return
-        if self._is_stale and now >= self._counts_at:
+        if self._is_stale and self._counting.is_due(now):
             self._count(now)
         started = time.monotonic()
         content = self._content()
-        self._next_at = now + max(INTERVAL_S, COST_SHARE * (time.monotonic() - started))
-        if content == self._last and now < self._idle_since + IDLE_INTERVAL_S:
+        self._writing.done(now, time.monotonic() - started)
+        if content == self._last and not self._idle.is_due(now):
             return
-        self._idle_since = now
+        self._idle.done(now)
         self._last = content
         self._put({"written_at": format_time(utcnow()), **content})
 
@@ -113,17 +104,13 @@ class StatusFile:
     def _count(self, now: float) -> None:
         """Query the ledger; takes a tenth of a second with a million jobs."""
         started = time.monotonic()
+        waiting = self._queries.jobs(status="queued", limit=QUEUED_SHOWN)
         self._counts = {
-            "queue": queue_counts(self._queries),
-            "queued": [
-                queued_entry(job) for job in self._queries.jobs(status="queued", limit=QUEUED_SHOWN)
-            ],
-            "batches": [batch_entry(batch) for batch in self._queries.batches()],
-            "holds": self._queries.holds(),
-            "recent": [recent_entry(job) for job in self._queries.recent()],
+            **ledger_fields(self._queries),
+            "queued": [queued_entry(job) for job in waiting],
         }
         self._is_stale = False
-        self._counts_at = now + COUNTS_SHARE * (time.monotonic() - started)
+        self._counting.done(now, time.monotonic() - started)
 
     def _content(self) -> dict[str, Any]:
         waiting = self._intake.waiting()
@@ -140,22 +127,19 @@ class StatusFile:
     def _look_for_leftovers(self) -> dict[str, Any]:
         """Fields about leftovers. They change seldom, so they are looked for seldom."""
         started = time.monotonic()
-        if started >= self._leftovers_at:
+        if self._looking.is_due(started):
             self._leftovers = find_leftovers(self._config, self._look).to_dict()
-            cost_s = time.monotonic() - started
-            self._leftovers_at = started + max(LEFTOVERS_INTERVAL_S, ESTIMATE_COST_SHARE * cost_s)
+            self._looking.done(started, time.monotonic() - started)
         return self._leftovers
 
     def _time_left(self) -> dict[str, Any]:
         started = time.monotonic()
         running = self._dispatcher.running
-        if started >= self._estimate_at and (self._is_estimate_stale or running is not None):
+        if self._estimating.is_due(started) and (self._is_estimate_stale or running is not None):
             self._is_estimate_stale = False
             self._estimator.refresh()
             self._estimate = self._estimator.queue()
-            cost_s = time.monotonic() - started
-            # A long queue costs the most time to estimate and its estimate changes slowly.
-            self._estimate_at = started + min(ESTIMATE_COST_SHARE * cost_s, ESTIMATE_INTERVAL_S)
+            self._estimating.done(started, time.monotonic() - started)
         if running is None:
             return {"running": None, **self._estimate.to_dict()}
         job = running.to_dict(self._estimator.job(running.job))

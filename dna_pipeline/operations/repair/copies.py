@@ -17,7 +17,7 @@ import structlog
 
 from dna_pipeline.base.errors import Failure, JobError
 from dna_pipeline.base.files import is_same_file, is_temporary, remove_tree_if_there, sha256_file
-from dna_pipeline.base.layout import is_id, is_real_folder
+from dna_pipeline.base.layout import SOURCE, entries, is_id, is_real_folder
 from dna_pipeline.config.job_context import JobContext
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.config.sidecar import JobSpec
@@ -29,11 +29,10 @@ from dna_pipeline.ledger import drops, queue
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Job
 from dna_pipeline.operations.daemon.cleanup import move_to_recovered
-from dna_pipeline.operations.ownership import entries, read_mark
+from dna_pipeline.operations.ownership import read_mark
 from dna_pipeline.operations.repair.kept_files import FinishedJob, KeptFile
 from dna_pipeline.operations.repair.results import image_of, sidecar_of
 from dna_pipeline.operations.repair.salvage import Salvage
-from dna_pipeline.publish.outbox import SOURCE
 
 log = structlog.get_logger()
 

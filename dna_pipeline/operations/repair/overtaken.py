@@ -19,15 +19,16 @@ import structlog
 
 from dna_pipeline.base import claim_folders
 from dna_pipeline.base.errors import SourceMissing
+from dna_pipeline.base.layout import CANCELLED, FAILED, mirrored
 from dna_pipeline.base.reachability import Look, look_directly
 from dna_pipeline.config.schema import Config
-from dna_pipeline.ledger import batches, overtaken, queue
+from dna_pipeline.ledger import batches, overtaken, states
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Drop, Job
 from dna_pipeline.operations.repair.results import PublishedResult, read_result, rows_of
 from dna_pipeline.publish import cancelled_rows
 from dna_pipeline.publish.manifest import ERROR_NAME, NAME
-from dna_pipeline.publish.outbox import CANCELLED, FAILED, Outbox, mirrored
+from dna_pipeline.publish.outbox import Outbox
 from dna_pipeline.publish.publisher import folder_of
 
 log = structlog.get_logger()
@@ -146,7 +147,7 @@ def _cancelled_while(result: PublishedResult) -> str | None:
     if result.status != "cancelled":
         return None
     home = result.name.split("/")
-    return queue.WAITING if CANCELLED in (home[-1], home[-2]) else queue.RUNNING
+    return states.WAITING if CANCELLED in (home[-1], home[-2]) else states.RUNNING
 
 
 class _Results:

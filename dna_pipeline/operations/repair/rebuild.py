@@ -18,6 +18,7 @@ from typing import Any
 import structlog
 
 from dna_pipeline.base.files import fsync_dir
+from dna_pipeline.base.layout import claim_roots, is_ledger_id
 from dna_pipeline.config.schema import Config
 from dna_pipeline.intake.claiming import claims as claim
 from dna_pipeline.intake.claiming import owner
@@ -119,10 +120,10 @@ def _ledger_id(config: Config, remains: Salvage) -> tuple[str, str]:
     """Find the id under which claims and staging folders lie, and name the source of the id."""
     if (recorded_id := health.known_id(config.ledger_path)) is not None:
         return recorded_id, str(health.id_file(config.ledger_path))
-    if (old_id := remains.settings.get("ledger_id")) is not None and claim.is_ledger_id(old_id):
+    if (old_id := remains.settings.get("ledger_id")) is not None and is_ledger_id(old_id):
         return old_id, "the damaged ledger"
     places = [inbox.path for inbox in config.inboxes if not inbox.keeps] + [config.outbox]
-    roots = [root for place in places for root in claim.claim_roots(place)]
+    roots = [root for place in places for root in claim_roots(place)]
     if (mark := read_mark(config.data)) is not None:
         has_folder = any(root.name == mark.ledger for root in roots)
         return mark.ledger, "the folders of its claims" if has_folder else str(config.data / MARK)

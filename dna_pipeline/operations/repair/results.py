@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dna_pipeline.base.errors import Cancelled, Failure
+from dna_pipeline.base.layout import CANCELLED, FAILED, SOURCE
 from dna_pipeline.base.naming import safe_stem
 from dna_pipeline.intake.discovery.scan import is_yaml_name
 from dna_pipeline.intake.planning.job_rows import printable
@@ -29,7 +30,6 @@ from dna_pipeline.publish.manifest import (
     Manifest,
     StagePart,
 )
-from dna_pipeline.publish.outbox import CANCELLED, FAILED, SOURCE
 
 _ROLE_STAGES = {"image": "img2img", "matte": "remove_background"}
 

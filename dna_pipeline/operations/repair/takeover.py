@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 
 from dna_pipeline.base.files import fsync_dir
-from dna_pipeline.base.layout import is_id
+from dna_pipeline.base.layout import claim_dir, claim_root, claim_roots, is_id
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.intake.claiming import claims, owner
 from dna_pipeline.ledger.store import Ledger
@@ -62,14 +62,14 @@ def take_over(config: Config, ledger: Ledger) -> list[ForeignClaims]:
         for inbox in config.inboxes
         if not inbox.keeps and inbox.path.is_dir()
         for now in (_server_time(inbox.path, ledger.id),)
-        for root in claims.claim_roots(inbox.path)
+        for root in claim_roots(inbox.path)
         if root.name != ledger.id
     ]
 
 
 def _server_time(inbox: Path, ledger_id: str) -> float:
     """Give the current time by the clock of the file server that holds the inbox."""
-    probe = claims.claim_root(inbox, ledger_id) / f".{os.getpid()}.tmp"
+    probe = claim_root(inbox, ledger_id) / f".{os.getpid()}.tmp"
     claims.make_claim_root(inbox, ledger_id)
     try:
         probe.touch()
@@ -99,7 +99,7 @@ def _take_root(inbox: Inbox, root: Path, ledger_id: str, now: float) -> ForeignC
 
 
 def _take_one(inbox: Inbox, root: Path, ledger_id: str, drop: str, foreign: ForeignClaims) -> None:
-    source, target = root / drop, claims.claim_dir(inbox.path, ledger_id, drop)
+    source, target = root / drop, claim_dir(inbox.path, ledger_id, drop)
     try:
         claims.make_claim_root(inbox.path, ledger_id)
         if os.path.lexists(target):

@@ -6,9 +6,9 @@ import random
 
 import pytest
 
+from dna_pipeline.base.quantities import about
 from dna_pipeline.execution.dispatcher import RunningJob
 from dna_pipeline.execution.estimate import Line, QueueEstimate, fit, pace, total
-from dna_pipeline.interfaces.cli.output import about
 
 
 def near(seconds: float) -> object:

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import event, text
 
 from dna_pipeline.base.times import utcnow
-from dna_pipeline.ledger import drops, holds, queue, requests, source_holds, store
+from dna_pipeline.ledger import drops, holds, pauses, queue, requests, store
 from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.ledger.tables import Job
 
@@ -15,18 +15,16 @@ NOW = utcnow()
 JOB = Job(id="a" * 32, inbox="in", folder="", stem="cat", seq=1)
 ROW = Job(id="a" * 32, batch="b" * 32, publish_name="in/b/cancelled")
 
-MODULES = (queue, drops, holds, requests, store)
+MODULES = (queue, drops, holds, pauses, requests, store)
 WRITER = {
     "next_runnable": ((), "ix_jobs_runnable"),
     "claim_next": ((), "ix_jobs_runnable"),
     "to_publish": ((), "ix_jobs_publish"),
     "promote_due": ((NOW,), "ix_jobs_due"),
-    "held_groups": (("weights_missing",), "ix_jobs_hold"),
-    "stages_held": (("weights_missing", "sd15"), "ix_jobs_hold"),
+    "held_jobs": (("weights_missing", "models"), "ix_jobs_hold"),
+    "of_job": (("mesh", "b"), "sqlite_autoindex_settings"),
     "release": (("disk_full",), "ix_jobs_hold"),
-    "hold_where": (("pipeline", "mesh", "paused", "it failed"), "ix_jobs_runnable"),
-    "held_inboxes": (("hours",), "ix_jobs_hold"),
-    "release_inbox": (("hours", "in"), "ix_jobs_hold"),
+    "hold_where": (("pipeline", ["mesh"], "paused", "it failed"), "ix_jobs_runnable"),
     "cancel_requests": ((), "ix_jobs_status"),
     "recover": ((), "ix_jobs_status"),
     "is_original_needed": ((ROW, "source/a.png"), "ix_jobs_batch"),
@@ -40,11 +38,18 @@ WRITER = {
     "request_cancel": (("a",), "jobs USING INDEX sqlite_autoindex"),
 }
 
-AWAY = {
-    "hold_below": ((Path("/in/.dna/a"), "it is away"), "ix_jobs_runnable"),
-    "release_below": ((Path("/in/.dna/a"),), "ix_jobs_hold"),
-    "hold": ((["d"], "it is away"), "ix_jobs_drop_id"),
-    "release": ((["d"],), "ix_jobs_drop_id"),
+AWAY = "inbox_unavailable"
+HOLDS = {
+    "hold_where all": (("status", ["queued"], AWAY, "it is away"), "ix_jobs_runnable"),
+    "hold_where below": (("claim", [Path("/in/.dna/a")], AWAY, "it is away"), "ix_jobs_runnable"),
+    "hold_where drop": (("drop_id", ["d"], AWAY, "it is away"), "ix_jobs_drop_id"),
+    "hold_where job": (("id", ["a"], AWAY, "it is away"), "sqlite_autoindex_jobs"),
+    "held_jobs inbox": (("hours", "inbox"), "ix_jobs_hold"),
+    "held_jobs all": (("disk_full", "status"), "ix_jobs_hold"),
+    "release inbox": (("hours", "inbox", ["in"]), "ix_jobs_hold"),
+    "release models": (("weights_missing", "models", ["sd15"]), "ix_jobs_hold"),
+    "release below": ((AWAY, "claim", [Path("/in/.dna/a")]), "ix_jobs_hold"),
+    "release drop": ((AWAY, "drop_id", ["d"]), "ix_jobs_drop_id"),
     "next_claims": ((500,), "ix_jobs_runnable"),
     "owns_any": ((["d"],), "sqlite_autoindex_drops"),
     "claim_of": (("a",), "sqlite_autoindex_jobs"),
@@ -122,12 +127,11 @@ def test_the_daemons_questions(book, name: str) -> None:
     check(plans_of(book.ledger._engine, lambda: book.do(function, *args)), wanted)
 
 
-@pytest.mark.parametrize("name", AWAY)
-def test_what_holds_and_releases_by_folder(book, name: str) -> None:
-    args, wanted = AWAY[name]
-    check(
-        plans_of(book.ledger._engine, lambda: book.do(getattr(source_holds, name), *args)), wanted
-    )
+@pytest.mark.parametrize("name", HOLDS)
+def test_what_holds_and_releases(book, name: str) -> None:
+    args, wanted = HOLDS[name]
+    function = getattr(holds, name.split(" ")[0])
+    check(plans_of(book.ledger._engine, lambda: book.do(function, *args)), wanted)
 
 
 @pytest.mark.parametrize("name", VIEWS)

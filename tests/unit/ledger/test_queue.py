@@ -5,7 +5,7 @@ import pytest
 
 from dna_pipeline.base.errors import EmptyMesh, WorkerCrashed
 from dna_pipeline.base.times import format_time, utcnow
-from dna_pipeline.ledger import drops, holds, queue, requests, store
+from dna_pipeline.ledger import drops, holds, pauses, queue, requests, store
 from dna_pipeline.ledger.tables import Drop
 
 FAILURE = EmptyMesh("nothing").failure()
@@ -57,11 +57,11 @@ def test_a_hold_gives_the_attempt_back(book) -> None:
 
 def test_jobs_of_the_same_models_are_held_alike(book) -> None:
     a, b, other = book.add(models="sd15"), book.add(models="sd15"), book.add(models="key")
-    book.do(holds.hold_where, "models", "sd15", "weights_missing", "not there")
+    book.do(holds.hold_where, "models", ["sd15"], "weights_missing", "not there")
     assert [book.job(i).hold for i in (a, b, other)] == ["weights_missing"] * 2 + [None]
-    assert book.do(holds.held_groups, "weights_missing") == ["sd15"]
-    assert book.do(holds.release, "weights_missing", "key") == 0
-    assert book.do(holds.release, "weights_missing", "sd15") == 2
+    assert [j.models for j in book.do(holds.held_jobs, "weights_missing", "models")] == ["sd15"]
+    assert book.do(holds.release, "weights_missing", "models", ["key"]) == 0
+    assert book.do(holds.release, "weights_missing", "models", ["sd15"]) == 2
 
 
 def test_what_is_due_is_promoted(book) -> None:
@@ -257,12 +257,12 @@ def test_only_a_queued_job_is_replaced(book) -> None:
 
 
 def test_pause(book) -> None:
-    assert not book.do(queue.is_paused)
+    assert not book.do(pauses.of_job, "mesh", None)
     book.do(store.set_setting, "paused", "2026")
     book.do(store.set_setting, "paused", "2027")
-    assert book.do(queue.is_paused)
+    assert book.do(pauses.of_job, "mesh", None)
     book.do(store.set_setting, "paused", None)
-    assert not book.do(queue.is_paused)
+    assert not book.do(pauses.of_job, "mesh", None)
 
 
 # --- drops ---

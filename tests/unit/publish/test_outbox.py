@@ -4,7 +4,8 @@ from pathlib import Path
 import pytest
 
 from dna_pipeline.base.files import temporary_name
-from dna_pipeline.publish.outbox import Outbox, Publication, mirrored
+from dna_pipeline.base.layout import mirrored
+from dna_pipeline.publish.outbox import Outbox, Publication
 
 
 @pytest.fixture

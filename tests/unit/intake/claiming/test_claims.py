@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from dna_pipeline.base import files
+from dna_pipeline.base.layout import claim_dir
 from dna_pipeline.intake.claiming import claims
 from dna_pipeline.intake.claiming.claims import (
     Busy,
     Changed,
     Lost,
     Refused,
-    claim_dir,
     claim_file,
     dispose,
     hash_in_place,

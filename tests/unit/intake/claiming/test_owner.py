@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from dna_pipeline.base.layout import claim_dir, claim_root, claim_roots
 from dna_pipeline.intake.claiming import claims, owner
 
 ID = "0123456789ab"
@@ -20,7 +21,7 @@ def nobody(data: Path) -> bool:
 
 def test_a_beat_is_seen_and_resigning_leaves_nothing(tmp_path: Path) -> None:
     owner.beat(tmp_path, ID, HERE)
-    root = claims.claim_root(tmp_path, ID)
+    root = claim_root(tmp_path, ID)
     assert owner.read(root) == HERE
     os.utime(root / owner.NAME, (0, 0))
     owner.beat(tmp_path, ID, HERE)
@@ -33,8 +34,8 @@ def test_who_leaves_claims_behind_stays_named(tmp_path: Path) -> None:
     owner.beat(tmp_path, ID, HERE)
     claims.make_claim_dir(tmp_path, ID, "drop")
     owner.resign(tmp_path, ID)
-    assert owner.read(claims.claim_root(tmp_path, ID)) == HERE
-    claims.dispose(claims.claim_dir(tmp_path, ID, "drop"))
+    assert owner.read(claim_root(tmp_path, ID)) == HERE
+    claims.dispose(claim_dir(tmp_path, ID, "drop"))
     assert claims.list_claims(tmp_path, ID) == []
     owner.resign(tmp_path, ID)
     assert list(tmp_path.iterdir()) == []
@@ -44,7 +45,7 @@ def test_who_leaves_claims_behind_stays_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize("host", ["another", socket.gethostname()])
 def test_where_no_lock_can_be_seen_silence_tells(tmp_path: Path, silent, alive, host) -> None:
     owner.beat(tmp_path, ID, HERE | {"host": host})
-    root = claims.claim_root(tmp_path, ID)
+    root = claim_root(tmp_path, ID)
     os.utime(root / owner.NAME, (1000, 1000))
     assert owner.is_alive(root, 1000 + silent, nobody) == alive
 
@@ -54,14 +55,14 @@ def test_on_this_machine_the_lock_tells(tmp_path: Path, held: bool) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data/daemon.lock").touch()
     owner.beat(tmp_path, ID, HERE | {"data": str(tmp_path / "data")})
-    root = claims.claim_root(tmp_path, ID)
+    root = claim_root(tmp_path, ID)
     now = time.time() + (1000 if held else 0)
     assert owner.is_alive(root, now, lambda data: held) == held
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"data": 3}'])
 def test_what_anyone_wrote_there_harms_nothing(tmp_path: Path, content: str) -> None:
-    root = claims.claim_root(tmp_path, ID)
+    root = claim_root(tmp_path, ID)
     root.mkdir(parents=True)
     (root / owner.NAME).write_text(content)
     assert owner.data_of(root) is None
@@ -72,14 +73,14 @@ def test_only_ledgers_are_listed(tmp_path: Path) -> None:
     for name in (ID, "x", "0123456789AB"):
         (tmp_path / ".dna" / name).mkdir(parents=True)
     (tmp_path / ".dna/abcdefabcdef").symlink_to(tmp_path)
-    assert [root.name for root in claims.claim_roots(tmp_path)] == [ID]
+    assert [root.name for root in claim_roots(tmp_path)] == [ID]
 
 
 def test_the_heartbeat_goes_on_by_itself(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(owner, "BEAT_S", 0.02)
     heart = owner.Heartbeat([tmp_path, tmp_path / "away"], ID, HERE)
     heart.start()
-    path = claims.claim_root(tmp_path, ID) / owner.NAME
+    path = claim_root(tmp_path, ID) / owner.NAME
     os.utime(path, (0, 0))
     deadline = time.monotonic() + 10
     while path.stat().st_mtime == 0 and time.monotonic() < deadline:

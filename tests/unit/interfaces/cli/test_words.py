@@ -39,42 +39,6 @@ def test_values_are_plain(value: Any, said: str):
     assert words.plain(value) == said
 
 
-@pytest.mark.parametrize(
-    ("seconds", "said"),
-    [
-        (0.04, "0.0 s"),
-        (12.34, "12.3 s"),
-        (59.94, "59.9 s"),
-        (59.96, "1 min"),
-        (80, "1 min 20 s"),
-        (3600, "1 h"),
-        (7500, "2 h 5 min"),
-        (36_000_000, "10,000 h"),
-    ],
-)
-def test_durations(seconds: float, said: str):
-    assert words.duration(seconds) == said
-
-
-@pytest.mark.parametrize(
-    ("number", "said"),
-    [
-        (0, "0 bytes"),
-        (1, "1 byte"),
-        (1023, "1023 bytes"),
-        (1024, "1 KiB"),
-        (1536, "1.5 KiB"),
-        (1024 * 1024 - 1, "1 MiB"),
-        (672 << 20, "672 MiB"),
-        (5 << 30, "5 GiB"),
-        (3 << 40, "3 TiB"),
-        (5000 << 40, "5000 TiB"),
-    ],
-)
-def test_sizes(number: int, said: str):
-    assert words.size(number) == said
-
-
 def test_an_end_is_told_by_the_clock_with_the_day_where_it_is_another(tokyo: None):
     now = datetime(2026, 5, 4, 12, tzinfo=UTC)  # 21:00 in Tokyo
     assert words.end_in(12 * 60, now) == "21:12"
