@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import queue as queues
 import time
-from collections import Counter
-from collections.abc import Mapping
+from collections import Counter, deque
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,12 +30,17 @@ from dna_pipeline.execution.protocol import (
     Event,
     FileRecord,
     JobDone,
+    JobEvent,
     JobFailed,
     Order,
     Phase,
     Progress,
     StageDone,
     StageOrder,
+    Task,
+    TaskDone,
+    TaskEnd,
+    TaskFailed,
     WorkerEnded,
     WorkerReady,
 )
@@ -66,12 +71,13 @@ def stage_stems(job: Job) -> dict[str, str]:
 
 @dataclass(slots=True)
 class RunningJob:
-    """The job at the executor, for status."""
+    """A job at the executor, for status."""
 
     job: str
     inbox: str
     name: str
     attempt: int
+    worker: str = ""
     started: float = field(default_factory=time.monotonic)
     stage: str | None = None
     stage_since: float = 0.0
@@ -81,12 +87,12 @@ class RunningJob:
     fraction: float = 0.0
     is_yielding: bool = False
 
-    def enter(self, stage: str, phase: str) -> None:
-        """Record the stage and the phase that the job is in now."""
-        if stage != self.stage:
-            self.stage, self.stage_since = stage, time.monotonic()
+    def enter(self, phase: Phase) -> None:
+        """Record the worker, the stage and the phase that the job is in now."""
+        if phase.stage != self.stage:
+            self.stage, self.stage_since = phase.stage, time.monotonic()
             self.step = self.steps = 0
-        self.phase = phase
+        self.worker, self.phase = phase.worker, phase.phase
 
     def remaining_s(self, expected: Mapping[str, float]) -> float | None:
         """Seconds until the job ends; None if nothing is known.
@@ -125,8 +131,8 @@ class Dispatcher:
     """Sends the next job's order to the executor, and records the events that come back.
 
     Attributes:
-        running: the job at the executor.
-        device: device, number type and GPU of the worker; None while no worker is ready.
+        running: the jobs at the executor by their ids, the oldest first.
+        workers: device, number type and GPU of each worker that is ready, by its name.
     """
 
     def __init__(
@@ -136,8 +142,10 @@ class Dispatcher:
         self._ledger = ledger
         self._executor = executor
         self._look = look
-        self.running: RunningJob | None = None
-        self.device: dict[str, Any] | None = None
+        self.running: dict[str, RunningJob] = {}
+        self.workers: dict[str, dict[str, Any]] = {}
+        self._tasks: dict[str, Callable[[TaskEnd], None]] = {}
+        self._waiting_tasks: deque[Task] = deque()
         self.scheduler = Scheduler(config, ledger, look)
         self._event: Event | None = None
         self._claimed_job: Job | None = None
@@ -145,8 +153,10 @@ class Dispatcher:
     # --- orders ---
 
     def dispatch(self) -> None:
-        """Submit the next job if the executor is free."""
-        while self.running is None:
+        """Submit tasks that wait, then the next jobs, as long as the executor has room."""
+        while self._has_room() and self._waiting_tasks:
+            self._executor.submit(self._waiting_tasks.popleft())
+        while self._has_room():
             # `_submit` reads the ledger, which may fail after the job was marked as running. So
             # the job is remembered, and submitted at the next call.
             self._claimed_job = self._claimed_job or self.scheduler.claim()
@@ -155,11 +165,20 @@ class Dispatcher:
             self._submit(self._claimed_job)
             self._claimed_job = None
 
+    def _has_room(self) -> bool:
+        at_work = len(self.running) + len(self._tasks) - len(self._waiting_tasks)
+        return at_work < self._executor.capacity
+
+    def request(self, task: Task, done: Callable[[TaskEnd], None]) -> None:
+        """Have a task done before the next job. `done` is called with its end, by `listen`."""
+        self._tasks[task.id] = done
+        self._waiting_tasks.append(task)
+
     def _submit(self, job: Job) -> None:
         failpoint("attempt-committed")
         order = self._order(job)
         log.info("job.started", job=job.id, name=job.name, attempt=job.attempt)
-        self.running = RunningJob(job.id, job.inbox, job.name, job.attempt)
+        self.running[job.id] = RunningJob(job.id, job.inbox, job.name, job.attempt)
         self._executor.submit(order)
         failpoint("order-sent")
 
@@ -219,27 +238,36 @@ class Dispatcher:
     def _handle(self, event: Event) -> None:
         match event:
             case WorkerReady():
-                self.device = {"device": event.device, "dtype": event.dtype}
-                self.device |= {"gpu": event.environment.get("gpu")}
+                gpu = event.environment.get("gpu")
+                facts = {"device": event.device, "dtype": event.dtype, "gpu": gpu}
+                self.workers[event.worker] = facts
                 self.scheduler.device_available()
-                log.info("worker.ready", device=event.device, dtype=event.dtype)
+                log.info("worker.ready", worker=event.worker, **facts)
             case WorkerEnded():
                 self._on_worker_ended(event)
-            case _ if self.running is None or event.job != self.running.job:
+            case TaskDone() | TaskFailed():
+                if (done := self._tasks.pop(event.task, None)) is not None:
+                    done(event)
+            case _ if (running := self.running.get(event.job)) is None:
                 log.warning("event.stale", kind=event.kind, job=event.job)
+            case _:
+                self._on_job_event(running, event)
+
+    def _on_job_event(self, running: RunningJob, event: JobEvent) -> None:
+        match event:
             case Phase():
-                self.running.enter(event.stage, event.phase)
+                running.enter(event)
             case Progress():
-                self._on_progress(self.running, event)
+                self._on_progress(running, event)
             case StageDone():
-                self._on_stage_done(self.running, event)
+                self._on_stage_done(running, event)
             case JobDone():
                 self._ledger.transact(lambda s: self._succeed(s, event.job))
                 failpoint("outcome-committed")
-                self.running = None
+                del self.running[event.job]
             case JobFailed():
                 self._on_failed(event)
-                self.running = None
+                del self.running[event.job]
 
     def _on_progress(self, running: RunningJob, event: Progress) -> None:
         running.step, running.steps = event.step, event.steps
@@ -325,13 +353,11 @@ class Dispatcher:
         self._count_failure(session, job, failure)
 
     def _on_worker_ended(self, event: WorkerEnded) -> None:
-        if self.running is not None and event.job != self.running.job:
-            return  # the worker ended between two jobs, and another one has the next job already
-        self.device = None
-        if self.running is None:
-            return
-        self._on_job_ended_with_worker(self.running, event)
-        self.running = None
+        self.workers.pop(event.worker, None)
+        for job in event.jobs:
+            if job in self.running:
+                self._on_job_ended_with_worker(self.running[job], event)
+                del self.running[job]
 
     def _on_job_ended_with_worker(self, running: RunningJob, event: WorkerEnded) -> None:
         stage = running.stage
@@ -357,27 +383,22 @@ class Dispatcher:
         """Record the last events of a closed executor; a job without an end counts as
         interrupted."""
         self.listen()
-        if self.running is not None:
-            job = self.running.job
-            self._ledger.transact(lambda s: queue.requeue_interrupted(s, job))
-            self.running = None
+        for job in list(self.running):
+            self._ledger.transact(lambda s, i=job: queue.requeue_interrupted(s, i))
+            del self.running[job]
 
     # --- requests of people, and hours ---
 
     def forward_cancels(self) -> None:
-        """Tell the executor if someone asked to cancel the running job."""
-        if self.running is not None and self.running.job in self._ledger.transact(
-            requests.cancel_requests
-        ):
-            self._executor.cancel(self.running.job)
+        """Tell the executor which running jobs someone asked to cancel."""
+        if self.running:
+            for job in self._ledger.transact(requests.cancel_requests):
+                if job in self.running:
+                    self._executor.cancel(job)
 
     def enforce_hours(self) -> None:
-        """Make the running job stop before its next stage if its inbox's hours are over."""
-        running = self.running
-        if (
-            running is not None
-            and not running.is_yielding
-            and self.scheduler.is_outside_hours(running.inbox)
-        ):
-            running.is_yielding = True
-            self._executor.yield_after_stage(running.job)
+        """Make running jobs stop before their next stage if the hours of their inboxes are over."""
+        for running in self.running.values():
+            if not running.is_yielding and self.scheduler.is_outside_hours(running.inbox):
+                running.is_yielding = True
+                self._executor.yield_after_stage(running.job)

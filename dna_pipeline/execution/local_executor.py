@@ -19,6 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Protocol
 
 from dna_pipeline.base import ipc
+from dna_pipeline.base.errors import WorkerCrashed
 from dna_pipeline.base.logs import relay
 from dna_pipeline.execution.protocol import (
     Event,
@@ -26,6 +27,10 @@ from dna_pipeline.execution.protocol import (
     JobFailed,
     Order,
     Phase,
+    Task,
+    TaskDone,
+    TaskEnd,
+    TaskFailed,
     WorkerEnded,
     WorkerReady,
     event_from_message,
@@ -54,9 +59,18 @@ KILL_WAIT_S = 5.0
 
 
 class Executor(Protocol):
-    """Runs orders somewhere and reports events."""
+    """Runs orders on its workers and reports events.
 
-    def submit(self, order: Order) -> None: ...
+    Each order ends with exactly one event that names it: JobDone, JobFailed or WorkerEnded for a
+    job, TaskDone or TaskFailed for a task.
+    """
+
+    @property
+    def capacity(self) -> int:
+        """Number of orders that it runs at once."""
+        ...
+
+    def submit(self, order: Order | Task) -> None: ...
     def cancel(self, job: str) -> None: ...
     def yield_after_stage(self, job: str) -> None:
         """Give the job back, held as `hours`, before its next stage begins."""
@@ -110,30 +124,41 @@ class LocalExecutor:
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._child: _Child | None = None
+        self._number = 0
+        """Number of workers that were started, for their names."""
         self._is_closed = False
         self._last_device: str | None = None
         self._last_gpu: str | None = None
 
+    @property
+    def capacity(self) -> int:
+        return 1
+
     def events(self) -> queue.SimpleQueue[Event]:
         return self._events
 
-    def submit(self, order: Order) -> None:
-        """Start an attempt. It ends with exactly one event that names the job: JobDone, JobFailed
-        or WorkerEnded."""
+    def submit(self, order: Order | Task) -> None:
+        """Start an attempt at a job, or a task."""
         with self._lock:
             if self._is_closed:
-                self._put(WorkerEnded(order.job, "closed", "the executor was closed"))
+                _put_end(self._put, self._name, order, "closed", "the executor was closed")
             elif self._child is None or not self._child.run(order):
                 self._replace_child(order)
 
-    def _replace_child(self, order: Order) -> None:
+    @property
+    def _name(self) -> str:
+        return f"local-{self._number}"
+
+    def _replace_child(self, order: Order | Task) -> None:
         """Start a worker with that order. The worker object knows the order before its process
         starts, so that WorkerEnded names the job however early the process ends."""
+        self._number += 1
         try:
-            self._child = _Child(self._module, self._next_settings(), order, self._put)
+            settings = self._next_settings()
+            self._child = _Child(self._module, self._name, settings, order, self._put)
         except Exception as error:  # for lack of memory, processes or threads
             why = f"no worker can be started: {error}"
-            self._put(WorkerEnded(order.job, "unready", why))
+            _put_end(self._put, self._name, order, "unready", why)
 
     def _next_settings(self) -> WorkerSettings:
         # A broken device may have caused an unexpected end, so the next worker tests it first.
@@ -179,24 +204,38 @@ class LocalExecutor:
         self._wake()
 
 
+def _put_end(
+    put: Callable[[Event], None], worker: str, order: Order | Task | None, reason: str, why: str
+) -> None:
+    """Report the end of a worker and of the order that it had."""
+    if isinstance(order, Task):
+        put(TaskFailed(order.id, WorkerCrashed(why).failure().to_dict()))
+    put(WorkerEnded(worker, (order.job,) if isinstance(order, Order) else (), reason, why))
+
+
 class _Child:
     """A running worker process and its current order.
 
     The caller's thread and the reader thread both change the state, so `_lock` guards it. Each
-    accepted order ends with exactly one event: JobDone, JobFailed, or a WorkerEnded that names its
-    job.
+    accepted order ends with exactly one event.
 
     Attributes:
         ending: why the process ends or has ended; None while it runs.
-        job: the job that it has; None while it is idle.
+        order: what it works on; None while it is idle.
 
     Raises:
         Exception: the process or one of its threads could not be started; nothing is left over.
     """
 
     def __init__(
-        self, module: str, settings: WorkerSettings, order: Order, put: Callable[[Event], None]
+        self,
+        module: str,
+        name: str,
+        settings: WorkerSettings,
+        order: Order | Task,
+        put: Callable[[Event], None],
     ) -> None:
+        self._name = name
         self._put = put
         self._lock = threading.Lock()
         self._last_lines: deque[str] = deque(maxlen=3)
@@ -216,12 +255,12 @@ class _Child:
                     pipe.close()
             raise
 
-    def _start(self, settings: WorkerSettings, order: Order) -> None:
+    def _start(self, settings: WorkerSettings, order: Order | Task) -> None:
         assert self._process.stdin
         self._stderr = ipc.follow_stderr(self._process, self._watch)
         self._writer = ipc.QueuedWriter(self._process.stdin)
         self._writer.send(asdict(settings))
-        self._writer.send({"order": order.to_message()})
+        self._send(order)
         self._reader = threading.Thread(target=self._read, name="worker-events", daemon=True)
         try:
             self._reader.start()
@@ -229,18 +268,23 @@ class _Child:
             self._writer.close()
             raise
 
-    def run(self, order: Order) -> bool:
+    def _send(self, order: Order | Task) -> None:
+        kind = "order" if isinstance(order, Order) else "task"
+        self._writer.send({kind: asdict(order)})
+
+    def run(self, order: Order | Task) -> bool:
         """Send an order to the process; False if the process has ended or is about to end."""
         with self._lock:
             if self.ending is not None or self._process.poll() is not None:
                 return False
             self._begin(order)
-            self._writer.send({"order": order.to_message()})
+            self._send(order)
         return True
 
-    def _begin(self, order: Order) -> None:
-        self.job: str | None = order.job
-        self._stages = frozenset(stage.id for stage in order.stages)
+    def _begin(self, order: Order | Task) -> None:
+        self.order: Order | Task | None = order
+        stages = order.stages if isinstance(order, Order) else ()
+        self._stages = frozenset(stage.id for stage in stages)
         self._detail = "before its first stage"
         self._deadline: float | None = time.monotonic() + START_LIMIT_S
         self._cancel_deadline: float | None = None
@@ -248,14 +292,17 @@ class _Child:
 
     def cancel(self, job: str) -> None:
         with self._lock:
-            if job == self.job and self._cancel_deadline is None:
+            if self._has(job) and self._cancel_deadline is None:
                 self._cancel_deadline = time.monotonic() + CANCEL_GRACE_S
                 self._writer.send({"cancel": job})
 
     def yield_after_stage(self, job: str) -> None:
         with self._lock:
-            if job == self.job:
+            if self._has(job):
                 self._writer.send({"rest": job})
+
+    def _has(self, job: str) -> bool:
+        return isinstance(self.order, Order) and self.order.job == job
 
     def enforce_timeouts(self, now: float) -> None:
         with self._lock:
@@ -287,10 +334,10 @@ class _Child:
     def _give_up(self) -> None:
         """Report the end of the job although its killed process still exists; the caller holds the
         lock. A driver that hangs can keep a killed process alive."""
-        if self.job is not None and self.ending is not None:
-            job, self.job = self.job, None
+        if self.order is not None and self.ending is not None:
+            order, self.order = self.order, None
             why = f"the worker was killed {self._detail} and does not end; its driver may hang"
-            self._put(WorkerEnded(job, self.ending, why))
+            _put_end(self._put, self._name, order, self.ending, why)
 
     def _watch(self, line: str) -> None:
         if line.strip() and not line.startswith("{"):  # the worker's own log
@@ -314,7 +361,8 @@ class _Child:
         for message in ipc.messages(self._process.stdout):
             self._check(event := event_from_message(message))
             self._note(event)
-            self._put(event)
+            is_named = isinstance(event, WorkerReady | Phase)
+            self._put(replace(event, worker=self._name) if is_named else event)
 
     def _report_end(self) -> None:
         assert self._process.stdout
@@ -329,16 +377,18 @@ class _Child:
                 self.ending = "unready"
                 last_words = " | ".join(self._last_lines) or "it said nothing"
                 self._detail = f"before it was ready: {last_words}"
-            job, self.job = self.job, None
+            order, self.order = self.order, None
         why = f"the worker {ipc.how_it_ended(code)} {self._fault}{self._detail}".strip()
-        self._put(WorkerEnded(job, self.ending, why))
+        _put_end(self._put, self._name, order, self.ending, why)
 
     def _check(self, event: Event) -> None:
         """Raise PipeError for an event that does not belong to the order: of another job or stage,
         or a second `ready`."""
-        job, stage = getattr(event, "job", None), getattr(event, "stage", None)
-        if job is not None and job != self.job:
+        stage, order = getattr(event, "stage", None), self.order
+        if (job := getattr(event, "job", None)) is not None and not self._has(job):
             raise ipc.PipeError(f"{event.kind} of a job that it was not given")
+        if isinstance(event, TaskEnd) and not (isinstance(order, Task) and order.id == event.task):
+            raise ipc.PipeError(f"{event.kind} of a task that it was not given")
         if stage is not None and stage not in self._stages:
             raise ipc.PipeError(f"{event.kind} of a stage that its job does not have")
         if isinstance(event, WorkerReady) and self._is_ready:
@@ -353,9 +403,9 @@ class _Child:
                 case Phase():
                     self._deadline = time.monotonic() + event.limit_s
                     self._detail = f"while {event.phase} in stage {event.stage}"
-                case JobDone() | JobFailed():
+                case JobDone() | JobFailed() | TaskDone() | TaskFailed():
                     self._deadline = self._cancel_deadline = None
-                    self.job = None
+                    self.order = None
                     self._detail = ""
                     if isinstance(event, JobFailed) and event.poisoned:
                         self._end("poisoned")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from functools import cache
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
 
@@ -85,6 +85,10 @@ class Order:
     def to_message(self) -> ipc.Message:
         return asdict(self)
 
+    @property
+    def id(self) -> str:
+        return self.job
+
     @classmethod
     def from_message(cls, message: ipc.Message) -> Order:
         fields: dict[str, Any] = dict(message)
@@ -92,6 +96,22 @@ class Order:
             StageOrder(**stage | {"done": _records(stage["done"])}) for stage in message["stages"]
         )
         return cls(**fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """An order that is no job: it makes no result, and the ledger does not know it.
+
+    Attributes:
+        id: names it in the events that answer it.
+        kind: `self_test`: the device computes a result that is known. `load_model`: a model is
+            loaded, so that the first job need not wait for it.
+        model: the name of that model.
+    """
+
+    id: str
+    kind: Literal["self_test", "load_model"]
+    model: str = ""
 
 
 def _records(files: list[dict[str, Any]] | None) -> tuple[FileRecord, ...] | None:
@@ -109,6 +129,8 @@ class WorkerReady:
     device: str
     dtype: str
     environment: dict[str, Any]
+    worker: str = ""
+    """Its name, which the executor gives it."""
 
 
 @with_config(_FINITE)
@@ -121,6 +143,7 @@ class Phase:
     stage: str
     phase: str
     limit_s: float
+    worker: str = ""
 
 
 @with_config(_FINITE)
@@ -184,26 +207,52 @@ class JobFailed:
     poisoned: bool = False
 
 
+@with_config(_FINITE)
+@dataclass(frozen=True, slots=True)
+class TaskDone:
+    """A task is done."""
+
+    kind: ClassVar[str] = "task_done"
+    task: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFailed:
+    """A task could not be done."""
+
+    kind: ClassVar[str] = "task_failed"
+    task: str
+    failure: Annotated[dict[str, Any], AfterValidator(_failure)]
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerEnded:
-    """The worker process has ended; the executor reports it, not the worker.
+    """A worker process has ended; the executor reports it, not the worker.
 
     Attributes:
-        job: the job that it ran; None if it ran none.
+        worker: its name.
+        jobs: the jobs that it ran.
         reason: crash, timeout, poisoned, cancel, closed, or unready if the process ended before
             it was ready for any job.
     """
 
     kind: ClassVar[str] = "worker_ended"
-    job: str | None
+    worker: str
+    jobs: tuple[str, ...]
     reason: str
     detail: str
 
 
-Event = WorkerReady | Phase | Progress | StageDone | JobDone | JobFailed | WorkerEnded
+JobEvent = Phase | Progress | StageDone | JobDone | JobFailed
+TaskEnd = TaskDone | TaskFailed
+Event = WorkerReady | JobEvent | TaskEnd | WorkerEnded
 _EVENTS: dict[str, type[Any]] = {
-    cls.kind: cls for cls in (WorkerReady, Phase, Progress, StageDone, JobDone, JobFailed)
-}
+    cls.kind: cls
+    for cls in (
+        WorkerReady, Phase, Progress, StageDone, JobDone, JobFailed, TaskDone, TaskFailed,
+    )
+}  # fmt: skip
 """The events that a worker sends itself, by their names in messages."""
 
 

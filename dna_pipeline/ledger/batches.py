@@ -5,7 +5,7 @@ Each function is one step of a transaction.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -21,8 +21,6 @@ REPORTED_AT_ONCE = 500
 
 DIALECT = "dialect:"
 """Prefix of the name of the setting that holds the form of a batch's table."""
-
-_AT_ONCE = 500
 
 _ROWS = """SELECT r.number, r.image, coalesce(j.id, r.job_id) AS job, r.status AS row_status,
     r.code AS row_code, r.field, r.detail, j.status, j.hold, j.error, j.stages, j.publish,
@@ -65,8 +63,8 @@ def finish(
     """
     if dialect is not None:
         store.set_setting(session, f"{DIALECT}{batch_id}", dialect)
-    for start in range(0, len(rows), _AT_ONCE):
-        session.execute(insert(BatchRow), list(rows[start : start + _AT_ONCE]))
+    for some in store.chunks(rows):
+        session.execute(insert(BatchRow), list(some))
     wrong = sum(row["status"] == "wrong" for row in rows)
     values: dict[str, Any] = {"state": "claimed", "rows": len(rows), "wrong": wrong}
     session.execute(update(Batch).where(Batch.id == batch_id).values(values))
@@ -83,10 +81,10 @@ def existing(session: Session, keys: Iterable[str]) -> dict[str, Existing]:
     """Find the newest job for each dedup key that is queued, running or completed."""
     distinct = list(dict.fromkeys(keys))
     jobs: dict[str, Existing] = {}
-    for start in range(0, len(distinct), _AT_ONCE):
+    for some in store.chunks(distinct):
         rows = (
             select(Job.key, Job.id, Job.status, Job.publish_name)
-            .where(Job.key.in_(distinct[start : start + _AT_ONCE]))
+            .where(Job.key.in_(some))
             .where(Job.status.in_(("queued", "running", "completed")))
             .order_by(Job.seq)
         )
@@ -119,20 +117,15 @@ def withdraw(session: Session, drop_ids: Sequence[str]) -> None:
         text("+jobs.status = 'queued'"), Job.publish_name.is_(None), ~shared
     )
     ids: list[str] = []
-    for some in _chunks(drop_ids):
+    for some in store.chunks(drop_ids):
         ids += session.scalars(waiting.where(Job.drop_id.in_(some)))
     for job_id in ids:
         queue.forget_stages(session, job_id)
     replaced = update(BatchRow).values(job_id=None, status="replaced")
-    for some in _chunks(ids):
+    for some in store.chunks(ids):
         session.execute(replaced.where(BatchRow.job_id.in_(some)))
         session.execute(delete(Event).where(Event.job_id.in_(some)))
         session.execute(delete(Job).where(Job.id.in_(some)))
-
-
-def _chunks(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    """Split ids into parts that one statement may name."""
-    return (ids[start : start + _AT_ONCE] for start in range(0, len(ids), _AT_ONCE))
 
 
 def drops_of(session: Session, batch_id: str) -> list[str]:

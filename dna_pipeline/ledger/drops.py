@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.ledger import states
-from dna_pipeline.ledger.store import VALUES_AT_ONCE, add_rows, table_of
+from dna_pipeline.ledger.store import add_rows, chunks, table_of
 from dna_pipeline.ledger.tables import Batch, Drop, Event, Job, KnownFile
 
 _NOT_GONE = text("drops.state <> 'gone'")  # literal text, so that the partial index applies
@@ -35,9 +35,9 @@ def forget_drops(session: Session, drop_ids: Sequence[str]) -> int:
     For claims that failed or were rolled back.
     """
     forgotten = 0
-    for start in range(0, len(drop_ids), VALUES_AT_ONCE):
-        some = Drop.id.in_(drop_ids[start : start + VALUES_AT_ONCE])
-        result: Any = session.execute(delete(Drop).where(some, Drop.state == "claiming"))
+    for some in chunks(drop_ids):
+        claiming = (Drop.id.in_(some), Drop.state == "claiming")
+        result: Any = session.execute(delete(Drop).where(*claiming))
         forgotten += int(result.rowcount)
     return forgotten
 

@@ -14,14 +14,13 @@ from sqlalchemy.orm import Session
 
 from dna_pipeline.base.errors import Failure, InboxUnavailable
 from dna_pipeline.ledger import queue, states
-from dna_pipeline.ledger.store import add_event
+from dna_pipeline.ledger.store import add_event, chunks
 from dna_pipeline.ledger.tables import ArtifactRow, Drop, Job, StageRun
 
 _CLAIMS = text(
     "SELECT id, claim FROM drops INDEXED BY ix_drops_open WHERE state <> 'gone'"
     " AND state IN ('claimed', 'disposing')"
 ).columns(Drop.id, Drop.claim)
-_AT_ONCE = 500
 
 
 def claims(session: Session) -> list[tuple[str, str]]:
@@ -36,8 +35,7 @@ def open_jobs(session: Session, drop_ids: Sequence[str], *, only_held: bool) -> 
         only_held: find only jobs that wait for their sources, on which nobody else works.
     """
     jobs: list[Job] = []
-    for start in range(0, len(drop_ids), _AT_ONCE):
-        some = drop_ids[start : start + _AT_ONCE]
+    for some in chunks(drop_ids):
         rows = select(Job).where(Job.drop_id.in_(some), states.IS_OPEN)
         if only_held:
             rows = rows.where(Job.hold == InboxUnavailable.code)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -71,6 +71,11 @@ class Ledger:
 
     def close(self) -> None:
         self._engine.dispose()
+
+
+def chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Split values into parts that one statement may name."""
+    return (values[i : i + VALUES_AT_ONCE] for i in range(0, len(values), VALUES_AT_ONCE))
 
 
 def new_id() -> str:

@@ -107,8 +107,9 @@ def read_daemon_and_queue(config: Config) -> Status:
         leftovers = find_leftovers(config, look)
         problems = _inbox_problems(config, queries, look) if reported is None else []
     fields: dict[str, Any] = {
-        "daemon": None, "queue": {}, "running": None, "holds": [], "waiting": problems,
-        "recent": [], "batches": [], "jobs_per_hour": 0, "runnable": 0, "queue_eta_s": None,
+        "daemon": None, "queue": {}, "running": None, "workers": [], "holds": [],
+        "waiting": problems, "recent": [], "batches": [], "jobs_per_hour": 0, "runnable": 0,
+        "queue_eta_s": None,
         **leftovers.to_dict(),
     }  # fmt: skip
     if queries is not None:
@@ -118,7 +119,7 @@ def read_daemon_and_queue(config: Config) -> Status:
             fields |= _time_left(queries)
     if reported is not None:
         from_daemon = (
-            "daemon", "running", "waiting", "waiting_total", "runnable", "queue_eta_s",
+            "daemon", "running", "workers", "waiting", "waiting_total", "runnable", "queue_eta_s",
         )  # fmt: skip
         fields |= {key: reported[key] for key in from_daemon if key in reported}
         if _is_held(fields["holds"]):

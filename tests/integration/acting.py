@@ -14,6 +14,8 @@ from dna_pipeline.execution.protocol import (
     JobFailed,
     Order,
     StageOrder,
+    TaskDone,
+    TaskFailed,
     WorkerEnded,
 )
 
@@ -113,6 +115,19 @@ def install(site: Path) -> None:
     (site / "slow_to_import.py").write_text(SLOW)
 
 
+def ends_order(event: Event, name: str) -> bool:
+    """True for the one event that ends a job or a task."""
+    match event:
+        case JobDone() | JobFailed():
+            return event.job == name
+        case TaskDone() | TaskFailed():
+            return event.task == name
+        case WorkerEnded():
+            return name in event.jobs
+        case _:
+            return False
+
+
 class Bench:
     """An executor with a real worker, and orders for it.
 
@@ -148,7 +163,7 @@ class Bench:
             except queue.Empty:
                 continue
             seen.append(event)
-            if isinstance(event, JobDone | JobFailed | WorkerEnded) and event.job == job:
+            if ends_order(event, job):
                 return seen
         raise AssertionError(f"no end in {seen}")
 

@@ -110,6 +110,8 @@ def test_status_fits_its_schema_while_a_batch_runs(root: Path, client: Client):
             jsonschema.validate(status, schema)
             seen.append(status)
         time.sleep(0.1)
+    (worker,) = seen[-1]["workers"]
+    assert worker["jobs"] == [seen[-1]["running"]]
     (batch,) = seen[-1]["batches"]
     assert (batch["name"], batch["rows"], batch["wrong"]) == ("rows.csv", 3, 1)
     assert batch["jobs"] == {"running": 1, "queued": 1}

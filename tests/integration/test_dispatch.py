@@ -14,6 +14,11 @@ from dna_pipeline.execution.protocol import (
     JobDone,
     JobFailed,
     Order,
+    Phase,
+    Task,
+    TaskDone,
+    TaskEnd,
+    TaskFailed,
     WorkerEnded,
     WorkerReady,
 )
@@ -23,11 +28,12 @@ from dna_pipeline.ledger.store import Ledger
 class PlayedExecutor:
     """Takes orders and reports what the test makes it report."""
 
-    def __init__(self) -> None:
-        self.orders: list[Order] = []
+    def __init__(self, capacity: int = 1) -> None:
+        self.capacity = capacity
+        self.orders: list[Order | Task] = []
         self.reports: queue.SimpleQueue[Event] = queue.SimpleQueue()
 
-    def submit(self, order: Order) -> None:
+    def submit(self, order: Order | Task) -> None:
         self.orders.append(order)
 
     def cancel(self, job: str) -> None:
@@ -52,7 +58,7 @@ def dispatcher(site: Any, executor: PlayedExecutor) -> Dispatcher:
     site.settle()
     dispatcher = Dispatcher(site.config, site.ledger, executor)
     dispatcher.dispatch()
-    assert [order.job for order in executor.orders] == [site.job().id]
+    assert [order.id for order in executor.orders] == [site.job().id]
     return dispatcher
 
 
@@ -74,7 +80,7 @@ FAILURE = {"code": "empty_mesh", "message": "m", "detail": "d", "hint": "", "ret
     [
         (lambda job: JobDone(job), "running", "pending"),
         (lambda job: JobFailed(job, FAILURE), "failed", "pending"),
-        (lambda job: WorkerEnded(job, "crash", "the worker ended"), "queued", None),
+        (lambda job: WorkerEnded("local-1", (job,), "crash", "the worker ended"), "queued", None),
     ],
 )
 def test_what_a_full_disk_kept_from_being_recorded_is_recorded_later(
@@ -91,12 +97,12 @@ def test_what_a_full_disk_kept_from_being_recorded_is_recorded_later(
 
     with pytest.raises(OperationalError):
         dispatcher.listen()
-    assert dispatcher.running is not None
+    assert dispatcher.running
     assert site.job().status == "running"
     assert site.job().publish is None
     dispatcher.listen()
 
-    assert dispatcher.running is None
+    assert not dispatcher.running
     assert (site.job().status, site.job().publish) == (status, publish)
 
 
@@ -119,7 +125,7 @@ def test_a_job_that_was_claimed_as_the_ledger_failed_is_handed_over_later(
     assert executor.orders == []
     dispatcher.dispatch()
 
-    assert [order.job for order in executor.orders] == [site.job().id]
+    assert [order.id for order in executor.orders] == [site.job().id]
     assert site.job().attempt == 1
 
 
@@ -129,7 +135,7 @@ def test_events_of_a_job_that_is_not_running_change_nothing(
     executor.reports.put(JobDone("another"))
     dispatcher.listen()
     assert site.job().status == "running"
-    assert dispatcher.running is not None
+    assert dispatcher.running
 
 
 @pytest.fixture
@@ -149,14 +155,16 @@ def test_the_end_of_a_poisoned_worker_is_not_the_next_job_s(two) -> None:
     executor.reports.put(JobFailed(first, failure, poisoned=True))
     dispatcher.listen()
     dispatcher.dispatch()
-    assert [order.job for order in executor.orders] == [first, second]
-    executor.reports.put(WorkerReady("cuda:0", "float16", {"gpu": "H200"}))
+    assert [order.id for order in executor.orders] == [first, second]
+    executor.reports.put(WorkerReady("cuda:0", "float16", {"gpu": "H200"}, "local-2"))
     # The old process is gone only now; the second job is at a new one.
-    executor.reports.put(WorkerEnded(None, "poisoned", "the worker ended by SIGKILL"))
+    executor.reports.put(WorkerEnded("local-1", (), "poisoned", "the worker ended by SIGKILL"))
     dispatcher.listen()
     dispatcher.dispatch()
-    assert [order.job for order in executor.orders] == [first, second], "one job at two places"
-    assert dispatcher.device == {"device": "cuda:0", "dtype": "float16", "gpu": "H200"}
+    assert [order.id for order in executor.orders] == [first, second], "one job at two places"
+    assert dispatcher.workers == {
+        "local-2": {"device": "cuda:0", "dtype": "float16", "gpu": "H200"}
+    }
     job = two.jobs()[1]
     assert (job.status, job.crashes, job.attempt) == ("running", 0, 1)
 
@@ -166,8 +174,59 @@ def test_the_end_of_its_own_worker_puts_a_job_back(two) -> None:
     executor = PlayedExecutor()
     dispatcher = Dispatcher(two.config, two.ledger, executor)
     dispatcher.dispatch()
-    executor.reports.put(WorkerEnded(first, "crash", "the worker ended by SIGSEGV"))
+    executor.reports.put(WorkerEnded("local-1", (first,), "crash", "the worker ended by SIGSEGV"))
     dispatcher.listen()
-    assert dispatcher.running is None
+    assert not dispatcher.running
     job = two.jobs()[0]
     assert (job.status, job.crashes) == ("queued", 1)
+
+
+def test_as_many_jobs_run_as_the_executor_has_room_for(site: Any):
+    for name in ("a.png", "b.png", "c.png"):
+        site.put(name)
+    site.settle()
+    executor = PlayedExecutor(capacity=2)
+    dispatcher = Dispatcher(site.config, site.ledger, executor)
+    dispatcher.dispatch()
+    first, second = (order.id for order in executor.orders)
+    assert list(dispatcher.running) == [first, second]
+    executor.reports.put(JobDone(second))
+    dispatcher.listen()
+    dispatcher.dispatch()
+    assert [order.id for order in executor.orders[:2]] == [first, second]
+    third = executor.orders[2].id
+    assert list(dispatcher.running) == [first, third]
+    executor.reports.put(WorkerReady("cuda:0", "float16", {}, "a"))
+    executor.reports.put(WorkerReady("cuda:1", "float16", {}, "b"))
+    executor.reports.put(Phase(third, "cut", "running", 60.0, "b"))
+    executor.reports.put(WorkerEnded("a", (first,), "crash", "the worker ended"))
+    dispatcher.listen()
+    assert list(dispatcher.workers) == ["b"]
+    assert [(job.job, job.worker) for job in dispatcher.running.values()] == [(third, "b")]
+    assert {job.id: job.crashes for job in site.jobs()} == {first: 1, second: 0, third: 0}
+    dispatcher.drain()
+    assert not dispatcher.running
+    assert {job.status for job in site.jobs() if job.id != second} == {"queued"}
+
+
+def test_a_task_goes_before_the_next_job_and_takes_its_room(site: Any):
+    site.put("a.png")
+    site.settle()
+    executor = PlayedExecutor()
+    dispatcher = Dispatcher(site.config, site.ledger, executor)
+    ends: list[TaskEnd] = []
+    failed = TaskFailed("two", FAILURE)
+    for name in ("one", "two"):
+        dispatcher.request(Task(name, "self_test"), ends.append)
+    dispatcher.dispatch()
+    assert [order.id for order in executor.orders] == ["one"]
+    assert not dispatcher.running
+    for end in (TaskDone("one", 0.5), failed):
+        executor.reports.put(end)
+        dispatcher.listen()
+        dispatcher.dispatch()
+    assert [order.id for order in executor.orders] == ["one", "two", site.job().id]
+    assert ends == [TaskDone("one", 0.5), failed]
+    executor.reports.put(TaskDone("unknown", 0.5))
+    dispatcher.listen()
+    assert list(dispatcher.running) == [site.job().id]

@@ -209,7 +209,7 @@ def test_what_the_status_file_tells(shop, site) -> None:
     shop.add(restyle())
     shop.do([2])
     shop.add(restyle(), 3)
-    dispatcher = SimpleNamespace(running=None, device=None)
+    dispatcher = SimpleNamespace(running={}, workers={})
     gate = SimpleNamespace(waiting=list)
     status = StatusFile(site.config, shop.views, dispatcher, gate)  # pyright: ignore
     status.step(0)
@@ -226,7 +226,7 @@ def test_a_long_queue_is_not_judged_anew_each_second(shop, site, monkeypatch) ->
         clock[0] += 0.05
         return QueueEstimate(100_000, 4e5)
 
-    dispatcher = SimpleNamespace(running=None, device=None)
+    dispatcher = SimpleNamespace(running={}, workers={})
     status = StatusFile(site.config, shop.views, dispatcher, SimpleNamespace(waiting=list))  # pyright: ignore
     monkeypatch.setattr(status._estimator, "queue", queue_of_many)
     monkeypatch.setattr(

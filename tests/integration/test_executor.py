@@ -24,10 +24,13 @@ from dna_pipeline.execution.protocol import (
     Progress,
     StageDone,
     StageOrder,
+    Task,
+    TaskDone,
+    TaskFailed,
     WorkerEnded,
     WorkerReady,
 )
-from tests.integration.acting import Bench, kinds, stage
+from tests.integration.acting import Bench, ends_order, kinds, stage
 
 pytestmark = pytest.mark.slow
 
@@ -50,6 +53,51 @@ def test_one_worker_serves_many_jobs(bench: Bench):
     first, second = bench.run("copy", job="a"), bench.run("copy", job="b")
     assert any(isinstance(event, WorkerReady) for event in first)
     assert not any(isinstance(event, WorkerReady) for event in second)
+
+
+def worker_of(bench: Bench) -> psutil.Process:
+    child = bench.executor._child
+    assert child is not None
+    return psutil.Process(child._process.pid)
+
+
+def test_the_worker_s_name_is_told_with_its_device_and_its_phases(bench: Bench):
+    told = [getattr(event, "worker", None) for event in bench.run("copy")]
+    assert set(told) == {None, "local-1"}
+    worker_of(bench).kill()
+    assert isinstance(end := bench.executor.events().get(timeout=60), WorkerEnded)
+    assert (end.worker, end.jobs) == ("local-1", ())
+    (ready, *_) = bench.run("copy", job="again")
+    assert isinstance(ready, WorkerReady)
+    assert ready.worker == "local-2"
+
+
+def test_a_task_is_done_between_jobs(shared_bench: Bench):
+    shared_bench.run("copy")
+    for task in (Task("t", "self_test"), Task("u", "load_model", "matte")):
+        shared_bench.executor.submit(task)
+        end = shared_bench.until_end(task.id)[-1]
+        if task.kind == "self_test":
+            assert isinstance(end, TaskDone)
+            assert end.seconds >= 0
+        else:
+            assert isinstance(end, TaskFailed)
+            assert end.failure["code"] == "unknown_model"
+    assert kinds(shared_bench.run("copy", job="after"))[-1] == "job_done"
+
+
+def test_a_task_ends_with_its_worker(bench: Bench):
+    bench.run("copy")
+    worker = worker_of(bench)
+    worker.suspend()
+    bench.executor.submit(Task("t", "self_test"))
+    worker.kill()
+    end = bench.until_end("t")[-1]
+    assert isinstance(end, TaskFailed)
+    assert end.failure["code"] == "worker_crashed"
+    ended = bench.executor.events().get(timeout=60)
+    assert isinstance(ended, WorkerEnded)
+    assert ended.jobs == ()
 
 
 def test_what_stages_print_does_not_disturb_the_talk(shared_bench: Bench):
@@ -318,7 +366,7 @@ def ends(executor: LocalExecutor, job: str) -> list[Event]:
             if found:
                 return found
             continue
-        if isinstance(event, JobDone | JobFailed | WorkerEnded) and event.job == job:
+        if ends_order(event, job):
             found.append(event)
     raise AssertionError(f"{job} has no end")
 
@@ -382,7 +430,9 @@ def test_a_worker_that_cannot_be_served_is_ended(
     monkeypatch.setattr(executors.ipc, "spawn", note)
     executor.submit(order("j"))
     (ended,) = ends(executor, "j")
-    assert ended == WorkerEnded("j", "unready", "no worker can be started: can't start new thread")
+    assert ended == WorkerEnded(
+        "local-1", ("j",), "unready", "no worker can be started: can't start new thread"
+    )
     assert [process.poll() for process in started] == [-9]
 
 
@@ -390,7 +440,7 @@ def test_an_order_after_the_end_of_all_is_given_back(bench: Bench):
     bench.run("copy")
     bench.executor.close(5)
     assert bench.run("copy", job="late")[-1] == WorkerEnded(
-        "late", "closed", "the executor was closed"
+        "local-1", ("late",), "closed", "the executor was closed"
     )
 
 

@@ -45,6 +45,8 @@ Usage = namedtuple("Usage", "total used free")
 class Obedient:
     """An executor that reports what the test tells it to."""
 
+    capacity = 1
+
     def __init__(self) -> None:
         self.orders: list[Order] = []
         self.rested: list[str] = []
@@ -77,7 +79,7 @@ class Desk:
     def next(self) -> str | None:
         """The name of the job that goes out next."""
         self.dispatcher.dispatch()
-        return None if self.dispatcher.running is None else self.dispatcher.running.name
+        return next((job.name for job in self.dispatcher.running.values()), None)
 
     def answer(self, event: type[JobDone] | JobError | Failure | str, **facts: Any) -> None:
         job = self.executor.orders[-1].job
@@ -86,7 +88,7 @@ class Desk:
         elif isinstance(event, Failure):
             said = JobFailed(job, event.to_dict(), "s", **facts)
         elif isinstance(event, str):
-            said = WorkerEnded(job, event, "as told")
+            said = WorkerEnded("local-1", (job,), event, "as told")
         else:
             said = JobDone(job)
         self.executor.events().put(said)

@@ -70,7 +70,7 @@ class Desk:
 
     def next(self) -> str | None:
         self.dispatcher.dispatch()
-        return None if self.dispatcher.running is None else self.dispatcher.running.name
+        return next((job.name for job in self.dispatcher.running.values()), None)
 
     def report(self, event: Any) -> None:
         self.executor.reports.put(event)
@@ -257,7 +257,7 @@ def test_a_worker_that_ended_over_a_silent_inbox_costs_no_attempt(
     desk.review()
     assert desk.next() == "a.png"
     looks.silent.append(site.inbox)
-    desk.report(WorkerEnded(site.job().id, reason, "while running"))
+    desk.report(WorkerEnded("local-1", (site.job().id,), reason, "while running"))
     job = site.job()
     assert (job.status, job.hold, job.crashes) == ("queued", "inbox_unavailable", 0)
     looks.silent.clear()

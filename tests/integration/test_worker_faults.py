@@ -236,7 +236,7 @@ def test_a_worker_that_cannot_even_be_made(bench: Bench, monkeypatch: pytest.Mon
     monkeypatch.setattr("sys.executable", "/nowhere/python")
     ended = bench.run("copy")[-1]
     assert isinstance(ended, WorkerEnded)
-    assert (ended.reason, ended.job) == ("unready", "j")
+    assert (ended.reason, ended.jobs) == ("unready", ("j",))
     assert "no worker can be started" in ended.detail
     monkeypatch.undo()
 

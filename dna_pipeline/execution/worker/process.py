@@ -17,9 +17,17 @@ from dna_pipeline.base import ipc
 from dna_pipeline.base.errors import DeviceUnavailable, Failure
 from dna_pipeline.base.logs import configure_child
 from dna_pipeline.execution.local_executor import WorkerSettings
-from dna_pipeline.execution.protocol import Event, JobFailed, Order, WorkerReady, event_to_message
+from dna_pipeline.execution.protocol import (
+    Event,
+    JobFailed,
+    Order,
+    Task,
+    TaskFailed,
+    WorkerReady,
+    event_to_message,
+)
 from dna_pipeline.execution.worker import device as devices
-from dna_pipeline.execution.worker import runner
+from dna_pipeline.execution.worker import runner, tasks
 from dna_pipeline.providers.base import Device, ModelCache, Provider
 from dna_pipeline.stages import registry
 from dna_pipeline.weights.fingerprint import Fingerprints
@@ -40,7 +48,7 @@ class Worker:
     def __init__(self, settings: WorkerSettings, out: ipc.LineWriter) -> None:
         self.settings = settings
         self.out = out
-        self.orders: queue.SimpleQueue[Order] = queue.SimpleQueue()
+        self.orders: queue.SimpleQueue[Order | Task] = queue.SimpleQueue()
         self.cancelled: set[str] = set()
         self.yield_requests: set[str] = set()
 
@@ -58,6 +66,8 @@ class Worker:
                 self.cancelled.discard(order.job)
                 self.yield_requests.discard(order.job)
                 self.orders.put(order)
+            elif "task" in message:
+                self.orders.put(Task(**message["task"]))
             elif "cancel" in message:
                 self.cancelled.add(message["cancel"])
             elif "rest" in message:
@@ -86,7 +96,11 @@ class Worker:
         # No job is charged for a worker that dies before this event.
         self.emit(WorkerReady(device.name, device.dtype, versions))
         while True:
-            runner.run(self._next_order(context.models), context)
+            match self._next_order(context.models):
+                case Task() as task:
+                    tasks.run(task, context)
+                case order:
+                    runner.run(order, context)
 
     def _checked_device(self, providers: dict[str, Provider]) -> Device:
         """The device for the models. Raises `DeviceUnavailable`.
@@ -103,7 +117,7 @@ class Worker:
             devices.self_test(device)
         return device
 
-    def _next_order(self, models: ModelCache) -> Order:
+    def _next_order(self, models: ModelCache) -> Order | Task:
         """Wait for an order. After `idle_unload_s` without one, unload the models and give the
         device's memory back."""
         while True:
@@ -117,6 +131,9 @@ class Worker:
         failure = Failure(error.code, "", str(error)).to_dict()
         while True:
             order = self.orders.get()
+            if isinstance(order, Task):
+                self.emit(TaskFailed(order.id, failure))
+                continue
             # Poisoned: a process that found no device never finds one, but a new process may.
             self.emit(JobFailed(order.job, failure, hold=True, poisoned=True))
 

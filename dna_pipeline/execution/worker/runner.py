@@ -323,15 +323,22 @@ def _failed(order: Order, stage: str | None, error: Exception) -> JobFailed:
         why = claim_folders.unavailable_reason(Path(order.source).parent)
         error = error if why is None else InboxUnavailable(why)
     if isinstance(error, Hold):
-        return JobFailed(order.job, Failure(error.code, "", str(error)).to_dict(), stage, hold=True)
+        return JobFailed(order.job, failure_of(error).to_dict(), stage, hold=True)
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         detail = f"{error.filename or order.work_dir}: {error.strerror}"
         failure = Failure(DiskFull.code, "", detail)
         return JobFailed(order.job, failure.to_dict(), stage, hold=True)
     if is_fault or not isinstance(error, JobError):
         log.error("stage.failed", job=order.job, stage=stage, error=traceback.format_exc())
-    failure = _translated(error, is_fault=is_fault).failure().to_dict()
+    failure = failure_of(error, is_fault=is_fault).to_dict()
     return JobFailed(order.job, failure, stage, poisoned=is_fault)
+
+
+def failure_of(error: Exception, *, is_fault: bool = False) -> Failure:
+    """The report of an error that ended an order."""
+    if isinstance(error, Hold):
+        return Failure(error.code, "", str(error))
+    return _translated(error, is_fault=is_fault).failure()
 
 
 def _translated(error: Exception, *, is_fault: bool) -> JobError:

@@ -10,7 +10,6 @@ from typing import Any
 from dna_pipeline.base.quantities import NO_HISTORY, about, duration, jobs_text, number_of, size
 from dna_pipeline.interfaces.cli.output import clean, local_time
 from dna_pipeline.interfaces.cli.words import end_in, hold_reason, plain, short
-from dna_pipeline.operations.obstacles import daemon_words
 
 Record = dict[str, Any]
 
@@ -132,6 +131,8 @@ def _cut_off(count: int) -> str:
 def _daemon(daemon: Record | None) -> str:
     if daemon is None:
         return "none runs"
+    from dna_pipeline.operations.obstacles import daemon_words
+
     return f"{daemon_words(daemon)}, device {daemon.get('device') or 'not loaded yet'}"
 
 

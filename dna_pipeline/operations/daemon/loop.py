@@ -161,7 +161,7 @@ class Daemon:
                 # Written now, since closing leaves little time for it.
                 self._write_batch_reports(inf)
                 break
-            if until_idle and self.dispatcher.running is None:
+            if until_idle and not self.dispatcher.running:
                 waits.step(time.monotonic(), self.intake.short_waits())
             self._wake.wait(TICK_S)
             self._wake.clear()
@@ -389,7 +389,7 @@ class Daemon:
     def _is_idle(self) -> bool:
         return (
             self.intake.is_quiet
-            and self.dispatcher.running is None
+            and not self.dispatcher.running
             and not self._queries.has_open_jobs()
         )
 

@@ -113,9 +113,9 @@ class StatusFile:
         self._counting.done(now, time.monotonic() - started)
 
     def _content(self) -> dict[str, Any]:
-        waiting = self._intake.waiting()
+        waiting, workers = self._intake.waiting(), self._dispatcher.workers
         return {
-            "daemon": self._daemon | (self._dispatcher.device or {"device": None}),
+            "daemon": self._daemon | next(iter(workers.values()), {"device": None}),
             **self._places,
             **self._counts,
             **self._time_left(),
@@ -135,15 +135,21 @@ class StatusFile:
     def _time_left(self) -> dict[str, Any]:
         started = time.monotonic()
         running = self._dispatcher.running
-        if self._estimating.is_due(started) and (self._is_estimate_stale or running is not None):
+        if self._estimating.is_due(started) and (self._is_estimate_stale or running):
             self._is_estimate_stale = False
             self._estimator.refresh()
             self._estimate = self._estimator.queue()
             self._estimating.done(started, time.monotonic() - started)
-        if running is None:
-            return {"running": None, **self._estimate.to_dict()}
-        job = running.to_dict(self._estimator.job(running.job))
-        return {"running": job, **self._estimate.to_dict(True, job["eta_s"])}
+        jobs = [job.to_dict(self._estimator.job(job.job)) for job in running.values()]
+        first = jobs[0] if jobs else None
+        return {
+            "running": first,
+            "workers": [
+                {"worker": name, **facts, "jobs": [job for job in jobs if job["worker"] == name]}
+                for name, facts in self._dispatcher.workers.items()
+            ],
+            **(self._estimate.to_dict(True, first["eta_s"]) if first else self._estimate.to_dict()),
+        }
 
     def _put(self, content: dict[str, Any]) -> None:
         if self._look(self._outbox).is_silent:

@@ -9,6 +9,7 @@ import pytest
 from dna_pipeline.base.quantities import about
 from dna_pipeline.execution.dispatcher import RunningJob
 from dna_pipeline.execution.estimate import Line, QueueEstimate, fit, pace, total
+from dna_pipeline.execution.protocol import Phase
 
 
 def near(seconds: float) -> object:
@@ -125,14 +126,14 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def test_the_time_left_of_a_running_job(clock: list[float]):
     job = RunningJob("a", "in", "cat.png", 1, started=clock[0])
     assert job.remaining_s(EXPECTED) == 17.0
-    job.enter("img2img", "loading")
+    job.enter(Phase("j", "img2img", "loading", 60.0))
     clock[0] += 4
     assert job.remaining_s(EXPECTED) == 13.0
     job.step, job.steps = 8, 10
     assert job.remaining_s(EXPECTED) == 9.0
-    job.enter("img2img", "running")
+    job.enter(Phase("j", "img2img", "running", 60.0))
     assert job.remaining_s(EXPECTED) == 9.0
-    job.enter("triposr", "running")
+    job.enter(Phase("j", "triposr", "running", 60.0))
     assert job.remaining_s(EXPECTED) == 5.0
     clock[0] += 60
     assert job.remaining_s(EXPECTED) == 0.0
@@ -142,7 +143,7 @@ def test_the_time_left_of_a_running_job(clock: list[float]):
 def test_without_history_its_own_pace_tells(clock: list[float]):
     job = RunningJob("a", "in", "cat.png", 1, started=clock[0])
     assert job.remaining_s({}) is None
-    job.enter("img2img", "running")
+    job.enter(Phase("j", "img2img", "running", 60.0))
     clock[0] += 4
     job.fraction = 0.25
     assert job.remaining_s({}) == 12.0

@@ -19,6 +19,8 @@ from dna_pipeline.execution.protocol import (
     Phase,
     Progress,
     StageDone,
+    TaskDone,
+    TaskFailed,
     WorkerEnded,
     WorkerReady,
     event_from_message,
@@ -39,6 +41,8 @@ EVENTS = [
     JobDone("j"),
     JobFailed("j", FAILURE, "img2img", poisoned=True),
     JobFailed("j", FAILURE, hold=True),
+    TaskDone("t", 1.5),
+    TaskFailed("t", FAILURE),
 ]
 
 
@@ -59,7 +63,7 @@ def test_what_is_told_is_heard(event: Any):
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.kind)
 def test_a_field_that_is_missing_or_of_another_kind(event: Any):
     message = event_to_message(event)
-    optional = {"stage", "hold", "poisoned"} if isinstance(event, JobFailed) else set()
+    optional = {"stage", "hold", "poisoned"} if isinstance(event, JobFailed) else {"worker"}
     for name in message.keys() - optional:
         with pytest.raises(PipeError):
             event_from_message({key: value for key, value in message.items() if key != name})
@@ -80,6 +84,8 @@ def test_a_field_that_is_missing_or_of_another_kind(event: Any):
         (EVENTS[5], {"failure": FAILURE | {"detail": 5}}),
         (EVENTS[4], {"event": "worker_ended", "reason": "closed", "detail": ""}),
         (EVENTS[4], {"event": ["job_done"]}),
+        (EVENTS[7], {"seconds": float("nan")}),
+        (EVENTS[8], {"failure": {}}),
     ],
 )
 def test_values_that_the_daemon_could_not_bear(event: Any, changes: dict[str, Any]):
@@ -123,7 +129,7 @@ def test_text_that_no_column_takes_is_made_visible():
 
 def test_the_end_of_a_worker_is_not_its_to_tell():
     with pytest.raises(PipeError, match="no event"):
-        event_from_message(event_to_message(WorkerEnded("j", "closed", "")))
+        event_from_message(event_to_message(WorkerEnded("local-1", ("j",), "closed", "")))
 
 
 json_values = st.recursive(
