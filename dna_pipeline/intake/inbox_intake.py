@@ -13,6 +13,7 @@ from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.intake.claiming import claims as claim
 from dna_pipeline.intake.claiming.batch import BatchClaimer, NotReady, is_long_wait
+from dna_pipeline.intake.claiming.claimer import Claimer
 from dna_pipeline.intake.claiming.late_sidecars import LateSidecars
 from dna_pipeline.intake.claiming.settling import Settling
 from dna_pipeline.intake.claiming.single import SingleClaimer
@@ -60,16 +61,18 @@ class InboxIntake:
         self._is_silent = False
         self._known_files = KnownFiles(inbox.name, ledger)
         self.finder = CandidateFinder(inbox, prober, self._known_files, look, self._describe)
+        claimer = Claimer(config, inbox, ledger)
         self.claimer = SingleClaimer(
             config,
             inbox,
             ledger,
+            claimer,
             self._known_files,
             self.finder.mark_claimed,
             self.finder.mark_failed,
         )
         self._batch_claimer = BatchClaimer(
-            config, inbox, ledger, self._known_files, prober, self.finder, look
+            config, inbox, ledger, claimer, self._known_files, prober, self.finder, look
         )
         self._batch: tuple[Candidate, Generator[None]] | None = None
         self.late_sidecars = LateSidecars(ledger, self.finder, self.claimer)

@@ -14,12 +14,12 @@ from dna_pipeline.base.layout import is_id, is_real_folder
 from dna_pipeline.base.reachability import Look
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.schema import Config, Inbox
-from dna_pipeline.intake.claiming import claims as claim
+from dna_pipeline.intake.claiming import claims
+from dna_pipeline.intake.claiming.claimer import claim_of
 from dna_pipeline.intake.claiming.rollback import return_files, roll_back
 from dna_pipeline.intake.claiming.settling import Settling
 from dna_pipeline.intake.discovery.scan import FileStat, is_image_name, is_yaml_name
 from dna_pipeline.intake.planning import job_rows
-from dna_pipeline.intake.planning.drops import ClaimedDrop
 from dna_pipeline.ledger import batches, drops
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Drop
@@ -119,8 +119,9 @@ class ClaimRecovery:
             "id": drop.id, "folder": drop.folder, "claim": drop.claim, "stat": drop.stat,
             "image": drop.image, "sidecar": sidecar,
         }  # fmt: skip
-        error = Failure.from_dict(drop.error) if drop.error else None
-        self._settling.add(ClaimedDrop(row, error=error), now)
+        claim = claim_of(row)
+        claim.error = Failure.from_dict(drop.error) if drop.error else None
+        self._settling.add(claim, now)
 
     def _give_up_copy(self, drop: Drop) -> None:
         # The path of a file in a source root is absolute, and stays so when joined to the inbox's.
@@ -135,18 +136,18 @@ class ClaimRecovery:
         if self._look_at(self._config.outbox).is_silent:
             return False  # only the outbox shows which claims are archived
         try:
-            claims = claim.list_claims(self._inbox.path, self._ledger.id)
+            drop_ids = claims.list_claims(self._inbox.path, self._ledger.id)
         except OSError:
             return False
         open_ids = self._ledger.transact(drops.open_drop_ids)
-        for drop_id in claims:
+        for drop_id in drop_ids:
             if drop_id not in open_ids and is_id(drop_id):
                 self._attempt(drop_id, lambda i=drop_id: self._adopt(i, now))
         return True
 
     def _adopt(self, drop_id: str, now: float) -> None:
         """Make a drop of a claim that the ledger does not know; dispose of one whose drop ended."""
-        folder = claim.claim_dir(self._inbox.path, self._ledger.id, drop_id)
+        folder = claims.claim_dir(self._inbox.path, self._ledger.id, drop_id)
         if self._ledger.transact(lambda s: drops.is_gone(s, drop_id)):
             self._cleanup.settle_returned_claim(drop_id, folder)
             return
@@ -159,7 +160,7 @@ class ClaimRecovery:
         row = job_rows.drop_row(self._inbox, "", image, sidecar)
         row |= {"id": drop_id, "claim": str(folder)}
         self._ledger.transact(lambda s: drops.begin_claims(s, [row]))
-        self._settling.add(ClaimedDrop(row), now)
+        self._settling.add(claim_of(row), now)
 
     def _forget(self, drop_id: str) -> None:
         self._ledger.transact(lambda s: drops.forget_drops(s, [drop_id]))

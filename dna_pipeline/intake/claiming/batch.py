@@ -13,26 +13,24 @@ from __future__ import annotations
 import hashlib
 import os
 import posixpath
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import suppress
 from math import inf
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from dna_pipeline.base import filesystem
 from dna_pipeline.base.errors import DnaError, ImageMissing, JobError
 from dna_pipeline.base.failpoints import failpoint
-from dna_pipeline.base.files import remove_tree_if_there
 from dna_pipeline.base.naming import safe_stem
 from dna_pipeline.base.reachability import Look, look_directly
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.intake.claiming import claims
-from dna_pipeline.intake.claiming.batch_plan import BatchDrop, BatchPlan
+from dna_pipeline.intake.claiming.batch_plan import BatchPlan
 from dna_pipeline.intake.claiming.blocked import BlockedImages
-from dna_pipeline.intake.claiming.rollback import roll_back
-from dna_pipeline.intake.claiming.single import BULK_SIZE, copy_claim_dir, split
+from dna_pipeline.intake.claiming.claimer import Claim, Claimer, InputFile, hash_files
+from dna_pipeline.intake.claiming.single import split
 from dna_pipeline.intake.discovery.candidates import Candidate, References
 from dna_pipeline.intake.discovery.completeness import quiet_period_s
 from dna_pipeline.intake.discovery.probe import NotReadable, Probed, Prober
@@ -59,14 +57,16 @@ YIELD_EVERY = 16
 """Number of images that one step looks at, moves or hashes."""
 
 
-def _stats_of(source: Source, stats: Stats) -> Stats:
-    """Return an image's file status by its path: in the inbox, or absolute in a source root."""
-    if source.relative is not None:
-        return {source.relative: stats[source.relative]}
+def _stat_of(file: Path) -> FileStat | None:
     try:
-        return {str(source.path): FileStat.of(source.file.stat())}
+        return FileStat.of(file.stat())
     except OSError:
-        return {}  # the copy of the file will fail, and names the cause
+        return None  # the copy of the file will fail, and names the cause
+
+
+def _place(claim: Claim, inbox: Inbox) -> Path | None:
+    """Return the path of a claim's image before the claim; None if it has no image."""
+    return None if claim.image is None else inbox.path / claim.files[-1].place
 
 
 class NotReady(DnaError):
@@ -104,6 +104,7 @@ class BatchClaimer:
         config: Config,
         inbox: Inbox,
         ledger: Ledger,
+        claimer: Claimer,
         known_files: KnownFiles,
         prober: Prober,
         finder: CandidateFinder,
@@ -113,6 +114,7 @@ class BatchClaimer:
         self._look = look
         self._inbox = inbox
         self._ledger = ledger
+        self._claimer = claimer
         self._known_files = known_files
         self._prober = prober
         self._finder = finder
@@ -148,17 +150,16 @@ class BatchClaimer:
         self._explain_missing(plan, candidate)
         yield from self._probe(plan, stats)
         batch = self._batch_row(plan)
-        batch_drops = self._drops(plan, candidate, stats, batch["id"])
-        self._ledger.transact(lambda s: self._begin(s, batch, [item.row for item in batch_drops]))
-        failpoint("claiming-committed")
+        by_source = self._claims(plan, stats, batch["id"])
+        group = [self._own_claim(candidate, stats, plan, batch["id"]), *by_source.values()]
+        self._claimer.begin(group, batch)
         try:
-            with ExitStack() as stack:
-                yield from self._fetch(plan.batch_file, batch_drops, stats, stack)
-            yield from self._commit(plan, candidate, stats, batch, batch_drops)
+            yield from self._fetch(plan.batch_file, group)
+            yield from self._commit(plan, stats, batch, by_source, group)
         except GeneratorExit:
             raise  # the daemon must stop fast, so its next start rolls the batch back
         except BaseException:
-            self._roll_back(batch_drops)
+            self._roll_back(group)
             raise
 
     def _fits_nothing(self, job_file: str) -> ImageMissing:
@@ -238,133 +239,79 @@ class BatchClaimer:
         row = job_rows.batch_row(self._inbox, *split(plan.batch_file), plan.kind)
         return row | {"max_failures": plan.head.max_failures}
 
-    def _drops(self, plan: Plan, candidate: Candidate, stats: Stats, batch: str) -> list[BatchDrop]:
-        """Make a drop for the batch's own files, and one for each image that a right row names."""
-        own_files = _own_files(candidate)
-        own = self._drop(batch, split(own_files[0])[0], None, {p: stats[p] for p in own_files})
+    def _own_claim(self, candidate: Candidate, stats: Stats, plan: Plan, batch: str) -> Claim:
+        """Plan the claim of the batch's own files. They are not copied where they are kept."""
+        own_files = {path: stats[path] for path in _own_files(candidate)}
+        moved = () if self._inbox.keeps else own_files
+        files = [self._input_file("batch_file", path, stats, is_moved=True) for path in moved]
         # A batch may name thousands of images, so only this drop holds the batch's text.
-        own |= {"id": batch, "sidecar_text": plan.text}
-        moves = not self._inbox.keeps
-        own["claim"] = str(self._claim_folder(batch, is_moved=moves))
-        paths = [self._inbox.path / path for path in own_files] if moves else []
-        batch_drops = [BatchDrop(own, paths, moves)]
+        return self._claimer.plan(
+            split(plan.batch_file)[0], files,
+            id=batch, batch=batch, stat=to_json(own_files), sidecar_text=plan.text,
+        )  # fmt: skip
+
+    def _claims(self, plan: Plan, stats: Stats, batch: str) -> dict[Source, Claim]:
+        """Plan a claim for each image that a right row names."""
         right = dict.fromkeys(i.source for i in plan.items if i.source and i.error is None)
         # Images that may fail come first, or each try would move all the others to and fro.
         blocked = self._blocked.is_blocked
-        for source in sorted(right, key=lambda source: not blocked(plan.batch_file, source.path)):
-            source_stats = _stats_of(source, stats)
-            row = self._drop(batch, source.folder, source.path.name, source_stats)
-            is_moved = moves and source.relative is not None
-            row["claim"] = str(self._claim_folder(row["id"], is_moved=is_moved))
-            batch_drops.append(BatchDrop(row, [source.path], is_moved, source))
-        return batch_drops
+        images = sorted(right, key=lambda source: not blocked(plan.batch_file, source.path))
+        return {source: self._image_claim(source, stats, batch) for source in images}
 
-    def _drop(self, batch: str, folder: str, image: str | None, stats: Stats) -> dict[str, Any]:
-        row = job_rows.drop_row(self._inbox, folder, image, None)
-        return row | {"batch": batch, "stat": to_json(stats), "sidecar_text": None}
+    def _image_claim(self, source: Source, stats: Stats, batch: str) -> Claim:
+        if source.relative is None:
+            file = InputFile(
+                "image", source.path.name, source.file, str(source.path), _stat_of(source.file)
+            )
+        else:
+            is_moved = not self._inbox.keeps
+            file = self._input_file("image", source.relative, stats, is_moved=is_moved)
+        claim = self._claimer.plan(source.folder, [file], batch=batch, sidecar_text=None)
+        claim.probed = source.probed
+        return claim
 
-    def _claim_folder(self, drop_id: str, *, is_moved: bool) -> Path:
-        if is_moved:
-            return claims.claim_dir(self._inbox.path, self._ledger.id, drop_id)
-        return copy_claim_dir(self._config, drop_id)
+    def _input_file(self, role: str, path: str, stats: Stats, *, is_moved: bool) -> InputFile:
+        source = self._inbox.path / path
+        return InputFile(role, source.name, source, path, stats[path], is_moved)
 
-    def _begin(self, session: Any, batch: dict[str, Any], rows: Sequence[dict[str, Any]]) -> None:
-        batches.begin(session, batch)
-        drops.begin_claims(session, rows)
-
-    def _fetch(
-        self, batch_file: str, batch_drops: Sequence[BatchDrop], stats: Stats, stack: ExitStack
-    ) -> Generator[None]:
+    def _fetch(self, batch_file: str, group: Sequence[Claim]) -> Generator[None]:
         """Move or copy all files into their claims, durably, and hash the images."""
-        moved = [item for item in batch_drops if item.is_moved]
-        copied = [item for item in batch_drops if not item.is_moved and item.paths]
-        flush_moved = self._flush(self._inbox.path, len(moved), stack)
-        flush_copied = self._flush(self._config.data, len(copied), stack)
-        for number, item in enumerate(batch_drops):
+        with self._claimer.flushing(group) as flush:
+            for number, claim in enumerate(group):
+                if number % YIELD_EVERY == 0:
+                    yield
+                with self._blocked.recording_failures(batch_file, _place(claim, self._inbox)):
+                    self._claimer.fetch(claim, flush)
+                    if not claim.is_unchanged:
+                        raise claims.Changed(claim.files[-1].place)
+            self._claimer.sync(group, flush)
+        for number, claim in enumerate(group):
             if number % YIELD_EVERY == 0:
                 yield
-            if item.is_moved:
-                claims.make_claim_dir(self._inbox.path, self._ledger.id, item.row["id"])
-            else:
-                item.folder.mkdir(parents=True)
-            for path in item.paths:
-                with self._blocked.recording_failures(batch_file, item.image):
-                    self._fetch_file(item, path, stats, durable=flush_copied is None)
-                failpoint("image-taken" if item.source is not None else "sidecar-taken")
-        homes = {path.parent for item in moved for path in item.paths}
-        for part, flush in ((moved, flush_moved), (copied, flush_copied)):
-            if flush is not None:
-                flush()
-            else:
-                claims.sync_claims([item.folder for item in part], homes)
-        failpoint("claim-synced")
-        for number, item in enumerate(moved):
-            if number % YIELD_EVERY == 0:
-                yield
-            if item.source is not None:
-                with self._blocked.recording_failures(batch_file, item.image):
-                    hashed = claims.hash_in_place(item.folder / item.source.path.name)
-                item.columns = {"sha256": hashed.sha256, "bytes": hashed.size}
+            with self._blocked.recording_failures(batch_file, _place(claim, self._inbox)):
+                hash_files(claim)
         failpoint("hashed")
 
-    @staticmethod
-    def _flush(place: Path, number: int, stack: ExitStack) -> Callable[[], None] | None:
-        """Return one flush for many drops, as `SingleClaimer` does; None for a few drops."""
-        return stack.enter_context(filesystem.shared_flush(place)) if number >= BULK_SIZE else None
-
-    def _fetch_file(self, item: BatchDrop, path: Path, stats: Stats, *, durable: bool) -> None:
-        if not item.is_moved:
-            file = path if item.source is None else item.source.file
-            hashed = claims.snapshot(file, item.folder / path.name, durable=durable)
-            if item.source is None or item.source.relative is not None:
-                expected = stats[path.relative_to(self._inbox.path).as_posix()]
-                # Since the file was decoded, its writer may have begun anew, or a folder of its
-                # path may have become a link to a folder outside the inbox.
-                if not hashed.stat.same_content(expected):
-                    raise claims.Changed(str(path))
-            item.columns = {"sha256": hashed.sha256, "bytes": hashed.size}
-            return
-        expected = stats[path.relative_to(self._inbox.path).as_posix()]
-        if not claims.claim_file(path, item.folder, expected).unchanged:
-            raise claims.Changed(str(path))
-
-    def _roll_back(self, batch_drops: Sequence[BatchDrop]) -> None:
-        """Give all files back to the inbox, unless the batch was committed.
-
-        `ClaimRecovery` returns later what cannot be returned now.
-        """
-        batch_id = batch_drops[0].row["id"]
+    def _roll_back(self, group: Sequence[Claim]) -> None:
+        """Give all files back to the inbox, unless the batch was committed."""
+        batch_id = group[0].row["id"]
         if self._ledger.transact(lambda s: batches.get(s, batch_id)).state != "claiming":
             return
-        drop_ids: list[str] = []
-        for item in batch_drops:
-            with suppress(OSError):
-                roll_back(self._config, self._inbox, item.row, remove_tree_if_there)
-                drop_ids.append(item.row["id"])
-                for path in item.row["stat"] if item.is_moved else ():
-                    self._finder.mark_returned(path)
-
-        def forget(session: Any) -> None:
-            drops.forget_drops(session, drop_ids)
-            batches.forget_unclaimed(session)
-
-        self._ledger.transact(forget)
+        with suppress(OSError):  # `ClaimRecovery` returns later what cannot be returned now
+            self._claimer.roll_back(group)
+        for file in (file for claim in group for file in claim.files if file.is_moved):
+            self._finder.mark_returned(file.place)
 
     # --- the ledger ---
 
     def _commit(
         self,
         plan: Plan,
-        candidate: Candidate,
         stats: Stats,
         batch: dict[str, Any],
-        batch_drops: Sequence[BatchDrop],
+        by_source: Mapping[Source, Claim],
+        group: Sequence[Claim],
     ) -> Generator[None]:
-        by_source = {item.source: item for item in batch_drops if item.source is not None}
-        for source, item in by_source.items():
-            probed = source.probed
-            assert probed is not None
-            item.columns |= {"width": probed.width, "height": probed.height}
         batch_plan = BatchPlan(self._planner, self._inbox, plan, batch, by_source)
         models = self._planner.model_identities()
         keys: dict[int, str] = {}
@@ -384,7 +331,7 @@ class BatchClaimer:
             before = self._known_files.version(plan.batch_file)
             if before is not None and before.key == dedup_key:
                 self._skip_unchanged(
-                    plan.batch_file, Version(stats, dedup_key, None, before.drop_id), batch_drops
+                    plan.batch_file, Version(stats, dedup_key, None, before.drop_id), group
                 )
                 return
             versions[plan.batch_file] = Version(stats, dedup_key, None, batch["id"])
@@ -395,8 +342,7 @@ class BatchClaimer:
                 older = [before.drop_id, *batches.drops_of(session, before.drop_id)]
                 batches.withdraw(session, older)
             jobs, rows = batch_plan.make_rows(session, keys)
-            columns = [{"id": i.row["id"], **i.columns} for i in by_source.values()]
-            drops.finish_claims(session, columns, [])
+            drops.finish_claims(session, [claim.columns for claim in by_source.values()], [])
             drops.finish_claims(session, [{"id": batch["id"]}], jobs)
             drops.remember_files(session, self._known_files.rows(versions))
             batches.finish(session, batch["id"], rows, plan.dialect.to_json())
@@ -407,41 +353,39 @@ class BatchClaimer:
         self._blocked.forget(plan.batch_file)
         self._probed.clear()
         self._known_files.note(versions)
-        for path in [p for item in batch_drops if item.is_moved for p in item.paths]:
-            self._finder.mark_claimed(path.relative_to(self._inbox.path).as_posix())
+        for file in (file for claim in group for file in claim.files if file.is_moved):
+            self._finder.mark_claimed(file.place)
         log.info(
             "batch.claimed", inbox=self._inbox.name, name=batch["name"], batch=batch["id"],
             rows=len(plan.items), jobs=number,
         )  # fmt: skip
 
-    def _dedup_key(self, plan: Plan, drops: Mapping[Source, BatchDrop]) -> str:
+    def _dedup_key(self, plan: Plan, by_source: Mapping[Source, Claim]) -> str:
         """Hash the rows of a kept batch and the bytes of its images: equal if both are the same."""
 
         def row(item: PlanItem) -> str:
             if item.error is not None or item.source is None:
                 return item.error.code if item.error is not None else ""
-            context = self._planner.context(item, drops[item.source].columns["sha256"])
+            context = self._planner.context(item, by_source[item.source].columns["sha256"])
             return self._planner.dedup_key(item.row.document, context, lambda _: None)
 
         rows = [(item.row.number, shown_image(item), row(item)) for item in plan.items]
         return hashlib.sha256(f"{plan.head}\n{rows}".encode()).hexdigest()
 
-    def _skip_unchanged(
-        self, batch_file: str, version: Version, batch_drops: Sequence[BatchDrop]
-    ) -> None:
+    def _skip_unchanged(self, batch_file: str, version: Version, group: Sequence[Claim]) -> None:
         """Return a batch that asks for nothing new, since its files were only touched."""
-        self._roll_back(batch_drops)
+        self._roll_back(group)
         versions = {batch_file: version}
         self._ledger.transact(lambda s: drops.remember_files(s, self._known_files.rows(versions)))
         self._known_files.note(versions)
 
-    def _sha256(self, item: PlanItem, drops: Mapping[Source, BatchDrop]) -> str | None:
+    def _sha256(self, item: PlanItem, by_source: Mapping[Source, Claim]) -> str | None:
         """Return the hash of a right row's image; None if the row is wrong.
 
         If the image is missing, since an earlier claim moved it, return the hash of that claim.
         """
         if item.error is None:
-            return drops[item.source].columns["sha256"] if item.source else None
+            return by_source[item.source].columns["sha256"] if item.source else None
         if not isinstance(item.error, ImageMissing) or self._planner.row_error(item) is not None:
             return None
         folder, name = self._planner.place(item)

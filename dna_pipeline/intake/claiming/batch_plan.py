@@ -1,43 +1,18 @@
-"""Drops, rows and jobs of a batch that is being claimed."""
+"""Rows and jobs of a batch that is being claimed."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from dna_pipeline.base.errors import JobError
 from dna_pipeline.config.batch import request_text
 from dna_pipeline.config.schema import Inbox
+from dna_pipeline.intake.claiming.claimer import Claim
 from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.intake.planning.plan import Plan, PlanItem, Planner, Source, shown_image
 from dna_pipeline.ledger import batches
-
-
-@dataclass(slots=True, eq=False)
-class BatchDrop:
-    """One drop of a batch: an image, or the batch's own files (`source` is None then).
-
-    Attributes:
-        is_moved: True if the files are moved out of the inbox, False if they are copied.
-        columns: values for the drop's row that the claim finds out: hash, bytes, width, height.
-    """
-
-    row: dict[str, Any]
-    paths: list[Path]
-    is_moved: bool
-    source: Source | None = None
-    columns: dict[str, Any] = field(default_factory=dict[str, Any])
-
-    @property
-    def folder(self) -> Path:
-        return Path(self.row["claim"])
-
-    @property
-    def image(self) -> Path | None:
-        """The image as the batch names it; None for the batch's own files."""
-        return None if self.source is None else self.source.path
 
 
 @dataclass(slots=True, eq=False)
@@ -53,7 +28,7 @@ class BatchPlan:
     inbox: Inbox
     plan: Plan
     batch: Mapping[str, Any]
-    drops: Mapping[Source, BatchDrop]
+    drops: Mapping[Source, Claim]
     removed: Collection[str] = ()
     _jobs: dict[int, dict[str, Any]] = field(init=False, default_factory=dict[int, dict[str, Any]])
 

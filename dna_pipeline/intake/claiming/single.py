@@ -1,44 +1,39 @@
-"""Claims single candidates: claim, hash, resolve, record, with a commit between these steps.
-
-    commit *claiming* → rename sidecar, then image → fsync → hash and read → commit *claimed* + jobs
-
-At every instant the bytes are in the inbox or in the claim, and the ledger knows which claim.
-"""
+"""Claims single candidates, many at once, and records their jobs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from dna_pipeline.base import filesystem
 from dna_pipeline.base.errors import Failure, ImageUnreadable, JobError, SidecarInvalid
 from dna_pipeline.base.failpoints import failpoint
 from dna_pipeline.base.files import remove_tree, remove_tree_if_there
 from dna_pipeline.config.job_context import JobContext
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.config.sidecar import JobSpec
-from dna_pipeline.intake.claiming import claims as claim
-from dna_pipeline.intake.claiming.rollback import return_files
-from dna_pipeline.intake.discovery.scan import FileStat
+from dna_pipeline.intake.claiming import claims
+from dna_pipeline.intake.claiming.claimer import (
+    BULK_SIZE,
+    Claim,
+    Claimer,
+    Flush,
+    InputFile,
+    hash_files,
+)
 from dna_pipeline.intake.planning import job_rows
-from dna_pipeline.intake.planning.drops import ClaimedDrop, ReadyDrop
-from dna_pipeline.intake.planning.known_files import KnownFiles, Stats, Version, to_json
+from dna_pipeline.intake.planning.drops import ReadyDrop
+from dna_pipeline.intake.planning.known_files import KnownFiles, Version
 from dna_pipeline.ledger import batches, drops, requests
 from dna_pipeline.ledger.store import Ledger
 
 log = structlog.get_logger()
 
-BULK_SIZE = 16
-"""Number of drops from which on one flush and one log line serve them all."""
-
 _UNREADABLE = "cannot be read where it was claimed"
-
-_NO_COLUMNS: dict[str, Any] = dict.fromkeys(("sha256", "bytes", "width", "height", "sidecar_text"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +47,7 @@ class _Outcome:
         batch: the batch of the jobs if they are several, and its rows.
     """
 
-    claimed: ClaimedDrop
+    claimed: Claim
     columns: dict[str, Any]
     jobs: list[dict[str, Any]]
     version: Version | None = None
@@ -87,6 +82,7 @@ class SingleClaimer:
         config: Config,
         inbox: Inbox,
         ledger: Ledger,
+        claimer: Claimer,
         known_files: KnownFiles,
         on_claimed: Callable[[str], None],
         on_failed: Callable[[str, str], None],
@@ -95,151 +91,83 @@ class SingleClaimer:
         self._inbox = inbox
         self._resolver = job_rows.Resolver(config, inbox)
         self._ledger = ledger
-        self._root = claim.claim_root(inbox.path, ledger.id)
+        self._claimer = claimer
         self._known_files = known_files
         self._on_claimed = on_claimed
         self._on_failed = on_failed
 
     # --- a group of candidates ---
 
-    def claim(self, ready: Sequence[ReadyDrop]) -> list[ClaimedDrop]:
+    def claim(self, ready: Sequence[ReadyDrop]) -> list[Claim]:
         """Claim a group of candidates.
+
+        A file that cannot be claimed, for whatever reason, does not stop other drops.
 
         Returns:
             The claims whose files changed on the way; they must settle and be finished later.
         """
-        claims = [self._plan(item) for item in ready]
-        rows = [item.row for item in claims]
-        self._ledger.transact(lambda s: drops.begin_claims(s, rows))
-        failpoint("claiming-committed")
-        with self._flush(len(claims)) as flush:
-            claimed = [item for item in claims if self._fetch(item, durable=flush is None)]
-            if len(claimed) < len(claims):
-                failed = [item.row["id"] for item in claims if item not in claimed]
-                self._ledger.transact(lambda s: drops.forget_drops(s, failed))
-            self._sync(claimed, flush)
-        moving = [item for item in claimed if not item.is_unchanged]
-        return moving + self.finish([item for item in claimed if item.is_unchanged])
+        group = [self._plan(item) for item in ready]
+        self._claimer.begin(group)
+        with self._claimer.flushing(group) as flush:
+            claimed = [claim for claim in group if self._fetch(claim, flush)]
+            if len(claimed) < len(group):
+                self._claimer.roll_back([claim for claim in group if claim not in claimed])
+            self._claimer.sync(claimed, flush)
+        moving = [claim for claim in claimed if not claim.is_unchanged]
+        return moving + self.finish([claim for claim in claimed if claim.is_unchanged])
 
-    def _plan(self, ready: ReadyDrop) -> ClaimedDrop:
+    def _plan(self, ready: ReadyDrop) -> Claim:
         candidate = ready.candidate
-        folder, image = split(candidate.image) if candidate.image else ("", None)
-        sidecar_folder, sidecar = split(candidate.sidecar) if candidate.sidecar else ("", None)
-        folder = folder if image is not None else sidecar_folder
-        error = ready.error.failure() if ready.error else None
-        row = job_rows.drop_row(self._inbox, folder, image, sidecar)
-        row |= {
-            "claim": str(self._claim_folder(row["id"])),
-            "stat": to_json(ready.stats),
-            "error": error.to_dict() if error else None,
-        }
-        return ClaimedDrop(row, ready, error, ready.probed)
+        files: list[InputFile] = []
+        for role, path in (("sidecar", candidate.sidecar), ("image", candidate.image)):
+            if path is not None:
+                is_copied = self._inbox.keeps or (role == "sidecar" and ready.shares_sidecar)
+                files.append(self._input_file(role, path, ready, is_moved=not is_copied))
+        folder = split(candidate.image or candidate.sidecar or "")[0]
+        claim = self._claimer.plan(folder, files, ready=ready, error=ready.error)
+        claim.probed = ready.probed
+        return claim
 
-    def _claim_folder(self, drop_id: str) -> Path:
-        if self._inbox.keeps:
-            return copy_claim_dir(self._config, drop_id)
-        return self._root / drop_id
-
-    def _flush(self, number: int) -> AbstractContextManager[Callable[[], None] | None]:
-        """Return one flush for many drops, or nothing for a few.
-
-        For a few drops, the flush might write too much data of other programs.
-        """
-        place = self._config.data if self._inbox.keeps else self._inbox.path
-        return filesystem.shared_flush(place) if number >= BULK_SIZE else nullcontext()
-
-    def _fetch(self, item: ClaimedDrop, *, durable: bool) -> bool:
-        """Bring the files into the claim; False if one of them could not be claimed.
-
-        A file that cannot be claimed, for whatever reason, does not stop other drops.
-
-        Args:
-            durable: flush each copy to the disk at once.
-        """
-        assert item.ready is not None
-        candidate = item.ready.candidate
-        paths = [path for path in (candidate.sidecar, candidate.image) if path is not None]
-        try:
-            self._make_folder(item)
-            for path in paths:
-                item.stats |= self._fetch_file(item, path, item.ready, durable=durable)
-                failpoint("image-taken" if path == candidate.image else "sidecar-taken")
-        except (claim.ClaimError, OSError) as reason:
-            log.info("drop.left", inbox=self._inbox.name, file=paths[-1], why=str(reason))
-            self._roll_back(item)
-            if not isinstance(reason, claim.Lost):
-                self._on_failed(paths[-1], f"could not be taken in: {reason}")
-            return False
-        for path in paths:
-            if not (self._inbox.keeps or (path == candidate.sidecar and item.ready.shares_sidecar)):
-                self._on_claimed(path)
-        return True
-
-    def _make_folder(self, item: ClaimedDrop) -> None:
-        if self._inbox.keeps:
-            item.folder.mkdir(parents=True)
-        else:
-            claim.make_claim_dir(self._inbox.path, self._ledger.id, item.row["id"])
-
-    def _fetch_file(
-        self, item: ClaimedDrop, path: str, ready: ReadyDrop, *, durable: bool
-    ) -> Stats:
-        """Move or copy one file; return its status now, or nothing if it changed on the way.
-
-        The sidecar comes first: the image's rename is the claim.
-        """
+    def _input_file(self, role: str, path: str, ready: ReadyDrop, *, is_moved: bool) -> InputFile:
         source = self._inbox.path / path
-        is_copied = path == ready.candidate.sidecar and ready.shares_sidecar
-        if not (self._inbox.keeps or is_copied):
-            claimed = claim.claim_file(source, item.folder, ready.stats[path])
-            return {source.name: claimed.stat} if claimed.unchanged else {}
-        target = item.folder / source.name
-        # Since the file was decoded, its writer may have begun anew and now pause, so that half a
-        # file stands still; or a folder of its path became a link to one outside the inbox.
-        copied = claim.snapshot(source, target, durable=durable)
-        if not copied.stat.same_content(ready.stats[path]):
-            raise claim.Changed(str(source))
-        return {source.name: FileStat.of(target.lstat())}
+        return InputFile(role, split(path)[1], source, path, ready.stats[path], is_moved)
 
-    def _roll_back(self, item: ClaimedDrop) -> None:
-        if self._inbox.keeps:
-            remove_tree(item.folder, ignore_errors=True)
-        else:
-            return_files(item.folder, self._inbox.path, item.row["folder"], item.row["stat"])
-
-    def _sync(self, claimed: Sequence[ClaimedDrop], flush: Callable[[], None] | None) -> None:
-        if flush is not None:
-            flush()
-        else:
-            homes: set[str] = set()
-            if not self._inbox.keeps:
-                homes = {split(path)[0] for item in claimed for path in item.row["stat"]}
-            claim.sync_claims(
-                [item.folder for item in claimed], map(self._inbox.path.joinpath, homes)
-            )
-        failpoint("claim-synced")
+    def _fetch(self, claim: Claim, flush: Flush) -> bool:
+        """Bring the files into the claim; False if one of them could not be claimed."""
+        try:
+            self._claimer.fetch(claim, flush)
+        except (claims.ClaimError, OSError) as reason:
+            path = claim.files[-1].place
+            log.info("drop.left", inbox=self._inbox.name, file=path, why=str(reason))
+            if not isinstance(reason, claims.Lost):
+                self._on_failed(path, f"could not be taken in: {reason}")
+            return False
+        for file in claim.files:
+            if file.is_moved:
+                self._on_claimed(file.place)
+        return True
 
     # --- claims whose files stand still ---
 
-    def finish_settled(self, claims: Sequence[ClaimedDrop]) -> list[ClaimedDrop]:
+    def finish_settled(self, group: Sequence[Claim]) -> list[Claim]:
         """Flush and finish claims that were written to after their flush, or were never flushed."""
-        if claims:
-            self._sync(claims, None)
-        return self.finish(claims)
+        if group:
+            self._claimer.sync(group)
+        return self.finish(group)
 
-    def finish(self, claims: Sequence[ClaimedDrop]) -> list[ClaimedDrop]:
+    def finish(self, group: Sequence[Claim]) -> list[Claim]:
         """Hash, read and resolve; commit all drops with their jobs in one transaction.
 
         Returns:
             The claims whose files are still written to.
         """
         outcomes: list[_Outcome] = []
-        moving: list[ClaimedDrop] = []
-        for item in claims:
+        moving: list[Claim] = []
+        for claim in group:
             try:
-                outcomes.append(self._outcome(item))
-            except claim.Changed:
-                moving.append(item)
+                outcomes.append(self._outcome(claim))
+            except claims.Changed:
+                moving.append(claim)
         if outcomes:
             failpoint("hashed")
             for outcome in outcomes:
@@ -253,30 +181,23 @@ class SingleClaimer:
             self._after_commit(outcomes, replaced)
         return moving
 
-    def _outcome(self, item: ClaimedDrop) -> _Outcome:
+    def _outcome(self, claim: Claim) -> _Outcome:
         data: bytes | None = None
-        columns: dict[str, Any] = {}
         try:
-            if item.image is not None:
-                hashed = claim.hash_in_place(item.image)
-                columns = {"sha256": hashed.sha256, "bytes": hashed.size}
-        except claim.Changed:
+            hash_files(claim)
+        except claims.Changed:
             raise
-        except (claim.ClaimError, OSError) as error:
-            item.error = ImageUnreadable(f"{_UNREADABLE}: {error}").failure()
+        except (claims.ClaimError, OSError) as error:
+            claim.error = ImageUnreadable(f"{_UNREADABLE}: {error}").failure()
         try:
-            data = job_rows.read_sidecar(item.sidecar) if item.sidecar else None
+            if (sidecar := claim.path("sidecar")) is not None:
+                data = job_rows.read_sidecar(sidecar)
         except OSError as error:
-            item.error = item.error or SidecarInvalid(f"{_UNREADABLE}: {error}").failure()
-        if item.probed is not None:
-            columns |= {"width": item.probed.width, "height": item.probed.height}
-        if data is not None:
-            columns["sidecar_text"] = job_rows.as_text(data)
-        return self._outcome_of(item, _NO_COLUMNS | columns, data)
+            claim.error = claim.error or SidecarInvalid(f"{_UNREADABLE}: {error}").failure()
+        text = None if data is None else job_rows.as_text(data)
+        return self._outcome_of(claim, claim.columns | {"sidecar_text": text}, data)
 
-    def _outcome_of(
-        self, item: ClaimedDrop, columns: dict[str, Any], data: bytes | None
-    ) -> _Outcome:
+    def _outcome_of(self, item: Claim, columns: dict[str, Any], data: bytes | None) -> _Outcome:
         version = older = None
         name, folder = item.row["image"] or item.row["sidecar"], item.row["folder"]
         context = job_rows.context_of(self._inbox, folder, name, columns["sha256"])
@@ -294,7 +215,7 @@ class SingleClaimer:
         return _Outcome(item, columns, jobs, version, older, batch)
 
     def _jobs(
-        self, item: ClaimedDrop, data: bytes | None, context: JobContext
+        self, item: Claim, data: bytes | None, context: JobContext
     ) -> tuple[list[dict[str, Any]], tuple[dict[str, Any], list[dict[str, Any]]] | None]:
         """Make the jobs of a drop, and their batch if the sidecar's `matrix` asks for several."""
         folder, drop_id = item.row["folder"], item.row["id"]
@@ -329,7 +250,7 @@ class SingleClaimer:
             The drops whose place in the queue a newer version of the file got.
         """
         replaced: list[str] = []
-        columns = [{"id": o.claimed.row["id"], **o.columns} for o in outcomes if o.jobs]
+        columns = [o.columns for o in outcomes if o.jobs]
         drops.finish_claims(session, columns, [])
         jobs: list[dict[str, Any]] = []
         for outcome in outcomes:
