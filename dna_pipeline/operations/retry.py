@@ -23,6 +23,7 @@ from dna_pipeline.intake.claiming.single import copy_claim_dir
 from dna_pipeline.intake.discovery.probe import Prober
 from dna_pipeline.intake.discovery.scan import is_yaml_name
 from dna_pipeline.intake.planning import job_rows
+from dna_pipeline.intake.planning.plan import Planner
 from dna_pipeline.ledger import batches, drops, queue, requests
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Drop, Job
@@ -199,12 +200,12 @@ class Retrier:
         A seed that was drawn at random is used again if the sidecar is unchanged, or at least all
         parameters of its stage are, so that the stage's result can be kept.
         """
-        inbox = self._inbox(job)
+        planner = Planner(self._config, self._inbox(job))
 
         def resolve(
             text: bytes | None, draw: Callable[[], int], seeds: Mapping[str, int] | None = None
         ) -> JobSpec:
-            return job_rows.resolve_text(self._config, inbox, text, context, draw, seeds)
+            return planner.resolve_one(text, context, draw, seeds)
 
         def draws(text: bytes | None) -> set[str]:
             spec = resolve(text, lambda: _DRAWN)

@@ -1,6 +1,6 @@
 """Claims the batch of a job file or a table: all of its files or none.
 
-    plan, look at every image → commit *claiming* → table, then images → fsync → hash
+    plan → look at every image → commit *claiming* → table, then images → fsync → hash
          → resolve each row → commit *claimed*: jobs, rows
 
 If anything fails before the last commit, the files go back to where they lay, and the next look
@@ -10,26 +10,33 @@ since thousands of images take a while and other inboxes wait.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import posixpath
-from collections.abc import Generator, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, suppress
+from dataclasses import dataclass, field
 from math import inf
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import structlog
 
 from dna_pipeline.base.errors import DnaError, ImageMissing, JobError
-from dna_pipeline.base.failpoints import failpoint
 from dna_pipeline.base.naming import safe_stem
 from dna_pipeline.base.reachability import Look, look_directly
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.intake.claiming import claims
-from dna_pipeline.intake.claiming.batch_plan import BatchPlan
 from dna_pipeline.intake.claiming.blocked import BlockedImages
-from dna_pipeline.intake.claiming.claimer import Claim, Claimer, InputFile, hash_files
+from dna_pipeline.intake.claiming.claimer import (
+    NO_FLUSH,
+    Claim,
+    Claimer,
+    Flush,
+    InputFile,
+    hash_files,
+)
+from dna_pipeline.intake.claiming.recorder import Entry, Recorder
 from dna_pipeline.intake.claiming.single import split
 from dna_pipeline.intake.discovery.candidates import Candidate, References
 from dna_pipeline.intake.discovery.completeness import quiet_period_s
@@ -38,23 +45,19 @@ from dna_pipeline.intake.discovery.scan import FileStat
 from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.intake.planning.finder import CandidateFinder
 from dna_pipeline.intake.planning.known_files import RESERVED, KnownFiles, Stats, Version, to_json
-from dna_pipeline.intake.planning.plan import (
-    Plan,
-    PlanItem,
-    Planner,
-    Source,
-    image_error,
-    shown_image,
-)
+from dna_pipeline.intake.planning.named_images import Source
+from dna_pipeline.intake.planning.plan import Plan, PlanItem, Planner, image_error
 from dna_pipeline.intake.planning.recent_images import RecentImages, explanation
 from dna_pipeline.intake.planning.source_roots import lacking_root
-from dna_pipeline.ledger import batches, drops
+from dna_pipeline.ledger import batches
 from dna_pipeline.ledger.store import Ledger
 
 log = structlog.get_logger()
 
-YIELD_EVERY = 16
-"""Number of images that one step looks at, moves or hashes."""
+State = Literal["probing", "fetching", "hashing", "resolving"]
+
+_AT_ONCE: dict[State, int] = {"probing": 16, "fetching": 16, "hashing": 16, "resolving": 128}
+"""Number of images, or of rows, that one step works on."""
 
 
 def _stat_of(file: Path) -> FileStat | None:
@@ -62,11 +65,6 @@ def _stat_of(file: Path) -> FileStat | None:
         return FileStat.of(file.stat())
     except OSError:
         return None  # the copy of the file will fail, and names the cause
-
-
-def _place(claim: Claim, inbox: Inbox) -> Path | None:
-    """Return the path of a claim's image before the claim; None if it has no image."""
-    return None if claim.image is None else inbox.path / claim.files[-1].place
 
 
 class NotReady(DnaError):
@@ -96,6 +94,46 @@ def _own_files(candidate: Candidate) -> list[str]:
     return [path for path in (candidate.table, candidate.sidecar) if path is not None]
 
 
+@dataclass(slots=True, eq=False)
+class BatchClaim:
+    """A batch that is being claimed, between two steps.
+
+    Attributes:
+        stats: file status of its files at the last look.
+        state: `probing` its images, `fetching` files into their claims, `hashing` them, or
+            `resolving` its rows.
+        todo: the images, claims or rows that remain in this state.
+        row: its row of the ledger's table `batches`.
+        own: claim of its own files; None while it probes.
+        by_source: the claims of its images.
+    """
+
+    candidate: Candidate
+    stats: Stats
+    plan: Plan
+    row: dict[str, Any]
+    todo: deque[Any]
+    state: State = "probing"
+    own: Claim | None = None
+    by_source: dict[Source, Claim] = field(default_factory=dict[Source, Claim])
+    flush: Flush = NO_FLUSH
+    resources: ExitStack = field(default_factory=ExitStack)
+
+    @property
+    def group(self) -> list[Claim]:
+        return [] if self.own is None else [self.own, *self.by_source.values()]
+
+    @property
+    def moved(self) -> Iterator[str]:
+        """Paths of the files that leave the inbox."""
+        return (file.place for claim in self.group for file in claim.files if file.is_moved)
+
+    def enter(
+        self, state: Literal["fetching", "hashing", "resolving"], todo: Iterable[Any]
+    ) -> None:
+        self.state, self.todo = state, deque(todo)
+
+
 class BatchClaimer:
     """Claims the batches of one inbox."""
 
@@ -104,7 +142,9 @@ class BatchClaimer:
         config: Config,
         inbox: Inbox,
         ledger: Ledger,
+        planner: Planner,
         claimer: Claimer,
+        recorder: Recorder,
         known_files: KnownFiles,
         prober: Prober,
         finder: CandidateFinder,
@@ -114,25 +154,24 @@ class BatchClaimer:
         self._look = look
         self._inbox = inbox
         self._ledger = ledger
+        self._planner = planner
         self._claimer = claimer
+        self._recorder = recorder
         self._known_files = known_files
         self._prober = prober
         self._finder = finder
-        self._planner = Planner(config, inbox)
         self._probed: dict[Path, tuple[FileStat, Probed]] = {}
         """Images of a batch that is not ready: decoded as a whole, so not again at each try."""
         self._blocked = BlockedImages(finder.tracker)
+        self._models = planner.model_identities()
 
-    def steps(self, candidate: Candidate, stats: Stats) -> Generator[None]:
-        """Claim one batch, a little at each step.
+    def start(self, candidate: Candidate, stats: Stats) -> BatchClaim | None:
+        """Plan a batch; None if these very files, which stay in the inbox, failed before.
 
         Args:
             stats: file status of its files at the last look.
 
-        Raises:
-            NotReady: a file may still be written or cannot be read, or a source root is away.
-            ClaimError, OSError: files changed or vanished meanwhile. Nothing was claimed then.
-            JobError: no job can be made of the batch.
+        Raises: as `step`.
         """
         if (lacking := lacking_root(self._inbox, self._look)) is not None:
             # Rows that are right while the root is mounted would count as wrong now.
@@ -141,26 +180,61 @@ class BatchClaimer:
         try:
             plan = self._planner.plan(candidate)
             if not plan.items:
-                raise self._fits_nothing(plan.batch_file)
+                raise self._fits_nothing(plan.file)
         except JobError as error:
             if self._has_failed(candidate, stats, error):
-                return
+                return None
             self._reserve_all(candidate, stats)
             raise
         self._explain_missing(plan, candidate)
-        yield from self._probe(plan, stats)
-        batch = self._batch_row(plan)
-        by_source = self._claims(plan, stats, batch["id"])
-        group = [self._own_claim(candidate, stats, plan, batch["id"]), *by_source.values()]
-        self._claimer.begin(group, batch)
+        row = self._planner.batch_row(plan)
+        return BatchClaim(candidate, stats, plan, row, deque(plan.sources))
+
+    def step(self, batch: BatchClaim) -> BatchClaim | None:
+        """Do a little more of a batch; None if it is done.
+
+        Raises:
+            NotReady: a file may still be written or cannot be read, or a source root is away.
+            ClaimError, OSError: files changed or vanished meanwhile. Nothing was claimed then.
+            JobError: no job can be made of the batch.
+        """
         try:
-            yield from self._fetch(plan.batch_file, group)
-            yield from self._commit(plan, stats, batch, by_source, group)
-        except GeneratorExit:
-            raise  # the daemon must stop fast, so its next start rolls the batch back
+            for _ in range(min(_AT_ONCE[batch.state], len(batch.todo))):
+                self._work_on(batch, batch.todo.popleft())
+            return batch if batch.todo or self._go_on(batch) else None
         except BaseException:
-            self._roll_back(group)
+            self._roll_back(batch)
             raise
+
+    def _work_on(self, batch: BatchClaim, part: Any) -> None:
+        match batch.state:
+            case "probing":
+                self._probe(batch, part)
+            case "fetching":
+                self._fetch(batch, part)
+            case "hashing":
+                with self._recording_failures(batch, part):
+                    hash_files(part)
+            case "resolving":
+                self._resolve(batch, part)
+
+    def _go_on(self, batch: BatchClaim) -> bool:
+        """Enter the next state; False if there is none."""
+        match batch.state:
+            case "probing":
+                self._begin(batch)
+                batch.enter("fetching", batch.group)
+            case "fetching":
+                self._claimer.sync(batch.group, batch.flush)
+                batch.resources.close()
+                batch.enter("hashing", batch.group)
+            case "hashing":
+                self._models = self._planner.model_identities()
+                batch.enter("resolving", batch.plan.items)
+            case "resolving":
+                self._record(batch)
+                return False
+        return True
 
     def _fits_nothing(self, job_file: str) -> ImageMissing:
         """Return the error of a job file whose globs fit no image."""
@@ -175,23 +249,24 @@ class BatchClaimer:
         """Add to the errors of missing images that they were claimed before this file came."""
         others = {path for path, _ in candidate.claimed_by_others}
         missing = [
-            item
+            (item, path)
             for item in plan.items
-            if isinstance(item.error, ImageMissing) and self._path_of(item) not in others
+            if isinstance(item.error, ImageMissing)
+            and (path := self._path_of(plan, item)) not in others
         ]
         if self._inbox.keeps or not missing:
             return
         recent = RecentImages(self._ledger, self._inbox)
-        for item in missing:
+        for item, path in missing:
             assert item.error is not None
-            if text := explanation(recent.find([self._path_of(item)])):
+            if text := explanation(recent.find([path])):
                 item.error = ImageMissing(f"{item.error.detail}; {text}", where=item.error.where)
 
-    def _path_of(self, item: PlanItem) -> str:
+    def _path_of(self, plan: Plan, item: PlanItem) -> str:
         """Return the path in the inbox of a row's image, which need not be there."""
         if item.source is not None:
             return os.path.relpath(item.source.path, self._inbox.path).replace(os.sep, "/")
-        return posixpath.join(*self._planner.place(item))
+        return posixpath.join(*plan.place(item))
 
     def _has_failed(self, candidate: Candidate, stats: Stats, error: JobError) -> bool:
         """True if these very files, which stay in the inbox, failed with the same code before."""
@@ -200,30 +275,26 @@ class BatchClaimer:
         stats_now = {path: stats[path] for path in own_files}
         return version is not None and (version.stats, version.error) == (stats_now, error.code)
 
-    def _probe(self, plan: Plan, stats: Stats) -> Generator[None]:
-        for number, source in enumerate(plan.sources):
-            if number % YIELD_EVERY == 0:
-                yield
-            stat = None if source.relative is None else stats[source.relative]
-            before = self._probed.get(source.path)
-            if stat is not None and before is not None and before[0] == stat:
-                source.probed = before[1]
-            else:
-                self._decode(plan, source, stat)
-            source.error = self._blocked.final_error(plan.batch_file, source.path) or source.error
-            if source.error is None and (
-                why := self._blocked.wait_reason(plan.batch_file, source.path)
-            ):
-                raise NotReady(why, is_long=True)
-        for item in plan.items:
-            item.error = image_error(item)
+    # --- states ---
+
+    def _probe(self, batch: BatchClaim, source: Source) -> None:
+        file = batch.plan.file
+        stat = None if source.relative is None else batch.stats[source.relative]
+        before = self._probed.get(source.path)
+        if stat is not None and before is not None and before[0] == stat:
+            source.probed = before[1]
+        else:
+            self._decode(batch.plan, source, stat)
+        source.error = self._blocked.final_error(file, source.path) or source.error
+        if source.error is None and (why := self._blocked.wait_reason(file, source.path)):
+            raise NotReady(why, is_long=True)
 
     def _decode(self, plan: Plan, source: Source, stat: FileStat | None) -> None:
         """Decode an image. Raises `NotReady` if a later try may give another result."""
         answer = source.probe(self._prober)
         if isinstance(answer, NotReadable):
-            self._blocked.note_unreadable(plan.batch_file, source.path, answer.detail)
-            if self._blocked.final_error(plan.batch_file, source.path) is None:
+            self._blocked.note_unreadable(plan.file, source.path, answer.detail)
+            if self._blocked.final_error(plan.file, source.path) is None:
                 raise NotReady(f"{source.relative or source.path}: {answer}", is_long=True)
             return
         still_s = inf if source.relative is None else self._finder.settled_for(source.relative)
@@ -233,29 +304,33 @@ class BatchClaimer:
         if stat is not None and isinstance(answer, Probed) and not quiet_s:
             self._probed[source.path] = stat, answer
 
-    # --- claiming ---
+    def _begin(self, batch: BatchClaim) -> None:
+        for item in batch.plan.items:
+            item.error = image_error(item)
+        batch.by_source = self._claims(batch.plan, batch.stats, batch.row["id"])
+        batch.own = self._own_claim(batch)
+        self._claimer.begin(batch.group, batch.row)
+        batch.flush = batch.resources.enter_context(self._claimer.flushing(batch.group))
 
-    def _batch_row(self, plan: Plan) -> dict[str, Any]:
-        row = job_rows.batch_row(self._inbox, *split(plan.batch_file), plan.kind)
-        return row | {"max_failures": plan.head.max_failures}
-
-    def _own_claim(self, candidate: Candidate, stats: Stats, plan: Plan, batch: str) -> Claim:
+    def _own_claim(self, batch: BatchClaim) -> Claim:
         """Plan the claim of the batch's own files. They are not copied where they are kept."""
-        own_files = {path: stats[path] for path in _own_files(candidate)}
+        own_files = {path: batch.stats[path] for path in _own_files(batch.candidate)}
         moved = () if self._inbox.keeps else own_files
-        files = [self._input_file("batch_file", path, stats, is_moved=True) for path in moved]
+        files = [self._input_file("batch_file", path, own_files, is_moved=True) for path in moved]
+        batch_id = batch.row["id"]
+        claim = self._claimer.plan(
+            batch.plan.folder, files, id=batch_id, batch=batch_id, stat=to_json(own_files)
+        )
         # A batch may name thousands of images, so only this drop holds the batch's text.
-        return self._claimer.plan(
-            split(plan.batch_file)[0], files,
-            id=batch, batch=batch, stat=to_json(own_files), sidecar_text=plan.text,
-        )  # fmt: skip
+        claim.text = batch.plan.text
+        return claim
 
     def _claims(self, plan: Plan, stats: Stats, batch: str) -> dict[Source, Claim]:
         """Plan a claim for each image that a right row names."""
         right = dict.fromkeys(i.source for i in plan.items if i.source and i.error is None)
         # Images that may fail come first, or each try would move all the others to and fro.
         blocked = self._blocked.is_blocked
-        images = sorted(right, key=lambda source: not blocked(plan.batch_file, source.path))
+        images = sorted(right, key=lambda source: not blocked(plan.file, source.path))
         return {source: self._image_claim(source, stats, batch) for source in images}
 
     def _image_claim(self, source: Source, stats: Stats, batch: str) -> Claim:
@@ -266,7 +341,7 @@ class BatchClaimer:
         else:
             is_moved = not self._inbox.keeps
             file = self._input_file("image", source.relative, stats, is_moved=is_moved)
-        claim = self._claimer.plan(source.folder, [file], batch=batch, sidecar_text=None)
+        claim = self._claimer.plan(source.folder, [file], batch=batch)
         claim.probed = source.probed
         return claim
 
@@ -274,123 +349,80 @@ class BatchClaimer:
         source = self._inbox.path / path
         return InputFile(role, source.name, source, path, stats[path], is_moved)
 
-    def _fetch(self, batch_file: str, group: Sequence[Claim]) -> Generator[None]:
-        """Move or copy all files into their claims, durably, and hash the images."""
-        with self._claimer.flushing(group) as flush:
-            for number, claim in enumerate(group):
-                if number % YIELD_EVERY == 0:
-                    yield
-                with self._blocked.recording_failures(batch_file, _place(claim, self._inbox)):
-                    self._claimer.fetch(claim, flush)
-                    if not claim.is_unchanged:
-                        raise claims.Changed(claim.files[-1].place)
-            self._claimer.sync(group, flush)
-        for number, claim in enumerate(group):
-            if number % YIELD_EVERY == 0:
-                yield
-            with self._blocked.recording_failures(batch_file, _place(claim, self._inbox)):
-                hash_files(claim)
-        failpoint("hashed")
+    def _fetch(self, batch: BatchClaim, claim: Claim) -> None:
+        with self._recording_failures(batch, claim):
+            self._claimer.fetch(claim, batch.flush)
+            if not claim.is_unchanged:
+                raise claims.Changed(claim.files[-1].place)
 
-    def _roll_back(self, group: Sequence[Claim]) -> None:
-        """Give all files back to the inbox, unless the batch was committed."""
-        batch_id = group[0].row["id"]
-        if self._ledger.transact(lambda s: batches.get(s, batch_id)).state != "claiming":
+    def _recording_failures(self, batch: BatchClaim, claim: Claim) -> AbstractContextManager[None]:
+        image = None if claim is batch.own else self._inbox.path / claim.files[-1].place
+        return self._blocked.recording_failures(batch.plan.file, image)
+
+    def _resolve(self, batch: BatchClaim, item: PlanItem) -> None:
+        """Find a row's dedup key, and make its job ahead: thousands would make the commit long."""
+        plan = batch.plan
+        if (sha256 := self._sha256(batch, item)) is None:
             return
-        with suppress(OSError):  # `ClaimRecovery` returns later what cannot be returned now
-            self._claimer.roll_back(group)
-        for file in (file for claim in group for file in claim.files if file.is_moved):
-            self._finder.mark_returned(file.place)
+        item.key = self._planner.dedup_key(plan, item, sha256, self._models)
+        if item.error is None and item.source is not None:
+            drop = batch.by_source[item.source].row["id"]
+            self._planner.add_job(plan, item, drop, sha256, batch.row)
 
-    # --- the ledger ---
-
-    def _commit(
-        self,
-        plan: Plan,
-        stats: Stats,
-        batch: dict[str, Any],
-        by_source: Mapping[Source, Claim],
-        group: Sequence[Claim],
-    ) -> Generator[None]:
-        batch_plan = BatchPlan(self._planner, self._inbox, plan, batch, by_source)
-        models = self._planner.model_identities()
-        keys: dict[int, str] = {}
-        for number, item in enumerate(plan.items):
-            if number % (8 * YIELD_EVERY) == 0:
-                yield
-            if (sha256 := self._sha256(item, by_source)) is not None:
-                context = self._planner.context(item, sha256)
-                key = self._planner.dedup_key(item.row.document, context, models)
-                keys[item.row.number] = key
-                batch_plan.prepare(item, key)
-        yield
-        batch_plan.removed = self._removed(keys.values()) if batch_plan.skips_duplicates else ()
-        versions = self._reserved(plan, stats)
-        if self._inbox.keeps:
-            dedup_key = self._dedup_key(plan, by_source)
-            before = self._known_files.version(plan.batch_file)
-            if before is not None and before.key == dedup_key:
-                self._skip_unchanged(
-                    plan.batch_file, Version(stats, dedup_key, None, before.drop_id), group
-                )
-                return
-            versions[plan.batch_file] = Version(stats, dedup_key, None, batch["id"])
-
-        def commit(session: Any) -> int:
-            before = self._known_files.version(plan.batch_file)
-            if self._inbox.on_change == "latest" and before is not None and before.drop_id:
-                older = [before.drop_id, *batches.drops_of(session, before.drop_id)]
-                batches.withdraw(session, older)
-            jobs, rows = batch_plan.make_rows(session, keys)
-            drops.finish_claims(session, [claim.columns for claim in by_source.values()], [])
-            drops.finish_claims(session, [{"id": batch["id"]}], jobs)
-            drops.remember_files(session, self._known_files.rows(versions))
-            batches.finish(session, batch["id"], rows, plan.dialect.to_json())
-            return len(jobs)
-
-        number = self._ledger.transact(commit)
-        failpoint("claimed-committed")
-        self._blocked.forget(plan.batch_file)
-        self._probed.clear()
-        self._known_files.note(versions)
-        for file in (file for claim in group for file in claim.files if file.is_moved):
-            self._finder.mark_claimed(file.place)
-        log.info(
-            "batch.claimed", inbox=self._inbox.name, name=batch["name"], batch=batch["id"],
-            rows=len(plan.items), jobs=number,
-        )  # fmt: skip
-
-    def _dedup_key(self, plan: Plan, by_source: Mapping[Source, Claim]) -> str:
-        """Hash the rows of a kept batch and the bytes of its images: equal if both are the same."""
-
-        def row(item: PlanItem) -> str:
-            if item.error is not None or item.source is None:
-                return item.error.code if item.error is not None else ""
-            context = self._planner.context(item, by_source[item.source].columns["sha256"])
-            return self._planner.dedup_key(item.row.document, context, lambda _: None)
-
-        rows = [(item.row.number, shown_image(item), row(item)) for item in plan.items]
-        return hashlib.sha256(f"{plan.head}\n{rows}".encode()).hexdigest()
-
-    def _skip_unchanged(self, batch_file: str, version: Version, group: Sequence[Claim]) -> None:
-        """Return a batch that asks for nothing new, since its files were only touched."""
-        self._roll_back(group)
-        versions = {batch_file: version}
-        self._ledger.transact(lambda s: drops.remember_files(s, self._known_files.rows(versions)))
-        self._known_files.note(versions)
-
-    def _sha256(self, item: PlanItem, by_source: Mapping[Source, Claim]) -> str | None:
+    def _sha256(self, batch: BatchClaim, item: PlanItem) -> str | None:
         """Return the hash of a right row's image; None if the row is wrong.
 
         If the image is missing, since an earlier claim moved it, return the hash of that claim.
         """
         if item.error is None:
-            return by_source[item.source].columns["sha256"] if item.source else None
-        if not isinstance(item.error, ImageMissing) or self._planner.row_error(item) is not None:
+            return batch.by_source[item.source].sha256 if item.source else None
+        if not isinstance(item.error, ImageMissing):
             return None
-        folder, name = self._planner.place(item)
+        if self._planner.row_error(batch.plan, item) is not None:
+            return None
+        folder, name = batch.plan.place(item)
         where = job_rows.printable(folder), safe_stem(name), job_rows.printable(name)
         return self._ledger.transact(lambda s: batches.last_sha256(s, self._inbox.name, *where))
+
+    def _record(self, batch: BatchClaim) -> None:
+        plan, stats = batch.plan, batch.stats
+        entry = Entry(plan, batch.group, batch.row, self._reserved(plan, stats))
+        before = self._known_files.version(plan.file)
+        entry.older = before.drop_id if before else None
+        if self._inbox.keeps:
+            hashes = {source: claim.sha256 or "" for source, claim in batch.by_source.items()}
+            key = self._planner.batch_version_key(plan, hashes)
+            entry.is_unchanged = before is not None and before.key == key
+            drop_id = entry.older if entry.is_unchanged else batch.row["id"]
+            entry.versions[plan.file] = Version(stats, key, None, drop_id)
+        entry.skips_duplicates = (plan.head.on_duplicate or self._inbox.on_duplicate) == "skip"
+        if entry.skips_duplicates:
+            entry.removed = self._removed(entry.keys())
+        jobs = self._recorder.record([entry])
+        self._blocked.forget(plan.file)
+        self._probed.clear()
+        for path in batch.moved:
+            self._finder.mark_claimed(path)
+        if not entry.is_unchanged:
+            log.info(
+                "batch.claimed", inbox=self._inbox.name, name=batch.row["name"],
+                batch=batch.row["id"], rows=len(plan.items), jobs=len(jobs),
+            )  # fmt: skip
+
+    def _roll_back(self, batch: BatchClaim) -> None:
+        """Give all files back to the inbox, unless nothing was claimed or the batch is recorded."""
+        batch.resources.close()
+        if batch.own is None:
+            return
+        row = self._ledger.transact(lambda s: batches.find(s, batch.row["id"]))
+        if row is None or row.state != "claiming":
+            return
+        with suppress(OSError):  # `ClaimRecovery` returns later what cannot be returned now
+            self._claimer.roll_back(batch.group)
+        for path in batch.moved:
+            self._finder.mark_returned(path)
+
+    # --- known files ---
 
     def _reserved(self, plan: Plan, stats: Stats) -> dict[str, Version]:
         """Return known files that reserve the images of wrong rows.
@@ -400,7 +432,7 @@ class BatchClaimer:
         if self._inbox.keeps:
             return {}
         right = {item.source for item in plan.items if item.error is None}
-        name = split(plan.batch_file)[1]
+        name = plan.name
         versions: dict[str, Version] = {}
         for item in plan.items:
             source = item.source
@@ -417,9 +449,9 @@ class BatchClaimer:
             return
         name = split(candidate.table or candidate.sidecar or "")[1]
         why = job_rows.printable(f"{name} names it, which is wrong; mend and drop that")
-        versions = {i: Version({i: stats[i]}, RESERVED, why) for i in candidate.images}
-        self._ledger.transact(lambda s: drops.remember_files(s, self._known_files.rows(versions)))
-        self._known_files.note(versions)
+        self._recorder.remember(
+            {i: Version({i: stats[i]}, RESERVED, why) for i in candidate.images}
+        )
 
     def _removed(self, keys: Iterable[str]) -> set[str]:
         """Find result folders of jobs with these keys that someone removed from the outbox.

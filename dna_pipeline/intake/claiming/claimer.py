@@ -65,6 +65,7 @@ class Claim:
             since its rename is the claim.
         ready: the ready drop that it was made from; None for all others.
         error: error that its job will have.
+        text: its sidecar or its job file, as the manifest quotes it.
         stats: by name, status of the files in the claim that are as expected.
         hashes: by name, hashes of the files that were read.
     """
@@ -74,6 +75,7 @@ class Claim:
     ready: ReadyDrop | None = None
     error: Failure | None = None
     probed: Probed | None = None
+    text: str | None = None
     stats: Stats = field(default_factory=dict[str, FileStat])
     hashes: dict[str, claims.Hashed] = field(default_factory=dict[str, claims.Hashed])
     folder: Path = field(init=False)
@@ -96,14 +98,19 @@ class Claim:
 
     @property
     def columns(self) -> dict[str, Any]:
-        """Columns of its row that the claim finds out: hash, bytes and size of the image."""
+        """Id and those columns of its row that the claim finds out."""
         hashed = self.hashes.get(self.row["image"])
         return {
-            "id": self.row["id"],
-            "sha256": hashed and hashed.sha256, "bytes": hashed and hashed.size,
+            "id": self.row["id"], "sha256": self.sha256, "bytes": hashed and hashed.size,
             "width": self.probed and self.probed.width,
-            "height": self.probed and self.probed.height,
+            "height": self.probed and self.probed.height, "sidecar_text": self.text,
         }  # fmt: skip
+
+    @property
+    def sha256(self) -> str | None:
+        """Hash of the image; None if it was not read."""
+        hashed = self.hashes.get(self.row["image"])
+        return None if hashed is None else hashed.sha256
 
 
 def claim_of(row: dict[str, Any]) -> Claim:

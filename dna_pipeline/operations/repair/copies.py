@@ -14,15 +14,13 @@ from typing import Any
 
 import structlog
 
-from dna_pipeline.base.errors import Failure, JobError
 from dna_pipeline.base.files import is_same_file, is_temporary, remove_tree_if_there
 from dna_pipeline.base.layout import is_id, is_real_folder
-from dna_pipeline.config.job_context import JobContext
-from dna_pipeline.config.schema import Config, Inbox
-from dna_pipeline.config.sidecar import JobSpec
+from dna_pipeline.config.schema import Config
 from dna_pipeline.intake.claiming import claims
 from dna_pipeline.intake.discovery.scan import scan
 from dna_pipeline.intake.planning import job_rows
+from dna_pipeline.intake.planning.plan import Planner
 from dna_pipeline.ledger import drops, queue
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Job
@@ -146,7 +144,7 @@ class Copies:
             "sidecar_text": None if data is None else job_rows.as_text(data),
         }  # fmt: skip
         context = job_rows.context_of(inbox, row["folder"], image, hashed.sha256)
-        spec = self._resolve(inbox, data, context)
+        spec = Planner(self._config, inbox).outcome(data, context)
         job = job_rows.job_row(inbox, row["folder"], image, folder.name, spec)
 
         def commit(session: Any) -> None:
@@ -155,12 +153,6 @@ class Copies:
 
         self._ledger.transact(commit)
         return True
-
-    def _resolve(self, inbox: Inbox, data: bytes | None, context: JobContext) -> JobSpec | Failure:
-        try:
-            return job_rows.resolve_text(self._config, inbox, data, context)
-        except JobError as error:
-            return error.failure()
 
 
 def _image(files: list[Path], drop: Mapping[str, Any] | None) -> str | None:
