@@ -116,8 +116,8 @@ class ClaimRecovery:
             return
         sidecar = drop.sidecar if drop.sidecar and (folder / drop.sidecar).is_file() else None
         row = {
-            "id": drop.id, "folder": drop.folder, "claim": drop.claim, "stat": drop.stat,
-            "image": drop.image, "sidecar": sidecar,
+            "id": drop.id, "inbox": drop.inbox, "folder": drop.folder, "claim": drop.claim,
+            "stat": drop.stat, "image": drop.image, "sidecar": sidecar,
         }  # fmt: skip
         claim = claim_of(row)
         claim.error = Failure.from_dict(drop.error) if drop.error else None

@@ -21,7 +21,7 @@ from dna_pipeline.intake.discovery.stability import StabilityTracker
 from dna_pipeline.intake.planning.finder import is_processed, key_path
 from dna_pipeline.intake.planning.job_rows import read_sidecar
 from dna_pipeline.intake.planning.known_files import KnownFiles
-from dna_pipeline.intake.planning.plan import Planner, image_error
+from dna_pipeline.intake.planning.plan import Planner, document_of, image_error
 from dna_pipeline.intake.planning.references import read_reference
 from dna_pipeline.intake.planning.source_roots import is_file
 from dna_pipeline.ledger.queries import Queries
@@ -158,7 +158,7 @@ def _image(
         raise answer
     data = read_sidecar(inbox.path / candidate.sidecar) if candidate.sidecar else None
     folder, _, name = candidate.image.rpartition("/")
-    plan = planner.plan_image(folder, name, data, sha256_file(path))
+    plan = planner.plan_image(folder, name, document_of(data), sha256_file(path))
     for item in plan.items:
         assert isinstance(item.outcome, JobSpec)
         number = item.row.number if plan.kind == "matrix" else None

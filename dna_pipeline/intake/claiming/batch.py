@@ -60,11 +60,11 @@ _AT_ONCE: dict[State, int] = {"probing": 16, "fetching": 16, "hashing": 16, "res
 """Number of images, or of rows, that one step works on."""
 
 
-def _stat_of(file: Path) -> FileStat | None:
+def _stat_of(file: Path) -> FileStat:
     try:
         return FileStat.of(file.stat())
     except OSError:
-        return None  # the copy of the file will fail, and names the cause
+        return FileStat(0, 0, 0, 0, 0)  # the copy of the file will fail, and names the cause
 
 
 class NotReady(DnaError):
@@ -413,9 +413,6 @@ class BatchClaimer:
         """Give all files back to the inbox, unless nothing was claimed or the batch is recorded."""
         batch.resources.close()
         if batch.own is None:
-            return
-        row = self._ledger.transact(lambda s: batches.find(s, batch.row["id"]))
-        if row is None or row.state != "claiming":
             return
         with suppress(OSError):  # `ClaimRecovery` returns later what cannot be returned now
             self._claimer.roll_back(batch.group)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Generator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -17,8 +17,8 @@ from typing import IO, Any
 from dna_pipeline.base import filesystem
 from dna_pipeline.base.errors import Failure, JobError
 from dna_pipeline.base.failpoints import failpoint
-from dna_pipeline.base.files import remove_tree_if_there, write_atomic
-from dna_pipeline.config.schema import Config, Inbox
+from dna_pipeline.base.files import copy_file, remove_tree_if_there, write_atomic
+from dna_pipeline.config.schema import SUBMIT_INBOX, Config, Inbox
 from dna_pipeline.intake.claiming import claims
 from dna_pipeline.intake.claiming.rollback import roll_back
 from dna_pipeline.intake.discovery.probe import Probed
@@ -43,7 +43,8 @@ class InputFile:
         name: its name in the claim.
         source: the file or the stream to read; None if the file is in the claim already.
         place: its path in the inbox, or the absolute path in a source root; "" for other files.
-        stat: its status when it was last looked at; None if any content is right.
+        stat: its status when it was last looked at; None if any content is right, also that of a
+            file to which a link leads.
         is_moved: True if it is moved into the claim, False if it is copied.
     """
 
@@ -61,6 +62,7 @@ class Claim:
 
     Attributes:
         row: its row of the ledger's table `drops`.
+        inbox: the inbox to which it belongs once it is recorded.
         files: its files, in the order in which they are fetched. An image is the last of them,
             since its rename is the claim.
         ready: the ready drop that it was made from; None for all others.
@@ -71,6 +73,7 @@ class Claim:
     """
 
     row: dict[str, Any]
+    inbox: str
     files: tuple[InputFile, ...]
     ready: ReadyDrop | None = None
     error: Failure | None = None
@@ -101,7 +104,8 @@ class Claim:
         """Id and those columns of its row that the claim finds out."""
         hashed = self.hashes.get(self.row["image"])
         return {
-            "id": self.row["id"], "sha256": self.sha256, "bytes": hashed and hashed.size,
+            "id": self.row["id"], "inbox": self.inbox,
+            "sha256": self.sha256, "bytes": hashed and hashed.size,
             "width": self.probed and self.probed.width,
             "height": self.probed and self.probed.height, "sidecar_text": self.text,
         }  # fmt: skip
@@ -116,7 +120,9 @@ class Claim:
 def claim_of(row: dict[str, Any]) -> Claim:
     """Make a claim again from its row, as after a restart; its files are in its folder."""
     names = {"sidecar": row["sidecar"], "image": row["image"]}
-    return Claim(row, tuple(InputFile(role, name) for role, name in names.items() if name))
+    return Claim(
+        row, row["inbox"], tuple(InputFile(role, name) for role, name in names.items() if name)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +176,7 @@ class Claimer:
             "error": None if failure is None else failure.to_dict(),
         } | columns
         row["claim"] = str(root / row["id"])
-        return Claim(row, tuple(files), ready, failure)
+        return Claim(row, self._inbox.name, tuple(files), ready, failure)
 
     def begin(self, group: Sequence[Claim], batch: dict[str, Any] | None = None) -> None:
         """Commit the drops, and their batch, as *claiming*, before any file is touched."""
@@ -182,6 +188,22 @@ class Claimer:
 
         self._ledger.transact(commit)
         failpoint("claiming-committed")
+
+    @contextmanager
+    def claiming(self, claim: Claim) -> Generator[None]:
+        """Begin the claim of a command, and give it up if the block raises an error.
+
+        Until the claim is recorded, it belongs to `SUBMIT_INBOX`: a daemon that starts meanwhile
+        finishes or rolls back the unfinished claims of its inboxes, and must not touch this one.
+        """
+        claim.row["inbox"] = SUBMIT_INBOX
+        self.begin([claim])
+        try:
+            yield
+        except BaseException:
+            with suppress(OSError):
+                self.roll_back([claim])
+            raise
 
     @contextmanager
     def flushing(self, group: Sequence[Claim]) -> Generator[Flush]:
@@ -231,7 +253,7 @@ class Claimer:
         failpoint("claim-synced")
 
     def roll_back(self, group: Sequence[Claim]) -> None:
-        """Give back the files of claims that were not committed, and forget their drops.
+        """Give back the files of claims, unless they are recorded, and forget their drops.
 
         Raises:
             OSError: files cannot be given back now; their drops stay *claiming*, for
@@ -239,7 +261,8 @@ class Claimer:
         """
         returned: list[str] = []
         problem: OSError | None = None
-        for claim in group:
+        unrecorded = {drop.id for drop in self._ledger.transact(drops.claiming_drops)}
+        for claim in (claim for claim in group if claim.row["id"] in unrecorded):
             try:
                 roll_back(self._config, self._inbox, claim.row, remove_tree_if_there)
                 returned.append(claim.row["id"])
@@ -268,16 +291,28 @@ def _move(claim: Claim, file: InputFile) -> None:
 
 def _copy(claim: Claim, file: InputFile, *, is_durable: bool) -> None:
     target = claim.folder / file.name
-    if isinstance(file.source, Path):
+    assert file.source is not None
+    if not isinstance(stream := file.source, Path):
+        write_atomic(target, lambda writer: shutil.copyfileobj(stream, writer))
+    elif file.stat is None:
+        copy_file(file.source, target)
+    else:
         copied = claims.snapshot(file.source, target, durable=is_durable)
         # Since the file was decoded, its writer may have begun anew and now pause, so that half a
         # file stands still; or a folder of its path became a link to one outside the inbox.
-        if file.stat is not None and not copied.stat.same_content(file.stat):
+        if not copied.stat.same_content(file.stat):
             raise claims.Changed(str(file.source))
         claim.hashes[file.name] = copied
-    elif (stream := file.source) is not None:
-        write_atomic(target, lambda writer: shutil.copyfileobj(stream, writer))
     claim.stats[file.name] = FileStat.of(target.lstat())
+
+
+def read_sidecar(claim: Claim) -> bytes | None:
+    """Read the sidecar in a claim; None if there is none. Raises OSError."""
+    if (path := claim.path("sidecar")) is None:
+        return None
+    data = job_rows.read_sidecar(path)
+    claim.text = job_rows.as_text(data)
+    return data
 
 
 def hash_files(claim: Claim) -> None:

@@ -13,7 +13,7 @@ from dna_pipeline.base.files import remove_tree, remove_tree_if_there
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.intake.claiming.claimer import Claim
 from dna_pipeline.intake.planning.known_files import KnownFiles, Version
-from dna_pipeline.intake.planning.plan import Plan
+from dna_pipeline.intake.planning.plan import Plan, Planner
 from dna_pipeline.ledger import batches, drops, requests
 from dna_pipeline.ledger.store import Ledger
 
@@ -76,6 +76,14 @@ class Entry:
             if before.status != "completed"
             or (before.folder is not None and before.folder not in self.removed)
         }
+
+
+def image_entry(planner: Planner, claim: Claim, plan: Plan) -> Entry:
+    """Make the entry of a claimed image, with its jobs, and their batch if they are several."""
+    batch = planner.batch_row(plan) if plan.kind == "matrix" else None
+    for item in plan.items:
+        planner.add_job(plan, item, claim.row["id"], claim.sha256, batch)
+    return Entry(plan, [claim], batch)
 
 
 class Recorder:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import structlog
 
 from dna_pipeline.base.errors import ImageUnreadable, SidecarInvalid
-from dna_pipeline.config.schema import Config, Inbox
+from dna_pipeline.config.schema import Inbox
 from dna_pipeline.intake.claiming import claims
 from dna_pipeline.intake.claiming.claimer import (
     BULK_SIZE,
@@ -18,9 +17,9 @@ from dna_pipeline.intake.claiming.claimer import (
     Flush,
     InputFile,
     hash_files,
+    read_sidecar,
 )
-from dna_pipeline.intake.claiming.recorder import Entry, Recorder
-from dna_pipeline.intake.planning import job_rows
+from dna_pipeline.intake.claiming.recorder import Entry, Recorder, image_entry
 from dna_pipeline.intake.planning.drops import ReadyDrop
 from dna_pipeline.intake.planning.known_files import KnownFiles, Version
 from dna_pipeline.intake.planning.plan import Plan, Planner
@@ -34,14 +33,6 @@ def split(relative: str) -> tuple[str, str]:
     """`a/b/c.png` → (`a/b`, `c.png`)."""
     folder, _, name = relative.rpartition("/")
     return folder, name
-
-
-def copy_claim_dir(config: Config, drop_id: str) -> Path:
-    """Return the claim for copies of kept or submitted files.
-
-    It lies in the data folder, since an inbox that keeps its files is never written to.
-    """
-    return config.claims / drop_id
 
 
 class SingleClaimer:
@@ -156,9 +147,7 @@ class SingleClaimer:
         except (claims.ClaimError, OSError) as error:
             claim.error = ImageUnreadable(f"{_UNREADABLE}: {error}").failure()
         try:
-            if (sidecar := claim.path("sidecar")) is not None:
-                data = job_rows.read_sidecar(sidecar)
-                claim.text = job_rows.as_text(data)
+            data = read_sidecar(claim)
         except OSError as error:
             claim.error = claim.error or SidecarInvalid(f"{_UNREADABLE}: {error}").failure()
         return self._entry_of(claim, data)
@@ -180,10 +169,9 @@ class SingleClaimer:
             if is_unchanged:
                 return Entry(Plan("image", *where, "", []), [claim], None, versions, older, True)
         plan = self._planner.plan_claimed(*where, data, claim.sha256, claim.error)
-        batch = self._planner.batch_row(plan) if plan.kind == "matrix" else None
-        for item in plan.items:
-            self._planner.add_job(plan, item, claim.row["id"], claim.sha256, batch)
-        return Entry(plan, [claim], batch, versions, older)
+        entry = image_entry(self._planner, claim, plan)
+        entry.versions, entry.older = versions, older
+        return entry
 
     def _log(self, jobs: Sequence[dict[str, Any]]) -> None:
         """Log a line for each job, or one for many: more would take most of the time, and the

@@ -139,7 +139,7 @@ class Planner:
         self,
         folder: str,
         name: str,
-        data: bytes | None,
+        document: Document | None,
         sha256: str | None,
         draw: Callable[[], int] = job_rows.draw_seed,
     ) -> Plan:
@@ -147,10 +147,10 @@ class Planner:
 
         Raises `JobError` if anything is wrong with any of them.
         """
-        if data is None and self._plain is not None:
+        if document is None and self._plain is not None:
             items = [PlanItem(Row(1, None, _NOTHING), outcome=self._plain)]
             return Plan("image", folder, name, "", items)
-        document = _document_of(data)
+        document = document or _NOTHING
         specs = self._specs(document, job_rows.context_of(self._inbox, folder, name, sha256), draw)
         items = [
             PlanItem(Row(number, None, each), outcome=spec)
@@ -165,7 +165,7 @@ class Planner:
         """As `plan_image`, but an error makes one job, which fails with it."""
         if error is None:
             try:
-                return self.plan_image(folder, name, data, sha256)
+                return self.plan_image(folder, name, document_of(data), sha256)
             except JobError as reason:
                 error = reason.failure()
         return Plan("image", folder, name, "", [PlanItem(Row(1, None, _NOTHING), outcome=error)])
@@ -195,7 +195,7 @@ class Planner:
         seeds: Mapping[str, int] | None = None,
     ) -> JobSpec:
         """Resolve the one job that a sidecar's bytes (or none) ask for. Raises `JobError`."""
-        (_, spec), *more = self._specs(_document_of(data), context, draw, seeds)
+        (_, spec), *more = self._specs(document_of(data) or _NOTHING, context, draw, seeds)
         if more:
             raise ParameterInvalid(
                 "matrix: asks for several jobs, but this image has become one job already",
@@ -365,7 +365,7 @@ class Planner:
             text = self._plain_text
         else:
             try:
-                plan = self.plan_image(folder, name, data, sha256, lambda: 0)
+                plan = self.plan_image(folder, name, document_of(data), sha256, lambda: 0)
                 text = _identities(item.outcome for item in plan.items)
             except JobError:
                 text = hashlib.sha256(data or b"").hexdigest()
@@ -395,8 +395,9 @@ _NOTHING = Document({}, {})
 """The document of an image without a sidecar."""
 
 
-def _document_of(data: bytes | None) -> Document:
-    return _NOTHING if data is None else parse_sidecar(data)
+def document_of(data: bytes | None) -> Document | None:
+    """Parse a sidecar's bytes; None if there is none. Raises `JobError`."""
+    return None if data is None else parse_sidecar(data)
 
 
 def _identities(outcomes: Iterable[JobSpec | Failure | None]) -> str:
