@@ -39,7 +39,7 @@ from dna_pipeline.intake.claiming.claimer import (
 from dna_pipeline.intake.claiming.recorder import Entry, Recorder
 from dna_pipeline.intake.claiming.single import split
 from dna_pipeline.intake.discovery.candidates import Candidate, References
-from dna_pipeline.intake.discovery.completeness import quiet_period_s
+from dna_pipeline.intake.discovery.completeness import incomplete_until, lacks_end
 from dna_pipeline.intake.discovery.probe import NotReadable, Probed, Prober
 from dna_pipeline.intake.discovery.scan import FileStat
 from dna_pipeline.intake.planning import job_rows
@@ -297,11 +297,11 @@ class BatchClaimer:
             if self._blocked.final_error(plan.file, source.path) is None:
                 raise NotReady(f"{source.relative or source.path}: {answer}", is_long=True)
             return
-        still_s = inf if source.relative is None else self._finder.settled_for(source.relative)
-        quiet_s = quiet_period_s(source.file, answer)
-        if still_s < quiet_s:
+        tracker = self._finder.tracker
+        since = -inf if source.relative is None else tracker.settled_since(source.relative) or -inf
+        if incomplete_until(source.file, answer, since, tracker.looked_at) is not None:
             raise NotReady(f"{source.relative} may still be written")
-        if stat is not None and isinstance(answer, Probed) and not quiet_s:
+        if stat is not None and isinstance(answer, Probed) and not lacks_end(source.file):
             self._probed[source.path] = stat, answer
 
     def _begin(self, batch: BatchClaim) -> None:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from dna_pipeline.intake.claiming.claimer import Claim
 from dna_pipeline.intake.claiming.single import SingleClaimer
-from dna_pipeline.intake.discovery.completeness import quiet_period_s
-from dna_pipeline.intake.discovery.probe import NotReadable, Probed, Prober
+from dna_pipeline.intake.discovery.completeness import incomplete_until
+from dna_pipeline.intake.discovery.probe import Probed, Prober
 from dna_pipeline.intake.discovery.scan import FileStat
 from dna_pipeline.intake.planning.known_files import Stats
 
@@ -81,8 +81,7 @@ class Settling:
         if item.image is None or item.error is not None or item.image.name not in stats:
             return True
         answer = self._prober.probe(item.image)
-        is_patient = now < entry.since + quiet_period_s(item.image, answer)
-        if is_patient or isinstance(answer, NotReadable):
+        if incomplete_until(item.image, answer, entry.since, now) is not None:
             entry.at = max(entry.at, now + 0.5)
             return False
         if isinstance(answer, Probed):

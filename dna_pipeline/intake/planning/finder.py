@@ -6,7 +6,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from math import inf
 from posixpath import join, normpath
 
 import structlog
@@ -23,7 +22,7 @@ from dna_pipeline.intake.discovery.candidates import (
     Unreadable,
     Waiting,
 )
-from dna_pipeline.intake.discovery.completeness import quiet_period_s
+from dna_pipeline.intake.discovery.completeness import incomplete_until
 from dna_pipeline.intake.discovery.pairing import pair
 from dna_pipeline.intake.discovery.probe import NotReadable, Probed, Prober, Question
 from dna_pipeline.intake.discovery.scan import FileStat, Scan, scan
@@ -161,11 +160,6 @@ class CandidateFinder:
         self._sharers[candidate.sidecar] -= 1
         return candidate, self._stats(candidate)
 
-    def settled_for(self, path: str) -> float:
-        """Seconds from the time at which a file settled to the last scan; infinite if unsettled."""
-        since = self.tracker.settled_since(path)
-        return inf if since is None else self.tracker.looked_at - since
-
     def next_ready(self, now: float) -> ReadyDrop | None:
         """The next of `pending` if it may be claimed; None while it may still be half written."""
         candidate = self.pending.popleft()
@@ -263,22 +257,23 @@ class CandidateFinder:
         probe = self._probes.pop(path, None)
         if probe is None or probe.stat != stat:
             probe = _Probe(stat, self._prober.answer(question), now, now)
-        elif now >= min(
-            probe.probed_at + PROBE_AGAIN_S, probe.since + quiet_period_s(file, probe.answer)
+        elif (
+            now >= probe.probed_at + PROBE_AGAIN_S
+            or incomplete_until(file, probe.answer, probe.since, now) is None
         ):
             # Writes through a share or mapped memory may change neither size nor times of the file,
             # so it is decoded again.
             probe = _Probe(stat, self._prober.probe(file), probe.since, now)
+        until = incomplete_until(file, probe.answer, probe.since, now)
+        if until is None:
+            return probe.answer
         if isinstance(probe.answer, NotReadable):
             self.mark_failed(path, probe.answer.detail)
             return None
-        until = probe.since + quiet_period_s(file, probe.answer)
-        if now < until:
-            self._probes[path] = probe
-            is_broken = isinstance(probe.answer, ImageUnreadable)
-            reason = "does not decode yet" if is_broken else "ends in zeros"
-            reason = f"{reason if stat.size else 'is empty'}; it may still be written"
-            self.waiting.append(Waiting(path, reason, until, False, "writing"))
-            self.next_at = min(self.next_at, until, probe.probed_at + PROBE_AGAIN_S)
-            return None
-        return probe.answer
+        self._probes[path] = probe
+        is_broken = isinstance(probe.answer, ImageUnreadable)
+        reason = "does not decode yet" if is_broken else "ends in zeros"
+        reason = f"{reason if stat.size else 'is empty'}; it may still be written"
+        self.waiting.append(Waiting(path, reason, until, False, "writing"))
+        self.next_at = min(self.next_at, until, probe.probed_at + PROBE_AGAIN_S)
+        return None
