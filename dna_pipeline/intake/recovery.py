@@ -117,7 +117,8 @@ class ClaimRecovery:
         sidecar = drop.sidecar if drop.sidecar and (folder / drop.sidecar).is_file() else None
         row = {
             "id": drop.id, "inbox": drop.inbox, "folder": drop.folder, "claim": drop.claim,
-            "stat": drop.stat, "image": drop.image, "sidecar": sidecar,
+            "stat": drop.stat, "companions": drop.companions, "image": drop.image,
+            "sidecar": sidecar,
         }  # fmt: skip
         claim = claim_of(row)
         claim.error = Failure.from_dict(drop.error) if drop.error else None
@@ -152,9 +153,10 @@ class ClaimRecovery:
             self._cleanup.settle_returned_claim(drop_id, folder)
             return
         names = sorted(path.name for path in folder.iterdir())
-        image = next((name for name in names if is_image_name(name)), None)
+        image, *companions = [name for name in names if is_image_name(name)] or [None]
         sidecar = next((name for name in names if is_yaml_name(name)), None)
-        if image is None:
+        # Of several images, it is unknown which is a companion of which.
+        if image is None or companions:
             return_files(folder, self._inbox.path, "")
             return
         row = job_rows.drop_row(self._inbox, "", image, sidecar)

@@ -1,14 +1,16 @@
 """The claimer: the one way in which files become a drop's claim.
 
-    begin: commit *claiming* → fetch: sidecar, then image → sync → hash → commit *claimed* + jobs
+    begin: commit *claiming* → fetch: sidecar, companions, image → sync → hash
+          → commit *claimed* + jobs
 
 At every instant the bytes are at their old place or in the claim, and the ledger knows which claim.
 """
 
 from __future__ import annotations
 
+import hashlib
 import shutil
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,7 +41,7 @@ class InputFile:
     """A file that a drop gets.
 
     Attributes:
-        role: `image`, `sidecar` or `table`.
+        role: `image`, `sidecar`, `batch_file`, or that of a companion, such as `mask` or `depth`.
         name: its name in the claim.
         source: the file or the stream to read; None if the file is in the claim already.
         place: its path in the inbox, or the absolute path in a source root; "" for other files.
@@ -108,7 +110,16 @@ class Claim:
             "sha256": self.sha256, "bytes": hashed and hashed.size,
             "width": self.probed and self.probed.width,
             "height": self.probed and self.probed.height, "sidecar_text": self.text,
+            "companions": _companions(self.files, self.hashes),
         }  # fmt: skip
+
+    @property
+    def content(self) -> str | None:
+        """Hash of the image and of all its companions; that of the image if it has none."""
+        companions = _companions(self.files, self.hashes)
+        if companions is None or self.sha256 is None:
+            return self.sha256
+        return hashlib.sha256(f"{self.sha256}\n{companions}".encode()).hexdigest()
 
     @property
     def sha256(self) -> str | None:
@@ -119,7 +130,8 @@ class Claim:
 
 def claim_of(row: dict[str, Any]) -> Claim:
     """Make a claim again from its row, as after a restart; its files are in its folder."""
-    names = {"sidecar": row["sidecar"], "image": row["image"]}
+    companions = {file["role"]: file["name"] for file in row["companions"] or ()}
+    names = {"sidecar": row["sidecar"], **companions, "image": row["image"]}
     return Claim(
         row, row["inbox"], tuple(InputFile(role, name) for role, name in names.items() if name)
     )
@@ -174,6 +186,7 @@ class Claimer:
         row |= {
             "stat": to_json({file.place: file.stat for file in files if file.stat is not None}),
             "error": None if failure is None else failure.to_dict(),
+            "companions": _companions(files, {}),
         } | columns
         row["claim"] = str(root / row["id"])
         return Claim(row, self._inbox.name, tuple(files), ready, failure)
@@ -237,7 +250,7 @@ class Claimer:
                 _move(claim, file)
             else:
                 _copy(claim, file, is_durable=is_durable)
-            failpoint("image-taken" if file.role == "image" else "sidecar-taken")
+            failpoint(_TAKEN.get(file.role, "companion-taken"))
 
     def sync(self, group: Sequence[Claim], flush: Flush = NO_FLUSH) -> None:
         """Make the claims and all their files durable."""
@@ -281,6 +294,22 @@ class Claimer:
         return claim.folder.parent == self._root
 
 
+_TAKEN = {"sidecar": "sidecar-taken", "batch_file": "sidecar-taken", "image": "image-taken"}
+
+
+def _companions(
+    files: Iterable[InputFile], hashes: Mapping[str, claims.Hashed]
+) -> list[dict[str, Any]] | None:
+    """Describe the companions among these files for the drop's row; None if there are none."""
+    companions: list[dict[str, Any]] = []
+    for file in files:
+        if file.role not in _TAKEN:
+            hashed = hashes.get(file.name)
+            facts = {"sha256": hashed and hashed.sha256, "bytes": hashed and hashed.size}
+            companions.append({"role": file.role, "name": file.name} | facts)
+    return companions or None
+
+
 def _move(claim: Claim, file: InputFile) -> None:
     assert isinstance(file.source, Path)
     assert file.stat is not None
@@ -322,5 +351,5 @@ def hash_files(claim: Claim) -> None:
         Changed: a file was written to meanwhile. Lost, Busy, Refused: it cannot be read.
     """
     for file in claim.files:
-        if file.role == "image" and file.name not in claim.hashes:
+        if file.role not in ("sidecar", "batch_file") and file.name not in claim.hashes:
             claim.hashes[file.name] = claims.hash_in_place(claim.folder / file.name)

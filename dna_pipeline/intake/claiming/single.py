@@ -84,7 +84,8 @@ class SingleClaimer:
     def _plan(self, ready: ReadyDrop) -> Claim:
         candidate = ready.candidate
         files: list[InputFile] = []
-        for role, path in (("sidecar", candidate.sidecar), ("image", candidate.image)):
+        image, sidecar = candidate.image, candidate.sidecar
+        for role, path in (("sidecar", sidecar), *candidate.companions, ("image", image)):
             if path is not None:
                 is_copied = self._inbox.keeps or (role == "sidecar" and ready.shares_sidecar)
                 files.append(self._input_file(role, path, ready, is_moved=not is_copied))
@@ -158,7 +159,7 @@ class SingleClaimer:
         where: tuple[str, str] = (claim.row["folder"], claim.row["image"] or claim.row["sidecar"])
         if self._inbox.keeps and claim.ready is not None:
             code = claim.error.code if claim.error else None
-            key = self._planner.version_key(*where, data, claim.sha256, code)
+            key = self._planner.version_key(*where, data, claim.sha256, code, claim.content)
             before = self._known_files.version(claim.ready.key_path)
             is_unchanged = before is not None and before.key == key
             older = before.drop_id if before else None

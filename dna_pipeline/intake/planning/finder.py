@@ -165,14 +165,19 @@ class CandidateFinder:
         candidate = self.pending.popleft()
         self._sharers[candidate.sidecar] -= 1
         stats = self._stats(candidate)
-        path, error, probed = candidate.image, candidate.error, None
+        error, probed = candidate.error, None
         if len(stats) != len(candidate.paths):
             return None  # one of its files was claimed in the meantime
-        if path is not None and error is None:
+        images = [path for _, path in candidate.companions]
+        images += [candidate.image] if candidate.image is not None else []
+        for path in images if error is None else ():
             answer = self._probe(path, stats[path], now)
             if answer is None:
                 return None
-            error, probed = (answer, None) if isinstance(answer, JobError) else (None, answer)
+            if isinstance(answer, JobError):
+                error, probed = answer, None
+                break
+            probed = answer
         shared = self._sharers[candidate.sidecar] > 0
         return ReadyDrop(
             candidate, stats, key_path(candidate, self.reference), error, probed, shared

@@ -66,7 +66,8 @@ def drop_row(inbox: Inbox, folder: str, image: str | None, sidecar: str | None) 
     return {
         "id": new_id(), "batch": None, "inbox": inbox.name, "state": "claiming",
         "originals": inbox.originals, "folder": folder, "claim": "", "image": image,
-        "sidecar": sidecar, "stat": {}, "error": None, "created_at": utcnow(),
+        "sidecar": sidecar, "companions": None, "stat": {}, "error": None,
+        "created_at": utcnow(),
     }  # fmt: skip
 
 

@@ -352,7 +352,13 @@ class Planner:
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
     def version_key(
-        self, folder: str, name: str, data: bytes | None, sha256: str | None, error: str | None
+        self,
+        folder: str,
+        name: str,
+        data: bytes | None,
+        sha256: str | None,
+        error: str | None,
+        content: str | None = None,
     ) -> str:
         """A hash, equal for versions of a kept image with the same bytes and the same job specs.
 
@@ -360,6 +366,7 @@ class Planner:
 
         Args:
             error: code of an error that does not come from the sidecar.
+            content: hash of the image with its companions; that of the image if it has none.
         """
         if data is None and self._plain is not None:
             text = self._plain_text
@@ -369,7 +376,7 @@ class Planner:
                 text = _identities(item.outcome for item in plan.items)
             except JobError:
                 text = hashlib.sha256(data or b"").hexdigest()
-        return hashlib.sha256(f"{sha256}\n{error}\n{text}".encode()).hexdigest()
+        return hashlib.sha256(f"{content or sha256}\n{error}\n{text}".encode()).hexdigest()
 
     @cached_property
     def _plain_text(self) -> str:
