@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -49,14 +49,14 @@ class _Sources:
         sidecar: the YAML to read, and the name that its copy gets.
         folder: folder with the files of finished stages.
         home: folder in which the original should lie.
-        companions: path of each companion, by its role.
+        companions: role and path of each companion.
     """
 
     image: Path | None
     sidecar: tuple[Path, str] | None
     folder: Path
     home: Path
-    companions: Mapping[str, Path] = field(default_factory=dict[str, Path])
+    companions: Sequence[tuple[str, Path]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ class Retrier:
         drop = self._ledger.transact(lambda s: s.get_one(Drop, job.drop_id))
         sources = self._sources(job, drop, job.publish_name)
         claimer = Claimer(self._config, self._inbox(job), self._ledger)
-        for path in sources.companions.values():
+        for _, path in sources.companions:
             if not path.is_file():
                 raise ConfigError(f"job {job_id[:8]}: {path} is not there any more")
         claim = claimer.plan(drop.folder, _input_files(drop, sources))
@@ -157,7 +157,7 @@ class Retrier:
         image = source / drop.image if drop.image is not None and drop.image in names else None
         sidecar = next((name for name in names if is_yaml_name(name) and name != drop.image), None)
         yaml = None if sidecar is None else (source / sidecar, sidecar)
-        companions = {file["role"]: source / file["name"] for file in drop.companions or ()}
+        companions = [(file["role"], source / file["name"]) for file in drop.companions or ()]
         return _Sources(image, yaml, folder, source, companions)
 
     def _inbox(self, job: Job) -> Inbox:
@@ -284,7 +284,7 @@ def _input_files(drop: Drop, sources: _Sources) -> list[InputFile]:
     files: list[InputFile] = []
     if sources.sidecar is not None:
         files.append(InputFile("sidecar", sources.sidecar[1], sources.sidecar[0]))
-    for role, path in sources.companions.items():
+    for role, path in sources.companions:
         files.append(InputFile(role, path.name, path))
     if sources.image is not None:
         files.append(InputFile("image", drop.image or sources.image.name, sources.image))

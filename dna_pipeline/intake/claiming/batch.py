@@ -128,9 +128,7 @@ class BatchClaim:
         """Paths of the files that leave the inbox."""
         return (file.place for claim in self.group for file in claim.files if file.is_moved)
 
-    def enter(
-        self, state: Literal["fetching", "hashing", "resolving"], todo: Iterable[Any]
-    ) -> None:
+    def enter(self, state: State, todo: Iterable[Any]) -> None:
         self.state, self.todo = state, deque(todo)
 
 
@@ -298,7 +296,8 @@ class BatchClaimer:
                 raise NotReady(f"{source.relative or source.path}: {answer}", is_long=True)
             return
         tracker = self._finder.tracker
-        since = -inf if source.relative is None else tracker.settled_since(source.relative) or -inf
+        settled = None if source.relative is None else tracker.settled_since(source.relative)
+        since = -inf if settled is None else settled
         if incomplete_until(source.file, answer, since, tracker.looked_at) is not None:
             raise NotReady(f"{source.relative} may still be written")
         if stat is not None and isinstance(answer, Probed) and not lacks_end(source.file):
@@ -316,7 +315,7 @@ class BatchClaimer:
         """Plan the claim of the batch's own files. They are not copied where they are kept."""
         own_files = {path: batch.stats[path] for path in _own_files(batch.candidate)}
         moved = () if self._inbox.keeps else own_files
-        files = [self._input_file("batch_file", path, own_files, is_moved=True) for path in moved]
+        files = [self._claimer.input_file("batch_file", path, own_files) for path in moved]
         batch_id = batch.row["id"]
         claim = self._claimer.plan(
             batch.plan.folder, files, id=batch_id, batch=batch_id, stat=to_json(own_files)
@@ -334,20 +333,14 @@ class BatchClaimer:
         return {source: self._image_claim(source, stats, batch) for source in images}
 
     def _image_claim(self, source: Source, stats: Stats, batch: str) -> Claim:
-        if source.relative is None:
-            file = InputFile(
-                "image", source.path.name, source.file, str(source.path), _stat_of(source.file)
-            )
+        if source.relative is not None:
+            file = self._claimer.input_file("image", source.relative, stats)
         else:
-            is_moved = not self._inbox.keeps
-            file = self._input_file("image", source.relative, stats, is_moved=is_moved)
+            stat = _stat_of(source.file)
+            file = InputFile("image", source.path.name, source.file, str(source.path), stat)
         claim = self._claimer.plan(source.folder, [file], batch=batch)
         claim.probed = source.probed
         return claim
-
-    def _input_file(self, role: str, path: str, stats: Stats, *, is_moved: bool) -> InputFile:
-        source = self._inbox.path / path
-        return InputFile(role, source.name, source, path, stats[path], is_moved)
 
     def _fetch(self, batch: BatchClaim, claim: Claim) -> None:
         with self._recording_failures(batch, claim):

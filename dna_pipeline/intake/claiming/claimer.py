@@ -20,6 +20,7 @@ from dna_pipeline.base import filesystem
 from dna_pipeline.base.errors import Failure, JobError
 from dna_pipeline.base.failpoints import failpoint
 from dna_pipeline.base.files import copy_file, remove_tree_if_there, write_atomic
+from dna_pipeline.base.naming import name_of
 from dna_pipeline.config.schema import SUBMIT_INBOX, Config, Inbox
 from dna_pipeline.intake.claiming import claims
 from dna_pipeline.intake.claiming.rollback import roll_back
@@ -130,11 +131,10 @@ class Claim:
 
 def claim_of(row: dict[str, Any]) -> Claim:
     """Make a claim again from its row, as after a restart; its files are in its folder."""
-    companions = {file["role"]: file["name"] for file in row["companions"] or ()}
-    names = {"sidecar": row["sidecar"], **companions, "image": row["image"]}
-    return Claim(
-        row, row["inbox"], tuple(InputFile(role, name) for role, name in names.items() if name)
-    )
+    companions = [(file["role"], file["name"]) for file in row["companions"] or ()]
+    named = [("sidecar", row["sidecar"]), *companions, ("image", row["image"])]
+    files = [InputFile(role, name) for role, name in named if name is not None]
+    return Claim(row, row["inbox"], tuple(files))
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +161,17 @@ class Claimer:
         self._inbox = inbox
         self._ledger = ledger
         self._root = claims.claim_root(inbox.path, ledger.id)
+
+    def input_file(
+        self, role: str, path: str, stats: Stats, *, is_shared: bool = False
+    ) -> InputFile:
+        """Describe a file at a path of the inbox; it is copied if it stays there.
+
+        Args:
+            is_shared: True if other drops need the file too.
+        """
+        is_moved = not (self._inbox.keeps or is_shared)
+        return InputFile(role, name_of(path), self._inbox.path / path, path, stats[path], is_moved)
 
     def plan(
         self,

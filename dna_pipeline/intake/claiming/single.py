@@ -15,7 +15,6 @@ from dna_pipeline.intake.claiming.claimer import (
     Claim,
     Claimer,
     Flush,
-    InputFile,
     hash_files,
     read_sidecar,
 )
@@ -83,20 +82,18 @@ class SingleClaimer:
 
     def _plan(self, ready: ReadyDrop) -> Claim:
         candidate = ready.candidate
-        files: list[InputFile] = []
-        image, sidecar = candidate.image, candidate.sidecar
-        for role, path in (("sidecar", sidecar), *candidate.companions, ("image", image)):
-            if path is not None:
-                is_copied = self._inbox.keeps or (role == "sidecar" and ready.shares_sidecar)
-                files.append(self._input_file(role, path, ready, is_moved=not is_copied))
+        roles = (("sidecar", candidate.sidecar), *candidate.companions, ("image", candidate.image))
+        files = [
+            self._claimer.input_file(
+                role, path, ready.stats, is_shared=role == "sidecar" and ready.shares_sidecar
+            )
+            for role, path in roles
+            if path is not None
+        ]
         folder = split(candidate.image or candidate.sidecar or "")[0]
         claim = self._claimer.plan(folder, files, ready=ready, error=ready.error)
         claim.probed = ready.probed
         return claim
-
-    def _input_file(self, role: str, path: str, ready: ReadyDrop, *, is_moved: bool) -> InputFile:
-        source = self._inbox.path / path
-        return InputFile(role, split(path)[1], source, path, ready.stats[path], is_moved)
 
     def _fetch(self, claim: Claim, flush: Flush) -> bool:
         """Bring the files into the claim; False if one of them could not be claimed."""
