@@ -71,6 +71,7 @@ class Claim:
         ready: the ready drop that it was made from; None for all others.
         error: error that its job will have.
         text: its sidecar or its job file, as the manifest quotes it.
+        is_copy: True if it lies in the data folder, False if in the inbox.
         stats: by name, status of the files in the claim that are as expected.
         hashes: by name, hashes of the files that were read.
     """
@@ -82,6 +83,7 @@ class Claim:
     error: Failure | None = None
     probed: Probed | None = None
     text: str | None = None
+    is_copy: bool = False
     stats: Stats = field(default_factory=dict[str, FileStat])
     hashes: dict[str, claims.Hashed] = field(default_factory=dict[str, claims.Hashed])
     folder: Path = field(init=False)
@@ -130,7 +132,7 @@ class Claim:
 
 
 def claim_of(row: dict[str, Any]) -> Claim:
-    """Make a claim again from its row, as after a restart; its files are in its folder."""
+    """Make a claim in an inbox again from its row, as after a restart."""
     companions = [(file["role"], file["name"]) for file in row["companions"] or ()]
     named = [("sidecar", row["sidecar"]), *companions, ("image", row["image"])]
     files = [InputFile(role, name) for role, name in named if name is not None]
@@ -192,7 +194,8 @@ class Claimer:
         """
         names = {file.role: file.name for file in files}
         row = job_rows.drop_row(self._inbox, folder, names.get("image"), names.get("sidecar"))
-        root = self._root if any(file.is_moved for file in files) else self._config.claims
+        is_copy = not any(file.is_moved for file in files)
+        root = self._config.claims if is_copy else self._root
         failure = None if error is None else error.failure()
         row |= {
             "stat": to_json({file.place: file.stat for file in files if file.stat is not None}),
@@ -200,7 +203,7 @@ class Claimer:
             "companions": _companions(files, {}),
         } | columns
         row["claim"] = str(root / row["id"])
-        return Claim(row, self._inbox.name, tuple(files), ready, failure)
+        return Claim(row, self._inbox.name, tuple(files), ready, failure, is_copy=is_copy)
 
     def begin(self, group: Sequence[Claim], batch: dict[str, Any] | None = None) -> None:
         """Commit the drops, and their batch, as *claiming*, before any file is touched."""
@@ -232,7 +235,7 @@ class Claimer:
     @contextmanager
     def flushing(self, group: Sequence[Claim]) -> Generator[Flush]:
         """Yield the flushes for a group, to be made before its files are fetched."""
-        moved = sum(map(self._is_in_inbox, group))
+        moved = sum(not claim.is_copy for claim in group)
         with ExitStack() as stack:
             flushes = [
                 stack.enter_context(filesystem.shared_flush(place)) if number >= BULK_SIZE else None
@@ -251,11 +254,11 @@ class Claimer:
         Raises:
             ClaimError, OSError: a file cannot be fetched; the files before it are in the claim.
         """
-        if is_in_inbox := self._is_in_inbox(claim):
-            claims.make_claim_dir(self._inbox.path, self._ledger.id, claim.row["id"])
-        else:
+        if claim.is_copy:
             claim.folder.mkdir(parents=True)
-        is_durable = (flush.moved if is_in_inbox else flush.copied) is None
+        else:
+            claims.make_claim_dir(self._inbox.path, self._ledger.id, claim.row["id"])
+        is_durable = (flush.copied if claim.is_copy else flush.moved) is None
         for file in claim.files:
             if file.is_moved:
                 _move(claim, file)
@@ -265,8 +268,8 @@ class Claimer:
 
     def sync(self, group: Sequence[Claim], flush: Flush = NO_FLUSH) -> None:
         """Make the claims and all their files durable."""
-        moved = [claim for claim in group if self._is_in_inbox(claim)]
-        copied = [claim for claim in group if not self._is_in_inbox(claim)]
+        moved = [claim for claim in group if not claim.is_copy]
+        copied = [claim for claim in group if claim.is_copy]
         for part, flush_all in ((moved, flush.moved), (copied, flush.copied)):
             if flush_all is not None:
                 flush_all()
@@ -300,9 +303,6 @@ class Claimer:
         self._ledger.transact(forget)
         if problem is not None:
             raise problem
-
-    def _is_in_inbox(self, claim: Claim) -> bool:
-        return claim.folder.parent == self._root
 
 
 _TAKEN = {"sidecar": "sidecar-taken", "batch_file": "sidecar-taken", "image": "image-taken"}
