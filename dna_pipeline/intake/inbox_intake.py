@@ -21,8 +21,7 @@ from dna_pipeline.intake.claiming.single import SingleClaimer
 from dna_pipeline.intake.discovery.candidates import Candidate, Waiting
 from dna_pipeline.intake.discovery.probe import Prober
 from dna_pipeline.intake.inbox_folders import missing_sentence
-from dna_pipeline.intake.planning.drops import ReadyDrop
-from dna_pipeline.intake.planning.finder import CandidateFinder
+from dna_pipeline.intake.planning.finder import CandidateFinder, ReadyDrop
 from dna_pipeline.intake.planning.known_files import KnownFiles, Version
 from dna_pipeline.intake.planning.plan import Planner
 from dna_pipeline.intake.recovery import ClaimCleanup, ClaimRecovery

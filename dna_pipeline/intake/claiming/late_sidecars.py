@@ -21,8 +21,7 @@ from dna_pipeline.intake.discovery.candidates import Candidate, References
 from dna_pipeline.intake.discovery.names import is_sidecar_of, without_suffix
 from dna_pipeline.intake.discovery.scan import FileStat, is_yaml_name
 from dna_pipeline.intake.planning import job_rows
-from dna_pipeline.intake.planning.drops import ReadyDrop
-from dna_pipeline.intake.planning.finder import CandidateFinder
+from dna_pipeline.intake.planning.finder import CandidateFinder, ReadyDrop
 from dna_pipeline.intake.planning.known_files import to_json
 from dna_pipeline.intake.planning.plan import Planner
 from dna_pipeline.intake.planning.recent_images import RecentImages, explanation

@@ -19,7 +19,7 @@ from dna_pipeline.intake.claiming.claimer import (
     read_sidecar,
 )
 from dna_pipeline.intake.claiming.recorder import Entry, Recorder, image_entry
-from dna_pipeline.intake.planning.drops import ReadyDrop
+from dna_pipeline.intake.planning.finder import ReadyDrop
 from dna_pipeline.intake.planning.known_files import KnownFiles, Version
 from dna_pipeline.intake.planning.plan import Plan, Planner
 

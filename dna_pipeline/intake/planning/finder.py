@@ -27,7 +27,6 @@ from dna_pipeline.intake.discovery.pairing import pair
 from dna_pipeline.intake.discovery.probe import NotReadable, Probed, Prober, Question
 from dna_pipeline.intake.discovery.scan import FileStat, Scan, scan
 from dna_pipeline.intake.discovery.stability import StabilityTracker, folder_of
-from dna_pipeline.intake.planning.drops import ReadyDrop
 from dna_pipeline.intake.planning.known_files import KnownFiles, Stats
 from dna_pipeline.intake.planning.references import read_reference
 
@@ -53,6 +52,27 @@ class _Probe:
     answer: Probed | JobError
     since: float
     probed_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyDrop:
+    """A candidate that may be claimed now.
+
+    Attributes:
+        stats: stats of its files at the last scan.
+        key_path: the path in the inbox under which known files record it.
+        error: error of its job, from pairing or from decoding.
+        probed: the size of its image, if that decodes.
+        shares_sidecar: True if a further candidate needs the same YAML, so that this one gets a
+            copy.
+    """
+
+    candidate: Candidate
+    stats: Stats
+    key_path: str
+    error: JobError | None = None
+    probed: Probed | None = None
+    shares_sidecar: bool = False
 
 
 def key_path(candidate: Candidate, read: ReadReference) -> str:
