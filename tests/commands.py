@@ -11,13 +11,16 @@ import signal
 import subprocess
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import structlog
 
+from dna_pipeline.base import ipc
 from dna_pipeline.interfaces.cli.main import main
+from tests import fork_server
+from tests.fork_server import ForkServer
 
 Done = subprocess.CompletedProcess[str]
 
@@ -28,7 +31,7 @@ def call(
     """Run a command in this process, and give what a process of its own would.
 
     To start Python and import the program takes most of the time of a short command. The daemon's
-    own children, such as its worker, are real processes here too. A command that ends by
+    own children, such as its worker, are processes here too. A command that ends by
     `os._exit`, or that changes a ledger while a daemon uses it, needs `call_apart`.
 
     Args:
@@ -52,14 +55,25 @@ def facts(folder: Path, *arguments: str) -> Any:
 
 
 def call_apart(
-    folder: Path, *arguments: str, env: Mapping[str, str] | None = None, stdin: bytes = b""
+    folder: Path,
+    *arguments: str,
+    env: Mapping[str, str] | None = None,
+    stdin: bytes = b"",
+    server: Callable[[], ForkServer] = fork_server.light,
 ) -> Done:
-    """Run a command in a process of its own, as people do."""
-    command = [sys.executable, "-m", "dna_pipeline", *arguments]
-    done = subprocess.run(
-        command, cwd=folder, input=stdin, capture_output=True, timeout=240, env=env
-    )
-    return Done(command, done.returncode, _text(done.stdout), _text(done.stderr))
+    """Run a command in a process of its own, as people do.
+
+    It is forked where that makes no difference; see `tests.fork_server`.
+    """
+    if env is None or fork_server.can_fork(env):
+        options: dict[str, Any] = {"cwd": folder, "env": env, "stdin": stdin}
+        done = fork_server.run(server(), "dna_pipeline", *arguments, **options)
+    else:
+        command = [sys.executable, "-m", "dna_pipeline", *arguments]
+        done = subprocess.run(
+            command, cwd=folder, input=stdin, capture_output=True, timeout=240, env=env
+        )
+    return Done(done.args, done.returncode, _text(done.stdout), _text(done.stderr))
 
 
 def _text(data: bytes) -> str:
@@ -93,11 +107,13 @@ def _as_in_a_process(
     saved = (sys.argv, sys.stdin, dict(os.environ))
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     root = logging.getLogger()
+    spawn = ipc.spawn
     logging_before = (root.handlers, root.level)
     try:
         if env is not None:
             _set_environment(env)
         sys.argv, sys.stdin = arguments, stdin
+        fork_server.light().serve_this_process()
         with (
             contextlib.chdir(folder),
             contextlib.redirect_stdout(stdout),
@@ -106,6 +122,7 @@ def _as_in_a_process(
             yield
     finally:
         sys.argv, sys.stdin, environment = saved
+        ipc.spawn = spawn
         _set_environment(environment)
         for number, handler in handlers.items():
             signal.signal(number, handler)

@@ -174,7 +174,7 @@ class ImageMissing(JobError):
 
 class ImageUnreadable(JobError):
     code = "image_unreadable"
-    sentence = "The file cannot be read as an image; export it again and drop it anew."
+    sentence = "The file cannot be read as an image; export it again, as PNG if need be."
 
 
 class ImageTooSmall(JobError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 import stat
@@ -118,6 +117,9 @@ def shared_flush(folder: Path) -> Generator[Callable[[], None] | None]:
 
 
 def _syncfs(fd: int) -> None:
+    # Imported here, since only a daemon and what writes claims flush whole file systems.
+    import ctypes
+
     if _libc().syncfs(fd) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
@@ -125,4 +127,6 @@ def _syncfs(fd: int) -> None:
 
 @cache
 def _libc() -> Any:
+    import ctypes
+
     return ctypes.CDLL(None, use_errno=True)

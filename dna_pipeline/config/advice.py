@@ -19,8 +19,8 @@ from dna_pipeline.config.yaml_slips import in_list, in_quotes, quote_it, with_po
 _YES = frozenset({"yes", "y", "on", "true", "1", "enabled"})
 _NO = frozenset({"no", "n", "off", "false", "0", "disabled", "none"})
 _NUMBER = r"[-+]?(?:[0-9]{1,15}(?:\.[0-9]{0,15})?|\.[0-9]{1,15})"
-_AMOUNT = re.compile(rf"({_NUMBER})\s*(%|[A-Za-z]{{1,9}}|)")
-_FRACTION = re.compile(r"([0-9]{1,9})\s*/\s*([0-9]{1,9})")
+_AMOUNT = rf"({_NUMBER})\s*(%|[A-Za-z]{{1,9}}|)"
+_FRACTION = r"([0-9]{1,9})\s*/\s*([0-9]{1,9})"
 _UNITS = frozenset(
     {"px", "pixel", "pixels", "s", "sec", "secs", "second", "seconds", "fps", "step", "steps"}
     | {"face", "faces", "views", "x", "f"}
@@ -167,9 +167,9 @@ def for_number(value: Any, limits: Collection[float], *, whole: bool) -> str:
         return f"{mend}: write {_short(float(text))}" if is_right else "write a whole number"
     if advice := with_point(text):
         return _whole(text) if whole else advice
-    if (match := _FRACTION.fullmatch(text)) and not whole and int(match[2]):
+    if (match := re.fullmatch(_FRACTION, text)) and not whole and int(match[2]):
         return f"write {_short(int(match[1]) / int(match[2]))}"
-    if match := _AMOUNT.fullmatch(text):
+    if match := re.fullmatch(_AMOUNT, text):
         return _amount(float(match[1]), match[2], limits, whole=whole)
     return ""
 

@@ -6,9 +6,9 @@ import re
 from datetime import datetime
 
 _CLOCK = r"(?:,?\s+(\d{1,2}):(\d\d)(?::(\d\d))?)?"
-_DAY_FIRST = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{4})" + _CLOCK)
-_YEAR_FIRST = re.compile(r"(\d{4})[/.](\d{1,2})[/.](\d{1,2})" + _CLOCK)
-_EITHER_FIRST = re.compile(r"(\d{1,2})/(\d{1,2})/(\d{4})" + _CLOCK)
+_DAY_FIRST = r"(\d{1,2})\.(\d{1,2})\.(\d{4})" + _CLOCK
+_YEAR_FIRST = r"(\d{4})[/.](\d{1,2})[/.](\d{1,2})" + _CLOCK
+_EITHER_FIRST = r"(\d{1,2})/(\d{1,2})/(\d{4})" + _CLOCK
 
 
 def possible_dates(text: str) -> list[str]:
@@ -17,11 +17,11 @@ def possible_dates(text: str) -> list[str]:
     `01/02/2026` may mean two days.
     """
     days: list[str] = []
-    if match := _DAY_FIRST.fullmatch(text):
+    if match := re.fullmatch(_DAY_FIRST, text):
         days = [_iso(match[3], match[2], match[1], match)]
-    elif match := _YEAR_FIRST.fullmatch(text):
+    elif match := re.fullmatch(_YEAR_FIRST, text):
         days = [_iso(match[1], match[2], match[3], match)]
-    elif match := _EITHER_FIRST.fullmatch(text):
+    elif match := re.fullmatch(_EITHER_FIRST, text):
         days = [
             _iso(match[3], *pair, match) for pair in ((match[1], match[2]), (match[2], match[1]))
         ]

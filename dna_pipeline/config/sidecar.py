@@ -51,7 +51,8 @@ if TYPE_CHECKING:
 class SidecarHead(BaseModel):
     """The keys of a sidecar other than stages."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+    # Built when the first sidecar is read, since most commands read none.
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True, defer_build=True)
 
     image: str | None = None
     images: str | Annotated[list[str], Field(min_length=1)] | None = None

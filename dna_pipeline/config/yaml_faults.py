@@ -15,13 +15,14 @@ import yaml
 
 from dna_pipeline.config.yaml_slips import MAX_SHOWN, backslash, quote_it
 
-_ENTRY = re.compile(r"\s*(?:- +)*([^\s:\"'{\[#][^:\"'{\[#]*?):[ \t]+(\S.*)")
+# Python compiles these at their first use: most files have no fault.
+_ENTRY = r"\s*(?:- +)*([^\s:\"'{\[#][^:\"'{\[#]*?):[ \t]+(\S.*)"
 """Pattern of a key with a value on its line."""
-_NO_BLANK = re.compile(r"\s*(?:- +)*([A-Za-z_][\w.]*):([^ \t:/\\].*)")
-_EQUALS = re.compile(r"\s*(?:- +)*([A-Za-z_][\w.]*)\s*=\s*([^\s=].*)")
-_SLASHES = re.compile(r"(?:^|:)\s*//\s*(.*)")
-_WIDE = re.compile(r"\s*(?:- +)*([^\s:：]+)：(.*)")
-_CUT_IN_FLOW = re.compile(r"(?<=[\s\[{,])#\S.*")
+_NO_BLANK = r"\s*(?:- +)*([A-Za-z_][\w.]*):([^ \t:/\\].*)"
+_EQUALS = r"\s*(?:- +)*([A-Za-z_][\w.]*)\s*=\s*([^\s=].*)"
+_SLASHES = r"(?:^|:)\s*//\s*(.*)"
+_WIDE = r"\s*(?:- +)*([^\s:：]+)：(.*)"
+_CUT_IN_FLOW = r"(?<=[\s\[{,])#\S.*"
 """Pattern of a comment without a blank after its `#`."""
 _MOST_LINES = 2000
 """Number of lines in which to search a cause: no real file has braces that stay open longer."""
@@ -105,14 +106,14 @@ def without_blank(line: str) -> str | None:
 
     None for other lines.
     """
-    if match := _NO_BLANK.match(line):
+    if match := re.match(_NO_BLANK, line):
         return f"a blank is missing after the colon; write {_entry(match[1], match[2])}"
-    if match := _WIDE.match(line):
+    if match := re.match(_WIDE, line):
         shown = _entry(match[1], match[2])
         return f"the colon after {match[1][:MAX_SHOWN]!r} is a full-width one (：); write {shown}"
-    if match := _EQUALS.match(line):
+    if match := re.match(_EQUALS, line):
         return f"a key ends with a colon, not with =; write {_equal(match[1], match[2])}"
-    if match := _SLASHES.match(line):
+    if match := re.match(_SLASHES, line):
         text = match[1].strip()
         is_short = 0 < len(text) <= MAX_SHOWN
         return "a comment begins with #, not with //" + (f"; write `# {text}`" if is_short else "")
@@ -142,7 +143,7 @@ def _entry(key: str, value: str) -> str:
 def _slashes(spot: _Spot) -> Fault | None:
     """A comment in the form of other languages, on the line, the one above or the first one."""
     for line in (spot.line, spot.line - 1, spot.first_line):
-        if _SLASHES.match(spot.at(line)):
+        if re.match(_SLASHES, spot.at(line)):
             return line, without_blank(spot.at(line)) or ""
         if line >= 0 and (match := re.match(r"[^\"'#]*?\S:\s+(//.*)", spot.at(line))):
             return line, without_blank(match[1]) or ""
@@ -158,7 +159,7 @@ def _tab(spot: _Spot) -> Fault | None:
 def _cannot_begin(spot: _Spot, line: int, column: int, char: str) -> Fault:
     """Text that begins with a character that has a meaning in YAML."""
     here = spot.at(line)
-    entry = _ENTRY.match(here)
+    entry = re.match(_ENTRY, here)
     if not spot.is_flow and entry is not None and entry.start(2) == column:
         return line, f"{_BEGIN} {char}; {quote_it(entry[2], entry[1], 'such text')}"
     return line, f"{_BEGIN} {char}; put such text in quotes"
@@ -181,7 +182,7 @@ def _block_text(spot: _Spot) -> Fault | None:
     if "scanning a block scalar" not in spot.words:
         return None
     message = f"{spot.opening} announces a text on the lines below it, indented"
-    entry = _ENTRY.match(spot.at(spot.first_line))
+    entry = re.match(_ENTRY, spot.at(spot.first_line))
     advice = quote_it(entry[2], entry[1]) if entry else "put the text in quotes"
     return spot.first_line, f"{message}; move the text there, or {advice}"
 
@@ -205,13 +206,13 @@ def _colon_in_text(spot: _Spot) -> Fault | None:
     """A second `: ` in a line, or a line that is indented below a text."""
     if "mapping values are not allowed" not in spot.words:
         return None
-    entry = _ENTRY.match(spot.here)
+    entry = re.match(_ENTRY, spot.here)
     if entry is not None and entry.start(2) < spot.column:
         return spot.line, quote_it(entry[2], entry[1], "text with a colon")
     for above in range(spot.line - 1, max(spot.line - _MOST_LINES, 0) - 1, -1):
         if (fault := without_blank(spot.at(above))) is not None:
             return above, fault
-        if _ENTRY.match(spot.at(above)):
+        if re.match(_ENTRY, spot.at(above)):
             break
     message = "the line is indented as if it belonged to the text above it"
     return spot.line, f"{message}; mend the indentation, or put text with a colon in quotes"
@@ -287,7 +288,7 @@ def _unclosed(spot: _Spot) -> Fault:
         first = next((line for line in above if re.search(r"[\[{]", spot.at(line))), first)
         opening = "{ or ["
     for line in range(first, min(spot.line + 1, first + _MOST_LINES)):
-        match = _CUT_IN_FLOW.search(spot.at(line))
+        match = re.search(_CUT_IN_FLOW, spot.at(line))
         if match and match.string[: match.start()].lstrip()[:1] not in ("", "#"):
             cut = match[0][:MAX_SHOWN]
             return line, f"YAML takes {cut} for a comment; put the text in quotes"
@@ -299,7 +300,7 @@ def _after_comment(spot: _Spot) -> Fault | None:
     """A text that continues below a comment, which ended it."""
     if "expected key" not in spot.words or spot.before.strip() or spot.is_flow:
         return None
-    if re.search(r"(^|\s)#", spot.at(spot.line - 1)) and not _ENTRY.match(spot.here):
+    if re.search(r"(^|\s)#", spot.at(spot.line - 1)) and not re.match(_ENTRY, spot.here):
         return spot.line, "the comment in the line above ended the text; put the text in quotes"
     return None
 

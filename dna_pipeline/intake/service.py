@@ -105,6 +105,25 @@ class IntakeService:
             ]
         return entries
 
+    def short_waits(self) -> list[dict[str, Any]]:
+        """List the files that will be claimed, or fail, soon without anyone's help.
+
+        Returns:
+            For each its `inbox`, `file` and `reason`, and `seconds`: how long it waits at most,
+            if nothing changes; None if that is unknown.
+        """
+        now = time.monotonic()
+        return [
+            {
+                "inbox": intake.inbox.name, "file": job_rows.printable(wait.path),
+                "reason": wait.reason,
+                "seconds": None if wait.until is None else max(wait.until - now, 0.0),
+            }
+            for intake in self.inboxes
+            for wait in intake.finder.waiting
+            if not wait.is_long
+        ]  # fmt: skip
+
     def close(self) -> None:
         """End the decoder; claims that are half done wait for the next start."""
         self._prober.close()

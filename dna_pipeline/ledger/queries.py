@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -62,6 +62,10 @@ _SAME = """SELECT status, publish_name FROM jobs
 _HELD_ROOTS = """SELECT DISTINCT substr(claim, 1, length(claim) - length(drops.id) - 1) AS root
     FROM jobs INDEXED BY ix_jobs_hold JOIN drops ON drops.id = drop_id WHERE hold = ?"""
 _BATCH_COUNTS = "SELECT status, count(*) AS jobs FROM jobs WHERE batch = ? GROUP BY +status"
+
+
+IDS_CHUNK = 500
+"""Maximum number of ids in one query; SQLite limits the number of values."""
 
 
 class AmbiguousPrefixError(LookupError):
@@ -167,6 +171,17 @@ class Queries:
         sql = f"SELECT {_JOB} FROM jobs {clause} ORDER BY seq DESC LIMIT ?"
         return self._rows(sql, *chosen.values(), limit)
 
+    def warning_counts(self, job_ids: Sequence[str]) -> dict[str, int]:
+        """Count the warnings of these jobs' stages; jobs without any are left out."""
+        counts: dict[str, int] = {}
+        for chunk in (job_ids[i : i + IDS_CHUNK] for i in range(0, len(job_ids), IDS_CHUNK)):
+            marks = ", ".join("?" for _ in chunk)
+            sql = f"""SELECT job_id, warnings FROM stage_runs
+                WHERE job_id IN ({marks}) AND warnings <> '[]'"""
+            for row in self._rows(sql, *chunk):
+                counts[row["job_id"]] = counts.get(row["job_id"], 0) + len(row["warnings"])
+        return counts
+
     def ids(
         self, statuses: tuple[str, ...], *, inbox: str | None = None, batch: str | None = None
     ) -> list[str]:
@@ -191,6 +206,11 @@ class Queries:
         for name, table in (("stage_runs", "stage_runs"), ("artifacts", "artifacts")):
             job[name] = self._rows(f"SELECT * FROM {table} WHERE job_id = ? ORDER BY id", job_id)
         return job
+
+    def result_names(self) -> dict[str, str]:
+        """Return the result folders below the outbox of all completed jobs, by job id."""
+        sql = "SELECT id, publish_name FROM jobs WHERE status = 'completed' AND publish = 'done'"
+        return {row["id"]: row["publish_name"] for row in self._rows(sql)}
 
     def events(self, job_id: str | None, after: int = 0, limit: int = 1000) -> list[dict[str, Any]]:
         """Return events with a number above `after`, oldest first."""

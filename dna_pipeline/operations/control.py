@@ -20,8 +20,8 @@ from dna_pipeline.operations.lookup import find_batch, find_job, open_ledger, op
 def cancel(config: Config, jobs: Iterable[str], batch: str | None) -> dict[str, str | None]:
     """Cancel the jobs whose ids begin with one of `jobs`, or all jobs of a batch.
 
-    A queued job ends at once, a running one at its next step. Jobs of the batch that have ended
-    stay as they are.
+    A queued job ends at once, a running one at its next step; if its daemon was killed, when the
+    next one starts. Jobs of the batch that have ended stay as they are.
 
     Returns:
         The status of each job before, by id.
@@ -39,6 +39,15 @@ def cancel(config: Config, jobs: Iterable[str], batch: str | None) -> dict[str, 
         if batch_id is not None:
             return ledger.transact(lambda s: batches.cancel(s, batch_id))
         return {i: ledger.transact(lambda s, i=i: requests.request_cancel(s, i)) for i in ids}
+
+
+def cancel_of_running(config: Config) -> str:
+    """Say when a request to cancel a running job takes effect."""
+    from dna_pipeline.operations.daemon.lock import is_held
+
+    if is_held(config.data):
+        return "ends at its next step"
+    return "was running when the daemon ended; it is cancelled when the next one starts"
 
 
 def pause(config: Config, batch: str | None) -> str | None:

@@ -16,12 +16,18 @@ def list_jobs(
 ) -> list[dict[str, Any]]:
     """List jobs, the newest first, of one status, inbox or batch if these are given.
 
+    Each has, beside the columns of the ledger, the number of its `warnings`; 0 until it is
+    completed.
+
     Raises:
         ConfigError: there is no ledger yet, or `batch` does not name exactly one batch.
     """
     queries = open_queries(config)
     batch_id = find_batch(queries, batch)
-    return queries.jobs(status=status, inbox=inbox, batch=batch_id, limit=limit)
+    jobs = queries.jobs(status=status, inbox=inbox, batch=batch_id, limit=limit)
+    # Asked for the listed jobs alone, so that the whole ledger need not be read.
+    warnings = queries.warning_counts([j["id"] for j in jobs if j["status"] == "completed"])
+    return [job | {"warnings": warnings.get(job["id"], 0)} for job in jobs]
 
 
 def read_job(config: Config, prefix: str) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from dna_pipeline.base.clock import to_second
-from dna_pipeline.operations import torch_build
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -116,6 +115,8 @@ def _hours(config: Config) -> list[dict[str, Any]]:
 
 
 def _torch(config: Config) -> list[dict[str, Any]]:
+    from dna_pipeline.operations import torch_build
+
     if not any(model.needs_device for model in config.models.values()):
         return []
     if (text := torch_build.remark(config.runtime.device)) is None:

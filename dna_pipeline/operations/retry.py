@@ -105,7 +105,7 @@ class Retrier:
         """
         job = self._ledger.transact(lambda s: queue.find_job(s, job_id))
         if job is None or job.status not in ("failed", "cancelled"):
-            raise ConfigError(f"job {job_id[:8]} has not failed; only such jobs can be retried")
+            raise ConfigError(_not_ended_text(job_id, job))
         if job.publish != "done" or job.publish_name is None:
             raise ConfigError(
                 f"job {job_id[:8]} is still being put into the outbox; try again in a moment"
@@ -265,6 +265,12 @@ class Retrier:
             return True
 
         return self._ledger.transact(commit)
+
+
+def _not_ended_text(job_id: str, job: Job | None) -> str:
+    """Say why a job that neither failed nor was cancelled is not retried."""
+    status = "not in the ledger any more" if job is None else job.status
+    return f"job {job_id[:8]} is {status}; only failed and cancelled jobs can be retried"
 
 
 def _shared_sources(job: Job, drop: Drop, folder: Path) -> _Sources:

@@ -134,16 +134,16 @@ def _is_held(holds: list[dict[str, Any]]) -> bool:
 
 
 def _reported(config: Config) -> tuple[dict[str, Any] | None, str | None]:
-    """Read the status that the running daemon last wrote. If the outbox does not answer, give the
-    daemon's entry from its lock, and why the outbox does not answer."""
+    """Read the status that the running daemon last wrote. If there is none, give the daemon's entry
+    from its lock, and why the outbox does not answer, if it does not."""
     from dna_pipeline.base.reachability import brief_looks
     from dna_pipeline.operations.daemon.lock import holder
 
     with brief_looks() as look:
         reach = look(config.outbox)
-    if not reach.is_silent:
-        return read_status(config.outbox), None
-    return {"daemon": holder(config.data)}, reach.why
+    if not reach.is_silent and (status := read_status(config.outbox)) is not None:
+        return status, None
+    return {"daemon": holder(config.data)}, reach.why if reach.is_silent else None
 
 
 def _time_left(queries: Queries) -> dict[str, Any]:

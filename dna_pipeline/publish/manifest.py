@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from dna_pipeline.base.errors import Cancelled, ImageTooLarge, ImageTooSmall, ImageUnreadable
+
 SCHEMA_VERSION = 1
 NAME = "manifest.json"
 ERROR_NAME = "error.json"
@@ -225,6 +227,10 @@ def json_schema() -> bytes:
     return (json.dumps(dialect | schema, indent=2) + "\n").encode()
 
 
+_OF_IMAGE = {ImageUnreadable.code, ImageTooSmall.code, ImageTooLarge.code}
+"""Codes of failures that another image mends."""
+
+
 def error_text(report: ErrorReport) -> str:
     """Write ERROR.txt, the report for people."""
     entries = {
@@ -241,15 +247,18 @@ def error_text(report: ErrorReport) -> str:
         names = ", ".join(stage.id for stage in report.stages)
         lines += ["", f"Finished before that: {names}. The files made there lie here too, and are",
                   "not made again unless you change what they depend on."]  # fmt: skip
-    lines += [
-        "",
-        "What you dropped lies beside this file, in the folder source. Mend the YAML there, or",
-        "whatever else is wrong, then run:",
-        "",
-        f"  dna-pipeline retry {report.job.id[:8]}",
-        "",
-    ]
+    lines += ["", *_way_out(report.code), "", f"  dna-pipeline retry {report.job.id[:8]}", ""]
     return "\n".join(lines)
+
+
+def _way_out(code: str) -> list[str]:
+    """Say what to do before the command that runs the job again."""
+    if code == Cancelled.code:
+        return ["Nothing is wrong; to run it after all:"]
+    place = "What you dropped lies beside this file, in the folder source."
+    if code in _OF_IMAGE:
+        return [place, "Replace the image in `source` by one of the same name, then run:"]
+    return [f"{place} Mend the YAML there, or", "whatever else is wrong, then run:"]
 
 
 def _entry(title: str, text: str) -> str:

@@ -33,14 +33,18 @@ PROVIDERS: dict[str, str] = {
 
 
 @cache
-def _import_strings(group: str) -> dict[str, str]:
-    ours = STAGES if group == "stages" else PROVIDERS
-    theirs = {e.name: e.value for e in entry_points(group=f"dna_pipeline.{group}")}
-    return theirs | ours
+def _import_strings() -> dict[str, dict[str, str]]:
+    # One look at the metadata of all packages serves both groups: it takes a twentieth of the start
+    # of a command.
+    theirs = entry_points()
+    return {
+        group: {e.name: e.value for e in theirs.select(group=f"dna_pipeline.{group}")} | ours
+        for group, ours in (("stages", STAGES), ("providers", PROVIDERS))
+    }
 
 
 def _load(group: str, name: str) -> Any:
-    value = _import_strings(group)[name]
+    value = _import_strings()[group][name]
     module, _, attribute = value.partition(":")
     try:
         return getattr(import_module(module), attribute)
@@ -51,12 +55,12 @@ def _load(group: str, name: str) -> Any:
 
 def stage_types() -> list[str]:
     """Names of all stages, ours first."""
-    return sorted(_import_strings("stages"), key=lambda n: (n not in STAGES, n))
+    return sorted(_import_strings()["stages"], key=lambda n: (n not in STAGES, n))
 
 
 def provider_names() -> list[str]:
     """Names of all providers, ours first."""
-    return sorted(_import_strings("providers"), key=lambda n: (n not in PROVIDERS, n))
+    return sorted(_import_strings()["providers"], key=lambda n: (n not in PROVIDERS, n))
 
 
 def stage_class(name: str) -> type[Stage]:

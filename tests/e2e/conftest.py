@@ -1,9 +1,7 @@
 import json
 import os
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +14,9 @@ from skimage import data
 
 from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.ledger.queries import Queries
+from tests import fork_server
 from tests.commands import Done, call_apart
+from tests.fork_server import ForkServer
 from tests.integration.acting import install
 
 PHOTOGRAPHS = ("astronaut", "coffee", "chelsea", "rocket")
@@ -45,9 +45,14 @@ inboxes:
 
 @dataclass
 class Studio:
-    """A folder with a pipeline.yaml, as a user has it, and the program as a user calls it."""
+    """A folder with a pipeline.yaml, as a user has it, and the program as a user calls it.
+
+    Attributes:
+        server: forks the processes.
+    """
 
     root: Path
+    server: Callable[[], ForkServer] = fork_server.light
 
     @property
     def outbox(self) -> Path:
@@ -57,7 +62,7 @@ class Studio:
         return self.root / "inbox" / name
 
     def cli(self, *arguments: str, stdin: bytes = b"") -> Done:
-        return call_apart(self.root, *arguments, stdin=stdin)
+        return call_apart(self.root, *arguments, stdin=stdin, server=self.server)
 
     def facts(self, *arguments: str) -> Any:
         done = self.cli(*arguments, "--json")
@@ -77,7 +82,7 @@ class Studio:
             views.close()
 
     @contextmanager
-    def watch(self) -> Iterator[subprocess.Popen[bytes]]:
+    def watch(self) -> Iterator[fork_server.Process]:
         daemon = self.start()
         try:
             yield daemon
@@ -85,12 +90,18 @@ class Studio:
             daemon.terminate()
             assert daemon.wait(60) == 0
 
-    def start(self) -> subprocess.Popen[bytes]:
-        with (self.root / "watch.log").open("ab") as log:
-            return subprocess.Popen(
-                [sys.executable, "-m", "dna_pipeline", "watch"],
-                cwd=self.root, stdout=log, stderr=log,
-            )  # fmt: skip
+    def start(
+        self,
+        module: str = "dna_pipeline",
+        *arguments: str,
+        env: Mapping[str, str] | None = None,
+    ) -> fork_server.Process:
+        """Start `dna-pipeline watch`, or another module."""
+        if module == "dna_pipeline":
+            arguments = ("watch",)
+        return fork_server.logged(
+            self.server(), self.root / "watch.log", module, *arguments, cwd=self.root, env=env
+        )
 
     def wait(self, predicate: Callable[[], Any], seconds: float = 120) -> Any:
         deadline = time.monotonic() + seconds
@@ -150,7 +161,7 @@ def put_act(stage: Studio, name: str, act: str) -> None:
 @pytest.fixture
 def studio(tmp_path: Path, models_dir: Path) -> Studio:
     (tmp_path / "pipeline.yaml").write_text(CONFIG.format(models=models_dir))
-    studio = Studio(tmp_path)
+    studio = Studio(tmp_path, fork_server.heavy)
     for name in ("restyle", "mesh", "kept"):
         studio.inbox(name).mkdir(parents=True)
     return studio

@@ -3,13 +3,14 @@
 import json
 import os
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 from conftest import Studio, alive, photograph, product_shot, put_act
+
+from tests.fork_server import Process, children_of
 
 pytestmark = pytest.mark.slow
 
@@ -29,9 +30,9 @@ def running_step(studio: Studio) -> int:
     return running["step"] if running else 0
 
 
-def worker_of(daemon: subprocess.Popen[bytes]) -> psutil.Process:
-    children = psutil.Process(daemon.pid).children()
-    return next(c for c in children if "dna_pipeline.execution.worker.process" in c.cmdline())
+def worker_of(daemon: Process) -> psutil.Process:
+    (worker,) = children_of(daemon.pid, "dna_pipeline.execution.worker.process")
+    return worker
 
 
 def pixels(studio: Studio, name: str) -> bytes:

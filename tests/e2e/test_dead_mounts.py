@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,6 +14,7 @@ import pytest
 from conftest import Studio
 from PIL import Image
 
+from tests.fork_server import Process, children_of
 from tests.hanging import HangingMount, has_blocked_thread
 from tests.integration.acting import install
 
@@ -174,11 +173,11 @@ def written_at(studio: Studio) -> str:
     return json.loads((studio.outbox / "status.json").read_bytes())["written_at"]
 
 
-def reader_of(daemon: subprocess.Popen[bytes], name: str) -> psutil.Process | None:
+def reader_of(daemon: Process, name: str) -> psutil.Process | None:
     """The child that has that file open."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
-        for child in psutil.Process(daemon.pid).children():
+        for child in children_of(daemon.pid, "dna_pipeline.intake.discovery.probe"):
             with suppress(psutil.Error):
                 if any(Path(file.path).name == name for file in child.open_files()):
                     return child
@@ -191,9 +190,6 @@ def test_commands_come_to_an_end(studio: Studio, hang: Hang) -> None:
     for place in (studio.inbox("far"), studio.outbox):
         hang(place)
     for command in ("check", "status", "jobs", "events"):
-        done = subprocess.run(
-            [sys.executable, "-m", "dna_pipeline", command],
-            cwd=studio.root, capture_output=True, text=True, timeout=60,
-        )  # fmt: skip
+        done = studio.cli(command)
         assert done.returncode == (2 if command == "check" else 0), done.stderr
         assert (SILENT in done.stdout) == (command in ("check", "status"))

@@ -9,8 +9,6 @@ import hashlib
 import io
 import json
 import os
-import subprocess
-import sys
 import time
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -21,6 +19,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from tests import fork_server
 from tests.conftest import SCRIPTS, load_script
 
 pytestmark = pytest.mark.slow
@@ -67,27 +66,30 @@ class Studio:
         target.write_bytes(data)
 
     def run(self) -> None:
-        command = [sys.executable, "-m", "stand_in", "pipeline.yaml", "--until-idle"]
-        done = subprocess.run(
-            command, cwd=self.root, env=self.environment, capture_output=True, timeout=200
-        )
-        assert done.returncode == 0, done.stderr.decode()
+        daemon = self._start("--until-idle")
+        assert daemon.wait(200) == 0, self.log.read_text()
 
     @contextmanager
     def watching(self) -> Iterator[Path]:
         """The daemon, and its log."""
-        log = self.root / "log"
-        with log.open("wb") as file:
-            command = [sys.executable, "-m", "stand_in", "pipeline.yaml"]
-            daemon = subprocess.Popen(
-                command, cwd=self.root, env=self.environment, stdout=file, stderr=file
-            )
+        self.log.unlink(missing_ok=True)
+        daemon = self._start()
         try:
             self.wait(lambda: (self.outbox / "status.json").exists())
-            yield log
+            yield self.log
         finally:
             daemon.terminate()
-            assert daemon.wait(30) == 0, log.read_text()
+            assert daemon.wait(30) == 0, self.log.read_text()
+
+    def _start(self, *flags: str) -> fork_server.Process:
+        return fork_server.logged(
+            fork_server.light(), self.log, "stand_in", "pipeline.yaml", *flags,
+            cwd=self.root, env=self.environment,
+        )  # fmt: skip
+
+    @property
+    def log(self) -> Path:
+        return self.root / "log"
 
     def wait(self, is_so: Callable[[], bool], seconds: float = 60) -> None:
         end = time.monotonic() + seconds
@@ -96,10 +98,8 @@ class Studio:
             time.sleep(0.1)
 
     def cli(self, *arguments: str, code: int = 0) -> str:
-        done = subprocess.run(
-            [sys.executable, "-c", CLI, *arguments],
-            cwd=self.root, env=self.environment, capture_output=True, timeout=60,
-        )  # fmt: skip
+        server, options = fork_server.light(), {"cwd": self.root, "env": self.environment}
+        done = fork_server.run(server, "-c", CLI, *arguments, **options)
         assert done.returncode == code, done.stderr.decode()
         return done.stdout.decode()  # strictly: what is no UTF-8 fails here
 

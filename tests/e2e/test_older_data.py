@@ -6,13 +6,13 @@ import csv
 import json
 import os
 import sqlite3
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from tests.commands import call_apart
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "data-folders"
 
@@ -45,8 +45,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def call(folder: Path, *arguments: str) -> str:
-    command = [sys.executable, "-m", "dna_pipeline", *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240)
+    done = call_apart(folder, *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -3,24 +3,23 @@
 import json
 import os
 import signal
-import subprocess
 import time
 
-import psutil
 import pytest
 from conftest import Studio, alive, put_act
+
+from tests.fork_server import Process, children_of
 
 pytestmark = pytest.mark.slow
 
 
-def perform(studio: Studio, act: str) -> tuple[subprocess.Popen[bytes], int]:
+def perform(studio: Studio, act: str) -> tuple[Process, int]:
     """Start a daemon and wait until its worker is at the job; the daemon and the worker's id."""
     put_act(studio, "a", act)
     daemon = studio.start()
     studio.wait(lambda: is_running(studio))
-    children = psutil.Process(daemon.pid).children()
-    (worker,) = [c.pid for c in children if "dna_pipeline.execution.worker.process" in c.cmdline()]
-    return daemon, worker
+    (worker,) = children_of(daemon.pid, "dna_pipeline.execution.worker.process")
+    return daemon, worker.pid
 
 
 def is_running(studio: Studio) -> bool:

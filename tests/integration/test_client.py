@@ -1,8 +1,6 @@
 """`integrations/client.py` with a real daemon; its worker is the stand-in, which needs no torch."""
 
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +10,7 @@ import pytest
 from PIL import Image
 
 from integrations.client import Client, Drop, State
+from tests import fork_server
 from tests.conftest import SCRIPTS, load_script
 
 stand_in = load_script("stand_in")
@@ -42,11 +41,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def client(root: Path) -> Iterator[Client]:
     """With the daemon running."""
-    with (root / "log").open("wb") as log:
-        daemon = subprocess.Popen(
-            [sys.executable, "-m", "stand_in", "pipeline.yaml"],
-            cwd=root, stdout=log, stderr=log, env=stand_in.environment(SCRIPTS),
-        )  # fmt: skip
+    daemon = fork_server.logged(
+        fork_server.light(), root / "log", "stand_in", "pipeline.yaml",
+        cwd=root, env=stand_in.environment(SCRIPTS),
+    )  # fmt: skip
     client = Client(root / "outbox")
     try:
         until = time.monotonic() + TIMEOUT_S

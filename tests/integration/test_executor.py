@@ -7,6 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -256,8 +257,9 @@ def test_an_order_right_after_a_death_goes_to_a_new_worker(bench: Bench):
     for number in range(3):
         assert bench.run("copy", job=f"before-{number}")[-1] == JobDone(f"before-{number}")
         for child in psutil.Process(os.getpid()).children():
-            if "dna_pipeline.execution.worker.process" in child.cmdline():
-                child.kill()
+            with suppress(psutil.ZombieProcess):
+                if "dna_pipeline.execution.worker.process" in child.cmdline():
+                    child.kill()
         while bench.executor.events().get(timeout=60).kind != "worker_ended":
             pass
         assert bench.run("copy", job=f"after-{number}")[-1] == JobDone(f"after-{number}")

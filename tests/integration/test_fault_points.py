@@ -28,6 +28,7 @@ from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.operations.daemon import loop
 from dna_pipeline.operations.retry import Retrier
 from dna_pipeline.stages import registry
+from tests import fork_server
 from tests.conftest import SCRIPTS, load_script
 from tests.integration.companions import pair_with_masks
 from tests.integration.decoding import Decoder
@@ -145,6 +146,7 @@ class Plugged:
 
     def run(self, fault: str = "") -> int:
         """Exit status of a daemon that did what it could; forked, so that it need not import."""
+        fork_server.light()  # shared by the children
         child = os.fork()
         if child == 0:
             try:
@@ -171,6 +173,7 @@ class Plugged:
             setattr(module, name, 0.2)
         if self.is_mended:
             self._retry()
+        fork_server.light().serve_this_process()
         stand_in.daemon(self.root / "pipeline.yaml", until_idle=True)
 
     def _retry(self) -> None:

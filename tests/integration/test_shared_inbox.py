@@ -16,6 +16,8 @@ from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.operations.daemon.lock import hold_lock
 from dna_pipeline.operations.repair.takeover import take_over
+from tests import fork_server
+from tests.commands import call_apart
 
 pytestmark = pytest.mark.slow
 
@@ -130,7 +132,7 @@ def dead(tmp_path: Path):
     for number in (1, 2):
         put_pair(inbox, number)
     (tmp_path / "all-are-there").touch()
-    subprocess.run([sys.executable, "-c", GATE, str(theirs)], input="go\n", text=True, check=True)
+    run_gate(theirs)
     config = load_config(theirs, {})
     facts = {"host": "elsewhere", "pid": 1, "data": str(config.data)}
     ledger = Ledger(config.ledger_path)
@@ -139,16 +141,18 @@ def dead(tmp_path: Path):
     return inbox, ledger.id, ours
 
 
+def run_gate(file: Path) -> None:
+    done = fork_server.run(fork_server.light(), "-c", GATE, str(file), stdin=b"go\n")
+    assert done.returncode == 0, done.stderr
+
+
 def age(inbox: Path, ledger_id: str, seconds: float) -> None:
     at = time.time() - seconds
     os.utime(claims.claim_root(inbox, ledger_id) / owner.NAME, (at, at))
 
 
 def repair(ours: Path):
-    done = subprocess.run(
-        [sys.executable, "-m", "dna_pipeline", "repair", "--claims", "--json"],
-        cwd=ours.parent, capture_output=True, text=True,
-    )  # fmt: skip
+    done = call_apart(ours.parent, "repair", "--claims", "--json")
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)["claims"]
 
@@ -160,7 +164,7 @@ def test_claims_of_the_dead_become_jobs_here(dead) -> None:
     assert (found["ledger"], found["alive"], found["taken"]) == (theirs, False, 2)
     assert found["owner"]["host"] == "elsewhere"
     assert not claims.claim_root(inbox, theirs).exists()
-    subprocess.run([sys.executable, "-c", GATE, str(ours)], input="go\n", text=True, check=True)
+    run_gate(ours)
     assert sorted(job["meta"]["number"] for job in jobs_of(ours)) == [1, 2]
     assert repair(ours) == []
 

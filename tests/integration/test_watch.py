@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import fork_server
 from tests.commands import call
 
 CONFIG = """\
@@ -31,10 +30,10 @@ def studio(root: Path, kept: Path) -> Path:
 
 
 @contextmanager
-def watching(root: Path) -> Iterator[subprocess.Popen[bytes]]:
-    with (root / "log").open("wb") as log:
-        command = [sys.executable, "-m", "dna_pipeline", "watch"]
-        daemon = subprocess.Popen(command, cwd=root, stdout=log, stderr=log)
+def watching(root: Path) -> Iterator[fork_server.Process]:
+    (root / "log").unlink(missing_ok=True)
+    server = fork_server.light()
+    daemon = fork_server.logged(server, root / "log", "dna_pipeline", "watch", cwd=root)
     try:
         deadline = time.monotonic() + 60
         while not (root / "outbox/status.json").exists():

@@ -57,9 +57,8 @@ def test_where_it_runs_out_again_the_job_fails(shared_bench: Bench):
     assert "at thrift 1" in failed.failure["detail"]
 
 
-def test_after_a_fault_the_device_is_checked_before_it_is_trusted(
-    bench: Bench, plugin: Path, tmp_path: Path
-):
+def test_after_a_fault_the_device_is_checked_before_it_is_trusted(plugin: Path, tmp_path: Path):
+    bench = Bench(tmp_path / "bench", models=toy(tmp_path))
     flag = tmp_path / "liar"
     (plugin / "sitecustomize.py").write_text(LIAR.format(flag=str(flag)))
     flag.touch()
@@ -70,6 +69,7 @@ def test_after_a_fault_the_device_is_checked_before_it_is_trusted(
     assert "known" in failed.failure["detail"]
     flag.unlink()
     assert bench.run("copy", job="b")[-1] == JobDone("b")
+    bench.executor.close(5)
 
 
 def _burnt() -> tuple[dict[str, object], str]:
@@ -135,7 +135,7 @@ def test_a_gpu_that_is_gone_is_waited_for(plugin: Path, tmp_path: Path, fault: s
     flag = tmp_path / "gpu"
     (plugin / "sitecustomize.py").write_text(GPU.format(flag=str(flag)))
     flag.touch()
-    bench = Bench(tmp_path / "bench", device="auto")
+    bench = Bench(tmp_path / "bench", device="auto", models=toy(tmp_path))
     try:
         assert devices_in(bench.run("copy")) == ["cuda:0"]
         bench.run(fault)
@@ -158,7 +158,7 @@ def test_a_gpu_that_is_gone_is_waited_for(plugin: Path, tmp_path: Path, fault: s
 def test_a_gpu_that_comes_later_is_taken(plugin: Path, tmp_path: Path):
     flag = tmp_path / "gpu"
     (plugin / "sitecustomize.py").write_text(GPU.format(flag=str(flag)))
-    bench = Bench(tmp_path / "bench", device="auto")
+    bench = Bench(tmp_path / "bench", device="auto", models=toy(tmp_path))
     try:
         assert devices_in(bench.run("copy")) == ["cpu"]
         bench.run("leave")
@@ -169,6 +169,11 @@ def test_a_gpu_that_comes_later_is_taken(plugin: Path, tmp_path: Path):
         assert failure_of(bench.run("copy")) == ("device_unavailable", True)
     finally:
         bench.executor.close(5)
+
+
+def toy(folder: Path) -> dict[str, dict[str, str]]:
+    """A model that needs a device."""
+    return {"toy": {"provider": "toy", "log": str(folder / "toy.log")}}
 
 
 def devices_in(events: list[Event]) -> list[str]:
@@ -197,8 +202,9 @@ print("libcudart.so.12: cannot open shared object file", file=sys.stderr)
 """
 
 
-def test_a_worker_that_cannot_start_blames_no_job(bench: Bench, plugin: Path):
+def test_a_worker_that_cannot_start_blames_no_job(plugin: Path, tmp_path: Path):
     """A broken driver or installation ends each one before it is ready."""
+    bench = Bench(tmp_path / "bench", models=toy(tmp_path))
     (plugin / "sitecustomize.py").write_text(BROKEN)
     for _ in range(2):
         ended = bench.run("copy")[-1]
@@ -210,6 +216,20 @@ def test_a_worker_that_cannot_start_blames_no_job(bench: Bench, plugin: Path):
         )
     (plugin / "sitecustomize.py").unlink()
     assert bench.run("copy")[-1] == JobDone("j")
+    bench.executor.close(5)
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu"])
+def test_a_worker_without_a_model_for_a_device_needs_no_torch(
+    plugin: Path, tmp_path: Path, device: str
+):
+    (plugin / "sitecustomize.py").write_text(BROKEN)
+    bench = Bench(tmp_path / "bench", device=device, models={"matte": {"provider": "border_key"}})
+    try:
+        events = bench.run("copy")
+        assert (devices_in(events), events[-1]) == (["cpu"], JobDone("j"))
+    finally:
+        bench.executor.close(5)
 
 
 def test_a_worker_that_cannot_even_be_made(bench: Bench, monkeypatch: pytest.MonkeyPatch):

@@ -91,6 +91,7 @@ EXTERNAL = {
     "filelock": "operations execution.worker",
     "httpx": NETWORK,
     "httpx2": NETWORK,
+    "imageio": "media",
     "imageio_ffmpeg": "media",
     "moderngl": "media",
     "numpy": "media providers stages",
@@ -109,6 +110,7 @@ EXTERNAL = {
     # A camera's rays start TripoSR's sums, where numpy would round otherwise.
     "torch": "providers execution.worker media.meshes.camera",
     "transformers": "providers",
+    "trimesh": "media",
     "typer": "interfaces",
     "uvicorn": NETWORK,
     "watchdog": "intake",

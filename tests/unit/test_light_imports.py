@@ -25,6 +25,7 @@ HEAVY = {
     "PIL",
     "pi_heif",
     "moderngl",
+    "imageio",
     "imageio_ffmpeg",
 }
 

@@ -20,7 +20,7 @@ from dna_pipeline.execution.local_executor import WorkerSettings
 from dna_pipeline.execution.protocol import Event, JobFailed, Order, WorkerReady, event_to_message
 from dna_pipeline.execution.worker import device as devices
 from dna_pipeline.execution.worker import runner
-from dna_pipeline.providers.base import Device, ModelCache
+from dna_pipeline.providers.base import Device, ModelCache, Provider
 from dna_pipeline.stages import registry
 from dna_pipeline.weights.fingerprint import Fingerprints
 
@@ -65,17 +65,15 @@ class Worker:
         os._exit(0)
 
     def work(self) -> None:
+        providers = load_providers(self.settings.models)
         try:
-            device = choose_device(self.settings.device, self.settings.dtype)
-            devices.refuse_worse(device, self.settings.last_device, self.settings.last_gpu)
-            if self.settings.self_test:
-                devices.self_test(device)
+            device = self._checked_device(providers)
         except DeviceUnavailable as error:
             return self._refuse_all(error)
         versions = environment(device)
         fingerprints = Fingerprints(Path(self.settings.data))
         context = runner.WorkerContext(
-            models=ModelCache(load_providers(self.settings.models), device),
+            models=ModelCache(providers, device),
             emit=self.emit,
             is_cancelled=self.cancelled.__contains__,
             must_yield=self.yield_requests.__contains__,
@@ -89,6 +87,21 @@ class Worker:
         self.emit(WorkerReady(device.name, device.dtype, versions))
         while True:
             runner.run(self._next_order(context.models), context)
+
+    def _checked_device(self, providers: dict[str, Provider]) -> Device:
+        """The device for the models. Raises `DeviceUnavailable`.
+
+        torch takes seconds to import, so it is not asked where no model needs a device.
+        """
+        settings = self.settings
+        is_needed = any(provider.needs_device for provider in providers.values())
+        if settings.device in ("auto", "cpu") and not is_needed:
+            return runner.ON_CPU
+        device = choose_device(settings.device, settings.dtype)
+        devices.refuse_worse(device, settings.last_device, settings.last_gpu)
+        if settings.self_test:
+            devices.self_test(device)
+        return device
 
     def _next_order(self, models: ModelCache) -> Order:
         """Wait for an order. After `idle_unload_s` without one, unload the models and give the
@@ -108,9 +121,9 @@ class Worker:
             self.emit(JobFailed(order.job, failure, hold=True, poisoned=True))
 
 
-def load_providers(entries: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def load_providers(entries: dict[str, dict[str, Any]]) -> dict[str, Provider]:
     """Provider entries from their plain values, as `WorkerSettings.models` carries them."""
-    providers: dict[str, Any] = {}
+    providers: dict[str, Provider] = {}
     for name, entry in entries.items():
         fields = {key: value for key, value in entry.items() if key != "provider"}
         providers[name] = registry.provider_class(entry["provider"]).model_validate(fields)
@@ -146,8 +159,6 @@ def environment(device: Device) -> dict[str, Any]:
     import platform
     from importlib.metadata import PackageNotFoundError, version
 
-    import torch
-
     versions: dict[str, Any] = {
         "python": platform.python_version(),
         "platform": platform.platform(),
@@ -160,18 +171,29 @@ def environment(device: Device) -> dict[str, Any]:
             versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    is_cuda = device.name.startswith("cuda")
-    versions["gpu"] = torch.cuda.get_device_name(device.name) if is_cuda else None
+    versions["gpu"] = _gpu(device.name)
     return versions
+
+
+def _gpu(name: str) -> str | None:
+    """Name of the hardware of a device, if CUDA drives it."""
+    if not name.startswith("cuda"):
+        return None
+    import torch
+
+    return torch.cuda.get_device_name(name)
 
 
 def release_memory() -> None:
     """Hand cached device memory back to the system."""
     import gc
-
-    import torch
+    import sys
 
     gc.collect()
+    if "torch" not in sys.modules:
+        return
+    import torch
+
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     if torch.backends.mps.is_available():

@@ -54,7 +54,7 @@ def _clauses(report: Record) -> Iterator[str]:
     if counts["wrong"]:
         yield _wrong_of(counts)
     elif not bad and not counts["lacking"]:
-        yield "nothing is wrong"
+        yield _nothing_wrong(report)
     if bad:
         yield f"{number_of(bad, 'inbox', 'inboxes')} cannot be used"
     if counts["jobs"]:
@@ -70,6 +70,17 @@ def _clauses(report: Record) -> Iterator[str]:
         yield f"{number_of(len(report['waiting']), 'file')} left waiting"
     if report["ignored"]:
         yield f"{number_of(len(report['ignored']), 'entry', 'entries')} left alone"
+
+
+def _nothing_wrong(report: Record) -> str:
+    """Say that nothing is wrong, or with what, if models are missing that nothing needs now."""
+    missing = sum(model["missing"] is not None for model in report["models"])
+    if not missing:
+        return "nothing is wrong"
+    verb = "is" if missing == 1 else "are"
+    models = f"{number_of(missing, 'model')} {verb} missing"
+    has_work = report["counts"]["jobs"] or report["waiting"]
+    return f"nothing is wrong with what waits; {models}" if has_work else models
 
 
 def _wrong_of(counts: dict[str, int]) -> str:

@@ -38,14 +38,17 @@ def cancel(
     """Cancel jobs, or all of a batch: queued ones at once, running ones at their next step."""
     from dna_pipeline.operations import control
 
-    before = control.cancel(load(context), jobs or (), batch)
+    config = load(context)
+    before = control.cancel(config, jobs or (), batch)
     if batch is not None and not before:
         say("nothing of that batch is queued or running")
     cancelled = {i: status for i, status in before.items() if status in ("queued", "running")}
     if as_json:
         print_json([{"job": i, "was": status} for i, status in cancelled.items()])
-    for job_id, status in () if as_json else cancelled.items():
-        print(f"{short(job_id)} {'cancelled' if status == 'queued' else 'ends at its next step'}")
+    elif cancelled:
+        running_text = control.cancel_of_running(config)
+        for job_id, status in cancelled.items():
+            print(f"{short(job_id)} {'cancelled' if status == 'queued' else running_text}")
     if ended := ", ".join(f"{short(i)} ({before[i]})" for i in before if i not in cancelled):
         raise ConfigError(f"ended already, so not cancelled: {ended}")
 

@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from dna_pipeline.interfaces.cli.output import NO_HISTORY, about, clean, jobs_text, local_time
-from dna_pipeline.interfaces.cli.words import duration, end_in, number_of, plain, short, size
+from dna_pipeline.interfaces.cli.words import (
+    duration,
+    end_in,
+    hold_reason,
+    number_of,
+    plain,
+    short,
+    size,
+)
 from dna_pipeline.operations.obstacles import daemon_words
 
 Record = dict[str, Any]
@@ -23,8 +31,12 @@ HOLDS_SHOWN = 3
 
 
 def status_words(job: Record) -> str:
-    """Give a job's status, with its hold if it has one."""
-    return f"{job['status']} ({job['hold']})" if job["hold"] else job["status"]
+    """Give a job's status, with its hold or its number of warnings if it has any."""
+    if job["hold"]:
+        return f"{job['status']} ({job['hold']})"
+    if number := job.get("warnings"):
+        return f"{job['status']} ({number_of(number, 'warning')})"
+    return job["status"]
 
 
 # --- show ---
@@ -98,7 +110,9 @@ def _status_lines(fields: Record) -> Iterator[tuple[str, str]]:
     yield "daemon", _daemon(fields["daemon"])
     for status, inboxes in sorted(fields["queue"].items()):
         by_inbox = ", ".join(f"{inbox} {number}" for inbox, number in sorted(inboxes.items()))
-        yield status, f"{sum(inboxes.values())} ({by_inbox})"
+        count = sum(inboxes.values())
+        is_cut_off = status == "running" and fields["daemon"] is None
+        yield status, f"{count} ({by_inbox}){_cut_off(count) if is_cut_off else ''}"
     if fields["running"] is not None:
         yield "running", _running(fields["running"])
     if fields["jobs_per_hour"]:
@@ -114,6 +128,12 @@ def _status_lines(fields: Record) -> Iterator[tuple[str, str]]:
     for entry in fields["recent"][:RECENT_SHOWN]:
         why = f" ({entry['code']})" if entry["code"] else ""
         yield "recent", f"{short(entry['job'])} {entry['status']}{why} {entry['folder']}"
+
+
+def _cut_off(count: int) -> str:
+    """Say what became of the running jobs of a daemon that was killed."""
+    verb, them = ("was", "it") if count == 1 else ("were", "them")
+    return f": {verb} running when the daemon ended; the next start goes on with {them}"
 
 
 def _daemon(daemon: Record | None) -> str:
@@ -154,7 +174,7 @@ def _holds(holds: list[Record]) -> Iterator[str]:
 
 def _hold(hold: Record) -> str:
     number = "the whole queue" if hold["jobs"] is None else jobs_text(hold["jobs"])
-    return f"{number}: {hold['code']}: {hold['detail']}"
+    return f"{number}: {hold_reason(hold['code'], hold['detail'])}"
 
 
 def _waiting(entries: list[Record], total: int) -> Iterator[tuple[str, str]]:

@@ -46,7 +46,9 @@ def _print_report(report: dict[str, Any]) -> None:
     if report["requeued"]:
         print(f"queued     {report['requeued']} copies in the data folder")
     for inbox, number in report["known"].items():
-        print(f"known      {number} files of inbox {clean(inbox)}")
+        files = "1 file" if number == 1 else f"{number:,} files"
+        were = "was" if number == 1 else "were"
+        print(f"known      {files} in inbox {clean(inbox)} {were} done; not run again")
     for path in report["recovered"]:
         print(f"recovered  {clean(path)}: nobody knows whose; drop or submit it again")
     for line in report["unreadable"]:

@@ -13,17 +13,23 @@ import typer
 from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.interfaces.cli.output import (
     JsonOption,
+    about,
     clean,
     jobs_text,
     load_to_write,
     print_json,
     say,
 )
+from dna_pipeline.interfaces.cli.words import hold_reason, number_of
 from dna_pipeline.operations.lookup import require_utf8_names
 
 if TYPE_CHECKING:
     from dna_pipeline.operations.daemon.loop import Daemon
     from dna_pipeline.operations.submit import Submission
+
+
+WAITS_SHOWN = 3
+"""Maximum number of files that one message of waiting names."""
 
 
 def watch(context: typer.Context) -> None:
@@ -75,7 +81,7 @@ def run(context: typer.Context, as_json: JsonOption = False) -> None:
     daemon = Daemon(config)
     _stop_on_signals(daemon)
     before, since = last_event(config), utcnow()
-    daemon.run(until_idle=True)
+    daemon.run(until_idle=True, report_waits=_say_waits)
     report = run_report(config, before, since, daemon.waiting)
     if as_json:
         print_json(report)
@@ -85,6 +91,15 @@ def run(context: typer.Context, as_json: JsonOption = False) -> None:
     _leave_stuck_threads(daemon, int(has_failed))
     if has_failed:
         raise typer.Exit(1)
+
+
+def _say_waits(waits: list[dict[str, Any]]) -> None:
+    """Say which files are waited for, why, and for how long at the most."""
+    for wait in waits[:WAITS_SHOWN]:
+        limit = "" if wait["seconds"] is None else f" (for {about(wait['seconds'])} at the most)"
+        say(f"waiting for {wait['inbox']}/{wait['file']}: {wait['reason']}{limit}")
+    if (more := len(waits) - WAITS_SHOWN) > 0:
+        say(f"waiting for {number_of(more, 'more file')}")
 
 
 def _print_report(report: dict[str, Any]) -> None:
@@ -101,7 +116,7 @@ def _print_report(report: dict[str, Any]) -> None:
             print(clean(f"wrong: {rows}; {batch['folder']}/batch.csv says what"))
     for hold in report["holds"]:
         number = "the whole queue" if hold["jobs"] is None else jobs_text(hold["jobs"])
-        print(f"held: {number}, {hold['code']}: {clean(hold['detail'])}")
+        print(f"held: {number}, {clean(hold_reason(hold['code'], hold['detail']))}")
     for entry in report["waiting"]:
         where = f"{entry['inbox']}/{entry['file']}" if entry["file"] else entry["inbox"]
         print(f"left: {clean(where)}: {clean(entry['reason'])}")
@@ -109,7 +124,10 @@ def _print_report(report: dict[str, Any]) -> None:
 
 def submit(
     context: typer.Context,
-    images: Annotated[list[str], typer.Argument(metavar="IMAGE…", help="- is standard input.")],
+    images: Annotated[
+        list[str],
+        typer.Argument(metavar="IMAGE…", help="Image files; `-` reads one from standard input."),
+    ],
     pipeline: Annotated[
         str | None, typer.Option(help="Which pipeline; default: the first.")
     ] = None,
@@ -119,6 +137,7 @@ def submit(
     as_json: JsonOption = False,
 ) -> None:
     """Copy images and queue them; prints their jobs' ids."""
+    from dna_pipeline.operations.daemon.lock import is_held
     from dna_pipeline.operations.submit import submit_all
 
     config = load_to_write(context)
@@ -129,7 +148,8 @@ def submit(
         print_json([{"job": job} for job in jobs])
     elif jobs:
         print("\n".join(jobs))
-        say("`dna-pipeline watch` or `run` does them")
+        is_run = is_held(config.data)
+        say("the running daemon does them" if is_run else "`dna-pipeline watch` or `run` does them")
     if problems:
         raise ConfigError("\n".join(problems))
 
@@ -139,6 +159,12 @@ def _submission(image: str, settings: list[str]) -> Submission:
 
     if image == "-":
         return Submission("stdin", sys.stdin.buffer)
+    if Path(image).is_dir():
+        some = Path(image, "*.png")
+        raise ConfigError(
+            f"{image}: is a folder; name the images in it (`dna-pipeline submit {some}`), or copy "
+            "them into the folder of an inbox"
+        )
     if not Path(image).is_file():
         mend = '; put a value with blanks in quotes: --set img2img.prompt="a chair"'
         raise ConfigError(f"{image}: there is no such file{mend if settings else ''}")

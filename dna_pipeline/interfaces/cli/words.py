@@ -73,6 +73,12 @@ def number_of(count: int, one: str, many: str = "") -> str:
     return f"1 {one}" if count == 1 else f"{count:,} {many or one + 's'}"
 
 
+def hold_reason(code: str, detail: str) -> str:
+    """Write why jobs wait: `hours: outside its hours`. The code is left out if the detail begins
+    with it, as in `paused since noon`."""
+    return detail if detail.startswith(code) else f"{code}: {detail}"
+
+
 def end_in(seconds: float, now: datetime | None = None) -> str:
     """Write the time of day that is `seconds` from now: `14:35`; with the date if not today."""
     begin = now or datetime.now(UTC)

@@ -34,6 +34,7 @@ from dna_pipeline.ledger.tables import Job
 from dna_pipeline.operations.daemon.cleanup import Cleanup
 from dna_pipeline.operations.daemon.housekeeping import Housekeeper
 from dna_pipeline.operations.daemon.lock import hold_kept, hold_lock, holder
+from dna_pipeline.operations.daemon.run_waits import Report, RunWaits
 from dna_pipeline.operations.daemon.status_file import StatusFile
 from dna_pipeline.operations.ownership import check_data_folder
 from dna_pipeline.operations.repair.overtaken import OvertakenJobs
@@ -133,7 +134,13 @@ class Daemon:
         self._stop.set()
         self._wake.set()
 
-    def run(self, *, until_idle: bool = False, started: Callable[[], None] = lambda: None) -> None:
+    def run(
+        self,
+        *,
+        until_idle: bool = False,
+        started: Callable[[], None] = lambda: None,
+        report_waits: Report = lambda _: None,
+    ) -> None:
         """Work until stopped or, with `until_idle`, until nothing can continue without a person.
 
         Raises:
@@ -143,10 +150,10 @@ class Daemon:
         with closing(self._probe):
             check_data_folder(self.config, self._look)
             with hold_lock(self.config.data), self._folders(), self._opened():
-                self._work(started, until_idle=until_idle)
+                started()
+                self._work(RunWaits(report_waits), until_idle=until_idle)
 
-    def _work(self, started: Callable[[], None], *, until_idle: bool) -> None:
-        started()
+    def _work(self, waits: RunWaits, *, until_idle: bool) -> None:
         self._patient = not until_idle
         while not self._stop.is_set():
             self._tick_or_sleep()
@@ -154,6 +161,8 @@ class Daemon:
                 # Written now, since closing leaves little time for it.
                 self._write_batch_reports(inf)
                 break
+            if until_idle and self.dispatcher.running is None:
+                waits.step(time.monotonic(), self.intake.short_waits())
             self._wake.wait(TICK_S)
             self._wake.clear()
 

@@ -1,31 +1,34 @@
 """Settle the copies in `<data>/claims` after their ledger was lost.
 
-A copy is removed only if its bytes certainly lie elsewhere too, or if its ledger had decided to
-remove it. A submitted or retried copy may be the only one. It is queued again if the damaged ledger
-still names its inbox, else it moves to `<data>/recovered`, where nothing is ever removed. Folders
-that are not ours by name or mark stay.
+A copy is removed only if its ledger had decided to remove it, if its bytes lie in a result, or if
+they lie in an inbox that keeps its files; that file then runs again, whatever was done with the
+same bytes before. A submitted or retried copy may be the only one. It is queued again if the
+damaged ledger still names its inbox, else it moves to `<data>/recovered`, where nothing is ever
+removed. Folders that are not ours by name or mark stay.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from dna_pipeline.base.files import is_same_file, is_temporary, remove_tree_if_there
+from dna_pipeline.base.files import is_same_file, is_temporary, remove_tree_if_there, sha256_file
 from dna_pipeline.base.layout import is_id, is_real_folder
 from dna_pipeline.config.schema import Config
 from dna_pipeline.intake.claiming import claims
 from dna_pipeline.intake.discovery.scan import scan
 from dna_pipeline.intake.planning import job_rows
+from dna_pipeline.intake.planning.job_rows import printable
 from dna_pipeline.intake.planning.plan import Planner
 from dna_pipeline.ledger import drops, queue
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Job
 from dna_pipeline.operations.daemon.cleanup import move_to_recovered
 from dna_pipeline.operations.ownership import entries, read_mark
+from dna_pipeline.operations.repair.kept_files import FinishedJob, KeptFile
 from dna_pipeline.operations.repair.results import image_of, sidecar_of
 from dna_pipeline.operations.repair.salvage import Salvage
 from dna_pipeline.publish.outbox import SOURCE
@@ -39,22 +42,36 @@ class Copies:
     Args:
         remains: the readable rows of the damaged ledger.
         restored: ids of the drops that were restored with their batches.
+        finished: inputs of the jobs that have ended, of inboxes that keep their files.
 
     Attributes:
         requeued: number of copies that became jobs again.
         recovered: new paths of the folders that were moved to `<data>/recovered`.
+        to_run: files of inboxes that must run, since copies of them were removed.
+        unclear: names of the removed copies of which it is not known if they were submitted.
     """
 
     def __init__(
-        self, config: Config, ledger: Ledger, remains: Salvage, restored: Set[str]
+        self,
+        config: Config,
+        ledger: Ledger,
+        remains: Salvage,
+        restored: Set[str],
+        finished: Iterable[FinishedJob],
     ) -> None:
         self._config = config
         self._ledger = ledger
         self._remains = remains
         self._restored = restored
-        self._originals: dict[str, list[Path]] | None = None
+        self._done = {(job.inbox, job.name, job.sha256) for job in finished}
+        self._last_drops = {
+            KeptFile(row["inbox"], row["path"]): row["drop_id"] for row in remains.known_files
+        }
+        self._kept: dict[str, list[KeptFile]] | None = None
         self.requeued = 0
         self.recovered: list[str] = []
+        self.to_run: set[KeptFile] = set()
+        self.unclear: list[str] = []
 
     def settle(self) -> None:
         mark = read_mark(self._config.data)
@@ -65,7 +82,7 @@ class Copies:
                 self._settle(folder)
 
     def _settle(self, folder: Path) -> None:
-        drop = self._remains.drops.get(folder.name)
+        drop = self._remains.drops.get(folder.name) or self._drop_by_job(folder.name)
         files = [path for path in entries(folder) if not is_temporary(path.name)]
         if not files or self._is_done(folder, drop, files):
             remove_tree_if_there(folder)
@@ -73,6 +90,15 @@ class Copies:
             self.requeued += 1
         elif (target := move_to_recovered(self._config, folder)) is not None:
             self.recovered.append(str(target))
+
+    def _drop_by_job(self, drop_id: str) -> dict[str, Any] | None:
+        """Give what a readable row of an open job tells of its drop; None if there is none."""
+        if (job := self._remains.open_jobs.get(drop_id)) is None:
+            return None
+        return {
+            "inbox": job["inbox"], "folder": job["folder"], "image": job["name"],
+            "sidecar": None, "state": "claimed",
+        }  # fmt: skip
 
     def _is_done(self, folder: Path, drop: Mapping[str, Any] | None, files: list[Path]) -> bool:
         """True if the copy is not needed: its ledger said so, or its bytes lie elsewhere too.
@@ -84,11 +110,46 @@ class Copies:
         if self._has_ended(folder.name):
             images = [path for path in files if path.name == _image(files, drop)]
             return bool(images) and all(map(self._is_archived, images))
-        inbox = None if drop is None else self._config.inbox(str(drop["inbox"]))
-        # A submitted image must run even if a kept file has the same bytes, so originals count
-        # only for copies from a `keep` inbox or of unknown origin.
-        may_be_kept = drop is None or (inbox is not None and inbox.keeps)
-        return may_be_kept and all(map(self._has_original, files))
+        if drop is None:
+            return self._is_kept(folder, files)
+        # A submitted image must run even if a kept file has the same bytes.
+        inbox = self._config.inbox(str(drop["inbox"]))
+        return (
+            inbox is not None
+            and inbox.keeps
+            and self._runs_from(inbox, str(drop["folder"] or ""), files)
+        )
+
+    def _runs_from(self, inbox: Inbox, home: str, files: list[Path]) -> bool:
+        """True if all files of a copy lie in that folder of the inbox, so that they run from there.
+
+        Args:
+            home: path of the folder below the inbox; "" for the inbox itself.
+        """
+        originals = [KeptFile(inbox.name, f"{home}/{path.name}".lstrip("/")) for path in files]
+        if not all(map(self._is_same, files, originals)):
+            return False
+        self.to_run.update(originals)
+        return True
+
+    def _is_kept(self, folder: Path, files: list[Path]) -> bool:
+        """True if the files of a copy of unknown origin lie in an inbox that keeps them, and run
+        from there. If they had run there already, the copy was probably submitted or retried."""
+        main = folder / (_image(files, None) or files[0].name)
+        for original in self._originals_of(main):
+            is_own = self._last_drops.get(original) == folder.name
+            inbox = self._config.inbox(original.inbox)
+            if inbox is None or (not is_own and self._has_run(original, main)):
+                continue
+            if self._runs_from(inbox, original.path.rpartition("/")[0], files):
+                self.unclear += [] if is_own else [main.name]
+                return True
+        return False
+
+    def _has_run(self, original: KeptFile, copy: Path) -> bool:
+        """True if a kept file was taken in before this copy, or if its bytes were, by a result."""
+        done = (original.inbox, printable(copy.name), sha256_file(copy))
+        return original in self._last_drops or done in self._done
 
     def _has_ended(self, drop_id: str) -> bool:
         """True if the damaged ledger shows jobs of the drop, and all of them have their folders."""
@@ -103,16 +164,20 @@ class Copies:
         inbox."""
         names = [job.publish_name for job in self._jobs(copy.parent.name) if job is not None]
         places = [self._config.outbox / name / SOURCE / copy.name for name in names if name]
-        return any(is_same_file(copy, place) for place in places) or self._has_original(copy)
+        return any(is_same_file(copy, place) for place in places) or bool(self._originals_of(copy))
 
-    def _has_original(self, copy: Path) -> bool:
-        """True if the same bytes lie under the same name in an inbox that keeps its files."""
-        if self._originals is None:
-            self._originals = self._find_originals()
-        return any(is_same_file(copy, place) for place in self._originals.get(copy.name, []))
+    def _originals_of(self, copy: Path) -> list[KeptFile]:
+        """List the files of the same name and bytes in inboxes that keep their files."""
+        if self._kept is None:
+            self._kept = self._find_kept()
+        return [file for file in self._kept.get(copy.name, []) if self._is_same(copy, file)]
 
-    def _find_originals(self) -> dict[str, list[Path]]:
-        originals: dict[str, list[Path]] = {}
+    def _is_same(self, copy: Path, original: KeptFile) -> bool:
+        inbox = self._config.inbox(original.inbox)
+        return inbox is not None and is_same_file(copy, inbox.path / original.path)
+
+    def _find_kept(self) -> dict[str, list[KeptFile]]:
+        kept: dict[str, list[KeptFile]] = {}
         for inbox in self._config.inboxes:
             if not inbox.keeps:
                 continue
@@ -121,8 +186,9 @@ class Copies:
             except OSError:
                 continue
             for path in listing.files:
-                originals.setdefault(path.rpartition("/")[2], []).append(inbox.path / path)
-        return originals
+                file = KeptFile(inbox.name, path)
+                kept.setdefault(path.rpartition("/")[2], []).append(file)
+        return kept
 
     def _requeue(self, folder: Path, drop: Mapping[str, Any] | None, files: list[Path]) -> bool:
         """Make the copy a job again; False if its inbox or its image is unknown or unreadable."""

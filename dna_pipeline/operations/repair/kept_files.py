@@ -1,15 +1,16 @@
 """Find the files of `keep` inboxes that need not run again after their ledger was lost.
 
 A kept file is a known file if its bytes and its YAML are those of a job that has ended, by the
-damaged ledger or by the results. Any other file runs again, which costs time but loses nothing.
+damaged ledger or by the results. Any other file runs again, which costs time but loses nothing, and
+so does one whose newest job had not ended.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.intake.claiming import claims
@@ -28,6 +29,13 @@ from dna_pipeline.operations.repair.results import PublishedResult
 from dna_pipeline.operations.repair.salvage import Salvage
 
 
+class KeptFile(NamedTuple):
+    """A file in an inbox, by the inbox's name and the path below it."""
+
+    inbox: str
+    path: str
+
+
 @dataclass(frozen=True, slots=True)
 class FinishedJob:
     """Input of a job that has ended."""
@@ -44,13 +52,18 @@ class FinishedJob:
 
 
 def remember_kept(
-    config: Config, ledger: Ledger, remains: Salvage, finished: Iterable[FinishedJob]
+    config: Config,
+    ledger: Ledger,
+    remains: Salvage,
+    finished: Iterable[FinishedJob],
+    to_run: Set[KeptFile],
 ) -> tuple[dict[str, int], list[str]]:
     """Record the known files of each inbox in the new ledger.
 
     Args:
         remains: the readable rows of the damaged ledger.
         finished: inputs of the jobs that have ended, by the results.
+        to_run: files that must run, whatever the results say.
 
     Returns:
         The number of known files by inbox, and remarks for people.
@@ -60,10 +73,12 @@ def remember_kept(
     remarks: list[str] = []
     for inbox in config.inboxes:
         rows = [row for row in remains.known_files if row["inbox"] == inbox.name]
-        rows = [row for row in rows if not _is_lost(ledger, remains, row["drop_id"])]
+        lost = {row["path"] for row in rows if _is_lost(ledger, remains, row["drop_id"])}
+        lost |= {file.path for file in to_run if file.inbox == inbox.name}
+        rows = [row for row in rows if row["path"] not in lost]
         was_watched = f"watched:{inbox.name}" in remains.settings
         if inbox.keeps:
-            paths = {row["path"] for row in rows}
+            paths = lost | {row["path"] for row in rows}
             rows += [
                 row for row in _matching(config, inbox, ended_jobs) if row["path"] not in paths
             ]

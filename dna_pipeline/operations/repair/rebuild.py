@@ -41,6 +41,9 @@ log = structlog.get_logger()
 
 GROUP = 500
 
+NAMES_SHOWN = 10
+"""Maximum number of copies that one remark names."""
+
 BUILDING = ".dna-rebuilding.db"
 """Name of the new ledger until it is complete. A rebuild begins by removing a file of this name, so
 it must be a name that nobody gives to a file of their own."""
@@ -147,15 +150,19 @@ class _Rebuilder:
         batches = Batches(self._config, self._ledger, self._remains)
         batches.restore()
         self._open_drops(batches.drops)
-        copies = Copies(self._config, self._ledger, self._remains, batches.drops)
+        copies = Copies(self._config, self._ledger, self._remains, batches.drops, self._finished)
         copies.settle()
         mark = read_mark(self._config.data)
         others = mark.others if mark is not None else frozenset[str]()
         write_mark(self._config.data, Mark(self._ledger.id, others))
         self._report.requeued, self._report.recovered = copies.requeued, copies.recovered
-        counts, remarks = remember_kept(self._config, self._ledger, self._remains, self._finished)
+        counts, remarks = remember_kept(
+            self._config, self._ledger, self._remains, self._finished, copies.to_run
+        )
         self._report.known = counts
         self._report.remarks += remarks
+        if copies.unclear:
+            self._report.remarks.append(_unclear_text(copies.unclear))
         self._count_claims()
 
     def _count_claims(self) -> None:
@@ -262,6 +269,15 @@ class _Rebuilder:
         return bool(jobs) and self._ledger.transact(
             lambda s: all(s.query(Job.seq).where(Job.id == job).first() for job in jobs)
         )
+
+
+def _unclear_text(names: list[str]) -> str:
+    shown = ", ".join(names[:NAMES_SHOWN])
+    more = f" and {len(names) - NAMES_SHOWN:,} more" if len(names) > NAMES_SHOWN else ""
+    return (
+        f"waiting copies were removed, since the same files lie in inboxes that keep them and run "
+        f"from there: {shown}{more}. If you had submitted or retried one of them, do that again"
+    )
 
 
 def _now() -> datetime:

@@ -1,4 +1,4 @@
-"""Read the rows of a damaged ledger that can still be read, each table up to its first damage.
+"""Read the rows of a damaged ledger that can still be read: all but those in damaged pages.
 
 Callers trust a row only as far as the files on disk confirm it.
 """
@@ -15,8 +15,9 @@ from typing import Any
 
 from dna_pipeline.ledger.engine import sqlite_module
 
-_JOB_FILES = "SELECT id, sidecar_text FROM drops WHERE id = batch AND sidecar_text IS NOT NULL"
-_DROPS = "drops WHERE state <> 'gone'"
+MAX_SKIPPED = 10_000
+"""Maximum number of rows in a run of damaged pages. Behind more of them, the rest of the table is
+not read."""
 
 
 @dataclass(slots=True)
@@ -28,6 +29,7 @@ class Salvage:
         known_files: rows of that table, unchanged.
         drops: rows of the drops that still owned files, by id.
         jobs_of: ids of the jobs of each drop.
+        open_jobs: inbox, folder and name of a job that was queued or running, by its drop's id.
         job_links: batch, request and dedup key of each job.
         batches: rows of that table, unchanged, with times as text.
         batch_rows: likewise.
@@ -39,7 +41,7 @@ class Salvage:
     known_files: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     drops: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     jobs_of: dict[str, set[str]] = field(default_factory=dict[str, set[str]])
-
+    open_jobs: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     job_links: dict[str, tuple[Any, Any, Any]] = field(
         default_factory=dict[str, tuple[Any, Any, Any]]
     )
@@ -55,55 +57,77 @@ def salvage(path: Path) -> Salvage:
     if not path.exists():
         return remains
     remains.settings = {
-        str(r[0]): str(r[1]) for r in _rows(path, "SELECT name, value FROM settings")
+        str(row["name"]): str(row["value"]) for row in _rows(path, "settings", "name, value")
     }
-    for row in _dicts(path, "known_files"):
+    for row in _rows(path, "known_files"):
         if (file := _decoded(row)) is not None:
             remains.known_files.append(file)
-    for row in _dicts(path, _DROPS):
-        if (drop := _decoded({"batch": None} | row)) is not None:
-            remains.drops[str(drop["id"])] = drop
-    # Read twice: long values lie in pages of their own, and if one is damaged, the ids can still be
-    # read without them.
-    for job, drop_id in _rows(path, "SELECT id, drop_id FROM jobs"):
-        remains.jobs_of.setdefault(str(drop_id), set()).add(str(job))
-        remains.job_links[str(job)] = (None, None, None)
-    for job, batch, request, key in _rows(path, "SELECT id, batch, request, key FROM jobs"):
-        remains.job_links[str(job)] = (batch, request, key)
-    remains.batches = list(_dicts(path, "batches"))
-    rows = _dicts(path, "batch_rows")
+    _read_drops(path, remains)
+    _read_jobs(path, remains)
+    remains.batches = list(_rows(path, "batches"))
+    rows = _rows(path, "batch_rows")
     remains.batch_rows = [row for row in rows if isinstance(row["number"], int)]
     remains.row_of = {
         str(row["job_id"]): (str(row["batch_id"]), row["number"])
         for row in remains.batch_rows
         if row["job_id"] is not None and row["status"] is None
     }
-    remains.job_files = {str(r[0]): str(r[1]) for r in _rows(path, _JOB_FILES)}
     return remains
 
 
-def _rows(path: Path, sql: str) -> Iterator[tuple[Any, ...]]:
-    """Read the rows up to the first damaged page."""
-    return (tuple(row.values()) for row in _select(path, sql))
+def _read_drops(path: Path, remains: Salvage) -> None:
+    for row in _rows(path, "drops"):
+        if row["state"] != "gone" and (drop := _decoded({"batch": None} | row)) is not None:
+            remains.drops[str(drop["id"])] = drop
+    for row in _rows(path, "drops", "id, batch, sidecar_text"):
+        if row["id"] == row["batch"] and row["sidecar_text"] is not None:
+            remains.job_files[str(row["id"])] = str(row["sidecar_text"])
 
 
-def _dicts(path: Path, table: str) -> Iterator[dict[str, Any]]:
-    """Read the rows of a table by column names, since older versions have fewer columns."""
-    return _select(path, f"SELECT * FROM {table}")
+def _read_jobs(path: Path, remains: Salvage) -> None:
+    """Read the jobs several times, with more columns each time: long values lie in pages of their
+    own, and if one is damaged, the columns before it can still be read."""
+    for row in _rows(path, "jobs", "id, drop_id"):
+        remains.jobs_of.setdefault(str(row["drop_id"]), set()).add(str(row["id"]))
+        remains.job_links[str(row["id"])] = (None, None, None)
+    for row in _rows(path, "jobs", "drop_id, inbox, folder, name, status"):
+        if row["status"] in ("queued", "running"):
+            remains.open_jobs[str(row["drop_id"])] = row
+    for row in _rows(path, "jobs", "id, batch, request, key"):
+        remains.job_links[str(row["id"])] = (row["batch"], row["request"], row["key"])
 
 
-def _select(path: Path, sql: str) -> Iterator[dict[str, Any]]:
+def _rows(path: Path, table: str, columns: str = "*") -> Iterator[dict[str, Any]]:
+    """Read the rows of a table by column names, since older versions have fewer columns.
+
+    A query that meets a damaged page ends there. So the next one begins behind the last row that
+    was read, and then one row later each time, until it is past the page.
+    """
     module = sqlite_module()
+    errors = (module.DatabaseError, UnicodeDecodeError)
     try:
         uri = f"{path.absolute().as_uri()}?mode=ro"
-        with closing(module.connect(uri, uri=True, timeout=5)) as connection:
-            connection.text_factory = _as_text
-            cursor = connection.execute(sql)
-            names = [column[0] for column in cursor.description]
-            for row in cursor:
-                yield dict(zip(names, row, strict=True))
-    except (module.DatabaseError, UnicodeDecodeError):
+        connection = module.connect(uri, uri=True, timeout=5)
+    except errors:
         return
+    with closing(connection):
+        connection.text_factory = _as_text
+        try:
+            connection.execute(f"SELECT {columns} FROM {table} LIMIT 0")
+        except errors:
+            return  # not a database, or without this table or column
+        sql = f"SELECT rowid, {columns} FROM {table} NOT INDEXED WHERE rowid > ? ORDER BY rowid"
+        last, skipped = 0, 0
+        while skipped < MAX_SKIPPED:
+            try:
+                cursor = connection.execute(sql, (last,))
+                names = [column[0] for column in cursor.description[1:]]
+                for number, *values in cursor:
+                    last, skipped = max(last, number), 0
+                    yield dict(zip(names, values, strict=True))
+                return
+            except errors:
+                last, skipped = last + 1, skipped + 1
 
 
 def _as_text(data: bytes) -> str:

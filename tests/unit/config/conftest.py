@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from importlib.metadata import EntryPoints
 from pathlib import Path
 from textwrap import dedent
 from types import ModuleType
@@ -129,7 +130,7 @@ def registered(monkeypatch: pytest.MonkeyPatch):
         registry, "PROVIDERS", {p.name_in_config: f"fake_parts:{p.__name__}" for p in providers}
     )
     # To look for those of other packages reads a file of each package that is installed.
-    monkeypatch.setattr(registry, "entry_points", lambda *, group: ())
+    monkeypatch.setattr(registry, "entry_points", EntryPoints)
     registry._import_strings.cache_clear()
     yield
     registry._import_strings.cache_clear()

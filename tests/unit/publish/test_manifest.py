@@ -104,6 +104,20 @@ def test_a_failure_in_words() -> None:
     assert "What helps" not in bare
 
 
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("empty_mesh", "Mend the YAML there, or\nwhatever else is wrong, then run:"),
+        ("image_unreadable", "Replace the image in `source` by one of the same name, then run:"),
+        ("cancelled", "\n\nNothing is wrong; to run it after all:"),
+    ],
+)
+def test_the_way_out_goes_by_what_happened(code: str, words: str) -> None:
+    text = error_text(report(code=code))
+    assert f"{words}\n\n  dna-pipeline retry aaaaaaaa\n" in text
+    assert ("YAML" in text) == (code == "empty_mesh")
+
+
 def test_names_that_are_no_unicode_do_not_spoil_an_account() -> None:
     told = report(detail="caf\udce9.yaml could tell caf\udce9.png")
     assert told.detail == "caf\\udce9.yaml could tell caf\\udce9.png"

@@ -384,9 +384,9 @@ def test_twenty_thousand_files_take_no_time() -> None:
     names = {job: images[5_000 + number] for number, job in enumerate(jobs)}
     folder = Folder(*images, *sidecars, *jobs, "orphan.yaml", names=names)
     folder.look(SETTLE)
-    began = time.perf_counter()
+    began = time.process_time()
     assert len(folder.pair().ready) == 10_000
-    assert time.perf_counter() - began < 3
+    assert time.process_time() - began < 3
 
 
 STEMS = ["a", "b", E_NFC, E_NFD, "x/a"]

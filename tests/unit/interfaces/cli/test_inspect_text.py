@@ -100,7 +100,7 @@ def test_jobs_for_many_times_are_told_in_a_few_lines(capsys: pytest.CaptureFixtu
     holds += [{"code": "not_before", "detail": f"starts at {n}", "jobs": 2} for n in range(20)]
     holds += [{"code": "hours", "detail": "it rests", "jobs": 1}]
     assert status_of(capsys, holds=holds)[1:] == [
-        "held      the whole queue: paused: paused",
+        "held      the whole queue: paused",
         "held      2 jobs: not_before: starts at 0",
         "held      2 jobs: not_before: starts at 1",
         "held      2 jobs: not_before: starts at 2",
