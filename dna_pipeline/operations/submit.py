@@ -26,7 +26,6 @@ from dna_pipeline.intake.claiming.claimer import (
 )
 from dna_pipeline.intake.claiming.recorder import Recorder, image_entry
 from dna_pipeline.intake.discovery.probe import Prober
-from dna_pipeline.intake.planning.known_files import KnownFiles
 from dna_pipeline.intake.planning.plan import Plan, Planner
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.operations.lookup import explain, open_ledger
@@ -96,7 +95,7 @@ class Submitter:
         assert inbox is not None
         self._planner = Planner(config, inbox)
         self._claimer = Claimer(config, inbox, ledger)
-        self._recorder = Recorder(config, inbox, ledger, KnownFiles(inbox.name, ledger))
+        self._recorder = Recorder(config, inbox, ledger)
         self._plan("", None)
 
     def _plan(self, name: str, sha256: str | None) -> Plan:

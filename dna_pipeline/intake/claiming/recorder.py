@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -87,10 +87,18 @@ def image_entry(planner: Planner, claim: Claim, plan: Plan) -> Entry:
 
 
 class Recorder:
-    """Records the entries of one inbox."""
+    """Records the entries of one inbox.
+
+    Args:
+        known_files: those of the inbox; None if no entry makes any.
+    """
 
     def __init__(
-        self, config: Config, inbox: Inbox, ledger: Ledger, known_files: KnownFiles
+        self,
+        config: Config,
+        inbox: Inbox,
+        ledger: Ledger,
+        known_files: KnownFiles | None = None,
     ) -> None:
         self._config = config
         self._inbox = inbox
@@ -108,8 +116,7 @@ class Recorder:
                     remove_tree_if_there(claim.folder)
         jobs, replaced = self._ledger.transact(lambda s: self._commit(s, entries))
         failpoint("claimed-committed")
-        for entry in entries:
-            self._known_files.note(entry.versions)
+        self._note(entry.versions for entry in entries)
         for drop_id in replaced:
             remove_tree(self._config.claims / drop_id, ignore_errors=True)
             self._ledger.transact(lambda s, i=drop_id: drops.set_drop_state(s, i, "gone"))
@@ -117,8 +124,17 @@ class Recorder:
 
     def remember(self, versions: dict[str, Version]) -> None:
         """Commit known files of which no drop was made."""
-        self._ledger.transact(lambda s: drops.remember_files(s, self._known_files.rows(versions)))
-        self._known_files.note(versions)
+        self._ledger.transact(lambda s: self._remember(s, versions))
+        self._note([versions])
+
+    def _note(self, noted: Iterable[dict[str, Version]]) -> None:
+        if self._known_files is not None:
+            for versions in noted:
+                self._known_files.note(versions)
+
+    def _remember(self, session: Any, versions: dict[str, Version]) -> None:
+        if self._known_files is not None:
+            drops.remember_files(session, self._known_files.rows(versions))
 
     def _commit(
         self, session: Any, entries: Sequence[Entry]
@@ -146,7 +162,7 @@ class Recorder:
         if any(claim.row["batch"] is not None for claim in unchanged):
             batches.forget_unclaimed(session)
         versions = {path: v for entry in entries for path, v in entry.versions.items()}
-        drops.remember_files(session, self._known_files.rows(versions))
+        self._remember(session, versions)
         return [job for _, jobs, _ in made for job in jobs], replaced
 
     def _replace_older(
