@@ -31,6 +31,9 @@ ABANDONED_AFTER = timedelta(hours=1)
 running may be making a younger one."""
 
 
+_COLUMNS = ("id", "inbox", "folder", "claim", "stat", "companions", "image", "sidecar")
+
+
 class ClaimCleanup(Protocol):
     """Disposes of claims that were cut off or came back after their drop ended."""
 
@@ -114,12 +117,9 @@ class ClaimRecovery:
             return_files(folder, self._inbox.path, drop.folder, drop.stat)
             self._forget(drop.id)
             return
-        sidecar = drop.sidecar if drop.sidecar and (folder / drop.sidecar).is_file() else None
-        row = {
-            "id": drop.id, "inbox": drop.inbox, "folder": drop.folder, "claim": drop.claim,
-            "stat": drop.stat, "companions": drop.companions, "image": drop.image,
-            "sidecar": sidecar,
-        }  # fmt: skip
+        row = {name: getattr(drop, name) for name in _COLUMNS}
+        if drop.sidecar is not None and not (folder / drop.sidecar).is_file():
+            row["sidecar"] = None
         claim = claim_of(row)
         claim.error = Failure.from_dict(drop.error) if drop.error else None
         self._settling.add(claim, now)
