@@ -14,14 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 POINTS = (
-    "stages-kept",
-    "retry-committed",
-    "failure-removed",
     "claiming-committed",
     "sidecar-taken",
+    "companion-taken",
     "image-taken",
+    "stages-kept",
     "claim-synced",
     "hashed",
+    "retry-committed",
+    "failure-removed",
     "claimed-committed",
     "account-written",
     "attempt-committed",
@@ -43,8 +44,8 @@ POINTS = (
     "claim-unlinked",
     "gone-committed",
 )
-"""All failpoints in the order in which a drop passes them, those of a retry first. Each step has
-one before it and one after it."""
+"""All failpoints in the order in which a drop passes them, whether it comes from an inbox, by a job
+file or a table, or by a command. Each step has one before it and one after it."""
 
 EXIT_STATUS = 137
 

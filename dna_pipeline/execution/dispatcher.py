@@ -33,6 +33,7 @@ from dna_pipeline.execution.protocol import (
     JobEvent,
     JobFailed,
     Order,
+    OrderInput,
     Phase,
     Progress,
     StageDone,
@@ -204,8 +205,7 @@ class Dispatcher:
             job=job.id,
             attempt=job.attempt,
             stages=stages,
-            source=str(Path(drop.claim, drop.image or "")),
-            source_sha256=drop.sha256 or "",
+            inputs=_inputs(drop),
             work_dir=str(self._config.work / job.id),
         )
 
@@ -402,3 +402,11 @@ class Dispatcher:
             if not running.is_yielding and self.scheduler.is_outside_hours(running.inbox):
                 running.is_yielding = True
                 self._executor.yield_after_stage(running.job)
+
+
+def _inputs(drop: Drop) -> tuple[OrderInput, ...]:
+    image = {"role": "image", "name": drop.image or "", "sha256": drop.sha256 or ""}
+    return tuple(
+        OrderInput(file["role"], str(Path(drop.claim, file["name"])), file["sha256"])
+        for file in (image, *(drop.companions or ()))
+    )

@@ -72,15 +72,31 @@ class StageOrder:
 
 
 @dataclass(frozen=True, slots=True)
+class OrderInput:
+    """A file that a job reads and never writes: its image, or a companion of that role."""
+
+    role: str
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
 class Order:
-    """One attempt at one job. Paths are absolute and shared by both sides."""
+    """One attempt at one job. Paths are absolute and shared by both sides.
+
+    Attributes:
+        inputs: the image, then its companions.
+    """
 
     job: str
     attempt: int
     stages: tuple[StageOrder, ...]
-    source: str
-    source_sha256: str
+    inputs: tuple[OrderInput, ...]
     work_dir: str
+
+    @property
+    def image(self) -> OrderInput:
+        return self.inputs[0]
 
     def to_message(self) -> ipc.Message:
         return asdict(self)
@@ -92,6 +108,7 @@ class Order:
     @classmethod
     def from_message(cls, message: ipc.Message) -> Order:
         fields: dict[str, Any] = dict(message)
+        fields["inputs"] = tuple(OrderInput(**file) for file in message["inputs"])
         fields["stages"] = tuple(
             StageOrder(**stage | {"done": _records(stage["done"])}) for stage in message["stages"]
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -12,16 +12,18 @@ from dna_pipeline.base.reachability import Look, look_directly
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.intake.claiming import claims as claim
-from dna_pipeline.intake.claiming.batch import BatchClaimer, NotReady, is_long_wait
+from dna_pipeline.intake.claiming.batch import BatchClaim, BatchClaimer, NotReady, is_long_wait
+from dna_pipeline.intake.claiming.claimer import Claimer
 from dna_pipeline.intake.claiming.late_sidecars import LateSidecars
+from dna_pipeline.intake.claiming.recorder import Recorder
 from dna_pipeline.intake.claiming.settling import Settling
 from dna_pipeline.intake.claiming.single import SingleClaimer
 from dna_pipeline.intake.discovery.candidates import Candidate, Waiting
 from dna_pipeline.intake.discovery.probe import Prober
 from dna_pipeline.intake.inbox_folders import missing_sentence
-from dna_pipeline.intake.planning.drops import ReadyDrop
-from dna_pipeline.intake.planning.finder import CandidateFinder
+from dna_pipeline.intake.planning.finder import CandidateFinder, ReadyDrop
 from dna_pipeline.intake.planning.known_files import KnownFiles, Version
+from dna_pipeline.intake.planning.plan import Planner
 from dna_pipeline.intake.recovery import ClaimCleanup, ClaimRecovery
 from dna_pipeline.ledger import drops, store
 from dna_pipeline.ledger.store import Ledger
@@ -60,19 +62,24 @@ class InboxIntake:
         self._is_silent = False
         self._known_files = KnownFiles(inbox.name, ledger)
         self.finder = CandidateFinder(inbox, prober, self._known_files, look, self._describe)
+        planner = Planner(config, inbox)
+        claimer = Claimer(config, inbox, ledger)
+        recorder = Recorder(config, inbox, ledger, self._known_files)
         self.claimer = SingleClaimer(
-            config,
             inbox,
-            ledger,
+            planner,
+            claimer,
+            recorder,
             self._known_files,
             self.finder.mark_claimed,
             self.finder.mark_failed,
         )
         self._batch_claimer = BatchClaimer(
-            config, inbox, ledger, self._known_files, prober, self.finder, look
-        )
-        self._batch: tuple[Candidate, Generator[None]] | None = None
-        self.late_sidecars = LateSidecars(ledger, self.finder, self.claimer)
+            config, inbox, ledger, planner, claimer, recorder, self._known_files, prober,
+            self.finder, look,
+        )  # fmt: skip
+        self._batch: BatchClaim | None = None
+        self.late_sidecars = LateSidecars(ledger, self.finder, planner)
         self.settling = Settling(inbox.settle_s, prober, self.claimer)
         self._late_drops: list[ReadyDrop] = []
         self._group = FIRST_GROUP
@@ -121,12 +128,13 @@ class InboxIntake:
     def step(self, now: float) -> int:
         """Do the work that is due, at most one group; return the number of its drops."""
         if self._batch is not None:
-            return self._continue_batch(*self._batch, now)
+            batch = self._batch
+            return self._advance(batch.candidate, lambda: self._batch_claimer.step(batch), now)
         self.recovery.run(now)
         self.settling.step(now)
         if not self.finder.pending and now >= self.finder.next_at:
             self._look(now)
-        return self._take_group(now) or self._begin_batch()
+        return self._take_group(now) or self._begin_batch(now)
 
     def _look(self, now: float) -> None:
         self.finder.find(now)
@@ -156,30 +164,28 @@ class InboxIntake:
 
     # --- job files and tables ---
 
-    def _begin_batch(self) -> int:
+    def _begin_batch(self, now: float) -> int:
         if (batch := self.finder.next_batch()) is None:
             return 0
         candidate, stats = batch
         if len(stats) != len(candidate.paths):
             return 1  # files of the batch were claimed or vanished in the meantime
-        self._batch = candidate, self._batch_claimer.steps(candidate, stats)
-        return 1
+        return self._advance(candidate, lambda: self._batch_claimer.start(candidate, stats), now)
 
-    def _continue_batch(self, candidate: Candidate, steps: Generator[None], now: float) -> int:
-        """Do one more step of the batch that is being claimed."""
+    def _advance(
+        self, candidate: Candidate, action: Callable[[], BatchClaim | None], now: float
+    ) -> int:
+        """Start the batch that is being claimed, or do one more step of it."""
         batch_file = candidate.table or candidate.sidecar or ""
+        self._batch = None
         try:
-            next(steps)
-        except StopIteration:
-            self._batch = None
+            self._batch = action()
         except JobError as error:
             # No job can be made of the batch, so its file gets a job that fails with the reason.
-            self._batch = None
             useless = Candidate(candidate.table, candidate.sidecar, error)
             self.finder.pending.appendleft(useless)
         except (NotReady, claim.ClaimError, OSError) as reason:
             is_long = is_long_wait(reason)
-            self._batch = None
             if not isinstance(reason, NotReady):
                 self.recovery.request()  # the next step returns files that could not be now
             log.info("batch.left", inbox=self.inbox.name, file=batch_file, why=str(reason))

@@ -14,12 +14,12 @@ from dna_pipeline.base.layout import claim_dir, is_id, is_real_folder
 from dna_pipeline.base.reachability import Look
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.schema import Config, Inbox
-from dna_pipeline.intake.claiming import claims as claim
+from dna_pipeline.intake.claiming import claims
+from dna_pipeline.intake.claiming.claimer import claim_of
 from dna_pipeline.intake.claiming.rollback import return_files, roll_back
 from dna_pipeline.intake.claiming.settling import Settling
 from dna_pipeline.intake.discovery.scan import FileStat, is_image_name, is_yaml_name
 from dna_pipeline.intake.planning import job_rows
-from dna_pipeline.intake.planning.drops import ClaimedDrop
 from dna_pipeline.ledger import batches, drops
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Drop
@@ -29,6 +29,9 @@ log = structlog.get_logger()
 ABANDONED_AFTER = timedelta(hours=1)
 """Age from which an unfinished copy without a configured inbox is removed. A `submit` that is still
 running may be making a younger one."""
+
+
+_COLUMNS = ("id", "inbox", "folder", "claim", "stat", "companions", "image", "sidecar")
 
 
 class ClaimCleanup(Protocol):
@@ -114,13 +117,12 @@ class ClaimRecovery:
             return_files(folder, self._inbox.path, drop.folder, drop.stat)
             self._forget(drop.id)
             return
-        sidecar = drop.sidecar if drop.sidecar and (folder / drop.sidecar).is_file() else None
-        row = {
-            "id": drop.id, "folder": drop.folder, "claim": drop.claim, "stat": drop.stat,
-            "image": drop.image, "sidecar": sidecar,
-        }  # fmt: skip
-        error = Failure.from_dict(drop.error) if drop.error else None
-        self._settling.add(ClaimedDrop(row, error=error), now)
+        row = {name: getattr(drop, name) for name in _COLUMNS}
+        if drop.sidecar is not None and not (folder / drop.sidecar).is_file():
+            row["sidecar"] = None
+        claim = claim_of(row)
+        claim.error = Failure.from_dict(drop.error) if drop.error else None
+        self._settling.add(claim, now)
 
     def _give_up_copy(self, drop: Drop) -> None:
         # The path of a file in a source root is absolute, and stays so when joined to the inbox's.
@@ -135,11 +137,11 @@ class ClaimRecovery:
         if self._look_at(self._config.outbox).is_silent:
             return False  # only the outbox shows which claims are archived
         try:
-            claims = claim.list_claims(self._inbox.path, self._ledger.id)
+            drop_ids = claims.list_claims(self._inbox.path, self._ledger.id)
         except OSError:
             return False
         open_ids = self._ledger.transact(drops.open_drop_ids)
-        for drop_id in claims:
+        for drop_id in drop_ids:
             if drop_id not in open_ids and is_id(drop_id):
                 self._attempt(drop_id, lambda i=drop_id: self._adopt(i, now))
         return True
@@ -151,15 +153,16 @@ class ClaimRecovery:
             self._cleanup.settle_returned_claim(drop_id, folder)
             return
         names = sorted(path.name for path in folder.iterdir())
-        image = next((name for name in names if is_image_name(name)), None)
+        image, *companions = [name for name in names if is_image_name(name)] or [None]
         sidecar = next((name for name in names if is_yaml_name(name)), None)
-        if image is None:
+        # Of several images, it is unknown which is a companion of which.
+        if image is None or companions:
             return_files(folder, self._inbox.path, "")
             return
         row = job_rows.drop_row(self._inbox, "", image, sidecar)
         row |= {"id": drop_id, "claim": str(folder)}
         self._ledger.transact(lambda s: drops.begin_claims(s, [row]))
-        self._settling.add(ClaimedDrop(row), now)
+        self._settling.add(claim_of(row), now)
 
     def _forget(self, drop_id: str) -> None:
         self._ledger.transact(lambda s: drops.forget_drops(s, [drop_id]))

@@ -71,12 +71,6 @@ def finish(
     pauses.check_batch(session, batch_id)
 
 
-def add(session: Session, batch: dict[str, Any], rows: Sequence[dict[str, Any]]) -> None:
-    """Record a batch and its rows in one step."""
-    begin(session, batch)
-    finish(session, batch["id"], rows)
-
-
 def existing(session: Session, keys: Iterable[str]) -> dict[str, Existing]:
     """Find the newest job for each dedup key that is queued, running or completed."""
     distinct = list(dict.fromkeys(keys))

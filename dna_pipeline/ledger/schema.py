@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Engine, text
 from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.base.files import rename_new, temporary_name
 
-HEAD = "0003"
+HEAD = "0004"
 """Newest revision below `migrations/versions`."""
 
 _MIGRATIONS = Path(__file__).parent / "migrations"

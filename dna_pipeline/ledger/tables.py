@@ -54,7 +54,8 @@ class Drop(Base):
     """One claim with its files: the owner of the source bytes.
 
     State: `claiming` (files are being moved or copied into the claim) → `claimed` → `disposing`
-    (no open job needs it; the claim is being removed) → `gone`.
+    (no open job needs it; the claim is being removed) → `gone`. A companion, such as a mask, has
+    `role`, `name` and, once it is claimed, `sha256` and `bytes`.
     """
 
     __tablename__ = "drops"
@@ -76,6 +77,7 @@ class Drop(Base):
     sidecar_text: Mapped[str | None]
     created_at: Mapped[datetime]
     batch: Mapped[str | None]
+    companions: Mapped[list[Any] | None]
 
     __table_args__ = (
         Index("ix_drops_open", "state", sqlite_where=text("state <> 'gone'")),

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
-from typing import Any
 
 from dna_pipeline.base.errors import ImageMissing, ImageUnreadable, JobError, SidecarInvalid
 from dna_pipeline.base.files import sha256_file
@@ -20,15 +19,9 @@ from dna_pipeline.intake.discovery.probe import Probed, Prober
 from dna_pipeline.intake.discovery.scan import FileStat, Scan, is_image_name, scan
 from dna_pipeline.intake.discovery.stability import StabilityTracker
 from dna_pipeline.intake.planning.finder import is_processed, key_path
-from dna_pipeline.intake.planning.job_rows import context_of, read_sidecar, resolve_jobs
+from dna_pipeline.intake.planning.job_rows import read_sidecar
 from dna_pipeline.intake.planning.known_files import KnownFiles
-from dna_pipeline.intake.planning.plan import (
-    ModelIdentities,
-    PlanItem,
-    Planner,
-    image_error,
-    shown_image,
-)
+from dna_pipeline.intake.planning.plan import Planner, document_of, image_error
 from dna_pipeline.intake.planning.references import read_reference
 from dna_pipeline.intake.planning.source_roots import is_file
 from dna_pipeline.ledger.queries import Queries
@@ -133,9 +126,12 @@ def planned_jobs(
 
     Gives nothing if a daemon claims the candidate's files meanwhile.
     """
-    list_jobs = _batch if candidate.is_batch else _single
+    planner = Planner(config, inbox)
     try:
-        yield from list_jobs(config, inbox, candidate, prober)
+        if candidate.is_batch:
+            yield from _batch(config, inbox, planner, candidate, prober)
+        else:
+            yield from _image(inbox, planner, candidate, prober)
     except (JobError, OSError) as error:
         if _is_there(inbox, candidate):
             job_error = error if isinstance(error, JobError) else _unreadable(error)
@@ -150,8 +146,8 @@ def _unreadable(error: OSError) -> JobError:
     return ImageUnreadable(f"{error.filename}: cannot be read: {error.strerror}")
 
 
-def _single(
-    config: Config, inbox: Inbox, candidate: Candidate, prober: Prober
+def _image(
+    inbox: Inbox, planner: Planner, candidate: Candidate, prober: Prober
 ) -> Iterator[PlannedJob]:
     if candidate.error is not None:
         raise candidate.error
@@ -162,16 +158,16 @@ def _single(
         raise answer
     data = read_sidecar(inbox.path / candidate.sidecar) if candidate.sidecar else None
     folder, _, name = candidate.image.rpartition("/")
-    context = context_of(inbox, folder, name, sha256_file(path))
-    jobs = resolve_jobs(config, inbox, data, context)
-    for number, (_, spec) in enumerate(jobs, 1):
-        yield PlannedJob(number if len(jobs) > 1 else None, candidate.image, spec, answer)
+    plan = planner.plan_image(folder, name, document_of(data), sha256_file(path))
+    for item in plan.items:
+        assert isinstance(item.outcome, JobSpec)
+        number = item.row.number if plan.kind == "matrix" else None
+        yield PlannedJob(number, candidate.image, item.outcome, answer)
 
 
 def _batch(
-    config: Config, inbox: Inbox, candidate: Candidate, prober: Prober
+    config: Config, inbox: Inbox, planner: Planner, candidate: Candidate, prober: Prober
 ) -> Iterator[PlannedJob]:
-    planner = Planner(config, inbox)
     plan = planner.plan(candidate)
     for source in plan.sources:
         source.probe(prober)
@@ -183,16 +179,11 @@ def _batch(
     hashes = {s: sha256_file(s.file) for s in plan.sources if s.error is None}
     for item in plan.items:
         item.error = image_error(item)
-        yield _row(planner, item, hashes, models)
-
-
-def _row(
-    planner: Planner, item: PlanItem, hashes: Mapping[Any, str], models: ModelIdentities | None
-) -> PlannedJob:
-    number, image = item.row.number, shown_image(item)
-    if item.error is not None or item.source is None:
-        return PlannedJob(number, image, error=item.error)
-    context = planner.context(item, hashes[item.source])
-    key = None if models is None else planner.dedup_key(item.row.document, context, models)
-    spec = planner.resolve(item.row.document, lambda: 0, context)
-    return PlannedJob(number, image, spec, item.source.probed, key)
+        number, image = item.row.number, plan.shown_image(item)
+        if item.error is not None or item.source is None:
+            yield PlannedJob(number, image, error=item.error)
+            continue
+        sha256 = hashes[item.source]
+        key = None if models is None else planner.dedup_key(plan, item, sha256, models)
+        spec = planner.preview(plan, item, sha256)
+        yield PlannedJob(number, image, spec, item.source.probed, key)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,22 +13,26 @@ from typing import Any
 from dna_pipeline.base import stage_files
 from dna_pipeline.base.errors import ConfigError, JobError, SourceMissing
 from dna_pipeline.base.failpoints import failpoint
-from dna_pipeline.base.files import copy_file, sha256_file
 from dna_pipeline.base.layout import SOURCE
 from dna_pipeline.base.naming import sidecar_name
 from dna_pipeline.config.job_context import JobContext
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.config.sidecar import JobSpec
-from dna_pipeline.intake.claiming.claims import sync_claims
-from dna_pipeline.intake.claiming.single import copy_claim_dir
+from dna_pipeline.intake.claiming.claimer import (
+    Claim,
+    Claimer,
+    InputFile,
+    hash_files,
+    read_sidecar,
+)
 from dna_pipeline.intake.discovery.probe import Prober
 from dna_pipeline.intake.discovery.scan import is_yaml_name
 from dna_pipeline.intake.planning import job_rows
+from dna_pipeline.intake.planning.plan import Planner
 from dna_pipeline.ledger import batches, drops, queue, requests
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Drop, Job
 from dna_pipeline.operations.lookup import explain, find_batch, find_job, open_queries
-from dna_pipeline.operations.submit import claiming
 from dna_pipeline.publish import cancelled_rows
 from dna_pipeline.publish.failure_folders import remove_failure
 from dna_pipeline.publish.outbox import Outbox
@@ -46,12 +50,14 @@ class _Sources:
         sidecar: the YAML to read, and the name that its copy gets.
         folder: folder with the files of finished stages.
         home: folder in which the original should lie.
+        companions: role and path of each companion.
     """
 
     image: Path | None
     sidecar: tuple[Path, str] | None
     folder: Path
     home: Path
+    companions: Sequence[tuple[str, Path]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,12 +65,10 @@ class _Attempt:
     """A job as it will run again.
 
     Attributes:
-        drop_values: columns of its new drop.
         spec: the job with every parameter resolved.
         stages: ids of the finished stages whose results are kept.
     """
 
-    drop_values: dict[str, Any]
     spec: JobSpec
     stages: list[str]
 
@@ -109,17 +113,21 @@ class Retrier:
             )
         drop = self._ledger.transact(lambda s: s.get_one(Drop, job.drop_id))
         sources = self._sources(job, drop, job.publish_name)
-        row = self._new_drop(job, drop, sources)
-        with claiming(self._ledger, row):
-            claim = Path(row["claim"])
-            _copy(sources, row, claim)
+        claimer = Claimer(self._config, self._inbox(job), self._ledger)
+        for _, path in sources.companions:
+            if not path.is_file():
+                raise ConfigError(f"job {job_id[:8]}: {path} is not there any more")
+        claim = claimer.plan(drop.folder, _input_files(drop, sources))
+        with claimer.claiming(claim):
+            claimer.fetch(claim)
             try:
-                attempt = self._read_again(job, drop, row, sources, prober)
+                attempt = self._read_again(job, drop, claim, sources, prober)
             except JobError as error:
                 raise ConfigError(f"job {job_id[:8]}: {error.detail} ({error.code})") from None
-            sync_claims([claim], ())
             failpoint("stages-kept")
-            if not self._commit(job, drop, row, attempt):
+            claimer.sync([claim])
+            failpoint("hashed")
+            if not self._commit(job, drop, claim, attempt):
                 raise ConfigError(f"job {job_id[:8]} was retried by someone else at the same time")
         failpoint("retry-committed")
         failure_folder = self._ledger.transact(lambda s: self._remove_failure(s, job))
@@ -150,13 +158,8 @@ class Retrier:
         image = source / drop.image if drop.image is not None and drop.image in names else None
         sidecar = next((name for name in names if is_yaml_name(name) and name != drop.image), None)
         yaml = None if sidecar is None else (source / sidecar, sidecar)
-        return _Sources(image, yaml, folder, source)
-
-    def _new_drop(self, job: Job, drop: Drop, sources: _Sources) -> dict[str, Any]:
-        image = None if sources.image is None else (drop.image or sources.image.name)
-        sidecar = None if sources.sidecar is None else sources.sidecar[1]
-        row = job_rows.drop_row(self._inbox(job), drop.folder, image, sidecar)
-        return row | {"claim": str(copy_claim_dir(self._config, row["id"]))}
+        companions = [(file["role"], source / file["name"]) for file in drop.companions or ()]
+        return _Sources(image, yaml, folder, source, companions)
 
     def _inbox(self, job: Job) -> Inbox:
         inbox = self._config.inbox(job.inbox)
@@ -167,28 +170,24 @@ class Retrier:
     # --- the job that the sidecar asks for now ---
 
     def _read_again(
-        self, job: Job, drop: Drop, row: Mapping[str, Any], sources: _Sources, prober: Prober
+        self, job: Job, drop: Drop, claim: Claim, sources: _Sources, prober: Prober
     ) -> _Attempt:
-        claim, image, sidecar = Path(row["claim"]), row["image"], row["sidecar"]
-        if image is None:
+        if claim.image is None:
             raise SourceMissing(f"its image is not in {sources.home} any more")
-        answer = prober.probe(claim / image)
+        answer = prober.probe(claim.image)
         if isinstance(answer, JobError):
             raise answer
-        data = job_rows.read_sidecar(claim / sidecar) if sidecar else None
-        drop_values: dict[str, Any] = {
-            "sha256": sha256_file(claim / image), "bytes": (claim / image).stat().st_size,
-            "width": answer.width, "height": answer.height,
-            "sidecar_text": None if data is None else job_rows.as_text(data),
-        }  # fmt: skip
-        spec = self._resolve(job, drop, data, self._job_context(job, row, drop_values["sha256"]))
+        claim.probed = answer
+        hash_files(claim)
+        spec = self._resolve(job, drop, read_sidecar(claim), self._job_context(job, claim))
         kept_stages: list[str] = []
-        if drop_values["sha256"] == drop.sha256:
-            kept_stages = self._keep_stages(job, spec, sources.folder, claim)
-        return _Attempt(drop_values, spec, kept_stages)
+        if (claim.sha256, claim.columns["companions"]) == (drop.sha256, drop.companions):
+            kept_stages = self._keep_stages(job, spec, sources.folder, claim.folder)
+        return _Attempt(spec, kept_stages)
 
-    def _job_context(self, job: Job, row: Mapping[str, Any], sha256: str) -> JobContext:
-        context = job_rows.context_of(self._inbox(job), row["folder"], row["image"], sha256)
+    def _job_context(self, job: Job, claim: Claim) -> JobContext:
+        folder, image = claim.row["folder"], claim.row["image"]
+        context = job_rows.context_of(self._inbox(job), folder, image, claim.sha256)
         if job.batch is None:
             return context
         batch, number = self._ledger.transact(lambda s: batches.place_of(s, job))
@@ -200,12 +199,12 @@ class Retrier:
         A seed that was drawn at random is used again if the sidecar is unchanged, or at least all
         parameters of its stage are, so that the stage's result can be kept.
         """
-        inbox = self._inbox(job)
+        planner = Planner(self._config, self._inbox(job))
 
         def resolve(
             text: bytes | None, draw: Callable[[], int], seeds: Mapping[str, int] | None = None
         ) -> JobSpec:
-            return job_rows.resolve_text(self._config, inbox, text, context, draw, seeds)
+            return planner.resolve_one(text, context, draw, seeds)
 
         def draws(text: bytes | None) -> set[str]:
             spec = resolve(text, lambda: _DRAWN)
@@ -252,18 +251,17 @@ class Retrier:
 
     # --- the ledger ---
 
-    def _commit(self, job: Job, drop: Drop, row: Mapping[str, Any], attempt: _Attempt) -> bool:
-        drop_values = attempt.drop_values
-        changes = job_rows.job_columns(self._inbox(job), attempt.spec) | {"drop_id": row["id"]}
-        requested = (drop_values["sha256"], drop_values["sidecar_text"])
+    def _commit(self, job: Job, drop: Drop, claim: Claim, attempt: _Attempt) -> bool:
+        changes = job_rows.job_columns(self._inbox(job), attempt.spec)
+        changes |= {"drop_id": claim.row["id"]}
+        requested = (claim.sha256, claim.text)
         if job.batch is not None and (drop.sha256, job.request) != requested:
-            changes |= {"request": drop_values["sidecar_text"], "key": None}
+            changes |= {"request": claim.text, "key": None}
 
         def commit(session: Any) -> bool:
             if not requests.revive(session, job.id, changes, attempt.stages):
                 return False
-            claimed = {"id": row["id"], "inbox": job.inbox, **drop_values}
-            drops.finish_claims(session, [claimed], [])
+            drops.finish_claims(session, [claim.columns], [])
             batches.reopen(session, job.id)
             return True
 
@@ -288,13 +286,16 @@ def _shared_sources(job: Job, drop: Drop, folder: Path) -> _Sources:
     return _Sources(image, sidecar, folder, (row.image or folder / SOURCE).parent)
 
 
-def _copy(sources: _Sources, row: Mapping[str, Any], claim: Path) -> None:
-    """Copy image and sidecar into the claim, under the names that the drop's row has for them."""
-    claim.mkdir(parents=True)
-    if sources.image is not None:
-        copy_file(sources.image, claim / row["image"])
+def _input_files(drop: Drop, sources: _Sources) -> list[InputFile]:
+    """List the files that the new drop gets."""
+    files: list[InputFile] = []
     if sources.sidecar is not None:
-        copy_file(sources.sidecar[0], claim / row["sidecar"])
+        files.append(InputFile("sidecar", sources.sidecar[1], sources.sidecar[0]))
+    for role, path in sources.companions:
+        files.append(InputFile(role, path.name, path))
+    if sources.image is not None:
+        files.append(InputFile("image", drop.image or sources.image.name, sources.image))
+    return files
 
 
 # --- selecting jobs ---

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Generator, Iterable, Mapping
-from contextlib import closing, contextmanager
+from collections.abc import Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
 
 from dna_pipeline.base.errors import ConfigError, JobError
-from dna_pipeline.base.files import copy_file, remove_tree, sha256_file, write_atomic, write_bytes
 from dna_pipeline.base.naming import sidecar_name
 from dna_pipeline.config import yaml12
 from dna_pipeline.config.batch import BATCH_KEYS
-from dna_pipeline.config.job_context import JobContext
 from dna_pipeline.config.misplaced_keys import known_stages, stages_of
 from dna_pipeline.config.parameters import takes_text
-from dna_pipeline.config.schema import SUBMIT_INBOX, Config, Inbox, Pipeline
-from dna_pipeline.config.sidecar import JobSpec, resolve
+from dna_pipeline.config.schema import SUBMIT_INBOX, Config, Pipeline
 from dna_pipeline.config.yaml12 import Document, is_mapping
-from dna_pipeline.intake.claiming.claims import sync_claims
-from dna_pipeline.intake.claiming.single import copy_claim_dir
+from dna_pipeline.intake.claiming.claimer import (
+    Claim,
+    Claimer,
+    InputFile,
+    hash_files,
+    read_sidecar,
+)
+from dna_pipeline.intake.claiming.recorder import Recorder, image_entry
 from dna_pipeline.intake.discovery.probe import Prober
-from dna_pipeline.intake.planning import job_rows
-from dna_pipeline.ledger import drops
+from dna_pipeline.intake.planning.plan import Plan, Planner
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.operations.lookup import explain, open_ledger
 
@@ -84,89 +86,50 @@ class Submission:
     source: Path | IO[bytes]
 
 
-@contextmanager
-def claiming(ledger: Ledger, row: dict[str, Any]) -> Generator[None]:
-    """Guard the block in which a command fills a drop's claim.
-
-    The drop is committed as *claiming* before its folder exists, since a daemon that starts
-    meanwhile would remove a folder that the ledger does not know. An error removes drop and folder.
-    """
-    # The drop belongs to SUBMIT_INBOX for now: a daemon that starts finishes or rolls back the
-    # unfinished claims of its inboxes, and must not touch this one.
-    ledger.transact(lambda s: drops.begin_claims(s, [row | {"inbox": SUBMIT_INBOX}]))
-    try:
-        yield
-    except BaseException:
-        # If the drop is no longer *claiming*, its job was committed before the interruption, and
-        # needs the folder.
-        if ledger.transact(lambda s: drops.forget_drops(s, [row["id"]])):
-            remove_tree(row["claim"], ignore_errors=True)
-        raise
-
-
 class Submitter:
     """Copies images into the data folder and queues them there."""
 
     def __init__(self, config: Config, ledger: Ledger, document: Document) -> None:
-        self._config = config
-        self._ledger = ledger
         self._document = document
         inbox = config.inbox(SUBMIT_INBOX)
         assert inbox is not None
-        self._inbox: Inbox = inbox
-        self._resolve(None)
+        self._planner = Planner(config, inbox)
+        self._claimer = Claimer(config, inbox, ledger)
+        self._recorder = Recorder(config, inbox, ledger)
+        self._plan("", None)
 
-    def _resolve(self, context: JobContext | None) -> JobSpec:
+    def _plan(self, name: str, sha256: str | None) -> Plan:
         try:
-            return resolve(self._config, self._inbox, self._document, job_rows.draw_seed, context)
+            return self._planner.plan_image("", name, self._document, sha256)
         except JobError as error:
             raise ConfigError(f"{error.detail} ({error.code})") from None
 
     def submit(self, submission: Submission, prober: Prober) -> str:
         """Queue one image and give its job's id. Raises ConfigError if it is no usable image."""
-        row = job_rows.drop_row(
-            self._inbox, "", Path(submission.name).name, self._sidecar(submission)
-        )
-        folder = copy_claim_dir(self._config, row["id"])
-        row["claim"] = str(folder)
-        with claiming(self._ledger, row):
-            path = self._fetch(submission, folder)
-            return self._queue(row, path, prober)
-
-    def _sidecar(self, submission: Submission) -> str | None:
-        """Name of the YAML in which the command's settings are kept, for people to read and correct
-        before a retry; None if there are no settings."""
-        return sidecar_name(Path(submission.name).name) if self._document.value else None
-
-    def _fetch(self, submission: Submission, folder: Path) -> Path:
-        folder.mkdir(parents=True)
-        path = folder / Path(submission.name).name
-        if isinstance(submission.source, Path):
-            copy_file(submission.source, path)
-        else:
-            stream = submission.source
-            write_atomic(path, lambda file: shutil.copyfileobj(stream, file))
-        if (sidecar := self._sidecar(submission)) is not None:
-            write_bytes(folder / sidecar, self._sidecar_bytes())
-        sync_claims([folder], ())
-        return path
-
-    def _sidecar_bytes(self) -> bytes:
-        return yaml12.dumps(self._document.value, indent=2).encode()
-
-    def _queue(self, row: Mapping[str, Any], path: Path, prober: Prober) -> str:
-        answer = prober.probe(path)
-        if isinstance(answer, JobError):
-            raise ConfigError(f"{path.name}: {answer.sentence} {answer.detail} ({answer.code})")
-        drop_values: dict[str, Any] = {
-            "id": row["id"], "sha256": sha256_file(path), "bytes": path.stat().st_size,
-            "width": answer.width, "height": answer.height,
-            "sidecar_text": self._sidecar_bytes().decode() if row["sidecar"] else None,
-        }  # fmt: skip
-        context = job_rows.context_of(self._inbox, "", path.name, drop_values["sha256"])
-        job = job_rows.job_row(self._inbox, "", path.name, row["id"], self._resolve(context))
-        self._ledger.transact(lambda s: drops.finish_claims(s, [drop_values], [job]))
+        name = Path(submission.name).name
+        files = [InputFile("image", name, submission.source)]
+        if self._document.value:
+            # People read and correct the command's settings there before a retry.
+            sidecar = yaml12.dumps(self._document.value, indent=2).encode()
+            files.insert(0, InputFile("sidecar", sidecar_name(name), BytesIO(sidecar)))
+        claim = self._claimer.plan("", files)
+        with self._claimer.claiming(claim):
+            self._claimer.fetch(claim)
+            self._claimer.sync([claim])
+            self._check(claim, prober)
+            entry = image_entry(self._planner, claim, self._plan(name, claim.sha256))
+            (job,) = self._recorder.record([entry])
         return job["id"]
+
+    def _check(self, claim: Claim, prober: Prober) -> None:
+        """Decode and hash the copy, and read its sidecar."""
+        image = claim.folder / claim.row["image"]
+        answer = prober.probe(image)
+        if isinstance(answer, JobError):
+            raise ConfigError(f"{image.name}: {answer.sentence} {answer.detail} ({answer.code})")
+        claim.probed = answer
+        hash_files(claim)
+        read_sidecar(claim)
 
 
 def submit_all(

@@ -17,6 +17,7 @@ from dna_pipeline.base.layout import SOURCE
 from dna_pipeline.ledger.tables import Drop, Job
 from dna_pipeline.publish import cancelled_rows
 from dna_pipeline.publish.manifest import ERROR_NAME, ErrorReport
+from dna_pipeline.publish.manifest_parts import originals_of
 from dna_pipeline.publish.outbox import Outbox
 
 TEXT_NAME = "ERROR.txt"
@@ -80,6 +81,6 @@ def _own_files(folder: Path, report: ErrorReport, drop: Drop) -> Iterator[Path]:
         path = folder / artifact.path
         if path.is_file() and sha256_file(path) == artifact.sha256:
             yield path
-    for name in (drop.image, drop.sidecar):
-        if name is not None and is_same_file(folder / SOURCE / name, Path(drop.claim, name)):
+    for name in originals_of(drop):
+        if is_same_file(folder / SOURCE / name, Path(drop.claim, name)):
             yield folder / SOURCE / name

@@ -44,14 +44,27 @@ class JobPart(_Part):
     finished_at: str
 
 
+class InputFilePart(_Part):
+    """A file of the drop. `role` is `image`, `sidecar`, or that of a companion, such as `mask`."""
+
+    role: str
+    name: PrintableText
+    sha256: str | None
+    bytes: int | None
+
+
 class InputPart(_Part):
-    """The image as it was dropped; width and height in pixels, upright."""
+    """The image as it was dropped; width and height in pixels, upright.
+
+    `files` are all files that were claimed together; empty in manifests of earlier versions.
+    """
 
     name: str
     sha256: str | None
     bytes: int | None
     width: int | None
     height: int | None
+    files: list[InputFilePart] = []
 
 
 class ModelPart(_Part):

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from dna_pipeline import __version__
+from dna_pipeline.base.files import sha256_file
 from dna_pipeline.base.times import format_time, utcnow
 from dna_pipeline.ledger.tables import ArtifactRow, Drop, Job, StageRun
-from dna_pipeline.publish.manifest import ArtifactPart, InputPart, JobPart, ModelPart, StagePart
+from dna_pipeline.publish.manifest import (
+    ArtifactPart,
+    InputFilePart,
+    InputPart,
+    JobPart,
+    ModelPart,
+    StagePart,
+)
 
 StageFiles = list[tuple[StageRun, list[ArtifactRow]]]
 """Finished stages of a job, each with its files."""
@@ -25,8 +36,28 @@ def job_part(job: Job) -> JobPart:
 
 def input_part(job: Job, drop: Drop) -> InputPart:
     return InputPart(
-        name=job.name, sha256=drop.sha256, bytes=drop.bytes, width=drop.width, height=drop.height
-    )
+        name=job.name, sha256=drop.sha256, bytes=drop.bytes, width=drop.width, height=drop.height,
+        files=[InputFilePart(**file) for file in _input_files(drop)],
+    )  # fmt: skip
+
+
+def _input_files(drop: Drop) -> Iterator[dict[str, Any]]:
+    if drop.image is not None:
+        facts = {"sha256": drop.sha256, "bytes": drop.bytes}
+        yield {"role": "image", "name": drop.image} | facts
+    if drop.sidecar is not None:
+        facts = {"sha256": None, "bytes": None}
+        with suppress(OSError):  # its inbox may be out of reach
+            path = Path(drop.claim, drop.sidecar)
+            facts = {"sha256": sha256_file(path), "bytes": path.stat().st_size}
+        yield {"role": "sidecar", "name": drop.sidecar} | facts
+    yield from drop.companions or ()
+
+
+def originals_of(drop: Drop) -> list[str]:
+    """List the names of a drop's files."""
+    companions = [file["name"] for file in drop.companions or ()]
+    return [name for name in (drop.image, drop.sidecar, *companions) if name is not None]
 
 
 def stage_part(run: StageRun) -> StagePart:

@@ -46,6 +46,7 @@ from dna_pipeline.publish.manifest_parts import (
     input_part,
     job_part,
     makes_parts,
+    originals_of,
     stage_part,
 )
 from dna_pipeline.publish.outbox import Outbox, Publication
@@ -313,7 +314,7 @@ class Publisher:
             return []
         if (why := claim_folders.unreachable_reason(claim, self._look)) is not None:
             raise InboxUnavailable(why)
-        names = [name for name in (drop.image, drop.sidecar) if name is not None]
+        names = originals_of(drop)
         files = [(Path(drop.claim, name), f"{SOURCE}/{name}") for name in names]
         return [(path, name) for path, name in files if path.is_file()]
 

@@ -61,7 +61,7 @@ _DROPS = f"""{_NUMBERS}
     INSERT INTO drops SELECT lower(hex(randomblob(16))), 'inbox' || (n / 3 % {INBOXES}),
         CASE WHEN n < :ended THEN 'gone' ELSE 'claimed' END, 'archive', x'', CAST(:claim AS BLOB),
         CAST('image.png' AS BLOB), NULL, :stat, NULL, lower(hex(randomblob(32))), 2345678, 1024,
-        1024, NULL, {{created}}, NULL
+        1024, NULL, {{created}}, NULL, NULL
     FROM numbers"""
 _JOBS = """INSERT INTO jobs (id, drop_id, inbox, folder, name, stem, pipeline, priority, status,
         hold, hold_detail, not_before, stages, models, tags, meta, attempt, crashes, interruptions,

@@ -23,6 +23,7 @@ from dna_pipeline.config.schema import Config
 from dna_pipeline.execution.dispatcher import Dispatcher
 from dna_pipeline.execution.local_executor import LocalExecutor
 from dna_pipeline.intake.planning import job_rows
+from dna_pipeline.intake.planning.plan import Planner
 from dna_pipeline.intake.service import IntakeService
 from dna_pipeline.ledger import drops, pauses, queue, store
 from dna_pipeline.ledger.queries import Queries
@@ -166,9 +167,8 @@ def _ask(config: Config, times: Times, rounds: int) -> None:
 def _take_in(config: Config, ledger: Ledger, times: Times, number: int) -> None:
     inbox = config.inboxes[number % len(config.inboxes)]
     drop = job_rows.drop_row(inbox, "", "new.png", None)
-    spec = job_rows.resolve_text(
-        config, inbox, None, job_rows.context_of(inbox, "", "new.png", None)
-    )
+    context = job_rows.context_of(inbox, "", "new.png", None)
+    spec = Planner(config, inbox).resolve_one(None, context)
     job = job_rows.job_row(inbox, "", "new.png", drop["id"], spec)
 
     def commit() -> None:

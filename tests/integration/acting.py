@@ -13,6 +13,7 @@ from dna_pipeline.execution.protocol import (
     JobDone,
     JobFailed,
     Order,
+    OrderInput,
     StageOrder,
     TaskDone,
     TaskFailed,
@@ -146,7 +147,7 @@ class Bench:
     def order(self, *stages: StageOrder, job: str = "j") -> Order:
         sha256 = hashlib.sha256(self.source.read_bytes()).hexdigest()
         work = str(self.folder / "work" / job)
-        return Order(job, 1, stages, str(self.source), sha256, work)
+        return Order(job, 1, stages, (OrderInput("image", str(self.source), sha256),), work)
 
     def run(self, deed: str, job: str = "j", **params: Any) -> list[Event]:
         self.executor.submit(self.order(stage(deed, **params), job=job))

@@ -21,6 +21,7 @@ from dna_pipeline.execution.protocol import (
     JobDone,
     JobFailed,
     Order,
+    OrderInput,
     Progress,
     StageDone,
     StageOrder,
@@ -350,8 +351,11 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Start]:
         executor.close(0)
 
 
+NOTHING = OrderInput("image", "", "")
+
+
 def order(job: str, text: str = "") -> Order:
-    return Order(job, 1, (StageOrder("act", "act", {"text": text}, "pic"),), "", "", "")
+    return Order(job, 1, (StageOrder("act", "act", {"text": text}, "pic"),), (NOTHING,), "")
 
 
 def ends(executor: LocalExecutor, job: str) -> list[Event]:

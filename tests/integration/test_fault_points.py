@@ -21,6 +21,7 @@ from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.base.failpoints import POINTS
 from dna_pipeline.config.loader import load_config
 from dna_pipeline.intake import service
+from dna_pipeline.intake.planning import finder
 from dna_pipeline.ledger import batches
 from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.ledger.store import Ledger
@@ -29,6 +30,7 @@ from dna_pipeline.operations.retry import Retrier
 from dna_pipeline.stages import registry
 from tests import fork_server
 from tests.conftest import SCRIPTS, load_script
+from tests.integration.companions import pair_with_masks
 from tests.integration.decoding import Decoder
 
 pytestmark = pytest.mark.slow
@@ -53,6 +55,12 @@ row.png,2099-01-01T00:00:00Z
 row.png,2099-01-01T00:00:00Z
 """
 
+KINDS = {
+    "claiming-committed": 4, "sidecar-taken": 3, "image-taken": 5, "claim-synced": 4, "hashed": 4,
+    "claimed-committed": 3,
+}  # fmt: skip
+"""How often each step of the way in is passed after the retry."""
+
 WAITS = {
     "PUBLISH_RETRY_S": loop,
     "LEDGER_RETRY_S": loop,
@@ -63,7 +71,8 @@ WAITS = {
 """How long a daemon waits before it tries what failed again: here, nobody has to mend a disk."""
 
 FILE_SYSTEM_POINTS = [
-    "stages-kept", "sidecar-taken", "image-taken", "claim-synced", "hashed", "stages-restored",
+    "stages-kept", "sidecar-taken", "companion-taken", "image-taken", "claim-synced", "hashed",
+    "stages-restored",
     "stage-written", "original-copied", "row-written", "staging-filled", "manifest-written",
     "published", "claim-unlinked",
 ]  # fmt: skip
@@ -109,6 +118,7 @@ class Plugged:
         self.drop("archive", "wrong.png", 20, "stand_in: {seconds: soon}")
         self.drop("delete", "gone.png", 30, "priority: 3")
         self.drop("keep", "kept.png", 40)
+        (self.root / "inbox/keep/kept_m.png").write_bytes(picture(45))
         self.drop("delete", "listed.png", 50)
         (self.root / "inbox/delete/batch.yaml").write_text("images: [listed.png]\n")
 
@@ -158,6 +168,7 @@ class Plugged:
         registry.STAGES["stand_in"] = "stand_in:StandIn"
         registry._import_strings.cache_clear()
         service.Prober = Decoder
+        finder.pair = pair_with_masks
         for name, module in WAITS.items():
             setattr(module, name, 0.2)
         if self.is_mended:
@@ -206,6 +217,11 @@ def site(prepared: tuple[Plugged, Path]) -> Plugged:
     return site
 
 
+WAY_IN = POINTS[: POINTS.index("claimed-committed") + 1]
+OF_ALL_KINDS = [f"{name}:{n}" for name in WAY_IN for n in range(2, 2 + KINDS.get(name, 0))]
+"""The steps of the way in, once more for each kind of drop: the retry passes them first, then the
+groups of single drops, one of them with a companion, and last the batch."""
+
 # Published first are the two rows, which have no folder of their own, and the failure.
 LATER = [
     *(f"{name}:2" for name in POINTS[POINTS.index("original-copied") :]),
@@ -213,7 +229,7 @@ LATER = [
 ]
 
 
-@pytest.mark.parametrize("point", [*POINTS, *LATER])
+@pytest.mark.parametrize("point", [*POINTS, *OF_ALL_KINDS, *LATER])
 def test_the_plug_is_pulled(site: Plugged, point: str) -> None:
     name = point.partition(":")[0]
     status = site.run(point)

@@ -12,6 +12,7 @@ from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.loader import load_config
 from dna_pipeline.intake.claiming import claims
+from dna_pipeline.intake.claiming.recorder import Recorder
 from dna_pipeline.intake.discovery.probe import Probed
 from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.intake.service import IntakeService
@@ -65,13 +66,13 @@ def test_what_is_no_image_is_refused_and_leaves_nothing(site, data: bytes) -> No
 
 
 def test_an_interrupt_after_the_commit_takes_nothing_back(site, monkeypatch) -> None:
-    real = Submitter._queue
+    real = Recorder.record
 
-    def queue(*args):
+    def record(*args):
         real(*args)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Submitter, "_queue", queue)
+    monkeypatch.setattr(Recorder, "record", record)
     with pytest.raises(KeyboardInterrupt):
         submitter(site).submit(Submission("cat.png", io.BytesIO(b"cat")), site.prober)
     assert site.job().status == "queued"

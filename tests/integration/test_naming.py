@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from dna_pipeline.intake.discovery.waits import LONGEST_RESTART_S
 from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.operations import check_plan
 from dna_pipeline.operations.retry import Retrier
@@ -137,6 +138,24 @@ def test_what_cannot_be_read_for_an_hour_is_given_up(
         if teller == "a.yaml"
         else {"a.png": None, teller: "sidecar_invalid"}
     )
+
+
+@pytest.mark.parametrize("teller", ["shots.csv", "jobs.yaml", "job.yaml"])
+def test_what_cannot_be_read_holds_images_like_files_that_keep_coming(
+    make_site: MakeSite, held: set[str], teller: str
+) -> None:
+    site = make_site(recursive=True)
+    site.put("a.png")
+    site.put("below/b.png")
+    site.put(teller, TELLS[teller])
+    held.add(teller)
+    site.tick(20)
+    assert [job.name for job in site.jobs()] == ["b.png"]
+    assert site.waiting()["a.png"] == f"waits for {teller}, which may name it and cannot be read"
+    site.now += LONGEST_RESTART_S
+    site.settle()
+    assert [job.name for job in site.jobs()] == ["b.png", "a.png"]
+    assert site.left() == {teller}
 
 
 def test_a_name_that_no_file_system_takes_is_a_wrong_row(make_site: MakeSite) -> None:

@@ -333,7 +333,7 @@ def test_a_retry_that_cannot_copy_leaves_nothing(site, monkeypatch) -> None:
     def full(*_):
         raise OSError(errno.ENOSPC, "no space left")
 
-    monkeypatch.setattr("dna_pipeline.operations.retry.sync_claims", full)
+    monkeypatch.setattr("dna_pipeline.intake.claiming.claims.sync_claims", full)
     with pytest.raises(OSError, match="no space left"):
         retry(site)
     assert (site.claims(), site.rows(Drop, Drop.state == "claiming")) == ([], [])

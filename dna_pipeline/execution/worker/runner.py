@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import json
 import time
 import traceback
 from collections.abc import Callable
@@ -108,8 +110,8 @@ class _Run:
         """SHA-256 of the file that the current stage reads."""
 
     def go(self) -> None:
-        source = _checked_source(self.order)
-        self.input_sha256 = self.order.source_sha256
+        source = _checked_image(self.order)
+        self.input_sha256 = _content(self.order)
         is_stale = has_run = False
         for spec, stage in zip(self.order.stages, self.stages, strict=True):
             self._check_cancelled()
@@ -248,7 +250,9 @@ class _Run:
             }
             for spec, stage in zip(self.order.stages[:until], self.stages[:until], strict=True)
         ]
-        source = {"sha256": self.order.source_sha256}
+        image, *companions = self.order.inputs
+        source: dict[str, Any] = {"sha256": image.sha256}
+        source |= {file.role: {"sha256": file.sha256} for file in companions}
         return {"version": __version__, "input": source, "stages": stages}
 
     def _model_options(self, stage: Stage) -> dict[str, Any]:
@@ -285,20 +289,31 @@ class _Run:
             raise Cancelled("cancelled while it ran")
 
 
-def _checked_source(order: Order) -> Path:
-    """Path of the source, whose hash was checked.
+def _checked_image(order: Order) -> Path:
+    """Path of the image; the hashes of all inputs were checked.
 
     Raises:
-        InboxUnavailable: the source cannot be read.
-        SourceMissing: it was removed or changed.
+        InboxUnavailable: an input cannot be read.
+        SourceMissing: an input was removed or changed.
     """
-    source = Path(order.source)
-    try:
-        if source.is_file() and sha256_file(source) == order.source_sha256:
-            return source
-    except OSError as error:
-        raise InboxUnavailable(f"{source} cannot be read: {error.strerror}") from error
-    raise SourceMissing(f"{source} is gone or was changed")
+    for file in order.inputs:
+        path = Path(file.path)
+        try:
+            is_intact = path.is_file() and sha256_file(path) == file.sha256
+        except OSError as error:
+            raise InboxUnavailable(f"{path} cannot be read: {error.strerror}") from error
+        if not is_intact:
+            raise SourceMissing(f"{path} is gone or was changed")
+    return Path(order.image.path)
+
+
+def _content(order: Order) -> str:
+    """SHA-256 of what the first stage reads: that of the image, or of all inputs."""
+    image, *companions = order.inputs
+    if not companions:
+        return image.sha256
+    content = [(file.role, file.sha256) for file in order.inputs]
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def _is_intact(folder: Path, files: tuple[FileRecord, ...] | None) -> bool:
@@ -320,7 +335,7 @@ def _failed(order: Order, stage: str | None, error: Exception) -> JobFailed:
     is_fault = is_device_fault(error)
     if not isinstance(error, Hold | Cancelled) and not is_fault:
         # If the inbox is unreachable, assume that caused the error, whatever the error says.
-        why = claim_folders.unavailable_reason(Path(order.source).parent)
+        why = claim_folders.unavailable_reason(Path(order.image.path).parent)
         error = error if why is None else InboxUnavailable(why)
     if isinstance(error, Hold):
         return JobFailed(order.job, failure_of(error).to_dict(), stage, hold=True)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dna_pipeline.base.errors import ImageUnreadable
 from dna_pipeline.intake.claiming import claims
-from dna_pipeline.intake.discovery.pairing import IMAGE_WAIT_S
+from dna_pipeline.intake.discovery.naming_files import IMAGE_WAIT_S
 from dna_pipeline.intake.discovery.stability import StabilityTracker
 
 RETRY_S = 30.0

@@ -16,14 +16,14 @@ from dna_pipeline.base.naming import safe_name, safe_stem
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.tables import is_table_name
 from dna_pipeline.intake.claiming import claims
-from dna_pipeline.intake.claiming.single import SingleClaimer, split
+from dna_pipeline.intake.claiming.single import split
 from dna_pipeline.intake.discovery.candidates import Candidate, References
 from dna_pipeline.intake.discovery.names import is_sidecar_of, without_suffix
 from dna_pipeline.intake.discovery.scan import FileStat, is_yaml_name
 from dna_pipeline.intake.planning import job_rows
-from dna_pipeline.intake.planning.drops import ReadyDrop
-from dna_pipeline.intake.planning.finder import CandidateFinder
+from dna_pipeline.intake.planning.finder import CandidateFinder, ReadyDrop
 from dna_pipeline.intake.planning.known_files import to_json
+from dna_pipeline.intake.planning.plan import Planner
 from dna_pipeline.intake.planning.recent_images import RecentImages, explanation
 from dna_pipeline.ledger import batches, drops, requests
 from dna_pipeline.ledger.store import Ledger
@@ -41,10 +41,10 @@ class LateSidecars:
     If the job is no longer queued, a sidecar gets a job of its own, which fails and names it.
     """
 
-    def __init__(self, ledger: Ledger, finder: CandidateFinder, claimer: SingleClaimer) -> None:
+    def __init__(self, ledger: Ledger, finder: CandidateFinder, planner: Planner) -> None:
         self._ledger = ledger
         self._finder = finder
-        self._claimer = claimer
+        self._planner = planner
         self._inbox = finder.inbox
         self._handled: dict[str, FileStat] = {}
         self._explained: dict[str, tuple[FileStat, str]] = {}
@@ -192,7 +192,7 @@ class LateSidecars:
         fsync_dir(copy.parent)
         data = job_rows.read_sidecar(copy)
         context = job_rows.context_of(self._inbox, drop.folder, drop.image, drop.sha256)
-        work = job_rows.job_columns(self._inbox, self._claimer.resolve(data, context))
+        work = job_rows.job_columns(self._inbox, self._planner.outcome(data, context))
         text = job_rows.as_text(data)
 
         def commit(session: Any) -> bool:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from dna_pipeline.intake.claiming.claimer import Claim
 from dna_pipeline.intake.claiming.single import SingleClaimer
-from dna_pipeline.intake.discovery.completeness import quiet_period_s
-from dna_pipeline.intake.discovery.probe import NotReadable, Probed, Prober
+from dna_pipeline.intake.discovery.completeness import incomplete_until
+from dna_pipeline.intake.discovery.probe import Probed, Prober
 from dna_pipeline.intake.discovery.scan import FileStat
-from dna_pipeline.intake.planning.drops import ClaimedDrop
 from dna_pipeline.intake.planning.known_files import Stats
 
 
@@ -25,7 +25,7 @@ class _Entry:
         since: time at which its last change was noticed.
     """
 
-    claimed: ClaimedDrop
+    claimed: Claim
     at: float
     since: float
 
@@ -54,7 +54,7 @@ class Settling:
         """Ids of the drops that settle here."""
         return {entry.claimed.row["id"] for entry in self._entries}
 
-    def add(self, item: ClaimedDrop, now: float) -> None:
+    def add(self, item: Claim, now: float) -> None:
         """Let a claim settle from now on."""
         item.stats = _stats(item)
         self._entries.append(_Entry(item, now + self._settle_s, now))
@@ -81,8 +81,7 @@ class Settling:
         if item.image is None or item.error is not None or item.image.name not in stats:
             return True
         answer = self._prober.probe(item.image)
-        is_patient = now < entry.since + quiet_period_s(item.image, answer)
-        if is_patient or isinstance(answer, NotReadable):
+        if incomplete_until(item.image, answer, entry.since, now) is not None:
             entry.at = max(entry.at, now + 0.5)
             return False
         if isinstance(answer, Probed):
@@ -92,12 +91,12 @@ class Settling:
         return True
 
 
-def _stats(item: ClaimedDrop) -> Stats:
+def _stats(item: Claim) -> Stats:
     """Return the files' status now, without files that someone took out of the claim."""
     stats: Stats = {}
-    for path in item.files:
+    for file in item.files:
         try:
-            stats[path.name] = FileStat.of(path.lstat())
+            stats[file.name] = FileStat.of((item.folder / file.name).lstat())
         except FileNotFoundError:
             continue
     return stats

@@ -71,6 +71,8 @@ class Candidate:
         is_batch: True for a table and for a job file with `images:`.
         claimed_by_others: images that a batch names and does not get, each with the name of the
             file that gets it.
+        companions: further files of the image, such as a mask or a depth map: the role and the path
+            of each.
     """
 
     image: str | None
@@ -80,11 +82,13 @@ class Candidate:
     images: tuple[str, ...] = ()
     is_batch: bool = False
     claimed_by_others: tuple[tuple[str, str], ...] = ()
+    companions: tuple[tuple[str, str], ...] = ()
 
     @property
     def paths(self) -> list[str]:
-        """All files of the candidate: table and YAML first, then the images."""
-        several = (self.table, self.sidecar, self.image, *self.images)
+        """All files of the candidate: table and YAML first, then companions, then the images."""
+        companions = (path for _, path in self.companions)
+        several = (self.table, self.sidecar, *companions, self.image, *self.images)
         return [path for path in several if path is not None]
 
 

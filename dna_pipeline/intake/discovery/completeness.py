@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from math import inf
 from pathlib import Path
 
 from dna_pipeline.base.errors import ImageUnreadable, JobError
 from dna_pipeline.base.files import open_to_read
-from dna_pipeline.intake.discovery.probe import Probed
+from dna_pipeline.intake.discovery.probe import NotReadable, Probed
 
 UNREADABLE_WAIT_S = 10.0
 """Quiet period of a file that does not decode."""
@@ -18,7 +19,25 @@ ZEROS_WAIT_S = 60.0
 _TAIL_BYTES = 16
 
 
-def quiet_period_s(path: Path, answer: Probed | JobError) -> float:
+def incomplete_until(
+    path: Path, answer: Probed | JobError, since: float, now: float
+) -> float | None:
+    """Time until which a file may still be half written; None if it is complete.
+
+    Args:
+        answer: that of the decoder.
+        since: time of the file's last visible change.
+
+    Returns:
+        Infinity if the file cannot be read, and so for an unknown time.
+    """
+    if isinstance(answer, NotReadable):
+        return inf
+    until = since + _quiet_period_s(path, answer)
+    return until if now < until else None
+
+
+def _quiet_period_s(path: Path, answer: Probed | JobError) -> float:
     """Seconds that a file may still be written to, counted from its last visible change.
 
     Explorer and Samba give a file its full size first and fill it from the start. Then the size

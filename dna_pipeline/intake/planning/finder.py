@@ -6,7 +6,6 @@ from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import islice
-from math import inf
 from posixpath import join, normpath
 
 import structlog
@@ -23,12 +22,11 @@ from dna_pipeline.intake.discovery.candidates import (
     Unreadable,
     Waiting,
 )
-from dna_pipeline.intake.discovery.completeness import quiet_period_s
+from dna_pipeline.intake.discovery.completeness import incomplete_until
 from dna_pipeline.intake.discovery.pairing import pair
 from dna_pipeline.intake.discovery.probe import NotReadable, Probed, Prober, Question
 from dna_pipeline.intake.discovery.scan import FileStat, Scan, scan
 from dna_pipeline.intake.discovery.stability import StabilityTracker, folder_of
-from dna_pipeline.intake.planning.drops import ReadyDrop
 from dna_pipeline.intake.planning.known_files import KnownFiles, Stats
 from dna_pipeline.intake.planning.references import read_reference
 
@@ -54,6 +52,27 @@ class _Probe:
     answer: Probed | JobError
     since: float
     probed_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyDrop:
+    """A candidate that may be claimed now.
+
+    Attributes:
+        stats: stats of its files at the last scan.
+        key_path: the path in the inbox under which known files record it.
+        error: error of its job, from pairing or from decoding.
+        probed: the size of its image, if that decodes.
+        shares_sidecar: True if a further candidate needs the same YAML, so that this one gets a
+            copy.
+    """
+
+    candidate: Candidate
+    stats: Stats
+    key_path: str
+    error: JobError | None = None
+    probed: Probed | None = None
+    shares_sidecar: bool = False
 
 
 def key_path(candidate: Candidate, read: ReadReference) -> str:
@@ -161,24 +180,24 @@ class CandidateFinder:
         self._sharers[candidate.sidecar] -= 1
         return candidate, self._stats(candidate)
 
-    def settled_for(self, path: str) -> float:
-        """Seconds from the time at which a file settled to the last scan; infinite if unsettled."""
-        since = self.tracker.settled_since(path)
-        return inf if since is None else self.tracker.looked_at - since
-
     def next_ready(self, now: float) -> ReadyDrop | None:
         """The next of `pending` if it may be claimed; None while it may still be half written."""
         candidate = self.pending.popleft()
         self._sharers[candidate.sidecar] -= 1
         stats = self._stats(candidate)
-        path, error, probed = candidate.image, candidate.error, None
+        error, probed = candidate.error, None
         if len(stats) != len(candidate.paths):
             return None  # one of its files was claimed in the meantime
-        if path is not None and error is None:
+        images = [path for _, path in candidate.companions]
+        images += [candidate.image] if candidate.image is not None else []
+        for path in images if error is None else ():
             answer = self._probe(path, stats[path], now)
             if answer is None:
                 return None
-            error, probed = (answer, None) if isinstance(answer, JobError) else (None, answer)
+            if isinstance(answer, JobError):
+                error, probed = answer, None
+                break
+            probed = answer
         shared = self._sharers[candidate.sidecar] > 0
         return ReadyDrop(
             candidate, stats, key_path(candidate, self.reference), error, probed, shared
@@ -263,22 +282,23 @@ class CandidateFinder:
         probe = self._probes.pop(path, None)
         if probe is None or probe.stat != stat:
             probe = _Probe(stat, self._prober.answer(question), now, now)
-        elif now >= min(
-            probe.probed_at + PROBE_AGAIN_S, probe.since + quiet_period_s(file, probe.answer)
+        elif (
+            now >= probe.probed_at + PROBE_AGAIN_S
+            or incomplete_until(file, probe.answer, probe.since, now) is None
         ):
             # Writes through a share or mapped memory may change neither size nor times of the file,
             # so it is decoded again.
             probe = _Probe(stat, self._prober.probe(file), probe.since, now)
+        until = incomplete_until(file, probe.answer, probe.since, now)
+        if until is None:
+            return probe.answer
         if isinstance(probe.answer, NotReadable):
             self.mark_failed(path, probe.answer.detail)
             return None
-        until = probe.since + quiet_period_s(file, probe.answer)
-        if now < until:
-            self._probes[path] = probe
-            is_broken = isinstance(probe.answer, ImageUnreadable)
-            reason = "does not decode yet" if is_broken else "ends in zeros"
-            reason = f"{reason if stat.size else 'is empty'}; it may still be written"
-            self.waiting.append(Waiting(path, reason, until, False, "writing"))
-            self.next_at = min(self.next_at, until, probe.probed_at + PROBE_AGAIN_S)
-            return None
-        return probe.answer
+        self._probes[path] = probe
+        is_broken = isinstance(probe.answer, ImageUnreadable)
+        reason = "does not decode yet" if is_broken else "ends in zeros"
+        reason = f"{reason if stat.size else 'is empty'}; it may still be written"
+        self.waiting.append(Waiting(path, reason, until, False, "writing"))
+        self.next_at = min(self.next_at, until, probe.probed_at + PROBE_AGAIN_S)
+        return None

@@ -29,7 +29,7 @@ class Version:
 
     Attributes:
         stats: stats of all files of the drop.
-        key: hash of its bytes and job specs (`job_rows.Resolver.version_key`); "" if the file was
+        key: hash of its bytes and job specs (`Planner.version_key`); "" if the file was
             ignored unread.
         error: code of the error of its pairing; the reason if its key is `RESERVED`.
         drop_id: the drop that was made of it.

@@ -43,7 +43,7 @@ from dna_pipeline.base.reachability import Look, look_directly, require_answer
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.schema import Config
 from dna_pipeline.intake.claiming import claims
-from dna_pipeline.intake.discovery.scan import FileStat
+from dna_pipeline.intake.discovery.scan import FileStat, is_image_name
 from dna_pipeline.ledger import drops, queue, store
 from dna_pipeline.ledger.engine import Transaction
 from dna_pipeline.ledger.store import Ledger
@@ -216,7 +216,7 @@ class Cleanup:
         is moved to `<data>/recovered`.
         """
         image, places = self._ledger.transact(lambda s: self._archives(s, drop_id))
-        is_archived = image is None or any(is_same_file(folder / image, path) for path in places)
+        is_archived = image is None or any(_is_archive(folder, image, path) for path in places)
         if not is_archived:
             move_to_recovered(self._config, folder)
         claims.dispose(folder)
@@ -256,6 +256,13 @@ class Cleanup:
             remove_tree_if_there(folder)
         else:
             move_to_recovered(self._config, folder)
+
+
+def _is_archive(folder: Path, image: str, place: Path) -> bool:
+    """True if the image of a claim lies at that place, and its companions beside it."""
+    others = [path.name for path in entries(folder) if is_image_name(path.name)]
+    names = {name: place.with_name(name) for name in others} | {image: place}
+    return all(is_same_file(folder / name, path) for name, path in names.items())
 
 
 def move_to_recovered(config: Config, folder: Path) -> Path | None:

@@ -12,13 +12,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from dna_pipeline.base.errors import Failure, JobError
 from dna_pipeline.base.layout import is_real_folder
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.schema import Config, Inbox
-from dna_pipeline.config.sidecar import JobSpec
 from dna_pipeline.intake.claiming import claims
 from dna_pipeline.intake.planning import job_rows
+from dna_pipeline.intake.planning.plan import Planner
 from dna_pipeline.ledger import batches, drops, queue, store
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Batch, BatchRow, Drop
@@ -108,12 +107,8 @@ class Batches:
             job_rows.context_of(inbox, folder, image, sha256),
             batch=name, row=self._remains.row_of.get(job_id, ("", None))[1],
         )  # fmt: skip
-        outcome: JobSpec | Failure
-        try:
-            data = None if request is None else request.encode()
-            outcome = job_rows.resolve_text(self._config, inbox, data, context)
-        except JobError as error:
-            outcome = error.failure()
+        data = None if request is None else request.encode()
+        outcome = Planner(self._config, inbox).outcome(data, context)
         job = job_rows.job_row(inbox, folder, image, str(drop["id"]), outcome)
         return job | {"id": job_id, "batch": batch, "request": request, "key": key}
 

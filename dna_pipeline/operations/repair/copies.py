@@ -15,16 +15,16 @@ from typing import Any
 
 import structlog
 
-from dna_pipeline.base.errors import Failure, JobError
 from dna_pipeline.base.files import is_same_file, is_temporary, remove_tree_if_there, sha256_file
 from dna_pipeline.base.layout import SOURCE, entries, is_id, is_real_folder
-from dna_pipeline.config.job_context import JobContext
 from dna_pipeline.config.schema import Config, Inbox
-from dna_pipeline.config.sidecar import JobSpec
 from dna_pipeline.intake.claiming import claims
+from dna_pipeline.intake.claiming.claimer import claim_of, hash_files, read_sidecar
+from dna_pipeline.intake.claiming.recorder import Recorder, image_entry
 from dna_pipeline.intake.discovery.scan import scan
 from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.intake.planning.job_rows import printable
+from dna_pipeline.intake.planning.plan import Planner
 from dna_pipeline.ledger import drops, queue
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Job
@@ -198,34 +198,21 @@ class Copies:
         if drop is None or inbox is None or image is None or drop["state"] != "claimed":
             return False
         sidecar = sidecar_of([path.name for path in files], image, drop["sidecar"])
+        row = job_rows.drop_row(inbox, str(drop["folder"] or ""), image, sidecar)
+        row |= {"id": folder.name, "claim": str(folder), "companions": drop.get("companions")}
+        claim = claim_of(row)
         try:
-            data = job_rows.read_sidecar(folder / sidecar) if sidecar else None
-            hashed = claims.hash_in_place(folder / image)
+            data = read_sidecar(claim)
+            hash_files(claim)
         except (claims.ClaimError, OSError) as error:
             log.warning("copy.unreadable", folder=str(folder), why=str(error))
             return False
-        row = job_rows.drop_row(inbox, str(drop["folder"] or ""), image, sidecar)
-        row |= {"id": folder.name, "claim": str(folder)}
-        drop_values: dict[str, Any] = {
-            "id": folder.name, "sha256": hashed.sha256, "bytes": hashed.size,
-            "sidecar_text": None if data is None else job_rows.as_text(data),
-        }  # fmt: skip
-        context = job_rows.context_of(inbox, row["folder"], image, hashed.sha256)
-        spec = self._resolve(inbox, data, context)
-        job = job_rows.job_row(inbox, row["folder"], image, folder.name, spec)
-
-        def commit(session: Any) -> None:
-            drops.begin_claims(session, [row])
-            drops.finish_claims(session, [drop_values], [job])
-
-        self._ledger.transact(commit)
+        self._ledger.transact(lambda s: drops.begin_claims(s, [row]))
+        planner = Planner(self._config, inbox)
+        plan = planner.plan_claimed(row["folder"], image, data, claim.sha256, None)
+        entry = image_entry(planner, claim, plan)
+        Recorder(self._config, inbox, self._ledger).record([entry])
         return True
-
-    def _resolve(self, inbox: Inbox, data: bytes | None, context: JobContext) -> JobSpec | Failure:
-        try:
-            return job_rows.resolve_text(self._config, inbox, data, context)
-        except JobError as error:
-            return error.failure()
 
 
 def _image(files: list[Path], drop: Mapping[str, Any] | None) -> str | None:

@@ -20,6 +20,7 @@ from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.intake.planning.finder import key_path
 from dna_pipeline.intake.planning.job_rows import printable
 from dna_pipeline.intake.planning.known_files import Version, to_json
+from dna_pipeline.intake.planning.plan import Planner
 from dna_pipeline.intake.planning.references import read_reference
 from dna_pipeline.ledger import drops, queue, store
 from dna_pipeline.ledger.store import Ledger
@@ -143,8 +144,7 @@ def _row(
     text = None if data is None else job_rows.as_text(data)
     if FinishedJob(inbox.name, name, hashed.sha256, text) not in ended_jobs:
         return None
-    context = job_rows.context_of(inbox, folder, image, hashed.sha256)
-    key = job_rows.Resolver(config, inbox).version_key(context, data, None)
+    key = Planner(config, inbox).version_key(folder, image, data, hashed.sha256, None)
     version = Version(stats, key)
     path = key_path(candidate, partial(read_reference, inbox))
     return {

@@ -184,6 +184,9 @@ def _drop(result: PublishedResult, originals: str, drop_id: str) -> dict[str, An
         "folder": _folder(result), "claim": "", "image": image, "sidecar": sidecar, "stat": {},
         "error": None, "sha256": original.sha256, "bytes": original.bytes, "width": original.width,
         "height": original.height, "sidecar_text": result.sidecar,
+        "companions": [
+            file.model_dump() for file in original.files if file.role not in ("image", "sidecar")
+        ] or None,
         "created_at": _time(result.job.created_at),
     }  # fmt: skip
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from dna_pipeline.base.files import Artifact, sha256_file, write_bytes
-from dna_pipeline.execution.protocol import JobDone, Order, StageDone, StageOrder
+from dna_pipeline.execution.protocol import JobDone, Order, OrderInput, StageDone, StageOrder
 from dna_pipeline.execution.worker import runner
 from dna_pipeline.providers.base import Device, ModelCache, Provider, device_of
 from dna_pipeline.providers.matting.border_key import BorderKey
@@ -51,7 +51,8 @@ def done(
     source = tmp_path / "pic.png"
     image.save(source)
     stages = (StageOrder("s", kind, params, "pic"),)
-    order = Order("j", 1, stages, str(source), sha256_file(source), str(tmp_path / "work"))
+    original = OrderInput("image", str(source), sha256_file(source))
+    order = Order("j", 1, stages, (original,), str(tmp_path / "work"))
     events: list[Any] = []
     bench = runner.WorkerContext(
         models=ModelCache({} if provider is None else {"m": provider}, GPU),

@@ -11,7 +11,7 @@ import trimesh
 
 from dna_pipeline import __version__
 from dna_pipeline.base.files import sha256_file
-from dna_pipeline.execution.protocol import FileRecord, JobDone, Order, StageOrder
+from dna_pipeline.execution.protocol import FileRecord, JobDone, Order, OrderInput, StageOrder
 from dna_pipeline.execution.worker import runner
 from dna_pipeline.providers.base import Device, ModelCache, Provider
 from dna_pipeline.providers.matting.border_key import BorderKey
@@ -37,7 +37,8 @@ def recipe_of(folder: Path, weights: str | None) -> dict[str, Any]:
         StageOrder("cut", "remove_background", cut, "robot", (record,)),
         StageOrder("mesh", "triposr", mesh, "robot"),
     )
-    order = Order("a job", 2, stages, str(TINY / "input.png"), sha256, str(folder))
+    image = OrderInput("image", str(TINY / "input.png"), sha256)
+    order = Order("a job", 2, stages, (image,), str(folder))
     models = {"matte": BorderKey(), "triposr": TripoSRModel(path=TINY)}
 
     def fingerprint(provider: Provider) -> tuple[str, str | None]:

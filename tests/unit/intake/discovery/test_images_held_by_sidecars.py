@@ -9,7 +9,8 @@ import pytest
 from dna_pipeline.base.errors import ImageMissing, PathEscapesInbox, SidecarAmbiguous
 from dna_pipeline.config.schema import Inbox
 from dna_pipeline.intake.discovery.candidates import Pairing, Reference, References
-from dna_pipeline.intake.discovery.pairing import IMAGE_WAIT_S, pair
+from dna_pipeline.intake.discovery.naming_files import IMAGE_WAIT_S
+from dna_pipeline.intake.discovery.pairing import pair
 from dna_pipeline.intake.discovery.scan import FileStat
 from dna_pipeline.intake.discovery.stability import StabilityTracker
 

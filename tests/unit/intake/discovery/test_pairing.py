@@ -18,9 +18,10 @@ from dna_pipeline.base.errors import (
 from dna_pipeline.config.schema import Inbox
 from dna_pipeline.intake.discovery.candidates import Candidate, Pairing, References, Waiting
 from dna_pipeline.intake.discovery.names import is_sidecar_of
-from dna_pipeline.intake.discovery.pairing import LONGEST_RESTART_S, pair
+from dna_pipeline.intake.discovery.pairing import pair
 from dna_pipeline.intake.discovery.scan import FileStat
 from dna_pipeline.intake.discovery.stability import StabilityTracker
+from dna_pipeline.intake.discovery.waits import LONGEST_RESTART_S
 
 SETTLE = 2
 WAIT = 5

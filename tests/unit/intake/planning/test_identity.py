@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from dna_pipeline.config.batch import Row
 from dna_pipeline.config.loader import load_config
 from dna_pipeline.config.schema import Config
 from dna_pipeline.config.yaml12 import loads
-from dna_pipeline.intake.planning.job_rows import Resolver, context_of
-from dna_pipeline.intake.planning.plan import Planner
+from dna_pipeline.intake.planning.plan import Plan, PlanItem, Planner
 
 CONFIG = """\
 version: 1
@@ -44,25 +44,22 @@ def config(tmp_path: Path) -> Config:
 def test_a_kept_file_that_version_0_1_did_is_not_done_again(
     config: Config, sidecar: bytes | None, key: str
 ) -> None:
-    inbox = config.inboxes[0]
-    facts = context_of(inbox, "", "a.png", "0" * 64)
-    assert Resolver(config, inbox).version_key(facts, sidecar, None) == key
+    planner = Planner(config, config.inboxes[0])
+    assert planner.version_key("", "a.png", sidecar, "0" * 64, None) == key
 
 
 def test_a_row_that_version_0_1_did_is_skipped(config: Config) -> None:
-    inbox = config.inboxes[0]
-    facts = context_of(inbox, "", "a.png", "0" * 64)
-    document = loads(b"img2img: {prompt: x}\n")
-    key = Planner(config, inbox).dedup_key(document, facts, lambda name: {"name": name})
+    item = PlanItem(Row(1, "a.png", loads(b"img2img: {prompt: x}\n")))
+    plan = Plan("table", "", "rows.csv", "rows", [item])
+    planner = Planner(config, config.inboxes[0])
+    key = planner.dedup_key(plan, item, "0" * 64, lambda name: {"name": name})
     assert key == "a62f528a540ac83836410be33f28051d1e2d24b7426bbbdcc295d25079ae6d86"
 
 
 def test_another_value_of_a_later_parameter_makes_another_job(config: Config) -> None:
-    inbox = config.inboxes[0]
-    facts = context_of(inbox, "", "a.png", "0" * 64)
-    resolver = Resolver(config, inbox)
+    planner = Planner(config, config.inboxes[0])
     keys = [
-        resolver.version_key(facts, text, None)
+        planner.version_key("", "a.png", text, "0" * 64, None)
         for text in (None, b"img2img: {alpha: keep}", b"img2img: {alpha: white}")
     ]
     assert keys[0] == keys[1] != keys[2]

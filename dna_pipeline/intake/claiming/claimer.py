@@ -1,0 +1,367 @@
+"""The claimer: the one way in which files become a drop's claim.
+
+    begin: commit *claiming* → fetch: sidecar, companions, image → sync → hash
+          → commit *claimed* + jobs
+
+At every instant the bytes are at their old place or in the claim, and the ledger knows which claim.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from dna_pipeline.base import filesystem
+from dna_pipeline.base.errors import Failure, JobError
+from dna_pipeline.base.failpoints import failpoint
+from dna_pipeline.base.files import copy_file, remove_tree_if_there, write_atomic
+from dna_pipeline.base.layout import claim_root
+from dna_pipeline.base.naming import name_of
+from dna_pipeline.config.schema import SUBMIT_INBOX, Config, Inbox
+from dna_pipeline.intake.claiming import claims
+from dna_pipeline.intake.claiming.rollback import roll_back
+from dna_pipeline.intake.discovery.probe import Probed
+from dna_pipeline.intake.discovery.scan import FileStat
+from dna_pipeline.intake.planning import job_rows
+from dna_pipeline.intake.planning.finder import ReadyDrop
+from dna_pipeline.intake.planning.known_files import Stats, to_json
+from dna_pipeline.ledger import batches, drops
+from dna_pipeline.ledger.store import Ledger
+
+BULK_SIZE = 16
+"""Number of claims from which on one flush serves them all. For fewer claims, the flush might write
+too much data of other programs."""
+
+
+@dataclass(frozen=True, slots=True)
+class InputFile:
+    """A file that a drop gets.
+
+    Attributes:
+        role: `image`, `sidecar`, `batch_file`, or that of a companion, such as `mask` or `depth`.
+        name: its name in the claim.
+        source: the file or the stream to read; None if the file is in the claim already.
+        place: its path in the inbox, or the absolute path in a source root; "" for other files.
+        stat: its status when it was last looked at; None if any content is right, also that of a
+            file to which a link leads.
+        is_moved: True if it is moved into the claim, False if it is copied.
+    """
+
+    role: str
+    name: str
+    source: Path | IO[bytes] | None = None
+    place: str = ""
+    stat: FileStat | None = None
+    is_moved: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Claim:
+    """A drop until the ledger has its jobs.
+
+    Attributes:
+        row: its row of the ledger's table `drops`.
+        inbox: the inbox to which it belongs once it is recorded.
+        files: its files, in the order in which they are fetched. An image is the last of them,
+            since its rename is the claim.
+        ready: the ready drop that it was made from; None for all others.
+        error: error that its job will have.
+        text: its sidecar or its job file, as the manifest quotes it.
+        is_copy: True if it lies in the data folder, False if in the inbox.
+        stats: by name, status of the files in the claim that are as expected.
+        hashes: by name, hashes of the files that were read.
+    """
+
+    row: dict[str, Any]
+    inbox: str
+    files: tuple[InputFile, ...]
+    ready: ReadyDrop | None = None
+    error: Failure | None = None
+    probed: Probed | None = None
+    text: str | None = None
+    is_copy: bool = False
+    stats: Stats = field(default_factory=dict[str, FileStat])
+    hashes: dict[str, claims.Hashed] = field(default_factory=dict[str, claims.Hashed])
+    folder: Path = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.folder = Path(self.row["claim"])
+
+    def path(self, role: str) -> Path | None:
+        """Path in the claim of the file with that role; None if there is none."""
+        return next((self.folder / file.name for file in self.files if file.role == role), None)
+
+    @property
+    def image(self) -> Path | None:
+        return self.path("image")
+
+    @property
+    def is_unchanged(self) -> bool:
+        """True if all files are in the claim as they were expected."""
+        return all(file.name in self.stats for file in self.files)
+
+    @property
+    def columns(self) -> dict[str, Any]:
+        """Id and those columns of its row that the claim finds out."""
+        hashed = self.hashes.get(self.row["image"])
+        return {
+            "id": self.row["id"], "inbox": self.inbox,
+            "sha256": self.sha256, "bytes": hashed and hashed.size,
+            "width": self.probed and self.probed.width,
+            "height": self.probed and self.probed.height, "sidecar_text": self.text,
+            "companions": _companions(self.files, self.hashes),
+        }  # fmt: skip
+
+    @property
+    def content(self) -> str | None:
+        """Hash of the image and of all its companions; that of the image if it has none."""
+        companions = _companions(self.files, self.hashes)
+        if companions is None or self.sha256 is None:
+            return self.sha256
+        return hashlib.sha256(f"{self.sha256}\n{companions}".encode()).hexdigest()
+
+    @property
+    def sha256(self) -> str | None:
+        """Hash of the image; None if it was not read."""
+        hashed = self.hashes.get(self.row["image"])
+        return None if hashed is None else hashed.sha256
+
+
+def claim_of(row: dict[str, Any]) -> Claim:
+    """Make a claim in an inbox again from its row, as after a restart."""
+    companions = [(file["role"], file["name"]) for file in row["companions"] or ()]
+    named = [("sidecar", row["sidecar"]), *companions, ("image", row["image"])]
+    files = [InputFile(role, name) for role, name in named if name is not None]
+    return Claim(row, row["inbox"], tuple(files))
+
+
+@dataclass(frozen=True, slots=True)
+class Flush:
+    """Flushes of a group: one for all its claims in the inbox and one for all in the data folder,
+    or None where each claim is flushed by itself."""
+
+    moved: Callable[[], None] | None = None
+    copied: Callable[[], None] | None = None
+
+
+NO_FLUSH = Flush()
+
+
+class Claimer:
+    """Claims the drops of one inbox.
+
+    Args:
+        inbox: for a command, that of its drops, which need not be in the configuration.
+    """
+
+    def __init__(self, config: Config, inbox: Inbox, ledger: Ledger) -> None:
+        self._config = config
+        self._inbox = inbox
+        self._ledger = ledger
+        self._root = claim_root(inbox.path, ledger.id)
+
+    def input_file(
+        self, role: str, path: str, stats: Stats, *, is_shared: bool = False
+    ) -> InputFile:
+        """Describe a file at a path of the inbox; it is copied if it stays there.
+
+        Args:
+            is_shared: True if other drops need the file too.
+        """
+        is_moved = not (self._inbox.keeps or is_shared)
+        return InputFile(role, name_of(path), self._inbox.path / path, path, stats[path], is_moved)
+
+    def plan(
+        self,
+        folder: str,
+        files: Sequence[InputFile],
+        *,
+        ready: ReadyDrop | None = None,
+        error: JobError | None = None,
+        **columns: Any,
+    ) -> Claim:
+        """Plan the claim of files, as a drop with that folder in the inbox.
+
+        A claim lies in the inbox if any of its files are moved out of there. Copies lie in the data
+        folder, since an inbox that keeps its files is never written to.
+
+        Args:
+            columns: further columns of the drop's row.
+        """
+        names = {file.role: file.name for file in files}
+        row = job_rows.drop_row(self._inbox, folder, names.get("image"), names.get("sidecar"))
+        is_copy = not any(file.is_moved for file in files)
+        root = self._config.claims if is_copy else self._root
+        failure = None if error is None else error.failure()
+        row |= {
+            "stat": to_json({file.place: file.stat for file in files if file.stat is not None}),
+            "error": None if failure is None else failure.to_dict(),
+            "companions": _companions(files, {}),
+        } | columns
+        row["claim"] = str(root / row["id"])
+        return Claim(row, self._inbox.name, tuple(files), ready, failure, is_copy=is_copy)
+
+    def begin(self, group: Sequence[Claim], batch: dict[str, Any] | None = None) -> None:
+        """Commit the drops, and their batch, as *claiming*, before any file is touched."""
+
+        def commit(session: Any) -> None:
+            if batch is not None:
+                batches.begin(session, batch)
+            drops.begin_claims(session, [claim.row for claim in group])
+
+        self._ledger.transact(commit)
+        failpoint("claiming-committed")
+
+    @contextmanager
+    def claiming(self, claim: Claim) -> Generator[None]:
+        """Begin the claim of a command, and give it up if the block raises an error.
+
+        Until the claim is recorded, it belongs to `SUBMIT_INBOX`: a daemon that starts meanwhile
+        finishes or rolls back the unfinished claims of its inboxes, and must not touch this one.
+        """
+        claim.row["inbox"] = SUBMIT_INBOX
+        self.begin([claim])
+        try:
+            yield
+        except BaseException:
+            with suppress(OSError):
+                self.roll_back([claim])
+            raise
+
+    @contextmanager
+    def flushing(self, group: Sequence[Claim]) -> Generator[Flush]:
+        """Yield the flushes for a group, to be made before its files are fetched."""
+        moved = sum(not claim.is_copy for claim in group)
+        with ExitStack() as stack:
+            flushes = [
+                stack.enter_context(filesystem.shared_flush(place)) if number >= BULK_SIZE else None
+                for place, number in (
+                    (self._inbox.path, moved),
+                    (self._config.data, len(group) - moved),
+                )
+            ]
+            yield Flush(*flushes)
+
+    def fetch(self, claim: Claim, flush: Flush = NO_FLUSH) -> None:
+        """Move or copy the files into the claim, in their order.
+
+        A moved file that changed on the way is in the claim, which `is_unchanged` no longer.
+
+        Raises:
+            ClaimError, OSError: a file cannot be fetched; the files before it are in the claim.
+        """
+        if claim.is_copy:
+            claim.folder.mkdir(parents=True)
+        else:
+            claims.make_claim_dir(self._inbox.path, self._ledger.id, claim.row["id"])
+        is_durable = (flush.copied if claim.is_copy else flush.moved) is None
+        for file in claim.files:
+            if file.is_moved:
+                _move(claim, file)
+            else:
+                _copy(claim, file, is_durable=is_durable)
+            failpoint(_TAKEN.get(file.role, "companion-taken"))
+
+    def sync(self, group: Sequence[Claim], flush: Flush = NO_FLUSH) -> None:
+        """Make the claims and all their files durable."""
+        moved = [claim for claim in group if not claim.is_copy]
+        copied = [claim for claim in group if claim.is_copy]
+        for part, flush_all in ((moved, flush.moved), (copied, flush.copied)):
+            if flush_all is not None:
+                flush_all()
+            elif part:
+                places = {place for claim in moved for place in claim.row["stat"]}
+                homes = {(self._inbox.path / place).parent for place in places}
+                claims.sync_claims([claim.folder for claim in part], homes)
+        failpoint("claim-synced")
+
+    def roll_back(self, group: Sequence[Claim]) -> None:
+        """Give back the files of claims, unless they are recorded, and forget their drops.
+
+        Raises:
+            OSError: files cannot be given back now; their drops stay *claiming*, for
+                `ClaimRecovery`.
+        """
+        returned: list[str] = []
+        problem: OSError | None = None
+        unrecorded = {drop.id for drop in self._ledger.transact(drops.claiming_drops)}
+        for claim in (claim for claim in group if claim.row["id"] in unrecorded):
+            try:
+                roll_back(self._config, self._inbox, claim.row, remove_tree_if_there)
+                returned.append(claim.row["id"])
+            except OSError as error:
+                problem = problem or error
+
+        def forget(session: Any) -> None:
+            drops.forget_drops(session, returned)
+            batches.forget_unclaimed(session)
+
+        self._ledger.transact(forget)
+        if problem is not None:
+            raise problem
+
+
+_TAKEN = {"sidecar": "sidecar-taken", "batch_file": "sidecar-taken", "image": "image-taken"}
+
+
+def _companions(
+    files: Iterable[InputFile], hashes: Mapping[str, claims.Hashed]
+) -> list[dict[str, Any]] | None:
+    """Describe the companions among these files for the drop's row; None if there are none."""
+    companions: list[dict[str, Any]] = []
+    for file in files:
+        if file.role not in _TAKEN:
+            hashed = hashes.get(file.name)
+            facts = {"sha256": hashed and hashed.sha256, "bytes": hashed and hashed.size}
+            companions.append({"role": file.role, "name": file.name} | facts)
+    return companions or None
+
+
+def _move(claim: Claim, file: InputFile) -> None:
+    assert isinstance(file.source, Path)
+    assert file.stat is not None
+    moved = claims.claim_file(file.source, claim.folder, file.stat)
+    if moved.unchanged:
+        claim.stats[file.name] = moved.stat
+
+
+def _copy(claim: Claim, file: InputFile, *, is_durable: bool) -> None:
+    target = claim.folder / file.name
+    assert file.source is not None
+    if not isinstance(stream := file.source, Path):
+        write_atomic(target, lambda writer: shutil.copyfileobj(stream, writer))
+    elif file.stat is None:
+        copy_file(file.source, target)
+    else:
+        copied = claims.snapshot(file.source, target, durable=is_durable)
+        # Since the file was decoded, its writer may have begun anew and now pause, so that half a
+        # file stands still; or a folder of its path became a link to one outside the inbox.
+        if not copied.stat.same_content(file.stat):
+            raise claims.Changed(str(file.source))
+        claim.hashes[file.name] = copied
+    claim.stats[file.name] = FileStat.of(target.lstat())
+
+
+def read_sidecar(claim: Claim) -> bytes | None:
+    """Read the sidecar in a claim; None if there is none. Raises OSError."""
+    if (path := claim.path("sidecar")) is None:
+        return None
+    data = job_rows.read_sidecar(path)
+    claim.text = job_rows.as_text(data)
+    return data
+
+
+def hash_files(claim: Claim) -> None:
+    """Hash the files that were not hashed while they were copied.
+
+    Raises:
+        Changed: a file was written to meanwhile. Lost, Busy, Refused: it cannot be read.
+    """
+    for file in claim.files:
+        if file.role not in ("sidecar", "batch_file") and file.name not in claim.hashes:
+            claim.hashes[file.name] = claims.hash_in_place(claim.folder / file.name)
