@@ -55,8 +55,8 @@ def main() -> int:
     if chosen:
         failed = _test(python, *which, *chosen)
     else:
-        # Slow tests wait for processes, clocks and the disk: one worker more than there are cores.
-        spread = ["-n", str(CORES if fast else CORES + 1), "--dist", "worksteal"]
+        # Slow tests wait for processes, clocks and the disk: more workers than there are cores.
+        spread = ["-n", str(CORES if fast else CORES + 2), "--dist", "worksteal"]
         failed = _check_all(python, *spread, *which)
     print(f"failed: {', '.join(failed)}" if failed else "all checks passed", flush=True)
     return 1 if failed else 0

@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import SCRIPTS
 
-KILLS = 20
+KILLS = 12
 
 
 @pytest.mark.slow

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.slow
 LONG = "img2img: {{steps: {steps}, strength: 1.0, max_size: {size}, seed: 5}}"
 
 
-def long_job(studio: Studio, name: str = "long", steps: int = 120, size: int = 192) -> None:
+def long_job(studio: Studio, name: str = "long", steps: int = 60, size: int = 192) -> None:
     inbox = studio.inbox("restyle")
     photograph("astronaut", max(size, 256)).save(inbox / f"{name}.png.part", format="PNG")
     (inbox / f"{name}.yaml").write_text(LONG.format(steps=steps, size=size))

@@ -53,10 +53,11 @@ def test_a_result_folder_and_its_manifest(computed) -> None:
     jsonschema.validate(manifest, json.loads(json_schema()))
     assert manifest["job"]["tags"] == ["hero"]
     assert manifest["job"]["meta"] == {"asset": "chair_01"}
-    assert manifest["input"] == {
-        "name": "cat.png", "sha256": computed.drop(computed.job()).sha256, "bytes": 3,
-        "width": 64, "height": 48,
-    }  # fmt: skip
+    image = {"name": "cat.png", "sha256": computed.drop(computed.job()).sha256, "bytes": 3}
+    files_of_drop = manifest["input"].pop("files")
+    assert manifest["input"] == {**image, "width": 64, "height": 48}
+    assert files_of_drop[0] == {"role": "image", **image}
+    assert [file["role"] for file in files_of_drop] == ["image", "sidecar"]
     assert manifest["sidecar"].startswith("tags:")
     assert manifest["artifacts"][0]["sha256"] == files.sha256_file(folder / "cat.matte.png")
     assert manifest["environment"]["dna_pipeline"]

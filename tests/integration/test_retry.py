@@ -21,6 +21,8 @@ SIDECAR = "pipeline: two_stages\nimg2img: {seed: -1, prompt: 'a {red|blue|green|
 class Recorder:
     """An executor that only remembers its orders."""
 
+    capacity = 1
+
     def __init__(self) -> None:
         self.orders = []
 

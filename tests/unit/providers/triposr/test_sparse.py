@@ -211,7 +211,7 @@ def test_books_of_a_large_grid_leave_a_small_gpu(monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("resolution", [24, 128])
+@pytest.mark.parametrize("resolution", [24, 80])
 def test_rounding_decides_no_side(robot: Field, resolution: int) -> None:
     """With a threshold that is one point's own density, the original's rounding counts."""
     published = torch.cat(
