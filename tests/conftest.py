@@ -15,7 +15,9 @@ from typing import Any
 
 import pytest
 from filelock import FileLock
+from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
+from dna_pipeline.ledger import engine
 from tests.hanging import HangingMount, knows_fuse
 
 # The small models are too small to share: on busy cores two threads that wait for one another take
@@ -24,6 +26,29 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
+
+
+def _share_compiled_statements() -> None:
+    """Have all ledgers of this process use one another's compiled statements.
+
+    Each engine compiles its own, which takes half of the time of a small test. All are of one kind
+    of database with one set of options, but SQLAlchemy tells them apart by their dialect's
+    identity.
+    """
+    shared: dict[Any, Any] = {}
+    make = engine._engine
+
+    def make_sharing(*arguments: Any) -> Any:
+        made = make(*arguments)
+        made.update_execution_options(compiled_cache=shared)
+        return made
+
+    engine._engine = make_sharing
+    SQLiteDialect_pysqlite.__hash__ = lambda self: hash(type(self))
+    SQLiteDialect_pysqlite.__eq__ = lambda self, other: type(self) is type(other)
+
+
+_share_compiled_statements()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
