@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +37,8 @@ def _share_compiled_statements() -> None:
     identity.
     """
     shared: dict[Any, Any] = {}
-    make = engine._engine
-
-    def make_sharing(*arguments: Any) -> Any:
-        made = make(*arguments)
-        made.update_execution_options(compiled_cache=shared)
-        return made
-
-    engine._engine = make_sharing
+    options = {"compiled_cache": shared}
+    engine.create_engine = partial(engine.create_engine, execution_options=options)
     SQLiteDialect_pysqlite.__hash__ = lambda self: hash(type(self))
     SQLiteDialect_pysqlite.__eq__ = lambda self, other: type(self) is type(other)
 
