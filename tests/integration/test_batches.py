@@ -693,6 +693,25 @@ def test_a_kept_table_is_touched_never_and_runs_again_when_changed(make_site: Ma
     assert site.claims() == []
 
 
+def test_a_kept_table_that_grows_while_it_waits_loses_no_row(make_site: MakeSite) -> None:
+    """The older version's jobs are withdrawn, so no row may be skipped for one of them."""
+    site = make_site(originals="keep")
+    for name in ("cat", "dog"):
+        site.put(f"{name}.png", name)
+    site.put("shots.csv", "image\ncat.png\ndog.png\n")
+    site.tick(60)
+    assert [job.name for job in site.jobs()] == ["cat.png", "dog.png"]
+
+    site.put("fox.png", "fox")
+    site.put("shots.csv", "image\ncat.png\ndog.png\nfox.png\n")
+    site.tick(60)
+
+    assert sorted(job.name for job in site.jobs()) == ["cat.png", "dog.png", "fox.png"]
+    ids = {job.id for job in site.jobs()}
+    newest = next(row for row in site.rows(BatchRow) if row.number == 4).batch_id
+    assert {row.job_id for row in site.rows(BatchRow, BatchRow.batch_id == newest)} == ids
+
+
 def test_a_kept_matrix_is_replaced_while_it_waits(make_site: MakeSite) -> None:
     site = make_site(originals="keep")
     site.put("cat.png.yaml", MATRIX)

@@ -142,6 +142,10 @@ class Recorder:
         """Commit entries; return their jobs, and the drops whose place in the queue a newer version
         of the file got."""
         new = [entry for entry in entries if not entry.is_unchanged]
+        for entry in new:
+            # Before its rows are made: a row that finds the older version's job is skipped.
+            if entry.batch is not None and entry.older is not None:
+                self._withdraw(session, entry.older)
         made = [(entry, *entry.jobs_and_rows(session)) for entry in new]
         columns = [claim.columns for entry in new for claim in entry.claims]
         drops.finish_claims(session, columns, [])
@@ -169,19 +173,23 @@ class Recorder:
         self, session: Any, older: str, entry: Entry, jobs: Sequence[dict[str, Any]]
     ) -> bool:
         """Give the new work to the older version's job; False if that is not queued any more."""
-        if self._inbox.on_change != "latest":
+        if self._inbox.on_change != "latest" or entry.batch is not None:
             return False
-        if entry.batch is None:
-            (job,) = jobs
-            if job["status"] != "queued":
-                return False
-            queued = requests.queued_from(session, older)
-            changes = {k: v for k, v in job.items() if k not in ("id", "created_at", "batch")}
-            if queued is not None and requests.replace_queued(session, queued, changes):
-                drops.set_drop_state(session, older, "disposing")
-                return True
-        batches.withdraw(session, [older, *batches.drops_of(session, older)])
+        (job,) = jobs
+        if job["status"] != "queued":
+            return False
+        queued = requests.queued_from(session, older)
+        changes = {k: v for k, v in job.items() if k not in ("id", "created_at", "batch")}
+        if queued is not None and requests.replace_queued(session, queued, changes):
+            drops.set_drop_state(session, older, "disposing")
+            return True
+        self._withdraw(session, older)
         return False
+
+    def _withdraw(self, session: Any, older: str) -> None:
+        """Withdraw the older version's work that waits, where only the latest one counts."""
+        if self._inbox.on_change == "latest":
+            batches.withdraw(session, [older, *batches.drops_of(session, older)])
 
 
 def _wrong(error: JobError) -> dict[str, Any]:
