@@ -248,7 +248,9 @@ class Process:
                     return self.returncode
                 left = 0.2 if deadline is None else min(0.2, max(0, deadline - time.monotonic()))
                 if select.select([self._status], [], [], left)[0]:
-                    self.returncode = int(self._status.recv(32) or b"-9")
+                    end = self._status.recv(32)
+                    assert end, "the fork server has ended"
+                    self.returncode = int(end)
                     self._status.close()
                     return self.returncode
             if deadline is not None and time.monotonic() >= deadline:
@@ -341,7 +343,8 @@ def _become(request: dict[str, Any], streams: list[int], control: socket.socket)
         _open_streams()
         _spawn_by(control)
         sys.argv = [request["module"], *request["arguments"]]
-        warnings.simplefilter("ignore", RuntimeWarning)  # the module was imported before it is run
+        # The module was imported before it is run.
+        warnings.filterwarnings("ignore", ".*found in sys.modules", RuntimeWarning)
         if request["module"] == "-c":
             code_text = sys.argv.pop(1)
             sys.modules["__main__"] = main_module = types.ModuleType("__main__")

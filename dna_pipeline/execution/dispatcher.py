@@ -171,7 +171,10 @@ class Dispatcher:
         return at_work < self._executor.capacity
 
     def request(self, task: Task, done: Callable[[TaskEnd], None]) -> None:
-        """Have a task done before the next job. `done` is called with its end, by `listen`."""
+        """Run a task before the next job. `listen` calls `done` with the event that ends it.
+
+        A task that still waits when the executor is closed gets no such event.
+        """
         self._tasks[task.id] = done
         self._waiting_tasks.append(task)
 
@@ -246,8 +249,9 @@ class Dispatcher:
             case WorkerEnded():
                 self._on_worker_ended(event)
             case TaskDone() | TaskFailed():
-                if (done := self._tasks.pop(event.task, None)) is not None:
+                if (done := self._tasks.get(event.task)) is not None:
                     done(event)
+                    del self._tasks[event.task]
             case _ if (running := self.running.get(event.job)) is None:
                 log.warning("event.stale", kind=event.kind, job=event.job)
             case _:

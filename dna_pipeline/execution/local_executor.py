@@ -407,7 +407,7 @@ class _Child:
                     self._deadline = self._cancel_deadline = None
                     self.order = None
                     self._detail = ""
-                    if isinstance(event, JobFailed) and event.poisoned:
+                    if isinstance(event, JobFailed | TaskFailed) and event.poisoned:
                         self._end("poisoned")
                 case _:
                     pass

@@ -236,11 +236,16 @@ class TaskDone:
 
 @dataclass(frozen=True, slots=True)
 class TaskFailed:
-    """A task could not be done."""
+    """A task could not be done.
+
+    Attributes:
+        poisoned: the process must end.
+    """
 
     kind: ClassVar[str] = "task_failed"
     task: str
     failure: Annotated[dict[str, Any], AfterValidator(_failure)]
+    poisoned: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,7 +66,8 @@ class Scheduler:
             Condition(DiskFull.code, "status", self._disk_shortage, self._disk_retry),
             Condition(DeviceUnavailable.code, "status", lambda _: None, self._device_retry),
         )
-        """All kinds of holds that end by themselves, but for those until a time."""
+        """All kinds of holds that end by themselves. Holds until a time end in
+        `holds.promote_due`."""
         self._device_losses = 0
         self._closed_inboxes: set[str] = set()
         """Inboxes outside their hours, whose jobs are all held already."""
@@ -123,13 +124,11 @@ class Scheduler:
                 False, look once only, so that a one-shot `run` ends.
         """
         now = time.monotonic()
-        due = [condition for condition in self.conditions if condition.retry.take(now)]
-        if not keep_trying:
-            self._disk_retry.next_at = inf
+        due = [condition for condition in self.conditions if condition.retry.is_due(now)]
         if self.sources in due:
             self.sources.review()
-        due = [condition for condition in due if isinstance(condition, Condition)]
-        held = self._ledger.transact(lambda s: [(c, job) for c in due for job in c.held(s)])
+        asked = [condition for condition in due if isinstance(condition, Condition)]
+        held = self._ledger.transact(lambda s: [(c, job) for c in asked for job in c.held(s)])
         ended = [(condition, job) for condition, job in held if condition.reason(job) is None]
 
         def action(session: Transaction) -> None:
@@ -138,6 +137,11 @@ class Scheduler:
             self._hold_outside_hours(session, has_freed=freed > 0)
 
         self._ledger.transact(action)
+        # Only now: where the ledger could not be written, they stay due.
+        for condition in due:
+            condition.retry.done(now)
+        if not keep_trying:
+            self._disk_retry.next_at = inf
 
     def _hold_outside_hours(self, session: Transaction, *, has_freed: bool) -> None:
         """Hold the jobs of inboxes whose hours have ended, before it is their turn.

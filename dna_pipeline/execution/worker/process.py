@@ -129,12 +129,12 @@ class Worker:
 
     def _refuse_all(self, error: DeviceUnavailable) -> None:
         failure = Failure(error.code, "", str(error)).to_dict()
+        # Poisoned: a process that found no device never finds one, but a new process may.
         while True:
             order = self.orders.get()
             if isinstance(order, Task):
-                self.emit(TaskFailed(order.id, failure))
+                self.emit(TaskFailed(order.id, failure, poisoned=True))
                 continue
-            # Poisoned: a process that found no device never finds one, but a new process may.
             self.emit(JobFailed(order.job, failure, hold=True, poisoned=True))
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import time
 
+from dna_pipeline.base.errors import DeviceUnavailable
 from dna_pipeline.execution.protocol import Task, TaskDone, TaskFailed
 from dna_pipeline.execution.worker import device
 from dna_pipeline.execution.worker.runner import WorkerContext, failure_of
+from dna_pipeline.providers.device_errors import is_device_fault
 
 
 def run(task: Task, context: WorkerContext) -> None:
@@ -18,6 +20,9 @@ def run(task: Task, context: WorkerContext) -> None:
         else:
             context.models.get(task.model)
     except Exception as error:
-        context.emit(TaskFailed(task.id, failure_of(error).to_dict()))
+        # As after a job: a process whose device failed must not compute the next one.
+        is_fault = is_device_fault(error) or isinstance(error, DeviceUnavailable)
+        failure = failure_of(error, is_fault=is_fault).to_dict()
+        context.emit(TaskFailed(task.id, failure, poisoned=is_fault))
     else:
         context.emit(TaskDone(task.id, time.monotonic() - started))
