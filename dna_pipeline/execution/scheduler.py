@@ -127,8 +127,8 @@ class Scheduler:
         due = [condition for condition in self.conditions if condition.retry.is_due(now)]
         if self.sources in due:
             self.sources.review()
-        asked = [condition for condition in due if isinstance(condition, Condition)]
-        held = self._ledger.transact(lambda s: [(c, job) for c in asked for job in c.held(s)])
+        looked_at = [condition for condition in due if isinstance(condition, Condition)]
+        held = self._ledger.transact(lambda s: [(c, job) for c in looked_at for job in c.held(s)])
         ended = [(condition, job) for condition, job in held if condition.reason(job) is None]
 
         def action(session: Transaction) -> None:
