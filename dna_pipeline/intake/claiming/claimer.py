@@ -1,4 +1,4 @@
-"""The claimer: the one way in which files become a drop's claim.
+"""The claimer: the way in which all new drops get their files.
 
     begin: commit *claiming* → fetch: sidecar, companions, image → sync → hash
           → commit *claimed* + jobs
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from dna_pipeline.base import filesystem
-from dna_pipeline.base.errors import Failure, JobError
+from dna_pipeline.base.errors import ConfigError, Failure, JobError
 from dna_pipeline.base.failpoints import failpoint
 from dna_pipeline.base.files import copy_file, remove_tree_if_there, write_atomic
 from dna_pipeline.base.layout import claim_root
@@ -223,14 +223,19 @@ class Claimer:
 
         Until the claim is recorded, it belongs to `SUBMIT_INBOX`: a daemon that starts meanwhile
         finishes or rolls back the unfinished claims of its inboxes, and must not touch this one.
+
+        Raises:
+            ConfigError: a file of the claim cannot be read.
         """
         claim.row["inbox"] = SUBMIT_INBOX
         self.begin([claim])
         try:
             yield
-        except BaseException:
+        except BaseException as error:
             with suppress(OSError):
                 self.roll_back([claim])
+            if isinstance(error, claims.ClaimError):
+                raise ConfigError(f"{claim.row['image']}: {error}") from error
             raise
 
     @contextmanager
@@ -250,7 +255,8 @@ class Claimer:
     def fetch(self, claim: Claim, flush: Flush = NO_FLUSH) -> None:
         """Move or copy the files into the claim, in their order.
 
-        A moved file that changed on the way is in the claim, which `is_unchanged` no longer.
+        A file that changed while it was moved stays in the claim; `Claim.is_unchanged` is then
+        False.
 
         Raises:
             ClaimError, OSError: a file cannot be fetched; the files before it are in the claim.
@@ -362,6 +368,10 @@ def hash_files(claim: Claim) -> None:
     Raises:
         Changed: a file was written to meanwhile. Lost, Busy, Refused: it cannot be read.
     """
-    for file in claim.files:
-        if file.role not in ("sidecar", "batch_file") and file.name not in claim.hashes:
-            claim.hashes[file.name] = claims.hash_in_place(claim.folder / file.name)
+    try:
+        for file in claim.files:
+            if file.role not in ("sidecar", "batch_file") and file.name not in claim.hashes:
+                claim.hashes[file.name] = claims.hash_in_place(claim.folder / file.name)
+    except claims.Changed:
+        claim.hashes.clear()  # the others may change too before the claim has settled
+        raise

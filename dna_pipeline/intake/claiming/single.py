@@ -74,11 +74,13 @@ class SingleClaimer:
         self._claimer.begin(group)
         with self._claimer.flushing(group) as flush:
             claimed = [claim for claim in group if self._fetch(claim, flush)]
-            if len(claimed) < len(group):
-                self._claimer.roll_back([claim for claim in group if claim not in claimed])
             self._claimer.sync(claimed, flush)
         moving = [claim for claim in claimed if not claim.is_unchanged]
-        return moving + self.finish([claim for claim in claimed if claim.is_unchanged])
+        moving += self.finish([claim for claim in claimed if claim.is_unchanged])
+        # At last, since an error in a rollback must not keep the others from their commit.
+        if len(claimed) < len(group):
+            self._claimer.roll_back([claim for claim in group if claim not in claimed])
+        return moving
 
     def _plan(self, ready: ReadyDrop) -> Claim:
         candidate = ready.candidate

@@ -31,11 +31,12 @@ class RunWaits:
 
     def step(self, now: float, waits: list[dict[str, Any]]) -> None:
         """Report the files that have been in `waits` for `SILENCE_S`; `now` is monotonic."""
-        due: list[dict[str, Any]] = []
-        for wait in waits:
-            since = self._seen_at.setdefault(_key(wait), now)
-            if _key(wait) not in self._reported and now - since >= SILENCE_S:
-                due.append(wait)
+        self._seen_at = {_key(wait): self._seen_at.get(_key(wait), now) for wait in waits}
+        due = [
+            wait
+            for wait in waits
+            if _key(wait) not in self._reported and now - self._seen_at[_key(wait)] >= SILENCE_S
+        ]
         if due and self._throttle.take(now):
             self._reported.update(map(_key, due))
             self._report(due)

@@ -25,3 +25,12 @@ def test_files_that_settle_soon_are_not_reported() -> None:
         waits.step(now, [EMPTY])
     waits.step(104.0, [])
     assert reports == []
+
+
+def test_a_file_that_comes_back_is_not_reported_at_once() -> None:
+    reports: list[list[dict[str, Any]]] = []
+    waits = RunWaits(reports.append)
+    waits.step(100.0, [EMPTY])
+    waits.step(101.0, [])
+    waits.step(200.0, [EMPTY])
+    assert reports == []
