@@ -31,8 +31,8 @@ def verify(roots: Iterable[Path], *, opens: bool = False) -> list[dict[str, Any]
         `problems`, and `missing`: True if the folder or its manifest is gone.
 
     Raises:
-        ConfigError: a root does not exist, so that no result was hashed; with `opens`, there is no
-            ffmpeg.
+        ConfigError: a root does not exist, or is a file that belongs to no result, so that no
+            result was hashed; with `opens`, there is no ffmpeg.
     """
     places = list(roots)
     for root in places:
@@ -122,9 +122,13 @@ def _result(
 
 
 def _manifests(root: Path) -> list[Path]:
-    """List the manifests at or below `root`, except those in hidden folders."""
+    """List the manifests at or below `root`, except those in hidden folders; for a file, that of
+    the result to which it belongs. Raises ConfigError if it belongs to none."""
     if root.is_file():
-        return [root]
+        place = root if root.suffix == ".json" else root.parent / NAME
+        if not place.is_file():
+            raise ConfigError(f"{root}: there is no {NAME} beside it; name the result's folder")
+        return [place]
     return [path for path in find_results(root) if path.name == NAME]
 
 

@@ -148,7 +148,7 @@ def test_an_image_called_manifest_json_is_no_manifest(root: Path) -> None:
     assert (next(root.glob("outbox/submit/*/source/manifest.json"))).is_file()
     done = call(root, "verify")
     assert done.returncode == 0, done.stdout
-    assert "1 results" in done.stderr
+    assert "1 result with" in done.stderr
     (root / "data/ledger.db").unlink()
     report = json.loads(call(root, "repair", "--json").stdout)
     assert (report["jobs"], report["unreadable"]) == ({"completed": 1}, [])

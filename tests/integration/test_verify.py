@@ -49,7 +49,7 @@ def test_a_result_folder_that_is_gone_is_missing(two: Site) -> None:
     assert gone["problems"] == [f"missing: the result folder of job {job[:8]} is not there"]
     done = call(two.root, "verify")
     assert f"{cat}: missing: " in done.stdout
-    assert "2 results with 1 files looked at, 1 with problems" in done.stderr
+    assert "2 results with 1 file looked at, 1 with problems" in done.stderr
 
 
 def test_a_manifest_that_is_gone_is_missing(two: Site) -> None:
@@ -147,7 +147,7 @@ def test_every_file_of_a_sound_result_is_opened(site: Site, opened: Path) -> Non
     assert (status, result["problems"]) == (0, [])
     assert (result["files"], result["opened"]) == (12, 11)  # a material is read with its mesh
     done = call(site.root, "verify", "--open")
-    assert "1 results with 12 files looked at, 11 opened, 0 with problems" in done.stderr
+    assert "1 result with 12 files looked at, 11 opened, 0 with problems" in done.stderr
     assert verified(site)[1][0]["opened"] == 0
 
 
@@ -218,3 +218,14 @@ def test_only_opening_imports_the_readers(opened: Path) -> None:
     command = [sys.executable, "-c", code, str(opened)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == ["", "PIL imageio numpy trimesh"]
+
+
+def test_a_file_of_a_result_stands_for_the_result(two: Site) -> None:
+    cat = folders(two)[0]
+    status, (result,) = verified(two, str(cat / "cat.matte.png"))
+    assert (status, result["folder"], result["problems"]) == (0, str(cat), [])
+    stray = two.root / "stray.png"
+    stray.write_bytes(b"")
+    done = call(two.root, "verify", str(stray))
+    assert done.returncode == 2
+    assert "there is no manifest.json beside it" in done.stderr

@@ -125,7 +125,8 @@ def _status_lines(fields: Record) -> Iterator[tuple[str, str]]:
 def _cut_off(count: int) -> str:
     """Say what became of the running jobs of a daemon that was killed."""
     verb, them = ("was", "it") if count == 1 else ("were", "them")
-    return f": {verb} running when the daemon ended; the next start goes on with {them}"
+    text = f": {verb} running when the daemon ended; the next start goes on with {them}"
+    return f"{text} unless cancelled"
 
 
 def _daemon(daemon: Record | None) -> str:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from dna_pipeline.base.quantities import number_of
 from dna_pipeline.interfaces.cli.output import JsonOption, clean, load, print_json, say
 
 
@@ -59,7 +60,8 @@ def _print(results: list[dict[str, Any]], opens: bool) -> None:
     wrong = sum(1 for result in results if result["problems"])
     files = sum(result["files"] for result in results)
     opened = f", {sum(result['opened'] for result in results)} opened" if opens else ""
-    say(f"{len(results)} results with {files} files looked at{opened}, {wrong} with problems")
+    looked_at = f"{number_of(len(results), 'result')} with {number_of(files, 'file')} looked at"
+    say(f"{looked_at}{opened}, {wrong} with problems")
 
 
 def register(app: typer.Typer) -> None:
