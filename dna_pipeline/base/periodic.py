@@ -48,7 +48,8 @@ class PeriodicTask:
     Args:
         steps: begins a round and yields after each of its steps.
         throttle: says when the next round may begin, from the end of the one before.
-        step_s: time that one call takes at least while steps are left; 0 for one step a call.
+        step_s: a call goes on with further steps until this time has passed; 0 for one step a
+            call.
     """
 
     def __init__(
@@ -79,6 +80,6 @@ class PeriodicTask:
                 self._throttle.done(now, self._spent_s)
 
     def rest(self) -> Iterator[None]:
-        """The steps that are left of the round that has begun, which belong to the caller now."""
+        """Hand the steps that are left of a begun round to the caller, who finishes it."""
         begun, self._round = self._round, None
         return iter(()) if begun is None else begun

@@ -53,13 +53,13 @@ class Condition:
     retry: Throttle
 
     def obstacle(self, job: Runnable) -> Obstacle | None:
-        """The obstacle that this is for a job; None if it is none."""
+        """The obstacle to this job's start; None if the condition does not concern it."""
         if (why := self.reason(job)) is None:
             return None
         return Obstacle(self.code, why, {self.column: [getattr(job, self.column)]})
 
     def held(self, session: Transaction) -> list[Runnable]:
-        """One of the jobs that it holds for each value of its column."""
+        """One held job for each value of the column."""
         return holds.held_jobs(session, self.code, self.column)
 
     def release(self, session: Transaction, job: Runnable) -> int:

@@ -133,7 +133,7 @@ class Claim:
 
 
 def claim_of(row: dict[str, Any]) -> Claim:
-    """Make a claim in an inbox again from its row, as after a restart."""
+    """Make a claim again from its row, as after a restart. Its files are in it already."""
     companions = [(file["role"], file["name"]) for file in row["companions"] or ()]
     named = [("sidecar", row["sidecar"]), *companions, ("image", row["image"])]
     files = [InputFile(role, name) for role, name in named if name is not None]
