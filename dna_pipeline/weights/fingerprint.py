@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dna_pipeline.base.files import sha256_file, write_bytes
-from dna_pipeline.weights.licences import is_weights, licence_of
+from dna_pipeline.weights.licences import licence_of
+from dna_pipeline.weights.pins import is_weights
 
 if TYPE_CHECKING:
     from dna_pipeline.providers.base import Provider
