@@ -112,7 +112,7 @@ class Downloader:
             TransferFailed: the server cannot be reached, refuses, or gives other bytes.
             OSError: the disk is full, or fails; the bytes that came stay.
         """
-        with PartialFile(part, self.progress.advance) as partial:
+        with PartialFile(part, self.progress) as partial:
             if partial.bytes > remote.file.bytes or remote.may_differ:
                 partial.clear()
             was_resumed = partial.bytes > 0

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from dna_pipeline.base.files import fsync
+from dna_pipeline.weights.progress import Progress
 
 _CHUNK = 1 << 20
 
@@ -16,26 +16,26 @@ _CHUNK = 1 << 20
 class PartialFile:
     """A file on disk that grows at its end, with the SHA-256 of all its bytes.
 
-    The bytes of an earlier process are hashed again on opening.
-
-    Args:
-        report: called with each number of bytes that are there, old ones too.
+    The bytes of an earlier process are hashed again on opening. A file with a second name, a hard
+    link to somebody's own, is left to that name, and begun anew.
     """
 
-    def __init__(self, path: Path, report: Callable[[int], None]) -> None:
+    def __init__(self, path: Path, progress: Progress) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and path.stat().st_nlink > 1:
+            path.unlink()
         path.touch()
-        self._report = report
+        self._progress = progress
         self._file = path.open("r+b")
         self._digest = hashlib.sha256()
         self.bytes = 0
         while chunk := self._file.read(_CHUNK):
             self._count(chunk)
+            progress.resume(len(chunk))
 
     def _count(self, chunk: bytes) -> None:
         self._digest.update(chunk)
         self.bytes += len(chunk)
-        self._report(len(chunk))
 
     @property
     def sha256(self) -> str:
@@ -44,13 +44,14 @@ class PartialFile:
     def append(self, chunk: bytes) -> None:
         self._file.write(chunk)
         self._count(chunk)
+        self._progress.advance(len(chunk))
 
     def clear(self) -> None:
         """Throw all bytes away."""
         self._file.seek(0)
         self._file.truncate()
         self._digest = hashlib.sha256()
-        self._report(-self.bytes)
+        self._progress.resume(-self.bytes)
         self.bytes = 0
 
     def sync(self) -> None:

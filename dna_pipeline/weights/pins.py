@@ -163,12 +163,17 @@ class Pins:
             if is_weights(PurePosixPath(path))
         }
 
-    def named(self, provider: str, name: str) -> PinnedModel | None:
-        """The model of a provider that a folder or file of that name is meant for."""
+    def folder_named(self, provider: str, name: str) -> PinnedModel | None:
+        """The model of a provider that a folder of that name is meant for."""
         for model in self.models.values():
-            names = (PurePosixPath(model.target).name,) if model.is_file else model.aliases
-            wanted = name if model.is_file else plain_name(name)
-            if model.provider == provider and wanted in names:
+            if model.provider == provider and plain_name(name) in model.aliases:
+                return model
+        return None
+
+    def file_named(self, provider: str, name: str) -> PinnedModel | None:
+        """The model of a provider that is one file of that name."""
+        for model in self.models.values():
+            if model.provider == provider and model.is_file and name == Path(model.target).name:
                 return model
         return None
 

@@ -8,8 +8,8 @@ from typing import Protocol
 class Progress(Protocol):
     """Listener of one transfer, which may be of several models."""
 
-    def begin(self, total_bytes: int, done_bytes: int) -> None:
-        """Take the size of the whole, and what of it earlier transfers left."""
+    def begin(self, total_bytes: int) -> None:
+        """Take the size of the whole."""
         ...
 
     def show_file(self, name: str) -> None:
@@ -17,7 +17,12 @@ class Progress(Protocol):
         ...
 
     def advance(self, number: int) -> None:
-        """Count bytes that came, or, as a negative number, bytes that were thrown away."""
+        """Count bytes that came."""
+        ...
+
+    def resume(self, number: int) -> None:
+        """Count bytes that an earlier transfer left, or, as a negative number, bytes that were
+        thrown away."""
         ...
 
     def remark(self, text: str) -> None:
@@ -28,10 +33,12 @@ class Progress(Protocol):
 class Silent:
     """A `Progress` that shows nothing."""
 
-    def begin(self, total_bytes: int, done_bytes: int) -> None: ...
+    def begin(self, total_bytes: int) -> None: ...
 
     def show_file(self, name: str) -> None: ...
 
     def advance(self, number: int) -> None: ...
+
+    def resume(self, number: int) -> None: ...
 
     def remark(self, text: str) -> None: ...
