@@ -109,7 +109,10 @@ def _against_pins(pins: Pins, provider: Provider, hashes: Mapping[str, str]) -> 
             continue
         by_path = {root.name if model.is_file else file.path: file for file in model.files}
         pairs = [(by_path.get(name), name, sha256) for name, sha256 in hashes.items()]
-        same = sum(_likeness(file, root / name, sha256) for file, name, sha256 in pairs)
+        same = sum(
+            _likeness(file, root if model.is_file else root / name, sha256)
+            for file, name, sha256 in pairs
+        )
         if same > best[0]:
             differs = [
                 {"path": name, "expected": file.sha256 if file else None, "received": sha256}
@@ -133,8 +136,7 @@ def _likeness(file: PinnedFile | None, path: Path, sha256: str) -> int:
         return 0
     if file.sha256 == sha256:
         return 2
-    place = path if path.is_file() else path.parent
-    return 1 if place.is_file() and place.stat().st_size == file.bytes else 0
+    return 1 if path.stat().st_size == file.bytes else 0
 
 
 def _manifest_path(data: Path, root: Path) -> str:
