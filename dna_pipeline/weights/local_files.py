@@ -98,7 +98,8 @@ class LocalFiles:
         return self._hashes[path]
 
     def _why(self, remote: RemoteFile, name: str) -> str:
-        same = next((p for paths in self._by_size.values() for p in paths if p.name == name), None)
+        named = [p for paths in self._by_size.values() for p in paths if p.name == name]
+        same = min(named, key=lambda p: not p.as_posix().endswith(remote.file.path), default=None)
         expected = f"SHA-256 {remote.file.sha256}, {remote.file.bytes:,} bytes"
         if same is None:
             return f"{remote.name} ({expected})"
