@@ -55,12 +55,12 @@ class Staging:
 
     def remove_others(self, names: Iterable[str]) -> None:
         """Remove all files but these: what an earlier pull with other options left."""
-        wanted = {self.path_of(name) for name in names}
+        kept = {self.path_of(name) for name in names}
         for path in sorted(self.folder.rglob("*"), reverse=True):
             if path.is_dir() and not path.is_symlink():
-                if not any(path in file.parents for file in wanted):
+                if not any(path in file.parents for file in kept):
                     path.rmdir()
-            elif path not in wanted:
+            elif path not in kept:
                 path.unlink()
 
     def remove(self) -> None:
