@@ -23,8 +23,10 @@ STAGING = ".dna-pull"
 """Name of the folder that holds all staging folders of the folder above it."""
 
 _LOCK = "lock"
-_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
-"""Errors of file systems without hard links."""
+_NO_LINKS = frozenset(
+    {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
+)
+"""Errors of file systems without hard links, such as FAT and some network mounts."""
 
 
 @dataclass(frozen=True, slots=True)
