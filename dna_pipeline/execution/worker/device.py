@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from dna_pipeline.base.errors import DeviceUnavailable
 from dna_pipeline.providers.base import Device
@@ -68,3 +69,20 @@ def _error(name: str) -> float:
     result = (a.to(name, torch.float32) @ b.to(name, torch.float32) / SIDE).exp().cpu().double()
     worst = float(((result - expected).abs() / expected).max())
     return worst if math.isfinite(worst) else math.nan
+
+
+def facts(device: Device) -> dict[str, Any]:
+    """Facts about a device that works: `name`, `dtype`; of a GPU, as far as torch says them, also
+    `gpu` (its model), `free_bytes` and `total_bytes` of its memory."""
+    import torch
+
+    record: dict[str, Any] = {"name": device.name, "dtype": device.dtype}
+    if device.name.startswith("cuda"):
+        free, total = torch.cuda.mem_get_info(device.name)
+        gpu = torch.cuda.get_device_name(device.name)
+        return record | {"gpu": gpu, "free_bytes": free, "total_bytes": total}
+    if device.name == "mps":
+        total = torch.mps.recommended_max_memory()
+        free = total - torch.mps.driver_allocated_memory()
+        return record | {"gpu": "Apple", "free_bytes": free, "total_bytes": total}
+    return record
