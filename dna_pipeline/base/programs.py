@@ -42,7 +42,7 @@ def run(command: Sequence[str], limit_s: float, stdin: bytes = b"") -> Output:
         else {"start_new_session": True}
     )
     pipe = subprocess.PIPE
-    process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, **options)
+    process = subprocess.Popen[bytes](command, stdin=pipe, stdout=pipe, stderr=pipe, **options)
     try:
         text, errors = process.communicate(stdin, limit_s)
     except subprocess.TimeoutExpired:
@@ -50,7 +50,7 @@ def run(command: Sequence[str], limit_s: float, stdin: bytes = b"") -> Output:
     finally:
         if process.returncode is None:
             _kill(process)
-    return Output(process.returncode, _decoded(text), _decoded(errors))
+    return Output(process.wait(), _decoded(text), _decoded(errors))
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

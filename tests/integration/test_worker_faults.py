@@ -336,5 +336,5 @@ def test_a_device_that_refuses_the_check_is_not_there(monkeypatch: pytest.Monkey
         raise RuntimeError("CUDA error: unspecified launch failure")
 
     monkeypatch.setattr(torch.Tensor, "exp", refuse)
-    with pytest.raises(DeviceUnavailable, match="failed a check after a fault"):
+    with pytest.raises(DeviceUnavailable, match="failed its self-test"):
         device.self_test(Device("cpu", "float32"))

@@ -51,10 +51,10 @@ def self_test(device: Device) -> None:
     try:
         error = _error(device.name)
     except RuntimeError as fault:
-        raise DeviceUnavailable(f"{device.name} failed a check after a fault: {fault}") from fault
+        raise DeviceUnavailable(f"{device.name} failed its self-test: {fault}") from fault
     if not error < TOLERANCE:  # this also catches NaN
         raise DeviceUnavailable(
-            f"{device.name} gave a wrong answer to a sum whose result is known, after a fault "
+            f"{device.name} gave a wrong answer to a sum whose result is known "
             f"(off by {error:.3g}); restart the machine, or choose another runtime.device"
         )
 
