@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 AT_ONCE = 3
 """Number of trials that run at the same time; each has a process or two, with pipes."""
 
+ENOUGH_FILES = 64
+"""Limit of open files from which that many trials may run at once."""
+
 NVIDIA_SMI_LIMIT_S = 30.0
 
 _VENDORS: Mapping[str, Vendor] = {"0x10de": "nvidia", "0x1002": "amd"}
@@ -92,7 +95,8 @@ def in_parallel(tasks: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
     The threads do not keep the process alive, so that Ctrl-C ends it at once.
     """
     results: dict[str, Any] = {}
-    room = threading.Semaphore(AT_ONCE)
+    files = open_files()
+    room = threading.Semaphore(1 if files is not None and files < ENOUGH_FILES else AT_ONCE)
 
     def work(name: str, task: Callable[[], Any]) -> None:
         try:

@@ -8,6 +8,8 @@ from dna_pipeline.base.quantities import size
 from dna_pipeline.operations.doctor.facts import LedgerFacts, Machine
 from dna_pipeline.operations.doctor.findings import Finding
 
+_NAMES_SHOWN = 3
+
 PULL = "dna-pipeline models pull"
 """The command that fetches missing weights."""
 
@@ -15,7 +17,7 @@ PULL = "dna-pipeline models pull"
 def config(machine: Machine) -> Iterator[Finding]:
     """Say which pipeline.yaml was read, or what is wrong with it."""
     if machine.file_problem:
-        hint = "mend it; `dna-pipeline check` says more. The lines below are of the machine alone"
+        hint = "mend or name that file; what follows is about the machine alone"
         yield Finding("config", "fault", machine.file_problem, hint)
     elif machine.file:
         yield Finding("config", "ok", machine.file)
@@ -48,7 +50,9 @@ def ledger(machine: Machine) -> Iterator[Finding]:
         hint = hint or "`dna-pipeline status` says more"
         yield Finding("ledger", "fault", value, hint)
     elif facts.unwritable:
-        names = ", ".join(facts.unwritable)
+        names = ", ".join(facts.unwritable[:_NAMES_SHOWN])
+        if more := len(facts.unwritable) - _NAMES_SHOWN:
+            names += f" and {more} more" if more > 0 else ""
         value = f"{machine.user or 'this user'} may not change in the data folder: {names}"
         yield Finding("ledger", "fault", value, _owner_hint(facts))
     elif facts.owner:

@@ -18,10 +18,11 @@ EARLIEST = datetime(2026, 11, 1, tzinfo=UTC)
 SKEW = timedelta(minutes=5)
 """Time by which the ledger may be ahead: its disk may have been in another machine."""
 
-FEW_FILES = 128
-"""Limit of open files below which a daemon with its children does not work."""
+FEW_FILES = 40
+"""Limit of open files below which the daemon cannot work: with 32 it just does, for one inbox."""
 
 ENOUGH_FILES = 256
+"""Limit of open files below which many inboxes or large batches may reach it."""
 
 
 def python(machine: Machine) -> Iterator[Finding]:
@@ -67,7 +68,7 @@ def open_files(machine: Machine) -> Iterator[Finding]:
     value = f"{limit:,} at once"
     hint = "raise the limit: ulimit -n 1024 in the shell, LimitNOFILE=1024 in a systemd unit"
     if limit < FEW_FILES:
-        value += f"; the daemon and its children need {FEW_FILES}"
+        value += f"; the daemon needs {FEW_FILES} or more"
         yield Finding("open files", "fault", value, hint)
     elif limit < ENOUGH_FILES:
         yield Finding("open files", "warning", f"{value}, which is few", hint)

@@ -59,7 +59,9 @@ def ffmpeg(machine: Machine) -> Iterator[Finding]:
         "pip install --force-reinstall imageio-ffmpeg; or let IMAGEIO_FFMPEG_EXE name an ffmpeg "
         "with libx264"
     )
-    yield Finding("ffmpeg", state, f"{trial.problem}; no turntable can be written", hint)
+    yield Finding(
+        "ffmpeg", state, f"{trial.problem.rstrip(': ')}; no turntable can be written", hint
+    )
 
 
 def sqlite(machine: Machine) -> Iterator[Finding]:
