@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
@@ -87,7 +88,7 @@ def gather(file: Path, config: Config | None, problem: str) -> Machine:
 
 def _load(file: Path, *, is_named: bool) -> tuple[Config | None, str]:
     """The configuration; else None with the reason, which is "" if there just is no file."""
-    if not is_named and not file.exists():
+    if not is_named and not os.path.lexists(file):
         return None, ""
     try:
         return configuration.load(file), ""

@@ -74,6 +74,8 @@ def folder(role: str, path: Path, use: Use, look: Look) -> Folder:
     facts = Folder(role, str(path), use, reach.state, reach.why, kind="")
     if reach.is_silent:
         return facts
+    if reach.state == "missing" and reach.why != os.strerror(errno.ENOENT):
+        return replace(facts, refusal=reach.why)
     place = _existing(path)
     if place != path and look(place).is_silent:
         return facts
@@ -109,7 +111,8 @@ def _is_remote(place: Path) -> bool:
 
 
 def _existing(path: Path) -> Path:
-    while not path.is_dir() and path.parent != path:
+    # `Path.is_dir` would raise where a folder above may not be entered.
+    while not os.path.isdir(path) and path.parent != path:  # noqa: PTH112
         path = path.parent
     return path
 
@@ -139,7 +142,7 @@ def _refusal(place: Path, use: Use, *, is_there: bool) -> str:
                 file.write(b"\0")
                 file.flush()
                 os.fsync(file.fileno())
-        if not os.access(place, needed):
+        if not _may(place, needed):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
         where = "" if is_there else f"{place}: "
@@ -147,16 +150,21 @@ def _refusal(place: Path, use: Use, *, is_there: bool) -> str:
     return ""
 
 
+def _may(place: Path, mode: int) -> bool:
+    """True if this process has these rights to a file or folder, as `os.access` names them."""
+    return os.access(place, mode, effective_ids=os.access in os.supports_effective_ids)
+
+
 def _inbox(config: Config, inbox: Inbox, queries: Queries | None, look: Look) -> Folder:
     facts = folder(f"inbox {inbox.name}", inbox.path, "read" if inbox.keeps else "move", look)
     facts = replace(facts, watch=inbox.watch)
-    if facts.state == "silent":
+    if facts.state == "silent" or facts.refusal:
         return facts
     if facts.state == "missing" and _will_be_made(config, inbox, queries, look):
         return facts
     problem = obstacles.of_inbox(config, inbox, queries, look) or ""
     claims = inbox.path / CLAIMS
-    if not inbox.keeps and claims.is_dir() and not os.access(claims, os.W_OK | os.X_OK):
+    if not inbox.keeps and claims.is_dir() and not _may(claims, os.W_OK | os.X_OK):
         facts = replace(facts, refusal=f"{claims}: {os.strerror(errno.EACCES)}")
     if facts.state == "there" and inbox.recursive and not facts.is_network:
         facts = replace(facts, subfolders=count_folders(inbox.path))
@@ -217,7 +225,7 @@ def _unwritable(data: Path) -> Iterator[str]:
     """Names of the program's own files and folders in the data folder that it may not change."""
     for place in entries(data):
         is_weight = place.name.casefold() in WEIGHT_FOLDERS
-        if is_own_name(place.name) and not is_weight and not os.access(place, os.W_OK):
+        if is_own_name(place.name) and not is_weight and not _may(place, os.W_OK):
             yield place.name
 
 
