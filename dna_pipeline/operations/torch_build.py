@@ -82,5 +82,6 @@ def remark(device: str, driver: Path = DRIVER) -> str | None:
     then = "jobs run on the CPU, which is far slower" if device == "auto" else "no job can run"
     return (
         f"torch {build.version} is the build for the CPU, but this machine has an NVIDIA driver: "
-        f"{then}. Install torch's build for CUDA, or set runtime.device: cpu in pipeline.yaml"
+        f"{then}. Install torch's build for CUDA (`dna-pipeline doctor` says how), or set "
+        "runtime.device: cpu in pipeline.yaml"
     )
