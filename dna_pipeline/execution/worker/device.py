@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from typing import Any
 
 from dna_pipeline.base.errors import DeviceUnavailable
@@ -74,15 +75,22 @@ def _error(name: str) -> float:
 def facts(device: Device) -> dict[str, Any]:
     """Facts about a device that works: `name`, `dtype`; of a GPU, as far as torch says them, also
     `gpu` (its model), `free_bytes` and `total_bytes` of its memory."""
+    record: dict[str, Any] = {"name": device.name, "dtype": device.dtype}
+    # Not every driver says all of this, and the device works without.
+    with suppress(RuntimeError, AttributeError):
+        record |= _gpu_facts(device.name)
+    return record
+
+
+def _gpu_facts(name: str) -> dict[str, Any]:
     import torch
 
-    record: dict[str, Any] = {"name": device.name, "dtype": device.dtype}
-    if device.name.startswith("cuda"):
-        free, total = torch.cuda.mem_get_info(device.name)
-        gpu = torch.cuda.get_device_name(device.name)
-        return record | {"gpu": gpu, "free_bytes": free, "total_bytes": total}
-    if device.name == "mps":
+    if name.startswith("cuda"):
+        free, total = torch.cuda.mem_get_info(name)
+        gpu = torch.cuda.get_device_name(name)
+        return {"gpu": gpu, "free_bytes": free, "total_bytes": total}
+    if name == "mps":
         total = torch.mps.recommended_max_memory()
         free = total - torch.mps.driver_allocated_memory()
-        return record | {"gpu": "Apple", "free_bytes": free, "total_bytes": total}
-    return record
+        return {"gpu": "Apple", "free_bytes": free, "total_bytes": total}
+    return {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import textwrap
 from typing import TYPE_CHECKING
 
@@ -39,6 +40,8 @@ def doctor(context: typer.Context, as_json: JsonOption = False) -> None:
 
     options: Options = context.obj
     is_named = options.config is not None or bool(os.environ.get("DNA_CONFIG"))
+    if sys.stderr.isatty():
+        say("checking this machine, which takes some seconds")
     findings = examine(config_file(context), is_named=is_named)
     if as_json:
         print_json([finding.to_dict() for finding in findings])

@@ -138,9 +138,10 @@ def device(machine: Machine) -> Iterator[Finding]:
     value = ", ".join(filter(None, [name, gpu, trial.facts["dtype"], "self-test passed"]))
     if name != "cpu" or machine.demand.device == "cpu":
         yield Finding("device", "ok", value)
-    elif machine.nvidia is not None or machine.cards:
+    elif machine.nvidia is not None or "nvidia" in machine.cards:
         value += "; there is a GPU, but jobs run on the CPU"
-        yield Finding("device", "warning", value, "see the line of torch")
+        hint = "see the line of torch; if that is well, CUDA_VISIBLE_DEVICES may hide the GPU"
+        yield Finding("device", "warning", value, hint)
     else:
         hint = "nothing; runtime.device: cpu in pipeline.yaml says that it is meant so"
         yield Finding("device", "note", f"{value}; no GPU: jobs run on the CPU", hint)
