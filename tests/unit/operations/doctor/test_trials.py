@@ -74,3 +74,27 @@ def test_a_worker_that_crashes_or_is_late():
     crashed = self_test.run("cpu", "auto", module="no_such_module_anywhere")
     assert "No module named no_such_module_anywhere" in crashed.problem
     assert self_test.run("cpu", "auto", 0.0).problem == "the device did not answer within 0 s"
+
+
+TORCH_OF_A_GPU = """
+class cuda:
+    is_available = staticmethod(lambda: True)
+    device_count = staticmethod(lambda: 1)
+    get_device_name = staticmethod(lambda name: "a card")
+
+class backends:
+    class mps:
+        is_available = staticmethod(lambda: False)
+
+def Generator(device):
+    raise RuntimeError("no kernel image is available")
+"""
+
+
+@pytest.mark.slow
+def test_the_gpu_is_tested_although_no_model_needs_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    put_library(tmp_path, "torch", TORCH_OF_A_GPU, monkeypatch)
+    trial = self_test.run("auto", "auto")
+    assert trial.problem == "cuda:0 failed its self-test: no kernel image is available"
