@@ -68,7 +68,7 @@ def _mismatch(machine: Machine, build: TorchBuild) -> _Mismatch | None:
         return _rocm(machine)
     if "cuda" in backends:
         is_required = machine.demand.device != "auto"
-        hint = _DRIVER_HINT if is_required else "nothing, unless a driver should be here"
+        hint = _DRIVER_HINT if is_required else "nothing to do, unless a driver should be here"
         return "fault" if is_required else "note", "there is no NVIDIA driver", hint
     if machine.kfd != "none" and build.is_for_cpu:
         hint = f"PyTorch's build for ROCm would use it: see {INSTALL_PAGE}"
@@ -143,7 +143,7 @@ def device(machine: Machine) -> Iterator[Finding]:
         hint = "see the line of torch; if that is well, CUDA_VISIBLE_DEVICES may hide the GPU"
         yield Finding("device", "warning", value, hint)
     else:
-        hint = "nothing; runtime.device: cpu in pipeline.yaml says that it is meant so"
+        hint = "nothing to do; runtime.device: cpu in pipeline.yaml says that it is meant so"
         yield Finding("device", "note", f"{value}; no GPU: jobs run on the CPU", hint)
 
 
@@ -173,7 +173,7 @@ def memory(machine: Machine) -> Iterator[Finding]:
     elif free < least:
         yield Finding("memory", "warning", value + alone, _who_holds(machine, is_gpu=is_gpu))
     elif total < sum(needs.values()) + RESERVE_BYTES:
-        hint = "nothing: when memory runs out, models are unloaded and loaded again"
+        hint = "nothing to do: when memory runs out, models are unloaded and loaded again"
         yield Finding("memory", "note", value, hint)
     else:
         yield Finding("memory", "ok", value)

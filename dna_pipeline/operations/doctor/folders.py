@@ -101,9 +101,9 @@ def _remarkable(folder: Folder) -> Finding | None:
         value += ": a network share sends no events of other machines"
         return Finding("folder", "warning", value, hint, folder.role)
     if folder.watch:
-        hint = "nothing: it is polled, since a share sends no events of other machines"
+        hint = "nothing to do: it is polled, since a share sends no events of other machines"
     else:
-        hint = "nothing: jobs wait while the share is away"
+        hint = "nothing to do: jobs wait while the share is away"
     return Finding("folder", "note", f"{value}: a network share", hint, folder.role)
 
 
@@ -120,13 +120,14 @@ def watches(machine: Machine) -> Iterator[Finding]:
     native = [f for f in machine.folders if f.watch in ("auto", "native") and not f.is_network]
     needed = sum(1 if f.subfolders is None else f.subfolders for f in native)
     if limit is None:
-        yield Finding("watches", "ok", "native")
+        yield Finding("watches", "ok", "by events of the system")
     elif needed > limit:
         value = f"the inboxes have {needed:,} folders, and {limit:,} can be watched"
         hint = f"{_sysctl('max_user_watches', needed)}; such inboxes are polled until then"
         yield Finding("watches", "warning", value, hint)
     else:
-        yield Finding("watches", "ok", f"native, {needed:,} of {limit:,} folders")
+        value = f"by events of the system; {number_of(needed, 'folder')} of at most {limit:,}"
+        yield Finding("watches", "ok", value)
 
 
 def _sysctl(name: str, number: int) -> str:

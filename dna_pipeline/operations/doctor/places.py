@@ -54,7 +54,7 @@ def folders(config: Config, queries: Queries | None, look: Look) -> tuple[Folder
     """Facts about the data folder, the outbox and all inboxes."""
     places = [
         folder("data", config.data, "write", look),
-        folder("outbox", config.outbox, "write", look),
+        _outbox(config, look),
         *(_inbox(config, inbox, queries, look) for inbox in config.inboxes),
     ]
     return tuple(places)
@@ -148,6 +148,18 @@ def _refusal(place: Path, use: Use, *, is_there: bool) -> str:
         where = "" if is_there else f"{place}: "
         return f"{where}{error.strerror or error}"
     return ""
+
+
+def _outbox(config: Config, look: Look) -> Folder:
+    facts = folder("outbox", config.outbox, "write", look)
+    if facts.state != "there" or facts.refusal:
+        return facts
+    for name in (CLAIMS, *(inbox.name for inbox in config.inboxes)):
+        part = config.outbox / name
+        # Results go into these, which another user may have made.
+        if part.is_dir() and not _may(part, os.W_OK | os.X_OK):
+            return replace(facts, refusal=f"{part}: {os.strerror(errno.EACCES)}")
+    return facts
 
 
 def _may(place: Path, mode: int) -> bool:

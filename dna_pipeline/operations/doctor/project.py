@@ -75,6 +75,6 @@ def daemons(machine: Machine) -> Iterator[Finding]:
     """Name daemons that work on the same folders."""
     for text in machine.daemons:
         value, _, hint = text.partition("; ")
-        yield Finding("daemon", "note", value, hint or "nothing, if that is meant so")
+        yield Finding("daemon", "note", value, hint or "nothing to do, if that is meant so")
     if machine.file and not machine.daemons:
         yield Finding("daemon", "ok", "no daemon runs on these folders")

@@ -65,7 +65,7 @@ def open_files(machine: Machine) -> Iterator[Finding]:
     limit = machine.open_files
     if limit is None:
         return
-    value = f"{limit:,} at once"
+    value = f"at most {limit:,} at once"
     hint = "raise the limit: ulimit -n 1024 in the shell, LimitNOFILE=1024 in a systemd unit"
     if limit < FEW_FILES:
         value += f"; the daemon needs {FEW_FILES} or more"
@@ -86,5 +86,5 @@ def locale(machine: Machine) -> Iterator[Finding]:
     else:
         value = f"the terminal shows {machine.encoding}; other letters are shown as escapes"
         yield Finding(
-            "locale", "note", value, "nothing; PYTHONUTF8=1 where the terminal shows more"
+            "locale", "note", value, "nothing to do; PYTHONUTF8=1 where the terminal shows more"
         )

@@ -38,7 +38,9 @@ def opengl(machine: Machine) -> Iterator[Finding]:
     if "DNA_OPENGL" in trial.problem:
         yield Finding("opengl", "note", value, "unset DNA_OPENGL to use it")
     elif machine.system != "linux":
-        yield Finding("opengl", "note", value, "nothing: this system has none without a display")
+        yield Finding(
+            "opengl", "note", value, "nothing to do: this system has none without a display"
+        )
     else:
         state: State = "warning" if "triposr" in machine.demand.stages else "note"
         hint = (

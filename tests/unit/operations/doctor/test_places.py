@@ -108,6 +108,20 @@ def test_a_folder_to_which_there_is_no_right(use: places.Use, mode: int):
     assert missing.refusal == f"{root}: Permission denied"
 
 
+def test_a_folder_of_results_that_another_user_made():
+    with tempfile.TemporaryDirectory() as root:
+        Path(root).chmod(0o755)
+        file = Path(root, "pipeline.yaml")
+        file.write_text(CONFIG)
+        config = load_config(file, {})
+        config.outbox.mkdir()
+        config.outbox.chmod(0o777)
+        (config.outbox / "kept").mkdir(mode=0o555)
+        with as_plain_user():
+            _, outbox, *_ = places.folders(config, None, look_directly)
+    assert outbox.refusal == f"{config.outbox / 'kept'}: Permission denied"
+
+
 def test_a_file_in_the_place_of_a_folder(tmp_path: Path):
     (tmp_path / "data").write_text("")
     facts = places.folder("data", tmp_path / "data", "write", look_directly)
