@@ -229,11 +229,16 @@ class JobFailed:
 @with_config(_FINITE)
 @dataclass(frozen=True, slots=True)
 class TaskDone:
-    """A task is done."""
+    """A task is done.
+
+    Attributes:
+        facts: of a self-test, those of the device: see `execution/worker/device.py: facts`.
+    """
 
     kind: ClassVar[str] = "task_done"
     task: str
     seconds: float
+    facts: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,13 +46,15 @@ def of_inbox(config: Config, inbox: Inbox, queries: Queries | None, look: Look) 
 
 def of_surroundings(config: Config, queries: Queries | None, look: Look) -> list[dict[str, Any]]:
     """List remarks on daemons, pauses, hours and torch; each says what people can do."""
-    return [
-        *_daemon(config),
-        *_other_daemons(config, look),
-        *_pauses(queries),
-        *_hours(config),
-        *_torch(config),
-    ]
+    return [*of_daemons(config, look), *_pauses(queries), *_hours(config), *_torch(config)]
+
+
+def of_daemons(config: Config, look: Look) -> list[dict[str, Any]]:
+    """List remarks on daemons that work on the same data folder or the same inboxes.
+
+    Raises OSError if the lock of the data folder cannot be read.
+    """
+    return [*_daemon(config), *_other_daemons(config, look)]
 
 
 def _daemon(config: Config) -> list[dict[str, Any]]:

@@ -81,6 +81,7 @@ def test_a_task_is_done_between_jobs(shared_bench: Bench):
         if task.kind == "self_test":
             assert isinstance(end, TaskDone)
             assert end.seconds >= 0
+            assert end.facts == {"name": "cpu", "dtype": "float32"}
         else:
             assert isinstance(end, TaskFailed)
             assert end.failure["code"] == "unknown_model"

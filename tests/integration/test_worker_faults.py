@@ -245,6 +245,24 @@ def test_a_sound_device_passes_the_check():
     device.self_test(Device("cpu", "float32"))
 
 
+def test_facts_of_a_gpu(monkeypatch: pytest.MonkeyPatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda name: (3, 8))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda name: f"a card at {name}")
+    gpu = Device("cuda:1", "float16")
+    assert device.facts(gpu) == {
+        "name": "cuda:1", "dtype": "float16", "gpu": "a card at cuda:1", "free_bytes": 3,
+        "total_bytes": 8,
+    }  # fmt: skip
+
+    def refuse(name: str) -> tuple[int, int]:
+        raise RuntimeError("not supported")
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", refuse)
+    assert device.facts(gpu) == {"name": "cuda:1", "dtype": "float16"}
+
+
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf"), 1.01, 0.0])
 def test_a_wrong_answer_is_noticed(monkeypatch: pytest.MonkeyPatch, wrong: float):
     import torch
@@ -336,5 +354,5 @@ def test_a_device_that_refuses_the_check_is_not_there(monkeypatch: pytest.Monkey
         raise RuntimeError("CUDA error: unspecified launch failure")
 
     monkeypatch.setattr(torch.Tensor, "exp", refuse)
-    with pytest.raises(DeviceUnavailable, match="failed a check after a fault"):
+    with pytest.raises(DeviceUnavailable, match="failed its self-test"):
         device.self_test(Device("cpu", "float32"))

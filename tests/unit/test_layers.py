@@ -99,6 +99,7 @@ EXTERNAL = {
     "numpy": "media providers stages",
     "onnxruntime": "providers",
     "pi_heif": "media",
+    "psutil": "operations.doctor",
     "pydantic": "config execution providers publish stages",
     "pysqlite3": "ledger",
     "rembg": "providers",

@@ -108,7 +108,7 @@ class Worker:
         torch takes seconds to import, so it is not asked where no model needs a device.
         """
         settings = self.settings
-        is_needed = any(provider.needs_device for provider in providers.values())
+        is_needed = settings.seeks_device or any(p.needs_device for p in providers.values())
         if settings.device in ("auto", "cpu") and not is_needed:
             return runner.ON_CPU
         device = choose_device(settings.device, settings.dtype)

@@ -67,14 +67,6 @@ _EVENTS: list[type[FileSystemEvent]] = [
     DirMovedEvent,
 ]
 
-# File systems on which other machines make changes without events here.
-_NETWORK = frozenset(
-    """
-    9p afs ceph cifs drvfs fuse.glusterfs fuse.rclone fuse.s3fs fuse.sshfs fuse.vmhgfs-fuse lustre
-    ncpfs nfs nfs4 prl_fs smb3 smbfs vboxsf virtiofs vmhgfs
-    """.split()  # noqa: SIM905
-)
-
 
 @dataclass(frozen=True, slots=True)
 class _Watched:
@@ -345,4 +337,4 @@ def _identity(folder: Path) -> tuple[int, int] | None:
 
 def _is_network(folder: Path) -> bool:
     """True if the folder's file system may be changed by other machines without events here."""
-    return filesystem.type_of(folder) in _NETWORK
+    return filesystem.type_of(folder) in filesystem.NETWORK

@@ -33,7 +33,7 @@ def load(context: typer.Context) -> Config:
     """Load and check the configuration. Raises `ConfigError`."""
     from dna_pipeline.operations import configuration
 
-    return configuration.load(_file(context))
+    return configuration.load(config_file(context))
 
 
 def load_to_write(context: typer.Context) -> Config:
@@ -45,10 +45,11 @@ def load_to_write(context: typer.Context) -> Config:
     """
     from dna_pipeline.operations import configuration
 
-    return configuration.load_to_write(_file(context))
+    return configuration.load_to_write(config_file(context))
 
 
-def _file(context: typer.Context) -> Path:
+def config_file(context: typer.Context) -> Path:
+    """Path of pipeline.yaml, as the options and the environment name it."""
     from dna_pipeline.config.schema import find_config
 
     options: Options = context.obj

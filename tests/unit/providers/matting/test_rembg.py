@@ -8,6 +8,7 @@ import socket
 import struct
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from dna_pipeline.providers.matting.rembg import (
     Rembg,
     _execution_providers,
     _raise_mapped,
+    try_out,
 )
 
 CPU = Device("cpu", "float32")
@@ -310,3 +312,9 @@ def test_the_device_s_number_reaches_onnxruntime(monkeypatch: pytest.MonkeyPatch
     first, last = _execution_providers(Device("cuda:1", "float16"))
     assert first == ("CUDAExecutionProvider", {"device_id": 1})
     assert last == "CPUExecutionProvider"
+
+
+def test_what_networks_would_run_on() -> None:
+    tried = try_out(Device("cuda:0", "float16"))
+    assert tried["provider"] in ("CPUExecutionProvider", "CUDAExecutionProvider")
+    assert tried["version"] == version("onnxruntime")
