@@ -71,6 +71,11 @@ def name_of(path: str) -> str:
     return path.rpartition("/")[2]
 
 
+def folder_of(path: str) -> str:
+    """Path of the folder, without the last part; "" if there is none."""
+    return path.rpartition("/")[0]
+
+
 def free_names(name: str) -> Iterator[str]:
     """A file's name, then `name (1).png` and so on, without end."""
     yield name

@@ -11,6 +11,7 @@ from posixpath import join, normpath
 import structlog
 
 from dna_pipeline.base.errors import ImageUnreadable, JobError
+from dna_pipeline.base.naming import folder_of
 from dna_pipeline.base.reachability import Look, look_directly
 from dna_pipeline.config.schema import Inbox
 from dna_pipeline.intake.discovery.candidates import (
@@ -26,7 +27,7 @@ from dna_pipeline.intake.discovery.completeness import incomplete_until
 from dna_pipeline.intake.discovery.pairing import pair
 from dna_pipeline.intake.discovery.probe import NotReadable, Probed, Prober, Question
 from dna_pipeline.intake.discovery.scan import FileStat, Scan, scan
-from dna_pipeline.intake.discovery.stability import StabilityTracker, folder_of
+from dna_pipeline.intake.discovery.stability import StabilityTracker
 from dna_pipeline.intake.planning.known_files import KnownFiles, Stats
 from dna_pipeline.intake.planning.references import read_reference
 
