@@ -65,19 +65,10 @@ class InboxIntake:
         planner = Planner(config, inbox)
         claimer = Claimer(config, inbox, ledger)
         recorder = Recorder(config, inbox, ledger, self._known_files)
-        self.claimer = SingleClaimer(
-            inbox,
-            planner,
-            claimer,
-            recorder,
-            self._known_files,
-            self.finder.mark_claimed,
-            self.finder.mark_failed,
-        )
+        self.claimer = SingleClaimer(self.finder, planner, claimer, recorder, self._known_files)
         self._batch_claimer = BatchClaimer(
-            config, inbox, ledger, planner, claimer, recorder, self._known_files, prober,
-            self.finder, look,
-        )  # fmt: skip
+            config, ledger, self.finder, planner, claimer, recorder, self._known_files, prober, look
+        )
         self._batch: BatchClaim | None = None
         self.late_sidecars = LateSidecars(ledger, self.finder, planner)
         self.settling = Settling(inbox.settle_s, prober, self.claimer)

@@ -23,9 +23,9 @@ from typing import Any, Literal
 import structlog
 
 from dna_pipeline.base.errors import DnaError, ImageMissing, JobError
-from dna_pipeline.base.naming import safe_stem
+from dna_pipeline.base.naming import name_of, safe_stem
 from dna_pipeline.base.reachability import Look, look_directly
-from dna_pipeline.config.schema import Config, Inbox
+from dna_pipeline.config.schema import Config
 from dna_pipeline.intake.claiming import claims
 from dna_pipeline.intake.claiming.blocked import BlockedImages
 from dna_pipeline.intake.claiming.claimer import (
@@ -37,7 +37,6 @@ from dna_pipeline.intake.claiming.claimer import (
     hash_files,
 )
 from dna_pipeline.intake.claiming.recorder import Entry, Recorder
-from dna_pipeline.intake.claiming.single import split
 from dna_pipeline.intake.discovery.candidates import Candidate, References
 from dna_pipeline.intake.discovery.completeness import incomplete_until, lacks_end
 from dna_pipeline.intake.discovery.probe import NotReadable, Probed, Prober
@@ -46,7 +45,13 @@ from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.intake.planning.finder import CandidateFinder
 from dna_pipeline.intake.planning.known_files import RESERVED, KnownFiles, Stats, Version, to_json
 from dna_pipeline.intake.planning.named_images import Source
-from dna_pipeline.intake.planning.plan import Plan, PlanItem, Planner, image_error
+from dna_pipeline.intake.planning.plan import (
+    ModelIdentities,
+    Plan,
+    PlanItem,
+    Planner,
+    image_error,
+)
 from dna_pipeline.intake.planning.recent_images import RecentImages, explanation
 from dna_pipeline.intake.planning.source_roots import lacking_root
 from dna_pipeline.ledger import batches
@@ -104,6 +109,7 @@ class BatchClaim:
             `resolving` its rows.
         todo: the images, claims or rows that remain in this state.
         row: its row of the ledger's table `batches`.
+        models: identities of the models, made anew before its rows are resolved.
         own: claim of its own files; None while it probes.
         by_source: the claims of its images.
     """
@@ -112,6 +118,7 @@ class BatchClaim:
     stats: Stats
     plan: Plan
     row: dict[str, Any]
+    models: ModelIdentities
     todo: deque[Any]
     state: State = "probing"
     own: Claim | None = None
@@ -138,19 +145,18 @@ class BatchClaimer:
     def __init__(
         self,
         config: Config,
-        inbox: Inbox,
         ledger: Ledger,
+        finder: CandidateFinder,
         planner: Planner,
         claimer: Claimer,
         recorder: Recorder,
         known_files: KnownFiles,
         prober: Prober,
-        finder: CandidateFinder,
         look: Look = look_directly,
     ) -> None:
         self._config = config
         self._look = look
-        self._inbox = inbox
+        self._inbox = finder.inbox
         self._ledger = ledger
         self._planner = planner
         self._claimer = claimer
@@ -161,7 +167,6 @@ class BatchClaimer:
         self._probed: dict[Path, tuple[FileStat, Probed]] = {}
         """Images of a batch that is not ready: decoded as a whole, so not again at each try."""
         self._blocked = BlockedImages(finder.tracker)
-        self._models = planner.model_identities()
 
     def start(self, candidate: Candidate, stats: Stats) -> BatchClaim | None:
         """Plan a batch; None if these very files, which stay in the inbox, failed before.
@@ -186,7 +191,8 @@ class BatchClaimer:
             raise
         self._explain_missing(plan, candidate)
         row = self._planner.batch_row(plan)
-        return BatchClaim(candidate, stats, plan, row, deque(plan.sources))
+        models = self._planner.model_identities()
+        return BatchClaim(candidate, stats, plan, row, models, deque(plan.sources))
 
     def step(self, batch: BatchClaim) -> BatchClaim | None:
         """Do a little more of a batch; None if it is done.
@@ -227,7 +233,7 @@ class BatchClaimer:
                 batch.resources.close()
                 batch.enter("hashing", batch.group)
             case "hashing":
-                self._models = self._planner.model_identities()
+                batch.models = self._planner.model_identities()
                 batch.enter("resolving", batch.plan.items)
             case "resolving":
                 self._record(batch)
@@ -345,7 +351,7 @@ class BatchClaimer:
     def _fetch(self, batch: BatchClaim, claim: Claim) -> None:
         with self._recording_failures(batch, claim):
             self._claimer.fetch(claim, batch.flush)
-            if not claim.is_unchanged:
+            if not claim.is_as_expected:
                 raise claims.Changed(claim.files[-1].place)
 
     def _recording_failures(self, batch: BatchClaim, claim: Claim) -> AbstractContextManager[None]:
@@ -357,7 +363,7 @@ class BatchClaimer:
         plan = batch.plan
         if (sha256 := self._sha256(batch, item)) is None:
             return
-        item.key = self._planner.dedup_key(plan, item, sha256, self._models)
+        item.key = self._planner.dedup_key(plan, item, sha256, batch.models)
         if item.error is None and item.source is not None:
             drop = batch.by_source[item.source].row["id"]
             self._planner.add_job(plan, item, drop, sha256, batch.row)
@@ -437,7 +443,7 @@ class BatchClaimer:
         """Reserve all images of a batch that is wrong as a whole, like those of wrong rows."""
         if self._inbox.keeps:
             return
-        name = split(candidate.table or candidate.sidecar or "")[1]
+        name = name_of(candidate.table or candidate.sidecar or "")
         why = job_rows.printable(f"{name} names it, which is wrong; mend and drop that")
         self._recorder.remember(
             {i: Version({i: stats[i]}, RESERVED, why) for i in candidate.images}

@@ -87,10 +87,10 @@ class Claim:
     is_copy: bool = False
     stats: Stats = field(default_factory=dict[str, FileStat])
     hashes: dict[str, claims.Hashed] = field(default_factory=dict[str, claims.Hashed])
-    folder: Path = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.folder = Path(self.row["claim"])
+    @property
+    def folder(self) -> Path:
+        return Path(self.row["claim"])
 
     def path(self, role: str) -> Path | None:
         """Path in the claim of the file with that role; None if there is none."""
@@ -101,8 +101,8 @@ class Claim:
         return self.path("image")
 
     @property
-    def is_unchanged(self) -> bool:
-        """True if all files are in the claim as they were expected."""
+    def is_as_expected(self) -> bool:
+        """True if all files are in the claim and were not written to on the way."""
         return all(file.name in self.stats for file in self.files)
 
     @property
@@ -255,8 +255,8 @@ class Claimer:
     def fetch(self, claim: Claim, flush: Flush = NO_FLUSH) -> None:
         """Move or copy the files into the claim, in their order.
 
-        A file that changed while it was moved stays in the claim; `Claim.is_unchanged` is then
-        False.
+        A file that changed while it was moved stays in the claim; `Claim.is_as_expected` is
+        then False.
 
         Raises:
             ClaimError, OSError: a file cannot be fetched; the files before it are in the claim.
@@ -271,7 +271,7 @@ class Claimer:
                 _move(claim, file)
             else:
                 _copy(claim, file, is_durable=is_durable)
-            failpoint(_TAKEN.get(file.role, "companion-taken"))
+            failpoint(_FAILPOINTS.get(file.role, "companion-taken"))
 
     def sync(self, group: Sequence[Claim], flush: Flush = NO_FLUSH) -> None:
         """Make the claims and all their files durable."""
@@ -281,7 +281,7 @@ class Claimer:
             if flush_all is not None:
                 flush_all()
             elif part:
-                places = {place for claim in moved for place in claim.row["stat"]}
+                places = {p for claim in part if not claim.is_copy for p in claim.row["stat"]}
                 homes = {(self._inbox.path / place).parent for place in places}
                 claims.sync_claims([claim.folder for claim in part], homes)
         failpoint("claim-synced")
@@ -312,7 +312,10 @@ class Claimer:
             raise problem
 
 
-_TAKEN = {"sidecar": "sidecar-taken", "batch_file": "sidecar-taken", "image": "image-taken"}
+_QUOTED_ROLES = ("sidecar", "batch_file")
+"""Roles of the files that the ledger quotes as text, and which are not hashed."""
+
+_FAILPOINTS = {"image": "image-taken"} | dict.fromkeys(_QUOTED_ROLES, "sidecar-taken")
 
 
 def _companions(
@@ -321,7 +324,7 @@ def _companions(
     """Describe the companions among these files for the drop's row; None if there are none."""
     companions: list[dict[str, Any]] = []
     for file in files:
-        if file.role not in _TAKEN:
+        if file.role not in ("image", *_QUOTED_ROLES):
             hashed = hashes.get(file.name)
             facts = {"sha256": hashed and hashed.sha256, "bytes": hashed and hashed.size}
             companions.append({"role": file.role, "name": file.name} | facts)
@@ -331,9 +334,8 @@ def _companions(
 def _move(claim: Claim, file: InputFile) -> None:
     assert isinstance(file.source, Path)
     assert file.stat is not None
-    moved = claims.claim_file(file.source, claim.folder, file.stat)
-    if moved.unchanged:
-        claim.stats[file.name] = moved.stat
+    if (stat := claims.claim_file(file.source, claim.folder, file.stat)) is not None:
+        claim.stats[file.name] = stat
 
 
 def _copy(claim: Claim, file: InputFile, *, is_durable: bool) -> None:
@@ -370,7 +372,7 @@ def hash_files(claim: Claim) -> None:
     """
     try:
         for file in claim.files:
-            if file.role not in ("sidecar", "batch_file") and file.name not in claim.hashes:
+            if file.role not in _QUOTED_ROLES and file.name not in claim.hashes:
                 claim.hashes[file.name] = claims.hash_in_place(claim.folder / file.name)
     except claims.Changed:
         claim.hashes.clear()  # the others may change too before the claim has settled

@@ -54,15 +54,6 @@ class Changed(ClaimError):
 
 
 @dataclass(frozen=True, slots=True)
-class ClaimedFile:
-    """A file in its claim. If it is not `unchanged`, let it settle there before hashing it."""
-
-    path: Path
-    stat: FileStat
-    unchanged: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Hashed:
     """SHA-256 (hexadecimal) and size in bytes of a file that was read; status of the *source*."""
 
@@ -122,7 +113,7 @@ def list_claims(inbox: Path, ledger_id: str) -> list[str]:
         return []
 
 
-def claim_file(source: Path, target_dir: Path, expected: FileStat) -> ClaimedFile:
+def claim_file(source: Path, target_dir: Path, expected: FileStat) -> FileStat | None:
     """Rename a file into its claim, under its own name.
 
     For an image this rename is the claim itself: if two processes try, one succeeds. A call that
@@ -131,6 +122,10 @@ def claim_file(source: Path, target_dir: Path, expected: FileStat) -> ClaimedFil
     Args:
         expected: the file's status in the scan.
 
+    Returns:
+        Its status in the claim; None if it was written to since the scan, so that it must settle in
+        the claim before it is hashed.
+
     Raises:
         Lost, Busy: the file was not moved. Changed: it is not as expected, and was left alone.
         Refused: a symbolic link, not a regular file, or on another file system.
@@ -138,7 +133,7 @@ def claim_file(source: Path, target_dir: Path, expected: FileStat) -> ClaimedFil
     target = target_dir / source.name
     if (there := _lstat(target)) is not None:
         if FileStat.of(there).same_file(expected):
-            return _claimed_file(target, there, expected)
+            return _if_unchanged(there, expected)
         raise Refused(f"{target} holds another file already")
     _check_unchanged(source, expected)
     try:
@@ -153,7 +148,7 @@ def claim_file(source: Path, target_dir: Path, expected: FileStat) -> ClaimedFil
     if not stat.S_ISREG(there.st_mode):
         back = put_back(target, source)
         raise Refused(f"{back} is not a regular file")
-    return _claimed_file(target, there, expected)
+    return _if_unchanged(there, expected)
 
 
 def _check_unchanged(source: Path, expected: FileStat) -> None:
@@ -171,9 +166,9 @@ def _check_unchanged(source: Path, expected: FileStat) -> None:
         raise Changed(str(source))
 
 
-def _claimed_file(target: Path, there: os.stat_result, expected: FileStat) -> ClaimedFile:
+def _if_unchanged(there: os.stat_result, expected: FileStat) -> FileStat | None:
     now = FileStat.of(there)
-    return ClaimedFile(target, now, now.same_content(expected))
+    return now if now.same_content(expected) else None
 
 
 def _lstat(path: Path) -> os.stat_result | None:
@@ -242,9 +237,7 @@ def hash_in_place(path: Path) -> Hashed:
     """
     with open_to_read(path) as file:
         before = _regular(file, path)
-        digest = hashlib.sha256()
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
+        digest = hashlib.file_digest(file, "sha256")
         _check_still(file, before, path)
     return Hashed(digest.hexdigest(), before.size, before)
 
