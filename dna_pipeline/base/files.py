@@ -6,21 +6,21 @@ folder, then fsync, one rename, and fsync of the folder.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
+import json
 import os
 import re
 import secrets
 import shutil
 import stat
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any, TypeVar, cast
 
 _TEMPORARY = re.compile(r"\.\d+-[0-9a-f]{16}\.tmp")
 _FICLONE = 0x40049409
@@ -206,7 +206,7 @@ def _despite_protection(path: Path, action: Callable[[], T]) -> T:
 
 def _try_to_unprotect(path: Path) -> Callable[[], None] | None:
     """`unprotect`, with None if it fails: the caller's first error says more."""
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         return unprotect(path)
     return None
 
@@ -261,12 +261,18 @@ def is_same_file(one: Path, other: Path) -> bool:
 
 def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Let `write` fill a new file, then move it to `path` by one rename. Durable on return."""
+    with _replacing(path) as temporary, temporary.open("xb") as file:
+        write(file)
+        file.flush()
+        fsync(file.fileno())
+
+
+@contextmanager
+def _replacing(path: Path) -> Generator[Path]:
+    """Yield a temporary path, and move the new file there to `path`; an error removes it."""
     temporary = path.with_name(temporary_name())
     try:
-        with temporary.open("xb") as file:
-            write(file)
-            file.flush()
-            fsync(file.fileno())
+        yield temporary
         replace_file(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -290,6 +296,15 @@ def remove_temporaries(folder: Path) -> None:
     for path in folder.glob(".*.tmp"):
         if is_temporary(path.name):
             path.unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Read a JSON object; None if the file is missing, cannot be read or holds no such object."""
+    try:
+        value: Any = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -317,22 +332,16 @@ def copy_file(source: Path, target: Path) -> None:
             writer.close()
             target.unlink(missing_ok=True)
             raise
-    with contextlib.suppress(OSError):  # not every file system can store times and modes
+    with suppress(OSError):  # not every file system can store times and modes
         shutil.copystat(source, target)
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         unprotect(target)
 
 
 def copy_whole(source: Path, target: Path) -> None:
     """`copy_file` whose copy appears at `target` by one rename and replaces a file there."""
-    temporary = target.with_name(temporary_name())
-    try:
+    with _replacing(target) as temporary:
         copy_file(source, temporary)
-        replace_file(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    fsync_dir(target.parent)
 
 
 def copy_anew(source: str | Path, target: str | Path) -> None:

@@ -6,13 +6,13 @@ from contextlib import closing
 from dataclasses import asdict
 from typing import Any
 
+from dna_pipeline.base.naming import printable
 from dna_pipeline.base.reachability import Look, brief_looks
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.execution.disk_space import output_bytes
 from dna_pipeline.execution.estimate import Estimator, total
 from dna_pipeline.intake.discovery.candidates import Candidate
 from dna_pipeline.intake.discovery.probe import Prober
-from dna_pipeline.intake.planning.job_rows import printable
 from dna_pipeline.intake.planning.source_roots import lacking_root
 from dna_pipeline.ledger import health, model_sets
 from dna_pipeline.ledger.queries import Queries

@@ -3,7 +3,6 @@ report of a `run`."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dna_pipeline.base.files import read_json
 from dna_pipeline.base.layout import batch_folder
 from dna_pipeline.base.times import format_time
 from dna_pipeline.config.schema import Config
@@ -73,10 +73,7 @@ def batch_entry(batch: dict[str, Any]) -> dict[str, Any]:
 
 def read_status(outbox: Path) -> dict[str, Any] | None:
     """Read `status.json`; None if it is missing or cannot be read."""
-    try:
-        return json.loads(file_of(outbox).read_bytes())
-    except (OSError, ValueError):
-        return None
+    return read_json(file_of(outbox))
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from typing import Any, Literal
 import structlog
 
 from dna_pipeline.base.errors import DnaError, ImageMissing, JobError
-from dna_pipeline.base.naming import name_of, safe_stem
+from dna_pipeline.base.naming import name_of, printable, safe_stem
 from dna_pipeline.base.reachability import Look, look_directly
 from dna_pipeline.config.schema import Config
 from dna_pipeline.intake.claiming import claims
@@ -41,7 +41,6 @@ from dna_pipeline.intake.discovery.candidates import Candidate, References
 from dna_pipeline.intake.discovery.completeness import incomplete_until, lacks_end
 from dna_pipeline.intake.discovery.probe import NotReadable, Probed, Prober
 from dna_pipeline.intake.discovery.scan import FileStat
-from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.intake.planning.finder import CandidateFinder
 from dna_pipeline.intake.planning.known_files import RESERVED, KnownFiles, Stats, Version, to_json
 from dna_pipeline.intake.planning.named_images import Source
@@ -380,7 +379,7 @@ class BatchClaimer:
         if self._planner.row_error(batch.plan, item) is not None:
             return None
         folder, name = batch.plan.place(item)
-        where = job_rows.printable(folder), safe_stem(name), job_rows.printable(name)
+        where = printable(folder), safe_stem(name), printable(name)
         return self._ledger.transact(lambda s: batches.last_sha256(s, self._inbox.name, *where))
 
     def _record(self, batch: BatchClaim) -> None:
@@ -436,7 +435,7 @@ class BatchClaimer:
                 continue
             why = f"{name} names it in row {item.row.number}, which is wrong; mend and drop that"
             file_stats = {source.relative: stats[source.relative]}
-            versions[source.relative] = Version(file_stats, RESERVED, job_rows.printable(why))
+            versions[source.relative] = Version(file_stats, RESERVED, printable(why))
         return versions
 
     def _reserve_all(self, candidate: Candidate, stats: Stats) -> None:
@@ -444,7 +443,7 @@ class BatchClaimer:
         if self._inbox.keeps:
             return
         name = name_of(candidate.table or candidate.sidecar or "")
-        why = job_rows.printable(f"{name} names it, which is wrong; mend and drop that")
+        why = printable(f"{name} names it, which is wrong; mend and drop that")
         self._recorder.remember(
             {i: Version({i: stats[i]}, RESERVED, why) for i in candidate.images}
         )

@@ -12,7 +12,7 @@ import structlog
 
 from dna_pipeline.base.errors import ImageMissing
 from dna_pipeline.base.files import fsync_dir, remove_file, replace_file
-from dna_pipeline.base.naming import folder_of, name_of, safe_name, safe_stem
+from dna_pipeline.base.naming import folder_of, name_of, printable, safe_name, safe_stem
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.tables import is_table_name
 from dna_pipeline.intake.claiming import claims
@@ -128,7 +128,7 @@ class LateSidecars:
         """
         if not is_table_name(without_suffix(sidecar)):
             return None
-        folder, name = map(job_rows.printable, posixpath.split(without_suffix(sidecar)))
+        folder, name = map(printable, posixpath.split(without_suffix(sidecar)))
         since = utcnow() - WINDOW
         batch = self._ledger.transact(
             lambda s: batches.newest_drop(s, self._inbox.name, folder, name, since)
@@ -153,7 +153,7 @@ class LateSidecars:
             stem = name.rpartition(".")[0]
             stems = [safe_name(stem), safe_stem(stem)]
         since = utcnow() - WINDOW
-        folder = job_rows.printable(folder)
+        folder = printable(folder)
         return self._ledger.transact(
             lambda s: drops.recent_drops(s, self._inbox.name, folder, stems, since)
         )

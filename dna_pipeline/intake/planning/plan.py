@@ -22,7 +22,7 @@ from dna_pipeline.base.errors import (
     ParameterInvalid,
     PathEscapesInbox,
 )
-from dna_pipeline.base.naming import safe_stem
+from dna_pipeline.base.naming import printable, safe_stem
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.batch import (
     BatchHead,
@@ -121,9 +121,9 @@ class Plan:
     def shown_image(self, item: PlanItem) -> str:
         """A row's image as the batch report names it: by its path in the inbox, or as written."""
         if self.kind == "matrix":
-            return job_rows.printable(self.name)
+            return printable(self.name)
         path = item.source.relative if item.source is not None else None
-        return job_rows.printable(path or (item.row.image or "").strip())
+        return printable(path or (item.row.image or "").strip())
 
 
 class Planner:
@@ -241,7 +241,7 @@ class Planner:
             data = job_rows.read_sidecar(self._inbox.path / candidate.sidecar)
             document, text = parse_sidecar(data), job_rows.as_text(data)
         folder, _, name = (candidate.table or candidate.sidecar or "").rpartition("/")
-        plan = Plan("table", folder, name, job_rows.printable(name.rpartition(".")[0]), [])
+        plan = Plan("table", folder, name, printable(name.rpartition(".")[0]), [])
         images = NamedImages(self._inbox, candidate, folder)
         if candidate.table is not None:
             self._read_table(plan, images, document)
@@ -295,8 +295,8 @@ class Planner:
     def batch_row(self, plan: Plan) -> dict[str, Any]:
         """Make the row of a new batch."""
         return {
-            "id": new_id(), "inbox": self._inbox.name, "folder": job_rows.printable(plan.folder),
-            "name": job_rows.printable(plan.name), "stem": safe_stem(plan.name), "kind": plan.kind,
+            "id": new_id(), "inbox": self._inbox.name, "folder": printable(plan.folder),
+            "name": printable(plan.name), "stem": safe_stem(plan.name), "kind": plan.kind,
             "originals": self._inbox.originals, "max_failures": plan.head.max_failures,
             "paused": None, "rows": 0, "wrong": 0, "created_at": utcnow(), "finished_at": None,
         }  # fmt: skip

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dna_pipeline.base.errors import JobError, ParameterInvalid, PathEscapesInbox
+from dna_pipeline.base.naming import printable
 from dna_pipeline.base.reachability import Look, look_directly
 from dna_pipeline.config.batch import (
     patterns_of,
@@ -96,7 +97,7 @@ def _reachable(options: Iterable[Place], look: Look) -> Iterator[Place]:
 
 def escape_error(file: SourceRootFile) -> PathEscapesInbox:
     """Error of a link that leads out of the source roots."""
-    shown = job_rows.printable(str(file.path))
+    shown = printable(str(file.path))
     return PathEscapesInbox(f"{shown} is a link that leads out of the source_roots", where="image")
 
 

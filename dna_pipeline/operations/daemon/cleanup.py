@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from enum import Enum
+from itertools import takewhile
 from pathlib import Path
 
 import structlog
@@ -38,6 +39,7 @@ from dna_pipeline.base.files import (
     rename_new,
 )
 from dna_pipeline.base.layout import CLAIMS, SOURCE, entries, is_id, is_real_folder, is_trash
+from dna_pipeline.base.naming import numbered
 from dna_pipeline.base.periodic import PeriodicTask, Throttle
 from dna_pipeline.base.reachability import Look, look_directly, require_answer
 from dna_pipeline.base.times import utcnow
@@ -320,8 +322,9 @@ def _move(folder: Path, home: Path) -> Path:
 
 def _copy(folder: Path, home: Path) -> Path:
     """Copy a folder durably. An equal copy from an interrupted earlier move is used again."""
-    if twin := next(filter(lambda p: _is_same_tree(folder, p), _names(home, folder.name)), None):
-        return twin
+    for path in takewhile(os.path.lexists, (home / name for name in numbered(folder.name))):
+        if _is_same_tree(folder, path):
+            return path
     partial = home / f".{folder.name}.partial"
     remove_tree_if_there(partial)
     shutil.copytree(folder, partial, symlinks=True, copy_function=copy_anew)
@@ -332,18 +335,7 @@ def _copy(folder: Path, home: Path) -> Path:
 
 
 def _free_name(home: Path, name: str) -> Path:
-    *_, last = _names(home, name)
-    return last
-
-
-def _names(home: Path, name: str) -> Iterator[Path]:
-    """Give the paths `name`, `name-2` and so on; the last one is free, the others exist."""
-    number, path = 1, home / name
-    while os.path.lexists(path):
-        yield path
-        number += 1
-        path = home / f"{name}-{number}"
-    yield path
+    return next(home / n for n in numbered(name) if not os.path.lexists(home / n))
 
 
 def _is_same_tree(one: Path, other: Path) -> bool:

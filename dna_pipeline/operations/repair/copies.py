@@ -17,13 +17,13 @@ import structlog
 
 from dna_pipeline.base.files import is_same_file, is_temporary, remove_tree_if_there, sha256_file
 from dna_pipeline.base.layout import SOURCE, entries, is_id, is_real_folder
+from dna_pipeline.base.naming import printable
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.intake.claiming import claims
 from dna_pipeline.intake.claiming.claimer import claim_of, hash_files, read_sidecar
 from dna_pipeline.intake.claiming.recorder import Recorder, image_entry
 from dna_pipeline.intake.discovery.scan import scan
 from dna_pipeline.intake.planning import job_rows
-from dna_pipeline.intake.planning.job_rows import printable
 from dna_pipeline.intake.planning.plan import Planner
 from dna_pipeline.ledger import drops, queue
 from dna_pipeline.ledger.store import Ledger

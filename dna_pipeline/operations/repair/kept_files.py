@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
+from dna_pipeline.base.naming import printable
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.intake.claiming import claims
 from dna_pipeline.intake.discovery.candidates import Candidate
 from dna_pipeline.intake.discovery.scan import FileStat
 from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.intake.planning.finder import key_path
-from dna_pipeline.intake.planning.job_rows import printable
 from dna_pipeline.intake.planning.known_files import Version, to_json
 from dna_pipeline.intake.planning.plan import Planner
 from dna_pipeline.intake.planning.references import read_reference

@@ -14,9 +14,8 @@ from typing import Any
 
 from dna_pipeline.base.errors import Cancelled, Failure
 from dna_pipeline.base.layout import CANCELLED, FAILED, SOURCE
-from dna_pipeline.base.naming import safe_stem
+from dna_pipeline.base.naming import printable, safe_stem
 from dna_pipeline.intake.discovery.scan import is_yaml_name
-from dna_pipeline.intake.planning.job_rows import printable
 from dna_pipeline.ledger import model_sets
 from dna_pipeline.ledger.store import new_id
 from dna_pipeline.publish import cancelled_rows
