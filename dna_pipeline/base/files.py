@@ -15,7 +15,7 @@ import secrets
 import shutil
 import stat
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from io import FileIO
@@ -67,6 +67,15 @@ def sha256_file(path: Path) -> str:
     """Hexadecimal SHA-256 of the file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of_inputs(files: Iterable[tuple[str, str]]) -> str:
+    """SHA-256 of a job's inputs together, from the role and the SHA-256 of each; that of the image
+    itself if it is the only one."""
+    hashes = list(files)
+    if len(hashes) == 1:
+        return hashes[0][1]
+    return hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
 
 
 def fsync(fd: int) -> None:

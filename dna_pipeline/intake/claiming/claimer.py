@@ -8,7 +8,6 @@ At every instant the bytes are at their old place or in the claim, and the ledge
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -19,7 +18,7 @@ from typing import IO, Any
 from dna_pipeline.base import filesystem
 from dna_pipeline.base.errors import ConfigError, Failure, JobError
 from dna_pipeline.base.failpoints import failpoint
-from dna_pipeline.base.files import copy_file, remove_tree_if_there, write_atomic
+from dna_pipeline.base.files import copy_file, remove_tree_if_there, sha256_of_inputs, write_atomic
 from dna_pipeline.base.layout import claim_root
 from dna_pipeline.base.naming import name_of
 from dna_pipeline.config.schema import SUBMIT_INBOX, Config, Inbox
@@ -119,11 +118,12 @@ class Claim:
 
     @property
     def content(self) -> str | None:
-        """Hash of the image and of all its companions; that of the image if it has none."""
-        companions = _companions(self.files, self.hashes)
-        if companions is None or self.sha256 is None:
-            return self.sha256
-        return hashlib.sha256(f"{self.sha256}\n{companions}".encode()).hexdigest()
+        """Hash of the image with its companions; None if the image was not read."""
+        if self.sha256 is None:
+            return None
+        companions = _companions(self.files, self.hashes) or ()
+        inputs = [("image", self.sha256), *((file["role"], file["sha256"]) for file in companions)]
+        return sha256_of_inputs(inputs)
 
     @property
     def sha256(self) -> str | None:
