@@ -22,7 +22,7 @@ from dna_pipeline.intake.discovery.candidates import Candidate, Waiting
 from dna_pipeline.intake.discovery.probe import Prober
 from dna_pipeline.intake.inbox_folders import missing_sentence
 from dna_pipeline.intake.planning.finder import CandidateFinder, ReadyDrop
-from dna_pipeline.intake.planning.known_files import KnownFiles, Version
+from dna_pipeline.intake.planning.known_files import KnownFiles, Version, rows_of
 from dna_pipeline.intake.planning.plan import Planner
 from dna_pipeline.intake.recovery import ClaimCleanup, ClaimRecovery
 from dna_pipeline.ledger import drops, store
@@ -195,7 +195,7 @@ class InboxIntake:
             self.finder.pending.clear()
 
         def commit(session: Any) -> None:
-            drops.remember_files(session, self._known_files.rows(versions))
+            drops.remember_files(session, rows_of(self.inbox.name, versions))
             store.set_setting(session, f"watched:{self.inbox.name}", str(utcnow()))
 
         self._ledger.transact(commit)

@@ -149,7 +149,7 @@ class ClaimRecovery:
     def _adopt(self, drop_id: str, now: float) -> None:
         """Make a drop of a claim that the ledger does not know; dispose of one whose drop ended."""
         folder = claim_dir(self._inbox.path, self._ledger.id, drop_id)
-        if self._ledger.transact(lambda s: drops.is_gone(s, drop_id)):
+        if self._ledger.transact(lambda s: drops.drop_state(s, drop_id)) == "gone":
             self._cleanup.settle_returned_claim(drop_id, folder)
             return
         names = sorted(path.name for path in folder.iterdir())

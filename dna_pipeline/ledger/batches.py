@@ -135,10 +135,6 @@ def newest_drop(
     return session.scalars(rows.order_by(Batch.created_at.desc()).limit(1)).first()
 
 
-def get(session: Session, batch_id: str) -> Batch:
-    return session.get_one(Batch, batch_id)
-
-
 def find(session: Session, batch_id: str | None) -> Batch | None:
     """Find a batch; None if there is none, also where a rebuilt ledger does not know it."""
     return None if batch_id is None else session.get(Batch, batch_id)

@@ -20,8 +20,7 @@ _NOT_GONE = text("drops.state <> 'gone'")  # literal text, so that the partial i
 
 def begin_claims(session: Session, drops: Sequence[dict[str, Any]]) -> None:
     """Record that these drops are about to be claimed, before any file is touched."""
-    if drops:
-        add_rows(session, Drop, drops)
+    add_rows(session, Drop, drops)
 
 
 def claiming_drops(session: Session) -> list[Drop]:
@@ -52,8 +51,6 @@ def finish_claims(
     """
     if drops:
         session.execute(update(Drop), [{**drop, "state": "claimed"} for drop in drops])
-    if not jobs:
-        return
     add_rows(session, Job, jobs)
     now = utcnow()
     events = [
@@ -150,11 +147,6 @@ def open_drop_ids(session: Session) -> set[str]:
 def has_drops(session: Session) -> bool:
     """True if the ledger has any drop."""
     return session.scalar(select(Drop.id).limit(1)) is not None
-
-
-def is_gone(session: Session, drop_id: str) -> bool:
-    """True if a drop no longer owns files; its claim may yet be back with its disk."""
-    return session.scalar(select(Drop.state).where(Drop.id == drop_id)) == "gone"
 
 
 def drop_state(session: Session, drop_id: str) -> str | None:

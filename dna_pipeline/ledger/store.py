@@ -107,25 +107,20 @@ def add_event(session: Session, job_id: str, kind: str, data: dict[str, Any] | N
 
 
 def add_rows(session: Session, table: type[Base], rows: Sequence[dict[str, Any]]) -> None:
-    """Insert rows without the mapper, which would double the cost of thousands.
+    """Insert rows, if there are any, without the mapper, which would double the cost of thousands.
 
-    All rows have the same keys.
+    All rows have the same keys. Raises `LedgerError` if one exists already.
     """
-    session.connection().execute(insert(table_of(table)), list(rows))
+    if rows:
+        session.connection().execute(insert(table_of(table)), list(rows))
 
 
 def table_of(model: type[Base]) -> Table:
     return cast(Table, model.__table__)
 
 
-def insert_rows(session: Session, table: type[Base], rows: Sequence[dict[str, Any]]) -> None:
-    """Insert rows as they are, for `repair`. Raises `LedgerError` if one exists already."""
-    if rows:
-        session.execute(insert(table), rows)
-
-
-def insert_new_rows(session: Session, table: type[Base], rows: Sequence[dict[str, Any]]) -> None:
-    """Insert rows, for `repair`, without those that exist: a damaged page may hold a row twice."""
+def add_new_rows(session: Session, table: type[Base], rows: Sequence[dict[str, Any]]) -> None:
+    """As `add_rows`, without the rows that exist: a damaged page may hold a row twice."""
     if rows:
         session.connection().execute(insert(table).prefix_with("OR IGNORE"), rows)
 

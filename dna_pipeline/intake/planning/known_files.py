@@ -45,7 +45,6 @@ class KnownFiles:
     """Versions of an inbox's files by the `key_path` of their drops."""
 
     def __init__(self, inbox: str, ledger: Ledger | Queries) -> None:
-        self._inbox = inbox
         if isinstance(ledger, Queries):
             rows = ledger.known_files(inbox)
         else:
@@ -94,15 +93,16 @@ class KnownFiles:
         """Remember versions that were committed to the ledger."""
         self._versions.update((path, _pack(path, v)) for path, v in versions.items())
 
-    def rows(self, versions: Mapping[str, Version]) -> list[dict[str, Any]]:
-        """The versions as rows of the ledger."""
-        return [
-            {
-                "inbox": self._inbox, "path": path, "stat": to_json(version.stats),
-                "key": version.key, "error": version.error, "drop_id": version.drop_id,
-            }
-            for path, version in versions.items()
-        ]  # fmt: skip
+
+def rows_of(inbox: str, versions: Mapping[str, Version]) -> list[dict[str, Any]]:
+    """The versions of an inbox's files as rows of the ledger."""
+    return [
+        {
+            "inbox": inbox, "path": path, "stat": to_json(version.stats),
+            "key": version.key, "error": version.error, "drop_id": version.drop_id,
+        }
+        for path, version in versions.items()
+    ]  # fmt: skip
 
 
 _Packed = tuple[FileStat | Stats, bytes | str, str | None, bytes | str | None]

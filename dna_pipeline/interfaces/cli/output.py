@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +15,7 @@ import typer
 from dna_pipeline.base.clock import to_second
 from dna_pipeline.base.naming import visible
 from dna_pipeline.base.terminal_text import shown, width
+from dna_pipeline.base.times import format_time
 
 if TYPE_CHECKING:
     from dna_pipeline.config.schema import Config
@@ -66,7 +67,7 @@ def print_json_line(value: Any) -> None:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
-        return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        return format_time(value)
     return str(value)
 
 

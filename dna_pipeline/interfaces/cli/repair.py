@@ -19,15 +19,16 @@ def repair(
 ) -> None:
     """Rebuild a damaged ledger from the results and from what was taken in."""
     from dna_pipeline.base.logs import configure
-    from dna_pipeline.operations.repair.exclusive import rebuild_ledger, take_over_claims
+    from dna_pipeline.operations.repair.rebuild import rebuild
+    from dna_pipeline.operations.repair.takeover import take_over
 
     config = load_to_write(context)
     configure(config.logs, quiet=True)
     if claims:
-        owners = [owner.to_dict() for owner in take_over_claims(config)]
+        owners = [owner.to_dict() for owner in take_over(config)]
         print_json({"claims": owners}) if as_json else _print_claims(owners)
     else:
-        report = rebuild_ledger(config).to_dict()
+        report = rebuild(config).to_dict()
         print_json(report) if as_json else _print_report(report)
 
 

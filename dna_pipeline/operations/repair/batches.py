@@ -45,7 +45,7 @@ class Batches:
         ids = {batch["id"] for batch in readable}
         rows = [row for row in self._remains.batch_rows if row["batch_id"] in ids]
         for table, values in ((Batch, readable), (BatchRow, rows)):
-            self._ledger.transact(lambda s, t=table, v=values: store.insert_new_rows(s, t, v))
+            self._ledger.transact(lambda s, t=table, v=values: store.add_new_rows(s, t, v))
         for drop in self._remains.drops.values():
             if self._batches_of(drop) & ids and self._has_claim(drop):
                 self._restore_drop(drop)
@@ -80,7 +80,7 @@ class Batches:
         row = values | {"state": "claimed", "sha256": sha256, "created_at": utcnow()}
 
         def commit(session: Any) -> None:
-            store.insert_rows(session, Drop, [row])
+            drops.begin_claims(session, [row])
             drops.finish_claims(session, [], jobs)
 
         self._ledger.transact(commit)

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,14 @@ import structlog
 
 from dna_pipeline.base.files import fsync_dir
 from dna_pipeline.base.layout import claim_roots, is_ledger_id
+from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.schema import Config
 from dna_pipeline.intake.claiming import claims as claim
 from dna_pipeline.intake.claiming import owner
 from dna_pipeline.ledger import batches, drops, health, store
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import ArtifactRow, Drop, Event, Job, StageRun
+from dna_pipeline.operations.daemon.lock import hold_lock
 from dna_pipeline.operations.ownership import MARK, Mark, read_mark, write_mark
 from dna_pipeline.operations.repair.batches import Batches
 from dna_pipeline.operations.repair.copies import Copies
@@ -71,7 +72,12 @@ class Report:
 
 
 def rebuild(config: Config) -> Report:
-    """Rebuild the ledger if it is damaged or gone. The caller must hold the data folder's lock."""
+    """Rebuild the ledger if it is damaged or gone. Raises `Locked` if a daemon is at work."""
+    with hold_lock(config.data):
+        return _rebuild(config)
+
+
+def _rebuild(config: Config) -> Report:
     path = config.ledger_path
     report = Report(damage=health.problem(path))
     if report.damage is None:
@@ -105,7 +111,7 @@ def _discard(path: Path) -> None:
 
 def _set_aside(path: Path) -> list[str]:
     """Give the damaged files dated names: the database first, then its companions."""
-    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")
+    stamp = utcnow().strftime("%Y%m%d-%H%M%S-%f")
     moved: list[str] = []
     for end in ("", *health.COMPANIONS):
         if (file := path.with_name(path.name + end)).exists():
@@ -239,7 +245,7 @@ class _Rebuilder:
                 (ArtifactRow, [file for row in group for file in row.artifacts]),
                 (Event, [event for row in group for event in row.events]),
             ):
-                store.insert_rows(session, table, rows)
+                store.add_rows(session, table, rows)
 
         self._ledger.transact(commit)
 
@@ -262,7 +268,7 @@ class _Rebuilder:
             ):
                 continue
             is_done = drop["state"] == "disposing" or self._is_done(str(drop["id"]))
-            row = drop | {"state": "gone" if is_done else "claiming", "created_at": _now()}
+            row = drop | {"state": "gone" if is_done else "claiming", "created_at": utcnow()}
             self._ledger.transact(lambda s, r=row: drops.begin_claims(s, [r]))
 
     def _is_done(self, drop_id: str) -> bool:
@@ -279,7 +285,3 @@ def _unclear_text(names: list[str]) -> str:
         f"waiting copies were removed, since the same files lie in inboxes that keep them and run "
         f"from there: {shown}{more}. If you had submitted or retried one of them, do that again"
     )
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

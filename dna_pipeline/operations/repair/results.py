@@ -30,6 +30,7 @@ from dna_pipeline.publish.manifest import (
     StagePart,
 )
 
+_time = datetime.fromisoformat
 _ROLE_STAGES = {"image": "img2img", "matte": "remove_background"}
 
 
@@ -166,20 +167,20 @@ class Rows:
     events: list[dict[str, Any]]
 
 
-def rows_of(result: PublishedResult, originals: str, drop_id: str | None = None) -> Rows:
+def rows_of(result: PublishedResult, originals: str) -> Rows:
     """Build the rows of a job that has ended and whose drop is gone."""
-    drop = _drop(result, originals, drop_id or new_id())
+    drop = _drop(result, originals)
     stages = [_stage_run(result.manifest, stage) for stage in result.manifest.stages]
     artifacts = [_artifact(result.manifest, file) for file in result.manifest.artifacts]
     return Rows(drop, _job(result, drop["id"]), stages, artifacts, _events(result))
 
 
-def _drop(result: PublishedResult, originals: str, drop_id: str) -> dict[str, Any]:
+def _drop(result: PublishedResult, originals: str) -> dict[str, Any]:
     image = image_of(result.source, result.input.name) or result.input.name
     sidecar = sidecar_of(result.source, image)
     original = result.input
     return {
-        "id": drop_id, "inbox": result.job.inbox, "state": "gone", "originals": originals,
+        "id": new_id(), "inbox": result.job.inbox, "state": "gone", "originals": originals,
         "folder": _folder(result), "claim": "", "image": image, "sidecar": sidecar, "stat": {},
         "error": None, "sha256": original.sha256, "bytes": original.bytes, "width": original.width,
         "height": original.height, "sidecar_text": result.sidecar,
@@ -210,31 +211,23 @@ def _job(result: PublishedResult, drop_id: str) -> dict[str, Any]:
     manifest, job = result.manifest, result.job
     is_result = isinstance(manifest, Manifest)
     stages = manifest.stages if is_result else []
+    specs = [stage.model_dump(include={"id", "type", "params"}) for stage in stages]
     models = [stage.model.name for stage in stages if stage.model is not None]
     return {
         "id": job.id, "drop_id": drop_id, "batch": job.batch, "inbox": job.inbox,
         "folder": _folder(result), "name": result.input.name,
         "stem": safe_stem(result.input.name), "pipeline": job.pipeline, "priority": job.priority,
-        "status": result.status, "stages": [_stage(stage) for stage in stages],
+        "status": result.status, "stages": specs,
         "models": model_sets.text_of(models), "tags": job.tags, "meta": job.meta,
         "attempt": job.attempt,
         "stage": None if is_result else manifest.stage,
-        "error": None if is_result else _error(manifest),
+        "error": None if is_result else Failure.from_dict(dict(manifest)).to_dict(),
         "publish": "done", "publish_name": result.name, "manifest_sha256": result.sha256,
         "original_place": getattr(manifest, "source", None),
         "created_at": _time(job.created_at),
         "started_at": _time(job.started_at) if job.started_at else None,
         "finished_at": _time(job.finished_at),
     }  # fmt: skip
-
-
-def _stage(stage: StagePart) -> dict[str, Any]:
-    return {"id": stage.id, "type": stage.type, "params": stage.params}
-
-
-def _error(report: ErrorReport) -> dict[str, Any]:
-    names = ("code", "message", "detail", "hint", "retryable")
-    return Failure.from_dict({name: getattr(report, name) for name in names}).to_dict()
 
 
 def _stage_run(manifest: Manifest | ErrorReport, stage: StagePart) -> dict[str, Any]:
@@ -271,13 +264,14 @@ def _events(result: PublishedResult) -> list[dict[str, Any]]:
     is_result = isinstance(manifest, Manifest)
     ended = {} if is_result else {"code": manifest.code, "detail": manifest.detail}
     return [
-        {"job_id": job.id, "at": _time(at), "kind": kind, "data": {**data, "rebuilt": True}}
+        {
+            "job_id": job.id,
+            "at": _time(at),
+            "kind": kind,
+            "data": {**data, "rebuilt": True},
+        }
         for at, kind, data in (
             (job.created_at, "queued", queued),
             (job.finished_at, result.status, ended),
         )
     ]
-
-
-def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text)

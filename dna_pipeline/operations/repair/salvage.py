@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dna_pipeline.ledger.engine import sqlite_module
+from dna_pipeline.ledger.sqlite import open_reader, sqlite_module
 
 MAX_SKIPPED = 10_000
 """Maximum number of rows in a run of damaged pages. Behind more of them, the rest of the table is
@@ -103,11 +103,9 @@ def _rows(path: Path, table: str, columns: str = "*") -> Iterator[dict[str, Any]
     A query that meets a damaged page ends there. So the next one begins behind the last row that
     was read, and then one row later each time, until it is past the page.
     """
-    module = sqlite_module()
-    errors = (module.DatabaseError, UnicodeDecodeError)
+    errors = (sqlite_module().DatabaseError, UnicodeDecodeError)
     try:
-        uri = f"{path.absolute().as_uri()}?mode=ro"
-        connection = module.connect(uri, uri=True, timeout=5)
+        connection = open_reader(path)
     except errors:
         return
     with closing(connection):

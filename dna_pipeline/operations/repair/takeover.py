@@ -7,7 +7,7 @@ or done twice; the next daemon adopts it. Claims of a daemon that lives stay whe
 from __future__ import annotations
 
 import os
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,8 @@ from dna_pipeline.base.files import fsync_dir
 from dna_pipeline.base.layout import claim_dir, claim_root, claim_roots, is_id
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.intake.claiming import claims, owner
-from dna_pipeline.ledger.store import Ledger
-from dna_pipeline.operations.daemon.lock import is_held
+from dna_pipeline.operations.daemon.lock import hold_lock, is_held
+from dna_pipeline.operations.lookup import open_ledger
 
 log = structlog.get_logger()
 
@@ -52,19 +52,21 @@ class ForeignClaims:
         return asdict(self)
 
 
-def take_over(config: Config, ledger: Ledger) -> list[ForeignClaims]:
-    """Take over the claims of dead daemons in all inboxes.
+def take_over(config: Config) -> list[ForeignClaims]:
+    """Take over the claims of dead daemons in all inboxes. Raises `Locked` if a daemon is at work.
 
-    The caller must hold the data folder's lock.
+    Returns:
+        An entry for each daemon and inbox.
     """
-    return [
-        _take_root(inbox, root, ledger.id, now)
-        for inbox in config.inboxes
-        if not inbox.keeps and inbox.path.is_dir()
-        for now in (_server_time(inbox.path, ledger.id),)
-        for root in claim_roots(inbox.path)
-        if root.name != ledger.id
-    ]
+    with hold_lock(config.data), closing(open_ledger(config)) as ledger:
+        return [
+            _take_root(inbox, root, ledger.id, now)
+            for inbox in config.inboxes
+            if not inbox.keeps and inbox.path.is_dir()
+            for now in (_server_time(inbox.path, ledger.id),)
+            for root in claim_roots(inbox.path)
+            if root.name != ledger.id
+        ]
 
 
 def _server_time(inbox: Path, ledger_id: str) -> float:
