@@ -90,7 +90,11 @@ def place_below(folder: str, batch_folder: str) -> str:
     return "/".join(parts)
 
 
+def inbox_folder(inbox: str, folder: str) -> str:
+    """Give the outbox's folder for the results of images from that folder of an inbox."""
+    return f"{inbox}/{mirrored(folder)}" if folder else inbox
+
+
 def batch_folder(inbox: str, folder: str, stem: str, batch_id: str) -> str:
     """Give the outbox's folder for the results of a batch that was dropped in `folder`."""
-    above = f"{inbox}/{mirrored(folder)}" if folder else inbox
-    return f"{above}/{stem}-{batch_id[:8]}"
+    return f"{inbox_folder(inbox, folder)}/{stem}-{batch_id[:8]}"

@@ -66,11 +66,6 @@ def is_table_name(path: str) -> bool:
     return path.lower().endswith((".csv", ".jsonl"))
 
 
-def read_table(pipelines: Mapping[str, Pipeline], name: str, data: bytes) -> list[TableRow]:
-    """The rows of `parse_table`."""
-    return parse_table(pipelines, name, data).rows
-
-
 def parse_table(pipelines: Mapping[str, Pipeline], name: str, data: bytes) -> Table:
     """Read a table.
 

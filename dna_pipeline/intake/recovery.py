@@ -168,34 +168,23 @@ class ClaimRecovery:
         self._ledger.transact(lambda s: drops.forget_drops(s, [drop_id]))
 
 
-class OrphanRecovery:
-    """Recovers claims whose inbox is no longer configured."""
-
-    def __init__(self, ledger: Ledger, cleanup: ClaimCleanup, look: Look) -> None:
-        self._ledger = ledger
-        self._cleanup = cleanup
-        self._look = look
-
-    def give_back(self, drop: Drop) -> None:
-        """Give back or remove a claim whose inbox is not configured."""
-        folder = Path(drop.claim)
-        try:
-            if self._cleanup.is_copy(folder):
-                # An old copy was cut off; a young one may be that of a `submit` that still runs.
-                if utcnow() - drop.created_at < ABANDONED_AFTER:
-                    return
-                self._cleanup.give_up_copy(folder, {})
-            elif self._cleanup.is_claim(folder) and self._is_reachable(folder):
-                return_files(folder, folder.parents[2], drop.folder, drop.stat)
-            else:
-                return  # its inbox may only be away for now
-        except OSError as error:
-            log.warning("claim.left", inbox=drop.inbox, drop=drop.id, why=str(error))
-            return
-        self._ledger.transact(lambda s: drops.forget_drops(s, [drop.id]))
-
-    def _is_reachable(self, claim: Path) -> bool:
-        return self._look(claim.parent).is_there and is_real_folder(claim)
+def give_back_orphan(ledger: Ledger, cleanup: ClaimCleanup, look: Look, drop: Drop) -> None:
+    """Give back or remove a claim whose inbox is no longer configured."""
+    folder = Path(drop.claim)
+    try:
+        if cleanup.is_copy(folder):
+            # An old copy was cut off; a young one may be that of a `submit` that still runs.
+            if utcnow() - drop.created_at < ABANDONED_AFTER:
+                return
+            cleanup.give_up_copy(folder, {})
+        elif cleanup.is_claim(folder) and look(folder.parent).is_there and is_real_folder(folder):
+            return_files(folder, folder.parents[2], drop.folder, drop.stat)
+        else:
+            return  # its inbox may only be away for now
+    except OSError as error:
+        log.warning("claim.left", inbox=drop.inbox, drop=drop.id, why=str(error))
+        return
+    ledger.transact(lambda s: drops.forget_drops(s, [drop.id]))
 
 
 def _holds_files(folder: Path) -> bool:

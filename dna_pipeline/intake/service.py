@@ -11,7 +11,7 @@ from dna_pipeline.base.reachability import Look, look_directly
 from dna_pipeline.config.schema import Config
 from dna_pipeline.intake.discovery.probe import Prober
 from dna_pipeline.intake.inbox_intake import InboxIntake
-from dna_pipeline.intake.recovery import ClaimCleanup, OrphanRecovery
+from dna_pipeline.intake.recovery import ClaimCleanup, give_back_orphan
 from dna_pipeline.ledger import drops
 from dna_pipeline.ledger.store import Ledger
 
@@ -43,10 +43,9 @@ class IntakeService:
     def recover(self) -> None:
         """Finish or undo the claims that the last daemon left half done."""
         names = {intake.inbox.name for intake in self.inboxes}
-        orphans = OrphanRecovery(self._ledger, self._cleanup, self._look)
         for drop in self._ledger.transact(drops.claiming_drops):
             if drop.inbox not in names:
-                orphans.give_back(drop)
+                give_back_orphan(self._ledger, self._cleanup, self._look, drop)
         now = time.monotonic()
         for intake in self.inboxes:
             if intake.is_reachable(now):

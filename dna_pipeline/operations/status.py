@@ -98,9 +98,9 @@ def read_daemon_and_queue(config: Config) -> Status:
     from dna_pipeline.operations.ownership import find_leftovers
 
     health.check_present(config.ledger_path)
-    reported, silent = _reported(config) if is_held(config.data) else (None, None)
     queries = open_queries(config) if config.ledger_path.exists() else None
     with brief_looks() as look:
+        reported, silent = _reported(config, look) if is_held(config.data) else (None, None)
         leftovers = find_leftovers(config, look)
         problems = _inbox_problems(config, queries, look) if reported is None else []
     fields: dict[str, Any] = {
@@ -139,14 +139,12 @@ def _is_held(holds: list[dict[str, Any]]) -> bool:
     return any(hold["jobs"] is None for hold in holds)
 
 
-def _reported(config: Config) -> tuple[dict[str, Any] | None, str | None]:
+def _reported(config: Config, look: Look) -> tuple[dict[str, Any] | None, str | None]:
     """Read the status that the running daemon last wrote. If there is none, give the daemon's entry
     from its lock, and why the outbox does not answer, if it does not."""
-    from dna_pipeline.base.reachability import brief_looks
     from dna_pipeline.operations.daemon.lock import holder
 
-    with brief_looks() as look:
-        reach = look(config.outbox)
+    reach = look(config.outbox)
     if not reach.is_silent and (status := read_status(config.outbox)) is not None:
         return status, None
     return {"daemon": holder(config.data)}, reach.why if reach.is_silent else None

@@ -51,7 +51,7 @@ from dna_pipeline.intake.planning.plan import (
     Planner,
     image_error,
 )
-from dna_pipeline.intake.planning.recent_images import RecentImages, explanation
+from dna_pipeline.intake.planning.recent_images import RecentImages
 from dna_pipeline.intake.planning.source_roots import lacking_root
 from dna_pipeline.ledger import batches
 from dna_pipeline.ledger.store import Ledger
@@ -245,7 +245,7 @@ class BatchClaimer:
         globs = reference.patterns if isinstance(reference, References) else ()
         text = f"no image fits {', '.join(globs[:3])}" if globs else "no image fits its images:"
         recent = RecentImages(self._ledger, self._inbox)
-        why = "" if self._inbox.keeps else explanation(recent.find((), globs))
+        why = "" if self._inbox.keeps else recent.explanation((), globs)
         return ImageMissing(f"{text}; {why}" if why else text, where="images")
 
     def _explain_missing(self, plan: Plan, candidate: Candidate) -> None:
@@ -262,7 +262,7 @@ class BatchClaimer:
         recent = RecentImages(self._ledger, self._inbox)
         for item, path in missing:
             assert item.error is not None
-            if text := explanation(recent.find([path])):
+            if text := recent.explanation([path]):
                 item.error = ImageMissing(f"{item.error.detail}; {text}", where=item.error.where)
 
     def _path_of(self, plan: Plan, item: PlanItem) -> str:

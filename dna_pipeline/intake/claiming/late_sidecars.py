@@ -23,7 +23,7 @@ from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.intake.planning.finder import CandidateFinder, ReadyDrop
 from dna_pipeline.intake.planning.known_files import to_json
 from dna_pipeline.intake.planning.plan import Planner
-from dna_pipeline.intake.planning.recent_images import RecentImages, explanation
+from dna_pipeline.intake.planning.recent_images import RecentImages
 from dna_pipeline.ledger import batches, drops, requests
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Drop, Job
@@ -103,7 +103,7 @@ class LateSidecars:
         if isinstance(reference, References):
             missing = [path for path in reference.paths if path not in self._finder.files]
             recent = RecentImages(self._ledger, self._inbox)
-            text = explanation(recent.find(missing, reference.patterns))
+            text = recent.explanation(missing, reference.patterns)
         self._explained[job_file] = stat, text
         return text
 

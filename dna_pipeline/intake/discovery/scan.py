@@ -91,14 +91,11 @@ class Scan:
             surrogates.
         ignored: files and folders that are not claimed, each with the reason; without those that
             every scan passes over and those that the inbox's `ignore` names.
-        folder_id: device and inode of the inbox folder itself; they change when a disk is mounted
-            there, or when the folder is made anew.
         downloading: the files whose download is still under way, judged by names.
     """
 
     files: dict[str, FileStat]
     ignored: dict[str, str]
-    folder_id: tuple[int, int]
     downloading: frozenset[str] = frozenset()
 
 
@@ -116,14 +113,13 @@ def scan(
     Raises:
         OSError: the inbox is not there or cannot be read.
     """
-    status = inbox.path.stat()
-    walk = _Walk(inbox, status.st_dev, before or {})
+    walk = _Walk(inbox, inbox.path.stat().st_dev, before or {})
     walk.folder("")
     for relative in referenced:
         if relative not in walk.files:
             walk.look_up(relative)
     downloading = walk.finish()
-    return Scan(walk.files, walk.ignored, (status.st_dev, status.st_ino), downloading)
+    return Scan(walk.files, walk.ignored, downloading)
 
 
 def is_image_name(relative: str) -> bool:

@@ -106,10 +106,6 @@ class Watcher:
         self._watched: dict[str, _Watched] = {}
         self._warned: set[tuple[str, str]] = set()
 
-    def start(self) -> None:
-        """Watch the inboxes that are there."""
-        self.refresh()
-
     def stop(self) -> None:
         """End all threads; waits a few seconds for them at most."""
         self._watched.clear()
@@ -127,8 +123,8 @@ class Watcher:
     def refresh(self) -> None:
         """Watch folders that are new or back, and drop the watches of folders that are gone.
 
-        Call this with each rescan: a native watch stays with the folder that it was set on, so a
-        folder that was moved away and made anew would have no watch.
+        Call this at the start and with each rescan: a native watch stays with the folder that it
+        was set on, so a folder that was moved away and made anew would have no watch.
         """
         for inbox in self._inboxes:
             try:

@@ -125,8 +125,6 @@ class CandidateFinder:
         self.waiting: list[Waiting] = []
         self.ignored: dict[str, str] = {}
         self.problem: str | None = None
-        self.folder_id: tuple[int, int] | None = None
-        """Device and inode of the folder that was scanned last; a mount changes them."""
         self.next_at = 0.0
         self.files: dict[str, FileStat] = {}
         """Files of the last scan that were not claimed since."""
@@ -153,7 +151,6 @@ class CandidateFinder:
             self.mark_unavailable(self._describe(error), now)
             return
         self.problem = None
-        self.folder_id = listing.folder_id
         self.files = listing.files
         self.ignored = listing.ignored
         self.tracker.observe(listing.files, now, listing.downloading)

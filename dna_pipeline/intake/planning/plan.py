@@ -180,10 +180,10 @@ class Planner:
         """Resolve the combinations of a document's matrix, or else the document itself."""
         head_of(document)
         if document.value.get("matrix") is None:
-            return [(document, self.resolve(document, draw, context, seeds))]
+            return [(document, self._resolve(document, draw, context, seeds))]
         batch = context.fields()["stem"]
         return [
-            (each, self.resolve(each, draw, replace(context, batch=batch, row=number), seeds))
+            (each, self._resolve(each, draw, replace(context, batch=batch, row=number), seeds))
             for number, each in enumerate(combinations(document), 1)
         ]
 
@@ -221,7 +221,7 @@ class Planner:
             return 0
 
         try:
-            one, other = (self.resolve(_NOTHING, draw, context) for context in _SAMPLES)
+            one, other = (self._resolve(_NOTHING, draw, context) for context in _SAMPLES)
         except JobError:
             return None
         return one if one == other and not drawn else None
@@ -268,12 +268,12 @@ class Planner:
     def row_error(self, plan: Plan, item: PlanItem) -> JobError | None:
         """Error of a row that does not depend on its image; None if there is none."""
         try:
-            self.resolve(item.row.document, lambda: 0, self._context(plan, item, None))
+            self._resolve(item.row.document, lambda: 0, self._context(plan, item, None))
         except JobError as error:
             return _with_row(item.row, error)
         return None
 
-    def resolve(
+    def _resolve(
         self,
         document: Document,
         draw: Callable[[], int],
@@ -284,7 +284,7 @@ class Planner:
 
     def preview(self, plan: Plan, item: PlanItem, sha256: str) -> JobSpec:
         """Resolve a row without drawing seeds at random."""
-        return self.resolve(item.row.document, lambda: 0, self._context(plan, item, sha256))
+        return self._resolve(item.row.document, lambda: 0, self._context(plan, item, sha256))
 
     def _context(self, plan: Plan, item: PlanItem, sha256: str | None) -> JobContext:
         context = job_rows.context_of(self._inbox, *plan.place(item), sha256)
@@ -313,7 +313,7 @@ class Planner:
         outcome = item.outcome
         if outcome is None:
             context = self._context(plan, item, sha256)
-            outcome = self.resolve(item.row.document, job_rows.draw_seed, context)
+            outcome = self._resolve(item.row.document, job_rows.draw_seed, context)
         item.job = job_rows.job_row(self._inbox, *plan.place(item), drop_id, outcome)
         if batch is not None:
             request = request_text(item.row.document)

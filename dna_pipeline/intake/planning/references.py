@@ -21,7 +21,7 @@ from dna_pipeline.config.image_paths import (
 )
 from dna_pipeline.config.schema import Inbox
 from dna_pipeline.config.sidecar import parse_sidecar
-from dna_pipeline.config.tables import MAX_BYTES, is_table_name, read_table
+from dna_pipeline.config.tables import MAX_BYTES, is_table_name, parse_table
 from dna_pipeline.intake.discovery.candidates import Reference, References, Unreadable
 from dna_pipeline.intake.discovery.completeness import ZEROS_WAIT_S, lacks_end
 from dna_pipeline.intake.planning import job_rows
@@ -103,7 +103,7 @@ def escape_error(file: SourceRootFile) -> PathEscapesInbox:
 
 def _table(path: Path) -> list[Any]:
     with path.open("rb") as file:
-        return read_table({}, path.name, file.read(MAX_BYTES + 1))
+        return parse_table({}, path.name, file.read(MAX_BYTES + 1)).rows
 
 
 def _names(

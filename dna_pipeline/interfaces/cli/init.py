@@ -32,7 +32,3 @@ def init(
     except OSError as error:
         raise ConfigError(f"{error.filename}: {error.strerror}") from None
     say("Put weights into data/models, then: dna-pipeline check; dna-pipeline watch")
-
-
-def register(app: typer.Typer) -> None:
-    app.command()(init)

@@ -113,8 +113,3 @@ def status(context: typer.Context, as_json: JsonOption = False) -> None:
         print_json(current.fields)
     else:
         print_status(current.fields)
-
-
-def register(app: typer.Typer) -> None:
-    for command in (jobs, show, events, status):
-        app.command()(command)

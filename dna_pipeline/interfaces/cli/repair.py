@@ -69,7 +69,3 @@ def _print_claims(entries: list[dict[str, Any]]) -> None:
         print(clean(f"{where}: {done}"))
         for line in entry["left"]:
             print(clean(f"left       {line}"))
-
-
-def register(app: typer.Typer) -> None:
-    app.command()(repair)

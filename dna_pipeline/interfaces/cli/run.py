@@ -162,8 +162,3 @@ def _submission(image: str, settings: list[str]) -> Submission:
         mend = '; put a value with blanks in quotes: --set img2img.prompt="a chair"'
         raise ConfigError(f"{image}: there is no such file{mend if settings else ''}")
     return Submission(Path(image).name, Path(image))
-
-
-def register(app: typer.Typer) -> None:
-    for command in (watch, run, submit):
-        app.command()(command)

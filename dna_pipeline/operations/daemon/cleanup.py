@@ -134,7 +134,7 @@ class Cleanup:
         """Clean up one folder; True if it was changed or failed. An error is logged, so that the
         other folders are still cleaned up."""
         try:
-            if grace_s and _age_s(folder) <= grace_s:
+            if grace_s and time.time() - folder.stat().st_mtime <= grace_s:
                 return False
             fate = decide(folder.name)
             if fate is Fate.REMOVE:
@@ -287,10 +287,6 @@ def move_to_recovered(config: Config, folder: Path) -> Path | None:
 
 def _is_staged(name: str) -> bool:
     return is_id(name) or is_trash(name)
-
-
-def _age_s(folder: Path) -> float:
-    return time.time() - folder.stat().st_mtime
 
 
 def _has_original(copy: Path, original: Path | None, stats: Mapping[Path, FileStat]) -> bool:
