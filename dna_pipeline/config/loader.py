@@ -30,6 +30,7 @@ from dna_pipeline.config.problems import (
     wrong_value,
 )
 from dna_pipeline.config.schema import (
+    HEAD_KEYS,
     SUBMIT_INBOX,
     Config,
     Inbox,
@@ -43,7 +44,6 @@ from dna_pipeline.config.schema import (
     is_valid_id,
 )
 from dna_pipeline.config.sentences import nearest, shown
-from dna_pipeline.config.sidecar import HEAD_KEYS
 from dna_pipeline.config.yaml12 import Document, KeyPath, is_list, is_mapping
 from dna_pipeline.config.yaml_faults import without_blank
 from dna_pipeline.stages import registry
