@@ -1,4 +1,4 @@
-"""Schemas of pipeline.yaml and of a sidecar's head, and the checked configuration of the program."""
+"""Schemas of pipeline.yaml and of a sidecar's head, and the checked configuration."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    field_validator,
 )
 
 from dna_pipeline.base.clock import to_minute
@@ -45,6 +44,11 @@ def _device(text: str) -> str:
 
 def _hours(text: str) -> str:
     return str(Hours.parse(text))
+
+
+def _time(text: str) -> str:
+    parse_time(text)
+    return text
 
 
 def _version(number: int) -> int:
@@ -137,17 +141,10 @@ class SidecarHead(BaseModel):
     on_duplicate: Literal["skip", "run"] | None = None
     pipeline: str | None = None
     priority: Priority | None = None
-    not_before: str | None = None
+    not_before: Annotated[str, AfterValidator(_time)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | Literal["from_content"] | None = None
     tags: list[str] = []
     meta: dict[str, Any] = {}
-
-    @field_validator("not_before")
-    @classmethod
-    def _is_time(cls, text: str | None) -> str | None:
-        if text is not None:
-            parse_time(text)
-        return text
 
 
 HEAD_KEYS = frozenset(SidecarHead.model_fields)

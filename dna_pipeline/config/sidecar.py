@@ -238,7 +238,7 @@ class _Resolver:
                 text = f"the pipeline {pipeline.name!r} has no stage {key!r}; it has: {names}"
             else:
                 unit = self.document.unit
-                hint = misplaced_keys.at_top(key, unit, HEAD_KEYS, self.stages, self.others)
+                hint = misplaced_keys.at_top(key, unit, self.stages, self.others)
                 valid_keys = HEAD_KEYS | stages
                 self.problems.append(unknown_key(self.document, (key,), valid_keys, hint))
                 continue
@@ -255,8 +255,8 @@ class _Resolver:
             parts.insert(0, ((), {"seed": seed}))
         for path, value in parts:
             hint = partial(
-                misplaced_keys.in_stage, unit=self.document.unit, stage=kind, head=HEAD_KEYS,
-                stages=self.stages, others=self.others,
+                misplaced_keys.in_stage, unit=self.document.unit, stage=kind, stages=self.stages,
+                others=self.others,
             )  # fmt: skip
             params, problems = check_params(kind, self.document, path, value, hint=hint)
             self.problems += problems

@@ -158,7 +158,8 @@ def _csv_row(sheet: Sheet, columns: list[Column], number: int, cells: list[str])
         if not column.name:
             # In tables of pandas and R, the first column counts the rows and has no name.
             if index or not clean(cell).isdigit():
-                faults.append(_RowFault("", _nameless(index, cell)))
+                text = f"{shown(cell)} stands in column {index + 1}, which has no name"
+                faults.append(_RowFault("", f"{text}; name it or empty it"))
             continue
         if problem := column.problem or (_NUL if "\0" in cell else ""):
             faults.append(_RowFault(column.name, problem))
@@ -206,10 +207,6 @@ def _too_many(sheet: Sheet, cells: list[str]) -> str:
         f"it has {number} cells where row {sheet.header} names {len(sheet.columns)} columns; "
         f"put text that holds a separator ({name}) in {quotes}"
     )
-
-
-def _nameless(index: int, cell: str) -> str:
-    return f"{shown(cell)} stands in column {index + 1}, which has no name; name it or empty it"
 
 
 # --- JSON Lines ---

@@ -76,7 +76,8 @@ class InboxIntake:
         self._group = FIRST_GROUP
         self._idle_until = 0.0
         self.recovery = ClaimRecovery(config, inbox, ledger, cleanup, self.settling, look)
-        self._is_first_look = self._setting() is None
+        self._watched = f"watched:{inbox.name}"
+        self._is_first_look = ledger.transact(lambda s: store.get_setting(s, self._watched)) is None
         self.has_looked = False
 
     def _describe(self, error: OSError) -> str:
@@ -86,10 +87,6 @@ class InboxIntake:
         return missing_sentence(
             self._config, self.inbox, was_watched=was_watched, look=self._look_at
         )
-
-    def _setting(self) -> str | None:
-        name = f"watched:{self.inbox.name}"
-        return self._ledger.transact(lambda s: store.get_setting(s, name))
 
     @property
     def next_at(self) -> float:
@@ -196,7 +193,7 @@ class InboxIntake:
 
         def commit(session: Any) -> None:
             drops.remember_files(session, rows_of(self.inbox.name, versions))
-            store.set_setting(session, f"watched:{self.inbox.name}", str(utcnow()))
+            store.set_setting(session, self._watched, str(utcnow()))
 
         self._ledger.transact(commit)
         self._known_files.note(versions)

@@ -10,7 +10,7 @@ from typing import Protocol
 import structlog
 
 from dna_pipeline.base.errors import Failure
-from dna_pipeline.base.layout import claim_dir, is_id, is_real_folder
+from dna_pipeline.base.layout import claim_dir, entries, is_id, is_real_folder
 from dna_pipeline.base.reachability import Look
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.schema import Config, Inbox
@@ -112,7 +112,7 @@ class ClaimRecovery:
             self._give_up_copy(drop)  # the next look finds the original
             self._forget(drop.id)
             return
-        complete = (folder / drop.image).is_file() if drop.image else _holds_files(folder)
+        complete = (folder / drop.image).is_file() if drop.image else any(entries(folder))
         if not complete:
             return_files(folder, self._inbox.path, drop.folder, drop.stat)
             self._forget(drop.id)
@@ -185,10 +185,6 @@ def give_back_orphan(ledger: Ledger, cleanup: ClaimCleanup, look: Look, drop: Dr
         log.warning("claim.left", inbox=drop.inbox, drop=drop.id, why=str(error))
         return
     ledger.transact(lambda s: drops.forget_drops(s, [drop.id]))
-
-
-def _holds_files(folder: Path) -> bool:
-    return folder.is_dir() and any(folder.iterdir())
 
 
 def _identity(folder: Path) -> tuple[int, int] | None:

@@ -28,17 +28,13 @@ def claiming_drops(session: Session) -> list[Drop]:
     return list(session.scalars(select(Drop).where(_NOT_GONE, Drop.state == "claiming")))
 
 
-def forget_drops(session: Session, drop_ids: Sequence[str]) -> int:
-    """Remove those of these drops that are still `claiming`; return their number.
+def forget_drops(session: Session, drop_ids: Sequence[str]) -> None:
+    """Remove those of these drops that are still `claiming`.
 
     For claims that failed or were rolled back.
     """
-    forgotten = 0
     for some in chunks(drop_ids):
-        claiming = (Drop.id.in_(some), Drop.state == "claiming")
-        result: Any = session.execute(delete(Drop).where(*claiming))
-        forgotten += int(result.rowcount)
-    return forgotten
+        session.execute(delete(Drop).where(Drop.id.in_(some), Drop.state == "claiming"))
 
 
 def finish_claims(

@@ -40,7 +40,13 @@ def open_writer(path: Path) -> Engine:
     """Open an engine whose transactions are immediate and durable (`synchronous=FULL`)."""
     module = sqlite_module()
     wal = wal_is_safe(module.sqlite_version_info)
-    engine = _engine(URL.create("sqlite", database=str(path)), module)
+    engine = create_engine(
+        URL.create("sqlite", database=str(path)),
+        module=module,
+        poolclass=QueuePool,
+        # isolation_level=None leaves BEGIN and COMMIT to us; without it the driver adds its own.
+        connect_args={"isolation_level": None, "check_same_thread": False},
+    )
 
     def connected(connection: Any, _: object) -> None:
         connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
@@ -53,16 +59,6 @@ def open_writer(path: Path) -> Engine:
     event.listen(engine, "connect", connected)
     event.listen(engine, "begin", _begin_immediate)
     return engine
-
-
-def _engine(url: URL, module: Any) -> Engine:
-    return create_engine(
-        url,
-        module=module,
-        poolclass=QueuePool,
-        # isolation_level=None leaves BEGIN and COMMIT to us; without it the driver adds its own.
-        connect_args={"isolation_level": None, "check_same_thread": False},
-    )
 
 
 def _begin_immediate(connection: Any) -> None:

@@ -71,11 +71,6 @@ def batch_entry(batch: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def read_status(outbox: Path) -> dict[str, Any] | None:
-    """Read `status.json`; None if it is missing or cannot be read."""
-    return read_json(file_of(outbox))
-
-
 @dataclass(frozen=True, slots=True)
 class Status:
     """State of daemon and queue.
@@ -145,7 +140,7 @@ def _reported(config: Config, look: Look) -> tuple[dict[str, Any] | None, str | 
     from dna_pipeline.operations.daemon.lock import holder
 
     reach = look(config.outbox)
-    if not reach.is_silent and (status := read_status(config.outbox)) is not None:
+    if not reach.is_silent and (status := read_json(file_of(config.outbox))) is not None:
         return status, None
     return {"daemon": holder(config.data)}, reach.why if reach.is_silent else None
 

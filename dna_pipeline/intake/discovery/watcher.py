@@ -180,7 +180,7 @@ class Watcher:
         if observer is None or not _lives(observer):
             if observer:
                 observer.stop()
-            observer = self._native() if kind == "native" else _polling()
+            observer = self._native() if kind == "native" else BaseObserver(_POLLER, timeout=POLL_S)
             observer.start()
             self._observers[kind] = observer
         return observer
@@ -305,10 +305,6 @@ def _end(observer: BaseObserver) -> None:
     with suppress(Exception):
         observer.stop()
         observer.join()
-
-
-def _polling() -> BaseObserver:
-    return BaseObserver(_POLLER, timeout=POLL_S)
 
 
 def _as_inotify(observer: BaseObserver) -> InotifyObserver | None:

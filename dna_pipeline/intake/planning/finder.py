@@ -176,13 +176,13 @@ class CandidateFinder:
             return None
         candidate = self.pending.popleft()
         self._sharers[candidate.sidecar] -= 1
-        return candidate, self._stats(candidate)
+        return candidate, _stats(candidate, self.files)
 
     def next_ready(self, now: float) -> ReadyDrop | None:
         """The next of `pending` if it may be claimed; None while it may still be half written."""
         candidate = self.pending.popleft()
         self._sharers[candidate.sidecar] -= 1
-        stats = self._stats(candidate)
+        stats = _stats(candidate, self.files)
         error, probed = candidate.error, None
         if len(stats) != len(candidate.paths):
             return None  # one of its files was claimed in the meantime
@@ -262,9 +262,6 @@ class CandidateFinder:
         times = [now + self.inbox.rescan_s]
         times += [at for at in (self.tracker.next_settle(), pairing.next_at) if at is not None]
         self.next_at = max(min(times), now + 0.05)
-
-    def _stats(self, candidate: Candidate) -> dict[str, FileStat]:
-        return _stats(candidate, self.files)
 
     def _is_processed(self, candidate: Candidate) -> bool:
         path = key_path(candidate, self.reference)

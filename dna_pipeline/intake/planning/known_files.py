@@ -49,10 +49,10 @@ class KnownFiles:
             rows = ledger.known_files(inbox)
         else:
             rows = ledger.transact(lambda s: drops.known_files(s, inbox))
-        self._versions = {
-            path: _pack(path, Version(_from_json(row.stat), row.key, row.error, row.drop_id))
-            for path, row in rows.items()
-        }
+        self._versions: dict[str, _Packed] = {}
+        for path, row in rows.items():
+            stats = {name: FileStat(**stat) for name, stat in row.stat.items()}
+            self._versions[path] = _pack(path, Version(stats, row.key, row.error, row.drop_id))
 
     def version(self, path: str) -> Version | None:
         """The last version at that path; None if there is none."""
@@ -140,7 +140,3 @@ def _long(short: bytes | str) -> str:
 def to_json(stats: Stats) -> dict[str, Any]:
     """Stats as plain values for a JSON column."""
     return {path: stat.as_json() for path, stat in stats.items()}
-
-
-def _from_json(stats: dict[str, Any]) -> Stats:
-    return {path: FileStat(**stat) for path, stat in stats.items()}

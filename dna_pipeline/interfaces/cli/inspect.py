@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,7 +21,6 @@ from dna_pipeline.interfaces.cli.output import (
 from dna_pipeline.interfaces.cli.words import event_words, short
 
 if TYPE_CHECKING:
-    from dna_pipeline.config.schema import Config
     from dna_pipeline.operations.history import EventLog
 
 FOLLOW_INTERVAL_S = 0.25
@@ -59,11 +58,7 @@ def show(context: typer.Context, job: str, as_json: JsonOption = False) -> None:
     job_record = read_job(config, job)
     if as_json:
         print_json(job_record)
-    else:
-        _print_job(config, job_record)
-
-
-def _print_job(config: Config, job_record: dict[str, Any]) -> None:
+        return
     for title, text in job_lines(config.outbox, job_record):
         print(f"{clean(title):12} {clean(text)}".rstrip())
 

@@ -112,7 +112,7 @@ def _print_report(report: dict[str, Any]) -> None:
         print(f"held: {number}, {clean(hold_reason(hold['code'], hold['detail']))}")
     for entry in report["waiting"]:
         where = f"{entry['inbox']}/{entry['file']}" if entry["file"] else entry["inbox"]
-        print(f"left: {clean(where)}: {clean(entry['reason'])}")
+        print(f"waiting: {clean(where)}: {clean(entry['reason'])}")
 
 
 def submit(
