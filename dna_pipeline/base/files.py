@@ -258,6 +258,20 @@ def remove_tree_if_there(folder: Path) -> None:
         remove_tree(folder)
 
 
+def remove_empty(folder: Path, top: Path) -> Path:
+    """Remove a folder and those above it, below `top`, as far as they are empty; return the lowest
+    that is left. One that another process removed counts as removed."""
+    while folder != top:
+        try:
+            folder.rmdir()
+        except FileNotFoundError:
+            pass
+        except OSError:
+            break
+        folder = folder.parent
+    return folder
+
+
 def is_same_file(one: Path, other: Path) -> bool:
     """True if both are plain files with the same bytes."""
     if not all(path.is_file() and not path.is_symlink() for path in (one, other)):

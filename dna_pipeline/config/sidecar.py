@@ -16,7 +16,6 @@ from pydantic import ValidationError
 
 from dna_pipeline.base.errors import (
     JobError,
-    ParameterInvalid,
     SidecarInvalid,
     UnknownModel,
     UnknownPipeline,
@@ -27,10 +26,9 @@ from dna_pipeline.config.parameters import check_params, keys_of, model_problem,
 from dna_pipeline.config.problems import (
     MAX_COLLECTED,
     Problem,
-    as_lines,
     dotted,
+    error_of,
     from_validation,
-    in_line_order,
     not_json,
     unknown_key,
     wrong_key,
@@ -187,11 +185,8 @@ class _Resolver:
                               self.context.content)  # fmt: skip
 
     def _raise_problems(self) -> None:
-        if self.problems:
-            wrong_key = any(problem.wrong_key for problem in self.problems)
-            kind = SidecarInvalid if wrong_key else ParameterInvalid
-            first = in_line_order(self.problems)[0]
-            raise kind("\n".join(as_lines(self.problems)), where=first.where)
+        if (error := error_of(self.problems)) is not None:
+            raise error
 
     def _head(self) -> SidecarHead:
         values = {key: value for key, value in self.entries.items() if value is not None}

@@ -393,8 +393,7 @@ class BatchClaimer:
             entry.is_unchanged = before is not None and before.key == key
             drop_id = entry.older if entry.is_unchanged else batch.row["id"]
             entry.versions[plan.file] = Version(stats, key, None, drop_id)
-        entry.skips_duplicates = (plan.head.on_duplicate or self._inbox.on_duplicate) == "skip"
-        if entry.skips_duplicates:
+        if (plan.head.on_duplicate or self._inbox.on_duplicate) == "skip":
             entry.removed = self._removed(entry.keys())
         jobs = self._recorder.record([entry])
         self._blocked.forget(plan.file)

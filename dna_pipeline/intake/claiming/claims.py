@@ -21,9 +21,16 @@ from typing import IO, NoReturn
 
 from dna_pipeline.base import files
 from dna_pipeline.base.errors import DnaError
-from dna_pipeline.base.files import fsync, fsync_dir, fsync_tree, remove_file, remove_tree
+from dna_pipeline.base.files import (
+    fsync,
+    fsync_dir,
+    fsync_tree,
+    remove_empty,
+    remove_file,
+    remove_tree_if_there,
+)
 from dna_pipeline.base.filesystem import is_link
-from dna_pipeline.base.layout import CLAIMS, claim_root
+from dna_pipeline.base.layout import CLAIMS, claim_root, folders_in
 from dna_pipeline.base.naming import free_names
 from dna_pipeline.intake.discovery.scan import FileStat
 
@@ -106,11 +113,7 @@ def _check_real_dir(folder: Path) -> None:
 
 def list_claims(inbox: Path, ledger_id: str) -> list[str]:
     """Return the ids of a ledger's drops that have a claim in the inbox, sorted."""
-    try:
-        with os.scandir(inbox / CLAIMS / ledger_id) as entries:
-            return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+    return folders_in(claim_root(inbox, ledger_id))
 
 
 def claim_file(source: Path, target_dir: Path, expected: FileStat) -> FileStat | None:
@@ -335,17 +338,7 @@ def _sync(folder: Path) -> None:
 
 def dispose(claim: Path) -> None:
     """Remove a claim with all its files, durably, and each empty folder above it up to `.dna`."""
-    with suppress(FileNotFoundError):
-        remove_tree(claim)
-    ledger, hidden, inbox = claim.parents[:3]
-    lowest_left = ledger
-    for folder, above in ((ledger, hidden), (hidden, inbox)):
-        try:
-            folder.rmdir()
-        except FileNotFoundError:
-            pass  # another process was faster
-        except OSError:
-            break  # another claim is there
-        lowest_left = above
+    remove_tree_if_there(claim)
+    lowest_left = remove_empty(claim.parent, claim.parents[2])
     with suppress(FileNotFoundError):
         fsync_dir(lowest_left)

@@ -27,8 +27,8 @@ class Entry:
         versions: the known files that it makes, by their key paths.
         older: the drop of the version before this one; None if there is none.
         is_unchanged: True if a kept file asks for nothing new, so that its copy goes again.
-        skips_duplicates: True if rows that were done before are skipped.
-        removed: result folders that are no longer in the outbox.
+        removed: result folders that are no longer in the outbox, if rows that were done before are
+            skipped; None if all rows run.
     """
 
     plan: Plan
@@ -37,8 +37,7 @@ class Entry:
     versions: dict[str, Version] = field(default_factory=dict[str, Version])
     older: str | None = None
     is_unchanged: bool = False
-    skips_duplicates: bool = False
-    removed: Collection[str] = ()
+    removed: Collection[str] | None = None
 
     def keys(self) -> list[str]:
         """The dedup keys of its items."""
@@ -69,10 +68,11 @@ class Entry:
 
     def _done(self, session: Any) -> dict[str | None, str]:
         """Return the jobs that did before what rows ask for, by dedup key."""
-        existing = batches.existing(session, self.keys()) if self.skips_duplicates else {}
+        if self.removed is None:
+            return {}
         return {
             key: before.job
-            for key, before in existing.items()
+            for key, before in batches.existing(session, self.keys()).items()
             if before.status != "completed"
             or (before.folder is not None and before.folder not in self.removed)
         }

@@ -133,9 +133,8 @@ def _ledger_id(config: Config, remains: Salvage) -> tuple[str, str]:
     if (mark := read_mark(config.data)) is not None:
         has_folder = any(root.name == mark.ledger for root in roots)
         return mark.ledger, "the folders of its claims" if has_folder else str(config.data / MARK)
-    owned = {root.name for root in roots if owner.data_of(root) == str(config.data)}
-    unowned = {root.name for root in roots if owner.data_of(root) is None}
-    for ids in (owned, unowned):
+    for data in (str(config.data), None):  # those of this data folder, or of an unknown one
+        ids = {root.name for root in roots if owner.data_of(root) == data}
         if len(ids) == 1:
             return ids.pop(), "the folders of its claims"
     return store.new_id()[:12], "nothing: it is a new one"
@@ -189,13 +188,9 @@ class _Rebuilder:
             )
 
     def _settings(self) -> None:
-        settings = {
-            name: value
-            for name, value in self._remains.settings.items()
-            if name == "paused" or name.startswith(batches.DIALECT)
-        }
-        for name, value in settings.items():
-            self._ledger.transact(lambda s, n=name, v=value: store.set_setting(s, n, v))
+        for name, value in self._remains.settings.items():
+            if name == "paused" or name.startswith(batches.DIALECT):
+                self._ledger.transact(lambda s, n=name, v=value: store.set_setting(s, n, v))
 
     # --- jobs that have ended ---
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import structlog
 
-from dna_pipeline.base.files import fsync_dir
+from dna_pipeline.base.files import fsync_dir, remove_empty
 from dna_pipeline.base.layout import claim_dir, claim_root, claim_roots, is_id
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.intake.claiming import claims, owner
@@ -78,9 +78,7 @@ def _server_time(inbox: Path, ledger_id: str) -> float:
         return probe.stat().st_mtime
     finally:
         probe.unlink(missing_ok=True)
-        with suppress(OSError):
-            probe.parent.rmdir()
-            probe.parent.parent.rmdir()
+        remove_empty(probe.parent, inbox)
 
 
 def _take_root(inbox: Inbox, root: Path, ledger_id: str, now: float) -> ForeignClaims:
