@@ -56,13 +56,12 @@ def open_writer(path: Path) -> Engine:
         connection.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
         connection.execute("PRAGMA foreign_keys=ON")
 
+    def begun(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
     event.listen(engine, "connect", connected)
-    event.listen(engine, "begin", _begin_immediate)
+    event.listen(engine, "begin", begun)
     return engine
-
-
-def _begin_immediate(connection: Any) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def is_busy(error: OperationalError) -> bool:

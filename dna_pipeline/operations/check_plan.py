@@ -135,16 +135,13 @@ def planned_jobs(
             yield from _image(inbox, planner, candidate, prober)
     except (JobError, OSError) as error:
         if _is_there(inbox, candidate):
-            job_error = error if isinstance(error, JobError) else _unreadable(error)
-            yield PlannedJob(None, candidate.image, error=job_error)
+            if isinstance(error, OSError):
+                error = ImageUnreadable(f"{error.filename}: cannot be read: {error.strerror}")
+            yield PlannedJob(None, candidate.image, error=error)
 
 
 def _is_there(inbox: Inbox, candidate: Candidate) -> bool:
     return all(is_file(inbox.path / path) for path in candidate.paths)
-
-
-def _unreadable(error: OSError) -> JobError:
-    return ImageUnreadable(f"{error.filename}: cannot be read: {error.strerror}")
 
 
 def _image(

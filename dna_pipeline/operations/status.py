@@ -114,8 +114,9 @@ def read_daemon_and_queue(config: Config) -> Status:
             "daemon", "running", "workers", "waiting", "waiting_total", "runnable", "queue_eta_s",
         )  # fmt: skip
         fields |= {key: reported[key] for key in from_daemon if key in reported}
-        if _is_held(fields["holds"]):
-            # The daemon may have written its estimate before the pause, so correct it here.
+        if any(hold["jobs"] is None for hold in fields["holds"]):
+            # The whole queue is paused. The daemon may have written its estimate before that, so
+            # correct it here.
             running: dict[str, Any] | None = fields["running"]
             fields |= {"runnable": 0, "queue_eta_s": None if running is None else running["eta_s"]}
     return Status(fields, silent)
@@ -127,11 +128,6 @@ def _inbox_problems(config: Config, queries: Queries | None, look: Look) -> list
 
     reasons = [(inbox.name, of_inbox(config, inbox, queries, look)) for inbox in config.inboxes]
     return [{"inbox": name, "file": None, "reason": reason} for name, reason in reasons if reason]
-
-
-def _is_held(holds: list[dict[str, Any]]) -> bool:
-    """True if the whole queue is paused."""
-    return any(hold["jobs"] is None for hold in holds)
 
 
 def _reported(config: Config, look: Look) -> tuple[dict[str, Any] | None, str | None]:

@@ -414,7 +414,7 @@ class BatchClaimer:
         with suppress(OSError):  # `ClaimRecovery` returns later what cannot be returned now
             self._claimer.roll_back(batch.group)
         for path in batch.moved:
-            self._finder.mark_returned(path)
+            self._finder.tracker.expect_back(path)
 
     # --- known files ---
 

@@ -132,11 +132,6 @@ def is_yaml_name(relative: str) -> bool:
     return _suffix(relative) in YAML_SUFFIXES
 
 
-def is_input_name(relative: str) -> bool:
-    """True for the name of a file that may be claimed: an image, a YAML or a table."""
-    return is_image_name(relative) or is_yaml_name(relative) or is_table_name(relative)
-
-
 def is_passed_over(name: str) -> bool:
     """True for the name (not path) of a file or folder that every scan passes over.
 
@@ -253,7 +248,7 @@ class _Walk:
         if is_image_name(relative):
             if include and not _matches(relative, include):
                 return "not among what this inbox includes"
-        elif not is_input_name(relative):
+        elif not (is_yaml_name(relative) or is_table_name(relative)):
             return _not_understood(relative)
         self._note(relative, _lstat(entry))
         return ""

@@ -319,7 +319,8 @@ def _lives(observer: BaseObserver) -> bool:
 def _kinds(inbox: Inbox) -> tuple[Kind, ...]:
     """Kinds of watches to try, in this order."""
     if inbox.watch == "auto":
-        return ("poll",) if _is_network(inbox.path) else ("native", "poll")
+        is_remote = filesystem.type_of(inbox.path) in _NETWORK
+        return ("poll",) if is_remote else ("native", "poll")
     return (inbox.watch,)
 
 
@@ -333,8 +334,3 @@ def _identity(folder: Path) -> tuple[int, int] | None:
     if not stat.S_ISDIR(status.st_mode) or not os.access(folder, os.R_OK | os.X_OK):
         return None
     return status.st_dev, status.st_ino
-
-
-def _is_network(folder: Path) -> bool:
-    """True if the folder's file system may be changed by other machines without events here."""
-    return filesystem.type_of(folder) in _NETWORK

@@ -207,10 +207,6 @@ class CandidateFinder:
         self.files.pop(path, None)
         self._references.pop(path, None)
 
-    def mark_returned(self, path: str) -> None:
-        """Note that a file was in a claim and is back unchanged."""
-        self.tracker.expect_back(path)
-
     def mark_failed(self, path: str, reason: str) -> None:
         """Let a file wait that could not be claimed; the next scan finds it again."""
         self.waiting.append(Waiting(path, reason, None, True, "writing"))

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from dna_pipeline.base.quantities import number_of
 from dna_pipeline.interfaces.cli.output import JsonOption, clean, load_to_write, print_json, say
 
 
@@ -47,8 +48,7 @@ def _print_report(report: dict[str, Any]) -> None:
     if report["requeued"]:
         print(f"queued     {report['requeued']} copies in the data folder")
     for inbox, number in report["known"].items():
-        files = "1 file" if number == 1 else f"{number:,} files"
-        were = "was" if number == 1 else "were"
+        files, were = number_of(number, "file"), "was" if number == 1 else "were"
         print(f"known      {files} in inbox {clean(inbox)} {were} done; not run again")
     for path in report["recovered"]:
         print(f"recovered  {clean(path)}: nobody knows whose; drop or submit it again")

@@ -22,11 +22,11 @@ from dna_pipeline.intake.planning.finder import key_path
 from dna_pipeline.intake.planning.known_files import Version, rows_of
 from dna_pipeline.intake.planning.plan import Planner
 from dna_pipeline.intake.planning.references import read_reference
-from dna_pipeline.ledger import drops, queue, store
+from dna_pipeline.ledger import drops, store
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.operations.check_plan import candidates
 from dna_pipeline.operations.repair.results import PublishedResult
-from dna_pipeline.operations.repair.salvage import Salvage
+from dna_pipeline.operations.repair.salvage import Salvage, has_all_jobs
 
 
 class KeptFile(NamedTuple):
@@ -108,10 +108,8 @@ def _is_lost(ledger: Ledger, remains: Salvage, drop_id: str | None) -> bool:
     """True if a file's jobs had not ended and were not restored: the file must run again."""
     if drop_id not in remains.drops:
         return False
-    jobs = remains.jobs_of.get(str(drop_id), set())
-    rebuilt_jobs = [ledger.transact(lambda s, i=job: queue.find_job(s, i)) for job in jobs]
     restored = ledger.transact(lambda s: drops.drop_state(s, str(drop_id)))
-    return restored is None and (not jobs or None in rebuilt_jobs)
+    return restored is None and not has_all_jobs(ledger, remains, str(drop_id))
 
 
 def _matching(config: Config, inbox: Inbox, ended_jobs: set[FinishedJob]) -> list[dict[str, Any]]:

@@ -37,7 +37,7 @@ from dna_pipeline.operations.repair.results import (
     read_result,
     rows_of,
 )
-from dna_pipeline.operations.repair.salvage import Salvage, salvage
+from dna_pipeline.operations.repair.salvage import Salvage, has_all_jobs, salvage
 
 log = structlog.get_logger()
 
@@ -262,15 +262,11 @@ class _Rebuilder:
                 or not (is_claim and folder.is_dir())
             ):
                 continue
-            is_done = drop["state"] == "disposing" or self._is_done(str(drop["id"]))
+            is_done = drop["state"] == "disposing" or has_all_jobs(
+                self._ledger, self._remains, str(drop["id"])
+            )
             row = drop | {"state": "gone" if is_done else "claiming", "created_at": utcnow()}
             self._ledger.transact(lambda s, r=row: drops.begin_claims(s, [r]))
-
-    def _is_done(self, drop_id: str) -> bool:
-        jobs = self._remains.jobs_of.get(drop_id, set())
-        return bool(jobs) and self._ledger.transact(
-            lambda s: all(s.query(Job.seq).where(Job.id == job).first() for job in jobs)
-        )
 
 
 def _unclear_text(names: list[str]) -> str:

@@ -16,6 +16,7 @@ from dna_pipeline.base.errors import Cancelled, Failure
 from dna_pipeline.base.layout import CANCELLED, FAILED, SOURCE
 from dna_pipeline.base.naming import printable, safe_stem
 from dna_pipeline.intake.discovery.scan import is_yaml_name
+from dna_pipeline.intake.planning.job_rows import as_text
 from dna_pipeline.ledger import model_sets
 from dna_pipeline.ledger.store import new_id
 from dna_pipeline.publish import cancelled_rows
@@ -106,7 +107,7 @@ def _sources(path: Path, manifest: Manifest | ErrorReport) -> tuple[tuple[str, .
     if isinstance(manifest, cancelled_rows.CancelledRow):
         row = cancelled_rows.RowFiles(path, manifest)
         names = () if row.image is None else (row.image.name,)
-        return names, _text(row.request) if row.request.is_file() else None
+        return names, as_text(row.request.read_bytes()) if row.request.is_file() else None
     source = path.parent / SOURCE
     names = tuple(sorted(p.name for p in source.iterdir())) if source.is_dir() else ()
     if isinstance(manifest, Manifest):
@@ -149,11 +150,7 @@ def _sidecar_text(
     source: Path, names: tuple[str, ...], manifest: Manifest | ErrorReport
 ) -> str | None:
     sidecar = sidecar_of(names, image_of(names, manifest.input.name))
-    return None if sidecar is None else _text(source / sidecar)
-
-
-def _text(path: Path) -> str:
-    return path.read_bytes().decode("utf-8", "replace")
+    return None if sidecar is None else as_text((source / sidecar).read_bytes())
 
 
 @dataclass(frozen=True, slots=True)
