@@ -12,7 +12,8 @@ from sqlalchemy.orm import Session
 
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.ledger import states
-from dna_pipeline.ledger.store import add_rows, chunks, table_of
+from dna_pipeline.ledger.sqlite import chunks
+from dna_pipeline.ledger.store import add_rows, table_of
 from dna_pipeline.ledger.tables import Batch, Drop, Event, Job, KnownFile
 
 _NOT_GONE = text("drops.state <> 'gone'")  # literal text, so that the partial index applies

@@ -14,7 +14,8 @@ from sqlalchemy.orm import Session
 
 from dna_pipeline.base.errors import Failure, InboxUnavailable
 from dna_pipeline.ledger import queue, states
-from dna_pipeline.ledger.store import add_event, add_rows, chunks
+from dna_pipeline.ledger.sqlite import chunks
+from dna_pipeline.ledger.store import add_event, add_rows
 from dna_pipeline.ledger.tables import ArtifactRow, Drop, Job, StageRun
 
 _CLAIMS = text(

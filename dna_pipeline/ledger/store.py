@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -17,9 +17,6 @@ from dna_pipeline.ledger import health, schema
 from dna_pipeline.ledger.tables import Base, Event, Setting
 
 T = TypeVar("T")
-
-VALUES_AT_ONCE = 500
-"""Largest number of values in one statement: SQLite allows 32,766."""
 
 
 # Every claim runs these. Making a statement or using the mapper costs more than SQLite's own work,
@@ -71,11 +68,6 @@ class Ledger:
 
     def close(self) -> None:
         self._engine.dispose()
-
-
-def chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
-    """Split values into parts that one statement may name."""
-    return (values[i : i + VALUES_AT_ONCE] for i in range(0, len(values), VALUES_AT_ONCE))
 
 
 def new_id() -> str:
