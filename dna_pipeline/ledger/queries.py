@@ -18,7 +18,7 @@ from dna_pipeline.base.clock import to_second
 from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.base.times import format_time, utcnow
 from dna_pipeline.ledger.health import refusal
-from dna_pipeline.ledger.sqlite import open_reader, sqlite_module
+from dna_pipeline.ledger.sqlite import chunks, open_reader, sqlite_module
 
 _TIMES = ("at", "created_at", "started_at", "finished_at", "not_before")
 _JSON = (
@@ -61,10 +61,6 @@ _SAME = """SELECT status, publish_name FROM jobs
 _HELD_ROOTS = """SELECT DISTINCT substr(claim, 1, length(claim) - length(drops.id) - 1) AS root
     FROM jobs INDEXED BY ix_jobs_hold JOIN drops ON drops.id = drop_id WHERE hold = ?"""
 _BATCH_COUNTS = "SELECT status, count(*) AS jobs FROM jobs WHERE batch = ? GROUP BY +status"
-
-
-IDS_CHUNK = 500
-"""Maximum number of ids in one query; SQLite limits the number of values."""
 
 
 class Queries:
@@ -171,11 +167,11 @@ class Queries:
     def warning_counts(self, job_ids: Sequence[str]) -> dict[str, int]:
         """Count the warnings of these jobs' stages; jobs without any are left out."""
         counts: dict[str, int] = {}
-        for chunk in (job_ids[i : i + IDS_CHUNK] for i in range(0, len(job_ids), IDS_CHUNK)):
-            marks = ", ".join("?" for _ in chunk)
+        for some in chunks(job_ids):
+            marks = ", ".join("?" for _ in some)
             sql = f"""SELECT job_id, warnings FROM stage_runs
                 WHERE job_id IN ({marks}) AND warnings <> '[]'"""
-            for row in self._rows(sql, *chunk):
+            for row in self._rows(sql, *some):
                 counts[row["job_id"]] = counts.get(row["job_id"], 0) + len(row["warnings"])
         return counts
 

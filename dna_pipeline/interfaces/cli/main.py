@@ -15,7 +15,7 @@ from dna_pipeline.interfaces.cli.check import check
 from dna_pipeline.interfaces.cli.control import cancel, pause, resume, retry
 from dna_pipeline.interfaces.cli.init import init
 from dna_pipeline.interfaces.cli.inspect import events, jobs, show, status
-from dna_pipeline.interfaces.cli.output import Options, say
+from dna_pipeline.interfaces.cli.output import say
 from dna_pipeline.interfaces.cli.repair import repair
 from dna_pipeline.interfaces.cli.run import run, submit, watch
 from dna_pipeline.interfaces.cli.verify import verify
@@ -58,7 +58,7 @@ def options(
     ] = False,
 ) -> None:
     """Read what stands before the command's name."""
-    context.obj = Options(config)
+    context.obj = config
 
 
 def main() -> None:

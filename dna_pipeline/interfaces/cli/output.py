@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,13 +20,6 @@ if TYPE_CHECKING:
     from dna_pipeline.config.schema import Config
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print facts as JSON.")]
-
-
-@dataclass(slots=True)
-class Options:
-    """Options that stand before the command's name."""
-
-    config: Path | None = None
 
 
 def load(context: typer.Context) -> Config:
@@ -50,10 +42,10 @@ def load_to_write(context: typer.Context) -> Config:
 
 
 def _file(context: typer.Context) -> Path:
+    """Find pipeline.yaml; `context.obj` is the value of the option `--config`."""
     from dna_pipeline.config.schema import find_config
 
-    options: Options = context.obj
-    return find_config(options.config)
+    return find_config(context.obj)
 
 
 def print_json(value: Any) -> None:

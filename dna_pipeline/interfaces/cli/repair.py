@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
@@ -26,7 +27,7 @@ def repair(
     config = load_to_write(context)
     configure(config.logs, quiet=True)
     if claims:
-        owners = [owner.to_dict() for owner in take_over(config)]
+        owners = [asdict(owner) for owner in take_over(config)]
         print_json({"claims": owners}) if as_json else _print_claims(owners)
     else:
         report = rebuild(config).to_dict()

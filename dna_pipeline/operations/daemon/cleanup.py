@@ -21,9 +21,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import timedelta
-from enum import Enum
 from itertools import takewhile
 from pathlib import Path
+from typing import Literal
 
 import structlog
 
@@ -59,13 +59,8 @@ log = structlog.get_logger()
 INTERVAL_S = 3600.0
 
 
-class Fate(Enum):
-    """Decision about one leftover folder."""
-
-    KEEP = "keep"
-    REMOVE = "remove"
-    RECOVER = "recover"
-
+Fate = Literal["keep", "remove", "recover"]
+"""Decision about one leftover folder."""
 
 Decide = Callable[[str], Fate]
 
@@ -137,26 +132,26 @@ class Cleanup:
             if grace_s and time.time() - folder.stat().st_mtime <= grace_s:
                 return False
             fate = decide(folder.name)
-            if fate is Fate.REMOVE:
+            if fate == "remove":
                 remove_tree_if_there(folder)
                 log.info("leftover.removed", folder=str(folder))
-            elif fate is Fate.RECOVER:
+            elif fate == "recover":
                 move_to_recovered(self._config, folder)
         except OSError as error:
             log.warning("leftover.left", folder=str(folder), why=str(error))
             return True
-        return fate is not Fate.KEEP
+        return fate != "keep"
 
     def _job_fate(self, name: str) -> Fate:
         """Decide about a work folder or a staging folder, which has the id of its job as name."""
         if is_trash(name):
-            return Fate.REMOVE
+            return "remove"
         is_open, job = self._ledger.transact(
             lambda s: (queue.is_open(s, name), queue.find_job(s, name))
         )
         if job is None:
-            return Fate.RECOVER
-        return Fate.KEEP if is_open else Fate.REMOVE
+            return "recover"
+        return "keep" if is_open else "remove"
 
     def _claims_fate(self) -> Decide:
         """Give the function that decides about a copy, whose folder has the id of its drop as
@@ -165,10 +160,11 @@ class Cleanup:
 
         def decide(name: str) -> Fate:
             if name in needed:
-                return Fate.KEEP
+                return "keep"
             state = self._ledger.transact(lambda s: drops.drop_state(s, name))
-            fates = {None: Fate.RECOVER, "gone": Fate.REMOVE}
-            return fates.get(state, Fate.KEEP)
+            if state is None:
+                return "recover"
+            return "remove" if state == "gone" else "keep"
 
         return decide
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ class ForeignClaims:
         taken: number of claims that were taken over.
         left: claims that could not be taken over, and why.
 
-    `--json` prints `to_dict`, so the attributes are public keys.
+    `--json` prints them, so the attributes are public keys.
     """
 
     inbox: str
@@ -47,9 +47,6 @@ class ForeignClaims:
     drops: int
     taken: int = 0
     left: list[str] = field(default_factory=list[str])
-
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 def take_over(config: Config) -> list[ForeignClaims]:
