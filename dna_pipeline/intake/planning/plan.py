@@ -151,13 +151,14 @@ class Planner:
             items = [PlanItem(Row(1, None, _NOTHING), outcome=self._plain)]
             return Plan("image", folder, name, "", items)
         document = document or _NOTHING
+        head = head_of(document)
         specs = self._specs(document, job_rows.context_of(self._inbox, folder, name, sha256), draw)
         items = [
             PlanItem(Row(number, None, each), outcome=spec)
             for number, (each, spec) in enumerate(specs, 1)
         ]
         kind = "image" if len(items) == 1 else "matrix"
-        return Plan(kind, folder, name, "", items, head_of(document))
+        return Plan(kind, folder, name, "", items, head)
 
     def plan_claimed(
         self, folder: str, name: str, data: bytes | None, sha256: str | None, error: Failure | None
@@ -178,7 +179,6 @@ class Planner:
         seeds: Mapping[str, int] | None = None,
     ) -> list[tuple[Document, JobSpec]]:
         """Resolve the combinations of a document's matrix, or else the document itself."""
-        head_of(document)
         if document.value.get("matrix") is None:
             return [(document, self._resolve(document, draw, context, seeds))]
         batch = context.fields()["stem"]
@@ -195,7 +195,9 @@ class Planner:
         seeds: Mapping[str, int] | None = None,
     ) -> JobSpec:
         """Resolve the one job that a sidecar's bytes (or none) ask for. Raises `JobError`."""
-        (_, spec), *more = self._specs(document_of(data) or _NOTHING, context, draw, seeds)
+        document = document_of(data) or _NOTHING
+        head_of(document)  # its keys concern other jobs, but wrong values are an error here too
+        (_, spec), *more = self._specs(document, context, draw, seeds)
         if more:
             raise ParameterInvalid(
                 "matrix: asks for several jobs, but this image has become one job already",
