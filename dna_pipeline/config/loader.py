@@ -30,6 +30,7 @@ from dna_pipeline.config.problems import (
     wrong_value,
 )
 from dna_pipeline.config.schema import (
+    HEAD_KEYS,
     SUBMIT_INBOX,
     Config,
     Inbox,
@@ -43,7 +44,6 @@ from dna_pipeline.config.schema import (
     is_valid_id,
 )
 from dna_pipeline.config.sentences import nearest, shown
-from dna_pipeline.config.sidecar import HEAD_KEYS
 from dna_pipeline.config.yaml12 import Document, KeyPath, is_list, is_mapping
 from dna_pipeline.config.yaml_faults import without_blank
 from dna_pipeline.stages import registry
@@ -97,7 +97,9 @@ class _Reader:
         if self.document.value is None:
             raise ConfigError(f"{self.file}: the file is empty; `dna-pipeline init` writes one")
         stand_in: dict[str, Any] = {"version": 1, "pipelines": {}}
-        spec = self._validate(PipelineFile, (), self.document.value, stand_in, _at_top)
+        spec = self._validate(
+            PipelineFile, (), self.document.value, stand_in, misplaced_keys.at_top_of_pipeline_file
+        )
         if spec is None:
             raise self._error()
         paths = self._validate(PathsSpec, ("paths",), spec.paths or {}) or PathsSpec()
@@ -247,7 +249,7 @@ class _Reader:
         params, problems = check_params(
             stage, self.document, path, value, other_keys=other_keys,
             hint=partial(misplaced_keys.in_stage, unit=self.document.unit, stage=stage,
-                         head=HEAD_KEYS, stages=misplaced_keys.known_stages(), others={}),
+                         stages=misplaced_keys.known_stages(), others={}),
         )  # fmt: skip
         self.problems += problems
         return None if problems else params
@@ -404,7 +406,7 @@ class _Reader:
                 valid_keys = {name for name, _ in stages}
                 own = misplaced_keys.stages_of([pipelines[inbox.pipeline]])
                 others = misplaced_keys.stages_of(pipelines.values())
-                hint = misplaced_keys.in_defaults(key, HEAD_KEYS, own, others)
+                hint = misplaced_keys.in_defaults(key, own, others)
                 self.problems.append(unknown_key(self.document, (*path, key), valid_keys, hint))
             for kind in types:
                 self._check_default((*path, key), kind, value, models)
@@ -427,10 +429,6 @@ class _Reader:
             self._wrong((*path, "model"), text)
 
 
-def _at_top(key: str) -> str:
-    return misplaced_keys.at_top_of_pipeline_file(key, HEAD_KEYS)
-
-
 def _in_inbox(entry: Any, pipelines: Mapping[str, Pipeline], key: str) -> str:
     name = entry.get("pipeline") if is_mapping(entry) else None
-    return misplaced_keys.in_inbox(key, HEAD_KEYS, misplaced_keys.stages_near(name, pipelines))
+    return misplaced_keys.in_inbox(key, misplaced_keys.stages_near(name, pipelines))

@@ -6,13 +6,13 @@ from contextlib import closing
 from dataclasses import asdict
 from typing import Any
 
+from dna_pipeline.base.naming import printable
 from dna_pipeline.base.reachability import Look, brief_looks
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.execution.disk_space import output_bytes
 from dna_pipeline.execution.estimate import Estimator, total
 from dna_pipeline.intake.discovery.candidates import Candidate
 from dna_pipeline.intake.discovery.probe import Prober
-from dna_pipeline.intake.planning.job_rows import printable
 from dna_pipeline.intake.planning.source_roots import lacking_root
 from dna_pipeline.ledger import health, model_sets
 from dna_pipeline.ledger.queries import Queries
@@ -77,7 +77,6 @@ def _would_all_run(report: dict[str, Any]) -> bool:
 
 def _estimator(queries: Queries | None) -> Estimator | None:
     """Estimator with the times of earlier jobs; None if there is no ledger yet."""
-
     if queries is None:
         return None
     estimator = Estimator(queries)
@@ -87,7 +86,6 @@ def _estimator(queries: Queries | None) -> Estimator | None:
 
 def _whole(jobs: list[dict[str, Any]]) -> dict[str, Any]:
     """Sum up time and disk of all jobs that would run, and count the jobs by kind."""
-
     runs = [job for job in jobs if job["error"] is None and not job["skipped"]]
     seconds = total([[job["seconds"]] if job["seconds"] else [] for job in runs], len(runs))
     rows = sum(job["row"] is not None for job in jobs)

@@ -28,6 +28,7 @@ from dna_pipeline.base.layout import (
     is_real_folder,
     is_trash,
 )
+from dna_pipeline.base.naming import printable
 from dna_pipeline.base.reachability import Look, look_directly
 from dna_pipeline.config.inboxes import is_own_name
 from dna_pipeline.config.schema import Config
@@ -147,11 +148,6 @@ class Leftovers:
         }
 
 
-def printable(path: Path) -> str:
-    """Give a path as text that JSON can hold, whatever its bytes."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
-
-
 def find_leftovers(config: Config, look: Look = look_directly) -> Leftovers:
     """Find the leftovers. Reads folders only, never the ledger.
 
@@ -207,7 +203,7 @@ def check_data_folder(config: Config, look: Look = look_directly) -> None:
         return
     if not (foreign := _foreign_content(config, look)):
         return
-    names = ", ".join(printable(Path(name)) for name in foreign[:_NAMES_SHOWN])
+    names = ", ".join(printable(name) for name in foreign[:_NAMES_SHOWN])
     more = f" and {len(foreign) - _NAMES_SHOWN} more" if len(foreign) > _NAMES_SHOWN else ""
     raise ConfigError(
         f"{config.data}: there is no ledger here yet, and this folder holds what is not "

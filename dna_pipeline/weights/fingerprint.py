@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dna_pipeline.base.files import sha256_file, write_bytes
+from dna_pipeline.base.files import read_json, sha256_file, write_bytes
 from dna_pipeline.weights.licences import licence_of
 from dna_pipeline.weights.pins import is_weights
 
@@ -22,10 +22,7 @@ class Fingerprints:
     def __init__(self, data: Path) -> None:
         self._data = data
         self._file = data / "weights.json"
-        try:
-            self._hashes: dict[str, str] = json.loads(self._file.read_bytes())
-        except (OSError, ValueError):
-            self._hashes = {}
+        self._hashes: dict[str, str] = read_json(self._file) or {}
 
     def of(self, provider: Provider) -> tuple[str, str | None]:
         """The path as the manifest names it, and the hash; None for a model without weights.

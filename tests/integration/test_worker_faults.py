@@ -326,7 +326,7 @@ def test_a_job_that_is_to_rest_is_given_back_between_stages(shared_bench: Bench)
     events = shared_bench.until_end("j")
     assert failure_of(events) == ("hours", True)
     (one,) = [event for event in events if isinstance(event, StageDone)]
-    message = order.to_message()
+    message = asdict(order)
     message["stages"][0]["done"] = [asdict(file) for file in one.artifacts]
     shared_bench.executor.submit(Order.from_message(message))
     assert shared_bench.until_end("j")[-1] == JobDone("j"), (

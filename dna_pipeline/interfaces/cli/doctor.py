@@ -13,7 +13,6 @@ import typer
 from dna_pipeline.base.quantities import number_of
 from dna_pipeline.interfaces.cli.output import (
     JsonOption,
-    Options,
     clean,
     config_file,
     print_json,
@@ -38,8 +37,7 @@ def doctor(context: typer.Context, as_json: JsonOption = False) -> None:
     from dna_pipeline.operations.doctor.examine import examine
     from dna_pipeline.operations.doctor.findings import has_fault
 
-    options: Options = context.obj
-    is_named = options.config is not None or bool(os.environ.get("DNA_CONFIG"))
+    is_named = context.obj is not None or bool(os.environ.get("DNA_CONFIG"))
     if sys.stderr.isatty():
         say("checking this machine, which takes some seconds")
     findings = examine(config_file(context), is_named=is_named)
@@ -78,7 +76,3 @@ def _summary(findings: list[Finding]) -> str:
     if faults:
         return f"{number_of(faults, 'fault')}: some or all jobs cannot run"
     return f"jobs can run; {number_of(warnings, 'warning')}" if warnings else "jobs can run"
-
-
-def register(app: typer.Typer) -> None:
-    app.command()(doctor)

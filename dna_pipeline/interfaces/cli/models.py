@@ -252,7 +252,3 @@ def _failures(kept: str) -> Generator[None]:
     else:
         return
     raise typer.Exit(1)
-
-
-def register(app: typer.Typer) -> None:
-    app.add_typer(models)

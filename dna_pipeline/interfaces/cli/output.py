@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,18 +14,12 @@ import typer
 from dna_pipeline.base.clock import to_second
 from dna_pipeline.base.naming import visible
 from dna_pipeline.base.terminal_text import shown, width
+from dna_pipeline.base.times import format_time
 
 if TYPE_CHECKING:
     from dna_pipeline.config.schema import Config
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print facts as JSON.")]
-
-
-@dataclass(slots=True)
-class Options:
-    """Options that stand before the command's name."""
-
-    config: Path | None = None
 
 
 def load(context: typer.Context) -> Config:
@@ -49,11 +42,10 @@ def load_to_write(context: typer.Context) -> Config:
 
 
 def config_file(context: typer.Context) -> Path:
-    """Path of pipeline.yaml, as the options and the environment name it."""
+    """Find pipeline.yaml; `context.obj` is the value of the option `--config`."""
     from dna_pipeline.config.schema import find_config
 
-    options: Options = context.obj
-    return find_config(options.config)
+    return find_config(context.obj)
 
 
 def print_json(value: Any) -> None:
@@ -67,7 +59,7 @@ def print_json_line(value: Any) -> None:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
-        return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        return format_time(value)
     return str(value)
 
 

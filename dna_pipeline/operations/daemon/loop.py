@@ -197,7 +197,7 @@ class Daemon:
         self.overtaken = OvertakenJobs(self.config, self.ledger, look)
         self._recover()
         watcher = Watcher(self.config.inboxes, self._hint, _warn, look)
-        watcher.start()
+        watcher.refresh()
         heartbeat = self._heartbeat()
         heartbeat.start()
         intake = threading.Thread(

@@ -82,7 +82,6 @@ def watch() -> Mapping[str, Any]:
     with tempfile.TemporaryDirectory(prefix="dna-doctor-") as folder:
         inbox = Inbox("trial", Path(folder), "", watch="native")
         watcher = Watcher([inbox], lambda _: None, lambda _, text: warnings.append(text))
-        watcher.start()
         kind = watcher.kind("trial")
         watcher.stop()
     if kind != "native":
