@@ -57,8 +57,8 @@ class Salvage:
 def has_all_jobs(ledger: Ledger, remains: Salvage, drop_id: str) -> bool:
     """True if the damaged ledger shows jobs of a drop, and the new one has all of them."""
     jobs = remains.jobs_of.get(drop_id, set())
-    found = (ledger.transact(lambda s, i=job: queue.find_job(s, i)) for job in jobs)
-    return bool(jobs) and None not in found
+    rebuilt_jobs = (ledger.transact(lambda s, i=job: queue.find_job(s, i)) for job in jobs)
+    return bool(jobs) and None not in rebuilt_jobs
 
 
 def salvage(path: Path) -> Salvage:
