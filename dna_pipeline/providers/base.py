@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, runtime_ch
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from dna_pipeline.base.errors import UnknownModel, WeightsMissing
+from dna_pipeline.base.errors import UnknownModel, WeightsMismatch, WeightsMissing
 
 if TYPE_CHECKING:
     import torch
@@ -88,6 +88,14 @@ class Provider(BaseModel, ABC):
 
         It looks at the file system only, and is cheap enough to be called before every job.
         """
+
+    def mismatch(self) -> str | None:
+        """A sentence about a file that is there and is another than the entry needs; None if there
+        is none.
+
+        It reads headers alone, and is cheap enough to be asked before a model is loaded.
+        """
+        return None
 
     @abstractmethod
     def weights(self) -> tuple[Path, list[Path]]:
@@ -210,6 +218,8 @@ class ModelCache:
                 provider = self.provider(name)
                 if (why := provider.missing()) is not None:
                     raise WeightsMissing(why)
+                if (why := provider.mismatch()) is not None:
+                    raise WeightsMismatch(why)
                 self._loaded[name] = provider.load(self._device)
             return self._loaded[name]
 

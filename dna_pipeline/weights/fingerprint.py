@@ -29,7 +29,8 @@ class Fingerprints:
         """The path as the manifest names it, and the hash; None for a model without weights.
 
         The hash of a single file is its own SHA-256. That of a folder is the SHA-256 of one line
-        `<path>\\0<sha256>\\n` for each file, in the order of their paths.
+        `<path>\\0<sha256>\\n` for each file, in the order of their paths. A file outside of the
+        folder, or beside a single file, counts by its name after `../`.
         """
         root, files = provider.weights()
         if not files:
@@ -37,7 +38,7 @@ class Fingerprints:
         if files == [root]:
             return self._manifest_path(root), self._hash(root)
         digest = hashlib.sha256()
-        for name, path in sorted((f.relative_to(root).as_posix(), f) for f in files):
+        for name, path in sorted((_name_below(root, file), file) for file in files):
             digest.update(f"{name}\0{self._hash(path)}\n".encode())
         return self._manifest_path(root), digest.hexdigest()
 
@@ -65,3 +66,7 @@ class Fingerprints:
             self._hashes[key] = sha256_file(path)
             write_bytes(self._file, json.dumps(self._hashes, indent=1).encode())
         return self._hashes[key]
+
+
+def _name_below(root: Path, path: Path) -> str:
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else f"../{path.name}"

@@ -23,12 +23,14 @@ class Slot:
         architectures: families of models that fit; empty if that does not matter. A file whose
             family is not known fits: loading compares all names and shapes.
         parts: parts that a checkpoint must have.
+        takes_unknown: True if a file that is not recognised may fit, since loading decides.
     """
 
     needs: str
     kinds: frozenset[Kind]
     architectures: frozenset[str] = frozenset()
     parts: frozenset[str] = frozenset()
+    takes_unknown: bool = False
 
 
 _STABLE_DIFFUSION = frozenset({SD1, SD2})
@@ -44,13 +46,19 @@ CHECKPOINT_AND_VAE = Slot(
 )
 """A checkpoint whose VAE another file replaces."""
 VAE = Slot(f"a VAE of a {SD1} in one file", frozenset({Kind.VAE}))
-FOLDER_UNET = Slot(f"the UNet of a {SD1}", frozenset({Kind.UNET}), _STABLE_DIFFUSION)
-FOLDER_TEXT = Slot(
-    f"the text encoder of a {SD1}", frozenset({Kind.TEXT_ENCODER}), _STABLE_DIFFUSION
+FOLDER_UNET = Slot(
+    f"the UNet of a {SD1}", frozenset({Kind.UNET}), _STABLE_DIFFUSION, takes_unknown=True
 )
-FOLDER_SAFETY = Slot("a safety checker", frozenset({Kind.SAFETY_CHECKER}))
-TRIPOSR = Slot("a checkpoint of TripoSR", frozenset({Kind.TRIPOSR}))
-ONNX = Slot("a network in ONNX format", frozenset({Kind.ONNX}))
+FOLDER_VAE = Slot(f"the VAE of a {SD1}", frozenset({Kind.VAE}), takes_unknown=True)
+FOLDER_TEXT = Slot(
+    f"the text encoder of a {SD1}",
+    frozenset({Kind.TEXT_ENCODER}),
+    _STABLE_DIFFUSION,
+    takes_unknown=True,
+)
+FOLDER_SAFETY = Slot("a safety checker", frozenset({Kind.SAFETY_CHECKER}), takes_unknown=True)
+TRIPOSR = Slot("a checkpoint of TripoSR", frozenset({Kind.TRIPOSR}), takes_unknown=True)
+ONNX = Slot("a network in ONNX format", frozenset({Kind.ONNX}), takes_unknown=True)
 
 _CHANNELS = {
     5: "a depth model (its UNet reads 5 channels, not 4)",
@@ -84,7 +92,7 @@ _ADVICE_DAMAGED = "download or copy it again"
 
 def _difference(found: Recognised, slot: Slot) -> str | None:
     if found.kind is Kind.UNKNOWN:
-        return _unknown(found, slot)
+        return None if slot.takes_unknown else _unknown(found, slot)
     if found.kind not in slot.kinds:
         return _wrong(found, slot, _belongs(found))
     if found.in_channels not in (None, 4) and slot.kinds & {Kind.CHECKPOINT, Kind.UNET}:

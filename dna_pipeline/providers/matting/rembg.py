@@ -20,6 +20,7 @@ from pydantic import Field, field_validator, model_validator
 from dna_pipeline.base.errors import EmptyForeground, NonFiniteOutput, OutOfMemory, WeightsMismatch
 from dna_pipeline.providers.base import Device, Provider, WeightsPath
 from dna_pipeline.providers.device_errors import is_device_fault, is_out_of_memory
+from dna_pipeline.weights import slots
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -104,6 +105,9 @@ class Rembg(Provider):
         file = MODELS[self.name]
         what = f"download {RELEASE}{file}" if file else f"take your {self.name} model as ONNX"
         return f"{self.path} is not there; {what} and put it there under that name"
+
+    def mismatch(self) -> str | None:
+        return slots.mismatch(self.path, slots.ONNX)
 
     def weights(self) -> tuple[Path, list[Path]]:
         return self.path, [self.path]

@@ -12,6 +12,7 @@ from dna_pipeline.base.errors import (
     WeightsMissing,
 )
 from dna_pipeline.providers.base import Device, Provider, WeightsPath, device_of
+from dna_pipeline.weights import slots
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -44,6 +45,10 @@ class TripoSRModel(Provider):
         else:
             return None
         return f"{what}; put {CONFIG} and {WEIGHTS[-1]} of {SOURCE} into that folder"
+
+    def mismatch(self) -> str | None:
+        chosen = next((self.path / n for n in WEIGHTS if (self.path / n).is_file()), None)
+        return None if chosen is None else slots.mismatch(chosen, slots.TRIPOSR)
 
     def weights(self) -> tuple[Path, list[Path]]:
         chosen = next((n for n in WEIGHTS if (self.path / n).is_file()), WEIGHTS[-1])
