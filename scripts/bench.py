@@ -8,6 +8,7 @@ bench.py turntable --mode mesh --scene robot.npz --size 512 a film of the mesh a
 bench.py turntable --mode nerf --scene robot.npz            30 views, beside every sample of two
 bench.py forward                                            TripoSR's network, full size
 bench.py ledger --jobs 1000000 --future 100000              of claiming, of `status` and `jobs`, …
+bench.py convert                                            a checkpoint of full size to a folder
 bench.py idle --seconds 60                                  the CPU that ten quiet inboxes take
 bench.py intake --files 100000 --originals archive          a full inbox, taken in by the daemon
 bench.py estimate --jobs 50          jobs of mixed sizes through the real daemon
@@ -37,6 +38,7 @@ BENCHES = {
     "forward": "from a picture to scene codes, in float32 and in bfloat16",
     "turntable": "from a scene code to pictures all around",
     "ledger": "a ledger of a million jobs: the daemon's questions and the commands that look",
+    "convert": "from a checkpoint in one file, of full size, to a Diffusers folder",
     "idle": "what the daemon costs while nothing is to be done",
 }
 
