@@ -31,7 +31,10 @@ def init(
             (folder / name).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"{error.filename}: {error.strerror}") from None
-    say("Put weights into data/models, then: dna-pipeline check; dna-pipeline watch")
+    say(
+        "`dna-pipeline check` says what would run, `dna-pipeline watch` runs it. The weights, about"
+    )
+    say("4 GB, go below data/models: fetch them there with `dna-pipeline models pull`")
 
 
 def register(app: typer.Typer) -> None:

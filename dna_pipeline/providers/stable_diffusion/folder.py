@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from dna_pipeline.base.errors import WeightsMismatch
 from dna_pipeline.weights import slots
-from dna_pipeline.weights.licences import is_weights
+from dna_pipeline.weights.pins import is_weights
 
 if TYPE_CHECKING:
     import torch

@@ -33,11 +33,11 @@ from dna_pipeline.providers.stable_diffusion.folder import SdFolder, some
 from dna_pipeline.providers.stable_diffusion.samplers import SAMPLERS
 from dna_pipeline.providers.stable_diffusion.single_file import SdFile
 from dna_pipeline.weights import slots
+from dna_pipeline.weights.pins import Pins, Placement
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
-
 
 TILED = "The picture was encoded and decoded in tiles of at most {} px, to need less memory."
 
@@ -86,7 +86,8 @@ class Diffusers(Provider):
         if not self.path.exists():
             return self._how_to_get()
         if absent := self._folder.absent():
-            return f"{self.path} is not complete, it lacks {some(absent)}; copy the folder again"
+            way = self.way_to_get("copy the folder again")
+            return f"{self.path} is not complete, it lacks {some(absent)}; {way}"
         return None
 
     def mismatch(self) -> str | None:
@@ -114,10 +115,22 @@ class Diffusers(Provider):
         )
 
     def _how_to_get(self) -> str:
-        sentence = f"{self.path} is not there; put a Stable Diffusion 1.5 in Diffusers format there"
-        if self.single_file is None:
-            return sentence
-        return f"{sentence}, or its weights in one file at {self.single_file}"
+        way = "put a Stable Diffusion 1.5 in Diffusers format there"
+        if self.single_file is not None:
+            way += f", or its weights in one file at {self.single_file}"
+        return f"{self.path} is not there; {self.way_to_get(way)}"
+
+    def published(self, pins: Pins) -> list[Placement]:
+        if (one := self.single_file) is not None and not self.path.exists():
+            if (model := pins.file_named(self.name_in_config, one.name)) is not None:
+                return [Placement(model, one)]
+            if one.is_file():
+                return []
+        if self.path.is_file():
+            return []
+        model = pins.folder_named(self.name_in_config, self.path.name)
+        options = frozenset({"safety_checker"} if self.safety_checker else ())
+        return [] if model is None else [Placement(model, self.path, options)]
 
     def _is_to_be_converted(self) -> bool:
         one = self.single_file
