@@ -19,6 +19,7 @@ from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.operations import obstacles
 from dna_pipeline.operations.check_plan import PlannedJob, planned_jobs, preview
 from dna_pipeline.operations.lookup import open_queries
+from dna_pipeline.providers.checkpoints import ANY_NAME, Models, folder_of
 
 
 def check(config: Config) -> dict[str, Any]:
@@ -48,11 +49,21 @@ def check(config: Config) -> dict[str, Any]:
 
 
 def _models(config: Config) -> list[dict[str, Any]]:
-    return [
+    models = config.models
+    report = [
         {"name": name, "provider": provider.name_in_config, "missing": provider.missing(),
-         "jobs": 0}
-        for name, provider in config.models.items()
+         "mismatch": provider.mismatch(), "jobs": 0}
+        for name, provider in models.items()
     ]  # fmt: skip
+    absent = {"provider": "diffusers", "mismatch": None, "jobs": 0}
+    if isinstance(models, Models):
+        report += [
+            {"name": name, "missing": text, **absent} for name, text in models.ambiguities().items()
+        ]
+    if (folder := folder_of(models)) is not None and not folder.is_dir():
+        text = f"{folder} is not there; make it, and put checkpoints into it"
+        report.append({"name": ANY_NAME, "missing": text, **absent})
+    return report
 
 
 def _note_missing_weights(report: dict[str, Any]) -> None:

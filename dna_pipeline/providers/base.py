@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, runtime_checkable
@@ -203,11 +203,21 @@ class ModelCache:
     """The loaded models by name; each is loaded once and stays until it is evicted.
 
     A lock guards loading, so that two threads that ask for the same model get one copy.
+
+    Args:
+        is_one_of_many: true for the names of models of which only one is kept. A folder may hold
+            more checkpoints than fit into memory, which on a CPU would end the process.
     """
 
-    def __init__(self, providers: dict[str, Provider], device: Device) -> None:
+    def __init__(
+        self,
+        providers: Mapping[str, Provider],
+        device: Device,
+        is_one_of_many: Callable[[str], bool] = lambda _: False,
+    ) -> None:
         self._providers = providers
         self._device = device
+        self._is_one_of_many = is_one_of_many
         self._loaded: dict[str, Any] = {}
         self._lock = threading.Lock()
 
@@ -234,8 +244,14 @@ class ModelCache:
                     raise WeightsMissing(why)
                 if (why := provider.mismatch()) is not None:
                     raise WeightsMismatch(why)
+                self._make_room_for(name)
                 self._loaded[name] = provider.load(self._device)
             return self._loaded[name]
+
+    def _make_room_for(self, name: str) -> None:
+        if self._is_one_of_many(name):
+            for other in [one for one in self._loaded if self._is_one_of_many(one)]:
+                del self._loaded[other]
 
     def computes_on(self, name: str) -> Device:
         """Device and number type of that model: as the loaded model reports them, else as its
