@@ -67,13 +67,18 @@ def _models(config: Config) -> list[dict[str, Any]]:
 
 
 def _note_missing_weights(report: dict[str, Any]) -> None:
-    """Add to each job the models whose weights it lacks, and count these jobs by model."""
-    missing = {model["name"]: model for model in report["models"] if model["missing"]}
+    """Add to each job the models whose weights it lacks, and those that have a wrong file; count
+    these jobs by model."""
+    models = {model["name"]: model for model in report["models"]}
+    missing = {name for name, model in models.items() if model["missing"]}
+    mismatched = {name for name, model in models.items() if model["mismatch"]} - missing
     for job in report["jobs"]:
         needed = job.pop("models")
         job["lacks"] = [] if job["skipped"] else [name for name in needed if name in missing]
-        for name in job["lacks"]:
-            missing[name]["jobs"] += 1
+        wrong = [] if job["skipped"] else [name for name in needed if name in mismatched]
+        job["mismatched"] = wrong
+        for name in [*job["lacks"], *wrong]:
+            models[name]["jobs"] += 1
 
 
 def _would_all_run(report: dict[str, Any]) -> bool:
@@ -81,7 +86,7 @@ def _would_all_run(report: dict[str, Any]) -> bool:
     stopped = any(remark["stops"] for remark in report["remarks"]) and report["counts"]["jobs"] > 0
     return not (
         stopped
-        or any(job["error"] or job["lacks"] for job in report["jobs"])
+        or any(job["error"] or job["lacks"] or job["mismatched"] for job in report["jobs"])
         or any(inbox["problem"] for inbox in report["inboxes"])
     )
 
@@ -110,6 +115,7 @@ def _whole(jobs: list[dict[str, Any]]) -> dict[str, Any]:
             "wrong": sum(job["error"] is not None for job in jobs),
             "skipped": sum(job["skipped"] for job in jobs),
             "lacking": sum(bool(job["lacks"]) for job in jobs),
+            "mismatched": sum(bool(job["mismatched"]) for job in jobs),
         },
     }  # fmt: skip
 

@@ -34,6 +34,7 @@ from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Job
 from dna_pipeline.operations.daemon.cleanup import Cleanup
 from dna_pipeline.operations.daemon.lock import hold_kept, hold_lock, holder
+from dna_pipeline.operations.daemon.preload import Preload
 from dna_pipeline.operations.daemon.run_waits import Report, RunWaits
 from dna_pipeline.operations.daemon.status_file import StatusFile
 from dna_pipeline.operations.ownership import check_data_folder
@@ -157,8 +158,12 @@ class Daemon:
 
     def _work(self, waits: RunWaits, *, until_idle: bool) -> None:
         self._patient = not until_idle
+        # `run` ends as soon as its jobs do, so it loads only what a job needs.
+        preload = Preload([] if until_idle else self.config.runtime.preload, self.dispatcher)
+        preload.begin()
         while not self._stop.is_set():
             self._tick_or_sleep()
+            preload.step()
             if until_idle and self._is_idle():
                 # Written now, since closing leaves little time for it.
                 self._write_batch_reports(inf)
