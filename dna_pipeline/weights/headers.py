@@ -109,6 +109,8 @@ def _safetensors(file: IO[bytes], size: int) -> Header:
         return Header(Format.SAFETENSORS, damage="its header is not that of a safetensors file")
     expected = 8 + length + max(ends, default=0)
     damage = "" if size == expected else f"it has {size:,} of {expected:,} bytes"
+    if size > expected:
+        damage = f"it has {size:,} bytes, and its header tells of {expected:,}"
     return Header(Format.SAFETENSORS, tensors, damage)
 
 

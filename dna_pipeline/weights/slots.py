@@ -96,7 +96,7 @@ def _difference(found: Recognised, slot: Slot) -> str | None:
     if found.kind not in slot.kinds:
         return _wrong(found, slot, _belongs(found))
     if found.in_channels not in (None, 4) and slot.kinds & {Kind.CHECKPOINT, Kind.UNET}:
-        return _wrong(found, slot)
+        return _wrong(found, slot, "; take the family's model for text and images")
     if found.architecture and slot.architectures and found.architecture not in slot.architectures:
         return _wrong(found, slot)
     if found.latent_channels not in (None, 4) and Kind.VAE in slot.kinds:
@@ -131,7 +131,8 @@ def _unknown(found: Recognised, slot: Slot) -> str:
         case Format.UNKNOWN:
             return f"is in no format of weights that is known here; {needs}"
         case _ if not names:
-            return f"holds no tensors; {needs}"
+            is_pickle = found.header.format is Format.PICKLE
+            return f"holds no tensors{' outside of its own code' * is_pickle}; {needs}"
         case _:
             count = f"{len(names)} tensors" if len(names) > 1 else "one tensor"
             return f"is no model that is known here ({count}, such as {names[0][:80]!r}); {needs}"
@@ -151,7 +152,7 @@ def describe(found: Recognised) -> str:
         case Kind.TEXT_ENCODER:
             return f"the text encoder of {family}" if family else "a text encoder"
         case Kind.TRIPOSR:
-            return "TripoSR"
+            return "a checkpoint of TripoSR"
         case Kind.UPSCALER | Kind.ONNX | Kind.IMAGE_ENCODER:
             return f"an {name}"
         case _:
@@ -192,9 +193,9 @@ _BELONGS = {
 
 
 def _belongs(found: Recognised) -> str:
-    text = _BELONGS.get(found.kind, "")
     if found.kind is Kind.CHECKPOINT and found.architecture != SD1:
-        text = f"of checkpoints, only those of {SD1} can be used"
+        return ""  # no place takes it
+    text = _BELONGS.get(found.kind, "")
     return f"; {text}" if text else ""
 
 

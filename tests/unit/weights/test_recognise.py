@@ -208,6 +208,8 @@ def test_files_that_were_cut_off(tmp_path: Path):
     found = recognise(files.write_safetensors(path, files.SD1, missing_bytes=1000))
     assert found.damage == f"it has {whole - 1000:,} of {whole:,} bytes"
     assert found.architecture == SD1
+    longer = recognise(files.write_safetensors(path, files.SD1, missing_bytes=-7)).damage
+    assert longer == f"it has {whole + 7:,} bytes, and its header tells of {whole:,}"
     path.write_bytes(path.read_bytes()[:100])
     assert recognise(path).damage == "it ends within its header, at byte 100"
     files.write_pickle(path, files.tiny(files.SD1))

@@ -35,10 +35,10 @@ CONTROL = {"control_model.input_hint_block.0.weight": (16, 3, 3, 3)}
          f"is a checkpoint of Stable Diffusion XL; {SD15}"),
         (NINE, slots.CHECKPOINT,
          "is an inpainting model (its UNet reads 9 channels, not 4) of the family "
-         f"Stable Diffusion 1.5; {SD15}"),
+         f"Stable Diffusion 1.5; {SD15}; take the family's model for text and images"),
         (EIGHT, slots.CHECKPOINT,
          "is an InstructPix2Pix model (its UNet reads 8 channels, not 4) of the family "
-         f"Stable Diffusion 1.5; {SD15}"),
+         f"Stable Diffusion 1.5; {SD15}; take the family's model for text and images"),
         (NO_VAE, slots.CHECKPOINT, "has no VAE; name a file of one at the model's key `vae`"),
         (NO_TEXT, slots.CHECKPOINT, f"has no text encoder; {SD15} with all its parts"),
         (files.LDM_VAE, slots.CHECKPOINT,
@@ -55,7 +55,7 @@ CONTROL = {"control_model.input_hint_block.0.weight": (16, 3, 3, 3)}
          "is the diffusion model alone of Stable Diffusion 1.5, without text encoder and VAE; "
          f"{SD15}; a part in Diffusers format belongs into a model's folder"),
         ({"image_tokenizer.a": (1,), "backbone.b": (1,)}, slots.CHECKPOINT,
-         f"is TripoSR; {SD15}; TripoSR belongs into the folder of a model with "
+         f"is a checkpoint of TripoSR; {SD15}; TripoSR belongs into the folder of a model with "
          "`provider: triposr`"),
         ({"layer.weight": (3, 3)}, slots.CHECKPOINT,
          f"is no model that is known here (one tensor, such as 'layer.weight'); {SD15}"),
@@ -70,8 +70,7 @@ CONTROL = {"control_model.input_hint_block.0.weight": (16, 3, 3, 3)}
          "is a checkpoint of Stable Diffusion 1.5; needed here is a checkpoint of TripoSR; a "
          "checkpoint belongs at `single_file` of a model with `provider: diffusers`"),
         (files.SDXL, slots.ONNX,
-         "is a checkpoint of Stable Diffusion XL; needed here is a network in ONNX format; of "
-         "checkpoints, only those of Stable Diffusion 1.5 can be used"),
+         "is a checkpoint of Stable Diffusion XL; needed here is a network in ONNX format"),
     ],
 )  # fmt: skip
 def test_a_wrong_model(tmp_path: Path, shapes: Any, slot: Slot, sentence: str):
