@@ -6,6 +6,7 @@ import hashlib
 import json
 import random
 import re
+import ssl
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -93,6 +94,7 @@ class Hub:
         self.requests: list[Request] = []
         self.answers: defaultdict[str, list[Answer]] = defaultdict(list)
         self.always = Answer()
+        self._scheme = "http"
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -120,7 +122,16 @@ class Hub:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self._scheme}://127.0.0.1:{self.port}"
+
+    def encrypt(self, certificate: Path) -> None:
+        """Speak TLS from now on, with the certificate and key of that file."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(certificate)
+        self._server.socket = context.wrap_socket(
+            self._server.socket, server_side=True, do_handshake_on_connect=False
+        )
+        self._scheme = "https"
 
     @property
     def env(self) -> dict[str, str]:

@@ -251,9 +251,9 @@ def _append(response: httpx2.Response, remote: RemoteFile, partial: PartialFile)
         partial.append(chunk)
 
 
-def _new_bytes(response: httpx2.Response, known: int) -> Iterator[bytes]:
-    """The bytes behind those that are here. A server that gives no parts is read from the start."""
-    skipped = known if response.status_code == 200 else 0
+def _new_bytes(response: httpx2.Response, count: int) -> Iterator[bytes]:
+    """The bytes after the first `count`. A server that gives no parts is read from the start."""
+    skipped = count if response.status_code == 200 else 0
     for chunk in response.iter_bytes():
         new = chunk[skipped:]
         skipped = max(skipped - len(chunk), 0)

@@ -62,8 +62,8 @@ class Fingerprints:
             hashes = [self._hashes.get(_key(path)) for path in files]
         except OSError:
             return None
-        known = [sha256 for sha256 in hashes if sha256 is not None]
-        return licence_of(known) if known and len(known) == len(files) else None
+        cached = [sha256 for sha256 in hashes if sha256 is not None]
+        return licence_of(cached) if cached and len(cached) == len(files) else None
 
     def remember(self, hashes: Mapping[Path, str]) -> None:
         """Enter hashes of files that were just computed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -67,10 +68,11 @@ class LocalFiles:
 
     def _take(self, source: Path, part: Path) -> None:
         real = Path(os.path.realpath(source))
-        if self.links and real.stat().st_dev == part.parent.stat().st_dev:
-            part.hardlink_to(real)
-        else:
-            copy_file(real, part)
+        if self.links:
+            with suppress(OSError):  # another file system, or one without hard links
+                part.hardlink_to(real)
+                return
+        copy_file(real, part)
 
     def _find(self, remote: RemoteFile) -> tuple[Path, str]:
         """The file with the pinned bytes, and their hash. Raises `FileNotFound`."""

@@ -97,12 +97,12 @@ def _check_present(placement: Placement, lacking: Sequence[PinnedFile]) -> None:
     """
     if placement.model.is_file or not placement.target.is_dir():
         raise TransferFailed(f"{placement.target} is in the way; move it to another name")
-    known = {file.path: file.sha256 for file in placement.model.files}
+    pinned = {file.path: file.sha256 for file in placement.model.files}
     others: list[str] = []
     for path in sorted(placement.target.rglob("*")):
         name = path.relative_to(placement.target).as_posix()
-        if name in known:
-            others += [name] if sha256_file(path) != known[name] else []
+        if name in pinned:
+            others += [name] if sha256_file(path) != pinned[name] else []
         elif is_weights(path):
             others.append(name)
     if others:

@@ -23,8 +23,10 @@ STAGING = ".dna-pull"
 """Name of the folder that holds all staging folders of the folder above it."""
 
 _LOCK = "lock"
-_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK})
-"""Errors of file systems without hard links."""
+_NO_LINKS = frozenset(
+    {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EINVAL}
+)
+"""Errors of file systems without hard links, such as FAT and some network mounts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +57,12 @@ class Staging:
 
     def remove_others(self, names: Iterable[str]) -> None:
         """Remove all files but these: what an earlier pull with other options left."""
-        wanted = {self.path_of(name) for name in names}
+        kept = {self.path_of(name) for name in names}
         for path in sorted(self.folder.rglob("*"), reverse=True):
             if path.is_dir() and not path.is_symlink():
-                if not any(path in file.parents for file in wanted):
+                if not any(path in file.parents for file in kept):
                     path.rmdir()
-            elif path not in wanted:
+            elif path not in kept:
                 path.unlink()
 
     def remove(self) -> None:

@@ -463,6 +463,19 @@ def test_the_list_of_the_configuration(studio: Path):
     assert (key["path"], key["bytes"]) == (None, 0)
 
 
+def test_listing_loads_no_library_of_models(studio: Path):
+    code = (
+        "import sys, pathlib; from dna_pipeline.operations.configuration import load\n"
+        "from dna_pipeline.operations.models.listing import list_models\n"
+        "list_models(load(pathlib.Path('pipeline.yaml')))\n"
+        "print({'torch', 'numpy', 'PIL', 'httpx2', 'onnxruntime'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=studio, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "set()\n"
+
+
 def test_files_beside_the_models_are_listed(studio: Path):
     for name in ("models/loras/絵.safetensors", "models/embeddings/bad/x.pt", "wildcards/色.txt"):
         path = studio / "data" / name
@@ -596,6 +609,22 @@ def test_import_replaces_no_model(studio: Path, other: Path, tmp_path: Path):
     assert "nothing was changed" in done.stderr
     assert file.read_bytes() == b"mine"
     assert present(other) == ["matte", "key"], "the others were not taken in either"
+
+
+def test_a_completion_that_was_killed_between_two_files_is_ended(studio: Path, hub: Hub):
+    """The first file has both names already, the second one only that in the staging folder."""
+    pull(studio, "sd15")
+    folder, staging = models(studio) / "sd-v1-5-local", models(studio) / ".dna-pull/sd15"
+    for name in ("unet/config.json", UNET):
+        (staging / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).rename(staging / name)
+    (folder / "unet/config.json").hardlink_to(staging / "unet/config.json")
+    assert present(studio) == ["key"]
+    hub.requests.clear()
+    assert pull(studio).returncode == 0
+    assert contents(folder) == SD
+    assert not staging.exists()
+    assert not any("/somebody/sd/" in one.path for one in hub.requests)
 
 
 # --- where the way is shown ---

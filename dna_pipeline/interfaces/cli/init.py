@@ -31,10 +31,8 @@ def init(
             (folder / name).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"{error.filename}: {error.strerror}") from None
-    say(
-        "`dna-pipeline check` says what would run, `dna-pipeline watch` runs it. The weights, about"
-    )
-    say("4 GB, go below data/models: fetch them there with `dna-pipeline models pull`")
+    say("`dna-pipeline check` says what would run, `dna-pipeline watch` runs it.")
+    say("Fetch the weights, about 4 GB, into data/models: `dna-pipeline models pull`")
 
 
 def register(app: typer.Typer) -> None:

@@ -22,7 +22,7 @@ _WINDOW_S = 15.0
 LINE_EVERY_S = 10.0
 """Interval of the plain lines."""
 
-_NAME_COLUMNS = 28
+_NAME_COLUMNS = 22
 
 
 class Rate:
@@ -98,29 +98,28 @@ class TransferProgress:
             print(f"{self._name}: {self._facts()}", file=sys.stderr, flush=True)
 
     def _facts(self) -> str:
-        """`1.2 GiB of 3.5 GiB, 11 MiB/s, 3 min 20 s`."""
+        """`1.2 GiB of 3.5 GiB, 11 MiB/s, 3 min 20 s left`."""
         parts = [f"{size(self._done)} of {size(self._total)}"]
         if (rate := self._rate.bytes_per_s) is not None:
-            parts += [
-                f"{size(round(rate))}/s",
-                duration(_rounded((self._total - self._done) / rate)),
-            ]
+            parts += [f"{size(round(rate))}/s", _time_left((self._total - self._done) / rate)]
         return ", ".join(parts)
 
 
-def _rounded(seconds: float) -> float:
-    """Whole seconds below a minute, tens of seconds below ten, then whole minutes."""
-    step = 1 if seconds < 60 else 10 if seconds < 600 else 60
-    return max(round(seconds / step) * step, 1)
+def _time_left(seconds: float) -> str:
+    """Whole seconds below a minute, tens of seconds below ten minutes, then whole minutes."""
+    if seconds < 59.5:
+        return f"{max(round(seconds), 1)} s left"
+    step = 10 if seconds < 600 else 60
+    return f"{duration(round(seconds / step) * step)} left"
 
 
 def _cut(name: str) -> str:
-    """The end of a name, which says more than its beginning, if it is too long for the line."""
+    """The beginning of a name, which names model and part, if it is too long for the line."""
     if width(name) <= _NAME_COLUMNS:
         return name
     while width(name) > _NAME_COLUMNS - 2:
-        name = name[1:]
-    return f"..{name}"
+        name = name[:-1]
+    return f"{name}.."
 
 
 @contextmanager

@@ -1,1 +1,1 @@
-"""What people ask of the files of models: list, pull, verify, convert, export, import."""
+"""Operations on the files of models: list, pull, verify, convert, export, import."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -288,6 +290,43 @@ def test_an_endpoint_that_is_no_address_is_said(downloader: Downloader, part: Pa
     downloader.env = {"HF_ENDPOINT": "nonsense"}
     with pytest.raises(TransferFailed, match="nonsense"):
         downloader.fetch(remote(), part)
+
+
+@pytest.fixture
+def certificate(tmp_path: Path, lacking: Callable[[str], None]) -> Path:
+    """A certificate of 127.0.0.1 that no system trusts, with its key."""
+    path = tmp_path / "server.pem"
+    command = [
+        "openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=x",
+        "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(path), "-out", f"{path}.crt",
+    ]  # fmt: skip
+    if shutil.which("openssl") is None:
+        lacking("no openssl, which makes certificates")
+    subprocess.run(command, check=True, capture_output=True)
+    with path.open("ab") as file:
+        file.write(Path(f"{path}.crt").read_bytes())
+    return path
+
+
+def test_certificates_are_checked(
+    hub: Hub,
+    downloader: Downloader,
+    waits: list[float],
+    part: Path,
+    certificate: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setenv("NO_PROXY", "*")
+    hub.encrypt(certificate)
+    downloader.env = {"HF_ENDPOINT": hub.url}
+    with pytest.raises(TransferFailed, match="SSL_CERT_FILE"):
+        downloader.fetch(remote(), part)
+    assert (hub.requests, waits) == ([], [])
+    monkeypatch.setenv("SSL_CERT_FILE", f"{certificate}.crt")
+    with make_client() as trusting:
+        downloader.client = trusting
+        downloader.fetch(remote(), part)
+    assert part.read_bytes() == DATA
 
 
 def test_the_token_goes_to_the_hub_alone(hub: Hub, downloader: Downloader, part: Path):
