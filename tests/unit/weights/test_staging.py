@@ -67,7 +67,8 @@ def test_a_failing_disk_is_not_taken_for_one_without_links(
 
 def test_one_process_at_a_time(tmp_path: Path):
     with (
-        hold_lock(tmp_path / "models/.dna-pull"), pytest.raises(TransferFailed, match="another"),
+        hold_lock(tmp_path / "models/.dna-pull"),
+        pytest.raises(TransferFailed, match="another"),
         hold_lock(tmp_path / "models/.dna-pull"),
     ):
         pass
