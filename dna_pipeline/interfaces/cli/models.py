@@ -19,11 +19,19 @@ from dna_pipeline.interfaces.cli.models_text import (
     print_verified,
     pulled_line,
 )
-from dna_pipeline.interfaces.cli.output import JsonOption, clean, load, load_to_write, print_json
-from dna_pipeline.interfaces.cli.output import say as say_remark
+from dna_pipeline.interfaces.cli.output import (
+    JsonOption,
+    clean,
+    load,
+    load_to_write,
+    print_json,
+    say,
+)
+from dna_pipeline.interfaces.cli.progress import transfer_progress
 
 if TYPE_CHECKING:
-    from dna_pipeline.interfaces.cli.progress import TransferProgress
+    from dna_pipeline.config.schema import Config
+    from dna_pipeline.operations.models.pull import PullPlan
 
 models = typer.Typer(
     name="models",
@@ -34,7 +42,7 @@ models = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-GOES_ON = "what came is kept, and the next `dna-pipeline models pull` goes on from there"
+_GOES_ON = "what came is kept, and the next `dna-pipeline models pull` goes on from there"
 
 NamesArgument = Annotated[
     list[str] | None, typer.Argument(metavar="NAME…", help="Models of pipeline.yaml; default: all.")
@@ -105,10 +113,10 @@ def pull(
     from dna_pipeline.operations.models import pull as operation
 
     config = load(context) if dry_run else load_to_write(context)
-    with _failures(GOES_ON):
+    with _failures(_GOES_ON):
         plan = operation.plan_pull(config, names or [], full=full)
         for text in plan.selection.remarks if names else ():
-            say_remark(text)
+            say(text)
         facts = operation.plan_facts(plan)
         if not dry_run and facts:
             facts = _fetch(config, plan, facts, folder, link, accept_changed)
@@ -120,29 +128,32 @@ def pull(
         for one in facts:
             print(clean(pulled_line(one)))
     if not facts and not plan.selection.unknown:
-        say_remark("nothing is missing")
+        say("nothing is missing")
     for text in plan.selection.unknown:
-        say_remark(text)
+        say(text)
     if plan.selection.unknown:
         raise typer.Exit(1)
 
 
 def _fetch(
-    config: Any, plan: Any, planned: Sequence[dict[str, Any]], folder: Path | None, link: bool,
+    config: Config,
+    plan: PullPlan,
+    planned: Sequence[dict[str, Any]],
+    folder: Path | None,
+    link: bool,
     accept_changed: bool,
-) -> list[dict[str, Any]]:  # fmt: skip
+) -> list[dict[str, Any]]:
     """Fetch what is planned, with a bar. Gives the facts of the models that appeared."""
-    from dna_pipeline.interfaces.cli.progress import transfer_progress
     from dna_pipeline.operations.models import pull as operation
 
-    say_remark(_beginning(planned, plan.bytes_to_come, folder))
+    say(_beginning(planned, plan.bytes_to_come, folder))
     with transfer_progress() as progress:
         pulled = operation.run_pull(
             config, plan, progress, folder=folder, links=link, accepts_changed=accept_changed
         )
     for one in pulled:
         for path, sha256 in one["changed"].items():
-            say_remark(f"{one['name']}: {path} was taken although it changed: SHA-256 {sha256}")
+            say(f"{one['name']}: {path} was taken although it changed: SHA-256 {sha256}")
     return pulled
 
 
@@ -168,7 +179,7 @@ def verify(
     from dna_pipeline.operations.models import verify as operation
 
     config = load(context)
-    with _failures("nothing was changed"), _bar() as progress:
+    with _failures("nothing was changed"), transfer_progress() as progress:
         results = operation.verify_models(config, names or [], progress)
     print_json(results) if as_json else print_verified(results)
     if any(result["problem"] for result in results):
@@ -215,14 +226,14 @@ def export_models(
     from dna_pipeline.operations.models import archive as operation
 
     config = load(context)
-    with _failures("no archive was written"), _bar() as progress:
+    with _failures("no archive was written"), transfer_progress() as progress:
         packed = operation.export_models(config, file, names or [], progress)
     if as_json:
         print_json(packed)
         return
     for one in packed:
         print(clean(f"{one['name']}: {one['target']}, {size(one['bytes'])}"))
-    say_remark(f"wrote {file}; `dna-pipeline models import {file.name}` takes it in elsewhere")
+    say(f"wrote {file}; `dna-pipeline models import {file.name}` takes it in elsewhere")
 
 
 @models.command("import")
@@ -237,7 +248,7 @@ def import_models(
     if not file.is_file():
         raise ConfigError(f"{file}: there is no such file")
     config = load_to_write(context)
-    with _failures("models that were taken in before stay"), _bar() as progress:
+    with _failures("models that were taken in before stay"), transfer_progress() as progress:
         taken_in = operation.import_models(config, file, progress)
     if as_json:
         print_json(taken_in)
@@ -246,15 +257,7 @@ def import_models(
         state = "is there already, the same" if one["was_there"] else size(one["bytes"])
         print(clean(f"{one['name']}: {one['target']}, {state}"))
     count = sum(not one["was_there"] for one in taken_in)
-    say_remark(f"{number_of(count, 'model')} taken in below {config.data}")
-
-
-@contextmanager
-def _bar() -> Generator[TransferProgress]:
-    from dna_pipeline.interfaces.cli.progress import transfer_progress
-
-    with transfer_progress() as progress:
-        yield progress
+    say(f"{number_of(count, 'model')} taken in below {config.data}")
 
 
 @contextmanager
@@ -267,14 +270,14 @@ def _failures(kept: str) -> Generator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        say_remark(f"stopped; {kept}")
+        say(f"stopped; {kept}")
     except TransferFailed as error:
-        say_remark(f"dna-pipeline: {error}")
+        say(f"dna-pipeline: {error}")
     except OSError as error:
         place = f"{error.filename}: " if error.filename else ""
         is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         what = "the disk is full" if is_full else error.strerror or str(error)
-        say_remark(f"dna-pipeline: {place}{what}; {kept}")
+        say(f"dna-pipeline: {place}{what}; {kept}")
     else:
         return
     raise typer.Exit(1)
