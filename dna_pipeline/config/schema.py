@@ -33,7 +33,12 @@ def _folder(value: object) -> object:
         raise ValueError("should be a path")
     if not value.strip():
         raise ValueError("should not be empty; `.` is the folder of pipeline.yaml")
-    return Path(os.path.expanduser(value))  # noqa: PTH111 - keeps `~` where there is no home
+    return as_path(value)
+
+
+def as_path(text: str) -> Path:
+    """The path that a text in pipeline.yaml stands for, `~` being the person's home."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111 - keeps `~` where there is no home
 
 
 def _device(text: str) -> str:
@@ -81,6 +86,7 @@ class RuntimeSpec(_Spec):
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
     stage_timeout_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1800
     idle_unload_s: Seconds = 0
+    preload: list[str] = []
     pause_after_failures: Annotated[int, Field(ge=0, le=1000)] = 5
 
 

@@ -102,6 +102,8 @@ class WorkerSettings:
     """Device of the previous worker; a worse one is refused. None for the first worker."""
     last_gpu: str | None = None
     """Name of the previous device's hardware, for people."""
+    checkpoints: str | None = None
+    """Folder each checkpoint in which is a model by its name."""
 
 
 class LocalExecutor:

@@ -94,9 +94,8 @@ def bumpy_ball(resolution: int) -> Mesh:
     x, y, z = np.meshgrid(axis, axis, axis, indexing="ij")
     bumps = 0.08 * np.sin(12 * x) * np.sin(11 * y) * np.sin(13 * z)
     measure: Any = import_module("skimage.measure")
-    vertices, faces, _, _ = measure.marching_cubes(
-        x * x + 1.4 * y * y + 1.2 * z * z - 0.5 + bumps, 0.0
-    )
+    field = x * x + 1.4 * y * y + 1.2 * z * z - 0.5 + bumps
+    vertices, faces, _, _ = measure.marching_cubes(field, 0.0)
     vertices = (vertices / (resolution - 1) * 2 - 1).astype(np.float32)
     return Mesh(vertices, faces.astype(np.int32), (vertices + 1) / 2)
 

@@ -26,6 +26,10 @@ def run(task: Task, context: WorkerContext) -> None:
         # As after a job: a process whose device failed must not compute the next one.
         is_fault = is_device_fault(error) or isinstance(error, DeviceUnavailable)
         failure = failure_of(error, is_fault=is_fault).to_dict()
+        # The frames of the error would keep what was loaded of a model that did not fit.
+        error.__traceback__ = None
+        if not is_fault:
+            context.release_memory()
         context.emit(TaskFailed(task.id, failure, poisoned=is_fault))
     else:
         context.emit(TaskDone(task.id, time.monotonic() - started, facts))

@@ -82,6 +82,7 @@ def watch() -> Mapping[str, Any]:
     with tempfile.TemporaryDirectory(prefix="dna-doctor-") as folder:
         inbox = Inbox("trial", Path(folder), "", watch="native")
         watcher = Watcher([inbox], lambda _: None, lambda _, text: warnings.append(text))
+        watcher.refresh()
         kind = watcher.kind("trial")
         watcher.stop()
     if kind != "native":

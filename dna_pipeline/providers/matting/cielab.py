@@ -48,9 +48,8 @@ def slope(lab: NDArray[np.float32], blur: float) -> NDArray[np.float32]:
     squares = np.zeros(lab.shape[:2], np.float32)
     for channel in range(3):
         # A plane of its own is filtered faster than every third value.
-        squares += (
-            ndimage.gaussian_gradient_magnitude(np.ascontiguousarray(lab[..., channel]), blur) ** 2
-        )
+        plane = np.ascontiguousarray(lab[..., channel])
+        squares += ndimage.gaussian_gradient_magnitude(plane, blur) ** 2
     return np.sqrt(squares)
 
 

@@ -20,6 +20,7 @@ from pydantic import Field, field_validator, model_validator
 from dna_pipeline.base.errors import EmptyForeground, NonFiniteOutput, OutOfMemory, WeightsMismatch
 from dna_pipeline.providers.base import Device, Provider, WeightsPath
 from dna_pipeline.providers.device_errors import is_device_fault, is_out_of_memory
+from dna_pipeline.weights import slots
 from dna_pipeline.weights.pins import Pins, Placement
 
 if TYPE_CHECKING:
@@ -117,6 +118,9 @@ class Rembg(Provider):
     def published(self, pins: Pins) -> list[Placement]:
         model = pins.file_named(self.name_in_config, f"{self.name}.onnx")
         return [] if model is None else [Placement(model, self.path)]
+
+    def mismatch(self) -> str | None:
+        return slots.mismatch(self.path, slots.ONNX)
 
     def weights(self) -> tuple[Path, list[Path]]:
         return self.path, [self.path]
