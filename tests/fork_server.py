@@ -120,16 +120,17 @@ class ForkServer:
     Args:
         modules: what the server imports before it forks; `module:name` for a name that its module
             imports when it is asked for.
+        prefix: a command before the interpreter's, such as one that lays down rights.
     """
 
-    def __init__(self, modules: Sequence[str] = LIGHT) -> None:
+    def __init__(self, modules: Sequence[str] = LIGHT, prefix: Sequence[str] = ()) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         alive, self._alive = os.pipe()
         with theirs:
             # The server's children ask it too, so it keeps this end as well.
             numbers = [theirs.fileno(), self._control.fileno(), alive]
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.fork_server"],
+                [*prefix, sys.executable, "-m", "tests.fork_server"],
                 cwd=ROOT, pass_fds=numbers, start_new_session=True, stdin=subprocess.PIPE,
             )  # fmt: skip
         assert self._process.stdin
@@ -141,6 +142,7 @@ class ForkServer:
 
     def close(self) -> None:
         """Have the server end; what it started goes on."""
+        atexit.unregister(self.close)
         os.close(self._alive)
         self._control.close()
         self._process.wait(10)

@@ -102,7 +102,7 @@ class Site:
         return path
 
     def tick(self, seconds: float = 0) -> None:
-        """Let time pass and look: each second at first, then every ten, to take less of the real."""
+        """Let time pass and look: each second at first, later every ten."""
         began = self.now
         until = began + seconds
         while True:
