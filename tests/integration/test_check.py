@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -17,6 +16,7 @@ from dna_pipeline.base.layout import claim_root
 from dna_pipeline.intake.claiming import claims
 from dna_pipeline.interfaces.cli.main import main
 from dna_pipeline.operations.daemon.lock import hold_kept, hold_lock
+from tests.commands import call_apart
 
 CONFIG = """\
 version: 1
@@ -68,10 +68,7 @@ def check(studio: Studio, *arguments: str) -> tuple[int | str | None, str]:
 
 def check_elsewhere(studio: Studio, env: dict[str, str]) -> tuple[int, str]:
     """In a process of its own, with its own packages."""
-    done = subprocess.run(
-        [sys.executable, "-m", "dna_pipeline", "check"],
-        cwd=studio.folder, capture_output=True, text=True, timeout=60, env=env,
-    )  # fmt: skip
+    done = call_apart(studio.folder, "check", env=env)
     return done.returncode, done.stdout
 
 

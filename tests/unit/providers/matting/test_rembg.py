@@ -182,6 +182,7 @@ def test_birefnet_s_sigmoid_overflows_in_silence(tmp_path: Path) -> None:
     assert (found & disc).sum() / (found | disc).sum() > 0.9
 
 
+@pytest.mark.slow
 def test_alpha_matting_sharpens_a_coarse_mask(tmp_path: Path) -> None:
     model = written(tmp_path, "u2net", redness_network(320)).load(CPU)
     image, disc = red_disc((160, 120))
