@@ -42,10 +42,10 @@ class Models(Mapping[str, Provider]):
     def __getitem__(self, name: str) -> Provider:
         if name in self.declared:
             return self.declared[name]
-        found = self._named(name)
-        if len(found) != 1:
+        paths = self._named(name)
+        if len(paths) != 1:
             raise KeyError(name)
-        return Diffusers.model_validate({"path": found[0]})
+        return Diffusers.model_validate({"path": paths[0]})
 
     def __iter__(self) -> Iterator[str]:
         yield from self.declared
@@ -65,10 +65,10 @@ class Models(Mapping[str, Provider]):
 
     def ambiguity(self, name: str) -> str | None:
         """A sentence about several files of that name; None if there are not several."""
-        found = self._named(name) if name not in self.declared else []
-        if len(found) < 2:
+        paths = self._named(name) if name not in self.declared else []
+        if len(paths) < 2:
             return None
-        names = " and ".join(path.name for path in found)
+        names = " and ".join(path.name for path in paths)
         return f"{names} in {self.folder} have one name; rename one or move it away"
 
     def ambiguities(self) -> dict[str, str]:
@@ -81,9 +81,9 @@ class Models(Mapping[str, Provider]):
         if self.folder is None or not name or name.startswith(".") or Path(name).name != name:
             return []
         paths = [self.folder / f"{name}{suffix}" for suffix in SUFFIXES]
-        found = [path for path in paths if path.is_file()]
+        paths = [path for path in paths if path.is_file()]
         is_folder = (self.folder / name / INDEX).is_file()
-        return [*found, self.folder / name] if is_folder else found
+        return [*paths, self.folder / name] if is_folder else paths
 
     def _entries(self) -> list[Path]:
         """Everything in the folder that is a checkpoint by its name; none if it is not there."""

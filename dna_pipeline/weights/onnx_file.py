@@ -26,19 +26,19 @@ def examine(file: IO[bytes], size: int) -> OnnxFile | None:
     if file.read(1) != b"\x08":  # the version of the format is written first
         return None
     file.seek(0)
-    seen: set[int] = set()
+    numbers: set[int] = set()
     for _ in range(_MAX_FIELDS):
         if file.tell() >= size:
             break
         number, end = _next_field(file)
         if number not in _FIELDS:
             return None
-        seen.add(number)
+        numbers.add(number)
         if end > size:
-            is_sure = {_IR_VERSION, _GRAPH} <= seen
+            is_sure = {_IR_VERSION, _GRAPH} <= numbers
             return OnnxFile(f"it has {size:,} of at least {end:,} bytes") if is_sure else None
         file.seek(end)
-    return OnnxFile() if {_IR_VERSION, _GRAPH} <= seen else None
+    return OnnxFile() if {_IR_VERSION, _GRAPH} <= numbers else None
 
 
 def _next_field(file: IO[bytes]) -> tuple[int, int]:

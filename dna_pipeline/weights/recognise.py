@@ -53,8 +53,8 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Recognised:
-    """The answer of `recognise`.
+class ModelFile:
+    """A file as `recognise` describes it.
 
     Attributes:
         architecture: name of the model or of the family of models that it belongs to, such as
@@ -63,7 +63,7 @@ class Recognised:
         parts: of a checkpoint, those of `unet`, `vae`, `text_encoder` that it has.
         in_channels: number of channels that its UNet reads; None if it has none.
         latent_channels: number of channels of a VAE's latents; None if it is none.
-        header: the facts that the answer was found by.
+        header: the facts that the answer comes from.
     """
 
     kind: Kind
@@ -80,34 +80,34 @@ class Recognised:
         return self.header.damage
 
 
-def recognise(path: Path) -> Recognised:
+def recognise(path: Path) -> ModelFile:
     """Recognise a file by its header. Raises OSError if it cannot be read."""
     return recognise_header(read_header(path))
 
 
-def recognise_header(header: Header) -> Recognised:
+def recognise_header(header: Header) -> ModelFile:
     """Recognise a file by the facts in its header."""
     if header.format is Format.ONNX:
-        return Recognised(Kind.ONNX, header)
+        return ModelFile(Kind.ONNX, header)
     if header.format is Format.GGUF:
-        return Recognised(Kind.GGUF, header)
+        return ModelFile(Kind.GGUF, header)
     if header.format in (Format.SAFETENSORS, Format.PICKLE, Format.UNKNOWN, Format.TORCHSCRIPT):
-        found = next((f for rule in _RULES if (f := rule(header)) is not None), None)
-        return found or Recognised(Kind.UNKNOWN, header)
-    return Recognised(Kind.NO_WEIGHTS, header)
+        answers = (rule(header) for rule in _RULES)
+        return next((a for a in answers if a is not None), ModelFile(Kind.UNKNOWN, header))
+    return ModelFile(Kind.NO_WEIGHTS, header)
 
 
 # --- rules, each of which gives an answer or None ---
 
 
-def _ip_adapter(header: Header) -> Recognised | None:
+def _ip_adapter(header: Header) -> ModelFile | None:
     if not _starts(header.tensors, "ip_adapter.", "image_proj."):
         return None
     width = context_width(header.tensors, "to_k_ip")
-    return Recognised(Kind.IP_ADAPTER, header, family_of_width(width))
+    return ModelFile(Kind.IP_ADAPTER, header, family_of_width(width))
 
 
-def _controlnet(header: Header) -> Recognised | None:
+def _controlnet(header: Header) -> ModelFile | None:
     names = header.tensors
     is_one = _starts(names, "control_model.", "controlnet_") or any(
         f"{prefix}{name}" in names
@@ -116,7 +116,7 @@ def _controlnet(header: Header) -> Recognised | None:
     )
     if not is_one:
         return None
-    return Recognised(Kind.CONTROLNET, header, family_of_width(context_width(names)))
+    return ModelFile(Kind.CONTROLNET, header, family_of_width(context_width(names)))
 
 
 _LYCORIS = ("hada_w1_a", "lokr_w1", "lokr_w2", "oft_blocks", "oft_diag", "on_input", ".b1.weight")
@@ -126,42 +126,42 @@ _LORA = (
 )  # fmt: skip
 
 
-def _lora(header: Header) -> Recognised | None:
+def _lora(header: Header) -> ModelFile | None:
     names = header.tensors
     is_foreign = not _starts(names, "lora_", "lycoris_", "oft_", "unet.", "text_encoder.")
     is_lycoris = any(word in name for name in names for word in _LYCORIS)
     if is_lycoris and not (is_foreign and not _has(names, "hada_w1_a", "lokr_w")):
-        return Recognised(Kind.LYCORIS, header, architecture_of_adapter(names))
+        return ModelFile(Kind.LYCORIS, header, architecture_of_adapter(names))
     if _has(names, *_LORA) or (not is_foreign and _ends(names, ".diff")):
-        return Recognised(Kind.LORA, header, architecture_of_adapter(names))
+        return ModelFile(Kind.LORA, header, architecture_of_adapter(names))
     return None
 
 
-def _t2i_adapter(header: Header) -> Recognised | None:
+def _t2i_adapter(header: Header) -> ModelFile | None:
     marks = ("body.0.block1.weight", "body.0.in_conv.weight", "body.0.resnets.0.block1.weight",
              "body.0.body.0.block1.weight")  # fmt: skip
     is_one = any(
         f"{prefix}{mark}" in header.tensors for prefix in ("", "adapter.") for mark in marks
     )
-    return Recognised(Kind.T2I_ADAPTER, header) if is_one else None
+    return ModelFile(Kind.T2I_ADAPTER, header) if is_one else None
 
 
-def _motion_module(header: Header) -> Recognised | None:
+def _motion_module(header: Header) -> ModelFile | None:
     is_one = _has(header.tensors, "motion_modules.") and not _starts(header.tensors, *_LDM_PARTS)
-    return Recognised(Kind.MOTION_MODULE, header) if is_one else None
+    return ModelFile(Kind.MOTION_MODULE, header) if is_one else None
 
 
-def _triposr(header: Header) -> Recognised | None:
+def _triposr(header: Header) -> ModelFile | None:
     names = header.tensors
     is_one = _starts(names, "image_tokenizer.") and _starts(names, "post_processor.", "backbone.")
-    return Recognised(Kind.TRIPOSR, header) if is_one else None
+    return ModelFile(Kind.TRIPOSR, header) if is_one else None
 
 
 _EMBEDDING_NAMES = {"emb_params", "string_to_param.*", "clip_l", "clip_g", "t5xxl"}
 _EMBEDDING_WIDTHS = {768: SD1, 1024: SD2, 1280: SDXL, 2048: SDXL}
 
 
-def _embedding(header: Header) -> Recognised | None:
+def _embedding(header: Header) -> ModelFile | None:
     names = header.tensors
     own = _EMBEDDING_NAMES & names.keys() or {n for n in names if n.startswith("string_to_param")}
     is_single = len(names) == 1 and all("." not in name for name in names)
@@ -171,7 +171,7 @@ def _embedding(header: Header) -> Recognised | None:
     if not own and not (len(shape) in (1, 2) and shape[-1] in _EMBEDDING_WIDTHS):
         return None
     architecture = SDXL if "clip_g" in names else _EMBEDDING_WIDTHS.get(shape[-1], "")
-    return Recognised(Kind.EMBEDDING, header, architecture)
+    return ModelFile(Kind.EMBEDDING, header, architecture)
 
 
 _TEXT_PREFIXES = ("cond_stage_model.", "conditioner.", "text_encoders.")
@@ -179,7 +179,7 @@ _VAE_PREFIXES = ("first_stage_model.", "vae.")
 _LDM_PARTS = (*UNET_PREFIXES[:1], *_TEXT_PREFIXES, *_VAE_PREFIXES)
 
 
-def _checkpoint(header: Header) -> Recognised | None:
+def _checkpoint(header: Header) -> ModelFile | None:
     names = header.tensors
     parts = frozenset(
         part
@@ -194,21 +194,21 @@ def _checkpoint(header: Header) -> Recognised | None:
         return None
     model = diffusion_model(names, "model.diffusion_model.")
     kind = Kind.UNET if len(parts) == 1 else Kind.CHECKPOINT
-    return Recognised(kind, header, model.architecture, "ldm", parts, model.in_channels)
+    return ModelFile(kind, header, model.architecture, "ldm", parts, model.in_channels)
 
 
-def _bare_diffusion_model(header: Header) -> Recognised | None:
+def _bare_diffusion_model(header: Header) -> ModelFile | None:
     for prefix in UNET_PREFIXES:
         model = diffusion_model(header.tensors, prefix)
         if model.layout:
-            return Recognised(
+            return ModelFile(
                 Kind.UNET, header, model.architecture, model.layout, frozenset({"unet"}),
                 model.in_channels,
             )  # fmt: skip
     return None
 
 
-def _vae(header: Header) -> Recognised | None:
+def _vae(header: Header) -> ModelFile | None:
     for prefix in ("", *_VAE_PREFIXES, "model."):
         inner = {
             n.removeprefix(prefix): s for n, s in header.tensors.items() if n.startswith(prefix)
@@ -220,14 +220,14 @@ def _vae(header: Header) -> Recognised | None:
         shape = inner.get("decoder.conv_in.weight", ())
         latents = shape[1] if len(shape) > 1 else None
         layout = "ldm" if is_ldm else "diffusers"
-        return Recognised(Kind.VAE, header, layout=layout, latent_channels=latents)
+        return ModelFile(Kind.VAE, header, layout=layout, latent_channels=latents)
     return None
 
 
-def _text_encoder(header: Header) -> Recognised | None:
+def _text_encoder(header: Header) -> ModelFile | None:
     names = header.tensors
     if "concept_embeds" in names:
-        return Recognised(Kind.SAFETY_CHECKER, header)
+        return ModelFile(Kind.SAFETY_CHECKER, header)
     widths = {
         shape[-1]: name
         for name, shape in names.items()
@@ -237,22 +237,22 @@ def _text_encoder(header: Header) -> Recognised | None:
         width = next(iter(widths))
         is_clip = widths[width].endswith("token_embedding.weight")
         family = {768: SD1, 1024: SD2, 1280: SDXL}.get(width, "") if is_clip else "T5"
-        return Recognised(Kind.TEXT_ENCODER, header, family)
+        return ModelFile(Kind.TEXT_ENCODER, header, family)
     if _has(names, "vision_model.", "visual.transformer."):
-        return Recognised(Kind.IMAGE_ENCODER, header)
+        return ModelFile(Kind.IMAGE_ENCODER, header)
     return None
 
 
-def _upscaler(header: Header) -> Recognised | None:
+def _upscaler(header: Header) -> ModelFile | None:
     marks = ("model.1.sub.0.", "body.0.rdb1.", "RRDB_trunk.0.", "layers.0.residual_group.",
              "body.0.RDB1.")  # fmt: skip
     names = header.tensors
     is_compact = {"body.0.weight", "body.1.weight", "body.2.weight"} <= names.keys()
     is_one = _starts(names, *marks, *(f"module.{mark}" for mark in marks)) or is_compact
-    return Recognised(Kind.UPSCALER, header) if is_one else None
+    return ModelFile(Kind.UPSCALER, header) if is_one else None
 
 
-_RULES: tuple[Callable[[Header], Recognised | None], ...] = (
+_RULES: tuple[Callable[[Header], ModelFile | None], ...] = (
     _ip_adapter,
     _controlnet,
     _lora,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dna_pipeline.weights.headers import Format
-from dna_pipeline.weights.recognise import SD1, SD2, Kind, Recognised, recognise
+from dna_pipeline.weights.recognise import SD1, SD2, Kind, ModelFile, recognise
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,78 +76,78 @@ def mismatch(path: Path, slot: Slot) -> str | None:
     A file that is not there, and one that cannot be read, are no mismatch.
     """
     try:
-        found = recognise(path)
+        file = recognise(path)
     except OSError:
         return None
-    if found.kind is Kind.NO_WEIGHTS:
-        return f"{path} is {_no_weights(path, found)}"
-    if found.damage:
-        return f"{path} is damaged: {found.damage}; {_ADVICE_DAMAGED}"
-    why = _difference(found, slot)
+    if file.kind is Kind.NO_WEIGHTS:
+        return f"{path} is {_no_weights(path, file)}"
+    if file.damage:
+        return f"{path} is damaged: {file.damage}; {_ADVICE_DAMAGED}"
+    why = _difference(file, slot)
     return None if why is None else f"{path} {why}"
 
 
 _ADVICE_DAMAGED = "download or copy it again"
 
 
-def _difference(found: Recognised, slot: Slot) -> str | None:
-    if found.kind is Kind.UNKNOWN:
-        return None if slot.takes_unknown else _unknown(found, slot)
-    if found.kind not in slot.kinds:
-        return _wrong(found, slot, _belongs(found))
-    if found.in_channels not in (None, 4) and slot.kinds & {Kind.CHECKPOINT, Kind.UNET}:
-        return _wrong(found, slot, "; take the family's model for text and images")
-    if found.architecture and slot.architectures and found.architecture not in slot.architectures:
-        return _wrong(found, slot)
-    if found.latent_channels not in (None, 4) and Kind.VAE in slot.kinds:
-        return _wrong(found, slot)
+def _difference(file: ModelFile, slot: Slot) -> str | None:
+    if file.kind is Kind.UNKNOWN:
+        return None if slot.takes_unknown else _unknown(file, slot)
+    if file.kind not in slot.kinds:
+        return _wrong(file, slot, _belongs(file))
+    if file.in_channels not in (None, 4) and slot.kinds & {Kind.CHECKPOINT, Kind.UNET}:
+        return _wrong(file, slot, "; take the family's model for text and images")
+    if file.architecture and slot.architectures and file.architecture not in slot.architectures:
+        return _wrong(file, slot)
+    if file.latent_channels not in (None, 4) and Kind.VAE in slot.kinds:
+        return _wrong(file, slot)
     if Kind.CHECKPOINT in slot.kinds:
-        return _incomplete(found, slot)
+        return _incomplete(file, slot)
     return None
 
 
-def _wrong(found: Recognised, slot: Slot, advice: str = "") -> str:
-    return f"is {describe(found)}; needed here is {slot.needs}{advice}"
+def _wrong(file: ModelFile, slot: Slot, advice: str = "") -> str:
+    return f"is {describe(file)}; needed here is {slot.needs}{advice}"
 
 
-def _incomplete(found: Recognised, slot: Slot) -> str | None:
+def _incomplete(file: ModelFile, slot: Slot) -> str | None:
     lacking = [_PARTS[part] for part in ("unet", "text_encoder", "vae")
-               if part in slot.parts - found.parts]  # fmt: skip
+               if part in slot.parts - file.parts]  # fmt: skip
     if not lacking:
         return None
-    if found.layout != "ldm":
-        return _wrong(found, slot, "; a part in Diffusers format belongs into a model's folder")
+    if file.layout != "ldm":
+        return _wrong(file, slot, "; a part in Diffusers format belongs into a model's folder")
     sentence = f"has no {' and no '.join(lacking)}"
     if lacking == [_PARTS["vae"]]:
         return f"{sentence}; name a file of one at the model's key `vae`"
     return f"{sentence}; needed here is {slot.needs} with all its parts"
 
 
-def _unknown(found: Recognised, slot: Slot) -> str:
-    names, needs = list(found.header.tensors), f"needed here is {slot.needs}"
-    match found.header.format:
+def _unknown(file: ModelFile, slot: Slot) -> str:
+    names, needs = list(file.header.tensors), f"needed here is {slot.needs}"
+    match file.header.format:
         case Format.TORCHSCRIPT:
             return f"is a TorchScript program, which is never run here; {needs}"
         case Format.UNKNOWN:
             return f"is in no format of weights that is known here; {needs}"
         case _ if not names:
-            is_pickle = found.header.format is Format.PICKLE
+            is_pickle = file.header.format is Format.PICKLE
             return f"holds no tensors{' outside of its own code' * is_pickle}; {needs}"
         case _:
             count = f"{len(names)} tensors" if len(names) > 1 else "one tensor"
             return f"is no model that is known here ({count}, such as {names[0][:80]!r}); {needs}"
 
 
-def describe(found: Recognised) -> str:
+def describe(file: ModelFile) -> str:
     """Noun phrase for a file, such as `a LoRA for Stable Diffusion XL`."""
-    name, family = found.kind.value, found.architecture
-    match found.kind:
+    name, family = file.kind.value, file.architecture
+    match file.kind:
         case Kind.CHECKPOINT | Kind.UNET:
-            return _describe_model(found)
-        case Kind.VAE if found.latent_channels not in (None, 4):
-            return f"a VAE of another model (its latents have {found.latent_channels} channels)"
+            return _describe_model(file)
+        case Kind.VAE if file.latent_channels not in (None, 4):
+            return f"a VAE of another model (its latents have {file.latent_channels} channels)"
         case Kind.LORA | Kind.LYCORIS | Kind.CONTROLNET | Kind.IP_ADAPTER | Kind.EMBEDDING:
-            article = "an" if found.kind is Kind.IP_ADAPTER else "a"
+            article = "an" if file.kind is Kind.IP_ADAPTER else "a"
             return f"{article} {name}{_for(family)}"
         case Kind.TEXT_ENCODER:
             return f"the text encoder of {family}" if family else "a text encoder"
@@ -163,16 +163,16 @@ def _for(family: str) -> str:
     return f" for {family}" if family else ""
 
 
-def _describe_model(found: Recognised) -> str:
-    family = found.architecture or "a diffusion model of an unknown kind"
-    special = _CHANNELS.get(found.in_channels or 4, "")
-    if found.in_channels not in (None, 4) and not special:
-        special = f"a model whose UNet reads {found.in_channels} channels, not 4"
+def _describe_model(file: ModelFile) -> str:
+    family = file.architecture or "a diffusion model of an unknown kind"
+    special = _CHANNELS.get(file.in_channels or 4, "")
+    if file.in_channels not in (None, 4) and not special:
+        special = f"a model whose UNet reads {file.in_channels} channels, not 4"
     if special:
-        return f"{special} of the family {family}" if found.architecture else special
-    if found.kind is Kind.UNET:
+        return f"{special} of the family {family}" if file.architecture else special
+    if file.kind is Kind.UNET:
         return f"the diffusion model alone of {family}, without text encoder and VAE"
-    return f"a checkpoint of {family}" if found.architecture else family
+    return f"a checkpoint of {family}" if file.architecture else family
 
 
 _BELONGS = {
@@ -192,16 +192,16 @@ _BELONGS = {
 }
 
 
-def _belongs(found: Recognised) -> str:
-    if found.kind is Kind.CHECKPOINT and found.architecture != SD1:
+def _belongs(file: ModelFile) -> str:
+    if file.kind is Kind.CHECKPOINT and file.architecture != SD1:
         return ""  # no place takes it
-    text = _BELONGS.get(found.kind, "")
+    text = _BELONGS.get(file.kind, "")
     return f"; {text}" if text else ""
 
 
-def _no_weights(path: Path, found: Recognised) -> str:
-    note = found.header.note
-    match found.header.format:
+def _no_weights(path: Path, file: ModelFile) -> str:
+    note = file.header.note
+    match file.header.format:
         case Format.WEB_PAGE:
             return (
                 "a web page and no weights; the site answered with it in place of the file, as "

@@ -328,7 +328,7 @@ def _vae(folder: SdFolder | SdFile, file: Path | None, dtype: torch.dtype) -> An
         return folder.model(sd_folder.VAE, cls, dtype)
     config = folder.vae_config()
     tensors = single_file.read_vae(file, config)
-    return single_file.built(sd_folder.VAE, cls, config, tensors, dtype)
+    return single_file.build_part(sd_folder.VAE, cls, config, tensors, dtype)
 
 
 def _safety(folder: SdFolder | SdFile, dtype: torch.dtype) -> dict[str, Any]:

@@ -65,7 +65,7 @@ class SdFile:
     def model(self, part: Part, cls: Any, dtype: torch.dtype) -> Any:
         """A part with weights, in that dtype, in evaluation mode. Raises `WeightsMismatch`."""
         config = read_json(SD15_CONFIG / part.name / "config.json")
-        return built(part, cls, config, self._parts[part.name], dtype)
+        return build_part(part, cls, config, self._parts[part.name], dtype)
 
     @cached_property
     def _parts(self) -> dict[str, Tensors]:
@@ -90,7 +90,7 @@ class SdFile:
         return read_json(SD15_CONFIG / "scheduler/scheduler_config.json")
 
 
-def built(part: Part, cls: Any, config: dict[str, Any], tensors: Tensors, dtype: Any) -> Any:
+def build_part(part: Part, cls: Any, config: dict[str, Any], tensors: Tensors, dtype: Any) -> Any:
     """A part made of tensors that fit its configuration, in that dtype, in evaluation mode."""
     accelerate: Any = import_module("accelerate")
     # Buffers, such as the numbers of positions, are no weights: they must not become empty.
