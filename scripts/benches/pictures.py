@@ -80,8 +80,8 @@ def product_shot(side_px: int) -> Image.Image:
     shot = Image.fromarray((grade + noise).clip(0, 255).astype(np.uint8))
     photographs: Any = import_module("skimage.data")
     portrait = Image.fromarray(photographs.astronaut()).resize((side_px // 2, side_px // 2))
-    away = (columns - side_px / 2) ** 2 + (rows - side_px / 2) ** 2
-    frame = Image.fromarray((away < (0.24 * side_px) ** 2).astype(np.uint8) * 255)
+    distance = (columns - side_px / 2) ** 2 + (rows - side_px / 2) ** 2
+    frame = Image.fromarray((distance < (0.24 * side_px) ** 2).astype(np.uint8) * 255)
     page = Image.new("RGB", shot.size)
     page.paste(portrait, (side_px // 4, side_px // 4))
     shot.paste(page, mask=frame)

@@ -250,7 +250,7 @@ def test_a_lost_device_holds_all_jobs_only_if_no_other_worker_has_one(site: Any)
         executor.reports.put(WorkerReady("cuda:0", "float16", {}, worker))
     dispatcher.listen()
     dispatcher.dispatch()
-    first, second = (order.id for order in executor.orders)
+    first, second = ids(executor.orders)
     executor.reports.put(JobFailed(first, LOST, hold=True, poisoned=True, worker="a"))
     executor.reports.put(WorkerEnded("a", (), "poisoned", "the device is lost"))
     dispatcher.listen()
@@ -258,7 +258,7 @@ def test_a_lost_device_holds_all_jobs_only_if_no_other_worker_has_one(site: Any)
     assert held.pop(first) == "device_unavailable"
     assert set(held.values()) == {None}
     dispatcher.dispatch()
-    third = executor.orders[2].id
+    third = ids(executor.orders)[2]
     assert list(dispatcher.running) == [second, third]
     executor.reports.put(JobFailed(second, LOST, hold=True, poisoned=True, worker="b"))
     dispatcher.listen()
@@ -274,7 +274,7 @@ def test_a_device_that_is_back_releases_the_jobs_that_wait_for_it(site: Any):
     executor = PlayedExecutor()
     dispatcher = Dispatcher(site.config, site.ledger, executor)
     dispatcher.dispatch()
-    job = executor.orders[0].id
+    (job,) = ids(executor.orders)
     executor.reports.put(JobFailed(job, LOST, hold=True, worker="a"))
     dispatcher.listen()
     dispatcher.scheduler.review(keep_trying=True)

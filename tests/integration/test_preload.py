@@ -102,7 +102,8 @@ def test_a_new_worker_loads_them_again(dispatcher: Dispatcher, executor: PlayedE
     preload.step()
     assert models(executor) == ["sd15", "job"]
     job = executor.orders[-1]
-    report(dispatcher, executor, WorkerEnded("w1", (job.id,), "crash", "it ended"))
+    assert isinstance(job, Order)
+    report(dispatcher, executor, WorkerEnded("w1", (job.job,), "crash", "it ended"))
     assert models(executor)[2] == "sd15"
 
 

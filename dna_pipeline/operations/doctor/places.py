@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dna_pipeline.base import filesystem
 from dna_pipeline.base.errors import ConfigError
+from dna_pipeline.base.files import fsync
 from dna_pipeline.base.layout import CLAIMS, entries
 from dna_pipeline.base.reachability import Look, look_directly
 from dna_pipeline.config.inboxes import WEIGHT_FOLDERS, is_own_name
@@ -141,7 +142,7 @@ def _refusal(place: Path, use: Use, *, is_there: bool) -> str:
             with tempfile.TemporaryFile(prefix=_PROBE, dir=place) as file:
                 file.write(b"\0")
                 file.flush()
-                os.fsync(file.fileno())
+                fsync(file.fileno())
         if not _may(place, needed):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
