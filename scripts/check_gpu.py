@@ -69,8 +69,7 @@ def main() -> int:
                 unpack(args.wheels, Path(folder, "site"))
             return check(args, Path(folder))
     except WheelsError as error:
-        print(f"check_gpu: {error}", file=sys.stderr)
-        return 2
+        return _cannot_start(str(error))
 
 
 def check(args: argparse.Namespace, folder: Path) -> int:
@@ -80,14 +79,12 @@ def check(args: argparse.Namespace, folder: Path) -> int:
         from gpu_checks.setting import machine, setting_of
 
         from dna_pipeline.base.errors import DeviceUnavailable
-
-        setting = setting_of(args.device, small=args.small, folder=folder)
     except ModuleNotFoundError as error:
-        print(f"check_gpu: {error}; see --pack and --wheels", file=sys.stderr)
-        return 2
-    except DeviceUnavailable as error:  # pyright: ignore[reportPossiblyUnbound]
-        print(f"check_gpu: {error}", file=sys.stderr)
-        return 2
+        return _cannot_start(f"{error}; see --pack and --wheels")
+    try:
+        setting = setting_of(args.device, small=args.small, folder=folder)
+    except DeviceUnavailable as error:
+        return _cannot_start(str(error))
     results: list[Result] = []
     for kind in [args.only] if args.only else MODULES:
         for result in run_checks(checks_of(kind), setting, args.limit):
@@ -104,6 +101,11 @@ def checks_of(kind: str) -> list[tuple[str, Check]]:
     """The checks of one kind, in their order."""
     modules = [importlib.import_module(f"gpu_checks.{name}") for name in MODULES[kind]]
     return [check for module in modules for check in module.CHECKS]
+
+
+def _cannot_start(why: str) -> int:
+    print(f"check_gpu: {why}", file=sys.stderr)
+    return 2
 
 
 def _log_to_stderr() -> None:

@@ -80,7 +80,7 @@ def _measure(
 @torch.no_grad()
 def random_network(device: torch.device | str = "cpu") -> TSR:
     """Make random weights that keep the size of activations: norms do nothing, sums stay near 1."""
-    torch.random.manual_seed(SEED)
+    torch.default_generator.manual_seed(SEED)
     network = weights.skeleton(FULL).to_empty(device=device)
     for parameter in network.parameters():
         parameter.normal_(0, 0.02)

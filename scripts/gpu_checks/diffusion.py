@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from functools import partial
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -91,16 +92,16 @@ def _step(setting: Setting, unet: Any, inputs: tuple[Any, ...]) -> dict[str, Any
 
 def _inputs(setting: Setting, unet: Any, side: int, batch: int) -> tuple[Any, ...]:
     """Latents, time and text; twice the batch, since guidance asks with and without a prompt."""
-    where = {"device": setting.device, "dtype": unet.dtype}
-    latents = torch.randn(2 * batch, 4, side // 8, side // 8, **where)
-    text = torch.randn(2 * batch, TOKENS, WIDTH, **where)
-    return latents, torch.tensor(500, device=setting.device), text
+    device, dtype = setting.device, unet.dtype
+    latents = torch.randn(2 * batch, 4, side // 8, side // 8, device=device, dtype=dtype)
+    text = torch.randn(2 * batch, TOKENS, WIDTH, device=device, dtype=dtype)
+    return latents, torch.tensor(500, device=device), text
 
 
 def _models(setting: Setting) -> tuple[Any, Any]:
     """UNet and VAE, in float16 on a GPU and in float32 elsewhere, as the provider has them."""
-    import diffusers
-
+    diffusers: Any = import_module("diffusers")
+    diffusers.utils.logging.set_verbosity_error()
     dtype = torch.float16 if setting.device.type == "cuda" else torch.float32
     parts = (diffusers.UNet2DConditionModel, "unet"), (diffusers.AutoencoderKL, "vae")
     unet, vae = (_random(part, CONFIGS / name, setting, dtype) for part, name in parts)
@@ -114,7 +115,7 @@ def _random(part: Any, folder: Any, setting: Setting, dtype: torch.dtype) -> Any
     with torch.device("meta"):
         model = part.from_config(config)
     model = model.to(dtype).to_empty(device=setting.device).requires_grad_(False).eval()
-    torch.manual_seed(0)
+    torch.default_generator.manual_seed(0)
     for name, parameter in model.named_parameters():
         if parameter.ndim > 1:  # keeps the size of what goes through
             parameter.normal_(0, parameter[0].numel() ** -0.5)

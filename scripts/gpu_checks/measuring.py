@@ -64,7 +64,7 @@ class Sample:
 def sampled(setting: Setting) -> Generator[list[Sample]]:
     """Sample the GPU while the block runs; the list is filled when it ends.
 
-    Raises `Skipped` without CUDA or without `nvidia-smi`.
+    Raises `Skipped` without CUDA, without `nvidia-smi`, and where it tells no load.
     """
     require_accelerator(setting, "there is no load to sample")
     if (tool := shutil.which("nvidia-smi")) is None:
@@ -80,7 +80,8 @@ def sampled(setting: Setting) -> Generator[list[Sample]]:
             process.terminate()
             process.wait()
             written.seek(0)
-            samples += map(_sample, written.read().splitlines())
+            whole = written.read().rpartition("\n")[0]  # the last line may be cut off
+            samples += map(_sample, whole.splitlines())
 
 
 def summary(samples: list[Sample], start: datetime, end: datetime) -> dict[str, Any]:
@@ -97,10 +98,10 @@ def summary(samples: list[Sample], start: datetime, end: datetime) -> dict[str, 
 
 
 def _sample(line: str) -> Sample:
-    """The sample in a line of `QUERY`; its time is local. Raises `Failed` if it is none."""
+    """The sample in a line of `QUERY`; its time is local. Raises `Skipped` if it is none."""
     try:
         at, load, memory = line.split(",")
         when = datetime.strptime(at.strip(), "%Y/%m/%d %H:%M:%S.%f").astimezone()
         return Sample(when, float(load) / 100, float(memory))
     except ValueError as error:
-        raise Failed(f"nvidia-smi wrote {line!r}") from error
+        raise Skipped(f"nvidia-smi tells no load here: {line!r}") from error

@@ -56,7 +56,7 @@ def redraw(setting: Setting, device: Device) -> np.ndarray[Any, np.dtype[np.uint
         prompt="the robot", negative_prompt="", seed=7, steps=8, guidance_scale=7.5, strength=0.5,
         sampler="euler", schedule="normal",
     )  # fmt: skip
-    model = Diffusers(path=setting.sd_folder).load(device)
+    model = Diffusers.model_validate({"path": setting.sd_folder}).load(device)
     return np.asarray(model.redraw(picture, request, lambda _step, _steps: None))
 
 
