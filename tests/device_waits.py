@@ -1,4 +1,4 @@
-"""Counts what would make a CPU wait for its device, on any device."""
+"""Counts what makes a CPU wait for its device, on a CPU too."""
 
 from __future__ import annotations
 
@@ -7,18 +7,22 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.overrides import TorchFunctionMode
 
-READS = frozenset({"_local_scalar_dense", "nonzero", "masked_select", "unique_dim", "_unique2"})
-"""Operations whose answer, or whose answer's shape, the CPU has to know."""
-INDEXING = frozenset({"index", "index_put", "index_put_"})
+WAITS = frozenset({
+    "item", "tolist", "__bool__", "__int__", "__float__", "__index__",  # values
+    "cpu",
+    "nonzero", "masked_select", "unique", "_unique2", "unique_dim", "argwhere",  # sizes
+    "new_tensor",  # a copy of pageable memory to the device
+})  # fmt: skip
+INDEXING = frozenset({"__getitem__", "__setitem__"})
 
 
-class DeviceWaits(TorchDispatchMode):
-    """Counts, while the block runs, the operations that wait for the device, by their names.
+class DeviceWaits(TorchFunctionMode):
+    """Counts, while the block runs, the calls that would wait for a GPU, by their names.
 
-    A mask as an index counts as `mask`, since its points must be counted to give the answer's
-    shape. Copies from device to device are `_to_copy`: a CPU makes none from itself to itself.
+    A mask as an index is one, `mask`: its points must be counted to give the answer's shape. It
+    cannot see whether `to` waits, since on a CPU it copies nothing.
     """
 
     def __init__(self) -> None:
@@ -29,16 +33,21 @@ class DeviceWaits(TorchDispatchMode):
     def total(self) -> int:
         return self.counts.total()
 
-    def __torch_dispatch__(
+    def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        name = func.overloadpacket.__name__
-        if name in READS:
+        name = func.__name__
+        is_upload = func is torch.tensor and (kwargs or {}).get("device") is not None
+        if name in WAITS or is_upload:
             self.counts[name] += 1
-        elif name in INDEXING and any(_is_mask(index) for index in args[1]):
+        elif name in INDEXING and any(_is_mask(index) for index in _indices(args[1])):
             self.counts["mask"] += 1
         return func(*args, **(kwargs or {}))
 
 
-def _is_mask(index: Tensor | None) -> bool:
-    return index is not None and index.dtype in (torch.bool, torch.uint8)
+def _indices(index: Any) -> tuple[Any, ...]:
+    return index if isinstance(index, tuple) else (index,)
+
+
+def _is_mask(index: Any) -> bool:
+    return isinstance(index, Tensor) and index.dtype in (torch.bool, torch.uint8)
