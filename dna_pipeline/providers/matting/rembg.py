@@ -18,10 +18,10 @@ import structlog
 from pydantic import Field, field_validator, model_validator
 
 from dna_pipeline.base.errors import (
-    DeviceUnavailable,
     EmptyForeground,
     NonFiniteOutput,
     OutOfMemory,
+    ParameterInvalid,
     WeightsMismatch,
 )
 from dna_pipeline.providers.base import Device, Provider, WeightsPath
@@ -46,8 +46,8 @@ _PROVIDERS = {"cuda": CUDA, "mps": COREML}
 """onnxruntime's execution provider for a kind of device, as torch names it; the CPU's for others.
 """
 _WAY = (
-    "install the build of onnxruntime that has it (`onnxruntime-gpu` for CUDA, with the CUDA and "
-    "cuDNN that it was built for), or set device: auto or cpu in the model's entry"
+    "Install the build of onnxruntime that has it (`onnxruntime-gpu` for CUDA, with the CUDA and "
+    "cuDNN that it was built for), or set device: auto or cpu in the model's entry."
 )
 
 MATTING_PX = 2_000_000
@@ -153,13 +153,13 @@ class Rembg(Provider):
 
     def load(self, device: Device) -> RembgMatting:
         """Raises `WeightsMismatch` if the file is not a network that onnxruntime can run, and
-        `DeviceUnavailable` if it cannot compute on the device that the entry names."""
+        `ParameterInvalid` if it cannot compute on the device that the entry names."""
         requested = execution_providers(device, self.device)
         model = RembgMatting(self.path, _session(self.name, self.path, requested))
         if self.device not in ("auto", "cpu") and model.computes_on.name == "cpu":
-            raise DeviceUnavailable(
-                f"onnxruntime went back to the CPU for {self.path.name}, and device: {self.device} "
-                f"is asked for: its libraries cannot be loaded; {_WAY}"
+            raise ParameterInvalid(
+                f"device: {self.device}, but onnxruntime went back to the CPU for {self.path.name}",
+                hint=_WAY,
             )
         return model
 
@@ -299,7 +299,8 @@ def execution_providers(device: Device, wanted: str = "auto") -> list[Any]:
             onnxruntime's build knows no better.
 
     Raises:
-        DeviceUnavailable: this build of onnxruntime cannot compute on a device that is named.
+        ParameterInvalid: this build of onnxruntime cannot compute on a device that is named. The
+            job fails and is not held, since others, with other models, can run.
     """
     name = {"auto": device.name, "coreml": "mps"}.get(wanted, wanted)
     kind, _, index = name.partition(":")
@@ -309,7 +310,7 @@ def execution_providers(device: Device, wanted: str = "auto") -> list[Any]:
     if provider not in _onnxruntime().get_available_providers():
         if wanted == "auto":
             return [CPU]
-        raise DeviceUnavailable(f"onnxruntime has no {provider} here, for device: {wanted}; {_WAY}")
+        raise ParameterInvalid(f"device: {wanted}, but onnxruntime has no {provider}", hint=_WAY)
     options = {"device_id": int(index or 0)} if provider == CUDA else {}
     return [(provider, options), CPU]
 
