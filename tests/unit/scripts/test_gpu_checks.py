@@ -23,6 +23,7 @@ wheels = load_script("gpu_checks.wheels")
 golden = load_script("gpu_checks.golden")
 restyling = load_script("gpu_checks.restyling")
 measuring = load_script("gpu_checks.measuring")
+drawing = load_script("gpu_checks.drawing")
 
 
 @pytest.fixture
@@ -97,6 +98,12 @@ def test_peak_signal_to_noise() -> None:
     picture = np.full((4, 4, 3), 100, np.uint8)
     assert restyling.psnr_db(picture, picture) == float("inf")
     assert restyling.psnr_db(picture, picture + 255 // 10) == pytest.approx(20, abs=0.2)
+
+
+def test_no_opengl(monkeypatch: pytest.MonkeyPatch, on_cpu: Any) -> None:
+    monkeypatch.setenv("DNA_OPENGL", "off")
+    with pytest.raises(report.Skipped, match="no OpenGL: DNA_OPENGL is off"):
+        drawing.turntable(on_cpu)
 
 
 # --- load of the GPU -----------------------------------------------------------------------------
