@@ -1,8 +1,9 @@
-"""Number types that a processor computes in fast."""
+"""Number types that a processor computes in fast, and copies that it need not wait for."""
 
 from functools import cache
 
 import torch
+from torch import Tensor
 
 _AMX = "amx_bf16"
 _AVX512 = "avx512_bf16"
@@ -22,6 +23,14 @@ def fast_dtype(device: torch.device | str) -> torch.dtype:
     if kind == "cpu" and (has_amx() or has_bfloat16()):
         return torch.bfloat16
     return torch.float32
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """The tensor on the device. CUDA copies it from pinned memory, for which the CPU need not wait;
+    it comes after the device's work so far and before what is asked for later."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def has_amx() -> bool:
