@@ -67,7 +67,7 @@ class TripoSRModel(Provider):
             return self.dtype
         if not device.dtype_is_free or self._is_small():
             return device.dtype
-        from dna_pipeline.providers.triposr.hardware import fast_dtype
+        from dna_pipeline.providers.hardware import fast_dtype
 
         return str(fast_dtype(device.name)).removeprefix("torch.")
 

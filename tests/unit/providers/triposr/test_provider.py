@@ -20,10 +20,10 @@ from dna_pipeline.base.errors import (
     WeightsMissing,
 )
 from dna_pipeline.media.images import load_image
+from dna_pipeline.providers import hardware
 from dna_pipeline.providers.base import Device, ImageToField, ModelCache
 from dna_pipeline.providers.triposr import (
     conditioning,
-    hardware,
     network,
     provider,
     surface,
