@@ -25,7 +25,6 @@ from dna_pipeline.providers.base import Device, ImageToField, ModelCache
 from dna_pipeline.providers.triposr import (
     conditioning,
     network,
-    provider,
     surface,
     weights,
 )
