@@ -10,22 +10,33 @@ from __future__ import annotations
 
 import argparse
 import math
-import multiprocessing
 import os
+import subprocess
+import sys
 import tempfile
 import time
 from importlib import import_module
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 
 from benches import options
+from benches.daemons import ROOT
 from dna_pipeline.providers.base import Device, ImageToImageRequest
 from dna_pipeline.providers.stable_diffusion import tensor_file, vocabulary
-from dna_pipeline.providers.stable_diffusion.folder import SD15_CONFIG, TEXT, UNET, VAE, read_json
+from dna_pipeline.providers.stable_diffusion.folder import (
+    SD15_CONFIG,
+    TEXT,
+    UNET,
+    VAE,
+    SdFolder,
+    read_json,
+)
 from dna_pipeline.providers.stable_diffusion.provider import Diffusers, StableDiffusion
 
 SEED = 0
@@ -84,7 +95,7 @@ def _compared(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     whole = [{arm: each[arm]["job"] for arm in plan} for each in rounds]
     report["speedup"] = round(median(each["float32"] / each["auto"] for each in whole), 2)
     report["control_ratio"] = round(median(each["control"] / each["float32"] for each in whole), 2)
-    report["psnr_db"] = round(psnr(models["float32"], models["auto"], args.size), 1)
+    report["psnr_db"] = round(psnr(folder, args, report["auto_is"]), 1)
     return report
 
 
@@ -94,7 +105,7 @@ def load(folder: Path, device: str, arm: str, *, compiled: bool = False) -> Stab
     usual = "float16" if kind == "cuda" else "float32"
     name = "cuda:0" if device == "cuda" else device
     chosen = Device(name, usual, dtype_is_free=True) if arm == "auto" else Device(name, "float32")
-    return Diffusers(path=folder, compile=compiled).load(chosen)
+    return Diffusers.model_validate({"path": folder, "compile": compiled}).load(chosen)
 
 
 def job(model: StableDiffusion, args: argparse.Namespace) -> Times:
@@ -110,7 +121,7 @@ def job(model: StableDiffusion, args: argparse.Namespace) -> Times:
     mark()
     model.redraw(picture(args.size), request(args.steps), mark)
     mark()
-    steps = [after - before for before, after in zip(marks[1:-2], marks[2:-1], strict=True)]
+    steps = [after - before for before, after in pairwise(marks[1:-1])]
     step = median(steps)
     whole = marks[-1] - marks[0]
     return {
@@ -139,18 +150,22 @@ def request(steps: int) -> ImageToImageRequest:
 def picture(size: int) -> Image.Image:
     """Make a picture with smooth parts and fine ones."""
     smooth = Image.radial_gradient("L").resize((size, size))
-    fine = Image.effect_noise((size, size), 40)
+    rng = np.random.default_rng(SEED)
+    fine = Image.fromarray(rng.integers(0, 256, (size, size), np.uint8))
     return Image.merge("RGB", (smooth, fine, smooth.transpose(Image.Transpose.TRANSPOSE)))
 
 
 @torch.no_grad()
-def psnr(exact: StableDiffusion, short: StableDiffusion, size: int) -> float:
-    """Peak signal-to-noise ratio in dB of one VAE's picture against that of another."""
+def psnr(folder: Path, args: argparse.Namespace, dtype: str) -> float:
+    """Peak signal-to-noise ratio in dB of the VAE's picture in a dtype, against that in float32."""
+    diffusers: Any = import_module("diffusers")
     decoded: list[torch.Tensor] = []
-    for model in (exact, short):
-        pipeline = model._pipeline
-        vae = pipeline.vae
-        pixels = pipeline.image_processor.preprocess(picture(size)).to(vae.device, vae.dtype)
+    for chosen in (torch.float32, getattr(torch, dtype)):
+        vae = SdFolder(folder).model(VAE, diffusers.AutoencoderKL, chosen).to(args.device)
+        if chosen.itemsize == 2:
+            vae.to(memory_format=torch.channels_last)
+        values = torch.from_numpy(np.array(picture(args.size), np.float32) / 127.5 - 1)
+        pixels = values.permute(2, 0, 1)[None].to(args.device, chosen)  # (1, 3, size, size)
         latents = vae.encode(pixels).latent_dist.mode()
         decoded.append(vae.decode(latents).sample.float().cpu())
     error = (decoded[0] - decoded[1]).square().mean().sqrt().item()
@@ -158,18 +173,21 @@ def psnr(exact: StableDiffusion, short: StableDiffusion, size: int) -> float:
     return 20 * math.log10(extent / error) if error else math.inf
 
 
-def _peak_mib(folder: Path, args: argparse.Namespace, arm: str) -> int | None:
+def _peak_mib(folder: Path, args: argparse.Namespace, arm: str) -> int:
     """Peak memory of a process that loads a model and runs one step, in MiB."""
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(1) as pool:
-        return pool.apply(_peak_in_child, (folder, args.device, arm, args.size))
+    command = [sys.executable, "-m", "benches.img2img", str(folder), args.device, arm]
+    paths = [ROOT, ROOT / "scripts", os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, paths))}
+    output = subprocess.check_output(
+        [*command, str(args.size)], env=environment, stderr=subprocess.DEVNULL
+    )
+    return int(output)
 
 
-def _peak_in_child(folder: Path, device: str, arm: str, size: int) -> int | None:
-    load(folder, device, arm).redraw(picture(size), request(1), lambda step, steps: None)
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() >> 20
-    return options.peak_mib()
+def _child(folder: str, device: str, arm: str, size: str) -> None:
+    load(Path(folder), device, arm).redraw(picture(int(size)), request(1), _ignore)
+    is_gpu = torch.cuda.is_available()
+    print(torch.cuda.max_memory_allocated() >> 20 if is_gpu else options.peak_mib())
 
 
 @torch.no_grad()
@@ -200,4 +218,9 @@ def _of_config(cls: Any, name: str) -> Any:
     return cls.from_config(read_json(SD15_CONFIG / name / "config.json"))
 
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
+def _ignore(_step: int, _steps: int) -> None:
+    pass
+
+
+if __name__ == "__main__":
+    _child(*sys.argv[1:])
