@@ -164,7 +164,7 @@ def psnr(folder: Path, args: argparse.Namespace, dtype: str) -> float:
         vae = SdFolder(folder).model(VAE, diffusers.AutoencoderKL, chosen).to(args.device)
         if chosen.itemsize == 2:
             vae.to(memory_format=torch.channels_last)
-        values = torch.from_numpy(np.array(picture(args.size), np.float32) / 127.5 - 1)
+        values = torch.tensor(np.asarray(picture(args.size), np.float32) / 127.5 - 1)
         pixels = values.permute(2, 0, 1)[None].to(args.device, chosen)  # (1, 3, size, size)
         latents = vae.encode(pixels).latent_dist.mode()
         decoded.append(vae.decode(latents).sample.float().cpu())

@@ -32,10 +32,9 @@ from dna_pipeline.providers.hardware import DtypeKey, chosen_dtype, is_small
 from dna_pipeline.providers.stable_diffusion import (
     compilation,
     decoding,
+    loading,
     prompt_syntax,
-    single_file,
 )
-from dna_pipeline.providers.stable_diffusion import folder as sd_folder
 from dna_pipeline.providers.stable_diffusion.decoding import Decoded
 from dna_pipeline.providers.stable_diffusion.embeddings import PromptEmbeddings
 from dna_pipeline.providers.stable_diffusion.folder import SdFolder, some
@@ -221,10 +220,16 @@ class Diffusers(Provider):
         else:
             source = self._folder
             source.check()
-        pipeline = _pipeline(source, replace(device, dtype=self.dtype_on(device)), self.vae)
+        config = source.scheduler_config()
+        pipeline = loading.load_pipeline(
+            source,
+            replace(device, dtype=self.dtype_on(device)),
+            self.vae,
+            make_scheduler(config, "euler", "normal"),
+        )
         if self.compile:
             compilation.compile_unet(pipeline)
-        return StableDiffusion(pipeline, source.scheduler_config())
+        return StableDiffusion(pipeline, config)
 
 
 class StableDiffusion:
@@ -377,78 +382,6 @@ def _tiles(pipeline: Any) -> Generator[None]:
     finally:
         pipeline.vae.disable_tiling()
         pipeline.vae.disable_slicing()
-
-
-def _pipeline(folder: SdFolder | SdFile, device: Device, vae: Path | None) -> Any:
-    import torch
-    from transformers import CLIPTextModel
-
-    diffusers: Any = import_module("diffusers")
-    dtype = getattr(torch, device.dtype)
-    parts: dict[str, Any] = {
-        "vae": _vae(folder, vae, dtype),
-        "text_encoder": folder.model(sd_folder.TEXT, CLIPTextModel, dtype),
-        "unet": folder.model(sd_folder.UNET, diffusers.UNet2DConditionModel, dtype),
-        "tokenizer": folder.tokenizer(),
-        **_safety(folder, dtype),
-    }
-    _check_fit(folder, parts)
-    scheduler = make_scheduler(folder.scheduler_config(), "euler", "normal")
-    pipeline = diffusers.StableDiffusionImg2ImgPipeline(
-        **parts, scheduler=scheduler, requires_safety_checker=False
-    )
-    pipeline.set_progress_bar_config(disable=True)
-    return _in_fast_layout(pipeline.to(device.name))
-
-
-def _in_fast_layout(pipeline: Any) -> Any:
-    """The pipeline, with the convolutions' weights in the layout that is fast for types of 16 bits.
-
-    In float32 it would save no time and change the last bits of the pictures.
-    """
-    import torch
-
-    if pipeline.unet.dtype.itemsize == 2 and pipeline.device.type in ("cpu", "cuda"):
-        for part in (pipeline.unet, pipeline.vae):
-            part.to(memory_format=torch.channels_last)
-    return pipeline
-
-
-def _vae(folder: SdFolder | SdFile, file: Path | None, dtype: torch.dtype) -> Any:
-    """The model's own VAE, or that of a file, in the configuration of the model's own."""
-    cls: Any = import_module("diffusers").AutoencoderKL
-    if file is None or isinstance(folder, SdFile):
-        return folder.model(sd_folder.VAE, cls, dtype)
-    config = folder.vae_config()
-    tensors = single_file.read_vae(file, config)
-    return single_file.build_part(sd_folder.VAE, cls, config, tensors, dtype)
-
-
-def _safety(folder: SdFolder | SdFile, dtype: torch.dtype) -> dict[str, Any]:
-    if not folder.with_safety:
-        return {"safety_checker": None, "feature_extractor": None}
-    from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
-
-    return {
-        "safety_checker": folder.model(sd_folder.SAFETY, StableDiffusionSafetyChecker, dtype),
-        "feature_extractor": folder.feature_extractor(),
-    }
-
-
-def _check_fit(folder: SdFolder | SdFile, parts: dict[str, Any]) -> None:
-    """Raise `WeightsMismatch` where parts are whole but not of one model."""
-    text, unet, vae = (parts[name].config for name in ("text_encoder", "unet", "vae"))
-    tokenizer = parts["tokenizer"]
-    demands = {
-        "the UNet reads other latents than the VAE makes": unet.in_channels == vae.latent_channels,
-        "the UNet reads another text encoder": unet.cross_attention_dim == text.hidden_size,
-        "the tokenizer has tokens that the text encoder lacks": len(tokenizer) <= text.vocab_size,
-        "the tokenizer makes longer texts than the text encoder reads": (
-            tokenizer.model_max_length <= text.max_position_embeddings
-        ),
-    }
-    if broken := [text for text, holds in demands.items() if not holds]:
-        raise WeightsMismatch(f"{folder.root}: {some(broken)}")
 
 
 def _hush() -> None:
