@@ -47,7 +47,7 @@ class Setting:
         """The number types to check besides float32: those of 16 bits that the device computes
         in."""
         if self.device.type == "cuda":
-            from dna_pipeline.providers.triposr.hardware import fast_dtype
+            from dna_pipeline.providers.hardware import fast_dtype
 
             native = str(fast_dtype(self.device)).removeprefix("torch.")
             return ["float16", *({native} - {"float16"})]

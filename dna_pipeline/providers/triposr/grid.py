@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from dna_pipeline.media.meshes.mesh import FloatArray
+from dna_pipeline.providers.triposr.copies import to_device
 from dna_pipeline.providers.triposr.field import Field, NonFiniteField
-from dna_pipeline.providers.triposr.hardware import to_device
 
 Progress = Callable[[int, int], None]
 

@@ -14,9 +14,9 @@ from dna_pipeline.providers.triposr.config import (
     UpsampleConfig,
     VitConfig,
 )
+from dna_pipeline.providers.triposr.copies import to_device
 from dna_pipeline.providers.triposr.decoder import Decoder
 from dna_pipeline.providers.triposr.field import Field
-from dna_pipeline.providers.triposr.hardware import to_device
 from dna_pipeline.providers.triposr.transformer import Transformer
 from dna_pipeline.providers.triposr.vit import Vit
 

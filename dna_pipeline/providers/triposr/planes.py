@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dna_pipeline.providers.triposr.hardware import to_device
+from dna_pipeline.providers.triposr.copies import to_device
 
 COLUMN_AXES = (0, 0, 1)
 """The coordinate that runs along each plane's columns: planes are (x, y), (x, z), (y, z)."""

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from dna_pipeline.providers.triposr.cells import bend, over_corners
+from dna_pipeline.providers.triposr.copies import to_device
 from dna_pipeline.providers.triposr.field import Field
 from dna_pipeline.providers.triposr.grid import Box, GridReader, Progress
-from dna_pipeline.providers.triposr.hardware import to_device
 
 MIN_CELLS = 64
 """Cells along each side of the first lattice; more where the planes have more texels."""

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from skimage.measure import marching_cubes  # pyright: ignore[reportUnknownVariableType]
 
 from dna_pipeline.media.meshes.mesh import FloatArray, IntArray, Mesh
+from dna_pipeline.providers.triposr.copies import to_device
 from dna_pipeline.providers.triposr.field import Field, NonFiniteField
 from dna_pipeline.providers.triposr.grid import Progress, density_grid, settle
-from dna_pipeline.providers.triposr.hardware import to_device
 from dna_pipeline.providers.triposr.sparse import Search, is_worthwhile
 
 __all__ = ["EmptySurface", "NonFiniteField", "Surface", "colors_at", "density_grid", "extract"]

@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from dna_pipeline.providers.triposr import surface
+from dna_pipeline.providers.triposr.copies import to_device
 from dna_pipeline.providers.triposr.field import Field
-from dna_pipeline.providers.triposr.hardware import to_device
 from dna_pipeline.providers.triposr.network import TSR
 from dna_pipeline.providers.triposr.provider import TripoSRNetwork
 from tests.device_waits import DeviceWaits
