@@ -45,12 +45,16 @@ class _Shape:
     volume: float
 
     @classmethod
-    def of(cls, found: surface.Surface) -> _Shape:
-        a, b, c = found.mesh.vertices.astype(np.float64)[found.mesh.faces].transpose(1, 0, 2)
+    def of(cls, extracted: surface.Surface) -> _Shape:
+        a, b, c = extracted.mesh.vertices.astype(np.float64)[extracted.mesh.faces].transpose(
+            1, 0, 2
+        )
         normals = np.cross(b - a, c - a)
         area = float(np.linalg.norm(normals, axis=1).sum() / 2)
         volume = float(np.einsum("fk,fk->", a, normals) / 6)
-        return cls(found.inside, len(found.mesh.vertices), len(found.mesh.faces), area, volume)
+        return cls(
+            extracted.inside, len(extracted.mesh.vertices), len(extracted.mesh.faces), area, volume
+        )
 
     def error(self, golden: _Shape) -> float:
         """Largest relative error of any of the numbers."""
@@ -93,7 +97,7 @@ def densities(setting: Setting) -> dict[str, Any]:
 def mesh(setting: Setting) -> dict[str, Any]:
     """The mesh of the golden robot, beside the golden numbers."""
     resolution = RESOLUTION[setting.small]
-    found = _Shape.of(surface.extract(Field.from_npz(ROBOT, setting.device), resolution))
+    shape = _Shape.of(surface.extract(Field.from_npz(ROBOT, setting.device), resolution))
     if setting.small:
         dense = surface.extract(Field.from_npz(ROBOT), resolution, method="dense")
         golden = _Shape.of(dense)
@@ -101,8 +105,8 @@ def mesh(setting: Setting) -> dict[str, Any]:
         numbers = json.loads((GOLDEN / "scenes" / "robot.expected.json").read_text())
         names = ("inside", "vertices", "faces", "area", "volume")
         golden = _Shape(*(numbers[f"{name}_{resolution}"] for name in names))
-    error = require(found.error(golden), COUNTS, "the mesh")
-    return {"resolution": resolution, "error": error, "inside": found.inside}
+    error = require(shape.error(golden), COUNTS, "the mesh")
+    return {"resolution": resolution, "error": error, "inside": shape.inside}
 
 
 def repeated(setting: Setting) -> dict[str, Any]:

@@ -81,9 +81,14 @@ def mesh(resolution: int, setting: Setting) -> dict[str, Any]:
     resolution = resolution // 8 if setting.small else resolution
     field = Field.from_npz(ROBOT, setting.device)
     surface.extract(field, resolution)
-    found, values = measured(setting, lambda: surface.extract(field, resolution), REPEAT)
-    phases = {name: round(seconds, 4) for name, seconds in found.seconds.items()}
-    return {"resolution": resolution, **values, "phases": phases, "faces": len(found.mesh.faces)}
+    extracted, values = measured(setting, lambda: surface.extract(field, resolution), REPEAT)
+    phases = {name: round(seconds, 4) for name, seconds in extracted.seconds.items()}
+    return {
+        "resolution": resolution,
+        **values,
+        "phases": phases,
+        "faces": len(extracted.mesh.faces),
+    }
 
 
 def texture(setting: Setting) -> dict[str, Any]:

@@ -23,7 +23,7 @@ NAMES = (
     "SQLAlchemy", "structlog", "trimesh", "truststore", "typing-inspection", "tzdata", "watchdog",
     "xatlas", "zipp",
 )  # fmt: skip
-"""What a machine with torch and transformers, SciPy, scikit-image and onnxruntime still lacks.
+"""Packages that a machine with torch, transformers, SciPy, scikit-image and onnxruntime lacks.
 
 imageio-ffmpeg is left out: it takes half of the 64 MiB, and no check makes a film.
 """
@@ -52,10 +52,10 @@ def pack(folder: Path, constraints: Path, python: str, also: list[str]) -> list[
     pins = _pins(constraints)
     if unknown := [name for name in also if _plain(name) not in pins]:
         raise WheelsError(f"{constraints.name} has no version of {', '.join(unknown)}")
-    wanted = [f"{name}=={pins[_plain(name)]}" for name in (*NAMES, *also)]
+    requested = [f"{name}=={pins[_plain(name)]}" for name in (*NAMES, *also)]
     options = ["--no-deps", "--only-binary=:all:", "--python-version", python, "-d", str(folder)]
     tags = [option for name in PLATFORMS for option in ("--platform", name)]
-    _pip("download", *options, "--implementation", "cp", *tags, *wanted)
+    _pip("download", *options, "--implementation", "cp", *tags, *requested)
     wheels = sorted(folder.glob("*.whl"))
     if (size := sum(path.stat().st_size for path in wheels)) > MOST_BYTES:
         raise WheelsError(f"{size >> 20} MiB of wheels are too many: {MOST_BYTES >> 20} at most")

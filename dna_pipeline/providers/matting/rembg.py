@@ -290,27 +290,27 @@ def _onnxruntime() -> Any:
     return importlib.import_module("onnxruntime")
 
 
-def execution_providers(device: Device, wanted: str = "auto") -> list[Any]:
+def execution_providers(device: Device, requested: str = "auto") -> list[Any]:
     """The execution providers to ask onnxruntime for, the fastest first; the CPU's is the last.
 
     Args:
         device: that of the worker.
-        wanted: `device` of the model's entry: auto is the worker's device, and the CPU where
+        requested: `device` of the model's entry: auto is the worker's device, and the CPU where
             onnxruntime's build knows no better.
 
     Raises:
         ParameterInvalid: this build of onnxruntime cannot compute on a device that is named. The
             job fails and is not held, since others, with other models, can run.
     """
-    name = {"auto": device.name, "coreml": "mps"}.get(wanted, wanted)
+    name = {"auto": device.name, "coreml": "mps"}.get(requested, requested)
     kind, _, index = name.partition(":")
     provider = _PROVIDERS.get(kind)
     if provider is None:
         return [CPU]
     if provider not in _onnxruntime().get_available_providers():
-        if wanted == "auto":
+        if requested == "auto":
             return [CPU]
-        raise ParameterInvalid(f"device: {wanted}, but onnxruntime has no {provider}", hint=_WAY)
+        raise ParameterInvalid(f"device: {requested}, but onnxruntime has no {provider}", hint=_WAY)
     options = {"device_id": int(index or 0)} if provider == CUDA else {}
     return [(provider, options), CPU]
 

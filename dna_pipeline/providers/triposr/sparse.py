@@ -362,7 +362,7 @@ def _child(lowest: Tensor, index: tuple[Tensor, ...]) -> Tensor:
 
 
 def _selected(cells: Tensor, which: Tensor) -> Tensor:
-    """Those of cells (3, n) that a mask (n,) names: (3, k)."""
+    """The cells (3, k) of cells (3, n) that a mask (n,) names."""
     return cells[:, torch.nonzero(which)[:, 0]]
 
 
