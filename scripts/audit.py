@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from audit_outbox import check_outbox, own_text
+from audit_outbox import check_outbox, companions_of, own_text
 from findings import Dropped, DroppedBatch, Findings, dropped_files, mend, sha256_of
+from masks import mask_name
 
 from dna_pipeline.ledger.engine import sqlite_module
 
@@ -75,7 +76,7 @@ def _read_ledger(root: Path) -> _LedgerContent:
         ledger.damage = database.execute("PRAGMA integrity_check").fetchone()[0]
         rows = database.execute(
             """SELECT jobs.*, drops.sha256, drops.image, drops.sidecar, drops.sidecar_text,
-                drops.originals, drops.bytes AS size, drops.state AS drop_state
+                drops.companions, drops.originals, drops.bytes AS size, drops.state AS drop_state
             FROM jobs JOIN drops ON drops.id = jobs.drop_id"""
         )
         artifacts = _artifacts(database)
@@ -156,6 +157,9 @@ def _check_drop(item: Dropped, jobs: list[dict[str, Any]], findings: Findings) -
     for job in jobs if item.sidecar is not None and item.jobs == 1 else ():
         if job["sidecar_text"] not in (item.sidecar, mend(item.sidecar or "")):
             findings.lost.append(f"{where}: its sidecar was not read")
+    for job in jobs if item.mask is not None else ():
+        if [file["sha256"] for file in companions_of(job)] != [item.mask]:
+            findings.lost.append(f"{where}: its mask was not taken in with it")
     for job in jobs:
         text = own_text(job)
         if job["status"] == "completed" and text is not None and mend(text) != text:
@@ -169,8 +173,12 @@ def _check_kept(root: Path, item: Dropped, findings: Findings) -> None:
         path = root / "inbox" / item.inbox / item.name
     else:
         return
-    if not path.is_file() or sha256_of(path.read_bytes()) != item.sha256:
-        findings.lost.append(f"{item.inbox}/{item.name} is not where it was left any more")
+    files = {path: item.sha256}
+    if item.mask is not None:
+        files[path.with_name(mask_name(item.name))] = item.mask
+    for path, sha256 in files.items():
+        if not path.is_file() or sha256_of(path.read_bytes()) != sha256:
+            findings.lost.append(f"{item.inbox}/{path.name} is not where it was left any more")
 
 
 def _check_dropped_batches(

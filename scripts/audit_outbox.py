@@ -28,6 +28,11 @@ def own_text(job: Job) -> str | None:
     return job["request"] if job["request"] is not None else job["sidecar_text"]
 
 
+def companions_of(job: Job) -> list[dict[str, Any]]:
+    """Give role, name and hash of each file that came with the job's image."""
+    return json.loads(job["companions"] or "null") or []
+
+
 class _Outbox:
     """The folders of one outbox."""
 
@@ -114,6 +119,10 @@ class _Outbox:
         if source.get("sha256") != job["sha256"]:
             text = "made of other bytes than were taken in"
             self.findings.corrupt.append(f"{path.parent.name}: {text}")
+        listed = {(file["role"], file["sha256"]) for file in source.get("files", ())}
+        for file in companions_of(job):
+            if (file["role"], file["sha256"]) not in listed:
+                self.findings.lost.append(f"{path.parent.name}: its {file['role']} is not listed")
         return manifest
 
     def _check_artifacts(self, folder: Path, manifest: dict[str, Any], job: Job) -> None:
@@ -161,6 +170,10 @@ class _Outbox:
             files.add(path)
             if not path.is_file() or sha256_of(path.read_bytes()) != job["sha256"]:
                 self.findings.lost.append(f"{folder.parent.name}: its source is not in it")
+        for file in companions_of(job):
+            files.add(path := folder / file["name"])
+            if not path.is_file() or sha256_of(path.read_bytes()) != file["sha256"]:
+                self.findings.lost.append(f"{folder.parent.name}: its {file['role']} is not in it")
         text = own_text(job)
         if job["status"] == "completed" and job["sidecar"] is not None:
             text = job["sidecar_text"]

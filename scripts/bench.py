@@ -10,6 +10,7 @@ bench.py forward                                            TripoSR's network, f
 bench.py ledger --jobs 1000000 --future 100000              of claiming, of `status` and `jobs`, …
 bench.py idle --seconds 60                                  the CPU that ten quiet inboxes take
 bench.py intake --files 100000 --originals archive          a full inbox, taken in by the daemon
+bench.py pictures                           PNG, border_key, cut-outs and the preview of a mesh
 bench.py estimate --jobs 50          jobs of mixed sizes through the real daemon
 
 Run it with the interpreter of .venv. `--json` prints one object; a mesh's `points` are the
@@ -37,6 +38,7 @@ BENCHES = {
     "forward": "from a picture to scene codes, in float32 and in bfloat16",
     "turntable": "from a scene code to pictures all around",
     "ledger": "a ledger of a million jobs: the daemon's questions and the commands that look",
+    "pictures": "encoding, keying, cutting out and previews, beside the models",
     "idle": "what the daemon costs while nothing is to be done",
 }
 

@@ -2,8 +2,8 @@
 
     .venv/bin/python scripts/campaign.py --kills 300 --real-share 0.5
 
-Files come as people and programs bring them: with and without sidecars, in folders, copied
-slowly, renamed into place, overwritten in inboxes that keep them, as job files, tables and
+Files come as people and programs bring them: with and without sidecars and masks, in folders,
+copied slowly, renamed into place, overwritten in inboxes that keep them, as job files, tables and
 matrices. Meanwhile commands cancel and retry jobs, some of them after their YAML was mended, and
 submit images. Kills hit the daemon, its worker, or such a command, at moments drawn from the seed;
 after some of its kills the daemon stays down for a while. At the end, jobs that wait for a time far
@@ -111,6 +111,8 @@ class Report:
     kills: Counter[str] = field(default_factory=Counter[str])
     files_in: int = 0
     mended: int = 0
+    manners: Counter[str] = field(default_factory=Counter[str])
+    """Kinds of drops."""
     commands: Counter[str] = field(default_factory=Counter[str])
     """Commands that ran to their end, by name."""
     commands_killed: Counter[str] = field(default_factory=Counter[str])
@@ -132,6 +134,7 @@ class Report:
             "commands_done": dict(self.commands),
             "yaml_mended": self.mended,
             "files_in": self.files_in,
+            "manners": dict(self.manners),
             **self.findings.numbers(),
             "seconds": round(self.seconds, 1),
             "findings": self.findings.sentences() + self.faults,
@@ -279,7 +282,8 @@ def run(root: Path, kills: int, seed: int, models: Path | None = None) -> Report
     site = Site(root, models=models)
     requests = REAL_REQUESTS if is_real else FAKE_REQUESTS
     dropper = Dropper(
-        root / "inbox", seed + 1, 1.0 if is_real else 0.3, requests, site.is_behind
+        root / "inbox", seed + 1, 1.0 if is_real else 0.3, requests, site.is_behind,
+        mask_share=0.0 if is_real else 0.3,
     )  # fmt: skip
     settings = REAL_SETTINGS if is_real else FAKE_SETTINGS
     people = People(root, seed + 2, site.command, settings)
@@ -299,6 +303,7 @@ def run(root: Path, kills: int, seed: int, models: Path | None = None) -> Report
             thread.join()
     dropped = dropper.dropped() + people.submitted()
     site.rest(dropped, people, 120 + 2.0 * len(dropped))
+    report.manners = dropper.manners
     report.files_in = dropper.files + len(people.submitted())
     report.commands, report.commands_killed = people.did, people.killed
     report.mended = people.mended

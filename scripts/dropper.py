@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from findings import FAR_FUTURE, WRONG, Dropped, DroppedBatch
+from masks import mask_name
 from PIL import Image
 
 SIDECARS = ("priority: 5\n", "meta: {asset: chair}\n", "tags: [hero]\n")
@@ -52,6 +53,7 @@ class Dropper:
         pace_s: float,
         requests: Requests,
         is_behind: Callable[[], bool],
+        mask_share: float = 0.0,
     ) -> None:
         """Create a dropper.
 
@@ -60,7 +62,9 @@ class Dropper:
             pace_s: average seconds between two drops.
             is_behind: tells, before each drop, if the daemon has too many jobs; then nothing is
                 dropped, so that the daemon reaches jobs of every kind.
+            mask_share: share of the single images, and of those with a matrix, that get a mask.
         """
+        self._mask_share = mask_share
         self._is_behind = is_behind
         self._requests = requests
         self._inboxes = inboxes
@@ -114,6 +118,7 @@ class Dropper:
         if sidecar is not None:
             beside = f"{path.stem}.yml" if manner == "sidecar_by_stem" else f"{path.name}.yaml"
             self._write(path.with_name(beside), sidecar.encode())
+        mask = self._drop_mask(path)
         if manner == "slowly":
             self._write_slowly(path, data)
         elif manner == "stalled":
@@ -128,9 +133,18 @@ class Dropper:
             self._stop.wait(self._dice.uniform(0, 0.2))
             self._write(path.with_name(f"{path.name}.yaml"), text.encode())
         name = path.relative_to(self._inboxes / inbox).as_posix()
-        self._remember(inbox, name, data, sidecar)
+        self._remember(inbox, name, data, sidecar, mask=mask)
         self._single.append((inbox, name))
         self.manners[manner] += 1
+
+    def _drop_mask(self, image: Path) -> str | None:
+        """Write a mask for some of the images, before the image; give its hash."""
+        if self._dice.random() >= self._mask_share:
+            return None
+        data = self._picture(16)
+        self._write(image.with_name(mask_name(image.name)), data)
+        self.manners["mask"] += 1
+        return hashlib.sha256(data).hexdigest()
 
     def _text(self, manner: str, text: str) -> str | None:
         """Give the sidecar that is written before the image; None for a manner without one."""
@@ -167,8 +181,9 @@ class Dropper:
         text = head + self._requests.matrix
         data = self._picture(48)
         self._write(folder / "one.png.yaml", text.encode())
+        mask = self._drop_mask(folder / "one.png")
         self._write(folder / "one.png", data)
-        self._remember(inbox, f"{home}/one.png", data, text, jobs=2)
+        self._remember(inbox, f"{home}/one.png", data, text, jobs=2, mask=mask)
 
     def _fill_with_job_file(
         self, inbox: str, home: str, folder: Path, head: str, *, slowly: bool
@@ -220,16 +235,17 @@ class Dropper:
             part = path.with_name(f"{path.name}.part")
             self._write(part, data)
             part.replace(path)
-        self._remember(item.inbox, item.name, data, item.sidecar)
+        self._remember(item.inbox, item.name, data, item.sidecar, mask=item.mask)
         self.manners["overwritten"] += 1
 
     def _remember(
-        self, inbox: str, name: str, data: bytes, sidecar: str | None, jobs: int = 1
-    ) -> None:
+        self, inbox: str, name: str, data: bytes, sidecar: str | None, jobs: int = 1,
+        mask: str | None = None,
+    ) -> None:  # fmt: skip
         before = self._dropped.get((inbox, name))
         older = (*before.older, before.sha256) if before else ()
         sha256 = hashlib.sha256(data).hexdigest()
-        self._dropped[inbox, name] = Dropped(inbox, name, sha256, sidecar, older, jobs)
+        self._dropped[inbox, name] = Dropped(inbox, name, sha256, sidecar, older, jobs, mask=mask)
 
     def _write(self, path: Path, data: bytes) -> None:
         path.write_bytes(data)

@@ -57,6 +57,8 @@ class Dropped:
     """Number of jobs: several for a matrix, or if several rows of a table name the image."""
     is_certain: bool = True
     """False if the command that submitted it was killed: then there may be no job."""
+    mask: str | None = None
+    """Hash of its mask, if the mask was certainly there before the image."""
 
 
 @dataclass(frozen=True, slots=True)

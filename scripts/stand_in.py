@@ -7,6 +7,7 @@ python -m stand_in                      the worker, as the daemon starts it
 
 Its one stage, `stand_in`, appends its id to the image, so that a result shows if each stage ran
 exactly once, on whole files. With `fails: true` the stage ends in `empty_foreground` instead.
+Images may have masks, as `masks` pairs them.
 """
 
 from __future__ import annotations
@@ -19,12 +20,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
+from masks import pair_with_masks
+
 from dna_pipeline.base.errors import EmptyForeground
 from dna_pipeline.base.files import Artifact, write_bytes
 from dna_pipeline.base.logs import configure
 from dna_pipeline.config.loader import load_config
 from dna_pipeline.execution.local_executor import LocalExecutor, WorkerSettings
 from dna_pipeline.execution.worker import process
+from dna_pipeline.intake.planning import finder
 from dna_pipeline.operations.daemon.loop import Daemon
 from dna_pipeline.providers.base import Device
 from dna_pipeline.stages import registry
@@ -90,6 +94,7 @@ def _environment(device: Device) -> dict[str, Any]:
 
 def main() -> None:
     registry.STAGES["stand_in"] = "stand_in:StandIn"
+    finder.pair = pair_with_masks
     if sys.argv[1:2] == ["do"]:
         from dna_pipeline.interfaces.cli.main import main as command
 

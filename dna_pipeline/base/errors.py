@@ -3,6 +3,7 @@
     DnaError
     ├── ConfigError              a wrong call or configuration; exit status 2
     ├── Locked                   another daemon holds this data folder; exit status 3
+    ├── TransferFailed           files of models could not be fetched or carried; exit status 1
     ├── Hold                     the environment is not ready: the job waits
     │   ├── WeightsMissing  DeviceUnavailable  DiskFull  OutboxUnavailable  InboxUnavailable
     │   └── Hours  Paused  RetryWait
@@ -40,6 +41,11 @@ class ConfigError(DnaError):
 
 class Locked(DnaError):
     """Another daemon holds the data folder."""
+
+
+class TransferFailed(DnaError):
+    """Files of a model could not be fetched, taken from a folder, packed or unpacked. The text says
+    which, why, and what to do."""
 
 
 class Hold(DnaError):

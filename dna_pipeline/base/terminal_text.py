@@ -6,6 +6,7 @@ import codecs
 import io
 import sys
 import unicodedata
+from typing import Any
 
 _ESCAPING = "ascii_with_escapes"
 """Name of a codec that does the same as ASCII. Click treats a stream whose codec is called ASCII
@@ -27,7 +28,12 @@ def escape_unencodable() -> None:
 
 def shown(text: str) -> str:
     """Text as standard output shows it: letters that its encoding lacks are escaped."""
-    encoding, errors = sys.stdout.encoding, sys.stdout.errors
+    return shown_on(sys.stdout, text)
+
+
+def shown_on(stream: Any, text: str) -> str:
+    """Text as a stream shows it: letters that its encoding lacks are escaped."""
+    encoding, errors = stream.encoding, stream.errors
     if encoding is None or errors != "backslashreplace":
         return text
     return text.encode(encoding, errors).decode(encoding)

@@ -171,10 +171,8 @@ class Dispatcher:
         return at_work < self._executor.capacity
 
     def request(self, task: Task, done: Callable[[TaskEnd], None]) -> None:
-        """Run a task before the next job. `listen` calls `done` with the event that ends it.
-
-        A task that still waits when the executor is closed gets no such event.
-        """
+        """Run a task before the next job. `listen`, or else `drain`, calls `done` with the event
+        that ends the task."""
         self._tasks[task.id] = done
         self._waiting_tasks.append(task)
 
@@ -299,7 +297,7 @@ class Dispatcher:
             code, detail, is_hold = InboxUnavailable.code, why, True
         if is_hold:
             log.warning("job.held", job=event.job, code=code, why=detail)
-            self._hold(event.job, code, detail)
+            self._hold(event.job, event.worker, code, detail)
             return
         if event.poisoned:
             log.error("device.failed", job=event.job, stage=event.stage, why=detail)
@@ -312,13 +310,14 @@ class Dispatcher:
             log.error("source.missing", job=event.job)
         self._ledger.transact(lambda s: self._fail(s, event.job, failure, event.stage))
 
-    def _hold(self, job: str, code: str, detail: str) -> None:
-        """Put the job back as held. Without a device no job can run, so then all others are held
-        too."""
+    def _hold(self, job: str, worker: str, code: str, detail: str) -> None:
+        """Put the job of that worker back as held. If its device is lost and no other worker has
+        one, no job can run, so then all others are held too."""
+        is_last = code == DeviceUnavailable.code and not self.workers.keys() - {worker}
 
         def action(session: Transaction) -> None:
             holds.hold(session, job, code, detail)
-            if code == DeviceUnavailable.code:
+            if is_last:
                 holds.hold_where(session, "status", ["queued"], code, detail)
 
         self._ledger.transact(action)
@@ -370,13 +369,13 @@ class Dispatcher:
                 self._ledger.transact(lambda s: queue.requeue_interrupted(s, running.job))
             case "unready":
                 log.error("worker.unready", why=event.detail)
-                self._hold(running.job, DeviceUnavailable.code, event.detail)
+                self._hold(running.job, event.worker, DeviceUnavailable.code, event.detail)
             case "cancel":
                 failure = Cancelled("ended by force: it did not react to the cancel").failure()
                 self._ledger.transact(lambda s: queue.fail(s, running.job, failure, stage))
             case reason if (why := self._unreachable_source(running.job)) is not None:
                 log.error("worker.ended", job=running.job, why=event.detail, reason=reason)
-                self._hold(running.job, InboxUnavailable.code, why)
+                self._hold(running.job, event.worker, InboxUnavailable.code, why)
             case reason:
                 log.error("worker.ended", job=running.job, why=event.detail)
                 kind = StageTimeout if reason == "timeout" else WorkerCrashed
@@ -385,8 +384,11 @@ class Dispatcher:
 
     def drain(self) -> None:
         """Record the last events of a closed executor; a job without an end counts as
-        interrupted."""
+        interrupted, and a task without an end has failed."""
         self.listen()
+        failure = WorkerCrashed("the daemon ended before the task").failure().to_dict()
+        for task in list(self._tasks):
+            self._tasks.pop(task)(TaskFailed(task, failure))
         for job in list(self.running):
             self._ledger.transact(lambda s, i=job: queue.requeue_interrupted(s, i))
             del self.running[job]

@@ -332,9 +332,10 @@ class _Child:
             self._process.kill()
 
     def _give_up(self) -> None:
-        """Report the end of the job although its killed process still exists; the caller holds the
-        lock. A driver that hangs can keep a killed process alive."""
-        if self.order is not None and self.ending is not None:
+        """Report the end of the worker and of its order although the killed process still exists;
+        the caller holds the lock. A driver that hangs can keep a killed process alive."""
+        self._kill_deadline = None
+        if self.ending is not None:
             order, self.order = self.order, None
             why = f"the worker was killed {self._detail} and does not end; its driver may hang"
             _put_end(self._put, self._name, order, self.ending, why)
@@ -359,9 +360,11 @@ class _Child:
         """Pass on the events of the process until its pipe ends."""
         assert self._process.stdout
         for message in ipc.messages(self._process.stdout):
-            self._check(event := event_from_message(message))
-            self._note(event)
-            is_named = isinstance(event, WorkerReady | Phase)
+            event = event_from_message(message)
+            with self._lock:
+                self._check(event)
+                self._note(event)
+            is_named = isinstance(event, WorkerReady | Phase | JobFailed)
             self._put(replace(event, worker=self._name) if is_named else event)
 
     def _report_end(self) -> None:
@@ -383,7 +386,7 @@ class _Child:
 
     def _check(self, event: Event) -> None:
         """Raise PipeError for an event that does not belong to the order: of another job or stage,
-        or a second `ready`."""
+        or a second `ready`. The caller holds the lock, since `_give_up` may end the order."""
         stage, order = getattr(event, "stage", None), self.order
         if (job := getattr(event, "job", None)) is not None and not self._has(job):
             raise ipc.PipeError(f"{event.kind} of a job that it was not given")
@@ -395,19 +398,19 @@ class _Child:
             raise ipc.PipeError("a second ready")
 
     def _note(self, event: Event) -> None:
-        """Update the state of the child, from which its time limits follow."""
-        with self._lock:
-            match event:
-                case WorkerReady():
-                    self._is_ready = True
-                case Phase():
-                    self._deadline = time.monotonic() + event.limit_s
-                    self._detail = f"while {event.phase} in stage {event.stage}"
-                case JobDone() | JobFailed() | TaskDone() | TaskFailed():
-                    self._deadline = self._cancel_deadline = None
-                    self.order = None
-                    self._detail = ""
-                    if isinstance(event, JobFailed | TaskFailed) and event.poisoned:
-                        self._end("poisoned")
-                case _:
-                    pass
+        """Update the state of the child, from which its time limits follow; the caller holds the
+        lock."""
+        match event:
+            case WorkerReady():
+                self._is_ready = True
+            case Phase():
+                self._deadline = time.monotonic() + event.limit_s
+                self._detail = f"while {event.phase} in stage {event.stage}"
+            case JobDone() | JobFailed() | TaskDone() | TaskFailed():
+                self._deadline = self._cancel_deadline = None
+                self.order = None
+                self._detail = ""
+                if isinstance(event, JobFailed | TaskFailed) and event.poisoned:
+                    self._end("poisoned")
+            case _:
+                pass

@@ -214,6 +214,7 @@ class JobFailed:
         hold: the environment is at fault, so the job has to wait and has not failed.
         poisoned: the process must end. Without `hold`, the job is then tried again as after a
             crash of its worker.
+        worker: its name, which the executor gives it.
     """
 
     kind: ClassVar[str] = "job_failed"
@@ -222,6 +223,7 @@ class JobFailed:
     stage: str | None = None
     hold: bool = False
     poisoned: bool = False
+    worker: str = ""
 
 
 @with_config(_FINITE)

@@ -161,8 +161,10 @@ class Scheduler:
         self._device_losses += 1
 
     def device_available(self) -> None:
-        """Reset the delay of `device_lost`, since a worker has the device."""
+        """Reset the delay of `device_lost`, since a worker has a device, and release the jobs that
+        wait for one at the next review."""
         self._device_losses = 0
+        self._device_retry.next_at = time.monotonic()
 
     def is_outside_hours(self, inbox: str) -> bool:
         """True if that inbox has hours and they are not now."""

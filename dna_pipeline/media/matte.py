@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from dna_pipeline.media.alpha import LEAST_SHARE, TRANSPARENT, Transparency
+from dna_pipeline.media.masks import box
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -90,12 +91,22 @@ def cut_out(colour: Image.Image, alpha: Image.Image) -> Image.Image:
 
 def _unmixed(rgb: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """(h, w, 3) and (h, w) in; (h, w, 3) out."""
-    mixed, solid = rgb.astype(np.float32), alpha >= SOLID
+    result = rgb * (alpha > 0)[..., None]
+    solid = alpha >= SOLID
+    soft = ~solid & (alpha > 0)
+    if not (soft.any() and solid.any()):
+        return result
+    # No pixel's colour comes from farther away than this box reaches.
+    inside = box(soft, BLEED_PX + 1)
+    solid, soft = solid[inside], soft[inside]
     if solid.any():
         distance, (rows, columns) = _distances(solid)
-        own = np.where(distance > BLEED_PX, 1, (alpha / np.float32(255)) ** 2)[..., None]
-        mixed = own * mixed + (1 - own) * mixed[rows, columns]
-    return np.where((alpha > 0)[..., None], np.round(mixed), 0).astype(np.uint8)
+        soft &= distance <= BLEED_PX
+        colours, part = rgb[inside], result[inside]
+        own = ((alpha[inside][soft] / np.float32(255)) ** 2)[:, None]
+        near = colours[rows[soft], columns[soft]]
+        part[soft] = np.round(own * colours[soft] + (1 - own) * near)
+    return result
 
 
 def _distances(mask: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.int32]]:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, runtime_ch
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from dna_pipeline.base.errors import UnknownModel, WeightsMissing
+from dna_pipeline.base.errors import ConfigError, UnknownModel, WeightsMissing
+from dna_pipeline.weights.pins import Pins, Placement, load_pins
 
 if TYPE_CHECKING:
     import torch
@@ -88,6 +89,19 @@ class Provider(BaseModel, ABC):
 
         It looks at the file system only, and is cheap enough to be called before every job.
         """
+
+    def published(self, pins: Pins) -> list[Placement]:
+        """The published models that `dna-pipeline models pull` fetches for this entry, with their
+        places; none if the entry's names are those of no published model."""
+        return []
+
+    def way_to_get(self, by_hand: str) -> str:
+        """How to get what is missing: by hand, or, for a published model, by the command."""
+        try:
+            can_be_pulled = bool(self.published(load_pins()))
+        except ConfigError:
+            can_be_pulled = False
+        return f"{by_hand}, or run `dna-pipeline models pull`" if can_be_pulled else by_hand
 
     @abstractmethod
     def weights(self) -> tuple[Path, list[Path]]:

@@ -105,8 +105,10 @@ class Publisher:
         )
         if job.error is not None:
             stages = self._finished(job, drop, stages)
-        shares_folder = job.cancelled_while == states.WAITING and not stages
-        if batch is not None and shares_folder:
+        # The shared folder has a place for one original a row, so an image with companions gets a
+        # folder of its own.
+        is_bare = not stages and not drop.companions
+        if batch is not None and job.cancelled_while == states.WAITING and is_bare:
             name = self._add_cancelled_row(job, drop, batch)
         else:
             name = self._publish_folder(job, drop, stages)

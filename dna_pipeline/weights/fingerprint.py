@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dna_pipeline.base.files import sha256_file, write_bytes
-from dna_pipeline.weights.licences import is_weights, licence_of
+from dna_pipeline.weights.licences import licence_of
+from dna_pipeline.weights.pins import is_weights
 
 if TYPE_CHECKING:
     from dna_pipeline.providers.base import Provider
@@ -36,10 +38,8 @@ class Fingerprints:
             return self._manifest_path(root), None
         if files == [root]:
             return self._manifest_path(root), self._hash(root)
-        digest = hashlib.sha256()
-        for name, path in sorted((f.relative_to(root).as_posix(), f) for f in files):
-            digest.update(f"{name}\0{self._hash(path)}\n".encode())
-        return self._manifest_path(root), digest.hexdigest()
+        hashes = {f.relative_to(root).as_posix(): self._hash(f) for f in files}
+        return self._manifest_path(root), folder_hash(hashes)
 
     def licence(self, provider: Provider) -> str | None:
         """The licence for the manifest: from the configuration, else from the hashes of the files.
@@ -54,14 +54,39 @@ class Fingerprints:
             return provider.license
         return licence_of(self._hash(path) for path in files if is_weights(path))
 
+    def known_licence(self, provider: Provider) -> str | None:
+        """The licence, as `licence` gives it, if the weights were hashed before; else None."""
+        files = [path for path in provider.weights()[1] if is_weights(path)]
+        try:
+            hashes = [self._hashes.get(_key(path)) for path in files]
+        except OSError:
+            return None
+        cached = [sha256 for sha256 in hashes if sha256 is not None]
+        return licence_of(cached) if cached and len(cached) == len(files) else None
+
+    def remember(self, hashes: Mapping[Path, str]) -> None:
+        """Enter hashes of files that were just computed."""
+        self._hashes |= {_key(path): sha256 for path, sha256 in hashes.items()}
+        write_bytes(self._file, json.dumps(self._hashes, indent=1).encode())
+
     def _manifest_path(self, path: Path) -> str:
         inside = path.is_relative_to(self._data)
         return (path.relative_to(self._data) if inside else path).as_posix()
 
     def _hash(self, path: Path) -> str:
-        stat = path.stat()
-        key = f"{path}|{stat.st_size}|{stat.st_mtime_ns}"
-        if key not in self._hashes:
-            self._hashes[key] = sha256_file(path)
-            write_bytes(self._file, json.dumps(self._hashes, indent=1).encode())
+        if (key := _key(path)) not in self._hashes:
+            self.remember({path: sha256_file(path)})
         return self._hashes[key]
+
+
+def _key(path: Path) -> str:
+    stat = path.stat()
+    return f"{path}|{stat.st_size}|{stat.st_mtime_ns}"
+
+
+def folder_hash(hashes: Mapping[str, str]) -> str:
+    """The hash of a model of several files, from the hash of each by its path in the folder."""
+    digest = hashlib.sha256()
+    for name, sha256 in sorted(hashes.items()):
+        digest.update(f"{name}\0{sha256}\n".encode())
+    return digest.hexdigest()

@@ -13,7 +13,7 @@ import pytest
 from dna_pipeline.base.errors import BlackImage, ConfigError
 from dna_pipeline.execution.dispatcher import Dispatcher
 from dna_pipeline.intake.claiming import claims
-from dna_pipeline.ledger import queue
+from dna_pipeline.ledger import queue, requests
 from dna_pipeline.ledger.tables import Drop
 from dna_pipeline.operations.retry import Retrier
 from tests.integration.companions import masks
@@ -144,6 +144,26 @@ def test_a_retry_without_a_companion_is_refused(site: Site) -> None:
     with pytest.raises(ConfigError, match=r"cat_m\.png is not there any more"):
         Retrier(site.config, site.ledger).retry(site.job().id, site.prober)  # pyright: ignore
     assert site.claims() == []
+
+
+def test_a_cancelled_row_keeps_its_companions(site: Site) -> None:
+    put_all(site)
+    site.put("cat.png.yaml", b"matrix: {remove_background.force: [true, false]}\n")
+    site.settle()
+    cancelled, other = site.jobs()
+    site.ledger.transact(lambda s: requests.request_cancel(s, cancelled.id))
+    site.run_next()
+    site.publish()
+    assert site.claims() == []
+    (folder,) = site.outbox.glob(f"in/*/cancelled/*-{cancelled.id[:8]}")
+    sources = {path.name: path.read_bytes() for path in (folder / "source").glob("*")}
+    assert (sources["cat.png"], sources["cat_m.png"]) == (b"cat", b"mask")
+    Retrier(site.config, site.ledger).retry(cancelled.id, site.prober)  # pyright: ignore
+    assert sorted(path.read_bytes() for path in site.claims())[0] == b"cat"
+    assert b"mask" in [path.read_bytes() for path in site.claims()]
+    site.run_next()
+    assert {job.status for job in site.jobs()} == {"completed"}
+    assert other.id != cancelled.id
 
 
 def test_an_order_has_all_inputs(site: Site) -> None:

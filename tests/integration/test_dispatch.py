@@ -230,3 +230,64 @@ def test_a_task_goes_before_the_next_job_and_takes_its_room(site: Any):
     executor.reports.put(TaskDone("unknown", 0.5))
     dispatcher.listen()
     assert list(dispatcher.running) == [site.job().id]
+
+
+LOST = {"code": "device_unavailable", "message": "m", "detail": "gone", "hint": "",
+        "retryable": True}  # fmt: skip
+
+
+def test_a_lost_device_holds_all_jobs_only_if_no_other_worker_has_one(site: Any):
+    for name in ("a.png", "b.png", "c.png", "d.png"):
+        site.put(name)
+    site.settle()
+    executor = PlayedExecutor(capacity=2)
+    dispatcher = Dispatcher(site.config, site.ledger, executor)
+    for worker in ("a", "b"):
+        executor.reports.put(WorkerReady("cuda:0", "float16", {}, worker))
+    dispatcher.listen()
+    dispatcher.dispatch()
+    first, second = (order.id for order in executor.orders)
+    executor.reports.put(JobFailed(first, LOST, hold=True, poisoned=True, worker="a"))
+    executor.reports.put(WorkerEnded("a", (), "poisoned", "the device is lost"))
+    dispatcher.listen()
+    held = {job.id: job.hold for job in site.jobs()}
+    assert held.pop(first) == "device_unavailable"
+    assert set(held.values()) == {None}
+    dispatcher.dispatch()
+    third = executor.orders[2].id
+    assert list(dispatcher.running) == [second, third]
+    executor.reports.put(JobFailed(second, LOST, hold=True, poisoned=True, worker="b"))
+    dispatcher.listen()
+    holds = {job.id: job.hold for job in site.jobs()}
+    assert holds.pop(third) is None
+    assert set(holds.values()) == {"device_unavailable"}
+
+
+def test_a_device_that_is_back_releases_the_jobs_that_wait_for_it(site: Any):
+    for name in ("a.png", "b.png"):
+        site.put(name)
+    site.settle()
+    executor = PlayedExecutor()
+    dispatcher = Dispatcher(site.config, site.ledger, executor)
+    dispatcher.dispatch()
+    job = executor.orders[0].id
+    executor.reports.put(JobFailed(job, LOST, hold=True, worker="a"))
+    dispatcher.listen()
+    dispatcher.scheduler.review(keep_trying=True)
+    assert {job.hold for job in site.jobs()} == {"device_unavailable"}
+    executor.reports.put(WorkerReady("cuda:0", "float16", {}, "b"))
+    dispatcher.listen()
+    dispatcher.scheduler.review(keep_trying=True)
+    assert {job.hold for job in site.jobs()} == {None}
+
+
+def test_a_task_that_the_end_of_the_daemon_overtakes_has_failed(site: Any):
+    executor = PlayedExecutor()
+    dispatcher = Dispatcher(site.config, site.ledger, executor)
+    ends: list[TaskEnd] = []
+    for name in ("one", "two"):
+        dispatcher.request(Task(name, "self_test"), ends.append)
+    dispatcher.dispatch()
+    dispatcher.drain()
+    dispatcher.drain()
+    assert [(type(end), end.task) for end in ends] == [(TaskFailed, "one"), (TaskFailed, "two")]

@@ -513,3 +513,40 @@ def test_a_worker_that_cannot_be_killed_keeps_no_job(bench: Bench, monkeypatch: 
     assert ended.reason == "cancel"
     assert "does not end" in ended.detail
     monkeypatch.undo()
+
+
+TALKATIVE = """
+import json, sys
+for line in sys.stdin.buffer:
+    message = json.loads(line)
+    if "device" in message:
+        print('{"event":"ready","device":"cpu","dtype":"float32","environment":{}}', flush=True)
+    elif "order" in message:
+        for _ in range(2):
+            print(json.dumps({"event": "job_done", "job": message["order"]["job"]}), flush=True)
+"""
+
+
+def test_an_idle_worker_that_cannot_be_killed_is_reported_once(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+):
+    executor = start(TALKATIVE)
+    monkeypatch.setattr("dna_pipeline.execution.local_executor.UNKILLABLE_S", 0.2)
+    monkeypatch.setattr(subprocess.Popen, "kill", lambda self: None)
+    executor.submit(order("first"))
+    assert ends(executor, "first") == [JobDone("first")]
+    reports: list[WorkerEnded] = []
+    deadline = time.monotonic() + 20
+    while not reports and time.monotonic() < deadline:
+        executor.enforce_timeouts()
+        with suppress(queue.Empty):
+            event = executor.events().get(timeout=0.05)
+            reports += [event] if isinstance(event, WorkerEnded) else []
+    executor.enforce_timeouts()
+    assert executor.events().empty()
+    ((worker, jobs, reason, detail),) = [
+        (event.worker, event.jobs, event.reason, event.detail) for event in reports
+    ]
+    assert (worker, jobs, reason) == ("local-1", (), "crash")
+    assert "does not end" in detail
+    monkeypatch.undo()

@@ -388,6 +388,7 @@ def test_any_name_of_a_model_holds_its_jobs_and_lets_go(desk: Desk, name: str):
     (said,) = desk.said()
     assert (said["code"], said["jobs"]) == ("weights_missing", 2)
     assert said["detail"].startswith(f"model {name!r}: {weights} is not there")
+    assert said["detail"].endswith("or run `dna-pipeline models pull`")
     desk.review()
     assert desk.next() is None
     weights.touch()

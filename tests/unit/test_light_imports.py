@@ -27,6 +27,7 @@ HEAVY = {
     "moderngl",
     "imageio",
     "imageio_ffmpeg",
+    "httpx2",
 }
 
 
@@ -35,7 +36,7 @@ def light() -> list[str]:
     named = {*registry.STAGES.values(), *registry.PROVIDERS.values()}
     ours = [
         "config.loader", "stages.base", "providers.base", "operations.daemon.loop",
-        "interfaces.cli.main",
+        "interfaces.cli.main", "operations.models.pull", "operations.models.listing",
     ]  # fmt: skip
     return [f"{PACKAGE}.{name}" for name in ours] + sorted(n.split(":")[0] for n in named)
 

@@ -34,7 +34,7 @@ def print_report(report: Record, shown: int | None) -> None:
             print(clean(f"inbox {inbox['name']}: {inbox['problem']}"))
     for model in report["models"]:
         if model["missing"]:
-            print(clean(f"model {model['name']}: {model['missing']}; {_waiting_for(model)}"))
+            print(clean(f"model {model['name']}: {_waiting_for(model)}; {model['missing']}"))
     for remark in report["remarks"]:
         print(clean(f"note: {remark['text']}"))
     _print_jobs("would run", right, _work, "", shown)

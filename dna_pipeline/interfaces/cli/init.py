@@ -31,7 +31,8 @@ def init(
             (folder / name).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"{error.filename}: {error.strerror}") from None
-    say("Put weights into data/models, then: dna-pipeline check; dna-pipeline watch")
+    say("`dna-pipeline check` says what would run, `dna-pipeline watch` runs it.")
+    say("Fetch the weights, about 4 GB, into data/models: `dna-pipeline models pull`")
 
 
 def register(app: typer.Typer) -> None:

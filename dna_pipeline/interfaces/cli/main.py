@@ -11,7 +11,7 @@ import typer
 from dna_pipeline import __version__
 from dna_pipeline.base.errors import Locked
 from dna_pipeline.base.terminal_text import escape_unencodable
-from dna_pipeline.interfaces.cli import check, control, init, inspect, repair, run, verify
+from dna_pipeline.interfaces.cli import check, control, init, inspect, models, repair, run, verify
 from dna_pipeline.interfaces.cli.output import Options, say
 from dna_pipeline.operations.lookup import sentence
 
@@ -27,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for group in (init, check, run, inspect, control, verify, repair):
+for group in (init, check, run, inspect, control, models, verify, repair):
     group.register(app)
 
 

@@ -1,5 +1,7 @@
 """A picture of a mesh for the folder: three-quarter view, soft light, transparent ground."""
 
+from dataclasses import replace
+
 import numpy as np
 from PIL import Image
 
@@ -23,12 +25,16 @@ def render_preview(
     azimuth_deg: float = 35.0,
     elevation_deg: float = 20.0,
     supersampling: int = SUPERSAMPLING,
+    *,
+    closed: bool = False,
 ) -> Image.Image:
     """An RGBA picture (size, size) of the mesh, framed to its bounds; the same bytes every time.
 
-    Azimuth 0 is the input view. Raises ValueError if the mesh has no faces.
+    Azimuth 0 is the input view. `closed`: the mesh is watertight, so that no inner side of a face
+    can be seen; half of the faces need not be drawn then. Raises ValueError if the mesh has no
+    faces.
     """
-    subject = Subject.of(mesh)
+    subject = replace(Subject.of(mesh), closed=closed)
     view = _frame(subject, Camera(azimuth_deg, elevation_deg))
     return _to_image(draw(subject, view, size_px, supersampling))
 
@@ -42,13 +48,15 @@ def _frame(subject: Subject, camera: Camera) -> View:
     at the other's distance, which has no closed form.
     """
     axes = camera.axes().double().numpy()
-    in_camera = subject.vertices @ axes.T
-    high = (in_camera[:, :2] / HALF_FRAME + in_camera[:, 2:]).max(0)
-    low = (-in_camera[:, :2] / HALF_FRAME + in_camera[:, 2:]).max(0)
+    in_camera = np.ascontiguousarray((subject.vertices @ axes.T).T)
+    plane, backward = in_camera[:2], in_camera[2]  # (2, n) and (n,)
+    high = (plane / HALF_FRAME + backward).max(1)
+    low = (-plane / HALF_FRAME + backward).max(1)
     shift, distance = HALF_FRAME * (high - low) / 2, ((high + low) / 2).max()
+    depth = distance - backward
     for _ in range(CENTRING_STEPS):
-        slopes = (in_camera[:, :2] - shift) / (distance - in_camera[:, 2:])
-        shift += distance * (slopes.max(0) + slopes.min(0)) / 2
+        slopes = (plane - shift[:, None]) / depth
+        shift += distance * (slopes.max(1) + slopes.min(1)) / 2
     return View(axes, np.array([*shift, distance]), FOVY_DEG)
 
 

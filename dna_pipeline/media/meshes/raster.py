@@ -169,14 +169,18 @@ def _resolve(
 ) -> Fragments:
     pixel = np.nonzero(keys)[0]
     visible = (_FACE_MASK - (keys[pixel] & _FACE_MASK)).astype(np.int64)
-    index = np.searchsorted(triangles.face, visible)
+    places = np.empty(len(faces), np.int64)
+    places[triangles.face] = np.arange(len(triangles.face))
+    index = places[visible]
     x = pixel % width_px - triangles.left[index]
     y = pixel // width_px - triangles.top[index]
     screen = np.stack([x, y, np.ones_like(x)], axis=1).astype(np.float32)
     weights = np.einsum("pwc,pc->pw", triangles.planes[index, :3], screen)
-    weights = np.clip(weights, 0, 1) / depth.astype(np.float32)[faces[visible]]
+    np.clip(weights, 0, 1, out=weights)
+    weights /= depth.astype(np.float32)[faces[visible]]
+    weights /= np.einsum("pw->p", weights)[:, None]
     face = np.full(width_px * height_px, -1, np.int32)
     barycentric = np.zeros((width_px * height_px, 3), np.float32)
     face[pixel] = visible
-    barycentric[pixel] = weights / weights.sum(axis=1, keepdims=True)
+    barycentric[pixel] = weights
     return Fragments(face.reshape(height_px, width_px), barycentric.reshape(height_px, width_px, 3))

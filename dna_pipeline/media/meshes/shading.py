@@ -24,8 +24,8 @@ def towards_viewer(normal: NDArray[Any], eye: NDArray[Any]) -> NDArray[Any]:
     eye: (p, 3), the places in the camera's axes, seen from the camera's place.
     """
     shows_inside = np.einsum("pk,pk->p", normal, eye) > 0
-    length = np.maximum(np.linalg.norm(normal, axis=1), 1e-12)
-    return normal * (np.where(shows_inside, -1, 1) / length)[:, None]
+    length = np.maximum(np.sqrt(np.einsum("pk,pk->p", normal, normal)), 1e-12)
+    return normal * (np.where(shows_inside, -1, 1).astype(normal.dtype) / length)[:, None]
 
 
 def shade(normal: NDArray[Any], up: NDArray[Any]) -> NDArray[Any]:
@@ -33,22 +33,18 @@ def shade(normal: NDArray[Any], up: NDArray[Any]) -> NDArray[Any]:
 
     up: (3,), the world's up in the camera's axes.
     """
-    sky = (0.5 + 0.5 * normal @ up)[:, None]
-    key = np.clip((_toward(normal, _KEY_DIRECTION) + _KEY_WRAP) / (1 + _KEY_WRAP), 0, 1)
-    fill = np.clip(_toward(normal, _FILL_DIRECTION), 0, 1)
-    grazing = (1 - np.clip(normal[:, 2:], 0, 1)) ** 2
-    rim = np.clip(_toward(normal, _RIM_DIRECTION), 0, 1) * grazing
-    return (
-        sky * np.array(_SKY_COLOR)
-        + (1 - sky) * np.array(_GROUND_COLOR)
-        + key * np.array(_KEY_COLOR)
-        + fill * np.array(_FILL_COLOR)
-        + rim * np.array(_RIM_COLOR)
-    )
-
-
-def _toward(normal: NDArray[Any], direction: tuple[float, float, float]) -> NDArray[Any]:
-    return (normal @ _unit(direction))[:, None]
+    directions = [up, *map(_unit, (_KEY_DIRECTION, _FILL_DIRECTION, _RIM_DIRECTION))]
+    terms = normal @ np.stack(directions, axis=1).astype(normal.dtype)  # (p, 4)
+    sky, key, _, rim = terms.T
+    sky *= 0.5
+    sky += 0.5
+    key += _KEY_WRAP
+    key /= 1 + _KEY_WRAP
+    np.clip(terms[:, 1:], 0, 1, out=terms[:, 1:])
+    rim *= (1 - np.clip(normal[:, 2], 0, 1)) ** 2  # grazing light alone
+    ground = np.array(_GROUND_COLOR)
+    colors = np.stack([_SKY_COLOR - ground, _KEY_COLOR, _FILL_COLOR, _RIM_COLOR])
+    return terms @ colors.astype(terms.dtype) + ground.astype(terms.dtype)
 
 
 def _unit(direction: tuple[float, float, float]) -> NDArray[np.float64]:

@@ -9,10 +9,13 @@ things on grey).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
+
+from dna_pipeline.media.masks import box
+from dna_pipeline.providers.matting.cielab import slope, to_lab
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,6 +31,8 @@ LONG_RATIO, RAGGED_RATIO, RAGGED_PARTS = 3.0, 1.8, 60
 """An outline counts as torn if it is `LONG_RATIO` times as long as a smoothed one, or
 `RAGGED_RATIO` times if the matte has at least `RAGGED_PARTS` parts and holes."""
 SMOOTHING_PX = 3.0
+FILTERS_PX = 12
+"""How far from a pixel the filters reach that measure the slope there."""
 MOST_SHOWN = 10.0
 SIDES = ("top", "bottom", "left", "right")
 MANY_SIDES, MUCH_OF_SIDE, LITTLE_OF_SIDE = 3, 0.3, 0.1
@@ -76,15 +81,13 @@ def _kept_sides(subject: Mask) -> list[str]:
 
 def _faint_outline(image: Image.Image, subject: Mask) -> list[str]:
     """A sentence part where the outline runs through smooth parts of the picture."""
-    from skimage.color import rgb2lab  # pyright: ignore[reportUnknownVariableType]
 
-    lab = cast("NDArray[Any]", rgb2lab(np.asarray(image, np.float32) / np.float32(255)))
     ndimage = _ndimage()
-    slope = np.sqrt(
-        sum(ndimage.gaussian_gradient_magnitude(lab[..., c], 2.0) ** 2 for c in range(3))
-    )
+    inside = box(subject, FILTERS_PX)
+    change = slope(to_lab(np.asarray(image)[inside]), 2.0)
+    subject = subject[inside]
     outline = subject & ndimage.binary_dilation(~subject)
-    share = float((ndimage.maximum_filter(slope, 3)[outline] < FAINT_SLOPE).mean())
+    share = float((ndimage.maximum_filter(change, 3)[outline] < FAINT_SLOPE).mean())
     return [f"{share:.0%} of its outline follows no edge"] if share > MOST_FAINT else []
 
 

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from dna_pipeline.base.errors import BackgroundNotPlain, EmptyForeground, ParameterInvalid
+from dna_pipeline.media.masks import box, dilated, eroded, large_parts, touching
 from dna_pipeline.providers.matting import key_review
+from dna_pipeline.providers.matting.cielab import slope, to_lab
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -69,8 +71,8 @@ class BorderKeyer:
             )
         small = image.convert("RGB")
         small.thumbnail((WORKING_PX, WORKING_PX), Image.Resampling.LANCZOS)
-        rgb = np.asarray(small, np.float32) / np.float32(255)
-        alpha = Image.fromarray(np.round(key(rgb, self.settings) * 255).astype(np.uint8))
+        levels = np.round(key(np.asarray(small), self.settings) * 255).astype(np.uint8)
+        alpha = Image.fromarray(levels)
         return alpha if alpha.size == image.size else alpha.resize(image.size)
 
     def remarks(self, image: Image.Image, alpha: Image.Image) -> list[str]:
@@ -79,11 +81,11 @@ class BorderKeyer:
         return key_review.remarks(image, alpha)
 
 
-def key(rgb: Floats, settings: BorderKey) -> Floats:
+def key(rgb: NDArray[np.uint8], settings: BorderKey) -> Floats:
     """Alpha of a picture.
 
     Args:
-        rgb: (h, w, 3) float32 in [0, 1], sRGB.
+        rgb: (h, w, 3), sRGB.
 
     Returns:
         (h, w) float32 in [0, 1].
@@ -91,9 +93,7 @@ def key(rgb: Floats, settings: BorderKey) -> Floats:
     Raises:
         BackgroundNotPlain, EmptyForeground: as `BorderKeyer.alpha` says.
     """
-    from skimage.color import rgb2lab  # pyright: ignore[reportUnknownVariableType]
-
-    lab = cast("Floats", rgb2lab(rgb))
+    lab = to_lab(rgb)
     background, noise = fit_background(lab, settings.tolerance)
     subject = _tidy(~_background_mask(lab, background, noise, settings), settings)
     if not subject.any():
@@ -102,7 +102,7 @@ def key(rgb: Floats, settings: BorderKey) -> Floats:
         raise BackgroundNotPlain(
             "nothing at the picture's edge has the colour fitted to the border", hint=_HINT
         )
-    return _soften(rgb, subject)
+    return _softened(rgb, subject)
 
 
 def fit_background(lab: Floats, tolerance: float) -> tuple[Floats, float]:
@@ -167,21 +167,20 @@ def _border_band(height: int, width: int) -> Mask:
 
 
 def _distance(one: Floats, other: NDArray[Any]) -> Floats:
-    return cast("Floats", np.linalg.norm(one - other, axis=-1))
+    apart = one - other
+    return cast("Floats", np.sqrt(np.einsum("...k,...k", apart, apart)))
 
 
 def _largest_plane(samples: Floats, colours: Floats, radius: float) -> Mask:
     """Mask (n,) of the samples, (n, 3) as 1, x, y, on the plane that most of them share."""
     random = np.random.default_rng(0)
+    threes = np.array([random.choice(len(samples), 3, replace=False) for _ in range(300)])
+    bases = samples[threes]  # (300, 3 points, 3 terms)
+    bases, threes = (chosen[np.abs(np.linalg.det(bases)) >= 0.5] for chosen in (bases, threes))
+    planes = np.linalg.solve(bases, colours[threes])  # (m, 3 terms, 3 channels)
+    planes = planes[2 * np.linalg.norm(planes[:, 1:], axis=(1, 2)) <= STEEPEST_GRADE]
     best = np.zeros(len(samples), bool)
-    for _ in range(300):
-        three = random.choice(len(samples), 3, replace=False)
-        base = samples[three]
-        if abs(np.linalg.det(base)) < 0.5:
-            continue
-        plane = np.linalg.solve(base, colours[three])
-        if 2 * np.linalg.norm(plane[1:]) > STEEPEST_GRADE:
-            continue
+    for plane in planes:
         near = _distance(colours, samples @ plane) < radius
         if near.sum() > best.sum():
             best = near
@@ -209,34 +208,40 @@ def _background_mask(lab: Floats, background: Floats, noise: float, settings: Bo
     rim[[0, -1], :] = rim[:, [0, -1]] = True
     matched = _flooded(alike, alike & rim, radius=1)
     if settings.shadow > 0:
-        shade = _soft_shadow(lab, background, noise, reach, settings.shadow)
-        ground = ~_large_parts(~(matched | shade), GRAIN_PX / matched.size)
+        shade = _soft_shadow(lab, background, ~matched, noise, reach, settings.shadow)
+        ground = ~large_parts(~(matched | shade), GRAIN_PX / matched.size)
         radius = max(2, round(0.006 * max(matched.shape)))
         matched |= _flooded(ground, matched & rim, radius)
     if settings.holes:
         holes = _distance(lab, background) < reach / 2
-        matched |= _large_parts(holes & ~matched, settings.min_area)
+        matched |= large_parts(holes & ~matched, settings.min_area)
     return matched
 
 
-def _soft_shadow(lab: Floats, background: Floats, noise: float, reach: float, depth: float) -> Mask:
+def _soft_shadow(
+    lab: Floats, background: Floats, where: Mask, noise: float, reach: float, depth: float
+) -> Mask:
     """The pixels that have the background's colour under less light and lie on no edge.
 
     Less light scales X, Y and Z alike, which in CIELAB scales (L* + 16, a*, b*) by one factor
     (except near black). Only its edge tells a grey object from a shadow on grey.
+
+    Args:
+        where: the pixels that are looked at.
     """
-    ndimage = _ndimage()
     lift = np.array([16, 0, 0], np.float32)
     shaded, lit = lab + lift, background + lift
-    factor = (shaded * lit).sum(-1) / (lit * lit).sum(-1)
+    factor = np.einsum("...k,...k", shaded, lit) / np.einsum("...k,...k", lit, lit)
     tinted = _distance(shaded, factor[..., None] * lit) > reach
     drop = (1 - factor) * lit[..., 0]
-    blur = 1 + noise / 2
-    steepest = SHADOW_SLOPE * float(np.clip(512 / min(lab.shape[:2]), 1, 2))
-    slope = np.sqrt(
-        sum(ndimage.gaussian_gradient_magnitude(lab[..., c], blur) ** 2 for c in range(3))
-    )
-    return ~tinted & (drop < depth) & (drop > -reach) & (slope < steepest)
+    shade = where & ~tinted & (drop < depth) & (drop > -reach)
+    if shade.any():
+        blur = 1 + noise / 2
+        margin = int(4 * blur + 0.5)  # how far the filters reach
+        inside = box(shade, margin)
+        steepest = SHADOW_SLOPE * float(np.clip(512 / min(lab.shape[:2]), 1, 2))
+        shade[inside] &= slope(lab[inside], blur) < steepest
+    return shade
 
 
 def _flooded(mask: Mask, seed: Mask, radius: int) -> Mask:
@@ -245,37 +250,26 @@ def _flooded(mask: Mask, seed: Mask, radius: int) -> Mask:
     The flood passes only where the mask is wider than twice the radius: a faint bit of outline
     must not let it into the subject. From there it reaches that far into narrow corners.
     """
-    ndimage = _ndimage()
-    wide = _touching(ndimage.distance_transform_edt(mask) > radius, seed)
-    corners = ndimage.distance_transform_edt(~wide) <= 2 * radius
-    return _touching(mask & corners, wide)
-
-
-def _touching(mask: Mask, seed: Mask) -> Mask:
-    """The connected parts of `mask` that share a pixel with `seed`."""
-    ndimage = _ndimage()
-    labels, count = cast("tuple[NDArray[np.int32], int]", ndimage.label(mask))
-    keep = np.zeros(count + 1, bool)
-    keep[np.unique(labels[mask & seed])] = True
-    keep[0] = False
-    return keep[labels]
-
-
-def _large_parts(mask: Mask, min_area: float) -> Mask:
-    """The connected parts of at least that share of the picture."""
-    ndimage = _ndimage()
-    labels, _ = cast("tuple[NDArray[np.int32], int]", ndimage.label(mask, np.ones((3, 3))))
-    areas = np.bincount(labels.ravel())
-    keep = areas >= max(1.0, min_area * mask.size)
-    keep[0] = False
-    return keep[labels]
+    wide = touching(eroded(mask, radius), seed)
+    return touching(mask & dilated(wide, 2 * radius), wide)
 
 
 def _tidy(subject: Mask, settings: BorderKey) -> Mask:
     ndimage = _ndimage()
     if not settings.holes:
         subject = cast("Mask", ndimage.binary_fill_holes(subject))
-    return _large_parts(subject, settings.min_area)
+    return large_parts(subject, settings.min_area)
+
+
+def _softened(rgb: NDArray[np.uint8], subject: Mask) -> Floats:
+    """Fractional alpha across the edge of a binary mask that is not empty.
+
+    Only the box around the subject is looked at: beyond its margin nothing depends on the subject.
+    """
+    alpha = np.zeros(subject.shape, np.float32)
+    inside = box(subject, 4 * EDGE_PX)
+    alpha[inside] = _soften(rgb[inside] / np.float32(255), subject[inside])
+    return alpha
 
 
 def _soften(rgb: Floats, subject: Mask) -> Floats:

@@ -20,6 +20,7 @@ from pydantic import Field, field_validator, model_validator
 from dna_pipeline.base.errors import EmptyForeground, NonFiniteOutput, OutOfMemory, WeightsMismatch
 from dna_pipeline.providers.base import Device, Provider, WeightsPath
 from dna_pipeline.providers.device_errors import is_device_fault, is_out_of_memory
+from dna_pipeline.weights.pins import Pins, Placement
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -103,7 +104,12 @@ class Rembg(Provider):
             return None
         file = MODELS[self.name]
         what = f"download {RELEASE}{file}" if file else f"take your {self.name} model as ONNX"
-        return f"{self.path} is not there; {what} and put it there under that name"
+        way = self.way_to_get(f"{what} and put it there under that name")
+        return f"{self.path} is not there; {way}"
+
+    def published(self, pins: Pins) -> list[Placement]:
+        model = pins.file_named(self.name_in_config, f"{self.name}.onnx")
+        return [] if model is None else [Placement(model, self.path)]
 
     def weights(self) -> tuple[Path, list[Path]]:
         return self.path, [self.path]

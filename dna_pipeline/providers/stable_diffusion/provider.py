@@ -31,11 +31,14 @@ from dna_pipeline.providers.stable_diffusion import folder as sd_folder
 from dna_pipeline.providers.stable_diffusion import prompt_syntax
 from dna_pipeline.providers.stable_diffusion.folder import SdFolder, some
 from dna_pipeline.providers.stable_diffusion.samplers import SAMPLERS
+from dna_pipeline.weights.pins import Pins, Placement
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
 
+VOCABULARY = "clip-tokenizer"
+"""Name of the published model that is the vocabulary for weights in one file."""
 
 TILED = "The picture was encoded and decoded in tiles of at most {} px, to need less memory."
 
@@ -68,22 +71,38 @@ class Diffusers(Provider):
         if not self.path.exists():
             return self._how_to_get()
         if absent := self._folder.absent():
-            return f"{self.path} is not complete, it lacks {some(absent)}; copy the folder again"
+            way = self.way_to_get("copy the folder again")
+            return f"{self.path} is not complete, it lacks {some(absent)}; {way}"
         return None
 
     def _missing_vocabulary(self) -> str | None:
         if (self.tokenizer / "merges.txt").is_file():
             return None
+        way = self.way_to_get("put the files of a CLIP tokenizer into that folder")
         return (
             f"{self.tokenizer / 'merges.txt'} is not there; {self.single_file} does not hold the "
-            "tokenizer's vocabulary, so put the files of a CLIP tokenizer into that folder"
+            f"tokenizer's vocabulary, so {way}"
         )
 
     def _how_to_get(self) -> str:
-        sentence = f"{self.path} is not there; put a Stable Diffusion 1.5 in Diffusers format there"
-        if self.single_file is None:
-            return sentence
-        return f"{sentence}, or its weights in one file at {self.single_file}"
+        way = "put a Stable Diffusion 1.5 in Diffusers format there"
+        if self.single_file is not None:
+            way += f", or its weights in one file at {self.single_file}"
+        return f"{self.path} is not there; {self.way_to_get(way)}"
+
+    def published(self, pins: Pins) -> list[Placement]:
+        one = self.single_file
+        if one is not None and not self.path.exists():
+            vocabulary = pins.models.get(VOCABULARY)
+            needed = [] if vocabulary is None else [Placement(vocabulary, self.tokenizer)]
+            model = pins.file_named(self.name_in_config, one.name)
+            if model is not None:
+                return [*needed, Placement(model, one)]
+            if one.is_file():
+                return needed
+        model = pins.folder_named(self.name_in_config, self.path.name)
+        options = frozenset({"safety_checker"} if self.safety_checker else ())
+        return [] if model is None else [Placement(model, self.path, options)]
 
     def _is_to_be_converted(self) -> bool:
         one = self.single_file

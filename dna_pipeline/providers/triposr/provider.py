@@ -12,6 +12,7 @@ from dna_pipeline.base.errors import (
     WeightsMissing,
 )
 from dna_pipeline.providers.base import Device, Provider, WeightsPath, device_of
+from dna_pipeline.weights.pins import Pins, Placement
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -43,7 +44,12 @@ class TripoSRModel(Provider):
             what = f"neither {' nor '.join(WEIGHTS)} is in {self.path}"
         else:
             return None
-        return f"{what}; put {CONFIG} and {WEIGHTS[-1]} of {SOURCE} into that folder"
+        way = f"put {CONFIG} and {WEIGHTS[-1]} of {SOURCE} into that folder"
+        return f"{what}; {self.way_to_get(way)}"
+
+    def published(self, pins: Pins) -> list[Placement]:
+        model = pins.folder_named(self.name_in_config, self.path.name)
+        return [] if model is None else [Placement(model, self.path)]
 
     def weights(self) -> tuple[Path, list[Path]]:
         chosen = next((n for n in WEIGHTS if (self.path / n).is_file()), WEIGHTS[-1])

@@ -171,7 +171,7 @@ class TripoSR(Stage):
             ctx.warnings.append("No texture was made: an STL holds none.")
         files = self._files(ctx, baked, facts)
         if self.preview:
-            files.append(_preview(ctx, baked))
+            files.append(_preview(ctx, baked, closed=facts["watertight"]))
         if self.turntable:
             files.append(self._turntable(ctx, field, baked, chunk))
         return files
@@ -310,10 +310,10 @@ def _decimated_mesh(
     return fewer
 
 
-def _preview(ctx: StageContext, mesh: Mesh | TexturedMesh) -> Artifact:
+def _preview(ctx: StageContext, mesh: Mesh | TexturedMesh, *, closed: bool) -> Artifact:
     from dna_pipeline.media.images import save_png
     from dna_pipeline.media.meshes.preview import render_preview
 
     path = ctx.path(".preview.png")
-    save_png(render_preview(mesh, PREVIEW_PX), path)
+    save_png(render_preview(mesh, PREVIEW_PX, closed=closed), path)
     return Artifact(path, "preview", "image/png", {"width": PREVIEW_PX, "height": PREVIEW_PX})

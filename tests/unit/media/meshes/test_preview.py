@@ -87,3 +87,11 @@ def test_a_mesh_without_faces() -> None:
     empty = np.zeros((0, 3), np.float32)
     with pytest.raises(ValueError, match="without faces"):
         render_preview(Mesh(empty, empty.astype(np.int32), empty))
+
+
+def test_a_closed_mesh_looks_the_same_without_the_faces_that_are_turned_away():
+    knot = colored(trimesh.creation.torus(0.5, 0.2, 24, 48), (0.2, 0.6, 0.9))
+    whole = np.asarray(render_preview(knot, 128)).astype(int)
+    front = np.asarray(render_preview(knot, 128, closed=True)).astype(int)
+    assert (abs(whole - front).max(axis=2) > 2).mean() < 0.002
+    assert abs(whole - front).mean() < 0.02

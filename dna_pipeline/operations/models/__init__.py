@@ -1,0 +1,1 @@
+"""Operations on the files of models: list, pull, verify, export, import."""

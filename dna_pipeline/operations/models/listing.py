@@ -1,0 +1,103 @@
+"""Lists models: those of pipeline.yaml, the published ones, and files beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from dna_pipeline.config.schema import Config
+from dna_pipeline.providers.base import Provider
+from dna_pipeline.weights.fingerprint import Fingerprints
+from dna_pipeline.weights.pins import load_pins
+from dna_pipeline.weights.staging import staging_of
+
+_EXTRAS = {
+    "lora": ("models/loras", (".safetensors",)),
+    "embedding": ("models/embeddings", (".safetensors", ".bin", ".pt")),
+    "wildcards": ("wildcards", (".txt",)),
+}
+"""Kinds of files beside the models: their folder in the data folder, and their endings."""
+
+
+def list_models(config: Config) -> list[dict[str, Any]]:
+    """List the models of pipeline.yaml, then LoRA, embeddings and wildcards in their folders.
+
+    Each has `kind` (model, lora, embedding, wildcards), `name`, `provider`, `path`, `present`,
+    `missing` (a sentence, or null), `bytes`, `staged_bytes` (of a pull that was cut off),
+    `license` (null until the files were hashed) and `pipelines`. Hashes nothing.
+    """
+    fingerprints = Fingerprints(config.data)
+    models = [
+        _model(config, fingerprints, name, provider) for name, provider in config.models.items()
+    ]
+    return [*models, *_extras(config.data)]
+
+
+def _model(
+    config: Config, fingerprints: Fingerprints, name: str, provider: Provider
+) -> dict[str, Any]:
+    missing = provider.missing()
+    root, files = provider.weights()
+    has_weights = missing is not None or bool(files)
+    placements = provider.published(load_pins()) if missing else []
+    staged = sum(staging_of(one).bytes_of(file) for one in placements for file in one.lacking())
+    return {
+        "kind": "model",
+        "name": name,
+        "provider": provider.name_in_config,
+        "path": str(root) if has_weights else None,
+        "present": missing is None,
+        "missing": missing,
+        "bytes": sum(file.stat().st_size for file in files if file.is_file()),
+        "staged_bytes": staged,
+        "license": provider.license or fingerprints.known_licence(provider),
+        "pipelines": _pipelines(config, name),
+    }
+
+
+def _pipelines(config: Config, model: str) -> list[str]:
+    return [
+        name
+        for name, pipeline in config.pipelines.items()
+        if any(stage.params.get("model") == model for stage in pipeline.stages)
+    ]
+
+
+def _extras(data: Path) -> Iterator[dict[str, Any]]:
+    for kind, (folder, endings) in _EXTRAS.items():
+        root = data / folder
+        for path in sorted(root.rglob("*")):
+            if path.suffix.lower() in endings and path.is_file():
+                yield {
+                    "kind": kind,
+                    "name": path.relative_to(root).with_suffix("").as_posix(),
+                    "provider": None,
+                    "path": str(path),
+                    "present": True,
+                    "missing": None,
+                    "bytes": path.stat().st_size,
+                    "staged_bytes": 0,
+                    "license": None,
+                    "pipelines": [],
+                }
+
+
+def list_published() -> list[dict[str, Any]]:
+    """List all models that can be pulled: `name`, `title`, `provider`, `target` (below the data
+    folder), `source`, `revision`, `bytes`, `files` (their number), `license` and `note`."""
+    return [
+        {
+            "name": model.name,
+            "title": model.title,
+            "provider": model.provider,
+            "target": model.target,
+            "source": f"{model.source.endpoint()}/{model.source.repository}",
+            "revision": model.source.revision,
+            "bytes": model.bytes(),
+            "files": len(model.selected()),
+            "license": model.licence,
+            "note": model.note or None,
+        }
+        for model in load_pins().models.values()
+    ]

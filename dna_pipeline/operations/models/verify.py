@@ -1,0 +1,184 @@
+"""Hashes models and compares them with the published files, and with what manifests say."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from dna_pipeline.base.errors import ConfigError
+from dna_pipeline.base.files import sha256_file
+from dna_pipeline.config.schema import Config
+from dna_pipeline.operations.repair.results import find_results
+from dna_pipeline.providers.base import Provider
+from dna_pipeline.publish.manifest import NAME
+from dna_pipeline.weights.fingerprint import folder_hash
+from dna_pipeline.weights.pins import PinnedFile, Pins, load_pins
+from dna_pipeline.weights.progress import Progress
+
+
+@dataclass(slots=True)
+class Recorded:
+    """Hashes of one model in the manifests of the outbox.
+
+    Attributes:
+        counts: number of results by hash.
+        newest: time of the newest result, and the hash in its manifest.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter[str])
+    newest: tuple[str, str] = ("", "")
+
+
+def verify_models(config: Config, names: Sequence[str], progress: Progress) -> list[dict[str, Any]]:
+    """Hash the named models of pipeline.yaml, else all that have weights.
+
+    Returns:
+        For each model its `name`, `path`, `state` (published, differs, unpublished, missing),
+        `published` (name of the published model), `sha256` (as manifests have it), `differs`
+        (`path`, `expected`, `received` of each file), `results` (`same`, `other`: the number of
+        results that were made with these weights, and with others), `changed_since` (time of the
+        newest result, if it was made with others) and `problem` (a sentence, or null).
+
+    Raises:
+        ConfigError: pipeline.yaml has no such model.
+    """
+    chosen = _chosen(config, names)
+    recorded = _recorded(config.outbox)
+    progress.begin(sum(_bytes(provider) for provider in chosen.values()))
+    pins = load_pins()
+    return [
+        _verify(config, pins, name, provider, recorded, progress)
+        for name, provider in chosen.items()
+    ]
+
+
+def _chosen(config: Config, names: Sequence[str]) -> dict[str, Provider]:
+    for name in names:
+        if name not in config.models:
+            have = ", ".join(config.models)
+            raise ConfigError(f"there is no model {name!r}; pipeline.yaml has {have}")
+    return {
+        name: provider
+        for name, provider in config.models.items()
+        if (name in names if names else provider.missing() or provider.weights()[1])
+    }
+
+
+def _bytes(provider: Provider) -> int:
+    return sum(path.stat().st_size for path in provider.weights()[1] if path.is_file())
+
+
+def _verify(
+    config: Config,
+    pins: Pins,
+    name: str,
+    provider: Provider,
+    recorded: Mapping[str, Recorded],
+    progress: Progress,
+) -> dict[str, Any]:
+    root, files = provider.weights()
+    report: dict[str, Any] = {
+        "name": name, "path": str(root), "state": "missing", "published": None, "sha256": None,
+        "differs": [], "results": {"same": 0, "other": 0}, "changed_since": None,
+        "problem": provider.missing(),
+    }  # fmt: skip
+    if report["problem"] is not None or not files:
+        return report
+    hashes: dict[str, str] = {}
+    for path in files:
+        progress.show_file(f"{name} {path.name}")
+        hashes[path.name if path == root else path.relative_to(root).as_posix()] = sha256_file(path)
+        progress.advance(path.stat().st_size)
+    report["sha256"] = hashes[root.name] if files == [root] else folder_hash(hashes)
+    report |= _against_pins(pins, provider, hashes)
+    report |= _against_manifests(_manifest_path(config.data, root), report["sha256"], recorded)
+    report["problem"] = _problem(report)
+    return report
+
+
+def _against_pins(pins: Pins, provider: Provider, hashes: Mapping[str, str]) -> dict[str, Any]:
+    """Find the published model that most of the files are of, and the files that differ."""
+    best: tuple[int, str, list[dict[str, Any]]] = (0, "", [])
+    root = provider.weights()[0]
+    for model in pins.models.values():
+        if model.provider != provider.name_in_config or model.is_file != root.is_file():
+            continue
+        by_path = {root.name if model.is_file else file.path: file for file in model.files}
+        pairs = [(by_path.get(name), name, sha256) for name, sha256 in hashes.items()]
+        same = sum(
+            _likeness(file, root if model.is_file else root / name, sha256)
+            for file, name, sha256 in pairs
+        )
+        if same > best[0]:
+            differs = [
+                {"path": name, "expected": file.sha256 if file else None, "received": sha256}
+                for file, name, sha256 in pairs
+                if file is None or file.sha256 != sha256
+            ]
+            best = (same, model.name, differs)
+    if not best[1]:
+        return {"state": "unpublished"}
+    return {
+        "state": "differs" if best[2] else "published", "published": best[1], "differs": best[2],
+    }  # fmt: skip
+
+
+def _likeness(file: PinnedFile | None, path: Path, sha256: str) -> int:
+    """Weight of a file as a sign that a folder is the published model: its bytes, or its size.
+
+    Configurations and vocabularies are no sign, since other models have the same.
+    """
+    if file is None or not file.is_weights:
+        return 0
+    if file.sha256 == sha256:
+        return 2
+    return 1 if path.stat().st_size == file.bytes else 0
+
+
+def _manifest_path(data: Path, root: Path) -> str:
+    return (root.relative_to(data) if root.is_relative_to(data) else root).as_posix()
+
+
+def _recorded(outbox: Path) -> dict[str, Recorded]:
+    """Read the hashes of all models from the manifests, by the paths of the models."""
+    recorded: dict[str, Recorded] = {}
+    for path in find_results(outbox):
+        if path.name != NAME:
+            continue
+        try:
+            manifest = json.loads(path.read_bytes())
+            time = str(manifest["job"]["finished_at"])
+            models = [stage["model"] for stage in manifest["stages"] if stage["model"]]
+            pairs = {(str(model["path"]), model["sha256"]) for model in models}
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # `dna-pipeline verify` reports results that cannot be read
+        for place, sha256 in pairs:
+            if sha256 is not None:
+                entry = recorded.setdefault(place, Recorded())
+                entry.counts[sha256] += 1
+                entry.newest = max(entry.newest, (time, sha256))
+    return recorded
+
+
+def _against_manifests(place: str, sha256: str, recorded: Mapping[str, Recorded]) -> dict[str, Any]:
+    entry = recorded.get(place, Recorded())
+    same = entry.counts[sha256]
+    time, newest = entry.newest
+    return {
+        "results": {"same": same, "other": entry.counts.total() - same},
+        "changed_since": time if newest and newest != sha256 else None,
+    }
+
+
+def _problem(report: Mapping[str, Any]) -> str | None:
+    problems: list[str] = []
+    if differs := cast("list[dict[str, Any]]", report["differs"]):
+        names = ", ".join(one["path"] for one in differs[:4])
+        problems.append(f"differs from the published {report['published']}: {names}")
+    if report["changed_since"]:
+        problems.append(f"changed since the result of {report['changed_since']}")
+    return "; ".join(problems) or None

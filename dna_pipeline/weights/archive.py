@@ -1,0 +1,372 @@
+"""Models in one archive, for a machine without a network.
+
+The archive is an uncompressed tar: weights do not shrink. Its first member lists all files with
+their sizes and hashes; each model appears only after every one of its files was compared with it.
+What does not stand in the list, and whatever is no plain file, is refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+import tarfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, Any, TypeGuard, cast
+
+from dna_pipeline.base.errors import TransferFailed
+from dna_pipeline.base.files import fsync, sha256_file, write_atomic
+from dna_pipeline.base.quantities import size
+from dna_pipeline.weights.progress import Progress
+from dna_pipeline.weights.pull import RESERVE_BYTES
+from dna_pipeline.weights.staging import (
+    STAGING,
+    Staging,
+    hold_lock,
+    publish_file,
+    publish_folder,
+    resolved,
+)
+
+LIST_NAME = "dna-models.json"
+_FORMAT = "dna-pipeline models"
+_VERSION = 1
+_MAX_LIST_BYTES = 4 << 20
+_CHUNK = 1 << 20
+MODELS = "models"
+"""Folder in the data folder below which all models of an archive appear."""
+
+
+@dataclass(frozen=True, slots=True)
+class PackedFile:
+    """A file of a packed model: its path below the model's folder, "" if the model is one file."""
+
+    path: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class PackedModel:
+    """A model in an archive.
+
+    Attributes:
+        name: of its entry in pipeline.yaml.
+        target: its place below the data folder, `models/…`.
+    """
+
+    name: str
+    target: str
+    licence: str | None
+    files: tuple[PackedFile, ...]
+
+    @property
+    def is_file(self) -> bool:
+        return self.files[0].path == ""
+
+    @property
+    def bytes(self) -> int:
+        return sum(file.bytes for file in self.files)
+
+    def member_of(self, file: PackedFile) -> str:
+        """Name of a file's member in the archive."""
+        return f"{self.target}/{file.path}" if file.path else self.target
+
+    def as_json(self) -> dict[str, Any]:
+        files = [{"path": f.path, "bytes": f.bytes, "sha256": f.sha256} for f in self.files]
+        return {
+            "name": self.name, "target": self.target, "license": self.licence, "files": files,
+        }  # fmt: skip
+
+
+# --- writing ---
+
+
+def export(target: Path, models: Sequence[tuple[PackedModel, Path]], progress: Progress) -> None:
+    """Write models, each from the folder or file with it, to a new archive.
+
+    The archive appears by one rename. Durable on return.
+
+    Raises:
+        TransferFailed: `target` exists, its disk is too small, or a file changed meanwhile.
+    """
+    if target.exists() or target.is_symlink():
+        raise TransferFailed(f"{target} is there already and stays as it is; name a new file")
+    check_space(target.parent, sum(model.bytes for model, _ in models))
+    listing = {
+        "format": _FORMAT, "version": _VERSION, "models": [model.as_json() for model, _ in models],
+    }  # fmt: skip
+
+    def write(stream: IO[bytes]) -> None:
+        with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive:
+            _add_bytes(archive, LIST_NAME, json.dumps(listing, indent=1).encode())
+            for model, root in models:
+                for file in model.files:
+                    progress.show_file(f"{model.name} {file.path}".rstrip())
+                    path = root / file.path if file.path else root
+                    _add_file(archive, model.member_of(file), path, file, progress)
+
+        if target.exists():
+            raise TransferFailed(f"{target} was made meanwhile and stays as it is")
+
+    write_atomic(target, write)
+
+
+def check_space(folder: Path, need: int) -> None:
+    """Raise `TransferFailed` if the folder's disk cannot hold that many bytes."""
+    if not need:
+        return
+    free = shutil.disk_usage(folder).free
+    if need + RESERVE_BYTES > free:
+        raise TransferFailed(f"{size(need)} do not fit: the disk of {folder} has {size(free)} free")
+
+
+def _member(name: str, number: int) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.size = number
+    member.mode = 0o644
+    return member
+
+
+def _add_bytes(archive: tarfile.TarFile, name: str, data: bytes) -> None:
+    archive.addfile(_member(name, len(data)), io.BytesIO(data))
+
+
+def _add_file(
+    archive: tarfile.TarFile, name: str, path: Path, file: PackedFile, progress: Progress
+) -> None:
+    with path.open("rb") as stream:
+        reader = _HashingReader(stream, progress)
+        try:
+            archive.addfile(_member(name, file.bytes), cast("IO[bytes]", reader))
+        except OSError as error:
+            if error.errno is not None:
+                raise
+            raise TransferFailed(f"{path} became shorter while it was read") from None
+    if reader.sha256 != file.sha256:
+        raise TransferFailed(f"{path} changed while it was read; no archive was written")
+
+
+class _HashingReader:
+    """A stream that hashes what is read from it."""
+
+    def __init__(self, stream: IO[bytes], progress: Progress) -> None:
+        self._stream = stream
+        self._progress = progress
+        self._digest = hashlib.sha256()
+
+    def read(self, number: int) -> bytes:
+        data = self._stream.read(number)
+        self._digest.update(data)
+        self._progress.advance(len(data))
+        return data
+
+    @property
+    def sha256(self) -> str:
+        return self._digest.hexdigest()
+
+
+# --- reading ---
+
+
+def import_archive(
+    path: Path, data: Path, progress: Progress
+) -> tuple[list[PackedModel], list[PackedModel]]:
+    """Take all models of an archive into `<data>/models`.
+
+    A model whose files are there already, with the same bytes, is left as it is.
+
+    Returns:
+        The models that appeared, and those that were there.
+
+    Raises:
+        TransferFailed: the archive is not one of `export`, is damaged, or holds something that
+            its list does not name; a model's place holds other files; the disk is too small.
+    """
+    try:
+        with path.open("rb") as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
+            models = _read_list(archive, path)
+            with hold_lock(resolved(data / MODELS) / STAGING):
+                present = [model for model in models if _is_present(model, data)]
+                new = [model for model in models if model not in present]
+                check_space(data / MODELS, sum(model.bytes for model in new))
+                progress.begin(sum(model.bytes for model in models))
+                _take_in(archive, path, data, models, present, progress)
+    except tarfile.TarError as error:
+        raise TransferFailed(f"{path} is no archive of models, or is cut off ({error})") from None
+    return new, present
+
+
+def _read_list(archive: tarfile.TarFile, path: Path) -> list[PackedModel]:
+    member = archive.next()
+    if member is None or member.name != LIST_NAME or not member.isreg():
+        raise TransferFailed(f"{path} is no archive of `dna-pipeline models export`")
+    if member.size > _MAX_LIST_BYTES:
+        raise TransferFailed(f"{path}: its list of files is too large")
+    stream = archive.extractfile(member)
+    try:
+        listing = json.loads(stream.read() if stream else b"")
+        if listing["format"] != _FORMAT or listing["version"] != _VERSION:
+            raise TransferFailed(f"{path} was written by another version of dna-pipeline")
+        models = [_packed_model(entry) for entry in listing["models"]]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise TransferFailed(f"{path}: its list of files is not valid ({error})") from None
+    _check_names(path, [model.member_of(file) for model in models for file in model.files])
+    return models
+
+
+def _packed_model(entry: dict[str, Any]) -> PackedModel:
+    files = tuple(
+        PackedFile(str(file["path"]), int(file["bytes"]), str(file["sha256"]))
+        for file in entry["files"]
+    )
+    if not files or (len(files) > 1 and any(file.path == "" for file in files)):
+        raise ValueError("a model without files")
+    licence = entry.get("license")
+    return PackedModel(
+        str(entry["name"]), str(entry["target"]), None if licence is None else str(licence), files
+    )
+
+
+def _check_names(path: Path, names: Sequence[str]) -> None:
+    """Raise unless all names lie below `models/`, each once on every file system."""
+    for name in names:
+        parts = name.split("/")
+        is_plain = all(_is_plain(part) for part in parts)
+        if parts[0] != MODELS or len(parts) < 2 or not is_plain:
+            raise TransferFailed(f"{path}: {name!r} is no path below {MODELS}/; nothing was taken")
+    folded = {name.casefold() for name in names}
+    folders = {str(folder) for name in folded for folder in PurePosixPath(name).parents}
+    if len(folded) != len(names) or folded & folders:
+        raise TransferFailed(f"{path} lists a file twice; nothing was taken")
+
+
+def _is_plain(part: str) -> bool:
+    """True if a part of a path is a visible name on every system."""
+    is_shown = part.isprintable() and not part.startswith(".") and part == part.rstrip(" .")
+    return bool(part) and is_shown and not set(part) & set('\\:*?"<>|')
+
+
+def _is_present(model: PackedModel, data: Path) -> bool:
+    """True if the model is there with the same bytes. Raises `TransferFailed` for other files."""
+    target = resolved(data / model.target)
+    if not target.exists():
+        return False
+    for file in model.files:
+        place = target / file.path if file.path else target
+        if not place.is_file() or place.stat().st_size != file.bytes:
+            break
+        if sha256_file(place) != file.sha256:
+            break
+    else:
+        return True
+    raise TransferFailed(
+        f"{target} holds other files than the archive's {model.name}; nothing was changed. Move it "
+        "to another name, and import again"
+    )
+
+
+def _take_in(
+    archive: tarfile.TarFile,
+    path: Path,
+    data: Path,
+    models: Sequence[PackedModel],
+    present: Sequence[PackedModel],
+    progress: Progress,
+) -> None:
+    for model in models:
+        staging = Staging(
+            resolved(data / model.target), f"import-{PurePosixPath(model.target).name}"
+        )
+        staging.remove()
+        for file in model.files:
+            progress.show_file(f"{model.name} {file.path}".rstrip())
+            member = archive.next()
+            if not _is_listed(member, model, file):
+                what = "its end" if member is None else f"{member.name!r}"
+                raise TransferFailed(
+                    f"{path}: {what} stands where {model.member_of(file)!r} should"
+                )
+            if model not in present:
+                _extract(
+                    archive, path, member, staging.path_of(file.path or "file"), file, progress
+                )
+            else:
+                progress.resume(file.bytes)
+        if model not in present:
+            _publish(staging, model)
+    if (extra := archive.next()) is not None:
+        raise TransferFailed(f"{path} holds {extra.name!r}, which its list does not name")
+
+
+def _is_listed(
+    member: tarfile.TarInfo | None, model: PackedModel, file: PackedFile
+) -> TypeGuard[tarfile.TarInfo]:
+    """True if a member is that plain file, with the size that the list says."""
+    return (
+        member is not None
+        and member.name == model.member_of(file)
+        and member.isreg()
+        and member.size == file.bytes
+    )
+
+
+def _extract(
+    archive: tarfile.TarFile,
+    path: Path,
+    member: tarfile.TarInfo,
+    place: Path,
+    file: PackedFile,
+    progress: Progress,
+) -> None:
+    """Write one member to its staging folder, durable, and compare it with the list."""
+    stream = archive.extractfile(member)
+    assert stream is not None
+    digest = hashlib.sha256()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with place.open("xb") as writer:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+            writer.write(chunk)
+            progress.advance(len(chunk))
+        writer.flush()
+        fsync(writer.fileno())
+    if digest.hexdigest() != file.sha256:
+        place.unlink()
+        raise TransferFailed(
+            f"{path}: {member.name} is damaged: expected SHA-256 {file.sha256}, {file.bytes:,} "
+            f"bytes; received {digest.hexdigest()}, {member.size:,} bytes. Copy the archive again"
+        )
+
+
+def _publish(staging: Staging, model: PackedModel) -> None:
+    try:
+        if model.is_file:
+            publish_file(staging, "file")
+        else:
+            publish_folder(staging, [file.path for file in model.files])
+    except FileExistsError as error:
+        raise TransferFailed(
+            f"{error.filename2 or error.filename} was made meanwhile and stays as it is"
+        ) from None
+
+
+def pack(
+    name: str,
+    target: str,
+    licence: str | None,
+    root: Path,
+    files: Iterable[Path],
+    progress: Progress,
+) -> PackedModel:
+    """Hash the files of a model for an archive."""
+    packed: list[PackedFile] = []
+    for path in files:
+        relative = "" if path == root else path.relative_to(root).as_posix()
+        progress.show_file(f"{name} {relative}".rstrip())
+        packed.append(PackedFile(relative, path.stat().st_size, sha256_file(path)))
+        progress.advance(packed[-1].bytes)
+    return PackedModel(name, target, licence, tuple(packed))

@@ -1,0 +1,231 @@
+"""Archives of models: what an honest one holds, and what a hostile one tries."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dna_pipeline.base.errors import TransferFailed
+from dna_pipeline.weights.archive import LIST_NAME, PackedModel, export, import_archive, pack
+from dna_pipeline.weights.progress import Silent
+
+FILES = {"a.json": b"{}", "部分/w.safetensors": b"weights" * 1000}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = tmp_path / "here" / "sd"
+    for name, data in FILES.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    return folder
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+def packed(root: Path, target: str = "models/sd") -> PackedModel:
+    return pack("sd", target, "MIT", root, [root / name for name in FILES], Silent())
+
+
+def take_in(path: Path, data: Path) -> list[str]:
+    return [model.name for model in import_archive(path, data, Silent())[0]]
+
+
+def visible_files(data: Path) -> list[str]:
+    """Files in the data folder, but those in the hidden staging folder."""
+    return sorted(
+        path.relative_to(data).as_posix()
+        for path in data.rglob("*")
+        if path.is_file() and ".dna-pull" not in path.parts
+    )
+
+
+def test_an_archive_is_a_plain_tar_with_a_list(tmp_path: Path, root: Path):
+    export(tmp_path / "m.tar", [(packed(root), root)], Silent())
+    with tarfile.open(tmp_path / "m.tar", "r:") as archive:
+        names = archive.getnames()
+        assert names == [LIST_NAME, "models/sd/a.json", "models/sd/部分/w.safetensors"]
+        listing = json.loads(archive.extractfile(LIST_NAME).read())  # type: ignore[union-attr]
+    (model,) = listing["models"]
+    assert model["license"] == "MIT"
+    assert model["files"][0]["sha256"] == hashlib.sha256(b"{}").hexdigest()
+
+
+def test_folders_and_files_come_back(tmp_path: Path, root: Path, data: Path):
+    one = root / "a.json"
+    file = pack("one", "models/one.onnx", None, one, [one], Silent())
+    export(tmp_path / "m.tar", [(packed(root), root), (file, one)], Silent())
+    assert take_in(tmp_path / "m.tar", data) == ["sd", "one"]
+    assert {n: (data / "models/sd" / n).read_bytes() for n in FILES} == FILES
+    assert (data / "models/one.onnx").read_bytes() == b"{}"
+
+
+def test_a_file_that_changes_while_it_is_packed_is_noticed(tmp_path: Path, root: Path):
+    model = packed(root)
+    for changed in (b"[]", b""):
+        (root / "a.json").write_bytes(changed)
+        with pytest.raises(TransferFailed, match="while it was read"):
+            export(tmp_path / "m.tar", [(model, root)], Silent())
+        assert [path.name for path in tmp_path.iterdir()] == ["here"]
+
+
+def rewritten(path: Path, change: Callable[[list[tuple[tarfile.TarInfo, bytes]]], None]) -> Path:
+    """A copy of an archive with changed members."""
+    with tarfile.open(path, "r:") as archive:
+        members = [(member, archive.extractfile(member).read()) for member in archive]  # type: ignore[union-attr]
+    change(members)
+    other = path.with_name("other.tar")
+    with tarfile.open(other, "w") as archive:
+        for member, data in members:
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return other
+
+
+def change_list(change: Callable[[dict[str, Any]], None]):
+    def apply(members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
+        listing = json.loads(members[0][1])
+        change(listing)
+        members[0] = (members[0][0], json.dumps(listing).encode())
+
+    return apply
+
+
+def retarget(target: str):
+    def apply(members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
+        change_list(lambda listing: listing["models"][0].update(target=target))(members)
+        for member, _ in members[1:]:
+            member.name = member.name.replace("models/sd", target)
+
+    return apply
+
+
+def repath(path: str):
+    def apply(members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
+        change_list(lambda listing: listing["models"][0]["files"][0].update(path=path))(members)
+        members[1][0].name = f"models/sd/{path}"
+
+    return apply
+
+
+def link(kind: bytes):
+    def apply(members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
+        members[1][0].type = kind
+        members[1][0].linkname = "/etc/passwd"
+        members[1] = (members[1][0], b"")
+
+    return apply
+
+
+def add_member(members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
+    members.append((tarfile.TarInfo("models/extra"), b"x"))
+
+
+def damage(members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
+    members[2] = (members[2][0], b"W" + members[2][1][1:])
+
+
+def lengthen(members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
+    members[2] = (members[2][0], members[2][1] + b"x")
+
+
+def drop(members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
+    members.pop()
+
+
+def repeat(listing: dict[str, Any]) -> None:
+    listing["models"].append({**listing["models"][0], "target": "models/SD"})
+
+
+def nest(listing: dict[str, Any]) -> None:
+    listing["models"].append({**listing["models"][0], "target": "models/sd/a.json"})
+
+
+HOSTILE = {
+    "up": retarget("models/../../up"),
+    "above": retarget("../models/x"),
+    "absolute": retarget("/tmp/x"),
+    "not-models": retarget("ledger.db"),
+    "models-itself": retarget("models"),
+    "drive": retarget("models/C:x"),
+    "backslash": retarget("models/..\\x"),
+    "hidden": retarget("models/.dna-pull"),
+    "path-up": repath("../../../x"),
+    "path-absolute": repath("/etc/x"),
+    "path-empty-part": repath("a//b"),
+    "control": repath("a\nb"),
+    "trailing-dot": repath("a."),
+    "symlink": link(tarfile.SYMTYPE),
+    "hardlink": link(tarfile.LNKTYPE),
+    "device": link(tarfile.CHRTYPE),
+    "pipe": link(tarfile.FIFOTYPE),
+    "folder": link(tarfile.DIRTYPE),
+    "damaged": damage,
+    "longer": lengthen,
+    "shorter": drop,
+    "twice": change_list(repeat),
+    "nested": change_list(nest),
+    "version": change_list(lambda listing: listing.update(version=2)),
+    "no-models": change_list(lambda listing: listing.pop("models")),
+    "no-files": change_list(lambda listing: listing["models"][0].update(files=[])),
+    "wrong-types": change_list(lambda listing: listing["models"][0].update(files=3)),
+}
+
+
+@pytest.mark.parametrize("change", HOSTILE.values(), ids=HOSTILE)
+def test_a_hostile_archive_brings_nothing(tmp_path: Path, root: Path, data: Path, change):
+    export(tmp_path / "m.tar", [(packed(root), root)], Silent())
+    before = set(tmp_path.rglob("*"))
+    other = rewritten(tmp_path / "m.tar", change)
+    with pytest.raises(TransferFailed):
+        take_in(other, data)
+    assert visible_files(data) == []
+    outside = {path for path in tmp_path.rglob("*") if data not in (path, *path.parents)}
+    assert outside == before | {other}
+
+
+def test_a_foreign_member_at_the_end_is_told(tmp_path: Path, root: Path, data: Path):
+    export(tmp_path / "m.tar", [(packed(root), root)], Silent())
+    with pytest.raises(TransferFailed, match=r"models/extra.*does not name"):
+        take_in(rewritten(tmp_path / "m.tar", add_member), data)
+    assert "models/extra" not in visible_files(data)
+
+
+@pytest.mark.parametrize("part", [0, 100, 2000, 4000, 9000])
+def test_an_archive_that_is_cut_off_brings_nothing(
+    tmp_path: Path, root: Path, data: Path, part: int
+):
+    export(tmp_path / "m.tar", [(packed(root), root)], Silent())
+    cut = tmp_path / "cut.tar"
+    cut.write_bytes((tmp_path / "m.tar").read_bytes()[:part])
+    with pytest.raises(TransferFailed):
+        take_in(cut, data)
+    assert visible_files(data) == []
+
+
+def test_what_is_no_archive_is_told(tmp_path: Path, data: Path):
+    (tmp_path / "x.tar").write_bytes(b"PK\3\4" + bytes(5000))
+    with pytest.raises(TransferFailed, match="is no archive"):
+        take_in(tmp_path / "x.tar", data)
+
+
+def test_a_half_imported_model_of_a_killed_process_is_begun_anew(
+    tmp_path: Path, root: Path, data: Path
+):
+    export(tmp_path / "m.tar", [(packed(root), root)], Silent())
+    left = data / "models/.dna-pull/import-sd"
+    left.mkdir(parents=True)
+    (left / "a.json").write_bytes(b"half")
+    (left / "stranger").write_bytes(b"x")
+    assert take_in(tmp_path / "m.tar", data) == ["sd"]
+    assert visible_files(data) == ["models/sd/a.json", "models/sd/部分/w.safetensors"]
