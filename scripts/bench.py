@@ -8,6 +8,7 @@ bench.py turntable --mode mesh --scene robot.npz --size 512 a film of the mesh a
 bench.py turntable --mode nerf --scene robot.npz            30 views, beside every sample of two
 bench.py forward                                            TripoSR's network, full size
 bench.py ledger --jobs 1000000 --future 100000              of claiming, of `status` and `jobs`, …
+bench.py convert                                            a checkpoint of full size to a folder
 bench.py idle --seconds 60                                  the CPU that ten quiet inboxes take
 bench.py intake --files 100000 --originals archive          a full inbox, taken in by the daemon
 bench.py pictures                           PNG, border_key, cut-outs and the preview of a mesh
@@ -39,6 +40,7 @@ BENCHES = {
     "turntable": "from a scene code to pictures all around",
     "ledger": "a ledger of a million jobs: the daemon's questions and the commands that look",
     "pictures": "encoding, keying, cutting out and previews, beside the models",
+    "convert": "from a checkpoint in one file, of full size, to a Diffusers folder",
     "idle": "what the daemon costs while nothing is to be done",
 }
 

@@ -18,6 +18,9 @@ ROOT = Path(__file__).resolve().parents[1]
 VENV = ROOT / ".venv"
 CONSTRAINTS = ROOT / "constraints.txt"
 MINIMUM = (3, 11)
+TORCH_INDEX = "DNA_TORCH_INDEX_URL"
+"""Variable with the address of the package index that torch is installed from, such as PyTorch's
+for one version of CUDA."""
 
 BLENDER_VENV = ROOT / ".venv-blender"
 BLENDER = {(3, 11): "5.0.1", (3, 13): "5.2.3"}
@@ -67,7 +70,8 @@ def ensure(*, dev: bool) -> Path:
         raise SetupError(f"Python {MINIMUM[0]}.{MINIMUM[1]} or newer is needed, this is {version}.")
     stamp = VENV / f".installed-{'dev' if dev else 'run'}"
     state = _state()
-    if stamp.is_file() and stamp.read_text() == state and venv_python().is_file():
+    is_current = stamp.is_file() and stamp.read_text() == state and venv_python().is_file()
+    if is_current and _has_torch_of_index():
         return venv_python()
     _make_venv(VENV, sys.executable)
     _install(dev)
@@ -164,29 +168,69 @@ def _make_venv(venv: Path, base: str) -> None:
 
 def _install(dev: bool) -> None:
     print("Installing (a few minutes the first time) …", flush=True)
-    _install_torch()
+    if not (os.environ.get(TORCH_INDEX) and _has_torch_of_index()):
+        _install_torch()
     extra = "[dev]" if dev else ""
     _pip("-c", str(CONSTRAINTS), "-e", f"{ROOT}{extra}")
 
 
 def _install_torch() -> None:
-    """Install torch: its CPU build if there is no NVIDIA driver, since the default build on Linux
-    has gigabytes of CUDA."""
-    match = re.search(r"^torch==(\S+)$", CONSTRAINTS.read_text(), re.MULTILINE)
-    assert match
-    version = match[1]
+    """Install torch from `$DNA_TORCH_INDEX_URL` if that is set.
+
+    Else install its CPU build on Linux if there is no NVIDIA driver, since the default build there
+    has gigabytes of CUDA. On Windows the default build is for the CPU.
+    """
+    version = _torch_version()
+    if index := os.environ.get(TORCH_INDEX):
+        return _install_torch_of_index(index, version)
+    _torch_record().unlink(missing_ok=True)
     if sys.platform != "linux" or has_nvidia_driver():
         return _pip(f"torch=={version}")
-    index = os.environ.get("DNA_TORCH_INDEX_URL")
-    options = ["--extra-index-url", index] if index else []
-    if not _try_pip(*options, f"torch=={version}+cpu"):
+    if not _try_pip(f"torch=={version}+cpu"):
         print(
             "No CPU build of torch is offered here, so the default build is taken, which is large; "
-            "set DNA_TORCH_INDEX_URL to PyTorch's index of CPU builds to avoid that.",
+            f"set {TORCH_INDEX} to PyTorch's index of CPU builds to avoid that.",
             flush=True,
         )
         _pip(f"torch=={version}")
     return None
+
+
+def _install_torch_of_index(index: str, version: str) -> None:
+    """Install torch from that index and no other, in place of another build of the same version.
+
+    Raises:
+        SetupError: the index does not have it.
+    """
+    try:
+        _pip("--index-url", index, "--no-deps", "--force-reinstall", f"torch=={version}")
+    except SetupError as error:
+        raise SetupError(
+            f"{error}\nIt was looked for in the index that {TORCH_INDEX} names; "
+            "pytorch.org/get-started shows the addresses of PyTorch's own."
+        ) from None
+    # Some builds need packages that only their index has, and other indexes have torch alone.
+    _pip("--extra-index-url", index, f"torch=={version}")
+    _torch_record().write_text(f"{version} {index}")
+
+
+def _has_torch_of_index() -> bool:
+    """True if torch came from the index that `$DNA_TORCH_INDEX_URL` names, or if it names none."""
+    if not (index := os.environ.get(TORCH_INDEX)):
+        return True
+    record = _torch_record()
+    return record.is_file() and record.read_text() == f"{_torch_version()} {index}"
+
+
+def _torch_record() -> Path:
+    """File that says from which index torch was installed."""
+    return VENV / ".torch-index"
+
+
+def _torch_version() -> str:
+    match = re.search(r"^torch==(\S+)$", CONSTRAINTS.read_text(), re.MULTILINE)
+    assert match
+    return match[1]
 
 
 def has_nvidia_driver() -> bool:

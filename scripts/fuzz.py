@@ -101,12 +101,12 @@ SIDECARS = [
 def table_door(_folder: Path) -> Door:
     from dna_pipeline.base.errors import JobError
     from dna_pipeline.config.loader import load_config
-    from dna_pipeline.config.tables import read_table
+    from dna_pipeline.config.tables import parse_table
 
     config = load_config(ROOT / "dna_pipeline/interfaces/cli/templates/pipeline.yaml", {})
 
     def as_table(name: str, data: bytes) -> None:
-        check_rows(config, read_table(config.pipelines, name, data)[:20])
+        check_rows(config, parse_table(config.pipelines, name, data).rows[:20])
 
     def read(data: bytes) -> None:
         ways = (partial(as_table, "t.csv"), partial(as_table, "t.jsonl"), check_job_file)

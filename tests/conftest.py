@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import importlib
 import json
@@ -61,6 +62,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for part in (slow, fast)
         for item in part[len(part) * number // count : len(part) * (number + 1) // count]
     ]
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage more rarely, and not among what collecting the tests has made.
+
+    That takes a sixteenth of the tests' time: it is half a million objects, none of them garbage.
+    """
+    gc.freeze()
+    gc.set_threshold(10_000, 20, 20)
 
 
 @pytest.fixture(scope="session")

@@ -72,7 +72,7 @@ CAN_SERVE = sys.platform == "linux"
 LIMIT_S = 240.0
 """Time that a command has."""
 
-FREE_VARIABLES = {"PYTHONPATH", "PYTHONDONTWRITEBYTECODE"}
+FREE_VARIABLES = {"PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "PYTHONIOENCODING"}
 """Variables of the interpreter that a forked process may have otherwise than the server."""
 
 
@@ -120,16 +120,17 @@ class ForkServer:
     Args:
         modules: what the server imports before it forks; `module:name` for a name that its module
             imports when it is asked for.
+        prefix: a command before the interpreter's, such as one that lays down rights.
     """
 
-    def __init__(self, modules: Sequence[str] = LIGHT) -> None:
+    def __init__(self, modules: Sequence[str] = LIGHT, prefix: Sequence[str] = ()) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         alive, self._alive = os.pipe()
         with theirs:
             # The server's children ask it too, so it keeps this end as well.
             numbers = [theirs.fileno(), self._control.fileno(), alive]
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.fork_server"],
+                [*prefix, sys.executable, "-m", "tests.fork_server"],
                 cwd=ROOT, pass_fds=numbers, start_new_session=True, stdin=subprocess.PIPE,
             )  # fmt: skip
         assert self._process.stdin
@@ -141,6 +142,7 @@ class ForkServer:
 
     def close(self) -> None:
         """Have the server end; what it started goes on."""
+        atexit.unregister(self.close)
         os.close(self._alive)
         self._control.close()
         self._process.wait(10)
@@ -384,8 +386,11 @@ def _set_environment(env: dict[str, str]) -> None:
     os.environ.update(env)
     time.tzset()
     paths = [path for path in env.get("PYTHONPATH", "").split(os.pathsep) if path]
-    sys.path[:0] = [path for path in paths if path not in sys.path]
+    sys.path[:0] = new = [path for path in paths if path not in sys.path]
     importlib.invalidate_caches()
+    if any(Path(path, "sitecustomize.py").is_file() for path in new):
+        sys.modules.pop("sitecustomize", None)
+        importlib.import_module("sitecustomize")  # as an interpreter does when it starts
     # It reads the environment when it is imported.
     from dna_pipeline.base import failpoints
 
@@ -394,11 +399,15 @@ def _set_environment(env: dict[str, str]) -> None:
 
 def _open_streams() -> None:
     """Open standard streams as an interpreter does that finds no terminal."""
+    encoding, _, error = os.environ.get("PYTHONIOENCODING", "").partition(":")
     errors = {"stdin": "surrogateescape", "stdout": "strict", "stderr": "backslashreplace"}
+    if encoding:
+        errors |= dict.fromkeys(("stdin", "stdout"), error or "strict")
     for number, (name, handler) in enumerate(errors.items()):
         raw = io.FileIO(number, "w" if number else "r", closefd=False)
         buffer = io.BufferedWriter(raw) if number else io.BufferedReader(raw)
-        stream = io.TextIOWrapper(buffer, "utf-8", handler, line_buffering=name == "stderr")
+        is_error = name == "stderr"
+        stream = io.TextIOWrapper(buffer, encoding or "utf-8", handler, line_buffering=is_error)
         setattr(sys, name, stream)
         setattr(sys, f"__{name}__", stream)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from dna_pipeline.base.reachability import Look, Reach
+from dna_pipeline.base.reachability import Look
 
 
 def unavailable_reason(claim: Path) -> str | None:
@@ -43,14 +43,6 @@ def is_lost(claim: Path, copies: Path) -> bool:
 
 def unreachable_reason(claim: Path, look: Look) -> str | None:
     """As `unavailable_reason`, but touches the claim only if the folder that holds it answers."""
-    root = claim.parent
-    return (
-        silent_sentence(root, reach)
-        if (reach := look(root)).is_silent
-        else unavailable_reason(claim)
-    )
-
-
-def silent_sentence(root: Path, reach: Reach) -> str:
-    """Reason for jobs whose sources lie in a folder that does not answer, as a sentence."""
-    return f"{root} {reach.why} The job goes on by itself when it answers"
+    if (reach := look(claim.parent)).is_silent:
+        return f"{claim.parent} {reach.why} The job goes on by itself when it answers"
+    return unavailable_reason(claim)

@@ -6,21 +6,21 @@ folder, then fsync, one rename, and fsync of the folder.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import hashlib
+import json
 import os
 import re
 import secrets
 import shutil
 import stat
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from io import FileIO
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any, TypeVar, cast
 
 _TEMPORARY = re.compile(r"\.\d+-[0-9a-f]{16}\.tmp")
 _FICLONE = 0x40049409
@@ -67,6 +67,15 @@ def sha256_file(path: Path) -> str:
     """Hexadecimal SHA-256 of the file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def sha256_of_inputs(files: Iterable[tuple[str, str]]) -> str:
+    """SHA-256 of a job's inputs together, from the role and the SHA-256 of each; that of the image
+    itself if it is the only one."""
+    hashes = list(files)
+    if len(hashes) == 1:
+        return hashes[0][1]
+    return hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
 
 
 def fsync(fd: int) -> None:
@@ -206,7 +215,7 @@ def _despite_protection(path: Path, action: Callable[[], T]) -> T:
 
 def _try_to_unprotect(path: Path) -> Callable[[], None] | None:
     """`unprotect`, with None if it fails: the caller's first error says more."""
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         return unprotect(path)
     return None
 
@@ -249,6 +258,20 @@ def remove_tree_if_there(folder: Path) -> None:
         remove_tree(folder)
 
 
+def remove_empty(folder: Path, top: Path) -> Path:
+    """Remove a folder and those above it, below `top`, as far as they are empty; return the lowest
+    that is left. One that another process removed counts as removed."""
+    while folder != top:
+        try:
+            folder.rmdir()
+        except FileNotFoundError:
+            pass
+        except OSError:
+            break
+        folder = folder.parent
+    return folder
+
+
 def is_same_file(one: Path, other: Path) -> bool:
     """True if both are plain files with the same bytes."""
     if not all(path.is_file() and not path.is_symlink() for path in (one, other)):
@@ -261,12 +284,18 @@ def is_same_file(one: Path, other: Path) -> bool:
 
 def write_atomic(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Let `write` fill a new file, then move it to `path` by one rename. Durable on return."""
+    with _replacing(path) as temporary, temporary.open("xb") as file:
+        write(file)
+        file.flush()
+        fsync(file.fileno())
+
+
+@contextmanager
+def _replacing(path: Path) -> Generator[Path]:
+    """Yield a temporary path, and move the new file there to `path`; an error removes it."""
     temporary = path.with_name(temporary_name())
     try:
-        with temporary.open("xb") as file:
-            write(file)
-            file.flush()
-            fsync(file.fileno())
+        yield temporary
         replace_file(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -290,6 +319,15 @@ def remove_temporaries(folder: Path) -> None:
     for path in folder.glob(".*.tmp"):
         if is_temporary(path.name):
             path.unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> dict[str, Any] | None:
+    """Read a JSON object; None if the file is missing, cannot be read or holds no such object."""
+    try:
+        value: Any = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else None
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -317,22 +355,16 @@ def copy_file(source: Path, target: Path) -> None:
             writer.close()
             target.unlink(missing_ok=True)
             raise
-    with contextlib.suppress(OSError):  # not every file system can store times and modes
+    with suppress(OSError):  # not every file system can store times and modes
         shutil.copystat(source, target)
-    with contextlib.suppress(OSError):
+    with suppress(OSError):
         unprotect(target)
 
 
 def copy_whole(source: Path, target: Path) -> None:
     """`copy_file` whose copy appears at `target` by one rename and replaces a file there."""
-    temporary = target.with_name(temporary_name())
-    try:
+    with _replacing(target) as temporary:
         copy_file(source, temporary)
-        replace_file(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    fsync_dir(target.parent)
 
 
 def copy_anew(source: str | Path, target: str | Path) -> None:

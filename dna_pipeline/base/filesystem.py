@@ -37,6 +37,17 @@ _LOCAL = _FLUSHED_WHOLE | frozenset(
 )
 """File systems that wait for no other machine and no other program."""
 
+NETWORK = frozenset(
+    """
+    9p afpfs afs ceph cifs drvfs fuse.glusterfs fuse.rclone fuse.s3fs fuse.sshfs fuse.vmhgfs-fuse
+    lustre ncpfs nfs nfs4 prl_fs smb3 smbfs vboxsf virtiofs vmhgfs webdav
+    """.split()  # noqa: SIM905
+)
+"""File systems that other machines change too, of which no event comes here."""
+
+IN_MEMORY = frozenset({"ramfs", "tmpfs"})
+"""File systems whose files are gone after a restart of the machine."""
+
 _MAX_LINKS = 40
 
 

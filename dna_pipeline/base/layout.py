@@ -50,6 +50,15 @@ def entries(folder: Path) -> list[Path]:
         return []
 
 
+def folders_in(folder: Path) -> list[str]:
+    """List the names of real folders in a folder, sorted; none if it is missing. Raises OSError."""
+    try:
+        with os.scandir(folder) as scanner:
+            return sorted(entry.name for entry in scanner if entry.is_dir(follow_symlinks=False))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
 # --- claims ---
 
 
@@ -65,12 +74,7 @@ def claim_dir(inbox: Path, ledger_id: str, drop_id: str) -> Path:
 
 def claim_roots(inbox: Path) -> list[Path]:
     """Return the folders of all ledgers in an inbox, or in an outbox, sorted."""
-    try:
-        with os.scandir(inbox / CLAIMS) as scanner:
-            names = [e.name for e in scanner if e.is_dir(follow_symlinks=False)]
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    return [inbox / CLAIMS / name for name in sorted(names) if is_ledger_id(name)]
+    return [inbox / CLAIMS / name for name in folders_in(inbox / CLAIMS) if is_ledger_id(name)]
 
 
 # --- the outbox ---
@@ -90,7 +94,11 @@ def place_below(folder: str, batch_folder: str) -> str:
     return "/".join(parts)
 
 
+def inbox_folder(inbox: str, folder: str) -> str:
+    """Give the outbox's folder for the results of images from that folder of an inbox."""
+    return f"{inbox}/{mirrored(folder)}" if folder else inbox
+
+
 def batch_folder(inbox: str, folder: str, stem: str, batch_id: str) -> str:
     """Give the outbox's folder for the results of a batch that was dropped in `folder`."""
-    above = f"{inbox}/{mirrored(folder)}" if folder else inbox
-    return f"{above}/{stem}-{batch_id[:8]}"
+    return f"{inbox_folder(inbox, folder)}/{stem}-{batch_id[:8]}"

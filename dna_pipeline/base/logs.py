@@ -96,6 +96,12 @@ def configure_child() -> None:
     )
 
 
+def silence() -> None:
+    """Drop all logs of this process, and what it relays: for a command that reports in its own
+    words, whose output programs read."""
+    structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
+
+
 def relay(line: str) -> None:
     """Write a line from a child's standard error to this process's log."""
     logger = structlog.get_logger("worker")

@@ -6,6 +6,7 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterator
+from itertools import count
 from pathlib import Path, PurePath
 
 NAME_BYTES = 255
@@ -48,6 +49,11 @@ def folded(text: str) -> str:
     return nfc(text.casefold())
 
 
+def printable(name: str | Path) -> str:
+    """A file's name or path as text that a database and JSON can hold, whatever its bytes."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
 def visible(text: str) -> str:
     """Text that cannot steer a terminal: unprintable characters are shown by their numbers."""
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
@@ -71,14 +77,24 @@ def name_of(path: str) -> str:
     return path.rpartition("/")[2]
 
 
-def free_names(name: str) -> Iterator[str]:
-    """A file's name, then `name (1).png` and so on, without end."""
+def folder_of(path: str) -> str:
+    """Path of the folder, without the last part; "" if there is none."""
+    return path.rpartition("/")[0]
+
+
+def free_names(name: str, first: int = 1) -> Iterator[str]:
+    """A file's name, then `name (1).png` and so on from that number, without end."""
     yield name
     stem, suffix = os.path.splitext(name)  # noqa: PTH122
-    number = 0
-    while True:
-        number += 1
+    for number in count(first):
         tail = f" ({number}){suffix}"
         while stem and len(os.fsencode(stem + tail)) > NAME_BYTES:
             stem = stem[:-1]
         yield stem + tail
+
+
+def numbered(name: str) -> Iterator[str]:
+    """A name, then `name-2` and so on, without end."""
+    yield name
+    for number in count(2):
+        yield f"{name}-{number}"

@@ -16,8 +16,8 @@ from dna_pipeline.config.dates import possible_dates
 from dna_pipeline.config.yaml12 import is_list, is_mapping
 from dna_pipeline.config.yaml_slips import in_list, in_quotes, quote_it, with_point
 
-_YES = frozenset({"yes", "y", "on", "true", "1", "enabled"})
-_NO = frozenset({"no", "n", "off", "false", "0", "disabled", "none"})
+YES = frozenset({"yes", "y", "on", "true", "1", "enabled"})
+NO = frozenset({"no", "n", "off", "false", "0", "disabled", "none"})
 _NUMBER = r"[-+]?(?:[0-9]{1,15}(?:\.[0-9]{0,15})?|\.[0-9]{1,15})"
 _AMOUNT = rf"({_NUMBER})\s*(%|[A-Za-z]{{1,9}}|)"
 _FRACTION = r"([0-9]{1,9})\s*/\s*([0-9]{1,9})"
@@ -110,8 +110,8 @@ def for_switch(value: Any) -> str:
     """Advice for another value in place of `true` or `false`."""
     text = without_end(value)[0] if isinstance(value, str) else str(value)
     word = text.strip().casefold() if isinstance(value, str | int) else ""
-    if word in _YES | _NO:
-        right = "true" if word in _YES else "false"
+    if word in YES | NO:
+        right = "true" if word in YES else "false"
         return f"write {right} without quotes" if value == right else f"write {right}"
     return ""
 

@@ -19,7 +19,7 @@ from dna_pipeline.config import misplaced_keys, yaml12
 from dna_pipeline.config.columns import image_column
 from dna_pipeline.config.image_paths import is_pattern
 from dna_pipeline.config.problems import as_lines, dotted, from_validation, in_line_order
-from dna_pipeline.config.sidecar import HEAD_KEYS, SidecarHead
+from dna_pipeline.config.schema import HEAD_KEYS, SidecarHead
 from dna_pipeline.config.tables import TableRow
 from dna_pipeline.config.yaml12 import Document, KeyPath, is_mapping
 

@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any
 
 from dna_pipeline.config import yaml12
+from dna_pipeline.config.advice import NO, YES
 from dna_pipeline.config.columns import MAX_EXACT, Column
 from dna_pipeline.config.dates import possible_dates
 from dna_pipeline.config.dialect import INVISIBLE, Dialect, clean, without_curly_quotes
@@ -41,25 +42,8 @@ _LOSSY_FROM = 10**11
 _LOSSY_DECIMALS = 5
 """Excel writes numbers of more than 11 digits like 1.23457E+12: with five decimals at most."""
 
-_YES = frozenset(
-    {
-        "yes",
-        "y",
-        "on",
-        "x",
-        "1",
-        "1.0",
-        "wahr",
-        "ja",
-        "vrai",
-        "oui",
-        "verdadero",
-        "vero",
-        "sì",
-        "sí",
-    }
-)
-_NO = frozenset({"no", "n", "off", "0", "0.0", "falsch", "nein", "faux", "non", "falso", "não"})
+_YES = YES | {"x", "1.0", "wahr", "ja", "vrai", "oui", "verdadero", "vero", "sì", "sí"}
+_NO = NO | {"0.0", "falsch", "nein", "faux", "non", "falso", "não"}
 """Words for true and false in other languages and programs."""
 
 

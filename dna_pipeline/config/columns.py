@@ -11,8 +11,7 @@ from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
 from dna_pipeline.config.parameters import keys_of
-from dna_pipeline.config.schema import Pipeline
-from dna_pipeline.config.sidecar import HEAD_KEYS
+from dna_pipeline.config.schema import HEAD_KEYS, Pipeline
 from dna_pipeline.config.yaml12 import is_mapping, one_line
 from dna_pipeline.stages import registry
 

@@ -48,7 +48,7 @@ def places(inbox: Inbox, folder: str, text: str) -> list[Place]:
         options = list(_within(inbox, home, absolute))
     else:
         options = list(_within(inbox, home, Path(os.path.normpath(home / folder / text))))
-        if not _climbs(text):
+        if ".." not in text.split("/"):
             options += [Place(os.path.normpath(root / text), root) for root in inbox.source_roots]
     if not options:
         roots = ", ".join(map(str, inbox.source_roots)) or "none is set"
@@ -89,10 +89,6 @@ def _refuse(text: str) -> None:
 def _tail(text: str) -> str:
     """The last folder and the name of a path."""
     return "/".join([part for part in text.split("/") if part][-2:])
-
-
-def _climbs(text: str) -> bool:
-    return ".." in text.split("/")
 
 
 def _within(inbox: Inbox, home: Path, path: Path) -> Iterator[Place]:

@@ -30,6 +30,7 @@ from dna_pipeline.config.problems import (
     wrong_value,
 )
 from dna_pipeline.config.schema import (
+    HEAD_KEYS,
     SUBMIT_INBOX,
     Config,
     Inbox,
@@ -40,12 +41,13 @@ from dna_pipeline.config.schema import (
     RetentionSpec,
     RuntimeSpec,
     StageSpec,
+    as_path,
     is_valid_id,
 )
 from dna_pipeline.config.sentences import nearest, shown
-from dna_pipeline.config.sidecar import HEAD_KEYS
 from dna_pipeline.config.yaml12 import Document, KeyPath, is_list, is_mapping
 from dna_pipeline.config.yaml_faults import without_blank
+from dna_pipeline.providers.checkpoints import ANY_NAME, STAGES, Models
 from dna_pipeline.stages import registry
 
 if TYPE_CHECKING:
@@ -97,7 +99,9 @@ class _Reader:
         if self.document.value is None:
             raise ConfigError(f"{self.file}: the file is empty; `dna-pipeline init` writes one")
         stand_in: dict[str, Any] = {"version": 1, "pipelines": {}}
-        spec = self._validate(PipelineFile, (), self.document.value, stand_in, _at_top)
+        spec = self._validate(
+            PipelineFile, (), self.document.value, stand_in, misplaced_keys.at_top_of_pipeline_file
+        )
         if spec is None:
             raise self._error()
         paths = self._validate(PathsSpec, ("paths",), spec.paths or {}) or PathsSpec()
@@ -106,9 +110,11 @@ class _Reader:
         data = self._path("DNA_DATA_DIR", paths.data)
         outbox = self._path("DNA_OUTPUT_DIR", paths.outbox)
         models = self._models(spec.models or {}, data)
+        self._check_preload(runtime.preload, models)
         pipelines = self._pipelines(spec, models)
         inboxes = self._inboxes(spec, pipelines, models)
-        weights = [path for model in models.values() for path in model.weight_paths]
+        weights = [path for model in models.declared.values() for path in model.weight_paths]
+        weights += [] if models.folder is None else [models.folder]
         self.problems += overlaps(
             self.document, self.env, data, outbox, inboxes, self.real, weights
         )
@@ -159,15 +165,28 @@ class _Reader:
 
     # --- models ---
 
-    def _models(self, entries: Mapping[str, Any], data: Path) -> dict[str, Provider]:
+    def _models(self, entries: Mapping[str, Any], data: Path) -> Models:
         models: dict[str, Provider] = {}
+        folder: Path | None = None
         for name, entry in entries.items():
+            if name == ANY_NAME:
+                folder = self._checkpoints(("models", name), entry, data)
+                continue
             provider = self._provider(("models", name), entry)
             if provider is None:
                 self.broken_models.add(name)
             else:
                 models[name] = provider.located(data)
-        return models
+        return Models(models, folder)
+
+    def _checkpoints(self, path: KeyPath, entry: Any, data: Path) -> Path | None:
+        """The folder of checkpoints, whose files are looked for when a job names one."""
+        if isinstance(entry, str) and entry.strip():
+            return Path(os.path.normpath(data / as_path(entry)))
+        self.broken_models.add(ANY_NAME)
+        text = "should be the path of a folder, each checkpoint in which is a model by its name"
+        self._wrong(path, f"{text}; not {shown(entry)}")
+        return None
 
     def _provider(self, path: KeyPath, entry: Any) -> Provider | None:
         names = registry.provider_names()
@@ -186,9 +205,19 @@ class _Reader:
             return None
         return self._validate(registry.provider_class(word), path, keys)
 
+    def _check_preload(self, names: list[str], models: Models) -> None:
+        """Check the names in `runtime.preload`; one that is no declared model may be a checkpoint
+        of the folder."""
+        if models.folder is not None or ANY_NAME in self.broken_models:
+            return
+        for index, name in enumerate(names):
+            if name not in models.declared and name not in self.broken_models:
+                text = f"no model is called {name!r}; {nearest(name, models.declared)}"
+                self._wrong(("runtime", "preload", index), text)
+
     # --- pipelines ---
 
-    def _pipelines(self, spec: PipelineFile, models: Mapping[str, Provider]) -> dict[str, Pipeline]:
+    def _pipelines(self, spec: PipelineFile, models: Models) -> dict[str, Pipeline]:
         if self.document.value.get("pipelines") == {}:
             self._wrong(("pipelines",), "at least one pipeline is needed")
         pipelines: dict[str, Pipeline] = {}
@@ -208,7 +237,7 @@ class _Reader:
             pipelines[name] = Pipeline(name, tuple(whole))
         return pipelines
 
-    def _stage(self, path: KeyPath, entry: Any, models: Mapping[str, Provider]) -> StageSpec | None:
+    def _stage(self, path: KeyPath, entry: Any, models: Models) -> StageSpec | None:
         if not is_mapping(entry) or len(entry) != 1:
             self._wrong(path, "a stage is a mapping with one key, its type, like `{triposr: {}}`")
             return None
@@ -247,7 +276,7 @@ class _Reader:
         params, problems = check_params(
             stage, self.document, path, value, other_keys=other_keys,
             hint=partial(misplaced_keys.in_stage, unit=self.document.unit, stage=stage,
-                         head=HEAD_KEYS, stages=misplaced_keys.known_stages(), others={}),
+                         stages=misplaced_keys.known_stages(), others={}),
         )  # fmt: skip
         self.problems += problems
         return None if problems else params
@@ -266,18 +295,23 @@ class _Reader:
             return False
         return True
 
-    def _model_for(
-        self, path: KeyPath, kind: str, name: str | None, models: Mapping[str, Provider]
-    ) -> str | None:
+    def _model_for(self, path: KeyPath, kind: str, name: str | None, models: Models) -> str | None:
         """Name of the model: the one that the stage names, or else the only one that fits."""
         if name in self.broken_models or (name is None and self.broken_models):
             return name
-        fitting = [n for n, provider in models.items() if kind in provider.stages]
+        fitting = [n for n, provider in models.declared.items() if kind in provider.stages]
         if name is None and len(fitting) == 1:
             return fitting[0]
-        if (text := model_problem(models, kind, name)) is not None:
+        if (text := self._model_problem(models, kind, name)) is not None:
             self._wrong(path if name is None else (*path, "model"), text)
         return name
+
+    def _model_problem(self, models: Models, kind: str, name: str | None) -> str | None:
+        """As `model_problem`, without a look at the folder of checkpoints."""
+        may_have_it = models.folder is not None or ANY_NAME in self.broken_models
+        if name is not None and name not in models.declared and may_have_it and kind in STAGES:
+            return None
+        return model_problem(models.declared, kind, name)
 
     def _check_order(self, path: KeyPath, stages: list[StageSpec]) -> None:
         a = {"image": "an image", "mesh": "a mesh"}
@@ -322,7 +356,7 @@ class _Reader:
         self,
         spec: PipelineFile,
         pipelines: Mapping[str, Pipeline],
-        models: Mapping[str, Provider],
+        models: Models,
     ) -> dict[int, Inbox]:
         """Inboxes by their places in the list."""
         names: set[str] = set()
@@ -393,7 +427,7 @@ class _Reader:
         path: KeyPath,
         inbox: Inbox,
         pipelines: Mapping[str, Pipeline],
-        models: Mapping[str, Provider],
+        models: Models,
     ) -> None:
         """Check each default by itself, and all of them together with the inbox's own pipeline."""
         stages = {(key, s.type) for p in pipelines.values() for s in p.stages for key in keys_of(s)}
@@ -404,7 +438,7 @@ class _Reader:
                 valid_keys = {name for name, _ in stages}
                 own = misplaced_keys.stages_of([pipelines[inbox.pipeline]])
                 others = misplaced_keys.stages_of(pipelines.values())
-                hint = misplaced_keys.in_defaults(key, HEAD_KEYS, own, others)
+                hint = misplaced_keys.in_defaults(key, own, others)
                 self.problems.append(unknown_key(self.document, (*path, key), valid_keys, hint))
             for kind in types:
                 self._check_default((*path, key), kind, value, models)
@@ -416,21 +450,15 @@ class _Reader:
             if keys:
                 self._fits((*path, keys[-1]), stage.type, params)
 
-    def _check_default(
-        self, path: KeyPath, kind: str, value: Any, models: Mapping[str, Provider]
-    ) -> None:
+    def _check_default(self, path: KeyPath, kind: str, value: Any, models: Models) -> None:
         params = self._params(path, kind, value) or {}
         name = params.get("model")
         if name is None or name in self.broken_models:
             return
-        if (text := model_problem(models, kind, name)) is not None:
+        if (text := self._model_problem(models, kind, name)) is not None:
             self._wrong((*path, "model"), text)
-
-
-def _at_top(key: str) -> str:
-    return misplaced_keys.at_top_of_pipeline_file(key, HEAD_KEYS)
 
 
 def _in_inbox(entry: Any, pipelines: Mapping[str, Pipeline], key: str) -> str:
     name = entry.get("pipeline") if is_mapping(entry) else None
-    return misplaced_keys.in_inbox(key, HEAD_KEYS, misplaced_keys.stages_near(name, pipelines))
+    return misplaced_keys.in_inbox(key, misplaced_keys.stages_near(name, pipelines))

@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
 from dna_pipeline.config.schema import (
+    HEAD_KEYS,
     InboxSpec,
     PathsSpec,
     Pipeline,
@@ -79,23 +80,22 @@ def own_name(stage: type[Stage], key: str) -> str:
     return stage.foreign_words.get(key, key)
 
 
-def at_top(key: str, unit: str, head: Iterable[str], stages: Stages, others: Stages) -> str:
+def at_top(key: str, unit: str, stages: Stages, others: Stages) -> str:
     """Advice for an unknown key of a sidecar.
 
     Args:
-        head: the valid keys that are no stages.
         stages: the stages of the job's pipeline.
         others: the stages of all pipelines, and all stages of this package.
     """
-    if is_almost(key, {*head, *stages}):
+    if is_almost(key, {*HEAD_KEYS, *stages}):
         return ""
     if clause := (_parameter_of(key, unit, stages) or _of_another(key, stages, others)):
         return clause
     if clause := in_pipeline_file(key):
         return clause
     spelled = {name: key_ for key_, stage in stages.items() for name in parameters(stage)}
-    near = closest_key(key, [*head, *stages, *spelled])
-    if near is None or near in {*head, *stages}:
+    near = closest_key(key, [*HEAD_KEYS, *stages, *spelled])
+    if near is None or near in {*HEAD_KEYS, *stages}:
         return ""
     return _parameter_of(near, unit, stages)
 
@@ -114,9 +114,7 @@ def _of_another(key: str, stages: Stages, others: Stages) -> str:
     return f"{clause}, which this pipeline does not have; it has: {', '.join(stages)}"
 
 
-def in_stage(
-    key: str, unit: str, stage: type[Stage], head: Iterable[str], stages: Stages, others: Stages
-) -> str:
+def in_stage(key: str, unit: str, stage: type[Stage], stages: Stages, others: Stages) -> str:
     """Advice for an unknown parameter of a stage."""
     if key in stage.foreign_words:
         return f"did you mean {stage.foreign_words[key]!r}?"
@@ -127,7 +125,7 @@ def in_stage(
     if names := with_parameter(key, stages)[:_MOST_NAMED]:
         choices = " or ".join(notation(unit, name, own_name(stages[name], key)) for name in names)
         return f"it is a parameter of {' and '.join(names)}: write {choices}"
-    if key in head:
+    if key in HEAD_KEYS:
         return f"`{key}` belongs to no stage; move it to the left, under none"
     return _of_another(key, stages, others)
 
@@ -148,7 +146,7 @@ def _part(key: str) -> str:
     return next((name for name, model in parts.items() if key in model.model_fields), "")
 
 
-def at_top_of_pipeline_file(key: str, head: Iterable[str]) -> str:
+def at_top_of_pipeline_file(key: str) -> str:
     """Advice for an unknown key of pipeline.yaml."""
     if is_almost(key, PipelineFile.model_fields):
         return ""
@@ -157,12 +155,12 @@ def at_top_of_pipeline_file(key: str, head: Iterable[str]) -> str:
     if key in InboxSpec.model_fields:
         return "it belongs to an entry of `inboxes`"
     stages = known_stages()
-    if key in {*head, *stages} or with_parameter(key, stages):
+    if key in {*HEAD_KEYS, *stages} or with_parameter(key, stages):
         return "it belongs into a sidecar, the YAML beside an image, or into a stage of `pipelines`"
     return ""
 
 
-def in_inbox(key: str, head: Iterable[str], stages: Stages) -> str:
+def in_inbox(key: str, stages: Stages) -> str:
     """Advice for an unknown key of an inbox.
 
     Args:
@@ -177,10 +175,10 @@ def in_inbox(key: str, head: Iterable[str], stages: Stages) -> str:
         return f"did you mean `defaults: {{{names[0]}: {{{name}: …}}}}`?"
     if part := _part(key):
         return f"it belongs below `{part}`, for all inboxes together"
-    return "it belongs into a sidecar, the YAML beside an image" if key in head else ""
+    return "it belongs into a sidecar, the YAML beside an image" if key in HEAD_KEYS else ""
 
 
-def in_defaults(key: str, head: Iterable[str], stages: Stages, others: Stages) -> str:
+def in_defaults(key: str, stages: Stages, others: Stages) -> str:
     """Advice for an unknown key of an inbox's `defaults`.
 
     Args:
@@ -193,4 +191,4 @@ def in_defaults(key: str, head: Iterable[str], stages: Stages, others: Stages) -
         return clause
     if key in InboxSpec.model_fields:
         return "it belongs to the inbox itself; move it to the left"
-    return "it belongs into a sidecar, the YAML beside an image" if key in head else ""
+    return "it belongs into a sidecar, the YAML beside an image" if key in HEAD_KEYS else ""

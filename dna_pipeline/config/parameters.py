@@ -19,6 +19,7 @@ from dna_pipeline.config.problems import (
 from dna_pipeline.config.sentences import nearest, shown
 from dna_pipeline.config.yaml12 import Document, KeyPath, is_mapping
 from dna_pipeline.config.yaml_faults import without_blank
+from dna_pipeline.providers.checkpoints import ambiguity
 from dna_pipeline.stages import registry
 
 if TYPE_CHECKING:
@@ -136,9 +137,13 @@ def model_problem(models: Mapping[str, Provider], stage_type: str, name: str | N
 
     Without a name, the reason why the stage needs one.
     """
+    if name is not None:
+        provider = models.get(name)
+        if provider is not None and stage_type in provider.stages:
+            return None
+        if (text := ambiguity(models, name)) is not None:
+            return text
     fitting = [n for n, provider in models.items() if stage_type in provider.stages]
-    if name in fitting:
-        return None
     if name is None and not registry.stage_class(stage_type).needs_model:
         return None
     if name is None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from dna_pipeline.base.errors import JobError, ParameterInvalid, SidecarInvalid
 from dna_pipeline.config.sentences import nearest, nested_model, sentence, shown
 from dna_pipeline.config.yaml12 import (
     Document,
@@ -54,6 +55,15 @@ def as_lines(problems: Iterable[Problem]) -> list[str]:
     ordered = in_line_order(problems)
     lines = [str(problem) for problem in ordered[:MAX_SHOWN]]
     return [*lines, "and more of the kind"] if len(ordered) > MAX_SHOWN else lines
+
+
+def error_of(problems: Iterable[Problem]) -> JobError | None:
+    """The error for all these problems, with the place of the first one; None if there are none."""
+    if not (ordered := in_line_order(problems)):
+        return None
+    has_wrong_key = any(problem.wrong_key for problem in ordered)
+    kind = SidecarInvalid if has_wrong_key else ParameterInvalid
+    return kind("\n".join(as_lines(ordered)), where=ordered[0].where)
 
 
 def no_hint(*_: object) -> str:

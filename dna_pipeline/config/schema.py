@@ -1,4 +1,4 @@
-"""Schema of pipeline.yaml, and the checked configuration that the rest of the program uses."""
+"""Schemas of pipeline.yaml and of a sidecar's head, and the checked configuration."""
 
 from __future__ import annotations
 
@@ -6,11 +6,17 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+)
 
 from dna_pipeline.base.clock import to_minute
 from dna_pipeline.config.hours import Hours
@@ -27,7 +33,12 @@ def _folder(value: object) -> object:
         raise ValueError("should be a path")
     if not value.strip():
         raise ValueError("should not be empty; `.` is the folder of pipeline.yaml")
-    return Path(os.path.expanduser(value))  # noqa: PTH111 - keeps `~` where there is no home
+    return as_path(value)
+
+
+def as_path(text: str) -> Path:
+    """The path that a text in pipeline.yaml stands for, `~` being the person's home."""
+    return Path(os.path.expanduser(text))  # noqa: PTH111 - keeps `~` where there is no home
 
 
 def _device(text: str) -> str:
@@ -38,6 +49,11 @@ def _device(text: str) -> str:
 
 def _hours(text: str) -> str:
     return str(Hours.parse(text))
+
+
+def _time(text: str) -> str:
+    parse_time(text)
+    return text
 
 
 def _version(number: int) -> int:
@@ -70,6 +86,7 @@ class RuntimeSpec(_Spec):
     max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
     stage_timeout_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1800
     idle_unload_s: Seconds = 0
+    preload: list[str] = []
     pause_after_failures: Annotated[int, Field(ge=0, le=1000)] = 5
 
 
@@ -115,6 +132,39 @@ class PipelineFile(_Spec):
     models: dict[str, Any] | None = None
     pipelines: dict[str, Any]
     inboxes: list[Any] | None = None
+
+
+class SidecarHead(BaseModel):
+    """The keys of a sidecar other than stages."""
+
+    # Built when the first sidecar is read, since most commands read none.
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True, defer_build=True)
+
+    image: str | None = None
+    images: str | Annotated[list[str], Field(min_length=1)] | None = None
+    matrix: dict[str, Annotated[list[Any], Field(min_length=1)]] | None = None
+    max_failures: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    on_duplicate: Literal["skip", "run"] | None = None
+    pipeline: str | None = None
+    priority: Priority | None = None
+    not_before: Annotated[str, AfterValidator(_time)] | None = None
+    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | Literal["from_content"] | None = None
+    tags: list[str] = []
+    meta: dict[str, Any] = {}
+
+
+HEAD_KEYS = frozenset(SidecarHead.model_fields)
+
+
+def parse_time(text: str) -> datetime:
+    """An RFC 3339 or ISO 8601 time as UTC; without a zone it is local. Raises ValueError."""
+    wrong = ValueError("should be a date and time like 2026-12-01T22:00:00+01:00")
+    if not re.match(r"\d{4}-\d\d-\d\d", text):
+        raise wrong
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except (ValueError, OverflowError, OSError):
+        raise wrong from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,18 +6,16 @@ Everything is resolved here, once, at intake; random seeds are drawn here and re
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import ValidationError
 
 from dna_pipeline.base.errors import (
     JobError,
-    ParameterInvalid,
     SidecarInvalid,
     UnknownModel,
     UnknownPipeline,
@@ -28,16 +26,23 @@ from dna_pipeline.config.parameters import check_params, keys_of, model_problem,
 from dna_pipeline.config.problems import (
     MAX_COLLECTED,
     Problem,
-    as_lines,
     dotted,
+    error_of,
     from_validation,
-    in_line_order,
     not_json,
     unknown_key,
     wrong_key,
     wrong_value,
 )
-from dna_pipeline.config.schema import Config, Inbox, Pipeline, Priority, StageSpec
+from dna_pipeline.config.schema import (
+    HEAD_KEYS,
+    Config,
+    Inbox,
+    Pipeline,
+    SidecarHead,
+    StageSpec,
+    parse_time,
+)
 from dna_pipeline.config.sentences import nearest, shown
 from dna_pipeline.config.templates import TemplateError, fill
 from dna_pipeline.config.yaml12 import Document, KeyPath, YamlError, loads
@@ -46,35 +51,6 @@ from dna_pipeline.stages import registry
 
 if TYPE_CHECKING:
     from dna_pipeline.stages.base import Stage
-
-
-class SidecarHead(BaseModel):
-    """The keys of a sidecar other than stages."""
-
-    # Built when the first sidecar is read, since most commands read none.
-    model_config = ConfigDict(extra="ignore", frozen=True, strict=True, defer_build=True)
-
-    image: str | None = None
-    images: str | Annotated[list[str], Field(min_length=1)] | None = None
-    matrix: dict[str, Annotated[list[Any], Field(min_length=1)]] | None = None
-    max_failures: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
-    on_duplicate: Literal["skip", "run"] | None = None
-    pipeline: str | None = None
-    priority: Priority | None = None
-    not_before: str | None = None
-    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | Literal["from_content"] | None = None
-    tags: list[str] = []
-    meta: dict[str, Any] = {}
-
-    @field_validator("not_before")
-    @classmethod
-    def _is_time(cls, text: str | None) -> str | None:
-        if text is not None:
-            parse_time(text)
-        return text
-
-
-HEAD_KEYS = frozenset(SidecarHead.model_fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,17 +86,6 @@ class JobSpec:
             params = stage["params"]
             stage["params"] = {k: v for k, v in params.items() if k not in later or later[k] != v}
         return values
-
-
-def parse_time(text: str) -> datetime:
-    """An RFC 3339 or ISO 8601 time as UTC; without a zone it is local. Raises ValueError."""
-    wrong = ValueError("should be a date and time like 2026-12-01T22:00:00+01:00")
-    if not re.match(r"\d{4}-\d\d-\d\d", text):
-        raise wrong
-    try:
-        return datetime.fromisoformat(text).astimezone(UTC)
-    except (ValueError, OverflowError, OSError):
-        raise wrong from None
 
 
 def parse_sidecar(data: bytes) -> Document:
@@ -220,11 +185,8 @@ class _Resolver:
                               self.context.content)  # fmt: skip
 
     def _raise_problems(self) -> None:
-        if self.problems:
-            wrong_key = any(problem.wrong_key for problem in self.problems)
-            kind = SidecarInvalid if wrong_key else ParameterInvalid
-            first = in_line_order(self.problems)[0]
-            raise kind("\n".join(as_lines(self.problems)), where=first.where)
+        if (error := error_of(self.problems)) is not None:
+            raise error
 
     def _head(self) -> SidecarHead:
         values = {key: value for key, value in self.entries.items() if value is not None}
@@ -271,7 +233,7 @@ class _Resolver:
                 text = f"the pipeline {pipeline.name!r} has no stage {key!r}; it has: {names}"
             else:
                 unit = self.document.unit
-                hint = misplaced_keys.at_top(key, unit, HEAD_KEYS, self.stages, self.others)
+                hint = misplaced_keys.at_top(key, unit, self.stages, self.others)
                 valid_keys = HEAD_KEYS | stages
                 self.problems.append(unknown_key(self.document, (key,), valid_keys, hint))
                 continue
@@ -288,8 +250,8 @@ class _Resolver:
             parts.insert(0, ((), {"seed": seed}))
         for path, value in parts:
             hint = partial(
-                misplaced_keys.in_stage, unit=self.document.unit, stage=kind, head=HEAD_KEYS,
-                stages=self.stages, others=self.others,
+                misplaced_keys.in_stage, unit=self.document.unit, stage=kind, stages=self.stages,
+                others=self.others,
             )  # fmt: skip
             params, problems = check_params(kind, self.document, path, value, hint=hint)
             self.problems += problems

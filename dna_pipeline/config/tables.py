@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dna_pipeline.base.errors import JobError, ParameterInvalid, SidecarInvalid
+from dna_pipeline.base.errors import JobError, SidecarInvalid
 from dna_pipeline.config import yaml12
 from dna_pipeline.config.cells import EMPTY, cell_value, is_decimal_comma
 from dna_pipeline.config.columns import Column, Columns, image_column
@@ -26,7 +26,7 @@ from dna_pipeline.config.dialect import (
     has_curly_quotes,
     read_sheet,
 )
-from dna_pipeline.config.problems import MAX_SHOWN
+from dna_pipeline.config.problems import Problem, error_of
 from dna_pipeline.config.schema import Pipeline
 from dna_pipeline.config.sentences import shown
 from dna_pipeline.config.yaml12 import Document, KeyPath
@@ -64,11 +64,6 @@ class Table:
 def is_table_name(path: str) -> bool:
     """True if the name is that of a table."""
     return path.lower().endswith((".csv", ".jsonl"))
-
-
-def read_table(pipelines: Mapping[str, Pipeline], name: str, data: bytes) -> list[TableRow]:
-    """The rows of `parse_table`."""
-    return parse_table(pipelines, name, data).rows
 
 
 def parse_table(pipelines: Mapping[str, Pipeline], name: str, data: bytes) -> Table:
@@ -152,55 +147,36 @@ def _shown(column: str) -> str:
 
 def _csv_row(sheet: Sheet, columns: list[Column], number: int, cells: list[str]) -> TableRow:
     value: dict[str, Any] = {}
-    faults: list[_RowFault] = []
+    faults: list[Problem] = []
     for index, cell in enumerate(cells):
         if not clean(cell):
             continue
         if index >= len(columns):
-            faults.append(_RowFault("", _too_many(sheet, cells)))
+            faults.append(_fault(number, "", _too_many(sheet, cells)))
             break
         column = columns[index]
         if not column.name:
             # In tables of pandas and R, the first column counts the rows and has no name.
             if index or not clean(cell).isdigit():
-                faults.append(_RowFault("", _nameless(index, cell)))
+                text = f"{shown(cell)} stands in column {index + 1}, which has no name"
+                faults.append(_fault(number, "", f"{text}; name it or empty it"))
             continue
         if problem := column.problem or (_NUL if "\0" in cell else ""):
-            faults.append(_RowFault(column.name, problem))
+            faults.append(_fault(number, column.name, problem))
             continue
         try:
             item = cell_value(cell, column, sheet.dialect, is_curly=sheet.is_curly)
             if item is not EMPTY:
                 _put(value, column.name, item)
         except ValueError as fault:
-            faults.append(_RowFault(column.name, str(fault), is_value=True))
-    return TableRow(number, _document(number, value), _row_error(number, faults))
+            faults.append(_fault(number, column.name, str(fault), is_value=True))
+    return TableRow(number, _document(number, value), error_of(faults))
 
 
-@dataclass(frozen=True, slots=True)
-class _RowFault:
-    """A fault of a row.
-
-    Attributes:
-        column: the column that causes the fault; "" if none does.
-        is_value: True if a value is wrong, False if a column or the row is.
-    """
-
-    column: str
-    text: str
-    is_value: bool = False
-
-    def __str__(self) -> str:
-        return f"{_shown(self.column)}: {self.text}" if self.column else self.text
-
-
-def _row_error(number: int, faults: list[_RowFault]) -> JobError | None:
-    """The error of a row, with a line for each fault and the column of the first one."""
-    if not faults:
-        return None
-    lines = "\n".join(f"row {number}: {fault}" for fault in faults[:MAX_SHOWN])
-    kind = ParameterInvalid if all(fault.is_value for fault in faults) else SidecarInvalid
-    return kind(lines, where=faults[0].column)
+def _fault(number: int, column: str, text: str, *, is_value: bool = False) -> Problem:
+    """A fault of a row. `column` is the column that causes it; "" if none does."""
+    text = f"{_shown(column)}: {text}" if column else text
+    return Problem(column, text, number, wrong_key=not is_value, unit="row")
 
 
 def _too_many(sheet: Sheet, cells: list[str]) -> str:
@@ -211,10 +187,6 @@ def _too_many(sheet: Sheet, cells: list[str]) -> str:
         f"it has {number} cells where row {sheet.header} names {len(sheet.columns)} columns; "
         f"put text that holds a separator ({name}) in {quotes}"
     )
-
-
-def _nameless(index: int, cell: str) -> str:
-    return f"{shown(cell)} stands in column {index + 1}, which has no name; name it or empty it"
 
 
 # --- JSON Lines ---
@@ -243,8 +215,8 @@ def _json_row(columns: Columns, number: int, line: str) -> TableRow:
         error = SidecarInvalid(f"row {number}: {_json_words(fault, line)}")
         return TableRow(number, _document(number, _image_of(line)), error)
     value = columns.with_whole_numbers(value)
-    faults = [_RowFault(key, text) for key in value if (text := columns.column(key).problem)]
-    return TableRow(number, _document(number, value), _row_error(number, faults))
+    faults = [_fault(number, key, text) for key in value if (text := columns.column(key).problem)]
+    return TableRow(number, _document(number, value), error_of(faults))
 
 
 def _constant(name: str) -> object:

@@ -119,10 +119,7 @@ class _Parser:
         self.text = text
         self.at = 0
 
-    def parse(self) -> _Parts:
-        return self._sequence(0)
-
-    def _sequence(self, depth: int) -> _Parts:
+    def parse(self, depth: int = 0) -> _Parts:
         """The parts up to the `|` or `}` that ends an option; outside of braces, up to the end."""
         parts: list[str | _Field | _Wildcard] = []
         braces = 0
@@ -149,9 +146,9 @@ class _Parser:
         if depth > MAX_DEPTH:
             raise TemplateError(f"braces within braces, more than {MAX_DEPTH} deep")
         self.at += 1
-        options = [self._sequence(depth)]
+        options = [self.parse(depth)]
         while self._take("|"):
-            options.append(self._sequence(depth))
+            options.append(self.parse(depth))
         if not self._take("}"):
             raise TemplateError(f"{opened} is not closed; for a brace write {{{{")
         return _Wildcard(tuple(options)) if len(options) > 1 else _field(options[0])

@@ -99,7 +99,6 @@ class _OpenCollection:
     Attributes:
         nodes_before, chars_before: the reader's counts at the start of the collection.
         flow: finds values that a comma cut, in braces or brackets; None in block style.
-        in_flow: True if the collection stands in braces or brackets.
         key: the key of a mapping whose value follows.
         key_start, key_end: start and end of that key, in characters.
         height: number of levels of collections, from this one down.
@@ -111,7 +110,6 @@ class _OpenCollection:
     nodes_before: int
     chars_before: int
     flow: FlowText | FlowNumbers | None
-    in_flow: bool
     key: str | None = None
     key_start: int = 0
     key_end: int = 0
@@ -282,11 +280,8 @@ class _Builder:
         self._grow(1, line)
         self._end_text()
         path = self._put(value, line)
-        in_flow = bool(event.flow_style)
-        flow = (FlowText if is_mapping else FlowNumbers)(self.finder) if in_flow else None
-        self.stack.append(
-            _OpenCollection(value, path, event.anchor, self.nodes, self.chars, flow, in_flow)
-        )
+        flow = (FlowText if is_mapping else FlowNumbers)(self.finder) if event.flow_style else None
+        self.stack.append(_OpenCollection(value, path, event.anchor, self.nodes, self.chars, flow))
         self._count(1, 0, line)
 
     def _close(self) -> None:
@@ -310,7 +305,7 @@ class _Builder:
             self.stack[-1].end_text()
 
     def _in_flow(self) -> bool:
-        return bool(self.stack) and self.stack[-1].in_flow
+        return bool(self.stack) and self.stack[-1].flow is not None
 
     def _wants_key(self) -> bool:
         return (

@@ -344,9 +344,7 @@ class Dispatcher:
         if (why := pauses.note_failure(session, job, failure, limit)) is not None:
             log.error("pipeline.paused", why=why)
         counted = queue.find_job(session, job)
-        if counted is None or counted.batch is None:
-            return
-        if (why := pauses.check_batch(session, counted.batch)) is not None:
+        if (why := pauses.check_batch(session, counted and counted.batch)) is not None:
             log.error("batch.paused", why=why)
 
     def _worker_died(

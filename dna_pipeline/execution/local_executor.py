@@ -96,10 +96,14 @@ class WorkerSettings:
     idle_unload_s: float
     self_test: bool = False
     """True to check, before the first order, that the device computes correctly."""
+    seeks_device: bool = False
+    """True to choose a device by torch even if no model needs one."""
     last_device: str | None = None
     """Device of the previous worker; a worse one is refused. None for the first worker."""
     last_gpu: str | None = None
     """Name of the previous device's hardware, for people."""
+    checkpoints: str | None = None
+    """Folder each checkpoint in which is a model by its name."""
 
 
 class LocalExecutor:

@@ -6,13 +6,11 @@ from dataclasses import asdict, dataclass, field
 from functools import cache
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from pydantic import AfterValidator, Field, TypeAdapter, ValidationError
 
 from dna_pipeline.base import ipc
 from dna_pipeline.base.errors import Failure
 from dna_pipeline.base.ipc import PipeError
-
-_FINITE = ConfigDict(allow_inf_nan=False)
 
 
 def _file_name(text: str) -> str:
@@ -37,6 +35,9 @@ def _failure(data: dict[str, Any]) -> dict[str, Any]:
 
 FileName = Annotated[str, AfterValidator(_file_name)]
 Text = Annotated[str, AfterValidator(_encodable)]
+FiniteFloat = Annotated[float, Field(allow_inf_nan=False)]
+FailureRecord = Annotated[dict[str, Any], AfterValidator(_failure)]
+"""A failure as plain values, `base/errors.py: Failure.to_dict`."""
 
 # --- orders ---
 
@@ -98,21 +99,10 @@ class Order:
     def image(self) -> OrderInput:
         return self.inputs[0]
 
-    def to_message(self) -> ipc.Message:
-        return asdict(self)
-
-    @property
-    def id(self) -> str:
-        return self.job
-
     @classmethod
     def from_message(cls, message: ipc.Message) -> Order:
-        fields: dict[str, Any] = dict(message)
-        fields["inputs"] = tuple(OrderInput(**file) for file in message["inputs"])
-        fields["stages"] = tuple(
-            StageOrder(**stage | {"done": _records(stage["done"])}) for stage in message["stages"]
-        )
-        return cls(**fields)
+        """Make an order from its plain values, as `dataclasses.asdict` gives them."""
+        return _reader(cls).validate_python(message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,10 +121,6 @@ class Task:
     model: str = ""
 
 
-def _records(files: list[dict[str, Any]] | None) -> tuple[FileRecord, ...] | None:
-    return None if files is None else tuple(FileRecord(**file) for file in files)
-
-
 # --- events ---
 
 
@@ -150,7 +136,6 @@ class WorkerReady:
     """Its name, which the executor gives it."""
 
 
-@with_config(_FINITE)
 @dataclass(frozen=True, slots=True)
 class Phase:
     """The start of a phase of a stage; a phase that lasts longer than `limit_s` counts as hung."""
@@ -159,11 +144,10 @@ class Phase:
     job: str
     stage: str
     phase: str
-    limit_s: float
+    limit_s: FiniteFloat
     worker: str = ""
 
 
-@with_config(_FINITE)
 @dataclass(frozen=True, slots=True)
 class Progress:
     """Steps of a stage that are done; `fraction` is the share of the whole job that is done."""
@@ -173,10 +157,9 @@ class Progress:
     stage: str
     step: int
     steps: int
-    fraction: float
+    fraction: FiniteFloat
 
 
-@with_config(_FINITE)
 @dataclass(frozen=True, slots=True)
 class StageDone:
     """A stage's files are written, durable and hashed."""
@@ -191,7 +174,7 @@ class StageDone:
     device: Text
     dtype: Text
     batch_size: Annotated[int, Field(ge=1, lt=1 << 31)]
-    seconds: float
+    seconds: FiniteFloat
     warnings: list[str]
     environment: dict[str, Any]
     artifacts: list[FileRecord]
@@ -219,21 +202,25 @@ class JobFailed:
 
     kind: ClassVar[str] = "job_failed"
     job: str
-    failure: Annotated[dict[str, Any], AfterValidator(_failure)]
+    failure: FailureRecord
     stage: str | None = None
     hold: bool = False
     poisoned: bool = False
     worker: str = ""
 
 
-@with_config(_FINITE)
 @dataclass(frozen=True, slots=True)
 class TaskDone:
-    """A task is done."""
+    """A task is done.
+
+    Attributes:
+        facts: of a self-test, those of the device: see `execution/worker/device.py: facts`.
+    """
 
     kind: ClassVar[str] = "task_done"
     task: str
-    seconds: float
+    seconds: FiniteFloat
+    facts: dict[str, Any] = field(default_factory=dict[str, Any])
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,7 +233,7 @@ class TaskFailed:
 
     kind: ClassVar[str] = "task_failed"
     task: str
-    failure: Annotated[dict[str, Any], AfterValidator(_failure)]
+    failure: FailureRecord
     poisoned: bool = False
 
 
@@ -297,7 +284,7 @@ def event_from_message(message: ipc.Message) -> Event:
     if not isinstance(kind, str) or kind not in _EVENTS:
         raise PipeError("a message that is no event")
     try:
-        event: Event = _reader(kind).validate_python(fields)
+        event: Event = _reader(_EVENTS[kind]).validate_python(fields)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -310,5 +297,5 @@ def event_from_message(message: ipc.Message) -> Event:
 
 
 @cache
-def _reader(kind: str) -> TypeAdapter[Any]:
-    return TypeAdapter(_EVENTS[kind])
+def _reader(message: type[Any]) -> TypeAdapter[Any]:
+    return TypeAdapter(message)

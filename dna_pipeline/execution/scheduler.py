@@ -30,6 +30,7 @@ from dna_pipeline.ledger.engine import Transaction
 from dna_pipeline.ledger.queue import Runnable
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Job
+from dna_pipeline.providers.checkpoints import ambiguity, folder_of
 
 log = structlog.get_logger()
 
@@ -180,11 +181,20 @@ class Scheduler:
     def _missing_weights(self, job: Runnable) -> str | None:
         for name in model_sets.names_in(job.stages):
             provider = self._config.models.get(name)
+            if provider is None and (text := self._no_checkpoint(name)) is not None:
+                return text
             if provider is None:
                 return f"model {name!r} is not declared in {self._config.file.name} any more"
             if (why := provider.missing()) is not None:
                 return f"model {name!r}: {why}"
         return None
+
+    def _no_checkpoint(self, name: str) -> str | None:
+        """Reason why the folder of checkpoints has no such model; None if there is no folder."""
+        models = self._config.models
+        if (text := ambiguity(models, name)) is not None or (folder := folder_of(models)) is None:
+            return text
+        return f"model {name!r}: {folder} holds no such checkpoint any more; put it there again"
 
     def _disk_shortage(self, _: Runnable) -> str | None:
         return disk_space.shortage(self._disks(), disk_space.FLOOR_BYTES)

@@ -22,7 +22,7 @@ from dna_pipeline.intake.discovery.candidates import Candidate, Waiting
 from dna_pipeline.intake.discovery.probe import Prober
 from dna_pipeline.intake.inbox_folders import missing_sentence
 from dna_pipeline.intake.planning.finder import CandidateFinder, ReadyDrop
-from dna_pipeline.intake.planning.known_files import KnownFiles, Version
+from dna_pipeline.intake.planning.known_files import KnownFiles, Version, rows_of
 from dna_pipeline.intake.planning.plan import Planner
 from dna_pipeline.intake.recovery import ClaimCleanup, ClaimRecovery
 from dna_pipeline.ledger import drops, store
@@ -65,19 +65,10 @@ class InboxIntake:
         planner = Planner(config, inbox)
         claimer = Claimer(config, inbox, ledger)
         recorder = Recorder(config, inbox, ledger, self._known_files)
-        self.claimer = SingleClaimer(
-            inbox,
-            planner,
-            claimer,
-            recorder,
-            self._known_files,
-            self.finder.mark_claimed,
-            self.finder.mark_failed,
-        )
+        self.claimer = SingleClaimer(self.finder, planner, claimer, recorder, self._known_files)
         self._batch_claimer = BatchClaimer(
-            config, inbox, ledger, planner, claimer, recorder, self._known_files, prober,
-            self.finder, look,
-        )  # fmt: skip
+            config, ledger, self.finder, planner, claimer, recorder, self._known_files, prober, look
+        )
         self._batch: BatchClaim | None = None
         self.late_sidecars = LateSidecars(ledger, self.finder, planner)
         self.settling = Settling(inbox.settle_s, prober, self.claimer)
@@ -85,7 +76,8 @@ class InboxIntake:
         self._group = FIRST_GROUP
         self._idle_until = 0.0
         self.recovery = ClaimRecovery(config, inbox, ledger, cleanup, self.settling, look)
-        self._is_first_look = self._setting() is None
+        self._watched = f"watched:{inbox.name}"
+        self._is_first_look = ledger.transact(lambda s: store.get_setting(s, self._watched)) is None
         self.has_looked = False
 
     def _describe(self, error: OSError) -> str:
@@ -95,10 +87,6 @@ class InboxIntake:
         return missing_sentence(
             self._config, self.inbox, was_watched=was_watched, look=self._look_at
         )
-
-    def _setting(self) -> str | None:
-        name = f"watched:{self.inbox.name}"
-        return self._ledger.transact(lambda s: store.get_setting(s, name))
 
     @property
     def next_at(self) -> float:
@@ -204,8 +192,8 @@ class InboxIntake:
             self.finder.pending.clear()
 
         def commit(session: Any) -> None:
-            drops.remember_files(session, self._known_files.rows(versions))
-            store.set_setting(session, f"watched:{self.inbox.name}", str(utcnow()))
+            drops.remember_files(session, rows_of(self.inbox.name, versions))
+            store.set_setting(session, self._watched, str(utcnow()))
 
         self._ledger.transact(commit)
         self._known_files.note(versions)

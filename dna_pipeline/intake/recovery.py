@@ -10,7 +10,7 @@ from typing import Protocol
 import structlog
 
 from dna_pipeline.base.errors import Failure
-from dna_pipeline.base.layout import claim_dir, is_id, is_real_folder
+from dna_pipeline.base.layout import claim_dir, entries, is_id, is_real_folder
 from dna_pipeline.base.reachability import Look
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.schema import Config, Inbox
@@ -112,7 +112,7 @@ class ClaimRecovery:
             self._give_up_copy(drop)  # the next look finds the original
             self._forget(drop.id)
             return
-        complete = (folder / drop.image).is_file() if drop.image else _holds_files(folder)
+        complete = (folder / drop.image).is_file() if drop.image else any(entries(folder))
         if not complete:
             return_files(folder, self._inbox.path, drop.folder, drop.stat)
             self._forget(drop.id)
@@ -149,7 +149,7 @@ class ClaimRecovery:
     def _adopt(self, drop_id: str, now: float) -> None:
         """Make a drop of a claim that the ledger does not know; dispose of one whose drop ended."""
         folder = claim_dir(self._inbox.path, self._ledger.id, drop_id)
-        if self._ledger.transact(lambda s: drops.is_gone(s, drop_id)):
+        if self._ledger.transact(lambda s: drops.drop_state(s, drop_id)) == "gone":
             self._cleanup.settle_returned_claim(drop_id, folder)
             return
         names = sorted(path.name for path in folder.iterdir())
@@ -168,38 +168,23 @@ class ClaimRecovery:
         self._ledger.transact(lambda s: drops.forget_drops(s, [drop_id]))
 
 
-class OrphanRecovery:
-    """Recovers claims whose inbox is no longer configured."""
-
-    def __init__(self, ledger: Ledger, cleanup: ClaimCleanup, look: Look) -> None:
-        self._ledger = ledger
-        self._cleanup = cleanup
-        self._look = look
-
-    def give_back(self, drop: Drop) -> None:
-        """Give back or remove a claim whose inbox is not configured."""
-        folder = Path(drop.claim)
-        try:
-            if self._cleanup.is_copy(folder):
-                # An old copy was cut off; a young one may be that of a `submit` that still runs.
-                if utcnow() - drop.created_at < ABANDONED_AFTER:
-                    return
-                self._cleanup.give_up_copy(folder, {})
-            elif self._cleanup.is_claim(folder) and self._is_reachable(folder):
-                return_files(folder, folder.parents[2], drop.folder, drop.stat)
-            else:
-                return  # its inbox may only be away for now
-        except OSError as error:
-            log.warning("claim.left", inbox=drop.inbox, drop=drop.id, why=str(error))
-            return
-        self._ledger.transact(lambda s: drops.forget_drops(s, [drop.id]))
-
-    def _is_reachable(self, claim: Path) -> bool:
-        return self._look(claim.parent).is_there and is_real_folder(claim)
-
-
-def _holds_files(folder: Path) -> bool:
-    return folder.is_dir() and any(folder.iterdir())
+def give_back_orphan(ledger: Ledger, cleanup: ClaimCleanup, look: Look, drop: Drop) -> None:
+    """Give back or remove a claim whose inbox is no longer configured."""
+    folder = Path(drop.claim)
+    try:
+        if cleanup.is_copy(folder):
+            # An old copy was cut off; a young one may be that of a `submit` that still runs.
+            if utcnow() - drop.created_at < ABANDONED_AFTER:
+                return
+            cleanup.give_up_copy(folder, {})
+        elif cleanup.is_claim(folder) and look(folder.parent).is_there and is_real_folder(folder):
+            return_files(folder, folder.parents[2], drop.folder, drop.stat)
+        else:
+            return  # its inbox may only be away for now
+    except OSError as error:
+        log.warning("claim.left", inbox=drop.inbox, drop=drop.id, why=str(error))
+        return
+    ledger.transact(lambda s: drops.forget_drops(s, [drop.id]))
 
 
 def _identity(folder: Path) -> tuple[int, int] | None:

@@ -6,12 +6,12 @@ import threading
 import time
 from typing import Any
 
+from dna_pipeline.base.naming import printable
 from dna_pipeline.base.reachability import Look, look_directly
 from dna_pipeline.config.schema import Config
 from dna_pipeline.intake.discovery.probe import Prober
 from dna_pipeline.intake.inbox_intake import InboxIntake
-from dna_pipeline.intake.planning import job_rows
-from dna_pipeline.intake.recovery import ClaimCleanup, OrphanRecovery
+from dna_pipeline.intake.recovery import ClaimCleanup, give_back_orphan
 from dna_pipeline.ledger import drops
 from dna_pipeline.ledger.store import Ledger
 
@@ -43,10 +43,9 @@ class IntakeService:
     def recover(self) -> None:
         """Finish or undo the claims that the last daemon left half done."""
         names = {intake.inbox.name for intake in self.inboxes}
-        orphans = OrphanRecovery(self._ledger, self._cleanup, self._look)
         for drop in self._ledger.transact(drops.claiming_drops):
             if drop.inbox not in names:
-                orphans.give_back(drop)
+                give_back_orphan(self._ledger, self._cleanup, self._look, drop)
         now = time.monotonic()
         for intake in self.inboxes:
             if intake.is_reachable(now):
@@ -100,7 +99,7 @@ class IntakeService:
             reasons = [(w.path, w.reason) for w in intake.finder.waiting]
             reasons += list(intake.finder.ignored.items())
             entries += [
-                {"inbox": name, "file": job_rows.printable(path), "reason": reason}
+                {"inbox": name, "file": printable(path), "reason": reason}
                 for path, reason in reasons
             ]
         return entries
@@ -115,7 +114,7 @@ class IntakeService:
         now = time.monotonic()
         return [
             {
-                "inbox": intake.inbox.name, "file": job_rows.printable(wait.path),
+                "inbox": intake.inbox.name, "file": printable(wait.path),
                 "reason": wait.reason,
                 "seconds": None if wait.until is None else max(wait.until - now, 0.0),
             }

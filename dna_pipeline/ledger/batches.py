@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.ledger import pauses, queue, requests, states, store
+from dna_pipeline.ledger.sqlite import chunks
 from dna_pipeline.ledger.tables import Batch, BatchRow, Drop, Event, Job
 
 REPORTED_AT_ONCE = 500
@@ -63,7 +64,7 @@ def finish(
     """
     if dialect is not None:
         store.set_setting(session, f"{DIALECT}{batch_id}", dialect)
-    for some in store.chunks(rows):
+    for some in chunks(rows):
         session.execute(insert(BatchRow), list(some))
     wrong = sum(row["status"] == "wrong" for row in rows)
     values: dict[str, Any] = {"state": "claimed", "rows": len(rows), "wrong": wrong}
@@ -75,7 +76,7 @@ def existing(session: Session, keys: Iterable[str]) -> dict[str, Existing]:
     """Find the newest job for each dedup key that is queued, running or completed."""
     distinct = list(dict.fromkeys(keys))
     jobs: dict[str, Existing] = {}
-    for some in store.chunks(distinct):
+    for some in chunks(distinct):
         rows = (
             select(Job.key, Job.id, Job.status, Job.publish_name)
             .where(Job.key.in_(some))
@@ -111,12 +112,12 @@ def withdraw(session: Session, drop_ids: Sequence[str]) -> None:
         text("+jobs.status = 'queued'"), Job.publish_name.is_(None), ~shared
     )
     ids: list[str] = []
-    for some in store.chunks(drop_ids):
+    for some in chunks(drop_ids):
         ids += session.scalars(waiting.where(Job.drop_id.in_(some)))
     for job_id in ids:
         queue.forget_stages(session, job_id)
     replaced = update(BatchRow).values(job_id=None, status="replaced")
-    for some in store.chunks(ids):
+    for some in chunks(ids):
         session.execute(replaced.where(BatchRow.job_id.in_(some)))
         session.execute(delete(Event).where(Event.job_id.in_(some)))
         session.execute(delete(Job).where(Job.id.in_(some)))
@@ -133,10 +134,6 @@ def newest_drop(
     where = (Batch.inbox == inbox, Batch.folder == folder, Batch.name == name)
     rows = select(Drop).join(Batch, Batch.id == Drop.id).where(*where, Batch.created_at >= since)
     return session.scalars(rows.order_by(Batch.created_at.desc()).limit(1)).first()
-
-
-def get(session: Session, batch_id: str) -> Batch:
-    return session.get_one(Batch, batch_id)
 
 
 def find(session: Session, batch_id: str | None) -> Batch | None:

@@ -12,7 +12,8 @@ from sqlalchemy.orm import Session
 
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.ledger import states
-from dna_pipeline.ledger.store import add_rows, chunks, table_of
+from dna_pipeline.ledger.sqlite import chunks
+from dna_pipeline.ledger.store import add_rows, table_of
 from dna_pipeline.ledger.tables import Batch, Drop, Event, Job, KnownFile
 
 _NOT_GONE = text("drops.state <> 'gone'")  # literal text, so that the partial index applies
@@ -20,8 +21,7 @@ _NOT_GONE = text("drops.state <> 'gone'")  # literal text, so that the partial i
 
 def begin_claims(session: Session, drops: Sequence[dict[str, Any]]) -> None:
     """Record that these drops are about to be claimed, before any file is touched."""
-    if drops:
-        add_rows(session, Drop, drops)
+    add_rows(session, Drop, drops)
 
 
 def claiming_drops(session: Session) -> list[Drop]:
@@ -29,17 +29,13 @@ def claiming_drops(session: Session) -> list[Drop]:
     return list(session.scalars(select(Drop).where(_NOT_GONE, Drop.state == "claiming")))
 
 
-def forget_drops(session: Session, drop_ids: Sequence[str]) -> int:
-    """Remove those of these drops that are still `claiming`; return their number.
+def forget_drops(session: Session, drop_ids: Sequence[str]) -> None:
+    """Remove those of these drops that are still `claiming`.
 
     For claims that failed or were rolled back.
     """
-    forgotten = 0
     for some in chunks(drop_ids):
-        claiming = (Drop.id.in_(some), Drop.state == "claiming")
-        result: Any = session.execute(delete(Drop).where(*claiming))
-        forgotten += int(result.rowcount)
-    return forgotten
+        session.execute(delete(Drop).where(Drop.id.in_(some), Drop.state == "claiming"))
 
 
 def finish_claims(
@@ -52,8 +48,6 @@ def finish_claims(
     """
     if drops:
         session.execute(update(Drop), [{**drop, "state": "claimed"} for drop in drops])
-    if not jobs:
-        return
     add_rows(session, Job, jobs)
     now = utcnow()
     events = [
@@ -150,11 +144,6 @@ def open_drop_ids(session: Session) -> set[str]:
 def has_drops(session: Session) -> bool:
     """True if the ledger has any drop."""
     return session.scalar(select(Drop.id).limit(1)) is not None
-
-
-def is_gone(session: Session, drop_id: str) -> bool:
-    """True if a drop no longer owns files; its claim may yet be back with its disk."""
-    return session.scalar(select(Drop.state).where(Drop.id == drop_id)) == "gone"
 
 
 def drop_state(session: Session, drop_id: str) -> str | None:

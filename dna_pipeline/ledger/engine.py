@@ -40,7 +40,13 @@ def open_writer(path: Path) -> Engine:
     """Open an engine whose transactions are immediate and durable (`synchronous=FULL`)."""
     module = sqlite_module()
     wal = wal_is_safe(module.sqlite_version_info)
-    engine = _engine(URL.create("sqlite", database=str(path)), module)
+    engine = create_engine(
+        URL.create("sqlite", database=str(path)),
+        module=module,
+        poolclass=QueuePool,
+        # isolation_level=None leaves BEGIN and COMMIT to us; without it the driver adds its own.
+        connect_args={"isolation_level": None, "check_same_thread": False},
+    )
 
     def connected(connection: Any, _: object) -> None:
         connection.execute(f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}")
@@ -50,23 +56,12 @@ def open_writer(path: Path) -> Engine:
         connection.execute(f"PRAGMA cache_size=-{CACHE_KIB}")
         connection.execute("PRAGMA foreign_keys=ON")
 
+    def begun(connection: Any) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
     event.listen(engine, "connect", connected)
-    event.listen(engine, "begin", _begin_immediate)
+    event.listen(engine, "begin", begun)
     return engine
-
-
-def _engine(url: URL, module: Any) -> Engine:
-    return create_engine(
-        url,
-        module=module,
-        poolclass=QueuePool,
-        # isolation_level=None leaves BEGIN and COMMIT to us; without it the driver adds its own.
-        connect_args={"isolation_level": None, "check_same_thread": False},
-    )
-
-
-def _begin_immediate(connection: Any) -> None:
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
 
 
 def is_busy(error: OperationalError) -> bool:

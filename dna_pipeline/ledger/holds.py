@@ -36,12 +36,11 @@ _IS_RUNNABLE = "status = 'queued' AND hold IS NULL"
 # index on the claims would cost each drop more than this search costs each unmount.
 _IS_BELOW = """EXISTS (SELECT 1 FROM drops
     WHERE drops.id = jobs.drop_id AND claim > :first AND claim < :last)"""
-_RELEASE = "UPDATE jobs INDEXED BY ix_jobs_hold SET hold = NULL, hold_detail = NULL WHERE"
-_PROMOTE = text(f"""{_RELEASE.replace("ix_jobs_hold", "ix_jobs_due")}
+_RELEASE = "UPDATE jobs INDEXED BY {} SET hold = NULL, hold_detail = NULL WHERE"
+_PROMOTE = text(f"""{_RELEASE.format("ix_jobs_due")}
     hold = 'not_before' AND not_before <= :now""")
-_PROMOTE_RETRIES = text(
-    f"{_RELEASE} hold = 'retry_wait' AND (not_before <= :now OR not_before > :latest)"
-)
+_PROMOTE_RETRIES = text(f"""{_RELEASE.format("ix_jobs_hold")}
+    hold = 'retry_wait' AND (not_before <= :now OR not_before > :latest)""")
 _NEXT = text(f"""SELECT drops.id, claim FROM jobs INDEXED BY ix_jobs_runnable
     JOIN drops ON drops.id = drop_id WHERE {_IS_RUNNABLE}
     ORDER BY priority DESC, seq LIMIT :limit""").columns(Drop.id, Drop.claim)

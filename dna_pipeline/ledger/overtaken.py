@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import insert, select, text, update
+from sqlalchemy import select, text, update
 from sqlalchemy.orm import Session
 
 from dna_pipeline.base.errors import Failure, InboxUnavailable
 from dna_pipeline.ledger import queue, states
-from dna_pipeline.ledger.store import add_event, chunks
+from dna_pipeline.ledger.sqlite import chunks
+from dna_pipeline.ledger.store import add_event, add_rows
 from dna_pipeline.ledger.tables import ArtifactRow, Drop, Job, StageRun
 
 _CLAIMS = text(
@@ -65,8 +66,7 @@ def end(
     states.move(session, "overtake", job.id, **released, **changes)
     queue.forget_stages(session, job.id)
     for table, rows in ((StageRun, runs), (ArtifactRow, files)):
-        if rows:
-            session.execute(insert(table), rows)
+        add_rows(session, table, rows)
     error: dict[str, Any] = changes["error"] or {}
     reason = {name: error[name] for name in ("code", "detail") if name in error}
     add_event(session, job.id, changes["status"], {**reason, "found": changes["publish_name"]})

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import ColumnElement, delete, func, select, text, update
+from sqlalchemy import delete, func, select, text, update
 from sqlalchemy.orm import Session
 
 from dna_pipeline.base.errors import (
@@ -93,14 +93,11 @@ def resume(session: Session, batch_id: str | None = None) -> None:
         holds.release(session, Paused.code, "batch", [batch_id])
     else:
         for start in (QUEUE, _STREAK):
-            session.execute(delete(Setting).where(_begins(start)))
+            # A range, which the index can find, of all names with that start.
+            of_start = Setting.name.between(start, start + "\U0010ffff")
+            session.execute(delete(Setting).where(of_start))
         holds.release(session, Paused.code)
     session.execute(chosen.values(paused=None, max_failures=None))
-
-
-def _begins(start: str) -> ColumnElement[bool]:
-    """Return the condition for settings with a prefix, as a range that the index can find."""
-    return Setting.name.between(start, start + "\U0010ffff")
 
 
 # --- failures ---

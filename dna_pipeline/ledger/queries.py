@@ -9,15 +9,16 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Generator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from dna_pipeline.base.clock import to_second
 from dna_pipeline.base.errors import ConfigError
+from dna_pipeline.base.times import format_time, utcnow
 from dna_pipeline.ledger.health import refusal
-from dna_pipeline.ledger.sqlite import open_reader, sqlite_module
+from dna_pipeline.ledger.sqlite import chunks, open_reader, sqlite_module
 
 _TIMES = ("at", "created_at", "started_at", "finished_at", "not_before")
 _JSON = (
@@ -50,8 +51,6 @@ _RUNNABLE = """FROM jobs AS j INDEXED BY ix_jobs_runnable JOIN drops AS d ON d.i
 _COMPLETED_SINCE = """SELECT count(*) FROM jobs
     WHERE finished_at >= ? AND publish = 'done' AND +status = 'completed'"""
 
-
-_TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
 _BATCH = "SELECT id, inbox, folder, stem, name, rows, wrong, paused, created_at FROM batches"
 _BATCHES = f"""{_BATCH}
     WHERE state <> 'done' AND state <> 'claiming' ORDER BY created_at DESC LIMIT 50"""
@@ -62,14 +61,6 @@ _SAME = """SELECT status, publish_name FROM jobs
 _HELD_ROOTS = """SELECT DISTINCT substr(claim, 1, length(claim) - length(drops.id) - 1) AS root
     FROM jobs INDEXED BY ix_jobs_hold JOIN drops ON drops.id = drop_id WHERE hold = ?"""
 _BATCH_COUNTS = "SELECT status, count(*) AS jobs FROM jobs WHERE batch = ? GROUP BY +status"
-
-
-IDS_CHUNK = 500
-"""Maximum number of ids in one query; SQLite limits the number of values."""
-
-
-class AmbiguousPrefixError(LookupError):
-    """Several ids, or none, begin with a prefix."""
 
 
 class Queries:
@@ -106,28 +97,30 @@ class Queries:
         return row[0] if row is not None else None
 
     def find(self, prefix: str) -> str | None:
-        """Find the job id with a prefix; None if there is none. Raises `AmbiguousPrefixError`."""
+        """Find the job id with a prefix; None if there is none.
+
+        Raises:
+            ConfigError: several ids begin with it.
+        """
         if not prefix:
             return None
         low, high = prefix.lower(), prefix.lower() + "g"
         rows = self._rows("SELECT id FROM jobs WHERE id >= ? AND id < ? LIMIT 3", low, high)
         if len(rows) > 1:
-            raise AmbiguousPrefixError(f"several jobs begin with {prefix!r}; give more of the id")
+            raise ConfigError(f"several jobs begin with {prefix!r}; give more of the id")
         return rows[0]["id"] if rows else None
 
     def find_batch(self, prefix: str) -> str:
         """Find the batch id with a prefix, or that of a batch's folder, `<name>-<prefix>`.
 
         Raises:
-            AmbiguousPrefixError: there is no such batch, or there are several.
+            ConfigError: there is no such batch, or there are several.
         """
         low = prefix.rstrip("/").rpartition("-")[2].lower()
         rows = self._rows("SELECT id FROM batches WHERE id >= ? AND id < ? LIMIT 2", low, low + "g")
         if not low or len(rows) != 1:
             which = "several batches' ids begin" if rows else "no batch's id begins"
-            raise AmbiguousPrefixError(
-                f"{which} with {low!r}; `dna-pipeline status` lists the open ones"
-            )
+            raise ConfigError(f"{which} with {low!r}; `dna-pipeline status` lists the open ones")
         return rows[0]["id"]
 
     def newest_with_key(self, key: str) -> dict[str, Any] | None:
@@ -147,7 +140,7 @@ class Queries:
 
     def batches_since(self, time: datetime) -> list[dict[str, Any]]:
         """Return the batches that were claimed since then, oldest first, as `batches` does."""
-        return self._counted(self._rows(_NEW_BATCHES, time.strftime(_TIME)))
+        return self._counted(self._rows(_NEW_BATCHES, format_time(time)))
 
     def _counted(self, batches: list[dict[str, Any]]) -> list[dict[str, Any]]:
         for batch in batches:
@@ -174,11 +167,11 @@ class Queries:
     def warning_counts(self, job_ids: Sequence[str]) -> dict[str, int]:
         """Count the warnings of these jobs' stages; jobs without any are left out."""
         counts: dict[str, int] = {}
-        for chunk in (job_ids[i : i + IDS_CHUNK] for i in range(0, len(job_ids), IDS_CHUNK)):
-            marks = ", ".join("?" for _ in chunk)
+        for some in chunks(job_ids):
+            marks = ", ".join("?" for _ in some)
             sql = f"""SELECT job_id, warnings FROM stage_runs
                 WHERE job_id IN ({marks}) AND warnings <> '[]'"""
-            for row in self._rows(sql, *chunk):
+            for row in self._rows(sql, *some):
                 counts[row["job_id"]] = counts.get(row["job_id"], 0) + len(row["warnings"])
         return counts
 
@@ -195,8 +188,7 @@ class Queries:
                 where += f" AND {name} = ?"
                 values.append(value)
         sql = f"SELECT id FROM jobs WHERE {where} ORDER BY seq"
-        cursor = self._guarded(lambda: self._connection.execute(sql, _bound(tuple(values))))
-        return [row[0] for row in self._guarded(cursor.fetchall)]
+        return [row["id"] for row in self._rows(sql, *values)]
 
     def job(self, job_id: str) -> dict[str, Any]:
         """Return one job with its drop, stages and files."""
@@ -269,8 +261,8 @@ class Queries:
 
     def finished_within(self, hours: float) -> int:
         """Count the jobs that were completed in the last hours."""
-        since = datetime.now(UTC) - timedelta(hours=hours)
-        return self._value(_COMPLETED_SINCE, since.strftime(_TIME))
+        since = utcnow() - timedelta(hours=hours)
+        return self._value(_COMPLETED_SINCE, format_time(since))
 
     def stage_runs(self, after: int, limit: int) -> list[dict[str, Any]]:
         """Return the newest stage runs with a number above `after`, and their images' sizes.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, ClassVar
 
-from sqlalchemy import bindparam, case, delete, insert, literal, select, text, update
+from sqlalchemy import bindparam, case, delete, literal, select, text, update
 from sqlalchemy.orm import Session
 
 from dna_pipeline.base.clock import to_second
@@ -15,7 +15,7 @@ from dna_pipeline.base.errors import Cancelled, Failure, RetryWait, WorkerCrashe
 from dna_pipeline.base.times import format_time, utcnow
 from dna_pipeline.ledger import states
 from dna_pipeline.ledger.drops import failed_data
-from dna_pipeline.ledger.store import add_event
+from dna_pipeline.ledger.store import add_event, add_rows
 from dna_pipeline.ledger.tables import ArtifactRow, Drop, Event, Job, StageRun
 
 MAX_BACKOFF_S = 300
@@ -131,10 +131,9 @@ def finish_stage(
     ids = [stage["id"] for stage in session.scalar(_STAGES, {"id": job_id}) or ()]
     later = ids[ids.index(stage_id) + 1 :] if stage_id in ids else []
     forget_stages(session, job_id, [stage_id, *later])
-    session.execute(insert(StageRun), [{"job_id": job_id, "finished_at": utcnow(), **run}])
-    if files:
-        rows = [{"job_id": job_id, "stage_id": stage_id, **file} for file in files]
-        session.execute(insert(ArtifactRow), rows)
+    add_rows(session, StageRun, [{"job_id": job_id, "finished_at": utcnow(), **run}])
+    rows = [{"job_id": job_id, "stage_id": stage_id, **file} for file in files]
+    add_rows(session, ArtifactRow, rows)
     _set(session, job_id, interruptions=0)
 
 

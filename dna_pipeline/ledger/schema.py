@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import filecmp
 import os
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from sqlalchemy import Connection, Engine, text
 
 from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.base.files import rename_new, temporary_name
+from dna_pipeline.base.naming import numbered
 
 HEAD = "0004"
 """Newest revision below `migrations/versions`."""
@@ -69,8 +69,7 @@ def _back_up(engine: Engine, target: Path) -> None:
     try:
         with engine.connect() as connection:
             connection.connection.execute("VACUUM INTO ?", (str(temporary),))  # pyright: ignore
-        for number in count(1):
-            copy = target if number == 1 else target.with_name(f"{target.name}-{number}")
+        for copy in map(target.with_name, numbered(target.name)):
             if not os.path.lexists(copy):
                 rename_new(temporary, copy)
                 return

@@ -1,4 +1,4 @@
-"""Choice of the SQLite module, and read-only connections.
+"""Choice of the SQLite module, its limit of values, and read-only connections.
 
 Every SQLite before 3.51.3 but 3.50.7 and 3.44.6 can lose a commit when the write-ahead log is
 reset. This module does without SQLAlchemy, whose import takes longer than most queries.
@@ -8,14 +8,25 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 BUSY_TIMEOUT_MS = 15_000
+VALUES_AT_ONCE = 500
+"""Largest number of values in one statement: SQLite allows 32,766."""
+
 _FIXED = ((3, 51, 3),)
 _FIXED_BRANCHES = {(3, 50): 7, (3, 44): 6}
+
+T = TypeVar("T")
+
+
+def chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
+    """Split values into parts that one statement may name."""
+    return (values[i : i + VALUES_AT_ONCE] for i in range(0, len(values), VALUES_AT_ONCE))
 
 
 def wal_is_safe(version: tuple[int, int, int]) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -17,9 +17,6 @@ from dna_pipeline.ledger import health, schema
 from dna_pipeline.ledger.tables import Base, Event, Setting
 
 T = TypeVar("T")
-
-VALUES_AT_ONCE = 500
-"""Largest number of values in one statement: SQLite allows 32,766."""
 
 
 # Every claim runs these. Making a statement or using the mapper costs more than SQLite's own work,
@@ -73,11 +70,6 @@ class Ledger:
         self._engine.dispose()
 
 
-def chunks(values: Sequence[T]) -> Iterator[Sequence[T]]:
-    """Split values into parts that one statement may name."""
-    return (values[i : i + VALUES_AT_ONCE] for i in range(0, len(values), VALUES_AT_ONCE))
-
-
 def new_id() -> str:
     """Draw a random id: 32 hexadecimal digits."""
     return uuid.uuid4().hex
@@ -107,25 +99,20 @@ def add_event(session: Session, job_id: str, kind: str, data: dict[str, Any] | N
 
 
 def add_rows(session: Session, table: type[Base], rows: Sequence[dict[str, Any]]) -> None:
-    """Insert rows without the mapper, which would double the cost of thousands.
+    """Insert rows, if there are any, without the mapper, which would double the cost of thousands.
 
-    All rows have the same keys.
+    All rows have the same keys. Raises `LedgerError` if one exists already.
     """
-    session.connection().execute(insert(table_of(table)), list(rows))
+    if rows:
+        session.connection().execute(insert(table_of(table)), list(rows))
 
 
 def table_of(model: type[Base]) -> Table:
     return cast(Table, model.__table__)
 
 
-def insert_rows(session: Session, table: type[Base], rows: Sequence[dict[str, Any]]) -> None:
-    """Insert rows as they are, for `repair`. Raises `LedgerError` if one exists already."""
-    if rows:
-        session.execute(insert(table), rows)
-
-
-def insert_new_rows(session: Session, table: type[Base], rows: Sequence[dict[str, Any]]) -> None:
-    """Insert rows, for `repair`, without those that exist: a damaged page may hold a row twice."""
+def add_new_rows(session: Session, table: type[Base], rows: Sequence[dict[str, Any]]) -> None:
+    """As `add_rows`, without the rows that exist: a damaged page may hold a row twice."""
     if rows:
         session.connection().execute(insert(table).prefix_with("OR IGNORE"), rows)
 

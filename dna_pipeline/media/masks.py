@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -68,7 +69,5 @@ def box(mask: Mask, margin: int) -> tuple[slice, slice]:
 
 
 def _labels(mask: Mask, structure: Any = None) -> tuple[NDArray[np.int32], int]:
-    from scipy import ndimage  # loaded when first used, since that takes long
-
-    label: Any = ndimage.label
-    return cast("tuple[NDArray[np.int32], int]", label(mask, structure))
+    ndimage: Any = importlib.import_module("scipy.ndimage")  # without types of its own
+    return cast("tuple[NDArray[np.int32], int]", ndimage.label(mask, structure))

@@ -47,6 +47,18 @@ def write_mp4(path: Path, pictures: Iterable[NDArray[np.uint8]], size_px: int, f
     )
 
 
+def try_out(path: Path) -> str:
+    """Write a film of two pictures, to see that it can be done; give ffmpeg's version and path.
+
+    Raises:
+        VideoFailed, OSError: as `write_mp4`.
+    """
+    from imageio_ffmpeg import get_ffmpeg_version
+
+    write_mp4(path, [np.zeros((16, 16, 3), np.uint8)] * 2, 16, 12)
+    return f"{get_ffmpeg_version()}, {_ffmpeg()}"
+
+
 def _ffmpeg() -> str:
     try:
         from imageio_ffmpeg import get_ffmpeg_exe

@@ -6,19 +6,20 @@ from contextlib import closing
 from dataclasses import asdict
 from typing import Any
 
+from dna_pipeline.base.naming import printable
 from dna_pipeline.base.reachability import Look, brief_looks
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.execution.disk_space import output_bytes
 from dna_pipeline.execution.estimate import Estimator, total
 from dna_pipeline.intake.discovery.candidates import Candidate
 from dna_pipeline.intake.discovery.probe import Prober
-from dna_pipeline.intake.planning.job_rows import printable
 from dna_pipeline.intake.planning.source_roots import lacking_root
 from dna_pipeline.ledger import health, model_sets
 from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.operations import obstacles
 from dna_pipeline.operations.check_plan import PlannedJob, planned_jobs, preview
 from dna_pipeline.operations.lookup import open_queries
+from dna_pipeline.providers.checkpoints import ANY_NAME, Models, folder_of
 
 
 def check(config: Config) -> dict[str, Any]:
@@ -48,21 +49,36 @@ def check(config: Config) -> dict[str, Any]:
 
 
 def _models(config: Config) -> list[dict[str, Any]]:
-    return [
+    models = config.models
+    report = [
         {"name": name, "provider": provider.name_in_config, "missing": provider.missing(),
-         "jobs": 0}
-        for name, provider in config.models.items()
+         "mismatch": provider.mismatch(), "jobs": 0}
+        for name, provider in models.items()
     ]  # fmt: skip
+    absent = {"provider": "diffusers", "mismatch": None, "jobs": 0}
+    if isinstance(models, Models):
+        report += [
+            {"name": name, "missing": text, **absent} for name, text in models.ambiguities().items()
+        ]
+    if (folder := folder_of(models)) is not None and not folder.is_dir():
+        text = f"{folder} is not there; make it, and put checkpoints into it"
+        report.append({"name": ANY_NAME, "missing": text, **absent})
+    return report
 
 
 def _note_missing_weights(report: dict[str, Any]) -> None:
-    """Add to each job the models whose weights it lacks, and count these jobs by model."""
-    missing = {model["name"]: model for model in report["models"] if model["missing"]}
+    """Add to each job the models whose weights it lacks, and those that have a wrong file; count
+    these jobs by model."""
+    models = {model["name"]: model for model in report["models"]}
+    missing = {name for name, model in models.items() if model["missing"]}
+    mismatched = {name for name, model in models.items() if model["mismatch"]} - missing
     for job in report["jobs"]:
         needed = job.pop("models")
         job["lacks"] = [] if job["skipped"] else [name for name in needed if name in missing]
-        for name in job["lacks"]:
-            missing[name]["jobs"] += 1
+        wrong = [] if job["skipped"] else [name for name in needed if name in mismatched]
+        job["mismatched"] = wrong
+        for name in [*job["lacks"], *wrong]:
+            models[name]["jobs"] += 1
 
 
 def _would_all_run(report: dict[str, Any]) -> bool:
@@ -70,14 +86,13 @@ def _would_all_run(report: dict[str, Any]) -> bool:
     stopped = any(remark["stops"] for remark in report["remarks"]) and report["counts"]["jobs"] > 0
     return not (
         stopped
-        or any(job["error"] or job["lacks"] for job in report["jobs"])
+        or any(job["error"] or job["lacks"] or job["mismatched"] for job in report["jobs"])
         or any(inbox["problem"] for inbox in report["inboxes"])
     )
 
 
 def _estimator(queries: Queries | None) -> Estimator | None:
     """Estimator with the times of earlier jobs; None if there is no ledger yet."""
-
     if queries is None:
         return None
     estimator = Estimator(queries)
@@ -87,7 +102,6 @@ def _estimator(queries: Queries | None) -> Estimator | None:
 
 def _whole(jobs: list[dict[str, Any]]) -> dict[str, Any]:
     """Sum up time and disk of all jobs that would run, and count the jobs by kind."""
-
     runs = [job for job in jobs if job["error"] is None and not job["skipped"]]
     seconds = total([[job["seconds"]] if job["seconds"] else [] for job in runs], len(runs))
     rows = sum(job["row"] is not None for job in jobs)
@@ -99,6 +113,7 @@ def _whole(jobs: list[dict[str, Any]]) -> dict[str, Any]:
             "wrong": sum(job["error"] is not None for job in jobs),
             "skipped": sum(job["skipped"] for job in jobs),
             "lacking": sum(bool(job["lacks"]) for job in jobs),
+            "mismatched": sum(bool(job["mismatched"]) for job in jobs),
         },
     }  # fmt: skip
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cache, partial
@@ -68,7 +68,7 @@ _FINAL_ERRORS = {"image": ImageMissing, "unread": SidecarInvalid}
 
 def candidates(inbox: Inbox) -> list[Candidate]:
     """List the drops in the inbox, as if all waits were over. Raises OSError."""
-    return _preview_all(inbox, partial(read_reference, inbox), _pair)[0].candidates
+    return _preview_all(inbox, partial(read_reference, inbox))[0].candidates
 
 
 def preview(config: Config, inbox: Inbox, look: Look = look_directly) -> Preview:
@@ -81,7 +81,7 @@ def preview(config: Config, inbox: Inbox, look: Look = look_directly) -> Preview
         look: says whether a source root can be reached.
     """
     read = cache(partial(read_reference, inbox, look=look))
-    content, files = _preview_all(inbox, read, partial(_pair, awaits_downloads=True))
+    content, files = _preview_all(inbox, read, awaits_downloads=True)
     if not config.ledger_path.exists():
         return content
     with closing(Queries(config.ledger_path)) as queries:
@@ -92,13 +92,14 @@ def preview(config: Config, inbox: Inbox, look: Look = look_directly) -> Preview
 
 
 def _preview_all(
-    inbox: Inbox, read: ReadReference, pair_files: Callable[..., tuple[Scan, Pairing]]
+    inbox: Inbox, read: ReadReference, *, awaits_downloads: bool = False
 ) -> tuple[Preview, dict[str, FileStat]]:
-    listing, pairing = pair_files(inbox, read, frozenset())
+    pair_files = partial(_pair, inbox, read, awaits_downloads=awaits_downloads)
+    listing, pairing = pair_files(frozenset())
     if pairing.referenced:
         # A job file may name images that the inbox's own settings exclude, so the scan is repeated
         # with these paths.
-        listing, pairing = pair_files(inbox, read, pairing.referenced)
+        listing, pairing = pair_files(pairing.referenced)
     unusable = [
         Candidate(None, waiting.path, _FINAL_ERRORS[waiting.kind](waiting.reason))
         for waiting in pairing.waiting
@@ -109,7 +110,7 @@ def _preview_all(
 
 
 def _pair(
-    inbox: Inbox, read: ReadReference, referenced: frozenset[str], *, awaits_downloads: bool = False
+    inbox: Inbox, read: ReadReference, referenced: frozenset[str], *, awaits_downloads: bool
 ) -> tuple[Scan, Pairing]:
     listing = scan(inbox, referenced)
     tracker = StabilityTracker(0)
@@ -134,16 +135,13 @@ def planned_jobs(
             yield from _image(inbox, planner, candidate, prober)
     except (JobError, OSError) as error:
         if _is_there(inbox, candidate):
-            job_error = error if isinstance(error, JobError) else _unreadable(error)
-            yield PlannedJob(None, candidate.image, error=job_error)
+            if isinstance(error, OSError):
+                error = ImageUnreadable(f"{error.filename}: cannot be read: {error.strerror}")
+            yield PlannedJob(None, candidate.image, error=error)
 
 
 def _is_there(inbox: Inbox, candidate: Candidate) -> bool:
     return all(is_file(inbox.path / path) for path in candidate.paths)
-
-
-def _unreadable(error: OSError) -> JobError:
-    return ImageUnreadable(f"{error.filename}: cannot be read: {error.strerror}")
 
 
 def _image(

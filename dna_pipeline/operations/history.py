@@ -5,6 +5,7 @@ SQLAlchemy is not imported, so that such a command starts at once.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from dna_pipeline.config.schema import Config
@@ -36,21 +37,18 @@ def read_job(config: Config, prefix: str) -> dict[str, Any]:
     return queries.job(find_job(queries, prefix))
 
 
-class EventLog:
-    """The events of all jobs or of one, in order, read in portions.
+def read_events(config: Config, job: str | None = None) -> Iterator[list[dict[str, Any]]]:
+    """Read the events of all jobs or of one, in order, in portions without end.
+
+    A portion is empty if all events so far were read.
 
     Raises:
         ConfigError: there is no ledger yet, or no job's id begins with `job`.
     """
-
-    def __init__(self, config: Config, job: str | None = None) -> None:
-        self._queries = open_queries(config)
-        self._job_id = find_job(self._queries, job) if job else None
-        self._last = 0
-
-    def read(self) -> list[dict[str, Any]]:
-        """Read the next events; empty if all events so far were read."""
-        events = self._queries.events(self._job_id, self._last)
-        if events:
-            self._last = events[-1]["id"]
-        return events
+    queries = open_queries(config)
+    job_id = find_job(queries, job) if job else None
+    last = 0
+    while True:
+        events = queries.events(job_id, last)
+        last = events[-1]["id"] if events else last
+        yield events

@@ -56,13 +56,7 @@ def open_queries(config: Config) -> Queries:
 
 def find_job(queries: Queries, prefix: str) -> str:
     """Give the id of the one job whose id begins with `prefix`. Raises `ConfigError`."""
-    from dna_pipeline.ledger.queries import AmbiguousPrefixError
-
-    try:
-        job_id = queries.find(prefix)
-    except AmbiguousPrefixError as error:
-        raise ConfigError(str(error)) from None
-    if job_id is None:
+    if (job_id := queries.find(prefix)) is None:
         raise ConfigError(f"no job's id begins with {prefix!r}; `dna-pipeline jobs` lists them")
     return job_id
 
@@ -72,12 +66,7 @@ def find_batch(queries: Queries, prefix: str | None) -> str | None:
 
     Raises `ConfigError`.
     """
-    from dna_pipeline.ledger.queries import AmbiguousPrefixError
-
-    try:
-        return None if prefix is None else queries.find_batch(prefix)
-    except AmbiguousPrefixError as error:
-        raise ConfigError(str(error)) from None
+    return None if prefix is None else queries.find_batch(prefix)
 
 
 def sentence(error: Exception) -> str | None:

@@ -6,11 +6,7 @@ Read by `check` and `status`.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
-
-from dna_pipeline.base.clock import to_second
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,17 +42,19 @@ def of_inbox(config: Config, inbox: Inbox, queries: Queries | None, look: Look) 
 
 def of_surroundings(config: Config, queries: Queries | None, look: Look) -> list[dict[str, Any]]:
     """List remarks on daemons, pauses, hours and torch; each says what people can do."""
-    return [
-        *_daemon(config),
-        *_other_daemons(config, look),
-        *_pauses(queries),
-        *_hours(config),
-        *_torch(config),
-    ]
+    return [*of_daemons(config, look), *_pauses(queries), *_hours(config), *_torch(config)]
+
+
+def of_daemons(config: Config, look: Look) -> list[dict[str, Any]]:
+    """List remarks on daemons that work on the same data folder or the same inboxes.
+
+    Raises OSError if the lock of the data folder cannot be read.
+    """
+    return [*_daemon(config), *_other_daemons(config, look)]
 
 
 def _daemon(config: Config) -> list[dict[str, Any]]:
-    from dna_pipeline.operations.daemon.lock import holder, is_held
+    from dna_pipeline.operations.daemon.lock import daemon_words, holder, is_held
 
     if not is_held(config.data):
         return []
@@ -71,7 +69,7 @@ def _other_daemons(config: Config, look: Look) -> list[dict[str, Any]]:
     """Daemons on other data folders that take files from the same inboxes."""
     from dna_pipeline.intake.claiming import owner
     from dna_pipeline.ledger import health
-    from dna_pipeline.operations.daemon.lock import is_held
+    from dna_pipeline.operations.daemon.lock import daemon_words, is_held
 
     own = health.known_id(config.ledger_path)
     remarks: list[dict[str, Any]] = []
@@ -124,16 +122,3 @@ def _torch(config: Config) -> list[dict[str, Any]]:
     if (text := torch_build.remark(config.runtime.device)) is None:
         return []
     return [remark("torch_for_cpu", text, stops=config.runtime.device != "auto")]
-
-
-def daemon_words(daemon: Mapping[str, Any] | None) -> str:
-    """Describe a daemon by its own entry: process, host and start, as far as it gives them."""
-    if daemon is None or "pid" not in daemon:
-        return "it did not say which"
-    text = f"process {daemon['pid']}"
-    if host := daemon.get("host"):
-        text += f" on {host}"
-    try:
-        return f"{text}, since {to_second(datetime.fromisoformat(daemon['since']))}"
-    except (KeyError, TypeError, ValueError):
-        return text

@@ -28,11 +28,13 @@ from dna_pipeline.base.layout import (
     is_real_folder,
     is_trash,
 )
+from dna_pipeline.base.naming import printable
 from dna_pipeline.base.reachability import Look, look_directly
 from dna_pipeline.config.inboxes import is_own_name
 from dna_pipeline.config.schema import Config
 from dna_pipeline.intake.claiming import owner
 from dna_pipeline.ledger import health
+from dna_pipeline.providers.checkpoints import declared_in, folder_of
 
 if TYPE_CHECKING:
     from dna_pipeline.ledger.store import Ledger
@@ -147,11 +149,6 @@ class Leftovers:
         }
 
 
-def printable(path: Path) -> str:
-    """Give a path as text that JSON can hold, whatever its bytes."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
-
-
 def find_leftovers(config: Config, look: Look = look_directly) -> Leftovers:
     """Find the leftovers. Reads folders only, never the ledger.
 
@@ -207,7 +204,7 @@ def check_data_folder(config: Config, look: Look = look_directly) -> None:
         return
     if not (foreign := _foreign_content(config, look)):
         return
-    names = ", ".join(printable(Path(name)) for name in foreign[:_NAMES_SHOWN])
+    names = ", ".join(printable(name) for name in foreign[:_NAMES_SHOWN])
     more = f" and {len(foreign) - _NAMES_SHOWN} more" if len(foreign) > _NAMES_SHOWN else ""
     raise ConfigError(
         f"{config.data}: there is no ledger here yet, and this folder holds what is not "
@@ -232,8 +229,10 @@ def _configured(config: Config) -> Iterator[Path]:
     yield from (config.file, config.outbox, log_file(config.logs))
     for inbox in config.inboxes:
         yield from (inbox.path, *inbox.source_roots)
-    for model in config.models.values():
+    for model in declared_in(config.models).values():
         yield from model.weight_paths
+    if (folder := folder_of(config.models)) is not None:
+        yield folder
 
 
 def _below(folder: Path, paths: Iterable[Path], look: Look) -> Iterator[Path]:

@@ -46,31 +46,14 @@ class _Sources:
     """Files that a retry reads.
 
     Attributes:
-        image: path of the original; None if it was removed.
-        sidecar: the YAML to read, and the name that its copy gets.
+        files: the files that the new drop gets, without the original if that was removed.
         folder: folder with the files of finished stages.
         home: folder in which the original should lie.
-        companions: role and path of each companion.
     """
 
-    image: Path | None
-    sidecar: tuple[Path, str] | None
+    files: list[InputFile]
     folder: Path
     home: Path
-    companions: Sequence[tuple[str, Path]] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _Attempt:
-    """A job as it will run again.
-
-    Attributes:
-        spec: the job with every parameter resolved.
-        stages: ids of the finished stages whose results are kept.
-    """
-
-    spec: JobSpec
-    stages: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,25 +97,22 @@ class Retrier:
         drop = self._ledger.transact(lambda s: s.get_one(Drop, job.drop_id))
         sources = self._sources(job, drop, job.publish_name)
         claimer = Claimer(self._config, self._inbox(job), self._ledger)
-        for _, path in sources.companions:
-            if not path.is_file():
-                raise ConfigError(f"job {job_id[:8]}: {path} is not there any more")
-        claim = claimer.plan(drop.folder, _input_files(drop, sources))
+        claim = claimer.plan(drop.folder, sources.files)
         with claimer.claiming(claim):
             claimer.fetch(claim)
             try:
-                attempt = self._read_again(job, drop, claim, sources, prober)
+                spec, stages = self._read_again(job, drop, claim, sources, prober)
             except JobError as error:
                 raise ConfigError(f"job {job_id[:8]}: {error.detail} ({error.code})") from None
             failpoint("stages-kept")
             claimer.sync([claim])
             failpoint("hashed")
-            if not self._commit(job, drop, claim, attempt):
+            if not self._commit(job, drop, claim, spec, stages):
                 raise ConfigError(f"job {job_id[:8]} was retried by someone else at the same time")
         failpoint("retry-committed")
         failure_folder = self._ledger.transact(lambda s: self._remove_failure(s, job))
         failpoint("failure-removed")
-        return RetryResult(attempt.stages, failure_folder)
+        return RetryResult(stages, failure_folder)
 
     def _remove_failure(self, session: Any, job: Job) -> Path | None:
         """Remove the old failure folder; give its path if files of people keep it there.
@@ -155,11 +135,16 @@ class Retrier:
             return _shared_sources(job, drop, folder)
         source = folder / SOURCE
         names = sorted(path.name for path in source.iterdir()) if source.is_dir() else []
-        image = source / drop.image if drop.image is not None and drop.image in names else None
-        sidecar = next((name for name in names if is_yaml_name(name) and name != drop.image), None)
-        yaml = None if sidecar is None else (source / sidecar, sidecar)
-        companions = [(file["role"], source / file["name"]) for file in drop.companions or ()]
-        return _Sources(image, yaml, folder, source, companions)
+        sidecars = [name for name in names if is_yaml_name(name) and name != drop.image]
+        files = [InputFile("sidecar", name, source / name) for name in sidecars[:1]]
+        for file in drop.companions or ():
+            path = source / file["name"]
+            if not path.is_file():
+                raise ConfigError(f"job {job.id[:8]}: {path} is not there any more")
+            files.append(InputFile(file["role"], path.name, path))
+        if drop.image is not None and drop.image in names:
+            files.append(InputFile("image", drop.image, source / drop.image))
+        return _Sources(files, folder, source)
 
     def _inbox(self, job: Job) -> Inbox:
         inbox = self._config.inbox(job.inbox)
@@ -171,7 +156,8 @@ class Retrier:
 
     def _read_again(
         self, job: Job, drop: Drop, claim: Claim, sources: _Sources, prober: Prober
-    ) -> _Attempt:
+    ) -> tuple[JobSpec, list[str]]:
+        """Resolve the job anew; give it with the ids of the stages whose results are kept."""
         if claim.image is None:
             raise SourceMissing(f"its image is not in {sources.home} any more")
         answer = prober.probe(claim.image)
@@ -183,7 +169,7 @@ class Retrier:
         kept_stages: list[str] = []
         if (claim.sha256, claim.columns["companions"]) == (drop.sha256, drop.companions):
             kept_stages = self._keep_stages(job, spec, sources.folder, claim.folder)
-        return _Attempt(spec, kept_stages)
+        return spec, kept_stages
 
     def _job_context(self, job: Job, claim: Claim) -> JobContext:
         folder, image = claim.row["folder"], claim.row["image"]
@@ -251,15 +237,17 @@ class Retrier:
 
     # --- the ledger ---
 
-    def _commit(self, job: Job, drop: Drop, claim: Claim, attempt: _Attempt) -> bool:
-        changes = job_rows.job_columns(self._inbox(job), attempt.spec)
+    def _commit(
+        self, job: Job, drop: Drop, claim: Claim, spec: JobSpec, stages: Sequence[str]
+    ) -> bool:
+        changes = job_rows.job_columns(self._inbox(job), spec)
         changes |= {"drop_id": claim.row["id"]}
         requested = (claim.sha256, claim.text)
         if job.batch is not None and (drop.sha256, job.request) != requested:
             changes |= {"request": claim.text, "key": None}
 
         def commit(session: Any) -> bool:
-            if not requests.revive(session, job.id, changes, attempt.stages):
+            if not requests.revive(session, job.id, changes, stages):
                 return False
             drops.finish_claims(session, [claim.columns], [])
             batches.reopen(session, job.id)
@@ -278,24 +266,14 @@ def _shared_sources(job: Job, drop: Drop, folder: Path) -> _Sources:
     """Find the files of one row in a folder that several cancelled rows share."""
     row = cancelled_rows.find_row(folder, job.stem, job.id)
     if row is None:
-        return _Sources(None, None, folder, folder / SOURCE)
-    image = row.image if row.image is not None and row.image.is_file() else None
-    sidecar = None
-    if image is not None and row.request.is_file():
-        sidecar = row.request, sidecar_name(drop.image or image.name)
-    return _Sources(image, sidecar, folder, (row.image or folder / SOURCE).parent)
-
-
-def _input_files(drop: Drop, sources: _Sources) -> list[InputFile]:
-    """List the files that the new drop gets."""
+        return _Sources([], folder, folder / SOURCE)
     files: list[InputFile] = []
-    if sources.sidecar is not None:
-        files.append(InputFile("sidecar", sources.sidecar[1], sources.sidecar[0]))
-    for role, path in sources.companions:
-        files.append(InputFile(role, path.name, path))
-    if sources.image is not None:
-        files.append(InputFile("image", drop.image or sources.image.name, sources.image))
-    return files
+    if row.image is not None and row.image.is_file():
+        name = drop.image or row.image.name
+        if row.request.is_file():
+            files.append(InputFile("sidecar", sidecar_name(name), row.request))
+        files.append(InputFile("image", name, row.image))
+    return _Sources(files, folder, (row.image or folder / SOURCE).parent)
 
 
 # --- selecting jobs ---

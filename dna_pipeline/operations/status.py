@@ -3,7 +3,6 @@ report of a `run`."""
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dna_pipeline.base.files import read_json
 from dna_pipeline.base.layout import batch_folder
 from dna_pipeline.base.times import format_time
 from dna_pipeline.config.schema import Config
@@ -71,14 +71,6 @@ def batch_entry(batch: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def read_status(outbox: Path) -> dict[str, Any] | None:
-    """Read `status.json`; None if it is missing or cannot be read."""
-    try:
-        return json.loads(file_of(outbox).read_bytes())
-    except (OSError, ValueError):
-        return None
-
-
 @dataclass(frozen=True, slots=True)
 class Status:
     """State of daemon and queue.
@@ -101,9 +93,9 @@ def read_daemon_and_queue(config: Config) -> Status:
     from dna_pipeline.operations.ownership import find_leftovers
 
     health.check_present(config.ledger_path)
-    reported, silent = _reported(config) if is_held(config.data) else (None, None)
     queries = open_queries(config) if config.ledger_path.exists() else None
     with brief_looks() as look:
+        reported, silent = _reported(config, look) if is_held(config.data) else (None, None)
         leftovers = find_leftovers(config, look)
         problems = _inbox_problems(config, queries, look) if reported is None else []
     fields: dict[str, Any] = {
@@ -122,8 +114,9 @@ def read_daemon_and_queue(config: Config) -> Status:
             "daemon", "running", "workers", "waiting", "waiting_total", "runnable", "queue_eta_s",
         )  # fmt: skip
         fields |= {key: reported[key] for key in from_daemon if key in reported}
-        if _is_held(fields["holds"]):
-            # The daemon may have written its estimate before the pause, so correct it here.
+        if any(hold["jobs"] is None for hold in fields["holds"]):
+            # The whole queue is paused. The daemon may have written its estimate before that, so
+            # correct it here.
             running: dict[str, Any] | None = fields["running"]
             fields |= {"runnable": 0, "queue_eta_s": None if running is None else running["eta_s"]}
     return Status(fields, silent)
@@ -137,20 +130,13 @@ def _inbox_problems(config: Config, queries: Queries | None, look: Look) -> list
     return [{"inbox": name, "file": None, "reason": reason} for name, reason in reasons if reason]
 
 
-def _is_held(holds: list[dict[str, Any]]) -> bool:
-    """True if the whole queue is paused."""
-    return any(hold["jobs"] is None for hold in holds)
-
-
-def _reported(config: Config) -> tuple[dict[str, Any] | None, str | None]:
+def _reported(config: Config, look: Look) -> tuple[dict[str, Any] | None, str | None]:
     """Read the status that the running daemon last wrote. If there is none, give the daemon's entry
     from its lock, and why the outbox does not answer, if it does not."""
-    from dna_pipeline.base.reachability import brief_looks
     from dna_pipeline.operations.daemon.lock import holder
 
-    with brief_looks() as look:
-        reach = look(config.outbox)
-    if not reach.is_silent and (status := read_status(config.outbox)) is not None:
+    reach = look(config.outbox)
+    if not reach.is_silent and (status := read_json(file_of(config.outbox))) is not None:
         return status, None
     return {"daemon": holder(config.data)}, reach.why if reach.is_silent else None
 

@@ -8,19 +8,42 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 DRIVER = Path("/proc/driver/nvidia/version")
 """File in which the Linux driver reports its version."""
 
-_BACKENDS = re.compile(r"^(?:cuda|hip|rocm|xpu)\b[^=]*=\s*['\"]", re.MULTILINE)
-"""Matches a device that torch was built for, in its `version.py`: `cuda = '12.8'`, but not
-`cuda = None`."""
+_BACKEND = re.compile(
+    r"^(cuda|hip|rocm|xpu)\b[^=\n]*=\s*(?:None|['\"]([^'\"\n]*)['\"])", re.MULTILINE
+)
+"""Matches a device in torch's `version.py`: `cuda: Optional[str] = '12.8'`, or `cuda = None` if
+torch was not built for it."""
 
 
-def cpu_build() -> str | None:
-    """Give the version of the installed torch if it is built for the CPU alone; else None."""
+@dataclass(frozen=True, slots=True)
+class TorchBuild:
+    """The installed torch.
+
+    Attributes:
+        version: such as `2.11.0+cu128`.
+        backends: versions of what it was built for: `cuda`, `hip`, `rocm`, `xpu`; empty if for the
+            CPU, and on a Mac. None if it does not say.
+    """
+
+    version: str
+    backends: Mapping[str, str] | None = None
+
+    @property
+    def is_for_cpu(self) -> bool:
+        """True if it is built for the CPU alone."""
+        return self.version.endswith("+cpu") or self.backends == {}
+
+
+def installed_build() -> TorchBuild | None:
+    """Give the build of the installed torch; None if there is none."""
     # Imported here, since it takes a tenth of the start of every command.
     from importlib.metadata import PackageNotFoundError, version
 
@@ -29,16 +52,16 @@ def cpu_build() -> str | None:
         spec = find_spec("torch")
     except (PackageNotFoundError, ValueError, ImportError):
         return None
-    if installed.endswith("+cpu"):
-        return installed
     if spec is None or spec.origin is None:
-        return None
+        return TorchBuild(installed)
     try:
         text = Path(spec.origin).with_name("version.py").read_text("utf-8")
     except (OSError, UnicodeDecodeError):
-        return None
-    is_for_cpu = re.search(r"^cuda\b", text, re.MULTILINE) and not _BACKENDS.search(text)
-    return installed if is_for_cpu else None
+        return TorchBuild(installed)
+    entries = dict(_BACKEND.findall(text))
+    if "cuda" not in entries:
+        return TorchBuild(installed)
+    return TorchBuild(installed, {name: value for name, value in entries.items() if value})
 
 
 def has_nvidia_driver(driver: Path = DRIVER) -> bool:
@@ -54,10 +77,11 @@ def remark(device: str, driver: Path = DRIVER) -> str | None:
     """
     if not device.startswith(("auto", "cuda")) or not has_nvidia_driver(driver):
         return None
-    if (installed := cpu_build()) is None:
+    if (build := installed_build()) is None or not build.is_for_cpu:
         return None
     then = "jobs run on the CPU, which is far slower" if device == "auto" else "no job can run"
     return (
-        f"torch {installed} is the build for the CPU, but this machine has an NVIDIA driver: "
-        f"{then}. Install torch's build for CUDA, or set runtime.device: cpu in pipeline.yaml"
+        f"torch {build.version} is the build for the CPU, but this machine has an NVIDIA driver: "
+        f"{then}. Install torch's build for CUDA (`dna-pipeline doctor` says how), or set "
+        "runtime.device: cpu in pipeline.yaml"
     )

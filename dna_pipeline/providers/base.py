@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from dna_pipeline.base.errors import ConfigError, UnknownModel, WeightsMissing
+from dna_pipeline.base.errors import ConfigError, UnknownModel, WeightsMismatch, WeightsMissing
 from dna_pipeline.weights.pins import Pins, Placement, load_pins
 
 if TYPE_CHECKING:
@@ -89,6 +89,14 @@ class Provider(BaseModel, ABC):
 
         It looks at the file system only, and is cheap enough to be called before every job.
         """
+
+    def mismatch(self) -> str | None:
+        """A sentence about a file that is there and is another than the entry needs; None if there
+        is none.
+
+        It reads headers alone, and is cheap enough to be asked before a model is loaded.
+        """
+        return None
 
     def published(self, pins: Pins) -> list[Placement]:
         """The published models that `dna-pipeline models pull` fetches for this entry, with their
@@ -195,11 +203,21 @@ class ModelCache:
     """The loaded models by name; each is loaded once and stays until it is evicted.
 
     A lock guards loading, so that two threads that ask for the same model get one copy.
+
+    Args:
+        is_one_of_many: true for the names of models of which only one is kept. A folder may hold
+            more checkpoints than fit into memory, which on a CPU would end the process.
     """
 
-    def __init__(self, providers: dict[str, Provider], device: Device) -> None:
+    def __init__(
+        self,
+        providers: Mapping[str, Provider],
+        device: Device,
+        is_one_of_many: Callable[[str], bool] = lambda _: False,
+    ) -> None:
         self._providers = providers
         self._device = device
+        self._is_one_of_many = is_one_of_many
         self._loaded: dict[str, Any] = {}
         self._lock = threading.Lock()
 
@@ -224,8 +242,16 @@ class ModelCache:
                 provider = self.provider(name)
                 if (why := provider.missing()) is not None:
                     raise WeightsMissing(why)
+                if (why := provider.mismatch()) is not None:
+                    raise WeightsMismatch(why)
+                self._make_room_for(name)
                 self._loaded[name] = provider.load(self._device)
             return self._loaded[name]
+
+    def _make_room_for(self, name: str) -> None:
+        if self._is_one_of_many(name):
+            for other in [one for one in self._loaded if self._is_one_of_many(one)]:
+                del self._loaded[other]
 
     def computes_on(self, name: str) -> Device:
         """Device and number type of that model: as the loaded model reports them, else as its

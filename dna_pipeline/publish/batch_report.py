@@ -115,7 +115,7 @@ class BatchReports:
 
     def _report(self, batch_id: str) -> Generator[None, None, bool]:
         """Write one report; True if claims that were kept for it may be unneeded now."""
-        batch = self._ledger.transact(lambda s: batches.get(s, batch_id))
+        batch = self._ledger.transact(lambda s: s.get_one(Batch, batch_id))
         folder = self._publisher.outbox.folder(folder_of(batch))
         if batch.state == "claimed":
             self._make_folder(batch, folder)

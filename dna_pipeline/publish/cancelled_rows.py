@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePath
 
-from dna_pipeline.base.files import fsync_dir, remove_file, sha256_file
+from dna_pipeline.base.files import fsync_dir, remove_empty, remove_file, sha256_file
 from dna_pipeline.base.layout import CANCELLED, SOURCE
+from dna_pipeline.base.naming import free_names
 from dna_pipeline.publish.manifest import ErrorReport, to_bytes
 from dna_pipeline.publish.outbox import Outbox
 
@@ -67,7 +68,7 @@ def put_original(outbox: Outbox, name: str, file: Path, below: str) -> str:
         Its path, relative to the shared folder.
     """
     sha256 = sha256_file(file)
-    for candidate in _numbered(file.name):
+    for candidate in free_names(file.name, first=2):
         place = PurePath(SOURCE, below, candidate)
         target = outbox.folder(name) / place
         if not target.exists():
@@ -75,15 +76,6 @@ def put_original(outbox: Outbox, name: str, file: Path, below: str) -> str:
         if sha256_file(target) == sha256:
             return place.as_posix()
     raise AssertionError("the names have no end")
-
-
-def _numbered(name: str) -> Iterator[str]:
-    """Give the name itself, then `a (2).png` and so on."""
-    yield name
-    path, number = PurePath(name), 1
-    while True:
-        number += 1
-        yield f"{path.stem} ({number}){path.suffix}"
 
 
 def write_row(
@@ -125,7 +117,7 @@ def remove_row(folder: Path, stem: str, job_id: str, is_needed: Callable[[str], 
         source = row.report.source
         if row.image is not None and source is not None and not is_needed(source):
             remove_file(row.image, missing_ok=True)
-            _remove_empty(row.image.parent, folder)
+            remove_empty(row.image.parent, folder)
         remove_file(row.request, missing_ok=True)
         remove_file(row.manifest, missing_ok=True)
     with suppress(FileNotFoundError):
@@ -133,18 +125,8 @@ def remove_row(folder: Path, stem: str, job_id: str, is_needed: Callable[[str], 
             first = [entry.name for entry in islice(entries, 2)]
         if first == [TEXT_NAME]:
             (folder / TEXT_NAME).unlink()
-        _remove_empty(folder, folder.parent)
+        remove_empty(folder, folder.parent)
         fsync_dir(folder if folder.is_dir() else folder.parent)
-
-
-def _remove_empty(folder: Path, root: Path) -> None:
-    """Remove empty folders, from `folder` up to just below `root`."""
-    while folder != root:
-        try:
-            folder.rmdir()
-        except OSError:
-            return  # not empty, or gone
-        folder = folder.parent
 
 
 def _manifest_paths(folder: Path, stem: str, job_id: str) -> list[Path]:

@@ -6,12 +6,11 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import count
 from pathlib import PurePosixPath
 from typing import Any
 
 from dna_pipeline.base.layout import LATEST, mirrored
-from dna_pipeline.base.naming import name_of, safe_name
+from dna_pipeline.base.naming import name_of, numbered, printable, safe_name
 from dna_pipeline.ledger import latest
 from dna_pipeline.ledger.latest import COMPANION, RESULT, Input
 from dna_pipeline.ledger.store import Ledger
@@ -62,11 +61,10 @@ class LatestFiles:
         renamed = {file: f"{beside}{end}" for end, file in selection.companions.items()}
         # Companions are copied before the OBJ that names them.
         targets = renamed | {file: f"{name}{end}" for end, file in selection.results.items()}
+        place = self._outbox.root / job.inbox / LATEST / folder
         for file, target in targets.items():
             source = self._outbox.folder(result) / file
-            self._outbox.replace_latest(
-                source, job.inbox, folder, target, _references(file, renamed)
-            )
+            self._outbox.put(source, place / target, _references(file, renamed))
 
     def _claim_names(
         self, session: Any, job: Job, drop: Drop, folder: str, selection: LatestSelection
@@ -92,7 +90,7 @@ class LatestFiles:
         if name is None or not selection.companions:
             return None if name is None else (name, "")
         request = Input(source, job.seq, tuple(selection.companions))
-        choices = _numbered(word(name))
+        choices = numbered(word(name))
         others = partial(foreign, selection.companions, ())
         beside = latest.claim_name(session, place, COMPANION, request, choices, is_there, others)
         return None if beside is None else (name, beside)
@@ -125,7 +123,7 @@ def source_of(job: Job, drop: Drop) -> str:
     table in different folders of a source root."""
     for path in drop.stat:
         if name_of(path) == drop.image:
-            return os.fsencode(path).decode("utf-8", "backslashreplace")
+            return printable(path)
     return f"{job.folder}/{job.name}".lstrip("/")
 
 
@@ -152,13 +150,7 @@ def _names(job: Job) -> Iterator[str]:
     """Give the stem, then the whole name, then the whole name with a number."""
     yield job.stem
     ending = PurePosixPath(job.name).suffix.lstrip(".")
-    yield from _numbered(f"{job.stem}.{safe_name(ending)}")
-
-
-def _numbered(name: str) -> Iterator[str]:
-    yield name
-    for number in count(2):
-        yield f"{name}-{number}"
+    yield from numbered(f"{job.stem}.{safe_name(ending)}")
 
 
 def _end(path: str, stem: str) -> str:

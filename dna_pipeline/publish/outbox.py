@@ -26,7 +26,7 @@ from dna_pipeline.base.files import (
     temporary_name,
     write_bytes,
 )
-from dna_pipeline.base.layout import LATEST
+from dna_pipeline.base.naming import numbered
 from dna_pipeline.media.meshes.obj_names import copy_renamed
 
 
@@ -64,11 +64,7 @@ class Outbox:
 
     def free_name(self, name: str) -> str:
         """Give `name`, or `name` with a number if that name is taken."""
-        number, candidate = 1, name
-        while os.path.lexists(self.root / candidate):
-            number += 1
-            candidate = f"{name}-{number}"
-        return candidate
+        return next(n for n in numbered(name) if not os.path.lexists(self.root / n))
 
     def build(self, publication: Publication) -> str:
         """Fill the staging folder anew, durably; give the SHA-256 of the manifest file."""
@@ -112,21 +108,6 @@ class Outbox:
             folder.mkdir(exist_ok=True)
             fsync_dir(folder.parent)
 
-    def replace_latest(
-        self,
-        source: Path,
-        inbox: str,
-        folder: str,
-        name: str,
-        renamed: Mapping[str, str] = MappingProxyType({}),
-    ) -> None:
-        """Swap `<inbox>/latest/<folder>/<name>` for a copy of `source` by one rename.
-
-        Args:
-            renamed: new names, by the old ones, of files that an OBJ, MTL or PLY names.
-        """
-        self.put(source, self.root / inbox / LATEST / folder / name, renamed)
-
     def put(
         self,
         source: Path | bytes,
@@ -139,7 +120,7 @@ class Outbox:
 
         Args:
             source: a file to copy, or the bytes themselves.
-            renamed: as for `replace_latest`.
+            renamed: new names, by the old ones, of files that an OBJ, MTL or PLY names.
         """
         self.make_folder(target.parent)
         self._staging.mkdir(parents=True, exist_ok=True)

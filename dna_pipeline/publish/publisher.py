@@ -20,7 +20,14 @@ from dna_pipeline.base.errors import (
 )
 from dna_pipeline.base.failpoints import failpoint
 from dna_pipeline.base.files import remove_tree
-from dna_pipeline.base.layout import CANCELLED, FAILED, SOURCE, batch_folder, mirrored, place_below
+from dna_pipeline.base.layout import (
+    CANCELLED,
+    FAILED,
+    SOURCE,
+    batch_folder,
+    inbox_folder,
+    place_below,
+)
 from dna_pipeline.base.naming import sidecar_name
 from dna_pipeline.base.reachability import Look, look_directly
 from dna_pipeline.config.schema import Config
@@ -111,7 +118,7 @@ class Publisher:
         if batch is not None and job.cancelled_while == states.WAITING and is_bare:
             name = self._add_cancelled_row(job, drop, batch)
         else:
-            name = self._publish_folder(job, drop, stages)
+            name = self._publish_folder(job, drop, stages, batch)
         if name is None:
             return
         if job.error is None:
@@ -122,7 +129,9 @@ class Publisher:
         remove_tree(self._config.work / job.id, ignore_errors=True)
         failpoint("work-removed")
 
-    def _publish_folder(self, job: Job, drop: Drop, stages: StageFiles) -> str | None:
+    def _publish_folder(
+        self, job: Job, drop: Drop, stages: StageFiles, batch: Batch | None
+    ) -> str | None:
         """Put the job's own folder into its place and give its name. None if that must be done
         again, from the queue or with another name."""
         if (name := self._planned_name(job)) is None:
@@ -130,7 +139,7 @@ class Publisher:
                 log.warning("job.resumed", job=job.id, why="files that its stages made are gone")
                 self._ledger.transact(lambda s: queue.requeue(s, job.id))
                 return None
-            name = self._plan(job, drop, stages)
+            name = self._plan(job, drop, stages, home_of(job, batch))
         if not self._is_published(job, name):
             try:
                 self.outbox.publish(job.id, name)
@@ -226,9 +235,9 @@ class Publisher:
         paths = [(self._work_file(job, run, file), file.bytes) for file in files]
         return all(path.is_file() and path.stat().st_size == size for path, size in paths)
 
-    def _plan(self, job: Job, drop: Drop, stages: StageFiles) -> str:
+    def _plan(self, job: Job, drop: Drop, stages: StageFiles, home: str) -> str:
         contents = self._result if job.error is None else self._failure
-        publication = contents(job, drop, stages)
+        publication = contents(job, drop, stages, f"{home}/{job.stem}-{job.id[:8]}")
         sha256 = self.outbox.build(publication)
         self._remove_failure(job, drop)
         name = self.outbox.free_name(publication.name)
@@ -239,7 +248,7 @@ class Publisher:
 
     # --- contents of the folder ---
 
-    def _result(self, job: Job, drop: Drop, stages: StageFiles) -> Publication:
+    def _result(self, job: Job, drop: Drop, stages: StageFiles, name: str) -> Publication:
         files = self._stage_files(job, stages)
         texts: list[tuple[str, bytes]] = []
         if drop.originals == "archive":
@@ -254,7 +263,6 @@ class Publisher:
             artifacts=[artifact_part(file) for _, artifacts in stages for file in artifacts],
             environment=environment(stages),
         )
-        name = f"{self._home(job)}/{job.stem}-{job.id[:8]}"
         return Publication(job.id, name, tuple(files), (NAME, to_bytes(manifest)), tuple(texts))
 
     def _stage_files(self, job: Job, stages: StageFiles) -> list[tuple[Path, str]]:
@@ -272,12 +280,6 @@ class Publisher:
         own = self._ledger.transact(lambda s: s.get(Drop, drop.batch))
         return None if own is None else own.sidecar_text
 
-    def _home(self, job: Job) -> str:
-        """Name the folder in which the job's result folder is made."""
-        if (batch := self._ledger.transact(lambda s: batches.find(s, job.batch))) is not None:
-            return folder_of(batch)
-        return f"{job.inbox}/{mirrored(job.folder)}" if job.folder else job.inbox
-
     def _report(self, job: Job, drop: Drop, stages: StageFiles) -> ErrorReport:
         return ErrorReport(
             **(job.error or {}),
@@ -290,16 +292,8 @@ class Publisher:
             environment=environment(stages),
         )
 
-    def _failure_home(self, job: Job) -> str:
-        """Name the folder in which the folder of a failed or cancelled job is made."""
-        if job.cancelled_while != states.WAITING:
-            return f"{job.inbox}/{FAILED}"
-        batch = self._ledger.transact(lambda s: batches.find(s, job.batch))
-        return f"{job.inbox if batch is None else folder_of(batch)}/{CANCELLED}"
-
-    def _failure(self, job: Job, drop: Drop, stages: StageFiles) -> Publication:
+    def _failure(self, job: Job, drop: Drop, stages: StageFiles, name: str) -> Publication:
         report = self._report(job, drop, stages)
-        name = f"{self._failure_home(job)}/{job.stem}-{job.id[:8]}"
         texts = [(TEXT_NAME, error_text(report).encode("utf-8", "replace")), *_request(job, drop)]
         text_names = {name for name, _ in texts}
         files = [entry for entry in self._source_files(drop) if entry[1] not in text_names]
@@ -342,6 +336,15 @@ class Publisher:
 def folder_of(batch: Batch) -> str:
     """Give the outbox's folder for the results of a batch."""
     return batch_folder(batch.inbox, batch.folder, batch.stem, batch.id)
+
+
+def home_of(job: Job, batch: Batch | None) -> str:
+    """Give the outbox's folder in which the job's own folder is made."""
+    if job.error is None:
+        return inbox_folder(job.inbox, job.folder) if batch is None else folder_of(batch)
+    if job.cancelled_while != states.WAITING:
+        return f"{job.inbox}/{FAILED}"
+    return f"{job.inbox if batch is None else folder_of(batch)}/{CANCELLED}"
 
 
 def _request(job: Job, drop: Drop) -> list[tuple[str, bytes]]:

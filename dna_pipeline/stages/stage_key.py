@@ -51,6 +51,6 @@ def _options(provider: Provider) -> dict[str, Any]:
     options = {
         name: values[name]
         for name, value in provider
-        if name != "license" and not isinstance(value, Path)
+        if name in values and name != "license" and not isinstance(value, Path)
     }
     return {"kind": provider.name_in_config, **options}

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dna_pipeline.base.files import sha256_file, write_bytes
+from dna_pipeline.base.files import read_json, sha256_file, write_bytes
 from dna_pipeline.weights.licences import licence_of
 from dna_pipeline.weights.pins import is_weights
 
@@ -22,23 +22,21 @@ class Fingerprints:
     def __init__(self, data: Path) -> None:
         self._data = data
         self._file = data / "weights.json"
-        try:
-            self._hashes: dict[str, str] = json.loads(self._file.read_bytes())
-        except (OSError, ValueError):
-            self._hashes = {}
+        self._hashes: dict[str, str] = read_json(self._file) or {}
 
     def of(self, provider: Provider) -> tuple[str, str | None]:
         """The path as the manifest names it, and the hash; None for a model without weights.
 
         The hash of a single file is its own SHA-256. That of a folder is the SHA-256 of one line
-        `<path>\\0<sha256>\\n` for each file, in the order of their paths.
+        `<path>\\0<sha256>\\n` for each file, in the order of their paths. A file outside of the
+        folder, or beside a single file, counts by its name after `../`.
         """
         root, files = provider.weights()
         if not files:
             return self._manifest_path(root), None
         if files == [root]:
             return self._manifest_path(root), self._hash(root)
-        hashes = {f.relative_to(root).as_posix(): self._hash(f) for f in files}
+        hashes = {name_below(root, f): self._hash(f) for f in files}
         return self._manifest_path(root), folder_hash(hashes)
 
     def licence(self, provider: Provider) -> str | None:
@@ -77,6 +75,13 @@ class Fingerprints:
         if (key := _key(path)) not in self._hashes:
             self.remember({path: sha256_file(path)})
         return self._hashes[key]
+
+
+def name_below(root: Path, path: Path) -> str:
+    """The name by which a file of a model counts in the model's hash."""
+    if path == root or not path.is_relative_to(root):
+        return path.name if path == root else f"../{path.name}"
+    return path.relative_to(root).as_posix()
 
 
 def _key(path: Path) -> str:

@@ -12,13 +12,12 @@ import io
 import tempfile
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
-from skimage import data
-from skimage.measure import marching_cubes
 
 from benches import options
 from dna_pipeline.media.images import save_png
@@ -39,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
-    picture, keyer = product_shot(args.size), BorderKeyer(BorderKey())
+    picture, keyer = product_shot(args.size), BorderKeyer(BorderKey.model_validate({}))
     alpha = keyer.alpha(picture)
     cutout, mesh = cut_out(picture, alpha), bumpy_ball(256)
     matte = cutout.resize(MATTE_PX)
@@ -79,9 +78,10 @@ def product_shot(side_px: int) -> Image.Image:
     grade = np.stack([200 + 20 * columns / side_px, 190 + 15 * rows / side_px, 180 + 0 * rows], -1)
     noise = np.random.default_rng(0).normal(0, 1, grade.shape)
     shot = Image.fromarray((grade + noise).clip(0, 255).astype(np.uint8))
-    portrait = Image.fromarray(data.astronaut()).resize((side_px // 2, side_px // 2))
-    away = (columns - side_px / 2) ** 2 + (rows - side_px / 2) ** 2
-    frame = Image.fromarray((away < (0.24 * side_px) ** 2).astype(np.uint8) * 255)
+    photographs: Any = import_module("skimage.data")
+    portrait = Image.fromarray(photographs.astronaut()).resize((side_px // 2, side_px // 2))
+    distance = (columns - side_px / 2) ** 2 + (rows - side_px / 2) ** 2
+    frame = Image.fromarray((distance < (0.24 * side_px) ** 2).astype(np.uint8) * 255)
     page = Image.new("RGB", shot.size)
     page.paste(portrait, (side_px // 4, side_px // 4))
     shot.paste(page, mask=frame)
@@ -93,7 +93,9 @@ def bumpy_ball(resolution: int) -> Mesh:
     axis = np.linspace(-1, 1, resolution, dtype=np.float32)
     x, y, z = np.meshgrid(axis, axis, axis, indexing="ij")
     bumps = 0.08 * np.sin(12 * x) * np.sin(11 * y) * np.sin(13 * z)
-    vertices, faces, _, _ = marching_cubes(x * x + 1.4 * y * y + 1.2 * z * z - 0.5 + bumps, 0.0)
+    measure: Any = import_module("skimage.measure")
+    field = x * x + 1.4 * y * y + 1.2 * z * z - 0.5 + bumps
+    vertices, faces, _, _ = measure.marching_cubes(field, 0.0)
     vertices = (vertices / (resolution - 1) * 2 - 1).astype(np.float32)
     return Mesh(vertices, faces.astype(np.int32), (vertices + 1) / 2)
 

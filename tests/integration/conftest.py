@@ -102,15 +102,16 @@ class Site:
         return path
 
     def tick(self, seconds: float = 0) -> None:
-        """Let time pass in steps of at most a second, looking each time."""
-        until = self.now + seconds
+        """Let time pass and look: each second at first, later every ten."""
+        began = self.now
+        until = began + seconds
         while True:
             self.gate.finder.request_scan(self.now)
             while self.gate.step(self.now):
                 pass
             if self.now >= until:
                 return
-            self.now = min(self.now + 1, until)
+            self.now = min(self.now + min(max(1, (self.now - began) / 4), 10), until)
 
     def settle(self) -> None:
         """Long enough for anything but a missing image."""

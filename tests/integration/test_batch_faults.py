@@ -14,6 +14,7 @@ from dna_pipeline.base.errors import BlackImage
 from dna_pipeline.intake.claiming import claims
 from dna_pipeline.intake.claiming.blocked import REFUSED_WAIT_S
 from dna_pipeline.intake.claiming.single import SingleClaimer
+from dna_pipeline.intake.discovery.scan import FileStat
 from dna_pipeline.ledger import batches, queue
 from dna_pipeline.ledger.tables import Batch, Job
 from dna_pipeline.operations.retry import Retrier
@@ -409,7 +410,7 @@ def take_others(
     tried: list[str] = []
     real = claims.claim_file
 
-    def take(source: Path, target_dir: Path, expected: Any) -> claims.ClaimedFile:
+    def take(source: Path, target_dir: Path, expected: Any) -> FileStat | None:
         tried.append(source.name)
         if source.name == name:
             raise error()

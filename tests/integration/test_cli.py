@@ -521,5 +521,5 @@ def test_a_source_root_that_is_not_there_is_told_and_not_waited_for(studio: Path
     assert "library, one of its source_roots, is not there; its batches wait" in checked.stdout
     done = call(studio, "run")
     assert done.returncode == 0
-    assert "left: cut/shots.csv: not taken in yet: " in done.stdout
+    assert "waiting: cut/shots.csv: not taken in yet: " in done.stdout
     assert "library, one of the inbox's source_roots, is not there" in done.stdout

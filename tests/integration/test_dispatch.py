@@ -25,6 +25,10 @@ from dna_pipeline.execution.protocol import (
 from dna_pipeline.ledger.store import Ledger
 
 
+def ids(orders: list[Order | Task]) -> list[str]:
+    return [order.job if isinstance(order, Order) else order.id for order in orders]
+
+
 class PlayedExecutor:
     """Takes orders and reports what the test makes it report."""
 
@@ -58,7 +62,7 @@ def dispatcher(site: Any, executor: PlayedExecutor) -> Dispatcher:
     site.settle()
     dispatcher = Dispatcher(site.config, site.ledger, executor)
     dispatcher.dispatch()
-    assert [order.id for order in executor.orders] == [site.job().id]
+    assert ids(executor.orders) == [site.job().id]
     return dispatcher
 
 
@@ -125,7 +129,7 @@ def test_a_job_that_was_claimed_as_the_ledger_failed_is_handed_over_later(
     assert executor.orders == []
     dispatcher.dispatch()
 
-    assert [order.id for order in executor.orders] == [site.job().id]
+    assert ids(executor.orders) == [site.job().id]
     assert site.job().attempt == 1
 
 
@@ -155,13 +159,13 @@ def test_the_end_of_a_poisoned_worker_is_not_the_next_job_s(two) -> None:
     executor.reports.put(JobFailed(first, failure, poisoned=True))
     dispatcher.listen()
     dispatcher.dispatch()
-    assert [order.id for order in executor.orders] == [first, second]
+    assert ids(executor.orders) == [first, second]
     executor.reports.put(WorkerReady("cuda:0", "float16", {"gpu": "H200"}, "local-2"))
     # The old process is gone only now; the second job is at a new one.
     executor.reports.put(WorkerEnded("local-1", (), "poisoned", "the worker ended by SIGKILL"))
     dispatcher.listen()
     dispatcher.dispatch()
-    assert [order.id for order in executor.orders] == [first, second], "one job at two places"
+    assert ids(executor.orders) == [first, second], "one job at two places"
     assert dispatcher.workers == {
         "local-2": {"device": "cuda:0", "dtype": "float16", "gpu": "H200"}
     }
@@ -188,13 +192,13 @@ def test_as_many_jobs_run_as_the_executor_has_room_for(site: Any):
     executor = PlayedExecutor(capacity=2)
     dispatcher = Dispatcher(site.config, site.ledger, executor)
     dispatcher.dispatch()
-    first, second = (order.id for order in executor.orders)
+    first, second = ids(executor.orders)
     assert list(dispatcher.running) == [first, second]
     executor.reports.put(JobDone(second))
     dispatcher.listen()
     dispatcher.dispatch()
-    assert [order.id for order in executor.orders[:2]] == [first, second]
-    third = executor.orders[2].id
+    assert ids(executor.orders[:2]) == [first, second]
+    third = ids(executor.orders)[2]
     assert list(dispatcher.running) == [first, third]
     executor.reports.put(WorkerReady("cuda:0", "float16", {}, "a"))
     executor.reports.put(WorkerReady("cuda:1", "float16", {}, "b"))
@@ -219,13 +223,13 @@ def test_a_task_goes_before_the_next_job_and_takes_its_room(site: Any):
     for name in ("one", "two"):
         dispatcher.request(Task(name, "self_test"), ends.append)
     dispatcher.dispatch()
-    assert [order.id for order in executor.orders] == ["one"]
+    assert ids(executor.orders) == ["one"]
     assert not dispatcher.running
     for end in (TaskDone("one", 0.5), failed):
         executor.reports.put(end)
         dispatcher.listen()
         dispatcher.dispatch()
-    assert [order.id for order in executor.orders] == ["one", "two", site.job().id]
+    assert ids(executor.orders) == ["one", "two", site.job().id]
     assert ends == [TaskDone("one", 0.5), failed]
     executor.reports.put(TaskDone("unknown", 0.5))
     dispatcher.listen()
@@ -246,7 +250,7 @@ def test_a_lost_device_holds_all_jobs_only_if_no_other_worker_has_one(site: Any)
         executor.reports.put(WorkerReady("cuda:0", "float16", {}, worker))
     dispatcher.listen()
     dispatcher.dispatch()
-    first, second = (order.id for order in executor.orders)
+    first, second = ids(executor.orders)
     executor.reports.put(JobFailed(first, LOST, hold=True, poisoned=True, worker="a"))
     executor.reports.put(WorkerEnded("a", (), "poisoned", "the device is lost"))
     dispatcher.listen()
@@ -254,7 +258,7 @@ def test_a_lost_device_holds_all_jobs_only_if_no_other_worker_has_one(site: Any)
     assert held.pop(first) == "device_unavailable"
     assert set(held.values()) == {None}
     dispatcher.dispatch()
-    third = executor.orders[2].id
+    third = ids(executor.orders)[2]
     assert list(dispatcher.running) == [second, third]
     executor.reports.put(JobFailed(second, LOST, hold=True, poisoned=True, worker="b"))
     dispatcher.listen()
@@ -270,7 +274,7 @@ def test_a_device_that_is_back_releases_the_jobs_that_wait_for_it(site: Any):
     executor = PlayedExecutor()
     dispatcher = Dispatcher(site.config, site.ledger, executor)
     dispatcher.dispatch()
-    job = executor.orders[0].id
+    (job,) = ids(executor.orders)
     executor.reports.put(JobFailed(job, LOST, hold=True, worker="a"))
     dispatcher.listen()
     dispatcher.scheduler.review(keep_trying=True)

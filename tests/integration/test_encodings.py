@@ -15,6 +15,7 @@ import pytest
 
 from dna_pipeline.base.errors import EmptyMesh
 from dna_pipeline.ledger import queue
+from tests import fork_server
 from tests.conftest import SCRIPTS
 from tests.integration.conftest import Site
 from tests.integration.test_cli import picture
@@ -55,11 +56,18 @@ class Shell:
         self.environment = {**os.environ, **settings}
 
     def run(self, *command: str) -> tuple[str, str]:
-        """Standard output and error of a program, in the encoding that they should have."""
-        done = subprocess.run(
-            [sys.executable, *command],
-            cwd=self.root, env=self.environment, capture_output=True, timeout=200,
-        )  # fmt: skip
+        """Standard output and error of a program, in the encoding that they should have.
+
+        It is forked if only the encoding of its streams is another, and not the locale.
+        """
+        if fork_server.can_fork(self.environment) and command[0] == "-c":
+            where: dict[str, Any] = {"cwd": self.root, "env": self.environment}
+            done = fork_server.run(fork_server.light(), *command, **where)
+        else:
+            done = subprocess.run(
+                [sys.executable, *command],
+                cwd=self.root, env=self.environment, capture_output=True, timeout=200,
+            )  # fmt: skip
         out, error = done.stdout.decode(self.encoding), done.stderr.decode(self.encoding)
         assert "Traceback" not in error
         assert done.returncode == 0, error

@@ -81,6 +81,7 @@ def test_a_task_is_done_between_jobs(shared_bench: Bench):
         if task.kind == "self_test":
             assert isinstance(end, TaskDone)
             assert end.seconds >= 0
+            assert end.facts == {"name": "cpu", "dtype": "float32"}
         else:
             assert isinstance(end, TaskFailed)
             assert end.failure["code"] == "unknown_model"
@@ -113,7 +114,7 @@ def test_finished_stages_are_not_run_again(shared_bench: Bench, tmp_path: Path):
     done = {event.stage: event for event in events if isinstance(event, StageDone)}
     assert list(done) == ["one", "two"]
     order = shared_bench.order(*two)
-    message = order.to_message()
+    message = asdict(order)
     message["stages"][0]["done"] = [asdict(file) for file in done["one"].artifacts]
     shared_bench.executor.submit(Order.from_message(message))
     again = [event.stage for event in shared_bench.until_end("j") if isinstance(event, StageDone)]

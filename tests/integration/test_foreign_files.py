@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests import fork_server
+from tests.fork_server import ForkServer
 
 SOMEBODY = 65534
 
@@ -52,18 +53,26 @@ inboxes: [{path: in, pipeline: cut, sidecar_wait_seconds: 1, recursive: true, or
 """
 
 
-def without_rights(*code: str) -> subprocess.CompletedProcess[str]:
-    """Run Python code; where the tests run as root, without what root may do to others' files."""
+@pytest.fixture(scope="module")
+def server(lacking: Callable[[str], None]) -> Iterator[ForkServer]:
+    """What forks processes that, where the tests run as root, may not do what root may."""
+    if os.getuid() == 0 and not shutil.which("setpriv"):
+        lacking("root cannot lay down its rights here")
     powerless = ["setpriv", "--bounding-set=-all"] if os.getuid() == 0 else []
-    command = [*powerless, sys.executable, "-c", *code]
-    return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+    if not fork_server.CAN_SERVE:
+        yield fork_server.NoForkServer()
+        return
+    server = ForkServer(prefix=powerless)
+    yield server
+    server.close()
 
 
 class Ours:
     """A folder of the daemon's person with an inbox that is somebody else's."""
 
-    def __init__(self, root: Path, originals: str) -> None:
+    def __init__(self, root: Path, originals: str, server: ForkServer) -> None:
         self.root = root
+        self._server = server
         self.inbox = root / "in"
         for name in ("in", "data", "outbox"):
             (root / name).mkdir(parents=True)
@@ -87,20 +96,18 @@ class Ours:
 
     def look(self) -> tuple[dict[str, str], dict[str, str], str | None]:
         """Jobs by name; files that wait, and why; what is wrong with the inbox."""
-        done = without_rights(LOOK, str(self.root / "pipeline.yaml"))
+        done = fork_server.run(self._server, "-c", LOOK, str(self.root / "pipeline.yaml"))
         assert done.returncode == 0, done.stderr
         jobs, told, problem = json.loads(done.stdout.splitlines()[-1])
         return jobs, told, problem
 
 
 @pytest.fixture
-def make(tmp_path: Path, lacking: Callable[[str], None]) -> Iterator[Callable[[str], Ours]]:
-    if os.getuid() == 0 and not shutil.which("setpriv"):
-        lacking("root cannot lay down its rights here")
+def make(tmp_path: Path, server: ForkServer) -> Iterator[Callable[[str], Ours]]:
     made: list[Ours] = []
 
     def ours(originals: str = "archive") -> Ours:
-        made.append(Ours(tmp_path / "site", originals))
+        made.append(Ours(tmp_path / "site", originals, server))
         return made[-1]
 
     yield ours

@@ -283,21 +283,23 @@ def test_a_lost_device_is_tried_less_and_less_often(desk: Desk, monkeypatch: pyt
     monkeypatch.setattr(scheduler.time, "monotonic", lambda: now[0])
     put(desk, 1)
 
-    def waited() -> float:
-        """After how many seconds the job goes out again."""
+    def goes_out_after(seconds: float) -> bool:
+        """True if the job goes out again then, and neither halfway nor a second before."""
         desk.answer("unready")
-        start = now[0]
-        while desk.next() is None:
-            now[0] += 1
+        went: list[bool] = []
+        for step in (seconds / 2, seconds / 2 - 1, 1):
+            now[0] += step
             desk.review()
-        return now[0] - start
+            went.append(desk.next() is not None)
+        return went == [False, False, True]
 
     desk.review()
     desk.next()
-    assert [waited() for _ in range(10)] == [2, 4, 8, 16, 32, 64, 128, 256, 480, 480]
+    for seconds in (2, 4, 8, 16, 32, 64, 128, 256, 480, 480):
+        assert goes_out_after(seconds), seconds
     desk.executor.events().put(WorkerReady("cpu", "float32", {}))
     desk.dispatcher.listen()
-    assert waited() == 2
+    assert goes_out_after(2)
 
 
 # --- inboxes ---

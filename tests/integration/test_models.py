@@ -179,12 +179,10 @@ def test_the_safety_checker_comes_where_it_is_used(studio: Path, hub: Hub):
     assert present(studio) == ["sd15", "key"]
 
 
-def test_weights_in_one_file_come_with_the_vocabulary(studio: Path):
+def test_weights_in_one_file_come_alone(studio: Path):
     configure(studio, "sd-v1-5-local}", "sd-v1-5-local, single_file: models/v1-5-fp16.safetensors}")
     assert pull(studio, "sd15").returncode == 0
-    assert set(contents(models(studio))) - {".dna-pull/lock"} == {
-        "v1-5-fp16.safetensors", "clip-tokenizer/merges.txt", "clip-tokenizer/vocab.json",
-    }  # fmt: skip
+    assert set(contents(models(studio))) - {".dna-pull/lock"} == {"v1-5-fp16.safetensors"}
     assert present(studio) == ["sd15", "key"]
 
 

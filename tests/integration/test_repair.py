@@ -21,9 +21,9 @@ from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import ArtifactRow, BatchRow
 from dna_pipeline.operations.daemon.lock import hold_lock
 from dna_pipeline.operations.repair import rebuild as rebuilding
-from dna_pipeline.operations.repair.exclusive import rebuild_ledger, take_over_claims
 from dna_pipeline.operations.repair.rebuild import rebuild
 from dna_pipeline.operations.repair.salvage import salvage
+from dna_pipeline.operations.repair.takeover import take_over
 from dna_pipeline.operations.retry import Retrier
 from tests.commands import call
 
@@ -540,9 +540,9 @@ def test_nothing_is_repaired_below_a_daemon(busy) -> None:
     destroy(busy)
     damaged = busy.config.ledger_path.read_bytes()
     with hold_lock(busy.config.data):
-        for repair in (rebuild_ledger, take_over_claims):
+        for repair in (rebuild, take_over):
             with pytest.raises(Locked):
                 repair(busy.config)
     assert busy.config.ledger_path.read_bytes() == damaged
-    assert rebuild_ledger(busy.config).jobs
-    assert take_over_claims(busy.config) == []
+    assert rebuild(busy.config).jobs
+    assert take_over(busy.config) == []

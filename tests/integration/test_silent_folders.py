@@ -487,7 +487,7 @@ def test_a_poll_that_hangs_keeps_no_one_from_stopping(
     monkeypatch.setattr("dna_pipeline.intake.discovery.watcher.STOP_S", 0.5)
     site = make_site(watch="poll")
     watcher = Watcher(site.config.inboxes, lambda _: None, lambda *_: None, helper.look)
-    watcher.start()
+    watcher.refresh()
     assert watcher.kind("in") == "poll"
     gone = hang(site.inbox)
     wait_until(lambda: has_blocked_thread(os.getpid()))
@@ -506,7 +506,7 @@ def test_a_poll_that_hangs_keeps_no_other_inbox_from_being_watched(
     inboxes = [replace(inbox, watch="poll") for inbox in two_inboxes(site).inboxes]
     hints: list[str] = []
     watcher = Watcher(inboxes, hints.append, lambda *_: None, helper.look)
-    watcher.start()
+    watcher.refresh()
     gone = hang(site.inbox)
     wait_until(lambda: has_blocked_thread(os.getpid()))
     gone.detach()

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dna_pipeline.base import ipc
 from dna_pipeline.base.errors import DeviceUnavailable
 from dna_pipeline.execution.protocol import (
     Event,
@@ -21,9 +22,18 @@ from dna_pipeline.execution.protocol import (
 )
 from dna_pipeline.execution.worker import device
 from dna_pipeline.providers.base import Device
+from tests import fork_server
 from tests.integration.acting import Bench, stage
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def torch_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For workers that are forked by what has imported torch, which takes each two seconds."""
+    monkeypatch.setattr(ipc, "spawn", ipc.spawn)  # to be put back
+    fork_server.heavy().serve_this_process()
+
 
 LIAR = """
 import os
@@ -57,6 +67,7 @@ def test_where_it_runs_out_again_the_job_fails(shared_bench: Bench):
     assert "at thrift 1" in failed.failure["detail"]
 
 
+@pytest.mark.usefixtures("torch_is_there")
 def test_after_a_fault_the_device_is_checked_before_it_is_trusted(plugin: Path, tmp_path: Path):
     bench = Bench(tmp_path / "bench", models=toy(tmp_path))
     flag = tmp_path / "liar"
@@ -129,6 +140,7 @@ if os.path.exists({flag!r}):
 """
 
 
+@pytest.mark.usefixtures("torch_is_there")
 @pytest.mark.parametrize("fault", ["burn", "segfault"])
 def test_a_gpu_that_is_gone_is_waited_for(plugin: Path, tmp_path: Path, fault: str):
     """`device: auto` must not go on on the CPU where a GPU was."""
@@ -155,6 +167,7 @@ def test_a_gpu_that_is_gone_is_waited_for(plugin: Path, tmp_path: Path, fault: s
         bench.executor.close(5)
 
 
+@pytest.mark.usefixtures("torch_is_there")
 def test_a_gpu_that_comes_later_is_taken(plugin: Path, tmp_path: Path):
     flag = tmp_path / "gpu"
     (plugin / "sitecustomize.py").write_text(GPU.format(flag=str(flag)))
@@ -245,6 +258,24 @@ def test_a_sound_device_passes_the_check():
     device.self_test(Device("cpu", "float32"))
 
 
+def test_facts_of_a_gpu(monkeypatch: pytest.MonkeyPatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda name: (3, 8))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda name: f"a card at {name}")
+    gpu = Device("cuda:1", "float16")
+    assert device.facts(gpu) == {
+        "name": "cuda:1", "dtype": "float16", "gpu": "a card at cuda:1", "free_bytes": 3,
+        "total_bytes": 8,
+    }  # fmt: skip
+
+    def refuse(name: str) -> tuple[int, int]:
+        raise RuntimeError("not supported")
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", refuse)
+    assert device.facts(gpu) == {"name": "cuda:1", "dtype": "float16"}
+
+
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf"), 1.01, 0.0])
 def test_a_wrong_answer_is_noticed(monkeypatch: pytest.MonkeyPatch, wrong: float):
     import torch
@@ -260,6 +291,7 @@ def test_a_wrong_answer_is_noticed(monkeypatch: pytest.MonkeyPatch, wrong: float
         device.self_test(Device("cpu", "float32"))
 
 
+@pytest.mark.usefixtures("torch_is_there")
 def test_models_leave_the_device_when_there_is_no_work(tmp_path: Path, plugin: Path):
     log = tmp_path / "loads"
     models = {"toy": {"provider": "toy", "log": str(log)}}
@@ -308,7 +340,7 @@ def test_a_job_that_is_to_rest_is_given_back_between_stages(shared_bench: Bench)
     events = shared_bench.until_end("j")
     assert failure_of(events) == ("hours", True)
     (one,) = [event for event in events if isinstance(event, StageDone)]
-    message = order.to_message()
+    message = asdict(order)
     message["stages"][0]["done"] = [asdict(file) for file in one.artifacts]
     shared_bench.executor.submit(Order.from_message(message))
     assert shared_bench.until_end("j")[-1] == JobDone("j"), (
@@ -316,6 +348,7 @@ def test_a_job_that_is_to_rest_is_given_back_between_stages(shared_bench: Bench)
     )
 
 
+@pytest.mark.usefixtures("torch_is_there")
 def test_other_models_leave_where_memory_runs_out(tmp_path: Path, plugin: Path):
     logs = {name: tmp_path / name for name in ("a", "b")}
     models = {name: {"provider": "toy", "log": str(log)} for name, log in logs.items()}
@@ -336,5 +369,5 @@ def test_a_device_that_refuses_the_check_is_not_there(monkeypatch: pytest.Monkey
         raise RuntimeError("CUDA error: unspecified launch failure")
 
     monkeypatch.setattr(torch.Tensor, "exp", refuse)
-    with pytest.raises(DeviceUnavailable, match="failed a check after a fault"):
+    with pytest.raises(DeviceUnavailable, match="failed its self-test"):
         device.self_test(Device("cpu", "float32"))

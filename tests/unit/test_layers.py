@@ -86,6 +86,7 @@ NETWORK = "weights interfaces operations.daemon.notifications"
 EXTERNAL = {
     "OpenEXR": "media",
     "PIL": "media providers stages",
+    "accelerate": "providers",
     "aiohttp": NETWORK,
     "alembic": "ledger",
     "diffusers": "providers",
@@ -99,6 +100,7 @@ EXTERNAL = {
     "numpy": "media providers stages",
     "onnxruntime": "providers",
     "pi_heif": "media",
+    "psutil": "operations.doctor",
     "pydantic": "config execution providers publish stages",
     "pysqlite3": "ledger",
     "rembg": "providers",
@@ -122,7 +124,7 @@ EXTERNAL = {
 }
 """The places that may import each package of others. One that is not listed has no place."""
 
-UNSEEN = {"accelerate": "Diffusers loads by it", "tzdata": "the zones of zoneinfo"}
+UNSEEN = {"tzdata": "the zones of zoneinfo"}
 """Dependencies that no module imports itself, and what they are there for."""
 
 STANDARD = {

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
+from typing import Any
 
 from dna_pipeline.base.errors import DeviceUnavailable
 from dna_pipeline.providers.base import Device
@@ -50,10 +52,10 @@ def self_test(device: Device) -> None:
     try:
         error = _error(device.name)
     except RuntimeError as fault:
-        raise DeviceUnavailable(f"{device.name} failed a check after a fault: {fault}") from fault
+        raise DeviceUnavailable(f"{device.name} failed its self-test: {fault}") from fault
     if not error < TOLERANCE:  # this also catches NaN
         raise DeviceUnavailable(
-            f"{device.name} gave a wrong answer to a sum whose result is known, after a fault "
+            f"{device.name} gave a wrong answer to a sum whose result is known "
             f"(off by {error:.3g}); restart the machine, or choose another runtime.device"
         )
 
@@ -68,3 +70,27 @@ def _error(name: str) -> float:
     result = (a.to(name, torch.float32) @ b.to(name, torch.float32) / SIDE).exp().cpu().double()
     worst = float(((result - expected).abs() / expected).max())
     return worst if math.isfinite(worst) else math.nan
+
+
+def facts(device: Device) -> dict[str, Any]:
+    """Facts about a device that works: `name`, `dtype`; of a GPU, as far as torch says them, also
+    `gpu` (its model), `free_bytes` and `total_bytes` of its memory."""
+    record: dict[str, Any] = {"name": device.name, "dtype": device.dtype}
+    # Not every driver says all of this, and the device works without.
+    with suppress(RuntimeError, AttributeError):
+        record |= _gpu_facts(device.name)
+    return record
+
+
+def _gpu_facts(name: str) -> dict[str, Any]:
+    import torch
+
+    if name.startswith("cuda"):
+        free, total = torch.cuda.mem_get_info(name)
+        gpu = torch.cuda.get_device_name(name)
+        return {"gpu": gpu, "free_bytes": free, "total_bytes": total}
+    if name == "mps":
+        total = torch.mps.recommended_max_memory()
+        free = total - torch.mps.driver_allocated_memory()
+        return {"gpu": "Apple", "free_bytes": free, "total_bytes": total}
+    return {}

@@ -29,6 +29,7 @@ from dna_pipeline.execution.protocol import (
 from dna_pipeline.execution.worker import device as devices
 from dna_pipeline.execution.worker import runner, tasks
 from dna_pipeline.providers.base import Device, ModelCache, Provider
+from dna_pipeline.providers.checkpoints import Models
 from dna_pipeline.stages import registry
 from dna_pipeline.weights.fingerprint import Fingerprints
 
@@ -75,15 +76,18 @@ class Worker:
         os._exit(0)
 
     def work(self) -> None:
-        providers = load_providers(self.settings.models)
+        folder = self.settings.checkpoints
+        models = Models(
+            load_providers(self.settings.models), None if folder is None else Path(folder)
+        )
         try:
-            device = self._checked_device(providers)
+            device = self._checked_device(models)
         except DeviceUnavailable as error:
             return self._refuse_all(error)
         versions = environment(device)
         fingerprints = Fingerprints(Path(self.settings.data))
         context = runner.WorkerContext(
-            models=ModelCache(providers, device),
+            models=ModelCache(models, device, models.is_in_folder),
             emit=self.emit,
             is_cancelled=self.cancelled.__contains__,
             must_yield=self.yield_requests.__contains__,
@@ -102,13 +106,17 @@ class Worker:
                 case order:
                     runner.run(order, context)
 
-    def _checked_device(self, providers: dict[str, Provider]) -> Device:
+    def _checked_device(self, models: Models) -> Device:
         """The device for the models. Raises `DeviceUnavailable`.
 
         torch takes seconds to import, so it is not asked where no model needs a device.
         """
         settings = self.settings
-        is_needed = any(provider.needs_device for provider in providers.values())
+        is_needed = (
+            settings.seeks_device
+            or models.folder is not None
+            or any(provider.needs_device for provider in models.values())
+        )
         if settings.device in ("auto", "cpu") and not is_needed:
             return runner.ON_CPU
         device = choose_device(settings.device, settings.dtype)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
-import json
 import time
 import traceback
 from collections.abc import Callable
@@ -31,7 +29,7 @@ from dna_pipeline.base.errors import (
     StageFailed,
 )
 from dna_pipeline.base.failpoints import failpoint
-from dna_pipeline.base.files import Artifact, fsync_dir, sha256_file
+from dna_pipeline.base.files import Artifact, fsync_dir, sha256_file, sha256_of_inputs
 from dna_pipeline.base.periodic import Throttle
 from dna_pipeline.execution.protocol import (
     Event,
@@ -111,7 +109,7 @@ class _Run:
 
     def go(self) -> None:
         source = _checked_image(self.order)
-        self.input_sha256 = _content(self.order)
+        self.input_sha256 = sha256_of_inputs((f.role, f.sha256) for f in self.order.inputs)
         is_stale = has_run = False
         for spec, stage in zip(self.order.stages, self.stages, strict=True):
             self._check_cancelled()
@@ -305,15 +303,6 @@ def _checked_image(order: Order) -> Path:
         if not is_intact:
             raise SourceMissing(f"{path} is gone or was changed")
     return Path(order.image.path)
-
-
-def _content(order: Order) -> str:
-    """SHA-256 of what the first stage reads: that of the image, or of all inputs."""
-    image, *companions = order.inputs
-    if not companions:
-        return image.sha256
-    content = [(file.role, file.sha256) for file in order.inputs]
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def _is_intact(folder: Path, files: tuple[FileRecord, ...] | None) -> bool:

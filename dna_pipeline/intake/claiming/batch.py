@@ -23,9 +23,9 @@ from typing import Any, Literal
 import structlog
 
 from dna_pipeline.base.errors import DnaError, ImageMissing, JobError
-from dna_pipeline.base.naming import safe_stem
+from dna_pipeline.base.naming import name_of, printable, safe_stem
 from dna_pipeline.base.reachability import Look, look_directly
-from dna_pipeline.config.schema import Config, Inbox
+from dna_pipeline.config.schema import Config
 from dna_pipeline.intake.claiming import claims
 from dna_pipeline.intake.claiming.blocked import BlockedImages
 from dna_pipeline.intake.claiming.claimer import (
@@ -37,17 +37,21 @@ from dna_pipeline.intake.claiming.claimer import (
     hash_files,
 )
 from dna_pipeline.intake.claiming.recorder import Entry, Recorder
-from dna_pipeline.intake.claiming.single import split
 from dna_pipeline.intake.discovery.candidates import Candidate, References
 from dna_pipeline.intake.discovery.completeness import incomplete_until, lacks_end
 from dna_pipeline.intake.discovery.probe import NotReadable, Probed, Prober
 from dna_pipeline.intake.discovery.scan import FileStat
-from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.intake.planning.finder import CandidateFinder
 from dna_pipeline.intake.planning.known_files import RESERVED, KnownFiles, Stats, Version, to_json
 from dna_pipeline.intake.planning.named_images import Source
-from dna_pipeline.intake.planning.plan import Plan, PlanItem, Planner, image_error
-from dna_pipeline.intake.planning.recent_images import RecentImages, explanation
+from dna_pipeline.intake.planning.plan import (
+    ModelIdentities,
+    Plan,
+    PlanItem,
+    Planner,
+    image_error,
+)
+from dna_pipeline.intake.planning.recent_images import RecentImages
 from dna_pipeline.intake.planning.source_roots import lacking_root
 from dna_pipeline.ledger import batches
 from dna_pipeline.ledger.store import Ledger
@@ -104,6 +108,7 @@ class BatchClaim:
             `resolving` its rows.
         todo: the images, claims or rows that remain in this state.
         row: its row of the ledger's table `batches`.
+        models: identities of the models, made anew before its rows are resolved.
         own: claim of its own files; None while it probes.
         by_source: the claims of its images.
     """
@@ -112,6 +117,7 @@ class BatchClaim:
     stats: Stats
     plan: Plan
     row: dict[str, Any]
+    models: ModelIdentities
     todo: deque[Any]
     state: State = "probing"
     own: Claim | None = None
@@ -138,19 +144,18 @@ class BatchClaimer:
     def __init__(
         self,
         config: Config,
-        inbox: Inbox,
         ledger: Ledger,
+        finder: CandidateFinder,
         planner: Planner,
         claimer: Claimer,
         recorder: Recorder,
         known_files: KnownFiles,
         prober: Prober,
-        finder: CandidateFinder,
         look: Look = look_directly,
     ) -> None:
         self._config = config
         self._look = look
-        self._inbox = inbox
+        self._inbox = finder.inbox
         self._ledger = ledger
         self._planner = planner
         self._claimer = claimer
@@ -161,7 +166,6 @@ class BatchClaimer:
         self._probed: dict[Path, tuple[FileStat, Probed]] = {}
         """Images of a batch that is not ready: decoded as a whole, so not again at each try."""
         self._blocked = BlockedImages(finder.tracker)
-        self._models = planner.model_identities()
 
     def start(self, candidate: Candidate, stats: Stats) -> BatchClaim | None:
         """Plan a batch; None if these very files, which stay in the inbox, failed before.
@@ -186,7 +190,8 @@ class BatchClaimer:
             raise
         self._explain_missing(plan, candidate)
         row = self._planner.batch_row(plan)
-        return BatchClaim(candidate, stats, plan, row, deque(plan.sources))
+        models = self._planner.model_identities()
+        return BatchClaim(candidate, stats, plan, row, models, deque(plan.sources))
 
     def step(self, batch: BatchClaim) -> BatchClaim | None:
         """Do a little more of a batch; None if it is done.
@@ -227,7 +232,7 @@ class BatchClaimer:
                 batch.resources.close()
                 batch.enter("hashing", batch.group)
             case "hashing":
-                self._models = self._planner.model_identities()
+                batch.models = self._planner.model_identities()
                 batch.enter("resolving", batch.plan.items)
             case "resolving":
                 self._record(batch)
@@ -240,7 +245,7 @@ class BatchClaimer:
         globs = reference.patterns if isinstance(reference, References) else ()
         text = f"no image fits {', '.join(globs[:3])}" if globs else "no image fits its images:"
         recent = RecentImages(self._ledger, self._inbox)
-        why = "" if self._inbox.keeps else explanation(recent.find((), globs))
+        why = "" if self._inbox.keeps else recent.explanation((), globs)
         return ImageMissing(f"{text}; {why}" if why else text, where="images")
 
     def _explain_missing(self, plan: Plan, candidate: Candidate) -> None:
@@ -257,7 +262,7 @@ class BatchClaimer:
         recent = RecentImages(self._ledger, self._inbox)
         for item, path in missing:
             assert item.error is not None
-            if text := explanation(recent.find([path])):
+            if text := recent.explanation([path]):
                 item.error = ImageMissing(f"{item.error.detail}; {text}", where=item.error.where)
 
     def _path_of(self, plan: Plan, item: PlanItem) -> str:
@@ -345,7 +350,7 @@ class BatchClaimer:
     def _fetch(self, batch: BatchClaim, claim: Claim) -> None:
         with self._recording_failures(batch, claim):
             self._claimer.fetch(claim, batch.flush)
-            if not claim.is_unchanged:
+            if not claim.is_as_expected:
                 raise claims.Changed(claim.files[-1].place)
 
     def _recording_failures(self, batch: BatchClaim, claim: Claim) -> AbstractContextManager[None]:
@@ -357,7 +362,7 @@ class BatchClaimer:
         plan = batch.plan
         if (sha256 := self._sha256(batch, item)) is None:
             return
-        item.key = self._planner.dedup_key(plan, item, sha256, self._models)
+        item.key = self._planner.dedup_key(plan, item, sha256, batch.models)
         if item.error is None and item.source is not None:
             drop = batch.by_source[item.source].row["id"]
             self._planner.add_job(plan, item, drop, sha256, batch.row)
@@ -374,7 +379,7 @@ class BatchClaimer:
         if self._planner.row_error(batch.plan, item) is not None:
             return None
         folder, name = batch.plan.place(item)
-        where = job_rows.printable(folder), safe_stem(name), job_rows.printable(name)
+        where = printable(folder), safe_stem(name), printable(name)
         return self._ledger.transact(lambda s: batches.last_sha256(s, self._inbox.name, *where))
 
     def _record(self, batch: BatchClaim) -> None:
@@ -388,8 +393,7 @@ class BatchClaimer:
             entry.is_unchanged = before is not None and before.key == key
             drop_id = entry.older if entry.is_unchanged else batch.row["id"]
             entry.versions[plan.file] = Version(stats, key, None, drop_id)
-        entry.skips_duplicates = (plan.head.on_duplicate or self._inbox.on_duplicate) == "skip"
-        if entry.skips_duplicates:
+        if (plan.head.on_duplicate or self._inbox.on_duplicate) == "skip":
             entry.removed = self._removed(entry.keys())
         jobs = self._recorder.record([entry])
         self._blocked.forget(plan.file)
@@ -410,7 +414,7 @@ class BatchClaimer:
         with suppress(OSError):  # `ClaimRecovery` returns later what cannot be returned now
             self._claimer.roll_back(batch.group)
         for path in batch.moved:
-            self._finder.mark_returned(path)
+            self._finder.tracker.expect_back(path)
 
     # --- known files ---
 
@@ -430,15 +434,15 @@ class BatchClaimer:
                 continue
             why = f"{name} names it in row {item.row.number}, which is wrong; mend and drop that"
             file_stats = {source.relative: stats[source.relative]}
-            versions[source.relative] = Version(file_stats, RESERVED, job_rows.printable(why))
+            versions[source.relative] = Version(file_stats, RESERVED, printable(why))
         return versions
 
     def _reserve_all(self, candidate: Candidate, stats: Stats) -> None:
         """Reserve all images of a batch that is wrong as a whole, like those of wrong rows."""
         if self._inbox.keeps:
             return
-        name = split(candidate.table or candidate.sidecar or "")[1]
-        why = job_rows.printable(f"{name} names it, which is wrong; mend and drop that")
+        name = name_of(candidate.table or candidate.sidecar or "")
+        why = printable(f"{name} names it, which is wrong; mend and drop that")
         self._recorder.remember(
             {i: Version({i: stats[i]}, RESERVED, why) for i in candidate.images}
         )

@@ -8,7 +8,6 @@ At every instant the bytes are at their old place or in the claim, and the ledge
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -19,7 +18,7 @@ from typing import IO, Any
 from dna_pipeline.base import filesystem
 from dna_pipeline.base.errors import ConfigError, Failure, JobError
 from dna_pipeline.base.failpoints import failpoint
-from dna_pipeline.base.files import copy_file, remove_tree_if_there, write_atomic
+from dna_pipeline.base.files import copy_file, remove_tree_if_there, sha256_of_inputs, write_atomic
 from dna_pipeline.base.layout import claim_root
 from dna_pipeline.base.naming import name_of
 from dna_pipeline.config.schema import SUBMIT_INBOX, Config, Inbox
@@ -87,10 +86,10 @@ class Claim:
     is_copy: bool = False
     stats: Stats = field(default_factory=dict[str, FileStat])
     hashes: dict[str, claims.Hashed] = field(default_factory=dict[str, claims.Hashed])
-    folder: Path = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.folder = Path(self.row["claim"])
+    @property
+    def folder(self) -> Path:
+        return Path(self.row["claim"])
 
     def path(self, role: str) -> Path | None:
         """Path in the claim of the file with that role; None if there is none."""
@@ -101,8 +100,8 @@ class Claim:
         return self.path("image")
 
     @property
-    def is_unchanged(self) -> bool:
-        """True if all files are in the claim as they were expected."""
+    def is_as_expected(self) -> bool:
+        """True if all files are in the claim and were not written to on the way."""
         return all(file.name in self.stats for file in self.files)
 
     @property
@@ -119,11 +118,12 @@ class Claim:
 
     @property
     def content(self) -> str | None:
-        """Hash of the image and of all its companions; that of the image if it has none."""
-        companions = _companions(self.files, self.hashes)
-        if companions is None or self.sha256 is None:
-            return self.sha256
-        return hashlib.sha256(f"{self.sha256}\n{companions}".encode()).hexdigest()
+        """Hash of the image with its companions; None if the image was not read."""
+        if self.sha256 is None:
+            return None
+        companions = _companions(self.files, self.hashes) or ()
+        inputs = [("image", self.sha256), *((file["role"], file["sha256"]) for file in companions)]
+        return sha256_of_inputs(inputs)
 
     @property
     def sha256(self) -> str | None:
@@ -255,8 +255,8 @@ class Claimer:
     def fetch(self, claim: Claim, flush: Flush = NO_FLUSH) -> None:
         """Move or copy the files into the claim, in their order.
 
-        A file that changed while it was moved stays in the claim; `Claim.is_unchanged` is then
-        False.
+        A file that changed while it was moved stays in the claim; `Claim.is_as_expected` is
+        then False.
 
         Raises:
             ClaimError, OSError: a file cannot be fetched; the files before it are in the claim.
@@ -271,7 +271,7 @@ class Claimer:
                 _move(claim, file)
             else:
                 _copy(claim, file, is_durable=is_durable)
-            failpoint(_TAKEN.get(file.role, "companion-taken"))
+            failpoint(_FAILPOINTS.get(file.role, "companion-taken"))
 
     def sync(self, group: Sequence[Claim], flush: Flush = NO_FLUSH) -> None:
         """Make the claims and all their files durable."""
@@ -281,7 +281,7 @@ class Claimer:
             if flush_all is not None:
                 flush_all()
             elif part:
-                places = {place for claim in moved for place in claim.row["stat"]}
+                places = {p for claim in part if not claim.is_copy for p in claim.row["stat"]}
                 homes = {(self._inbox.path / place).parent for place in places}
                 claims.sync_claims([claim.folder for claim in part], homes)
         failpoint("claim-synced")
@@ -312,7 +312,10 @@ class Claimer:
             raise problem
 
 
-_TAKEN = {"sidecar": "sidecar-taken", "batch_file": "sidecar-taken", "image": "image-taken"}
+_QUOTED_ROLES = ("sidecar", "batch_file")
+"""Roles of the files that the ledger quotes as text, and which are not hashed."""
+
+_FAILPOINTS = {"image": "image-taken"} | dict.fromkeys(_QUOTED_ROLES, "sidecar-taken")
 
 
 def _companions(
@@ -321,7 +324,7 @@ def _companions(
     """Describe the companions among these files for the drop's row; None if there are none."""
     companions: list[dict[str, Any]] = []
     for file in files:
-        if file.role not in _TAKEN:
+        if file.role not in ("image", *_QUOTED_ROLES):
             hashed = hashes.get(file.name)
             facts = {"sha256": hashed and hashed.sha256, "bytes": hashed and hashed.size}
             companions.append({"role": file.role, "name": file.name} | facts)
@@ -331,9 +334,8 @@ def _companions(
 def _move(claim: Claim, file: InputFile) -> None:
     assert isinstance(file.source, Path)
     assert file.stat is not None
-    moved = claims.claim_file(file.source, claim.folder, file.stat)
-    if moved.unchanged:
-        claim.stats[file.name] = moved.stat
+    if (stat := claims.claim_file(file.source, claim.folder, file.stat)) is not None:
+        claim.stats[file.name] = stat
 
 
 def _copy(claim: Claim, file: InputFile, *, is_durable: bool) -> None:
@@ -370,7 +372,7 @@ def hash_files(claim: Claim) -> None:
     """
     try:
         for file in claim.files:
-            if file.role not in ("sidecar", "batch_file") and file.name not in claim.hashes:
+            if file.role not in _QUOTED_ROLES and file.name not in claim.hashes:
                 claim.hashes[file.name] = claims.hash_in_place(claim.folder / file.name)
     except claims.Changed:
         claim.hashes.clear()  # the others may change too before the claim has settled

@@ -21,9 +21,16 @@ from typing import IO, NoReturn
 
 from dna_pipeline.base import files
 from dna_pipeline.base.errors import DnaError
-from dna_pipeline.base.files import fsync, fsync_dir, fsync_tree, remove_file, remove_tree
+from dna_pipeline.base.files import (
+    fsync,
+    fsync_dir,
+    fsync_tree,
+    remove_empty,
+    remove_file,
+    remove_tree_if_there,
+)
 from dna_pipeline.base.filesystem import is_link
-from dna_pipeline.base.layout import CLAIMS, claim_root
+from dna_pipeline.base.layout import CLAIMS, claim_root, folders_in
 from dna_pipeline.base.naming import free_names
 from dna_pipeline.intake.discovery.scan import FileStat
 
@@ -51,15 +58,6 @@ class Refused(ClaimError):
 
 class Changed(ClaimError):
     """The file was written to or replaced since the last look."""
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimedFile:
-    """A file in its claim. If it is not `unchanged`, let it settle there before hashing it."""
-
-    path: Path
-    stat: FileStat
-    unchanged: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,14 +113,10 @@ def _check_real_dir(folder: Path) -> None:
 
 def list_claims(inbox: Path, ledger_id: str) -> list[str]:
     """Return the ids of a ledger's drops that have a claim in the inbox, sorted."""
-    try:
-        with os.scandir(inbox / CLAIMS / ledger_id) as entries:
-            return sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+    return folders_in(claim_root(inbox, ledger_id))
 
 
-def claim_file(source: Path, target_dir: Path, expected: FileStat) -> ClaimedFile:
+def claim_file(source: Path, target_dir: Path, expected: FileStat) -> FileStat | None:
     """Rename a file into its claim, under its own name.
 
     For an image this rename is the claim itself: if two processes try, one succeeds. A call that
@@ -131,6 +125,10 @@ def claim_file(source: Path, target_dir: Path, expected: FileStat) -> ClaimedFil
     Args:
         expected: the file's status in the scan.
 
+    Returns:
+        Its status in the claim; None if it was written to since the scan, so that it must settle in
+        the claim before it is hashed.
+
     Raises:
         Lost, Busy: the file was not moved. Changed: it is not as expected, and was left alone.
         Refused: a symbolic link, not a regular file, or on another file system.
@@ -138,7 +136,7 @@ def claim_file(source: Path, target_dir: Path, expected: FileStat) -> ClaimedFil
     target = target_dir / source.name
     if (there := _lstat(target)) is not None:
         if FileStat.of(there).same_file(expected):
-            return _claimed_file(target, there, expected)
+            return _if_unchanged(there, expected)
         raise Refused(f"{target} holds another file already")
     _check_unchanged(source, expected)
     try:
@@ -153,7 +151,7 @@ def claim_file(source: Path, target_dir: Path, expected: FileStat) -> ClaimedFil
     if not stat.S_ISREG(there.st_mode):
         back = put_back(target, source)
         raise Refused(f"{back} is not a regular file")
-    return _claimed_file(target, there, expected)
+    return _if_unchanged(there, expected)
 
 
 def _check_unchanged(source: Path, expected: FileStat) -> None:
@@ -171,9 +169,9 @@ def _check_unchanged(source: Path, expected: FileStat) -> None:
         raise Changed(str(source))
 
 
-def _claimed_file(target: Path, there: os.stat_result, expected: FileStat) -> ClaimedFile:
+def _if_unchanged(there: os.stat_result, expected: FileStat) -> FileStat | None:
     now = FileStat.of(there)
-    return ClaimedFile(target, now, now.same_content(expected))
+    return now if now.same_content(expected) else None
 
 
 def _lstat(path: Path) -> os.stat_result | None:
@@ -242,9 +240,7 @@ def hash_in_place(path: Path) -> Hashed:
     """
     with open_to_read(path) as file:
         before = _regular(file, path)
-        digest = hashlib.sha256()
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
+        digest = hashlib.file_digest(file, "sha256")
         _check_still(file, before, path)
     return Hashed(digest.hexdigest(), before.size, before)
 
@@ -342,17 +338,7 @@ def _sync(folder: Path) -> None:
 
 def dispose(claim: Path) -> None:
     """Remove a claim with all its files, durably, and each empty folder above it up to `.dna`."""
-    with suppress(FileNotFoundError):
-        remove_tree(claim)
-    ledger, hidden, inbox = claim.parents[:3]
-    lowest_left = ledger
-    for folder, above in ((ledger, hidden), (hidden, inbox)):
-        try:
-            folder.rmdir()
-        except FileNotFoundError:
-            pass  # another process was faster
-        except OSError:
-            break  # another claim is there
-        lowest_left = above
+    remove_tree_if_there(claim)
+    lowest_left = remove_empty(claim.parent, claim.parents[2])
     with suppress(FileNotFoundError):
         fsync_dir(lowest_left)

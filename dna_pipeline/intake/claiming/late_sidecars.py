@@ -12,11 +12,10 @@ import structlog
 
 from dna_pipeline.base.errors import ImageMissing
 from dna_pipeline.base.files import fsync_dir, remove_file, replace_file
-from dna_pipeline.base.naming import safe_name, safe_stem
+from dna_pipeline.base.naming import folder_of, name_of, printable, safe_name, safe_stem
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.tables import is_table_name
 from dna_pipeline.intake.claiming import claims
-from dna_pipeline.intake.claiming.single import split
 from dna_pipeline.intake.discovery.candidates import Candidate, References
 from dna_pipeline.intake.discovery.names import is_sidecar_of, without_suffix
 from dna_pipeline.intake.discovery.scan import FileStat, is_yaml_name
@@ -24,7 +23,7 @@ from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.intake.planning.finder import CandidateFinder, ReadyDrop
 from dna_pipeline.intake.planning.known_files import to_json
 from dna_pipeline.intake.planning.plan import Planner
-from dna_pipeline.intake.planning.recent_images import RecentImages, explanation
+from dna_pipeline.intake.planning.recent_images import RecentImages
 from dna_pipeline.ledger import batches, drops, requests
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Drop, Job
@@ -99,17 +98,17 @@ class LateSidecars:
         text = ""
         if isinstance(reference, str):
             reference = References(
-                (posixpath.normpath(posixpath.join(split(job_file)[0], reference)),)
+                (posixpath.normpath(posixpath.join(folder_of(job_file), reference)),)
             )
         if isinstance(reference, References):
             missing = [path for path in reference.paths if path not in self._finder.files]
             recent = RecentImages(self._ledger, self._inbox)
-            text = explanation(recent.find(missing, reference.patterns))
+            text = recent.explanation(missing, reference.patterns)
         self._explained[job_file] = stat, text
         return text
 
     def _handle(self, sidecar: str, stat: FileStat) -> ReadyDrop | None:
-        name = split(sidecar)[1]
+        name = name_of(sidecar)
         if (of_table := self._of_table(sidecar, stat)) is not None:
             return of_table
         for drop, job in self._drops(sidecar):
@@ -129,7 +128,7 @@ class LateSidecars:
         """
         if not is_table_name(without_suffix(sidecar)):
             return None
-        folder, name = map(job_rows.printable, split(without_suffix(sidecar)))
+        folder, name = map(printable, posixpath.split(without_suffix(sidecar)))
         since = utcnow() - WINDOW
         batch = self._ledger.transact(
             lambda s: batches.newest_drop(s, self._inbox.name, folder, name, since)
@@ -137,7 +136,7 @@ class LateSidecars:
         if batch is None or sidecar in batch.stat:
             return None
         error = ImageMissing(
-            f"{split(sidecar)[1]} came after its table had been taken in, as batch "
+            f"{name_of(sidecar)} came after its table had been taken in, as batch "
             f"{safe_stem(name)}-{batch.id[:8]}",
             hint="cancel that batch, then drop the table and its YAML again, together",
         )
@@ -146,15 +145,15 @@ class LateSidecars:
     def _drops(self, sidecar: str) -> list[tuple[Drop, Job]]:
         """Find recent drops of the image that the sidecar names, or that its own name fits."""
         reference = self._finder.reference(sidecar)
-        folder, name = split(sidecar)
+        folder, name = posixpath.split(sidecar)
         if isinstance(reference, str):
-            folder, name = split(posixpath.normpath(posixpath.join(folder, reference)))
+            folder, name = posixpath.split(posixpath.normpath(posixpath.join(folder, reference)))
             stems = [safe_stem(name)]
         else:
             stem = name.rpartition(".")[0]
             stems = [safe_name(stem), safe_stem(stem)]
         since = utcnow() - WINDOW
-        folder = job_rows.printable(folder)
+        folder = printable(folder)
         return self._ledger.transact(
             lambda s: drops.recent_drops(s, self._inbox.name, folder, stems, since)
         )
@@ -162,7 +161,7 @@ class LateSidecars:
     def _belongs(self, sidecar: str, image: str) -> bool:
         reference = self._finder.reference(sidecar)
         if isinstance(reference, str):
-            return posixpath.normpath(posixpath.join(split(sidecar)[0], reference)) == image
+            return posixpath.normpath(posixpath.join(folder_of(sidecar), reference)) == image
         return is_sidecar_of(sidecar, image)
 
     def _hand_over(self, sidecar: str, stat: FileStat, drop: Drop, job: Job) -> ReadyDrop | None:
@@ -185,7 +184,7 @@ class LateSidecars:
         """
         if job.status != "queued":
             return False
-        copy = Path(drop.claim) / split(sidecar)[1]
+        copy = Path(drop.claim) / name_of(sidecar)
         copied = claims.snapshot(self._inbox.path / sidecar, copy)
         if not copied.stat.same_content(stat):
             raise claims.Changed(sidecar)
@@ -218,7 +217,7 @@ class LateSidecars:
 
 
 def _too_late(sidecar: str, stat: FileStat, job: Job) -> ReadyDrop:
-    name = split(sidecar)[1]
+    name = name_of(sidecar)
     why = "had begun by then" if job.batch is None else f"is one of batch {job.batch[:8]}"
     error = ImageMissing(
         f"{name} came after its image had been taken in; job {job.id[:8]} {why}",

@@ -13,10 +13,10 @@ import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from dna_pipeline.base.errors import DnaError
-from dna_pipeline.base.files import write_bytes
+from dna_pipeline.base.files import read_json, remove_empty, write_bytes
 from dna_pipeline.base.layout import claim_root
 from dna_pipeline.base.reachability import Look, look_directly
 
@@ -27,17 +27,12 @@ DEAD_AFTER_S = 60.0
 
 def read(root: Path) -> dict[str, Any] | None:
     """Read the record that the owner of a claim root wrote of itself; None if there is none."""
-    try:
-        record: Any = json.loads((root / NAME).read_bytes())
-    except (OSError, ValueError):
-        return None
-    return cast("dict[str, Any]", record) if isinstance(record, dict) else None
+    return read_json(root / NAME)
 
 
 def data_of(root: Path) -> str | None:
     """Return the data folder of the daemon that owns a claim root; None if it is unknown."""
-    record = read(root)
-    data = record.get("data") if record else None
+    data = (read(root) or {}).get("data")
     return data if isinstance(data, str) else None
 
 
@@ -61,8 +56,7 @@ def resign(inbox: Path, ledger_id: str) -> None:
     with suppress(OSError):
         if {entry.name for entry in root.iterdir()} == {NAME}:
             (root / NAME).unlink()
-            root.rmdir()
-            root.parent.rmdir()
+            remove_empty(root, inbox)
 
 
 def silence_s(root: Path, now: float) -> float:

@@ -12,7 +12,7 @@ from dna_pipeline.base.failpoints import failpoint
 from dna_pipeline.base.files import remove_tree, remove_tree_if_there
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.intake.claiming.claimer import Claim
-from dna_pipeline.intake.planning.known_files import KnownFiles, Version
+from dna_pipeline.intake.planning.known_files import KnownFiles, Version, rows_of
 from dna_pipeline.intake.planning.plan import Plan, Planner
 from dna_pipeline.ledger import batches, drops, requests
 from dna_pipeline.ledger.store import Ledger
@@ -27,8 +27,8 @@ class Entry:
         versions: the known files that it makes, by their key paths.
         older: the drop of the version before this one; None if there is none.
         is_unchanged: True if a kept file asks for nothing new, so that its copy goes again.
-        skips_duplicates: True if rows that were done before are skipped.
-        removed: result folders that are no longer in the outbox.
+        removed: result folders that are no longer in the outbox, if rows that were done before are
+            skipped; None if all rows run.
     """
 
     plan: Plan
@@ -37,8 +37,7 @@ class Entry:
     versions: dict[str, Version] = field(default_factory=dict[str, Version])
     older: str | None = None
     is_unchanged: bool = False
-    skips_duplicates: bool = False
-    removed: Collection[str] = ()
+    removed: Collection[str] | None = None
 
     def keys(self) -> list[str]:
         """The dedup keys of its items."""
@@ -69,10 +68,11 @@ class Entry:
 
     def _done(self, session: Any) -> dict[str | None, str]:
         """Return the jobs that did before what rows ask for, by dedup key."""
-        existing = batches.existing(session, self.keys()) if self.skips_duplicates else {}
+        if self.removed is None:
+            return {}
         return {
             key: before.job
-            for key, before in existing.items()
+            for key, before in batches.existing(session, self.keys()).items()
             if before.status != "completed"
             or (before.folder is not None and before.folder not in self.removed)
         }
@@ -116,7 +116,7 @@ class Recorder:
                     remove_tree_if_there(claim.folder)
         jobs, replaced = self._ledger.transact(lambda s: self._commit(s, entries))
         failpoint("claimed-committed")
-        self._note(entry.versions for entry in entries)
+        self._note(_versions(entries))
         for drop_id in replaced:
             remove_tree(self._config.claims / drop_id, ignore_errors=True)
             self._ledger.transact(lambda s, i=drop_id: drops.set_drop_state(s, i, "gone"))
@@ -124,17 +124,13 @@ class Recorder:
 
     def remember(self, versions: dict[str, Version]) -> None:
         """Commit known files of which no drop was made."""
-        self._ledger.transact(lambda s: self._remember(s, versions))
-        self._note([versions])
+        rows = rows_of(self._inbox.name, versions)
+        self._ledger.transact(lambda s: drops.remember_files(s, rows))
+        self._note(versions)
 
-    def _note(self, noted: Iterable[dict[str, Version]]) -> None:
+    def _note(self, versions: dict[str, Version]) -> None:
         if self._known_files is not None:
-            for versions in noted:
-                self._known_files.note(versions)
-
-    def _remember(self, session: Any, versions: dict[str, Version]) -> None:
-        if self._known_files is not None:
-            drops.remember_files(session, self._known_files.rows(versions))
+            self._known_files.note(versions)
 
     def _commit(
         self, session: Any, entries: Sequence[Entry]
@@ -165,8 +161,7 @@ class Recorder:
         drops.forget_drops(session, [claim.row["id"] for claim in unchanged])
         if any(claim.row["batch"] is not None for claim in unchanged):
             batches.forget_unclaimed(session)
-        versions = {path: v for entry in entries for path, v in entry.versions.items()}
-        self._remember(session, versions)
+        drops.remember_files(session, rows_of(self._inbox.name, _versions(entries)))
         return [job for _, jobs, _ in made for job in jobs], replaced
 
     def _replace_older(
@@ -190,6 +185,10 @@ class Recorder:
         """Withdraw the older version's work that waits, where only the latest one counts."""
         if self._inbox.on_change == "latest":
             batches.withdraw(session, [older, *batches.drops_of(session, older)])
+
+
+def _versions(entries: Iterable[Entry]) -> dict[str, Version]:
+    return {path: version for entry in entries for path, version in entry.versions.items()}
 
 
 def _wrong(error: JobError) -> dict[str, Any]:

@@ -6,6 +6,7 @@ claim.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 from dna_pipeline.intake.claiming.claimer import Claim
@@ -16,18 +17,12 @@ from dna_pipeline.intake.discovery.scan import FileStat
 from dna_pipeline.intake.planning.known_files import Stats
 
 
-@dataclass(slots=True, eq=False)
-class _Entry:
-    """A claim that settles.
+@dataclass(slots=True)
+class _Times:
+    """Time of the next look at a claim, and time at which its last change was noticed."""
 
-    Attributes:
-        at: time of the next look.
-        since: time at which its last change was noticed.
-    """
-
-    claimed: Claim
     at: float
-    since: float
+    changed: float
 
 
 class Settling:
@@ -37,66 +32,63 @@ class Settling:
         self._settle_s = settle_s
         self._prober = prober
         self._claimer = claimer
-        self._entries: list[_Entry] = []
+        self._claims: dict[Claim, _Times] = {}
 
     @property
     def is_busy(self) -> bool:
         """True if a claim settles here and its inbox is not away."""
-        return any(entry.claimed.stats for entry in self._entries)
+        return any(claim.stats for claim in self._claims)
 
     @property
     def next_at(self) -> float:
         """Time of the next `step` that is due; infinity if no claim settles."""
-        return min((entry.at for entry in self._entries), default=float("inf"))
+        return min((times.at for times in self._claims.values()), default=float("inf"))
 
     @property
     def drops(self) -> set[str]:
         """Ids of the drops that settle here."""
-        return {entry.claimed.row["id"] for entry in self._entries}
+        return {claim.row["id"] for claim in self._claims}
 
-    def add(self, item: Claim, now: float) -> None:
+    def add(self, claim: Claim, now: float) -> None:
         """Let a claim settle from now on."""
-        item.stats = _stats(item)
-        self._entries.append(_Entry(item, now + self._settle_s, now))
+        claim.stats = _stats(claim)
+        self._claims[claim] = _Times(now + self._settle_s, now)
 
     def step(self, now: float) -> None:
         """Finish the claims that have settled."""
-        due = [entry for entry in self._entries if entry.at <= now]
-        still = [entry for entry in due if self._is_ready(entry, now)]
-        changing = self._claimer.finish_settled([entry.claimed for entry in still])
-        done = {id(entry) for entry in still if entry.claimed not in changing}
-        self._entries = [entry for entry in self._entries if id(entry) not in done]
-        for entry in still:
-            entry.at = entry.since = now + self._settle_s
+        due = [(claim, times) for claim, times in self._claims.items() if times.at <= now]
+        still = [claim for claim, times in due if self._is_ready(claim, times, now)]
+        changing = self._claimer.finish_settled(still)
+        for claim in still:
+            del self._claims[claim]
+            if claim in changing:
+                self._claims[claim] = _Times(now + self._settle_s, now)
 
-    def _is_ready(self, entry: _Entry, now: float) -> bool:
+    def _is_ready(self, claim: Claim, times: _Times, now: float) -> bool:
         """True if no file changed, and the image decodes or has failed to for long enough."""
-        item = entry.claimed
-        entry.at = now + self._settle_s
-        if (stats := _stats(item)) != item.stats:
-            item.stats, entry.since = stats, now
+        times.at = now + self._settle_s
+        if (stats := _stats(claim)) != claim.stats:
+            claim.stats, times.changed = stats, now
             return False
-        if not item.folder.is_dir():
+        if not claim.folder.is_dir():
             return False  # the inbox is away
-        if item.image is None or item.error is not None or item.image.name not in stats:
+        if claim.image is None or claim.error is not None or claim.image.name not in stats:
             return True
-        answer = self._prober.probe(item.image)
-        if incomplete_until(item.image, answer, entry.since, now) is not None:
-            entry.at = max(entry.at, now + 0.5)
+        answer = self._prober.probe(claim.image)
+        if incomplete_until(claim.image, answer, times.changed, now) is not None:
+            times.at = max(times.at, now + 0.5)
             return False
         if isinstance(answer, Probed):
-            item.probed = answer
+            claim.probed = answer
         else:
-            item.error = answer.failure()
+            claim.error = answer.failure()
         return True
 
 
-def _stats(item: Claim) -> Stats:
+def _stats(claim: Claim) -> Stats:
     """Return the files' status now, without files that someone took out of the claim."""
     stats: Stats = {}
-    for file in item.files:
-        try:
-            stats[file.name] = FileStat.of((item.folder / file.name).lstat())
-        except FileNotFoundError:
-            continue
+    for file in claim.files:
+        with suppress(FileNotFoundError):
+            stats[file.name] = FileStat.of((claim.folder / file.name).lstat())
     return stats

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import structlog
 
 from dna_pipeline.base.errors import ImageUnreadable, SidecarInvalid
-from dna_pipeline.config.schema import Inbox
+from dna_pipeline.base.naming import folder_of
 from dna_pipeline.intake.claiming import claims
 from dna_pipeline.intake.claiming.claimer import (
     BULK_SIZE,
@@ -19,7 +19,7 @@ from dna_pipeline.intake.claiming.claimer import (
     read_sidecar,
 )
 from dna_pipeline.intake.claiming.recorder import Entry, Recorder, image_entry
-from dna_pipeline.intake.planning.finder import ReadyDrop
+from dna_pipeline.intake.planning.finder import CandidateFinder, ReadyDrop
 from dna_pipeline.intake.planning.known_files import KnownFiles, Version
 from dna_pipeline.intake.planning.plan import Plan, Planner
 
@@ -28,37 +28,23 @@ log = structlog.get_logger()
 _UNREADABLE = "cannot be read where it was claimed"
 
 
-def split(relative: str) -> tuple[str, str]:
-    """`a/b/c.png` → (`a/b`, `c.png`)."""
-    folder, _, name = relative.rpartition("/")
-    return folder, name
-
-
 class SingleClaimer:
-    """Claims single candidates of one inbox.
-
-    Args:
-        on_claimed: called with each path that left the inbox.
-        on_failed: called with each path that could not be claimed, and the reason.
-    """
+    """Claims single candidates of one inbox."""
 
     def __init__(
         self,
-        inbox: Inbox,
+        finder: CandidateFinder,
         planner: Planner,
         claimer: Claimer,
         recorder: Recorder,
         known_files: KnownFiles,
-        on_claimed: Callable[[str], None],
-        on_failed: Callable[[str, str], None],
     ) -> None:
-        self._inbox = inbox
+        self._inbox = finder.inbox
+        self._finder = finder
         self._planner = planner
         self._claimer = claimer
         self._recorder = recorder
         self._known_files = known_files
-        self._on_claimed = on_claimed
-        self._on_failed = on_failed
 
     # --- a group of candidates ---
 
@@ -75,8 +61,8 @@ class SingleClaimer:
         with self._claimer.flushing(group) as flush:
             claimed = [claim for claim in group if self._fetch(claim, flush)]
             self._claimer.sync(claimed, flush)
-        moving = [claim for claim in claimed if not claim.is_unchanged]
-        moving += self.finish([claim for claim in claimed if claim.is_unchanged])
+        moving = [claim for claim in claimed if not claim.is_as_expected]
+        moving += self.finish([claim for claim in claimed if claim.is_as_expected])
         # At last, since an error in a rollback must not keep the others from their commit.
         if len(claimed) < len(group):
             self._claimer.roll_back([claim for claim in group if claim not in claimed])
@@ -92,7 +78,7 @@ class SingleClaimer:
             for role, path in roles
             if path is not None
         ]
-        folder = split(candidate.image or candidate.sidecar or "")[0]
+        folder = folder_of(candidate.image or candidate.sidecar or "")
         claim = self._claimer.plan(folder, files, ready=ready, error=ready.error)
         claim.probed = ready.probed
         return claim
@@ -105,11 +91,11 @@ class SingleClaimer:
             path = claim.files[-1].place
             log.info("drop.left", inbox=self._inbox.name, file=path, why=str(reason))
             if not isinstance(reason, claims.Lost):
-                self._on_failed(path, f"could not be taken in: {reason}")
+                self._finder.mark_failed(path, f"could not be taken in: {reason}")
             return False
         for file in claim.files:
             if file.is_moved:
-                self._on_claimed(file.place)
+                self._finder.mark_claimed(file.place)
         return True
 
     # --- claims whose files stand still ---

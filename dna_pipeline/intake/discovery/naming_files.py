@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from dna_pipeline.base.errors import JobError, ParameterInvalid, PathEscapesInbox, SidecarInvalid
+from dna_pipeline.base.naming import folder_of
 from dna_pipeline.config.image_paths import places
 from dna_pipeline.config.schema import Inbox
 from dna_pipeline.config.tables import is_table_name
@@ -16,7 +17,7 @@ from dna_pipeline.intake.discovery.candidates import (
     Unreadable,
 )
 from dna_pipeline.intake.discovery.names import fold, without_suffix
-from dna_pipeline.intake.discovery.stability import StabilityTracker, folder_of
+from dna_pipeline.intake.discovery.stability import StabilityTracker
 
 IMAGE_WAIT_S = 3600.0
 """Time that a YAML waits for its image."""

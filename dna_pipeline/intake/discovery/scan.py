@@ -91,14 +91,11 @@ class Scan:
             surrogates.
         ignored: files and folders that are not claimed, each with the reason; without those that
             every scan passes over and those that the inbox's `ignore` names.
-        folder_id: device and inode of the inbox folder itself; they change when a disk is mounted
-            there, or when the folder is made anew.
         downloading: the files whose download is still under way, judged by names.
     """
 
     files: dict[str, FileStat]
     ignored: dict[str, str]
-    folder_id: tuple[int, int]
     downloading: frozenset[str] = frozenset()
 
 
@@ -116,14 +113,13 @@ def scan(
     Raises:
         OSError: the inbox is not there or cannot be read.
     """
-    status = inbox.path.stat()
-    walk = _Walk(inbox, status.st_dev, before or {})
+    walk = _Walk(inbox, inbox.path.stat().st_dev, before or {})
     walk.folder("")
     for relative in referenced:
         if relative not in walk.files:
             walk.look_up(relative)
     downloading = walk.finish()
-    return Scan(walk.files, walk.ignored, (status.st_dev, status.st_ino), downloading)
+    return Scan(walk.files, walk.ignored, downloading)
 
 
 def is_image_name(relative: str) -> bool:
@@ -134,11 +130,6 @@ def is_image_name(relative: str) -> bool:
 def is_yaml_name(relative: str) -> bool:
     """True for the name of a sidecar or a job file."""
     return _suffix(relative) in YAML_SUFFIXES
-
-
-def is_input_name(relative: str) -> bool:
-    """True for the name of a file that may be claimed: an image, a YAML or a table."""
-    return is_image_name(relative) or is_yaml_name(relative) or is_table_name(relative)
 
 
 def is_passed_over(name: str) -> bool:
@@ -257,7 +248,7 @@ class _Walk:
         if is_image_name(relative):
             if include and not _matches(relative, include):
                 return "not among what this inbox includes"
-        elif not is_input_name(relative):
+        elif not (is_yaml_name(relative) or is_table_name(relative)):
             return _not_understood(relative)
         self._note(relative, _lstat(entry))
         return ""

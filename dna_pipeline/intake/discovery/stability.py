@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from dna_pipeline.base.naming import folder_of
 from dna_pipeline.intake.discovery.scan import FileStat
 
 DOWNLOAD_WAIT_S = 3600.0
@@ -143,8 +144,3 @@ class StabilityTracker:
         if len(self._folders) > 2 * len(self._observations) + 1000:
             alive = {folder_of(path) for path in self._observations}
             self._folders = {name: at for name, at in self._folders.items() if name in alive}
-
-
-def folder_of(path: str) -> str:
-    """The folder of a path relative to the inbox; "" is the inbox itself."""
-    return path.rpartition("/")[0]

@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable, Sequence
 from dataclasses import replace
 
 from dna_pipeline.base.errors import ImageMissing, JobError, SidecarAmbiguous, SidecarMissing
-from dna_pipeline.base.naming import name_of
+from dna_pipeline.base.naming import folder_of, name_of
 from dna_pipeline.config.schema import Inbox
 from dna_pipeline.config.tables import is_table_name
 from dna_pipeline.intake.discovery.candidates import Candidate, References, Waiting, WaitKind
@@ -14,7 +14,7 @@ from dna_pipeline.intake.discovery.names import corrected_name, without_suffix
 from dna_pipeline.intake.discovery.naming_files import IMAGE_WAIT_S, NamingFile
 from dna_pipeline.intake.discovery.render_passes import pass_of
 from dna_pipeline.intake.discovery.scan import is_image_name
-from dna_pipeline.intake.discovery.stability import StabilityTracker, folder_of
+from dna_pipeline.intake.discovery.stability import StabilityTracker
 
 LONG_S = 60.0
 """Longest wait that a one-shot `run` stays for."""

@@ -67,14 +67,6 @@ _EVENTS: list[type[FileSystemEvent]] = [
     DirMovedEvent,
 ]
 
-# File systems on which other machines make changes without events here.
-_NETWORK = frozenset(
-    """
-    9p afs ceph cifs drvfs fuse.glusterfs fuse.rclone fuse.s3fs fuse.sshfs fuse.vmhgfs-fuse lustre
-    ncpfs nfs nfs4 prl_fs smb3 smbfs vboxsf virtiofs vmhgfs
-    """.split()  # noqa: SIM905
-)
-
 
 @dataclass(frozen=True, slots=True)
 class _Watched:
@@ -106,10 +98,6 @@ class Watcher:
         self._watched: dict[str, _Watched] = {}
         self._warned: set[tuple[str, str]] = set()
 
-    def start(self) -> None:
-        """Watch the inboxes that are there."""
-        self.refresh()
-
     def stop(self) -> None:
         """End all threads; waits a few seconds for them at most."""
         self._watched.clear()
@@ -127,8 +115,8 @@ class Watcher:
     def refresh(self) -> None:
         """Watch folders that are new or back, and drop the watches of folders that are gone.
 
-        Call this with each rescan: a native watch stays with the folder that it was set on, so a
-        folder that was moved away and made anew would have no watch.
+        Call this at the start and with each rescan: a native watch stays with the folder that it
+        was set on, so a folder that was moved away and made anew would have no watch.
         """
         for inbox in self._inboxes:
             try:
@@ -184,7 +172,7 @@ class Watcher:
         if observer is None or not _lives(observer):
             if observer:
                 observer.stop()
-            observer = self._native() if kind == "native" else _polling()
+            observer = self._native() if kind == "native" else BaseObserver(_POLLER, timeout=POLL_S)
             observer.start()
             self._observers[kind] = observer
         return observer
@@ -311,10 +299,6 @@ def _end(observer: BaseObserver) -> None:
         observer.join()
 
 
-def _polling() -> BaseObserver:
-    return BaseObserver(_POLLER, timeout=POLL_S)
-
-
 def _as_inotify(observer: BaseObserver) -> InotifyObserver | None:
     return observer if InotifyObserver and isinstance(observer, InotifyObserver) else None
 
@@ -327,7 +311,8 @@ def _lives(observer: BaseObserver) -> bool:
 def _kinds(inbox: Inbox) -> tuple[Kind, ...]:
     """Kinds of watches to try, in this order."""
     if inbox.watch == "auto":
-        return ("poll",) if _is_network(inbox.path) else ("native", "poll")
+        is_remote = filesystem.type_of(inbox.path) in filesystem.NETWORK
+        return ("poll",) if is_remote else ("native", "poll")
     return (inbox.watch,)
 
 
@@ -341,8 +326,3 @@ def _identity(folder: Path) -> tuple[int, int] | None:
     if not stat.S_ISDIR(status.st_mode) or not os.access(folder, os.R_OK | os.X_OK):
         return None
     return status.st_dev, status.st_ino
-
-
-def _is_network(folder: Path) -> bool:
-    """True if the folder's file system may be changed by other machines without events here."""
-    return filesystem.type_of(folder) in _NETWORK

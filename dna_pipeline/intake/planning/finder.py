@@ -11,6 +11,7 @@ from posixpath import join, normpath
 import structlog
 
 from dna_pipeline.base.errors import ImageUnreadable, JobError
+from dna_pipeline.base.naming import folder_of
 from dna_pipeline.base.reachability import Look, look_directly
 from dna_pipeline.config.schema import Inbox
 from dna_pipeline.intake.discovery.candidates import (
@@ -26,7 +27,7 @@ from dna_pipeline.intake.discovery.completeness import incomplete_until
 from dna_pipeline.intake.discovery.pairing import pair
 from dna_pipeline.intake.discovery.probe import NotReadable, Probed, Prober, Question
 from dna_pipeline.intake.discovery.scan import FileStat, Scan, scan
-from dna_pipeline.intake.discovery.stability import StabilityTracker, folder_of
+from dna_pipeline.intake.discovery.stability import StabilityTracker
 from dna_pipeline.intake.planning.known_files import KnownFiles, Stats
 from dna_pipeline.intake.planning.references import read_reference
 
@@ -124,8 +125,6 @@ class CandidateFinder:
         self.waiting: list[Waiting] = []
         self.ignored: dict[str, str] = {}
         self.problem: str | None = None
-        self.folder_id: tuple[int, int] | None = None
-        """Device and inode of the folder that was scanned last; a mount changes them."""
         self.next_at = 0.0
         self.files: dict[str, FileStat] = {}
         """Files of the last scan that were not claimed since."""
@@ -152,7 +151,6 @@ class CandidateFinder:
             self.mark_unavailable(self._describe(error), now)
             return
         self.problem = None
-        self.folder_id = listing.folder_id
         self.files = listing.files
         self.ignored = listing.ignored
         self.tracker.observe(listing.files, now, listing.downloading)
@@ -178,13 +176,13 @@ class CandidateFinder:
             return None
         candidate = self.pending.popleft()
         self._sharers[candidate.sidecar] -= 1
-        return candidate, self._stats(candidate)
+        return candidate, _stats(candidate, self.files)
 
     def next_ready(self, now: float) -> ReadyDrop | None:
         """The next of `pending` if it may be claimed; None while it may still be half written."""
         candidate = self.pending.popleft()
         self._sharers[candidate.sidecar] -= 1
-        stats = self._stats(candidate)
+        stats = _stats(candidate, self.files)
         error, probed = candidate.error, None
         if len(stats) != len(candidate.paths):
             return None  # one of its files was claimed in the meantime
@@ -208,10 +206,6 @@ class CandidateFinder:
         self.tracker.forget(path)
         self.files.pop(path, None)
         self._references.pop(path, None)
-
-    def mark_returned(self, path: str) -> None:
-        """Note that a file was in a claim and is back unchanged."""
-        self.tracker.expect_back(path)
 
     def mark_failed(self, path: str, reason: str) -> None:
         """Let a file wait that could not be claimed; the next scan finds it again."""
@@ -264,9 +258,6 @@ class CandidateFinder:
         times = [now + self.inbox.rescan_s]
         times += [at for at in (self.tracker.next_settle(), pairing.next_at) if at is not None]
         self.next_at = max(min(times), now + 0.05)
-
-    def _stats(self, candidate: Candidate) -> dict[str, FileStat]:
-        return _stats(candidate, self.files)
 
     def _is_processed(self, candidate: Candidate) -> bool:
         path = key_path(candidate, self.reference)

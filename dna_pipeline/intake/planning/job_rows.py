@@ -6,13 +6,13 @@ import errno
 import os
 import secrets
 import stat
-from io import FileIO
 from pathlib import Path
 from typing import Any
 
 from dna_pipeline.base.clock import to_minute
 from dna_pipeline.base.errors import Failure, Hours
-from dna_pipeline.base.naming import safe_stem
+from dna_pipeline.base.files import open_to_read
+from dna_pipeline.base.naming import printable, safe_stem
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.job_context import JobContext
 from dna_pipeline.config.schema import Inbox
@@ -20,18 +20,6 @@ from dna_pipeline.config.sidecar import JobSpec
 from dna_pipeline.config.yaml12 import MAX_BYTES
 from dna_pipeline.ledger import model_sets
 from dna_pipeline.ledger.store import new_id
-
-_OPEN = (
-    os.O_RDONLY
-    | getattr(os, "O_NOFOLLOW", 0)
-    | getattr(os, "O_NONBLOCK", 0)
-    | getattr(os, "O_BINARY", 0)
-)
-
-
-def printable(name: str) -> str:
-    """A file's name as text that a database and JSON can hold, whatever its bytes."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def draw_seed() -> int:
@@ -45,7 +33,7 @@ def read_sidecar(path: Path) -> bytes:
     Raises:
         OSError: also if a link or a pipe replaced the sidecar since the scan.
     """
-    with FileIO(path, opener=lambda name, _: os.open(name, _OPEN)) as file:
+    with open_to_read(path) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
         return file.read(MAX_BYTES + 1)

@@ -45,15 +45,14 @@ class KnownFiles:
     """Versions of an inbox's files by the `key_path` of their drops."""
 
     def __init__(self, inbox: str, ledger: Ledger | Queries) -> None:
-        self._inbox = inbox
         if isinstance(ledger, Queries):
             rows = ledger.known_files(inbox)
         else:
             rows = ledger.transact(lambda s: drops.known_files(s, inbox))
-        self._versions = {
-            path: _pack(path, Version(_from_json(row.stat), row.key, row.error, row.drop_id))
-            for path, row in rows.items()
-        }
+        self._versions: dict[str, _Packed] = {}
+        for path, row in rows.items():
+            stats = {name: FileStat(**stat) for name, stat in row.stat.items()}
+            self._versions[path] = _pack(path, Version(stats, row.key, row.error, row.drop_id))
 
     def version(self, path: str) -> Version | None:
         """The last version at that path; None if there is none."""
@@ -94,15 +93,16 @@ class KnownFiles:
         """Remember versions that were committed to the ledger."""
         self._versions.update((path, _pack(path, v)) for path, v in versions.items())
 
-    def rows(self, versions: Mapping[str, Version]) -> list[dict[str, Any]]:
-        """The versions as rows of the ledger."""
-        return [
-            {
-                "inbox": self._inbox, "path": path, "stat": to_json(version.stats),
-                "key": version.key, "error": version.error, "drop_id": version.drop_id,
-            }
-            for path, version in versions.items()
-        ]  # fmt: skip
+
+def rows_of(inbox: str, versions: Mapping[str, Version]) -> list[dict[str, Any]]:
+    """The versions of an inbox's files as rows of the ledger."""
+    return [
+        {
+            "inbox": inbox, "path": path, "stat": to_json(version.stats),
+            "key": version.key, "error": version.error, "drop_id": version.drop_id,
+        }
+        for path, version in versions.items()
+    ]  # fmt: skip
 
 
 _Packed = tuple[FileStat | Stats, bytes | str, str | None, bytes | str | None]
@@ -140,7 +140,3 @@ def _long(short: bytes | str) -> str:
 def to_json(stats: Stats) -> dict[str, Any]:
     """Stats as plain values for a JSON column."""
     return {path: stat.as_json() for path, stat in stats.items()}
-
-
-def _from_json(stats: dict[str, Any]) -> Stats:
-    return {path: FileStat(**stat) for path, stat in stats.items()}

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dna_pipeline.base.errors import ImageMissing, JobError
+from dna_pipeline.base.naming import printable
 from dna_pipeline.config.image_paths import Place, is_pattern, matches, places, slashed
 from dna_pipeline.config.schema import Inbox
 from dna_pipeline.intake.discovery.candidates import Candidate
 from dna_pipeline.intake.discovery.names import fold
 from dna_pipeline.intake.discovery.probe import NotReadable, Probed, Prober
-from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.intake.planning.nearest_images import NearestImages
 from dna_pipeline.intake.planning.references import escape_error
 from dna_pipeline.intake.planning.source_roots import (
@@ -140,7 +140,7 @@ class NamedImages:
         near = (self._nearest.like(self._inbox.path / place.path) for place in options)
         name = next(filter(None, near), "")
         folder, slash, _ = slashed(text).rpartition("/")
-        hint = f"; did you mean {job_rows.printable(folder + slash + name)!r}?" if name else ""
+        hint = f"; did you mean {printable(folder + slash + name)!r}?" if name else ""
         return f"there is no {text!r}{hint}"
 
     def _other_owner(self, options: Iterable[Place]) -> str:

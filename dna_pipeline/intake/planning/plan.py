@@ -22,7 +22,7 @@ from dna_pipeline.base.errors import (
     ParameterInvalid,
     PathEscapesInbox,
 )
-from dna_pipeline.base.naming import safe_stem
+from dna_pipeline.base.naming import printable, safe_stem
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.batch import (
     BatchHead,
@@ -121,9 +121,9 @@ class Plan:
     def shown_image(self, item: PlanItem) -> str:
         """A row's image as the batch report names it: by its path in the inbox, or as written."""
         if self.kind == "matrix":
-            return job_rows.printable(self.name)
+            return printable(self.name)
         path = item.source.relative if item.source is not None else None
-        return job_rows.printable(path or (item.row.image or "").strip())
+        return printable(path or (item.row.image or "").strip())
 
 
 class Planner:
@@ -151,13 +151,14 @@ class Planner:
             items = [PlanItem(Row(1, None, _NOTHING), outcome=self._plain)]
             return Plan("image", folder, name, "", items)
         document = document or _NOTHING
+        head = head_of(document)
         specs = self._specs(document, job_rows.context_of(self._inbox, folder, name, sha256), draw)
         items = [
             PlanItem(Row(number, None, each), outcome=spec)
             for number, (each, spec) in enumerate(specs, 1)
         ]
         kind = "image" if len(items) == 1 else "matrix"
-        return Plan(kind, folder, name, "", items, head_of(document))
+        return Plan(kind, folder, name, "", items, head)
 
     def plan_claimed(
         self, folder: str, name: str, data: bytes | None, sha256: str | None, error: Failure | None
@@ -178,12 +179,11 @@ class Planner:
         seeds: Mapping[str, int] | None = None,
     ) -> list[tuple[Document, JobSpec]]:
         """Resolve the combinations of a document's matrix, or else the document itself."""
-        head_of(document)
         if document.value.get("matrix") is None:
-            return [(document, self.resolve(document, draw, context, seeds))]
+            return [(document, self._resolve(document, draw, context, seeds))]
         batch = context.fields()["stem"]
         return [
-            (each, self.resolve(each, draw, replace(context, batch=batch, row=number), seeds))
+            (each, self._resolve(each, draw, replace(context, batch=batch, row=number), seeds))
             for number, each in enumerate(combinations(document), 1)
         ]
 
@@ -195,7 +195,9 @@ class Planner:
         seeds: Mapping[str, int] | None = None,
     ) -> JobSpec:
         """Resolve the one job that a sidecar's bytes (or none) ask for. Raises `JobError`."""
-        (_, spec), *more = self._specs(document_of(data) or _NOTHING, context, draw, seeds)
+        document = document_of(data) or _NOTHING
+        head_of(document)  # its keys concern other jobs, but wrong values are an error here too
+        (_, spec), *more = self._specs(document, context, draw, seeds)
         if more:
             raise ParameterInvalid(
                 "matrix: asks for several jobs, but this image has become one job already",
@@ -221,7 +223,7 @@ class Planner:
             return 0
 
         try:
-            one, other = (self.resolve(_NOTHING, draw, context) for context in _SAMPLES)
+            one, other = (self._resolve(_NOTHING, draw, context) for context in _SAMPLES)
         except JobError:
             return None
         return one if one == other and not drawn else None
@@ -241,7 +243,7 @@ class Planner:
             data = job_rows.read_sidecar(self._inbox.path / candidate.sidecar)
             document, text = parse_sidecar(data), job_rows.as_text(data)
         folder, _, name = (candidate.table or candidate.sidecar or "").rpartition("/")
-        plan = Plan("table", folder, name, job_rows.printable(name.rpartition(".")[0]), [])
+        plan = Plan("table", folder, name, printable(name.rpartition(".")[0]), [])
         images = NamedImages(self._inbox, candidate, folder)
         if candidate.table is not None:
             self._read_table(plan, images, document)
@@ -268,12 +270,12 @@ class Planner:
     def row_error(self, plan: Plan, item: PlanItem) -> JobError | None:
         """Error of a row that does not depend on its image; None if there is none."""
         try:
-            self.resolve(item.row.document, lambda: 0, self._context(plan, item, None))
+            self._resolve(item.row.document, lambda: 0, self._context(plan, item, None))
         except JobError as error:
             return _with_row(item.row, error)
         return None
 
-    def resolve(
+    def _resolve(
         self,
         document: Document,
         draw: Callable[[], int],
@@ -284,7 +286,7 @@ class Planner:
 
     def preview(self, plan: Plan, item: PlanItem, sha256: str) -> JobSpec:
         """Resolve a row without drawing seeds at random."""
-        return self.resolve(item.row.document, lambda: 0, self._context(plan, item, sha256))
+        return self._resolve(item.row.document, lambda: 0, self._context(plan, item, sha256))
 
     def _context(self, plan: Plan, item: PlanItem, sha256: str | None) -> JobContext:
         context = job_rows.context_of(self._inbox, *plan.place(item), sha256)
@@ -295,8 +297,8 @@ class Planner:
     def batch_row(self, plan: Plan) -> dict[str, Any]:
         """Make the row of a new batch."""
         return {
-            "id": new_id(), "inbox": self._inbox.name, "folder": job_rows.printable(plan.folder),
-            "name": job_rows.printable(plan.name), "stem": safe_stem(plan.name), "kind": plan.kind,
+            "id": new_id(), "inbox": self._inbox.name, "folder": printable(plan.folder),
+            "name": printable(plan.name), "stem": safe_stem(plan.name), "kind": plan.kind,
             "originals": self._inbox.originals, "max_failures": plan.head.max_failures,
             "paused": None, "rows": 0, "wrong": 0, "created_at": utcnow(), "finished_at": None,
         }  # fmt: skip
@@ -313,7 +315,7 @@ class Planner:
         outcome = item.outcome
         if outcome is None:
             context = self._context(plan, item, sha256)
-            outcome = self.resolve(item.row.document, job_rows.draw_seed, context)
+            outcome = self._resolve(item.row.document, job_rows.draw_seed, context)
         item.job = job_rows.job_row(self._inbox, *plan.place(item), drop_id, outcome)
         if batch is not None:
             request = request_text(item.row.document)

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from dna_pipeline.base.clock import briefly
+from dna_pipeline.base.quantities import number_of
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.image_paths import matches
 from dna_pipeline.config.schema import Inbox
@@ -44,37 +46,26 @@ class RecentImages:
             if at >= since and is_image_name(name):
                 self._images.setdefault(fold(path), RecentImage(path, job, at))
 
-    def find(self, paths: Iterable[str], patterns: Iterable[str] = ()) -> list[RecentImage]:
-        """Recent images at one of the paths, or that one of the globs fits; the newest first."""
+    def explanation(self, paths: Iterable[str], patterns: Iterable[str] = ()) -> str:
+        """Sentence about the recent images at one of the paths, or that one of the globs fits, and
+        that so were claimed before the file that names them; "" if there are none."""
         globs = list(patterns)
         by_path = [self._images.get(fold(path)) for path in dict.fromkeys(paths)]
         images = {image for image in by_path if image is not None}
         if globs:
             others = self._images.values()
             images |= {i for i in others if any(matches(i.path, glob) for glob in globs)}
-        return sorted(images, key=lambda image: image.at, reverse=True)
+        return _sentence(max(images, key=lambda i: i.at), len(images)) if images else ""
 
 
-def explanation(images: list[RecentImage]) -> str:
-    """Sentence about images that were claimed before the file that names them; "" for none."""
-    if not images:
-        return ""
-    newest = images[0]
-    job = newest.job[:8]
-    if len(images) == 1:
-        what = f"{newest.path} was taken in at {_clock(newest.at)} as job {job}"
+def _sentence(newest: RecentImage, number: int) -> str:
+    at, job = briefly(newest.at, utcnow()), newest.job[:8]
+    if number == 1:
+        what, it = f"{newest.path} was taken in at {at} as job {job}", "it"
     else:
-        others = f"{len(images) - 1:,} more image{'s' if len(images) > 2 else ''}"
-        what = f"{newest.path} (at {_clock(newest.at)}, as job {job}) and {others} were taken in"
-    it = "it" if len(images) == 1 else "them"
+        others = number_of(number - 1, "more image")
+        what, it = f"{newest.path} (at {at}, as job {job}) and {others} were taken in", "them"
     return (
         f"{what}, before this file came; to have this file used, drop {it} again "
         f"(`dna-pipeline cancel {job}` ends that job if it still waits)"
     )
-
-
-def _clock(at: datetime) -> str:
-    """A time of day, with its date if that is not today's."""
-    local = at.astimezone()
-    is_today = local.date() == datetime.now().astimezone().date()
-    return f"{local:%H:%M}" if is_today else f"{local:%Y-%m-%d %H:%M}"

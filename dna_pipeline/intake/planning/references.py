@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dna_pipeline.base.errors import JobError, ParameterInvalid, PathEscapesInbox
+from dna_pipeline.base.naming import printable
 from dna_pipeline.base.reachability import Look, look_directly
 from dna_pipeline.config.batch import (
     patterns_of,
@@ -20,7 +21,7 @@ from dna_pipeline.config.image_paths import (
 )
 from dna_pipeline.config.schema import Inbox
 from dna_pipeline.config.sidecar import parse_sidecar
-from dna_pipeline.config.tables import MAX_BYTES, is_table_name, read_table
+from dna_pipeline.config.tables import MAX_BYTES, is_table_name, parse_table
 from dna_pipeline.intake.discovery.candidates import Reference, References, Unreadable
 from dna_pipeline.intake.discovery.completeness import ZEROS_WAIT_S, lacks_end
 from dna_pipeline.intake.planning import job_rows
@@ -96,13 +97,13 @@ def _reachable(options: Iterable[Place], look: Look) -> Iterator[Place]:
 
 def escape_error(file: SourceRootFile) -> PathEscapesInbox:
     """Error of a link that leads out of the source roots."""
-    shown = job_rows.printable(str(file.path))
+    shown = printable(str(file.path))
     return PathEscapesInbox(f"{shown} is a link that leads out of the source_roots", where="image")
 
 
 def _table(path: Path) -> list[Any]:
     with path.open("rb") as file:
-        return read_table({}, path.name, file.read(MAX_BYTES + 1))
+        return parse_table({}, path.name, file.read(MAX_BYTES + 1)).rows
 
 
 def _names(

@@ -31,7 +31,3 @@ def check(
         check_text.print_report(report, None if everything else check_text.SHOWN)
     if not report["would_all_run"]:
         raise typer.Exit(2)
-
-
-def register(app: typer.Typer) -> None:
-    app.command()(check)

@@ -33,8 +33,8 @@ def print_report(report: Record, shown: int | None) -> None:
         if inbox["problem"]:
             print(clean(f"inbox {inbox['name']}: {inbox['problem']}"))
     for model in report["models"]:
-        if model["missing"]:
-            print(clean(f"model {model['name']}: {_waiting_for(model)}; {model['missing']}"))
+        if text := model["missing"] or model["mismatch"]:
+            print(clean(f"model {model['name']}: {_waiting_for(model)}; {text}"))
     for remark in report["remarks"]:
         print(clean(f"note: {remark['text']}"))
     _print_jobs("would run", right, _work, "", shown)
@@ -53,7 +53,7 @@ def _clauses(report: Record) -> Iterator[str]:
     bad = sum(inbox["problem"] is not None for inbox in report["inboxes"])
     if counts["wrong"]:
         yield _wrong_of(counts)
-    elif not bad and not counts["lacking"]:
+    elif not bad and not counts["lacking"] and not counts["mismatched"]:
         yield _nothing_wrong(report)
     if bad:
         yield f"{number_of(bad, 'inbox', 'inboxes')} cannot be used"
@@ -62,8 +62,7 @@ def _clauses(report: Record) -> Iterator[str]:
         yield f"{jobs_text(counts['jobs'])}, {time}, {size(max(report['disk_bytes'], 1 << 20))}"
     elif not report["waiting"]:
         yield "nothing would run" if counts["wrong"] or counts["skipped"] else _NOTHING
-    if counts["lacking"]:
-        yield f"{jobs_text(counts['lacking'])} would wait for weights"
+    yield from _held_up(counts)
     if counts["skipped"]:
         yield f"{counts['skipped']:,} done before and skipped"
     if report["waiting"]:
@@ -72,13 +71,24 @@ def _clauses(report: Record) -> Iterator[str]:
         yield f"{number_of(len(report['ignored']), 'entry', 'entries')} left alone"
 
 
+def _held_up(counts: dict[str, int]) -> Iterator[str]:
+    if counts["lacking"]:
+        yield f"{jobs_text(counts['lacking'])} would wait for weights"
+    if counts["mismatched"]:
+        yield f"{jobs_text(counts['mismatched'])} would fail by a wrong file of a model"
+
+
 def _nothing_wrong(report: Record) -> str:
     """Say that nothing is wrong, or with what, if models are missing that nothing needs now."""
     missing = sum(model["missing"] is not None for model in report["models"])
-    if not missing:
+    wrong = sum(bool(not m["missing"] and m["mismatch"]) for m in report["models"])
+    if not missing and not wrong:
         return "nothing is wrong"
-    verb = "is" if missing == 1 else "are"
-    models = f"{number_of(missing, 'model')} {verb} missing"
+    clauses = [f"{number_of(missing, 'model')} {'is' if missing == 1 else 'are'} missing"]
+    if wrong:
+        verb = "has a wrong file" if wrong == 1 else "have wrong files"
+        clauses = [*clauses[: bool(missing)], f"{number_of(wrong, 'model')} {verb}"]
+    models = "; ".join(clauses)
     has_work = report["counts"]["jobs"] or report["waiting"]
     return f"nothing is wrong with what waits; {models}" if has_work else models
 
@@ -95,7 +105,7 @@ def _waiting_for(model: Record) -> str:
     number: int = model["jobs"]
     if not number:
         return "nothing that lies in the inboxes needs it"
-    return f"{jobs_text(number)} would wait for it"
+    return f"{jobs_text(number)} would {'wait for it' if model['missing'] else 'fail'}"
 
 
 def _print_jobs(title: str, jobs: list[Record], last: Any, kind: str, shown: int | None) -> None:
@@ -113,7 +123,8 @@ def _fault(job: Record) -> str:
 
 def _work(job: Record) -> str:
     lacks = f" (waits for the weights of {', '.join(job['lacks'])})" if job["lacks"] else ""
-    return f"{job['pipeline']}{lacks}"
+    wrong = f" (fails by a wrong file of {', '.join(job['mismatched'])})"
+    return f"{job['pipeline']}{lacks}{wrong if job['mismatched'] else ''}"
 
 
 def _sidecar(job: Record) -> str:

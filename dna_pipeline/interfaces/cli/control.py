@@ -120,8 +120,3 @@ def resume(context: typer.Context, batch: BatchOption = None) -> None:
 
     control.resume(load_to_write(context), batch)
     say("resumed")
-
-
-def register(app: typer.Typer) -> None:
-    for command in (cancel, retry, pause, resume):
-        app.command()(command)

@@ -33,7 +33,3 @@ def init(
         raise ConfigError(f"{error.filename}: {error.strerror}") from None
     say("`dna-pipeline check` says what would run, `dna-pipeline watch` runs it.")
     say("Fetch the weights, about 4 GB, into data/models: `dna-pipeline models pull`")
-
-
-def register(app: typer.Typer) -> None:
-    app.command()(init)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Iterator
+from typing import Annotated, Any
 
 import typer
 
@@ -19,10 +20,6 @@ from dna_pipeline.interfaces.cli.output import (
     say,
 )
 from dna_pipeline.interfaces.cli.words import event_words, short
-
-if TYPE_CHECKING:
-    from dna_pipeline.config.schema import Config
-    from dna_pipeline.operations.history import EventLog
 
 FOLLOW_INTERVAL_S = 0.25
 
@@ -59,11 +56,7 @@ def show(context: typer.Context, job: str, as_json: JsonOption = False) -> None:
     job_record = read_job(config, job)
     if as_json:
         print_json(job_record)
-    else:
-        _print_job(config, job_record)
-
-
-def _print_job(config: Config, job_record: dict[str, Any]) -> None:
+        return
     for title, text in job_lines(config.outbox, job_record):
         print(f"{clean(title):12} {clean(text)}".rstrip())
 
@@ -75,18 +68,17 @@ def events(
     as_json: JsonOption = False,
 ) -> None:
     """Print what happened, in order: as lines or as JSON lines."""
-    from dna_pipeline.operations.history import EventLog
+    from dna_pipeline.operations.history import read_events
 
-    log = EventLog(load(context), job)
+    portions = read_events(load(context), job)
     try:
-        _print_events(log, follow=follow, as_json=as_json)
+        _print_events(portions, follow=follow, as_json=as_json)
     except KeyboardInterrupt:
         raise typer.Exit(0) from None
 
 
-def _print_events(log: EventLog, *, follow: bool, as_json: bool) -> None:
-    while True:
-        events = log.read()
+def _print_events(portions: Iterator[list[dict[str, Any]]], *, follow: bool, as_json: bool) -> None:
+    for events in portions:
         for event in events:
             if as_json:
                 print_json_line(event)
@@ -113,8 +105,3 @@ def status(context: typer.Context, as_json: JsonOption = False) -> None:
         print_json(current.fields)
     else:
         print_status(current.fields)
-
-
-def register(app: typer.Typer) -> None:
-    for command in (jobs, show, events, status):
-        app.command()(command)

@@ -132,7 +132,7 @@ def _cut_off(count: int) -> str:
 def _daemon(daemon: Record | None) -> str:
     if daemon is None:
         return "none runs"
-    from dna_pipeline.operations.obstacles import daemon_words
+    from dna_pipeline.operations.daemon.lock import daemon_words
 
     return f"{daemon_words(daemon)}, device {daemon.get('device') or 'not loaded yet'}"
 

@@ -11,8 +11,16 @@ import typer
 from dna_pipeline import __version__
 from dna_pipeline.base.errors import Locked
 from dna_pipeline.base.terminal_text import escape_unencodable
-from dna_pipeline.interfaces.cli import check, control, init, inspect, models, repair, run, verify
-from dna_pipeline.interfaces.cli.output import Options, say
+from dna_pipeline.interfaces.cli.check import check
+from dna_pipeline.interfaces.cli.control import cancel, pause, resume, retry
+from dna_pipeline.interfaces.cli.doctor import doctor
+from dna_pipeline.interfaces.cli.init import init
+from dna_pipeline.interfaces.cli.inspect import events, jobs, show, status
+from dna_pipeline.interfaces.cli.models import models
+from dna_pipeline.interfaces.cli.output import say
+from dna_pipeline.interfaces.cli.repair import repair
+from dna_pipeline.interfaces.cli.run import run, submit, watch
+from dna_pipeline.interfaces.cli.verify import verify
 from dna_pipeline.operations.lookup import sentence
 
 EXIT_WRONG_CALL = 2
@@ -27,8 +35,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for group in (init, check, run, inspect, control, models, verify, repair):
-    group.register(app)
+for command in (
+    init, check, watch, run, submit, jobs, show, events, status, cancel, retry, pause, resume,
+    verify, repair, doctor,
+):  # fmt: skip
+    app.command()(command)
+app.add_typer(models)
 
 
 def _print_version(is_requested: bool) -> None:
@@ -49,7 +61,7 @@ def options(
     ] = False,
 ) -> None:
     """Read what stands before the command's name."""
-    context.obj = Options(config)
+    context.obj = config
 
 
 def main() -> None:

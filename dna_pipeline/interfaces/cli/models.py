@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 models = typer.Typer(
     name="models",
-    help="Weights: list, pull, verify, export, import.",
+    help="Weights: list, pull, verify, convert, export, import.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -186,6 +186,35 @@ def verify(
         raise typer.Exit(1)
 
 
+@models.command()
+def convert(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A Stable Diffusion 1.5 in one file.")
+    ],
+    target: Annotated[
+        Path, typer.Argument(metavar="TARGET", help="The new folder in Diffusers format.")
+    ],
+    vae: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A VAE to take in place of the checkpoint's own."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Convert a checkpoint in one file to a folder in Diffusers format. Goes never online.
+
+    Values and number types are kept. The folder appears whole or not at all. Of a pickled file
+    (.ckpt), only tensors are read, and none of its code is run.
+    """
+    from dna_pipeline.operations.models import convert as operation
+
+    with _failures("nothing was made"):
+        made = operation.convert_checkpoint(file, target, vae)
+    if as_json:
+        print_json(made)
+        return
+    print(clean(f"{made['target']}: {number_of(made['files'], 'file')}, {size(made['bytes'])}"))
+
+
 @models.command("export")
 def export_models(
     context: typer.Context,
@@ -252,7 +281,3 @@ def _failures(kept: str) -> Generator[None]:
     else:
         return
     raise typer.Exit(1)
-
-
-def register(app: typer.Typer) -> None:
-    app.add_typer(models)

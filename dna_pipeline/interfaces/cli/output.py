@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,6 +14,7 @@ import typer
 from dna_pipeline.base.clock import to_second
 from dna_pipeline.base.naming import visible
 from dna_pipeline.base.terminal_text import shown, width
+from dna_pipeline.base.times import format_time
 
 if TYPE_CHECKING:
     from dna_pipeline.config.schema import Config
@@ -22,18 +22,11 @@ if TYPE_CHECKING:
 JsonOption = Annotated[bool, typer.Option("--json", help="Print facts as JSON.")]
 
 
-@dataclass(slots=True)
-class Options:
-    """Options that stand before the command's name."""
-
-    config: Path | None = None
-
-
 def load(context: typer.Context) -> Config:
     """Load and check the configuration. Raises `ConfigError`."""
     from dna_pipeline.operations import configuration
 
-    return configuration.load(_file(context))
+    return configuration.load(config_file(context))
 
 
 def load_to_write(context: typer.Context) -> Config:
@@ -45,14 +38,14 @@ def load_to_write(context: typer.Context) -> Config:
     """
     from dna_pipeline.operations import configuration
 
-    return configuration.load_to_write(_file(context))
+    return configuration.load_to_write(config_file(context))
 
 
-def _file(context: typer.Context) -> Path:
+def config_file(context: typer.Context) -> Path:
+    """Find pipeline.yaml; `context.obj` is the value of the option `--config`."""
     from dna_pipeline.config.schema import find_config
 
-    options: Options = context.obj
-    return find_config(options.config)
+    return find_config(context.obj)
 
 
 def print_json(value: Any) -> None:
@@ -66,7 +59,7 @@ def print_json_line(value: Any) -> None:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, datetime):
-        return value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        return format_time(value)
     return str(value)
 
 

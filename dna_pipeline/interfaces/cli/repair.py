@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import typer
 
+from dna_pipeline.base.quantities import number_of
 from dna_pipeline.interfaces.cli.output import JsonOption, clean, load_to_write, print_json, say
 
 
@@ -19,15 +21,16 @@ def repair(
 ) -> None:
     """Rebuild a damaged ledger from the results and from what was taken in."""
     from dna_pipeline.base.logs import configure
-    from dna_pipeline.operations.repair.exclusive import rebuild_ledger, take_over_claims
+    from dna_pipeline.operations.repair.rebuild import rebuild
+    from dna_pipeline.operations.repair.takeover import take_over
 
     config = load_to_write(context)
     configure(config.logs, quiet=True)
     if claims:
-        owners = [owner.to_dict() for owner in take_over_claims(config)]
+        owners = [asdict(owner) for owner in take_over(config)]
         print_json({"claims": owners}) if as_json else _print_claims(owners)
     else:
-        report = rebuild_ledger(config).to_dict()
+        report = rebuild(config).to_dict()
         print_json(report) if as_json else _print_report(report)
 
 
@@ -46,8 +49,7 @@ def _print_report(report: dict[str, Any]) -> None:
     if report["requeued"]:
         print(f"queued     {report['requeued']} copies in the data folder")
     for inbox, number in report["known"].items():
-        files = "1 file" if number == 1 else f"{number:,} files"
-        were = "was" if number == 1 else "were"
+        files, were = number_of(number, "file"), "was" if number == 1 else "were"
         print(f"known      {files} in inbox {clean(inbox)} {were} done; not run again")
     for path in report["recovered"]:
         print(f"recovered  {clean(path)}: nobody knows whose; drop or submit it again")
@@ -68,7 +70,3 @@ def _print_claims(entries: list[dict[str, Any]]) -> None:
         print(clean(f"{where}: {done}"))
         for line in entry["left"]:
             print(clean(f"left       {line}"))
-
-
-def register(app: typer.Typer) -> None:
-    app.command()(repair)

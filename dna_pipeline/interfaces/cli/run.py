@@ -27,6 +27,13 @@ WAITS_SHOWN = 3
 
 def watch(context: typer.Context) -> None:
     """Watch the inboxes and work, until SIGTERM or Ctrl-C."""
+    daemon = _daemon(context)
+    daemon.run()
+    _leave_stuck_threads(daemon)
+
+
+def _daemon(context: typer.Context) -> Daemon:
+    """Make the daemon of `watch` or `run`, with its log, and let signals stop it."""
     from dna_pipeline.base.logs import configure
     from dna_pipeline.operations.daemon.loop import Daemon
 
@@ -35,8 +42,7 @@ def watch(context: typer.Context) -> None:
     configure(config.logs)
     daemon = Daemon(config)
     _stop_on_signals(daemon)
-    daemon.run()
-    _leave_stuck_threads(daemon)
+    return daemon
 
 
 def _leave_stuck_threads(daemon: Daemon, status: int = 0) -> None:
@@ -63,19 +69,13 @@ def _stop_on_signals(daemon: Daemon) -> None:
 
 def run(context: typer.Context, as_json: JsonOption = False) -> None:
     """Take in what waits, work until nothing is runnable, and report."""
-    from dna_pipeline.base.logs import configure
     from dna_pipeline.base.times import utcnow
-    from dna_pipeline.operations.daemon.loop import Daemon
     from dna_pipeline.operations.status import last_event, run_report
 
-    require_utf8_names()
-    config = load_to_write(context)
-    configure(config.logs)
-    daemon = Daemon(config)
-    _stop_on_signals(daemon)
-    before, since = last_event(config), utcnow()
+    daemon = _daemon(context)
+    before, since = last_event(daemon.config), utcnow()
     daemon.run(until_idle=True, report_waits=_say_waits)
-    report = run_report(config, before, since, daemon.waiting)
+    report = run_report(daemon.config, before, since, daemon.waiting)
     if as_json:
         print_json(report)
     else:
@@ -112,7 +112,7 @@ def _print_report(report: dict[str, Any]) -> None:
         print(f"held: {number}, {clean(hold_reason(hold['code'], hold['detail']))}")
     for entry in report["waiting"]:
         where = f"{entry['inbox']}/{entry['file']}" if entry["file"] else entry["inbox"]
-        print(f"left: {clean(where)}: {clean(entry['reason'])}")
+        print(f"waiting: {clean(where)}: {clean(entry['reason'])}")
 
 
 def submit(
@@ -162,8 +162,3 @@ def _submission(image: str, settings: list[str]) -> Submission:
         mend = '; put a value with blanks in quotes: --set img2img.prompt="a chair"'
         raise ConfigError(f"{image}: there is no such file{mend if settings else ''}")
     return Submission(Path(image).name, Path(image))
-
-
-def register(app: typer.Typer) -> None:
-    for command in (watch, run, submit):
-        app.command()(command)

@@ -62,7 +62,3 @@ def _print(results: list[dict[str, Any]], opens: bool) -> None:
     opened = f", {sum(result['opened'] for result in results)} opened" if opens else ""
     looked_at = f"{number_of(len(results), 'result')} with {number_of(files, 'file')} looked at"
     say(f"{looked_at}{opened}, {wrong} with problems")
-
-
-def register(app: typer.Typer) -> None:
-    app.command()(verify)

@@ -73,6 +73,12 @@ def context() -> Generator[moderngl.Context]:
         raise
 
 
+def renderer() -> str:
+    """Name of the device or software that draws, and the version of OpenGL. Raises NoOpenGL."""
+    with context() as opened:
+        return f"{opened.info['GL_RENDERER']}, OpenGL {opened.version_code / 100:.1f}"
+
+
 def check(opened: moderngl.Context) -> None:
     """Raises OpenGLError where something has gone wrong since the last check in this use.
 

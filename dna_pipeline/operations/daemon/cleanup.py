@@ -21,8 +21,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import timedelta
-from enum import Enum
+from itertools import takewhile
 from pathlib import Path
+from typing import Literal
 
 import structlog
 
@@ -38,6 +39,7 @@ from dna_pipeline.base.files import (
     rename_new,
 )
 from dna_pipeline.base.layout import CLAIMS, SOURCE, entries, is_id, is_real_folder, is_trash
+from dna_pipeline.base.naming import numbered
 from dna_pipeline.base.periodic import PeriodicTask, Throttle
 from dna_pipeline.base.reachability import Look, look_directly, require_answer
 from dna_pipeline.base.times import utcnow
@@ -57,13 +59,8 @@ log = structlog.get_logger()
 INTERVAL_S = 3600.0
 
 
-class Fate(Enum):
-    """Decision about one leftover folder."""
-
-    KEEP = "keep"
-    REMOVE = "remove"
-    RECOVER = "recover"
-
+Fate = Literal["keep", "remove", "recover"]
+"""Decision about one leftover folder."""
 
 Decide = Callable[[str], Fate]
 
@@ -132,29 +129,29 @@ class Cleanup:
         """Clean up one folder; True if it was changed or failed. An error is logged, so that the
         other folders are still cleaned up."""
         try:
-            if grace_s and _age_s(folder) <= grace_s:
+            if grace_s and time.time() - folder.stat().st_mtime <= grace_s:
                 return False
             fate = decide(folder.name)
-            if fate is Fate.REMOVE:
+            if fate == "remove":
                 remove_tree_if_there(folder)
                 log.info("leftover.removed", folder=str(folder))
-            elif fate is Fate.RECOVER:
+            elif fate == "recover":
                 move_to_recovered(self._config, folder)
         except OSError as error:
             log.warning("leftover.left", folder=str(folder), why=str(error))
             return True
-        return fate is not Fate.KEEP
+        return fate != "keep"
 
     def _job_fate(self, name: str) -> Fate:
         """Decide about a work folder or a staging folder, which has the id of its job as name."""
         if is_trash(name):
-            return Fate.REMOVE
+            return "remove"
         is_open, job = self._ledger.transact(
             lambda s: (queue.is_open(s, name), queue.find_job(s, name))
         )
         if job is None:
-            return Fate.RECOVER
-        return Fate.KEEP if is_open else Fate.REMOVE
+            return "recover"
+        return "keep" if is_open else "remove"
 
     def _claims_fate(self) -> Decide:
         """Give the function that decides about a copy, whose folder has the id of its drop as
@@ -163,10 +160,11 @@ class Cleanup:
 
         def decide(name: str) -> Fate:
             if name in needed:
-                return Fate.KEEP
+                return "keep"
             state = self._ledger.transact(lambda s: drops.drop_state(s, name))
-            fates = {None: Fate.RECOVER, "gone": Fate.REMOVE}
-            return fates.get(state, Fate.KEEP)
+            if state is None:
+                return "recover"
+            return "remove" if state == "gone" else "keep"
 
         return decide
 
@@ -287,10 +285,6 @@ def _is_staged(name: str) -> bool:
     return is_id(name) or is_trash(name)
 
 
-def _age_s(folder: Path) -> float:
-    return time.time() - folder.stat().st_mtime
-
-
 def _has_original(copy: Path, original: Path | None, stats: Mapping[Path, FileStat]) -> bool:
     if original is None:
         return False
@@ -320,8 +314,9 @@ def _move(folder: Path, home: Path) -> Path:
 
 def _copy(folder: Path, home: Path) -> Path:
     """Copy a folder durably. An equal copy from an interrupted earlier move is used again."""
-    if twin := next(filter(lambda p: _is_same_tree(folder, p), _names(home, folder.name)), None):
-        return twin
+    for path in takewhile(os.path.lexists, (home / name for name in numbered(folder.name))):
+        if _is_same_tree(folder, path):
+            return path
     partial = home / f".{folder.name}.partial"
     remove_tree_if_there(partial)
     shutil.copytree(folder, partial, symlinks=True, copy_function=copy_anew)
@@ -332,18 +327,7 @@ def _copy(folder: Path, home: Path) -> Path:
 
 
 def _free_name(home: Path, name: str) -> Path:
-    *_, last = _names(home, name)
-    return last
-
-
-def _names(home: Path, name: str) -> Iterator[Path]:
-    """Give the paths `name`, `name-2` and so on; the last one is free, the others exist."""
-    number, path = 1, home / name
-    while os.path.lexists(path):
-        yield path
-        number += 1
-        path = home / f"{name}-{number}"
-    yield path
+    return next(home / n for n in numbered(name) if not os.path.lexists(home / n))
 
 
 def _is_same_tree(one: Path, other: Path) -> bool:

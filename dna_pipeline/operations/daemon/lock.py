@@ -9,8 +9,8 @@ import os
 import platform
 import stat
 import tempfile
-from collections.abc import Generator, Iterable
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from filelock import FileLock, Timeout
 
 from dna_pipeline.base.clock import to_second
 from dna_pipeline.base.errors import Locked
-from dna_pipeline.base.files import write_bytes
+from dna_pipeline.base.files import read_json, write_bytes
 from dna_pipeline.base.times import format_time, utcnow
 
 LOCK_WAIT_S = 1.0
@@ -34,7 +34,7 @@ def hold_lock(data: Path) -> Generator[None]:
     try:
         lock.acquire(timeout=LOCK_WAIT_S, poll_interval=0.05)
     except Timeout:
-        raise Locked(f"{data} is held by another daemon: {_describe(holder(data))}") from None
+        raise Locked(f"{data} is held by another daemon: {daemon_words(holder(data))}") from None
     try:
         daemon = {"pid": os.getpid(), "host": platform.node(), "since": format_time(utcnow())}
         write_bytes(data / "daemon.json", json.dumps(daemon).encode())
@@ -45,10 +45,7 @@ def hold_lock(data: Path) -> Generator[None]:
 
 def holder(data: Path) -> dict[str, Any] | None:
     """Read the entry of the daemon that last held the folder: pid, host, since."""
-    try:
-        return json.loads((data / "daemon.json").read_bytes())
-    except (OSError, ValueError):
-        return None
+    return read_json(data / "daemon.json")
 
 
 def is_held(data: Path) -> bool:
@@ -66,11 +63,17 @@ def _is_locked(path: Path) -> bool:
     return False
 
 
-def _describe(daemon: dict[str, Any] | None) -> str:
-    if daemon is None:
+def daemon_words(daemon: Mapping[str, Any] | None) -> str:
+    """Describe a daemon by its own entry: process, host and start, as far as it gives them."""
+    if daemon is None or "pid" not in daemon:
         return "it did not say which"
-    since = to_second(datetime.fromisoformat(daemon["since"]))
-    return f"process {daemon['pid']} on {daemon['host']}, since {since}"
+    text = f"process {daemon['pid']}"
+    if host := daemon.get("host"):
+        text += f" on {host}"
+    try:
+        return f"{text}, since {to_second(datetime.fromisoformat(daemon['since']))}"
+    except (KeyError, TypeError, ValueError):
+        return text
 
 
 def shared_dir() -> Path:
@@ -101,8 +104,7 @@ def hold_kept(inboxes: Iterable[tuple[str, Path]], data: Path) -> Generator[None
     with ExitStack() as locks:
         for name, path in inboxes:
             try:
-                status = path.stat()
-                place = shared_dir() / f"keep-{status.st_dev:x}-{status.st_ino:x}"
+                place = _kept_lock(path)
             except OSError:
                 continue
             _hold_kept(locks, place, f"inbox {name} ({path})", data)
@@ -115,17 +117,19 @@ def keeper(inbox: Path, data: Path) -> str | None:
     Only looks, and makes no file. Gives None also if the lock cannot be read.
     """
     try:
-        status = inbox.stat()
-        place = shared_dir() / f"keep-{status.st_dev:x}-{status.st_ino:x}"
+        place = _kept_lock(inbox)
     except OSError:
         return None
     if not place.with_suffix(".lock").exists() or not _is_locked(place.with_suffix(".lock")):
         return None
-    info_file = place.with_suffix(".json")
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        if json.loads(info_file.read_bytes())["data"] == str(data):
-            return None
-    return _conflict_text(info_file)
+    info = read_json(place.with_suffix(".json")) or {}
+    return None if info.get("data") == str(data) else _conflict_text(info)
+
+
+def _kept_lock(inbox: Path) -> Path:
+    """Give the path of an inbox's lock and its holder's entry, without ending. Raises OSError."""
+    status = inbox.stat()
+    return shared_dir() / f"keep-{status.st_dev:x}-{status.st_ino:x}"
 
 
 def _hold_kept(locks: ExitStack, place: Path, inbox: str, data: Path) -> None:
@@ -136,7 +140,7 @@ def _hold_kept(locks: ExitStack, place: Path, inbox: str, data: Path) -> None:
     except Timeout:
         raise Locked(
             f"{inbox} keeps its originals and is watched by another daemon already: "
-            f"{_conflict_text(info_file)}; each would do every file. "
+            f"{_conflict_text(read_json(info_file) or {})}; each would do every file. "
             "Give it `originals: archive`, or another folder"
         ) from None
     except OSError:
@@ -145,9 +149,7 @@ def _hold_kept(locks: ExitStack, place: Path, inbox: str, data: Path) -> None:
     write_bytes(info_file, json.dumps({"pid": os.getpid(), "data": str(data)}).encode())
 
 
-def _conflict_text(path: Path) -> str:
-    try:
-        info = json.loads(path.read_bytes())
-        return f"process {info['pid']}, data folder {info['data']}"
-    except (OSError, ValueError, KeyError, TypeError):
+def _conflict_text(info: dict[str, Any]) -> str:
+    if not {"pid", "data"} <= info.keys():
         return "it did not say which"
+    return f"process {info['pid']}, data folder {info['data']}"

@@ -34,10 +34,12 @@ from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Job
 from dna_pipeline.operations.daemon.cleanup import Cleanup
 from dna_pipeline.operations.daemon.lock import hold_kept, hold_lock, holder
+from dna_pipeline.operations.daemon.preload import Preload
 from dna_pipeline.operations.daemon.run_waits import Report, RunWaits
 from dna_pipeline.operations.daemon.status_file import StatusFile
 from dna_pipeline.operations.ownership import check_data_folder
 from dna_pipeline.operations.repair.overtaken import OvertakenJobs
+from dna_pipeline.providers.checkpoints import declared_in, folder_of
 from dna_pipeline.publish.batch_report import BatchReports
 from dna_pipeline.publish.publisher import Publisher
 
@@ -62,9 +64,9 @@ def worker_settings(config: Config) -> WorkerSettings:
     """Extract the part of the configuration that the worker needs."""
     models = {
         name: {"provider": provider.name_in_config, **provider.model_dump(mode="json")}
-        for name, provider in config.models.items()
+        for name, provider in declared_in(config.models).items()
     }
-    runtime = config.runtime
+    runtime, folder = config.runtime, folder_of(config.models)
     return WorkerSettings(
         device=runtime.device,
         dtype=runtime.dtype,
@@ -72,6 +74,7 @@ def worker_settings(config: Config) -> WorkerSettings:
         models=models,
         stage_timeout_s=runtime.stage_timeout_s,
         idle_unload_s=runtime.idle_unload_s,
+        checkpoints=None if folder is None else str(folder),
     )
 
 
@@ -155,8 +158,12 @@ class Daemon:
 
     def _work(self, waits: RunWaits, *, until_idle: bool) -> None:
         self._patient = not until_idle
+        # `run` ends as soon as its jobs do, so it loads only what a job needs.
+        preload = Preload([] if until_idle else self.config.runtime.preload, self.dispatcher)
+        preload.begin()
         while not self._stop.is_set():
             self._tick_or_sleep()
+            preload.step()
             if until_idle and self._is_idle():
                 # Written now, since closing leaves little time for it.
                 self._write_batch_reports(inf)
@@ -197,7 +204,7 @@ class Daemon:
         self.overtaken = OvertakenJobs(self.config, self.ledger, look)
         self._recover()
         watcher = Watcher(self.config.inboxes, self._hint, _warn, look)
-        watcher.start()
+        watcher.refresh()
         heartbeat = self._heartbeat()
         heartbeat.start()
         intake = threading.Thread(

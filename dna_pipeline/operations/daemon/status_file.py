@@ -47,7 +47,6 @@ class StatusFile:
         look: Look = look_directly,
     ) -> None:
         self._config = config
-        self._outbox = config.outbox
         self._path = file_of(config.outbox)
         self._look = look
         self._queries = queries
@@ -152,7 +151,7 @@ class StatusFile:
         }
 
     def _put(self, content: dict[str, Any]) -> None:
-        if self._look(self._outbox).is_silent:
+        if self._look(self._config.outbox).is_silent:
             return  # a result that waits for the outbox says so in the log and in the ledger
         try:
             write_bytes(self._path, json.dumps(content, indent=1, default=str).encode())

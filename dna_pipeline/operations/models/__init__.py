@@ -1,1 +1,1 @@
-"""Operations on the files of models: list, pull, verify, export, import."""
+"""Operations on the files of models: list, pull, verify, convert, export, import."""

@@ -34,13 +34,21 @@ def export_models(
     progress.begin(2 * number)  # each file is hashed, then written
     packed: dict[Path, PackedModel] = {}
     for name, provider in chosen.items():
-        root, files = provider.weights()
-        if root not in packed:
+        for root, files in _places(provider):
+            if root in packed:
+                continue
             target = _target(config, name, root, {model.target for model in packed.values()})
             model = archive.pack(name, target, None, root, files, progress)
             packed[root] = replace(model, licence=fingerprints.licence(provider))
     archive.export(target_file, [(model, root) for root, model in packed.items()], progress)
     return [_facts(model) for model in packed.values()]
+
+
+def _places(provider: Provider) -> list[tuple[Path, list[Path]]]:
+    """The model's root with the files below it, and each of its files that lies elsewhere."""
+    root, files = provider.weights()
+    inside = [path for path in files if path.is_relative_to(root)]
+    return [(root, inside), *((path, [path]) for path in files if path not in inside)]
 
 
 def _chosen(config: Config, names: Sequence[str]) -> dict[str, Provider]:

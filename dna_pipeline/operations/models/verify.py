@@ -15,7 +15,7 @@ from dna_pipeline.config.schema import Config
 from dna_pipeline.operations.repair.results import find_results
 from dna_pipeline.providers.base import Provider
 from dna_pipeline.publish.manifest import NAME
-from dna_pipeline.weights.fingerprint import folder_hash
+from dna_pipeline.weights.fingerprint import folder_hash, name_below
 from dna_pipeline.weights.pins import PinnedFile, Pins, load_pins
 from dna_pipeline.weights.progress import Progress
 
@@ -91,7 +91,7 @@ def _verify(
     hashes: dict[str, str] = {}
     for path in files:
         progress.show_file(f"{name} {path.name}")
-        hashes[path.name if path == root else path.relative_to(root).as_posix()] = sha256_file(path)
+        hashes[name_below(root, path)] = sha256_file(path)
         progress.advance(path.stat().st_size)
     report["sha256"] = hashes[root.name] if files == [root] else folder_hash(hashes)
     report |= _against_pins(pins, provider, hashes)

@@ -45,7 +45,7 @@ class Batches:
         ids = {batch["id"] for batch in readable}
         rows = [row for row in self._remains.batch_rows if row["batch_id"] in ids]
         for table, values in ((Batch, readable), (BatchRow, rows)):
-            self._ledger.transact(lambda s, t=table, v=values: store.insert_new_rows(s, t, v))
+            self._ledger.transact(lambda s, t=table, v=values: store.add_new_rows(s, t, v))
         for drop in self._remains.drops.values():
             if self._batches_of(drop) & ids and self._has_claim(drop):
                 self._restore_drop(drop)
@@ -72,7 +72,7 @@ class Batches:
                 sha256 = claims.hash_in_place(Path(str(drop["claim"]), str(drop["image"]))).sha256
             except (claims.ClaimError, OSError):
                 return  # the next recovery of claims reports the problem
-            jobs = [job for job in self._jobs(inbox, drop, sha256) if job is not None]
+            jobs = self._jobs(inbox, drop, sha256)
         values = {c.name: drop[c.name] for c in Drop.__table__.columns if c.name in drop}
         # The drop of the job file, which holds the text for all rows, may be gone.
         job_file = self._remains.job_files.get(str(drop["batch"]))
@@ -80,19 +80,18 @@ class Batches:
         row = values | {"state": "claimed", "sha256": sha256, "created_at": utcnow()}
 
         def commit(session: Any) -> None:
-            store.insert_rows(session, Drop, [row])
+            drops.begin_claims(session, [row])
             drops.finish_claims(session, [], jobs)
 
         self._ledger.transact(commit)
         self.drops.add(str(drop["id"]))
 
-    def _jobs(self, inbox: Inbox, drop: dict[str, Any], sha256: str) -> list[dict[str, Any] | None]:
-        job_ids = sorted(self._remains.jobs_of.get(str(drop["id"]), ()), key=self._place)
-        return [self._job(inbox, drop, job_id, sha256) for job_id in job_ids]
-
-    def _place(self, job_id: str) -> tuple[str, int]:
-        rows = self._remains.row_of
-        return rows.get(job_id, ("", 0))
+    def _jobs(self, inbox: Inbox, drop: dict[str, Any], sha256: str) -> list[dict[str, Any]]:
+        """Build the jobs of a drop that have no folder yet, in the order of their rows."""
+        row_of, ids = self._remains.row_of, self._remains.jobs_of.get(str(drop["id"]), ())
+        in_order = sorted(ids, key=lambda job_id: row_of.get(job_id, ("", 0)))
+        jobs = (self._job(inbox, drop, job_id, sha256) for job_id in in_order)
+        return [job for job in jobs if job is not None]
 
     def _job(
         self, inbox: Inbox, drop: dict[str, Any], job_id: str, sha256: str

@@ -17,22 +17,21 @@ import structlog
 
 from dna_pipeline.base.files import is_same_file, is_temporary, remove_tree_if_there, sha256_file
 from dna_pipeline.base.layout import SOURCE, entries, is_id, is_real_folder
+from dna_pipeline.base.naming import printable
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.intake.claiming import claims
 from dna_pipeline.intake.claiming.claimer import claim_of, hash_files, read_sidecar
 from dna_pipeline.intake.claiming.recorder import Recorder, image_entry
 from dna_pipeline.intake.discovery.scan import scan
 from dna_pipeline.intake.planning import job_rows
-from dna_pipeline.intake.planning.job_rows import printable
 from dna_pipeline.intake.planning.plan import Planner
 from dna_pipeline.ledger import drops, queue
 from dna_pipeline.ledger.store import Ledger
-from dna_pipeline.ledger.tables import Job
 from dna_pipeline.operations.daemon.cleanup import move_to_recovered
 from dna_pipeline.operations.ownership import read_mark
 from dna_pipeline.operations.repair.kept_files import FinishedJob, KeptFile
 from dna_pipeline.operations.repair.results import image_of, sidecar_of
-from dna_pipeline.operations.repair.salvage import Salvage
+from dna_pipeline.operations.repair.salvage import Salvage, has_all_jobs
 
 log = structlog.get_logger()
 
@@ -153,17 +152,15 @@ class Copies:
         return original in self._last_drops or done in self._done
 
     def _has_ended(self, drop_id: str) -> bool:
-        """True if the damaged ledger shows jobs of the drop, and all of them have their folders."""
-        return bool(jobs := self._jobs(drop_id)) and None not in jobs
-
-    def _jobs(self, drop_id: str) -> list[Job | None]:
-        ids = self._remains.jobs_of.get(drop_id, set())
-        return [self._ledger.transact(lambda s, i=job: queue.find_job(s, i)) for job in ids]
+        """True if all jobs of the drop have their folders, so that the new ledger knows them."""
+        return has_all_jobs(self._ledger, self._remains, drop_id)
 
     def _is_archived(self, copy: Path) -> bool:
         """True if the same bytes lie in the folder of one of the copy's jobs, or in a `keep`
         inbox."""
-        names = [job.publish_name for job in self._jobs(copy.parent.name) if job is not None]
+        ids = self._remains.jobs_of.get(copy.parent.name, set())
+        jobs = (self._ledger.transact(lambda s, i=job: queue.find_job(s, i)) for job in ids)
+        names = [job.publish_name for job in jobs if job is not None]
         places = [self._config.outbox / name / SOURCE / copy.name for name in names if name]
         return any(is_same_file(copy, place) for place in places) or bool(self._originals_of(copy))
 

@@ -12,21 +12,21 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
+from dna_pipeline.base.naming import printable
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.intake.claiming import claims
 from dna_pipeline.intake.discovery.candidates import Candidate
 from dna_pipeline.intake.discovery.scan import FileStat
 from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.intake.planning.finder import key_path
-from dna_pipeline.intake.planning.job_rows import printable
-from dna_pipeline.intake.planning.known_files import Version, to_json
+from dna_pipeline.intake.planning.known_files import Version, rows_of
 from dna_pipeline.intake.planning.plan import Planner
 from dna_pipeline.intake.planning.references import read_reference
-from dna_pipeline.ledger import drops, queue, store
+from dna_pipeline.ledger import drops, store
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.operations.check_plan import candidates
 from dna_pipeline.operations.repair.results import PublishedResult
-from dna_pipeline.operations.repair.salvage import Salvage
+from dna_pipeline.operations.repair.salvage import Salvage, has_all_jobs
 
 
 class KeptFile(NamedTuple):
@@ -108,10 +108,8 @@ def _is_lost(ledger: Ledger, remains: Salvage, drop_id: str | None) -> bool:
     """True if a file's jobs had not ended and were not restored: the file must run again."""
     if drop_id not in remains.drops:
         return False
-    jobs = remains.jobs_of.get(str(drop_id), set())
-    rebuilt_jobs = [ledger.transact(lambda s, i=job: queue.find_job(s, i)) for job in jobs]
     restored = ledger.transact(lambda s: drops.drop_state(s, str(drop_id)))
-    return restored is None and (not jobs or None in rebuilt_jobs)
+    return restored is None and not has_all_jobs(ledger, remains, str(drop_id))
 
 
 def _matching(config: Config, inbox: Inbox, ended_jobs: set[FinishedJob]) -> list[dict[str, Any]]:
@@ -119,24 +117,25 @@ def _matching(config: Config, inbox: Inbox, ended_jobs: set[FinishedJob]) -> lis
         present = candidates(inbox)
     except OSError:
         return []  # the inbox is out of reach
-    rows = [_row(config, inbox, candidate, ended_jobs) for candidate in present]
-    return [row for row in rows if row is not None]
+    versions: dict[str, Version] = {}
+    for candidate in present:
+        if (version := _version(config, inbox, candidate, ended_jobs)) is not None:
+            versions[key_path(candidate, partial(read_reference, inbox))] = version
+    return rows_of(inbox.name, versions)
 
 
-def _row(
+def _version(
     config: Config, inbox: Inbox, candidate: Candidate, ended_jobs: set[FinishedJob]
-) -> dict[str, Any] | None:
+) -> Version | None:
+    """Give the version of a candidate's files; None if no job with these files has ended."""
     if candidate.image is None or candidate.error is not None:
         return None
     try:
         hashed = claims.hash_in_place(inbox.path / candidate.image)
         paths = [path for path in (candidate.image, candidate.sidecar) if path is not None]
         stats = {path: FileStat.of((inbox.path / path).lstat()) for path in paths}
-        data = (
-            job_rows.read_sidecar(inbox.path / candidate.sidecar)
-            if candidate.sidecar is not None
-            else None
-        )
+        sidecar = candidate.sidecar
+        data = None if sidecar is None else job_rows.read_sidecar(inbox.path / sidecar)
     except (claims.ClaimError, OSError):
         return None
     folder, _, image = candidate.image.rpartition("/")
@@ -145,9 +144,4 @@ def _row(
     if FinishedJob(inbox.name, name, hashed.sha256, text) not in ended_jobs:
         return None
     key = Planner(config, inbox).version_key(folder, image, data, hashed.sha256, None)
-    version = Version(stats, key)
-    path = key_path(candidate, partial(read_reference, inbox))
-    return {
-        "inbox": inbox.name, "path": path, "stat": to_json(version.stats),
-        "key": version.key, "error": None, "drop_id": None,
-    }  # fmt: skip
+    return Version(stats, key)

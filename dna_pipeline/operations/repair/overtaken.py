@@ -19,7 +19,7 @@ import structlog
 
 from dna_pipeline.base import claim_folders
 from dna_pipeline.base.errors import SourceMissing
-from dna_pipeline.base.layout import CANCELLED, FAILED, mirrored
+from dna_pipeline.base.layout import CANCELLED, FAILED, inbox_folder
 from dna_pipeline.base.reachability import Look, look_directly
 from dna_pipeline.config.schema import Config
 from dna_pipeline.ledger import batches, overtaken, states
@@ -115,10 +115,7 @@ class OvertakenJobs:
     def _homes(self, job: Job) -> list[str]:
         """List the folders of the outbox in which the job's folder may lie."""
         batch = self._ledger.transact(lambda s: batches.find(s, job.batch))
-        if batch is not None:
-            home = folder_of(batch)
-        else:
-            home = f"{job.inbox}/{mirrored(job.folder)}" if job.folder else job.inbox
+        home = inbox_folder(job.inbox, job.folder) if batch is None else folder_of(batch)
         above = job.inbox if batch is None else home
         return [home, f"{job.inbox}/{FAILED}", f"{above}/{CANCELLED}"]
 

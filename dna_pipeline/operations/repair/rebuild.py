@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,14 @@ import structlog
 
 from dna_pipeline.base.files import fsync_dir
 from dna_pipeline.base.layout import claim_roots, is_ledger_id
+from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.schema import Config
 from dna_pipeline.intake.claiming import claims as claim
 from dna_pipeline.intake.claiming import owner
 from dna_pipeline.ledger import batches, drops, health, store
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import ArtifactRow, Drop, Event, Job, StageRun
+from dna_pipeline.operations.daemon.lock import hold_lock
 from dna_pipeline.operations.ownership import MARK, Mark, read_mark, write_mark
 from dna_pipeline.operations.repair.batches import Batches
 from dna_pipeline.operations.repair.copies import Copies
@@ -36,7 +37,7 @@ from dna_pipeline.operations.repair.results import (
     read_result,
     rows_of,
 )
-from dna_pipeline.operations.repair.salvage import Salvage, salvage
+from dna_pipeline.operations.repair.salvage import Salvage, has_all_jobs, salvage
 
 log = structlog.get_logger()
 
@@ -71,7 +72,12 @@ class Report:
 
 
 def rebuild(config: Config) -> Report:
-    """Rebuild the ledger if it is damaged or gone. The caller must hold the data folder's lock."""
+    """Rebuild the ledger if it is damaged or gone. Raises `Locked` if a daemon is at work."""
+    with hold_lock(config.data):
+        return _rebuild(config)
+
+
+def _rebuild(config: Config) -> Report:
     path = config.ledger_path
     report = Report(damage=health.problem(path))
     if report.damage is None:
@@ -105,7 +111,7 @@ def _discard(path: Path) -> None:
 
 def _set_aside(path: Path) -> list[str]:
     """Give the damaged files dated names: the database first, then its companions."""
-    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")
+    stamp = utcnow().strftime("%Y%m%d-%H%M%S-%f")
     moved: list[str] = []
     for end in ("", *health.COMPANIONS):
         if (file := path.with_name(path.name + end)).exists():
@@ -127,9 +133,8 @@ def _ledger_id(config: Config, remains: Salvage) -> tuple[str, str]:
     if (mark := read_mark(config.data)) is not None:
         has_folder = any(root.name == mark.ledger for root in roots)
         return mark.ledger, "the folders of its claims" if has_folder else str(config.data / MARK)
-    owned = {root.name for root in roots if owner.data_of(root) == str(config.data)}
-    unowned = {root.name for root in roots if owner.data_of(root) is None}
-    for ids in (owned, unowned):
+    for data in (str(config.data), None):  # those of this data folder, or of an unknown one
+        ids = {root.name for root in roots if owner.data_of(root) == data}
         if len(ids) == 1:
             return ids.pop(), "the folders of its claims"
     return store.new_id()[:12], "nothing: it is a new one"
@@ -183,13 +188,9 @@ class _Rebuilder:
             )
 
     def _settings(self) -> None:
-        settings = {
-            name: value
-            for name, value in self._remains.settings.items()
-            if name == "paused" or name.startswith(batches.DIALECT)
-        }
-        for name, value in settings.items():
-            self._ledger.transact(lambda s, n=name, v=value: store.set_setting(s, n, v))
+        for name, value in self._remains.settings.items():
+            if name == "paused" or name.startswith(batches.DIALECT):
+                self._ledger.transact(lambda s, n=name, v=value: store.set_setting(s, n, v))
 
     # --- jobs that have ended ---
 
@@ -239,7 +240,7 @@ class _Rebuilder:
                 (ArtifactRow, [file for row in group for file in row.artifacts]),
                 (Event, [event for row in group for event in row.events]),
             ):
-                store.insert_rows(session, table, rows)
+                store.add_rows(session, table, rows)
 
         self._ledger.transact(commit)
 
@@ -261,15 +262,11 @@ class _Rebuilder:
                 or not (is_claim and folder.is_dir())
             ):
                 continue
-            is_done = drop["state"] == "disposing" or self._is_done(str(drop["id"]))
-            row = drop | {"state": "gone" if is_done else "claiming", "created_at": _now()}
+            is_done = drop["state"] == "disposing" or has_all_jobs(
+                self._ledger, self._remains, str(drop["id"])
+            )
+            row = drop | {"state": "gone" if is_done else "claiming", "created_at": utcnow()}
             self._ledger.transact(lambda s, r=row: drops.begin_claims(s, [r]))
-
-    def _is_done(self, drop_id: str) -> bool:
-        jobs = self._remains.jobs_of.get(drop_id, set())
-        return bool(jobs) and self._ledger.transact(
-            lambda s: all(s.query(Job.seq).where(Job.id == job).first() for job in jobs)
-        )
 
 
 def _unclear_text(names: list[str]) -> str:
@@ -279,7 +276,3 @@ def _unclear_text(names: list[str]) -> str:
         f"waiting copies were removed, since the same files lie in inboxes that keep them and run "
         f"from there: {shown}{more}. If you had submitted or retried one of them, do that again"
     )
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

@@ -14,9 +14,9 @@ from typing import Any
 
 from dna_pipeline.base.errors import Cancelled, Failure
 from dna_pipeline.base.layout import CANCELLED, FAILED, SOURCE
-from dna_pipeline.base.naming import safe_stem
+from dna_pipeline.base.naming import printable, safe_stem
 from dna_pipeline.intake.discovery.scan import is_yaml_name
-from dna_pipeline.intake.planning.job_rows import printable
+from dna_pipeline.intake.planning.job_rows import as_text
 from dna_pipeline.ledger import model_sets
 from dna_pipeline.ledger.store import new_id
 from dna_pipeline.publish import cancelled_rows
@@ -31,6 +31,7 @@ from dna_pipeline.publish.manifest import (
     StagePart,
 )
 
+_time = datetime.fromisoformat
 _ROLE_STAGES = {"image": "img2img", "matte": "remove_background"}
 
 
@@ -106,7 +107,7 @@ def _sources(path: Path, manifest: Manifest | ErrorReport) -> tuple[tuple[str, .
     if isinstance(manifest, cancelled_rows.CancelledRow):
         row = cancelled_rows.RowFiles(path, manifest)
         names = () if row.image is None else (row.image.name,)
-        return names, _text(row.request) if row.request.is_file() else None
+        return names, as_text(row.request.read_bytes()) if row.request.is_file() else None
     source = path.parent / SOURCE
     names = tuple(sorted(p.name for p in source.iterdir())) if source.is_dir() else ()
     if isinstance(manifest, Manifest):
@@ -149,11 +150,7 @@ def _sidecar_text(
     source: Path, names: tuple[str, ...], manifest: Manifest | ErrorReport
 ) -> str | None:
     sidecar = sidecar_of(names, image_of(names, manifest.input.name))
-    return None if sidecar is None else _text(source / sidecar)
-
-
-def _text(path: Path) -> str:
-    return path.read_bytes().decode("utf-8", "replace")
+    return None if sidecar is None else as_text((source / sidecar).read_bytes())
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,20 +164,20 @@ class Rows:
     events: list[dict[str, Any]]
 
 
-def rows_of(result: PublishedResult, originals: str, drop_id: str | None = None) -> Rows:
+def rows_of(result: PublishedResult, originals: str) -> Rows:
     """Build the rows of a job that has ended and whose drop is gone."""
-    drop = _drop(result, originals, drop_id or new_id())
+    drop = _drop(result, originals)
     stages = [_stage_run(result.manifest, stage) for stage in result.manifest.stages]
     artifacts = [_artifact(result.manifest, file) for file in result.manifest.artifacts]
     return Rows(drop, _job(result, drop["id"]), stages, artifacts, _events(result))
 
 
-def _drop(result: PublishedResult, originals: str, drop_id: str) -> dict[str, Any]:
+def _drop(result: PublishedResult, originals: str) -> dict[str, Any]:
     image = image_of(result.source, result.input.name) or result.input.name
     sidecar = sidecar_of(result.source, image)
     original = result.input
     return {
-        "id": drop_id, "inbox": result.job.inbox, "state": "gone", "originals": originals,
+        "id": new_id(), "inbox": result.job.inbox, "state": "gone", "originals": originals,
         "folder": _folder(result), "claim": "", "image": image, "sidecar": sidecar, "stat": {},
         "error": None, "sha256": original.sha256, "bytes": original.bytes, "width": original.width,
         "height": original.height, "sidecar_text": result.sidecar,
@@ -211,31 +208,23 @@ def _job(result: PublishedResult, drop_id: str) -> dict[str, Any]:
     manifest, job = result.manifest, result.job
     is_result = isinstance(manifest, Manifest)
     stages = manifest.stages if is_result else []
+    specs = [stage.model_dump(include={"id", "type", "params"}) for stage in stages]
     models = [stage.model.name for stage in stages if stage.model is not None]
     return {
         "id": job.id, "drop_id": drop_id, "batch": job.batch, "inbox": job.inbox,
         "folder": _folder(result), "name": result.input.name,
         "stem": safe_stem(result.input.name), "pipeline": job.pipeline, "priority": job.priority,
-        "status": result.status, "stages": [_stage(stage) for stage in stages],
+        "status": result.status, "stages": specs,
         "models": model_sets.text_of(models), "tags": job.tags, "meta": job.meta,
         "attempt": job.attempt,
         "stage": None if is_result else manifest.stage,
-        "error": None if is_result else _error(manifest),
+        "error": None if is_result else Failure.from_dict(dict(manifest)).to_dict(),
         "publish": "done", "publish_name": result.name, "manifest_sha256": result.sha256,
         "original_place": getattr(manifest, "source", None),
         "created_at": _time(job.created_at),
         "started_at": _time(job.started_at) if job.started_at else None,
         "finished_at": _time(job.finished_at),
     }  # fmt: skip
-
-
-def _stage(stage: StagePart) -> dict[str, Any]:
-    return {"id": stage.id, "type": stage.type, "params": stage.params}
-
-
-def _error(report: ErrorReport) -> dict[str, Any]:
-    names = ("code", "message", "detail", "hint", "retryable")
-    return Failure.from_dict({name: getattr(report, name) for name in names}).to_dict()
 
 
 def _stage_run(manifest: Manifest | ErrorReport, stage: StagePart) -> dict[str, Any]:
@@ -272,13 +261,14 @@ def _events(result: PublishedResult) -> list[dict[str, Any]]:
     is_result = isinstance(manifest, Manifest)
     ended = {} if is_result else {"code": manifest.code, "detail": manifest.detail}
     return [
-        {"job_id": job.id, "at": _time(at), "kind": kind, "data": {**data, "rebuilt": True}}
+        {
+            "job_id": job.id,
+            "at": _time(at),
+            "kind": kind,
+            "data": {**data, "rebuilt": True},
+        }
         for at, kind, data in (
             (job.created_at, "queued", queued),
             (job.finished_at, result.status, ended),
         )
     ]
-
-
-def _time(text: str) -> datetime:
-    return datetime.fromisoformat(text)

@@ -10,10 +10,13 @@ import os
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from dna_pipeline.ledger.engine import sqlite_module
+from dna_pipeline.ledger import queue
+from dna_pipeline.ledger.sqlite import open_reader, sqlite_module
+from dna_pipeline.ledger.store import Ledger
 
 MAX_SKIPPED = 10_000
 """Maximum number of rows in a run of damaged pages. Behind more of them, the rest of the table is
@@ -49,6 +52,13 @@ class Salvage:
     batch_rows: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     row_of: dict[str, tuple[str, int]] = field(default_factory=dict[str, tuple[str, int]])
     job_files: dict[str, str] = field(default_factory=dict[str, str])
+
+
+def has_all_jobs(ledger: Ledger, remains: Salvage, drop_id: str) -> bool:
+    """True if the damaged ledger shows jobs of a drop, and the new one has all of them."""
+    jobs = remains.jobs_of.get(drop_id, set())
+    rebuilt_jobs = (ledger.transact(lambda s, i=job: queue.find_job(s, i)) for job in jobs)
+    return bool(jobs) and None not in rebuilt_jobs
 
 
 def salvage(path: Path) -> Salvage:
@@ -103,15 +113,13 @@ def _rows(path: Path, table: str, columns: str = "*") -> Iterator[dict[str, Any]
     A query that meets a damaged page ends there. So the next one begins behind the last row that
     was read, and then one row later each time, until it is past the page.
     """
-    module = sqlite_module()
-    errors = (module.DatabaseError, UnicodeDecodeError)
+    errors = (sqlite_module().DatabaseError, UnicodeDecodeError)
     try:
-        uri = f"{path.absolute().as_uri()}?mode=ro"
-        connection = module.connect(uri, uri=True, timeout=5)
+        connection = open_reader(path)
     except errors:
         return
     with closing(connection):
-        connection.text_factory = _as_text
+        connection.text_factory = partial(str, encoding="utf-8", errors="replace")
         try:
             connection.execute(f"SELECT {columns} FROM {table} LIMIT 0")
         except errors:
@@ -128,10 +136,6 @@ def _rows(path: Path, table: str, columns: str = "*") -> Iterator[dict[str, Any]
                 return
             except errors:
                 last, skipped = last + 1, skipped + 1
-
-
-def _as_text(data: bytes) -> str:
-    return data.decode("utf-8", "replace")
 
 
 def _decoded(row: dict[str, Any]) -> dict[str, Any] | None:

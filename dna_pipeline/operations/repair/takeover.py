@@ -7,19 +7,19 @@ or done twice; the next daemon adopts it. Claims of a daemon that lives stay whe
 from __future__ import annotations
 
 import os
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from dna_pipeline.base.files import fsync_dir
+from dna_pipeline.base.files import fsync_dir, remove_empty
 from dna_pipeline.base.layout import claim_dir, claim_root, claim_roots, is_id
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.intake.claiming import claims, owner
-from dna_pipeline.ledger.store import Ledger
-from dna_pipeline.operations.daemon.lock import is_held
+from dna_pipeline.operations.daemon.lock import hold_lock, is_held
+from dna_pipeline.operations.lookup import open_ledger
 
 log = structlog.get_logger()
 
@@ -36,7 +36,7 @@ class ForeignClaims:
         taken: number of claims that were taken over.
         left: claims that could not be taken over, and why.
 
-    `--json` prints `to_dict`, so the attributes are public keys.
+    `--json` prints them, so the attributes are public keys.
     """
 
     inbox: str
@@ -48,23 +48,22 @@ class ForeignClaims:
     taken: int = 0
     left: list[str] = field(default_factory=list[str])
 
-    def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
 
+def take_over(config: Config) -> list[ForeignClaims]:
+    """Take over the claims of dead daemons in all inboxes. Raises `Locked` if a daemon is at work.
 
-def take_over(config: Config, ledger: Ledger) -> list[ForeignClaims]:
-    """Take over the claims of dead daemons in all inboxes.
-
-    The caller must hold the data folder's lock.
+    Returns:
+        An entry for each daemon and inbox.
     """
-    return [
-        _take_root(inbox, root, ledger.id, now)
-        for inbox in config.inboxes
-        if not inbox.keeps and inbox.path.is_dir()
-        for now in (_server_time(inbox.path, ledger.id),)
-        for root in claim_roots(inbox.path)
-        if root.name != ledger.id
-    ]
+    with hold_lock(config.data), closing(open_ledger(config)) as ledger:
+        return [
+            _take_root(inbox, root, ledger.id, now)
+            for inbox in config.inboxes
+            if not inbox.keeps and inbox.path.is_dir()
+            for now in (_server_time(inbox.path, ledger.id),)
+            for root in claim_roots(inbox.path)
+            if root.name != ledger.id
+        ]
 
 
 def _server_time(inbox: Path, ledger_id: str) -> float:
@@ -76,9 +75,7 @@ def _server_time(inbox: Path, ledger_id: str) -> float:
         return probe.stat().st_mtime
     finally:
         probe.unlink(missing_ok=True)
-        with suppress(OSError):
-            probe.parent.rmdir()
-            probe.parent.parent.rmdir()
+        remove_empty(probe.parent, inbox)
 
 
 def _take_root(inbox: Inbox, root: Path, ledger_id: str, now: float) -> ForeignClaims:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -43,13 +44,12 @@ def slope(lab: NDArray[np.float32], blur: float) -> NDArray[np.float32]:
     Args:
         blur: standard deviation of the Gaussian, in pixels.
     """
-    from scipy import ndimage  # loaded when first used, since that takes long
-
-    magnitude: Any = ndimage.gaussian_gradient_magnitude
+    ndimage: Any = importlib.import_module("scipy.ndimage")  # without types of its own
     squares = np.zeros(lab.shape[:2], np.float32)
     for channel in range(3):
         # A plane of its own is filtered faster than every third value.
-        squares += magnitude(np.ascontiguousarray(lab[..., channel]), blur) ** 2
+        plane = np.ascontiguousarray(lab[..., channel])
+        squares += ndimage.gaussian_gradient_magnitude(plane, blur) ** 2
     return np.sqrt(squares)
 
 

@@ -176,8 +176,8 @@ def _largest_plane(samples: Floats, colours: Floats, radius: float) -> Mask:
     random = np.random.default_rng(0)
     threes = np.array([random.choice(len(samples), 3, replace=False) for _ in range(300)])
     bases = samples[threes]  # (300, 3 points, 3 terms)
-    bases, threes = (chosen[np.abs(np.linalg.det(bases)) >= 0.5] for chosen in (bases, threes))
-    planes = np.linalg.solve(bases, colours[threes])  # (m, 3 terms, 3 channels)
+    are_apart = np.abs(np.linalg.det(bases)) >= 0.5
+    planes = np.linalg.solve(bases[are_apart], colours[threes[are_apart]])  # (m, 3 terms, 3)
     planes = planes[2 * np.linalg.norm(planes[:, 1:], axis=(1, 2)) <= STEEPEST_GRADE]
     best = np.zeros(len(samples), bool)
     for plane in planes:
@@ -268,7 +268,7 @@ def _softened(rgb: NDArray[np.uint8], subject: Mask) -> Floats:
     """
     alpha = np.zeros(subject.shape, np.float32)
     inside = box(subject, 4 * EDGE_PX)
-    alpha[inside] = _soften(rgb[inside] / np.float32(255), subject[inside])
+    alpha[inside] = _soften(rgb[inside].astype(np.float32) / np.float32(255), subject[inside])
     return alpha
 
 

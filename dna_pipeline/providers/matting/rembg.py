@@ -20,6 +20,7 @@ from pydantic import Field, field_validator, model_validator
 from dna_pipeline.base.errors import EmptyForeground, NonFiniteOutput, OutOfMemory, WeightsMismatch
 from dna_pipeline.providers.base import Device, Provider, WeightsPath
 from dna_pipeline.providers.device_errors import is_device_fault, is_out_of_memory
+from dna_pipeline.weights import slots
 from dna_pipeline.weights.pins import Pins, Placement
 
 if TYPE_CHECKING:
@@ -68,6 +69,13 @@ MODELS: Mapping[str, str | None] = {
 file in rembg's release; None where there is none to fetch."""
 
 
+_IDENTITY = (
+    b'\x08\x08:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12'
+    b"\x04\n\x02\x08\x01b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x02\x10\r"
+)
+"""ONNX model (IR 8, operators 13) of one node, which gives its input `x`, one float32, as `y`."""
+
+
 class Rembg(Provider):
     """One of rembg's networks, read from `path`; never fetched."""
 
@@ -110,6 +118,9 @@ class Rembg(Provider):
     def published(self, pins: Pins) -> list[Placement]:
         model = pins.file_named(self.name_in_config, f"{self.name}.onnx")
         return [] if model is None else [Placement(model, self.path)]
+
+    def mismatch(self) -> str | None:
+        return slots.mismatch(self.path, slots.ONNX)
 
     def weights(self) -> tuple[Path, list[Path]]:
         return self.path, [self.path]
@@ -232,6 +243,25 @@ def _execution_providers(device: Device) -> list[Any]:
     if kind != "cuda" or CUDA not in _onnxruntime().get_available_providers():
         return ["CPUExecutionProvider"]
     return [(CUDA, {"device_id": int(index or 0)}), "CPUExecutionProvider"]
+
+
+def try_out(device: Device) -> dict[str, str]:
+    """Run a network of one node, to see what rembg's networks would run on.
+
+    Returns onnxruntime's `version`, and the execution `provider` that it took for the device. Any
+    error of onnxruntime is raised.
+    """
+    options: Any = _onnxruntime().SessionOptions()
+    options.log_severity_level = 3
+    requested = _execution_providers(device)
+    session: Any = _onnxruntime().InferenceSession(_IDENTITY, options, providers=requested)
+    import numpy as np
+
+    one = np.ones(1, np.float32)
+    (result,) = session.run(None, {"x": one})
+    if result != one:
+        raise RuntimeError(f"onnxruntime computes {result} where 1 is right")
+    return {"version": _onnxruntime().__version__, "provider": session.get_providers()[0]}
 
 
 def _warn_fallback(name: str, requested: list[Any], active: list[str]) -> None:

@@ -16,11 +16,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from dna_pipeline.base.errors import WeightsMismatch
+from dna_pipeline.weights import slots
+from dna_pipeline.weights.pins import is_weights
 
 if TYPE_CHECKING:
     import torch
 
 INDEX = "model_index.json"
+SD15_CONFIG = Path(__file__).with_name("sd15_config")
+"""Folder with the configuration of each part, which a single file does not hold."""
+
 _PIPELINES = ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline")
 _SHOWN = 6
 
@@ -95,17 +100,30 @@ FEATURES = Part(
 )
 NEEDED = (TEXT, TOKENIZER, UNET, VAE, SCHEDULER)
 
+_SLOTS = {
+    UNET.name: slots.FOLDER_UNET,
+    VAE.name: slots.FOLDER_VAE,
+    TEXT.name: slots.FOLDER_TEXT,
+    SAFETY.name: slots.FOLDER_SAFETY,
+}
+
 
 @dataclass(frozen=True, slots=True)
 class SdFolder:
-    """The folder at `root`, with or without its safety checker."""
+    """The folder at `root`, with or without its safety checker and its VAE.
+
+    Attributes:
+        has_vae: False if a file elsewhere replaces the VAE, so that the folder need not hold one.
+    """
 
     root: Path
     with_safety: bool = False
+    has_vae: bool = True
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        return (*NEEDED, SAFETY, FEATURES) if self.with_safety else NEEDED
+        needed = tuple(part for part in NEEDED if self.has_vae or part is not VAE)
+        return (*needed, SAFETY, FEATURES) if self.with_safety else needed
 
     def absent(self) -> list[str]:
         """Names, relative to the folder, of the files that are not there."""
@@ -129,6 +147,8 @@ class SdFolder:
             paths += [folder / name for choices in part.files for name in choices]
             if part.weights and (chosen := weights_of(folder, part)) is not None:
                 paths += chosen.files
+        if not self.has_vae:
+            paths.append(self.root / VAE.name / "config.json")
         if not (self.root / TOKENIZER.name / "tokenizer.json").is_file():
             paths.append(self.root / TOKENIZER.name / "special_tokens_map.json")
         return sorted({path for path in paths if path.is_file()})
@@ -158,6 +178,16 @@ class SdFolder:
         if "quantization_config" in config:
             raise WeightsMismatch(f"{path}: quantized weights are not supported")
 
+    def mismatch(self) -> str | None:
+        """A sentence about weights that are, by their headers, not those of their part; None if
+        there are none."""
+        for part in self.parts:
+            chosen = weights_of(self.root / part.name, part) if part.name in _SLOTS else None
+            for path in chosen.files if chosen else ():
+                if is_weights(path) and (why := slots.mismatch(path, _SLOTS[part.name])):
+                    return why
+        return None
+
     def model(self, part: Part, cls: Any, dtype: torch.dtype) -> Any:
         """A part with weights, in that dtype, in evaluation mode. Raises `WeightsMismatch`."""
         folder = self.root / part.name
@@ -181,6 +211,11 @@ class SdFolder:
         if wrong or info["error_msgs"]:
             raise WeightsMismatch(f"{chosen.files[0]}: {some([*wrong, *info['error_msgs']])}")
         return model.eval()
+
+    def vae_config(self) -> dict[str, Any]:
+        """The configuration of the folder's VAE; that of Stable Diffusion 1.5 if it has none."""
+        path = self.root / VAE.name / "config.json"
+        return read_json(path if path.is_file() else SD15_CONFIG / VAE.name / path.name)
 
     def tokenizer(self) -> Any:
         """The tokenizer. Raises `WeightsMismatch`."""

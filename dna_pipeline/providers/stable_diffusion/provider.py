@@ -28,17 +28,16 @@ from dna_pipeline.providers.base import (
 )
 from dna_pipeline.providers.device_errors import is_out_of_memory
 from dna_pipeline.providers.stable_diffusion import folder as sd_folder
-from dna_pipeline.providers.stable_diffusion import prompt_syntax
+from dna_pipeline.providers.stable_diffusion import prompt_syntax, single_file
 from dna_pipeline.providers.stable_diffusion.folder import SdFolder, some
 from dna_pipeline.providers.stable_diffusion.samplers import SAMPLERS
+from dna_pipeline.providers.stable_diffusion.single_file import SdFile
+from dna_pipeline.weights import slots
 from dna_pipeline.weights.pins import Pins, Placement
 
 if TYPE_CHECKING:
     import torch
     from PIL import Image
-
-VOCABULARY = "clip-tokenizer"
-"""Name of the published model that is the vocabulary for weights in one file."""
 
 TILED = "The picture was encoded and decoded in tiles of at most {} px, to need less memory."
 
@@ -49,13 +48,20 @@ class Diffusers(Provider):
     name_in_config: ClassVar[str] = "diffusers"
     stages: ClassVar[frozenset[str]] = frozenset({"img2img"})
 
-    path: WeightsPath = Field(description="folder in the Diffusers format")
+    path: WeightsPath = Field(
+        description="folder in the Diffusers format, or a checkpoint in one file"
+    )
     single_file: WeightsPath | None = Field(
         None, description="weights in one file, converted to `path` when that is not there"
     )
+    vae: WeightsPath | None = Field(
+        None,
+        description="file of a VAE in place of the model's own",
+        exclude_if=lambda value: value is None,  # identities of jobs from before it are kept
+    )
     tokenizer: WeightsPath = Field(
         Path("models/clip-tokenizer"),
-        description="folder with CLIP's merges.txt, which `single_file` does not hold",
+        description="folder whose merges.txt is taken for `single_file` in place of CLIP's own",
     )
     safety_checker: bool = Field(
         False, description="blank what the model's own checker takes for unsafe"
@@ -63,11 +69,20 @@ class Diffusers(Provider):
 
     @property
     def _folder(self) -> SdFolder:
-        return SdFolder(self.path, self.safety_checker)
+        return SdFolder(self.path, self.safety_checker, has_vae=self.vae is None)
+
+    @property
+    def _file(self) -> Path | None:
+        """The checkpoint that the model is loaded or converted from; None where a folder is."""
+        if self.path.is_file():
+            return self.path
+        return self.single_file if self._is_to_be_converted() else None
 
     def missing(self) -> str | None:
-        if self._is_to_be_converted():
-            return self._missing_vocabulary()
+        if self.vae is not None and not self.vae.is_file():
+            return f"{self.vae} is not there; put the VAE that `vae` names there, or take `vae` out"
+        if self._file is not None:
+            return None
         if not self.path.exists():
             return self._how_to_get()
         if absent := self._folder.absent():
@@ -75,13 +90,28 @@ class Diffusers(Provider):
             return f"{self.path} is not complete, it lacks {some(absent)}; {way}"
         return None
 
-    def _missing_vocabulary(self) -> str | None:
-        if (self.tokenizer / "merges.txt").is_file():
+    def mismatch(self) -> str | None:
+        wrong = None if self.vae is None else slots.mismatch(self.vae, slots.VAE)
+        if wrong is not None or self.missing() is not None:
+            return wrong
+        if (file := self._file) is not None:
+            return slots.mismatch(file, self._file_slot) or self._lack_of_checker(file)
+        try:
+            self._folder.check()
+        except WeightsMismatch as error:
+            return str(error)
+        return self._folder.mismatch()
+
+    @property
+    def _file_slot(self) -> slots.Slot:
+        return slots.CHECKPOINT if self.vae is None else slots.CHECKPOINT_AND_VAE
+
+    def _lack_of_checker(self, file: Path) -> str | None:
+        if not self.safety_checker or file != self.path:
             return None
-        way = self.way_to_get("put the files of a CLIP tokenizer into that folder")
         return (
-            f"{self.tokenizer / 'merges.txt'} is not there; {self.single_file} does not hold the "
-            f"tokenizer's vocabulary, so {way}"
+            f"{file} is one file, which holds no safety checker; set `safety_checker: false`, or "
+            "name a folder in Diffusers format that has one"
         )
 
     def _how_to_get(self) -> str:
@@ -91,15 +121,13 @@ class Diffusers(Provider):
         return f"{self.path} is not there; {self.way_to_get(way)}"
 
     def published(self, pins: Pins) -> list[Placement]:
-        one = self.single_file
-        if one is not None and not self.path.exists():
-            vocabulary = pins.models.get(VOCABULARY)
-            needed = [] if vocabulary is None else [Placement(vocabulary, self.tokenizer)]
-            model = pins.file_named(self.name_in_config, one.name)
-            if model is not None:
-                return [*needed, Placement(model, one)]
+        if (one := self.single_file) is not None and not self.path.exists():
+            if (model := pins.file_named(self.name_in_config, one.name)) is not None:
+                return [Placement(model, one)]
             if one.is_file():
-                return needed
+                return []
+        if self.path.is_file():
+            return []
         model = pins.folder_named(self.name_in_config, self.path.name)
         options = frozenset({"safety_checker"} if self.safety_checker else ())
         return [] if model is None else [Placement(model, self.path, options)]
@@ -109,34 +137,39 @@ class Diffusers(Provider):
         return one is not None and one.is_file() and not self.path.exists()
 
     def weights(self) -> tuple[Path, list[Path]]:
-        if self.single_file is not None and self._is_to_be_converted():
-            return self.single_file, [self.single_file]
-        return self.path, self._folder.files()
+        if (file := self._file) is not None:
+            root, files = file, [file]
+        else:
+            root, files = self.path, self._folder.files()
+        return root, files if self.vae is None else [*files, self.vae]
 
     def convert(self) -> bool:
         """Convert `single_file` if `path` is not there; True if it was converted.
 
         Raises:
             WeightsMismatch: the file is not a Stable Diffusion 1.5.
-            WeightsMissing: the tokenizer's vocabulary is not there.
         """
         if self.single_file is None or not self._is_to_be_converted():
             return False
-        if (why := self._missing_vocabulary()) is not None:
-            raise WeightsMissing(why)
         from dna_pipeline.providers.stable_diffusion.convert import convert
 
         _hush()
-        convert(self.single_file, self.tokenizer, self.path)
+        convert(self.single_file, self.path, tokenizer=self.tokenizer, vae=self.vae)
         return True
 
     def load(self, device: Device) -> StableDiffusion:
         self.convert()
-        if not self.path.is_dir():
+        if not self.path.exists():
             raise WeightsMissing(self._how_to_get())
+        if (why := self.mismatch()) is not None:
+            raise WeightsMismatch(why)
         _hush()
-        self._folder.check()
-        return StableDiffusion(_pipeline(self._folder, device), self._folder.scheduler_config())
+        if self.path.is_file():
+            source = SdFile(self.path, self.vae, self.tokenizer)
+        else:
+            source = self._folder
+            source.check()
+        return StableDiffusion(_pipeline(source, device, self.vae), source.scheduler_config())
 
 
 class StableDiffusion:
@@ -266,14 +299,14 @@ def _tiles(pipeline: Any) -> Generator[None]:
         pipeline.vae.disable_slicing()
 
 
-def _pipeline(folder: SdFolder, device: Device) -> Any:
+def _pipeline(folder: SdFolder | SdFile, device: Device, vae: Path | None) -> Any:
     import torch
     from transformers import CLIPTextModel
 
     diffusers: Any = import_module("diffusers")
     dtype = getattr(torch, device.dtype)
     parts: dict[str, Any] = {
-        "vae": folder.model(sd_folder.VAE, diffusers.AutoencoderKL, dtype),
+        "vae": _vae(folder, vae, dtype),
         "text_encoder": folder.model(sd_folder.TEXT, CLIPTextModel, dtype),
         "unet": folder.model(sd_folder.UNET, diffusers.UNet2DConditionModel, dtype),
         "tokenizer": folder.tokenizer(),
@@ -288,7 +321,17 @@ def _pipeline(folder: SdFolder, device: Device) -> Any:
     return pipeline.to(device.name)
 
 
-def _safety(folder: SdFolder, dtype: torch.dtype) -> dict[str, Any]:
+def _vae(folder: SdFolder | SdFile, file: Path | None, dtype: torch.dtype) -> Any:
+    """The model's own VAE, or that of a file, in the configuration of the model's own."""
+    cls: Any = import_module("diffusers").AutoencoderKL
+    if file is None or isinstance(folder, SdFile):
+        return folder.model(sd_folder.VAE, cls, dtype)
+    config = folder.vae_config()
+    tensors = single_file.read_vae(file, config)
+    return single_file.build_part(sd_folder.VAE, cls, config, tensors, dtype)
+
+
+def _safety(folder: SdFolder | SdFile, dtype: torch.dtype) -> dict[str, Any]:
     if not folder.with_safety:
         return {"safety_checker": None, "feature_extractor": None}
     from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
@@ -299,7 +342,7 @@ def _safety(folder: SdFolder, dtype: torch.dtype) -> dict[str, Any]:
     }
 
 
-def _check_fit(folder: SdFolder, parts: dict[str, Any]) -> None:
+def _check_fit(folder: SdFolder | SdFile, parts: dict[str, Any]) -> None:
     """Raise `WeightsMismatch` where parts are whole but not of one model."""
     text, unet, vae = (parts[name].config for name in ("text_encoder", "unet", "vae"))
     tokenizer = parts["tokenizer"]

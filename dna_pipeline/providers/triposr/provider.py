@@ -12,6 +12,7 @@ from dna_pipeline.base.errors import (
     WeightsMissing,
 )
 from dna_pipeline.providers.base import Device, Provider, WeightsPath, device_of
+from dna_pipeline.weights import slots
 from dna_pipeline.weights.pins import Pins, Placement
 
 if TYPE_CHECKING:
@@ -50,6 +51,10 @@ class TripoSRModel(Provider):
     def published(self, pins: Pins) -> list[Placement]:
         model = pins.folder_named(self.name_in_config, self.path.name)
         return [] if model is None else [Placement(model, self.path)]
+
+    def mismatch(self) -> str | None:
+        chosen = next((self.path / n for n in WEIGHTS if (self.path / n).is_file()), None)
+        return None if chosen is None else slots.mismatch(chosen, slots.TRIPOSR)
 
     def weights(self) -> tuple[Path, list[Path]]:
         chosen = next((n for n in WEIGHTS if (self.path / n).is_file()), WEIGHTS[-1])

@@ -67,6 +67,7 @@ def test_the_example(tmp_path: Path, read: Read, example: str):
         "stage_timeout_s": 1800,
         "idle_unload_s": 0,
         "pause_after_failures": 5,
+        "preload": [],
     }
     assert list(config.models) == ["sd15", "triposr", "matte"]
     assert config.models["sd15"].path == tmp_path / "data/models/sd-v1-5-local"

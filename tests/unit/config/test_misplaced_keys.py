@@ -10,7 +10,7 @@ from dna_pipeline.base.errors import ConfigError, JobError, SidecarInvalid
 from dna_pipeline.config.batch import combinations
 from dna_pipeline.config.schema import Config
 from dna_pipeline.config.sidecar import parse_sidecar, resolve
-from dna_pipeline.config.tables import read_table
+from dna_pipeline.config.tables import parse_table
 from dna_pipeline.config.yaml12 import Document
 
 PIPELINES = """\
@@ -93,7 +93,7 @@ def test_a_sidecar_of_one_line_without_a_blank():
 
 def test_a_table_and_a_command_are_answered_in_their_own_terms(read: Read, detail):
     config = config_of(read)
-    (row,) = read_table(config.pipelines, "a.csv", b"image,prompt\na.png,x\n")
+    (row,) = parse_table(config.pipelines, "a.csv", b"image,prompt\na.png,x\n").rows
     document = Document({"prompt": "x"}, row.document.lines, row.document.unit)
     assert detail(document) == (
         "row 2: unknown key 'prompt'; did you mean the column `img2img.prompt`?"

@@ -21,12 +21,11 @@ from dna_pipeline.base.errors import (
     UnknownModel,
     UnknownPipeline,
 )
-from dna_pipeline.config.schema import Config
+from dna_pipeline.config.schema import Config, parse_time
 from dna_pipeline.config.sidecar import (
     JobSpec,
     ResolvedStage,
     parse_sidecar,
-    parse_time,
     resolve,
 )
 from dna_pipeline.config.yaml12 import Document

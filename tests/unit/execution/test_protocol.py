@@ -41,7 +41,7 @@ EVENTS = [
     JobDone("j"),
     JobFailed("j", FAILURE, "img2img", poisoned=True),
     JobFailed("j", FAILURE, hold=True),
-    TaskDone("t", 1.5),
+    TaskDone("t", 1.5, {"name": "cpu"}),
     TaskFailed("t", FAILURE),
 ]
 
@@ -63,7 +63,7 @@ def test_what_is_told_is_heard(event: Any):
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.kind)
 def test_a_field_that_is_missing_or_of_another_kind(event: Any):
     message = event_to_message(event)
-    optional = {"stage", "hold", "poisoned", "worker"}
+    optional = {"stage", "hold", "poisoned", "worker", "facts"}
     if isinstance(event, Phase | Progress | StageDone):
         optional -= {"stage"}
     for name in message.keys() - optional:

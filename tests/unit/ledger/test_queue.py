@@ -279,13 +279,14 @@ def test_a_drop_is_needed_until_all_its_jobs_are_published(book) -> None:
     assert [drop.id for drop in book.do(drops.unneeded_drops)] == [drop_id]
     book.do(drops.set_drop_state, drop_id, "gone")
     assert book.do(drops.unneeded_drops) == []
-    assert book.do(drops.is_gone, drop_id)
-    assert not book.do(drops.is_gone, "nobody")
+    assert book.do(drops.drop_state, drop_id) == "gone"
+    assert book.do(drops.drop_state, "nobody") is None
 
 
 def test_only_what_is_being_claimed_is_forgotten(book) -> None:
     drop_id = book.job(book.add()).drop_id
-    assert book.do(drops.forget_drops, [drop_id]) == 0
+    book.do(drops.forget_drops, [drop_id])
+    assert book.do(drops.drop_state, drop_id) == "claimed"
     book.do(drops.set_drop_state, drop_id, "claiming")
     assert [drop.id for drop in book.do(drops.claiming_drops)] == [drop_id]
 

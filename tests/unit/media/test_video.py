@@ -4,6 +4,7 @@ import errno
 import hashlib
 import io
 import os
+import re
 import struct
 import subprocess
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import pytest
 
 from dna_pipeline.base.errors import Cancelled, VideoFailed
 from dna_pipeline.media import video
-from dna_pipeline.media.video import write_mp4
+from dna_pipeline.media.video import try_out, write_mp4
 
 
 def ffmpeg() -> str:
@@ -182,3 +183,11 @@ def test_no_ffmpeg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(VideoFailed, match="there is no ffmpeg: No ffmpeg exe"):
         write_mp4(tmp_path / "film.mp4", frames(), 64, 12)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_tries_ffmpeg_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert re.match(r"\S+, .*ffmpeg", try_out(tmp_path / "film.mp4"))
+    assert (tmp_path / "film.mp4").stat().st_size > 0
+    folder = stand_in(tmp_path, monkeypatch, "echo 'Unknown encoder libx264' >&2; exit 1")
+    with pytest.raises(VideoFailed, match="Unknown encoder"):
+        try_out(folder / "film.mp4")

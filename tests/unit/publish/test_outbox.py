@@ -69,7 +69,7 @@ def test_latest_is_swapped(outbox, tmp_path: Path) -> None:
     source = tmp_path / "cat.glb"
     for data in (b"one", b"two"):
         source.write_bytes(data)
-        outbox.replace_latest(source, "in", "sub/dir", "cat.glb")
+        outbox.put(source, outbox.root / "in/latest/sub/dir/cat.glb")
         assert (outbox.root / "in/latest/sub/dir/cat.glb").read_bytes() == data
         source.unlink()
     assert len(list((outbox.root / "in/latest/sub/dir").iterdir())) == 1
@@ -80,11 +80,11 @@ def test_who_reads_latest_while_it_is_swapped_reads_the_old_one_to_its_end(
 ) -> None:
     source = tmp_path / "cat.glb"
     source.write_bytes(b"one")
-    outbox.replace_latest(source, "in", "", "cat.glb")
+    outbox.put(source, outbox.root / "in/latest/cat.glb")
     target = outbox.root / "in/latest/cat.glb"
     source.write_bytes(b"twenty")
     with target.open("rb") as reader:
-        outbox.replace_latest(source, "in", "", "cat.glb")
+        outbox.put(source, outbox.root / "in/latest/cat.glb")
         assert (reader.read(), target.read_bytes()) == (b"one", b"twenty")
 
 
@@ -93,7 +93,7 @@ def test_latest_that_was_cut_off_is_swapped_all_the_same(outbox, tmp_path: Path)
     for name in ("latest.tmp", temporary_name()):
         (outbox.root / ".dna/ledger" / name).write_bytes(b"half")
     (tmp_path / "cat.glb").write_bytes(b"whole")
-    outbox.replace_latest(tmp_path / "cat.glb", "in", "", "cat.glb")
+    outbox.put(tmp_path / "cat.glb", outbox.root / "in/latest/cat.glb")
     assert (outbox.root / "in/latest/cat.glb").read_bytes() == b"whole"
     outbox.remove_temporaries()
     assert list((outbox.root / ".dna/ledger").iterdir()) == []

@@ -59,6 +59,7 @@ def test_what_is_there_is_left_alone_unless_forced(models_dir: Path, tmp_path: P
     assert digests(tmp_path / "sd-v1-5-local") == digests(models_dir / "sd-v1-5-local")
 
 
+@pytest.mark.slow
 def test_both_are_a_few_megabytes(models_dir: Path):
     size = sum(path.stat().st_size for path in models_dir.rglob("*") if path.is_file())
     assert size < 8e6

@@ -12,8 +12,8 @@ from pydantic import BaseModel
 from dna_pipeline.base.errors import JobError
 from dna_pipeline.config.batch import combinations
 from dna_pipeline.config.loader import load_config
-from dna_pipeline.config.schema import Config
-from dna_pipeline.config.sidecar import JobSpec, SidecarHead, parse_sidecar, resolve
+from dna_pipeline.config.schema import Config, SidecarHead
+from dna_pipeline.config.sidecar import JobSpec, parse_sidecar, resolve
 from dna_pipeline.config.yaml_slips import LIST_KEYS
 from dna_pipeline.stages import registry
 

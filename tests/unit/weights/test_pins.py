@@ -99,18 +99,17 @@ def test_a_diffusers_folder_is_known_by_its_name(tmp_path: Path, name: str, mode
     assert found == ([] if model is None else [(model, name)])
 
 
-def test_a_single_file_is_known_by_its_name_and_needs_the_vocabulary(tmp_path: Path):
+def test_a_single_file_is_known_by_its_name(tmp_path: Path):
     def provider(name: str) -> Diffusers:
         keys = {"path": tmp_path / "sd15", "single_file": tmp_path / name}
         return Diffusers.model_validate(keys | {"tokenizer": tmp_path / "clip"})
 
     known = provider("v1-5-pruned-emaonly-fp16.safetensors")
-    both = [("clip-tokenizer", "clip"), ("sd15-file", "v1-5-pruned-emaonly-fp16.safetensors")]
-    assert published(known) == both
+    assert published(known) == [("sd15-file", "v1-5-pruned-emaonly-fp16.safetensors")]
     own = provider("mine.safetensors")
     assert published(own) == [("sd15", "sd15")]
     (tmp_path / "mine.safetensors").touch()
-    assert published(own) == [("clip-tokenizer", "clip")]
+    assert published(own) == []
     (tmp_path / "sd15").mkdir()
     assert published(known) == published(own) == [("sd15", "sd15")]
 

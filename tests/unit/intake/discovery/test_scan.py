@@ -37,8 +37,6 @@ def test_files_are_images_and_yamls_with_their_stat(tmp_path: Path) -> None:
     assert set(found.files) == {"cat.png", "cat.yaml", "dog.JPEG", "job.YML"}
     assert found.files["cat.png"] == FileStat.of((tmp_path / "cat.png").lstat())
     assert found.ignored == {}
-    status = tmp_path.stat()
-    assert found.folder_id == (status.st_dev, status.st_ino)
 
 
 @pytest.mark.parametrize(
@@ -497,14 +495,11 @@ root = Path(sys.argv[1])
 def look(keeps=False):
     originals = "keep" if keeps else "archive"
     return scan(Inbox("in", root, "p", recursive=True, originals=originals))
-bare = look()
 subprocess.run(["mount", "-t", "tmpfs", "none", root / "sub"], check=True)
 (root / "sub" / "a.png").write_bytes(b"x")
 print(look().files, look().ignored, list(look(True).files))
 subprocess.run(["mount", "-t", "tmpfs", "none", root], check=True)
-print(look().folder_id != bare.folder_id, look().files)
-subprocess.run(["umount", root], check=True)
-print(look().folder_id == bare.folder_id)
+print(look().files)
 """
 
 
@@ -522,6 +517,5 @@ def test_mounts_are_noticed(tmp_path: Path, lacking: Callable[[str], None]) -> N
     )
     assert done.stdout.splitlines() == [
         "{} {'sub': 'a folder on another file system than the inbox'} ['sub/a.png']",
-        "True {}",
-        "True",
+        "{}",
     ]

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dna_pipeline.base.naming import folder_of
 from dna_pipeline.intake.discovery.scan import FileStat
-from dna_pipeline.intake.discovery.stability import DOWNLOAD_WAIT_S, StabilityTracker, folder_of
+from dna_pipeline.intake.discovery.stability import DOWNLOAD_WAIT_S, StabilityTracker
 
 
 def stat(version: int = 0) -> FileStat:

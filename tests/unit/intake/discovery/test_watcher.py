@@ -48,7 +48,7 @@ def watch(hints: Hints) -> Iterator[Callable[..., Watcher]]:
     def start(*inboxes: Inbox) -> Watcher:
         watcher = Watcher(inboxes, hints, hints.warn)
         watchers.append(watcher)
-        watcher.start()
+        watcher.refresh()
         hints.names.clear()
         return watcher
 
@@ -345,7 +345,7 @@ def test_a_hint_that_raises_ends_nothing(root: Path) -> None:
             seen.set()
 
     watcher = Watcher([inbox(root)], hint, lambda *_: None)
-    watcher.start()
+    watcher.refresh()
     (root / "a.png").write_bytes(b"x")
     time.sleep(0.2)
     (root / "b.png").write_bytes(b"x")
@@ -358,7 +358,7 @@ def test_stop_ends_all_threads(root: Path, hints: Hints) -> None:
     other = root.with_name("other")
     other.mkdir()
     watcher = Watcher([inbox(root), inbox(other, watch="poll")], hints, hints.warn)
-    watcher.start()
+    watcher.refresh()
     own = set(threading.enumerate()) - before
     assert own
     assert all(thread.daemon for thread in own)
@@ -487,7 +487,7 @@ limit = Path("/proc/sys/user/max_inotify_watches")
 def check(inbox, file):
     hints, warnings = [], []
     watcher = module.Watcher([inbox], hints.append, lambda name, text: warnings.append(text))
-    watcher.start()
+    watcher.refresh()
     hints.clear()
     file.write_bytes(b"x")
     deadline = time.monotonic() + 8

@@ -3,11 +3,11 @@ from pathlib import Path
 import pytest
 
 from dna_pipeline.base.errors import SidecarInvalid
+from dna_pipeline.base.naming import printable
 from dna_pipeline.config.schema import Inbox
 from dna_pipeline.intake.discovery.candidates import Unreadable
 from dna_pipeline.intake.discovery.scan import FileStat
-from dna_pipeline.intake.planning import job_rows
-from dna_pipeline.intake.planning.known_files import KnownFiles, Version
+from dna_pipeline.intake.planning.known_files import KnownFiles, Version, rows_of
 from dna_pipeline.intake.planning.references import read_reference
 from dna_pipeline.ledger import drops
 from dna_pipeline.ledger.store import Ledger
@@ -32,7 +32,7 @@ def test_a_version_comes_back_from_the_ledger(ledger) -> None:
         Version({name: stat(), "cat.yaml": stat(2)}, "key", "sidecar_ambiguous", "d1"),
         Version({name: stat(3)}, "other", None, "d2"),
     ):
-        ledger.transact(lambda s, v=version: drops.remember_files(s, known.rows({name: v})))
+        ledger.transact(lambda s, v=version: drops.remember_files(s, rows_of("in", {name: v})))
         known.note({name: version})
         assert known.version(name) == KnownFiles("in", ledger).version(name) == version
     assert KnownFiles("another", ledger).version(name) is None
@@ -77,5 +77,5 @@ def test_a_yaml_that_cannot_be_read_or_parsed_names_nothing(tmp_path: Path) -> N
 
 
 def test_printable_names() -> None:
-    assert job_rows.printable("größe.png") == "größe.png"
-    assert job_rows.printable("caf\udce9.png") == "caf\\xe9.png"
+    assert printable("größe.png") == "größe.png"
+    assert printable("caf\udce9.png") == "caf\\xe9.png"

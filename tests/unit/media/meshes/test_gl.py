@@ -28,6 +28,7 @@ def test_it_draws() -> None:
     with gl.context() as context:
         assert context.version_code >= 330
         assert cleared(context) == bytes([255, 0, 51, 255]) * 4
+    assert ", OpenGL " in gl.renderer()
 
 
 @pytest.mark.slow

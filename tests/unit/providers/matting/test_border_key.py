@@ -124,6 +124,7 @@ def test_a_render_with_a_soft_shadow(scene: dict[str, Any]) -> None:
     assert np.abs(found - true).mean() < 0.003
 
 
+@pytest.mark.slow
 def test_the_edge_is_anti_aliased() -> None:
     picture, true = render(backdrop=WHITE, shadow=0)
     found = alpha(picture)

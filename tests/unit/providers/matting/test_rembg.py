@@ -8,6 +8,7 @@ import socket
 import struct
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from dna_pipeline.providers.matting.rembg import (
     Rembg,
     _execution_providers,
     _raise_mapped,
+    try_out,
 )
 
 CPU = Device("cpu", "float32")
@@ -180,6 +182,7 @@ def test_birefnet_s_sigmoid_overflows_in_silence(tmp_path: Path) -> None:
     assert (found & disc).sum() / (found | disc).sum() > 0.9
 
 
+@pytest.mark.slow
 def test_alpha_matting_sharpens_a_coarse_mask(tmp_path: Path) -> None:
     model = written(tmp_path, "u2net", redness_network(320)).load(CPU)
     image, disc = red_disc((160, 120))
@@ -310,3 +313,9 @@ def test_the_device_s_number_reaches_onnxruntime(monkeypatch: pytest.MonkeyPatch
     first, last = _execution_providers(Device("cuda:1", "float16"))
     assert first == ("CUDAExecutionProvider", {"device_id": 1})
     assert last == "CPUExecutionProvider"
+
+
+def test_what_networks_would_run_on() -> None:
+    tried = try_out(Device("cuda:0", "float16"))
+    assert tried["provider"] in ("CPUExecutionProvider", "CUDAExecutionProvider")
+    assert tried["version"] == version("onnxruntime")

@@ -12,9 +12,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from dna_pipeline.base.errors import WeightsMismatch, WeightsMissing
+from dna_pipeline.base.errors import WeightsMismatch
+from dna_pipeline.base.files import sha256_file
 from dna_pipeline.providers.base import Device
-from dna_pipeline.providers.stable_diffusion import convert
+from dna_pipeline.providers.stable_diffusion import convert, single_file, tensor_file, vocabulary
+from dna_pipeline.providers.stable_diffusion import folder as sd_folder
 from dna_pipeline.providers.stable_diffusion.provider import Diffusers
 
 spec = importlib.util.spec_from_file_location(
@@ -63,7 +65,8 @@ def small(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     """Puts the small model's configuration in the place of the full one's."""
     config = tmp_path / "config"
     shutil.copytree(folder, config, ignore=shutil.ignore_patterns("*.safetensors", "LICENSE.txt"))
-    monkeypatch.setattr(convert.convert, "__defaults__", (config,))
+    for module in (convert, single_file, sd_folder):
+        monkeypatch.setattr(module, "SD15_CONFIG", config)
     return tmp_path
 
 
@@ -84,7 +87,7 @@ def test_every_tensor_is_equal(
         torch.save({"state_dict": single, "global_step": 7}, file)
     else:
         save_file({k: v.contiguous() for k, v in single.items()}, file)
-    convert.convert(file, small / "config/tokenizer", small / "sd")
+    convert.convert(file, small / "sd", tokenizer=small / "config/tokenizer")
     for name, weights in WEIGHTS.items():
         ours, theirs = load_file(folder / name / weights), load_file(small / "sd" / name / weights)
         assert ours.keys() == theirs.keys()
@@ -115,10 +118,14 @@ def test_the_provider_converts_once(small: Path, single: dict[str, torch.Tensor]
             "decoder.conv_in.bias is (3,) and should be (16,)",
         ),
         (
-            lambda t: [t.pop(k) for k in list(t) if k.startswith("cond_stage_model")],
-            "text_encoder: text_model.embeddings",
+            lambda t: [t.pop(k) for k in list(t) if ".encoder.layers.0.mlp" in k],
+            "text_encoder: text_model.encoder.layers.0.mlp.fc1.weight is missing",
         ),
-        (lambda t: t.clear(), "not a Stable Diffusion 1.5"),
+        (
+            lambda t: [t.pop(k) for k in list(t) if k.startswith("cond_stage_model")],
+            "one.safetensors has no text encoder; needed here is a Stable Diffusion 1.5",
+        ),
+        (lambda t: t.clear(), "one.safetensors is no model that is known here (one tensor"),
     ],
 )
 def test_what_does_not_fit_is_named_and_leaves_nothing(
@@ -129,26 +136,28 @@ def test_what_does_not_fit_is_named_and_leaves_nothing(
     tensors["other"] = torch.zeros(1)
     save_file(tensors, small / "one.safetensors")
     with pytest.raises(WeightsMismatch) as caught:
-        convert.convert(small / "one.safetensors", small / "config/tokenizer", small / "sd")
+        convert.convert(small / "one.safetensors", small / "sd")
     assert told in caught.value.detail
     assert not (small / "sd").exists()
     assert not list(small.glob(".*"))
 
 
-def test_a_damaged_file_and_one_with_code_are_refused(small: Path):
+def test_a_damaged_file_and_one_with_code_are_refused(small: Path, single: dict[str, torch.Tensor]):
     for name, data in (("one.safetensors", b"x" * 100), ("one.ckpt", b"x" * 100)):
         (small / name).write_bytes(data)
         with pytest.raises(WeightsMismatch):
-            convert.convert(small / name, small / "config/tokenizer", small / "sd")
-    torch.save({"state_dict": {"a": Path("/")}}, small / "one.ckpt")
-    with pytest.raises(WeightsMismatch, match=r"weights_only|WeightsUnpickler|Unsupported"):
-        convert.convert(small / "one.ckpt", small / "config/tokenizer", small / "sd")
+            convert.convert(small / name, small / "sd")
+    torch.save({"state_dict": single, "callbacks": {"a": Path("/")}}, small / "one.ckpt")
+    with pytest.raises(WeightsMismatch, match="holds objects that only its own code could rebuild"):
+        convert.convert(small / "one.ckpt", small / "sd")
 
 
 def test_the_full_model_has_the_published_names():
     """Counts and shapes are those of v1-5-pruned-emaonly.safetensors."""
     shapes = {
-        name: convert._shapes(name, convert.read_json(convert.CONFIG / name / "config.json"))
+        name: single_file.shapes_of(
+            name, sd_folder.read_json(sd_folder.SD15_CONFIG / name / "config.json")
+        )
         for name in WEIGHTS
     }
     parts = {
@@ -171,23 +180,47 @@ def test_the_full_model_has_the_published_names():
         "cond_stage_model.transformer.text_model.encoder.layers.11.mlp.fc1.weight": (3072, 768),
     }
     assert {key: tuple(tensors[key].shape) for key in published} == published
-    back = convert.to_parts(tensors)
+    back = single_file.to_parts(tensors)
     assert {n: {k: tuple(t.shape) for k, t in p.items()} for n, p in back.items()} == shapes
 
 
-def test_the_vocabulary_follows_from_the_merges(folder: Path, tmp_path: Path):
-    (tmp_path / "source").mkdir()
-    (tmp_path / "tokenizer").mkdir()
+def test_the_vocabulary_is_the_published_one(tmp_path: Path):
+    vocabulary.write(tmp_path)
+    published = {
+        "merges.txt": "9fd691f7c8039210e0fced15865466c65820d09b63988b0174bfe25de299051a",
+        "vocab.json": "e089ad92ba36837a0d31433e555c8f45fe601ab5c221d4f607ded32d9f7a4349",
+    }
+    assert {path.name: sha256_file(path) for path in tmp_path.iterdir()} == published
+
+
+def test_another_vocabulary_is_taken_where_it_is_there(folder: Path, tmp_path: Path):
+    for name in ("source", "tokenizer", "both"):
+        (tmp_path / name).mkdir()
     shutil.copy(folder / "tokenizer/merges.txt", tmp_path / "source")
-    convert._write_vocabulary(tmp_path / "source", tmp_path / "tokenizer")
+    vocabulary.write(tmp_path / "tokenizer", tmp_path / "source")
     made = json.loads((tmp_path / "tokenizer/vocab.json").read_text())
     assert made == json.loads((folder / "tokenizer/vocab.json").read_text())
+    (tmp_path / "source/vocab.json").write_text("{}")
+    vocabulary.write(tmp_path / "both", tmp_path / "source")
+    assert (tmp_path / "both/vocab.json").read_text() == "{}"
 
 
-def test_without_the_vocabulary_the_job_waits(small: Path, single: dict[str, torch.Tensor]):
-    model = diffusers_model(small)
-    save_file({k: v.contiguous() for k, v in single.items()}, small / "one.safetensors")
-    (small / "config/tokenizer/merges.txt").unlink()
-    assert "merges.txt is not there" in (model.missing() or "")
-    with pytest.raises(WeightsMissing, match="vocabulary"):
-        model.load(Device("cpu", "float32"))
+def test_the_writer_keeps_every_dtype_and_shape(tmp_path: Path):
+    numbers = torch.arange(24).reshape(2, 3, 4)
+    tensors = {
+        str(dtype): numbers.to(dtype)
+        for dtype in (
+            torch.uint8, torch.int64, torch.float16, torch.bfloat16, torch.float32,
+            torch.float8_e4m3fn, torch.bool,
+        )
+    }  # fmt: skip
+    tensors |= {"turned": numbers.half().permute(2, 0, 1), "one": torch.tensor(3.0)}
+    tensor_file.write(tmp_path / "x.safetensors", tensors | {"none": torch.zeros(0, 4)})
+    read = load_file(tmp_path / "x.safetensors")
+    assert read.pop("none").shape == (0, 4)
+    assert read.keys() == tensors.keys()
+    for name, value in tensors.items():
+        assert read[name].dtype == value.dtype
+        assert torch.equal(
+            read[name].reshape(-1).view(torch.uint8), value.reshape(-1).view(torch.uint8)
+        )

@@ -70,7 +70,7 @@ def asked_by_a_lattice(field: Asked) -> int:
 @pytest.mark.slow
 @pytest.mark.parametrize(("scene", "share"), [("robot", 0.03), ("knot", 0.03)])
 def test_views_are_those_from_every_sample(scene: str, share: float) -> None:
-    field, cameras, size = fitted(scene), turntable(7)[1:3], 64
+    field, cameras, size = fitted(scene), turntable(7)[1:3], 48
     found = list(render_turntable(field, cameras, size))
     points = sum(field.asked)
     exact = [render_view(field, camera, size) for camera in cameras]

@@ -1,0 +1,80 @@
+"""Checks of pipeline.yaml, the weights, the ledger, and of daemons that run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dna_pipeline.base.quantities import size
+from dna_pipeline.operations.doctor.facts import LedgerFacts, Machine
+from dna_pipeline.operations.doctor.findings import Finding
+
+_NAMES_SHOWN = 3
+
+PULL = "dna-pipeline models pull"
+"""The command that fetches missing weights."""
+
+
+def config(machine: Machine) -> Iterator[Finding]:
+    """Say which pipeline.yaml was read, or what is wrong with it."""
+    if machine.file_problem:
+        hint = "mend or name that file; what follows is about the machine alone"
+        yield Finding("config", "fault", machine.file_problem, hint)
+    elif machine.file:
+        yield Finding("config", "ok", machine.file)
+    else:
+        value = "no pipeline.yaml here, so the machine alone is checked"
+        yield Finding("config", "note", value, "`dna-pipeline init` writes one, --config names one")
+
+
+def weights(machine: Machine) -> Iterator[Finding]:
+    """Say of each model if its files are there."""
+    for model in machine.models:
+        if model.missing:
+            what = model.missing.partition("; ")[0]
+            yield Finding("weights", "fault", what, f"fetch what is missing: {PULL}", model.name)
+        elif model.path:
+            value = f"{model.path}, {size(model.file_bytes)}"
+            yield Finding("weights", "ok", value, subject=model.name)
+        else:
+            value = f"{model.provider} needs no weights"
+            yield Finding("weights", "ok", value, subject=model.name)
+
+
+def ledger(machine: Machine) -> Iterator[Finding]:
+    """Say if the ledger can be read and written."""
+    facts = machine.ledger
+    if facts is None:
+        return
+    if facts.problem:
+        value, _, hint = facts.problem.partition("; ")
+        hint = hint or "`dna-pipeline status` says more"
+        yield Finding("ledger", "fault", value, hint)
+    elif facts.unwritable:
+        names = ", ".join(facts.unwritable[:_NAMES_SHOWN])
+        if more := len(facts.unwritable) - _NAMES_SHOWN:
+            names += f" and {more} more" if more > 0 else ""
+        value = f"{machine.user or 'this user'} may not change in the data folder: {names}"
+        yield Finding("ledger", "fault", value, _owner_hint(facts))
+    elif facts.owner:
+        value = f"{facts.path} belongs to {facts.owner}, and this user is {machine.user}"
+        hint = f"run as {facts.owner}: else {facts.owner} could not change the files made now"
+        yield Finding("ledger", "warning", value, hint)
+    elif facts.size_bytes is None:
+        yield Finding("ledger", "ok", f"{facts.path}, will be made")
+    else:
+        yield Finding("ledger", "ok", f"{facts.path}, {size(facts.size_bytes)}")
+
+
+def _owner_hint(facts: LedgerFacts) -> str:
+    if facts.owner:
+        return f"run as {facts.owner}, or let chown -R give the data folder to this user"
+    return "chmod u+w gives the right back"
+
+
+def daemons(machine: Machine) -> Iterator[Finding]:
+    """Name daemons that work on the same folders."""
+    for text in machine.daemons:
+        value, _, hint = text.partition("; ")
+        yield Finding("daemon", "note", value, hint or "nothing to do, if that is meant so")
+    if machine.file and not machine.daemons:
+        yield Finding("daemon", "ok", "no daemon runs on these folders")

@@ -1,0 +1,125 @@
+"""`runtime.preload`: requested before the first job, and for a worker that replaces another."""
+
+from __future__ import annotations
+
+import queue
+from typing import Any
+
+import pytest
+import structlog
+from structlog.testing import capture_logs
+
+from dna_pipeline.base.errors import UnknownModel
+from dna_pipeline.execution.dispatcher import Dispatcher
+from dna_pipeline.execution.protocol import (
+    Event,
+    Order,
+    Task,
+    TaskDone,
+    TaskFailed,
+    WorkerEnded,
+    WorkerReady,
+)
+from dna_pipeline.operations.daemon.preload import Preload
+
+
+class PlayedExecutor:
+    """Takes orders and reports what the test makes it report."""
+
+    capacity = 1
+
+    def __init__(self) -> None:
+        self.orders: list[Order | Task] = []
+        self.reports: queue.SimpleQueue[Event] = queue.SimpleQueue()
+
+    def submit(self, order: Order | Task) -> None:
+        self.orders.append(order)
+
+    def cancel(self, job: str) -> None: ...
+    def yield_after_stage(self, job: str) -> None: ...
+
+    def events(self) -> queue.SimpleQueue[Event]:
+        return self.reports
+
+    def enforce_timeouts(self) -> None: ...
+    def close(self, grace_s: float) -> None: ...
+
+
+@pytest.fixture
+def executor() -> PlayedExecutor:
+    return PlayedExecutor()
+
+
+@pytest.fixture
+def dispatcher(site: Any, executor: PlayedExecutor) -> Dispatcher:
+    site.put("a.png")
+    site.settle()
+    structlog.reset_defaults()
+    return Dispatcher(site.config, site.ledger, executor)
+
+
+def report(dispatcher: Dispatcher, executor: PlayedExecutor, *events: Event) -> None:
+    for event in events:
+        executor.reports.put(event)
+    dispatcher.listen()
+    dispatcher.dispatch()
+
+
+def models(executor: PlayedExecutor) -> list[str]:
+    return [order.model if isinstance(order, Task) else "job" for order in executor.orders]
+
+
+def ready(worker: str) -> WorkerReady:
+    return WorkerReady("cpu", "float32", {}, worker)
+
+
+def test_models_are_loaded_before_the_first_job(dispatcher: Dispatcher, executor: PlayedExecutor):
+    preload = Preload(["sd15", "matte", "sd15"], dispatcher)
+    preload.begin()
+    dispatcher.dispatch()
+    assert models(executor) == ["sd15"]
+    with capture_logs() as logs:
+        report(dispatcher, executor, ready("w1"), TaskDone("preload sd15", 2.04))
+        preload.step()
+        report(dispatcher, executor, TaskDone("preload matte", 1.0))
+    assert models(executor) == ["sd15", "matte", "job"]
+    assert {
+        "event": "model.preloaded",
+        "log_level": "info",
+        "model": "sd15",
+        "seconds": 2.0,
+    } in logs
+
+
+def test_a_new_worker_loads_them_again(dispatcher: Dispatcher, executor: PlayedExecutor):
+    preload = Preload(["sd15"], dispatcher)
+    preload.begin()
+    dispatcher.dispatch()
+    report(dispatcher, executor, ready("w1"), TaskDone("preload sd15", 1.0))
+    preload.step()
+    report(dispatcher, executor, WorkerEnded("w1", (), "crash", "it ended"), ready("w2"))
+    preload.step()
+    preload.step()
+    assert models(executor) == ["sd15", "job"]
+    job = executor.orders[-1]
+    assert isinstance(job, Order)
+    report(dispatcher, executor, WorkerEnded("w1", (job.job,), "crash", "it ended"))
+    assert models(executor)[2] == "sd15"
+
+
+def test_a_model_that_fails_is_a_sentence_in_the_log(
+    dispatcher: Dispatcher, executor: PlayedExecutor
+):
+    preload = Preload(["sd15"], dispatcher)
+    preload.begin()
+    dispatcher.dispatch()
+    failure = UnknownModel("model 'sd15' is not declared").failure().to_dict()
+    with capture_logs() as logs:
+        report(dispatcher, executor, ready("w1"), TaskFailed("preload sd15", failure))
+        preload.step()
+        report(dispatcher, executor, WorkerEnded("w1", (), "crash", ""), ready("w2"))
+        preload.step()
+        dispatcher.dispatch()
+    (warning,) = [entry for entry in logs if entry["event"] == "model.not_preloaded"]
+    assert warning["why"] == "model 'sd15' is not declared"
+    assert models(executor) == ["sd15", "job"]

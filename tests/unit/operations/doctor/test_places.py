@@ -1,0 +1,203 @@
+"""Facts about real folders, ledgers and weights."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from dna_pipeline.base.reachability import SILENT, Reach, look_directly
+from dna_pipeline.config.loader import load_config
+from dna_pipeline.config.schema import Config
+from dna_pipeline.ledger.store import Ledger
+from dna_pipeline.operations.daemon.lock import hold_lock
+from dna_pipeline.operations.doctor import places
+from tests.ledgers import lay_out
+
+CONFIG = """\
+version: 1
+models:
+  tripo: {provider: triposr, path: models/tripo}
+  matte: {provider: border_key}
+pipelines: {mesh: [{remove_background: {model: matte}}, {triposr: {model: tripo}}]}
+inboxes:
+- {path: inbox, pipeline: mesh, recursive: true}
+- {path: kept, pipeline: mesh, originals: keep}
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    file = tmp_path / "pipeline.yaml"
+    file.write_text(CONFIG)
+    return load_config(file, {})
+
+
+@contextmanager
+def as_plain_user() -> Iterator[None]:
+    """Act as a user without root's rights; rights do not count for root."""
+    if os.geteuid() != 0:
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_folders_that_will_be_made(config: Config, tmp_path: Path):
+    data, outbox, inbox, kept = places.folders(config, None, look_directly)
+    assert [folder.role for folder in (data, outbox, inbox, kept)] == [
+        "data", "outbox", "inbox inbox", "inbox kept",
+    ]  # fmt: skip
+    for folder in (data, outbox, inbox, kept):
+        assert (folder.state, folder.refusal, folder.problem) == ("missing", "", "")
+        assert folder.free_bytes
+    assert list(tmp_path.iterdir()) == [config.file]
+
+
+def test_folders_that_are_there(config: Config, tmp_path: Path):
+    for name in ("data", "outbox", "inbox/x/y", "inbox/.dna/z", "kept/x"):
+        (tmp_path / name).mkdir(parents=True)
+    data, outbox, inbox, kept = places.folders(config, None, look_directly)
+    assert {folder.state for folder in (data, outbox, inbox, kept)} == {"there"}
+    assert (data.use, outbox.use, inbox.use, kept.use) == ("write", "write", "move", "read")
+    assert inbox.subfolders == 3
+    assert kept.subfolders is None
+    assert list((tmp_path / "data").iterdir()) == []
+    assert list((tmp_path / "outbox").iterdir()) == []
+
+
+def test_an_inbox_with_a_mistyped_name(config: Config, tmp_path: Path):
+    (tmp_path / "inbxo").mkdir()
+    *_, inbox, _ = places.folders(config, None, look_directly)
+    assert "did you mean 'inbxo'" in inbox.problem
+
+
+def test_a_folder_that_does_not_answer(config: Config, tmp_path: Path):
+    def look(folder: Path) -> Reach:
+        return SILENT if folder == tmp_path / "outbox" else look_directly(folder)
+
+    _, outbox, *_ = places.folders(config, None, look)
+    assert (outbox.state, outbox.why) == ("silent", SILENT.why)
+    assert outbox.free_bytes is None
+
+
+@pytest.mark.parametrize(
+    ("use", "mode"), [("write", 0o555), ("write", 0), ("move", 0o555), ("read", 0)]
+)
+def test_a_folder_to_which_there_is_no_right(use: places.Use, mode: int):
+    with tempfile.TemporaryDirectory() as root:  # pytest's folders are root's alone
+        folder = Path(root, "folder")
+        folder.mkdir()
+        assert places.folder("outbox", folder, use, look_directly).refusal == ""
+        Path(root).chmod(0o555)
+        folder.chmod(mode)
+        with as_plain_user():
+            facts = places.folder("outbox", folder, use, look_directly)
+            missing = places.folder("outbox", Path(root, "new"), "write", look_directly)
+        Path(root).chmod(0o755)
+        folder.chmod(0o755)
+    assert facts.refusal == "Permission denied"
+    assert missing.refusal == f"{root}: Permission denied"
+
+
+def test_a_folder_of_results_that_another_user_made():
+    with tempfile.TemporaryDirectory() as root:
+        Path(root).chmod(0o755)
+        file = Path(root, "pipeline.yaml")
+        file.write_text(CONFIG)
+        config = load_config(file, {})
+        config.outbox.mkdir()
+        config.outbox.chmod(0o777)
+        (config.outbox / "kept").mkdir(mode=0o555)
+        with as_plain_user():
+            _, outbox, *_ = places.folders(config, None, look_directly)
+    assert outbox.refusal == f"{config.outbox / 'kept'}: Permission denied"
+
+
+def test_a_file_in_the_place_of_a_folder(tmp_path: Path):
+    (tmp_path / "data").write_text("")
+    facts = places.folder("data", tmp_path / "data", "write", look_directly)
+    assert facts.refusal == "is no folder"
+    facts = places.folder("data", tmp_path / "data/x", "write", look_directly)
+    assert facts.refusal == "Not a directory"
+
+
+def test_counting_folders_ends(tmp_path: Path):
+    (tmp_path / "a").mkdir()
+    assert places.count_folders(tmp_path) == 2
+    assert places.count_folders(tmp_path, limit_s=-1) is None
+
+
+def test_a_ledger_and_what_stands_against_it(config: Config):
+    facts, queries = places.open_ledger(config, look_directly)
+    assert (facts.problem, facts.size_bytes, queries) == ("", None, None)
+    lay_out(config.ledger_path)
+    Ledger(config.ledger_path).close()
+    facts, queries = places.open_ledger(config, look_directly)
+    assert queries is not None
+    queries.close()
+    assert (facts.problem, facts.owner, facts.unwritable) == ("", "", ())
+    assert facts.size_bytes == config.ledger_path.stat().st_size
+    config.ledger_path.write_bytes(b"no database at all")
+    facts, queries = places.open_ledger(config, look_directly)
+    assert queries is None
+    assert "it is not a database" in facts.problem
+    config.ledger_path.unlink()
+    facts, _ = places.open_ledger(config, look_directly)
+    assert "it is gone" in facts.problem
+
+
+def test_a_data_folder_of_other_people(config: Config):
+    config.data.mkdir()
+    (config.data / "thesis.doc").write_text("mine")
+    facts, _ = places.open_ledger(config, look_directly)
+    assert "thesis.doc" in facts.problem
+
+
+def test_a_daemon_that_runs(config: Config):
+    assert places.daemons(config, look_directly) == ()
+    with hold_lock(config.data):
+        (text,) = places.daemons(config, look_directly)
+    assert f"process {os.getpid()}" in text
+
+
+def test_weights(config: Config):
+    tripo, matte = places.models(config, look_directly)
+    assert "config.yaml is not there" in tripo.missing
+    assert (matte.missing, matte.path, matte.needs_device) == ("", "", False)
+    folder = config.data / "models/tripo"
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text("{}")
+    (folder / "model.ckpt").write_bytes(bytes(4000))
+    tripo, _ = places.models(config, look_directly)
+    assert (tripo.missing, tripo.elements, tripo.file_bytes) == ("", 1000, 4002)
+
+
+@pytest.mark.parametrize(
+    ("head", "elements"),
+    [
+        ({"a": {"dtype": "F16", "shape": [3, 4]}, "__metadata__": {}}, 12),
+        ({"a": {"dtype": "F16", "shape": []}}, 1),
+        ({"a": {}}, None),
+    ],
+)
+def test_values_in_safetensors(config: Config, head: object, elements: int | None):
+    folder = config.data / "models/tripo"
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text("{}")
+    text = json.dumps(head).encode()
+    (folder / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text)
+    assert places.models(config, look_directly)[0].elements == elements
+
+
+def test_models_on_a_share_that_does_not_answer(config: Config):
+    models = places.models(config, lambda _: SILENT)
+    assert models[0].missing == f"{config.data / 'models'} does not answer"

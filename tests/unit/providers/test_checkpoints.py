@@ -1,0 +1,110 @@
+"""A folder of checkpoints: each is a model by its name, from the moment that it is there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dna_pipeline.base.errors import UnknownModel, WeightsMismatch
+from dna_pipeline.config.parameters import model_problem
+from dna_pipeline.providers.base import Device, ModelCache, Provider
+from dna_pipeline.providers.checkpoints import Models
+from dna_pipeline.providers.matting.border_key import BorderKey
+from dna_pipeline.providers.stable_diffusion.provider import Diffusers
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("anime.safetensors", "photo.v1.ckpt", "notes.txt", ".hidden.ckpt"):
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "whole/model_index.json").write_text("{}")
+    (tmp_path / "parts").mkdir()
+    return tmp_path
+
+
+def test_each_is_a_model_by_its_name(folder: Path):
+    models = Models({"matte": BorderKey()}, folder)
+    assert list(models) == ["matte", "anime", "photo.v1", "whole"]
+    assert len(models) == 4
+    paths = {"anime": "anime.safetensors", "photo.v1": "photo.v1.ckpt", "whole": "whole"}
+    for name, file in paths.items():
+        assert models[name] == Diffusers.model_validate({"path": folder / file})
+    for name in ("notes", "parts", "", "..", "../x", ".hidden", "anime.safetensors", "a/b"):
+        assert models.get(name) is None
+
+
+def test_one_that_comes_later_is_there(folder: Path):
+    models = Models({}, folder)
+    assert "late" not in models
+    (folder / "late.ckpt").write_bytes(b"x")
+    assert "late" in models
+    (folder / "late.ckpt").unlink()
+    assert "late" not in models
+    assert list(Models({}, folder / "absent")) == []
+
+
+def test_a_declared_model_hides_a_file_of_its_name(folder: Path):
+    models = Models({"anime": BorderKey()}, folder)
+    assert list(models) == ["anime", "photo.v1", "whole"]
+    assert models["anime"] == BorderKey()
+    assert not models.is_in_folder("anime")
+    assert models.is_in_folder("whole")
+
+
+def test_two_files_of_one_name_are_no_model(folder: Path):
+    (folder / "anime.ckpt").write_bytes(b"x")
+    models = Models({}, folder)
+    assert "anime" not in models and "anime" not in list(models)
+    sentence = f"anime.safetensors and anime.ckpt in {folder} have one name; rename one or move it"
+    assert models.ambiguities() == {"anime": f"{sentence} away"}
+    assert model_problem(models, "img2img", "anime") == models.ambiguities()["anime"]
+
+
+def test_what_a_job_is_told(folder: Path):
+    models = Models({"matte": BorderKey()}, folder)
+    assert model_problem(models, "img2img", "anime") is None
+    assert model_problem(models, "img2img", "anlme") == (
+        "no model is called 'anlme'; did you mean 'anime'?"
+    )
+    assert "is not one for triposr" in (model_problem(models, "triposr", "anime") or "")
+
+
+class Stand(Provider):
+    """Loads nothing but itself."""
+
+    name_in_config = "stand"
+    stages = frozenset({"img2img"})
+    wrong: str | None = None
+
+    def missing(self) -> str | None:
+        return None
+
+    def mismatch(self) -> str | None:
+        return self.wrong
+
+    def weights(self) -> tuple[Path, list[Path]]:
+        return Path("stand"), []
+
+    def load(self, device: Device) -> Any:
+        return self
+
+
+def test_one_of_many_is_kept_loaded():
+    providers = {name: Stand() for name in ("a", "b", "own")}
+    cache = ModelCache(providers, Device("cpu", "float32"), {"a", "b"}.__contains__)
+    for name in ("own", "a", "b"):
+        cache.get(name)
+    assert [name for name in providers if cache.is_loaded(name)] == ["b", "own"]
+    cache.get("a")
+    assert [name for name in providers if cache.is_loaded(name)] == ["a", "own"]
+
+
+def test_a_wrong_file_is_named_before_it_is_loaded():
+    cache = ModelCache({"a": Stand(wrong="a is a LoRA")}, Device("cpu", "float32"))
+    with pytest.raises(WeightsMismatch, match="a is a LoRA"):
+        cache.get("a")
+    with pytest.raises(UnknownModel):
+        cache.get("b")
