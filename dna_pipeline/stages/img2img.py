@@ -11,7 +11,7 @@ from pydantic import Field
 from dna_pipeline.base.errors import NoEffectiveSteps, ParameterInvalid
 from dna_pipeline.base.files import Artifact
 from dna_pipeline.providers.base import ImageToImageRequest
-from dna_pipeline.providers.stable_diffusion.samplers import SAMPLERS, sampler_named
+from dna_pipeline.providers.stable_diffusion.samplers import SAMPLERS, SCHEDULES, sampler_named
 from dna_pipeline.stages.base import Seed, Stage, StageContext
 
 if TYPE_CHECKING:
@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from dna_pipeline.providers.base import ImageToImage
 
 SamplerName = Literal[
-    "lcm", "euler", "euler_a", "dpmpp_2m", "dpmpp_2m_sde", "dpmpp_sde", "ddim", "uni_pc"
-]
-Schedule = Literal["normal", "karras"]
+    "lcm", "euler", "euler_a", "dpmpp_2m", "dpmpp_2m_sde", "dpmpp_sde", "heun", "lms", "dpm2",
+    "dpm2_a", "ddim", "uni_pc",
+]  # fmt: skip
+Schedule = Literal["normal", "karras", "exponential", "beta"]
 
 MIN_SIDE_PX = 64
 MULTIPLE_PX = 8
@@ -40,13 +41,13 @@ class Img2Img(Stage):
     aliases: ClassVar[dict[str, str]] = {
         "positive_prompt": "prompt",
         "cfg": "guidance_scale",
+        "cfg_scale": "guidance_scale",
         "denoise": "strength",
+        "denoising_strength": "strength",
         "sampler_name": "sampler",
         "scheduler": "schedule",
     }
     foreign_words: ClassVar[dict[str, str]] = {
-        "cfg_scale": "guidance_scale",
-        "denoising_strength": "strength",
         "height": "max_size",
         "negative": "negative_prompt",
         "num_inference_steps": "steps",
@@ -77,7 +78,8 @@ class Img2Img(Stage):
     )
     sampler: SamplerName = "euler"
     schedule: Schedule = Field(
-        "normal", description="how the noise falls from step to step; not all samplers take karras"
+        "normal",
+        description="how the noise falls; lcm, euler_a and ddim take normal alone",
     )
     max_size: int = Field(
         768, ge=MIN_SIDE_PX, le=4096, description="longest side of the result, in pixels"
@@ -89,6 +91,23 @@ class Img2Img(Stage):
     )
 
     @classmethod
+    def translated(cls, params: dict[str, Any]) -> dict[str, Any]:
+        """Samplers and schedules as AUTOMATIC1111 and ComfyUI spell them, in our words.
+
+        `DPM++ 2M Karras` sets the schedule too, if none is set beside it.
+        """
+        words = dict(params)
+        if isinstance(schedule := words.get("schedule"), str):
+            near = schedule.strip().casefold()
+            words["schedule"] = near if near in SCHEDULES else schedule
+        if isinstance(text := words.get("sampler"), str) and text not in SAMPLERS:
+            own, named = sampler_named(text)
+            is_taken = own is not None and (not named or SAMPLERS[own].takes_schedules)
+            if is_taken and words.get("schedule", named) == (named or words.get("schedule", "")):
+                words |= {"sampler": own} | ({"schedule": named} if named else {})
+        return words
+
+    @classmethod
     def advice(cls, name: str, value: object) -> str:
         """Our name for a sampler or schedule that AUTOMATIC1111, ComfyUI or Diffusers name
         otherwise, and the longer side for a size like 512x768."""
@@ -97,6 +116,7 @@ class Img2Img(Stage):
         if name == "max_size" and (sides := re.fullmatch(r"(\d{2,4})\s*[x×*]\s*(\d{2,4})", value)):
             return f"write the longer side alone: {max(map(int, sides.groups()))}"
         own, schedule = sampler_named(value)
+        schedule = schedule if own is not None and SAMPLERS[own].takes_schedules else ""
         if cls.aliases.get(name, name) == "schedule":
             if own is not None:
                 return f"that is a sampler: write sampler: {own}"
@@ -110,10 +130,10 @@ class Img2Img(Stage):
         if int(self.steps * self.strength) < 1:
             raise NoEffectiveSteps(f"{self.steps} steps at strength {self.strength} come to none")
         sampler = SAMPLERS[self.sampler]
-        if self.schedule == "karras" and not sampler.takes_karras:
-            able = ", ".join(name for name, other in SAMPLERS.items() if other.takes_karras)
+        if self.schedule != "normal" and not sampler.takes_schedules:
+            able = ", ".join(name for name, other in SAMPLERS.items() if other.takes_schedules)
             raise ParameterInvalid(
-                f"schedule: karras has no effect on the sampler {self.sampler}",
+                f"schedule: {self.schedule} has no effect on the sampler {self.sampler}",
                 hint=f"Use schedule: normal, or one of these samplers: {able}.",
             )
         if sampler.max_steps is not None and self.steps > sampler.max_steps:

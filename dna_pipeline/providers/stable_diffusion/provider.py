@@ -233,7 +233,10 @@ class StableDiffusion:
         import torch
 
         def report(pipeline: Any, index: int, _time: object, _tensors: object) -> dict[str, Any]:
-            on_step(index + 1, pipeline.num_timesteps)
+            # Samplers of the second order call the model twice a step, and once in the last one.
+            calls, order = index + 1, pipeline.scheduler.order
+            if calls % order == 0 or calls == pipeline.num_timesteps:
+                on_step(-(-calls // order), -(-pipeline.num_timesteps // order))
             return {}
 
         self._pipeline.scheduler = make_scheduler(
@@ -274,10 +277,10 @@ def make_scheduler(config: dict[str, Any], sampler: str, schedule: str) -> Any:
     Args:
         config: as it was written, never as an instance gives it back.
         sampler: one of `SAMPLERS`.
-        schedule: normal or karras.
+        schedule: one of `SCHEDULES`.
     """
     chosen = SAMPLERS[sampler]
-    options = chosen.scheduler_options(karras=schedule == "karras")
+    options = chosen.scheduler_options(schedule)
     return getattr(import_module("diffusers"), chosen.scheduler).from_config(
         dict(config), **options
     )

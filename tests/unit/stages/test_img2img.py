@@ -62,8 +62,9 @@ def test_defaults_are_those_of_the_contract():
         ("DDIM Karras", "write sampler: ddim"),
         ("EulerDiscreteScheduler", "write sampler: euler"),
         ("DPMSolverMultistepScheduler", "write sampler: dpmpp_2m"),
-        ("Heun", ""),
-        ("DPM2", ""),
+        ("Heun", "write sampler: heun"),
+        ("DPM2 a Exponential", "write sampler: dpm2_a, schedule: exponential"),
+        ("DPM fast", ""),
         ("", ""),
         (5, ""),
     ],
@@ -73,10 +74,36 @@ def test_what_other_programs_call_the_samplers(key: str, written: object, advice
     assert Img2Img.advice(key, written) == advice
 
 
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ({"sampler": "Euler a"}, {"sampler": "euler_a"}),
+        ({"sampler": "euler_ancestral"}, {"sampler": "euler_a"}),
+        ({"sampler": "DPM++ 2M Karras"}, {"sampler": "dpmpp_2m", "schedule": "karras"}),
+        (
+            {"sampler": "DPM++ 2M Karras", "schedule": "Karras"},
+            {"sampler": "dpmpp_2m", "schedule": "karras"},
+        ),
+        ({"sampler": "dpm_2_ancestral"}, {"sampler": "dpm2_a"}),
+        ({"sampler": "LMS", "schedule": "Beta"}, {"sampler": "lms", "schedule": "beta"}),
+        ({"sampler": "Heun", "schedule": "exponential"},
+         {"sampler": "heun", "schedule": "exponential"}),
+        # what contradicts itself, or is not there, stays as it is and is refused
+        ({"sampler": "DPM++ 2M Karras", "schedule": "normal"},
+         {"sampler": "DPM++ 2M Karras", "schedule": "normal"}),
+        ({"sampler": "DDIM Karras"}, {"sampler": "DDIM Karras"}),
+        ({"sampler": "DPM fast"}, {"sampler": "DPM fast"}),
+        ({"sampler": 5, "schedule": None}, {"sampler": 5, "schedule": None}),
+    ],
+)  # fmt: skip
+def test_words_of_other_programs_are_translated(written: dict[str, Any], read: dict[str, Any]):
+    assert Img2Img.translated(written) == read
+
+
 def test_advice_on_other_parameters():
     assert Img2Img.advice("schedule", "Karras") == "write karras"
     assert Img2Img.advice("scheduler", "DPM++ 2M") == "that is a sampler: write sampler: dpmpp_2m"
-    assert Img2Img.advice("schedule", "exponential") == ""
+    assert Img2Img.advice("schedule", "sgm_uniform") == ""
     assert Img2Img.advice("max_size", "768 x 512") == "write the longer side alone: 768"
     assert Img2Img.advice("prompt", "Euler") == ""
 
@@ -105,7 +132,7 @@ def test_the_samplers_are_those_of_the_table():
         ("guidance_scale", float("inf")),
         ("guidance_scale", float("nan")),
         ("sampler", "eular"),
-        ("schedule", "exponential"),
+        ("schedule", "sgm_uniform"),
         ("max_size", 63),
         ("max_size", 4097),
         ("alpha", "drop"),
@@ -150,7 +177,7 @@ def test_values_that_do_not_go_together_are_refused(params: dict[str, Any], erro
         *(
             {"sampler": name, "schedule": "karras"}
             for name, s in SAMPLERS.items()
-            if s.takes_karras
+            if s.takes_schedules
         ),
     ],
 )

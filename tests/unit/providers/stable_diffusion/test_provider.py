@@ -45,7 +45,12 @@ pytestmark = [
 
 PAIRS = [
     *((name, "normal") for name in SAMPLERS),
-    *((name, "karras") for name, sampler in SAMPLERS.items() if sampler.takes_karras),
+    *(
+        (name, schedule)
+        for name, sampler in SAMPLERS.items()
+        for schedule in ("karras", "exponential", "beta")
+        if sampler.takes_schedules
+    ),
 ]
 # The classes and keywords once more, in full: the table under test is not its own reference.
 DIFFUSERS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -57,6 +62,10 @@ DIFFUSERS: dict[str, tuple[str, dict[str, Any]]] = {
         "DPMSolverSinglestepScheduler",
         {"algorithm_type": "sde-dpmsolver++", "lower_order_final": True},
     ),
+    "heun": ("HeunDiscreteScheduler", {}),
+    "lms": ("LMSDiscreteScheduler", {}),
+    "dpm2": ("KDPM2DiscreteScheduler", {}),
+    "dpm2_a": ("KDPM2AncestralDiscreteScheduler", {}),
     "ddim": ("DDIMScheduler", {}),
     "lcm": ("LCMScheduler", {}),
     "uni_pc": ("UniPCMultistepScheduler", {}),
@@ -87,8 +96,8 @@ def test_bit_for_bit_what_diffusers_makes(
     import diffusers
 
     name, options = DIFFUSERS[sampler]
-    if schedule == "karras":
-        options = {**options, "use_karras_sigmas": True}
+    if schedule != "normal":
+        options = {**options, f"use_{schedule}_sigmas": True}
     raw = json.loads((folder / "scheduler/scheduler_config.json").read_bytes())
     reference.scheduler = getattr(diffusers, name).from_config(raw, **options)
     expected = reference(
@@ -122,7 +131,7 @@ def test_karras_does_not_leak_into_the_next_call(model: StableDiffusion, picture
 def test_a_model_saved_with_karras_still_has_a_normal_schedule(folder: Path):
     raw = json.loads((folder / "scheduler/scheduler_config.json").read_bytes())
     for name, sampler in SAMPLERS.items():
-        if sampler.takes_karras:
+        if sampler.takes_schedules:
             made = make_scheduler({**raw, "use_karras_sigmas": True}, name, "normal")
             assert not made.config.use_karras_sigmas
 
