@@ -39,8 +39,9 @@ pytestmark = [
     pytest.mark.slow,  # loading a model imports Diffusers, which takes seconds
     pytest.mark.usefixtures("one_thread"),
     pytest.mark.filterwarnings(
-        "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"
+        "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning",
     ),
+    pytest.mark.filterwarnings("ignore:__array_wrap__ must accept:DeprecationWarning"),
 ]
 
 PAIRS = [
