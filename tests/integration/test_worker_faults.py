@@ -73,7 +73,9 @@ def test_after_a_fault_the_device_is_checked_before_it_is_trusted(plugin: Path, 
     flag = tmp_path / "liar"
     (plugin / "sitecustomize.py").write_text(LIAR.format(flag=str(flag)))
     flag.touch()
-    assert bench.run("burn", job="a")[-1] == JobFailed("a", *_burnt(), poisoned=True)
+    assert bench.run("burn", job="a")[-1] == JobFailed(
+        "a", *_burnt(), poisoned=True, worker="local-1"
+    )
     failed = bench.run("copy", job="b")[-1]
     assert isinstance(failed, JobFailed)
     assert (failed.failure["code"], failed.hold) == ("device_unavailable", True)

@@ -171,7 +171,7 @@ class TripoSR(Stage):
             ctx.warnings.append("No texture was made: an STL holds none.")
         files = self._files(ctx, baked, facts)
         if self.preview:
-            files.append(_preview(ctx, baked, closed=facts["watertight"]))
+            files.append(_preview(ctx, baked, closed=files[0].facts["watertight"]))
         if self.turntable:
             files.append(self._turntable(ctx, field, baked, chunk))
         return files

@@ -136,6 +136,7 @@ def test_a_missing_file_says_what_to_put_where(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # in a new environment, importing rembg compiles functions for minutes
 def test_the_table_agrees_with_rembg() -> None:
     from rembg.sessions import sessions
 
