@@ -12,7 +12,7 @@
         ├── UnknownPipeline  UnknownModel  NoEffectiveSteps
         ├── ImageMissing  ImageUnreadable  ImageTooSmall  ImageTooLarge
         ├── PathEscapesInbox  SourceMissing
-        ├── WeightsMismatch  NonFiniteOutput  BlackImage  ContentFiltered
+        ├── WeightsMismatch  CompilerMissing  NonFiniteOutput  BlackImage  ContentFiltered
         ├── EmptyForeground  BackgroundNotPlain  EmptyMesh  UnwrapFailed  VideoFailed
         └── OutOfMemory  WorkerCrashed  StageTimeout  StageFailed  Cancelled
 
@@ -217,6 +217,14 @@ class BlackImage(JobError):
     code = "black_image"
     sentence = (
         "The model produced an all-black image; try dtype float32, another seed or fewer steps."
+    )
+
+
+class CompilerMissing(JobError):
+    code = "compiler_missing"
+    sentence = (
+        "The model is to be compiled and this machine lacks a tool for it; install that, or set "
+        "compile: false for the model."
     )
 
 

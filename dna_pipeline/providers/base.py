@@ -119,6 +119,20 @@ class Provider(BaseModel, ABC):
         """Number type that the model is to compute in on that device."""
         return device.dtype if self.needs_device else "float32"
 
+    def for_device(self, device: Device) -> Provider:
+        """The entry for use on that device: its `weights` are the files that `load` reads there.
+
+        A folder may hold the same weights in several number types, of which the device decides
+        one. Where no device is known, `weights` names the files for the entry's own dtype.
+        """
+        return self
+
+    @property
+    def preparation_s(self) -> float:
+        """Seconds by which a stage may last longer than its limit, because the model prepares
+        itself at its first use."""
+        return 0.0
+
     @abstractmethod
     def load(self, device: Device) -> Any:
         """Read the weights onto the device. Raises `WeightsMissing` or `WeightsMismatch`."""
@@ -149,7 +163,11 @@ class ImageToImage(Protocol):
     def redraw(
         self, image: Image.Image, request: ImageToImageRequest, on_step: StepCallback
     ) -> Image.Image:
-        """RGB in, RGB of the same size out. Both sides are multiples of 8."""
+        """RGB in, RGB of the same size out. Both sides are multiples of 8.
+
+        `info["remarks"]` of the result may hold a list of sentences for the manifest, about what
+        happened while it was drawn.
+        """
         ...
 
     def remarks(self, request: ImageToImageRequest) -> list[str]:
@@ -226,9 +244,9 @@ class ModelCache:
         return self._device
 
     def provider(self, name: str) -> Provider:
-        """The configured entry. Raises `UnknownModel`."""
+        """The configured entry, for use on the models' device. Raises `UnknownModel`."""
         try:
-            return self._providers[name]
+            return self._providers[name].for_device(self._device)
         except KeyError:
             raise UnknownModel(f"model {name!r} is not declared") from None
 

@@ -165,6 +165,7 @@ class Img2Img(Stage):
             ctx.warnings.append(EMPTY_PROMPT)
         ctx.warnings += model.remarks(request)
         result = model.redraw(image, request, ctx.on_step)
+        ctx.warnings += result.info.pop("remarks", [])
         if self.alpha == "keep" and source.mode == "RGBA":
             result = _with_alpha(result, source.getchannel("A"), ctx.warnings)
         path = ctx.path(".png")

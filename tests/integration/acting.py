@@ -81,6 +81,7 @@ class Act(Stage):
         import torch
         raise getattr(torch, self.error, RuntimeError)(self.text)
     def err(self): raise ValueError("what nobody foresaw")
+    def name_cache(self): raise ValueError(os.environ["TORCHINDUCTOR_CACHE_DIR"])
 """
 
 

@@ -107,6 +107,13 @@ def test_what_stages_print_does_not_disturb_the_talk(shared_bench: Bench):
     assert kinds(events)[-2:] == ["stage_done", "job_done"]
 
 
+def test_compiled_models_are_kept_in_the_data_folder(bench: Bench, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    end = bench.run("name_cache")[-1]
+    assert isinstance(end, JobFailed)
+    assert end.failure["detail"] == f"ValueError: {bench.folder / 'data' / 'compiled'}"
+
+
 def test_finished_stages_are_not_run_again(shared_bench: Bench, tmp_path: Path):
     two = (stage("copy", "one"), stage("copy", "two"))
     shared_bench.executor.submit(shared_bench.order(*two))

@@ -15,6 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from dna_pipeline.providers.base import Device
+from dna_pipeline.providers.stable_diffusion.provider import Diffusers
+from dna_pipeline.weights.fingerprint import Fingerprints
 from tests.commands import Done, call, facts
 from tests.hub import (
     CHECKER,
@@ -527,10 +530,12 @@ def test_a_damaged_file_differs_and_another_model_is_not_published(studio: Path)
     assert state(studio, "matte") == ("unpublished", 0)
 
 
-def write_manifest(studio: Path, name: str, when: str, sha256: str) -> None:
+def write_manifest(
+    studio: Path, name: str, when: str, sha256: str, path: str = "models/u2net.onnx"
+) -> None:
     folder = studio / "outbox/in" / name
     folder.mkdir(parents=True)
-    model = {"name": "matte", "path": "models/u2net.onnx", "sha256": sha256}
+    model = {"name": "matte", "path": path, "sha256": sha256}
     manifest = {"job": {"finished_at": when}, "stages": [{"model": model}, {"model": None}]}
     (folder / "manifest.json").write_text(json.dumps(manifest))
 
@@ -547,6 +552,24 @@ def test_weights_that_changed_since_the_newest_result_are_told(studio: Path):
     done = call(studio, "models", "verify", "matte")
     assert done.returncode == 1
     assert "changed since the result of 2026-01-03T00:00:00Z" in done.stdout
+
+
+def test_results_of_either_variant_were_made_with_the_model(studio: Path, tmp_path: Path):
+    pull(studio)
+    half = models(studio) / "sd-v1-5-local" / UNET
+    full = half.with_name(half.name.replace(".fp16", ""))
+    full.write_bytes(b"the same numbers in float32")
+    entry = Diffusers(path=models(studio) / "sd-v1-5-local").for_device(Device("cpu", "float16"))
+    _, sha256 = Fingerprints(tmp_path).of(entry)
+    assert sha256 is not None
+    write_manifest(studio, "a-1", "2026-01-01T00:00:00Z", sha256, "models/sd-v1-5-local")
+    (result,) = json.loads(call(studio, "models", "verify", "sd15", "--json").stdout)
+    assert result["results"] == {"same": 1, "other": 0}
+    assert result["changed_since"] is None
+    assert result["sha256"] != sha256
+    half.write_bytes(b"other numbers")
+    (result,) = json.loads(call(studio, "models", "verify", "sd15", "--json").stdout)
+    assert result["changed_since"] == "2026-01-01T00:00:00Z"
 
 
 # --- export and import ---

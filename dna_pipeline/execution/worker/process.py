@@ -42,6 +42,9 @@ OFFLINE = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 
+COMPILED = "compiled"
+"""Folder below the data folder that keeps what torch compiled of models."""
+
 
 class Worker:
     """Runs orders from one pipe, one after another. Another thread receives the messages."""
@@ -233,6 +236,8 @@ def main() -> None:
     os.environ.update(OFFLINE)
     configure_child()
     settings = WorkerSettings(**next(ipc.messages(inbound)))
+    # torch reads it when it first compiles a model, and writes there what it compiled.
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(Path(settings.data, COMPILED)))
     worker = Worker(settings, out)
     threading.Thread(target=worker.listen, args=(inbound,), name="orders", daemon=True).start()
     # A worker outlives a killed daemon by a moment. Two workers on one device are worse than a

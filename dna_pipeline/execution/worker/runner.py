@@ -181,7 +181,7 @@ class _Run:
         if stage.model is not None and not self.context.models.is_loaded(stage.model):
             self._phase(spec, "loading")
             self.context.models.get(stage.model)
-        self._phase(spec, "running")
+        self._phase(spec, "running", self._preparation_s(stage))
         stage_context = StageContext(
             stage_id=spec.id,
             stem=spec.stem,
@@ -271,8 +271,12 @@ class _Run:
         licence = self.context.licence(provider)
         return {"name": name, "path": path, "sha256": sha256, "license": licence}
 
-    def _phase(self, spec: StageOrder, phase: str) -> None:
-        limit = self.context.stage_timeout_s
+    def _preparation_s(self, stage: Stage) -> float:
+        """Seconds that the stage's model may take beyond the limit, if it prepares itself."""
+        return self.context.models.provider(stage.model).preparation_s if stage.model else 0.0
+
+    def _phase(self, spec: StageOrder, phase: str, more_s: float = 0.0) -> None:
+        limit = self.context.stage_timeout_s + more_s
         self.context.emit(Phase(self.order.job, spec.id, phase, limit))
 
     def _on_step(self, spec: StageOrder, stage: Stage, step: int, steps: int) -> None:

@@ -13,11 +13,14 @@ from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.base.files import sha256_file
 from dna_pipeline.config.schema import Config
 from dna_pipeline.operations.repair.results import find_results
-from dna_pipeline.providers.base import Provider
+from dna_pipeline.providers.base import Device, Provider
 from dna_pipeline.publish.manifest import NAME
 from dna_pipeline.weights.fingerprint import folder_hash, name_below
 from dna_pipeline.weights.pins import PinnedFile, Pins, load_pins
 from dna_pipeline.weights.progress import Progress
+
+_HALF = Device("cuda:0", "float16")
+"""A device for which a model of two variants is read from other files than elsewhere."""
 
 
 @dataclass(slots=True)
@@ -69,7 +72,13 @@ def _chosen(config: Config, names: Sequence[str]) -> dict[str, Provider]:
 
 
 def _bytes(provider: Provider) -> int:
-    return sum(path.stat().st_size for path in provider.weights()[1] if path.is_file())
+    return sum(path.stat().st_size for path in _all_files(provider) if path.is_file())
+
+
+def _all_files(provider: Provider) -> list[Path]:
+    """The files of a model, those for float16 included, each once."""
+    half = provider.for_device(_HALF)
+    return list(dict.fromkeys([*provider.weights()[1], *half.weights()[1]]))
 
 
 def _verify(
@@ -88,16 +97,25 @@ def _verify(
     }  # fmt: skip
     if report["problem"] is not None or not files:
         return report
-    hashes: dict[str, str] = {}
-    for path in files:
+    hashes: dict[Path, str] = {}
+    for path in _all_files(provider):
         progress.show_file(f"{name} {path.name}")
-        hashes[name_below(root, path)] = sha256_file(path)
+        hashes[path] = sha256_file(path)
         progress.advance(path.stat().st_size)
-    report["sha256"] = hashes[root.name] if files == [root] else folder_hash(hashes)
-    report |= _against_pins(pins, provider, hashes)
-    report |= _against_manifests(_manifest_path(config.data, root), report["sha256"], recorded)
+    report["sha256"] = _sum(root, files, hashes)
+    half = _sum(root, provider.for_device(_HALF).weights()[1], hashes)
+    report |= _against_pins(pins, provider, {name_below(root, f): hashes[f] for f in files})
+    place = _manifest_path(config.data, root)
+    report |= _against_manifests(place, {report["sha256"], half}, recorded)
     report["problem"] = _problem(report)
     return report
+
+
+def _sum(root: Path, files: Sequence[Path], hashes: Mapping[Path, str]) -> str:
+    """The hash of a model of these files, as manifests have it."""
+    if files == [root]:
+        return hashes[root]
+    return folder_hash({name_below(root, file): hashes[file] for file in files})
 
 
 def _against_pins(pins: Pins, provider: Provider, hashes: Mapping[str, str]) -> dict[str, Any]:
@@ -164,13 +182,15 @@ def _recorded(outbox: Path) -> dict[str, Recorded]:
     return recorded
 
 
-def _against_manifests(place: str, sha256: str, recorded: Mapping[str, Recorded]) -> dict[str, Any]:
+def _against_manifests(
+    place: str, sums: set[str], recorded: Mapping[str, Recorded]
+) -> dict[str, Any]:
     entry = recorded.get(place, Recorded())
-    same = entry.counts[sha256]
+    same = sum(entry.counts[sha256] for sha256 in sums)
     time, newest = entry.newest
     return {
         "results": {"same": same, "other": entry.counts.total() - same},
-        "changed_since": time if newest and newest != sha256 else None,
+        "changed_since": time if newest and newest not in sums else None,
     }
 
 

@@ -114,11 +114,13 @@ class SdFolder:
 
     Attributes:
         has_vae: False if a file elsewhere replaces the VAE, so that the folder need not hold one.
+        prefers_fp16: True to read the weights in half precision where the folder holds both.
     """
 
     root: Path
     with_safety: bool = False
     has_vae: bool = True
+    prefers_fp16: bool = False
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -135,7 +137,7 @@ class SdFolder:
                 for choices in part.files
                 if not any((folder / name).is_file() for name in choices)
             ]
-            if part.weights and weights_of(folder, part) is None:
+            if part.weights and self._weights_of(part) is None:
                 names.append(f"{part.name}/{part.weights}.safetensors")
         return names
 
@@ -145,7 +147,7 @@ class SdFolder:
         for part in self.parts:
             folder = self.root / part.name
             paths += [folder / name for choices in part.files for name in choices]
-            if part.weights and (chosen := weights_of(folder, part)) is not None:
+            if part.weights and (chosen := self._weights_of(part)) is not None:
                 paths += chosen.files
         if not self.has_vae:
             paths.append(self.root / VAE.name / "config.json")
@@ -182,7 +184,7 @@ class SdFolder:
         """A sentence about weights that are, by their headers, not those of their part; None if
         there are none."""
         for part in self.parts:
-            chosen = weights_of(self.root / part.name, part) if part.name in _SLOTS else None
+            chosen = self._weights_of(part) if part.name in _SLOTS else None
             for path in chosen.files if chosen else ():
                 if is_weights(path) and (why := slots.mismatch(path, _SLOTS[part.name])):
                     return why
@@ -191,7 +193,7 @@ class SdFolder:
     def model(self, part: Part, cls: Any, dtype: torch.dtype) -> Any:
         """A part with weights, in that dtype, in evaluation mode. Raises `WeightsMismatch`."""
         folder = self.root / part.name
-        chosen = weights_of(folder, part)
+        chosen = self._weights_of(part)
         if chosen is None:
             raise WeightsMismatch(f"{folder} lacks {part.weights}.safetensors")
         dtype_option = "torch_dtype" if part.library == "diffusers" else "dtype"
@@ -211,6 +213,9 @@ class SdFolder:
         if wrong or info["error_msgs"]:
             raise WeightsMismatch(f"{chosen.files[0]}: {some([*wrong, *info['error_msgs']])}")
         return model.eval()
+
+    def _weights_of(self, part: Part) -> Weights | None:
+        return weights_of(self.root / part.name, part, prefers_fp16=self.prefers_fp16)
 
     def vae_config(self) -> dict[str, Any]:
         """The configuration of the folder's VAE; that of Stable Diffusion 1.5 if it has none."""
@@ -248,16 +253,24 @@ class Weights:
     options: dict[str, Any]
 
 
-def weights_of(folder: Path, part: Part) -> Weights | None:
+def weights_of(folder: Path, part: Part, *, prefers_fp16: bool = False) -> Weights | None:
     """The best weights that are there: safetensors, then those in shards, in half precision and
-    pickled; None if there are none."""
+    pickled; None if there are none.
+
+    Args:
+        prefers_fp16: take those in half precision first. A model that computes in float16 gets
+            equal numbers from them, and half the bytes are read.
+    """
     stem, safe = part.weights, {"use_safetensors": True}
+    fp16 = folder / f"{stem}.fp16.safetensors"
+    if prefers_fp16 and fp16.is_file():
+        return Weights([fp16], {**safe, "variant": "fp16"})
     if (path := folder / f"{stem}.safetensors").is_file():
         return Weights([path], safe)
     if (path := folder / f"{stem}.safetensors.index.json").is_file():
         return Weights([path, *sorted(folder.glob(f"{stem}-*-of-*.safetensors"))], safe)
-    if (path := folder / f"{stem}.fp16.safetensors").is_file():
-        return Weights([path], {**safe, "variant": "fp16"})
+    if fp16.is_file():
+        return Weights([fp16], {**safe, "variant": "fp16"})
     if (path := folder / f"{part.pickled}.bin").is_file():
         # Both libraries unpickle with weights_only=True, which runs no code.
         return Weights([path], {"use_safetensors": False})

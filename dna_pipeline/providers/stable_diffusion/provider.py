@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from dna_pipeline.base.errors import (
     BlackImage,
@@ -27,8 +28,15 @@ from dna_pipeline.providers.base import (
     device_of,
 )
 from dna_pipeline.providers.device_errors import is_out_of_memory
-from dna_pipeline.providers.stable_diffusion import folder as sd_folder
-from dna_pipeline.providers.stable_diffusion import prompt_syntax, single_file
+from dna_pipeline.providers.hardware import DtypeKey, chosen_dtype, is_small
+from dna_pipeline.providers.stable_diffusion import (
+    compilation,
+    decoding,
+    loading,
+    prompt_syntax,
+)
+from dna_pipeline.providers.stable_diffusion.decoding import Decoded
+from dna_pipeline.providers.stable_diffusion.embeddings import PromptEmbeddings
 from dna_pipeline.providers.stable_diffusion.folder import SdFolder, some
 from dna_pipeline.providers.stable_diffusion.samplers import SAMPLERS
 from dna_pipeline.providers.stable_diffusion.single_file import SdFile
@@ -39,6 +47,9 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
+DECODED_AGAIN = (
+    "The picture came out wrong in {} ({}), so it was decoded once more with the VAE in float32."
+)
 TILED = "The picture was encoded and decoded in tiles of at most {} px, to need less memory."
 
 
@@ -66,10 +77,46 @@ class Diffusers(Provider):
     safety_checker: bool = Field(
         False, description="blank what the model's own checker takes for unsafe"
     )
+    dtype: DtypeKey = Field(
+        "auto",
+        description="number type in which the model computes",
+        exclude_if=lambda value: value == "auto",
+    )
+    compile: bool = Field(
+        False,
+        description="let torch compile the UNet: minutes once, less time in each job after it",
+        exclude_if=lambda value: not value,
+    )
+    _device_dtype: str | None = PrivateAttr(None)
+    """Number type on the device that the entry is for; None where no device is known."""
+
+    def dtype_on(self, device: Device) -> str:
+        """The entry's own dtype, else that of `runtime.dtype`, else the fastest on a CPU.
+
+        A GPU keeps its float16, whose pictures are nearer to float32's than those of bfloat16.
+        """
+        return chosen_dtype(
+            self.dtype, device, lambda: device.name != "cpu" or is_small(self.weights()[1])
+        )
+
+    def for_device(self, device: Device) -> Diffusers:
+        entry = self.model_copy()
+        entry._device_dtype = self.dtype_on(device)
+        return entry
+
+    @property
+    def preparation_s(self) -> float:
+        return compilation.COMPILE_S if self.compile else 0.0
 
     @property
     def _folder(self) -> SdFolder:
-        return SdFolder(self.path, self.safety_checker, has_vae=self.vae is None)
+        dtype = self._device_dtype or self.dtype
+        return SdFolder(
+            self.path,
+            self.safety_checker,
+            has_vae=self.vae is None,
+            prefers_fp16=dtype == "float16",
+        )
 
     @property
     def _file(self) -> Path | None:
@@ -158,9 +205,13 @@ class Diffusers(Provider):
         return True
 
     def load(self, device: Device) -> StableDiffusion:
+        """Raises `WeightsMissing`, `WeightsMismatch`, or `CompilerMissing`."""
         self.convert()
         if not self.path.exists():
             raise WeightsMissing(self._how_to_get())
+        return self.for_device(device)._load(device)
+
+    def _load(self, device: Device) -> StableDiffusion:
         if (why := self.mismatch()) is not None:
             raise WeightsMismatch(why)
         _hush()
@@ -169,7 +220,16 @@ class Diffusers(Provider):
         else:
             source = self._folder
             source.check()
-        return StableDiffusion(_pipeline(source, device, self.vae), source.scheduler_config())
+        config = source.scheduler_config()
+        pipeline = loading.load_pipeline(
+            source,
+            replace(device, dtype=self.dtype_on(device)),
+            self.vae,
+            make_scheduler(config, "euler", "normal"),
+        )
+        if self.compile:
+            compilation.compile_unet(pipeline)
+        return StableDiffusion(pipeline, config)
 
 
 class StableDiffusion:
@@ -178,6 +238,7 @@ class StableDiffusion:
     def __init__(self, pipeline: Any, scheduler_config: dict[str, Any]) -> None:
         self._pipeline = pipeline
         self._scheduler_config = scheduler_config
+        self._embeddings = PromptEmbeddings(pipeline)
 
     @property
     def computes_on(self) -> Device:
@@ -190,8 +251,11 @@ class StableDiffusion:
         """RGB in, RGB of the same size out. Both sides are multiples of 8.
 
         `on_step` counts to the steps that really run, int(steps x strength). The noise is drawn
-        on the CPU whatever the device, so that a seed means the same everywhere. On the CPU the
-        result is bit for bit that of `diffusers.StableDiffusionImg2ImgPipeline`.
+        on the CPU whatever the device, so that a seed means the same everywhere. On the CPU in
+        float32 the result is bit for bit that of `diffusers.StableDiffusionImg2ImgPipeline`.
+
+        A picture that is black or no number in a shorter type is decoded once more, with the VAE
+        in float32; then a remark in its `info` says so.
 
         Raises:
             NonFiniteOutput, BlackImage, ContentFiltered, OutOfMemory: as their names say.
@@ -199,13 +263,12 @@ class StableDiffusion:
         """
         try:
             with _tiles(self._pipeline) if request.saves_memory else nullcontext():
-                result = self._run(image, request, on_step)
+                return self._picture(image, request, on_step)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
             _free_device_memory()
             raise OutOfMemory(f"{image.width} x {image.height}: {error}"[:500]) from error
-        return self._checked(result)
 
     def remarks(self, request: ImageToImageRequest) -> list[str]:
         tokenizer = self._pipeline.tokenizer
@@ -229,10 +292,30 @@ class StableDiffusion:
         )
         return [*too_long, *as_text, *tiled]
 
-    def _run(self, image: Image.Image, request: ImageToImageRequest, on_step: StepCallback) -> Any:
+    def _picture(
+        self, image: Image.Image, request: ImageToImageRequest, on_step: StepCallback
+    ) -> Image.Image:
+        result, latents = self._run(image, request, on_step)
+        try:
+            return self._checked(result)
+        except (NonFiniteOutput, BlackImage) as error:
+            if not decoding.is_worthwhile(self._pipeline, latents):
+                raise
+            flaw = str(error)
+        picture = self._checked(decoding.decode_in_float32(self._pipeline, latents))
+        picture.info["remarks"] = [DECODED_AGAIN.format(self.computes_on.dtype, flaw)]
+        return picture
+
+    def _run(
+        self, image: Image.Image, request: ImageToImageRequest, on_step: StepCallback
+    ) -> tuple[Decoded, torch.Tensor]:
+        """The picture, and the latents that it was decoded from."""
         import torch
 
-        def report(pipeline: Any, index: int, _time: object, _tensors: object) -> dict[str, Any]:
+        latents: list[torch.Tensor] = []
+
+        def report(pipeline: Any, index: int, _time: object, tensors: Any) -> dict[str, Any]:
+            latents[:] = [tensors["latents"]]
             # Samplers of the second order call the model twice a step, and once in the last one.
             calls, order = index + 1, pipeline.scheduler.order
             if calls % order == 0 or calls == pipeline.num_timesteps:
@@ -242,28 +325,30 @@ class StableDiffusion:
         self._pipeline.scheduler = make_scheduler(
             self._scheduler_config, request.sampler, request.schedule
         )
-        return self._pipeline(
-            prompt=request.prompt,
-            negative_prompt=request.negative_prompt,
+        positive, negative = self._embeddings.pair(request.prompt, request.negative_prompt)
+        result = self._pipeline(
+            prompt_embeds=positive,
+            negative_prompt_embeds=negative,
             image=image,
             num_inference_steps=request.steps,
             strength=request.strength,
             guidance_scale=request.guidance_scale,
             generator=torch.Generator("cpu").manual_seed(request.seed),
             callback_on_step_end=report,
-            callback_on_step_end_tensor_inputs=[],
+            callback_on_step_end_tensor_inputs=["latents"],
             output_type="np",
         )
+        return Decoded(result.images, any(result.nsfw_content_detected or [])), latents[0]
 
-    def _checked(self, result: Any) -> Image.Image:
+    def _checked(self, decoded: Decoded) -> Image.Image:
         """The picture, if it is one. Values are checked before 8 bits hide what is not a number."""
         import numpy as np
 
-        pixels = result.images  # (1, h, w, 3) float32 in [0, 1]
+        pixels = decoded.pixels
         bad = pixels.size - int(np.isfinite(pixels).sum())
         if bad:
             raise NonFiniteOutput(f"{bad} of {pixels.size} values are not finite")
-        if any(result.nsfw_content_detected or []):
+        if decoded.is_blocked:
             raise ContentFiltered("the safety checker found a concept that it blocks")
         picture = self._pipeline.image_processor.numpy_to_pil(pixels)[0]
         if picture.getbbox() is None:
@@ -300,65 +385,6 @@ def _tiles(pipeline: Any) -> Generator[None]:
     finally:
         pipeline.vae.disable_tiling()
         pipeline.vae.disable_slicing()
-
-
-def _pipeline(folder: SdFolder | SdFile, device: Device, vae: Path | None) -> Any:
-    import torch
-    from transformers import CLIPTextModel
-
-    diffusers: Any = import_module("diffusers")
-    dtype = getattr(torch, device.dtype)
-    parts: dict[str, Any] = {
-        "vae": _vae(folder, vae, dtype),
-        "text_encoder": folder.model(sd_folder.TEXT, CLIPTextModel, dtype),
-        "unet": folder.model(sd_folder.UNET, diffusers.UNet2DConditionModel, dtype),
-        "tokenizer": folder.tokenizer(),
-        **_safety(folder, dtype),
-    }
-    _check_fit(folder, parts)
-    scheduler = make_scheduler(folder.scheduler_config(), "euler", "normal")
-    pipeline = diffusers.StableDiffusionImg2ImgPipeline(
-        **parts, scheduler=scheduler, requires_safety_checker=False
-    )
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to(device.name)
-
-
-def _vae(folder: SdFolder | SdFile, file: Path | None, dtype: torch.dtype) -> Any:
-    """The model's own VAE, or that of a file, in the configuration of the model's own."""
-    cls: Any = import_module("diffusers").AutoencoderKL
-    if file is None or isinstance(folder, SdFile):
-        return folder.model(sd_folder.VAE, cls, dtype)
-    config = folder.vae_config()
-    tensors = single_file.read_vae(file, config)
-    return single_file.build_part(sd_folder.VAE, cls, config, tensors, dtype)
-
-
-def _safety(folder: SdFolder | SdFile, dtype: torch.dtype) -> dict[str, Any]:
-    if not folder.with_safety:
-        return {"safety_checker": None, "feature_extractor": None}
-    from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
-
-    return {
-        "safety_checker": folder.model(sd_folder.SAFETY, StableDiffusionSafetyChecker, dtype),
-        "feature_extractor": folder.feature_extractor(),
-    }
-
-
-def _check_fit(folder: SdFolder | SdFile, parts: dict[str, Any]) -> None:
-    """Raise `WeightsMismatch` where parts are whole but not of one model."""
-    text, unet, vae = (parts[name].config for name in ("text_encoder", "unet", "vae"))
-    tokenizer = parts["tokenizer"]
-    demands = {
-        "the UNet reads other latents than the VAE makes": unet.in_channels == vae.latent_channels,
-        "the UNet reads another text encoder": unet.cross_attention_dim == text.hidden_size,
-        "the tokenizer has tokens that the text encoder lacks": len(tokenizer) <= text.vocab_size,
-        "the tokenizer makes longer texts than the text encoder reads": (
-            tokenizer.model_max_length <= text.max_position_embeddings
-        ),
-    }
-    if broken := [text for text, holds in demands.items() if not holds]:
-        raise WeightsMismatch(f"{folder.root}: {some(broken)}")
 
 
 def _hush() -> None:

@@ -3,7 +3,7 @@
 The way of the data, step by step, with the modules that each step is made of:
 
     conditioning   picture → square RGB picture, the object centred on grey
-    network        picture → scene codes (config, weights; vit, transformer, attention, hardware)
+    network        picture → scene codes (config, weights; vit, transformer, attention)
     field          scene code → density and colour at any point (decoder, planes; activations)
     surface        field → mesh, triangles with colours (grid, sparse, cells find where to look)
     bake           mesh + field → textured mesh

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dna_pipeline.providers.triposr.hardware import has_amx
+from dna_pipeline.providers.hardware import has_amx
 
 _ROWS = 128
 """Queries at once: the scores of 16 heads against 3072 keys are 12 MB then, and stay in cache."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 from dna_pipeline.base.errors import (
     EmptyForeground,
@@ -12,6 +12,7 @@ from dna_pipeline.base.errors import (
     WeightsMissing,
 )
 from dna_pipeline.providers.base import Device, Provider, WeightsPath, device_of
+from dna_pipeline.providers.hardware import DtypeKey, chosen_dtype, is_small
 from dna_pipeline.weights import slots
 from dna_pipeline.weights.pins import Pins, Placement
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 CONFIG = "config.yaml"
 WEIGHTS = ("model.safetensors", "model.ckpt")
 ENCODER_CONFIG = "image_tokenizer/config.json"
-SMALL_BYTES = 100_000_000
 SOURCE = "https://huggingface.co/stabilityai/TripoSR"
 
 
@@ -35,7 +35,7 @@ class TripoSRModel(Provider):
     stages: ClassVar[frozenset[str]] = frozenset({"triposr"})
 
     path: WeightsPath
-    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    dtype: DtypeKey = "auto"
     """Number type in which the two transformers compute."""
 
     def missing(self) -> str | None:
@@ -63,20 +63,7 @@ class TripoSRModel(Provider):
 
     def dtype_on(self, device: Device) -> str:
         """The entry's own dtype, else that of `runtime.dtype`, else the fastest on the device."""
-        if self.dtype != "auto":
-            return self.dtype
-        if not device.dtype_is_free or self._is_small():
-            return device.dtype
-        from dna_pipeline.providers.triposr.hardware import fast_dtype
-
-        return str(fast_dtype(device.name)).removeprefix("torch.")
-
-    def _is_small(self) -> bool:
-        """True if the model is so small that shorter numbers would save no time."""
-        try:
-            return sum(path.stat().st_size for path in self.weights()[1]) < SMALL_BYTES
-        except OSError:
-            return True
+        return chosen_dtype(self.dtype, device, lambda: is_small(self.weights()[1]))
 
     def load(self, device: Device) -> TripoSRNetwork:
         """Raises `WeightsMissing`, or `WeightsMismatch` for files that are not such a model.

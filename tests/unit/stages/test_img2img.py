@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import numpy as np
 import OpenEXR
@@ -15,6 +17,7 @@ from pydantic import ValidationError
 
 from dna_pipeline.base.errors import JobError, NoEffectiveSteps, ParameterInvalid
 from dna_pipeline.providers.base import Device, ModelCache
+from dna_pipeline.providers.matting.border_key import BorderKey
 from dna_pipeline.providers.stable_diffusion.provider import Diffusers
 from dna_pipeline.providers.stable_diffusion.samplers import SAMPLERS
 from dna_pipeline.stages.base import StageContext
@@ -348,6 +351,28 @@ def test_every_change_of_size_has_a_reason_and_no_other_picture_has_one():
         for height in range(16, 400, 5):
             changes = fitted_size(width, height, 200) != (width, height)
             assert len(size_remarks((width, height), 200)) == changes
+
+
+class Remarking(BorderKey):
+    """A provider of another package, whose model has something to say about its last picture."""
+
+    stages: ClassVar[frozenset[str]] = frozenset({"img2img"})
+
+    def load(self, device: Device) -> Any:
+        def redraw(image: Image.Image, request: Any, on_step: Any) -> Image.Image:
+            result = image.copy()
+            result.info["remarks"] = [f"Drawn with seed {request.seed}."]
+            return result
+
+        return SimpleNamespace(redraw=redraw, remarks=lambda request: ["Before."])
+
+
+def test_remarks_on_the_result_are_warnings(context: StageContext):
+    own = replace(context, models=ModelCache({"own": Remarking()}, Device("cpu", "float32")))
+    (artifact,) = Img2Img(model="own", prompt="an owl", seed=3).run(own)
+    assert own.warnings[-2:] == ["Before.", "Drawn with seed 3."]
+    with Image.open(artifact.path) as result:
+        assert set(result.info) == {"parameters"}
 
 
 # Alpha

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from dna_pipeline.providers.triposr import attention, hardware, weights
+from dna_pipeline.providers import hardware
+from dna_pipeline.providers.triposr import attention, weights
 from dna_pipeline.providers.triposr.attention import attend
 from dna_pipeline.providers.triposr.network import TSR
 

@@ -20,12 +20,11 @@ from dna_pipeline.base.errors import (
     WeightsMissing,
 )
 from dna_pipeline.media.images import load_image
+from dna_pipeline.providers import hardware
 from dna_pipeline.providers.base import Device, ImageToField, ModelCache
 from dna_pipeline.providers.triposr import (
     conditioning,
-    hardware,
     network,
-    provider,
     surface,
     weights,
 )
@@ -225,7 +224,7 @@ def test_the_entrys_dtype_then_the_runtimes_then_the_fastest(
     entry: str, device: Device, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hardware, "fast_dtype", lambda _: torch.bfloat16)
-    monkeypatch.setattr(provider, "SMALL_BYTES", 1000)
+    monkeypatch.setattr(hardware, "SMALL_BYTES", 1000)
     model = TripoSRModel.model_validate({"path": TINY, "dtype": entry})
     assert model.dtype_on(device) == expected
     assert model.load(device)._network.dtype == getattr(torch, expected)

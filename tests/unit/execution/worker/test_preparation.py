@@ -1,0 +1,56 @@
+"""A model that prepares itself at its first use gets more time than the stage's limit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from dna_pipeline.base.files import sha256_file
+from dna_pipeline.execution.protocol import JobDone, Order, OrderInput, Phase, StageOrder
+from dna_pipeline.execution.worker import runner
+from dna_pipeline.providers.base import Device, ModelCache
+from dna_pipeline.providers.matting.border_key import BorderKey
+
+
+class Slow(BorderKey):
+    """Takes long when it is first used."""
+
+    more_s: float = 0.0
+
+    @property
+    def preparation_s(self) -> float:
+        return self.more_s
+
+
+@pytest.mark.parametrize("more_s", [0.0, 100.0])
+def test_the_limits_of_loading_and_running(tmp_path: Path, more_s: float):
+    source = tmp_path / "pic.png"
+    picture = Image.new("RGB", (40, 40), "white")
+    picture.paste("red", (10, 10, 30, 30))
+    picture.save(source)
+    stages = (StageOrder("cut", "remove_background", {"model": "m"}, "pic"),)
+    order = Order(
+        "j",
+        1,
+        stages,
+        (OrderInput("image", str(source), sha256_file(source)),),
+        str(tmp_path / "w"),
+    )
+    events: list[Any] = []
+    context = runner.WorkerContext(
+        models=ModelCache({"m": Slow(more_s=more_s)}, Device("cpu", "float32")),
+        emit=events.append,
+        is_cancelled=lambda job: False,
+        must_yield=lambda job: False,
+        stage_timeout_s=60,
+        release_memory=lambda: None,
+        fingerprint=lambda _: ("m", None),
+        environment={},
+    )
+    runner.run(order, context)
+    assert events[-1] == JobDone("j")
+    limits = {event.phase: event.limit_s for event in events if isinstance(event, Phase)}
+    assert limits == {"loading": 60, "running": 60 + more_s}
