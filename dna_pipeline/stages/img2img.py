@@ -11,6 +11,7 @@ from pydantic import Field
 from dna_pipeline.base.errors import NoEffectiveSteps, ParameterInvalid
 from dna_pipeline.base.files import Artifact
 from dna_pipeline.providers.base import ImageToImageRequest
+from dna_pipeline.providers.stable_diffusion.prompts import emphasis
 from dna_pipeline.providers.stable_diffusion.samplers import SAMPLERS, SCHEDULES, sampler_named
 from dna_pipeline.stages.base import Seed, Stage, StageContext
 
@@ -57,7 +58,9 @@ class Img2Img(Stage):
         "size": "max_size",
         "width": "max_size",
     }
-    later_parameters: ClassVar[dict[str, Any]] = {"alpha": "keep"}
+    later_parameters: ClassVar[dict[str, Any]] = {
+        "alpha": "keep", "prompt_syntax": "a1111", "clip_skip": 1,
+    }  # fmt: skip
     templates: ClassVar[tuple[str, ...]] = ("prompt", "negative_prompt")
 
     prompt: str = Field("", description="what the picture should become")
@@ -88,6 +91,15 @@ class Img2Img(Stage):
         "keep",
         description="transparency of the input: put back on the result, or white instead of it; "
         "the model sees it on white either way",
+    )
+
+    prompt_syntax: Literal["a1111", "plain"] = Field(
+        "a1111",
+        description="a1111: (word:1.2), [word], BREAK and prompts of any length, as in "
+        "AUTOMATIC1111; plain: all is text, and 75 tokens are read",
+    )
+    clip_skip: int = Field(
+        1, ge=1, le=12, description="layer of the text encoder, from its end; 1: the last one"
     )
 
     @classmethod
@@ -127,6 +139,7 @@ class Img2Img(Stage):
         return f"write sampler: {own}" + (f", schedule: {schedule}" if schedule else "")
 
     def check(self) -> None:
+        self._check_prompts()
         if int(self.steps * self.strength) < 1:
             raise NoEffectiveSteps(f"{self.steps} steps at strength {self.strength} come to none")
         sampler = SAMPLERS[self.sampler]
@@ -141,6 +154,19 @@ class Img2Img(Stage):
                 f"steps: the sampler {self.sampler} takes at most {sampler.max_steps} steps, "
                 f"not {self.steps}"
             )
+
+    def _check_prompts(self) -> None:
+        """Raise `ParameterInvalid` for a prompt that asks for what is not supported. Fields and
+        choices in braces are not filled in yet where a pipeline is read, so such a text waits."""
+        for name in ("prompt", "negative_prompt"):
+            text = getattr(self, name)
+            if self.prompt_syntax == "a1111" and "{" not in text:
+                try:
+                    emphasis.parse(text)
+                except emphasis.PromptError as error:
+                    raise ParameterInvalid(
+                        f"{name}: {error}", hint="Or set prompt_syntax: plain, where all is text."
+                    ) from None
 
     def disk_bytes(self, width: int, height: int) -> int:
         return 4 * self.max_size**2
@@ -185,6 +211,8 @@ class Img2Img(Stage):
             sampler=self.sampler,
             schedule=self.schedule,
             saves_memory=saves_memory,
+            prompt_syntax=self.prompt_syntax,
+            clip_skip=self.clip_skip,
         )
 
     def parameters_text(self, size: tuple[int, int]) -> str:
@@ -205,6 +233,8 @@ class Img2Img(Stage):
             "Model": self.model,
             "Denoising strength": _number(self.strength),
         }
+        if self.clip_skip > 1:
+            fields["Clip skip"] = self.clip_skip
         negative = [f"Negative prompt: {self.negative_prompt}"] if self.negative_prompt else []
         last = ", ".join(f"{key}: {_quoted(str(value))}" for key, value in fields.items())
         return "\n".join([self.prompt, *negative, last]).strip()

@@ -19,8 +19,6 @@ from dna_pipeline.providers.stable_diffusion.prompts.emphasis import Words, pars
 if TYPE_CHECKING:
     import torch
 
-Syntax = Literal["a1111", "plain"]
-
 _CACHED = 64
 """Most prompts whose embeddings are kept: 64 of 75 tokens take 15 MB in float32."""
 
@@ -35,7 +33,7 @@ class PromptText:
     """
 
     text: str
-    syntax: Syntax = "a1111"
+    syntax: Literal["a1111", "plain"] = "a1111"
     clip_skip: int = 1
 
     @property

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 import torch
+from dna_pipeline.providers.stable_diffusion.embeddings import PromptEmbeddings
 from PIL import Image
 from torch import nn
 
 from dna_pipeline.base.errors import CompilerMissing
 from dna_pipeline.providers.stable_diffusion import compilation, embeddings
-from dna_pipeline.providers.stable_diffusion.embeddings import PromptEmbeddings
 from dna_pipeline.providers.stable_diffusion.provider import StableDiffusion
 from tests.unit.providers.stable_diffusion.conftest import CPU, REQUEST, ignore, provider
 
