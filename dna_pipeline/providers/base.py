@@ -65,6 +65,9 @@ class Provider(BaseModel, ABC):
     """Types of the stages that can use the provider's model."""
     needs_device: ClassVar[bool] = True
     """False for models that run on the CPU whatever `runtime.device` says."""
+    machine_options: ClassVar[frozenset[str]] = frozenset()
+    """Keys of the entry that decide where or how fast the model computes, not what it makes. Two
+    jobs that differ in them alone are the same work."""
 
     license: str | None = None
     """SPDX expression of the weights' licence, as the configuration names it."""
@@ -185,6 +188,16 @@ class Matting(Protocol):
     def alpha(self, image: Image.Image, *, alpha_matting: bool) -> Image.Image:
         """RGB in; mode L of the same size out, 255 where the subject is opaque."""
         ...
+
+
+@runtime_checkable
+class CompilesMatting(Protocol):
+    """A `Matting` whose `alpha_matting` has to be compiled, which may take a minute."""
+
+    @property
+    def is_compiled(self) -> bool: ...
+
+    def compile_matting(self) -> None: ...
 
 
 @runtime_checkable

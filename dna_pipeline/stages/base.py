@@ -141,6 +141,14 @@ class Stage(BaseModel, ABC):
         """Width and height of the picture that the next stage reads, for an input of that size."""
         return width, height
 
+    def is_ready(self, model: Any) -> bool:
+        """True if `prepare` has nothing to do for the loaded model."""
+        return True
+
+    def prepare(self, model: Any) -> None:
+        """Do what `run` would wait for the first time, such as compiling code. It belongs to the
+        phase `loading`, which has a time limit of its own."""
+
     @abstractmethod
     def run(self, ctx: StageContext) -> list[Artifact]:
         """Do the work, and return the files; the first is the one that the next stage reads."""

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from dna_pipeline.base.errors import EmptyForeground
 from dna_pipeline.base.files import Artifact
-from dna_pipeline.providers.base import Device, ReviewsMatte
+from dna_pipeline.providers.base import CompilesMatting, Device, ReviewsMatte
 from dna_pipeline.stages.base import Stage, StageContext
 
 if TYPE_CHECKING:
@@ -36,6 +36,13 @@ class RemoveBackground(Stage):
     alpha_matting: bool = Field(
         False, description="refine the edge pixel by pixel; slow, better for hair and fur"
     )
+
+    def is_ready(self, model: Any) -> bool:
+        return not self.alpha_matting or not isinstance(model, CompilesMatting) or model.is_compiled
+
+    def prepare(self, model: Any) -> None:
+        if self.alpha_matting and isinstance(model, CompilesMatting):
+            model.compile_matting()
 
     def run(self, ctx: StageContext) -> list[Artifact]:
         """Write the cut-out.

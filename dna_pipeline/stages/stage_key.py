@@ -46,11 +46,13 @@ def stage_key(
 
 
 def _options(provider: Provider) -> dict[str, Any]:
-    """The entry's kind and keys. Paths are left out: the hash of the weights stands for them."""
+    """The entry's kind and keys. Paths are left out: the hash of the weights stands for them; and
+    so is what says where the model computes."""
     values = provider.model_dump(mode="json")
+    left_out = provider.machine_options | {"license"}
     options = {
         name: values[name]
         for name, value in provider
-        if name in values and name != "license" and not isinstance(value, Path)
+        if name in values and name not in left_out and not isinstance(value, Path)
     }
     return {"kind": provider.name_in_config, **options}

@@ -78,10 +78,10 @@ def _measure(
 
 
 @torch.no_grad()
-def random_network() -> TSR:
+def random_network(device: torch.device | str = "cpu") -> TSR:
     """Make random weights that keep the size of activations: norms do nothing, sums stay near 1."""
     torch.default_generator.manual_seed(SEED)
-    network = weights.skeleton(FULL).to_empty(device="cpu")
+    network = weights.skeleton(FULL).to_empty(device=device)
     for parameter in network.parameters():
         parameter.normal_(0, 0.02)
     for module in network.modules():

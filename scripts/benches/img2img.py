@@ -67,12 +67,9 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     range of float32's own values; peaks of processes that load a model and run one step."""
     with tempfile.TemporaryDirectory(dir=args.folder) as name:
         folder = args.path or write_model(Path(name))
-        report = options.surroundings(args.device)
-        # First, so that the children have the memory and the CPUs for themselves.
-        peaks = {arm: _peak_mib(folder, args, arm) for arm in ("float32", "auto")}
-        report |= _compared(folder, args)
-        for arm, peak in peaks.items():
-            report[arm]["peak_mib"] = peak
+        report = options.surroundings(args.device) | _compared(folder, args)
+        for arm in ("float32", "auto"):
+            report[arm]["peak_mib"] = _peak_mib(folder, args, arm)
         return report
 
 
@@ -87,16 +84,30 @@ def _compared(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
         report["first_compiled_job_s"] = job(arms["compiled"], args)["whole"]
     for model in models.values():  # the first call of a process takes longer
         job(model, argparse.Namespace(**{**vars(args), "size": 64, "steps": 2}))
-    rounds = [{arm: job(arms[arm], args) for arm in plan} for _ in range(args.repeat)]
+    rounds = [_round(arms, plan, args) for _ in range(args.repeat)]
     for arm in plan:
         report[arm] = {
             part: round(median(each[arm][part] for each in rounds), 3) for part in rounds[0][arm]
         }
-    whole = [{arm: each[arm]["job"] for arm in plan} for each in rounds]
-    report["speedup"] = round(median(each["float32"] / each["auto"] for each in whole), 2)
-    report["control_ratio"] = round(median(each["control"] / each["float32"] for each in whole), 2)
+    for key, ending in (("job", ""), ("job_cpu_s", "_cpu")):
+        report[f"speedup{ending}"] = _quotient(rounds, key, "float32", "auto")
+        report[f"control{ending}"] = _quotient(rounds, key, "float32", "control")
     report["psnr_db"] = round(psnr(folder, args, report["auto_is"]), 1)
     return report
+
+
+def _quotient(rounds: list[dict[str, Times]], key: str, arm: str, other: str) -> float:
+    """Median, over the rounds, of one arm's time divided by another's."""
+    return round(median(each[arm][key] / each[other][key] for each in rounds), 2)
+
+
+def _round(
+    arms: dict[str, StableDiffusion], plan: list[str], args: argparse.Namespace
+) -> dict[str, Times]:
+    """Run each arm once; a round takes minutes, so its times go to standard error at once."""
+    times = {arm: job(arms[arm], args) for arm in plan}
+    print(times, file=sys.stderr, flush=True)
+    return times
 
 
 def load(folder: Path, device: str, arm: str, *, compiled: bool = False) -> StableDiffusion:
@@ -110,26 +121,35 @@ def load(folder: Path, device: str, arm: str, *, compiled: bool = False) -> Stab
 
 def job(model: StableDiffusion, args: argparse.Namespace) -> Times:
     """Redraw once: seconds before the first step, of a step, behind the last one, of the whole; and
-    of a job with all steps, as these times make it."""
+    of a job with all steps, as these times make it.
+
+    `job_cpu_s` are the same job's CPU seconds, which tell the work also on a machine that others
+    use meanwhile.
+    """
     marks: list[float] = []
+    cpu: list[float] = []
 
     def mark(*_: object) -> None:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         marks.append(time.perf_counter())
+        cpu.append(time.process_time())
 
     mark()
     model.redraw(picture(args.size), request(args.steps), mark)
     mark()
-    steps = [after - before for before, after in pairwise(marks[1:-1])]
-    step = median(steps)
+    step, cpu_of_step = (
+        median(after - before for before, after in pairwise(each[1:-1])) for each in (marks, cpu)
+    )
+    more_steps = STEPS_OF_A_JOB - args.steps
     whole = marks[-1] - marks[0]
     return {
         "encode": marks[1] - marks[0] - step,
         "step": step,
         "decode": marks[-1] - marks[-2],
         "whole": whole,
-        "job": whole + (STEPS_OF_A_JOB - args.steps) * step,
+        "job": whole + more_steps * step,
+        "job_cpu_s": cpu[-1] - cpu[0] + more_steps * cpu_of_step,
     }
 
 

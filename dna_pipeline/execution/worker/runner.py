@@ -178,9 +178,7 @@ class _Run:
         folder.mkdir(parents=True, exist_ok=True)
         for leftover in folder.iterdir():
             leftover.unlink()
-        if stage.model is not None and not self.context.models.is_loaded(stage.model):
-            self._phase(spec, "loading")
-            self.context.models.get(stage.model)
+        self._prepare(spec, stage)
         self._phase(spec, "running", self._preparation_s(stage))
         stage_context = StageContext(
             stage_id=spec.id,
@@ -203,6 +201,16 @@ class _Run:
         self.context.emit(done)
         self.input_sha256 = done.artifacts[0].sha256
         return files[0].path
+
+    def _prepare(self, spec: StageOrder, stage: Stage) -> None:
+        """Load the stage's model if it is not, and let the stage prepare for it."""
+        models = self.context.models
+        if stage.model is None:
+            return
+        if models.is_loaded(stage.model) and stage.is_ready(models.get(stage.model)):
+            return
+        self._phase(spec, "loading")
+        stage.prepare(models.get(stage.model))
 
     def _stage_done(
         self,

@@ -338,7 +338,8 @@ class Planner:
             content = None
             with suppress(OSError):  # the worker will report it
                 content = None if provider.missing() else prints.of(provider)
-            return [provider.name_in_config, provider.model_dump(mode="json"), content]
+            options = provider.model_dump(mode="json", exclude=set(provider.machine_options))
+            return [provider.name_in_config, options, content]
 
         return identity
 

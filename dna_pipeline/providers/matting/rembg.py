@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import structlog
 from pydantic import Field, field_validator, model_validator
 
-from dna_pipeline.base.errors import EmptyForeground, NonFiniteOutput, OutOfMemory, WeightsMismatch
+from dna_pipeline.base.errors import (
+    EmptyForeground,
+    NonFiniteOutput,
+    OutOfMemory,
+    ParameterInvalid,
+    WeightsMismatch,
+)
 from dna_pipeline.providers.base import Device, Provider, WeightsPath
 from dna_pipeline.providers.device_errors import is_device_fault, is_out_of_memory
 from dna_pipeline.weights import slots
@@ -34,6 +40,15 @@ RELEASE = "https://github.com/danielgatis/rembg/releases/download/v0.0.0/"
 """Address of the files that rembg publishes."""
 
 CUDA = "CUDAExecutionProvider"
+COREML = "CoreMLExecutionProvider"
+CPU = "CPUExecutionProvider"
+_PROVIDERS = {"cuda": CUDA, "mps": COREML}
+"""onnxruntime's execution provider for a kind of device, as torch names it; the CPU's for others.
+"""
+_WAY = (
+    "Install the build of onnxruntime that has it (`onnxruntime-gpu` for CUDA, with the CUDA and "
+    "cuDNN that it was built for), or set device: auto or cpu in the model's entry."
+)
 
 MATTING_PX = 2_000_000
 """Alpha matting solves for each pixel; larger pictures are matted on a copy of that many."""
@@ -81,10 +96,16 @@ class Rembg(Provider):
 
     name_in_config: ClassVar[str] = "rembg"
     stages: ClassVar[frozenset[str]] = frozenset({"remove_background"})
+    machine_options: ClassVar[frozenset[str]] = frozenset({"device"})
 
     name: str = Field(description="rembg's name of the model, e.g. u2net or isnet-general-use")
     path: WeightsPath = Field(
         Path("models"), description="the .onnx file; default models/<name>.onnx"
+    )
+    device: str = Field(
+        "auto",
+        pattern=r"^(auto|cpu|cuda(:\d+)?|coreml)$",
+        description="auto (the worker's, where onnxruntime can), cpu, cuda, cuda:N or coreml",
     )
 
     @model_validator(mode="before")
@@ -95,6 +116,11 @@ class Rembg(Provider):
         entry = cast("dict[str, Any]", data)
         name = str(entry.get("name"))
         return {"path": f"models/{name}.onnx"} | entry
+
+    @property
+    def needs_device(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """False on the CPU, where the worker need not look for a device."""
+        return self.device != "cpu"
 
     @field_validator("name")
     @classmethod
@@ -126,8 +152,16 @@ class Rembg(Provider):
         return self.path, [self.path]
 
     def load(self, device: Device) -> RembgMatting:
-        """Raises `WeightsMismatch` if the file is not a network that onnxruntime can run."""
-        return RembgMatting(self.path, _session(self.name, self.path, device))
+        """Raises `WeightsMismatch` if the file is not a network that onnxruntime can run, and
+        `ParameterInvalid` if it cannot compute on the device that the entry names."""
+        requested = execution_providers(device, self.device)
+        model = RembgMatting(self.path, _session(self.name, self.path, requested))
+        if self.device not in ("auto", "cpu") and model.computes_on.name == "cpu":
+            raise ParameterInvalid(
+                f"device: {self.device}, but onnxruntime went back to the CPU for {self.path.name}",
+                hint=_WAY,
+            )
+        return model
 
 
 class RembgMatting:
@@ -136,13 +170,33 @@ class RembgMatting:
     def __init__(self, path: Path, session: Any) -> None:
         self._path = path
         self._session = session
+        self._is_compiled = False
+
+    @property
+    def is_compiled(self) -> bool:
+        """True if `alpha_matting` takes only its own time."""
+        return self._is_compiled
+
+    def compile_matting(self) -> None:
+        """Load and compile what `alpha_matting` needs: a minute where numba's cache is cold, else
+        seconds."""
+        from PIL import Image
+
+        gradient = Image.linear_gradient("L").resize((48, 48))
+        edge = gradient.point([0] * 120 + [128] * 16 + [255] * 120)
+        _matted(gradient.convert("RGB"), edge)
+        self._is_compiled = True
 
     @property
     def computes_on(self) -> Device:
-        """The CPU or CUDA device that onnxruntime took, and what it multiplies in there. On the
-        CPU it computes networks of float16 in float32."""
+        """The device that onnxruntime took, which may not be the one that was asked for, and what
+        it multiplies in there. On the CPU it computes networks of float16 in float32; CoreML
+        chooses among Apple's processors, and may round to 16 bits there."""
         inner = self._session.inner_session
-        if inner.get_providers()[0] != CUDA:
+        provider = inner.get_providers()[0]
+        if provider == COREML:
+            return Device("coreml", "float32")
+        if provider != CUDA:
             return Device("cpu", "float32")
         index = inner.get_provider_options()[CUDA].get("device_id", "0")
         is_half = self._session.model_name.endswith("-fp16")
@@ -206,7 +260,7 @@ def _matted(rgb: Image.Image, mask: Image.Image) -> Image.Image:
     return cutout.getchannel("A").resize(rgb.size)
 
 
-def _session(name: str, path: Path, device: Device) -> Any:
+def _session(name: str, path: Path, requested: list[Any]) -> Any:
     """A session of rembg's class for that model, on our file."""
     options: Any = _onnxruntime().SessionOptions()
     options.log_severity_level = 3
@@ -221,7 +275,6 @@ def _session(name: str, path: Path, device: Device) -> Any:
         def _warn_on_provider_fallback(self, requested: object) -> None:
             """Do nothing: `_warn_fallback` logs an event instead of rembg's warning."""
 
-    requested = _execution_providers(device)
     try:
         session: Any = OnOurFile(name, options, providers=requested, model_path=str(path))
     except Exception as error:
@@ -237,12 +290,29 @@ def _onnxruntime() -> Any:
     return importlib.import_module("onnxruntime")
 
 
-def _execution_providers(device: Device) -> list[Any]:
-    """onnxruntime's name for the device; the CPU where its build knows no better."""
-    kind, _, index = device.name.partition(":")
-    if kind != "cuda" or CUDA not in _onnxruntime().get_available_providers():
-        return ["CPUExecutionProvider"]
-    return [(CUDA, {"device_id": int(index or 0)}), "CPUExecutionProvider"]
+def execution_providers(device: Device, wanted: str = "auto") -> list[Any]:
+    """The execution providers to ask onnxruntime for, the fastest first; the CPU's is the last.
+
+    Args:
+        device: that of the worker.
+        wanted: `device` of the model's entry: auto is the worker's device, and the CPU where
+            onnxruntime's build knows no better.
+
+    Raises:
+        ParameterInvalid: this build of onnxruntime cannot compute on a device that is named. The
+            job fails and is not held, since others, with other models, can run.
+    """
+    name = {"auto": device.name, "coreml": "mps"}.get(wanted, wanted)
+    kind, _, index = name.partition(":")
+    provider = _PROVIDERS.get(kind)
+    if provider is None:
+        return [CPU]
+    if provider not in _onnxruntime().get_available_providers():
+        if wanted == "auto":
+            return [CPU]
+        raise ParameterInvalid(f"device: {wanted}, but onnxruntime has no {provider}", hint=_WAY)
+    options = {"device_id": int(index or 0)} if provider == CUDA else {}
+    return [(provider, options), CPU]
 
 
 def try_out(device: Device) -> dict[str, str]:
@@ -253,7 +323,7 @@ def try_out(device: Device) -> dict[str, str]:
     """
     options: Any = _onnxruntime().SessionOptions()
     options.log_severity_level = 3
-    requested = _execution_providers(device)
+    requested = execution_providers(device)
     session: Any = _onnxruntime().InferenceSession(_IDENTITY, options, providers=requested)
     import numpy as np
 

@@ -18,6 +18,10 @@ _CPU_CHUNK = 1 << 14
 _GPU_CHUNK = 1 << 20
 
 
+class NonFiniteField(ValueError):
+    """The density is infinite or not a number somewhere."""
+
+
 class Field:
     """One scene code (3, C, H, W) and the decoder that reads it, both on one device.
 
@@ -26,13 +30,22 @@ class Field:
     and answers are float32, since half precision cannot tell neighbouring points apart.
     """
 
-    def __init__(self, scene_code: Tensor, decoder: Decoder, renderer: RendererConfig) -> None:
+    def __init__(
+        self,
+        scene_code: Tensor,
+        decoder: Decoder,
+        renderer: RendererConfig,
+        computed_in: torch.dtype = torch.float32,
+    ) -> None:
+        """computed_in: the number type in which the scene code came about."""
         expected = decoder.config.in_channels // renderer.planes_per_feature
         if scene_code.ndim != 4 or scene_code.shape[:2] != (3, expected):
             raise ValueError(f"expected (3, {expected}, H, W), got {tuple(scene_code.shape)}")
         self.scene_code = scene_code.float()
         self.decoder = decoder
         self.renderer = renderer
+        self._computed_in = computed_in
+        self._is_finite = self.scene_code.isfinite().all()  # read later: nothing waits for it here
         self._density_activation = activation(renderer.density_activation)
         self._color_activation = activation(renderer.color_activation)
 
@@ -44,6 +57,15 @@ class Field:
     @property
     def device(self) -> torch.device:
         return self.scene_code.device
+
+    def require_finite(self) -> None:
+        """Raise `NonFiniteField` if the scene code holds what is no finite number.
+
+        It waits for the device, so it is called where the CPU has waited for an answer anyway.
+        """
+        if not self._is_finite:
+            dtype = str(self._computed_in).removeprefix("torch.")
+            raise NonFiniteField(f"the scene codes are not finite, computed in {dtype}")
 
     @property
     def chunk_size(self) -> int:

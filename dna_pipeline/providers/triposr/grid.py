@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from dna_pipeline.media.meshes.mesh import FloatArray
-from dna_pipeline.providers.triposr.field import Field
+from dna_pipeline.providers.triposr.copies import to_device
+from dna_pipeline.providers.triposr.field import Field, NonFiniteField
 
 Progress = Callable[[int, int], None]
 
@@ -20,10 +21,6 @@ _NEAR_BATCH = 256
 
 _BOOKS_BYTES = 16
 """A point's part in a `Box` of the whole grid, twice over while it is widened, and some more."""
-
-
-class NonFiniteField(ValueError):
-    """The density is infinite or not a number somewhere."""
 
 
 def grid_axis(field: Field, resolution: int) -> Tensor:
@@ -108,10 +105,14 @@ class GridReader:
         self.device = books_device(field.device, resolution)
         self._axis = grid_axis(field, resolution).to(self.device)
         self.points = 0
-        self.low, self.high = float("inf"), float("-inf")
+        self._range = to_device(torch.tensor([torch.inf, -torch.inf]), self.device)
+        self._bad = torch.zeros((), dtype=torch.int64, device=self.device)
 
     def read(self, x: Tensor, y: Tensor, z: Tensor, progress: Progress) -> Tensor:
-        """Densities (n,) at the points of these indices, (n,) each. Raises NonFiniteField."""
+        """Densities (n,) at the points of these indices, (n,) each.
+
+        What is not finite is counted, and shows in `density_range`.
+        """
         points = torch.stack([self._axis[x], self._axis[y], self._axis[z]], dim=1)
         density = points.new_empty(len(points))
         for start in range(0, len(points), self._chunk):
@@ -129,11 +130,22 @@ class GridReader:
 
     def _record(self, density: Tensor) -> None:
         self.points += len(density)
-        low, high = (float(bound) for bound in density.aminmax())
-        if not np.isfinite([low, high]).all():
-            bad = len(density) - int(density.isfinite().sum())
-            raise NonFiniteField(f"{bad} of {len(density)} densities are not finite")
-        self.low, self.high = min(self.low, low), max(self.high, high)
+        low, high = density.aminmax()
+        low, high = torch.minimum(self._range[0], low), torch.maximum(self._range[1], high)
+        self._range = torch.stack([low, high])
+        self._bad += (~density.isfinite()).sum()
+
+    def density_range(self) -> tuple[float, float]:
+        """The least and the greatest density so far. Waits for the device.
+
+        Raises NonFiniteField if one of them was infinite or not a number.
+        """
+        self._field.require_finite()
+        numbers = torch.cat([self._range.double(), self._bad[None]])
+        low, high, bad = numbers.cpu().numpy().tolist()  # one copy for all three
+        if bad:
+            raise NonFiniteField(f"{bad:.0f} of {self.points} densities are not finite")
+        return low, high
 
 
 class Box:
@@ -168,8 +180,8 @@ class Box:
 
         place and density have one shape.
         """
-        open_ = self._state[place] == 0
-        self.density[place[open_]] = density[open_]
+        is_open = self._state[place] == 0
+        self.density[place] = torch.where(is_open, density, self.density[place])
 
     def take_over(self, other: "Box") -> None:
         """Copy the data of a box that lies within this one."""
@@ -183,10 +195,7 @@ class Box:
             mine.view(self._shape)[part] = theirs.view(other._shape)
 
     def read(self, points: Tensor, progress: Progress) -> Tensor:
-        """Densities at `points`, of any shape; a point may occur more than once.
-
-        Raises NonFiniteField.
-        """
+        """Densities at `points`, of any shape; a point may occur more than once."""
         place = self._unknown(points)
         indices = _unravel(place, self._shape)
         x, y, z = (index + lowest for index, lowest in zip(indices, self._lowest, strict=True))

@@ -1,6 +1,7 @@
 """The network: a picture in, scene codes out."""
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Self
 
 import torch
@@ -13,6 +14,7 @@ from dna_pipeline.providers.triposr.config import (
     UpsampleConfig,
     VitConfig,
 )
+from dna_pipeline.providers.triposr.copies import to_device
 from dna_pipeline.providers.triposr.decoder import Decoder
 from dna_pipeline.providers.triposr.field import Field
 from dna_pipeline.providers.triposr.transformer import Transformer
@@ -31,8 +33,7 @@ class ImageTokenizer(nn.Module):
         self.model = Vit(config)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        mean = pixels.new_tensor(IMAGENET_MEAN)[:, None, None]
-        std = pixels.new_tensor(IMAGENET_STD)[:, None, None]
+        mean, std = _imagenet(pixels.device)
         return self.model((pixels - mean) / std)
 
 
@@ -117,18 +118,27 @@ class TSR(nn.Module):
             image = image.permute(0, 3, 1, 2)
         size = self.config.cond_image_size
         strips = [
-            _resize(_unit(strip.to(self.device)), strip.shape[2], size) for strip in _strips(image)
+            _resize(_unit(to_device(strip, self.device)), strip.shape[2], size)
+            for strip in _strips(image)
         ]
         return _resize(torch.cat(strips, dim=2), size, size)
 
     def field(self, scene_code: Tensor) -> Field:
         """The field of one scene code (3, C, H, W)."""
-        return Field(scene_code, self.decoder, self.config.renderer)
+        return Field(scene_code, self.decoder, self.config.renderer, computed_in=self.dtype)
 
 
 def _large_layers(network: TSR) -> Iterator[nn.Linear]:
     parts = (network.image_tokenizer.model.encoder, network.backbone.transformer_blocks)
     return (m for part in parts for m in part.modules() if isinstance(m, nn.Linear))
+
+
+@cache
+def _imagenet(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and deviation (3, 1, 1) on a device; kept there, since each copy would be waited for."""
+    with torch.inference_mode(False):
+        mean, std = (torch.tensor(v, device=device) for v in (IMAGENET_MEAN, IMAGENET_STD))
+    return mean[:, None, None], std[:, None, None]
 
 
 def _strips(image: Tensor) -> list[Tensor]:

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dna_pipeline.providers.triposr.copies import to_device
+
 COLUMN_AXES = (0, 0, 1)
 """The coordinate that runs along each plane's columns: planes are (x, y), (x, z), (y, z)."""
 ROW_AXES = (1, 2, 2)
@@ -27,7 +29,7 @@ class ProjectedPlanes:
         width = columns + 2  # a border of zeros all around
         first = torch.arange(3, device=planes.device) * (rows + 2) * width
         self._first, self._width = first + width + 1, width  # the first texel of each plane
-        self._beside = torch.tensor([0, 1, width, width + 1], device=planes.device)
+        self._beside = to_device(torch.tensor([0, 1, width, width + 1]), planes.device)
 
     def at(self, unit: Tensor) -> Tensor:
         """The layer's answer (N, n) at points (N, 3) whose box is [-1, 1]³."""

@@ -5,12 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from dna_pipeline.base.errors import (
-    EmptyForeground,
-    NonFiniteOutput,
-    WeightsMismatch,
-    WeightsMissing,
-)
+from dna_pipeline.base.errors import EmptyForeground, WeightsMismatch, WeightsMissing
 from dna_pipeline.providers.base import Device, Provider, WeightsPath, device_of
 from dna_pipeline.providers.hardware import DtypeKey, chosen_dtype, is_small
 from dna_pipeline.weights import slots
@@ -100,7 +95,11 @@ class TripoSRNetwork:
         return device_of(self._network.device, self._network.dtype)
 
     def field(self, image: Image.Image, *, foreground_ratio: float) -> Field:
-        """The scene in the picture. Raises `EmptyForeground` and `NonFiniteOutput`."""
+        """The scene in the picture. Raises `EmptyForeground`.
+
+        It does not wait for the device, so whether the scene is finite shows later: see
+        `Field.require_finite`, which `surface.extract` calls.
+        """
         import numpy as np
         import torch
 
@@ -113,7 +112,4 @@ class TripoSRNetwork:
         pixels = torch.as_tensor(np.array(picture))  # (H, W, 3), eight bits
         with torch.inference_mode():
             codes = self._network(pixels[None])  # (1, 3, C, P, P)
-            if not codes.isfinite().all():
-                dtype = str(self._network.dtype).removeprefix("torch.")
-                raise NonFiniteOutput(f"the scene codes are not finite, computed in {dtype}")
         return self._network.field(codes[0])

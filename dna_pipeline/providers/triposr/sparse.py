@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from dna_pipeline.providers.triposr.cells import bend, over_corners
+from dna_pipeline.providers.triposr.copies import to_device
 from dna_pipeline.providers.triposr.field import Field
 from dna_pipeline.providers.triposr.grid import Box, GridReader, Progress
 
@@ -87,8 +88,11 @@ class Search:
         self._threshold = threshold
         self._progress = progress
         device = self._reader.device
-        self._lattices = [at.to(device) for at in lattices(resolution, _cells(field))]
-        self._side = len(self._lattices[0]) - 1
+        levels = lattices(resolution, _cells(field))
+        self._first = levels[0].numpy().tolist()
+        self._lattices = [to_device(at, device) for at in levels]
+        self._side = len(self._first) - 1
+        self._offsets = to_device(torch.tensor(_CORNERS[1:]).T[:, :, None], device)  # (3, 7, 1)
         self._coarse = torch.zeros(0)
         self._range: list[tuple[int, int]] = []
         """Of the first lattice's points, along each axis, that the box reaches from and to."""
@@ -110,7 +114,9 @@ class Search:
         owned = self._owned(0)
         volume = owned[:, None, None] * owned[:, None] * owned
         self._inferred += (volume * (every & ~active)).flatten()
-        return torch.nonzero(active).T, margin[active]
+        self._reader.density_range()
+        cells = torch.nonzero(active).T
+        return cells, margin[tuple(cells)]
 
     @torch.inference_mode()
     def fine(self, cells: Tensor, margin: Tensor) -> Crossing:
@@ -145,9 +151,9 @@ class Search:
         steps = torch.ones(2, dtype=torch.int64, device=cells.device)
         margin = torch.maximum(self._bend(density, steps).amax(dim=(0, 1, 2)), margin / 4)
         active, every = self._active(density, margin)
-        self._infer(level, _children(lowest, every & ~active & there))
-        active &= there
-        return _children(lowest, active), margin.expand(active.shape)[active]
+        whole = torch.nonzero(every & ~active & there).T
+        self._infer(level, _child(lowest, tuple(whole)))
+        return _children(lowest, active & there, margin)
 
     def _finish(self, cells: Tensor, margin: Tensor, progress: Progress) -> Tensor:
         """Looks at the grid's cells in cells (3, n) of the last lattice but one.
@@ -161,20 +167,23 @@ class Search:
         density = self._box.density[index]
         inside = torch.where(self._box.is_known(index), density > self._threshold, between > 0)
         own = index[:2, :2, :2]
-        new = there & (self._box.cells[own] == 0)
-        self._box.cells[own[new]] = _SEEN
-        self._box.presume(own[new], between[:2, :2, :2][new].exp() * self._threshold)
-        self._own(_children(lowest, new), progress)
+        is_new = there & (self._box.cells[own] == 0)
+        new = tuple(torch.nonzero(is_new).T)
+        place = own[new]
+        self._box.cells[place] = _SEEN
+        self._box.presume(place, between[:2, :2, :2][new].exp() * self._threshold)
+        cells = _child(lowest, new)
+        self._own(cells, progress)
         every = over_corners(inside, torch.logical_and)
         some = over_corners(inside, torch.logical_or)
-        return _children(lowest, some & ~every & new)
+        return _selected(cells, (some & ~every)[new])
 
     def _confirm(self, cells: Tensor, progress: Progress) -> tuple[Tensor, Tensor]:
         """The cells among cells (3, n) of the grid that are crossed indeed, and their densities (8,
         m)."""
         density = self._box.read(self._corners(cells), progress)
         inside = density > self._threshold
-        crossed = inside.any(dim=0) & ~inside.all(dim=0)
+        crossed = torch.nonzero(inside.any(dim=0) & ~inside.all(dim=0))[:, 0]
         cells, density = cells[:, crossed], density[:, crossed]
         self._box.cells[self._box.place(*cells)] = _CROSSED
         return cells, density
@@ -198,7 +207,8 @@ class Search:
         """Widens the box to hold cells (3, n) of the first lattice and those around them."""
         at = self._lattices[0]
         around = torch.cat([homes - 1, homes + 2], dim=1).clamp_(0, self._side)
-        reach = [(int(low), int(high)) for low, high in zip(*around.aminmax(dim=1), strict=True)]
+        ends = torch.stack(around.aminmax(dim=1), dim=1)  # (3, 2), brought here by one copy
+        reach = [(low, high) for low, high in ends.cpu().numpy().tolist()]
         if self._range:
             pairs = zip(reach, self._range, strict=True)
             reach = [(min(a, c), max(b, d)) for (a, b), (c, d) in pairs]
@@ -206,8 +216,8 @@ class Search:
             return
         box = Box(
             self._reader,
-            [int(at[low]) for low, _ in reach],
-            [int(at[high] - at[low]) + 1 for low, high in reach],
+            [self._first[low] for low, _ in reach],
+            [self._first[high] - self._first[low] + 1 for low, high in reach],
         )
         part = tuple(slice(low, high + 1) for low, high in reach)
         x, y, z = (at[along] for along in part)
@@ -244,7 +254,7 @@ class Search:
         """
         last = self._reader.resolution - 2
         ends = cells[:, (cells == last).any(dim=0)]
-        offsets = torch.tensor(_CORNERS[1:], device=cells.device).T[:, :, None]  # (3, 7, 1)
+        offsets = self._offsets
         owns = ((offsets == 0) | (ends == last)[:, None]).all(dim=0)  # (7, n)
         beyond = (ends[:, None] + offsets)[:, owns]
         self._box.read(self._box.place(*beyond), progress)
@@ -257,16 +267,17 @@ class Search:
         """
         last = self._reader.resolution - 2
         cells_beside: list[Tensor] = []
+        leads: list[Tensor] = []
         inside = (density > self._threshold).view(2, 2, 2, -1)
         for axis in range(3):
             for side in (0, 1):
                 face = inside.select(axis, side).flatten(0, 1)
-                beside = cells[axis] + (2 * side - 1)
-                leads = face.any(dim=0) & ~face.all(dim=0) & (beside >= 0) & (beside <= last)
-                across = cells[:, leads]
-                across[axis] = beside[leads]
+                across = cells.clone()
+                across[axis] += 2 * side - 1
+                is_of_grid = (across[axis] >= 0) & (across[axis] <= last)
+                leads.append(face.any(dim=0) & ~face.all(dim=0) & is_of_grid)
                 cells_beside.append(across)
-        return torch.cat(cells_beside, dim=1)
+        return _selected(torch.cat(cells_beside, dim=1), torch.cat(leads))
 
     def _homes(self, cells: list[Tensor]) -> Tensor:
         """The cells of the first lattice that hold such of the grid.
@@ -286,19 +297,22 @@ class Search:
         density = torch.cat([torch.zeros((8, 0), device=device), *(at for _, at in parts)], dim=1)
         side = self._reader.resolution
         order = ((cells[0] * side + cells[1]) * side + cells[2]).argsort()
+        low, high = self._reader.density_range()
         return Crossing(
             cells[:, order],
             density[:, order],
-            self._inside() + int(self._inferred.sum()),
+            int(self._inferred.sum() + self._inside()),
             self._reader.points,
-            self._reader.low,
-            self._reader.high,
+            low,
+            high,
         )
 
-    def _inside(self) -> int:
-        """Number of points inside, of those in the cells that were looked at."""
-        places = [self._box.place(*points) for points in self._owned_points]
-        return sum(int((self._box.density[place] > self._threshold).sum()) for place in places)
+    def _inside(self) -> Tensor:
+        """Number () of points inside, of those in the cells that were looked at."""
+        inside = torch.zeros((), dtype=torch.int64, device=self._reader.device)
+        for points in self._owned_points:
+            inside += (self._box.density[self._box.place(*points)] > self._threshold).sum()
+        return inside
 
     def _scale(self, density: Tensor) -> Tensor:
         """0 at the threshold, and one more for each factor of e."""
@@ -334,10 +348,22 @@ def _cells(field: Field) -> int:
     return max(MIN_CELLS, *field.scene_code.shape[2:])
 
 
-def _children(lowest: Tensor, which: Tensor) -> Tensor:
-    """Cells (3, k) out of the eight (2, 2, 2, n) above each of the lowest (3, n)."""
-    *offsets, parent = torch.nonzero(which).T
+def _children(lowest: Tensor, which: Tensor, margin: Tensor) -> tuple[Tensor, Tensor]:
+    """Cells (3, k) out of the eight (2, 2, 2, n) above each of the lowest (3, n), and the margins
+    (k,) of their parents."""
+    index = tuple(torch.nonzero(which).T)
+    return _child(lowest, index), margin[index[-1]]
+
+
+def _child(lowest: Tensor, index: tuple[Tensor, ...]) -> Tensor:
+    """Cells (3, k) at four indices (k,) into the eight (2, 2, 2, n) above each lowest (3, n)."""
+    *offsets, parent = index
     return lowest[:, parent] + torch.stack(offsets)
+
+
+def _selected(cells: Tensor, which: Tensor) -> Tensor:
+    """Those of cells (3, n) that a mask (n,) names: (3, k)."""
+    return cells[:, torch.nonzero(which)[:, 0]]
 
 
 def _once(cells: Tensor) -> Tensor:

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from skimage.measure import marching_cubes  # pyright: ignore[reportUnknownVariableType]
 
 from dna_pipeline.media.meshes.mesh import FloatArray, IntArray, Mesh
-from dna_pipeline.providers.triposr.field import Field
-from dna_pipeline.providers.triposr.grid import NonFiniteField, Progress, density_grid, settle
+from dna_pipeline.providers.triposr.copies import to_device
+from dna_pipeline.providers.triposr.field import Field, NonFiniteField
+from dna_pipeline.providers.triposr.grid import Progress, density_grid, settle
 from dna_pipeline.providers.triposr.sparse import Search, is_worthwhile
 
 __all__ = ["EmptySurface", "NonFiniteField", "Surface", "colors_at", "density_grid", "extract"]
@@ -81,7 +82,9 @@ def extract(
     level_set: whether vertices are set between points by the density, as the original does, or
     by its logarithm, which changes more evenly; the faces are the same but where four corners of
     a cell's side alternate.
-    Raises NonFiniteField and EmptySurface. The mesh is open where it meets the box.
+    Raises NonFiniteField and EmptySurface, after the search's first part for a scene that is not
+    finite. On a GPU the search waits for the device a few times for each of its lattices, to learn
+    how many cells and points go on, whatever their number. The mesh is open where it meets the box.
     """
     watch = _Watch()
     if method == "sparse" and is_worthwhile(field, resolution):
@@ -102,7 +105,7 @@ def colors_at(field: Field, points: FloatArray, chunk_size: int = 0) -> FloatArr
     colors = np.empty_like(points)
     step = chunk_size or field.chunk_size
     for start in range(0, len(points), step):
-        chunk = torch.as_tensor(points[start : start + step], device=field.device)
+        chunk = to_device(torch.as_tensor(points[start : start + step]), field.device)
         colors[start : start + step] = field.density_and_color(chunk)[1].cpu().numpy()
     return colors
 
@@ -124,6 +127,7 @@ def _dense(
     field: Field, resolution: int, threshold: float, chunk_size: int, progress: Progress | None
 ) -> _Sampled:
     density = density_grid(field, resolution, chunk_size, progress)
+    field.require_finite()
     # A NaN anywhere makes both of these NaN, so the grid is read only twice.
     low, high = float(density.min()), float(density.max())
     if not np.isfinite([low, high]).all():

@@ -63,3 +63,22 @@ def test_another_value_of_a_later_parameter_makes_another_job(config: Config) ->
         for text in (None, b"img2img: {alpha: keep}", b"img2img: {alpha: white}")
     ]
     assert keys[0] == keys[1] != keys[2]
+
+
+def test_where_a_model_computes_makes_no_other_job(tmp_path: Path) -> None:
+    """And the key is that of versions whose models had no such option."""
+    (tmp_path / "in").mkdir()
+    models = {
+        "auto": "{provider: rembg, name: u2net}",
+        "cpu": "{provider: rembg, name: u2net, device: cpu}",
+    }
+    (tmp_path / "pipeline.yaml").write_text(
+        "version: 1\nmodels:\n"
+        + "".join(f"  {name}: {entry}\n" for name, entry in models.items())
+        + "pipelines:\n  cut: [{remove_background: {model: auto}}]\n"
+        "inboxes: [{path: in, pipeline: cut}]\n"
+    )
+    config = load_config(tmp_path / "pipeline.yaml", {})
+    identity = Planner(config, config.inboxes[0]).model_identities()
+    assert identity("auto") == identity("cpu")
+    assert "device" not in identity("auto")[1]

@@ -17,16 +17,27 @@ import pytest
 from PIL import Image, ImageDraw
 from pydantic import ValidationError
 
-from dna_pipeline.base.errors import EmptyForeground, NonFiniteOutput, OutOfMemory, WeightsMismatch
+from dna_pipeline.base.errors import (
+    EmptyForeground,
+    NonFiniteOutput,
+    OutOfMemory,
+    ParameterInvalid,
+    WeightsMismatch,
+)
+from dna_pipeline.base.files import sha256_file
+from dna_pipeline.execution.protocol import JobDone, Order, OrderInput, Phase, StageOrder
+from dna_pipeline.execution.worker import runner
 from dna_pipeline.providers.base import Device, Matting, ModelCache
 from dna_pipeline.providers.matting.rembg import (
     MODELS,
     RELEASE,
     Rembg,
-    _execution_providers,
     _raise_mapped,
+    execution_providers,
     try_out,
 )
+from dna_pipeline.stages.remove_background import RemoveBackground
+from dna_pipeline.stages.stage_key import stage_key
 
 CPU = Device("cpu", "float32")
 
@@ -301,19 +312,121 @@ print(rembg.remove.__module__, rembg.new_session.__module__)
     assert (done.returncode, done.stdout) == (0, "rembg.bg rembg.session_factory\n"), done.stderr
 
 
-def test_the_cpu_where_onnxruntime_knows_no_cuda() -> None:
-    assert _execution_providers(CPU) == ["CPUExecutionProvider"]
-    assert _execution_providers(Device("mps", "float32")) == ["CPUExecutionProvider"]
+# --- devices -------------------------------------------------------------------------------------
+
+CUDA = "CUDAExecutionProvider"
+COREML = "CoreMLExecutionProvider"
+ON_CPU = "CPUExecutionProvider"
+CARD = Device("cuda:1", "float16")
+MAC = Device("mps", "float32")
 
 
-def test_the_device_s_number_reaches_onnxruntime(monkeypatch: pytest.MonkeyPatch) -> None:
+def offer(monkeypatch: pytest.MonkeyPatch, *providers: str) -> None:
+    """Has onnxruntime's build say that it has these providers too."""
     import onnxruntime
 
-    both = ["CUDAExecutionProvider", "CPUExecutionProvider"]
-    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: both)
-    first, last = _execution_providers(Device("cuda:1", "float16"))
-    assert first == ("CUDAExecutionProvider", {"device_id": 1})
-    assert last == "CPUExecutionProvider"
+    offered = [*providers, ON_CPU]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: offered)
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:12", "coreml"])
+def test_devices(device: str) -> None:
+    provider = Rembg.model_validate({"name": "u2net", "device": device})
+    assert provider.device == device
+    assert provider.needs_device == (device != "cpu")
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:one", "mps", "", "CPU"])
+def test_other_devices_are_refused(device: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        Rembg.model_validate({"name": "u2net", "device": device})
+    assert [e["loc"] for e in caught.value.errors()] == [("device",)]
+
+
+@pytest.mark.parametrize(
+    ("worker", "wanted", "expected"),
+    [
+        (CPU, "auto", [ON_CPU]),
+        (CARD, "auto", [(CUDA, {"device_id": 1}), ON_CPU]),
+        (CARD, "cpu", [ON_CPU]),
+        (CPU, "cuda", [(CUDA, {"device_id": 0}), ON_CPU]),
+        (CARD, "cuda:3", [(CUDA, {"device_id": 3}), ON_CPU]),
+        (MAC, "auto", [(COREML, {}), ON_CPU]),
+        (CPU, "coreml", [(COREML, {}), ON_CPU]),
+    ],
+)
+def test_execution_providers(
+    monkeypatch: pytest.MonkeyPatch, worker: Device, wanted: str, expected: list[Any]
+) -> None:
+    offer(monkeypatch, CUDA, COREML)
+    assert execution_providers(worker, wanted) == expected
+
+
+@pytest.mark.parametrize("worker", [CPU, CARD, MAC])
+def test_the_cpu_where_onnxruntime_knows_no_better(
+    monkeypatch: pytest.MonkeyPatch, worker: Device
+) -> None:
+    offer(monkeypatch)
+    assert execution_providers(worker) == [ON_CPU]
+    for wanted in ("cuda", "coreml"):
+        with pytest.raises(ParameterInvalid, match=f"device: {wanted}, but onnxruntime has no"):
+            execution_providers(worker, wanted)
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider 'CUDAExecutionProvider':UserWarning")
+def test_a_silent_way_back_to_the_cpu_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """onnxruntime is made to promise CUDA, and does without when the session is made."""
+    offer(monkeypatch, CUDA)
+    provider = written(tmp_path, "u2net", redness_network(320))
+    assert provider.load(CARD).computes_on == CPU
+    named = provider.model_copy(update={"device": "cuda"})
+    with pytest.raises(ParameterInvalid, match=r"went back to the CPU for u2net\.onnx"):
+        named.load(CARD)
+
+
+def test_the_device_decides_no_key(tmp_path: Path) -> None:
+    provider = written(tmp_path, "u2net", b"x")
+    on_cpu = provider.model_copy(update={"device": "cpu"})
+    stage = RemoveBackground(model="matte")
+    keys = {stage_key(stage, "stem", "0" * 64, one, "1" * 64) for one in (provider, on_cpu)}
+    assert len(keys) == 1
+
+
+# --- alpha matting is compiled before it is used -------------------------------------------------
+
+
+def phases(models: ModelCache, folder: Path, picture: Path, **params: Any) -> list[str]:
+    """Phases of a job of one stage, through the worker's runner."""
+    stage = RemoveBackground(model="matte", **params)
+    events: list[Any] = []
+    context = runner.WorkerContext(
+        models, events.append, set[str]().__contains__, set[str]().__contains__, 60.0,
+        lambda: None, lambda provider: ("matte", None), {},
+    )  # fmt: skip
+    spec = StageOrder("matte", "remove_background", stage.params(), "disc")
+    source = OrderInput("image", str(picture), sha256_file(picture))
+    runner.run(Order("job", 1, (spec,), (source,), str(folder)), context)
+    assert isinstance(events[-1], JobDone), events[-1]
+    return [event.phase for event in events if isinstance(event, Phase)]
+
+
+@pytest.mark.slow
+def test_compiling_belongs_to_the_phase_loading(tmp_path: Path) -> None:
+    models = ModelCache({"matte": written(tmp_path, "u2net", redness_network(320))}, CPU)
+    picture = tmp_path / "disc.png"
+    red_disc((160, 120))[0].save(picture)
+
+    def run(name: str, **params: Any) -> list[str]:
+        return phases(models, tmp_path / name, picture, **params)
+
+    assert run("first") == ["loading", "running"]
+    assert not models.get("matte").is_compiled
+    assert run("second", alpha_matting=True) == ["loading", "running"]
+    assert models.get("matte").is_compiled
+    assert run("third", alpha_matting=True) == ["running"]
+    assert run("fourth") == ["running"]
 
 
 def test_what_networks_would_run_on() -> None:

@@ -15,7 +15,6 @@ from safetensors.torch import save_file
 
 from dna_pipeline.base.errors import (
     EmptyForeground,
-    NonFiniteOutput,
     WeightsMismatch,
     WeightsMissing,
 )
@@ -245,8 +244,9 @@ def test_an_empty_picture(folder: Path) -> None:
 def test_weights_that_are_no_numbers(folder: Path) -> None:
     edit_state(folder, lambda s: s["post_processor.upsample.bias"].fill_(float("nan")))
     model = TripoSRModel(path=folder).load(Device("cpu", "float16"))
-    with pytest.raises(NonFiniteOutput, match="scene codes are not finite, computed in float16"):
-        model.field(load_image(TINY / "input.png"), foreground_ratio=0.85)
+    field = model.field(load_image(TINY / "input.png"), foreground_ratio=0.85)
+    with pytest.raises(surface.NonFiniteField, match="not finite, computed in float16"):
+        surface.extract(field, 24)
 
 
 # --- pictures of any size, in bounded memory -----------------------------------------------------

@@ -1,5 +1,6 @@
 """Marching cubes on the dense grid."""
 
+import copy
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -96,12 +97,24 @@ def test_nothing_crosses_the_threshold(robot: Field, threshold: float) -> None:
         surface.extract(robot, 16, threshold)
 
 
+@pytest.mark.parametrize("resolution", [32, 128])
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_densities_that_are_no_numbers(robot: Field, bad: float) -> None:
+def test_a_scene_that_is_no_numbers(robot: Field, bad: float, resolution: int) -> None:
     code = robot.scene_code.clone()
-    code[0, 0, 30:34, 30:34] = bad
-    with pytest.raises(surface.NonFiniteField, match=r"\d+ of 32768 densities are not finite"):
-        surface.extract(Field(code, robot.decoder, robot.renderer), 32)
+    code[0, 0, 30, 30] = bad
+    field = Field(code, robot.decoder, robot.renderer, computed_in=torch.float16)
+    with pytest.raises(surface.NonFiniteField, match=r"scene codes .* computed in float16"):
+        surface.extract(field, resolution)
+
+
+def test_densities_that_are_no_numbers(robot: Field) -> None:
+    decoder = copy.deepcopy(robot.decoder)
+    decoder.first.bias.fill_(float("nan"))
+    field = Field(robot.scene_code, decoder, robot.renderer)
+    for resolution, points in ((32, 32**3), (128, 65**3)):
+        message = f"{points} of {points} densities are not finite"
+        with pytest.raises(surface.NonFiniteField, match=message):
+            surface.extract(field, resolution)
 
 
 def test_a_grid_has_two_ends(robot: Field) -> None:
