@@ -46,6 +46,8 @@ def test_defaults_are_those_of_the_contract():
         "schedule": "normal",
         "max_size": 768,
         "alpha": "keep",
+        "prompt_syntax": "a1111",
+        "clip_skip": 1,
     }
 
 
@@ -483,13 +485,36 @@ def test_an_empty_prompt_is_told(context: StageContext, prompt: str):
 
 
 @pytest.mark.slow
-def test_weights_are_told_and_stay_in_the_text(context: StageContext):
+@pytest.mark.parametrize(
+    ("syntax", "phrases"),
+    [
+        ("a1111", 'LoRA tags ("<lora:clay:0.8>")'),
+        ("plain", 'weights ("(red:1.4)") and LoRA tags ("<lora:clay:0.8>")'),
+    ],
+)
+def test_what_is_not_obeyed_is_named_and_stays_in_the_text(
+    context: StageContext, syntax: Any, phrases: str
+):
     prompt = "(red:1.4) chair <lora:clay:0.8>"
-    stage = Img2Img(model="sd15", prompt=prompt, steps=2, strength=0.5)
+    stage = Img2Img(model="sd15", prompt=prompt, prompt_syntax=syntax, steps=2, strength=0.5)
     (artifact,) = stage.run(context)
     assert context.warnings == [
-        'The prompt holds weights ("(red:1.4)") and LoRA tags ("<lora:clay:0.8>"): they are not '
-        "understood here and were read as plain text."
+        f"The prompt holds {phrases}: they are not understood here and were read as plain text."
     ]
     with Image.open(artifact.path) as image:
         assert image.info["parameters"].startswith(prompt + "\n")
+
+
+@pytest.mark.parametrize("name", ["prompt", "negative_prompt"])
+def test_a_prompt_that_cannot_be_obeyed_is_refused(name: str):
+    for text in ("[cat:dog:0.5]", "[cow|horse]", "a cat AND a dog", "(word:1.2.3)"):
+        with pytest.raises(ParameterInvalid, match=f"^{name}: ") as error:
+            Img2Img.model_validate({name: text}).check()
+        assert "prompt_syntax: plain" in error.value.failure().hint
+        Img2Img.model_validate({name: text, "prompt_syntax": "plain"}).check()
+    Img2Img.model_validate({name: "[{a|b}]"}).check()  # not filled in yet
+
+
+def test_clip_skip_stands_in_the_parameters_text():
+    assert "Clip skip" not in Img2Img(model="sd15").parameters_text((8, 8))
+    assert "Clip skip: 2" in Img2Img(model="sd15", clip_skip=2).parameters_text((8, 8))

@@ -19,7 +19,7 @@ from dna_pipeline.providers.stable_diffusion.prompts.emphasis import Words, pars
 if TYPE_CHECKING:
     import torch
 
-_CACHED = 64
+CACHED = 64
 """Most prompts whose embeddings are kept: 64 of 75 tokens take 15 MB in float32."""
 
 
@@ -102,7 +102,7 @@ class Conditioner:
             with torch.no_grad():
                 parts = [self._encode(b, prompt.clip_skip) for b in self.blocks(prompt)]
             self._cache[key] = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
-            if len(self._cache) > _CACHED:
+            if len(self._cache) > CACHED:
                 self._cache.popitem(last=False)
         self._cache.move_to_end(key)
         return self._cache[key]

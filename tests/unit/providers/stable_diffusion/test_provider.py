@@ -21,6 +21,7 @@ from dna_pipeline.base.errors import (
     ContentFiltered,
     NonFiniteOutput,
     OutOfMemory,
+    ParameterInvalid,
 )
 from dna_pipeline.providers.base import ImageToImage, ImageToImageRequest
 from dna_pipeline.providers.stable_diffusion.provider import StableDiffusion, make_scheduler
@@ -193,15 +194,43 @@ def test_cancelled_in_the_middle_and_sound_afterwards(model: StableDiffusion, pi
     assert model.redraw(picture, REQUEST, ignore).tobytes() == expected
 
 
-def test_a_long_prompt_is_cut_and_said_to_be(model: StableDiffusion, picture: Image.Image):
+def test_weights_long_prompts_and_skipped_layers_matter(
+    model: StableDiffusion, picture: Image.Image
+):
+    def made(prompt: str, **changes: Any) -> bytes:
+        return model.redraw(picture, replace(REQUEST, prompt=prompt, **changes), ignore).tobytes()
+
+    plain = made("a red chair")
+    assert made("a (red:1.0) chair") == plain
+    assert made("a (red:1.5) chair") != plain
+    assert made("a red chair", clip_skip=2) != plain
+    words = "a very long prompt, " * 30
+    assert made(words) != made(words + "of something else")
+    assert made("a BREAK b") != made("a b")
+
+
+@pytest.mark.parametrize(
+    ("changes", "phrase"),
+    [({"clip_skip": 12}, "clip_skip: the model's text encoder has"),
+     ({"prompt": "[a|b]"}, "alternates")],
+)  # fmt: skip
+def test_a_prompt_that_cannot_be_encoded_is_refused(
+    model: StableDiffusion, picture: Image.Image, changes: dict[str, Any], phrase: str
+):
+    with pytest.raises(ParameterInvalid, match=phrase):
+        model.redraw(picture, replace(REQUEST, **changes), ignore)
+
+
+def test_a_long_plain_prompt_is_cut_and_said_to_be(model: StableDiffusion, picture: Image.Image):
     words = "a very long prompt, " * 100
-    long = replace(REQUEST, prompt=words)
+    plain = replace(REQUEST, prompt_syntax="plain")
+    long = replace(plain, prompt=words)
     tokens = len(model._pipeline.tokenizer.tokenize(words))
     (remark,) = model.remarks(long)
     assert remark == f"The prompt has {tokens} tokens, of which only the first 75 were read."
     assert model.remarks(REQUEST) == []
     drawn = [
-        model.redraw(picture, replace(REQUEST, prompt=prompt), ignore)
+        model.redraw(picture, replace(plain, prompt=prompt), ignore)
         for prompt in (words, words + "of something else")
     ]
     assert drawn[0].tobytes() == drawn[1].tobytes()

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from dna_pipeline.providers.stable_diffusion.prompts import conditioning
 from dna_pipeline.providers.stable_diffusion.prompts.conditioning import Conditioner, PromptText
 from dna_pipeline.providers.stable_diffusion.prompts.emphasis import PromptError
 
@@ -110,6 +111,20 @@ def test_a_prompt_is_encoded_once_for_each_state(pipeline: Any, conditioner: Con
     finally:
         hook.remove()
     assert len(calls) == 3
+
+
+def test_the_prompts_that_were_used_last_are_kept(
+    pipeline: Any, conditioner: Conditioner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conditioning, "CACHED", 2)
+    calls: list[int] = []
+    hook = pipeline.text_encoder.register_forward_hook(lambda *_: calls.append(1))
+    try:
+        for text in ("a", "b", "a", "c", "a", "b"):
+            conditioner.encode(PromptText(text))
+    finally:
+        hook.remove()
+    assert len(calls) == 4
 
 
 def test_what_is_not_supported_is_refused(conditioner: Conditioner) -> None:
