@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 def rename_aliases(
     stage: type[Stage], params: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[str]]:
-    """Parameters by their own names, and the keys that repeat a parameter in another spelling."""
+    """Parameters by their own names and in their own words, and the keys that repeat a parameter
+    in another spelling."""
     renamed: dict[str, Any] = {}
     twice: list[str] = []
     for key, value in params.items():
@@ -39,7 +40,7 @@ def rename_aliases(
         if name in renamed:
             twice.append(key)
         renamed[name] = value
-    return renamed, twice
+    return stage.translated(renamed), twice
 
 
 def takes_text(stages: Iterable[type[Stage]], parameter: str) -> bool:

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -145,7 +145,8 @@ class Provider(BaseModel, ABC):
 class ImageToImageRequest:
     """Arguments of one img2img call; the same names and ranges as the stage's parameters.
 
-    `saves_memory`: memory ran out before; use less of it, at the cost of time.
+    `saves_memory`: memory ran out before; use less of it, at the cost of time. `clip_skip`: 1 for
+    the text encoder's last layer, 2 for the one before it.
     """
 
     prompt: str
@@ -157,6 +158,8 @@ class ImageToImageRequest:
     sampler: str
     schedule: str
     saves_memory: bool = False
+    prompt_syntax: Literal["a1111", "plain"] = "a1111"
+    clip_skip: int = 1
 
 
 @runtime_checkable

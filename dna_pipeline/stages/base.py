@@ -109,6 +109,15 @@ class Stage(BaseModel, ABC):
         return self
 
     @classmethod
+    def translated(cls, params: dict[str, Any]) -> dict[str, Any]:
+        """The parameters with words of other programs replaced by ours, where the meaning is clear.
+
+        Args:
+            params: some of the parameters, by their own names; values may be wrong in any way.
+        """
+        return params
+
+    @classmethod
     def advice(cls, name: str, value: object) -> str:  # noqa: ARG003 - for those that know some
         """Advice on how to write a wrong value of that parameter; "" if there is none.
 

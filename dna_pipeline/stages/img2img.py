@@ -11,7 +11,8 @@ from pydantic import Field
 from dna_pipeline.base.errors import NoEffectiveSteps, ParameterInvalid
 from dna_pipeline.base.files import Artifact
 from dna_pipeline.providers.base import ImageToImageRequest
-from dna_pipeline.providers.stable_diffusion.samplers import SAMPLERS, sampler_named
+from dna_pipeline.providers.stable_diffusion.prompts import emphasis
+from dna_pipeline.providers.stable_diffusion.samplers import SAMPLERS, SCHEDULES, sampler_named
 from dna_pipeline.stages.base import Seed, Stage, StageContext
 
 if TYPE_CHECKING:
@@ -20,9 +21,10 @@ if TYPE_CHECKING:
     from dna_pipeline.providers.base import ImageToImage
 
 SamplerName = Literal[
-    "lcm", "euler", "euler_a", "dpmpp_2m", "dpmpp_2m_sde", "dpmpp_sde", "ddim", "uni_pc"
-]
-Schedule = Literal["normal", "karras"]
+    "lcm", "euler", "euler_a", "dpmpp_2m", "dpmpp_2m_sde", "dpmpp_sde", "heun", "lms", "dpm2",
+    "dpm2_a", "ddim", "uni_pc",
+]  # fmt: skip
+Schedule = Literal["normal", "karras", "exponential", "beta"]
 
 MIN_SIDE_PX = 64
 MULTIPLE_PX = 8
@@ -40,13 +42,13 @@ class Img2Img(Stage):
     aliases: ClassVar[dict[str, str]] = {
         "positive_prompt": "prompt",
         "cfg": "guidance_scale",
+        "cfg_scale": "guidance_scale",
         "denoise": "strength",
+        "denoising_strength": "strength",
         "sampler_name": "sampler",
         "scheduler": "schedule",
     }
     foreign_words: ClassVar[dict[str, str]] = {
-        "cfg_scale": "guidance_scale",
-        "denoising_strength": "strength",
         "height": "max_size",
         "negative": "negative_prompt",
         "num_inference_steps": "steps",
@@ -56,7 +58,9 @@ class Img2Img(Stage):
         "size": "max_size",
         "width": "max_size",
     }
-    later_parameters: ClassVar[dict[str, Any]] = {"alpha": "keep"}
+    later_parameters: ClassVar[dict[str, Any]] = {
+        "alpha": "keep", "prompt_syntax": "a1111", "clip_skip": 1,
+    }  # fmt: skip
     templates: ClassVar[tuple[str, ...]] = ("prompt", "negative_prompt")
 
     prompt: str = Field("", description="what the picture should become")
@@ -77,7 +81,8 @@ class Img2Img(Stage):
     )
     sampler: SamplerName = "euler"
     schedule: Schedule = Field(
-        "normal", description="how the noise falls from step to step; not all samplers take karras"
+        "normal",
+        description="how the noise falls; lcm, euler_a and ddim take normal alone",
     )
     max_size: int = Field(
         768, ge=MIN_SIDE_PX, le=4096, description="longest side of the result, in pixels"
@@ -88,6 +93,32 @@ class Img2Img(Stage):
         "the model sees it on white either way",
     )
 
+    prompt_syntax: Literal["a1111", "plain"] = Field(
+        "a1111",
+        description="a1111: (word:1.2), [word], BREAK and prompts of any length, as in "
+        "AUTOMATIC1111; plain: all is text, and 75 tokens are read",
+    )
+    clip_skip: int = Field(
+        1, ge=1, le=12, description="layer of the text encoder, from its end; 1: the last one"
+    )
+
+    @classmethod
+    def translated(cls, params: dict[str, Any]) -> dict[str, Any]:
+        """Samplers and schedules as AUTOMATIC1111 and ComfyUI spell them, in our words.
+
+        `DPM++ 2M Karras` sets the schedule too, if none is set beside it.
+        """
+        words = dict(params)
+        if isinstance(schedule := words.get("schedule"), str):
+            near = schedule.strip().casefold()
+            words["schedule"] = near if near in SCHEDULES else schedule
+        if isinstance(text := words.get("sampler"), str) and text not in SAMPLERS:
+            own, named = sampler_named(text)
+            is_taken = own is not None and (not named or SAMPLERS[own].takes_schedules)
+            if is_taken and words.get("schedule", named) == (named or words.get("schedule", "")):
+                words |= {"sampler": own} | ({"schedule": named} if named else {})
+        return words
+
     @classmethod
     def advice(cls, name: str, value: object) -> str:
         """Our name for a sampler or schedule that AUTOMATIC1111, ComfyUI or Diffusers name
@@ -97,6 +128,7 @@ class Img2Img(Stage):
         if name == "max_size" and (sides := re.fullmatch(r"(\d{2,4})\s*[x×*]\s*(\d{2,4})", value)):
             return f"write the longer side alone: {max(map(int, sides.groups()))}"
         own, schedule = sampler_named(value)
+        schedule = schedule if own is not None and SAMPLERS[own].takes_schedules else ""
         if cls.aliases.get(name, name) == "schedule":
             if own is not None:
                 return f"that is a sampler: write sampler: {own}"
@@ -107,13 +139,14 @@ class Img2Img(Stage):
         return f"write sampler: {own}" + (f", schedule: {schedule}" if schedule else "")
 
     def check(self) -> None:
+        self._check_prompts()
         if int(self.steps * self.strength) < 1:
             raise NoEffectiveSteps(f"{self.steps} steps at strength {self.strength} come to none")
         sampler = SAMPLERS[self.sampler]
-        if self.schedule == "karras" and not sampler.takes_karras:
-            able = ", ".join(name for name, other in SAMPLERS.items() if other.takes_karras)
+        if self.schedule != "normal" and not sampler.takes_schedules:
+            able = ", ".join(name for name, other in SAMPLERS.items() if other.takes_schedules)
             raise ParameterInvalid(
-                f"schedule: karras has no effect on the sampler {self.sampler}",
+                f"schedule: {self.schedule} has no effect on the sampler {self.sampler}",
                 hint=f"Use schedule: normal, or one of these samplers: {able}.",
             )
         if sampler.max_steps is not None and self.steps > sampler.max_steps:
@@ -121,6 +154,19 @@ class Img2Img(Stage):
                 f"steps: the sampler {self.sampler} takes at most {sampler.max_steps} steps, "
                 f"not {self.steps}"
             )
+
+    def _check_prompts(self) -> None:
+        """Raise `ParameterInvalid` for a prompt that asks for what is not supported. Fields and
+        choices in braces are not filled in yet where a pipeline is read, so such a text waits."""
+        for name in ("prompt", "negative_prompt"):
+            text = getattr(self, name)
+            if self.prompt_syntax == "a1111" and "{" not in text:
+                try:
+                    emphasis.parse(text)
+                except emphasis.PromptError as error:
+                    raise ParameterInvalid(
+                        f"{name}: {error}", hint="Or set prompt_syntax: plain, where all is text."
+                    ) from None
 
     def disk_bytes(self, width: int, height: int) -> int:
         return 4 * self.max_size**2
@@ -165,6 +211,8 @@ class Img2Img(Stage):
             sampler=self.sampler,
             schedule=self.schedule,
             saves_memory=saves_memory,
+            prompt_syntax=self.prompt_syntax,
+            clip_skip=self.clip_skip,
         )
 
     def parameters_text(self, size: tuple[int, int]) -> str:
@@ -185,6 +233,8 @@ class Img2Img(Stage):
             "Model": self.model,
             "Denoising strength": _number(self.strength),
         }
+        if self.clip_skip > 1:
+            fields["Clip skip"] = self.clip_skip
         negative = [f"Negative prompt: {self.negative_prompt}"] if self.negative_prompt else []
         last = ", ".join(f"{key}: {_quoted(str(value))}" for key, value in fields.items())
         return "\n".join([self.prompt, *negative, last]).strip()

@@ -17,15 +17,18 @@ _BRACKETS = re.compile(r"(?<!\\)\[[^\[\]]*[^\W\d_][^\[\]]*\]")
 _MOST_CHARS = 40
 
 
-def unread(text: str) -> list[str]:
+def unread(text: str, *, weights: bool = True) -> list[str]:
     """Phrases for the kinds of such syntax in a prompt: up to two, in order, each with an example.
 
     Weights are `(red:1.4)`, `((red))` and square brackets around words. Single parentheses without
     a number are ordinary punctuation, ratios and times like `(scale 1:10)` are no weights, and what
     stands behind a backslash is meant as it is.
+
+    Args:
+        weights: False if weights are obeyed, so that only tags are looked for.
     """
     phrases: list[str] = []
-    if (weight := next(_weights(text), None)) is not None:
+    if weights and (weight := next(_weights(text), None)) is not None:
         phrases.append(f'weights ("{_shortened(weight)}")')
     if (tag := _TAG.search(text)) is not None:
         kind = "hypernetwork" if tag[0][1].lower() == "h" else "LoRA"

@@ -16,6 +16,7 @@ from dna_pipeline.base.errors import (
     ContentFiltered,
     NonFiniteOutput,
     OutOfMemory,
+    ParameterInvalid,
     WeightsMismatch,
     WeightsMissing,
 )
@@ -36,8 +37,9 @@ from dna_pipeline.providers.stable_diffusion import (
     prompt_syntax,
 )
 from dna_pipeline.providers.stable_diffusion.decoding import Decoded
-from dna_pipeline.providers.stable_diffusion.embeddings import PromptEmbeddings
 from dna_pipeline.providers.stable_diffusion.folder import SdFolder, some
+from dna_pipeline.providers.stable_diffusion.prompts.conditioning import Conditioner, PromptText
+from dna_pipeline.providers.stable_diffusion.prompts.emphasis import PromptError
 from dna_pipeline.providers.stable_diffusion.samplers import SAMPLERS
 from dna_pipeline.providers.stable_diffusion.single_file import SdFile
 from dna_pipeline.weights import slots
@@ -238,7 +240,7 @@ class StableDiffusion:
     def __init__(self, pipeline: Any, scheduler_config: dict[str, Any]) -> None:
         self._pipeline = pipeline
         self._scheduler_config = scheduler_config
-        self._embeddings = PromptEmbeddings(pipeline)
+        self._conditioner = Conditioner(pipeline.tokenizer, pipeline.text_encoder)
 
     @property
     def computes_on(self) -> Device:
@@ -274,13 +276,16 @@ class StableDiffusion:
         tokenizer = self._pipeline.tokenizer
         limit = tokenizer.model_max_length
         texts = {"prompt": request.prompt, "negative prompt": request.negative_prompt}
-        counts = {name: len(tokenizer(text).input_ids) for name, text in texts.items()}
+        is_plain = request.prompt_syntax == "plain"
+        counts = {name: len(tokenizer(text).input_ids) for name, text in texts.items() if is_plain}
         too_long = [
             f"The {name} has {count - 2} tokens, of which only the first {limit - 2} were read."
             for name, count in counts.items()
             if count > limit
         ]
-        unread = {name: prompt_syntax.unread(text) for name, text in texts.items()}
+        unread = {
+            name: prompt_syntax.unread(text, weights=is_plain) for name, text in texts.items()
+        }
         as_text = [
             f"The {name} holds {' and '.join(phrases)}: they are not understood here and were "
             "read as plain text."
@@ -291,6 +296,23 @@ class StableDiffusion:
             [TILED.format(self._pipeline.vae.tile_sample_min_size)] if request.saves_memory else []
         )
         return [*too_long, *as_text, *tiled]
+
+    def _embeddings(self, request: ImageToImageRequest) -> tuple[torch.Tensor, torch.Tensor]:
+        """Embeddings of the prompt and the negative prompt. Raises `ParameterInvalid`."""
+        syntax, clip_skip = request.prompt_syntax, request.clip_skip
+        layers = self._pipeline.text_encoder.config.num_hidden_layers
+        if clip_skip > layers:
+            raise ParameterInvalid(
+                f"clip_skip: the model's text encoder has {layers} layers, so at most {layers} "
+                f"makes sense, not {clip_skip}"
+            )
+        try:
+            return self._conditioner.pair(
+                PromptText(request.prompt, syntax, clip_skip),
+                PromptText(request.negative_prompt, syntax, clip_skip),
+            )
+        except PromptError as error:
+            raise ParameterInvalid(f"prompt: {error}") from error
 
     def _picture(
         self, image: Image.Image, request: ImageToImageRequest, on_step: StepCallback
@@ -316,13 +338,16 @@ class StableDiffusion:
 
         def report(pipeline: Any, index: int, _time: object, tensors: Any) -> dict[str, Any]:
             latents[:] = [tensors["latents"]]
-            on_step(index + 1, pipeline.num_timesteps)
+            # Samplers of the second order call the model twice a step, and once in the last one.
+            calls, order = index + 1, pipeline.scheduler.order
+            if calls % order == 0 or calls == pipeline.num_timesteps:
+                on_step(-(-calls // order), -(-pipeline.num_timesteps // order))
             return {}
 
         self._pipeline.scheduler = make_scheduler(
             self._scheduler_config, request.sampler, request.schedule
         )
-        positive, negative = self._embeddings.pair(request.prompt, request.negative_prompt)
+        positive, negative = self._embeddings(request)
         result = self._pipeline(
             prompt_embeds=positive,
             negative_prompt_embeds=negative,
@@ -359,10 +384,10 @@ def make_scheduler(config: dict[str, Any], sampler: str, schedule: str) -> Any:
     Args:
         config: as it was written, never as an instance gives it back.
         sampler: one of `SAMPLERS`.
-        schedule: normal or karras.
+        schedule: one of `SCHEDULES`.
     """
     chosen = SAMPLERS[sampler]
-    options = chosen.scheduler_options(karras=schedule == "karras")
+    options = chosen.scheduler_options(schedule)
     return getattr(import_module("diffusers"), chosen.scheduler).from_config(
         dict(config), **options
     )

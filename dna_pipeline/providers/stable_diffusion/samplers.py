@@ -16,24 +16,25 @@ class Sampler:
         label: its name in other people's tools, as AUTOMATIC1111 spells it.
         scheduler: the class in Diffusers.
         options: what is set beyond the model's own scheduler configuration.
-        takes_karras: whether its noise schedule can be that of Karras et al. 2022, equation 5.
-            The others would ignore it without a word.
+        takes_schedules: True if its noise can fall by any of `SCHEDULES`. The others have a
+            schedule of their own and would ignore another one without a word.
         max_steps: most steps it can be asked for; None where there is no limit of its own.
     """
 
     label: str
     scheduler: str
     options: Mapping[str, Any] = field(default_factory=dict[str, Any])
-    takes_karras: bool = True
+    takes_schedules: bool = True
     max_steps: int | None = None
 
-    def scheduler_options(self, *, karras: bool) -> dict[str, Any]:
+    def scheduler_options(self, schedule: str) -> dict[str, Any]:
         """Keyword arguments for the scheduler's class.
 
-        Where the sampler supports Karras' schedule, it is switched on or off explicitly: else the
-        model's own configuration would decide.
+        Where the sampler takes schedules, each is switched on or off explicitly: else the model's
+        own configuration would decide.
         """
-        chosen = {"use_karras_sigmas": karras} if self.takes_karras else {}
+        switches = SCHEDULES.items() if self.takes_schedules else ()
+        chosen = {option: schedule == name for name, option in switches if option}
         return {**self.options, **chosen}
 
 
@@ -41,10 +42,22 @@ def _multistep(algorithm: str) -> dict[str, Any]:
     return {"algorithm_type": algorithm, "solver_order": 2}
 
 
+SCHEDULES: dict[str, str] = {
+    "normal": "",
+    "karras": "use_karras_sigmas",
+    "exponential": "use_exponential_sigmas",
+    "beta": "use_beta_sigmas",
+}
+"""How the noise falls from step to step, and the option of Diffusers that chooses it.
+
+karras: Karras et al. 2022, equation 5. exponential: evenly in the logarithm of the noise. beta: by
+quantiles of a beta distribution, Lee et al. 2024, arXiv 2407.12173.
+"""
+
 SAMPLERS: dict[str, Sampler] = {
-    "lcm": Sampler("LCM", "LCMScheduler", takes_karras=False, max_steps=50),
+    "lcm": Sampler("LCM", "LCMScheduler", takes_schedules=False, max_steps=50),
     "euler": Sampler("Euler", "EulerDiscreteScheduler"),
-    "euler_a": Sampler("Euler a", "EulerAncestralDiscreteScheduler", takes_karras=False),
+    "euler_a": Sampler("Euler a", "EulerAncestralDiscreteScheduler", takes_schedules=False),
     "dpmpp_2m": Sampler("DPM++ 2M", "DPMSolverMultistepScheduler", _multistep("dpmsolver++")),
     "dpmpp_2m_sde": Sampler(
         "DPM++ 2M SDE", "DPMSolverMultistepScheduler", _multistep("sde-dpmsolver++")
@@ -54,12 +67,17 @@ SAMPLERS: dict[str, Sampler] = {
         "DPMSolverSinglestepScheduler",
         {**_multistep("sde-dpmsolver++"), "lower_order_final": True},
     ),
-    "ddim": Sampler("DDIM", "DDIMScheduler", takes_karras=False),
+    "heun": Sampler("Heun", "HeunDiscreteScheduler"),
+    "lms": Sampler("LMS", "LMSDiscreteScheduler"),
+    "dpm2": Sampler("DPM2", "KDPM2DiscreteScheduler"),
+    "dpm2_a": Sampler("DPM2 a", "KDPM2AncestralDiscreteScheduler"),
+    "ddim": Sampler("DDIM", "DDIMScheduler", takes_schedules=False),
     "uni_pc": Sampler("UniPC", "UniPCMultistepScheduler"),
 }
 """All samplers by their names in pipeline.yaml, in the order in which they are listed."""
 
 _OTHER_NAMES = {
+    "dpm2ancestral": "dpm2_a",
     "eulerancestral": "euler_a",
     "unipcbh2": "uni_pc",
 }
@@ -69,14 +87,14 @@ _OTHER_NAMES = {
 def sampler_named(text: str) -> tuple[str | None, str]:
     """Our name for a sampler that other programs name `text`, and the schedule in that name.
 
-    `DPM++ 2M Karras` is `dpmpp_2m` with `karras`. None for an unknown sampler; "" if the name says
-    nothing about the schedule.
+    `DPM++ 2M Karras` is `dpmpp_2m` with `karras`, whether or not the sampler takes it. None for an
+    unknown sampler; "" if the name says nothing about the schedule.
     """
     words = text.casefold().replace("++", "pp").removeprefix("k_")
     plain = re.sub(r"[^a-z0-9]", "", words)
-    schedule = "karras" if plain.endswith("karras") else ""
-    plain = plain.removesuffix("karras")
+    schedule = next((name for name in SCHEDULES if plain.endswith(name)), "")
+    plain = plain.removesuffix(schedule)
     names = {re.sub("[^a-z0-9]", "", name): name for name in SAMPLERS}
     classes = {each.scheduler.casefold(): name for name, each in reversed(SAMPLERS.items())}
     own = names.get(plain) or _OTHER_NAMES.get(plain) or classes.get(plain)
-    return own, schedule if own is not None and SAMPLERS[own].takes_karras else ""
+    return own, schedule

@@ -46,6 +46,8 @@ def test_defaults_are_those_of_the_contract():
         "schedule": "normal",
         "max_size": 768,
         "alpha": "keep",
+        "prompt_syntax": "a1111",
+        "clip_skip": 1,
     }
 
 
@@ -65,8 +67,9 @@ def test_defaults_are_those_of_the_contract():
         ("DDIM Karras", "write sampler: ddim"),
         ("EulerDiscreteScheduler", "write sampler: euler"),
         ("DPMSolverMultistepScheduler", "write sampler: dpmpp_2m"),
-        ("Heun", ""),
-        ("DPM2", ""),
+        ("Heun", "write sampler: heun"),
+        ("DPM2 a Exponential", "write sampler: dpm2_a, schedule: exponential"),
+        ("DPM fast", ""),
         ("", ""),
         (5, ""),
     ],
@@ -76,10 +79,36 @@ def test_what_other_programs_call_the_samplers(key: str, written: object, advice
     assert Img2Img.advice(key, written) == advice
 
 
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ({"sampler": "Euler a"}, {"sampler": "euler_a"}),
+        ({"sampler": "euler_ancestral"}, {"sampler": "euler_a"}),
+        ({"sampler": "DPM++ 2M Karras"}, {"sampler": "dpmpp_2m", "schedule": "karras"}),
+        (
+            {"sampler": "DPM++ 2M Karras", "schedule": "Karras"},
+            {"sampler": "dpmpp_2m", "schedule": "karras"},
+        ),
+        ({"sampler": "dpm_2_ancestral"}, {"sampler": "dpm2_a"}),
+        ({"sampler": "LMS", "schedule": "Beta"}, {"sampler": "lms", "schedule": "beta"}),
+        ({"sampler": "Heun", "schedule": "exponential"},
+         {"sampler": "heun", "schedule": "exponential"}),
+        # what contradicts itself, or is not there, stays as it is and is refused
+        ({"sampler": "DPM++ 2M Karras", "schedule": "normal"},
+         {"sampler": "DPM++ 2M Karras", "schedule": "normal"}),
+        ({"sampler": "DDIM Karras"}, {"sampler": "DDIM Karras"}),
+        ({"sampler": "DPM fast"}, {"sampler": "DPM fast"}),
+        ({"sampler": 5, "schedule": None}, {"sampler": 5, "schedule": None}),
+    ],
+)  # fmt: skip
+def test_words_of_other_programs_are_translated(written: dict[str, Any], read: dict[str, Any]):
+    assert Img2Img.translated(written) == read
+
+
 def test_advice_on_other_parameters():
     assert Img2Img.advice("schedule", "Karras") == "write karras"
     assert Img2Img.advice("scheduler", "DPM++ 2M") == "that is a sampler: write sampler: dpmpp_2m"
-    assert Img2Img.advice("schedule", "exponential") == ""
+    assert Img2Img.advice("schedule", "sgm_uniform") == ""
     assert Img2Img.advice("max_size", "768 x 512") == "write the longer side alone: 768"
     assert Img2Img.advice("prompt", "Euler") == ""
 
@@ -108,7 +137,7 @@ def test_the_samplers_are_those_of_the_table():
         ("guidance_scale", float("inf")),
         ("guidance_scale", float("nan")),
         ("sampler", "eular"),
-        ("schedule", "exponential"),
+        ("schedule", "sgm_uniform"),
         ("max_size", 63),
         ("max_size", 4097),
         ("alpha", "drop"),
@@ -153,7 +182,7 @@ def test_values_that_do_not_go_together_are_refused(params: dict[str, Any], erro
         *(
             {"sampler": name, "schedule": "karras"}
             for name, s in SAMPLERS.items()
-            if s.takes_karras
+            if s.takes_schedules
         ),
     ],
 )
@@ -456,13 +485,36 @@ def test_an_empty_prompt_is_told(context: StageContext, prompt: str):
 
 
 @pytest.mark.slow
-def test_weights_are_told_and_stay_in_the_text(context: StageContext):
+@pytest.mark.parametrize(
+    ("syntax", "phrases"),
+    [
+        ("a1111", 'LoRA tags ("<lora:clay:0.8>")'),
+        ("plain", 'weights ("(red:1.4)") and LoRA tags ("<lora:clay:0.8>")'),
+    ],
+)
+def test_what_is_not_obeyed_is_named_and_stays_in_the_text(
+    context: StageContext, syntax: Any, phrases: str
+):
     prompt = "(red:1.4) chair <lora:clay:0.8>"
-    stage = Img2Img(model="sd15", prompt=prompt, steps=2, strength=0.5)
+    stage = Img2Img(model="sd15", prompt=prompt, prompt_syntax=syntax, steps=2, strength=0.5)
     (artifact,) = stage.run(context)
     assert context.warnings == [
-        'The prompt holds weights ("(red:1.4)") and LoRA tags ("<lora:clay:0.8>"): they are not '
-        "understood here and were read as plain text."
+        f"The prompt holds {phrases}: they are not understood here and were read as plain text."
     ]
     with Image.open(artifact.path) as image:
         assert image.info["parameters"].startswith(prompt + "\n")
+
+
+@pytest.mark.parametrize("name", ["prompt", "negative_prompt"])
+def test_a_prompt_that_cannot_be_obeyed_is_refused(name: str):
+    for text in ("[cat:dog:0.5]", "[cow|horse]", "a cat AND a dog", "(word:1.2.3)"):
+        with pytest.raises(ParameterInvalid, match=f"^{name}: ") as error:
+            Img2Img.model_validate({name: text}).check()
+        assert "prompt_syntax: plain" in error.value.failure().hint
+        Img2Img.model_validate({name: text, "prompt_syntax": "plain"}).check()
+    Img2Img.model_validate({name: "[{a|b}]"}).check()  # not filled in yet
+
+
+def test_clip_skip_stands_in_the_parameters_text():
+    assert "Clip skip" not in Img2Img(model="sd15").parameters_text((8, 8))
+    assert "Clip skip: 2" in Img2Img(model="sd15", clip_skip=2).parameters_text((8, 8))

@@ -21,6 +21,7 @@ from dna_pipeline.base.errors import (
     ContentFiltered,
     NonFiniteOutput,
     OutOfMemory,
+    ParameterInvalid,
 )
 from dna_pipeline.providers.base import ImageToImage, ImageToImageRequest
 from dna_pipeline.providers.stable_diffusion.provider import StableDiffusion, make_scheduler
@@ -39,13 +40,19 @@ pytestmark = [
     pytest.mark.slow,  # loading a model imports Diffusers, which takes seconds
     pytest.mark.usefixtures("one_thread"),
     pytest.mark.filterwarnings(
-        "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"
+        "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning",
     ),
+    pytest.mark.filterwarnings("ignore:__array_wrap__ must accept:DeprecationWarning"),
 ]
 
 PAIRS = [
     *((name, "normal") for name in SAMPLERS),
-    *((name, "karras") for name, sampler in SAMPLERS.items() if sampler.takes_karras),
+    *(
+        (name, schedule)
+        for name, sampler in SAMPLERS.items()
+        for schedule in ("karras", "exponential", "beta")
+        if sampler.takes_schedules
+    ),
 ]
 # The classes and keywords once more, in full: the table under test is not its own reference.
 DIFFUSERS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -57,6 +64,10 @@ DIFFUSERS: dict[str, tuple[str, dict[str, Any]]] = {
         "DPMSolverSinglestepScheduler",
         {"algorithm_type": "sde-dpmsolver++", "lower_order_final": True},
     ),
+    "heun": ("HeunDiscreteScheduler", {}),
+    "lms": ("LMSDiscreteScheduler", {}),
+    "dpm2": ("KDPM2DiscreteScheduler", {}),
+    "dpm2_a": ("KDPM2AncestralDiscreteScheduler", {}),
     "ddim": ("DDIMScheduler", {}),
     "lcm": ("LCMScheduler", {}),
     "uni_pc": ("UniPCMultistepScheduler", {}),
@@ -87,8 +98,8 @@ def test_bit_for_bit_what_diffusers_makes(
     import diffusers
 
     name, options = DIFFUSERS[sampler]
-    if schedule == "karras":
-        options = {**options, "use_karras_sigmas": True}
+    if schedule != "normal":
+        options = {**options, f"use_{schedule}_sigmas": True}
     raw = json.loads((folder / "scheduler/scheduler_config.json").read_bytes())
     reference.scheduler = getattr(diffusers, name).from_config(raw, **options)
     expected = reference(
@@ -122,7 +133,7 @@ def test_karras_does_not_leak_into_the_next_call(model: StableDiffusion, picture
 def test_a_model_saved_with_karras_still_has_a_normal_schedule(folder: Path):
     raw = json.loads((folder / "scheduler/scheduler_config.json").read_bytes())
     for name, sampler in SAMPLERS.items():
-        if sampler.takes_karras:
+        if sampler.takes_schedules:
             made = make_scheduler({**raw, "use_karras_sigmas": True}, name, "normal")
             assert not made.config.use_karras_sigmas
 
@@ -135,18 +146,13 @@ def test_euler_starts_where_the_raw_configuration_says(folder: Path):
     assert "timestep_spacing" not in raw
 
 
-@pytest.mark.parametrize(("sampler", "schedule"), PAIRS)
+@pytest.mark.parametrize("sampler", SAMPLERS)
 @pytest.mark.parametrize(("steps", "strength"), [(1, 1.0), (2, 1.0), (3, 0.99), (7, 0.75)])
 def test_true_step_counts(
-    model: StableDiffusion,
-    picture: Image.Image,
-    sampler: str,
-    schedule: str,
-    steps: int,
-    strength: float,
+    model: StableDiffusion, picture: Image.Image, sampler: str, steps: int, strength: float
 ):
     seen: list[tuple[int, int]] = []
-    request = replace(REQUEST, sampler=sampler, schedule=schedule, steps=steps, strength=strength)
+    request = replace(REQUEST, sampler=sampler, steps=steps, strength=strength)
     model.redraw(picture.resize((24, 32)), request, lambda step, of: seen.append((step, of)))
     count = int(steps * strength)
     assert seen == [(i + 1, count) for i in range(count)]
@@ -188,15 +194,43 @@ def test_cancelled_in_the_middle_and_sound_afterwards(model: StableDiffusion, pi
     assert model.redraw(picture, REQUEST, ignore).tobytes() == expected
 
 
-def test_a_long_prompt_is_cut_and_said_to_be(model: StableDiffusion, picture: Image.Image):
+def test_weights_long_prompts_and_skipped_layers_matter(
+    model: StableDiffusion, picture: Image.Image
+):
+    def made(prompt: str, **changes: Any) -> bytes:
+        return model.redraw(picture, replace(REQUEST, prompt=prompt, **changes), ignore).tobytes()
+
+    plain = made("a red chair")
+    assert made("a (red:1.0) chair") == plain
+    assert made("a (red:1.5) chair") != plain
+    assert made("a red chair", clip_skip=2) != plain
+    words = "a very long prompt, " * 30
+    assert made(words) != made(words + "of something else")
+    assert made("a BREAK b") != made("a b")
+
+
+@pytest.mark.parametrize(
+    ("changes", "phrase"),
+    [({"clip_skip": 12}, "clip_skip: the model's text encoder has"),
+     ({"prompt": "[a|b]"}, "alternates")],
+)  # fmt: skip
+def test_a_prompt_that_cannot_be_encoded_is_refused(
+    model: StableDiffusion, picture: Image.Image, changes: dict[str, Any], phrase: str
+):
+    with pytest.raises(ParameterInvalid, match=phrase):
+        model.redraw(picture, replace(REQUEST, **changes), ignore)
+
+
+def test_a_long_plain_prompt_is_cut_and_said_to_be(model: StableDiffusion, picture: Image.Image):
     words = "a very long prompt, " * 100
-    long = replace(REQUEST, prompt=words)
+    plain = replace(REQUEST, prompt_syntax="plain")
+    long = replace(plain, prompt=words)
     tokens = len(model._pipeline.tokenizer.tokenize(words))
     (remark,) = model.remarks(long)
     assert remark == f"The prompt has {tokens} tokens, of which only the first 75 were read."
     assert model.remarks(REQUEST) == []
     drawn = [
-        model.redraw(picture, replace(REQUEST, prompt=prompt), ignore)
+        model.redraw(picture, replace(plain, prompt=prompt), ignore)
         for prompt in (words, words + "of something else")
     ]
     assert drawn[0].tobytes() == drawn[1].tobytes()

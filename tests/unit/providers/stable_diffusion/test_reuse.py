@@ -13,8 +13,7 @@ from PIL import Image
 from torch import nn
 
 from dna_pipeline.base.errors import CompilerMissing
-from dna_pipeline.providers.stable_diffusion import compilation, embeddings
-from dna_pipeline.providers.stable_diffusion.embeddings import PromptEmbeddings
+from dna_pipeline.providers.stable_diffusion import compilation
 from dna_pipeline.providers.stable_diffusion.provider import StableDiffusion
 from tests.unit.providers.stable_diffusion.conftest import CPU, REQUEST, ignore, provider
 
@@ -54,43 +53,21 @@ def test_no_module_is_moved_or_made_for_a_job(
 # ---------------------------------------------------------------- embeddings
 
 
-@pytest.fixture
-def encoded(model: StableDiffusion, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Texts that the text encoder was asked for."""
-    texts: list[str] = []
-    encode = model._pipeline.encode_prompt
-
-    def counted(prompt: str | None, *args: Any, **options: Any) -> Any:
-        if prompt is not None:
-            texts.append(prompt)
-        return encode(prompt, *args, **options)
-
-    monkeypatch.setattr(model._pipeline, "encode_prompt", counted)
-    return texts
-
-
-def test_they_are_bit_for_bit_those_of_the_pipeline(model: StableDiffusion):
-    with torch.no_grad():
-        expected = model._pipeline.encode_prompt("an owl", "cpu", 1, True, "fog")
-    pair = PromptEmbeddings(model._pipeline).pair("an owl", "fog")
-    assert all(map(torch.equal, pair, expected))
-
-
-def test_a_prompt_is_encoded_once(model: StableDiffusion, picture: Image.Image, encoded: list[str]):
+def test_a_prompt_is_encoded_once(model: StableDiffusion, picture: Image.Image):
+    encoded: list[str] = []
+    tokenizer, encoder = model._pipeline.tokenizer, model._pipeline.text_encoder
+    hook = encoder.register_forward_pre_hook(
+        lambda _module, inputs: encoded.append(
+            tokenizer.decode(inputs[0][0], skip_special_tokens=True).strip()
+        )
+    )
     request = replace(REQUEST, prompt="a prompt of its own", negative_prompt="another one")
-    for changes in ({}, {"seed": 8}, {"sampler": "ddim"}, {"prompt": "a third one"}):
-        model.redraw(picture, replace(request, **changes), ignore)
+    try:
+        for changes in ({}, {"seed": 8}, {"sampler": "ddim"}, {"prompt": "a third one"}):
+            model.redraw(picture, replace(request, **changes), ignore)
+    finally:
+        hook.remove()
     assert encoded == ["a prompt of its own", "another one", "a third one"]
-
-
-def test_those_that_were_used_last_are_kept(
-    model: StableDiffusion, encoded: list[str], monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(embeddings, "MOST_TEXTS", 2)
-    cache = PromptEmbeddings(model._pipeline)
-    for prompt, negative in (("a", ""), ("b", ""), ("a", "")):
-        cache.pair(prompt, negative)
-    assert encoded == ["a", "", "b", "a"]
 
 
 # ---------------------------------------------------------------- compilation

@@ -1,0 +1,1 @@
+"""Prompts in AUTOMATIC1111's syntax: weights of words, blocks of tokens, and tags."""
