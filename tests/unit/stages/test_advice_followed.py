@@ -183,7 +183,7 @@ def test_no_far_fetched_key_is_suggested(jobs: Jobs, written: str):
         ("negativ: x", "img2img: {negative_prompt: …}"),
         ("img2img: {guidence: 3}", "'guidance_scale'"),
         ("img2img: {step: 3}", "'steps'"),
-        ("img2img: {sampler: euler-a}", "euler_a"),
+        ("img2img: {sampler: DDIM Karras}", "sampler: ddim"),
     ],
 )
 def test_what_is_misspelled_still_is(jobs: Jobs, written: str, meant: str):

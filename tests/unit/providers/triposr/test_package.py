@@ -34,7 +34,7 @@ def test_of_the_project_only_meshes_and_the_base_are_imported() -> None:
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("dna_pipeline")
     }
     assert ("surface.py", "dna_pipeline.providers.triposr.field") in modules
-    allowed = ("providers.triposr", "media.meshes", "base")
+    allowed = ("providers.triposr", "providers.hardware", "media.meshes", "base")
     starts = tuple(f"dna_pipeline.{room}." for room in allowed)
     assert [m for m in modules if not f"{m[1]}.".startswith(starts)] == []
 
