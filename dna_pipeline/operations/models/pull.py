@@ -56,7 +56,7 @@ def plan_facts(pull_plan: PullPlan) -> list[dict[str, Any]]:
             "files": [
                 {
                     "path": file.path,
-                    "url": one.placement.model.source.url(file.remote),
+                    "url": one.placement.model.source.shown_url(file.remote),
                     "bytes": file.bytes,
                     "sha256": file.sha256,
                 }
