@@ -311,6 +311,20 @@ def test_an_empty_folder_is_no_hindrance(studio: Path):
     assert contents(models(studio) / "sd-v1-5-local") == SD
 
 
+def test_a_file_in_the_way_of_one_model_keeps_no_other_back(studio: Path):
+    models(studio).mkdir(parents=True)
+    (models(studio) / "triposr-base").write_text("mine")
+    done = pull(studio)
+    assert done.returncode == 1
+    assert [line.split(":")[0] for line in done.stdout.splitlines()] == ["sd15", "u2net"]
+    assert done.stderr.splitlines()[-1].startswith("triposr: ")
+    assert "triposr-base is in the way; move it to another name" in done.stderr
+    assert present(studio) == ["sd15", "matte", "key"]
+    again = pull(studio)
+    assert again.returncode == 1
+    assert "is in the way" in again.stderr and "nothing is missing" not in again.stderr
+
+
 def test_a_link_to_another_disk_is_followed(studio: Path, elsewhere: Path):
     models(studio).mkdir(parents=True)
     (models(studio) / "sd-v1-5-local").symlink_to(elsewhere / "sd")
@@ -440,6 +454,13 @@ def test_what_the_folder_lacks_is_named_and_fetched_later(studio: Path, hub: Hub
     assert hub.requests == []
     assert pull(studio, "sd15").returncode == 0
     assert [one.path.endswith(UNET) for one in hub.requests] == [True]
+
+
+def test_a_link_without_a_folder_is_a_wrong_call(studio: Path, hub: Hub):
+    done = pull(studio, "--link")
+    assert done.returncode == 2
+    assert "name it with --from FOLDER" in done.stderr
+    assert hub.requests == []
 
 
 def test_a_folder_that_is_not_there_is_a_wrong_call(studio: Path):

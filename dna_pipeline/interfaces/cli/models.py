@@ -112,14 +112,30 @@ def pull(
     """
     from dna_pipeline.operations.models import pull as operation
 
+    if link and folder is None:
+        raise ConfigError("--link shares bytes with files of a folder: name it with --from FOLDER")
     config = load(context) if dry_run else load_to_write(context)
-    with _failures(_GOES_ON):
+    with _failures("nothing was fetched"):
         plan = operation.plan_pull(config, names or [], full=full)
-        for text in plan.selection.remarks if names else ():
-            say(text)
-        facts = operation.plan_facts(plan)
+    for text in plan.selection.remarks if names else ():
+        say(text)
+    facts = operation.plan_facts(plan)
+    try:
         if not dry_run and facts:
-            facts = _fetch(config, plan, facts, folder, link, accept_changed)
+            with _failures(_GOES_ON):
+                facts = _fetch(config, plan, facts, folder, link, accept_changed)
+        _print_pulled(facts, dry_run, as_json)
+    finally:
+        for text in (*plan.selection.unknown, *plan.refused):
+            say(text)
+    if plan.selection.unknown or plan.refused:
+        raise typer.Exit(1)
+    if not facts:
+        say("nothing is missing")
+
+
+def _print_pulled(facts: Sequence[dict[str, Any]], dry_run: bool, as_json: bool) -> None:
+    """Print what came, or what a pull would fetch."""
     if as_json:
         print_json(facts)
     elif dry_run:
@@ -127,12 +143,6 @@ def pull(
     else:
         for one in facts:
             print(clean(pulled_line(one)))
-    if not facts and not plan.selection.unknown:
-        say("nothing is missing")
-    for text in plan.selection.unknown:
-        say(text)
-    if plan.selection.unknown:
-        raise typer.Exit(1)
 
 
 def _fetch(
