@@ -157,6 +157,11 @@ def lengthen(members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
     members[2] = (members[2][0], members[2][1] + b"x")
 
 
+def empty(members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
+    change_list(lambda listing: listing.update(models=[]))(members)
+    del members[1:]
+
+
 def swap(members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
     members.append(members.pop(1))
 
@@ -201,7 +206,7 @@ HOSTILE = {
     "nested": change_list(nest),
     "version": change_list(lambda listing: listing.update(version=2)),
     "no-models": change_list(lambda listing: listing.pop("models")),
-    "no-model": change_list(lambda listing: listing.update(models=[])),
+    "no-model": empty,
     "huge-size": change_list(
         lambda listing: listing["models"][0]["files"][0].update(bytes=float("inf"))
     ),
