@@ -18,6 +18,7 @@ import pytest
 from dna_pipeline.providers.base import Device
 from dna_pipeline.providers.stable_diffusion.provider import Diffusers
 from dna_pipeline.weights.fingerprint import Fingerprints
+from dna_pipeline.weights.staging import hold_lock
 from tests.commands import Done, call, facts
 from tests.hub import (
     CHECKER,
@@ -669,6 +670,38 @@ def test_a_completion_that_was_killed_between_two_files_is_ended(studio: Path, h
     assert contents(folder) == SD
     assert not staging.exists()
     assert not any("/somebody/sd/" in one.path for one in hub.requests)
+
+
+# --- what transfers leave ---
+
+
+def test_what_a_pull_of_another_variant_left_is_said_and_discarded(studio: Path, hub: Hub):
+    hub.answers[UNET.replace(".fp16", "")] = [Answer(404)]
+    assert pull(studio, "sd15", "--full").returncode == 1
+    left = models(studio) / ".dna-pull/sd15-full"
+    assert contents(left)
+    done = pull(studio)
+    assert done.returncode == 0
+    assert f"in {left}; `dna-pipeline models discard` removes them" in done.stderr
+    assert left.exists()
+    (removed,) = facts(studio, "models", "discard")
+    assert (removed["path"], removed["bytes"] > 0) == (str(left), True)
+    assert not left.exists()
+    assert contents(models(studio) / "sd-v1-5-local") == SD
+    assert "discard" not in pull(studio).stderr
+    again = call(studio, "models", "discard")
+    assert (again.returncode, again.stdout) == (0, "")
+    assert "nothing is left" in again.stderr
+
+
+def test_discard_waits_for_no_running_transfer(studio: Path):
+    (models(studio) / ".dna-pull/sd15").mkdir(parents=True)
+    (models(studio) / ".dna-pull/sd15/w.bin").write_bytes(b"half")
+    with hold_lock(models(studio) / ".dna-pull"):
+        done = call(studio, "models", "discard")
+    assert done.returncode == 1
+    assert "another `dna-pipeline models` command" in done.stderr
+    assert (models(studio) / ".dna-pull/sd15/w.bin").exists()
 
 
 # --- where the way is shown ---

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 models = typer.Typer(
     name="models",
-    help="Weights: list, pull, verify, convert, export, import.",
+    help="Weights: list, pull, discard, verify, convert, export, import.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -132,6 +132,21 @@ def pull(
         raise typer.Exit(1)
     if not facts:
         say("nothing is missing")
+    if not dry_run:
+        _say_leftovers(config)
+
+
+def _say_leftovers(config: Config) -> None:
+    """Say how many bytes transfers that were cut off hold, though nothing is missing any more."""
+    from dna_pipeline.operations.models import leftovers
+
+    if left := leftovers.list_leftovers(config):
+        number = sum(one["bytes"] for one in left)
+        folders = ", ".join(one["path"] for one in left)
+        say(
+            f"transfers of other models that were cut off left {size(number)} in {folders}; "
+            "`dna-pipeline models discard` removes them"
+        )
 
 
 def _print_pulled(facts: Sequence[dict[str, Any]], dry_run: bool, as_json: bool) -> None:
@@ -175,6 +190,23 @@ def _beginning(planned: Sequence[dict[str, Any]], number: int, folder: Path | No
     ]
     verb = "fetch" if folder is None else f"take from {folder}"
     return f"{', '.join(names)}: {size(number)} to {verb}; Ctrl-C stops, and a later pull goes on"
+
+
+@models.command()
+def discard(context: typer.Context, as_json: JsonOption = False) -> None:
+    """Remove what transfers that were cut off left. A later pull begins anew."""
+    from dna_pipeline.operations.models import leftovers
+
+    config = load_to_write(context)
+    with _failures("what is left stays until the next `dna-pipeline models discard`"):
+        removed = leftovers.discard_leftovers(config)
+        if as_json:
+            print_json(removed)
+            return
+        for one in removed:
+            print(clean(f"{one['path']}: {size(one['bytes'])} removed"))
+        if not removed:
+            say("nothing is left of transfers")
 
 
 @models.command()
