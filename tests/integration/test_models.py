@@ -200,6 +200,32 @@ def test_dry_run_fetches_nothing(studio: Path, hub: Hub):
     assert not (studio / "data").exists()
 
 
+def test_the_password_of_a_mirror_is_not_printed(
+    studio: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HF_ENDPOINT", hub.url.replace("//", "//user:hidden@"))
+    hub.files.clear()
+    for done in (
+        pull(studio, "--dry-run"),
+        pull(studio, "--dry-run", "--json"),
+        call(studio, "models", "list", "--known", "--json"),
+        pull(studio),
+    ):
+        assert hub.url in done.stdout + done.stderr
+        assert "hidden" not in done.stdout + done.stderr
+
+
+def test_certificates_that_are_not_there_are_a_sentence(
+    studio: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("SSL_CERT_FILE", "/nonexistent")
+    done = pull(studio)
+    assert done.returncode == 1
+    assert "SSL_CERT_FILE names /nonexistent, which is not there" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert hub.requests == []
+
+
 def test_json_holds_facts_alone(studio: Path):
     done = pull(studio, "matte", "--json")
     (one,) = json.loads(done.stdout)

@@ -144,7 +144,7 @@ def _say_leftovers(config: Config) -> None:
         number = sum(one["bytes"] for one in left)
         folders = ", ".join(one["path"] for one in left)
         say(
-            f"transfers of other models that were cut off left {size(number)} in {folders}; "
+            f"transfers that were cut off left {size(number)} in {folders}; "
             "`dna-pipeline models discard` removes them"
         )
 
