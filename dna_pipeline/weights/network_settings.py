@@ -19,7 +19,7 @@ from dna_pipeline.weights.pins import HUB_VARIABLE, RELEASES_VARIABLE, Source, w
 TOKEN_VARIABLE = "HF_TOKEN"
 CERTIFICATES_VARIABLE = "SSL_CERT_FILE"
 
-_WEB_ADDRESS = re.compile(r"(?i)https?://[^\s/?#]+.*")
+_WEB_ADDRESS = re.compile(r"(?i)https?://[^\s/?#]+(/[^\s?#]*)?")
 _TOKEN = re.compile(r"[!-~]*")
 """Printable ASCII without spaces: the letters that may stand in a header."""
 
@@ -92,7 +92,7 @@ def proxy_fault(error: Exception) -> str:
     proxies = request.getproxies()
     kinds = [kind for kind in ("http", "https", "all") if proxies.get(kind)]
     named = ", ".join(f"{_proxy_origin(k)} ({without_password(proxies[k])})" for k in kinds)
-    what = "is a SOCKS proxy" if isinstance(error, ImportError) else "is of another kind"
+    what = "is a SOCKS proxy" if isinstance(error, ImportError) else "cannot be used"
     return (
         f"the proxy of {named or 'the environment'} {what}; dna-pipeline can use HTTP proxies "
         "alone: name one (http://HOST:PORT), or remove the variable"

@@ -45,7 +45,8 @@ def fault(tmp_path: Path, env: dict[str, str]) -> tuple[str, list[float]]:
 
 
 @pytest.mark.parametrize(
-    "endpoint", ["mirror.example", "ftp://mirror", "file:///x", "http:/mirror", "http://", "//x"]
+    "endpoint",
+    ["mirror.example", "ftp://mirror", "file:///x", "http:/mirror", "http://", "//x", "http://a b"],
 )
 def test_an_endpoint_that_is_no_web_address_is_named_at_once(tmp_path: Path, endpoint: str):
     text, waits = fault(tmp_path, {"HF_ENDPOINT": endpoint})
@@ -119,7 +120,7 @@ def test_numbers_of_headers_are_plain_digits(hub: Hub, tmp_path: Path, number: s
     ("proxy", "words"),
     [
         ("socks5://user:hidden@x:1", "is a SOCKS proxy"),
-        ("gopher://user:hidden@x:1", "another kind"),
+        ("gopher://user:hidden@x:1", "cannot be used"),
     ],
 )
 def test_a_proxy_of_another_kind_is_named(
