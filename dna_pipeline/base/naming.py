@@ -23,6 +23,11 @@ _UNSAFE = re.compile(
 _RESERVED = re.compile(r"(?i)(con|prn|aux|nul|conin\$|conout\$|com[0-9¹²³]|lpt[0-9¹²³]) *(\..*)?")
 
 
+def is_reserved(name: str) -> bool:
+    """True if the name means a device on Windows, as `CON` and `nul.txt` do."""
+    return _RESERVED.fullmatch(name) is not None
+
+
 def safe_name(name: str) -> str:
     """`name` made valid on every common file system; never empty, at most `STEM_BYTES` bytes.
 
@@ -30,7 +35,7 @@ def safe_name(name: str) -> str:
     and no trailing dots and spaces, and is not one of the device names that Windows reserves.
     """
     text = _cut(_UNSAFE.sub("_", nfc(name)).lstrip(". "))
-    if _RESERVED.fullmatch(text):
+    if is_reserved(text):
         text = _cut(f"_{text}")
     return text or "unnamed"
 

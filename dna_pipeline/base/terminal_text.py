@@ -32,7 +32,12 @@ def shown(text: str) -> str:
 
 
 def shown_on(stream: Any, text: str) -> str:
-    """Text as a stream shows it: letters that its encoding lacks are escaped."""
+    """Text as a stream shows it: letters that its encoding lacks are escaped.
+
+    A stream that the caller has closed (`>&-`) is None, and shows nothing.
+    """
+    if stream is None:
+        return text
     encoding, errors = stream.encoding, stream.errors
     if encoding is None or errors != "backslashreplace":
         return text

@@ -18,7 +18,8 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any, TypeGuard, cast
 
 from dna_pipeline.base.errors import TransferFailed
-from dna_pipeline.base.files import fsync, sha256_file, write_atomic
+from dna_pipeline.base.files import fsync, remove_tree_if_there, sha256_file, write_atomic
+from dna_pipeline.base.naming import is_reserved
 from dna_pipeline.base.quantities import size
 from dna_pipeline.weights.progress import Progress
 from dna_pipeline.weights.pull import RESERVE_BYTES
@@ -36,6 +37,20 @@ _FORMAT = "dna-pipeline models"
 _VERSION = 1
 _MAX_LIST_BYTES = 4 << 20
 _CHUNK = 1 << 20
+_INVALID_LIST = (
+    KeyError, TypeError, ValueError, AttributeError, RecursionError, OverflowError,
+)  # fmt: skip
+"""Errors of reading a list; the last two are those of `[[[[…` and of `1e999` as a size."""
+
+_IMPORT = "import-"
+"""Beginning of the names of staging folders."""
+
+_COMPRESSIONS = {
+    "gzip": b"\x1f\x8b", "bzip2": b"BZh", "xz": b"\xfd7zXZ", "zstd": b"\x28\xb5\x2f\xfd",
+    "zip": b"PK\3\4",
+}  # fmt: skip
+"""First bytes of compressed files."""
+
 MODELS = "models"
 """Folder in the data folder below which all models of an archive appear."""
 
@@ -189,15 +204,31 @@ def import_archive(
     try:
         with path.open("rb") as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
             models = _read_list(archive, path)
-            with hold_lock(resolved(data / MODELS) / STAGING):
+            with hold_lock(root := resolved(data / MODELS) / STAGING):
+                _remove_left(root)
                 present = [model for model in models if _is_present(model, data)]
                 new = [model for model in models if model not in present]
                 check_space(data / MODELS, sum(model.bytes for model in new))
                 progress.begin(sum(model.bytes for model in models))
                 _take_in(archive, path, data, models, present, progress)
     except tarfile.TarError as error:
-        raise TransferFailed(f"{path} is no archive of models, or is cut off ({error})") from None
+        raise TransferFailed(_no_archive(path, error)) from None
     return new, present
+
+
+def _remove_left(root: Path) -> None:
+    """Remove what imports of killed processes left, since no import goes on from it."""
+    for folder in root.glob(f"{_IMPORT}*"):
+        remove_tree_if_there(folder)
+
+
+def _no_archive(path: Path, error: tarfile.TarError) -> str:
+    with path.open("rb") as stream:
+        begin = stream.read(6)
+    for name, mark in _COMPRESSIONS.items():
+        if begin.startswith(mark):
+            return f"{path} is compressed ({name}): unpack it, and import the .tar"
+    return f"{path} is no archive of models, or is cut off ({error})"
 
 
 def _read_list(archive: tarfile.TarFile, path: Path) -> list[PackedModel]:
@@ -212,8 +243,10 @@ def _read_list(archive: tarfile.TarFile, path: Path) -> list[PackedModel]:
         if listing["format"] != _FORMAT or listing["version"] != _VERSION:
             raise TransferFailed(f"{path} was written by another version of dna-pipeline")
         models = [_packed_model(entry) for entry in listing["models"]]
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except _INVALID_LIST as error:
         raise TransferFailed(f"{path}: its list of files is not valid ({error})") from None
+    if not models:
+        raise TransferFailed(f"{path} holds no model")
     _check_names(path, [model.member_of(file) for model in models for file in model.files])
     return models
 
@@ -247,7 +280,7 @@ def _check_names(path: Path, names: Sequence[str]) -> None:
 def _is_plain(part: str) -> bool:
     """True if a part of a path is a visible name on every system."""
     is_shown = part.isprintable() and not part.startswith(".") and part == part.rstrip(" .")
-    return bool(part) and is_shown and not set(part) & set('\\:*?"<>|')
+    return bool(part) and is_shown and not is_reserved(part) and not set(part) & set('\\:*?"<>|')
 
 
 def _is_present(model: PackedModel, data: Path) -> bool:
@@ -278,28 +311,49 @@ def _take_in(
     progress: Progress,
 ) -> None:
     for model in models:
-        staging = Staging(
-            resolved(data / model.target), f"import-{PurePosixPath(model.target).name}"
-        )
+        name = PurePosixPath(model.target).name
+        staging = Staging(resolved(data / model.target), f"{_IMPORT}{name}")
         staging.remove()
-        for file in model.files:
-            progress.show_file(f"{model.name} {file.path}".rstrip())
-            member = archive.next()
-            if not _is_listed(member, model, file):
-                what = "its end" if member is None else f"{member.name!r}"
-                raise TransferFailed(
-                    f"{path}: {what} stands where {model.member_of(file)!r} should"
-                )
+        try:
+            _read_model(archive, path, model, None if model in present else staging, progress)
             if model not in present:
-                _extract(
-                    archive, path, member, staging.path_of(file.path or "file"), file, progress
-                )
-            else:
-                progress.resume(file.bytes)
-        if model not in present:
-            _publish(staging, model)
+                _publish(staging, model)
+        except BaseException:
+            staging.remove()
+            raise
     if (extra := archive.next()) is not None:
         raise TransferFailed(f"{path} holds {extra.name!r}, which its list does not name")
+
+
+def _read_model(
+    archive: tarfile.TarFile,
+    path: Path,
+    model: PackedModel,
+    staging: Staging | None,
+    progress: Progress,
+) -> None:
+    """Read the members of one model into a staging folder, or pass over them."""
+    for file in model.files:
+        progress.show_file(f"{model.name} {file.path}".rstrip())
+        member = archive.next()
+        if not _is_listed(member, model, file):
+            raise TransferFailed(f"{path}: {_deviation(member, model.member_of(file), file)}")
+        if staging is None:
+            progress.resume(file.bytes)
+        else:
+            place = staging.path_of(file.path or "file")
+            _extract(archive, path, member, place, file, progress)
+
+
+def _deviation(member: tarfile.TarInfo | None, name: str, file: PackedFile) -> str:
+    """Clause about a member that is not the file that the list names next."""
+    if member is None:
+        return f"it ends before {name!r}, which its list names"
+    if member.name != name:
+        return f"it holds {member.name!r} where its list names {name!r}"
+    if not member.isreg():
+        return f"{name!r} is no plain file"
+    return f"{name!r} has {member.size:,} bytes, and {file.bytes:,} in the list"
 
 
 def _is_listed(

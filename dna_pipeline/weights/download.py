@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 
 from dna_pipeline.base.errors import TransferFailed
 from dna_pipeline.base.quantities import duration
+from dna_pipeline.weights import network_settings
 from dna_pipeline.weights.partial import PartialFile
-from dna_pipeline.weights.pins import HUB_VARIABLE, RELEASES_VARIABLE, PinnedFile, Source
+from dna_pipeline.weights.pins import PinnedFile, Source
 from dna_pipeline.weights.progress import Progress
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ MAX_SMALL_BYTES = 4 << 20
 
 _RETRIED_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 _HASH = re.compile(r'"?([0-9a-f]{64})"?')
+_NUMBER = re.compile(r"[0-9]{1,18}")
+"""A number in a header. `str.isdigit` allows signs such as `²`, which are no numbers for `int`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,17 +80,25 @@ def make_client() -> httpx2.Client:
     """A client with the system's certificates (or `$SSL_CERT_FILE`) and proxies (`$HTTPS_PROXY`).
 
     Redirects are followed; the library sends no `Authorization` to another host.
+
+    Raises:
+        TransferFailed: a variable of the environment names no certificates, or a proxy of an
+            unknown kind.
     """
     import httpx2
 
     from dna_pipeline import __version__
 
-    return httpx2.Client(
-        follow_redirects=True,
-        max_redirects=10,
-        timeout=httpx2.Timeout(60, connect=20),
-        headers={"User-Agent": f"dna-pipeline/{__version__}", "Accept-Encoding": "identity"},
-    )
+    network_settings.check_certificates()
+    try:
+        return httpx2.Client(
+            follow_redirects=True,
+            max_redirects=10,
+            timeout=httpx2.Timeout(60, connect=20),
+            headers={"User-Agent": f"dna-pipeline/{__version__}", "Accept-Encoding": "identity"},
+        )
+    except (ImportError, ValueError, httpx2.InvalidURL) as error:
+        raise TransferFailed(network_settings.proxy_fault(error)) from None
 
 
 @dataclass(slots=True)
@@ -160,6 +171,7 @@ class Downloader:
         """Fetch the rest of the file by one request. Raises `_Interrupted` or `TransferFailed`."""
         import httpx2
 
+        network_settings.check_endpoint(remote.source, self.env)
         url = remote.source.url(remote.file.remote, self.env)
         headers = self._authorization(remote)
         if partial.bytes:
@@ -170,23 +182,26 @@ class Downloader:
                 _check_announced(response, remote)
                 _append(response, remote, partial)
         except (httpx2.TransportError, httpx2.TooManyRedirects, httpx2.DecodingError) as error:
-            if "CERTIFICATE_VERIFY_FAILED" in str(error):
-                raise TransferFailed(_untrusted(remote, self.env, error)) from None
+            _raise_if_lasting(error, remote, self.env)
             raise _Interrupted(_why(error, remote, self.env)) from None
-        except httpx2.InvalidURL as error:
-            raise TransferFailed(f"{url} is no address ({error})") from None
+        except (httpx2.InvalidURL, UnicodeError) as error:
+            raise TransferFailed(_no_address(error, remote, self.env)) from None
         if partial.bytes < remote.file.bytes and not remote.may_differ:
             raise _Interrupted("the connection ended early")
 
     def _authorization(self, remote: RemoteFile) -> dict[str, str]:
-        token = self.env.get("HF_TOKEN", "").strip()
-        return {"Authorization": f"Bearer {token}"} if token and remote.source.is_hub else {}
+        if not remote.source.is_hub:
+            return {}
+        token = network_settings.read_token(self.env)
+        return {"Authorization": f"Bearer {token}"} if token else {}
 
     def _way_out(self, remote: RemoteFile) -> str:
-        variable = HUB_VARIABLE if remote.source.is_hub else RELEASES_VARIABLE
+        proxy = _proxy(remote, self.env)
         return (
-            "What came is kept, and the next pull goes on there. Behind a proxy set HTTPS_PROXY; "
-            f"{variable} names a mirror; `models pull --from FOLDER` takes files that you have"
+            "What came is kept, and the next pull goes on there. "
+            f"{f'Check {proxy[0]}' if proxy else 'Behind a proxy set HTTPS_PROXY'}; "
+            f"{network_settings.variable_of(remote.source)} names a mirror; "
+            "`models pull --from FOLDER` takes files that you have"
         )
 
 
@@ -215,13 +230,13 @@ def _check_status(response: httpx2.Response, remote: RemoteFile, partial: Partia
             "put its access token into the variable HF_TOKEN"
         )
     raise TransferFailed(
-        f"{remote.name}: {host} answers {status} to {response.url.copy_with(query=None)}. If the "
+        f"{remote.name}: {host} answers {status} to {_shown(response.url)}. If the "
         "file was moved, fetch it by hand and use `models pull --from FOLDER`"
     )
 
 
 def _begin_of(response: httpx2.Response) -> int | None:
-    match = re.match(r"bytes (\d+)-", response.headers.get("Content-Range", ""))
+    match = re.match(r"bytes ([0-9]{1,18})-", response.headers.get("Content-Range", ""))
     return int(match[1]) if match else None
 
 
@@ -236,7 +251,7 @@ def _check_announced(response: httpx2.Response, remote: RemoteFile) -> None:
     else:
         encoded = "Content-Encoding" in response.headers
         total = "" if encoded else response.headers.get("Content-Length", "")
-    if not total.isdigit() or int(total) == remote.file.bytes:
+    if not _NUMBER.fullmatch(total) or int(total) == remote.file.bytes:
         return
     if not (remote.may_differ and int(total) <= remote.max_bytes):
         raise TransferFailed(_mismatch(remote, None, int(total)))
@@ -266,7 +281,7 @@ def _retry_after(response: httpx2.Response, remote: RemoteFile) -> float | None:
     text = response.headers.get("Retry-After", "").strip()
     if not text:
         return None
-    seconds = float(text) if text.isdigit() else _seconds_until(text)
+    seconds = float(text) if _NUMBER.fullmatch(text) else _seconds_until(text)
     if seconds is not None and seconds > MAX_WAIT_S:
         raise TransferFailed(
             f"{remote.name}: {response.url.host} asks to wait {duration(seconds)}; pull again "
@@ -278,15 +293,59 @@ def _retry_after(response: httpx2.Response, remote: RemoteFile) -> float | None:
 def _seconds_until(text: str) -> float | None:
     try:
         when = email.utils.parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     when = when if when.tzinfo else when.replace(tzinfo=UTC)
     return max((when - datetime.now(UTC)).total_seconds(), 0.0)
 
 
+def _raise_if_lasting(error: Exception, remote: RemoteFile, env: Mapping[str, str]) -> None:
+    """Raise `TransferFailed` for a failure that each repetition would meet again."""
+    import httpx2
+
+    text = str(error)
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        raise TransferFailed(_untrusted(remote, env, error)) from None
+    if isinstance(error, httpx2.UnsupportedProtocol) or "location header" in text:
+        raise TransferFailed(_no_address(error, remote, env)) from None
+    if isinstance(error, httpx2.LocalProtocolError):
+        raise TransferFailed(
+            f"{remote.name}: no request can be made from the variables of the environment; check "
+            f"{network_settings.variable_of(remote.source)} and {network_settings.TOKEN_VARIABLE}"
+        ) from None
+    if isinstance(error, httpx2.ProxyError) and text.startswith("4"):
+        raise TransferFailed(
+            f"{_why(error, remote, env)}. The proxy refuses; check its address, user and password"
+        ) from None
+
+
+def _no_address(error: Exception, remote: RemoteFile, env: Mapping[str, str]) -> str:
+    """Sentence about an address that the endpoint, its redirect or the proxy has wrong."""
+    variable = network_settings.variable_of(remote.source)
+    proxy = _proxy(remote, env)
+    others = f", and the proxy of {proxy[0]}" if proxy else ""
+    return (
+        f"{_why(error, remote, env)}. The address, or the one that it redirects to, is no address "
+        f"of a web server; check {variable}{others}"
+    )
+
+
 def _why(error: Exception, remote: RemoteFile, env: Mapping[str, str]) -> str:
     what = " ".join(str(error).split()) or type(error).__name__
-    return f"{remote.source.endpoint(env)}: {what}"
+    proxy = _proxy(remote, env)
+    through = f" through the proxy {proxy[1]} ({proxy[0]})" if proxy else ""
+    return f"{remote.source.endpoint(env)}{through}: {what}"
+
+
+def _proxy(remote: RemoteFile, env: Mapping[str, str]) -> tuple[str, str] | None:
+    """The proxy in the way of the request, as `network_settings.proxy_for` gives it."""
+    scheme, _, rest = remote.source.endpoint(env).partition("://")
+    return network_settings.proxy_for(scheme.lower(), rest.partition("/")[0])
+
+
+def _shown(url: httpx2.URL) -> str:
+    """An address without its password and its query, which may be a signature."""
+    return f"{url.scheme}://{url.netloc.decode('ascii', 'replace')}{url.path}"
 
 
 def _untrusted(remote: RemoteFile, env: Mapping[str, str], error: Exception) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -24,7 +25,8 @@ class LocalFiles:
     """The files at or below a folder, found by size and SHA-256.
 
     So the layout does not matter: a Diffusers folder, a folder with all files side by side, and
-    the hub's cache with its links are searched alike.
+    the hub's cache with its links are searched alike. Links to folders are followed: a cache is
+    often moved to another disk.
 
     Attributes:
         links: True to share the bytes by a hard link; later changes of one file are then changes
@@ -39,11 +41,8 @@ class LocalFiles:
     @cached_property
     def _by_size(self) -> dict[int, list[Path]]:
         files: defaultdict[int, list[Path]] = defaultdict(list)
-        for folder, _, names in os.walk(self.folder):
-            for name in sorted(names):
-                path = Path(folder, name)
-                if path.is_file():
-                    files[path.stat().st_size].append(path)
+        for path in _files_below(self.folder):
+            files[path.stat().st_size].append(path)
         return files
 
     def fetch(self, remote: RemoteFile, part: Path) -> str:
@@ -106,3 +105,18 @@ class LocalFiles:
         if same is None:
             return f"{remote.name} ({expected})"
         return f"{remote.name} ({expected}; {same} has {self._hash(same)})"
+
+
+def _files_below(top: Path) -> Iterator[Path]:
+    """All files at or below a folder. A folder that several links lead to is searched once, since a
+    link to a folder above it would lead in a circle."""
+    searched: set[str] = set()
+    for folder, folders, names in os.walk(top, followlinks=True):
+        if (real := os.path.realpath(folder)) in searched:
+            folders.clear()
+            continue
+        searched.add(real)
+        folders.sort()
+        for name in sorted(names):
+            if (path := Path(folder, name)).is_file():
+                yield path

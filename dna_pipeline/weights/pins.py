@@ -35,6 +35,11 @@ def is_weights(path: Path | PurePosixPath) -> bool:
     return path.suffix.lower() in WEIGHTS_SUFFIXES
 
 
+def without_password(address: str) -> str:
+    """An address without user and password, whatever else is wrong with it."""
+    return re.sub(r"(?s)^([A-Za-z][\w+.-]*:/*)?.*@", r"\1", address)
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """A repository on the hub at one revision, or one release on GitHub.
@@ -49,14 +54,25 @@ class Source:
     is_hub: bool
 
     def endpoint(self, env: Mapping[str, str] = os.environ) -> str:
-        """Address of the hub, of GitHub, or of the mirror that the environment names."""
-        name, default = (HUB_VARIABLE, _HUB) if self.is_hub else (RELEASES_VARIABLE, _RELEASES)
-        return (env.get(name) or default).rstrip("/")
+        """Address of the hub, of GitHub, or of the mirror that the environment names, for people:
+        without the password that the variable may hold."""
+        return without_password(self._endpoint(env))
 
     def url(self, path: str, env: Mapping[str, str] = os.environ) -> str:
-        """Address of one file."""
+        """Address of one file, with the password that the address of a mirror may hold."""
+        return f"{self._endpoint(env)}/{self._path(path)}"
+
+    def shown_url(self, path: str, env: Mapping[str, str] = os.environ) -> str:
+        """Address of one file for people, without a password."""
+        return f"{self.endpoint(env)}/{self._path(path)}"
+
+    def _endpoint(self, env: Mapping[str, str]) -> str:
+        name, default = (HUB_VARIABLE, _HUB) if self.is_hub else (RELEASES_VARIABLE, _RELEASES)
+        return (env.get(name) or default).strip().rstrip("/")
+
+    def _path(self, path: str) -> str:
         way = "resolve" if self.is_hub else "releases/download"
-        return f"{self.endpoint(env)}/{self.repository}/{way}/{self.revision}/{quote(path)}"
+        return f"{self.repository}/{way}/{self.revision}/{quote(path)}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,7 +102,7 @@ def _check_present(placement: Placement, lacking: Sequence[PinnedFile]) -> None:
     for path in sorted(placement.target.rglob("*")):
         name = path.relative_to(placement.target).as_posix()
         if name in pinned:
-            others += [name] if sha256_file(path) != pinned[name] else []
+            others += [name] if not path.is_file() or sha256_file(path) != pinned[name] else []
         elif is_weights(path):
             others.append(name)
     if others:

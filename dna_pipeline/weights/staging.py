@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Generator, Iterable
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -160,3 +160,42 @@ def _publish(source: Path, target: Path) -> None:
         rename_new(source, target)
     else:
         source.unlink()
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """A staging folder that a transfer which was cut off left.
+
+    Attributes:
+        bytes: size of its files.
+    """
+
+    folder: Path
+    bytes: int
+
+
+def leftovers(roots: Iterable[Path]) -> list[Leftover]:
+    """The staging folders with files in them, in these folders of staging folders."""
+    left: list[Leftover] = []
+    for root in sorted(set(roots)):
+        for folder in sorted(path for path in root.glob("*") if path.is_dir()):
+            files = [path for path in folder.rglob("*") if not path.is_dir()]
+            if files:
+                left.append(Leftover(folder, sum(path.lstat().st_size for path in files)))
+    return left
+
+
+def discard(roots: Iterable[Path]) -> list[Leftover]:
+    """Remove all staging folders. Returns those that were removed.
+
+    Raises:
+        TransferFailed: a transfer works in one of the folders now; nothing was removed.
+    """
+    present = sorted({root for root in roots if root.is_dir()})
+    with ExitStack() as locks:
+        for root in present:
+            locks.enter_context(hold_lock(root))
+        removed = leftovers(present)
+        for one in removed:
+            remove_tree_if_there(one.folder)
+    return removed

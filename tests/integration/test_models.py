@@ -18,6 +18,7 @@ import pytest
 from dna_pipeline.providers.base import Device
 from dna_pipeline.providers.stable_diffusion.provider import Diffusers
 from dna_pipeline.weights.fingerprint import Fingerprints
+from dna_pipeline.weights.staging import hold_lock
 from tests.commands import Done, call, facts
 from tests.hub import (
     CHECKER,
@@ -199,6 +200,32 @@ def test_dry_run_fetches_nothing(studio: Path, hub: Hub):
     assert not (studio / "data").exists()
 
 
+def test_the_password_of_a_mirror_is_not_printed(
+    studio: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("HF_ENDPOINT", hub.url.replace("//", "//user:hidden@"))
+    hub.files.clear()
+    for done in (
+        pull(studio, "--dry-run"),
+        pull(studio, "--dry-run", "--json"),
+        call(studio, "models", "list", "--known", "--json"),
+        pull(studio),
+    ):
+        assert hub.url in done.stdout + done.stderr
+        assert "hidden" not in done.stdout + done.stderr
+
+
+def test_certificates_that_are_not_there_are_a_sentence(
+    studio: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("SSL_CERT_FILE", "/nonexistent")
+    done = pull(studio)
+    assert done.returncode == 1
+    assert "SSL_CERT_FILE names /nonexistent, which is not there" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert hub.requests == []
+
+
 def test_json_holds_facts_alone(studio: Path):
     done = pull(studio, "matte", "--json")
     (one,) = json.loads(done.stdout)
@@ -309,6 +336,20 @@ def test_an_empty_folder_is_no_hindrance(studio: Path):
     (models(studio) / "sd-v1-5-local").mkdir(parents=True)
     assert pull(studio, "sd15").returncode == 0
     assert contents(models(studio) / "sd-v1-5-local") == SD
+
+
+def test_a_file_in_the_way_of_one_model_keeps_no_other_back(studio: Path):
+    models(studio).mkdir(parents=True)
+    (models(studio) / "triposr-base").write_text("mine")
+    done = pull(studio)
+    assert done.returncode == 1
+    assert [line.split(":")[0] for line in done.stdout.splitlines()] == ["sd15", "u2net"]
+    assert done.stderr.splitlines()[-1].startswith("triposr: ")
+    assert "triposr-base is in the way; move it to another name" in done.stderr
+    assert present(studio) == ["sd15", "matte", "key"]
+    again = pull(studio)
+    assert again.returncode == 1
+    assert "is in the way" in again.stderr and "nothing is missing" not in again.stderr
 
 
 def test_a_link_to_another_disk_is_followed(studio: Path, elsewhere: Path):
@@ -440,6 +481,13 @@ def test_what_the_folder_lacks_is_named_and_fetched_later(studio: Path, hub: Hub
     assert hub.requests == []
     assert pull(studio, "sd15").returncode == 0
     assert [one.path.endswith(UNET) for one in hub.requests] == [True]
+
+
+def test_a_link_without_a_folder_is_a_wrong_call(studio: Path, hub: Hub):
+    done = pull(studio, "--link")
+    assert done.returncode == 2
+    assert "name it with --from FOLDER" in done.stderr
+    assert hub.requests == []
 
 
 def test_a_folder_that_is_not_there_is_a_wrong_call(studio: Path):
@@ -648,6 +696,38 @@ def test_a_completion_that_was_killed_between_two_files_is_ended(studio: Path, h
     assert contents(folder) == SD
     assert not staging.exists()
     assert not any("/somebody/sd/" in one.path for one in hub.requests)
+
+
+# --- what transfers leave ---
+
+
+def test_what_a_pull_of_another_variant_left_is_said_and_discarded(studio: Path, hub: Hub):
+    hub.answers[UNET.replace(".fp16", "")] = [Answer(404)]
+    assert pull(studio, "sd15", "--full").returncode == 1
+    left = models(studio) / ".dna-pull/sd15-full"
+    assert contents(left)
+    done = pull(studio)
+    assert done.returncode == 0
+    assert f"in {left}; `dna-pipeline models discard` removes them" in done.stderr
+    assert left.exists()
+    (removed,) = facts(studio, "models", "discard")
+    assert (removed["path"], removed["bytes"] > 0) == (str(left), True)
+    assert not left.exists()
+    assert contents(models(studio) / "sd-v1-5-local") == SD
+    assert "discard" not in pull(studio).stderr
+    again = call(studio, "models", "discard")
+    assert (again.returncode, again.stdout) == (0, "")
+    assert "nothing is left" in again.stderr
+
+
+def test_discard_waits_for_no_running_transfer(studio: Path):
+    (models(studio) / ".dna-pull/sd15").mkdir(parents=True)
+    (models(studio) / ".dna-pull/sd15/w.bin").write_bytes(b"half")
+    with hold_lock(models(studio) / ".dna-pull"):
+        done = call(studio, "models", "discard")
+    assert done.returncode == 1
+    assert "another `dna-pipeline models` command" in done.stderr
+    assert (models(studio) / ".dna-pull/sd15/w.bin").exists()
 
 
 # --- where the way is shown ---

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 models = typer.Typer(
     name="models",
-    help="Weights: list, pull, verify, convert, export, import.",
+    help="Weights: list, pull, discard, verify, convert, export, import.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -112,14 +112,45 @@ def pull(
     """
     from dna_pipeline.operations.models import pull as operation
 
+    if link and folder is None:
+        raise ConfigError("--link shares bytes with files of a folder: name it with --from FOLDER")
     config = load(context) if dry_run else load_to_write(context)
-    with _failures(_GOES_ON):
+    with _failures("nothing was fetched"):
         plan = operation.plan_pull(config, names or [], full=full)
-        for text in plan.selection.remarks if names else ():
-            say(text)
-        facts = operation.plan_facts(plan)
+    for text in plan.selection.remarks if names else ():
+        say(text)
+    facts = operation.plan_facts(plan)
+    try:
         if not dry_run and facts:
-            facts = _fetch(config, plan, facts, folder, link, accept_changed)
+            with _failures(_GOES_ON):
+                facts = _fetch(config, plan, facts, folder, link, accept_changed)
+        _print_pulled(facts, dry_run, as_json)
+    finally:
+        for text in (*plan.selection.unknown, *plan.refused):
+            say(text)
+    if plan.selection.unknown or plan.refused:
+        raise typer.Exit(1)
+    if not facts:
+        say("nothing is missing")
+    if not dry_run:
+        _say_leftovers(config)
+
+
+def _say_leftovers(config: Config) -> None:
+    """Say how many bytes transfers that were cut off hold, though nothing is missing any more."""
+    from dna_pipeline.operations.models import leftovers
+
+    if left := leftovers.list_leftovers(config):
+        number = sum(one["bytes"] for one in left)
+        folders = ", ".join(one["path"] for one in left)
+        say(
+            f"transfers that were cut off left {size(number)} in {folders}; "
+            "`dna-pipeline models discard` removes them"
+        )
+
+
+def _print_pulled(facts: Sequence[dict[str, Any]], dry_run: bool, as_json: bool) -> None:
+    """Print what came, or what a pull would fetch."""
     if as_json:
         print_json(facts)
     elif dry_run:
@@ -127,12 +158,6 @@ def pull(
     else:
         for one in facts:
             print(clean(pulled_line(one)))
-    if not facts and not plan.selection.unknown:
-        say("nothing is missing")
-    for text in plan.selection.unknown:
-        say(text)
-    if plan.selection.unknown:
-        raise typer.Exit(1)
 
 
 def _fetch(
@@ -165,6 +190,23 @@ def _beginning(planned: Sequence[dict[str, Any]], number: int, folder: Path | No
     ]
     verb = "fetch" if folder is None else f"take from {folder}"
     return f"{', '.join(names)}: {size(number)} to {verb}; Ctrl-C stops, and a later pull goes on"
+
+
+@models.command()
+def discard(context: typer.Context, as_json: JsonOption = False) -> None:
+    """Remove what transfers that were cut off left. A later pull begins anew."""
+    from dna_pipeline.operations.models import leftovers
+
+    config = load_to_write(context)
+    with _failures("what is left stays until the next `dna-pipeline models discard`"):
+        removed = leftovers.discard_leftovers(config)
+        if as_json:
+            print_json(removed)
+            return
+        for one in removed:
+            print(clean(f"{one['path']}: {size(one['bytes'])} removed"))
+        if not removed:
+            say("nothing is left of transfers")
 
 
 @models.command()

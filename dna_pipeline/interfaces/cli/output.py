@@ -65,7 +65,10 @@ def _plain(value: Any) -> Any:
 
 def say(text: str) -> None:
     """Print a remark for people on standard error. Control characters become visible, since the
-    remark may quote text of strangers."""
+    remark may quote text of strangers. Without a standard error (`2>&-`) nothing is printed, since
+    `print` would take standard output in its place."""
+    if sys.stderr is None:  # type: ignore[reportUnnecessaryComparison]
+        return
     print("\n".join(map(visible, text.split("\n"))), file=sys.stderr)
 
 

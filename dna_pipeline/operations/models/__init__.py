@@ -1,1 +1,1 @@
-"""Operations on the files of models: list, pull, verify, convert, export, import."""
+"""Operations on the files of models: list, pull, discard, verify, convert, export, import."""

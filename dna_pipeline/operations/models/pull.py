@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dna_pipeline.base.errors import ConfigError
+from dna_pipeline.base.errors import ConfigError, TransferFailed
 from dna_pipeline.config.schema import Config
 from dna_pipeline.operations.models.selection import Selection, select
 from dna_pipeline.weights.download import Downloader, make_client
@@ -21,10 +21,15 @@ from dna_pipeline.weights.pull import Fetcher, PlannedModel, plan, pull
 
 @dataclass(frozen=True, slots=True)
 class PullPlan:
-    """The models to fetch, and sentences about those that are not fetched."""
+    """The models to fetch, and sentences about those that are not fetched.
+
+    Attributes:
+        refused: sentences about models whose places hold something else.
+    """
 
     models: list[PlannedModel]
     selection: Selection
+    refused: list[str]
 
     @property
     def bytes_to_come(self) -> int:
@@ -32,14 +37,20 @@ class PullPlan:
 
 
 def plan_pull(config: Config, names: Sequence[str], *, full: bool) -> PullPlan:
-    """Find out what is to be fetched. Changes nothing.
+    """Find out what is to be fetched. Changes nothing. A model whose place holds something else
+    keeps no other model from being fetched.
 
     Raises:
         ConfigError: there is no model of that name.
-        TransferFailed: other files are in the way.
     """
     selection = select(config, load_pins(), names, full=full)
-    return PullPlan(plan(selection.placements), selection)
+    pull_plan = PullPlan([], selection, [])
+    for placement in selection.placements:
+        try:
+            pull_plan.models.extend(plan([placement]))
+        except TransferFailed as error:
+            pull_plan.refused.append(f"{placement.model.name}: {error}")
+    return pull_plan
 
 
 def plan_facts(pull_plan: PullPlan) -> list[dict[str, Any]]:
@@ -56,7 +67,7 @@ def plan_facts(pull_plan: PullPlan) -> list[dict[str, Any]]:
             "files": [
                 {
                     "path": file.path,
-                    "url": one.placement.model.source.url(file.remote),
+                    "url": one.placement.model.source.shown_url(file.remote),
                     "bytes": file.bytes,
                     "sha256": file.sha256,
                 }

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
 import hashlib
 import io
 import json
+import lzma
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -50,6 +53,11 @@ def visible_files(data: Path) -> list[str]:
     )
 
 
+def left_files(data: Path) -> list[Path]:
+    """Files in staging folders, but the lock."""
+    return [path for path in data.rglob(".dna-pull/**/*") if path.is_file() and path.name != "lock"]
+
+
 def test_an_archive_is_a_plain_tar_with_a_list(tmp_path: Path, root: Path):
     export(tmp_path / "m.tar", [(packed(root), root)], Silent())
     with tarfile.open(tmp_path / "m.tar", "r:") as archive:
@@ -79,7 +87,10 @@ def test_a_file_that_changes_while_it_is_packed_is_noticed(tmp_path: Path, root:
         assert [path.name for path in tmp_path.iterdir()] == ["here"]
 
 
-def rewritten(path: Path, change: Callable[[list[tuple[tarfile.TarInfo, bytes]]], None]) -> Path:
+Change = Callable[[list[tuple[tarfile.TarInfo, bytes]]], None]
+
+
+def rewritten(path: Path, change: Change) -> Path:
     """A copy of an archive with changed members."""
     with tarfile.open(path, "r:") as archive:
         members = [(member, archive.extractfile(member).read()) for member in archive]  # type: ignore[union-attr]
@@ -97,6 +108,13 @@ def change_list(change: Callable[[dict[str, Any]], None]):
         listing = json.loads(members[0][1])
         change(listing)
         members[0] = (members[0][0], json.dumps(listing).encode())
+
+    return apply
+
+
+def replace_list(data: bytes):
+    def apply(members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
+        members[0] = (members[0][0], data)
 
     return apply
 
@@ -139,6 +157,15 @@ def lengthen(members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
     members[2] = (members[2][0], members[2][1] + b"x")
 
 
+def empty(members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
+    change_list(lambda listing: listing.update(models=[]))(members)
+    del members[1:]
+
+
+def swap(members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
+    members.append(members.pop(1))
+
+
 def drop(members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
     members.pop()
 
@@ -165,6 +192,8 @@ HOSTILE = {
     "path-empty-part": repath("a//b"),
     "control": repath("a\nb"),
     "trailing-dot": repath("a."),
+    "windows-device": retarget("models/CON"),
+    "windows-device-file": repath("nul.json"),
     "symlink": link(tarfile.SYMTYPE),
     "hardlink": link(tarfile.LNKTYPE),
     "device": link(tarfile.CHRTYPE),
@@ -177,6 +206,11 @@ HOSTILE = {
     "nested": change_list(nest),
     "version": change_list(lambda listing: listing.update(version=2)),
     "no-models": change_list(lambda listing: listing.pop("models")),
+    "no-model": empty,
+    "huge-size": change_list(
+        lambda listing: listing["models"][0]["files"][0].update(bytes=float("inf"))
+    ),
+    "deep-list": replace_list(b"[" * 100_000),
     "no-files": change_list(lambda listing: listing["models"][0].update(files=[])),
     "wrong-types": change_list(lambda listing: listing["models"][0].update(files=3)),
 }
@@ -190,6 +224,7 @@ def test_a_hostile_archive_brings_nothing(tmp_path: Path, root: Path, data: Path
     with pytest.raises(TransferFailed):
         take_in(other, data)
     assert visible_files(data) == []
+    assert left_files(data) == []
     outside = {path for path in tmp_path.rglob("*") if data not in (path, *path.parents)}
     assert outside == before | {other}
 
@@ -214,9 +249,47 @@ def test_an_archive_that_is_cut_off_brings_nothing(
 
 
 def test_what_is_no_archive_is_told(tmp_path: Path, data: Path):
-    (tmp_path / "x.tar").write_bytes(b"PK\3\4" + bytes(5000))
+    (tmp_path / "x.tar").write_bytes(b"weights" + bytes(5000))
     with pytest.raises(TransferFailed, match="is no archive"):
         take_in(tmp_path / "x.tar", data)
+
+
+@pytest.mark.parametrize("pack_up", [gzip.compress, bz2.compress, lzma.compress])
+def test_a_compressed_archive_is_named_as_such(
+    tmp_path: Path, root: Path, data: Path, pack_up: Callable[[bytes], bytes]
+):
+    export(tmp_path / "m.tar", [(packed(root), root)], Silent())
+    (tmp_path / "m.tar.x").write_bytes(pack_up((tmp_path / "m.tar").read_bytes()))
+    with pytest.raises(TransferFailed, match=r"is compressed .*unpack it"):
+        take_in(tmp_path / "m.tar.x", data)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (link(tarfile.SYMTYPE), "'models/sd/a.json' is no plain file"),
+        (lengthen, "has 7,001 bytes, and 7,000 in the list"),
+        (drop, "it ends before 'models/sd/部分/w.safetensors'"),
+        (swap, "it holds 'models/sd/部分/w.safetensors' where its list names 'models/sd/a.json'"),
+    ],
+)
+def test_a_member_that_deviates_from_the_list_is_described(
+    tmp_path: Path, root: Path, data: Path, change: Change, words: str
+):
+    export(tmp_path / "m.tar", [(packed(root), root)], Silent())
+    with pytest.raises(TransferFailed, match=words):
+        take_in(rewritten(tmp_path / "m.tar", change), data)
+
+
+def test_an_import_removes_what_killed_imports_of_other_models_left(
+    tmp_path: Path, root: Path, data: Path
+):
+    export(tmp_path / "m.tar", [(packed(root), root)], Silent())
+    for name in ("import-other", "sd15"):
+        (data / "models/.dna-pull" / name).mkdir(parents=True)
+        (data / "models/.dna-pull" / name / "w.bin").write_bytes(b"half")
+    take_in(tmp_path / "m.tar", data)
+    assert left_files(data) == [data / "models/.dna-pull/sd15/w.bin"]
 
 
 def test_a_half_imported_model_of_a_killed_process_is_begun_anew(

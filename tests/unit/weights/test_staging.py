@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from dna_pipeline.base.errors import TransferFailed
-from dna_pipeline.weights.staging import Staging, hold_lock, publish_file, publish_folder, resolved
+from dna_pipeline.weights.staging import (
+    Staging,
+    discard,
+    hold_lock,
+    leftovers,
+    publish_file,
+    publish_folder,
+    resolved,
+)
 
 
 @pytest.fixture
@@ -82,3 +90,20 @@ def test_a_link_to_nowhere_is_not_followed(tmp_path: Path):
         resolved(tmp_path / "models/sd15")
     (tmp_path / "unmounted").mkdir()
     assert resolved(tmp_path / "models/sd15") == tmp_path / "unmounted/sd15"
+
+
+def test_what_transfers_left_is_counted_and_removed(staging: Staging, tmp_path: Path):
+    roots = [staging.root, staging.root, tmp_path / "none/.dna-pull"]
+    (staging.root / "empty").mkdir()
+    assert [(one.folder, one.bytes) for one in leftovers(roots)] == [(staging.folder, 9)]
+    assert len(discard(roots)) == 1
+    assert leftovers(roots) == []
+    assert not staging.folder.exists()
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_second_name_that_a_kill_left_is_removed_alone(staging: Staging):
+    staging.target.hardlink_to(staging.path_of("a.json"))
+    discard([staging.root])
+    assert staging.target.read_bytes() == b"{}"
+    assert staging.target.stat().st_nlink == 1
