@@ -76,6 +76,17 @@ class Models(Mapping[str, Provider]):
         names = sorted({_name(path) for path in self._entries()})
         return {name: text for name in names if (text := self.ambiguity(name)) is not None}
 
+    def folder_problem(self) -> str | None:
+        """A sentence about a folder of checkpoints that is none; None if all is well."""
+        if self.folder is None or self.folder.is_dir():
+            return None
+        if self.folder.exists():
+            return (
+                f"{self.folder} is a file, and `{ANY_NAME}` takes a folder of checkpoints; name "
+                "the folder that the file is in, or give the file a name of its own under `models:`"
+            )
+        return f"{self.folder} is not there; make it, and put checkpoints into it"
+
     def _named(self, name: str) -> list[Path]:
         """The files and folders of that name; none if it is not the plain name of a file."""
         if self.folder is None or not name or name.startswith(".") or Path(name).name != name:

@@ -102,6 +102,13 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str, str, str, str]] = {
     "a GPU that holds one of two models": (
         {"models": tuple(replace(SD15, name=name, elements=6 * GIB) for name in "ab")},
         "memory", "", "note", "all models take 24 GiB", "unloaded"),
+    "many checkpoints of which one is loaded at a time": (
+        {"models": tuple(replace(SD15, name=n, shares_memory=True, elements=GIB) for n in "abcdef"),
+         "self_test": Trial("", GPU | {"free_bytes": 2 * GIB})},
+        "memory", "", "warning", "all models take 2 GiB, with one checkpoint", "nvidia-smi"),
+    "a file that is no weights": (
+        {"models": (replace(SD15, mismatch="/s/sd15 is a web page; move it away"),)},
+        "weights", "sd15", "fault", "/s/sd15 is a web page", "move it away"),
     "no weights": (
         {"models": (replace(SD15, missing="/s/sd15 is not there; download it"),)},
         "weights", "sd15", "fault", "/s/sd15 is not there", "dna-pipeline models pull"),
