@@ -23,7 +23,18 @@ REMBG = "somebody/rembg"
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 
 SMALL = {
-    "model_index.json": b'{"_class_name": "StableDiffusionPipeline"}',
+    "model_index.json": json.dumps(
+        {
+            "_class_name": "StableDiffusionPipeline",
+            "feature_extractor": ["transformers", "CLIPImageProcessor"],
+            "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"],
+            "scheduler": ["diffusers", "PNDMScheduler"],
+            "text_encoder": ["transformers", "CLIPTextModel"],
+            "tokenizer": ["transformers", "CLIPTokenizer"],
+            "unet": ["diffusers", "UNet2DConditionModel"],
+            "vae": ["diffusers", "AutoencoderKL"],
+        }
+    ).encode(),
     "feature_extractor/preprocessor_config.json": b'{"f": 1}',
     "scheduler/scheduler_config.json": b'{"s": 1}',
     "text_encoder/config.json": b'{"t": 1}',

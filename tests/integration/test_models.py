@@ -456,7 +456,7 @@ def test_the_list_of_the_configuration(studio: Path):
     sd15, triposr, matte, key = facts(studio, "models", "list")
     assert list(sd15) == [
         "kind", "name", "provider", "path", "present", "missing", "bytes", "staged_bytes",
-        "license", "pipelines",
+        "license", "pipelines", "mismatch",
     ]  # fmt: skip
     assert sd15["missing"].endswith("or run `dna-pipeline models pull`")
     assert matte["missing"].endswith("or run `dna-pipeline models pull`")
@@ -526,8 +526,43 @@ def test_a_damaged_file_differs_and_another_model_is_not_published(studio: Path)
     file = models(studio) / "u2net.onnx"
     file.write_bytes(file.read_bytes()[:-1] + b"\0")
     assert state(studio, "matte") == ("differs", 1)
-    file.write_bytes(b"my own network")
+    file.write_bytes(noise("my own network", 9_000))
+    assert state(studio, "matte") == ("differs", 1)
+    configure(studio, "name: u2net", "name: u2net, path: models/mine.onnx")
+    file.rename(file.with_name("mine.onnx"))
     assert state(studio, "matte") == ("unpublished", 0)
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1677246742\n"
+
+
+def test_a_file_that_is_no_weights_is_named_by_all_commands(studio: Path):
+    pull(studio)
+    (models(studio) / "triposr-base/model.ckpt").write_bytes(POINTER)
+    (models(studio) / "u2net.onnx").write_bytes(b"<!doctype html>")
+    entries = facts(studio, "models", "list")
+    assert [one["present"] for one in entries] == [True] * 4
+    assert [bool(one["mismatch"]) for one in entries] == [False, True, True, False]
+    text = call(studio, "models", "list").stdout
+    assert f"wrong: {models(studio) / 'triposr-base/model.ckpt'} is a Git LFS pointer" in text
+
+    done = call(studio, "models", "verify")
+    assert done.returncode == 1
+    assert "triposr: differs from the published triposr" in done.stdout
+    assert "wrong: " in done.stdout and "is a web page" in done.stdout
+    assert state(studio, "triposr") == state(studio, "matte") == ("differs", 1)
+
+    done = pull(studio)
+    assert done.returncode == 1
+    assert "nothing is missing" not in done.stderr
+    assert "model.ckpt is a Git LFS pointer" in done.stderr
+    assert "move it away, and `dna-pipeline models pull`" in done.stderr
+    assert "u2net.onnx is a web page" in pull(studio, "u2net").stderr
+
+    (models(studio) / "u2net.onnx").unlink()
+    (models(studio) / "triposr-base/model.ckpt").unlink()
+    assert pull(studio).returncode == 0
+    assert call(studio, "models", "verify").returncode == 0
 
 
 def write_manifest(
