@@ -19,7 +19,7 @@ from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.operations import obstacles
 from dna_pipeline.operations.check_plan import PlannedJob, planned_jobs, preview
 from dna_pipeline.operations.lookup import open_queries
-from dna_pipeline.providers.checkpoints import ANY_NAME, Models, folder_of
+from dna_pipeline.providers.checkpoints import ANY_NAME, Models
 
 
 def check(config: Config) -> dict[str, Any]:
@@ -60,9 +60,8 @@ def _models(config: Config) -> list[dict[str, Any]]:
         report += [
             {"name": name, "missing": text, **absent} for name, text in models.ambiguities().items()
         ]
-    if (folder := folder_of(models)) is not None and not folder.is_dir():
-        text = f"{folder} is not there; make it, and put checkpoints into it"
-        report.append({"name": ANY_NAME, "missing": text, **absent})
+        if (problem := models.folder_problem()) is not None:
+            report.append({"name": ANY_NAME, "missing": problem, **absent})
     return report
 
 

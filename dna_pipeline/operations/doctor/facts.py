@@ -101,7 +101,8 @@ class Folder:
         kind: type of the file system; "" if the system does not say.
         free_bytes, free_files: room on its disk; None if unknown.
         refusal: the system's reason why the program may not use it as it has to; "" if it may.
-        problem: the sentence of `operations/obstacles.py: of_inbox`; "" if there is none.
+        problem: a sentence about a link whose target is gone, or that of
+            `operations/obstacles.py: of_inbox`; "" if there is none.
         watch: `auto`, `native` or `poll`, for inboxes.
         subfolders: number of folders in a recursive inbox; None if they were not counted.
     """

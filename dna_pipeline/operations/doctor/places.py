@@ -30,6 +30,7 @@ from dna_pipeline.ledger import health
 from dna_pipeline.operations import obstacles
 from dna_pipeline.operations.doctor.facts import Folder, LedgerFacts, ModelFiles
 from dna_pipeline.operations.doctor.machine import name_of_user
+from dna_pipeline.operations.doctor.project import PULL
 from dna_pipeline.operations.lookup import open_queries, sentence
 from dna_pipeline.operations.ownership import check_data_folder
 from dna_pipeline.providers.checkpoints import ANY_NAME, Models, declared_in
@@ -76,6 +77,8 @@ def folder(role: str, path: Path, use: Use, look: Look) -> Folder:
         return facts
     if reach.state == "missing" and reach.why != os.strerror(errno.ENOENT):
         return replace(facts, refusal=reach.why)
+    if reach.state == "missing" and (problem := _dangling_link(path)):
+        return replace(facts, problem=problem)
     place = _existing(path)
     if place != path and look(place).is_silent:
         return facts
@@ -108,6 +111,20 @@ def _is_remote(place: Path) -> bool:
     real = os.path.realpath(place)
     anchor = Path(real).anchor
     return anchor.startswith("\\\\") or ctypes.windll.kernel32.GetDriveTypeW(anchor) == drive_remote
+
+
+def _dangling_link(path: Path) -> str:
+    """Sentence about a link on the way to a folder whose target does not exist; "" if there is
+    none. No folder can be made in the place of such a link."""
+    while not os.path.lexists(path) and path.parent != path:
+        path = path.parent
+    if not path.is_symlink() or path.exists():
+        return ""
+    target = os.path.realpath(path)
+    return (
+        f"{path} is a link to {target}, which is not there; connect its disk, make that folder, or "
+        "remove the link"
+    )
 
 
 def _existing(path: Path) -> Path:
@@ -170,7 +187,7 @@ def _may(place: Path, mode: int) -> bool:
 def _inbox(config: Config, inbox: Inbox, queries: Queries | None, look: Look) -> Folder:
     facts = folder(f"inbox {inbox.name}", inbox.path, "read" if inbox.keeps else "move", look)
     facts = replace(facts, watch=inbox.watch)
-    if facts.state == "silent" or facts.refusal:
+    if facts.state == "silent" or facts.refusal or facts.problem:
         return facts
     if facts.state == "missing" and _will_be_made(config, inbox, queries, look):
         return facts
@@ -310,7 +327,7 @@ def _model(name: str, provider: Provider, look: Look, *, reads_headers: bool = T
         return replace(facts, missing=f"{silent} does not answer")
     try:
         if (missing := provider.missing()) is not None:
-            return replace(facts, missing=missing)
+            return replace(facts, missing=missing, can_be_pulled=PULL in missing)
         files = provider.weights()[1]
         facts = replace(facts, file_bytes=sum(file.stat().st_size for file in files))
         if not reads_headers:

@@ -169,6 +169,12 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str, str, str, str]] = {
     "an outbox that may not be written": (
         {"folders": (DATA, replace(OUTBOX, refusal="Permission denied"), INBOX)},
         "folder", "outbox", "fault", "cannot be written: Permission denied", "give ann the right"),
+    "a file in the place of the outbox": (
+        {"folders": (DATA, replace(OUTBOX, state="missing", refusal="is no folder"), INBOX)},
+        "folder", "outbox", "fault", "/s/outbox cannot be made: a file", "move the file away"),
+    "a file above the outbox": (
+        {"folders": (DATA, replace(OUTBOX, state="missing", refusal="Not a directory"), INBOX)},
+        "folder", "outbox", "fault", "on the way to it", "move the file away"),
     "a disk mounted read-only": (
         {"folders": (DATA, replace(OUTBOX, refusal="Read-only file system"), INBOX)},
         "folder", "outbox", "fault", "Read-only", "remount,rw"),

@@ -24,7 +24,7 @@ from tests.ledgers import lay_out
 CONFIG = """\
 version: 1
 models:
-  tripo: {provider: triposr, path: models/tripo}
+  tripo: {provider: triposr, path: models/triposr}
   matte: {provider: border_key}
 pipelines: {mesh: [{remove_background: {model: matte}}, {triposr: {model: tripo}}]}
 inboxes:
@@ -134,6 +134,23 @@ def test_a_file_in_the_place_of_a_folder(tmp_path: Path):
     assert facts.refusal == "Not a directory"
 
 
+@pytest.mark.parametrize("name", ["data", "outbox", "inbox"])
+def test_a_link_whose_target_is_gone(config: Config, tmp_path: Path, name: str):
+    (tmp_path / name).symlink_to(tmp_path / "disk")
+    facts = {facts.path: facts for facts in places.folders(config, None, look_directly)}
+    problem = facts[str(tmp_path / name)].problem
+    assert f"{tmp_path / name} is a link to {tmp_path / 'disk'}, which is not there" in problem
+    assert sum(bool(one.problem) for one in facts.values()) == 1
+    (tmp_path / "disk").mkdir()
+    assert not any(one.problem for one in places.folders(config, None, look_directly))
+
+
+def test_a_link_above_a_folder_whose_target_is_gone(tmp_path: Path):
+    (tmp_path / "link").symlink_to("disk")
+    facts = places.folder("outbox", tmp_path / "link/a/b", "write", look_directly)
+    assert f"{tmp_path / 'link'} is a link to {tmp_path / 'disk'}" in facts.problem
+
+
 def test_counting_folders_ends(tmp_path: Path):
     (tmp_path / "a").mkdir()
     assert places.count_folders(tmp_path) == 2
@@ -177,7 +194,7 @@ def test_weights(config: Config):
     tripo, matte = places.models(config, look_directly)
     assert "config.yaml is not there" in tripo.missing
     assert (matte.missing, matte.path, matte.needs_device) == ("", "", False)
-    folder = config.data / "models/tripo"
+    folder = config.data / "models/triposr"
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text("{}")
     (folder / "model.ckpt").write_bytes(b"\x80" * 4000)
@@ -194,7 +211,7 @@ def test_weights(config: Config):
     ],
 )
 def test_a_file_that_is_no_weights_is_a_fault(config: Config, content: bytes, sentence: str):
-    folder = config.data / "models/tripo"
+    folder = config.data / "models/triposr"
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text("{}")
     (folder / "model.ckpt").write_bytes(content)
@@ -216,12 +233,23 @@ def test_a_file_that_is_no_weights_is_a_fault(config: Config, content: bytes, se
     ],
 )
 def test_values_in_safetensors(config: Config, head: str, elements: int | None):
-    folder = config.data / "models/tripo"
+    folder = config.data / "models/triposr"
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text("{}")
     text = head.encode()
     (folder / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text)
     assert places.models(config, look_directly)[0].elements == elements
+
+
+def test_a_folder_at_the_key_of_a_vae_is_no_matter_for_a_pull(tmp_path: Path):
+    (tmp_path / "data/models/vae").mkdir(parents=True)
+    file = tmp_path / "pipeline.yaml"
+    model = "sd: {provider: diffusers, path: models/sd15, vae: models/vae}"
+    file.write_text(CONFIG.replace("tripo:", f"{model}\n  tripo:", 1))
+    sd, tripo, _ = places.models(load_config(file, {}), look_directly)
+    assert (sd.can_be_pulled, tripo.can_be_pulled) == (False, True)
+    fault, *_ = project.weights(Machine(Clock(datetime.now(UTC)), models=(sd,)))
+    assert "is a folder" in fault.value and fault.hint == "name the file in it"
 
 
 def test_models_on_a_share_that_does_not_answer(config: Config):
@@ -259,7 +287,7 @@ def test_a_name_of_two_checkpoints_that_a_pipeline_uses(checkpoints: Config):
     folder = checkpoints.data / "models/checkpoints"
     for name in ("a", "b"):
         (folder / f"{name}.ckpt").write_text("x")
-    (named,) = places.models(checkpoints, look_directly)
+    named, *_ = places.models(checkpoints, look_directly)
     assert (named.name, named.can_be_pulled) == ("a", False)
     assert "a.safetensors and a.ckpt" in named.missing
 
