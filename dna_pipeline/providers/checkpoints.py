@@ -7,7 +7,7 @@ found by a daemon that runs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from dna_pipeline.providers.base import Provider
@@ -19,6 +19,10 @@ ANY_NAME = "*"
 
 SUFFIXES = (".safetensors", ".ckpt")
 """Endings of checkpoints."""
+
+MANY = 100
+"""Number of checkpoints above which commands read the headers of those alone that are in use. A
+header takes some milliseconds, and a folder may hold thousands."""
 
 STAGES = Diffusers.stages
 """Types of the stages that can use a checkpoint."""
@@ -128,3 +132,11 @@ def folder_of(models: Mapping[str, Provider]) -> Path | None:
 def declared_in(models: Mapping[str, Provider]) -> Mapping[str, Provider]:
     """The models that pipeline.yaml declares one by one."""
     return models.declared if isinstance(models, Models) else models
+
+
+def to_examine(models: Mapping[str, Provider], used: Iterable[str]) -> set[str]:
+    """The names of the models whose headers a command reads: all, but of a folder of more than
+    `MANY` checkpoints only those in `used`."""
+    names = set(models)
+    declared = declared_in(models).keys()
+    return names if len(names - declared) <= MANY else names & {*declared, *used}

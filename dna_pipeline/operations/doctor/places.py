@@ -289,7 +289,7 @@ def models(config: Config, look: Look) -> tuple[ModelFiles, ...]:
     hold thousands.
     """
     look = cache(look)  # models lie in few folders, and each look reads the table of mounts
-    used = {stage.params.get("model") for one in config.pipelines.values() for stage in one.stages}
+    used = config.models_in_pipelines()
     declared = declared_in(config.models)
     facts = [
         _model(name, provider, look)
@@ -300,14 +300,14 @@ def models(config: Config, look: Look) -> tuple[ModelFiles, ...]:
     return (*facts, *_unclear(config.models, used))
 
 
-def _unclear(models: Mapping[str, Provider], used: Collection[str | None]) -> Iterator[ModelFiles]:
+def _unclear(models: Mapping[str, Provider], used: Collection[str]) -> Iterator[ModelFiles]:
     """Facts about a file in the place of the folder of checkpoints, and about names that pipelines
     use and that several checkpoints have."""
     if not isinstance(models, Models) or models.folder is None:
         return
     folder, is_there = str(models.folder), models.folder.exists()
     problems = {ANY_NAME: models.folder_problem()} if is_there else {}
-    problems |= {name: models.ambiguity(name) for name in used if name is not None}
+    problems |= {name: models.ambiguity(name) for name in used}
     for name, text in problems.items():
         if text is not None:
             yield ModelFiles(name, folder, "diffusers", missing=text, can_be_pulled=False)

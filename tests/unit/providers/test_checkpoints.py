@@ -10,7 +10,7 @@ import pytest
 from dna_pipeline.base.errors import UnknownModel, WeightsMismatch
 from dna_pipeline.config.parameters import model_problem
 from dna_pipeline.providers.base import Device, ModelCache, Provider
-from dna_pipeline.providers.checkpoints import Models
+from dna_pipeline.providers.checkpoints import MANY, Models, to_examine
 from dna_pipeline.providers.matting.border_key import BorderKey
 from dna_pipeline.providers.matting.rembg import Rembg
 from dna_pipeline.providers.stable_diffusion.provider import Diffusers
@@ -125,3 +125,11 @@ def test_a_folder_in_the_place_of_one_file_is_named(folder: Path):
     assert f"{folder / 'parts'} is a folder, and `vae` takes one file" in (entry.missing() or "")
     network = Rembg.model_validate({"name": "u2net", "path": folder / "parts"})
     assert f"{folder / 'parts'} is a folder, and u2net is one file" in (network.missing() or "")
+
+
+def test_of_many_checkpoints_those_in_use_are_examined(folder: Path):
+    models = Models({"matte": BorderKey()}, folder)
+    assert to_examine(models, ["photo.v1"]) == {"matte", "anime", "photo.v1", "whole"}
+    for number in range(MANY):
+        (folder / f"{number}.ckpt").write_bytes(b"x")
+    assert to_examine(models, ["photo.v1", "absent"]) == {"matte", "photo.v1"}
