@@ -33,6 +33,8 @@ def shown(text: str) -> str:
 
 def shown_on(stream: Any, text: str) -> str:
     """Text as a stream shows it: letters that its encoding lacks are escaped."""
+    if stream is None:  # it was closed before the program began
+        return text
     encoding, errors = stream.encoding, stream.errors
     if encoding is None or errors != "backslashreplace":
         return text

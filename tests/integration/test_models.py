@@ -29,6 +29,7 @@ from tests.hub import (
     Answer,
     Hub,
     contents,
+    network,
     noise,
     running_hub,
     sd_files,
@@ -526,7 +527,7 @@ def test_a_damaged_file_differs_and_another_model_is_not_published(studio: Path)
     file = models(studio) / "u2net.onnx"
     file.write_bytes(file.read_bytes()[:-1] + b"\0")
     assert state(studio, "matte") == ("differs", 1)
-    file.write_bytes(noise("my own network", 9_000))
+    file.write_bytes(network("my own network", 20_000))
     assert state(studio, "matte") == ("differs", 1)
     configure(studio, "name: u2net", "name: u2net, path: models/mine.onnx")
     file.rename(file.with_name("mine.onnx"))
@@ -692,3 +693,21 @@ def test_check_and_init_name_the_command(studio: Path, tmp_path: Path):
     assert "dna-pipeline models pull" in call(studio, "init", str(tmp_path / "new")).stderr
     line = next(x for x in call(studio, "check").stdout.splitlines() if x.startswith("model sd15"))
     assert line.endswith("or run `dna-pipeline models pull`")
+
+
+def test_init_speaks_of_fetching_only_where_weights_are_missing(studio: Path):
+    assert "dna-pipeline models pull" in call(studio, "init").stderr
+    pull(studio)
+    done = call(studio, "init")
+    assert done.returncode == 0
+    assert "is there already and stays" in done.stderr
+    assert "models pull" not in done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell of POSIX closes the output")
+def test_a_closed_output_is_no_error(studio: Path):
+    command = 'exec "$0" -m dna_pipeline models list >&-'
+    done = subprocess.run(
+        ["sh", "-c", command, sys.executable], cwd=studio, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
