@@ -165,7 +165,10 @@ class UnknownPipeline(JobError):
 
 class UnknownModel(JobError):
     code = "unknown_model"
-    sentence = "No model of this name is declared in pipeline.yaml; choose one that is."
+    sentence = (
+        "The name of the model does not mean one model that can run this stage; choose one that "
+        "`dna-pipeline models list` shows."
+    )
 
 
 class NoEffectiveSteps(JobError):

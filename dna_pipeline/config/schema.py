@@ -259,6 +259,12 @@ class Config:
     def logs(self) -> Path:
         return self.data / "logs"
 
+    def models_in_pipelines(self) -> set[str]:
+        """The names of the models that stages of pipelines name."""
+        stages = (stage for pipeline in self.pipelines.values() for stage in pipeline.stages)
+        names = (stage.params.get("model") for stage in stages)
+        return {name for name in names if name is not None}
+
     def inbox(self, name: str) -> Inbox | None:
         """The inbox of that name, the virtual one of `submit` included."""
         if name == SUBMIT_INBOX:

@@ -19,7 +19,7 @@ from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.operations import obstacles
 from dna_pipeline.operations.check_plan import PlannedJob, planned_jobs, preview
 from dna_pipeline.operations.lookup import open_queries
-from dna_pipeline.providers.checkpoints import ANY_NAME, Models, folder_of
+from dna_pipeline.providers.checkpoints import ANY_NAME, Models, to_examine
 
 
 def check(config: Config) -> dict[str, Any]:
@@ -29,7 +29,7 @@ def check(config: Config) -> dict[str, Any]:
     """
     health.check_present(config.ledger_path)
     queries = open_queries(config) if config.ledger_path.exists() else None
-    report: dict[str, Any] = {"config": str(config.file), "models": _models(config)}
+    report: dict[str, Any] = {"config": str(config.file), "models": []}
     report |= {"inboxes": [], "jobs": [], "waiting": [], "ignored": []}
     estimator = _estimator(queries)
     with brief_looks() as look, closing(Prober(look)) as prober:
@@ -42,17 +42,21 @@ def check(config: Config) -> dict[str, Any]:
                 {"name": inbox.name, "path": str(inbox.path), "problem": problem}
             )
         report["remarks"] = obstacles.of_surroundings(config, queries, look)
+    report["models"] = _models(config, report["jobs"])
     _note_missing_weights(report)
     report |= _whole(report["jobs"])
     report["would_all_run"] = _would_all_run(report)
     return report
 
 
-def _models(config: Config) -> list[dict[str, Any]]:
+def _models(config: Config, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Facts about all models. A wrong file is told of the models in `to_examine` alone."""
     models = config.models
+    used = {name for job in jobs for name in job["models"]} | config.models_in_pipelines()
+    examined = to_examine(models, used)
     report = [
         {"name": name, "provider": provider.name_in_config, "missing": provider.missing(),
-         "mismatch": provider.mismatch(), "jobs": 0}
+         "mismatch": provider.mismatch() if name in examined else None, "jobs": 0}
         for name, provider in models.items()
     ]  # fmt: skip
     absent = {"provider": "diffusers", "mismatch": None, "jobs": 0}
@@ -60,9 +64,8 @@ def _models(config: Config) -> list[dict[str, Any]]:
         report += [
             {"name": name, "missing": text, **absent} for name, text in models.ambiguities().items()
         ]
-    if (folder := folder_of(models)) is not None and not folder.is_dir():
-        text = f"{folder} is not there; make it, and put checkpoints into it"
-        report.append({"name": ANY_NAME, "missing": text, **absent})
+        if (problem := models.folder_problem()) is not None:
+            report.append({"name": ANY_NAME, "missing": problem, **absent})
     return report
 
 

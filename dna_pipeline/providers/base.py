@@ -108,11 +108,19 @@ class Provider(BaseModel, ABC):
 
     def way_to_get(self, by_hand: str) -> str:
         """How to get what is missing: by hand, or, for a published model, by the command."""
+        return f"{by_hand}, or run `dna-pipeline models pull`" if self._can_be_pulled() else by_hand
+
+    def way_to_replace(self) -> str:
+        """How to get the right file in place of the wrong one that `mismatch` names."""
+        if self._can_be_pulled():
+            return "move it away, and `dna-pipeline models pull` fetches the published file"
+        return "put the right file in its place"
+
+    def _can_be_pulled(self) -> bool:
         try:
-            can_be_pulled = bool(self.published(load_pins()))
+            return bool(self.published(load_pins()))
         except ConfigError:
-            can_be_pulled = False
-        return f"{by_hand}, or run `dna-pipeline models pull`" if can_be_pulled else by_hand
+            return False
 
     @abstractmethod
     def weights(self) -> tuple[Path, list[Path]]:

@@ -7,7 +7,7 @@ found by a daemon that runs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from dna_pipeline.providers.base import Provider
@@ -19,6 +19,10 @@ ANY_NAME = "*"
 
 SUFFIXES = (".safetensors", ".ckpt")
 """Endings of checkpoints."""
+
+MANY = 100
+"""Number of checkpoints above which commands read the headers of those alone that are in use. A
+header takes some milliseconds, and a folder may hold thousands."""
 
 STAGES = Diffusers.stages
 """Types of the stages that can use a checkpoint."""
@@ -76,6 +80,17 @@ class Models(Mapping[str, Provider]):
         names = sorted({_name(path) for path in self._entries()})
         return {name: text for name in names if (text := self.ambiguity(name)) is not None}
 
+    def folder_problem(self) -> str | None:
+        """A sentence about a folder of checkpoints that is none; None if all is well."""
+        if self.folder is None or self.folder.is_dir():
+            return None
+        if self.folder.exists():
+            return (
+                f"{self.folder} is a file, and `{ANY_NAME}` takes a folder of checkpoints; name "
+                "the folder that the file is in, or give the file a name of its own under `models:`"
+            )
+        return f"{self.folder} is not there; make it, and put checkpoints into it"
+
     def _named(self, name: str) -> list[Path]:
         """The files and folders of that name; none if it is not the plain name of a file."""
         if self.folder is None or not name or name.startswith(".") or Path(name).name != name:
@@ -117,3 +132,11 @@ def folder_of(models: Mapping[str, Provider]) -> Path | None:
 def declared_in(models: Mapping[str, Provider]) -> Mapping[str, Provider]:
     """The models that pipeline.yaml declares one by one."""
     return models.declared if isinstance(models, Models) else models
+
+
+def to_examine(models: Mapping[str, Provider], used: Iterable[str]) -> set[str]:
+    """The names of the models whose headers a command reads: all, but of a folder of more than
+    `MANY` checkpoints only those in `used`."""
+    names = set(models)
+    declared = declared_in(models).keys()
+    return names if len(names - declared) <= MANY else names & {*declared, *used}

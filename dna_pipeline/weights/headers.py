@@ -168,6 +168,9 @@ _MAGIC: tuple[tuple[bytes, Format, str], ...] = (
     (b"\xff\xd8\xff", Format.IMAGE, "JPEG"),
     (b"version https://git-lfs.github.com/spec/", Format.LFS_POINTER, ""),
 )
+_ORT_MARK = b"ORTM"
+"""Mark of a network in onnxruntime's own form of the format, which it loads as well."""
+
 _WEB_STARTS = (b"<!doctype html", b"<html", b"<head", b"<body", b"<!--", b"<?xml")
 
 
@@ -175,6 +178,8 @@ def _by_magic(start: bytes) -> Header | None:
     for magic, kind, note in _MAGIC:
         if start.startswith(magic):
             return Header(kind, note=_lfs_size(start) if kind is Format.LFS_POINTER else note)
+    if start[4:8] == _ORT_MARK:
+        return Header(Format.ONNX)
     if start[257:262] == b"ustar":
         return Header(Format.ARCHIVE, note="tar")
     text = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()

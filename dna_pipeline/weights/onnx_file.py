@@ -23,9 +23,6 @@ class OnnxFile:
 def examine(file: IO[bytes], size: int) -> OnnxFile | None:
     """Walk over the fields of the file without reading the graph; None if it is no ONNX file."""
     file.seek(0)
-    if file.read(1) != b"\x08":  # the version of the format is written first
-        return None
-    file.seek(0)
     numbers: set[int] = set()
     for _ in range(_MAX_FIELDS):
         if file.tell() >= size:

@@ -58,7 +58,7 @@ FOLDER_TEXT = Slot(
 )
 FOLDER_SAFETY = Slot("a safety checker", frozenset({Kind.SAFETY_CHECKER}), takes_unknown=True)
 TRIPOSR = Slot("a checkpoint of TripoSR", frozenset({Kind.TRIPOSR}), takes_unknown=True)
-ONNX = Slot("a network in ONNX format", frozenset({Kind.ONNX}), takes_unknown=True)
+ONNX = Slot("a network in ONNX format", frozenset({Kind.ONNX}))
 
 _CHANNELS = {
     5: "a depth model (its UNet reads 5 channels, not 4)",
@@ -188,12 +188,14 @@ _BELONGS = {
     Kind.ONNX: "an ONNX model belongs at `path` of a model with `provider: rembg`",
     Kind.GGUF: "GGUF files cannot be used; take the model as .safetensors",
     Kind.UPSCALER: "no stage uses one",
-    Kind.CHECKPOINT: "a checkpoint belongs at `single_file` of a model with `provider: diffusers`",
+    Kind.CHECKPOINT: "a checkpoint belongs at `path` of a model with `provider: diffusers`",
 }
 
 
 def _belongs(file: ModelFile) -> str:
-    if file.kind is Kind.CHECKPOINT and file.architecture != SD1:
+    if file.kind is Kind.CHECKPOINT and (
+        file.architecture != SD1 or file.in_channels not in (None, 4)
+    ):
         return ""  # no place takes it
     text = _BELONGS.get(file.kind, "")
     return f"; {text}" if text else ""

@@ -30,6 +30,7 @@ from tests.hub import (
     Answer,
     Hub,
     contents,
+    network,
     noise,
     running_hub,
     sd_files,
@@ -504,7 +505,7 @@ def test_the_list_of_the_configuration(studio: Path):
     sd15, triposr, matte, key = facts(studio, "models", "list")
     assert list(sd15) == [
         "kind", "name", "provider", "path", "present", "missing", "bytes", "staged_bytes",
-        "license", "pipelines",
+        "license", "pipelines", "mismatch",
     ]  # fmt: skip
     assert sd15["missing"].endswith("or run `dna-pipeline models pull`")
     assert matte["missing"].endswith("or run `dna-pipeline models pull`")
@@ -574,8 +575,43 @@ def test_a_damaged_file_differs_and_another_model_is_not_published(studio: Path)
     file = models(studio) / "u2net.onnx"
     file.write_bytes(file.read_bytes()[:-1] + b"\0")
     assert state(studio, "matte") == ("differs", 1)
-    file.write_bytes(b"my own network")
+    file.write_bytes(network("my own network", 20_000))
+    assert state(studio, "matte") == ("differs", 1)
+    configure(studio, "name: u2net", "name: u2net, path: models/mine.onnx")
+    file.rename(file.with_name("mine.onnx"))
     assert state(studio, "matte") == ("unpublished", 0)
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1677246742\n"
+
+
+def test_a_file_that_is_no_weights_is_named_by_all_commands(studio: Path):
+    pull(studio)
+    (models(studio) / "triposr-base/model.ckpt").write_bytes(POINTER)
+    (models(studio) / "u2net.onnx").write_bytes(b"<!doctype html>")
+    entries = facts(studio, "models", "list")
+    assert [one["present"] for one in entries] == [True] * 4
+    assert [bool(one["mismatch"]) for one in entries] == [False, True, True, False]
+    text = call(studio, "models", "list").stdout
+    assert f"wrong: {models(studio) / 'triposr-base/model.ckpt'} is a Git LFS pointer" in text
+
+    done = call(studio, "models", "verify")
+    assert done.returncode == 1
+    assert "triposr: differs from the published triposr" in done.stdout
+    assert "wrong: " in done.stdout and "is a web page" in done.stdout
+    assert state(studio, "triposr") == state(studio, "matte") == ("differs", 1)
+
+    done = pull(studio)
+    assert done.returncode == 1
+    assert "nothing is missing" not in done.stderr
+    assert "model.ckpt is a Git LFS pointer" in done.stderr
+    assert "move it away, and `dna-pipeline models pull`" in done.stderr
+    assert "u2net.onnx is a web page" in pull(studio, "u2net").stderr
+
+    (models(studio) / "u2net.onnx").unlink()
+    (models(studio) / "triposr-base/model.ckpt").unlink()
+    assert pull(studio).returncode == 0
+    assert call(studio, "models", "verify").returncode == 0
 
 
 def write_manifest(
@@ -737,3 +773,21 @@ def test_check_and_init_name_the_command(studio: Path, tmp_path: Path):
     assert "dna-pipeline models pull" in call(studio, "init", str(tmp_path / "new")).stderr
     line = next(x for x in call(studio, "check").stdout.splitlines() if x.startswith("model sd15"))
     assert line.endswith("or run `dna-pipeline models pull`")
+
+
+def test_init_speaks_of_fetching_only_where_weights_are_missing(studio: Path):
+    assert "dna-pipeline models pull" in call(studio, "init").stderr
+    pull(studio)
+    done = call(studio, "init")
+    assert done.returncode == 0
+    assert "is there already and stays" in done.stderr
+    assert "models pull" not in done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a shell of POSIX closes the output")
+def test_a_closed_output_is_no_error(studio: Path):
+    command = 'exec "$0" -m dna_pipeline models list >&-'
+    done = subprocess.run(
+        ["sh", "-c", command, sys.executable], cwd=studio, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")

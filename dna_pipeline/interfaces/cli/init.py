@@ -32,4 +32,17 @@ def init(
     except OSError as error:
         raise ConfigError(f"{error.filename}: {error.strerror}") from None
     say("`dna-pipeline check` says what would run, `dna-pipeline watch` runs it.")
-    say("Fetch the weights, about 4 GB, into data/models: `dna-pipeline models pull`")
+    if _lacks_weights(target):
+        say("Fetch the weights, about 4 GB, into data/models: `dna-pipeline models pull`")
+
+
+def _lacks_weights(target: Path) -> bool:
+    """True if files of a model are missing. A pipeline.yaml that cannot be read has no models here,
+    and `check` says why it cannot be read."""
+    from dna_pipeline.operations.configuration import load
+
+    try:
+        models = load(target).models
+        return any(provider.missing() is not None for provider in models.values())
+    except (ConfigError, OSError):
+        return False

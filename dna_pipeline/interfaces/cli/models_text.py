@@ -24,11 +24,15 @@ def print_models(entries: Sequence[Record], data: Path) -> None:
             print(f"  {clean(_place(entry, data))}")
         if entry["missing"]:
             print(f"  {clean(entry['missing'])}")
+        if entry["mismatch"]:
+            print(f"  wrong: {clean(entry['mismatch'])}")
 
 
 def _state(entry: Record) -> tuple[str, str, str]:
     if not entry["present"]:
         return "missing", "", ""
+    if entry["mismatch"]:
+        return "wrong", size(entry["bytes"]), entry["license"] or ""
     if entry["path"] is None:
         return "present", "", "needs no weights"
     return "present", size(entry["bytes"]), entry["license"] or ""
@@ -96,6 +100,8 @@ def _verdict(result: Record) -> str:
     parts = [words[result["state"]]]
     if same := result["results"]["same"]:
         parts.append(f"as in the manifests of {number_of(same, 'result')}")
+    if result["mismatch"]:
+        parts.append(f"wrong: {result['mismatch']}")
     if result["changed_since"]:
         parts.append(f"changed since the result of {result['changed_since']}")
     return "; ".join(parts)

@@ -164,7 +164,11 @@ def memory(machine: Machine) -> Iterator[Finding]:
         yield Finding("memory", "ok", value)
         return
     largest = max(needs, key=lambda name: needs[name])
-    value += f"; all models take {size(sum(needs.values()))}"
+    shared = [needs[model.name] for model in models if model.shares_memory]
+    together = sum(needs.values()) - sum(shared) + max(shared, default=0)
+    value += f"; all models take {size(together)}"
+    if len(shared) > 1:
+        value += ", with one checkpoint of the folder at a time"
     alone = f"; {largest} alone takes about {size(needs[largest])}"
     least = needs[largest] + RESERVE_BYTES
     if total < least:
@@ -172,7 +176,7 @@ def memory(machine: Machine) -> Iterator[Finding]:
         yield Finding("memory", "fault", value + alone, hint)
     elif free < least:
         yield Finding("memory", "warning", value + alone, _who_holds(machine, is_gpu=is_gpu))
-    elif total < sum(needs.values()) + RESERVE_BYTES:
+    elif total < together + RESERVE_BYTES:
         hint = "nothing to do: when memory runs out, models are unloaded and loaded again"
         yield Finding("memory", "note", value, hint)
     else:

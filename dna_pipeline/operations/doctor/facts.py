@@ -101,7 +101,8 @@ class Folder:
         kind: type of the file system; "" if the system does not say.
         free_bytes, free_files: room on its disk; None if unknown.
         refusal: the system's reason why the program may not use it as it has to; "" if it may.
-        problem: the sentence of `operations/obstacles.py: of_inbox`; "" if there is none.
+        problem: a sentence about a link whose target is gone, or that of
+            `operations/obstacles.py: of_inbox`; "" if there is none.
         watch: `auto`, `native` or `poll`, for inboxes.
         subfolders: number of folders in a recursive inbox; None if they were not counted.
     """
@@ -127,20 +128,27 @@ class ModelFiles:
 
     Attributes:
         missing: the sentence that says what is missing; "" if nothing is.
+        mismatch: the sentence about a file that is another than is needed, and what to do; "" if
+            there is none.
         elements: number of the weights' values; None if it is unknown.
         file_bytes: size of its files.
         dtype: the model's own number type; `auto` if it has none.
         needs_device: it computes on the device, and not on the CPU in any case.
+        shares_memory: only one of all such models is in memory at a time.
+        can_be_pulled: a command may fetch what is missing.
     """
 
     name: str
     path: str
     provider: str
     missing: str = ""
+    mismatch: str = ""
     file_bytes: int = 0
     elements: int | None = None
     dtype: str = "auto"
     needs_device: bool = True
+    shares_memory: bool = False
+    can_be_pulled: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 
 from dna_pipeline.base.filesystem import IN_MEMORY
@@ -14,6 +16,9 @@ LITTLE_BYTES = 2 << 30
 
 FEW_NEW_FILES = 1000
 """Number of files that a disk must have room for."""
+
+_FILES_IN_THE_WAY = ("is no folder", os.strerror(errno.ENOTDIR))
+"""Refusals that no right to a folder can mend."""
 
 _USES = {"write": "written", "move": "changed, so no file can be taken out of it", "read": "read"}
 
@@ -48,6 +53,10 @@ def _unusable(machine: Machine, folder: Folder) -> Finding | None:
     if folder.problem:
         value, _, hint = folder.problem.partition("; ")
         return Finding("folder", "fault", value, hint or "mend the path", folder.role)
+    if folder.refusal in _FILES_IN_THE_WAY:
+        value = f"{folder.path} cannot be made: a file is in its place, or on the way to it"
+        hint = "move the file away, or name another folder in pipeline.yaml"
+        return Finding("folder", "fault", value, hint, folder.role)
     if folder.refusal:
         value = f"{folder.path} cannot be {_USES[folder.use]}: {folder.refusal}"
         return Finding("folder", "fault", value, _right_hint(machine, folder), folder.role)

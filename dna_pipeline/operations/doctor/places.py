@@ -7,18 +7,18 @@ does not answer.
 from __future__ import annotations
 
 import errno
-import json
 import math
 import os
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from dna_pipeline.base import filesystem
 from dna_pipeline.base.errors import ConfigError
@@ -30,8 +30,11 @@ from dna_pipeline.ledger import health
 from dna_pipeline.operations import obstacles
 from dna_pipeline.operations.doctor.facts import Folder, LedgerFacts, ModelFiles
 from dna_pipeline.operations.doctor.machine import name_of_user
+from dna_pipeline.operations.doctor.project import PULL
 from dna_pipeline.operations.lookup import open_queries, sentence
 from dna_pipeline.operations.ownership import check_data_folder
+from dna_pipeline.providers.checkpoints import ANY_NAME, Models, declared_in
+from dna_pipeline.weights.headers import read_header
 
 if TYPE_CHECKING:
     from dna_pipeline.config.schema import Config, Inbox
@@ -44,9 +47,6 @@ COUNT_LIMIT_S = 10.0
 _PROBE = ".dna-doctor-"
 """Start of the name of a file that is written to see if that is possible. Hidden, so that no scan
 takes it; on Linux it has no name at all."""
-
-_HEADER_BYTES = 100 << 20
-"""Longest head of a file of safetensors, as its own library has it."""
 
 Use = Literal["write", "move", "read"]
 
@@ -77,6 +77,8 @@ def folder(role: str, path: Path, use: Use, look: Look) -> Folder:
         return facts
     if reach.state == "missing" and reach.why != os.strerror(errno.ENOENT):
         return replace(facts, refusal=reach.why)
+    if reach.state == "missing" and (problem := _dangling_link(path)):
+        return replace(facts, problem=problem)
     place = _existing(path)
     if place != path and look(place).is_silent:
         return facts
@@ -109,6 +111,20 @@ def _is_remote(place: Path) -> bool:
     real = os.path.realpath(place)
     anchor = Path(real).anchor
     return anchor.startswith("\\\\") or ctypes.windll.kernel32.GetDriveTypeW(anchor) == drive_remote
+
+
+def _dangling_link(path: Path) -> str:
+    """Sentence about a link on the way to a folder whose target does not exist; "" if there is
+    none. No folder can be made in the place of such a link."""
+    while not os.path.lexists(path) and path.parent != path:
+        path = path.parent
+    if not path.is_symlink() or path.exists():
+        return ""
+    target = os.path.realpath(path)
+    return (
+        f"{path} is a link to {target}, which is not there; connect its disk, make that folder, or "
+        "remove the link"
+    )
 
 
 def _existing(path: Path) -> Path:
@@ -171,7 +187,7 @@ def _may(place: Path, mode: int) -> bool:
 def _inbox(config: Config, inbox: Inbox, queries: Queries | None, look: Look) -> Folder:
     facts = folder(f"inbox {inbox.name}", inbox.path, "read" if inbox.keeps else "move", look)
     facts = replace(facts, watch=inbox.watch)
-    if facts.state == "silent" or facts.refusal:
+    if facts.state == "silent" or facts.refusal or facts.problem:
         return facts
     if facts.state == "missing" and _will_be_made(config, inbox, queries, look):
         return facts
@@ -267,11 +283,37 @@ def daemons(config: Config, look: Look) -> tuple[str, ...]:
 
 
 def models(config: Config, look: Look) -> tuple[ModelFiles, ...]:
-    """Facts about the files of all configured models."""
-    return tuple(_model(name, provider, look) for name, provider in config.models.items())
+    """Facts about the files of all configured models.
+
+    The headers of a folder's checkpoints are read if a pipeline names the checkpoint: a folder may
+    hold thousands.
+    """
+    look = cache(look)  # models lie in few folders, and each look reads the table of mounts
+    used = config.models_in_pipelines()
+    declared = declared_in(config.models)
+    facts = [
+        _model(name, provider, look)
+        if name in declared
+        else replace(_model(name, provider, look, reads_headers=name in used), shares_memory=True)
+        for name, provider in config.models.items()
+    ]
+    return (*facts, *_unclear(config.models, used))
 
 
-def _model(name: str, provider: Provider, look: Look) -> ModelFiles:
+def _unclear(models: Mapping[str, Provider], used: Collection[str]) -> Iterator[ModelFiles]:
+    """Facts about a file in the place of the folder of checkpoints, and about names that pipelines
+    use and that several checkpoints have."""
+    if not isinstance(models, Models) or models.folder is None:
+        return
+    folder, is_there = str(models.folder), models.folder.exists()
+    problems = {ANY_NAME: models.folder_problem()} if is_there else {}
+    problems |= {name: models.ambiguity(name) for name in used}
+    for name, text in problems.items():
+        if text is not None:
+            yield ModelFiles(name, folder, "diffusers", missing=text, can_be_pulled=False)
+
+
+def _model(name: str, provider: Provider, look: Look, *, reads_headers: bool = True) -> ModelFiles:
     paths = provider.weight_paths
     facts = ModelFiles(
         name,
@@ -285,10 +327,14 @@ def _model(name: str, provider: Provider, look: Look) -> ModelFiles:
         return replace(facts, missing=f"{silent} does not answer")
     try:
         if (missing := provider.missing()) is not None:
-            return replace(facts, missing=missing)
+            return replace(facts, missing=missing, can_be_pulled=PULL in missing)
         files = provider.weights()[1]
-        sizes = sum(file.stat().st_size for file in files)
-        return replace(facts, file_bytes=sizes, elements=_elements(files))
+        facts = replace(facts, file_bytes=sum(file.stat().st_size for file in files))
+        if not reads_headers:
+            return facts
+        why = provider.mismatch()
+        mismatch = "" if why is None else f"{why}; {provider.way_to_replace()}"
+        return replace(facts, mismatch=mismatch, elements=_elements(files))
     except OSError as error:
         return replace(facts, missing=sentence(error) or str(error))
 
@@ -298,26 +344,12 @@ def _elements(files: Iterable[Path]) -> int | None:
     total = 0
     for file in files:
         if file.suffix == ".safetensors":
-            count = _elements_in(file)
-            if count is None:
+            shapes = read_header(file).tensors.values()
+            if not shapes:
                 return None
-            total += count
+            total += sum(map(math.prod, shapes))
         elif file.suffix == ".ckpt":
             total += file.stat().st_size // 4  # TripoSR's has float32
         elif file.suffix == ".onnx":
             return None
     return total or None
-
-
-def _elements_in(file: Path) -> int | None:
-    """Number of values in a file of safetensors, by its head; None if it cannot be read."""
-    try:
-        with file.open("rb") as opened:
-            length = int.from_bytes(opened.read(8), "little")
-            if length > _HEADER_BYTES:
-                return None
-            head: dict[str, Any] = json.loads(opened.read(length))
-        tensors = [tensor for name, tensor in head.items() if name != "__metadata__"]
-        return sum(math.prod(tensor["shape"]) for tensor in tensors)
-    except (OSError, ValueError, KeyError, TypeError):
-        return None

@@ -27,11 +27,15 @@ def config(machine: Machine) -> Iterator[Finding]:
 
 
 def weights(machine: Machine) -> Iterator[Finding]:
-    """Say of each model if its files are there."""
+    """Say of each model if its files are there, and if they are such as it needs."""
     for model in machine.models:
         if model.missing:
-            what = model.missing.partition("; ")[0]
-            yield Finding("weights", "fault", what, f"fetch what is missing: {PULL}", model.name)
+            what, _, way = model.missing.partition("; ")
+            hint = f"fetch what is missing: {PULL}" if model.can_be_pulled else way
+            yield Finding("weights", "fault", what, hint, model.name)
+        elif model.mismatch:
+            what, _, way = model.mismatch.partition("; ")
+            yield Finding("weights", "fault", what, way, model.name)
         elif model.path:
             value = f"{model.path}, {size(model.file_bytes)}"
             yield Finding("weights", "ok", value, subject=model.name)

@@ -8,6 +8,7 @@ from typing import Any
 
 from dna_pipeline.config.schema import Config
 from dna_pipeline.providers.base import Provider
+from dna_pipeline.providers.checkpoints import ANY_NAME, Models, to_examine
 from dna_pipeline.weights.fingerprint import Fingerprints
 from dna_pipeline.weights.pins import load_pins
 from dna_pipeline.weights.staging import staging_of
@@ -25,17 +26,24 @@ def list_models(config: Config) -> list[dict[str, Any]]:
 
     Each has `kind` (model, lora, embedding, wildcards), `name`, `provider`, `path`, `present`,
     `missing` (a sentence, or null), `bytes`, `staged_bytes` (of a pull that was cut off),
-    `license` (null until the files were hashed) and `pipelines`. Hashes nothing.
+    `license` (null until the files were hashed), `pipelines`, and `mismatch` (a sentence about a
+    file that is another than is needed, or null). Hashes nothing.
+
+    Of a folder of many checkpoints, only those that a pipeline names are examined for a mismatch.
+    A name that several checkpoints of the folder have is listed as missing, and so is a folder of
+    checkpoints that is none.
     """
     fingerprints = Fingerprints(config.data)
+    examined = to_examine(config.models, config.models_in_pipelines())
     models = [
-        _model(config, fingerprints, name, provider) for name, provider in config.models.items()
+        _model(config, fingerprints, name, provider, is_examined=name in examined)
+        for name, provider in config.models.items()
     ]
-    return [*models, *_extras(config.data)]
+    return [*models, *_unclear(config), *_extras(config.data)]
 
 
 def _model(
-    config: Config, fingerprints: Fingerprints, name: str, provider: Provider
+    config: Config, fingerprints: Fingerprints, name: str, provider: Provider, *, is_examined: bool
 ) -> dict[str, Any]:
     missing = provider.missing()
     root, files = provider.weights()
@@ -53,7 +61,23 @@ def _model(
         "staged_bytes": staged,
         "license": provider.license or fingerprints.known_licence(provider),
         "pipelines": _pipelines(config, name),
+        "mismatch": provider.mismatch() if missing is None and is_examined else None,
     }
+
+
+def _unclear(config: Config) -> Iterator[dict[str, Any]]:
+    """Entries for the folder of checkpoints if it is none, and for names that mean no one file."""
+    models = config.models
+    if not isinstance(models, Models):
+        return
+    problem = models.folder_problem()
+    texts = models.ambiguities() if problem is None else {ANY_NAME: problem}
+    for name, text in texts.items():
+        yield {
+            "kind": "model", "name": name, "provider": "diffusers", "path": str(models.folder),
+            "present": False, "missing": text, "bytes": 0, "staged_bytes": 0, "license": None,
+            "pipelines": _pipelines(config, name), "mismatch": None,
+        }  # fmt: skip
 
 
 def _pipelines(config: Config, model: str) -> list[str]:
@@ -80,6 +104,7 @@ def _extras(data: Path) -> Iterator[dict[str, Any]]:
                     "staged_bytes": 0,
                     "license": None,
                     "pipelines": [],
+                    "mismatch": None,
                 }
 
 

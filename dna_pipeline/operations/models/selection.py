@@ -10,6 +10,7 @@ from pathlib import Path
 from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.config.schema import Config
 from dna_pipeline.providers.base import Provider
+from dna_pipeline.providers.checkpoints import declared_in
 from dna_pipeline.weights.pins import PinnedModel, Pins, Placement
 
 
@@ -19,7 +20,7 @@ class Selection:
 
     Attributes:
         remarks: sentences about models that are there already.
-        unknown: sentences about missing models that are not published.
+        unknown: sentences about models that are missing or wrong, and that a pull cannot mend.
     """
 
     placements: list[Placement] = field(default_factory=list[Placement])
@@ -39,7 +40,7 @@ def select(config: Config, pins: Pins, names: Sequence[str], *, full: bool) -> S
         ConfigError: there is no such model, or it is not published.
     """
     selection = Selection()
-    for name in names or config.models:
+    for name in names or declared_in(config.models):
         provider = config.models.get(name)
         if provider is not None:
             _select_configured(selection, pins, name, provider, full)
@@ -57,7 +58,9 @@ def _select_configured(
     missing = provider.missing()
     placements = provider.published(pins)
     if missing is None:
-        if provider.weights()[1]:
+        if (why := provider.mismatch()) is not None:
+            selection.unknown.append(f"{name}: {why}; {provider.way_to_replace()}")
+        elif provider.weights()[1]:
             selection.remarks.append(f"{name}: {provider.weights()[0]} is there already")
     elif placements:
         selection.placements += [_variant(pins, one, full) for one in placements]
@@ -85,10 +88,21 @@ def _select_published(
 ) -> None:
     placement = _variant(pins, _place(config, pins, model), full)
     if placement.target.exists() and not placement.lacking():
+        if wrong := _mismatch_at(config, placement.target):
+            selection.unknown.append(f"{model.name}: {wrong}")
+            return
         selection.remarks.append(f"{model.name}: {placement.target} is there already")
         return
     others = [pins.models[name] for name in placement.model.needs if name in pins.models]
     selection.placements += [*(_place(config, pins, other) for other in others), placement]
+
+
+def _mismatch_at(config: Config, target: Path) -> str:
+    """Sentence about a wrong file at a place that pipeline.yaml names; "" if there is none."""
+    for provider in declared_in(config.models).values():
+        if target in provider.weight_paths and (why := provider.mismatch()) is not None:
+            return f"{why}; {provider.way_to_replace()}"
+    return ""
 
 
 def _place(config: Config, pins: Pins, model: PinnedModel) -> Placement:

@@ -16,7 +16,7 @@ from dna_pipeline.operations.repair.results import find_results
 from dna_pipeline.providers.base import Device, Provider
 from dna_pipeline.publish.manifest import NAME
 from dna_pipeline.weights.fingerprint import folder_hash, name_below
-from dna_pipeline.weights.pins import PinnedFile, Pins, load_pins
+from dna_pipeline.weights.pins import PinnedFile, PinnedModel, Pins, load_pins
 from dna_pipeline.weights.progress import Progress
 
 _HALF = Device("cuda:0", "float16")
@@ -44,7 +44,8 @@ def verify_models(config: Config, names: Sequence[str], progress: Progress) -> l
         `published` (name of the published model), `sha256` (as manifests have it), `differs`
         (`path`, `expected`, `received` of each file), `results` (`same`, `other`: the number of
         results that were made with these weights, and with others), `changed_since` (time of the
-        newest result, if it was made with others) and `problem` (a sentence, or null).
+        newest result, if it was made with others), `problem` (a sentence, or null) and `mismatch`
+        (a sentence about a file that is, by its header, another than is needed, or null).
 
     Raises:
         ConfigError: pipeline.yaml has no such model.
@@ -93,7 +94,7 @@ def _verify(
     report: dict[str, Any] = {
         "name": name, "path": str(root), "state": "missing", "published": None, "sha256": None,
         "differs": [], "results": {"same": 0, "other": 0}, "changed_since": None,
-        "problem": provider.missing(),
+        "problem": provider.missing(), "mismatch": None,
     }  # fmt: skip
     if report["problem"] is not None or not files:
         return report
@@ -107,6 +108,7 @@ def _verify(
     report |= _against_pins(pins, provider, {name_below(root, f): hashes[f] for f in files})
     place = _manifest_path(config.data, root)
     report |= _against_manifests(place, {report["sha256"], half}, recorded)
+    report["mismatch"] = provider.mismatch()
     report["problem"] = _problem(report)
     return report
 
@@ -119,30 +121,60 @@ def _sum(root: Path, files: Sequence[Path], hashes: Mapping[Path, str]) -> str:
 
 
 def _against_pins(pins: Pins, provider: Provider, hashes: Mapping[str, str]) -> dict[str, Any]:
-    """Find the published model that most of the files are of, and the files that differ."""
-    best: tuple[int, str, list[dict[str, Any]]] = (0, "", [])
+    """Find the published model that most of the files are of, and the files that differ.
+
+    Where none of the weights are alike, it is the model that the place is named after.
+    """
     root = provider.weights()[0]
-    for model in pins.models.values():
-        if model.provider != provider.name_in_config or model.is_file != root.is_file():
-            continue
-        by_path = {root.name if model.is_file else file.path: file for file in model.files}
-        pairs = [(by_path.get(name), name, sha256) for name, sha256 in hashes.items()]
-        same = sum(
-            _likeness(file, root if model.is_file else root / name, sha256)
-            for file, name, sha256 in pairs
-        )
-        if same > best[0]:
-            differs = [
-                {"path": name, "expected": file.sha256 if file else None, "received": sha256}
-                for file, name, sha256 in pairs
-                if file is None or file.sha256 != sha256
-            ]
-            best = (same, model.name, differs)
-    if not best[1]:
+    models = [
+        model
+        for model in pins.models.values()
+        if model.provider == provider.name_in_config and model.is_file == root.is_file()
+    ]
+    best = max(models, key=lambda model: _sameness(model, root, hashes), default=None)
+    if best is None or _sameness(best, root, hashes) == 0:
+        best = _named_after(pins, provider, hashes)
+    if best is None:
         return {"state": "unpublished"}
-    return {
-        "state": "differs" if best[2] else "published", "published": best[1], "differs": best[2],
-    }  # fmt: skip
+    differs = [
+        {"path": name, "expected": file.sha256 if file else None, "received": sha256}
+        for file, name, sha256 in _pairs(best, root, hashes)
+        if file is None or file.sha256 != sha256
+    ]
+    state = "differs" if differs else "published"
+    return {"state": state, "published": best.name, "differs": differs}
+
+
+def _pairs(
+    model: PinnedModel, root: Path, hashes: Mapping[str, str]
+) -> list[tuple[PinnedFile | None, str, str]]:
+    """The published file, the name and the hash of each file."""
+    by_path = {root.name if model.is_file else file.path: file for file in model.files}
+    return [(by_path.get(name), name, sha256) for name, sha256 in hashes.items()]
+
+
+def _sameness(model: PinnedModel, root: Path, hashes: Mapping[str, str]) -> int:
+    """Weight of all files as a sign that they are those of the published model."""
+    return sum(
+        _likeness(file, root if model.is_file else root / name, sha256)
+        for file, name, sha256 in _pairs(model, root, hashes)
+    )
+
+
+def _named_after(pins: Pins, provider: Provider, hashes: Mapping[str, str]) -> PinnedModel | None:
+    """The published model, in the variant that has most of the files, whose place this is."""
+    root = provider.weights()[0]
+    variants = [
+        model
+        for placement in provider.published(pins)
+        if placement.target == root
+        for model in pins.variants(placement.model)
+        if model.is_file == root.is_file()
+        and (not model.is_file or Path(model.target).name == root.name)
+    ]
+    if not variants or variants[0].is_file:
+        return variants[0] if variants else None
+    return max(variants, key=lambda model: len(hashes.keys() & {f.path for f in model.files}))
 
 
 def _likeness(file: PinnedFile | None, path: Path, sha256: str) -> int:
@@ -199,6 +231,8 @@ def _problem(report: Mapping[str, Any]) -> str | None:
     if differs := cast("list[dict[str, Any]]", report["differs"]):
         names = ", ".join(one["path"] for one in differs[:4])
         problems.append(f"differs from the published {report['published']}: {names}")
+    if report["mismatch"]:
+        problems.append(report["mismatch"])
     if report["changed_since"]:
         problems.append(f"changed since the result of {report['changed_since']}")
     return "; ".join(problems) or None

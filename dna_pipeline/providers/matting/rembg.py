@@ -136,6 +136,11 @@ class Rembg(Provider):
     def missing(self) -> str | None:
         if self.path.is_file():
             return None
+        if self.path.is_dir():
+            return (
+                f"{self.path} is a folder, and {self.name} is one file; move the folder away and "
+                "put the file there, or let `path` name the file"
+            )
         file = MODELS[self.name]
         what = f"download {RELEASE}{file}" if file else f"take your {self.name} model as ONNX"
         way = self.way_to_get(f"{what} and put it there under that name")

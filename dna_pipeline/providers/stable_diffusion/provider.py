@@ -128,6 +128,8 @@ class Diffusers(Provider):
         return self.single_file if self._is_to_be_converted() else None
 
     def missing(self) -> str | None:
+        if self.vae is not None and self.vae.is_dir():
+            return f"{self.vae} is a folder, and `vae` takes one file; name the file in it"
         if self.vae is not None and not self.vae.is_file():
             return f"{self.vae} is not there; put the VAE that `vae` names there, or take `vae` out"
         if self._file is not None:

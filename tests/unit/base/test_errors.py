@@ -92,3 +92,8 @@ def test_the_tree_drawn_at_the_top_is_the_tree():
 def test_a_detail_has_an_end():
     detail = errors.JobError("x" * 1_000_000).failure().detail
     assert len(detail) == errors.MAX_DETAIL_CHARS
+
+
+def test_the_sentence_of_an_unknown_model_fits_a_name_that_two_files_have():
+    assert "does not mean one model" in errors.UnknownModel.sentence
+    assert "models list" in errors.UnknownModel.sentence

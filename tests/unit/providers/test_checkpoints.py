@@ -10,8 +10,9 @@ import pytest
 from dna_pipeline.base.errors import UnknownModel, WeightsMismatch
 from dna_pipeline.config.parameters import model_problem
 from dna_pipeline.providers.base import Device, ModelCache, Provider
-from dna_pipeline.providers.checkpoints import Models
+from dna_pipeline.providers.checkpoints import MANY, Models, to_examine
 from dna_pipeline.providers.matting.border_key import BorderKey
+from dna_pipeline.providers.matting.rembg import Rembg
 from dna_pipeline.providers.stable_diffusion.provider import Diffusers
 
 
@@ -108,3 +109,27 @@ def test_a_wrong_file_is_named_before_it_is_loaded():
         cache.get("a")
     with pytest.raises(UnknownModel):
         cache.get("b")
+
+
+def test_a_folder_that_is_none_is_a_sentence(folder: Path):
+    assert Models({}, folder).folder_problem() is None
+    assert Models({}).folder_problem() is None
+    file = folder / "anime.safetensors"
+    assert f"{file} is a file, and `*` takes a folder" in str(Models({}, file).folder_problem())
+    absent = folder / "absent"
+    assert f"{absent} is not there; make it" in str(Models({}, absent).folder_problem())
+
+
+def test_a_folder_in_the_place_of_one_file_is_named(folder: Path):
+    entry = Diffusers.model_validate({"path": folder / "whole", "vae": folder / "parts"})
+    assert f"{folder / 'parts'} is a folder, and `vae` takes one file" in (entry.missing() or "")
+    network = Rembg.model_validate({"name": "u2net", "path": folder / "parts"})
+    assert f"{folder / 'parts'} is a folder, and u2net is one file" in (network.missing() or "")
+
+
+def test_of_many_checkpoints_those_in_use_are_examined(folder: Path):
+    models = Models({"matte": BorderKey()}, folder)
+    assert to_examine(models, ["photo.v1"]) == {"matte", "anime", "photo.v1", "whole"}
+    for number in range(MANY):
+        (folder / f"{number}.ckpt").write_bytes(b"x")
+    assert to_examine(models, ["photo.v1", "absent"]) == {"matte", "photo.v1"}

@@ -61,14 +61,20 @@ CONTROL = {"control_model.input_hint_block.0.weight": (16, 3, 3, 3)}
          f"is no model that is known here (one tensor, such as 'layer.weight'); {SD15}"),
         (files.SD1, slots.VAE,
          "is a checkpoint of Stable Diffusion 1.5; needed here is a VAE of a Stable Diffusion 1.5 "
-         "in one file; a checkpoint belongs at `single_file` of a model with "
+         "in one file; a checkpoint belongs at `path` of a model with "
          "`provider: diffusers`"),
         (files.LDM_VAE | {"decoder.conv_in.weight": (512, 16, 3, 3)}, slots.VAE,
          "is a VAE of another model (its latents have 16 channels); needed here is a VAE of a "
          "Stable Diffusion 1.5 in one file"),
         (files.SD1, slots.TRIPOSR,
          "is a checkpoint of Stable Diffusion 1.5; needed here is a checkpoint of TripoSR; a "
-         "checkpoint belongs at `single_file` of a model with `provider: diffusers`"),
+         "checkpoint belongs at `path` of a model with `provider: diffusers`"),
+        (NINE, slots.VAE,
+         "is an inpainting model (its UNet reads 9 channels, not 4) of the family Stable Diffusion "
+         "1.5; needed here is a VAE of a Stable Diffusion 1.5 in one file"),
+        ({"layer.weight": (3, 3)}, slots.ONNX,
+         "is no model that is known here (one tensor, such as 'layer.weight'); needed here is a "
+         "network in ONNX format"),
         (files.SDXL, slots.ONNX,
          "is a checkpoint of Stable Diffusion XL; needed here is a network in ONNX format"),
     ],
@@ -116,3 +122,20 @@ def test_what_fits_is_no_mismatch(tmp_path: Path):
         assert mismatch(files.write_safetensors(path, shapes), slot) is None
     assert mismatch(tmp_path / "absent", slots.CHECKPOINT) is None
     assert mismatch(tmp_path, slots.CHECKPOINT) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"\x93\xf0\x07\xe2" * 99, "is in no format of weights that is known here; needed here"),
+        (b"\x3a\x03abc\x08\x07", None),  # the graph before the version
+        (b"\x18\x00\x00\x00ORTM" + b"\xf3" * 99, None),
+    ],
+)
+def test_a_file_in_the_place_of_a_network(tmp_path: Path, content: bytes, sentence: str | None):
+    path = tmp_path / "u2net.onnx"
+    path.write_bytes(content)
+    why = mismatch(path, slots.ONNX)
+    assert why is None if sentence is None else f"{path} {sentence}" in str(why)
+    pickled = files.write_pickle(tmp_path / "net.pth", files.tiny({"layer.weight": (3, 3)}))
+    assert "is no model that is known here" in str(mismatch(pickled, slots.ONNX))

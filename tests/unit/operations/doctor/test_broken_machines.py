@@ -102,6 +102,13 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str, str, str, str]] = {
     "a GPU that holds one of two models": (
         {"models": tuple(replace(SD15, name=name, elements=6 * GIB) for name in "ab")},
         "memory", "", "note", "all models take 24 GiB", "unloaded"),
+    "many checkpoints of which one is loaded at a time": (
+        {"models": tuple(replace(SD15, name=n, shares_memory=True, elements=GIB) for n in "abcdef"),
+         "self_test": Trial("", GPU | {"free_bytes": 2 * GIB})},
+        "memory", "", "warning", "all models take 2 GiB, with one checkpoint", "nvidia-smi"),
+    "a file that is no weights": (
+        {"models": (replace(SD15, mismatch="/s/sd15 is a web page; move it away"),)},
+        "weights", "sd15", "fault", "/s/sd15 is a web page", "move it away"),
     "no weights": (
         {"models": (replace(SD15, missing="/s/sd15 is not there; download it"),)},
         "weights", "sd15", "fault", "/s/sd15 is not there", "dna-pipeline models pull"),
@@ -162,6 +169,12 @@ BROKEN: dict[str, tuple[dict[str, Any], str, str, str, str, str]] = {
     "an outbox that may not be written": (
         {"folders": (DATA, replace(OUTBOX, refusal="Permission denied"), INBOX)},
         "folder", "outbox", "fault", "cannot be written: Permission denied", "give ann the right"),
+    "a file in the place of the outbox": (
+        {"folders": (DATA, replace(OUTBOX, state="missing", refusal="is no folder"), INBOX)},
+        "folder", "outbox", "fault", "/s/outbox cannot be made: a file", "move the file away"),
+    "a file above the outbox": (
+        {"folders": (DATA, replace(OUTBOX, state="missing", refusal="Not a directory"), INBOX)},
+        "folder", "outbox", "fault", "on the way to it", "move the file away"),
     "a disk mounted read-only": (
         {"folders": (DATA, replace(OUTBOX, refusal="Read-only file system"), INBOX)},
         "folder", "outbox", "fault", "Read-only", "remount,rw"),

@@ -7,6 +7,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -16,19 +17,22 @@ from dna_pipeline.config.loader import load_config
 from dna_pipeline.config.schema import Config
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.operations.daemon.lock import hold_lock
-from dna_pipeline.operations.doctor import places
+from dna_pipeline.operations.doctor import places, project
+from dna_pipeline.operations.doctor.facts import Clock, Machine
 from tests.ledgers import lay_out
 
 CONFIG = """\
 version: 1
 models:
-  tripo: {provider: triposr, path: models/tripo}
+  tripo: {provider: triposr, path: models/triposr}
   matte: {provider: border_key}
 pipelines: {mesh: [{remove_background: {model: matte}}, {triposr: {model: tripo}}]}
 inboxes:
 - {path: inbox, pipeline: mesh, recursive: true}
 - {path: kept, pipeline: mesh, originals: keep}
 """
+
+TENSOR = {"dtype": "F16", "data_offsets": [0, 24]}
 
 
 @pytest.fixture
@@ -130,6 +134,23 @@ def test_a_file_in_the_place_of_a_folder(tmp_path: Path):
     assert facts.refusal == "Not a directory"
 
 
+@pytest.mark.parametrize("name", ["data", "outbox", "inbox"])
+def test_a_link_whose_target_is_gone(config: Config, tmp_path: Path, name: str):
+    (tmp_path / name).symlink_to(tmp_path / "disk")
+    facts = {facts.path: facts for facts in places.folders(config, None, look_directly)}
+    problem = facts[str(tmp_path / name)].problem
+    assert f"{tmp_path / name} is a link to {tmp_path / 'disk'}, which is not there" in problem
+    assert sum(bool(one.problem) for one in facts.values()) == 1
+    (tmp_path / "disk").mkdir()
+    assert not any(one.problem for one in places.folders(config, None, look_directly))
+
+
+def test_a_link_above_a_folder_whose_target_is_gone(tmp_path: Path):
+    (tmp_path / "link").symlink_to("disk")
+    facts = places.folder("outbox", tmp_path / "link/a/b", "write", look_directly)
+    assert f"{tmp_path / 'link'} is a link to {tmp_path / 'disk'}" in facts.problem
+
+
 def test_counting_folders_ends(tmp_path: Path):
     (tmp_path / "a").mkdir()
     assert places.count_folders(tmp_path) == 2
@@ -173,31 +194,110 @@ def test_weights(config: Config):
     tripo, matte = places.models(config, look_directly)
     assert "config.yaml is not there" in tripo.missing
     assert (matte.missing, matte.path, matte.needs_device) == ("", "", False)
-    folder = config.data / "models/tripo"
+    folder = config.data / "models/triposr"
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text("{}")
-    (folder / "model.ckpt").write_bytes(bytes(4000))
+    (folder / "model.ckpt").write_bytes(b"\x80" * 4000)
     tripo, _ = places.models(config, look_directly)
     assert (tripo.missing, tripo.elements, tripo.file_bytes) == ("", 1000, 4002)
+    assert tripo.mismatch == ""
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\nsize 9\n", "is a Git LFS pointer"),
+        (b"<!doctype html><title>Log in</title>", "is a web page and no weights"),
+    ],
+)
+def test_a_file_that_is_no_weights_is_a_fault(config: Config, content: bytes, sentence: str):
+    folder = config.data / "models/triposr"
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text("{}")
+    (folder / "model.ckpt").write_bytes(content)
+    models = places.models(config, look_directly)
+    assert f"{folder / 'model.ckpt'} {sentence}" in models[0].mismatch
+    fault, other = project.weights(Machine(Clock(datetime.now(UTC)), models=models))
+    assert (fault.state, fault.subject, other.state) == ("fault", "tripo", "ok")
+    assert sentence in fault.value and fault.hint
 
 
 @pytest.mark.parametrize(
     ("head", "elements"),
     [
-        ({"a": {"dtype": "F16", "shape": [3, 4]}, "__metadata__": {}}, 12),
-        ({"a": {"dtype": "F16", "shape": []}}, 1),
-        ({"a": {}}, None),
+        (json.dumps({"a": TENSOR | {"shape": [3, 4]}, "__metadata__": {}}), 12),
+        (json.dumps({"a": TENSOR | {"shape": []}}), 1),
+        (json.dumps({"a": {}}), None),
+        ("[1]", None),
+        ('{"a": ' + "[" * 100_000, None),
     ],
 )
-def test_values_in_safetensors(config: Config, head: object, elements: int | None):
-    folder = config.data / "models/tripo"
+def test_values_in_safetensors(config: Config, head: str, elements: int | None):
+    folder = config.data / "models/triposr"
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text("{}")
-    text = json.dumps(head).encode()
+    text = head.encode()
     (folder / "model.safetensors").write_bytes(len(text).to_bytes(8, "little") + text)
     assert places.models(config, look_directly)[0].elements == elements
+
+
+def test_a_folder_at_the_key_of_a_vae_is_no_matter_for_a_pull(tmp_path: Path):
+    (tmp_path / "data/models/vae").mkdir(parents=True)
+    file = tmp_path / "pipeline.yaml"
+    model = "sd: {provider: diffusers, path: models/sd15, vae: models/vae}"
+    file.write_text(CONFIG.replace("tripo:", f"{model}\n  tripo:", 1))
+    sd, tripo, _ = places.models(load_config(file, {}), look_directly)
+    assert (sd.can_be_pulled, tripo.can_be_pulled) == (False, True)
+    fault, *_ = project.weights(Machine(Clock(datetime.now(UTC)), models=(sd,)))
+    assert "is a folder" in fault.value and fault.hint == "name the file in it"
 
 
 def test_models_on_a_share_that_does_not_answer(config: Config):
     models = places.models(config, lambda _: SILENT)
     assert models[0].missing == f"{config.data / 'models'} does not answer"
+
+
+CHECKPOINTS = """\
+version: 1
+models: {"*": models/checkpoints}
+pipelines: {restyle: [{img2img: {model: a}}]}
+inboxes: [{path: inbox, pipeline: restyle}]
+"""
+
+
+@pytest.fixture
+def checkpoints(tmp_path: Path) -> Config:
+    """A configuration whose pipeline uses the checkpoint `a`, beside which there is `b`."""
+    (tmp_path / "pipeline.yaml").write_text(CHECKPOINTS)
+    folder = tmp_path / "data/models/checkpoints"
+    folder.mkdir(parents=True)
+    for name, text in (("a", "<html>"), ("b", "<html>, and more")):
+        (folder / f"{name}.safetensors").write_text(text)
+    return load_config(tmp_path / "pipeline.yaml", {})
+
+
+def test_headers_of_used_checkpoints_alone_are_read(checkpoints: Config):
+    used, other = places.models(checkpoints, look_directly)
+    assert (used.name, used.file_bytes, used.shares_memory) == ("a", 6, True)
+    assert "is a web page" in used.mismatch
+    assert (other.name, other.mismatch, other.file_bytes) == ("b", "", 16)
+
+
+def test_a_name_of_two_checkpoints_that_a_pipeline_uses(checkpoints: Config):
+    folder = checkpoints.data / "models/checkpoints"
+    for name in ("a", "b"):
+        (folder / f"{name}.ckpt").write_text("x")
+    named, *_ = places.models(checkpoints, look_directly)
+    assert (named.name, named.can_be_pulled) == ("a", False)
+    assert "a.safetensors and a.ckpt" in named.missing
+
+
+def test_a_file_in_the_place_of_the_folder_of_checkpoints(checkpoints: Config):
+    folder = checkpoints.data / "models/checkpoints"
+    for file in folder.iterdir():
+        file.unlink()
+    folder.rmdir()
+    assert places.models(checkpoints, look_directly) == ()
+    folder.write_text("")
+    (problem,) = places.models(checkpoints, look_directly)
+    assert f"{folder} is a file, and `*` takes a folder" in problem.missing
