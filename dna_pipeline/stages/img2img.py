@@ -165,7 +165,8 @@ class Img2Img(Stage):
                     emphasis.parse(text)
                 except emphasis.PromptError as error:
                     raise ParameterInvalid(
-                        f"{name}: {error}", hint="Or set prompt_syntax: plain, where all is text."
+                        f"{name}: {error}",
+                        hint="Mend it, or set prompt_syntax: plain, where all is text.",
                     ) from None
 
     def disk_bytes(self, width: int, height: int) -> int:

@@ -83,10 +83,12 @@ def print_verified(results: Sequence[Record]) -> None:
     for result in results:
         print(clean(f"{result['name']}: {_verdict(result)}"))
         for file in result["differs"]:
-            expected = file["expected"] or "no such file"
             print(clean(f"  {file['path']}"))
-            print(clean(f"    expected SHA-256 {expected}"))
-            print(clean(f"    received SHA-256 {file['received']}"))
+            if file["expected"]:
+                print(clean(f"    expected SHA-256 {file['expected']}"))
+                print(clean(f"    received SHA-256 {file['received']}"))
+            else:
+                print("    is no part of it")
 
 
 def _verdict(result: Record) -> str:
