@@ -7,6 +7,7 @@ import json
 import random
 import re
 import ssl
+import sys
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -106,6 +107,13 @@ class Request:
     host: str
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of connections that a pull ended, by a kill for instance."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+
 class Hub:
     """An HTTP server with the files; it answers as `answers` say, each for one request."""
 
@@ -126,7 +134,7 @@ class Hub:
             def log_message(self, *_: Any) -> None:
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.port = self._server.server_address[1]
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
