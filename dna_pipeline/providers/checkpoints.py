@@ -12,13 +12,10 @@ from pathlib import Path
 
 from dna_pipeline.providers.base import Provider
 from dna_pipeline.providers.stable_diffusion.folder import INDEX
-from dna_pipeline.providers.stable_diffusion.provider import Diffusers
+from dna_pipeline.providers.stable_diffusion.provider import CHECKPOINT_SUFFIXES, Diffusers
 
 ANY_NAME = "*"
 """The key under `models:` that names the folder."""
-
-SUFFIXES = (".safetensors", ".ckpt")
-"""Endings of checkpoints."""
 
 MANY = 100
 """Number of checkpoints above which commands read the headers of those alone that are in use. A
@@ -95,7 +92,7 @@ class Models(Mapping[str, Provider]):
         """The files and folders of that name; none if it is not the plain name of a file."""
         if self.folder is None or not name or name.startswith(".") or Path(name).name != name:
             return []
-        paths = [self.folder / f"{name}{suffix}" for suffix in SUFFIXES]
+        paths = [self.folder / f"{name}{suffix}" for suffix in CHECKPOINT_SUFFIXES]
         paths = [path for path in paths if path.is_file()]
         is_folder = (self.folder / name / INDEX).is_file()
         return [*paths, self.folder / name] if is_folder else paths
@@ -111,7 +108,7 @@ class Models(Mapping[str, Provider]):
         return [
             path
             for path in paths
-            if (path.suffix in SUFFIXES and path.is_file()) or (path / INDEX).is_file()
+            if (path.suffix in CHECKPOINT_SUFFIXES and path.is_file()) or (path / INDEX).is_file()
         ]
 
 

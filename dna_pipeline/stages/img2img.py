@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -115,7 +115,7 @@ class Img2Img(Stage):
         if isinstance(text := words.get("sampler"), str) and text not in SAMPLERS:
             own, named = sampler_named(text)
             is_taken = own is not None and (not named or SAMPLERS[own].takes_schedules)
-            if is_taken and words.get("schedule", named) == (named or words.get("schedule", "")):
+            if is_taken and (not named or words.get("schedule", named) == named):
                 words |= {"sampler": own} | ({"schedule": named} if named else {})
         return words
 
@@ -133,10 +133,16 @@ class Img2Img(Stage):
             if own is not None:
                 return f"that is a sampler: write sampler: {own}"
             near = value.strip().casefold()
-            return f"write {near}" if near in get_args(Schedule) else ""
+            return f"write {near}" if near in SCHEDULES else ""
         if cls.aliases.get(name, name) != "sampler" or own is None:
             return ""
-        return f"write sampler: {own}" + (f", schedule: {schedule}" if schedule else "")
+        if not schedule:
+            return f"write sampler: {own}"
+        # The name alone would have been translated, so a schedule is set beside it.
+        return (
+            f"the name means schedule {schedule}, and the key schedule names another; "
+            f"write sampler: {own}, schedule: {schedule}"
+        )
 
     def check(self) -> None:
         self._check_prompts()

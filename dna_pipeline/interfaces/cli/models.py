@@ -37,9 +37,6 @@ models = typer.Typer(
     name="models",
     help="Weights: list, pull, discard, verify, convert, export, import.",
     no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
 )
 
 _GOES_ON = "what came is kept, and the next `dna-pipeline models pull` goes on from there"

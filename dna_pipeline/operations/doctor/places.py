@@ -343,13 +343,11 @@ def _elements(files: Iterable[Path]) -> int | None:
     """Number of values in the weights; None if a file does not say."""
     total = 0
     for file in files:
-        if file.suffix == ".safetensors":
+        if file.suffix in (".safetensors", ".ckpt"):
             shapes = read_header(file).tensors.values()
             if not shapes:
                 return None
             total += sum(map(math.prod, shapes))
-        elif file.suffix == ".ckpt":
-            total += file.stat().st_size // 4  # TripoSR's has float32
         elif file.suffix == ".onnx":
             return None
     return total or None

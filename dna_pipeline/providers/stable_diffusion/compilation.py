@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-from typing import Any
 
 from dna_pipeline.base.errors import CompilerMissing
 
@@ -20,15 +19,10 @@ UNet of Stable Diffusion 1.5 takes minutes, and each new size of pictures may ta
 _CPU_COMPILERS = ("g++", "clang++", "c++", "cl")
 
 
-def compile_unet(pipeline: Any) -> None:
-    """Let torch compile the UNet when it is first called; it takes most of a job's time.
-
-    Raises:
-        CompilerMissing: this machine lacks what the compilation needs.
-    """
-    if (why := lack(pipeline.device.type)) is not None:
+def require(kind: str) -> None:
+    """Raise `CompilerMissing` if this machine lacks a tool for the compilation; see `lack`."""
+    if (why := lack(kind)) is not None:
         raise CompilerMissing(why)
-    pipeline.unet.compile()
 
 
 def lack(kind: str) -> str | None:

@@ -1,7 +1,7 @@
-"""Parts of a prompt that other programs obey and that are plain text here.
+"""Parts of a prompt that other programs obey and that are read as text here.
 
-AUTOMATIC1111's web UI and its kin read weights, attention brackets and tags of LoRAs out of a
-prompt. Prompts are copied from one program to another, so a prompt with such parts gets a remark.
+These are tags of LoRAs and, with `prompt_syntax: plain`, weights and attention brackets. Prompts
+are copied from one program to another, so a prompt with such parts gets a remark.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ def unread(text: str, *, weights: bool = True) -> list[str]:
     """
     phrases: list[str] = []
     if weights and (weight := next(_weights(text), None)) is not None:
-        phrases.append(f'weights ("{_shortened(weight)}")')
+        phrases.append(f'weights ("{shortened(weight)}")')
     if (tag := _TAG.search(text)) is not None:
         kind = "hypernetwork" if tag[0][1].lower() == "h" else "LoRA"
-        phrases.append(f'{kind} tags ("{_shortened(tag[0])}")')
+        phrases.append(f'{kind} tags ("{shortened(tag[0])}")')
     return phrases
 
 
@@ -43,5 +43,6 @@ def _weights(text: str) -> Iterator[str]:
         yield from (match[0] for match in pattern.finditer(plain))
 
 
-def _shortened(text: str) -> str:
+def shortened(text: str) -> str:
+    """A text as messages quote it, at most 40 characters."""
     return text if len(text) <= _MOST_CHARS else f"{text[: _MOST_CHARS - 1]}…"

@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
+CHECKPOINT_SUFFIXES = (".safetensors", ".ckpt")
+"""Endings of checkpoints in one file."""
 DECODED_AGAIN = (
     "The picture came out wrong in {} ({}), so it was decoded once more with the VAE in float32."
 )
@@ -56,7 +58,8 @@ TILED = "The picture was encoded and decoded in tiles of at most {} px, to need 
 
 
 class Diffusers(Provider):
-    """A Stable Diffusion 1.5, read from a folder in the Diffusers format. Never online."""
+    """A Stable Diffusion 1.5, read from a folder in the Diffusers format or from a checkpoint in
+    one file. Never online."""
 
     name_in_config: ClassVar[str] = "diffusers"
     stages: ClassVar[frozenset[str]] = frozenset({"img2img"})
@@ -166,7 +169,8 @@ class Diffusers(Provider):
         )
 
     def _how_to_get(self) -> str:
-        way = "put a Stable Diffusion 1.5 in Diffusers format there"
+        form = "one file" if self.path.suffix in CHECKPOINT_SUFFIXES else "Diffusers format"
+        way = f"put a Stable Diffusion 1.5 in {form} there"
         if self.single_file is not None:
             way += f", or its weights in one file at {self.single_file}"
         return f"{self.path} is not there; {self.way_to_get(way)}"
@@ -179,6 +183,8 @@ class Diffusers(Provider):
                 return []
         if self.path.is_file():
             return []
+        if (model := pins.file_named(self.name_in_config, self.path.name)) is not None:
+            return [Placement(model, self.path)]
         model = pins.folder_named(self.name_in_config, self.path.name)
         options = frozenset({"safety_checker"} if self.safety_checker else ())
         return [] if model is None else [Placement(model, self.path, options)]
@@ -224,6 +230,8 @@ class Diffusers(Provider):
         else:
             source = self._folder
             source.check()
+        if self.compile:
+            compilation.require(device.name.partition(":")[0])
         config = source.scheduler_config()
         pipeline = loading.load_pipeline(
             source,
@@ -232,7 +240,7 @@ class Diffusers(Provider):
             make_scheduler(config, "euler", "normal"),
         )
         if self.compile:
-            compilation.compile_unet(pipeline)
+            pipeline.unet.compile()  # when it is first called; it takes most of a job's time
         return StableDiffusion(pipeline, config)
 
 
@@ -256,7 +264,8 @@ class StableDiffusion:
 
         `on_step` counts to the steps that really run, int(steps x strength). The noise is drawn
         on the CPU whatever the device, so that a seed means the same everywhere. On the CPU in
-        float32 the result is bit for bit that of `diffusers.StableDiffusionImg2ImgPipeline`.
+        float32 the result is bit for bit that of `diffusers.StableDiffusionImg2ImgPipeline`, for
+        prompts of one block without weights, and without tiles.
 
         A picture that is black or no number in a shorter type is decoded once more, with the VAE
         in float32; then a remark in its `info` says so.
@@ -288,9 +297,9 @@ class StableDiffusion:
         unread = {
             name: prompt_syntax.unread(text, weights=is_plain) for name, text in texts.items()
         }
+        why = "prompt_syntax is plain, so" if is_plain else "they are not understood here, so"
         as_text = [
-            f"The {name} holds {' and '.join(phrases)}: they are not understood here and were "
-            "read as plain text."
+            f"The {name} holds {' and '.join(phrases)}; {why} they were read as text."
             for name, phrases in unread.items()
             if phrases
         ]
@@ -308,13 +317,16 @@ class StableDiffusion:
                 f"clip_skip: the model's text encoder has {layers} layers, so at most {layers} "
                 f"makes sense, not {clip_skip}"
             )
-        try:
-            return self._conditioner.pair(
-                PromptText(request.prompt, syntax, clip_skip),
-                PromptText(request.negative_prompt, syntax, clip_skip),
-            )
-        except PromptError as error:
-            raise ParameterInvalid(f"prompt: {error}") from error
+        prompts = [
+            PromptText(text, syntax, clip_skip)
+            for text in (request.prompt, request.negative_prompt)
+        ]
+        for name, prompt in zip(("prompt", "negative_prompt"), prompts, strict=True):
+            try:
+                self._conditioner.encode(prompt)
+            except PromptError as error:
+                raise ParameterInvalid(f"{name}: {error}") from error
+        return self._conditioner.pair(*prompts)
 
     def _picture(
         self, image: Image.Image, request: ImageToImageRequest, on_step: StepCallback

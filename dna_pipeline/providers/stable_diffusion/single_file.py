@@ -58,10 +58,6 @@ class SdFile:
         self._vae = vae
         self._tokenizer = tokenizer
 
-    def files(self) -> list[Path]:
-        """All files that the model is read from, those alone."""
-        return [self.root] if self._vae is None else [self.root, self._vae]
-
     def model(self, part: Part, cls: Any, dtype: torch.dtype) -> Any:
         """A part with weights, in that dtype, in evaluation mode. Raises `WeightsMismatch`."""
         config = read_json(SD15_CONFIG / part.name / "config.json")

@@ -58,8 +58,16 @@ def test_defaults_are_those_of_the_contract():
         ("Euler a", "write sampler: euler_a"),
         ("euler_ancestral", "write sampler: euler_a"),
         ("k_euler_a", "write sampler: euler_a"),
-        ("DPM++ 2M Karras", "write sampler: dpmpp_2m, schedule: karras"),
-        ("DPM++ 2M SDE Karras", "write sampler: dpmpp_2m_sde, schedule: karras"),
+        (
+            "DPM++ 2M Karras",
+            "the name means schedule karras, and the key schedule names another; "
+            "write sampler: dpmpp_2m, schedule: karras",
+        ),
+        (
+            "DPM++ 2M SDE Karras",
+            "the name means schedule karras, and the key schedule names another; "
+            "write sampler: dpmpp_2m_sde, schedule: karras",
+        ),
         ("dpm++ sde", "write sampler: dpmpp_sde"),
         ("UniPC", "write sampler: uni_pc"),
         ("uni_pc_bh2", "write sampler: uni_pc"),
@@ -68,7 +76,11 @@ def test_defaults_are_those_of_the_contract():
         ("EulerDiscreteScheduler", "write sampler: euler"),
         ("DPMSolverMultistepScheduler", "write sampler: dpmpp_2m"),
         ("Heun", "write sampler: heun"),
-        ("DPM2 a Exponential", "write sampler: dpm2_a, schedule: exponential"),
+        (
+            "DPM2 a Exponential",
+            "the name means schedule exponential, and the key schedule names another; "
+            "write sampler: dpm2_a, schedule: exponential",
+        ),
         ("DPM fast", ""),
         ("", ""),
         (5, ""),
@@ -488,8 +500,15 @@ def test_an_empty_prompt_is_told(context: StageContext, prompt: str):
 @pytest.mark.parametrize(
     ("syntax", "phrases"),
     [
-        ("a1111", 'LoRA tags ("<lora:clay:0.8>")'),
-        ("plain", 'weights ("(red:1.4)") and LoRA tags ("<lora:clay:0.8>")'),
+        (
+            "a1111",
+            'LoRA tags ("<lora:clay:0.8>"); they are not understood here, so they were read as',
+        ),
+        (
+            "plain",
+            'weights ("(red:1.4)") and LoRA tags ("<lora:clay:0.8>"); prompt_syntax is plain, so '
+            "they were read as",
+        ),
     ],
 )
 def test_what_is_not_obeyed_is_named_and_stays_in_the_text(
@@ -498,9 +517,7 @@ def test_what_is_not_obeyed_is_named_and_stays_in_the_text(
     prompt = "(red:1.4) chair <lora:clay:0.8>"
     stage = Img2Img(model="sd15", prompt=prompt, prompt_syntax=syntax, steps=2, strength=0.5)
     (artifact,) = stage.run(context)
-    assert context.warnings == [
-        f"The prompt holds {phrases}: they are not understood here and were read as plain text."
-    ]
+    assert context.warnings == [f"The prompt holds {phrases} text."]
     with Image.open(artifact.path) as image:
         assert image.info["parameters"].startswith(prompt + "\n")
 

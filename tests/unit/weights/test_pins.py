@@ -120,6 +120,15 @@ def test_the_checker_is_wanted_where_it_is_used(tmp_path: Path):
     assert {file.option for file in placement.files} == {"", "safety_checker"}
 
 
+def test_a_path_that_is_one_published_file(tmp_path: Path):
+    path = tmp_path / "v1-5-pruned-emaonly-fp16.safetensors"
+    entry = Diffusers.model_validate({"path": path})
+    assert published(entry) == [("sd15-file", path.name)]
+    assert "put a Stable Diffusion 1.5 in one file there" in (entry.missing() or "")
+    path.write_bytes(b"")
+    assert published(entry) == []
+
+
 def test_the_other_providers(tmp_path: Path):
     assert published(TripoSRModel(path=tmp_path / "triposr-base")) == [("triposr", "triposr-base")]
     assert published(TripoSRModel(path=tmp_path / "mine")) == []

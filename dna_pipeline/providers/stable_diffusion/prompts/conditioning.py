@@ -14,7 +14,7 @@ from dna_pipeline.providers.stable_diffusion.prompts.blocks import (
     Vectors,
     to_blocks,
 )
-from dna_pipeline.providers.stable_diffusion.prompts.emphasis import Words, parse
+from dna_pipeline.providers.stable_diffusion.prompts.emphasis import parse
 
 if TYPE_CHECKING:
     import torch
@@ -35,11 +35,6 @@ class PromptText:
     text: str
     syntax: Literal["a1111", "plain"] = "a1111"
     clip_skip: int = 1
-
-    @property
-    def sections(self) -> list[list[Words]]:
-        """Pieces of the text with their weights. Raises `PromptError`."""
-        return parse(self.text) if self.syntax == "a1111" else [[Words(self.text)]]
 
 
 class Conditioner:
@@ -79,8 +74,9 @@ class Conditioner:
         Raises:
             PromptError: its syntax is not supported.
         """
-        blocks = to_blocks(prompt.sections, self._tokenize, self._comma, self.block_size)
-        return blocks if prompt.syntax == "a1111" else self._first_block(prompt)
+        if prompt.syntax == "plain":
+            return self._first_block(prompt)
+        return to_blocks(parse(prompt.text), self._tokenize, self._comma, self.block_size)
 
     def pair(self, positive: PromptText, negative: PromptText) -> tuple[torch.Tensor, torch.Tensor]:
         """Embeddings of both prompts, (1, 77 n, width) each; the shorter one is followed by empty

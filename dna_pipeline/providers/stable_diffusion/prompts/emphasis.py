@@ -18,6 +18,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from dna_pipeline.providers.stable_diffusion.prompt_syntax import shortened
+
 ROUND = 1.1
 """Weight of the words in round brackets without a number; square brackets divide by it."""
 
@@ -34,7 +36,6 @@ _TOKEN = re.compile(
 _BREAK = re.compile(r"\bBREAK\b")
 _NUMBER = re.compile(r"\s*[+-]?(\d+\.?\d*|\.\d+)\s*")
 _AND = re.compile(r"\bAND\b")
-_MOST_CHARS = 40
 
 
 class PromptError(ValueError):
@@ -60,22 +61,12 @@ def parse(prompt: str) -> list[list[Words]]:
         PromptError: the prompt changes from step to step (`[cat:dog:0.5]`, `[a|b]`), is made of
             several (`AND`), or has a weight that is no number.
     """
-    refuse_unsupported(prompt)
+    _refuse_unsupported(prompt)
     reader = _Reader()
     for match in _TOKEN.finditer(prompt):
         reader.read(match)
     reader.close_all()
     return [_joined(section) for section in reader.sections]
-
-
-def is_plain(sections: list[list[Words]]) -> bool:
-    """True if the prompt is one section in which all words have weight 1."""
-    return len(sections) == 1 and all(words.weight == 1.0 for words in sections[0])
-
-
-def plain_text(sections: list[list[Words]]) -> str:
-    """The text of a prompt without its weights, as a plain prompt."""
-    return " ".join("".join(words.text for words in section) for section in sections)
 
 
 @dataclass(slots=True)
@@ -178,10 +169,10 @@ def _joined(section: list[_Piece]) -> list[Words]:
     return result
 
 
-def refuse_unsupported(prompt: str) -> None:
+def _refuse_unsupported(prompt: str) -> None:
     """Raise `PromptError` for syntax that makes a prompt change while it is used."""
     for content, start, end in _square(prompt):
-        shown = _shortened(prompt[start:end])
+        shown = shortened(prompt[start:end])
         if "|" in content:
             raise PromptError(
                 f'"{shown}" alternates between words from step to step, which is not supported; '
@@ -216,7 +207,3 @@ def _square(prompt: str) -> Iterator[tuple[str, int, int]]:
         elif stack:
             stack[-1][2].append("  " if step == 2 else char)
         position += step
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= _MOST_CHARS else f"{text[: _MOST_CHARS - 1]}…"

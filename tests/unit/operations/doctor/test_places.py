@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+import torch
 
 from dna_pipeline.base.reachability import SILENT, Reach, look_directly
 from dna_pipeline.config.loader import load_config
@@ -197,9 +198,10 @@ def test_weights(config: Config):
     folder = config.data / "models/triposr"
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text("{}")
-    (folder / "model.ckpt").write_bytes(b"\x80" * 4000)
+    torch.save({"a": torch.zeros(10, 100, dtype=torch.float16)}, folder / "model.ckpt")
+    size = (folder / "model.ckpt").stat().st_size
     tripo, _ = places.models(config, look_directly)
-    assert (tripo.missing, tripo.elements, tripo.file_bytes) == ("", 1000, 4002)
+    assert (tripo.missing, tripo.elements, tripo.file_bytes) == ("", 1000, size + 2)
     assert tripo.mismatch == ""
 
 

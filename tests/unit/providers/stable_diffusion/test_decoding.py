@@ -32,7 +32,7 @@ pytestmark = [
 ]
 
 HALF = Device("cpu", "float16")
-NUMBER = float("nan")
+NAN = float("nan")
 
 
 def overflow(tensors: dict[str, torch.Tensor]) -> None:
@@ -56,7 +56,7 @@ def spoil(monkeypatch: pytest.MonkeyPatch, model: StableDiffusion, value: float)
     return dtypes
 
 
-@pytest.mark.parametrize(("value", "flaw"), [(NUMBER, "are not finite"), (-1, "pixel is black")])
+@pytest.mark.parametrize(("value", "flaw"), [(NAN, "are not finite"), (-1, "pixel is black")])
 def test_the_second_picture_is_that_of_float32(
     folder: Path,
     picture: Image.Image,
@@ -93,7 +93,7 @@ def test_a_vae_that_overflows(copy: Path, model: StableDiffusion, picture: Image
 
 def test_only_the_vae_is_moved(folder: Path, picture: Image.Image, monkeypatch: pytest.MonkeyPatch):
     half = provider(folder).load(HALF)
-    spoil(monkeypatch, half, NUMBER)
+    spoil(monkeypatch, half, NAN)
     moved: list[torch.nn.Module] = []
     to = torch.nn.Module.to
 
@@ -110,14 +110,14 @@ def test_latents_that_are_no_numbers_are_not_decoded_again(
     folder: Path, picture: Image.Image, monkeypatch: pytest.MonkeyPatch
 ):
     half = provider(folder).load(HALF)
-    dtypes = spoil(monkeypatch, half, NUMBER)
-    half._pipeline.unet.conv_out.bias.data.fill_(NUMBER)
+    dtypes = spoil(monkeypatch, half, NAN)
+    half._pipeline.unet.conv_out.bias.data.fill_(NAN)
     with pytest.raises(NonFiniteOutput):
         half.redraw(picture, REQUEST, ignore)
     assert dtypes == ["torch.float16"]
 
 
-@pytest.mark.parametrize(("bias", "error"), [(NUMBER, NonFiniteOutput), (-1000.0, BlackImage)])
+@pytest.mark.parametrize(("bias", "error"), [(NAN, NonFiniteOutput), (-1000.0, BlackImage)])
 @pytest.mark.parametrize(("device", "tries"), [(CPU, 1), (HALF, 2)])
 def test_it_fails_when_float32_is_wrong_too(
     folder: Path,
@@ -148,7 +148,7 @@ def test_the_second_picture_is_checked_too(
     folder: Path, picture: Image.Image, monkeypatch: pytest.MonkeyPatch
 ):
     half = provider(folder).load(HALF)
-    spoil(monkeypatch, half, NUMBER)
+    spoil(monkeypatch, half, NAN)
 
     def block(image: Any, device: Any, dtype: Any) -> tuple[Any, list[bool]]:
         return image, [bool(image.isfinite().all())]

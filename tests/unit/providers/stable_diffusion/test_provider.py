@@ -212,7 +212,8 @@ def test_weights_long_prompts_and_skipped_layers_matter(
 @pytest.mark.parametrize(
     ("changes", "phrase"),
     [({"clip_skip": 12}, "clip_skip: the model's text encoder has"),
-     ({"prompt": "[a|b]"}, "alternates")],
+     ({"prompt": "[a|b]"}, "^prompt: .*alternates"),
+     ({"negative_prompt": "[a|b]"}, "^negative_prompt: .*alternates")],
 )  # fmt: skip
 def test_a_prompt_that_cannot_be_encoded_is_refused(
     model: StableDiffusion, picture: Image.Image, changes: dict[str, Any], phrase: str

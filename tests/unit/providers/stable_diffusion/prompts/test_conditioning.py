@@ -55,14 +55,13 @@ def test_weights_scale_their_tokens_and_the_mean_stays(
     pipeline: Any, conditioner: Conditioner
 ) -> None:
     tokenizer = pipeline.tokenizer
-    before, word, after = (
-        len(tokenizer(text, add_special_tokens=False).input_ids) for text in ("a ", "red", " hat")
+    before, word = (
+        len(tokenizer(text, add_special_tokens=False).input_ids) for text in ("a ", "red")
     )
     plain = conditioner.encode(PromptText("a red hat"))
     weighted = conditioner.encode(PromptText("a (red:1.5) hat"))
     factors = torch.ones(77)
     factors[1 + before : 1 + before + word] = 1.5
-    assert after
     expected = plain * factors[:, None]
     expected *= plain.mean() / expected.mean()
     torch.testing.assert_close(weighted, expected)

@@ -7,9 +7,7 @@ import pytest
 from dna_pipeline.providers.stable_diffusion.prompts.emphasis import (
     PromptError,
     Words,
-    is_plain,
     parse,
-    plain_text,
 )
 
 UP = 1.1
@@ -165,11 +163,3 @@ def test_what_looks_alike_is_read(prompt: str) -> None:
 )
 def test_no_prompt_keeps_it_busy(piece: str) -> None:
     parse(piece * (10_000 // len(piece)))
-
-
-def test_plain_prompts_and_plain_texts() -> None:
-    assert is_plain(parse("a chair"))
-    assert is_plain(parse(""))
-    assert not is_plain(parse("a (chair)"))
-    assert not is_plain(parse("a BREAK b"))
-    assert plain_text(parse("a (red:1.3) BREAK [chair]")) == "a red chair"
