@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     Mask = NDArray[np.bool_]
 
 
+def ndimage() -> Any:
+    """`scipy.ndimage`: loaded when first used, and without types of its own."""
+    return importlib.import_module("scipy.ndimage")
+
+
 def eroded(mask: Mask, radius: int) -> Mask:
     """The pixels of a mask with no pixel outside of it within `radius`. What lies beyond the
     picture counts as inside."""
@@ -69,5 +74,4 @@ def box(mask: Mask, margin: int) -> tuple[slice, slice]:
 
 
 def _labels(mask: Mask, structure: Any = None) -> tuple[NDArray[np.int32], int]:
-    ndimage: Any = importlib.import_module("scipy.ndimage")  # without types of its own
-    return cast("tuple[NDArray[np.int32], int]", ndimage.label(mask, structure))
+    return cast("tuple[NDArray[np.int32], int]", ndimage().label(mask, structure))

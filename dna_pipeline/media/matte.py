@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
 from dna_pipeline.media.alpha import LEAST_SHARE, TRANSPARENT, Transparency
-from dna_pipeline.media.masks import box
+from dna_pipeline.media.masks import box, ndimage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -112,5 +111,4 @@ def _unmixed(rgb: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> NDArray[np.uin
 def _distances(mask: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.int32]]:
     """Of each pixel (h, w), the distance to the nearest one in the mask, and that one's row and
     column (2, h, w)."""
-    ndimage: Any = importlib.import_module("scipy.ndimage")
-    return ndimage.distance_transform_edt(~mask, return_indices=True)
+    return ndimage().distance_transform_edt(~mask, return_indices=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import queue
 from typing import Any
 
 import pytest
@@ -21,28 +20,7 @@ from dna_pipeline.execution.protocol import (
     WorkerReady,
 )
 from dna_pipeline.operations.daemon.preload import Preload
-
-
-class PlayedExecutor:
-    """Takes orders and reports what the test makes it report."""
-
-    capacity = 1
-
-    def __init__(self) -> None:
-        self.orders: list[Order | Task] = []
-        self.reports: queue.SimpleQueue[Event] = queue.SimpleQueue()
-
-    def submit(self, order: Order | Task) -> None:
-        self.orders.append(order)
-
-    def cancel(self, job: str) -> None: ...
-    def yield_after_stage(self, job: str) -> None: ...
-
-    def events(self) -> queue.SimpleQueue[Event]:
-        return self.reports
-
-    def enforce_timeouts(self) -> None: ...
-    def close(self, grace_s: float) -> None: ...
+from tests.integration.test_dispatch import PlayedExecutor
 
 
 @pytest.fixture

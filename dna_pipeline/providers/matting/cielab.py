@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+
+from dna_pipeline.media.masks import ndimage
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -44,12 +45,11 @@ def slope(lab: NDArray[np.float32], blur: float) -> NDArray[np.float32]:
     Args:
         blur: standard deviation of the Gaussian, in pixels.
     """
-    ndimage: Any = importlib.import_module("scipy.ndimage")  # without types of its own
     squares = np.zeros(lab.shape[:2], np.float32)
     for channel in range(3):
         # A plane of its own is filtered faster than every third value.
         plane = np.ascontiguousarray(lab[..., channel])
-        squares += ndimage.gaussian_gradient_magnitude(plane, blur) ** 2
+        squares += ndimage().gaussian_gradient_magnitude(plane, blur) ** 2
     return np.sqrt(squares)
 
 

@@ -9,12 +9,12 @@ things on grey).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
 
-from dna_pipeline.media.masks import box
+from dna_pipeline.media.masks import box, ndimage
 from dna_pipeline.providers.matting.cielab import slope, to_lab
 
 if TYPE_CHECKING:
@@ -82,21 +82,19 @@ def _kept_sides(subject: Mask) -> list[str]:
 def _faint_outline(image: Image.Image, subject: Mask) -> list[str]:
     """A sentence part where the outline runs through smooth parts of the picture."""
 
-    ndimage = _ndimage()
     inside = box(subject, FILTERS_PX)
     change = slope(to_lab(np.asarray(image)[inside]), 2.0)
     subject = subject[inside]
-    outline = subject & ndimage.binary_dilation(~subject)
-    share = float((ndimage.maximum_filter(change, 3)[outline] < FAINT_SLOPE).mean())
+    outline = subject & ndimage().binary_dilation(~subject)
+    share = float((ndimage().maximum_filter(change, 3)[outline] < FAINT_SLOPE).mean())
     return [f"{share:.0%} of its outline follows no edge"] if share > MOST_FAINT else []
 
 
 def _torn_outline(subject: Mask) -> list[str]:
     """A sentence part where the outline is ragged or in many pieces."""
-    ndimage = _ndimage()
-    smooth = ndimage.gaussian_filter(subject.astype(np.float32), SMOOTHING_PX) > 0.5
+    smooth = ndimage().gaussian_filter(subject.astype(np.float32), SMOOTHING_PX) > 0.5
     ratio = _outline_px(subject) / max(_outline_px(smooth), 1)
-    parts = int(ndimage.label(subject, np.ones((3, 3)))[1] + ndimage.label(~subject)[1])
+    parts = int(ndimage().label(subject, np.ones((3, 3)))[1] + ndimage().label(~subject)[1])
     if ratio <= RAGGED_RATIO or (ratio <= LONG_RATIO and parts < RAGGED_PARTS):
         return []
     times = f"{ratio:.1f}" if ratio < MOST_SHOWN else f"more than {MOST_SHOWN:.0f}"
@@ -105,10 +103,3 @@ def _torn_outline(subject: Mask) -> list[str]:
 
 def _outline_px(mask: Mask) -> int:
     return int((mask[1:] != mask[:-1]).sum() + (mask[:, 1:] != mask[:, :-1]).sum())
-
-
-def _ndimage() -> Any:
-    """`scipy.ndimage`: loaded when first used, and without types of its own."""
-    from scipy import ndimage
-
-    return ndimage

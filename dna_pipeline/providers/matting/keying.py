@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from dna_pipeline.base.errors import BackgroundNotPlain, EmptyForeground, ParameterInvalid
-from dna_pipeline.media.masks import box, dilated, eroded, large_parts, touching
+from dna_pipeline.media.masks import box, dilated, eroded, large_parts, ndimage, touching
 from dna_pipeline.providers.matting import key_review
 from dna_pipeline.providers.matting.cielab import slope, to_lab
 
@@ -152,13 +152,6 @@ def _noise(rest: Floats, radius: float) -> float:
     return noise
 
 
-def _ndimage() -> Any:
-    """`scipy.ndimage`: loaded when first used, and without types of its own."""
-    from scipy import ndimage
-
-    return ndimage
-
-
 def _border_band(height: int, width: int) -> Mask:
     thick = max(2, round(0.015 * min(height, width)))
     band = np.ones((height, width), bool)
@@ -255,9 +248,8 @@ def _flooded(mask: Mask, seed: Mask, radius: int) -> Mask:
 
 
 def _tidy(subject: Mask, settings: BorderKey) -> Mask:
-    ndimage = _ndimage()
     if not settings.holes:
-        subject = cast("Mask", ndimage.binary_fill_holes(subject))
+        subject = cast("Mask", ndimage().binary_fill_holes(subject))
     return large_parts(subject, settings.min_area)
 
 
@@ -278,9 +270,8 @@ def _soften(rgb: Floats, subject: Mask) -> Floats:
     A pixel on the edge is a mix a F + (1 - a) B of the subject and the background, so that
     a = |C - B| / |F - B|, with B the nearest sure background and F the nearest sure subject.
     """
-    ndimage = _ndimage()
-    inside = cast("Floats", ndimage.distance_transform_edt(subject)).astype(np.float32)
-    outside = cast("Floats", ndimage.distance_transform_edt(~subject)).astype(np.float32)
+    inside = cast("Floats", ndimage().distance_transform_edt(subject)).astype(np.float32)
+    outside = cast("Floats", ndimage().distance_transform_edt(~subject)).astype(np.float32)
     contrast = _from_background(rgb, outside)
     width = _edge_width(contrast, inside)
     # A little less than the full contrast, so that noise stays opaque.
@@ -295,22 +286,20 @@ def _full_contrast(contrast: Floats, inside: Floats, width: int) -> Floats:
 
     A part too thin to have an inside, like an antenna, is as strong as its strongest pixel.
     """
-    ndimage = _ndimage()
-    strongest = ndimage.maximum_filter(np.where(inside > 0, contrast, 0), size=2 * width + 1)
+    strongest = ndimage().maximum_filter(np.where(inside > 0, contrast, 0), size=2 * width + 1)
     edge = inside <= width
     if edge.all():
         return cast("Floats", strongest)
-    distance, (rows, columns) = ndimage.distance_transform_edt(edge, return_indices=True)
-    nearest = ndimage.gaussian_filter(contrast, 1.0)[rows, columns]
+    distance, (rows, columns) = ndimage().distance_transform_edt(edge, return_indices=True)
+    nearest = ndimage().gaussian_filter(contrast, 1.0)[rows, columns]
     return cast("Floats", np.where(distance > 1.5 * width + 1, strongest, nearest))
 
 
 def _from_background(rgb: Floats, outside: Floats) -> Floats:
     """(h, w): how far each pixel's colour is from that of the nearest sure background."""
-    ndimage = _ndimage()
     sure = outside > min(3.0, float(outside.max()) - 1)
-    smooth = ndimage.gaussian_filter(rgb, (1, 1, 0))
-    rows, columns = ndimage.distance_transform_edt(
+    smooth = ndimage().gaussian_filter(rgb, (1, 1, 0))
+    rows, columns = ndimage().distance_transform_edt(
         ~sure, return_distances=False, return_indices=True
     )
     return _distance(rgb, smooth[rows, columns])
