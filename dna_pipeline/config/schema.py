@@ -143,12 +143,14 @@ class SidecarHead(BaseModel):
     image: str | None = None
     images: str | Annotated[list[str], Field(min_length=1)] | None = None
     matrix: dict[str, Annotated[list[Any], Field(min_length=1)]] | None = None
+    count: Annotated[int, Field(ge=1, le=100_000)] | None = None
     max_failures: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
     on_duplicate: Literal["skip", "run"] | None = None
     pipeline: str | None = None
     priority: Priority | None = None
     not_before: Annotated[str, AfterValidator(_time)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | Literal["from_content"] | None = None
+    seed_offset: Annotated[int, Field(ge=0, le=2**32)] | None = None
     tags: list[str] = []
     meta: dict[str, Any] = {}
 
@@ -254,6 +256,11 @@ class Config:
     def recovered(self) -> Path:
         """Folder for files that the ledger does not know; the program never removes them."""
         return self.data / "recovered"
+
+    @property
+    def wildcards(self) -> Path:
+        """Folder of the wildcard files that prompts may name."""
+        return self.data / "wildcards"
 
     @property
     def logs(self) -> Path:

@@ -44,7 +44,7 @@ from dna_pipeline.config.schema import (
     parse_time,
 )
 from dna_pipeline.config.sentences import nearest, shown
-from dna_pipeline.config.templates import TemplateError, fill
+from dna_pipeline.config.templates import Lines, TemplateError, fill, no_files
 from dna_pipeline.config.yaml12 import Document, KeyPath, YamlError, loads
 from dna_pipeline.config.yaml_faults import without_blank
 from dna_pipeline.stages import registry
@@ -112,6 +112,7 @@ def resolve(
     draw: Callable[[], int],
     context: JobContext | None = None,
     seeds: Mapping[str, int] | None = None,
+    lines: Lines = no_files,
 ) -> JobSpec:
     """Resolve the parameters of one job.
 
@@ -120,13 +121,14 @@ def resolve(
         draw: returns a random integer in [0, 2³²), for each seed that is left to chance.
         context: facts of the image; None if there is no image yet.
         seeds: by stage id, seeds from an earlier draw, used in place of new ones.
+        lines: gives the lines of wildcard files, which prompts may name.
 
     Raises:
         SidecarInvalid: wrong keys. ParameterInvalid: wrong values. UnknownPipeline, UnknownModel,
         NoEffectiveSteps: as they say. The detail has one line for each fault.
     """
     context = context or JobContext(inbox=inbox.name)
-    return _Resolver(config, inbox, document or Document({}, {}), context).resolve(
+    return _Resolver(config, inbox, document or Document({}, {}), context, lines).resolve(
         draw, seeds or {}
     )
 
@@ -135,9 +137,15 @@ class _Resolver:
     """Collects all problems, so that a person can correct them at once and not key by key."""
 
     def __init__(
-        self, config: Config, inbox: Inbox, document: Document, context: JobContext
+        self,
+        config: Config,
+        inbox: Inbox,
+        document: Document,
+        context: JobContext,
+        lines: Lines,
     ) -> None:
         self.config = config
+        self.lines = lines
         self.inbox = inbox
         self.context = context
         self.document = document
@@ -150,6 +158,7 @@ class _Resolver:
         head = self._head()
         pipeline = self._pipeline(head.pipeline)
         self._check_keys(pipeline)
+        self._check_offset(pipeline, head.seed_offset)
         layers = [(spec, self._parameters(spec, head.seed)) for spec in pipeline.stages]
         self.problems += not_json(self.document, self.problems)
         self._raise_problems()
@@ -162,11 +171,14 @@ class _Resolver:
         data = self.context.fields() | {
             "pipeline": pipeline.name, "tags": ", ".join(head.tags), "meta": head.meta,
         }  # fmt: skip
+        offset = head.seed_offset or 0
         definite = [
-            (spec, self._filled(spec, self._definite(spec, stage, draw, seeds), data))
+            (spec, self._filled(spec, self._definite(spec, stage, draw, seeds, offset), data))
             for spec, stage in stages
         ]
         self._raise_problems()
+        for spec, stage in definite:
+            _check(spec, stage)  # prompts are whole only now
         return JobSpec(
             pipeline=pipeline.name,
             stages=tuple(
@@ -179,10 +191,33 @@ class _Resolver:
         )
 
     def _definite(
-        self, spec: StageSpec, stage: Stage, draw: Callable[[], int], seeds: Mapping[str, int]
+        self,
+        spec: StageSpec,
+        stage: Stage,
+        draw: Callable[[], int],
+        seeds: Mapping[str, int],
+        offset: int,
     ) -> Stage:
-        return stage.resolved(lambda: seeds[spec.id] if spec.id in seeds else draw(),
-                              self.context.content)  # fmt: skip
+        """The stage with its seed. One from an earlier draw has its offset already."""
+        is_drawn_before = False
+
+        def next_seed() -> int:
+            nonlocal is_drawn_before
+            is_drawn_before = spec.id in seeds
+            return seeds[spec.id] if is_drawn_before else draw()
+
+        result = stage.resolved(next_seed, self.context.content)
+        seed: int | str | None = getattr(result, "seed", None)
+        if not offset or is_drawn_before or not isinstance(seed, int):
+            return result
+        return result.model_copy(update={"seed": (seed + offset) % 2**63})
+
+    def _check_offset(self, pipeline: Pipeline, offset: int | None) -> None:
+        """Refuse several jobs that would be the same."""
+        stages = [registry.stage_class(spec.type) for spec in pipeline.stages]
+        if offset is not None and not any("seed" in stage.model_fields for stage in stages):
+            text = f"no stage of the pipeline {pipeline.name!r} has a seed, so all are the same"
+            self.problems.append(wrong_value(self.document, ("count",), text))
 
     def _raise_problems(self) -> None:
         if (error := error_of(self.problems)) is not None:
@@ -277,7 +312,7 @@ class _Resolver:
         texts: dict[str, str] = {}
         for name in stage.templates:
             try:
-                texts[name] = fill(getattr(stage, name), data | {"seed": seed}, seed)
+                texts[name] = fill(getattr(stage, name), data | {"seed": seed}, seed, self.lines)
             except TemplateError as error:
                 self.problems.append(self._wrong_template(spec, name, error))
         return stage.model_copy(update=texts)

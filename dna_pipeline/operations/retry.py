@@ -37,9 +37,6 @@ from dna_pipeline.publish import cancelled_rows
 from dna_pipeline.publish.failure_folders import remove_failure
 from dna_pipeline.publish.outbox import Outbox
 
-_DRAWN = -1
-"""Placeholder for a seed that would be drawn at random; real seeds are never negative."""
-
 
 @dataclass(frozen=True, slots=True)
 class _Sources:
@@ -193,8 +190,9 @@ class Retrier:
             return planner.resolve_one(text, context, draw, seeds)
 
         def draws(text: bytes | None) -> set[str]:
-            spec = resolve(text, lambda: _DRAWN)
-            return {stage.id for stage in spec.stages if stage.params.get("seed") == _DRAWN}
+            specs = [resolve(text, lambda seed=seed: seed).stages for seed in (0, 1)]
+            pairs = zip(*specs, strict=True)
+            return {a.id for a, b in pairs if a.params.get("seed") != b.params.get("seed")}
 
         before = drop.sidecar_text if job.batch is None else job.request
         old_text = None if before is None else before.encode()

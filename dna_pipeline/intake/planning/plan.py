@@ -1,7 +1,7 @@
 """Make plans: the jobs that an image with its sidecar, a job file or a table asks for.
 
-An image is a plan with one item, or with several if its sidecar has a `matrix`. Changes no file;
-the claims, the commands and `check` use it.
+An image is a plan with one item, or with several if its sidecar has a `matrix` or a
+`count`. Changes no file; the claims, the commands and `check` use it.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from dna_pipeline.config.batch import (
     BatchHead,
     Row,
     combinations,
+    count_of,
     head_of,
     patterns_of,
     request_text,
@@ -44,6 +45,7 @@ from dna_pipeline.config.yaml12 import Document, is_mapping
 from dna_pipeline.intake.discovery.candidates import Candidate
 from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.intake.planning.named_images import NamedImages, Source
+from dna_pipeline.intake.planning.wildcards import WildcardFiles
 from dna_pipeline.ledger.store import new_id
 from dna_pipeline.weights.fingerprint import Fingerprints
 
@@ -132,6 +134,7 @@ class Planner:
     def __init__(self, config: Config, inbox: Inbox) -> None:
         self._config = config
         self._inbox = inbox
+        self._wildcards = WildcardFiles(config.wildcards)
 
     # --- one image ---
 
@@ -178,8 +181,8 @@ class Planner:
         draw: Callable[[], int],
         seeds: Mapping[str, int] | None = None,
     ) -> list[tuple[Document, JobSpec]]:
-        """Resolve the combinations of a document's matrix, or else the document itself."""
-        if document.value.get("matrix") is None:
+        """Resolve the combinations of a document's matrix and count, or else the document."""
+        if document.value.get("matrix") is None and count_of(document) == 1:
             return [(document, self._resolve(document, draw, context, seeds))]
         batch = context.fields()["stem"]
         return [
@@ -199,10 +202,11 @@ class Planner:
         head_of(document)  # its keys concern other jobs, but wrong values are an error here too
         (_, spec), *more = self._specs(document, context, draw, seeds)
         if more:
+            key = "count" if document.value.get("matrix") is None else "matrix"
             raise ParameterInvalid(
-                "matrix: asks for several jobs, but this image has become one job already",
+                f"{key}: asks for several jobs, but this image has become one job already",
                 hint="Drop the image again, with its YAML beside it.",
-                where="matrix",
+                where=key,
             )
         return spec
 
@@ -215,8 +219,10 @@ class Planner:
 
     @cached_property
     def _plain(self) -> JobSpec | None:
-        """Job of an image without a sidecar; None if it depends on the image or on chance."""
+        """Job of an image without a sidecar; None if it depends on the image, on chance or
+        on a file."""
         drawn: list[int] = []
+        reads = self._wildcards.reads
 
         def draw() -> int:
             drawn.append(0)
@@ -226,7 +232,8 @@ class Planner:
             one, other = (self._resolve(_NOTHING, draw, context) for context in _SAMPLES)
         except JobError:
             return None
-        return one if one == other and not drawn else None
+        is_fixed = one == other and not drawn and self._wildcards.reads == reads
+        return one if is_fixed else None
 
     # --- job files and tables ---
 
@@ -282,7 +289,8 @@ class Planner:
         context: JobContext,
         seeds: Mapping[str, int] | None = None,
     ) -> JobSpec:
-        return resolve(self._config, self._inbox, document, draw, context, seeds)
+        lines = self._wildcards.lines
+        return resolve(self._config, self._inbox, document, draw, context, seeds, lines)
 
     def preview(self, plan: Plan, item: PlanItem, sha256: str) -> JobSpec:
         """Resolve a row without drawing seeds at random."""
