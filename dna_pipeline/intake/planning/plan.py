@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 from dna_pipeline.base.errors import (
@@ -39,7 +40,7 @@ from dna_pipeline.config.dialect import Dialect
 from dna_pipeline.config.image_paths import slashed
 from dna_pipeline.config.job_context import JobContext
 from dna_pipeline.config.schema import Config, Inbox
-from dna_pipeline.config.sidecar import JobSpec, parse_sidecar, resolve
+from dna_pipeline.config.sidecar import JobSpec, ResolvedStage, parse_sidecar, resolve
 from dna_pipeline.config.tables import MAX_BYTES, parse_table
 from dna_pipeline.config.yaml12 import Document, is_mapping
 from dna_pipeline.intake.discovery.candidates import Candidate
@@ -47,6 +48,7 @@ from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.intake.planning.named_images import NamedImages, Source
 from dna_pipeline.intake.planning.wildcards import WildcardFiles
 from dna_pipeline.ledger.store import new_id
+from dna_pipeline.stages import registry
 from dna_pipeline.weights.fingerprint import Fingerprints
 
 ModelIdentities = Callable[[str], Any]
@@ -356,11 +358,26 @@ class Planner:
 
         Random choices, the priority and `not_before` do not count.
         """
-        spec = self.preview(plan, item, sha256).identity()
+        preview = self.preview(plan, item, sha256)
+        spec, stages = preview.identity(), preview.stages
         del spec["priority"], spec["not_before"]
         used = {s["params"].get("model") for s in spec["stages"]} - {None}
         content = [sha256, spec, {name: models(name) for name in sorted(used)}]
+        if files := self._extra_files(stages):
+            content.append(files)
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+    def _extra_files(self, stages: Iterable[ResolvedStage]) -> dict[str, str]:
+        """Hashes of the files in the data folder that the stages may read besides their models."""
+        files: dict[str, Path] = {}
+        for stage in stages:
+            parameters = registry.stage_class(stage.type).model_validate(stage.params)
+            files |= parameters.extra_files(self._config.data)
+        hashes: dict[str, str] = {}
+        with suppress(OSError):  # the worker will report it
+            prints = Fingerprints(self._config.data)
+            hashes = {name: prints.of_file(path) for name, path in files.items()}
+        return hashes
 
     def version_key(
         self,
