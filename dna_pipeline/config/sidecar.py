@@ -21,6 +21,7 @@ from dna_pipeline.base.errors import (
     UnknownPipeline,
 )
 from dna_pipeline.config import misplaced_keys
+from dna_pipeline.config.image_metadata import MetadataError, parameters_of
 from dna_pipeline.config.job_context import JobContext
 from dna_pipeline.config.parameters import check_params, keys_of, model_problem, with_defaults
 from dna_pipeline.config.problems import (
@@ -51,6 +52,9 @@ from dna_pipeline.stages import registry
 
 if TYPE_CHECKING:
     from dna_pipeline.stages.base import Stage
+
+Texts = Callable[[], Mapping[str, str]]
+"""Gives the texts in a picture by their keywords. Raises `MetadataError`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +117,7 @@ def resolve(
     context: JobContext | None = None,
     seeds: Mapping[str, int] | None = None,
     lines: Lines = no_files,
+    texts: Texts | None = None,
 ) -> JobSpec:
     """Resolve the parameters of one job.
 
@@ -122,13 +127,15 @@ def resolve(
         context: facts of the image; None if there is no image yet.
         seeds: by stage id, seeds from an earlier draw, used in place of new ones.
         lines: gives the lines of wildcard files, which prompts may name.
+        texts: gives the texts in the image, for stages with `from_metadata`; None if the image is
+            not there yet.
 
     Raises:
         SidecarInvalid: wrong keys. ParameterInvalid: wrong values. UnknownPipeline, UnknownModel,
         NoEffectiveSteps: as they say. The detail has one line for each fault.
     """
     context = context or JobContext(inbox=inbox.name)
-    return _Resolver(config, inbox, document or Document({}, {}), context, lines).resolve(
+    return _Resolver(config, inbox, document or Document({}, {}), context, lines, texts).resolve(
         draw, seeds or {}
     )
 
@@ -143,9 +150,13 @@ class _Resolver:
         document: Document,
         context: JobContext,
         lines: Lines,
+        texts: Texts | None,
     ) -> None:
         self.config = config
         self.lines = lines
+        self.texts = texts
+        self.literal: dict[str, set[str]] = {}
+        """By stage, texts that come from the image, and so hold no fields and wildcards."""
         self.inbox = inbox
         self.context = context
         self.document = document
@@ -297,7 +308,7 @@ class _Resolver:
         """The stage with the parameters of all sources; None if they are not valid together."""
         kind = registry.stage_class(spec.type)
         try:
-            return kind.model_validate(with_defaults(kind, spec, self.inbox.defaults) | params)
+            return kind.model_validate(self._merged(kind, spec, params))
         except ValidationError as error:
             key = next((key for key in reversed(keys_of(spec)) if self.entries.get(key)), None)
             line = self.document.line((key,)) if key else 0
@@ -306,11 +317,30 @@ class _Resolver:
                 self.problems.append(replace(problem, text=text, line=line))
             return None
 
+    def _merged(self, kind: type[Stage], spec: StageSpec, params: dict[str, Any]) -> dict[str, Any]:
+        """Parameters of all sources; those of the sidecar win over those in the image."""
+        values = with_defaults(kind, spec, self.inbox.defaults)
+        if (values | params).get("from_metadata") is not True or self.texts is None:
+            return values | params
+        try:
+            own = parameters_of(self.texts())
+        except MetadataError as error:
+            if "prompt" not in params:
+                where = dotted((spec.id, "from_metadata"))
+                text = f"{where}: {error}"
+                self.problems.append(Problem(where, text, 0, wrong_key=False))
+            return values | params
+        theirs = params.keys() | ({"schedule"} if "sampler" in params else set[str]())
+        own = kind.translated({key: own[key] for key in own.keys() - theirs})
+        self.literal[spec.id] = own.keys() & set(kind.templates)
+        return values | own | params
+
     def _filled(self, spec: StageSpec, stage: Stage, data: dict[str, Any]) -> Stage:
         """The stage with its templates filled in."""
         seed: int | str = getattr(stage, "seed", 0)
         texts: dict[str, str] = {}
-        for name in stage.templates:
+        literal = self.literal.get(spec.id, set())
+        for name in (name for name in stage.templates if name not in literal):
             try:
                 texts[name] = fill(getattr(stage, name), data | {"seed": seed}, seed, self.lines)
             except TemplateError as error:

@@ -156,7 +156,7 @@ def _image(
         raise answer
     data = read_sidecar(inbox.path / candidate.sidecar) if candidate.sidecar else None
     folder, _, name = candidate.image.rpartition("/")
-    plan = planner.plan_image(folder, name, document_of(data), sha256_file(path))
+    plan = planner.plan_image(folder, name, document_of(data), sha256_file(path), file=path)
     for item in plan.items:
         assert isinstance(item.outcome, JobSpec)
         number = item.row.number if plan.kind == "matrix" else None

@@ -170,7 +170,7 @@ class Retrier:
 
     def _job_context(self, job: Job, claim: Claim) -> JobContext:
         folder, image = claim.row["folder"], claim.row["image"]
-        context = job_rows.context_of(self._inbox(job), folder, image, claim.sha256)
+        context = job_rows.context_of(self._inbox(job), folder, image, claim.sha256, claim.image)
         if job.batch is None:
             return context
         batch, number = self._ledger.transact(lambda s: batches.place_of(s, job))

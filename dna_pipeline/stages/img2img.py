@@ -63,7 +63,7 @@ class Img2Img(Stage):
         "width": "max_size",
     }
     later_parameters: ClassVar[dict[str, Any]] = {
-        "alpha": "keep", "prompt_syntax": "a1111", "clip_skip": 1,
+        "alpha": "keep", "prompt_syntax": "a1111", "clip_skip": 1, "from_metadata": False,
     }  # fmt: skip
     templates: ClassVar[tuple[str, ...]] = ("prompt", "negative_prompt")
 
@@ -104,6 +104,10 @@ class Img2Img(Stage):
     )
     clip_skip: int = Field(
         1, ge=1, le=12, description="layer of the text encoder, from its end; 1: the last one"
+    )
+    from_metadata: bool = Field(
+        False,
+        description="prompt and parameters from the PNG's own texts; those of the sidecar win",
     )
 
     @classmethod

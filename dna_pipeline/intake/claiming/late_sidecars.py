@@ -190,7 +190,8 @@ class LateSidecars:
             raise claims.Changed(sidecar)
         fsync_dir(copy.parent)
         data = job_rows.read_sidecar(copy)
-        context = job_rows.context_of(self._inbox, drop.folder, drop.image, drop.sha256)
+        file = None if drop.image is None else Path(drop.claim) / drop.image
+        context = job_rows.context_of(self._inbox, drop.folder, drop.image, drop.sha256, file)
         work = job_rows.job_columns(self._inbox, self._planner.outcome(data, context))
         text = job_rows.as_text(data)
 

@@ -44,9 +44,16 @@ def as_text(data: bytes) -> str:
     return data.decode("utf-8", "replace")
 
 
-def context_of(inbox: Inbox, folder: str, name: str | None, sha256: str | None) -> JobContext:
-    """The job context of an image; `folder` and `name` as the file system has them."""
-    return JobContext(printable(name or ""), printable(folder), inbox.name, sha256=sha256)
+def context_of(
+    inbox: Inbox, folder: str, name: str | None, sha256: str | None, file: Path | None = None
+) -> JobContext:
+    """The job context of an image; `folder` and `name` as the file system has them.
+
+    Args:
+        file: the image itself, where it lies now.
+    """
+    name, folder = printable(name or ""), printable(folder)
+    return JobContext(name, folder, inbox.name, sha256=sha256, file=file)
 
 
 def drop_row(inbox: Inbox, folder: str, image: str | None, sidecar: str | None) -> dict[str, Any]:

@@ -37,6 +37,7 @@ from dna_pipeline.config.batch import (
     rows_of_table,
 )
 from dna_pipeline.config.dialect import Dialect
+from dna_pipeline.config.image_metadata import MetadataError
 from dna_pipeline.config.image_paths import slashed
 from dna_pipeline.config.job_context import JobContext
 from dna_pipeline.config.schema import Config, Inbox
@@ -46,6 +47,7 @@ from dna_pipeline.config.yaml12 import Document, is_mapping
 from dna_pipeline.intake.discovery.candidates import Candidate
 from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.intake.planning.named_images import NamedImages, Source
+from dna_pipeline.intake.planning.png_texts import png_texts
 from dna_pipeline.intake.planning.wildcards import WildcardFiles
 from dna_pipeline.ledger.store import new_id
 from dna_pipeline.stages import registry
@@ -137,6 +139,7 @@ class Planner:
         self._config = config
         self._inbox = inbox
         self._wildcards = WildcardFiles(config.wildcards)
+        self._metadata_reads = 0
 
     # --- one image ---
 
@@ -147,6 +150,7 @@ class Planner:
         document: Document | None,
         sha256: str | None,
         draw: Callable[[], int] = job_rows.draw_seed,
+        file: Path | None = None,
     ) -> Plan:
         """Plan the jobs that an image's sidecar (None: no sidecar) asks for.
 
@@ -157,7 +161,8 @@ class Planner:
             return Plan("image", folder, name, "", items)
         document = document or _NOTHING
         head = head_of(document)
-        specs = self._specs(document, job_rows.context_of(self._inbox, folder, name, sha256), draw)
+        context = job_rows.context_of(self._inbox, folder, name, sha256, file)
+        specs = self._specs(document, context, draw)
         items = [
             PlanItem(Row(number, None, each), outcome=spec)
             for number, (each, spec) in enumerate(specs, 1)
@@ -166,12 +171,18 @@ class Planner:
         return Plan(kind, folder, name, "", items, head)
 
     def plan_claimed(
-        self, folder: str, name: str, data: bytes | None, sha256: str | None, error: Failure | None
+        self,
+        folder: str,
+        name: str,
+        data: bytes | None,
+        sha256: str | None,
+        error: Failure | None,
+        file: Path | None = None,
     ) -> Plan:
         """As `plan_image`, but an error makes one job, which fails with it."""
         if error is None:
             try:
-                return self.plan_image(folder, name, document_of(data), sha256)
+                return self.plan_image(folder, name, document_of(data), sha256, file=file)
             except JobError as reason:
                 error = reason.failure()
         return Plan("image", folder, name, "", [PlanItem(Row(1, None, _NOTHING), outcome=error)])
@@ -224,7 +235,7 @@ class Planner:
         """Job of an image without a sidecar; None if it depends on the image, on chance or
         on a file."""
         drawn: list[int] = []
-        reads = self._wildcards.reads
+        reads = self._wildcards.reads + self._metadata_reads
 
         def draw() -> int:
             drawn.append(0)
@@ -234,7 +245,9 @@ class Planner:
             one, other = (self._resolve(_NOTHING, draw, context) for context in _SAMPLES)
         except JobError:
             return None
-        is_fixed = one == other and not drawn and self._wildcards.reads == reads
+        is_fixed = (
+            one == other and not drawn and self._wildcards.reads + self._metadata_reads == reads
+        )
         return one if is_fixed else None
 
     # --- job files and tables ---
@@ -291,15 +304,26 @@ class Planner:
         context: JobContext,
         seeds: Mapping[str, int] | None = None,
     ) -> JobSpec:
+        def texts() -> Mapping[str, str]:
+            self._metadata_reads += 1
+            if context.file is None:
+                return _UNREAD
+            try:
+                return png_texts(context.file)
+            except OSError as error:
+                raise MetadataError(f"the image cannot be read: {error}") from None
+
         lines = self._wildcards.lines
-        return resolve(self._config, self._inbox, document, draw, context, seeds, lines)
+        return resolve(self._config, self._inbox, document, draw, context, seeds, lines, texts)
 
     def preview(self, plan: Plan, item: PlanItem, sha256: str) -> JobSpec:
         """Resolve a row without drawing seeds at random."""
         return self._resolve(item.row.document, lambda: 0, self._context(plan, item, sha256))
 
     def _context(self, plan: Plan, item: PlanItem, sha256: str | None) -> JobContext:
-        context = job_rows.context_of(self._inbox, *plan.place(item), sha256)
+        source = None if sha256 is None else item.source
+        file = None if source is None else source.claimed or source.file
+        context = job_rows.context_of(self._inbox, *plan.place(item), sha256, file)
         return replace(context, batch=plan.batch, row=item.row.number)
 
     # --- rows of the ledger ---
@@ -325,7 +349,10 @@ class Planner:
         outcome = item.outcome
         if outcome is None:
             context = self._context(plan, item, sha256)
-            outcome = self._resolve(item.row.document, job_rows.draw_seed, context)
+            try:
+                outcome = self._resolve(item.row.document, job_rows.draw_seed, context)
+            except JobError as error:  # the image's own texts are wrong
+                outcome = _with_row(item.row, error).failure()
         item.job = job_rows.job_row(self._inbox, *plan.place(item), drop_id, outcome)
         if batch is not None:
             request = request_text(item.row.document)
@@ -353,12 +380,18 @@ class Planner:
 
         return identity
 
-    def dedup_key(self, plan: Plan, item: PlanItem, sha256: str, models: ModelIdentities) -> str:
-        """The dedup key: equal for jobs that do the same with the same bytes.
+    def dedup_key(
+        self, plan: Plan, item: PlanItem, sha256: str, models: ModelIdentities
+    ) -> str | None:
+        """The dedup key: equal for jobs that do the same with the same bytes; None for a job that
+        is impossible.
 
         Random choices, the priority and `not_before` do not count.
         """
-        preview = self.preview(plan, item, sha256)
+        try:
+            preview = self.preview(plan, item, sha256)
+        except JobError:
+            return None
         spec, stages = preview.identity(), preview.stages
         del spec["priority"], spec["not_before"]
         used = {s["params"].get("model") for s in spec["stages"]} - {None}
@@ -387,6 +420,7 @@ class Planner:
         sha256: str | None,
         error: str | None,
         content: str | None = None,
+        file: Path | None = None,
     ) -> str:
         """A hash, equal for versions of a kept image with the same bytes and the same job specs.
 
@@ -395,12 +429,13 @@ class Planner:
         Args:
             error: code of an error that does not come from the sidecar.
             content: hash of the image with its companions; that of the image if it has none.
+            file: the image itself, where it lies now.
         """
         if data is None and self._plain is not None:
             text = self._plain_text
         else:
             try:
-                plan = self.plan_image(folder, name, document_of(data), sha256, lambda: 0)
+                plan = self.plan_image(folder, name, document_of(data), sha256, lambda: 0, file)
                 text = _identities(item.outcome for item in plan.items)
             except JobError:
                 text = hashlib.sha256(data or b"").hexdigest()
@@ -420,11 +455,14 @@ class Planner:
         def row(item: PlanItem) -> str:
             if item.error is not None or item.source is None:
                 return item.error.code if item.error is not None else ""
-            return self.dedup_key(plan, item, hashes[item.source], lambda _: None)
+            return self.dedup_key(plan, item, hashes[item.source], lambda _: None) or ""
 
         rows = [(item.row.number, plan.shown_image(item), row(item)) for item in plan.items]
         return hashlib.sha256(f"{plan.head}\n{rows}".encode()).hexdigest()
 
+
+_UNREAD: Mapping[str, str] = {"parameters": ""}
+"""Texts of an image that is not there yet: an empty prompt, so that the rest can be checked."""
 
 _NOTHING = Document({}, {})
 """The document of an image without a sidecar."""

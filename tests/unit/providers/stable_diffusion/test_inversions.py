@@ -158,7 +158,7 @@ def test_a_wrong_file_counts_only_where_a_prompt_names_it(
 ) -> None:
     torch.save(a1111(vectors(width=48)), ink)
     drawn(model, picture, prompt="drinking", embeddings={"ink": ink})
-    with pytest.raises(WeightsMismatch, match="for another model.*names it: ink"):
+    with pytest.raises(WeightsMismatch, match=r"for another model.*names it: ink"):
         drawn(model, picture, negative_prompt="ink", embeddings={"ink": ink})
 
 
