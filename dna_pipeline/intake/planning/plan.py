@@ -12,7 +12,7 @@ import posixpath
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -37,7 +37,6 @@ from dna_pipeline.config.batch import (
     rows_of_table,
 )
 from dna_pipeline.config.dialect import Dialect
-from dna_pipeline.config.image_metadata import MetadataError
 from dna_pipeline.config.image_paths import slashed
 from dna_pipeline.config.job_context import JobContext
 from dna_pipeline.config.schema import Config, Inbox
@@ -47,7 +46,7 @@ from dna_pipeline.config.yaml12 import Document, is_mapping
 from dna_pipeline.intake.discovery.candidates import Candidate
 from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.intake.planning.named_images import NamedImages, Source
-from dna_pipeline.intake.planning.png_texts import png_texts
+from dna_pipeline.intake.planning.png_texts import ImageTexts
 from dna_pipeline.intake.planning.wildcards import WildcardFiles
 from dna_pipeline.ledger.store import new_id
 from dna_pipeline.stages import registry
@@ -139,7 +138,7 @@ class Planner:
         self._config = config
         self._inbox = inbox
         self._wildcards = WildcardFiles(config.wildcards)
-        self._metadata_reads = 0
+        self._image_texts = ImageTexts()
 
     # --- one image ---
 
@@ -235,7 +234,8 @@ class Planner:
         """Job of an image without a sidecar; None if it depends on the image, on chance or
         on a file."""
         drawn: list[int] = []
-        reads = self._wildcards.reads + self._metadata_reads
+        files = self._wildcards, self._image_texts
+        reads = [file.reads for file in files]
 
         def draw() -> int:
             drawn.append(0)
@@ -245,9 +245,7 @@ class Planner:
             one, other = (self._resolve(_NOTHING, draw, context) for context in _SAMPLES)
         except JobError:
             return None
-        is_fixed = (
-            one == other and not drawn and self._wildcards.reads + self._metadata_reads == reads
-        )
+        is_fixed = one == other and not drawn and [file.reads for file in files] == reads
         return one if is_fixed else None
 
     # --- job files and tables ---
@@ -304,16 +302,7 @@ class Planner:
         context: JobContext,
         seeds: Mapping[str, int] | None = None,
     ) -> JobSpec:
-        def texts() -> Mapping[str, str]:
-            self._metadata_reads += 1
-            if context.file is None:
-                return _UNREAD
-            try:
-                return png_texts(context.file)
-            except OSError as error:
-                raise MetadataError(f"the image cannot be read: {error}") from None
-
-        lines = self._wildcards.lines
+        lines, texts = self._wildcards.lines, partial(self._image_texts.of, context.file)
         return resolve(self._config, self._inbox, document, draw, context, seeds, lines, texts)
 
     def preview(self, plan: Plan, item: PlanItem, sha256: str) -> JobSpec:
@@ -460,9 +449,6 @@ class Planner:
         rows = [(item.row.number, plan.shown_image(item), row(item)) for item in plan.items]
         return hashlib.sha256(f"{plan.head}\n{rows}".encode()).hexdigest()
 
-
-_UNREAD: Mapping[str, str] = {"parameters": ""}
-"""Texts of an image that is not there yet: an empty prompt, so that the rest can be checked."""
 
 _NOTHING = Document({}, {})
 """The document of an image without a sidecar."""

@@ -4,15 +4,42 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO
+
+from dna_pipeline.config.image_metadata import MetadataError
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_BYTES = 4_000_000
 """Longest text that is read."""
 
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+
+
+_UNREAD: Mapping[str, str] = {"parameters": ""}
+"""Texts of an image that is not there yet: an empty prompt, so that all else can be checked."""
+
+
+class ImageTexts:
+    """Reads the texts of images.
+
+    Attributes:
+        reads: how often texts were asked for.
+    """
+
+    def __init__(self) -> None:
+        self.reads = 0
+
+    def of(self, file: Path | None) -> Mapping[str, str]:
+        """Texts of an image; an empty prompt for None. Raises `MetadataError`."""
+        self.reads += 1
+        if file is None:
+            return _UNREAD
+        try:
+            return png_texts(file)
+        except OSError as error:
+            raise MetadataError(f"the image cannot be read: {error}") from None
 
 
 def png_texts(path: Path) -> dict[str, str]:

@@ -224,13 +224,13 @@ def test_an_image_without_it_fails_unless_the_sidecar_has_a_prompt(
     planner: Planner, tmp_path: Path
 ) -> None:
     file = png(tmp_path / "a.png")
-    with pytest.raises(ParameterInvalid, match="img2img.from_metadata: the image has no texts"):
+    with pytest.raises(ParameterInvalid, match=r"img2img\.from_metadata: the image has no texts"):
         params_of(planner, file)
     assert params_of(planner, file, "img2img: {prompt: mine}")["prompt"] == "mine"
 
 
 def test_a_sampler_that_is_not_there_is_a_sentence(planner: Planner, tmp_path: Path) -> None:
     file = png(tmp_path / "a.png", parameters="x\nSteps: 9, Sampler: Restart, Seed: 1")
-    with pytest.raises(ParameterInvalid, match="sampler: should be .*, not 'Restart'"):
+    with pytest.raises(ParameterInvalid, match=r"sampler: should be .*, not 'Restart'"):
         params_of(planner, file)
     assert params_of(planner, file, "img2img: {sampler: euler}")["sampler"] == "euler"
