@@ -108,6 +108,7 @@ class InboxSpec(_Spec):
     existing: Literal["process", "ignore"] = "process"
     sidecar: Literal["optional", "required"] = "optional"
     sidecar_wait_seconds: Seconds | None = None
+    prompt_files: bool = False
     recursive: bool = False
     settle_seconds: Seconds = 2
     rescan_seconds: Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)] = 30
@@ -198,6 +199,7 @@ class Inbox:
     existing: Literal["process", "ignore"] = "process"
     sidecar_required: bool = False
     sidecar_wait_s: float = 5
+    prompt_files: bool = False
     recursive: bool = False
     settle_s: float = 2
     rescan_s: float = 30

@@ -26,7 +26,7 @@ from dna_pipeline.intake.claiming.claimer import (
     read_sidecar,
 )
 from dna_pipeline.intake.discovery.probe import Prober
-from dna_pipeline.intake.discovery.scan import is_yaml_name
+from dna_pipeline.intake.discovery.scan import is_sidecar_name
 from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.intake.planning.plan import Planner
 from dna_pipeline.ledger import batches, drops, queue, requests
@@ -132,7 +132,7 @@ class Retrier:
             return _shared_sources(job, drop, folder)
         source = folder / SOURCE
         names = sorted(path.name for path in source.iterdir()) if source.is_dir() else []
-        sidecars = [name for name in names if is_yaml_name(name) and name != drop.image]
+        sidecars = [name for name in names if is_sidecar_name(name) and name != drop.image]
         files = [InputFile("sidecar", name, source / name) for name in sidecars[:1]]
         for file in drop.companions or ():
             path = source / file["name"]
