@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 from dna_pipeline.config.yaml12 import is_mapping
 
@@ -115,12 +115,14 @@ def _json(text: str) -> Mapping[str, Any]:
 def _of_comfyui(text: str) -> dict[str, Any]:
     """Parameters of the one sampler in a graph of ComfyUI's nodes. Raises `MetadataError`."""
     nodes = {key: node for key, node in _json(text).items() if is_mapping(node)}
-    found = [values for node in nodes.values() if (values := _of_sampler(nodes, node)) is not None]
-    prompts = {(v["prompt"], v["negative_prompt"]) for v in found}
+    samplers = [
+        values for node in nodes.values() if (values := _of_sampler(nodes, node)) is not None
+    ]
+    prompts = {(v["prompt"], v["negative_prompt"]) for v in samplers}
     if len(prompts) != 1:
         count = "no" if not prompts else str(len(prompts))
         raise MetadataError(f"the image's workflow of ComfyUI has {count} prompts to choose from")
-    return found[0]
+    return samplers[0]
 
 
 def _of_sampler(nodes: Mapping[str, Any], node: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -145,7 +147,8 @@ def _text_at(nodes: Mapping[str, Any], link: object) -> str | None:
     for _ in range(_MOST_LINKS):
         if isinstance(link, str):
             return link
-        node = nodes.get(str(link[0])) if isinstance(link, list) and link else None
+        source = cast("list[object]", link)[:1] if isinstance(link, list) else []
+        node = nodes.get(str(source[0])) if source else None
         inputs = node.get("inputs") if is_mapping(node) else None
         if not is_mapping(inputs):
             return None

@@ -129,3 +129,15 @@ def test_a_sidecar_with_a_count_makes_several_jobs(site: Site) -> None:
     site.put("a.png")
     site.settle()
     assert [params(job)["seed"] for job in site.jobs()] == [1, 2, 3]
+
+
+def test_a_kept_image_is_made_again_when_its_text_changes(make_site: MakeSite) -> None:
+    site = make_site(prompt_files=True, pipeline="paint", originals="keep", on_change="all")
+    site.put("cat.png")
+    site.put("cat.txt", "first")
+    site.settle()
+    site.put("cat.txt", "second, longer")
+    site.settle()
+    site.settle()
+    assert [params(job)["prompt"] for job in site.jobs()] == ["first", "second, longer"]
+    assert site.left() == {"cat.png", "cat.txt"}

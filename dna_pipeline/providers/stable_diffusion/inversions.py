@@ -54,8 +54,6 @@ def identity(path: Path) -> str:
 
 
 def _vectors(path: Path, width: int) -> torch.Tensor | WeightsMismatch:
-    import torch
-
     try:
         tensors = _tensors(_content(path))
     except OSError as error:
@@ -64,11 +62,14 @@ def _vectors(path: Path, width: int) -> torch.Tensor | WeightsMismatch:
         return WeightsMismatch(f"{path} is no textual inversion that can be read")
     if len(tensors) != 1:
         return WeightsMismatch(f"{path} holds {len(tensors)} tensors, not the one of an inversion")
-    vectors = torch.atleast_2d(tensors[0].detach().float())
-    if vectors.ndim != 2 or vectors.shape[1] != width or not len(vectors):
+    vectors = tensors[0].detach().float()
+    vectors = vectors if vectors.ndim != 1 else vectors[None]
+    if vectors.ndim != 2 or not len(vectors):
+        return WeightsMismatch(f"{path} is no textual inversion: it holds no list of vectors")
+    if vectors.shape[1] != width:
         return WeightsMismatch(
             f"{path} is a textual inversion for another model: its vectors have "
-            f"{vectors.shape[-1]} numbers, and this model takes {width}"
+            f"{vectors.shape[1]} numbers, and this model takes {width}"
         )
     return vectors
 
@@ -88,11 +89,12 @@ def _content(path: Path) -> Mapping[str, Any]:
 
 
 def _safetensors(path: Path) -> Mapping[str, Any]:
+    from importlib import import_module
+
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
 
     try:
-        return load_file(path)
+        return import_module("safetensors.torch").load_file(path)
     except SafetensorError as error:
         raise ValueError(str(error)) from error
 

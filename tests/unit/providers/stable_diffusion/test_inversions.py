@@ -79,6 +79,8 @@ def test_what_is_no_inversion_for_the_model_is_an_error(
     torch.save({"string_to_param": {"*": Malice()}}, "malice.pt")
     torch.save([1, 2], "list.pt")
     save_file({"clip_l": vectors(), "clip_g": vectors(width=48)}, "xl.safetensors")
+    torch.save({"<ink>": torch.zeros(2, 2, WIDTH)}, "cube.pt")
+    torch.save({"<ink>": torch.tensor(1.0)}, "number.pt")
     Path("page.pt").write_text("<!DOCTYPE html>")
     Path("page.safetensors").write_text("<!DOCTYPE html>")
     Path("empty.pt").write_bytes(b"")
@@ -86,9 +88,11 @@ def test_what_is_no_inversion_for_the_model_is_an_error(
     texts = {p.name: str(files.vectors(p)) for p in sorted(Path().iterdir())}
     reading = "is no textual inversion that can be read"
     assert texts == {
+        "cube.pt": "cube.pt is no textual inversion: it holds no list of vectors",
         "empty.pt": f"empty.pt {reading}",
         "list.pt": f"list.pt {reading}",
         "malice.pt": f"malice.pt {reading}",
+        "number.pt": "number.pt is no textual inversion: it holds no list of vectors",
         "page.pt": f"page.pt {reading}",
         "page.safetensors": f"page.safetensors {reading}",
         "wide.pt": "wide.pt is a textual inversion for another model: its vectors have 48 "
