@@ -396,6 +396,7 @@ class _Reader:
             existing=entry.existing,
             sidecar_required=required,
             sidecar_wait_s=wait if wait is not None else (3600 if required else 5),
+            prompt_files=entry.prompt_files,
             recursive=entry.recursive,
             settle_s=entry.settle_seconds,
             rescan_s=entry.rescan_seconds,

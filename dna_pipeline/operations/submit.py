@@ -98,9 +98,9 @@ class Submitter:
         self._recorder = Recorder(config, inbox, ledger)
         self._plan("", None)
 
-    def _plan(self, name: str, sha256: str | None) -> Plan:
+    def _plan(self, name: str, sha256: str | None, file: Path | None = None) -> Plan:
         try:
-            return self._planner.plan_image("", name, self._document, sha256)
+            return self._planner.plan_image("", name, self._document, sha256, file=file)
         except JobError as error:
             raise ConfigError(f"{error.detail} ({error.code})") from None
 
@@ -117,7 +117,8 @@ class Submitter:
             self._claimer.fetch(claim)
             self._claimer.sync([claim])
             self._check(claim, prober)
-            entry = image_entry(self._planner, claim, self._plan(name, claim.sha256))
+            plan = self._plan(name, claim.sha256, claim.image)
+            entry = image_entry(self._planner, claim, plan)
             (job,) = self._recorder.record([entry])
         return job["id"]
 

@@ -7,7 +7,7 @@ with their constraints, units and defaults. Importing a stage's module imports n
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -23,6 +23,14 @@ FromContent = Literal["from_content"]
 Seed = Annotated[int, Field(lt=2**63)] | FromContent
 """A seed as people write it: a negative one is drawn at random for each job, `from_content` is
 computed from the image's bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExtraFile:
+    """A file that a stage reads besides its input and its model."""
+
+    path: Path
+    sha256: str
 
 
 @dataclass(slots=True)
@@ -41,6 +49,9 @@ class StageContext:
         warnings: sentences for the manifest.
         computed_on: set by a stage that did not compute where its model does, or has no model;
             for the manifest.
+        extra_files: the files of `Stage.extra_files`, by name.
+        embeddings: set by a stage: hashes of the textual inversions that it used, by name; for the
+            manifest.
         recipe: the manifest's facts about the input and the stages up to this one, without those
             that differ from run to run; for files that carry them along.
     """
@@ -55,6 +66,8 @@ class StageContext:
     warnings: list[str] = field(default_factory=list[str])
     computed_on: Device | None = None
     recipe: dict[str, Any] = field(default_factory=dict[str, Any])
+    extra_files: Mapping[str, ExtraFile] = field(default_factory=dict[str, ExtraFile])
+    embeddings: dict[str, str] = field(default_factory=dict[str, str])
 
     def path(self, suffix: str) -> Path:
         """Path of the artifact `<stem><suffix>`, e.g. `ctx.path(".matte.png")`."""
@@ -127,6 +140,10 @@ class Stage(BaseModel, ABC):
 
     def check(self) -> None:
         """Raise a `JobError` for values that are valid one by one but not together."""
+
+    def extra_files(self, data: Path) -> dict[str, Path]:
+        """Files in the data folder, besides input and model, that the stage may read, by name."""
+        return {}
 
     def disk_bytes(self, width: int, height: int) -> int:
         """Bytes that the stage writes at most, about, for a job's picture of that size."""

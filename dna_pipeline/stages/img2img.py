@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
@@ -14,8 +15,11 @@ from dna_pipeline.providers.base import ImageToImageRequest
 from dna_pipeline.providers.stable_diffusion.prompts import emphasis
 from dna_pipeline.providers.stable_diffusion.samplers import SAMPLERS, SCHEDULES, sampler_named
 from dna_pipeline.stages.base import Seed, Stage, StageContext
+from dna_pipeline.weights import embeddings
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from PIL import Image
 
     from dna_pipeline.providers.base import ImageToImage
@@ -59,7 +63,7 @@ class Img2Img(Stage):
         "width": "max_size",
     }
     later_parameters: ClassVar[dict[str, Any]] = {
-        "alpha": "keep", "prompt_syntax": "a1111", "clip_skip": 1,
+        "alpha": "keep", "prompt_syntax": "a1111", "clip_skip": 1, "from_metadata": False,
     }  # fmt: skip
     templates: ClassVar[tuple[str, ...]] = ("prompt", "negative_prompt")
 
@@ -100,6 +104,10 @@ class Img2Img(Stage):
     )
     clip_skip: int = Field(
         1, ge=1, le=12, description="layer of the text encoder, from its end; 1: the last one"
+    )
+    from_metadata: bool = Field(
+        False,
+        description="prompt and parameters from the PNG's own texts; those of the sidecar win",
     )
 
     @classmethod
@@ -175,6 +183,12 @@ class Img2Img(Stage):
                         hint="Mend it, or set prompt_syntax: plain, where all is text.",
                     ) from None
 
+    def extra_files(self, data: Path) -> dict[str, Path]:
+        if self.prompt_syntax == "plain":
+            return {}
+        texts = (self.prompt, self.negative_prompt)
+        return embeddings.possibly_named(data / embeddings.FOLDER, texts)
+
     def disk_bytes(self, width: int, height: int) -> int:
         return 4 * self.max_size**2
 
@@ -192,21 +206,24 @@ class Img2Img(Stage):
         source = load_image(ctx.source, ctx.warnings)
         image = fitted(on_white(source), self.max_size)
         model: ImageToImage = ctx.models.get(self.model)
-        request = self._request(saves_memory=ctx.low_memory_level > 0)
+        files = {name: file.path for name, file in ctx.extra_files.items()}
+        request = self._request(saves_memory=ctx.low_memory_level > 0, files=files)
         ctx.warnings += size_remarks(source.size, self.max_size)
         if not self.prompt.strip():
             ctx.warnings.append(EMPTY_PROMPT)
         ctx.warnings += model.remarks(request)
         result = model.redraw(image, request, ctx.on_step)
         ctx.warnings += result.info.pop("remarks", [])
+        names = result.info.pop("embeddings", [])
+        ctx.embeddings |= {name: ctx.extra_files[name].sha256 for name in names}
         if self.alpha == "keep" and source.mode == "RGBA":
             result = _with_alpha(result, source.getchannel("A"), ctx.warnings)
         path = ctx.path(".png")
-        save_png(result, path, {"parameters": self.parameters_text(result.size)})
+        save_png(result, path, {"parameters": self.parameters_text(result.size, ctx.embeddings)})
         facts: dict[str, Any] = {"width": result.width, "height": result.height}
         return [Artifact(path, "image", "image/png", facts)]
 
-    def _request(self, *, saves_memory: bool) -> ImageToImageRequest:
+    def _request(self, *, saves_memory: bool, files: Mapping[str, Path]) -> ImageToImageRequest:
         assert isinstance(self.seed, int), "made definite at intake"
         return ImageToImageRequest(
             prompt=self.prompt,
@@ -220,13 +237,17 @@ class Img2Img(Stage):
             saves_memory=saves_memory,
             prompt_syntax=self.prompt_syntax,
             clip_skip=self.clip_skip,
+            embeddings=files,
         )
 
-    def parameters_text(self, size: tuple[int, int]) -> str:
+    def parameters_text(
+        self, size: tuple[int, int], inversions: Mapping[str, str] | None = None
+    ) -> str:
         """The text `parameters` that AUTOMATIC1111 would write into this stage's PNG.
 
         Args:
             size: width and height of the picture.
+            inversions: hashes of the textual inversions that the prompts used, by name.
 
         Its format: `create_infotext` in its modules/processing.py.
         """
@@ -242,6 +263,8 @@ class Img2Img(Stage):
         }
         if self.clip_skip > 1:
             fields["Clip skip"] = self.clip_skip
+        if inversions:
+            fields["TI hashes"] = ", ".join(f"{n}: {sha[:12]}" for n, sha in inversions.items())
         negative = [f"Negative prompt: {self.negative_prompt}"] if self.negative_prompt else []
         last = ", ".join(f"{key}: {_quoted(str(value))}" for key, value in fields.items())
         return "\n".join([self.prompt, *negative, last]).strip()

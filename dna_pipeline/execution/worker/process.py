@@ -99,6 +99,8 @@ class Worker:
             fingerprint=fingerprints.of,
             environment=versions,
             licence=fingerprints.licence,
+            data=Path(self.settings.data),
+            hash_file=fingerprints.of_file,
         )
         # No job is charged for a worker that dies before this event.
         self.emit(WorkerReady(device.name, device.dtype, versions))

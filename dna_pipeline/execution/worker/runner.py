@@ -45,7 +45,7 @@ from dna_pipeline.execution.protocol import (
 from dna_pipeline.providers.base import Device, ModelCache, Provider
 from dna_pipeline.providers.device_errors import is_device_fault, is_out_of_memory
 from dna_pipeline.stages import registry
-from dna_pipeline.stages.base import Stage, StageContext
+from dna_pipeline.stages.base import ExtraFile, Stage, StageContext
 from dna_pipeline.stages.stage_key import stage_key
 
 log = structlog.get_logger()
@@ -75,6 +75,10 @@ class WorkerContext:
     """Versions and device, recorded with each stage."""
     licence: Callable[[Provider], str | None] = attrgetter("license")
     """Licence of a model's weights, as the manifest records it."""
+    data: Path | None = None
+    """Data folder, where stages find further files; None if there is none."""
+    hash_file: Callable[[Path], str] = sha256_file
+    """SHA-256 of such a file."""
 
 
 def run(order: Order, context: WorkerContext) -> None:
@@ -145,7 +149,15 @@ class _Run:
     def _stage_key(self, spec: StageOrder, stage: Stage) -> str:
         provider = self.context.models.provider(stage.model) if stage.model else None
         weights = None if provider is None else self.context.fingerprint(provider)[1]
-        return stage_key(stage, spec.stem, self.input_sha256, provider, weights)
+        files = {name: file.sha256 for name, file in self._extra_files(stage).items()}
+        return stage_key(stage, spec.stem, self.input_sha256, provider, weights, files)
+
+    def _extra_files(self, stage: Stage) -> dict[str, ExtraFile]:
+        """Raises OSError for a file that cannot be read."""
+        if self.context.data is None:
+            return {}
+        paths = stage.extra_files(self.context.data)
+        return {n: ExtraFile(path, self.context.hash_file(path)) for n, path in paths.items()}
 
     def _run_stage(self, spec: StageOrder, stage: Stage, source: Path, folder: Path) -> Path:
         """Run the stage, again with less memory if memory runs out; the file that the next stage
@@ -189,6 +201,7 @@ class _Run:
             on_step=lambda step, steps: self._on_step(spec, stage, step, steps),
             low_memory_level=level,
             recipe=self._recipe(spec),
+            extra_files=self._extra_files(stage),
         )
         if level:
             stage_context.warnings.append(f"{MEMORY_REMARK} {level + 1}.")
@@ -227,7 +240,7 @@ class _Run:
             stage=spec.id,
             type=spec.type,
             provider=provider.name_in_config if provider else None,
-            model=self._model_facts(stage.model, provider),
+            model=self._model_facts(stage.model, provider, context.embeddings),
             params=stage.params(),
             device=place.name,
             dtype=place.dtype,
@@ -272,12 +285,17 @@ class _Run:
         model = {"name": stage.model, "sha256": sha256, "license": licence}
         return {"provider": provider.name_in_config, "model": model}
 
-    def _model_facts(self, name: str | None, provider: Provider | None) -> dict[str, Any] | None:
+    def _model_facts(
+        self, name: str | None, provider: Provider | None, embeddings: dict[str, str]
+    ) -> dict[str, Any] | None:
         if name is None or provider is None:
             return None
         path, sha256 = self.context.fingerprint(provider)
         licence = self.context.licence(provider)
-        return {"name": name, "path": path, "sha256": sha256, "license": licence}
+        facts: dict[str, Any] = {"name": name, "path": path, "sha256": sha256, "license": licence}
+        if embeddings:
+            facts["embeddings"] = [{"name": n, "sha256": s} for n, s in embeddings.items()]
+        return facts
 
     def _preparation_s(self, stage: Stage) -> float:
         """Seconds that the stage's model may take beyond the limit, if it prepares itself."""

@@ -14,6 +14,7 @@ from collections.abc import Container, Iterable, Sequence
 
 from dna_pipeline.base.naming import name_of
 from dna_pipeline.config.image_paths import matches
+from dna_pipeline.config.prompt_file import is_prompt_file
 from dna_pipeline.config.schema import Inbox
 from dna_pipeline.config.tables import is_table_name
 from dna_pipeline.intake.discovery.candidates import Pairing, ReadReference, References
@@ -43,6 +44,7 @@ def pair(
     images: list[str] = []
     yamls: list[str] = []
     tables: list[str] = []
+    prompts: list[str] = []
     for path in paths:
         if is_image_name(path):
             images.append(path)
@@ -50,9 +52,12 @@ def pair(
             yamls.append(path)
         elif is_table_name(path):
             tables.append(path)
+        elif is_prompt_file(path):
+            prompts.append(path)
     images.sort()
     yamls.sort(key=lambda path: (path.lower().endswith(".yml"), path))
     files = list(classify(inbox, tracker, yamls, sorted(tables), image_of))
+    files += map(NamingFile, sorted(prompts))
     owners = _Owners(inbox, images, looked_for)
     owners.assign(files)
     waits = Waits(inbox, tracker, images)
@@ -94,8 +99,12 @@ class _Owners:
         for file, names in batches:
             self._assign_paths(file, names)
         plain = [file for file in files if file.names is None and not file.is_table]
-        for file, images in self._match(plain, MATCHES):
-            file.images = images
+        prompts = [file for file in plain if file.is_prompt]
+        plain = [file for file in plain if not file.is_prompt]
+        # An image with a YAML and a prompt file gets the YAML.
+        for group in (plain, prompts):
+            for file, images in self._match(group, MATCHES):
+                file.images = images
         for file, images in self._match([file for file in job_files if file.lacks], MATCHES):
             file.near = images
         lone = [file for file in plain if not file.images and file.unread is None]

@@ -29,6 +29,9 @@ PASS_REASON = (
 )
 """Reason for people why an image with the name of a render pass waits; `{}` is the kind of pass."""
 
+NO_PROMPT_REASON = "is the prompt of no image that is here, or a YAML beside the image counts"
+"""Reason for people why a text file stays in an inbox with `prompt_files`."""
+
 QUIET_S = 5.0
 """Wait of a batch for further images where `sidecar: required` sets a wait of an hour: that hour is
 for the file that names the images, and that file is already here."""
@@ -67,6 +70,8 @@ class Waits:
                 error = _error_of(file, file.images)
                 files_of = [file.path, *file.images]
                 self._add(files_of, [Candidate(image, file.path, error) for image in file.images])
+            elif file.is_prompt:
+                self._wait(file.path, NO_PROMPT_REASON, None, "image", is_long=True)
             else:
                 self._add_orphan(file)
         stems = frozenset(image.rpartition(".")[0] for image in self._images)

@@ -15,6 +15,7 @@ from dna_pipeline.base.files import open_to_read
 from dna_pipeline.base.naming import printable, safe_stem
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.job_context import JobContext
+from dna_pipeline.config.prompt_file import as_yaml, is_prompt_file
 from dna_pipeline.config.schema import Inbox
 from dna_pipeline.config.sidecar import JobSpec
 from dna_pipeline.config.yaml12 import MAX_BYTES
@@ -30,13 +31,16 @@ def draw_seed() -> int:
 def read_sidecar(path: Path) -> bytes:
     """A sidecar's bytes, but at most one byte more than the limit allows.
 
+    Those of a prompt file are given as the YAML that means the same.
+
     Raises:
         OSError: also if a link or a pipe replaced the sidecar since the scan.
     """
     with open_to_read(path) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
-        return file.read(MAX_BYTES + 1)
+        data = file.read(MAX_BYTES + 1)
+    return as_yaml(data) if is_prompt_file(path.name) else data
 
 
 def as_text(data: bytes) -> str:
@@ -44,9 +48,16 @@ def as_text(data: bytes) -> str:
     return data.decode("utf-8", "replace")
 
 
-def context_of(inbox: Inbox, folder: str, name: str | None, sha256: str | None) -> JobContext:
-    """The job context of an image; `folder` and `name` as the file system has them."""
-    return JobContext(printable(name or ""), printable(folder), inbox.name, sha256=sha256)
+def context_of(
+    inbox: Inbox, folder: str, name: str | None, sha256: str | None, file: Path | None = None
+) -> JobContext:
+    """The job context of an image; `folder` and `name` as the file system has them.
+
+    Args:
+        file: the image itself, where it lies now.
+    """
+    name, folder = printable(name or ""), printable(folder)
+    return JobContext(name, folder, inbox.name, sha256=sha256, file=file)
 
 
 def drop_row(inbox: Inbox, folder: str, image: str | None, sidecar: str | None) -> dict[str, Any]:

@@ -38,6 +38,7 @@ from dna_pipeline.providers.stable_diffusion import (
 )
 from dna_pipeline.providers.stable_diffusion.decoding import Decoded
 from dna_pipeline.providers.stable_diffusion.folder import SdFolder, some
+from dna_pipeline.providers.stable_diffusion.inversions import InversionFiles, identity
 from dna_pipeline.providers.stable_diffusion.prompts.conditioning import Conditioner, PromptText
 from dna_pipeline.providers.stable_diffusion.prompts.emphasis import PromptError
 from dna_pipeline.providers.stable_diffusion.samplers import SAMPLERS
@@ -251,6 +252,7 @@ class StableDiffusion:
         self._pipeline = pipeline
         self._scheduler_config = scheduler_config
         self._conditioner = Conditioner(pipeline.tokenizer, pipeline.text_encoder)
+        self._inversions = InversionFiles(pipeline.text_encoder.config.hidden_size)
 
     @property
     def computes_on(self) -> Device:
@@ -276,7 +278,10 @@ class StableDiffusion:
         """
         try:
             with _tiles(self._pipeline) if request.saves_memory else nullcontext():
-                return self._picture(image, request, on_step)
+                used = self._use_embeddings(request)
+                picture = self._picture(image, request, on_step)
+                picture.info |= {"embeddings": used} if used else {}
+                return picture
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -307,6 +312,40 @@ class StableDiffusion:
             [TILED.format(self._pipeline.vae.tile_sample_min_size)] if request.saves_memory else []
         )
         return [*too_long, *as_text, *tiled]
+
+    def _use_embeddings(self, request: ImageToImageRequest) -> list[str]:
+        """Prepare the textual inversions; names of those that the prompts use.
+
+        Raises:
+            WeightsMismatch: the prompts use one that does not fit the model.
+        """
+        import torch
+
+        files = request.embeddings
+        read = {name: self._inversions.vectors(path) for name, path in files.items()}
+        wrong = {name: error for name, error in read.items() if isinstance(error, WeightsMismatch)}
+        stand_in = torch.zeros(1, 1)
+        vectors = {n: v if isinstance(v, torch.Tensor) else stand_in for n, v in read.items()}
+        names = "\n".join(f"{name} {identity(path)}" for name, path in files.items())
+        self._conditioner.use(vectors, names)
+        used = self._embeddings_in(request) if files else []
+        for name in used:
+            if name in wrong:
+                raise WeightsMismatch(f"{wrong[name]}; the prompt names it: {name}")
+        return used
+
+    def _embeddings_in(self, request: ImageToImageRequest) -> list[str]:
+        try:
+            names = [
+                name
+                for text in (request.prompt, request.negative_prompt)
+                for name in self._conditioner.inversions_in(
+                    PromptText(text, request.prompt_syntax, request.clip_skip)
+                )
+            ]
+        except PromptError as error:
+            raise ParameterInvalid(f"prompt: {error}") from error
+        return list(dict.fromkeys(names))
 
     def _embeddings(self, request: ImageToImageRequest) -> tuple[torch.Tensor, torch.Tensor]:
         """Embeddings of the prompt and the negative prompt. Raises `ParameterInvalid`."""
