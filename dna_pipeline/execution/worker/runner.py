@@ -37,6 +37,7 @@ from dna_pipeline.execution.protocol import (
     JobDone,
     JobFailed,
     Order,
+    OrderInput,
     Phase,
     Progress,
     StageDone,
@@ -145,7 +146,26 @@ class _Run:
     def _stage_key(self, spec: StageOrder, stage: Stage) -> str:
         provider = self.context.models.provider(stage.model) if stage.model else None
         weights = None if provider is None else self.context.fingerprint(provider)[1]
-        return stage_key(stage, spec.stem, self.input_sha256, provider, weights)
+        return stage_key(stage, spec.stem, self._inputs_sha256(stage), provider, weights)
+
+    def _inputs_sha256(self, stage: Stage) -> str:
+        """Hash of all files that the stage reads. That of the first stage's input includes all
+        companions of the job already."""
+        companions = self._companions_of(stage)
+        if stage is self.stages[0] or not companions:
+            return self.input_sha256
+        files = [("image", self.input_sha256), *((f.role, f.sha256) for f in companions)]
+        return sha256_of_inputs(files)
+
+    def _companions_of(self, stage: Stage) -> list[OrderInput]:
+        """The companions that go to that stage: of a role that it reads and none before it does."""
+        before: set[str] = set()
+        for other in self.stages:
+            if other is stage:
+                break
+            before |= other.companion_roles
+        roles = stage.companion_roles - before
+        return [file for file in self.order.inputs[1:] if file.role in roles]
 
     def _run_stage(self, spec: StageOrder, stage: Stage, source: Path, folder: Path) -> Path:
         """Run the stage, again with less memory if memory runs out; the file that the next stage
@@ -189,6 +209,7 @@ class _Run:
             on_step=lambda step, steps: self._on_step(spec, stage, step, steps),
             low_memory_level=level,
             recipe=self._recipe(spec),
+            companions={file.role: Path(file.path) for file in self._companions_of(stage)},
         )
         if level:
             stage_context.warnings.append(f"{MEMORY_REMARK} {level + 1}.")

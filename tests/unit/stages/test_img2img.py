@@ -48,6 +48,12 @@ def test_defaults_are_those_of_the_contract():
         "alpha": "keep",
         "prompt_syntax": "a1111",
         "clip_skip": 1,
+        "mask": "none",
+        "mask_blur": 4,
+        "mask_grow": 0,
+        "mask_invert": False,
+        "area": "whole",
+        "padding": 32,
     }
 
 
