@@ -30,7 +30,7 @@ class MaskEdit:
     blur: float = 0
 
     def applied(self, mask: Image.Image) -> Image.Image:
-        """The changed mask; the given one stays as it is."""
+        """The changed mask; its argument stays as it is."""
         if self.invert:
             mask = mask.point([255 - value for value in range(256)])
         if self.grow:

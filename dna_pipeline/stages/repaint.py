@@ -57,11 +57,11 @@ class Repaint:
             box: the part that the model sees.
             size: width and height at which the model sees it.
         """
-        seen = on_white(picture)
-        part = _resized(seen.crop(box), size)
+        view = on_white(picture)
+        part = _resized(view.crop(box), size)
         drawn = draw(part, _resized(mask.crop(box), size))
-        seen.paste(_resized(drawn, (box[2] - box[0], box[3] - box[1])), box[:2])
-        return self._put_back(seen, picture, mask)
+        view.paste(_resized(drawn, (box[2] - box[0], box[3] - box[1])), box[:2])
+        return self._put_back(view, picture, mask)
 
     def unchanged(self, picture: Image.Image) -> Image.Image:
         """The result where nothing is to be repainted."""
