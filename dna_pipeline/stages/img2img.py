@@ -150,11 +150,13 @@ class Img2Img(Stage):
     @classmethod
     def advice(cls, name: str, value: object) -> str:
         """Our name for a sampler or schedule that AUTOMATIC1111, ComfyUI or Diffusers name
-        otherwise, and the longer side for a size like 512x768."""
+        otherwise, the longer side for a size like 512x768, and how to name a file as a mask."""
         if not isinstance(value, str):
             return ""
         if name == "max_size" and (sides := re.fullmatch(r"(\d{2,4})\s*[x×*]\s*(\d{2,4})", value)):
             return f"write the longer side alone: {max(map(int, sides.groups()))}"
+        if name == "mask" and "." in value:
+            return "name that file like the input, cat.mask.png for cat.png, and write mask: file"
         own, schedule = sampler_named(value)
         schedule = schedule if own is not None and SAMPLERS[own].takes_schedules else ""
         if cls.aliases.get(name, name) == "schedule":

@@ -260,6 +260,12 @@ def test_values_out_of_range_are_refused(name: str, value: Any):
         Img2Img.model_validate({name: value})
 
 
+def test_advice_on_the_name_of_a_mask():
+    advice = "name that file like the input, cat.mask.png for cat.png, and write mask: file"
+    assert Img2Img.advice("mask", "shapes/door.png") == advice
+    assert Img2Img.advice("mask", "on") == ""
+
+
 def test_other_programs_read_the_parameters():
     stage = Img2Img(model="own", mask="file", mask_invert=True, area="masked")
     assert stage.parameters_text((64, 64)).endswith(

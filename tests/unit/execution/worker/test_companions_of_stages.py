@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from dna_pipeline.base.files import sha256_file
 from dna_pipeline.execution.protocol import JobDone, JobFailed, Order, OrderInput, StageOrder
@@ -15,6 +15,7 @@ from dna_pipeline.execution.worker import runner
 from dna_pipeline.providers.base import Device, ImageToImageRequest, ModelCache
 from dna_pipeline.providers.matting.border_key import BorderKey
 from dna_pipeline.stages.img2img import Img2Img
+from dna_pipeline.stages.remove_background import RemoveBackground
 
 SIZE = (64, 64)
 
@@ -33,11 +34,25 @@ class Recording(BorderKey):
         return SimpleNamespace(redraw=redraw, remarks=lambda request: [])
 
 
-def events_of(folder: Path, masks: list[str], *, with_mask: bool = True, shade: int = 255) -> Any:
-    """Events of a job with an img2img stage for each of `masks`, its parameter of that name."""
+def events_of(
+    folder: Path,
+    masks: list[str],
+    *,
+    with_mask: bool = True,
+    shade: int = 255,
+    cuts: bool = False,
+) -> Any:
+    """Events of a job with an img2img stage for each of `masks`, its parameter of that name.
+
+    Args:
+        shade: value of all pixels of the mask.
+        cuts: True to remove the background first.
+    """
     Recording.requests.clear()
     image, mask = folder / "cat.png", folder / "cat.mask.png"
-    Image.radial_gradient("L").resize(SIZE).convert("RGB").save(image)
+    picture = Image.new("RGB", SIZE, "white")
+    ImageDraw.Draw(picture).ellipse([16, 16, 47, 47], fill="navy")
+    picture.save(image)
     Image.new("L", SIZE, shade).save(mask)
     inputs = [OrderInput("image", str(image), sha256_file(image))]
     if with_mask:
@@ -46,9 +61,12 @@ def events_of(folder: Path, masks: list[str], *, with_mask: bool = True, shade: 
         StageOrder(f"s{place}", "img2img", Img2Img(model="own", mask=word).params(), f"cat.{place}")
         for place, word in enumerate(masks)
     )
+    if cuts:
+        cut = StageOrder("cut", "remove_background", RemoveBackground(model="key").params(), "cat")
+        stages = (cut, *stages)
     events: list[Any] = []
     bench = runner.WorkerContext(
-        models=ModelCache({"own": Recording()}, Device("cpu", "float32")),
+        models=ModelCache({"own": Recording(), "key": BorderKey()}, Device("cpu", "float32")),
         emit=events.append,
         is_cancelled=lambda job: False,
         must_yield=lambda job: False,
@@ -79,7 +97,9 @@ def test_no_mask_no_picture(tmp_path: Path, masks: list[str]):
     assert last.failure["code"] == "mask_missing"
 
 
-def test_a_changed_mask_makes_another_key(tmp_path: Path):
-    one, again = (keys(events_of(tmp_path, ["file"])) for _ in range(2))
-    assert one == again
-    assert one != keys(events_of(tmp_path, ["file"], shade=254))
+@pytest.mark.parametrize("cuts", [False, True])
+def test_a_changed_mask_makes_another_key(tmp_path: Path, cuts: bool):
+    *_, one = keys(events_of(tmp_path, ["file"], cuts=cuts))
+    *_, again = keys(events_of(tmp_path, ["file"], cuts=cuts))
+    *_, other = keys(events_of(tmp_path, ["file"], cuts=cuts, shade=254))
+    assert one == again != other
