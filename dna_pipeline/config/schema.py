@@ -212,6 +212,8 @@ class Inbox:
     hours: Hours | None = None
     source_roots: tuple[Path, ...] = ()
     on_duplicate: Literal["skip", "run"] = "skip"
+    pairs_masks: bool = False
+    """True if the inbox's pipeline, with the inbox's defaults, asks for masks beside the images."""
     line: int = field(default=0, compare=False)
     """Line of the inbox's path in pipeline.yaml; 0 if it has none."""
 

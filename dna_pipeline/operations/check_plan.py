@@ -54,8 +54,8 @@ class Preview:
 
     Attributes:
         candidates: the drops that would be claimed; drops that the ledger knows are left out.
-        waiting: files whose download is under way, files that belong to such a file, and images
-            that look like render passes.
+        waiting: files whose download is under way, files that belong to such a file, images that
+            look like render passes, and masks without an image.
         ignored: why a file or folder is left alone, by path.
     """
 
@@ -107,7 +107,8 @@ def _preview_all(
         if waiting.kind in _FINAL_ERRORS
         and not (is_image_name(waiting.path) or is_prompt_file(waiting.path))
     ]
-    waiting = [waits for waits in pairing.waiting if waits.kind in ("writing", "partner", "pass")]
+    kinds = ("writing", "partner", "pass", "mask")
+    waiting = [waits for waits in pairing.waiting if waits.kind in kinds]
     return Preview(pairing.ready + unusable, waiting, listing.ignored), listing.files
 
 

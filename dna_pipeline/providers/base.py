@@ -155,7 +155,8 @@ class ImageToImageRequest:
 
     `saves_memory`: memory ran out before; use less of it, at the cost of time. `clip_skip`: 1 for
     the text encoder's last layer, 2 for the one before it. `embeddings`: files of textual
-    inversions, by the names that may stand for them in the prompts.
+    inversions, by the names that may stand for them in the prompts. `mask`: mode L, of the
+    picture's size; what is white in it is redrawn. None to redraw all.
     """
 
     prompt: str
@@ -170,6 +171,7 @@ class ImageToImageRequest:
     prompt_syntax: Literal["a1111", "plain"] = "a1111"
     clip_skip: int = 1
     embeddings: Mapping[str, Path] = field(default_factory=dict[str, Path])
+    mask: Image.Image | None = None
 
 
 @runtime_checkable

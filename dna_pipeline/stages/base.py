@@ -54,6 +54,8 @@ class StageContext:
             manifest.
         recipe: the manifest's facts about the input and the stages up to this one, without those
             that differ from run to run; for files that carry them along.
+        companions: the image's further files by their roles, such as `mask`; only those of the
+            stage's `companion_roles` that no stage before it read. Never written.
     """
 
     stage_id: str
@@ -68,6 +70,7 @@ class StageContext:
     recipe: dict[str, Any] = field(default_factory=dict[str, Any])
     extra_files: Mapping[str, ExtraFile] = field(default_factory=dict[str, ExtraFile])
     embeddings: dict[str, str] = field(default_factory=dict[str, str])
+    companions: dict[str, Path] = field(default_factory=dict[str, Path])
 
     def path(self, suffix: str) -> Path:
         """Path of the artifact `<stem><suffix>`, e.g. `ctx.path(".matte.png")`."""
@@ -103,6 +106,10 @@ class Stage(BaseModel, ABC):
     templates: ClassVar[tuple[str, ...]] = ()
     """The parameters whose text may hold fields and wildcards (see `config/templates.py`); the
     stage's parameter `seed` decides what those choose."""
+
+    companion_roles: ClassVar[frozenset[str]] = frozenset()
+    """Roles of the companions that the stage may read. A companion goes to the first stage of a
+    job that reads its role, and to no other."""
 
     model: str | None = Field(None, description="name of the model, from `models:`")
 

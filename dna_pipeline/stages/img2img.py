@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from dna_pipeline.base.errors import NoEffectiveSteps, ParameterInvalid
+from dna_pipeline.base.errors import MaskMissing, NoEffectiveSteps, ParameterInvalid
 from dna_pipeline.base.files import Artifact
 from dna_pipeline.providers.base import ImageToImageRequest
 from dna_pipeline.providers.stable_diffusion.prompts import emphasis
@@ -53,7 +55,11 @@ class Img2Img(Stage):
         "scheduler": "schedule",
     }
     foreign_words: ClassVar[dict[str, str]] = {
+        "grow_mask_by": "mask_grow",
         "height": "max_size",
+        "inpaint_full_res": "area",
+        "inpaint_full_res_padding": "padding",
+        "inpainting_mask_invert": "mask_invert",
         "negative": "negative_prompt",
         "num_inference_steps": "steps",
         "resolution": "max_size",
@@ -64,8 +70,11 @@ class Img2Img(Stage):
     }
     later_parameters: ClassVar[dict[str, Any]] = {
         "alpha": "keep", "prompt_syntax": "a1111", "clip_skip": 1, "from_metadata": False,
+        "mask": "none", "mask_blur": 4, "mask_grow": 0, "mask_invert": False,
+        "area": "whole", "padding": 32,
     }  # fmt: skip
     templates: ClassVar[tuple[str, ...]] = ("prompt", "negative_prompt")
+    companion_roles: ClassVar[frozenset[str]] = frozenset({"mask"})
 
     prompt: str = Field("", description="what the picture should become")
     negative_prompt: str = Field("", description="what it should not become")
@@ -110,6 +119,25 @@ class Img2Img(Stage):
         description="prompt and parameters from the PNG's own texts; those of the sidecar win",
     )
 
+    mask: Literal["none", "alpha", "file"] = Field(
+        "none",
+        description="what is repainted: all; alpha: where the input is transparent; file: where "
+        "the mask beside the input, cat.mask.png for cat.png, is white",
+    )
+    mask_blur: int = Field(4, ge=0, le=256, description="blur of the mask's edge, in pixels")
+    mask_grow: int = Field(
+        0, ge=-256, le=256, description="pixels by which the mask grows before it is blurred"
+    )
+    mask_invert: bool = Field(False, description="repaint what the mask leaves black")
+    area: Literal["whole", "masked"] = Field(
+        "whole",
+        description="what the model sees: the whole picture; masked: the part around the mask "
+        "alone, enlarged to max_size, and the picture keeps its size",
+    )
+    padding: int = Field(
+        32, ge=0, le=4096, description="margin around the mask in area: masked, in pixels"
+    )
+
     @classmethod
     def translated(cls, params: dict[str, Any]) -> dict[str, Any]:
         """Samplers and schedules as AUTOMATIC1111 and ComfyUI spell them, in our words.
@@ -130,11 +158,13 @@ class Img2Img(Stage):
     @classmethod
     def advice(cls, name: str, value: object) -> str:
         """Our name for a sampler or schedule that AUTOMATIC1111, ComfyUI or Diffusers name
-        otherwise, and the longer side for a size like 512x768."""
+        otherwise, the longer side for a size like 512x768, and how to name a file as a mask."""
         if not isinstance(value, str):
             return ""
         if name == "max_size" and (sides := re.fullmatch(r"(\d{2,4})\s*[x×*]\s*(\d{2,4})", value)):
             return f"write the longer side alone: {max(map(int, sides.groups()))}"
+        if name == "mask" and "." in value:
+            return "name that file like the input, cat.mask.png for cat.png, and write mask: file"
         own, schedule = sampler_named(value)
         schedule = schedule if own is not None and SAMPLERS[own].takes_schedules else ""
         if cls.aliases.get(name, name) == "schedule":
@@ -190,38 +220,97 @@ class Img2Img(Stage):
         return embeddings.possibly_named(data / embeddings.FOLDER, texts)
 
     def disk_bytes(self, width: int, height: int) -> int:
-        return 4 * self.max_size**2
+        return 4 * (width * height if self._keeps_size else self.max_size**2)
 
     def work(self, width: int, height: int) -> float:
+        steps = int(self.steps * self.strength)
+        if self._keeps_size:
+            return steps * self.max_size**2
         width, height = self.output_size(width, height)
-        return int(self.steps * self.strength) * width * height
+        return steps * width * height
 
     def output_size(self, width: int, height: int) -> tuple[int, int]:
-        return fitted_size(width, height, self.max_size)
+        return (width, height) if self._keeps_size else fitted_size(width, height, self.max_size)
+
+    @property
+    def _keeps_size(self) -> bool:
+        return self.mask != "none" and self.area == "masked"
 
     def run(self, ctx: StageContext) -> list[Artifact]:
         from dna_pipeline.media.images import load_image, save_png  # the daemon loads no decoder
 
-        assert self.model is not None, "checked when the pipeline was built"
         source = load_image(ctx.source, ctx.warnings)
-        image = fitted(on_white(source), self.max_size)
-        model: ImageToImage = ctx.models.get(self.model)
-        files = {name: file.path for name, file in ctx.extra_files.items()}
-        request = self._request(saves_memory=ctx.low_memory_level > 0, files=files)
-        ctx.warnings += size_remarks(source.size, self.max_size)
+        if not self._keeps_size:
+            ctx.warnings += size_remarks(source.size, self.max_size)
         if not self.prompt.strip():
             ctx.warnings.append(EMPTY_PROMPT)
-        ctx.warnings += model.remarks(request)
-        result = model.redraw(image, request, ctx.on_step)
-        ctx.warnings += result.info.pop("remarks", [])
-        names = result.info.pop("embeddings", [])
-        ctx.embeddings |= {name: ctx.extra_files[name].sha256 for name in names}
-        if self.alpha == "keep" and source.mode == "RGBA":
-            result = _with_alpha(result, source.getchannel("A"), ctx.warnings)
+        make = self._redrawn if self.mask == "none" else self._repainted
+        result = make(ctx, source)
         path = ctx.path(".png")
         save_png(result, path, {"parameters": self.parameters_text(result.size, ctx.embeddings)})
         facts: dict[str, Any] = {"width": result.width, "height": result.height}
         return [Artifact(path, "image", "image/png", facts)]
+
+    def _redrawn(self, ctx: StageContext, source: Image.Image) -> Image.Image:
+        result = self._draw(ctx, fitted(on_white(source), self.max_size))
+        if self.alpha == "keep" and source.mode == "RGBA":
+            result = _with_alpha(result, source.getchannel("A"), ctx.warnings)
+        return result
+
+    def _repainted(self, ctx: StageContext, source: Image.Image) -> Image.Image:
+        """The picture with the part under the mask redrawn, and all else as it was."""
+        from dna_pipeline.media.repaint_mask import MaskEdit, region_of
+        from dna_pipeline.stages import repaint
+
+        edit = MaskEdit(self.mask_invert, self.mask_grow, self.mask_blur)
+        way = repaint.Repaint(edit, self.mask == "alpha" and not self.mask_invert, self.alpha)
+        raw_mask = self._mask(ctx, source)
+        picture = source if self._keeps_size else fitted(source, self.max_size)
+        mask = way.mask(picture, raw_mask)
+        region = region_of(mask, self.padding)
+        if region is None:
+            is_opaque = self.mask == "alpha" and source.mode != "RGBA"
+            remark = repaint.NO_TRANSPARENCY if is_opaque else repaint.NOTHING_TO_REPAINT
+            ctx.warnings.append(remark)
+            return way.unchanged(picture)
+        size = picture.size
+        if self._keeps_size:
+            size = enlarged_size(region[2] - region[0], region[3] - region[1], self.max_size)
+        else:
+            region = (0, 0, *size)
+        return way.run(picture, mask, region, size, partial(self._draw, ctx))
+
+    def _mask(self, ctx: StageContext, source: Image.Image) -> Image.Image:
+        """The mask of the job, of any size. Raises `MaskMissing`."""
+        from dna_pipeline.media.images import load_image
+        from dna_pipeline.media.repaint_mask import mask_of, transparency_of
+
+        if self.mask == "alpha":
+            return transparency_of(source)
+        if (path := ctx.companions.get("mask")) is None:
+            raise MaskMissing("mask: file was asked for, and the image has no mask")
+        mask = mask_of(load_image(path, ctx.warnings))
+        if mask.size != source.size:
+            sizes = [f"{one.width} x {one.height} px" for one in (mask, source)]
+            ctx.warnings.append(
+                f"The mask of {sizes[0]} was scaled to the size of the picture, {sizes[1]}."
+            )
+        return mask
+
+    def _draw(
+        self, ctx: StageContext, image: Image.Image, mask: Image.Image | None = None
+    ) -> Image.Image:
+        """The picture as the model redraws it. Its remarks become warnings."""
+        assert self.model is not None, "checked when the pipeline was built"
+        model: ImageToImage = ctx.models.get(self.model)
+        files = {name: file.path for name, file in ctx.extra_files.items()}
+        request = self._request(saves_memory=ctx.low_memory_level > 0, files=files)
+        ctx.warnings += model.remarks(request)
+        result = model.redraw(image, replace(request, mask=mask), ctx.on_step)
+        ctx.warnings += result.info.pop("remarks", [])
+        names = result.info.pop("embeddings", [])
+        ctx.embeddings |= {name: ctx.extra_files[name].sha256 for name in names}
+        return result
 
     def _request(self, *, saves_memory: bool, files: Mapping[str, Path]) -> ImageToImageRequest:
         assert isinstance(self.seed, int), "made definite at intake"
@@ -265,9 +354,22 @@ class Img2Img(Stage):
             fields["Clip skip"] = self.clip_skip
         if inversions:
             fields["TI hashes"] = ", ".join(f"{n}: {sha[:12]}" for n, sha in inversions.items())
+        if self.mask != "none":
+            fields |= self._mask_fields()
         negative = [f"Negative prompt: {self.negative_prompt}"] if self.negative_prompt else []
         last = ", ".join(f"{key}: {_quoted(str(value))}" for key, value in fields.items())
         return "\n".join([self.prompt, *negative, last]).strip()
+
+    def _mask_fields(self) -> dict[str, object]:
+        """The fields about a mask, as AUTOMATIC1111 names them."""
+        fields: dict[str, object] = {}
+        if self.mask_blur:
+            fields["Mask blur"] = self.mask_blur
+        if self.mask_invert:
+            fields["Mask mode"] = "Inpaint not masked"
+        if self.area == "masked":
+            fields |= {"Inpaint area": "Only masked", "Masked area padding": self.padding}
+        return fields
 
 
 def on_white(image: Image.Image) -> Image.Image:
@@ -338,6 +440,17 @@ def fitted_size(width: int, height: int, max_size: int) -> tuple[int, int]:
     def side(length: int) -> int:
         # In whole numbers: 1000 * (768 / 1000) can be a hair less than 768, and lose 8 pixels.
         return max(length * over // under // MULTIPLE_PX * MULTIPLE_PX, MIN_SIDE_PX)
+
+    return side(width), side(height)
+
+
+def enlarged_size(width: int, height: int, max_size: int) -> tuple[int, int]:
+    """Width and height for the model of a part of a picture: the longer side comes to about
+    `max_size`; multiples of 8 of at least 64."""
+    longer = max(width, height)
+
+    def side(length: int) -> int:
+        return max(length * max_size // longer // MULTIPLE_PX * MULTIPLE_PX, MIN_SIDE_PX)
 
     return side(width), side(height)
 

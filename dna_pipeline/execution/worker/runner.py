@@ -37,6 +37,7 @@ from dna_pipeline.execution.protocol import (
     JobDone,
     JobFailed,
     Order,
+    OrderInput,
     Phase,
     Progress,
     StageDone,
@@ -150,7 +151,8 @@ class _Run:
         provider = self.context.models.provider(stage.model) if stage.model else None
         weights = None if provider is None else self.context.fingerprint(provider)[1]
         files = {name: file.sha256 for name, file in self._extra_files(stage).items()}
-        return stage_key(stage, spec.stem, self.input_sha256, provider, weights, files)
+        inputs = self._inputs_sha256(stage)
+        return stage_key(stage, spec.stem, inputs, provider, weights, files)
 
     def _extra_files(self, stage: Stage) -> dict[str, ExtraFile]:
         """Raises OSError for a file that cannot be read."""
@@ -158,6 +160,25 @@ class _Run:
             return {}
         paths = stage.extra_files(self.context.data)
         return {n: ExtraFile(path, self.context.hash_file(path)) for n, path in paths.items()}
+
+    def _inputs_sha256(self, stage: Stage) -> str:
+        """Hash of all files that the stage reads. That of the first stage's input includes all
+        companions of the job already."""
+        companions = self._companions_of(stage)
+        if stage is self.stages[0] or not companions:
+            return self.input_sha256
+        files = [("image", self.input_sha256), *((f.role, f.sha256) for f in companions)]
+        return sha256_of_inputs(files)
+
+    def _companions_of(self, stage: Stage) -> list[OrderInput]:
+        """The companions that go to that stage: of a role that it reads and none before it does."""
+        before: set[str] = set()
+        for other in self.stages:
+            if other is stage:
+                break
+            before |= other.companion_roles
+        roles = stage.companion_roles - before
+        return [file for file in self.order.inputs[1:] if file.role in roles]
 
     def _run_stage(self, spec: StageOrder, stage: Stage, source: Path, folder: Path) -> Path:
         """Run the stage, again with less memory if memory runs out; the file that the next stage
@@ -202,6 +223,7 @@ class _Run:
             low_memory_level=level,
             recipe=self._recipe(spec),
             extra_files=self._extra_files(stage),
+            companions={file.role: Path(file.path) for file in self._companions_of(stage)},
         )
         if level:
             stage_context.warnings.append(f"{MEMORY_REMARK} {level + 1}.")

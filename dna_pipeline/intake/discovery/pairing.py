@@ -4,7 +4,8 @@
 
 A YAML with an `image:` key is a job file for that image; a YAML with `images:`, like a table, asks
 for jobs of several images. `cat.png.yaml` is the sidecar of `cat.png`; `cat.yaml` is the sidecar of
-the one image called `cat` that no other file names. A file whose partner is not yet certain waits,
+the one image called `cat` that no other file names. In an inbox whose pipeline uses masks,
+`cat.mask.png` is the mask of `cat.png`. A file whose partner is not yet certain waits,
 with a reason.
 """
 
@@ -18,6 +19,7 @@ from dna_pipeline.config.prompt_file import is_prompt_file
 from dna_pipeline.config.schema import Inbox
 from dna_pipeline.config.tables import is_table_name
 from dna_pipeline.intake.discovery.candidates import Pairing, ReadReference, References
+from dna_pipeline.intake.discovery.mask_names import MaskNames, masks_of
 from dna_pipeline.intake.discovery.names import MATCHES, NEAR_MATCHES, Key, fold, without_suffix
 from dna_pipeline.intake.discovery.naming_files import NamingFile, classify
 from dna_pipeline.intake.discovery.scan import is_image_name, is_yaml_name
@@ -55,12 +57,14 @@ def pair(
         elif is_prompt_file(path):
             prompts.append(path)
     images.sort()
+    masks = masks_of(images) if inbox.pairs_masks else MaskNames(images, {}, {})
+    images = masks.pictures
     yamls.sort(key=lambda path: (path.lower().endswith(".yml"), path))
     files = list(classify(inbox, tracker, yamls, sorted(tables), image_of))
     files += map(NamingFile, sorted(prompts))
     owners = _Owners(inbox, images, looked_for)
     owners.assign(files)
-    waits = Waits(inbox, tracker, images)
+    waits = Waits(inbox, tracker, images, masks)
     waits.derive(files, owners.free)
     return Pairing(waits.ready, waits.waiting, frozenset(owners.referenced))
 

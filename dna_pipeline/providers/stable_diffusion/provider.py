@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -37,7 +38,7 @@ from dna_pipeline.providers.stable_diffusion import (
     prompt_syntax,
 )
 from dna_pipeline.providers.stable_diffusion.decoding import Decoded
-from dna_pipeline.providers.stable_diffusion.folder import SdFolder, some
+from dna_pipeline.providers.stable_diffusion.folder import INPAINTING_CHANNELS, SdFolder, some
 from dna_pipeline.providers.stable_diffusion.inversions import InversionFiles, identity
 from dna_pipeline.providers.stable_diffusion.prompts.conditioning import Conditioner, PromptText
 from dna_pipeline.providers.stable_diffusion.prompts.emphasis import PromptError
@@ -266,14 +267,17 @@ class StableDiffusion:
 
         `on_step` counts to the steps that really run, int(steps x strength). The noise is drawn
         on the CPU whatever the device, so that a seed means the same everywhere. On the CPU in
-        float32 the result is bit for bit that of `diffusers.StableDiffusionImg2ImgPipeline`, for
-        prompts of one block without weights, and without tiles.
+        float32 the result is bit for bit that of `diffusers.StableDiffusionImg2ImgPipeline`, or
+        with a mask that of `diffusers.StableDiffusionInpaintPipeline`, for prompts of one block
+        without weights, and without tiles. Pixels outside of the mask went through the VAE and are
+        nearly, but not exactly, those of the picture.
 
         A picture that is black or no number in a shorter type is decoded once more, with the VAE
         in float32; then a remark in its `info` says so.
 
         Raises:
             NonFiniteOutput, BlackImage, ContentFiltered, OutOfMemory: as their names say.
+            ParameterInvalid: the model can only repaint, and there is no mask.
             Whatever `on_step` raises.
         """
         try:
@@ -397,11 +401,12 @@ class StableDiffusion:
                 on_step(-(-calls // order), -(-pipeline.num_timesteps // order))
             return {}
 
-        self._pipeline.scheduler = make_scheduler(
-            self._scheduler_config, request.sampler, request.schedule
-        )
+        scheduler = make_scheduler(self._scheduler_config, request.sampler, request.schedule)
+        pipeline, mask = self._pipeline_for(request, image.size)
+        pipeline.scheduler = scheduler
         positive, negative = self._embeddings(request)
-        result = self._pipeline(
+        result = pipeline(
+            **mask,
             prompt_embeds=positive,
             negative_prompt_embeds=negative,
             image=image,
@@ -414,6 +419,29 @@ class StableDiffusion:
             output_type="np",
         )
         return Decoded(result.images, any(result.nsfw_content_detected or [])), latents[0]
+
+    def _pipeline_for(
+        self, request: ImageToImageRequest, size: tuple[int, int]
+    ) -> tuple[Any, dict[str, Any]]:
+        """The pipeline for a request, and its arguments about the mask. Raises
+        `ParameterInvalid`."""
+        if request.mask is not None:
+            width, height = size
+            return self._inpainting, {"mask_image": request.mask, "width": width, "height": height}
+        if self._pipeline.unet.config.in_channels == INPAINTING_CHANNELS:
+            raise ParameterInvalid(
+                "mask: the model is an inpainting model, which needs a mask",
+                hint="Set mask: file or mask: alpha, or use a model for text and images.",
+            )
+        return self._pipeline, {}
+
+    @cached_property
+    def _inpainting(self) -> Any:
+        """The pipeline that repaints under a mask. It shares all parts, so it costs no memory."""
+        cls: Any = import_module("diffusers").StableDiffusionInpaintPipeline
+        pipeline = cls(**self._pipeline.components, requires_safety_checker=False)
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline
 
     def _checked(self, decoded: Decoded) -> Image.Image:
         """The picture, if it is one. Values are checked before 8 bits hide what is not a number."""

@@ -49,6 +49,12 @@ def test_defaults_are_those_of_the_contract():
         "prompt_syntax": "a1111",
         "clip_skip": 1,
         "from_metadata": False,
+        "mask": "none",
+        "mask_blur": 4,
+        "mask_grow": 0,
+        "mask_invert": False,
+        "area": "whole",
+        "padding": 32,
     }
 
 
