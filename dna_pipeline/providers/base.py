@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, r
 from pydantic import BaseModel, ConfigDict, Field
 
 from dna_pipeline.base.errors import ConfigError, UnknownModel, WeightsMismatch, WeightsMissing
+from dna_pipeline.weights.loras import Lora
 from dna_pipeline.weights.pins import Pins, Placement, load_pins
 
 if TYPE_CHECKING:
@@ -154,7 +155,8 @@ class ImageToImageRequest:
     """Arguments of one img2img call; the same names and ranges as the stage's parameters.
 
     `saves_memory`: memory ran out before; use less of it, at the cost of time. `clip_skip`: 1 for
-    the text encoder's last layer, 2 for the one before it.
+    the text encoder's last layer, 2 for the one before it. The prompt has no tags of LoRAs any
+    more; `loras` has them all.
     """
 
     prompt: str
@@ -168,6 +170,7 @@ class ImageToImageRequest:
     saves_memory: bool = False
     prompt_syntax: Literal["a1111", "plain"] = "a1111"
     clip_skip: int = 1
+    loras: tuple[Lora, ...] = ()
 
 
 @runtime_checkable

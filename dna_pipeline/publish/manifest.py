@@ -67,6 +67,14 @@ class InputPart(_Part):
     files: list[InputFilePart] = []
 
 
+class LoraPart(_Part):
+    """A LoRA that changed a stage's model."""
+
+    name: str
+    sha256: str
+    weight: float
+
+
 class ModelPart(_Part):
     """The model that a stage used. A path within `paths.data` is relative to it. `sha256` is null
     for a model without weights.
@@ -79,6 +87,9 @@ class ModelPart(_Part):
     path: str
     sha256: str | None
     license: str | None
+    loras: list[LoraPart] = Field(
+        default_factory=list[LoraPart], exclude_if=lambda loras: not loras
+    )
 
 
 class StagePart(_Part):

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from dna_pipeline.base.files import Artifact
 from dna_pipeline.providers.base import Device, ModelCache
+from dna_pipeline.weights.loras import LoraFolder
 
 Kind = Literal["image", "mesh"]
 
@@ -41,6 +42,7 @@ class StageContext:
         warnings: sentences for the manifest.
         computed_on: set by a stage that did not compute where its model does, or has no model;
             for the manifest.
+        loras: the folder of LoRAs; None outside of a worker.
         recipe: the manifest's facts about the input and the stages up to this one, without those
             that differ from run to run; for files that carry them along.
     """
@@ -54,6 +56,7 @@ class StageContext:
     low_memory_level: int = 0
     warnings: list[str] = field(default_factory=list[str])
     computed_on: Device | None = None
+    loras: LoraFolder | None = None
     recipe: dict[str, Any] = field(default_factory=dict[str, Any])
 
     def path(self, suffix: str) -> Path:
@@ -127,6 +130,10 @@ class Stage(BaseModel, ABC):
 
     def check(self) -> None:
         """Raise a `JobError` for values that are valid one by one but not together."""
+
+    def lora_weights(self) -> dict[str, float]:
+        """The weight of each LoRA that the stage's parameters name."""
+        return {}
 
     def disk_bytes(self, width: int, height: int) -> int:
         """Bytes that the stage writes at most, about, for a job's picture of that size."""

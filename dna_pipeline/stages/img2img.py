@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field
 
-from dna_pipeline.base.errors import NoEffectiveSteps, ParameterInvalid
+from dna_pipeline.base.errors import NoEffectiveSteps, ParameterInvalid, WeightsMismatch
 from dna_pipeline.base.files import Artifact
 from dna_pipeline.providers.base import ImageToImageRequest
-from dna_pipeline.providers.stable_diffusion.prompts import emphasis
+from dna_pipeline.providers.stable_diffusion.prompts import emphasis, tags
 from dna_pipeline.providers.stable_diffusion.samplers import SAMPLERS, SCHEDULES, sampler_named
 from dna_pipeline.stages.base import Seed, Stage, StageContext
+from dna_pipeline.weights.loras import Lora, LoraFolder, short_hash
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -25,6 +27,8 @@ SamplerName = Literal[
     "dpm2_a", "ddim", "uni_pc",
 ]  # fmt: skip
 Schedule = Literal["normal", "karras", "exponential", "beta"]
+
+LoraWeight = Annotated[float, Field(ge=-tags.MOST_WEIGHT, le=tags.MOST_WEIGHT, allow_inf_nan=False)]
 
 MIN_SIDE_PX = 64
 MULTIPLE_PX = 8
@@ -59,7 +63,7 @@ class Img2Img(Stage):
         "width": "max_size",
     }
     later_parameters: ClassVar[dict[str, Any]] = {
-        "alpha": "keep", "prompt_syntax": "a1111", "clip_skip": 1,
+        "alpha": "keep", "prompt_syntax": "a1111", "clip_skip": 1, "loras": {},
     }  # fmt: skip
     templates: ClassVar[tuple[str, ...]] = ("prompt", "negative_prompt")
 
@@ -100,6 +104,11 @@ class Img2Img(Stage):
     )
     clip_skip: int = Field(
         1, ge=1, le=12, description="layer of the text encoder, from its end; 1: the last one"
+    )
+
+    loras: dict[str, LoraWeight] = Field(
+        {},
+        description="LoRAs by their names below models/loras, each with its weight, like clay: 0.8",
     )
 
     @classmethod
@@ -162,12 +171,32 @@ class Img2Img(Stage):
             text = getattr(self, name)
             if self.prompt_syntax == "a1111" and "{" not in text:
                 try:
+                    if name == "prompt":
+                        text, _ = self._prompt_and_loras()
                     emphasis.parse(text)
                 except emphasis.PromptError as error:
                     raise ParameterInvalid(
                         f"{name}: {error}",
                         hint="Mend it, or set prompt_syntax: plain, where all is text.",
                     ) from None
+
+    def _prompt_and_loras(self) -> tuple[str, dict[str, float]]:
+        """The prompt without tags, and the weights of all LoRAs. Raises `PromptError`.
+
+        A LoRA that `loras` and a tag name has two weights, of which neither is clearly meant.
+        """
+        if self.prompt_syntax == "plain":
+            return self.prompt, self.loras
+        prompt, weights = tags.split(self.prompt)
+        if twice := sorted(weights.keys() & self.loras.keys()):
+            raise emphasis.PromptError(f"the LoRA {twice[0]!r} is in `loras` too; keep one")
+        return prompt, {**self.loras, **weights}
+
+    def lora_weights(self) -> dict[str, float]:
+        try:
+            return self._prompt_and_loras()[1]
+        except emphasis.PromptError:
+            return {}
 
     def disk_bytes(self, width: int, height: int) -> int:
         return 4 * self.max_size**2
@@ -186,7 +215,7 @@ class Img2Img(Stage):
         source = load_image(ctx.source, ctx.warnings)
         image = fitted(on_white(source), self.max_size)
         model: ImageToImage = ctx.models.get(self.model)
-        request = self._request(saves_memory=ctx.low_memory_level > 0)
+        request = self._request(ctx)
         ctx.warnings += size_remarks(source.size, self.max_size)
         if not self.prompt.strip():
             ctx.warnings.append(EMPTY_PROMPT)
@@ -196,14 +225,19 @@ class Img2Img(Stage):
         if self.alpha == "keep" and source.mode == "RGBA":
             result = _with_alpha(result, source.getchannel("A"), ctx.warnings)
         path = ctx.path(".png")
-        save_png(result, path, {"parameters": self.parameters_text(result.size)})
+        hashes = {lora.name: short_hash(lora.path) for lora in request.loras}
+        save_png(result, path, {"parameters": self.parameters_text(result.size, hashes)})
         facts: dict[str, Any] = {"width": result.width, "height": result.height}
         return [Artifact(path, "image", "image/png", facts)]
 
-    def _request(self, *, saves_memory: bool) -> ImageToImageRequest:
+    def _request(self, ctx: StageContext) -> ImageToImageRequest:
         assert isinstance(self.seed, int), "made definite at intake"
+        try:
+            prompt, weights = self._prompt_and_loras()
+        except emphasis.PromptError as error:
+            raise ParameterInvalid(f"prompt: {error}") from error
         return ImageToImageRequest(
-            prompt=self.prompt,
+            prompt=prompt,
             negative_prompt=self.negative_prompt,
             seed=self.seed,
             steps=self.steps,
@@ -211,17 +245,22 @@ class Img2Img(Stage):
             strength=self.strength,
             sampler=self.sampler,
             schedule=self.schedule,
-            saves_memory=saves_memory,
+            saves_memory=ctx.low_memory_level > 0,
             prompt_syntax=self.prompt_syntax,
             clip_skip=self.clip_skip,
+            loras=tuple(_fitting(ctx.loras, weights)) if weights else (),
         )
 
-    def parameters_text(self, size: tuple[int, int]) -> str:
+    def parameters_text(
+        self, size: tuple[int, int], lora_hashes: Mapping[str, str] | None = None
+    ) -> str:
         """The text `parameters` that AUTOMATIC1111 would write into this stage's PNG.
 
         Args:
             size: width and height of the picture.
+            lora_hashes: of all LoRAs by their names, as that program shortens them.
 
+        LoRAs of `loras` are written as tags, since that program knows no other way to name them.
         Its format: `create_infotext` in its modules/processing.py.
         """
         fields: dict[str, object] = {
@@ -236,9 +275,27 @@ class Img2Img(Stage):
         }
         if self.clip_skip > 1:
             fields["Clip skip"] = self.clip_skip
+        if lora_hashes:
+            hashes = (f"{_without_marks(name)}: {one}" for name, one in lora_hashes.items())
+            fields["Lora hashes"] = ", ".join(hashes)
+        own = {name: weight for name, weight in self.loras.items() if weight != 0}
         negative = [f"Negative prompt: {self.negative_prompt}"] if self.negative_prompt else []
         last = ", ".join(f"{key}: {_quoted(str(value))}" for key, value in fields.items())
-        return "\n".join([self.prompt, *negative, last]).strip()
+        return "\n".join([tags.with_tags(self.prompt, own), *negative, last]).strip()
+
+
+def _fitting(folder: LoraFolder | None, weights: Mapping[str, float]) -> list[Lora]:
+    """The LoRAs of these names. Raises `WeightsMissing` or `WeightsMismatch`."""
+    assert folder is not None, "a job with LoRAs runs in a worker, which knows their folder"
+    for name in weights:
+        if (why := folder.mismatch(name)) is not None:
+            raise WeightsMismatch(why)
+    return folder.get(weights)
+
+
+def _without_marks(name: str) -> str:
+    """The name of a LoRA as AUTOMATIC1111 writes it into its list of hashes."""
+    return name.replace(":", "").replace(",", "")
 
 
 def on_white(image: Image.Image) -> Image.Image:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ def stage_key(
     input_sha256: str,
     provider: Provider | None,
     weights_sha256: str | None,
+    lora_hashes: Mapping[str, str | None] | None = None,
 ) -> str:
     """Hexadecimal SHA-256 of everything that decides the bytes that a stage writes.
 
@@ -32,8 +34,9 @@ def stage_key(
         input_sha256: hash of the file that the stage reads.
         provider: the entry of the stage's model; None for a stage without one.
         weights_sha256: hash of the model's weights; None for a model without any.
+        lora_hashes: hashes of the LoRAs that change the model, by their names.
     """
-    inputs = {
+    inputs: dict[str, Any] = {
         "version": __version__,
         "type": stage.type,
         "params": stage.params(),
@@ -42,6 +45,8 @@ def stage_key(
         "provider": None if provider is None else _options(provider),
         "weights": weights_sha256,
     }
+    if lora_hashes:  # so that the keys of all other stages stay as they are
+        inputs["loras"] = lora_hashes
     return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()
 
 

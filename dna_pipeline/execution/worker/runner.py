@@ -27,6 +27,7 @@ from dna_pipeline.base.errors import (
     OutOfMemory,
     SourceMissing,
     StageFailed,
+    WeightsMissing,
 )
 from dna_pipeline.base.failpoints import failpoint
 from dna_pipeline.base.files import Artifact, fsync_dir, sha256_file, sha256_of_inputs
@@ -47,6 +48,7 @@ from dna_pipeline.providers.device_errors import is_device_fault, is_out_of_memo
 from dna_pipeline.stages import registry
 from dna_pipeline.stages.base import Stage, StageContext
 from dna_pipeline.stages.stage_key import stage_key
+from dna_pipeline.weights.loras import LoraFolder
 
 log = structlog.get_logger()
 
@@ -75,6 +77,8 @@ class WorkerContext:
     """Versions and device, recorded with each stage."""
     licence: Callable[[Provider], str | None] = attrgetter("license")
     """Licence of a model's weights, as the manifest records it."""
+    loras: LoraFolder | None = None
+    """The folder of LoRAs; None if no stage uses one."""
 
 
 def run(order: Order, context: WorkerContext) -> None:
@@ -134,7 +138,7 @@ class _Run:
             return False
         try:
             is_same = spec.done_key is None or spec.done_key == self._stage_key(spec, stage)
-        except OSError:
+        except (OSError, WeightsMissing):
             # Without the weights, the key cannot be computed. So run the stage again: it reports
             # what is missing.
             return False
@@ -145,7 +149,13 @@ class _Run:
     def _stage_key(self, spec: StageOrder, stage: Stage) -> str:
         provider = self.context.models.provider(stage.model) if stage.model else None
         weights = None if provider is None else self.context.fingerprint(provider)[1]
-        return stage_key(stage, spec.stem, self.input_sha256, provider, weights)
+        hashes = {lora["name"]: lora["sha256"] for lora in self._lora_facts(stage)}
+        return stage_key(stage, spec.stem, self.input_sha256, provider, weights, hashes)
+
+    def _lora_facts(self, stage: Stage) -> list[dict[str, Any]]:
+        """Name, hash and weight of the LoRAs of a stage. Raises `WeightsMissing` or OSError."""
+        folder, weights = self.context.loras, stage.lora_weights()
+        return folder.facts(weights) if weights and folder is not None else []
 
     def _run_stage(self, spec: StageOrder, stage: Stage, source: Path, folder: Path) -> Path:
         """Run the stage, again with less memory if memory runs out; the file that the next stage
@@ -188,6 +198,7 @@ class _Run:
             models=self.context.models,
             on_step=lambda step, steps: self._on_step(spec, stage, step, steps),
             low_memory_level=level,
+            loras=self.context.loras,
             recipe=self._recipe(spec),
         )
         if level:
@@ -227,7 +238,7 @@ class _Run:
             stage=spec.id,
             type=spec.type,
             provider=provider.name_in_config if provider else None,
-            model=self._model_facts(stage.model, provider),
+            model=self._model_facts(stage, provider),
             params=stage.params(),
             device=place.name,
             dtype=place.dtype,
@@ -270,14 +281,21 @@ class _Run:
             _, sha256 = self.context.fingerprint(provider)
             licence = self.context.licence(provider)
         model = {"name": stage.model, "sha256": sha256, "license": licence}
+        with suppress(OSError, WeightsMissing):
+            model |= self._with_loras(stage)
         return {"provider": provider.name_in_config, "model": model}
 
-    def _model_facts(self, name: str | None, provider: Provider | None) -> dict[str, Any] | None:
-        if name is None or provider is None:
+    def _with_loras(self, stage: Stage) -> dict[str, Any]:
+        facts = self._lora_facts(stage)
+        return {"loras": facts} if facts else {}
+
+    def _model_facts(self, stage: Stage, provider: Provider | None) -> dict[str, Any] | None:
+        if stage.model is None or provider is None:
             return None
         path, sha256 = self.context.fingerprint(provider)
         licence = self.context.licence(provider)
-        return {"name": name, "path": path, "sha256": sha256, "license": licence}
+        facts = {"name": stage.model, "path": path, "sha256": sha256, "license": licence}
+        return facts | self._with_loras(stage)
 
     def _preparation_s(self, stage: Stage) -> float:
         """Seconds that the stage's model may take beyond the limit, if it prepares itself."""

@@ -45,7 +45,9 @@ from dna_pipeline.intake.discovery.candidates import Candidate
 from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.intake.planning.named_images import NamedImages, Source
 from dna_pipeline.ledger.store import new_id
+from dna_pipeline.stages.registry import lora_names
 from dna_pipeline.weights.fingerprint import Fingerprints
+from dna_pipeline.weights.loras import LoraFolder
 
 ModelIdentities = Callable[[str], Any]
 """Values that identify the model of a name, for dedup keys."""
@@ -343,6 +345,10 @@ class Planner:
 
         return identity
 
+    @cached_property
+    def _loras(self) -> LoraFolder:
+        return LoraFolder(self._config.data, Fingerprints(self._config.data).of_file)
+
     def dedup_key(self, plan: Plan, item: PlanItem, sha256: str, models: ModelIdentities) -> str:
         """The dedup key: equal for jobs that do the same with the same bytes.
 
@@ -352,6 +358,8 @@ class Planner:
         del spec["priority"], spec["not_before"]
         used = {s["params"].get("model") for s in spec["stages"]} - {None}
         content = [sha256, spec, {name: models(name) for name in sorted(used)}]
+        if names := lora_names(spec["stages"]):
+            content.append(self._loras.hashes(names))
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
     def version_key(

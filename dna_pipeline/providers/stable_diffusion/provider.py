@@ -36,6 +36,7 @@ from dna_pipeline.providers.stable_diffusion import (
     loading,
     prompt_syntax,
 )
+from dna_pipeline.providers.stable_diffusion.adapters import Adapters
 from dna_pipeline.providers.stable_diffusion.decoding import Decoded
 from dna_pipeline.providers.stable_diffusion.folder import SdFolder, some
 from dna_pipeline.providers.stable_diffusion.prompts.conditioning import Conditioner, PromptText
@@ -43,6 +44,7 @@ from dna_pipeline.providers.stable_diffusion.prompts.emphasis import PromptError
 from dna_pipeline.providers.stable_diffusion.samplers import SAMPLERS
 from dna_pipeline.providers.stable_diffusion.single_file import SdFile
 from dna_pipeline.weights import slots
+from dna_pipeline.weights.loras import Lora
 from dna_pipeline.weights.pins import Pins, Placement
 
 if TYPE_CHECKING:
@@ -243,6 +245,7 @@ class StableDiffusion:
         self._pipeline = pipeline
         self._scheduler_config = scheduler_config
         self._conditioner = Conditioner(pipeline.tokenizer, pipeline.text_encoder)
+        self._adapters = Adapters(pipeline)
 
     @property
     def computes_on(self) -> Device:
@@ -263,16 +266,36 @@ class StableDiffusion:
 
         Raises:
             NonFiniteOutput, BlackImage, ContentFiltered, OutOfMemory: as their names say.
+            WeightsMissing, WeightsMismatch: of a LoRA.
             Whatever `on_step` raises.
         """
         try:
-            with _tiles(self._pipeline) if request.saves_memory else nullcontext():
+            tiles = _tiles(self._pipeline) if request.saves_memory else nullcontext()
+            with tiles, self._with_loras(request.loras):
                 return self._picture(image, request, on_step)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
             _free_device_memory()
             raise OutOfMemory(f"{image.width} x {image.height}: {error}"[:500]) from error
+
+    @contextmanager
+    def _with_loras(self, loras: tuple[Lora, ...]) -> Generator[None]:
+        """Put the LoRAs on the model inside the block.
+
+        torch compiles a model as it is without them, and would compile it anew for each LoRA, so
+        that the UNet runs as it was written meanwhile.
+        """
+        unet = self._pipeline.unet
+        compiled = unet._compiled_call_impl
+        with self._adapters.active(loras) as state:
+            self._conditioner.state = state
+            unet._compiled_call_impl = None if loras else compiled
+            try:
+                yield
+            finally:
+                self._conditioner.state = ""
+                unet._compiled_call_impl = compiled
 
     def remarks(self, request: ImageToImageRequest) -> list[str]:
         tokenizer = self._pipeline.tokenizer
