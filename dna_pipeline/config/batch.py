@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections import ChainMap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,7 +19,7 @@ from pydantic import ValidationError
 
 from dna_pipeline.base.errors import JobError, ParameterInvalid, SidecarInvalid
 from dna_pipeline.config import misplaced_keys, yaml12
-from dna_pipeline.config.columns import image_column
+from dna_pipeline.config.columns import image_column, steps_to
 from dna_pipeline.config.image_paths import is_pattern
 from dna_pipeline.config.problems import as_lines, dotted, from_validation, in_line_order
 from dna_pipeline.config.schema import HEAD_KEYS, SidecarHead
@@ -148,16 +148,42 @@ def _without_stage(key: str) -> str:
 
 
 def _check_key(document: Document, plain: dict[str, Any], key: str) -> None:
-    first, dot, rest = key.partition(".")
+    first, dot, _ = key.partition(".")
     path: KeyPath = ("matrix", key)
     where = f"{document.place(path)}: {dotted(path)}"
     if not dot and (clause := _without_stage(first)):
         raise SidecarInvalid(f"{where}: should name one parameter; {clause}")
     if not dot and (first in BATCH_KEYS or is_mapping(plain.get(first))):
         raise SidecarInvalid(f"{where}: should name one parameter, like img2img.strength")
-    inner = plain.get(first)
-    if (not dot and first in plain) or (is_mapping(inner) and rest in inner):
+    if _has(plain, steps_to(key)):
         raise SidecarInvalid(f"{where}: is told outside the matrix too; keep one")
+
+
+def _has(value: object, path: KeyPath) -> bool:
+    for key in path:
+        if not is_mapping(value) or key not in value:
+            return False
+        value = value[key]
+    return True
+
+
+def _with(value: object, path: KeyPath, item: object) -> dict[str, Any]:
+    """A copy of a mapping of mappings, with another value at a path; what is no mapping there is
+    replaced by one."""
+    first, rest = str(path[0]), path[1:]
+    outer: dict[str, Any] = dict(value) if is_mapping(value) else {}
+    outer[first] = _with(outer.get(first), rest, item) if rest else item
+    return outer
+
+
+def _merged(before: Mapping[str, Any], item: Mapping[str, Any]) -> dict[str, Any]:
+    """Both mappings; where both have a mapping, that of all its keys."""
+    inner = {
+        key: {**before[key], **value}
+        for key, value in item.items()
+        if is_mapping(value) and is_mapping(before.get(key))
+    }
+    return {**before, **item, **inner}
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,13 +202,9 @@ def _combined(
     value: dict[str, Any] = dict(plain)
     lines: dict[KeyPath, int] = {}
     for choice in choices:
-        first, dot, rest = choice.key.partition(".")
-        if dot:
-            inner = value.get(first)
-            value[first] = {**(inner if is_mapping(inner) else {}), rest: choice.value}
-        else:
-            value[first] = choice.value
-        lines[(first, rest) if dot else (first,)] = choice.line
+        path = steps_to(choice.key)
+        value = _with(value, path, choice.value)
+        lines[path] = choice.line
     return Document(value, ChainMap(lines, plainly))
 
 
@@ -236,7 +258,10 @@ def _table_row(row: TableRow, common: Document | None) -> Row:
     value: dict[str, Any] = {} if common is None else dict(common.value)
     for key, item in row.document.value.items():
         before = value.get(key)
-        value[key] = {**before, **item} if is_mapping(before) and is_mapping(item) else item
+        if is_mapping(before) and is_mapping(item):
+            value[key] = {**before, **item} if key == "meta" else _merged(before, item)
+        else:
+            value[key] = item
     image = value.pop("image", None)
     batch_keys = [key for key in row.document.value if key in BATCH_KEYS - {"image", "count"}]
     document = Document(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, r
 from pydantic import BaseModel, ConfigDict, Field
 
 from dna_pipeline.base.errors import ConfigError, UnknownModel, WeightsMismatch, WeightsMissing
+from dna_pipeline.weights.loras import Lora
 from dna_pipeline.weights.pins import Pins, Placement, load_pins
 
 if TYPE_CHECKING:
@@ -156,7 +157,8 @@ class ImageToImageRequest:
     `saves_memory`: memory ran out before; use less of it, at the cost of time. `clip_skip`: 1 for
     the text encoder's last layer, 2 for the one before it. `embeddings`: files of textual
     inversions, by the names that may stand for them in the prompts. `mask`: mode L, of the
-    picture's size; what is white in it is redrawn. None to redraw all.
+    picture's size; what is white in it is redrawn. None to redraw all. The prompt has no tags of
+    LoRAs any more; `loras` has them all.
     """
 
     prompt: str
@@ -172,6 +174,7 @@ class ImageToImageRequest:
     clip_skip: int = 1
     embeddings: Mapping[str, Path] = field(default_factory=dict[str, Path])
     mask: Image.Image | None = None
+    loras: tuple[Lora, ...] = ()
 
 
 @runtime_checkable

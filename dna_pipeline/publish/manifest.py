@@ -74,6 +74,14 @@ class EmbeddingPart(_Part):
     sha256: str
 
 
+class LoraPart(_Part):
+    """A LoRA that changed a stage's model."""
+
+    name: str
+    sha256: str
+    weight: float
+
+
 class ModelPart(_Part):
     """The model that a stage used. A path within `paths.data` is relative to it. `sha256` is null
     for a model without weights.
@@ -88,6 +96,9 @@ class ModelPart(_Part):
     sha256: str | None
     license: str | None
     embeddings: list[EmbeddingPart] = Field([], exclude_if=lambda value: not value)
+    loras: list[LoraPart] = Field(
+        default_factory=list[LoraPart], exclude_if=lambda loras: not loras
+    )
 
 
 class StagePart(_Part):

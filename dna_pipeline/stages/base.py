@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from dna_pipeline.base.files import Artifact
 from dna_pipeline.providers.base import Device, ModelCache
+from dna_pipeline.weights.loras import LoraFolder
 
 Kind = Literal["image", "mesh"]
 
@@ -52,6 +53,7 @@ class StageContext:
         extra_files: the files of `Stage.extra_files`, by name.
         embeddings: set by a stage: hashes of the textual inversions that it used, by name; for the
             manifest.
+        loras: the folder of LoRAs; None outside of a worker.
         recipe: the manifest's facts about the input and the stages up to this one, without those
             that differ from run to run; for files that carry them along.
         companions: the image's further files by their roles, such as `mask`; only those of the
@@ -67,6 +69,7 @@ class StageContext:
     low_memory_level: int = 0
     warnings: list[str] = field(default_factory=list[str])
     computed_on: Device | None = None
+    loras: LoraFolder | None = None
     recipe: dict[str, Any] = field(default_factory=dict[str, Any])
     extra_files: Mapping[str, ExtraFile] = field(default_factory=dict[str, ExtraFile])
     embeddings: dict[str, str] = field(default_factory=dict[str, str])
@@ -150,6 +153,10 @@ class Stage(BaseModel, ABC):
 
     def extra_files(self, data: Path) -> dict[str, Path]:
         """Files in the data folder, besides input and model, that the stage may read, by name."""
+        return {}
+
+    def lora_weights(self) -> dict[str, float]:
+        """The weight of each LoRA that the stage's parameters name."""
         return {}
 
     def disk_bytes(self, width: int, height: int) -> int:

@@ -7,17 +7,23 @@ import re
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from dna_pipeline.base.errors import MaskMissing, NoEffectiveSteps, ParameterInvalid
+from dna_pipeline.base.errors import (
+    MaskMissing,
+    NoEffectiveSteps,
+    ParameterInvalid,
+    WeightsMismatch,
+)
 from dna_pipeline.base.files import Artifact
 from dna_pipeline.providers.base import ImageToImageRequest
-from dna_pipeline.providers.stable_diffusion.prompts import emphasis
+from dna_pipeline.providers.stable_diffusion.prompts import emphasis, tags
 from dna_pipeline.providers.stable_diffusion.samplers import SAMPLERS, SCHEDULES, sampler_named
 from dna_pipeline.stages.base import Seed, Stage, StageContext
 from dna_pipeline.weights import embeddings
+from dna_pipeline.weights.loras import Lora, LoraFolder, short_hash
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -31,6 +37,8 @@ SamplerName = Literal[
     "dpm2_a", "ddim", "uni_pc",
 ]  # fmt: skip
 Schedule = Literal["normal", "karras", "exponential", "beta"]
+
+LoraWeight = Annotated[float, Field(ge=-tags.MOST_WEIGHT, le=tags.MOST_WEIGHT, allow_inf_nan=False)]
 
 MIN_SIDE_PX = 64
 MULTIPLE_PX = 8
@@ -71,7 +79,7 @@ class Img2Img(Stage):
     later_parameters: ClassVar[dict[str, Any]] = {
         "alpha": "keep", "prompt_syntax": "a1111", "clip_skip": 1, "from_metadata": False,
         "mask": "none", "mask_blur": 4, "mask_grow": 0, "mask_invert": False,
-        "area": "whole", "padding": 32,
+        "area": "whole", "padding": 32, "loras": {},
     }  # fmt: skip
     templates: ClassVar[tuple[str, ...]] = ("prompt", "negative_prompt")
     companion_roles: ClassVar[frozenset[str]] = frozenset({"mask"})
@@ -136,6 +144,11 @@ class Img2Img(Stage):
     )
     padding: int = Field(
         32, ge=0, le=4096, description="margin around the mask in area: masked, in pixels"
+    )
+
+    loras: dict[str, LoraWeight] = Field(
+        {},
+        description="LoRAs by their names below models/loras, each with its weight, like clay: 0.8",
     )
 
     @classmethod
@@ -206,6 +219,8 @@ class Img2Img(Stage):
             text = getattr(self, name)
             if self.prompt_syntax == "a1111" and "{" not in text:
                 try:
+                    if name == "prompt":
+                        text, _ = self._prompt_and_loras()
                     emphasis.parse(text)
                 except emphasis.PromptError as error:
                     raise ParameterInvalid(
@@ -218,6 +233,24 @@ class Img2Img(Stage):
             return {}
         texts = (self.prompt, self.negative_prompt)
         return embeddings.possibly_named(data / embeddings.FOLDER, texts)
+
+    def _prompt_and_loras(self) -> tuple[str, dict[str, float]]:
+        """The prompt without tags, and the weights of all LoRAs. Raises `PromptError`.
+
+        A LoRA that `loras` and a tag name has two weights, of which neither is clearly meant.
+        """
+        if self.prompt_syntax == "plain":
+            return self.prompt, self.loras
+        prompt, weights = tags.split(self.prompt)
+        if twice := sorted(weights.keys() & self.loras.keys()):
+            raise emphasis.PromptError(f"the LoRA {twice[0]!r} is in `loras` too; keep one")
+        return prompt, {**self.loras, **weights}
+
+    def lora_weights(self) -> dict[str, float]:
+        try:
+            return self._prompt_and_loras()[1]
+        except emphasis.PromptError:
+            return {}
 
     def disk_bytes(self, width: int, height: int) -> int:
         return 4 * (width * height if self._keeps_size else self.max_size**2)
@@ -247,7 +280,9 @@ class Img2Img(Stage):
         make = self._redrawn if self.mask == "none" else self._repainted
         result = make(ctx, source)
         path = ctx.path(".png")
-        save_png(result, path, {"parameters": self.parameters_text(result.size, ctx.embeddings)})
+        hashes = {lora.name: short_hash(lora.path) for lora in self._loras(ctx)}
+        text = self.parameters_text(result.size, inversions=ctx.embeddings, lora_hashes=hashes)
+        save_png(result, path, {"parameters": text})
         facts: dict[str, Any] = {"width": result.width, "height": result.height}
         return [Artifact(path, "image", "image/png", facts)]
 
@@ -303,8 +338,7 @@ class Img2Img(Stage):
         """The picture as the model redraws it. Its remarks become warnings."""
         assert self.model is not None, "checked when the pipeline was built"
         model: ImageToImage = ctx.models.get(self.model)
-        files = {name: file.path for name, file in ctx.extra_files.items()}
-        request = self._request(saves_memory=ctx.low_memory_level > 0, files=files)
+        request = self._request(ctx)
         ctx.warnings += model.remarks(request)
         result = model.redraw(image, replace(request, mask=mask), ctx.on_step)
         ctx.warnings += result.info.pop("remarks", [])
@@ -312,10 +346,10 @@ class Img2Img(Stage):
         ctx.embeddings |= {name: ctx.extra_files[name].sha256 for name in names}
         return result
 
-    def _request(self, *, saves_memory: bool, files: Mapping[str, Path]) -> ImageToImageRequest:
+    def _request(self, ctx: StageContext) -> ImageToImageRequest:
         assert isinstance(self.seed, int), "made definite at intake"
         return ImageToImageRequest(
-            prompt=self.prompt,
+            prompt=self._definite_prompt()[0],
             negative_prompt=self.negative_prompt,
             seed=self.seed,
             steps=self.steps,
@@ -323,21 +357,40 @@ class Img2Img(Stage):
             strength=self.strength,
             sampler=self.sampler,
             schedule=self.schedule,
-            saves_memory=saves_memory,
+            saves_memory=ctx.low_memory_level > 0,
             prompt_syntax=self.prompt_syntax,
             clip_skip=self.clip_skip,
-            embeddings=files,
+            embeddings={name: file.path for name, file in ctx.extra_files.items()},
+            loras=tuple(self._loras(ctx)),
         )
 
+    def _definite_prompt(self) -> tuple[str, dict[str, float]]:
+        """As `_prompt_and_loras`, in a job. Raises `ParameterInvalid`."""
+        try:
+            return self._prompt_and_loras()
+        except emphasis.PromptError as error:
+            raise ParameterInvalid(f"prompt: {error}") from error
+
+    def _loras(self, ctx: StageContext) -> list[Lora]:
+        """The LoRAs of the job. Raises `WeightsMissing` or `WeightsMismatch`."""
+        _, weights = self._definite_prompt()
+        return _fitting(ctx.loras, weights) if weights else []
+
     def parameters_text(
-        self, size: tuple[int, int], inversions: Mapping[str, str] | None = None
+        self,
+        size: tuple[int, int],
+        *,
+        inversions: Mapping[str, str] | None = None,
+        lora_hashes: Mapping[str, str] | None = None,
     ) -> str:
         """The text `parameters` that AUTOMATIC1111 would write into this stage's PNG.
 
         Args:
             size: width and height of the picture.
             inversions: hashes of the textual inversions that the prompts used, by name.
+            lora_hashes: of all LoRAs by their names, as that program shortens them.
 
+        LoRAs of `loras` are written as tags, since that program knows no other way to name them.
         Its format: `create_infotext` in its modules/processing.py.
         """
         fields: dict[str, object] = {
@@ -356,9 +409,13 @@ class Img2Img(Stage):
             fields["TI hashes"] = ", ".join(f"{n}: {sha[:12]}" for n, sha in inversions.items())
         if self.mask != "none":
             fields |= self._mask_fields()
+        if lora_hashes:
+            hashes = (f"{_without_marks(name)}: {one}" for name, one in lora_hashes.items())
+            fields["Lora hashes"] = ", ".join(hashes)
+        own = {name: weight for name, weight in self.loras.items() if weight != 0}
         negative = [f"Negative prompt: {self.negative_prompt}"] if self.negative_prompt else []
         last = ", ".join(f"{key}: {_quoted(str(value))}" for key, value in fields.items())
-        return "\n".join([self.prompt, *negative, last]).strip()
+        return "\n".join([tags.with_tags(self.prompt, own), *negative, last]).strip()
 
     def _mask_fields(self) -> dict[str, object]:
         """The fields about a mask, as AUTOMATIC1111 names them."""
@@ -370,6 +427,20 @@ class Img2Img(Stage):
         if self.area == "masked":
             fields |= {"Inpaint area": "Only masked", "Masked area padding": self.padding}
         return fields
+
+
+def _fitting(folder: LoraFolder | None, weights: Mapping[str, float]) -> list[Lora]:
+    """The LoRAs of these names. Raises `WeightsMissing` or `WeightsMismatch`."""
+    assert folder is not None, "a job with LoRAs runs in a worker, which knows their folder"
+    for name in weights:
+        if (why := folder.mismatch(name)) is not None:
+            raise WeightsMismatch(why)
+    return folder.get(weights)
+
+
+def _without_marks(name: str) -> str:
+    """The name of a LoRA as AUTOMATIC1111 writes it into its list of hashes."""
+    return name.replace(":", "").replace(",", "")
 
 
 def on_white(image: Image.Image) -> Image.Image:

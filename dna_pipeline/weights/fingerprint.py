@@ -40,7 +40,7 @@ class Fingerprints:
         return self._manifest_path(root), folder_hash(hashes)
 
     def of_file(self, path: Path) -> str:
-        """The hash of a file that belongs to no model. Raises OSError."""
+        """The hash of one file. Raises OSError."""
         return self._hash(path)
 
     def licence(self, provider: Provider) -> str | None:

@@ -60,6 +60,7 @@ FOLDER_TEXT = Slot(
 )
 FOLDER_SAFETY = Slot("a safety checker", frozenset({Kind.SAFETY_CHECKER}), takes_unknown=True)
 TRIPOSR = Slot("a checkpoint of TripoSR", frozenset({Kind.TRIPOSR}), takes_unknown=True)
+LORA = Slot(f"a LoRA for a {SD1}", frozenset({Kind.LORA}), frozenset({SD1}))
 ONNX = Slot("a network in ONNX format", frozenset({Kind.ONNX}))
 
 _CHANNELS = {

@@ -99,6 +99,7 @@ EXTERNAL = {
     "moderngl": "media",
     "numpy": "media providers stages",
     "onnxruntime": "providers",
+    "peft": "providers",
     "pi_heif": "media",
     "psutil": "operations.doctor",
     "pydantic": "config execution providers publish stages",

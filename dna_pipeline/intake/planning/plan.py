@@ -51,6 +51,7 @@ from dna_pipeline.intake.planning.wildcards import WildcardFiles
 from dna_pipeline.ledger.store import new_id
 from dna_pipeline.stages import registry
 from dna_pipeline.weights.fingerprint import Fingerprints
+from dna_pipeline.weights.loras import LoraFolder
 
 ModelIdentities = Callable[[str], Any]
 """Values that identify the model of a name, for dedup keys."""
@@ -369,6 +370,10 @@ class Planner:
 
         return identity
 
+    @cached_property
+    def _loras(self) -> LoraFolder:
+        return LoraFolder(self._config.data, Fingerprints(self._config.data).of_file)
+
     def dedup_key(
         self, plan: Plan, item: PlanItem, sha256: str, models: ModelIdentities
     ) -> str | None:
@@ -387,6 +392,8 @@ class Planner:
         content = [sha256, spec, {name: models(name) for name in sorted(used)}]
         if files := self._extra_files(stages):
             content.append(files)
+        if names := registry.lora_names(spec["stages"]):
+            content.append(self._loras.hashes(names))
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
     def _extra_files(self, stages: Iterable[ResolvedStage]) -> dict[str, str]:

@@ -37,6 +37,7 @@ from dna_pipeline.providers.stable_diffusion import (
     loading,
     prompt_syntax,
 )
+from dna_pipeline.providers.stable_diffusion.adapters import Adapters
 from dna_pipeline.providers.stable_diffusion.decoding import Decoded
 from dna_pipeline.providers.stable_diffusion.folder import INPAINTING_CHANNELS, SdFolder, some
 from dna_pipeline.providers.stable_diffusion.inversions import InversionFiles, identity
@@ -45,6 +46,7 @@ from dna_pipeline.providers.stable_diffusion.prompts.emphasis import PromptError
 from dna_pipeline.providers.stable_diffusion.samplers import SAMPLERS
 from dna_pipeline.providers.stable_diffusion.single_file import SdFile
 from dna_pipeline.weights import slots
+from dna_pipeline.weights.loras import Lora
 from dna_pipeline.weights.pins import Pins, Placement
 
 if TYPE_CHECKING:
@@ -254,6 +256,7 @@ class StableDiffusion:
         self._scheduler_config = scheduler_config
         self._conditioner = Conditioner(pipeline.tokenizer, pipeline.text_encoder)
         self._inversions = InversionFiles(pipeline.text_encoder.config.hidden_size)
+        self._adapters = Adapters(pipeline)
 
     @property
     def computes_on(self) -> Device:
@@ -278,19 +281,39 @@ class StableDiffusion:
         Raises:
             NonFiniteOutput, BlackImage, ContentFiltered, OutOfMemory: as their names say.
             ParameterInvalid: the model can only repaint, and there is no mask.
+            WeightsMissing, WeightsMismatch: of a LoRA or a textual inversion.
             Whatever `on_step` raises.
         """
         try:
-            with _tiles(self._pipeline) if request.saves_memory else nullcontext():
-                used = self._use_embeddings(request)
+            tiles = _tiles(self._pipeline) if request.saves_memory else nullcontext()
+            used = self._use_embeddings(request)
+            with tiles, self._with_loras(request.loras):
                 picture = self._picture(image, request, on_step)
-                picture.info |= {"embeddings": used} if used else {}
-                return picture
+            picture.info |= {"embeddings": used} if used else {}
+            return picture
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
             _free_device_memory()
             raise OutOfMemory(f"{image.width} x {image.height}: {error}"[:500]) from error
+
+    @contextmanager
+    def _with_loras(self, loras: tuple[Lora, ...]) -> Generator[None]:
+        """Put the LoRAs on the model inside the block.
+
+        torch compiles a model as it is without them, and would compile it anew for each LoRA, so
+        that the UNet runs as it was written meanwhile.
+        """
+        unet = self._pipeline.unet
+        compiled = unet._compiled_call_impl
+        with self._adapters.active(loras) as state:
+            self._conditioner.state = state
+            unet._compiled_call_impl = None if loras else compiled
+            try:
+                yield
+            finally:
+                self._conditioner.state = ""
+                unet._compiled_call_impl = compiled
 
     def remarks(self, request: ImageToImageRequest) -> list[str]:
         tokenizer = self._pipeline.tokenizer
