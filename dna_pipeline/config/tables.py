@@ -284,9 +284,9 @@ def _put(value: dict[str, Any], column: str, item: Any) -> None:
         return
     inner = value
     for key in outer:
-        if not is_mapping(found := inner.setdefault(key, {})):
+        if not is_mapping(part := inner.setdefault(key, {})):
             raise ValueError("is set twice in this row; keep one")
-        inner = found
+        inner = part
     if last in inner:
         raise ValueError("is set twice in this row; keep one")
     inner[last] = item

@@ -106,8 +106,8 @@ class LoraFolder:
                 f"LoRA {name!r}: {names} in {self.folder} have that name; write its path below "
                 "the folder, or rename one"
             )
-        known = sorted({path.stem for path in self._files()})
-        near = get_close_matches(name, known, n=1)
+        names = sorted({path.stem for path in self._files()})
+        near = get_close_matches(name, names, n=1)
         mend = f"did you mean {near[0]!r}?" if near else f"put {name}{SUFFIX} there"
         return f"LoRA {name!r} is not in {self.folder}; {mend}"
 
