@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dna_pipeline.stages.base import Stage
 
 STAGES: dict[str, str] = {
-    "img2img": "dna_pipeline.stages.img2img:Img2Img",
+    "img2img": "dna_pipeline.stages.img2img.stage:Img2Img",
     "remove_background": "dna_pipeline.stages.remove_background:RemoveBackground",
     "triposr": "dna_pipeline.stages.triposr.stage:TripoSR",
 }

@@ -39,7 +39,7 @@ from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.ledger.tables import Job
 from dna_pipeline.providers.matting.rembg import Rembg
 from dna_pipeline.providers.stable_diffusion.provider import Diffusers
-from dna_pipeline.stages.img2img import Img2Img
+from dna_pipeline.stages.img2img.stage import Img2Img
 from dna_pipeline.stages.registry import lora_names
 from dna_pipeline.weights.loras import FOLDER
 from tests.ledgers import make_due

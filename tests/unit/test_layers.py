@@ -309,7 +309,7 @@ def test_imports_go_one_way(path: Path):
         ("intake.service", "import multiprocessing.pool"),
         ("base.files", "import pydantic"),
         ("operations.verify", "from pydantic import ValidationError"),
-        ("stages.img2img", "importlib.import_module('diffusers')"),
+        ("stages.img2img.stage", "importlib.import_module('diffusers')"),
         ("config", "import dna_pipelines"),
         ("media", "import cv2"),
     ],

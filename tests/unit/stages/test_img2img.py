@@ -29,7 +29,9 @@ from dna_pipeline.providers.matting.border_key import BorderKey
 from dna_pipeline.providers.stable_diffusion.provider import Diffusers
 from dna_pipeline.providers.stable_diffusion.samplers import SAMPLERS
 from dna_pipeline.stages.base import StageContext
-from dna_pipeline.stages.img2img import Img2Img, fitted_size, on_white, size_remarks
+from dna_pipeline.stages.img2img.parameters_text import parameters_text
+from dna_pipeline.stages.img2img.sizes import fitted_size, on_white, size_remarks
+from dna_pipeline.stages.img2img.stage import Img2Img
 from dna_pipeline.stages.remove_background import RemoveBackground
 from dna_pipeline.weights.loras import LoraFolder
 from tests.unit.providers.stable_diffusion.lora_files import TrainedLora
@@ -314,7 +316,7 @@ def test_other_tools_read_the_text(context: StageContext):
 
 
 def test_an_empty_prompt_leaves_the_line_of_facts():
-    text = Img2Img(model='odd, "name"').parameters_text((64, 64))
+    text = parameters_text(Img2Img(model='odd, "name"'), (64, 64))
     assert text.startswith("Steps: 20, Sampler: Euler, Schedule type: Normal, ")
     assert 'Model: "odd, \\"name\\""' in text
 
@@ -322,7 +324,7 @@ def test_an_empty_prompt_leaves_the_line_of_facts():
 @pytest.mark.slow
 def test_importing_the_stage_and_the_provider_imports_no_torch():
     code = (
-        "import sys, dna_pipeline.stages.img2img\n"
+        "import sys, dna_pipeline.stages.img2img.stage\n"
         "import dna_pipeline.providers.stable_diffusion.provider\n"
         "heavy = {'torch', 'diffusers', 'transformers', 'numpy.random'} & set(sys.modules)\n"
         "sys.exit(repr(heavy - {'numpy.random'}) if heavy - {'numpy.random'} else 0)"
@@ -553,8 +555,8 @@ def test_a_prompt_that_cannot_be_obeyed_is_refused(name: str):
 
 
 def test_clip_skip_stands_in_the_parameters_text():
-    assert "Clip skip" not in Img2Img(model="sd15").parameters_text((8, 8))
-    assert "Clip skip: 2" in Img2Img(model="sd15", clip_skip=2).parameters_text((8, 8))
+    assert "Clip skip" not in parameters_text(Img2Img(model="sd15"), (8, 8))
+    assert "Clip skip: 2" in parameters_text(Img2Img(model="sd15", clip_skip=2), (8, 8))
 
 
 # ---------------------------------------------------------------- LoRAs

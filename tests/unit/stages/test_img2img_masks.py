@@ -16,7 +16,9 @@ from dna_pipeline.providers.base import Device, ImageToImageRequest, ModelCache
 from dna_pipeline.providers.matting.border_key import BorderKey
 from dna_pipeline.providers.stable_diffusion.provider import Diffusers
 from dna_pipeline.stages.base import StageContext
-from dna_pipeline.stages.img2img import Img2Img, enlarged_size
+from dna_pipeline.stages.img2img.parameters_text import parameters_text
+from dna_pipeline.stages.img2img.sizes import enlarged_size
+from dna_pipeline.stages.img2img.stage import Img2Img
 
 CPU = Device("cpu", "float32")
 RED = (255, 0, 0)
@@ -268,11 +270,11 @@ def test_advice_on_the_name_of_a_mask():
 
 def test_other_programs_read_the_parameters():
     stage = Img2Img(model="own", mask="file", mask_invert=True, area="masked")
-    assert stage.parameters_text((64, 64)).endswith(
+    assert parameters_text(stage, (64, 64)).endswith(
         "Mask blur: 4, Mask mode: Inpaint not masked, Inpaint area: Only masked, "
         "Masked area padding: 32"
     )
-    assert "Mask" not in Img2Img(model="own", area="masked").parameters_text((64, 64))
+    assert "Mask" not in parameters_text(Img2Img(model="own", area="masked"), (64, 64))
 
 
 @pytest.mark.slow

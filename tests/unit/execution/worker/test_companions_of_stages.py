@@ -14,7 +14,7 @@ from dna_pipeline.execution.protocol import JobDone, JobFailed, Order, OrderInpu
 from dna_pipeline.execution.worker import runner
 from dna_pipeline.providers.base import Device, ImageToImageRequest, ModelCache
 from dna_pipeline.providers.matting.border_key import BorderKey
-from dna_pipeline.stages.img2img import Img2Img
+from dna_pipeline.stages.img2img.stage import Img2Img
 from dna_pipeline.stages.remove_background import RemoveBackground
 
 SIZE = (64, 64)

@@ -16,7 +16,7 @@ from dna_pipeline.execution.worker import runner
 from dna_pipeline.providers.base import Device, ModelCache
 from dna_pipeline.providers.stable_diffusion.provider import Diffusers
 from dna_pipeline.publish.manifest import ModelPart
-from dna_pipeline.stages.img2img import Img2Img
+from dna_pipeline.stages.img2img.stage import Img2Img
 from dna_pipeline.weights.fingerprint import Fingerprints
 from dna_pipeline.weights.loras import LoraFolder
 from tests.unit.providers.stable_diffusion.lora_files import TrainedLora

@@ -19,7 +19,8 @@ from dna_pipeline.config.loader import load_config
 from dna_pipeline.config.sidecar import JobSpec, parse_sidecar
 from dna_pipeline.intake.planning.plan import Planner
 from dna_pipeline.intake.planning.png_texts import MAX_BYTES, png_texts
-from dna_pipeline.stages.img2img import Img2Img
+from dna_pipeline.stages.img2img.parameters_text import parameters_text
+from dna_pipeline.stages.img2img.stage import Img2Img
 
 A1111 = """a {cat|dog}, __colour__ (fur:1.2), Steps: many
 second line
@@ -72,7 +73,7 @@ def test_our_own_text_comes_back() -> None:
         model="sd", prompt="a cat, red", negative_prompt="low", steps=25, seed=9, strength=0.5,
         sampler="dpmpp_2m", schedule="karras", clip_skip=2, guidance_scale=7.0,
     )  # fmt: skip
-    values = Img2Img.translated(of_a1111(stage.parameters_text((64, 64))))
+    values = Img2Img.translated(of_a1111(parameters_text(stage, (64, 64))))
     assert Img2Img(model="sd", **values) == stage
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import replace
 from functools import partial
@@ -22,6 +21,16 @@ from dna_pipeline.providers.base import ImageToImageRequest
 from dna_pipeline.providers.stable_diffusion.prompts import emphasis, tags
 from dna_pipeline.providers.stable_diffusion.samplers import SAMPLERS, SCHEDULES, sampler_named
 from dna_pipeline.stages.base import Seed, Stage, StageContext
+from dna_pipeline.stages.img2img.parameters_text import parameters_text
+from dna_pipeline.stages.img2img.sizes import (
+    MIN_SIDE_PX,
+    enlarged_size,
+    fitted,
+    fitted_size,
+    on_white,
+    size_remarks,
+    with_alpha,
+)
 from dna_pipeline.weights import embeddings
 from dna_pipeline.weights.loras import Lora, LoraFolder, short_hash
 
@@ -40,13 +49,7 @@ Schedule = Literal["normal", "karras", "exponential", "beta"]
 
 LoraWeight = Annotated[float, Field(ge=-tags.MOST_WEIGHT, le=tags.MOST_WEIGHT, allow_inf_nan=False)]
 
-MIN_SIDE_PX = 64
-MULTIPLE_PX = 8
-"""Pixels of the picture along each side of one pixel of the model's latent."""
 EMPTY_PROMPT = "The prompt is empty: the picture was redrawn without a description."
-INVISIBLE = (
-    "The input is fully transparent and alpha: keep was asked for, so nothing of the result shows."
-)
 
 
 class Img2Img(Stage):
@@ -281,7 +284,7 @@ class Img2Img(Stage):
         result = make(ctx, source)
         path = ctx.path(".png")
         hashes = {lora.name: short_hash(lora.path) for lora in self._loras(ctx)}
-        text = self.parameters_text(result.size, inversions=ctx.embeddings, lora_hashes=hashes)
+        text = parameters_text(self, result.size, inversions=ctx.embeddings, lora_hashes=hashes)
         save_png(result, path, {"parameters": text})
         facts: dict[str, Any] = {"width": result.width, "height": result.height}
         return [Artifact(path, "image", "image/png", facts)]
@@ -289,13 +292,13 @@ class Img2Img(Stage):
     def _redrawn(self, ctx: StageContext, source: Image.Image) -> Image.Image:
         result = self._draw(ctx, fitted(on_white(source), self.max_size))
         if self.alpha == "keep" and source.mode == "RGBA":
-            result = _with_alpha(result, source.getchannel("A"), ctx.warnings)
+            result = with_alpha(result, source.getchannel("A"), ctx.warnings)
         return result
 
     def _repainted(self, ctx: StageContext, source: Image.Image) -> Image.Image:
         """The picture with the part under the mask redrawn, and all else as it was."""
         from dna_pipeline.media.repaint_mask import MaskEdit, region_of
-        from dna_pipeline.stages import repaint
+        from dna_pipeline.stages.img2img import repaint
 
         edit = MaskEdit(self.mask_invert, self.mask_grow, self.mask_blur)
         way = repaint.Repaint(edit, self.mask == "alpha" and not self.mask_invert, self.alpha)
@@ -376,58 +379,6 @@ class Img2Img(Stage):
         _, weights = self._definite_prompt()
         return _fitting(ctx.loras, weights) if weights else []
 
-    def parameters_text(
-        self,
-        size: tuple[int, int],
-        *,
-        inversions: Mapping[str, str] | None = None,
-        lora_hashes: Mapping[str, str] | None = None,
-    ) -> str:
-        """The text `parameters` that AUTOMATIC1111 would write into this stage's PNG.
-
-        Args:
-            size: width and height of the picture.
-            inversions: hashes of the textual inversions that the prompts used, by name.
-            lora_hashes: of all LoRAs by their names, as that program shortens them.
-
-        LoRAs of `loras` are written as tags, since that program knows no other way to name them.
-        Its format: `create_infotext` in its modules/processing.py.
-        """
-        fields: dict[str, object] = {
-            "Steps": self.steps,
-            "Sampler": SAMPLERS[self.sampler].label,
-            "Schedule type": self.schedule.capitalize(),
-            "CFG scale": _number(self.guidance_scale),
-            "Seed": self.seed,
-            "Size": f"{size[0]}x{size[1]}",
-            "Model": self.model,
-            "Denoising strength": _number(self.strength),
-        }
-        if self.clip_skip > 1:
-            fields["Clip skip"] = self.clip_skip
-        if inversions:
-            fields["TI hashes"] = ", ".join(f"{n}: {sha[:12]}" for n, sha in inversions.items())
-        if self.mask != "none":
-            fields |= self._mask_fields()
-        if lora_hashes:
-            hashes = (f"{_without_marks(name)}: {one}" for name, one in lora_hashes.items())
-            fields["Lora hashes"] = ", ".join(hashes)
-        own = {name: weight for name, weight in self.loras.items() if weight != 0}
-        negative = [f"Negative prompt: {self.negative_prompt}"] if self.negative_prompt else []
-        last = ", ".join(f"{key}: {_quoted(str(value))}" for key, value in fields.items())
-        return "\n".join([tags.with_tags(self.prompt, own), *negative, last]).strip()
-
-    def _mask_fields(self) -> dict[str, object]:
-        """The fields about a mask, as AUTOMATIC1111 names them."""
-        fields: dict[str, object] = {}
-        if self.mask_blur:
-            fields["Mask blur"] = self.mask_blur
-        if self.mask_invert:
-            fields["Mask mode"] = "Inpaint not masked"
-        if self.area == "masked":
-            fields |= {"Inpaint area": "Only masked", "Masked area padding": self.padding}
-        return fields
-
 
 def _fitting(folder: LoraFolder | None, weights: Mapping[str, float]) -> list[Lora]:
     """The LoRAs of these names. Raises `WeightsMissing` or `WeightsMismatch`."""
@@ -436,110 +387,3 @@ def _fitting(folder: LoraFolder | None, weights: Mapping[str, float]) -> list[Lo
         if (why := folder.mismatch(name)) is not None:
             raise WeightsMismatch(why)
     return folder.get(weights)
-
-
-def _without_marks(name: str) -> str:
-    """The name of a LoRA as AUTOMATIC1111 writes it into its list of hashes."""
-    return name.replace(":", "").replace(",", "")
-
-
-def on_white(image: Image.Image) -> Image.Image:
-    """The picture in RGB; transparent parts are white, as on paper."""
-    if image.mode != "RGBA":
-        return image.convert("RGB")
-    from PIL import Image
-
-    paper = Image.new("RGBA", image.size, "white")
-    return Image.alpha_composite(paper, image).convert("RGB")
-
-
-def _with_alpha(result: Image.Image, alpha: Image.Image, remarks: list[str]) -> Image.Image:
-    """The redrawn picture (RGB) with the input's alpha (L), which is brought to its size: RGBA.
-
-    The model saw the subject on white, so its soft pixels are mixed with white. They take the
-    colour of the opaque pixels beside them, as in a cut-out, so that no white rim shows on another
-    background.
-    """
-    from dna_pipeline.media.matte import cut_out
-
-    if not alpha.getbbox():
-        remarks.append(INVISIBLE)
-    return cut_out(result, _resized(alpha, result.size))
-
-
-def fitted(image: Image.Image, max_size: int) -> Image.Image:
-    """The picture at the size that the model works with."""
-    return _resized(image, fitted_size(*image.size, max_size))
-
-
-def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    from PIL import Image
-
-    return image if size == image.size else image.resize(size, Image.Resampling.LANCZOS)
-
-
-def size_remarks(size: tuple[int, int], max_size: int) -> list[str]:
-    """A sentence that says to which size a picture of that size was brought, and why; none if the
-    picture keeps its size."""
-    result = fitted_size(*size, max_size)
-    if result == size:
-        return []
-    over, under = _scale(*size, max_size)
-    long_enough = [side for side in size if side * over >= MIN_SIDE_PX * under]
-    is_limited, is_stretched = over == max_size, len(long_enough) < 2
-    is_rounded = any(side * over % (under * MULTIPLE_PX) for side in long_enough)
-    reasons = {
-        f"max_size is {max_size}": is_limited,
-        f"sides have at least {MIN_SIDE_PX} px": is_stretched or over > under,
-        f"sides are multiples of {MULTIPLE_PX}": is_rounded,
-    }
-    shape = ", of another shape" if is_stretched else ""
-    *others, last = (reason for reason, holds in reasons.items() if holds)
-    why = ", and ".join([", ".join(others), last] if others else [last])
-    before, after = (f"{width} x {height} px" for width, height in (size, result))
-    return [f"The picture of {before} became {after}{shape}: {why}."]
-
-
-def fitted_size(width: int, height: int, max_size: int) -> tuple[int, int]:
-    """Width and height for the model, multiples of 8 of at least 64.
-
-    Scaled down so that the longer side is at most `max_size`, or up so that the shorter is at
-    least 64; then each is floored. Only a picture too narrow for both bounds loses its shape.
-    """
-    over, under = _scale(width, height, max_size)
-
-    def side(length: int) -> int:
-        # In whole numbers: 1000 * (768 / 1000) can be a hair less than 768, and lose 8 pixels.
-        return max(length * over // under // MULTIPLE_PX * MULTIPLE_PX, MIN_SIDE_PX)
-
-    return side(width), side(height)
-
-
-def enlarged_size(width: int, height: int, max_size: int) -> tuple[int, int]:
-    """Width and height for the model of a part of a picture: the longer side comes to about
-    `max_size`; multiples of 8 of at least 64."""
-    longer = max(width, height)
-
-    def side(length: int) -> int:
-        return max(length * max_size // longer // MULTIPLE_PX * MULTIPLE_PX, MIN_SIDE_PX)
-
-    return side(width), side(height)
-
-
-def _scale(width: int, height: int, max_size: int) -> tuple[int, int]:
-    """Factor from a picture's size to the model's before rounding, as a fraction."""
-    longer, shorter = max(width, height), min(width, height)
-    scale = max((1, 1), (MIN_SIDE_PX, shorter), key=_ratio)
-    return min((max_size, longer), scale, key=_ratio)
-
-
-def _ratio(fraction: tuple[int, int]) -> float:
-    return fraction[0] / fraction[1]
-
-
-def _number(value: float) -> str:
-    return str(int(value)) if value == int(value) else str(value)
-
-
-def _quoted(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False) if set(text) & set(',:\n"') else text

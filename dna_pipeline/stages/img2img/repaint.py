@@ -11,7 +11,7 @@ from PIL import Image, ImageChops
 from dna_pipeline.media import repaint_mask
 from dna_pipeline.media.matte import cut_out
 from dna_pipeline.media.repaint_mask import Box, MaskEdit
-from dna_pipeline.stages.img2img import on_white
+from dna_pipeline.stages.img2img.sizes import on_white
 
 Draw = Callable[[Image.Image, Image.Image], Image.Image]
 """Redraws a picture (RGB) where a mask of the same size is white."""
