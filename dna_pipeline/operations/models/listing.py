@@ -8,7 +8,6 @@ from typing import Any
 
 from dna_pipeline.config.schema import Config
 from dna_pipeline.providers.base import Provider
-from dna_pipeline.providers.checkpoints import ANY_NAME, Models, to_examine
 from dna_pipeline.weights.fingerprint import Fingerprints
 from dna_pipeline.weights.pins import load_pins
 from dna_pipeline.weights.staging import staging_of
@@ -34,7 +33,7 @@ def list_models(config: Config) -> list[dict[str, Any]]:
     checkpoints that is none.
     """
     fingerprints = Fingerprints(config.data)
-    examined = to_examine(config.models, config.models_in_pipelines())
+    examined = config.models.to_examine(config.models_in_pipelines())
     models = [
         _model(config, fingerprints, name, provider, is_examined=name in examined)
         for name, provider in config.models.items()
@@ -68,11 +67,7 @@ def _model(
 def _unclear(config: Config) -> Iterator[dict[str, Any]]:
     """Entries for the folder of checkpoints if it is none, and for names that mean no one file."""
     models = config.models
-    if not isinstance(models, Models):
-        return
-    problem = models.folder_problem()
-    texts = models.ambiguities() if problem is None else {ANY_NAME: problem}
-    for name, text in texts.items():
+    for name, text in models.problems().items():
         yield {
             "kind": "model", "name": name, "provider": "diffusers", "path": str(models.folder),
             "present": False, "missing": text, "bytes": 0, "staged_bytes": 0, "license": None,
