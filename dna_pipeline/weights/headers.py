@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from dna_pipeline.weights import onnx_file, pickles
-
-Shape = tuple[int, ...]
+from dna_pipeline.weights.pickles import Shape
 
 MAX_HEADER_BYTES = 100_000_000
 """Longest header that the safetensors format permits."""
