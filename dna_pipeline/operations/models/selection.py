@@ -92,8 +92,7 @@ def _select_published(
             return
         selection.remarks.append(f"{model.name}: {placement.target} is there already")
         return
-    others = [pins.models[name] for name in placement.model.needs if name in pins.models]
-    selection.placements += [*(_place(config, pins, other) for other in others), placement]
+    selection.placements.append(placement)
 
 
 def _mismatch_at(config: Config, target: Path) -> str:
