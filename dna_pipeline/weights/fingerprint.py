@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dna_pipeline.base.files import read_json, sha256_file, write_bytes
 from dna_pipeline.weights.licences import licence_of
 from dna_pipeline.weights.pins import is_weights
+from dna_pipeline.weights.progress import Progress
 
 if TYPE_CHECKING:
     from dna_pipeline.providers.base import Provider
@@ -27,7 +28,7 @@ class Fingerprints:
     def of(self, provider: Provider) -> tuple[str, str | None]:
         """The path as the manifest names it, and the hash; None for a model without weights."""
         root, files = provider.weights()
-        hashes = {path: self._hash(path) for path in files}
+        hashes = {path: self.sha256(path) for path in files}
         return manifest_path(self._data, root), model_hash(root, hashes) if files else None
 
     def licence(self, provider: Provider) -> str | None:
@@ -41,7 +42,7 @@ class Fingerprints:
         files = provider.weights()[1]
         if provider.license is not None or not files:
             return provider.license
-        return licence_of(self._hash(path) for path in files if is_weights(path))
+        return licence_of(self.sha256(path) for path in files if is_weights(path))
 
     def known_licence(self, provider: Provider) -> str | None:
         """The licence, as `licence` gives it, if the weights were hashed before; else None."""
@@ -58,7 +59,8 @@ class Fingerprints:
         self._hashes |= {_key(path): sha256 for path, sha256 in hashes.items()}
         write_bytes(self._file, json.dumps(self._hashes, indent=1).encode())
 
-    def _hash(self, path: Path) -> str:
+    def sha256(self, path: Path) -> str:
+        """The SHA-256 of a file. Raises OSError if it cannot be read."""
         if (key := _key(path)) not in self._hashes:
             self.remember({path: sha256_file(path)})
         return self._hashes[key]
@@ -83,6 +85,18 @@ def model_hash(root: Path, hashes: Mapping[Path, str]) -> str:
     for name, sha256 in sorted(by_name.items()):
         digest.update(f"{name}\0{sha256}\n".encode())
     return digest.hexdigest()
+
+
+def hash_files(
+    name: str, files: Iterable[Path], hash_of: Callable[[Path], str], progress: Progress
+) -> dict[Path, str]:
+    """Hash the files of the model of that name, and show how far it is."""
+    hashes: dict[Path, str] = {}
+    for path in files:
+        progress.show_file(f"{name} {path.name}")
+        hashes[path] = hash_of(path)
+        progress.advance(path.stat().st_size)
+    return hashes
 
 
 def name_below(root: Path, path: Path) -> str:

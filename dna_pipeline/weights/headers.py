@@ -159,6 +159,7 @@ def _pickled(file: IO[bytes], skip: int) -> Header:
 _MAGIC: tuple[tuple[bytes, Format, str], ...] = (
     (b"GGUF", Format.GGUF, ""),
     (b"\x1f\x8b", Format.ARCHIVE, "gzip"),
+    (b"BZh", Format.ARCHIVE, "bzip2"),
     (b"7z\xbc\xaf\x27\x1c", Format.ARCHIVE, "7z"),
     (b"Rar!", Format.ARCHIVE, "rar"),
     (b"\xfd7zXZ\x00", Format.ARCHIVE, "xz"),

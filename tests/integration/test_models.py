@@ -10,8 +10,10 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -316,6 +318,36 @@ def test_a_folder_that_lacks_files_is_completed(studio: Path, hub: Hub):
     assert pull(studio).returncode == 0
     assert contents(folder) == {**SD, "README.md": b"mine"}
     assert len([one for one in hub.requests if "/somebody/sd/" in one.path]) == 2
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Counts how often each file is hashed, by its name."""
+    counts: Counter[str] = Counter()
+    digest = hashlib.file_digest
+
+    def count(file: Any, algorithm: str) -> Any:
+        counts[Path(file.name).name] += 1
+        return digest(file, algorithm)
+
+    monkeypatch.setattr(hashlib, "file_digest", count)
+    return counts
+
+
+def test_the_files_that_a_folder_has_are_hashed_once(studio: Path, hashed: Counter[str]):
+    pull(studio, "sd15")
+    (models(studio) / "sd-v1-5-local" / UNET).unlink()
+    hashed.clear()
+    assert pull(studio, "sd15").returncode == 0
+    assert hashed["diffusion_pytorch_model.fp16.safetensors"] == hashed["vocab.json"] == 1
+
+
+def test_an_export_hashes_each_file_once(studio: Path, tmp_path: Path, hashed: Counter[str]):
+    pull(studio)
+    (studio / "data/weights.json").unlink()
+    hashed.clear()
+    assert call(studio, "models", "export", str(tmp_path / "models.tar")).returncode == 0
+    assert hashed["model.ckpt"] == hashed["u2net.onnx"] == 1
 
 
 @pytest.mark.parametrize(

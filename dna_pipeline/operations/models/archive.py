@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from dna_pipeline.config.schema import Config
 from dna_pipeline.providers.base import Provider
 from dna_pipeline.weights import archive
 from dna_pipeline.weights.archive import MODELS, PackedModel
-from dna_pipeline.weights.fingerprint import Fingerprints
+from dna_pipeline.weights.fingerprint import Fingerprints, hash_files
 from dna_pipeline.weights.progress import Progress
 
 
@@ -38,8 +37,9 @@ def export_models(
             if root in packed:
                 continue
             target = _target(config, name, root, {model.target for model in packed.values()})
-            model = archive.pack(name, target, None, root, files, progress)
-            packed[root] = replace(model, licence=fingerprints.licence(provider))
+            hashes = hash_files(name, files, fingerprints.sha256, progress)
+            licence = fingerprints.licence(provider)
+            packed[root] = archive.pack(name, target, licence, root, hashes)
     archive.export(target_file, [(model, root) for root, model in packed.items()], progress)
     return [_facts(model) for model in packed.values()]
 

@@ -15,7 +15,7 @@ from dna_pipeline.config.schema import Config
 from dna_pipeline.operations.repair.results import find_results
 from dna_pipeline.providers.base import Device, Provider
 from dna_pipeline.publish.manifest import NAME
-from dna_pipeline.weights.fingerprint import manifest_path, model_hash, name_below
+from dna_pipeline.weights.fingerprint import hash_files, manifest_path, model_hash, name_below
 from dna_pipeline.weights.pins import PinnedFile, PinnedModel, Pins, load_pins
 from dna_pipeline.weights.progress import Progress
 
@@ -98,11 +98,7 @@ def _verify(
     }  # fmt: skip
     if report["problem"] is not None or not files:
         return report
-    hashes: dict[Path, str] = {}
-    for path in _all_files(provider):
-        progress.show_file(f"{name} {path.name}")
-        hashes[path] = sha256_file(path)
-        progress.advance(path.stat().st_size)
+    hashes = hash_files(name, _all_files(provider), sha256_file, progress)
     sums = [
         model_hash(root, {path: hashes[path] for path in read})
         for read in (files, provider.for_device(_HALF).weights()[1])
