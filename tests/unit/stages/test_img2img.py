@@ -24,13 +24,7 @@ from dna_pipeline.stages.base import StageContext
 from dna_pipeline.stages.img2img import Img2Img, fitted_size, on_white, size_remarks
 from dna_pipeline.stages.remove_background import RemoveBackground
 
-# Diffusers' schedulers hand torch tensors to numpy in a way that numpy 2 wants changed.
-pytestmark = [
-    pytest.mark.usefixtures("one_thread"),
-    pytest.mark.filterwarnings(
-        "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"
-    ),
-]
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_defaults_are_those_of_the_contract():
