@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from dna_pipeline.base import filesystem
 from dna_pipeline.base.errors import ConfigError
@@ -28,7 +28,7 @@ from dna_pipeline.base.reachability import Look, look_directly
 from dna_pipeline.config.inboxes import WEIGHT_FOLDERS, is_own_name
 from dna_pipeline.ledger import health
 from dna_pipeline.operations import obstacles
-from dna_pipeline.operations.doctor.facts import Folder, LedgerFacts, ModelFiles
+from dna_pipeline.operations.doctor.facts import Folder, LedgerFacts, ModelFiles, Use
 from dna_pipeline.operations.doctor.machine import name_of_user
 from dna_pipeline.operations.doctor.project import PULL
 from dna_pipeline.operations.lookup import open_queries, sentence
@@ -47,8 +47,6 @@ COUNT_LIMIT_S = 10.0
 _PROBE = ".dna-doctor-"
 """Start of the name of a file that is written to see if that is possible. Hidden, so that no scan
 takes it; on Linux it has no name at all."""
-
-Use = Literal["write", "move", "read"]
 
 
 def folders(config: Config, queries: Queries | None, look: Look) -> tuple[Folder, ...]:
