@@ -252,7 +252,9 @@ def test_a_killed_pull_leaves_nothing_present_and_the_next_goes_on(studio: Path,
     reached = staged.stat().st_size
     assert present(studio) == ["key"]
     assert [path.name for path in models(studio).iterdir()] == [".dna-pull"]
-    assert "came already" in call(studio, "models", "list").stdout
+    listed = call(studio, "models", "list")
+    assert "came already" in listed.stdout
+    assert "discard" not in listed.stderr
     hub.requests.clear()
     assert pull(studio).returncode == 0
     assert hub.ranges(UNET) == [f"bytes={reached}-"]
@@ -778,11 +780,13 @@ def test_what_a_pull_of_another_variant_left_is_said_and_discarded(studio: Path,
     assert done.returncode == 0
     assert f"in {left}; `dna-pipeline models discard` removes them" in done.stderr
     assert left.exists()
+    listed = call(studio, "models", "list").stderr
+    assert f"in {left}; `dna-pipeline models discard` removes them" in listed
     (removed,) = facts(studio, "models", "discard")
     assert (removed["path"], removed["bytes"] > 0) == (str(left), True)
     assert not left.exists()
     assert contents(models(studio) / "sd-v1-5-local") == SD
-    assert "discard" not in pull(studio).stderr
+    assert "discard" not in pull(studio).stderr + call(studio, "models", "list").stderr
     again = call(studio, "models", "discard")
     assert (again.returncode, again.stdout) == (0, "")
     assert "nothing is left" in again.stderr
