@@ -6,8 +6,9 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from dna_pipeline.base.errors import ConfigError, TransferFailed
+from dna_pipeline.base.errors import TransferFailed
 from dna_pipeline.config.schema import Config
+from dna_pipeline.operations.models.selection import configured
 from dna_pipeline.providers.base import Provider
 from dna_pipeline.weights import archive
 from dna_pipeline.weights.archive import MODELS, PackedModel
@@ -55,9 +56,7 @@ def _chosen(config: Config, names: Sequence[str]) -> dict[str, Provider]:
     """The models to pack; alone, all whose weights are there."""
     chosen: dict[str, Provider] = {}
     for name in names or config.models:
-        if (provider := config.models.get(name)) is None:
-            have = ", ".join(config.models)
-            raise ConfigError(f"there is no model {name!r}; pipeline.yaml has {have}")
+        provider = configured(config, name)
         if (missing := provider.missing()) is None:
             chosen |= {name: provider} if provider.weights()[1] else {}
         elif names:

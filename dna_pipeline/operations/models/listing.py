@@ -41,6 +41,13 @@ def list_models(config: Config) -> list[dict[str, Any]]:
     return [*models, *_unclear(config), *_extras(config.data)]
 
 
+_ABSENT: dict[str, Any] = {
+    "kind": "model", "name": "", "provider": None, "path": None, "present": False, "missing": None,
+    "bytes": 0, "staged_bytes": 0, "license": None, "pipelines": [], "mismatch": None,
+}  # fmt: skip
+"""Facts of an entry about which nothing else is known, in their order."""
+
+
 def _model(
     config: Config, fingerprints: Fingerprints, name: str, provider: Provider, *, is_examined: bool
 ) -> dict[str, Any]:
@@ -49,8 +56,7 @@ def _model(
     has_weights = missing is not None or bool(files)
     placements = provider.published(load_pins()) if missing else []
     staged = sum(staging_of(one).bytes_of(file) for one in placements for file in one.lacking())
-    return {
-        "kind": "model",
+    return _ABSENT | {
         "name": name,
         "provider": provider.name_in_config,
         "path": str(root) if has_weights else None,
@@ -68,10 +74,9 @@ def _unclear(config: Config) -> Iterator[dict[str, Any]]:
     """Entries for the folder of checkpoints if it is none, and for names that mean no one file."""
     models = config.models
     for name, text in models.problems().items():
-        yield {
-            "kind": "model", "name": name, "provider": "diffusers", "path": str(models.folder),
-            "present": False, "missing": text, "bytes": 0, "staged_bytes": 0, "license": None,
-            "pipelines": _pipelines(config, name), "mismatch": None,
+        yield _ABSENT | {
+            "name": name, "provider": "diffusers", "path": str(models.folder), "missing": text,
+            "pipelines": _pipelines(config, name),
         }  # fmt: skip
 
 
@@ -88,19 +93,11 @@ def _extras(data: Path) -> Iterator[dict[str, Any]]:
         root = data / folder
         for path in sorted(root.rglob("*")):
             if path.suffix.lower() in endings and path.is_file():
-                yield {
-                    "kind": kind,
-                    "name": path.relative_to(root).with_suffix("").as_posix(),
-                    "provider": None,
-                    "path": str(path),
-                    "present": True,
-                    "missing": None,
+                name = path.relative_to(root).with_suffix("").as_posix()
+                yield _ABSENT | {
+                    "kind": kind, "name": name, "path": str(path), "present": True,
                     "bytes": path.stat().st_size,
-                    "staged_bytes": 0,
-                    "license": None,
-                    "pipelines": [],
-                    "mismatch": None,
-                }
+                }  # fmt: skip
 
 
 def list_published() -> list[dict[str, Any]]:

@@ -13,6 +13,14 @@ from dna_pipeline.providers.base import Provider
 from dna_pipeline.weights.pins import PinnedModel, Pins, Placement
 
 
+def configured(config: Config, name: str) -> Provider:
+    """The model of that name in pipeline.yaml. Raises `ConfigError` if there is none."""
+    if (provider := config.models.get(name)) is None:
+        have = ", ".join(config.models)
+        raise ConfigError(f"there is no model {name!r}; pipeline.yaml has {have}")
+    return provider
+
+
 @dataclass(slots=True)
 class Selection:
     """Models to fetch.

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.base.files import sha256_file
 from dna_pipeline.config.schema import Config
+from dna_pipeline.operations.models.selection import configured
 from dna_pipeline.operations.repair.results import find_results
 from dna_pipeline.providers.base import Device, Provider
 from dna_pipeline.publish.manifest import NAME
@@ -62,9 +62,7 @@ def verify_models(config: Config, names: Sequence[str], progress: Progress) -> l
 
 def _chosen(config: Config, names: Sequence[str]) -> dict[str, Provider]:
     for name in names:
-        if name not in config.models:
-            have = ", ".join(config.models)
-            raise ConfigError(f"there is no model {name!r}; pipeline.yaml has {have}")
+        configured(config, name)
     return {
         name: provider
         for name, provider in config.models.items()
