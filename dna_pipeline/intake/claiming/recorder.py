@@ -94,7 +94,7 @@ class Recorder:
     _inbox: Inbox
     _ledger: Ledger
     _known_files: KnownFiles | None = None
-    """Those of the inbox; None if no entry makes any."""
+    """Known files of the inbox; None if no entry makes any."""
 
     def record(self, entries: Sequence[Entry]) -> list[dict[str, Any]]:
         """Commit drops, jobs, batches and known files; return the jobs."""
