@@ -85,10 +85,10 @@ def agreement(field: Field, mesh: TexturedMesh, size_px: int) -> dict[str, float
     expected = np.stack([volume.render_view(field, camera, size_px) for camera in cameras])
     drawn = [draw_unlit(mesh, camera, size_px) for camera in cameras]
     inside = np.stack([_eroded(alpha >= 1) for _, alpha in drawn])
-    found = np.stack([picture for picture, _ in drawn])
+    ours = np.stack([picture for picture, _ in drawn])
     return {
-        "whole_db": round(psnr_db(found, expected, 1), 2),
-        "inside_db": round(psnr_db(found[inside], expected[inside], 1), 2),
+        "whole_db": round(psnr_db(ours, expected, 1), 2),
+        "inside_db": round(psnr_db(ours[inside], expected[inside], 1), 2),
     }
 
 

@@ -188,8 +188,8 @@ def psnr(folder: Path, args: argparse.Namespace, dtype: str) -> float:
         pixels = values.permute(2, 0, 1)[None].to(args.device, chosen)  # (1, 3, size, size)
         latents = vae.encode(pixels).latent_dist.mode()
         decoded.append(vae.decode(latents).sample.float().cpu())
-    exact, found = (values.numpy() for values in decoded)
-    return psnr_db(found, exact, float(np.ptp(exact)))
+    exact, ours = (values.numpy() for values in decoded)
+    return psnr_db(ours, exact, float(np.ptp(exact)))
 
 
 def _peak_mib(folder: Path, args: argparse.Namespace, arm: str) -> int:

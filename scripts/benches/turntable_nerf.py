@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         lambda: list(volume.render_turntable(field, cameras, args.size))
     )
     views, reference = _reference(scene, [cameras[view] for view in indices], args)
-    found, exact = np.stack([pictures[view] for view in indices]), np.stack(views)
+    ours, exact = np.stack([pictures[view] for view in indices]), np.stack(views)
     return {
         "scene": args.scene.name,
         "mode": "nerf",
@@ -76,8 +76,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "seconds": seconds,
         "cpu_seconds": cpu_seconds,
         "points": field.points,
-        "psnr_db": round(psnr_db(found, exact, 1), 2),
-        "worst": round(float(np.abs(found - exact).max()), 4),
+        "psnr_db": round(psnr_db(ours, exact, 1), 2),
+        "worst": round(float(np.abs(ours - exact).max()), 4),
         "reference": reference,
         "speedup": round(reference["seconds"] / seconds, 2),
         "cpu_speedup": round(reference["cpu_seconds"] / cpu_seconds, 2),

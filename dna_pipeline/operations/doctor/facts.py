@@ -89,7 +89,7 @@ class NvidiaDriver:
 
 Vendor = Literal["nvidia", "amd"]
 Use = Literal["write", "move", "read"]
-"""What the program does in a folder."""
+"""Kind of access that the program needs to a folder."""
 
 
 @dataclass(frozen=True, slots=True)
