@@ -177,7 +177,8 @@ def graphics_cards(root: Path = Path("/sys/bus/pci/devices")) -> frozenset[Vendo
     return frozenset(vendors)
 
 
-def _kfd(device: Path = Path("/dev/kfd")) -> Any:
+def _kfd() -> Any:
+    device = Path("/dev/kfd")
     if not device.exists():
         return "none"
     return "open" if os.access(device, os.R_OK | os.W_OK) else "closed"
