@@ -154,7 +154,8 @@ class ImageToImageRequest:
     """Arguments of one img2img call; the same names and ranges as the stage's parameters.
 
     `saves_memory`: memory ran out before; use less of it, at the cost of time. `clip_skip`: 1 for
-    the text encoder's last layer, 2 for the one before it.
+    the text encoder's last layer, 2 for the one before it. `tile`: longest side of what the model
+    sees at once, a multiple of 8; None for all.
     """
 
     prompt: str
@@ -168,6 +169,7 @@ class ImageToImageRequest:
     saves_memory: bool = False
     prompt_syntax: Literal["a1111", "plain"] = "a1111"
     clip_skip: int = 1
+    tile: int | None = None
 
 
 @runtime_checkable

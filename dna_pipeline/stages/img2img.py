@@ -13,7 +13,9 @@ from dna_pipeline.base.files import Artifact
 from dna_pipeline.providers.base import ImageToImageRequest
 from dna_pipeline.providers.stable_diffusion.prompts import emphasis
 from dna_pipeline.providers.stable_diffusion.samplers import SAMPLERS, SCHEDULES, sampler_named
+from dna_pipeline.providers.stable_diffusion.tiles import Grid
 from dna_pipeline.stages.base import Seed, Stage, StageContext
+from dna_pipeline.stages.working_size import MIN_SIDE_PX, MULTIPLE_PX, WorkingSize
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -26,9 +28,6 @@ SamplerName = Literal[
 ]  # fmt: skip
 Schedule = Literal["normal", "karras", "exponential", "beta"]
 
-MIN_SIDE_PX = 64
-MULTIPLE_PX = 8
-"""Pixels of the picture along each side of one pixel of the model's latent."""
 EMPTY_PROMPT = "The prompt is empty: the picture was redrawn without a description."
 INVISIBLE = (
     "The input is fully transparent and alpha: keep was asked for, so nothing of the result shows."
@@ -55,11 +54,13 @@ class Img2Img(Stage):
         "resolution": "max_size",
         "sampling_method": "sampler",
         "sampling_steps": "steps",
-        "size": "max_size",
+        "tile_size": "tile",
         "width": "max_size",
     }
+    file_words: ClassVar[frozenset[str]] = frozenset({"lossless"})
     later_parameters: ClassVar[dict[str, Any]] = {
         "alpha": "keep", "prompt_syntax": "a1111", "clip_skip": 1,
+        "size": "fit", "tile": None, "output": "png", "quality": 90,
     }  # fmt: skip
     templates: ClassVar[tuple[str, ...]] = ("prompt", "negative_prompt")
 
@@ -85,12 +86,32 @@ class Img2Img(Stage):
         description="how the noise falls; lcm, euler_a and ddim take normal alone",
     )
     max_size: int = Field(
-        768, ge=MIN_SIDE_PX, le=4096, description="longest side of the result, in pixels"
+        768,
+        ge=MIN_SIDE_PX,
+        le=4096,
+        description="longest side of the picture that is redrawn, in pixels",
+    )
+    size: Literal["fit", "input"] = Field(
+        "fit",
+        description="size of the result: fit: scaled down to max_size, in multiples of 8; input: "
+        "exactly that of the input",
+    )
+    tile: int | None = Field(
+        None,
+        ge=2 * MIN_SIDE_PX,
+        le=4096,
+        multiple_of=MULTIPLE_PX,
+        description="pictures with a longer side are redrawn in overlapping tiles of this side, in "
+        "pixels; null: never",
     )
     alpha: Literal["keep", "white"] = Field(
         "keep",
         description="transparency of the input: put back on the result, or white instead of it; "
         "the model sees it on white either way",
+    )
+    output: Literal["png", "webp", "jpeg"] = Field("png", description="format of the result's file")
+    quality: int = Field(
+        90, ge=1, le=100, description="of webp, which is lossless at 100, and of jpeg"
     )
 
     prompt_syntax: Literal["a1111", "plain"] = Field(
@@ -109,6 +130,9 @@ class Img2Img(Stage):
         `DPM++ 2M Karras` sets the schedule too, if none is set beside it.
         """
         words = dict(params)
+        if isinstance(output := words.get("output"), str):
+            near = output.strip().casefold()
+            words["output"] = {"jpg": "jpeg"}.get(near, near)
         if isinstance(schedule := words.get("schedule"), str):
             near = schedule.strip().casefold()
             words["schedule"] = near if near in SCHEDULES else schedule
@@ -123,8 +147,12 @@ class Img2Img(Stage):
     def advice(cls, name: str, value: object) -> str:
         """Our name for a sampler or schedule that AUTOMATIC1111, ComfyUI or Diffusers name
         otherwise, and the longer side for a size like 512x768."""
+        if name == "size" and isinstance(value, int) and not isinstance(value, bool):
+            return f"write max_size: {value}"
         if not isinstance(value, str):
             return ""
+        if name == "size" and (sides := re.fullmatch(r"(\d{2,4})\s*[x×*]\s*(\d{2,4})", value)):
+            return f"write max_size: {max(map(int, sides.groups()))}"
         if name == "max_size" and (sides := re.fullmatch(r"(\d{2,4})\s*[x×*]\s*(\d{2,4})", value)):
             return f"write the longer side alone: {max(map(int, sides.groups()))}"
         own, schedule = sampler_named(value)
@@ -176,35 +204,61 @@ class Img2Img(Stage):
                     ) from None
 
     def disk_bytes(self, width: int, height: int) -> int:
-        return 4 * self.max_size**2
+        width, height = self.output_size(width, height)
+        # A lossy file has a lossless one beside it for the next stage.
+        return 4 * max(self.max_size**2, width * height) * (1 if self.output == "png" else 2)
 
     def work(self, width: int, height: int) -> float:
-        width, height = self.output_size(width, height)
-        return int(self.steps * self.strength) * width * height
+        seen = self._seen_size(width, height)
+        pixels = seen[0] * seen[1] if self.tile is None else Grid.over(*seen, self.tile).pixels
+        return int(self.steps * self.strength) * pixels
 
     def output_size(self, width: int, height: int) -> tuple[int, int]:
+        keeps = self.size == "input"
+        return (width, height) if keeps else fitted_size(width, height, self.max_size)
+
+    def _seen_size(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height of the picture that the model sees."""
+        if self.size == "input":
+            return WorkingSize.of((width, height), self.max_size).padded
         return fitted_size(width, height, self.max_size)
 
     def run(self, ctx: StageContext) -> list[Artifact]:
-        from dna_pipeline.media.images import load_image, save_png  # the daemon loads no decoder
+        from dna_pipeline.media.images import load_image  # the daemon loads no decoder
+        from dna_pipeline.media.picture_writer import Encoding, Metadata
+        from dna_pipeline.stages import picture_files
 
-        assert self.model is not None, "checked when the pipeline was built"
         source = load_image(ctx.source, ctx.warnings)
-        image = fitted(on_white(source), self.max_size)
-        model: ImageToImage = ctx.models.get(self.model)
-        request = self._request(saves_memory=ctx.low_memory_level > 0)
-        ctx.warnings += size_remarks(source.size, self.max_size)
+        picture_files.check_side(self.output_size(*source.size), self.output)
         if not self.prompt.strip():
             ctx.warnings.append(EMPTY_PROMPT)
+        result = self._redrawn(ctx, source)
+        encoding = Encoding(self.output, self.quality)
+        texts = {"parameters": self.parameters_text(result.size)}
+        return picture_files.write(ctx, result, encoding, Metadata(texts))
+
+    def _redrawn(self, ctx: StageContext, source: Image.Image) -> Image.Image:
+        image = on_white(source)
+        if self.size == "input":
+            way = WorkingSize.of(source.size, self.max_size)
+            ctx.warnings += way.remarks(self.max_size)
+            result = way.leave(self._draw(ctx, way.enter(image)))
+        else:
+            ctx.warnings += size_remarks(source.size, self.max_size)
+            result = self._draw(ctx, fitted(image, self.max_size))
+        if self.alpha == "keep" and source.mode == "RGBA":
+            result = _with_alpha(result, source.getchannel("A"), ctx.warnings)
+        return result
+
+    def _draw(self, ctx: StageContext, image: Image.Image) -> Image.Image:
+        """The picture as the model redraws it. Its remarks become warnings."""
+        assert self.model is not None, "checked when the pipeline was built"
+        model: ImageToImage = ctx.models.get(self.model)
+        request = self._request(saves_memory=ctx.low_memory_level > 0)
         ctx.warnings += model.remarks(request)
         result = model.redraw(image, request, ctx.on_step)
         ctx.warnings += result.info.pop("remarks", [])
-        if self.alpha == "keep" and source.mode == "RGBA":
-            result = _with_alpha(result, source.getchannel("A"), ctx.warnings)
-        path = ctx.path(".png")
-        save_png(result, path, {"parameters": self.parameters_text(result.size)})
-        facts: dict[str, Any] = {"width": result.width, "height": result.height}
-        return [Artifact(path, "image", "image/png", facts)]
+        return result
 
     def _request(self, *, saves_memory: bool) -> ImageToImageRequest:
         assert isinstance(self.seed, int), "made definite at intake"
@@ -220,6 +274,7 @@ class Img2Img(Stage):
             saves_memory=saves_memory,
             prompt_syntax=self.prompt_syntax,
             clip_skip=self.clip_skip,
+            tile=self.tile,
         )
 
     def parameters_text(self, size: tuple[int, int]) -> str:

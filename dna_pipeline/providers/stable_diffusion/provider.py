@@ -35,6 +35,7 @@ from dna_pipeline.providers.stable_diffusion import (
     decoding,
     loading,
     prompt_syntax,
+    tiles,
 )
 from dna_pipeline.providers.stable_diffusion.decoding import Decoded
 from dna_pipeline.providers.stable_diffusion.folder import SdFolder, some
@@ -338,7 +339,8 @@ class StableDiffusion:
             if not decoding.is_worthwhile(self._pipeline, latents):
                 raise
             flaw = str(error)
-        picture = self._checked(decoding.decode_in_float32(self._pipeline, latents))
+        pipeline = tiles.tiled(self._pipeline, image.size, request.tile)
+        picture = self._checked(decoding.decode_in_float32(pipeline, latents))
         picture.info["remarks"] = [DECODED_AGAIN.format(self.computes_on.dtype, flaw)]
         return picture
 
@@ -362,7 +364,7 @@ class StableDiffusion:
             self._scheduler_config, request.sampler, request.schedule
         )
         positive, negative = self._embeddings(request)
-        result = self._pipeline(
+        result = tiles.tiled(self._pipeline, image.size, request.tile)(
             prompt_embeds=positive,
             negative_prompt_embeds=negative,
             image=image,
