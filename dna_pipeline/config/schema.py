@@ -108,6 +108,7 @@ class InboxSpec(_Spec):
     existing: Literal["process", "ignore"] = "process"
     sidecar: Literal["optional", "required"] = "optional"
     sidecar_wait_seconds: Seconds | None = None
+    prompt_files: bool = False
     recursive: bool = False
     settle_seconds: Seconds = 2
     rescan_seconds: Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)] = 30
@@ -143,12 +144,14 @@ class SidecarHead(BaseModel):
     image: str | None = None
     images: str | Annotated[list[str], Field(min_length=1)] | None = None
     matrix: dict[str, Annotated[list[Any], Field(min_length=1)]] | None = None
+    count: Annotated[int, Field(ge=1, le=100_000)] | None = None
     max_failures: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
     on_duplicate: Literal["skip", "run"] | None = None
     pipeline: str | None = None
     priority: Priority | None = None
     not_before: Annotated[str, AfterValidator(_time)] | None = None
     seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | Literal["from_content"] | None = None
+    seed_offset: Annotated[int, Field(ge=0, le=2**32)] | None = None
     tags: list[str] = []
     meta: dict[str, Any] = {}
 
@@ -196,6 +199,7 @@ class Inbox:
     existing: Literal["process", "ignore"] = "process"
     sidecar_required: bool = False
     sidecar_wait_s: float = 5
+    prompt_files: bool = False
     recursive: bool = False
     settle_s: float = 2
     rescan_s: float = 30
@@ -208,6 +212,8 @@ class Inbox:
     hours: Hours | None = None
     source_roots: tuple[Path, ...] = ()
     on_duplicate: Literal["skip", "run"] = "skip"
+    pairs_masks: bool = False
+    """True if the inbox's pipeline, with the inbox's defaults, asks for masks beside the images."""
     line: int = field(default=0, compare=False)
     """Line of the inbox's path in pipeline.yaml; 0 if it has none."""
 
@@ -254,6 +260,11 @@ class Config:
     def recovered(self) -> Path:
         """Folder for files that the ledger does not know; the program never removes them."""
         return self.data / "recovered"
+
+    @property
+    def wildcards(self) -> Path:
+        """Folder of the wildcard files that prompts may name."""
+        return self.data / "wildcards"
 
     @property
     def logs(self) -> Path:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dna_pipeline.stages.working_size import Size, WorkingSize
+from dna_pipeline.stages.img2img.working_size import Size, WorkingSize
 
 
 def noise(size: Size, bands: int = 3) -> Image.Image:

@@ -1,4 +1,4 @@
-"""The files of a stage that makes a picture."""
+"""The files of the redrawn picture."""
 
 from __future__ import annotations
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from dna_pipeline.stages.img2img.sizes import MIN_SIDE_PX, MULTIPLE_PX
+
 if TYPE_CHECKING:
     from PIL import Image
-
-MIN_SIDE_PX = 64
-MULTIPLE_PX = 8
-"""Pixels of the picture along each side of one pixel of the model's latent."""
 
 Size = tuple[int, int]
 """Width and height in pixels."""
@@ -46,6 +45,10 @@ class WorkingSize:
         padded = (_padded(width), _padded(height))
         return cls(source, (width, height), padded)
 
+    def redrawn(self, draw: Callable[..., Image.Image], *pictures: Image.Image) -> Image.Image:
+        """The result of `draw` for pictures and masks of the source's size, at that size."""
+        return self.leave(draw(*map(self.enter, pictures)))
+
     def enter(self, picture: Image.Image) -> Image.Image:
         """The picture or mask (L, RGB or RGBA) as the model sees it.
 
@@ -55,7 +58,7 @@ class WorkingSize:
         return _mirrored(_resized(picture, self.scaled), self.padded)
 
     def leave(self, drawn: Image.Image) -> Image.Image:
-        """What the model made, at the size of the source."""
+        """The model's picture, at the size of the source."""
         return _resized(drawn.crop((0, 0, *self.scaled)), self.source)
 
     def remarks(self, max_size: int) -> list[str]:
