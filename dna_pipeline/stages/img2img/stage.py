@@ -31,6 +31,7 @@ from dna_pipeline.stages.img2img.sizes import (
     fitted_size,
     on_white,
     size_remarks,
+    tile_remarks,
     with_alpha,
 )
 from dna_pipeline.stages.img2img.working_size import WorkingSize
@@ -322,6 +323,7 @@ class Img2Img(Stage):
         from dna_pipeline.stages.img2img import picture_files
 
         source = load_image(ctx.source, ctx.warnings)
+        ctx.warnings += tile_remarks(source.size, self.max_size, self.tile)
         picture_files.check_side(self.output_size(*source.size), self.output)
         if not self._keeps_size:
             ctx.warnings += size_remarks(source.size, self.max_size)
