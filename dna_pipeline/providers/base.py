@@ -158,7 +158,8 @@ class ImageToImageRequest:
     the text encoder's last layer, 2 for the one before it. `embeddings`: files of textual
     inversions, by the names that may stand for them in the prompts. `mask`: mode L, of the
     picture's size; what is white in it is redrawn. None to redraw all. The prompt has no tags of
-    LoRAs any more; `loras` has them all.
+    LoRAs any more; `loras` has them all. `tile`: longest
+    side of what the model sees at once, a multiple of 8; None for all.
     """
 
     prompt: str
@@ -175,6 +176,7 @@ class ImageToImageRequest:
     embeddings: Mapping[str, Path] = field(default_factory=dict[str, Path])
     mask: Image.Image | None = None
     loras: tuple[Lora, ...] = ()
+    tile: int | None = None
 
 
 @runtime_checkable

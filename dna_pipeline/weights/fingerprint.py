@@ -31,10 +31,6 @@ class Fingerprints:
         hashes = {path: self.sha256(path) for path in files}
         return manifest_path(self._data, root), model_hash(root, hashes) if files else None
 
-    def of_file(self, path: Path) -> str:
-        """The hash of one file. Raises OSError."""
-        return self._hash(path)
-
     def licence(self, provider: Provider) -> str | None:
         """The licence for the manifest: from the configuration, else from the hashes of the files.
 

@@ -52,7 +52,11 @@ def test_defaults_are_those_of_the_contract():
         "sampler": "euler",
         "schedule": "normal",
         "max_size": 768,
+        "size": "fit",
+        "tile": None,
         "alpha": "keep",
+        "output": "png",
+        "quality": 90,
         "prompt_syntax": "a1111",
         "clip_skip": 1,
         "from_metadata": False,
@@ -120,6 +124,8 @@ def test_what_other_programs_call_the_samplers(key: str, written: object, advice
         ({"sampler": "LMS", "schedule": "Beta"}, {"sampler": "lms", "schedule": "beta"}),
         ({"sampler": "Heun", "schedule": "exponential"},
          {"sampler": "heun", "schedule": "exponential"}),
+        ({"output": "JPG"}, {"output": "jpeg"}),
+        ({"output": "WebP"}, {"output": "webp"}),
         # what contradicts itself, or is not there, stays as it is and is refused
         ({"sampler": "DPM++ 2M Karras", "schedule": "normal"},
          {"sampler": "DPM++ 2M Karras", "schedule": "normal"}),
@@ -137,6 +143,8 @@ def test_advice_on_other_parameters():
     assert Img2Img.advice("scheduler", "DPM++ 2M") == "that is a sampler: write sampler: dpmpp_2m"
     assert Img2Img.advice("schedule", "sgm_uniform") == ""
     assert Img2Img.advice("max_size", "768 x 512") == "write the longer side alone: 768"
+    assert Img2Img.advice("size", "768 x 512") == "write max_size: 768"
+    assert Img2Img.advice("size", 512) == "write max_size: 512"
     assert Img2Img.advice("prompt", "Euler") == ""
 
 
@@ -167,6 +175,13 @@ def test_the_samplers_are_those_of_the_table():
         ("schedule", "sgm_uniform"),
         ("max_size", 63),
         ("max_size", 4097),
+        ("size", "output"),
+        ("tile", 120),
+        ("tile", 770),
+        ("tile", 4104),
+        ("output", "gif"),
+        ("quality", 0),
+        ("quality", 101),
         ("alpha", "drop"),
         ("alpha", None),
         ("seed", 2**63),
