@@ -4,6 +4,7 @@ report of a `run`."""
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +20,10 @@ from dna_pipeline.operations.lookup import open_queries
 
 if TYPE_CHECKING:
     from dna_pipeline.base.reachability import Look
+
+
+TEXT_CHARS = 500
+"""Longest text of a failure in `status.json`; its folder has all of it."""
 
 
 def file_of(outbox: Path) -> Path:
@@ -52,13 +57,32 @@ def queued_entry(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def recent_entry(job: dict[str, Any]) -> dict[str, Any]:
-    """One entry of `recent`: a result or a failure, and its folder."""
+    """One entry of `recent`: a result or a failure, and its folder. A failure has its sentence, and
+    what exactly was wrong and what helps, each "" if the failure does not say."""
     error: dict[str, Any] | None = job["error"]
+    cause = {key: _bounded((error or {}).get(key) or "") for key in ("message", "detail", "hint")}
     return {
         "job": job["id"], "inbox": job["inbox"], "name": job["name"], "status": job["status"],
         "folder": job["publish_name"], "code": error["code"] if error else None,
         "finished_at": None if (at := job["finished_at"]) is None else format_time(at),
+        **cause,
     }  # fmt: skip
+
+
+def _bounded(text: str) -> str:
+    """Text on one line, cut off where it is long."""
+    line = "; ".join(text.splitlines())
+    return line if len(line) <= TEXT_CHARS else f"{line[: TEXT_CHARS - 1]}…"
+
+
+def progress_entries(
+    counted: Mapping[str, dict[str, int]], inbox_s: Mapping[str, float]
+) -> list[dict[str, Any]]:
+    """The entries of `progress`: for each inbox the jobs that are done, those of its round in all,
+    and the seconds until the last of them ends that need not wait; None if that is unknown."""
+    return [
+        {"inbox": name, **numbers, "eta_s": inbox_s.get(name)} for name, numbers in counted.items()
+    ]
 
 
 def batch_entry(batch: dict[str, Any]) -> dict[str, Any]:
@@ -101,19 +125,23 @@ def read_daemon_and_queue(config: Config) -> Status:
     fields: dict[str, Any] = {
         "daemon": None, "queue": {}, "running": None, "workers": [], "holds": [],
         "waiting": problems, "recent": [], "batches": [], "jobs_per_hour": 0, "runnable": 0,
-        "queue_eta_s": None,
+        "queue_eta_s": None, "progress": [],
         **leftovers.to_dict(),
     }  # fmt: skip
     if queries is not None:
-        fields |= ledger_fields(queries)
-        fields["jobs_per_hour"] = queries.finished_within(1)
-        if reported is None:
-            fields |= _time_left(queries)
+        with closing(queries):
+            fields |= ledger_fields(queries)
+            fields["jobs_per_hour"] = queries.finished_within(1)
+            if reported is None:
+                fields |= _time_left(config, queries, fields)
     if reported is not None:
         from_daemon = (
             "daemon", "running", "workers", "waiting", "waiting_total", "runnable", "queue_eta_s",
+            "progress",
         )  # fmt: skip
         fields |= {key: reported[key] for key in from_daemon if key in reported}
+        ends = {batch["batch"]: batch.get("eta_s") for batch in reported.get("batches", ())}
+        fields["batches"] = [b | {"eta_s": ends.get(b["batch"])} for b in fields["batches"]]
         if any(hold["jobs"] is None for hold in fields["holds"]):
             # The whole queue is paused. The daemon may have written its estimate before that, so
             # correct it here.
@@ -141,13 +169,20 @@ def _reported(config: Config, look: Look) -> tuple[dict[str, Any] | None, str | 
     return {"daemon": holder(config.data)}, reach.why if reach.is_silent else None
 
 
-def _time_left(queries: Queries) -> dict[str, Any]:
+def _time_left(config: Config, queries: Queries, fields: dict[str, Any]) -> dict[str, Any]:
     """Estimate the time left, in the fields that a running daemon would write."""
     from dna_pipeline.execution.estimate import Estimator
+    from dna_pipeline.operations.inbox_progress import InboxProgress
 
     estimator = Estimator(queries)
     estimator.refresh()
-    return estimator.queue().to_dict()
+    estimate = estimator.queue()
+    counted = InboxProgress().step(fields["queue"], [inbox.name for inbox in config.inboxes])
+    return {
+        **estimate.to_dict(),
+        "progress": progress_entries(counted, estimate.inbox_s),
+        "batches": [b | {"eta_s": estimate.batch_s.get(b["batch"])} for b in fields["batches"]],
+    }
 
 
 def last_event(config: Config) -> int:
@@ -170,12 +205,13 @@ def run_report(
     """
     with closing(open_queries(config)) as queries:
         ended = queries.ended_since(before)
+        warnings = queries.warnings([job["id"] for job in ended])
         holds = queries.holds()
         batches = [batch_entry(batch) for batch in queries.batches_since(since)]
     counts = Counter(job["status"] for job in ended)
     return {
         **{status: counts[status] for status in ("completed", "failed", "cancelled")},
-        "jobs": [recent_entry(job) for job in ended],
+        "jobs": [recent_entry(job) | {"warnings": warnings.get(job["id"], [])} for job in ended],
         "batches": batches,
         "holds": holds,
         "waiting": waiting,

@@ -100,7 +100,7 @@ EXTERNAL = {
     "numpy": "media providers stages",
     "onnxruntime": "providers",
     "pi_heif": "media",
-    "psutil": "operations.doctor",
+    "psutil": "operations.doctor execution.worker",
     "pydantic": "config execution providers publish stages",
     "pysqlite3": "ledger",
     "rembg": "providers",

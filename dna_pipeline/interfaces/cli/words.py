@@ -65,8 +65,10 @@ def event_words(kind: str, data: Mapping[str, Any]) -> str:
         return f"{data['stage']} step {data['step']} of {data['steps']}, {data['fraction']:.0%}"
     if kind == "queued" and "name" in data:
         return f"{data['inbox']}/{data['name']}, pipeline {data['pipeline']}"
+    if kind == "queued" and "ended" in data:
+        return f"again: {_cause(data['code'], data['ended'])}"
     if kind in ("failed", "cancelled") and "code" in data:
-        return f"{data['code']}: {'; '.join(data['detail'].splitlines())}"
+        return _cause(data["code"], data["detail"])
     if kind == "started":
         return f"attempt {data.get('attempt', 1)}"
     if data.get("retry"):
@@ -74,3 +76,9 @@ def event_words(kind: str, data: Mapping[str, Any]) -> str:
     if data.get("replaced"):
         return "anew, with a sidecar that came later"
     return "" if not data else plain(data)
+
+
+def _cause(code: str | None, detail: str) -> str:
+    """Write why an attempt ended, on one line: `worker_crashed: signal 9`."""
+    lines = "; ".join(detail.splitlines())
+    return lines if code is None else hold_reason(code, lines)
