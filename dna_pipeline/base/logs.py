@@ -36,8 +36,13 @@ def log_file(logs: Path) -> Path:
     return Path(override).absolute() if override else logs / "dna-pipeline.log"
 
 
-def configure(logs: Path, *, quiet: bool = False) -> None:
-    """Set up the daemon's log; `quiet` keeps all but warnings from standard error."""
+def configure(logs: Path, *, quiet: bool = False, console: bool = True) -> None:
+    """Set up the daemon's log.
+
+    Args:
+        quiet: keep all but warnings from standard error.
+        console: False to keep everything from standard error, where something else is shown.
+    """
     path = log_file(logs)
     path.parent.mkdir(parents=True, exist_ok=True)
     file = logging.handlers.RotatingFileHandler(
@@ -48,6 +53,21 @@ def configure(logs: Path, *, quiet: bool = False) -> None:
             structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)
         )
     )
+    root = logging.getLogger()
+    root.handlers = [file]
+    root.setLevel(logging.INFO)
+    if console:
+        show_on_console(quiet=quiet)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    structlog.configure(
+        processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
+
+
+def show_on_console(*, quiet: bool = False) -> None:
+    """Show the log of this process on standard error, too, from now on."""
     console = logging.StreamHandler(sys.stderr)
     console.setLevel(logging.WARNING if quiet else logging.INFO)
     readable = structlog.dev.ConsoleRenderer(
@@ -57,15 +77,7 @@ def configure(logs: Path, *, quiet: bool = False) -> None:
         exception_formatter=_traceback,
     )
     console.setFormatter(_formatter(readable))
-    root = logging.getLogger()
-    root.handlers = [file, console]
-    root.setLevel(logging.INFO)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    structlog.configure(
-        processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        cache_logger_on_first_use=False,
-    )
+    logging.getLogger().addHandler(console)
 
 
 def _traceback(out: TextIO, failure: Any) -> None:

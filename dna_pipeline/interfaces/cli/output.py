@@ -77,6 +77,11 @@ def clean(value: Any) -> str:
     return visible("" if value is None else str(value))
 
 
+def clean_on(value: Any) -> str:
+    """`clean`, as standard output can show it: letters that its encoding lacks are escaped."""
+    return shown(clean(value))
+
+
 def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """Print left-aligned columns; the last one has no padding."""
     cells = [list(header), *([shown(clean(value)) for value in row] for row in rows)]

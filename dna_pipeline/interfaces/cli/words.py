@@ -6,9 +6,11 @@ import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, cast
 
 from dna_pipeline.base.clock import briefly, to_second
+from dna_pipeline.base.quantities import about
 
 
 def plain(value: Any) -> str:
@@ -57,6 +59,20 @@ def end_in(seconds: float, now: datetime | None = None) -> str:
         return briefly(begin + timedelta(seconds=seconds), begin)
     except OverflowError:
         return "after the end of the calendar"
+
+
+def time_left(seconds: float) -> str:
+    """Write the time left: `about 12 min left, until 14:35`."""
+    return f"{about(seconds)} left, until {end_in(seconds)}"
+
+
+def short_path(path: str | Path) -> str:
+    """Write a path from the current folder, if it lies in it, else from the home folder."""
+    whole = Path(path)
+    for base, sign in ((Path.cwd(), ""), (Path.home(), "~")):
+        if whole.is_relative_to(base):
+            return str(Path(sign, whole.relative_to(base)))
+    return str(whole)
 
 
 def event_words(kind: str, data: Mapping[str, Any]) -> str:

@@ -1,0 +1,105 @@
+"""Lines of results and failures, the newest first, and the memory of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+
+from rich.cells import cell_len
+from rich.text import Text
+
+from dna_pipeline.base.clock import to_minute
+from dna_pipeline.base.quantities import number_of
+from dna_pipeline.interfaces.cli.live.signs import Signs
+from dna_pipeline.interfaces.cli.live.text import cut_end, cut_middle, folded, pad
+from dna_pipeline.interfaces.cli.output import clean_on
+from dna_pipeline.operations.overview import EndedJob, ended_at
+
+KEPT = 200
+"""Most jobs that are remembered."""
+
+NAME_COLUMNS = 26
+CAUSE_LINES = 3
+"""Most lines of one failure's cause and mend."""
+
+STYLES = {"completed": "green", "failed": "red", "cancelled": "yellow"}
+
+
+class ResultLog:
+    """Remembers the jobs that ended; the daemon's own list of the last ones is short."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[tuple[str, str | None], EndedJob] = {}
+        self._before: set[tuple[str, str | None]] | None = None
+
+    def add(self, jobs: Iterable[EndedJob]) -> None:
+        """Add those that are new. Those of the first call ended before this log began."""
+        for job in reversed(list(jobs)):
+            self._jobs[job.job, job.finished_at] = job
+        if self._before is None:
+            self._before = set(self._jobs)
+        while len(self._jobs) > KEPT:
+            del self._jobs[next(iter(self._jobs))]
+
+    def newest(self) -> list[EndedJob]:
+        """List all that are remembered, the newest first."""
+        return sorted(self._jobs.values(), key=lambda job: job.finished_at or "", reverse=True)
+
+    def since_begin(self) -> list[EndedJob]:
+        """List those that ended since the log began, the oldest first."""
+        before = self._before or set()
+        return [job for job in reversed(self.newest()) if (job.job, job.finished_at) not in before]
+
+
+def result_lines(jobs: Sequence[EndedJob], width: int, signs: Signs) -> Iterator[Text]:
+    """Draw one line for each result, with its folder, and some for each failure, with its cause and
+    its mend. Of failures in a row with one cause, only the first says it."""
+    names = NAME_COLUMNS if width < 100 else 2 * NAME_COLUMNS
+    widest = max((cell_len(clean_on(job.name)) for job in jobs), default=0)
+    cause = ""
+    for job in jobs:
+        before, cause = cause, _cause(job)
+        yield from _job_lines(job, before, width, min(widest, names), signs)
+
+
+def _job_lines(job: EndedJob, before: str, width: int, names: int, signs: Signs) -> Iterator[Text]:
+    style = STYLES.get(job.status, "")
+    line = Text(f"{_clock(job)} ", style="dim")
+    line.append(f"{getattr(signs, job.status, ' ')} ", style=style)
+    line.append(pad(cut_middle(clean_on(job.name), names, signs), names) + "  ")
+    room = width - line.cell_len
+    cause = _cause(job)
+    if not cause:
+        yield line.append(cut_middle(clean_on(job.folder), room, signs), style=style)
+        return
+    is_known = cause == before
+    code = f"{job.code}, as above" if is_known else f"{job.code}"
+    yield line.append(cut_end(code, room, signs), style=style)
+    if not is_known:
+        indent = " " * 8
+        yield from (
+            Text(indent + text, style="dim")
+            for text in folded(cause, width - len(indent), CAUSE_LINES, signs)
+        )
+
+
+def _cause(job: EndedJob) -> str:
+    """Say what was wrong and what helps; "" for a result, and for a job that people cancelled."""
+    if job.status != "failed":
+        return ""
+    wrong, mend = (job.detail, job.hint or job.message) if job.detail else (job.message, job.hint)
+    parts = (part.strip().rstrip(".;") for part in (wrong, mend) if part.strip())
+    return clean_on(". ".join(part[:1].upper() + part[1:] for part in parts) + ".")
+
+
+def _clock(job: EndedJob) -> str:
+    """The time of day at which it ended, in five columns."""
+    at: datetime | None = ended_at(job)
+    return "     " if at is None else to_minute(at)[-5:]
+
+
+def count_words(jobs: Sequence[EndedJob]) -> str:
+    """Count jobs by how they ended: `12 completed, 2 failed`."""
+    counts = {status: sum(job.status == status for job in jobs) for status in STYLES}
+    words = [f"{number:,} {status}" for status, number in counts.items() if number]
+    return ", ".join(words) or number_of(0, "job")

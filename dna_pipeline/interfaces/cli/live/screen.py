@@ -1,0 +1,187 @@
+"""The screen of the live view: draws the last overview on a thread of its own, and gives the
+terminal back.
+
+The thread is there since a terminal may stop reading, as after Ctrl-S, and a daemon must not wait
+for it.
+"""
+
+from __future__ import annotations
+
+import io
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from typing import Any, TextIO
+
+import structlog
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from dna_pipeline.interfaces.cli.live.frame import draw
+from dna_pipeline.interfaces.cli.live.results import ResultLog, count_words, result_lines
+from dna_pipeline.interfaces.cli.live.signs import signs_for
+from dna_pipeline.interfaces.cli.live.terminal import QuietInput, is_in_foreground
+from dna_pipeline.interfaces.cli.live.text import joined
+from dna_pipeline.operations.overview import Overview
+
+log = structlog.get_logger()
+
+LOOK_S = 0.25
+"""Interval at which the thread looks for a new overview and a new size of the terminal."""
+
+REDRAW_S = 10.0
+"""Longest time between two drawings: what else was written on the terminal goes."""
+
+RESULTS_AT_END = 20
+"""Most jobs that are listed after the view has closed."""
+
+
+def make_console(stream: TextIO) -> Console:
+    """Make a console that draws on a stream, and marks no numbers and words by itself."""
+    return Console(file=stream, highlight=False, markup=False, emoji=False)
+
+
+class LiveScreen:
+    """Shows overviews in the terminal's other screen, which leaves no trace when it is closed.
+
+    Args:
+        footer: what the last line says.
+        stream: the terminal.
+    """
+
+    def __init__(self, footer: list[str], stream: TextIO) -> None:
+        self._stream = stream
+        self._console = make_console(stream)
+        self._signs = signs_for(stream.encoding)
+        self._footer = joined(footer, self._signs)
+        self._results = ResultLog()
+        self._overview: Overview | None = None
+        self._drawn: tuple[Any, ...] = ()
+        self._drawn_at = 0.0
+        self._live: Live | None = None
+        self._input = QuietInput()
+        self._lock = threading.RLock()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="screen", daemon=True)
+
+    def update(self, overview: Overview) -> None:
+        """Show this from the next drawing on. Returns at once."""
+        self._overview = overview
+
+    @contextmanager
+    def shown(self) -> Generator[None]:
+        """Draw while the block runs. What the block prints goes to the log."""
+        self._thread.start()
+        prints = _LogPrints()
+        try:
+            with _stops_cleanly(self._leave), redirect_stdout(prints), redirect_stderr(prints):
+                yield
+        finally:
+            self.end()
+            self._thread.join(1.0)
+
+    def end(self) -> None:
+        """Have the view close soon. Safe to call from a signal handler."""
+        self._ended.set()
+
+    def print_results(self) -> None:
+        """List what ended while the view was there; it would be gone with the view."""
+        jobs = self._results.since_begin()
+        self._console.print(Text(count_words(jobs)))
+        shown = jobs[-RESULTS_AT_END:]
+        if len(shown) < len(jobs):
+            self._console.print(Text(f"the last {len(shown)}:"))
+        for line in result_lines(shown, self._console.width, self._signs):
+            self._console.print(line, no_wrap=True, overflow="crop")
+
+    # --- the thread ---
+
+    def _run(self) -> None:
+        try:
+            while not self._ended.wait(LOOK_S):
+                self._step()
+        except OSError:
+            pass  # the terminal is gone
+        except Exception:
+            log.exception("screen.failed")
+        finally:
+            with suppress(OSError):
+                self._leave()
+
+    def _step(self) -> None:
+        """Draw if there is something new to see, and the terminal is ours to draw on."""
+        if not is_in_foreground(self._stream):
+            self._leave()
+            return
+        overview, size = self._overview, self._console.size
+        now = time.monotonic()
+        is_old = now - self._drawn_at >= REDRAW_S
+        if overview is None or (self._drawn == (overview, size) and not is_old):
+            return
+        with self._lock:
+            self._results.add(overview.ended)
+            lines = draw(
+                overview, self._results, size.width, size.height, self._signs, self._footer
+            )
+            self._enter().update(Group(*lines), refresh=True)
+            self._drawn, self._drawn_at = (overview, size), now
+
+    def _enter(self) -> Live:
+        if self._live is None:
+            self._input.begin()
+            self._live = Live(
+                console=self._console, screen=True, auto_refresh=False,
+                redirect_stdout=False, redirect_stderr=False, vertical_overflow="crop",
+            )  # fmt: skip
+            self._live.start()
+        return self._live
+
+    def _leave(self) -> None:
+        """Give the terminal back as it was."""
+        with self._lock:
+            live, self._live = self._live, None
+            self._drawn = ()
+            if live is not None:
+                live.stop()
+            self._input.end()
+
+
+class _LogPrints(io.TextIOBase):
+    """A stream whose lines go to the log. Libraries print warnings at any time, and an error of a
+    thread is printed too."""
+
+    def __init__(self) -> None:
+        self._rest = ""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str, /) -> int:
+        *lines, self._rest = (self._rest + text).split("\n")
+        for line in filter(str.strip, lines):
+            log.warning("process.printed", text=line)
+        return len(text)
+
+
+@contextmanager
+def _stops_cleanly(leave: Callable[[], None]) -> Generator[None]:
+    """While the block runs, give the terminal back before Ctrl-Z stops the process. When the
+    process goes on in the foreground, the view comes back by itself."""
+    if sys.platform == "win32" or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(_number: int, _: Any) -> None:
+        with suppress(OSError):
+            leave()
+        signal.raise_signal(signal.SIGSTOP)
+
+    before = signal.signal(signal.SIGTSTP, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTSTP, before)
