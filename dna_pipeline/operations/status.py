@@ -3,8 +3,9 @@ report of a `run`."""
 
 from __future__ import annotations
 
+import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from dna_pipeline.base.files import read_json
 from dna_pipeline.base.layout import batch_folder
+from dna_pipeline.base.periodic import Throttle
 from dna_pipeline.base.times import format_time
 from dna_pipeline.config.schema import Config
 from dna_pipeline.ledger.queries import Queries
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
     from dna_pipeline.base.reachability import Look
 
 
+FOLLOW_INTERVAL_S = 1.0
+FOLLOW_COST_SHARE = 20
 TEXT_CHARS = 500
 """Longest text of a failure in `status.json`; its folder has all of it."""
 
@@ -148,6 +152,19 @@ def read_daemon_and_queue(config: Config) -> Status:
             running: dict[str, Any] | None = fields["running"]
             fields |= {"runnable": 0, "queue_eta_s": None if running is None else running["eta_s"]}
     return Status(fields, silent)
+
+
+def follow(config: Config) -> Iterator[Status]:
+    """Read the status again and again, without end: each second, or more seldom where reading it
+    takes longer. Raises `ConfigError`."""
+    throttle = Throttle(FOLLOW_INTERVAL_S, FOLLOW_COST_SHARE)
+    while True:
+        started = time.monotonic()
+        current = read_daemon_and_queue(config)
+        now = time.monotonic()
+        throttle.done(now, now - started)
+        yield current
+        time.sleep(max(throttle.next_at - time.monotonic(), 0.0))
 
 
 def _inbox_problems(config: Config, queries: Queries | None, look: Look) -> list[dict[str, Any]]:

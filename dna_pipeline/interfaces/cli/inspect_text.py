@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dna_pipeline.base.quantities import NO_HISTORY, duration, jobs_text, number_of, size
+from dna_pipeline.interfaces.cli.fitting import print_titled
 from dna_pipeline.interfaces.cli.output import clean, local_time
 from dna_pipeline.interfaces.cli.words import hold_reason, plain, short, time_left
 from dna_pipeline.operations.overview import (
@@ -100,12 +101,13 @@ def _work_lines(job: Record) -> Iterator[tuple[str, str]]:
 
 def print_status(fields: Record) -> None:
     """Print the state of daemon and queue, and the jobs and files that wait."""
-    for title, text in _status_lines(fields):
-        print(f"{title:9} {clean(text)}")
+    print_titled(((title, clean(text)) for title, text in _status_lines(fields)), 9)
 
 
 def _status_lines(fields: Record) -> Iterator[tuple[str, str]]:
     yield "daemon", _daemon(fields["daemon"])
+    if not any(fields[key] for key in ("queue", "holds", "waiting", "running")):
+        yield "queue", "empty; put images into the folder of an inbox"
     for status, inboxes in sorted(fields["queue"].items()):
         by_inbox = ", ".join(f"{inbox} {number}" for inbox, number in sorted(inboxes.items()))
         count = sum(inboxes.values())
@@ -118,7 +120,7 @@ def _status_lines(fields: Record) -> Iterator[tuple[str, str]]:
     if fields["queue_eta_s"] is not None:
         yield "time", time_left(fields["queue_eta_s"])
     elif fields["runnable"]:
-        yield "time", NO_HISTORY
+        yield "time", f"{NO_HISTORY} for the {jobs_text(fields['runnable'])} that can run"
     yield from (("batch", _batch(batch)) for batch in fields["batches"])
     yield from (("held", text) for text in hold_lines(make_holds(fields["holds"])))
     waiting = make_waiting(fields["waiting"])

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dna_pipeline.base.clock import to_second
+from dna_pipeline.base.clock import briefly, to_second
 from dna_pipeline.base.naming import visible
 from dna_pipeline.base.terminal_text import shown, width
 from dna_pipeline.base.times import format_time
+from dna_pipeline.interfaces.cli.fitting import (
+    GAP,
+    cut_middle,
+    cut_sign,
+    fit_columns,
+    terminal_width,
+)
 
 if TYPE_CHECKING:
     from dna_pipeline.config.schema import Config
@@ -82,15 +90,37 @@ def clean_on(value: Any) -> str:
     return shown(clean(value))
 
 
-def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Print left-aligned columns; the last one has no padding."""
-    cells = [list(header), *([shown(clean(value)) for value in row] for row in rows)]
-    widths = [max(width(row[i]) for row in cells) for i in range(len(header))]
+def print_table(
+    header: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    least: Mapping[str, int] = MappingProxyType({}),
+    spare: Sequence[str] = (),
+) -> None:
+    """Print left-aligned columns; the last one has no padding. On a terminal they fit its width.
+
+    Args:
+        least, spare: as for `fit_columns`.
+    """
+    cells = [list(header), *([clean_on(value) for value in row] for row in rows)]
+    widths = {name: max(width(row[i]) for row in cells) for i, name in enumerate(header)}
+    if (room := terminal_width()) is not None:
+        widths = fit_columns(widths, room, least, spare)
+    sign = cut_sign()
     for row in cells:
-        padded = (v + " " * (wide - width(v)) for v, wide in zip(row, widths, strict=True))
-        print("  ".join(padded).rstrip())
+        texts = [(v, widths[n]) for n, v in zip(header, row, strict=True) if n in widths]
+        cut = [(cut_middle(text, wide, sign), wide) for text, wide in texts]
+        print((" " * GAP).join(text + " " * (wide - width(text)) for text, wide in cut).rstrip())
 
 
 def local_time(value: datetime | None) -> str:
     """Write a time for people, in the local zone."""
     return "" if value is None else to_second(value)
+
+
+def table_time(value: datetime | None) -> str:
+    """Write a time for a table, as briefly as a terminal needs it: without the day if it is today,
+    without the year else. Programs that read the table get all of it."""
+    if value is None or terminal_width() is None:
+        return local_time(value)
+    text = briefly(value, datetime.now(UTC))
+    return text if len(text) == len("22:00") else text[5:]

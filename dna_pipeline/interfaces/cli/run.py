@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -63,7 +64,8 @@ def _watch_live(daemon: Daemon) -> None:
     config = daemon.config
     log = clean_on(short_path(log_file(config.logs)))
     screen = LiveScreen(["Ctrl-C stops at a safe point", f"log: {log}"], sys.stdout)
-    _stop_on_signals(daemon, screen.end)
+    remark = "stopping at a safe point; Ctrl-C again ends at once"
+    _stop_on_signals(daemon, partial(screen.end, remark))
     with screen.shown():
         daemon.run(observe=lambda fields: screen.update(make_overview(config, fields)))
     screen.print_results()

@@ -121,7 +121,9 @@ class StatusFile:
     def close(self) -> None:
         """Write the file a last time, without a daemon."""
         self._count(time.monotonic())
-        self._put({"written_at": format_time(utcnow()), **self._content(), "daemon": None})
+        content = self._content() | {"daemon": None}
+        self._observe(content)
+        self._put({"written_at": format_time(utcnow()), **content})
 
     def _count(self, now: float) -> None:
         """Query the ledger; takes a tenth of a second with a million jobs."""

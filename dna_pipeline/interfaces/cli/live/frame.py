@@ -6,19 +6,18 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from rich.cells import cell_len
 from rich.text import Text
 
 from dna_pipeline.base.clock import briefly, to_minute
 from dna_pipeline.base.quantities import NO_HISTORY, about, jobs_text, number_of, size
+from dna_pipeline.base.terminal_text import width as width_of
+from dna_pipeline.interfaces.cli.fitting import cut_end, cut_middle
 from dna_pipeline.interfaces.cli.inspect_text import hold_lines, waiting_lines
 from dna_pipeline.interfaces.cli.live.results import ResultLog, result_lines
 from dna_pipeline.interfaces.cli.live.signs import Signs
 from dna_pipeline.interfaces.cli.live.text import (
     apart,
     bar,
-    cut_end,
-    cut_middle,
     folded,
     joined,
     pad,
@@ -34,6 +33,9 @@ TIME_LEFT_COLUMNS = 22
 """Room for `about 3 h 20 min left`, so that the bar before it keeps its length."""
 
 NAME_COLUMNS = 20
+BAR_COLUMNS = 10
+"""Shortest bar of an inbox or a batch."""
+
 SENTENCE_LINES = 2
 """Most lines of one hold or of one file that waits."""
 
@@ -81,7 +83,7 @@ class _Picture:
         lines += [Text("")] * is_tall + list(self._results())[: max(room, 0)]
         lines = lines[: self.height - 1]
         lines += [Text("")] * (self.height - 1 - len(lines))
-        last = Text(cut_end(footer, self.width, self.signs), style="dim")
+        last = Text(cut_end(footer, self.width, self.signs.cut), style="dim")
         return [shorten(line, self.width, self.signs) for line in [*lines, last]]
 
     # --- head ---
@@ -98,7 +100,7 @@ class _Picture:
         yield apart(title, device, self.width, signs)
         rate = f"{jobs_text(overview.jobs_per_hour)} in the last hour"
         right = Text(rate if overview.jobs_per_hour else "", style="dim")
-        outbox = cut_middle(clean_on(short_path(overview.outbox)), self.width - 36, signs)
+        outbox = cut_middle(clean_on(short_path(overview.outbox)), self.width - 36, signs.cut)
         yield apart(Text(f"results in {outbox}", style="dim"), right, self.width, signs)
 
     def _device(self) -> str:
@@ -128,8 +130,8 @@ class _Picture:
         inbox = clean_on(job.inbox)
         attempt = f"attempt {job.attempt}" if job.attempt > 1 else ""
         behind = f"  {joined((inbox, attempt), signs)}"
-        room = max(self.room - stage.cell_len - 2 - cell_len(behind), 8)
-        name = Text(cut_middle(clean_on(job.name), room, signs), style="bold")
+        room = max(self.room - stage.cell_len - 2 - width_of(behind), 8)
+        name = Text(cut_middle(clean_on(job.name), room, signs.cut), style="bold")
         name.append(behind, style="not bold dim")
         yield self._titled(title, apart(name, stage, self.room, signs))
         left = "" if job.eta_s is None else f"{about(job.eta_s)} left"
@@ -155,6 +157,8 @@ class _Picture:
         overview = self.overview
         if not overview.queued and not overview.running:
             return "empty; put images into one of these folders"
+        if not overview.has_daemon:
+            return f"{jobs_text(overview.queued)} waiting; `dna-pipeline watch` does them"
         waits = f"{jobs_text(overview.queued)} waiting" if overview.queued else "no job waits"
         held = overview.queued - overview.runnable
         if overview.queued and held > 0:
@@ -175,17 +179,21 @@ class _Picture:
 
     def _table(self, rows: list[Row]) -> Iterator[Text]:
         """Draw rows with columns that keep their places while the numbers grow."""
-        names = min(max((cell_len(row.name) for row in rows), default=0), NAME_COLUMNS)
+        names = min(max((width_of(row.name) for row in rows), default=0), NAME_COLUMNS)
         counts = [f"{row.done:,} of {row.total:,}" if row.total else "" for row in rows]
         count = max([*map(len, counts), 7])
         end = max([*(len(row.end) for row in rows), 5])
-        wide = 10 if self.width < 100 else 24
-        place = self.room - names - wide - count - end - 5 - 5 * 2
+        longest = max((width_of(row.remark or row.place) for row in rows), default=0)
+        free = self.room - names - count - end - 5 - 5 * 2
+        place = min(longest, free - BAR_COLUMNS)
+        wide = min(free - max(place, 0), 4 * BAR_COLUMNS)
         for row, numbers in zip(rows, counts, strict=True):
-            line = Text(pad(cut_middle(row.name, names, self.signs), names))
+            line = Text(pad(cut_middle(row.name, names, self.signs.cut), names))
             if place >= 8:
-                text = pad(cut_middle(row.remark or row.place, place, self.signs), place)
+                text = pad(cut_middle(row.remark or row.place, place, self.signs.cut), place)
                 line.append(f"  {text}", style="yellow" if row.remark else "dim")
+            else:
+                wide = BAR_COLUMNS
             line.append("  ")
             if row.total:
                 line.append_text(bar(row.done / row.total, wide, self.signs))

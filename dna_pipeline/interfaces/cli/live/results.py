@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 
-from rich.cells import cell_len
 from rich.text import Text
 
 from dna_pipeline.base.clock import to_minute
 from dna_pipeline.base.quantities import number_of
+from dna_pipeline.base.terminal_text import width as width_of
+from dna_pipeline.interfaces.cli.fitting import cut_end, cut_middle
 from dna_pipeline.interfaces.cli.live.signs import Signs
-from dna_pipeline.interfaces.cli.live.text import cut_end, cut_middle, folded, pad
+from dna_pipeline.interfaces.cli.live.text import folded, pad
 from dna_pipeline.interfaces.cli.output import clean_on
 from dna_pipeline.operations.overview import EndedJob, ended_at
 
@@ -19,7 +20,7 @@ KEPT = 200
 """Most jobs that are remembered."""
 
 NAME_COLUMNS = 26
-CAUSE_LINES = 3
+CAUSE_LINES = 4
 """Most lines of one failure's cause and mend."""
 
 STYLES = {"completed": "green", "failed": "red", "cancelled": "yellow"}
@@ -55,7 +56,7 @@ def result_lines(jobs: Sequence[EndedJob], width: int, signs: Signs) -> Iterator
     """Draw one line for each result, with its folder, and some for each failure, with its cause and
     its mend. Of failures in a row with one cause, only the first says it."""
     names = NAME_COLUMNS if width < 100 else 2 * NAME_COLUMNS
-    widest = max((cell_len(clean_on(job.name)) for job in jobs), default=0)
+    widest = max((width_of(clean_on(job.name)) for job in jobs), default=0)
     cause = ""
     for job in jobs:
         before, cause = cause, _cause(job)
@@ -66,15 +67,15 @@ def _job_lines(job: EndedJob, before: str, width: int, names: int, signs: Signs)
     style = STYLES.get(job.status, "")
     line = Text(f"{_clock(job)} ", style="dim")
     line.append(f"{getattr(signs, job.status, ' ')} ", style=style)
-    line.append(pad(cut_middle(clean_on(job.name), names, signs), names) + "  ")
+    line.append(pad(cut_middle(clean_on(job.name), names, signs.cut), names) + "  ")
     room = width - line.cell_len
     cause = _cause(job)
     if not cause:
-        yield line.append(cut_middle(clean_on(job.folder), room, signs), style=style)
+        yield line.append(cut_middle(clean_on(job.folder), room, signs.cut), style=style)
         return
     is_known = cause == before
     code = f"{job.code}, as above" if is_known else f"{job.code}"
-    yield line.append(cut_end(code, room, signs), style=style)
+    yield line.append(cut_end(code, room, signs.cut), style=style)
     if not is_known:
         indent = " " * 8
         yield from (
@@ -89,7 +90,10 @@ def _cause(job: EndedJob) -> str:
         return ""
     wrong, mend = (job.detail, job.hint or job.message) if job.detail else (job.message, job.hint)
     parts = (part.strip().rstrip(".;") for part in (wrong, mend) if part.strip())
-    return clean_on(". ".join(part[:1].upper() + part[1:] for part in parts) + ".")
+    sentences = (
+        f"{part[:1].upper()}{part[1:]}{'' if part[-1:] in '?!' else '.'}" for part in parts
+    )
+    return clean_on(" ".join(sentences))
 
 
 def _clock(job: EndedJob) -> str:

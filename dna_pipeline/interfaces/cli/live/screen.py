@@ -63,6 +63,7 @@ class LiveScreen:
         self._drawn: tuple[Any, ...] = ()
         self._drawn_at = 0.0
         self._live: Live | None = None
+        self._remark = ""
         self._input = QuietInput()
         self._lock = threading.RLock()
         self._ended = threading.Event()
@@ -81,15 +82,18 @@ class LiveScreen:
             with _stops_cleanly(self._leave), redirect_stdout(prints), redirect_stderr(prints):
                 yield
         finally:
-            self.end()
+            self._ended.set()
             self._thread.join(1.0)
 
-    def end(self) -> None:
-        """Have the view close soon. Safe to call from a signal handler."""
+    def end(self, remark: str = "") -> None:
+        """Have the view close soon, and then print a remark. Safe to call from a signal handler."""
+        self._remark = remark
         self._ended.set()
 
     def print_results(self) -> None:
         """List what ended while the view was there; it would be gone with the view."""
+        if self._overview is not None:
+            self._results.add(self._overview.ended)
         jobs = self._results.since_begin()
         self._console.print(Text(count_words(jobs)))
         shown = jobs[-RESULTS_AT_END:]
@@ -111,6 +115,8 @@ class LiveScreen:
         finally:
             with suppress(OSError):
                 self._leave()
+                if self._remark:
+                    self._console.print(Text(self._remark))
 
     def _step(self) -> None:
         """Draw if there is something new to see, and the terminal is ours to draw on."""
@@ -156,14 +162,21 @@ class _LogPrints(io.TextIOBase):
 
     def __init__(self) -> None:
         self._rest = ""
+        self._is_writing = False
 
     def writable(self) -> bool:
         return True
 
     def write(self, text: str, /) -> int:
-        *lines, self._rest = (self._rest + text).split("\n")
-        for line in filter(str.strip, lines):
-            log.warning("process.printed", text=line)
+        if self._is_writing:  # the log itself printed an error: it would go round in a circle
+            return len(text)
+        self._is_writing = True
+        try:
+            *lines, self._rest = (self._rest + text).split("\n")
+            for line in filter(str.strip, lines):
+                log.warning("process.printed", text=line)
+        finally:
+            self._is_writing = False
         return len(text)
 
 
