@@ -109,11 +109,13 @@ class QueueEstimate:
     def behind(self, inbox: str, running_s: float | None) -> QueueEstimate:
         """The estimate of the same jobs behind a running one of that inbox, which takes so many
         seconds more; without ends if these are unknown."""
-        if running_s is None:
+        if running_s is None or (self.jobs and self.seconds is None):
             return QueueEstimate(self.jobs, self.seconds)
         inbox_s = {name: round(running_s + end, 1) for name, end in self.inbox_s.items()}
         batch_s = {name: round(running_s + end, 1) for name, end in self.batch_s.items()}
-        return QueueEstimate(self.jobs, self.seconds, {inbox: running_s} | inbox_s, batch_s)
+        if self.jobs <= MAX_SAMPLE:  # so an inbox that is not among them has no other job
+            inbox_s = {inbox: running_s} | inbox_s
+        return QueueEstimate(self.jobs, self.seconds, inbox_s, batch_s)
 
     def to_dict(self, running: bool = False, running_s: float | None = None) -> dict[str, Any]:
         """The estimate in the form that `status` shows, the running job's seconds included."""

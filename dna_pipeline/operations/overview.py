@@ -99,6 +99,7 @@ class EndedJob:
     message: str = ""
     detail: str = ""
     hint: str = ""
+    warnings: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,8 +48,14 @@ def ledger_fields(queries: Queries) -> dict[str, Any]:
         "queue": queue_counts(queries),
         "batches": [batch_entry(batch) for batch in queries.batches()],
         "holds": queries.holds(),
-        "recent": [recent_entry(job) for job in queries.recent()],
+        "recent": _recent(queries),
     }
+
+
+def _recent(queries: Queries) -> list[dict[str, Any]]:
+    jobs = queries.recent()
+    counts = queries.warning_counts([job["id"] for job in jobs])
+    return [recent_entry(job) | {"warnings": counts.get(job["id"], 0)} for job in jobs]
 
 
 def queued_entry(job: dict[str, Any]) -> dict[str, Any]:
@@ -228,7 +234,11 @@ def run_report(
     counts = Counter(job["status"] for job in ended)
     return {
         **{status: counts[status] for status in ("completed", "failed", "cancelled")},
-        "jobs": [recent_entry(job) | {"warnings": warnings.get(job["id"], [])} for job in ended],
+        "jobs": [
+            recent_entry(job)
+            | {"warnings": len(texts := warnings.get(job["id"], [])), "warning_texts": texts}
+            for job in ended
+        ],
         "batches": batches,
         "holds": holds,
         "waiting": waiting,

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 FOLLOW_INTERVAL_S = 0.25
 
-LEAST_COLUMNS = {"status": 9, "inbox": 7, "name": 16, "pipeline": 8, "folder": 16}
+LEAST_COLUMNS = {"status": 16, "inbox": 7, "name": 24, "pipeline": 8, "folder": 20}
 """Widths down to which columns of `jobs` may be cut."""
 
 

@@ -5,18 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dna_pipeline.base.quantities import NO_HISTORY, duration, jobs_text, number_of, size
 from dna_pipeline.interfaces.cli.fitting import print_titled
 from dna_pipeline.interfaces.cli.output import clean, local_time
 from dna_pipeline.interfaces.cli.words import hold_reason, plain, short, time_left
-from dna_pipeline.operations.overview import (
-    JobHold,
-    WaitingFile,
-    make_holds,
-    make_waiting,
-)
+
+if TYPE_CHECKING:
+    from dna_pipeline.operations.overview import JobHold, WaitingFile
 
 Record = dict[str, Any]
 
@@ -105,6 +102,8 @@ def print_status(fields: Record) -> None:
 
 
 def _status_lines(fields: Record) -> Iterator[tuple[str, str]]:
+    from dna_pipeline.operations.overview import make_holds, make_waiting
+
     yield "daemon", _daemon(fields["daemon"])
     if not any(fields[key] for key in ("queue", "holds", "waiting", "running")):
         yield "queue", "empty; put images into the folder of an inbox"

@@ -147,7 +147,7 @@ def _print_report(report: dict[str, Any]) -> None:
     for job in report["jobs"]:
         why = f" ({job['code']})" if job["code"] else ""
         print(f"{job['status']:9}  {clean(job['name'])}{why}  {clean(job['folder'])}")
-        for warning in job["warnings"]:
+        for warning in job["warning_texts"]:
             print(f"{'warning':>9}  {clean(warning)}")
     print(
         f"{report['completed']} completed, {report['failed']} failed, "

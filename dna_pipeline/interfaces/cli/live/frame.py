@@ -24,7 +24,6 @@ from dna_pipeline.interfaces.cli.live.text import (
     percent,
     shorten,
 )
-from dna_pipeline.interfaces.cli.output import clean_on
 from dna_pipeline.interfaces.cli.words import short_path, time_left
 from dna_pipeline.operations.overview import OpenBatch, Overview, RunningJob
 
@@ -100,7 +99,9 @@ class _Picture:
         yield apart(title, device, self.width, signs)
         rate = f"{jobs_text(overview.jobs_per_hour)} in the last hour"
         right = Text(rate if overview.jobs_per_hour else "", style="dim")
-        outbox = cut_middle(clean_on(short_path(overview.outbox)), self.width - 36, signs.cut)
+        outbox = cut_middle(
+            self.signs.show(short_path(overview.outbox)), self.width - 36, signs.cut
+        )
         yield apart(Text(f"results in {outbox}", style="dim"), right, self.width, signs)
 
     def _device(self) -> str:
@@ -127,11 +128,11 @@ class _Picture:
     def _job(self, title: str, job: RunningJob) -> Iterator[Text]:
         signs = self.signs
         stage = Text(_stage_words(job), style="cyan")
-        inbox = clean_on(job.inbox)
+        inbox = self.signs.show(job.inbox)
         attempt = f"attempt {job.attempt}" if job.attempt > 1 else ""
         behind = f"  {joined((inbox, attempt), signs)}"
         room = max(self.room - stage.cell_len - 2 - width_of(behind), 8)
-        name = Text(cut_middle(clean_on(job.name), room, signs.cut), style="bold")
+        name = Text(cut_middle(self.signs.show(job.name), room, signs.cut), style="bold")
         name.append(behind, style="not bold dim")
         yield self._titled(title, apart(name, stage, self.room, signs))
         left = "" if job.eta_s is None else f"{about(job.eta_s)} left"
@@ -171,11 +172,19 @@ class _Picture:
         now = datetime.now(UTC)
         for inbox in self.overview.inboxes:
             end = _end(inbox.eta_s, now) if inbox.done < inbox.total else ""
-            place = clean_on(short_path(inbox.path)) if inbox.path else ""
-            yield Row(clean_on(inbox.name), place, inbox.done, inbox.total, end)
+            place = self.signs.show(short_path(inbox.path)) if inbox.path else ""
+            yield Row(self.signs.show(inbox.name), place, inbox.done, inbox.total, end)
             for batch in self.overview.batches:
                 if batch.inbox == inbox.name:
-                    yield _batch_row(batch, now)
+                    yield self._batch_row(batch, now)
+
+    def _batch_row(self, batch: OpenBatch, now: datetime) -> Row:
+        end = _end(batch.eta_s, now) if batch.done < batch.total else ""
+        remark = "paused" if batch.paused else ""
+        if batch.wrong:
+            remark = joined((remark, number_of(batch.wrong, "wrong row")), self.signs)
+        name = f"  {self.signs.show(batch.folder.rpartition('/')[2])}"
+        return Row(name, "", batch.done, batch.total, end, remark)
 
     def _table(self, rows: list[Row]) -> Iterator[Text]:
         """Draw rows with columns that keep their places while the numbers grow."""
@@ -213,7 +222,7 @@ class _Picture:
     def _sentences(self, title: str, sentences: Iterable[str]) -> Iterator[Text]:
         number = 0
         for sentence in sentences:
-            for text in folded(clean_on(sentence), self.room, SENTENCE_LINES, self.signs):
+            for text in folded(self.signs.show(sentence), self.room, SENTENCE_LINES, self.signs):
                 if number == LIST_LINES:
                     yield self._titled("", Text("and more; `dna-pipeline status` says all"))
                     return
@@ -241,15 +250,6 @@ def _stage_words(job: RunningJob) -> str:
     if job.phase == "loading":
         return f"{job.stage}, loading its model"
     return f"{job.stage}, step {job.step} of {job.steps}" if job.steps else job.stage
-
-
-def _batch_row(batch: OpenBatch, now: datetime) -> Row:
-    end = _end(batch.eta_s, now) if batch.done < batch.total else ""
-    remark = "paused" if batch.paused else ""
-    if batch.wrong:
-        remark = number_of(batch.wrong, "wrong row")
-    name = f"  {clean_on(batch.folder.rpartition('/')[2])}"
-    return Row(name, "", batch.done, batch.total, end, remark)
 
 
 def _end(seconds: float | None, now: datetime) -> str:

@@ -13,7 +13,6 @@ from dna_pipeline.base.terminal_text import width as width_of
 from dna_pipeline.interfaces.cli.fitting import cut_end, cut_middle
 from dna_pipeline.interfaces.cli.live.signs import Signs
 from dna_pipeline.interfaces.cli.live.text import folded, pad
-from dna_pipeline.interfaces.cli.output import clean_on
 from dna_pipeline.operations.overview import EndedJob, ended_at
 
 KEPT = 200
@@ -56,22 +55,25 @@ def result_lines(jobs: Sequence[EndedJob], width: int, signs: Signs) -> Iterator
     """Draw one line for each result, with its folder, and some for each failure, with its cause and
     its mend. Of failures in a row with one cause, only the first says it."""
     names = NAME_COLUMNS if width < 100 else 2 * NAME_COLUMNS
-    widest = max((width_of(clean_on(job.name)) for job in jobs), default=0)
+    widest = max((width_of(signs.show(job.name)) for job in jobs), default=0)
     cause = ""
     for job in jobs:
-        before, cause = cause, _cause(job)
-        yield from _job_lines(job, before, width, min(widest, names), signs)
+        before, cause = cause, signs.show(_cause(job))
+        yield from _job_lines(job, cause, before, width, min(widest, names), signs)
 
 
-def _job_lines(job: EndedJob, before: str, width: int, names: int, signs: Signs) -> Iterator[Text]:
+def _job_lines(
+    job: EndedJob, cause: str, before: str, width: int, names: int, signs: Signs
+) -> Iterator[Text]:
     style = STYLES.get(job.status, "")
-    line = Text(f"{_clock(job)} ", style="dim")
+    line = Text().append(f"{_clock(job)} ", style="dim")
     line.append(f"{getattr(signs, job.status, ' ')} ", style=style)
-    line.append(pad(cut_middle(clean_on(job.name), names, signs.cut), names) + "  ")
+    line.append(pad(cut_middle(signs.show(job.name), names, signs.cut), names) + "  ")
     room = width - line.cell_len
-    cause = _cause(job)
     if not cause:
-        yield line.append(cut_middle(clean_on(job.folder), room, signs.cut), style=style)
+        warnings = f"  {number_of(job.warnings, 'warning')}" if job.warnings else ""
+        folder = cut_middle(signs.show(job.folder), room - len(warnings), signs.cut)
+        yield line.append(folder, style=style).append(warnings, style="yellow")
         return
     is_known = cause == before
     code = f"{job.code}, as above" if is_known else f"{job.code}"
@@ -93,7 +95,7 @@ def _cause(job: EndedJob) -> str:
     sentences = (
         f"{part[:1].upper()}{part[1:]}{'' if part[-1:] in '?!' else '.'}" for part in parts
     )
-    return clean_on(" ".join(sentences))
+    return " ".join(sentences)
 
 
 def _clock(job: EndedJob) -> str:

@@ -1,32 +1,37 @@
-"""Signs of the live view, in Unicode, or in ASCII for terminals that lack it."""
+"""Signs and letters that a terminal can show: Unicode, or ASCII in its place."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+from dna_pipeline.base.naming import visible
 
 
 @dataclass(frozen=True, slots=True)
 class Signs:
-    """Signs that stand for themselves, each one column wide but the last two."""
+    """Signs of the live view, each one column wide but `cut`, and the encoding that shows them."""
 
-    completed: str
-    failed: str
-    cancelled: str
-    bar_done: str
-    bar_left: str
-    dot: str
-    dash: str
-    cut: str
+    encoding: str
+    completed: str = "✓"
+    failed: str = "✗"
+    cancelled: str = "–"
+    bar_done: str = "━"
+    bar_left: str = "─"
+    dot: str = "·"
+    cut: str = "…"
 
-
-UNICODE = Signs("✓", "✗", "–", "━", "─", "·", "–", "…")
-ASCII = Signs("+", "x", "-", "#", "-", "-", "-", "..")
+    def show(self, text: Any) -> str:
+        """Text of strangers as the terminal can show it: control characters and letters that the
+        encoding lacks are shown by their numbers."""
+        return visible(str(text)).encode(self.encoding, "backslashreplace").decode(self.encoding)
 
 
 def signs_for(encoding: str | None) -> Signs:
-    """Give the signs that the encoding can write; all of Unicode if there is none."""
-    try:
-        "".join(getattr(UNICODE, name) for name in Signs.__slots__).encode(encoding or "utf-8")
-    except (UnicodeEncodeError, LookupError):
-        return ASCII
-    return UNICODE
+    """Give the signs for a terminal's encoding; those of Unicode if it is unknown."""
+    signs = Signs(encoding or "utf-8")
+    texts = (getattr(signs, name) for name in Signs.__slots__ if name != "encoding")
+    wanted = "".join(texts)
+    if signs.show(wanted) == wanted:
+        return signs
+    return Signs(signs.encoding, "+", "x", "-", "#", "-", "-", "..")
