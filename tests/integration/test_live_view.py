@@ -26,6 +26,8 @@ import fcntl
 import pty
 import termios
 
+pytestmark = pytest.mark.slow
+
 ENTER, LEAVE = "\x1b[?1049h", "\x1b[?1049l"
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
 WAIT_S = 30.0

@@ -17,7 +17,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppres
 from typing import Any, TextIO
 
 import structlog
-from rich.console import Console, Group
+from rich.console import Console, ConsoleDimensions, Group
 from rich.live import Live
 from rich.text import Text
 
@@ -35,6 +35,12 @@ LOOK_S = 0.25
 
 REDRAW_S = 10.0
 """Longest time between two drawings: what else was written on the terminal goes."""
+
+START_S = 2.0
+"""Time for a first overview, as that of a daemon that opens a large ledger. Without one, the screen
+then says that the program starts."""
+
+LOCK_WAIT_S = 1.0
 
 RESULTS_AT_END = 20
 """Most jobs that are listed after the view has closed."""
@@ -62,6 +68,7 @@ class LiveScreen:
         self._overview: Overview | None = None
         self._drawn: tuple[Any, ...] = ()
         self._drawn_at = 0.0
+        self._begun_at = 0.0
         self._live: Live | None = None
         self._remark = ""
         self._input = QuietInput()
@@ -76,6 +83,7 @@ class LiveScreen:
     @contextmanager
     def shown(self) -> Generator[None]:
         """Draw while the block runs. What the block prints goes to the log."""
+        self._begun_at = time.monotonic()
         self._thread.start()
         prints = _LogPrints()
         try:
@@ -92,6 +100,8 @@ class LiveScreen:
 
     def print_results(self) -> None:
         """List what ended while the view was there; it would be gone with the view."""
+        if self._thread.is_alive():
+            return  # the terminal reads nothing
         if self._overview is not None:
             self._results.add(self._overview.ended)
         jobs = self._results.since_begin()
@@ -125,16 +135,19 @@ class LiveScreen:
             return
         overview, size = self._overview, self._console.size
         now = time.monotonic()
-        is_old = now - self._drawn_at >= REDRAW_S
-        if overview is None or (self._drawn == (overview, size) and not is_old):
+        if overview is None and now - self._begun_at < START_S:
+            return
+        if self._drawn == (overview, size) and now - self._drawn_at < REDRAW_S:
             return
         with self._lock:
-            self._results.add(overview.ended)
-            lines = draw(
-                overview, self._results, size.width, size.height, self._signs, self._footer
-            )
-            self._enter().update(Group(*lines), refresh=True)
+            self._enter().update(Group(*self._lines(overview, size)), refresh=True)
             self._drawn, self._drawn_at = (overview, size), now
+
+    def _lines(self, overview: Overview | None, size: ConsoleDimensions) -> list[Text]:
+        if overview is None:
+            return [Text("dna-pipeline starts", style="bold")]
+        self._results.add(overview.ended)
+        return draw(overview, self._results, size.width, size.height, self._signs, self._footer)
 
     def _enter(self) -> Live:
         if self._live is None:
@@ -148,12 +161,17 @@ class LiveScreen:
 
     def _leave(self) -> None:
         """Give the terminal back as it was."""
-        with self._lock:
+        # A terminal that reads nothing may hold the other thread, and with it the lock.
+        if not self._lock.acquire(timeout=LOCK_WAIT_S):
+            return
+        try:
             live, self._live = self._live, None
             self._drawn = ()
             if live is not None:
                 live.stop()
             self._input.end()
+        finally:
+            self._lock.release()
 
 
 class _LogPrints(io.TextIOBase):
