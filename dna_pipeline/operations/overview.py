@@ -141,6 +141,13 @@ class Overview:
     waiting_total: int
     ended: tuple[EndedJob, ...]
 
+    @property
+    def held(self) -> int:
+        """Number of queued jobs that wait for more than their turn; all where the queue is
+        paused."""
+        counts = [self.queued if hold.jobs is None else hold.jobs for hold in self.holds]
+        return min(sum(counts), self.queued)
+
 
 def make_overview(config: Config, status: Record) -> Overview:
     """Make the values from the fields of `status.json`. An older version of the program may have

@@ -33,7 +33,10 @@ TIME_LEFT_COLUMNS = 22
 
 NAME_COLUMNS = 20
 BAR_COLUMNS = 10
-"""Shortest bar of an inbox or a batch."""
+"""Length of the bar of an inbox or a batch, where its folder is shown; at most four times it."""
+
+PLACE_COLUMNS = 8
+"""Least room for a folder."""
 
 SENTENCE_LINES = 2
 """Most lines of one hold or of one file that waits."""
@@ -52,6 +55,35 @@ class Row:
     total: int
     end: str
     remark: str = ""
+
+    @property
+    def numbers(self) -> str:
+        return f"{self.done:,} of {self.total:,}"
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Widths of the columns of the queue; 0 for one that is left out."""
+
+    name: int
+    place: int
+    bar: int
+    numbers: int
+
+
+def _columns(rows: Iterable[Row], room: int) -> Columns:
+    """Choose widths for rows. Where there is little room, the folders go first, then the bars."""
+    all_rows = list(rows)
+    name = min(max((width_of(row.name) for row in all_rows), default=0), NAME_COLUMNS)
+    numbers = max([*(len(row.numbers) for row in all_rows), 7])
+    end = max([*(len(row.end) for row in all_rows), 5])
+    free = room - name - (2 + numbers) - (2 + 5) - (2 + end) - 2 * 2
+    longest = max((width_of(row.remark or row.place) for row in all_rows), default=0)
+    place = min(longest, free - BAR_COLUMNS)
+    if place < PLACE_COLUMNS:
+        place = 0
+    wide = free - place
+    return Columns(name, place, min(wide, 4 * BAR_COLUMNS) if wide >= 4 else 0, numbers)
 
 
 def draw(
@@ -161,12 +193,11 @@ class _Picture:
         if not overview.has_daemon:
             return f"{jobs_text(overview.queued)} waiting; `dna-pipeline watch` does them"
         waits = f"{jobs_text(overview.queued)} waiting" if overview.queued else "no job waits"
-        held = overview.queued - overview.runnable
-        if overview.queued and held > 0:
-            waits += f", {held:,} of them held"
+        if overview.queued and (held := overview.held):
+            waits += ", all of them held" if held == overview.queued else f", {held:,} of them held"
         if overview.queue_eta_s is not None:
             return f"{waits}; {time_left(overview.queue_eta_s)}"
-        return f"{waits}; {NO_HISTORY}" if overview.runnable else waits
+        return f"{waits}; time left: {NO_HISTORY}" if overview.runnable else waits
 
     def _rows(self) -> Iterator[Row]:
         now = datetime.now(UTC)
@@ -188,25 +219,18 @@ class _Picture:
 
     def _table(self, rows: list[Row]) -> Iterator[Text]:
         """Draw rows with columns that keep their places while the numbers grow."""
-        names = min(max((width_of(row.name) for row in rows), default=0), NAME_COLUMNS)
-        counts = [f"{row.done:,} of {row.total:,}" if row.total else "" for row in rows]
-        count = max([*map(len, counts), 7])
-        end = max([*(len(row.end) for row in rows), 5])
-        longest = max((width_of(row.remark or row.place) for row in rows), default=0)
-        free = self.room - names - count - end - 5 - 5 * 2
-        place = min(longest, free - BAR_COLUMNS)
-        wide = min(free - max(place, 0), 4 * BAR_COLUMNS)
-        for row, numbers in zip(rows, counts, strict=True):
-            line = Text(pad(cut_middle(row.name, names, self.signs.cut), names))
-            if place >= 8:
-                text = pad(cut_middle(row.remark or row.place, place, self.signs.cut), place)
-                line.append(f"  {text}", style="yellow" if row.remark else "dim")
-            else:
-                wide = BAR_COLUMNS
-            line.append("  ")
+        columns = _columns(rows, self.room)
+        for row in rows:
+            line = Text(pad(cut_middle(row.name, columns.name, self.signs.cut), columns.name))
+            if columns.place:
+                text = cut_middle(row.remark or row.place, columns.place, self.signs.cut)
+                style = "yellow" if row.remark else "dim"
+                line.append(f"  {pad(text, columns.place)}", style=style)
             if row.total:
-                line.append_text(bar(row.done / row.total, wide, self.signs))
-                line.append(f"  {numbers:>{count}}  {percent(row.done / row.total)}  {row.end}")
+                share = row.done / row.total
+                if columns.bar:
+                    line.append("  ").append_text(bar(share, columns.bar, self.signs))
+                line.append(f"  {row.numbers:>{columns.numbers}}  {percent(share)}  {row.end}")
             yield self._titled("", line)
 
     # --- what waits ---

@@ -149,7 +149,7 @@ def test_a_status_without_a_daemon(config: Config):
 
 def test_a_time_that_is_unknown_is_not_guessed(config: Config):
     said = text(config, busy_status() | {"queue_eta_s": None})
-    assert "7 jobs waiting, 3 of them held; no history yet" in said
+    assert "7 jobs waiting, 3 of them held; time left: no history yet" in said
 
 
 def test_many_inboxes_leave_room_for_results(config: Config):
