@@ -164,6 +164,22 @@ def test_a_daemon_is_watched(studio: Path):
     assert "✓ box.png  cut/box-" in after
 
 
+def test_a_stopped_view_gives_the_terminal_back_until_it_goes_on(studio: Path):
+    submit(studio)
+    with terminal(studio, "status", "--watch") as screen:
+        screen.wait_for(lambda text: "Ctrl-C leaves" in text)
+        screen.type("\x1a")  # Ctrl-Z
+        _, status = os.waitpid(screen.process.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status)
+        screen.wait_for(lambda text: text.endswith(SHOW + LEAVE))
+        assert screen.has_echo()
+        os.kill(screen.process.pid, signal.SIGCONT)
+        screen.wait_for(lambda text: text.count(ENTER) == 2)
+        screen.type("\x03")
+        assert screen.end() == 0
+        assert screen.has_echo()
+
+
 def test_without_colours_and_unicode(studio: Path):
     submit(studio, "箱.png")
     variables = {"NO_COLOR": "1", "PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0"}
