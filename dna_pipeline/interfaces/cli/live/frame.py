@@ -110,7 +110,7 @@ class _Picture:
         for part in (self._running(), self._queue(), self._held(), self._waiting()):
             some = list(part)
             lines += [Text("")] * bool(is_tall and some) + some
-        room = self.height - 1 - len(lines) - is_tall
+        room = self.height - 1 - len(lines) - 2 * is_tall
         lines += [Text("")] * is_tall + list(self._results())[: max(room, 0)]
         lines = lines[: self.height - 1]
         lines += [Text("")] * (self.height - 1 - len(lines))
@@ -121,7 +121,7 @@ class _Picture:
 
     def _head(self) -> Iterator[Text]:
         overview, signs = self.overview, self.signs
-        title = Text("dna-pipeline", style="bold")
+        title = Text().append("dna-pipeline", style="bold")
         folders = sum(bool(inbox.path) for inbox in overview.inboxes)
         if overview.has_daemon:
             title.append(f" watches {number_of(folders, 'inbox', 'inboxes')}")
@@ -164,8 +164,8 @@ class _Picture:
         attempt = f"attempt {job.attempt}" if job.attempt > 1 else ""
         behind = f"  {joined((inbox, attempt), signs)}"
         room = max(self.room - stage.cell_len - 2 - width_of(behind), 8)
-        name = Text(cut_middle(self.signs.show(job.name), room, signs.cut), style="bold")
-        name.append(behind, style="not bold dim")
+        text = cut_middle(self.signs.show(job.name), room, signs.cut)
+        name = Text().append(text, style="bold").append(behind, style="dim")
         yield self._titled(title, apart(name, stage, self.room, signs))
         left = "" if job.eta_s is None else f"{about(job.eta_s)} left"
         wide = self.room - 9 - TIME_LEFT_COLUMNS
@@ -263,9 +263,7 @@ class _Picture:
             yield self._titled("" if number else "results", line)
 
     def _titled(self, title: str, line: Text) -> Text:
-        return Text(pad(title, TITLE_COLUMNS), style="bright_black").append_text(
-            Text("", style="default").append_text(line)
-        )
+        return Text().append(pad(title, TITLE_COLUMNS), style="dim").append_text(line)
 
 
 def _stage_words(job: RunningJob) -> str:

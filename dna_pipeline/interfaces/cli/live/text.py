@@ -20,7 +20,7 @@ def bar(fraction: float, columns: int, signs: Signs) -> Text:
     """Draw a bar. Both parts have a sign of their own, so that it needs no colour."""
     done = round(min(max(fraction, 0.0), 1.0) * columns)
     line = Text().append(signs.bar_done * done, style="green")
-    return line.append(signs.bar_left * (columns - done), style="bright_black")
+    return line.append(signs.bar_left * (columns - done), style="dim")
 
 
 def percent(fraction: float) -> str:
