@@ -127,3 +127,32 @@ def relay(line: str) -> None:
     except (ValueError, KeyError, TypeError, AttributeError):
         # Libraries print any text, so other lines go to the log file and not to the terminal.
         logger.debug("worker.printed", text=line)
+
+
+def note_failure(event: str) -> None:
+    """Log the error that is being handled, with its traceback."""
+    structlog.get_logger().exception(event)
+
+
+class PrintsToLog(io.TextIOBase):
+    """A stream whose lines go to the log. Libraries print warnings at any time, and an error of a
+    thread is printed too."""
+
+    def __init__(self) -> None:
+        self._rest = ""
+        self._is_writing = False
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str, /) -> int:
+        if self._is_writing:  # the log itself printed an error: it would go round in a circle
+            return len(text)
+        self._is_writing = True
+        try:
+            *lines, self._rest = (self._rest + text).split("\n")
+            for line in filter(str.strip, lines):
+                structlog.get_logger().warning("process.printed", text=line)
+        finally:
+            self._is_writing = False
+        return len(text)

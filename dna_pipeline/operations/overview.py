@@ -197,7 +197,7 @@ def _running(status: Record) -> tuple[RunningJob, ...]:
 
 
 def _inboxes(config: Config, progress: Any) -> tuple[InboxState, ...]:
-    """Those that are configured, then those that have jobs without being configured."""
+    """List the inboxes that are configured, then others that have jobs."""
     paths = {inbox.name: str(inbox.path) for inbox in config.inboxes}
     counted: dict[str, Record] = {entry["inbox"]: entry for entry in progress}
     return tuple(

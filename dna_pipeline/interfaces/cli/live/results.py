@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
 from rich.text import Text
@@ -26,23 +27,31 @@ STYLES = {"completed": "green", "failed": "red", "cancelled": "yellow"}
 
 
 class ResultLog:
-    """Remembers the jobs that ended; the daemon's own list of the last ones is short."""
+    """Remembers the jobs that ended; the daemon's own list of the last ones is short.
+
+    Attributes:
+        counts: number of jobs that ended since the log began, by status.
+    """
 
     def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
         self._jobs: dict[tuple[str, str | None], EndedJob] = {}
         self._before: set[tuple[str, str | None]] | None = None
 
     def add(self, jobs: Iterable[EndedJob]) -> None:
         """Add those that are new. Those of the first call ended before this log began."""
-        for job in reversed(list(jobs)):
-            self._jobs[job.job, job.finished_at] = job
+        new = {(job.job, job.finished_at): job for job in jobs}
         if self._before is None:
-            self._before = set(self._jobs)
-        while len(self._jobs) > KEPT:
-            del self._jobs[next(iter(self._jobs))]
+            self._before = set(new)
+        self.counts.update(
+            job.status for key, job in new.items() if key not in self._jobs.keys() | self._before
+        )
+        self._jobs |= new
+        if len(self._jobs) > KEPT:
+            self._jobs = {(job.job, job.finished_at): job for job in self.newest()[:KEPT]}
 
     def newest(self) -> list[EndedJob]:
-        """List all that are remembered, the newest first."""
+        """List those that are remembered, the newest first."""
         return sorted(self._jobs.values(), key=lambda job: job.finished_at or "", reverse=True)
 
     def since_begin(self) -> list[EndedJob]:
@@ -104,8 +113,7 @@ def _clock(job: EndedJob) -> str:
     return "     " if at is None else to_minute(at)[-5:]
 
 
-def count_words(jobs: Sequence[EndedJob]) -> str:
-    """Count jobs by how they ended: `12 completed, 2 failed`."""
-    counts = {status: sum(job.status == status for job in jobs) for status in STYLES}
-    words = [f"{number:,} {status}" for status, number in counts.items() if number]
+def count_words(counts: Mapping[str, int]) -> str:
+    """Write how many jobs ended, and how: `12 completed, 2 failed`."""
+    words = [f"{counts[status]:,} {status}" for status in STYLES if counts.get(status)]
     return ", ".join(words) or number_of(0, "job")

@@ -7,7 +7,6 @@ for it.
 
 from __future__ import annotations
 
-import io
 import signal
 import sys
 import threading
@@ -16,19 +15,17 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import Any, TextIO
 
-import structlog
 from rich.console import Console, ConsoleDimensions, Group
 from rich.live import Live
 from rich.text import Text
 
+from dna_pipeline.base.logs import PrintsToLog, note_failure
 from dna_pipeline.interfaces.cli.live.frame import draw
 from dna_pipeline.interfaces.cli.live.results import ResultLog, count_words, result_lines
 from dna_pipeline.interfaces.cli.live.signs import signs_for
 from dna_pipeline.interfaces.cli.live.terminal import QuietInput, is_in_foreground
 from dna_pipeline.interfaces.cli.live.text import joined
 from dna_pipeline.operations.overview import Overview
-
-log = structlog.get_logger()
 
 LOOK_S = 0.25
 """Interval at which the thread looks for a new overview and a new size of the terminal."""
@@ -85,7 +82,7 @@ class LiveScreen:
         """Draw while the block runs. What the block prints goes to the log."""
         self._begun_at = time.monotonic()
         self._thread.start()
-        prints = _LogPrints()
+        prints = PrintsToLog()
         try:
             with _stops_cleanly(self._leave), redirect_stdout(prints), redirect_stderr(prints):
                 yield
@@ -105,9 +102,9 @@ class LiveScreen:
         if self._overview is not None:
             self._results.add(self._overview.ended)
         jobs = self._results.since_begin()
-        self._console.print(Text(count_words(jobs)))
+        self._console.print(Text(count_words(self._results.counts)))
         shown = jobs[-RESULTS_AT_END:]
-        if len(shown) < len(jobs):
+        if len(shown) < self._results.counts.total():
             self._console.print(Text(f"the last {len(shown)}:"))
         for line in result_lines(shown, self._console.width, self._signs):
             self._console.print(line, no_wrap=True, overflow="crop")
@@ -121,7 +118,8 @@ class LiveScreen:
         except OSError:
             pass  # the terminal is gone
         except Exception:
-            log.exception("screen.failed")
+            note_failure("screen.failed")
+            self._remark = "the view failed, as the log says; the work goes on without it"
         finally:
             with suppress(OSError):
                 self._leave()
@@ -130,10 +128,12 @@ class LiveScreen:
 
     def _step(self) -> None:
         """Draw if there is something new to see, and the terminal is ours to draw on."""
+        overview, size = self._overview, self._console.size
+        if overview is not None:
+            self._results.add(overview.ended)
         if not is_in_foreground(self._stream):
             self._leave()
             return
-        overview, size = self._overview, self._console.size
         now = time.monotonic()
         if overview is None and now - self._begun_at < START_S:
             return
@@ -146,7 +146,6 @@ class LiveScreen:
     def _lines(self, overview: Overview | None, size: ConsoleDimensions) -> list[Text]:
         if overview is None:
             return [Text("dna-pipeline starts", style="bold")]
-        self._results.add(overview.ended)
         return draw(overview, self._results, size.width, size.height, self._signs, self._footer)
 
     def _enter(self) -> Live:
@@ -172,30 +171,6 @@ class LiveScreen:
             self._input.end()
         finally:
             self._lock.release()
-
-
-class _LogPrints(io.TextIOBase):
-    """A stream whose lines go to the log. Libraries print warnings at any time, and an error of a
-    thread is printed too."""
-
-    def __init__(self) -> None:
-        self._rest = ""
-        self._is_writing = False
-
-    def writable(self) -> bool:
-        return True
-
-    def write(self, text: str, /) -> int:
-        if self._is_writing:  # the log itself printed an error: it would go round in a circle
-            return len(text)
-        self._is_writing = True
-        try:
-            *lines, self._rest = (self._rest + text).split("\n")
-            for line in filter(str.strip, lines):
-                log.warning("process.printed", text=line)
-        finally:
-            self._is_writing = False
-        return len(text)
 
 
 @contextmanager

@@ -31,7 +31,7 @@ def signs_for(encoding: str | None) -> Signs:
     """Give the signs for a terminal's encoding; those of Unicode if it is unknown."""
     signs = Signs(encoding or "utf-8")
     texts = (getattr(signs, name) for name in Signs.__slots__ if name != "encoding")
-    wanted = "".join(texts)
-    if signs.show(wanted) == wanted:
+    own = "".join(texts)
+    if signs.show(own) == own:
         return signs
     return Signs(signs.encoding, "+", "x", "-", "#", "-", "-", "..")
