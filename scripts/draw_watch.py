@@ -15,7 +15,6 @@ import os
 import re
 from pathlib import Path
 
-from rich._export_format import CONSOLE_SVG_FORMAT
 from rich.console import Console
 from rich.terminal_theme import MONOKAI
 
@@ -48,21 +47,17 @@ def main() -> None:
         )  # fmt: skip
         for line in draw(overview, log, width, height, signs_for("utf-8"), FOOTER):
             console.print(line, no_wrap=True)
-        svg = console.export_svg(
-            title="dna-pipeline watch",
-            theme=MONOKAI,
-            code_format=_without_fonts(),
-            unique_id="watch",
-        )
+        svg = console.export_svg(title="dna-pipeline watch", theme=MONOKAI, unique_id="watch")
         target = pictures / f"watch-{width}.svg"
-        target.write_text(svg, encoding="utf-8")
+        target.write_text(_without_fonts(svg), encoding="utf-8")
         print(target)
 
 
-def _without_fonts() -> str:
-    """The form of Rich's pictures, without the font that it loads from the web."""
-    form = re.sub(r"@font-face \{\{.*?\}\}", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
-    return form.replace("Fira Code", "ui-monospace, Menlo, Consolas, DejaVu Sans Mono")
+def _without_fonts(svg: str) -> str:
+    """A picture of Rich without the font that it loads from the web, and blanks at ends of lines."""
+    svg = re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL)
+    svg = svg.replace("Fira Code", "ui-monospace, Menlo, Consolas, DejaVu Sans Mono")
+    return re.sub(r"[ \t]+$", "", svg, flags=re.MULTILINE)
 
 
 if __name__ == "__main__":
