@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def _without_fonts(svg: str) -> str:
-    """A picture of Rich without the font that it loads from the web, and blanks at ends of lines."""
+    """A picture of Rich without the font that it loads from the web."""
     svg = re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL)
     svg = svg.replace("Fira Code", "ui-monospace, Menlo, Consolas, DejaVu Sans Mono")
     return re.sub(r"[ \t]+$", "", svg, flags=re.MULTILINE)

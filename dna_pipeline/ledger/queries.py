@@ -20,6 +20,9 @@ from dna_pipeline.base.times import format_time, utcnow
 from dna_pipeline.ledger.health import refusal
 from dna_pipeline.ledger.sqlite import chunks, open_reader, sqlite_module
 
+FOLDER_ID_CHARS = 8
+"""Length of the beginning of a job's id in the name of its folder."""
+
 _TIMES = ("at", "created_at", "started_at", "finished_at", "not_before")
 _JSON = (
     "stat", "error", "stages", "tags", "meta", "model", "params", "warnings", "environment",
@@ -97,15 +100,16 @@ class Queries:
         return row[0] if row is not None else None
 
     def find(self, prefix: str) -> str | None:
-        """Find the job id with a prefix; None if there is none.
+        """Find the job id with a prefix, or that of a job's folder, `<stem>-<job8>`; None if there
+        is none.
 
         Raises:
             ConfigError: several ids begin with it.
         """
-        if not prefix:
+        name, _, low = prefix.rstrip("/").lower().rpartition("-")
+        if not low or (name and len(low) < FOLDER_ID_CHARS):
             return None
-        low, high = prefix.lower(), prefix.lower() + "g"
-        rows = self._rows("SELECT id FROM jobs WHERE id >= ? AND id < ? LIMIT 3", low, high)
+        rows = self._rows("SELECT id FROM jobs WHERE id >= ? AND id < ? LIMIT 3", low, low + "g")
         if len(rows) > 1:
             raise ConfigError(f"several jobs begin with {prefix!r}; give more of the id")
         return rows[0]["id"] if rows else None
