@@ -36,8 +36,13 @@ def log_file(logs: Path) -> Path:
     return Path(override).absolute() if override else logs / "dna-pipeline.log"
 
 
-def configure(logs: Path, *, quiet: bool = False) -> None:
-    """Set up the daemon's log; `quiet` keeps all but warnings from standard error."""
+def configure(logs: Path, *, quiet: bool = False, console: bool = True) -> None:
+    """Set up the daemon's log.
+
+    Args:
+        quiet: keep all but warnings from standard error.
+        console: False to keep everything from standard error, where something else is shown.
+    """
     path = log_file(logs)
     path.parent.mkdir(parents=True, exist_ok=True)
     file = logging.handlers.RotatingFileHandler(
@@ -48,6 +53,21 @@ def configure(logs: Path, *, quiet: bool = False) -> None:
             structlog.processors.format_exc_info, structlog.processors.JSONRenderer(default=str)
         )
     )
+    root = logging.getLogger()
+    root.handlers = [file]
+    root.setLevel(logging.INFO)
+    if console:
+        show_on_console(quiet=quiet)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    structlog.configure(
+        processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=False,
+    )
+
+
+def show_on_console(*, quiet: bool = False) -> None:
+    """Show the log of this process on standard error, too, from now on."""
     console = logging.StreamHandler(sys.stderr)
     console.setLevel(logging.WARNING if quiet else logging.INFO)
     readable = structlog.dev.ConsoleRenderer(
@@ -57,15 +77,7 @@ def configure(logs: Path, *, quiet: bool = False) -> None:
         exception_formatter=_traceback,
     )
     console.setFormatter(_formatter(readable))
-    root = logging.getLogger()
-    root.handlers = [file, console]
-    root.setLevel(logging.INFO)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    structlog.configure(
-        processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        logger_factory=structlog.stdlib.LoggerFactory(),
-        cache_logger_on_first_use=False,
-    )
+    logging.getLogger().addHandler(console)
 
 
 def _traceback(out: TextIO, failure: Any) -> None:
@@ -115,3 +127,32 @@ def relay(line: str) -> None:
     except (ValueError, KeyError, TypeError, AttributeError):
         # Libraries print any text, so other lines go to the log file and not to the terminal.
         logger.debug("worker.printed", text=line)
+
+
+def note_failure(event: str) -> None:
+    """Log the error that is being handled, with its traceback."""
+    structlog.get_logger().exception(event)
+
+
+class PrintsToLog(io.TextIOBase):
+    """A stream whose lines go to the log. Libraries print warnings at any time, and an error of a
+    thread is printed too."""
+
+    def __init__(self) -> None:
+        self._rest = ""
+        self._is_writing = False
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, text: str, /) -> int:
+        if self._is_writing:  # the log itself printed an error: it would go round in a circle
+            return len(text)
+        self._is_writing = True
+        try:
+            *lines, self._rest = (self._rest + text).split("\n")
+            for line in filter(str.strip, lines):
+                structlog.get_logger().warning("process.printed", text=line)
+        finally:
+            self._is_writing = False
+        return len(text)

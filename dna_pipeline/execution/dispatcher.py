@@ -32,6 +32,7 @@ from dna_pipeline.execution.protocol import (
     JobDone,
     JobEvent,
     JobFailed,
+    MemoryUse,
     Order,
     OrderInput,
     Phase,
@@ -133,7 +134,7 @@ class Dispatcher:
 
     Attributes:
         running: the jobs at the executor by their ids, the oldest first.
-        workers: device, number type and GPU of each worker that is ready, by its name.
+        workers: device, number type, GPU and memory of each worker that is ready, by its name.
     """
 
     def __init__(
@@ -259,6 +260,7 @@ class Dispatcher:
         match event:
             case Phase():
                 running.enter(event)
+                self._note_memory(running.worker, event.memory)
             case Progress():
                 self._on_progress(running, event)
             case StageDone():
@@ -271,7 +273,14 @@ class Dispatcher:
                 self._on_failed(event)
                 del self.running[event.job]
 
+    def _note_memory(self, worker: str, memory: MemoryUse | None) -> None:
+        """Remember how much memory a worker's device uses, for status."""
+        if memory is not None and worker in self.workers:
+            self.workers[worker]["memory_bytes"] = memory.used
+            self.workers[worker]["memory_total_bytes"] = memory.total
+
     def _on_progress(self, running: RunningJob, event: Progress) -> None:
+        self._note_memory(running.worker, event.memory)
         running.step, running.steps = event.step, event.steps
         running.fraction = event.fraction
         data = {

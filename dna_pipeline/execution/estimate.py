@@ -9,10 +9,10 @@ ones are expected to be so too: others may use the machine, and it may be hot.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from itertools import combinations
+from itertools import accumulate, combinations
 from statistics import median
 from typing import Any
 
@@ -94,10 +94,28 @@ class _History:
 
 @dataclass(frozen=True, slots=True)
 class QueueEstimate:
-    """The number of jobs that can run now, and their seconds; None where too little is known."""
+    """The number of jobs that can run now, and their seconds; None where too little is known.
+
+    Attributes:
+        inbox_s, batch_s: seconds until the last of these jobs ends, by inbox and by batch. Those of
+            which the sample has no job are left out.
+    """
 
     jobs: int
     seconds: float | None
+    inbox_s: Mapping[str, float] = field(default_factory=dict[str, float], compare=False)
+    batch_s: Mapping[str, float] = field(default_factory=dict[str, float], compare=False)
+
+    def behind(self, inbox: str, running_s: float | None) -> QueueEstimate:
+        """The estimate of the same jobs behind a running one of that inbox, which takes so many
+        seconds more; without ends if these are unknown."""
+        if running_s is None or (self.jobs and self.seconds is None):
+            return QueueEstimate(self.jobs, self.seconds)
+        inbox_s = {name: round(running_s + end, 1) for name, end in self.inbox_s.items()}
+        batch_s = {name: round(running_s + end, 1) for name, end in self.batch_s.items()}
+        if self.jobs <= MAX_SAMPLE:  # so an inbox that is not among them has no other job
+            inbox_s = {inbox: running_s} | inbox_s
+        return QueueEstimate(self.jobs, self.seconds, inbox_s, batch_s)
 
     def to_dict(self, running: bool = False, running_s: float | None = None) -> dict[str, Any]:
         """The estimate in the form that `status` shows, the running job's seconds included."""
@@ -179,7 +197,15 @@ class Estimator:
         jobs = self._queries.runnable()
         sample = self._queries.runnable_sample(jobs // MAX_SAMPLE + 1) if jobs else []
         durations = [self.stages(job["stages"], job["width"], job["height"]) for job in sample]
-        return QueueEstimate(jobs, total(durations, jobs))
+        seconds = total(durations, jobs)
+        if seconds is None:
+            return QueueEstimate(jobs, None)
+        return QueueEstimate(
+            jobs,
+            seconds,
+            _ends([job["inbox"] for job in sample], durations, seconds),
+            _ends([job["batch"] for job in sample], durations, seconds),
+        )
 
 
 def total(durations: Sequence[Sequence[float]], jobs: int) -> float | None:
@@ -193,6 +219,25 @@ def total(durations: Sequence[Sequence[float]], jobs: int) -> float | None:
     if not estimated or 2 * len(estimated) < len(durations):
         return None
     return sum(estimated) / len(estimated) * jobs
+
+
+def _ends(
+    groups: Sequence[str | None], durations: Sequence[Sequence[float]], seconds: float
+) -> dict[str, float]:
+    """Seconds until the last job of each group ends, if all jobs take `seconds`.
+
+    Args:
+        groups: the group of each job in a sample, in the order in which the jobs run; None for a
+            job without one.
+        durations: as for `total`.
+    """
+    estimated = [sum(parts) for parts in durations if parts]
+    average = sum(estimated) / len(estimated)
+    costs = [sum(parts) if parts else average for parts in durations]
+    scale = seconds / (sum(costs) or 1.0)
+    passed = accumulate(costs)
+    ends = {group: round(end * scale, 1) for group, end in zip(groups, passed, strict=True)}
+    return {group: end for group, end in ends.items() if group is not None}
 
 
 def _stage(kind: str, params: dict[str, Any]) -> Stage | None:

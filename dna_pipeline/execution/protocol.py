@@ -125,6 +125,15 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryUse:
+    """Memory of the device in use, and all it has, in bytes. On a CPU: of the worker process, and
+    of the machine."""
+
+    used: Annotated[int, Field(ge=0)]
+    total: Annotated[int, Field(ge=0)]
+
+
+@dataclass(frozen=True, slots=True)
 class WorkerReady:
     """The worker has its device and waits for orders."""
 
@@ -146,6 +155,7 @@ class Phase:
     phase: str
     limit_s: FiniteFloat
     worker: str = ""
+    memory: MemoryUse | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +168,7 @@ class Progress:
     step: int
     steps: int
     fraction: FiniteFloat
+    memory: MemoryUse | None = None
 
 
 @dataclass(frozen=True, slots=True)

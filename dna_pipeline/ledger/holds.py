@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
-from sqlalchemy import Select, TextClause, case, select, text
+from sqlalchemy import Select, TextClause, select, text
 from sqlalchemy.orm import Session
 
 from dna_pipeline.base.times import format_time
@@ -22,6 +22,7 @@ from dna_pipeline.ledger.queue import (
     MAX_BACKOFF_S,
     Runnable,
     cancel_if_requested,
+    note_attempt_end,
     rows_changed,
     runnable,
 )
@@ -73,9 +74,11 @@ def _parameters(column: Column, values: Iterable[str | Path]) -> list[dict[str, 
 
 def hold(session: Session, job_id: str, code: str, detail: str) -> None:
     """Hold a running or queued job until its environment allows it. This costs no attempt."""
-    started = case((Job.status == "running", 1), else_=0)
-    left = Job.attempt - started
-    states.move(session, "hold", job_id, hold=code, hold_detail=detail, attempt=left)
+    status = session.scalar(select(Job.status).where(Job.id == job_id))
+    has_run = int(status == "running")
+    values: dict[str, Any] = {"hold": code, "hold_detail": detail, "attempt": Job.attempt - has_run}
+    if states.move(session, "hold", job_id, **values) and has_run:
+        note_attempt_end(session, job_id, detail, code)
     cancel_if_requested(session, job_id)
 
 

@@ -20,6 +20,9 @@ from dna_pipeline.base.times import format_time, utcnow
 from dna_pipeline.ledger.health import refusal
 from dna_pipeline.ledger.sqlite import chunks, open_reader, sqlite_module
 
+FOLDER_ID_CHARS = 8
+"""Length of the beginning of a job's id in the name of its folder."""
+
 _TIMES = ("at", "created_at", "started_at", "finished_at", "not_before")
 _JSON = (
     "stat", "error", "stages", "tags", "meta", "model", "params", "warnings", "environment",
@@ -97,15 +100,16 @@ class Queries:
         return row[0] if row is not None else None
 
     def find(self, prefix: str) -> str | None:
-        """Find the job id with a prefix; None if there is none.
+        """Find the job id with a prefix, or that of a job's folder, `<stem>-<job8>`; None if there
+        is none.
 
         Raises:
             ConfigError: several ids begin with it.
         """
-        if not prefix:
+        name, _, low = prefix.rstrip("/").lower().rpartition("-")
+        if not low or (name and len(low) < FOLDER_ID_CHARS):
             return None
-        low, high = prefix.lower(), prefix.lower() + "g"
-        rows = self._rows("SELECT id FROM jobs WHERE id >= ? AND id < ? LIMIT 3", low, high)
+        rows = self._rows("SELECT id FROM jobs WHERE id >= ? AND id < ? LIMIT 3", low, low + "g")
         if len(rows) > 1:
             raise ConfigError(f"several jobs begin with {prefix!r}; give more of the id")
         return rows[0]["id"] if rows else None
@@ -166,14 +170,19 @@ class Queries:
 
     def warning_counts(self, job_ids: Sequence[str]) -> dict[str, int]:
         """Count the warnings of these jobs' stages; jobs without any are left out."""
-        counts: dict[str, int] = {}
+        return {job_id: len(texts) for job_id, texts in self.warnings(job_ids).items()}
+
+    def warnings(self, job_ids: Sequence[str]) -> dict[str, list[str]]:
+        """Return the warnings of these jobs' stages in their order; jobs without any are left
+        out."""
+        texts: dict[str, list[str]] = {}
         for some in chunks(job_ids):
             marks = ", ".join("?" for _ in some)
             sql = f"""SELECT job_id, warnings FROM stage_runs
-                WHERE job_id IN ({marks}) AND warnings <> '[]'"""
+                WHERE job_id IN ({marks}) AND warnings <> '[]' ORDER BY id"""
             for row in self._rows(sql, *some):
-                counts[row["job_id"]] = counts.get(row["job_id"], 0) + len(row["warnings"])
-        return counts
+                texts.setdefault(row["job_id"], []).extend(row["warnings"])
+        return texts
 
     def ids(
         self, statuses: tuple[str, ...], *, inbox: str | None = None, batch: str | None = None
@@ -281,11 +290,13 @@ class Queries:
         )
 
     def runnable_sample(self, one_in: int) -> list[dict[str, Any]]:
-        """Return stages and image size of about one in so many runnable jobs.
+        """Return stages and image size of about one in so many runnable jobs, with their inbox and
+        batch, in the order in which they will run.
 
         The choice follows no pattern that the order of a batch might have too.
         """
-        sql = f"SELECT j.stages, d.width, d.height {_RUNNABLE} AND (j.seq * 40503 >> 5) % ? = 0"
+        sql = f"""SELECT j.stages, d.width, d.height, j.inbox, j.batch {_RUNNABLE}
+            AND (j.seq * 40503 >> 5) % ? = 0 ORDER BY j.priority DESC, j.seq"""
         return self._rows(sql, one_in)
 
     def work_of(self, job_id: str) -> dict[str, Any] | None:

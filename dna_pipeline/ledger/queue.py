@@ -200,9 +200,20 @@ def _prune_progress(session: Session, job_id: str) -> None:
 # --- ends of processes ---
 
 
-def requeue(session: Session, job_id: str) -> None:
-    """Put a running job back into its place in the queue, for another attempt."""
-    states.move(session, "requeue", job_id, publish=None, finished_at=None, **RELEASED)
+def note_attempt_end(session: Session, job_id: str, why: str, code: str | None = None) -> None:
+    """Record in the events why a job that ran is queued again."""
+    add_event(session, job_id, "queued", {"ended": why, "code": code})
+
+
+def requeue(session: Session, job_id: str, why: str, code: str | None = None) -> None:
+    """Put a running job back into its place in the queue, for another attempt.
+
+    Args:
+        why, code: the cause that its events record.
+    """
+    values: dict[str, Any] = {"publish": None, "finished_at": None, **RELEASED}
+    if states.move(session, "requeue", job_id, **values):
+        note_attempt_end(session, job_id, why, code)
     cancel_if_requested(session, job_id)
 
 
@@ -215,7 +226,8 @@ def cancel_if_requested(session: Session, job_id: str) -> None:
 
 def requeue_interrupted(session: Session, job_id: str) -> None:
     """Put a running job back at no cost of an attempt, since the daemon itself chose to stop."""
-    states.move(session, "requeue", job_id, attempt=Job.attempt - 1)
+    if states.move(session, "requeue", job_id, attempt=Job.attempt - 1):
+        note_attempt_end(session, job_id, "the daemon was stopped")
     cancel_if_requested(session, job_id)
 
 
@@ -226,7 +238,7 @@ def worker_died(
     statement = update(Job).where(Job.id == job_id).values(crashes=Job.crashes + 1)
     crashes = session.scalar(statement.returning(Job.crashes))
     if crashes is not None and crashes < max_attempts:
-        requeue(session, job_id)
+        requeue(session, job_id, failure.detail, failure.code)
         _back_off(session, job_id, crashes)
     else:
         fail(session, job_id, failure, stage)
@@ -247,7 +259,7 @@ def recover(session: Session) -> list[str]:
     running = select(Job.id).where(Job.status == "running", Job.publish.is_(None))
     ids = list(session.scalars(running))
     for job_id in ids:
-        requeue(session, job_id)
+        requeue(session, job_id, "the daemon or the machine ended")
         counted = update(Job).where(Job.id == job_id).values(interruptions=Job.interruptions + 1)
         if (session.scalar(counted.returning(Job.interruptions)) or 0) >= MAX_INTERRUPTIONS:
             detail = f"interrupted {MAX_INTERRUPTIONS} times without finishing a stage"

@@ -6,10 +6,14 @@ SQLAlchemy is not imported, so that such a command starts at once.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from difflib import get_close_matches
 from typing import Any
 
+from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.config.schema import Config
 from dna_pipeline.operations.lookup import find_batch, find_job, open_queries
+
+STATUSES = ("queued", "running", "completed", "failed", "cancelled")
 
 
 def list_jobs(
@@ -21,8 +25,15 @@ def list_jobs(
     completed.
 
     Raises:
-        ConfigError: there is no ledger yet, or `batch` does not name exactly one batch.
+        ConfigError: there is no ledger yet, `batch` does not name exactly one batch, or no job can
+            have that status.
     """
+    if status is not None and status not in STATUSES:
+        close = get_close_matches(status.lower(), STATUSES, 1)
+        guess = f"; did you mean {close[0]}?" if close else ""
+        raise ConfigError(
+            f"no job has the status {status!r}{guess} (one of: {', '.join(STATUSES)})"
+        )
     queries = open_queries(config)
     batch_id = find_batch(queries, batch)
     jobs = queries.jobs(status=status, inbox=inbox, batch=batch_id, limit=limit)

@@ -3,7 +3,9 @@ report of a `run`."""
 
 from __future__ import annotations
 
+import time
 from collections import Counter
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from dna_pipeline.base.files import read_json
 from dna_pipeline.base.layout import batch_folder
+from dna_pipeline.base.periodic import Throttle
 from dna_pipeline.base.times import format_time
 from dna_pipeline.config.schema import Config
 from dna_pipeline.ledger.queries import Queries
@@ -19,6 +22,12 @@ from dna_pipeline.operations.lookup import open_queries
 
 if TYPE_CHECKING:
     from dna_pipeline.base.reachability import Look
+
+
+FOLLOW_INTERVAL_S = 1.0
+FOLLOW_COST_SHARE = 20
+TEXT_CHARS = 500
+"""Longest text of a failure in `status.json`; its folder has all of it."""
 
 
 def file_of(outbox: Path) -> Path:
@@ -39,8 +48,14 @@ def ledger_fields(queries: Queries) -> dict[str, Any]:
         "queue": queue_counts(queries),
         "batches": [batch_entry(batch) for batch in queries.batches()],
         "holds": queries.holds(),
-        "recent": [recent_entry(job) for job in queries.recent()],
+        "recent": _recent(queries),
     }
+
+
+def _recent(queries: Queries) -> list[dict[str, Any]]:
+    jobs = queries.recent()
+    counts = queries.warning_counts([job["id"] for job in jobs])
+    return [recent_entry(job) | {"warnings": counts.get(job["id"], 0)} for job in jobs]
 
 
 def queued_entry(job: dict[str, Any]) -> dict[str, Any]:
@@ -52,13 +67,32 @@ def queued_entry(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def recent_entry(job: dict[str, Any]) -> dict[str, Any]:
-    """One entry of `recent`: a result or a failure, and its folder."""
+    """One entry of `recent`: a result or a failure, and its folder. A failure has its sentence, and
+    what exactly was wrong and what helps, each "" if the failure does not say."""
     error: dict[str, Any] | None = job["error"]
+    cause = {key: _bounded((error or {}).get(key) or "") for key in ("message", "detail", "hint")}
     return {
         "job": job["id"], "inbox": job["inbox"], "name": job["name"], "status": job["status"],
         "folder": job["publish_name"], "code": error["code"] if error else None,
         "finished_at": None if (at := job["finished_at"]) is None else format_time(at),
+        **cause,
     }  # fmt: skip
+
+
+def _bounded(text: str) -> str:
+    """Text on one line, cut off where it is long."""
+    line = "; ".join(text.splitlines())
+    return line if len(line) <= TEXT_CHARS else f"{line[: TEXT_CHARS - 1]}…"
+
+
+def progress_entries(
+    counted: Mapping[str, dict[str, int]], inbox_s: Mapping[str, float]
+) -> list[dict[str, Any]]:
+    """The entries of `progress`: for each inbox the jobs that are done, those of its round in all,
+    and the seconds until the last of them ends that need not wait; None if that is unknown."""
+    return [
+        {"inbox": name, **numbers, "eta_s": inbox_s.get(name)} for name, numbers in counted.items()
+    ]
 
 
 def batch_entry(batch: dict[str, Any]) -> dict[str, Any]:
@@ -101,25 +135,42 @@ def read_daemon_and_queue(config: Config) -> Status:
     fields: dict[str, Any] = {
         "daemon": None, "queue": {}, "running": None, "workers": [], "holds": [],
         "waiting": problems, "recent": [], "batches": [], "jobs_per_hour": 0, "runnable": 0,
-        "queue_eta_s": None,
+        "queue_eta_s": None, "progress": [],
         **leftovers.to_dict(),
     }  # fmt: skip
     if queries is not None:
-        fields |= ledger_fields(queries)
-        fields["jobs_per_hour"] = queries.finished_within(1)
-        if reported is None:
-            fields |= _time_left(queries)
+        with closing(queries):
+            fields |= ledger_fields(queries)
+            fields["jobs_per_hour"] = queries.finished_within(1)
+            if reported is None:
+                fields |= _time_left(config, queries, fields)
     if reported is not None:
         from_daemon = (
             "daemon", "running", "workers", "waiting", "waiting_total", "runnable", "queue_eta_s",
+            "progress",
         )  # fmt: skip
         fields |= {key: reported[key] for key in from_daemon if key in reported}
+        ends = {batch["batch"]: batch.get("eta_s") for batch in reported.get("batches", ())}
+        fields["batches"] = [b | {"eta_s": ends.get(b["batch"])} for b in fields["batches"]]
         if any(hold["jobs"] is None for hold in fields["holds"]):
             # The whole queue is paused. The daemon may have written its estimate before that, so
             # correct it here.
             running: dict[str, Any] | None = fields["running"]
             fields |= {"runnable": 0, "queue_eta_s": None if running is None else running["eta_s"]}
     return Status(fields, silent)
+
+
+def follow(config: Config) -> Iterator[Status]:
+    """Read the status again and again, without end: each second, or more seldom where reading it
+    takes longer. Raises `ConfigError`."""
+    throttle = Throttle(FOLLOW_INTERVAL_S, FOLLOW_COST_SHARE)
+    while True:
+        started = time.monotonic()
+        current = read_daemon_and_queue(config)
+        now = time.monotonic()
+        throttle.done(now, now - started)
+        yield current
+        time.sleep(max(throttle.next_at - time.monotonic(), 0.0))
 
 
 def _inbox_problems(config: Config, queries: Queries | None, look: Look) -> list[dict[str, Any]]:
@@ -141,13 +192,20 @@ def _reported(config: Config, look: Look) -> tuple[dict[str, Any] | None, str | 
     return {"daemon": holder(config.data)}, reach.why if reach.is_silent else None
 
 
-def _time_left(queries: Queries) -> dict[str, Any]:
+def _time_left(config: Config, queries: Queries, fields: dict[str, Any]) -> dict[str, Any]:
     """Estimate the time left, in the fields that a running daemon would write."""
     from dna_pipeline.execution.estimate import Estimator
+    from dna_pipeline.operations.inbox_progress import InboxProgress
 
     estimator = Estimator(queries)
     estimator.refresh()
-    return estimator.queue().to_dict()
+    estimate = estimator.queue()
+    counted = InboxProgress().step(fields["queue"], [inbox.name for inbox in config.inboxes])
+    return {
+        **estimate.to_dict(),
+        "progress": progress_entries(counted, estimate.inbox_s),
+        "batches": [b | {"eta_s": estimate.batch_s.get(b["batch"])} for b in fields["batches"]],
+    }
 
 
 def last_event(config: Config) -> int:
@@ -170,12 +228,17 @@ def run_report(
     """
     with closing(open_queries(config)) as queries:
         ended = queries.ended_since(before)
+        warnings = queries.warnings([job["id"] for job in ended])
         holds = queries.holds()
         batches = [batch_entry(batch) for batch in queries.batches_since(since)]
     counts = Counter(job["status"] for job in ended)
     return {
         **{status: counts[status] for status in ("completed", "failed", "cancelled")},
-        "jobs": [recent_entry(job) for job in ended],
+        "jobs": [
+            recent_entry(job)
+            | {"warnings": len(texts := warnings.get(job["id"], [])), "warning_texts": texts}
+            for job in ended
+        ],
         "batches": batches,
         "holds": holds,
         "waiting": waiting,

@@ -137,8 +137,9 @@ class Publisher:
         again, from the queue or with another name."""
         if (name := self._planned_name(job)) is None:
             if job.error is None and not all(self._is_whole(job, *stage) for stage in stages):
-                log.warning("job.resumed", job=job.id, why="files that its stages made are gone")
-                self._ledger.transact(lambda s: queue.requeue(s, job.id))
+                why = "files that its stages made are gone"
+                log.warning("job.resumed", job=job.id, why=why)
+                self._ledger.transact(lambda s: queue.requeue(s, job.id, why))
                 return None
             name = self._plan(job, drop, stages, home_of(job, batch))
         if not self._is_published(job, name):

@@ -80,7 +80,9 @@ def test_a_job_resumes_after_its_last_finished_stage(studio: Studio):
         (job,) = studio.ended(1)
 
     events = [json.loads(line) for line in studio.cli("events", "--json").stdout.splitlines()]
-    assert [event["kind"] for event in events] == ["queued", "started", "started", "completed"]
+    kinds = [event["kind"] for event in events]
+    assert kinds == ["queued", "started", "queued", "started", "completed"]
+    assert events[2]["data"] == {"ended": "the daemon or the machine ended", "code": None}
     stages = studio.facts("show", job["id"])["stage_runs"]
     assert [(stage["stage_id"], stage["attempt"]) for stage in stages] == [
         ("remove_background", 1), ("triposr", 2),

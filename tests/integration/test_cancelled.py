@@ -269,7 +269,7 @@ def test_a_row_that_has_computed_something_keeps_a_folder_of_its_own(make_site, 
     site = table_of(make_site, tmp_path)
     job = site.claim_next()
     site.finish(job, b"half the work")
-    site.ledger.transact(lambda s: queue.requeue(s, job.id))
+    site.ledger.transact(lambda s: queue.requeue(s, job.id, "its files are gone"))
     cancel_batch(site)
     site.publish()
     own = shared(site) / f"{job.stem}-{job.id[:8]}"

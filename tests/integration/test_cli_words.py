@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
+from PIL import Image
 from sqlalchemy import update
 
 from dna_pipeline.intake.discovery import completeness
+from dna_pipeline.ledger import holds
 from dna_pipeline.ledger.tables import StageRun
 from dna_pipeline.operations.daemon import run_waits
 from dna_pipeline.operations.daemon.lock import hold_lock
 from tests.commands import call, facts
 from tests.integration.conftest import Site
-from tests.integration.test_cli import picture
+from tests.integration.test_cli import CONFIG, picture
+
+
+@pytest.fixture
+def studio(tmp_path: Path) -> Path:
+    (tmp_path / "pipeline.yaml").write_text(CONFIG)
+    (tmp_path / "inbox/cut").mkdir(parents=True)
+    return tmp_path
 
 
 @pytest.fixture
@@ -132,3 +142,52 @@ def test_jobs_shows_which_results_have_warnings(site: Site) -> None:
     ]  # fmt: skip
     assert {job["id"]: job["warnings"] for job in facts(site.root, "jobs")} == {cat: 2, dog: 0}
     assert "completed\n" in call(site.root, "show", dog).stdout
+
+
+def test_run_says_the_warnings_of_its_jobs(studio: Path) -> None:
+    picture(studio / "box.png")
+    with Image.open(studio / "box.png") as image:
+        image.putalpha(Image.new("L", image.size, 100))
+        image.save(studio / "clear.png")
+    call(studio, "submit", "clear.png")
+    lines = call(studio, "run").stdout.splitlines()
+    assert lines[0].startswith("completed  clear.png")
+    assert lines[1].startswith("  warning  ")
+    call(studio, "retry", "--failed")
+    call(studio, "submit", "clear.png")
+    (job,) = facts(studio, "run")["jobs"]
+    assert job["warnings"] == len(job["warning_texts"]) > 0
+    assert job["warning_texts"][0] in lines[1]
+    assert facts(studio, "status")["recent"][0]["warnings"] == job["warnings"]
+
+
+def test_a_status_that_no_job_can_have_is_refused(site: Site) -> None:
+    site.put("cat.png")
+    site.settle()
+    done = call(site.root, "jobs", "--status", "complete")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "did you mean completed? (one of: queued, running, completed," in done.stderr
+    assert facts(site.root, "jobs", "--status", "queued") != []
+
+
+def test_empty_lists_say_what_would_fill_them(site: Site) -> None:
+    heading = "job  status  inbox  name  pipeline  created  folder\n"
+    done = call(site.root, "jobs")
+    assert done.stdout == heading
+    assert "put images into the folder of an inbox" in done.stderr
+    assert "the inboxes are: in" in call(site.root, "jobs", "--inbox", "inn").stderr
+    assert "lists all" in call(site.root, "jobs", "--status", "failed").stderr
+    assert "queue     empty; put images into" in call(site.root, "status").stdout
+    assert facts(site.root, "jobs") == []
+
+
+def test_events_say_why_an_attempt_ended(working: Site) -> None:
+    job = working.job().id
+    working.ledger.transact(lambda s: holds.hold(s, job, "disk_full", "no space"))
+    last = call(working.root, "events", job).stdout.splitlines()[-1]
+    assert last.endswith(f"{job[:8]} queued again: disk_full: no space")
+    working.ledger.transact(lambda s: holds.release(s, "disk_full"))
+    working.claim_next()
+    working.restart()
+    last = call(working.root, "events", job).stdout.splitlines()[-1]
+    assert last.endswith("queued again: the daemon or the machine ended")

@@ -13,8 +13,10 @@ from dna_pipeline.execution.protocol import (
     Event,
     JobDone,
     JobFailed,
+    MemoryUse,
     Order,
     Phase,
+    Progress,
     Task,
     TaskDone,
     TaskEnd,
@@ -211,6 +213,27 @@ def test_as_many_jobs_run_as_the_executor_has_room_for(site: Any):
     dispatcher.drain()
     assert not dispatcher.running
     assert {job.status for job in site.jobs() if job.id != second} == {"queued"}
+
+
+def test_the_memory_of_a_device_is_that_of_the_last_event(site: Any):
+    site.put("a.png")
+    site.settle()
+    executor = PlayedExecutor()
+    dispatcher = Dispatcher(site.config, site.ledger, executor)
+    dispatcher.dispatch()
+    (job,) = ids(executor.orders)
+    executor.reports.put(WorkerReady("cuda:0", "float16", {"gpu": "H"}, "w"))
+    executor.reports.put(Phase(job, "cut", "running", 60.0, "w", MemoryUse(5, 90)))
+    executor.reports.put(Progress(job, "cut", 1, 2, 0.5, MemoryUse(7, 90)))
+    executor.reports.put(Progress(job, "cut", 2, 2, 1.0))
+    dispatcher.listen()
+    assert dispatcher.workers == {
+        "w": {"device": "cuda:0", "dtype": "float16", "gpu": "H",
+              "memory_bytes": 7, "memory_total_bytes": 90},
+    }  # fmt: skip
+    executor.reports.put(WorkerEnded("w", (job,), "crash", "the worker ended"))
+    dispatcher.listen()
+    assert dispatcher.workers == {}
 
 
 def test_a_task_goes_before_the_next_job_and_takes_its_room(site: Any):

@@ -192,6 +192,26 @@ def test_only_what_can_run_now_counts(shop) -> None:
     assert shop.left() == QueueEstimate(0, None)
 
 
+def test_each_inbox_and_batch_has_an_end_of_its_own(shop) -> None:
+    shop.add(restyle())
+    shop.do([2])
+    shop.add(restyle(), 2, inbox="one", batch="b")
+    shop.add(restyle(), 3, inbox="two")
+    shop.add(restyle(), 1, inbox="first", priority=5)
+    left = shop.left()
+    assert left.inbox_s == pytest.approx({"first": 2, "one": 6, "two": 12})
+    assert left.batch_s == pytest.approx({"b": 6})
+    behind = left.behind("run", 10.0)
+    assert behind.inbox_s == pytest.approx({"run": 10, "first": 12, "one": 16, "two": 22})
+    assert behind.batch_s == pytest.approx({"b": 16})
+    assert left.behind("run", None).inbox_s == {}
+
+
+def test_without_history_no_inbox_has_an_end(shop) -> None:
+    shop.add(restyle(), 2, inbox="one")
+    assert shop.left().behind("one", 5.0).inbox_s == {}
+
+
 @pytest.mark.slow
 def test_a_long_queue_is_judged_by_a_sample(shop, monkeypatch) -> None:
     """Jobs that alternate must not fool it, as every other of a matrix does."""
@@ -215,6 +235,25 @@ def test_what_the_status_file_tells(shop, site) -> None:
     status.step(0)
     told = json.loads((site.outbox / "status.json").read_text())
     assert (told["runnable"], told["queue_eta_s"]) == (3, 6.0)
+    entry = {"inbox": "in", "done": 0, "total": 4, "eta_s": 6.0}
+    assert told["progress"] == [entry]
+    assert told["jobs_per_hour"] == 0
+
+
+def test_whoever_watches_gets_what_the_status_file_tells(shop, site) -> None:
+    shop.add(restyle())
+    seen: list[dict] = []
+    dispatcher = SimpleNamespace(running={}, workers={})
+    gate = SimpleNamespace(waiting=list)
+    status = StatusFile(site.config, shop.views, dispatcher, gate, observe=seen.append)  # pyright: ignore
+    status.step(0)
+    status.close()
+    for content in seen:
+        assert content["queue"] == {"queued": {"in": 1}}
+    assert [content["daemon"] is None for content in seen] == [False, True]
+    told = json.loads((site.outbox / "status.json").read_text())
+    del told["written_at"]
+    assert told == json.loads(json.dumps(seen[-1], default=str))
 
 
 def test_a_long_queue_is_not_judged_anew_each_second(shop, site, monkeypatch) -> None:

@@ -101,7 +101,7 @@ EXTERNAL = {
     "onnxruntime": "providers",
     "peft": "providers",
     "pi_heif": "media",
-    "psutil": "operations.doctor",
+    "psutil": "operations.doctor execution.worker",
     "pydantic": "config execution providers publish stages",
     "pysqlite3": "ledger",
     "rembg": "providers",

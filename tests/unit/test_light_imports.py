@@ -67,5 +67,18 @@ def test_reading_the_configuration_loads_nothing_heavy():
     assert loaded_by(light()) == {}
 
 
+def test_commands_load_nothing_that_draws_until_they_draw():
+    code = """
+import sys
+from dna_pipeline.interfaces.cli import main
+from dna_pipeline.operations import history, overview, status
+print([name for name in ("rich", "dna_pipeline.interfaces.cli.live") if name in sys.modules])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, capture_output=True, cwd=ROOT, timeout=120
+    )
+    assert done.stdout.decode().strip() == "[]"
+
+
 def test_a_heavy_import_is_noticed():
     assert loaded_by(["json", "numpy"]) == {"numpy": ["numpy"]}

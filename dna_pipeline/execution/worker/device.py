@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 from dna_pipeline.base.errors import DeviceUnavailable
+from dna_pipeline.execution.protocol import MemoryUse
 from dna_pipeline.providers.base import Device
 
 SIDE = 256
@@ -80,6 +81,23 @@ def facts(device: Device) -> dict[str, Any]:
     with suppress(RuntimeError, AttributeError):
         record |= _gpu_facts(device.name)
     return record
+
+
+def memory_use(device: Device) -> MemoryUse | None:
+    """Memory in use on the device, and all it has; None if its driver does not say.
+
+    On a CPU, the memory of this process and of the machine.
+    """
+    if device.name == "cpu":
+        import psutil
+
+        return MemoryUse(psutil.Process().memory_info().rss, psutil.virtual_memory().total)
+    with suppress(RuntimeError, AttributeError):
+        gpu = _gpu_facts(device.name)
+        if "total_bytes" in gpu:
+            used = max(gpu["total_bytes"] - gpu["free_bytes"], 0)
+            return MemoryUse(used, gpu["total_bytes"])
+    return None
 
 
 def _gpu_facts(name: str) -> dict[str, Any]:

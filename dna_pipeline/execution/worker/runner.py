@@ -44,6 +44,7 @@ from dna_pipeline.execution.protocol import (
     StageDone,
     StageOrder,
 )
+from dna_pipeline.execution.worker.device import memory_use
 from dna_pipeline.providers.base import Device, ModelCache, Provider
 from dna_pipeline.providers.device_errors import is_device_fault, is_out_of_memory
 from dna_pipeline.stages import registry
@@ -344,14 +345,17 @@ class _Run:
 
     def _phase(self, spec: StageOrder, phase: str, more_s: float = 0.0) -> None:
         limit = self.context.stage_timeout_s + more_s
-        self.context.emit(Phase(self.order.job, spec.id, phase, limit))
+        memory = memory_use(self.context.models.device)
+        self.context.emit(Phase(self.order.job, spec.id, phase, limit, memory=memory))
 
     def _on_step(self, spec: StageOrder, stage: Stage, step: int, steps: int) -> None:
         self._check_cancelled()
         if not self.progress.take(time.monotonic()) and step < steps:
             return
         fraction = (self.done + stage.weight * step / max(steps, 1)) / self.total
-        self.context.emit(Progress(self.order.job, spec.id, step, steps, round(fraction, 4)))
+        memory = memory_use(self.context.models.device)
+        job, share = self.order.job, round(fraction, 4)
+        self.context.emit(Progress(job, spec.id, step, steps, share, memory))
 
     def _check_cancelled(self) -> None:
         if self.context.is_cancelled(self.order.job):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from dna_pipeline.interfaces.cli.fitting import print_titled
 from dna_pipeline.interfaces.cli.inspect_text import job_lines, print_status, status_words
 from dna_pipeline.interfaces.cli.output import (
     JsonOption,
@@ -18,10 +20,18 @@ from dna_pipeline.interfaces.cli.output import (
     print_json_line,
     print_table,
     say,
+    table_time,
 )
 from dna_pipeline.interfaces.cli.words import event_words, short
 
+if TYPE_CHECKING:
+    from dna_pipeline.config.schema import Config
+    from dna_pipeline.operations.status import Status
+
 FOLLOW_INTERVAL_S = 0.25
+
+LEAST_COLUMNS = {"status": 16, "inbox": 7, "name": 24, "pipeline": 8, "folder": 20}
+"""Widths down to which columns of `jobs` may be cut."""
 
 
 def jobs(
@@ -42,10 +52,24 @@ def jobs(
         return
     table = [
         (short(row["id"]), status_words(row), row["inbox"], row["name"], row["pipeline"],
-         local_time(row["created_at"]), row["publish_name"])
+         table_time(row["created_at"]), row["publish_name"])
         for row in rows
     ]  # fmt: skip
-    print_table(("job", "status", "inbox", "name", "pipeline", "created", "folder"), table)
+    header = ("job", "status", "inbox", "name", "pipeline", "created", "folder")
+    print_table(header, table, LEAST_COLUMNS, ("pipeline", "folder", "inbox", "created"))
+    if not rows:
+        _say_none(config, status, inbox, batch)
+
+
+def _say_none(config: Config, status: str | None, inbox: str | None, batch: str | None) -> None:
+    """Say why the list is empty, and what would fill it."""
+    names = [folder.name for folder in config.inboxes]
+    if inbox is not None and config.inbox(inbox) is None:
+        say(f"no job came from an inbox {inbox!r}; the inboxes are: {', '.join(names)}")
+    elif (status, inbox, batch) != (None, None, None):
+        say("no such job; `dna-pipeline jobs` lists all")
+    else:
+        say("no jobs yet; put images into the folder of an inbox, and `dna-pipeline watch`")
 
 
 def show(context: typer.Context, job: str, as_json: JsonOption = False) -> None:
@@ -57,8 +81,8 @@ def show(context: typer.Context, job: str, as_json: JsonOption = False) -> None:
     if as_json:
         print_json(job_record)
         return
-    for title, text in job_lines(config.outbox, job_record):
-        print(f"{clean(title):12} {clean(text)}".rstrip())
+    lines = job_lines(config.outbox, job_record)
+    print_titled(((clean(title), clean(text)) for title, text in lines), 12)
 
 
 def events(
@@ -84,8 +108,9 @@ def _print_events(portions: Iterator[list[dict[str, Any]]], *, follow: bool, as_
                 print_json_line(event)
             else:
                 words = clean(event_words(event["kind"], event["data"]))
-                line = f"{local_time(event['at'])} {short(event['job_id'])} {event['kind']} {words}"
-                print(line.rstrip(), flush=True)
+                begin = f"{local_time(event['at'])} {short(event['job_id'])}"
+                print_titled([(begin, f"{event['kind']} {words}")], len(begin))
+                sys.stdout.flush()
         if events:
             continue
         if not follow:
@@ -93,15 +118,52 @@ def _print_events(portions: Iterator[list[dict[str, Any]]], *, follow: bool, as_
         time.sleep(FOLLOW_INTERVAL_S)
 
 
-def status(context: typer.Context, as_json: JsonOption = False) -> None:
+def status(
+    context: typer.Context,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on showing it, until Ctrl-C.")] = False,
+    as_json: JsonOption = False,
+) -> None:
     """Print how the daemon and the queue are doing, and what waits for what."""
-    from dna_pipeline.operations.status import read_daemon_and_queue
+    from dna_pipeline.operations.status import follow, read_daemon_and_queue
 
     config = load(context)
-    current = read_daemon_and_queue(config)
+    if not watch:
+        _print_status(config, read_daemon_and_queue(config), as_json=as_json)
+        return
+    try:
+        _show_status(config, follow(config), as_json=as_json)
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
+
+
+def _show_status(config: Config, states: Iterator[Status], *, as_json: bool) -> None:
+    """Show the status on a terminal as it changes; elsewhere print it anew after each change."""
+    from dna_pipeline.interfaces.cli.live.terminal import can_show
+
+    if not as_json and can_show(sys.stdout):
+        from dna_pipeline.base.logs import silence
+        from dna_pipeline.interfaces.cli.live.screen import LiveScreen
+        from dna_pipeline.operations.overview import make_overview
+
+        silence()  # nothing may write into the view
+        screen = LiveScreen(["Ctrl-C leaves this view; the daemon goes on"], sys.stdout)
+        with screen.shown():
+            for state in states:
+                screen.update(make_overview(config, state.fields))
+    last: Status | None = None
+    for state in states:
+        if state != last:
+            _print_status(config, state, as_json=as_json, is_line=True)
+        last = state
+
+
+def _print_status(config: Config, current: Status, *, as_json: bool, is_line: bool = False) -> None:
+    """Print the status once; as JSON on one line with `is_line`, else with an empty line behind."""
     if current.silent_outbox is not None:
         say(f"{config.outbox} {current.silent_outbox} What the daemon is at cannot be told")
     if as_json:
-        print_json(current.fields)
-    else:
-        print_status(current.fields)
+        (print_json_line if is_line else print_json)(current.fields)
+        return
+    print_status(current.fields)
+    if is_line:
+        print(flush=True)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from dna_pipeline.base.quantities import NO_HISTORY, about, duration, jobs_text, number_of, size
+from dna_pipeline.base.quantities import NO_HISTORY, duration, jobs_text, number_of, size
+from dna_pipeline.interfaces.cli.fitting import print_titled
 from dna_pipeline.interfaces.cli.output import clean, local_time
-from dna_pipeline.interfaces.cli.words import end_in, hold_reason, plain, short
+from dna_pipeline.interfaces.cli.words import hold_reason, plain, short, time_left
+
+if TYPE_CHECKING:
+    from dna_pipeline.operations.overview import JobHold, WaitingFile
 
 Record = dict[str, Any]
 
@@ -94,12 +98,15 @@ def _work_lines(job: Record) -> Iterator[tuple[str, str]]:
 
 def print_status(fields: Record) -> None:
     """Print the state of daemon and queue, and the jobs and files that wait."""
-    for title, text in _status_lines(fields):
-        print(f"{title:9} {clean(text)}")
+    print_titled(((title, clean(text)) for title, text in _status_lines(fields)), 9)
 
 
 def _status_lines(fields: Record) -> Iterator[tuple[str, str]]:
+    from dna_pipeline.operations.overview import make_holds, make_waiting
+
     yield "daemon", _daemon(fields["daemon"])
+    if not any(fields[key] for key in ("queue", "holds", "waiting", "running")):
+        yield "queue", "empty; put images into the folder of an inbox"
     for status, inboxes in sorted(fields["queue"].items()):
         by_inbox = ", ".join(f"{inbox} {number}" for inbox, number in sorted(inboxes.items()))
         count = sum(inboxes.values())
@@ -112,10 +119,13 @@ def _status_lines(fields: Record) -> Iterator[tuple[str, str]]:
     if fields["queue_eta_s"] is not None:
         yield "time", time_left(fields["queue_eta_s"])
     elif fields["runnable"]:
-        yield "time", NO_HISTORY
+        yield "time", f"{NO_HISTORY} for the {jobs_text(fields['runnable'])} that can run"
     yield from (("batch", _batch(batch)) for batch in fields["batches"])
-    yield from (("held", text) for text in _holds(fields["holds"]))
-    yield from _waiting(fields["waiting"], fields.get("waiting_total", 0))
+    yield from (("held", text) for text in hold_lines(make_holds(fields["holds"])))
+    waiting = make_waiting(fields["waiting"])
+    yield from (
+        ("waiting", text) for text in waiting_lines(waiting, fields.get("waiting_total", 0))
+    )
     yield from _leftovers(fields)
     for entry in fields["recent"][:RECENT_SHOWN]:
         why = f" ({entry['code']})" if entry["code"] else ""
@@ -137,11 +147,6 @@ def _daemon(daemon: Record | None) -> str:
     return f"{daemon_words(daemon)}, device {daemon.get('device') or 'not loaded yet'}"
 
 
-def time_left(seconds: float) -> str:
-    """Write the time left: `about 12 min left, until 14:35`."""
-    return f"{about(seconds)} left, until {end_in(seconds)}"
-
-
 def _running(job: Record) -> str:
     eta = "" if job["eta_s"] is None else f", {time_left(job['eta_s'])}"
     stage = f"{job['stage']}, " if job["stage"] else ""
@@ -156,37 +161,37 @@ def _batch(batch: Record) -> str:
     return f"{short(batch['batch'])} {batch['folder']}: {counts}{wrong}{paused}"
 
 
-def _holds(holds: list[Record]) -> Iterator[str]:
+def hold_lines(holds: Sequence[JobHold]) -> Iterator[str]:
     """Describe the holds, each with its number of jobs. Of many holds with one code, as for many
     different times, only the first few are described."""
-    for code in dict.fromkeys(hold["code"] for hold in holds):
-        alike = [hold for hold in holds if hold["code"] == code]
+    for code in dict.fromkeys(hold.code for hold in holds):
+        alike = [hold for hold in holds if hold.code == code]
         yield from map(_hold, alike[:HOLDS_SHOWN])
         if rest := alike[HOLDS_SHOWN:]:
-            jobs = sum(hold["jobs"] or 0 for hold in rest)
+            jobs = sum(hold.jobs or 0 for hold in rest)
             yield f"{jobs_text(jobs)}: {code}, with {number_of(len(rest), 'more reason')}"
 
 
-def _hold(hold: Record) -> str:
-    number = "the whole queue" if hold["jobs"] is None else jobs_text(hold["jobs"])
-    return f"{number}: {hold_reason(hold['code'], hold['detail'])}"
+def _hold(hold: JobHold) -> str:
+    number = "the whole queue" if hold.jobs is None else jobs_text(hold.jobs)
+    return f"{number}: {hold_reason(hold.code, hold.detail)}"
 
 
-def _waiting(entries: list[Record], total: int) -> Iterator[tuple[str, str]]:
-    """List the files that wait, grouped by inbox and reason."""
+def waiting_lines(entries: Sequence[WaitingFile], total: int) -> Iterator[str]:
+    """List the files that wait, grouped by inbox and reason; `total` counts those not listed."""
 
-    def place(entry: Record) -> tuple[str, str]:
-        return entry["inbox"], entry["reason"]
+    def place(entry: WaitingFile) -> tuple[str, str]:
+        return entry.inbox, entry.reason
 
     for (inbox, reason), group in groupby(sorted(entries, key=place), place):
         alike = list(group)
         for entry in alike[:FILES_SHOWN]:
-            where = f"{inbox}/{entry['file']}" if entry["file"] else inbox
-            yield "waiting", f"{where}: {reason}"
+            where = f"{inbox}/{entry.file}" if entry.file else inbox
+            yield f"{where}: {reason}"
         if (more := len(alike) - FILES_SHOWN) > 0:
-            yield "waiting", f"{inbox}, and {number_of(more, 'more file')}: {reason}"
+            yield f"{inbox}, and {number_of(more, 'more file')}: {reason}"
     if more := max(total - len(entries), 0):
-        yield "waiting", f"and {number_of(more, 'more file')}"
+        yield f"and {number_of(more, 'more file')}"
 
 
 def _leftovers(fields: Record) -> Iterator[tuple[str, str]]:

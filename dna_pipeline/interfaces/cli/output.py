@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dna_pipeline.base.clock import to_second
+from dna_pipeline.base.clock import briefly, to_second
 from dna_pipeline.base.naming import visible
 from dna_pipeline.base.terminal_text import shown, width
 from dna_pipeline.base.times import format_time
+from dna_pipeline.interfaces.cli.fitting import (
+    GAP,
+    cut_middle,
+    cut_sign,
+    fit_columns,
+    terminal_width,
+)
 
 if TYPE_CHECKING:
     from dna_pipeline.config.schema import Config
@@ -77,22 +85,54 @@ def clean(value: Any) -> str:
     return visible("" if value is None else str(value))
 
 
-def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Print left-aligned columns below their names."""
-    print("\n".join(aligned([header, *rows])))
-
-
 def aligned(rows: Sequence[Sequence[Any]]) -> list[str]:
     """Lines of left-aligned columns; the last one has no padding."""
-    cells = [[shown(clean(value)) for value in row] for row in rows]
+    cells = [[clean_on(value) for value in row] for row in rows]
     widths = [max(map(width, column)) for column in zip(*cells, strict=True)]
     padded = (
         [text + " " * (wide - width(text)) for text, wide in zip(row, widths, strict=True)]
         for row in cells
     )
-    return ["  ".join(row).rstrip() for row in padded]
+    return [(" " * GAP).join(row).rstrip() for row in padded]
+
+
+def clean_on(value: Any) -> str:
+    """`clean`, as standard output can show it: letters that its encoding lacks are escaped."""
+    return shown(clean(value))
+
+
+def print_table(
+    header: Sequence[str],
+    rows: Sequence[Sequence[Any]],
+    least: Mapping[str, int] = MappingProxyType({}),
+    spare: Sequence[str] = (),
+) -> None:
+    """Print left-aligned columns; the last one has no padding. On a terminal they fit its width.
+
+    Args:
+        least, spare: as for `fit_columns`.
+    """
+    cells = [list(header), *([clean_on(value) for value in row] for row in rows)]
+    widths = {name: max(width(row[i]) for row in cells) for i, name in enumerate(header)}
+    if (room := terminal_width()) is not None:
+        widths = fit_columns(widths, room, least, spare)
+    sign = cut_sign()
+    cut = [
+        [cut_middle(v, widths[n], sign) for n, v in zip(header, row, strict=True) if n in widths]
+        for row in cells
+    ]
+    print("\n".join(aligned(cut)))
 
 
 def local_time(value: datetime | None) -> str:
     """Write a time for people, in the local zone."""
     return "" if value is None else to_second(value)
+
+
+def table_time(value: datetime | None) -> str:
+    """Write a time for a table, as briefly as a terminal needs it: without the day if it is today,
+    without the year else. Programs that read the table get all of it."""
+    if value is None or terminal_width() is None:
+        return local_time(value)
+    text = briefly(value, datetime.now(UTC))
+    return text if len(text) == len("22:00") else text[5:]

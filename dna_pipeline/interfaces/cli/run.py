@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,8 +14,15 @@ import typer
 
 from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.base.quantities import about, jobs_text, number_of
-from dna_pipeline.interfaces.cli.output import JsonOption, clean, load_to_write, print_json, say
-from dna_pipeline.interfaces.cli.words import hold_reason
+from dna_pipeline.interfaces.cli.output import (
+    JsonOption,
+    clean,
+    clean_on,
+    load_to_write,
+    print_json,
+    say,
+)
+from dna_pipeline.interfaces.cli.words import hold_reason, short_path
 from dna_pipeline.operations.lookup import require_utf8_names
 
 if TYPE_CHECKING:
@@ -25,21 +34,55 @@ WAITS_SHOWN = 3
 """Maximum number of files that one message of waiting names."""
 
 
-def watch(context: typer.Context) -> None:
-    """Watch the inboxes and work, until SIGTERM or Ctrl-C."""
-    daemon = _daemon(context)
-    daemon.run()
+def watch(
+    context: typer.Context,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="Print the log in place of the view of a terminal.")
+    ] = False,
+) -> None:
+    """Watch the inboxes and work, until SIGTERM or Ctrl-C.
+
+    On a terminal, daemon and queue are shown as they work; elsewhere the log is printed.
+    """
+    from dna_pipeline.interfaces.cli.live.terminal import can_show
+
+    is_live = not plain and can_show(sys.stdout)
+    daemon = _daemon(context, console=not is_live or not sys.stderr.isatty())
+    if is_live:
+        _watch_live(daemon)
+    else:
+        daemon.run()
     _leave_stuck_threads(daemon)
 
 
-def _daemon(context: typer.Context) -> Daemon:
-    """Make the daemon of `watch` or `run`, with its log, and let signals stop it."""
+def _watch_live(daemon: Daemon) -> None:
+    """Work, and show it on the terminal; at the end, list what ended meanwhile."""
+    from dna_pipeline.base.logs import log_file
+    from dna_pipeline.interfaces.cli.live.screen import LiveScreen
+    from dna_pipeline.operations.overview import make_overview
+
+    config = daemon.config
+    log = clean_on(short_path(log_file(config.logs)))
+    screen = LiveScreen(["Ctrl-C stops at a safe point", f"log: {log}"], sys.stdout)
+    remark = "stopping at a safe point; Ctrl-C again ends at once"
+    _stop_on_signals(daemon, partial(screen.end, remark))
+    with screen.shown():
+        daemon.run(observe=lambda fields: screen.update(make_overview(config, fields)))
+    screen.print_results()
+
+
+def _daemon(context: typer.Context, *, console: bool = True) -> Daemon:
+    """Make the daemon of `watch` or `run`, with its log, and let signals stop it.
+
+    Args:
+        console: show the log on standard error, too.
+    """
     from dna_pipeline.base.logs import configure
     from dna_pipeline.operations.daemon.loop import Daemon
 
     require_utf8_names()
     config = load_to_write(context)
-    configure(config.logs)
+    configure(config.logs, console=console)
     daemon = Daemon(config)
     _stop_on_signals(daemon)
     return daemon
@@ -53,14 +96,19 @@ def _leave_stuck_threads(daemon: Daemon, status: int = 0) -> None:
         os._exit(status)
 
 
-def _stop_on_signals(daemon: Daemon) -> None:
-    """Let the first signal stop the daemon in order, and a second one kill it at once."""
+def _stop_on_signals(daemon: Daemon, stopping: Callable[[], None] = lambda: None) -> None:
+    """Let the first signal stop the daemon in order, and a second one kill it at once.
+
+    Args:
+        stopping: called at the first one, in the signal's handler.
+    """
 
     numbers = (signal.SIGINT, signal.SIGTERM)
 
     def stop(_number: int, _: Any) -> None:
         for number in numbers:
             signal.signal(number, signal.SIG_DFL)
+        stopping()
         daemon.stop()
 
     for number in numbers:
@@ -99,6 +147,8 @@ def _print_report(report: dict[str, Any]) -> None:
     for job in report["jobs"]:
         why = f" ({job['code']})" if job["code"] else ""
         print(f"{job['status']:9}  {clean(job['name'])}{why}  {clean(job['folder'])}")
+        for warning in job["warning_texts"]:
+            print(f"{'warning':>9}  {clean(warning)}")
     print(
         f"{report['completed']} completed, {report['failed']} failed, "
         f"{report['cancelled']} cancelled"

@@ -6,9 +6,11 @@ import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, cast
 
 from dna_pipeline.base.clock import briefly, to_second
+from dna_pipeline.base.quantities import about
 
 
 def plain(value: Any) -> str:
@@ -59,14 +61,30 @@ def end_in(seconds: float, now: datetime | None = None) -> str:
         return "after the end of the calendar"
 
 
+def time_left(seconds: float) -> str:
+    """Write the time left: `about 12 min left, until 14:35`."""
+    return f"{about(seconds)} left, until {end_in(seconds)}"
+
+
+def short_path(path: str | Path) -> str:
+    """Write a path from the current folder, if it lies in it, else from the home folder."""
+    whole = Path(path)
+    for base, sign in ((Path.cwd(), ""), (Path.home(), "~")):
+        if whole.is_relative_to(base):
+            return str(Path(sign, whole.relative_to(base)))
+    return str(whole)
+
+
 def event_words(kind: str, data: Mapping[str, Any]) -> str:
     """Describe an event of the ledger in words."""
     if kind == "progress" and "fraction" in data:
         return f"{data['stage']} step {data['step']} of {data['steps']}, {data['fraction']:.0%}"
     if kind == "queued" and "name" in data:
         return f"{data['inbox']}/{data['name']}, pipeline {data['pipeline']}"
+    if kind == "queued" and "ended" in data:
+        return f"again: {_cause(data['code'], data['ended'])}"
     if kind in ("failed", "cancelled") and "code" in data:
-        return f"{data['code']}: {'; '.join(data['detail'].splitlines())}"
+        return _cause(data["code"], data["detail"])
     if kind == "started":
         return f"attempt {data.get('attempt', 1)}"
     if data.get("retry"):
@@ -74,3 +92,9 @@ def event_words(kind: str, data: Mapping[str, Any]) -> str:
     if data.get("replaced"):
         return "anew, with a sidecar that came later"
     return "" if not data else plain(data)
+
+
+def _cause(code: str | None, detail: str) -> str:
+    """Write why an attempt ended, on one line: `worker_crashed: signal 9`."""
+    lines = "; ".join(detail.splitlines())
+    return lines if code is None else hold_reason(code, lines)

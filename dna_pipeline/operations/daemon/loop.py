@@ -36,7 +36,7 @@ from dna_pipeline.operations.daemon.cleanup import Cleanup
 from dna_pipeline.operations.daemon.lock import hold_kept, hold_lock, holder
 from dna_pipeline.operations.daemon.preload import Preload
 from dna_pipeline.operations.daemon.run_waits import Report, RunWaits
-from dna_pipeline.operations.daemon.status_file import StatusFile
+from dna_pipeline.operations.daemon.status_file import Observer, StatusFile
 from dna_pipeline.operations.ownership import check_data_folder
 from dna_pipeline.operations.repair.overtaken import OvertakenJobs
 from dna_pipeline.publish.batch_report import BatchReports
@@ -142,8 +142,12 @@ class Daemon:
         until_idle: bool = False,
         started: Callable[[], None] = lambda: None,
         report_waits: Report = lambda _: None,
+        observe: Observer = lambda _: None,
     ) -> None:
         """Work until stopped or, with `until_idle`, until nothing can continue without a person.
+
+        Args:
+            observe: called about once a second with the content of `status.json`, from this thread.
 
         Raises:
             ConfigError: there is no ledger yet, and the data folder holds other people's files.
@@ -151,7 +155,7 @@ class Daemon:
         """
         with closing(self._probe):
             check_data_folder(self.config, self._look)
-            with hold_lock(self.config.data), self._folders(), self._opened():
+            with hold_lock(self.config.data), self._folders(), self._opened(observe):
                 started()
                 self._work(RunWaits(report_waits), until_idle=until_idle)
 
@@ -182,7 +186,7 @@ class Daemon:
             yield
 
     @contextmanager
-    def _opened(self) -> Generator[None]:
+    def _opened(self, observe: Observer) -> Generator[None]:
         """Create, recover and start all parts; end them when the block is left."""
         path = self.config.ledger_path
         thorough = not health.was_stopped_cleanly(path)
@@ -199,7 +203,9 @@ class Daemon:
         self.batch_reports = BatchReports(
             self.ledger, self.publisher, self.cleanup.dispose_unneeded, look
         )
-        self.status = StatusFile(self.config, self._queries, self.dispatcher, self.intake, look)
+        self.status = StatusFile(
+            self.config, self._queries, self.dispatcher, self.intake, look, observe
+        )
         self.overtaken = OvertakenJobs(self.config, self.ledger, look)
         self._recover()
         watcher = Watcher(self.config.inboxes, self._hint, _warn, look)

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import time
+from collections.abc import Callable
 from typing import Any
 
 import structlog
@@ -19,10 +20,18 @@ from dna_pipeline.execution.dispatcher import Dispatcher
 from dna_pipeline.execution.estimate import Estimator, QueueEstimate
 from dna_pipeline.intake.service import IntakeService
 from dna_pipeline.ledger.queries import Queries
+from dna_pipeline.operations.inbox_progress import InboxProgress
 from dna_pipeline.operations.ownership import find_leftovers
-from dna_pipeline.operations.status import file_of, ledger_fields, queued_entry
+from dna_pipeline.operations.status import (
+    file_of,
+    ledger_fields,
+    progress_entries,
+    queued_entry,
+)
 
 log = structlog.get_logger()
+
+Observer = Callable[[dict[str, Any]], None]
 
 INTERVAL_S = 1.0
 IDLE_INTERVAL_S = 10.0
@@ -31,12 +40,18 @@ COUNTS_SHARE = 50
 ESTIMATE_COST_SHARE = 200
 ESTIMATE_INTERVAL_S = 10.0
 LEFTOVERS_INTERVAL_S = 30.0
+RATE_INTERVAL_S = 10.0
 WAITING_SHOWN = 200
 QUEUED_SHOWN = 50
 
 
 class StatusFile:
-    """Writes the file, at most once a second and only when something changed."""
+    """Writes the file, at most once a second and only when something changed.
+
+    Args:
+        observe: called with the content each time that it was put together, from the daemon's main
+            thread; it must return at once, and change nothing.
+    """
 
     def __init__(
         self,
@@ -45,8 +60,10 @@ class StatusFile:
         dispatcher: Dispatcher,
         intake: IntakeService,
         look: Look = look_directly,
+        observe: Observer = lambda _: None,
     ) -> None:
         self._config = config
+        self._observe = observe
         self._path = file_of(config.outbox)
         self._look = look
         self._queries = queries
@@ -70,9 +87,14 @@ class StatusFile:
         self._looking = Throttle(LEFTOVERS_INTERVAL_S, ESTIMATE_COST_SHARE)
         # A long queue costs the most time to estimate and its estimate changes slowly.
         self._estimating = Throttle(0.0, ESTIMATE_COST_SHARE, longest_s=ESTIMATE_INTERVAL_S)
+        # The rate falls while nothing happens, so the ledger's changes do not tell when to count.
+        self._rating = Throttle(RATE_INTERVAL_S, COUNTS_SHARE)
+        self._rate = 0
+        self._progress = InboxProgress()
         self._idle = Throttle(IDLE_INTERVAL_S)
         self._last: dict[str, Any] = {}
         self._counts: dict[str, Any] = {}
+        self._done: dict[str, dict[str, int]] = {}
         self._leftovers: dict[str, Any] = {}
         self._is_stale = True
 
@@ -88,6 +110,7 @@ class StatusFile:
             self._count(now)
         started = time.monotonic()
         content = self._content()
+        self._observe(content)
         self._writing.done(now, time.monotonic() - started)
         if content == self._last and not self._idle.is_due(now):
             return
@@ -98,7 +121,9 @@ class StatusFile:
     def close(self) -> None:
         """Write the file a last time, without a daemon."""
         self._count(time.monotonic())
-        self._put({"written_at": format_time(utcnow()), **self._content(), "daemon": None})
+        content = self._content() | {"daemon": None}
+        self._observe(content)
+        self._put({"written_at": format_time(utcnow()), **content})
 
     def _count(self, now: float) -> None:
         """Query the ledger; takes a tenth of a second with a million jobs."""
@@ -108,6 +133,8 @@ class StatusFile:
             **ledger_fields(self._queries),
             "queued": [queued_entry(job) for job in waiting],
         }
+        names = [inbox.name for inbox in self._config.inboxes]
+        self._done = self._progress.step(self._counts["queue"], names)
         self._is_stale = False
         self._counting.done(now, time.monotonic() - started)
 
@@ -118,6 +145,7 @@ class StatusFile:
             **self._places,
             **self._counts,
             **self._time_left(),
+            "jobs_per_hour": self._jobs_per_hour(),
             **self._look_for_leftovers(),
             "waiting": waiting[:WAITING_SHOWN],
             "waiting_total": len(waiting),
@@ -141,7 +169,13 @@ class StatusFile:
             self._estimating.done(started, time.monotonic() - started)
         jobs = [job.to_dict(self._estimator.job(job.job)) for job in running.values()]
         first = jobs[0] if jobs else None
+        ends = self._estimate
+        if first is not None:
+            ends = ends.behind(first["inbox"], first["eta_s"])
+        batches: list[dict[str, Any]] = self._counts.get("batches", [])
         return {
+            "progress": progress_entries(self._done, ends.inbox_s),
+            "batches": [b | {"eta_s": ends.batch_s.get(b["batch"])} for b in batches],
             "running": first,
             "workers": [
                 {"worker": name, **facts, "jobs": [job for job in jobs if job["worker"] == name]}
@@ -149,6 +183,13 @@ class StatusFile:
             ],
             **(self._estimate.to_dict(True, first["eta_s"]) if first else self._estimate.to_dict()),
         }
+
+    def _jobs_per_hour(self) -> int:
+        started = time.monotonic()
+        if self._rating.is_due(started):
+            self._rate = self._queries.finished_within(1)
+            self._rating.done(started, time.monotonic() - started)
+        return self._rate
 
     def _put(self, content: dict[str, Any]) -> None:
         if self._look(self._config.outbox).is_silent:

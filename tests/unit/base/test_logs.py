@@ -16,8 +16,8 @@ def configure(tmp_path: Path, monkeypatch):
     level = root.level
     ours: list[logging.Handler] = []
 
-    def configure() -> Path:
-        logs.configure(tmp_path)
+    def configure(**options: bool) -> Path:
+        logs.configure(tmp_path, **options)
         ours.extend(root.handlers)
         return tmp_path / "dna-pipeline.log"
 
@@ -101,3 +101,35 @@ def test_a_child_writes_json_lines(capsys, monkeypatch) -> None:
     assert json.loads(capsys.readouterr().err) == {
         "event": "worker.ready", "level": "info", "device": "cpu",
     }  # fmt: skip
+
+
+def test_what_is_shown_elsewhere_keeps_the_log_from_the_terminal(configure, capsys) -> None:
+    file = configure(console=False)
+    structlog.get_logger().error("job.failed")
+    assert capsys.readouterr() == ("", "")
+    assert [line["event"] for line in lines(file)] == ["job.failed"]
+
+
+def test_what_is_printed_meanwhile_goes_to_the_log_line_by_line(configure, capsys) -> None:
+    file = configure(console=False)
+    stream = logs.PrintsToLog()
+    print("a warning\n\nof a", file=stream, end=" ")
+    print("library", file=stream)
+    assert [line["text"] for line in lines(file)] == ["a warning", "of a library"]
+    try:
+        len(file.name) / 0
+    except ZeroDivisionError:
+        logs.note_failure("screen.failed")
+    assert "ZeroDivisionError" in lines(file)[-1]["exception"]
+
+
+def test_an_error_of_the_log_itself_goes_nowhere(configure, monkeypatch) -> None:
+    configure(console=False)
+    stream = logs.PrintsToLog()
+
+    class Full(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            print("no space left", file=stream)
+
+    monkeypatch.setattr(logging.getLogger(), "handlers", [Full()])
+    assert stream.write("text\n") == 5

@@ -16,6 +16,7 @@ from dna_pipeline.execution.protocol import (
     FileRecord,
     JobDone,
     JobFailed,
+    MemoryUse,
     Phase,
     Progress,
     StageDone,
@@ -43,6 +44,8 @@ EVENTS = [
     JobFailed("j", FAILURE, hold=True),
     TaskDone("t", 1.5, {"name": "cpu"}),
     TaskFailed("t", FAILURE),
+    Phase("j", "img2img", "running", 30.0, memory=MemoryUse(5, 9)),
+    Progress("j", "img2img", 1, 20, 0.05, MemoryUse(0, 0)),
 ]
 
 
@@ -63,7 +66,7 @@ def test_what_is_told_is_heard(event: Any):
 @pytest.mark.parametrize("event", EVENTS, ids=lambda event: event.kind)
 def test_a_field_that_is_missing_or_of_another_kind(event: Any):
     message = event_to_message(event)
-    optional = {"stage", "hold", "poisoned", "worker", "facts"}
+    optional = {"stage", "hold", "poisoned", "worker", "facts", "memory"}
     if isinstance(event, Phase | Progress | StageDone):
         optional -= {"stage"}
     for name in message.keys() - optional:
@@ -178,3 +181,12 @@ def test_a_line_without_an_end_is_not_read_to_its_end(monkeypatch: pytest.Monkey
     with pytest.raises(PipeError, match="a line of more than"):
         next(ipc.messages(endless))
     assert endless.tell() == 1001
+
+
+@pytest.mark.parametrize(
+    "memory", [{"used": -1, "total": 9}, {"used": 1}, {"used": "x", "total": 9}]
+)
+def test_a_size_of_memory_that_cannot_be_is_refused(memory: Any):
+    message = event_to_message(Phase("j", "img2img", "running", 30.0)) | {"memory": memory}
+    with pytest.raises(PipeError):
+        event_from_message(message)

@@ -61,6 +61,13 @@ class Book:
         rows = select(Event.kind).where(Event.job_id == job_id).order_by(Event.id)
         return self.ledger.transact(lambda s: list(s.scalars(rows)))
 
+    def data(self, job_id: str, kind: str) -> list[dict[str, Any]]:
+        """The data of a job's events of one kind, in order."""
+        from sqlalchemy import select
+
+        rows = select(Event.data).where(Event.job_id == job_id, Event.kind == kind)
+        return self.ledger.transact(lambda s: list(s.scalars(rows.order_by(Event.id))))
+
     def sql(self, statement: str) -> list[tuple[Any, ...]]:
         """What another program reads."""
         return self.ledger.transact(

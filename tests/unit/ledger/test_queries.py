@@ -31,6 +31,15 @@ def test_find_by_any_unique_beginning(book, views) -> None:
         views.find("ab")
 
 
+def test_find_by_the_folder(book, views) -> None:
+    whole = "abc12345" + "0" * 24
+    book.add(id=whole)
+    for folder in ("chair-abc12345", "photos/failed/a-b-ABC12345/"):
+        assert views.find(folder) == whole
+    for other in ("chair-abc1234", "chair-a", "chair-", "-", "chair-abc12346"):
+        assert views.find(other) is None
+
+
 def test_jobs_newest_first_and_filtered(book, views) -> None:
     a = book.add(inbox="x", batch="b1")
     b = book.add(inbox="y")

@@ -220,11 +220,39 @@ def test_the_wish_to_cancel_outlives_the_run(book, end: str) -> None:
     book.do(requests.request_cancel, job_id)
     args = {
         "hold": (job_id, "disk_full", "no space"), "recover": (),
+        "requeue": (job_id, "its files are gone"),
         "worker_died": (job_id, 3, CRASH, None),
     }.get(end, (job_id,))  # fmt: skip
     book.do(getattr(holds if end == "hold" else queue, end), *args)
     job = book.job(job_id)
     assert (job.status, job.hold, job.publish) == ("cancelled", None, "pending")
+
+
+@pytest.mark.parametrize(
+    ("end", "args", "cause"),
+    [
+        ("hold", ("disk_full", "no space"), ("disk_full", "no space")),
+        ("requeue", ("its files are gone",), (None, "its files are gone")),
+        ("requeue_interrupted", (), (None, "the daemon was stopped")),
+        ("recover", None, (None, "the daemon or the machine ended")),
+        ("worker_died", (3, CRASH, None), (CRASH.code, CRASH.detail)),
+    ],
+)
+def test_the_events_say_why_an_attempt_ended(book, end: str, args, cause) -> None:
+    job_id = book.add()
+    book.claim()
+    book.do(
+        getattr(holds if end == "hold" else queue, end), *(() if args is None else (job_id, *args))
+    )
+    assert book.kinds(job_id) == ["queued", "started", "queued"]
+    (last,) = book.data(job_id, "queued")[1:]
+    assert (last["code"], last["ended"]) == cause
+
+
+def test_a_job_that_was_held_before_it_ran_has_no_attempt_that_ended(book) -> None:
+    job_id = book.add()
+    book.do(holds.hold, job_id, "disk_full", "no space")
+    assert book.kinds(job_id) == ["queued"]
 
 
 def test_revive(book) -> None:

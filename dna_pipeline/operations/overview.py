@@ -1,0 +1,216 @@
+"""Typed values of the state of daemon and queue, for the live view and the command `status`.
+
+They are made from the fields of `status.json`, whoever put these together: the daemon in the same
+process, or `operations/status.py` from the file and the ledger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from dna_pipeline.config.schema import Config
+
+Record = Mapping[str, Any]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class RunningJob:
+    """A job at a worker; `fraction` is the share of all its stages that is done."""
+
+    job: str
+    inbox: str
+    name: str
+    attempt: int
+    stage: str | None
+    phase: str | None
+    step: int
+    steps: int
+    fraction: float
+    eta_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class InboxState:
+    """A watched folder, and the jobs since it last had none to do. `path` is "" for an inbox that
+    is no folder, such as that of `submit`."""
+
+    name: str
+    path: str = ""
+    done: int = 0
+    total: int = 0
+    eta_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OpenBatch:
+    """A batch with jobs that are not done. `paused` says why, if it is."""
+
+    batch: str
+    inbox: str
+    folder: str
+    jobs: Mapping[str, int]
+    wrong: int
+    paused: str | None
+    eta_s: float | None = None
+
+    @property
+    def total(self) -> int:
+        return sum(self.jobs.values())
+
+    @property
+    def done(self) -> int:
+        return self.total - self.jobs.get("queued", 0) - self.jobs.get("running", 0)
+
+
+@dataclass(frozen=True, slots=True)
+class JobHold:
+    """A reason why jobs wait. `jobs` is None for the whole queue."""
+
+    code: str
+    detail: str
+    jobs: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingFile:
+    """A file that is not taken in yet; `file` is None for the inbox itself."""
+
+    inbox: str
+    file: str | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndedJob:
+    """A result or a failure, with its folder below the outbox; `code` is None for a result."""
+
+    job: str
+    inbox: str
+    name: str
+    status: str
+    folder: str
+    code: str | None
+    finished_at: str | None
+    message: str = ""
+    detail: str = ""
+    hint: str = ""
+    warnings: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceState:
+    """The device of a worker; None where it is not known yet."""
+
+    device: str | None = None
+    dtype: str | None = None
+    gpu: str | None = None
+    memory_bytes: int | None = None
+    memory_total_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The state of daemon and queue at one instant.
+
+    Attributes:
+        outbox: the folder of results.
+        has_daemon: True if a daemon runs.
+        queued: number of jobs that have not started, held ones included.
+        runnable: number of those that wait for nothing but their turn.
+        queue_eta_s: seconds until these and the running jobs have ended; None if unknown.
+        ended: the jobs that ended last, the newest first.
+    """
+
+    outbox: str
+    has_daemon: bool
+    device: DeviceState
+    inboxes: tuple[InboxState, ...]
+    running: tuple[RunningJob, ...]
+    queued: int
+    runnable: int
+    queue_eta_s: float | None
+    jobs_per_hour: int
+    batches: tuple[OpenBatch, ...]
+    holds: tuple[JobHold, ...]
+    waiting: tuple[WaitingFile, ...]
+    waiting_total: int
+    ended: tuple[EndedJob, ...]
+
+    @property
+    def held(self) -> int:
+        """Number of queued jobs that wait for more than their turn; all where the queue is
+        paused."""
+        counts = [self.queued if hold.jobs is None else hold.jobs for hold in self.holds]
+        return min(sum(counts), self.queued)
+
+
+def make_overview(config: Config, status: Record) -> Overview:
+    """Make the values from the fields of `status.json`. An older version of the program may have
+    written them, so those that came later may be missing."""
+    daemon: Record | None = status.get("daemon")
+    waiting = _all(WaitingFile, status.get("waiting", ()))
+    return Overview(
+        outbox=str(config.outbox),
+        has_daemon=daemon is not None,
+        device=_one(DeviceState, daemon or {}),
+        inboxes=_inboxes(config, status.get("progress", ())),
+        running=_running(status),
+        queued=sum(status.get("queue", {}).get("queued", {}).values()),
+        runnable=status.get("runnable", 0),
+        queue_eta_s=status.get("queue_eta_s"),
+        jobs_per_hour=status.get("jobs_per_hour", 0),
+        batches=_all(OpenBatch, status.get("batches", ())),
+        holds=make_holds(status.get("holds", ())),
+        waiting=waiting,
+        waiting_total=max(status.get("waiting_total", 0), len(waiting)),
+        ended=_all(EndedJob, status.get("recent", ())),
+    )
+
+
+def make_holds(entries: Any) -> tuple[JobHold, ...]:
+    """Make values from the field `holds`."""
+    return tuple(JobHold(e["code"], e["detail"] or "", e["jobs"]) for e in entries)
+
+
+def make_waiting(entries: Any) -> tuple[WaitingFile, ...]:
+    """Make values from the field `waiting`."""
+    return _all(WaitingFile, entries)
+
+
+def ended_at(job: EndedJob) -> datetime | None:
+    """Give the time at which the job ended; None if it is not recorded."""
+    return None if job.finished_at is None else datetime.fromisoformat(job.finished_at)
+
+
+def _running(status: Record) -> tuple[RunningJob, ...]:
+    """All running jobs. One that no worker has begun yet is the field `running` alone."""
+    jobs = [job for worker in status.get("workers", ()) for job in worker["jobs"]]
+    first = status.get("running")
+    if first is not None and first["job"] not in {job["job"] for job in jobs}:
+        jobs.insert(0, first)
+    return _all(RunningJob, jobs)
+
+
+def _inboxes(config: Config, progress: Any) -> tuple[InboxState, ...]:
+    """List the inboxes that are configured, then others that have jobs."""
+    paths = {inbox.name: str(inbox.path) for inbox in config.inboxes}
+    counted: dict[str, Record] = {entry["inbox"]: entry for entry in progress}
+    return tuple(
+        _one(InboxState, {"name": name, "path": paths.get(name, ""), **counted.get(name, {})})
+        for name in [*paths, *(name for name in counted if name not in paths)]
+    )
+
+
+def _all(kind: type[T], entries: Any) -> tuple[T, ...]:
+    return tuple(_one(kind, entry) for entry in entries)
+
+
+def _one(kind: type[T], entry: Record) -> T:
+    """Make a value from the entry's fields that it has."""
+    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    return kind(**{name: entry[name] for name in names if name in entry})

@@ -1,0 +1,35 @@
+"""What a worker says of its device."""
+
+from __future__ import annotations
+
+import pytest
+
+from dna_pipeline.execution.worker.device import memory_use
+from dna_pipeline.providers.base import Device
+
+
+def test_on_a_cpu_the_memory_is_that_of_the_process_and_of_the_machine():
+    use = memory_use(Device("cpu", "float32"))
+    assert use is not None
+    assert 1 << 20 < use.used < use.total
+
+
+def test_on_a_gpu_the_memory_is_the_device_s(monkeypatch: pytest.MonkeyPatch):
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda name: (30, 100))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda name: "H")
+    use = memory_use(Device("cuda:0", "float16"))
+    assert use is not None
+    assert (use.used, use.total) == (70, 100)
+
+
+def test_a_driver_that_does_not_say_is_no_fault(monkeypatch: pytest.MonkeyPatch):
+    import torch
+
+    def refuse(name: str) -> None:
+        raise RuntimeError("not supported")
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", refuse)
+    assert memory_use(Device("cuda:0", "float16")) is None
+    assert memory_use(Device("xpu", "float16")) is None
