@@ -450,7 +450,7 @@ def test_the_alpha_of_the_input_is_put_back(context: StageContext):
 def test_a_soft_edge_shows_no_white(context: StageContext, monkeypatch: pytest.MonkeyPatch):
     """A black subject with a soft edge, by a model that changes nothing."""
     monkeypatch.setattr(
-        "dna_pipeline.providers.stable_diffusion.provider.StableDiffusion.redraw",
+        "dna_pipeline.providers.stable_diffusion.model.StableDiffusion.redraw",
         lambda _s, image, *_: image,
     )
     image = Image.new("RGBA", (104, 72), (0, 0, 0, 255))

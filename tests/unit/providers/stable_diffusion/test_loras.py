@@ -18,7 +18,7 @@ from torch import nn
 from dna_pipeline.base.errors import WeightsMismatch, WeightsMissing
 from dna_pipeline.providers.base import ImageToImageRequest
 from dna_pipeline.providers.stable_diffusion import adapters, compilation
-from dna_pipeline.providers.stable_diffusion.provider import StableDiffusion, make_scheduler
+from dna_pipeline.providers.stable_diffusion.model import StableDiffusion, make_scheduler
 from dna_pipeline.weights.loras import Lora
 from tests.unit.providers.stable_diffusion.conftest import CPU, REQUEST, ignore, provider
 from tests.unit.providers.stable_diffusion.lora_files import TrainedLora
