@@ -10,7 +10,8 @@ from dna_pipeline.config.batch import Row
 from dna_pipeline.config.loader import load_config
 from dna_pipeline.config.schema import Config
 from dna_pipeline.config.yaml12 import loads
-from dna_pipeline.intake.planning.plan import Plan, PlanItem, Planner
+from dna_pipeline.intake.planning.plan import Plan, PlanItem
+from dna_pipeline.intake.planning.planner import Planner
 from dna_pipeline.weights.loras import FOLDER
 
 CONFIG = """\
