@@ -32,7 +32,6 @@ from dna_pipeline.providers.base import Device, ModelCache, Provider
 from dna_pipeline.providers.checkpoints import Models
 from dna_pipeline.stages import registry
 from dna_pipeline.weights.fingerprint import Fingerprints
-from dna_pipeline.weights.loras import LoraFolder
 
 # A model's folder may name files on the network. No library may fetch them.
 OFFLINE = {
@@ -102,7 +101,6 @@ class Worker:
             licence=fingerprints.licence,
             data=Path(self.settings.data),
             hash_file=fingerprints.of_file,
-            loras=LoraFolder(Path(self.settings.data), fingerprints.of_file),
         )
         # No job is charged for a worker that dies before this event.
         self.emit(WorkerReady(device.name, device.dtype, versions))

@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cache, cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from dna_pipeline.base.errors import (
     JobError,
     ParameterInvalid,
     PathEscapesInbox,
+    WeightsMissing,
 )
 from dna_pipeline.base.naming import printable, safe_stem
 from dna_pipeline.base.times import utcnow
@@ -44,7 +45,6 @@ from dna_pipeline.intake.planning.wildcards import WildcardFiles
 from dna_pipeline.ledger.store import new_id
 from dna_pipeline.stages import registry
 from dna_pipeline.weights.fingerprint import Fingerprints
-from dna_pipeline.weights.loras import LoraFolder
 
 ModelIdentities = Callable[[str], Any]
 """Values that identify the model of a name, for dedup keys."""
@@ -294,10 +294,6 @@ class Planner:
 
         return identity
 
-    @cached_property
-    def _loras(self) -> LoraFolder:
-        return LoraFolder(self._config.data, Fingerprints(self._config.data).of_file)
-
     def dedup_key(
         self, plan: Plan, item: PlanItem, sha256: str, models: ModelIdentities
     ) -> str | None:
@@ -310,27 +306,25 @@ class Planner:
             preview = self.preview(plan, item, sha256)
         except JobError:
             return None
-        spec, stages = preview.identity(), preview.stages
+        spec = preview.identity()
         del spec["priority"], spec["not_before"]
         used = {s["params"].get("model") for s in spec["stages"]} - {None}
         content = [sha256, spec, {name: models(name) for name in sorted(used)}]
-        if files := self._extra_files(stages):
+        if files := self._extra_files(preview.stages):
             content.append(files)
-        if names := registry.lora_names(spec["stages"]):
-            content.append(self._loras.hashes(names))
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
 
     def _extra_files(self, stages: Iterable[ResolvedStage]) -> dict[str, str]:
-        """Hashes of the files in the data folder that the stages may read besides their models."""
-        files: dict[str, Path] = {}
-        for stage in stages:
-            parameters = registry.stage_class(stage.type).model_validate(stage.params)
-            files |= parameters.extra_files(self._config.data)
-        hashes: dict[str, str] = {}
-        with suppress(OSError):  # the worker will report it
-            prints = Fingerprints(self._config.data)
-            hashes = {name: prints.of_file(path) for name, path in files.items()}
-        return hashes
+        """Hashes of the files that the stages may read besides their models; none where one that
+        is needed is not there, or one cannot be read, which the worker will report."""
+        with suppress(OSError, WeightsMissing):
+            files = registry.extra_files(map(asdict, stages), self._config.data)
+            return {name: self._prints.of_file(path) for name, path in files.items()}
+        return {}
+
+    @cached_property
+    def _prints(self) -> Fingerprints:
+        return Fingerprints(self._config.data)
 
     def version_key(
         self,

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from dna_pipeline.base.errors import WeightsMissing
+from dna_pipeline.providers.stable_diffusion.inversions import identity
 from dna_pipeline.providers.stable_diffusion.lora_file import TEXT, UNET, Change, Layer, read_lora
 from dna_pipeline.weights.loras import Lora
 
@@ -63,7 +63,7 @@ class Adapters:
         if not loras:
             yield ""
             return
-        identities = {_identity(lora): lora.weight for lora in loras}
+        identities = {identity(lora.path): lora.weight for lora in loras}
         weights: dict[str, float] = {}
         for lora in loras:
             weights[self._name_of(lora)] = lora.weight
@@ -81,8 +81,8 @@ class Adapters:
 
     def _name_of(self, lora: Lora) -> str:
         """peft's name of a LoRA, which is read if it is not in memory."""
-        identity = _identity(lora)
-        if identity not in self._resident:
+        file = identity(lora.path)
+        if file not in self._resident:
             changes = read_lora(lora.path, self._shapes())
             self._number += 1
             name = f"lora_{self._number}"
@@ -90,9 +90,9 @@ class Adapters:
                 own = {layer: change for layer, change in changes.items() if layer[0] == part}
                 if own:
                     self._inject(part, name, own)
-            self._resident[identity] = name
-        self._resident.move_to_end(identity)
-        return self._resident[identity]
+            self._resident[file] = name
+        self._resident.move_to_end(file)
+        return self._resident[file]
 
     def _shapes(self) -> dict[Layer, tuple[int, ...]]:
         return {layer: tuple(module.weight.shape) for layer, module in self._all_layers().items()}
@@ -172,25 +172,16 @@ class Adapters:
 
     def _forget_others(self, used: Mapping[str, float]) -> None:
         """Forget the LoRAs that were not used for longest, but none of these."""
-        for identity in list(self._resident):
+        for file in list(self._resident):
             if len(self._resident) <= MOST_RESIDENT:
                 return
-            if identity not in used:
-                self._forget(identity)
+            if file not in used:
+                self._forget(file)
 
-    def _forget(self, identity: str) -> None:
-        name = self._resident.pop(identity)
+    def _forget(self, file: str) -> None:
+        name = self._resident.pop(file)
         for layer, place in list(self._places.items()):
             if name in place.wrapper.lora_A:
                 place.wrapper.delete_adapter(name)
             if not place.wrapper.lora_A:
                 del self._places[layer]
-
-
-def _identity(lora: Lora) -> str:
-    """Path, size and time of the file: a file that is replaced is read anew."""
-    try:
-        stat = lora.path.stat()
-    except OSError as error:
-        raise WeightsMissing(f"{lora.path} is not there any more; put it there again") from error
-    return f"{lora.path}|{stat.st_size}|{stat.st_mtime_ns}"

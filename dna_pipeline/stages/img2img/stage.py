@@ -20,7 +20,7 @@ from dna_pipeline.base.files import Artifact
 from dna_pipeline.providers.base import ImageToImageRequest
 from dna_pipeline.providers.stable_diffusion.prompts import emphasis, tags
 from dna_pipeline.providers.stable_diffusion.samplers import SAMPLERS, SCHEDULES, sampler_named
-from dna_pipeline.stages.base import Seed, Stage, StageContext
+from dna_pipeline.stages.base import ExtraFile, Seed, Stage, StageContext
 from dna_pipeline.stages.img2img.parameters_text import parameters_text
 from dna_pipeline.stages.img2img.sizes import (
     MIN_SIDE_PX,
@@ -31,7 +31,7 @@ from dna_pipeline.stages.img2img.sizes import (
     size_remarks,
     with_alpha,
 )
-from dna_pipeline.weights import embeddings
+from dna_pipeline.weights import embeddings, slots
 from dna_pipeline.weights.loras import Lora, LoraFolder, short_hash
 
 if TYPE_CHECKING:
@@ -48,6 +48,9 @@ SamplerName = Literal[
 Schedule = Literal["normal", "karras", "exponential", "beta"]
 
 LoraWeight = Annotated[float, Field(ge=-tags.MOST_WEIGHT, le=tags.MOST_WEIGHT, allow_inf_nan=False)]
+
+LORA, EMBEDDING = "lora:", "embedding:"
+"""Starts of the names of files that the stage reads besides its input and its model."""
 
 EMPTY_PROMPT = "The prompt is empty: the picture was redrawn without a description."
 
@@ -231,11 +234,24 @@ class Img2Img(Stage):
                         hint="Mend it, or set prompt_syntax: plain, where all is text.",
                     ) from None
 
+    def needed_files(self) -> list[str]:
+        return [f"{LORA}{name}" for name in self._lora_weights()]
+
     def extra_files(self, data: Path) -> dict[str, Path]:
+        loras = LoraFolder(data).find(self._lora_weights())
+        files = {f"{LORA}{name}": path for name, path in loras.items()}
         if self.prompt_syntax == "plain":
-            return {}
+            return files
         texts = (self.prompt, self.negative_prompt)
-        return embeddings.possibly_named(data / embeddings.FOLDER, texts)
+        inversions = embeddings.possibly_named(data / embeddings.FOLDER, texts)
+        return files | {f"{EMBEDDING}{name}": path for name, path in inversions.items()}
+
+    def model_facts(self, files: Mapping[str, ExtraFile]) -> dict[str, Any]:
+        loras = [
+            {"name": name, "sha256": files[f"{LORA}{name}"].sha256, "weight": weight}
+            for name, weight in self._lora_weights().items()
+        ]
+        return {"loras": loras} if loras else {}
 
     def _prompt_and_loras(self) -> tuple[str, dict[str, float]]:
         """The prompt without tags, and the weights of all LoRAs. Raises `PromptError`.
@@ -249,11 +265,14 @@ class Img2Img(Stage):
             raise emphasis.PromptError(f"the LoRA {twice[0]!r} is in `loras` too; keep one")
         return prompt, {**self.loras, **weights}
 
-    def lora_weights(self) -> dict[str, float]:
+    def _lora_weights(self) -> dict[str, float]:
+        """The weights of the LoRAs that are used, in the order of their names: one of weight 0
+        changes nothing. None where the prompt cannot be read, since that fails the job."""
         try:
-            return self._prompt_and_loras()[1]
+            weights = self._prompt_and_loras()[1]
         except emphasis.PromptError:
             return {}
+        return {name: weights[name] for name in sorted(weights) if weights[name] != 0}
 
     def disk_bytes(self, width: int, height: int) -> int:
         return 4 * (width * height if self._keeps_size else self.max_size**2)
@@ -284,7 +303,8 @@ class Img2Img(Stage):
         result = make(ctx, source)
         path = ctx.path(".png")
         hashes = {lora.name: short_hash(lora.path) for lora in self._loras(ctx)}
-        text = parameters_text(self, result.size, inversions=ctx.embeddings, lora_hashes=hashes)
+        inversions = {one["name"]: one["sha256"] for one in ctx.model_facts.get("embeddings", [])}
+        text = parameters_text(self, result.size, inversions=inversions, lora_hashes=hashes)
         save_png(result, path, {"parameters": text})
         facts: dict[str, Any] = {"width": result.width, "height": result.height}
         return [Artifact(path, "image", "image/png", facts)]
@@ -345,14 +365,21 @@ class Img2Img(Stage):
         ctx.warnings += model.remarks(request)
         result = model.redraw(image, replace(request, mask=mask), ctx.on_step)
         ctx.warnings += result.info.pop("remarks", [])
-        names = result.info.pop("embeddings", [])
-        ctx.embeddings |= {name: ctx.extra_files[name].sha256 for name in names}
+        if names := result.info.pop("embeddings", []):
+            ctx.model_facts["embeddings"] = [
+                {"name": name, "sha256": ctx.extra_files[f"{EMBEDDING}{name}"].sha256}
+                for name in names
+            ]
         return result
 
     def _request(self, ctx: StageContext) -> ImageToImageRequest:
         assert isinstance(self.seed, int), "made definite at intake"
+        try:
+            prompt, _ = self._prompt_and_loras()
+        except emphasis.PromptError as error:
+            raise ParameterInvalid(f"prompt: {error}") from error
         return ImageToImageRequest(
-            prompt=self._definite_prompt()[0],
+            prompt=prompt,
             negative_prompt=self.negative_prompt,
             seed=self.seed,
             steps=self.steps,
@@ -363,27 +390,19 @@ class Img2Img(Stage):
             saves_memory=ctx.low_memory_level > 0,
             prompt_syntax=self.prompt_syntax,
             clip_skip=self.clip_skip,
-            embeddings={name: file.path for name, file in ctx.extra_files.items()},
+            embeddings={
+                name.removeprefix(EMBEDDING): file.path
+                for name, file in ctx.extra_files.items()
+                if name.startswith(EMBEDDING)
+            },
             loras=tuple(self._loras(ctx)),
         )
 
-    def _definite_prompt(self) -> tuple[str, dict[str, float]]:
-        """As `_prompt_and_loras`, in a job. Raises `ParameterInvalid`."""
-        try:
-            return self._prompt_and_loras()
-        except emphasis.PromptError as error:
-            raise ParameterInvalid(f"prompt: {error}") from error
-
     def _loras(self, ctx: StageContext) -> list[Lora]:
-        """The LoRAs of the job. Raises `WeightsMissing` or `WeightsMismatch`."""
-        _, weights = self._definite_prompt()
-        return _fitting(ctx.loras, weights) if weights else []
-
-
-def _fitting(folder: LoraFolder | None, weights: Mapping[str, float]) -> list[Lora]:
-    """The LoRAs of these names. Raises `WeightsMissing` or `WeightsMismatch`."""
-    assert folder is not None, "a job with LoRAs runs in a worker, which knows their folder"
-    for name in weights:
-        if (why := folder.mismatch(name)) is not None:
-            raise WeightsMismatch(why)
-    return folder.get(weights)
+        """The LoRAs of the job. Raises `WeightsMismatch`."""
+        weights = self._lora_weights()
+        loras = [Lora(n, ctx.extra_files[f"{LORA}{n}"].path, w) for n, w in weights.items()]
+        for lora in loras:
+            if (why := slots.mismatch(lora.path, slots.LORA)) is not None:
+                raise WeightsMismatch(why)
+        return loras
