@@ -14,7 +14,6 @@ from dna_pipeline.base.errors import (
     MaskMissing,
     NoEffectiveSteps,
     ParameterInvalid,
-    WeightsMismatch,
 )
 from dna_pipeline.base.files import Artifact
 from dna_pipeline.providers.base import ImageToImageRequest
@@ -31,7 +30,13 @@ from dna_pipeline.stages.img2img.sizes import (
     size_remarks,
     with_alpha,
 )
-from dna_pipeline.weights import embeddings, slots
+from dna_pipeline.stages.img2img.used_loras import (
+    fitting_loras,
+    prompt_and_weights,
+    trigger_remarks,
+)
+from dna_pipeline.weights import embeddings
+from dna_pipeline.weights.extra_files import EMBEDDING, LORA
 from dna_pipeline.weights.loras import Lora, LoraFolder, short_hash
 
 if TYPE_CHECKING:
@@ -48,9 +53,6 @@ SamplerName = Literal[
 Schedule = Literal["normal", "karras", "exponential", "beta"]
 
 LoraWeight = Annotated[float, Field(ge=-tags.MOST_WEIGHT, le=tags.MOST_WEIGHT, allow_inf_nan=False)]
-
-LORA, EMBEDDING = "lora:", "embedding:"
-"""Starts of the names of files that the stage reads besides its input and its model."""
 
 EMPTY_PROMPT = "The prompt is empty: the picture was redrawn without a description."
 
@@ -254,16 +256,10 @@ class Img2Img(Stage):
         return {"loras": loras} if loras else {}
 
     def _prompt_and_loras(self) -> tuple[str, dict[str, float]]:
-        """The prompt without tags, and the weights of all LoRAs. Raises `PromptError`.
-
-        A LoRA that `loras` and a tag name has two weights, of which neither is clearly meant.
-        """
+        """The prompt without tags, and the weights of all LoRAs. Raises `PromptError`."""
         if self.prompt_syntax == "plain":
             return self.prompt, self.loras
-        prompt, weights = tags.split(self.prompt)
-        if twice := sorted(weights.keys() & self.loras.keys()):
-            raise emphasis.PromptError(f"the LoRA {twice[0]!r} is in `loras` too; keep one")
-        return prompt, {**self.loras, **weights}
+        return prompt_and_weights(self.prompt, self.loras)
 
     def _lora_weights(self) -> dict[str, float]:
         """The weights of the LoRAs that are used, in the order of their names: one of weight 0
@@ -302,7 +298,9 @@ class Img2Img(Stage):
         make = self._redrawn if self.mask == "none" else self._repainted
         result = make(ctx, source)
         path = ctx.path(".png")
-        hashes = {lora.name: short_hash(lora.path) for lora in self._loras(ctx)}
+        loras = self._loras(ctx)
+        ctx.warnings += trigger_remarks(self._prompt_and_loras()[0], loras)
+        hashes = {lora.name: short_hash(lora.path) for lora in loras}
         inversions = {one["name"]: one["sha256"] for one in ctx.model_facts.get("embeddings", [])}
         text = parameters_text(self, result.size, inversions=inversions, lora_hashes=hashes)
         save_png(result, path, {"parameters": text})
@@ -400,9 +398,4 @@ class Img2Img(Stage):
 
     def _loras(self, ctx: StageContext) -> list[Lora]:
         """The LoRAs of the job. Raises `WeightsMismatch`."""
-        weights = self._lora_weights()
-        loras = [Lora(n, ctx.extra_files[f"{LORA}{n}"].path, w) for n, w in weights.items()]
-        for lora in loras:
-            if (why := slots.mismatch(lora.path, slots.LORA)) is not None:
-                raise WeightsMismatch(why)
-        return loras
+        return fitting_loras(ctx.extra_files, self._lora_weights())

@@ -614,6 +614,24 @@ def test_a_lora_of_another_family_and_an_absent_one(with_lora: StageContext):
         drawn(with_lora, prompt="<lora:clya:1>")
 
 
+@pytest.mark.slow
+def test_a_prompt_without_the_trigger_words_is_remarked(with_lora: StageContext):
+    lora = with_lora.work_dir.parent / "data" / FOLDER / "styles/clay.safetensors"
+    drawn(with_lora, prompt="a chair <lora:clay:1>")
+    assert with_lora.warnings == []
+    lora.with_suffix(".json").write_text('{"activation text": "clay style, plasticine"}')
+    drawn(with_lora, prompt="a chair, (Clay Style:1.2)", loras={"clay": 1.0})
+    drawn(with_lora, prompt="a chair", loras={"clay": -1.0})
+    assert with_lora.warnings == []
+    drawn(with_lora, prompt="a chair <lora:clay:1>")
+    assert with_lora.warnings == [
+        "The prompt has none of the trigger words of the LoRA 'clay': clay style, plasticine."
+    ]
+    lora.with_suffix(".json").write_text("{" * 100_000)
+    drawn(with_lora, prompt="a chair <lora:clay:1>")
+    assert len(with_lora.warnings) == 1
+
+
 @pytest.mark.parametrize(
     ("params", "phrase"),
     [
