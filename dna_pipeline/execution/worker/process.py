@@ -193,7 +193,7 @@ def environment(device: Device) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
     }
-    packages = ("torch", "diffusers", "transformers", "accelerate", "peft", "numpy", "pillow",
+    packages = ("torch", "diffusers", "transformers", "accelerate", "numpy", "pillow",
                 "scikit-image", "trimesh", "fast-simplification", "xatlas", "moderngl", "rembg",
                 "onnxruntime")  # fmt: skip
     for name in packages:
