@@ -8,6 +8,7 @@ bench.py turntable --mode mesh --scene robot.npz --size 512 a film of the mesh a
 bench.py turntable --mode nerf --scene robot.npz            30 views, beside every sample of two
 bench.py forward                                            TripoSR's network, full size
 bench.py img2img                                            Stable Diffusion 1.5, full size
+bench.py loras                                              to read LoRAs, and what they cost
 bench.py ledger --jobs 1000000 --future 100000              of claiming, of `status` and `jobs`, …
 bench.py convert                                            a checkpoint of full size to a folder
 bench.py idle --seconds 60                                  the CPU that ten quiet inboxes take
@@ -39,6 +40,7 @@ BENCHES = {
     "bake": "from a scene code to a mesh with a texture, and how it looks beside its field",
     "forward": "from a picture to scene codes, in float32 and in bfloat16",
     "img2img": "Stable Diffusion 1.5 of full size, in float32 and in the dtype that auto chooses",
+    "loras": "to read a LoRA, to change between two, and what a job without any pays",
     "turntable": "from a scene code to pictures all around",
     "ledger": "a ledger of a million jobs: the daemon's questions and the commands that look",
     "pictures": "encoding, keying, cutting out and previews, beside the models",

@@ -30,8 +30,7 @@ from dna_pipeline.ledger.engine import Transaction
 from dna_pipeline.ledger.queue import Runnable
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Job
-from dna_pipeline.stages.registry import lora_names
-from dna_pipeline.weights.loras import LoraFolder
+from dna_pipeline.stages import registry
 
 log = structlog.get_logger()
 
@@ -188,8 +187,16 @@ class Scheduler:
                 return f"model {name!r} is not declared in {self._config.file.name} any more"
             if (why := provider.missing()) is not None:
                 return f"model {name!r}: {why}"
-        names = lora_names(job.stages)
-        return LoraFolder(self._config.data).missing(names) if names else None
+        return self._missing_file(job)
+
+    def _missing_file(self, job: Runnable) -> str | None:
+        if not registry.needed_files(job.stages):
+            return None
+        try:
+            registry.extra_files(job.stages, self._config.data)
+        except WeightsMissing as error:
+            return str(error)
+        return None
 
     def _no_checkpoint(self, name: str) -> str | None:
         """Reason why the folder of checkpoints has no such model; None if there is no folder."""

@@ -10,9 +10,6 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-_LORA = "lora:"
-"""Mark before the name of a LoRA in a text."""
-
 
 def names_in(stages: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return the names of the models in stages, as `jobs.stages` has them; sorted, each once."""
@@ -20,19 +17,21 @@ def names_in(stages: Iterable[Mapping[str, Any]]) -> list[str]:
     return sorted({name for name in models if name is not None})
 
 
-def text_of(names: Iterable[str], loras: Iterable[str] = ()) -> str:
-    """Return the text for a set of models and LoRAs, different for different sets.
+def text_of(names: Iterable[str], files: Iterable[str] = ()) -> str:
+    """Return the text for a set of models and extra files, different for different sets.
 
     The names are joined by commas, as people read and query them. If a name would make that
     ambiguous, the text is a JSON list.
+
+    Args:
+        files: names that begin with the kind of the file, such as `lora:clay`.
     """
-    ordered, adapters = sorted(set(names)), sorted(set(loras))
-    if all(map(_is_plain, [*ordered, *adapters])):
-        return ",".join([*ordered, *(f"{_LORA}{name}" for name in adapters)])
-    return json.dumps([ordered, adapters] if adapters else ordered)
+    models, others = sorted(set(names)), sorted(set(files))
+    looks_like_file = any(name.startswith("lora:") for name in models)
+    if all(map(_is_plain, [*models, *others])) and not looks_like_file:
+        return ",".join([*models, *others])
+    return json.dumps([models, others] if others else models)
 
 
 def _is_plain(name: str) -> bool:
-    return (
-        name.isprintable() and bool(name) and "," not in name and not name.startswith(("[", _LORA))
-    )
+    return name.isprintable() and bool(name) and "," not in name and not name.startswith("[")

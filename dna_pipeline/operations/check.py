@@ -19,6 +19,8 @@ from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.operations import obstacles
 from dna_pipeline.operations.check_plan import PlannedJob, planned_jobs, preview
 from dna_pipeline.operations.lookup import open_queries
+from dna_pipeline.stages import registry
+from dna_pipeline.weights import extra_files
 
 
 def check(config: Config) -> dict[str, Any]:
@@ -42,6 +44,7 @@ def check(config: Config) -> dict[str, Any]:
             )
         report["remarks"] = obstacles.of_surroundings(config, queries, look)
     report["models"] = _models(config, report["jobs"])
+    report["extra_files"] = _extra_files(config, report["jobs"])
     _note_missing_weights(report)
     report |= _whole(report["jobs"])
     report["would_all_run"] = _would_all_run(report)
@@ -63,14 +66,23 @@ def _models(config: Config, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return report + [{"name": name, "missing": text, **absent} for name, text in problems]
 
 
+def _extra_files(config: Config, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Facts about the files that jobs need besides their models, such as LoRAs."""
+    report: list[dict[str, Any]] = []
+    for name in sorted({name for job in jobs for name in job["extra_files"]}):
+        missing, mismatch = extra_files.problems(config.data, name)
+        report.append({"name": name, "missing": missing, "mismatch": mismatch, "jobs": 0})
+    return report
+
+
 def _note_missing_weights(report: dict[str, Any]) -> None:
-    """Add to each job the models whose weights it lacks, and those that have a wrong file; count
-    these jobs by model."""
-    models = {model["name"]: model for model in report["models"]}
+    """Add to each job the models and extra files that it lacks, and those that are wrong; count
+    these jobs by model and by file."""
+    models = {one["name"]: one for one in [*report["extra_files"], *report["models"]]}
     missing = {name for name, model in models.items() if model["missing"]}
     mismatched = {name for name, model in models.items() if model["mismatch"]} - missing
     for job in report["jobs"]:
-        needed = job.pop("models")
+        needed = [*job.pop("models"), *job.pop("extra_files")]
         job["lacks"] = [] if job["skipped"] else [name for name in needed if name in missing]
         wrong = [] if job["skipped"] else [name for name in needed if name in mismatched]
         job["mismatched"] = wrong
@@ -185,7 +197,7 @@ def _job(
     entry: dict[str, Any] = {
         "inbox": inbox.name, "file": job.image or request, "sidecar": request,
         "row": job.row, "column": None, "pipeline": None, "skipped": False, "error": None,
-        "detail": None, "seconds": None, "disk_bytes": 0, "models": [],
+        "detail": None, "seconds": None, "disk_bytes": 0, "models": [], "extra_files": [],
     }  # fmt: skip
     if (error := job.error) is not None:
         column = error.where if job.row is not None else None
@@ -198,6 +210,7 @@ def _job(
     return entry | {
         "pipeline": spec.pipeline, "priority": spec.priority,
         "skipped": earlier_jobs.has(job.key), "models": model_sets.names_in(stages),
+        "extra_files": registry.needed_files(stages),
         "seconds": round(sum(seconds), 3) if seconds else None,
         "disk_bytes": output_bytes(probed.width, probed.height, stages),
     }  # fmt: skip

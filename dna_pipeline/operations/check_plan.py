@@ -22,7 +22,8 @@ from dna_pipeline.intake.discovery.stability import StabilityTracker
 from dna_pipeline.intake.planning.finder import is_processed, key_path
 from dna_pipeline.intake.planning.job_rows import read_sidecar
 from dna_pipeline.intake.planning.known_files import KnownFiles
-from dna_pipeline.intake.planning.plan import Planner, document_of, image_error
+from dna_pipeline.intake.planning.plan import image_error
+from dna_pipeline.intake.planning.planner import Planner, document_of
 from dna_pipeline.intake.planning.references import read_reference
 from dna_pipeline.intake.planning.source_roots import is_file
 from dna_pipeline.ledger.queries import Queries

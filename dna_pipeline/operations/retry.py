@@ -28,7 +28,7 @@ from dna_pipeline.intake.claiming.claimer import (
 from dna_pipeline.intake.discovery.probe import Prober
 from dna_pipeline.intake.discovery.scan import is_sidecar_name
 from dna_pipeline.intake.planning import job_rows
-from dna_pipeline.intake.planning.plan import Planner
+from dna_pipeline.intake.planning.planner import Planner
 from dna_pipeline.ledger import batches, drops, queue, requests
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Drop, Job

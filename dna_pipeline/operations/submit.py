@@ -27,7 +27,8 @@ from dna_pipeline.intake.claiming.claimer import (
 )
 from dna_pipeline.intake.claiming.recorder import Recorder, image_entry
 from dna_pipeline.intake.discovery.probe import Prober
-from dna_pipeline.intake.planning.plan import Plan, Planner
+from dna_pipeline.intake.planning.plan import Plan
+from dna_pipeline.intake.planning.planner import Planner
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.operations.lookup import explain, open_ledger
 

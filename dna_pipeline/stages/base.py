@@ -16,7 +16,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from dna_pipeline.base.files import Artifact
 from dna_pipeline.providers.base import Device, ModelCache
-from dna_pipeline.weights.loras import LoraFolder
 
 Kind = Literal["image", "mesh"]
 
@@ -50,10 +49,9 @@ class StageContext:
         warnings: sentences for the manifest.
         computed_on: set by a stage that did not compute where its model does, or has no model;
             for the manifest.
-        extra_files: the files of `Stage.extra_files`, by name.
-        embeddings: set by a stage: hashes of the textual inversions that it used, by name; for the
-            manifest.
-        loras: the folder of LoRAs; None outside of a worker.
+        extra_files: the files of `Stage.extra_files`, by their names there.
+        model_facts: set by a stage: facts for the manifest about its model that only the run
+            brings; see `Stage.model_facts`.
         recipe: the manifest's facts about the input and the stages up to this one, without those
             that differ from run to run; for files that carry them along.
         companions: the image's further files by their roles, such as `mask`; only those of the
@@ -69,10 +67,9 @@ class StageContext:
     low_memory_level: int = 0
     warnings: list[str] = field(default_factory=list[str])
     computed_on: Device | None = None
-    loras: LoraFolder | None = None
     recipe: dict[str, Any] = field(default_factory=dict[str, Any])
     extra_files: Mapping[str, ExtraFile] = field(default_factory=dict[str, ExtraFile])
-    embeddings: dict[str, str] = field(default_factory=dict[str, str])
+    model_facts: dict[str, Any] = field(default_factory=dict[str, Any])
     companions: dict[str, Path] = field(default_factory=dict[str, Path])
 
     def path(self, suffix: str) -> Path:
@@ -151,12 +148,24 @@ class Stage(BaseModel, ABC):
     def check(self) -> None:
         """Raise a `JobError` for values that are valid one by one but not together."""
 
+    def needed_files(self) -> list[str]:
+        """Names of the files that `extra_files` cannot do without, as far as the parameters name
+        them; a job waits until all are there."""
+        return []
+
     def extra_files(self, data: Path) -> dict[str, Path]:
-        """Files in the data folder, besides input and model, that the stage may read, by name."""
+        """Files in the data folder, besides input and model, that the stage may read.
+
+        By names that begin with the kind of the file: `lora:clay`. Their bytes count in the stage's
+        key and in the dedup key.
+
+        Raises:
+            WeightsMissing: one of `needed_files` is not there.
+        """
         return {}
 
-    def lora_weights(self) -> dict[str, float]:
-        """The weight of each LoRA that the stage's parameters name."""
+    def model_facts(self, files: Mapping[str, ExtraFile]) -> dict[str, Any]:
+        """Keys of the manifest's entry of the model that say which files change it."""
         return {}
 
     def disk_bytes(self, width: int, height: int) -> int:

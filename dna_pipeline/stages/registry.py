@@ -7,11 +7,12 @@ Other packages add theirs through the entry point groups `dna_pipeline.stages` a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dna_pipeline.base.errors import ConfigError
@@ -75,14 +76,23 @@ def provider_class(name: str) -> type[Provider]:
     return _load("providers", name)
 
 
-def lora_names(stages: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Names of the LoRAs that stages use, as `jobs.stages` has them; sorted, each once.
+def needed_files(stages: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Names of the files besides their models that stages, as `jobs.stages` has them, cannot do
+    without; sorted, each once."""
+    return sorted({name for stage in _valid(stages) for name in stage.needed_files()})
 
-    A stage whose class is gone or has changed uses none: the worker reports that.
+
+def extra_files(stages: Iterable[Mapping[str, Any]], data: Path) -> dict[str, Path]:
+    """Files in the data folder that stages may read besides input and model, by name.
+
+    Raises:
+        WeightsMissing: one that a stage needs is not there.
     """
-    names: set[str] = set()
+    return {n: p for stage in _valid(stages) for n, p in stage.extra_files(data).items()}
+
+
+def _valid(stages: Iterable[Mapping[str, Any]]) -> Iterator[Stage]:
+    """The stages, without those whose class is gone or has changed: the worker reports these."""
     for stage in stages:
         with suppress(KeyError, ValueError, ConfigError):
-            weights = stage_class(stage["type"]).model_validate(stage["params"]).lora_weights()
-            names |= {name for name, weight in weights.items() if weight != 0}
-    return sorted(names)
+            yield stage_class(stage["type"]).model_validate(stage["params"])

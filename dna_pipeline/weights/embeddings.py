@@ -22,14 +22,15 @@ def possibly_named(folder: Path, texts: Iterable[str]) -> dict[str, Path]:
     """
     prompts = [_letters(text) for text in texts]
     result: dict[str, Path] = {}
-    for path in sorted(_files(folder), key=_order):
+    for path in sorted(files(folder), key=_order):
         letters = _letters(path.stem)
         if any(letters in prompt for prompt in prompts):
             result.setdefault(path.stem, path)
     return dict(sorted(result.items()))
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def files(folder: Path) -> Iterator[Path]:
+    """All files below the folder that are textual inversions by their endings."""
     for place, _, names in os.walk(folder):
         yield from (Path(place, name) for name in names if name.lower().endswith(SUFFIXES))
 

@@ -48,20 +48,22 @@ class Fingerprints:
         """The licence, as `licence` gives it, if the weights were hashed before; else None."""
         files = [path for path in provider.weights()[1] if is_weights(path)]
         try:
-            hashes = [self._hashes.get(_key(path)) for path in files]
+            hashes = [self._hashes.get(file_identity(path)) for path in files]
         except OSError:
             return None
         cached = [sha256 for sha256 in hashes if sha256 is not None]
         return licence_of(cached) if cached and len(cached) == len(files) else None
 
     def remember(self, hashes: Mapping[Path, str]) -> None:
-        """Enter hashes of files that were just computed."""
-        self._hashes |= {_key(path): sha256 for path, sha256 in hashes.items()}
+        """Enter hashes of files that were just computed. Those that another process has entered
+        meanwhile are kept."""
+        new = {file_identity(path): sha256 for path, sha256 in hashes.items()}
+        self._hashes = (read_json(self._file) or {}) | self._hashes | new
         write_bytes(self._file, json.dumps(self._hashes, indent=1).encode())
 
     def sha256(self, path: Path) -> str:
         """The SHA-256 of a file. Raises OSError if it cannot be read."""
-        if (key := _key(path)) not in self._hashes:
+        if (key := file_identity(path)) not in self._hashes:
             self.remember({path: sha256_file(path)})
         return self._hashes[key]
 
@@ -106,6 +108,8 @@ def name_below(root: Path, path: Path) -> str:
     return path.relative_to(root).as_posix()
 
 
-def _key(path: Path) -> str:
+def file_identity(path: Path) -> str:
+    """Path, size and time of a file: a version of it, without a look at its bytes. Raises
+    OSError."""
     stat = path.stat()
     return f"{path}|{stat.st_size}|{stat.st_mtime_ns}"

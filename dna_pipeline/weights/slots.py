@@ -62,6 +62,12 @@ FOLDER_TEXT = Slot(
 FOLDER_SAFETY = Slot("a safety checker", frozenset({Kind.SAFETY_CHECKER}), takes_unknown=True)
 TRIPOSR = Slot("a checkpoint of TripoSR", frozenset({Kind.TRIPOSR}), takes_unknown=True)
 LORA = Slot(f"a LoRA for a {SD1}", frozenset({Kind.LORA}), frozenset({SD1}))
+EMBEDDING = Slot(
+    f"a textual inversion for a {SD1}",
+    frozenset({Kind.EMBEDDING}),
+    frozenset({SD1}),
+    takes_unknown=True,
+)
 ONNX = Slot("a network in ONNX format", frozenset({Kind.ONNX}))
 
 _CHANNELS = {

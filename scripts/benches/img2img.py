@@ -37,7 +37,8 @@ from dna_pipeline.providers.stable_diffusion.folder import (
     SdFolder,
     read_json,
 )
-from dna_pipeline.providers.stable_diffusion.provider import Diffusers, StableDiffusion
+from dna_pipeline.providers.stable_diffusion.model import StableDiffusion
+from dna_pipeline.providers.stable_diffusion.provider import Diffusers
 
 SEED = 0
 STEPS_OF_A_JOB = 15

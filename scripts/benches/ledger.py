@@ -23,7 +23,7 @@ from dna_pipeline.config.schema import Config
 from dna_pipeline.execution.dispatcher import Dispatcher
 from dna_pipeline.execution.local_executor import LocalExecutor
 from dna_pipeline.intake.planning import job_rows
-from dna_pipeline.intake.planning.plan import Planner
+from dna_pipeline.intake.planning.planner import Planner
 from dna_pipeline.intake.service import IntakeService
 from dna_pipeline.ledger import drops, pauses, queue, store
 from dna_pipeline.ledger.queries import Queries

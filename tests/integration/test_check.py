@@ -17,6 +17,7 @@ from dna_pipeline.intake.claiming import claims
 from dna_pipeline.interfaces.cli.main import main
 from dna_pipeline.operations.daemon.lock import hold_kept, hold_lock
 from tests.commands import call_apart
+from tests.unit.weights import weight_files
 
 CONFIG = """\
 version: 1
@@ -315,6 +316,37 @@ def test_a_torch_for_the_cpu_beside_a_gpu_is_told(
 def test_a_torch_for_cuda_is_not_spoken_of(studio: Studio, packages: Path):
     code, out = check_elsewhere(studio, install_torch(packages, "9.1.0", "'12.8'"))
     assert (code, "torch 9" in out) == (0, False)
+
+
+def test_missing_and_wrong_loras_are_named(studio: Studio):
+    config = CONFIG.replace("models:\n", "models:\n  sd: {provider: diffusers, path: sd}\n")
+    config = config.replace("  cut: [{remove_background: {}}]", "  cut: [{img2img: {model: sd}}]")
+    (studio / "pipeline.yaml").write_text(config)
+    folder = studio / "data/models/loras"
+    folder.mkdir(parents=True)
+    shapes = {"xl": (weight_files.KOHYA_XL, 2048), "clay": (weight_files.KOHYA, 768)}
+    for name, (start, width) in shapes.items():
+        tensors = {f"{start}lora_down.weight": (2, width)}
+        weight_files.write_safetensors(folder / f"{name}.safetensors", tensors)
+    prompts = {"a": "<lora:clya:1>", "b": "<lora:xl:1>", "c": "<lora:clay:1><lora:clya:1>"}
+    for name, prompt in prompts.items():
+        picture(studio / f"inbox/cut/{name}.png")
+        (studio / f"inbox/cut/{name}.yaml").write_text(f"img2img: {{prompt: '{prompt}'}}\n")
+    report = facts(studio)
+    files = {one["name"]: one for one in report["extra_files"]}
+    assert {name: one["jobs"] for name, one in files.items()} == {
+        "lora:clay": 0, "lora:clya": 2, "lora:xl": 1,
+    }  # fmt: skip
+    assert files["lora:clay"]["missing"] is files["lora:clay"]["mismatch"] is None
+    assert files["lora:clya"]["missing"].endswith("; did you mean 'clay'?")
+    assert "is a LoRA for Stable Diffusion XL" in files["lora:xl"]["mismatch"]
+    assert [(job["lacks"], job["mismatched"]) for job in report["jobs"]] == [
+        (["sd", "lora:clya"], []), (["sd"], ["lora:xl"]), (["sd", "lora:clya"], []),
+    ]  # fmt: skip
+    code, out = check(studio)
+    assert code == 2
+    assert "lora:clya: 2 jobs would wait for it; LoRA 'clya' is not in " in out
+    assert "lora:xl: 1 job would fail; " in out
 
 
 # --- programs ---

@@ -40,7 +40,7 @@ from dna_pipeline.ledger.tables import Job
 from dna_pipeline.providers.matting.rembg import Rembg
 from dna_pipeline.providers.stable_diffusion.provider import Diffusers
 from dna_pipeline.stages.img2img.stage import Img2Img
-from dna_pipeline.stages.registry import lora_names
+from dna_pipeline.stages.registry import needed_files
 from dna_pipeline.weights.loras import FOLDER
 from tests.ledgers import make_due
 
@@ -435,7 +435,7 @@ def test_a_missing_lora_holds_its_jobs_alone(desk: Desk):
         for params in ({"loras": {"clay": 0.8}}, {"prompt": "<lora:wax:1>"}, {})
     ]
     for job, own in zip(desk.site.jobs(), stages, strict=True):
-        models = text_of(["sd"], lora_names(own))
+        models = text_of(["sd"], needed_files(own))
         change = update(Job).where(Job.id == job.id).values(stages=own, models=models)
         desk.site.ledger.transact(lambda s, change=change: s.execute(change))
     assert desk.next() == "2.png"

@@ -38,6 +38,7 @@ from tests.hub import (
     sd_files,
     write_pins,
 )
+from tests.unit.weights import weight_files
 
 pytestmark = pytest.mark.slow
 
@@ -539,7 +540,7 @@ def test_the_list_of_the_configuration(studio: Path):
     sd15, triposr, matte, key = facts(studio, "models", "list")
     assert list(sd15) == [
         "kind", "name", "provider", "path", "present", "missing", "bytes", "staged_bytes",
-        "license", "pipelines", "mismatch",
+        "license", "pipelines", "mismatch", "fits", "trigger_words",
     ]  # fmt: skip
     assert sd15["missing"].endswith("or run `dna-pipeline models pull`")
     assert matte["missing"].endswith("or run `dna-pipeline models pull`")
@@ -572,6 +573,33 @@ def test_files_beside_the_models_are_listed(studio: Path):
         ("lora", "絵", 3), ("embedding", "bad/x", 3), ("wildcards", "色", 3),
     ]  # fmt: skip
     assert "絵" in call(studio, "models", "list").stdout
+
+
+def test_a_lora_is_listed_with_what_it_fits_and_its_trigger_words(studio: Path):
+    for path, tensor, shape in (
+        ("loras/clay", f"{weight_files.KOHYA}lora_down.weight", (2, 768)),
+        ("loras/xl", f"{weight_files.KOHYA_XL}lora_down.weight", (2, 2048)),
+        ("embeddings/ink", "emb_params", (2, 768)),
+        ("embeddings/wide", "emb_params", (2, 1024)),
+    ):
+        file = models(studio) / f"{path}.safetensors"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        weight_files.write_safetensors(file, {tensor: shape})
+    words = '{"activation text": "clay style"}'
+    (models(studio) / "loras/clay.json").write_text(words)
+    extras = facts(studio, "models", "list")[4:]
+    fits = [(one["kind"], one["name"], one["fits"], bool(one["mismatch"])) for one in extras]
+    assert fits == [
+        ("lora", "clay", "Stable Diffusion 1.5", False),
+        ("lora", "xl", "Stable Diffusion XL", True),
+        ("embedding", "ink", "Stable Diffusion 1.5", False),
+        ("embedding", "wide", "Stable Diffusion 2", True),
+    ]
+    assert [one["trigger_words"] for one in extras] == [["clay style"], [], [], []]
+    lines = call(studio, "models", "list").stdout.splitlines()
+    at = next(number for number, line in enumerate(lines) if line.startswith("clay "))
+    assert lines[at + 2 : at + 4] == ["  for Stable Diffusion 1.5", "  trigger words: clay style"]
+    assert "xl.safetensors is a LoRA for Stable Diffusion XL; needed here is" in "".join(lines)
 
 
 def test_the_published_models_need_no_configuration(tmp_path: Path):

@@ -99,7 +99,6 @@ EXTERNAL = {
     "moderngl": "media",
     "numpy": "media providers stages",
     "onnxruntime": "providers",
-    "peft": "providers",
     "pi_heif": "media",
     "psutil": "operations.doctor execution.worker",
     "pydantic": "config execution providers publish stages",

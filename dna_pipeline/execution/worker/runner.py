@@ -50,7 +50,6 @@ from dna_pipeline.providers.device_errors import is_device_fault, is_out_of_memo
 from dna_pipeline.stages import registry
 from dna_pipeline.stages.base import ExtraFile, Stage, StageContext
 from dna_pipeline.stages.stage_key import stage_key
-from dna_pipeline.weights.loras import LoraFolder
 
 log = structlog.get_logger()
 
@@ -83,8 +82,6 @@ class WorkerContext:
     """Data folder, where stages find further files; None if there is none."""
     hash_file: Callable[[Path], str] = sha256_file
     """SHA-256 of such a file."""
-    loras: LoraFolder | None = None
-    """The folder of LoRAs; None if no stage uses one."""
 
 
 def run(order: Order, context: WorkerContext) -> None:
@@ -143,7 +140,9 @@ class _Run:
         if spec.done is None:
             return False
         try:
-            is_same = spec.done_key is None or spec.done_key == self._stage_key(spec, stage)
+            is_same = spec.done_key is None or spec.done_key == self._stage_key(
+                spec, stage, self._extra_files(stage)
+            )
         except (OSError, WeightsMissing):
             # Without the weights, the key cannot be computed. So run the stage again: it reports
             # what is missing.
@@ -152,16 +151,17 @@ class _Run:
             log.info("stage.changed", job=self.order.job, stage=spec.id)
         return is_same and _is_intact(folder, spec.done)
 
-    def _stage_key(self, spec: StageOrder, stage: Stage) -> str:
+    def _stage_key(
+        self, spec: StageOrder, stage: Stage, extra_files: Mapping[str, ExtraFile]
+    ) -> str:
         provider = self.context.models.provider(stage.model) if stage.model else None
         weights = None if provider is None else self.context.fingerprint(provider)[1]
-        files = {name: file.sha256 for name, file in self._extra_files(stage).items()}
-        loras = {lora["name"]: lora["sha256"] for lora in self._lora_facts(stage)}
+        files = {name: file.sha256 for name, file in extra_files.items()}
         inputs = self._inputs_sha256(stage)
-        return stage_key(stage, spec.stem, inputs, provider, weights, files, loras)
+        return stage_key(stage, spec.stem, inputs, provider, weights, files)
 
     def _extra_files(self, stage: Stage) -> dict[str, ExtraFile]:
-        """Raises OSError for a file that cannot be read."""
+        """Raises `WeightsMissing`, or OSError for a file that cannot be read."""
         if self.context.data is None:
             return {}
         paths = stage.extra_files(self.context.data)
@@ -185,11 +185,6 @@ class _Run:
             before |= other.companion_roles
         roles = stage.companion_roles - before
         return [file for file in self.order.inputs[1:] if file.role in roles]
-
-    def _lora_facts(self, stage: Stage) -> list[dict[str, Any]]:
-        """Name, hash and weight of the LoRAs of a stage. Raises `WeightsMissing` or OSError."""
-        folder, weights = self.context.loras, stage.lora_weights()
-        return folder.facts(weights) if weights and folder is not None else []
 
     def _run_stage(self, spec: StageOrder, stage: Stage, source: Path, folder: Path) -> Path:
         """Run the stage, again with less memory if memory runs out; the file that the next stage
@@ -232,7 +227,6 @@ class _Run:
             models=self.context.models,
             on_step=lambda step, steps: self._on_step(spec, stage, step, steps),
             low_memory_level=level,
-            loras=self.context.loras,
             recipe=self._recipe(spec),
             extra_files=self._extra_files(stage),
             companions={file.role: Path(file.path) for file in self._companions_of(stage)},
@@ -274,7 +268,7 @@ class _Run:
             stage=spec.id,
             type=spec.type,
             provider=provider.name_in_config if provider else None,
-            model=self._model_facts(stage, provider, context.embeddings),
+            model=self._model_facts(stage, provider, context),
             params=stage.params(),
             device=place.name,
             dtype=place.dtype,
@@ -283,7 +277,7 @@ class _Run:
             warnings=context.warnings,
             environment=self.context.environment,
             artifacts=[_record(file) for file in files],
-            stage_key=self._stage_key(spec, stage),
+            stage_key=self._stage_key(spec, stage, context.extra_files),
         )
 
     def _place_of(self, stage: Stage) -> Device:
@@ -318,15 +312,11 @@ class _Run:
             licence = self.context.licence(provider)
         model = {"name": stage.model, "sha256": sha256, "license": licence}
         with suppress(OSError, WeightsMissing):
-            model |= self._with_loras(stage)
+            model |= stage.model_facts(self._extra_files(stage))
         return {"provider": provider.name_in_config, "model": model}
 
-    def _with_loras(self, stage: Stage) -> dict[str, Any]:
-        facts = self._lora_facts(stage)
-        return {"loras": facts} if facts else {}
-
     def _model_facts(
-        self, stage: Stage, provider: Provider | None, embeddings: Mapping[str, str]
+        self, stage: Stage, provider: Provider | None, context: StageContext
     ) -> dict[str, Any] | None:
         if stage.model is None or provider is None:
             return None
@@ -335,9 +325,7 @@ class _Run:
         facts: dict[str, Any] = {
             "name": stage.model, "path": path, "sha256": sha256, "license": licence
         }  # fmt: skip
-        if embeddings:
-            facts["embeddings"] = [{"name": n, "sha256": s} for n, s in embeddings.items()]
-        return facts | self._with_loras(stage)
+        return facts | stage.model_facts(context.extra_files) | context.model_facts
 
     def _preparation_s(self, stage: Stage) -> float:
         """Seconds that the stage's model may take beyond the limit, if it prepares itself."""

@@ -44,13 +44,8 @@ from dna_pipeline.intake.discovery.scan import FileStat
 from dna_pipeline.intake.planning.finder import CandidateFinder
 from dna_pipeline.intake.planning.known_files import RESERVED, KnownFiles, Stats, Version, to_json
 from dna_pipeline.intake.planning.named_images import Source
-from dna_pipeline.intake.planning.plan import (
-    ModelIdentities,
-    Plan,
-    PlanItem,
-    Planner,
-    image_error,
-)
+from dna_pipeline.intake.planning.plan import Plan, PlanItem, image_error
+from dna_pipeline.intake.planning.planner import ModelIdentities, Planner
 from dna_pipeline.intake.planning.recent_images import RecentImages
 from dna_pipeline.intake.planning.source_roots import lacking_root
 from dna_pipeline.ledger import batches

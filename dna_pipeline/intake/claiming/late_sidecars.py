@@ -23,7 +23,7 @@ from dna_pipeline.intake.discovery.scan import FileStat, is_sidecar_name, is_yam
 from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.intake.planning.finder import CandidateFinder, ReadyDrop
 from dna_pipeline.intake.planning.known_files import to_json
-from dna_pipeline.intake.planning.plan import Planner
+from dna_pipeline.intake.planning.planner import Planner
 from dna_pipeline.intake.planning.recent_images import RecentImages
 from dna_pipeline.ledger import batches, drops, requests
 from dna_pipeline.ledger.store import Ledger

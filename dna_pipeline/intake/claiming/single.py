@@ -22,7 +22,8 @@ from dna_pipeline.intake.claiming.claimer import (
 from dna_pipeline.intake.claiming.recorder import Entry, Recorder, image_entry
 from dna_pipeline.intake.planning.finder import CandidateFinder, ReadyDrop
 from dna_pipeline.intake.planning.known_files import KnownFiles, Version
-from dna_pipeline.intake.planning.plan import Plan, Planner
+from dna_pipeline.intake.planning.plan import Plan
+from dna_pipeline.intake.planning.planner import Planner
 
 log = structlog.get_logger()
 

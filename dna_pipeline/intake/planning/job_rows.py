@@ -21,7 +21,7 @@ from dna_pipeline.config.sidecar import JobSpec
 from dna_pipeline.config.yaml12 import MAX_BYTES
 from dna_pipeline.ledger import model_sets
 from dna_pipeline.ledger.store import new_id
-from dna_pipeline.stages.registry import lora_names
+from dna_pipeline.stages.registry import needed_files
 
 
 def draw_seed() -> int:
@@ -113,7 +113,7 @@ def _row(
         "pipeline": spec.pipeline, "priority": spec.priority, "status": status,
         "hold": hold, "hold_detail": detail,
         "not_before": spec.not_before, "stages": stages,
-        "models": model_sets.text_of(model_sets.names_in(stages), lora_names(stages)),
+        "models": model_sets.text_of(model_sets.names_in(stages), needed_files(stages)),
         "tags": list(spec.tags),
         "meta": spec.meta, "error": None, "publish": None, "finished_at": None,
     }  # fmt: skip

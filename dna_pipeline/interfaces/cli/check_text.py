@@ -35,6 +35,9 @@ def print_report(report: Record, shown: int | None) -> None:
     for model in report["models"]:
         if text := model["missing"] or model["mismatch"]:
             print(clean(f"model {model['name']}: {_waiting_for(model)}; {text}"))
+    for file in report["extra_files"]:
+        if text := file["missing"] or file["mismatch"]:
+            print(clean(f"{file['name']}: {_waiting_for(file)}; {text}"))
     for remark in report["remarks"]:
         print(clean(f"note: {remark['text']}"))
     _print_jobs("would run", right, _work, "", shown)

@@ -25,6 +25,10 @@ def print_models(entries: Sequence[Record], data: Path) -> None:
             print(f"  {clean(entry['missing'])}")
         if entry["mismatch"]:
             print(f"  wrong: {clean(entry['mismatch'])}")
+        if entry["fits"] and not entry["mismatch"]:
+            print(f"  for {clean(entry['fits'])}")
+        if entry["trigger_words"]:
+            print(f"  trigger words: {clean(', '.join(entry['trigger_words']))}")
 
 
 def _state(entry: Record) -> tuple[str, str, str]:

@@ -8,16 +8,13 @@ from typing import Any
 
 from dna_pipeline.config.schema import Config
 from dna_pipeline.providers.base import Provider
+from dna_pipeline.weights import extra_files
 from dna_pipeline.weights.fingerprint import Fingerprints
 from dna_pipeline.weights.pins import load_pins
 from dna_pipeline.weights.staging import staging_of
 
-_EXTRAS = {
-    "lora": ("models/loras", (".safetensors",)),
-    "embedding": ("models/embeddings", (".safetensors", ".bin", ".pt")),
-    "wildcards": ("wildcards", (".txt",)),
-}
-"""Kinds of files beside the models: their folder in the data folder, and their endings."""
+WILDCARDS = "wildcards"
+"""Folder of wildcard files below the data folder."""
 
 
 def list_models(config: Config) -> list[dict[str, Any]]:
@@ -25,8 +22,10 @@ def list_models(config: Config) -> list[dict[str, Any]]:
 
     Each has `kind` (model, lora, embedding, wildcards), `name`, `provider`, `path`, `present`,
     `missing` (a sentence, or null), `bytes`, `staged_bytes` (of a pull that was cut off),
-    `license` (null until the files were hashed), `pipelines`, and `mismatch` (a sentence about a
-    file that is another than is needed, or null). Hashes nothing.
+    `license` (null until the files were hashed), `pipelines`, `mismatch` (a sentence about a file
+    that is another than is needed, or null), `fits` (of a LoRA or an embedding, the family of
+    models that it changes; null if that is not known), and `trigger_words` (of a LoRA). Hashes
+    nothing.
 
     Of a folder of many checkpoints, only those that a pipeline names are examined for a mismatch.
     A name that several checkpoints of the folder have is listed as missing, and so is a folder of
@@ -44,6 +43,7 @@ def list_models(config: Config) -> list[dict[str, Any]]:
 _ABSENT: dict[str, Any] = {
     "kind": "model", "name": "", "provider": None, "path": None, "present": False, "missing": None,
     "bytes": 0, "staged_bytes": 0, "license": None, "pipelines": [], "mismatch": None,
+    "fits": None, "trigger_words": [],
 }  # fmt: skip
 """Facts of an entry about which nothing else is known, in their order."""
 
@@ -89,15 +89,21 @@ def _pipelines(config: Config, model: str) -> list[str]:
 
 
 def _extras(data: Path) -> Iterator[dict[str, Any]]:
-    for kind, (folder, endings) in _EXTRAS.items():
-        root = data / folder
-        for path in sorted(root.rglob("*")):
-            if path.suffix.lower() in endings and path.is_file():
-                name = path.relative_to(root).with_suffix("").as_posix()
-                yield _ABSENT | {
-                    "kind": kind, "name": name, "path": str(path), "present": True,
-                    "bytes": path.stat().st_size,
-                }  # fmt: skip
+    for entry in extra_files.entries(data):
+        yield _extra(entry)
+    root = data / WILDCARDS
+    for path in sorted(root.rglob("*.txt")):
+        if path.is_file():
+            name = path.relative_to(root).with_suffix("").as_posix()
+            yield _extra(extra_files.Entry("wildcards", name, path, None, None, []))
+
+
+def _extra(entry: extra_files.Entry) -> dict[str, Any]:
+    return _ABSENT | {
+        "kind": entry.kind, "name": entry.name, "path": str(entry.path), "present": True,
+        "bytes": entry.path.stat().st_size, "mismatch": entry.mismatch, "fits": entry.fits,
+        "trigger_words": entry.trigger_words,
+    }  # fmt: skip
 
 
 def list_published() -> list[dict[str, Any]]:

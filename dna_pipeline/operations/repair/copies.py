@@ -24,7 +24,7 @@ from dna_pipeline.intake.claiming.claimer import claim_of, hash_files, read_side
 from dna_pipeline.intake.claiming.recorder import Recorder, image_entry
 from dna_pipeline.intake.discovery.scan import scan
 from dna_pipeline.intake.planning import job_rows
-from dna_pipeline.intake.planning.plan import Planner
+from dna_pipeline.intake.planning.planner import Planner
 from dna_pipeline.ledger import drops, queue
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.operations.daemon.cleanup import move_to_recovered

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from dna_pipeline.base.errors import WeightsMismatch, WeightsMissing
+from dna_pipeline.weights.fingerprint import file_identity
 
 if TYPE_CHECKING:
     import torch
@@ -45,12 +46,11 @@ class InversionFiles:
 
 
 def identity(path: Path) -> str:
-    """Path, size and time of a file. Raises `WeightsMissing`."""
+    """As `file_identity`. Raises `WeightsMissing`."""
     try:
-        stat = path.stat()
+        return file_identity(path)
     except OSError as error:
         raise WeightsMissing(f"{path} is not there any more; put it there again") from error
-    return f"{path}|{stat.st_size}|{stat.st_mtime_ns}"
 
 
 def _vectors(path: Path, width: int) -> torch.Tensor | WeightsMismatch:

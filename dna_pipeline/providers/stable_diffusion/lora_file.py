@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,8 +51,18 @@ class Change:
     alpha: float
 
     @property
-    def rank(self) -> int:
-        return self.down.shape[0]
+    def scale(self) -> float:
+        """Factor of B·A."""
+        return self.alpha / self.down.shape[0]
+
+    def times(self, weight: float) -> Change:
+        """The change with another weight; it shares the matrices."""
+        return replace(self, alpha=weight * self.alpha)
+
+    def on(self, device: torch.device, dtype: torch.dtype) -> Change:
+        """A copy on a device. It holds no part of the file, whose bytes somebody may replace."""
+        down, up = (one.to(device, dtype, copy=True) for one in (self.down, self.up))
+        return Change(down, up, self.alpha)
 
 
 def read_lora(path: Path, shapes: Mapping[Layer, tuple[int, ...]]) -> dict[Layer, Change]:
@@ -156,7 +166,7 @@ def _fitted(
     path: Path, layer: Layer, change: Change, shapes: Mapping[Layer, tuple[int, ...]]
 ) -> Change:
     """The change in the form of the layer. A 1 x 1 convolution may be written as a matrix."""
-    shape, rank = shapes[layer], change.rank
+    shape, rank = shapes[layer], change.down.shape[0]
     kernel = shape[2:]
     down, up = (rank, *shape[1:]), (shape[0], rank, *(1 for _ in kernel))
     if change.down.numel() == _product(down) and change.up.numel() == _product(up):

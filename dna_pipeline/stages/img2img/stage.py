@@ -14,14 +14,13 @@ from dna_pipeline.base.errors import (
     MaskMissing,
     NoEffectiveSteps,
     ParameterInvalid,
-    WeightsMismatch,
 )
 from dna_pipeline.base.files import Artifact
 from dna_pipeline.providers.base import ImageToImageRequest
 from dna_pipeline.providers.stable_diffusion.prompts import emphasis, tags
 from dna_pipeline.providers.stable_diffusion.samplers import SAMPLERS, SCHEDULES, sampler_named
 from dna_pipeline.providers.stable_diffusion.tiles import Grid
-from dna_pipeline.stages.base import Seed, Stage, StageContext
+from dna_pipeline.stages.base import ExtraFile, Seed, Stage, StageContext
 from dna_pipeline.stages.img2img.parameters_text import parameters_text
 from dna_pipeline.stages.img2img.sizes import (
     MIN_SIDE_PX,
@@ -34,8 +33,14 @@ from dna_pipeline.stages.img2img.sizes import (
     tile_remarks,
     with_alpha,
 )
+from dna_pipeline.stages.img2img.used_loras import (
+    fitting_loras,
+    prompt_and_weights,
+    trigger_remarks,
+)
 from dna_pipeline.stages.img2img.working_size import WorkingSize
 from dna_pipeline.weights import embeddings
+from dna_pipeline.weights.extra_files import EMBEDDING, LORA
 from dna_pipeline.weights.loras import Lora, LoraFolder, short_hash
 
 if TYPE_CHECKING:
@@ -263,29 +268,39 @@ class Img2Img(Stage):
                         hint="Mend it, or set prompt_syntax: plain, where all is text.",
                     ) from None
 
+    def needed_files(self) -> list[str]:
+        return [f"{LORA}{name}" for name in self._lora_weights()]
+
     def extra_files(self, data: Path) -> dict[str, Path]:
+        loras = LoraFolder(data).find(self._lora_weights())
+        files = {f"{LORA}{name}": path for name, path in loras.items()}
         if self.prompt_syntax == "plain":
-            return {}
+            return files
         texts = (self.prompt, self.negative_prompt)
-        return embeddings.possibly_named(data / embeddings.FOLDER, texts)
+        inversions = embeddings.possibly_named(data / embeddings.FOLDER, texts)
+        return files | {f"{EMBEDDING}{name}": path for name, path in inversions.items()}
+
+    def model_facts(self, files: Mapping[str, ExtraFile]) -> dict[str, Any]:
+        loras = [
+            {"name": name, "sha256": files[f"{LORA}{name}"].sha256, "weight": weight}
+            for name, weight in self._lora_weights().items()
+        ]
+        return {"loras": loras} if loras else {}
 
     def _prompt_and_loras(self) -> tuple[str, dict[str, float]]:
-        """The prompt without tags, and the weights of all LoRAs. Raises `PromptError`.
-
-        A LoRA that `loras` and a tag name has two weights, of which neither is clearly meant.
-        """
+        """The prompt without tags, and the weights of all LoRAs. Raises `PromptError`."""
         if self.prompt_syntax == "plain":
             return self.prompt, self.loras
-        prompt, weights = tags.split(self.prompt)
-        if twice := sorted(weights.keys() & self.loras.keys()):
-            raise emphasis.PromptError(f"the LoRA {twice[0]!r} is in `loras` too; keep one")
-        return prompt, {**self.loras, **weights}
+        return prompt_and_weights(self.prompt, self.loras)
 
-    def lora_weights(self) -> dict[str, float]:
+    def _lora_weights(self) -> dict[str, float]:
+        """The weights of the LoRAs that are used, in the order of their names: one of weight 0
+        changes nothing. None where the prompt cannot be read, since that fails the job."""
         try:
-            return self._prompt_and_loras()[1]
+            weights = self._prompt_and_loras()[1]
         except emphasis.PromptError:
             return {}
+        return {name: weights[name] for name in sorted(weights) if weights[name] != 0}
 
     def disk_bytes(self, width: int, height: int) -> int:
         pixels = width * height if self._keeps_size else self.max_size**2
@@ -331,8 +346,11 @@ class Img2Img(Stage):
             ctx.warnings.append(EMPTY_PROMPT)
         make = self._redrawn if self.mask == "none" else self._repainted
         result = make(ctx, source)
-        hashes = {lora.name: short_hash(lora.path) for lora in self._loras(ctx)}
-        text = parameters_text(self, result.size, inversions=ctx.embeddings, lora_hashes=hashes)
+        loras = self._loras(ctx)
+        ctx.warnings += trigger_remarks(self._prompt_and_loras()[0], loras)
+        hashes = {lora.name: short_hash(lora.path) for lora in loras}
+        inversions = {one["name"]: one["sha256"] for one in ctx.model_facts.get("embeddings", [])}
+        text = parameters_text(self, result.size, inversions=inversions, lora_hashes=hashes)
         encoding = Encoding(self.output, self.quality)
         return picture_files.write(ctx, result, encoding, Metadata({"parameters": text}))
 
@@ -401,14 +419,21 @@ class Img2Img(Stage):
         ctx.warnings += model.remarks(request)
         result = model.redraw(image, replace(request, mask=mask), ctx.on_step)
         ctx.warnings += result.info.pop("remarks", [])
-        names = result.info.pop("embeddings", [])
-        ctx.embeddings |= {name: ctx.extra_files[name].sha256 for name in names}
+        if names := result.info.pop("embeddings", []):
+            ctx.model_facts["embeddings"] = [
+                {"name": name, "sha256": ctx.extra_files[f"{EMBEDDING}{name}"].sha256}
+                for name in names
+            ]
         return result
 
     def _request(self, ctx: StageContext) -> ImageToImageRequest:
         assert isinstance(self.seed, int), "made definite at intake"
+        try:
+            prompt, _ = self._prompt_and_loras()
+        except emphasis.PromptError as error:
+            raise ParameterInvalid(f"prompt: {error}") from error
         return ImageToImageRequest(
-            prompt=self._definite_prompt()[0],
+            prompt=prompt,
             negative_prompt=self.negative_prompt,
             seed=self.seed,
             steps=self.steps,
@@ -419,28 +444,15 @@ class Img2Img(Stage):
             saves_memory=ctx.low_memory_level > 0,
             prompt_syntax=self.prompt_syntax,
             clip_skip=self.clip_skip,
-            embeddings={name: file.path for name, file in ctx.extra_files.items()},
+            embeddings={
+                name.removeprefix(EMBEDDING): file.path
+                for name, file in ctx.extra_files.items()
+                if name.startswith(EMBEDDING)
+            },
             loras=tuple(self._loras(ctx)),
             tile=self.tile,
         )
 
-    def _definite_prompt(self) -> tuple[str, dict[str, float]]:
-        """As `_prompt_and_loras`, in a job. Raises `ParameterInvalid`."""
-        try:
-            return self._prompt_and_loras()
-        except emphasis.PromptError as error:
-            raise ParameterInvalid(f"prompt: {error}") from error
-
     def _loras(self, ctx: StageContext) -> list[Lora]:
-        """The LoRAs of the job. Raises `WeightsMissing` or `WeightsMismatch`."""
-        _, weights = self._definite_prompt()
-        return _fitting(ctx.loras, weights) if weights else []
-
-
-def _fitting(folder: LoraFolder | None, weights: Mapping[str, float]) -> list[Lora]:
-    """The LoRAs of these names. Raises `WeightsMissing` or `WeightsMismatch`."""
-    assert folder is not None, "a job with LoRAs runs in a worker, which knows their folder"
-    for name in weights:
-        if (why := folder.mismatch(name)) is not None:
-            raise WeightsMismatch(why)
-    return folder.get(weights)
+        """The LoRAs of the job. Raises `WeightsMismatch`."""
+        return fitting_loras(ctx.extra_files, self._lora_weights())

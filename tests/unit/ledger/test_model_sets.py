@@ -21,6 +21,19 @@ def test_different_sets_have_different_texts():
     assert len({text_of(names) for names in sets}) == len(sets)
 
 
+@pytest.mark.parametrize(
+    ("names", "files", "text"),
+    [
+        (["sd"], ["lora:wax", "lora:clay"], "sd,lora:clay,lora:wax"),
+        (["sd"], ["lora:a,b"], '[["sd"], ["lora:a,b"]]'),
+        (["lora:a"], [], '["lora:a"]'),
+        (["lora:a"], ["lora:b"], '[["lora:a"], ["lora:b"]]'),
+    ],
+)
+def test_extra_files_follow_the_models(names: list[str], files: list[str], text: str):
+    assert text_of(names, files) == text
+
+
 def test_names_are_read_from_the_stages():
     models = ["b,c", None, "", "a", "b,c"]
     stages = [{"id": "s", "type": "t", "params": {"model": model}} for model in models]

@@ -28,12 +28,12 @@ from dna_pipeline.providers.base import Device, ModelCache
 from dna_pipeline.providers.matting.border_key import BorderKey
 from dna_pipeline.providers.stable_diffusion.provider import Diffusers
 from dna_pipeline.providers.stable_diffusion.samplers import SAMPLERS
-from dna_pipeline.stages.base import StageContext
+from dna_pipeline.stages.base import ExtraFile, StageContext
 from dna_pipeline.stages.img2img.parameters_text import parameters_text
 from dna_pipeline.stages.img2img.sizes import fitted_size, on_white, size_remarks
 from dna_pipeline.stages.img2img.stage import Img2Img
 from dna_pipeline.stages.remove_background import RemoveBackground
-from dna_pipeline.weights.loras import LoraFolder
+from dna_pipeline.weights.loras import FOLDER
 from tests.unit.providers.stable_diffusion.lora_files import TrainedLora
 from tests.unit.weights import weight_files
 
@@ -459,7 +459,7 @@ def test_the_alpha_of_the_input_is_put_back(context: StageContext):
 def test_a_soft_edge_shows_no_white(context: StageContext, monkeypatch: pytest.MonkeyPatch):
     """A black subject with a soft edge, by a model that changes nothing."""
     monkeypatch.setattr(
-        "dna_pipeline.providers.stable_diffusion.provider.StableDiffusion.redraw",
+        "dna_pipeline.providers.stable_diffusion.model.StableDiffusion.redraw",
         lambda _s, image, *_: image,
     )
     image = Image.new("RGBA", (104, 72), (0, 0, 0, 255))
@@ -574,21 +574,24 @@ def test_clip_skip_stands_in_the_parameters_text():
 @pytest.fixture
 def with_lora(context: StageContext, models_dir: Path, tmp_path: Path) -> StageContext:
     """`clay` in the folder of LoRAs, and `xl`, which is for another family of models."""
-    folder = LoraFolder(tmp_path / "data")
+    folder = tmp_path / "data" / FOLDER
     TrainedLora(models_dir / "sd-v1-5-local", 1).save_kohya(
-        folder.folder / "styles/clay.safetensors", sshs_model_hash="0123456789abcdef"
+        folder / "styles/clay.safetensors", sshs_model_hash="0123456789abcdef"
     )
     save_file(
         {f"{weight_files.KOHYA_XL}lora_down.weight": torch.ones(2, 2048)},
-        folder.folder / "xl.safetensors",
+        folder / "xl.safetensors",
     )
     (tmp_path / "work").mkdir()  # beside the picture, which a result would replace
-    return replace(context, loras=folder, work_dir=tmp_path / "work")
+    return replace(context, work_dir=tmp_path / "work")
 
 
 def drawn(context: StageContext, **params: Any) -> tuple[bytes, str]:
     """The pixels, and the text that tells of them."""
-    (artifact,) = Img2Img(model="sd15", steps=2, strength=0.5, **params).run(context)
+    stage = Img2Img(model="sd15", steps=2, strength=0.5, **params)
+    paths = stage.extra_files(context.work_dir.parent / "data")
+    context.extra_files = {name: ExtraFile(path, "") for name, path in paths.items()}
+    (artifact,) = stage.run(context)
     with Image.open(artifact.path) as image:
         return image.tobytes(), image.info["parameters"]
 
@@ -618,6 +621,24 @@ def test_a_lora_of_another_family_and_an_absent_one(with_lora: StageContext):
         drawn(with_lora, loras={"xl": 1.0})
     with pytest.raises(WeightsMissing, match=r"LoRA 'clya' is not in .*; did you mean 'clay'\?"):
         drawn(with_lora, prompt="<lora:clya:1>")
+
+
+@pytest.mark.slow
+def test_a_prompt_without_the_trigger_words_is_remarked(with_lora: StageContext):
+    lora = with_lora.work_dir.parent / "data" / FOLDER / "styles/clay.safetensors"
+    drawn(with_lora, prompt="a chair <lora:clay:1>")
+    assert with_lora.warnings == []
+    lora.with_suffix(".json").write_text('{"activation text": "clay style, plasticine"}')
+    drawn(with_lora, prompt="a chair, (Clay Style:1.2)", loras={"clay": 1.0})
+    drawn(with_lora, prompt="a chair", loras={"clay": -1.0})
+    assert with_lora.warnings == []
+    drawn(with_lora, prompt="a chair <lora:clay:1>")
+    assert with_lora.warnings == [
+        "The prompt has none of the trigger words of the LoRA 'clay': clay style, plasticine."
+    ]
+    lora.with_suffix(".json").write_text("{" * 100_000)
+    drawn(with_lora, prompt="a chair <lora:clay:1>")
+    assert len(with_lora.warnings) == 1
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from dna_pipeline.base.files import sha256_file
 from dna_pipeline.execution.protocol import JobFailed, Order, OrderInput, StageDone, StageOrder
@@ -18,7 +20,7 @@ from dna_pipeline.providers.stable_diffusion.provider import Diffusers
 from dna_pipeline.publish.manifest import ModelPart
 from dna_pipeline.stages.img2img.stage import Img2Img
 from dna_pipeline.weights.fingerprint import Fingerprints
-from dna_pipeline.weights.loras import LoraFolder
+from dna_pipeline.weights.loras import FOLDER
 from tests.unit.providers.stable_diffusion.lora_files import TrainedLora
 
 pytestmark = [
@@ -38,7 +40,6 @@ class Bench:
         self.source = root / "cat.png"
         Image.linear_gradient("L").resize((64, 64)).save(self.source)
         self.prints = Fingerprints(root)
-        self.loras = LoraFolder(root, self.prints.sha256)
         model = Diffusers(path=models_dir / "sd-v1-5-local")
         self.models = ModelCache({"sd": model}, Device("cpu", "float32"))
 
@@ -52,7 +53,8 @@ class Bench:
         context = runner.WorkerContext(
             models=self.models, emit=events.append, is_cancelled=lambda job: False,
             must_yield=lambda job: False, stage_timeout_s=60, release_memory=lambda: None,
-            fingerprint=self.prints.of, environment={}, loras=self.loras,
+            fingerprint=self.prints.of, environment={}, data=self.root,
+            hash_file=self.prints.of_file,
         )  # fmt: skip
         work = str(self.root / "work")
         runner.run(Order("a job", 1, (order,), (image,), work), context)
@@ -61,7 +63,7 @@ class Bench:
 
 def test_a_lora_is_recorded_and_its_bytes_count(models_dir: Path, tmp_path: Path):
     bench = Bench(models_dir, tmp_path)
-    path = bench.loras.folder / "clay.safetensors"
+    path = tmp_path / FOLDER / "clay.safetensors"
     TrainedLora(models_dir / "sd-v1-5-local", 1).save_kohya(path)
     params = {"prompt": "a chair <lora:clay:0.8>"}
     (done,) = [event for event in bench.run(params) if isinstance(event, StageDone)]
@@ -77,6 +79,25 @@ def test_a_lora_is_recorded_and_its_bytes_count(models_dir: Path, tmp_path: Path
     (plain,) = [event for event in bench.run({}) if isinstance(event, StageDone)]
     assert plain.model is not None
     assert "loras" not in ModelPart(**plain.model).model_dump()
+
+
+def test_a_lora_and_a_textual_inversion_of_one_name(models_dir: Path, tmp_path: Path):
+    """Each counts by itself: in the key, and in the manifest."""
+    bench = Bench(models_dir, tmp_path)
+    lora = tmp_path / FOLDER / "clay.safetensors"
+    TrainedLora(models_dir / "sd-v1-5-local", 1).save_kohya(lora)
+    inversion = tmp_path / "models/embeddings/clay.safetensors"
+    inversion.parent.mkdir()
+    keys: list[str | None] = []
+    for factor in (1.0, 2.0):
+        save_file({"emb_params": torch.full((1, 32), factor)}, inversion)
+        done = bench.run({"prompt": "a clay chair <lora:clay:0.8>"})[-2]
+        assert isinstance(done, StageDone)
+        assert done.model is not None
+        assert done.model["loras"] == [{"name": "clay", "sha256": sha256_file(lora), "weight": 0.8}]
+        assert done.model["embeddings"] == [{"name": "clay", "sha256": sha256_file(inversion)}]
+        keys.append(done.stage_key)
+    assert keys[0] != keys[1]
 
 
 def test_a_job_whose_lora_has_gone_is_held(models_dir: Path, tmp_path: Path):

@@ -14,7 +14,8 @@ from dna_pipeline.config.loader import load_config
 from dna_pipeline.config.schema import Config
 from dna_pipeline.config.sidecar import JobSpec, parse_sidecar
 from dna_pipeline.config.tables import parse_table
-from dna_pipeline.intake.planning.plan import Plan, Planner
+from dna_pipeline.intake.planning.plan import Plan
+from dna_pipeline.intake.planning.planner import Planner
 
 PIPELINE = """
 version: 1

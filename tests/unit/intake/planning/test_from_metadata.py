@@ -17,7 +17,7 @@ from dna_pipeline.base.files import sha256_file
 from dna_pipeline.config.image_metadata import MetadataError, of_a1111, parameters_of
 from dna_pipeline.config.loader import load_config
 from dna_pipeline.config.sidecar import JobSpec, parse_sidecar
-from dna_pipeline.intake.planning.plan import Planner
+from dna_pipeline.intake.planning.planner import Planner
 from dna_pipeline.intake.planning.png_texts import MAX_BYTES, png_texts
 from dna_pipeline.stages.img2img.parameters_text import parameters_text
 from dna_pipeline.stages.img2img.stage import Img2Img

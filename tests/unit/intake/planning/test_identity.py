@@ -10,8 +10,8 @@ from dna_pipeline.config.batch import Row
 from dna_pipeline.config.loader import load_config
 from dna_pipeline.config.schema import Config
 from dna_pipeline.config.yaml12 import loads
-from dna_pipeline.intake.planning.plan import Plan, PlanItem, Planner
-from dna_pipeline.weights.loras import FOLDER
+from dna_pipeline.intake.planning.plan import Plan, PlanItem
+from dna_pipeline.intake.planning.planner import Planner
 
 CONFIG = """\
 version: 1
@@ -85,21 +85,35 @@ def test_where_a_model_computes_makes_no_other_job(tmp_path: Path) -> None:
     assert "device" not in identity("auto")[1]
 
 
-def test_the_bytes_of_a_lora_make_another_job(config: Config) -> None:
-    lora = config.data / FOLDER / "clay.safetensors"
+@pytest.mark.parametrize(
+    ("path", "texts"),
+    [
+        (
+            "models/loras/clay.safetensors",
+            [b"img2img: {loras: {clay: 0.8}}", b'img2img: {prompt: "<lora:clay:0.8>"}'],
+        ),
+        (
+            "models/embeddings/clay.pt",
+            [b"img2img: {prompt: a clay pot}", b"img2img: {negative_prompt: clay}"],
+        ),
+    ],
+)
+def test_the_bytes_of_an_extra_file_make_another_job(
+    config: Config, path: str, texts: list[bytes]
+) -> None:
+    file = config.data / path
 
-    def key(sidecar: bytes) -> str:
+    def key(sidecar: bytes) -> str | None:
         item = PlanItem(Row(1, "a.png", loads(sidecar)))
         plan = Plan("table", "", "rows.csv", "rows", [item])
         planner = Planner(config, config.inboxes[0])
         return planner.dedup_key(plan, item, "0" * 64, lambda name: {"name": name})
 
-    texts = [b"img2img: {loras: {clay: 0.8}}", b'img2img: {prompt: "<lora:clay:0.8>"}']
     plain = key(b"img2img: {prompt: x}")
     absent = [key(text) for text in texts]
-    lora.parent.mkdir(parents=True)
-    lora.write_bytes(b"one")
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"one")
     first = [key(text) for text in texts]
-    lora.write_bytes(b"another")
+    file.write_bytes(b"another")
     assert len({*absent, *first, *(key(text) for text in texts)}) == 6
     assert key(b"img2img: {prompt: x}") == plain

@@ -11,7 +11,7 @@ from dna_pipeline.config.job_context import JobContext
 from dna_pipeline.config.loader import load_config
 from dna_pipeline.config.sidecar import JobSpec
 from dna_pipeline.config.templates import MAX_CHARS, TemplateError, fill
-from dna_pipeline.intake.planning.plan import Planner
+from dna_pipeline.intake.planning.planner import Planner
 from dna_pipeline.intake.planning.wildcards import WildcardFiles
 
 PIPELINE = """

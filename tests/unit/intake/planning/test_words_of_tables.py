@@ -14,7 +14,7 @@ from dna_pipeline.intake.discovery.pairing import pair
 from dna_pipeline.intake.discovery.scan import FileStat
 from dna_pipeline.intake.discovery.stability import StabilityTracker
 from dna_pipeline.intake.planning.nearest_images import MOST_NAMES
-from dna_pipeline.intake.planning.plan import Planner
+from dna_pipeline.intake.planning.planner import Planner
 
 CONFIG = """\
 version: 1

@@ -15,7 +15,8 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from dna_pipeline.providers.base import Device, ImageToImageRequest
-from dna_pipeline.providers.stable_diffusion.provider import Diffusers, StableDiffusion
+from dna_pipeline.providers.stable_diffusion.model import StableDiffusion
+from dna_pipeline.providers.stable_diffusion.provider import Diffusers
 
 CPU = Device("cpu", "float32")
 REQUEST = ImageToImageRequest(

@@ -13,7 +13,7 @@ from PIL import Image
 
 from dna_pipeline.base.errors import BlackImage, ContentFiltered, NonFiniteOutput
 from dna_pipeline.providers.base import Device
-from dna_pipeline.providers.stable_diffusion.provider import StableDiffusion
+from dna_pipeline.providers.stable_diffusion.model import StableDiffusion
 from tests.unit.providers.stable_diffusion.conftest import (
     CPU,
     REQUEST,

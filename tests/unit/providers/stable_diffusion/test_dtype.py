@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from dna_pipeline.providers import hardware
 from dna_pipeline.providers.base import Device, ModelCache
-from dna_pipeline.providers.stable_diffusion.provider import StableDiffusion
+from dna_pipeline.providers.stable_diffusion.model import StableDiffusion
 from dna_pipeline.weights.fingerprint import Fingerprints
 from tests.unit.providers.stable_diffusion.conftest import (
     CPU,

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from dna_pipeline.base.errors import WeightsMismatch, WeightsMissing
 from dna_pipeline.providers.base import Device
-from dna_pipeline.providers.stable_diffusion.provider import StableDiffusion
+from dna_pipeline.providers.stable_diffusion.model import StableDiffusion
 from tests.unit.providers.stable_diffusion.conftest import (
     CPU,
     REQUEST,

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from safetensors.torch import load_file, save_file
 
 from dna_pipeline.base.errors import ParameterInvalid
-from dna_pipeline.providers.stable_diffusion.provider import StableDiffusion, make_scheduler
+from dna_pipeline.providers.stable_diffusion.model import StableDiffusion, make_scheduler
 from dna_pipeline.providers.stable_diffusion.samplers import SAMPLERS
 from tests.unit.providers.stable_diffusion.conftest import (
     CPU,

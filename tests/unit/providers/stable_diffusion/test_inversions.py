@@ -19,7 +19,7 @@ from dna_pipeline.execution.protocol import Order, OrderInput, StageDone, StageO
 from dna_pipeline.execution.worker import runner
 from dna_pipeline.providers.base import Device, ModelCache
 from dna_pipeline.providers.stable_diffusion.inversions import InversionFiles
-from dna_pipeline.providers.stable_diffusion.provider import StableDiffusion
+from dna_pipeline.providers.stable_diffusion.model import StableDiffusion
 from dna_pipeline.stages.img2img.stage import Img2Img
 from tests.unit.providers.stable_diffusion.conftest import REQUEST, ignore, provider
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
+import gc
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -18,7 +18,7 @@ from torch import nn
 from dna_pipeline.base.errors import WeightsMismatch, WeightsMissing
 from dna_pipeline.providers.base import ImageToImageRequest
 from dna_pipeline.providers.stable_diffusion import adapters, compilation
-from dna_pipeline.providers.stable_diffusion.provider import StableDiffusion, make_scheduler
+from dna_pipeline.providers.stable_diffusion.model import StableDiffusion
 from dna_pipeline.weights.loras import Lora
 from tests.unit.providers.stable_diffusion.conftest import CPU, REQUEST, ignore, provider
 from tests.unit.providers.stable_diffusion.lora_files import TrainedLora
@@ -29,8 +29,6 @@ pytestmark = [
     pytest.mark.filterwarnings(
         "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"
     ),
-    # Of Diffusers' own loader, where it reads a second LoRA.
-    pytest.mark.filterwarnings("ignore:Already found a `peft_config` attribute:UserWarning"),
 ]
 
 
@@ -69,38 +67,13 @@ def classes(model: StableDiffusion) -> Iterator[tuple[str, type[nn.Module]]]:
             yield name, type(module)
 
 
+def state(model: StableDiffusion) -> dict[str, torch.Tensor]:
+    """All tensors of the parts that LoRAs change."""
+    parts = {"unet": model._pipeline.unet, "text": model._pipeline.text_encoder}
+    return {f"{p}.{n}": t for p, part in parts.items() for n, t in part.state_dict().items()}
+
+
 # ---------------------------------------------------------------- the picture
-
-
-@pytest.mark.parametrize("weights", [{"clay": 0.8}, {"clay": -1.0, "wax": 0.5}, {"unet": 1.0}])
-def test_the_picture_of_diffusers_own_loader(
-    own: StableDiffusion, folder: Path, files: Path, picture: Image.Image, weights: dict[str, float]
-):
-    from diffusers import StableDiffusionImg2ImgPipeline
-
-    pipeline = StableDiffusionImg2ImgPipeline.from_pretrained(folder, local_files_only=True)
-    pipeline.set_progress_bar_config(disable=True)
-    raw = json.loads((folder / "scheduler/scheduler_config.json").read_bytes())
-    pipeline.scheduler = make_scheduler(raw, "euler", "normal")
-    for name in weights:
-        pipeline.load_lora_weights(
-            str(files), weight_name=f"{name}.safetensors", adapter_name=name, local_files_only=True
-        )
-    pipeline.set_adapters(list(weights), list(weights.values()))
-    expected = pipeline(
-        prompt=REQUEST.prompt,
-        negative_prompt=REQUEST.negative_prompt,
-        image=picture,
-        num_inference_steps=REQUEST.steps,
-        strength=REQUEST.strength,
-        guidance_scale=REQUEST.guidance_scale,
-        generator=torch.Generator("cpu").manual_seed(REQUEST.seed),
-    ).images[0]
-    made = own.redraw(picture, asking(files, **weights), ignore)
-    plain = own.redraw(picture, REQUEST, ignore)
-    difference = np.abs(np.asarray(made, int) - np.asarray(expected, int))
-    assert difference.max() <= 1
-    assert np.abs(np.asarray(made, int) - np.asarray(plain, int)).max() > 8
 
 
 def test_the_same_bytes_whatever_the_file_calls_its_layers(
@@ -178,11 +151,11 @@ def test_no_job_leaves_anything_to_the_next(folder: Path, files: Path, picture: 
     assert len(set(alone)) == len(requests)
     model = provider(folder).load(CPU)
     before = dict(classes(model))
-    weights = {n: t.clone() for n, t in model._pipeline.unet.state_dict().items()}
+    weights = {n: t.clone() for n, t in state(model).items()}
     for index in [0, 3, 1, 5, 2, 0, 4, 1, 3, 2, 5, 0]:
         assert drawn(model, picture, requests[index]) == alone[index]
         assert dict(classes(model)) == before
-    after = model._pipeline.unet.state_dict()
+    after = state(model)
     assert after.keys() == weights.keys()
     assert all(torch.equal(after[name], tensor) for name, tensor in weights.items())
 
@@ -233,14 +206,56 @@ def test_the_last_loras_alone_stay_in_memory(
     assert model._adapters.resident == 2
 
 
+def test_many_changes_of_loras_leave_nothing_in_memory(
+    folder: Path, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Neither of those that stay in memory nor of those that are read anew each time."""
+    from diffusers import StableDiffusionPipeline
+
+    monkeypatch.setattr(adapters, "MOST_RESIDENT", 2)
+    pipeline = StableDiffusionPipeline.from_pretrained(folder, local_files_only=True)
+    own = adapters.Adapters(pipeline)
+    loras = [Lora(name, files / f"{name}.safetensors", 1.0) for name in ("clay", "unet", "wax")]
+
+    def change(times: int) -> int:
+        """Tensors and modules that are alive after so many changes."""
+        for number in range(times):
+            first = loras[number % 3]
+            for active in ([first], [first, loras[(number + 1) % 3]], [first]):
+                with own.active(active):
+                    pass
+        gc.collect()
+        alive = (torch.Tensor, nn.Module)
+        return sum(issubclass(type(one), alive) for one in gc.get_objects())
+
+    assert change(6) == change(90)
+
+
+def test_a_file_that_is_overwritten_in_its_place_changes_no_lora_in_memory(
+    own: StableDiffusion, files: Path, picture: Image.Image, tmp_path: Path
+):
+    """Such as by a copy over it that keeps the times; no part of the file is mapped."""
+    path = tmp_path / "clay.safetensors"
+    path.write_bytes((files / "clay.safetensors").read_bytes())
+    stat = path.stat()
+    first = drawn(own, picture, asking(tmp_path, clay=1.0))
+    with path.open("r+b") as file:
+        file.seek(-(stat.st_size // 2), os.SEEK_END)
+        file.write(bytes(stat.st_size // 2))
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert drawn(own, picture, asking(tmp_path, clay=1.0)) == first
+
+
 def test_a_failed_job_takes_its_loras_off(own: StableDiffusion, files: Path, picture: Image.Image):
     plain = drawn(own, picture, REQUEST)
+    before = dict(classes(own))
 
     def stop(step: int, steps: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         own.redraw(picture, asking(files, clay=1.0), stop)
+    assert dict(classes(own)) == before
     assert drawn(own, picture, REQUEST) == plain
 
 

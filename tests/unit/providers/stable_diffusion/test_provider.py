@@ -24,7 +24,7 @@ from dna_pipeline.base.errors import (
     ParameterInvalid,
 )
 from dna_pipeline.providers.base import ImageToImage, ImageToImageRequest
-from dna_pipeline.providers.stable_diffusion.provider import StableDiffusion, make_scheduler
+from dna_pipeline.providers.stable_diffusion.model import StableDiffusion, make_scheduler
 from dna_pipeline.providers.stable_diffusion.samplers import SAMPLERS
 from tests.unit.providers.stable_diffusion.conftest import (
     CPU,

@@ -14,7 +14,7 @@ from torch import nn
 
 from dna_pipeline.base.errors import CompilerMissing
 from dna_pipeline.providers.stable_diffusion import compilation
-from dna_pipeline.providers.stable_diffusion.provider import StableDiffusion
+from dna_pipeline.providers.stable_diffusion.model import StableDiffusion
 from tests.unit.providers.stable_diffusion.conftest import CPU, REQUEST, ignore, provider
 
 pytestmark = [

@@ -1,0 +1,424 @@
+"""Makes plans. Changes no file; the claims, the commands and `check` use it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, replace
+from functools import cache, cached_property, partial
+from pathlib import Path
+from typing import Any
+
+from dna_pipeline.base.errors import (
+    Failure,
+    ImageMissing,
+    JobError,
+    ParameterInvalid,
+    PathEscapesInbox,
+    WeightsMissing,
+)
+from dna_pipeline.base.naming import printable, safe_stem
+from dna_pipeline.base.times import utcnow
+from dna_pipeline.config.batch import (
+    Row,
+    combinations,
+    count_of,
+    head_of,
+    patterns_of,
+    request_text,
+    rows_of_job_file,
+    rows_of_table,
+)
+from dna_pipeline.config.job_context import JobContext
+from dna_pipeline.config.schema import Config, Inbox
+from dna_pipeline.config.sidecar import JobSpec, ResolvedStage, parse_sidecar, resolve
+from dna_pipeline.config.tables import MAX_BYTES, parse_table
+from dna_pipeline.config.yaml12 import Document, is_mapping
+from dna_pipeline.intake.discovery.candidates import Candidate
+from dna_pipeline.intake.planning import job_rows
+from dna_pipeline.intake.planning.named_images import NamedImages, Source
+from dna_pipeline.intake.planning.plan import Plan, PlanItem
+from dna_pipeline.intake.planning.png_texts import ImageTexts
+from dna_pipeline.intake.planning.wildcards import WildcardFiles
+from dna_pipeline.ledger.store import new_id
+from dna_pipeline.stages import registry
+from dna_pipeline.weights.fingerprint import Fingerprints
+
+ModelIdentities = Callable[[str], Any]
+"""Values that identify the model of a name, for dedup keys."""
+
+_SAMPLES = (
+    JobContext("a.png", "a", "a", "a", 1, "0" * 64),
+    JobContext("b.png", "b", "b", "b", 2, "1" * 64),
+)
+"""Contexts of two images that have nothing in common."""
+
+
+class Planner:
+    """Makes the plans of one inbox."""
+
+    def __init__(self, config: Config, inbox: Inbox) -> None:
+        self._config = config
+        self._inbox = inbox
+        self._wildcards = WildcardFiles(config.wildcards)
+        self._image_texts = ImageTexts()
+
+    # --- one image ---
+
+    def plan_image(
+        self,
+        folder: str,
+        name: str,
+        document: Document | None,
+        sha256: str | None,
+        draw: Callable[[], int] = job_rows.draw_seed,
+        file: Path | None = None,
+    ) -> Plan:
+        """Plan the jobs that an image's sidecar (None: no sidecar) asks for.
+
+        Raises `JobError` if anything is wrong with any of them.
+        """
+        if document is None and self._plain is not None:
+            items = [PlanItem(Row(1, None, _NOTHING), outcome=self._plain)]
+            return Plan("image", folder, name, "", items)
+        document = document or _NOTHING
+        head = head_of(document)
+        context = job_rows.context_of(self._inbox, folder, name, sha256, file)
+        specs = self._specs(document, context, draw)
+        items = [
+            PlanItem(Row(number, None, each), outcome=spec)
+            for number, (each, spec) in enumerate(specs, 1)
+        ]
+        kind = "image" if len(items) == 1 else "matrix"
+        return Plan(kind, folder, name, "", items, head)
+
+    def plan_claimed(
+        self,
+        folder: str,
+        name: str,
+        data: bytes | None,
+        sha256: str | None,
+        error: Failure | None,
+        file: Path | None = None,
+    ) -> Plan:
+        """As `plan_image`, but an error makes one job, which fails with it."""
+        if error is None:
+            try:
+                return self.plan_image(folder, name, document_of(data), sha256, file=file)
+            except JobError as reason:
+                error = reason.failure()
+        return Plan("image", folder, name, "", [PlanItem(Row(1, None, _NOTHING), outcome=error)])
+
+    def _specs(
+        self,
+        document: Document,
+        context: JobContext,
+        draw: Callable[[], int],
+        seeds: Mapping[str, int] | None = None,
+    ) -> list[tuple[Document, JobSpec]]:
+        """Resolve the combinations of a document's matrix and count, or else the document."""
+        if document.value.get("matrix") is None and count_of(document) == 1:
+            return [(document, self._resolve(document, draw, context, seeds))]
+        batch = context.fields()["stem"]
+        return [
+            (each, self._resolve(each, draw, replace(context, batch=batch, row=number), seeds))
+            for number, each in enumerate(combinations(document), 1)
+        ]
+
+    def resolve_one(
+        self,
+        data: bytes | None,
+        context: JobContext,
+        draw: Callable[[], int] = job_rows.draw_seed,
+        seeds: Mapping[str, int] | None = None,
+    ) -> JobSpec:
+        """Resolve the one job that a sidecar's bytes (or none) ask for. Raises `JobError`."""
+        document = document_of(data) or _NOTHING
+        head_of(document)  # its keys concern other jobs, but wrong values are an error here too
+        (_, spec), *more = self._specs(document, context, draw, seeds)
+        if more:
+            key = "count" if document.value.get("matrix") is None else "matrix"
+            raise ParameterInvalid(
+                f"{key}: asks for several jobs, but this image has become one job already",
+                hint="Drop the image again, with its YAML beside it.",
+                where=key,
+            )
+        return spec
+
+    def outcome(self, data: bytes | None, context: JobContext) -> JobSpec | Failure:
+        """As `resolve_one`, but a Failure if the sidecar makes no job."""
+        try:
+            return self.resolve_one(data, context)
+        except JobError as error:
+            return error.failure()
+
+    @cached_property
+    def _plain(self) -> JobSpec | None:
+        """Job of an image without a sidecar; None if it depends on the image, on chance or
+        on a file."""
+        drawn: list[int] = []
+        files = self._wildcards, self._image_texts
+        reads = [file.reads for file in files]
+
+        def draw() -> int:
+            drawn.append(0)
+            return 0
+
+        try:
+            one, other = (self._resolve(_NOTHING, draw, context) for context in _SAMPLES)
+        except JobError:
+            return None
+        is_fixed = one == other and not drawn and [file.reads for file in files] == reads
+        return one if is_fixed else None
+
+    # --- job files and tables ---
+
+    def plan(self, candidate: Candidate) -> Plan:
+        """Plan a batch by its files where they lie now; its images are not probed yet.
+
+        Raises:
+            JobError: the batch as a whole is wrong.
+            OSError: a file cannot be read.
+        """
+        document: Document | None = None
+        text: str | None = None
+        if candidate.sidecar is not None:
+            data = job_rows.read_sidecar(self._inbox.path / candidate.sidecar)
+            document, text = parse_sidecar(data), job_rows.as_text(data)
+        folder, _, name = (candidate.table or candidate.sidecar or "").rpartition("/")
+        plan = Plan("table", folder, name, printable(name.rpartition(".")[0]), [])
+        images = NamedImages(self._inbox, candidate, folder)
+        if candidate.table is not None:
+            self._read_table(plan, images, document)
+        else:
+            assert document is not None
+            plan.kind, plan.text = "job_file", text or ""
+            _read_job_file(plan, images, document)
+        plan.head = head_of(document)
+        for item in plan.items:
+            if item.error is None:
+                item.error = self.row_error(plan, item)
+        used = [item.source for item in plan.items if item.source and item.error is None]
+        plan.sources = list(dict.fromkeys(used))
+        return plan
+
+    def _read_table(self, plan: Plan, images: NamedImages, common: Document | None) -> None:
+        with (self._inbox.path / plan.file).open("rb") as file:
+            content = parse_table(self._config.pipelines, plan.file, file.read(MAX_BYTES + 1))
+        sources: dict[str, Source] = {}
+        rows = rows_of_table(content.rows, common)
+        plan.items = [_table_item(row, images, sources) for row in rows]
+        plan.dialect = content.dialect
+
+    def row_error(self, plan: Plan, item: PlanItem) -> JobError | None:
+        """Error of a row that does not depend on its image; None if there is none."""
+        try:
+            self._resolve(item.row.document, lambda: 0, self._context(plan, item, None))
+        except JobError as error:
+            return _with_row(item.row, error)
+        return None
+
+    def _resolve(
+        self,
+        document: Document,
+        draw: Callable[[], int],
+        context: JobContext,
+        seeds: Mapping[str, int] | None = None,
+    ) -> JobSpec:
+        lines, texts = self._wildcards.lines, partial(self._image_texts.of, context.file)
+        return resolve(self._config, self._inbox, document, draw, context, seeds, lines, texts)
+
+    def preview(self, plan: Plan, item: PlanItem, sha256: str) -> JobSpec:
+        """Resolve a row without drawing seeds at random."""
+        return self._resolve(item.row.document, lambda: 0, self._context(plan, item, sha256))
+
+    def _context(self, plan: Plan, item: PlanItem, sha256: str | None) -> JobContext:
+        source = None if sha256 is None else item.source
+        file = None if source is None else source.claimed or source.file
+        context = job_rows.context_of(self._inbox, *plan.place(item), sha256, file)
+        return replace(context, batch=plan.batch, row=item.row.number)
+
+    # --- rows of the ledger ---
+
+    def batch_row(self, plan: Plan) -> dict[str, Any]:
+        """Make the row of a new batch."""
+        return {
+            "id": new_id(), "inbox": self._inbox.name, "folder": printable(plan.folder),
+            "name": printable(plan.name), "stem": safe_stem(plan.name), "kind": plan.kind,
+            "originals": self._inbox.originals, "max_failures": plan.head.max_failures,
+            "paused": None, "rows": 0, "wrong": 0, "created_at": utcnow(), "finished_at": None,
+        }  # fmt: skip
+
+    def add_job(
+        self,
+        plan: Plan,
+        item: PlanItem,
+        drop_id: str,
+        sha256: str | None,
+        batch: Mapping[str, Any] | None,
+    ) -> None:
+        """Make the ledger's row of an item's job; `batch` is the row of its batch."""
+        outcome = item.outcome
+        if outcome is None:
+            context = self._context(plan, item, sha256)
+            try:
+                outcome = self._resolve(item.row.document, job_rows.draw_seed, context)
+            except JobError as error:  # the image's own texts are wrong
+                outcome = _with_row(item.row, error).failure()
+        item.job = job_rows.job_row(self._inbox, *plan.place(item), drop_id, outcome)
+        if batch is not None:
+            request = request_text(item.row.document)
+            item.job |= {"batch": batch["id"], "key": item.key, "request": request}
+
+    # --- dedup keys ---
+
+    def model_identities(self) -> ModelIdentities:
+        """A function that identifies a model by its name in the config, its settings and its files.
+
+        It reads a model when it is first asked about it, since reading a large one for the first
+        time takes a while.
+        """
+        prints = Fingerprints(self._config.data)
+
+        @cache
+        def identity(name: str) -> Any:
+            if (provider := self._config.models.get(name)) is None:
+                return None
+            content = None
+            with suppress(OSError):  # the worker will report it
+                content = None if provider.missing() else prints.of(provider)
+            options = provider.model_dump(mode="json", exclude=set(provider.machine_options))
+            return [provider.name_in_config, options, content]
+
+        return identity
+
+    def dedup_key(
+        self, plan: Plan, item: PlanItem, sha256: str, models: ModelIdentities
+    ) -> str | None:
+        """The dedup key: equal for jobs that do the same with the same bytes; None for a job that
+        is impossible.
+
+        Random choices, the priority and `not_before` do not count.
+        """
+        try:
+            preview = self.preview(plan, item, sha256)
+        except JobError:
+            return None
+        spec = preview.identity()
+        del spec["priority"], spec["not_before"]
+        used = {s["params"].get("model") for s in spec["stages"]} - {None}
+        content = [sha256, spec, {name: models(name) for name in sorted(used)}]
+        if files := self._extra_files(preview.stages):
+            content.append(files)
+        return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+    def _extra_files(self, stages: Iterable[ResolvedStage]) -> dict[str, str]:
+        """Hashes of the files that the stages may read besides their models; none where one that
+        is needed is not there, or one cannot be read, which the worker will report."""
+        with suppress(OSError, WeightsMissing):
+            files = registry.extra_files(map(asdict, stages), self._config.data)
+            return {name: self._prints.sha256(path) for name, path in files.items()}
+        return {}
+
+    @cached_property
+    def _prints(self) -> Fingerprints:
+        return Fingerprints(self._config.data)
+
+    def version_key(
+        self,
+        folder: str,
+        name: str,
+        data: bytes | None,
+        sha256: str | None,
+        error: str | None,
+        content: str | None = None,
+        file: Path | None = None,
+    ) -> str:
+        """A hash, equal for versions of a kept image with the same bytes and the same job specs.
+
+        Random choices do not count.
+
+        Args:
+            error: code of an error that does not come from the sidecar.
+            content: hash of the image with its companions; that of the image if it has none.
+            file: the image itself, where it lies now.
+        """
+        if data is None and self._plain is not None:
+            text = self._plain_text
+        else:
+            try:
+                plan = self.plan_image(folder, name, document_of(data), sha256, lambda: 0, file)
+                text = _identities(item.outcome for item in plan.items)
+            except JobError:
+                text = hashlib.sha256(data or b"").hexdigest()
+        return hashlib.sha256(f"{content or sha256}\n{error}\n{text}".encode()).hexdigest()
+
+    @cached_property
+    def _plain_text(self) -> str:
+        return _identities([self._plain])
+
+    def batch_version_key(self, plan: Plan, hashes: Mapping[Source, str]) -> str:
+        """A hash, equal for versions of a kept batch with the same rows and the same images.
+
+        Args:
+            hashes: the hashes of the images.
+        """
+
+        def row(item: PlanItem) -> str:
+            if item.error is not None or item.source is None:
+                return item.error.code if item.error is not None else ""
+            return self.dedup_key(plan, item, hashes[item.source], lambda _: None) or ""
+
+        rows = [(item.row.number, plan.shown_image(item), row(item)) for item in plan.items]
+        return hashlib.sha256(f"{plan.head}\n{rows}".encode()).hexdigest()
+
+
+_NOTHING = Document({}, {})
+"""The document of an image without a sidecar."""
+
+
+def document_of(data: bytes | None) -> Document | None:
+    """Parse a sidecar's bytes; None if there is none. Raises `JobError`."""
+    return None if data is None else parse_sidecar(data)
+
+
+def _identities(outcomes: Iterable[JobSpec | Failure | None]) -> str:
+    identities = [spec.identity() for spec in outcomes if isinstance(spec, JobSpec)]
+    return json.dumps(identities, sort_keys=True, default=str)
+
+
+def _read_job_file(plan: Plan, images: NamedImages, document: Document) -> None:
+    sources: dict[str, Source] = {}
+    for pattern in patterns_of(document):
+        for source in images.matching(pattern):
+            sources.setdefault(str(source.path), source)
+    for row in rows_of_job_file(document, sources):
+        source = sources[row.image or ""]
+        plan.items.append(PlanItem(row, source, source.error))
+
+
+def _table_item(row: Row, images: NamedImages, sources: dict[str, Source]) -> PlanItem:
+    """The item of a row. A row with an error keeps its image, so that no other file gets it."""
+    if row.image is None:
+        return PlanItem(row, None, row.error)
+    where = row.document.place(("image",))
+    try:
+        source = images.image(row.image.strip())
+    except (ImageMissing, PathEscapesInbox) as error:
+        wrong = type(error)(f"{where}: {error.detail}", where="image")
+        return PlanItem(row, None, row.error or wrong)
+    return PlanItem(row, sources.setdefault(str(source.path), source), row.error)
+
+
+def _with_row(row: Row, error: JobError) -> JobError:
+    """Add the row of a table to an error, and the first column of a stage that is wrong as a whole,
+    since people look for these in the table."""
+    if row.document.unit == "row":
+        start = f"row {row.number}: "
+        error.detail = error.detail if error.detail.startswith(start) else start + error.detail
+        inner = row.document.value.get(error.where)
+        if is_mapping(inner) and inner:
+            error.where += f".{next(iter(inner))}"
+    return error

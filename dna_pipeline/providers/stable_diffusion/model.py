@@ -1,0 +1,312 @@
+"""A loaded Stable Diffusion, which redraws pictures under prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager, nullcontext
+from functools import cached_property
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from dna_pipeline.base.errors import (
+    BlackImage,
+    ContentFiltered,
+    NonFiniteOutput,
+    OutOfMemory,
+    ParameterInvalid,
+    WeightsMismatch,
+)
+from dna_pipeline.providers.base import Device, ImageToImageRequest, StepCallback, device_of
+from dna_pipeline.providers.device_errors import is_out_of_memory
+from dna_pipeline.providers.stable_diffusion import decoding, prompt_syntax, tiles
+from dna_pipeline.providers.stable_diffusion.adapters import Adapters
+from dna_pipeline.providers.stable_diffusion.decoding import Decoded
+from dna_pipeline.providers.stable_diffusion.folder import INPAINTING_CHANNELS
+from dna_pipeline.providers.stable_diffusion.inversions import InversionFiles, identity
+from dna_pipeline.providers.stable_diffusion.prompts.conditioning import Conditioner, PromptText
+from dna_pipeline.providers.stable_diffusion.prompts.emphasis import PromptError
+from dna_pipeline.providers.stable_diffusion.samplers import SAMPLERS
+from dna_pipeline.weights.loras import Lora
+
+if TYPE_CHECKING:
+    import torch
+    from PIL import Image
+
+DECODED_AGAIN = (
+    "The picture came out wrong in {} ({}), so it was decoded once more with the VAE in float32."
+)
+TILED = "The picture was encoded and decoded in tiles of at most {} px, to need less memory."
+
+
+class StableDiffusion:
+    """A loaded model; an `ImageToImage`."""
+
+    def __init__(self, pipeline: Any, scheduler_config: dict[str, Any]) -> None:
+        self._pipeline = pipeline
+        self._scheduler_config = scheduler_config
+        self._conditioner = Conditioner(pipeline.tokenizer, pipeline.text_encoder)
+        self._inversions = InversionFiles(pipeline.text_encoder.config.hidden_size)
+        self._adapters = Adapters(pipeline)
+
+    @property
+    def computes_on(self) -> Device:
+        """Device and dtype of the UNet."""
+        return device_of(self._pipeline.unet.device, self._pipeline.unet.dtype)
+
+    def redraw(
+        self, image: Image.Image, request: ImageToImageRequest, on_step: StepCallback
+    ) -> Image.Image:
+        """RGB in, RGB of the same size out. Both sides are multiples of 8.
+
+        `on_step` counts to the steps that really run, int(steps x strength). The noise is drawn
+        on the CPU whatever the device, so that a seed means the same everywhere. On the CPU in
+        float32 the result is bit for bit that of `diffusers.StableDiffusionImg2ImgPipeline`, or
+        with a mask that of `diffusers.StableDiffusionInpaintPipeline`, for prompts of one block
+        without weights, and without tiles. Pixels outside of the mask went through the VAE and are
+        nearly, but not exactly, those of the picture.
+
+        A picture that is black or no number in a shorter type is decoded once more, with the VAE
+        in float32; then a remark in its `info` says so.
+
+        Raises:
+            NonFiniteOutput, BlackImage, ContentFiltered, OutOfMemory: as their names say.
+            ParameterInvalid: the model can only repaint, and there is no mask.
+            WeightsMissing, WeightsMismatch: of a LoRA or a textual inversion.
+            Whatever `on_step` raises.
+        """
+        try:
+            tiles = _tiles(self._pipeline) if request.saves_memory else nullcontext()
+            used = self._use_embeddings(request)
+            with tiles, self._with_loras(request.loras):
+                picture = self._picture(image, request, on_step)
+            picture.info |= {"embeddings": used} if used else {}
+            return picture
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            _free_device_memory()
+            raise OutOfMemory(f"{image.width} x {image.height}: {error}"[:500]) from error
+
+    @contextmanager
+    def _with_loras(self, loras: tuple[Lora, ...]) -> Generator[None]:
+        """Put the LoRAs on the model inside the block.
+
+        torch compiles a model as it is without them, and would compile it anew for each LoRA, so
+        that the UNet runs as it was written meanwhile.
+        """
+        unet = self._pipeline.unet
+        compiled = unet._compiled_call_impl
+        with self._adapters.active(loras) as state:
+            self._conditioner.state = state
+            unet._compiled_call_impl = None if loras else compiled
+            try:
+                yield
+            finally:
+                self._conditioner.state = ""
+                unet._compiled_call_impl = compiled
+
+    def remarks(self, request: ImageToImageRequest) -> list[str]:
+        tokenizer = self._pipeline.tokenizer
+        limit = tokenizer.model_max_length
+        texts = {"prompt": request.prompt, "negative prompt": request.negative_prompt}
+        is_plain = request.prompt_syntax == "plain"
+        counts = {name: len(tokenizer(text).input_ids) for name, text in texts.items() if is_plain}
+        too_long = [
+            f"The {name} has {count - 2} tokens, of which only the first {limit - 2} were read."
+            for name, count in counts.items()
+            if count > limit
+        ]
+        unread = {
+            name: prompt_syntax.unread(text, weights=is_plain) for name, text in texts.items()
+        }
+        why = "prompt_syntax is plain, so" if is_plain else "they are not understood here, so"
+        as_text = [
+            f"The {name} holds {' and '.join(phrases)}; {why} they were read as text."
+            for name, phrases in unread.items()
+            if phrases
+        ]
+        tiled = (
+            [TILED.format(self._pipeline.vae.tile_sample_min_size)] if request.saves_memory else []
+        )
+        return [*too_long, *as_text, *tiled]
+
+    def _use_embeddings(self, request: ImageToImageRequest) -> list[str]:
+        """Prepare the textual inversions; names of those that the prompts use.
+
+        Raises:
+            WeightsMismatch: the prompts use one that does not fit the model.
+        """
+        import torch
+
+        files = request.embeddings
+        read = {name: self._inversions.vectors(path) for name, path in files.items()}
+        wrong = {name: error for name, error in read.items() if isinstance(error, WeightsMismatch)}
+        stand_in = torch.zeros(1, 1)
+        vectors = {n: v if isinstance(v, torch.Tensor) else stand_in for n, v in read.items()}
+        names = "\n".join(f"{name} {identity(path)}" for name, path in files.items())
+        self._conditioner.use(vectors, names)
+        used = self._embeddings_in(request) if files else []
+        for name in used:
+            if name in wrong:
+                raise WeightsMismatch(f"{wrong[name]}; the prompt names it: {name}")
+        return used
+
+    def _embeddings_in(self, request: ImageToImageRequest) -> list[str]:
+        try:
+            names = [
+                name
+                for text in (request.prompt, request.negative_prompt)
+                for name in self._conditioner.inversions_in(
+                    PromptText(text, request.prompt_syntax, request.clip_skip)
+                )
+            ]
+        except PromptError as error:
+            raise ParameterInvalid(f"prompt: {error}") from error
+        return list(dict.fromkeys(names))
+
+    def _embeddings(self, request: ImageToImageRequest) -> tuple[torch.Tensor, torch.Tensor]:
+        """Embeddings of the prompt and the negative prompt. Raises `ParameterInvalid`."""
+        syntax, clip_skip = request.prompt_syntax, request.clip_skip
+        layers = self._pipeline.text_encoder.config.num_hidden_layers
+        if clip_skip > layers:
+            raise ParameterInvalid(
+                f"clip_skip: the model's text encoder has {layers} layers, so at most {layers} "
+                f"makes sense, not {clip_skip}"
+            )
+        prompts = [
+            PromptText(text, syntax, clip_skip)
+            for text in (request.prompt, request.negative_prompt)
+        ]
+        for name, prompt in zip(("prompt", "negative_prompt"), prompts, strict=True):
+            try:
+                self._conditioner.encode(prompt)
+            except PromptError as error:
+                raise ParameterInvalid(f"{name}: {error}") from error
+        return self._conditioner.pair(*prompts)
+
+    def _picture(
+        self, image: Image.Image, request: ImageToImageRequest, on_step: StepCallback
+    ) -> Image.Image:
+        result, latents = self._run(image, request, on_step)
+        try:
+            return self._checked(result)
+        except (NonFiniteOutput, BlackImage) as error:
+            if not decoding.is_worthwhile(self._pipeline, latents):
+                raise
+            flaw = str(error)
+        pipeline = tiles.tiled(self._pipeline, image.size, request.tile)
+        picture = self._checked(decoding.decode_in_float32(pipeline, latents))
+        picture.info["remarks"] = [DECODED_AGAIN.format(self.computes_on.dtype, flaw)]
+        return picture
+
+    def _run(
+        self, image: Image.Image, request: ImageToImageRequest, on_step: StepCallback
+    ) -> tuple[Decoded, torch.Tensor]:
+        """The picture, and the latents that it was decoded from."""
+        import torch
+
+        latents: list[torch.Tensor] = []
+
+        def report(pipeline: Any, index: int, _time: object, tensors: Any) -> dict[str, Any]:
+            latents[:] = [tensors["latents"]]
+            # Samplers of the second order call the model twice a step, and once in the last one.
+            calls, order = index + 1, pipeline.scheduler.order
+            if calls % order == 0 or calls == pipeline.num_timesteps:
+                on_step(-(-calls // order), -(-pipeline.num_timesteps // order))
+            return {}
+
+        scheduler = make_scheduler(self._scheduler_config, request.sampler, request.schedule)
+        pipeline, mask = self._pipeline_for(request, image.size)
+        pipeline.scheduler = scheduler
+        positive, negative = self._embeddings(request)
+        result = tiles.tiled(pipeline, image.size, request.tile)(
+            **mask,
+            prompt_embeds=positive,
+            negative_prompt_embeds=negative,
+            image=image,
+            num_inference_steps=request.steps,
+            strength=request.strength,
+            guidance_scale=request.guidance_scale,
+            generator=torch.Generator("cpu").manual_seed(request.seed),
+            callback_on_step_end=report,
+            callback_on_step_end_tensor_inputs=["latents"],
+            output_type="np",
+        )
+        return Decoded(result.images, any(result.nsfw_content_detected or [])), latents[0]
+
+    def _pipeline_for(
+        self, request: ImageToImageRequest, size: tuple[int, int]
+    ) -> tuple[Any, dict[str, Any]]:
+        """The pipeline for a request, and its arguments about the mask. Raises
+        `ParameterInvalid`."""
+        if request.mask is not None:
+            width, height = size
+            return self._inpainting, {"mask_image": request.mask, "width": width, "height": height}
+        if self._pipeline.unet.config.in_channels == INPAINTING_CHANNELS:
+            raise ParameterInvalid(
+                "mask: the model is an inpainting model, which needs a mask",
+                hint="Set mask: file or mask: alpha, or use a model for text and images.",
+            )
+        return self._pipeline, {}
+
+    @cached_property
+    def _inpainting(self) -> Any:
+        """The pipeline that repaints under a mask. It shares all parts, so it costs no memory."""
+        cls: Any = import_module("diffusers").StableDiffusionInpaintPipeline
+        pipeline = cls(**self._pipeline.components, requires_safety_checker=False)
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline
+
+    def _checked(self, decoded: Decoded) -> Image.Image:
+        """The picture, if it is one. Values are checked before 8 bits hide what is not a number."""
+        import numpy as np
+
+        pixels = decoded.pixels
+        bad = pixels.size - int(np.isfinite(pixels).sum())
+        if bad:
+            raise NonFiniteOutput(f"{bad} of {pixels.size} values are not finite")
+        if decoded.is_blocked:
+            raise ContentFiltered("the safety checker found a concept that it blocks")
+        picture = self._pipeline.image_processor.numpy_to_pil(pixels)[0]
+        if picture.getbbox() is None:
+            raise BlackImage("every pixel is black")
+        return picture
+
+
+def make_scheduler(config: dict[str, Any], sampler: str, schedule: str) -> Any:
+    """A new scheduler from the model's own configuration, which is left as it is.
+
+    Args:
+        config: as it was written, never as an instance gives it back.
+        sampler: one of `SAMPLERS`.
+        schedule: one of `SCHEDULES`.
+    """
+    chosen = SAMPLERS[sampler]
+    options = chosen.scheduler_options(schedule)
+    return getattr(import_module("diffusers"), chosen.scheduler).from_config(
+        dict(config), **options
+    )
+
+
+@contextmanager
+def _tiles(pipeline: Any) -> Generator[None]:
+    """Let the VAE work in tiles inside the block.
+
+    Attention is not sliced: torch computes it without the matrix of weights, which slices would
+    build, so that they would need more memory and not less.
+    """
+    pipeline.vae.enable_slicing()
+    pipeline.vae.enable_tiling()
+    try:
+        yield
+    finally:
+        pipeline.vae.disable_tiling()
+        pipeline.vae.disable_slicing()
+
+
+def _free_device_memory() -> None:
+    """Give back what the failed call left in the cache, so that a smaller job can run."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,112 @@
+"""LoRAs beside Diffusers' own loader with peft: the same pictures, for samplers, sizes and sets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dna_pipeline.providers.stable_diffusion.model import StableDiffusion, make_scheduler
+from dna_pipeline.weights.loras import Lora
+from tests.unit.providers.stable_diffusion.conftest import CPU, REQUEST, ignore, provider
+from tests.unit.providers.stable_diffusion.lora_files import TrainedLora
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings(
+        "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"
+    ),
+    pytest.mark.filterwarnings("ignore:Already found a `peft_config` attribute:UserWarning"),
+]
+
+SETS = {
+    "one": {"clay": 0.8},
+    "negative": {"clay": -1.0, "wax": 0.5},
+    "three": {"clay": 0.4, "unet": 1.0, "wax": -0.3},
+    "unet": {"unet": 1.5},
+}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory, folder: Path) -> Path:
+    root = tmp_path_factory.mktemp("loras")
+    TrainedLora(folder, 1).save_kohya(root / "clay.safetensors")
+    TrainedLora(folder, 3, text=False).save_kohya(root / "unet.safetensors")
+    TrainedLora(folder, 2, rank=2, alpha=2).save_diffusers(root / "wax.safetensors")
+    return root
+
+
+@pytest.fixture(scope="module")
+def theirs(folder: Path, files: Path) -> Iterator[Any]:
+    from diffusers import StableDiffusionImg2ImgPipeline
+
+    pipeline = StableDiffusionImg2ImgPipeline.from_pretrained(folder, local_files_only=True)
+    pipeline.set_progress_bar_config(disable=True)
+    for path in sorted(files.iterdir()):
+        pipeline.load_lora_weights(
+            str(files), weight_name=path.name, adapter_name=path.stem, local_files_only=True
+        )
+    yield pipeline
+
+
+@pytest.fixture(scope="module")
+def ours(folder: Path) -> StableDiffusion:
+    return provider(folder).load(CPU)
+
+
+CASES = [
+    (sampler, schedule, size, name)
+    for number, (sampler, schedule) in enumerate(
+        [
+            ("euler", "normal"), ("euler_a", "normal"), ("dpmpp_2m", "karras"), ("ddim", "normal"),
+            ("lcm", "normal"), ("uni_pc", "normal"), ("heun", "normal"),
+        ]
+    )
+    for size, name in (((72, 96), "one"), ((104, 64), list(SETS)[1 + number % 3]))
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("sampler", "schedule", "size", "name"), CASES)
+def test_the_picture_of_diffusers_own_loader(
+    ours: StableDiffusion,
+    theirs: Any,
+    folder: Path,
+    files: Path,
+    picture: Image.Image,
+    sampler: str,
+    schedule: str,
+    size: tuple[int, int],
+    name: str,
+):
+    weights = SETS[name]
+    image = picture.resize(size)
+    raw = json.loads((folder / "scheduler/scheduler_config.json").read_bytes())
+    theirs.scheduler = make_scheduler(raw, sampler, schedule)
+    theirs.set_adapters(list(weights), list(weights.values()))
+    expected = theirs(
+        prompt=REQUEST.prompt,
+        negative_prompt=REQUEST.negative_prompt,
+        image=image,
+        num_inference_steps=REQUEST.steps,
+        strength=REQUEST.strength,
+        guidance_scale=REQUEST.guidance_scale,
+        generator=torch.Generator("cpu").manual_seed(REQUEST.seed),
+    ).images[0]
+    plain = replace(REQUEST, sampler=sampler, schedule=schedule)
+    loras = [Lora(one, files / f"{one}.safetensors", weight) for one, weight in weights.items()]
+    made = ours.redraw(image, replace(plain, loras=tuple(loras)), ignore)
+    assert made.size == size
+    assert distance(made, expected) <= 1
+    assert distance(made, ours.redraw(image, plain, ignore)) > 8
+
+
+def distance(one: Image.Image, other: Image.Image) -> int:
+    return int(np.abs(np.asarray(one, int) - np.asarray(other, int)).max())
