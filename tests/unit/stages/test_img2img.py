@@ -37,13 +37,7 @@ from dna_pipeline.weights.loras import LoraFolder
 from tests.unit.providers.stable_diffusion.lora_files import TrainedLora
 from tests.unit.weights import weight_files
 
-# Diffusers' schedulers hand torch tensors to numpy in a way that numpy 2 wants changed.
-pytestmark = [
-    pytest.mark.usefixtures("one_thread"),
-    pytest.mark.filterwarnings(
-        "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"
-    ),
-]
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_defaults_are_those_of_the_contract():
