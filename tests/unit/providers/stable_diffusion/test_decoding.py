@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,22 @@ def spoil(monkeypatch: pytest.MonkeyPatch, model: StableDiffusion, value: float)
 
     monkeypatch.setattr(vae, "decode", spoilt)
     return dtypes
+
+
+@pytest.mark.parametrize("value", [NAN, -1])
+def test_tiles_are_decoded_again_too(
+    folder: Path, picture: Image.Image, monkeypatch: pytest.MonkeyPatch, value: float
+):
+    """Each tile once in float16, then each once in float32."""
+    request, large = replace(REQUEST, tile=128), picture.resize((136, 72))
+    half = provider(folder).load(HALF)
+    good = half.redraw(large, request, ignore)
+    dtypes = spoil(monkeypatch, half, value)
+    found = half.redraw(large, request, ignore)
+    apart = np.abs(np.asarray(found, np.int16) - np.asarray(good, np.int16))
+    assert apart.max() <= 8
+    assert len(found.info["remarks"]) == 1
+    assert dtypes == ["torch.float16"] * 2 + ["torch.float32"] * 2
 
 
 @pytest.mark.parametrize(("value", "flaw"), [(NAN, "are not finite"), (-1, "pixel is black")])
