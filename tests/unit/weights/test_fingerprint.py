@@ -13,8 +13,8 @@ def test_two_processes_keep_the_hashes_of_each_other(tmp_path: Path) -> None:
     for file in files:
         file.write_bytes(file.name.encode())
     one, other = Fingerprints(tmp_path), Fingerprints(tmp_path)
-    one.of_file(files[0])
-    other.of_file(files[1])
-    one.of_file(files[2])
+    one.sha256(files[0])
+    other.sha256(files[1])
+    one.sha256(files[2])
     expected = {file_identity(file): sha256_file(file) for file in files}
     assert read_json(tmp_path / "weights.json") == expected
