@@ -67,7 +67,7 @@ def image_column(names: Iterable[str]) -> str:
 _HEAD = {
     "image": frozenset({"text"}), "pipeline": frozenset({"text"}),
     "not_before": frozenset({"text"}), "priority": frozenset({"int"}),
-    "seed": frozenset({"int", "word"}),
+    "seed": frozenset({"int", "word"}), "metadata": frozenset({"word"}),
 }  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from dna_pipeline.providers.checkpoints import ambiguity
 from dna_pipeline.stages import registry
 
 if TYPE_CHECKING:
-    from dna_pipeline.config.schema import StageSpec
+    from dna_pipeline.config.schema import Inbox, StageSpec
     from dna_pipeline.providers.base import Provider
     from dna_pipeline.stages.base import Stage
 
@@ -117,13 +117,13 @@ def _given_twice(
     return wrong_key(document, path, f"'{dotted(path)}' means the same as {first!r}; keep one")
 
 
-def with_defaults(
-    stage: type[Stage], spec: StageSpec, defaults: Mapping[str, Mapping[str, Any] | None]
-) -> dict[str, Any]:
+def with_defaults(stage: type[Stage], spec: StageSpec, inbox: Inbox) -> dict[str, Any]:
     """The parameters of a pipeline's stage, with an inbox's defaults for its type and its id."""
     params = dict(spec.params)
+    if inbox.metadata is not None:
+        params["metadata"] = inbox.metadata
     for key in keys_of(spec):
-        overrides, _ = rename_aliases(stage, defaults.get(key) or {})
+        overrides, _ = rename_aliases(stage, inbox.defaults.get(key) or {})
         params |= {k: v for k, v in overrides.items() if k != "model" or v is not None}
     return params
 

@@ -19,6 +19,12 @@ from dna_pipeline.providers.base import Device, ModelCache
 
 Kind = Literal["image", "mesh"]
 
+Metadata = Literal["full", "marks", "none"]
+Authorship = Literal["keeps", "reworks", "generates"]
+
+LATER_IN_ALL: dict[str, Any] = {"metadata": "full"}
+"""`Stage.later_parameters` of every stage."""
+
 FromContent = Literal["from_content"]
 Seed = Annotated[int, Field(lt=2**63)] | FromContent
 """A seed as people write it: a negative one is drawn at random for each job, `from_content` is
@@ -87,11 +93,20 @@ class Stage(BaseModel, ABC):
     """Parameters that were added after the stage's first release, each with the default that it was
     added with. The dedup key leaves a parameter out at that value, so that a job done before an
     update counts as the same job afterwards."""
+    authorship: ClassVar[Authorship] = "keeps"
+    """The part that a generative model has in the result: it `reworks` the image that the stage
+    reads, or `generates` all that is seen of the result. A stage that only measures, cuts or
+    converts `keeps` what the image was."""
     templates: ClassVar[tuple[str, ...]] = ()
     """The parameters whose text may hold fields and wildcards (see `config/templates.py`); the
     stage's parameter `seed` decides what those choose."""
 
     model: str | None = Field(None, description="name of the model, from `models:`")
+    metadata: Metadata = Field(
+        "full",
+        description="what the files say of their making: full: marks, and the recipe with its "
+        "prompts; marks: no recipe and no prompt; none: nothing",
+    )
 
     def resolved(self, draw: Callable[[], int], content: int | None = None) -> Self:
         """The same stage with a definite seed.

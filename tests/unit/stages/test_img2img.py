@@ -36,6 +36,7 @@ pytestmark = [
 def test_defaults_are_those_of_the_contract():
     assert Img2Img(model=None).params() == {
         "model": None,
+        "metadata": "full",
         "prompt": "",
         "negative_prompt": "",
         "seed": 42,
