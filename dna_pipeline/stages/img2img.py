@@ -13,7 +13,8 @@ from dna_pipeline.base.files import Artifact
 from dna_pipeline.providers.base import ImageToImageRequest
 from dna_pipeline.providers.stable_diffusion.prompts import emphasis
 from dna_pipeline.providers.stable_diffusion.samplers import SAMPLERS, SCHEDULES, sampler_named
-from dna_pipeline.stages.base import Seed, Stage, StageContext
+from dna_pipeline.stages import infotext
+from dna_pipeline.stages.base import Authorship, Seed, Stage, StageContext
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -60,8 +61,10 @@ class Img2Img(Stage):
     }
     later_parameters: ClassVar[dict[str, Any]] = {
         "alpha": "keep", "prompt_syntax": "a1111", "clip_skip": 1,
+        "mark_prompt": False,
     }  # fmt: skip
     templates: ClassVar[tuple[str, ...]] = ("prompt", "negative_prompt")
+    authorship: ClassVar[Authorship] = "reworks"
 
     prompt: str = Field("", description="what the picture should become")
     negative_prompt: str = Field("", description="what it should not become")
@@ -100,6 +103,9 @@ class Img2Img(Stage):
     )
     clip_skip: int = Field(
         1, ge=1, le=12, description="layer of the text encoder, from its end; 1: the last one"
+    )
+    mark_prompt: bool = Field(
+        False, description="also write the prompts into the marks, where metadata is full"
     )
 
     @classmethod
@@ -202,7 +208,8 @@ class Img2Img(Stage):
         if self.alpha == "keep" and source.mode == "RGBA":
             result = _with_alpha(result, source.getchannel("A"), ctx.warnings)
         path = ctx.path(".png")
-        save_png(result, path, {"parameters": self.parameters_text(result.size)})
+        text = self.parameters_text(result.size, infotext.model_hash(ctx.recipe))
+        save_png(result, path, {"parameters": text} if self.metadata == "full" else None)
         facts: dict[str, Any] = {"width": result.width, "height": result.height}
         return [Artifact(path, "image", "image/png", facts)]
 
@@ -222,11 +229,12 @@ class Img2Img(Stage):
             clip_skip=self.clip_skip,
         )
 
-    def parameters_text(self, size: tuple[int, int]) -> str:
+    def parameters_text(self, size: tuple[int, int], model_hash: str = "") -> str:
         """The text `parameters` that AUTOMATIC1111 would write into this stage's PNG.
 
         Args:
             size: width and height of the picture.
+            model_hash: as `infotext.short_hash` gives it; "" if it is unknown.
 
         Its format: `create_infotext` in its modules/processing.py.
         """
@@ -237,6 +245,7 @@ class Img2Img(Stage):
             "CFG scale": _number(self.guidance_scale),
             "Seed": self.seed,
             "Size": f"{size[0]}x{size[1]}",
+            **({"Model hash": model_hash} if model_hash else {}),
             "Model": self.model,
             "Denoising strength": _number(self.strength),
         }

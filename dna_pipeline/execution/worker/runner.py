@@ -42,6 +42,8 @@ from dna_pipeline.execution.protocol import (
     StageDone,
     StageOrder,
 )
+from dna_pipeline.execution.worker.marking import Marking
+from dna_pipeline.media.marks.signing import Signer
 from dna_pipeline.providers.base import Device, ModelCache, Provider
 from dna_pipeline.providers.device_errors import is_device_fault, is_out_of_memory
 from dna_pipeline.stages import registry
@@ -75,6 +77,8 @@ class WorkerContext:
     """Versions and device, recorded with each stage."""
     licence: Callable[[Provider], str | None] = attrgetter("license")
     """Licence of a model's weights, as the manifest records it."""
+    signer: Signer | None = None
+    """Signs the files of stages; None if they are not signed."""
 
 
 def run(order: Order, context: WorkerContext) -> None:
@@ -101,6 +105,7 @@ class _Run:
         self.context = context
         self.current = current
         self.stages = [registry.stage_class(s.type).model_validate(s.params) for s in order.stages]
+        self.marking = Marking(order, self.stages, context.signer)
         self.total = sum(stage.weight for stage in self.stages)
         self.done = 0.0
         self.progress = Throttle(PROGRESS_INTERVAL_S)
@@ -109,6 +114,7 @@ class _Run:
 
     def go(self) -> None:
         source = _checked_image(self.order)
+        self.marking.check_signer()
         self.input_sha256 = sha256_of_inputs((f.role, f.sha256) for f in self.order.inputs)
         is_stale = has_run = False
         for spec, stage in zip(self.order.stages, self.stages, strict=True):
@@ -180,6 +186,7 @@ class _Run:
             leftover.unlink()
         self._prepare(spec, stage)
         self._phase(spec, "running", self._preparation_s(stage))
+        recipe = self._recipe(spec)
         stage_context = StageContext(
             stage_id=spec.id,
             stem=spec.stem,
@@ -188,13 +195,14 @@ class _Run:
             models=self.context.models,
             on_step=lambda step, steps: self._on_step(spec, stage, step, steps),
             low_memory_level=level,
-            recipe=self._recipe(spec),
+            recipe=recipe if stage.metadata == "full" else {},
         )
         if level:
             stage_context.warnings.append(f"{MEMORY_REMARK} {level + 1}.")
         started = time.monotonic()
         files = stage.run(stage_context)
         seconds = time.monotonic() - started
+        files = self.marking.mark(files, recipe, stage_context.warnings)
         fsync_dir(folder)
         failpoint("stage-written")
         done = self._stage_done(spec, stage, files, seconds, stage_context)

@@ -49,6 +49,7 @@ def test_defaults_are_those_of_the_contract():
         "alpha": "keep",
         "prompt_syntax": "a1111",
         "clip_skip": 1,
+        "mark_prompt": False,
     }
 
 
