@@ -70,6 +70,7 @@ def test_a_photograph_becomes_a_mesh(studio: Studio):
     assert names == {
         "egg.png": "image", "egg.matte.png": "matte", "egg.glb": "mesh",
         "egg.stl": "mesh", "egg.preview.png": "preview", "egg.turntable.mp4": "turntable",
+        "egg.stl.xmp": "marks", "egg.turntable.mp4.xmp": "marks",
     }  # fmt: skip
     assert sorted(p.name for p in (folder / "source").iterdir()) == ["egg.png", "egg.yaml"]
     assert manifest["job"]["tags"] == ["hero"]

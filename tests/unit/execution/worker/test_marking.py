@@ -70,17 +70,14 @@ def bench(tmp_path: Path, request: pytest.FixtureRequest) -> Run:
     ) -> dict[str, FileRecord]:
         providers: dict[str, Provider] = {"matte": BorderKey(), "triposr": TripoSRModel(path=TINY)}
         if any(kind == "img2img" for kind, _ in stages):
-            models = request.getfixturevalue("models_dir")
-            providers["sd15"] = Diffusers(path=models / "sd-v1-5-local")
+            weights = request.getfixturevalue("models_dir")
+            providers["sd15"] = Diffusers(path=weights / "sd-v1-5-local")
         names = {"remove_background": "matte", "triposr": "triposr", "img2img": "sd15"}
-        orders = tuple(
-            StageOrder(
-                kind, kind,
-                registry.stage_class(kind).model_validate({"model": names[kind], **params}).params(),
-                "cat",
-            )
+        models = [
+            registry.stage_class(kind).model_validate({"model": names[kind], **params})
             for kind, params in stages
-        )  # fmt: skip
+        ]
+        orders = tuple(StageOrder(one.type, one.type, one.params(), "cat") for one in models)
         source = OrderInput("image", str(image), sha256_file(image))
         events: list[Any] = []
         context = runner.WorkerContext(

@@ -174,7 +174,7 @@ def test_files_that_cannot_sign(tmp_path: Path):
     }
     for name, one in broken.items():
         assert one.problem() is None, name
-        with pytest.raises(SigningUnavailable, match="c2pa cannot sign with .*pem: "):
+        with pytest.raises(SigningUnavailable, match=r"c2pa cannot sign with .*pem: "):
             one.try_out()
 
 
