@@ -43,7 +43,7 @@ class Artifact:
 
     Attributes:
         path: its present place; it keeps its file name in the result folder.
-        role: image, matte, mesh, preview, turntable, texture or material.
+        role: image, matte, mesh, preview, turntable, texture, material or marks.
         media_type: as registered with IANA.
         facts: further entries of the manifest about the file, as plain JSON values.
     """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ def stage_key(
     input_sha256: str,
     provider: Provider | None,
     weights_sha256: str | None,
+    marking: Mapping[str, Any] | None = None,
 ) -> str:
     """Hexadecimal SHA-256 of everything that decides the bytes that a stage writes.
 
@@ -32,6 +34,7 @@ def stage_key(
         input_sha256: hash of the file that the stage reads.
         provider: the entry of the stage's model; None for a stage without one.
         weights_sha256: hash of the model's weights; None for a model without any.
+        marking: what the marks of its files hold besides; nothing for a stage without marks.
     """
     inputs = {
         "version": __version__,
@@ -42,6 +45,8 @@ def stage_key(
         "provider": None if provider is None else _options(provider),
         "weights": weights_sha256,
     }
+    if marking:
+        inputs["marking"] = dict(marking)
     return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()
 
 

@@ -57,6 +57,14 @@ class Marking:
         if self._signer is not None and any(stage.metadata != "none" for stage in self._stages):
             self._signer.try_out()
 
+    def for_stage_key(self, stage: Stage) -> dict[str, Any]:
+        """Contents of the marks that neither the input nor the parameters of a stage decide, so
+        that files with the tags of an earlier attempt are made again."""
+        if stage.metadata == "none":
+            return {}
+        tags = {"tags": list(self._tags)} if self._tags else {}
+        return tags | ({"signed": True} if self._signer is not None else {})
+
     def mark(
         self, files: list[Artifact], recipe: dict[str, Any], warnings: list[str]
     ) -> list[Artifact]:

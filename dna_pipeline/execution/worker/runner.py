@@ -151,7 +151,8 @@ class _Run:
     def _stage_key(self, spec: StageOrder, stage: Stage) -> str:
         provider = self.context.models.provider(stage.model) if stage.model else None
         weights = None if provider is None else self.context.fingerprint(provider)[1]
-        return stage_key(stage, spec.stem, self.input_sha256, provider, weights)
+        marking = self.marking.for_stage_key(stage)
+        return stage_key(stage, spec.stem, self.input_sha256, provider, weights, marking)
 
     def _run_stage(self, spec: StageOrder, stage: Stage, source: Path, folder: Path) -> Path:
         """Run the stage, again with less memory if memory runs out; the file that the next stage

@@ -32,7 +32,7 @@ _UTF8 = b"\x1b%G"
 
 @dataclass(frozen=True, slots=True)
 class Credits:
-    """What an image says of its origin.
+    """Statements of an image about its origin.
 
     Attributes:
         rating: -1 (rejected) to 5; None if it names none.

@@ -38,7 +38,7 @@ _UNUSABLE = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 @dataclass(frozen=True, slots=True)
 class Marks:
-    """What a file says of its origin; an empty value is left out.
+    """Statements of a file about its origin; an empty value is left out.
 
     Attributes:
         tool: the program, as `xmp:CreatorTool`.

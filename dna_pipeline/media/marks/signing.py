@@ -38,7 +38,7 @@ _SETTINGS = {
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a signature says of a file.
+    """Statements of a signature about a file.
 
     Attributes:
         title: the file's name.

@@ -280,6 +280,33 @@ def test_the_same_job_gives_the_same_bytes(bench: Run, tmp_path: Path):
     assert made[0] == made[1]
 
 
+# --- a finished stage, and a later attempt ---
+
+
+def test_new_tags_are_written_into_files_that_were_done(bench: Run, tmp_path: Path):
+    """A retry keeps finished stages, unless their files would say something else now."""
+    image = photo(tmp_path / "cat.jpg")
+
+    def done(**order: Any) -> StageDone:
+        bench(CUT, image=image, **order)
+        (event,) = (e for e in bench.events if isinstance(e, StageDone))  # type: ignore[attr-defined]
+        return event
+
+    plain, hero, other = done(), done(tags=("hero",)), done(tags=("other",))
+    assert len({event.stage_key for event in (plain, hero, other)}) == 3
+    assert done().stage_key == plain.stage_key
+    assert xmp_of(tmp_path / "work/remove_background/cat.matte.png") == ""
+
+
+def test_tags_do_not_count_where_none_are_written(bench: Run, tmp_path: Path):
+    image = photo(tmp_path / "cat.jpg")
+    keys: set[str] = set()
+    for tags in ((), ("hero",)):
+        bench(("remove_background", {"metadata": "none"}), image=image, tags=tags)
+        keys |= {e.stage_key for e in bench.events if isinstance(e, StageDone)}  # type: ignore[attr-defined]
+    assert len(keys) == 1
+
+
 # --- signatures ---
 
 

@@ -152,7 +152,8 @@ def test_a_mesh_that_khronos_validator_accepts(validate_gltf: Callable[[bytes], 
     marked = embed(data, "model/gltf-binary", MARKS)
     assert marked is not None
     report = validate_gltf(marked)
-    assert report["issues"]["numErrors"] == report["issues"]["numWarnings"] == 0
+    # The validator says that it does not look into the extension, and nothing else.
+    assert [entry["code"] for entry in report["issues"]["messages"]] == ["UNSUPPORTED_EXTENSION"]
     assert report["info"]["extensionsUsed"] == ["KHR_xmp_json_ld"]
     found = document(marked)
     (packet,) = found["extensions"]["KHR_xmp_json_ld"]["packets"]
