@@ -19,5 +19,6 @@ def model_hash(recipe: dict[str, Any]) -> str:
     That of a model in a folder is the start of the hash that the manifest has, which no other
     program shows.
     """
-    stages = recipe.get("stages") or [{}]
-    return short_hash((stages[-1].get("model") or {}).get("sha256"))
+    stages: list[dict[str, Any]] = recipe.get("stages", [])
+    model: dict[str, Any] | None = stages[-1]["model"] if stages else None
+    return short_hash(model["sha256"]) if model else ""

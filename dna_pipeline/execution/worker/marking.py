@@ -25,7 +25,7 @@ TOOL = "dna-pipeline"
 ROLE = "marks"
 """Role of a file that holds the marks of the file beside it."""
 SUFFIX = ".xmp"
-"""What the name of such a file adds to the name of the other."""
+"""End of the name of such a file, which begins with the whole name of the other."""
 MEDIA_TYPE = "application/rdf+xml"
 
 _ALSO_BESIDE = frozenset({"video/mp4"})

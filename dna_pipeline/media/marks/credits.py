@@ -127,12 +127,14 @@ def _values(root: ElementTree.Element, name: str) -> Iterator[str]:
 
 
 def _of_iptc(image: Image.Image) -> Credits:
-    entries: dict[tuple[int, int], Any] = IptcImagePlugin.getiptcinfo(image) or {}
+    half_typed: Any = IptcImagePlugin
+    entries: dict[tuple[int, int], bytes | list[bytes]] = half_typed.getiptcinfo(image) or {}
+    is_utf8 = entries.get(_CHARSET) == _UTF8
 
     def texts(key: tuple[int, int]) -> Iterator[str]:
         value = entries.get(key, [])
-        for item in value if isinstance(value, list) else [value]:
-            yield _decoded(bytes(item), is_utf8=_UTF8 in bytes(entries.get(_CHARSET, b"")))
+        for item in [value] if isinstance(value, bytes) else value:
+            yield _decoded(item, is_utf8=is_utf8)
 
     rights = _list(texts(_RIGHTS))
     return Credits(_list(texts(_BYLINE)), rights[0] if rights else "",
@@ -178,6 +180,4 @@ def _text(value: object) -> str:
 
 def _wide(value: object) -> str:
     """A text of Windows' own tags: UTF-16 with a zero at its end."""
-    if isinstance(value, tuple):
-        value = bytes(value)
     return value.decode("utf-16-le", "ignore").rstrip("\0") if isinstance(value, bytes) else ""
