@@ -48,7 +48,8 @@ class StageContext:
         computed_on: set by a stage that did not compute where its model does, or has no model;
             for the manifest.
         recipe: the manifest's facts about the input and the stages up to this one, without those
-            that differ from run to run; for files that carry them along.
+            that differ from run to run; for files that carry them along. Empty unless the stage's
+            `metadata` is `full`.
     """
 
     stage_id: str

@@ -474,8 +474,11 @@ def test_a_missing_key_holds_all_and_lets_go(site: Any, tmp_path: Path):
     assert desk.site.jobs()[0].attempt == 1
 
 
-def test_a_wrong_certificate_is_tried_once_by_run_and_again_by_watch(site: Any, tmp_path: Path):
+def test_a_wrong_certificate_is_tried_once_by_run_and_again_by_watch(
+    site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     """The daemon sees only that the files are there; the worker says that they are wrong."""
+    monkeypatch.setattr(scheduler, "SIGNING_RETRY_S", 0.0)
     files = certificates.make(tmp_path)
     site.config = replace(site.config, signing=Signing(files.certificate, files.key))
     desk = Desk(site)
