@@ -96,7 +96,8 @@ class State:
         return f"{self.kind}{share}{': ' if self.why else ''}{self.why}{time_left}"
 
     def paths(self, role: str) -> list[Path]:
-        """List the files of a role: image, matte, mesh, preview, turntable, texture or material."""
+        """List the files of a role: image, matte, mesh, preview, turntable, texture, material or
+        marks."""
         artifacts = self.manifest.get("artifacts", [])
         return [Path(self.folder or "", f["path"]) for f in artifacts if f["role"] == role]
 

@@ -7,6 +7,8 @@ import hashlib
 import importlib
 import json
 import os
+import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -185,6 +187,23 @@ def validate_gltf(lacking: Callable[[str], None]) -> Callable[[bytes], dict[str,
         return json.loads(done.stdout)
 
     return validate
+
+
+@pytest.fixture(scope="session")
+def exiftool(lacking: Callable[[str], None]) -> Callable[[Path], dict[str, Any]]:
+    """Gives the metadata of a file as ExifTool reads it, by group and name."""
+    program = shutil.which("exiftool")
+    if program is None:
+        lacking(
+            "ExifTool is not there; on Debian and Ubuntu: apt-get install libimage-exiftool-perl"
+        )
+
+    def read(path: Path) -> dict[str, Any]:
+        command = [str(program), "-json", "-G0", "-charset", "utf8", str(path)]
+        done = subprocess.run(command, capture_output=True, check=False, timeout=60)
+        return json.loads(done.stdout)[0]
+
+    return read
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@
     ├── TransferFailed           files of models could not be fetched or carried; exit status 1
     ├── Hold                     the environment is not ready: the job waits
     │   ├── WeightsMissing  DeviceUnavailable  DiskFull  OutboxUnavailable  InboxUnavailable
-    │   └── Hours  Paused  RetryWait
+    │   └── SigningUnavailable  Hours  Paused  RetryWait
     └── JobError                 this job fails and says why
         ├── SidecarInvalid  SidecarAmbiguous  SidecarMissing  MaskMissing  ParameterInvalid
         ├── UnknownPipeline  UnknownModel  NoEffectiveSteps
@@ -72,6 +72,10 @@ class OutboxUnavailable(Hold):
 
 class InboxUnavailable(Hold):
     code = "inbox_unavailable"
+
+
+class SigningUnavailable(Hold):
+    code = "signing_unavailable"
 
 
 class Hours(Hold):

@@ -47,8 +47,8 @@ class Artifact:
 
     Attributes:
         path: its present place; it keeps its file name in the result folder.
-        role: image, matte, mesh, preview, turntable, texture or material; `INTERMEDIATE` for a file
-            that only the next stage reads.
+        role: image, matte, mesh, preview, turntable, texture, material or marks; `INTERMEDIATE` for
+            a file that only the next stage reads.
         media_type: as registered with IANA.
         facts: further entries of the manifest about the file, as plain JSON values.
     """

@@ -68,7 +68,7 @@ _HEAD = {
     "image": frozenset({"text"}), "pipeline": frozenset({"text"}),
     "not_before": frozenset({"text"}), "priority": frozenset({"int"}),
     "seed": frozenset({"int", "word"}), "seed_offset": frozenset({"int"}),
-    "count": frozenset({"int"}),
+    "count": frozenset({"int"}), "metadata": frozenset({"word"}),
 }  # fmt: skip
 
 

@@ -46,6 +46,8 @@ from dna_pipeline.config.schema import (
     PipelineFile,
     RetentionSpec,
     RuntimeSpec,
+    Signing,
+    SigningSpec,
     StageSpec,
     as_path,
     is_valid_id,
@@ -100,6 +102,8 @@ class _Reader:
         self.problems: list[Problem] = []
         self.broken_models: set[str] = set()
         self.broken_pipelines: set[str] = set()
+        self.for_all_stages: dict[str, Any] = {}
+        """Parameters that the file sets for all stages of all pipelines."""
 
     def read(self) -> Config:
         if self.document.value is None:
@@ -113,12 +117,15 @@ class _Reader:
         paths = self._validate(PathsSpec, ("paths",), spec.paths or {}) or PathsSpec()
         runtime = self._validate(RuntimeSpec, ("runtime",), spec.runtime or {}) or RuntimeSpec()
         retention = self._validate(RetentionSpec, ("retention",), spec.retention or {})
+        if spec.metadata is not None:
+            self.for_all_stages["metadata"] = spec.metadata
         data = self._path("DNA_DATA_DIR", paths.data)
         outbox = self._path("DNA_OUTPUT_DIR", paths.outbox)
         models = self._models(spec.models or {}, data)
         self._check_preload(runtime.preload, models)
         pipelines = self._pipelines(spec, models)
         inboxes = self._inboxes(spec, pipelines, models)
+        signing = self._signing(spec.c2pa)
         weights = [path for model in models.declared.values() for path in model.weight_paths]
         weights += [] if models.folder is None else [models.folder]
         self.problems += overlaps(
@@ -129,7 +136,17 @@ class _Reader:
             raise self._error()
         listed = tuple(inboxes.values())
         keeping = retention or RetentionSpec()
-        return Config(self.file, data, outbox, runtime, models, pipelines, listed, keeping)
+        return Config(self.file, data, outbox, runtime, models, pipelines, listed, keeping, signing)
+
+    def _signing(self, entries: Mapping[str, Any] | None) -> Signing | None:
+        if entries is None:
+            return None
+        if (spec := self._validate(SigningSpec, ("c2pa",), entries)) is None:
+            return None
+        certificate, key = (
+            Path(os.path.normpath(self.file.parent / path)) for path in (spec.certificate, spec.key)
+        )
+        return Signing(certificate, key, spec.algorithm, spec.timestamp_url)
 
     def _error(self) -> ConfigError:
         return ConfigError("\n".join(f"{self.file}: {line}" for line in as_lines(self.problems)))
@@ -262,7 +279,7 @@ class _Reader:
         if params is None or not self._fits(path, kind, params):
             return None
         name = self._model_for(path, kind, params.pop("model", None), models)
-        return StageSpec(stage_id, kind, {"model": name, **params})
+        return StageSpec(stage_id, kind, {"model": name, **self.for_all_stages, **params})
 
     def _is_id(self, path: KeyPath, stage_id: Any, kind: str) -> bool:
         if not isinstance(stage_id, str) or not is_valid_id(stage_id):
@@ -420,6 +437,7 @@ class _Reader:
                 Path(os.path.normpath(self.file.parent / root)) for root in entry.source_roots
             ),
             on_duplicate=entry.on_duplicate,
+            metadata=entry.metadata,
         )
 
     def _check_name(self, path: KeyPath, declared: str | None, name: str, others: set[str]) -> None:
@@ -455,7 +473,8 @@ class _Reader:
         if len(self.problems) > before:
             return
         for stage in pipelines[inbox.pipeline].stages:
-            params = with_defaults(registry.stage_class(stage.type), stage, inbox.defaults)
+            kind = registry.stage_class(stage.type)
+            params = with_defaults(kind, stage, inbox.defaults, inbox.metadata)
             keys = [key for key in keys_of(stage) if key in inbox.defaults]
             if keys:
                 self._fits((*path, keys[-1]), stage.type, params)

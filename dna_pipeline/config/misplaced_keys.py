@@ -18,6 +18,7 @@ from dna_pipeline.config.schema import (
     PipelineFile,
     RetentionSpec,
     RuntimeSpec,
+    SigningSpec,
 )
 from dna_pipeline.config.sentences import closest_key
 from dna_pipeline.stages import registry
@@ -142,7 +143,9 @@ def in_pipeline_file(key: str) -> str:
 
 
 def _part(key: str) -> str:
-    parts: dict[str, Any] = {"runtime": RuntimeSpec, "retention": RetentionSpec, "paths": PathsSpec}
+    parts: dict[str, Any] = {
+        "runtime": RuntimeSpec, "retention": RetentionSpec, "paths": PathsSpec, "c2pa": SigningSpec,
+    }  # fmt: skip
     return next((name for name, model in parts.items() if key in model.model_fields), "")
 
 

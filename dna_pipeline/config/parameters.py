@@ -24,7 +24,7 @@ from dna_pipeline.stages import registry
 if TYPE_CHECKING:
     from dna_pipeline.config.schema import StageSpec
     from dna_pipeline.providers.checkpoints import Models
-    from dna_pipeline.stages.base import Stage
+    from dna_pipeline.stages.base import Metadata, Stage
 
 
 def rename_aliases(
@@ -117,10 +117,16 @@ def _given_twice(
 
 
 def with_defaults(
-    stage: type[Stage], spec: StageSpec, defaults: Mapping[str, Mapping[str, Any] | None]
+    stage: type[Stage],
+    spec: StageSpec,
+    defaults: Mapping[str, Mapping[str, Any] | None],
+    metadata: Metadata | None = None,
 ) -> dict[str, Any]:
-    """The parameters of a pipeline's stage, with an inbox's defaults for its type and its id."""
+    """The parameters of a pipeline's stage, with an inbox's `metadata`, and its defaults for the
+    stage's type and id."""
     params = dict(spec.params)
+    if metadata is not None:
+        params["metadata"] = metadata
     for key in keys_of(spec):
         overrides, _ = rename_aliases(stage, defaults.get(key) or {})
         params |= {k: v for k, v in overrides.items() if k != "model" or v is not None}

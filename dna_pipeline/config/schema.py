@@ -20,6 +20,7 @@ from pydantic import (
 
 from dna_pipeline.base.clock import to_minute
 from dna_pipeline.config.hours import Hours
+from dna_pipeline.stages.base import Metadata
 
 if TYPE_CHECKING:
     from dna_pipeline.providers.checkpoints import Models
@@ -53,6 +54,12 @@ def _hours(text: str) -> str:
 
 def _time(text: str) -> str:
     parse_time(text)
+    return text
+
+
+def _web_address(text: str) -> str:
+    if not re.match(r"https?://\S+\Z", text):
+        raise ValueError("should be an address that begins with http:// or https://")
     return text
 
 
@@ -121,6 +128,17 @@ class InboxSpec(_Spec):
     hours: Annotated[str, AfterValidator(_hours)] | None = None
     source_roots: list[FilePath] = []
     on_duplicate: Literal["skip", "run"] = "skip"
+    metadata: Metadata | None = None
+
+
+class SigningSpec(_Spec):
+    """`c2pa:`, the certificate that results are signed with. Paths are relative to
+    pipeline.yaml."""
+
+    certificate: FilePath
+    key: FilePath
+    algorithm: Literal["es256", "es384", "es512", "ps256", "ps384", "ps512", "ed25519"] = "es256"
+    timestamp_url: Annotated[str, AfterValidator(_web_address)] | None = None
 
 
 class PipelineFile(_Spec):
@@ -130,6 +148,8 @@ class PipelineFile(_Spec):
     paths: dict[str, Any] | None = None
     runtime: dict[str, Any] | None = None
     retention: dict[str, Any] | None = None
+    metadata: Metadata | None = None
+    c2pa: dict[str, Any] | None = None
     models: dict[str, Any] | None = None
     pipelines: dict[str, Any]
     inboxes: list[Any] | None = None
@@ -154,6 +174,7 @@ class SidecarHead(BaseModel):
     seed_offset: Annotated[int, Field(ge=0, le=2**32)] | None = None
     tags: list[str] = []
     meta: dict[str, Any] = {}
+    metadata: Metadata | None = None
 
 
 HEAD_KEYS = frozenset(SidecarHead.model_fields)
@@ -214,6 +235,8 @@ class Inbox:
     on_duplicate: Literal["skip", "run"] = "skip"
     pairs_masks: bool = False
     """True if the inbox's pipeline, with the inbox's defaults, asks for masks beside the images."""
+    metadata: Metadata | None = None
+    """Value of that parameter for all stages of its jobs; None: as the pipeline has it."""
     line: int = field(default=0, compare=False)
     """Line of the inbox's path in pipeline.yaml; 0 if it has none."""
 
@@ -230,6 +253,22 @@ class Inbox:
         return f"inbox {self.name!r} rests until {begin}; its hours are {self.hours}"
 
 
+@dataclass(frozen=True, slots=True)
+class Signing:
+    """How results are signed, with absolute paths.
+
+    Attributes:
+        algorithm: of the key, as C2PA names it.
+        timestamp_url: of the authority that is asked over the network when the signature was made;
+            None: no authority is asked.
+    """
+
+    certificate: Path
+    key: Path
+    algorithm: str = "es256"
+    timestamp_url: str | None = None
+
+
 @dataclass(frozen=True)
 class Config:
     """A valid pipeline.yaml with absolute paths."""
@@ -242,6 +281,8 @@ class Config:
     pipelines: Mapping[str, Pipeline]
     inboxes: tuple[Inbox, ...]
     retention: RetentionSpec = field(default_factory=RetentionSpec)
+    signing: Signing | None = None
+    """None: results are not signed."""
 
     @property
     def ledger_path(self) -> Path:

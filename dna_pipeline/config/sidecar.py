@@ -49,6 +49,7 @@ from dna_pipeline.config.templates import Lines, TemplateError, fill, no_files
 from dna_pipeline.config.yaml12 import Document, KeyPath, YamlError, loads
 from dna_pipeline.config.yaml_faults import without_blank
 from dna_pipeline.stages import registry
+from dna_pipeline.stages.base import LATER_IN_ALL
 
 if TYPE_CHECKING:
     from dna_pipeline.stages.base import Stage
@@ -86,7 +87,7 @@ class JobSpec:
         """
         values = asdict(self)
         for stage in values["stages"]:
-            later = registry.stage_class(stage["type"]).later_parameters
+            later = LATER_IN_ALL | registry.stage_class(stage["type"]).later_parameters
             params = stage["params"]
             stage["params"] = {k: v for k, v in params.items() if k not in later or later[k] != v}
         return values
@@ -170,7 +171,7 @@ class _Resolver:
         pipeline = self._pipeline(head.pipeline)
         self._check_keys(pipeline)
         self._check_offset(pipeline, head.seed_offset)
-        layers = [(spec, self._parameters(spec, head.seed)) for spec in pipeline.stages]
+        layers = [(spec, self._parameters(spec, head)) for spec in pipeline.stages]
         self.problems += not_json(self.document, self.problems)
         self._raise_problems()
         results = [(spec, self._stage(spec, params)) for spec, params in layers]
@@ -285,15 +286,16 @@ class _Resolver:
                 continue
             self.problems.append(wrong_key(self.document, (key,), text))
 
-    def _parameters(self, spec: StageSpec, seed: int | str | None) -> dict[str, Any]:
+    def _parameters(self, spec: StageSpec, head: SidecarHead) -> dict[str, Any]:
         """The sidecar's parameters for a stage, each part checked by itself."""
         kind = registry.stage_class(spec.type)
         result: dict[str, Any] = {}
         parts: list[tuple[KeyPath, Any]] = [
             ((key,), self.entries.get(key)) for key in keys_of(spec)
         ]
-        if seed is not None and "seed" in kind.model_fields:
-            parts.insert(0, ((), {"seed": seed}))
+        for_all = {"metadata": head.metadata, "seed": head.seed}
+        parts.insert(0, ((), {name: value for name, value in for_all.items()
+                              if value is not None and name in kind.model_fields}))  # fmt: skip
         for path, value in parts:
             hint = partial(
                 misplaced_keys.in_stage, unit=self.document.unit, stage=kind, stages=self.stages,
@@ -319,7 +321,7 @@ class _Resolver:
 
     def _merged(self, kind: type[Stage], spec: StageSpec, params: dict[str, Any]) -> dict[str, Any]:
         """Parameters of all sources; those of the sidecar win over those in the image."""
-        values = with_defaults(kind, spec, self.inbox.defaults)
+        values = with_defaults(kind, spec, self.inbox.defaults, self.inbox.metadata)
         if (values | params).get("from_metadata") is not True or self.texts is None:
             return values | params
         try:

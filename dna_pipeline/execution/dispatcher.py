@@ -209,6 +209,7 @@ class Dispatcher:
             stages=stages,
             inputs=_inputs(drop),
             work_dir=str(self._config.work / job.id),
+            tags=tuple(job.tags),
         )
 
     def _restore_stages(self, job: Job, claim: Path) -> None:

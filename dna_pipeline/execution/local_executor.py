@@ -104,6 +104,8 @@ class WorkerSettings:
     """Name of the previous device's hardware, for people."""
     checkpoints: str | None = None
     """Folder each checkpoint in which is a model by its name."""
+    signing: dict[str, str | None] | None = None
+    """How files are signed: the arguments of `media/marks/signing.py: Signer`; None: not at all."""
 
 
 class LocalExecutor:

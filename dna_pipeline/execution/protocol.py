@@ -87,6 +87,7 @@ class Order:
 
     Attributes:
         inputs: the image, then its companions.
+        tags: the job's, which the marks of its files repeat.
     """
 
     job: str
@@ -94,6 +95,7 @@ class Order:
     stages: tuple[StageOrder, ...]
     inputs: tuple[OrderInput, ...]
     work_dir: str
+    tags: tuple[str, ...] = ()
 
     @property
     def image(self) -> OrderInput:

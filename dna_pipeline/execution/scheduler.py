@@ -16,6 +16,7 @@ from dna_pipeline.base.errors import (
     DeviceUnavailable,
     DiskFull,
     Hours,
+    SigningUnavailable,
     WeightsMissing,
 )
 from dna_pipeline.base.periodic import Throttle
@@ -30,6 +31,7 @@ from dna_pipeline.ledger.engine import Transaction
 from dna_pipeline.ledger.queue import Runnable
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Job
+from dna_pipeline.media.marks.signing import Signer
 from dna_pipeline.stages import registry
 
 log = structlog.get_logger()
@@ -39,6 +41,7 @@ DEVICE_RETRY_S = 2.0
 
 MAX_DEVICE_RETRY_S = 480.0
 DISK_RETRY_S = 10.0
+SIGNING_RETRY_S = 30.0
 
 
 class Scheduler:
@@ -60,11 +63,16 @@ class Scheduler:
         # `device_lost` says when to release them again.
         self._device_retry = Throttle(inf)
         self._disk_retry = Throttle(DISK_RETRY_S)
+        self._signing_retry = Throttle(SIGNING_RETRY_S)
+        self._signer = signer_of(config)
         self.conditions = (
             Condition(Hours.code, "inbox", self._hours_reason, Throttle(0.0)),
             Condition(WeightsMissing.code, "models", self._missing_weights, Throttle(0.0)),
             self.sources,
             Condition(DiskFull.code, "status", self._disk_shortage, self._disk_retry),
+            Condition(
+                SigningUnavailable.code, "status", self._signing_problem, self._signing_retry
+            ),
             Condition(DeviceUnavailable.code, "status", lambda _: None, self._device_retry),
         )
         """All kinds of holds that end by themselves. Holds until a time end in
@@ -121,8 +129,8 @@ class Scheduler:
         """Release the jobs whose time has come or whose cause to wait is gone.
 
         Args:
-            keep_trying: look for free disk space at every call that is due, as `watch` does. If
-                False, look once only, so that a one-shot `run` ends.
+            keep_trying: look for free disk space, and try to sign, at every call that is due, as
+                `watch` does. If False, do so once only, so that a one-shot `run` ends.
         """
         now = time.monotonic()
         due = [condition for condition in self.conditions if condition.retry.is_due(now)]
@@ -143,6 +151,8 @@ class Scheduler:
             condition.retry.done(now)
         if not keep_trying:
             self._disk_retry.next_at = inf
+            # Only the worker sees that a certificate is wrong, so its jobs would be tried for ever.
+            self._signing_retry.next_at = inf
 
     def _hold_outside_hours(self, session: Transaction, *, has_freed: bool) -> None:
         """Hold the jobs of inboxes whose hours have ended, before it is their turn.
@@ -207,6 +217,9 @@ class Scheduler:
             f"model {name!r}: {models.folder} holds no such checkpoint any more; put it there again"
         )
 
+    def _signing_problem(self, _: Runnable) -> str | None:
+        return None if self._signer is None else self._signer.problem()
+
     def _disk_shortage(self, _: Runnable) -> str | None:
         return disk_space.shortage(self._disks(), disk_space.FLOOR_BYTES)
 
@@ -222,6 +235,14 @@ class Scheduler:
         results wait for it anyway."""
         outbox = self._config.outbox
         return [self._config.data, *([] if self._look(outbox).is_silent else [outbox])]
+
+
+def signer_of(config: Config) -> Signer | None:
+    """The signer that the configuration describes; None if it asks for none."""
+    signing = config.signing
+    if signing is None:
+        return None
+    return Signer(signing.certificate, signing.key, signing.algorithm, signing.timestamp_url)
 
 
 def hold_outside_hours(session: Transaction, config: Config) -> None:

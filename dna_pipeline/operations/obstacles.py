@@ -42,7 +42,8 @@ def of_inbox(config: Config, inbox: Inbox, queries: Queries | None, look: Look) 
 
 def of_surroundings(config: Config, queries: Queries | None, look: Look) -> list[dict[str, Any]]:
     """List remarks on daemons, pauses, hours and torch; each says what people can do."""
-    return [*of_daemons(config, look), *_pauses(queries), *_hours(config), *_torch(config)]
+    return [*of_daemons(config, look), *_pauses(queries), *_hours(config), *_torch(config),
+            *_signing(config)]  # fmt: skip
 
 
 def of_daemons(config: Config, look: Look) -> list[dict[str, Any]]:
@@ -122,3 +123,17 @@ def _torch(config: Config) -> list[dict[str, Any]]:
     if (text := torch_build.remark(config.runtime.device)) is None:
         return []
     return [remark("torch_for_cpu", text, stops=config.runtime.device != "auto")]
+
+
+def _signing(config: Config) -> list[dict[str, Any]]:
+    from dna_pipeline.base.errors import SigningUnavailable
+    from dna_pipeline.execution.scheduler import signer_of
+
+    if (signer := signer_of(config)) is None:
+        return []
+    try:
+        signer.try_out(may_go_online=False)
+    except SigningUnavailable as error:
+        text = f"{error}; jobs wait until results can be signed, or c2pa is taken out"
+        return [remark(error.code, text, stops=True)]
+    return []

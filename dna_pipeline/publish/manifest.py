@@ -185,8 +185,14 @@ TURNTABLE_FACTS: dict[str, Any] = {
 """Facts that a turntable adds to an artifact; a preview has the first two of them."""
 
 
+MARKS_FACTS: dict[str, Any] = {
+    "describes": {"type": "string", "description": "the file that the marks belong to"},
+}
+"""Facts that a file with the marks of another one adds to an artifact."""
+
+
 def _with_facts(schema: dict[str, Any]) -> None:
-    schema["properties"] |= MESH_FACTS | TURNTABLE_FACTS
+    schema["properties"] |= MESH_FACTS | TURNTABLE_FACTS | MARKS_FACTS
 
 
 class ArtifactPart(BaseModel):

@@ -19,6 +19,12 @@ from dna_pipeline.providers.base import Device, ModelCache
 
 Kind = Literal["image", "mesh"]
 
+Metadata = Literal["full", "marks", "none"]
+Authorship = Literal["keeps", "reworks", "generates"]
+
+LATER_IN_ALL: dict[str, Any] = {"metadata": "full"}
+"""`Stage.later_parameters` of every stage."""
+
 FromContent = Literal["from_content"]
 Seed = Annotated[int, Field(lt=2**63)] | FromContent
 """A seed as people write it: a negative one is drawn at random for each job, `from_content` is
@@ -53,7 +59,8 @@ class StageContext:
         model_facts: set by a stage: facts for the manifest about its model that only the run
             brings; see `Stage.model_facts`.
         recipe: the manifest's facts about the input and the stages up to this one, without those
-            that differ from run to run; for files that carry them along.
+            that differ from run to run; for files that carry them along. Empty unless the stage's
+            `metadata` is `full`.
         companions: the image's further files by their roles, such as `mask`; only those of the
             stage's `companion_roles` that no stage before it read. Never written.
     """
@@ -103,6 +110,10 @@ class Stage(BaseModel, ABC):
     """Parameters that were added after the stage's first release, each with the default that it was
     added with. The dedup key leaves a parameter out at that value, so that a job done before an
     update counts as the same job afterwards."""
+    authorship: ClassVar[Authorship] = "keeps"
+    """The part that a generative model has in the result: it `reworks` the image that the stage
+    reads, or `generates` all that is seen of the result. A stage that only measures, cuts or
+    converts `keeps` what the image was."""
     templates: ClassVar[tuple[str, ...]] = ()
     """The parameters whose text may hold fields and wildcards (see `config/templates.py`); the
     stage's parameter `seed` decides what those choose."""
@@ -112,6 +123,11 @@ class Stage(BaseModel, ABC):
     job that reads its role, and to no other."""
 
     model: str | None = Field(None, description="name of the model, from `models:`")
+    metadata: Metadata = Field(
+        "full",
+        description="what the files say of their making: full: marks, and the recipe with its "
+        "prompts; marks: no recipe and no prompt; none: nothing",
+    )
 
     def resolved(self, draw: Callable[[], int], content: int | None = None) -> Self:
         """The same stage with a definite seed.

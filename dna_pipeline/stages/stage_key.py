@@ -24,6 +24,7 @@ def stage_key(
     provider: Provider | None,
     weights_sha256: str | None,
     extra_files: Mapping[str, str] | None = None,
+    marking: Mapping[str, Any] | None = None,
 ) -> str:
     """Hexadecimal SHA-256 of everything that decides the bytes that a stage writes.
 
@@ -35,6 +36,7 @@ def stage_key(
         provider: the entry of the stage's model; None for a stage without one.
         weights_sha256: hash of the model's weights; None for a model without any.
         extra_files: hashes of the files of `Stage.extra_files`, by their names.
+        marking: what the marks of its files hold besides; nothing for a stage without marks.
     """
     inputs: dict[str, Any] = {
         "version": __version__,
@@ -47,6 +49,8 @@ def stage_key(
     }
     if extra_files:  # keys of earlier versions, which had none, stay as they are
         inputs["files"] = dict(extra_files)
+    if marking:
+        inputs["marking"] = dict(marking)
     return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()
 
 

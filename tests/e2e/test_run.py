@@ -70,6 +70,7 @@ def test_a_photograph_becomes_a_mesh(studio: Studio):
     assert names == {
         "egg.png": "image", "egg.matte.png": "matte", "egg.glb": "mesh",
         "egg.stl": "mesh", "egg.preview.png": "preview", "egg.turntable.mp4": "turntable",
+        "egg.stl.xmp": "marks", "egg.turntable.mp4.xmp": "marks",
     }  # fmt: skip
     assert sorted(p.name for p in (folder / "source").iterdir()) == ["egg.png", "egg.yaml"]
     assert manifest["job"]["tags"] == ["hero"]
@@ -84,7 +85,7 @@ def test_a_photograph_becomes_a_mesh(studio: Studio):
     assert (len(mesh.vertices), len(mesh.faces)) == (told["vertices"], told["faces"])
     assert mesh.volume > 0
     assert mesh.metadata["dna_pipeline"] == recipe(manifest)
-    film = manifest["artifacts"][-1]
+    (film,) = (file for file in manifest["artifacts"] if file["role"] == "turntable")
     assert (film["media_type"], film["frames"], film["width"]) == ("video/mp4", 4, 64)
     assert manifest["stages"][2]["params"]["turntable"] == "mesh"
 
@@ -142,7 +143,9 @@ def test_two_runs_give_the_same_bytes(studio: Studio, monkeypatch: pytest.Monkey
         runs.append({path.name: path.read_bytes() for path in files})
         shutil.rmtree(folder)
     first, second = runs
-    assert len(first) == 11  # two pictures, four meshes, material, texture, preview, film, manifest
+    # Two pictures, four meshes, material, texture, preview, film and manifest; and the marks beside
+    # three meshes and the film.
+    assert len(first) == 15
     assert first.pop("manifest.json") != second.pop("manifest.json")
     assert first == second
 

@@ -16,6 +16,7 @@ from dna_pipeline.base.layout import claim_root
 from dna_pipeline.intake.claiming import claims
 from dna_pipeline.interfaces.cli.main import main
 from dna_pipeline.operations.daemon.lock import hold_kept, hold_lock
+from tests import certificates
 from tests.commands import call_apart
 from tests.unit.weights import weight_files
 
@@ -263,6 +264,27 @@ def test_hours_and_pauses_are_told(studio: Studio):
     assert f"note: inbox 'cut' rests until {later[0]:%Y-%m-%d %H:%M}; its hours are" in out
     assert f"note: the queue is paused since {datetime.now():%Y-%m-%d}" in out
     assert "`dna-pipeline resume` frees it" in out
+
+
+# --- signatures ---
+
+
+def test_a_certificate_that_cannot_sign_is_told(studio: Studio, tmp_path: Path):
+    picture(studio / "inbox/cut/a.png")
+    files = certificates.make(tmp_path)
+    section = "c2pa: {certificate: studio.pem, key: studio.key}\n"
+    (studio / "pipeline.yaml").write_text(CONFIG + section)
+    assert check(studio)[0] == 0
+    files.key.write_bytes(b"no key")
+    code, out = check(studio)
+    assert code == 2
+    assert "c2pa cannot sign with" in out and "jobs wait until results can be signed" in out
+    (said,) = facts(studio)["remarks"]
+    assert (said["code"], said["stops"]) == ("signing_unavailable", True)
+    files.key.unlink()
+    code, out = check(studio)
+    assert code == 2
+    assert f"c2pa.key: {files.key} cannot be read" in out
 
 
 # --- torch ---

@@ -21,7 +21,7 @@ from dna_pipeline.base.errors import (
 )
 from dna_pipeline.base.layout import claim_root
 from dna_pipeline.config.hours import Hours
-from dna_pipeline.config.schema import Pipeline, StageSpec
+from dna_pipeline.config.schema import Pipeline, Signing, StageSpec
 from dna_pipeline.execution import disk_space, scheduler
 from dna_pipeline.execution.dispatcher import Dispatcher
 from dna_pipeline.execution.protocol import (
@@ -42,6 +42,7 @@ from dna_pipeline.providers.stable_diffusion.provider import Diffusers
 from dna_pipeline.stages.img2img.stage import Img2Img
 from dna_pipeline.stages.registry import needed_files
 from dna_pipeline.weights.loras import FOLDER
+from tests import certificates
 from tests.ledgers import make_due
 
 Usage = namedtuple("Usage", "total used free")
@@ -494,6 +495,48 @@ def test_what_a_job_needs_grows_with_what_it_makes():
     small, large = (disk_space.required_bytes(1000, 64, 64, [s]) for s in (stage, fine))
     assert disk_space.FLOOR_BYTES < small < large
     assert large - small == 360 * (1024**2 - 256**2)
+
+
+# --- signatures ---
+
+
+def test_a_missing_key_holds_all_and_lets_go(site: Any, tmp_path: Path):
+    files = certificates.make(tmp_path)
+    files.key.rename(tmp_path / "elsewhere")
+    site.config = replace(site.config, signing=Signing(files.certificate, files.key))
+    desk = Desk(site)
+    put(desk, 2)
+    assert desk.next() is None
+    assert set(desk.holds().values()) == {"signing_unavailable"}
+    assert f"c2pa.key: {files.key} cannot be read" in desk.said()[0]["detail"]
+    desk.review()
+    assert set(desk.holds().values()) == {"signing_unavailable"}
+    (tmp_path / "elsewhere").rename(files.key)
+    make_due(desk.dispatcher.scheduler)
+    desk.review()
+    assert desk.next() == "0.png"
+    assert desk.site.jobs()[0].attempt == 1
+
+
+def test_a_wrong_certificate_is_tried_once_by_run_and_again_by_watch(
+    site: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The daemon sees only that the files are there; the worker says that they are wrong."""
+    monkeypatch.setattr(scheduler, "SIGNING_RETRY_S", 0.0)
+    files = certificates.make(tmp_path)
+    site.config = replace(site.config, signing=Signing(files.certificate, files.key))
+    desk = Desk(site)
+    put(desk, 1)
+    desk.review(patient=False)
+    assert desk.next() == "0.png"
+    desk.answer(Failure("signing_unavailable", "", "the certificate has expired"), hold=True)
+    assert desk.holds() == {"0.png": "signing_unavailable"}
+    for _ in range(3):
+        desk.review(patient=False)
+        assert desk.next() is None
+    make_due(desk.dispatcher.scheduler)
+    desk.review()
+    assert desk.next() == "0.png"
 
 
 # --- hours ---

@@ -89,6 +89,7 @@ EXTERNAL = {
     "accelerate": "providers",
     "aiohttp": NETWORK,
     "alembic": "ledger",
+    "c2pa": "media",
     "diffusers": "providers",
     "fast_simplification": "media",
     "filelock": "operations execution.worker weights",

@@ -28,6 +28,7 @@ from dna_pipeline.execution.protocol import (
 )
 from dna_pipeline.execution.worker import device as devices
 from dna_pipeline.execution.worker import runner, tasks
+from dna_pipeline.media.marks.signing import Signer
 from dna_pipeline.providers.base import Device, ModelCache, Provider
 from dna_pipeline.providers.checkpoints import Models
 from dna_pipeline.stages import registry
@@ -101,6 +102,7 @@ class Worker:
             licence=fingerprints.licence,
             data=Path(self.settings.data),
             hash_file=fingerprints.sha256,
+            signer=_signer(self.settings.signing),
         )
         # No job is charged for a worker that dies before this event.
         self.emit(WorkerReady(device.name, device.dtype, versions))
@@ -149,6 +151,13 @@ class Worker:
                 self.emit(TaskFailed(order.id, failure, poisoned=True))
                 continue
             self.emit(JobFailed(order.job, failure, hold=True, poisoned=True))
+
+
+def _signer(settings: dict[str, str | None] | None) -> Signer | None:
+    if settings is None:
+        return None
+    certificate, key = (Path(settings[name] or "") for name in ("certificate", "key"))
+    return Signer(certificate, key, settings["algorithm"] or "", settings["timestamp_url"])
 
 
 def load_providers(entries: dict[str, dict[str, Any]]) -> dict[str, Provider]:

@@ -45,6 +45,8 @@ from dna_pipeline.execution.protocol import (
     StageOrder,
 )
 from dna_pipeline.execution.worker.device import memory_use
+from dna_pipeline.execution.worker.marking import Marking
+from dna_pipeline.media.marks.signing import Signer
 from dna_pipeline.providers.base import Device, ModelCache, Provider
 from dna_pipeline.providers.device_errors import is_device_fault, is_out_of_memory
 from dna_pipeline.stages import registry
@@ -82,6 +84,8 @@ class WorkerContext:
     """Data folder, where stages find further files; None if there is none."""
     hash_file: Callable[[Path], str] = sha256_file
     """SHA-256 of such a file."""
+    signer: Signer | None = None
+    """Signs the files of stages; None if they are not signed."""
 
 
 def run(order: Order, context: WorkerContext) -> None:
@@ -108,6 +112,7 @@ class _Run:
         self.context = context
         self.current = current
         self.stages = [registry.stage_class(s.type).model_validate(s.params) for s in order.stages]
+        self.marking = Marking(order, self.stages, context.signer)
         self.total = sum(stage.weight for stage in self.stages)
         self.done = 0.0
         self.progress = Throttle(PROGRESS_INTERVAL_S)
@@ -116,6 +121,7 @@ class _Run:
 
     def go(self) -> None:
         source = _checked_image(self.order)
+        self.marking.check_signer()
         self.input_sha256 = sha256_of_inputs((f.role, f.sha256) for f in self.order.inputs)
         is_stale = has_run = False
         for spec, stage in zip(self.order.stages, self.stages, strict=True):
@@ -157,8 +163,8 @@ class _Run:
         provider = self.context.models.provider(stage.model) if stage.model else None
         weights = None if provider is None else self.context.fingerprint(provider)[1]
         files = {name: file.sha256 for name, file in extra_files.items()}
-        inputs = self._inputs_sha256(stage)
-        return stage_key(stage, spec.stem, inputs, provider, weights, files)
+        inputs, marking = self._inputs_sha256(stage), self.marking.for_stage_key(stage)
+        return stage_key(stage, spec.stem, inputs, provider, weights, files, marking)
 
     def _extra_files(self, stage: Stage) -> dict[str, ExtraFile]:
         """Raises `WeightsMissing`, or OSError for a file that cannot be read."""
@@ -219,6 +225,7 @@ class _Run:
             leftover.unlink()
         self._prepare(spec, stage)
         self._phase(spec, "running", self._preparation_s(stage))
+        recipe = self._recipe(spec)
         stage_context = StageContext(
             stage_id=spec.id,
             stem=spec.stem,
@@ -227,15 +234,16 @@ class _Run:
             models=self.context.models,
             on_step=lambda step, steps: self._on_step(spec, stage, step, steps),
             low_memory_level=level,
-            recipe=self._recipe(spec),
             extra_files=self._extra_files(stage),
             companions={file.role: Path(file.path) for file in self._companions_of(stage)},
+            recipe=recipe if stage.metadata == "full" else {},
         )
         if level:
             stage_context.warnings.append(f"{MEMORY_REMARK} {level + 1}.")
         started = time.monotonic()
         files = stage.run(stage_context)
         seconds = time.monotonic() - started
+        files = self.marking.mark(files, recipe, stage_context.warnings)
         fsync_dir(folder)
         failpoint("stage-written")
         done = self._stage_done(spec, stage, files, seconds, stage_context)

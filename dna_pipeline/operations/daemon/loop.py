@@ -17,12 +17,13 @@ from typing import Any
 
 import structlog
 
-from dna_pipeline.base.errors import ConfigError, Hold, InboxUnavailable
+from dna_pipeline.base.errors import ConfigError, Hold, InboxUnavailable, SigningUnavailable
 from dna_pipeline.base.periodic import Throttle
 from dna_pipeline.base.reachability import FolderProbe
 from dna_pipeline.config.schema import Config
 from dna_pipeline.execution.dispatcher import Dispatcher
 from dna_pipeline.execution.local_executor import Executor, LocalExecutor, WorkerSettings
+from dna_pipeline.execution.scheduler import signer_of
 from dna_pipeline.intake.claiming.owner import Heartbeat
 from dna_pipeline.intake.discovery.watcher import Watcher
 from dna_pipeline.intake.inbox_folders import make_folder, make_inboxes
@@ -65,7 +66,7 @@ def worker_settings(config: Config) -> WorkerSettings:
         name: {"provider": provider.name_in_config, **provider.model_dump(mode="json")}
         for name, provider in config.models.declared.items()
     }
-    runtime, folder = config.runtime, config.models.folder
+    runtime, folder, signing = config.runtime, config.models.folder, config.signing
     return WorkerSettings(
         device=runtime.device,
         dtype=runtime.dtype,
@@ -74,7 +75,11 @@ def worker_settings(config: Config) -> WorkerSettings:
         stage_timeout_s=runtime.stage_timeout_s,
         idle_unload_s=runtime.idle_unload_s,
         checkpoints=None if folder is None else str(folder),
-    )
+        signing=None if signing is None else {
+            "certificate": str(signing.certificate), "key": str(signing.key),
+            "algorithm": signing.algorithm, "timestamp_url": signing.timestamp_url,
+        },
+    )  # fmt: skip
 
 
 class Publishing:
@@ -216,6 +221,8 @@ class Daemon:
             target=self._run_intake, args=(watcher,), name="intake", daemon=True
         )
         intake.start()
+        if (signer := signer_of(self.config)) and (why := signer.problem()) is not None:
+            log.error("signing.unavailable", code=SigningUnavailable.code, why=why)
         log.info("daemon.started", data=str(self.config.data), ledger=self.ledger.id)
         try:
             yield

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dna_pipeline.providers.stable_diffusion.prompts import tags
 from dna_pipeline.providers.stable_diffusion.samplers import SAMPLERS
@@ -14,10 +14,15 @@ if TYPE_CHECKING:
     from dna_pipeline.stages.img2img.stage import Img2Img
 
 
+HASH_CHARS = 10
+"""Characters of a checkpoint's SHA-256 that AUTOMATIC1111 and Civitai show as its hash."""
+
+
 def parameters_text(
     stage: Img2Img,
     size: tuple[int, int],
     *,
+    model_sha256: str = "",
     inversions: Mapping[str, str] | None = None,
     lora_hashes: Mapping[str, str] | None = None,
 ) -> str:
@@ -25,6 +30,7 @@ def parameters_text(
 
     Args:
         size: width and height of the picture.
+        model_sha256: the model's hash; "" if it is not known.
         inversions: hashes of the textual inversions that the prompts used, by name.
         lora_hashes: of all LoRAs by their names, as that program shortens them.
 
@@ -38,6 +44,7 @@ def parameters_text(
         "CFG scale": _number(stage.guidance_scale),
         "Seed": stage.seed,
         "Size": f"{size[0]}x{size[1]}",
+        **({"Model hash": model_sha256[:HASH_CHARS]} if model_sha256 else {}),
         "Model": stage.model,
         "Denoising strength": _number(stage.strength),
     }
@@ -79,3 +86,13 @@ def _number(value: float) -> str:
 
 def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False) if set(text) & set(',:\n"') else text
+
+
+def model_sha256(recipe: Mapping[str, Any]) -> str:
+    """The hash of the model of a recipe's last stage; "" if the recipe names none.
+
+    That of a model in a folder is the hash that the manifest has, which no other program shows.
+    """
+    stages: list[dict[str, Any]] = recipe.get("stages", [])
+    model: dict[str, Any] | None = stages[-1]["model"] if stages else None
+    return model["sha256"] if model else ""

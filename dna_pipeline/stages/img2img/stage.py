@@ -20,8 +20,8 @@ from dna_pipeline.providers.base import ImageToImageRequest
 from dna_pipeline.providers.stable_diffusion.prompts import emphasis, tags
 from dna_pipeline.providers.stable_diffusion.samplers import SAMPLERS, SCHEDULES, sampler_named
 from dna_pipeline.providers.stable_diffusion.tiles import Grid
-from dna_pipeline.stages.base import ExtraFile, Seed, Stage, StageContext
-from dna_pipeline.stages.img2img.parameters_text import parameters_text
+from dna_pipeline.stages.base import Authorship, ExtraFile, Seed, Stage, StageContext
+from dna_pipeline.stages.img2img.parameters_text import model_sha256, parameters_text
 from dna_pipeline.stages.img2img.sizes import (
     MIN_SIDE_PX,
     MULTIPLE_PX,
@@ -93,10 +93,12 @@ class Img2Img(Stage):
         "alpha": "keep", "prompt_syntax": "a1111", "clip_skip": 1, "from_metadata": False,
         "mask": "none", "mask_blur": 4, "mask_grow": 0, "mask_invert": False,
         "area": "whole", "padding": 32, "loras": {},
+        "mark_prompt": False,
         "size": "fit", "tile": None, "output": "png", "quality": 90,
     }  # fmt: skip
     templates: ClassVar[tuple[str, ...]] = ("prompt", "negative_prompt")
     companion_roles: ClassVar[frozenset[str]] = frozenset({"mask"})
+    authorship: ClassVar[Authorship] = "reworks"
 
     prompt: str = Field("", description="what the picture should become")
     negative_prompt: str = Field("", description="what it should not become")
@@ -183,6 +185,10 @@ class Img2Img(Stage):
     loras: dict[str, LoraWeight] = Field(
         {},
         description="LoRAs by their names below models/loras, each with its weight, like clay: 0.8",
+    )
+
+    mark_prompt: bool = Field(
+        False, description="also write the prompts into the marks, where metadata is full"
     )
 
     @classmethod
@@ -350,9 +356,16 @@ class Img2Img(Stage):
         ctx.warnings += trigger_remarks(self._prompt_and_loras()[0], loras)
         hashes = {lora.name: short_hash(lora.path) for lora in loras}
         inversions = {one["name"]: one["sha256"] for one in ctx.model_facts.get("embeddings", [])}
-        text = parameters_text(self, result.size, inversions=inversions, lora_hashes=hashes)
+        text = parameters_text(
+            self,
+            result.size,
+            model_sha256=model_sha256(ctx.recipe),
+            inversions=inversions,
+            lora_hashes=hashes,
+        )
+        texts = {"parameters": text} if self.metadata == "full" else {}
         encoding = Encoding(self.output, self.quality)
-        return picture_files.write(ctx, result, encoding, Metadata({"parameters": text}))
+        return picture_files.write(ctx, result, encoding, Metadata(texts))
 
     def _redrawn(self, ctx: StageContext, source: Image.Image) -> Image.Image:
         image = on_white(source)

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field, field_validator
 
 from dna_pipeline.base.errors import EmptyMesh, NonFiniteOutput, UnwrapFailed
 from dna_pipeline.base.files import Artifact
-from dna_pipeline.stages.base import Kind, Stage, StageContext
+from dna_pipeline.stages.base import Authorship, Kind, Stage, StageContext
 from dna_pipeline.stages.triposr import turntable
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ class TripoSR(Stage):
     type: ClassVar[str] = "triposr"
     file_words: ClassVar[frozenset[str]] = frozenset({"preview", "texture", "turntable"})
     produces: ClassVar[Kind] = "mesh"
+    authorship: ClassVar[Authorship] = "generates"
     max_oom_retries: ClassVar[int] = 2
     aliases: ClassVar[dict[str, str]] = {
         "mc_resolution": "resolution",

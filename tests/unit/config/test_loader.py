@@ -336,7 +336,8 @@ def test_one_wrong_line(told, cases):
     Runtime: {}
         unknown key 'Runtime'; did you mean 'runtime'?
     xyz: 1
-        unknown key 'xyz'; known here: inboxes, models, paths, pipelines, retention, runtime, version
+        unknown key 'xyz'; known here: c2pa, inboxes, metadata, models, paths, pipelines, retention,
+        runtime, version
     paths: {outbx: o}
         unknown key 'paths.outbx'; did you mean 'outbox'?
     paths: {data: 5}
@@ -381,7 +382,7 @@ def test_one_wrong_line(told, cases):
         the key 'inboxes[0].path' is missing
     inboxes: [{path: in}]
         the key 'inboxes[0].pipeline' is missing
-    """  # noqa: E501
+    """
     )
     for line, message in table.items():
         assert told(inboxes().replace("inboxes:\n", line)) == [f"line 9: {message}"]
@@ -396,7 +397,7 @@ def test_one_wrong_key_of_an_inbox(told, cases):
         inboxes[0].pipeline: should be text, not 5; put it in quotes
     pipeline: mesh, colour: 5
         unknown key 'inboxes[0].colour'; known here: defaults, existing, hours, ignore, include,
-        latest, name, on_change, on_duplicate, originals, path, pipeline, priority,
+        latest, metadata, name, on_change, on_duplicate, originals, path, pipeline, priority,
         prompt_files, recursive, rescan_seconds, settle_seconds, sidecar, sidecar_wait_seconds,
         source_roots, watch
     pipeline: mesh, hours: 22-6

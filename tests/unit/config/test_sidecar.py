@@ -70,7 +70,7 @@ def params(job: Resolve):
     """The parameters of the first stage that differ from the stage's own defaults."""
 
     own = {"seed": 42, "steps": 20, "guidance_scale": 7.5, "strength": 0.75, "prompt": "",
-           "sampler": "euler", "model": "sd15"}  # fmt: skip
+           "sampler": "euler", "model": "sd15", "metadata": "full"}  # fmt: skip
 
     def params(text: str | None, **more) -> dict:
         return {k: v for k, v in job(text, **more).stages[0].params.items() if own[k] != v}
@@ -84,6 +84,7 @@ def params(job: Resolve):
 def test_without_a_sidecar(job: Resolve):
     expected = {
         "model": "sd15",
+        "metadata": "full",
         "prompt": "",
         "seed": 9,
         "steps": 30,
@@ -317,7 +318,7 @@ def test_wrong_keys(job: Resolve, cases):
     img2img: {stps: 3}
         unknown key 'img2img.stps'; did you mean 'steps'?
     img2img: {id: a}
-        unknown key 'img2img.id'; known here: cfg, denoise, guidance_scale, model,
+        unknown key 'img2img.id'; known here: cfg, denoise, guidance_scale, metadata, model,
         positive_prompt, prompt, sampler, seed, steps, strength
     img2img: {cfg: 1, guidance_scale: 2}
         'img2img.guidance_scale' means the same as 'cfg'; keep one
@@ -325,10 +326,10 @@ def test_wrong_keys(job: Resolve, cases):
         the key 'cfg' stands here twice, first in line 1; keep one
     'a\b': 1
         unknown key 'a\b'; known here: count, image, images, img2img, matrix, max_failures,
-        meta, not_before, on_duplicate, pipeline, priority, seed, seed_offset, tags
+        meta, metadata, not_before, on_duplicate, pipeline, priority, seed, seed_offset, tags
     "\e[31m": 1
         unknown key '\x1b[31m'; known here: count, image, images, img2img, matrix, max_failures,
-        meta, not_before, on_duplicate, pipeline, priority, seed, seed_offset, tags
+        meta, metadata, not_before, on_duplicate, pipeline, priority, seed, seed_offset, tags
     - image
         should be keys with values, like `img2img: {strength: 0.6}`, not a list
     a cat
@@ -465,7 +466,8 @@ def test_all_problems_at_once_in_line_order(job: Resolve):
         "from_content makes one of the image's bytes",
         "line 7: meta.a: should be a finite number, not .inf",
         "line 8: unknown key 'z'; known here: again, count, image, images, img2img, matrix, "
-        "max_failures, meta, not_before, on_duplicate, pipeline, priority, seed, seed_offset, tags",
+        "max_failures, meta, metadata, not_before, on_duplicate, pipeline, priority, seed, "
+        "seed_offset, tags",
     ]
 
 
@@ -503,7 +505,7 @@ def test_a_required_parameter_that_nothing_sets(read):
     with pytest.raises(SidecarInvalid, match=r"the key 'decimate.faces' is missing"):
         resolve(config, config.inboxes[0], None, no_draw)
     spec = resolve(config, config.inboxes[0], parse_sidecar(b"decimate: {faces: 9}"), no_draw)
-    assert spec.stages[2].params == {"model": "sculptor", "faces": 9}
+    assert spec.stages[2].params == {"model": "sculptor", "metadata": "full", "faces": 9}
 
 
 def test_text_that_cannot_be_stored(read):

@@ -43,6 +43,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 def test_defaults_are_those_of_the_contract():
     assert Img2Img(model=None).params() == {
         "model": None,
+        "metadata": "full",
         "prompt": "",
         "negative_prompt": "",
         "seed": 42,
@@ -67,6 +68,7 @@ def test_defaults_are_those_of_the_contract():
         "area": "whole",
         "padding": 32,
         "loras": {},
+        "mark_prompt": False,
     }
 
 

@@ -78,7 +78,7 @@ def test_the_recipe_of_all_stages_without_paths(tmp_path: Path, weights: str | N
             {
                 "id": "cut", "type": "remove_background", "provider": "border_key",
                 "model": {"name": "matte", "sha256": weights, "license": BorderKey().license},
-                "params": {"model": "matte", "force": False, "alpha_matting": False},
+                "params": RemoveBackground(model="matte").params(),
             },
             {
                 "id": "mesh", "type": "triposr", "provider": "triposr",

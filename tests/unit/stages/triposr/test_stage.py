@@ -43,6 +43,7 @@ def test_it_is_registered() -> None:
 def test_defaults_are_those_of_the_contract() -> None:
     assert TripoSR(model=None).params() == {
         "model": None,
+        "metadata": "full",
         "foreground_ratio": 0.85,
         "resolution": 256,
         "threshold": 25.0,
