@@ -83,6 +83,9 @@ class Stage(BaseModel, ABC):
     foreign_words: ClassVar[dict[str, str]] = {}
     """Names that other programs have for parameters, each with ours. They are not accepted, since
     their meaning may differ a little, but the error message gives our name."""
+    other_words: ClassVar[dict[str, str]] = {}
+    """By parameter, a regular expression of the further texts that `translated` accepts for it, so
+    that editors accept them too. It is one for Python and for ECMAScript."""
     later_parameters: ClassVar[dict[str, Any]] = {}
     """Parameters that were added after the stage's first release, each with the default that it was
     added with. The dedup key leaves a parameter out at that value, so that a job done before an

@@ -12,7 +12,13 @@ from dna_pipeline.base.errors import NoEffectiveSteps, ParameterInvalid
 from dna_pipeline.base.files import Artifact
 from dna_pipeline.providers.base import ImageToImageRequest
 from dna_pipeline.providers.stable_diffusion.prompts import emphasis
-from dna_pipeline.providers.stable_diffusion.samplers import SAMPLERS, SCHEDULES, sampler_named
+from dna_pipeline.providers.stable_diffusion.samplers import (
+    SAMPLER_PATTERN,
+    SAMPLERS,
+    SCHEDULE_PATTERN,
+    SCHEDULES,
+    sampler_named,
+)
 from dna_pipeline.stages.base import Seed, Stage, StageContext
 
 if TYPE_CHECKING:
@@ -58,6 +64,10 @@ class Img2Img(Stage):
         "size": "max_size",
         "width": "max_size",
     }
+    other_words: ClassVar[dict[str, str]] = {
+        "sampler": SAMPLER_PATTERN,
+        "schedule": SCHEDULE_PATTERN,
+    }
     later_parameters: ClassVar[dict[str, Any]] = {
         "alpha": "keep", "prompt_syntax": "a1111", "clip_skip": 1,
     }  # fmt: skip
@@ -79,13 +89,19 @@ class Img2Img(Stage):
         allow_inf_nan=False,
         description="how much is redrawn; int(steps x strength) steps run",
     )
-    sampler: SamplerName = "euler"
+    sampler: SamplerName = Field(
+        "euler", description="how a step is taken; other programs' names are accepted too"
+    )
     schedule: Schedule = Field(
         "normal",
         description="how the noise falls; lcm, euler_a and ddim take normal alone",
     )
     max_size: int = Field(
-        768, ge=MIN_SIDE_PX, le=4096, description="longest side of the result, in pixels"
+        768,
+        ge=MIN_SIDE_PX,
+        le=4096,
+        description="longest side of the result",
+        json_schema_extra={"unit": "px"},
     )
     alpha: Literal["keep", "white"] = Field(
         "keep",
