@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from itertools import combinations
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
@@ -76,8 +76,10 @@ def stage_section(stage: type[Stage], name: str) -> tuple[Schema, dict[str, Sche
     for parameter, (_, *aliases) in names.items():
         own[parameter] = {**own[parameter], words.ALIASES: aliases}
         own |= {alias: _alias(parameter, name) for alias in aliases}
-    if pairs := [pair for all_names in names.values() for pair in combinations(all_names, 2)]:
-        schema["allOf"] = [{"not": {"required": list(pair)}} for pair in pairs]
+    if names:
+        schema["dependencies"] = {
+            name: rest for each in names.values() for name, rest in _alone(each)
+        }
     return or_null(schema), definitions
 
 
@@ -87,6 +89,13 @@ def spellings(stage: type[Stage]) -> dict[str, list[str]]:
     for alias, parameter in stage.aliases.items():
         names.setdefault(parameter, [parameter]).append(alias)
     return names
+
+
+def _alone(names: list[str]) -> Iterator[tuple[str, Schema]]:
+    """For each of a parameter's names, that no other one stands beside it."""
+    for name in names:
+        others = [{"required": [other]} for other in names if other != name]
+        yield name, {"not": {"anyOf": others}}
 
 
 def _alias(parameter: str, stage_name: str) -> Schema:

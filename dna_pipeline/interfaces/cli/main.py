@@ -20,6 +20,7 @@ from dna_pipeline.interfaces.cli.models import models
 from dna_pipeline.interfaces.cli.output import say
 from dna_pipeline.interfaces.cli.repair import repair
 from dna_pipeline.interfaces.cli.run import run, submit, watch
+from dna_pipeline.interfaces.cli.schema import schema
 from dna_pipeline.interfaces.cli.verify import verify
 from dna_pipeline.operations.lookup import sentence
 
@@ -37,7 +38,7 @@ app = typer.Typer(
 
 for command in (
     init, check, watch, run, submit, jobs, show, events, status, cancel, retry, pause, resume,
-    verify, repair, doctor,
+    verify, repair, doctor, schema,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(models)
