@@ -41,35 +41,36 @@ from dna_pipeline.stages import registry  # noqa: E402
 INTRODUCTION = """\
 # Reference
 
-All keys of all files, and all commands. `scripts/reference.py` writes this page from the program: to
-change a text, change the description at its field. What the keys are good for is in
-[README](../README.md) and the other pages here.
+All keys of all files, and all commands. `scripts/reference.py` writes this page from the program:
+to change a text, change the description at its field. What the keys are good for is in
+[README](../README.md) and on the other pages here.
 
 Values are written as in YAML 1.2: `no` and `22:00` are text, `6e-1` is a number. A key in
-parentheses is another name of the one before it. Editors show the same texts, and mark what is wrong
-while it is typed: see [README](../README.md#in-an-editor).
+parentheses is another name of the one before it. Editors show the same texts, and mark what is
+wrong while it is typed: see [README](../README.md#in-an-editor).
 """
 
 MODELS = f"""\
 Each entry is a name of your choice with the key `provider`, which decides about the other keys. The
-name `"*"` has a path: {CHECKPOINTS}. Paths are relative to `paths.data`.
+name `"*"` has a path: {CHECKPOINTS}.
+Paths are relative to `paths.data`.
 """
 
 PIPELINES = """\
-Each entry is a name of your choice with a list of stages. A stage is a mapping with one key, its type;
-its value has the parameters that are listed [below](#stages), and `id`:
+Each entry is a name of your choice with a list of stages. A stage is a mapping with one key, its
+type; its value has the parameters that are listed [below](#stages), and `id`:
 """
 
 SIDECARS = """\
-Beside these keys, a sidecar has one for each stage, by its type or its `id`, with the parameters that
-are listed [below](#stages). A job file (a YAML with `image` or `images`) and the YAML beside a table
-have the same keys, and so have a table's columns: `pipeline`, `priority`, `img2img.strength`,
+Beside these keys, a sidecar has one for each stage, by its type or its `id`, with the parameters
+that are listed [below](#stages). A job file (a YAML with `image` or `images`) and the YAML beside a
+table have the same keys, and so have a table's columns: `pipeline`, `priority`, `img2img.strength`,
 `meta.asset` ([tables.md](tables.md)). A key without a value counts as left out.
 """
 
 STAGES = """\
-Parameters of a stage may be set in a sidecar, in an inbox's `defaults` and in the pipeline; the first of
-these that sets one counts, else the default here.
+Parameters of a stage may be set in a sidecar, in an inbox's `defaults` and in the pipeline; the
+first of these that sets one counts, else the default here.
 """
 
 COMMANDS = """\
@@ -173,7 +174,8 @@ def _default(schema: Mapping[str, Any]) -> str:
 
 
 def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("<", "&lt;") if "`" not in text else text
+    text = text.replace("|", "\\|")
+    return text if "`" in text else text.replace("<", "&lt;")
 
 
 def _commands() -> Iterator[str]:
@@ -209,10 +211,9 @@ def _options(command: Any) -> str:
 
 def _names(parameter: Any) -> str:
     if parameter.param_type_name == "argument":
-        return f"`{parameter.metavar or parameter.name.upper()}`"
+        return f"`{_cell(parameter.metavar or parameter.name.upper())}`"
     value = "" if parameter.is_flag else f" {parameter.metavar or '…'}"
-    names = ", ".join([*parameter.opts, *parameter.secondary_opts])
-    return f"`{names}{value}`"
+    return f"`{_cell(', '.join([*parameter.opts, *parameter.secondary_opts]) + value)}`"
 
 
 if __name__ == "__main__":

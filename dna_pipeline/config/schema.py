@@ -16,6 +16,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    JsonValue,
 )
 
 from dna_pipeline.base.clock import to_minute
@@ -68,6 +69,9 @@ def _version(number: int) -> int:
 FilePath = Annotated[Path, BeforeValidator(_folder)]
 Seconds = Annotated[float, Field(ge=0, le=30 * 86400, allow_inf_nan=False)]
 Priority = Annotated[int, Field(ge=-1_000_000, le=1_000_000)]
+
+
+_EACH_OWN: dict[str, JsonValue] = {"default_words": "that of each key"}
 
 
 class _Spec(BaseModel):
@@ -209,9 +213,13 @@ class InboxSpec(_Spec):
     )
     hours: Annotated[str, AfterValidator(_hours)] | None = Field(
         None,
-        description='hours in which the jobs may run, in quotes, like "22:00-06:00" or '
+        description='hours in which the jobs may run, like "22:00-06:00" or '
         '"22:00-06:00 Europe/Berlin"; without a zone, by this machine\'s clock',
-        json_schema_extra={"default_words": "always", "pattern": HOURS_PATTERN},
+        json_schema_extra={
+            "default_words": "always",
+            "pattern": HOURS_PATTERN,
+            "values": "two times, in quotes",
+        },
     )
     source_roots: list[FilePath] = Field(
         [],
@@ -229,21 +237,33 @@ class PipelineFile(_Spec):
     version: Annotated[int, AfterValidator(_version)] = Field(
         description="version of the file's format", json_schema_extra={"const": 1}
     )
-    paths: dict[str, Any] | None = Field(None, description="folders of the program")
+    paths: dict[str, Any] | None = Field(
+        None, description="folders of the program", json_schema_extra=_EACH_OWN
+    )
     runtime: dict[str, Any] | None = Field(
-        None, description="device, number type, limits and what is loaded when"
+        None,
+        description="device, number type, limits and what is loaded when",
+        json_schema_extra=_EACH_OWN,
     )
     retention: dict[str, Any] | None = Field(
-        None, description="how long data that nobody needs any more is kept"
+        None,
+        description="how long data that nobody needs any more is kept",
+        json_schema_extra=_EACH_OWN,
     )
     models: dict[str, Any] | None = Field(
-        None, description="weights by names of your choice, each with the provider that runs them"
+        None,
+        description="weights by names of your choice, each with the provider that runs them",
+        json_schema_extra={"default_words": "none"},
     )
     pipelines: dict[str, Any] = Field(
         description="lists of stages by names of your choice; each stage takes the result of the "
         "one before it"
     )
-    inboxes: list[Any] | None = Field(None, description="watched folders, each with its pipeline")
+    inboxes: list[Any] | None = Field(
+        None,
+        description="watched folders, each with its pipeline",
+        json_schema_extra={"default_words": "none"},
+    )
 
 
 class SidecarHead(BaseModel):
@@ -255,14 +275,17 @@ class SidecarHead(BaseModel):
     image: str | None = Field(
         None,
         description="the image that this file is about, relative to the file; makes it a job file",
+        json_schema_extra={"default_words": "the image of the file's name"},
     )
     images: str | Annotated[list[str], Field(min_length=1)] | None = Field(
         None,
         description="images or globs, relative to this file: a job for each; makes it a job file",
+        json_schema_extra={"default_words": "none"},
     )
     matrix: dict[str, Annotated[list[Any], Field(min_length=1)]] | None = Field(
         None,
         description="lists of values by keys like img2img.strength: a job for each combination",
+        json_schema_extra={"default_words": "none"},
     )
     max_failures: Annotated[int, Field(ge=0, le=1_000_000)] | None = Field(
         None,
@@ -287,7 +310,11 @@ class SidecarHead(BaseModel):
     not_before: Annotated[str, AfterValidator(_time)] | None = Field(
         None,
         description="earliest start, like 2026-12-01T22:00:00+01:00; without a zone it is local",
-        json_schema_extra={"default_words": "at once", "pattern": r"^\d{4}-\d\d-\d\d"},
+        json_schema_extra={
+            "default_words": "at once",
+            "pattern": r"^\d{4}-\d\d-\d\d",
+            "values": "time",
+        },
     )
     seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | Literal["from_content"] | None = Field(
         None,

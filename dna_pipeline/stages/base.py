@@ -94,7 +94,11 @@ class Stage(BaseModel, ABC):
     """The parameters whose text may hold fields and wildcards (see `config/templates.py`); the
     stage's parameter `seed` decides what those choose."""
 
-    model: str | None = Field(None, description="name of the model, from `models:`")
+    model: str | None = Field(
+        None,
+        description="name of the model, from `models:`",
+        json_schema_extra={"default_words": "the only one that fits"},
+    )
 
     def resolved(self, draw: Callable[[], int], content: int | None = None) -> Self:
         """The same stage with a definite seed.

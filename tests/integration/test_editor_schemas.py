@@ -178,7 +178,7 @@ PIPELINE_MISTAKES = {
     "misspelt key": ("runtime: {device: auto}", "runtime: {devise: auto}", "$.runtime"),
     "misspelt top key": ("inboxes:", "inbox:", "$"),
     "number as text": ("version: 1", 'version: "1"', "$.version"),
-    "out of range": ("runtime: {device: auto}", "runtime: {max_attempts: 0}", "$.runtime.max_attempts"),
+    "out of range": ("{device: auto}", "{max_attempts: 0}", "$.runtime.max_attempts"),
     "unknown device": ("device: auto", "device: gpu", "$.runtime.device"),
     "unknown stage": ("{triposr: {}}", "{tripsr: {}}", "$.pipelines.mesh[1]"),
     "unknown provider": ("provider: border_key", "provider: borderkey", "$.models.matte.provider"),

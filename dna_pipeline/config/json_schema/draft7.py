@@ -26,10 +26,6 @@ _DROPPED = {
 }  # fmt: skip
 """Keywords without a counterpart in draft 7, and pydantic's titles, which repeat the keys. Without
 them the schema accepts more, never less."""
-_FORMATS = {
-    "date", "date-time", "email", "hostname", "ipv4", "ipv6", "regex", "time", "uri",
-    "uri-reference",
-}  # fmt: skip
 _OLD_DEFINITIONS = "#/$defs/"
 
 
@@ -67,8 +63,6 @@ def _keyword(key: str, value: Any, schema: Mapping[str, Any], prefix: str) -> Sc
         return {"dependencies": value}
     if key == "$ref":
         return definition(prefix + str(value).removeprefix(_OLD_DEFINITIONS))
-    if key == "format" and value not in _FORMATS:
-        return {}
     return {key: value}
 
 

@@ -55,6 +55,7 @@ def values(schema: Mapping[str, Any]) -> str:
         return schema[VALUES]
     if "const" in schema:
         return as_yaml(schema["const"])
+    schema = _without_default_null(schema)
     if "enum" in schema:
         return ", ".join(map(as_yaml, schema["enum"]))
     for key in ("anyOf", "oneOf"):
@@ -66,13 +67,26 @@ def values(schema: Mapping[str, Any]) -> str:
     return " or ".join(words) or ("mapping" if "allOf" in schema or "$ref" in schema else "any")
 
 
+def _without_default_null(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The schema without a null that only stands for the default, which is described in words."""
+    if DEFAULT_WORDS not in schema:
+        return schema
+    nulls = {"enum": None, "anyOf": {"type": "null"}, "type": "null"}
+    return {
+        key: [each for each in value if each != nulls[key]]
+        if key in nulls and isinstance(value, list)
+        else value
+        for key, value in schema.items()
+    }
+
+
 def _of_type(kind: str, schema: Mapping[str, Any]) -> str:
     if kind in ("integer", "number"):
         return f"{_NOUNS[kind]}{_range(schema)}"
     if kind == "array":
         items = schema.get("items")
         return f"list of {values(items)}" if items else "list"
-    return _NOUNS[kind]
+    return "path" if schema.get("format") == "path" else _NOUNS[kind]
 
 
 def _range(schema: Mapping[str, Any]) -> str:

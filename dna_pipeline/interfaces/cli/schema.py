@@ -16,7 +16,7 @@ def schema(
     context: typer.Context,
     kind: Annotated[
         Literal["pipeline", "sidecar"] | None,
-        typer.Argument(metavar="KIND", help="The one to print."),
+        typer.Argument(metavar="KIND", help="The one to print: pipeline or sidecar."),
     ] = None,
     write: Annotated[
         bool, typer.Option("--write", help="Write both into schemas/ beside pipeline.yaml.")
