@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from dna_pipeline.config.yaml12 import is_list
+
 _NOUNS = {
     "array": "list",
     "boolean": "true or false",
@@ -71,13 +73,12 @@ def _without_default_null(schema: Mapping[str, Any]) -> Mapping[str, Any]:
     """The schema without a null that only stands for the default, which is described in words."""
     if DEFAULT_WORDS not in schema:
         return schema
-    nulls = {"enum": None, "anyOf": {"type": "null"}, "type": "null"}
-    return {
-        key: [each for each in value if each != nulls[key]]
-        if key in nulls and isinstance(value, list)
-        else value
-        for key, value in schema.items()
-    }
+    nulls: Mapping[str, Any] = {"enum": None, "anyOf": {"type": "null"}, "type": "null"}
+    result = dict(schema)
+    for key, null in nulls.items():
+        if is_list(choices := schema.get(key)):
+            result[key] = [each for each in choices if each != null]
+    return result
 
 
 def _of_type(kind: str, schema: Mapping[str, Any]) -> str:
