@@ -59,7 +59,7 @@ HEAVY = (
     "diffusers.pipelines.stable_diffusion.safety_checker",
     "dna_pipeline.providers.stable_diffusion.provider",
     "dna_pipeline.providers.triposr.network",
-    "dna_pipeline.stages.img2img",
+    "dna_pipeline.stages.img2img.stage",
     "dna_pipeline.stages.remove_background",
     "dna_pipeline.stages.triposr.stage",
 )

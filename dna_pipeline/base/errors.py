@@ -8,7 +8,7 @@
     │   ├── WeightsMissing  DeviceUnavailable  DiskFull  OutboxUnavailable  InboxUnavailable
     │   └── Hours  Paused  RetryWait
     └── JobError                 this job fails and says why
-        ├── SidecarInvalid  SidecarAmbiguous  SidecarMissing  ParameterInvalid
+        ├── SidecarInvalid  SidecarAmbiguous  SidecarMissing  MaskMissing  ParameterInvalid
         ├── UnknownPipeline  UnknownModel  NoEffectiveSteps
         ├── ImageMissing  ImageUnreadable  ImageTooSmall  ImageTooLarge
         ├── PathEscapesInbox  SourceMissing
@@ -151,6 +151,14 @@ class SidecarAmbiguous(JobError):
 class SidecarMissing(JobError):
     code = "sidecar_missing"
     sentence = "This inbox requires a YAML beside each image, and none came; drop both together."
+
+
+class MaskMissing(JobError):
+    code = "mask_missing"
+    sentence = (
+        "The image has no mask, and its pipeline asks for one; drop both together, cat.mask.png "
+        "beside cat.png."
+    )
 
 
 class ParameterInvalid(JobError):

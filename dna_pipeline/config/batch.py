@@ -1,6 +1,9 @@
-"""Rows of a file that asks for several jobs by `matrix`, `images`, or a table. Touches no disk.
+"""Rows of a file that asks for several jobs by `matrix`, `count`, `images`, or a table.
 
-document → its combinations → one row for each image → resolved like any other sidecar
+Touches no disk.
+
+document → its combinations, each with its seeds → one row for each image → resolved like any other
+sidecar
 """
 
 from __future__ import annotations
@@ -8,15 +11,15 @@ from __future__ import annotations
 import itertools
 import math
 from collections import ChainMap
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
 
 from dna_pipeline.base.errors import JobError, ParameterInvalid, SidecarInvalid
 from dna_pipeline.config import misplaced_keys, yaml12
-from dna_pipeline.config.columns import image_column
+from dna_pipeline.config.columns import image_column, steps_to
 from dna_pipeline.config.image_paths import is_pattern
 from dna_pipeline.config.problems import as_lines, dotted, from_validation, in_line_order
 from dna_pipeline.config.schema import HEAD_KEYS, SidecarHead
@@ -26,7 +29,7 @@ from dna_pipeline.config.yaml12 import Document, KeyPath, is_mapping
 MAX_JOBS = 100_000
 MAX_GLOB_CHARS = 1000
 
-BATCH_KEYS = frozenset({"image", "images", "matrix", "max_failures", "on_duplicate"})
+BATCH_KEYS = frozenset({"count", "image", "images", "matrix", "max_failures", "on_duplicate"})
 """Keys that define which jobs there are, not what one job does."""
 
 
@@ -87,20 +90,22 @@ def _validated(document: Document, values: dict[str, Any]) -> SidecarHead:
 
 
 def combinations(document: Document) -> list[Document]:
-    """One document for each combination of the values of `matrix`; the last key changes fastest.
+    """One document for each combination of the values of `matrix`, `count` times with other seeds.
 
-    Without a matrix, the document itself. No result has keys of `BATCH_KEYS`.
+    The last key changes fastest, and the seeds faster still. Without both, the document itself. No
+    result has keys of `BATCH_KEYS`.
 
     Raises:
-        ParameterInvalid: `matrix` is no mapping of `stage.parameter` to lists, or asks for too
-            many jobs.
+        ParameterInvalid: `matrix` is no mapping of `stage.parameter` to lists, `count` is no number
+            of jobs, or they ask for too many.
         SidecarInvalid: a key of `matrix` names no parameter, or one that is also set outside.
     """
+    count = count_of(document)
     plain = {key: value for key, value in document.value.items() if key not in BATCH_KEYS}
     if (raw_matrix := document.value.get("matrix")) is None:
-        return [Document(plain, document.lines, document.unit)]
+        return _copies(Document(plain, document.lines, document.unit), count)
     matrix = _validated(document, {"matrix": raw_matrix}).matrix or {}
-    if math.prod(map(len, matrix.values())) > MAX_JOBS:
+    if count * math.prod(map(len, matrix.values())) > MAX_JOBS:
         where = document.place(("matrix",))
         raise ParameterInvalid(f"{where}: matrix: asks for more than {MAX_JOBS:,} jobs")
     for key in matrix:
@@ -111,7 +116,25 @@ def combinations(document: Document) -> list[Document]:
          for index, value in enumerate(values)]
         for key, values in matrix.items()
     ]  # fmt: skip
-    return [_combined(plain, plainly, choices) for choices in itertools.product(*axes)]
+    combined = (_combined(plain, plainly, choices) for choices in itertools.product(*axes))
+    return [copy for each in combined for copy in _copies(each, count)]
+
+
+def count_of(document: Document) -> int:
+    """Number of jobs with seeds of their own, from `count`. Raises `ParameterInvalid`."""
+    if (value := document.value.get("count")) is None:
+        return 1
+    return _validated(document, {"count": value}).count or 1
+
+
+def _copies(document: Document, count: int) -> list[Document]:
+    """The document so many times, each with the next seeds; itself for one."""
+    if count == 1:
+        return [document]
+    return [
+        Document({**document.value, "seed_offset": offset}, document.lines, document.unit)
+        for offset in range(count)
+    ]
 
 
 def _without_stage(key: str) -> str:
@@ -125,16 +148,42 @@ def _without_stage(key: str) -> str:
 
 
 def _check_key(document: Document, plain: dict[str, Any], key: str) -> None:
-    first, dot, rest = key.partition(".")
+    first, dot, _ = key.partition(".")
     path: KeyPath = ("matrix", key)
     where = f"{document.place(path)}: {dotted(path)}"
     if not dot and (clause := _without_stage(first)):
         raise SidecarInvalid(f"{where}: should name one parameter; {clause}")
     if not dot and (first in BATCH_KEYS or is_mapping(plain.get(first))):
         raise SidecarInvalid(f"{where}: should name one parameter, like img2img.strength")
-    inner = plain.get(first)
-    if (not dot and first in plain) or (is_mapping(inner) and rest in inner):
+    if _has(plain, steps_to(key)):
         raise SidecarInvalid(f"{where}: is told outside the matrix too; keep one")
+
+
+def _has(value: object, path: KeyPath) -> bool:
+    for key in path:
+        if not is_mapping(value) or key not in value:
+            return False
+        value = value[key]
+    return True
+
+
+def _with(value: object, path: KeyPath, item: object) -> dict[str, Any]:
+    """A copy of a mapping of mappings, with another value at a path; what is no mapping there is
+    replaced by one."""
+    first, rest = str(path[0]), path[1:]
+    outer: dict[str, Any] = dict(value) if is_mapping(value) else {}
+    outer[first] = _with(outer.get(first), rest, item) if rest else item
+    return outer
+
+
+def _merged(before: Mapping[str, Any], item: Mapping[str, Any]) -> dict[str, Any]:
+    """Both mappings; where both have a mapping, that of all its keys."""
+    inner = {
+        key: {**before[key], **value}
+        for key, value in item.items()
+        if is_mapping(value) and is_mapping(before.get(key))
+    }
+    return {**before, **item, **inner}
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,13 +202,9 @@ def _combined(
     value: dict[str, Any] = dict(plain)
     lines: dict[KeyPath, int] = {}
     for choice in choices:
-        first, dot, rest = choice.key.partition(".")
-        if dot:
-            inner = value.get(first)
-            value[first] = {**(inner if is_mapping(inner) else {}), rest: choice.value}
-        else:
-            value[first] = choice.value
-        lines[(first, rest) if dot else (first,)] = choice.line
+        path = steps_to(choice.key)
+        value = _with(value, path, choice.value)
+        lines[path] = choice.line
     return Document(value, ChainMap(lines, plainly))
 
 
@@ -168,7 +213,7 @@ def rows_of_job_file(document: Document, images: Iterable[str]) -> list[Row]:
     documents = combinations(document)
     images = list(images)
     if len(images) * len(documents) > MAX_JOBS:
-        raise ParameterInvalid(f"images and matrix ask for more than {MAX_JOBS:,} jobs")
+        raise ParameterInvalid(f"images, matrix and count ask for more than {MAX_JOBS:,} jobs")
     pairs = itertools.product(images, documents)
     return [Row(number, image, combined) for number, (image, combined) in enumerate(pairs, 1)]
 
@@ -176,23 +221,49 @@ def rows_of_job_file(document: Document, images: Iterable[str]) -> list[Row]:
 def rows_of_table(rows: Iterable[TableRow], common: Document | None) -> list[Row]:
     """Rows of a table. The YAML beside the table gives the values that a row lacks.
 
+    A row with a `count` keeps its number for the first of its jobs. The others are numbered behind
+    all rows of the table, so that the numbers of the table stay true.
+
     Raises:
+        ParameterInvalid: the counts ask for too many jobs.
         SidecarInvalid: that YAML has `images` or `matrix`, and so asks for jobs of its own.
     """
     for key in ("images", "matrix"):
         if common is not None and common.value.get(key) is not None:
             text = f"{common.place((key,))}: {key}: belongs into a job file, not beside a table"
             raise SidecarInvalid(f"{text}, whose rows say which jobs there are", where=key)
-    return [_table_row(row, common) for row in rows]
+    copies = [_rows_of(row, common) for row in rows]
+    if sum(map(len, copies)) > MAX_JOBS:
+        raise ParameterInvalid(f"count: asks for more than {MAX_JOBS:,} jobs", where="count")
+    first, others = [group[0] for group in copies], [row for group in copies for row in group[1:]]
+    last = first[-1].number if first else 0
+    return first + [replace(row, number=number) for number, row in enumerate(others, last + 1)]
+
+
+def _rows_of(row: TableRow, common: Document | None) -> list[Row]:
+    """The jobs of one row: one, or as many as its `count` says."""
+    whole = _table_row(row, common)
+    value: dict[str, Any] = {"count": None if common is None else common.value.get("count")}
+    value |= row.document.value
+    try:
+        count = count_of(Document(value, row.document.lines, row.document.unit))
+    except ParameterInvalid as error:
+        return [whole if whole.error is not None else replace(whole, error=error)]
+    if whole.error is not None:
+        return [whole]
+    return [replace(whole, document=document) for document in _copies(whole.document, count)]
 
 
 def _table_row(row: TableRow, common: Document | None) -> Row:
     value: dict[str, Any] = {} if common is None else dict(common.value)
     for key, item in row.document.value.items():
         before = value.get(key)
-        value[key] = {**before, **item} if is_mapping(before) and is_mapping(item) else item
+        if is_mapping(before) and is_mapping(item):
+            value[key] = {**before, **item} if key == "meta" else _merged(before, item)
+        else:
+            value[key] = item
     image = value.pop("image", None)
-    batch_keys = [key for key in row.document.value if key in BATCH_KEYS - {"image"}]
+    batch_keys = [key for key in row.document.value if key in BATCH_KEYS - {"image", "count"}]
     document = Document(
         {key: item for key, item in value.items() if key not in BATCH_KEYS},
         row.document.lines, row.document.unit,

@@ -67,8 +67,19 @@ def image_column(names: Iterable[str]) -> str:
 _HEAD = {
     "image": frozenset({"text"}), "pipeline": frozenset({"text"}),
     "not_before": frozenset({"text"}), "priority": frozenset({"int"}),
-    "seed": frozenset({"int", "word"}),
+    "seed": frozenset({"int", "word"}), "seed_offset": frozenset({"int"}),
+    "count": frozenset({"int"}),
 }  # fmt: skip
+
+
+def steps_to(name: str) -> tuple[str, ...]:
+    """The keys that lead to the value of a column: `img2img.loras.clay` is the key `clay` of the
+    parameter `loras`. The names below `meta` are those of people, and may hold dots."""
+    first, dot, rest = name.partition(".")
+    parameter, inner_dot, key = rest.partition(".")
+    if not dot:
+        return (first,)
+    return (first, parameter, key) if inner_dot and first != "meta" else (first, rest)
 
 
 class Columns:
@@ -76,6 +87,9 @@ class Columns:
 
     def __init__(self, pipelines: Mapping[str, Pipeline]) -> None:
         self._types: dict[str, set[str]] = {}
+        self._mappings: dict[str, frozenset[str]] = {}
+        """The parameters that are mappings, with the kinds of their values: each key of one may be
+        a column, like `img2img.loras.clay`."""
         for pipeline in pipelines.values():
             for spec in pipeline.stages:
                 for key in keys_of(spec):
@@ -106,7 +120,15 @@ class Columns:
         fields = self._fields.get(first, {})
         if rest not in fields:
             rest = next((f for f in fields if f.casefold() == rest.casefold()), rest)
+        if (inner := self._in_mapping(fields, rest)) is not None:
+            return Column(f"{first}.{inner}", self._mappings[inner.partition(".")[0]])
         return Column(f"{first}.{rest}", fields.get(rest, frozenset()))
+
+    def _in_mapping(self, fields: Mapping[str, frozenset[str]], rest: str) -> str | None:
+        """The name `loras.clay` of a key within a parameter that is a mapping; None for another."""
+        name, dot, key = (part.strip() for part in rest.partition("."))
+        own = next((f for f in fields if f.casefold() == name.casefold()), "")
+        return f"{own}.{key}" if dot and key and own in self._mappings else None
 
     def with_whole_numbers(self, value: Mapping[str, Any]) -> dict[str, Any]:
         """A row with `20.0` as 20 for parameters that take a whole number: some programs write all
@@ -130,7 +152,10 @@ class Columns:
         for stage in map(registry.stage_class, sorted(types)):
             names = {name: name for name in stage.model_fields} | stage.aliases
             for name, own in names.items():
-                kinds = _kinds(stage.model_fields[own].annotation)
+                annotation = stage.model_fields[own].annotation
+                if get_origin(annotation) is dict:
+                    self._mappings[name] = _kinds(get_args(annotation)[1])
+                kinds = _kinds(annotation)
                 kinds_by_name[name] = kinds_by_name.get(name, frozenset()) | kinds
         return kinds_by_name
 

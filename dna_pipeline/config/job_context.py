@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import PurePosixPath
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +16,7 @@ class JobContext:
         batch: name of the batch; "" if the job belongs to none.
         row: row of the table, from 1; None if the job comes from no table.
         sha256: SHA-256 of the image's bytes; None if they have not been read.
+        file: the image itself, where it lies now; None if that is not known yet.
     """
 
     name: str = ""
@@ -24,6 +25,7 @@ class JobContext:
     batch: str = ""
     row: int | None = None
     sha256: str | None = None
+    file: Path | None = field(default=None, compare=False)
 
     @property
     def content(self) -> int | None:

@@ -17,7 +17,13 @@ from dna_pipeline.base.naming import safe_name
 from dna_pipeline.config import misplaced_keys, yaml12
 from dna_pipeline.config.hours import Hours
 from dna_pipeline.config.inboxes import Real, as_written, holds_file, overlaps
-from dna_pipeline.config.parameters import check_params, keys_of, model_problem, with_defaults
+from dna_pipeline.config.parameters import (
+    check_params,
+    keys_of,
+    model_problem,
+    uses_masks,
+    with_defaults,
+)
 from dna_pipeline.config.problems import (
     Problem,
     as_lines,
@@ -373,6 +379,9 @@ class _Reader:
             names.add(inbox.name.casefold())
             if inbox.pipeline in pipelines:
                 self._check_defaults((*path, "defaults"), inbox, pipelines, models)
+                if not self.problems:
+                    stages = pipelines[inbox.pipeline].stages
+                    inbox = replace(inbox, pairs_masks=uses_masks(stages, inbox.defaults))
             elif self.document.has(("pipelines",)):
                 text = f"no pipeline is called {inbox.pipeline!r}"
                 self._wrong((*path, "pipeline"), f"{text}; {nearest(inbox.pipeline, pipelines)}")
@@ -396,6 +405,7 @@ class _Reader:
             existing=entry.existing,
             sidecar_required=required,
             sidecar_wait_s=wait if wait is not None else (3600 if required else 5),
+            prompt_files=entry.prompt_files,
             recursive=entry.recursive,
             settle_s=entry.settle_seconds,
             rescan_s=entry.rescan_seconds,

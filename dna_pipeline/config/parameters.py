@@ -128,6 +128,17 @@ def with_defaults(
     return params
 
 
+def uses_masks(
+    stages: Iterable[StageSpec], defaults: Mapping[str, Mapping[str, Any] | None]
+) -> bool:
+    """True if a stage asks for a mask beside the image, with an inbox's defaults applied."""
+    kinds = ((registry.stage_class(spec.type), spec) for spec in stages)
+    return any(
+        "mask" in kind.companion_roles and with_defaults(kind, spec, defaults).get("mask") == "file"
+        for kind, spec in kinds
+    )
+
+
 def keys_of(spec: StageSpec) -> tuple[str, ...]:
     """The keys that may hold such a stage's parameters; the last one has precedence."""
     return tuple(dict.fromkeys((spec.type, spec.id)))

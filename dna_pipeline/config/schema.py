@@ -178,6 +178,9 @@ class InboxSpec(_Spec):
         "folder",
         json_schema_extra={"unit": "s", "default_words": "5, or 3600 if sidecar is required"},
     )
+    prompt_files: bool = Field(
+        False, description="take cat.txt beside cat.png for its prompt and parameters"
+    )
     recursive: bool = Field(
         False, description="watch subfolders too; the outbox has the same subfolders"
     )
@@ -287,6 +290,11 @@ class SidecarHead(BaseModel):
         description="lists of values by keys like img2img.strength: a job for each combination",
         json_schema_extra={"default_words": "none"},
     )
+    count: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
+        None,
+        description="how many jobs to make of each image, each with the next seeds",
+        json_schema_extra={"default_words": "1"},
+    )
     max_failures: Annotated[int, Field(ge=0, le=1_000_000)] | None = Field(
         None,
         description="wrong or failed rows above which the batch is paused",
@@ -321,6 +329,11 @@ class SidecarHead(BaseModel):
         description="seed for every stage that takes one; negative: drawn for each job; "
         "from_content: made of the image's bytes",
         json_schema_extra={"default_words": "each stage's own"},
+    )
+    seed_offset: Annotated[int, Field(ge=0, le=2**32)] | None = Field(
+        None,
+        description="number that is added to each seed; `count` sets it",
+        json_schema_extra={"default_words": "0"},
     )
     tags: list[str] = Field([], description="words of your choice, copied to manifest and ledger")
     meta: dict[str, Any] = Field(
@@ -371,6 +384,7 @@ class Inbox:
     existing: Literal["process", "ignore"] = "process"
     sidecar_required: bool = False
     sidecar_wait_s: float = 5
+    prompt_files: bool = False
     recursive: bool = False
     settle_s: float = 2
     rescan_s: float = 30
@@ -383,6 +397,8 @@ class Inbox:
     hours: Hours | None = None
     source_roots: tuple[Path, ...] = ()
     on_duplicate: Literal["skip", "run"] = "skip"
+    pairs_masks: bool = False
+    """True if the inbox's pipeline, with the inbox's defaults, asks for masks beside the images."""
     line: int = field(default=0, compare=False)
     """Line of the inbox's path in pipeline.yaml; 0 if it has none."""
 
@@ -429,6 +445,11 @@ class Config:
     def recovered(self) -> Path:
         """Folder for files that the ledger does not know; the program never removes them."""
         return self.data / "recovered"
+
+    @property
+    def wildcards(self) -> Path:
+        """Folder of the wildcard files that prompts may name."""
+        return self.data / "wildcards"
 
     @property
     def logs(self) -> Path:

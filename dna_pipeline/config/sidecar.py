@@ -21,6 +21,7 @@ from dna_pipeline.base.errors import (
     UnknownPipeline,
 )
 from dna_pipeline.config import misplaced_keys
+from dna_pipeline.config.image_metadata import MetadataError, parameters_of
 from dna_pipeline.config.job_context import JobContext
 from dna_pipeline.config.parameters import check_params, keys_of, model_problem, with_defaults
 from dna_pipeline.config.problems import (
@@ -44,13 +45,16 @@ from dna_pipeline.config.schema import (
     parse_time,
 )
 from dna_pipeline.config.sentences import nearest, shown
-from dna_pipeline.config.templates import TemplateError, fill
+from dna_pipeline.config.templates import Lines, TemplateError, fill, no_files
 from dna_pipeline.config.yaml12 import Document, KeyPath, YamlError, loads
 from dna_pipeline.config.yaml_faults import without_blank
 from dna_pipeline.stages import registry
 
 if TYPE_CHECKING:
     from dna_pipeline.stages.base import Stage
+
+Texts = Callable[[], Mapping[str, str]]
+"""Gives the texts in a picture by their keywords. Raises `MetadataError`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +116,8 @@ def resolve(
     draw: Callable[[], int],
     context: JobContext | None = None,
     seeds: Mapping[str, int] | None = None,
+    lines: Lines = no_files,
+    texts: Texts | None = None,
 ) -> JobSpec:
     """Resolve the parameters of one job.
 
@@ -120,13 +126,16 @@ def resolve(
         draw: returns a random integer in [0, 2³²), for each seed that is left to chance.
         context: facts of the image; None if there is no image yet.
         seeds: by stage id, seeds from an earlier draw, used in place of new ones.
+        lines: gives the lines of wildcard files, which prompts may name.
+        texts: gives the texts in the image, for stages with `from_metadata`; None if the image is
+            not there yet.
 
     Raises:
         SidecarInvalid: wrong keys. ParameterInvalid: wrong values. UnknownPipeline, UnknownModel,
         NoEffectiveSteps: as they say. The detail has one line for each fault.
     """
     context = context or JobContext(inbox=inbox.name)
-    return _Resolver(config, inbox, document or Document({}, {}), context).resolve(
+    return _Resolver(config, inbox, document or Document({}, {}), context, lines, texts).resolve(
         draw, seeds or {}
     )
 
@@ -135,9 +144,19 @@ class _Resolver:
     """Collects all problems, so that a person can correct them at once and not key by key."""
 
     def __init__(
-        self, config: Config, inbox: Inbox, document: Document, context: JobContext
+        self,
+        config: Config,
+        inbox: Inbox,
+        document: Document,
+        context: JobContext,
+        lines: Lines,
+        texts: Texts | None,
     ) -> None:
         self.config = config
+        self.lines = lines
+        self.texts = texts
+        self.literal: dict[str, set[str]] = {}
+        """By stage, texts that come from the image, and so hold no fields and wildcards."""
         self.inbox = inbox
         self.context = context
         self.document = document
@@ -150,6 +169,7 @@ class _Resolver:
         head = self._head()
         pipeline = self._pipeline(head.pipeline)
         self._check_keys(pipeline)
+        self._check_offset(pipeline, head.seed_offset)
         layers = [(spec, self._parameters(spec, head.seed)) for spec in pipeline.stages]
         self.problems += not_json(self.document, self.problems)
         self._raise_problems()
@@ -162,11 +182,14 @@ class _Resolver:
         data = self.context.fields() | {
             "pipeline": pipeline.name, "tags": ", ".join(head.tags), "meta": head.meta,
         }  # fmt: skip
+        offset = head.seed_offset or 0
         definite = [
-            (spec, self._filled(spec, self._definite(spec, stage, draw, seeds), data))
+            (spec, self._filled(spec, self._definite(spec, stage, draw, seeds, offset), data))
             for spec, stage in stages
         ]
         self._raise_problems()
+        for spec, stage in definite:
+            _check(spec, stage)  # prompts are whole only now
         return JobSpec(
             pipeline=pipeline.name,
             stages=tuple(
@@ -179,10 +202,33 @@ class _Resolver:
         )
 
     def _definite(
-        self, spec: StageSpec, stage: Stage, draw: Callable[[], int], seeds: Mapping[str, int]
+        self,
+        spec: StageSpec,
+        stage: Stage,
+        draw: Callable[[], int],
+        seeds: Mapping[str, int],
+        offset: int,
     ) -> Stage:
-        return stage.resolved(lambda: seeds[spec.id] if spec.id in seeds else draw(),
-                              self.context.content)  # fmt: skip
+        """The stage with its seed. One from an earlier draw has its offset already."""
+        is_drawn_before = False
+
+        def next_seed() -> int:
+            nonlocal is_drawn_before
+            is_drawn_before = spec.id in seeds
+            return seeds[spec.id] if is_drawn_before else draw()
+
+        result = stage.resolved(next_seed, self.context.content)
+        seed: int | str | None = getattr(result, "seed", None)
+        if not offset or is_drawn_before or not isinstance(seed, int):
+            return result
+        return result.model_copy(update={"seed": (seed + offset) % 2**63})
+
+    def _check_offset(self, pipeline: Pipeline, offset: int | None) -> None:
+        """Refuse several jobs that would be the same."""
+        stages = [registry.stage_class(spec.type) for spec in pipeline.stages]
+        if offset is not None and not any("seed" in stage.model_fields for stage in stages):
+            text = f"no stage of the pipeline {pipeline.name!r} has a seed, so all are the same"
+            self.problems.append(wrong_value(self.document, ("count",), text))
 
     def _raise_problems(self) -> None:
         if (error := error_of(self.problems)) is not None:
@@ -262,7 +308,7 @@ class _Resolver:
         """The stage with the parameters of all sources; None if they are not valid together."""
         kind = registry.stage_class(spec.type)
         try:
-            return kind.model_validate(with_defaults(kind, spec, self.inbox.defaults) | params)
+            return kind.model_validate(self._merged(kind, spec, params))
         except ValidationError as error:
             key = next((key for key in reversed(keys_of(spec)) if self.entries.get(key)), None)
             line = self.document.line((key,)) if key else 0
@@ -271,13 +317,32 @@ class _Resolver:
                 self.problems.append(replace(problem, text=text, line=line))
             return None
 
+    def _merged(self, kind: type[Stage], spec: StageSpec, params: dict[str, Any]) -> dict[str, Any]:
+        """Parameters of all sources; those of the sidecar win over those in the image."""
+        values = with_defaults(kind, spec, self.inbox.defaults)
+        if (values | params).get("from_metadata") is not True or self.texts is None:
+            return values | params
+        try:
+            own = parameters_of(self.texts())
+        except MetadataError as error:
+            if "prompt" not in params:
+                where = dotted((spec.id, "from_metadata"))
+                text = f"{where}: {error}"
+                self.problems.append(Problem(where, text, 0, wrong_key=False))
+            return values | params
+        theirs = params.keys() | ({"schedule"} if "sampler" in params else set[str]())
+        own = kind.translated({key: own[key] for key in own.keys() - theirs})
+        self.literal[spec.id] = own.keys() & set(kind.templates)
+        return values | own | params
+
     def _filled(self, spec: StageSpec, stage: Stage, data: dict[str, Any]) -> Stage:
         """The stage with its templates filled in."""
         seed: int | str = getattr(stage, "seed", 0)
         texts: dict[str, str] = {}
-        for name in stage.templates:
+        literal = self.literal.get(spec.id, set())
+        for name in (name for name in stage.templates if name not in literal):
             try:
-                texts[name] = fill(getattr(stage, name), data | {"seed": seed}, seed)
+                texts[name] = fill(getattr(stage, name), data | {"seed": seed}, seed, self.lines)
             except TemplateError as error:
                 self.problems.append(self._wrong_template(spec, name, error))
         return stage.model_copy(update=texts)

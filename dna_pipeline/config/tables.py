@@ -16,7 +16,7 @@ from typing import Any
 from dna_pipeline.base.errors import JobError, SidecarInvalid
 from dna_pipeline.config import yaml12
 from dna_pipeline.config.cells import EMPTY, cell_value, is_decimal_comma
-from dna_pipeline.config.columns import Column, Columns, image_column
+from dna_pipeline.config.columns import Column, Columns, image_column, steps_to
 from dna_pipeline.config.dialect import (
     SEPARATORS,
     Dialect,
@@ -29,7 +29,7 @@ from dna_pipeline.config.dialect import (
 from dna_pipeline.config.problems import Problem, error_of
 from dna_pipeline.config.schema import Pipeline
 from dna_pipeline.config.sentences import shown
-from dna_pipeline.config.yaml12 import Document, KeyPath
+from dna_pipeline.config.yaml12 import Document, KeyPath, is_mapping
 
 MAX_BYTES = 64 << 20
 MAX_ROWS = 100_000
@@ -272,8 +272,9 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _put(value: dict[str, Any], column: str, item: Any) -> None:
     """Set `a.b` in a mapping of mappings. Raises ValueError if it is set already."""
-    first, dot, rest = column.partition(".")
-    if not dot:
+    *outer, last = steps_to(column)
+    first = outer[0] if outer else last
+    if not outer:
         if isinstance(value.get(first), dict) and isinstance(item, dict):
             value[first] |= item
         elif first in value:
@@ -281,10 +282,14 @@ def _put(value: dict[str, Any], column: str, item: Any) -> None:
         else:
             value[first] = item
         return
-    inner = value.setdefault(first, {})
-    if not isinstance(inner, dict) or rest in inner:
+    inner = value
+    for key in outer:
+        if not is_mapping(part := inner.setdefault(key, {})):
+            raise ValueError("is set twice in this row; keep one")
+        inner = part
+    if last in inner:
         raise ValueError("is set twice in this row; keep one")
-    inner[rest] = item
+    inner[last] = item
 
 
 def _document(number: int, value: dict[str, Any]) -> Document:

@@ -31,6 +31,8 @@ from dna_pipeline.ledger.queue import Runnable
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Job
 from dna_pipeline.providers.checkpoints import ambiguity, folder_of
+from dna_pipeline.stages.registry import lora_names
+from dna_pipeline.weights.loras import LoraFolder
 
 log = structlog.get_logger()
 
@@ -187,7 +189,8 @@ class Scheduler:
                 return f"model {name!r} is not declared in {self._config.file.name} any more"
             if (why := provider.missing()) is not None:
                 return f"model {name!r}: {why}"
-        return None
+        names = lora_names(job.stages)
+        return LoraFolder(self._config.data).missing(names) if names else None
 
     def _no_checkpoint(self, name: str) -> str | None:
         """Reason why the folder of checkpoints has no such model; None if there is no folder."""

@@ -18,7 +18,7 @@ from dna_pipeline.intake.claiming import claims
 from dna_pipeline.intake.claiming.claimer import claim_of
 from dna_pipeline.intake.claiming.rollback import return_files, roll_back
 from dna_pipeline.intake.claiming.settling import Settling
-from dna_pipeline.intake.discovery.scan import FileStat, is_image_name, is_yaml_name
+from dna_pipeline.intake.discovery.scan import FileStat, is_image_name, is_sidecar_name
 from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.ledger import batches, drops
 from dna_pipeline.ledger.store import Ledger
@@ -154,7 +154,7 @@ class ClaimRecovery:
             return
         names = sorted(path.name for path in folder.iterdir())
         image, *companions = [name for name in names if is_image_name(name)] or [None]
-        sidecar = next((name for name in names if is_yaml_name(name)), None)
+        sidecar = next((name for name in names if is_sidecar_name(name)), None)
         # Of several images, it is unknown which is a companion of which.
         if image is None or companions:
             return_files(folder, self._inbox.path, "")

@@ -11,6 +11,7 @@ from functools import cache, partial
 from dna_pipeline.base.errors import ImageMissing, ImageUnreadable, JobError, SidecarInvalid
 from dna_pipeline.base.files import sha256_file
 from dna_pipeline.base.reachability import Look, look_directly
+from dna_pipeline.config.prompt_file import is_prompt_file
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.config.sidecar import JobSpec
 from dna_pipeline.intake.discovery.candidates import Candidate, Pairing, ReadReference, Waiting
@@ -53,8 +54,8 @@ class Preview:
 
     Attributes:
         candidates: the drops that would be claimed; drops that the ledger knows are left out.
-        waiting: files whose download is under way, files that belong to such a file, and images
-            that look like render passes.
+        waiting: files whose download is under way, files that belong to such a file, images that
+            look like render passes, and masks without an image.
         ignored: why a file or folder is left alone, by path.
     """
 
@@ -103,9 +104,11 @@ def _preview_all(
     unusable = [
         Candidate(None, waiting.path, _FINAL_ERRORS[waiting.kind](waiting.reason))
         for waiting in pairing.waiting
-        if waiting.kind in _FINAL_ERRORS and not is_image_name(waiting.path)
+        if waiting.kind in _FINAL_ERRORS
+        and not (is_image_name(waiting.path) or is_prompt_file(waiting.path))
     ]
-    waiting = [waits for waits in pairing.waiting if waits.kind in ("writing", "partner", "pass")]
+    kinds = ("writing", "partner", "pass", "mask")
+    waiting = [waits for waits in pairing.waiting if waits.kind in kinds]
     return Preview(pairing.ready + unusable, waiting, listing.ignored), listing.files
 
 
@@ -156,7 +159,7 @@ def _image(
         raise answer
     data = read_sidecar(inbox.path / candidate.sidecar) if candidate.sidecar else None
     folder, _, name = candidate.image.rpartition("/")
-    plan = planner.plan_image(folder, name, document_of(data), sha256_file(path))
+    plan = planner.plan_image(folder, name, document_of(data), sha256_file(path), file=path)
     for item in plan.items:
         assert isinstance(item.outcome, JobSpec)
         number = item.row.number if plan.kind == "matrix" else None

@@ -26,7 +26,7 @@ from dna_pipeline.intake.claiming.claimer import (
     read_sidecar,
 )
 from dna_pipeline.intake.discovery.probe import Prober
-from dna_pipeline.intake.discovery.scan import is_yaml_name
+from dna_pipeline.intake.discovery.scan import is_sidecar_name
 from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.intake.planning.plan import Planner
 from dna_pipeline.ledger import batches, drops, queue, requests
@@ -36,9 +36,6 @@ from dna_pipeline.operations.lookup import explain, find_batch, find_job, open_q
 from dna_pipeline.publish import cancelled_rows
 from dna_pipeline.publish.failure_folders import remove_failure
 from dna_pipeline.publish.outbox import Outbox
-
-_DRAWN = -1
-"""Placeholder for a seed that would be drawn at random; real seeds are never negative."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +132,7 @@ class Retrier:
             return _shared_sources(job, drop, folder)
         source = folder / SOURCE
         names = sorted(path.name for path in source.iterdir()) if source.is_dir() else []
-        sidecars = [name for name in names if is_yaml_name(name) and name != drop.image]
+        sidecars = [name for name in names if is_sidecar_name(name) and name != drop.image]
         files = [InputFile("sidecar", name, source / name) for name in sidecars[:1]]
         for file in drop.companions or ():
             path = source / file["name"]
@@ -173,7 +170,7 @@ class Retrier:
 
     def _job_context(self, job: Job, claim: Claim) -> JobContext:
         folder, image = claim.row["folder"], claim.row["image"]
-        context = job_rows.context_of(self._inbox(job), folder, image, claim.sha256)
+        context = job_rows.context_of(self._inbox(job), folder, image, claim.sha256, claim.image)
         if job.batch is None:
             return context
         batch, number = self._ledger.transact(lambda s: batches.place_of(s, job))
@@ -193,8 +190,9 @@ class Retrier:
             return planner.resolve_one(text, context, draw, seeds)
 
         def draws(text: bytes | None) -> set[str]:
-            spec = resolve(text, lambda: _DRAWN)
-            return {stage.id for stage in spec.stages if stage.params.get("seed") == _DRAWN}
+            specs = [resolve(text, lambda seed=seed: seed).stages for seed in (0, 1)]
+            pairs = zip(*specs, strict=True)
+            return {a.id for a, b in pairs if a.params.get("seed") != b.params.get("seed")}
 
         before = drop.sidecar_text if job.batch is None else job.request
         old_text = None if before is None else before.encode()

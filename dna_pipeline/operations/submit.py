@@ -13,6 +13,7 @@ from dna_pipeline.base.errors import ConfigError, JobError
 from dna_pipeline.base.naming import sidecar_name
 from dna_pipeline.config import yaml12
 from dna_pipeline.config.batch import BATCH_KEYS
+from dna_pipeline.config.columns import steps_to
 from dna_pipeline.config.misplaced_keys import known_stages, stages_of
 from dna_pipeline.config.parameters import takes_text
 from dna_pipeline.config.schema import SUBMIT_INBOX, Config, Pipeline
@@ -58,10 +59,13 @@ def document_from_options(
             raise ConfigError(f"--set {setting!r}: {text}; `submit` makes one job of each image")
         is_text = takes_text([stages[stage]] if stage in stages else [], parameter)
         setting_value = text if is_text else _set_value(setting, text, is_plain=stage == "meta")
-        inner = value.setdefault(stage, {}) if dot else value
-        if not is_mapping(inner):
-            raise ConfigError(f"--set {setting!r}: {stage} is set as a whole, too; keep one")
-        inner[parameter if dot else stage] = setting_value
+        *outer, last = steps_to(key.strip())
+        inner: Any = value
+        for name in outer:
+            inner = inner.setdefault(name, {})
+            if not is_mapping(inner):
+                raise ConfigError(f"--set {setting!r}: {name} is set as a whole, too; keep one")
+        inner[last] = setting_value
     return Document(value, {(): 0}, "--set")
 
 
@@ -98,9 +102,9 @@ class Submitter:
         self._recorder = Recorder(config, inbox, ledger)
         self._plan("", None)
 
-    def _plan(self, name: str, sha256: str | None) -> Plan:
+    def _plan(self, name: str, sha256: str | None, file: Path | None = None) -> Plan:
         try:
-            return self._planner.plan_image("", name, self._document, sha256)
+            return self._planner.plan_image("", name, self._document, sha256, file=file)
         except JobError as error:
             raise ConfigError(f"{error.detail} ({error.code})") from None
 
@@ -117,7 +121,8 @@ class Submitter:
             self._claimer.fetch(claim)
             self._claimer.sync([claim])
             self._check(claim, prober)
-            entry = image_entry(self._planner, claim, self._plan(name, claim.sha256))
+            plan = self._plan(name, claim.sha256, claim.image)
+            entry = image_entry(self._planner, claim, plan)
             (job,) = self._recorder.record([entry])
         return job["id"]
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from dna_pipeline.base.errors import ConfigError, UnknownModel, WeightsMismatch, WeightsMissing
+from dna_pipeline.weights.loras import Lora
 from dna_pipeline.weights.pins import Pins, Placement, load_pins
 
 if TYPE_CHECKING:
@@ -157,7 +158,10 @@ class ImageToImageRequest:
     """Arguments of one img2img call; the same names and ranges as the stage's parameters.
 
     `saves_memory`: memory ran out before; use less of it, at the cost of time. `clip_skip`: 1 for
-    the text encoder's last layer, 2 for the one before it.
+    the text encoder's last layer, 2 for the one before it. `embeddings`: files of textual
+    inversions, by the names that may stand for them in the prompts. `mask`: mode L, of the
+    picture's size; what is white in it is redrawn. None to redraw all. The prompt has no tags of
+    LoRAs any more; `loras` has them all.
     """
 
     prompt: str
@@ -171,6 +175,9 @@ class ImageToImageRequest:
     saves_memory: bool = False
     prompt_syntax: Literal["a1111", "plain"] = "a1111"
     clip_skip: int = 1
+    embeddings: Mapping[str, Path] = field(default_factory=dict[str, Path])
+    mask: Image.Image | None = None
+    loras: tuple[Lora, ...] = ()
 
 
 @runtime_checkable
@@ -183,7 +190,8 @@ class ImageToImage(Protocol):
         """RGB in, RGB of the same size out. Both sides are multiples of 8.
 
         `info["remarks"]` of the result may hold a list of sentences for the manifest, about what
-        happened while it was drawn.
+        happened while it was drawn, and `info["embeddings"]` the names of the textual inversions
+        that the prompts used.
         """
         ...
 

@@ -67,18 +67,38 @@ class InputPart(_Part):
     files: list[InputFilePart] = []
 
 
+class EmbeddingPart(_Part):
+    """A textual inversion that a prompt used, by the name of its file."""
+
+    name: PrintableText
+    sha256: str
+
+
+class LoraPart(_Part):
+    """A LoRA that changed a stage's model."""
+
+    name: str
+    sha256: str
+    weight: float
+
+
 class ModelPart(_Part):
     """The model that a stage used. A path within `paths.data` is relative to it. `sha256` is null
     for a model without weights.
 
     `license` is the model's key `license` in pipeline.yaml, else the licence of the published model
     whose weights have the same hash, else `not known`; null for a model without weights.
+    `embeddings` are left out if the prompts used none.
     """
 
     name: str
     path: str
     sha256: str | None
     license: str | None
+    embeddings: list[EmbeddingPart] = Field([], exclude_if=lambda value: not value)
+    loras: list[LoraPart] = Field(
+        default_factory=list[LoraPart], exclude_if=lambda loras: not loras
+    )
 
 
 class StagePart(_Part):

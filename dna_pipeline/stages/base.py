@@ -7,7 +7,7 @@ with their constraints, units and defaults. Importing a stage's module imports n
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from dna_pipeline.base.files import Artifact
 from dna_pipeline.providers.base import Device, ModelCache
+from dna_pipeline.weights.loras import LoraFolder
 
 Kind = Literal["image", "mesh"]
 
@@ -23,6 +24,14 @@ FromContent = Literal["from_content"]
 Seed = Annotated[int, Field(lt=2**63)] | FromContent
 """A seed as people write it: a negative one is drawn at random for each job, `from_content` is
 computed from the image's bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExtraFile:
+    """A file that a stage reads besides its input and its model."""
+
+    path: Path
+    sha256: str
 
 
 @dataclass(slots=True)
@@ -41,8 +50,14 @@ class StageContext:
         warnings: sentences for the manifest.
         computed_on: set by a stage that did not compute where its model does, or has no model;
             for the manifest.
+        extra_files: the files of `Stage.extra_files`, by name.
+        embeddings: set by a stage: hashes of the textual inversions that it used, by name; for the
+            manifest.
+        loras: the folder of LoRAs; None outside of a worker.
         recipe: the manifest's facts about the input and the stages up to this one, without those
             that differ from run to run; for files that carry them along.
+        companions: the image's further files by their roles, such as `mask`; only those of the
+            stage's `companion_roles` that no stage before it read. Never written.
     """
 
     stage_id: str
@@ -54,7 +69,11 @@ class StageContext:
     low_memory_level: int = 0
     warnings: list[str] = field(default_factory=list[str])
     computed_on: Device | None = None
+    loras: LoraFolder | None = None
     recipe: dict[str, Any] = field(default_factory=dict[str, Any])
+    extra_files: Mapping[str, ExtraFile] = field(default_factory=dict[str, ExtraFile])
+    embeddings: dict[str, str] = field(default_factory=dict[str, str])
+    companions: dict[str, Path] = field(default_factory=dict[str, Path])
 
     def path(self, suffix: str) -> Path:
         """Path of the artifact `<stem><suffix>`, e.g. `ctx.path(".matte.png")`."""
@@ -93,6 +112,10 @@ class Stage(BaseModel, ABC):
     templates: ClassVar[tuple[str, ...]] = ()
     """The parameters whose text may hold fields and wildcards (see `config/templates.py`); the
     stage's parameter `seed` decides what those choose."""
+
+    companion_roles: ClassVar[frozenset[str]] = frozenset()
+    """Roles of the companions that the stage may read. A companion goes to the first stage of a
+    job that reads its role, and to no other."""
 
     model: str | None = Field(
         None,
@@ -134,6 +157,14 @@ class Stage(BaseModel, ABC):
 
     def check(self) -> None:
         """Raise a `JobError` for values that are valid one by one but not together."""
+
+    def extra_files(self, data: Path) -> dict[str, Path]:
+        """Files in the data folder, besides input and model, that the stage may read, by name."""
+        return {}
+
+    def lora_weights(self) -> dict[str, float]:
+        """The weight of each LoRA that the stage's parameters name."""
+        return {}
 
     def disk_bytes(self, width: int, height: int) -> int:
         """Bytes that the stage writes at most, about, for a job's picture of that size."""

@@ -7,6 +7,8 @@ Other packages add theirs through the entry point groups `dna_pipeline.stages` a
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
     from dna_pipeline.stages.base import Stage
 
 STAGES: dict[str, str] = {
-    "img2img": "dna_pipeline.stages.img2img:Img2Img",
+    "img2img": "dna_pipeline.stages.img2img.stage:Img2Img",
     "remove_background": "dna_pipeline.stages.remove_background:RemoveBackground",
     "triposr": "dna_pipeline.stages.triposr.stage:TripoSR",
 }
@@ -71,3 +73,16 @@ def stage_class(name: str) -> type[Stage]:
 def provider_class(name: str) -> type[Provider]:
     """The provider of that name. Raises KeyError where there is none, ConfigError if broken."""
     return _load("providers", name)
+
+
+def lora_names(stages: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Names of the LoRAs that stages use, as `jobs.stages` has them; sorted, each once.
+
+    A stage whose class is gone or has changed uses none: the worker reports that.
+    """
+    names: set[str] = set()
+    for stage in stages:
+        with suppress(KeyError, ValueError, ConfigError):
+            weights = stage_class(stage["type"]).model_validate(stage["params"]).lora_weights()
+            names |= {name for name, weight in weights.items() if weight != 0}
+    return sorted(names)

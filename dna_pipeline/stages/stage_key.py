@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ def stage_key(
     input_sha256: str,
     provider: Provider | None,
     weights_sha256: str | None,
+    extra_files: Mapping[str, str] | None = None,
+    lora_hashes: Mapping[str, str | None] | None = None,
 ) -> str:
     """Hexadecimal SHA-256 of everything that decides the bytes that a stage writes.
 
@@ -32,8 +35,10 @@ def stage_key(
         input_sha256: hash of the file that the stage reads.
         provider: the entry of the stage's model; None for a stage without one.
         weights_sha256: hash of the model's weights; None for a model without any.
+        extra_files: hashes of further files that the stage reads, by name.
+        lora_hashes: hashes of the LoRAs that change the model, by their names.
     """
-    inputs = {
+    inputs: dict[str, Any] = {
         "version": __version__,
         "type": stage.type,
         "params": stage.params(),
@@ -42,6 +47,10 @@ def stage_key(
         "provider": None if provider is None else _options(provider),
         "weights": weights_sha256,
     }
+    if extra_files:  # keys of earlier versions, which had none, stay as they are
+        inputs["files"] = dict(extra_files)
+    if lora_hashes:
+        inputs["loras"] = lora_hashes
     return hashlib.sha256(json.dumps(inputs, sort_keys=True, default=str).encode()).hexdigest()
 
 

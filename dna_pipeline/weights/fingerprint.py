@@ -39,6 +39,10 @@ class Fingerprints:
         hashes = {name_below(root, f): self._hash(f) for f in files}
         return self._manifest_path(root), folder_hash(hashes)
 
+    def of_file(self, path: Path) -> str:
+        """The hash of one file. Raises OSError."""
+        return self._hash(path)
+
     def licence(self, provider: Provider) -> str | None:
         """The licence for the manifest: from the configuration, else from the hashes of the files.
 

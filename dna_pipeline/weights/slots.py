@@ -34,6 +34,8 @@ class Slot:
 
 
 _STABLE_DIFFUSION = frozenset({SD1, SD2})
+_USABLE_CHANNELS = (None, 4, 9)
+"""Channels of the UNets that can be used: for text and images, and for inpainting under a mask."""
 
 CHECKPOINT = Slot(
     f"a {SD1} in one file",
@@ -58,6 +60,7 @@ FOLDER_TEXT = Slot(
 )
 FOLDER_SAFETY = Slot("a safety checker", frozenset({Kind.SAFETY_CHECKER}), takes_unknown=True)
 TRIPOSR = Slot("a checkpoint of TripoSR", frozenset({Kind.TRIPOSR}), takes_unknown=True)
+LORA = Slot(f"a LoRA for a {SD1}", frozenset({Kind.LORA}), frozenset({SD1}))
 ONNX = Slot("a network in ONNX format", frozenset({Kind.ONNX}))
 
 _CHANNELS = {
@@ -95,7 +98,7 @@ def _difference(file: ModelFile, slot: Slot) -> str | None:
         return None if slot.takes_unknown else _unknown(file, slot)
     if file.kind not in slot.kinds:
         return _wrong(file, slot, _belongs(file))
-    if file.in_channels not in (None, 4) and slot.kinds & {Kind.CHECKPOINT, Kind.UNET}:
+    if file.in_channels not in _USABLE_CHANNELS and slot.kinds & {Kind.CHECKPOINT, Kind.UNET}:
         return _wrong(file, slot, "; take the family's model for text and images")
     if file.architecture and slot.architectures and file.architecture not in slot.architectures:
         return _wrong(file, slot)
@@ -194,7 +197,7 @@ _BELONGS = {
 
 def _belongs(file: ModelFile) -> str:
     if file.kind is Kind.CHECKPOINT and (
-        file.architecture != SD1 or file.in_channels not in (None, 4)
+        file.architecture != SD1 or file.in_channels not in _USABLE_CHANNELS
     ):
         return ""  # no place takes it
     text = _BELONGS.get(file.kind, "")

@@ -34,9 +34,14 @@ from dna_pipeline.execution.protocol import (
 )
 from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.ledger import holds, pauses
+from dna_pipeline.ledger.model_sets import text_of
 from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.ledger.tables import Job
 from dna_pipeline.providers.matting.rembg import Rembg
+from dna_pipeline.providers.stable_diffusion.provider import Diffusers
+from dna_pipeline.stages.img2img.stage import Img2Img
+from dna_pipeline.stages.registry import lora_names
+from dna_pipeline.weights.loras import FOLDER
 from tests.ledgers import make_due
 
 Usage = namedtuple("Usage", "total used free")
@@ -408,6 +413,45 @@ def test_jobs_that_an_older_version_held_for_ever_go_on(desk: Desk):
     weights.touch()
     desk.review()
     assert desk.next() == "0.png"
+
+
+def test_a_missing_lora_holds_its_jobs_alone(desk: Desk):
+    """Each job goes on when its own LoRA is there."""
+    model = desk.site.root / "u2net.onnx"
+    model.touch()
+    stage = StageSpec("img2img", "img2img", {"model": "sd"})
+    (inbox,) = desk.site.config.inboxes
+    desk.site.config = replace(
+        desk.site.config,
+        models={"sd": Diffusers(path=model)},
+        pipelines={"restyle": Pipeline("restyle", (stage,))},
+        inboxes=(replace(inbox, pipeline="restyle"),),
+    )
+    desk.site.restart()
+    desk.start()
+    put(desk, 3)
+    stages = [
+        [{"id": "img2img", "type": "img2img", "params": Img2Img(model="sd", **params).params()}]
+        for params in ({"loras": {"clay": 0.8}}, {"prompt": "<lora:wax:1>"}, {})
+    ]
+    for job, own in zip(desk.site.jobs(), stages, strict=True):
+        models = text_of(["sd"], lora_names(own))
+        change = update(Job).where(Job.id == job.id).values(stages=own, models=models)
+        desk.site.ledger.transact(lambda s, change=change: s.execute(change))
+    assert desk.next() == "2.png"
+    held = {"0.png": "weights_missing", "1.png": "weights_missing", "2.png": None}
+    assert desk.holds() == held
+    assert sorted(said["detail"] for said in desk.said()) == [
+        f"LoRA {name!r} is not in {desk.site.config.data / FOLDER}; put {name}.safetensors there"
+        for name in ("clay", "wax")
+    ]
+    desk.answer(JobDone)
+    lora = desk.site.config.data / FOLDER / "styles/wax.safetensors"
+    lora.parent.mkdir(parents=True)
+    lora.touch()
+    desk.review()
+    assert desk.next() == "1.png"
+    assert desk.holds()["0.png"] == "weights_missing"
 
 
 # --- disks ---

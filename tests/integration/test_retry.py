@@ -164,6 +164,17 @@ def test_a_seed_that_was_given_is_not_taken_for_a_drawn_one(make_site) -> None:
     assert seed(site) != 42
 
 
+def test_a_drawn_seed_with_an_offset_stays(make_site) -> None:
+    site = make_site()
+    site.put("cat.png", b"cat")
+    site.put("cat.yaml", "pipeline: two_stages\nseed_offset: 3\nimg2img: {seed: -1}\n")
+    site.settle()
+    before = seed(site)
+    fail_second(site)
+    assert retry(site) == ["img2img"]
+    assert seed(site) == before
+
+
 def test_a_changed_image_runs_everything_again(site) -> None:
     (failure_folder(site) / "source/cat.png").write_bytes(b"another cat")
     assert retry(site) == []

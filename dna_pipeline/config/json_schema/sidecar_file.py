@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from dna_pipeline.config.batch import BATCH_KEYS
@@ -69,23 +69,42 @@ def _matrix(
     stages: Mapping[str, list[str]],
 ) -> Schema:
     """Lists of values by `img2img.strength`, by a whole stage, or by a key of the sidecar."""
-    rows = {
-        key: _several(_without_text(each)) for key, each in keys.items() if key not in BATCH_KEYS
-    }
-    rows |= {name: _several(_one_of(types)) for name, types in stages.items()}
+    own = {key: _without_text(each) for key, each in keys.items() if key not in BATCH_KEYS}
+    rows = {key: _several(each) for key, each in own.items()}
+    patterns = {r"^meta\.": _several({})}
     for name, types in stages.items():
-        parameters = {key for kind in types for key in definitions[kind]["properties"]}
-        for key in sorted(parameters):
-            owners = [kind for kind in types if key in definitions[kind]["properties"]]
-            rows[f"{name}.{key}"] = _several(
-                _one_of([f"{kind}/properties/{key}" for kind in owners])
-            )
+        parameters = {kind: definitions[kind]["properties"] for kind in types}
+        rows[name] = _several(_one_of(types))
+        rows |= {f"{name}.{key}": each for key, each in _rows_of(parameters)}
+        patterns |= {rf"^{name}\.{key}\.": each for key, each in _inner_rows_of(parameters)}
     return {
         **keys["matrix"],
         "additionalProperties": False,
-        "patternProperties": {r"^meta\.": _several({})},
+        "patternProperties": patterns,
         "properties": rows,
     }
+
+
+def _rows_of(parameters: Mapping[str, Schema]) -> Iterator[tuple[str, Schema]]:
+    """The parameters of stages of one name, each with a schema for a list of its values.
+
+    Args:
+        parameters: for each type of such stages, its parameters.
+    """
+    for key in sorted({key for own in parameters.values() for key in own}):
+        kinds = [kind for kind, own in parameters.items() if key in own]
+        yield key, _several(_one_of([f"{kind}/properties/{key}" for kind in kinds]))
+
+
+def _inner_rows_of(parameters: Mapping[str, Schema]) -> Iterator[tuple[str, Schema]]:
+    """As `_rows_of`, for the values in parameters that are mappings: `img2img.loras.clay`."""
+    inner: dict[str, list[Schema]] = {}
+    for own in parameters.values():
+        for key, each in own.items():
+            if value := each.get("additionalProperties"):
+                inner.setdefault(key, []).append(value)
+    for key, values in inner.items():
+        yield key, _several({"anyOf": values})
 
 
 def _without_text(schema: Schema) -> Schema:

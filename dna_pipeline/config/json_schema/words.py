@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from dna_pipeline.config.yaml12 import is_list
+from dna_pipeline.config.yaml12 import is_list, is_mapping
 
 _NOUNS = {
     "array": "list",
@@ -87,6 +87,8 @@ def _of_type(kind: str, schema: Mapping[str, Any]) -> str:
     if kind == "array":
         items = schema.get("items")
         return f"list of {values(items)}" if items else "list"
+    if kind == "object" and is_mapping(inner := schema.get("additionalProperties")):
+        return f"mapping to {values(inner)}"
     return "path" if schema.get("format") == "path" else _NOUNS[kind]
 
 

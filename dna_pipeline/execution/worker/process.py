@@ -32,6 +32,7 @@ from dna_pipeline.providers.base import Device, ModelCache, Provider
 from dna_pipeline.providers.checkpoints import Models
 from dna_pipeline.stages import registry
 from dna_pipeline.weights.fingerprint import Fingerprints
+from dna_pipeline.weights.loras import LoraFolder
 
 # A model's folder may name files on the network. No library may fetch them.
 OFFLINE = {
@@ -99,6 +100,9 @@ class Worker:
             fingerprint=fingerprints.of,
             environment=versions,
             licence=fingerprints.licence,
+            data=Path(self.settings.data),
+            hash_file=fingerprints.of_file,
+            loras=LoraFolder(Path(self.settings.data), fingerprints.of_file),
         )
         # No job is charged for a worker that dies before this event.
         self.emit(WorkerReady(device.name, device.dtype, versions))
@@ -191,7 +195,7 @@ def environment(device: Device) -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
     }
-    packages = ("torch", "diffusers", "transformers", "accelerate", "numpy", "pillow",
+    packages = ("torch", "diffusers", "transformers", "accelerate", "peft", "numpy", "pillow",
                 "scikit-image", "trimesh", "fast-simplification", "xatlas", "moderngl", "rembg",
                 "onnxruntime")  # fmt: skip
     for name in packages:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from operator import attrgetter
@@ -27,6 +27,7 @@ from dna_pipeline.base.errors import (
     OutOfMemory,
     SourceMissing,
     StageFailed,
+    WeightsMissing,
 )
 from dna_pipeline.base.failpoints import failpoint
 from dna_pipeline.base.files import Artifact, fsync_dir, sha256_file, sha256_of_inputs
@@ -37,6 +38,7 @@ from dna_pipeline.execution.protocol import (
     JobDone,
     JobFailed,
     Order,
+    OrderInput,
     Phase,
     Progress,
     StageDone,
@@ -45,8 +47,9 @@ from dna_pipeline.execution.protocol import (
 from dna_pipeline.providers.base import Device, ModelCache, Provider
 from dna_pipeline.providers.device_errors import is_device_fault, is_out_of_memory
 from dna_pipeline.stages import registry
-from dna_pipeline.stages.base import Stage, StageContext
+from dna_pipeline.stages.base import ExtraFile, Stage, StageContext
 from dna_pipeline.stages.stage_key import stage_key
+from dna_pipeline.weights.loras import LoraFolder
 
 log = structlog.get_logger()
 
@@ -75,6 +78,12 @@ class WorkerContext:
     """Versions and device, recorded with each stage."""
     licence: Callable[[Provider], str | None] = attrgetter("license")
     """Licence of a model's weights, as the manifest records it."""
+    data: Path | None = None
+    """Data folder, where stages find further files; None if there is none."""
+    hash_file: Callable[[Path], str] = sha256_file
+    """SHA-256 of such a file."""
+    loras: LoraFolder | None = None
+    """The folder of LoRAs; None if no stage uses one."""
 
 
 def run(order: Order, context: WorkerContext) -> None:
@@ -134,7 +143,7 @@ class _Run:
             return False
         try:
             is_same = spec.done_key is None or spec.done_key == self._stage_key(spec, stage)
-        except OSError:
+        except (OSError, WeightsMissing):
             # Without the weights, the key cannot be computed. So run the stage again: it reports
             # what is missing.
             return False
@@ -145,7 +154,41 @@ class _Run:
     def _stage_key(self, spec: StageOrder, stage: Stage) -> str:
         provider = self.context.models.provider(stage.model) if stage.model else None
         weights = None if provider is None else self.context.fingerprint(provider)[1]
-        return stage_key(stage, spec.stem, self.input_sha256, provider, weights)
+        files = {name: file.sha256 for name, file in self._extra_files(stage).items()}
+        loras = {lora["name"]: lora["sha256"] for lora in self._lora_facts(stage)}
+        inputs = self._inputs_sha256(stage)
+        return stage_key(stage, spec.stem, inputs, provider, weights, files, loras)
+
+    def _extra_files(self, stage: Stage) -> dict[str, ExtraFile]:
+        """Raises OSError for a file that cannot be read."""
+        if self.context.data is None:
+            return {}
+        paths = stage.extra_files(self.context.data)
+        return {n: ExtraFile(path, self.context.hash_file(path)) for n, path in paths.items()}
+
+    def _inputs_sha256(self, stage: Stage) -> str:
+        """Hash of all files that the stage reads. That of the first stage's input includes all
+        companions of the job already."""
+        companions = self._companions_of(stage)
+        if stage is self.stages[0] or not companions:
+            return self.input_sha256
+        files = [("image", self.input_sha256), *((f.role, f.sha256) for f in companions)]
+        return sha256_of_inputs(files)
+
+    def _companions_of(self, stage: Stage) -> list[OrderInput]:
+        """The companions that go to that stage: of a role that it reads and none before it does."""
+        before: set[str] = set()
+        for other in self.stages:
+            if other is stage:
+                break
+            before |= other.companion_roles
+        roles = stage.companion_roles - before
+        return [file for file in self.order.inputs[1:] if file.role in roles]
+
+    def _lora_facts(self, stage: Stage) -> list[dict[str, Any]]:
+        """Name, hash and weight of the LoRAs of a stage. Raises `WeightsMissing` or OSError."""
+        folder, weights = self.context.loras, stage.lora_weights()
+        return folder.facts(weights) if weights and folder is not None else []
 
     def _run_stage(self, spec: StageOrder, stage: Stage, source: Path, folder: Path) -> Path:
         """Run the stage, again with less memory if memory runs out; the file that the next stage
@@ -188,7 +231,10 @@ class _Run:
             models=self.context.models,
             on_step=lambda step, steps: self._on_step(spec, stage, step, steps),
             low_memory_level=level,
+            loras=self.context.loras,
             recipe=self._recipe(spec),
+            extra_files=self._extra_files(stage),
+            companions={file.role: Path(file.path) for file in self._companions_of(stage)},
         )
         if level:
             stage_context.warnings.append(f"{MEMORY_REMARK} {level + 1}.")
@@ -227,7 +273,7 @@ class _Run:
             stage=spec.id,
             type=spec.type,
             provider=provider.name_in_config if provider else None,
-            model=self._model_facts(stage.model, provider),
+            model=self._model_facts(stage, provider, context.embeddings),
             params=stage.params(),
             device=place.name,
             dtype=place.dtype,
@@ -270,14 +316,27 @@ class _Run:
             _, sha256 = self.context.fingerprint(provider)
             licence = self.context.licence(provider)
         model = {"name": stage.model, "sha256": sha256, "license": licence}
+        with suppress(OSError, WeightsMissing):
+            model |= self._with_loras(stage)
         return {"provider": provider.name_in_config, "model": model}
 
-    def _model_facts(self, name: str | None, provider: Provider | None) -> dict[str, Any] | None:
-        if name is None or provider is None:
+    def _with_loras(self, stage: Stage) -> dict[str, Any]:
+        facts = self._lora_facts(stage)
+        return {"loras": facts} if facts else {}
+
+    def _model_facts(
+        self, stage: Stage, provider: Provider | None, embeddings: Mapping[str, str]
+    ) -> dict[str, Any] | None:
+        if stage.model is None or provider is None:
             return None
         path, sha256 = self.context.fingerprint(provider)
         licence = self.context.licence(provider)
-        return {"name": name, "path": path, "sha256": sha256, "license": licence}
+        facts: dict[str, Any] = {
+            "name": stage.model, "path": path, "sha256": sha256, "license": licence
+        }  # fmt: skip
+        if embeddings:
+            facts["embeddings"] = [{"name": n, "sha256": s} for n, s in embeddings.items()]
+        return facts | self._with_loras(stage)
 
     def _preparation_s(self, stage: Stage) -> float:
         """Seconds that the stage's model may take beyond the limit, if it prepares itself."""

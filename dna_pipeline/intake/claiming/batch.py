@@ -362,6 +362,8 @@ class BatchClaimer:
         plan = batch.plan
         if (sha256 := self._sha256(batch, item)) is None:
             return
+        if item.source is not None:
+            item.source.claimed = batch.by_source[item.source].image
         item.key = self._planner.dedup_key(plan, item, sha256, batch.models)
         if item.error is None and item.source is not None:
             drop = batch.by_source[item.source].row["id"]

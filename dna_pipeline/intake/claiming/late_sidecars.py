@@ -14,11 +14,12 @@ from dna_pipeline.base.errors import ImageMissing
 from dna_pipeline.base.files import fsync_dir, remove_file, replace_file
 from dna_pipeline.base.naming import folder_of, name_of, printable, safe_name, safe_stem
 from dna_pipeline.base.times import utcnow
+from dna_pipeline.config.prompt_file import is_prompt_file
 from dna_pipeline.config.tables import is_table_name
 from dna_pipeline.intake.claiming import claims
 from dna_pipeline.intake.discovery.candidates import Candidate, References
 from dna_pipeline.intake.discovery.names import is_sidecar_of, without_suffix
-from dna_pipeline.intake.discovery.scan import FileStat, is_yaml_name
+from dna_pipeline.intake.discovery.scan import FileStat, is_sidecar_name, is_yaml_name
 from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.intake.planning.finder import CandidateFinder, ReadyDrop
 from dna_pipeline.intake.planning.known_files import to_json
@@ -64,7 +65,7 @@ class LateSidecars:
             settled = finder.tracker.settled_since(path)
             if waiting.kind != "image" or path in self._handled or settled is None:
                 continue
-            if not is_yaml_name(path) or isinstance(finder.reference(path), References):
+            if not is_sidecar_name(path) or isinstance(finder.reference(path), References):
                 continue
             # The image may still be on its way, so the sidecar waits for it first.
             if now >= settled + self._inbox.sidecar_wait_s:
@@ -114,6 +115,8 @@ class LateSidecars:
         for drop, job in self._drops(sidecar):
             if not self._belongs(sidecar, posixpath.join(drop.folder, drop.image or "")):
                 continue
+            if is_prompt_file(name) and drop.sidecar not in (None, name):
+                continue  # the YAML counts
             if job.batch is not None:
                 return _too_late(sidecar, stat, job)
             is_newer = drop.sidecar == name and job.status == "queued"
@@ -190,7 +193,8 @@ class LateSidecars:
             raise claims.Changed(sidecar)
         fsync_dir(copy.parent)
         data = job_rows.read_sidecar(copy)
-        context = job_rows.context_of(self._inbox, drop.folder, drop.image, drop.sha256)
+        file = None if drop.image is None else Path(drop.claim) / drop.image
+        context = job_rows.context_of(self._inbox, drop.folder, drop.image, drop.sha256, file)
         work = job_rows.job_columns(self._inbox, self._planner.outcome(data, context))
         text = job_rows.as_text(data)
 

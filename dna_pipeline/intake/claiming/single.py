@@ -144,7 +144,9 @@ class SingleClaimer:
         where: tuple[str, str] = (claim.row["folder"], claim.row["image"] or claim.row["sidecar"])
         if self._inbox.keeps and claim.ready is not None:
             code = claim.error.code if claim.error else None
-            key = self._planner.version_key(*where, data, claim.sha256, code, claim.content)
+            key = self._planner.version_key(
+                *where, data, claim.sha256, code, claim.content, claim.image
+            )
             before = self._known_files.version(claim.ready.key_path)
             is_unchanged = before is not None and before.key == key
             older = before.drop_id if before else None
@@ -154,7 +156,7 @@ class SingleClaimer:
             versions = {claim.ready.key_path: version}
             if is_unchanged:
                 return Entry(Plan("image", *where, "", []), [claim], None, versions, older, True)
-        plan = self._planner.plan_claimed(*where, data, claim.sha256, claim.error)
+        plan = self._planner.plan_claimed(*where, data, claim.sha256, claim.error, claim.image)
         entry = image_entry(self._planner, claim, plan)
         entry.versions, entry.older = versions, older
         return entry

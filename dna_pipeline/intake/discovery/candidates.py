@@ -48,7 +48,7 @@ its `images:` or of a table; None for a plain sidecar. A `JobError` if the file 
 ReadReference = Callable[[str], Reference]
 """Reads the settled YAML or table at a path of the inbox."""
 
-WaitKind = Literal["writing", "partner", "sidecar", "image", "unread", "pass"]
+WaitKind = Literal["writing", "partner", "sidecar", "image", "unread", "pass", "mask"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,8 @@ class Waiting:
         kind: `writing`: has not settled; `partner`: another file of the same drop has not;
             `sidecar`: an image that may get one; `image`: a YAML whose image is not there;
             `unread`: a YAML or a table that cannot be read; `pass`: an image that looks like a
-            render pass, which is claimed only if a file names it.
+            render pass, which is claimed only if a file names it; `mask`: an image that may get a
+            mask, or a mask whose image is not there.
     """
 
     path: str

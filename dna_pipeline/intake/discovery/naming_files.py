@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from dna_pipeline.base.errors import JobError, ParameterInvalid, PathEscapesInbox, SidecarInvalid
 from dna_pipeline.base.naming import folder_of
 from dna_pipeline.config.image_paths import places
+from dna_pipeline.config.prompt_file import is_prompt_file
 from dna_pipeline.config.schema import Inbox
 from dna_pipeline.config.tables import is_table_name
 from dna_pipeline.intake.discovery.candidates import (
@@ -25,7 +26,7 @@ IMAGE_WAIT_S = 3600.0
 
 @dataclass(slots=True, eq=False)
 class NamingFile:
-    """A YAML or a table, and the images that it gets.
+    """A YAML, a table or a prompt file, and the images that it gets.
 
     Attributes:
         path: path of the YAML or the table.
@@ -60,6 +61,10 @@ class NamingFile:
     @property
     def is_table(self) -> bool:
         return is_table_name(self.path)
+
+    @property
+    def is_prompt(self) -> bool:
+        return is_prompt_file(self.path)
 
     @property
     def is_refused(self) -> bool:

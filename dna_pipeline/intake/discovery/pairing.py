@@ -4,7 +4,8 @@
 
 A YAML with an `image:` key is a job file for that image; a YAML with `images:`, like a table, asks
 for jobs of several images. `cat.png.yaml` is the sidecar of `cat.png`; `cat.yaml` is the sidecar of
-the one image called `cat` that no other file names. A file whose partner is not yet certain waits,
+the one image called `cat` that no other file names. In an inbox whose pipeline uses masks,
+`cat.mask.png` is the mask of `cat.png`. A file whose partner is not yet certain waits,
 with a reason.
 """
 
@@ -14,9 +15,11 @@ from collections.abc import Container, Iterable, Sequence
 
 from dna_pipeline.base.naming import name_of
 from dna_pipeline.config.image_paths import matches
+from dna_pipeline.config.prompt_file import is_prompt_file
 from dna_pipeline.config.schema import Inbox
 from dna_pipeline.config.tables import is_table_name
 from dna_pipeline.intake.discovery.candidates import Pairing, ReadReference, References
+from dna_pipeline.intake.discovery.mask_names import MaskNames, masks_of
 from dna_pipeline.intake.discovery.names import MATCHES, NEAR_MATCHES, Key, fold, without_suffix
 from dna_pipeline.intake.discovery.naming_files import NamingFile, classify
 from dna_pipeline.intake.discovery.scan import is_image_name, is_yaml_name
@@ -43,6 +46,7 @@ def pair(
     images: list[str] = []
     yamls: list[str] = []
     tables: list[str] = []
+    prompts: list[str] = []
     for path in paths:
         if is_image_name(path):
             images.append(path)
@@ -50,12 +54,17 @@ def pair(
             yamls.append(path)
         elif is_table_name(path):
             tables.append(path)
+        elif is_prompt_file(path):
+            prompts.append(path)
     images.sort()
+    masks = masks_of(images) if inbox.pairs_masks else MaskNames(images, {}, {})
+    images = masks.pictures
     yamls.sort(key=lambda path: (path.lower().endswith(".yml"), path))
     files = list(classify(inbox, tracker, yamls, sorted(tables), image_of))
+    files += map(NamingFile, sorted(prompts))
     owners = _Owners(inbox, images, looked_for)
     owners.assign(files)
-    waits = Waits(inbox, tracker, images)
+    waits = Waits(inbox, tracker, images, masks)
     waits.derive(files, owners.free)
     return Pairing(waits.ready, waits.waiting, frozenset(owners.referenced))
 
@@ -94,8 +103,12 @@ class _Owners:
         for file, names in batches:
             self._assign_paths(file, names)
         plain = [file for file in files if file.names is None and not file.is_table]
-        for file, images in self._match(plain, MATCHES):
-            file.images = images
+        prompts = [file for file in plain if file.is_prompt]
+        plain = [file for file in plain if not file.is_prompt]
+        # An image with a YAML and a prompt file gets the YAML.
+        for group in (plain, prompts):
+            for file, images in self._match(group, MATCHES):
+                file.images = images
         for file, images in self._match([file for file in job_files if file.lacks], MATCHES):
             file.near = images
         lone = [file for file in plain if not file.images and file.unread is None]

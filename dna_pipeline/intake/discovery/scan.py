@@ -14,6 +14,7 @@ from pathlib import Path
 
 from dna_pipeline.base.filesystem import is_link
 from dna_pipeline.base.naming import folded
+from dna_pipeline.config.prompt_file import is_prompt_file
 from dna_pipeline.config.schema import Inbox
 from dna_pipeline.config.tables import is_table_name
 from dna_pipeline.intake.discovery.downloads import ENDINGS, Downloads, is_partial
@@ -132,6 +133,11 @@ def is_yaml_name(relative: str) -> bool:
     return _suffix(relative) in YAML_SUFFIXES
 
 
+def is_sidecar_name(relative: str) -> bool:
+    """True for the name of a YAML or a prompt file."""
+    return is_yaml_name(relative) or is_prompt_file(relative)
+
+
 def is_passed_over(name: str) -> bool:
     """True for the name (not path) of a file or folder that every scan passes over.
 
@@ -248,10 +254,13 @@ class _Walk:
         if is_image_name(relative):
             if include and not _matches(relative, include):
                 return "not among what this inbox includes"
-        elif not (is_yaml_name(relative) or is_table_name(relative)):
+        elif not (is_yaml_name(relative) or is_table_name(relative) or self._is_prompt(relative)):
             return _not_understood(relative)
         self._note(relative, _lstat(entry))
         return ""
+
+    def _is_prompt(self, relative: str) -> bool:
+        return self._inbox.prompt_files and is_prompt_file(relative)
 
     def _not_read(self, entry: os.DirEntry[str]) -> str:
         if not self._inbox.recursive:

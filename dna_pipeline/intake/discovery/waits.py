@@ -10,6 +10,7 @@ from dna_pipeline.base.naming import folder_of, name_of
 from dna_pipeline.config.schema import Inbox
 from dna_pipeline.config.tables import is_table_name
 from dna_pipeline.intake.discovery.candidates import Candidate, References, Waiting, WaitKind
+from dna_pipeline.intake.discovery.mask_names import MaskNames
 from dna_pipeline.intake.discovery.names import corrected_name, without_suffix
 from dna_pipeline.intake.discovery.naming_files import IMAGE_WAIT_S, NamingFile
 from dna_pipeline.intake.discovery.render_passes import pass_of
@@ -29,27 +30,36 @@ PASS_REASON = (
 )
 """Reason for people why an image with the name of a render pass waits; `{}` is the kind of pass."""
 
+NO_PROMPT_REASON = "is the prompt of no image that is here, or a YAML beside the image counts"
+"""Reason for people why a text file stays in an inbox with `prompt_files`."""
+
 QUIET_S = 5.0
-"""Wait of a batch for further images where `sidecar: required` sets a wait of an hour: that hour is
-for the file that names the images, and that file is already here."""
+"""Wait of a batch for further images, and of an image for its mask, where `sidecar: required` sets
+a wait of an hour: that hour is for the file that names the images, and that file is already here.
+"""
 
 
 class Waits:
     """Candidates and waiting files of an inbox, as of the tracker's last look.
 
     Args:
-        images: all images of the inbox.
+        images: all images of the inbox but masks.
+        masks: the masks of the inbox.
     """
 
-    def __init__(self, inbox: Inbox, tracker: StabilityTracker, images: Sequence[str]) -> None:
+    def __init__(
+        self, inbox: Inbox, tracker: StabilityTracker, images: Sequence[str], masks: MaskNames
+    ) -> None:
         self._inbox = inbox
         self._tracker = tracker
         self._now = tracker.looked_at
         self._images = images
+        self._masks = masks
         self._unread: dict[str, str] = {}
         """Folders with a file that cannot be read and may name any image of theirs."""
         which = ", which this inbox requires" if inbox.sidecar_required else ""
-        self._lone_reason = f"waits {inbox.sidecar_wait_s:g} s for a sidecar{which}"
+        partner = f"a sidecar{which}{' and a mask' if inbox.pairs_masks else ''}"
+        self._lone_reason = f"waits {inbox.sidecar_wait_s:g} s for {partner}"
         self.ready: list[Candidate] = []
         self.waiting: list[Waiting] = []
 
@@ -64,14 +74,16 @@ class Waits:
                 wrong = Candidate(file.path, file.beside, file.error)
                 self._add(wrong.paths, [wrong])
             elif file.images:
-                error = _error_of(file, file.images)
-                files_of = [file.path, *file.images]
-                self._add(files_of, [Candidate(image, file.path, error) for image in file.images])
+                self._add_images(file)
+            elif file.is_prompt:
+                self._wait(file.path, NO_PROMPT_REASON, None, "image", is_long=True)
             else:
                 self._add_orphan(file)
         stems = frozenset(image.rpartition(".")[0] for image in self._images)
         for image in free:
             self._add_lone(image, stems)
+        for mask, reason in self._masks.alone.items():
+            self._wait(mask, reason, None, "mask", is_long=True)
         self.ready.sort(key=self._arrival)
 
     def _add(self, paths: Sequence[str], candidates: Iterable[Candidate]) -> None:
@@ -223,7 +235,46 @@ class Waits:
             self._wait(image, reason, until, "sidecar", is_long=is_long)
             return
         error = SidecarMissing(f"{name_of(image)}: waited {wait_s:g} s") if is_required else None
-        self.ready.append(Candidate(image, None, error))
+        self._add([*self._masks_of([image]), image], [self._candidate(image, None, error)])
+
+    # --- masks ---
+
+    def _candidate(self, image: str, sidecar: str | None, error: JobError | None) -> Candidate:
+        """The candidate of an image, with its mask if it has one."""
+        masks = tuple(("mask", mask) for mask in self._masks_of([image]))
+        return Candidate(image, sidecar, error, companions=masks)
+
+    def _masks_of(self, images: Iterable[str]) -> list[str]:
+        mask_of = self._masks.mask_of
+        return [mask_of[image] for image in images if image in mask_of]
+
+    def _add_images(self, file: NamingFile) -> None:
+        """Make the images of a sidecar or job file ready, once their masks had time to come."""
+        files = [file.path, *self._masks_of(file.images), *file.images]
+        until = self._end_of_mask_wait(file)
+        if until is None or not all(map(self._tracker.is_settled, files)):
+            error = _error_of(file, file.images)
+            self._add(files, [self._candidate(image, file.path, error) for image in file.images])
+            return
+        reason = f"waits {self._mask_wait_s:g} s for a mask"
+        for path in files:
+            self._wait(path, reason, until, "mask", is_long=self._mask_wait_s > LONG_S)
+
+    def _end_of_mask_wait(self, file: NamingFile) -> float | None:
+        """Time at which the wait for masks ends; None if none is waited for."""
+        is_complete = len(self._masks_of(file.images)) == len(file.images)
+        if not self._inbox.pairs_masks or is_complete or file.error is not None:
+            return None
+        paths = [file.path, *file.images]
+        settled = max(self._tracker.settled_since(path) or self._now for path in paths)
+        changed = max(self._tracker.folder_changed_at(folder_of(path)) for path in file.images)
+        until = _quiet_at(settled, changed, self._mask_wait_s)
+        return until if self._now < until else None
+
+    @property
+    def _mask_wait_s(self) -> float:
+        wait_s = self._inbox.sidecar_wait_s
+        return min(wait_s, QUIET_S) if self._inbox.sidecar_required else wait_s
 
     def _arrival(self, candidate: Candidate) -> tuple[float, str, str]:
         path = candidate.image or candidate.table or candidate.sidecar or ""

@@ -15,11 +15,13 @@ from dna_pipeline.base.files import open_to_read
 from dna_pipeline.base.naming import printable, safe_stem
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.job_context import JobContext
+from dna_pipeline.config.prompt_file import as_yaml, is_prompt_file
 from dna_pipeline.config.schema import Inbox
 from dna_pipeline.config.sidecar import JobSpec
 from dna_pipeline.config.yaml12 import MAX_BYTES
 from dna_pipeline.ledger import model_sets
 from dna_pipeline.ledger.store import new_id
+from dna_pipeline.stages.registry import lora_names
 
 
 def draw_seed() -> int:
@@ -30,13 +32,16 @@ def draw_seed() -> int:
 def read_sidecar(path: Path) -> bytes:
     """A sidecar's bytes, but at most one byte more than the limit allows.
 
+    Those of a prompt file are given as the YAML that means the same.
+
     Raises:
         OSError: also if a link or a pipe replaced the sidecar since the scan.
     """
     with open_to_read(path) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(errno.EINVAL, "not a regular file", str(path))
-        return file.read(MAX_BYTES + 1)
+        data = file.read(MAX_BYTES + 1)
+    return as_yaml(data) if is_prompt_file(path.name) else data
 
 
 def as_text(data: bytes) -> str:
@@ -44,9 +49,16 @@ def as_text(data: bytes) -> str:
     return data.decode("utf-8", "replace")
 
 
-def context_of(inbox: Inbox, folder: str, name: str | None, sha256: str | None) -> JobContext:
-    """The job context of an image; `folder` and `name` as the file system has them."""
-    return JobContext(printable(name or ""), printable(folder), inbox.name, sha256=sha256)
+def context_of(
+    inbox: Inbox, folder: str, name: str | None, sha256: str | None, file: Path | None = None
+) -> JobContext:
+    """The job context of an image; `folder` and `name` as the file system has them.
+
+    Args:
+        file: the image itself, where it lies now.
+    """
+    name, folder = printable(name or ""), printable(folder)
+    return JobContext(name, folder, inbox.name, sha256=sha256, file=file)
 
 
 def drop_row(inbox: Inbox, folder: str, image: str | None, sidecar: str | None) -> dict[str, Any]:
@@ -101,6 +113,7 @@ def _row(
         "pipeline": spec.pipeline, "priority": spec.priority, "status": status,
         "hold": hold, "hold_detail": detail,
         "not_before": spec.not_before, "stages": stages,
-        "models": model_sets.text_of(model_sets.names_in(stages)), "tags": list(spec.tags),
+        "models": model_sets.text_of(model_sets.names_in(stages), lora_names(stages)),
+        "tags": list(spec.tags),
         "meta": spec.meta, "error": None, "publish": None, "finished_at": None,
     }  # fmt: skip

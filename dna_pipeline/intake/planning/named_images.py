@@ -33,6 +33,7 @@ class Source:
         probed: its size, once it was probed.
         error: error of its rows, if it cannot be used.
         real: the file itself if `path`, in a source root, may lead to it by symbolic links.
+        claimed: the file in the claim, once it lies there.
         unreachable: reason why nobody could look for it, such as a missing permission; else "".
     """
 
@@ -41,6 +42,7 @@ class Source:
     probed: Probed | None = None
     error: JobError | None = None
     real: Path | None = None
+    claimed: Path | None = None
     unreachable: str = ""
 
     @property

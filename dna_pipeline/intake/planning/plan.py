@@ -1,7 +1,7 @@
 """Make plans: the jobs that an image with its sidecar, a job file or a table asks for.
 
-An image is a plan with one item, or with several if its sidecar has a `matrix`. Changes no file;
-the claims, the commands and `check` use it.
+An image is a plan with one item, or with several if its sidecar has a `matrix` or a
+`count`. Changes no file; the claims, the commands and `check` use it.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ import posixpath
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
+from pathlib import Path
 from typing import Any, Literal
 
 from dna_pipeline.base.errors import (
@@ -28,6 +29,7 @@ from dna_pipeline.config.batch import (
     BatchHead,
     Row,
     combinations,
+    count_of,
     head_of,
     patterns_of,
     request_text,
@@ -38,14 +40,18 @@ from dna_pipeline.config.dialect import Dialect
 from dna_pipeline.config.image_paths import slashed
 from dna_pipeline.config.job_context import JobContext
 from dna_pipeline.config.schema import Config, Inbox
-from dna_pipeline.config.sidecar import JobSpec, parse_sidecar, resolve
+from dna_pipeline.config.sidecar import JobSpec, ResolvedStage, parse_sidecar, resolve
 from dna_pipeline.config.tables import MAX_BYTES, parse_table
 from dna_pipeline.config.yaml12 import Document, is_mapping
 from dna_pipeline.intake.discovery.candidates import Candidate
 from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.intake.planning.named_images import NamedImages, Source
+from dna_pipeline.intake.planning.png_texts import ImageTexts
+from dna_pipeline.intake.planning.wildcards import WildcardFiles
 from dna_pipeline.ledger.store import new_id
+from dna_pipeline.stages import registry
 from dna_pipeline.weights.fingerprint import Fingerprints
+from dna_pipeline.weights.loras import LoraFolder
 
 ModelIdentities = Callable[[str], Any]
 """Values that identify the model of a name, for dedup keys."""
@@ -132,6 +138,8 @@ class Planner:
     def __init__(self, config: Config, inbox: Inbox) -> None:
         self._config = config
         self._inbox = inbox
+        self._wildcards = WildcardFiles(config.wildcards)
+        self._image_texts = ImageTexts()
 
     # --- one image ---
 
@@ -142,6 +150,7 @@ class Planner:
         document: Document | None,
         sha256: str | None,
         draw: Callable[[], int] = job_rows.draw_seed,
+        file: Path | None = None,
     ) -> Plan:
         """Plan the jobs that an image's sidecar (None: no sidecar) asks for.
 
@@ -152,7 +161,8 @@ class Planner:
             return Plan("image", folder, name, "", items)
         document = document or _NOTHING
         head = head_of(document)
-        specs = self._specs(document, job_rows.context_of(self._inbox, folder, name, sha256), draw)
+        context = job_rows.context_of(self._inbox, folder, name, sha256, file)
+        specs = self._specs(document, context, draw)
         items = [
             PlanItem(Row(number, None, each), outcome=spec)
             for number, (each, spec) in enumerate(specs, 1)
@@ -161,12 +171,18 @@ class Planner:
         return Plan(kind, folder, name, "", items, head)
 
     def plan_claimed(
-        self, folder: str, name: str, data: bytes | None, sha256: str | None, error: Failure | None
+        self,
+        folder: str,
+        name: str,
+        data: bytes | None,
+        sha256: str | None,
+        error: Failure | None,
+        file: Path | None = None,
     ) -> Plan:
         """As `plan_image`, but an error makes one job, which fails with it."""
         if error is None:
             try:
-                return self.plan_image(folder, name, document_of(data), sha256)
+                return self.plan_image(folder, name, document_of(data), sha256, file=file)
             except JobError as reason:
                 error = reason.failure()
         return Plan("image", folder, name, "", [PlanItem(Row(1, None, _NOTHING), outcome=error)])
@@ -178,8 +194,8 @@ class Planner:
         draw: Callable[[], int],
         seeds: Mapping[str, int] | None = None,
     ) -> list[tuple[Document, JobSpec]]:
-        """Resolve the combinations of a document's matrix, or else the document itself."""
-        if document.value.get("matrix") is None:
+        """Resolve the combinations of a document's matrix and count, or else the document."""
+        if document.value.get("matrix") is None and count_of(document) == 1:
             return [(document, self._resolve(document, draw, context, seeds))]
         batch = context.fields()["stem"]
         return [
@@ -199,10 +215,11 @@ class Planner:
         head_of(document)  # its keys concern other jobs, but wrong values are an error here too
         (_, spec), *more = self._specs(document, context, draw, seeds)
         if more:
+            key = "count" if document.value.get("matrix") is None else "matrix"
             raise ParameterInvalid(
-                "matrix: asks for several jobs, but this image has become one job already",
+                f"{key}: asks for several jobs, but this image has become one job already",
                 hint="Drop the image again, with its YAML beside it.",
-                where="matrix",
+                where=key,
             )
         return spec
 
@@ -215,8 +232,11 @@ class Planner:
 
     @cached_property
     def _plain(self) -> JobSpec | None:
-        """Job of an image without a sidecar; None if it depends on the image or on chance."""
+        """Job of an image without a sidecar; None if it depends on the image, on chance or
+        on a file."""
         drawn: list[int] = []
+        files = self._wildcards, self._image_texts
+        reads = [file.reads for file in files]
 
         def draw() -> int:
             drawn.append(0)
@@ -226,7 +246,8 @@ class Planner:
             one, other = (self._resolve(_NOTHING, draw, context) for context in _SAMPLES)
         except JobError:
             return None
-        return one if one == other and not drawn else None
+        is_fixed = one == other and not drawn and [file.reads for file in files] == reads
+        return one if is_fixed else None
 
     # --- job files and tables ---
 
@@ -282,14 +303,17 @@ class Planner:
         context: JobContext,
         seeds: Mapping[str, int] | None = None,
     ) -> JobSpec:
-        return resolve(self._config, self._inbox, document, draw, context, seeds)
+        lines, texts = self._wildcards.lines, partial(self._image_texts.of, context.file)
+        return resolve(self._config, self._inbox, document, draw, context, seeds, lines, texts)
 
     def preview(self, plan: Plan, item: PlanItem, sha256: str) -> JobSpec:
         """Resolve a row without drawing seeds at random."""
         return self._resolve(item.row.document, lambda: 0, self._context(plan, item, sha256))
 
     def _context(self, plan: Plan, item: PlanItem, sha256: str | None) -> JobContext:
-        context = job_rows.context_of(self._inbox, *plan.place(item), sha256)
+        source = None if sha256 is None else item.source
+        file = None if source is None else source.claimed or source.file
+        context = job_rows.context_of(self._inbox, *plan.place(item), sha256, file)
         return replace(context, batch=plan.batch, row=item.row.number)
 
     # --- rows of the ledger ---
@@ -315,7 +339,10 @@ class Planner:
         outcome = item.outcome
         if outcome is None:
             context = self._context(plan, item, sha256)
-            outcome = self._resolve(item.row.document, job_rows.draw_seed, context)
+            try:
+                outcome = self._resolve(item.row.document, job_rows.draw_seed, context)
+            except JobError as error:  # the image's own texts are wrong
+                outcome = _with_row(item.row, error).failure()
         item.job = job_rows.job_row(self._inbox, *plan.place(item), drop_id, outcome)
         if batch is not None:
             request = request_text(item.row.document)
@@ -343,16 +370,43 @@ class Planner:
 
         return identity
 
-    def dedup_key(self, plan: Plan, item: PlanItem, sha256: str, models: ModelIdentities) -> str:
-        """The dedup key: equal for jobs that do the same with the same bytes.
+    @cached_property
+    def _loras(self) -> LoraFolder:
+        return LoraFolder(self._config.data, Fingerprints(self._config.data).of_file)
+
+    def dedup_key(
+        self, plan: Plan, item: PlanItem, sha256: str, models: ModelIdentities
+    ) -> str | None:
+        """The dedup key: equal for jobs that do the same with the same bytes; None for a job that
+        is impossible.
 
         Random choices, the priority and `not_before` do not count.
         """
-        spec = self.preview(plan, item, sha256).identity()
+        try:
+            preview = self.preview(plan, item, sha256)
+        except JobError:
+            return None
+        spec, stages = preview.identity(), preview.stages
         del spec["priority"], spec["not_before"]
         used = {s["params"].get("model") for s in spec["stages"]} - {None}
         content = [sha256, spec, {name: models(name) for name in sorted(used)}]
+        if files := self._extra_files(stages):
+            content.append(files)
+        if names := registry.lora_names(spec["stages"]):
+            content.append(self._loras.hashes(names))
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
+
+    def _extra_files(self, stages: Iterable[ResolvedStage]) -> dict[str, str]:
+        """Hashes of the files in the data folder that the stages may read besides their models."""
+        files: dict[str, Path] = {}
+        for stage in stages:
+            parameters = registry.stage_class(stage.type).model_validate(stage.params)
+            files |= parameters.extra_files(self._config.data)
+        hashes: dict[str, str] = {}
+        with suppress(OSError):  # the worker will report it
+            prints = Fingerprints(self._config.data)
+            hashes = {name: prints.of_file(path) for name, path in files.items()}
+        return hashes
 
     def version_key(
         self,
@@ -362,6 +416,7 @@ class Planner:
         sha256: str | None,
         error: str | None,
         content: str | None = None,
+        file: Path | None = None,
     ) -> str:
         """A hash, equal for versions of a kept image with the same bytes and the same job specs.
 
@@ -370,12 +425,13 @@ class Planner:
         Args:
             error: code of an error that does not come from the sidecar.
             content: hash of the image with its companions; that of the image if it has none.
+            file: the image itself, where it lies now.
         """
         if data is None and self._plain is not None:
             text = self._plain_text
         else:
             try:
-                plan = self.plan_image(folder, name, document_of(data), sha256, lambda: 0)
+                plan = self.plan_image(folder, name, document_of(data), sha256, lambda: 0, file)
                 text = _identities(item.outcome for item in plan.items)
             except JobError:
                 text = hashlib.sha256(data or b"").hexdigest()
@@ -395,7 +451,7 @@ class Planner:
         def row(item: PlanItem) -> str:
             if item.error is not None or item.source is None:
                 return item.error.code if item.error is not None else ""
-            return self.dedup_key(plan, item, hashes[item.source], lambda _: None)
+            return self.dedup_key(plan, item, hashes[item.source], lambda _: None) or ""
 
         rows = [(item.row.number, plan.shown_image(item), row(item)) for item in plan.items]
         return hashlib.sha256(f"{plan.head}\n{rows}".encode()).hexdigest()

@@ -103,7 +103,7 @@ class Batches:
         folder, image = str(drop["folder"]), str(drop["image"])
         name = self._ledger.transact(lambda s: batches.name_of(s, batch))
         context = replace(
-            job_rows.context_of(inbox, folder, image, sha256),
+            job_rows.context_of(inbox, folder, image, sha256, Path(str(drop["claim"])) / image),
             batch=name, row=self._remains.row_of.get(job_id, ("", None))[1],
         )  # fmt: skip
         data = None if request is None else request.encode()

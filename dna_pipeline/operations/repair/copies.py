@@ -206,7 +206,7 @@ class Copies:
             return False
         self._ledger.transact(lambda s: drops.begin_claims(s, [row]))
         planner = Planner(self._config, inbox)
-        plan = planner.plan_claimed(row["folder"], image, data, claim.sha256, None)
+        plan = planner.plan_claimed(row["folder"], image, data, claim.sha256, None, claim.image)
         entry = image_entry(planner, claim, plan)
         Recorder(self._config, inbox, self._ledger).record([entry])
         return True

@@ -143,5 +143,7 @@ def _version(
     text = None if data is None else job_rows.as_text(data)
     if FinishedJob(inbox.name, name, hashed.sha256, text) not in ended_jobs:
         return None
-    key = Planner(config, inbox).version_key(folder, image, data, hashed.sha256, None)
+    key = Planner(config, inbox).version_key(
+        folder, image, data, hashed.sha256, None, file=inbox.path / candidate.image
+    )
     return Version(stats, key)

@@ -15,7 +15,7 @@ from typing import Any
 from dna_pipeline.base.errors import Cancelled, Failure
 from dna_pipeline.base.layout import CANCELLED, FAILED, SOURCE
 from dna_pipeline.base.naming import printable, safe_stem
-from dna_pipeline.intake.discovery.scan import is_yaml_name
+from dna_pipeline.intake.discovery.scan import is_sidecar_name
 from dna_pipeline.intake.planning.job_rows import as_text
 from dna_pipeline.ledger import model_sets
 from dna_pipeline.ledger.store import new_id
@@ -134,7 +134,7 @@ def image_of(names: Sequence[str], recorded_name: str | None) -> str | None:
         recorded_name: name of the image in ledger or manifest, perhaps in printable form.
     """
     matches = [name for name in names if recorded_name in (name, printable(name))]
-    candidates = matches or [name for name in names if not is_yaml_name(name)]
+    candidates = matches or [name for name in names if not is_sidecar_name(name)]
     return candidates[0] if len(candidates) == 1 else None
 
 
@@ -142,7 +142,7 @@ def sidecar_of(
     names: Sequence[str], image: str | None, recorded_name: str | None = None
 ) -> str | None:
     """Find the YAML beside an image; the image's own name may end like that of a YAML."""
-    candidates = sorted(name for name in names if name != image and is_yaml_name(name))
+    candidates = sorted(name for name in names if name != image and is_sidecar_name(name))
     return recorded_name if recorded_name in candidates else next(iter(candidates), None)
 
 

@@ -6,6 +6,7 @@ of each part in `sd15_config/`, the tokenizer's vocabulary in `clip_vocabulary/`
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Mapping
@@ -15,7 +16,12 @@ from typing import TYPE_CHECKING
 from dna_pipeline.base.files import fsync_tree, remove_tree, rename_new
 from dna_pipeline.providers.stable_diffusion import single_file as checkpoint
 from dna_pipeline.providers.stable_diffusion import tensor_file, vocabulary
-from dna_pipeline.providers.stable_diffusion.folder import SD15_CONFIG
+from dna_pipeline.providers.stable_diffusion.folder import (
+    INDEX,
+    INPAINTING_CHANNELS,
+    SD15_CONFIG,
+    read_json,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,6 +67,14 @@ def _fill(
 ) -> None:
     shutil.copytree(config, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("*.md"))
     vocabulary.write(folder / "tokenizer", tokenizer)
+    unet = checkpoint.config_of("unet", parts["unet"], config)
+    if unet["in_channels"] == INPAINTING_CHANNELS:
+        _change_json(folder / "unet/config.json", in_channels=INPAINTING_CHANNELS)
+        _change_json(folder / INDEX, _class_name="StableDiffusionInpaintPipeline")
     for name, part in parts.items():
         stem = "model" if name == "text_encoder" else "diffusion_pytorch_model"
         tensor_file.write(folder / name / f"{stem}.safetensors", part)
+
+
+def _change_json(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps(read_json(path) | changes, indent=2) + "\n", encoding="utf-8")

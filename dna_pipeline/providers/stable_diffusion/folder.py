@@ -26,7 +26,14 @@ INDEX = "model_index.json"
 SD15_CONFIG = Path(__file__).with_name("sd15_config")
 """Folder with the configuration of each part, which a single file does not hold."""
 
-_PIPELINES = ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline")
+_PIPELINES = (
+    "StableDiffusionPipeline",
+    "StableDiffusionImg2ImgPipeline",
+    "StableDiffusionInpaintPipeline",
+)
+INPAINTING_CHANNELS = 9
+"""Channels that the UNet of an inpainting model reads: 4 of the latent, 1 of the mask, and 4 of the
+picture without the masked part."""
 _SHOWN = 6
 
 

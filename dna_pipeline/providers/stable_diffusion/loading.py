@@ -85,7 +85,9 @@ def _check_fit(folder: SdFolder | SdFile, parts: dict[str, Any]) -> None:
     text, unet, vae = (parts[name].config for name in ("text_encoder", "unet", "vae"))
     tokenizer = parts["tokenizer"]
     demands = {
-        "the UNet reads other latents than the VAE makes": unet.in_channels == vae.latent_channels,
+        "the UNet reads other latents than the VAE makes": (
+            unet.in_channels in (vae.latent_channels, 2 * vae.latent_channels + 1)
+        ),
         "the UNet reads another text encoder": unet.cross_attention_dim == text.hidden_size,
         "the tokenizer has tokens that the text encoder lacks": len(tokenizer) <= text.vocab_size,
         "the tokenizer makes longer texts than the text encoder reads": (

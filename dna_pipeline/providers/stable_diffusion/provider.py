@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -36,13 +37,16 @@ from dna_pipeline.providers.stable_diffusion import (
     loading,
     prompt_syntax,
 )
+from dna_pipeline.providers.stable_diffusion.adapters import Adapters
 from dna_pipeline.providers.stable_diffusion.decoding import Decoded
-from dna_pipeline.providers.stable_diffusion.folder import SdFolder, some
+from dna_pipeline.providers.stable_diffusion.folder import INPAINTING_CHANNELS, SdFolder, some
+from dna_pipeline.providers.stable_diffusion.inversions import InversionFiles, identity
 from dna_pipeline.providers.stable_diffusion.prompts.conditioning import Conditioner, PromptText
 from dna_pipeline.providers.stable_diffusion.prompts.emphasis import PromptError
 from dna_pipeline.providers.stable_diffusion.samplers import SAMPLERS
 from dna_pipeline.providers.stable_diffusion.single_file import SdFile
 from dna_pipeline.weights import slots
+from dna_pipeline.weights.loras import Lora
 from dna_pipeline.weights.pins import Pins, Placement
 
 if TYPE_CHECKING:
@@ -254,6 +258,8 @@ class StableDiffusion:
         self._pipeline = pipeline
         self._scheduler_config = scheduler_config
         self._conditioner = Conditioner(pipeline.tokenizer, pipeline.text_encoder)
+        self._inversions = InversionFiles(pipeline.text_encoder.config.hidden_size)
+        self._adapters = Adapters(pipeline)
 
     @property
     def computes_on(self) -> Device:
@@ -267,24 +273,50 @@ class StableDiffusion:
 
         `on_step` counts to the steps that really run, int(steps x strength). The noise is drawn
         on the CPU whatever the device, so that a seed means the same everywhere. On the CPU in
-        float32 the result is bit for bit that of `diffusers.StableDiffusionImg2ImgPipeline`, for
-        prompts of one block without weights, and without tiles.
+        float32 the result is bit for bit that of `diffusers.StableDiffusionImg2ImgPipeline`, or
+        with a mask that of `diffusers.StableDiffusionInpaintPipeline`, for prompts of one block
+        without weights, and without tiles. Pixels outside of the mask went through the VAE and are
+        nearly, but not exactly, those of the picture.
 
         A picture that is black or no number in a shorter type is decoded once more, with the VAE
         in float32; then a remark in its `info` says so.
 
         Raises:
             NonFiniteOutput, BlackImage, ContentFiltered, OutOfMemory: as their names say.
+            ParameterInvalid: the model can only repaint, and there is no mask.
+            WeightsMissing, WeightsMismatch: of a LoRA or a textual inversion.
             Whatever `on_step` raises.
         """
         try:
-            with _tiles(self._pipeline) if request.saves_memory else nullcontext():
-                return self._picture(image, request, on_step)
+            tiles = _tiles(self._pipeline) if request.saves_memory else nullcontext()
+            used = self._use_embeddings(request)
+            with tiles, self._with_loras(request.loras):
+                picture = self._picture(image, request, on_step)
+            picture.info |= {"embeddings": used} if used else {}
+            return picture
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
             _free_device_memory()
             raise OutOfMemory(f"{image.width} x {image.height}: {error}"[:500]) from error
+
+    @contextmanager
+    def _with_loras(self, loras: tuple[Lora, ...]) -> Generator[None]:
+        """Put the LoRAs on the model inside the block.
+
+        torch compiles a model as it is without them, and would compile it anew for each LoRA, so
+        that the UNet runs as it was written meanwhile.
+        """
+        unet = self._pipeline.unet
+        compiled = unet._compiled_call_impl
+        with self._adapters.active(loras) as state:
+            self._conditioner.state = state
+            unet._compiled_call_impl = None if loras else compiled
+            try:
+                yield
+            finally:
+                self._conditioner.state = ""
+                unet._compiled_call_impl = compiled
 
     def remarks(self, request: ImageToImageRequest) -> list[str]:
         tokenizer = self._pipeline.tokenizer
@@ -310,6 +342,40 @@ class StableDiffusion:
             [TILED.format(self._pipeline.vae.tile_sample_min_size)] if request.saves_memory else []
         )
         return [*too_long, *as_text, *tiled]
+
+    def _use_embeddings(self, request: ImageToImageRequest) -> list[str]:
+        """Prepare the textual inversions; names of those that the prompts use.
+
+        Raises:
+            WeightsMismatch: the prompts use one that does not fit the model.
+        """
+        import torch
+
+        files = request.embeddings
+        read = {name: self._inversions.vectors(path) for name, path in files.items()}
+        wrong = {name: error for name, error in read.items() if isinstance(error, WeightsMismatch)}
+        stand_in = torch.zeros(1, 1)
+        vectors = {n: v if isinstance(v, torch.Tensor) else stand_in for n, v in read.items()}
+        names = "\n".join(f"{name} {identity(path)}" for name, path in files.items())
+        self._conditioner.use(vectors, names)
+        used = self._embeddings_in(request) if files else []
+        for name in used:
+            if name in wrong:
+                raise WeightsMismatch(f"{wrong[name]}; the prompt names it: {name}")
+        return used
+
+    def _embeddings_in(self, request: ImageToImageRequest) -> list[str]:
+        try:
+            names = [
+                name
+                for text in (request.prompt, request.negative_prompt)
+                for name in self._conditioner.inversions_in(
+                    PromptText(text, request.prompt_syntax, request.clip_skip)
+                )
+            ]
+        except PromptError as error:
+            raise ParameterInvalid(f"prompt: {error}") from error
+        return list(dict.fromkeys(names))
 
     def _embeddings(self, request: ImageToImageRequest) -> tuple[torch.Tensor, torch.Tensor]:
         """Embeddings of the prompt and the negative prompt. Raises `ParameterInvalid`."""
@@ -361,11 +427,12 @@ class StableDiffusion:
                 on_step(-(-calls // order), -(-pipeline.num_timesteps // order))
             return {}
 
-        self._pipeline.scheduler = make_scheduler(
-            self._scheduler_config, request.sampler, request.schedule
-        )
+        scheduler = make_scheduler(self._scheduler_config, request.sampler, request.schedule)
+        pipeline, mask = self._pipeline_for(request, image.size)
+        pipeline.scheduler = scheduler
         positive, negative = self._embeddings(request)
-        result = self._pipeline(
+        result = pipeline(
+            **mask,
             prompt_embeds=positive,
             negative_prompt_embeds=negative,
             image=image,
@@ -378,6 +445,29 @@ class StableDiffusion:
             output_type="np",
         )
         return Decoded(result.images, any(result.nsfw_content_detected or [])), latents[0]
+
+    def _pipeline_for(
+        self, request: ImageToImageRequest, size: tuple[int, int]
+    ) -> tuple[Any, dict[str, Any]]:
+        """The pipeline for a request, and its arguments about the mask. Raises
+        `ParameterInvalid`."""
+        if request.mask is not None:
+            width, height = size
+            return self._inpainting, {"mask_image": request.mask, "width": width, "height": height}
+        if self._pipeline.unet.config.in_channels == INPAINTING_CHANNELS:
+            raise ParameterInvalid(
+                "mask: the model is an inpainting model, which needs a mask",
+                hint="Set mask: file or mask: alpha, or use a model for text and images.",
+            )
+        return self._pipeline, {}
+
+    @cached_property
+    def _inpainting(self) -> Any:
+        """The pipeline that repaints under a mask. It shares all parts, so it costs no memory."""
+        cls: Any = import_module("diffusers").StableDiffusionInpaintPipeline
+        pipeline = cls(**self._pipeline.components, requires_safety_checker=False)
+        pipeline.set_progress_bar_config(disable=True)
+        return pipeline
 
     def _checked(self, decoded: Decoded) -> Image.Image:
         """The picture, if it is one. Values are checked before 8 bits hide what is not a number."""

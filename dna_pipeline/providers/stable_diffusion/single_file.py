@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING, Any
 from dna_pipeline.base.errors import WeightsMismatch
 from dna_pipeline.providers.stable_diffusion import vocabulary
 from dna_pipeline.providers.stable_diffusion.folder import (
+    INPAINTING_CHANNELS,
     NEEDED,
     SD15_CONFIG,
     TOKENIZER,
+    UNET,
     Part,
     read_json,
     readable,
@@ -60,8 +62,8 @@ class SdFile:
 
     def model(self, part: Part, cls: Any, dtype: torch.dtype) -> Any:
         """A part with weights, in that dtype, in evaluation mode. Raises `WeightsMismatch`."""
-        config = read_json(SD15_CONFIG / part.name / "config.json")
-        return build_part(part, cls, config, self._parts[part.name], dtype)
+        tensors = self._parts[part.name]
+        return build_part(part, cls, config_of(part.name, tensors), tensors, dtype)
 
     @cached_property
     def _parts(self) -> dict[str, Tensors]:
@@ -84,6 +86,22 @@ class SdFile:
     def scheduler_config(self) -> dict[str, Any]:
         """The scheduler's configuration, as Stable Diffusion 1.5 is published with it."""
         return read_json(SD15_CONFIG / "scheduler/scheduler_config.json")
+
+
+def config_of(name: str, tensors: Tensors, config: Path | None = None) -> dict[str, Any]:
+    """The configuration of a part that consists of those tensors, under the names of Diffusers.
+
+    The UNet of an inpainting model reads more channels than that of Stable Diffusion 1.5, and is
+    otherwise the same.
+
+    Args:
+        config: folder with the configuration of each part.
+    """
+    values = read_json((config or SD15_CONFIG) / name / "config.json")
+    first = tensors.get("conv_in.weight") if name == UNET.name else None
+    if first is not None and first.ndim == 4 and first.shape[1] == INPAINTING_CHANNELS:
+        values["in_channels"] = INPAINTING_CHANNELS
+    return values
 
 
 def build_part(part: Part, cls: Any, config: dict[str, Any], tensors: Tensors, dtype: Any) -> Any:
@@ -197,7 +215,7 @@ def to_parts(
     wrong = [
         f"{name}: {sentence}"
         for name in sorted(parts, key=["unet", "vae", "text_encoder"].index)
-        for sentence in differences(name, parts[name], configs[name])
+        for sentence in differences(name, parts[name], config_of(name, parts[name], config))
     ]
     if wrong:
         raise WeightsMismatch(f"not a Stable Diffusion 1.5: {some(wrong)}")

@@ -396,8 +396,9 @@ def test_one_wrong_key_of_an_inbox(told, cases):
         inboxes[0].pipeline: should be text, not 5; put it in quotes
     pipeline: mesh, colour: 5
         unknown key 'inboxes[0].colour'; known here: defaults, existing, hours, ignore, include,
-        latest, name, on_change, on_duplicate, originals, path, pipeline, priority, recursive,
-        rescan_seconds, settle_seconds, sidecar, sidecar_wait_seconds, source_roots, watch
+        latest, name, on_change, on_duplicate, originals, path, pipeline, priority,
+        prompt_files, recursive, rescan_seconds, settle_seconds, sidecar, sidecar_wait_seconds,
+        source_roots, watch
     pipeline: mesh, hours: 22-6
         inboxes[0].hours: should be two times like "22:00-06:00", not '22-6'
     pipeline: mesh, hours: 22:00-25:00

@@ -324,11 +324,11 @@ def test_wrong_keys(job: Resolve, cases):
     img2img: {cfg: 1, cfg: 2}
         the key 'cfg' stands here twice, first in line 1; keep one
     'a\b': 1
-        unknown key 'a\b'; known here: image, images, img2img, matrix, max_failures,
-        meta, not_before, on_duplicate, pipeline, priority, seed, tags
+        unknown key 'a\b'; known here: count, image, images, img2img, matrix, max_failures,
+        meta, not_before, on_duplicate, pipeline, priority, seed, seed_offset, tags
     "\e[31m": 1
-        unknown key '\x1b[31m'; known here: image, images, img2img, matrix, max_failures,
-        meta, not_before, on_duplicate, pipeline, priority, seed, tags
+        unknown key '\x1b[31m'; known here: count, image, images, img2img, matrix, max_failures,
+        meta, not_before, on_duplicate, pipeline, priority, seed, seed_offset, tags
     - image
         should be keys with values, like `img2img: {strength: 0.6}`, not a list
     a cat
@@ -464,8 +464,8 @@ def test_all_problems_at_once_in_line_order(job: Resolve):
         "9223372036854775807 or 'from_content', not 'x'; -1 draws one for each job, "
         "from_content makes one of the image's bytes",
         "line 7: meta.a: should be a finite number, not .inf",
-        "line 8: unknown key 'z'; known here: again, image, images, img2img, matrix, "
-        "max_failures, meta, not_before, on_duplicate, pipeline, priority, seed, tags",
+        "line 8: unknown key 'z'; known here: again, count, image, images, img2img, matrix, "
+        "max_failures, meta, not_before, on_duplicate, pipeline, priority, seed, seed_offset, tags",
     ]
 
 

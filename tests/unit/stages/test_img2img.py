@@ -12,17 +12,30 @@ from typing import Any, ClassVar
 import numpy as np
 import OpenEXR
 import pytest
+import torch
 from PIL import Image, ImageDraw
 from pydantic import ValidationError
+from safetensors.torch import save_file
 
-from dna_pipeline.base.errors import JobError, NoEffectiveSteps, ParameterInvalid
+from dna_pipeline.base.errors import (
+    JobError,
+    NoEffectiveSteps,
+    ParameterInvalid,
+    WeightsMismatch,
+    WeightsMissing,
+)
 from dna_pipeline.providers.base import Device, ModelCache
 from dna_pipeline.providers.matting.border_key import BorderKey
 from dna_pipeline.providers.stable_diffusion.provider import Diffusers
 from dna_pipeline.providers.stable_diffusion.samplers import SAMPLERS
 from dna_pipeline.stages.base import StageContext
-from dna_pipeline.stages.img2img import Img2Img, fitted_size, on_white, size_remarks
+from dna_pipeline.stages.img2img.parameters_text import parameters_text
+from dna_pipeline.stages.img2img.sizes import fitted_size, on_white, size_remarks
+from dna_pipeline.stages.img2img.stage import Img2Img
 from dna_pipeline.stages.remove_background import RemoveBackground
+from dna_pipeline.weights.loras import LoraFolder
+from tests.unit.providers.stable_diffusion.lora_files import TrainedLora
+from tests.unit.weights import weight_files
 
 # Diffusers' schedulers hand torch tensors to numpy in a way that numpy 2 wants changed.
 pytestmark = [
@@ -48,6 +61,14 @@ def test_defaults_are_those_of_the_contract():
         "alpha": "keep",
         "prompt_syntax": "a1111",
         "clip_skip": 1,
+        "from_metadata": False,
+        "mask": "none",
+        "mask_blur": 4,
+        "mask_grow": 0,
+        "mask_invert": False,
+        "area": "whole",
+        "padding": 32,
+        "loras": {},
     }
 
 
@@ -295,7 +316,7 @@ def test_other_tools_read_the_text(context: StageContext):
 
 
 def test_an_empty_prompt_leaves_the_line_of_facts():
-    text = Img2Img(model='odd, "name"').parameters_text((64, 64))
+    text = parameters_text(Img2Img(model='odd, "name"'), (64, 64))
     assert text.startswith("Steps: 20, Sampler: Euler, Schedule type: Normal, ")
     assert 'Model: "odd, \\"name\\""' in text
 
@@ -303,7 +324,7 @@ def test_an_empty_prompt_leaves_the_line_of_facts():
 @pytest.mark.slow
 def test_importing_the_stage_and_the_provider_imports_no_torch():
     code = (
-        "import sys, dna_pipeline.stages.img2img\n"
+        "import sys, dna_pipeline.stages.img2img.stage\n"
         "import dna_pipeline.providers.stable_diffusion.provider\n"
         "heavy = {'torch', 'diffusers', 'transformers', 'numpy.random'} & set(sys.modules)\n"
         "sys.exit(repr(heavy - {'numpy.random'}) if heavy - {'numpy.random'} else 0)"
@@ -502,19 +523,20 @@ def test_an_empty_prompt_is_told(context: StageContext, prompt: str):
     [
         (
             "a1111",
-            'LoRA tags ("<lora:clay:0.8>"); they are not understood here, so they were read as',
+            'hypernetwork tags ("<hypernet:clay:0.8>"); they are not understood here, so they were '
+            "read as",
         ),
         (
             "plain",
-            'weights ("(red:1.4)") and LoRA tags ("<lora:clay:0.8>"); prompt_syntax is plain, so '
-            "they were read as",
+            'weights ("(red:1.4)") and hypernetwork tags ("<hypernet:clay:0.8>"); prompt_syntax is '
+            "plain, so they were read as",
         ),
     ],
 )
 def test_what_is_not_obeyed_is_named_and_stays_in_the_text(
     context: StageContext, syntax: Any, phrases: str
 ):
-    prompt = "(red:1.4) chair <lora:clay:0.8>"
+    prompt = "(red:1.4) chair <hypernet:clay:0.8>"
     stage = Img2Img(model="sd15", prompt=prompt, prompt_syntax=syntax, steps=2, strength=0.5)
     (artifact,) = stage.run(context)
     assert context.warnings == [f"The prompt holds {phrases} text."]
@@ -533,5 +555,78 @@ def test_a_prompt_that_cannot_be_obeyed_is_refused(name: str):
 
 
 def test_clip_skip_stands_in_the_parameters_text():
-    assert "Clip skip" not in Img2Img(model="sd15").parameters_text((8, 8))
-    assert "Clip skip: 2" in Img2Img(model="sd15", clip_skip=2).parameters_text((8, 8))
+    assert "Clip skip" not in parameters_text(Img2Img(model="sd15"), (8, 8))
+    assert "Clip skip: 2" in parameters_text(Img2Img(model="sd15", clip_skip=2), (8, 8))
+
+
+# ---------------------------------------------------------------- LoRAs
+
+
+@pytest.fixture
+def with_lora(context: StageContext, models_dir: Path, tmp_path: Path) -> StageContext:
+    """`clay` in the folder of LoRAs, and `xl`, which is for another family of models."""
+    folder = LoraFolder(tmp_path / "data")
+    TrainedLora(models_dir / "sd-v1-5-local", 1).save_kohya(
+        folder.folder / "styles/clay.safetensors", sshs_model_hash="0123456789abcdef"
+    )
+    save_file(
+        {f"{weight_files.KOHYA_XL}lora_down.weight": torch.ones(2, 2048)},
+        folder.folder / "xl.safetensors",
+    )
+    (tmp_path / "work").mkdir()  # beside the picture, which a result would replace
+    return replace(context, loras=folder, work_dir=tmp_path / "work")
+
+
+def drawn(context: StageContext, **params: Any) -> tuple[bytes, str]:
+    """The pixels, and the text that tells of them."""
+    (artifact,) = Img2Img(model="sd15", steps=2, strength=0.5, **params).run(context)
+    with Image.open(artifact.path) as image:
+        return image.tobytes(), image.info["parameters"]
+
+
+@pytest.mark.slow
+def test_a_tag_in_the_prompt_means_the_same(with_lora: StageContext):
+    pixels, text = drawn(with_lora, prompt="a chair", loras={"clay": 0.8})
+    tagged, tagged_text = drawn(with_lora, prompt="a chair <lora:clay:0.8>")
+    assert tagged == pixels != drawn(with_lora, prompt="a chair")[0]
+    assert text == tagged_text
+    assert text.startswith("a chair <lora:clay:0.8>\nSteps: 2, ")
+    assert text.endswith(', Lora hashes: "clay: 0123456789ab"')
+    assert with_lora.warnings == []
+
+
+@pytest.mark.slow
+def test_plain_prompts_have_no_tags_and_a_weight_of_zero_is_none(with_lora: StageContext):
+    plain, text = drawn(with_lora, prompt="a chair")
+    assert drawn(with_lora, prompt="a chair", loras={"clay": 0.0, "absent": 0}) == (plain, text)
+    drawn(with_lora, prompt="a chair <lora:clay:0.8>", prompt_syntax="plain")
+    assert 'LoRA tags ("<lora:clay:0.8>")' in with_lora.warnings[-1]
+
+
+@pytest.mark.slow
+def test_a_lora_of_another_family_and_an_absent_one(with_lora: StageContext):
+    with pytest.raises(WeightsMismatch, match="is a LoRA for Stable Diffusion XL; needed here"):
+        drawn(with_lora, loras={"xl": 1.0})
+    with pytest.raises(WeightsMissing, match=r"LoRA 'clya' is not in .*; did you mean 'clay'\?"):
+        drawn(with_lora, prompt="<lora:clya:1>")
+
+
+@pytest.mark.parametrize(
+    ("params", "phrase"),
+    [
+        ({"prompt": "<lora:clay:1>", "loras": {"clay": 0.5}}, "'clay' is in `loras` too; keep one"),
+        ({"prompt": "<lora:clay:x>"}, 'the weight in "<lora:clay:x>"'),
+    ],
+)
+def test_loras_that_contradict_themselves(params: dict[str, Any], phrase: str):
+    with pytest.raises(ParameterInvalid, match=r"^prompt: ") as error:
+        Img2Img(model="sd15", **params).check()
+    assert phrase in str(error.value)
+    Img2Img(model="sd15", prompt="{a} <lora:x:y>").check()
+    Img2Img(model="sd15", prompt_syntax="plain", **params).check()
+
+
+@pytest.mark.parametrize("weight", [11, -11, float("nan"), "0.8", None])
+def test_a_weight_is_a_number(weight: object):
+    with pytest.raises(ValidationError):
+        Img2Img(model="sd15", loras={"clay": weight})  # pyright: ignore[reportArgumentType]

@@ -33,9 +33,6 @@ CONTROL = {"control_model.input_hint_block.0.weight": (16, 3, 3, 3)}
          f"is a checkpoint of Stable Diffusion 2; {SD15}"),
         (files.SDXL, slots.CHECKPOINT,
          f"is a checkpoint of Stable Diffusion XL; {SD15}"),
-        (NINE, slots.CHECKPOINT,
-         "is an inpainting model (its UNet reads 9 channels, not 4) of the family "
-         f"Stable Diffusion 1.5; {SD15}; take the family's model for text and images"),
         (EIGHT, slots.CHECKPOINT,
          "is an InstructPix2Pix model (its UNet reads 8 channels, not 4) of the family "
          f"Stable Diffusion 1.5; {SD15}; take the family's model for text and images"),
@@ -71,7 +68,8 @@ CONTROL = {"control_model.input_hint_block.0.weight": (16, 3, 3, 3)}
          "checkpoint belongs at `path` of a model with `provider: diffusers`"),
         (NINE, slots.VAE,
          "is an inpainting model (its UNet reads 9 channels, not 4) of the family Stable Diffusion "
-         "1.5; needed here is a VAE of a Stable Diffusion 1.5 in one file"),
+         "1.5; needed here is a VAE of a Stable Diffusion 1.5 in one file; a checkpoint belongs at "
+         "`path` of a model with `provider: diffusers`"),
         ({"layer.weight": (3, 3)}, slots.ONNX,
          "is no model that is known here (one tensor, such as 'layer.weight'); needed here is a "
          "network in ONNX format"),
@@ -110,6 +108,7 @@ def test_what_fits_is_no_mismatch(tmp_path: Path):
     path = tmp_path / "model.safetensors"
     fitting = (
         (files.SD1, slots.CHECKPOINT),
+        (NINE, slots.CHECKPOINT),
         (NO_VAE, slots.CHECKPOINT_AND_VAE),
         (files.LDM_VAE, slots.VAE),
         (files.DIFFUSERS_VAE, slots.VAE),

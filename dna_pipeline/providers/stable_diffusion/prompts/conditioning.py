@@ -53,15 +53,21 @@ class Conditioner:
     ) -> None:
         self._tokenizer = tokenizer
         self._encoder = encoder
-        self._inversions = dict(inversions or {})
+        self._comma = next(iter(self._ids(",")))
+        self._cache: OrderedDict[tuple[PromptText, str, str], torch.Tensor] = OrderedDict()
+        self.state = ""
+        self.use(inversions or {})
+
+    def use(self, inversions: Mapping[str, torch.Tensor], identity: str = "") -> None:
+        """Replace the textual inversions; `identity` names them and their files."""
+        self._inversions = dict(inversions)
+        self._identity = identity
+        spellings = ((tuple(self._ids(name)), name) for name in self._inversions)
         self._spellings = sorted(
-            ((tuple(self._ids(name)), name) for name in self._inversions),
+            (spelling for spelling in spellings if spelling[0]),
             key=lambda spelling: len(spelling[0]),
             reverse=True,
         )
-        self._comma = next(iter(self._ids(",")))
-        self._cache: OrderedDict[tuple[PromptText, str], torch.Tensor] = OrderedDict()
-        self.state = ""
 
     @property
     def block_size(self) -> int:
@@ -93,7 +99,7 @@ class Conditioner:
         """Embeddings (1, 77 n, width) of a prompt of n blocks, in the encoder's dtype."""
         import torch
 
-        key = (prompt, self.state)
+        key = (prompt, self.state, self._identity)
         if key not in self._cache:
             with torch.no_grad():
                 parts = [self._encode(b, prompt.clip_skip) for b in self.blocks(prompt)]

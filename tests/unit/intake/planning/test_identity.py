@@ -11,6 +11,7 @@ from dna_pipeline.config.loader import load_config
 from dna_pipeline.config.schema import Config
 from dna_pipeline.config.yaml12 import loads
 from dna_pipeline.intake.planning.plan import Plan, PlanItem, Planner
+from dna_pipeline.weights.loras import FOLDER
 
 CONFIG = """\
 version: 1
@@ -82,3 +83,23 @@ def test_where_a_model_computes_makes_no_other_job(tmp_path: Path) -> None:
     identity = Planner(config, config.inboxes[0]).model_identities()
     assert identity("auto") == identity("cpu")
     assert "device" not in identity("auto")[1]
+
+
+def test_the_bytes_of_a_lora_make_another_job(config: Config) -> None:
+    lora = config.data / FOLDER / "clay.safetensors"
+
+    def key(sidecar: bytes) -> str:
+        item = PlanItem(Row(1, "a.png", loads(sidecar)))
+        plan = Plan("table", "", "rows.csv", "rows", [item])
+        planner = Planner(config, config.inboxes[0])
+        return planner.dedup_key(plan, item, "0" * 64, lambda name: {"name": name})
+
+    texts = [b"img2img: {loras: {clay: 0.8}}", b'img2img: {prompt: "<lora:clay:0.8>"}']
+    plain = key(b"img2img: {prompt: x}")
+    absent = [key(text) for text in texts]
+    lora.parent.mkdir(parents=True)
+    lora.write_bytes(b"one")
+    first = [key(text) for text in texts]
+    lora.write_bytes(b"another")
+    assert len({*absent, *first, *(key(text) for text in texts)}) == 6
+    assert key(b"img2img: {prompt: x}") == plain

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from dna_pipeline.weights.fingerprint import Fingerprints
 from tests.unit.providers.stable_diffusion.conftest import (
     CPU,
     REQUEST,
+    change_json,
     ignore,
     provider,
     vae_weights,
@@ -73,6 +76,37 @@ def checkpoint(small: Path, folder: Path) -> Path:
 
 def image_of(model: Any, picture: Image.Image) -> bytes:
     return model.redraw(picture, REQUEST, ignore).tobytes()
+
+
+def nine_channels(checkpoint: Path, folder: Path) -> None:
+    """Make an inpainting model of the checkpoint, and of the folder that it was made from."""
+    for path, name in (
+        (checkpoint, "model.diffusion_model.input_blocks.0.0.weight"),
+        (folder / "unet/diffusion_pytorch_model.safetensors", "conv_in.weight"),
+    ):
+        tensors = load_file(path)
+        first = tensors[name]
+        more = torch.full((first.shape[0], 5, *first.shape[2:]), 0.01, dtype=first.dtype)
+        tensors[name] = torch.cat([first, more], dim=1)
+        save_file(tensors, path, {"format": "pt"})
+    change_json(folder / "unet/config.json", in_channels=9)
+
+
+def test_an_inpainting_checkpoint_is_loaded_and_converted(
+    small: Path, checkpoint: Path, copy: Path, picture: Image.Image
+):
+    nine_channels(checkpoint, copy)
+    mask = Image.linear_gradient("L").resize(picture.size)
+    request = replace(REQUEST, mask=mask)
+    expected = provider(copy).load(CPU).redraw(picture, request, ignore).tobytes()
+    words = small / "config/tokenizer"
+    loaded = provider(checkpoint, tokenizer=words).load(CPU)
+    assert loaded.redraw(picture, request, ignore).tobytes() == expected
+    new = small / "new"
+    converted = provider(new, single_file=checkpoint, tokenizer=words).load(CPU)
+    assert converted.redraw(picture, request, ignore).tobytes() == expected
+    index = json.loads((new / "model_index.json").read_bytes())
+    assert index["_class_name"] == "StableDiffusionInpaintPipeline"
 
 
 def damaged_vae(folder: Path) -> dict[str, torch.Tensor]:

@@ -1,0 +1,61 @@
+"""Prompt files: a text beside an image, which is its prompt, read as the YAML that means the same.
+
+The text is in the form of AUTOMATIC1111's `parameters` (a prompt alone, or with `Negative prompt:`
+and a last line of parameters), or has lines of options as in its script for prompts from a file:
+`--prompt "a cat" --negative_prompt "low" --steps 20`. The options' names are those of `img2img`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from dna_pipeline.config import yaml12
+from dna_pipeline.config.image_metadata import MetadataError, of_a1111
+
+SUFFIX = ".txt"
+STAGE = "img2img"
+"""Type of the stages that get the prompt."""
+
+_OPTION = re.compile(r'--([A-Za-z_]+)(?:\s+|=)("(?:[^"\\]|\\.)*"|(?:(?!\s--[A-Za-z_]).)*)')
+_ESCAPED = re.compile(r'\\(["\\])')
+_NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
+_TEXTS = frozenset({"prompt", "negative_prompt", "positive_prompt"})
+
+
+def is_prompt_file(name: str) -> bool:
+    """True for the name of a prompt file."""
+    return name.lower().endswith(SUFFIX)
+
+
+def as_yaml(data: bytes) -> bytes:
+    """A prompt file as a sidecar's bytes; the file itself if it is no text in UTF-8, which no
+    reader of sidecars accepts either."""
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return data
+    values = _values(text.replace("\r\n", "\n"))
+    return (yaml12.dumps({STAGE: values} if values else {}, indent=2) + "\n").encode()
+
+
+def _values(text: str) -> dict[str, Any]:
+    lines = text.strip().split("\n")
+    plain = "\n".join(line for line in lines if not line.lstrip().startswith("--"))
+    try:
+        values = of_a1111(plain)
+    except MetadataError:  # the last line has parameters that are none
+        values = {"prompt": plain}
+    for line in lines:
+        if line.lstrip().startswith("--"):
+            values |= {name: _value(name, value) for name, value in _OPTION.findall(line)}
+    return {name: value for name, value in values.items() if value != ""}
+
+
+def _value(name: str, text: str) -> str | int | float:
+    text = text.strip()
+    if len(text) > 1 and text[0] == text[-1] == '"':
+        text = _ESCAPED.sub(r"\1", text[1:-1])
+    if name in _TEXTS or (match := _NUMBER.fullmatch(text)) is None:
+        return text
+    return float(text) if match[1] else int(text)

@@ -1,0 +1,102 @@
+"""Texts in a PNG, read chunk by chunk: the daemon decodes no pictures of others in its process."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO
+
+from dna_pipeline.config.image_metadata import MetadataError
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+MAX_BYTES = 4_000_000
+"""Longest text that is read."""
+
+_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
+
+
+_UNREAD: Mapping[str, str] = {"parameters": ""}
+"""Texts of an image that is not there yet: an empty prompt, so that all else can be checked."""
+
+
+class ImageTexts:
+    """Reads the texts of images.
+
+    Attributes:
+        reads: how often texts were asked for.
+    """
+
+    def __init__(self) -> None:
+        self.reads = 0
+
+    def of(self, file: Path | None) -> Mapping[str, str]:
+        """Texts of an image; an empty prompt for None. Raises `MetadataError`."""
+        self.reads += 1
+        if file is None:
+            return _UNREAD
+        try:
+            return png_texts(file)
+        except OSError as error:
+            raise MetadataError(f"the image cannot be read: {error}") from None
+
+
+def png_texts(path: Path) -> dict[str, str]:
+    """Texts of a PNG by their keywords; none for any other file. Damaged texts are passed over.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    texts: dict[str, str] = {}
+    with path.open("rb") as file:
+        if file.read(len(SIGNATURE)) != SIGNATURE:
+            return {}
+        for kind, data in _text_chunks(file):
+            try:
+                keyword, text = _decoded(kind, data)
+            except (ValueError, zlib.error):
+                continue
+            texts.setdefault(keyword, text)
+    return texts
+
+
+def _text_chunks(file: IO[bytes]) -> Iterator[tuple[bytes, bytes]]:
+    while len(head := file.read(8)) == 8:
+        length, kind = struct.unpack(">I4s", head)
+        if kind == b"IEND":
+            return
+        if kind in _TEXTS and length <= MAX_BYTES:
+            yield kind, file.read(length)
+            file.seek(4, 1)
+        else:
+            file.seek(length + 4, 1)
+
+
+def _decoded(kind: bytes, data: bytes) -> tuple[str, str]:
+    keyword, _, rest = data.partition(b"\0")
+    if kind == b"tEXt":
+        return keyword.decode("latin-1"), _latin_or_utf8(rest)
+    if kind == b"zTXt":
+        return keyword.decode("latin-1"), _latin_or_utf8(_inflated(rest[1:]))
+    is_compressed, rest = rest[:1] == b"\1", rest[2:]
+    _language, _, rest = rest.partition(b"\0")
+    _translated, _, text = rest.partition(b"\0")
+    return keyword.decode("latin-1"), (_inflated(text) if is_compressed else text).decode("utf-8")
+
+
+def _latin_or_utf8(data: bytes) -> str:
+    """Text of a chunk that should be in Latin-1, and that some programs write in UTF-8."""
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
+
+
+def _inflated(data: bytes) -> bytes:
+    """Raises ValueError for a text that is too long."""
+    reader = zlib.decompressobj()
+    text = reader.decompress(data, MAX_BYTES)
+    if reader.unconsumed_tail:
+        raise ValueError("too long")
+    return text

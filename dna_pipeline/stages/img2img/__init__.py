@@ -1,0 +1,1 @@
+"""The stage that redraws a picture under a prompt."""

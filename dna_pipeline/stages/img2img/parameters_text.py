@@ -1,0 +1,81 @@
+"""The text `parameters` of a PNG, by which other programs know how it was made."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from dna_pipeline.providers.stable_diffusion.prompts import tags
+from dna_pipeline.providers.stable_diffusion.samplers import SAMPLERS
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from dna_pipeline.stages.img2img.stage import Img2Img
+
+
+def parameters_text(
+    stage: Img2Img,
+    size: tuple[int, int],
+    *,
+    inversions: Mapping[str, str] | None = None,
+    lora_hashes: Mapping[str, str] | None = None,
+) -> str:
+    """The text `parameters` that AUTOMATIC1111 would write into this stage's PNG.
+
+    Args:
+        size: width and height of the picture.
+        inversions: hashes of the textual inversions that the prompts used, by name.
+        lora_hashes: of all LoRAs by their names, as that program shortens them.
+
+    LoRAs of `loras` are written as tags, since that program knows no other way to name them.
+    Its format: `create_infotext` in its modules/processing.py.
+    """
+    fields: dict[str, object] = {
+        "Steps": stage.steps,
+        "Sampler": SAMPLERS[stage.sampler].label,
+        "Schedule type": stage.schedule.capitalize(),
+        "CFG scale": _number(stage.guidance_scale),
+        "Seed": stage.seed,
+        "Size": f"{size[0]}x{size[1]}",
+        "Model": stage.model,
+        "Denoising strength": _number(stage.strength),
+    }
+    if stage.clip_skip > 1:
+        fields["Clip skip"] = stage.clip_skip
+    if inversions:
+        fields["TI hashes"] = ", ".join(f"{n}: {sha[:12]}" for n, sha in inversions.items())
+    if stage.mask != "none":
+        fields |= _mask_fields(stage)
+    if lora_hashes:
+        hashes = (f"{_without_marks(name)}: {one}" for name, one in lora_hashes.items())
+        fields["Lora hashes"] = ", ".join(hashes)
+    own = {name: weight for name, weight in stage.loras.items() if weight != 0}
+    negative = [f"Negative prompt: {stage.negative_prompt}"] if stage.negative_prompt else []
+    last = ", ".join(f"{key}: {_quoted(str(value))}" for key, value in fields.items())
+    return "\n".join([tags.with_tags(stage.prompt, own), *negative, last]).strip()
+
+
+def _mask_fields(stage: Img2Img) -> dict[str, object]:
+    """The fields about a mask, as AUTOMATIC1111 names them."""
+    fields: dict[str, object] = {}
+    if stage.mask_blur:
+        fields["Mask blur"] = stage.mask_blur
+    if stage.mask_invert:
+        fields["Mask mode"] = "Inpaint not masked"
+    if stage.area == "masked":
+        fields |= {"Inpaint area": "Only masked", "Masked area padding": stage.padding}
+    return fields
+
+
+def _without_marks(name: str) -> str:
+    """The name of a LoRA as AUTOMATIC1111 writes it into its list of hashes."""
+    return name.replace(":", "").replace(",", "")
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else str(value)
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False) if set(text) & set(',:\n"') else text

@@ -1,0 +1,85 @@
+"""Repaints a part of a picture: which part the model sees, and how its result is put back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from PIL import Image, ImageChops
+
+from dna_pipeline.media import repaint_mask
+from dna_pipeline.media.matte import cut_out
+from dna_pipeline.media.repaint_mask import Box, MaskEdit
+from dna_pipeline.stages.img2img.sizes import on_white
+
+Draw = Callable[[Image.Image, Image.Image], Image.Image]
+"""Redraws a picture (RGB) where a mask of the same size is white."""
+
+NOTHING_TO_REPAINT = "The mask has no white in it, so nothing was repainted."
+NO_TRANSPARENCY = (
+    "The input has no transparency, which mask: alpha would repaint, so nothing was repainted."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Repaint:
+    """How a picture is repainted.
+
+    Attributes:
+        edit: changes of the mask.
+        fills: True if what is transparent is repainted, so that the result is opaque.
+        alpha: for other results, what becomes of the input's transparency.
+    """
+
+    edit: MaskEdit
+    fills: bool
+    alpha: Literal["keep", "white"]
+
+    def mask(self, picture: Image.Image, raw_mask: Image.Image) -> Image.Image:
+        """The mask for a picture, of its size, with all changes."""
+        if raw_mask.size != picture.size:
+            raw_mask = raw_mask.resize(picture.size, Image.Resampling.BILINEAR)
+        mask = self.edit.applied(raw_mask)
+        if self.fills:
+            # A transparent pixel has no colour to keep, so no change of the mask may spare it.
+            mask = ImageChops.lighter(mask, repaint_mask.transparency_of(picture))
+        return mask
+
+    def run(
+        self, picture: Image.Image, mask: Image.Image, box: Box, size: tuple[int, int], draw: Draw
+    ) -> Image.Image:
+        """The picture with a part of it repainted; what the mask leaves black keeps its bytes.
+
+        Args:
+            picture: RGB or RGBA.
+            mask: as `mask` gives it.
+            box: the part that the model sees.
+            size: width and height at which the model sees it.
+        """
+        view = on_white(picture)
+        part = _resized(view.crop(box), size)
+        drawn = draw(part, _resized(mask.crop(box), size))
+        view.paste(_resized(drawn, (box[2] - box[0], box[3] - box[1])), box[:2])
+        return self._put_back(view, picture, mask)
+
+    def unchanged(self, picture: Image.Image) -> Image.Image:
+        """The result where nothing is to be repainted."""
+        return picture if self.alpha == "keep" else on_white(picture)
+
+    def _put_back(self, drawn: Image.Image, picture: Image.Image, mask: Image.Image) -> Image.Image:
+        if picture.mode != "RGBA":
+            return repaint_mask.laid_over(drawn, picture, mask)
+        if self.fills:
+            return repaint_mask.laid_over(drawn, picture.convert("RGB"), mask)
+        if self.alpha == "white":
+            return repaint_mask.laid_over(drawn, on_white(picture), mask)
+        drawn = cut_out(drawn, picture.getchannel("A"))
+        return repaint_mask.laid_over(drawn, picture, mask)
+
+
+def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    if size == image.size:
+        return image
+    is_mask = image.mode == "L"
+    return image.resize(size, Image.Resampling.BILINEAR if is_mask else Image.Resampling.LANCZOS)

@@ -1,0 +1,415 @@
+"""Redraws an image under a prompt."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from dna_pipeline.base.errors import (
+    MaskMissing,
+    NoEffectiveSteps,
+    ParameterInvalid,
+    WeightsMismatch,
+)
+from dna_pipeline.base.files import Artifact
+from dna_pipeline.providers.base import ImageToImageRequest
+from dna_pipeline.providers.stable_diffusion.prompts import emphasis, tags
+from dna_pipeline.providers.stable_diffusion.samplers import (
+    SAMPLER_PATTERN,
+    SAMPLERS,
+    SCHEDULE_PATTERN,
+    SCHEDULES,
+    sampler_named,
+)
+from dna_pipeline.stages.base import Seed, Stage, StageContext
+from dna_pipeline.stages.img2img.parameters_text import parameters_text
+from dna_pipeline.stages.img2img.sizes import (
+    MIN_SIDE_PX,
+    enlarged_size,
+    fitted,
+    fitted_size,
+    on_white,
+    size_remarks,
+    with_alpha,
+)
+from dna_pipeline.weights import embeddings
+from dna_pipeline.weights.loras import Lora, LoraFolder, short_hash
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from PIL import Image
+
+    from dna_pipeline.providers.base import ImageToImage
+
+SamplerName = Literal[
+    "lcm", "euler", "euler_a", "dpmpp_2m", "dpmpp_2m_sde", "dpmpp_sde", "heun", "lms", "dpm2",
+    "dpm2_a", "ddim", "uni_pc",
+]  # fmt: skip
+Schedule = Literal["normal", "karras", "exponential", "beta"]
+
+LoraWeight = Annotated[float, Field(ge=-tags.MOST_WEIGHT, le=tags.MOST_WEIGHT, allow_inf_nan=False)]
+
+EMPTY_PROMPT = "The prompt is empty: the picture was redrawn without a description."
+
+
+class Img2Img(Stage):
+    """Stable Diffusion's image to image: noise is added to the picture and taken away again."""
+
+    type: ClassVar[str] = "img2img"
+    aliases: ClassVar[dict[str, str]] = {
+        "positive_prompt": "prompt",
+        "cfg": "guidance_scale",
+        "cfg_scale": "guidance_scale",
+        "denoise": "strength",
+        "denoising_strength": "strength",
+        "sampler_name": "sampler",
+        "scheduler": "schedule",
+    }
+    foreign_words: ClassVar[dict[str, str]] = {
+        "grow_mask_by": "mask_grow",
+        "height": "max_size",
+        "inpaint_full_res": "area",
+        "inpaint_full_res_padding": "padding",
+        "inpainting_mask_invert": "mask_invert",
+        "negative": "negative_prompt",
+        "num_inference_steps": "steps",
+        "resolution": "max_size",
+        "sampling_method": "sampler",
+        "sampling_steps": "steps",
+        "size": "max_size",
+        "width": "max_size",
+    }
+    other_words: ClassVar[dict[str, str]] = {
+        "sampler": SAMPLER_PATTERN,
+        "schedule": SCHEDULE_PATTERN,
+    }
+    later_parameters: ClassVar[dict[str, Any]] = {
+        "alpha": "keep", "prompt_syntax": "a1111", "clip_skip": 1, "from_metadata": False,
+        "mask": "none", "mask_blur": 4, "mask_grow": 0, "mask_invert": False,
+        "area": "whole", "padding": 32, "loras": {},
+    }  # fmt: skip
+    templates: ClassVar[tuple[str, ...]] = ("prompt", "negative_prompt")
+    companion_roles: ClassVar[frozenset[str]] = frozenset({"mask"})
+
+    prompt: str = Field("", description="what the picture should become")
+    negative_prompt: str = Field("", description="what it should not become")
+    seed: Seed = Field(
+        42, description="of the noise; negative: drawn for each job; from_content: of the image"
+    )
+    steps: int = Field(20, ge=1, le=1000, description="steps of a full redraw; see strength")
+    guidance_scale: float = Field(
+        7.5, ge=0, le=100, allow_inf_nan=False, description="how strictly the prompt is followed"
+    )
+    strength: float = Field(
+        0.75,
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        description="how much is redrawn; int(steps x strength) steps run",
+    )
+    sampler: SamplerName = Field(
+        "euler", description="how a step is taken; other programs' names are accepted too"
+    )
+    schedule: Schedule = Field(
+        "normal",
+        description="how the noise falls; lcm, euler_a and ddim take normal alone",
+    )
+    max_size: int = Field(
+        768,
+        ge=MIN_SIDE_PX,
+        le=4096,
+        description="longest side of the result",
+        json_schema_extra={"unit": "px"},
+    )
+    alpha: Literal["keep", "white"] = Field(
+        "keep",
+        description="transparency of the input: put back on the result, or white instead of it; "
+        "the model sees it on white either way",
+    )
+
+    prompt_syntax: Literal["a1111", "plain"] = Field(
+        "a1111",
+        description="a1111: (word:1.2), [word], BREAK and prompts of any length, as in "
+        "AUTOMATIC1111; plain: all is text, and 75 tokens are read",
+    )
+    clip_skip: int = Field(
+        1, ge=1, le=12, description="layer of the text encoder, from its end; 1: the last one"
+    )
+    from_metadata: bool = Field(
+        False,
+        description="prompt and parameters from the PNG's own texts; those of the sidecar win",
+    )
+
+    mask: Literal["none", "alpha", "file"] = Field(
+        "none",
+        description="what is repainted: all; alpha: where the input is transparent; file: where "
+        "the mask beside the input, cat.mask.png for cat.png, is white",
+    )
+    mask_blur: int = Field(
+        4, ge=0, le=256, description="blur of the mask's edge", json_schema_extra={"unit": "px"}
+    )
+    mask_grow: int = Field(
+        0,
+        ge=-256,
+        le=256,
+        description="how far the mask grows before it is blurred; negative: shrinks",
+        json_schema_extra={"unit": "px"},
+    )
+    mask_invert: bool = Field(False, description="repaint what the mask leaves black")
+    area: Literal["whole", "masked"] = Field(
+        "whole",
+        description="what the model sees: the whole picture; masked: the part around the mask "
+        "alone, enlarged to max_size, and the picture keeps its size",
+    )
+    padding: int = Field(
+        32,
+        ge=0,
+        le=4096,
+        description="margin around the mask in area: masked",
+        json_schema_extra={"unit": "px"},
+    )
+
+    loras: dict[str, LoraWeight] = Field(
+        {},
+        description="LoRAs by their names below models/loras, each with its weight, like clay: 0.8",
+    )
+
+    @classmethod
+    def translated(cls, params: dict[str, Any]) -> dict[str, Any]:
+        """Samplers and schedules as AUTOMATIC1111 and ComfyUI spell them, in our words.
+
+        `DPM++ 2M Karras` sets the schedule too, if none is set beside it.
+        """
+        words = dict(params)
+        if isinstance(schedule := words.get("schedule"), str):
+            near = schedule.strip().casefold()
+            words["schedule"] = near if near in SCHEDULES else schedule
+        if isinstance(text := words.get("sampler"), str) and text not in SAMPLERS:
+            own, named = sampler_named(text)
+            is_taken = own is not None and (not named or SAMPLERS[own].takes_schedules)
+            if is_taken and (not named or words.get("schedule", named) == named):
+                words |= {"sampler": own} | ({"schedule": named} if named else {})
+        return words
+
+    @classmethod
+    def advice(cls, name: str, value: object) -> str:
+        """Our name for a sampler or schedule that AUTOMATIC1111, ComfyUI or Diffusers name
+        otherwise, the longer side for a size like 512x768, and how to name a file as a mask."""
+        if not isinstance(value, str):
+            return ""
+        if name == "max_size" and (sides := re.fullmatch(r"(\d{2,4})\s*[x×*]\s*(\d{2,4})", value)):
+            return f"write the longer side alone: {max(map(int, sides.groups()))}"
+        if name == "mask" and "." in value:
+            return "name that file like the input, cat.mask.png for cat.png, and write mask: file"
+        own, schedule = sampler_named(value)
+        schedule = schedule if own is not None and SAMPLERS[own].takes_schedules else ""
+        if cls.aliases.get(name, name) == "schedule":
+            if own is not None:
+                return f"that is a sampler: write sampler: {own}"
+            near = value.strip().casefold()
+            return f"write {near}" if near in SCHEDULES else ""
+        if cls.aliases.get(name, name) != "sampler" or own is None:
+            return ""
+        if not schedule:
+            return f"write sampler: {own}"
+        # The name alone would have been translated, so a schedule is set beside it.
+        return (
+            f"the name means schedule {schedule}, and the key schedule names another; "
+            f"write sampler: {own}, schedule: {schedule}"
+        )
+
+    def check(self) -> None:
+        self._check_prompts()
+        if int(self.steps * self.strength) < 1:
+            raise NoEffectiveSteps(f"{self.steps} steps at strength {self.strength} come to none")
+        sampler = SAMPLERS[self.sampler]
+        if self.schedule != "normal" and not sampler.takes_schedules:
+            able = ", ".join(name for name, other in SAMPLERS.items() if other.takes_schedules)
+            raise ParameterInvalid(
+                f"schedule: {self.schedule} has no effect on the sampler {self.sampler}",
+                hint=f"Use schedule: normal, or one of these samplers: {able}.",
+            )
+        if sampler.max_steps is not None and self.steps > sampler.max_steps:
+            raise ParameterInvalid(
+                f"steps: the sampler {self.sampler} takes at most {sampler.max_steps} steps, "
+                f"not {self.steps}"
+            )
+
+    def _check_prompts(self) -> None:
+        """Raise `ParameterInvalid` for a prompt that asks for what is not supported. Fields and
+        choices in braces are not filled in yet where a pipeline is read, so such a text waits."""
+        for name in ("prompt", "negative_prompt"):
+            text = getattr(self, name)
+            if self.prompt_syntax == "a1111" and "{" not in text:
+                try:
+                    if name == "prompt":
+                        text, _ = self._prompt_and_loras()
+                    emphasis.parse(text)
+                except emphasis.PromptError as error:
+                    raise ParameterInvalid(
+                        f"{name}: {error}",
+                        hint="Mend it, or set prompt_syntax: plain, where all is text.",
+                    ) from None
+
+    def extra_files(self, data: Path) -> dict[str, Path]:
+        if self.prompt_syntax == "plain":
+            return {}
+        texts = (self.prompt, self.negative_prompt)
+        return embeddings.possibly_named(data / embeddings.FOLDER, texts)
+
+    def _prompt_and_loras(self) -> tuple[str, dict[str, float]]:
+        """The prompt without tags, and the weights of all LoRAs. Raises `PromptError`.
+
+        A LoRA that `loras` and a tag name has two weights, of which neither is clearly meant.
+        """
+        if self.prompt_syntax == "plain":
+            return self.prompt, self.loras
+        prompt, weights = tags.split(self.prompt)
+        if twice := sorted(weights.keys() & self.loras.keys()):
+            raise emphasis.PromptError(f"the LoRA {twice[0]!r} is in `loras` too; keep one")
+        return prompt, {**self.loras, **weights}
+
+    def lora_weights(self) -> dict[str, float]:
+        try:
+            return self._prompt_and_loras()[1]
+        except emphasis.PromptError:
+            return {}
+
+    def disk_bytes(self, width: int, height: int) -> int:
+        return 4 * (width * height if self._keeps_size else self.max_size**2)
+
+    def work(self, width: int, height: int) -> float:
+        steps = int(self.steps * self.strength)
+        if self._keeps_size:
+            return steps * self.max_size**2
+        width, height = self.output_size(width, height)
+        return steps * width * height
+
+    def output_size(self, width: int, height: int) -> tuple[int, int]:
+        return (width, height) if self._keeps_size else fitted_size(width, height, self.max_size)
+
+    @property
+    def _keeps_size(self) -> bool:
+        return self.mask != "none" and self.area == "masked"
+
+    def run(self, ctx: StageContext) -> list[Artifact]:
+        from dna_pipeline.media.images import load_image, save_png  # the daemon loads no decoder
+
+        source = load_image(ctx.source, ctx.warnings)
+        if not self._keeps_size:
+            ctx.warnings += size_remarks(source.size, self.max_size)
+        if not self.prompt.strip():
+            ctx.warnings.append(EMPTY_PROMPT)
+        make = self._redrawn if self.mask == "none" else self._repainted
+        result = make(ctx, source)
+        path = ctx.path(".png")
+        hashes = {lora.name: short_hash(lora.path) for lora in self._loras(ctx)}
+        text = parameters_text(self, result.size, inversions=ctx.embeddings, lora_hashes=hashes)
+        save_png(result, path, {"parameters": text})
+        facts: dict[str, Any] = {"width": result.width, "height": result.height}
+        return [Artifact(path, "image", "image/png", facts)]
+
+    def _redrawn(self, ctx: StageContext, source: Image.Image) -> Image.Image:
+        result = self._draw(ctx, fitted(on_white(source), self.max_size))
+        if self.alpha == "keep" and source.mode == "RGBA":
+            result = with_alpha(result, source.getchannel("A"), ctx.warnings)
+        return result
+
+    def _repainted(self, ctx: StageContext, source: Image.Image) -> Image.Image:
+        """The picture with the part under the mask redrawn, and all else as it was."""
+        from dna_pipeline.media.repaint_mask import MaskEdit, region_of
+        from dna_pipeline.stages.img2img import repaint
+
+        edit = MaskEdit(self.mask_invert, self.mask_grow, self.mask_blur)
+        way = repaint.Repaint(edit, self.mask == "alpha" and not self.mask_invert, self.alpha)
+        raw_mask = self._mask(ctx, source)
+        picture = source if self._keeps_size else fitted(source, self.max_size)
+        mask = way.mask(picture, raw_mask)
+        region = region_of(mask, self.padding)
+        if region is None:
+            is_opaque = self.mask == "alpha" and source.mode != "RGBA"
+            remark = repaint.NO_TRANSPARENCY if is_opaque else repaint.NOTHING_TO_REPAINT
+            ctx.warnings.append(remark)
+            return way.unchanged(picture)
+        size = picture.size
+        if self._keeps_size:
+            size = enlarged_size(region[2] - region[0], region[3] - region[1], self.max_size)
+        else:
+            region = (0, 0, *size)
+        return way.run(picture, mask, region, size, partial(self._draw, ctx))
+
+    def _mask(self, ctx: StageContext, source: Image.Image) -> Image.Image:
+        """The mask of the job, of any size. Raises `MaskMissing`."""
+        from dna_pipeline.media.images import load_image
+        from dna_pipeline.media.repaint_mask import mask_of, transparency_of
+
+        if self.mask == "alpha":
+            return transparency_of(source)
+        if (path := ctx.companions.get("mask")) is None:
+            raise MaskMissing("mask: file was asked for, and the image has no mask")
+        mask = mask_of(load_image(path, ctx.warnings))
+        if mask.size != source.size:
+            sizes = [f"{one.width} x {one.height} px" for one in (mask, source)]
+            ctx.warnings.append(
+                f"The mask of {sizes[0]} was scaled to the size of the picture, {sizes[1]}."
+            )
+        return mask
+
+    def _draw(
+        self, ctx: StageContext, image: Image.Image, mask: Image.Image | None = None
+    ) -> Image.Image:
+        """The picture as the model redraws it. Its remarks become warnings."""
+        assert self.model is not None, "checked when the pipeline was built"
+        model: ImageToImage = ctx.models.get(self.model)
+        request = self._request(ctx)
+        ctx.warnings += model.remarks(request)
+        result = model.redraw(image, replace(request, mask=mask), ctx.on_step)
+        ctx.warnings += result.info.pop("remarks", [])
+        names = result.info.pop("embeddings", [])
+        ctx.embeddings |= {name: ctx.extra_files[name].sha256 for name in names}
+        return result
+
+    def _request(self, ctx: StageContext) -> ImageToImageRequest:
+        assert isinstance(self.seed, int), "made definite at intake"
+        return ImageToImageRequest(
+            prompt=self._definite_prompt()[0],
+            negative_prompt=self.negative_prompt,
+            seed=self.seed,
+            steps=self.steps,
+            guidance_scale=self.guidance_scale,
+            strength=self.strength,
+            sampler=self.sampler,
+            schedule=self.schedule,
+            saves_memory=ctx.low_memory_level > 0,
+            prompt_syntax=self.prompt_syntax,
+            clip_skip=self.clip_skip,
+            embeddings={name: file.path for name, file in ctx.extra_files.items()},
+            loras=tuple(self._loras(ctx)),
+        )
+
+    def _definite_prompt(self) -> tuple[str, dict[str, float]]:
+        """As `_prompt_and_loras`, in a job. Raises `ParameterInvalid`."""
+        try:
+            return self._prompt_and_loras()
+        except emphasis.PromptError as error:
+            raise ParameterInvalid(f"prompt: {error}") from error
+
+    def _loras(self, ctx: StageContext) -> list[Lora]:
+        """The LoRAs of the job. Raises `WeightsMissing` or `WeightsMismatch`."""
+        _, weights = self._definite_prompt()
+        return _fitting(ctx.loras, weights) if weights else []
+
+
+def _fitting(folder: LoraFolder | None, weights: Mapping[str, float]) -> list[Lora]:
+    """The LoRAs of these names. Raises `WeightsMissing` or `WeightsMismatch`."""
+    assert folder is not None, "a job with LoRAs runs in a worker, which knows their folder"
+    for name in weights:
+        if (why := folder.mismatch(name)) is not None:
+            raise WeightsMismatch(why)
+    return folder.get(weights)

@@ -1,0 +1,50 @@
+"""Prompt files: the sidecar that a text beside an image stands for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from dna_pipeline.base.errors import SidecarInvalid
+from dna_pipeline.config.prompt_file import as_yaml, is_prompt_file
+from dna_pipeline.config.sidecar import parse_sidecar
+
+
+def values(text: str) -> dict[str, Any]:
+    return parse_sidecar(as_yaml(text.encode())).value.get("img2img", {})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("", {}),
+        ("\ufeff  \r\n", {}),
+        ('a "red" cat: {big|small} # 1, __colour__\n',
+         {"prompt": 'a "red" cat: {big|small} # 1, __colour__'}),
+        ("a cat,\r\nsecond line", {"prompt": "a cat,\nsecond line"}),
+        ("a cat\n--negative_prompt low, don't",
+         {"prompt": "a cat", "negative_prompt": "low, don't"}),
+        ('--prompt "a \\"big\\" cat" --negative_prompt "low -- bad" --steps 20 --cfg_scale 7.5',
+         {"prompt": 'a "big" cat', "negative_prompt": "low -- bad", "steps": 20,
+          "cfg_scale": 7.5}),
+        ("--prompt 12 --seed -1 --sampler_name=Euler a",
+         {"prompt": "12", "seed": -1, "sampler_name": "Euler a"}),
+        ("a cat\nNegative prompt: low\nSteps: 9, Sampler: Euler a, Seed: 3",
+         {"prompt": "a cat", "negative_prompt": "low", "steps": 9, "sampler": "Euler a",
+          "seed": 3}),
+        ("a\nSteps: many, Sampler: x, Seed: 3", {"prompt": "a\nSteps: many, Sampler: x, Seed: 3"}),
+    ],
+)  # fmt: skip
+def test_forms(text: str, expected: dict[str, Any]) -> None:
+    assert values(text) == expected
+
+
+def test_no_text_is_an_error() -> None:
+    with pytest.raises(SidecarInvalid):
+        parse_sidecar(as_yaml(b"caf\xe9"))
+
+
+def test_names() -> None:
+    assert is_prompt_file("a/Cat.TXT")
+    assert not is_prompt_file("cat.yaml")

@@ -1,0 +1,86 @@
+"""LoRAs in a worker's facts: the manifest names them, and their bytes count in the stage's key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from dna_pipeline.base.files import sha256_file
+from dna_pipeline.execution.protocol import JobFailed, Order, OrderInput, StageDone, StageOrder
+from dna_pipeline.execution.worker import runner
+from dna_pipeline.providers.base import Device, ModelCache
+from dna_pipeline.providers.stable_diffusion.provider import Diffusers
+from dna_pipeline.publish.manifest import ModelPart
+from dna_pipeline.stages.img2img.stage import Img2Img
+from dna_pipeline.weights.fingerprint import Fingerprints
+from dna_pipeline.weights.loras import LoraFolder
+from tests.unit.providers.stable_diffusion.lora_files import TrainedLora
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings(
+        "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"
+    ),
+]
+
+
+class Bench:
+    """A worker with the small model."""
+
+    def __init__(self, models_dir: Path, root: Path) -> None:
+        self.root = root
+        self.source = root / "cat.png"
+        Image.linear_gradient("L").resize((64, 64)).save(self.source)
+        self.prints = Fingerprints(root)
+        self.loras = LoraFolder(root, self.prints.of_file)
+        model = Diffusers(path=models_dir / "sd-v1-5-local")
+        self.models = ModelCache({"sd": model}, Device("cpu", "float32"))
+
+    def run(self, params: Mapping[str, Any], done: StageDone | None = None) -> list[Any]:
+        stage = Img2Img(model="sd", steps=2, strength=0.5, **params)
+        order = StageOrder("img2img", "img2img", stage.params(), "cat")
+        if done is not None:
+            order = replace(order, done=tuple(done.artifacts), done_key=done.stage_key)
+        image = OrderInput("image", str(self.source), sha256_file(self.source))
+        events: list[Any] = []
+        context = runner.WorkerContext(
+            models=self.models, emit=events.append, is_cancelled=lambda job: False,
+            must_yield=lambda job: False, stage_timeout_s=60, release_memory=lambda: None,
+            fingerprint=self.prints.of, environment={}, loras=self.loras,
+        )  # fmt: skip
+        work = str(self.root / "work")
+        runner.run(Order("a job", 1, (order,), (image,), work), context)
+        return events
+
+
+def test_a_lora_is_recorded_and_its_bytes_count(models_dir: Path, tmp_path: Path):
+    bench = Bench(models_dir, tmp_path)
+    path = bench.loras.folder / "clay.safetensors"
+    TrainedLora(models_dir / "sd-v1-5-local", 1).save_kohya(path)
+    params = {"prompt": "a chair <lora:clay:0.8>"}
+    (done,) = [event for event in bench.run(params) if isinstance(event, StageDone)]
+    assert done.model is not None
+    fact = {"name": "clay", "sha256": sha256_file(path), "weight": 0.8}
+    assert done.model["loras"] == [fact]
+    assert ModelPart(**done.model).model_dump()["loras"] == [fact]
+    assert not [e for e in bench.run(params, done) if isinstance(e, StageDone)]
+    TrainedLora(models_dir / "sd-v1-5-local", 2).save_kohya(path)
+    (again,) = [event for event in bench.run(params, done) if isinstance(event, StageDone)]
+    assert again.stage_key != done.stage_key
+    assert again.artifacts[0].sha256 != done.artifacts[0].sha256
+    (plain,) = [event for event in bench.run({}) if isinstance(event, StageDone)]
+    assert plain.model is not None
+    assert "loras" not in ModelPart(**plain.model).model_dump()
+
+
+def test_a_job_whose_lora_has_gone_is_held(models_dir: Path, tmp_path: Path):
+    failed = Bench(models_dir, tmp_path).run({"loras": {"clay": 1.0}})[-1]
+    assert isinstance(failed, JobFailed)
+    assert failed.hold
+    assert failed.failure["code"] == "weights_missing"
