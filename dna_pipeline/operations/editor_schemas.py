@@ -35,7 +35,7 @@ def schema_text(kind: Kind, pipelines: Mapping[str, Pipeline] | None = None) -> 
         pipelines: those of pipeline.yaml, whose stages' ids are keys of its sidecars.
     """
     schema = pipeline_schema() if kind == "pipeline" else sidecar_schema(pipelines)
-    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(schema, indent=2) + "\n"
 
 
 def pipelines_of(config_file: Path) -> Mapping[str, Pipeline] | None:
