@@ -71,7 +71,7 @@ class Provider(BaseModel, ABC):
     jobs that differ in them alone are the same work."""
 
     license: str | None = Field(
-        None,
+        default=None,
         description="licence of the weights as an SPDX expression, for manifests",
         json_schema_extra={"default_words": "that of the published model, if it is one"},
     )

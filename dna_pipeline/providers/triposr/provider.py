@@ -33,7 +33,8 @@ class TripoSRModel(Provider):
 
     path: WeightsPath = Field(description="folder with config.yaml and the weights")
     dtype: DtypeKey = Field(
-        "auto", description="number type in which the two transformers compute; auto: runtime.dtype"
+        default="auto",
+        description="number type in which the two transformers compute; auto: runtime.dtype",
     )
 
     def missing(self) -> str | None:
