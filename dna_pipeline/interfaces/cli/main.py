@@ -58,7 +58,10 @@ def options(
         typer.Option("--config", metavar="FILE", help="pipeline.yaml, else $DNA_CONFIG, else ./"),
     ] = None,
     version: Annotated[  # noqa: ARG001
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="And exit.")
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print it, and exit."
+        ),
     ] = False,
 ) -> None:
     """Read what stands before the command's name."""
