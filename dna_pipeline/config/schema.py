@@ -216,12 +216,12 @@ class InboxSpec(_Spec):
     )
     hours: Annotated[str, AfterValidator(_hours)] | None = Field(
         None,
-        description='hours in which the jobs may run, like "22:00-06:00" or '
-        '"22:00-06:00 Europe/Berlin"; without a zone, by this machine\'s clock',
+        description='hours in which the jobs may run, in quotes; "22:00-06:00 Europe/Berlin" is by '
+        "the clock there, without a zone by this machine's",
         json_schema_extra={
             "default_words": "always",
             "pattern": HOURS_PATTERN,
-            "values": "two times, in quotes",
+            "values": 'two times like "22:00-06:00"',
         },
     )
     source_roots: list[FilePath] = Field(
@@ -317,11 +317,11 @@ class SidecarHead(BaseModel):
     )
     not_before: Annotated[str, AfterValidator(_time)] | None = Field(
         None,
-        description="earliest start, like 2026-12-01T22:00:00+01:00; without a zone it is local",
+        description="earliest start; without a zone it is local",
         json_schema_extra={
             "default_words": "at once",
             "pattern": r"^\d{4}-\d\d-\d\d",
-            "values": "time",
+            "values": "date and time like 2026-12-01T22:00:00+01:00",
         },
     )
     seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | Literal["from_content"] | None = Field(

@@ -132,6 +132,9 @@ def finished(schema: Schema) -> Schema:
             }
         elif key not in words.EXTRAS:
             result[key] = _finished_part(value)
+    if "pattern" in schema and words.VALUES in schema:
+        # yaml-language-server shows it in place of the pattern.
+        result["patternErrorMessage"] = f"Should be: {schema[words.VALUES]}."
     return result
 
 

@@ -79,6 +79,12 @@ def test_the_facts_of_a_key_are_its_description():
     assert shown["properties"]["brush"]["description"] == "The same as `size`."
 
 
+def test_a_pattern_is_explained_in_words():
+    kind = {"type": "string", "pattern": "^cuda:[0-9]$", "values": "cuda:N", "description": "it"}
+    shown = finished({"properties": {"device": kind}})["properties"]["device"]
+    assert shown["patternErrorMessage"] == "Should be: cuda:N."
+
+
 def test_a_required_key_says_so():
     class Shelf(BaseModel):
         path: Path = Field(description="where it stands")
