@@ -214,6 +214,20 @@ class Hub:
             handler.close_connection = True
 
 
+class Silent:
+    """A `Progress` that shows nothing."""
+
+    def begin(self, total_bytes: int) -> None: ...
+
+    def show_file(self, name: str) -> None: ...
+
+    def advance(self, number: int) -> None: ...
+
+    def resume(self, number: int) -> None: ...
+
+    def remark(self, text: str) -> None: ...
+
+
 def _entry(data: bytes) -> dict[str, Any]:
     return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
@@ -243,8 +257,7 @@ def pins_document() -> dict[str, Any]:
             folder("sd15", half, full="sd15-full", aliases=["sdv15local"]),
             folder("sd15-full", full),
             {"name": "sd15-file", "title": "one file", "provider": "diffusers", "source": "sd",
-             "target": "models/v1-5-fp16.safetensors", "file": "v1-5-fp16.safetensors",
-             "needs": ["clip-tokenizer"]},
+             "target": "models/v1-5-fp16.safetensors", "file": "v1-5-fp16.safetensors"},
             {"name": "clip-tokenizer", "title": "words", "provider": "diffusers", "source": "sd",
              "folder": "tokenizer", "target": "models/clip-tokenizer",
              "files": ["merges.txt", "vocab.json"]},

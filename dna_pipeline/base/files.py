@@ -34,6 +34,10 @@ _READ = (
 _NO_FULL_FLUSH = frozenset({errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTTY})
 """Errors of file systems without F_FULLFSYNC: SMB and NTFS, WebDAV, ZFS."""
 
+INTERMEDIATE = "intermediate"
+"""Role of a file that is made for the next stage alone. No result has it; a failure folder has, so
+that a retry need not make it again."""
+
 T = TypeVar("T")
 
 
@@ -43,7 +47,8 @@ class Artifact:
 
     Attributes:
         path: its present place; it keeps its file name in the result folder.
-        role: image, matte, mesh, preview, turntable, texture or material.
+        role: image, matte, mesh, preview, turntable, texture or material; `INTERMEDIATE` for a file
+            that only the next stage reads.
         media_type: as registered with IANA.
         facts: further entries of the manifest about the file, as plain JSON values.
     """

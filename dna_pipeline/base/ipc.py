@@ -168,20 +168,23 @@ def claim_stdio() -> tuple[IO[bytes], LineWriter]:
     return inbound, LineWriter(outbound)
 
 
+SESSION: dict[str, Any] = (
+    {"creationflags": cast(Any, subprocess).CREATE_NEW_PROCESS_GROUP}
+    if sys.platform == "win32"
+    else {"start_new_session": True}
+)
+"""Options of a child process that the terminal's Ctrl-C does not reach."""
+
+
 def spawn(module: str, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
     """Start `python -m module` with pipes on all three streams, safe from the terminal's Ctrl-C."""
-    options: dict[str, Any] = (
-        {"creationflags": cast(Any, subprocess).CREATE_NEW_PROCESS_GROUP}
-        if sys.platform == "win32"
-        else {"start_new_session": True}
-    )
     return subprocess.Popen[bytes](
         [sys.executable, "-m", module],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=os.environ | (env or {}),
-        **options,
+        **SESSION,
     )
 
 

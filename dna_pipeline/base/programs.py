@@ -9,7 +9,6 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, cast
 
 from dna_pipeline.base import ipc
 
@@ -36,13 +35,8 @@ def run(command: Sequence[str], limit_s: float, stdin: bytes = b"") -> Output:
         OSError: it cannot be started.
         TimeoutError: it did not end in time.
     """
-    options: dict[str, Any] = (
-        {"creationflags": cast(Any, subprocess).CREATE_NEW_PROCESS_GROUP}
-        if sys.platform == "win32"
-        else {"start_new_session": True}
-    )
     pipe = subprocess.PIPE
-    process = subprocess.Popen[bytes](command, stdin=pipe, stdout=pipe, stderr=pipe, **options)
+    process = subprocess.Popen[bytes](command, stdin=pipe, stdout=pipe, stderr=pipe, **ipc.SESSION)
     try:
         text, errors = process.communicate(stdin, limit_s)
     except subprocess.TimeoutExpired:

@@ -1,7 +1,8 @@
 """Prompt and parameters that other programs wrote into a picture's texts.
 
-AUTOMATIC1111 and its kin write one text of lines; ComfyUI writes the graph of its nodes, InvokeAI
-and Fooocus write JSON. The keys of a result are parameters of `img2img` in any spelling.
+AUTOMATIC1111 and its kin write one text of lines; ComfyUI writes the graph of its nodes; InvokeAI,
+Fooocus, SwarmUI and NovelAI write JSON, and Easy Diffusion one text for each parameter. The keys of
+a result are parameters of `img2img` in any spelling.
 """
 
 from __future__ import annotations
@@ -22,11 +23,21 @@ _A1111_KEYS = {
     "CFG scale": ("guidance_scale", float), "Seed": ("seed", int),
     "Denoising strength": ("strength", float), "Clip skip": ("clip_skip", int),
 }  # fmt: skip
-_JSON_KEYS = {
+_KEYS = {
     "prompt": "prompt", "positive_prompt": "prompt", "negative_prompt": "negative_prompt",
-    "seed": "seed", "steps": "steps", "cfg_scale": "guidance_scale", "strength": "strength",
-    "guidance_scale": "guidance_scale",
+    "negativeprompt": "negative_prompt", "uc": "negative_prompt", "seed": "seed", "steps": "steps",
+    "num_inference_steps": "steps", "cfg_scale": "guidance_scale", "cfgscale": "guidance_scale",
+    "guidance_scale": "guidance_scale", "scale": "guidance_scale", "strength": "strength",
+    "prompt_strength": "strength", "initimagecreativity": "strength", "clip_skip": "clip_skip",
+    "sampler": "sampler", "sampler_name": "sampler", "comfyuisampler": "sampler",
+    "scheduler": "schedule", "comfyuischeduler": "schedule",
 }  # fmt: skip
+"""Parameters by the keys of all programs but AUTOMATIC1111 and ComfyUI."""
+_KINDS: dict[str, type[int] | type[float]] = {
+    "seed": int, "steps": int, "clip_skip": int, "guidance_scale": float, "strength": float,
+}  # fmt: skip
+_OWN_SCHEDULE = ("automatic", "normal")
+"""Names of a sampler's own schedule."""
 _COMFY_KEYS = {
     "seed": "seed", "noise_seed": "seed", "steps": "steps", "cfg": "guidance_scale",
     "sampler_name": "sampler", "scheduler": "schedule", "denoise": "strength",
@@ -45,9 +56,14 @@ def parameters_of(texts: Mapping[str, str]) -> dict[str, Any]:
         MetadataError: they have no prompt, or not in a form that is read here.
     """
     if (text := texts.get("parameters")) is not None:
-        return _of_object(text) if text.lstrip().startswith("{") else of_a1111(text)
+        return _of_json(text) if text.lstrip().startswith("{") else of_a1111(text)
     if (text := texts.get("invokeai_metadata")) is not None:
-        return _of_object(text)
+        return _of_invokeai(text)
+    if texts.get("Software") == "NovelAI" and "Comment" in texts:
+        return _of_values({"prompt": texts.get("Description")} | dict(_json(texts["Comment"])))
+    by_words = {key.casefold().replace(" ", "_"): text for key, text in texts.items()}
+    if {"prompt", "seed", "guidance_scale"} <= by_words.keys():
+        return _of_values(by_words)
     if (text := texts.get("prompt")) is not None:
         return _of_comfyui(text)
     if not texts:
@@ -77,21 +93,44 @@ def _of_pairs(pairs: Mapping[str, str]) -> dict[str, Any]:
             values[name] = kind(text)
         except ValueError:
             raise MetadataError(f"the image's text has {key}: {text[:40]}") from None
-    if values.get("schedule", "").casefold() in ("automatic", "normal"):
-        del values["schedule"]  # the sampler's own one
+    return _without_own_schedule(values)
+
+
+def _without_own_schedule(values: dict[str, Any]) -> dict[str, Any]:
+    if str(values.get("schedule", "")).casefold() in _OWN_SCHEDULE:
+        del values["schedule"]
     return values
 
 
-def _of_object(text: str) -> dict[str, Any]:
+def _of_json(text: str) -> dict[str, Any]:
+    """Parameters of Fooocus, or of SwarmUI, which has them one level deeper."""
     document = _json(text)
-    values = {name: document[key] for key, name in _JSON_KEYS.items() if _is_value(document, key)}
+    inner = document.get("sui_image_params")
+    return _of_values(inner if is_mapping(inner) else document)
+
+
+def _of_invokeai(text: str) -> dict[str, Any]:
+    """Parameters of InvokeAI, whose word for a sampler is scheduler."""
+    document = dict(_json(text))
+    scheduler = document.pop("scheduler", None)
+    if isinstance(scheduler, str):
+        document["sampler"] = scheduler.removesuffix("_k")
+        document |= {"scheduler": "karras"} if scheduler.endswith("_k") else {}
+    return _of_values(document)
+
+
+def _of_values(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The document's parameters in our words. Raises `MetadataError`."""
+    values = {name: document[key] for key, name in _KEYS.items() if _is_value(document, key)}
     if not isinstance(values.get("prompt"), str):
         raise MetadataError("the image's metadata has no prompt in a form that is read here")
-    scheduler = document.get("scheduler")
-    if isinstance(scheduler, str):
-        values["sampler"] = scheduler.removesuffix("_k")
-        values |= {"schedule": "karras"} if scheduler.endswith("_k") else {}
-    return values
+    for name, kind in _KINDS.items():
+        if isinstance(text := values.get(name), str):
+            try:
+                values[name] = kind(text)
+            except ValueError:
+                raise MetadataError(f"the image's metadata has {name}: {text[:40]}") from None
+    return _without_own_schedule(values)
 
 
 def _is_value(document: Mapping[str, Any], key: str) -> bool:
@@ -147,16 +186,19 @@ def _text_at(nodes: Mapping[str, Any], link: object) -> str | None:
     for _ in range(_MOST_LINKS):
         if isinstance(link, str):
             return link
-        source = cast("list[object]", link)[:1] if isinstance(link, list) else []
+        source = cast("list[object]", link)[:2] if isinstance(link, list) else []
         node = nodes.get(str(source[0])) if source else None
         inputs = node.get("inputs") if is_mapping(node) else None
         if not is_mapping(inputs):
             return None
-        link = next(_forward(inputs), None)
+        link = next(_forward(inputs, source[1:]), None)
     return None
 
 
-def _forward(inputs: Mapping[str, Any]) -> Iterator[Any]:
+def _forward(inputs: Mapping[str, Any], output: list[object]) -> Iterator[Any]:
+    """Inputs that may hold the text of an output, which is counted from 0; the likeliest first."""
+    if {"positive", "negative"} <= inputs.keys():  # such as a ControlNet: it changes both prompts
+        return iter([inputs["negative" if output == [1] else "positive"]])
     names: Iterable[str] = ("text", "text_g", "string", "value", "conditioning", "positive")
     return (inputs[name] for name in names if name in inputs)
 

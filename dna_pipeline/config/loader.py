@@ -317,7 +317,7 @@ class _Reader:
         may_have_it = models.folder is not None or ANY_NAME in self.broken_models
         if name is not None and name not in models.declared and may_have_it and kind in STAGES:
             return None
-        return model_problem(models.declared, kind, name)
+        return model_problem(Models(models.declared), kind, name)
 
     def _check_order(self, path: KeyPath, stages: list[StageSpec]) -> None:
         a = {"image": "an image", "mesh": "a mesh"}

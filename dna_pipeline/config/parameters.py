@@ -19,12 +19,11 @@ from dna_pipeline.config.problems import (
 from dna_pipeline.config.sentences import nearest, shown
 from dna_pipeline.config.yaml12 import Document, KeyPath, is_mapping
 from dna_pipeline.config.yaml_faults import without_blank
-from dna_pipeline.providers.checkpoints import ambiguity
 from dna_pipeline.stages import registry
 
 if TYPE_CHECKING:
     from dna_pipeline.config.schema import StageSpec
-    from dna_pipeline.providers.base import Provider
+    from dna_pipeline.providers.checkpoints import Models
     from dna_pipeline.stages.base import Stage
 
 
@@ -144,7 +143,7 @@ def keys_of(spec: StageSpec) -> tuple[str, ...]:
     return tuple(dict.fromkeys((spec.type, spec.id)))
 
 
-def model_problem(models: Mapping[str, Provider], stage_type: str, name: str | None) -> str | None:
+def model_problem(models: Models, stage_type: str, name: str | None) -> str | None:
     """Reason why the model of that name cannot run such a stage; None if it can.
 
     Without a name, the reason why the stage needs one.
@@ -153,7 +152,7 @@ def model_problem(models: Mapping[str, Provider], stage_type: str, name: str | N
         provider = models.get(name)
         if provider is not None and stage_type in provider.stages:
             return None
-        if (text := ambiguity(models, name)) is not None:
+        if (text := models.ambiguity(name)) is not None:
             return text
     fitting = [n for n, provider in models.items() if stage_type in provider.stages]
     if name is None and not registry.stage_class(stage_type).needs_model:

@@ -23,7 +23,7 @@ from dna_pipeline.base.clock import to_minute
 from dna_pipeline.config.hours import HOURS_PATTERN, Hours
 
 if TYPE_CHECKING:
-    from dna_pipeline.providers.base import Provider
+    from dna_pipeline.providers.checkpoints import Models
 
 SUBMIT_INBOX = "submit"
 """Name of the virtual inbox for the jobs of `dna-pipeline submit`; it has no watched folder."""
@@ -423,7 +423,7 @@ class Config:
     data: Path
     outbox: Path
     runtime: RuntimeSpec
-    models: Mapping[str, Provider]
+    models: Models
     pipelines: Mapping[str, Pipeline]
     inboxes: tuple[Inbox, ...]
     retention: RetentionSpec = field(default_factory=RetentionSpec)

@@ -30,7 +30,6 @@ from dna_pipeline.ledger.engine import Transaction
 from dna_pipeline.ledger.queue import Runnable
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Job
-from dna_pipeline.providers.checkpoints import ambiguity, folder_of
 from dna_pipeline.stages.registry import lora_names
 from dna_pipeline.weights.loras import LoraFolder
 
@@ -195,9 +194,11 @@ class Scheduler:
     def _no_checkpoint(self, name: str) -> str | None:
         """Reason why the folder of checkpoints has no such model; None if there is no folder."""
         models = self._config.models
-        if (text := ambiguity(models, name)) is not None or (folder := folder_of(models)) is None:
+        if (text := models.ambiguity(name)) is not None or models.folder is None:
             return text
-        return f"model {name!r}: {folder} holds no such checkpoint any more; put it there again"
+        return (
+            f"model {name!r}: {models.folder} holds no such checkpoint any more; put it there again"
+        )
 
     def _disk_shortage(self, _: Runnable) -> str | None:
         return disk_space.shortage(self._disks(), disk_space.FLOOR_BYTES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Protocol
@@ -54,26 +55,18 @@ class ClaimCleanup(Protocol):
         ...
 
 
+@dataclass(eq=False)
 class ClaimRecovery:
     """Recovers the claims of one inbox, once for each folder that is mounted there."""
 
-    def __init__(
-        self,
-        config: Config,
-        inbox: Inbox,
-        ledger: Ledger,
-        cleanup: ClaimCleanup,
-        settling: Settling,
-        look: Look,
-    ) -> None:
-        self._config = config
-        self._inbox = inbox
-        self._ledger = ledger
-        self._cleanup = cleanup
-        self._settling = settling
-        self._look_at = look
-        self._recovered_folder: tuple[int, int] | None = None
-        """Device and inode of the folder whose claims were all recovered."""
+    _config: Config
+    _inbox: Inbox
+    _ledger: Ledger
+    _cleanup: ClaimCleanup
+    _settling: Settling
+    _look_at: Look
+    _recovered_folder: tuple[int, int] | None = None
+    """Device and inode of the folder whose claims were all recovered."""
 
     def request(self) -> None:
         """Have the next `run` look at all claims again, as after an error."""

@@ -19,7 +19,6 @@ from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.operations import obstacles
 from dna_pipeline.operations.check_plan import PlannedJob, planned_jobs, preview
 from dna_pipeline.operations.lookup import open_queries
-from dna_pipeline.providers.checkpoints import ANY_NAME, Models, to_examine
 
 
 def check(config: Config) -> dict[str, Any]:
@@ -50,23 +49,18 @@ def check(config: Config) -> dict[str, Any]:
 
 
 def _models(config: Config, jobs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Facts about all models. A wrong file is told of the models in `to_examine` alone."""
+    """Facts about all models. Only those of `Models.to_examine` are searched for a wrong file."""
     models = config.models
     used = {name for job in jobs for name in job["models"]} | config.models_in_pipelines()
-    examined = to_examine(models, used)
+    examined = models.to_examine(used)
     report = [
         {"name": name, "provider": provider.name_in_config, "missing": provider.missing(),
          "mismatch": provider.mismatch() if name in examined else None, "jobs": 0}
         for name, provider in models.items()
     ]  # fmt: skip
     absent = {"provider": "diffusers", "mismatch": None, "jobs": 0}
-    if isinstance(models, Models):
-        report += [
-            {"name": name, "missing": text, **absent} for name, text in models.ambiguities().items()
-        ]
-        if (problem := models.folder_problem()) is not None:
-            report.append({"name": ANY_NAME, "missing": problem, **absent})
-    return report
+    problems = models.problems().items()
+    return report + [{"name": name, "missing": text, **absent} for name, text in problems]
 
 
 def _note_missing_weights(report: dict[str, Any]) -> None:

@@ -34,7 +34,6 @@ from dna_pipeline.config.inboxes import is_own_name
 from dna_pipeline.config.schema import Config
 from dna_pipeline.intake.claiming import owner
 from dna_pipeline.ledger import health
-from dna_pipeline.providers.checkpoints import declared_in, folder_of
 
 if TYPE_CHECKING:
     from dna_pipeline.ledger.store import Ledger
@@ -229,10 +228,10 @@ def _configured(config: Config) -> Iterator[Path]:
     yield from (config.file, config.outbox, log_file(config.logs))
     for inbox in config.inboxes:
         yield from (inbox.path, *inbox.source_roots)
-    for model in declared_in(config.models).values():
+    for model in config.models.declared.values():
         yield from model.weight_paths
-    if (folder := folder_of(config.models)) is not None:
-        yield folder
+    if config.models.folder is not None:
+        yield config.models.folder
 
 
 def _below(folder: Path, paths: Iterable[Path], look: Look) -> Iterator[Path]:

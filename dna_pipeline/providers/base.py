@@ -161,7 +161,8 @@ class ImageToImageRequest:
     the text encoder's last layer, 2 for the one before it. `embeddings`: files of textual
     inversions, by the names that may stand for them in the prompts. `mask`: mode L, of the
     picture's size; what is white in it is redrawn. None to redraw all. The prompt has no tags of
-    LoRAs any more; `loras` has them all.
+    LoRAs any more; `loras` has them all. `tile`: longest
+    side of what the model sees at once, a multiple of 8; None for all.
     """
 
     prompt: str
@@ -178,6 +179,7 @@ class ImageToImageRequest:
     embeddings: Mapping[str, Path] = field(default_factory=dict[str, Path])
     mask: Image.Image | None = None
     loras: tuple[Lora, ...] = ()
+    tile: int | None = None
 
 
 @runtime_checkable
@@ -252,6 +254,7 @@ class ReportsDevice(Protocol):
         ...
 
 
+@dataclass(eq=False)
 class ModelCache:
     """The loaded models by name; each is loaded once and stays until it is evicted.
 
@@ -262,26 +265,16 @@ class ModelCache:
             more checkpoints than fit into memory, which on a CPU would end the process.
     """
 
-    def __init__(
-        self,
-        providers: Mapping[str, Provider],
-        device: Device,
-        is_one_of_many: Callable[[str], bool] = lambda _: False,
-    ) -> None:
-        self._providers = providers
-        self._device = device
-        self._is_one_of_many = is_one_of_many
-        self._loaded: dict[str, Any] = {}
-        self._lock = threading.Lock()
-
-    @property
-    def device(self) -> Device:
-        return self._device
+    _providers: Mapping[str, Provider]
+    device: Device
+    _is_one_of_many: Callable[[str], bool] = lambda _: False
+    _loaded: dict[str, Any] = field(default_factory=dict[str, Any])
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def provider(self, name: str) -> Provider:
         """The configured entry, for use on the models' device. Raises `UnknownModel`."""
         try:
-            return self._providers[name].for_device(self._device)
+            return self._providers[name].for_device(self.device)
         except KeyError:
             raise UnknownModel(f"model {name!r} is not declared") from None
 
@@ -298,7 +291,7 @@ class ModelCache:
                 if (why := provider.mismatch()) is not None:
                     raise WeightsMismatch(why)
                 self._make_room_for(name)
-                self._loaded[name] = provider.load(self._device)
+                self._loaded[name] = provider.load(self.device)
             return self._loaded[name]
 
     def _make_room_for(self, name: str) -> None:
@@ -312,8 +305,8 @@ class ModelCache:
         provider, model = self.provider(name), self._loaded.get(name)
         if isinstance(model, ReportsDevice):
             return model.computes_on
-        device = self._device.name if provider.needs_device else "cpu"
-        return Device(device, provider.dtype_on(self._device))
+        device = self.device.name if provider.needs_device else "cpu"
+        return Device(device, provider.dtype_on(self.device))
 
     def evict(self, *keep: str) -> list[str]:
         """Forget all loaded models except those to `keep`, and return the names of the others."""

@@ -72,13 +72,27 @@ class Models(Mapping[str, Provider]):
         names = " and ".join(path.name for path in paths)
         return f"{names} in {self.folder} have one name; rename one or move it away"
 
-    def ambiguities(self) -> dict[str, str]:
-        """The sentences about all names that several files have, by these names."""
-        names = sorted({_name(path) for path in self._entries()})
+    def problems(self, names: Iterable[str] | None = None) -> dict[str, str]:
+        """Sentences about what is wrong with the folder: by `ANY_NAME` if it is no folder, else by
+        each name that several files have.
+
+        Args:
+            names: the names to look at; None for all.
+        """
+        if (problem := self._folder_problem()) is not None:
+            return {ANY_NAME: problem}
+        if names is None:
+            names = sorted({_name(path) for path in self._entries()})
         return {name: text for name in names if (text := self.ambiguity(name)) is not None}
 
-    def folder_problem(self) -> str | None:
-        """A sentence about a folder of checkpoints that is none; None if all is well."""
+    def to_examine(self, used: Iterable[str]) -> set[str]:
+        """The names of the models whose headers a command reads: all, but of a folder of more than
+        `MANY` checkpoints only those in `used`."""
+        names = set(self)
+        declared = self.declared.keys()
+        return names if len(names - declared) <= MANY else names & {*declared, *used}
+
+    def _folder_problem(self) -> str | None:
         if self.folder is None or self.folder.is_dir():
             return None
         if self.folder.exists():
@@ -114,26 +128,3 @@ class Models(Mapping[str, Provider]):
 
 def _name(path: Path) -> str:
     return path.name if (path / INDEX).is_file() else path.stem
-
-
-def ambiguity(models: Mapping[str, Provider], name: str) -> str | None:
-    """A sentence about several files of that name; None if there are not several."""
-    return models.ambiguity(name) if isinstance(models, Models) else None
-
-
-def folder_of(models: Mapping[str, Provider]) -> Path | None:
-    """The folder of checkpoints; None if there is none."""
-    return models.folder if isinstance(models, Models) else None
-
-
-def declared_in(models: Mapping[str, Provider]) -> Mapping[str, Provider]:
-    """The models that pipeline.yaml declares one by one."""
-    return models.declared if isinstance(models, Models) else models
-
-
-def to_examine(models: Mapping[str, Provider], used: Iterable[str]) -> set[str]:
-    """The names of the models whose headers a command reads: all, but of a folder of more than
-    `MANY` checkpoints only those in `used`."""
-    names = set(models)
-    declared = declared_in(models).keys()
-    return names if len(names - declared) <= MANY else names & {*declared, *used}

@@ -24,18 +24,18 @@ _AMX = "amx_bf16"
 _AVX512 = "avx512_bf16"
 
 
-def chosen_dtype(own: DtypeKey, device: Device, is_plain: Callable[[], bool]) -> str:
+def chosen_dtype(own: DtypeKey, device: Device, keeps_device_dtype: Callable[[], bool]) -> str:
     """Number type for a model: its entry's own, else that of `runtime.dtype`, else the fastest one
     on the device.
 
     Args:
         own: the entry's key `dtype`.
-        is_plain: true if `auto` is to mean the device's own type for this model; called only where
-            that is open.
+        keeps_device_dtype: true if `auto` is to mean the device's own type for this model; called
+            only where that is open.
     """
     if own != "auto":
         return own
-    if not device.dtype_is_free or is_plain():
+    if not device.dtype_is_free or keeps_device_dtype():
         return device.dtype
     return str(fast_dtype(device.name)).removeprefix("torch.")
 

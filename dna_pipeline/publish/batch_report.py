@@ -7,6 +7,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
 from math import inf
@@ -41,25 +42,17 @@ STEP_S = 0.05
 """Time in seconds that one step may take from the daemon's loop."""
 
 
+@dataclass(eq=False)
 class BatchReports:
-    """Makes the folders of new batches, and writes the batch report of each unfinished batch.
+    """Makes the folders of new batches, and writes the batch report of each unfinished batch."""
 
-    Args:
-        dispose_unneeded: removes the claims that no job and no batch report needs any more.
-        look: says whether a folder can be reached.
-    """
+    _ledger: Ledger
+    _publisher: Publisher
+    _dispose_unneeded: Callable[[], None]
+    """Removes the claims that no job and no batch report needs any more."""
+    _look: Look = look_directly
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        publisher: Publisher,
-        dispose_unneeded: Callable[[], None],
-        look: Look = look_directly,
-    ) -> None:
-        self._ledger = ledger
-        self._publisher = publisher
-        self._dispose_unneeded = dispose_unneeded
-        self._look = look
+    def __post_init__(self) -> None:
         self._written: dict[str, bytes] = {}
         self._columns: dict[str, VaryingColumns] = {}
         self._is_stale = True

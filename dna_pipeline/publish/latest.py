@@ -18,7 +18,7 @@ from dna_pipeline.ledger.tables import ArtifactRow, Drop, Job
 from dna_pipeline.media.meshes.obj_names import SUFFIXES, word
 from dna_pipeline.publish.outbox import Outbox
 
-_RESULT_SUFFIXES = (".glb", ".obj", ".ply", ".stl", ".png", ".mtl")
+_RESULT_SUFFIXES = (".glb", ".obj", ".ply", ".stl", ".png", ".jpg", ".webp", ".mtl")
 _OWN_SUFFIXES = _RESULT_SUFFIXES[:-1]
 """Endings without that of materials, which count as companions."""
 
@@ -107,7 +107,7 @@ def choose(stem: str, files: Sequence[ArtifactRow]) -> LatestSelection:
         elif file.role in ("material", "texture"):
             companions[_end(file.path, stem)] = file.path
         elif file.role == "image" or (file.role == "matte" and not pictures):
-            pictures[".png"] = file.path
+            pictures = {PurePosixPath(file.path).suffix: file.path}
     return LatestSelection(meshes | pictures, companions)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from dna_pipeline import __version__
-from dna_pipeline.base.files import sha256_file
+from dna_pipeline.base.files import INTERMEDIATE, sha256_file
 from dna_pipeline.base.times import format_time, utcnow
 from dna_pipeline.ledger.tables import ArtifactRow, Drop, Job, StageRun
 from dna_pipeline.publish.manifest import (
@@ -67,6 +67,11 @@ def stage_part(run: StageRun) -> StagePart:
         dtype=run.dtype, batch_size=run.batch_size, seconds=run.seconds, warnings=run.warnings,
         stage_key=run.stage_key,
     )  # fmt: skip
+
+
+def published(stages: StageFiles) -> StageFiles:
+    """Leave out the files that belong in no result: those for the next stage alone."""
+    return [(run, [file for file in files if file.role != INTERMEDIATE]) for run, files in stages]
 
 
 def artifact_part(file: ArtifactRow) -> ArtifactPart:

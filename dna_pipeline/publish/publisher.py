@@ -54,6 +54,7 @@ from dna_pipeline.publish.manifest_parts import (
     job_part,
     makes_parts,
     originals_of,
+    published,
     stage_part,
 )
 from dna_pipeline.publish.outbox import Outbox, Publication
@@ -249,6 +250,7 @@ class Publisher:
     # --- contents of the folder ---
 
     def _result(self, job: Job, drop: Drop, stages: StageFiles, name: str) -> Publication:
+        stages = published(stages)
         files = self._stage_files(job, stages)
         texts: list[tuple[str, bytes]] = []
         if drop.originals == "archive":

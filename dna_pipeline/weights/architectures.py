@@ -13,17 +13,15 @@ from math import prod
 
 Shapes = Mapping[str, tuple[int, ...]]
 
+SD1, SD2, SDXL = "Stable Diffusion 1.5", "Stable Diffusion 2", "Stable Diffusion XL"
+_SDXL_REFINER, _SD3 = f"{SDXL}'s refiner", "Stable Diffusion 3"
+
 UNET_PREFIXES = ("model.diffusion_model.", "diffusion_model.", "", "net.", "unet.", "transformer.")
 
-_WIDTHS = {
-    768: "Stable Diffusion 1.5",
-    1024: "Stable Diffusion 2",
-    2048: "Stable Diffusion XL",
-    1280: "Stable Diffusion XL's refiner",
-}
+_WIDTHS = {768: SD1, 1024: SD2, 2048: SDXL, 1280: _SDXL_REFINER}
 
 _OTHERS: tuple[tuple[str, str], ...] = (
-    ("joint_blocks.0.", "Stable Diffusion 3"),
+    ("joint_blocks.0.", _SD3),
     ("distilled_guidance_layer.", "Chroma"),
     ("single_stream_modulation.", "Flux 2"),
     ("txt_in.individual_token_refiner.", "HunyuanVideo"),
@@ -40,7 +38,7 @@ _OTHERS: tuple[tuple[str, str], ...] = (
     ("blocks.0.cross_attn.q_linear.", "PixArt or Sana"),
     ("blocks.0.attn.qkv_x.", "Mochi"),
     ("mlp_t5.", "Hunyuan-DiT"),
-    ("transformer_blocks.0.attn.add_q_proj.", "Stable Diffusion 3"),
+    ("transformer_blocks.0.attn.add_q_proj.", _SD3),
     ("blocks.0.self_attn.", "a transformer such as Wan or Cosmos"),
     ("transformer_blocks.0.scale_shift_table", "PixArt or LTX-Video"),
 )
@@ -78,7 +76,7 @@ def _unet(shapes: Shapes, label: tuple[int, ...]) -> str:
     if any(".time_stack." in name or "temporal_" in name for name in shapes):
         return "Stable Video Diffusion"
     if len(label) == 2 and label[1] in (2816, 2560):
-        return _WIDTHS[2048 if label[1] == 2816 else 1280]
+        return SDXL if label[1] == 2816 else _SDXL_REFINER
     return family_of_width(context_width(shapes))
 
 
@@ -106,9 +104,9 @@ _DOWN = (
 _NAME_MARKS: tuple[tuple[str, str], ...] = (
     ("double_blocks_", "Flux"), ("double_blocks.", "Flux"),
     ("single_transformer_blocks", "Flux"),
-    ("joint_blocks", "Stable Diffusion 3"),
-    ("lora_te1_", "Stable Diffusion XL"), ("lora_te2_", "Stable Diffusion XL"),
-    ("text_encoder_2.", "Stable Diffusion XL"),
+    ("joint_blocks", _SD3),
+    ("lora_te1_", SDXL), ("lora_te2_", SDXL),
+    ("text_encoder_2.", SDXL),
 )  # fmt: skip
 _DEEP_BLOCK = re.compile(r"attentions[._]\d+[._]transformer_blocks[._][1-9]|input_blocks_[4578]_1_")
 
@@ -122,11 +120,11 @@ def architecture_of_adapter(shapes: Shapes) -> str:
     if width is not None:
         return family_of_width(width)
     if any(_DEEP_BLOCK.search(key) for key in shapes):
-        return "Stable Diffusion XL"
+        return SDXL
     if any("transformer_blocks" in key and "down_blocks" not in key for key in shapes) and not any(
         "attentions" in key for key in shapes
     ):
-        return "a transformer, not a Stable Diffusion 1.5"
+        return f"a transformer, not a {SD1}"
     return family_of_width(_input_width(shapes, _TEXT_LAYER))
 
 

@@ -12,25 +12,19 @@ import io
 import json
 import shutil
 import tarfile
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, TypeGuard, cast
+from typing import IO, Any, cast
 
 from dna_pipeline.base.errors import TransferFailed
 from dna_pipeline.base.files import fsync, remove_tree_if_there, sha256_file, write_atomic
 from dna_pipeline.base.naming import is_reserved
 from dna_pipeline.base.quantities import size
+from dna_pipeline.weights.headers import Format, read_header
 from dna_pipeline.weights.progress import Progress
 from dna_pipeline.weights.pull import RESERVE_BYTES
-from dna_pipeline.weights.staging import (
-    STAGING,
-    Staging,
-    hold_lock,
-    publish_file,
-    publish_folder,
-    resolved,
-)
+from dna_pipeline.weights.staging import STAGING, Staging, hold_lock, publish, resolved
 
 LIST_NAME = "dna-models.json"
 _FORMAT = "dna-pipeline models"
@@ -45,11 +39,8 @@ _INVALID_LIST = (
 _IMPORT = "import-"
 """Beginning of the names of staging folders."""
 
-_COMPRESSIONS = {
-    "gzip": b"\x1f\x8b", "bzip2": b"BZh", "xz": b"\xfd7zXZ", "zstd": b"\x28\xb5\x2f\xfd",
-    "zip": b"PK\3\4",
-}  # fmt: skip
-"""First bytes of compressed files."""
+_ONE_FILE = "file"
+"""Name in the staging folder of a model that is one file."""
 
 MODELS = "models"
 """Folder in the data folder below which all models of an archive appear."""
@@ -91,10 +82,21 @@ class PackedModel:
         return f"{self.target}/{file.path}" if file.path else self.target
 
     def as_json(self) -> dict[str, Any]:
-        files = [{"path": f.path, "bytes": f.bytes, "sha256": f.sha256} for f in self.files]
-        return {
-            "name": self.name, "target": self.target, "license": self.licence, "files": files,
-        }  # fmt: skip
+        files = [asdict(file) for file in self.files]
+        return {"name": self.name, "target": self.target, "license": self.licence, "files": files}
+
+
+def pack(
+    name: str, target: str, licence: str | None, root: Path, hashes: Mapping[Path, str]
+) -> PackedModel:
+    """Describe a model for an archive, from the hashes of its files."""
+    files = (
+        PackedFile(
+            "" if path == root else path.relative_to(root).as_posix(), path.stat().st_size, sha256
+        )
+        for path, sha256 in hashes.items()
+    )
+    return PackedModel(name, target, licence, tuple(files))
 
 
 # --- writing ---
@@ -117,7 +119,8 @@ def export(target: Path, models: Sequence[tuple[PackedModel, Path]], progress: P
 
     def write(stream: IO[bytes]) -> None:
         with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive:
-            _add_bytes(archive, LIST_NAME, json.dumps(listing, indent=1).encode())
+            data = json.dumps(listing, indent=1).encode()
+            archive.addfile(_member(LIST_NAME, len(data)), io.BytesIO(data))
             for model, root in models:
                 for file in model.files:
                     progress.show_file(f"{model.name} {file.path}".rstrip())
@@ -146,10 +149,6 @@ def _member(name: str, number: int) -> tarfile.TarInfo:
     return member
 
 
-def _add_bytes(archive: tarfile.TarFile, name: str, data: bytes) -> None:
-    archive.addfile(_member(name, len(data)), io.BytesIO(data))
-
-
 def _add_file(
     archive: tarfile.TarFile, name: str, path: Path, file: PackedFile, progress: Progress
 ) -> None:
@@ -173,7 +172,7 @@ class _HashingReader:
         self._progress = progress
         self._digest = hashlib.sha256()
 
-    def read(self, number: int) -> bytes:
+    def read(self, number: int = -1, /) -> bytes:
         data = self._stream.read(number)
         self._digest.update(data)
         self._progress.advance(len(data))
@@ -210,7 +209,7 @@ def import_archive(
                 new = [model for model in models if model not in present]
                 check_space(data / MODELS, sum(model.bytes for model in new))
                 progress.begin(sum(model.bytes for model in models))
-                _take_in(archive, path, data, models, present, progress)
+                _Import(archive, path, data, progress).take_in(models, present)
     except tarfile.TarError as error:
         raise TransferFailed(_no_archive(path, error)) from None
     return new, present
@@ -223,11 +222,9 @@ def _remove_left(root: Path) -> None:
 
 
 def _no_archive(path: Path, error: tarfile.TarError) -> str:
-    with path.open("rb") as stream:
-        begin = stream.read(6)
-    for name, mark in _COMPRESSIONS.items():
-        if begin.startswith(mark):
-            return f"{path} is compressed ({name}): unpack it, and import the .tar"
+    header = read_header(path)
+    if header.format is Format.ARCHIVE and header.note != "tar":
+        return f"{path} is compressed ({header.note}): unpack it, and import the .tar"
     return f"{path} is no archive of models, or is cut off ({error})"
 
 
@@ -302,125 +299,71 @@ def _is_present(model: PackedModel, data: Path) -> bool:
     )
 
 
-def _take_in(
-    archive: tarfile.TarFile,
-    path: Path,
-    data: Path,
-    models: Sequence[PackedModel],
-    present: Sequence[PackedModel],
-    progress: Progress,
-) -> None:
-    for model in models:
-        name = PurePosixPath(model.target).name
-        staging = Staging(resolved(data / model.target), f"{_IMPORT}{name}")
-        staging.remove()
-        try:
-            _read_model(archive, path, model, None if model in present else staging, progress)
-            if model not in present:
-                _publish(staging, model)
-        except BaseException:
+@dataclass(frozen=True, slots=True)
+class _Import:
+    """An archive that is read member after member."""
+
+    archive: tarfile.TarFile
+    path: Path
+    data: Path
+    progress: Progress
+
+    def take_in(self, models: Sequence[PackedModel], present: Sequence[PackedModel]) -> None:
+        """Read all models, and let those appear that are not present."""
+        for model in models:
+            name = PurePosixPath(model.target).name
+            staging = Staging(resolved(self.data / model.target), f"{_IMPORT}{name}")
             staging.remove()
-            raise
-    if (extra := archive.next()) is not None:
-        raise TransferFailed(f"{path} holds {extra.name!r}, which its list does not name")
+            try:
+                self._read_model(model, None if model in present else staging)
+                if model not in present:
+                    names = [file.path or _ONE_FILE for file in model.files]
+                    publish(staging, names, is_file=model.is_file, again="import again")
+            except BaseException:
+                staging.remove()
+                raise
+        if (extra := self.archive.next()) is not None:
+            raise TransferFailed(f"{self.path} holds {extra.name!r}, which its list does not name")
 
+    def _read_model(self, model: PackedModel, staging: Staging | None) -> None:
+        """Read the members of one model into a staging folder, or pass over them."""
+        for file in model.files:
+            self.progress.show_file(f"{model.name} {file.path}".rstrip())
+            member = self._next(model.member_of(file), file)
+            if staging is None:
+                self.progress.resume(file.bytes)
+            else:
+                self._extract(member, staging.path_of(file.path or _ONE_FILE), file)
 
-def _read_model(
-    archive: tarfile.TarFile,
-    path: Path,
-    model: PackedModel,
-    staging: Staging | None,
-    progress: Progress,
-) -> None:
-    """Read the members of one model into a staging folder, or pass over them."""
-    for file in model.files:
-        progress.show_file(f"{model.name} {file.path}".rstrip())
-        member = archive.next()
-        if not _is_listed(member, model, file):
-            raise TransferFailed(f"{path}: {_deviation(member, model.member_of(file), file)}")
-        if staging is None:
-            progress.resume(file.bytes)
+    def _next(self, name: str, file: PackedFile) -> tarfile.TarInfo:
+        """The next member, which has to be the plain file that the list names next."""
+        member = self.archive.next()
+        if member is None:
+            why = f"it ends before {name!r}, which its list names"
+        elif member.name != name:
+            why = f"it holds {member.name!r} where its list names {name!r}"
+        elif not member.isreg():
+            why = f"{name!r} is no plain file"
+        elif member.size != file.bytes:
+            why = f"{name!r} has {member.size:,} bytes, and {file.bytes:,} in the list"
         else:
-            place = staging.path_of(file.path or "file")
-            _extract(archive, path, member, place, file, progress)
+            return member
+        raise TransferFailed(f"{self.path}: {why}")
 
-
-def _deviation(member: tarfile.TarInfo | None, name: str, file: PackedFile) -> str:
-    """Clause about a member that is not the file that the list names next."""
-    if member is None:
-        return f"it ends before {name!r}, which its list names"
-    if member.name != name:
-        return f"it holds {member.name!r} where its list names {name!r}"
-    if not member.isreg():
-        return f"{name!r} is no plain file"
-    return f"{name!r} has {member.size:,} bytes, and {file.bytes:,} in the list"
-
-
-def _is_listed(
-    member: tarfile.TarInfo | None, model: PackedModel, file: PackedFile
-) -> TypeGuard[tarfile.TarInfo]:
-    """True if a member is that plain file, with the size that the list says."""
-    return (
-        member is not None
-        and member.name == model.member_of(file)
-        and member.isreg()
-        and member.size == file.bytes
-    )
-
-
-def _extract(
-    archive: tarfile.TarFile,
-    path: Path,
-    member: tarfile.TarInfo,
-    place: Path,
-    file: PackedFile,
-    progress: Progress,
-) -> None:
-    """Write one member to its staging folder, durable, and compare it with the list."""
-    stream = archive.extractfile(member)
-    assert stream is not None
-    digest = hashlib.sha256()
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with place.open("xb") as writer:
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
-            writer.write(chunk)
-            progress.advance(len(chunk))
-        writer.flush()
-        fsync(writer.fileno())
-    if digest.hexdigest() != file.sha256:
-        place.unlink()
-        raise TransferFailed(
-            f"{path}: {member.name} is damaged: expected SHA-256 {file.sha256}, {file.bytes:,} "
-            f"bytes; received {digest.hexdigest()}, {member.size:,} bytes. Copy the archive again"
-        )
-
-
-def _publish(staging: Staging, model: PackedModel) -> None:
-    try:
-        if model.is_file:
-            publish_file(staging, "file")
-        else:
-            publish_folder(staging, [file.path for file in model.files])
-    except FileExistsError as error:
-        raise TransferFailed(
-            f"{error.filename2 or error.filename} was made meanwhile and stays as it is"
-        ) from None
-
-
-def pack(
-    name: str,
-    target: str,
-    licence: str | None,
-    root: Path,
-    files: Iterable[Path],
-    progress: Progress,
-) -> PackedModel:
-    """Hash the files of a model for an archive."""
-    packed: list[PackedFile] = []
-    for path in files:
-        relative = "" if path == root else path.relative_to(root).as_posix()
-        progress.show_file(f"{name} {relative}".rstrip())
-        packed.append(PackedFile(relative, path.stat().st_size, sha256_file(path)))
-        progress.advance(packed[-1].bytes)
-    return PackedModel(name, target, licence, tuple(packed))
+    def _extract(self, member: tarfile.TarInfo, place: Path, file: PackedFile) -> None:
+        """Write one member to its staging folder, durable, and compare it with the list."""
+        stream = self.archive.extractfile(member)
+        assert stream is not None
+        reader = _HashingReader(stream, self.progress)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with place.open("xb") as writer:
+            shutil.copyfileobj(reader, writer, _CHUNK)
+            writer.flush()
+            fsync(writer.fileno())
+        if reader.sha256 != file.sha256:
+            place.unlink()
+            raise TransferFailed(
+                f"{self.path}: {member.name} is damaged: expected SHA-256 {file.sha256}, "
+                f"{file.bytes:,} bytes; received {reader.sha256}, {member.size:,} bytes. Copy the "
+                "archive again"
+            )

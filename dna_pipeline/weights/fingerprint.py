@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dna_pipeline.base.files import read_json, sha256_file, write_bytes
 from dna_pipeline.weights.licences import licence_of
 from dna_pipeline.weights.pins import is_weights
+from dna_pipeline.weights.progress import Progress
 
 if TYPE_CHECKING:
     from dna_pipeline.providers.base import Provider
@@ -25,23 +26,10 @@ class Fingerprints:
         self._hashes: dict[str, str] = read_json(self._file) or {}
 
     def of(self, provider: Provider) -> tuple[str, str | None]:
-        """The path as the manifest names it, and the hash; None for a model without weights.
-
-        The hash of a single file is its own SHA-256. That of a folder is the SHA-256 of one line
-        `<path>\\0<sha256>\\n` for each file, in the order of their paths. A file outside of the
-        folder, or beside a single file, counts by its name after `../`.
-        """
+        """The path as the manifest names it, and the hash; None for a model without weights."""
         root, files = provider.weights()
-        if not files:
-            return self._manifest_path(root), None
-        if files == [root]:
-            return self._manifest_path(root), self._hash(root)
-        hashes = {name_below(root, f): self._hash(f) for f in files}
-        return self._manifest_path(root), folder_hash(hashes)
-
-    def of_file(self, path: Path) -> str:
-        """The hash of one file. Raises OSError."""
-        return self._hash(path)
+        hashes = {path: self.sha256(path) for path in files}
+        return manifest_path(self._data, root), model_hash(root, hashes) if files else None
 
     def licence(self, provider: Provider) -> str | None:
         """The licence for the manifest: from the configuration, else from the hashes of the files.
@@ -54,7 +42,7 @@ class Fingerprints:
         files = provider.weights()[1]
         if provider.license is not None or not files:
             return provider.license
-        return licence_of(self._hash(path) for path in files if is_weights(path))
+        return licence_of(self.sha256(path) for path in files if is_weights(path))
 
     def known_licence(self, provider: Provider) -> str | None:
         """The licence, as `licence` gives it, if the weights were hashed before; else None."""
@@ -71,14 +59,44 @@ class Fingerprints:
         self._hashes |= {_key(path): sha256 for path, sha256 in hashes.items()}
         write_bytes(self._file, json.dumps(self._hashes, indent=1).encode())
 
-    def _manifest_path(self, path: Path) -> str:
-        inside = path.is_relative_to(self._data)
-        return (path.relative_to(self._data) if inside else path).as_posix()
-
-    def _hash(self, path: Path) -> str:
+    def sha256(self, path: Path) -> str:
+        """The SHA-256 of a file. Raises OSError if it cannot be read."""
         if (key := _key(path)) not in self._hashes:
             self.remember({path: sha256_file(path)})
         return self._hashes[key]
+
+
+def manifest_path(data: Path, root: Path) -> str:
+    """The path of a model as manifests name it: below the data folder, else absolute."""
+    return (root.relative_to(data) if root.is_relative_to(data) else root).as_posix()
+
+
+def model_hash(root: Path, hashes: Mapping[Path, str]) -> str:
+    """The hash of a model from the hashes of its files, as manifests have it.
+
+    That of a single file is its own SHA-256. That of a folder is the SHA-256 of one line
+    `<path>\\0<sha256>\\n` for each file, in the order of their paths. A file outside of the folder,
+    or beside a single file, counts by its name after `../`.
+    """
+    if list(hashes) == [root]:
+        return hashes[root]
+    digest = hashlib.sha256()
+    by_name = {name_below(root, path): sha256 for path, sha256 in hashes.items()}
+    for name, sha256 in sorted(by_name.items()):
+        digest.update(f"{name}\0{sha256}\n".encode())
+    return digest.hexdigest()
+
+
+def hash_files(
+    name: str, files: Iterable[Path], hash_of: Callable[[Path], str], progress: Progress
+) -> dict[Path, str]:
+    """Hash the files of the model of that name, and show how far it is."""
+    hashes: dict[Path, str] = {}
+    for path in files:
+        progress.show_file(f"{name} {path.name}")
+        hashes[path] = hash_of(path)
+        progress.advance(path.stat().st_size)
+    return hashes
 
 
 def name_below(root: Path, path: Path) -> str:
@@ -91,11 +109,3 @@ def name_below(root: Path, path: Path) -> str:
 def _key(path: Path) -> str:
     stat = path.stat()
     return f"{path}|{stat.st_size}|{stat.st_mtime_ns}"
-
-
-def folder_hash(hashes: Mapping[str, str]) -> str:
-    """The hash of a model of several files, from the hash of each by its path in the folder."""
-    digest = hashlib.sha256()
-    for name, sha256 in sorted(hashes.items()):
-        digest.update(f"{name}\0{sha256}\n".encode())
-    return digest.hexdigest()

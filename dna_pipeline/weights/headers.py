@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from dna_pipeline.weights import onnx_file, pickles
-
-Shape = tuple[int, ...]
+from dna_pipeline.weights.pickles import Shape
 
 MAX_HEADER_BYTES = 100_000_000
 """Longest header that the safetensors format permits."""
@@ -160,6 +159,7 @@ def _pickled(file: IO[bytes], skip: int) -> Header:
 _MAGIC: tuple[tuple[bytes, Format, str], ...] = (
     (b"GGUF", Format.GGUF, ""),
     (b"\x1f\x8b", Format.ARCHIVE, "gzip"),
+    (b"BZh", Format.ARCHIVE, "bzip2"),
     (b"7z\xbc\xaf\x27\x1c", Format.ARCHIVE, "7z"),
     (b"Rar!", Format.ARCHIVE, "rar"),
     (b"\xfd7zXZ\x00", Format.ARCHIVE, "xz"),

@@ -105,7 +105,6 @@ class PinnedModel:
         target: its place below the data folder, where the configuration names no other.
         aliases: names of folders that are taken to mean this model, as `plain_name` gives them.
         full: name of the model of the same kind in float32; "" if there is none.
-        needs: names of models without which this one cannot be used.
     """
 
     name: str
@@ -119,7 +118,6 @@ class PinnedModel:
     note: str = ""
     aliases: tuple[str, ...] = ()
     full: str = ""
-    needs: tuple[str, ...] = ()
 
     def selected(self, options: Iterable[str] = ()) -> tuple[PinnedFile, ...]:
         """The files that a configuration with these options needs."""
@@ -227,7 +225,6 @@ def _model(entry: Mapping[str, Any], source: Mapping[str, Any]) -> PinnedModel:
         note=entry.get("note", ""),
         aliases=tuple(entry.get("aliases", ())),
         full=entry.get("full", ""),
-        needs=tuple(entry.get("needs", ())),
     )
 
 

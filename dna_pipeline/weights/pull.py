@@ -21,14 +21,7 @@ from dna_pipeline.weights.download import RemoteFile
 from dna_pipeline.weights.local_files import FileNotFound
 from dna_pipeline.weights.pins import PinnedFile, Placement, is_weights
 from dna_pipeline.weights.progress import Progress
-from dna_pipeline.weights.staging import (
-    STAGING,
-    hold_lock,
-    publish_file,
-    publish_folder,
-    resolved,
-    staging_of,
-)
+from dna_pipeline.weights.staging import STAGING, hold_lock, publish, resolved, staging_of
 
 RESERVE_BYTES = 64 << 20
 """Space that a pull leaves free on the disk."""
@@ -97,20 +90,27 @@ def _check_present(placement: Placement, lacking: Sequence[PinnedFile]) -> None:
     """
     if placement.model.is_file or not placement.target.is_dir():
         raise TransferFailed(f"{placement.target} is in the way; move it to another name")
-    pinned = {file.path: file.sha256 for file in placement.model.files}
-    others: list[str] = []
-    for path in sorted(placement.target.rglob("*")):
-        name = path.relative_to(placement.target).as_posix()
-        if name in pinned:
-            others += [name] if not path.is_file() or sha256_file(path) != pinned[name] else []
-        elif is_weights(path):
-            others.append(name)
-    if others:
+    if others := _others(placement, hashes=True):
         raise TransferFailed(
             f"{placement.target} lacks {lacking[0].path}, and holds other files than "
             f"{placement.model.title}: {', '.join(others[:4])}. Nothing was changed; move the "
             "folder to another name, or name it in pipeline.yaml, and pull again"
         )
+
+
+def _others(placement: Placement, *, hashes: bool) -> list[str]:
+    """Names in a model's folder of weights that are not pinned, and of what is not the file that
+    is pinned there; without `hashes`, a file passes whatever its bytes are."""
+    pinned = {file.path: file.sha256 for file in placement.model.files}
+    others: list[str] = []
+    for path in sorted(placement.target.rglob("*")):
+        name = path.relative_to(placement.target).as_posix()
+        if name in pinned:
+            is_pinned = path.is_file() and (not hashes or sha256_file(path) == pinned[name])
+            others += [] if is_pinned else [name]
+        elif is_weights(path):
+            others.append(name)
+    return others
 
 
 def check_space(planned: Iterable[PlannedModel]) -> None:
@@ -162,7 +162,9 @@ def pull(
         pulled: list[PulledModel] = []
         absent: list[str] = []
         for one in planned:
-            if one.placement.target.exists() and one.files != _plan(one.placement).files:
+            # The plan hashed the files that are there, which takes minutes.
+            is_changed = set(one.placement.lacking()) != set(one.files)
+            if is_changed or _others(one.placement, hashes=False):
                 raise TransferFailed(f"{one.placement.target} was made meanwhile; pull again")
             try:
                 pulled.append(_pull(one, fetcher, progress, accepts_changed))
@@ -200,15 +202,8 @@ def _pull(
             changed[file.path] = sha256
     if absent:
         raise _Incomplete(absent)
-    try:
-        if model.is_file:
-            publish_file(staging, one.files[0].path)
-        else:
-            publish_folder(staging, [file.path for file in one.files])
-    except FileExistsError as error:
-        raise TransferFailed(
-            f"{error.filename2 or error.filename} was made meanwhile and stays as it is; pull again"
-        ) from None
+    names = [file.path for file in one.files]
+    publish(staging, names, is_file=model.is_file, again="pull again")
     return PulledModel(placement, changed)
 
 

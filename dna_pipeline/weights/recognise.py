@@ -8,24 +8,23 @@ LyCORIS and PEFT.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 from dna_pipeline.weights.architectures import (
+    SD1,
+    SD2,
+    SDXL,
     UNET_PREFIXES,
+    Shapes,
     architecture_of_adapter,
     context_width,
     diffusion_model,
     family_of_width,
 )
 from dna_pipeline.weights.headers import Format, Header, read_header
-
-Shape = tuple[int, ...]
-Shapes = Mapping[str, Shape]
-
-SD1, SD2, SDXL = "Stable Diffusion 1.5", "Stable Diffusion 2", "Stable Diffusion XL"
 
 
 class Kind(StrEnum):
@@ -158,7 +157,8 @@ def _triposr(header: Header) -> ModelFile | None:
 
 
 _EMBEDDING_NAMES = {"emb_params", "string_to_param.*", "clip_l", "clip_g", "t5xxl"}
-_EMBEDDING_WIDTHS = {768: SD1, 1024: SD2, 1280: SDXL, 2048: SDXL}
+_TEXT_WIDTHS = {768: SD1, 1024: SD2, 1280: SDXL}
+_EMBEDDING_WIDTHS = {**_TEXT_WIDTHS, 2048: SDXL}
 
 
 def _embedding(header: Header) -> ModelFile | None:
@@ -236,7 +236,7 @@ def _text_encoder(header: Header) -> ModelFile | None:
     if widths and _has(names, "self_attn.", "resblocks.", "SelfAttention."):
         width = next(iter(widths))
         is_clip = widths[width].endswith("token_embedding.weight")
-        family = {768: SD1, 1024: SD2, 1280: SDXL}.get(width, "") if is_clip else "T5"
+        family = _TEXT_WIDTHS.get(width, "") if is_clip else "T5"
         return ModelFile(Kind.TEXT_ENCODER, header, family)
     if _has(names, "vision_model.", "visual.transformer."):
         return ModelFile(Kind.IMAGE_ENCODER, header)

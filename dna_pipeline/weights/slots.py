@@ -9,8 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from dna_pipeline.weights.architectures import SD1, SD2
 from dna_pipeline.weights.headers import Format
-from dna_pipeline.weights.recognise import SD1, SD2, Kind, ModelFile, recognise
+from dna_pipeline.weights.recognise import Kind, ModelFile, recognise
 
 
 @dataclass(frozen=True, slots=True)

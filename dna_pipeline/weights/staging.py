@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -105,6 +105,26 @@ def resolved(target: Path) -> Path:
         if path.is_symlink() and not path.exists():
             raise TransferFailed(f"{path} is a link to {path.readlink()}, which is not there")
     return Path(os.path.realpath(target))
+
+
+def publish(staging: Staging, names: Sequence[str], *, is_file: bool, again: str) -> None:
+    """Let the staged files of a model appear at its place. Durable on return.
+
+    Args:
+        is_file: True for a model that is one file.
+        again: clause that says what to do if something is in the way.
+
+    Raises:
+        TransferFailed: a file was made there meanwhile; nothing was replaced.
+    """
+    try:
+        if is_file:
+            publish_file(staging, names[0])
+        else:
+            publish_folder(staging, names)
+    except FileExistsError as error:
+        place = error.filename2 or error.filename
+        raise TransferFailed(f"{place} was made meanwhile and stays as it is; {again}") from None
 
 
 def publish_folder(staging: Staging, names: Iterable[str]) -> None:

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
+from psnr import psnr_db
 from scipy import ndimage
 
 from benches import options
@@ -84,17 +85,16 @@ def agreement(field: Field, mesh: TexturedMesh, size_px: int) -> dict[str, float
     expected = np.stack([volume.render_view(field, camera, size_px) for camera in cameras])
     drawn = [draw_unlit(mesh, camera, size_px) for camera in cameras]
     inside = np.stack([_eroded(alpha >= 1) for _, alpha in drawn])
-    error = (np.stack([picture for picture, _ in drawn]) - expected) ** 2
-    return {"whole_db": _decibel(error), "inside_db": _decibel(error[inside])}
+    ours = np.stack([picture for picture, _ in drawn])
+    return {
+        "whole_db": round(psnr_db(ours, expected, 1), 2),
+        "inside_db": round(psnr_db(ours[inside], expected[inside], 1), 2),
+    }
 
 
 def _eroded(mask: NDArray[Any]) -> NDArray[np.bool_]:
     erode = cast(Callable[..., NDArray[np.bool_]], getattr(ndimage, "binary_erosion"))  # noqa: B009
     return erode(mask, iterations=RIM_PX)
-
-
-def _decibel(error: NDArray[Any]) -> float:
-    return round(float(-10 * np.log10(error.mean())), 2)
 
 
 def draw_unlit(

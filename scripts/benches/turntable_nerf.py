@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from psnr import psnr_db
 from torch import Tensor
 
 from benches import options
@@ -64,8 +65,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     pictures, seconds, cpu_seconds = options.timed(
         lambda: list(volume.render_turntable(field, cameras, args.size))
     )
-    exact, reference = _reference(scene, [cameras[view] for view in indices], args)
-    off = np.stack([pictures[view] for view in indices]) - np.stack(exact)
+    views, reference = _reference(scene, [cameras[view] for view in indices], args)
+    ours, exact = np.stack([pictures[view] for view in indices]), np.stack(views)
     return {
         "scene": args.scene.name,
         "mode": "nerf",
@@ -75,8 +76,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "seconds": seconds,
         "cpu_seconds": cpu_seconds,
         "points": field.points,
-        "psnr_db": round(float(-10 * np.log10((off**2).mean() + 1e-12)), 2),
-        "worst": round(float(np.abs(off).max()), 4),
+        "psnr_db": round(psnr_db(ours, exact, 1), 2),
+        "worst": round(float(np.abs(ours - exact).max()), 4),
         "reference": reference,
         "speedup": round(reference["seconds"] / seconds, 2),
         "cpu_speedup": round(reference["cpu_seconds"] / cpu_seconds, 2),

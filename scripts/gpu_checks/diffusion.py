@@ -12,11 +12,12 @@ from typing import Any
 
 import torch
 
+from dna_pipeline.providers.stable_diffusion import compilation
+from dna_pipeline.providers.stable_diffusion.folder import SD15_CONFIG
 from gpu_checks.measuring import measured
 from gpu_checks.report import Check, Skipped
-from gpu_checks.setting import ROOT, Setting
+from gpu_checks.setting import Setting
 
-CONFIGS = ROOT / "dna_pipeline" / "providers" / "stable_diffusion" / "sd15_config"
 STEPS = 15
 """Of a job of 20 steps at strength 0.75."""
 BATCHES = {True: (1,), False: (1, 2, 4, 8)}
@@ -51,8 +52,8 @@ def compiled(side_px: int, setting: Setting) -> dict[str, Any]:
     """The UNet's step after `torch.compile`, beside the one without, and the seconds it took."""
     if setting.device.type != "cuda":
         raise Skipped("compiled for CUDA only; elsewhere it takes minutes")
-    if not _has_triton():
-        raise Skipped("this Python has no Triton, which torch compiles with")
+    if (why := compilation.lack("cuda")) is not None:
+        raise Skipped(why)
     side = side_px // 8 if setting.small else side_px
     unet, _ = _models(setting)
     inputs = _inputs(setting, unet, side, batch=1)
@@ -99,12 +100,13 @@ def _inputs(setting: Setting, unet: Any, side: int, batch: int) -> tuple[Any, ..
 
 
 def _models(setting: Setting) -> tuple[Any, Any]:
-    """UNet and VAE, in float16 on a GPU and in float32 elsewhere, as the provider has them."""
+    """UNet and VAE, in float16 on a GPU and in float32 elsewhere, in the memory's order that the
+    provider gives them."""
     diffusers: Any = import_module("diffusers")
     diffusers.utils.logging.set_verbosity_error()
     dtype = torch.float16 if setting.device.type == "cuda" else torch.float32
     parts = (diffusers.UNet2DConditionModel, "unet"), (diffusers.AutoencoderKL, "vae")
-    unet, vae = (_random(part, CONFIGS / name, setting, dtype) for part, name in parts)
+    unet, vae = (_random(part, SD15_CONFIG / name, setting, dtype) for part, name in parts)
     return unet, vae
 
 
@@ -121,13 +123,7 @@ def _random(part: Any, folder: Any, setting: Setting, dtype: torch.dtype) -> Any
             parameter.normal_(0, parameter[0].numel() ** -0.5)
         else:
             parameter.fill_(float("norm" in name and name.endswith("weight")))
-    return model
-
-
-def _has_triton() -> bool:
-    from importlib.util import find_spec
-
-    return find_spec("triton") is not None
+    return model.to(memory_format=torch.channels_last) if dtype.itemsize == 2 else model
 
 
 CHECKS: tuple[tuple[str, Check], ...] = (

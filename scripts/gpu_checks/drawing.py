@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from psnr import psnr_db
 
 from dna_pipeline.providers.triposr import surface
 from dna_pipeline.providers.triposr.field import Field
 from gpu_checks.report import Check, Failed, Skipped
-from gpu_checks.restyling import psnr_db
 from gpu_checks.setting import ROBOT, Setting
 
 VIEWS = 3

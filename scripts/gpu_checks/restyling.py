@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
+from psnr import psnr_db
 
 from gpu_checks.jobs import PICTURE
 from gpu_checks.report import Check, Failed
@@ -58,12 +59,6 @@ def redraw(setting: Setting, device: Device) -> np.ndarray[Any, np.dtype[np.uint
     )  # fmt: skip
     model = Diffusers.model_validate({"path": setting.sd_folder}).load(device)
     return np.asarray(model.redraw(picture, request, lambda _step, _steps: None))
-
-
-def psnr_db(picture: np.ndarray[Any, Any], exact: np.ndarray[Any, Any]) -> float:
-    """Peak signal to noise of 8-bit pictures; infinite if they are equal."""
-    noise = float(np.square(picture.astype(np.float64) - exact).mean())
-    return float("inf") if noise == 0 else 10 * float(np.log10(255**2 / noise))
 
 
 CHECKS: tuple[tuple[str, Check], ...] = (

@@ -89,6 +89,41 @@ def test_a_photograph_becomes_a_mesh(studio: Studio):
     assert manifest["stages"][2]["params"]["turntable"] == "mesh"
 
 
+def test_a_later_stage_reads_no_lossy_picture(studio: Studio):
+    """The picture is published as a poor JPEG, and the matte is that of a lossless one."""
+    folders: dict[str, Path] = {}
+    for output in ("png", "jpeg"):
+        name = f"of_{output}"
+        product_shot().save(studio.inbox("mesh") / f"{name}.png")
+        (studio.inbox("mesh") / f"{name}.yaml").write_text(
+            "pipeline: restyle_to_mesh\n"
+            f"img2img: {{output: {output}, quality: 1}}\n"
+            "triposr: {resolution: 40}\n"
+        )
+    done = studio.cli("run")
+    assert done.returncode == 0, done.stderr
+    for output in ("png", "jpeg"):
+        (folders[output],) = studio.outbox.glob(f"mesh/of_{output}-*")
+    mattes = [(folder / f"of_{output}.matte.png") for output, folder in folders.items()]
+    assert mattes[0].read_bytes() == mattes[1].read_bytes()
+    manifest = json.loads((folders["jpeg"] / "manifest.json").read_bytes())
+    image = manifest["artifacts"][0]
+    assert (image["path"], image["role"], image["media_type"]) == (
+        "of_jpeg.jpg", "image", "image/jpeg",
+    )  # fmt: skip
+    params = manifest["stages"][0]["params"]
+    assert (params["output"], params["quality"], params["size"], params["tile"]) == (
+        "jpeg", 1, "fit", None,
+    )  # fmt: skip
+    names = {path.name for path in folders["jpeg"].iterdir()}
+    assert names == {
+        "of_jpeg.jpg", "of_jpeg.matte.png", "of_jpeg.glb", "of_jpeg.preview.png", "manifest.json",
+        "source",
+    }  # fmt: skip
+    verified = studio.cli("verify", "--open")
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+
+
 def test_two_runs_give_the_same_bytes(studio: Studio, monkeypatch: pytest.MonkeyPatch):
     """Each with a daemon and a worker of its own, and sets in another order."""
     runs: list[dict[str, bytes]] = []

@@ -54,6 +54,19 @@ def test_two_of_one_stem_have_a_file_each_for_good(keep: Site) -> None:
     }
 
 
+@pytest.mark.slow
+def test_a_picture_keeps_its_ending(keep: Site) -> None:
+    for name, ending in (("cat.png", ".jpg"), ("dog.png", ".webp"), ("cat.jpg", ".jpg")):
+        keep.put(name, name.encode())
+        keep.settle()
+        job = keep.claim_next()
+        keep.finish(job, name.encode(), {f"{job.stem}{ending}": "image"})
+        keep.publish()
+    assert latest(keep) == {
+        "cat.jpg": b"cat.png", "dog.webp": b"dog.png", "cat.jpg.jpg": b"cat.jpg",
+    }  # fmt: skip
+
+
 ALIKE = [
     ["cat.png", "cat.jpg", "cat.jpg.png", "cat.png.jpg", "cat.jpg.jpg.png"],
     ["Cat.png", "cat.png", "CAT.png", "cAT.PNG"],

@@ -10,8 +10,10 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -250,7 +252,9 @@ def test_a_killed_pull_leaves_nothing_present_and_the_next_goes_on(studio: Path,
     reached = staged.stat().st_size
     assert present(studio) == ["key"]
     assert [path.name for path in models(studio).iterdir()] == [".dna-pull"]
-    assert "came already" in call(studio, "models", "list").stdout
+    listed = call(studio, "models", "list")
+    assert "came already" in listed.stdout
+    assert "discard" not in listed.stderr
     hub.requests.clear()
     assert pull(studio).returncode == 0
     assert hub.ranges(UNET) == [f"bytes={reached}-"]
@@ -316,6 +320,36 @@ def test_a_folder_that_lacks_files_is_completed(studio: Path, hub: Hub):
     assert pull(studio).returncode == 0
     assert contents(folder) == {**SD, "README.md": b"mine"}
     assert len([one for one in hub.requests if "/somebody/sd/" in one.path]) == 2
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
+    """Counts how often each file is hashed, by its name."""
+    counts: Counter[str] = Counter()
+    digest = hashlib.file_digest
+
+    def count(file: Any, algorithm: str) -> Any:
+        counts[Path(file.name).name] += 1
+        return digest(file, algorithm)
+
+    monkeypatch.setattr(hashlib, "file_digest", count)
+    return counts
+
+
+def test_the_files_that_a_folder_has_are_hashed_once(studio: Path, hashed: Counter[str]):
+    pull(studio, "sd15")
+    (models(studio) / "sd-v1-5-local" / UNET).unlink()
+    hashed.clear()
+    assert pull(studio, "sd15").returncode == 0
+    assert hashed["diffusion_pytorch_model.fp16.safetensors"] == hashed["vocab.json"] == 1
+
+
+def test_an_export_hashes_each_file_once(studio: Path, tmp_path: Path, hashed: Counter[str]):
+    pull(studio)
+    (studio / "data/weights.json").unlink()
+    hashed.clear()
+    assert call(studio, "models", "export", str(tmp_path / "models.tar")).returncode == 0
+    assert hashed["model.ckpt"] == hashed["u2net.onnx"] == 1
 
 
 @pytest.mark.parametrize(
@@ -746,11 +780,13 @@ def test_what_a_pull_of_another_variant_left_is_said_and_discarded(studio: Path,
     assert done.returncode == 0
     assert f"in {left}; `dna-pipeline models discard` removes them" in done.stderr
     assert left.exists()
+    listed = call(studio, "models", "list").stderr
+    assert f"in {left}; `dna-pipeline models discard` removes them" in listed
     (removed,) = facts(studio, "models", "discard")
     assert (removed["path"], removed["bytes"] > 0) == (str(left), True)
     assert not left.exists()
     assert contents(models(studio) / "sd-v1-5-local") == SD
-    assert "discard" not in pull(studio).stderr
+    assert "discard" not in pull(studio).stderr + call(studio, "models", "list").stderr
     again = call(studio, "models", "discard")
     assert (again.returncode, again.stdout) == (0, "")
     assert "nothing is left" in again.stderr

@@ -65,6 +65,22 @@ def test_a_result_folder_and_its_manifest(computed) -> None:
     assert not (computed.inbox / ".dna").exists()
 
 
+def test_a_file_for_the_next_stage_alone_is_not_published(site) -> None:
+    site.put("cat.png", b"cat")
+    site.settle()
+    site.finish(
+        site.claim_next(), roles={"cat.lossless.png": files.INTERMEDIATE, "cat.jpg": "image"}
+    )
+    site.publish()
+    (name,) = site.folders()
+    assert {path.name for path in (site.outbox / name).iterdir()} == {
+        "manifest.json", "cat.jpg", "source",
+    }  # fmt: skip
+    manifest = json.loads((site.outbox / name / "manifest.json").read_bytes())
+    assert [file["path"] for file in manifest["artifacts"]] == ["cat.jpg"]
+    jsonschema.validate(manifest, json.loads(json_schema()))
+
+
 def test_a_failure_folder_tells_people_and_programs(site) -> None:
     site.put("cat.png", b"cat")
     site.settle()

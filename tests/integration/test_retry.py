@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from dna_pipeline.base.errors import EmptyMesh
+from dna_pipeline.base.files import INTERMEDIATE
 from dna_pipeline.execution.dispatcher import Dispatcher
 from dna_pipeline.ledger import queue, requests
 from dna_pipeline.ledger.tables import ArtifactRow
@@ -51,26 +52,34 @@ def failed_site(make_site, root: Path):
     return made
 
 
-def fail_second(site, *, publish: bool = True) -> None:
+def fail_second(site, *, publish: bool = True, names: tuple[str, ...] = ("cat.png",)) -> None:
+    """Finish the first stage with files of these names, of which the next stage reads the first,
+    and fail in the second."""
     job = site.claim_next()
     first, second = job.stages
     folder = site.config.work / job.id / first["id"]
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "cat.png").write_bytes(b"a painting")
+    for name in names:
+        (folder / name).write_bytes(b"a painting")
     run = {
         "stage_id": first["id"], "type": first["type"], "provider": "diffusers", "model": None,
         "params": first["params"], "device": "cpu", "dtype": "float32", "batch_size": 1,
         "attempt": job.attempt, "seconds": 0.5, "warnings": [], "environment": {"torch": "2"},
         "stage_key": "1" * 64,
     }  # fmt: skip
-    file = {
-        "path": "cat.png", "role": "image", "media_type": "image/png", "bytes": 10,
-        "sha256": hashlib.sha256(b"a painting").hexdigest(), "facts": {"width": 64, "height": 48},
-    }  # fmt: skip
+    files = [
+        {
+            "path": name, "role": "image" if name == names[-1] else INTERMEDIATE,
+            "media_type": "image/png", "bytes": 10,
+            "sha256": hashlib.sha256(b"a painting").hexdigest(),
+            "facts": {"width": 64, "height": 48},
+        }
+        for name in names
+    ]  # fmt: skip
     failure = EmptyMesh("nothing there").failure()
 
     def commit(session) -> None:
-        queue.finish_stage(session, job.id, run, [file])
+        queue.finish_stage(session, job.id, run, files)
         queue.fail(session, job.id, failure, second["id"])
 
     site.ledger.transact(commit)
@@ -129,6 +138,22 @@ def test_an_unchanged_job_goes_on_behind_its_finished_stage(site) -> None:
     assert second.done is None
     assert Path(order.work_dir, "img2img/cat.png").read_bytes() == b"a painting"
     assert [path.name for path in site.claims()] == ["cat.png", "cat.yaml"]
+
+
+@pytest.mark.slow
+def test_a_file_for_the_next_stage_alone_is_kept_for_it(make_site, tmp_path) -> None:
+    site = make_site(tmp_path)
+    site.put("cat.png", b"cat")
+    site.put("cat.yaml", SIDECAR)
+    site.settle()
+    fail_second(site, names=("cat.lossless.png", "cat.jpg"))
+    names = {path.name for path in failure_folder(site).iterdir()}
+    assert {"cat.lossless.png", "cat.jpg"} <= names
+    assert retry(site) == ["img2img"]
+    assert site.folders() == []
+    order = order_of(site)
+    assert [file.path for file in order.stages[0].done] == ["cat.lossless.png", "cat.jpg"]
+    assert Path(order.work_dir, "img2img/cat.lossless.png").is_file()
 
 
 def edit(site, text: str) -> None:

@@ -101,8 +101,8 @@ class Worker:
             environment=versions,
             licence=fingerprints.licence,
             data=Path(self.settings.data),
-            hash_file=fingerprints.of_file,
-            loras=LoraFolder(Path(self.settings.data), fingerprints.of_file),
+            hash_file=fingerprints.sha256,
+            loras=LoraFolder(Path(self.settings.data), fingerprints.sha256),
         )
         # No job is charged for a worker that dies before this event.
         self.emit(WorkerReady(device.name, device.dtype, versions))

@@ -376,7 +376,7 @@ def _checked_image(order: Order) -> Path:
     return Path(order.image.path)
 
 
-def _is_intact(folder: Path, files: tuple[FileRecord, ...] | None) -> bool:
+def _is_intact(folder: Path, files: tuple[FileRecord, ...]) -> bool:
     """True if a finished stage's files all exist with the same hashes."""
     return bool(files) and all(
         (path := folder / file.path).is_file() and sha256_file(path) == file.sha256

@@ -138,34 +138,25 @@ class BatchClaim:
         self.state, self.todo = state, deque(todo)
 
 
+@dataclass(eq=False)
 class BatchClaimer:
     """Claims the batches of one inbox."""
 
-    def __init__(
-        self,
-        config: Config,
-        ledger: Ledger,
-        finder: CandidateFinder,
-        planner: Planner,
-        claimer: Claimer,
-        recorder: Recorder,
-        known_files: KnownFiles,
-        prober: Prober,
-        look: Look = look_directly,
-    ) -> None:
-        self._config = config
-        self._look = look
-        self._inbox = finder.inbox
-        self._ledger = ledger
-        self._planner = planner
-        self._claimer = claimer
-        self._recorder = recorder
-        self._known_files = known_files
-        self._prober = prober
-        self._finder = finder
+    _config: Config
+    _ledger: Ledger
+    _finder: CandidateFinder
+    _planner: Planner
+    _claimer: Claimer
+    _recorder: Recorder
+    _known_files: KnownFiles
+    _prober: Prober
+    _look: Look = look_directly
+
+    def __post_init__(self) -> None:
+        self._inbox = self._finder.inbox
         self._probed: dict[Path, tuple[FileStat, Probed]] = {}
         """Images of a batch that is not ready: decoded as a whole, so not again at each try."""
-        self._blocked = BlockedImages(finder.tracker)
+        self._blocked = BlockedImages(self._finder.tracker)
 
     def start(self, candidate: Candidate, stats: Stats) -> BatchClaim | None:
         """Plan a batch; None if these very files, which stay in the inbox, failed before.

@@ -86,24 +86,15 @@ def image_entry(planner: Planner, claim: Claim, plan: Plan) -> Entry:
     return Entry(plan, [claim], batch)
 
 
+@dataclass(eq=False)
 class Recorder:
-    """Records the entries of one inbox.
+    """Records the entries of one inbox."""
 
-    Args:
-        known_files: those of the inbox; None if no entry makes any.
-    """
-
-    def __init__(
-        self,
-        config: Config,
-        inbox: Inbox,
-        ledger: Ledger,
-        known_files: KnownFiles | None = None,
-    ) -> None:
-        self._config = config
-        self._inbox = inbox
-        self._ledger = ledger
-        self._known_files = known_files
+    _config: Config
+    _inbox: Inbox
+    _ledger: Ledger
+    _known_files: KnownFiles | None = None
+    """Known files of the inbox; None if no entry makes any."""
 
     def record(self, entries: Sequence[Entry]) -> list[dict[str, Any]]:
         """Commit drops, jobs, batches and known files; return the jobs."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -28,23 +29,18 @@ log = structlog.get_logger()
 _UNREADABLE = "cannot be read where it was claimed"
 
 
+@dataclass(eq=False)
 class SingleClaimer:
     """Claims single candidates of one inbox."""
 
-    def __init__(
-        self,
-        finder: CandidateFinder,
-        planner: Planner,
-        claimer: Claimer,
-        recorder: Recorder,
-        known_files: KnownFiles,
-    ) -> None:
-        self._inbox = finder.inbox
-        self._finder = finder
-        self._planner = planner
-        self._claimer = claimer
-        self._recorder = recorder
-        self._known_files = known_files
+    _finder: CandidateFinder
+    _planner: Planner
+    _claimer: Claimer
+    _recorder: Recorder
+    _known_files: KnownFiles
+
+    def __post_init__(self) -> None:
+        self._inbox = self._finder.inbox
 
     # --- a group of candidates ---
 

@@ -372,7 +372,7 @@ class Planner:
 
     @cached_property
     def _loras(self) -> LoraFolder:
-        return LoraFolder(self._config.data, Fingerprints(self._config.data).of_file)
+        return LoraFolder(self._config.data, Fingerprints(self._config.data).sha256)
 
     def dedup_key(
         self, plan: Plan, item: PlanItem, sha256: str, models: ModelIdentities
@@ -405,7 +405,7 @@ class Planner:
         hashes: dict[str, str] = {}
         with suppress(OSError):  # the worker will report it
             prints = Fingerprints(self._config.data)
-            hashes = {name: prints.of_file(path) for name, path in files.items()}
+            hashes = {name: prints.sha256(path) for name, path in files.items()}
         return hashes
 
     def version_key(

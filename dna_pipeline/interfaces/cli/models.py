@@ -55,7 +55,7 @@ def list_models(
     as_json: JsonOption = False,
 ) -> None:
     """List the models of pipeline.yaml: what is there, what is missing. Hashes nothing."""
-    from dna_pipeline.operations.models import listing
+    from dna_pipeline.operations.models import leftovers, listing
 
     if published:
         entries = listing.list_published()
@@ -64,6 +64,7 @@ def list_models(
     config = load(context)
     entries = listing.list_models(config)
     print_json(entries) if as_json else print_models(entries, config.data)
+    _say_leftovers("that did not end", leftovers.list_unneeded(config))
 
 
 @models.command()
@@ -107,6 +108,7 @@ def pull(
     A pull that was cut off goes on at the byte that it reached. Each model appears whole.
     HF_ENDPOINT names a mirror of the hub, HTTPS_PROXY a proxy, HF_TOKEN a token for the hub.
     """
+    from dna_pipeline.operations.models import leftovers
     from dna_pipeline.operations.models import pull as operation
 
     if link and folder is None:
@@ -130,18 +132,20 @@ def pull(
     if not facts:
         say("nothing is missing")
     if not dry_run:
-        _say_leftovers(config)
+        _say_leftovers("that were cut off", leftovers.list_leftovers(config))
 
 
-def _say_leftovers(config: Config) -> None:
-    """Say how many bytes transfers that were cut off hold, though nothing is missing any more."""
-    from dna_pipeline.operations.models import leftovers
+def _say_leftovers(which: str, left: Sequence[dict[str, Any]]) -> None:
+    """Say how many bytes transfers left in hidden folders; nothing if there are none.
 
-    if left := leftovers.list_leftovers(config):
+    Args:
+        which: clause about the transfers. A transfer that runs now has such a folder as well.
+    """
+    if left:
         number = sum(one["bytes"] for one in left)
         folders = ", ".join(one["path"] for one in left)
         say(
-            f"transfers that were cut off left {size(number)} in {folders}; "
+            f"transfers {which} left {size(number)} in {folders}; "
             "`dna-pipeline models discard` removes them"
         )
 

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dna_pipeline.base.quantities import number_of, size
-from dna_pipeline.base.terminal_text import shown, width
-from dna_pipeline.interfaces.cli.output import clean
+from dna_pipeline.interfaces.cli.output import aligned, clean
 
 Record = dict[str, Any]
 
@@ -18,7 +17,7 @@ def print_models(entries: Sequence[Record], data: Path) -> None:
     rows = [
         (entry["name"], entry["provider"] or entry["kind"], *_state(entry)) for entry in entries
     ]
-    for line, entry in zip(_columns(rows), entries, strict=True):
+    for line, entry in zip(aligned(rows), entries, strict=True):
         print(line)
         if entry["path"] is not None or entry["pipelines"]:
             print(f"  {clean(_place(entry, data))}")
@@ -54,7 +53,7 @@ def _place(entry: Record, data: Path) -> str:
 def print_published(published: Sequence[Record]) -> None:
     """Print the models that can be pulled."""
     rows = [(one["name"], size(one["bytes"]), one["license"] or "") for one in published]
-    for line, one in zip(_columns(rows), published, strict=True):
+    for line, one in zip(aligned(rows), published, strict=True):
         print(line)
         note = f"; {one['note']}" if one["note"] else ""
         print(f"  {clean(one['title'] + note)}")
@@ -107,15 +106,3 @@ def _verdict(result: Record) -> str:
     if result["changed_since"]:
         parts.append(f"changed since the result of {result['changed_since']}")
     return "; ".join(parts)
-
-
-def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Align all cells but the last of each row."""
-    cells = [[shown(clean(cell)) for cell in row] for row in rows]
-    widths = [max(map(width, column)) for column in zip(*cells, strict=True)]
-    return [
-        "  ".join(
-            cell + " " * (wide - width(cell)) for cell, wide in zip(row, widths, strict=True)
-        ).rstrip()
-        for row in cells
-    ]

@@ -78,12 +78,19 @@ def clean(value: Any) -> str:
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    """Print left-aligned columns; the last one has no padding."""
-    cells = [list(header), *([shown(clean(value)) for value in row] for row in rows)]
-    widths = [max(width(row[i]) for row in cells) for i in range(len(header))]
-    for row in cells:
-        padded = (v + " " * (wide - width(v)) for v, wide in zip(row, widths, strict=True))
-        print("  ".join(padded).rstrip())
+    """Print left-aligned columns below their names."""
+    print("\n".join(aligned([header, *rows])))
+
+
+def aligned(rows: Sequence[Sequence[Any]]) -> list[str]:
+    """Lines of left-aligned columns; the last one has no padding."""
+    cells = [[shown(clean(value)) for value in row] for row in rows]
+    widths = [max(map(width, column)) for column in zip(*cells, strict=True)]
+    padded = (
+        [text + " " * (wide - width(text)) for text, wide in zip(row, widths, strict=True)]
+        for row in cells
+    )
+    return ["  ".join(row).rstrip() for row in padded]
 
 
 def local_time(value: datetime | None) -> str:

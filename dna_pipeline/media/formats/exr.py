@@ -56,13 +56,13 @@ def find_layer(file: IO[bytes]) -> Layer:
     return find_picture(headers)
 
 
-def decode(file: IO[bytes], layer: Layer) -> Image.Image:
-    """The layer as RGB, or as RGBA with straight alpha where it has alpha.
+def decode(file: IO[bytes], layer: Layer) -> tuple[Image.Image, list[str]]:
+    """The layer as RGB, or as RGBA with straight alpha where it has alpha; and sentences for the
+    manifest.
 
     NaN and light below zero become black, endless light white; light where alpha is 0 (a glow that
     covers nothing) is lost, since straight alpha cannot hold it. Alpha that is 0 everywhere says
-    nothing where there is light, and the picture is opaque. `info["remarks"]` lists sentences for
-    the manifest.
+    nothing where there is light, and the picture is opaque.
 
     Raises:
         ImageUnreadable: a part of the file, this layer's or another, is damaged or breaks off.
@@ -91,9 +91,7 @@ def decode(file: IO[bytes], layer: Layer) -> Image.Image:
             result = np.zeros((*result.shape[:2], 4), np.uint8)
     else:
         result = _to_srgb(layer, space, colour, alpha)
-    image = Image.fromarray(result)
-    image.info["remarks"] = [remark for remark in remarks if remark]
-    return image
+    return Image.fromarray(result), [remark for remark in remarks if remark]
 
 
 def _is_zero(alpha: Values) -> bool:

@@ -178,9 +178,9 @@ def _heif(file: IO[bytes]) -> Decoded:
 def _exr(file: IO[bytes]) -> Decoded:
     layer = exr.find_layer(file)
     check_size(*layer.size)
-    image = exr.decode(file, layer)
+    image, remarks = exr.decode(file, layer)
     image.format = EXR
-    return Decoded(image, remarks=list(image.info["remarks"]))
+    return Decoded(image, remarks=remarks)
 
 
 def _by_pillow(

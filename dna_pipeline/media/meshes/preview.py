@@ -24,7 +24,6 @@ def render_preview(
     size_px: int = 512,
     azimuth_deg: float = 35.0,
     elevation_deg: float = 20.0,
-    supersampling: int = SUPERSAMPLING,
     *,
     closed: bool = False,
 ) -> Image.Image:
@@ -36,7 +35,7 @@ def render_preview(
     """
     subject = replace(Subject.of(mesh), closed=closed)
     view = _frame(subject, Camera(azimuth_deg, elevation_deg))
-    return _to_image(draw(subject, view, size_px, supersampling))
+    return _to_image(draw(subject, view, size_px, SUPERSAMPLING))
 
 
 def _frame(subject: Subject, camera: Camera) -> View:

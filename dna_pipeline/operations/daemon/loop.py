@@ -39,7 +39,6 @@ from dna_pipeline.operations.daemon.run_waits import Report, RunWaits
 from dna_pipeline.operations.daemon.status_file import StatusFile
 from dna_pipeline.operations.ownership import check_data_folder
 from dna_pipeline.operations.repair.overtaken import OvertakenJobs
-from dna_pipeline.providers.checkpoints import declared_in, folder_of
 from dna_pipeline.publish.batch_report import BatchReports
 from dna_pipeline.publish.publisher import Publisher
 
@@ -64,9 +63,9 @@ def worker_settings(config: Config) -> WorkerSettings:
     """Extract the part of the configuration that the worker needs."""
     models = {
         name: {"provider": provider.name_in_config, **provider.model_dump(mode="json")}
-        for name, provider in declared_in(config.models).items()
+        for name, provider in config.models.declared.items()
     }
-    runtime, folder = config.runtime, folder_of(config.models)
+    runtime, folder = config.runtime, config.models.folder
     return WorkerSettings(
         device=runtime.device,
         dtype=runtime.dtype,

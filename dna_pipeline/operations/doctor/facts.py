@@ -88,6 +88,8 @@ class NvidiaDriver:
 
 
 Vendor = Literal["nvidia", "amd"]
+Use = Literal["write", "move", "read"]
+"""Kind of access that the program needs to a folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +111,7 @@ class Folder:
 
     role: str
     path: str
-    use: Literal["write", "move", "read"]
+    use: Use
     state: Literal["there", "missing", "silent"] = "there"
     why: str = ""
     kind: str = "ext4"

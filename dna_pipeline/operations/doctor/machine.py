@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 AT_ONCE = 3
 """Number of trials that run at the same time; each has a process or two, with pipes."""
 
-ENOUGH_FILES = 64
+FILES_AT_ONCE = 64
 """Limit of open files from which that many trials may run at once."""
 
 NVIDIA_SMI_LIMIT_S = 30.0
@@ -96,7 +96,7 @@ def in_parallel(tasks: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
     """
     results: dict[str, Any] = {}
     files = open_files()
-    room = threading.Semaphore(1 if files is not None and files < ENOUGH_FILES else AT_ONCE)
+    room = threading.Semaphore(1 if files is not None and files < FILES_AT_ONCE else AT_ONCE)
 
     def work(name: str, task: Callable[[], Any]) -> None:
         try:
@@ -177,7 +177,8 @@ def graphics_cards(root: Path = Path("/sys/bus/pci/devices")) -> frozenset[Vendo
     return frozenset(vendors)
 
 
-def _kfd(device: Path = Path("/dev/kfd")) -> Any:
+def _kfd() -> Any:
+    device = Path("/dev/kfd")
     if not device.exists():
         return "none"
     return "open" if os.access(device, os.R_OK | os.W_OK) else "closed"

@@ -13,12 +13,12 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from dna_pipeline.base import filesystem
 from dna_pipeline.base.errors import ConfigError
@@ -28,12 +28,12 @@ from dna_pipeline.base.reachability import Look, look_directly
 from dna_pipeline.config.inboxes import WEIGHT_FOLDERS, is_own_name
 from dna_pipeline.ledger import health
 from dna_pipeline.operations import obstacles
-from dna_pipeline.operations.doctor.facts import Folder, LedgerFacts, ModelFiles
+from dna_pipeline.operations.doctor.facts import Folder, LedgerFacts, ModelFiles, Use
 from dna_pipeline.operations.doctor.machine import name_of_user
 from dna_pipeline.operations.doctor.project import PULL
 from dna_pipeline.operations.lookup import open_queries, sentence
 from dna_pipeline.operations.ownership import check_data_folder
-from dna_pipeline.providers.checkpoints import ANY_NAME, Models, declared_in
+from dna_pipeline.providers.checkpoints import Models
 from dna_pipeline.weights.headers import read_header
 
 if TYPE_CHECKING:
@@ -47,8 +47,6 @@ COUNT_LIMIT_S = 10.0
 _PROBE = ".dna-doctor-"
 """Start of the name of a file that is written to see if that is possible. Hidden, so that no scan
 takes it; on Linux it has no name at all."""
-
-Use = Literal["write", "move", "read"]
 
 
 def folders(config: Config, queries: Queries | None, look: Look) -> tuple[Folder, ...]:
@@ -290,27 +288,23 @@ def models(config: Config, look: Look) -> tuple[ModelFiles, ...]:
     """
     look = cache(look)  # models lie in few folders, and each look reads the table of mounts
     used = config.models_in_pipelines()
-    declared = declared_in(config.models)
     facts = [
         _model(name, provider, look)
-        if name in declared
+        if name in config.models.declared
         else replace(_model(name, provider, look, reads_headers=name in used), shares_memory=True)
         for name, provider in config.models.items()
     ]
     return (*facts, *_unclear(config.models, used))
 
 
-def _unclear(models: Mapping[str, Provider], used: Collection[str]) -> Iterator[ModelFiles]:
+def _unclear(models: Models, used: Collection[str]) -> Iterator[ModelFiles]:
     """Facts about a file in the place of the folder of checkpoints, and about names that pipelines
     use and that several checkpoints have."""
-    if not isinstance(models, Models) or models.folder is None:
+    folder = models.folder
+    if folder is None or not folder.exists():
         return
-    folder, is_there = str(models.folder), models.folder.exists()
-    problems = {ANY_NAME: models.folder_problem()} if is_there else {}
-    problems |= {name: models.ambiguity(name) for name in used}
-    for name, text in problems.items():
-        if text is not None:
-            yield ModelFiles(name, folder, "diffusers", missing=text, can_be_pulled=False)
+    for name, text in models.problems(used).items():
+        yield ModelFiles(name, str(folder), "diffusers", missing=text, can_be_pulled=False)
 
 
 def _model(name: str, provider: Provider, look: Look, *, reads_headers: bool = True) -> ModelFiles:

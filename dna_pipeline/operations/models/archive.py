@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from dna_pipeline.base.errors import ConfigError, TransferFailed
+from dna_pipeline.base.errors import TransferFailed
 from dna_pipeline.config.schema import Config
+from dna_pipeline.operations.models.selection import configured
 from dna_pipeline.providers.base import Provider
 from dna_pipeline.weights import archive
 from dna_pipeline.weights.archive import MODELS, PackedModel
-from dna_pipeline.weights.fingerprint import Fingerprints
+from dna_pipeline.weights.fingerprint import Fingerprints, hash_files
 from dna_pipeline.weights.progress import Progress
 
 
@@ -38,8 +38,9 @@ def export_models(
             if root in packed:
                 continue
             target = _target(config, name, root, {model.target for model in packed.values()})
-            model = archive.pack(name, target, None, root, files, progress)
-            packed[root] = replace(model, licence=fingerprints.licence(provider))
+            hashes = hash_files(name, files, fingerprints.sha256, progress)
+            licence = fingerprints.licence(provider)
+            packed[root] = archive.pack(name, target, licence, root, hashes)
     archive.export(target_file, [(model, root) for root, model in packed.items()], progress)
     return [_facts(model) for model in packed.values()]
 
@@ -55,9 +56,7 @@ def _chosen(config: Config, names: Sequence[str]) -> dict[str, Provider]:
     """The models to pack; alone, all whose weights are there."""
     chosen: dict[str, Provider] = {}
     for name in names or config.models:
-        if (provider := config.models.get(name)) is None:
-            have = ", ".join(config.models)
-            raise ConfigError(f"there is no model {name!r}; pipeline.yaml has {have}")
+        provider = configured(config, name)
         if (missing := provider.missing()) is None:
             chosen |= {name: provider} if provider.weights()[1] else {}
         elif names:

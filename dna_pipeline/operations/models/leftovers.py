@@ -10,12 +10,26 @@ from dna_pipeline.config.schema import Config
 from dna_pipeline.providers.base import Provider
 from dna_pipeline.weights import staging
 from dna_pipeline.weights.archive import MODELS
+from dna_pipeline.weights.pins import load_pins
 from dna_pipeline.weights.staging import STAGING, Leftover
 
 
 def list_leftovers(config: Config) -> list[dict[str, Any]]:
     """List the hidden folders with files of transfers that were cut off: `path` and `bytes`."""
     return [_facts(one) for one in staging.leftovers(_roots(config))]
+
+
+def list_unneeded(config: Config) -> list[dict[str, Any]]:
+    """List those of them from which no pull of a model that pipeline.yaml lacks would go on."""
+    pins = load_pins()
+    placements = [
+        placement
+        for provider in config.models.values()
+        if provider.missing() is not None
+        for placement in provider.published(pins)
+    ]
+    needed = {os.path.realpath(staging.staging_of(one).folder) for one in placements}
+    return [one for one in list_leftovers(config) if one["path"] not in needed]
 
 
 def discard_leftovers(config: Config) -> list[dict[str, Any]]:

@@ -8,7 +8,6 @@ from typing import Any
 
 from dna_pipeline.config.schema import Config
 from dna_pipeline.providers.base import Provider
-from dna_pipeline.providers.checkpoints import ANY_NAME, Models, to_examine
 from dna_pipeline.weights.fingerprint import Fingerprints
 from dna_pipeline.weights.pins import load_pins
 from dna_pipeline.weights.staging import staging_of
@@ -34,12 +33,19 @@ def list_models(config: Config) -> list[dict[str, Any]]:
     checkpoints that is none.
     """
     fingerprints = Fingerprints(config.data)
-    examined = to_examine(config.models, config.models_in_pipelines())
+    examined = config.models.to_examine(config.models_in_pipelines())
     models = [
         _model(config, fingerprints, name, provider, is_examined=name in examined)
         for name, provider in config.models.items()
     ]
     return [*models, *_unclear(config), *_extras(config.data)]
+
+
+_ABSENT: dict[str, Any] = {
+    "kind": "model", "name": "", "provider": None, "path": None, "present": False, "missing": None,
+    "bytes": 0, "staged_bytes": 0, "license": None, "pipelines": [], "mismatch": None,
+}  # fmt: skip
+"""Facts of an entry about which nothing else is known, in their order."""
 
 
 def _model(
@@ -50,8 +56,7 @@ def _model(
     has_weights = missing is not None or bool(files)
     placements = provider.published(load_pins()) if missing else []
     staged = sum(staging_of(one).bytes_of(file) for one in placements for file in one.lacking())
-    return {
-        "kind": "model",
+    return _ABSENT | {
         "name": name,
         "provider": provider.name_in_config,
         "path": str(root) if has_weights else None,
@@ -68,15 +73,10 @@ def _model(
 def _unclear(config: Config) -> Iterator[dict[str, Any]]:
     """Entries for the folder of checkpoints if it is none, and for names that mean no one file."""
     models = config.models
-    if not isinstance(models, Models):
-        return
-    problem = models.folder_problem()
-    texts = models.ambiguities() if problem is None else {ANY_NAME: problem}
-    for name, text in texts.items():
-        yield {
-            "kind": "model", "name": name, "provider": "diffusers", "path": str(models.folder),
-            "present": False, "missing": text, "bytes": 0, "staged_bytes": 0, "license": None,
-            "pipelines": _pipelines(config, name), "mismatch": None,
+    for name, text in models.problems().items():
+        yield _ABSENT | {
+            "name": name, "provider": "diffusers", "path": str(models.folder), "missing": text,
+            "pipelines": _pipelines(config, name),
         }  # fmt: skip
 
 
@@ -93,19 +93,11 @@ def _extras(data: Path) -> Iterator[dict[str, Any]]:
         root = data / folder
         for path in sorted(root.rglob("*")):
             if path.suffix.lower() in endings and path.is_file():
-                yield {
-                    "kind": kind,
-                    "name": path.relative_to(root).with_suffix("").as_posix(),
-                    "provider": None,
-                    "path": str(path),
-                    "present": True,
-                    "missing": None,
+                name = path.relative_to(root).with_suffix("").as_posix()
+                yield _ABSENT | {
+                    "kind": kind, "name": name, "path": str(path), "present": True,
                     "bytes": path.stat().st_size,
-                    "staged_bytes": 0,
-                    "license": None,
-                    "pipelines": [],
-                    "mismatch": None,
-                }
+                }  # fmt: skip
 
 
 def list_published() -> list[dict[str, Any]]:

@@ -10,8 +10,15 @@ from pathlib import Path
 from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.config.schema import Config
 from dna_pipeline.providers.base import Provider
-from dna_pipeline.providers.checkpoints import declared_in
 from dna_pipeline.weights.pins import PinnedModel, Pins, Placement
+
+
+def configured(config: Config, name: str) -> Provider:
+    """The model of that name in pipeline.yaml. Raises `ConfigError` if there is none."""
+    if (provider := config.models.get(name)) is None:
+        have = ", ".join(config.models)
+        raise ConfigError(f"there is no model {name!r}; pipeline.yaml has {have}")
+    return provider
 
 
 @dataclass(slots=True)
@@ -40,7 +47,7 @@ def select(config: Config, pins: Pins, names: Sequence[str], *, full: bool) -> S
         ConfigError: there is no such model, or it is not published.
     """
     selection = Selection()
-    for name in names or declared_in(config.models):
+    for name in names or config.models.declared:
         provider = config.models.get(name)
         if provider is not None:
             _select_configured(selection, pins, name, provider, full)
@@ -93,13 +100,12 @@ def _select_published(
             return
         selection.remarks.append(f"{model.name}: {placement.target} is there already")
         return
-    others = [pins.models[name] for name in placement.model.needs if name in pins.models]
-    selection.placements += [*(_place(config, pins, other) for other in others), placement]
+    selection.placements.append(placement)
 
 
 def _mismatch_at(config: Config, target: Path) -> str:
     """Sentence about a wrong file at a place that pipeline.yaml names; "" if there is none."""
-    for provider in declared_in(config.models).values():
+    for provider in config.models.declared.values():
         if target in provider.weight_paths and (why := provider.mismatch()) is not None:
             return f"{why}; {provider.way_to_replace()}"
     return ""

@@ -9,13 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.base.files import sha256_file
 from dna_pipeline.config.schema import Config
+from dna_pipeline.operations.models.selection import configured
 from dna_pipeline.operations.repair.results import find_results
 from dna_pipeline.providers.base import Device, Provider
 from dna_pipeline.publish.manifest import NAME
-from dna_pipeline.weights.fingerprint import folder_hash, name_below
+from dna_pipeline.weights.fingerprint import hash_files, manifest_path, model_hash, name_below
 from dna_pipeline.weights.pins import PinnedFile, PinnedModel, Pins, load_pins
 from dna_pipeline.weights.progress import Progress
 
@@ -62,9 +62,7 @@ def verify_models(config: Config, names: Sequence[str], progress: Progress) -> l
 
 def _chosen(config: Config, names: Sequence[str]) -> dict[str, Provider]:
     for name in names:
-        if name not in config.models:
-            have = ", ".join(config.models)
-            raise ConfigError(f"there is no model {name!r}; pipeline.yaml has {have}")
+        configured(config, name)
     return {
         name: provider
         for name, provider in config.models.items()
@@ -98,26 +96,17 @@ def _verify(
     }  # fmt: skip
     if report["problem"] is not None or not files:
         return report
-    hashes: dict[Path, str] = {}
-    for path in _all_files(provider):
-        progress.show_file(f"{name} {path.name}")
-        hashes[path] = sha256_file(path)
-        progress.advance(path.stat().st_size)
-    report["sha256"] = _sum(root, files, hashes)
-    half = _sum(root, provider.for_device(_HALF).weights()[1], hashes)
+    hashes = hash_files(name, _all_files(provider), sha256_file, progress)
+    sums = [
+        model_hash(root, {path: hashes[path] for path in read})
+        for read in (files, provider.for_device(_HALF).weights()[1])
+    ]
+    report["sha256"] = sums[0]
     report |= _against_pins(pins, provider, {name_below(root, f): hashes[f] for f in files})
-    place = _manifest_path(config.data, root)
-    report |= _against_manifests(place, {report["sha256"], half}, recorded)
+    report |= _against_manifests(manifest_path(config.data, root), set(sums), recorded)
     report["mismatch"] = provider.mismatch()
     report["problem"] = _problem(report)
     return report
-
-
-def _sum(root: Path, files: Sequence[Path], hashes: Mapping[Path, str]) -> str:
-    """The hash of a model of these files, as manifests have it."""
-    if files == [root]:
-        return hashes[root]
-    return folder_hash({name_below(root, file): hashes[file] for file in files})
 
 
 def _against_pins(pins: Pins, provider: Provider, hashes: Mapping[str, str]) -> dict[str, Any]:
@@ -187,10 +176,6 @@ def _likeness(file: PinnedFile | None, path: Path, sha256: str) -> int:
     if file.sha256 == sha256:
         return 2
     return 1 if path.stat().st_size == file.bytes else 0
-
-
-def _manifest_path(data: Path, root: Path) -> str:
-    return (root.relative_to(data) if root.is_relative_to(data) else root).as_posix()
 
 
 def _recorded(outbox: Path) -> dict[str, Recorded]:

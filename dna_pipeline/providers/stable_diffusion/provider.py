@@ -36,6 +36,7 @@ from dna_pipeline.providers.stable_diffusion import (
     decoding,
     loading,
     prompt_syntax,
+    tiles,
 )
 from dna_pipeline.providers.stable_diffusion.adapters import Adapters
 from dna_pipeline.providers.stable_diffusion.decoding import Decoded
@@ -407,7 +408,8 @@ class StableDiffusion:
             if not decoding.is_worthwhile(self._pipeline, latents):
                 raise
             flaw = str(error)
-        picture = self._checked(decoding.decode_in_float32(self._pipeline, latents))
+        pipeline = tiles.tiled(self._pipeline, image.size, request.tile)
+        picture = self._checked(decoding.decode_in_float32(pipeline, latents))
         picture.info["remarks"] = [DECODED_AGAIN.format(self.computes_on.dtype, flaw)]
         return picture
 
@@ -431,7 +433,7 @@ class StableDiffusion:
         pipeline, mask = self._pipeline_for(request, image.size)
         pipeline.scheduler = scheduler
         positive, negative = self._embeddings(request)
-        result = pipeline(
+        result = tiles.tiled(pipeline, image.size, request.tile)(
             **mask,
             prompt_embeds=positive,
             negative_prompt_embeds=negative,

@@ -72,6 +72,17 @@ def size_remarks(size: tuple[int, int], max_size: int) -> list[str]:
     return [f"The picture of {before} became {after}{shape}: {why}."]
 
 
+def tile_remarks(size: tuple[int, int], max_size: int, tile: int | None) -> list[str]:
+    """A sentence if a picture of that size is larger than a tile, but is not divided since it is
+    scaled down before."""
+    if tile is None or max_size > tile or max(size) <= max_size:
+        return []
+    return [
+        f"tile: {tile} divided nothing, since max_size is {max_size}: raise max_size to redraw "
+        "more pixels."
+    ]
+
+
 def fitted_size(width: int, height: int, max_size: int) -> tuple[int, int]:
     """Width and height for the model, multiples of 8 of at least 64.
 

@@ -26,17 +26,21 @@ from dna_pipeline.providers.stable_diffusion.samplers import (
     SCHEDULES,
     sampler_named,
 )
+from dna_pipeline.providers.stable_diffusion.tiles import Grid
 from dna_pipeline.stages.base import Seed, Stage, StageContext
 from dna_pipeline.stages.img2img.parameters_text import parameters_text
 from dna_pipeline.stages.img2img.sizes import (
     MIN_SIDE_PX,
+    MULTIPLE_PX,
     enlarged_size,
     fitted,
     fitted_size,
     on_white,
     size_remarks,
+    tile_remarks,
     with_alpha,
 )
+from dna_pipeline.stages.img2img.working_size import WorkingSize
 from dna_pipeline.weights import embeddings
 from dna_pipeline.weights.loras import Lora, LoraFolder, short_hash
 
@@ -82,9 +86,10 @@ class Img2Img(Stage):
         "resolution": "max_size",
         "sampling_method": "sampler",
         "sampling_steps": "steps",
-        "size": "max_size",
+        "tile_size": "tile",
         "width": "max_size",
     }
+    file_words: ClassVar[frozenset[str]] = frozenset({"lossless"})
     other_words: ClassVar[dict[str, str]] = {
         "sampler": SAMPLER_PATTERN,
         "schedule": SCHEDULE_PATTERN,
@@ -93,6 +98,7 @@ class Img2Img(Stage):
         "alpha": "keep", "prompt_syntax": "a1111", "clip_skip": 1, "from_metadata": False,
         "mask": "none", "mask_blur": 4, "mask_grow": 0, "mask_invert": False,
         "area": "whole", "padding": 32, "loras": {},
+        "size": "fit", "tile": None, "output": "png", "quality": 90,
     }  # fmt: skip
     templates: ClassVar[tuple[str, ...]] = ("prompt", "negative_prompt")
     companion_roles: ClassVar[frozenset[str]] = frozenset({"mask"})
@@ -124,13 +130,31 @@ class Img2Img(Stage):
         768,
         ge=MIN_SIDE_PX,
         le=4096,
-        description="longest side of the result",
+        description="longest side of the picture that is redrawn",
+        json_schema_extra={"unit": "px"},
+    )
+    size: Literal["fit", "input"] = Field(
+        "fit",
+        description="size of the result: fit: scaled down to max_size, in multiples of 8; input: "
+        "exactly that of the input",
+    )
+    tile: int | None = Field(
+        None,
+        ge=2 * MIN_SIDE_PX,
+        le=4096,
+        multiple_of=MULTIPLE_PX,
+        description="a picture with a longer side is redrawn in overlapping tiles of this side; "
+        "null: never",
         json_schema_extra={"unit": "px"},
     )
     alpha: Literal["keep", "white"] = Field(
         "keep",
         description="transparency of the input: put back on the result, or white instead of it; "
         "the model sees it on white either way",
+    )
+    output: Literal["png", "webp", "jpeg"] = Field("png", description="format of the result's file")
+    quality: int = Field(
+        90, ge=1, le=100, description="of webp, which is lossless at 100, and of jpeg"
     )
 
     prompt_syntax: Literal["a1111", "plain"] = Field(
@@ -182,11 +206,14 @@ class Img2Img(Stage):
 
     @classmethod
     def translated(cls, params: dict[str, Any]) -> dict[str, Any]:
-        """Samplers and schedules as AUTOMATIC1111 and ComfyUI spell them, in our words.
+        """Samplers, schedules and formats as other programs spell them, in our words.
 
         `DPM++ 2M Karras` sets the schedule too, if none is set beside it.
         """
         words = dict(params)
+        if isinstance(output := words.get("output"), str):
+            near = output.strip().casefold()
+            words["output"] = "jpeg" if near == "jpg" else near
         if isinstance(schedule := words.get("schedule"), str):
             near = schedule.strip().casefold()
             words["schedule"] = near if near in SCHEDULES else schedule
@@ -201,9 +228,12 @@ class Img2Img(Stage):
     def advice(cls, name: str, value: object) -> str:
         """Our name for a sampler or schedule that AUTOMATIC1111, ComfyUI or Diffusers name
         otherwise, the longer side for a size like 512x768, and how to name a file as a mask."""
+        sides = re.fullmatch(r"(\d{2,4})(?:\s*[x×*]\s*(\d{2,4}))?", str(value))
+        if name == "size" and sides:
+            return f"write max_size: {max(int(side) for side in sides.groups() if side)}"
         if not isinstance(value, str):
             return ""
-        if name == "max_size" and (sides := re.fullmatch(r"(\d{2,4})\s*[x×*]\s*(\d{2,4})", value)):
+        if name == "max_size" and sides and sides[2]:
             return f"write the longer side alone: {max(map(int, sides.groups()))}"
         if name == "mask" and "." in value:
             return "name that file like the input, cat.mask.png for cat.png, and write mask: file"
@@ -282,41 +312,60 @@ class Img2Img(Stage):
             return {}
 
     def disk_bytes(self, width: int, height: int) -> int:
-        return 4 * (width * height if self._keeps_size else self.max_size**2)
+        pixels = width * height if self._keeps_size else self.max_size**2
+        # A lossy file has a lossless one beside it.
+        return 4 * pixels * (1 if self.output == "png" else 2)
 
     def work(self, width: int, height: int) -> float:
-        steps = int(self.steps * self.strength)
-        if self._keeps_size:
-            return steps * self.max_size**2
-        width, height = self.output_size(width, height)
-        return steps * width * height
+        size = self._model_size(width, height)
+        pixels = size[0] * size[1] if self.tile is None else Grid.over(*size, self.tile).pixels
+        return int(self.steps * self.strength) * pixels
 
     def output_size(self, width: int, height: int) -> tuple[int, int]:
         return (width, height) if self._keeps_size else fitted_size(width, height, self.max_size)
 
     @property
     def _keeps_size(self) -> bool:
+        return self.size == "input" or self._is_cropped
+
+    @property
+    def _is_cropped(self) -> bool:
         return self.mask != "none" and self.area == "masked"
 
+    def _model_size(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height of the picture that the model sees; the greatest that it may be where
+        a mask decides."""
+        if self._is_cropped:
+            return enlarged_size(1, 1, self.max_size)
+        if self._keeps_size:
+            return WorkingSize.of((width, height), self.max_size).padded
+        return fitted_size(width, height, self.max_size)
+
     def run(self, ctx: StageContext) -> list[Artifact]:
-        from dna_pipeline.media.images import load_image, save_png  # the daemon loads no decoder
+        from dna_pipeline.media.images import load_image  # the daemon loads no decoder
+        from dna_pipeline.media.picture_writer import Encoding, Metadata
+        from dna_pipeline.stages.img2img import picture_files
 
         source = load_image(ctx.source, ctx.warnings)
+        ctx.warnings += tile_remarks(source.size, self.max_size, self.tile)
+        picture_files.check_side(self.output_size(*source.size), self.output)
         if not self._keeps_size:
             ctx.warnings += size_remarks(source.size, self.max_size)
         if not self.prompt.strip():
             ctx.warnings.append(EMPTY_PROMPT)
         make = self._redrawn if self.mask == "none" else self._repainted
         result = make(ctx, source)
-        path = ctx.path(".png")
         hashes = {lora.name: short_hash(lora.path) for lora in self._loras(ctx)}
         text = parameters_text(self, result.size, inversions=ctx.embeddings, lora_hashes=hashes)
-        save_png(result, path, {"parameters": text})
-        facts: dict[str, Any] = {"width": result.width, "height": result.height}
-        return [Artifact(path, "image", "image/png", facts)]
+        encoding = Encoding(self.output, self.quality)
+        return picture_files.write(ctx, result, encoding, Metadata({"parameters": text}))
 
     def _redrawn(self, ctx: StageContext, source: Image.Image) -> Image.Image:
-        result = self._draw(ctx, fitted(on_white(source), self.max_size))
+        image = on_white(source)
+        if self._keeps_size:
+            result = self._draw_at_own_size(ctx, image)
+        else:
+            result = self._draw(ctx, fitted(image, self.max_size))
         if self.alpha == "keep" and source.mode == "RGBA":
             result = with_alpha(result, source.getchannel("A"), ctx.warnings)
         return result
@@ -337,12 +386,11 @@ class Img2Img(Stage):
             remark = repaint.NO_TRANSPARENCY if is_opaque else repaint.NOTHING_TO_REPAINT
             ctx.warnings.append(remark)
             return way.unchanged(picture)
-        size = picture.size
-        if self._keeps_size:
+        if self._is_cropped:
             size = enlarged_size(region[2] - region[0], region[3] - region[1], self.max_size)
-        else:
-            region = (0, 0, *size)
-        return way.run(picture, mask, region, size, partial(self._draw, ctx))
+            return way.run(picture, mask, region, size, partial(self._draw, ctx))
+        draw = self._draw_at_own_size if self._keeps_size else self._draw
+        return way.run(picture, mask, (0, 0, *picture.size), picture.size, partial(draw, ctx))
 
     def _mask(self, ctx: StageContext, source: Image.Image) -> Image.Image:
         """The mask of the job, of any size. Raises `MaskMissing`."""
@@ -360,6 +408,12 @@ class Img2Img(Stage):
                 f"The mask of {sizes[0]} was scaled to the size of the picture, {sizes[1]}."
             )
         return mask
+
+    def _draw_at_own_size(self, ctx: StageContext, *pictures: Image.Image) -> Image.Image:
+        """As `_draw`, for a picture and a mask of any size; the result has that size."""
+        way = WorkingSize.of(pictures[0].size, self.max_size)
+        ctx.warnings += way.remarks(self.max_size)
+        return way.redrawn(partial(self._draw, ctx), *pictures)
 
     def _draw(
         self, ctx: StageContext, image: Image.Image, mask: Image.Image | None = None
@@ -391,6 +445,7 @@ class Img2Img(Stage):
             clip_skip=self.clip_skip,
             embeddings={name: file.path for name, file in ctx.extra_files.items()},
             loras=tuple(self._loras(ctx)),
+            tile=self.tile,
         )
 
     def _definite_prompt(self) -> tuple[str, dict[str, float]]:

@@ -9,7 +9,6 @@ import pytest
 
 from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.config.schema import Config
-from dna_pipeline.providers.checkpoints import declared_in, folder_of
 
 Read = Callable[..., Config]
 
@@ -37,10 +36,10 @@ def faults(tmp_path: Path, read: Read, content: str) -> list[str]:
 
 def test_a_folder_of_checkpoints(tmp_path: Path, read: Read):
     config = read(text())
-    assert folder_of(config.models) == tmp_path / "data/models/checkpoints"
-    assert list(declared_in(config.models)) == ["matte"]
+    assert config.models.folder == tmp_path / "data/models/checkpoints"
+    assert list(config.models.declared) == ["matte"]
     assert config.pipelines["restyle"].stages[0].params["model"] == "anime"
-    assert folder_of(read(text('"*": /else', preload="anime, matte")).models) == Path("/else")
+    assert read(text('"*": /else', preload="anime, matte")).models.folder == Path("/else")
 
 
 def test_it_serves_only_stages_that_take_checkpoints(tmp_path: Path, read: Read):

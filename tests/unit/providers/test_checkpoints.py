@@ -10,7 +10,7 @@ import pytest
 from dna_pipeline.base.errors import UnknownModel, WeightsMismatch
 from dna_pipeline.config.parameters import model_problem
 from dna_pipeline.providers.base import Device, ModelCache, Provider
-from dna_pipeline.providers.checkpoints import MANY, Models, to_examine
+from dna_pipeline.providers.checkpoints import ANY_NAME, MANY, Models
 from dna_pipeline.providers.matting.border_key import BorderKey
 from dna_pipeline.providers.matting.rembg import Rembg
 from dna_pipeline.providers.stable_diffusion.provider import Diffusers
@@ -60,8 +60,9 @@ def test_two_files_of_one_name_are_no_model(folder: Path):
     models = Models({}, folder)
     assert "anime" not in models and "anime" not in list(models)
     sentence = f"anime.safetensors and anime.ckpt in {folder} have one name; rename one or move it"
-    assert models.ambiguities() == {"anime": f"{sentence} away"}
-    assert model_problem(models, "img2img", "anime") == models.ambiguities()["anime"]
+    assert models.problems() == {"anime": f"{sentence} away"}
+    assert models.problems(["whole"]) == {}
+    assert model_problem(models, "img2img", "anime") == models.problems()["anime"]
 
 
 def test_what_a_job_is_told(folder: Path):
@@ -112,12 +113,11 @@ def test_a_wrong_file_is_named_before_it_is_loaded():
 
 
 def test_a_folder_that_is_none_is_a_sentence(folder: Path):
-    assert Models({}, folder).folder_problem() is None
-    assert Models({}).folder_problem() is None
+    assert Models({}, folder).problems() == Models({}).problems() == {}
     file = folder / "anime.safetensors"
-    assert f"{file} is a file, and `*` takes a folder" in str(Models({}, file).folder_problem())
+    assert f"{file} is a file, and `*` takes a folder" in Models({}, file).problems()[ANY_NAME]
     absent = folder / "absent"
-    assert f"{absent} is not there; make it" in str(Models({}, absent).folder_problem())
+    assert f"{absent} is not there; make it" in Models({}, absent).problems()[ANY_NAME]
 
 
 def test_a_folder_in_the_place_of_one_file_is_named(folder: Path):
@@ -129,7 +129,7 @@ def test_a_folder_in_the_place_of_one_file_is_named(folder: Path):
 
 def test_of_many_checkpoints_those_in_use_are_examined(folder: Path):
     models = Models({"matte": BorderKey()}, folder)
-    assert to_examine(models, ["photo.v1"]) == {"matte", "anime", "photo.v1", "whole"}
+    assert models.to_examine(["photo.v1"]) == {"matte", "anime", "photo.v1", "whole"}
     for number in range(MANY):
         (folder / f"{number}.ckpt").write_bytes(b"x")
-    assert to_examine(models, ["photo.v1", "absent"]) == {"matte", "photo.v1"}
+    assert models.to_examine(["photo.v1", "absent"]) == {"matte", "photo.v1"}

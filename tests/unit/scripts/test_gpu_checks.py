@@ -21,7 +21,7 @@ report = load_script("gpu_checks.report")
 setting = load_script("gpu_checks.setting")
 wheels = load_script("gpu_checks.wheels")
 golden = load_script("gpu_checks.golden")
-restyling = load_script("gpu_checks.restyling")
+psnr = load_script("psnr")
 measuring = load_script("gpu_checks.measuring")
 drawing = load_script("gpu_checks.drawing")
 
@@ -96,8 +96,9 @@ def test_errors_beyond_the_limit_and_no_numbers_fail() -> None:
 
 def test_peak_signal_to_noise() -> None:
     picture = np.full((4, 4, 3), 100, np.uint8)
-    assert restyling.psnr_db(picture, picture) == float("inf")
-    assert restyling.psnr_db(picture, picture + 255 // 10) == pytest.approx(20, abs=0.2)
+    assert psnr.psnr_db(picture, picture) == float("inf")
+    assert psnr.psnr_db(picture, picture + 255 // 10) == pytest.approx(20, abs=0.2)
+    assert psnr.psnr_db(np.array([0.1]), np.array([0.0]), 1) == pytest.approx(20)
 
 
 def test_no_opengl(monkeypatch: pytest.MonkeyPatch, on_cpu: Any) -> None:

@@ -37,13 +37,7 @@ from dna_pipeline.weights.loras import LoraFolder
 from tests.unit.providers.stable_diffusion.lora_files import TrainedLora
 from tests.unit.weights import weight_files
 
-# Diffusers' schedulers hand torch tensors to numpy in a way that numpy 2 wants changed.
-pytestmark = [
-    pytest.mark.usefixtures("one_thread"),
-    pytest.mark.filterwarnings(
-        "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"
-    ),
-]
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def test_defaults_are_those_of_the_contract():
@@ -58,7 +52,11 @@ def test_defaults_are_those_of_the_contract():
         "sampler": "euler",
         "schedule": "normal",
         "max_size": 768,
+        "size": "fit",
+        "tile": None,
         "alpha": "keep",
+        "output": "png",
+        "quality": 90,
         "prompt_syntax": "a1111",
         "clip_skip": 1,
         "from_metadata": False,
@@ -126,6 +124,8 @@ def test_what_other_programs_call_the_samplers(key: str, written: object, advice
         ({"sampler": "LMS", "schedule": "Beta"}, {"sampler": "lms", "schedule": "beta"}),
         ({"sampler": "Heun", "schedule": "exponential"},
          {"sampler": "heun", "schedule": "exponential"}),
+        ({"output": "JPG"}, {"output": "jpeg"}),
+        ({"output": "WebP"}, {"output": "webp"}),
         # what contradicts itself, or is not there, stays as it is and is refused
         ({"sampler": "DPM++ 2M Karras", "schedule": "normal"},
          {"sampler": "DPM++ 2M Karras", "schedule": "normal"}),
@@ -143,6 +143,8 @@ def test_advice_on_other_parameters():
     assert Img2Img.advice("scheduler", "DPM++ 2M") == "that is a sampler: write sampler: dpmpp_2m"
     assert Img2Img.advice("schedule", "sgm_uniform") == ""
     assert Img2Img.advice("max_size", "768 x 512") == "write the longer side alone: 768"
+    assert Img2Img.advice("size", "768 x 512") == "write max_size: 768"
+    assert Img2Img.advice("size", 512) == "write max_size: 512"
     assert Img2Img.advice("prompt", "Euler") == ""
 
 
@@ -173,6 +175,13 @@ def test_the_samplers_are_those_of_the_table():
         ("schedule", "sgm_uniform"),
         ("max_size", 63),
         ("max_size", 4097),
+        ("size", "output"),
+        ("tile", 120),
+        ("tile", 770),
+        ("tile", 4104),
+        ("output", "gif"),
+        ("quality", 0),
+        ("quality", 101),
         ("alpha", "drop"),
         ("alpha", None),
         ("seed", 2**63),

@@ -9,6 +9,7 @@ import io
 import json
 import lzma
 import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from typing import Any
 import pytest
 
 from dna_pipeline.base.errors import TransferFailed
+from dna_pipeline.base.files import sha256_file
 from dna_pipeline.weights.archive import LIST_NAME, PackedModel, export, import_archive, pack
-from dna_pipeline.weights.progress import Silent
+from tests.hub import Silent
 
 FILES = {"a.json": b"{}", "部分/w.safetensors": b"weights" * 1000}
 
@@ -37,7 +39,7 @@ def data(tmp_path: Path) -> Path:
 
 
 def packed(root: Path, target: str = "models/sd") -> PackedModel:
-    return pack("sd", target, "MIT", root, [root / name for name in FILES], Silent())
+    return pack("sd", target, "MIT", root, {root / n: sha256_file(root / n) for n in FILES})
 
 
 def take_in(path: Path, data: Path) -> list[str]:
@@ -71,7 +73,7 @@ def test_an_archive_is_a_plain_tar_with_a_list(tmp_path: Path, root: Path):
 
 def test_folders_and_files_come_back(tmp_path: Path, root: Path, data: Path):
     one = root / "a.json"
-    file = pack("one", "models/one.onnx", None, one, [one], Silent())
+    file = pack("one", "models/one.onnx", None, one, {one: sha256_file(one)})
     export(tmp_path / "m.tar", [(packed(root), root), (file, one)], Silent())
     assert take_in(tmp_path / "m.tar", data) == ["sd", "one"]
     assert {n: (data / "models/sd" / n).read_bytes() for n in FILES} == FILES
@@ -254,7 +256,14 @@ def test_what_is_no_archive_is_told(tmp_path: Path, data: Path):
         take_in(tmp_path / "x.tar", data)
 
 
-@pytest.mark.parametrize("pack_up", [gzip.compress, bz2.compress, lzma.compress])
+def zipped(data: bytes) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("models.tar", data)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("pack_up", [gzip.compress, bz2.compress, lzma.compress, zipped])
 def test_a_compressed_archive_is_named_as_such(
     tmp_path: Path, root: Path, data: Path, pack_up: Callable[[bytes], bytes]
 ):

@@ -16,7 +16,7 @@ import pytest
 from dna_pipeline.base.errors import TransferFailed
 from dna_pipeline.weights.download import Downloader, RemoteFile, make_client
 from dna_pipeline.weights.pins import PinnedFile, Source
-from tests.hub import Answer, Hub, noise, running_hub
+from tests.hub import Answer, Hub, Silent, noise, running_hub
 
 DATA = noise("file", 500_000)
 SMALL = b'{"a": 1}'
@@ -31,17 +31,13 @@ def remote(name: str = "w.safetensors", data: bytes = DATA, **options: bool) -> 
     return RemoteFile(pinned(name, data), SOURCE, f"model {name}", **options)
 
 
-class Listener:
+class Listener(Silent):
     """Counts bytes and keeps what is said."""
 
     def __init__(self) -> None:
         self.new = 0
         self.old = 0
         self.remarks: list[str] = []
-
-    def begin(self, total_bytes: int) -> None: ...
-
-    def show_file(self, name: str) -> None: ...
 
     def advance(self, number: int) -> None:
         self.new += number

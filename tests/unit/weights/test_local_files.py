@@ -10,7 +10,7 @@ import pytest
 from dna_pipeline.weights.download import RemoteFile
 from dna_pipeline.weights.local_files import FileNotFound, LocalFiles
 from dna_pipeline.weights.pins import PinnedFile, Source
-from dna_pipeline.weights.progress import Silent
+from tests.hub import Silent
 
 DATA = b"weights" * 100
 FILE = PinnedFile("w.bin", "w.bin", len(DATA), hashlib.sha256(DATA).hexdigest())

@@ -13,8 +13,7 @@ import pytest
 from dna_pipeline.base.errors import TransferFailed
 from dna_pipeline.weights.download import Downloader, RemoteFile, make_client
 from dna_pipeline.weights.pins import PinnedFile, Source
-from dna_pipeline.weights.progress import Silent
-from tests.hub import Answer, Hub, running_hub
+from tests.hub import Answer, Hub, Silent, running_hub
 
 DATA = b"weights" * 100
 SOURCE = Source("o/r", "rev", True)

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 import torch
 
+from dna_pipeline.weights.architectures import SD1, SD2, SDXL
 from dna_pipeline.weights.headers import Format, read_header
-from dna_pipeline.weights.recognise import SD1, SD2, SDXL, Kind, recognise
+from dna_pipeline.weights.recognise import Kind, recognise
 
 spec = importlib.util.spec_from_file_location(
     "weight_files", Path(__file__).with_name("weight_files.py")

@@ -38,7 +38,7 @@ class Bench:
         self.source = root / "cat.png"
         Image.linear_gradient("L").resize((64, 64)).save(self.source)
         self.prints = Fingerprints(root)
-        self.loras = LoraFolder(root, self.prints.of_file)
+        self.loras = LoraFolder(root, self.prints.sha256)
         model = Diffusers(path=models_dir / "sd-v1-5-local")
         self.models = ModelCache({"sd": model}, Device("cpu", "float32"))
 

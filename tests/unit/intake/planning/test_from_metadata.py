@@ -50,6 +50,13 @@ def comfy(**changes: Any) -> str:
     return json.dumps(COMFY | changes)
 
 
+CONTROLNET = {
+    "12": {"class_type": "ControlNetApplyAdvanced", "inputs": {
+        "positive": ["6", 0], "negative": ["9", 0], "strength": 1.0}},
+    "3": {"inputs": COMFY["3"]["inputs"] | {"positive": ["12", 0], "negative": ["12", 1]}},
+}  # fmt: skip
+
+
 def test_the_text_of_automatic1111() -> None:
     assert of_a1111(A1111) == VALUES
 
@@ -89,8 +96,34 @@ def test_our_own_text_comes_back() -> None:
             "cfg_scale": 7.5, "scheduler": "dpmpp_2m_k", "width": 512})},
          {"prompt": "a fox", "negative_prompt": "dull", "seed": 7, "steps": 12,
           "guidance_scale": 7.5, "sampler": "dpmpp_2m", "schedule": "karras"}),
-        ({"parameters": json.dumps({"prompt": "a bee", "steps": 30, "seed": 3})},
-         {"prompt": "a bee", "steps": 30, "seed": 3}),
+        ({"prompt": comfy(**CONTROLNET)},
+         {"prompt": "a castle", "negative_prompt": "ugly, low", "seed": 5, "steps": 20,
+          "guidance_scale": 8, "sampler": "euler_ancestral", "schedule": "normal",
+          "strength": 0.6}),
+        ({"parameters": json.dumps({
+            "prompt": "a bee", "steps": 30, "seed": "3", "guidance_scale": 4.0,
+            "sampler": "dpmpp_2m_sde_gpu", "scheduler": "karras"})},
+         {"prompt": "a bee", "steps": 30, "seed": 3, "guidance_scale": 4.0,
+          "sampler": "dpmpp_2m_sde_gpu", "schedule": "karras"}),
+        ({"parameters": json.dumps({"sui_image_params": {
+            "prompt": "an owl", "negativeprompt": "fog", "model": "m", "seed": 8, "steps": 25,
+            "cfgscale": 6.5, "initimagecreativity": 0.6, "sampler": "euler",
+            "scheduler": "normal"}, "sui_extra_data": {"date": "2026-01-01"}})},
+         {"prompt": "an owl", "negative_prompt": "fog", "seed": 8, "steps": 25,
+          "guidance_scale": 6.5, "strength": 0.6, "sampler": "euler"}),
+        ({"Software": "NovelAI", "Description": "a hare", "Title": "AI generated image",
+          "Comment": json.dumps({"uc": "blur", "steps": 28, "sampler": "k_euler_ancestral",
+                                 "seed": 4, "strength": 0.7, "noise": 0.2, "scale": 11.0})},
+         {"prompt": "a hare", "negative_prompt": "blur", "seed": 4, "steps": 28,
+          "guidance_scale": 11.0, "strength": 0.7, "sampler": "k_euler_ancestral"}),
+        ({"prompt": "a crow", "negative_prompt": "", "seed": "6", "num_inference_steps": "25",
+          "guidance_scale": "7.5", "prompt_strength": "0.8", "sampler_name": "euler_a"},
+         {"prompt": "a crow", "negative_prompt": "", "seed": 6, "steps": 25,
+          "guidance_scale": 7.5, "strength": 0.8, "sampler": "euler_a"}),
+        ({"Prompt": "a crow", "Seed": "6", "Steps": "25", "Guidance Scale": "7.5",
+          "Sampler": "euler_a"},
+         {"prompt": "a crow", "seed": 6, "steps": 25, "guidance_scale": 7.5,
+          "sampler": "euler_a"}),
     ],
 )  # fmt: skip
 def test_other_programs(texts: dict[str, str], values: dict[str, Any]) -> None:
@@ -105,7 +138,9 @@ OTHER = {"10": {"inputs": COMFY["3"]["inputs"] | {"positive": ["7", 0]}}}
     ("texts", "part"),
     [
         ({}, "no texts of a program"),
-        ({"Software": "NovelAI", "Comment": "{}"}, "form that is read here: Comment, Software"),
+        ({"Software": "GIMP", "Comment": "{}"}, "form that is read here: Comment, Software"),
+        ({"Software": "NovelAI", "Comment": "{}"}, "no prompt in a form"),
+        ({"prompt": "a", "seed": "many", "guidance_scale": "1"}, "seed: many"),
         ({"prompt": "{"}, "damaged"),
         ({"prompt": "[" * 100_000}, "damaged"),
         ({"prompt": "{}"}, "has no prompts"),

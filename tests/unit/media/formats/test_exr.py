@@ -219,7 +219,7 @@ def test_neither_light_nor_alpha_is_transparent(write: Write, light: float, alph
     remarks: list[str] = []
     path = write({**rgb(light), "A": alpha}, kind="f4")
     with path.open("rb") as file:
-        image = exr.decode(file, exr.find_layer(file))
+        image, _ = exr.decode(file, exr.find_layer(file))
     assert (image.mode, image.getcolors()) == ("RGBA", [(SIDE * SIDE, (0, 0, 0, 0))])
     load_image(path, remarks)
     assert len(remarks) == 1

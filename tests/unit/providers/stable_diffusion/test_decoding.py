@@ -26,9 +26,6 @@ from tests.unit.providers.stable_diffusion.conftest import (
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.usefixtures("one_thread"),
-    pytest.mark.filterwarnings(
-        "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning"
-    ),
 ]
 
 HALF = Device("cpu", "float16")

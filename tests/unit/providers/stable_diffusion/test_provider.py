@@ -39,9 +39,6 @@ from tests.unit.providers.stable_diffusion.conftest import (
 pytestmark = [
     pytest.mark.slow,  # loading a model imports Diffusers, which takes seconds
     pytest.mark.usefixtures("one_thread"),
-    pytest.mark.filterwarnings(
-        "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning",
-    ),
     pytest.mark.filterwarnings("ignore:__array_wrap__ must accept:DeprecationWarning"),
 ]
 

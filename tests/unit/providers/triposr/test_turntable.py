@@ -15,6 +15,9 @@ from dna_pipeline.providers.triposr.decoder import Decoder
 from dna_pipeline.providers.triposr.field import Field
 from dna_pipeline.providers.triposr.lattice import Lattice, side_of
 from dna_pipeline.providers.triposr.volume import render_turntable, render_view
+from tests.conftest import load_script
+
+psnr = load_script("psnr")
 
 SCENES = Path(__file__).parents[3] / "golden" / "scenes"
 
@@ -57,8 +60,7 @@ def fitted(name: str) -> Asked:
 
 
 def psnr_db(found: Sequence[np.ndarray], exact: Sequence[np.ndarray]) -> float:
-    mean = np.mean((np.stack(found) - np.stack(exact)) ** 2)
-    return float(-10 * np.log10(mean + 1e-12))
+    return psnr.psnr_db(np.stack(found), np.stack(exact), 1)
 
 
 def asked_by_a_lattice(field: Asked) -> int:

@@ -1,0 +1,98 @@
+"""Sizes at which a model works on a picture that keeps its own size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dna_pipeline.stages.img2img.sizes import MIN_SIDE_PX, MULTIPLE_PX
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+Size = tuple[int, int]
+"""Width and height in pixels."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkingSize:
+    """The way of a picture to the model and back.
+
+        source ── scaled down to `max_size` ──► scaled ── mirrored at its edges ──► padded
+               ◄─────── scaled up ──────────────       ◄──── cropped ──────────────
+
+    Attributes:
+        source: the picture's own size, which the result has too.
+        scaled: its size before the margin is added; that of the source unless this is too large.
+        padded: what the model sees; multiples of 8 of at least 64.
+    """
+
+    source: Size
+    scaled: Size
+    padded: Size
+
+    @classmethod
+    def of(cls, source: Size, max_size: int) -> WorkingSize:
+        """The way of a picture of that size.
+
+        Args:
+            max_size: longest side that the model works on, in pixels, without the margin.
+        """
+        longer = max(source)
+        limit = min(longer, max_size)
+        width, height = (max(round(side * limit / longer), 1) for side in source)
+        padded = (_padded(width), _padded(height))
+        return cls(source, (width, height), padded)
+
+    def redrawn(self, draw: Callable[..., Image.Image], *pictures: Image.Image) -> Image.Image:
+        """The result of `draw` for pictures and masks of the source's size, at that size."""
+        return self.leave(draw(*map(self.enter, pictures)))
+
+    def enter(self, picture: Image.Image) -> Image.Image:
+        """The picture or mask (L, RGB or RGBA) as the model sees it.
+
+        The margin on the right and at the bottom mirrors what is beside it, so that the model sees
+        no edge that is not in the picture.
+        """
+        return _mirrored(_resized(picture, self.scaled), self.padded)
+
+    def leave(self, drawn: Image.Image) -> Image.Image:
+        """The model's picture, at the size of the source."""
+        return _resized(drawn.crop((0, 0, *self.scaled)), self.source)
+
+    def remarks(self, max_size: int) -> list[str]:
+        """A sentence for the manifest if the model worked on a smaller picture."""
+        if self.scaled == self.source:
+            return []
+        before, work = (f"{width} x {height} px" for width, height in (self.source, self.scaled))
+        return [
+            f"The picture of {before} was redrawn at {work} and brought back to its own size: "
+            f"max_size is {max_size}."
+        ]
+
+
+def _padded(side: int) -> int:
+    return max(-(-side // MULTIPLE_PX) * MULTIPLE_PX, MIN_SIDE_PX)
+
+
+def _resized(picture: Image.Image, size: Size) -> Image.Image:
+    from PIL import Image
+
+    if size == picture.size:
+        return picture
+    # Lanczos overshoots at edges, which would make a mask's black grey.
+    way = Image.Resampling.BILINEAR if picture.mode == "L" else Image.Resampling.LANCZOS
+    return picture.resize(size, way)
+
+
+def _mirrored(picture: Image.Image, size: Size) -> Image.Image:
+    import numpy as np
+    from PIL import Image
+
+    if size == picture.size:
+        return picture
+    pixels = np.asarray(picture)
+    margins = [(0, size[1] - picture.height), (0, size[0] - picture.width)]
+    margins += [(0, 0)] * (pixels.ndim - 2)
+    return Image.fromarray(np.pad(pixels, margins, mode="symmetric"))
