@@ -9,7 +9,10 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from dna_pipeline.config.sentences import closest, shown
 
-_HOURS = re.compile(r"([0-9]{1,2}):([0-9]{2})\s*-\s*([0-9]{1,2}):([0-9]{2})(?:\s+(\S.*))?")
+_TEXT = r"([0-9]{1,2}):([0-9]{2})\s*-\s*([0-9]{1,2}):([0-9]{2})(?:\s+(\S.*))?"
+_HOURS = re.compile(_TEXT)
+HOURS_PATTERN = rf"^\s*{_TEXT}\s*$"
+"""Regular expression of the texts that `Hours.parse` may accept, for JSON Schema."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,10 +16,11 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    JsonValue,
 )
 
 from dna_pipeline.base.clock import to_minute
-from dna_pipeline.config.hours import Hours
+from dna_pipeline.config.hours import HOURS_PATTERN, Hours
 from dna_pipeline.stages.base import Metadata
 
 if TYPE_CHECKING:
@@ -42,8 +43,11 @@ def as_path(text: str) -> Path:
     return Path(os.path.expanduser(text))  # noqa: PTH111 - keeps `~` where there is no home
 
 
+_DEVICES = "auto|cpu|mps|cuda(:[0-9]{1,3})?"
+
+
 def _device(text: str) -> str:
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]{1,3})?", text):
+    if not re.fullmatch(_DEVICES, text):
         raise ValueError("should be auto, cpu, mps, cuda or cuda:N")
     return text
 
@@ -74,6 +78,9 @@ Seconds = Annotated[float, Field(ge=0, le=30 * 86400, allow_inf_nan=False)]
 Priority = Annotated[int, Field(ge=-1_000_000, le=1_000_000)]
 
 
+_EACH_OWN: dict[str, JsonValue] = {"default_words": "that of each key"}
+
+
 class _Spec(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -81,78 +88,226 @@ class _Spec(BaseModel):
 class PathsSpec(_Spec):
     """`paths:`, relative to pipeline.yaml."""
 
-    data: FilePath = Path("data")
-    outbox: FilePath = Path("outbox")
+    data: FilePath = Field(
+        default=Path("data"),
+        description="folder of the ledger, models, work files and logs; $DNA_DATA_DIR overrides it",
+    )
+    outbox: FilePath = Field(
+        default=Path("outbox"),
+        description="folder where results appear; $DNA_OUTPUT_DIR overrides it",
+    )
 
 
 class RuntimeSpec(_Spec):
     """`runtime:`."""
 
-    device: Annotated[str, AfterValidator(_device)] = "auto"
-    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
-    stage_timeout_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1800
-    idle_unload_s: Seconds = 0
-    preload: list[str] = []
-    pause_after_failures: Annotated[int, Field(ge=0, le=1000)] = 5
+    device: Annotated[str, AfterValidator(_device)] = Field(
+        default="auto",
+        description="device that models run on; auto: the first GPU, or the CPU if there is none",
+        json_schema_extra={"pattern": f"^({_DEVICES})$", "values": "auto, cpu, cuda, cuda:N, mps"},
+    )
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = Field(
+        default="auto",
+        description="number type that models compute in; auto: float16 on CUDA, bfloat16 on CPUs "
+        "that compute in it (for full-size models), else float32",
+    )
+    max_attempts: Annotated[int, Field(ge=1, le=100)] = Field(
+        default=3, description="how often the worker may end during one job before the job fails"
+    )
+    stage_timeout_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        default=1800,
+        description="longest time of one stage of a job",
+        json_schema_extra={"unit": "s"},
+    )
+    idle_unload_s: Seconds = Field(
+        default=0,
+        description="time without work after which models leave the device; 0: they stay",
+        json_schema_extra={"unit": "s"},
+    )
+    preload: list[str] = Field(
+        default=[],
+        description="models, by their names in `models:`, that `watch` loads before the first job",
+    )
+    pause_after_failures: Annotated[int, Field(ge=0, le=1000)] = Field(
+        default=5,
+        description="equal failures in a row that pause a pipeline; faults of the input do not "
+        "count; 0: never",
+    )
 
 
 class RetentionSpec(_Spec):
     """`retention:`, the time for which data of ended jobs is kept. Logs are rotated by size."""
 
-    events_days: Annotated[float, Field(gt=0, le=36500, allow_inf_nan=False)] = 30
-    work_hours: Annotated[float, Field(gt=0, le=87600, allow_inf_nan=False)] = 24
+    events_days: Annotated[float, Field(gt=0, le=36500, allow_inf_nan=False)] = Field(
+        default=30,
+        description="time for which the events of ended jobs are kept",
+        json_schema_extra={"unit": "days"},
+    )
+    work_hours: Annotated[float, Field(gt=0, le=87600, allow_inf_nan=False)] = Field(
+        default=24,
+        description="time for which work files and half-made folders that a crash left are kept",
+        json_schema_extra={"unit": "hours"},
+    )
 
 
 class InboxSpec(_Spec):
     """One entry of `inboxes:`. `None` means that a default depends on another key."""
 
-    path: FilePath
-    name: Annotated[str, Field(min_length=1)] | None = None
-    pipeline: str
-    originals: Literal["archive", "delete", "keep"] = "archive"
-    on_change: Literal["latest", "all"] | None = None
-    existing: Literal["process", "ignore"] = "process"
-    sidecar: Literal["optional", "required"] = "optional"
-    sidecar_wait_seconds: Seconds | None = None
-    prompt_files: bool = False
-    recursive: bool = False
-    settle_seconds: Seconds = 2
-    rescan_seconds: Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)] = 30
-    watch: Literal["auto", "native", "poll"] = "auto"
-    include: list[str] = []
-    ignore: list[str] = []
-    priority: Priority = 0
-    defaults: dict[str, Any] = {}
-    latest: bool | None = None
-    hours: Annotated[str, AfterValidator(_hours)] | None = None
-    source_roots: list[FilePath] = []
-    on_duplicate: Literal["skip", "run"] = "skip"
-    metadata: Metadata | None = None
+    path: FilePath = Field(description="folder that is watched; relative to pipeline.yaml")
+    name: Annotated[str, Field(min_length=1)] | None = Field(
+        None,
+        description="name of the inbox in the outbox and in commands; no two inboxes share one",
+        json_schema_extra={"default_words": "the folder's own name"},
+    )
+    pipeline: str = Field(
+        description="pipeline that images run through; a sidecar may name another"
+    )
+    originals: Literal["archive", "delete", "keep"] = Field(
+        "archive",
+        description="archive: moved into the result's `source/`; delete: removed once the result "
+        "is durable; keep: copied, never touched",
+    )
+    on_change: Literal["latest", "all"] | None = Field(
+        None,
+        description="when a file changes that is queued already. latest: the new version takes its "
+        "place; all: each version runs",
+        json_schema_extra={"default_words": "latest if originals is keep, else all"},
+    )
+    existing: Literal["process", "ignore"] = Field(
+        "process", description="files that lay in the inbox before it was first watched"
+    )
+    sidecar: Literal["optional", "required"] = Field(
+        "optional", description="required: an image waits for its sidecar, and fails without one"
+    )
+    sidecar_wait_seconds: Seconds | None = Field(
+        None,
+        description="how long an image waits for its sidecar, counted from the last change in its "
+        "folder",
+        json_schema_extra={"unit": "s", "default_words": "5, or 3600 if sidecar is required"},
+    )
+    prompt_files: bool = Field(
+        False, description="take cat.txt beside cat.png for its prompt and parameters"
+    )
+    recursive: bool = Field(
+        False, description="watch subfolders too; the outbox has the same subfolders"
+    )
+    settle_seconds: Seconds = Field(
+        2,
+        description="how long size and times of a file must stand still before it is ready",
+        json_schema_extra={"unit": "s"},
+    )
+    rescan_seconds: Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)] = Field(
+        30,
+        description="time between two full scans, which find what no event announced",
+        json_schema_extra={"unit": "s"},
+    )
+    watch: Literal["auto", "native", "poll"] = Field(
+        "auto",
+        description="native: by events of the system; poll: by scans alone, for network shares; "
+        "auto: chosen by the kind of file system",
+    )
+    include: list[str] = Field([], description="globs of the images to take in; empty: all images")
+    ignore: list[str] = Field(
+        [], description="globs of names to leave alone, besides those that are always ignored"
+    )
+    priority: Priority = Field(0, description="priority of the inbox's jobs; higher runs first")
+    defaults: dict[str, Any] = Field(
+        {},
+        description="parameters by stage type or id that count more than the pipeline's, and less "
+        "than a sidecar's",
+    )
+    latest: bool | None = Field(
+        None,
+        description="also keep the newest result of each input in the outbox's `latest/` folder",
+        json_schema_extra={"default_words": "true if originals is keep, else false"},
+    )
+    hours: Annotated[str, AfterValidator(_hours)] | None = Field(
+        None,
+        description='hours in which the jobs may run, in quotes; "22:00-06:00 Europe/Berlin" is by '
+        "the clock there, without a zone by this machine's",
+        json_schema_extra={
+            "default_words": "always",
+            "pattern": HOURS_PATTERN,
+            "values": 'two times like "22:00-06:00"',
+        },
+    )
+    source_roots: list[FilePath] = Field(
+        [],
+        description="folders outside the inbox whose images job files and tables may name; they "
+        "are only read",
+    )
+    on_duplicate: Literal["skip", "run"] = Field(
+        "skip", description="rows of a batch that were done before: skipped, or run again"
+    )
+    metadata: Metadata | None = Field(
+        None,
+        description="what the files of all stages say of their making; see the parameter of stages",
+        json_schema_extra={"default_words": "as the pipeline's stages have it"},
+    )
 
 
 class SigningSpec(_Spec):
     """`c2pa:`, the certificate that results are signed with. Paths are relative to
     pipeline.yaml."""
 
-    certificate: FilePath
-    key: FilePath
-    algorithm: Literal["es256", "es384", "es512", "ps256", "ps384", "ps512", "ed25519"] = "es256"
-    timestamp_url: Annotated[str, AfterValidator(_web_address)] | None = None
+    certificate: FilePath = Field(
+        description="PEM file of the certificate, followed by those that vouch for it"
+    )
+    key: FilePath = Field(description="PEM file of the certificate's private key")
+    algorithm: Literal["es256", "es384", "es512", "ps256", "ps384", "ps512", "ed25519"] = Field(
+        "es256", description="algorithm of the signatures, which must fit the key"
+    )
+    timestamp_url: Annotated[str, AfterValidator(_web_address)] | None = Field(
+        None,
+        description="address of a service that confirms the time of each signature; without it, "
+        "nothing is sent over the network",
+        json_schema_extra={"default_words": "none"},
+    )
 
 
 class PipelineFile(_Spec):
     """Top keys of pipeline.yaml. Each part is read by itself, so that no fault hides another."""
 
-    version: Annotated[int, AfterValidator(_version)]
-    paths: dict[str, Any] | None = None
-    runtime: dict[str, Any] | None = None
-    retention: dict[str, Any] | None = None
-    metadata: Metadata | None = None
-    c2pa: dict[str, Any] | None = None
-    models: dict[str, Any] | None = None
-    pipelines: dict[str, Any]
-    inboxes: list[Any] | None = None
+    version: Annotated[int, AfterValidator(_version)] = Field(
+        description="version of the file's format", json_schema_extra={"const": 1}
+    )
+    paths: dict[str, Any] | None = Field(
+        None, description="folders of the program", json_schema_extra=_EACH_OWN
+    )
+    runtime: dict[str, Any] | None = Field(
+        None,
+        description="device, number type, limits and what is loaded when",
+        json_schema_extra=_EACH_OWN,
+    )
+    retention: dict[str, Any] | None = Field(
+        None,
+        description="how long data that nobody needs any more is kept",
+        json_schema_extra=_EACH_OWN,
+    )
+    metadata: Metadata | None = Field(
+        None,
+        description="what the files of all stages say of their making; see the parameter of stages",
+        json_schema_extra={"default_words": "full"},
+    )
+    c2pa: dict[str, Any] | None = Field(
+        None,
+        description="certificate that results are signed with, as C2PA lays down",
+        json_schema_extra={"default_words": "results are not signed"},
+    )
+    models: dict[str, Any] | None = Field(
+        None,
+        description="weights by names of your choice, each with the provider that runs them",
+        json_schema_extra={"default_words": "none"},
+    )
+    pipelines: dict[str, Any] = Field(
+        description="lists of stages by names of your choice; each stage takes the result of the "
+        "one before it"
+    )
+    inboxes: list[Any] | None = Field(
+        None,
+        description="watched folders, each with its pipeline",
+        json_schema_extra={"default_words": "none"},
+    )
 
 
 class SidecarHead(BaseModel):
@@ -174,7 +329,75 @@ class SidecarHead(BaseModel):
     seed_offset: Annotated[int, Field(ge=0, le=2**32)] | None = None
     tags: list[str] = []
     meta: dict[str, Any] = {}
-    metadata: Metadata | None = None
+    metadata: Metadata | None = Field(
+        None,
+        description="what the files of all stages say of their making; see the parameter of stages",
+        json_schema_extra={"default_words": "as the inbox and the pipeline have it"},
+    )
+    image: str | None = Field(
+        None,
+        description="the image that this file is about, relative to the file; makes it a job file",
+        json_schema_extra={"default_words": "the image of the file's name"},
+    )
+    images: str | Annotated[list[str], Field(min_length=1)] | None = Field(
+        None,
+        description="images or globs, relative to this file: a job for each; makes it a job file",
+        json_schema_extra={"default_words": "none"},
+    )
+    matrix: dict[str, Annotated[list[Any], Field(min_length=1)]] | None = Field(
+        None,
+        description="lists of values by keys like img2img.strength: a job for each combination",
+        json_schema_extra={"default_words": "none"},
+    )
+    count: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
+        None,
+        description="how many jobs to make of each image, each with the next seeds",
+        json_schema_extra={"default_words": "1"},
+    )
+    max_failures: Annotated[int, Field(ge=0, le=1_000_000)] | None = Field(
+        None,
+        description="wrong or failed rows above which the batch is paused",
+        json_schema_extra={"default_words": "no limit"},
+    )
+    on_duplicate: Literal["skip", "run"] | None = Field(
+        None,
+        description="rows of the batch that were done before: skipped, or run again",
+        json_schema_extra={"default_words": "the inbox's"},
+    )
+    pipeline: str | None = Field(
+        None,
+        description="the pipeline to run, by its name in pipeline.yaml",
+        json_schema_extra={"default_words": "the inbox's"},
+    )
+    priority: Priority | None = Field(
+        None,
+        description="higher runs first",
+        json_schema_extra={"default_words": "the inbox's"},
+    )
+    not_before: Annotated[str, AfterValidator(_time)] | None = Field(
+        None,
+        description="earliest start; without a zone it is local",
+        json_schema_extra={
+            "default_words": "at once",
+            "pattern": r"^\d{4}-\d\d-\d\d",
+            "values": "date and time like 2026-12-01T22:00:00+01:00",
+        },
+    )
+    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | Literal["from_content"] | None = Field(
+        None,
+        description="seed for every stage that takes one; negative: drawn for each job; "
+        "from_content: made of the image's bytes",
+        json_schema_extra={"default_words": "each stage's own"},
+    )
+    seed_offset: Annotated[int, Field(ge=0, le=2**32)] | None = Field(
+        None,
+        description="number that is added to each seed; `count` sets it",
+        json_schema_extra={"default_words": "0"},
+    )
+    tags: list[str] = Field([], description="words of your choice, copied to manifest and ledger")
+    meta: dict[str, Any] = Field(
+        {}, description="values of your choice, copied to the manifest; prompts may use them"
+    )
 
 
 HEAD_KEYS = frozenset(SidecarHead.model_fields)

@@ -70,8 +70,11 @@ class Provider(BaseModel, ABC):
     """Keys of the entry that decide where or how fast the model computes, not what it makes. Two
     jobs that differ in them alone are the same work."""
 
-    license: str | None = None
-    """SPDX expression of the weights' licence, as the configuration names it."""
+    license: str | None = Field(
+        default=None,
+        description="licence of the weights as an SPDX expression, for manifests",
+        json_schema_extra={"default_words": "that of the published model, if it is one"},
+    )
 
     @property
     def weight_paths(self) -> list[Path]:

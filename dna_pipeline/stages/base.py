@@ -106,6 +106,9 @@ class Stage(BaseModel, ABC):
     foreign_words: ClassVar[dict[str, str]] = {}
     """Names that other programs have for parameters, each with ours. They are not accepted, since
     their meaning may differ a little, but the error message gives our name."""
+    other_words: ClassVar[dict[str, str]] = {}
+    """By parameter, a regular expression of the further texts that `translated` accepts for it, so
+    that editors accept them too. It is one for Python and for ECMAScript."""
     later_parameters: ClassVar[dict[str, Any]] = {}
     """Parameters that were added after the stage's first release, each with the default that it was
     added with. The dedup key leaves a parameter out at that value, so that a job done before an
@@ -122,11 +125,15 @@ class Stage(BaseModel, ABC):
     """Roles of the companions that the stage may read. A companion goes to the first stage of a
     job that reads its role, and to no other."""
 
-    model: str | None = Field(None, description="name of the model, from `models:`")
     metadata: Metadata = Field(
         "full",
         description="what the files say of their making: full: marks, and the recipe with its "
         "prompts; marks: no recipe and no prompt; none: nothing",
+    )
+    model: str | None = Field(
+        None,
+        description="name of the model, from `models:`",
+        json_schema_extra={"default_words": "the only one that fits"},
     )
 
     def resolved(self, draw: Callable[[], int], content: int | None = None) -> Self:

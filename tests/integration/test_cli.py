@@ -360,6 +360,7 @@ def test_whatever_strangers_write_no_command_lets_it_steer_the_terminal(studio: 
         ("show", EVIL),
         ("submit", EVIL),
         ("submit", f"inbox/cut/{EVIL}.jxl"),
+        ("schema", "sidecar"),
         ("repair",),
     ]
     told = [(arguments, call(studio, *arguments)) for arguments in calls]

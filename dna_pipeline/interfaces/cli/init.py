@@ -1,39 +1,99 @@
-"""`dna-pipeline init`: writes a first pipeline.yaml and the folders."""
+"""`dna-pipeline init`: writes a first pipeline.yaml, the schemas for editors, and the folders."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from importlib.resources import files
-from pathlib import Path
-from typing import Annotated
+from importlib.resources.abc import Traversable
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Literal
 
 import typer
 
 from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.interfaces.cli.output import say
 
+Purpose = Literal["photos", "night", "dcc"]
+"""The kinds of work that have a pipeline.yaml of their own, in `templates/<purpose>/`."""
+
+FOLDERS: dict[Purpose | None, tuple[str, ...]] = {
+    None: ("inbox/restyle", "inbox/mesh"),
+    "photos": ("inbox/photos", "inbox/cutouts"),
+    "night": ("inbox/night",),
+    "dcc": ("exports/blender", "exports/maya", "exports/houdini"),
+}
+"""The inboxes of each template."""
+WEIGHTS: dict[Purpose | None, str] = {
+    None: "4 GB",
+    "photos": "2 GB",
+    "night": "4 GB",
+    "dcc": "2 GB",
+}
+"""Size of the weights that each template needs."""
+
 
 def init(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="Where to; made if missing.")
     ] = Path(),
+    purpose: Annotated[
+        Purpose | None,
+        typer.Option(
+            "--for",
+            help="photos: dropped by hand, to meshes; night: many by table, in certain hours; "
+            "dcc: what Blender, Maya and Houdini export.",
+        ),
+    ] = None,
 ) -> None:
-    """Write a commented pipeline.yaml and the folders; overwrites nothing."""
+    """Write a commented pipeline.yaml, schemas for editors and the folders; overwrites nothing."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        target = folder / "pipeline.yaml"
-        if target.exists():
-            say(f"{target} is there already and stays as it is")
-        else:
-            template = files("dna_pipeline.interfaces.cli") / "templates" / "pipeline.yaml"
-            target.write_bytes(template.read_bytes())
-            say(f"wrote {target}")
-        for name in ("data/models", "inbox/restyle", "inbox/mesh", "outbox"):
-            (folder / name).mkdir(parents=True, exist_ok=True)
+        _write(folder, purpose)
     except OSError as error:
         raise ConfigError(f"{error.filename}: {error.strerror}") from None
     say("`dna-pipeline check` says what would run, `dna-pipeline watch` runs it.")
-    if _lacks_weights(target):
-        say("Fetch the weights, about 4 GB, into data/models: `dna-pipeline models pull`")
+    if _lacks_weights(folder / "pipeline.yaml"):
+        size = WEIGHTS[purpose]
+        say(f"Fetch the weights, about {size}, into data/models: `dna-pipeline models pull`")
+
+
+def _write(folder: Path, purpose: Purpose | None) -> None:
+    from dna_pipeline.operations.editor_schemas import write_schemas
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, template in _templates(purpose):
+        _write_new(folder / name, template.read_bytes())
+    for path in write_schemas(folder / "pipeline.yaml", overwrite=False):
+        say(f"wrote {path}")
+    for name in ("data/models", *FOLDERS[purpose], "outbox"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+
+
+def _templates(purpose: Purpose | None) -> Iterator[tuple[PurePosixPath, Traversable]]:
+    """The files of a template, with their relative paths."""
+    root = files("dna_pipeline.interfaces.cli") / "templates"
+    if purpose is None:
+        yield PurePosixPath("pipeline.yaml"), root / "pipeline.yaml"
+        return
+    yield from _files_below(root / purpose, PurePosixPath())
+
+
+def _files_below(
+    folder: Traversable, path: PurePosixPath
+) -> Iterator[tuple[PurePosixPath, Traversable]]:
+    for entry in sorted(folder.iterdir(), key=lambda each: (each.is_dir(), each.name)):
+        if entry.is_dir():
+            yield from _files_below(entry, path / entry.name)
+        else:
+            yield path / entry.name, entry
+
+
+def _write_new(target: Path, data: bytes) -> None:
+    if target.exists():
+        say(f"{target} is there already and stays as it is")
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(data)
+    say(f"wrote {target}")
 
 
 def _lacks_weights(target: Path) -> bool:

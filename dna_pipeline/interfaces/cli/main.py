@@ -20,6 +20,7 @@ from dna_pipeline.interfaces.cli.models import models
 from dna_pipeline.interfaces.cli.output import say
 from dna_pipeline.interfaces.cli.repair import repair
 from dna_pipeline.interfaces.cli.run import run, submit, watch
+from dna_pipeline.interfaces.cli.schema import schema
 from dna_pipeline.interfaces.cli.verify import verify
 from dna_pipeline.operations.lookup import sentence
 
@@ -37,7 +38,7 @@ app = typer.Typer(
 
 for command in (
     init, check, watch, run, submit, jobs, show, events, status, cancel, retry, pause, resume,
-    verify, repair, doctor,
+    verify, repair, doctor, schema,
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(models)
@@ -57,7 +58,10 @@ def options(
         typer.Option("--config", metavar="FILE", help="pipeline.yaml, else $DNA_CONFIG, else ./"),
     ] = None,
     version: Annotated[  # noqa: ARG001
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="And exit.")
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print it, and exit."
+        ),
     ] = False,
 ) -> None:
     """Read what stands before the command's name."""

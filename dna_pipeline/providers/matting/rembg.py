@@ -98,14 +98,20 @@ class Rembg(Provider):
     stages: ClassVar[frozenset[str]] = frozenset({"remove_background"})
     machine_options: ClassVar[frozenset[str]] = frozenset({"device"})
 
-    name: str = Field(description="rembg's name of the model, e.g. u2net or isnet-general-use")
+    name: str = Field(
+        description="rembg's name of the model, e.g. u2net or isnet-general-use",
+        json_schema_extra={"enum": list(MODELS)},
+    )
     path: WeightsPath = Field(
-        Path("models"), description="the .onnx file; default models/<name>.onnx"
+        Path("models"),
+        description="the .onnx file",
+        json_schema_extra={"default_words": "models/<name>.onnx"},
     )
     device: str = Field(
         "auto",
         pattern=r"^(auto|cpu|cuda(:\d+)?|coreml)$",
-        description="auto (the worker's, where onnxruntime can), cpu, cuda, cuda:N or coreml",
+        description="device of the network; auto: the worker's, where onnxruntime can use it",
+        json_schema_extra={"values": "auto, cpu, cuda, cuda:N, coreml"},
     )
 
     @model_validator(mode="before")

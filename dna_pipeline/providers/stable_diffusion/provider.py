@@ -33,11 +33,14 @@ class Diffusers(Provider):
         description="folder in the Diffusers format, or a checkpoint in one file"
     )
     single_file: WeightsPath | None = Field(
-        None, description="weights in one file, converted to `path` when that is not there"
+        None,
+        description="weights in one file, converted to `path` when that is not there",
+        json_schema_extra={"default_words": "none"},
     )
     vae: WeightsPath | None = Field(
         None,
         description="file of a VAE in place of the model's own",
+        json_schema_extra={"default_words": "none"},
         exclude_if=lambda value: value is None,  # identities of jobs from before it are kept
     )
     tokenizer: WeightsPath = Field(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -82,6 +82,36 @@ _OTHER_NAMES = {
     "unipcbh2": "uni_pc",
 }
 """Other programs' names, such as ComfyUI's, of some samplers, reduced to letters and digits."""
+
+
+_FILLER = r"[\W_]*"
+_PP = rf"[pP]{_FILLER}[pP]"
+"""The letters of DPM++, which may be signs, too."""
+
+
+def _any_of(words: Iterable[str], filler: str = "") -> str:
+    """A regular expression of these words, which are of small letters and digits: letters may be
+    large, and `filler` may stand between any two characters."""
+    choices = [filler.join(c if c.isdigit() else f"[{c}{c.upper()}]" for c in w) for w in words]
+    return f"(?:{'|'.join(choices)})".replace(_PP, rf"(?:{_PP}|\+\+)")
+
+
+def _sampler_pattern() -> str:
+    words: dict[bool, list[str]] = {True: [], False: []}
+    for name, sampler in SAMPLERS.items():
+        others = [word for word, own in _OTHER_NAMES.items() if own == name]
+        names = [name.replace("_", ""), *others, sampler.scheduler.casefold()]
+        words[sampler.takes_schedules] += names
+    with_schedule = f"{_any_of(words[True], _FILLER)}(?:{_FILLER}{_any_of(SCHEDULES, _FILLER)})?"
+    names = f"(?:{with_schedule}|{_any_of(words[False], _FILLER)})"
+    return f"^(?:[kK]_)?{_FILLER}{names}{_FILLER}$"
+
+
+SAMPLER_PATTERN = _sampler_pattern()
+"""Regular expression of the texts that `sampler_named` knows and that are no contradiction, for
+editors."""
+SCHEDULE_PATTERN = rf"^\s*{_any_of(SCHEDULES)}\s*$"
+"""Regular expression of the schedules' names, however they are capitalised."""
 
 
 def sampler_named(text: str) -> tuple[str | None, str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from pydantic import Field
+
 from dna_pipeline.base.errors import EmptyForeground, WeightsMismatch, WeightsMissing
 from dna_pipeline.providers.base import Device, Provider, WeightsPath, device_of
 from dna_pipeline.providers.hardware import DtypeKey, chosen_dtype, is_small
@@ -14,7 +16,7 @@ from dna_pipeline.weights.pins import Pins, Placement
 if TYPE_CHECKING:
     from PIL import Image
 
-    from dna_pipeline.providers.triposr.field import Field
+    from dna_pipeline.providers.triposr.field import Field as SceneField
     from dna_pipeline.providers.triposr.network import TSR
 
 CONFIG = "config.yaml"
@@ -29,9 +31,11 @@ class TripoSRModel(Provider):
     name_in_config: ClassVar[str] = "triposr"
     stages: ClassVar[frozenset[str]] = frozenset({"triposr"})
 
-    path: WeightsPath
-    dtype: DtypeKey = "auto"
-    """Number type in which the two transformers compute."""
+    path: WeightsPath = Field(description="folder with config.yaml and the weights")
+    dtype: DtypeKey = Field(
+        default="auto",
+        description="number type in which the two transformers compute; auto: runtime.dtype",
+    )
 
     def missing(self) -> str | None:
         if not (self.path / CONFIG).is_file():
@@ -94,7 +98,7 @@ class TripoSRNetwork:
         """Device of the network, and the dtype of its transformers."""
         return device_of(self._network.device, self._network.dtype)
 
-    def field(self, image: Image.Image, *, foreground_ratio: float) -> Field:
+    def field(self, image: Image.Image, *, foreground_ratio: float) -> SceneField:
         """The scene in the picture. Raises `EmptyForeground`.
 
         It does not wait for the device, so whether the scene is finite shows later: see

@@ -18,7 +18,13 @@ from dna_pipeline.base.errors import (
 from dna_pipeline.base.files import Artifact
 from dna_pipeline.providers.base import ImageToImageRequest
 from dna_pipeline.providers.stable_diffusion.prompts import emphasis, tags
-from dna_pipeline.providers.stable_diffusion.samplers import SAMPLERS, SCHEDULES, sampler_named
+from dna_pipeline.providers.stable_diffusion.samplers import (
+    SAMPLER_PATTERN,
+    SAMPLERS,
+    SCHEDULE_PATTERN,
+    SCHEDULES,
+    sampler_named,
+)
 from dna_pipeline.providers.stable_diffusion.tiles import Grid
 from dna_pipeline.stages.base import Authorship, ExtraFile, Seed, Stage, StageContext
 from dna_pipeline.stages.img2img.parameters_text import model_sha256, parameters_text
@@ -89,6 +95,10 @@ class Img2Img(Stage):
         "width": "max_size",
     }
     file_words: ClassVar[frozenset[str]] = frozenset({"lossless"})
+    other_words: ClassVar[dict[str, str]] = {
+        "sampler": SAMPLER_PATTERN,
+        "schedule": SCHEDULE_PATTERN,
+    }
     later_parameters: ClassVar[dict[str, Any]] = {
         "alpha": "keep", "prompt_syntax": "a1111", "clip_skip": 1, "from_metadata": False,
         "mask": "none", "mask_blur": 4, "mask_grow": 0, "mask_invert": False,
@@ -116,7 +126,9 @@ class Img2Img(Stage):
         allow_inf_nan=False,
         description="how much is redrawn; int(steps x strength) steps run",
     )
-    sampler: SamplerName = "euler"
+    sampler: SamplerName = Field(
+        "euler", description="how a step is taken; other programs' names are accepted too"
+    )
     schedule: Schedule = Field(
         "normal",
         description="how the noise falls; lcm, euler_a and ddim take normal alone",
@@ -125,7 +137,8 @@ class Img2Img(Stage):
         768,
         ge=MIN_SIDE_PX,
         le=4096,
-        description="longest side of the picture that is redrawn, in pixels",
+        description="longest side of the picture that is redrawn",
+        json_schema_extra={"unit": "px"},
     )
     size: Literal["fit", "input"] = Field(
         "fit",
@@ -137,8 +150,9 @@ class Img2Img(Stage):
         ge=2 * MIN_SIDE_PX,
         le=4096,
         multiple_of=MULTIPLE_PX,
-        description="a picture with a longer side is redrawn in overlapping tiles of this side, in "
-        "pixels; null: never",
+        description="a picture with a longer side is redrawn in overlapping tiles of this side; "
+        "null: never",
+        json_schema_extra={"unit": "px"},
     )
     alpha: Literal["keep", "white"] = Field(
         "keep",
@@ -168,9 +182,15 @@ class Img2Img(Stage):
         description="what is repainted: all; alpha: where the input is transparent; file: where "
         "the mask beside the input, cat.mask.png for cat.png, is white",
     )
-    mask_blur: int = Field(4, ge=0, le=256, description="blur of the mask's edge, in pixels")
+    mask_blur: int = Field(
+        4, ge=0, le=256, description="blur of the mask's edge", json_schema_extra={"unit": "px"}
+    )
     mask_grow: int = Field(
-        0, ge=-256, le=256, description="pixels by which the mask grows before it is blurred"
+        0,
+        ge=-256,
+        le=256,
+        description="how far the mask grows before it is blurred; negative: shrinks",
+        json_schema_extra={"unit": "px"},
     )
     mask_invert: bool = Field(False, description="repaint what the mask leaves black")
     area: Literal["whole", "masked"] = Field(
@@ -179,7 +199,11 @@ class Img2Img(Stage):
         "alone, enlarged to max_size, and the picture keeps its size",
     )
     padding: int = Field(
-        32, ge=0, le=4096, description="margin around the mask in area: masked, in pixels"
+        32,
+        ge=0,
+        le=4096,
+        description="margin around the mask in area: masked",
+        json_schema_extra={"unit": "px"},
     )
 
     loras: dict[str, LoraWeight] = Field(

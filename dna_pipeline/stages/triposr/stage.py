@@ -26,7 +26,10 @@ def _mode(value: object) -> object:
     return "mesh" if value is True else value
 
 
-TurntableMode = Annotated[Literal[False, "mesh", "nerf"], BeforeValidator(_mode)]
+TurntableMode = Annotated[
+    Literal[False, "mesh", "nerf"],
+    BeforeValidator(_mode, json_schema_input_type=Literal[False, True, "mesh", "nerf"]),
+]
 
 PREVIEW_PX = 512
 LEAST_CHUNK = 1024
@@ -89,7 +92,12 @@ class TripoSR(Stage):
     )
     turntable_views: int = Field(30, ge=1, le=720, description="pictures of one turn")
     turntable_size: int = Field(
-        256, ge=16, le=2048, multiple_of=2, description="side of the film, pixels; even"
+        256,
+        ge=16,
+        le=2048,
+        multiple_of=2,
+        description="side of the film",
+        json_schema_extra={"unit": "px"},
     )
     turntable_fps: int = Field(12, ge=1, le=60, description="pictures a second")
     target_faces: int | None = Field(
@@ -100,7 +108,11 @@ class TripoSR(Stage):
     )
     bake_texture: bool = Field(False, description="colours as a texture, not on the vertices")
     texture_resolution: int = Field(
-        2048, ge=64, le=4096, description="side of the texture, in pixels"
+        2048,
+        ge=64,
+        le=4096,
+        description="side of the texture",
+        json_schema_extra={"unit": "px"},
     )
     preview: bool = Field(True, description="also make a picture of the mesh")
     formats: list[Format] = Field(["glb"], min_length=1, description="files to write the mesh to")
@@ -109,7 +121,8 @@ class TripoSR(Stage):
         ge=1e-4,
         le=1e4,
         allow_inf_nan=False,
-        description="metres of the mesh's longest side; null: as the model has it",
+        description="length of the mesh's longest side; null: as the model has it",
+        json_schema_extra={"unit": "m"},
     )
     origin: Literal["base", "center"] | None = Field(
         "base", description="what lies at the origin; null: the middle of the model's box"
