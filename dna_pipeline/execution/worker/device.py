@@ -92,7 +92,8 @@ def memory_use(device: Device) -> MemoryUse | None:
         import psutil
 
         return MemoryUse(psutil.Process().memory_info().rss, psutil.virtual_memory().total)
-    with suppress(RuntimeError, AttributeError):
+    # torch refuses by an AssertionError where it was built for another device.
+    with suppress(RuntimeError, AssertionError, AttributeError):
         gpu = _gpu_facts(device.name)
         if "total_bytes" in gpu:
             used = max(gpu["total_bytes"] - gpu["free_bytes"], 0)
