@@ -54,7 +54,7 @@ class Bench:
             models=self.models, emit=events.append, is_cancelled=lambda job: False,
             must_yield=lambda job: False, stage_timeout_s=60, release_memory=lambda: None,
             fingerprint=self.prints.of, environment={}, data=self.root,
-            hash_file=self.prints.of_file,
+            hash_file=self.prints.sha256,
         )  # fmt: skip
         work = str(self.root / "work")
         runner.run(Order("a job", 1, (order,), (image,), work), context)
