@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -61,10 +60,14 @@ def drawn(model: StableDiffusion, picture: Image.Image, request: ImageToImageReq
     return model.redraw(picture, request, ignore).tobytes()
 
 
-def classes(model: StableDiffusion) -> Iterator[tuple[str, type[nn.Module]]]:
-    for part in (model._pipeline.unet, model._pipeline.text_encoder):
-        for name, module in part.named_modules():
-            yield name, type(module)
+def modules(model: StableDiffusion) -> dict[str, tuple[nn.Module, type[nn.Module], int]]:
+    """Each module of the parts that LoRAs change, its exact type, and the number of its hooks."""
+    parts = {"unet": model._pipeline.unet, "text": model._pipeline.text_encoder}
+    return {
+        f"{part}.{name}": (one, type(one), len(one._forward_hooks) + len(one._forward_pre_hooks))
+        for part, own in parts.items()
+        for name, one in own.named_modules()
+    }
 
 
 def state(model: StableDiffusion) -> dict[str, torch.Tensor]:
@@ -150,11 +153,11 @@ def test_no_job_leaves_anything_to_the_next(folder: Path, files: Path, picture: 
     alone = [drawn(provider(folder).load(CPU), picture, request) for request in requests]
     assert len(set(alone)) == len(requests)
     model = provider(folder).load(CPU)
-    before = dict(classes(model))
+    before = modules(model)
     weights = {n: t.clone() for n, t in state(model).items()}
     for index in [0, 3, 1, 5, 2, 0, 4, 1, 3, 2, 5, 0]:
         assert drawn(model, picture, requests[index]) == alone[index]
-        assert dict(classes(model)) == before
+        assert modules(model) == before
     after = state(model)
     assert after.keys() == weights.keys()
     assert all(torch.equal(after[name], tensor) for name, tensor in weights.items())
@@ -248,14 +251,14 @@ def test_a_file_that_is_overwritten_in_its_place_changes_no_lora_in_memory(
 
 def test_a_failed_job_takes_its_loras_off(own: StableDiffusion, files: Path, picture: Image.Image):
     plain = drawn(own, picture, REQUEST)
-    before = dict(classes(own))
+    before = modules(own)
 
     def stop(step: int, steps: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         own.redraw(picture, asking(files, clay=1.0), stop)
-    assert dict(classes(own)) == before
+    assert modules(own) == before
     assert drawn(own, picture, REQUEST) == plain
 
 
