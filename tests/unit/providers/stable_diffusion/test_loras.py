@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import gc
 import os
+import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -17,6 +21,7 @@ from torch import nn
 from dna_pipeline.base.errors import WeightsMismatch, WeightsMissing
 from dna_pipeline.providers.base import ImageToImageRequest
 from dna_pipeline.providers.stable_diffusion import adapters, compilation
+from dna_pipeline.providers.stable_diffusion.lora_file import read_lora
 from dna_pipeline.providers.stable_diffusion.model import StableDiffusion
 from dna_pipeline.weights.loras import Lora
 from tests.unit.providers.stable_diffusion.conftest import CPU, REQUEST, ignore, provider
@@ -163,6 +168,37 @@ def test_no_job_leaves_anything_to_the_next(folder: Path, files: Path, picture: 
     assert all(torch.equal(after[name], tensor) for name, tensor in weights.items())
 
 
+def test_a_job_without_loras_does_what_it_did_before_the_first_one(
+    folder: Path, files: Path, picture: Image.Image, monkeypatch: pytest.MonkeyPatch
+):
+    """Call by call, with a LoRA in memory and after one was forgotten."""
+    monkeypatch.setattr(adapters, "MOST_RESIDENT", 1)
+    model = provider(folder).load(CPU)
+
+    def calls() -> Counter[str]:
+        counts: Counter[str] = Counter()
+
+        def count(frame: FrameType, event: str, _: object) -> None:
+            if event == "call":
+                counts[f"{frame.f_code.co_filename}:{frame.f_code.co_qualname}"] += 1
+
+        gc.disable()  # what it calls depends on when it runs
+        sys.setprofile(count)
+        try:
+            drawn(model, picture, REQUEST)
+        finally:
+            sys.setprofile(None)
+            gc.enable()
+        return counts
+
+    calls()  # the first job of a process fills the caches of libraries
+    before = calls()
+    for weights in ({"clay": 1.0}, {"wax": 1.0}, {"clay": 0.5, "unet": 1.0}):
+        drawn(model, picture, asking(files, **weights))
+        drawn(model, picture, REQUEST)  # whose embeddings are kept again
+        assert calls() == before
+
+
 def test_a_resident_lora_is_not_read_again(
     own: StableDiffusion, files: Path, picture: Image.Image, monkeypatch: pytest.MonkeyPatch
 ):
@@ -232,6 +268,27 @@ def test_many_changes_of_loras_leave_nothing_in_memory(
         return sum(issubclass(type(one), alive) for one in gc.get_objects())
 
     assert change(6) == change(90)
+
+
+def test_reading_a_lora_many_times_takes_no_memory(own: StableDiffusion, files: Path):
+    """Also where the memory is that of a library and no object of Python's."""
+    parts = {"unet": own._pipeline.unet, "text_encoder": own._pipeline.text_encoder}
+    shapes = {
+        (part, name): tuple(module.weight.shape)
+        for part, model in parts.items()
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | nn.Conv2d)
+    }
+    process = psutil.Process()
+
+    def read(times: int) -> int:
+        for _ in range(times):
+            read_lora(files / "clay.safetensors", shapes)
+        gc.collect()
+        return process.memory_info().rss
+
+    before = read(50)
+    assert read(300) - before < 2 << 20
 
 
 def test_a_file_that_is_overwritten_in_its_place_changes_no_lora_in_memory(
