@@ -80,7 +80,7 @@ def read_lora(path: Path, shapes: Mapping[Layer, tuple[int, ...]]) -> dict[Layer
     spellings = _spellings(shapes)
     sides: dict[Layer, dict[str, torch.Tensor]] = {}
     alphas: dict[Layer, float] = {}
-    for name, tensor in tensors.items():
+    for name, tensor in sorted(tensors.items()):  # so that a wrong file has one error text
         if name.endswith(".alpha"):
             if (layer := spellings.get(_plain(name.removesuffix(".alpha")))) is not None:
                 alphas[layer] = float(tensor)
