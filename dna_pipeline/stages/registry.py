@@ -8,7 +8,6 @@ Other packages add theirs through the entry point groups `dna_pipeline.stages` a
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -94,5 +93,8 @@ def extra_files(stages: Iterable[Mapping[str, Any]], data: Path) -> dict[str, Pa
 def _valid(stages: Iterable[Mapping[str, Any]]) -> Iterator[Stage]:
     """The stages, without those whose class is gone or has changed: the worker reports these."""
     for stage in stages:
-        with suppress(KeyError, ValueError, ConfigError):
-            yield stage_class(stage["type"]).model_validate(stage["params"])
+        try:
+            valid = stage_class(stage["type"]).model_validate(stage["params"])
+        except (KeyError, ValueError, ConfigError):
+            continue
+        yield valid

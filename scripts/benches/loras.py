@@ -1,8 +1,9 @@
 """LoRAs: the time to read one and to change between two, and what a job without any pays for them.
 
 `unet_quotient` compares two UNets of full size that share their weights: one had a LoRA put on,
-taken off and forgotten, the other never had any. They run in turn, and the quotient is that of CPU
-seconds, since the clock of a busy machine says little.
+taken off and forgotten, the other never had any. `control_quotient` compares that one with a third,
+which never had any either. They run in turn, and the quotients are those of CPU seconds, since the
+clock of a busy machine says little.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def _full_size(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     torch.default_generator.manual_seed(SEED)
-    pipeline, fresh = _pipeline()
+    pipeline, *others = _pipeline()
     files = [_write(folder / f"full{number}.safetensors", pipeline, args.rank) for number in (1, 2)]
     loras = [Lora(path.stem, path, 0.8) for path in files]
     own = Adapters(pipeline)
@@ -78,26 +79,27 @@ def _full_size(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
     adapters.MOST_RESIDENT = 1
     _put_on(own, loras[0])  # which forgets the other
     adapters.MOST_RESIDENT = RESIDENT
-    return report | _unets(pipeline.unet, fresh, args)
+    return report | _unets([pipeline.unet, *others], args)
 
 
-def _pipeline() -> tuple[Any, Any]:
-    """UNet and text encoder with random weights, and another UNet with the same tensors."""
+def _pipeline() -> tuple[Any, Any, Any]:
+    """UNet and text encoder with random weights, and two other UNets with the same tensors."""
     diffusers: Any = import_module("diffusers")
     transformers: Any = import_module("transformers")
     unet_config = read_json(SD15_CONFIG / UNET.name / "config.json")
     with torch.device("meta"):
-        unets = [diffusers.UNet2DConditionModel.from_config(unet_config) for _ in range(2)]
+        unets = [diffusers.UNet2DConditionModel.from_config(unet_config) for _ in range(3)]
         config = transformers.CLIPTextConfig(**read_json(SD15_CONFIG / TEXT.name / "config.json"))
         text = transformers.CLIPTextModel(config)
     for model in (unets[0], text):
         model.to_empty(device="cpu")
         for tensor in model.parameters():
             tensor.normal_(std=0.02)
-    unets[1].load_state_dict(unets[0].state_dict(), assign=True)
+    for unet in unets[1:]:
+        unet.load_state_dict(unets[0].state_dict(), assign=True)
     for model in (*unets, text):
         model.eval().requires_grad_(False)
-    return SimpleNamespace(unet=unets[0], text_encoder=text), unets[1]
+    return SimpleNamespace(unet=unets[0], text_encoder=text), unets[1], unets[2]
 
 
 def _write(path: Path, pipeline: Any, rank: int) -> Path:
@@ -122,23 +124,26 @@ def _write(path: Path, pipeline: Any, rank: int) -> Path:
     return path
 
 
-def _unets(used: Any, fresh: Any, args: argparse.Namespace) -> dict[str, Any]:
+def _unets(unets: list[Any], args: argparse.Namespace) -> dict[str, Any]:
+    """Run the UNets in turn: the one that had LoRAs, and two that had none."""
     latent = torch.randn(1, 4, args.latent, args.latent)
     text = torch.randn(1, 77, 768)
-    pairs: list[tuple[float, float]] = []
+    rounds: list[list[float]] = []
     for number in range(args.pairs + 1):
-        order = (used, fresh) if number % 2 else (fresh, used)
-        seconds = {
-            id(unet): options.timed(lambda unet=unet: unet(latent, 500, text))[2] for unet in order
-        }
-        pairs.append((seconds[id(used)], seconds[id(fresh)]))
-        print(pairs[-1], file=sys.stderr, flush=True)
-    pairs = pairs[1:]  # the first call of a process takes longer
-    if not pairs:
+        times = [0.0] * len(unets)
+        for index in range(len(unets)):
+            index = (index + number) % len(unets)
+            unet = unets[index]
+            times[index] = options.timed(lambda unet=unet: unet(latent, 500, text))[2]
+        rounds.append(times)
+        print(times, file=sys.stderr, flush=True)
+    rounds = rounds[1:]  # the first call of a process takes longer
+    if not rounds:
         return {}
     return {
-        "unet_cpu_s": median(one for one, _ in pairs),
-        "unet_quotient": round(median(one / other for one, other in pairs), 4),
+        "unet_cpu_s": median(used for used, _, _ in rounds),
+        "unet_quotient": round(median(used / fresh for used, fresh, _ in rounds), 4),
+        "control_quotient": round(median(other / fresh for _, fresh, other in rounds), 4),
     }
 
 

@@ -41,11 +41,12 @@ from dna_pipeline.intake.discovery.candidates import Candidate, References
 from dna_pipeline.intake.discovery.completeness import incomplete_until, lacks_end
 from dna_pipeline.intake.discovery.probe import NotReadable, Probed, Prober
 from dna_pipeline.intake.discovery.scan import FileStat
+from dna_pipeline.intake.planning.file_identities import ModelIdentities
 from dna_pipeline.intake.planning.finder import CandidateFinder
 from dna_pipeline.intake.planning.known_files import RESERVED, KnownFiles, Stats, Version, to_json
 from dna_pipeline.intake.planning.named_images import Source
 from dna_pipeline.intake.planning.plan import Plan, PlanItem, image_error
-from dna_pipeline.intake.planning.planner import ModelIdentities, Planner
+from dna_pipeline.intake.planning.planner import Planner
 from dna_pipeline.intake.planning.recent_images import RecentImages
 from dna_pipeline.intake.planning.source_roots import lacking_root
 from dna_pipeline.ledger import batches

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
-from dataclasses import asdict, replace
-from functools import cache, cached_property, partial
+from dataclasses import replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from dna_pipeline.base.errors import (
     JobError,
     ParameterInvalid,
     PathEscapesInbox,
-    WeightsMissing,
 )
 from dna_pipeline.base.naming import printable, safe_stem
 from dna_pipeline.base.times import utcnow
@@ -33,21 +31,17 @@ from dna_pipeline.config.batch import (
 )
 from dna_pipeline.config.job_context import JobContext
 from dna_pipeline.config.schema import Config, Inbox
-from dna_pipeline.config.sidecar import JobSpec, ResolvedStage, parse_sidecar, resolve
+from dna_pipeline.config.sidecar import JobSpec, parse_sidecar, resolve
 from dna_pipeline.config.tables import MAX_BYTES, parse_table
 from dna_pipeline.config.yaml12 import Document, is_mapping
 from dna_pipeline.intake.discovery.candidates import Candidate
 from dna_pipeline.intake.planning import job_rows
+from dna_pipeline.intake.planning.file_identities import FileIdentities, ModelIdentities
 from dna_pipeline.intake.planning.named_images import NamedImages, Source
 from dna_pipeline.intake.planning.plan import Plan, PlanItem
 from dna_pipeline.intake.planning.png_texts import ImageTexts
 from dna_pipeline.intake.planning.wildcards import WildcardFiles
 from dna_pipeline.ledger.store import new_id
-from dna_pipeline.stages import registry
-from dna_pipeline.weights.fingerprint import Fingerprints
-
-ModelIdentities = Callable[[str], Any]
-"""Values that identify the model of a name, for dedup keys."""
 
 _SAMPLES = (
     JobContext("a.png", "a", "a", "a", 1, "0" * 64),
@@ -64,6 +58,7 @@ class Planner:
         self._inbox = inbox
         self._wildcards = WildcardFiles(config.wildcards)
         self._image_texts = ImageTexts()
+        self._files = FileIdentities(config)
 
     # --- one image ---
 
@@ -275,24 +270,8 @@ class Planner:
     # --- dedup keys ---
 
     def model_identities(self) -> ModelIdentities:
-        """A function that identifies a model by its name in the config, its settings and its files.
-
-        It reads a model when it is first asked about it, since reading a large one for the first
-        time takes a while.
-        """
-        prints = Fingerprints(self._config.data)
-
-        @cache
-        def identity(name: str) -> Any:
-            if (provider := self._config.models.get(name)) is None:
-                return None
-            content = None
-            with suppress(OSError):  # the worker will report it
-                content = None if provider.missing() else prints.of(provider)
-            options = provider.model_dump(mode="json", exclude=set(provider.machine_options))
-            return [provider.name_in_config, options, content]
-
-        return identity
+        """A function that identifies models; see `FileIdentities.models`."""
+        return self._files.models()
 
     def dedup_key(
         self, plan: Plan, item: PlanItem, sha256: str, models: ModelIdentities
@@ -310,21 +289,9 @@ class Planner:
         del spec["priority"], spec["not_before"]
         used = {s["params"].get("model") for s in spec["stages"]} - {None}
         content = [sha256, spec, {name: models(name) for name in sorted(used)}]
-        if files := self._extra_files(preview.stages):
+        if files := self._files.extra_files(preview.stages):
             content.append(files)
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
-
-    def _extra_files(self, stages: Iterable[ResolvedStage]) -> dict[str, str]:
-        """Hashes of the files that the stages may read besides their models; none where one that
-        is needed is not there, or one cannot be read, which the worker will report."""
-        with suppress(OSError, WeightsMissing):
-            files = registry.extra_files(map(asdict, stages), self._config.data)
-            return {name: self._prints.sha256(path) for name, path in files.items()}
-        return {}
-
-    @cached_property
-    def _prints(self) -> Fingerprints:
-        return Fingerprints(self._config.data)
 
     def version_key(
         self,

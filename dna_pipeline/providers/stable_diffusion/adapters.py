@@ -95,10 +95,11 @@ class Adapters:
         if file not in self._resident:
             shapes = {layer: tuple(p.layer.weight.shape) for layer, p in self._places.items()}
             dtypes = {part: (model.device, model.dtype) for part, model in self._parts.items()}
-            self._resident[file] = {
-                layer: change.on(*dtypes[layer[0]])
-                for layer, change in read_lora(lora.path, shapes).items()
-            }
+            changes = read_lora(lora.path, shapes)
+            with _one_thread():
+                self._resident[file] = {
+                    layer: change.on(*dtypes[layer[0]]) for layer, change in changes.items()
+                }
         self._resident.move_to_end(file)
 
     def _forget_others(self, used: Iterable[str]) -> None:
@@ -106,3 +107,17 @@ class Adapters:
         for file in [file for file in self._resident if file not in set(used)]:
             if len(self._resident) > MOST_RESIDENT:
                 del self._resident[file]
+
+
+@contextmanager
+def _one_thread() -> Generator[None]:
+    """Let torch compute in one thread inside the block. To copy hundreds of small tensors, threads
+    wait longer for one another than they work, and on a busy machine for seconds."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

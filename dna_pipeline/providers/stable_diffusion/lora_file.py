@@ -80,7 +80,7 @@ def read_lora(path: Path, shapes: Mapping[Layer, tuple[int, ...]]) -> dict[Layer
     spellings = _spellings(shapes)
     sides: dict[Layer, dict[str, torch.Tensor]] = {}
     alphas: dict[Layer, float] = {}
-    for name, tensor in tensors.items():
+    for name, tensor in sorted(tensors.items()):  # so that a wrong file has one error text
         if name.endswith(".alpha"):
             if (layer := spellings.get(_plain(name.removesuffix(".alpha")))) is not None:
                 alphas[layer] = float(tensor)
@@ -99,18 +99,24 @@ def read_lora(path: Path, shapes: Mapping[Layer, tuple[int, ...]]) -> dict[Layer
 
 
 def _contents(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-    """All tensors, and what Diffusers writes about their alphas."""
-    safetensors: Any = import_module("safetensors")
+    """All tensors, and what Diffusers writes about their alphas.
+
+    The file is read as a whole: the library's `get_tensor` keeps a few bytes for each tensor for
+    ever, and maps the file, so that one which is cut off meanwhile would end the process.
+    """
+    safetensors: Any = import_module("safetensors.torch")
+    error_of_format: Any = import_module("safetensors").SafetensorError
     try:
-        with safetensors.safe_open(path, "pt") as file:
-            tensors: dict[str, torch.Tensor] = {n: file.get_tensor(n) for n in list(file.keys())}
-            header: dict[str, str] = file.metadata() or {}
+        data = path.read_bytes()
+        tensors: dict[str, torch.Tensor] = safetensors.load(data)
     except FileNotFoundError as error:
         raise WeightsMissing(f"{path} is not there any more; put it there again") from error
-    except safetensors.SafetensorError as error:
+    except error_of_format as error:
         raise WeightsMismatch(f"{path} is damaged: {error}; download or copy it again") from error
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
     try:
-        return tensors, dict(json.loads(header.get("lora_adapter_metadata", "{}")))
+        metadata = header.get("__metadata__", {}).get("lora_adapter_metadata", "{}")
+        return tensors, dict(json.loads(metadata))
     except (ValueError, TypeError):
         return tensors, {}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
+from dna_pipeline.providers.base import ImageToImageRequest
 from dna_pipeline.providers.stable_diffusion.model import StableDiffusion, make_scheduler
+from dna_pipeline.stages.img2img.stage import Img2Img
 from dna_pipeline.weights.loras import Lora
 from tests.unit.providers.stable_diffusion.conftest import CPU, REQUEST, ignore, provider
 from tests.unit.providers.stable_diffusion.lora_files import TrainedLora
@@ -74,38 +76,67 @@ CASES = [
 ]  # fmt: skip
 
 
+@dataclass(frozen=True)
+class Pair:
+    """Our model, and the pipeline of Diffusers with all LoRAs."""
+
+    ours: StableDiffusion
+    theirs: Any
+    folder: Path
+    files: Path
+
+    def pictures(
+        self, image: Image.Image, request: ImageToImageRequest, weights: dict[str, float]
+    ) -> tuple[Image.Image, Image.Image]:
+        """Our picture and that of Diffusers."""
+        raw = json.loads((self.folder / "scheduler/scheduler_config.json").read_bytes())
+        self.theirs.scheduler = make_scheduler(raw, request.sampler, request.schedule)
+        self.theirs.set_adapters(list(weights), list(weights.values()))
+        expected = self.theirs(
+            prompt=request.prompt,
+            negative_prompt=request.negative_prompt,
+            image=image,
+            num_inference_steps=request.steps,
+            strength=request.strength,
+            guidance_scale=request.guidance_scale,
+            generator=torch.Generator("cpu").manual_seed(request.seed),
+        ).images[0]
+        paths = {name: self.files / f"{name}.safetensors" for name in weights}
+        loras = tuple(Lora(name, paths[name], weight) for name, weight in weights.items())
+        return self.ours.redraw(image, replace(request, loras=loras), ignore), expected
+
+
+@pytest.fixture(scope="module")
+def pair(ours: StableDiffusion, theirs: Any, folder: Path, files: Path) -> Pair:
+    return Pair(ours, theirs, folder, files)
+
+
 @pytest.mark.parametrize(("sampler", "schedule", "size", "name"), CASES)
 def test_the_picture_of_diffusers_own_loader(
-    ours: StableDiffusion,
-    theirs: Any,
-    folder: Path,
-    files: Path,
+    pair: Pair,
     picture: Image.Image,
     sampler: str,
     schedule: str,
     size: tuple[int, int],
     name: str,
 ):
-    weights = SETS[name]
     image = picture.resize(size)
-    raw = json.loads((folder / "scheduler/scheduler_config.json").read_bytes())
-    theirs.scheduler = make_scheduler(raw, sampler, schedule)
-    theirs.set_adapters(list(weights), list(weights.values()))
-    expected = theirs(
-        prompt=REQUEST.prompt,
-        negative_prompt=REQUEST.negative_prompt,
-        image=image,
-        num_inference_steps=REQUEST.steps,
-        strength=REQUEST.strength,
-        guidance_scale=REQUEST.guidance_scale,
-        generator=torch.Generator("cpu").manual_seed(REQUEST.seed),
-    ).images[0]
-    plain = replace(REQUEST, sampler=sampler, schedule=schedule)
-    loras = [Lora(one, files / f"{one}.safetensors", weight) for one, weight in weights.items()]
-    made = ours.redraw(image, replace(plain, loras=tuple(loras)), ignore)
+    request = replace(REQUEST, sampler=sampler, schedule=schedule)
+    made, expected = pair.pictures(image, request, SETS[name])
     assert made.size == size
     assert distance(made, expected) <= 1
-    assert distance(made, ours.redraw(image, plain, ignore)) > 8
+    assert distance(made, pair.ours.redraw(image, request, ignore)) > 8
+
+
+def test_the_recipe_for_lcm(pair: Pair, picture: Image.Image):
+    """As the guide has it: four steps at full strength."""
+    stage = Img2Img(
+        model="sd", sampler="lcm", steps=4, strength=1, guidance_scale=1.5, loras={"clay": 1}
+    )
+    stage.check()
+    request = replace(REQUEST, sampler="lcm", steps=4, strength=1.0, guidance_scale=1.5)
+    made, expected = pair.pictures(picture, request, {"clay": 1.0})
+    assert distance(made, expected) <= 1
 
 
 def distance(one: Image.Image, other: Image.Image) -> int:

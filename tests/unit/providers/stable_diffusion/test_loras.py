@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import gc
 import os
-from collections.abc import Iterator
+import sys
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from PIL import Image
@@ -18,6 +21,7 @@ from torch import nn
 from dna_pipeline.base.errors import WeightsMismatch, WeightsMissing
 from dna_pipeline.providers.base import ImageToImageRequest
 from dna_pipeline.providers.stable_diffusion import adapters, compilation
+from dna_pipeline.providers.stable_diffusion.lora_file import read_lora
 from dna_pipeline.providers.stable_diffusion.model import StableDiffusion
 from dna_pipeline.weights.loras import Lora
 from tests.unit.providers.stable_diffusion.conftest import CPU, REQUEST, ignore, provider
@@ -61,10 +65,14 @@ def drawn(model: StableDiffusion, picture: Image.Image, request: ImageToImageReq
     return model.redraw(picture, request, ignore).tobytes()
 
 
-def classes(model: StableDiffusion) -> Iterator[tuple[str, type[nn.Module]]]:
-    for part in (model._pipeline.unet, model._pipeline.text_encoder):
-        for name, module in part.named_modules():
-            yield name, type(module)
+def modules(model: StableDiffusion) -> dict[str, tuple[nn.Module, type[nn.Module], int]]:
+    """Each module of the parts that LoRAs change, its exact type, and the number of its hooks."""
+    parts = {"unet": model._pipeline.unet, "text": model._pipeline.text_encoder}
+    return {
+        f"{part}.{name}": (one, type(one), len(one._forward_hooks) + len(one._forward_pre_hooks))
+        for part, own in parts.items()
+        for name, one in own.named_modules()
+    }
 
 
 def state(model: StableDiffusion) -> dict[str, torch.Tensor]:
@@ -150,14 +158,45 @@ def test_no_job_leaves_anything_to_the_next(folder: Path, files: Path, picture: 
     alone = [drawn(provider(folder).load(CPU), picture, request) for request in requests]
     assert len(set(alone)) == len(requests)
     model = provider(folder).load(CPU)
-    before = dict(classes(model))
+    before = modules(model)
     weights = {n: t.clone() for n, t in state(model).items()}
     for index in [0, 3, 1, 5, 2, 0, 4, 1, 3, 2, 5, 0]:
         assert drawn(model, picture, requests[index]) == alone[index]
-        assert dict(classes(model)) == before
+        assert modules(model) == before
     after = state(model)
     assert after.keys() == weights.keys()
     assert all(torch.equal(after[name], tensor) for name, tensor in weights.items())
+
+
+def test_a_job_without_loras_does_what_it_did_before_the_first_one(
+    folder: Path, files: Path, picture: Image.Image, monkeypatch: pytest.MonkeyPatch
+):
+    """Call by call, with a LoRA in memory and after one was forgotten."""
+    monkeypatch.setattr(adapters, "MOST_RESIDENT", 1)
+    model = provider(folder).load(CPU)
+
+    def calls() -> Counter[str]:
+        counts: Counter[str] = Counter()
+
+        def count(frame: FrameType, event: str, _: object) -> None:
+            if event == "call":
+                counts[f"{frame.f_code.co_filename}:{frame.f_code.co_qualname}"] += 1
+
+        gc.disable()  # what it calls depends on when it runs
+        sys.setprofile(count)
+        try:
+            drawn(model, picture, REQUEST)
+        finally:
+            sys.setprofile(None)
+            gc.enable()
+        return counts
+
+    calls()  # the first job of a process fills the caches of libraries
+    before = calls()
+    for weights in ({"clay": 1.0}, {"wax": 1.0}, {"clay": 0.5, "unet": 1.0}):
+        drawn(model, picture, asking(files, **weights))
+        drawn(model, picture, REQUEST)  # whose embeddings are kept again
+        assert calls() == before
 
 
 def test_a_resident_lora_is_not_read_again(
@@ -231,6 +270,27 @@ def test_many_changes_of_loras_leave_nothing_in_memory(
     assert change(6) == change(90)
 
 
+def test_reading_a_lora_many_times_takes_no_memory(own: StableDiffusion, files: Path):
+    """Also where the memory is that of a library and no object of Python's."""
+    parts = {"unet": own._pipeline.unet, "text_encoder": own._pipeline.text_encoder}
+    shapes = {
+        (part, name): tuple(module.weight.shape)
+        for part, model in parts.items()
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | nn.Conv2d)
+    }
+    process = psutil.Process()
+
+    def read(times: int) -> int:
+        for _ in range(times):
+            read_lora(files / "clay.safetensors", shapes)
+        gc.collect()
+        return process.memory_info().rss
+
+    before = read(50)
+    assert read(300) - before < 2 << 20
+
+
 def test_a_file_that_is_overwritten_in_its_place_changes_no_lora_in_memory(
     own: StableDiffusion, files: Path, picture: Image.Image, tmp_path: Path
 ):
@@ -248,14 +308,14 @@ def test_a_file_that_is_overwritten_in_its_place_changes_no_lora_in_memory(
 
 def test_a_failed_job_takes_its_loras_off(own: StableDiffusion, files: Path, picture: Image.Image):
     plain = drawn(own, picture, REQUEST)
-    before = dict(classes(own))
+    before = modules(own)
 
     def stop(step: int, steps: int) -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         own.redraw(picture, asking(files, clay=1.0), stop)
-    assert dict(classes(own)) == before
+    assert modules(own) == before
     assert drawn(own, picture, REQUEST) == plain
 
 
