@@ -156,8 +156,8 @@ class SidecarMissing(JobError):
 class MaskMissing(JobError):
     code = "mask_missing"
     sentence = (
-        "The image has no mask, and its pipeline asks for one; drop both together, cat.mask.png "
-        "beside cat.png."
+        "The mask that the job asks for is not there; drop image and mask together, cat.mask.png "
+        "beside cat.png, or put the mask where its path says, and retry the job."
     )
 
 

@@ -84,22 +84,29 @@ def _set_value(setting: str, text: str, *, is_plain: bool) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """An image to submit: a file, or a stream, with the name that its copy gets."""
+    """An image to submit: a file, or a stream, with the name that its copy gets.
+
+    Attributes:
+        mask: the file of its mask; None for the one that lies beside it, if a stage needs one.
+    """
 
     name: str
     source: Path | IO[bytes]
+    mask: Path | None = None
 
 
 class Submitter:
     """Copies images into the data folder and queues them there."""
 
     def __init__(self, config: Config, ledger: Ledger, document: Document) -> None:
+        self._config = config
         self._document = document
         inbox = config.inbox(SUBMIT_INBOX)
         assert inbox is not None
         self._planner = Planner(config, inbox)
         self._claimer = Claimer(config, inbox, ledger)
         self._recorder = Recorder(config, inbox, ledger)
+        self._inbox = inbox
         self._plan("", None)
 
     def _plan(self, name: str, sha256: str | None, file: Path | None = None) -> Plan:
@@ -116,25 +123,54 @@ class Submitter:
             # People read and correct the command's settings there before a retry.
             sidecar = yaml12.dumps(self._document.value, indent=2).encode()
             files.insert(0, InputFile("sidecar", sidecar_name(name), BytesIO(sidecar)))
+        if (mask := submission.mask or _mask_beside(submission.source)) is not None:
+            stem = name.rpartition(".")[0]
+            files.insert(-1, InputFile("mask", f"{stem}.mask{mask.suffix}", mask))
         claim = self._claimer.plan("", files)
         with self._claimer.claiming(claim):
             self._claimer.fetch(claim)
             self._claimer.sync([claim])
             self._check(claim, prober)
             plan = self._plan(name, claim.sha256, claim.image)
+            self._add_companions(claim, plan)
             entry = image_entry(self._planner, claim, plan)
             (job,) = self._recorder.record([entry])
         return job["id"]
 
+    def _add_companions(self, claim: Claim, plan: Plan) -> None:
+        """Copy what the settings name, relative to the current folder, into the claim.
+
+        Raises `ConfigError` if a companion is missing.
+        """
+        (outcome,) = [item.outcome for item in plan.items]
+        assert isinstance(outcome, JobSpec)
+        files = CompanionFiles(self._config, self._inbox, "", [Path.cwd()])
+        try:
+            copy_into(claim, find_lacking(claim, outcome, files))
+        except JobError as error:
+            raise ConfigError(f"{error.detail} ({error.code})") from None
+        except claims.ClaimError as error:
+            raise ConfigError(str(error)) from error
+
     def _check(self, claim: Claim, prober: Prober) -> None:
-        """Decode and hash the copy, and read its sidecar."""
-        image = claim.folder / claim.row["image"]
-        answer = prober.probe(image)
-        if isinstance(answer, JobError):
-            raise ConfigError(f"{image.name}: {answer.sentence} {answer.detail} ({answer.code})")
-        claim.probed = answer
+        """Decode and hash the copies, and read the sidecar."""
+        for file in claim.files:
+            if file.role != "sidecar":
+                answer = prober.probe(path := claim.folder / file.name)
+                if isinstance(answer, JobError):
+                    text = f"{answer.sentence} {answer.detail} ({answer.code})"
+                    raise ConfigError(f"{path.name}: {text}")
+                claim.probed = answer
         hash_files(claim)
         read_sidecar(claim)
+
+
+def _mask_beside(source: Path | IO[bytes]) -> Path | None:
+    """The mask that lies beside an image; None if there is none."""
+    if not isinstance(source, Path):
+        return None
+    paths = (source.with_name(name) for name in names_of_masks(source.name))
+    return next((path for path in paths if path.is_file()), None)
 
 
 def submit_all(

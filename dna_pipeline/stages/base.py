@@ -56,8 +56,9 @@ class StageContext:
         loras: the folder of LoRAs; None outside of a worker.
         recipe: the manifest's facts about the input and the stages up to this one, without those
             that differ from run to run; for files that carry them along.
-        companions: the image's further files by their roles, such as `mask`; only those of the
-            stage's `companion_roles` that no stage before it read. Never written.
+        companions: the image's further files by their roles, such as `mask`; only those of
+            `Stage.companions`, and of the files beside the image only those that no stage before
+            it got. Never written.
     """
 
     stage_id: str
@@ -111,8 +112,8 @@ class Stage(BaseModel, ABC):
     stage's parameter `seed` decides what those choose."""
 
     companion_roles: ClassVar[frozenset[str]] = frozenset()
-    """Roles of the companions that the stage may read. A companion goes to the first stage of a
-    job that reads its role, and to no other."""
+    """Roles of the companions that the stage may read. A companion that lies beside the image goes
+    to the first stage of a job that needs its role, and to no other."""
 
     model: str | None = Field(None, description="name of the model, from `models:`")
 
@@ -154,6 +155,11 @@ class Stage(BaseModel, ABC):
     def extra_files(self, data: Path) -> dict[str, Path]:
         """Files in the data folder, besides input and model, that the stage may read, by name."""
         return {}
+
+    def companions(self) -> dict[str, str]:
+        """The companions that the stage needs with these parameters, by their roles: the path by
+        which the parameters name it, or "" for the one that is found beside the image."""
+        return dict.fromkeys(self.companion_roles, "")
 
     def lora_weights(self) -> dict[str, float]:
         """The weight of each LoRA that the stage's parameters name."""

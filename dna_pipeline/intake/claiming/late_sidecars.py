@@ -10,19 +10,22 @@ from typing import Any
 
 import structlog
 
-from dna_pipeline.base.errors import ImageMissing
+from dna_pipeline.base.errors import Failure, ImageMissing, JobError
 from dna_pipeline.base.files import fsync_dir, remove_file, replace_file
 from dna_pipeline.base.naming import folder_of, name_of, printable, safe_name, safe_stem
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.prompt_file import is_prompt_file
+from dna_pipeline.config.sidecar import JobSpec
 from dna_pipeline.config.tables import is_table_name
 from dna_pipeline.intake.claiming import claims
+from dna_pipeline.intake.claiming.claimer import claim_of, companions_in
+from dna_pipeline.intake.claiming.companions import copy_into, find_lacking, markers
 from dna_pipeline.intake.discovery.candidates import Candidate, References
 from dna_pipeline.intake.discovery.names import is_sidecar_of, without_suffix
 from dna_pipeline.intake.discovery.scan import FileStat, is_sidecar_name, is_yaml_name
 from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.intake.planning.finder import CandidateFinder, ReadyDrop
-from dna_pipeline.intake.planning.known_files import to_json
+from dna_pipeline.intake.planning.known_files import Version, rows_of, to_json
 from dna_pipeline.intake.planning.plan import Planner
 from dna_pipeline.intake.planning.recent_images import RecentImages
 from dna_pipeline.ledger import batches, drops, requests
@@ -195,7 +198,10 @@ class LateSidecars:
         data = job_rows.read_sidecar(copy)
         file = None if drop.image is None else Path(drop.claim) / drop.image
         context = job_rows.context_of(self._inbox, drop.folder, drop.image, drop.sha256, file)
-        work = job_rows.job_columns(self._inbox, self._planner.outcome(data, context))
+        outcome, added, versions = self._add_companions(
+            sidecar, drop, self._planner.outcome(data, context)
+        )
+        work = job_rows.job_columns(self._inbox, outcome)
         text = job_rows.as_text(data)
 
         def commit(session: Any) -> bool:
@@ -203,9 +209,37 @@ class LateSidecars:
                 return False
             stats = drop.stat | to_json({sidecar: stat})
             drops.set_sidecar(session, drop.id, copy.name, text, stats)
+            drops.set_companions(session, drop.id, [*(drop.companions or ()), *added] or None)
+            drops.remember_files(session, rows_of(self._inbox.name, versions))
             return True
 
-        return self._ledger.transact(commit)
+        is_changed = self._ledger.transact(commit)
+        if is_changed:
+            self._finder.note(versions)
+        return is_changed
+
+    def _add_companions(
+        self, sidecar: str, drop: Drop, outcome: JobSpec | Failure
+    ) -> tuple[JobSpec | Failure, list[dict[str, Any]], dict[str, Version]]:
+        """Copy the companions that a late sidecar names into the claim.
+
+        Returns:
+            The outcome, a failure if one is missing; the rows of those that were copied; and the
+            known files that keep them in the inbox.
+        """
+        if not isinstance(outcome, JobSpec):
+            return outcome, [], {}
+        row = {name: getattr(drop, name) for name in ("claim", "inbox", "image", "sidecar")}
+        claim = claim_of(row | {"companions": drop.companions})
+        files = self._planner.companion_files(folder_of(sidecar))
+        try:
+            sources = find_lacking(claim, outcome, files)
+        except JobError as error:
+            return error.failure(), [], {}
+        copy_into(claim, sources)
+        added = [file for file in companions_in(claim) or () if file["sha256"] is not None]
+        versions = markers((source, name_of(sidecar)) for source in sources.values())
+        return outcome, added, versions
 
     def _move_in(self, sidecar: str, stat: FileStat, folder: Path) -> None:
         """Move the sidecar out of the inbox: over its copy, or remove it if the claim is gone."""

@@ -34,6 +34,14 @@ def is_mask_name(path: str) -> bool:
     return is_image_name(path) and stem.lower().endswith(_WORD) and bool(name_of(rest))
 
 
+def names_of_masks(image: str) -> list[str]:
+    """Names that the mask of an image most often has, where no folder is listed: with the image's
+    own ending and as PNG, the names that are certain first."""
+    stem, _, suffix = image.rpartition(".")
+    endings = dict.fromkeys((suffix, "png"))
+    return [f"{start}{_WORD}.{ending}" for start in (image, stem) for ending in endings]
+
+
 def masks_of(images: Iterable[str]) -> MaskNames:
     """Give each mask among the images to the image that it is named after.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from dna_pipeline.base.reachability import Look, look_directly
 from dna_pipeline.config.batch import (
     patterns_of,
 )
+from dna_pipeline.config.companion_paths import paths_in
 from dna_pipeline.config.image_paths import (
     Place,
     is_pattern,
@@ -62,6 +64,29 @@ def read_reference(inbox: Inbox, path: str, look: Look = look_directly) -> Refer
         return error
     except OSError as error:
         return Unreadable(error.strerror or str(error))
+
+
+def read_companions(inbox: Inbox, path: str) -> tuple[str, ...]:
+    """Read which companions, such as masks, a YAML or a table names: their paths in the inbox.
+
+    Those of source roots are left out, and so is all of a file that is wrong.
+    """
+    try:
+        if is_table_name(path):
+            documents = [row.document for row in _table(inbox.path / path)]
+        else:
+            documents = [parse_sidecar(job_rows.read_sidecar(inbox.path / path))]
+    except (JobError, OSError):
+        return ()
+    texts = dict.fromkeys(text for document in documents for text in paths_in(document))
+    found: dict[str, None] = {}
+    for text in texts:
+        with suppress(JobError):
+            first, *others = places(inbox, path.rpartition("/")[0], text)
+            in_root = any(literal_file(place, inbox.source_roots) for place in others)
+            is_here = first.root is None and (is_file(inbox.path / first.path) or not in_root)
+            found |= {first.path: None} if is_here else {}
+    return tuple(found)
 
 
 def _single(inbox: Inbox, path: str, text: str, look: Look) -> str | References:

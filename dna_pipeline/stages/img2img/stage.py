@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from dna_pipeline.base.errors import (
     MaskMissing,
@@ -48,6 +48,9 @@ SamplerName = Literal[
 Schedule = Literal["normal", "karras", "exponential", "beta"]
 
 LoraWeight = Annotated[float, Field(ge=-tags.MOST_WEIGHT, le=tags.MOST_WEIGHT, allow_inf_nan=False)]
+
+MASK_WORDS = ("none", "alpha", "file")
+"""The values of `mask` that are no path."""
 
 EMPTY_PROMPT = "The prompt is empty: the picture was redrawn without a description."
 
@@ -130,10 +133,10 @@ class Img2Img(Stage):
         description="prompt and parameters from the PNG's own texts; those of the sidecar win",
     )
 
-    mask: Literal["none", "alpha", "file"] = Field(
+    mask: Literal["none", "alpha", "file"] | str = Field(
         "none",
         description="what is repainted: all; alpha: where the input is transparent; file: where "
-        "the mask beside the input, cat.mask.png for cat.png, is white",
+        "the mask beside the input, cat.mask.png for cat.png, is white; else the path of a mask",
     )
     mask_blur: int = Field(4, ge=0, le=256, description="blur of the mask's edge, in pixels")
     mask_grow: int = Field(
@@ -153,6 +156,13 @@ class Img2Img(Stage):
         {},
         description="LoRAs by their names below models/loras, each with its weight, like clay: 0.8",
     )
+
+    @field_validator("mask")
+    @classmethod
+    def _mask_is_word_or_path(cls, value: str) -> str:
+        if value not in MASK_WORDS and not re.search(r"\.\w+\s*$", value):
+            raise ValueError("should be none, alpha, file or the path of an image, like round.png")
+        return value
 
     @classmethod
     def translated(cls, params: dict[str, Any]) -> dict[str, Any]:
@@ -174,13 +184,11 @@ class Img2Img(Stage):
     @classmethod
     def advice(cls, name: str, value: object) -> str:
         """Our name for a sampler or schedule that AUTOMATIC1111, ComfyUI or Diffusers name
-        otherwise, the longer side for a size like 512x768, and how to name a file as a mask."""
+        otherwise, and the longer side for a size like 512x768."""
         if not isinstance(value, str):
             return ""
         if name == "max_size" and (sides := re.fullmatch(r"(\d{2,4})\s*[x×*]\s*(\d{2,4})", value)):
             return f"write the longer side alone: {max(map(int, sides.groups()))}"
-        if name == "mask" and "." in value:
-            return "name that file like the input, cat.mask.png for cat.png, and write mask: file"
         own, schedule = sampler_named(value)
         schedule = schedule if own is not None and SAMPLERS[own].takes_schedules else ""
         if cls.aliases.get(name, name) == "schedule":
@@ -236,6 +244,11 @@ class Img2Img(Stage):
             return {}
         texts = (self.prompt, self.negative_prompt)
         return embeddings.possibly_named(data / embeddings.FOLDER, texts)
+
+    def companions(self) -> dict[str, str]:
+        if self.mask in ("none", "alpha"):
+            return {}
+        return {"mask": "" if self.mask == "file" else self.mask}
 
     def _prompt_and_loras(self) -> tuple[str, dict[str, float]]:
         """The prompt without tags, and the weights of all LoRAs. Raises `PromptError`.
@@ -326,7 +339,7 @@ class Img2Img(Stage):
         if self.mask == "alpha":
             return transparency_of(source)
         if (path := ctx.companions.get("mask")) is None:
-            raise MaskMissing("mask: file was asked for, and the image has no mask")
+            raise MaskMissing(f"mask: {self.mask} was asked for, and the image has no mask")
         mask = mask_of(load_image(path, ctx.warnings))
         if mask.size != source.size:
             sizes = [f"{one.width} x {one.height} px" for one in (mask, source)]
