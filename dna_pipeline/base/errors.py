@@ -161,6 +161,14 @@ class MaskMissing(JobError):
     )
 
 
+class MaskMismatch(JobError):
+    code = "mask_mismatch"
+    sentence = (
+        "The mask has another shape than its picture; save it in the picture's size and retry the "
+        "job."
+    )
+
+
 class ParameterInvalid(JobError):
     code = "parameter_invalid"
     sentence = "A parameter has a value that cannot be used; correct it and retry the job."

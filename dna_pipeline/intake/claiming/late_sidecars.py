@@ -5,6 +5,7 @@ from __future__ import annotations
 import posixpath
 from dataclasses import replace
 from datetime import timedelta
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,14 @@ from dna_pipeline.intake.claiming import claims
 from dna_pipeline.intake.claiming.claimer import claim_of, companions_in
 from dna_pipeline.intake.claiming.companions import copy_into, find_lacking, markers
 from dna_pipeline.intake.discovery.candidates import Candidate, References
+from dna_pipeline.intake.discovery.mask_names import is_mask_name, masks_of, target_of
 from dna_pipeline.intake.discovery.names import is_sidecar_of, without_suffix
-from dna_pipeline.intake.discovery.scan import FileStat, is_sidecar_name, is_yaml_name
+from dna_pipeline.intake.discovery.scan import (
+    FileStat,
+    is_image_name,
+    is_sidecar_name,
+    is_yaml_name,
+)
 from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.intake.planning.finder import CandidateFinder, ReadyDrop
 from dna_pipeline.intake.planning.known_files import Version, rows_of, to_json
@@ -78,7 +85,7 @@ class LateSidecars:
         return too_late_drops
 
     def explain(self) -> None:
-        """Add to a job file's reason for waiting that its images were claimed before it came.
+        """Add to the reason why a job file or a mask waits that its images were claimed before.
 
         Asks the ledger once for each state of a file.
         """
@@ -90,7 +97,8 @@ class LateSidecars:
         }
         for index, waiting in enumerate(finder.waiting):
             is_job_file = waiting.kind == "image" and is_yaml_name(waiting.path)
-            if is_job_file and (text := self._explanation(waiting.path)):
+            is_orphan = waiting.kind == "mask" and is_mask_name(waiting.path)
+            if (is_job_file or is_orphan) and (text := self._explanation(waiting.path)):
                 finder.waiting[index] = replace(waiting, reason=f"{waiting.reason}; {text}")
 
     def _explanation(self, job_file: str) -> str:
@@ -98,6 +106,10 @@ class LateSidecars:
             return entry[1]
         if (stat := self._finder.files.get(job_file)) is None:
             return ""
+        if is_mask_name(job_file):
+            text = self._explanation_of_mask(job_file)
+            self._explained[job_file] = stat, text
+            return text
         reference = self._finder.reference(job_file)
         text = ""
         if isinstance(reference, str):
@@ -110,6 +122,13 @@ class LateSidecars:
             text = recent.explanation(missing, reference.patterns)
         self._explained[job_file] = stat, text
         return text
+
+    def _explanation_of_mask(self, mask: str) -> str:
+        images = [path for path in self._finder.files if is_image_name(path)]
+        if mask not in masks_of(images).alone:
+            return ""
+        name = target_of(mask)
+        return RecentImages(self._ledger, self._inbox).explanation([name], [f"{escape(name)}.*"])
 
     def _handle(self, sidecar: str, stat: FileStat) -> ReadyDrop | None:
         name = name_of(sidecar)

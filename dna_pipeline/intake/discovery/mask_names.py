@@ -34,6 +34,11 @@ def is_mask_name(path: str) -> bool:
     return is_image_name(path) and stem.lower().endswith(_WORD) and bool(name_of(rest))
 
 
+def target_of(mask: str) -> str:
+    """The path that a mask is named after: that of its image, with or without the ending."""
+    return without_suffix(mask)[: -len(_WORD)]
+
+
 def names_of_masks(image: str) -> list[str]:
     """Names that the mask of an image most often has, where no folder is listed: with the image's
     own ending and as PNG, the names that are certain first."""
@@ -61,7 +66,7 @@ def masks_of(images: Iterable[str]) -> MaskNames:
     mask_of: dict[str, str] = {}
     alone: dict[str, str] = {}
     for mask in sorted(masks):
-        target = without_suffix(mask)[: -len(_WORD)]
+        target = target_of(mask)
         whole = by_name.get(fold(target))
         fitting = [whole] if whole is not None else by_stem.get(fold(f"{target}."), [])
         if len(fitting) == 1 and mask_of.setdefault(fitting[0], mask) == mask:

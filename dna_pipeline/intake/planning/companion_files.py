@@ -35,15 +35,23 @@ class CompanionFiles:
     Args:
         folder: folder in the inbox of the file that names them.
         homes: folders outside of the inbox in which relative paths are looked up before.
+        free_from: for a command, whose user may read what the program reads: the folder from which
+            any path is followed.
     """
 
     def __init__(
-        self, config: Config, inbox: Inbox, folder: str, homes: Sequence[Path] = ()
+        self,
+        config: Config,
+        inbox: Inbox,
+        folder: str,
+        homes: Sequence[Path] = (),
+        free_from: Path | None = None,
     ) -> None:
         self._config = config
         self._inbox = inbox
         self._folder = folder
         self._homes = homes
+        self._free_from = free_from
         self._own = paths_in_config(config)
         self._cache: dict[str, Source | JobError] = {}
 
@@ -71,6 +79,8 @@ class CompanionFiles:
             if path.is_file():
                 return Source(path, None, real=Path(os.path.realpath(path)))
             raise MaskMissing(f"{role}: there is no {path}, which pipeline.yaml names")
+        if self._free_from is not None and (path := self._free_from / text).is_file():
+            return Source(path, None, real=Path(os.path.realpath(path)))
         try:
             options = places(self._inbox, self._folder, text)
         except PathEscapesInbox as error:

@@ -82,7 +82,7 @@ class PlanItem:
     error: JobError | None = None
     outcome: JobSpec | Failure | None = None
     key: str | None = None
-    named: dict[Need, Source] = field(default_factory=dict["Need", "Source"])
+    named: dict[Need, Source] = field(default_factory=dict[Need, Source])
     job: dict[str, Any] | None = None
 
 
@@ -401,7 +401,7 @@ class Planner:
         item: PlanItem,
         sha256: str,
         models: ModelIdentities,
-        files: Iterable[Mapping[str, Any]] | None = None,
+        beside: Iterable[Mapping[str, Any]] | None = None,
     ) -> str | None:
         """The dedup key: equal for jobs that do the same with the same bytes; None for a job that
         is impossible.
@@ -409,7 +409,7 @@ class Planner:
         Random choices, the priority and `not_before` do not count.
 
         Args:
-            files: the companions of its image, those of other rows too.
+            beside: the companions of its image, those of other rows too.
         """
         try:
             preview = self.preview(plan, item, sha256)
@@ -418,7 +418,7 @@ class Planner:
         spec, stages = preview.identity(), preview.stages
         del spec["priority"], spec["not_before"]
         used = {s["params"].get("model") for s in spec["stages"]} - {None}
-        used_files = companions.of_job(files, spec["stages"])
+        used_files = companions.of_job(beside, spec["stages"])
         inputs = [("image", sha256), *((file["role"], file["sha256"]) for file in used_files)]
         content = [sha256_of_inputs(inputs), spec, {name: models(name) for name in sorted(used)}]
         if files := self._extra_files(stages):

@@ -324,6 +324,8 @@ class Img2Img(Stage):
             remark = repaint.NO_TRANSPARENCY if is_opaque else repaint.NOTHING_TO_REPAINT
             ctx.warnings.append(remark)
             return way.unchanged(picture)
+        if self.mask != "alpha" and mask.getextrema() == (255, 255):
+            ctx.warnings.append(repaint.ALL_REPAINTED)
         size = picture.size
         if self._keeps_size:
             size = enlarged_size(region[2] - region[0], region[3] - region[1], self.max_size)
@@ -332,20 +334,17 @@ class Img2Img(Stage):
         return way.run(picture, mask, region, size, partial(self._draw, ctx))
 
     def _mask(self, ctx: StageContext, source: Image.Image) -> Image.Image:
-        """The mask of the job, of any size. Raises `MaskMissing`."""
+        """The mask of the job, of any size. Raises `MaskMissing` and `MaskMismatch`."""
         from dna_pipeline.media.images import load_image
         from dna_pipeline.media.repaint_mask import mask_of, transparency_of
+        from dna_pipeline.stages.img2img import repaint
 
         if self.mask == "alpha":
             return transparency_of(source)
         if (path := ctx.companions.get("mask")) is None:
             raise MaskMissing(f"mask: {self.mask} was asked for, and the image has no mask")
         mask = mask_of(load_image(path, ctx.warnings))
-        if mask.size != source.size:
-            sizes = [f"{one.width} x {one.height} px" for one in (mask, source)]
-            ctx.warnings.append(
-                f"The mask of {sizes[0]} was scaled to the size of the picture, {sizes[1]}."
-            )
+        ctx.warnings += repaint.scaling_remarks(mask, source)
         return mask
 
     def _draw(
