@@ -8,7 +8,8 @@
     │   ├── WeightsMissing  DeviceUnavailable  DiskFull  OutboxUnavailable  InboxUnavailable
     │   └── Hours  Paused  RetryWait
     └── JobError                 this job fails and says why
-        ├── SidecarInvalid  SidecarAmbiguous  SidecarMissing  MaskMissing  ParameterInvalid
+        ├── SidecarInvalid  SidecarAmbiguous  SidecarMissing  ParameterInvalid
+        ├── MaskMissing  MaskMismatch
         ├── UnknownPipeline  UnknownModel  NoEffectiveSteps
         ├── ImageMissing  ImageUnreadable  ImageTooSmall  ImageTooLarge
         ├── PathEscapesInbox  SourceMissing

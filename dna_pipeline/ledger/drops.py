@@ -105,11 +105,6 @@ def set_sidecar(session: Session, drop_id: str, name: str, text: str, stat: dict
     session.execute(update(Drop).where(Drop.id == drop_id).values(values))
 
 
-def set_stat(session: Session, drop_id: str, stat: dict[str, Any]) -> None:
-    """Change the status of a drop's files, by their paths in the inbox."""
-    session.execute(update(Drop).where(Drop.id == drop_id).values(stat=stat))
-
-
 def set_companions(session: Session, drop_id: str, companions: list[dict[str, Any]] | None) -> None:
     """Change the companions of a drop."""
     session.execute(update(Drop).where(Drop.id == drop_id).values(companions=companions))

@@ -289,7 +289,8 @@ def _companions(job: Job, drop: Drop, source: Path, names: Iterable[str]) -> lis
             raise ConfigError(f"job {job.id[:8]}: {path} is not there any more")
         reference = file.get("reference") or ""
         files.append(InputFile(file["role"], path.name, path, reference=reference))
-    others = [name for name in names if is_mask_name(name)]
+    there = {file.name for file in files}
+    others = [name for name in names if is_mask_name(name) and name not in there]
     mask = masks_of([drop.image, *others]).mask_of.get(drop.image) if drop.image else None
     if mask is not None and all(file.role != "mask" or file.reference for file in files):
         files.append(InputFile("mask", mask, source / mask))

@@ -37,7 +37,7 @@ from dna_pipeline.intake.claiming.claimer import (
     companions_in,
     hash_files,
 )
-from dna_pipeline.intake.claiming.companions import markers, named_file
+from dna_pipeline.intake.claiming.companions import markers, named_files
 from dna_pipeline.intake.claiming.recorder import Entry, Recorder
 from dna_pipeline.intake.discovery.candidates import Candidate, References
 from dna_pipeline.intake.discovery.completeness import incomplete_until, lacks_end
@@ -350,8 +350,7 @@ class BatchClaimer:
     ) -> Claim:
         image = self._input_file("image", source, stats)
         files = [] if source.mask is None else [self._input_file("mask", source.mask, stats)]
-        for (role, reference), companion in named.items():
-            files.append(named_file([*files, image], role, reference, companion))
+        files += named_files([*files, image], named)
         claim = self._claimer.plan(source.folder, [*files, image], batch=batch)
         claim.probed = source.probed
         return claim

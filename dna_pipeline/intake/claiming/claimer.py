@@ -340,6 +340,11 @@ def _companions(
     return companions or None
 
 
+def companions_of(files: Iterable[InputFile]) -> list[dict[str, Any]]:
+    """Describe the companions among files that were not read yet, as their drop's row has them."""
+    return _companions(files, {}) or []
+
+
 def companions_in(claim: Claim) -> list[dict[str, Any]] | None:
     """Describe the companions of a claim as its drop's row has them; None if there are none."""
     return _companions(claim.files, claim.hashes)

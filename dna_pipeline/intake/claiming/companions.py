@@ -6,19 +6,22 @@ are needed is known only when the sidecar was read, so they come after the image
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from pathlib import PurePath
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 from dna_pipeline.base.errors import JobError, MaskMissing
 from dna_pipeline.base.failpoints import failpoint
 from dna_pipeline.base.files import fsync_dir
-from dna_pipeline.base.naming import name_of, printable
+from dna_pipeline.base.naming import printable
 from dna_pipeline.config.sidecar import JobSpec
 from dna_pipeline.intake.claiming import claims
-from dna_pipeline.intake.claiming.claimer import Claim, InputFile, companions_in
+from dna_pipeline.intake.claiming.claimer import Claim, InputFile, companions_in, companions_of
+from dna_pipeline.intake.discovery.mask_names import is_mask_name, masks_of, name_of_copy
 from dna_pipeline.intake.discovery.scan import FileStat
 from dna_pipeline.intake.planning.companion_files import CompanionFiles, Need, lacking, needs_of
-from dna_pipeline.intake.planning.known_files import COMPANION, Version, to_json
+from dna_pipeline.intake.planning.known_files import COMPANION, Version
 from dna_pipeline.intake.planning.named_images import Source
 from dna_pipeline.intake.planning.plan import Plan, PlanItem
 from dna_pipeline.ledger import drops
@@ -40,11 +43,10 @@ def add_to_claim(ledger: Ledger, claim: Claim, plan: Plan, files: CompanionFiles
             sources |= _sources_of(claim, item, files)
         except JobError as error:
             item.outcome = error.failure()
-    stats = {str(source.relative or source.path): _stat_of(source) for source in sources.values()}
-    if not stats:
+    if not sources:
         return sources
-    claim.row["stat"] |= to_json({path: stat for path, stat in stats.items() if stat is not None})
-    ledger.transact(lambda s: drops.set_stat(s, claim.row["id"], claim.row["stat"]))
+    noted = [*(companions_in(claim) or ()), *(companions_of(named_files(claim.files, sources)))]
+    ledger.transact(lambda s: drops.set_companions(s, claim.row["id"], noted))
     lost: dict[Need, JobError] = {}
     for need, source in sources.items():
         try:
@@ -71,10 +73,10 @@ def _sources_of(claim: Claim, item: PlanItem, files: CompanionFiles) -> dict[Nee
 
 def copy_into(claim: Claim, sources: Sources) -> None:
     """Copy companions into a claim, and make them durable. Raises `ClaimError` and OSError."""
-    for (role, reference), source in sources.items():
-        file = named_file(claim.files, role, reference, source)
+    for file in named_files(claim.files, sources):
+        assert isinstance(file.source, Path)
         target = claim.folder / file.name
-        copied = claims.snapshot(source.file, target)
+        copied = claims.snapshot(file.source, target)
         claim.hashes[file.name] = copied
         claim.stats[file.name] = FileStat.of(target.lstat())
         *others, image = claim.files
@@ -83,16 +85,37 @@ def copy_into(claim: Claim, sources: Sources) -> None:
         failpoint("companion-taken")
 
 
-def named_file(others: Iterable[InputFile], role: str, reference: str, source: Source) -> InputFile:
-    """Describe a companion that is copied, under a name that no other file of its claim has."""
-    names = {file.name.casefold() for file in others}
-    path = PurePath(name_of(str(source.relative or source.path.name)))
-    name, number = path.name, 1
-    while name.casefold() in names:
-        number += 1
-        name = f"{path.stem}-{number}{path.suffix}"
-    place = source.relative or str(source.path)
-    return InputFile(role, name, source.file, place, _stat_of(source), reference=reference)
+def named_files(others: Iterable[InputFile], sources: Sources) -> list[InputFile]:
+    """Describe companions that are copied, under names that no other file of their claim has."""
+    names = {file.name.lower() for file in others}
+    files: list[InputFile] = []
+    for (role, reference), source in sources.items():
+        place = source.relative or str(source.path)
+        name = name_of_copy(place.replace(os.sep, "/"), names)
+        names.add(name.lower())
+        file = InputFile(role, name, source.file, place, _stat_of(source), reference=reference)
+        files.append(file)
+    return files
+
+
+def describe(
+    names: Sequence[str], image: str, references: Iterable[str]
+) -> list[dict[str, Any]] | None:
+    """Describe the companions among the files of a claim that the ledger does not know; None if
+    there are none.
+
+    Args:
+        references: the paths of companions that the sidecar in the claim names.
+    """
+    masks = [name for name in names if name != image and is_mask_name(name)]
+    references_of = {name_of_copy(path.replace("\\", "/"), ()): path for path in references}
+    beside = masks_of([image, *masks]).mask_of.get(image)
+    return [
+        {"role": "mask", "name": name, "sha256": None, "bytes": None}
+        | ({} if reference is None else {"reference": reference})
+        for name in masks
+        for reference in (references_of.get(name, None if name == beside else name),)
+    ] or None
 
 
 def markers(sources: Iterable[tuple[Source, str]]) -> dict[str, Version]:

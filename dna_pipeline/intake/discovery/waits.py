@@ -83,7 +83,7 @@ class Waits:
         for image in free:
             self._add_lone(image, stems)
         for mask, reason in self._masks.alone.items():
-            self._add_orphan_mask(mask, reason)
+            self._add_lone_mask(mask, reason)
         self.ready.sort(key=self._arrival)
 
     def _add(self, paths: Sequence[str], candidates: Iterable[Candidate]) -> None:
@@ -252,11 +252,16 @@ class Waits:
             return Candidate(image, None, error, companions=masks)
         return Candidate(image, file.path, error, companions=masks, named=_named(file))
 
-    def _add_orphan_mask(self, mask: str, reason: str) -> None:
-        """Let a mask wait for its image. After an hour the reason says that none came. The file
-        stays all the same, since no job would be made of it, and jobs may name it by its path."""
+    def _add_lone_mask(self, mask: str, reason: str) -> None:
+        """Let a mask wait that belongs to no image.
+
+        If none came in an hour, the reason says so. The file stays all the same, since no job
+        would be made of it, and jobs may name it by its path.
+        """
         until = (self._tracker.settled_since(mask) or self._now) + IMAGE_WAIT_S
-        if self._now < until:
+        if mask not in self._masks.orphans:
+            self._wait(mask, reason, None, "mask", is_long=True)
+        elif self._now < until:
             self._wait(mask, reason, until, "mask", is_long=True)
         else:
             text = f"{reason}; none came in an hour, so rename, move or remove it"

@@ -66,6 +66,14 @@ def read_reference(inbox: Inbox, path: str, look: Look = look_directly) -> Refer
         return Unreadable(error.strerror or str(error))
 
 
+def read_references(sidecar: Path) -> list[str]:
+    """Read which paths of companions a sidecar has; none of a sidecar that is wrong."""
+    try:
+        return paths_in(parse_sidecar(job_rows.read_sidecar(sidecar)))
+    except (JobError, OSError):
+        return []
+
+
 def read_companions(inbox: Inbox, path: str) -> tuple[str, ...]:
     """Read which companions, such as masks, a YAML or a table names: their paths in the inbox.
 
