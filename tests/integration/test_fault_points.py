@@ -21,7 +21,6 @@ from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.base.failpoints import POINTS
 from dna_pipeline.config.loader import load_config
 from dna_pipeline.intake import service
-from dna_pipeline.intake.planning import finder
 from dna_pipeline.ledger import batches
 from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.ledger.store import Ledger
@@ -30,7 +29,6 @@ from dna_pipeline.operations.retry import Retrier
 from dna_pipeline.stages import registry
 from tests import fork_server
 from tests.conftest import SCRIPTS, load_script
-from tests.integration.companions import pair_with_masks
 from tests.integration.decoding import Decoder
 
 pytestmark = pytest.mark.slow
@@ -41,7 +39,7 @@ stand_in = load_script("stand_in")
 CONFIG = """\
 version: 1
 pipelines:
-  two: [{stand_in: {id: first}}, {stand_in: {id: last}}]
+  two: [{stand_in: {id: first, mask: file}}, {stand_in: {id: last}}]
 inboxes:
   - {path: inbox/archive, pipeline: two, settle_seconds: 0, sidecar_wait_seconds: 0}
   - {path: inbox/delete, pipeline: two, originals: delete, settle_seconds: 0,
@@ -118,7 +116,7 @@ class Plugged:
         self.drop("archive", "wrong.png", 20, "stand_in: {seconds: soon}")
         self.drop("delete", "gone.png", 30, "priority: 3")
         self.drop("keep", "kept.png", 40)
-        (self.root / "inbox/keep/kept_m.png").write_bytes(picture(45))
+        (self.root / "inbox/keep/kept.png.mask.png").write_bytes(picture(45))
         self.drop("delete", "listed.png", 50)
         (self.root / "inbox/delete/batch.yaml").write_text("images: [listed.png]\n")
 
@@ -168,7 +166,6 @@ class Plugged:
         registry.STAGES["stand_in"] = "stand_in:StandIn"
         registry._import_strings.cache_clear()
         service.Prober = Decoder
-        finder.pair = pair_with_masks
         for name, module in WAITS.items():
             setattr(module, name, 0.2)
         if self.is_mended:

@@ -21,12 +21,12 @@ from dna_pipeline.operations.repair.rebuild import rebuild
 from dna_pipeline.operations.repair.takeover import take_over
 from dna_pipeline.operations.retry import Retrier
 from dna_pipeline.operations.submit import Submission, Submitter, document_from_options
+from tests.integration.companions import MASKED
 from tests.integration.conftest import Site, StubProber
 from tests.pictures import png
 
 MakeSite = Callable[..., Site]
 
-MASKED: dict[str, Any] = {"pipeline": "two_stages", "defaults": {"img2img": {"mask": "file"}}}
 NAMED = "img2img: {mask: shapes/round.png}\n"
 MASK = b"a mask"
 

@@ -15,21 +15,18 @@ import pytest
 from dna_pipeline.execution.dispatcher import Dispatcher
 from dna_pipeline.ledger import requests
 from dna_pipeline.ledger.tables import Drop
-from dna_pipeline.providers.stable_diffusion.provider import Diffusers
+from tests.integration.companions import MASKED, weights
 from tests.integration.conftest import Site
 from tests.integration.test_dispatch import PlayedExecutor
+
+__all__ = ["weights"]
+
+pytestmark = pytest.mark.usefixtures("weights")
 
 MakeSite = Callable[..., Site]
 
 ROUND, SQUARE = b"a round mask", b"a square mask"
 NAMED = "img2img: {mask: shapes/round.png}\n"
-
-
-@pytest.fixture(autouse=True)
-def weights(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Weights that are there, as far as the daemon asks."""
-    for question in ("missing", "mismatch"):
-        monkeypatch.setattr(Diffusers, question, lambda _: None)
 
 
 @pytest.fixture
@@ -165,7 +162,7 @@ def test_the_same_rows_run_again_only_if_the_mask_changed(make_site: MakeSite) -
 
 
 def test_a_job_file_with_globs_takes_no_masks_for_pictures(make_site: MakeSite) -> None:
-    site = make_site(pipeline="two_stages", defaults={"img2img": {"mask": "file"}})
+    site = make_site(**MASKED)
     for name in ("cat.png", "cat.mask.png", "dog.png", "dog.mask.png"):
         site.put(name, name.encode())
     site.put("all.yaml", 'images: "*.png"\n')
@@ -175,7 +172,7 @@ def test_a_job_file_with_globs_takes_no_masks_for_pictures(make_site: MakeSite) 
 
 
 def test_rows_get_the_masks_beside_their_images(make_site: MakeSite) -> None:
-    site = make_site(pipeline="two_stages", defaults={"img2img": {"mask": "file"}})
+    site = make_site(**MASKED)
     for name in ("cat.png", "cat.mask.png", "dog.png"):
         site.put(name, name.encode())
     site.put("all.csv", "image,img2img.seed\ncat.png,1\ncat.png,2\ndog.png,3\n")
