@@ -55,7 +55,7 @@ def test_the_image_comes_last(site: Site, monkeypatch: pytest.MonkeyPatch) -> No
     put_all(site)
     site.settle()
     assert claimed == ["cat.png.yaml", "cat.mask.png", "cat.png"]
-    assert [path.read_bytes() for path in site.claims()] == [b"cat", b"priority: 2\n", b"mask"]
+    assert [path.read_bytes() for path in site.claims()] == [b"mask", b"cat", b"priority: 2\n"]
     assert site.left() == set()
 
 

@@ -317,32 +317,3 @@ def test_a_cancelled_row_keeps_its_mask(painted: Site) -> None:
     (folder,) = painted.outbox.glob(f"in/*/cancelled/*-{job.id[:8]}")
     sources = {path.name for path in (folder / "source").iterdir()}
     assert sources == {"cat.png", "cat.png.yaml", "round.mask.png"}
-
-
-SINGLE = {"cat.png.yaml": NAMED, "cat.png": "an image"}
-TABLE = {"all.csv": "image,img2img.mask\ncat.png,shapes/round.png\n", "cat.png": "an image"}
-JOB_FILE = {"all.yaml": f"images: [cat.png]\n{NAMED}", "cat.png": "an image"}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("originals", ["archive", "keep"])
-@pytest.mark.parametrize("files", [SINGLE, TABLE, JOB_FILE], ids=["single", "table", "job file"])
-def test_killed_anywhere_the_mask_stays_and_is_used(
-    make_site: MakeSite, kill_everywhere: Callable[..., int], originals: str, files: dict[str, str]
-) -> None:
-    def prepare(root: Path) -> Site:
-        site = painting(make_site, root, originals=originals)
-        for name, text in files.items():
-            site.put(name, text)
-        return site
-
-    def check(site: Site) -> None:
-        site.settle()
-        assert masks(site) == {"cat.png": ["shapes/round.png"]}
-        assert (site.inbox / "shapes/round.png").read_bytes() == ROUND
-        kept = set(files) if originals == "keep" else set()
-        assert site.left() == {"shapes/round.png", *kept}
-        assert not (site.config.data / "recovered").exists()
-        assert len(orders(site)) == 1
-
-    assert kill_everywhere(prepare, Site.settle, check) > 20
