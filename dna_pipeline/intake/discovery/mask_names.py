@@ -42,20 +42,20 @@ def target_of(mask: str) -> str:
     return without_suffix(mask)[: -len(_WORD)]
 
 
-def name_of_copy(path: str, taken: Container[str]) -> str:
+def name_of_copy(path: str, others: Container[str]) -> str:
     """Name in a claim for the copy of a mask that is named by its path.
 
     It is that of a mask, so that nobody takes it for the picture where the ledger is lost, or where
     people drop the files of a result again.
 
     Args:
-        taken: names that other files of the claim have, in lower case.
+        others: names that other files of the claim have, in lower case.
     """
     name = name_of(path)
     stem, suffix = without_suffix(name), name.rpartition(".")[2]
     stem = target_of(name) if is_mask_name(name) else stem
     names = (f"{stem}{'' if n == 1 else f'-{n}'}{_WORD}.{suffix}" for n in count(1))
-    return next(name for name in names if name.lower() not in taken)
+    return next(name for name in names if name.lower() not in others)
 
 
 def names_of_masks(image: str) -> list[str]:

@@ -68,10 +68,10 @@ class CompanionFiles:
             except (MaskMissing, PathEscapesInbox) as error:
                 error.where = error.where or role
                 self._cache[reference] = error
-        found = self._cache[reference]
-        if isinstance(found, JobError):
-            raise type(found)(found.detail, hint=found.hint, where=found.where)
-        return found
+        result = self._cache[reference]
+        if isinstance(result, JobError):
+            raise type(result)(result.detail, hint=result.hint, where=result.where)
+        return result
 
     def _find(self, role: str, reference: str) -> Source:
         if (text := reference.strip()) in self._own:

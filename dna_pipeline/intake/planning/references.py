@@ -87,14 +87,14 @@ def read_companions(inbox: Inbox, path: str) -> tuple[str, ...]:
     except (JobError, OSError):
         return ()
     texts = dict.fromkeys(text for document in documents for text in paths_in(document))
-    found: dict[str, None] = {}
+    result: dict[str, None] = {}
     for text in texts:
         with suppress(JobError):
             first, *others = places(inbox, path.rpartition("/")[0], text)
             in_root = any(literal_file(place, inbox.source_roots) for place in others)
             is_here = first.root is None and (is_file(inbox.path / first.path) or not in_root)
-            found |= {first.path: None} if is_here else {}
-    return tuple(found)
+            result |= {first.path: None} if is_here else {}
+    return tuple(result)
 
 
 def _single(inbox: Inbox, path: str, text: str, look: Look) -> str | References:
