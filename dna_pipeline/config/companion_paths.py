@@ -42,11 +42,12 @@ def paths_in_config(config: Config) -> frozenset[str]:
 
 def _paths(values: Iterable[tuple[object, Any]]) -> Iterator[str]:
     for name, value in values:
-        if name in _roles() and isinstance(value, str) and "." in value:
+        if name in roles() and isinstance(value, str) and "." in value:
             yield value.strip()
 
 
 @cache
-def _roles() -> frozenset[str]:
+def roles() -> frozenset[str]:
+    """The roles of companions that stages may read."""
     kinds = map(registry.stage_class, registry.stage_types())
     return frozenset(role for kind in kinds for role in kind.companion_roles)

@@ -91,7 +91,9 @@ def preview(config: Config, inbox: Inbox, look: Look = look_directly) -> Preview
         known_files = KnownFiles(inbox.name, queries)
         is_known = partial(is_processed, known_files)
         new = [c for c in content.candidates if not is_known(c, key_path(c, read), files)]
-    return replace(content, candidates=new)
+        reasons = {path: known_files.companion_reason(path) for path in files}
+    masks = {path: reason for path, reason in reasons.items() if reason is not None}
+    return replace(content, candidates=new, ignored={**content.ignored, **masks})
 
 
 def _preview_all(

@@ -170,7 +170,8 @@ class Retrier:
         except (claims.ClaimError, OSError) as error:
             raise MaskMissing(f"mask: cannot be read: {error}") from error
         kept_stages: list[str] = []
-        if (claim.sha256, claim.columns["companions"]) == (drop.sha256, drop.companions):
+        before = list(companions.of_job(drop.companions, job.stages)) or None
+        if (claim.sha256, claim.columns["companions"]) == (drop.sha256, before):
             kept_stages = self._keep_stages(job, spec, sources.folder, claim.folder)
         return spec, kept_stages
 

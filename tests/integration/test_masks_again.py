@@ -84,6 +84,41 @@ def test_a_retry_keeps_the_mask_that_was_named(make_site: MakeSite) -> None:
     assert not folder.exists()
 
 
+def test_a_retry_keeps_the_stages_that_its_mask_leaves_as_they_were(make_site: MakeSite) -> None:
+    """Also where another job of the drop names another mask."""
+    site = make_site(pipeline="two_stages")
+    for name in ("round", "square"):
+        site.put(f"shapes/{name}.png", name.encode())
+    matrix = "matrix: {img2img.mask: [shapes/round.png, shapes/square.png]}\n"
+    site.put("cat.png.yaml", matrix)
+    site.put("cat.png")
+    site.settle()
+    first, second = site.jobs()
+    assert site.claim_next().id == first.id
+    stage = first.stages[0]
+    work = site.config.work / first.id / "img2img"
+    work.mkdir(parents=True)
+    (work / "cat.png").write_bytes(b"painted")
+    run = {
+        "stage_id": "img2img", "type": "img2img", "provider": "diffusers", "model": None,
+        "params": stage["params"], "device": "cpu", "dtype": "float32", "batch_size": 1,
+        "attempt": 1, "seconds": 0.5, "warnings": [], "environment": {},
+    }  # fmt: skip
+    file = {
+        "path": "cat.png", "role": "image", "media_type": "image/png", "bytes": 7,
+        "sha256": sha256(b"painted"), "facts": {"width": 64, "height": 48},
+    }  # fmt: skip
+    site.ledger.transact(lambda s: queue.finish_stage(s, first.id, run, [file]))
+    site.ledger.transact(lambda s: queue.fail(s, first.id, BlackImage().failure()))
+    site.publish()
+    result = Retrier(site.config, site.ledger).retry(first.id, site.prober)  # pyright: ignore
+    assert result.stages == ["img2img"]
+    assert [f["reference"] for f in site.drop(site.jobs()[0]).companions or ()] == [
+        "shapes/round.png"
+    ]
+    assert second.status == "queued"
+
+
 def test_a_mask_that_comes_later_mends_the_failed_job(make_site: MakeSite) -> None:
     site = make_site(**MASKED)
     site.put("cat.png")

@@ -15,6 +15,7 @@ import pytest
 from dna_pipeline.execution.dispatcher import Dispatcher
 from dna_pipeline.ledger import requests
 from dna_pipeline.ledger.tables import Drop
+from dna_pipeline.operations.check_plan import preview
 from tests.integration.companions import MASKED, weights
 from tests.integration.conftest import Site
 from tests.integration.test_dispatch import PlayedExecutor
@@ -204,6 +205,9 @@ def test_a_mask_in_the_inbox_is_no_picture(make_site: MakeSite, recursive: bool)
     site.put("top.png", b"improved")
     site.settle()
     assert len(site.jobs()) == 2
+    content = preview(site.config, site.config.inboxes[0])
+    assert content.candidates == []
+    assert "serves as a mask" in content.ignored["top.png"]
 
 
 def test_the_image_waits_an_hour_for_a_mask_that_is_named(painted: Site) -> None:

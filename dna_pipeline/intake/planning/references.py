@@ -14,7 +14,7 @@ from dna_pipeline.base.reachability import Look, look_directly
 from dna_pipeline.config.batch import (
     patterns_of,
 )
-from dna_pipeline.config.companion_paths import paths_in
+from dna_pipeline.config.companion_paths import paths_in, roles
 from dna_pipeline.config.image_paths import (
     Place,
     is_pattern,
@@ -80,10 +80,12 @@ def read_companions(inbox: Inbox, path: str) -> tuple[str, ...]:
     Those of source roots are left out, and so is all of a file that is wrong.
     """
     try:
-        if is_table_name(path):
+        if not is_table_name(path):
+            documents = [parse_sidecar(job_rows.read_sidecar(inbox.path / path))]
+        elif _may_name_companions(inbox.path / path):
             documents = [row.document for row in _table(inbox.path / path)]
         else:
-            documents = [parse_sidecar(job_rows.read_sidecar(inbox.path / path))]
+            return ()
     except (JobError, OSError):
         return ()
     texts = dict.fromkeys(text for document in documents for text in paths_in(document))
@@ -95,6 +97,15 @@ def read_companions(inbox: Inbox, path: str) -> tuple[str, ...]:
             is_here = first.root is None and (is_file(inbox.path / first.path) or not in_root)
             result |= {first.path: None} if is_here else {}
     return tuple(result)
+
+
+def _may_name_companions(table: Path) -> bool:
+    """True if a table has the name of a companion's role in it: most tables have none, and large
+    ones take seconds to parse."""
+    with table.open("rb") as file:
+        data = file.read(MAX_BYTES + 1).lower()
+    names = (role.encode(code) for role in roles() for code in ("utf-8", "utf-16-le", "utf-16-be"))
+    return any(name in data for name in names)
 
 
 def _single(inbox: Inbox, path: str, text: str, look: Look) -> str | References:
