@@ -191,8 +191,10 @@ class Client:
         # Hidden names, so that no daemon looks at the files. The image has its true suffix, since
         # functions that save images choose the format by it.
         parts = folder / f".{token}{suffix}", folder / f".{token}.yaml"
-        is_saved = mask is None or isinstance(mask, bytes) or callable(mask)
-        mask_suffix = ".png" if is_saved else Path(mask).suffix
+        mask_file = (
+            None if mask is None or isinstance(mask, bytes) or callable(mask) else Path(mask)
+        )
+        mask_suffix = mask_file.suffix if mask_file else ".png"
         mask_part = folder / f".{token}.mask{mask_suffix}"
         beside = None if mask is None else target.with_name(f"{target.name}.mask{mask_suffix}")
         try:

@@ -29,7 +29,8 @@ def mask_name(image: str) -> str:
 
 def companions_of(job: dict[str, Any]) -> list[dict[str, Any]]:
     """Role, name and hash of each file that came with the job's image, or that the job names."""
-    stages = job["stages"] if isinstance(job["stages"], list) else json.loads(job["stages"])
-    named = [value for stage in stages for value in (stage.get("params") or {}).values()]
-    files = json.loads(job["companions"] or "null") or []
+    raw: Any = job["stages"]
+    stages: list[dict[str, Any]] = json.loads(raw) if isinstance(raw, str) else raw
+    named = [value for stage in stages for value in stage.get("params", {}).values()]
+    files: list[dict[str, Any]] = json.loads(job["companions"] or "null") or []
     return [file for file in files if not stages or file.get("reference") in (None, *named)]
