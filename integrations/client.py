@@ -160,8 +160,9 @@ class Client:
         name: str | None = None,
         suffix: str | None = None,
         unique: bool = True,
+        mask: Image | None = None,
     ) -> Drop:
-        """Put an image and its sidecar into an inbox; both are complete and durable on return.
+        """Put an image and its sidecar into an inbox; all is complete and durable on return.
 
         Args:
             inbox: name of the inbox.
@@ -170,6 +171,8 @@ class Client:
             suffix: ending of the image's name; default: the file's, else `.png`.
             unique: add a random part to the name. Otherwise a file of that name in the inbox is
                 replaced, which suits inboxes with `originals: keep` and `latest`.
+            mask: the image's mask, for an inbox whose pipeline has `mask: file`. If it is not a
+                file with an ending of its own, it is written as PNG.
 
         Raises:
             OSError: the files could not be written; none is left behind.
@@ -189,13 +192,28 @@ class Client:
         # Hidden names, so that no daemon looks at the files. The image has its true suffix, since
         # functions that save images choose the format by it.
         parts = folder / f".{token}{suffix}", folder / f".{token}.yaml"
+        mask_file = (
+            None if mask is None or isinstance(mask, bytes) or callable(mask) else Path(mask)
+        )
+        mask_suffix = mask_file.suffix if mask_file else ".png"
+        mask_part = folder / f".{token}.mask{mask_suffix}"
+        beside = None if mask is None else target.with_name(f"{target.name}.mask{mask_suffix}")
         try:
+            if mask is not None:
+                _fill(mask_part, mask)
             _fill(parts[1], to_yaml(values).encode())
             _fill(parts[0], image)
             sha256, sent_at = _sha256(parts[0]), parts[0].stat().st_mtime
-            _replace_both(parts, target)
+            if beside is not None:
+                mask_part.replace(beside)
+            try:
+                _replace_both(parts, target)
+            except OSError:
+                if beside is not None and unique:
+                    beside.unlink()
+                raise
         finally:
-            for part in parts:
+            for part in (*parts, mask_part):
                 with suppress(FileNotFoundError):
                     part.unlink()
         _sync_folder(folder)

@@ -6,15 +6,16 @@ It shares no code with the program that it judges, except for opening the databa
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from audit_outbox import check_outbox, companions_of, own_text
+from audit_outbox import check_outbox, own_text
 from findings import Dropped, DroppedBatch, Findings, dropped_files, mend, sha256_of
-from masks import mask_name
+from masks import NAMED, companions_of, mask_name, named_mask
 
 from dna_pipeline.ledger.engine import sqlite_module
 
@@ -50,6 +51,7 @@ def audit(
         findings.corrupt.append(f"the ledger: {ledger.damage}")
     _check_open_drops(ledger, killed_commands, findings)
     _check_drops(root, dropped, ledger.jobs, findings)
+    _check_named_masks(root, ledger.jobs, findings)
     _check_dropped_batches(root, batches, ledger.batches, findings)
     check_outbox(root / "outbox", ledger.jobs, ledger.batches, findings, is_traced=is_traced)
     _check_litter(root, ledger.abandoned, findings)
@@ -164,6 +166,21 @@ def _check_drop(item: Dropped, jobs: list[dict[str, Any]], findings: Findings) -
         text = own_text(job)
         if job["status"] == "completed" and text is not None and mend(text) != text:
             findings.corrupt.append(f"{where} was completed although its YAML asks for a failure")
+
+
+def _check_named_masks(root: Path, jobs: list[dict[str, Any]], findings: Findings) -> None:
+    """Check that each job has the mask that it names, and that the mask is where it was."""
+    for path in sorted(root.glob(f"inbox/*/{NAMED}")):
+        if path.read_bytes() != named_mask():
+            findings.corrupt.append(f"{path.relative_to(root)} is not as it was")
+    sha256 = sha256_of(named_mask())
+    for job in jobs:
+        stages: list[dict[str, Any]] = json.loads(job["stages"])
+        values = [value for stage in stages for value in stage.get("params", {}).values()]
+        names_it = any(str(value).endswith(NAMED) for value in values)
+        findings.named_masks += names_it
+        if names_it and sha256 not in [file["sha256"] for file in companions_of(job)]:
+            findings.lost.append(f"{job['inbox']}/{job['name']} lacks the mask that it names")
 
 
 def _check_kept(root: Path, item: Dropped, findings: Findings) -> None:

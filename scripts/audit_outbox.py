@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from findings import Findings, mend, sha256_of
+from masks import companions_of
 from stand_in import trace
 
 Job = dict[str, Any]
@@ -26,11 +27,6 @@ def check_outbox(
 def own_text(job: Job) -> str | None:
     """Give the YAML of this job alone: the request of a row, else the sidecar."""
     return job["request"] if job["request"] is not None else job["sidecar_text"]
-
-
-def companions_of(job: Job) -> list[dict[str, Any]]:
-    """Give role, name and hash of each file that came with the job's image."""
-    return json.loads(job["companions"] or "null") or []
 
 
 class _Outbox:

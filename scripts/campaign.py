@@ -39,6 +39,7 @@ from audit import Dropped, Findings, audit
 from dropper import KEPT, Dropper, Requests
 from environment import escape_unencodable
 from findings import dropped_files
+from masks import NAMED, named_mask
 from people import People, open_batches, read_jobs
 from stand_in import environment
 
@@ -61,7 +62,7 @@ version: 1
 runtime: {{{{max_attempts: 10, pause_after_failures: 0}}}}
 pipelines:
   p:
-    - stand_in: {{{{id: first, seconds: 0.05}}}}
+    - stand_in: {{{{id: first, mask: file, seconds: 0.05}}}}
     - stand_in: {{{{id: last, seconds: 0.05}}}}
 inboxes:
 {_INBOXES}"""
@@ -85,6 +86,7 @@ FAKE_REQUESTS = Requests(
     lasting="first: {seconds: 2.5}\n",
     matrix="matrix: {first.seconds: [0.04, 0.06]}\n",
     column=("last.fails", "true"),
+    mask_column="first.mask",
 )
 REAL_REQUESTS = Requests(
     failing="remove_background: {model: nothing}\n",
@@ -152,7 +154,9 @@ class Site:
         text = REAL.format(models=models) if models else FAKE.format()
         (root / "pipeline.yaml").write_text(text)
         for name in ("archive", "delete", *KEPT):
-            (root / "inbox" / name).mkdir(parents=True)
+            named = root / "inbox" / name / NAMED
+            named.parent.mkdir(parents=True)
+            named.write_bytes(named_mask())
         self._daemon: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:

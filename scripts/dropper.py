@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from findings import FAR_FUTURE, WRONG, Dropped, DroppedBatch
-from masks import mask_name
+from masks import NAMED, mask_name
 from PIL import Image
 
 SIDECARS = ("priority: 5\n", "meta: {asset: chair}\n", "tags: [hero]\n")
@@ -35,12 +35,14 @@ class Requests:
         lasting: makes a job run long enough to be cancelled meanwhile.
         matrix: makes two jobs.
         column: a column of a table, with a cell that makes the last stage fail.
+        mask_column: a column that names a mask by its path; "" if no stage takes one.
     """
 
     failing: str
     lasting: str
     matrix: str
     column: tuple[str, str]
+    mask_column: str = ""
 
 
 class Dropper:
@@ -202,11 +204,17 @@ class Dropper:
         self._remember_batch(inbox, home, {"shots.yaml": text}, len(names))
 
     def _fill_with_table(self, inbox: str, home: str, folder: Path, head: str) -> None:
-        """Write a table with two rows of one image and one of another; some rows fail."""
+        """Write a table with two rows of one image and one of another; some rows fail, and some
+        name the mask of their inbox."""
         column, failing = self._requests.column
         rows = [("a.png", 1), ("a.png", 2), ("b.png", 3)]
-        lines = [f"{name},{n},{self._dice.choice(('', failing))}\n" for name, n in rows]
-        texts = {"shots.csv": f"image,priority,{column}\n{''.join(lines)}"}
+        masks = ("", f"../{NAMED}") if self._requests.mask_column else ("",)
+        lines = [
+            f"{name},{n},{self._dice.choice(('', failing))},{self._dice.choice(masks)}\n"
+            for name, n in rows
+        ]
+        head_line = f"image,priority,{column},{self._requests.mask_column or 'meta.nothing'}\n"
+        texts = {"shots.csv": head_line + "".join(lines)}
         texts |= {"shots.csv.yaml": head} if head else {}
         for name, text in texts.items():
             self._write(folder / name, text.encode())

@@ -7,6 +7,8 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from masks import NAMED
+
 WRONG = "no_such_stage: {steps: 3}\n"
 FAR_FUTURE = "2099-01-01T00:00:00Z"
 
@@ -29,11 +31,12 @@ def mend(text: str) -> str:
 
 
 def dropped_files(inbox: Path) -> list[Path]:
-    """List the files in an inbox, except those in claims; folders may vanish meanwhile."""
+    """List the files in an inbox, except those in claims and the mask that tables name; folders
+    may vanish meanwhile."""
     paths: list[Path] = []
     for folder, subfolders, names in os.walk(inbox):
         subfolders[:] = [name for name in subfolders if name != ".dna"]
-        paths += [Path(folder, name) for name in names]
+        paths += [Path(folder, name) for name in names if Path(folder, name) != inbox / NAMED]
     return paths
 
 
@@ -83,6 +86,8 @@ class Findings:
     cancelled: int = 0
     shared: int = 0
     """Number of cancelled rows in shared folders."""
+    named_masks: int = 0
+    """Number of jobs that name a mask by its path."""
     unfinished_claims: int = 0
     """Number of claims of killed commands, which the daemon gives up after an hour."""
     lost: list[str] = field(default_factory=list[str])
@@ -99,6 +104,7 @@ class Findings:
         return {
             "jobs": self.jobs, "results": self.results, "failures": self.failures,
             "cancelled": self.cancelled, "shared": self.shared,
+            "named_masks": self.named_masks,
             "unfinished_claims": self.unfinished_claims, "lost": len(self.lost),
             "doubled": len(self.doubled), "corrupt": len(self.corrupt),
             "half_written": len(self.half_written),

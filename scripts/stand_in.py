@@ -7,7 +7,8 @@ python -m stand_in                      the worker, as the daemon starts it
 
 Its one stage, `stand_in`, appends its id to the image, so that a result shows if each stage ran
 exactly once, on whole files. With `fails: true` the stage ends in `empty_foreground` instead.
-Images may have masks, as `masks` pairs them.
+With `mask: file` it takes the mask beside an image, if there is one; a path names one that has to
+be there.
 """
 
 from __future__ import annotations
@@ -20,15 +21,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
-from masks import pair_with_masks
-
 from dna_pipeline.base.errors import EmptyForeground
 from dna_pipeline.base.files import Artifact, write_bytes
 from dna_pipeline.base.logs import configure
 from dna_pipeline.config.loader import load_config
 from dna_pipeline.execution.local_executor import LocalExecutor, WorkerSettings
 from dna_pipeline.execution.worker import process
-from dna_pipeline.intake.planning import finder
 from dna_pipeline.operations.daemon.loop import Daemon
 from dna_pipeline.providers.base import Device
 from dna_pipeline.stages import registry
@@ -42,8 +40,13 @@ class StandIn(Stage):
 
     type: ClassVar[str] = "stand_in"
     needs_model: ClassVar[bool] = False
+    companion_roles: ClassVar[frozenset[str]] = frozenset({"mask"})
     seconds: float = 0.0
     fails: bool = False
+    mask: str = "none"
+
+    def companions(self) -> dict[str, str]:
+        return {} if self.mask in ("none", "file") else {"mask": self.mask}
 
     def run(self, ctx: StageContext) -> list[Artifact]:
         for step in range(STEPS):
@@ -51,6 +54,8 @@ class StandIn(Stage):
             ctx.on_step(step + 1, STEPS)
         if self.fails:
             raise EmptyForeground("its YAML says `fails: true`")
+        assert ctx.companions.keys() == self.companions().keys()
+        assert all(path.stat().st_size for path in ctx.companions.values())
         path = ctx.path(".png")
         write_bytes(path, ctx.source.read_bytes() + trace(ctx.stage_id))
         return [Artifact(path, "image", "image/png")]
@@ -94,7 +99,6 @@ def _environment(device: Device) -> dict[str, Any]:
 
 def main() -> None:
     registry.STAGES["stand_in"] = "stand_in:StandIn"
-    finder.pair = pair_with_masks
     if sys.argv[1:2] == ["do"]:
         from dna_pipeline.interfaces.cli.main import main as command
 

@@ -8,7 +8,8 @@
     │   ├── WeightsMissing  DeviceUnavailable  DiskFull  OutboxUnavailable  InboxUnavailable
     │   └── SigningUnavailable  Hours  Paused  RetryWait
     └── JobError                 this job fails and says why
-        ├── SidecarInvalid  SidecarAmbiguous  SidecarMissing  MaskMissing  ParameterInvalid
+        ├── SidecarInvalid  SidecarAmbiguous  SidecarMissing  ParameterInvalid
+        ├── MaskMissing  MaskMismatch
         ├── UnknownPipeline  UnknownModel  NoEffectiveSteps
         ├── ImageMissing  ImageUnreadable  ImageTooSmall  ImageTooLarge
         ├── PathEscapesInbox  SourceMissing
@@ -160,8 +161,16 @@ class SidecarMissing(JobError):
 class MaskMissing(JobError):
     code = "mask_missing"
     sentence = (
-        "The image has no mask, and its pipeline asks for one; drop both together, cat.mask.png "
-        "beside cat.png."
+        "The mask that the job asks for is not there; drop image and mask together, cat.mask.png "
+        "beside cat.png, or put the mask where its path says, and retry the job."
+    )
+
+
+class MaskMismatch(JobError):
+    code = "mask_mismatch"
+    sentence = (
+        "The mask has another shape than its picture; save it in the picture's size and retry the "
+        "job."
     )
 
 

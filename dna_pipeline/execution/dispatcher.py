@@ -51,6 +51,7 @@ from dna_pipeline.ledger import holds, pauses, queue, requests
 from dna_pipeline.ledger.engine import Transaction
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Drop, Job
+from dna_pipeline.stages import companions
 
 log = structlog.get_logger()
 
@@ -207,7 +208,7 @@ class Dispatcher:
             job=job.id,
             attempt=job.attempt,
             stages=stages,
-            inputs=_inputs(drop),
+            inputs=_inputs(job, drop),
             work_dir=str(self._config.work / job.id),
             tags=tuple(job.tags),
         )
@@ -418,9 +419,14 @@ class Dispatcher:
                 self._executor.yield_after_stage(running.job)
 
 
-def _inputs(drop: Drop) -> tuple[OrderInput, ...]:
+def _inputs(job: Job, drop: Drop) -> tuple[OrderInput, ...]:
     image = {"role": "image", "name": drop.image or "", "sha256": drop.sha256 or ""}
     return tuple(
-        OrderInput(file["role"], str(Path(drop.claim, file["name"])), file["sha256"])
-        for file in (image, *(drop.companions or ()))
+        OrderInput(
+            file["role"],
+            str(Path(drop.claim, file["name"])),
+            file["sha256"],
+            file.get("reference") or "",
+        )
+        for file in (image, *companions.of_job(drop.companions, job.stages))
     )

@@ -74,11 +74,17 @@ class StageOrder:
 
 @dataclass(frozen=True, slots=True)
 class OrderInput:
-    """A file that a job reads and never writes: its image, or a companion of that role."""
+    """A file that a job reads and never writes: its image, or a companion of that role.
+
+    Attributes:
+        reference: the path by which the job's parameters name it; "" for the image, and for a
+            companion that lay beside it.
+    """
 
     role: str
     path: str
     sha256: str
+    reference: str = ""
 
 
 @dataclass(frozen=True, slots=True)

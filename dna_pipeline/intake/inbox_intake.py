@@ -65,7 +65,9 @@ class InboxIntake:
         planner = Planner(config, inbox)
         claimer = Claimer(config, inbox, ledger)
         recorder = Recorder(config, inbox, ledger, self._known_files)
-        self.claimer = SingleClaimer(self.finder, planner, claimer, recorder, self._known_files)
+        self.claimer = SingleClaimer(
+            self.finder, planner, claimer, recorder, self._known_files, ledger
+        )
         self._batch_claimer = BatchClaimer(
             config, ledger, self.finder, planner, claimer, recorder, self._known_files, prober, look
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -17,10 +17,13 @@ from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.intake.claiming import claims
 from dna_pipeline.intake.claiming.claimer import claim_of
-from dna_pipeline.intake.claiming.rollback import return_files, roll_back
+from dna_pipeline.intake.claiming.companions import describe
+from dna_pipeline.intake.claiming.rollback import names_of_copies, return_files, roll_back
 from dna_pipeline.intake.claiming.settling import Settling
+from dna_pipeline.intake.discovery.mask_names import is_mask_name
 from dna_pipeline.intake.discovery.scan import FileStat, is_image_name, is_sidecar_name
 from dna_pipeline.intake.planning import job_rows
+from dna_pipeline.intake.planning.references import read_references
 from dna_pipeline.ledger import batches, drops
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Drop
@@ -46,7 +49,9 @@ class ClaimCleanup(Protocol):
         """True if the claim holds originals that this ledger moved out of an inbox."""
         ...
 
-    def give_up_copy(self, folder: Path, originals: Mapping[Path, FileStat]) -> None:
+    def give_up_copy(
+        self, folder: Path, originals: Mapping[Path, FileStat], copies: Container[str] = ()
+    ) -> None:
         """Dispose of a copy that was cut off before its job was recorded."""
         ...
 
@@ -97,7 +102,8 @@ class ClaimRecovery:
     def _resume(self, drop: Drop, now: float) -> None:
         folder = Path(drop.claim)
         if drop.batch is not None:
-            row = {"claim": drop.claim, "folder": drop.folder, "stat": drop.stat}
+            names = ("claim", "folder", "stat", "companions")
+            row = {name: getattr(drop, name) for name in names}
             roll_back(self._config, self._inbox, row, lambda _: self._give_up_copy(drop))
             self._forget(drop.id)
             return
@@ -107,12 +113,19 @@ class ClaimRecovery:
             return
         complete = (folder / drop.image).is_file() if drop.image else any(entries(folder))
         if not complete:
-            return_files(folder, self._inbox.path, drop.folder, drop.stat)
+            copies = names_of_copies(drop.companions)
+            return_files(folder, self._inbox.path, drop.folder, drop.stat, copies)
             self._forget(drop.id)
             return
         row = {name: getattr(drop, name) for name in _COLUMNS}
         if drop.sidecar is not None and not (folder / drop.sidecar).is_file():
             row["sidecar"] = None
+        # A copy that was cut off is made again; one that was finished may be the last there is.
+        row["companions"] = [
+            file
+            for file in drop.companions or ()
+            if not file.get("reference") or file["sha256"] is not None
+        ]
         claim = claim_of(row)
         claim.error = Failure.from_dict(drop.error) if drop.error else None
         self._settling.add(claim, now)
@@ -120,7 +133,8 @@ class ClaimRecovery:
     def _give_up_copy(self, drop: Drop) -> None:
         # The path of a file in a source root is absolute, and stays so when joined to the inbox's.
         originals = {self._inbox.path / path: FileStat(**stat) for path, stat in drop.stat.items()}
-        self._cleanup.give_up_copy(Path(drop.claim), originals)
+        copies = names_of_copies(drop.companions)
+        self._cleanup.give_up_copy(Path(drop.claim), originals, copies)
 
     def _adopt_claims(self, now: float) -> bool:
         """Adopt claims that the ledger does not know, and dispose of those of ended drops.
@@ -146,14 +160,17 @@ class ClaimRecovery:
             self._cleanup.settle_returned_claim(drop_id, folder)
             return
         names = sorted(path.name for path in folder.iterdir())
-        image, *companions = [name for name in names if is_image_name(name)] or [None]
+        images = [name for name in names if is_image_name(name)]
+        image, *others = [name for name in images if not is_mask_name(name)] or images or [None]
         sidecar = next((name for name in names if is_sidecar_name(name)), None)
-        # Of several images, it is unknown which is a companion of which.
-        if image is None or companions:
+        # Of several pictures, it is unknown which is a companion of which.
+        if image is None or others:
             return_files(folder, self._inbox.path, "")
             return
         row = job_rows.drop_row(self._inbox, "", image, sidecar)
-        row |= {"id": drop_id, "claim": str(folder)}
+        references = () if sidecar is None else read_references(folder / sidecar)
+        companions = describe(names, image, references)
+        row |= {"id": drop_id, "claim": str(folder), "companions": companions}
         self._ledger.transact(lambda s: drops.begin_claims(s, [row]))
         self._settling.add(claim_of(row), now)
 
@@ -171,7 +188,8 @@ def give_back_orphan(ledger: Ledger, cleanup: ClaimCleanup, look: Look, drop: Dr
                 return
             cleanup.give_up_copy(folder, {})
         elif cleanup.is_claim(folder) and look(folder.parent).is_there and is_real_folder(folder):
-            return_files(folder, folder.parents[2], drop.folder, drop.stat)
+            copies = names_of_copies(drop.companions)
+            return_files(folder, folder.parents[2], drop.folder, drop.stat, copies)
         else:
             return  # its inbox may only be away for now
     except OSError as error:

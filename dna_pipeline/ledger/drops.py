@@ -105,6 +105,11 @@ def set_sidecar(session: Session, drop_id: str, name: str, text: str, stat: dict
     session.execute(update(Drop).where(Drop.id == drop_id).values(values))
 
 
+def set_companions(session: Session, drop_id: str, companions: list[dict[str, Any]] | None) -> None:
+    """Change the companions of a drop."""
+    session.execute(update(Drop).where(Drop.id == drop_id).values(companions=companions))
+
+
 def recent_drops(
     session: Session, inbox: str, folder: str, stems: Sequence[str], since: datetime
 ) -> list[tuple[Drop, Job]]:

@@ -19,12 +19,14 @@ from dna_pipeline.intake.discovery.pairing import pair
 from dna_pipeline.intake.discovery.probe import Probed, Prober
 from dna_pipeline.intake.discovery.scan import FileStat, Scan, is_image_name, scan
 from dna_pipeline.intake.discovery.stability import StabilityTracker
+from dna_pipeline.intake.planning.companion_files import find_needed
 from dna_pipeline.intake.planning.finder import is_processed, key_path
 from dna_pipeline.intake.planning.job_rows import read_sidecar
 from dna_pipeline.intake.planning.known_files import KnownFiles
-from dna_pipeline.intake.planning.plan import image_error
+from dna_pipeline.intake.planning.named_images import Source
+from dna_pipeline.intake.planning.plan import PlanItem, image_error
 from dna_pipeline.intake.planning.planner import Planner, document_of
-from dna_pipeline.intake.planning.references import read_reference
+from dna_pipeline.intake.planning.references import read_companions, read_reference
 from dna_pipeline.intake.planning.source_roots import is_file
 from dna_pipeline.ledger.queries import Queries
 
@@ -90,7 +92,9 @@ def preview(config: Config, inbox: Inbox, look: Look = look_directly) -> Preview
         known_files = KnownFiles(inbox.name, queries)
         is_known = partial(is_processed, known_files)
         new = [c for c in content.candidates if not is_known(c, key_path(c, read), files)]
-    return replace(content, candidates=new)
+        reasons = {path: known_files.companion_reason(path) for path in files}
+    masks = {path: reason for path, reason in reasons.items() if reason is not None}
+    return replace(content, candidates=new, ignored={**content.ignored, **masks})
 
 
 def _preview_all(
@@ -121,7 +125,8 @@ def _pair(
     downloading = listing.downloading if awaits_downloads else ()
     tracker.observe(listing.files, time.monotonic(), downloading)
     without_wait = replace(inbox, sidecar_wait_s=0)
-    return listing, pair(without_wait, listing.files, tracker, read, referenced)
+    named = partial(read_companions, inbox)
+    return listing, pair(without_wait, listing.files, tracker, read, referenced, named)
 
 
 def planned_jobs(
@@ -161,17 +166,34 @@ def _image(
     data = read_sidecar(inbox.path / candidate.sidecar) if candidate.sidecar else None
     folder, _, name = candidate.image.rpartition("/")
     plan = planner.plan_image(folder, name, document_of(data), sha256_file(path), file=path)
+    source = Source(path, candidate.image)
+    for _, mask in candidate.companions:
+        source.mask = Source(inbox.path / mask, mask)
+        _check_companion(source.mask, prober)
+    files = planner.companion_files((candidate.sidecar or candidate.image).rpartition("/")[0])
     for item in plan.items:
         assert isinstance(item.outcome, JobSpec)
         number = item.row.number if plan.kind == "matrix" else None
+        try:
+            for companion in find_needed(files, item.outcome, source).values():
+                _check_companion(companion, prober)
+        except JobError as error:
+            yield PlannedJob(number, candidate.image, error=error)
+            continue
         yield PlannedJob(number, candidate.image, item.outcome, answer)
+
+
+def _check_companion(companion: Source, prober: Prober) -> None:
+    """Raise the error of a companion that cannot be read."""
+    if isinstance(error := companion.probe(prober), JobError):
+        raise error
 
 
 def _batch(
     config: Config, inbox: Inbox, planner: Planner, candidate: Candidate, prober: Prober
 ) -> Iterator[PlannedJob]:
     plan = planner.plan(candidate)
-    for source in plan.sources:
+    for source in (*plan.sources, *plan.companions):
         source.probe(prober)
     if not _is_there(inbox, candidate):
         return
@@ -186,6 +208,18 @@ def _batch(
             yield PlannedJob(number, image, error=item.error)
             continue
         sha256 = hashes[item.source]
-        key = None if models is None else planner.dedup_key(plan, item, sha256, models)
+        files = _companions(item)
+        key = None if models is None else planner.dedup_key(plan, item, sha256, models, files)
         spec = planner.preview(plan, item, sha256)
         yield PlannedJob(number, image, spec, item.source.probed, key)
+
+
+def _companions(item: PlanItem) -> list[dict[str, str]]:
+    """The companions of a row, as the ledger would have them."""
+    mask = item.source.mask if item.source is not None else None
+    beside = [] if mask is None else [("mask", "", mask)]
+    named = [(role, reference, source) for (role, reference), source in item.named.items()]
+    return [
+        {"role": role, "sha256": sha256_file(source.file), "reference": reference}
+        for role, reference, source in (*beside, *named)
+    ]

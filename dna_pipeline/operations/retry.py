@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from dna_pipeline.base import stage_files
-from dna_pipeline.base.errors import ConfigError, JobError, SourceMissing
+from dna_pipeline.base.errors import ConfigError, JobError, MaskMissing, SourceMissing
 from dna_pipeline.base.failpoints import failpoint
 from dna_pipeline.base.layout import SOURCE
 from dna_pipeline.base.naming import sidecar_name
 from dna_pipeline.config.job_context import JobContext
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.config.sidecar import JobSpec
+from dna_pipeline.intake.claiming import claims
 from dna_pipeline.intake.claiming.claimer import (
     Claim,
     Claimer,
@@ -25,9 +26,12 @@ from dna_pipeline.intake.claiming.claimer import (
     hash_files,
     read_sidecar,
 )
+from dna_pipeline.intake.claiming.companions import copy_into, find_lacking
+from dna_pipeline.intake.discovery.mask_names import is_mask_name, masks_of
 from dna_pipeline.intake.discovery.probe import Prober
 from dna_pipeline.intake.discovery.scan import is_sidecar_name
 from dna_pipeline.intake.planning import job_rows
+from dna_pipeline.intake.planning.companion_files import CompanionFiles
 from dna_pipeline.intake.planning.planner import Planner
 from dna_pipeline.ledger import batches, drops, queue, requests
 from dna_pipeline.ledger.store import Ledger
@@ -36,6 +40,7 @@ from dna_pipeline.operations.lookup import explain, find_batch, find_job, open_q
 from dna_pipeline.publish import cancelled_rows
 from dna_pipeline.publish.failure_folders import remove_failure
 from dna_pipeline.publish.outbox import Outbox
+from dna_pipeline.stages import companions
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +139,7 @@ class Retrier:
         names = sorted(path.name for path in source.iterdir()) if source.is_dir() else []
         sidecars = [name for name in names if is_sidecar_name(name) and name != drop.image]
         files = [InputFile("sidecar", name, source / name) for name in sidecars[:1]]
-        for file in drop.companions or ():
-            path = source / file["name"]
-            if not path.is_file():
-                raise ConfigError(f"job {job.id[:8]}: {path} is not there any more")
-            files.append(InputFile(file["role"], path.name, path))
+        files += _companions(job, drop, source, names)
         if drop.image is not None and drop.image in names:
             files.append(InputFile("image", drop.image, source / drop.image))
         return _Sources(files, folder, source)
@@ -163,8 +164,14 @@ class Retrier:
         claim.probed = answer
         hash_files(claim)
         spec = self._resolve(job, drop, read_sidecar(claim), self._job_context(job, claim))
+        files = CompanionFiles(self._config, self._inbox(job), drop.folder, [sources.home])
+        try:
+            copy_into(claim, find_lacking(claim, spec, files))
+        except (claims.ClaimError, OSError) as error:
+            raise MaskMissing(f"mask: cannot be read: {error}") from error
         kept_stages: list[str] = []
-        if (claim.sha256, claim.columns["companions"]) == (drop.sha256, drop.companions):
+        before = list(companions.of_job(drop.companions, job.stages)) or None
+        if (claim.sha256, claim.columns["companions"]) == (drop.sha256, before):
             kept_stages = self._keep_stages(job, spec, sources.folder, claim.folder)
         return spec, kept_stages
 
@@ -272,6 +279,23 @@ def _shared_sources(job: Job, drop: Drop, folder: Path) -> _Sources:
             files.append(InputFile("sidecar", sidecar_name(name), row.request))
         files.append(InputFile("image", name, row.image))
     return _Sources(files, folder, (row.image or folder / SOURCE).parent)
+
+
+def _companions(job: Job, drop: Drop, source: Path, names: Iterable[str]) -> list[InputFile]:
+    """List the companions of a job in its failure folder, also those that came later."""
+    files: list[InputFile] = []
+    for file in companions.of_job(drop.companions, job.stages):
+        path = source / file["name"]
+        if not path.is_file():
+            raise ConfigError(f"job {job.id[:8]}: {path} is not there any more")
+        reference = file.get("reference") or ""
+        files.append(InputFile(file["role"], path.name, path, reference=reference))
+    there = {file.name for file in files}
+    others = [name for name in names if is_mask_name(name) and name not in there]
+    mask = masks_of([drop.image, *others]).mask_of.get(drop.image) if drop.image else None
+    if mask is not None and all(file.role != "mask" or file.reference for file in files):
+        files.append(InputFile("mask", mask, source / mask))
+    return files
 
 
 # --- selecting jobs ---

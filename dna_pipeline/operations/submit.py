@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
@@ -17,7 +17,9 @@ from dna_pipeline.config.columns import steps_to
 from dna_pipeline.config.misplaced_keys import known_stages, stages_of
 from dna_pipeline.config.parameters import takes_text
 from dna_pipeline.config.schema import SUBMIT_INBOX, Config, Pipeline
+from dna_pipeline.config.sidecar import JobSpec
 from dna_pipeline.config.yaml12 import Document, is_mapping
+from dna_pipeline.intake.claiming import claims
 from dna_pipeline.intake.claiming.claimer import (
     Claim,
     Claimer,
@@ -25,12 +27,18 @@ from dna_pipeline.intake.claiming.claimer import (
     hash_files,
     read_sidecar,
 )
+from dna_pipeline.intake.claiming.companions import copy_into, find_lacking
 from dna_pipeline.intake.claiming.recorder import Recorder, image_entry
+from dna_pipeline.intake.discovery.mask_names import names_of_masks
 from dna_pipeline.intake.discovery.probe import Prober
+from dna_pipeline.intake.planning.companion_files import CompanionFiles, needs_of
 from dna_pipeline.intake.planning.plan import Plan
 from dna_pipeline.intake.planning.planner import Planner
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.operations.lookup import explain, open_ledger
+
+_MASK_IN_FILE = "img2img.mask=file"
+"""The setting that `--mask FILE` stands for. A later setting of the same parameter counts more."""
 
 
 def document_from_options(
@@ -85,23 +93,30 @@ def _set_value(setting: str, text: str, *, is_plain: bool) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """An image to submit: a file, or a stream, with the name that its copy gets."""
+    """An image to submit: a file, or a stream, with the name that its copy gets.
+
+    Attributes:
+        mask: the file of its mask; None for the one that lies beside it, if a stage needs one.
+    """
 
     name: str
     source: Path | IO[bytes]
+    mask: Path | None = None
 
 
 class Submitter:
     """Copies images into the data folder and queues them there."""
 
     def __init__(self, config: Config, ledger: Ledger, document: Document) -> None:
+        self._config = config
         self._document = document
         inbox = config.inbox(SUBMIT_INBOX)
         assert inbox is not None
         self._planner = Planner(config, inbox)
         self._claimer = Claimer(config, inbox, ledger)
         self._recorder = Recorder(config, inbox, ledger)
-        self._plan("", None)
+        self._inbox = inbox
+        self._needs_mask = ("mask", "") in needs_of(_spec(self._plan("", None)))
 
     def _plan(self, name: str, sha256: str | None, file: Path | None = None) -> Plan:
         try:
@@ -117,25 +132,62 @@ class Submitter:
             # People read and correct the command's settings there before a retry.
             sidecar = yaml12.dumps(self._document.value, indent=2).encode()
             files.insert(0, InputFile("sidecar", sidecar_name(name), BytesIO(sidecar)))
+        if self._needs_mask:
+            files.insert(-1, _mask_file(name, submission))
         claim = self._claimer.plan("", files)
         with self._claimer.claiming(claim):
             self._claimer.fetch(claim)
             self._claimer.sync([claim])
             self._check(claim, prober)
             plan = self._plan(name, claim.sha256, claim.image)
+            self._add_companions(claim, plan)
             entry = image_entry(self._planner, claim, plan)
             (job,) = self._recorder.record([entry])
         return job["id"]
 
+    def _add_companions(self, claim: Claim, plan: Plan) -> None:
+        """Copy what the settings name, relative to the current folder, into the claim.
+
+        Raises `ConfigError` if a companion is missing.
+        """
+        files = CompanionFiles(self._config, self._inbox, "", free_from=Path.cwd())
+        try:
+            copy_into(claim, find_lacking(claim, _spec(plan), files))
+        except JobError as error:
+            raise ConfigError(f"{error.detail} ({error.code})") from None
+        except claims.ClaimError as error:
+            raise ConfigError(str(error)) from error
+
     def _check(self, claim: Claim, prober: Prober) -> None:
-        """Decode and hash the copy, and read its sidecar."""
-        image = claim.folder / claim.row["image"]
-        answer = prober.probe(image)
-        if isinstance(answer, JobError):
-            raise ConfigError(f"{image.name}: {answer.sentence} {answer.detail} ({answer.code})")
-        claim.probed = answer
+        """Decode and hash the copies, and read the sidecar."""
+        for file in claim.files:
+            if file.role != "sidecar":
+                answer = prober.probe(path := claim.folder / file.name)
+                if isinstance(answer, JobError):
+                    text = f"{answer.sentence} {answer.detail} ({answer.code})"
+                    raise ConfigError(f"{path.name}: {text}")
+                claim.probed = answer
         hash_files(claim)
         read_sidecar(claim)
+
+
+def _spec(plan: Plan) -> JobSpec:
+    (item,) = plan.items
+    assert isinstance(item.outcome, JobSpec)
+    return item.outcome
+
+
+def _mask_file(name: str, submission: Submission) -> InputFile:
+    """The mask of an image: the one that is named, or lies beside it. Raises `ConfigError`."""
+    mask, source = submission.mask, submission.source
+    if mask is None and isinstance(source, Path):
+        beside = (source.with_name(each) for each in names_of_masks(source.name))
+        mask = next((path for path in beside if path.is_file()), None)
+    stem = name.rpartition(".")[0] or name
+    if mask is None:
+        text = f"no {stem}.mask.png lies beside it; name its mask with --mask"
+        raise ConfigError(f"{name}: {text} (mask_missing)")
+    return InputFile("mask", f"{stem}.mask{mask.suffix}", mask)
 
 
 def submit_all(
@@ -143,6 +195,7 @@ def submit_all(
     submissions: Iterable[tuple[str, Submission]],
     pipeline: str | None,
     settings: list[str],
+    mask: Path | None = None,
 ) -> tuple[list[str], list[str]]:
     """Queue images, each with the same settings.
 
@@ -150,6 +203,7 @@ def submit_all(
         submissions: each with the name that people typed for it.
         pipeline: name of the pipeline; None: the first one.
         settings: as `stage.parameter=value`.
+        mask: the mask of all these images; None for those that lie beside them.
 
     Returns:
         The ids of the jobs, and a sentence for each image that could not be queued.
@@ -157,6 +211,8 @@ def submit_all(
     Raises:
         ConfigError: a setting is wrong; no image was queued.
     """
+    if mask is not None:
+        settings = [_MASK_IN_FILE, *settings]
     document = document_from_options(pipeline, settings, config.pipelines)
     jobs: list[str] = []
     problems: list[str] = []
@@ -164,6 +220,7 @@ def submit_all(
         submitter = Submitter(config, ledger, document)
         for name, submission in submissions:
             try:
+                submission = replace(submission, mask=mask)
                 jobs.append(submitter.submit(submission, prober))
             except (ConfigError, OSError) as error:
                 problems.append(explain(name, error))

@@ -45,12 +45,16 @@ class JobPart(_Part):
 
 
 class InputFilePart(_Part):
-    """A file of the drop. `role` is `image`, `sidecar`, or that of a companion, such as `mask`."""
+    """A file of the drop. `role` is `image`, `sidecar`, or that of a companion, such as `mask`.
+
+    `reference` is the path by which the job names a companion; left out for all other files.
+    """
 
     role: str
     name: PrintableText
     sha256: str | None
     bytes: int | None
+    reference: PrintableText | None = Field(None, exclude_if=lambda value: value is None)
 
 
 class InputPart(_Part):

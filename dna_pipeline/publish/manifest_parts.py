@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from dna_pipeline.publish.manifest import (
     ModelPart,
     StagePart,
 )
+from dna_pipeline.stages import companions
 
 StageFiles = list[tuple[StageRun, list[ArtifactRow]]]
 """Finished stages of a job, each with its files."""
@@ -37,11 +38,11 @@ def job_part(job: Job) -> JobPart:
 def input_part(job: Job, drop: Drop) -> InputPart:
     return InputPart(
         name=job.name, sha256=drop.sha256, bytes=drop.bytes, width=drop.width, height=drop.height,
-        files=[InputFilePart(**file) for file in _input_files(drop)],
+        files=[InputFilePart(**file) for file in _input_files(job, drop)],
     )  # fmt: skip
 
 
-def _input_files(drop: Drop) -> Iterator[dict[str, Any]]:
+def _input_files(job: Job, drop: Drop) -> Iterator[Mapping[str, Any]]:
     if drop.image is not None:
         facts = {"sha256": drop.sha256, "bytes": drop.bytes}
         yield {"role": "image", "name": drop.image} | facts
@@ -51,13 +52,14 @@ def _input_files(drop: Drop) -> Iterator[dict[str, Any]]:
             path = Path(drop.claim, drop.sidecar)
             facts = {"sha256": sha256_file(path), "bytes": path.stat().st_size}
         yield {"role": "sidecar", "name": drop.sidecar} | facts
-    yield from drop.companions or ()
+    yield from companions.of_job(drop.companions, job.stages)
 
 
-def originals_of(drop: Drop) -> list[str]:
-    """List the names of a drop's files."""
-    companions = [file["name"] for file in drop.companions or ()]
-    return [name for name in (drop.image, drop.sidecar, *companions) if name is not None]
+def originals_of(drop: Drop, stages: Iterable[Mapping[str, Any]] = ()) -> list[str]:
+    """List the names of a drop's files; with a job's stages, without the companions that only
+    other jobs of the drop name."""
+    others = [file["name"] for file in companions.of_job(drop.companions, stages)]
+    return [name for name in (drop.image, drop.sidecar, *others) if name is not None]
 
 
 def stage_part(run: StageRun) -> StagePart:

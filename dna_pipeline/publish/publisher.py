@@ -169,7 +169,7 @@ class Publisher:
     def _add_cancelled_row(self, job: Job, drop: Drop, batch: Batch) -> str:
         """Write a row that was cancelled while it waited into the folder that such rows share."""
         name = f"{folder_of(batch)}/{CANCELLED}"
-        originals = [path for path, _ in self._source_files(drop)]
+        originals = [path for path, _ in self._source_files(job, drop)]
         image = next((path for path in originals if path.name == drop.image), None)
         below = place_below(drop.folder, batch.folder)
         is_written = False
@@ -255,7 +255,7 @@ class Publisher:
         files = self._stage_files(job, stages)
         texts: list[tuple[str, bytes]] = []
         if drop.originals == "archive":
-            files += self._source_files(drop)
+            files += self._source_files(job, drop)
             if drop.sidecar is None:
                 texts += _request(job, drop)
         manifest = Manifest(
@@ -299,11 +299,11 @@ class Publisher:
         report = self._report(job, drop, stages)
         texts = [(TEXT_NAME, error_text(report).encode("utf-8", "replace")), *_request(job, drop)]
         text_names = {name for name, _ in texts}
-        files = [entry for entry in self._source_files(drop) if entry[1] not in text_names]
+        files = [entry for entry in self._source_files(job, drop) if entry[1] not in text_names]
         files += self._stage_files(job, stages)
         return Publication(job.id, name, tuple(files), (ERROR_NAME, to_bytes(report)), tuple(texts))
 
-    def _source_files(self, drop: Drop) -> list[tuple[Path, str]]:
+    def _source_files(self, job: Job, drop: Drop) -> list[tuple[Path, str]]:
         """List the drop's originals that still exist, each with its name in the job's folder.
 
         Raises InboxUnavailable if their folder is out of reach.
@@ -313,7 +313,7 @@ class Publisher:
             return []
         if (why := claim_folders.unreachable_reason(claim, self._look)) is not None:
             raise InboxUnavailable(why)
-        names = originals_of(drop)
+        names = originals_of(drop, job.stages)
         files = [(Path(drop.claim, name), f"{SOURCE}/{name}") for name in names]
         return [(path, name) for path, name in files if path.is_file()]
 

@@ -61,8 +61,9 @@ class StageContext:
         recipe: the manifest's facts about the input and the stages up to this one, without those
             that differ from run to run; for files that carry them along. Empty unless the stage's
             `metadata` is `full`.
-        companions: the image's further files by their roles, such as `mask`; only those of the
-            stage's `companion_roles` that no stage before it read. Never written.
+        companions: the image's further files by their roles, such as `mask`; only those of
+            `Stage.companions`, and of the files beside the image only those that no stage before
+            it got. Never written.
     """
 
     stage_id: str
@@ -122,8 +123,8 @@ class Stage(BaseModel, ABC):
     stage's parameter `seed` decides what those choose."""
 
     companion_roles: ClassVar[frozenset[str]] = frozenset()
-    """Roles of the companions that the stage may read. A companion goes to the first stage of a
-    job that reads its role, and to no other."""
+    """Roles of the companions that the stage may read. A companion that lies beside the image goes
+    to the first stage of a job that needs its role, and to no other."""
 
     metadata: Metadata = Field(
         "full",
@@ -190,6 +191,11 @@ class Stage(BaseModel, ABC):
     def model_facts(self, files: Mapping[str, ExtraFile]) -> dict[str, Any]:
         """Keys of the manifest's entry of the model that say which files change it."""
         return {}
+
+    def companions(self) -> dict[str, str]:
+        """The companions that the stage needs with these parameters, by their roles: the path by
+        which the parameters name it, or "" for the one that is found beside the image."""
+        return dict.fromkeys(self.companion_roles, "")
 
     def disk_bytes(self, width: int, height: int) -> int:
         """Bytes that the stage writes at most, about, for a job's picture of that size."""

@@ -524,3 +524,26 @@ def test_a_source_root_that_is_not_there_is_told_and_not_waited_for(studio: Path
     assert done.returncode == 0
     assert "waiting: cut/shots.csv: not taken in yet: " in done.stdout
     assert "library, one of the inbox's source_roots, is not there" in done.stdout
+
+
+MASKED = """\
+version: 1
+models: {sd: {provider: diffusers, path: sd}}
+pipelines: {paint: [{img2img: {model: sd}}]}
+inboxes: [{path: inbox/cut, pipeline: paint}]
+"""
+
+
+def test_a_mask_can_be_submitted_with_its_image(studio: Path):
+    (studio / "pipeline.yaml").write_text(MASKED)
+    image, mask = picture(studio / "box.png"), picture(studio / "round.png")
+    wrong = call(studio, "submit", str(image), "--mask", "rund.png")
+    assert (wrong.returncode, wrong.stdout) == (2, "")
+    assert "--mask rund.png: there is no such file" in wrong.stderr
+    done = call(studio, "submit", str(image), "--mask", str(mask))
+    assert done.returncode == 0, done.stderr
+    (job,) = facts(studio, "jobs")
+    (stage,) = facts(studio, "show", job["id"])["stages"]
+    assert stage["params"]["mask"] == "file"
+    names = [path.name for path in (studio / "data/claims").rglob("*.png")]
+    assert sorted(names) == ["box.mask.png", "box.png"]

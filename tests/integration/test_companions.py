@@ -16,17 +16,22 @@ from dna_pipeline.intake.claiming import claims
 from dna_pipeline.ledger import queue, requests
 from dna_pipeline.ledger.tables import Drop
 from dna_pipeline.operations.retry import Retrier
-from tests.integration.companions import masks
+from tests.integration.companions import make_masked, weights
 from tests.integration.conftest import Site
 from tests.integration.test_dispatch import PlayedExecutor
 
-__all__ = ["masks"]
+__all__ = ["make_masked", "weights"]
 
-pytestmark = pytest.mark.usefixtures("masks")
+pytestmark = pytest.mark.usefixtures("weights")
 
 MakeSite = Callable[..., Site]
 
-FILES = {"cat.png": b"cat", "cat.png.yaml": b"priority: 2\n", "cat_m.png": b"mask"}
+FILES = {"cat.png": b"cat", "cat.png.yaml": b"priority: 2\n", "cat.mask.png": b"mask"}
+
+
+@pytest.fixture
+def site(make_masked: MakeSite) -> Site:
+    return make_masked()
 
 
 def put_all(site: Site) -> None:
@@ -49,14 +54,16 @@ def test_the_image_comes_last(site: Site, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(claims, "claim_file", claim_file)
     put_all(site)
     site.settle()
-    assert claimed == ["cat.png.yaml", "cat_m.png", "cat.png"]
-    assert [path.read_bytes() for path in site.claims()] == [b"cat", b"priority: 2\n", b"mask"]
+    assert claimed == ["cat.png.yaml", "cat.mask.png", "cat.png"]
+    assert [path.read_bytes() for path in site.claims()] == [b"mask", b"cat", b"priority: 2\n"]
     assert site.left() == set()
 
 
 @pytest.mark.parametrize("originals", ["archive", "delete", "keep"])
-def test_a_manifest_lists_all_files_that_came_together(make_site: MakeSite, originals: str) -> None:
-    site = make_site(originals=originals)
+def test_a_manifest_lists_all_files_that_came_together(
+    make_masked: MakeSite, originals: str
+) -> None:
+    site = make_masked(originals=originals)
     put_all(site)
     site.settle()
     site.run_next()
@@ -65,7 +72,7 @@ def test_a_manifest_lists_all_files_that_came_together(make_site: MakeSite, orig
     assert {file["role"]: (file["name"], file["sha256"], file["bytes"]) for file in files} == {
         "image": ("cat.png", sha256(b"cat"), 3),
         "sidecar": ("cat.png.yaml", sha256(b"priority: 2\n"), 12),
-        "mask": ("cat_m.png", sha256(b"mask"), 4),
+        "mask": ("cat.mask.png", sha256(b"mask"), 4),
     }
     archived = {path.name: path.read_bytes() for path in (folder / "source").glob("*")}
     assert archived == (FILES if originals == "archive" else {})
@@ -77,7 +84,7 @@ def test_if_one_cannot_be_claimed_none_is(site: Site, monkeypatch: pytest.Monkey
     real = claims.claim_file
 
     def claim_file(source: Path, *rest):
-        if source.name == "cat_m.png":
+        if source.name == "cat.mask.png":
             raise claims.Busy(f"{source}: in use")
         return real(source, *rest)
 
@@ -91,24 +98,24 @@ def test_if_one_cannot_be_claimed_none_is(site: Site, monkeypatch: pytest.Monkey
 
 def test_one_that_is_written_to_again_keeps_all_waiting(site: Site) -> None:
     site.put("cat.png")
-    site.put("cat_m.png", b"broken")
+    site.put("cat.mask.png", b"broken")
     site.tick(8)
     assert (site.jobs(), site.claims()) == ([], [])
-    site.put("cat_m.png", b"mask")
+    site.put("cat.mask.png", b"mask")
     site.settle()
     assert site.drop(site.job()).companions == [
-        {"role": "mask", "name": "cat_m.png", "sha256": sha256(b"mask"), "bytes": 4}
+        {"role": "mask", "name": "cat.mask.png", "sha256": sha256(b"mask"), "bytes": 4}
     ]
 
 
-def test_a_kept_companion_that_changed_makes_a_new_job(make_site: MakeSite) -> None:
-    site = make_site(originals="keep", on_change="all")
+def test_a_kept_companion_that_changed_makes_a_new_job(make_masked: MakeSite) -> None:
+    site = make_masked(originals="keep", on_change="all")
     put_all(site)
     site.settle()
-    os.utime(site.inbox / "cat_m.png", (1, 1))
+    os.utime(site.inbox / "cat.mask.png", (1, 1))
     site.settle()
     assert len(site.jobs()) == 1
-    site.put("cat_m.png", b"another mask")
+    site.put("cat.mask.png", b"another mask")
     site.settle()
     sizes = [(site.drop(job).companions or [])[0]["bytes"] for job in site.jobs()]
     assert sizes == [4, 12]
@@ -126,22 +133,22 @@ def test_a_retry_takes_the_companions_too(site: Site) -> None:
     put_all(site)
     site.settle()
     folder = fail(site)
-    (folder / "source/cat_m.png").write_bytes(b"mended")
+    (folder / "source/cat.mask.png").write_bytes(b"mended")
     Retrier(site.config, site.ledger).retry(site.job().id, site.prober)  # pyright: ignore
     (mask,) = site.drop(site.job()).companions or []
     assert mask == {
-        "role": "mask", "name": "cat_m.png", "sha256": sha256(b"mended"), "bytes": 6,
+        "role": "mask", "name": "cat.mask.png", "sha256": sha256(b"mended"), "bytes": 6,
     }  # fmt: skip
     assert b"mended" in [path.read_bytes() for path in site.claims()]
     fail(site)
-    assert (folder / "source/cat_m.png").read_bytes() == b"mended"
+    assert (folder / "source/cat.mask.png").read_bytes() == b"mended"
 
 
 def test_a_retry_without_a_companion_is_refused(site: Site) -> None:
     put_all(site)
     site.settle()
-    (fail(site) / "source/cat_m.png").unlink()
-    with pytest.raises(ConfigError, match=r"cat_m\.png is not there any more"):
+    (fail(site) / "source/cat.mask.png").unlink()
+    with pytest.raises(ConfigError, match=r"cat\.mask\.png is not there any more"):
         Retrier(site.config, site.ledger).retry(site.job().id, site.prober)  # pyright: ignore
     assert site.claims() == []
 
@@ -157,7 +164,7 @@ def test_a_cancelled_row_keeps_its_companions(site: Site) -> None:
     assert site.claims() == []
     (folder,) = site.outbox.glob(f"in/*/cancelled/*-{cancelled.id[:8]}")
     sources = {path.name: path.read_bytes() for path in (folder / "source").glob("*")}
-    assert (sources["cat.png"], sources["cat_m.png"]) == (b"cat", b"mask")
+    assert (sources["cat.png"], sources["cat.mask.png"]) == (b"cat", b"mask")
     Retrier(site.config, site.ledger).retry(cancelled.id, site.prober)  # pyright: ignore
     assert sorted(path.read_bytes() for path in site.claims())[0] == b"cat"
     assert b"mask" in [path.read_bytes() for path in site.claims()]
@@ -175,17 +182,17 @@ def test_an_order_has_all_inputs(site: Site) -> None:
     (order,) = executor.orders
     assert [(file.role, file.path, file.sha256) for file in order.inputs] == [
         ("image", str(folder / "cat.png"), sha256(b"cat")),
-        ("mask", str(folder / "cat_m.png"), sha256(b"mask")),
+        ("mask", str(folder / "cat.mask.png"), sha256(b"mask")),
     ]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("originals", ["archive", "keep"])
 def test_killed_anywhere_the_files_stay_together(
-    make_site: MakeSite, kill_everywhere: Callable[..., int], originals: str
+    make_masked: MakeSite, kill_everywhere: Callable[..., int], originals: str
 ) -> None:
     def prepare(root: Path) -> Site:
-        site = make_site(root, originals=originals)
+        site = make_masked(root, originals=originals)
         put_all(site)
         return site
 

@@ -21,7 +21,6 @@ from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.base.failpoints import POINTS
 from dna_pipeline.config.loader import load_config
 from dna_pipeline.intake import service
-from dna_pipeline.intake.planning import finder
 from dna_pipeline.ledger import batches
 from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.ledger.store import Ledger
@@ -30,7 +29,6 @@ from dna_pipeline.operations.retry import Retrier
 from dna_pipeline.stages import registry
 from tests import fork_server
 from tests.conftest import SCRIPTS, load_script
-from tests.integration.companions import pair_with_masks
 from tests.integration.decoding import Decoder
 
 pytestmark = pytest.mark.slow
@@ -41,7 +39,7 @@ stand_in = load_script("stand_in")
 CONFIG = """\
 version: 1
 pipelines:
-  two: [{stand_in: {id: first}}, {stand_in: {id: last}}]
+  two: [{stand_in: {id: first, mask: file}}, {stand_in: {id: last}}]
 inboxes:
   - {path: inbox/archive, pipeline: two, settle_seconds: 0, sidecar_wait_seconds: 0}
   - {path: inbox/delete, pipeline: two, originals: delete, settle_seconds: 0,
@@ -57,7 +55,7 @@ row.png,2099-01-01T00:00:00Z
 
 KINDS = {
     "claiming-committed": 4, "sidecar-taken": 3, "image-taken": 5, "claim-synced": 4, "hashed": 4,
-    "claimed-committed": 3,
+    "claimed-committed": 3, "companion-taken": 2,
 }  # fmt: skip
 """How often each step of the way in is passed after the retry."""
 
@@ -109,7 +107,7 @@ class Plugged:
     def prepare(self) -> None:
         self.root.mkdir()
         (self.root / "pipeline.yaml").write_text(CONFIG)
-        self.drop("archive", "again.png", 60, FAILS)
+        self.drop("archive", "again.png", 60, FAILS, mask=65)
         self.drop("archive", "row.png", 70, jobs=2)
         (self.root / "inbox/archive/rows.csv").write_text(TABLE)
         assert self.run() == 0
@@ -117,19 +115,32 @@ class Plugged:
         self.drop("archive", "told.png", 10, "meta: {told: 1}")
         self.drop("archive", "wrong.png", 20, "stand_in: {seconds: soon}")
         self.drop("delete", "gone.png", 30, "priority: 3")
-        self.drop("keep", "kept.png", 40)
-        (self.root / "inbox/keep/kept_m.png").write_bytes(picture(45))
-        self.drop("delete", "listed.png", 50)
+        self.drop("keep", "kept.png", 40, mask=45)
+        self.drop("delete", "listed.png", 50, mask=55)
         (self.root / "inbox/delete/batch.yaml").write_text("images: [listed.png]\n")
 
-    def drop(self, inbox: str, name: str, shade: int, sidecar: str | None = None, jobs=1) -> None:
+    def drop(
+        self,
+        inbox: str,
+        name: str,
+        shade: int,
+        sidecar: str | None = None,
+        jobs: int = 1,
+        mask: int | None = None,
+    ) -> None:
         folder = self.root / "inbox" / inbox
         folder.mkdir(parents=True, exist_ok=True)
         if sidecar is not None:
             (folder / f"{name}.yaml").write_text(sidecar)
+        of_mask = None if mask is None else picture(mask)
+        if of_mask is not None:
+            (folder / f"{name}.mask.png").write_bytes(of_mask)
         data = picture(shade)
         (folder / name).write_bytes(data)
-        self.dropped.append(audit.Dropped(inbox, name, sha256(data), sidecar, jobs=jobs))
+        drop = audit.Dropped(
+            inbox, name, sha256(data), sidecar, jobs=jobs, mask=of_mask and sha256(of_mask)
+        )
+        self.dropped.append(drop)
 
     def _cancel_rows_and_mend(self) -> None:
         ledger = Ledger(self.root / "data/ledger.db")
@@ -168,7 +179,6 @@ class Plugged:
         registry.STAGES["stand_in"] = "stand_in:StandIn"
         registry._import_strings.cache_clear()
         service.Prober = Decoder
-        finder.pair = pair_with_masks
         for name, module in WAITS.items():
             setattr(module, name, 0.2)
         if self.is_mended:
@@ -220,7 +230,7 @@ def site(prepared: tuple[Plugged, Path]) -> Plugged:
 WAY_IN = POINTS[: POINTS.index("claimed-committed") + 1]
 OF_ALL_KINDS = [f"{name}:{n}" for name in WAY_IN for n in range(2, 2 + KINDS.get(name, 0))]
 """The steps of the way in, once more for each kind of drop: the retry passes them first, then the
-groups of single drops, one of them with a companion, and last the batch."""
+groups of single drops, and last the batch. One drop of each kind has a companion."""
 
 # Published first are the two rows, which have no folder of their own, and the failure.
 LATER = [

@@ -7,11 +7,10 @@ from collections.abc import Callable
 import pytest
 
 from dna_pipeline.config.schema import Inbox
+from tests.integration.companions import MASKED
 from tests.integration.conftest import Site
 
 MakeSite = Callable[..., Site]
-
-MASKED = {"pipeline": "two_stages", "defaults": {"img2img": {"mask": "file"}}}
 
 
 @pytest.fixture

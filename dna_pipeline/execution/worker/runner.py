@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import takewhile
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
@@ -183,14 +184,13 @@ class _Run:
         return sha256_of_inputs(files)
 
     def _companions_of(self, stage: Stage) -> list[OrderInput]:
-        """The companions that go to that stage: of a role that it reads and none before it does."""
-        before: set[str] = set()
-        for other in self.stages:
-            if other is stage:
-                break
-            before |= other.companion_roles
-        roles = stage.companion_roles - before
-        return [file for file in self.order.inputs[1:] if file.role in roles]
+        """The companions that go to that stage: those that it names, and of those beside the image
+        the ones that it needs and no stage before it does."""
+        needs = stage.companions()
+        for other in takewhile(lambda other: other is not stage, self.stages):
+            got = (role for role, reference in other.companions().items() if not reference)
+            needs = {role: needs[role] for role in needs if needs[role] or role not in got}
+        return [file for file in self.order.inputs[1:] if needs.get(file.role) == file.reference]
 
     def _run_stage(self, spec: StageOrder, stage: Stage, source: Path, folder: Path) -> Path:
         """Run the stage, again with less memory if memory runs out; the file that the next stage
@@ -307,7 +307,7 @@ class _Run:
         ]
         image, *companions = self.order.inputs
         source: dict[str, Any] = {"sha256": image.sha256}
-        source |= {file.role: {"sha256": file.sha256} for file in companions}
+        source |= {file.reference or file.role: {"sha256": file.sha256} for file in companions}
         return {"version": __version__, "input": source, "stages": stages}
 
     def _model_options(self, stage: Stage) -> dict[str, Any]:

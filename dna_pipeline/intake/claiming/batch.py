@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import posixpath
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, field
 from math import inf
@@ -34,13 +34,16 @@ from dna_pipeline.intake.claiming.claimer import (
     Claimer,
     Flush,
     InputFile,
+    companions_in,
     hash_files,
 )
+from dna_pipeline.intake.claiming.companions import markers, named_files
 from dna_pipeline.intake.claiming.recorder import Entry, Recorder
 from dna_pipeline.intake.discovery.candidates import Candidate, References
 from dna_pipeline.intake.discovery.completeness import incomplete_until, lacks_end
 from dna_pipeline.intake.discovery.probe import NotReadable, Probed, Prober
 from dna_pipeline.intake.discovery.scan import FileStat
+from dna_pipeline.intake.planning.companion_files import Need
 from dna_pipeline.intake.planning.file_identities import ModelIdentities
 from dna_pipeline.intake.planning.finder import CandidateFinder
 from dna_pipeline.intake.planning.known_files import RESERVED, KnownFiles, Stats, Version, to_json
@@ -178,7 +181,8 @@ class BatchClaimer:
         self._explain_missing(plan, candidate)
         row = self._planner.batch_row(plan)
         models = self._planner.model_identities()
-        return BatchClaim(candidate, stats, plan, row, models, deque(plan.sources))
+        todo = deque([*plan.sources, *plan.companions])
+        return BatchClaim(candidate, stats, plan, row, models, todo)
 
     def step(self, batch: BatchClaim) -> BatchClaim | None:
         """Do a little more of a batch; None if it is done.
@@ -269,7 +273,7 @@ class BatchClaimer:
 
     def _probe(self, batch: BatchClaim, source: Source) -> None:
         file = batch.plan.file
-        stat = None if source.relative is None else batch.stats[source.relative]
+        stat = None if source.relative is None else batch.stats.get(source.relative)
         before = self._probed.get(source.path)
         if stat is not None and before is not None and before[0] == stat:
             source.probed = before[1]
@@ -322,17 +326,27 @@ class BatchClaimer:
         # Images that may fail come first, or each try would move all the others to and fro.
         blocked = self._blocked.is_blocked
         images = sorted(right, key=lambda source: not blocked(plan.file, source.path))
-        return {source: self._image_claim(source, stats, batch) for source in images}
+        named: dict[Source, dict[Need, Source]] = {}
+        for item in plan.items:
+            if item.source in right and item.error is None:
+                named.setdefault(item.source, {}).update(item.named)
+        return {s: self._image_claim(s, named.get(s, {}), stats, batch) for s in images}
 
-    def _image_claim(self, source: Source, stats: Stats, batch: str) -> Claim:
-        if source.relative is not None:
-            file = self._claimer.input_file("image", source.relative, stats)
-        else:
-            stat = _stat_of(source.file)
-            file = InputFile("image", source.path.name, source.file, str(source.path), stat)
-        claim = self._claimer.plan(source.folder, [file], batch=batch)
+    def _image_claim(
+        self, source: Source, named: Mapping[Need, Source], stats: Stats, batch: str
+    ) -> Claim:
+        image = self._input_file("image", source, stats)
+        files = [] if source.mask is None else [self._input_file("mask", source.mask, stats)]
+        files += named_files([*files, image], named)
+        claim = self._claimer.plan(source.folder, [*files, image], batch=batch)
         claim.probed = source.probed
         return claim
+
+    def _input_file(self, role: str, source: Source, stats: Stats) -> InputFile:
+        if source.relative is not None:
+            return self._claimer.input_file(role, source.relative, stats)
+        stat = _stat_of(source.file)
+        return InputFile(role, source.path.name, source.file, str(source.path), stat)
 
     def _fetch(self, batch: BatchClaim, claim: Claim) -> None:
         with self._recording_failures(batch, claim):
@@ -351,7 +365,8 @@ class BatchClaimer:
             return
         if item.source is not None:
             item.source.claimed = batch.by_source[item.source].image
-        item.key = self._planner.dedup_key(plan, item, sha256, batch.models)
+        files = None if item.source is None else companions_in(batch.by_source[item.source])
+        item.key = self._planner.dedup_key(plan, item, sha256, batch.models, files)
         if item.error is None and item.source is not None:
             drop = batch.by_source[item.source].row["id"]
             self._planner.add_job(plan, item, drop, sha256, batch.row)
@@ -373,12 +388,15 @@ class BatchClaimer:
 
     def _record(self, batch: BatchClaim) -> None:
         plan, stats = batch.plan, batch.stats
-        entry = Entry(plan, batch.group, batch.row, self._reserved(plan, stats))
+        named = (s for item in plan.items if item.error is None for s in item.named.values())
+        versions = self._reserved(plan, stats) | markers((source, plan.name) for source in named)
+        entry = Entry(plan, batch.group, batch.row, versions)
         before = self._known_files.version(plan.file)
         entry.older = before.drop_id if before else None
         if self._inbox.keeps:
             hashes = {source: claim.sha256 or "" for source, claim in batch.by_source.items()}
-            key = self._planner.batch_version_key(plan, hashes)
+            files = {source: companions_in(claim) for source, claim in batch.by_source.items()}
+            key = self._planner.batch_version_key(plan, hashes, files)
             entry.is_unchanged = before is not None and before.key == key
             drop_id = entry.older if entry.is_unchanged else batch.row["id"]
             entry.versions[plan.file] = Version(stats, key, None, drop_id)

@@ -49,6 +49,8 @@ class InputFile:
         stat: its status when it was last looked at; None if any content is right, also that of a
             file to which a link leads.
         is_moved: True if it is moved into the claim, False if it is copied.
+        reference: the path by which jobs name it, for a companion that did not lie beside the
+            image; "" for all others.
     """
 
     role: str
@@ -57,6 +59,7 @@ class InputFile:
     place: str = ""
     stat: FileStat | None = None
     is_moved: bool = False
+    reference: str = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -134,9 +137,12 @@ class Claim:
 
 def claim_of(row: dict[str, Any]) -> Claim:
     """Make a claim again from its row, as after a restart. Its files are in it already."""
-    companions = [(file["role"], file["name"]) for file in row["companions"] or ()]
-    named = [("sidecar", row["sidecar"]), *companions, ("image", row["image"])]
-    files = [InputFile(role, name) for role, name in named if name is not None]
+    files = [] if row["sidecar"] is None else [InputFile("sidecar", row["sidecar"])]
+    files += [
+        InputFile(file["role"], file["name"], reference=file.get("reference") or "")
+        for file in row["companions"] or ()
+    ]
+    files += [] if row["image"] is None else [InputFile("image", row["image"])]
     return Claim(row, row["inbox"], tuple(files))
 
 
@@ -282,7 +288,8 @@ class Claimer:
                 flush_all()
             elif part:
                 places = {p for claim in part if not claim.is_copy for p in claim.row["stat"]}
-                homes = {(self._inbox.path / place).parent for place in places}
+                inside = (place for place in places if not Path(place).is_absolute())
+                homes = {(self._inbox.path / place).parent for place in inside}
                 claims.sync_claims([claim.folder for claim in part], homes)
         failpoint("claim-synced")
 
@@ -327,8 +334,20 @@ def _companions(
         if file.role not in ("image", *_QUOTED_ROLES):
             hashed = hashes.get(file.name)
             facts = {"sha256": hashed and hashed.sha256, "bytes": hashed and hashed.size}
+            if file.reference:
+                facts["reference"] = file.reference
             companions.append({"role": file.role, "name": file.name} | facts)
     return companions or None
+
+
+def companions_of(files: Iterable[InputFile]) -> list[dict[str, Any]]:
+    """Describe the companions among files that were not read yet, as their drop's row has them."""
+    return _companions(files, {}) or []
+
+
+def companions_in(claim: Claim) -> list[dict[str, Any]] | None:
+    """Describe the companions of a claim as its drop's row has them; None if there are none."""
+    return _companions(claim.files, claim.hashes)
 
 
 def _move(claim: Claim, file: InputFile) -> None:

@@ -5,24 +5,34 @@ from __future__ import annotations
 import posixpath
 from dataclasses import replace
 from datetime import timedelta
+from glob import escape
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from dna_pipeline.base.errors import ImageMissing
+from dna_pipeline.base.errors import Failure, ImageMissing, JobError
 from dna_pipeline.base.files import fsync_dir, remove_file, replace_file
 from dna_pipeline.base.naming import folder_of, name_of, printable, safe_name, safe_stem
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.prompt_file import is_prompt_file
+from dna_pipeline.config.sidecar import JobSpec
 from dna_pipeline.config.tables import is_table_name
 from dna_pipeline.intake.claiming import claims
+from dna_pipeline.intake.claiming.claimer import claim_of, companions_in
+from dna_pipeline.intake.claiming.companions import copy_into, find_lacking, markers
 from dna_pipeline.intake.discovery.candidates import Candidate, References
+from dna_pipeline.intake.discovery.mask_names import is_mask_name, masks_of, target_of
 from dna_pipeline.intake.discovery.names import is_sidecar_of, without_suffix
-from dna_pipeline.intake.discovery.scan import FileStat, is_sidecar_name, is_yaml_name
+from dna_pipeline.intake.discovery.scan import (
+    FileStat,
+    is_image_name,
+    is_sidecar_name,
+    is_yaml_name,
+)
 from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.intake.planning.finder import CandidateFinder, ReadyDrop
-from dna_pipeline.intake.planning.known_files import to_json
+from dna_pipeline.intake.planning.known_files import Version, rows_of, to_json
 from dna_pipeline.intake.planning.planner import Planner
 from dna_pipeline.intake.planning.recent_images import RecentImages
 from dna_pipeline.ledger import batches, drops, requests
@@ -75,7 +85,7 @@ class LateSidecars:
         return too_late_drops
 
     def explain(self) -> None:
-        """Add to a job file's reason for waiting that its images were claimed before it came.
+        """Add to the reason why a job file or a mask waits that its images were claimed before.
 
         Asks the ledger once for each state of a file.
         """
@@ -87,7 +97,8 @@ class LateSidecars:
         }
         for index, waiting in enumerate(finder.waiting):
             is_job_file = waiting.kind == "image" and is_yaml_name(waiting.path)
-            if is_job_file and (text := self._explanation(waiting.path)):
+            is_orphan = waiting.kind == "mask" and is_mask_name(waiting.path)
+            if (is_job_file or is_orphan) and (text := self._explanation(waiting.path)):
                 finder.waiting[index] = replace(waiting, reason=f"{waiting.reason}; {text}")
 
     def _explanation(self, job_file: str) -> str:
@@ -95,6 +106,10 @@ class LateSidecars:
             return entry[1]
         if (stat := self._finder.files.get(job_file)) is None:
             return ""
+        if is_mask_name(job_file):
+            text = self._explanation_of_mask(job_file)
+            self._explained[job_file] = stat, text
+            return text
         reference = self._finder.reference(job_file)
         text = ""
         if isinstance(reference, str):
@@ -107,6 +122,13 @@ class LateSidecars:
             text = recent.explanation(missing, reference.patterns)
         self._explained[job_file] = stat, text
         return text
+
+    def _explanation_of_mask(self, mask: str) -> str:
+        images = [path for path in self._finder.files if is_image_name(path)]
+        if mask not in masks_of(images).alone:
+            return ""
+        name = target_of(mask)
+        return RecentImages(self._ledger, self._inbox).explanation([name], [f"{escape(name)}.*"])
 
     def _handle(self, sidecar: str, stat: FileStat) -> ReadyDrop | None:
         name = name_of(sidecar)
@@ -195,7 +217,10 @@ class LateSidecars:
         data = job_rows.read_sidecar(copy)
         file = None if drop.image is None else Path(drop.claim) / drop.image
         context = job_rows.context_of(self._inbox, drop.folder, drop.image, drop.sha256, file)
-        work = job_rows.job_columns(self._inbox, self._planner.outcome(data, context))
+        outcome, added, versions = self._add_companions(
+            sidecar, drop, self._planner.outcome(data, context)
+        )
+        work = job_rows.job_columns(self._inbox, outcome)
         text = job_rows.as_text(data)
 
         def commit(session: Any) -> bool:
@@ -203,9 +228,37 @@ class LateSidecars:
                 return False
             stats = drop.stat | to_json({sidecar: stat})
             drops.set_sidecar(session, drop.id, copy.name, text, stats)
+            drops.set_companions(session, drop.id, [*(drop.companions or ()), *added] or None)
+            drops.remember_files(session, rows_of(self._inbox.name, versions))
             return True
 
-        return self._ledger.transact(commit)
+        is_changed = self._ledger.transact(commit)
+        if is_changed:
+            self._finder.note(versions)
+        return is_changed
+
+    def _add_companions(
+        self, sidecar: str, drop: Drop, outcome: JobSpec | Failure
+    ) -> tuple[JobSpec | Failure, list[dict[str, Any]], dict[str, Version]]:
+        """Copy the companions that a late sidecar names into the claim.
+
+        Returns:
+            The outcome, a failure if one is missing; the rows of those that were copied; and the
+            known files that keep them in the inbox.
+        """
+        if not isinstance(outcome, JobSpec):
+            return outcome, [], {}
+        row = {name: getattr(drop, name) for name in ("claim", "inbox", "image", "sidecar")}
+        claim = claim_of(row | {"companions": drop.companions})
+        files = self._planner.companion_files(folder_of(sidecar))
+        try:
+            sources = find_lacking(claim, outcome, files)
+        except JobError as error:
+            return error.failure(), [], {}
+        copy_into(claim, sources)
+        added = [file for file in companions_in(claim) or () if file["sha256"] is not None]
+        versions = markers((source, name_of(sidecar)) for source in sources.values())
+        return outcome, added, versions
 
     def _move_in(self, sidecar: str, stat: FileStat, folder: Path) -> None:
         """Move the sidecar out of the inbox: over its copy, or remove it if the claim is gone."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import filecmp
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -16,14 +16,24 @@ from dna_pipeline.intake.claiming import claims
 from dna_pipeline.intake.discovery.scan import FileStat
 
 
+def names_of_copies(companions: Iterable[Mapping[str, Any]] | None) -> frozenset[str]:
+    """Names of the companions in a claim that are copies, since jobs named them by their paths."""
+    return frozenset(file["name"] for file in companions or () if file.get("reference"))
+
+
 def return_files(
-    folder: Path, inbox: Path, home: str, stat: Mapping[str, Any] = MappingProxyType({})
+    folder: Path,
+    inbox: Path,
+    home: str,
+    stat: Mapping[str, Any] = MappingProxyType({}),
+    copies: Container[str] = (),
 ) -> None:
     """Return a claim's files to the inbox, never over files that lie there by now.
 
     Args:
         home: the folder in the inbox for files that are not in `stat`.
         stat: the files' status before the claim, by their paths in the inbox.
+        copies: names of files whose originals were not moved.
     """
     if not folder.is_dir():
         return
@@ -31,7 +41,8 @@ def return_files(
     for file in folder.iterdir():
         path = paths.get(file.name)
         original = inbox / (path or f"{home}/{file.name}".lstrip("/"))
-        if path is not None and _is_copy(file, original, stat[path]):
+        is_copy = file.name in copies
+        if is_copy or (path is not None and _is_copy(file, original, stat[path])):
             remove_file(file)
         else:
             claims.put_back(file, original)
@@ -62,7 +73,9 @@ def roll_back(
     if folder.parent == config.claims:
         discard(folder)
     elif folder.is_dir():
-        return_files(folder, inbox.path, row["folder"], row["stat"])
+        return_files(
+            folder, inbox.path, row["folder"], row["stat"], names_of_copies(row["companions"])
+        )
     elif _is_unmounted(inbox.path, row["stat"]):
         raise FileNotFoundError(errno.ENOENT, "its disk is away", str(folder))
 

@@ -9,8 +9,8 @@ from typing import Any
 import structlog
 
 from dna_pipeline.base.errors import ImageUnreadable, SidecarInvalid
-from dna_pipeline.base.naming import folder_of
-from dna_pipeline.intake.claiming import claims
+from dna_pipeline.base.naming import folder_of, name_of
+from dna_pipeline.intake.claiming import claims, companions
 from dna_pipeline.intake.claiming.claimer import (
     BULK_SIZE,
     Claim,
@@ -24,6 +24,7 @@ from dna_pipeline.intake.planning.finder import CandidateFinder, ReadyDrop
 from dna_pipeline.intake.planning.known_files import KnownFiles, Version
 from dna_pipeline.intake.planning.plan import Plan
 from dna_pipeline.intake.planning.planner import Planner
+from dna_pipeline.ledger.store import Ledger
 
 log = structlog.get_logger()
 
@@ -34,14 +35,22 @@ _UNREADABLE = "cannot be read where it was claimed"
 class SingleClaimer:
     """Claims single candidates of one inbox."""
 
-    _finder: CandidateFinder
-    _planner: Planner
-    _claimer: Claimer
-    _recorder: Recorder
-    _known_files: KnownFiles
-
-    def __post_init__(self) -> None:
-        self._inbox = self._finder.inbox
+    def __init__(
+        self,
+        finder: CandidateFinder,
+        planner: Planner,
+        claimer: Claimer,
+        recorder: Recorder,
+        known_files: KnownFiles,
+        ledger: Ledger,
+    ) -> None:
+        self._inbox = finder.inbox
+        self._ledger = ledger
+        self._finder = finder
+        self._planner = planner
+        self._claimer = claimer
+        self._recorder = recorder
+        self._known_files = known_files
 
     # --- a group of candidates ---
 
@@ -139,6 +148,9 @@ class SingleClaimer:
         older: str | None = None
         versions: dict[str, Version] = {}
         where: tuple[str, str] = (claim.row["folder"], claim.row["image"] or claim.row["sidecar"])
+        plan = self._planner.plan_claimed(*where, data, claim.sha256, claim.error, claim.image)
+        files = self._planner.companion_files(_folder_of_sidecar(claim))
+        sources = companions.add_to_claim(self._ledger, claim, plan, files)
         if self._inbox.keeps and claim.ready is not None:
             code = claim.error.code if claim.error else None
             key = self._planner.version_key(
@@ -153,8 +165,9 @@ class SingleClaimer:
             versions = {claim.ready.key_path: version}
             if is_unchanged:
                 return Entry(Plan("image", *where, "", []), [claim], None, versions, older, True)
-        plan = self._planner.plan_claimed(*where, data, claim.sha256, claim.error, claim.image)
         entry = image_entry(self._planner, claim, plan)
+        name = claim.row["sidecar"] or "pipeline.yaml"
+        versions |= companions.markers((source, name) for source in sources.values())
         entry.versions, entry.older = versions, older
         return entry
 
@@ -170,3 +183,10 @@ class SingleClaimer:
                 "drop.claimed", inbox=self._inbox.name, name=job["name"],
                 drop=job["drop_id"], status=job["status"],
             )  # fmt: skip
+
+
+def _folder_of_sidecar(claim: Claim) -> str:
+    """Folder in the inbox of the sidecar of a claim, or else of its image."""
+    name = claim.row["sidecar"]
+    paths = (path for path in claim.row["stat"] if name is not None and name_of(path) == name)
+    return next(map(folder_of, paths), claim.row["folder"])

@@ -48,6 +48,16 @@ its `images:` or of a table; None for a plain sidecar. A `JobError` if the file 
 ReadReference = Callable[[str], Reference]
 """Reads the settled YAML or table at a path of the inbox."""
 
+ReadCompanions = Callable[[str], tuple[str, ...]]
+"""Reads which companions the settled YAML or table at a path of the inbox names: their paths in the
+inbox."""
+
+
+def no_companions(_: str) -> tuple[str, ...]:
+    """No companions, whatever the file."""
+    return ()
+
+
 WaitKind = Literal["writing", "partner", "sidecar", "image", "unread", "pass", "mask"]
 
 
@@ -57,9 +67,9 @@ class Candidate:
 
     A candidate with an `error` is claimed all the same, so that its job fails and says why.
 
-    No file is in two candidates, with two exceptions: an ambiguous sidecar is in one candidate for
-    each image that it fits, and in an inbox that keeps its originals several job files may name
-    the same image.
+    No file is in two candidates, with three exceptions: an ambiguous sidecar is in one candidate
+    for each image that it fits, in an inbox that keeps its originals several job files may name
+    the same image, and any number may name the same companion.
 
     Attributes:
         image: path of the image; None where the YAML waited for it in vain or must not name it, and
@@ -72,7 +82,8 @@ class Candidate:
         claimed_by_others: images that a batch names and does not get, each with the name of the
             file that gets it.
         companions: further files of the image, such as a mask or a depth map: the role and the path
-            of each.
+            of each. Of a batch, those of all its images.
+        named: companions that its YAML or its table names by their paths; they stay in the inbox.
     """
 
     image: str | None
@@ -83,11 +94,12 @@ class Candidate:
     is_batch: bool = False
     claimed_by_others: tuple[tuple[str, str], ...] = ()
     companions: tuple[tuple[str, str], ...] = ()
+    named: tuple[str, ...] = ()
 
     @property
     def paths(self) -> list[str]:
         """All files of the candidate: table and YAML first, then companions, then the images."""
-        companions = (path for _, path in self.companions)
+        companions = (*(path for _, path in self.companions), *self.named)
         several = (self.table, self.sidecar, *companions, self.image, *self.images)
         return [path for path in several if path is not None]
 

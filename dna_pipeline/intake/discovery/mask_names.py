@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 from dna_pipeline.base.naming import name_of
 from dna_pipeline.intake.discovery.names import fold, without_suffix
@@ -20,11 +21,13 @@ class MaskNames:
         pictures: the images that are no masks.
         mask_of: the mask of each image that has one.
         alone: masks that belong to no image, each with the reason for people.
+        orphans: those of them for which no image is there at all.
     """
 
     pictures: list[str]
     mask_of: dict[str, str]
     alone: dict[str, str]
+    orphans: frozenset[str] = frozenset()
 
 
 def is_mask_name(path: str) -> bool:
@@ -32,6 +35,35 @@ def is_mask_name(path: str) -> bool:
     stem = without_suffix(path)
     rest = stem[: -len(_WORD)]
     return is_image_name(path) and stem.lower().endswith(_WORD) and bool(name_of(rest))
+
+
+def target_of(mask: str) -> str:
+    """The path that a mask is named after: that of its image, with or without the ending."""
+    return without_suffix(mask)[: -len(_WORD)]
+
+
+def name_of_copy(path: str, others: Container[str]) -> str:
+    """Name in a claim for the copy of a mask that is named by its path.
+
+    It is that of a mask, so that nobody takes it for the picture where the ledger is lost, or where
+    people drop the files of a result again.
+
+    Args:
+        others: names that other files of the claim have, in lower case.
+    """
+    name = name_of(path)
+    stem, suffix = without_suffix(name), name.rpartition(".")[2]
+    stem = target_of(name) if is_mask_name(name) else stem
+    names = (f"{stem}{'' if n == 1 else f'-{n}'}{_WORD}.{suffix}" for n in count(1))
+    return next(name for name in names if name.lower() not in others)
+
+
+def names_of_masks(image: str) -> list[str]:
+    """Names that the mask of an image most often has, where no folder is listed: with the image's
+    own ending and as PNG, the names that are certain first."""
+    stem, _, suffix = image.rpartition(".")
+    endings = dict.fromkeys((suffix, "png"))
+    return [f"{start}{_WORD}.{ending}" for start in (image, stem) for ending in endings]
 
 
 def masks_of(images: Iterable[str]) -> MaskNames:
@@ -52,14 +84,17 @@ def masks_of(images: Iterable[str]) -> MaskNames:
         by_stem.setdefault(_stem(path), []).append(path)
     mask_of: dict[str, str] = {}
     alone: dict[str, str] = {}
+    orphans: set[str] = set()
     for mask in sorted(masks):
-        target = without_suffix(mask)[: -len(_WORD)]
+        target = target_of(mask)
         whole = by_name.get(fold(target))
         fitting = [whole] if whole is not None else by_stem.get(fold(f"{target}."), [])
         if len(fitting) == 1 and mask_of.setdefault(fitting[0], mask) == mask:
             continue
+        if not fitting:
+            orphans.add(mask)
         alone[mask] = _reason(mask, target, fitting, mask_of)
-    return MaskNames(pictures, mask_of, alone)
+    return MaskNames(pictures, mask_of, alone, frozenset(orphans))
 
 
 def _stem(path: str) -> str:

@@ -12,10 +12,12 @@ from dna_pipeline.config.prompt_file import is_prompt_file
 from dna_pipeline.config.schema import Inbox
 from dna_pipeline.config.tables import is_table_name
 from dna_pipeline.intake.discovery.candidates import (
+    ReadCompanions,
     ReadReference,
     Reference,
     References,
     Unreadable,
+    no_companions,
 )
 from dna_pipeline.intake.discovery.names import fold, without_suffix
 from dna_pipeline.intake.discovery.stability import StabilityTracker
@@ -43,6 +45,8 @@ class NamingFile:
         is_unknown: True if the scan did not look for an image that it names, so that the image may
             exist all the same.
         near: images that its name fits or nearly fits. They were hardly meant to run without it.
+        companions: companions of its images that it names by their paths, such as a mask.
+        lacking: those of them that are not there.
     """
 
     path: str
@@ -57,6 +61,8 @@ class NamingFile:
     lacks: str = ""
     is_unknown: bool = False
     near: list[str] = field(default_factory=list[str])
+    companions: tuple[str, ...] = ()
+    lacking: list[str] = field(default_factory=list[str])
 
     @property
     def is_table(self) -> bool:
@@ -79,19 +85,26 @@ def classify(
     yamls: Iterable[str],
     tables: Sequence[str],
     read: ReadReference,
+    read_companions: ReadCompanions = no_companions,
 ) -> Iterator[NamingFile]:
     """Give each YAML and each table, with the first YAML that is named after a table as a part of
     it."""
+
+    def companions_of(path: str | None) -> tuple[str, ...]:
+        return read_companions(path) if path and tracker.is_settled(path) else ()
+
     by_name = {fold(path): path for path in tables}
     beside: dict[str, str] = {}
     for path in yamls:
         table = by_name.get(fold(without_suffix(path)))
         if table is None or beside.setdefault(table, path) != path:
-            file = NamingFile(path)
+            file = NamingFile(path, companions=companions_of(path))
             _classify(inbox, tracker, file, read(path) if tracker.is_settled(path) else None)
             yield file
     for path in tables:
         file = NamingFile(path, beside.get(path))
+        both = (*companions_of(path), *companions_of(file.beside))
+        file.companions = tuple(dict.fromkeys(both))
         is_settled = tracker.is_settled(path)
         answer = read(path) if is_settled else References(waits_long=False)
         _classify(inbox, tracker, file, answer)

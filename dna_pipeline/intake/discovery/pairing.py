@@ -5,8 +5,8 @@
 A YAML with an `image:` key is a job file for that image; a YAML with `images:`, like a table, asks
 for jobs of several images. `cat.png.yaml` is the sidecar of `cat.png`; `cat.yaml` is the sidecar of
 the one image called `cat` that no other file names. In an inbox whose pipeline uses masks,
-`cat.mask.png` is the mask of `cat.png`. A file whose partner is not yet certain waits,
-with a reason.
+`cat.mask.png` is the mask of `cat.png`. An image that a YAML or a table names as the mask of
+another is no picture. A file whose partner is not yet certain waits, with a reason.
 """
 
 from __future__ import annotations
@@ -18,7 +18,13 @@ from dna_pipeline.config.image_paths import matches
 from dna_pipeline.config.prompt_file import is_prompt_file
 from dna_pipeline.config.schema import Inbox
 from dna_pipeline.config.tables import is_table_name
-from dna_pipeline.intake.discovery.candidates import Pairing, ReadReference, References
+from dna_pipeline.intake.discovery.candidates import (
+    Pairing,
+    ReadCompanions,
+    ReadReference,
+    References,
+    no_companions,
+)
 from dna_pipeline.intake.discovery.mask_names import MaskNames, masks_of
 from dna_pipeline.intake.discovery.names import MATCHES, NEAR_MATCHES, Key, fold, without_suffix
 from dna_pipeline.intake.discovery.naming_files import NamingFile, classify
@@ -33,6 +39,7 @@ def pair(
     tracker: StabilityTracker,
     image_of: ReadReference,
     looked_for: Container[str] | None = None,
+    read_companions: ReadCompanions = no_companions,
 ) -> Pairing:
     """Sort the files of the last scan into candidates, as of the tracker's last look.
 
@@ -42,6 +49,7 @@ def pair(
         looked_for: the paths that the scan looked up one by one (its `referenced`). An image that
             is neither in `paths` nor in `looked_for` may exist all the same: the file that names it
             waits for the next scan. None if the scan looked for all images.
+        read_companions: likewise.
     """
     images: list[str] = []
     yamls: list[str] = []
@@ -60,9 +68,10 @@ def pair(
     masks = masks_of(images) if inbox.pairs_masks else MaskNames(images, {}, {})
     images = masks.pictures
     yamls.sort(key=lambda path: (path.lower().endswith(".yml"), path))
-    files = list(classify(inbox, tracker, yamls, sorted(tables), image_of))
+    files = list(classify(inbox, tracker, yamls, sorted(tables), image_of, read_companions))
     files += map(NamingFile, sorted(prompts))
     owners = _Owners(inbox, images, looked_for)
+    owners.take_companions(files, {*images, *masks.mask_of.values(), *masks.alone})
     owners.assign(files)
     waits = Waits(inbox, tracker, images, masks)
     waits.derive(files, owners.free)
@@ -87,6 +96,23 @@ class _Owners:
         self._alike: dict[str, list[str]] = {}
         self.free = dict.fromkeys(images)
         self.referenced: set[str] = set()
+
+    def take_companions(self, files: Sequence[NamingFile], there: Container[str]) -> None:
+        """Take the companions that files name out of the images, unless one is named as an image.
+
+        Args:
+            there: all images of the inbox, masks too.
+        """
+        named = {file.names for file in files if isinstance(file.names, str)}
+        for file in files:
+            named.update(file.names.paths if isinstance(file.names, References) else ())
+        for file in files:
+            self.referenced.update(file.companions)
+            file.lacking = [path for path in file.companions if path not in there]
+            file.is_unknown = any(map(self._is_unknown, file.lacking))
+            for path in file.companions:
+                if path not in named:
+                    self.free.pop(path, None)
 
     def assign(self, files: Sequence[NamingFile]) -> None:
         """Assign each image first to a file that names its path, then to its sidecar.
@@ -126,7 +152,7 @@ class _Owners:
         alike = self._images_like(target)
         image = target if target in alike else alike[0] if alike else None
         if image is None:
-            file.is_unknown = self._is_unknown(target)
+            file.is_unknown = file.is_unknown or self._is_unknown(target)
             file.lacks = f"{target}, which its image: key names"
         elif image in self._owner_of and not self._keeps:
             file.lacks = f"{target}, which {self._owner_of[image]} takes"
@@ -146,7 +172,7 @@ class _Owners:
                 file.missing.append(path)
         for image in images:
             self._take(image, file)
-        file.is_unknown = any(map(self._is_unknown, file.missing))
+        file.is_unknown = file.is_unknown or any(map(self._is_unknown, file.missing))
 
     def _take(self, image: str, file: NamingFile) -> None:
         file.images.append(image)

@@ -83,7 +83,7 @@ class Waits:
         for image in free:
             self._add_lone(image, stems)
         for mask, reason in self._masks.alone.items():
-            self._wait(mask, reason, None, "mask", is_long=True)
+            self._add_lone_mask(mask, reason)
         self.ready.sort(key=self._arrival)
 
     def _add(self, paths: Sequence[str], candidates: Iterable[Candidate]) -> None:
@@ -138,9 +138,11 @@ class Waits:
     def _add_batch(self, file: NamingFile, names: References) -> None:
         """Make a batch ready with the images that it gets, or let its files wait."""
         table, sidecar = (file.path, file.beside) if file.is_table else (None, file.path)
+        masks = tuple(("mask", mask) for mask in self._masks_of(file.images))
         candidate = Candidate(
-            None, sidecar, None, table, tuple(file.images), True, file.claimed_by_others
-        )
+            None, sidecar, None, table, tuple(file.images), True, file.claimed_by_others, masks,
+            _named(file),
+        )  # fmt: skip
         if (why := self._wait_of_batch(file, names, candidate.paths)) is None:
             self._add(candidate.paths, [candidate])
             return
@@ -159,11 +161,15 @@ class Waits:
         if file.is_unknown:
             return self._search("")
         is_empty = bool(names.patterns) and not file.images
-        if names.waits_long and (file.missing or is_empty) and self._now < settled + IMAGE_WAIT_S:
-            text = ", ".join((file.missing or list(names.patterns))[:3])
+        lacking = [*file.missing, *file.lacking]
+        if names.waits_long and (lacking or is_empty) and self._now < settled + IMAGE_WAIT_S:
+            text = ", ".join((lacking or list(names.patterns))[:3])
             reason = f"{name_of(file.path)} waits for {text}"
             return Waiting("", reason, settled + IMAGE_WAIT_S, True, "image")
-        if not (names.patterns or file.missing or file.is_table):
+        lacks_masks = self._inbox.pairs_masks and len(self._masks_of(file.images)) < len(
+            file.images
+        )
+        if not (names.patterns or lacking or file.is_table or lacks_masks):
             return None
         folders = {folder_of(path) for path in (*paths, *names.patterns, *names.paths)}
         changed = max(map(self._tracker.folder_changed_at, folders))
@@ -239,10 +245,27 @@ class Waits:
 
     # --- masks ---
 
-    def _candidate(self, image: str, sidecar: str | None, error: JobError | None) -> Candidate:
+    def _candidate(self, image: str, file: NamingFile | None, error: JobError | None) -> Candidate:
         """The candidate of an image, with its mask if it has one."""
         masks = tuple(("mask", mask) for mask in self._masks_of([image]))
-        return Candidate(image, sidecar, error, companions=masks)
+        if file is None:
+            return Candidate(image, None, error, companions=masks)
+        return Candidate(image, file.path, error, companions=masks, named=_named(file))
+
+    def _add_lone_mask(self, mask: str, reason: str) -> None:
+        """Let a mask wait that belongs to no image.
+
+        If none came in an hour, the reason says so. The file stays all the same, since no job
+        would be made of it, and jobs may name it by its path.
+        """
+        until = (self._tracker.settled_since(mask) or self._now) + IMAGE_WAIT_S
+        if mask not in self._masks.orphans:
+            self._wait(mask, reason, None, "mask", is_long=True)
+        elif self._now < until:
+            self._wait(mask, reason, until, "mask", is_long=True)
+        else:
+            text = f"{reason}; none came in an hour, so rename, move or remove it"
+            self._wait(mask, text, None, "mask", is_long=True)
 
     def _masks_of(self, images: Iterable[str]) -> list[str]:
         mask_of = self._masks.mask_of
@@ -250,20 +273,37 @@ class Waits:
 
     def _add_images(self, file: NamingFile) -> None:
         """Make the images of a sidecar or job file ready, once their masks had time to come."""
-        files = [file.path, *self._masks_of(file.images), *file.images]
+        files = [file.path, *self._masks_of(file.images), *_named(file), *file.images]
+        if (wait := self._wait_for_named(file)) is not None:
+            self.waiting += [replace(wait, path=path) for path in files]
+            return
         until = self._end_of_mask_wait(file)
         if until is None or not all(map(self._tracker.is_settled, files)):
             error = _error_of(file, file.images)
-            self._add(files, [self._candidate(image, file.path, error) for image in file.images])
+            self._add(files, [self._candidate(image, file, error) for image in file.images])
             return
         reason = f"waits {self._mask_wait_s:g} s for a mask"
         for path in files:
             self._wait(path, reason, until, "mask", is_long=self._mask_wait_s > LONG_S)
 
+    def _wait_for_named(self, file: NamingFile) -> Waiting | None:
+        """Wait of a sidecar or job file for companions that it names; None if there is none."""
+        if not file.lacking or file.error is not None:
+            return None
+        if file.is_unknown:
+            return self._search("")
+        until = (self._tracker.settled_since(file.path) or self._now) + IMAGE_WAIT_S
+        if self._now >= until:
+            return None
+        reason = f"{name_of(file.path)} waits for {', '.join(file.lacking[:3])}"
+        return Waiting("", reason, until, True, "mask")
+
     def _end_of_mask_wait(self, file: NamingFile) -> float | None:
         """Time at which the wait for masks ends; None if none is waited for."""
         is_complete = len(self._masks_of(file.images)) == len(file.images)
-        if not self._inbox.pairs_masks or is_complete or file.error is not None:
+        # A file that names a mask wants no other one.
+        wants_none = not self._inbox.pairs_masks or bool(file.companions)
+        if wants_none or is_complete or file.error is not None:
             return None
         paths = [file.path, *file.images]
         settled = max(self._tracker.settled_since(path) or self._now for path in paths)
@@ -280,6 +320,11 @@ class Waits:
         path = candidate.image or candidate.table or candidate.sidecar or ""
         since = self._tracker.unchanged_since(path)
         return (self._now if since is None else since, path, candidate.sidecar or "")
+
+
+def _named(file: NamingFile) -> tuple[str, ...]:
+    """The companions that a file names and that are there."""
+    return tuple(path for path in file.companions if path not in file.lacking)
 
 
 def _quiet_at(settled: float, changed: float, wait_s: float) -> float:

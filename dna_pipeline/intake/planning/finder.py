@@ -28,8 +28,8 @@ from dna_pipeline.intake.discovery.pairing import pair
 from dna_pipeline.intake.discovery.probe import NotReadable, Probed, Prober, Question
 from dna_pipeline.intake.discovery.scan import FileStat, Scan, scan
 from dna_pipeline.intake.discovery.stability import StabilityTracker
-from dna_pipeline.intake.planning.known_files import KnownFiles, Stats
-from dna_pipeline.intake.planning.references import read_reference
+from dna_pipeline.intake.planning.known_files import KnownFiles, Stats, Version
+from dna_pipeline.intake.planning.references import read_companions, read_reference
 
 log = structlog.get_logger()
 
@@ -135,6 +135,7 @@ class CandidateFinder:
         self._prober = prober
         self._known_files = known_files
         self._references: dict[str, tuple[FileStat, Reference]] = {}
+        self._companions: dict[str, tuple[FileStat, tuple[str, ...]]] = {}
         self._probes: dict[str, _Probe] = {}
         self._questions: dict[str, Question] = {}
         """Questions that `probe_ahead` sent to the decoder, by path."""
@@ -155,7 +156,10 @@ class CandidateFinder:
         self.ignored = listing.ignored
         self.tracker.observe(listing.files, now, listing.downloading)
         self._forget_vanished(listing)
-        pairing = pair(self.inbox, listing.files, self.tracker, self.reference, self._referenced)
+        pairing = pair(
+            self.inbox, listing.files, self.tracker, self.reference, self._referenced,
+            self.companions,
+        )  # fmt: skip
         self._referenced = pairing.referenced
         self.waiting = pairing.waiting
         self._plan_next(pairing, now)
@@ -186,7 +190,7 @@ class CandidateFinder:
         error, probed = candidate.error, None
         if len(stats) != len(candidate.paths):
             return None  # one of its files was claimed in the meantime
-        images = [path for _, path in candidate.companions]
+        images = [*(path for _, path in candidate.companions), *candidate.named]
         images += [candidate.image] if candidate.image is not None else []
         for path in images if error is None else ():
             answer = self._probe(path, stats[path], now)
@@ -206,6 +210,11 @@ class CandidateFinder:
         self.tracker.forget(path)
         self.files.pop(path, None)
         self._references.pop(path, None)
+        self._companions.pop(path, None)
+
+    def note(self, versions: Mapping[str, Version]) -> None:
+        """Remember known files that were committed to the ledger."""
+        self._known_files.note(versions)
 
     def mark_failed(self, path: str, reason: str) -> None:
         """Let a file wait that could not be claimed; the next scan finds it again."""
@@ -222,6 +231,14 @@ class CandidateFinder:
         if not isinstance(reference, Unreadable) and self._is_final(path, reference):
             self._references[path] = stat, reference
         return reference
+
+    def companions(self, path: str) -> tuple[str, ...]:
+        """The companions that a settled YAML or table names, read once for each of its states."""
+        stat = self.files[path]
+        cached = self._companions.get(path)
+        if cached is None or cached[0] != stat:
+            cached = self._companions[path] = (stat, read_companions(self.inbox, path))
+        return cached[1]
 
     def _is_final(self, path: str, reference: Reference) -> bool:
         """True if the reference of `path` stays the same as long as the file does.
@@ -250,7 +267,7 @@ class CandidateFinder:
         self.next_at = now + min(MISSING_RETRY_S, self.inbox.rescan_s)
 
     def _forget_vanished(self, listing: Scan) -> None:
-        for cache in (self._probes, self._references):
+        for cache in (self._probes, self._references, self._companions):
             for path in cache.keys() - listing.files.keys():
                 del cache[path]
 
@@ -263,6 +280,8 @@ class CandidateFinder:
         path = key_path(candidate, self.reference)
         if not is_processed(self._known_files, candidate, path, self.files):
             return False
+        if (why := self._known_files.companion_reason(path)) is not None:
+            self.ignored = {**self.ignored, path: why}
         if (why := self._known_files.reserved_reason(path)) is not None:
             self.waiting.append(Waiting(path, why, None, True, "image"))
         return True

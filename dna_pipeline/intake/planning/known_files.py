@@ -19,6 +19,10 @@ RESERVED = "reserved"
 """The key of an image that a wrong row of a batch names. The image stays, and is not claimed alone;
 the version's `error` is the reason."""
 
+COMPANION = "companion"
+"""The key of a file that a job named as a companion, such as its mask. Nothing at that path is
+claimed by itself; the version's `error` is the reason."""
+
 Stats = dict[str, FileStat]
 """Stats of the files of a drop, by their paths in the inbox."""
 
@@ -61,19 +65,28 @@ class KnownFiles:
 
     def reserved_reason(self, path: str) -> str | None:
         """Reason why an image is not claimed alone, if it is reserved for a batch; else None."""
+        return self._reason(path, RESERVED)
+
+    def companion_reason(self, path: str) -> str | None:
+        """Reason why an image is no picture, if a job named it as a companion; else None."""
+        return self._reason(path, COMPANION)
+
+    def _reason(self, path: str, key: str) -> str | None:
         version = self.version(path)
-        return version.error if version is not None and version.key == RESERVED else None
+        return version.error if version is not None and version.key == key else None
 
     def is_unchanged(self, path: str, stats: Stats, error: str | None) -> bool:
         """True if the last version at `path` has the same files, unchanged, and the same error.
 
-        A reserved image is unchanged while it has no sidecar, an ignored file also with one.
+        A reserved image is unchanged while it has no sidecar, an ignored file also with one. A
+        companion of others is unchanged whatever it holds, since people improve their masks.
         """
         version = self.version(path)
         if version is None:
             return False
-        if version.key == RESERVED:
-            return list(stats) == [path] and self._is_old(path, stats[path])
+        if version.key in (RESERVED, COMPANION):
+            is_old = version.key == COMPANION or self._is_old(path, stats[path])
+            return all(map(is_image_name, stats)) and is_old
         if not version.key:
             # An ignored file is not made new by a sidecar or a chmod.
             return all(self._is_old(p, stats[p]) for p in stats if p == path or is_image_name(p))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dna_pipeline.base.errors import ImageMissing, JobError
@@ -11,11 +11,13 @@ from dna_pipeline.base.naming import printable
 from dna_pipeline.config.image_paths import Place, is_pattern, matches, places, slashed
 from dna_pipeline.config.schema import Inbox
 from dna_pipeline.intake.discovery.candidates import Candidate
+from dna_pipeline.intake.discovery.mask_names import is_mask_name, masks_of, names_of_masks
 from dna_pipeline.intake.discovery.names import fold
 from dna_pipeline.intake.discovery.probe import NotReadable, Probed, Prober
 from dna_pipeline.intake.planning.nearest_images import NearestImages
 from dna_pipeline.intake.planning.references import escape_error
 from dna_pipeline.intake.planning.source_roots import (
+    SourceRootFile,
     literal_file,
     obstacle,
     source_root_files,
@@ -35,6 +37,7 @@ class Source:
         real: the file itself if `path`, in a source root, may lead to it by symbolic links.
         claimed: the file in the claim, once it lies there.
         unreachable: reason why nobody could look for it, such as a missing permission; else "".
+        mask: its mask that lies beside it, if the inbox takes in masks.
     """
 
     path: Path
@@ -44,6 +47,7 @@ class Source:
     real: Path | None = None
     claimed: Path | None = None
     unreachable: str = ""
+    mask: Source | None = None
 
     @property
     def file(self) -> Path:
@@ -76,6 +80,8 @@ class NamedImages:
         self._inbox = inbox
         self._folder = folder
         self._there = _by_name(candidate.images)
+        masks = [path for role, path in candidate.companions if role == "mask"]
+        self._mask_of = masks_of([*candidate.images, *masks]).mask_of
         self._nearest = NearestImages()
         self._claimed_by_others = {
             fold(image): other for image, other in candidate.claimed_by_others
@@ -113,10 +119,13 @@ class NamedImages:
 
     def _globbed(self, place: Place) -> list[Source]:
         if place.root is not None:
-            files = source_root_files(place, self._inbox.source_roots)
-            return [Source(file.path, None, real=file.real) for file in files]
+            return [
+                self._in_root(file, place)
+                for file in source_root_files(place, self._inbox.source_roots)
+                if not (self._inbox.pairs_masks and is_mask_name(file.path.name))
+            ]
         fitting = {image for image in self._there.values() if matches(image, place.path)}
-        return [Source(self._inbox.path / image, image) for image in sorted(fitting)]
+        return [self._in_inbox(image) for image in sorted(fitting)]
 
     def image(self, text: str) -> Source:
         """The first image that a path leads to. Raises `ImageMissing` and `PathEscapesInbox`."""
@@ -155,10 +164,28 @@ class NamedImages:
         if place.root is not None:
             if (file := literal_file(place, self._inbox.source_roots)) is None:
                 return None
-            error = escape_error(file) if file.real is None else None
-            return Source(file.path, None, error=error, real=file.real)
+            return self._in_root(file, place)
         image = self._there.get(place.path) or self._there.get(fold(place.path))
-        return None if image is None else Source(self._inbox.path / image, image)
+        return None if image is None else self._in_inbox(image)
+
+    def _in_inbox(self, image: str) -> Source:
+        source = Source(self._inbox.path / image, image)
+        if (mask := self._mask_of.get(image)) is not None:
+            source.mask = Source(self._inbox.path / mask, mask)
+        return source
+
+    def _in_root(self, file: SourceRootFile, place: Place) -> Source:
+        """An image in a source root, with the mask beside it, if it has one."""
+        if file.real is None:
+            return Source(file.path, None, error=escape_error(file))
+        source = Source(file.path, None, real=file.real)
+        for name in names_of_masks(file.path.name) if self._inbox.pairs_masks else ():
+            beside = replace(place, path=str(file.path.with_name(name)))
+            mask = literal_file(beside, self._inbox.source_roots)
+            if mask is not None and mask.real is not None:
+                source.mask = Source(mask.path, None, real=mask.real)
+                break
+        return source
 
     def _unreachable(self, options: Iterable[Place]) -> Source | None:
         """An image that may lie in the first place that cannot be looked at; None without one."""

@@ -16,6 +16,7 @@ from dna_pipeline.config.batch import BatchHead, Row
 from dna_pipeline.config.dialect import Dialect
 from dna_pipeline.config.image_paths import slashed
 from dna_pipeline.config.sidecar import JobSpec
+from dna_pipeline.intake.planning.companion_files import Need
 from dna_pipeline.intake.planning.named_images import Source
 
 
@@ -27,6 +28,7 @@ class PlanItem:
         source: its image; None if that is missing, or is the one image of the plan.
         outcome: the resolved job of the plan of one image, or the error that this job will have.
         key: its dedup key; None if it is done whatever was done before.
+        named: the companions that a row of a batch names by their paths.
         job: its row of the ledger's table `jobs`, once its image was claimed.
     """
 
@@ -35,6 +37,7 @@ class PlanItem:
     error: JobError | None = None
     outcome: JobSpec | Failure | None = None
     key: str | None = None
+    named: dict[Need, Source] = field(default_factory=dict[Need, Source])
     job: dict[str, Any] | None = None
 
 
@@ -53,6 +56,7 @@ class Plan:
         text: the job file as written; None for all others.
         dialect: form of the table, which `batch.csv` has too.
         sources: the images of rows without errors, each once.
+        companions: the companions of such rows, such as masks, each once.
     """
 
     kind: Literal["image", "matrix", "job_file", "table"]
@@ -64,6 +68,7 @@ class Plan:
     text: str | None = None
     dialect: Dialect = field(default_factory=Dialect)
     sources: list[Source] = field(default_factory=list[Source])
+    companions: list[Source] = field(default_factory=list[Source])
 
     @property
     def file(self) -> str:
@@ -89,10 +94,15 @@ class Plan:
 
 
 def image_error(item: PlanItem) -> JobError | None:
-    """Error of a row after its image was probed; None if there is none."""
+    """Error of a row after its image and companions were probed; None if there is none."""
     source = item.source
-    if item.error is not None or source is None or source.error is None:
+    if item.error is not None or source is None:
         return item.error
+    for mask in (source.mask, *item.named.values()):
+        if source.error is None and mask is not None and mask.error is not None:
+            source = mask
+    if source.error is None:
+        return None
     unit = item.row.document.place(("image",)) if item.row.document.unit == "row" else ""
     text = f"{unit}: image: {source.error.detail}" if unit else source.error.detail
     return type(source.error)(text, hint=source.error.hint, where="image")

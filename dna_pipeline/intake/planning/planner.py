@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from dna_pipeline.base.errors import (
     ParameterInvalid,
     PathEscapesInbox,
 )
+from dna_pipeline.base.files import sha256_of_inputs
 from dna_pipeline.base.naming import printable, safe_stem
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.batch import (
@@ -36,12 +37,14 @@ from dna_pipeline.config.tables import MAX_BYTES, parse_table
 from dna_pipeline.config.yaml12 import Document, is_mapping
 from dna_pipeline.intake.discovery.candidates import Candidate
 from dna_pipeline.intake.planning import job_rows
+from dna_pipeline.intake.planning.companion_files import CompanionFiles, find_needed
 from dna_pipeline.intake.planning.file_identities import FileIdentities, ModelIdentities
 from dna_pipeline.intake.planning.named_images import NamedImages, Source
 from dna_pipeline.intake.planning.plan import Plan, PlanItem
 from dna_pipeline.intake.planning.png_texts import ImageTexts
 from dna_pipeline.intake.planning.wildcards import WildcardFiles
 from dna_pipeline.ledger.store import new_id
+from dna_pipeline.stages import companions
 
 _SAMPLES = (
     JobContext("a.png", "a", "a", "a", 1, "0" * 64),
@@ -192,11 +195,14 @@ class Planner:
             plan.kind, plan.text = "job_file", text or ""
             _read_job_file(plan, images, document)
         plan.head = head_of(document)
+        files = self.companion_files(folder)
         for item in plan.items:
             if item.error is None:
-                item.error = self.row_error(plan, item)
+                item.error = self.row_error(plan, item, files)
         used = [item.source for item in plan.items if item.source and item.error is None]
         plan.sources = list(dict.fromkeys(used))
+        named = (s for item in plan.items if item.error is None for s in item.named.values())
+        plan.companions = list(dict.fromkeys([*(s.mask for s in plan.sources if s.mask), *named]))
         return plan
 
     def _read_table(self, plan: Plan, images: NamedImages, common: Document | None) -> None:
@@ -207,10 +213,18 @@ class Planner:
         plan.items = [_table_item(row, images, sources) for row in rows]
         plan.dialect = content.dialect
 
-    def row_error(self, plan: Plan, item: PlanItem) -> JobError | None:
-        """Error of a row that does not depend on its image; None if there is none."""
+    def row_error(
+        self, plan: Plan, item: PlanItem, files: CompanionFiles | None = None
+    ) -> JobError | None:
+        """Error of a row that does not depend on its image; None if there is none.
+
+        Args:
+            files: finds the companions of the row; None to leave them out.
+        """
         try:
-            self._resolve(item.row.document, lambda: 0, self._context(plan, item, None))
+            spec = self._resolve(item.row.document, lambda: 0, self._context(plan, item, None))
+            if files is not None and item.source is not None:
+                item.named = find_needed(files, spec, item.source)
         except JobError as error:
             return _with_row(item.row, error)
         return None
@@ -234,6 +248,10 @@ class Planner:
         file = None if source is None else source.claimed or source.file
         context = job_rows.context_of(self._inbox, *plan.place(item), sha256, file)
         return replace(context, batch=plan.batch, row=item.row.number)
+
+    def companion_files(self, folder: str, homes: Sequence[Path] = ()) -> CompanionFiles:
+        """Finder of the companions that a file in that folder of the inbox names."""
+        return CompanionFiles(self._config, self._inbox, folder, homes)
 
     # --- rows of the ledger ---
 
@@ -274,12 +292,20 @@ class Planner:
         return self._files.models()
 
     def dedup_key(
-        self, plan: Plan, item: PlanItem, sha256: str, models: ModelIdentities
+        self,
+        plan: Plan,
+        item: PlanItem,
+        sha256: str,
+        models: ModelIdentities,
+        beside: Iterable[Mapping[str, Any]] | None = None,
     ) -> str | None:
         """The dedup key: equal for jobs that do the same with the same bytes; None for a job that
         is impossible.
 
         Random choices, the priority and `not_before` do not count.
+
+        Args:
+            beside: the companions of its image, those of other rows too.
         """
         try:
             preview = self.preview(plan, item, sha256)
@@ -288,7 +314,9 @@ class Planner:
         spec = preview.identity()
         del spec["priority"], spec["not_before"]
         used = {s["params"].get("model") for s in spec["stages"]} - {None}
-        content = [sha256, spec, {name: models(name) for name in sorted(used)}]
+        used_files = companions.of_job(beside, spec["stages"])
+        inputs = [("image", sha256), *((file["role"], file["sha256"]) for file in used_files)]
+        content = [sha256_of_inputs(inputs), spec, {name: models(name) for name in sorted(used)}]
         if files := self._files.extra_files(preview.stages):
             content.append(files)
         return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()
@@ -326,17 +354,24 @@ class Planner:
     def _plain_text(self) -> str:
         return _identities([self._plain])
 
-    def batch_version_key(self, plan: Plan, hashes: Mapping[Source, str]) -> str:
+    def batch_version_key(
+        self,
+        plan: Plan,
+        hashes: Mapping[Source, str],
+        files: Mapping[Source, Iterable[Mapping[str, Any]] | None],
+    ) -> str:
         """A hash, equal for versions of a kept batch with the same rows and the same images.
 
         Args:
             hashes: the hashes of the images.
+            files: their companions.
         """
 
         def row(item: PlanItem) -> str:
             if item.error is not None or item.source is None:
                 return item.error.code if item.error is not None else ""
-            return self.dedup_key(plan, item, hashes[item.source], lambda _: None) or ""
+            sha256, others = hashes[item.source], files[item.source]
+            return self.dedup_key(plan, item, sha256, lambda _: None, others) or ""
 
         rows = [(item.row.number, plan.shown_image(item), row(item)) for item in plan.items]
         return hashlib.sha256(f"{plan.head}\n{rows}".encode()).hexdigest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from dna_pipeline.base.reachability import Look, look_directly
 from dna_pipeline.config.batch import (
     patterns_of,
 )
+from dna_pipeline.config.companion_paths import paths_in, roles
 from dna_pipeline.config.image_paths import (
     Place,
     is_pattern,
@@ -62,6 +64,48 @@ def read_reference(inbox: Inbox, path: str, look: Look = look_directly) -> Refer
         return error
     except OSError as error:
         return Unreadable(error.strerror or str(error))
+
+
+def read_references(sidecar: Path) -> list[str]:
+    """Read which paths of companions a sidecar has; none of a sidecar that is wrong."""
+    try:
+        return paths_in(parse_sidecar(job_rows.read_sidecar(sidecar)))
+    except (JobError, OSError):
+        return []
+
+
+def read_companions(inbox: Inbox, path: str) -> tuple[str, ...]:
+    """Read which companions, such as masks, a YAML or a table names: their paths in the inbox.
+
+    Those of source roots are left out, and so is all of a file that is wrong.
+    """
+    try:
+        if not is_table_name(path):
+            documents = [parse_sidecar(job_rows.read_sidecar(inbox.path / path))]
+        elif _may_name_companions(inbox.path / path):
+            documents = [row.document for row in _table(inbox.path / path)]
+        else:
+            return ()
+    except (JobError, OSError):
+        return ()
+    texts = dict.fromkeys(text for document in documents for text in paths_in(document))
+    result: dict[str, None] = {}
+    for text in texts:
+        with suppress(JobError):
+            first, *others = places(inbox, path.rpartition("/")[0], text)
+            in_root = any(literal_file(place, inbox.source_roots) for place in others)
+            is_here = first.root is None and (is_file(inbox.path / first.path) or not in_root)
+            result |= {first.path: None} if is_here else {}
+    return tuple(result)
+
+
+def _may_name_companions(table: Path) -> bool:
+    """True if a table has the name of a companion's role in it: most tables have none, and large
+    ones take seconds to parse."""
+    with table.open("rb") as file:
+        data = file.read(MAX_BYTES + 1).lower()
+    names = (role.encode(code) for role in roles() for code in ("utf-8", "utf-16-le", "utf-16-be"))
+    return any(name in data for name in names)
 
 
 def _single(inbox: Inbox, path: str, text: str, look: Look) -> str | References:

@@ -177,6 +177,10 @@ def submit(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="STAGE.PARAM=V", help="A parameter.")
     ] = None,
+    mask: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The mask of all these images, white is repainted."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Copy images and queue them; prints their jobs' ids."""
@@ -186,7 +190,9 @@ def submit(
     config = load_to_write(context)
     parameters = settings or []
     submissions = [(image, _submission(image, parameters)) for image in images]
-    jobs, problems = submit_all(config, submissions, pipeline, parameters)
+    if mask is not None and not mask.is_file():
+        raise ConfigError(f"--mask {mask}: there is no such file")
+    jobs, problems = submit_all(config, submissions, pipeline, parameters, mask)
     if as_json:
         print_json([{"job": job} for job in jobs])
     elif jobs:

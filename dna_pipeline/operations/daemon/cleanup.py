@@ -18,7 +18,7 @@ import errno
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import suppress
 from datetime import timedelta
 from itertools import takewhile
@@ -236,7 +236,9 @@ class Cleanup:
         row = cancelled_rows.find_row(folder, job.stem, job.id)
         return None if row is None else row.image
 
-    def give_up_copy(self, folder: Path, originals: Mapping[Path, FileStat]) -> None:
+    def give_up_copy(
+        self, folder: Path, originals: Mapping[Path, FileStat], copies: Container[str] = ()
+    ) -> None:
         """Undo a copy that was interrupted before its job was recorded.
 
         The copy is removed if all its files still have unchanged originals. Else it is moved to
@@ -245,11 +247,13 @@ class Cleanup:
 
         Args:
             originals: size and times of each original before it was copied.
+            copies: names of companions whose originals may lie anywhere.
         """
         if not is_real_folder(folder):
             return
         by_name = {path.name: path for path in originals}
         files = [path for path in entries(folder) if not is_temporary(path.name)]
+        files = [path for path in files if path.name not in copies]
         if all(_has_original(path, by_name.get(path.name), originals) for path in files):
             remove_tree_if_there(folder)
         else:

@@ -21,10 +21,13 @@ from dna_pipeline.base.naming import printable
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.intake.claiming import claims
 from dna_pipeline.intake.claiming.claimer import claim_of, hash_files, read_sidecar
+from dna_pipeline.intake.claiming.companions import describe
 from dna_pipeline.intake.claiming.recorder import Recorder, image_entry
+from dna_pipeline.intake.claiming.rollback import names_of_copies
 from dna_pipeline.intake.discovery.scan import scan
 from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.intake.planning.planner import Planner
+from dna_pipeline.intake.planning.references import read_references
 from dna_pipeline.ledger import drops, queue
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.operations.daemon.cleanup import move_to_recovered
@@ -117,7 +120,7 @@ class Copies:
         return (
             inbox is not None
             and inbox.keeps
-            and self._runs_from(inbox, str(drop["folder"] or ""), files)
+            and self._runs_from(inbox, str(drop["folder"] or ""), _without_copies(files, drop))
         )
 
     def _runs_from(self, inbox: Inbox, home: str, files: list[Path]) -> bool:
@@ -196,7 +199,10 @@ class Copies:
             return False
         sidecar = sidecar_of([path.name for path in files], image, drop["sidecar"])
         row = job_rows.drop_row(inbox, str(drop["folder"] or ""), image, sidecar)
-        row |= {"id": folder.name, "claim": str(folder), "companions": drop.get("companions")}
+        names = [path.name for path in files]
+        references = () if sidecar is None else read_references(folder / sidecar)
+        companions = drop.get("companions") or describe(names, image, references)
+        row |= {"id": folder.name, "claim": str(folder), "companions": companions}
         claim = claim_of(row)
         try:
             data = read_sidecar(claim)
@@ -210,6 +216,12 @@ class Copies:
         entry = image_entry(planner, claim, plan)
         Recorder(self._config, inbox, self._ledger).record([entry])
         return True
+
+
+def _without_copies(files: list[Path], drop: Mapping[str, Any]) -> list[Path]:
+    """The files of a claim without companions that its jobs name by their paths."""
+    copies = names_of_copies(drop.get("companions"))
+    return [path for path in files if path.name not in copies]
 
 
 def _image(files: list[Path], drop: Mapping[str, Any] | None) -> str | None:

@@ -15,6 +15,7 @@ from typing import Any
 from dna_pipeline.base.errors import Cancelled, Failure
 from dna_pipeline.base.layout import CANCELLED, FAILED, SOURCE
 from dna_pipeline.base.naming import printable, safe_stem
+from dna_pipeline.intake.discovery.mask_names import is_mask_name
 from dna_pipeline.intake.discovery.scan import is_sidecar_name
 from dna_pipeline.intake.planning.job_rows import as_text
 from dna_pipeline.ledger import model_sets
@@ -128,13 +129,15 @@ def image_of(names: Sequence[str], recorded_name: str | None) -> str | None:
     """Find the image among the files of a drop; None if that is not clear.
 
     A submitted image may have any name, and one from standard input has no suffix. So the image is
-    the file with the recorded name, else the only file that is no YAML.
+    the file with the recorded name, else the only file that is no YAML and no
+    mask.
 
     Args:
         recorded_name: name of the image in ledger or manifest, perhaps in printable form.
     """
     matches = [name for name in names if recorded_name in (name, printable(name))]
-    candidates = matches or [name for name in names if not is_sidecar_name(name)]
+    others = [name for name in names if not is_sidecar_name(name)]
+    candidates = matches or [name for name in others if not is_mask_name(name)] or others
     return candidates[0] if len(candidates) == 1 else None
 
 

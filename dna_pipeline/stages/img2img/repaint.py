@@ -8,6 +8,7 @@ from typing import Literal
 
 from PIL import Image, ImageChops
 
+from dna_pipeline.base.errors import MaskMismatch
 from dna_pipeline.media import repaint_mask
 from dna_pipeline.media.matte import cut_out
 from dna_pipeline.media.repaint_mask import Box, MaskEdit
@@ -17,9 +18,29 @@ Draw = Callable[[Image.Image, Image.Image], Image.Image]
 """Redraws a picture (RGB) where a mask of the same size is white."""
 
 NOTHING_TO_REPAINT = "The mask has no white in it, so nothing was repainted."
+ALL_REPAINTED = "The mask is wholly white, so the whole picture was repainted."
 NO_TRANSPARENCY = (
     "The input has no transparency, which mask: alpha would repaint, so nothing was repainted."
 )
+
+
+LARGEST_DIFFERENCE = 0.01
+"""Part of its height by which a mask may be too high or too low for the shape of its picture."""
+
+
+def scaling_remarks(mask: Image.Image, picture: Image.Image) -> list[str]:
+    """Remarks on the scaling of a mask to the size of its picture.
+
+    Raises `MaskMismatch` if the two differ in shape by more than rounding explains: such a mask is
+    that of another picture, or was cropped, and stretching would put it in the wrong place.
+    """
+    if mask.size == picture.size:
+        return []
+    sizes = [f"{one.width} x {one.height} px" for one in (mask, picture)]
+    height = mask.width * picture.height / picture.width
+    if abs(mask.height - height) > max(1, LARGEST_DIFFERENCE * height):
+        raise MaskMismatch(f"the mask has {sizes[0]}, the picture {sizes[1]}")
+    return [f"The mask of {sizes[0]} was scaled to the size of the picture, {sizes[1]}."]
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from dna_pipeline.base.errors import (
     MaskMissing,
@@ -63,6 +63,9 @@ SamplerName = Literal[
 Schedule = Literal["normal", "karras", "exponential", "beta"]
 
 LoraWeight = Annotated[float, Field(ge=-tags.MOST_WEIGHT, le=tags.MOST_WEIGHT, allow_inf_nan=False)]
+
+MASK_WORDS = ("none", "alpha", "file")
+"""The values of `mask` that are no path."""
 
 EMPTY_PROMPT = "The prompt is empty: the picture was redrawn without a description."
 
@@ -177,10 +180,10 @@ class Img2Img(Stage):
         description="prompt and parameters from the PNG's own texts; those of the sidecar win",
     )
 
-    mask: Literal["none", "alpha", "file"] = Field(
+    mask: Literal["none", "alpha", "file"] | str = Field(
         "none",
         description="what is repainted: all; alpha: where the input is transparent; file: where "
-        "the mask beside the input, cat.mask.png for cat.png, is white",
+        "the mask beside the input, cat.mask.png for cat.png, is white; else the path of a mask",
     )
     mask_blur: int = Field(
         4, ge=0, le=256, description="blur of the mask's edge", json_schema_extra={"unit": "px"}
@@ -215,6 +218,13 @@ class Img2Img(Stage):
         False, description="also write the prompts into the marks, where metadata is full"
     )
 
+    @field_validator("mask")
+    @classmethod
+    def _mask_is_word_or_path(cls, value: str) -> str:
+        if value not in MASK_WORDS and not re.search(r"\.\w+\s*$", value):
+            raise ValueError("should be none, alpha, file or the path of an image, like round.png")
+        return value
+
     @classmethod
     def translated(cls, params: dict[str, Any]) -> dict[str, Any]:
         """Samplers, schedules and formats as other programs spell them, in our words.
@@ -238,7 +248,7 @@ class Img2Img(Stage):
     @classmethod
     def advice(cls, name: str, value: object) -> str:
         """Our name for a sampler or schedule that AUTOMATIC1111, ComfyUI or Diffusers name
-        otherwise, the longer side for a size like 512x768, and how to name a file as a mask."""
+        otherwise, and the longer side for a size like 512x768."""
         sides = re.fullmatch(r"(\d{2,4})(?:\s*[x×*]\s*(\d{2,4}))?", str(value))
         if name == "size" and sides:
             return f"write max_size: {max(int(side) for side in sides.groups() if side)}"
@@ -246,8 +256,6 @@ class Img2Img(Stage):
             return ""
         if name == "max_size" and sides and sides[2]:
             return f"write the longer side alone: {max(map(int, sides.groups()))}"
-        if name == "mask" and "." in value:
-            return "name that file like the input, cat.mask.png for cat.png, and write mask: file"
         own, schedule = sampler_named(value)
         schedule = schedule if own is not None and SAMPLERS[own].takes_schedules else ""
         if cls.aliases.get(name, name) == "schedule":
@@ -316,6 +324,11 @@ class Img2Img(Stage):
             for name, weight in self._lora_weights().items()
         ]
         return {"loras": loras} if loras else {}
+
+    def companions(self) -> dict[str, str]:
+        if self.mask in ("none", "alpha"):
+            return {}
+        return {"mask": "" if self.mask == "file" else self.mask}
 
     def _prompt_and_loras(self) -> tuple[str, dict[str, float]]:
         """The prompt without tags, and the weights of all LoRAs. Raises `PromptError`."""
@@ -417,6 +430,8 @@ class Img2Img(Stage):
             remark = repaint.NO_TRANSPARENCY if is_opaque else repaint.NOTHING_TO_REPAINT
             ctx.warnings.append(remark)
             return way.unchanged(picture)
+        if self.mask != "alpha" and mask.getextrema() == (255, 255):
+            ctx.warnings.append(repaint.ALL_REPAINTED)
         if self._is_cropped:
             size = enlarged_size(region[2] - region[0], region[3] - region[1], self.max_size)
             return way.run(picture, mask, region, size, partial(self._draw, ctx))
@@ -424,20 +439,17 @@ class Img2Img(Stage):
         return way.run(picture, mask, (0, 0, *picture.size), picture.size, partial(draw, ctx))
 
     def _mask(self, ctx: StageContext, source: Image.Image) -> Image.Image:
-        """The mask of the job, of any size. Raises `MaskMissing`."""
+        """The mask of the job, of any size. Raises `MaskMissing` and `MaskMismatch`."""
         from dna_pipeline.media.images import load_image
         from dna_pipeline.media.repaint_mask import mask_of, transparency_of
+        from dna_pipeline.stages.img2img import repaint
 
         if self.mask == "alpha":
             return transparency_of(source)
         if (path := ctx.companions.get("mask")) is None:
-            raise MaskMissing("mask: file was asked for, and the image has no mask")
+            raise MaskMissing(f"mask: {self.mask} was asked for, and the image has no mask")
         mask = mask_of(load_image(path, ctx.warnings))
-        if mask.size != source.size:
-            sizes = [f"{one.width} x {one.height} px" for one in (mask, source)]
-            ctx.warnings.append(
-                f"The mask of {sizes[0]} was scaled to the size of the picture, {sizes[1]}."
-            )
+        ctx.warnings += repaint.scaling_remarks(mask, source)
         return mask
 
     def _draw_at_own_size(self, ctx: StageContext, *pictures: Image.Image) -> Image.Image:

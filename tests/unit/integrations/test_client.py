@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from dna_pipeline.base.naming import safe_stem
 from dna_pipeline.config.yaml12 import loads
+from dna_pipeline.intake.discovery.mask_names import masks_of
 from dna_pipeline.intake.discovery.scan import is_passed_over
 from integrations import client as module
 from integrations.client import Client, Drop, to_yaml
@@ -385,3 +386,34 @@ def test_it_needs_nothing_else():
     names = {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
     names |= {a.name for n in ast.walk(tree) if isinstance(n, ast.Import) for a in n.names}
     assert {name.partition(".")[0] for name in names} <= sys.stdlib_module_names
+
+
+@pytest.mark.parametrize("kind", ["bytes", "file", "function"])
+def test_a_mask_is_sent_before_its_image(root: Path, client: Client, kind: str) -> None:
+    (root / "round.tif").write_bytes(b"a mask")
+    masks = {
+        "bytes": b"a mask", "file": root / "round.tif",
+        "function": lambda path: Path(path).write_bytes(b"a mask"),
+    }  # fmt: skip
+    drop = client.send("mesh", b"an image", {"img2img": {"seed": 1}}, mask=masks[kind])
+    ending = "tif" if kind == "file" else "png"
+    names = [f"{drop.path.name}{end}" for end in ("", f".mask.{ending}", ".yaml")]
+    assert sorted(path.name for path in (root / "in").iterdir()) == sorted(names)
+    assert drop.path.with_name(names[1]).read_bytes() == b"a mask"
+    times = [drop.path.with_name(name).stat().st_ctime_ns for name in names]
+    assert times[1] <= times[2] <= times[0]
+
+
+def test_no_mask_is_left_where_an_image_cannot_be_sent(root: Path, client: Client) -> None:
+    def fail(path: Path) -> None:
+        raise OSError("no space")
+
+    with pytest.raises(OSError, match="no space"):
+        client.send("mesh", fail, mask=b"a mask")
+    assert list((root / "in").iterdir()) == []
+
+
+def test_masks_of_the_client_belong_to_their_images(root: Path, client: Client) -> None:
+    drop = client.send("mesh", b"an image", mask=b"a mask", unique=False, name="a.b")
+    names = [path.name for path in (root / "in").iterdir() if path.suffix != ".yaml"]
+    assert masks_of(names).mask_of == {drop.path.name: f"{drop.path.name}.mask.png"}

@@ -135,27 +135,27 @@ def test_a_kept_file_that_changed_is_lost(root: Path) -> None:
 
 @pytest.mark.parametrize("fault", ["", "not claimed", "not listed", "not archived"])
 def test_a_mask_that_is_gone_is_lost(root: Path, fault: str) -> None:
-    mask = {"role": "mask", "name": "a_m.png", "sha256": sha256(b"mask")}
+    mask = {"role": "mask", "name": "a.png.mask.png", "sha256": sha256(b"mask")}
     if fault != "not claimed":
         change(root, "UPDATE drops SET companions = ?", json.dumps([mask]))
     result = root / "outbox/archive/a-1"
     listed = [] if fault == "not listed" else [mask]
     write_account(root, "1", result / "manifest.json", input={"sha256": SHA256, "files": listed})
     if fault in ("", "not listed"):
-        (result / "source/a_m.png").write_bytes(b"mask")
+        (result / "source/a.png.mask.png").write_bytes(b"mask")
     found = audit.audit(root, [audit.Dropped("archive", "a.png", SHA256, mask=mask["sha256"])])
     assert [text.partition(":")[0] for text in found.sentences()] == ["lost"] * bool(fault)
 
 
 def test_a_kept_mask_that_is_gone_is_lost(root: Path) -> None:
     (root / "inbox/keep/k.png").write_bytes(IMAGE)
-    (root / "inbox/keep/k_m.png").write_bytes(b"mask")
+    (root / "inbox/keep/k.png.mask.png").write_bytes(b"mask")
     record(root, "2", inbox="keep", name="k.png", drop_inbox="keep", drop_originals="keep")
     dropped = audit.Dropped("keep", "k.png", SHA256, mask=sha256(b"mask"), is_certain=False)
     before = audit.audit(root, [*DROPPED, dropped]).lost
-    (root / "inbox/keep/k_m.png").unlink()
+    (root / "inbox/keep/k.png.mask.png").unlink()
     after = audit.audit(root, [*DROPPED, dropped]).lost
-    assert set(after) - set(before) == {"keep/k_m.png is not where it was left any more"}
+    assert set(after) - set(before) == {"keep/k.png.mask.png is not where it was left any more"}
 
 
 def test_two_jobs_of_one_drop_are_doubled(root: Path) -> None:

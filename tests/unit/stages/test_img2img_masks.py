@@ -11,7 +11,7 @@ import pytest
 from PIL import Image, ImageDraw
 from pydantic import ValidationError
 
-from dna_pipeline.base.errors import MaskMissing
+from dna_pipeline.base.errors import MaskMismatch, MaskMissing
 from dna_pipeline.providers.base import Device, ImageToImageRequest, ModelCache
 from dna_pipeline.providers.matting.border_key import BorderKey
 from dna_pipeline.providers.stable_diffusion.provider import Diffusers
@@ -262,10 +262,53 @@ def test_values_out_of_range_are_refused(name: str, value: Any):
         Img2Img.model_validate({name: value})
 
 
-def test_advice_on_the_name_of_a_mask():
-    advice = "name that file like the input, cat.mask.png for cat.png, and write mask: file"
-    assert Img2Img.advice("mask", "shapes/door.png") == advice
-    assert Img2Img.advice("mask", "on") == ""
+@pytest.mark.parametrize(
+    ("mask", "companions"),
+    [
+        ("none", {}),
+        ("alpha", {}),
+        ("file", {"mask": ""}),
+        ("shapes/door.png", {"mask": "shapes/door.png"}),
+    ],
+)
+def test_a_mask_is_a_word_or_a_path(mask: str, companions: dict[str, str]):
+    assert Img2Img(mask=mask).companions() == companions
+
+
+@pytest.mark.parametrize("size", [(64, 64), (128, 100), (96, 128)])
+def test_a_mask_of_another_shape_is_refused(context: StageContext, size: tuple[int, int]):
+    with pytest.raises(MaskMismatch, match=f"the mask has {size[0]} x {size[1]} px, the picture"):
+        painted(context, picture(), Image.new("L", size, 255))
+
+
+@pytest.mark.parametrize("size", [(64, 48), (127, 95), (33, 25), (129, 97), (1280, 951)])
+def test_rounding_makes_no_other_shape(context: StageContext, size: tuple[int, int]):
+    painted(context, picture(), Image.new("L", size, 255))
+    assert any("was scaled to the size" in text for text in context.warnings)
+
+
+def test_a_white_mask_repaints_all_and_says_so(context: StageContext):
+    result = painted(context, picture(), Image.new("L", (128, 96), 255))
+    assert is_red(result).all()
+    assert context.warnings == ["The mask is wholly white, so the whole picture was repainted."]
+
+
+def test_a_mask_of_16_bits(context: StageContext):
+    values = (np.asarray(square()) > 0).astype(np.uint16) * 65535
+    result = painted(context, picture(), Image.fromarray(values), mask_blur=0)
+    assert np.array_equal(is_red(result), white(square()))
+
+
+def test_what_a_mask_hides_counts_as_black(context: StageContext):
+    """The colour under the transparency does not count, and black paint is black."""
+    clear = Image.new("L", (128, 96), 0)
+    for paint, shows, is_painted in ((square(), square(), True), (clear, square(), False)):
+        mask = Image.merge("RGBA", [paint, paint, paint, shows])
+        result = is_red(painted(context, picture(), mask, mask_blur=0))
+        assert result.any() == is_painted
+    elsewhere = square(box=(90, 70, 99, 79))
+    hidden = Image.merge("RGBA", [square()] * 3 + [elsewhere])
+    assert not is_red(painted(context, picture(), hidden, mask_blur=0)).any()
 
 
 def test_other_programs_read_the_parameters():

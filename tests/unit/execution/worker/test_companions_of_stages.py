@@ -89,9 +89,15 @@ def test_the_first_stage_gets_the_mask(tmp_path: Path):
     assert [request.mask is None for request in Recording.requests] == [False, True]
 
 
-@pytest.mark.parametrize("masks", [["file"], ["none", "file"]])
+def test_a_stage_that_needs_no_mask_leaves_it_to_the_next(tmp_path: Path):
+    events = events_of(tmp_path, ["none", "file"])
+    assert events[-1] == JobDone("a job")
+    assert [request.mask is None for request in Recording.requests] == [True, False]
+
+
+@pytest.mark.parametrize("masks", [["file"], ["file", "file"]])
 def test_no_mask_no_picture(tmp_path: Path, masks: list[str]):
-    """Also where an earlier stage got it and made no use of it."""
+    """Also where an earlier stage got it."""
     last = events_of(tmp_path, masks, with_mask=len(masks) > 1)[-1]
     assert isinstance(last, JobFailed)
     assert last.failure["code"] == "mask_missing"

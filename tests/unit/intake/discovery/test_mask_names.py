@@ -10,6 +10,7 @@ import pytest
 from dna_pipeline.config.schema import Inbox
 from dna_pipeline.intake.discovery.candidates import Pairing, References
 from dna_pipeline.intake.discovery.mask_names import is_mask_name
+from dna_pipeline.intake.discovery.naming_files import IMAGE_WAIT_S
 from dna_pipeline.intake.discovery.pairing import pair
 from dna_pipeline.intake.discovery.scan import FileStat
 from dna_pipeline.intake.discovery.stability import StabilityTracker
@@ -104,7 +105,7 @@ def test_a_mask_that_fits_two_images_is_given_to_none() -> None:
 
 def test_a_mask_waits_for_its_image() -> None:
     folder = Folder("cat.mask.png", "dog.png", "dog.mask.png", "dog.mask.tif")
-    pairing = folder.pair(3 * 3600)
+    pairing = folder.pair(3000)
     assert drops(pairing) == [("dog.png", None, {"mask": "dog.mask.png"})]
     assert reasons(pairing) == {
         "cat.mask.png": "a mask; waits for an image called cat",
@@ -149,7 +150,31 @@ def test_a_glob_takes_no_masks() -> None:
     names = {"all.yaml": References(patterns=("*.png",))}
     folder = Folder("all.yaml", "cat.png", "cat.mask.png", names=names)
     (batch,) = folder.pair(SETTLE + WAIT).ready
-    assert (batch.images, batch.companions) == (("cat.png",), ())
+    assert (batch.images, batch.companions) == (("cat.png",), (("mask", "cat.mask.png"),))
+
+
+def test_a_batch_waits_for_the_masks_of_its_images() -> None:
+    names = {"all.yaml": References(paths=("cat.png", "dog.png"))}
+    folder = Folder("all.yaml", "cat.png", "dog.png", "cat.mask.png", names=names)
+    pairing = folder.pair(SETTLE)
+    assert pairing.ready == []
+    assert reasons(pairing)["dog.png"] == "all.yaml waits until nothing came for 5 s"
+    folder.put("dog.mask.png")
+    (batch,) = folder.pair(SETTLE).ready
+    assert dict(batch.companions) == {"mask": "dog.mask.png"}
+    assert [mask for _, mask in batch.companions] == ["cat.mask.png", "dog.mask.png"]
+
+
+def test_after_an_hour_a_mask_without_an_image_is_no_longer_expected_to_get_one() -> None:
+    folder = Folder("cat.mask.png")
+    waits = "a mask; waits for an image called cat"
+    assert reasons(folder.pair(SETTLE)) == {"cat.mask.png": waits}
+    assert folder.pair(0).next_at == SETTLE + IMAGE_WAIT_S
+    pairing = folder.pair(IMAGE_WAIT_S)
+    assert pairing.ready == []
+    assert reasons(pairing) == {
+        "cat.mask.png": f"{waits}; none came in an hour, so rename, move or remove it"
+    }
 
 
 def test_without_masks_in_the_pipeline_it_is_a_render_pass_as_before() -> None:

@@ -1,0 +1,53 @@
+"""Find the paths of companions, such as masks, that a document names, before it is resolved.
+
+The parameter that names a companion has the name of its role. Which stage counts, and with which
+value, is known only once the document is resolved. Until then a file that is named in vain is
+waited for too long at most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from typing import Any
+
+from dna_pipeline.config.schema import Config
+from dna_pipeline.config.yaml12 import Document, is_list, is_mapping
+from dna_pipeline.stages import registry
+
+
+def paths_in(document: Document) -> list[str]:
+    """The paths of companions that a sidecar, a job file or a row names, each once."""
+    paths: dict[str, None] = {}
+    for key, value in document.value.items():
+        if key == "matrix" and is_mapping(value):
+            for name, choices in value.items():
+                role = str(name).rpartition(".")[2]
+                values = choices if is_list(choices) else ()
+                paths |= dict.fromkeys(_paths((role, choice) for choice in values))
+        elif is_mapping(value):
+            paths |= dict.fromkeys(_paths(value.items()))
+    return list(paths)
+
+
+def paths_in_config(config: Config) -> frozenset[str]:
+    """The paths of companions that pipeline.yaml names, as written."""
+    mappings: list[Mapping[str, Any]] = [
+        stage.params for pipeline in config.pipelines.values() for stage in pipeline.stages
+    ]
+    for inbox in config.inboxes:
+        mappings += [params for params in inbox.defaults.values() if params]
+    return frozenset(path for params in mappings for path in _paths(params.items()))
+
+
+def _paths(values: Iterable[tuple[object, Any]]) -> Iterator[str]:
+    for name, value in values:
+        if name in roles() and isinstance(value, str) and "." in value:
+            yield value.strip()
+
+
+@cache
+def roles() -> frozenset[str]:
+    """The roles of companions that stages may read."""
+    kinds = map(registry.stage_class, registry.stage_types())
+    return frozenset(role for kind in kinds for role in kind.companion_roles)

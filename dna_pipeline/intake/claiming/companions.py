@@ -1,0 +1,140 @@
+"""Copy the companions that jobs name by their paths, such as masks, into their claims.
+
+Such a file may serve many jobs, so it stays where it lies, and each claim gets a copy. Which files
+are needed is known only when the sidecar was read, so they come after the image.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dna_pipeline.base.errors import JobError, MaskMissing
+from dna_pipeline.base.failpoints import failpoint
+from dna_pipeline.base.files import fsync_dir
+from dna_pipeline.base.naming import printable
+from dna_pipeline.config.sidecar import JobSpec
+from dna_pipeline.intake.claiming import claims
+from dna_pipeline.intake.claiming.claimer import Claim, InputFile, companions_in, companions_of
+from dna_pipeline.intake.discovery.mask_names import is_mask_name, masks_of, name_of_copy
+from dna_pipeline.intake.discovery.scan import FileStat
+from dna_pipeline.intake.planning.companion_files import CompanionFiles, Need, lacking, needs_of
+from dna_pipeline.intake.planning.known_files import COMPANION, Version
+from dna_pipeline.intake.planning.named_images import Source
+from dna_pipeline.intake.planning.plan import Plan, PlanItem
+from dna_pipeline.ledger import drops
+from dna_pipeline.ledger.store import Ledger
+
+Sources = Mapping[Need, Source]
+"""The files of companions."""
+
+
+def add_to_claim(ledger: Ledger, claim: Claim, plan: Plan, files: CompanionFiles) -> Sources:
+    """Give a claimed image the companions that its jobs name; jobs that lack one fail.
+
+    The ledger notes the files before they are copied, so that a claim that is cut off can be
+    returned without them.
+    """
+    sources: dict[Need, Source] = {}
+    for item in plan.items:
+        try:
+            sources |= _sources_of(claim, item, files)
+        except JobError as error:
+            item.outcome = error.failure()
+    if not sources:
+        return sources
+    noted = [*(companions_in(claim) or ()), *(companions_of(named_files(claim.files, sources)))]
+    ledger.transact(lambda s: drops.set_companions(s, claim.row["id"], noted))
+    lost: dict[Need, JobError] = {}
+    for need, source in sources.items():
+        try:
+            copy_into(claim, {need: source})
+        except (claims.ClaimError, OSError) as error:
+            lost[need] = MaskMissing(f"{need[0]}: {source.path} cannot be read: {error}")
+    for item in plan.items:
+        if isinstance(item.outcome, JobSpec):
+            errors = (lost[need] for need in needs_of(item.outcome) if need in lost)
+            item.outcome = next((error.failure() for error in errors), item.outcome)
+    return {need: source for need, source in sources.items() if need not in lost}
+
+
+def find_lacking(claim: Claim, spec: JobSpec, files: CompanionFiles) -> dict[Need, Source]:
+    """The companions that a job needs and that its claim lacks. Raises `JobError`."""
+    needs = lacking(companions_in(claim) or (), needs_of(spec))
+    return {need: files.find(*need, image=claim.row["image"]) for need in needs}
+
+
+def _sources_of(claim: Claim, item: PlanItem, files: CompanionFiles) -> dict[Need, Source]:
+    spec = item.outcome
+    return find_lacking(claim, spec, files) if isinstance(spec, JobSpec) else {}
+
+
+def copy_into(claim: Claim, sources: Sources) -> None:
+    """Copy companions into a claim, and make them durable. Raises `ClaimError` and OSError."""
+    for file in named_files(claim.files, sources):
+        assert isinstance(file.source, Path)
+        target = claim.folder / file.name
+        copied = claims.snapshot(file.source, target)
+        claim.hashes[file.name] = copied
+        claim.stats[file.name] = FileStat.of(target.lstat())
+        *others, image = claim.files
+        claim.files = (*others, file, image)
+        fsync_dir(claim.folder)
+        failpoint("companion-taken")
+
+
+def named_files(others: Iterable[InputFile], sources: Sources) -> list[InputFile]:
+    """Describe companions that are copied, under names that no other file of their claim has."""
+    names = {file.name.lower() for file in others}
+    files: list[InputFile] = []
+    for (role, reference), source in sources.items():
+        place = source.relative or str(source.path)
+        name = name_of_copy(place.replace(os.sep, "/"), names)
+        names.add(name.lower())
+        file = InputFile(role, name, source.file, place, _stat_of(source), reference=reference)
+        files.append(file)
+    return files
+
+
+def describe(
+    names: Sequence[str], image: str, references: Iterable[str]
+) -> list[dict[str, Any]] | None:
+    """Describe the companions among the files of a claim that the ledger does not know; None if
+    there are none.
+
+    Args:
+        references: the paths of companions that the sidecar in the claim names.
+    """
+    masks = [name for name in names if name != image and is_mask_name(name)]
+    references_of = {name_of_copy(path.replace("\\", "/"), ()): path for path in references}
+    beside = masks_of([image, *masks]).mask_of.get(image)
+    return [
+        {"role": "mask", "name": name, "sha256": None, "bytes": None}
+        | ({} if reference is None else {"reference": reference})
+        for name in masks
+        for reference in (references_of.get(name, None if name == beside else name),)
+    ] or None
+
+
+def markers(sources: Iterable[tuple[Source, str]]) -> dict[str, Version]:
+    """Known files that keep companions in their inbox from being taken for pictures.
+
+    Args:
+        sources: each with the name of the file that names it.
+    """
+    versions: dict[str, Version] = {}
+    for source, name in sources:
+        stat = _stat_of(source)
+        if source.relative is not None and stat is not None:
+            why = f"serves as a mask, since {name} named it; to have it restyled, rename it"
+            versions[source.relative] = Version({source.relative: stat}, COMPANION, printable(why))
+    return versions
+
+
+def _stat_of(source: Source) -> FileStat | None:
+    try:
+        return FileStat.of(source.file.lstat())
+    except OSError:
+        return None

@@ -1,0 +1,160 @@
+"""Find the files of companions, such as masks, that jobs name by their paths."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from dna_pipeline.base.errors import JobError, MaskMissing, PathEscapesInbox
+from dna_pipeline.base.naming import printable
+from dna_pipeline.config.companion_paths import paths_in_config
+from dna_pipeline.config.image_paths import Place, places, slashed
+from dna_pipeline.config.schema import Config, Inbox
+from dna_pipeline.config.sentences import shown
+from dna_pipeline.config.sidecar import JobSpec
+from dna_pipeline.intake.discovery.scan import is_image_name, is_passed_over
+from dna_pipeline.intake.planning.named_images import Source
+from dna_pipeline.intake.planning.references import escape_error
+from dna_pipeline.intake.planning.source_roots import literal_file, obstacle, unreachable_reason
+from dna_pipeline.stages import companions
+
+Need = tuple[str, str]
+"""Role and reference of a companion, as `stages/companions.py: needed` gives them."""
+
+
+class CompanionFiles:
+    """The companions that one file of an inbox names.
+
+    A path is found by the rules for images that a job file names: relative to that file or to a
+    source root, or absolute within the inbox or a source root. A path that pipeline.yaml itself
+    names is relative to pipeline.yaml and may lie anywhere, since its writer could watch any
+    folder. No path leads through a link of the inbox or into a hidden folder of it.
+
+    Args:
+        folder: folder in the inbox of the file that names them.
+        homes: folders outside of the inbox in which relative paths are looked up before.
+        free_from: for a command, whose user may read what the program reads: the folder from which
+            any path is followed.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        inbox: Inbox,
+        folder: str,
+        homes: Sequence[Path] = (),
+        free_from: Path | None = None,
+    ) -> None:
+        self._config = config
+        self._inbox = inbox
+        self._folder = folder
+        self._homes = homes
+        self._free_from = free_from
+        self._own = paths_in_config(config)
+        self._cache: dict[str, Source | JobError] = {}
+
+    def find(self, role: str, reference: str, image: str) -> Source:
+        """The file of a companion that did not lie beside its image.
+
+        Raises `MaskMissing`, also if it should lie there, and `PathEscapesInbox`.
+        """
+        if not reference:
+            raise _not_beside(role, self._inbox, image)
+        if reference not in self._cache:
+            try:
+                self._cache[reference] = self._find(role, reference)
+            except (MaskMissing, PathEscapesInbox) as error:
+                error.where = error.where or role
+                self._cache[reference] = error
+        result = self._cache[reference]
+        if isinstance(result, JobError):
+            raise type(result)(result.detail, hint=result.hint, where=result.where)
+        return result
+
+    def _find(self, role: str, reference: str) -> Source:
+        if (text := reference.strip()) in self._own:
+            path = self._config.file.parent / text
+            if path.is_file():
+                return Source(path, None, real=Path(os.path.realpath(path)))
+            raise MaskMissing(f"{role}: there is no {path}, which pipeline.yaml names")
+        if self._free_from is not None and (path := self._free_from / text).is_file():
+            return Source(path, None, real=Path(os.path.realpath(path)))
+        try:
+            options = places(self._inbox, self._folder, text)
+        except PathEscapesInbox as error:
+            raise PathEscapesInbox(f"{role}: {error.detail}") from None
+        if not is_image_name(text):
+            raise MaskMissing(f"{role}: {shown(text)} does not have the ending of an image")
+        for home in self._homes:
+            if (path := _inside(home, text)) is not None:
+                return Source(path, None)
+        for place in options:
+            if (source := self._at(place)) is not None:
+                return source
+        return self._unreachable(role, options, text)
+
+    def _at(self, place: Place) -> Source | None:
+        if place.root is None:
+            path = _inside(self._inbox.path, place.path)
+            return None if path is None else Source(path, place.path)
+        if (file := literal_file(place, self._inbox.source_roots)) is None:
+            return None
+        if file.real is None:
+            raise escape_error(file)
+        return Source(file.path, None, real=file.real)
+
+    def _unreachable(self, role: str, options: Iterable[Place], text: str) -> Source:
+        """A companion that may lie in a place that cannot be looked at. Raises `MaskMissing`."""
+        why_missing = f"there is no {shown(printable(slashed(text)))}"
+        for place in options:
+            path = self._inbox.path / place.path
+            if why := unreachable_reason(path, through_links=place.root is not None):
+                return Source(path, None, unreachable=why)
+            if why := obstacle(path):
+                why_missing = f"{shown(text)} {why}"
+        raise MaskMissing(f"{role}: {why_missing}")
+
+
+def _inside(home: Path, text: str) -> Path | None:
+    """The file at a path below a folder, reached through no link and no hidden folder; None if
+    there is none."""
+    text = os.path.normpath(slashed(text))
+    if text.startswith(("/", "..")) or any(map(is_passed_over, text.split("/"))):
+        return None
+    path = home / text
+    is_direct = Path(os.path.realpath(path)) == Path(os.path.realpath(home)) / text
+    return path if is_direct and path.is_file() else None
+
+
+def lacking(files: Iterable[Mapping[str, Any]], needs: Iterable[Need]) -> list[Need]:
+    """The needed companions that are not among these."""
+    there = {(file["role"], file.get("reference") or "") for file in files}
+    return [need for need in needs if need not in there]
+
+
+def find_needed(files: CompanionFiles, spec: JobSpec, image: Source) -> dict[Need, Source]:
+    """The companions that a job names by their paths.
+
+    Raises `JobError` if one is missing, or one that should lie beside the image.
+    """
+    needs = needs_of(spec)
+    beside = [] if image.mask is None else [{"role": "mask"}]
+    return {need: files.find(*need, image=image.path.name) for need in lacking(beside, needs)}
+
+
+def needs_of(spec: JobSpec) -> list[Need]:
+    """The companions that a job needs."""
+    return companions.needed({"type": s.type, "params": s.params} for s in spec.stages)
+
+
+def _not_beside(role: str, inbox: Inbox, image: str) -> MaskMissing:
+    """The error of a job whose companion should lie beside its image."""
+    stem, _, ending = image.rpartition(".")
+    name = f"{stem}.{role}.{ending}"
+    text = f"no {name} came beside {image}"
+    if not inbox.pairs_masks:
+        text = f"the inbox {inbox.name} takes in no masks, since its pipeline does not ask for them"
+    hint = f"Put it into source/, beside this file, as {name}, and retry the job; or drop both."
+    return MaskMissing(f"{role}: {text}", hint=hint, where=role)

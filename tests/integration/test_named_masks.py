@@ -1,0 +1,323 @@
+"""Masks that sidecars, job files, tables and pipeline.yaml name by their paths."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dna_pipeline.execution.dispatcher import Dispatcher
+from dna_pipeline.ledger import requests
+from dna_pipeline.ledger.tables import Drop
+from dna_pipeline.operations.check_plan import preview
+from tests.integration.companions import MASKED, weights
+from tests.integration.conftest import Site
+from tests.integration.test_dispatch import PlayedExecutor
+
+__all__ = ["weights"]
+
+pytestmark = pytest.mark.usefixtures("weights")
+
+MakeSite = Callable[..., Site]
+
+ROUND, SQUARE = b"a round mask", b"a square mask"
+NAMED = "img2img: {mask: shapes/round.png}\n"
+
+
+@pytest.fixture
+def painted(make_site: MakeSite) -> Site:
+    return painting(make_site)
+
+
+def painting(make_site: MakeSite, *root: Path, **keys: Any) -> Site:
+    site = make_site(*root, pipeline="two_stages", **keys)
+    site.put("shapes/round.png", ROUND)
+    return site
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def masks(site: Site) -> dict[str, list[str | None]]:
+    """The references of the companions of each image that was claimed."""
+    drops = [site.drop(job) for job in site.jobs()]
+    return {
+        drop.image or "": [file.get("reference") for file in drop.companions or ()]
+        for drop in drops
+    }
+
+
+def errors(site: Site) -> list[tuple[str, str]]:
+    return [(job.name, job.error["code"]) for job in site.jobs() if job.error is not None]
+
+
+def orders(site: Site) -> list[list[tuple[str, str, str]]]:
+    """The inputs of the orders of all jobs, in their order."""
+    executor = PlayedExecutor()
+    executor.capacity = 10
+    Dispatcher(site.config, site.ledger, executor).dispatch()
+    return [[(f.role, Path(f.path).name, f.reference) for f in o.inputs] for o in executor.orders]
+
+
+@pytest.mark.parametrize("originals", ["archive", "delete", "keep"])
+def test_a_sidecar_names_a_mask_which_stays(make_site: MakeSite, originals: str) -> None:
+    site = painting(make_site, originals=originals)
+    site.put("cat.png.yaml", NAMED)
+    site.put("cat.png")
+    site.settle()
+    (mask,) = site.drop(site.job()).companions or []
+    assert mask == {
+        "role": "mask", "name": "round.mask.png", "sha256": sha256(ROUND), "bytes": len(ROUND),
+        "reference": "shapes/round.png",
+    }  # fmt: skip
+    assert ROUND in [path.read_bytes() for path in site.claims()]
+    site.run_next()
+    assert (site.inbox / "shapes/round.png").read_bytes() == ROUND
+    assert site.claims() == []
+    (folder,) = [site.outbox / name for name in site.folders()]
+    files = json.loads((folder / "manifest.json").read_bytes())["input"]["files"]
+    assert [(f["role"], f.get("reference")) for f in files] == [
+        ("image", None), ("sidecar", None), ("mask", "shapes/round.png"),
+    ]  # fmt: skip
+    archived = {path.name for path in (folder / "source").glob("*")}
+    assert archived == (
+        {"cat.png", "cat.png.yaml", "round.mask.png"} if originals == "archive" else set()
+    )
+
+
+def test_the_worker_gets_the_mask_that_the_job_names(painted: Site) -> None:
+    painted.put("shapes/square.png", SQUARE)
+    painted.put("cat.png.yaml", "matrix: {img2img.mask: [shapes/round.png, shapes/square.png]}\n")
+    painted.put("cat.png")
+    painted.settle()
+    assert masks(painted) == {"cat.png": ["shapes/round.png", "shapes/square.png"]}
+    assert orders(painted) == [
+        [("image", "cat.png", ""), ("mask", f"{name}.mask.png", f"shapes/{name}.png")]
+        for name in ("round", "square")
+    ]
+
+
+def test_each_row_has_its_mask_and_its_archive(painted: Site) -> None:
+    painted.put("shapes/square.png", SQUARE)
+    painted.put("cat.png")
+    painted.put("dog.png", b"a dog")
+    rows = "cat.png,shapes/round.png\ncat.png,shapes/square.png\ndog.png,shapes/round.png\n"
+    painted.put("all.csv", f"image,img2img.mask\n{rows}")
+    painted.settle()
+    assert [job.name for job in painted.jobs()] == ["cat.png", "cat.png", "dog.png"]
+    for _ in range(3):
+        painted.run_next()
+    sources = sorted(
+        sorted(path.name for path in (painted.outbox / name / "source").iterdir())
+        for name in painted.folders()
+    )
+    assert sources == [
+        [f"{name}.png", f"{name}.png.yaml", f"{mask}.mask.png"]
+        for name, mask in (("cat", "round"), ("cat", "square"), ("dog", "round"))
+    ]
+    painted.accounts().write()
+    assert painted.left() == {"shapes/round.png", "shapes/square.png"}
+    assert painted.claims() == []
+
+
+def test_a_row_whose_mask_is_not_there_is_wrong(painted: Site) -> None:
+    painted.put("cat.png")
+    painted.put("dog.png", b"a dog")
+    painted.put(
+        "all.csv", "image,img2img.mask\ncat.png,shapes/rund.png\ndog.png,shapes/round.png\n"
+    )
+    painted.settle()
+    painted.run_next()
+    painted.accounts().write()
+    (report,) = painted.outbox.rglob("batch.csv")
+    rows = list(csv.DictReader(io.StringIO(report.read_text("utf-8-sig"), newline="")))
+    assert [(row["status"], row["code"]) for row in rows] == [
+        ("wrong", "mask_missing"), ("completed", ""),
+    ]  # fmt: skip
+    assert "row 2: mask: there is no 'shapes/rund.png'" in rows[0]["detail"]
+
+
+def test_the_same_rows_run_again_only_if_the_mask_changed(make_site: MakeSite) -> None:
+    site = painting(make_site, originals="keep", on_duplicate="skip")
+    site.put("cat.png")
+    table = "image,img2img.mask\ncat.png,shapes/round.png\n"
+    site.put("all.csv", table)
+    site.settle()
+    site.run_next()
+    site.put("again.csv", table)
+    site.settle()
+    assert len(site.jobs()) == 1
+    site.put("shapes/round.png", SQUARE)
+    site.put("third.csv", table)
+    site.settle()
+    assert [(site.drop(job).companions or [])[0]["sha256"] for job in site.jobs()][-1] == sha256(
+        SQUARE
+    )
+
+
+def test_a_job_file_with_globs_takes_no_masks_for_pictures(make_site: MakeSite) -> None:
+    site = make_site(**MASKED)
+    for name in ("cat.png", "cat.mask.png", "dog.png", "dog.mask.png"):
+        site.put(name, name.encode())
+    site.put("all.yaml", 'images: "*.png"\n')
+    site.settle()
+    assert masks(site) == {"cat.png": [None], "dog.png": [None]}
+    assert site.left() == set()
+
+
+def test_rows_get_the_masks_beside_their_images(make_site: MakeSite) -> None:
+    site = make_site(**MASKED)
+    for name in ("cat.png", "cat.mask.png", "dog.png"):
+        site.put(name, name.encode())
+    site.put("all.csv", "image,img2img.seed\ncat.png,1\ncat.png,2\ndog.png,3\n")
+    site.settle()
+    assert [job.name for job in site.jobs()] == ["cat.png", "cat.png"]
+    assert masks(site) == {"cat.png": [None]}
+    assert site.left() == {"dog.png"}
+    for _ in range(2):
+        site.run_next()
+    site.accounts().write()
+    (report,) = site.outbox.rglob("batch.csv")
+    assert "no dog.mask.png came beside dog.png" in report.read_text("utf-8-sig")
+
+
+@pytest.mark.parametrize("recursive", [False, True])
+def test_a_mask_in_the_inbox_is_no_picture(make_site: MakeSite, recursive: bool) -> None:
+    site = painting(make_site, recursive=recursive)
+    site.put("top.png", SQUARE)
+    site.put("cat.png.yaml", NAMED)
+    site.put("cat.png")
+    site.put("dog.png.yaml", "img2img: {mask: top.png}\n")
+    site.put("dog.png", b"a dog")
+    site.settle()
+    site.restart()
+    site.settle()
+    assert sorted(job.name for job in site.jobs()) == ["cat.png", "dog.png"]
+    assert site.left() == {"shapes/round.png", "top.png"}
+    assert "serves as a mask, since dog.png.yaml named it" in site.gate.finder.ignored["top.png"]
+    site.put("top.png", b"improved")
+    site.settle()
+    assert len(site.jobs()) == 2
+    content = preview(site.config, site.config.inboxes[0])
+    assert content.candidates == []
+    assert "serves as a mask" in content.ignored["top.png"]
+
+
+def test_the_image_waits_an_hour_for_a_mask_that_is_named(painted: Site) -> None:
+    (painted.inbox / "shapes/round.png").unlink()
+    painted.put("cat.png.yaml", NAMED)
+    painted.put("cat.png")
+    painted.tick(100)
+    reason = "cat.png.yaml waits for shapes/round.png"
+    assert painted.waiting() == {"cat.png": reason, "cat.png.yaml": reason}
+    painted.put("shapes/round.png", ROUND)
+    painted.settle()
+    assert masks(painted) == {"cat.png": ["shapes/round.png"]}
+
+
+def test_after_an_hour_the_job_fails_and_says_why(painted: Site) -> None:
+    (painted.inbox / "shapes/round.png").unlink()
+    painted.put("cat.png.yaml", NAMED)
+    painted.put("cat.png")
+    painted.tick(3700)
+    assert errors(painted) == [("cat.png", "mask_missing")]
+    assert "there is no 'shapes/round.png'" in str(painted.job().error)
+
+
+def test_a_mask_that_is_still_written_keeps_its_image_waiting(painted: Site) -> None:
+    painted.put("cat.png.yaml", NAMED)
+    painted.put("cat.png")
+    painted.tick(3)
+    painted.put("shapes/round.png", b"broken")
+    painted.tick(8)
+    assert painted.jobs() == []
+    painted.put("shapes/round.png", ROUND)
+    painted.settle()
+    assert masks(painted) == {"cat.png": ["shapes/round.png"]}
+
+
+@pytest.mark.parametrize(
+    "path", ["../outside.png", "/etc/outside.png", "C:\\\\outside.png", ".dna/x.png", "link.png"]
+)
+def test_no_path_leads_out_of_the_inbox(painted: Site, path: str) -> None:
+    outside = painted.root / "outside.png"
+    outside.write_bytes(SQUARE)
+    painted.put(".dna/x.png", SQUARE)
+    (painted.inbox / "link.png").symlink_to(outside)
+    painted.put("cat.png.yaml", f'img2img: {{mask: "{path}"}}\n')
+    painted.put("cat.png")
+    painted.tick(3700)
+    ((name, code),) = errors(painted)
+    assert name == "cat.png"
+    assert code in ("path_escapes_inbox", "mask_missing")
+    assert SQUARE not in [path.read_bytes() for path in painted.claims() if path.name != "x.png"]
+
+
+def test_a_source_root_may_hold_the_masks(make_site: MakeSite, tmp_path: Path) -> None:
+    (tmp_path / "library").mkdir()
+    (tmp_path / "library/round.png").write_bytes(ROUND)
+    site = make_site(pipeline="two_stages", source_roots=["library"])
+    site.put("cat.png.yaml", "img2img: {mask: round.png}\n")
+    site.put("cat.png")
+    site.settle()
+    assert masks(site) == {"cat.png": ["round.png"]}
+    site.put("dog.png", b"a dog")
+    site.put("all.csv", f"image,img2img.mask\ndog.png,{tmp_path}/library/round.png\n")
+    site.settle()
+    assert masks(site)["dog.png"] == [f"{tmp_path}/library/round.png"]
+    assert [inputs[1] for inputs in orders(site)] == [
+        ("mask", "round.mask.png", path) for path in ("round.png", f"{tmp_path}/library/round.png")
+    ]
+    assert (tmp_path / "library/round.png").read_bytes() == ROUND
+
+
+def test_pipeline_yaml_may_name_a_mask_beside_it(make_site: MakeSite, tmp_path: Path) -> None:
+    site = make_site(pipeline="two_stages", defaults={"img2img": {"mask": "masks/all.png"}})
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "masks/all.png").write_bytes(SQUARE)
+    for name in ("cat.png", "dog.png"):
+        site.put(name, name.encode())
+    site.settle()
+    drops: list[Drop] = [site.drop(job) for job in site.jobs()]
+    assert [(d.companions or [])[0]["sha256"] for d in drops] == [sha256(SQUARE)] * 2
+    assert [inputs[1][0] for inputs in orders(site)] == ["mask", "mask"]
+
+
+def test_names_in_a_claim_do_not_collide(painted: Site) -> None:
+    painted.put("round.png", b"an image")
+    painted.put("other/round.png", SQUARE)
+    painted.put("round.png.yaml", "matrix: {img2img.mask: [shapes/round.png, other/round.png]}\n")
+    painted.settle()
+    assert orders(painted) == [
+        [("image", "round.png", ""), ("mask", "round.mask.png", "shapes/round.png")],
+        [("image", "round.png", ""), ("mask", "round-2.mask.png", "other/round.png")],
+    ]
+
+
+def test_a_late_sidecar_brings_the_mask_that_it_names(painted: Site) -> None:
+    painted.put("cat.png")
+    painted.settle()
+    painted.put("cat.png.yaml", NAMED)
+    painted.settle()
+    assert masks(painted) == {"cat.png": ["shapes/round.png"]}
+    assert [len(inputs) for inputs in orders(painted)] == [2]
+    assert painted.left() == {"shapes/round.png"}
+
+
+def test_a_cancelled_row_keeps_its_mask(painted: Site) -> None:
+    painted.put("cat.png")
+    painted.put("all.csv", "image,img2img.mask\ncat.png,shapes/round.png\n")
+    painted.settle()
+    job = painted.job()
+    painted.ledger.transact(lambda s: requests.request_cancel(s, job.id))
+    painted.publish()
+    (folder,) = painted.outbox.glob(f"in/*/cancelled/*-{job.id[:8]}")
+    sources = {path.name for path in (folder / "source").iterdir()}
+    assert sources == {"cat.png", "cat.png.yaml", "round.mask.png"}
