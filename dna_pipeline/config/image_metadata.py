@@ -17,7 +17,7 @@ from dna_pipeline.config.yaml12 import is_mapping
 _PAIR = re.compile(r'\s*([A-Za-z][\w /-]*):\s*("(?:[^"\\]|\\.)*"|[^,]*)(?:,|$)')
 _LEAST_PAIRS = 3
 """A last line with fewer of them belongs to the prompt."""
-_NEGATIVE = "Negative prompt:"
+NEGATIVE = "Negative prompt:"
 _A1111_KEYS = {
     "Steps": ("steps", int), "Sampler": ("sampler", str), "Schedule type": ("schedule", str),
     "CFG scale": ("guidance_scale", float), "Seed": ("seed", int),
@@ -78,8 +78,8 @@ def of_a1111(text: str) -> dict[str, Any]:
     pairs = _PAIR.findall(last)
     if len(pairs) < _LEAST_PAIRS:
         lines, pairs = [*lines, last], []
-    start = next((i for i, line in enumerate(lines) if line.startswith(_NEGATIVE)), len(lines))
-    negative = "\n".join(lines[start:]).removeprefix(_NEGATIVE).strip()
+    start = next((i for i, line in enumerate(lines) if line.startswith(NEGATIVE)), len(lines))
+    negative = "\n".join(lines[start:]).removeprefix(NEGATIVE).strip()
     values = {"prompt": "\n".join(lines[:start]).strip(), "negative_prompt": negative}
     return values | _of_pairs(dict(reversed(pairs)))  # the first of two with one key counts
 

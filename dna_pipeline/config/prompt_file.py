@@ -11,7 +11,7 @@ import re
 from typing import Any
 
 from dna_pipeline.config import yaml12
-from dna_pipeline.config.image_metadata import MetadataError, of_a1111
+from dna_pipeline.config.image_metadata import NEGATIVE, MetadataError, of_a1111
 
 SUFFIX = ".txt"
 STAGE = "img2img"
@@ -29,25 +29,48 @@ def is_prompt_file(name: str) -> bool:
 
 
 def as_yaml(data: bytes) -> bytes:
-    """A prompt file as a sidecar's bytes; the file itself if it is no text in UTF-8, which no
-    reader of sidecars accepts either."""
+    """A prompt file as a sidecar's bytes, with each key in the line of the text that it comes from;
+    the file itself if it is no text in UTF-8, which no reader of sidecars accepts either."""
     try:
         text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         return data
-    values = _values(text.replace("\r\n", "\n"))
-    return (yaml12.dumps({STAGE: values} if values else {}, indent=2) + "\n").encode()
+    lines = text.replace("\r\n", "\n").rstrip().split("\n")
+    values = _values(lines)
+    places = {name: _line(lines, name) for name in values}
+    entries, last = "", 1
+    for name in sorted(values, key=places.__getitem__):
+        entry = f"{yaml12.dumps(name)}: {yaml12.dumps(values[name])}"
+        entries += ("," if entries else "") + "\n" * (places[name] - last) + entry
+        last = places[name]
+    return (f"{{{yaml12.dumps(STAGE)}: {{{entries}}}}}\n" if values else "{}\n").encode()
 
 
-def _values(text: str) -> dict[str, Any]:
-    lines = text.strip().split("\n")
-    plain = "\n".join(line for line in lines if not line.lstrip().startswith("--"))
+def _line(lines: list[str], name: str) -> int:
+    """Number of the line that a value comes from, counted from 1."""
+    if name == "prompt":
+        starts = (bool(line.strip()) and not _is_options(line) for line in lines)
+    elif name == "negative_prompt" and any(line.startswith(NEGATIVE) for line in lines):
+        starts = (line.startswith(NEGATIVE) for line in lines)
+    else:
+        starts = (False for _ in lines)
+    named = (number for number, is_start in enumerate(starts, 1) if is_start)
+    options = (n for n, line in enumerate(lines, 1) if _is_options(line) and f"--{name}" in line)
+    return next(options, next(named, len(lines)))
+
+
+def _is_options(line: str) -> bool:
+    return line.lstrip().startswith("--")
+
+
+def _values(lines: list[str]) -> dict[str, Any]:
+    plain = "\n".join(line for line in lines if not _is_options(line)).strip()
     try:
         values = of_a1111(plain)
     except MetadataError:  # the last line has parameters that are none
         values = {"prompt": plain}
     for line in lines:
-        if line.lstrip().startswith("--"):
+        if _is_options(line):
             values |= {name: _value(name, value) for name, value in _OPTION.findall(line)}
     return {name: value for name, value in values.items() if value != ""}
 

@@ -48,3 +48,18 @@ def test_no_text_is_an_error() -> None:
 def test_names() -> None:
     assert is_prompt_file("a/Cat.TXT")
     assert not is_prompt_file("cat.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("\n\na cat\nand a dog\n--steps 9\n--negative_prompt low",
+         {"prompt": 3, "steps": 5, "negative_prompt": 6}),
+        ("a cat\nof clay\nNegative prompt: low\nSteps: 9, Sampler: Euler a, Seed: 3",
+         {"prompt": 1, "negative_prompt": 3, "steps": 4, "seed": 4}),
+        ("--steps 9 --prompt x", {"prompt": 1, "steps": 1}),
+    ],
+)  # fmt: skip
+def test_messages_name_the_line_of_the_text(text: str, lines: dict[str, int]) -> None:
+    document = parse_sidecar(as_yaml(text.encode()))
+    assert {name: document.line(("img2img", name)) for name in lines} == lines
