@@ -155,6 +155,9 @@ def _not_beside(role: str, inbox: Inbox, image: str) -> MaskMissing:
     name = f"{stem}.{role}.{ending}"
     text = f"no {name} came beside {image}"
     if not inbox.pairs_masks:
-        text = f"the inbox {inbox.name} takes in no masks, since its pipeline does not ask for them"
+        text = (
+            f"neither the pipeline nor the defaults of the inbox {inbox.name} have {role}: file, "
+            f"so it takes in none by their names; name it by its path, {role}: {name}"
+        )
     hint = f"Put it into source/, beside this file, as {name}, and retry the job; or drop both."
     return MaskMissing(f"{role}: {text}", hint=hint, where=role)
