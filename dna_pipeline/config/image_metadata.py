@@ -14,7 +14,10 @@ from typing import Any, cast
 
 from dna_pipeline.config.yaml12 import is_mapping
 
-_PAIR = re.compile(r'\s*([A-Za-z][\w /-]*):\s*("(?:[^"\\]|\\.)*"|[^,]*)(?:,|$)')
+_PAIR = re.compile(r'\s{0,8}([A-Za-z][\w /-]{0,60}):\s{0,8}("(?:[^"\\]|\\.)*"|[^,]*)(?:,|$)')
+_MOST_CHARS = 8_000
+"""Longest last line in which parameters are looked for: the search for pairs takes time in the
+square of its length."""
 _LEAST_PAIRS = 3
 """A last line with fewer of them belongs to the prompt."""
 NEGATIVE = "Negative prompt:"
@@ -75,7 +78,7 @@ def parameters_of(texts: Mapping[str, str]) -> dict[str, Any]:
 def of_a1111(text: str) -> dict[str, Any]:
     """Parameters in the text `parameters` of AUTOMATIC1111. Raises `MetadataError`."""
     *lines, last = text.strip().split("\n")
-    pairs = _PAIR.findall(last)
+    pairs = _PAIR.findall(last) if len(last) <= _MOST_CHARS else []
     if len(pairs) < _LEAST_PAIRS:
         lines, pairs = [*lines, last], []
     start = next((i for i, line in enumerate(lines) if line.startswith(NEGATIVE)), len(lines))

@@ -20,6 +20,8 @@ STAGE = "img2img"
 _OPTION = re.compile(r'--([A-Za-z_]+)(?:\s+|=)("(?:[^"\\]|\\.)*"|(?:(?!\s--[A-Za-z_]).)*)')
 _ESCAPED = re.compile(r'\\(["\\])')
 _NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
+_MOST_CHARS = 20_000
+"""Longest text in which options are looked for; a longer one is too long for a prompt anyway."""
 _TEXTS = frozenset({"prompt", "negative_prompt", "positive_prompt"})
 
 
@@ -36,7 +38,7 @@ def as_yaml(data: bytes) -> bytes:
     except UnicodeDecodeError:
         return data
     lines = text.replace("\r\n", "\n").rstrip().split("\n")
-    values = _values(lines)
+    values = _values(lines) if len(text) <= _MOST_CHARS else {"prompt": text}
     places = {name: _line(lines, name) for name in values}
     entries, last = "", 1
     for name in sorted(values, key=places.__getitem__):

@@ -23,7 +23,7 @@ MAX_DEPTH = 8
 FIELDS = ("batch", "folder", "inbox", "name", "pipeline", "row", "seed", "stem", "tags")
 _META = "meta"
 _PLAIN = re.compile(r"[^{}|]+|\|")
-_FILE_NAME = re.compile(r"(?<![\\\w])__([^\W_]|[^\W_][\w ./-]*?[^\W_])__")
+_FILE_NAME = re.compile(r"(?<![\\\w])__([^\W_]|[^\W_][\w ./-]{0,200}?[^\W_])__")
 
 Lines = Callable[[str], Sequence[str]]
 """Gives the lines of the wildcard file of a name. Raises `TemplateError` for a file without any."""

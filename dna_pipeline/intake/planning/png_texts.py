@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import IO
 
@@ -12,7 +13,10 @@ from dna_pipeline.config.image_metadata import MetadataError
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_BYTES = 4_000_000
-"""Longest text that is read."""
+"""Longest text that is read; and of all texts of a file together, no more are read after it."""
+
+MAX_TEXTS = 200
+"""Most texts of one file that are read."""
 
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 
@@ -49,15 +53,20 @@ def png_texts(path: Path) -> dict[str, str]:
         OSError: the file cannot be read.
     """
     texts: dict[str, str] = {}
+    chars = 0
     with path.open("rb") as file:
         if file.read(len(SIGNATURE)) != SIGNATURE:
             return {}
-        for kind, data in _text_chunks(file):
+        for kind, data in islice(_text_chunks(file), MAX_TEXTS):
+            keyword, _, rest = data.partition(b"\0")
+            name = keyword.decode("latin-1")
+            if name in texts or chars > MAX_BYTES:
+                continue
             try:
-                keyword, text = _decoded(kind, data)
+                texts[name] = _decoded(kind, rest)
             except (ValueError, zlib.error):
                 continue
-            texts.setdefault(keyword, text)
+            chars += len(texts[name])
     return texts
 
 
@@ -73,16 +82,16 @@ def _text_chunks(file: IO[bytes]) -> Iterator[tuple[bytes, bytes]]:
             file.seek(length + 4, 1)
 
 
-def _decoded(kind: bytes, data: bytes) -> tuple[str, str]:
-    keyword, _, rest = data.partition(b"\0")
+def _decoded(kind: bytes, rest: bytes) -> str:
+    """The text of a chunk from what follows its keyword. Raises ValueError or `zlib.error`."""
     if kind == b"tEXt":
-        return keyword.decode("latin-1"), _latin_or_utf8(rest)
+        return _latin_or_utf8(rest)
     if kind == b"zTXt":
-        return keyword.decode("latin-1"), _latin_or_utf8(_inflated(rest[1:]))
+        return _latin_or_utf8(_inflated(rest[1:]))
     is_compressed, rest = rest[:1] == b"\1", rest[2:]
     _language, _, rest = rest.partition(b"\0")
     _translated, _, text = rest.partition(b"\0")
-    return keyword.decode("latin-1"), (_inflated(text) if is_compressed else text).decode("utf-8")
+    return (_inflated(text) if is_compressed else text).decode("utf-8")
 
 
 def _latin_or_utf8(data: bytes) -> str:
@@ -94,9 +103,9 @@ def _latin_or_utf8(data: bytes) -> str:
 
 
 def _inflated(data: bytes) -> bytes:
-    """Raises ValueError for a text that is too long."""
+    """Raises ValueError for a text that is too long or breaks off."""
     reader = zlib.decompressobj()
     text = reader.decompress(data, MAX_BYTES)
-    if reader.unconsumed_tail:
-        raise ValueError("too long")
+    if not reader.eof:
+        raise ValueError("too long, or it breaks off")
     return text

@@ -63,3 +63,10 @@ def test_names() -> None:
 def test_messages_name_the_line_of_the_text(text: str, lines: dict[str, int]) -> None:
     document = parse_sidecar(as_yaml(text.encode()))
     assert {name: document.line(("img2img", name)) for name in lines} == lines
+
+
+@pytest.mark.timeout(20)  # in seconds; without a bound it takes hours
+@pytest.mark.parametrize("part", ['--a "', "--a ", "a: ", " __a"])
+def test_a_text_that_is_too_long_is_no_list_of_options(part: str) -> None:
+    text = part * (200_000 // len(part)) + "b"
+    assert values(text) == {"prompt": text}

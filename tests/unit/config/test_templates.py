@@ -144,6 +144,13 @@ def test_doubled_braces_give_any_text(text: str, seed: int):
     assert fill(text.replace("{", "{{").replace("}", "}}"), DATA, seed) == text
 
 
+@pytest.mark.timeout(20)  # in seconds; without a bound it takes hours
+def test_long_names_of_wildcard_files_are_no_names():
+    text = " __a" * 200_000
+    with pytest.raises(TemplateError, match="more than"):
+        fill(text, DATA, 1)
+
+
 # --- in a job ---
 
 PIPELINE = """\

@@ -197,6 +197,24 @@ def test_damaged_and_huge_texts_are_passed_over(tmp_path: Path, rest: bytes) -> 
     assert png_texts(path) == {"b": "text"}
 
 
+def test_texts_that_unpack_to_gigabytes_are_not_all_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    packed = zlib.compress(b"x" * 3_000_000)
+    texts = b"".join(chunk(b"zTXt", b"%d\0\0" % n + packed) for n in range(300))
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + texts)
+    assert len(png_texts(path)) == 2
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"tEXt", b"a\0") * 1000)
+    assert png_texts(path) == {"a": ""}
+
+
+@pytest.mark.timeout(20)  # in seconds; without a bound it takes hours
+@pytest.mark.parametrize("part", ["a", " ", "a ", 'a:"', "_", "a: "])
+def test_a_long_line_is_no_list_of_parameters(part: str) -> None:
+    text = part * (1_000_000 // len(part)) + "b"
+    assert of_a1111(text) == {"prompt": text.strip(), "negative_prompt": ""}
+    assert of_a1111("a cat\n" + part * (7_000 // len(part)))["prompt"].startswith("a cat")
+
+
 def test_other_files_have_none(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     Image.new("RGB", (8, 8)).save(path, comment=b"parameters")
