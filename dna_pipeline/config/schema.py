@@ -316,24 +316,6 @@ class SidecarHead(BaseModel):
     # Built when the first sidecar is read, since most commands read none.
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True, defer_build=True)
 
-    image: str | None = None
-    images: str | Annotated[list[str], Field(min_length=1)] | None = None
-    matrix: dict[str, Annotated[list[Any], Field(min_length=1)]] | None = None
-    count: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    max_failures: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
-    on_duplicate: Literal["skip", "run"] | None = None
-    pipeline: str | None = None
-    priority: Priority | None = None
-    not_before: Annotated[str, AfterValidator(_time)] | None = None
-    seed: Annotated[int, Field(ge=-(2**63), le=2**63 - 1)] | Literal["from_content"] | None = None
-    seed_offset: Annotated[int, Field(ge=0, le=2**32)] | None = None
-    tags: list[str] = []
-    meta: dict[str, Any] = {}
-    metadata: Metadata | None = Field(
-        None,
-        description="what the files of all stages say of their making; see the parameter of stages",
-        json_schema_extra={"default_words": "as the inbox and the pipeline have it"},
-    )
     image: str | None = Field(
         None,
         description="the image that this file is about, relative to the file; makes it a job file",
@@ -397,6 +379,11 @@ class SidecarHead(BaseModel):
     tags: list[str] = Field([], description="words of your choice, copied to manifest and ledger")
     meta: dict[str, Any] = Field(
         {}, description="values of your choice, copied to the manifest; prompts may use them"
+    )
+    metadata: Metadata | None = Field(
+        None,
+        description="what the files of all stages say of their making; see the parameter of stages",
+        json_schema_extra={"default_words": "as the inbox and the pipeline have it"},
     )
 
 

@@ -18,13 +18,13 @@ from __future__ import annotations
 import errno
 import threading
 import warnings
-from collections.abc import Generator, Mapping
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from PIL import ExifTags, Image, PngImagePlugin
+from PIL import ExifTags, Image
 
 from dna_pipeline.base.errors import ImageTooLarge, ImageUnreadable, JobError
 from dna_pipeline.base.files import write_atomic
@@ -130,19 +130,9 @@ fifth to two fifths of the time.
 """
 
 
-def save_png(image: Image.Image, path: Path, text: Mapping[str, str] | None = None) -> None:
-    """Write a PNG whole or not at all; the same pixels and text give the same bytes.
-
-    Args:
-        text: chunks put before the pixels, in this order: tEXt, or iTXt where a value is not
-            Latin-1. Keys are 1 to 79 Latin-1 characters.
-    """
-    info = PngImagePlugin.PngInfo()
-    for key, value in (text or {}).items():
-        info.add_text(key, value.replace("\0", ""))
-    write_atomic(
-        path, lambda file: image.save(file, "PNG", pnginfo=info, icc_profile=None, **PNG_OPTIONS)
-    )
+def save_png(image: Image.Image, path: Path) -> None:
+    """Write a PNG whole or not at all; the same pixels give the same bytes."""
+    write_atomic(path, lambda file: image.save(file, "PNG", icc_profile=None, **PNG_OPTIONS))
 
 
 @contextmanager

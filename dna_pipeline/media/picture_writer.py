@@ -1,17 +1,12 @@
-"""Pictures written as PNG, WebP or JPEG, with the texts and the marks that go into them.
+"""Pictures written as PNG, WebP or JPEG, with the text that says how they were made.
 
-`save_picture` is the only place that puts metadata into such a file:
-
-| | text `parameters` | other texts | XMP packet |
-|---|---|---|---|
-| PNG | tEXt or iTXt | tEXt or iTXt | iTXt `XML:com.adobe.xmp` |
-| WebP | EXIF UserComment | left out | chunk `XMP ` |
-| JPEG | EXIF UserComment | left out | segment APP1 |
+AUTOMATIC1111's text `parameters` is a text of that name in a PNG (tEXt or iTXt), and the
+UserComment of EXIF in the others. Marks are put in afterwards: see `media/marks`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -23,15 +18,12 @@ from dna_pipeline.media.images import PNG_OPTIONS
 
 FormatName = Literal["png", "webp", "jpeg"]
 
-XMP_KEYWORD = "XML:com.adobe.xmp"
-"""Keyword of a PNG's iTXt chunk with an XMP packet (XMP specification, part 3, 1.1.5)."""
 PARAMETERS = "parameters"
 """The text in which AUTOMATIC1111 keeps how a picture was made."""
 _UNICODE = b"UNICODE\0"
 """Start of an EXIF UserComment in UTF-16 (EXIF 3.0, 4.6.6); AUTOMATIC1111 writes big endian."""
 _MAX_SEGMENT_BYTES = 65_533
-_MAX_XMP_BYTES = _MAX_SEGMENT_BYTES - len(b"http://ns.adobe.com/xap/1.0/\0")
-"""Most bytes of a JPEG's segment, and of an XMP packet in one."""
+"""Most bytes of a JPEG's segment."""
 LOSSLESS_QUALITY = 100
 """The quality at which a WebP is lossless."""
 FULL_COLOUR_QUALITY = 90
@@ -41,7 +33,6 @@ TEXT_LEFT_OUT = (
     "The text with the prompt and the parameters is too long for a JPEG, so it was left out; the "
     "manifest has them all."
 )
-MARK_LEFT_OUT = "The XMP packet is too long for a JPEG, so it was left out."
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,28 +73,23 @@ class Encoding:
         return FORMATS[self.format]
 
 
-@dataclass(frozen=True, slots=True)
-class Metadata:
-    """Texts by their names, such as `parameters`, and an XMP packet."""
-
-    texts: Mapping[str, str]
-    xmp: bytes | None = None
-
-
 def is_lossless(name: FormatName, quality: int) -> bool:
     """True if a picture can be read back as it was, its transparency too."""
     return name == "png" or (name == "webp" and quality == LOSSLESS_QUALITY)
 
 
 def save_picture(
-    picture: Image.Image, path: Path, encoding: Encoding, metadata: Metadata
+    picture: Image.Image, path: Path, encoding: Encoding, parameters: str = ""
 ) -> list[str]:
     """Write a picture (RGB or RGBA) whole or not at all; equal arguments give equal bytes.
+
+    Args:
+        parameters: how it was made, in AUTOMATIC1111's form; "" to say nothing of it.
 
     Returns:
         Sentences for the manifest about what the file could not hold.
     """
-    save, remarks = _WRITERS[encoding.format](picture, encoding.quality, metadata)
+    save, remarks = _WRITERS[encoding.format](picture, encoding.quality, parameters)
     write_atomic(path, save)
     return remarks
 
@@ -111,17 +97,15 @@ def save_picture(
 _Save = Callable[[IO[bytes]], Any]
 
 
-def _png(picture: Image.Image, _quality: int, metadata: Metadata) -> tuple[_Save, list[str]]:
+def _png(picture: Image.Image, _quality: int, parameters: str) -> tuple[_Save, list[str]]:
     info = PngImagePlugin.PngInfo()
-    for key, value in metadata.texts.items():
-        info.add_text(key, value.replace("\0", ""))
-    if metadata.xmp is not None:
-        info.add_itxt(XMP_KEYWORD, metadata.xmp.decode())
+    if parameters:
+        info.add_text(PARAMETERS, parameters.replace("\0", ""))
     options: dict[str, Any] = {"pnginfo": info, "icc_profile": None, **PNG_OPTIONS}
     return lambda file: picture.save(file, "PNG", **options), []
 
 
-def _webp(picture: Image.Image, quality: int, metadata: Metadata) -> tuple[_Save, list[str]]:
+def _webp(picture: Image.Image, quality: int, parameters: str) -> tuple[_Save, list[str]]:
     # At most 100 of effort, for lossless files, would take ten times as long for 3 % less.
     is_exact = quality == LOSSLESS_QUALITY
     options: dict[str, Any] = {
@@ -130,32 +114,27 @@ def _webp(picture: Image.Image, quality: int, metadata: Metadata) -> tuple[_Save
         "quality": 50 if is_exact else quality,
         "alpha_quality": 100,
         "method": 4,
-        "exif": _exif(metadata.texts),
-        "xmp": metadata.xmp or b"",
+        "exif": _exif(parameters),
         "icc_profile": None,
     }
     return lambda file: picture.save(file, "WEBP", **options), []
 
 
-def _jpeg(picture: Image.Image, quality: int, metadata: Metadata) -> tuple[_Save, list[str]]:
+def _jpeg(picture: Image.Image, quality: int, parameters: str) -> tuple[_Save, list[str]]:
     remarks: list[str] = []
     flat = picture.convert("RGB")
     if picture.mode == "RGBA":
         paper = Image.new("RGBA", picture.size, "white")
         flat = Image.alpha_composite(paper, picture).convert("RGB")
         remarks.append(FLATTENED)
-    exif, xmp = _exif(metadata.texts), metadata.xmp
+    exif = _exif(parameters)
     if len(exif) > _MAX_SEGMENT_BYTES:
         exif = b""
         remarks.append(TEXT_LEFT_OUT)
-    if xmp is not None and len(xmp) > _MAX_XMP_BYTES:
-        xmp = None
-        remarks.append(MARK_LEFT_OUT)
     options: dict[str, Any] = {
         "quality": quality,
         "subsampling": 0 if quality >= FULL_COLOUR_QUALITY else 2,
         "exif": exif,
-        "xmp": xmp or b"",
         "icc_profile": None,
     }
     return lambda file: flat.save(file, "JPEG", **options), remarks
@@ -164,9 +143,8 @@ def _jpeg(picture: Image.Image, quality: int, metadata: Metadata) -> tuple[_Save
 _WRITERS = {"png": _png, "webp": _webp, "jpeg": _jpeg}
 
 
-def _exif(texts: Mapping[str, str]) -> bytes:
-    """EXIF with the text `parameters` as its UserComment; empty without one."""
-    text = texts.get(PARAMETERS)
+def _exif(text: str) -> bytes:
+    """EXIF with that text as its UserComment; empty without one."""
     if not text:
         return b""
     comment = _UNICODE + text.replace("\0", "").encode("utf-16-be", "replace")

@@ -81,7 +81,7 @@ class EmbeddingPart(_Part):
 class LoraPart(_Part):
     """A LoRA that changed a stage's model."""
 
-    name: str
+    name: PrintableText
     sha256: str
     weight: float
 

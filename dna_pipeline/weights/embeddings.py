@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+from dna_pipeline.weights.visible_files import visible_files
 
 FOLDER = "models/embeddings"
 """Folder of the files below the data folder."""
@@ -31,8 +32,7 @@ def possibly_named(folder: Path, texts: Iterable[str]) -> dict[str, Path]:
 
 def files(folder: Path) -> Iterator[Path]:
     """All files below the folder that are textual inversions by their endings."""
-    for place, _, names in os.walk(folder):
-        yield from (Path(place, name) for name in names if name.lower().endswith(SUFFIXES))
+    return visible_files(folder, SUFFIXES)
 
 
 def _order(path: Path) -> tuple[int, str]:

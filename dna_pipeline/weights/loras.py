@@ -16,6 +16,7 @@ from pathlib import Path
 
 from dna_pipeline.base.errors import WeightsMissing
 from dna_pipeline.weights.fingerprint import file_identity
+from dna_pipeline.weights.visible_files import visible_files
 
 FOLDER = "models/loras"
 """Path of the folder, below the data folder."""
@@ -81,15 +82,7 @@ class LoraFolder:
 
     def files(self) -> Iterator[Path]:
         """All files in the folder that are LoRAs by their endings."""
-        try:
-            paths = sorted(self.folder.rglob("*"))
-        except OSError:
-            return
-        for path in paths:
-            inner = path.relative_to(self.folder).parts
-            is_hidden = any(part.startswith(".") for part in inner)
-            if path.suffix.lower() == SUFFIX and not is_hidden and path.is_file():
-                yield path
+        return visible_files(self.folder, (SUFFIX,))
 
 
 def short_hash(path: Path) -> str:

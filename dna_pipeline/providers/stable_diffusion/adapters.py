@@ -57,10 +57,13 @@ class Adapters:
         """The changes of each LoRA by the identity of its file, the last used one at the end."""
 
     @contextmanager
-    def active(self, loras: Sequence[Lora]) -> Generator[str]:
+    def active(self, loras: Sequence[Lora], *, saves_memory: bool = False) -> Generator[str]:
         """Put these LoRAs on the model inside the block, and on it alone; none changes nothing.
 
         Gives a text that names them, their files and their weights.
+
+        Args:
+            saves_memory: keep no others in memory.
 
         Raises:
             WeightsMissing, WeightsMismatch: a file is not there, or is none for this model.
@@ -70,7 +73,7 @@ class Adapters:
         weights = {identity(lora.path): lora.weight for lora in loras}
         for lora in loras:
             self._read(lora)
-        self._forget_others(weights)
+        self._forget_others(weights, 0 if saves_memory else MOST_RESIDENT)
         parts: dict[Layer, list[Change]] = {}
         for file, weight in weights.items():
             for layer, change in self._resident[file].items():
@@ -102,10 +105,10 @@ class Adapters:
                 }
         self._resident.move_to_end(file)
 
-    def _forget_others(self, used: Iterable[str]) -> None:
+    def _forget_others(self, used: Iterable[str], most: int) -> None:
         """Forget the LoRAs that were not used for longest, but none of these."""
         for file in [file for file in self._resident if file not in set(used)]:
-            if len(self._resident) > MOST_RESIDENT:
+            if len(self._resident) > most:
                 del self._resident[file]
 
 

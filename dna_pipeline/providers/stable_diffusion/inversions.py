@@ -7,7 +7,6 @@ any code that it names.
 
 from __future__ import annotations
 
-import pickle
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -58,7 +57,9 @@ def _vectors(path: Path, width: int) -> torch.Tensor | WeightsMismatch:
         tensors = _tensors(_content(path))
     except OSError as error:
         raise WeightsMissing(f"{path} cannot be read: {error}") from error
-    except (ValueError, RuntimeError, EOFError, KeyError, pickle.UnpicklingError):
+    except MemoryError:
+        raise
+    except Exception:  # torch's reader raises nearly everything on a damaged file
         return WeightsMismatch(f"{path} is no textual inversion that can be read")
     if len(tensors) != 1:
         return WeightsMismatch(f"{path} holds {len(tensors)} tensors, not the one of an inversion")

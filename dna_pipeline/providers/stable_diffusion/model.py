@@ -26,7 +26,6 @@ from dna_pipeline.providers.stable_diffusion.inversions import InversionFiles, i
 from dna_pipeline.providers.stable_diffusion.prompts.conditioning import Conditioner, PromptText
 from dna_pipeline.providers.stable_diffusion.prompts.emphasis import PromptError
 from dna_pipeline.providers.stable_diffusion.samplers import SAMPLERS
-from dna_pipeline.weights.loras import Lora
 
 if TYPE_CHECKING:
     import torch
@@ -77,7 +76,7 @@ class StableDiffusion:
         try:
             tiles = _tiles(self._pipeline) if request.saves_memory else nullcontext()
             used = self._use_embeddings(request)
-            with tiles, self._with_loras(request.loras):
+            with tiles, self._with_loras(request):
                 picture = self._picture(image, request, on_step)
             picture.info |= {"embeddings": used} if used else {}
             return picture
@@ -88,17 +87,17 @@ class StableDiffusion:
             raise OutOfMemory(f"{image.width} x {image.height}: {error}"[:500]) from error
 
     @contextmanager
-    def _with_loras(self, loras: tuple[Lora, ...]) -> Generator[None]:
-        """Put the LoRAs on the model inside the block.
+    def _with_loras(self, request: ImageToImageRequest) -> Generator[None]:
+        """Put the LoRAs on the model inside the block; no others stay in memory if it is short.
 
         torch compiles a model as it is without them, and would compile it anew for each LoRA, so
         that the UNet runs as it was written meanwhile.
         """
         unet = self._pipeline.unet
         compiled = unet._compiled_call_impl
-        with self._adapters.active(loras) as state:
+        with self._adapters.active(request.loras, saves_memory=request.saves_memory) as state:
             self._conditioner.state = state
-            unet._compiled_call_impl = None if loras else compiled
+            unet._compiled_call_impl = None if request.loras else compiled
             try:
                 yield
             finally:

@@ -11,7 +11,6 @@ from dna_pipeline.media.picture_writer import (
     FORMATS,
     Encoding,
     FormatName,
-    Metadata,
     is_lossless,
     save_picture,
 )
@@ -33,13 +32,13 @@ def check_side(size: tuple[int, int], output: FormatName) -> None:
 
 
 def write(
-    ctx: StageContext, picture: Image.Image, encoding: Encoding, metadata: Metadata
+    ctx: StageContext, picture: Image.Image, encoding: Encoding, parameters: str
 ) -> list[Artifact]:
     """Write the picture; the first file is the one that the next stage reads, which never has
     less in it than the picture: beside a lossy file lies a PNG that is not published."""
     facts: dict[str, Any] = {"width": picture.width, "height": picture.height}
     path = ctx.path(encoding.kind.suffix)
-    ctx.warnings += save_picture(picture, path, encoding, metadata)
+    ctx.warnings += save_picture(picture, path, encoding, parameters)
     image = Artifact(path, "image", encoding.kind.media_type, facts)
     if is_lossless(encoding.format, encoding.quality):
         return [image]

@@ -377,7 +377,7 @@ class Img2Img(Stage):
 
     def run(self, ctx: StageContext) -> list[Artifact]:
         from dna_pipeline.media.images import load_image  # the daemon loads no decoder
-        from dna_pipeline.media.picture_writer import Encoding, Metadata
+        from dna_pipeline.media.picture_writer import Encoding
         from dna_pipeline.stages.img2img import picture_files
 
         source = load_image(ctx.source, ctx.warnings)
@@ -388,21 +388,25 @@ class Img2Img(Stage):
         if not self.prompt.strip():
             ctx.warnings.append(EMPTY_PROMPT)
         make = self._redrawn if self.mask == "none" else self._repainted
-        result = make(ctx, source)
         loras = self._loras(ctx)
         ctx.warnings += trigger_remarks(self._prompt_and_loras()[0], loras)
-        hashes = {lora.name: short_hash(lora.path) for lora in loras}
+        is_full = self.metadata == "full"
+        hashes = {lora.name: short_hash(lora.path) for lora in loras} if is_full else {}
+        result = make(ctx, source)
+        text = self._parameters_text(ctx, result.size, hashes) if is_full else ""
+        return picture_files.write(ctx, result, Encoding(self.output, self.quality), text)
+
+    def _parameters_text(
+        self, ctx: StageContext, size: tuple[int, int], lora_hashes: Mapping[str, str]
+    ) -> str:
         inversions = {one["name"]: one["sha256"] for one in ctx.model_facts.get("embeddings", [])}
-        text = parameters_text(
+        return parameters_text(
             self,
-            result.size,
+            size,
             model_sha256=model_sha256(ctx.recipe),
             inversions=inversions,
-            lora_hashes=hashes,
+            lora_hashes=lora_hashes,
         )
-        texts = {"parameters": text} if self.metadata == "full" else {}
-        encoding = Encoding(self.output, self.quality)
-        return picture_files.write(ctx, result, encoding, Metadata(texts))
 
     def _redrawn(self, ctx: StageContext, source: Image.Image) -> Image.Image:
         image = on_white(source)

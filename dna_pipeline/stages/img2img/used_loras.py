@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 
-from dna_pipeline.base.errors import WeightsMismatch
+from dna_pipeline.base.errors import ParameterInvalid, WeightsMismatch
 from dna_pipeline.providers.stable_diffusion.prompts import emphasis, tags
 from dna_pipeline.stages.base import ExtraFile
 from dna_pipeline.weights import slots
@@ -35,9 +36,14 @@ def fitting_loras(files: Mapping[str, ExtraFile], weights: Mapping[str, float]) 
 
     Raises:
         WeightsMismatch: one is no LoRA for a Stable Diffusion 1.5.
+        ParameterInvalid: two names mean one file.
     """
     loras = [Lora(name, files[f"{LORA}{name}"].path, one) for name, one in weights.items()]
+    names: dict[Path, str] = {}
     for lora in loras:
+        if (other := names.setdefault(lora.path, lora.name)) != lora.name:
+            text = f"loras: {other!r} and {lora.name!r} mean one file, {lora.path.name}; keep one"
+            raise ParameterInvalid(text, where="loras")
         if (why := slots.mismatch(lora.path, slots.LORA)) is not None:
             raise WeightsMismatch(why)
     return loras

@@ -12,11 +12,9 @@ from sd_parsers import ParserManager
 from dna_pipeline.media.images import load_image
 from dna_pipeline.media.picture_writer import (
     FORMATS,
-    MARK_LEFT_OUT,
     TEXT_LEFT_OUT,
     Encoding,
     FormatName,
-    Metadata,
     is_lossless,
     save_picture,
 )
@@ -26,7 +24,6 @@ TEXT = (
     f"{PROMPT}\nNegative prompt: fog\n"
     "Steps: 20, Sampler: Euler, Schedule type: Normal, CFG scale: 7.5, Seed: 42, Size: 80x64"
 )
-XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"></x:xmpmeta>'
 NAMES: list[FormatName] = list(FORMATS)
 
 
@@ -45,23 +42,22 @@ def saved(
     image: Image.Image,
     name: FormatName,
     quality: int = 90,
-    metadata: Metadata | None = None,
+    parameters: str = "",
 ) -> tuple[Path, list[str]]:
     path = folder / f"a{FORMATS[name].suffix}"
-    remarks = save_picture(image, path, Encoding(name, quality), metadata or Metadata({}))
+    remarks = save_picture(image, path, Encoding(name, quality), parameters)
     return path, remarks
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_texts_and_mark_are_read_back(tmp_path: Path, name: FormatName):
-    path, remarks = saved(tmp_path, picture(), name, 90, Metadata({"parameters": TEXT}, XMP))
+def test_the_text_is_read_back(tmp_path: Path, name: FormatName):
+    path, remarks = saved(tmp_path, picture(), name, 90, TEXT)
     info = ParserManager().parse(path)
     assert info is not None
     assert [prompt.value for prompt in info.prompts] == [PROMPT]
     assert info.samplers[0].parameters["seed"] == "42"
     with Image.open(path) as image:
         image.load()
-        assert image.info["xmp"] == XMP
         assert image.get_format_mimetype() == FORMATS[name].media_type
     assert remarks == []
 
@@ -77,9 +73,9 @@ def test_without_metadata_there_is_none(tmp_path: Path, name: FormatName):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("quality", [1, 90, 100])
 def test_equal_pictures_give_equal_bytes(tmp_path: Path, name: FormatName, quality: int):
-    metadata = Metadata({"parameters": TEXT}, XMP)
-    first = saved(tmp_path, picture(), name, quality, metadata)[0].read_bytes()
-    assert saved(tmp_path, picture(), name, quality, metadata)[0].read_bytes() == first
+    parameters = TEXT
+    first = saved(tmp_path, picture(), name, quality, parameters)[0].read_bytes()
+    assert saved(tmp_path, picture(), name, quality, parameters)[0].read_bytes() == first
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -125,13 +121,20 @@ def test_a_jpeg_is_put_on_white(tmp_path: Path):
 @pytest.mark.parametrize("size", [(16, 16), (300, 300)])
 def test_long_texts_fit_a_jpeg_or_are_left_out(tmp_path: Path, quality: int, size: tuple[int, int]):
     image = picture("RGB", size)
-    long = Metadata({"parameters": "a" * 32_600}, b"x" * 65_504)
-    path, remarks = saved(tmp_path, image, "jpeg", quality, long)
+    path, remarks = saved(tmp_path, image, "jpeg", quality, "a" * 32_600)
     assert remarks == []
     with Image.open(path) as found:
         found.load()
-        assert (len(found.info["xmp"]), len(found.info["exif"]) > 65_000) == (65_504, True)
-    too_long = Metadata({"parameters": "a" * 32_800}, b"x" * 65_505)
-    path, remarks = saved(tmp_path, image, "jpeg", quality, too_long)
-    assert remarks == [TEXT_LEFT_OUT, MARK_LEFT_OUT]
+        assert len(found.info["exif"]) > 65_000
+    path, remarks = saved(tmp_path, image, "jpeg", quality, "a" * 32_800)
+    assert remarks == [TEXT_LEFT_OUT]
     assert load_image(path).size == size
+
+
+def test_the_text_of_a_png_stands_before_the_pixels_in_the_fitting_chunk(tmp_path: Path):
+    data = saved(tmp_path, picture(), "png", parameters="café")[0].read_bytes()
+    assert data.index(b"tEXtparameters\0caf\xe9") < data.index(b"IDAT")
+    path, _ = saved(tmp_path, picture(), "png", parameters="日本 \0語")
+    assert path.read_bytes().index(b"iTXtparameters\0") < path.read_bytes().index(b"IDAT")
+    with Image.open(path) as image:
+        assert image.info["parameters"] == "日本 語"

@@ -218,3 +218,16 @@ def stage_done(folder: Path, data: Path, picture: Image.Image, **params: Any) ->
     runner.run(order, context)
     (done,) = (event for event in events if isinstance(event, StageDone))
     return done
+
+
+@pytest.mark.parametrize("is_legacy", [True, False])
+def test_a_file_that_breaks_off_is_no_inversion(tmp_path: Path, is_legacy: bool) -> None:
+    whole = tmp_path / "whole.pt"
+    content = {"string_to_param": {"*": torch.ones(2, 32)}, "name": "ink"}
+    torch.save(content, whole, _use_new_zipfile_serialization=not is_legacy)
+    data = whole.read_bytes()
+    assert isinstance(InversionFiles(32).vectors(whole), torch.Tensor)
+    for length in range(0, len(data), len(data) // 60):
+        part = tmp_path / f"{length}.pt"
+        part.write_bytes(data[:length])
+        assert isinstance(InversionFiles(32).vectors(part), WeightsMismatch)

@@ -18,11 +18,13 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from dna_pipeline.base.errors import WeightsMismatch, WeightsMissing
+from dna_pipeline.base.errors import ParameterInvalid, WeightsMismatch, WeightsMissing
 from dna_pipeline.providers.base import ImageToImageRequest
 from dna_pipeline.providers.stable_diffusion import adapters, compilation
 from dna_pipeline.providers.stable_diffusion.lora_file import read_lora
 from dna_pipeline.providers.stable_diffusion.model import StableDiffusion
+from dna_pipeline.stages.base import ExtraFile
+from dna_pipeline.stages.img2img.used_loras import fitting_loras
 from dna_pipeline.weights.loras import Lora
 from tests.unit.providers.stable_diffusion.conftest import CPU, REQUEST, ignore, provider
 from tests.unit.providers.stable_diffusion.lora_files import TrainedLora
@@ -241,6 +243,10 @@ def test_the_last_loras_alone_stay_in_memory(
     three = dict.fromkeys(names[:3], 0.3)
     drawn(model, picture, asking(tmp_path, **three))
     assert model._adapters.resident == 3
+    drawn(model, picture, replace(asking(tmp_path, **three), saves_memory=True))
+    assert model._adapters.resident == 3
+    drawn(model, picture, replace(asking(tmp_path, **{names[1]: 1.0}), saves_memory=True))
+    assert model._adapters.resident == 1
     drawn(model, picture, asking(tmp_path, **{names[0]: 1.0}))
     assert model._adapters.resident == 2
 
@@ -394,3 +400,10 @@ def test_a_damaged_file_and_one_that_has_gone(
         drawn(own, picture, asking(tmp_path, bad=1.0))
     with pytest.raises(WeightsMissing, match="is not there any more"):
         drawn(own, picture, asking(tmp_path, gone=1.0))
+
+
+def test_two_names_of_one_file_are_refused(tmp_path: Path) -> None:
+    file = ExtraFile(tmp_path / "styles" / "clay.safetensors", "0" * 64)
+    files = {"lora:clay": file, "lora:styles/clay": file}
+    with pytest.raises(ParameterInvalid, match="'clay' and 'styles/clay' mean one file"):
+        fitting_loras(files, {"clay": 0.5, "styles/clay": 1.0})
