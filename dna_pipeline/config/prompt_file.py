@@ -7,7 +7,10 @@ and a last line of parameters), or has lines of options as in its script for pro
 
 from __future__ import annotations
 
+import codecs
 import re
+from collections.abc import Iterator
+from operator import itemgetter
 from typing import Any
 
 from dna_pipeline.config import yaml12
@@ -32,49 +35,54 @@ def is_prompt_file(name: str) -> bool:
 
 def as_yaml(data: bytes) -> bytes:
     """A prompt file as a sidecar's bytes, with each key in the line of the text that it comes from;
-    the file itself if it is no text in UTF-8, which no reader of sidecars accepts either."""
+    the file itself if it is no text, which no reader of sidecars accepts either.
+
+    What the text says twice stands twice in the result, so that it is refused and not chosen from.
+    """
+    is_wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        text = data.decode("utf-8-sig")
+        text = data.decode("utf-16" if is_wide else "utf-8-sig")
     except UnicodeDecodeError:
         return data
     lines = text.replace("\r\n", "\n").rstrip().split("\n")
-    values = _values(lines) if len(text) <= _MOST_CHARS else {"prompt": text}
-    places = {name: _line(lines, name) for name in values}
     entries, last = "", 1
-    for name in sorted(values, key=places.__getitem__):
-        entry = f"{yaml12.dumps(name)}: {yaml12.dumps(values[name])}"
-        entries += ("," if entries else "") + "\n" * (places[name] - last) + entry
-        last = places[name]
-    return (f"{{{yaml12.dumps(STAGE)}: {{{entries}}}}}\n" if values else "{}\n").encode()
+    for line, name, value in sorted(_entries(lines), key=itemgetter(0)):
+        if value != "":
+            entry = f"{yaml12.dumps(name)}: {yaml12.dumps(value)}"
+            entries += ("," if entries else "") + "\n" * (line - last) + entry
+            last = line
+    return (f"{{{yaml12.dumps(STAGE)}: {{{entries}}}}}\n" if entries else "{}\n").encode()
 
 
-def _line(lines: list[str], name: str) -> int:
-    """Number of the line that a value comes from, counted from 1."""
-    if name == "prompt":
-        starts = (bool(line.strip()) and not _is_options(line) for line in lines)
-    elif name == "negative_prompt" and any(line.startswith(NEGATIVE) for line in lines):
-        starts = (line.startswith(NEGATIVE) for line in lines)
-    else:
-        starts = (False for _ in lines)
-    named = (number for number, is_start in enumerate(starts, 1) if is_start)
-    options = (n for n, line in enumerate(lines, 1) if _is_options(line) and f"--{name}" in line)
-    return next(options, next(named, len(lines)))
-
-
-def _is_options(line: str) -> bool:
-    return line.lstrip().startswith("--")
-
-
-def _values(lines: list[str]) -> dict[str, Any]:
+def _entries(lines: list[str]) -> Iterator[tuple[int, str, Any]]:
+    """The line, counted from 1, the name and the value of all that the text says."""
+    if sum(map(len, lines)) > _MOST_CHARS:
+        yield 1, "prompt", "\n".join(lines)
+        return
     plain = "\n".join(line for line in lines if not _is_options(line)).strip()
     try:
         values = of_a1111(plain)
     except MetadataError:  # the last line has parameters that are none
         values = {"prompt": plain}
-    for line in lines:
+    for name, value in values.items():
+        yield _line(lines, name), name, value
+    for number, line in enumerate(lines, 1):
         if _is_options(line):
-            values |= {name: _value(name, value) for name, value in _OPTION.findall(line)}
-    return {name: value for name, value in values.items() if value != ""}
+            yield from ((number, n, _value(n, text)) for n, text in _OPTION.findall(line))
+
+
+def _line(lines: list[str], name: str) -> int:
+    """Number of the line without options that a value comes from."""
+    plain = [(number, line) for number, line in enumerate(lines, 1) if not _is_options(line)]
+    if name == "prompt":
+        return next((number for number, line in plain if line.strip()), 1)
+    if name == "negative_prompt":
+        return next((number for number, line in plain if line.startswith(NEGATIVE)), 1)
+    return plain[-1][0]
+
+
+def _is_options(line: str) -> bool:
+    return line.lstrip().startswith("--")
 
 
 def _value(name: str, text: str) -> str | int | float:

@@ -15,6 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from dna_pipeline.base.errors import WeightsMissing
+from dna_pipeline.base.naming import folded
 from dna_pipeline.weights.fingerprint import file_identity
 from dna_pipeline.weights.visible_files import visible_files
 
@@ -69,16 +70,22 @@ class LoraFolder:
                 f"LoRA {name!r}: {names} in {self.folder} have that name; write its path below "
                 "the folder, or rename one"
             )
-        near = get_close_matches(name, sorted({path.stem for path in files}), n=1)
+        below = {path.relative_to(self.folder).with_suffix("").as_posix() for path in files}
+        near = get_close_matches(name, sorted(below | {path.stem for path in files}), n=1)
         mend = f"did you mean {near[0]!r}?" if near else f"put {name}{SUFFIX} there"
         return f"LoRA {name!r} is not in {self.folder}; {mend}"
 
     def _named(self, name: str, files: Iterable[Path]) -> list[Path]:
-        """The files of that name; one whose path below the folder it is comes before all others."""
-        plain = name.removesuffix(SUFFIX)
-        same = [path for path in files if path.stem == plain.rpartition("/")[2]]
-        exact = [p for p in same if p.relative_to(self.folder).with_suffix("").as_posix() == plain]
-        return exact or [path for path in same if path.stem == plain]
+        """The files of that name; one whose path below the folder it is comes before all others,
+        and one of another case only where there is no other."""
+        plain = name.replace("\\", "/").removesuffix(SUFFIX)
+        below = {path: path.relative_to(self.folder).with_suffix("").as_posix() for path in files}
+        for spelling in (str, folded):
+            name = spelling(plain)
+            exact = [path for path, inner in below.items() if spelling(inner) == name]
+            if same := exact or [path for path in below if spelling(path.stem) == name]:
+                return same
+        return []
 
     def files(self) -> Iterator[Path]:
         """All files in the folder that are LoRAs by their endings."""

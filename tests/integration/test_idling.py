@@ -33,7 +33,7 @@ def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Daemon]:
         monkeypatch.setattr(status_file, limit, 0)
     daemon = Daemon(load_config(tmp_path / "pipeline.yaml", {}))
     daemon._make_folders()
-    with daemon._opened():
+    with daemon._opened(lambda _: None):
         while not daemon.intake.is_quiet:
             time.sleep(0.01)
         for _ in range(3):

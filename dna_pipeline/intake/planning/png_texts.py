@@ -41,13 +41,16 @@ class ImageTexts:
         if file is None:
             return _UNREAD
         try:
-            return png_texts(file)
+            texts = png_texts(file)
         except OSError as error:
             raise MetadataError(f"the image cannot be read: {error}") from None
+        if texts is None:
+            raise MetadataError("the image is no PNG, and only a PNG's texts are read")
+        return texts
 
 
-def png_texts(path: Path) -> dict[str, str]:
-    """Texts of a PNG by their keywords; none for any other file. Damaged texts are passed over.
+def png_texts(path: Path) -> dict[str, str] | None:
+    """Texts of a PNG by their keywords; None for any other file. Damaged texts are passed over.
 
     Raises:
         OSError: the file cannot be read.
@@ -56,7 +59,7 @@ def png_texts(path: Path) -> dict[str, str]:
     chars = 0
     with path.open("rb") as file:
         if file.read(len(SIGNATURE)) != SIGNATURE:
-            return {}
+            return None
         for kind, data in islice(_text_chunks(file), MAX_TEXTS):
             keyword, _, rest = data.partition(b"\0")
             name = keyword.decode("latin-1")

@@ -40,6 +40,18 @@ def test_forms(text: str, expected: dict[str, Any]) -> None:
     assert values(text) == expected
 
 
+def test_what_is_said_twice_is_refused() -> None:
+    for text in ('--prompt "a cat" --seed 1\n--prompt "a dog"', "a cat\n--prompt a dog"):
+        with pytest.raises(SidecarInvalid, match=r"line 2: the key 'prompt' stands here twice"):
+            values(text)
+
+
+def test_utf_16_is_read() -> None:
+    assert parse_sidecar(as_yaml("a cat\r\nof 粘土".encode("utf-16"))).value == {
+        "img2img": {"prompt": "a cat\nof 粘土"}
+    }
+
+
 def test_no_text_is_an_error() -> None:
     with pytest.raises(SidecarInvalid):
         parse_sidecar(as_yaml(b"caf\xe9"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -75,3 +76,15 @@ def test_the_short_hash_is_computed_once_for_a_version_of_a_file(tmp_path: Path)
     assert short_hash(path) == first
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
     assert short_hash(path) != first
+
+
+def test_case_slashes_and_forms_of_letters_do_not_hide_a_lora(tmp_path: Path):
+    folder = LoraFolder(tmp_path)
+    (folder.folder / "styles").mkdir(parents=True)
+    names = ["Clay", "styles/wax", unicodedata.normalize("NFD", "ガラス")]
+    for name in names:
+        (folder.folder / f"{name}.safetensors").touch()
+    asked = ["CLAY", "styles\\wax", "ガラス"]
+    assert [folder.find([a])[a].stem for a in asked] == ["Clay", "wax", names[2]]
+    (folder.folder / "styles" / "clay.safetensors").touch()
+    assert folder.find(["Clay"])["Clay"].parent == folder.folder

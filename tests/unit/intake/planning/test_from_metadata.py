@@ -18,7 +18,7 @@ from dna_pipeline.config.image_metadata import MetadataError, of_a1111, paramete
 from dna_pipeline.config.loader import load_config
 from dna_pipeline.config.sidecar import JobSpec, parse_sidecar
 from dna_pipeline.intake.planning.planner import Planner
-from dna_pipeline.intake.planning.png_texts import MAX_BYTES, png_texts
+from dna_pipeline.intake.planning.png_texts import MAX_BYTES, ImageTexts, png_texts
 from dna_pipeline.stages.img2img.parameters_text import parameters_text
 from dna_pipeline.stages.img2img.stage import Img2Img
 
@@ -202,7 +202,7 @@ def test_texts_that_unpack_to_gigabytes_are_not_all_read(tmp_path: Path) -> None
     packed = zlib.compress(b"x" * 3_000_000)
     texts = b"".join(chunk(b"zTXt", b"%d\0\0" % n + packed) for n in range(300))
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + texts)
-    assert len(png_texts(path)) == 2
+    assert len(png_texts(path) or {}) == 2
     path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"tEXt", b"a\0") * 1000)
     assert png_texts(path) == {"a": ""}
 
@@ -218,7 +218,9 @@ def test_a_long_line_is_no_list_of_parameters(part: str) -> None:
 def test_other_files_have_none(tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     Image.new("RGB", (8, 8)).save(path, comment=b"parameters")
-    assert png_texts(path) == {}
+    assert png_texts(path) is None
+    with pytest.raises(MetadataError, match="no PNG"):
+        ImageTexts().of(path)
 
 
 # --- jobs ---
