@@ -363,13 +363,13 @@ class BatchClaimer:
         plan = batch.plan
         if (sha256 := self._sha256(batch, item)) is None:
             return
-        if item.source is not None:
-            item.source.claimed = batch.by_source[item.source].image
-        files = None if item.source is None else companions_in(batch.by_source[item.source])
+        claim = None if item.source is None else batch.by_source.get(item.source)
+        if item.source is not None and claim is not None:
+            item.source.claimed = claim.image
+        files = None if claim is None else companions_in(claim)
         item.key = self._planner.dedup_key(plan, item, sha256, batch.models, files)
-        if item.error is None and item.source is not None:
-            drop = batch.by_source[item.source].row["id"]
-            self._planner.add_job(plan, item, drop, sha256, batch.row)
+        if item.error is None and claim is not None:
+            self._planner.add_job(plan, item, claim.row["id"], sha256, batch.row)
 
     def _sha256(self, batch: BatchClaim, item: PlanItem) -> str | None:
         """Return the hash of a right row's image; None if the row is wrong.
@@ -382,7 +382,7 @@ class BatchClaimer:
             return None
         if self._planner.row_error(batch.plan, item) is not None:
             return None
-        folder, name = batch.plan.place(item)
+        folder, _, name = self._path_of(batch.plan, item).rpartition("/")
         where = printable(folder), safe_stem(name), printable(name)
         return self._ledger.transact(lambda s: batches.last_sha256(s, self._inbox.name, *where))
 
