@@ -205,7 +205,7 @@ class Claimer:
         root = self._config.claims if is_copy else self._root
         failure = None if error is None else error.failure()
         row |= {
-            "stat": to_json({file.place: file.stat for file in files if file.stat is not None}),
+            "stat": to_json(_stats_of(files)),
             "error": None if failure is None else failure.to_dict(),
             "companions": _companions(files, {}),
         } | columns
@@ -338,6 +338,15 @@ def _companions(
                 facts["reference"] = file.reference
             companions.append({"role": file.role, "name": file.name} | facts)
     return companions or None
+
+
+def _stats_of(files: Iterable[InputFile]) -> Stats:
+    """Return the status of files by their paths, for a rollback.
+
+    A companion with a `reference` is left out: its original stays where it lies.
+    """
+    there = (file for file in files if not file.reference)
+    return {file.place: file.stat for file in there if file.stat is not None}
 
 
 def companions_of(files: Iterable[InputFile]) -> list[dict[str, Any]]:
