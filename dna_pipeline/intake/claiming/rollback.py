@@ -97,7 +97,11 @@ def roll_back(
 
 
 def _is_unmounted(inbox: Path, stat: Mapping[str, Any]) -> bool:
-    """True if these files lie on a disk that is not mounted at the inbox now. Raises `OSError`."""
-    if inbox.stat().st_dev in {before["device"] for before in stat.values()}:
+    """True if these files lie on a disk that is not mounted at the inbox now. Raises `OSError`.
+
+    Absolute paths lead to source roots, which say nothing about the inbox.
+    """
+    inside = {path: before for path, before in stat.items() if not Path(path).is_absolute()}
+    if inbox.stat().st_dev in {before["device"] for before in inside.values()}:
         return False
-    return not any(os.path.lexists(inbox / path) for path in stat)
+    return not any(os.path.lexists(inbox / path) for path in inside)
