@@ -18,6 +18,7 @@ from dna_pipeline.ledger.tables import Drop
 from dna_pipeline.operations.check_plan import preview
 from tests.integration.companions import MASKED, weights
 from tests.integration.conftest import Site
+from tests.integration.test_batches import statuses
 from tests.integration.test_dispatch import PlayedExecutor
 
 __all__ = ["weights"]
@@ -321,3 +322,25 @@ def test_a_cancelled_row_keeps_its_mask(painted: Site) -> None:
     (folder,) = painted.outbox.glob(f"in/*/cancelled/*-{job.id[:8]}")
     sources = {path.name for path in (folder / "source").iterdir()}
     assert sources == {"cat.png", "cat.png.yaml", "round.mask.png"}
+
+
+@pytest.mark.parametrize(
+    ("keys", "mask"),
+    [({"pipeline": "two_stages"}, "shapes/round.png"), (MASKED, "file")],
+    ids=["named", "beside"],
+)
+def test_a_row_with_a_mask_is_done_though_its_image_was_archived(
+    make_site: MakeSite, keys: dict[str, Any], mask: str
+) -> None:
+    site = make_site(**keys, on_duplicate="skip")
+    name = "cat.mask.png" if mask == "file" else mask
+    site.put(name, ROUND)
+    site.put("cat.png")
+    table = f"image,img2img.mask\ncat.png,{mask}\n"
+    site.put("all.csv", table)
+    site.settle()
+    site.run_next()
+    assert "cat.png" not in site.left()
+    site.put("again.csv", table)
+    site.settle()
+    assert statuses(site) == {"2": "skipped"}

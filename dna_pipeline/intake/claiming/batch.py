@@ -361,30 +361,33 @@ class BatchClaimer:
     def _resolve(self, batch: BatchClaim, item: PlanItem) -> None:
         """Find a row's dedup key, and make its job ahead: thousands would make the commit long."""
         plan = batch.plan
-        if (sha256 := self._sha256(batch, item)) is None:
-            return
         claim = None if item.source is None else batch.by_source.get(item.source)
+        if (image := self._image_of(batch, item, claim)) is None:
+            return
         if item.source is not None and claim is not None:
             item.source.claimed = claim.image
-        files = None if claim is None else companions_in(claim)
-        item.key = self._planner.dedup_key(plan, item, sha256, batch.models, files)
+        item.key = self._planner.dedup_key(plan, item, image.sha256, batch.models, image.companions)
         if item.error is None and claim is not None:
-            self._planner.add_job(plan, item, claim.row["id"], sha256, batch.row)
+            self._planner.add_job(plan, item, claim.row["id"], image.sha256, batch.row)
 
-    def _sha256(self, batch: BatchClaim, item: PlanItem) -> str | None:
-        """Return the hash of a right row's image; None if the row is wrong.
+    def _image_of(
+        self, batch: BatchClaim, item: PlanItem, claim: Claim | None
+    ) -> batches.LastImage | None:
+        """Return hashes of a right row's image and its companions; None if the row is wrong.
 
-        If the image is missing, since an earlier claim moved it, return the hash of that claim.
+        If the image is missing, since an earlier claim moved it, return those of that claim.
         """
         if item.error is None:
-            return batch.by_source[item.source].sha256 if item.source else None
+            if claim is None or claim.sha256 is None:
+                return None
+            return batches.LastImage(claim.sha256, companions_in(claim) or [])
         if not isinstance(item.error, ImageMissing):
             return None
         if self._planner.row_error(batch.plan, item) is not None:
             return None
         folder, _, name = self._path_of(batch.plan, item).rpartition("/")
         where = printable(folder), safe_stem(name), printable(name)
-        return self._ledger.transact(lambda s: batches.last_sha256(s, self._inbox.name, *where))
+        return self._ledger.transact(lambda s: batches.last_image(s, self._inbox.name, *where))
 
     def _record(self, batch: BatchClaim) -> None:
         plan, stats = batch.plan, batch.stats
