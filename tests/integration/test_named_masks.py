@@ -344,3 +344,19 @@ def test_a_row_with_a_mask_is_done_though_its_image_was_archived(
     site.put("again.csv", table)
     site.settle()
     assert statuses(site) == {"2": "skipped"}
+
+
+def test_a_kept_picture_that_served_as_a_mask_is_still_a_picture(make_site: MakeSite) -> None:
+    site = make_site(pipeline="two_stages", originals="keep")
+    site.put("dog.png", b"a dog")
+    site.settle()
+    sidecar = site.put("fox.png.yaml", "img2img: {mask: dog.png}\n")
+    site.put("fox.png")
+    site.settle()
+    assert masks(site)["fox.png"] == ["dog.png"]
+    sidecar.unlink()
+    site.restart()
+    site.put("dog.png", b"another dog")
+    site.settle()
+    hashes = [site.drop(job).sha256 for job in site.jobs() if job.name == "dog.png"]
+    assert hashes[-1] == sha256(b"another dog")

@@ -391,9 +391,7 @@ class BatchClaimer:
 
     def _record(self, batch: BatchClaim) -> None:
         plan, stats = batch.plan, batch.stats
-        named = (s for item in plan.items if item.error is None for s in item.named.values())
-        versions = self._reserved(plan, stats) | markers((source, plan.name) for source in named)
-        entry = Entry(plan, batch.group, batch.row, versions)
+        entry = Entry(plan, batch.group, batch.row, self._versions(batch))
         before = self._known_files.version(plan.file)
         entry.older = before.drop_id if before else None
         if self._inbox.keeps:
@@ -427,6 +425,14 @@ class BatchClaimer:
             self._finder.tracker.expect_back(path)
 
     # --- known files ---
+
+    def _versions(self, batch: BatchClaim) -> dict[str, Version]:
+        """Return known files that keep images of wrong rows and masks in the inbox."""
+        plan = batch.plan
+        right = (item for item in plan.items if item.error is None)
+        named = ((source, plan.name) for item in right for source in item.named.values())
+        images = {source.relative for source in batch.by_source if source.relative is not None}
+        return self._reserved(plan, batch.stats) | markers(named, self._known_files, images)
 
     def _reserved(self, plan: Plan, stats: Stats) -> dict[str, Version]:
         """Return known files that reserve the images of wrong rows.
