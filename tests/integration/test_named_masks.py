@@ -360,3 +360,17 @@ def test_a_kept_picture_that_served_as_a_mask_is_still_a_picture(make_site: Make
     site.settle()
     hashes = [site.drop(job).sha256 for job in site.jobs() if job.name == "dog.png"]
     assert hashes[-1] == sha256(b"another dog")
+
+
+def test_a_kept_picture_that_is_its_own_mask_is_still_a_picture(make_site: MakeSite) -> None:
+    site = make_site(pipeline="two_stages", originals="keep")
+    sidecar = site.put("job.yaml", "image: cat.png\nimg2img: {mask: cat.png}\n")
+    for data in (b"a cat", b"another cat", b"a third cat"):
+        site.put("cat.png", data)
+        site.settle()
+        assert site.drop(site.jobs()[-1]).sha256 == sha256(data)
+        site.restart()
+    sidecar.unlink()
+    site.put("cat.png", b"a fourth cat")
+    site.settle()
+    assert site.drop(site.jobs()[-1]).sha256 == sha256(b"a fourth cat")
