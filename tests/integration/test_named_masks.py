@@ -374,3 +374,26 @@ def test_a_kept_picture_that_is_its_own_mask_is_still_a_picture(make_site: MakeS
     site.put("cat.png", b"a fourth cat")
     site.settle()
     assert site.drop(site.jobs()[-1]).sha256 == sha256(b"a fourth cat")
+
+
+@pytest.mark.parametrize("originals", ["archive", "keep"])
+def test_rows_name_the_images_and_masks_of_other_rows(make_site: MakeSite, originals: str) -> None:
+    site = make_site(**MASKED, originals=originals)
+    for name in ("cat.png", "cat.mask.png", "dog.png"):
+        site.put(name, name.encode())
+    pairs = [
+        ("cat.png", "dog.png"), ("dog.png", "cat.png"), ("cat.png", "cat.png"), ("cat.png", "file"),
+        ("cat.png", "cat.mask.png"), ("dog.png", "cat.mask.png"),
+    ]  # fmt: skip
+    site.put("all.csv", "\n".join(map(",".join, [("image", "img2img.mask"), *pairs])))
+    site.settle()
+    assert [job.name for job in site.jobs()] == [image for image, _ in pairs]
+    companions = {job.name: site.drop(job).companions or [] for job in site.jobs()}
+    assert {
+        (image, file.get("reference", "file"), file["sha256"])
+        for image, files in companions.items()
+        for file in files
+    } == {
+        (image, mask, sha256(b"cat.mask.png" if mask == "file" else mask.encode()))
+        for image, mask in pairs
+    }

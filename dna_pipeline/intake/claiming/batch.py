@@ -15,7 +15,7 @@ import posixpath
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
 from typing import Any, Literal
@@ -82,6 +82,12 @@ class NotReady(DnaError):
         self.is_long = is_long
 
 
+def _at_hand(file: InputFile, claimed_places: Mapping[str, Path]) -> InputFile:
+    """A companion that another row's claim moved out of the inbox is read from that claim."""
+    path = claimed_places.get(file.place) if file.reference else None
+    return file if path is None or not path.is_file() else replace(file, source=path)
+
+
 def is_long_wait(reason: NotReady | claims.ClaimError | OSError) -> bool:
     """True if the cause may last longer than a one-shot `run` should wait.
 
@@ -110,6 +116,7 @@ class BatchClaim:
         models: identities of the models, made anew before its rows are resolved.
         own: claim of its own files; None while it probes.
         by_source: the claims of its images.
+        claimed_places: by their paths in the inbox, the files that are moved, as paths in claims.
     """
 
     candidate: Candidate
@@ -121,6 +128,7 @@ class BatchClaim:
     state: State = "probing"
     own: Claim | None = None
     by_source: dict[Source, Claim] = field(default_factory=dict[Source, Claim])
+    claimed_places: dict[str, Path] = field(default_factory=dict[str, Path])
     flush: Flush = NO_FLUSH
     resources: ExitStack = field(default_factory=ExitStack)
 
@@ -304,6 +312,12 @@ class BatchClaimer:
             item.error = image_error(item)
         batch.by_source = self._claims(batch.plan, batch.stats, batch.row["id"])
         batch.own = self._own_claim(batch)
+        batch.claimed_places = {
+            file.place: claim.folder / file.name
+            for claim in batch.group
+            for file in claim.files
+            if file.is_moved
+        }
         self._claimer.begin(batch.group, batch.row)
         batch.flush = batch.resources.enter_context(self._claimer.flushing(batch.group))
 
@@ -349,6 +363,7 @@ class BatchClaimer:
         return InputFile(role, source.path.name, source.file, str(source.path), stat)
 
     def _fetch(self, batch: BatchClaim, claim: Claim) -> None:
+        claim.files = tuple(_at_hand(file, batch.claimed_places) for file in claim.files)
         with self._recording_failures(batch, claim):
             self._claimer.fetch(claim, batch.flush)
             if not claim.is_as_expected:

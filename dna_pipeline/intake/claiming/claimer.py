@@ -259,8 +259,9 @@ class Claimer:
             yield Flush(*flushes)
 
     def fetch(self, claim: Claim, flush: Flush = NO_FLUSH) -> None:
-        """Move or copy the files into the claim, in their order.
+        """Copy files into the claim, then move others there, each in their order.
 
+        The original of a copy may be one of those that are moved.
         A file that changed while it was moved stays in the claim; `Claim.is_as_expected` is
         then False.
 
@@ -272,7 +273,7 @@ class Claimer:
         else:
             claims.make_claim_dir(self._inbox.path, self._ledger.id, claim.row["id"])
         is_durable = (flush.copied if claim.is_copy else flush.moved) is None
-        for file in claim.files:
+        for file in sorted(claim.files, key=lambda file: file.is_moved):
             if file.is_moved:
                 _move(claim, file)
             else:
