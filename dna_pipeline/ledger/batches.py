@@ -5,7 +5,7 @@ Each function is one step of a transaction.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -41,6 +41,18 @@ class Existing(NamedTuple):
     job: str
     status: str
     folder: str | None
+
+
+class LastImage(NamedTuple):
+    """An image that a job had.
+
+    Attributes:
+        sha256: its hash.
+        companions: its companions, as the drop's row has them.
+    """
+
+    sha256: str
+    companions: Sequence[Mapping[str, Any]]
 
 
 def begin(session: Session, batch: dict[str, Any]) -> None:
@@ -90,15 +102,16 @@ def existing(session: Session, keys: Iterable[str]) -> dict[str, Existing]:
     return jobs
 
 
-def last_sha256(session: Session, inbox: str, folder: str, stem: str, name: str) -> str | None:
-    """Return the hash of the newest image that a job of that name has; None if there is none."""
+def last_image(session: Session, inbox: str, folder: str, stem: str, name: str) -> LastImage | None:
+    """Return the newest image that a job of that name has; None if there is none."""
     rows = (
-        select(Drop.sha256)
+        select(Drop.sha256, Drop.companions)
         .join(Job, Job.drop_id == Drop.id)
         .where(Job.inbox == inbox, Job.folder == folder, Job.stem == stem, Job.name == name)
         .order_by(Job.seq.desc())
     )
-    return session.scalars(rows.limit(1)).first()
+    sha256, companions = session.execute(rows.limit(1)).first() or (None, None)
+    return None if sha256 is None else LastImage(sha256, companions or [])
 
 
 def withdraw(session: Session, drop_ids: Sequence[str]) -> None:

@@ -15,6 +15,7 @@ from dna_pipeline.operations.retry import Retrier
 from dna_pipeline.operations.submit import Submission, Submitter, document_from_options
 from tests.integration.companions import MASKED
 from tests.integration.conftest import Site
+from tests.integration.test_batch_faults import start_batch
 
 pytestmark = pytest.mark.slow
 
@@ -149,3 +150,18 @@ def test_a_retry(make_site: MakeSite, kill_everywhere: KillEverywhere, kind: str
         check_masks(site, way)
 
     assert kill_everywhere(prepare, retry, check, STEP) > 5
+
+
+def test_a_mask_comes_back_though_a_row_names_one_of_the_same_name(make_site: MakeSite) -> None:
+    site = make_site(**MASKED)
+    files = {
+        "x.png": IMAGE, "x.mask.png": BESIDE, "shapes/x.mask.png": ROUND,
+        "all.csv": b"image,img2img.mask\nx.png,file\nx.png,shapes/x.mask.png\n",
+    }  # fmt: skip
+    for name, data in files.items():
+        site.put(name, data)
+    start_batch(site, 3)
+    assert BESIDE in [path.read_bytes() for path in site.claims()]
+    site.restart()
+    assert site.left() == set(files)
+    assert (site.inbox / "x.mask.png").read_bytes() == BESIDE

@@ -18,6 +18,7 @@ from dna_pipeline.ledger.tables import Drop
 from dna_pipeline.operations.check_plan import preview
 from tests.integration.companions import MASKED, weights
 from tests.integration.conftest import Site
+from tests.integration.test_batches import statuses
 from tests.integration.test_dispatch import PlayedExecutor
 
 __all__ = ["weights"]
@@ -321,3 +322,78 @@ def test_a_cancelled_row_keeps_its_mask(painted: Site) -> None:
     (folder,) = painted.outbox.glob(f"in/*/cancelled/*-{job.id[:8]}")
     sources = {path.name for path in (folder / "source").iterdir()}
     assert sources == {"cat.png", "cat.png.yaml", "round.mask.png"}
+
+
+@pytest.mark.parametrize(
+    ("keys", "mask"),
+    [({"pipeline": "two_stages"}, "shapes/round.png"), (MASKED, "file")],
+    ids=["named", "beside"],
+)
+def test_a_row_with_a_mask_is_done_though_its_image_was_archived(
+    make_site: MakeSite, keys: dict[str, Any], mask: str
+) -> None:
+    site = make_site(**keys, on_duplicate="skip")
+    name = "cat.mask.png" if mask == "file" else mask
+    site.put(name, ROUND)
+    site.put("cat.png")
+    table = f"image,img2img.mask\ncat.png,{mask}\n"
+    site.put("all.csv", table)
+    site.settle()
+    site.run_next()
+    assert "cat.png" not in site.left()
+    site.put("again.csv", table)
+    site.settle()
+    assert statuses(site) == {"2": "skipped"}
+
+
+def test_a_kept_picture_that_served_as_a_mask_is_still_a_picture(make_site: MakeSite) -> None:
+    site = make_site(pipeline="two_stages", originals="keep")
+    site.put("dog.png", b"a dog")
+    site.settle()
+    sidecar = site.put("fox.png.yaml", "img2img: {mask: dog.png}\n")
+    site.put("fox.png")
+    site.settle()
+    assert masks(site)["fox.png"] == ["dog.png"]
+    sidecar.unlink()
+    site.restart()
+    site.put("dog.png", b"another dog")
+    site.settle()
+    hashes = [site.drop(job).sha256 for job in site.jobs() if job.name == "dog.png"]
+    assert hashes[-1] == sha256(b"another dog")
+
+
+def test_a_kept_picture_that_is_its_own_mask_is_still_a_picture(make_site: MakeSite) -> None:
+    site = make_site(pipeline="two_stages", originals="keep")
+    sidecar = site.put("job.yaml", "image: cat.png\nimg2img: {mask: cat.png}\n")
+    for data in (b"a cat", b"another cat", b"a third cat"):
+        site.put("cat.png", data)
+        site.settle()
+        assert site.drop(site.jobs()[-1]).sha256 == sha256(data)
+        site.restart()
+    sidecar.unlink()
+    site.put("cat.png", b"a fourth cat")
+    site.settle()
+    assert site.drop(site.jobs()[-1]).sha256 == sha256(b"a fourth cat")
+
+
+@pytest.mark.parametrize("originals", ["archive", "keep"])
+def test_rows_name_the_images_and_masks_of_other_rows(make_site: MakeSite, originals: str) -> None:
+    site = make_site(**MASKED, originals=originals)
+    for name in ("cat.png", "cat.mask.png", "dog.png"):
+        site.put(name, name.encode())
+    pairs = [
+        ("cat.png", "dog.png"), ("dog.png", "cat.png"), ("cat.png", "cat.png"), ("cat.png", "file"),
+        ("cat.png", "cat.mask.png"), ("dog.png", "cat.mask.png"),
+    ]  # fmt: skip
+    site.put("all.csv", "\n".join(map(",".join, [("image", "img2img.mask"), *pairs])))
+    site.settle()
+    assert [job.name for job in site.jobs()] == [image for image, _ in pairs]
+    companions = {job.name: site.drop(job).companions or [] for job in site.jobs()}
+    assert {
+        (image, file.get("reference", "file"), file["sha256"])
+        for image, files in companions.items()
+        for file in files
+    } == {
+        (image, mask, sha256(b"cat.mask.png" if mask == "file" else mask.encode()))
+        for image, mask in pairs
+    }

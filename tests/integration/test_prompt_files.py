@@ -12,6 +12,7 @@ from PIL.PngImagePlugin import PngInfo
 from dna_pipeline.ledger.tables import Job
 from dna_pipeline.operations import check_plan
 from tests.integration.conftest import Site
+from tests.integration.test_batches import statuses
 
 MakeSite = Callable[..., Site]
 
@@ -110,6 +111,24 @@ def test_rows_take_the_prompts_of_their_images(site: Site) -> None:
     assert three.status == "failed"
     assert three.error is not None
     assert "no texts of a program" in three.error["detail"]
+
+
+def test_a_row_with_the_prompt_of_its_image_is_done_though_that_was_archived(
+    make_site: MakeSite,
+) -> None:
+    site = make_site(pipeline="paint", on_duplicate="skip")
+    png(site, "a.png", "first")
+    table = "image,img2img.from_metadata\na.png,true\n"
+    site.put("t.csv", table)
+    site.settle()
+    site.run_next()
+    site.put("again.csv", table)
+    site.settle()
+    assert statuses(site) == {"2": "skipped"}
+    png(site, "a.png", "second")
+    site.put("third.csv", table)
+    site.settle()
+    assert [params(job)["prompt"] for job in site.jobs()] == ["first", "second"]
 
 
 def test_a_count_in_a_table_makes_jobs_with_seeds_of_their_own(site: Site) -> None:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from dna_pipeline.intake.planning import recent_images
-from dna_pipeline.ledger.tables import Job
+from dna_pipeline.ledger.tables import Batch, BatchRow, Job
 from tests.integration.conftest import Site
 from tests.integration.test_batches import report, run_all
 
@@ -131,3 +131,24 @@ def test_where_originals_are_kept_the_image_is_still_there(make_site: MakeSite) 
     site.put("jobs.yaml", 'images: "*.png"\npipeline: other')
     site.settle()
     assert [job.pipeline for job in site.jobs()] == ["cut", "other"]
+
+
+def test_a_job_file_that_names_an_image_of_an_earlier_one_is_taken_in(make_site: MakeSite) -> None:
+    """Its row counts as done only if the same image, of the same folder, was done."""
+    site = make_site(recursive=True, on_duplicate="skip")
+    for name in ("a.png", "b.png"):
+        site.put(name, name)
+    site.put("first.yaml", "images: [a.png, b.png]")
+    site.settle()
+    run_all(site)
+    site.put("c.png", "c")
+    site.put("second.yaml", "images: [a.png, c.png]")
+    site.put("sub/d.png", "d")
+    site.put("sub/third.yaml", "images: [b.png, d.png]")
+    site.tick(3700)
+    assert {job.name for job in site.jobs()} == {"a.png", "b.png", "c.png", "d.png"}
+    rows = {
+        batch.name: site.rows(BatchRow, BatchRow.batch_id == batch.id) for batch in site.rows(Batch)
+    }
+    assert [row.status for row in rows["second.yaml"]] == ["skipped", None]
+    assert [row.code for row in rows["third.yaml"]] == ["image_missing", None]

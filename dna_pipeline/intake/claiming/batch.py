@@ -15,7 +15,7 @@ import posixpath
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf
 from pathlib import Path
 from typing import Any, Literal
@@ -82,6 +82,12 @@ class NotReady(DnaError):
         self.is_long = is_long
 
 
+def _at_hand(file: InputFile, claimed_places: Mapping[str, Path]) -> InputFile:
+    """A companion that another row's claim moved out of the inbox is read from that claim."""
+    path = claimed_places.get(file.place) if file.reference else None
+    return file if path is None or not path.is_file() else replace(file, source=path)
+
+
 def is_long_wait(reason: NotReady | claims.ClaimError | OSError) -> bool:
     """True if the cause may last longer than a one-shot `run` should wait.
 
@@ -110,6 +116,7 @@ class BatchClaim:
         models: identities of the models, made anew before its rows are resolved.
         own: claim of its own files; None while it probes.
         by_source: the claims of its images.
+        claimed_places: by their paths in the inbox, the files that are moved, as paths in claims.
     """
 
     candidate: Candidate
@@ -121,6 +128,7 @@ class BatchClaim:
     state: State = "probing"
     own: Claim | None = None
     by_source: dict[Source, Claim] = field(default_factory=dict[Source, Claim])
+    claimed_places: dict[str, Path] = field(default_factory=dict[str, Path])
     flush: Flush = NO_FLUSH
     resources: ExitStack = field(default_factory=ExitStack)
 
@@ -304,6 +312,12 @@ class BatchClaimer:
             item.error = image_error(item)
         batch.by_source = self._claims(batch.plan, batch.stats, batch.row["id"])
         batch.own = self._own_claim(batch)
+        batch.claimed_places = {
+            file.place: claim.folder / file.name
+            for claim in batch.group
+            for file in claim.files
+            if file.is_moved
+        }
         self._claimer.begin(batch.group, batch.row)
         batch.flush = batch.resources.enter_context(self._claimer.flushing(batch.group))
 
@@ -349,6 +363,7 @@ class BatchClaimer:
         return InputFile(role, source.path.name, source.file, str(source.path), stat)
 
     def _fetch(self, batch: BatchClaim, claim: Claim) -> None:
+        claim.files = tuple(_at_hand(file, batch.claimed_places) for file in claim.files)
         with self._recording_failures(batch, claim):
             self._claimer.fetch(claim, batch.flush)
             if not claim.is_as_expected:
@@ -361,36 +376,37 @@ class BatchClaimer:
     def _resolve(self, batch: BatchClaim, item: PlanItem) -> None:
         """Find a row's dedup key, and make its job ahead: thousands would make the commit long."""
         plan = batch.plan
-        if (sha256 := self._sha256(batch, item)) is None:
+        claim = None if item.source is None else batch.by_source.get(item.source)
+        if (image := self._image_of(batch, item, claim)) is None:
             return
-        if item.source is not None:
-            item.source.claimed = batch.by_source[item.source].image
-        files = None if item.source is None else companions_in(batch.by_source[item.source])
-        item.key = self._planner.dedup_key(plan, item, sha256, batch.models, files)
-        if item.error is None and item.source is not None:
-            drop = batch.by_source[item.source].row["id"]
-            self._planner.add_job(plan, item, drop, sha256, batch.row)
+        if item.source is not None and claim is not None:
+            item.source.claimed = claim.image
+        item.key = self._planner.dedup_key(plan, item, image.sha256, batch.models, image.companions)
+        if item.error is None and claim is not None:
+            self._planner.add_job(plan, item, claim.row["id"], image.sha256, batch.row)
 
-    def _sha256(self, batch: BatchClaim, item: PlanItem) -> str | None:
-        """Return the hash of a right row's image; None if the row is wrong.
+    def _image_of(
+        self, batch: BatchClaim, item: PlanItem, claim: Claim | None
+    ) -> batches.LastImage | None:
+        """Return hashes of a right row's image and its companions; None if the row is wrong.
 
-        If the image is missing, since an earlier claim moved it, return the hash of that claim.
+        If the image is missing, since an earlier claim moved it, return those of that claim.
         """
         if item.error is None:
-            return batch.by_source[item.source].sha256 if item.source else None
+            if claim is None or claim.sha256 is None:
+                return None
+            return batches.LastImage(claim.sha256, companions_in(claim) or [])
         if not isinstance(item.error, ImageMissing):
             return None
         if self._planner.row_error(batch.plan, item) is not None:
             return None
-        folder, name = batch.plan.place(item)
+        folder, _, name = self._path_of(batch.plan, item).rpartition("/")
         where = printable(folder), safe_stem(name), printable(name)
-        return self._ledger.transact(lambda s: batches.last_sha256(s, self._inbox.name, *where))
+        return self._ledger.transact(lambda s: batches.last_image(s, self._inbox.name, *where))
 
     def _record(self, batch: BatchClaim) -> None:
         plan, stats = batch.plan, batch.stats
-        named = (s for item in plan.items if item.error is None for s in item.named.values())
-        versions = self._reserved(plan, stats) | markers((source, plan.name) for source in named)
-        entry = Entry(plan, batch.group, batch.row, versions)
+        entry = Entry(plan, batch.group, batch.row, self._versions(batch))
         before = self._known_files.version(plan.file)
         entry.older = before.drop_id if before else None
         if self._inbox.keeps:
@@ -424,6 +440,14 @@ class BatchClaimer:
             self._finder.tracker.expect_back(path)
 
     # --- known files ---
+
+    def _versions(self, batch: BatchClaim) -> dict[str, Version]:
+        """Return known files that keep images of wrong rows and masks in the inbox."""
+        plan = batch.plan
+        right = (item for item in plan.items if item.error is None)
+        named = ((source, plan.name) for item in right for source in item.named.values())
+        images = {source.relative for source in batch.by_source if source.relative is not None}
+        return self._reserved(plan, batch.stats) | markers(named, self._known_files, images)
 
     def _reserved(self, plan: Plan, stats: Stats) -> dict[str, Version]:
         """Return known files that reserve the images of wrong rows.

@@ -205,7 +205,7 @@ class Claimer:
         root = self._config.claims if is_copy else self._root
         failure = None if error is None else error.failure()
         row |= {
-            "stat": to_json({file.place: file.stat for file in files if file.stat is not None}),
+            "stat": to_json(_stats_of(files)),
             "error": None if failure is None else failure.to_dict(),
             "companions": _companions(files, {}),
         } | columns
@@ -259,8 +259,9 @@ class Claimer:
             yield Flush(*flushes)
 
     def fetch(self, claim: Claim, flush: Flush = NO_FLUSH) -> None:
-        """Move or copy the files into the claim, in their order.
+        """Copy files into the claim, then move others there, each in their order.
 
+        The original of a copy may be one of those that are moved.
         A file that changed while it was moved stays in the claim; `Claim.is_as_expected` is
         then False.
 
@@ -272,7 +273,7 @@ class Claimer:
         else:
             claims.make_claim_dir(self._inbox.path, self._ledger.id, claim.row["id"])
         is_durable = (flush.copied if claim.is_copy else flush.moved) is None
-        for file in claim.files:
+        for file in sorted(claim.files, key=lambda file: file.is_moved):
             if file.is_moved:
                 _move(claim, file)
             else:
@@ -338,6 +339,15 @@ def _companions(
                 facts["reference"] = file.reference
             companions.append({"role": file.role, "name": file.name} | facts)
     return companions or None
+
+
+def _stats_of(files: Iterable[InputFile]) -> Stats:
+    """Return the status of files by their paths, for a rollback.
+
+    A companion with a `reference` is left out: its original stays where it lies.
+    """
+    there = (file for file in files if not file.reference)
+    return {file.place: file.stat for file in there if file.stat is not None}
 
 
 def companions_of(files: Iterable[InputFile]) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ are needed is known only when the sidecar was read, so they come after the image
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from dna_pipeline.intake.claiming.claimer import Claim, InputFile, companions_in
 from dna_pipeline.intake.discovery.mask_names import is_mask_name, masks_of, name_of_copy
 from dna_pipeline.intake.discovery.scan import FileStat
 from dna_pipeline.intake.planning.companion_files import CompanionFiles, Need, lacking, needs_of
-from dna_pipeline.intake.planning.known_files import COMPANION, Version
+from dna_pipeline.intake.planning.known_files import COMPANION, KnownFiles, Version
 from dna_pipeline.intake.planning.named_images import Source
 from dna_pipeline.intake.planning.plan import Plan, PlanItem
 from dna_pipeline.ledger import drops
@@ -118,18 +118,29 @@ def describe(
     ] or None
 
 
-def markers(sources: Iterable[tuple[Source, str]]) -> dict[str, Version]:
+def markers(
+    sources: Iterable[tuple[Source, str]],
+    known_files: KnownFiles | None = None,
+    images: Container[str] = (),
+) -> dict[str, Version]:
     """Known files that keep companions in their inbox from being taken for pictures.
+
+    A picture that is claimed for its own sake gets none, or its changes would go unseen.
 
     Args:
         sources: each with the name of the file that names it.
+        known_files: those of the inbox; None if it does not keep its files.
+        images: paths in the inbox of the images that are claimed now.
     """
     versions: dict[str, Version] = {}
     for source, name in sources:
-        stat = _stat_of(source)
-        if source.relative is not None and stat is not None:
+        stat, path = _stat_of(source), source.relative
+        if path is None or stat is None or path in images:
+            continue
+        before = None if known_files is None else known_files.version(path)
+        if before is None or before.drop_id is None:
             why = f"serves as a mask, since {name} named it; to have it restyled, rename it"
-            versions[source.relative] = Version({source.relative: stat}, COMPANION, printable(why))
+            versions[path] = Version({path: stat}, COMPANION, printable(why))
     return versions
 
 

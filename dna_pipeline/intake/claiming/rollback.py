@@ -15,6 +15,8 @@ from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.intake.claiming import claims
 from dna_pipeline.intake.discovery.scan import FileStat
 
+_BLOCK_BYTES = 1 << 20
+
 
 def names_of_copies(companions: Iterable[Mapping[str, Any]] | None) -> frozenset[str]:
     """Names of the companions in a claim that are copies, since jobs named them by their paths."""
@@ -50,11 +52,25 @@ def return_files(
 
 
 def _is_copy(file: Path, original: Path, before: Mapping[str, Any]) -> bool:
-    """True if a claimed file is the copy, perhaps cut off, of a sidecar that other images share."""
+    """True if a claimed file is the copy of a sidecar that other images share.
+
+    A copy that was cut off holds the first bytes of its original. A file with other bytes may be
+    the last that there is of them, so it counts as no copy.
+    """
     if not original.is_file() or file.lstat().st_ino == original.lstat().st_ino:
         return False
-    was_moved = FileStat.of(file.lstat()).same_file(FileStat(**before))
-    return not was_moved or filecmp.cmp(file, original, shallow=False)
+    if FileStat.of(file.lstat()).same_file(FileStat(**before)):
+        return filecmp.cmp(file, original, shallow=False)
+    return _is_start(file, original)
+
+
+def _is_start(file: Path, whole: Path) -> bool:
+    """True if a file holds the same bytes as another, or the first of them."""
+    with file.open("rb") as part, whole.open("rb") as other:
+        while block := part.read(_BLOCK_BYTES):
+            if other.read(len(block)) != block:
+                return False
+    return True
 
 
 def roll_back(
@@ -81,7 +97,11 @@ def roll_back(
 
 
 def _is_unmounted(inbox: Path, stat: Mapping[str, Any]) -> bool:
-    """True if these files lie on a disk that is not mounted at the inbox now. Raises `OSError`."""
-    if inbox.stat().st_dev in {before["device"] for before in stat.values()}:
+    """True if these files lie on a disk that is not mounted at the inbox now. Raises `OSError`.
+
+    Absolute paths lead to source roots, which say nothing about the inbox.
+    """
+    inside = {path: before for path, before in stat.items() if not Path(path).is_absolute()}
+    if inbox.stat().st_dev in {before["device"] for before in inside.values()}:
         return False
-    return not any(os.path.lexists(inbox / path) for path in stat)
+    return not any(os.path.lexists(inbox / path) for path in inside)

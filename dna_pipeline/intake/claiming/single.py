@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -167,7 +168,8 @@ class SingleClaimer:
                 return Entry(Plan("image", *where, "", []), [claim], None, versions, older, True)
         entry = image_entry(self._planner, claim, plan)
         name = claim.row["sidecar"] or "pipeline.yaml"
-        versions |= companions.markers((source, name) for source in sources.values())
+        named = ((source, name) for source in sources.values())
+        versions |= companions.markers(named, self._known_files, [posixpath.join(*where)])
         entry.versions, entry.older = versions, older
         return entry
 

@@ -98,10 +98,10 @@ class Candidate:
 
     @property
     def paths(self) -> list[str]:
-        """All files of the candidate: table and YAML first, then companions, then the images."""
+        """All files, each once: table and YAML first, then companions, then the images."""
         companions = (*(path for _, path in self.companions), *self.named)
         several = (self.table, self.sidecar, *companions, self.image, *self.images)
-        return [path for path in several if path is not None]
+        return list(dict.fromkeys(path for path in several if path is not None))
 
 
 @dataclass(frozen=True, slots=True)

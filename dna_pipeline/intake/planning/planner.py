@@ -302,13 +302,15 @@ class Planner:
         """The dedup key: equal for jobs that do the same with the same bytes; None for a job that
         is impossible.
 
-        Random choices, the priority and `not_before` do not count.
+        Random choices, the priority and `not_before` do not count. With `from_metadata`, the
+        image's hash stands for its texts, since the image may be in an archive by now.
 
         Args:
             beside: the companions of its image, those of other rows too.
         """
+        context = replace(self._context(plan, item, sha256), file=None)
         try:
-            preview = self.preview(plan, item, sha256)
+            preview = self._resolve(item.row.document, lambda: 0, context)
         except JobError:
             return None
         spec = preview.identity()
