@@ -62,7 +62,7 @@ class InboxIntake:
         self._is_silent = False
         self._known_files = KnownFiles(inbox.name, ledger)
         self.finder = CandidateFinder(inbox, prober, self._known_files, look, self._describe)
-        planner = Planner(config, inbox)
+        planner = Planner(config, inbox, look)
         claimer = Claimer(config, inbox, ledger)
         recorder = Recorder(config, inbox, ledger, self._known_files)
         self.claimer = SingleClaimer(

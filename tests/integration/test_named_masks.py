@@ -6,13 +6,16 @@ import csv
 import hashlib
 import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dna_pipeline.base.reachability import SILENT, Reach, look_directly
 from dna_pipeline.execution.dispatcher import Dispatcher
+from dna_pipeline.intake.inbox_intake import InboxIntake
 from dna_pipeline.ledger import requests
 from dna_pipeline.ledger.tables import Drop
 from dna_pipeline.operations.check_plan import preview
@@ -321,3 +324,85 @@ def test_a_cancelled_row_keeps_its_mask(painted: Site) -> None:
     (folder,) = painted.outbox.glob(f"in/*/cancelled/*-{job.id[:8]}")
     sources = {path.name for path in (folder / "source").iterdir()}
     assert sources == {"cat.png", "cat.png.yaml", "round.mask.png"}
+
+
+# --- folders that do not answer ---
+
+
+class SilentFolder:
+    """A look at folders, of which one does not answer for a while; names below it are not touched
+    meanwhile."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder, self.is_silent = folder, True
+        real = os.path.isfile
+
+        def is_file(path: str | Path) -> bool:
+            assert not (self.is_silent and Path(path).is_relative_to(folder)), path
+            return real(path)
+
+        monkeypatch.setattr(os.path, "isfile", is_file)
+
+    def __call__(self, folder: Path) -> Reach:
+        is_inside = self.is_silent and folder.is_relative_to(self.folder)
+        return SILENT if is_inside else look_directly(folder)
+
+    def watch(self, site: Site) -> None:
+        site.gate = InboxIntake(
+            site.config, site.config.inboxes[0], site.ledger, site.prober, site.cleanup, self
+        )
+
+
+@pytest.mark.parametrize("path", ["round.png", "{library}/round.png"])
+def test_an_image_waits_in_the_inbox_for_a_silent_source_root(
+    make_site: MakeSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    library = tmp_path / "library"
+    library.mkdir()
+    (library / "round.png").write_bytes(ROUND)
+    site = make_site(pipeline="two_stages", source_roots=["library"])
+    silent = SilentFolder(library, monkeypatch)
+    silent.watch(site)
+    path = path.format(library=library)
+    site.put("cat.png.yaml", f"img2img: {{mask: {path}}}\n")
+    site.put("cat.png")
+    site.put("dog.png")
+    site.tick(4000)
+    assert list(masks(site)) == ["dog.png"]
+    assert site.left() == {"cat.png", "cat.png.yaml"}
+    assert "does not answer" in site.waiting()["cat.png"]
+    silent.is_silent = False
+    site.settle()
+    assert masks(site)["cat.png"] == [path]
+
+
+@pytest.mark.parametrize("place", ["library", "masks"])
+def test_a_claim_waits_for_a_folder_that_falls_silent(
+    make_site: MakeSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    folder = tmp_path / place
+    folder.mkdir()
+    (folder / "round.png").write_bytes(ROUND)
+    site = make_site(
+        pipeline="two_stages", source_roots=["library"],
+        defaults={"img2img": {"mask": f"{place}/round.png" if place == "masks" else "none"}},
+    )  # fmt: skip
+    silent = SilentFolder(folder, monkeypatch)
+    silent.watch(site)
+    if place == "library":
+        # It answers until the image lies in its claim.
+        silent.is_silent = False
+        site.put("cat.png.yaml", "img2img: {mask: round.png}\n")
+        monkeypatch.setattr(
+            "dna_pipeline.intake.claiming.claimer.failpoint",
+            lambda name: setattr(silent, "is_silent", True) if name == "image-taken" else None,
+        )
+    site.put("cat.png")
+    site.tick(100)
+    assert site.jobs() == []
+    assert not site.gate.is_busy(), "a one-shot run does not wait for the folder"
+    monkeypatch.undo()
+    silent.is_silent = False
+    site.settle()
+    assert [error for error in errors(site) if error[1] == "mask_missing"] == []
+    assert [reference is not None for reference in masks(site)["cat.png"]] == [True]

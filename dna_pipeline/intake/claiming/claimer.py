@@ -77,6 +77,7 @@ class Claim:
         is_copy: True if it lies in the data folder, False if in the inbox.
         stats: by name, status of the files in the claim that are as expected.
         hashes: by name, hashes of the files that were read.
+        is_waiting: True while a companion that it needs cannot be looked for or read.
     """
 
     row: dict[str, Any]
@@ -89,6 +90,7 @@ class Claim:
     is_copy: bool = False
     stats: Stats = field(default_factory=dict[str, FileStat])
     hashes: dict[str, claims.Hashed] = field(default_factory=dict[str, claims.Hashed])
+    is_waiting: bool = False
 
     @property
     def folder(self) -> Path:

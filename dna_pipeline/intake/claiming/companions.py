@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from dna_pipeline.base.errors import JobError, MaskMissing
 from dna_pipeline.base.failpoints import failpoint
 from dna_pipeline.base.files import fsync_dir
@@ -27,6 +29,8 @@ from dna_pipeline.intake.planning.plan import Plan, PlanItem
 from dna_pipeline.ledger import drops
 from dna_pipeline.ledger.store import Ledger
 
+log = structlog.get_logger()
+
 Sources = Mapping[Need, Source]
 """The files of companions."""
 
@@ -36,13 +40,19 @@ def add_to_claim(ledger: Ledger, claim: Claim, plan: Plan, files: CompanionFiles
 
     The ledger notes the files before they are copied, so that a claim that is cut off can be
     returned without them.
+
+    Raises:
+        Changed: a companion cannot be looked for at present, so the claim must settle again.
     """
+    claim.is_waiting = False
     sources: dict[Need, Source] = {}
     for item in plan.items:
         try:
             sources |= _sources_of(claim, item, files)
         except JobError as error:
             item.outcome = error.failure()
+        except OSError as error:
+            raise _settle_again(claim, error) from error
     if not sources:
         return sources
     noted = [*(companions_in(claim) or ()), *(companions_of(named_files(claim.files, sources)))]
@@ -64,6 +74,14 @@ def find_lacking(claim: Claim, spec: JobSpec, files: CompanionFiles) -> dict[Nee
     """The companions that a job needs and that its claim lacks. Raises `JobError`."""
     needs = lacking(companions_in(claim) or (), needs_of(spec))
     return {need: files.find(*need, image=claim.row["image"]) for need in needs}
+
+
+def _settle_again(claim: Claim, error: Exception) -> claims.Changed:
+    """Error of a claim whose companions cannot be had at present."""
+    log.info("claim.waits", inbox=claim.inbox, drop=claim.row["id"], why=str(error))
+    claim.is_waiting = True
+    claim.hashes.clear()  # its files may change too before the claim has settled
+    return claims.Changed(str(error))
 
 
 def _sources_of(claim: Claim, item: PlanItem, files: CompanionFiles) -> dict[Need, Source]:

@@ -36,8 +36,8 @@ class Settling:
 
     @property
     def is_busy(self) -> bool:
-        """True if a claim settles here and its inbox is not away."""
-        return any(claim.stats for claim in self._claims)
+        """True if a claim settles here, its inbox is not away, and it has its companions."""
+        return any(claim.stats and not claim.is_waiting for claim in self._claims)
 
     @property
     def next_at(self) -> float:

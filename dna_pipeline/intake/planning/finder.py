@@ -29,7 +29,11 @@ from dna_pipeline.intake.discovery.probe import NotReadable, Probed, Prober, Que
 from dna_pipeline.intake.discovery.scan import FileStat, Scan, scan
 from dna_pipeline.intake.discovery.stability import StabilityTracker
 from dna_pipeline.intake.planning.known_files import KnownFiles, Stats, Version
-from dna_pipeline.intake.planning.references import read_companions, read_reference
+from dna_pipeline.intake.planning.references import (
+    NamedCompanions,
+    read_companions,
+    read_reference,
+)
 
 log = structlog.get_logger()
 
@@ -135,7 +139,7 @@ class CandidateFinder:
         self._prober = prober
         self._known_files = known_files
         self._references: dict[str, tuple[FileStat, Reference]] = {}
-        self._companions: dict[str, tuple[FileStat, tuple[str, ...]]] = {}
+        self._companions: dict[str, tuple[FileStat, NamedCompanions]] = {}
         self._probes: dict[str, _Probe] = {}
         self._questions: dict[str, Question] = {}
         """Questions that `probe_ahead` sent to the decoder, by path."""
@@ -190,6 +194,8 @@ class CandidateFinder:
         error, probed = candidate.error, None
         if len(stats) != len(candidate.paths):
             return None  # one of its files was claimed in the meantime
+        if self._waits_for_root(candidate, now):
+            return None
         images = [*(path for _, path in candidate.companions), *candidate.named]
         images += [candidate.image] if candidate.image is not None else []
         for path in images if error is None else ():
@@ -233,12 +239,34 @@ class CandidateFinder:
         return reference
 
     def companions(self, path: str) -> tuple[str, ...]:
+        """The companions in the inbox that a settled YAML or table names."""
+        return self._named_companions(path).paths
+
+    def _named_companions(self, path: str) -> NamedCompanions:
         """The companions that a settled YAML or table names, read once for each of its states."""
         stat = self.files[path]
         cached = self._companions.get(path)
-        if cached is None or cached[0] != stat:
-            cached = self._companions[path] = (stat, read_companions(self.inbox, path))
-        return cached[1]
+        if cached is not None and cached[0] == stat:
+            return cached[1]
+        named = read_companions(self.inbox, path, self._look_at)
+        if named.is_final:
+            self._companions[path] = stat, named
+        return named
+
+    def _waits_for_root(self, candidate: Candidate, now: float) -> bool:
+        """True if a source root does not answer that may hold a companion of the candidate.
+
+        Once claimed, the job would fail without its companion, or the look for it would block.
+        """
+        if (sidecar := candidate.sidecar) is None or not self.inbox.source_roots:
+            return False
+        for root in self._named_companions(sidecar).roots:
+            if (reach := self._look_at(root)).is_silent:
+                why = f"{root}, one of the inbox's source_roots, {reach.why}"
+                self.waiting.append(Waiting(candidate.image or sidecar, why, None, True, "writing"))
+                self.next_at = min(self.next_at, now + MISSING_RETRY_S)
+                return True
+        return False
 
     def _is_final(self, path: str, reference: Reference) -> bool:
         """True if the reference of `path` stays the same as long as the file does.

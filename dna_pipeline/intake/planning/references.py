@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,21 @@ from dna_pipeline.intake.planning.source_roots import (
 
 MAX_GLOBS = 1000
 """Most globs of a job file: each scan compares every glob with every image."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamedCompanions:
+    """Companions, such as masks, that a YAML or a table names.
+
+    Attributes:
+        paths: in the inbox, of those that lie there or may yet come there.
+        roots: source roots that may hold the others.
+        is_final: False while a source root that may hold one of them does not answer.
+    """
+
+    paths: tuple[str, ...] = ()
+    roots: tuple[Path, ...] = ()
+    is_final: bool = True
 
 
 def read_reference(inbox: Inbox, path: str, look: Look = look_directly) -> Reference:
@@ -74,10 +90,12 @@ def read_references(sidecar: Path) -> list[str]:
         return []
 
 
-def read_companions(inbox: Inbox, path: str) -> tuple[str, ...]:
-    """Read which companions, such as masks, a YAML or a table names: their paths in the inbox.
+def read_companions(inbox: Inbox, path: str, look: Look = look_directly) -> NamedCompanions:
+    """Read which companions, such as masks, a YAML or a table names; none of a file that is wrong.
 
-    Those of source roots are left out, and so is all of a file that is wrong.
+    Args:
+        look: tells whether a source root can be reached; called once for each root. No file of a
+            root that does not answer is looked at, since that call might never return.
     """
     try:
         if not is_table_name(path):
@@ -85,18 +103,37 @@ def read_companions(inbox: Inbox, path: str) -> tuple[str, ...]:
         elif _may_name_companions(inbox.path / path):
             documents = [row.document for row in _table(inbox.path / path)]
         else:
-            return ()
+            return NamedCompanions()
     except (JobError, OSError):
-        return ()
+        return NamedCompanions()
     texts = dict.fromkeys(text for document in documents for text in paths_in(document))
-    result: dict[str, None] = {}
+    options: list[list[Place]] = []
     for text in texts:
         with suppress(JobError):
-            first, *others = places(inbox, path.rpartition("/")[0], text)
-            in_root = any(literal_file(place, inbox.source_roots) for place in others)
-            is_here = first.root is None and (is_file(inbox.path / first.path) or not in_root)
-            result |= {first.path: None} if is_here else {}
-    return tuple(result)
+            options.append(places(inbox, path.rpartition("/")[0], text))
+    return _companions_at(inbox, options, cache(look))
+
+
+def _companions_at(inbox: Inbox, options: Iterable[list[Place]], look: Look) -> NamedCompanions:
+    """Look for each companion at its possible places, in their order."""
+    paths: dict[str, None] = {}
+    roots: dict[Path, None] = {}
+    is_final = True
+    for places_of_one in options:
+        first = places_of_one[0]
+        inside = {first.path: None} if first.root is None else {}
+        if inside and is_file(inbox.path / first.path):
+            paths |= inside
+            continue
+        own_roots = [place.root for place in places_of_one if place.root is not None]
+        roots |= dict.fromkeys(own_roots)
+        in_root = any(
+            place.root is not None and literal_file(place, inbox.source_roots)
+            for place in _reachable(places_of_one, look)
+        )
+        paths |= {} if in_root else inside
+        is_final = is_final and not any(look(root).is_silent for root in own_roots)
+    return NamedCompanions(tuple(paths), tuple(roots), is_final)
 
 
 def _may_name_companions(table: Path) -> bool:
