@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
-from dna_pipeline.config.schema import Config
+from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.config.yaml12 import Document, is_list, is_mapping
 from dna_pipeline.stages import registry
 
@@ -28,6 +29,15 @@ def paths_in(document: Document) -> list[str]:
         elif is_mapping(value):
             paths |= dict.fromkeys(_paths(value.items()))
     return list(paths)
+
+
+def paths_of_inbox(config: Config, inbox: Inbox) -> list[Path]:
+    """The files of companions that pipeline.yaml names for an inbox and its own pipeline."""
+    pipeline = config.pipelines[inbox.pipeline]
+    mappings: list[Mapping[str, Any]] = [stage.params for stage in pipeline.stages]
+    mappings += [params for params in inbox.defaults.values() if params]
+    paths = (path for params in mappings for path in _paths(params.items()))
+    return [config.file.parent / path for path in dict.fromkeys(paths)]
 
 
 def paths_in_config(config: Config) -> frozenset[str]:

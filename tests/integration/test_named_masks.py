@@ -15,6 +15,7 @@ import pytest
 
 from dna_pipeline.base.reachability import SILENT, Reach, look_directly
 from dna_pipeline.execution.dispatcher import Dispatcher
+from dna_pipeline.intake.claiming import claims
 from dna_pipeline.intake.inbox_intake import InboxIntake
 from dna_pipeline.ledger import requests
 from dna_pipeline.ledger.tables import Drop
@@ -406,3 +407,122 @@ def test_a_claim_waits_for_a_folder_that_falls_silent(
     site.settle()
     assert [error for error in errors(site) if error[1] == "mask_missing"] == []
     assert [reference is not None for reference in masks(site)["cat.png"]] == [True]
+
+
+# --- masks outside of the inbox ---
+
+
+@pytest.fixture(params=["library", "masks"])
+def outside(request: pytest.FixtureRequest, make_site: MakeSite) -> tuple[Site, Path]:
+    """A site whose images have a mask in a source root, or beside pipeline.yaml, and that mask."""
+    if request.param == "library":
+        site = make_site(pipeline="two_stages", source_roots=["library"])
+        site.put("cat.png.yaml", "img2img: {mask: round.png}\n")
+    else:
+        defaults = {"img2img": {"mask": "masks/round.png"}}
+        site = make_site(pipeline="two_stages", defaults=defaults)
+    folder = site.root / request.param
+    folder.mkdir()
+    return site, folder / "round.png"
+
+
+def hashes(site: Site) -> list[str]:
+    return [(site.drop(job).companions or [{}])[0].get("sha256") for job in site.jobs()]
+
+
+def test_a_mask_may_come_into_a_source_root_after_its_sidecar(make_site: MakeSite) -> None:
+    site = make_site(pipeline="two_stages", source_roots=["library"])
+    (site.root / "library").mkdir()
+    site.put("cat.png.yaml", "img2img: {mask: round.png}\n")
+    site.put("cat.png")
+    site.tick(100)
+    assert site.waiting()["cat.png"] == "cat.png.yaml waits for round.png"
+    (site.root / "library/round.png").write_bytes(ROUND)
+    site.settle()
+    assert masks(site) == {"cat.png": ["round.png"]}
+
+
+def test_a_half_written_mask_outside_of_the_inbox_is_waited_for(
+    outside: tuple[Site, Path],
+) -> None:
+    site, mask = outside
+    mask.write_bytes(b"broken")
+    site.put("cat.png")
+    site.tick(9)
+    assert site.left() >= {"cat.png"}
+    assert "does not decode yet" in site.waiting()[str(mask)]
+    mask.write_bytes(ROUND)
+    site.settle()
+    assert hashes(site) == [sha256(ROUND)]
+
+
+def test_a_broken_mask_of_pipeline_yaml_is_waited_for_once(make_site: MakeSite) -> None:
+    site = make_site(pipeline="two_stages", defaults={"img2img": {"mask": "all.png"}})
+    (site.root / "all.png").write_bytes(b"broken")
+    for number in range(5):
+        site.put(f"{number}.png")
+    site.settle()
+    assert len(site.jobs()) == 5
+
+
+def test_a_mask_that_changes_after_it_was_decoded_settles_first(
+    outside: tuple[Site, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site, mask = outside
+    mask.write_bytes(ROUND)
+
+    def write_again(name: str) -> None:
+        if name == "image-taken":
+            mask.write_bytes(b"half")
+
+    monkeypatch.setattr("dna_pipeline.intake.claiming.claimer.failpoint", write_again)
+    site.put("cat.png")
+    while "cat.png" in site.left():
+        site.tick(1)
+    assert site.jobs() == []
+    mask.write_bytes(SQUARE)
+    site.settle()
+    assert hashes(site) == [sha256(SQUARE)]
+
+
+@pytest.mark.parametrize(
+    "error", [claims.Changed("it grew"), claims.Busy("locked"), OSError(5, "I/O error")]
+)
+def test_a_mask_that_cannot_be_copied_is_tried_again(
+    outside: tuple[Site, Path], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    site, mask = outside
+    mask.write_bytes(ROUND)
+    site.put("cat.png")
+    real = claims.snapshot
+
+    def snapshot(source: Path, target: Path, **keys: Any) -> claims.Hashed:
+        if source == mask:
+            raise error
+        return real(source, target, **keys)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(claims, "snapshot", snapshot)
+        site.tick(300)
+    assert site.jobs() == []
+    assert not site.gate.is_busy(), "a one-shot run does not wait for the mask"
+    site.settle()
+    assert hashes(site) == [sha256(ROUND)]
+    assert errors(site) == []
+
+
+def test_a_mask_that_cannot_be_copied_for_an_hour_fails_its_job(
+    outside: tuple[Site, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site, mask = outside
+    mask.write_bytes(ROUND)
+    site.put("cat.png")
+
+    def snapshot(*_: Any, **__: Any) -> claims.Hashed:
+        raise claims.Busy("locked")
+
+    monkeypatch.setattr(claims, "snapshot", snapshot)
+    site.tick(3500)
+    assert site.jobs() == []
+    site.tick(200)
+    assert errors(site) == [("cat.png", "mask_missing")]
