@@ -294,6 +294,53 @@ def test_pipeline_yaml_may_name_a_mask_beside_it(make_site: MakeSite, tmp_path: 
     assert [inputs[1][0] for inputs in orders(site)] == ["mask", "mask"]
 
 
+def test_a_path_of_a_sidecar_is_its_own_also_if_pipeline_yaml_has_the_same(
+    make_site: MakeSite, tmp_path: Path
+) -> None:
+    site = make_site(pipeline="two_stages", defaults={"img2img": {"mask": "masks/all.png"}})
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "masks/all.png").write_bytes(SQUARE)
+    site.put("cat.png")
+    site.settle()
+    site.put("masks/all.png", ROUND)
+    site.put("dog.png.yaml", "img2img: {mask: masks/all.png}\n")
+    site.put("dog.png", b"a dog")
+    site.settle()
+    assert masks(site) == {"cat.png": ["masks/all.png"], "dog.png": ["./masks/all.png"]}
+    assert hashes(site) == [sha256(SQUARE), sha256(ROUND)]
+    assert [inputs[1][2] for inputs in orders(site)] == ["masks/all.png", "./masks/all.png"]
+
+
+def test_an_absolute_path_means_the_same_in_a_sidecar_and_in_pipeline_yaml(
+    make_site: MakeSite, tmp_path: Path
+) -> None:
+    mask = str(tmp_path / "all.png")
+    (tmp_path / "all.png").write_bytes(SQUARE)
+    site = make_site(pipeline="two_stages", defaults={"img2img": {"mask": mask}})
+    site.put("cat.png.yaml", f"img2img: {{mask: {mask}}}\n")
+    site.put("cat.png")
+    site.settle()
+    assert masks(site) == {"cat.png": [mask]}
+
+
+def test_one_image_may_have_both_masks_of_the_same_path(
+    make_site: MakeSite, tmp_path: Path
+) -> None:
+    site = make_site(pipeline="two_stages", defaults={"img2img": {"mask": "masks/all.png"}})
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "masks/all.png").write_bytes(SQUARE)
+    site.put("masks/all.png", ROUND)
+    rows: list[dict[str, Any]] = [{"image": "cat.png"}, {"image": "cat.png"}]
+    rows[1]["img2img"] = {"mask": "masks/all.png"}
+    site.put("all.jsonl", "".join(f"{json.dumps(row)}\n" for row in rows))
+    site.put("cat.png")
+    site.settle()
+    companions = site.drop(site.jobs()[0]).companions or []
+    assert {file["reference"]: file["sha256"] for file in companions} == {
+        "masks/all.png": sha256(SQUARE), "./masks/all.png": sha256(ROUND),
+    }  # fmt: skip
+
+
 def test_names_in_a_claim_do_not_collide(painted: Site) -> None:
     painted.put("round.png", b"an image")
     painted.put("other/round.png", SQUARE)
