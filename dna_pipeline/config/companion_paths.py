@@ -7,11 +7,12 @@ waited for too long at most.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
-from dna_pipeline.config.schema import Config
+from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.config.yaml12 import Document, is_list, is_mapping
 from dna_pipeline.stages import registry
 
@@ -30,6 +31,15 @@ def paths_in(document: Document) -> list[str]:
     return list(paths)
 
 
+def paths_of_inbox(config: Config, inbox: Inbox) -> list[Path]:
+    """The files of companions that pipeline.yaml names for an inbox and its own pipeline."""
+    pipeline = config.pipelines[inbox.pipeline]
+    mappings: list[Mapping[str, Any]] = [stage.params for stage in pipeline.stages]
+    mappings += [params for params in inbox.defaults.values() if params]
+    paths = (path for params in mappings for path in _paths(params.items()))
+    return [config.file.parent / path for path in dict.fromkeys(paths)]
+
+
 def paths_in_config(config: Config) -> frozenset[str]:
     """The paths of companions that pipeline.yaml names, as written."""
     mappings: list[Mapping[str, Any]] = [
@@ -40,10 +50,36 @@ def paths_in_config(config: Config) -> frozenset[str]:
     return frozenset(path for params in mappings for path in _paths(params.items()))
 
 
+def apart_from_config(config: Config, params: dict[str, Any]) -> dict[str, Any]:
+    """Rewrite the paths of companions in a sidecar's parameters that pipeline.yaml has too.
+
+    A relative path counts from the file that names it, so the same text means two files. The
+    sidecar's gets a `./`, which leads to the same file: `masks/a.png` becomes `./masks/a.png`. The
+    paths of pipeline.yaml stay as written, and so do the dedup keys and manifests of its jobs.
+    """
+    paths = dict(_named_paths(params.items()))
+    relative = {name: path for name, path in paths.items() if not path.startswith("/")}
+    if not relative:
+        return params
+    own = paths_in_config(config)
+    return params | {name: _unlike(path, own) for name, path in relative.items() if path in own}
+
+
+def _unlike(path: str, others: Container[str]) -> str:
+    while path in others:
+        path = f"./{path}"
+    return path
+
+
 def _paths(values: Iterable[tuple[object, Any]]) -> Iterator[str]:
+    return (path for _, path in _named_paths(values))
+
+
+def _named_paths(values: Iterable[tuple[object, Any]]) -> Iterator[tuple[str, str]]:
+    """The parameters that name companions by paths, each with its path."""
     for name, value in values:
         if name in roles() and isinstance(value, str) and "." in value:
-            yield value.strip()
+            yield str(name), value.strip()
 
 
 @cache

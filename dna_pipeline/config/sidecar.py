@@ -21,6 +21,7 @@ from dna_pipeline.base.errors import (
     UnknownPipeline,
 )
 from dna_pipeline.config import misplaced_keys
+from dna_pipeline.config.companion_paths import apart_from_config
 from dna_pipeline.config.image_metadata import MetadataError, parameters_of
 from dna_pipeline.config.job_context import JobContext
 from dna_pipeline.config.parameters import check_params, keys_of, model_problem, with_defaults
@@ -304,7 +305,7 @@ class _Resolver:
             params, problems = check_params(kind, self.document, path, value, hint=hint)
             self.problems += problems
             result |= params
-        return result
+        return apart_from_config(self.config, result)
 
     def _stage(self, spec: StageSpec, params: dict[str, Any]) -> Stage | None:
         """The stage with the parameters of all sources; None if they are not valid together."""

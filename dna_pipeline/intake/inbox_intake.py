@@ -10,6 +10,7 @@ import structlog
 from dna_pipeline.base.errors import JobError
 from dna_pipeline.base.reachability import Look, look_directly
 from dna_pipeline.base.times import utcnow
+from dna_pipeline.config.companion_paths import paths_of_inbox
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.intake.claiming import claims as claim
 from dna_pipeline.intake.claiming.batch import BatchClaim, BatchClaimer, NotReady, is_long_wait
@@ -61,8 +62,10 @@ class InboxIntake:
         self._look_at = look
         self._is_silent = False
         self._known_files = KnownFiles(inbox.name, ledger)
-        self.finder = CandidateFinder(inbox, prober, self._known_files, look, self._describe)
-        planner = Planner(config, inbox)
+        self.finder = CandidateFinder(
+            inbox, prober, self._known_files, look, self._describe, paths_of_inbox(config, inbox)
+        )
+        planner = Planner(config, inbox, look)
         claimer = Claimer(config, inbox, ledger)
         recorder = Recorder(config, inbox, ledger, self._known_files)
         self.claimer = SingleClaimer(

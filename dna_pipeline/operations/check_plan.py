@@ -85,7 +85,7 @@ def preview(config: Config, inbox: Inbox, look: Look = look_directly) -> Preview
         look: says whether a source root can be reached.
     """
     read = cache(partial(read_reference, inbox, look=look))
-    content, files = _preview_all(inbox, read, awaits_downloads=True)
+    content, files = _preview_all(inbox, read, look, awaits_downloads=True)
     if not config.ledger_path.exists():
         return content
     with closing(Queries(config.ledger_path)) as queries:
@@ -98,9 +98,13 @@ def preview(config: Config, inbox: Inbox, look: Look = look_directly) -> Preview
 
 
 def _preview_all(
-    inbox: Inbox, read: ReadReference, *, awaits_downloads: bool = False
+    inbox: Inbox,
+    read: ReadReference,
+    look: Look = look_directly,
+    *,
+    awaits_downloads: bool = False,
 ) -> tuple[Preview, dict[str, FileStat]]:
-    pair_files = partial(_pair, inbox, read, awaits_downloads=awaits_downloads)
+    pair_files = partial(_pair, inbox, read, look, awaits_downloads=awaits_downloads)
     listing, pairing = pair_files(frozenset())
     if pairing.referenced:
         # A job file may name images that the inbox's own settings exclude, so the scan is repeated
@@ -118,14 +122,22 @@ def _preview_all(
 
 
 def _pair(
-    inbox: Inbox, read: ReadReference, referenced: frozenset[str], *, awaits_downloads: bool
+    inbox: Inbox,
+    read: ReadReference,
+    look: Look,
+    referenced: frozenset[str],
+    *,
+    awaits_downloads: bool,
 ) -> tuple[Scan, Pairing]:
     listing = scan(inbox, referenced)
     tracker = StabilityTracker(0)
     downloading = listing.downloading if awaits_downloads else ()
     tracker.observe(listing.files, time.monotonic(), downloading)
     without_wait = replace(inbox, sidecar_wait_s=0)
-    named = partial(read_companions, inbox)
+
+    def named(path: str) -> tuple[str, ...]:
+        return read_companions(inbox, path, look).paths
+
     return listing, pair(without_wait, listing.files, tracker, read, referenced, named)
 
 

@@ -6,13 +6,17 @@ import csv
 import hashlib
 import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dna_pipeline.base.reachability import SILENT, Reach, look_directly
 from dna_pipeline.execution.dispatcher import Dispatcher
+from dna_pipeline.intake.claiming import claims
+from dna_pipeline.intake.inbox_intake import InboxIntake
 from dna_pipeline.ledger import requests
 from dna_pipeline.ledger.tables import Drop
 from dna_pipeline.operations.check_plan import preview
@@ -291,6 +295,53 @@ def test_pipeline_yaml_may_name_a_mask_beside_it(make_site: MakeSite, tmp_path: 
     assert [inputs[1][0] for inputs in orders(site)] == ["mask", "mask"]
 
 
+def test_a_path_of_a_sidecar_is_its_own_also_if_pipeline_yaml_has_the_same(
+    make_site: MakeSite, tmp_path: Path
+) -> None:
+    site = make_site(pipeline="two_stages", defaults={"img2img": {"mask": "masks/all.png"}})
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "masks/all.png").write_bytes(SQUARE)
+    site.put("cat.png")
+    site.settle()
+    site.put("masks/all.png", ROUND)
+    site.put("dog.png.yaml", "img2img: {mask: masks/all.png}\n")
+    site.put("dog.png", b"a dog")
+    site.settle()
+    assert masks(site) == {"cat.png": ["masks/all.png"], "dog.png": ["./masks/all.png"]}
+    assert hashes(site) == [sha256(SQUARE), sha256(ROUND)]
+    assert [inputs[1][2] for inputs in orders(site)] == ["masks/all.png", "./masks/all.png"]
+
+
+def test_an_absolute_path_means_the_same_in_a_sidecar_and_in_pipeline_yaml(
+    make_site: MakeSite, tmp_path: Path
+) -> None:
+    mask = str(tmp_path / "all.png")
+    (tmp_path / "all.png").write_bytes(SQUARE)
+    site = make_site(pipeline="two_stages", defaults={"img2img": {"mask": mask}})
+    site.put("cat.png.yaml", f"img2img: {{mask: {mask}}}\n")
+    site.put("cat.png")
+    site.settle()
+    assert masks(site) == {"cat.png": [mask]}
+
+
+def test_one_image_may_have_both_masks_of_the_same_path(
+    make_site: MakeSite, tmp_path: Path
+) -> None:
+    site = make_site(pipeline="two_stages", defaults={"img2img": {"mask": "masks/all.png"}})
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "masks/all.png").write_bytes(SQUARE)
+    site.put("masks/all.png", ROUND)
+    rows: list[dict[str, Any]] = [{"image": "cat.png"}, {"image": "cat.png"}]
+    rows[1]["img2img"] = {"mask": "masks/all.png"}
+    site.put("all.jsonl", "".join(f"{json.dumps(row)}\n" for row in rows))
+    site.put("cat.png")
+    site.settle()
+    companions = site.drop(site.jobs()[0]).companions or []
+    assert {file["reference"]: file["sha256"] for file in companions} == {
+        "masks/all.png": sha256(SQUARE), "./masks/all.png": sha256(ROUND),
+    }  # fmt: skip
+
+
 def test_names_in_a_claim_do_not_collide(painted: Site) -> None:
     painted.put("round.png", b"an image")
     painted.put("other/round.png", SQUARE)
@@ -397,3 +448,204 @@ def test_rows_name_the_images_and_masks_of_other_rows(make_site: MakeSite, origi
         (image, mask, sha256(b"cat.mask.png" if mask == "file" else mask.encode()))
         for image, mask in pairs
     }
+
+
+# --- folders that do not answer ---
+
+
+class SilentFolder:
+    """A look at folders, of which one does not answer for a while; names below it are not touched
+    meanwhile."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder, self.is_silent = folder, True
+        real = os.path.isfile
+
+        def is_file(path: str | Path) -> bool:
+            assert not (self.is_silent and Path(path).is_relative_to(folder)), path
+            return real(path)
+
+        monkeypatch.setattr(os.path, "isfile", is_file)
+
+    def __call__(self, folder: Path) -> Reach:
+        is_inside = self.is_silent and folder.is_relative_to(self.folder)
+        return SILENT if is_inside else look_directly(folder)
+
+    def watch(self, site: Site) -> None:
+        site.gate = InboxIntake(
+            site.config, site.config.inboxes[0], site.ledger, site.prober, site.cleanup, self
+        )
+
+
+@pytest.mark.parametrize("path", ["round.png", "{library}/round.png"])
+def test_an_image_waits_in_the_inbox_for_a_silent_source_root(
+    make_site: MakeSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    library = tmp_path / "library"
+    library.mkdir()
+    (library / "round.png").write_bytes(ROUND)
+    site = make_site(pipeline="two_stages", source_roots=["library"])
+    silent = SilentFolder(library, monkeypatch)
+    silent.watch(site)
+    path = path.format(library=library)
+    site.put("cat.png.yaml", f"img2img: {{mask: {path}}}\n")
+    site.put("cat.png")
+    site.put("dog.png")
+    site.tick(4000)
+    assert list(masks(site)) == ["dog.png"]
+    assert site.left() == {"cat.png", "cat.png.yaml"}
+    assert "does not answer" in site.waiting()["cat.png"]
+    silent.is_silent = False
+    site.settle()
+    assert masks(site)["cat.png"] == [path]
+
+
+@pytest.mark.parametrize("place", ["library", "masks"])
+def test_a_claim_waits_for_a_folder_that_falls_silent(
+    make_site: MakeSite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    folder = tmp_path / place
+    folder.mkdir()
+    (folder / "round.png").write_bytes(ROUND)
+    site = make_site(
+        pipeline="two_stages", source_roots=["library"],
+        defaults={"img2img": {"mask": f"{place}/round.png" if place == "masks" else "none"}},
+    )  # fmt: skip
+    silent = SilentFolder(folder, monkeypatch)
+    silent.watch(site)
+    if place == "library":
+        # It answers until the image lies in its claim.
+        silent.is_silent = False
+        site.put("cat.png.yaml", "img2img: {mask: round.png}\n")
+        monkeypatch.setattr(
+            "dna_pipeline.intake.claiming.claimer.failpoint",
+            lambda name: setattr(silent, "is_silent", True) if name == "image-taken" else None,
+        )
+    site.put("cat.png")
+    site.tick(100)
+    assert site.jobs() == []
+    assert not site.gate.is_busy(), "a one-shot run does not wait for the folder"
+    monkeypatch.undo()
+    silent.is_silent = False
+    site.settle()
+    assert [error for error in errors(site) if error[1] == "mask_missing"] == []
+    assert [reference is not None for reference in masks(site)["cat.png"]] == [True]
+
+
+# --- masks outside of the inbox ---
+
+
+@pytest.fixture(params=["library", "masks"])
+def outside(request: pytest.FixtureRequest, make_site: MakeSite) -> tuple[Site, Path]:
+    """A site whose images have a mask in a source root, or beside pipeline.yaml, and that mask."""
+    if request.param == "library":
+        site = make_site(pipeline="two_stages", source_roots=["library"])
+        site.put("cat.png.yaml", "img2img: {mask: round.png}\n")
+    else:
+        defaults = {"img2img": {"mask": "masks/round.png"}}
+        site = make_site(pipeline="two_stages", defaults=defaults)
+    folder = site.root / request.param
+    folder.mkdir()
+    return site, folder / "round.png"
+
+
+def hashes(site: Site) -> list[str]:
+    return [(site.drop(job).companions or [{}])[0].get("sha256") for job in site.jobs()]
+
+
+def test_a_mask_may_come_into_a_source_root_after_its_sidecar(make_site: MakeSite) -> None:
+    site = make_site(pipeline="two_stages", source_roots=["library"])
+    (site.root / "library").mkdir()
+    site.put("cat.png.yaml", "img2img: {mask: round.png}\n")
+    site.put("cat.png")
+    site.tick(100)
+    assert site.waiting()["cat.png"] == "cat.png.yaml waits for round.png"
+    (site.root / "library/round.png").write_bytes(ROUND)
+    site.settle()
+    assert masks(site) == {"cat.png": ["round.png"]}
+
+
+def test_a_half_written_mask_outside_of_the_inbox_is_waited_for(
+    outside: tuple[Site, Path],
+) -> None:
+    site, mask = outside
+    mask.write_bytes(b"broken")
+    site.put("cat.png")
+    site.tick(9)
+    assert site.left() >= {"cat.png"}
+    assert "does not decode yet" in site.waiting()[str(mask)]
+    mask.write_bytes(ROUND)
+    site.settle()
+    assert hashes(site) == [sha256(ROUND)]
+
+
+def test_a_broken_mask_of_pipeline_yaml_is_waited_for_once(make_site: MakeSite) -> None:
+    site = make_site(pipeline="two_stages", defaults={"img2img": {"mask": "all.png"}})
+    (site.root / "all.png").write_bytes(b"broken")
+    for number in range(5):
+        site.put(f"{number}.png")
+    site.settle()
+    assert len(site.jobs()) == 5
+
+
+def test_a_mask_that_changes_after_it_was_decoded_settles_first(
+    outside: tuple[Site, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site, mask = outside
+    mask.write_bytes(ROUND)
+
+    def write_again(name: str) -> None:
+        if name == "image-taken":
+            mask.write_bytes(b"half")
+
+    monkeypatch.setattr("dna_pipeline.intake.claiming.claimer.failpoint", write_again)
+    site.put("cat.png")
+    while "cat.png" in site.left():
+        site.tick(1)
+    assert site.jobs() == []
+    mask.write_bytes(SQUARE)
+    site.settle()
+    assert hashes(site) == [sha256(SQUARE)]
+
+
+@pytest.mark.parametrize(
+    "error", [claims.Changed("it grew"), claims.Busy("locked"), OSError(5, "I/O error")]
+)
+def test_a_mask_that_cannot_be_copied_is_tried_again(
+    outside: tuple[Site, Path], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    site, mask = outside
+    mask.write_bytes(ROUND)
+    site.put("cat.png")
+    real = claims.snapshot
+
+    def snapshot(source: Path, target: Path, **keys: Any) -> claims.Hashed:
+        if source == mask:
+            raise error
+        return real(source, target, **keys)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(claims, "snapshot", snapshot)
+        site.tick(300)
+    assert site.jobs() == []
+    assert not site.gate.is_busy(), "a one-shot run does not wait for the mask"
+    site.settle()
+    assert hashes(site) == [sha256(ROUND)]
+    assert errors(site) == []
+
+
+def test_a_mask_that_cannot_be_copied_for_an_hour_fails_its_job(
+    outside: tuple[Site, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site, mask = outside
+    mask.write_bytes(ROUND)
+    site.put("cat.png")
+
+    def snapshot(*_: Any, **__: Any) -> claims.Hashed:
+        raise claims.Busy("locked")
+
+    monkeypatch.setattr(claims, "snapshot", snapshot)
+    site.tick(3500)
+    assert site.jobs() == []
+    site.tick(200)
+    assert errors(site) == [("cat.png", "mask_missing")]

@@ -77,6 +77,10 @@ class Claim:
         is_copy: True if it lies in the data folder, False if in the inbox.
         stats: by name, status of the files in the claim that are as expected.
         hashes: by name, hashes of the files that were read.
+        companion_stats: by absolute path, status at the last look of companions that are copied
+            once the sidecar was read.
+        is_waiting: True while a companion that it needs cannot be looked for or read.
+        gives_up: True once that has lasted so long that its job fails.
     """
 
     row: dict[str, Any]
@@ -89,6 +93,9 @@ class Claim:
     is_copy: bool = False
     stats: Stats = field(default_factory=dict[str, FileStat])
     hashes: dict[str, claims.Hashed] = field(default_factory=dict[str, claims.Hashed])
+    companion_stats: Stats = field(default_factory=dict[str, FileStat])
+    is_waiting: bool = False
+    gives_up: bool = False
 
     @property
     def folder(self) -> Path:
@@ -210,7 +217,12 @@ class Claimer:
             "companions": _companions(files, {}),
         } | columns
         row["claim"] = str(root / row["id"])
-        return Claim(row, self._inbox.name, tuple(files), ready, failure, is_copy=is_copy)
+        claim = Claim(row, self._inbox.name, tuple(files), ready, failure, is_copy=is_copy)
+        if ready is not None:
+            named = ready.candidate.named
+            claim.companion_stats = {str(self._inbox.path / p): ready.stats[p] for p in named}
+            claim.companion_stats |= ready.companion_stats
+        return claim
 
     def begin(self, group: Sequence[Claim], batch: dict[str, Any] | None = None) -> None:
         """Commit the drops, and their batch, as *claiming*, before any file is touched."""

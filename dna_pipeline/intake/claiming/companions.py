@@ -11,9 +11,11 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import structlog
+
 from dna_pipeline.base.errors import JobError, MaskMissing
 from dna_pipeline.base.failpoints import failpoint
-from dna_pipeline.base.files import fsync_dir
+from dna_pipeline.base.files import fsync_dir, remove_file
 from dna_pipeline.base.naming import printable
 from dna_pipeline.config.sidecar import JobSpec
 from dna_pipeline.intake.claiming import claims
@@ -27,6 +29,8 @@ from dna_pipeline.intake.planning.plan import Plan, PlanItem
 from dna_pipeline.ledger import drops
 from dna_pipeline.ledger.store import Ledger
 
+log = structlog.get_logger()
+
 Sources = Mapping[Need, Source]
 """The files of companions."""
 
@@ -36,23 +40,19 @@ def add_to_claim(ledger: Ledger, claim: Claim, plan: Plan, files: CompanionFiles
 
     The ledger notes the files before they are copied, so that a claim that is cut off can be
     returned without them.
+
+    Raises:
+        Changed: a companion cannot be had at present, or was written to since the last look, so
+            the claim must settle again.
     """
-    sources: dict[Need, Source] = {}
-    for item in plan.items:
-        try:
-            sources |= _sources_of(claim, item, files)
-        except JobError as error:
-            item.outcome = error.failure()
+    claim.is_waiting = False
+    sources = _find_all(claim, plan, files)
     if not sources:
         return sources
+    _require_stillness(claim, sources)
     noted = [*(companions_in(claim) or ()), *(companions_of(named_files(claim.files, sources)))]
     ledger.transact(lambda s: drops.set_companions(s, claim.row["id"], noted))
-    lost: dict[Need, JobError] = {}
-    for need, source in sources.items():
-        try:
-            copy_into(claim, {need: source})
-        except (claims.ClaimError, OSError) as error:
-            lost[need] = MaskMissing(f"{need[0]}: {source.path} cannot be read: {error}")
+    lost = _copy_all(claim, sources)
     for item in plan.items:
         if isinstance(item.outcome, JobSpec):
             errors = (lost[need] for need in needs_of(item.outcome) if need in lost)
@@ -60,10 +60,80 @@ def add_to_claim(ledger: Ledger, claim: Claim, plan: Plan, files: CompanionFiles
     return {need: source for need, source in sources.items() if need not in lost}
 
 
+def _find_all(claim: Claim, plan: Plan, files: CompanionFiles) -> dict[Need, Source]:
+    """Find the companions that the jobs of a claim name; a job that lacks one fails.
+
+    Raises `Changed` if a folder cannot be looked at; one that does not answer is waited for without
+    end, as by batches.
+    """
+    sources: dict[Need, Source] = {}
+    for item in plan.items:
+        try:
+            sources |= _sources_of(claim, item, files)
+        except JobError as error:
+            item.outcome = error.failure()
+        except OSError as error:
+            if not claim.gives_up or isinstance(error, TimeoutError):
+                raise _settle_again(claim, error) from error
+            item.outcome = MaskMissing(f"mask: cannot be looked for: {error}").failure()
+    return sources
+
+
+def _copy_all(claim: Claim, sources: Sources) -> dict[Need, JobError]:
+    """Copy companions into a claim, and return the errors of those that can never be read.
+
+    Raises `Changed` if one cannot be read at present; the claim then has none of them.
+    """
+    files, lost = claim.files, dict[Need, JobError]()
+    for need, source in sources.items():
+        try:
+            copy_into(claim, {need: source})
+        except (claims.ClaimError, OSError) as error:
+            if not (claim.gives_up or isinstance(error, claims.Refused)):
+                _remove_copies(claim, files)
+                raise _settle_again(claim, error) from error
+            lost[need] = MaskMissing(f"{need[0]}: {source.path} cannot be read: {error}")
+    return lost
+
+
+def _remove_copies(claim: Claim, files: tuple[InputFile, ...]) -> None:
+    """Take companions out of a claim again, so that it has only these files."""
+    for file in claim.files:
+        if file not in files:
+            remove_file(claim.folder / file.name)
+            del claim.stats[file.name]
+    claim.files = files
+
+
 def find_lacking(claim: Claim, spec: JobSpec, files: CompanionFiles) -> dict[Need, Source]:
     """The companions that a job needs and that its claim lacks. Raises `JobError`."""
     needs = lacking(companions_in(claim) or (), needs_of(spec))
     return {need: files.find(*need, image=claim.row["image"]) for need in needs}
+
+
+def _require_stillness(claim: Claim, sources: Sources) -> None:
+    """Raise `Changed` if a companion is not as it was at the last look, and note how it is now.
+
+    A writer may have begun anew since the file was decoded, or the file was never looked at.
+    """
+    moving: list[str] = []
+    for source in sources.values():
+        path, stat = str(source.file), _stat_of(source)
+        before = claim.companion_stats.get(path)
+        if stat is not None and (before is None or not stat.same_content(before)):
+            claim.companion_stats[path] = stat
+            moving.append(path)
+    if moving:
+        claim.hashes.clear()
+        raise claims.Changed(moving[0])
+
+
+def _settle_again(claim: Claim, error: Exception) -> claims.Changed:
+    """Error of a claim whose companions cannot be had at present."""
+    log.info("claim.waits", inbox=claim.inbox, drop=claim.row["id"], why=str(error))
+    claim.is_waiting = True
+    claim.hashes.clear()  # its files may change too before the claim has settled
+    return claims.Changed(str(error))
 
 
 def _sources_of(claim: Claim, item: PlanItem, files: CompanionFiles) -> dict[Need, Source]:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from dna_pipeline.intake.claiming.claimer import Claim
 from dna_pipeline.intake.claiming.single import SingleClaimer
 from dna_pipeline.intake.discovery.completeness import incomplete_until
+from dna_pipeline.intake.discovery.naming_files import IMAGE_WAIT_S
 from dna_pipeline.intake.discovery.probe import Probed, Prober
 from dna_pipeline.intake.discovery.scan import FileStat
 from dna_pipeline.intake.planning.known_files import Stats
@@ -19,10 +20,17 @@ from dna_pipeline.intake.planning.known_files import Stats
 
 @dataclass(slots=True)
 class _Times:
-    """Time of the next look at a claim, and time at which its last change was noticed."""
+    """Times of a claim.
+
+    Attributes:
+        at: time of the next look at it.
+        changed: time at which its last change was noticed.
+        waits_since: time from which on it has been waiting for a companion; None if it is not.
+    """
 
     at: float
     changed: float
+    waits_since: float | None = None
 
 
 class Settling:
@@ -36,8 +44,8 @@ class Settling:
 
     @property
     def is_busy(self) -> bool:
-        """True if a claim settles here and its inbox is not away."""
-        return any(claim.stats for claim in self._claims)
+        """True if a claim settles here, its inbox is not away, and it has its companions."""
+        return any(claim.stats and not claim.is_waiting for claim in self._claims)
 
     @property
     def next_at(self) -> float:
@@ -52,7 +60,8 @@ class Settling:
     def add(self, claim: Claim, now: float) -> None:
         """Let a claim settle from now on."""
         claim.stats = _stats(claim)
-        self._claims[claim] = _Times(now + self._settle_s, now)
+        waits_since = now if claim.is_waiting else None
+        self._claims[claim] = _Times(now + self._settle_s, now, waits_since)
 
     def step(self, now: float) -> None:
         """Finish the claims that have settled."""
@@ -60,9 +69,11 @@ class Settling:
         still = [claim for claim, times in due if self._is_ready(claim, times, now)]
         changing = self._claimer.finish_settled(still)
         for claim in still:
-            del self._claims[claim]
+            since = self._claims.pop(claim).waits_since
             if claim in changing:
-                self._claims[claim] = _Times(now + self._settle_s, now)
+                waits_since = (now if since is None else since) if claim.is_waiting else None
+                claim.gives_up = waits_since is not None and now >= waits_since + IMAGE_WAIT_S
+                self._claims[claim] = _Times(now + self._settle_s, now, waits_since)
 
     def _is_ready(self, claim: Claim, times: _Times, now: float) -> bool:
         """True if no file changed, and the image decodes or has failed to for long enough."""

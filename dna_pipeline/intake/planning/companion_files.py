@@ -9,6 +9,7 @@ from typing import Any
 
 from dna_pipeline.base.errors import JobError, MaskMissing, PathEscapesInbox
 from dna_pipeline.base.naming import printable
+from dna_pipeline.base.reachability import Look, look_directly, require_answer
 from dna_pipeline.config.companion_paths import paths_in_config
 from dna_pipeline.config.image_paths import Place, places, slashed
 from dna_pipeline.config.schema import Config, Inbox
@@ -37,6 +38,7 @@ class CompanionFiles:
         homes: folders outside of the inbox in which relative paths are looked up before.
         free_from: for a command, whose user may read what the program reads: the folder from which
             any path is followed.
+        look: tells whether a folder outside of the inbox can be reached.
     """
 
     def __init__(
@@ -46,19 +48,24 @@ class CompanionFiles:
         folder: str,
         homes: Sequence[Path] = (),
         free_from: Path | None = None,
+        look: Look = look_directly,
     ) -> None:
         self._config = config
         self._inbox = inbox
         self._folder = folder
         self._homes = homes
         self._free_from = free_from
+        self._look = look
         self._own = paths_in_config(config)
         self._cache: dict[str, Source | JobError] = {}
 
     def find(self, role: str, reference: str, image: str) -> Source:
         """The file of a companion that did not lie beside its image.
 
-        Raises `MaskMissing`, also if it should lie there, and `PathEscapesInbox`.
+        Raises:
+            MaskMissing: it is not there, or should lie beside the image.
+            PathEscapesInbox: its path leads out of the inbox and its source roots.
+            TimeoutError: a folder that may hold it does not answer.
         """
         if not reference:
             raise _not_beside(role, self._inbox, image)
@@ -76,6 +83,7 @@ class CompanionFiles:
     def _find(self, role: str, reference: str) -> Source:
         if (text := reference.strip()) in self._own:
             path = self._config.file.parent / text
+            require_answer(self._look, path.parent)
             if path.is_file():
                 return Source(path, None, real=Path(os.path.realpath(path)))
             raise MaskMissing(f"{role}: there is no {path}, which pipeline.yaml names")
@@ -99,6 +107,7 @@ class CompanionFiles:
         if place.root is None:
             path = _inside(self._inbox.path, place.path)
             return None if path is None else Source(path, place.path)
+        require_answer(self._look, place.root)
         if (file := literal_file(place, self._inbox.source_roots)) is None:
             return None
         if file.real is None:

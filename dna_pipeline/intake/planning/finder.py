@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from itertools import islice
+from pathlib import Path
 from posixpath import join, normpath
 
 import structlog
@@ -13,6 +16,7 @@ import structlog
 from dna_pipeline.base.errors import ImageUnreadable, JobError
 from dna_pipeline.base.naming import folder_of
 from dna_pipeline.base.reachability import Look, look_directly
+from dna_pipeline.config.image_paths import Place
 from dna_pipeline.config.schema import Inbox
 from dna_pipeline.intake.discovery.candidates import (
     Candidate,
@@ -29,7 +33,12 @@ from dna_pipeline.intake.discovery.probe import NotReadable, Probed, Prober, Que
 from dna_pipeline.intake.discovery.scan import FileStat, Scan, scan
 from dna_pipeline.intake.discovery.stability import StabilityTracker
 from dna_pipeline.intake.planning.known_files import KnownFiles, Stats, Version
-from dna_pipeline.intake.planning.references import read_companions, read_reference
+from dna_pipeline.intake.planning.references import (
+    NamedCompanions,
+    companion_places,
+    find_companions,
+    read_reference,
+)
 
 log = structlog.get_logger()
 
@@ -66,6 +75,7 @@ class ReadyDrop:
         probed: the size of its image, if that decodes.
         shares_sidecar: True if a further candidate needs the same YAML, so that this one gets a
             copy.
+        companion_stats: status of the companions that lie outside of the inbox, by absolute path.
     """
 
     candidate: Candidate
@@ -74,6 +84,7 @@ class ReadyDrop:
     error: JobError | None = None
     probed: Probed | None = None
     shares_sidecar: bool = False
+    companion_stats: Mapping[str, FileStat] = field(default_factory=dict[str, FileStat])
 
 
 def key_path(candidate: Candidate, read: ReadReference) -> str:
@@ -108,6 +119,7 @@ class CandidateFinder:
     Args:
         look: tells whether a source root can be reached.
         describe: makes a sentence of the reason why the inbox cannot be scanned.
+        own_companions: companions that pipeline.yaml names for the inbox.
     """
 
     def __init__(
@@ -117,10 +129,12 @@ class CandidateFinder:
         known_files: KnownFiles,
         look: Look = look_directly,
         describe: Callable[[OSError], str] = lambda e: f"cannot be looked at: {e.strerror}",
+        own_companions: Sequence[Path] = (),
     ) -> None:
         self.inbox = inbox
         self._describe = describe
         self._look_at = look
+        self._own_companions = own_companions
         self.tracker = StabilityTracker(inbox.settle_s)
         self.waiting: list[Waiting] = []
         self.ignored: dict[str, str] = {}
@@ -135,8 +149,12 @@ class CandidateFinder:
         self._prober = prober
         self._known_files = known_files
         self._references: dict[str, tuple[FileStat, Reference]] = {}
-        self._companions: dict[str, tuple[FileStat, tuple[str, ...]]] = {}
+        self._companions: dict[str, tuple[FileStat, list[list[Place]], NamedCompanions]] = {}
         self._probes: dict[str, _Probe] = {}
+        self._outside: dict[str, tuple[FileStat, Probed | JobError]] = {}
+        """Companions outside of the inbox, decoded once for each of their states."""
+        self._own_paths: set[str] = set()
+        """Those of `own_companions` that were there at a look, with all links followed."""
         self._questions: dict[str, Question] = {}
         """Questions that `probe_ahead` sent to the decoder, by path."""
 
@@ -187,23 +205,46 @@ class CandidateFinder:
         candidate = self.pending.popleft()
         self._sharers[candidate.sidecar] -= 1
         stats = _stats(candidate, self.files)
-        error, probed = candidate.error, None
         if len(stats) != len(candidate.paths):
             return None  # one of its files was claimed in the meantime
-        images = [*(path for _, path in candidate.companions), *candidate.named]
-        images += [candidate.image] if candidate.image is not None else []
-        for path in images if error is None else ():
-            answer = self._probe(path, stats[path], now)
-            if answer is None:
-                return None
-            if isinstance(answer, JobError):
-                error, probed = answer, None
-                break
-            probed = answer
+        if self._waits_for_root(candidate, now):
+            return None
+        outside = self._companions_outside(candidate) if candidate.error is None else {}
+        if (answers := self._decode(candidate, stats, outside, now)) is None:
+            return None
+        error, probed = answers
         shared = self._sharers[candidate.sidecar] > 0
         return ReadyDrop(
-            candidate, stats, key_path(candidate, self.reference), error, probed, shared
+            candidate, stats, key_path(candidate, self.reference), error, probed, shared, outside
         )
+
+    def _decode(
+        self, candidate: Candidate, stats: Stats, outside: Stats, now: float
+    ) -> tuple[JobError | None, Probed | None] | None:
+        """Decode the companions and the image of a candidate; None while one of them may still be
+        half written.
+
+        Returns:
+            The first error, if there is one, and else the size of the image. An error of a
+            companion that pipeline.yaml names does not count, since the sidecar may name another.
+        """
+        probed: Probed | None = None
+        if candidate.error is not None:
+            return candidate.error, None
+        inside = [*(path for _, path in candidate.companions), *candidate.named]
+        inside += [candidate.image] if candidate.image is not None else []
+        for path in (*outside, *inside):
+            if path in outside:
+                answer = self._probe_outside(path, outside[path], now)
+            else:
+                answer = self._probe(path, stats[path], now)
+            if answer is None:
+                return None
+            if not isinstance(answer, JobError):
+                probed = answer
+            elif path not in self._own_paths:
+                return answer, None
+        return None, probed
 
     def mark_claimed(self, path: str) -> None:
         """Forget a file that is in a claim now."""
@@ -233,12 +274,65 @@ class CandidateFinder:
         return reference
 
     def companions(self, path: str) -> tuple[str, ...]:
+        """The companions in the inbox that a settled YAML or table names."""
+        return self._named_companions(path).paths
+
+    def _named_companions(self, path: str) -> NamedCompanions:
         """The companions that a settled YAML or table names, read once for each of its states."""
         stat = self.files[path]
         cached = self._companions.get(path)
-        if cached is None or cached[0] != stat:
-            cached = self._companions[path] = (stat, read_companions(self.inbox, path))
-        return cached[1]
+        if cached is not None and cached[0] == stat:
+            _, options, named = cached
+            if named.is_final:
+                return named
+        else:
+            try:
+                options = companion_places(self.inbox, path)
+            except OSError:
+                return NamedCompanions()  # a program may unlock it with no visible change of it
+        named = find_companions(self.inbox, options, self._look_at)
+        self._companions[path] = stat, options, named
+        return named
+
+    def _companions_outside(self, candidate: Candidate) -> dict[str, FileStat]:
+        """Status of the companions outside of the inbox that a candidate may need.
+
+        A companion that is not there is left out: its job says so, if it needs that companion.
+        """
+        own = [file for file in self._own_companions if self._look_at(file.parent).is_there]
+        paths = [os.path.realpath(file) for file in own]
+        self._own_paths.update(paths)
+        if candidate.sidecar is not None:
+            paths += map(str, self._named_companions(candidate.sidecar).root_files)
+        stats: dict[str, FileStat] = {}
+        for path in paths:
+            with suppress(OSError):
+                stats[path] = FileStat.of(Path(path).lstat())
+        return stats
+
+    def _probe_outside(self, path: str, stat: FileStat, now: float) -> Probed | JobError | None:
+        """Decode a companion outside of the inbox; None while it may still be half written."""
+        cached = self._outside.get(path)
+        if cached is not None and cached[0] == stat:
+            return cached[1]
+        if (answer := self._probe(path, stat, now)) is not None:
+            self._outside[path] = stat, answer
+        return answer
+
+    def _waits_for_root(self, candidate: Candidate, now: float) -> bool:
+        """True if a source root does not answer that may hold a companion of the candidate.
+
+        Once claimed, the job would fail without its companion, or the look for it would block.
+        """
+        if (sidecar := candidate.sidecar) is None or not self.inbox.source_roots:
+            return False
+        for root in self._named_companions(sidecar).roots:
+            if (reach := self._look_at(root)).is_silent:
+                why = f"{root}, one of the inbox's source_roots, {reach.why}"
+                self.waiting.append(Waiting(candidate.image or sidecar, why, None, True, "writing"))
+                self.next_at = min(self.next_at, now + MISSING_RETRY_S)
+                return True
+        return False
 
     def _is_final(self, path: str, reference: Reference) -> bool:
         """True if the reference of `path` stays the same as long as the file does.
@@ -267,9 +361,15 @@ class CandidateFinder:
         self.next_at = now + min(MISSING_RETRY_S, self.inbox.rescan_s)
 
     def _forget_vanished(self, listing: Scan) -> None:
-        for cache in (self._probes, self._references, self._companions):
+        for cache in (self._references, self._companions):
             for path in cache.keys() - listing.files.keys():
                 del cache[path]
+        named = {str(f) for *_, named in self._companions.values() for f in named.root_files}
+        named |= self._own_paths
+        for path in self._probes.keys() - listing.files.keys() - named:
+            del self._probes[path]
+        for path in self._outside.keys() - named:
+            del self._outside[path]
 
     def _plan_next(self, pairing: Pairing, now: float) -> None:
         times = [now + self.inbox.rescan_s]

@@ -19,6 +19,7 @@ from dna_pipeline.base.errors import (
 )
 from dna_pipeline.base.files import sha256_of_inputs
 from dna_pipeline.base.naming import printable, safe_stem
+from dna_pipeline.base.reachability import Look, look_directly
 from dna_pipeline.base.times import utcnow
 from dna_pipeline.config.batch import (
     Row,
@@ -54,9 +55,14 @@ _SAMPLES = (
 
 
 class Planner:
-    """Makes the plans of one inbox."""
+    """Makes the plans of one inbox.
 
-    def __init__(self, config: Config, inbox: Inbox) -> None:
+    Args:
+        look: tells whether a folder outside of the inbox can be reached.
+    """
+
+    def __init__(self, config: Config, inbox: Inbox, look: Look = look_directly) -> None:
+        self._look = look
         self._config = config
         self._inbox = inbox
         self._wildcards = WildcardFiles(config.wildcards)
@@ -251,7 +257,7 @@ class Planner:
 
     def companion_files(self, folder: str, homes: Sequence[Path] = ()) -> CompanionFiles:
         """Finder of the companions that a file in that folder of the inbox names."""
-        return CompanionFiles(self._config, self._inbox, folder, homes)
+        return CompanionFiles(self._config, self._inbox, folder, homes, look=self._look)
 
     # --- rows of the ledger ---
 

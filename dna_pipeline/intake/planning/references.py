@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,23 @@ from dna_pipeline.intake.planning.source_roots import (
 
 MAX_GLOBS = 1000
 """Most globs of a job file: each scan compares every glob with every image."""
+
+
+@dataclass(frozen=True, slots=True)
+class NamedCompanions:
+    """Companions, such as masks, that a YAML or a table names.
+
+    Attributes:
+        paths: in the inbox, of those that lie there or may yet come there.
+        roots: source roots that may hold the others.
+        root_files: those that lie in source roots.
+        is_final: False while one of them may yet come into a source root.
+    """
+
+    paths: tuple[str, ...] = ()
+    roots: tuple[Path, ...] = ()
+    root_files: tuple[Path, ...] = ()
+    is_final: bool = True
 
 
 def read_reference(inbox: Inbox, path: str, look: Look = look_directly) -> Reference:
@@ -74,29 +92,68 @@ def read_references(sidecar: Path) -> list[str]:
         return []
 
 
-def read_companions(inbox: Inbox, path: str) -> tuple[str, ...]:
-    """Read which companions, such as masks, a YAML or a table names: their paths in the inbox.
+def read_companions(inbox: Inbox, path: str, look: Look = look_directly) -> NamedCompanions:
+    """Read which companions, such as masks, a YAML or a table names; none of a file that is wrong
+    or cannot be read. `look` is that of `find_companions`."""
+    try:
+        return find_companions(inbox, companion_places(inbox, path), look)
+    except OSError:
+        return NamedCompanions()
 
-    Those of source roots are left out, and so is all of a file that is wrong.
-    """
+
+def companion_places(inbox: Inbox, path: str) -> list[list[Place]]:
+    """Read the possible places of each companion that a YAML or a table names; none of a file that
+    is wrong. Raises OSError if it cannot be read."""
     try:
         if not is_table_name(path):
             documents = [parse_sidecar(job_rows.read_sidecar(inbox.path / path))]
         elif _may_name_companions(inbox.path / path):
             documents = [row.document for row in _table(inbox.path / path)]
         else:
-            return ()
-    except (JobError, OSError):
-        return ()
+            return []
+    except JobError:
+        return []
     texts = dict.fromkeys(text for document in documents for text in paths_in(document))
-    result: dict[str, None] = {}
+    options: list[list[Place]] = []
     for text in texts:
         with suppress(JobError):
-            first, *others = places(inbox, path.rpartition("/")[0], text)
-            in_root = any(literal_file(place, inbox.source_roots) for place in others)
-            is_here = first.root is None and (is_file(inbox.path / first.path) or not in_root)
-            result |= {first.path: None} if is_here else {}
-    return tuple(result)
+            options.append(places(inbox, path.rpartition("/")[0], text))
+    return options
+
+
+def find_companions(
+    inbox: Inbox, options: Iterable[list[Place]], look: Look = look_directly
+) -> NamedCompanions:
+    """Look for each companion at its possible places, in their order.
+
+    Args:
+        look: tells whether a source root can be reached; called once for each root. No file of a
+            root that does not answer is looked at, since that call might never return.
+    """
+    look = cache(look)
+    paths: dict[str, None] = {}
+    roots: dict[Path, None] = {}
+    root_files: dict[Path, None] = {}
+    is_final = True
+    for places_of_one in options:
+        first = places_of_one[0]
+        inside = {first.path: None} if first.root is None else {}
+        if inside and is_file(inbox.path / first.path):
+            paths |= inside
+            continue
+        own_roots = [place.root for place in places_of_one if place.root is not None]
+        roots |= dict.fromkeys(own_roots)
+        files = (
+            literal_file(place, inbox.source_roots)
+            for place in _reachable(places_of_one, look)
+            if place.root is not None
+        )
+        file = next(filter(None, files), None)
+        paths |= inside if file is None else {}
+        root_files |= {} if file is None or file.real is None else {file.real: None}
+        is_final = is_final and (file is not None or not own_roots)
+        is_final = is_final and not any(look(root).is_silent for root in own_roots)
+    return NamedCompanions(tuple(paths), tuple(roots), tuple(root_files), is_final)
 
 
 def _may_name_companions(table: Path) -> bool:
