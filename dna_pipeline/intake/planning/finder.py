@@ -154,7 +154,7 @@ class CandidateFinder:
         self._outside: dict[str, tuple[FileStat, Probed | JobError]] = {}
         """Companions outside of the inbox, decoded once for each of their states."""
         self._own_paths: set[str] = set()
-        """Those of `own_companions` that were there at a look, with all links followed."""
+        """Real paths of the `own_companions` that could be looked at."""
         self._questions: dict[str, Question] = {}
         """Questions that `probe_ahead` sent to the decoder, by path."""
 
