@@ -7,6 +7,7 @@ waited for too long at most.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Container, Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -15,6 +16,8 @@ from typing import Any
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.config.yaml12 import Document, is_list, is_mapping
 from dna_pipeline.stages import registry
+
+_IS_PATH = re.compile(r"\.\w+\s*$")
 
 
 def paths_in(document: Document) -> list[str]:
@@ -78,7 +81,8 @@ def _paths(values: Iterable[tuple[object, Any]]) -> Iterator[str]:
 def _named_paths(values: Iterable[tuple[object, Any]]) -> Iterator[tuple[str, str]]:
     """The parameters that name companions by paths, each with its path."""
     for name, value in values:
-        if name in roles() and isinstance(value, str) and "." in value:
+        # The roles are asked for last: they import the stages of other packages, which may be slow.
+        if isinstance(value, str) and _IS_PATH.search(value) and name in roles():
             yield str(name), value.strip()
 
 
