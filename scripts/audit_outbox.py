@@ -132,8 +132,13 @@ class _Outbox:
                 self._check_trace(path, artifact["path"], job)
 
     def _check_trace(self, path: Path, name: str, job: Job) -> None:
-        """Check that a file is the image followed by the ids of the stages so far, in order."""
-        data = path.read_bytes()
+        """Check that a file is the image followed by the ids of the stages so far, in order.
+
+        The marks that its job's tags put into it are looked at apart.
+        """
+        data, is_marked = _without_marks(path.read_bytes())
+        if is_marked != bool(json.loads(job["tags"] or "[]")):
+            self.findings.corrupt.append(f"{path.parent.name}/{name} has not the marks of its tags")
         ids = _stage_ids(job)
         upto = next((i for i, stage_id in enumerate(ids) if f".{stage_id}." in name), len(ids) - 1)
         traces = b"".join(trace(stage_id) for stage_id in ids[: upto + 1])
@@ -224,6 +229,15 @@ class _Outbox:
         if place.is_file() and sha256_of(place.read_bytes()) != job["sha256"]:
             self.findings.corrupt.append(f"{where}: its original was changed")
         return files, place
+
+
+def _without_marks(png: bytes) -> tuple[bytes, bool]:
+    """Cut the packet of XMP out of a PNG; True if it had one. It stands behind the header."""
+    at = 33  # length of the signature and the header
+    size = int.from_bytes(png[at : at + 4], "big")
+    if png[at + 4 : at + 8] != b"iTXt" or not png[at + 8 :].startswith(b"XML:com.adobe.xmp\0"):
+        return png, False
+    return png[:at] + png[at + 12 + size :], True
 
 
 def _stage_ids(job: Job) -> list[str]:

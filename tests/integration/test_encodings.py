@@ -173,10 +173,11 @@ def test_every_command_that_changes(full: Site, kind: str) -> None:
     wrong = [
         ["cancel", *queued], ["submit", "無い 🐈.png"], ["--config", "無い 🐈.yaml", "check"],
         ["show", "猫"], ["show", "\udcff"], ["retry", "--failed", "--batch", "猫"],
+        ["jobs", "--status", "猫"], ["jobs", "--status", "\udcff"],
     ]  # fmt: skip
     for out, error in shell.dna(*wrong, codes=(2,)):
         assert out == "" and error
-    assert shell.json(["jobs", "--inbox", "猫"], ["jobs", "--status", "\udcff"]) == [[], []]
+    assert shell.json(["jobs", "--inbox", "猫"], ["jobs", "--inbox", "\udcff"]) == [[], []]
 
 
 @pytest.mark.slow
