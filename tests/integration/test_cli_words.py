@@ -161,6 +161,15 @@ def test_run_says_the_warnings_of_its_jobs(studio: Path) -> None:
     assert facts(studio, "status")["recent"][0]["warnings"] == job["warnings"]
 
 
+def test_run_says_what_was_wrong_with_failed_jobs(studio: Path) -> None:
+    picture(studio / "inbox/cut/cup.png")
+    (studio / "inbox/cut/cup.png.yaml").write_text("remove_background: {fore: true}\n")
+    lines = call(studio, "run").stdout.splitlines()
+    assert lines[0].startswith("failed     cup.png (sidecar_invalid)  cut/failed/cup-")
+    wrong = "Line 1: unknown key 'remove_background.fore'; did you mean 'force'?"
+    assert lines[1].startswith(f"    cause  {wrong}")
+
+
 def test_a_status_that_no_job_can_have_is_refused(site: Site) -> None:
     site.put("cat.png")
     site.settle()

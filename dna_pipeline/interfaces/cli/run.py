@@ -22,7 +22,7 @@ from dna_pipeline.interfaces.cli.output import (
     print_json,
     say,
 )
-from dna_pipeline.interfaces.cli.words import hold_reason, short_path
+from dna_pipeline.interfaces.cli.words import failure_text, hold_reason, short_path
 from dna_pipeline.operations.lookup import require_utf8_names
 
 if TYPE_CHECKING:
@@ -147,6 +147,9 @@ def _print_report(report: dict[str, Any]) -> None:
     for job in report["jobs"]:
         why = f" ({job['code']})" if job["code"] else ""
         print(f"{job['status']:9}  {clean(job['name'])}{why}  {clean(job['folder'])}")
+        if job["status"] == "failed":
+            cause = failure_text(job["message"], job["detail"], job["hint"])
+            print(f"{'cause':>9}  {clean(cause)}")
         for warning in job["warning_texts"]:
             print(f"{'warning':>9}  {clean(warning)}")
     print(

@@ -52,6 +52,21 @@ def hold_reason(code: str, detail: str) -> str:
     return detail if detail.startswith(code) else f"{code}: {detail}"
 
 
+def failure_text(message: str, detail: str, hint: str) -> str:
+    """Write what was wrong and what helps, in sentences.
+
+    Args:
+        message: the general sentence of the failure's code; left out where the others say all.
+        detail: what exactly was wrong, or "".
+        hint: what helps in this case, or "".
+    """
+    wrong, mend = (detail, hint or message) if detail else (message, hint)
+    parts = (part.strip().rstrip(".;") for part in (wrong, mend) if part.strip())
+    return " ".join(
+        f"{part[:1].upper()}{part[1:]}{'' if part[-1:] in '?!' else '.'}" for part in parts
+    )
+
+
 def end_in(seconds: float, now: datetime | None = None) -> str:
     """Write the time of day that is `seconds` from now: `14:35`; with the date if not today."""
     begin = now or datetime.now(UTC)

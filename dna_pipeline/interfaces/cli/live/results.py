@@ -14,6 +14,7 @@ from dna_pipeline.base.terminal_text import width as width_of
 from dna_pipeline.interfaces.cli.fitting import cut_end, cut_middle
 from dna_pipeline.interfaces.cli.live.signs import Signs
 from dna_pipeline.interfaces.cli.live.text import folded, pad
+from dna_pipeline.interfaces.cli.words import failure_text
 from dna_pipeline.operations.overview import EndedJob, ended_at
 
 KEPT = 200
@@ -96,15 +97,10 @@ def _job_lines(
 
 
 def _cause(job: EndedJob) -> str:
-    """Say what was wrong and what helps; "" for a result, and for a job that people cancelled."""
+    """What was wrong with a failed job and what helps; "" for any other."""
     if job.status != "failed":
         return ""
-    wrong, mend = (job.detail, job.hint or job.message) if job.detail else (job.message, job.hint)
-    parts = (part.strip().rstrip(".;") for part in (wrong, mend) if part.strip())
-    sentences = (
-        f"{part[:1].upper()}{part[1:]}{'' if part[-1:] in '?!' else '.'}" for part in parts
-    )
-    return " ".join(sentences)
+    return failure_text(job.message, job.detail, job.hint)
 
 
 def _clock(job: EndedJob) -> str:
