@@ -44,11 +44,11 @@ INTRODUCTION = """\
 
 All keys of all files, and all commands. `scripts/reference.py` writes this page from the program:
 to change a text, change the description at its field. What the keys are good for is in
-[README](../README.md) and on the other pages here.
+[sidecars.md](sidecars.md) and on the other pages here.
 
 Values are written as in YAML 1.2: `no` and `22:00` are text, `6e-1` is a number. A key in
 parentheses is another name of the one before it. Editors show the same texts, and mark what is
-wrong while it is typed: see [README](../README.md#in-an-editor).
+wrong while it is typed: see [editors.md](editors.md).
 """
 
 MODELS = f"""\

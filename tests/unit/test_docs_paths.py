@@ -14,8 +14,11 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "dna_pipeline"
 ROOMS = {path.name for path in PACKAGE.iterdir() if (path / "__init__.py").is_file()}
 
-FOREIGN = {"version.py"}
-"""Files of other packages that ours speak of."""
+FOREIGN = {
+    "version.py", "setup_model.py", "setup_offline.py", "setup_manual.py", "convert_model.py",
+    "convert_weights.py",
+}  # fmt: skip
+"""Files of other programs that ours speak of."""
 
 DOCUMENTS = [
     ROOT / "README.md",

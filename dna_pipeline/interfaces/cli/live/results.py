@@ -97,7 +97,7 @@ def _job_lines(
 
 
 def _cause(job: EndedJob) -> str:
-    """What was wrong with a failed job and what helps; "" for any other."""
+    """Say what was wrong with a failed job and what helps; "" for any other."""
     if job.status != "failed":
         return ""
     return failure_text(job.message, job.detail, job.hint)
