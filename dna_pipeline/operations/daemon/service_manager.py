@@ -123,8 +123,8 @@ def status_line(fields: Mapping[str, Any]) -> str:
         fraction = running.get("fraction")
         percent = "" if fraction is None else f" {fraction:.0%}"
         parts.append(f"{running['name']}: {running.get('stage') or 'starting'}{percent}")
-    queued = sum((fields.get("queue") or {}).get("queued", {}).values())
-    if queued:
+    queue: Mapping[str, Mapping[str, int]] = fields.get("queue") or {}
+    if queued := sum(queue.get("queued", {}).values()):
         parts.append(f"{number_of(queued, 'job')} waiting")
     if holds := fields.get("holds"):
         parts.append(f"held: {', '.join(sorted({hold['code'] for hold in holds}))}")
