@@ -39,6 +39,9 @@ def watch(
     plain: Annotated[
         bool, typer.Option("--plain", help="Print the log in place of the view of a terminal.")
     ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="As --plain, but of the log only warnings and errors.")
+    ] = False,
 ) -> None:
     """Watch the inboxes and work, until SIGTERM or Ctrl-C.
 
@@ -46,8 +49,8 @@ def watch(
     """
     from dna_pipeline.interfaces.cli.live.terminal import can_show
 
-    is_live = not plain and can_show(sys.stdout)
-    daemon = _daemon(context, console=not is_live or not sys.stderr.isatty())
+    is_live = not (plain or quiet) and can_show(sys.stdout)
+    daemon = _daemon(context, console=not is_live or not sys.stderr.isatty(), quiet=quiet)
     if is_live:
         _watch_live(daemon)
     else:
@@ -71,18 +74,19 @@ def _watch_live(daemon: Daemon) -> None:
     screen.print_results()
 
 
-def _daemon(context: typer.Context, *, console: bool = True) -> Daemon:
+def _daemon(context: typer.Context, *, console: bool = True, quiet: bool = False) -> Daemon:
     """Make the daemon of `watch` or `run`, with its log, and let signals stop it.
 
     Args:
         console: show the log on standard error, too.
+        quiet: show only warnings and errors of it there.
     """
     from dna_pipeline.base.logs import configure
     from dna_pipeline.operations.daemon.loop import Daemon
 
     require_utf8_names()
     config = load_to_write(context)
-    configure(config.logs, console=console)
+    configure(config.logs, console=console, quiet=quiet)
     daemon = Daemon(config)
     _stop_on_signals(daemon)
     return daemon

@@ -1,7 +1,7 @@
 r"""Drive letters of Windows that are another machine's folders.
 
-Such a letter exists only in the session of the person who made it, so a service does not see it. Its
-UNC name, `\\server\share`, holds everywhere.
+Such a letter exists only in the session of the person who made it, so a service does not see it.
+Its UNC name, `\\server\share`, holds everywhere.
 """
 
 from __future__ import annotations

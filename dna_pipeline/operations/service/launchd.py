@@ -17,6 +17,7 @@ from dna_pipeline.operations.service.system import (
     Installation,
     Run,
     ServiceStatus,
+    call_program,
     is_ours,
     remove_ours,
     require_program,
@@ -154,12 +155,7 @@ class Launchd:
             )
 
     def _call(self, *arguments: str) -> Output:
-        try:
-            return self._run(["launchctl", *arguments])
-        except OSError as error:
-            raise ServiceFailed(f"launchctl: {error.strerror}") from None
-        except TimeoutError as error:
-            raise ServiceFailed(f"`launchctl {' '.join(arguments)}`: {error}") from None
+        return call_program(self._run, ["launchctl", *arguments])
 
     def _rights(self, action: str) -> str:
         if self._is_system:

@@ -117,6 +117,16 @@ def run_program(command: Sequence[str]) -> Output:
     return programs.run(command, COMMAND_LIMIT_S)
 
 
+def call_program(run: Run, command: Sequence[str]) -> Output:
+    """Run a program of the system to its end, whatever its exit status. Raises `ServiceFailed`."""
+    try:
+        return run(command)
+    except TimeoutError as error:
+        raise ServiceFailed(f"`{' '.join(command)}`: {error}") from None
+    except OSError as error:
+        raise ServiceFailed(f"{command[0]}: {error.strerror}") from None
+
+
 def require_program(name: str, otherwise: str) -> None:
     """Raise `ServiceFailed` if a program is not on the search path."""
     if shutil.which(name) is None:

@@ -13,6 +13,7 @@ from dna_pipeline.operations.service.system import (
     Installation,
     Run,
     ServiceStatus,
+    call_program,
     is_ours,
     remove_ours,
     require_program,
@@ -137,18 +138,21 @@ class Systemd:
     # --- steps ---
 
     def _start(self, installation: Installation, *, waits: bool) -> None:
+        """Start the service, and wait until the daemon says that it is ready."""
         name = installation.name
         if waits:
             self._systemctl("start", "--no-block", name)
             return
         try:
-            self._systemctl("start", name)
+            done = self._run(self._command("start", name))
         except TimeoutError:
             installation.remarks.append("it is still starting; `dna-pipeline service status`")
-        except ServiceFailed as error:
+            return
+        if done.code != 0:
+            why = " ".join(done.errors.split()) or f"exit status {done.code}"
             installation.problems.append(
-                f"the service is installed, but did not start ({error}); `{self._journal(name)}` "
-                "says why. It is tried again every ten seconds"
+                f"the service is installed, but did not start ({why}). `{self._journal(name)}` "
+                "says why; it is tried again every ten seconds"
             )
 
     def _linger(self, installation: Installation) -> None:
@@ -197,7 +201,7 @@ class Systemd:
         )
 
     def _systemctl(self, *arguments: str) -> str:
-        """Call systemctl; its output. Raises `ServiceFailed`, TimeoutError."""
+        """Call systemctl; its output. Raises `ServiceFailed`."""
         code, text, errors = self._call(*arguments)
         if code != 0:
             why = " ".join(errors.split()) or f"exit status {code}"
@@ -205,14 +209,7 @@ class Systemd:
         return text
 
     def _call(self, *arguments: str) -> tuple[int, str, str]:
-        try:
-            done = self._run(self._command(*arguments))
-        except OSError as error:
-            raise ServiceFailed(f"systemctl: {error.strerror}") from None
-        except TimeoutError as error:
-            if arguments[0] == "start":
-                raise
-            raise ServiceFailed(f"`{' '.join(self._command(*arguments))}`: {error}") from None
+        done = call_program(self._run, self._command(*arguments))
         return done.code, done.text, done.errors
 
     def _command(self, *arguments: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from dna_pipeline.operations.service.site import Site
@@ -16,6 +17,7 @@ STOP_S = 30
 """Time for an end in order. The daemon needs ten seconds at the most; then it is killed, and loses
 nothing."""
 
+_PLAIN_WORD = re.compile(r"[A-Za-z0-9_./=+,-]+")
 _UNFIT_FOR_PROGRAMS = frozenset("$\"'\\")
 
 GPU_HELPER = "nvidia-modprobe"
@@ -109,8 +111,12 @@ def command_line(command: tuple[str, ...]) -> str:
     program, *arguments = command
     if _UNFIT_FOR_PROGRAMS & set(program):
         program, arguments = "/bin/sh", ["-c", 'exec "$0" "$@"', program, *arguments]
-    words = [quoted(word).replace("$", "$$") for word in arguments]
-    return " ".join([quoted(program), *words])
+    words = [_word(word).replace("$", "$$") for word in arguments]
+    return " ".join([_word(program), *words])
+
+
+def _word(text: str) -> str:
+    return text if _PLAIN_WORD.fullmatch(text) else quoted(text)
 
 
 def quoted(text: str) -> str:

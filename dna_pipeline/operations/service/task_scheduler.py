@@ -25,6 +25,7 @@ from dna_pipeline.operations.service.system import (
     Installation,
     Run,
     ServiceStatus,
+    call_program,
     require_program,
     run_program,
 )
@@ -207,12 +208,7 @@ class TaskScheduler:
             )
 
     def _call(self, *arguments: str) -> Output:
-        try:
-            return self._run(["schtasks", *arguments])
-        except OSError as error:
-            raise ServiceFailed(f"schtasks: {error.strerror}") from None
-        except TimeoutError as error:
-            raise ServiceFailed(f"`schtasks {' '.join(arguments)}`: {error}") from None
+        return call_program(self._run, ["schtasks", *arguments])
 
 
 def without_window(program: str) -> str:
