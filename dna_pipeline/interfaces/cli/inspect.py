@@ -121,12 +121,21 @@ def _print_events(portions: Iterator[list[dict[str, Any]]], *, follow: bool, as_
 def status(
     context: typer.Context,
     watch: Annotated[bool, typer.Option("--watch", help="Go on showing it, until Ctrl-C.")] = False,
+    alive: Annotated[
+        bool,
+        typer.Option("--alive", help="Only see if a daemon runs and goes on; else exit status 1."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Print how the daemon and the queue are doing, and what waits for what."""
-    from dna_pipeline.operations.status import follow, read_daemon_and_queue
+    from dna_pipeline.operations.status import find_daemon_fault, follow, read_daemon_and_queue
 
     config = load(context)
+    if alive:
+        if (fault := find_daemon_fault(config)) is not None:
+            say(fault)
+            raise typer.Exit(1)
+        return
     if not watch:
         _print_status(config, read_daemon_and_queue(config), as_json=as_json)
         return

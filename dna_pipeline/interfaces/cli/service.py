@@ -82,12 +82,12 @@ def status(
     from dna_pipeline.operations.service import manage
 
     with _failures():
-        found = manage.status(config_file(context), manage.caller(), is_system=system)
+        current = manage.status(config_file(context), manage.caller(), is_system=system)
     if as_json:
-        print_json(found.to_dict())
+        print_json(current.to_dict())
     else:
-        _print_status(found)
-    if not found.is_active:
+        _print_status(current)
+    if not current.is_active:
         raise typer.Exit(1)
 
 

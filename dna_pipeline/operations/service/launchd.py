@@ -141,7 +141,7 @@ class Launchd:
             return  # the daemon says what is wrong with its data folder
 
     def _print(self, name: str) -> str | None:
-        """What launchd knows of the service; None if it is not loaded."""
+        """Print the entry that launchd has of the service; None if it is not loaded."""
         done = self._call("print", f"{self._domain}/{name}")
         return done.text if done.code == 0 else None
 

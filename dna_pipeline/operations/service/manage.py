@@ -28,7 +28,7 @@ UNTRIED = {
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What `install` would write.
+    """A file that `install` would write.
 
     Attributes:
         place: the path of the file, or the name under which the system keeps it.
@@ -40,7 +40,7 @@ class Preview:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who calls the command, and on which system.
+    """Caller of the command, and the system that it is called on.
 
     Attributes:
         platform: as `sys.platform`.
@@ -70,7 +70,7 @@ def caller() -> Caller:
 
 
 def preview(file: Path, who: Caller, *, is_system: bool, run_as: str | None) -> Preview:
-    """Give what `install` would write. Raises `ConfigError`."""
+    """Give the file that `install` would write. Raises `ConfigError`."""
     site, system = _prepare(file, who, is_system=is_system, run_as=run_as)
     return Preview(str(system.file(site.key) or system.name(site.key)), system.text(site))
 
@@ -111,11 +111,11 @@ def status(file: Path, who: Caller, *, is_system: bool) -> ServiceStatus:
         ServiceFailed: the service manager does not answer.
     """
     key = site_key(real_config(file))
-    found = _system(file, who, is_system=is_system).status(key)
-    if found.is_installed or is_system or who.is_root:
-        return found
+    current = _system(file, who, is_system=is_system).status(key)
+    if current.is_installed or is_system or who.is_root:
+        return current
     of_machine = _system(file, who, is_system=True).status(key)
-    return of_machine if of_machine.is_installed else found
+    return of_machine if of_machine.is_installed else current
 
 
 def remove(file: Path, who: Caller, *, is_system: bool) -> str | None:

@@ -29,7 +29,7 @@ PASSED_ON = ("PYTHONUTF8", "CUDA_VISIBLE_DEVICES")
 
 @dataclass(frozen=True, slots=True)
 class Site:
-    """What a service manager has to know of a pipeline.yaml.
+    """A pipeline.yaml, with the command and the environment of its daemon.
 
     Attributes:
         config: its absolute path, links in its folder followed.

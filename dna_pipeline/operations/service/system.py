@@ -1,4 +1,4 @@
-"""What is asked of each service manager, and what it answers."""
+"""The interface of all service managers, and the files that they read."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Run = Callable[[Sequence[str]], Output]
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """What `install` did.
+    """Outcome of `install`.
 
     Attributes:
         name: of the service, as the system's own tools take it.
@@ -83,7 +83,7 @@ class ServiceSystem(Protocol):
         ...
 
     def file(self, key: str) -> Path | None:
-        """Where its file is; None where the system keeps it itself."""
+        """Path of its file; None where the system keeps it itself."""
         ...
 
     def text(self, site: Site) -> str:

@@ -6,13 +6,12 @@ own tests on Windows.
 
 from __future__ import annotations
 
-import subprocess
 import tempfile
 import xml.etree.ElementTree as ET
 from pathlib import Path, PureWindowsPath
 
 from dna_pipeline.base.errors import ConfigError, ServiceFailed
-from dna_pipeline.base.programs import Output
+from dna_pipeline.base.programs import Output, windows_command_line
 from dna_pipeline.operations.service.drives import (
     Mapped,
     first_share,
@@ -103,7 +102,7 @@ class TaskScheduler:
         action = _child(actions, "Exec")
         program, *arguments = site.command
         _child(action, "Command", without_window(program))
-        _child(action, "Arguments", subprocess.list2cmdline(arguments))
+        _child(action, "Arguments", windows_command_line(arguments))
         ET.indent(task)
         head = '<?xml version="1.0" encoding="UTF-16"?>\n'
         return head + ET.tostring(task, encoding="unicode") + "\n"
@@ -224,7 +223,7 @@ def _child(parent: ET.Element, name: str, text: str | None = None) -> ET.Element
 
 
 def _essence(text: str) -> list[str | None]:
-    """What a task does and for whom: the texts that Windows keeps as they were given."""
+    """Texts of a task that Windows keeps as they were given: what it does, and for whom."""
     body = text.partition("?>")[2] if text.lstrip("\ufeff").startswith("<?xml") else text
     try:
         root = ET.fromstring(body)
