@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -158,7 +159,9 @@ def _show_status(config: Config, states: Iterator[Status], *, as_json: bool) -> 
         screen = LiveScreen(["Ctrl-C leaves this view; the daemon goes on"], sys.stdout)
         with screen.shown():
             for state in states:
-                screen.update(make_overview(config, state.fields))
+                screen.update(partial(make_overview, config, state.fields))
+                if screen.has_ended:
+                    break
     last: Status | None = None
     for state in states:
         if state != last:

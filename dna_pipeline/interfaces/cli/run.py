@@ -60,17 +60,20 @@ def watch(
 
 def _watch_live(daemon: Daemon) -> None:
     """Work, and show it on the terminal; at the end, list what ended meanwhile."""
-    from dna_pipeline.base.logs import log_file
+    from dna_pipeline.base.logs import log_file, show_on_console
     from dna_pipeline.interfaces.cli.live.screen import LiveScreen
     from dna_pipeline.operations.overview import make_overview
 
     config = daemon.config
     log = clean_on(short_path(log_file(config.logs)))
-    screen = LiveScreen(["Ctrl-C stops at a safe point", f"log: {log}"], sys.stdout)
+    # Where standard error is no terminal, the log is there already.
+    failed = show_on_console if sys.stderr.isatty() else lambda: None
+    footer = ["Ctrl-C stops at a safe point", f"log: {log}"]
+    screen = LiveScreen(footer, sys.stdout, failed)
     remark = "stopping at a safe point; Ctrl-C again ends at once"
     _stop_on_signals(daemon, partial(screen.end, remark))
     with screen.shown():
-        daemon.run(observe=lambda fields: screen.update(make_overview(config, fields)))
+        daemon.run(observe=lambda fields: screen.update(partial(make_overview, config, fields)))
     screen.print_results()
 
 
