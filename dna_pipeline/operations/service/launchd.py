@@ -6,6 +6,8 @@ Written after launchd.plist(5) and launchctl(1); not run by the project's own te
 from __future__ import annotations
 
 import plistlib
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +51,14 @@ class Launchd:
         is_system: bool,
         call: str = "dna-pipeline",
         run: Run = run_program,
+        sleep: Callable[[float], None] = time.sleep,
         folder: Path | None = None,
     ) -> None:
         self._user = user
         self._is_system = is_system
         self._call_text = call
         self._run = run
+        self._sleep = sleep
         self._domain = "system" if is_system else f"gui/{uid}"
         at_home = Path.home() / "Library/LaunchAgents"
         self._folder = folder or (Path("/Library/LaunchDaemons") if is_system else at_home)
@@ -92,7 +96,7 @@ class Launchd:
         self._make_log(site)
         is_loaded = self._print(name) is not None
         if has_changed and is_loaded:
-            self._launchctl("bootout", f"{self._domain}/{name}")
+            self._unload(name)
         if has_changed or not is_loaded:
             self._launchctl("enable", f"{self._domain}/{name}")
             self._launchctl("bootstrap", self._domain, str(file))
@@ -126,10 +130,20 @@ class Launchd:
         if is_ours(file):
             require_program("launchctl", "this system is not started by launchd")
             if self._print(name) is not None:
-                self._launchctl("bootout", f"{self._domain}/{name}")
+                self._unload(name)
         return remove_ours(file, self._rights("remove"))
 
     # --- steps ---
+
+    def _unload(self, name: str) -> None:
+        """End the service and wait for it: launchd returns before, and refuses to load it again
+        until then."""
+        self._launchctl("bootout", f"{self._domain}/{name}")
+        for _ in range(STOP_S):
+            if self._print(name) is None:
+                return
+            self._sleep(1.0)
+        raise ServiceFailed(f"{name} does not end within {STOP_S} s; try again when it has ended")
 
     def _make_log(self, site: Site) -> None:
         """Make the folder of the log, which launchd does not make; it belongs to the person."""

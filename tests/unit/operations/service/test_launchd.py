@@ -21,7 +21,9 @@ def _(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def agent(folder: Path, tools: Tools, *, is_system: bool = False) -> Launchd:
-    return Launchd("ann", 501, is_system=is_system, run=tools, folder=folder / "agents")
+    return Launchd(
+        "ann", 501, is_system=is_system, run=tools, folder=folder / "agents", sleep=lambda _: None
+    )
 
 
 def test_the_property_list_holds_any_path(tmp_path: Path):
@@ -40,12 +42,17 @@ def test_the_property_list_holds_any_path(tmp_path: Path):
 
 
 def test_an_agent_is_loaded_once_and_anew_after_a_change(tmp_path: Path):
-    loaded: list[bool] = [False]
+    left = [0]  # calls of `print` for which the service is there; it takes a while to end
 
     def answer(command: list[str]) -> Output | None:
         if "bootstrap" in command:
-            loaded[0] = True
-        return Output(0 if loaded[0] else 113, "", "") if "print" in command else None
+            left[0] = 1000
+        if "bootout" in command:
+            left[0] = 2
+        if "print" not in command:
+            return None
+        left[0] -= 1
+        return Output(0 if left[0] >= 0 else 113, "", "")
 
     tools = Tools(answer)
     launchd, site = agent(tmp_path, tools), site_at(tmp_path / "s")
@@ -61,11 +68,29 @@ def test_an_agent_is_loaded_once_and_anew_after_a_change(tmp_path: Path):
     assert tools.calls == [f"launchctl print gui/501/{name}"]
     tools.calls.clear()
     launchd.install(site_at(tmp_path / "s", PYTHONUTF8="1"), waits=False)
-    assert tools.calls[1:] == [f"launchctl bootout gui/501/{name}", enable, load]
+    look = f"launchctl print gui/501/{name}"
+    assert tools.calls == [
+        look,
+        f"launchctl bootout gui/501/{name}",
+        look,
+        look,
+        look,
+        enable,
+        load,
+    ]
     tools.calls.clear()
     assert launchd.remove(site.key)
-    assert tools.calls[1:] == [f"launchctl bootout gui/501/{name}"]
+    assert tools.calls == [look, f"launchctl bootout gui/501/{name}", look, look, look]
     assert not launchd.remove(site.key)
+
+
+def test_an_agent_that_does_not_end_is_said(tmp_path: Path):
+    tools = Tools()
+    launchd, site = agent(tmp_path, tools), site_at(tmp_path / "s")
+    launchd.install(site, waits=False)
+    with pytest.raises(ServiceFailed, match="does not end"):
+        launchd.remove(site.key)
+    assert launchd.file(site.key).exists()
 
 
 def test_the_status_is_read_from_launchd(tmp_path: Path):
