@@ -10,7 +10,7 @@ from dna_pipeline.base.programs import Output
 from dna_pipeline.operations.service import system
 from dna_pipeline.operations.service.launchd import Launchd
 from dna_pipeline.operations.service.system import MARK, MARK_BYTES
-from tests.service_tools import Tools, refusing, site_at
+from tests.service_tools import Answer, Tools, refusing, site_at
 
 PRINTED = "gui/501/dna-pipeline.x = {\n\tactive count = 1\n\tstate = running\n\n\tpid = 77\n}\n"
 
@@ -41,20 +41,25 @@ def test_the_property_list_holds_any_path(tmp_path: Path):
     assert machine["UserName"] == "ann"
 
 
-def test_an_agent_is_loaded_once_and_anew_after_a_change(tmp_path: Path):
-    left = [0]  # calls of `print` for which the service is there; it takes a while to end
+def loading(ends_after: int) -> Answer:
+    """Answers as launchd does; a service that was ended is still there for so many looks."""
+    left = [0]
 
     def answer(command: list[str]) -> Output | None:
         if "bootstrap" in command:
             left[0] = 1000
         if "bootout" in command:
-            left[0] = 2
+            left[0] = ends_after
         if "print" not in command:
             return None
         left[0] -= 1
-        return Output(0 if left[0] >= 0 else 113, "", "")
+        return Output(0, PRINTED, "") if left[0] >= 0 else Output(113, "", "")
 
-    tools = Tools(answer)
+    return answer
+
+
+def test_an_agent_is_loaded_once_and_anew_after_a_change(tmp_path: Path):
+    tools = Tools(loading(ends_after=2))
     launchd, site = agent(tmp_path, tools), site_at(tmp_path / "s")
     name = launchd.name(site.key)
     assert launchd.install(site, waits=False).has_changed
@@ -85,7 +90,7 @@ def test_an_agent_is_loaded_once_and_anew_after_a_change(tmp_path: Path):
 
 
 def test_an_agent_that_does_not_end_is_said(tmp_path: Path):
-    tools = Tools()
+    tools = Tools(loading(ends_after=1000))
     launchd, site = agent(tmp_path, tools), site_at(tmp_path / "s")
     launchd.install(site, waits=False)
     with pytest.raises(ServiceFailed, match="does not end"):
@@ -94,7 +99,7 @@ def test_an_agent_that_does_not_end_is_said(tmp_path: Path):
 
 
 def test_the_status_is_read_from_launchd(tmp_path: Path):
-    tools = Tools(lambda command: Output(0, PRINTED, "") if "print" in command else None)
+    tools = Tools(loading(ends_after=0))
     launchd, site = agent(tmp_path, tools), site_at(tmp_path / "s")
     assert not launchd.status(site.key).is_installed
     launchd.install(site, waits=False)
@@ -123,5 +128,5 @@ def test_a_refusal_of_launchd_is_said(tmp_path: Path):
 def test_the_folder_of_the_log_is_made_where_a_data_folder_is(tmp_path: Path):
     site = site_at(tmp_path)
     site.data.mkdir()
-    agent(tmp_path, Tools()).install(site, waits=False)
+    agent(tmp_path, Tools(loading(ends_after=0))).install(site, waits=False)
     assert site.logs.is_dir()
