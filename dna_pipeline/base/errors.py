@@ -4,6 +4,7 @@
     ├── ConfigError              a wrong call or configuration; exit status 2
     ├── Locked                   another daemon holds this data folder; exit status 3
     ├── TransferFailed           files of models could not be fetched or carried; exit status 1
+    ├── ServiceFailed            the system's service manager did not do it; exit status 1
     ├── Hold                     the environment is not ready: the job waits
     │   ├── WeightsMissing  DeviceUnavailable  DiskFull  OutboxUnavailable  InboxUnavailable
     │   └── SigningUnavailable  Hours  Paused  RetryWait
@@ -47,6 +48,11 @@ class Locked(DnaError):
 class TransferFailed(DnaError):
     """Files of a model could not be fetched, taken from a folder, packed or unpacked. The text says
     which, why, and what to do."""
+
+
+class ServiceFailed(DnaError):
+    """The system's service manager is not there, or did not do what it was asked. The text says
+    which part is done, why the rest is not, and what to do."""
 
 
 class Hold(DnaError):

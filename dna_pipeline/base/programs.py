@@ -1,4 +1,4 @@
-"""Runs a program for its output, within a time limit."""
+"""Runs a program for its output, within a time limit; command lines."""
 
 from __future__ import annotations
 
@@ -45,6 +45,11 @@ def run(command: Sequence[str], limit_s: float, stdin: bytes = b"") -> Output:
         if process.returncode is None:
             _kill(process)
     return Output(process.wait(), _decoded(text), _decoded(errors))
+
+
+def windows_command_line(arguments: Sequence[str]) -> str:
+    """Join arguments to one line, as programs on Windows take it apart again."""
+    return subprocess.list2cmdline(arguments)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

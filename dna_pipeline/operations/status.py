@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 from dna_pipeline.base.files import read_json
 from dna_pipeline.base.layout import batch_folder
 from dna_pipeline.base.periodic import Throttle
-from dna_pipeline.base.times import format_time
+from dna_pipeline.base.quantities import about
+from dna_pipeline.base.times import format_time, utcnow
 from dna_pipeline.config.schema import Config
 from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.operations.lookup import open_queries
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 FOLLOW_INTERVAL_S = 1.0
 FOLLOW_COST_SHARE = 20
+ALIVE_S = 180.0
+"""Age of a status file from which a daemon counts as hung; it writes one every ten seconds."""
+
 TEXT_CHARS = 500
 """Longest text of a failure in `status.json`; its folder has all of it."""
 
@@ -158,6 +162,38 @@ def read_daemon_and_queue(config: Config) -> Status:
             running: dict[str, Any] | None = fields["running"]
             fields |= {"runnable": 0, "queue_eta_s": None if running is None else running["eta_s"]}
     return Status(fields, silent)
+
+
+def find_daemon_fault(config: Config, now: datetime | None = None) -> str | None:
+    """Say why the daemon is not well: none runs, or it shows no sign of life; None if it is.
+
+    Whether its loop goes round is seen by the status file. If that cannot be read, or is one of
+    before its start, the daemon counts as well.
+
+    Args:
+        now: the time; None for the clock's.
+    """
+    from dna_pipeline.base.reachability import brief_looks
+    from dna_pipeline.operations.daemon.lock import daemon_words, holder, is_held
+
+    if not is_held(config.data):
+        return f"no daemon runs on {config.data}; `dna-pipeline watch` starts one"
+    with brief_looks() as look:
+        is_silent = look(config.outbox).is_silent
+    reported = None if is_silent else read_json(file_of(config.outbox))
+    daemon = holder(config.data)
+    try:
+        written = datetime.fromisoformat((reported or {})["written_at"])
+        age_s = ((now or utcnow()) - written).total_seconds()
+        is_old = written < datetime.fromisoformat((daemon or {})["since"])
+    except (KeyError, TypeError, ValueError):
+        return None
+    if is_old or age_s <= ALIVE_S:
+        return None
+    return (
+        f"the daemon ({daemon_words(daemon)}) has written no status for {about(age_s)}: it hangs, "
+        f"or cannot write to {config.outbox}; the log in {config.logs} may say why"
+    )
 
 
 def follow(config: Config) -> Iterator[Status]:

@@ -131,6 +131,8 @@ UNSEEN = {"tzdata": "the zones of zoneinfo"}
 STANDARD = {
     **dict.fromkeys(("socket", "socketserver", "ssl", "http", "urllib.request"), NETWORK),
     **dict.fromkeys(("ftplib", "imaplib", "poplib", "smtplib", "xmlrpc"), NETWORK),
+    # The datagrams of systemd go to a socket of this machine.
+    "socket": f"{NETWORK} operations.daemon.service_manager",
     "multiprocessing": "",
     "sqlite3": "ledger",
     "subprocess": "base execution intake media",

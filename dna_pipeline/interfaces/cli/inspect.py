@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -121,12 +122,21 @@ def _print_events(portions: Iterator[list[dict[str, Any]]], *, follow: bool, as_
 def status(
     context: typer.Context,
     watch: Annotated[bool, typer.Option("--watch", help="Go on showing it, until Ctrl-C.")] = False,
+    alive: Annotated[
+        bool,
+        typer.Option("--alive", help="Only see if a daemon runs and goes on; else exit status 1."),
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Print how the daemon and the queue are doing, and what waits for what."""
-    from dna_pipeline.operations.status import follow, read_daemon_and_queue
+    from dna_pipeline.operations.status import find_daemon_fault, follow, read_daemon_and_queue
 
     config = load(context)
+    if alive:
+        if (fault := find_daemon_fault(config)) is not None:
+            say(fault)
+            raise typer.Exit(1)
+        return
     if not watch:
         _print_status(config, read_daemon_and_queue(config), as_json=as_json)
         return
@@ -149,7 +159,9 @@ def _show_status(config: Config, states: Iterator[Status], *, as_json: bool) -> 
         screen = LiveScreen(["Ctrl-C leaves this view; the daemon goes on"], sys.stdout)
         with screen.shown():
             for state in states:
-                screen.update(make_overview(config, state.fields))
+                screen.update(partial(make_overview, config, state.fields))
+                if screen.has_ended:
+                    break
     last: Status | None = None
     for state in states:
         if state != last:

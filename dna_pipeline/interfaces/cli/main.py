@@ -21,6 +21,7 @@ from dna_pipeline.interfaces.cli.output import say
 from dna_pipeline.interfaces.cli.repair import repair
 from dna_pipeline.interfaces.cli.run import run, submit, watch
 from dna_pipeline.interfaces.cli.schema import schema
+from dna_pipeline.interfaces.cli.service import service
 from dna_pipeline.interfaces.cli.verify import verify
 from dna_pipeline.operations.lookup import sentence
 
@@ -42,6 +43,7 @@ for command in (
 ):  # fmt: skip
     app.command()(command)
 app.add_typer(models)
+app.add_typer(service)
 
 
 def _print_version(is_requested: bool) -> None:

@@ -39,6 +39,9 @@ def watch(
     plain: Annotated[
         bool, typer.Option("--plain", help="Print the log in place of the view of a terminal.")
     ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="As --plain, but of the log only warnings and errors.")
+    ] = False,
 ) -> None:
     """Watch the inboxes and work, until SIGTERM or Ctrl-C.
 
@@ -46,8 +49,8 @@ def watch(
     """
     from dna_pipeline.interfaces.cli.live.terminal import can_show
 
-    is_live = not plain and can_show(sys.stdout)
-    daemon = _daemon(context, console=not is_live or not sys.stderr.isatty())
+    is_live = not (plain or quiet) and can_show(sys.stdout)
+    daemon = _daemon(context, console=not is_live or not sys.stderr.isatty(), quiet=quiet)
     if is_live:
         _watch_live(daemon)
     else:
@@ -57,32 +60,36 @@ def watch(
 
 def _watch_live(daemon: Daemon) -> None:
     """Work, and show it on the terminal; at the end, list what ended meanwhile."""
-    from dna_pipeline.base.logs import log_file
+    from dna_pipeline.base.logs import log_file, show_on_console
     from dna_pipeline.interfaces.cli.live.screen import LiveScreen
     from dna_pipeline.operations.overview import make_overview
 
     config = daemon.config
     log = clean_on(short_path(log_file(config.logs)))
-    screen = LiveScreen(["Ctrl-C stops at a safe point", f"log: {log}"], sys.stdout)
+    # Where standard error is no terminal, the log is there already.
+    failed = show_on_console if sys.stderr.isatty() else lambda: None
+    footer = ["Ctrl-C stops at a safe point", f"log: {log}"]
+    screen = LiveScreen(footer, sys.stdout, failed)
     remark = "stopping at a safe point; Ctrl-C again ends at once"
     _stop_on_signals(daemon, partial(screen.end, remark))
     with screen.shown():
-        daemon.run(observe=lambda fields: screen.update(make_overview(config, fields)))
+        daemon.run(observe=lambda fields: screen.update(partial(make_overview, config, fields)))
     screen.print_results()
 
 
-def _daemon(context: typer.Context, *, console: bool = True) -> Daemon:
+def _daemon(context: typer.Context, *, console: bool = True, quiet: bool = False) -> Daemon:
     """Make the daemon of `watch` or `run`, with its log, and let signals stop it.
 
     Args:
         console: show the log on standard error, too.
+        quiet: show only warnings and errors of it there.
     """
     from dna_pipeline.base.logs import configure
     from dna_pipeline.operations.daemon.loop import Daemon
 
     require_utf8_names()
     config = load_to_write(context)
-    configure(config.logs, console=console)
+    configure(config.logs, console=console, quiet=quiet)
     daemon = Daemon(config)
     _stop_on_signals(daemon)
     return daemon

@@ -37,6 +37,7 @@ from dna_pipeline.operations.daemon.cleanup import Cleanup
 from dna_pipeline.operations.daemon.lock import hold_kept, hold_lock, holder
 from dna_pipeline.operations.daemon.preload import Preload
 from dna_pipeline.operations.daemon.run_waits import Report, RunWaits
+from dna_pipeline.operations.daemon.service_manager import ServiceManager
 from dna_pipeline.operations.daemon.status_file import Observer, StatusFile
 from dna_pipeline.operations.ownership import check_data_folder
 from dna_pipeline.operations.repair.overtaken import OvertakenJobs
@@ -128,6 +129,7 @@ class Daemon:
         self.is_stuck = False
         """True if a thread is still alive after `run`, since a dead disk blocks it."""
         self._intake_error: BaseException | None = None
+        self._service_manager = ServiceManager.from_environment()
         self._publish_retry = Throttle(PUBLISH_RETRY_S)
         self._publishing: Publishing | None = None
         self._review = Throttle(REVIEW_S)
@@ -160,9 +162,14 @@ class Daemon:
         """
         with closing(self._probe):
             check_data_folder(self.config, self._look)
-            with hold_lock(self.config.data), self._folders(), self._opened(observe):
+            shown = self._service_manager.shown_beside(observe)
+            with hold_lock(self.config.data), self._folders(), self._opened(shown):
                 started()
-                self._work(RunWaits(report_waits), until_idle=until_idle)
+                self._service_manager.ready()
+                try:
+                    self._work(RunWaits(report_waits), until_idle=until_idle)
+                finally:
+                    self._service_manager.stopping()
 
     def _work(self, waits: RunWaits, *, until_idle: bool) -> None:
         self._patient = not until_idle
@@ -171,6 +178,7 @@ class Daemon:
         preload.begin()
         while not self._stop.is_set():
             self._tick_or_sleep()
+            self._service_manager.alive()
             preload.step()
             if until_idle and self._is_idle():
                 # Written now, since closing leaves little time for it.
@@ -374,6 +382,7 @@ class Daemon:
                 return
             self.dispatcher.listen()
             self.dispatcher.dispatch()
+            self._service_manager.alive()
 
     def _publish(self, job: Job) -> None:
         self.publisher.publish(job)

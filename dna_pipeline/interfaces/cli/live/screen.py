@@ -20,6 +20,7 @@ from rich.live import Live
 from rich.text import Text
 
 from dna_pipeline.base.logs import PrintsToLog, note_failure
+from dna_pipeline.base.naming import visible
 from dna_pipeline.interfaces.cli.live.frame import draw
 from dna_pipeline.interfaces.cli.live.results import ResultLog, count_words, result_lines
 from dna_pipeline.interfaces.cli.live.signs import signs_for
@@ -39,6 +40,9 @@ then says that the program starts."""
 
 LOCK_WAIT_S = 1.0
 
+LEAVE = "\x1b[?25h\x1b[?1049l"
+"""Shows the cursor and the usual screen, where rich cannot any more."""
+
 RESULTS_AT_END = 20
 """Most jobs that are listed after the view has closed."""
 
@@ -51,17 +55,27 @@ def make_console(stream: TextIO) -> Console:
 class LiveScreen:
     """Shows overviews in the terminal's other screen, which leaves no trace when it is closed.
 
+    If drawing fails, the view closes and says the error once; what is printed then reaches the
+    terminal again.
+
     Args:
         footer: what the last line says.
         stream: the terminal.
+        failed: called once if drawing fails, by the thread of the screen after the view has closed,
+            to go on in another way.
     """
 
-    def __init__(self, footer: list[str], stream: TextIO) -> None:
+    def __init__(
+        self, footer: list[str], stream: TextIO, failed: Callable[[], None] = lambda: None
+    ) -> None:
         self._stream = stream
         self._console = make_console(stream)
         self._signs = signs_for(stream.encoding)
         self._footer = joined(footer, self._signs)
         self._results = ResultLog()
+        self._failed = failed
+        self._make: Callable[[], Overview] | None = None
+        self._made_by: Callable[[], Overview] | None = None
         self._overview: Overview | None = None
         self._drawn: tuple[Any, ...] = ()
         self._drawn_at = 0.0
@@ -71,16 +85,30 @@ class LiveScreen:
         self._input = QuietInput()
         self._lock = threading.RLock()
         self._ended = threading.Event()
+        self._closed = threading.Event()
+        self._streams = sys.stdout, sys.stderr
         self._thread = threading.Thread(target=self._run, name="screen", daemon=True)
 
-    def update(self, overview: Overview) -> None:
-        """Show this from the next drawing on. Returns at once."""
-        self._overview = overview
+    @property
+    def has_ended(self) -> bool:
+        """True once nothing is drawn any more: the view was ended, or failed, or its terminal is
+        gone."""
+        return self._closed.is_set()
+
+    def update(self, make: Callable[[], Overview]) -> None:
+        """Show this from the next drawing on. Returns at once.
+
+        Args:
+            make: makes the overview; called by the thread of the screen, so that an error of it
+                ends the view alone.
+        """
+        self._make = make
 
     @contextmanager
     def shown(self) -> Generator[None]:
         """Draw while the block runs. What the block prints goes to the log."""
         self._begun_at = time.monotonic()
+        self._streams = sys.stdout, sys.stderr
         self._thread.start()
         prints = PrintsToLog()
         try:
@@ -99,8 +127,8 @@ class LiveScreen:
         """List what ended while the view was there; it would be gone with the view."""
         if self._thread.is_alive():
             return  # the terminal reads nothing
-        if self._overview is not None:
-            self._results.add(self._overview.ended)
+        with suppress(Exception):  # where it failed, what it showed before is listed
+            self._look()
         jobs = self._results.since_begin()
         self._console.print(Text(count_words(self._results.counts)))
         shown = jobs[-RESULTS_AT_END:]
@@ -112,25 +140,37 @@ class LiveScreen:
     # --- the thread ---
 
     def _run(self) -> None:
+        has_failed = False
         try:
             while not self._ended.wait(LOOK_S):
                 self._step()
         except OSError:
             pass  # the terminal is gone
-        except Exception:
+        except Exception as error:
+            has_failed = True
             note_failure("screen.failed")
-            self._remark = "the view failed, as the log says; the work goes on without it"
-        finally:
-            with suppress(OSError):
-                self._leave()
-                if self._remark:
-                    self._console.print(Text(self._remark))
+            why = visible(f"{type(error).__name__}: {error}")
+            self._remark = f"the view failed ({why}); the work goes on, in plain lines"
+        with suppress(OSError):
+            self._leave()
+            if self._remark:
+                self._console.print(Text(self._remark))
+        if has_failed:
+            sys.stdout, sys.stderr = self._streams
+            self._failed()
+        self._closed.set()
+
+    def _look(self) -> None:
+        """Take over the newest overview, if there is one."""
+        if self._make is not None and (make := self._make) is not self._made_by:
+            self._overview = make()
+            self._made_by = make
+            self._results.add(self._overview.ended)
 
     def _step(self) -> None:
         """Draw if there is something new to see, and the terminal is ours to draw on."""
+        self._look()
         overview, size = self._overview, self._console.size
-        if overview is not None:
-            self._results.add(overview.ended)
         if not is_in_foreground(self._stream):
             self._leave()
             return
@@ -167,10 +207,20 @@ class LiveScreen:
             live, self._live = self._live, None
             self._drawn = ()
             if live is not None:
-                live.stop()
-            self._input.end()
+                self._stop(live)
         finally:
+            self._input.end()
             self._lock.release()
+
+    def _stop(self, live: Live) -> None:
+        try:
+            live.stop()
+        except OSError:
+            raise
+        except Exception:
+            note_failure("screen.not_closed")
+            self._stream.write(LEAVE)
+            self._stream.flush()
 
 
 @contextmanager

@@ -1,0 +1,1 @@
+"""Starts the daemon with the machine: systemd, launchd, Windows' Task Scheduler."""
