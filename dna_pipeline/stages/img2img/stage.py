@@ -301,10 +301,7 @@ class Img2Img(Stage):
                         text, _ = self._prompt_and_loras()
                     emphasis.parse(text)
                 except emphasis.PromptError as error:
-                    raise ParameterInvalid(
-                        f"{name}: {error}",
-                        hint="Mend it, or set prompt_syntax: plain, where all is text.",
-                    ) from None
+                    raise emphasis.refused(name, error) from None
 
     def needed_files(self) -> list[str]:
         return [f"{LORA}{name}" for name in self._lora_weights()]
@@ -335,6 +332,14 @@ class Img2Img(Stage):
         if self.prompt_syntax == "plain":
             return self.prompt, self.loras
         return prompt_and_weights(self.prompt, self.loras)
+
+    def _prompt_without_tags(self) -> str:
+        """The prompt for the model. Raises `ParameterInvalid`: texts that are filled in last, or
+        that come from the image, may bring tags that `check` has not seen."""
+        try:
+            return self._prompt_and_loras()[0]
+        except emphasis.PromptError as error:
+            raise emphasis.refused("prompt", error) from None
 
     def _lora_weights(self) -> dict[str, float]:
         """The weights of the LoRAs that are used, in the order of their names: one of weight 0
@@ -389,7 +394,7 @@ class Img2Img(Stage):
             ctx.warnings.append(EMPTY_PROMPT)
         make = self._redrawn if self.mask == "none" else self._repainted
         loras = self._loras(ctx)
-        ctx.warnings += trigger_remarks(self._prompt_and_loras()[0], loras)
+        ctx.warnings += trigger_remarks(self._prompt_without_tags(), loras)
         is_full = self.metadata == "full"
         hashes = {lora.name: short_hash(lora.path) for lora in loras} if is_full else {}
         result = make(ctx, source)
@@ -481,12 +486,8 @@ class Img2Img(Stage):
 
     def _request(self, ctx: StageContext) -> ImageToImageRequest:
         assert isinstance(self.seed, int), "made definite at intake"
-        try:
-            prompt, _ = self._prompt_and_loras()
-        except emphasis.PromptError as error:
-            raise ParameterInvalid(f"prompt: {error}") from error
         return ImageToImageRequest(
-            prompt=prompt,
+            prompt=self._prompt_without_tags(),
             negative_prompt=self.negative_prompt,
             seed=self.seed,
             steps=self.steps,

@@ -565,6 +565,16 @@ def test_a_prompt_that_cannot_be_obeyed_is_refused(name: str):
     Img2Img.model_validate({name: "[{a|b}]"}).check()  # not filled in yet
 
 
+@pytest.mark.parametrize("prompt", ["{{x}} <lora:clay:x>", "{{x}} <lora:a:1> <lora:a:1>"])
+def test_a_prompt_that_only_the_run_sees_is_refused(context: StageContext, prompt: str):
+    """A prompt with a brace was not checked before, since it might have had to be filled in."""
+    stage = Img2Img(model="sd15", prompt=prompt)
+    stage.check()
+    with pytest.raises(ParameterInvalid, match=r"^prompt: .*(?i:lora)") as error:
+        stage.run(context)
+    assert "prompt_syntax: plain" in error.value.failure().hint
+
+
 def test_clip_skip_stands_in_the_parameters_text():
     assert "Clip skip" not in parameters_text(Img2Img(model="sd15"), (8, 8))
     assert "Clip skip: 2" in parameters_text(Img2Img(model="sd15", clip_skip=2), (8, 8))
