@@ -5,8 +5,8 @@ from __future__ import annotations
 import queue as queues
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ from dna_pipeline.execution.scheduler import Scheduler
 from dna_pipeline.ledger import holds, pauses, queue, requests
 from dna_pipeline.ledger.engine import Transaction
 from dna_pipeline.ledger.store import Ledger
-from dna_pipeline.ledger.tables import Drop, Job
+from dna_pipeline.ledger.tables import ArtifactRow, Drop, Job, StageRun
 from dna_pipeline.stages import companions
 
 log = structlog.get_logger()
@@ -191,18 +191,12 @@ class Dispatcher:
             lambda s: (s.get_one(Drop, job.drop_id), queue.finished_stages(s, job.id))
         )
         self._restore_stages(job, Path(drop.claim))
-        files = {
-            run.stage_id: tuple(
-                FileRecord(f.path, f.role, f.media_type, f.bytes, f.sha256, f.facts) for f in rows
-            )
-            for run, rows in done
-        }
-        keys = {run.stage_id: run.stage_key for run, _ in done}
+        runs = {run.stage_id: (run, files) for run, files in done}
         stems = stage_stems(job)
         stages = tuple(
-            StageOrder(s["id"], s["type"], s["params"], stems[s["id"]], files.get(s["id"]),
-                       keys.get(s["id"]))
-            for s in job.stages
+            _done(order, *runs[order.id]) if order.id in runs else order
+            for order in (StageOrder(s["id"], s["type"], s["params"], stems[s["id"]])
+                          for s in job.stages)
         )  # fmt: skip
         return Order(
             job=job.id,
@@ -417,6 +411,14 @@ class Dispatcher:
             if not running.is_yielding and self.scheduler.is_outside_hours(running.inbox):
                 running.is_yielding = True
                 self._executor.yield_after_stage(running.job)
+
+
+def _done(order: StageOrder, run: StageRun, files: Iterable[ArtifactRow]) -> StageOrder:
+    """The order of a stage that has run before."""
+    records = tuple(
+        FileRecord(f.path, f.role, f.media_type, f.bytes, f.sha256, f.facts) for f in files
+    )
+    return replace(order, done=records, done_key=run.stage_key, done_model=run.model)
 
 
 def _inputs(job: Job, drop: Drop) -> tuple[OrderInput, ...]:
