@@ -6,11 +6,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from dna_pipeline.base.errors import MaskMissing
+from dna_pipeline.media.flat import flattened
 from dna_pipeline.media.images import load_image
 from dna_pipeline.media.repaint_mask import MaskEdit, mask_of, region_of, transparency_of
 from dna_pipeline.providers.base import ImageToImageRequest
 from dna_pipeline.stages.img2img import repaint
-from dna_pipeline.stages.img2img.sizes import enlarged_size, fitted, on_white, with_alpha
+from dna_pipeline.stages.img2img.sizes import enlarged_size, fitted, with_alpha
 from dna_pipeline.stages.img2img.working_size import WorkingSize
 from dna_pipeline.weights.extra_files import EMBEDDING
 
@@ -39,7 +40,7 @@ class Drawing:
         return self._redrawn(source) if self.stage.mask == "none" else self._repainted(source)
 
     def _redrawn(self, source: Image.Image) -> Image.Image:
-        image = on_white(source)
+        image = flattened(source)
         if self.stage.keeps_size:
             result = self._draw_at_own_size(image)
         else:

@@ -19,13 +19,12 @@ from dna_pipeline.providers.stable_diffusion.samplers import (
     SAMPLERS,
     SCHEDULE_PATTERN,
 )
-from dna_pipeline.providers.stable_diffusion.tiles import Grid
+from dna_pipeline.providers.stable_diffusion.tiles import LATENT_PX, Grid
 from dna_pipeline.stages.base import Authorship, ExtraFile, Seed, Stage, StageContext
 from dna_pipeline.stages.img2img import other_programs
 from dna_pipeline.stages.img2img.parameters_text import model_sha256, parameters_text
 from dna_pipeline.stages.img2img.sizes import (
     MIN_SIDE_PX,
-    MULTIPLE_PX,
     enlarged_size,
     fitted_size,
     size_remarks,
@@ -141,7 +140,7 @@ class Img2Img(Stage):
         None,
         ge=2 * MIN_SIDE_PX,
         le=4096,
-        multiple_of=MULTIPLE_PX,
+        multiple_of=LATENT_PX,
         description="a picture with a longer side is redrawn in overlapping tiles of this side; "
         "null: never",
         json_schema_extra={"unit": "px"},

@@ -7,9 +7,9 @@ import random
 import pytest
 
 from dna_pipeline.base.quantities import about
-from dna_pipeline.execution.running_job import RunningJob
 from dna_pipeline.execution.estimate import Line, QueueEstimate, fit, pace, total
 from dna_pipeline.execution.protocol import Phase
+from dna_pipeline.execution.running_job import RunningJob
 
 
 def near(seconds: float) -> object:

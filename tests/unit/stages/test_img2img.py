@@ -30,7 +30,7 @@ from dna_pipeline.providers.stable_diffusion.provider import Diffusers
 from dna_pipeline.providers.stable_diffusion.samplers import SAMPLERS
 from dna_pipeline.stages.base import ExtraFile, StageContext
 from dna_pipeline.stages.img2img.parameters_text import parameters_text
-from dna_pipeline.stages.img2img.sizes import fitted_size, on_white, size_remarks
+from dna_pipeline.stages.img2img.sizes import fitted_size, size_remarks
 from dna_pipeline.stages.img2img.stage import Img2Img
 from dna_pipeline.stages.remove_background import RemoveBackground
 from dna_pipeline.weights.loras import FOLDER
@@ -264,12 +264,6 @@ def test_sizes(width: int, height: int, max_size: int, expected: tuple[int, int]
 def test_no_size_loses_a_block_to_rounding():
     for side in range(64, 5000):
         assert fitted_size(side, side, 768) == ((min(side, 768) // 8 * 8,) * 2)
-
-
-def test_transparent_is_white():
-    image = Image.new("RGBA", (2, 1), (255, 0, 0, 255))
-    image.putpixel((1, 0), (0, 0, 0, 0))
-    assert on_white(image).tobytes() == bytes((255, 0, 0, 255, 255, 255))
 
 
 @pytest.fixture
