@@ -165,7 +165,7 @@ class Img2Img(Stage):
     )
     from_metadata: bool = Field(
         False,
-        description="prompt and parameters from the PNG's own texts; those of the sidecar win",
+        description="prompt and parameters from the image's own texts; those of the sidecar win",
     )
 
     mask: Literal["none", "alpha", "file"] | str = Field(
