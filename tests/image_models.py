@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from PIL import Image
 from pydantic import PrivateAttr
 
-from dna_pipeline.providers.base import Device, ImageToImageRequest, ModelCache
+from dna_pipeline.providers.base import Device, ImageToImageRequest
 from dna_pipeline.providers.matting.border_key import BorderKey
 
 Draw = Callable[[Image.Image], Image.Image]
@@ -51,10 +51,3 @@ class Recording(BorderKey):
             return self._draw(image)
 
         return SimpleNamespace(redraw=redraw, remarks=lambda request: list(self._remarks))
-
-
-def recording_of(models: ModelCache, name: str = "own") -> Recording:
-    """The `Recording` of that name in a cache."""
-    provider = models.provider(name)
-    assert isinstance(provider, Recording)
-    return provider

@@ -12,6 +12,7 @@ from dna_pipeline.execution.worker import runner
 from dna_pipeline.providers.base import Device, ModelCache, Provider
 
 CPU = Device("cpu", "float32")
+JOB = "a job"
 WEIGHTS_SHA256 = "5" * 64
 """Hash of every model's weights unless a test says otherwise."""
 
@@ -53,7 +54,7 @@ def order(
         changes: fields of `Order`.
     """
     inputs = image if isinstance(image, tuple) else (input_file(image),)
-    fields: dict[str, Any] = {"job": "a job", "attempt": 1}
+    fields: dict[str, Any] = {"job": JOB, "attempt": 1}
     return Order(stages=stages, inputs=inputs, work_dir=str(work), **fields | changes)
 
 

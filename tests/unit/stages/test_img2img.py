@@ -6,8 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import OpenEXR
@@ -25,7 +24,6 @@ from dna_pipeline.base.errors import (
     WeightsMissing,
 )
 from dna_pipeline.providers.base import Device, ModelCache
-from dna_pipeline.providers.matting.border_key import BorderKey
 from dna_pipeline.providers.stable_diffusion.provider import Diffusers
 from dna_pipeline.providers.stable_diffusion.samplers import SAMPLERS
 from dna_pipeline.stages.base import ExtraFile, StageContext
@@ -34,6 +32,7 @@ from dna_pipeline.stages.img2img.sizes import fitted_size, size_remarks
 from dna_pipeline.stages.img2img.stage import Img2Img
 from dna_pipeline.stages.remove_background import RemoveBackground
 from dna_pipeline.weights.loras import FOLDER
+from tests.image_models import Recording
 from tests.unit.providers.stable_diffusion.lora_files import TrainedLora
 from tests.unit.weights import weight_files
 
@@ -393,24 +392,18 @@ def test_every_change_of_size_has_a_reason_and_no_other_picture_has_one():
             assert len(size_remarks((width, height), 200)) == changes
 
 
-class Remarking(BorderKey):
-    """A provider of another package, whose model has something to say about its last picture."""
-
-    stages: ClassVar[frozenset[str]] = frozenset({"img2img"})
-
-    def load(self, device: Device) -> Any:
-        def redraw(image: Image.Image, request: Any, on_step: Any) -> Image.Image:
-            result = image.copy()
-            result.info["remarks"] = [f"Drawn with seed {request.seed}."]
-            return result
-
-        return SimpleNamespace(redraw=redraw, remarks=lambda request: ["Before."])
+def remarked(image: Image.Image) -> Image.Image:
+    result = image.copy()
+    result.info["remarks"] = ["Drawn."]
+    return result
 
 
 def test_remarks_on_the_result_are_warnings(context: StageContext):
-    own = replace(context, models=ModelCache({"own": Remarking()}, Device("cpu", "float32")))
+    model = Recording.drawing(remarked, "Before.")
+    own = replace(context, models=ModelCache({"own": model}, Device("cpu", "float32")))
     (artifact,) = Img2Img(model="own", prompt="an owl", seed=3).run(own)
-    assert own.warnings[-2:] == ["Before.", "Drawn with seed 3."]
+    assert own.warnings == ["Before.", "Drawn."]
+    assert model.requests[0].seed == 3
     with Image.open(artifact.path) as result:
         assert set(result.info) == {"parameters"}
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from dna_pipeline import __version__
 from dna_pipeline.base.files import sha256_file
-from dna_pipeline.execution.protocol import FileRecord, JobDone, Order, OrderInput, StageOrder
+from dna_pipeline.execution.protocol import FileRecord, JobDone, StageOrder
 from dna_pipeline.providers.base import Provider
 from dna_pipeline.providers.matting.border_key import BorderKey
 from dna_pipeline.providers.triposr.provider import TripoSRModel
@@ -42,8 +42,7 @@ def recipe_of(folder: Path, weights: str | None) -> dict[str, Any]:
         StageOrder("cut", "remove_background", cut, "robot", (record,)),
         StageOrder("mesh", "triposr", mesh, "robot"),
     )
-    image = OrderInput("image", str(TINY / "input.png"), sha256)
-    order = Order("a job", 2, stages, (image,), str(folder))
+    order = workers.order(TINY / "input.png", folder, *stages, attempt=2)
     models: dict[str, Provider] = {"matte": BorderKey(), "triposr": TripoSRModel(path=TINY)}
 
     def fingerprint(provider: Provider) -> tuple[str, str | None]:
@@ -59,7 +58,7 @@ def recipe_of(folder: Path, weights: str | None) -> dict[str, Any]:
         fingerprint=fingerprint,
         licence=lambda provider: "MIT" if isinstance(provider, TripoSRModel) else None,
     )
-    assert events[-1] == JobDone("a job")
+    assert events[-1] == JobDone(workers.JOB)
     return recipe_in(folder / "mesh/robot.glb")
 
 
@@ -98,7 +97,7 @@ def test_the_textual_inversions_of_earlier_stages(tmp_path: Path, restarts: bool
         return workers.run(order, models, data=tmp_path)
 
     first = run()
-    assert first[-1] == JobDone("a job")
+    assert first[-1] == JobDone(workers.JOB)
     if restarts:
         ends = workers.done(first)
         for place, end in enumerate(ends[:2]):
