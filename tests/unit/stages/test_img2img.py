@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,8 @@ from dna_pipeline.stages.img2img.parameters_text import parameters_text
 from dna_pipeline.stages.img2img.sizes import fitted_size, size_remarks
 from dna_pipeline.stages.img2img.stage import Img2Img
 from dna_pipeline.stages.remove_background import RemoveBackground
-from dna_pipeline.weights.loras import FOLDER
+from dna_pipeline.weights.extra_files import EMBEDDING, LORA
+from dna_pipeline.weights.loras import FOLDER, Lora
 from tests.image_models import Recording
 from tests.unit.providers.stable_diffusion.lora_files import TrainedLora
 from tests.unit.weights import weight_files
@@ -406,6 +407,34 @@ def test_remarks_on_the_result_are_warnings(context: StageContext):
     assert model.requests[0].seed == 3
     with Image.open(artifact.path) as result:
         assert set(result.info) == {"parameters"}
+
+
+def test_every_parameter_reaches_the_model(context: StageContext, tmp_path: Path):
+    """With values other than the defaults of the stage and of the request."""
+    model = Recording()
+    files = {
+        f"{EMBEDDING}ink": ExtraFile(tmp_path / "ink.pt", "5" * 64),
+        f"{LORA}clay": ExtraFile(tmp_path / "clay.safetensors", "6" * 64),
+    }
+    header = {f"{weight_files.KOHYA}lora_down.weight": torch.ones(2, 768)}
+    save_file(header, tmp_path / "clay.safetensors")
+    own = replace(
+        context, models=ModelCache({"own": model}, Device("cpu", "float32")), extra_files=files,
+        low_memory_level=1,
+    )  # fmt: skip
+    same: dict[str, Any] = {
+        "negative_prompt": "fog", "seed": 5, "steps": 31, "guidance_scale": 3.5, "strength": 0.4,
+        "sampler": "dpmpp_2m", "schedule": "karras", "prompt_syntax": "plain", "clip_skip": 2,
+        "tile": 256,
+    }  # fmt: skip
+    Img2Img(model="own", prompt="an owl", loras={"clay": 0.3}, **same).run(own)
+    (request,) = model.requests
+    found = {field.name: getattr(request, field.name) for field in fields(request)}
+    assert found == {
+        **same, "prompt": "an owl", "mask": None, "saves_memory": True,
+        "embeddings": {"ink": tmp_path / "ink.pt"},
+        "loras": (Lora("clay", tmp_path / "clay.safetensors", 0.3),),
+    }  # fmt: skip
 
 
 # Alpha
