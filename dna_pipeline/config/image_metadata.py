@@ -20,6 +20,10 @@ _MOST_CHARS = 8_000
 square of its length."""
 _LEAST_PAIRS = 3
 """A last line with fewer of them belongs to the prompt."""
+_STEPS = re.compile(r"^Steps: \d+,", re.MULTILINE)
+"""Start of the last line of AUTOMATIC1111's text."""
+USER_COMMENT = "UserComment"
+"""Key of the comment in EXIF, where AUTOMATIC1111 writes `parameters` in a JPEG or WebP."""
 NEGATIVE = "Negative prompt:"
 _A1111_KEYS = {
     "Steps": ("steps", int), "Sampler": ("sampler", str), "Schedule type": ("schedule", str),
@@ -64,6 +68,8 @@ def parameters_of(texts: Mapping[str, str]) -> dict[str, Any]:
         return _of_invokeai(text)
     if texts.get("Software") == "NovelAI" and "Comment" in texts:
         return _of_values({"prompt": texts.get("Description")} | dict(_json(texts["Comment"])))
+    if (text := texts.get(USER_COMMENT)) is not None and _is_of_a_program(text):
+        return parameters_of({"parameters": text})
     by_words = {key.casefold().replace(" ", "_"): text for key, text in texts.items()}
     if {"prompt", "seed", "guidance_scale"} <= by_words.keys():
         return _of_values(by_words)
@@ -73,6 +79,12 @@ def parameters_of(texts: Mapping[str, str]) -> dict[str, Any]:
         raise MetadataError("the image has no texts of a program that made it")
     names = ", ".join(sorted(texts)[:6])
     raise MetadataError(f"the image's texts have no prompt in a form that is read here: {names}")
+
+
+def _is_of_a_program(comment: str) -> bool:
+    """True if the comment in a picture's EXIF is no note of a person or a camera, which write there
+    too."""
+    return comment.lstrip().startswith("{") or _STEPS.search(comment) is not None
 
 
 def of_a1111(text: str) -> dict[str, Any]:

@@ -26,12 +26,7 @@ def required_bytes(
 
 def output_bytes(width: int, height: int, stages: Iterable[Mapping[str, Any]]) -> int:
     """Bytes that the stages write at most, for a picture of that size."""
-    return sum(
-        registry.stage_class(stage["type"])
-        .model_validate(stage["params"])
-        .disk_bytes(width, height)
-        for stage in stages
-    )
+    return sum(stage.disk_bytes(width, height) for stage in registry.valid_stages(stages))
 
 
 def shortage(folders: Sequence[Path], required: int) -> str | None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import queue as queues
-import time
-from collections import Counter, deque
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections import deque
+from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,20 +24,18 @@ from dna_pipeline.base.errors import (
 from dna_pipeline.base.failpoints import failpoint
 from dna_pipeline.base.reachability import Look, look_directly
 from dna_pipeline.config.schema import Config
+from dna_pipeline.execution import orders
 from dna_pipeline.execution.local_executor import Executor
 from dna_pipeline.execution.protocol import (
     Event,
-    FileRecord,
     JobDone,
     JobEvent,
     JobFailed,
     MemoryUse,
     Order,
-    OrderInput,
     Phase,
     Progress,
     StageDone,
-    StageOrder,
     Task,
     TaskDone,
     TaskEnd,
@@ -46,12 +43,12 @@ from dna_pipeline.execution.protocol import (
     WorkerEnded,
     WorkerReady,
 )
+from dna_pipeline.execution.running_job import RunningJob
 from dna_pipeline.execution.scheduler import Scheduler
 from dna_pipeline.ledger import holds, pauses, queue, requests
 from dna_pipeline.ledger.engine import Transaction
 from dna_pipeline.ledger.store import Ledger
 from dna_pipeline.ledger.tables import Drop, Job
-from dna_pipeline.stages import companions
 
 log = structlog.get_logger()
 
@@ -60,74 +57,6 @@ DEVICE_HINT = (
     "reload the driver or restart the machine, then `dna-pipeline retry`; or set "
     "`runtime.device: cpu` in pipeline.yaml."
 )
-
-
-def stage_stems(job: Job) -> dict[str, str]:
-    """The start of its files' names for each stage's id. It holds the id where types repeat, so
-    that two stages of one type write different names."""
-    kinds = Counter(stage["type"] for stage in job.stages)
-    return {
-        stage["id"]: f"{job.stem}.{stage['id']}" if kinds[stage["type"]] > 1 else job.stem
-        for stage in job.stages
-    }
-
-
-@dataclass(slots=True)
-class RunningJob:
-    """A job at the executor, for status."""
-
-    job: str
-    inbox: str
-    name: str
-    attempt: int
-    worker: str = ""
-    started: float = field(default_factory=time.monotonic)
-    stage: str | None = None
-    stage_since: float = 0.0
-    phase: str | None = None
-    step: int = 0
-    steps: int = 0
-    fraction: float = 0.0
-    is_yielding: bool = False
-
-    def enter(self, phase: Phase) -> None:
-        """Record the worker, the stage and the phase that the job is in now."""
-        if phase.stage != self.stage:
-            self.stage, self.stage_since = phase.stage, time.monotonic()
-            self.step = self.steps = 0
-        self.worker, self.phase = phase.worker, phase.phase
-
-    def remaining_s(self, expected: Mapping[str, float]) -> float | None:
-        """Seconds until the job ends; None if nothing is known.
-
-        They come from the durations that its stages usually have, else from the job's own pace
-        so far.
-
-        Args:
-            expected: seconds of each of its stages in their order; empty where unknown.
-        """
-        now = time.monotonic()
-        if self.stage is None and expected:
-            return sum(expected.values())
-        if self.stage is None or self.stage not in expected:
-            pace = (now - self.started) / self.fraction if self.fraction else None
-            return None if pace is None else pace * (1 - self.fraction)
-        here = expected[self.stage]
-        done = here * self.step / self.steps if self.steps else now - self.stage_since
-        stages = list(expected)
-        after = stages[stages.index(self.stage) + 1 :]
-        return max(here - done, 0.0) + sum(expected[stage] for stage in after)
-
-    def to_dict(self, expected: Mapping[str, float]) -> dict[str, Any]:
-        """The running job in the form that `status.json` shows.
-
-        Args:
-            expected: as for `remaining_s`.
-        """
-        values = asdict(self)
-        del values["started"], values["stage_since"], values["is_yielding"]
-        remaining = self.remaining_s(expected)
-        return values | {"eta_s": None if remaining is None else round(remaining, 1)}
 
 
 class Dispatcher:
@@ -191,27 +120,7 @@ class Dispatcher:
             lambda s: (s.get_one(Drop, job.drop_id), queue.finished_stages(s, job.id))
         )
         self._restore_stages(job, Path(drop.claim))
-        files = {
-            run.stage_id: tuple(
-                FileRecord(f.path, f.role, f.media_type, f.bytes, f.sha256, f.facts) for f in rows
-            )
-            for run, rows in done
-        }
-        keys = {run.stage_id: run.stage_key for run, _ in done}
-        stems = stage_stems(job)
-        stages = tuple(
-            StageOrder(s["id"], s["type"], s["params"], stems[s["id"]], files.get(s["id"]),
-                       keys.get(s["id"]))
-            for s in job.stages
-        )  # fmt: skip
-        return Order(
-            job=job.id,
-            attempt=job.attempt,
-            stages=stages,
-            inputs=_inputs(job, drop),
-            work_dir=str(self._config.work / job.id),
-            tags=tuple(job.tags),
-        )
+        return orders.order_of(job, drop, done, self._config.work / job.id)
 
     def _restore_stages(self, job: Job, claim: Path) -> None:
         """Move the stage files that a retry preserved to the folder where the worker looks."""
@@ -417,16 +326,3 @@ class Dispatcher:
             if not running.is_yielding and self.scheduler.is_outside_hours(running.inbox):
                 running.is_yielding = True
                 self._executor.yield_after_stage(running.job)
-
-
-def _inputs(job: Job, drop: Drop) -> tuple[OrderInput, ...]:
-    image = {"role": "image", "name": drop.image or "", "sha256": drop.sha256 or ""}
-    return tuple(
-        OrderInput(
-            file["role"],
-            str(Path(drop.claim, file["name"])),
-            file["sha256"],
-            file.get("reference") or "",
-        )
-        for file in (image, *companions.of_job(drop.companions, job.stages))
-    )

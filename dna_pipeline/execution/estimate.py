@@ -16,9 +16,6 @@ from itertools import accumulate, combinations
 from statistics import median
 from typing import Any
 
-from pydantic import ValidationError
-
-from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.stages import registry
 from dna_pipeline.stages.base import Stage
@@ -143,7 +140,7 @@ class Estimator:
             is_next = run["job_id"] == self._last.get("job_id")
             if not is_next:
                 self._size = (run["width"] or 0, run["height"] or 0)
-            stage = _stage(run["type"], run["params"])
+            stage = registry.valid_stage(run["type"], run["params"])
             if stage is not None and all(self._size):
                 self._learn(run, stage, _took(run, self._last))
                 self._size = stage.output_size(*self._size)
@@ -171,7 +168,7 @@ class Estimator:
         size = (width or 0, height or 0)
         durations: list[float] = []
         for spec in stages:
-            stage = _stage(spec["type"], spec["params"])
+            stage = registry.valid_stage(spec["type"], spec["params"])
             if stage is None or (stage.type, stage.model) not in self._histories or not all(size):
                 return []
             durations.append(self._pace * self._seconds(stage, stage.work(*size)))
@@ -238,14 +235,6 @@ def _ends(
     passed = accumulate(costs)
     ends = {group: round(end * scale, 1) for group, end in zip(groups, passed, strict=True)}
     return {group: end for group, end in ends.items() if group is not None}
-
-
-def _stage(kind: str, params: dict[str, Any]) -> Stage | None:
-    """The stage with these parameters; None if another version wrote them and they do not fit."""
-    try:
-        return registry.stage_class(kind).model_validate(params)
-    except (KeyError, ConfigError, ValidationError):
-        return None
 
 
 def _took(run: dict[str, Any], before: dict[str, Any]) -> float:

@@ -62,6 +62,7 @@ class StageOrder:
         stem: start of the names of its files.
         done: its files if it has run before.
         done_key: the stage key of that run; None if that version of the program recorded none.
+        done_model: the model of that run, as its `StageDone` described it.
     """
 
     id: str
@@ -70,6 +71,7 @@ class StageOrder:
     stem: str
     done: tuple[FileRecord, ...] | None = None
     done_key: str | None = None
+    done_model: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ from pathlib import Path
 import structlog
 
 from dna_pipeline.base.errors import (
-    ConfigError,
     DeviceUnavailable,
     DiskFull,
     Hours,
@@ -224,10 +223,7 @@ class Scheduler:
         return disk_space.shortage(self._disks(), disk_space.FLOOR_BYTES)
 
     def _disk_shortage_of(self, job: Runnable) -> str | None:
-        try:
-            need = disk_space.required_bytes(job.source_bytes, job.width, job.height, job.stages)
-        except (KeyError, ValueError, ConfigError):
-            return None  # the stage's class is gone or has changed: the worker reports that
+        need = disk_space.required_bytes(job.source_bytes, job.width, job.height, job.stages)
         return disk_space.shortage(self._disks(), need)
 
     def _disks(self) -> list[Path]:

@@ -14,6 +14,7 @@ from typing import IO, Any, Literal
 from PIL import ExifTags, Image, PngImagePlugin
 
 from dna_pipeline.base.files import write_atomic
+from dna_pipeline.media.flat import flattened
 from dna_pipeline.media.images import PNG_OPTIONS
 
 FormatName = Literal["png", "webp", "jpeg"]
@@ -122,10 +123,8 @@ def _webp(picture: Image.Image, quality: int, parameters: str) -> tuple[_Save, l
 
 def _jpeg(picture: Image.Image, quality: int, parameters: str) -> tuple[_Save, list[str]]:
     remarks: list[str] = []
-    flat = picture.convert("RGB")
+    flat = flattened(picture)
     if picture.mode == "RGBA":
-        paper = Image.new("RGBA", picture.size, "white")
-        flat = Image.alpha_composite(paper, picture).convert("RGB")
         remarks.append(FLATTENED)
     exif = _exif(parameters)
     if len(exif) > _MAX_SEGMENT_BYTES:

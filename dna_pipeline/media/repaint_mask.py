@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageFilter
 
+from dna_pipeline.media.flat import flattened, inverted
 from dna_pipeline.media.masks import dilated, eroded
 
 Box = tuple[int, int, int, int]
@@ -32,7 +33,7 @@ class MaskEdit:
     def applied(self, mask: Image.Image) -> Image.Image:
         """The changed mask; its argument stays as it is."""
         if self.invert:
-            mask = mask.point([255 - value for value in range(256)])
+            mask = inverted(mask)
         if self.grow:
             mask = _grown(mask, self.grow)
         return mask.filter(ImageFilter.GaussianBlur(self.blur)) if self.blur else mask
@@ -40,17 +41,14 @@ class MaskEdit:
 
 def mask_of(picture: Image.Image) -> Image.Image:
     """The mask that a picture (RGB or RGBA) draws; what is transparent in it counts as black."""
-    if picture.mode != "RGBA":
-        return picture.convert("L")
-    black = Image.new("RGBA", picture.size, "black")
-    return Image.alpha_composite(black, picture).convert("L")
+    return flattened(picture, "black").convert("L")
 
 
 def transparency_of(picture: Image.Image) -> Image.Image:
     """The mask of a picture's own transparency: white where nothing of it shows."""
     if picture.mode != "RGBA":
         return Image.new("L", picture.size, 0)
-    return picture.getchannel("A").point([255 - value for value in range(256)])
+    return inverted(picture.getchannel("A"))
 
 
 def region_of(mask: Image.Image, padding: int) -> Box | None:

@@ -155,14 +155,29 @@ class Provider(BaseModel, ABC):
 
 @dataclass(frozen=True, slots=True)
 class ImageToImageRequest:
-    """Arguments of one img2img call; the same names and ranges as the stage's parameters.
+    """Arguments of one img2img call.
 
-    `saves_memory`: memory ran out before; use less of it, at the cost of time. `clip_skip`: 1 for
-    the text encoder's last layer, 2 for the one before it. `embeddings`: files of textual
-    inversions, by the names that may stand for them in the prompts. `mask`: mode L, of the
-    picture's size; what is white in it is redrawn. None to redraw all. The prompt has no tags of
-    LoRAs any more; `loras` has them all. `tile`: longest
-    side of what the model sees at once, a multiple of 8; None for all.
+    Attributes:
+        prompt: what the picture should become; without tags of LoRAs, which are in `loras`.
+        negative_prompt: what it should not become; without effect at a `guidance_scale` up to 1.
+        seed: of the noise, 0 to 2**63 - 1.
+        steps: of a full redraw, 1 to 1000; `int(steps * strength)` of them run, at least 1.
+        guidance_scale: how strictly the prompt is followed, 0 to 100.
+        strength: share of the noise that is added to the picture, above 0, up to 1.
+        sampler: one of `SAMPLERS`.
+        schedule: one of `SCHEDULES`.
+        saves_memory: memory ran out before; use less of it, at the cost of time.
+        prompt_syntax: `a1111`: weights and BREAK are obeyed, and prompts may have any length;
+            `plain`: all is text, and the first 75 tokens are read.
+        clip_skip: 1 for the text encoder's last layer, 2 for the one before it; at most 12, and at
+            most the number of its layers.
+        embeddings: files of textual inversions, by the names that may stand for them in the
+            prompts; more than the prompts use.
+        mask: mode L, of the picture's size. What is white (255) is redrawn and what is black is
+            kept; greys count as white from 128 on. None to redraw all.
+        loras: the LoRAs to put on the model, each with a weight of -10 to 10 other than 0.
+        tile: longest side in pixels of what the model sees at once, 128 to 4096, a multiple of 8;
+            None for all at once.
     """
 
     prompt: str
@@ -268,8 +283,8 @@ class ModelCache:
     _providers: Mapping[str, Provider]
     device: Device
     _is_one_of_many: Callable[[str], bool] = lambda _: False
-    _loaded: dict[str, Any] = field(default_factory=dict[str, Any])
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _loaded: dict[str, Any] = field(init=False, default_factory=dict[str, Any])
+    _lock: threading.Lock = field(init=False, default_factory=threading.Lock)
 
     def provider(self, name: str) -> Provider:
         """The configured entry, for use on the models' device. Raises `UnknownModel`."""

@@ -8,10 +8,8 @@ image. The jobs of one drop may name different ones.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from typing import Any
 
-from dna_pipeline.base.errors import ConfigError
 from dna_pipeline.stages import registry
 
 Companion = Mapping[str, Any]
@@ -24,11 +22,9 @@ def needed(stages: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
     A stage whose class is gone or has changed needs none: the worker reports that.
     """
     pairs: dict[tuple[str, str], None] = {}
-    for stage in stages:
-        with suppress(KeyError, ValueError, ConfigError):
-            kind = registry.stage_class(stage["type"])
-            if kind.companion_roles:
-                pairs |= dict.fromkeys(kind.model_validate(stage["params"]).companions().items())
+    for stage in registry.valid_stages(stages):
+        if stage.companion_roles:
+            pairs |= dict.fromkeys(stage.companions().items())
     return list(pairs)
 
 

@@ -78,7 +78,7 @@ def provider_class(name: str) -> type[Provider]:
 def needed_files(stages: Iterable[Mapping[str, Any]]) -> list[str]:
     """Names of the files besides their models that stages, as `jobs.stages` has them, cannot do
     without; sorted, each once."""
-    return sorted({name for stage in _valid(stages) for name in stage.needed_files()})
+    return sorted({name for stage in valid_stages(stages) for name in stage.needed_files()})
 
 
 def extra_files(stages: Iterable[Mapping[str, Any]], data: Path) -> dict[str, Path]:
@@ -87,14 +87,20 @@ def extra_files(stages: Iterable[Mapping[str, Any]], data: Path) -> dict[str, Pa
     Raises:
         WeightsMissing: one that a stage needs is not there.
     """
-    return {n: p for stage in _valid(stages) for n, p in stage.extra_files(data).items()}
+    return {n: p for stage in valid_stages(stages) for n, p in stage.extra_files(data).items()}
 
 
-def _valid(stages: Iterable[Mapping[str, Any]]) -> Iterator[Stage]:
-    """The stages, without those whose class is gone or has changed: the worker reports these."""
+def valid_stage(kind: str, params: Mapping[str, Any]) -> Stage | None:
+    """The stage of that type with these parameters; None if its class is gone or has changed, which
+    the worker reports."""
+    try:
+        return stage_class(kind).model_validate(params)
+    except (KeyError, ValueError, ConfigError):
+        return None
+
+
+def valid_stages(stages: Iterable[Mapping[str, Any]]) -> Iterator[Stage]:
+    """The stages, as `jobs.stages` has them, without those that are not valid any more."""
     for stage in stages:
-        try:
-            valid = stage_class(stage["type"]).model_validate(stage["params"])
-        except (KeyError, ValueError, ConfigError):
-            continue
-        yield valid
+        if (valid := valid_stage(stage["type"], stage["params"])) is not None:
+            yield valid

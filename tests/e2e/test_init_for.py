@@ -89,7 +89,9 @@ def test_each_file_names_the_schema_that_accepts_it(make: Make, purpose: str):
 
 def test_it_overwrites_nothing(make: Make):
     studio = make("photos")
-    before = {path: path.read_bytes() for path in studio.root.rglob("*.*ml")}
+    files = [*studio.root.rglob("*.*ml"), *studio.root.glob("schemas/*.json")]
+    before = {path: path.read_bytes() for path in files}
+    assert {path.suffix for path in before} >= {".yaml", ".json"}
     for path in before:
         path.write_bytes(before[path] + b"# mine\n")
     assert "stays as it is" in studio.cli("init", "--for", "photos").stderr

@@ -222,6 +222,14 @@ class Site:
 
 
 @pytest.fixture
+def studio(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """A folder with the `CONFIG` of the test's module as its pipeline.yaml, and the inbox `cut`."""
+    (tmp_path / "pipeline.yaml").write_text(request.module.CONFIG)
+    (tmp_path / "inbox/cut").mkdir(parents=True)
+    return tmp_path
+
+
+@pytest.fixture
 def quiet() -> Iterator[None]:
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(50), cache_logger_on_first_use=False

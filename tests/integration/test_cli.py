@@ -21,13 +21,6 @@ inboxes: [{path: inbox/cut, pipeline: cut}]
 """
 
 
-@pytest.fixture
-def studio(tmp_path: Path) -> Path:
-    (tmp_path / "pipeline.yaml").write_text(CONFIG)
-    (tmp_path / "inbox/cut").mkdir(parents=True)
-    return tmp_path
-
-
 def picture(path: Path) -> Path:
     image = Image.new("RGB", (64, 64), "white")
     image.paste((200, 30, 30), (20, 20, 44, 44))

@@ -16,14 +16,8 @@ from dna_pipeline.operations.daemon import run_waits
 from dna_pipeline.operations.daemon.lock import hold_lock
 from tests.commands import call, facts
 from tests.integration.conftest import Site
-from tests.integration.test_cli import CONFIG, picture
-
-
-@pytest.fixture
-def studio(tmp_path: Path) -> Path:
-    (tmp_path / "pipeline.yaml").write_text(CONFIG)
-    (tmp_path / "inbox/cut").mkdir(parents=True)
-    return tmp_path
+from tests.integration.test_cli import CONFIG as CONFIG  # of `studio`
+from tests.integration.test_cli import picture
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from dna_pipeline.intake.claiming import claims
 from dna_pipeline.ledger import queue, requests
 from dna_pipeline.ledger.tables import Drop
 from dna_pipeline.operations.retry import Retrier
+from tests.hashes import sha256
 from tests.integration.companions import make_masked, weights
 from tests.integration.conftest import Site
 from tests.integration.test_dispatch import PlayedExecutor
@@ -37,10 +37,6 @@ def site(make_masked: MakeSite) -> Site:
 def put_all(site: Site) -> None:
     for name, data in FILES.items():
         site.put(name, data)
-
-
-def sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 def test_the_image_comes_last(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import os
 import shutil
@@ -29,6 +28,7 @@ from dna_pipeline.operations.retry import Retrier
 from dna_pipeline.stages import registry
 from tests import fork_server
 from tests.conftest import SCRIPTS, load_script
+from tests.hashes import sha256
 from tests.integration.decoding import Decoder
 
 pytestmark = pytest.mark.slow
@@ -81,10 +81,6 @@ def picture(shade: int) -> bytes:
     file = io.BytesIO()
     Image.new("RGB", (24, 16), (shade, 90, 160)).save(file, "PNG")
     return file.getvalue()
-
-
-def sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 class Plugged:

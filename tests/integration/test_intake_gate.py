@@ -1,7 +1,6 @@
 """From files in an inbox to jobs in the ledger."""
 
 import errno
-import hashlib
 import os
 from pathlib import Path
 
@@ -10,10 +9,7 @@ import pytest
 from dna_pipeline.intake import inbox_intake
 from dna_pipeline.intake import service as gates
 from dna_pipeline.intake.claiming import claims as claim
-
-
-def sha(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
+from tests.hashes import sha256
 
 
 def test_a_settled_image_becomes_one_job(site) -> None:
@@ -25,7 +21,7 @@ def test_a_settled_image_becomes_one_job(site) -> None:
     job = site.job()
     drop = site.drop(job)
     assert (job.status, job.name, job.stem, job.pipeline) == ("queued", "cat.png", "cat", "cut")
-    assert (drop.state, drop.sha256, drop.bytes, drop.width) == ("claimed", sha(b"cat"), 3, 64)
+    assert (drop.state, drop.sha256, drop.bytes, drop.width) == ("claimed", sha256(b"cat"), 3, 64)
     assert site.left() == set()
     assert [path.read_bytes() for path in site.claims()] == [b"cat"]
     assert site.kinds(job.id) == ["queued"]
@@ -260,7 +256,7 @@ def test_a_writer_that_goes_on_after_the_claim_settles_inside(site, monkeypatch)
     writer.write(b" and more")
     writer.close()
     site.settle()
-    assert site.drop(site.job()).sha256 == sha(b"half and half and more")
+    assert site.drop(site.job()).sha256 == sha256(b"half and half and more")
 
 
 def test_a_link_swapped_in_before_the_rename_is_put_back(site, monkeypatch) -> None:

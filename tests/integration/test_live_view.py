@@ -17,7 +17,8 @@ from pathlib import Path
 import pytest
 from rich.cells import cell_len
 
-from tests.integration.test_cli import CONFIG, call, picture, submit
+from tests.integration.test_cli import CONFIG as CONFIG  # of `studio`
+from tests.integration.test_cli import call, picture, submit
 
 if sys.platform == "win32":
     pytest.skip("pseudo-terminals are POSIX's", allow_module_level=True)
@@ -115,13 +116,6 @@ def pictures(text: str) -> list[list[str]]:
     shown = text.partition(ENTER)[2].partition(LEAVE)[0]
     parts = [re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", part) for part in shown.split("\x1b[H")]
     return [part.replace("\r", "").split("\n") for part in parts if "dna-pipeline" in part]
-
-
-@pytest.fixture
-def studio(tmp_path: Path) -> Path:
-    (tmp_path / "pipeline.yaml").write_text(CONFIG)
-    (tmp_path / "inbox/cut").mkdir(parents=True)
-    return tmp_path
 
 
 def test_a_status_is_followed_resized_and_left(studio: Path):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from contextlib import closing
@@ -21,6 +20,7 @@ from dna_pipeline.operations.repair.rebuild import rebuild
 from dna_pipeline.operations.repair.takeover import take_over
 from dna_pipeline.operations.retry import Retrier
 from dna_pipeline.operations.submit import Submission, Submitter, document_from_options
+from tests.hashes import sha256
 from tests.integration.companions import MASKED
 from tests.integration.conftest import Site, StubProber
 from tests.pictures import png
@@ -29,10 +29,6 @@ MakeSite = Callable[..., Site]
 
 NAMED = "img2img: {mask: shapes/round.png}\n"
 MASK = b"a mask"
-
-
-def sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 def fail(site: Site) -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
 import os
@@ -20,6 +19,7 @@ from dna_pipeline.intake.inbox_intake import InboxIntake
 from dna_pipeline.ledger import requests
 from dna_pipeline.ledger.tables import Drop
 from dna_pipeline.operations.check_plan import preview
+from tests.hashes import sha256
 from tests.integration.companions import MASKED, weights
 from tests.integration.conftest import Site
 from tests.integration.test_batches import statuses
@@ -44,10 +44,6 @@ def painting(make_site: MakeSite, *root: Path, **keys: Any) -> Site:
     site = make_site(*root, pipeline="two_stages", **keys)
     site.put("shapes/round.png", ROUND)
     return site
-
-
-def sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 def masks(site: Site) -> dict[str, list[str | None]]:

@@ -33,7 +33,9 @@ def test_any_text_goes_through_a_table_and_a_retry(make_site: MakeSite, name: st
     before = params(site.job())
     assert before["prompt"] == ODD_TEXT.format(stem="a")
     fail_next(site)
+    assert site.job().status == "failed"
     Retrier(site.config, site.ledger).retry(site.job().id, site.prober)  # pyright: ignore
+    assert site.job().status == "queued"
     assert params(site.job()) == before
 
 

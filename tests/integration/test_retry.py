@@ -37,6 +37,13 @@ def weights_are_there(monkeypatch) -> None:
     monkeypatch.setattr(Diffusers, "missing", lambda self: None)
 
 
+MODEL = {
+    "name": "sd15", "path": "models/sd", "sha256": "5" * 64, "license": None,
+    "embeddings": [{"name": "ink", "sha256": "6" * 64}],
+}  # fmt: skip
+"""The model of the first stage, as its run recorded it."""
+
+
 @pytest.fixture
 def site(make_site, tmp_path):
     return failed_site(make_site, tmp_path)
@@ -62,7 +69,7 @@ def fail_second(site, *, publish: bool = True, names: tuple[str, ...] = ("cat.pn
     for name in names:
         (folder / name).write_bytes(b"a painting")
     run = {
-        "stage_id": first["id"], "type": first["type"], "provider": "diffusers", "model": None,
+        "stage_id": first["id"], "type": first["type"], "provider": "diffusers", "model": MODEL,
         "params": first["params"], "device": "cpu", "dtype": "float32", "batch_size": 1,
         "attempt": job.attempt, "seconds": 0.5, "warnings": [], "environment": {"torch": "2"},
         "stage_key": "1" * 64,
@@ -135,7 +142,8 @@ def test_an_unchanged_job_goes_on_behind_its_finished_stage(site) -> None:
     assert (first.done[0].sha256, first.done_key) == (
         hashlib.sha256(b"a painting").hexdigest(), "1" * 64,
     )  # fmt: skip
-    assert second.done is None
+    assert first.done_model == MODEL
+    assert (second.done, second.done_model) == (None, None)
     assert Path(order.work_dir, "img2img/cat.png").read_bytes() == b"a painting"
     assert [path.name for path in site.claims()] == ["cat.png", "cat.yaml"]
 

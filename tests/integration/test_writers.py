@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import mmap
@@ -18,11 +17,8 @@ from PIL import Image
 from dna_pipeline.intake.discovery.completeness import UNREADABLE_WAIT_S, ZEROS_WAIT_S
 from dna_pipeline.intake.discovery.stability import DOWNLOAD_WAIT_S
 from dna_pipeline.media import images
+from tests.hashes import sha256
 from tests.integration.decoding import Decoder
-
-
-def sha(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 def manifests(site) -> dict[str, dict]:
@@ -44,7 +40,7 @@ def test_a_slow_copy_is_one_job_of_the_whole(site) -> None:
             site.tick(1.5)
             assert site.jobs() == []
     site.settle()
-    assert site.drop(site.job()).sha256 == sha(b"piece " * 20)
+    assert site.drop(site.job()).sha256 == sha256(b"piece " * 20)
 
 
 def picture(kind: str) -> bytes:
@@ -82,7 +78,7 @@ def test_a_file_of_full_size_that_is_filled_later(
         after = path.stat()
         assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
         site.tick(12)
-    assert (site.job().status, site.drop(site.job()).sha256) == ("queued", sha(data))
+    assert (site.job().status, site.drop(site.job()).sha256) == ("queued", sha256(data))
 
 
 def test_what_goes_on_ending_in_zeros_is_taken_at_last(site) -> None:
@@ -107,7 +103,7 @@ def test_an_empty_file_waits_as_long_as_one_of_zeros(site) -> None:
     assert site.gate.is_busy()
     site.put("cat.png", b"the picture")
     site.settle()
-    assert site.drop(site.job()).sha256 == sha(b"the picture")
+    assert site.drop(site.job()).sha256 == sha256(b"the picture")
 
 
 PARTIALS = ["photo.Xa1b2.png.part", "photo.png.part", "photo.png.crdownload"]
@@ -127,7 +123,7 @@ def test_a_browser_that_takes_long(site, partial: str) -> None:
     assert not site.gate.is_busy(), "`run` would wait for it"
     part.rename(site.inbox / "photo.png")
     site.settle()
-    assert site.drop(site.job()).sha256 == sha(b"the pic" + b"t" * 20)
+    assert site.drop(site.job()).sha256 == sha256(b"the pic" + b"t" * 20)
     assert site.left() == set()
 
 
@@ -206,7 +202,7 @@ def test_a_file_that_aria2_fills_waits_for_its_end(site) -> None:
     site.put("cat.png", b"the first half, and the second")
     control.unlink()
     site.settle()
-    assert site.drop(site.job()).sha256 == sha(b"the first half, and the second")
+    assert site.drop(site.job()).sha256 == sha256(b"the first half, and the second")
 
 
 def test_a_claim_that_ends_in_zeros_settles_longer(site, monkeypatch) -> None:
@@ -227,7 +223,7 @@ def test_a_claim_that_ends_in_zeros_settles_longer(site, monkeypatch) -> None:
     writer.write(b"x" * 100)
     writer.close()
     site.settle()
-    assert site.drop(site.job()).sha256 == sha(b"x" * 100)
+    assert site.drop(site.job()).sha256 == sha256(b"x" * 100)
 
 
 def test_a_stall_longer_than_the_settle_time(site) -> None:
@@ -238,7 +234,7 @@ def test_a_stall_longer_than_the_settle_time(site) -> None:
             writer.write(b" off")
     path.write_bytes(b"whole")
     site.settle()
-    assert site.drop(site.job()).sha256 == sha(b"whole")
+    assert site.drop(site.job()).sha256 == sha256(b"whole")
 
 
 # --- renaming and overwriting ---
@@ -275,7 +271,7 @@ def test_a_file_renamed_over_one_of_equal_size_and_time_is_another(make_site) ->
     site.run_next()
     replace_unseen(path, b"six")
     site.settle()
-    assert [site.drop(job).sha256 for job in site.jobs()] == [sha(b"two"), sha(b"six")]
+    assert [site.drop(job).sha256 for job in site.jobs()] == [sha256(b"two"), sha256(b"six")]
 
 
 @pytest.mark.slow
@@ -298,7 +294,7 @@ def test_ten_overwrites_while_the_job_runs(make_site) -> None:
     site.finish(second)
     site.publish()
     told = [manifest["input"]["sha256"] for manifest in manifests(site).values()]
-    assert sorted(told) == sorted([sha(b"version 3"), sha(b"version 10")])
+    assert sorted(told) == sorted([sha256(b"version 3"), sha256(b"version 10")])
     assert source == path.read_bytes() == b"version 10"
     assert {job.status for job in site.jobs()} == {"completed"}
 
@@ -316,7 +312,7 @@ def test_ten_overwrites_of_a_name_whose_file_was_taken(site) -> None:
         site.run_next()
     for name, manifest in manifests(site).items():
         archived = (site.outbox / name / "source/cat.png").read_bytes()
-        assert sha(archived) == manifest["input"]["sha256"]
+        assert sha256(archived) == manifest["input"]["sha256"]
     assert len(manifests(site)) == 10
 
 
@@ -379,7 +375,7 @@ def test_names_of_two_unicode_forms_are_two_files(make_site, lacking, originals:
     for _ in names:
         site.run_next()
     told = {m["input"]["name"]: m["input"]["sha256"] for m in manifests(site).values()}
-    assert told == {names[0]: sha(b"image 0"), names[1]: sha(b"image 1")}
+    assert told == {names[0]: sha256(b"image 0"), names[1]: sha256(b"image 1")}
     assert len(site.folders()) == 2
 
 

@@ -55,7 +55,7 @@ INSIDE = {
     ],
     "execution": [
         "protocol disk_space estimate conditions",
-        "local_executor source_holds",
+        "local_executor orders running_job source_holds",
         "scheduler",
         "dispatcher worker",
     ],

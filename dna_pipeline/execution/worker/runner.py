@@ -119,6 +119,9 @@ class _Run:
         self.progress = Throttle(PROGRESS_INTERVAL_S)
         self.input_sha256 = ""
         """SHA-256 of the file that the current stage reads."""
+        self.used_models: dict[str, dict[str, Any]] = {}
+        """Facts about the models of finished stages, by stage, as their runs recorded them. Only a
+        run finds out which textual inversions its prompts used."""
 
     def go(self) -> None:
         source = _checked_image(self.order)
@@ -140,6 +143,7 @@ class _Run:
                 assert spec.done is not None
                 source = folder / spec.done[0].path
                 self.input_sha256 = spec.done[0].sha256
+                self.used_models[spec.id] = spec.done_model or {}
             self.done += stage.weight
 
     def _may_keep(self, spec: StageOrder, stage: Stage, folder: Path) -> bool:
@@ -243,12 +247,15 @@ class _Run:
         started = time.monotonic()
         files = stage.run(stage_context)
         seconds = time.monotonic() - started
+        if stage_context.model_facts and stage.model is not None:
+            recipe["stages"][-1]["model"] |= stage_context.model_facts
         files = self.marking.mark(files, recipe, stage_context.warnings)
         fsync_dir(folder)
         failpoint("stage-written")
         done = self._stage_done(spec, stage, files, seconds, stage_context)
         self.context.emit(done)
         self.input_sha256 = done.artifacts[0].sha256
+        self.used_models[spec.id] = done.model or {}
         return files[0].path
 
     def _prepare(self, spec: StageOrder, stage: Stage) -> None:
@@ -300,7 +307,7 @@ class _Run:
             {
                 "id": spec.id,
                 "type": spec.type,
-                **self._model_options(stage),
+                **self._model_options(spec, stage),
                 "params": stage.params(),
             }
             for spec, stage in zip(self.order.stages[:until], self.stages[:until], strict=True)
@@ -310,7 +317,7 @@ class _Run:
         source |= {file.reference or file.role: {"sha256": file.sha256} for file in companions}
         return {"version": __version__, "input": source, "stages": stages}
 
-    def _model_options(self, stage: Stage) -> dict[str, Any]:
+    def _model_options(self, spec: StageOrder, stage: Stage) -> dict[str, Any]:
         if stage.model is None:
             return {"provider": None, "model": None}
         provider, sha256 = self.context.models.provider(stage.model), None
@@ -321,6 +328,8 @@ class _Run:
         model = {"name": stage.model, "sha256": sha256, "license": licence}
         with suppress(OSError, WeightsMissing):
             model |= stage.model_facts(self._extra_files(stage))
+        used = self.used_models.get(spec.id, {})
+        model |= {name: fact for name, fact in used.items() if name != "path"}
         return {"provider": provider.name_in_config, "model": model}
 
     def _model_facts(

@@ -40,9 +40,9 @@ from dna_pipeline.intake.discovery.candidates import Candidate
 from dna_pipeline.intake.planning import job_rows
 from dna_pipeline.intake.planning.companion_files import CompanionFiles, find_needed
 from dna_pipeline.intake.planning.file_identities import FileIdentities, ModelIdentities
+from dna_pipeline.intake.planning.image_texts import ImageTexts
 from dna_pipeline.intake.planning.named_images import NamedImages, Source
 from dna_pipeline.intake.planning.plan import Plan, PlanItem
-from dna_pipeline.intake.planning.png_texts import ImageTexts
 from dna_pipeline.intake.planning.wildcards import WildcardFiles
 from dna_pipeline.ledger.store import new_id
 from dna_pipeline.stages import companions

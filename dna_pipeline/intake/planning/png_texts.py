@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import IO
-
-from dna_pipeline.config.image_metadata import MetadataError
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 MAX_BYTES = 4_000_000
@@ -19,34 +17,6 @@ MAX_TEXTS = 200
 """Most texts of one file that are read."""
 
 _TEXTS = (b"tEXt", b"zTXt", b"iTXt")
-
-
-_UNREAD: Mapping[str, str] = {"parameters": ""}
-"""Texts of an image that is not there yet: an empty prompt, so that all else can be checked."""
-
-
-class ImageTexts:
-    """Reads the texts of images.
-
-    Attributes:
-        reads: how often texts were asked for.
-    """
-
-    def __init__(self) -> None:
-        self.reads = 0
-
-    def of(self, file: Path | None) -> Mapping[str, str]:
-        """Texts of an image; an empty prompt for None. Raises `MetadataError`."""
-        self.reads += 1
-        if file is None:
-            return _UNREAD
-        try:
-            texts = png_texts(file)
-        except OSError as error:
-            raise MetadataError(f"the image cannot be read: {error}") from None
-        if texts is None:
-            raise MetadataError("the image is no PNG, and only a PNG's texts are read")
-        return texts
 
 
 def png_texts(path: Path) -> dict[str, str] | None:

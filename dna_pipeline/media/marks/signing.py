@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from dna_pipeline.base.errors import SigningUnavailable
+from dna_pipeline.media.marks.packet import GENERATED
 
 MEDIA_TYPES = frozenset({"image/png", "image/jpeg", "image/webp", "video/mp4"})
 """Media types of the files that are signed; c2pa knows no form for meshes."""
@@ -97,8 +98,8 @@ class Signer:
         if (why := self.problem()) is not None:
             raise SigningUnavailable(why)
         signer = self if may_go_online else replace(self, timestamp_url=None)
-        source = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
-        signer.sign(_one_pixel(), "image/png", Claim("trial.png", "dna-pipeline", "0", source))
+        claim = Claim("trial.png", "dna-pipeline", "0", GENERATED)
+        signer.sign(_one_pixel(), "image/png", claim)
 
     def sign(self, data: bytes, media_type: str, claim: Claim) -> bytes | None:
         """The file with its signature; None if there is no form for what the claim says.
@@ -106,28 +107,26 @@ class Signer:
         Raises:
             SigningUnavailable: the certificate, the key or the timestamp authority is at fault.
         """
-        parent = None if claim.parent is None else _parent_type(claim.parent)
-        if media_type not in MEDIA_TYPES or not (parent or claim.source_type):
+        if claim.parent is not None and _parent_type(claim.parent) is None:
+            claim = replace(claim, parent=None)
+        if media_type not in MEDIA_TYPES or not (claim.parent or claim.source_type):
             return None
         import c2pa
 
         library: Any = c2pa
         try:
-            if parent is not None and claim.parent is not None:
+            try:
+                return self._signed(library, data, media_type, claim)
+            except library.C2paError:
                 # An image that c2pa cannot take in is left out: it must not fail the job.
-                try:
-                    return self._signed(library, data, media_type, claim, parent)
-                except library.C2paError:
-                    if not claim.source_type:
-                        raise
-            return self._signed(library, data, media_type, replace(claim, parent=None), "")
+                if claim.parent is None or not claim.source_type:
+                    raise
+            return self._signed(library, data, media_type, replace(claim, parent=None))
         except (library.C2paError, OSError, ValueError) as error:
             text = f"c2pa cannot sign with {self.certificate}: {error}"[:500]
             raise SigningUnavailable(text) from error
 
-    def _signed(
-        self, library: Any, data: bytes, media_type: str, claim: Claim, parent_type: str
-    ) -> bytes:
+    def _signed(self, library: Any, data: bytes, media_type: str, claim: Claim) -> bytes:
         info = library.C2paSignerInfo(
             self.algorithm.encode(),
             self.certificate.read_bytes(),
@@ -145,8 +144,9 @@ class Signer:
                 ingredient = {
                     "title": claim.parent.name, "relationship": "parentOf", "label": _PARENT,
                 }  # fmt: skip
+                kind = _parent_type(claim.parent)
                 with claim.parent.open("rb") as file:
-                    builder.add_ingredient(json.dumps(ingredient), parent_type, file)
+                    builder.add_ingredient(json.dumps(ingredient), kind, file)
             builder.sign(signer, media_type, io.BytesIO(data), signed)
         return signed.getvalue()
 

@@ -87,11 +87,6 @@ class Adapters:
             for layer in parts:
                 self._places[layer].put(self._places[layer].layer)
 
-    @property
-    def resident(self) -> int:
-        """Number of LoRAs in memory."""
-        return len(self._resident)
-
     def _read(self, lora: Lora) -> None:
         """Read a LoRA that is not in memory, and note its use."""
         file = identity(lora.path)

@@ -24,7 +24,7 @@ from dna_pipeline.providers.stable_diffusion.decoding import Decoded
 from dna_pipeline.providers.stable_diffusion.folder import INPAINTING_CHANNELS
 from dna_pipeline.providers.stable_diffusion.inversions import InversionFiles, identity
 from dna_pipeline.providers.stable_diffusion.prompts.conditioning import Conditioner, PromptText
-from dna_pipeline.providers.stable_diffusion.prompts.emphasis import PromptError
+from dna_pipeline.providers.stable_diffusion.prompts.emphasis import PromptError, refused
 from dna_pipeline.providers.stable_diffusion.samplers import SAMPLERS
 
 if TYPE_CHECKING:
@@ -151,37 +151,26 @@ class StableDiffusion:
         return used
 
     def _embeddings_in(self, request: ImageToImageRequest) -> list[str]:
-        try:
-            names = [
-                name
-                for text in (request.prompt, request.negative_prompt)
-                for name in self._conditioner.inversions_in(
-                    PromptText(text, request.prompt_syntax, request.clip_skip)
-                )
-            ]
-        except PromptError as error:
-            raise ParameterInvalid(f"prompt: {error}") from error
-        return list(dict.fromkeys(names))
+        """Names of the textual inversions that the prompts use, each once."""
+        names: dict[str, None] = {}
+        for parameter, prompt in _prompts(request).items():
+            with _refusing(parameter):
+                names |= dict.fromkeys(self._conditioner.inversions_in(prompt))
+        return list(names)
 
     def _embeddings(self, request: ImageToImageRequest) -> tuple[torch.Tensor, torch.Tensor]:
         """Embeddings of the prompt and the negative prompt. Raises `ParameterInvalid`."""
-        syntax, clip_skip = request.prompt_syntax, request.clip_skip
         layers = self._pipeline.text_encoder.config.num_hidden_layers
-        if clip_skip > layers:
+        if request.clip_skip > layers:
             raise ParameterInvalid(
                 f"clip_skip: the model's text encoder has {layers} layers, so at most {layers} "
-                f"makes sense, not {clip_skip}"
+                f"makes sense, not {request.clip_skip}"
             )
-        prompts = [
-            PromptText(text, syntax, clip_skip)
-            for text in (request.prompt, request.negative_prompt)
-        ]
-        for name, prompt in zip(("prompt", "negative_prompt"), prompts, strict=True):
-            try:
+        prompts = _prompts(request)
+        for parameter, prompt in prompts.items():
+            with _refusing(parameter):
                 self._conditioner.encode(prompt)
-            except PromptError as error:
-                raise ParameterInvalid(f"{name}: {error}") from error
-        return self._conditioner.pair(*prompts)
+        return self._conditioner.pair(prompts["prompt"], prompts["negative_prompt"])
 
     def _picture(
         self, image: Image.Image, request: ImageToImageRequest, on_step: StepCallback
@@ -270,6 +259,24 @@ class StableDiffusion:
         if picture.getbbox() is None:
             raise BlackImage("every pixel is black")
         return picture
+
+
+def _prompts(request: ImageToImageRequest) -> dict[str, PromptText]:
+    """Both prompts, by the names of their parameters."""
+    texts = {"prompt": request.prompt, "negative_prompt": request.negative_prompt}
+    return {
+        name: PromptText(text, request.prompt_syntax, request.clip_skip)
+        for name, text in texts.items()
+    }
+
+
+@contextmanager
+def _refusing(parameter: str) -> Generator[None]:
+    """Turn the error of a prompt inside the block into `ParameterInvalid`."""
+    try:
+        yield
+    except PromptError as error:
+        raise refused(parameter, error) from None
 
 
 def make_scheduler(config: dict[str, Any], sampler: str, schedule: str) -> Any:

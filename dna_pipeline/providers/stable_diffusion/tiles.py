@@ -60,10 +60,6 @@ class Grid:
         return cls(*sides)
 
     @property
-    def count(self) -> int:
-        return len(self.rows) * len(self.columns)
-
-    @property
     def pixels(self) -> int:
         """Pixels of all tiles together; those of overlaps count once for each tile."""
         rows, columns = (sum(s.end - s.start for s in axis) for axis in (self.rows, self.columns))

@@ -41,12 +41,12 @@ def parameters_text(
         "Steps": stage.steps,
         "Sampler": SAMPLERS[stage.sampler].label,
         "Schedule type": stage.schedule.capitalize(),
-        "CFG scale": _number(stage.guidance_scale),
+        "CFG scale": tags.number(stage.guidance_scale),
         "Seed": stage.seed,
         "Size": f"{size[0]}x{size[1]}",
         **({"Model hash": model_sha256[:HASH_CHARS]} if model_sha256 else {}),
         "Model": stage.model,
-        "Denoising strength": _number(stage.strength),
+        "Denoising strength": tags.number(stage.strength),
     }
     if stage.clip_skip > 1:
         fields["Clip skip"] = stage.clip_skip
@@ -78,10 +78,6 @@ def _mask_fields(stage: Img2Img) -> dict[str, object]:
 def _without_marks(name: str) -> str:
     """The name of a LoRA as AUTOMATIC1111 writes it into its list of hashes."""
     return name.replace(":", "").replace(",", "")
-
-
-def _number(value: float) -> str:
-    return str(int(value)) if value == int(value) else str(value)
 
 
 def _quoted(text: str) -> str:

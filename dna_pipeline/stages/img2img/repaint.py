@@ -10,9 +10,9 @@ from PIL import Image, ImageChops
 
 from dna_pipeline.base.errors import MaskMismatch
 from dna_pipeline.media import repaint_mask
+from dna_pipeline.media.flat import flattened, resized
 from dna_pipeline.media.matte import cut_out
 from dna_pipeline.media.repaint_mask import Box, MaskEdit
-from dna_pipeline.stages.img2img.sizes import on_white
 
 Draw = Callable[[Image.Image, Image.Image], Image.Image]
 """Redraws a picture (RGB) where a mask of the same size is white."""
@@ -59,9 +59,7 @@ class Repaint:
 
     def mask(self, picture: Image.Image, raw_mask: Image.Image) -> Image.Image:
         """The mask for a picture, of its size, with all changes."""
-        if raw_mask.size != picture.size:
-            raw_mask = raw_mask.resize(picture.size, Image.Resampling.BILINEAR)
-        mask = self.edit.applied(raw_mask)
+        mask = self.edit.applied(resized(raw_mask, picture.size))
         if self.fills:
             # A transparent pixel has no colour to keep, so no change of the mask may spare it.
             mask = ImageChops.lighter(mask, repaint_mask.transparency_of(picture))
@@ -78,15 +76,15 @@ class Repaint:
             box: the part that the model sees.
             size: width and height at which the model sees it.
         """
-        view = on_white(picture)
-        part = _resized(view.crop(box), size)
-        drawn = draw(part, _resized(mask.crop(box), size))
-        view.paste(_resized(drawn, (box[2] - box[0], box[3] - box[1])), box[:2])
+        view = flattened(picture)
+        part = resized(view.crop(box), size)
+        drawn = draw(part, resized(mask.crop(box), size))
+        view.paste(resized(drawn, (box[2] - box[0], box[3] - box[1])), box[:2])
         return self._put_back(view, picture, mask)
 
     def unchanged(self, picture: Image.Image) -> Image.Image:
         """The result where nothing is to be repainted."""
-        return picture if self.alpha == "keep" else on_white(picture)
+        return picture if self.alpha == "keep" else flattened(picture)
 
     def _put_back(self, drawn: Image.Image, picture: Image.Image, mask: Image.Image) -> Image.Image:
         if picture.mode != "RGBA":
@@ -94,13 +92,6 @@ class Repaint:
         if self.fills:
             return repaint_mask.laid_over(drawn, picture.convert("RGB"), mask)
         if self.alpha == "white":
-            return repaint_mask.laid_over(drawn, on_white(picture), mask)
+            return repaint_mask.laid_over(drawn, flattened(picture), mask)
         drawn = cut_out(drawn, picture.getchannel("A"))
         return repaint_mask.laid_over(drawn, picture, mask)
-
-
-def _resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    if size == image.size:
-        return image
-    is_mask = image.mode == "L"
-    return image.resize(size, Image.Resampling.BILINEAR if is_mask else Image.Resampling.LANCZOS)

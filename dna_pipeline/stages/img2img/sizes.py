@@ -4,25 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from dna_pipeline.providers.stable_diffusion.tiles import LATENT_PX
+
 if TYPE_CHECKING:
     from PIL import Image
 
 MIN_SIDE_PX = 64
-MULTIPLE_PX = 8
-"""Pixels of the picture along each side of one pixel of the model's latent."""
 INVISIBLE = (
     "The input is fully transparent and alpha: keep was asked for, so nothing of the result shows."
 )
-
-
-def on_white(image: Image.Image) -> Image.Image:
-    """The picture in RGB; transparent parts are white, as on paper."""
-    if image.mode != "RGBA":
-        return image.convert("RGB")
-    from PIL import Image
-
-    paper = Image.new("RGBA", image.size, "white")
-    return Image.alpha_composite(paper, image).convert("RGB")
 
 
 def with_alpha(result: Image.Image, alpha: Image.Image, remarks: list[str]) -> Image.Image:
@@ -32,22 +22,20 @@ def with_alpha(result: Image.Image, alpha: Image.Image, remarks: list[str]) -> I
     colour of the opaque pixels beside them, as in a cut-out, so that no white rim shows on another
     background.
     """
+    from PIL import Image
+
     from dna_pipeline.media.matte import cut_out
 
     if not alpha.getbbox():
         remarks.append(INVISIBLE)
-    return cut_out(result, resized(alpha, result.size))
+    return cut_out(result, alpha.resize(result.size, Image.Resampling.LANCZOS))
 
 
 def fitted(image: Image.Image, max_size: int) -> Image.Image:
     """The picture at the size that the model works with."""
+    from dna_pipeline.media.flat import resized
+
     return resized(image, fitted_size(*image.size, max_size))
-
-
-def resized(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    from PIL import Image
-
-    return image if size == image.size else image.resize(size, Image.Resampling.LANCZOS)
 
 
 def size_remarks(size: tuple[int, int], max_size: int) -> list[str]:
@@ -59,11 +47,11 @@ def size_remarks(size: tuple[int, int], max_size: int) -> list[str]:
     over, under = _scale(*size, max_size)
     long_enough = [side for side in size if side * over >= MIN_SIDE_PX * under]
     is_limited, is_stretched = over == max_size, len(long_enough) < 2
-    is_rounded = any(side * over % (under * MULTIPLE_PX) for side in long_enough)
+    is_rounded = any(side * over % (under * LATENT_PX) for side in long_enough)
     reasons = {
         f"max_size is {max_size}": is_limited,
         f"sides have at least {MIN_SIDE_PX} px": is_stretched or over > under,
-        f"sides are multiples of {MULTIPLE_PX}": is_rounded,
+        f"sides are multiples of {LATENT_PX}": is_rounded,
     }
     shape = ", of another shape" if is_stretched else ""
     *others, last = (reason for reason, holds in reasons.items() if holds)
@@ -93,7 +81,7 @@ def fitted_size(width: int, height: int, max_size: int) -> tuple[int, int]:
 
     def side(length: int) -> int:
         # In whole numbers: 1000 * (768 / 1000) can be a hair less than 768, and lose 8 pixels.
-        return max(length * over // under // MULTIPLE_PX * MULTIPLE_PX, MIN_SIDE_PX)
+        return max(length * over // under // LATENT_PX * LATENT_PX, MIN_SIDE_PX)
 
     return side(width), side(height)
 
@@ -104,7 +92,7 @@ def enlarged_size(width: int, height: int, max_size: int) -> tuple[int, int]:
     longer = max(width, height)
 
     def side(length: int) -> int:
-        return max(length * max_size // longer // MULTIPLE_PX * MULTIPLE_PX, MIN_SIDE_PX)
+        return max(length * max_size // longer // LATENT_PX * LATENT_PX, MIN_SIDE_PX)
 
     return side(width), side(height)
 

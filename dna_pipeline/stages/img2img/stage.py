@@ -3,41 +3,32 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
 
 from dna_pipeline.base.errors import (
-    MaskMissing,
     NoEffectiveSteps,
     ParameterInvalid,
 )
 from dna_pipeline.base.files import Artifact
-from dna_pipeline.providers.base import ImageToImageRequest
 from dna_pipeline.providers.stable_diffusion.prompts import emphasis, tags
 from dna_pipeline.providers.stable_diffusion.samplers import (
     SAMPLER_PATTERN,
     SAMPLERS,
     SCHEDULE_PATTERN,
-    SCHEDULES,
-    sampler_named,
 )
-from dna_pipeline.providers.stable_diffusion.tiles import Grid
+from dna_pipeline.providers.stable_diffusion.tiles import LATENT_PX, Grid
 from dna_pipeline.stages.base import Authorship, ExtraFile, Seed, Stage, StageContext
+from dna_pipeline.stages.img2img import other_programs
 from dna_pipeline.stages.img2img.parameters_text import model_sha256, parameters_text
 from dna_pipeline.stages.img2img.sizes import (
     MIN_SIDE_PX,
-    MULTIPLE_PX,
     enlarged_size,
-    fitted,
     fitted_size,
-    on_white,
     size_remarks,
     tile_remarks,
-    with_alpha,
 )
 from dna_pipeline.stages.img2img.used_loras import (
     fitting_loras,
@@ -52,9 +43,6 @@ from dna_pipeline.weights.loras import Lora, LoraFolder, short_hash
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from PIL import Image
-
-    from dna_pipeline.providers.base import ImageToImage
 
 SamplerName = Literal[
     "lcm", "euler", "euler_a", "dpmpp_2m", "dpmpp_2m_sde", "dpmpp_sde", "heun", "lms", "dpm2",
@@ -152,7 +140,7 @@ class Img2Img(Stage):
         None,
         ge=2 * MIN_SIDE_PX,
         le=4096,
-        multiple_of=MULTIPLE_PX,
+        multiple_of=LATENT_PX,
         description="a picture with a longer side is redrawn in overlapping tiles of this side; "
         "null: never",
         json_schema_extra={"unit": "px"},
@@ -177,7 +165,7 @@ class Img2Img(Stage):
     )
     from_metadata: bool = Field(
         False,
-        description="prompt and parameters from the PNG's own texts; those of the sidecar win",
+        description="prompt and parameters from the image's own texts; those of the sidecar win",
     )
 
     mask: Literal["none", "alpha", "file"] | str = Field(
@@ -227,51 +215,11 @@ class Img2Img(Stage):
 
     @classmethod
     def translated(cls, params: dict[str, Any]) -> dict[str, Any]:
-        """Samplers, schedules and formats as other programs spell them, in our words.
-
-        `DPM++ 2M Karras` sets the schedule too, if none is set beside it.
-        """
-        words = dict(params)
-        if isinstance(output := words.get("output"), str):
-            near = output.strip().casefold()
-            words["output"] = "jpeg" if near == "jpg" else near
-        if isinstance(schedule := words.get("schedule"), str):
-            near = schedule.strip().casefold()
-            words["schedule"] = near if near in SCHEDULES else schedule
-        if isinstance(text := words.get("sampler"), str) and text not in SAMPLERS:
-            own, named = sampler_named(text)
-            is_taken = own is not None and (not named or SAMPLERS[own].takes_schedules)
-            if is_taken and (not named or words.get("schedule", named) == named):
-                words |= {"sampler": own} | ({"schedule": named} if named else {})
-        return words
+        return other_programs.translated(params)
 
     @classmethod
     def advice(cls, name: str, value: object) -> str:
-        """Our name for a sampler or schedule that AUTOMATIC1111, ComfyUI or Diffusers name
-        otherwise, and the longer side for a size like 512x768."""
-        sides = re.fullmatch(r"(\d{2,4})(?:\s*[x×*]\s*(\d{2,4}))?", str(value))
-        if name == "size" and sides:
-            return f"write max_size: {max(int(side) for side in sides.groups() if side)}"
-        if not isinstance(value, str):
-            return ""
-        if name == "max_size" and sides and sides[2]:
-            return f"write the longer side alone: {max(map(int, sides.groups()))}"
-        own, schedule = sampler_named(value)
-        schedule = schedule if own is not None and SAMPLERS[own].takes_schedules else ""
-        if cls.aliases.get(name, name) == "schedule":
-            if own is not None:
-                return f"that is a sampler: write sampler: {own}"
-            near = value.strip().casefold()
-            return f"write {near}" if near in SCHEDULES else ""
-        if cls.aliases.get(name, name) != "sampler" or own is None:
-            return ""
-        if not schedule:
-            return f"write sampler: {own}"
-        # The name alone would have been translated, so a schedule is set beside it.
-        return (
-            f"the name means schedule {schedule}, and the key schedule names another; "
-            f"write sampler: {own}, schedule: {schedule}"
-        )
+        return other_programs.advice(cls.aliases.get(name, name), value)
 
     def check(self) -> None:
         self._check_prompts()
@@ -301,10 +249,7 @@ class Img2Img(Stage):
                         text, _ = self._prompt_and_loras()
                     emphasis.parse(text)
                 except emphasis.PromptError as error:
-                    raise ParameterInvalid(
-                        f"{name}: {error}",
-                        hint="Mend it, or set prompt_syntax: plain, where all is text.",
-                    ) from None
+                    raise emphasis.refused(name, error) from None
 
     def needed_files(self) -> list[str]:
         return [f"{LORA}{name}" for name in self._lora_weights()]
@@ -336,6 +281,14 @@ class Img2Img(Stage):
             return self.prompt, self.loras
         return prompt_and_weights(self.prompt, self.loras)
 
+    def prompt_without_tags(self) -> str:
+        """The prompt for the model. Raises `ParameterInvalid`: texts that are filled in last, or
+        that come from the image, may bring tags that `check` has not seen."""
+        try:
+            return self._prompt_and_loras()[0]
+        except emphasis.PromptError as error:
+            raise emphasis.refused("prompt", error) from None
+
     def _lora_weights(self) -> dict[str, float]:
         """The weights of the LoRAs that are used, in the order of their names: one of weight 0
         changes nothing. None where the prompt cannot be read, since that fails the job."""
@@ -346,7 +299,7 @@ class Img2Img(Stage):
         return {name: weights[name] for name in sorted(weights) if weights[name] != 0}
 
     def disk_bytes(self, width: int, height: int) -> int:
-        pixels = width * height if self._keeps_size else self.max_size**2
+        pixels = width * height if self.keeps_size else self.max_size**2
         # A lossy file has a lossless one beside it.
         return 4 * pixels * (1 if self.output == "png" else 2)
 
@@ -356,22 +309,24 @@ class Img2Img(Stage):
         return int(self.steps * self.strength) * pixels
 
     def output_size(self, width: int, height: int) -> tuple[int, int]:
-        return (width, height) if self._keeps_size else fitted_size(width, height, self.max_size)
+        return (width, height) if self.keeps_size else fitted_size(width, height, self.max_size)
 
     @property
-    def _keeps_size(self) -> bool:
-        return self.size == "input" or self._is_cropped
+    def keeps_size(self) -> bool:
+        """True if the result has exactly the input's width and height."""
+        return self.size == "input" or self.is_cropped
 
     @property
-    def _is_cropped(self) -> bool:
+    def is_cropped(self) -> bool:
+        """True if the model sees the part around the mask alone."""
         return self.mask != "none" and self.area == "masked"
 
     def _model_size(self, width: int, height: int) -> tuple[int, int]:
         """Width and height of the picture that the model sees; the greatest that it may be where
         a mask decides."""
-        if self._is_cropped:
+        if self.is_cropped:
             return enlarged_size(1, 1, self.max_size)
-        if self._keeps_size:
+        if self.keeps_size:
             return WorkingSize.of((width, height), self.max_size).padded
         return fitted_size(width, height, self.max_size)
 
@@ -379,20 +334,20 @@ class Img2Img(Stage):
         from dna_pipeline.media.images import load_image  # the daemon loads no decoder
         from dna_pipeline.media.picture_writer import Encoding
         from dna_pipeline.stages.img2img import picture_files
+        from dna_pipeline.stages.img2img.drawing import Drawing
 
         source = load_image(ctx.source, ctx.warnings)
         ctx.warnings += tile_remarks(source.size, self.max_size, self.tile)
         picture_files.check_side(self.output_size(*source.size), self.output)
-        if not self._keeps_size:
+        if not self.keeps_size:
             ctx.warnings += size_remarks(source.size, self.max_size)
         if not self.prompt.strip():
             ctx.warnings.append(EMPTY_PROMPT)
-        make = self._redrawn if self.mask == "none" else self._repainted
-        loras = self._loras(ctx)
-        ctx.warnings += trigger_remarks(self._prompt_and_loras()[0], loras)
+        loras = self.used_loras(ctx.extra_files)
+        ctx.warnings += trigger_remarks(self.prompt_without_tags(), loras)
         is_full = self.metadata == "full"
         hashes = {lora.name: short_hash(lora.path) for lora in loras} if is_full else {}
-        result = make(ctx, source)
+        result = Drawing(self, ctx).picture(source)
         text = self._parameters_text(ctx, result.size, hashes) if is_full else ""
         return picture_files.write(ctx, result, Encoding(self.output, self.quality), text)
 
@@ -408,104 +363,6 @@ class Img2Img(Stage):
             lora_hashes=lora_hashes,
         )
 
-    def _redrawn(self, ctx: StageContext, source: Image.Image) -> Image.Image:
-        image = on_white(source)
-        if self._keeps_size:
-            result = self._draw_at_own_size(ctx, image)
-        else:
-            result = self._draw(ctx, fitted(image, self.max_size))
-        if self.alpha == "keep" and source.mode == "RGBA":
-            result = with_alpha(result, source.getchannel("A"), ctx.warnings)
-        return result
-
-    def _repainted(self, ctx: StageContext, source: Image.Image) -> Image.Image:
-        """The picture with the part under the mask redrawn, and all else as it was."""
-        from dna_pipeline.media.repaint_mask import MaskEdit, region_of
-        from dna_pipeline.stages.img2img import repaint
-
-        edit = MaskEdit(self.mask_invert, self.mask_grow, self.mask_blur)
-        way = repaint.Repaint(edit, self.mask == "alpha" and not self.mask_invert, self.alpha)
-        raw_mask = self._mask(ctx, source)
-        picture = source if self._keeps_size else fitted(source, self.max_size)
-        mask = way.mask(picture, raw_mask)
-        region = region_of(mask, self.padding)
-        if region is None:
-            is_opaque = self.mask == "alpha" and source.mode != "RGBA"
-            remark = repaint.NO_TRANSPARENCY if is_opaque else repaint.NOTHING_TO_REPAINT
-            ctx.warnings.append(remark)
-            return way.unchanged(picture)
-        if self.mask != "alpha" and mask.getextrema() == (255, 255):
-            ctx.warnings.append(repaint.ALL_REPAINTED)
-        if self._is_cropped:
-            size = enlarged_size(region[2] - region[0], region[3] - region[1], self.max_size)
-            return way.run(picture, mask, region, size, partial(self._draw, ctx))
-        draw = self._draw_at_own_size if self._keeps_size else self._draw
-        return way.run(picture, mask, (0, 0, *picture.size), picture.size, partial(draw, ctx))
-
-    def _mask(self, ctx: StageContext, source: Image.Image) -> Image.Image:
-        """The mask of the job, of any size. Raises `MaskMissing` and `MaskMismatch`."""
-        from dna_pipeline.media.images import load_image
-        from dna_pipeline.media.repaint_mask import mask_of, transparency_of
-        from dna_pipeline.stages.img2img import repaint
-
-        if self.mask == "alpha":
-            return transparency_of(source)
-        if (path := ctx.companions.get("mask")) is None:
-            raise MaskMissing(f"mask: {self.mask} was asked for, and the image has no mask")
-        mask = mask_of(load_image(path, ctx.warnings))
-        ctx.warnings += repaint.scaling_remarks(mask, source)
-        return mask
-
-    def _draw_at_own_size(self, ctx: StageContext, *pictures: Image.Image) -> Image.Image:
-        """As `_draw`, for a picture and a mask of any size; the result has that size."""
-        way = WorkingSize.of(pictures[0].size, self.max_size)
-        ctx.warnings += way.remarks(self.max_size)
-        return way.redrawn(partial(self._draw, ctx), *pictures)
-
-    def _draw(
-        self, ctx: StageContext, image: Image.Image, mask: Image.Image | None = None
-    ) -> Image.Image:
-        """The picture as the model redraws it. Its remarks become warnings."""
-        assert self.model is not None, "checked when the pipeline was built"
-        model: ImageToImage = ctx.models.get(self.model)
-        request = self._request(ctx)
-        ctx.warnings += model.remarks(request)
-        result = model.redraw(image, replace(request, mask=mask), ctx.on_step)
-        ctx.warnings += result.info.pop("remarks", [])
-        if names := result.info.pop("embeddings", []):
-            ctx.model_facts["embeddings"] = [
-                {"name": name, "sha256": ctx.extra_files[f"{EMBEDDING}{name}"].sha256}
-                for name in names
-            ]
-        return result
-
-    def _request(self, ctx: StageContext) -> ImageToImageRequest:
-        assert isinstance(self.seed, int), "made definite at intake"
-        try:
-            prompt, _ = self._prompt_and_loras()
-        except emphasis.PromptError as error:
-            raise ParameterInvalid(f"prompt: {error}") from error
-        return ImageToImageRequest(
-            prompt=prompt,
-            negative_prompt=self.negative_prompt,
-            seed=self.seed,
-            steps=self.steps,
-            guidance_scale=self.guidance_scale,
-            strength=self.strength,
-            sampler=self.sampler,
-            schedule=self.schedule,
-            saves_memory=ctx.low_memory_level > 0,
-            prompt_syntax=self.prompt_syntax,
-            clip_skip=self.clip_skip,
-            embeddings={
-                name.removeprefix(EMBEDDING): file.path
-                for name, file in ctx.extra_files.items()
-                if name.startswith(EMBEDDING)
-            },
-            loras=tuple(self._loras(ctx)),
-            tile=self.tile,
-        )
-
-    def _loras(self, ctx: StageContext) -> list[Lora]:
+    def used_loras(self, files: Mapping[str, ExtraFile]) -> list[Lora]:
         """The LoRAs of the job. Raises `WeightsMismatch`."""
-        return fitting_loras(ctx.extra_files, self._lora_weights())
+        return fitting_loras(files, self._lora_weights())

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dna_pipeline.stages.img2img.sizes import MIN_SIDE_PX, MULTIPLE_PX
+from dna_pipeline.providers.stable_diffusion.tiles import LATENT_PX
+from dna_pipeline.stages.img2img.sizes import MIN_SIDE_PX
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -55,11 +56,15 @@ class WorkingSize:
         The margin on the right and at the bottom mirrors what is beside it, so that the model sees
         no edge that is not in the picture.
         """
-        return _mirrored(_resized(picture, self.scaled), self.padded)
+        from dna_pipeline.media.flat import resized
+
+        return _mirrored(resized(picture, self.scaled), self.padded)
 
     def leave(self, drawn: Image.Image) -> Image.Image:
         """The model's picture, at the size of the source."""
-        return _resized(drawn.crop((0, 0, *self.scaled)), self.source)
+        from dna_pipeline.media.flat import resized
+
+        return resized(drawn.crop((0, 0, *self.scaled)), self.source)
 
     def remarks(self, max_size: int) -> list[str]:
         """A sentence for the manifest if the model worked on a smaller picture."""
@@ -73,17 +78,7 @@ class WorkingSize:
 
 
 def _padded(side: int) -> int:
-    return max(-(-side // MULTIPLE_PX) * MULTIPLE_PX, MIN_SIDE_PX)
-
-
-def _resized(picture: Image.Image, size: Size) -> Image.Image:
-    from PIL import Image
-
-    if size == picture.size:
-        return picture
-    # Lanczos overshoots at edges, which would make a mask's black grey.
-    way = Image.Resampling.BILINEAR if picture.mode == "L" else Image.Resampling.LANCZOS
-    return picture.resize(size, way)
+    return max(-(-side // LATENT_PX) * LATENT_PX, MIN_SIDE_PX)
 
 
 def _mirrored(picture: Image.Image, size: Size) -> Image.Image:

@@ -7,9 +7,9 @@ import random
 import pytest
 
 from dna_pipeline.base.quantities import about
-from dna_pipeline.execution.dispatcher import RunningJob
 from dna_pipeline.execution.estimate import Line, QueueEstimate, fit, pace, total
 from dna_pipeline.execution.protocol import Phase
+from dna_pipeline.execution.running_job import RunningJob
 
 
 def near(seconds: float) -> object:
@@ -119,7 +119,7 @@ EXPECTED = {"img2img": 10.0, "remove_background": 2.0, "triposr": 5.0}
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [100.0]
-    monkeypatch.setattr("dna_pipeline.execution.dispatcher.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("dna_pipeline.execution.running_job.time.monotonic", lambda: now[0])
     return now
 
 

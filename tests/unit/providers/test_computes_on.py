@@ -11,9 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
-from dna_pipeline.base.files import Artifact, sha256_file, write_bytes
-from dna_pipeline.execution.protocol import JobDone, Order, OrderInput, StageDone, StageOrder
-from dna_pipeline.execution.worker import runner
+from dna_pipeline.base.files import Artifact, write_bytes
+from dna_pipeline.execution.protocol import JobDone, StageOrder
 from dna_pipeline.providers.base import Device, ModelCache, Provider, device_of
 from dna_pipeline.providers.matting.border_key import BorderKey
 from dna_pipeline.providers.matting.rembg import RembgMatting
@@ -21,6 +20,7 @@ from dna_pipeline.providers.stable_diffusion.provider import Diffusers
 from dna_pipeline.providers.triposr.provider import TripoSRModel
 from dna_pipeline.stages import registry
 from dna_pipeline.stages.base import Stage, StageContext
+from tests import workers
 from tests.unit.providers.matting.test_rembg import red_disc, redness_network, written
 
 GPU = Device("cuda:0", "float16")
@@ -51,22 +51,10 @@ def done(
     source = tmp_path / "pic.png"
     image.save(source)
     stages = (StageOrder("s", kind, params, "pic"),)
-    original = OrderInput("image", str(source), sha256_file(source))
-    order = Order("j", 1, stages, (original,), str(tmp_path / "work"))
-    events: list[Any] = []
-    bench = runner.WorkerContext(
-        models=ModelCache({} if provider is None else {"m": provider}, GPU),
-        emit=events.append,
-        is_cancelled=lambda job: False,
-        must_yield=lambda job: False,
-        stage_timeout_s=60,
-        release_memory=lambda: None,
-        fingerprint=lambda _: ("m", None),
-        environment={},
-    )
-    runner.run(order, bench)
-    assert events[-1] == JobDone("j")
-    (event,) = [event for event in events if isinstance(event, StageDone)]
+    models = ModelCache({} if provider is None else {"m": provider}, GPU)
+    events = workers.run(workers.order(source, tmp_path / "work", *stages), models)
+    assert events[-1] == JobDone(workers.JOB)
+    (event,) = workers.done(events)
     return event.device, event.dtype
 
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import OpenEXR
@@ -25,15 +24,16 @@ from dna_pipeline.base.errors import (
     WeightsMissing,
 )
 from dna_pipeline.providers.base import Device, ModelCache
-from dna_pipeline.providers.matting.border_key import BorderKey
 from dna_pipeline.providers.stable_diffusion.provider import Diffusers
 from dna_pipeline.providers.stable_diffusion.samplers import SAMPLERS
 from dna_pipeline.stages.base import ExtraFile, StageContext
 from dna_pipeline.stages.img2img.parameters_text import parameters_text
-from dna_pipeline.stages.img2img.sizes import fitted_size, on_white, size_remarks
+from dna_pipeline.stages.img2img.sizes import fitted_size, size_remarks
 from dna_pipeline.stages.img2img.stage import Img2Img
 from dna_pipeline.stages.remove_background import RemoveBackground
-from dna_pipeline.weights.loras import FOLDER
+from dna_pipeline.weights.extra_files import EMBEDDING, LORA
+from dna_pipeline.weights.loras import FOLDER, Lora
+from tests.image_models import Recording
 from tests.unit.providers.stable_diffusion.lora_files import TrainedLora
 from tests.unit.weights import weight_files
 
@@ -266,12 +266,6 @@ def test_no_size_loses_a_block_to_rounding():
         assert fitted_size(side, side, 768) == ((min(side, 768) // 8 * 8,) * 2)
 
 
-def test_transparent_is_white():
-    image = Image.new("RGBA", (2, 1), (255, 0, 0, 255))
-    image.putpixel((1, 0), (0, 0, 0, 0))
-    assert on_white(image).tobytes() == bytes((255, 0, 0, 255, 255, 255))
-
-
 @pytest.fixture
 def context(models_dir: Path, tmp_path: Path) -> StageContext:
     source = tmp_path / "cat.png"
@@ -399,26 +393,48 @@ def test_every_change_of_size_has_a_reason_and_no_other_picture_has_one():
             assert len(size_remarks((width, height), 200)) == changes
 
 
-class Remarking(BorderKey):
-    """A provider of another package, whose model has something to say about its last picture."""
-
-    stages: ClassVar[frozenset[str]] = frozenset({"img2img"})
-
-    def load(self, device: Device) -> Any:
-        def redraw(image: Image.Image, request: Any, on_step: Any) -> Image.Image:
-            result = image.copy()
-            result.info["remarks"] = [f"Drawn with seed {request.seed}."]
-            return result
-
-        return SimpleNamespace(redraw=redraw, remarks=lambda request: ["Before."])
+def remarked(image: Image.Image) -> Image.Image:
+    result = image.copy()
+    result.info["remarks"] = ["Drawn."]
+    return result
 
 
 def test_remarks_on_the_result_are_warnings(context: StageContext):
-    own = replace(context, models=ModelCache({"own": Remarking()}, Device("cpu", "float32")))
+    model = Recording.drawing(remarked, "Before.")
+    own = replace(context, models=ModelCache({"own": model}, Device("cpu", "float32")))
     (artifact,) = Img2Img(model="own", prompt="an owl", seed=3).run(own)
-    assert own.warnings[-2:] == ["Before.", "Drawn with seed 3."]
+    assert own.warnings == ["Before.", "Drawn."]
+    assert model.requests[0].seed == 3
     with Image.open(artifact.path) as result:
         assert set(result.info) == {"parameters"}
+
+
+def test_every_parameter_reaches_the_model(context: StageContext, tmp_path: Path):
+    """With values other than the defaults of the stage and of the request."""
+    model = Recording()
+    files = {
+        f"{EMBEDDING}ink": ExtraFile(tmp_path / "ink.pt", "5" * 64),
+        f"{LORA}clay": ExtraFile(tmp_path / "clay.safetensors", "6" * 64),
+    }
+    header = {f"{weight_files.KOHYA}lora_down.weight": torch.ones(2, 768)}
+    save_file(header, tmp_path / "clay.safetensors")
+    own = replace(
+        context, models=ModelCache({"own": model}, Device("cpu", "float32")), extra_files=files,
+        low_memory_level=1,
+    )  # fmt: skip
+    same: dict[str, Any] = {
+        "negative_prompt": "fog", "seed": 5, "steps": 31, "guidance_scale": 3.5, "strength": 0.4,
+        "sampler": "dpmpp_2m", "schedule": "karras", "prompt_syntax": "plain", "clip_skip": 2,
+        "tile": 256,
+    }  # fmt: skip
+    Img2Img(model="own", prompt="an owl", loras={"clay": 0.3}, **same).run(own)
+    (request,) = model.requests
+    found = {field.name: getattr(request, field.name) for field in fields(request)}
+    assert found == {
+        **same, "prompt": "an owl", "mask": None, "saves_memory": True,
+        "embeddings": {"ink": tmp_path / "ink.pt"},
+        "loras": (Lora("clay", tmp_path / "clay.safetensors", 0.3),),
+    }  # fmt: skip
 
 
 # Alpha
@@ -563,6 +579,16 @@ def test_a_prompt_that_cannot_be_obeyed_is_refused(name: str):
         assert "prompt_syntax: plain" in error.value.failure().hint
         Img2Img.model_validate({name: text, "prompt_syntax": "plain"}).check()
     Img2Img.model_validate({name: "[{a|b}]"}).check()  # not filled in yet
+
+
+@pytest.mark.parametrize("prompt", ["{{x}} <lora:clay:x>", "{{x}} <lora:a:1> <lora:a:1>"])
+def test_a_prompt_that_only_the_run_sees_is_refused(context: StageContext, prompt: str):
+    """A prompt with a brace was not checked before, since it might have had to be filled in."""
+    stage = Img2Img(model="sd15", prompt=prompt)
+    stage.check()
+    with pytest.raises(ParameterInvalid, match=r"^prompt: .*(?i:lora)") as error:
+        stage.run(context)
+    assert "prompt_syntax: plain" in error.value.failure().hint
 
 
 def test_clip_skip_stands_in_the_parameters_text():

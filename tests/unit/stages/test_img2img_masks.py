@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,36 +11,31 @@ from PIL import Image, ImageDraw
 from pydantic import ValidationError
 
 from dna_pipeline.base.errors import MaskMismatch, MaskMissing
-from dna_pipeline.providers.base import Device, ImageToImageRequest, ModelCache
-from dna_pipeline.providers.matting.border_key import BorderKey
+from dna_pipeline.providers.base import Device, ModelCache
 from dna_pipeline.providers.stable_diffusion.provider import Diffusers
 from dna_pipeline.stages.base import StageContext
 from dna_pipeline.stages.img2img.parameters_text import parameters_text
 from dna_pipeline.stages.img2img.sizes import enlarged_size
 from dna_pipeline.stages.img2img.stage import Img2Img
+from tests.image_models import Recording
 
 CPU = Device("cpu", "float32")
 RED = (255, 0, 0)
 
 
-class Painting(BorderKey):
-    """A provider whose model paints all that it sees in red, and keeps what it saw."""
-
-    stages: ClassVar[frozenset[str]] = frozenset({"img2img"})
-    seen: ClassVar[list[tuple[Image.Image, ImageToImageRequest]]] = []
-
-    def load(self, device: Device) -> Any:
-        def redraw(image: Image.Image, request: Any, on_step: Any) -> Image.Image:
-            self.seen.append((image, request))
-            return Image.new("RGB", image.size, RED)
-
-        return SimpleNamespace(redraw=redraw, remarks=lambda request: [])
+def red(image: Image.Image) -> Image.Image:
+    return Image.new("RGB", image.size, RED)
 
 
 @pytest.fixture
-def context(tmp_path: Path) -> StageContext:
-    Painting.seen.clear()
-    cache = ModelCache({"own": Painting()}, CPU)
+def model() -> Recording:
+    """A model that paints all that it sees in red."""
+    return Recording.drawing(red)
+
+
+@pytest.fixture
+def context(tmp_path: Path, model: Recording) -> StageContext:
+    cache = ModelCache({"own": model}, CPU)
     return StageContext("img2img", "cat", tmp_path / "source.png", tmp_path, cache, lambda *_: None)
 
 
@@ -82,13 +76,13 @@ def white(mask: Image.Image) -> np.ndarray[Any, Any]:
     return np.asarray(mask) == 255
 
 
-def test_white_is_repainted_and_the_rest_keeps_its_bytes(context: StageContext):
+def test_white_is_repainted_and_the_rest_keeps_its_bytes(context: StageContext, model: Recording):
     image, mask = picture(), square()
     result = painted(context, image, mask, mask_blur=0)
     assert np.array_equal(is_red(result), white(mask))
     assert np.array_equal(np.asarray(result)[~white(mask)], np.asarray(image)[~white(mask)])
     assert context.warnings == []
-    ((seen, request),) = Painting.seen
+    ((seen, request),) = model.calls
     assert seen.tobytes() == image.tobytes()
     assert request.mask is not None and request.mask.tobytes() == mask.tobytes()
 
@@ -146,11 +140,11 @@ def test_a_mask_may_be_drawn_in_colours_or_on_nothing(context: StageContext, mod
 # Area
 
 
-def test_the_masked_area_alone_is_seen_enlarged(context: StageContext):
+def test_the_masked_area_alone_is_seen_enlarged(context: StageContext, model: Recording):
     image = picture((400, 300))
     mask = square((400, 300), (100, 100, 139, 119))
     result = painted(context, image, mask, area="masked", padding=10, max_size=256, mask_blur=0)
-    ((seen, request),) = Painting.seen
+    ((seen, request),) = model.calls
     assert seen.size == (256, 168)  # of 60 x 40
     assert request.mask is not None and request.mask.size == seen.size
     expected = image.crop((90, 90, 150, 130)).resize(seen.size, Image.Resampling.LANCZOS)
@@ -161,10 +155,10 @@ def test_the_masked_area_alone_is_seen_enlarged(context: StageContext):
     assert context.warnings == []
 
 
-def test_the_padding_ends_with_the_picture(context: StageContext):
+def test_the_padding_ends_with_the_picture(context: StageContext, model: Recording):
     mask = square(box=(0, 0, 127, 19))
     painted(context, picture(), mask, area="masked", padding=76, max_size=128, mask_blur=0)
-    assert Painting.seen[0][0].size == (128, 96)
+    assert model.calls[0][0].size == (128, 96)
 
 
 @pytest.mark.parametrize(
@@ -208,11 +202,11 @@ def test_what_is_transparent_is_repainted(context: StageContext, change: dict[st
         assert abs(half - (np.asarray(image)[30, 60, :3].astype(int) + RED) / 2).max() <= 1
 
 
-def test_an_opaque_picture_stays_as_it_is(context: StageContext):
+def test_an_opaque_picture_stays_as_it_is(context: StageContext, model: Recording):
     image = picture()
     result = painted(context, image, mask="alpha")
     assert result.tobytes() == image.tobytes()
-    assert Painting.seen == []
+    assert model.calls == []
     assert context.warnings == [
         "The input has no transparency, which mask: alpha would repaint, so nothing was repainted."
     ]

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,11 +12,11 @@ from PIL import Image, ImageDraw
 from dna_pipeline.base.errors import ImageTooSmall, ParameterInvalid
 from dna_pipeline.base.files import INTERMEDIATE
 from dna_pipeline.media.images import load_image
-from dna_pipeline.providers.base import Device, ImageToImageRequest, ModelCache
-from dna_pipeline.providers.matting.border_key import BorderKey
+from dna_pipeline.providers.base import Device, ModelCache
 from dna_pipeline.providers.stable_diffusion.provider import Diffusers
 from dna_pipeline.stages.base import StageContext
 from dna_pipeline.stages.img2img.stage import Img2Img
+from tests.image_models import Recording
 
 Size = tuple[int, int]
 CPU = Device("cpu", "float32")
@@ -31,24 +30,15 @@ pytestmark = [
 ]
 
 
-class Copying(BorderKey):
-    """A provider whose model gives back what it gets, and keeps it and the request."""
-
-    stages: ClassVar[frozenset[str]] = frozenset({"img2img"})
-    calls: ClassVar[list[tuple[Image.Image, ImageToImageRequest]]] = []
-
-    def load(self, device: Device) -> Any:
-        def redraw(image: Image.Image, request: Any, on_step: Any) -> Image.Image:
-            self.calls.append((image, request))
-            return image.copy()
-
-        return SimpleNamespace(redraw=redraw, remarks=lambda request: [])
+@pytest.fixture
+def copying() -> Recording:
+    """A model that gives back what it gets."""
+    return Recording()
 
 
 @pytest.fixture
-def context(models_dir: Path, tmp_path: Path) -> StageContext:
-    Copying.calls.clear()
-    models = {"copy": Copying(), "sd15": Diffusers(path=models_dir / "sd-v1-5-local")}
+def context(models_dir: Path, tmp_path: Path, copying: Recording) -> StageContext:
+    models = {"copy": copying, "sd15": Diffusers(path=models_dir / "sd-v1-5-local")}
     source = tmp_path / "source.png"
     return StageContext(
         "img2img", "cat", source, tmp_path, ModelCache(models, CPU), lambda *_: None
@@ -97,7 +87,7 @@ def made(context: StageContext, image: Image.Image, **params: Any) -> tuple[Imag
 @pytest.mark.parametrize("size", [(333, 517), (512, 512), (16, 16), (17, 401), (768, 767)])
 @pytest.mark.parametrize("mode", ["RGB", "RGBA"])
 def test_a_result_of_the_inputs_size_has_each_pixel_in_its_place(
-    context: StageContext, size: Size, mode: str
+    context: StageContext, copying: Recording, size: Size, mode: str
 ):
     image = picture(size, mode)
     if mode == "RGBA":
@@ -108,18 +98,20 @@ def test_a_result_of_the_inputs_size_has_each_pixel_in_its_place(
     assert np.array_equal(np.asarray(result)[solid], np.asarray(image)[solid])
     if mode == "RGBA":
         assert result.getchannel("A").tobytes() == image.getchannel("A").tobytes()
-    ((worked_on, _),) = Copying.calls
+    ((worked_on, _),) = copying.calls
     assert all(side % 8 == 0 and side >= 64 for side in worked_on.size)
     assert context.warnings == []
 
 
 @pytest.mark.parametrize("size", [(8000, 600), (2001, 1301)])
-def test_a_large_picture_is_brought_back_to_its_size(context: StageContext, size: Size):
+def test_a_large_picture_is_brought_back_to_its_size(
+    context: StageContext, copying: Recording, size: Size
+):
     image = soft(size)
     result, _ = made(context, image, size="input", max_size=512)
     assert result.size == size
     assert np.abs(np.asarray(result, float) - np.asarray(image, float)).mean() < 2
-    ((worked_on, _),) = Copying.calls
+    ((worked_on, _),) = copying.calls
     assert max(worked_on.size) == 512
     assert ["max_size is 512" in warning for warning in context.warnings] == [True]
 
@@ -145,7 +137,7 @@ def test_the_small_model_redraws_a_picture_of_any_size(context: StageContext, si
 @pytest.mark.parametrize("max_size", [768, 128])
 @pytest.mark.parametrize("area", ["whole", "masked"])
 def test_with_a_mask_the_rest_has_the_inputs_own_bytes(
-    context: StageContext, max_size: int, area: str
+    context: StageContext, copying: Recording, max_size: int, area: str
 ):
     size = (333, 217)
     image, mask = picture(size), ellipse(size)
@@ -156,7 +148,7 @@ def test_with_a_mask_the_rest_has_the_inputs_own_bytes(
     assert result.size == size
     outside = np.asarray(mask) == 0
     assert np.array_equal(np.asarray(result)[outside], np.asarray(image)[outside])
-    ((worked_on, request),) = Copying.calls
+    ((worked_on, request),) = copying.calls
     assert request.mask is not None and request.mask.size == worked_on.size
     if area == "whole" and max_size == 768:
         assert np.array_equal(np.asarray(request.mask)[:217, :333], np.asarray(mask))
@@ -181,10 +173,10 @@ def test_a_mask_and_tiles_go_together(context: StageContext, area: str):
 # Tiles
 
 
-def test_the_tile_is_passed_on(context: StageContext):
+def test_the_tile_is_passed_on(context: StageContext, copying: Recording):
     made(context, picture((333, 217)), tile=256, max_size=1024)
     made(context, picture((333, 217)))
-    assert [request.tile for _, request in Copying.calls] == [256, None]
+    assert [request.tile for _, request in copying.calls] == [256, None]
     assert not any("tile" in warning for warning in context.warnings)
 
 
@@ -244,11 +236,13 @@ def test_the_next_stage_reads_every_pixel(
     assert flattened == ([True] if (output, mode) == ("jpeg", "RGBA") else [])
 
 
-def test_a_webp_that_is_too_long_is_refused_before_it_is_drawn(context: StageContext):
+def test_a_webp_that_is_too_long_is_refused_before_it_is_drawn(
+    context: StageContext, copying: Recording
+):
     image = Image.new("RGB", (16_400, 16), "red")
     with pytest.raises(ParameterInvalid, match="at most 16383 px a side"):
         made(context, image, size="input", output="webp")
-    assert Copying.calls == []
+    assert copying.calls == []
     result, _ = made(context, image, size="input", output="jpeg")
     assert result.size == image.size
 

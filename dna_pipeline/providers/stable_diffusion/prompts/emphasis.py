@@ -18,6 +18,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from dna_pipeline.base.errors import ParameterInvalid
 from dna_pipeline.providers.stable_diffusion.prompt_syntax import shortened
 
 ROUND = 1.1
@@ -40,6 +41,13 @@ _AND = re.compile(r"\bAND\b")
 
 class PromptError(ValueError):
     """A prompt in AUTOMATIC1111's syntax that cannot be obeyed; the message is a sentence."""
+
+
+def refused(name: str, error: PromptError) -> ParameterInvalid:
+    """The failure of a job for a prompt that cannot be obeyed; `name`: of the parameter."""
+    return ParameterInvalid(
+        f"{name}: {error}", hint="Mend it, or set prompt_syntax: plain, where all is text."
+    )
 
 
 @dataclass(frozen=True, slots=True)

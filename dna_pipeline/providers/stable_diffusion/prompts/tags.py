@@ -53,9 +53,10 @@ def _weight(tag: str, numbers: list[str]) -> float:
 
 def with_tags(prompt: str, weights: dict[str, float]) -> str:
     """The prompt with a tag behind it for each LoRA, as other programs read it."""
-    tags = "".join(f"<lora:{name}:{_number(weight)}>" for name, weight in weights.items())
+    tags = "".join(f"<lora:{name}:{number(weight)}>" for name, weight in weights.items())
     return f"{prompt} {tags}".strip() if tags else prompt
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """The number without a fraction where it has none, as other programs write it."""
     return str(int(value)) if value == int(value) else str(value)

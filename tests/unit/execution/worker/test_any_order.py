@@ -13,21 +13,18 @@ from PIL import Image, ImageDraw
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
-from dna_pipeline.base.files import sha256_file
 from dna_pipeline.execution.local_executor import LocalExecutor, WorkerSettings
 from dna_pipeline.execution.protocol import (
     JobDone,
     JobFailed,
     Order,
-    OrderInput,
-    StageDone,
     StageOrder,
 )
-from dna_pipeline.execution.worker import runner
 from dna_pipeline.providers.base import Device, ModelCache
 from dna_pipeline.providers.stable_diffusion.provider import Diffusers
 from dna_pipeline.stages.img2img.stage import Img2Img
 from dna_pipeline.weights.fingerprint import Fingerprints
+from tests import workers
 from tests.unit.providers.stable_diffusion.lora_files import TrainedLora
 from tests.unit.weights import weight_files
 
@@ -112,30 +109,21 @@ class Studio:
 
     def order(self, name: str, job: str) -> Order:
         stage = Img2Img(model="sd", **{"steps": 2, "strength": 1.0, "max_size": 64, **JOBS[name]})
-        inputs = [("image", self.root / "cat.png")]
+        inputs = [workers.input_file(self.root / "cat.png")]
         if name in ("mask", "mask and lora", "mask that is none"):
             file = "none.png" if name == "mask that is none" else "mask.png"
-            inputs.append(("mask", self.root / file))
-        return Order(
-            job,
-            1,
-            (StageOrder("img2img", "img2img", stage.params(), "cat"),),
-            tuple(OrderInput(role, str(path), sha256_file(path)) for role, path in inputs),
-            str(self.root / "work" / job),
-        )
+            inputs.append(workers.input_file(self.root / file, "mask"))
+        spec = StageOrder("img2img", "img2img", stage.params(), "cat")
+        return workers.order(tuple(inputs), self.root / "work" / job, spec, job=job)
 
     def fresh(self) -> ModelCache:
         return ModelCache({"sd": Diffusers(path=self.sd)}, Device("cpu", "float32"))
 
     def run(self, name: str, models: ModelCache, job: str) -> Outcome:
-        events: list[Any] = []
-        context = runner.WorkerContext(
-            models=models, emit=events.append, is_cancelled=lambda _: False,
-            must_yield=lambda _: False, stage_timeout_s=60, release_memory=lambda: None,
-            fingerprint=self.prints.of, environment={}, data=self.data,
+        events = workers.run(
+            self.order(name, job), models, fingerprint=self.prints.of, data=self.data,
             hash_file=self.prints.sha256,
         )  # fmt: skip
-        runner.run(self.order(name, job), context)
         return outcome(events)
 
 
@@ -144,7 +132,7 @@ def outcome(events: list[Any]) -> Outcome:
     if isinstance(end, JobFailed):
         return Outcome(None, None, [], end.failure)
     assert isinstance(end, JobDone)
-    (done,) = (event for event in events if isinstance(event, StageDone))
+    (done,) = workers.done(events)
     return Outcome(done.artifacts[0].sha256, done.model, done.warnings, None)
 
 

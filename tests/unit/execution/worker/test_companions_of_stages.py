@@ -3,35 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from PIL import Image, ImageDraw
 
-from dna_pipeline.base.files import sha256_file
-from dna_pipeline.execution.protocol import JobDone, JobFailed, Order, OrderInput, StageOrder
-from dna_pipeline.execution.worker import runner
-from dna_pipeline.providers.base import Device, ImageToImageRequest, ModelCache
+from dna_pipeline.execution.protocol import JobDone, JobFailed, StageOrder
 from dna_pipeline.providers.matting.border_key import BorderKey
 from dna_pipeline.stages.img2img.stage import Img2Img
 from dna_pipeline.stages.remove_background import RemoveBackground
+from tests import workers
+from tests.image_models import Recording
 
 SIZE = (64, 64)
-
-
-class Recording(BorderKey):
-    """A provider whose model gives the picture back, and keeps the requests."""
-
-    stages: ClassVar[frozenset[str]] = frozenset({"img2img"})
-    requests: ClassVar[list[ImageToImageRequest]] = []
-
-    def load(self, device: Device) -> Any:
-        def redraw(image: Image.Image, request: Any, on_step: Any) -> Image.Image:
-            self.requests.append(request)
-            return image.copy()
-
-        return SimpleNamespace(redraw=redraw, remarks=lambda request: [])
 
 
 def events_of(
@@ -41,22 +25,23 @@ def events_of(
     with_mask: bool = True,
     shade: int = 255,
     cuts: bool = False,
-) -> Any:
+    model: Recording | None = None,
+) -> list[Any]:
     """Events of a job with an img2img stage for each of `masks`, its parameter of that name.
 
     Args:
         shade: value of all pixels of the mask.
         cuts: True to remove the background first.
+        model: that of the stages.
     """
-    Recording.requests.clear()
     image, mask = folder / "cat.png", folder / "cat.mask.png"
     picture = Image.new("RGB", SIZE, "white")
     ImageDraw.Draw(picture).ellipse([16, 16, 47, 47], fill="navy")
     picture.save(image)
     Image.new("L", SIZE, shade).save(mask)
-    inputs = [OrderInput("image", str(image), sha256_file(image))]
+    inputs = [workers.input_file(image)]
     if with_mask:
-        inputs.append(OrderInput("mask", str(mask), sha256_file(mask)))
+        inputs.append(workers.input_file(mask, "mask"))
     stages = tuple(
         StageOrder(f"s{place}", "img2img", Img2Img(model="own", mask=word).params(), f"cat.{place}")
         for place, word in enumerate(masks)
@@ -64,19 +49,8 @@ def events_of(
     if cuts:
         cut = StageOrder("cut", "remove_background", RemoveBackground(model="key").params(), "cat")
         stages = (cut, *stages)
-    events: list[Any] = []
-    bench = runner.WorkerContext(
-        models=ModelCache({"own": Recording(), "key": BorderKey()}, Device("cpu", "float32")),
-        emit=events.append,
-        is_cancelled=lambda job: False,
-        must_yield=lambda job: False,
-        stage_timeout_s=60,
-        release_memory=lambda: None,
-        fingerprint=lambda provider: ("/somewhere", "5" * 64),
-        environment={},
-    )
-    runner.run(Order("a job", 1, stages, tuple(inputs), str(folder / "work")), bench)
-    return events
+    models = {"own": model or Recording(), "key": BorderKey()}
+    return workers.run(workers.order(tuple(inputs), folder / "work", *stages), models)
 
 
 def keys(events: list[Any]) -> list[str]:
@@ -84,15 +58,17 @@ def keys(events: list[Any]) -> list[str]:
 
 
 def test_the_first_stage_gets_the_mask(tmp_path: Path):
-    events = events_of(tmp_path, ["file", "none"])
-    assert events[-1] == JobDone("a job")
-    assert [request.mask is None for request in Recording.requests] == [False, True]
+    model = Recording()
+    events = events_of(tmp_path, ["file", "none"], model=model)
+    assert events[-1] == JobDone(workers.JOB)
+    assert [request.mask is None for request in model.requests] == [False, True]
 
 
 def test_a_stage_that_needs_no_mask_leaves_it_to_the_next(tmp_path: Path):
-    events = events_of(tmp_path, ["none", "file"])
-    assert events[-1] == JobDone("a job")
-    assert [request.mask is None for request in Recording.requests] == [True, False]
+    model = Recording()
+    events = events_of(tmp_path, ["none", "file"], model=model)
+    assert events[-1] == JobDone(workers.JOB)
+    assert [request.mask is None for request in model.requests] == [True, False]
 
 
 @pytest.mark.parametrize("masks", [["file"], ["file", "file"]])

@@ -13,14 +13,14 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from dna_pipeline.base.files import sha256_file
-from dna_pipeline.execution.protocol import JobFailed, Order, OrderInput, StageDone, StageOrder
-from dna_pipeline.execution.worker import runner
+from dna_pipeline.execution.protocol import JobFailed, StageDone, StageOrder
 from dna_pipeline.providers.base import Device, ModelCache
 from dna_pipeline.providers.stable_diffusion.provider import Diffusers
 from dna_pipeline.publish.manifest import ModelPart
 from dna_pipeline.stages.img2img.stage import Img2Img
 from dna_pipeline.weights.fingerprint import Fingerprints
 from dna_pipeline.weights.loras import FOLDER
+from tests import workers
 from tests.unit.providers.stable_diffusion.lora_files import TrainedLora
 
 pytestmark = [
@@ -48,17 +48,10 @@ class Bench:
         order = StageOrder("img2img", "img2img", stage.params(), "cat")
         if done is not None:
             order = replace(order, done=tuple(done.artifacts), done_key=done.stage_key)
-        image = OrderInput("image", str(self.source), sha256_file(self.source))
-        events: list[Any] = []
-        context = runner.WorkerContext(
-            models=self.models, emit=events.append, is_cancelled=lambda job: False,
-            must_yield=lambda job: False, stage_timeout_s=60, release_memory=lambda: None,
-            fingerprint=self.prints.of, environment={}, data=self.root,
-            hash_file=self.prints.sha256,
+        return workers.run(
+            workers.order(self.source, self.root / "work", order), self.models,
+            fingerprint=self.prints.of, data=self.root, hash_file=self.prints.sha256,
         )  # fmt: skip
-        work = str(self.root / "work")
-        runner.run(Order("a job", 1, (order,), (image,), work), context)
-        return events
 
 
 def test_a_lora_is_recorded_and_its_bytes_count(models_dir: Path, tmp_path: Path):
@@ -66,17 +59,17 @@ def test_a_lora_is_recorded_and_its_bytes_count(models_dir: Path, tmp_path: Path
     path = tmp_path / FOLDER / "clay.safetensors"
     TrainedLora(models_dir / "sd-v1-5-local", 1).save_kohya(path)
     params = {"prompt": "a chair <lora:clay:0.8>"}
-    (done,) = [event for event in bench.run(params) if isinstance(event, StageDone)]
+    (done,) = workers.done(bench.run(params))
     assert done.model is not None
     fact = {"name": "clay", "sha256": sha256_file(path), "weight": 0.8}
     assert done.model["loras"] == [fact]
     assert ModelPart(**done.model).model_dump()["loras"] == [fact]
-    assert not [e for e in bench.run(params, done) if isinstance(e, StageDone)]
+    assert not workers.done(bench.run(params, done))
     TrainedLora(models_dir / "sd-v1-5-local", 2).save_kohya(path)
-    (again,) = [event for event in bench.run(params, done) if isinstance(event, StageDone)]
+    (again,) = workers.done(bench.run(params, done))
     assert again.stage_key != done.stage_key
     assert again.artifacts[0].sha256 != done.artifacts[0].sha256
-    (plain,) = [event for event in bench.run({}) if isinstance(event, StageDone)]
+    (plain,) = workers.done(bench.run({}))
     assert plain.model is not None
     assert "loras" not in ModelPart(**plain.model).model_dump()
 

@@ -19,21 +19,18 @@ from dna_pipeline.execution.protocol import (
     FileRecord,
     JobDone,
     JobFailed,
-    Order,
-    OrderInput,
     StageDone,
     StageOrder,
 )
-from dna_pipeline.execution.worker import runner
 from dna_pipeline.media.marks.credits import read_credits
 from dna_pipeline.media.marks.packet import GENERATED, REWORKED, Marks, xmp
 from dna_pipeline.media.marks.signing import Signer
-from dna_pipeline.providers.base import Device, ModelCache, Provider
+from dna_pipeline.providers.base import Provider
 from dna_pipeline.providers.matting.border_key import BorderKey
 from dna_pipeline.providers.stable_diffusion.provider import Diffusers
 from dna_pipeline.providers.triposr.provider import TripoSRModel
 from dna_pipeline.stages import registry
-from tests import certificates
+from tests import certificates, workers
 
 TINY = Path(__file__).parents[3] / "golden" / "triposr-tiny"
 WEIGHTS = "5" * 64
@@ -78,17 +75,12 @@ def bench(tmp_path: Path, request: pytest.FixtureRequest) -> Run:
             for kind, params in stages
         ]
         orders = tuple(StageOrder(one.type, one.type, one.params(), "cat") for one in models)
-        source = OrderInput("image", str(image), sha256_file(image))
-        events: list[Any] = []
-        context = runner.WorkerContext(
-            ModelCache(providers, Device("cpu", "float32")), events.append,
-            lambda job: False, lambda job: False, 60, lambda: None,
-            lambda provider: ("m", None if isinstance(provider, BorderKey) else WEIGHTS), {},
-            signer=signer,
+        events = workers.run(
+            workers.order(image, tmp_path / folder, *orders, tags=tags), providers, signer=signer,
+            fingerprint=lambda one: ("m", None if isinstance(one, BorderKey) else WEIGHTS),
         )  # fmt: skip
-        runner.run(Order("j", 1, orders, (source,), str(tmp_path / folder), tags), context)
         bench.events = events  # type: ignore[attr-defined]
-        done = [event for event in events if isinstance(event, StageDone)]
+        done = workers.done(events)
         bench.warnings = [text for event in done for text in event.warnings]  # type: ignore[attr-defined]
         if not isinstance(events[-1], JobDone):
             return {}

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
 
-from dna_pipeline.base.files import sha256_file
-from dna_pipeline.execution.protocol import JobDone, Order, OrderInput, Phase, StageOrder
-from dna_pipeline.execution.worker import runner
-from dna_pipeline.providers.base import Device, ModelCache
+from dna_pipeline.execution.protocol import JobDone, Phase, StageOrder
 from dna_pipeline.providers.matting.border_key import BorderKey
+from tests import workers
 
 
 class Slow(BorderKey):
@@ -32,25 +29,8 @@ def test_the_limits_of_loading_and_running(tmp_path: Path, more_s: float):
     picture.paste("red", (10, 10, 30, 30))
     picture.save(source)
     stages = (StageOrder("cut", "remove_background", {"model": "m"}, "pic"),)
-    order = Order(
-        "j",
-        1,
-        stages,
-        (OrderInput("image", str(source), sha256_file(source)),),
-        str(tmp_path / "w"),
-    )
-    events: list[Any] = []
-    context = runner.WorkerContext(
-        models=ModelCache({"m": Slow(more_s=more_s)}, Device("cpu", "float32")),
-        emit=events.append,
-        is_cancelled=lambda job: False,
-        must_yield=lambda job: False,
-        stage_timeout_s=60,
-        release_memory=lambda: None,
-        fingerprint=lambda _: ("m", None),
-        environment={},
-    )
-    runner.run(order, context)
-    assert events[-1] == JobDone("j")
+    order = workers.order(source, tmp_path / "w", *stages)
+    events = workers.run(order, {"m": Slow(more_s=more_s)}, stage_timeout_s=60)
+    assert events[-1] == JobDone(workers.JOB)
     limits = {event.phase: event.limit_s for event in events if isinstance(event, Phase)}
     assert limits == {"loading": 60, "running": 60 + more_s}

@@ -17,8 +17,10 @@ from dna_pipeline.base.files import sha256_file
 from dna_pipeline.config.image_metadata import MetadataError, of_a1111, parameters_of
 from dna_pipeline.config.loader import load_config
 from dna_pipeline.config.sidecar import JobSpec, parse_sidecar
+from dna_pipeline.intake.planning.exif_texts import exif_texts
+from dna_pipeline.intake.planning.image_texts import ImageTexts
 from dna_pipeline.intake.planning.planner import Planner
-from dna_pipeline.intake.planning.png_texts import MAX_BYTES, ImageTexts, png_texts
+from dna_pipeline.intake.planning.png_texts import MAX_BYTES, png_texts
 from dna_pipeline.stages.img2img.parameters_text import parameters_text
 from dna_pipeline.stages.img2img.stage import Img2Img
 
@@ -216,10 +218,11 @@ def test_a_long_line_is_no_list_of_parameters(part: str) -> None:
 
 
 def test_other_files_have_none(tmp_path: Path) -> None:
-    path = tmp_path / "a.jpg"
-    Image.new("RGB", (8, 8)).save(path, comment=b"parameters")
+    path = tmp_path / "a.bmp"
+    Image.new("RGB", (8, 8)).save(path)
     assert png_texts(path) is None
-    with pytest.raises(MetadataError, match="no PNG"):
+    assert exif_texts(path) is None
+    with pytest.raises(MetadataError, match="no PNG, JPEG or WebP"):
         ImageTexts().of(path)
 
 

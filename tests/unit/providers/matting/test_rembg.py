@@ -23,9 +23,7 @@ from dna_pipeline.base.errors import (
     ParameterInvalid,
     WeightsMismatch,
 )
-from dna_pipeline.base.files import sha256_file
-from dna_pipeline.execution.protocol import JobDone, Order, OrderInput, Phase, StageOrder
-from dna_pipeline.execution.worker import runner
+from dna_pipeline.execution.protocol import JobDone, Phase, StageOrder
 from dna_pipeline.providers.base import Device, Matting, ModelCache
 from dna_pipeline.providers.matting.rembg import (
     MODELS,
@@ -37,6 +35,7 @@ from dna_pipeline.providers.matting.rembg import (
 )
 from dna_pipeline.stages.remove_background import RemoveBackground
 from dna_pipeline.stages.stage_key import stage_key
+from tests import workers
 from tests.onnx_files import redness_network
 
 CPU = Device("cpu", "float32")
@@ -267,6 +266,7 @@ import sys
 from pathlib import Path
 from dna_pipeline.providers.base import Device
 from dna_pipeline.providers.matting.rembg import Rembg
+from tests import workers
 assert not {{"onnxruntime", "torch", "scipy", "rembg"}} & set(sys.modules), "heavy import"
 for _ in range(2):
     Rembg(name="u2net").located(Path({str(tmp_path)!r})).load(Device("cpu", "float32"))
@@ -366,14 +366,8 @@ def test_the_device_decides_no_key(tmp_path: Path) -> None:
 def phases(models: ModelCache, folder: Path, picture: Path, **params: Any) -> list[str]:
     """Phases of a job of one stage, through the worker's runner."""
     stage = RemoveBackground(model="matte", **params)
-    events: list[Any] = []
-    context = runner.WorkerContext(
-        models, events.append, set[str]().__contains__, set[str]().__contains__, 60.0,
-        lambda: None, lambda provider: ("matte", None), {},
-    )  # fmt: skip
     spec = StageOrder("matte", "remove_background", stage.params(), "disc")
-    source = OrderInput("image", str(picture), sha256_file(picture))
-    runner.run(Order("job", 1, (spec,), (source,), str(folder)), context)
+    events = workers.run(workers.order(picture, folder, spec), models)
     assert isinstance(events[-1], JobDone), events[-1]
     return [event.phase for event in events if isinstance(event, Phase)]
 

@@ -15,12 +15,11 @@ from safetensors.torch import save_file
 
 from dna_pipeline.base.errors import WeightsMismatch, WeightsMissing
 from dna_pipeline.base.files import sha256_file
-from dna_pipeline.execution.protocol import Order, OrderInput, StageDone, StageOrder
-from dna_pipeline.execution.worker import runner
-from dna_pipeline.providers.base import Device, ModelCache
+from dna_pipeline.execution.protocol import StageDone, StageOrder
 from dna_pipeline.providers.stable_diffusion.inversions import InversionFiles
 from dna_pipeline.providers.stable_diffusion.model import StableDiffusion
 from dna_pipeline.stages.img2img.stage import Img2Img
+from tests import workers
 from tests.unit.providers.stable_diffusion.conftest import REQUEST, ignore, provider
 
 WIDTH = 32
@@ -199,24 +198,9 @@ def stage_done(folder: Path, data: Path, picture: Image.Image, **params: Any) ->
     source = data.parent / "cat.png"
     picture.save(source)
     stage = Img2Img(model="sd", steps=2, strength=0.5, max_size=64, **params)
-    order = Order(
-        "a job", 1, (StageOrder("redraw", "img2img", stage.params(), "cat"),),
-        (OrderInput("image", str(source), sha256_file(source)),), str(data.parent / "work"),
-    )  # fmt: skip
-    events: list[Any] = []
-    context = runner.WorkerContext(
-        models=ModelCache({"sd": provider(folder)}, Device("cpu", "float32")),
-        emit=events.append,
-        is_cancelled=lambda _: False,
-        must_yield=lambda _: False,
-        stage_timeout_s=60,
-        release_memory=lambda: None,
-        fingerprint=lambda _: ("models/sd", "0" * 64),
-        environment={},
-        data=data,
-    )
-    runner.run(order, context)
-    (done,) = (event for event in events if isinstance(event, StageDone))
+    spec = StageOrder("redraw", "img2img", stage.params(), "cat")
+    order = workers.order(source, data.parent / "work", spec)
+    (done,) = workers.done(workers.run(order, {"sd": provider(folder)}, data=data))
     return done
 
 

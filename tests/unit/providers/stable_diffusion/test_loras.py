@@ -239,16 +239,16 @@ def test_the_last_loras_alone_stay_in_memory(
     model = provider(folder).load(CPU)
     pictures = {drawn(model, picture, asking(tmp_path, **{name: 1.0})) for name in names * 2}
     assert len(pictures) == 1
-    assert model._adapters.resident == 2
+    assert len(model._adapters._resident) == 2
     three = dict.fromkeys(names[:3], 0.3)
     drawn(model, picture, asking(tmp_path, **three))
-    assert model._adapters.resident == 3
+    assert len(model._adapters._resident) == 3
     drawn(model, picture, replace(asking(tmp_path, **three), saves_memory=True))
-    assert model._adapters.resident == 3
+    assert len(model._adapters._resident) == 3
     drawn(model, picture, replace(asking(tmp_path, **{names[1]: 1.0}), saves_memory=True))
-    assert model._adapters.resident == 1
+    assert len(model._adapters._resident) == 1
     drawn(model, picture, asking(tmp_path, **{names[0]: 1.0}))
-    assert model._adapters.resident == 2
+    assert len(model._adapters._resident) == 2
 
 
 def test_many_changes_of_loras_leave_nothing_in_memory(

@@ -1,0 +1,68 @@
+"""The state of a job at the executor, and the time that it has left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from dna_pipeline.execution.protocol import Phase
+
+
+@dataclass(slots=True)
+class RunningJob:
+    """A job at the executor, for status."""
+
+    job: str
+    inbox: str
+    name: str
+    attempt: int
+    worker: str = ""
+    started: float = field(default_factory=time.monotonic)
+    stage: str | None = None
+    stage_since: float = 0.0
+    phase: str | None = None
+    step: int = 0
+    steps: int = 0
+    fraction: float = 0.0
+    is_yielding: bool = False
+
+    def enter(self, phase: Phase) -> None:
+        """Record the worker, the stage and the phase that the job is in now."""
+        if phase.stage != self.stage:
+            self.stage, self.stage_since = phase.stage, time.monotonic()
+            self.step = self.steps = 0
+        self.worker, self.phase = phase.worker, phase.phase
+
+    def remaining_s(self, expected: Mapping[str, float]) -> float | None:
+        """Seconds until the job ends; None if nothing is known.
+
+        They come from the durations that its stages usually have, else from the job's own pace
+        so far.
+
+        Args:
+            expected: seconds of each of its stages in their order; empty where unknown.
+        """
+        now = time.monotonic()
+        if self.stage is None and expected:
+            return sum(expected.values())
+        if self.stage is None or self.stage not in expected:
+            pace = (now - self.started) / self.fraction if self.fraction else None
+            return None if pace is None else pace * (1 - self.fraction)
+        here = expected[self.stage]
+        done = here * self.step / self.steps if self.steps else now - self.stage_since
+        stages = list(expected)
+        after = stages[stages.index(self.stage) + 1 :]
+        return max(here - done, 0.0) + sum(expected[stage] for stage in after)
+
+    def to_dict(self, expected: Mapping[str, float]) -> dict[str, Any]:
+        """The running job in the form that `status.json` shows.
+
+        Args:
+            expected: as for `remaining_s`.
+        """
+        values = asdict(self)
+        del values["started"], values["stage_since"], values["is_yielding"]
+        remaining = self.remaining_s(expected)
+        return values | {"eta_s": None if remaining is None else round(remaining, 1)}

@@ -1,0 +1,127 @@
+"""Draws the picture of a stage with its model: all of it, or what a mask shows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from dna_pipeline.base.errors import MaskMissing
+from dna_pipeline.media.flat import flattened
+from dna_pipeline.media.images import load_image
+from dna_pipeline.media.repaint_mask import MaskEdit, mask_of, region_of, transparency_of
+from dna_pipeline.providers.base import ImageToImageRequest
+from dna_pipeline.stages.img2img import repaint
+from dna_pipeline.stages.img2img.sizes import enlarged_size, fitted, with_alpha
+from dna_pipeline.stages.img2img.working_size import WorkingSize
+from dna_pipeline.weights.extra_files import EMBEDDING
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from dna_pipeline.providers.base import ImageToImage
+    from dna_pipeline.stages.base import StageContext
+    from dna_pipeline.stages.img2img.stage import Img2Img
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """One run of a stage. What there is to say about it becomes warnings of its context."""
+
+    stage: Img2Img
+    ctx: StageContext
+
+    def picture(self, source: Image.Image) -> Image.Image:
+        """The redrawn picture (RGB or RGBA).
+
+        Raises:
+            MaskMissing, MaskMismatch: of the job's mask.
+            What `ImageToImage.redraw` raises.
+        """
+        return self._redrawn(source) if self.stage.mask == "none" else self._repainted(source)
+
+    def _redrawn(self, source: Image.Image) -> Image.Image:
+        image = flattened(source)
+        if self.stage.keeps_size:
+            result = self._draw_at_own_size(image)
+        else:
+            result = self._draw(fitted(image, self.stage.max_size))
+        if self.stage.alpha == "keep" and source.mode == "RGBA":
+            result = with_alpha(result, source.getchannel("A"), self.ctx.warnings)
+        return result
+
+    def _repainted(self, source: Image.Image) -> Image.Image:
+        """The picture with the part under the mask redrawn, and all else as it was."""
+        edit = MaskEdit(self.stage.mask_invert, self.stage.mask_grow, self.stage.mask_blur)
+        way = repaint.Repaint(
+            edit, self.stage.mask == "alpha" and not self.stage.mask_invert, self.stage.alpha
+        )
+        raw_mask = self._mask(source)
+        picture = source if self.stage.keeps_size else fitted(source, self.stage.max_size)
+        mask = way.mask(picture, raw_mask)
+        region = region_of(mask, self.stage.padding)
+        if region is None:
+            is_opaque = self.stage.mask == "alpha" and source.mode != "RGBA"
+            remark = repaint.NO_TRANSPARENCY if is_opaque else repaint.NOTHING_TO_REPAINT
+            self.ctx.warnings.append(remark)
+            return way.unchanged(picture)
+        if self.stage.mask != "alpha" and mask.getextrema() == (255, 255):
+            self.ctx.warnings.append(repaint.ALL_REPAINTED)
+        if self.stage.is_cropped:
+            size = enlarged_size(region[2] - region[0], region[3] - region[1], self.stage.max_size)
+            return way.run(picture, mask, region, size, self._draw)
+        draw = self._draw_at_own_size if self.stage.keeps_size else self._draw
+        return way.run(picture, mask, (0, 0, *picture.size), picture.size, draw)
+
+    def _mask(self, source: Image.Image) -> Image.Image:
+        """The mask of the job, of any size. Raises `MaskMissing` and `MaskMismatch`."""
+        if self.stage.mask == "alpha":
+            return transparency_of(source)
+        if (path := self.ctx.companions.get("mask")) is None:
+            raise MaskMissing(f"mask: {self.stage.mask} was asked for, and the image has no mask")
+        mask = mask_of(load_image(path, self.ctx.warnings))
+        self.ctx.warnings += repaint.scaling_remarks(mask, source)
+        return mask
+
+    def _draw_at_own_size(self, *pictures: Image.Image) -> Image.Image:
+        """As `_draw`, for a picture and a mask of any size; the result has that size."""
+        way = WorkingSize.of(pictures[0].size, self.stage.max_size)
+        self.ctx.warnings += way.remarks(self.stage.max_size)
+        return way.redrawn(self._draw, *pictures)
+
+    def _draw(self, image: Image.Image, mask: Image.Image | None = None) -> Image.Image:
+        """The picture as the model redraws it. Its remarks become warnings."""
+        assert self.stage.model is not None, "checked when the pipeline was built"
+        model: ImageToImage = self.ctx.models.get(self.stage.model)
+        request = self._request()
+        self.ctx.warnings += model.remarks(request)
+        result = model.redraw(image, replace(request, mask=mask), self.ctx.on_step)
+        self.ctx.warnings += result.info.pop("remarks", [])
+        if names := result.info.pop("embeddings", []):
+            self.ctx.model_facts["embeddings"] = [
+                {"name": name, "sha256": self.ctx.extra_files[f"{EMBEDDING}{name}"].sha256}
+                for name in names
+            ]
+        return result
+
+    def _request(self) -> ImageToImageRequest:
+        assert isinstance(self.stage.seed, int), "made definite at intake"
+        return ImageToImageRequest(
+            prompt=self.stage.prompt_without_tags(),
+            negative_prompt=self.stage.negative_prompt,
+            seed=self.stage.seed,
+            steps=self.stage.steps,
+            guidance_scale=self.stage.guidance_scale,
+            strength=self.stage.strength,
+            sampler=self.stage.sampler,
+            schedule=self.stage.schedule,
+            saves_memory=self.ctx.low_memory_level > 0,
+            prompt_syntax=self.stage.prompt_syntax,
+            clip_skip=self.stage.clip_skip,
+            embeddings={
+                name.removeprefix(EMBEDDING): file.path
+                for name, file in self.ctx.extra_files.items()
+                if name.startswith(EMBEDDING)
+            },
+            loras=tuple(self.stage.used_loras(self.ctx.extra_files)),
+            tile=self.stage.tile,
+        )
