@@ -19,7 +19,7 @@ from dna_pipeline.intake.discovery.pairing import pair
 from dna_pipeline.intake.discovery.probe import Probed, Prober
 from dna_pipeline.intake.discovery.scan import FileStat, Scan, is_image_name, scan
 from dna_pipeline.intake.discovery.stability import StabilityTracker
-from dna_pipeline.intake.planning.companion_files import find_needed
+from dna_pipeline.intake.planning.companion_files import find_needed, mask_fault
 from dna_pipeline.intake.planning.finder import is_processed, key_path
 from dna_pipeline.intake.planning.job_rows import read_sidecar
 from dna_pipeline.intake.planning.known_files import KnownFiles
@@ -198,7 +198,7 @@ def _image(
 def _check_companion(companion: Source, prober: Prober) -> None:
     """Raise the error of a companion that cannot be read."""
     if isinstance(error := companion.probe(prober), JobError):
-        raise error
+        raise mask_fault(companion.relative or str(companion.path), error)
 
 
 def _batch(

@@ -27,7 +27,7 @@ from dna_pipeline.intake.claiming.claimer import (
     hash_files,
     read_sidecar,
 )
-from dna_pipeline.intake.claiming.companions import copy_into, find_lacking
+from dna_pipeline.intake.claiming.companions import copy_into, find_lacking, require_decodable
 from dna_pipeline.intake.claiming.recorder import Recorder, image_entry
 from dna_pipeline.intake.discovery.mask_names import names_of_masks
 from dna_pipeline.intake.discovery.probe import Prober
@@ -140,33 +140,33 @@ class Submitter:
             self._claimer.sync([claim])
             self._check(claim, prober)
             plan = self._plan(name, claim.sha256, claim.image)
-            self._add_companions(claim, plan)
+            self._add_companions(claim, plan, prober)
             entry = image_entry(self._planner, claim, plan)
             (job,) = self._recorder.record([entry])
         return job["id"]
 
-    def _add_companions(self, claim: Claim, plan: Plan) -> None:
+    def _add_companions(self, claim: Claim, plan: Plan, prober: Prober) -> None:
         """Copy what the settings name, relative to the current folder, into the claim.
 
-        Raises `ConfigError` if a companion is missing.
+        Raises `ConfigError` if a companion is missing or does not decode.
         """
         files = CompanionFiles(self._config, self._inbox, "", free_from=Path.cwd())
         try:
             copy_into(claim, find_lacking(claim, _spec(plan), files))
+            require_decodable(claim, prober)
         except JobError as error:
             raise ConfigError(f"{error.detail} ({error.code})") from None
         except claims.ClaimError as error:
             raise ConfigError(str(error)) from error
 
     def _check(self, claim: Claim, prober: Prober) -> None:
-        """Decode and hash the copies, and read the sidecar."""
-        for file in claim.files:
-            if file.role != "sidecar":
-                answer = prober.probe(path := claim.folder / file.name)
-                if isinstance(answer, JobError):
-                    text = f"{answer.sentence} {answer.detail} ({answer.code})"
-                    raise ConfigError(f"{path.name}: {text}")
-                claim.probed = answer
+        """Decode the image, hash the copies, and read the sidecar."""
+        assert claim.image is not None
+        answer = prober.probe(claim.image)
+        if isinstance(answer, JobError):
+            text = f"{answer.sentence} {answer.detail} ({answer.code})"
+            raise ConfigError(f"{claim.image.name}: {text}")
+        claim.probed = answer
         hash_files(claim)
         read_sidecar(claim)
 

@@ -223,8 +223,23 @@ def test_a_submission_without_its_mask_is_refused(site: Site, image: Path) -> No
 
 def test_a_broken_mask_is_refused_at_once(site: Site, image: Path) -> None:
     image.with_name("cat.mask.png").write_bytes(b"broken")
-    with pytest.raises(ConfigError, match=r"cat\.mask\.png: .*image_unreadable"):
+    with pytest.raises(ConfigError, match=r"mask cat\.mask\.png: breaks off \(mask_unreadable"):
         submit(site, image, "img2img.mask=file")
+    named = image.with_name("cat.mask.png")
+    with pytest.raises(ConfigError, match=r"mask \S+cat\.mask\.png: breaks off"):
+        submit(site, image, f"img2img.mask={named}")
+    assert (site.jobs(), site.claims()) == ([], [])
+
+
+def test_a_retry_names_the_mask_that_is_broken(make_site: MakeSite) -> None:
+    site = make_site(**MASKED)
+    site.put("cat.mask.png", MASK)
+    site.put("cat.png")
+    site.settle()
+    folder = fail(site)
+    (folder / "source/cat.mask.png").write_bytes(b"broken")
+    with pytest.raises(ConfigError, match=r"mask cat\.mask\.png: breaks off"):
+        retry(site)
 
 
 def test_standard_input_has_a_mask_only_by_its_option(site: Site, image: Path) -> None:
@@ -333,9 +348,9 @@ def test_a_submitted_mask_is_recovered_with_its_image(site: Site, image: Path) -
         ({"cat.png.yaml": b"img2img: {mask: shapes/round.png}"}, [None]),
         ({"all.csv": b"image,img2img.mask\ncat.png,shapes/round.png\n"}, [None]),
         ({"all.csv": b"image,img2img.mask\ncat.png,round.png\n"}, ["mask_missing"]),
-        ({"all.csv": b"image,img2img.mask\ncat.png,shapes/broken.png\n"}, ["image_unreadable"]),
+        ({"all.csv": b"image,img2img.mask\ncat.png,shapes/broken.png\n"}, ["mask_unreadable"]),
         ({"cat.png.yaml": b"img2img: {mask: file}"}, ["mask_missing"]),
-        ({"cat.png.yaml": b"img2img: {mask: shapes/broken.png}"}, ["image_unreadable"]),
+        ({"cat.png.yaml": b"img2img: {mask: shapes/broken.png}"}, ["mask_unreadable"]),
     ],
 )
 def test_a_check_looks_for_masks(

@@ -110,6 +110,11 @@ class Claim:
         return self.path("image")
 
     @property
+    def pictures(self) -> list[InputFile]:
+        """Its companions, then its image: the files that must decode."""
+        return [file for file in self.files if file.role not in _QUOTED_ROLES]
+
+    @property
     def is_as_expected(self) -> bool:
         """True if all files are in the claim and were not written to on the way."""
         return all(file.name in self.stats for file in self.files)

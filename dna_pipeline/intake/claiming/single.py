@@ -9,7 +9,7 @@ from typing import Any
 
 import structlog
 
-from dna_pipeline.base.errors import ImageUnreadable, SidecarInvalid
+from dna_pipeline.base.errors import ImageUnreadable, JobError, SidecarInvalid
 from dna_pipeline.base.naming import folder_of, name_of
 from dna_pipeline.intake.claiming import claims, companions
 from dna_pipeline.intake.claiming.claimer import (
@@ -138,7 +138,7 @@ class SingleClaimer:
         except claims.Changed:
             raise
         except (claims.ClaimError, OSError) as error:
-            claim.error = ImageUnreadable(f"{_UNREADABLE}: {error}").failure()
+            claim.error = _unreadable(claim, error).failure()
         try:
             data = read_sidecar(claim)
         except OSError as error:
@@ -185,6 +185,15 @@ class SingleClaimer:
                 "drop.claimed", inbox=self._inbox.name, name=job["name"],
                 drop=job["drop_id"], status=job["status"],
             )  # fmt: skip
+
+
+def _unreadable(claim: Claim, error: Exception) -> JobError:
+    """The error of a claim of which a file could not be hashed."""
+    wrong = ImageUnreadable(f"{_UNREADABLE}: {error}")
+    file = next((file for file in claim.pictures if file.name not in claim.hashes), None)
+    if file is None or file.role == "image":
+        return wrong
+    return companions.fault_of(file, wrong)
 
 
 def _folder_of_sidecar(claim: Claim) -> str:

@@ -7,7 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dna_pipeline.base.errors import JobError, MaskMissing, PathEscapesInbox
+from dna_pipeline.base.errors import (
+    ImageTooLarge,
+    ImageTooSmall,
+    JobError,
+    MaskMissing,
+    MaskUnreadable,
+    PathEscapesInbox,
+)
 from dna_pipeline.base.naming import printable
 from dna_pipeline.base.reachability import Look, look_directly, require_answer
 from dna_pipeline.config.companion_paths import paths_in_config
@@ -15,6 +22,7 @@ from dna_pipeline.config.image_paths import Place, places, slashed
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.config.sentences import shown
 from dna_pipeline.config.sidecar import JobSpec
+from dna_pipeline.config.yaml12 import Document, is_mapping
 from dna_pipeline.intake.discovery.scan import is_image_name, is_passed_over
 from dna_pipeline.intake.planning.named_images import Source
 from dna_pipeline.intake.planning.references import escape_error
@@ -143,14 +151,62 @@ def lacking(files: Iterable[Mapping[str, Any]], needs: Iterable[Need]) -> list[N
     return [need for need in needs if need not in there]
 
 
-def find_needed(files: CompanionFiles, spec: JobSpec, image: Source) -> dict[Need, Source]:
+def find_needed(
+    files: CompanionFiles,
+    spec: JobSpec,
+    image: Source,
+    asked_by: Mapping[Need, str] | None = None,
+) -> dict[Need, Source]:
     """The companions that a job names by their paths.
+
+    Args:
+        asked_by: the keys that errors name; None to name the roles.
 
     Raises `JobError` if one is missing, or one that should lie beside the image.
     """
-    needs = needs_of(spec)
     beside = [] if image.mask is None else [{"role": "mask"}]
-    return {need: files.find(*need, image=image.path.name) for need in lacking(beside, needs)}
+    found: dict[Need, Source] = {}
+    for need in lacking(beside, needs_of(spec)):
+        try:
+            found[need] = files.find(*need, image=image.path.name)
+        except JobError as error:
+            error.where = (asked_by or {}).get(need, error.where)
+            raise
+    return found
+
+
+def asking_keys(spec: JobSpec, document: Document) -> dict[Need, str]:
+    """By each companion that a job needs, the key that asks for it, like `img2img.mask`.
+
+    Args:
+        document: the sidecar or row of the job, which may write the stage's id or its type.
+    """
+    keys: dict[Need, str] = {}
+    for stage in spec.stages:
+        for role, reference in companions.needed([{"type": stage.type, "params": stage.params}]):
+            names = (stage.id, stage.type)
+            own = (n for n in names if is_mapping(v := document.value.get(n)) and role in v)
+            keys.setdefault((role, reference), f"{next(own, stage.id)}.{role}")
+    return keys
+
+
+_WRONG_SIZES: dict[type[JobError], str] = {
+    ImageTooSmall: " is too small",
+    ImageTooLarge: " is too large",
+}
+
+
+def mask_fault(mask: str, answer: JobError, where: str = "mask") -> MaskUnreadable:
+    """The error of a mask that does not decode: a fault of that file and not of its image.
+
+    Args:
+        mask: its path, for people.
+        answer: error of the decoder, which speaks of images.
+        where: key that asks for the mask.
+    """
+    wrong_size = _WRONG_SIZES.get(type(answer), "")
+    text = f"mask {printable(mask)}{wrong_size}: {answer.detail}"
+    return MaskUnreadable(text, hint=answer.hint, where=where)
 
 
 def needs_of(spec: JobSpec) -> list[Need]:

@@ -32,6 +32,7 @@ from dna_pipeline.intake.discovery.pairing import pair
 from dna_pipeline.intake.discovery.probe import NotReadable, Probed, Prober, Question
 from dna_pipeline.intake.discovery.scan import FileStat, Scan, scan
 from dna_pipeline.intake.discovery.stability import StabilityTracker
+from dna_pipeline.intake.planning.companion_files import mask_fault
 from dna_pipeline.intake.planning.known_files import KnownFiles, Stats, Version
 from dna_pipeline.intake.planning.references import (
     NamedCompanions,
@@ -242,8 +243,10 @@ class CandidateFinder:
                 return None
             if not isinstance(answer, JobError):
                 probed = answer
-            elif path not in self._own_paths:
+            elif path == candidate.image:
                 return answer, None
+            elif path not in self._own_paths:
+                return mask_fault(path, answer), None
         return None, probed
 
     def mark_claimed(self, path: str) -> None:

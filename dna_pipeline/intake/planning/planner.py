@@ -38,7 +38,7 @@ from dna_pipeline.config.tables import MAX_BYTES, parse_table
 from dna_pipeline.config.yaml12 import Document, is_mapping
 from dna_pipeline.intake.discovery.candidates import Candidate
 from dna_pipeline.intake.planning import job_rows
-from dna_pipeline.intake.planning.companion_files import CompanionFiles, find_needed
+from dna_pipeline.intake.planning.companion_files import CompanionFiles, asking_keys, find_needed
 from dna_pipeline.intake.planning.file_identities import FileIdentities, ModelIdentities
 from dna_pipeline.intake.planning.named_images import NamedImages, Source
 from dna_pipeline.intake.planning.plan import Plan, PlanItem
@@ -230,7 +230,8 @@ class Planner:
         try:
             spec = self._resolve(item.row.document, lambda: 0, self._context(plan, item, None))
             if files is not None and item.source is not None:
-                item.named = find_needed(files, spec, item.source)
+                item.asked_by = asking_keys(spec, item.row.document)
+                item.named = find_needed(files, spec, item.source, item.asked_by)
         except JobError as error:
             return _with_row(item.row, error)
         return None
