@@ -165,14 +165,14 @@ def find_needed(
     Raises `JobError` if one is missing, or one that should lie beside the image.
     """
     beside = [] if image.mask is None else [{"role": "mask"}]
-    found: dict[Need, Source] = {}
+    sources: dict[Need, Source] = {}
     for need in lacking(beside, needs_of(spec)):
         try:
-            found[need] = files.find(*need, image=image.path.name)
+            sources[need] = files.find(*need, image=image.path.name)
         except JobError as error:
             error.where = (asked_by or {}).get(need, error.where)
             raise
-    return found
+    return sources
 
 
 def asking_keys(spec: JobSpec, document: Document) -> dict[Need, str]:
