@@ -15,7 +15,7 @@ from dna_pipeline.base.errors import (
     MaskUnreadable,
     PathEscapesInbox,
 )
-from dna_pipeline.base.naming import printable
+from dna_pipeline.base.naming import forms_of, printable
 from dna_pipeline.base.reachability import Look, look_directly, require_answer
 from dna_pipeline.config.companion_paths import paths_in_config
 from dna_pipeline.config.image_paths import Place, places, slashed
@@ -92,11 +92,11 @@ class CompanionFiles:
         if (text := reference.strip()) in self._own:
             path = self._config.file.parent / text
             require_answer(self._look, path.parent)
-            if path.is_file():
-                return Source(path, None, real=Path(os.path.realpath(path)))
+            if (source := _anywhere(self._config.file.parent, text)) is not None:
+                return source
             raise MaskMissing(f"{role}: there is no {path}, which pipeline.yaml names")
-        if self._free_from is not None and (path := self._free_from / text).is_file():
-            return Source(path, None, real=Path(os.path.realpath(path)))
+        if self._free_from is not None and (source := _anywhere(self._free_from, text)) is not None:
+            return source
         try:
             options = places(self._inbox, self._folder, text)
         except PathEscapesInbox as error:
@@ -114,7 +114,8 @@ class CompanionFiles:
     def _at(self, place: Place) -> Source | None:
         if place.root is None:
             path = _inside(self._inbox.path, place.path)
-            return None if path is None else Source(path, place.path)
+            relative = None if path is None else path.relative_to(self._inbox.path).as_posix()
+            return None if path is None else Source(path, relative)
         require_answer(self._look, place.root)
         if (file := literal_file(place, self._inbox.source_roots)) is None:
             return None
@@ -140,9 +141,18 @@ def _inside(home: Path, text: str) -> Path | None:
     text = os.path.normpath(slashed(text))
     if text.startswith(("/", "..")) or any(map(is_passed_over, text.split("/"))):
         return None
-    path = home / text
-    is_direct = Path(os.path.realpath(path)) == Path(os.path.realpath(home)) / text
-    return path if is_direct and path.is_file() else None
+    for form in forms_of(text):
+        path = home / form
+        is_direct = Path(os.path.realpath(path)) == Path(os.path.realpath(home)) / form
+        if is_direct and path.is_file():
+            return path
+    return None
+
+
+def _anywhere(home: Path, text: str) -> Source | None:
+    """The file at a path that starts at a folder and may lead anywhere; None if there is none."""
+    path = next((path for form in forms_of(text) if (path := home / form).is_file()), None)
+    return None if path is None else Source(path, None, real=Path(os.path.realpath(path)))
 
 
 def lacking(files: Iterable[Mapping[str, Any]], needs: Iterable[Need]) -> list[Need]:

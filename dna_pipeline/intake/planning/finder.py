@@ -40,6 +40,7 @@ from dna_pipeline.intake.planning.references import (
     find_companions,
     read_reference,
 )
+from dna_pipeline.intake.planning.source_roots import stored_form
 
 log = structlog.get_logger()
 
@@ -303,7 +304,7 @@ class CandidateFinder:
         A companion that is not there is left out: its job says so, if it needs that companion.
         """
         own = [file for file in self._own_companions if self._look_at(file.parent).is_there]
-        paths = [os.path.realpath(file) for file in own]
+        paths = [os.path.realpath(stored_form(file)) for file in own]
         self._own_paths.update(paths)
         if candidate.sidecar is not None:
             paths += map(str, self._named_companions(candidate.sidecar).root_files)
