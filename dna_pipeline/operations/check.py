@@ -17,7 +17,8 @@ from dna_pipeline.intake.planning.source_roots import lacking_root
 from dna_pipeline.ledger import health, model_sets
 from dna_pipeline.ledger.queries import Queries
 from dna_pipeline.operations import obstacles
-from dna_pipeline.operations.check_plan import PlannedJob, planned_jobs, preview
+from dna_pipeline.operations.check_jobs import PlannedJob, planned_jobs
+from dna_pipeline.operations.check_plan import preview
 from dna_pipeline.operations.lookup import open_queries
 from dna_pipeline.stages import registry
 from dna_pipeline.weights import extra_files

@@ -16,7 +16,8 @@ import pytest
 from dna_pipeline.base.errors import BlackImage, ConfigError
 from dna_pipeline.intake.discovery.probe import Prober
 from dna_pipeline.ledger import queue
-from dna_pipeline.operations.check_plan import planned_jobs, preview
+from dna_pipeline.operations.check_jobs import planned_jobs
+from dna_pipeline.operations.check_plan import preview
 from dna_pipeline.operations.repair.rebuild import rebuild
 from dna_pipeline.operations.repair.takeover import take_over
 from dna_pipeline.operations.retry import Retrier
