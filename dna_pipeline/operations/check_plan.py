@@ -9,16 +9,24 @@ from dataclasses import dataclass, field, replace
 from functools import cache, partial
 
 from dna_pipeline.base.errors import ImageMissing, SidecarInvalid
+from dna_pipeline.base.naming import forms_of
 from dna_pipeline.base.reachability import Look, look_directly
 from dna_pipeline.config.prompt_file import is_prompt_file
 from dna_pipeline.config.schema import Config, Inbox
-from dna_pipeline.intake.discovery.candidates import Candidate, Pairing, ReadReference, Waiting
+from dna_pipeline.intake.discovery.candidates import (
+    Candidate,
+    Pairing,
+    ReadCompanions,
+    ReadReference,
+    Waiting,
+)
 from dna_pipeline.intake.discovery.pairing import pair
 from dna_pipeline.intake.discovery.scan import FileStat, Scan, is_image_name, scan
 from dna_pipeline.intake.discovery.stability import StabilityTracker
 from dna_pipeline.intake.planning.finder import is_processed, key_path
 from dna_pipeline.intake.planning.known_files import KnownFiles
 from dna_pipeline.intake.planning.references import read_companions, read_reference
+from dna_pipeline.intake.planning.source_roots import is_file
 from dna_pipeline.ledger.queries import Queries
 
 
@@ -29,7 +37,7 @@ class Preview:
     Attributes:
         candidates: the drops that would be claimed; drops that the ledger knows are left out.
         waiting: files whose download is under way, files that belong to such a file, images that
-            look like render passes, and masks without an image.
+            look like render passes, and masks and prompt files without an image.
         ignored: why a file or folder is left alone, by path.
     """
 
@@ -75,7 +83,14 @@ def _preview_all(
     *,
     awaits_downloads: bool = False,
 ) -> tuple[Preview, dict[str, FileStat]]:
-    pair_files = partial(_pair, inbox, read, look, awaits_downloads=awaits_downloads)
+    @cache
+    def named(path: str) -> tuple[str, ...]:
+        """The companions that a file names and that are there: no job waits for the others here,
+        so that it is judged now."""
+        paths = read_companions(inbox, path, look).paths
+        return tuple(p for p in paths if any(is_file(inbox.path / form) for form in forms_of(p)))
+
+    pair_files = partial(_pair, inbox, read, named, awaits_downloads=awaits_downloads)
     listing, pairing = pair_files(frozenset())
     if pairing.referenced:
         # A job file may name images that the inbox's own settings exclude, so the scan is repeated
@@ -87,15 +102,22 @@ def _preview_all(
         if waiting.kind in _FINAL_ERRORS
         and not (is_image_name(waiting.path) or is_prompt_file(waiting.path))
     ]
+    held = {path for candidate in pairing.held for path in candidate.paths}
+    waiting = [w for w in pairing.waiting if _still_waits(w) and w.path not in held]
+    found = [*pairing.ready, *pairing.held, *unusable]
+    return Preview(found, waiting, listing.ignored), listing.files
+
+
+def _still_waits(waiting: Waiting) -> bool:
+    """True if a file would wait though all waits but those for downloads were over."""
     kinds = ("writing", "partner", "pass", "mask")
-    waiting = [waits for waits in pairing.waiting if waits.kind in kinds]
-    return Preview(pairing.ready + unusable, waiting, listing.ignored), listing.files
+    return waiting.kind in kinds or (waiting.kind == "image" and is_prompt_file(waiting.path))
 
 
 def _pair(
     inbox: Inbox,
     read: ReadReference,
-    look: Look,
+    named: ReadCompanions,
     referenced: frozenset[str],
     *,
     awaits_downloads: bool,
@@ -105,8 +127,4 @@ def _pair(
     downloading = listing.downloading if awaits_downloads else ()
     tracker.observe(listing.files, time.monotonic(), downloading)
     without_wait = replace(inbox, sidecar_wait_s=0)
-
-    def named(path: str) -> tuple[str, ...]:
-        return read_companions(inbox, path, look).paths
-
     return listing, pair(without_wait, listing.files, tracker, read, referenced, named)

@@ -17,14 +17,15 @@ from dna_pipeline.base.errors import (
 )
 from dna_pipeline.base.naming import forms_of, printable
 from dna_pipeline.base.reachability import Look, look_directly, require_answer
-from dna_pipeline.config.companion_paths import paths_in_config
+from dna_pipeline.config.companion_paths import named_companions, paths_in_config
 from dna_pipeline.config.image_paths import Place, places, slashed
 from dna_pipeline.config.schema import Config, Inbox
 from dna_pipeline.config.sentences import shown
 from dna_pipeline.config.sidecar import JobSpec
-from dna_pipeline.config.yaml12 import Document, is_mapping
+from dna_pipeline.config.yaml12 import Document, dotted, is_mapping
 from dna_pipeline.intake.discovery.scan import is_image_name, is_passed_over
 from dna_pipeline.intake.planning.named_images import Source
+from dna_pipeline.intake.planning.nearest_images import NearestImages
 from dna_pipeline.intake.planning.references import escape_error
 from dna_pipeline.intake.planning.source_roots import literal_file, obstacle, unreachable_reason
 from dna_pipeline.stages import companions
@@ -66,6 +67,7 @@ class CompanionFiles:
         self._look = look
         self._own = paths_in_config(config)
         self._cache: dict[str, Source | JobError] = {}
+        self._nearest = NearestImages()
 
     def find(self, role: str, reference: str, image: str) -> Source:
         """The file of a companion that did not lie beside its image.
@@ -125,7 +127,12 @@ class CompanionFiles:
 
     def _unreachable(self, role: str, options: Iterable[Place], text: str) -> Source:
         """A companion that may lie in a place that cannot be looked at. Raises `MaskMissing`."""
+        options = list(options)
         why_missing = f"there is no {shown(printable(slashed(text)))}"
+        near = (self._nearest.like(self._inbox.path / place.path) for place in options)
+        if name := next(filter(None, near), ""):
+            folder, slash, _ = slashed(text).rpartition("/")
+            why_missing += f"; did you mean {shown(printable(folder + slash + name))}?"
         for place in options:
             path = self._inbox.path / place.path
             if why := unreachable_reason(path, through_links=place.root is not None):
@@ -183,6 +190,20 @@ def find_needed(
             error.where = (asked_by or {}).get(need, error.where)
             raise
     return sources
+
+
+def missing_masks(files: CompanionFiles, document: Document) -> list[JobError]:
+    """The errors of the companions that a document names and that are not there, for a document
+    with other faults, which cannot be resolved."""
+    errors: list[JobError] = []
+    for role, path, place in named_companions(document):
+        try:
+            files.find(role, path, image="")
+        except JobError as error:
+            error.where = dotted(place)
+            error.detail = f"{document.start(place)}{error.detail}"
+            errors.append(error)
+    return errors
 
 
 def asking_keys(spec: JobSpec, document: Document) -> dict[Need, str]:
