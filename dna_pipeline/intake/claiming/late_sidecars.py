@@ -17,7 +17,7 @@ from dna_pipeline.base.errors import Failure, ImageMissing, JobError
 from dna_pipeline.base.files import fsync_dir, remove_file, replace_file
 from dna_pipeline.base.naming import folder_of, name_of, printable, safe_name, safe_stem
 from dna_pipeline.base.times import utcnow
-from dna_pipeline.config.prompt_file import is_prompt_file
+from dna_pipeline.config.prompt_file import in_words_of_texts, is_prompt_file
 from dna_pipeline.config.schema import Inbox
 from dna_pipeline.config.sidecar import JobSpec
 from dna_pipeline.config.tables import is_table_name
@@ -247,6 +247,8 @@ class LateSidecars:
         outcome, added, versions = self._add_companions(
             sidecar, drop, self._planner.outcome(data, context)
         )
+        if isinstance(outcome, Failure) and is_prompt_file(sidecar):
+            outcome = in_words_of_texts(outcome)
         work = job_rows.job_columns(self._inbox, outcome)
         text = job_rows.as_text(data)
 

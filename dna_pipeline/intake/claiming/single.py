@@ -9,8 +9,9 @@ from typing import Any
 
 import structlog
 
-from dna_pipeline.base.errors import ImageUnreadable, JobError, SidecarInvalid
+from dna_pipeline.base.errors import Failure, ImageUnreadable, JobError, SidecarInvalid
 from dna_pipeline.base.naming import folder_of, name_of
+from dna_pipeline.config.prompt_file import in_words_of_texts, is_prompt_file
 from dna_pipeline.intake.claiming import claims, companions
 from dna_pipeline.intake.claiming.claimer import (
     BULK_SIZE,
@@ -150,6 +151,10 @@ class SingleClaimer:
         versions: dict[str, Version] = {}
         where: tuple[str, str] = (claim.row["folder"], claim.row["image"] or claim.row["sidecar"])
         plan = self._planner.plan_claimed(*where, data, claim.sha256, claim.error, claim.image)
+        if is_prompt_file(claim.row["sidecar"] or ""):
+            for item in plan.items:
+                if isinstance(item.outcome, Failure):
+                    item.outcome = in_words_of_texts(item.outcome)
         files = self._planner.companion_files(_folder_of_sidecar(claim))
         sources = companions.add_to_claim(self._ledger, claim, plan, files)
         if self._inbox.keeps and claim.ready is not None:
