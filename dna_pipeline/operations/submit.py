@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import IO, Any
@@ -195,15 +195,14 @@ def submit_all(
     submissions: Iterable[tuple[str, Submission]],
     pipeline: str | None,
     settings: list[str],
-    mask: Path | None = None,
 ) -> tuple[list[str], list[str]]:
     """Queue images, each with the same settings.
 
     Args:
         submissions: each with the name that people typed for it.
         pipeline: name of the pipeline; None: the first one.
-        settings: as `stage.parameter=value`.
-        mask: the mask of all these images; None for those that lie beside them.
+        settings: as `stage.parameter=value`. If an image comes with a mask, `img2img.mask` is `file`
+            unless they say otherwise.
 
     Returns:
         The ids of the jobs, and a sentence for each image that could not be queued.
@@ -211,7 +210,8 @@ def submit_all(
     Raises:
         ConfigError: a setting is wrong; no image was queued.
     """
-    if mask is not None:
+    submissions = list(submissions)
+    if any(submission.mask is not None for _, submission in submissions):
         settings = [_MASK_IN_FILE, *settings]
     document = document_from_options(pipeline, settings, config.pipelines)
     jobs: list[str] = []
@@ -220,7 +220,6 @@ def submit_all(
         submitter = Submitter(config, ledger, document)
         for name, submission in submissions:
             try:
-                submission = replace(submission, mask=mask)
                 jobs.append(submitter.submit(submission, prober))
             except (ConfigError, OSError) as error:
                 problems.append(explain(name, error))

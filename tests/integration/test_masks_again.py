@@ -16,12 +16,18 @@ import pytest
 from dna_pipeline.base.errors import BlackImage, ConfigError
 from dna_pipeline.intake.discovery.probe import Prober
 from dna_pipeline.ledger import queue
+from dna_pipeline.operations import submit as submit_operation
 from dna_pipeline.operations.check_jobs import planned_jobs
 from dna_pipeline.operations.check_plan import preview
 from dna_pipeline.operations.repair.rebuild import rebuild
 from dna_pipeline.operations.repair.takeover import take_over
 from dna_pipeline.operations.retry import Retrier
-from dna_pipeline.operations.submit import Submission, Submitter, document_from_options
+from dna_pipeline.operations.submit import (
+    Submission,
+    Submitter,
+    document_from_options,
+    submit_all,
+)
 from tests.integration.companions import MASKED
 from tests.integration.conftest import Site, StubProber
 from tests.pictures import png
@@ -250,6 +256,23 @@ def test_standard_input_has_a_mask_only_by_its_option(site: Site, image: Path) -
         submitter.submit(Submission("stdin", BytesIO(b"x")), StubProber())  # pyright: ignore
     submitter.submit(Submission("stdin", BytesIO(b"x"), image), StubProber())  # pyright: ignore
     assert [f["name"] for f in site.drop(site.job()).companions or ()] == ["stdin.mask.png"]
+
+
+def test_the_mask_of_a_submission_asks_for_itself(
+    site: Site, image: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(submit_operation, "Prober", ClosingStub)
+    image.with_name("round.png").write_bytes(MASK)
+    submission = Submission(image.name, image, image.with_name("round.png"))
+    config = site.config
+    jobs, problems = submit_all(config, [(image.name, submission)], "two_stages", [])
+    assert (len(jobs), problems) == (1, [])
+    assert [f["sha256"] for f in site.drop(site.job()).companions or ()] == [sha256(MASK)]
+
+
+class ClosingStub(StubProber):
+    def close(self) -> None:
+        """Nothing is open."""
 
 
 # --- both repairs ---

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -33,7 +32,6 @@ log = structlog.get_logger()
 _UNREADABLE = "cannot be read where it was claimed"
 
 
-@dataclass(eq=False)
 class SingleClaimer:
     """Claims single candidates of one inbox."""
 

@@ -203,20 +203,28 @@ class Planner:
     def _plain(self) -> JobSpec | None:
         """Job of an image without a sidecar; None if it depends on the image, on chance or
         on a file."""
-        drawn: list[int] = []
-        files = self._wildcards, self._image_texts
-        reads = [file.reads for file in files]
+        asked: list[str] = []
 
         def draw() -> int:
-            drawn.append(0)
+            asked.append("chance")
             return 0
 
+        def lines(name: str) -> Sequence[str]:
+            asked.append(name)
+            return self._wildcards.lines(name)
+
+        def texts() -> Mapping[str, str]:
+            asked.append("texts")
+            return self._image_texts.of(None)
+
+        def sample(context: JobContext) -> JobSpec:
+            return resolve(self._config, self._inbox, None, draw, context, None, lines, texts)
+
         try:
-            one, other = (self._resolve(_NOTHING, draw, context) for context in _SAMPLES)
+            one, other = map(sample, _SAMPLES)
         except JobError:
             return None
-        is_fixed = one == other and not drawn and [file.reads for file in files] == reads
-        return one if is_fixed else None
+        return one if one == other and not asked else None
 
     # --- job files and tables ---
 
