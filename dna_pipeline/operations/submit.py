@@ -201,7 +201,7 @@ def submit_all(
     Args:
         submissions: each with the name that people typed for it.
         pipeline: name of the pipeline; None: the first one.
-        settings: as `stage.parameter=value`. If an image comes with a mask, `img2img.mask` is `file`
+        settings: as `stage.parameter=value`. For images with a mask, `img2img.mask` is `file`
             unless they say otherwise.
 
     Returns:
