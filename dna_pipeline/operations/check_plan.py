@@ -23,8 +23,8 @@ from dna_pipeline.intake.discovery.candidates import (
 from dna_pipeline.intake.discovery.pairing import pair
 from dna_pipeline.intake.discovery.scan import FileStat, Scan, is_image_name, scan
 from dna_pipeline.intake.discovery.stability import StabilityTracker
-from dna_pipeline.intake.planning.finder import is_processed, key_path
 from dna_pipeline.intake.planning.known_files import KnownFiles
+from dna_pipeline.intake.planning.ready_drops import is_processed, key_path
 from dna_pipeline.intake.planning.references import read_companions, read_reference
 from dna_pipeline.intake.planning.source_roots import is_file
 from dna_pipeline.ledger.queries import Queries

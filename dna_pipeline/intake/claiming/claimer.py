@@ -27,8 +27,8 @@ from dna_pipeline.intake.claiming.rollback import roll_back
 from dna_pipeline.intake.discovery.probe import Probed
 from dna_pipeline.intake.discovery.scan import FileStat
 from dna_pipeline.intake.planning import job_rows
-from dna_pipeline.intake.planning.finder import ReadyDrop
 from dna_pipeline.intake.planning.known_files import Stats, to_json
+from dna_pipeline.intake.planning.ready_drops import ReadyDrop
 from dna_pipeline.ledger import batches, drops
 from dna_pipeline.ledger.store import Ledger
 

@@ -34,9 +34,10 @@ from dna_pipeline.intake.discovery.scan import (
     is_yaml_name,
 )
 from dna_pipeline.intake.planning import job_rows
-from dna_pipeline.intake.planning.finder import CandidateFinder, ReadyDrop
+from dna_pipeline.intake.planning.finder import CandidateFinder
 from dna_pipeline.intake.planning.known_files import Version, rows_of, to_json
 from dna_pipeline.intake.planning.planner import Planner
+from dna_pipeline.intake.planning.ready_drops import ReadyDrop
 from dna_pipeline.intake.planning.recent_images import RecentImages
 from dna_pipeline.ledger import batches, drops, requests
 from dna_pipeline.ledger.store import Ledger

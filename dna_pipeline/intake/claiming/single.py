@@ -21,10 +21,11 @@ from dna_pipeline.intake.claiming.claimer import (
     read_sidecar,
 )
 from dna_pipeline.intake.claiming.recorder import Entry, Recorder, image_entry
-from dna_pipeline.intake.planning.finder import CandidateFinder, ReadyDrop
+from dna_pipeline.intake.planning.finder import CandidateFinder
 from dna_pipeline.intake.planning.known_files import KnownFiles, Version
 from dna_pipeline.intake.planning.plan import Plan
 from dna_pipeline.intake.planning.planner import Planner
+from dna_pipeline.intake.planning.ready_drops import ReadyDrop
 from dna_pipeline.ledger.store import Ledger
 
 log = structlog.get_logger()
